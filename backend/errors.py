@@ -14,6 +14,7 @@
     ├── ModelUnavailable        503   the model has failed to load, or the backend shuts down
     ├── Busy                    429   every thread for predictions is taken, the queue is full, or
     │                                 the request has more tasks than MAX_TASKS, or too much waits
+    ├── ProjectNotFound         404   Label Studio has no project of that number for the token
     ├── JobNotFound             404   there is no job of that number
     ├── ArchiveNotFound         404   there is no data set of that number, or its file is elsewhere
     ├── WordingNotFound         404   there is no trial of words of that number in this process
@@ -138,6 +139,13 @@ class Busy(BackendError):
 
     http_status = 429
     code = "Busy"
+
+
+class ProjectNotFound(BackendError):
+    """Label Studio has no project of that number, or does not show it to this token."""
+
+    http_status = 404
+    code = "ProjectNotFound"
 
 
 class JobNotFound(BackendError):

@@ -17,6 +17,11 @@ from backend.settings import Settings
 JOB_RETRY_FOR_S: Final = 600.0
 READ_RETRY_FOR_S: Final = 20.0
 
+#: Longest wait for one answer of Label Studio's API: in the background, and where somebody waits
+#: for an answer that can do without it, in seconds.
+ANSWER_TIMEOUT_S: Final = 120.0
+HASTY_TIMEOUT_S: Final = 3.0
+
 
 @dataclass(frozen=True, eq=False)
 class LabelStudioServices:
@@ -42,11 +47,17 @@ class LabelStudioServices:
         """The image loader, with its cache for images that annotators have open."""
         return ImageReader(self.files, self.settings)
 
-    def client(self, *, retry_for_s: float = JOB_RETRY_FOR_S) -> LabelStudioClient | None:
+    def client(
+        self, *, retry_for_s: float = JOB_RETRY_FOR_S, timeout_s: float = ANSWER_TIMEOUT_S
+    ) -> LabelStudioClient | None:
         """Make a client of Label Studio's API; None where the settings hold no token for it."""
         return LabelStudioClient.from_settings(
-            self.settings, stopping=self.stopping, retry_for_s=retry_for_s
+            self.settings, stopping=self.stopping, retry_for_s=retry_for_s, timeout_s=timeout_s
         )
+
+    def hasty_client(self) -> LabelStudioClient | None:
+        """Make a client that asks once, and waits for `HASTY_TIMEOUT_S`; None without a token."""
+        return self.client(retry_for_s=0.0, timeout_s=HASTY_TIMEOUT_S)
 
     def required_client(
         self, use: str, *, retry_for_s: float = JOB_RETRY_FOR_S

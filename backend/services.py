@@ -198,7 +198,8 @@ class Services(LabelStudioServices):
     @cached_property
     def project_titles(self) -> ProjectTitles:
         """The titles of Label Studio's projects."""
-        return ProjectTitles(self.client(retry_for_s=READ_RETRY_FOR_S))
+        client = self.client(retry_for_s=READ_RETRY_FOR_S)
+        return ProjectTitles(client, hasty_client=self.hasty_client())
 
     @cached_property
     def archives(self) -> ArchiveStore:

@@ -60,11 +60,15 @@ class AgreementMeter:
             project: its id.
             advance: is told of the progress.
 
+        Returns:
+            The figures; those of no picture where no task has annotations of several people with a
+            region of a label.
+
         Raises:
             LabelConfigError: the project has nothing that is drawn.
             StudioRefused: there is no such project for this token.
             StudioUnreachable: Label Studio does not answer, see `UnreadableTasks`.
-            ValueError: no task has annotations of several people that can be compared.
+            ValueError: there are such tasks, and none of them can be compared.
         """
         began = time.perf_counter()
         config = parse_label_config(self.client.label_config(project))
@@ -75,15 +79,15 @@ class AgreementMeter:
         for done, task in enumerate(self.client.all_tasks(project, wanted), 1):
             self._compare(task, config, sums, unreadable)
             advance(done, max(done, total))
-        if not sums.pictures:
-            raise ValueError(_nothing_compared(sums.left_out))
+        if sums.left_out and not sums.pictures:
+            raise ValueError(f"No task can be compared. {next(iter(sums.left_out.values()))}")
         disputes = tuple(each.told(self.read_image) for each in sums.disputes)
         return AgreementReport(
             sums.tasks,
             sums.pictures,
             sums.annotations,
             time.perf_counter() - began,
-            sums.disputed / sums.pictures,
+            sums.disputed / sums.pictures if sums.pictures else None,
             sums.label_figures(config),
             sums.confusion_figures(),
             sums.annotator_figures(names),
@@ -318,10 +322,3 @@ def _boundary_f(pairs: Sequence[PairAgreement]) -> float | None:
     for pair in pairs:
         mean.add(pair.boundary_f)
     return mean.value
-
-
-def _nothing_compared(left_out: Mapping[int, str]) -> str:
-    """Say why there is nothing to report."""
-    if not left_out:
-        return "No task has annotations of several people with a region of a label."
-    return f"No task can be compared. {next(iter(left_out.values()))}"

@@ -11,6 +11,12 @@ Json = dict[str, Any]
 #: A figure of fewer pictures is marked: one picture more may change it much.
 FEW_PICTURES: Final = 10
 
+#: What people read in place of the figures of no picture.
+NOTHING_YET: Final = (
+    "There is nothing to compare yet: no task has annotations of several people with a region of a "
+    "label."
+)
+
 #: Decimals of shares in JSON.
 _DECIMALS: Final = 4
 
@@ -233,7 +239,7 @@ class AgreementReport:
         annotations: number of annotations that were compared.
         seconds: time that it took.
         disputed: share of the pixels to which not all have given the same labels: the mean over the
-            pictures.
+            pictures; None where there is no picture to compare yet.
         labels: the labels that somebody has painted, in the order of the label config.
         confusions: labels that people have given to the same pixels, those of most pixels first; of
             many the first only.
@@ -249,7 +255,7 @@ class AgreementReport:
     pictures: int
     annotations: int
     seconds: float
-    disputed: float
+    disputed: float | None
     labels: tuple[LabelFigures, ...] = ()
     confusions: tuple[Confusion, ...] = ()
     annotators: tuple[AnnotatorFigures, ...] = ()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -12,15 +11,13 @@ from rich.markup import escape
 from rich.table import Table
 from tqdm import tqdm
 
+from backend.agreement.agreement_report import NOTHING_YET, AgreementReport
 from backend.agreement.agreement_view import VIEW_TITLE, make_view
 from backend.cli.options import OUTPUT_FILE, project_option, with_settings, write_text
 from backend.feedback.report.definitions import percent
 from backend.label_studio_services import check_token
 from backend.settings import Settings
 from clearclip_core.quantities import quantity
-
-if TYPE_CHECKING:
-    from backend.agreement.agreement_report import AgreementReport
 
 
 @click.command()
@@ -33,6 +30,7 @@ if TYPE_CHECKING:
     "label_studio_url",
     "label_studio_api_key",
     "allowed_hosts",
+    "model_dir",
     "database_url",
     "max_image_mb",
     "max_image_megapixels",
@@ -58,7 +56,9 @@ def agreement(settings: Settings, project: int, json_file: Path | None, view: bo
     if json_file is not None:
         write_text(json_file, json.dumps(report.to_json(), indent=2) + "\n")
     _print(report, Console())
-    if view and not report.disputes:
+    if view and not report.pictures:
+        click.echo("There is no view to make yet.")
+    elif view and not report.disputes:
         click.echo("Nothing is in dispute: there is no view to make.")
     elif view:
         click.confirm(f"Make the view “{VIEW_TITLE}” in project {project}?", abort=True)
@@ -68,6 +68,9 @@ def agreement(settings: Settings, project: int, json_file: Path | None, view: bo
 
 def _print(report: AgreementReport, console: Console) -> None:
     """Print the figures for people; those of few pictures have a star."""
+    if not report.pictures:
+        console.print(NOTHING_YET, markup=False)
+        return
     console.print(
         f"{quantity(report.annotations, 'annotation')} of {quantity(report.tasks, 'task')} in "
         f"{report.seconds:.1f} s; "

@@ -44,6 +44,9 @@ _LOCK_TIMEOUT_S: Final = 10
 #: With SQLAlchemy's five that are kept, a process has 20 at most; a server takes 100 by default.
 _MORE_CONNECTIONS: Final = 5
 
+#: The isolation of transactions in PostgreSQL: its own default.
+_ISOLATION: Final = "READ COMMITTED"
+
 #: The most keys of one SQL statement.
 MAX_KEYS: Final = 400
 
@@ -175,9 +178,23 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Open a transaction that only reads; no other transaction waits for it."""
+        """Open a connection that only reads; no transaction waits for it.
+
+        On SQLite all its statements see the same; on PostgreSQL each sees what was committed before
+        it, and is sent alone, without the begin and the end of a transaction.
+        """
         with self._open_engines().readers.connect() as connection:
             yield connection.execution_options(reads_only=True)
+
+    @contextmanager
+    def stream(self) -> Iterator[Connection]:
+        """Open a connection that only reads, for rows that are fetched a few at a time.
+
+        PostgreSQL keeps their place, with a cursor, in a transaction alone.
+        """
+        with self._open_engines().readers.connect() as connection:
+            options = {} if connection.dialect.name == "sqlite" else {"isolation_level": _ISOLATION}
+            yield connection.execution_options(reads_only=True, **options)
 
     def _open_engines(self) -> _Engines:
         with self._lock:
@@ -240,16 +257,16 @@ def _open(url: URL) -> _Engines:
         raise
     if url.get_backend_name() == "sqlite":
         return _Engines(engine, engine)
-    return _Engines(engine, _connect(url))  # which connects at its first use
+    return _Engines(engine, _connect(url, isolation_level="AUTOCOMMIT"))  # connects at first use
 
 
-def _connect(url: URL) -> Engine:
+def _connect(url: URL, **more: Any) -> Engine:
     if url.get_backend_name() == "postgresql":
         # A database in SQL_ASCII says no encoding, and psycopg would return its texts as bytes.
         options = {"connect_timeout": str(_CONNECT_TIMEOUT_S), "client_encoding": "utf8"}
         url = url.update_query_dict({**options, **url.query})  # the settings' own win
     if url.get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True, max_overflow=_MORE_CONNECTIONS)
+        return create_engine(url, pool_pre_ping=True, max_overflow=_MORE_CONNECTIONS, **more)
     # Writers that wait for each other hold a connection each: none may be missing for a reader.
     pool: dict[str, Any] = {} if _file(url) is None else {"max_overflow": -1}
     engine = create_engine(url, connect_args={"timeout": _LOCK_TIMEOUT_S}, **pool)

@@ -8,6 +8,7 @@ from typing import Any
 from backend.dataset.import_options import ImportOptions
 from backend.errors import BadRequest
 from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.prediction_list import UNLISTED, list_to_change
 from backend.label_studio.task_filter import TaskFilter
 
 #: Regions as entries of a result of Label Studio.
@@ -77,9 +78,11 @@ class MaskStore:
         for task in results:
             if task in replaced:
                 try:
-                    self._remove(task)
+                    reason = self._remove(task)
                 except BadRequest as error:
-                    unread[task] = str(error)
+                    reason = str(error)
+                if reason:
+                    unread[task] = reason
         return unread | self._write({t: each for t, each in results.items() if t not in unread})
 
     def _write(self, results: Mapping[int, Result]) -> dict[int, str]:
@@ -99,14 +102,21 @@ class MaskStore:
         score = round(sum(scores) / len(scores), 6) if scores else 0.0
         return {"model_version": self._version, "score": score, "result": list(result)}
 
-    def _remove(self, task: int) -> None:
-        if self._predicts:
-            for stored in self._client.stored(task):
-                if stored.version == self._version:
-                    self._client.delete(stored.id)
-        else:
+    def _remove(self, task: int) -> str:
+        """Remove the masks of this version from a task; return why they stay, else nothing.
+
+        Raises:
+            BadRequest: the annotations of the task are too large to be read.
+        """
+        if not self._predicts:
             for annotation in self._client.annotation_writer.find(task, self._version)[0]:
                 self._client.annotation_writer.delete(annotation)
+            return ""
+        found = list_to_change(self._client, task)
+        for stored in found or ():
+            if stored.version == self._version:
+                self._client.delete(stored.id)
+        return UNLISTED if found is None else ""
 
 
 def _as_drawn(entry: Mapping[str, Any]) -> dict[str, Any]:

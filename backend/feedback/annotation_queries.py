@@ -38,7 +38,7 @@ class AnnotationQueries:
         """Yield what was read of a project's annotations one by one: 100,000 at once take 1 GB."""
         query = select(ANNOTATIONS).where(_ROW.project == project, _ROW.kind != "")
         ordered = query.order_by(_ROW.created, _ROW.annotation)
-        with self._database.read() as connection:
+        with self._database.stream() as connection:
             yield from map(
                 read_in, connection.execute(ordered.execution_options(yield_per=MAX_KEYS))
             )

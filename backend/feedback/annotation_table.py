@@ -51,13 +51,16 @@ ANNOTATIONS: Final = Table(
     Column("updated", Float, nullable=False, default=0.0),
     Column("changes", Text, nullable=False, default="[]"),
     Column("reason", Text, nullable=False, default=""),
-    # a project is found among those that are open, and its open ones without those of others
-    Index("ix_annotations_open_project", "open", "project"),
-    Index("ix_annotations_untaught_project", "untaught", "project"),
     Index("ix_annotations_task_project", "task", "project", "leased_until"),
     # one for all that asks for a kind: of two, a planner without statistics may take the wrong one
     Index("ix_annotations_kind_version", "project", "kind", "version", "created"),
 )
+
+# What is leased next, of all projects and of one, stands in the order in which it is leased.
+for _flag in (ANNOTATIONS.c.open, ANNOTATIONS.c.untaught):
+    _order = (ANNOTATIONS.c.due, ANNOTATIONS.c.annotation.desc())
+    Index(f"ix_annotations_{_flag.name}_due", _flag, *_order)
+    Index(f"ix_annotations_{_flag.name}_project", _flag, ANNOTATIONS.c.project, *_order)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from backend.inference.image_queue import ImageQueue
 from backend.inference.image_request import EncodedImage, ImageRequest, Priority, needs_cls
 from backend.inference.model_loader import ModelLoader
 from backend.inference.model_status import ModelStatus
-from backend.inference.vocabulary_queue import VocabularyQueue
+from backend.inference.vocabulary_queue import FailedPrompt, VocabularyQueue
 from backend.settings import Settings
 from backend.telemetry.tracing import stage
 from clearclip_core import (
@@ -65,6 +65,7 @@ class Snapshot:
         waiting: images of each priority that are not done yet.
         waiting_by_project: such images by priority and project; only those above 0.
         vocabularies: vocabularies that are being embedded.
+        failed_prompts: prompts that could not be embedded when last tried, the newest first.
         done: images that were scored.
         failed: images that ended in an error.
         batches: calls of the encoder.
@@ -81,6 +82,7 @@ class Snapshot:
     waiting: dict[Priority, int]
     waiting_by_project: dict[tuple[Priority, Hashable], int]
     vocabularies: int
+    failed_prompts: tuple[FailedPrompt, ...]
     done: int
     failed: int
     batches: int
@@ -233,6 +235,7 @@ class Engine:
                 waiting=self._images.waiting,
                 waiting_by_project=self._images.waiting_by_project,
                 vocabularies=len(self._vocabularies),
+                failed_prompts=self._vocabularies.failed,
                 done=self._images.done,
                 failed=self._images.failed,
                 batches=self._encoder.batches,

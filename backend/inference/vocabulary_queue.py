@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from cachetools import LRUCache
 
-from backend.errors import ModelUnavailable
+from backend.errors import ModelUnavailable, code_of
 from backend.inference.image_queue import ImageQueue
 from backend.inference.image_request import ImageRequest, Priority
 from backend.inference.memory import is_out_of_memory
@@ -40,6 +40,26 @@ _RETRY_AFTER_S = 600.0
 
 #: Most such prompts that are remembered.
 _MOST_FAILED = 1024
+
+
+@dataclass(frozen=True)
+class FailedPrompt:
+    """A prompt that could not be embedded in all templates when it was last tried.
+
+    Attributes:
+        prompt: the words.
+        reason: the name of the error.
+        sentence: what the error says.
+        at: when, in seconds since the epoch.
+        retry_at: from when on it is tried again where nobody waits for it, in seconds of the
+            monotonic clock.
+    """
+
+    prompt: str
+    reason: str
+    sentence: str
+    at: float
+    retry_at: float
 
 
 @dataclass(eq=False)
@@ -109,13 +129,19 @@ class VocabularyQueue:
         self._turns = 0
         self.prompts_at_once = 1
         self.seconds_per_prompt: float | None = None
-        self._retry_at: LRUCache[str, float] = LRUCache(_MOST_FAILED)  # of failed prompts
+        self._failed: LRUCache[str, FailedPrompt] = LRUCache(_MOST_FAILED)
         self.words_known = self.words_new = 0
 
     def __len__(self) -> int:
         """Return the number of vocabularies that are not embedded in all templates yet."""
         with self._changed:
             return len({labels for labels, _ in self._requests})
+
+    @property
+    def failed(self) -> tuple[FailedPrompt, ...]:
+        """The prompts that could not be embedded when they were last tried, the newest first."""
+        with self._changed:
+            return tuple(sorted(self._failed.values(), key=lambda each: -each.at))
 
     def add(self, labels: tuple[Label, ...], is_in_use: bool = False) -> None:
         """Embed labels in all templates; does nothing where there is no room.
@@ -147,7 +173,7 @@ class VocabularyQueue:
         """
         prompts = missing(segmenter, labels)
         with self._changed:
-            if any(prompt in self._retry_at for prompt in prompts):
+            if any(prompt in self._failed for prompt in prompts):
                 return math.inf
             per_prompt = self.seconds_per_prompt
         if per_prompt is None:
@@ -263,7 +289,7 @@ class VocabularyQueue:
         self._measure((time.perf_counter() - began) / len(prompts), len(prompts))
         with self._changed:
             for prompt in prompts:
-                self._retry_at.pop(prompt, None)
+                self._failed.pop(prompt, None)
 
     def _measure(self, seconds_per_prompt: float, prompts: int) -> None:
         before = self.seconds_per_prompt
@@ -274,7 +300,8 @@ class VocabularyQueue:
         """Return prompts without those that have failed and are not to be tried again yet."""
         now = time.monotonic()
         with self._changed:
-            return [prompt for prompt in prompts if self._retry_at.get(prompt, now) <= now]
+            waiting = {each.prompt for each in self._failed.values() if each.retry_at > now}
+        return [prompt for prompt in prompts if prompt not in waiting]
 
     def _finish(self, request: EmbeddingRequest, has_left_out: bool) -> None:
         """Give those who wait for a vocabulary their turn.
@@ -301,10 +328,12 @@ class VocabularyQueue:
             error: why.
         """
         with self._changed:
-            is_known = bool(prompts) and all(prompt in self._retry_at for prompt in prompts)
+            is_known = bool(prompts) and all(prompt in self._failed for prompt in prompts)
             if not request.quick:
-                retry_at = time.monotonic() + _RETRY_AFTER_S
-                self._retry_at.update(dict.fromkeys(prompts, retry_at))
+                # Of the error only the words: its traceback holds on to tensors.
+                told = (code_of(error), str(error), time.time(), time.monotonic() + _RETRY_AFTER_S)
+                for prompt in prompts:
+                    self._failed[prompt] = FailedPrompt(prompt, *told)
         log.error("Words cannot be embedded: %s", error, exc_info=None if is_known else error)
         images, futures = self._remove(request)
         for image in images:

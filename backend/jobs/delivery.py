@@ -6,12 +6,13 @@ import logging
 from collections.abc import Sequence
 from typing import Final
 
-from backend.errors import BadRequest, LabelConfigError, StudioRefused
+from backend.errors import LabelConfigError, StudioRefused
 from backend.jobs.job_store import JobStore
 from backend.jobs.surplus_predictions import remove_surplus
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
+from backend.label_studio.prediction_list import UNLISTED, list_to_change
 from backend.label_studio.quick_version import is_quick
 from backend.label_studio.records import StoredPrediction
 from backend.label_studio.task_filter import TaskFilter
@@ -62,6 +63,7 @@ class PredictionDelivery:
         self._queue_orphans()
         items = self._outbox.lease_due(_BATCH_SIZE)
         if not items:
+            self._remove_surplus()
             return False
         keys = [item.key for item in items]
         try:
@@ -84,6 +86,26 @@ class PredictionDelivery:
             self._store.start_job(project, kind="new", only="all", tasks=claims.values())
             self._outbox.discard_orphans(claims)
 
+    def _remove_surplus(self) -> None:
+        """Delete surplus quick predictions where Label Studio had the full one from an answer.
+
+        Of a task whose predictions cannot be listed, they stay.
+        """
+        for each in self._outbox.superseded(_BATCH_SIZE):
+            try:
+                stored = list_to_change(self._client, each.task)
+            except StudioRefused as error:
+                log.warning("Task %d keeps its quick predictions: %s", each.task, error)
+                stored = None
+            if stored is None:
+                self._outbox.forget(each)
+                continue
+            if all(is_quick(other.version) for other in stored):
+                self._outbox.reinstate(each)  # nobody has read the answer
+                continue
+            remove_surplus(self._client, each.project, stored)
+            self._outbox.forget(each)
+
     def _release(self, keys: Sequence[str]) -> None:
         self._outbox.release(keys, self._outbox.now + _RETRY_AFTER_S)
 
@@ -101,10 +123,9 @@ class PredictionDelivery:
         refused: dict[int, str] = {}
         for task in self._client.tasks(project, wanted):
             task_id = int(task.id or 0)
-            try:
-                stored = self._client.stored(task_id)
-            except BadRequest as error:
-                refused[task_id] = str(error)
+            stored = list_to_change(self._client, task_id)
+            if stored is None:
+                refused[task_id] = UNLISTED
                 del predictions[task_id]
                 continue
             if self._is_late(version, begun[task_id], stored, config, project):

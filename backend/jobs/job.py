@@ -48,6 +48,7 @@ class Job:
         owner: the owner of the lease, or of the last one.
         leased_until: when the lease ends.
         withdraws: id of the job whose predictions a withdrawal deletes; None for other kinds.
+        is_withdrawn: whether all predictions that it has written were withdrawn.
     """
 
     id: int
@@ -74,6 +75,7 @@ class Job:
     owner: str
     leased_until: float
     withdraws: int | None = None
+    is_withdrawn: bool = False
 
     @property
     def over(self) -> bool:

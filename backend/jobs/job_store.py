@@ -20,8 +20,11 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    and_,
     exists,
+    func,
     insert,
+    or_,
     select,
     update,
 )
@@ -72,13 +75,37 @@ _JOBS: Final = Table(
     Column("updated", Float, nullable=False),
     Column("started", Float),
     Column("finished", Float),
-    Column("withdraws", Integer),
+    Column("withdraws", Integer, index=True),
     *lease_columns(),
     sqlite_autoincrement=True,
 )
 
+_WITHDRAWALS: Final = _JOBS.alias("withdrawals")
+
+#: The withdrawals of a job that began after its last step.
+_SINCE: Final = (
+    _WITHDRAWALS.c.withdraws == _JOBS.c.id,
+    _WITHDRAWALS.c.created >= _JOBS.c.updated,
+)
+
+#: Whether they have deleted all that the job has written: they have found no other prediction of
+#: its version, or have deleted as many as it has made. Where an index finds them, that costs the
+#: same however many tasks there are.
+_IS_WITHDRAWN: Final = and_(
+    _JOBS.c.done > 0,
+    or_(
+        exists().where(*_SINCE, _WITHDRAWALS.c.state == "done", _WITHDRAWALS.c.skipped == 0),
+        select(func.coalesce(func.sum(_WITHDRAWALS.c.done), 0)).where(*_SINCE).scalar_subquery()
+        >= _JOBS.c.done,
+    ),
+)
+
 #: What a `Job` is made of.
-_OF_JOB: Final = [*_JOBS.c, has_list(_JOBS.c.id).label("lists_tasks")]
+_OF_JOB: Final = [
+    *_JOBS.c,
+    has_list(_JOBS.c.id).label("lists_tasks"),
+    _IS_WITHDRAWN.label("is_withdrawn"),
+]
 
 
 class JobStore:
@@ -468,6 +495,7 @@ def _job(row: Row[Any]) -> Job:
         owner=row.owner,
         leased_until=row.leased_until,
         withdraws=row.withdraws,
+        is_withdrawn=bool(row.is_withdrawn),
     )
 
 

@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from backend.database.database import Database, error_message
 from backend.database.leases import LeaseLost
-from backend.errors import BadRequest, LabelConfigError, StudioRefused
+from backend.errors import LabelConfigError, StudioRefused
 from backend.inference.image_request import Priority
 from backend.jobs.chunk import ChunkResult, chunk_sizes, predict_and_write
 from backend.jobs.database_outages import DatabaseOutages
@@ -30,6 +30,7 @@ from backend.jobs.job_store import JobStore
 from backend.jobs.surplus_predictions import remove_surplus
 from backend.label_studio.client import PAGE, LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
+from backend.label_studio.prediction_list import list_to_change
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
 from backend.prediction.deadline import DeadlineRunner
@@ -310,10 +311,8 @@ class Prelabeler:
                 return
 
     def _remove_duplicates_of(self, task: int, job: Job) -> None:
-        try:
-            stored = self._client.stored(task)
-        except BadRequest as error:
-            log.warning("Task %d may have a prediction twice: %s", task, error)
+        stored = list_to_change(self._client, task)
+        if stored is None:
             return
         for double in [each for each in stored if each.version == job.version][1:]:
             log.info("Task %d had a second prediction, which is removed", task)

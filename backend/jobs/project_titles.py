@@ -9,7 +9,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from backend.errors import StudioRefused
+from cachetools import LRUCache
+
+from backend.errors import StudioRefused, StudioUnreachable
 from backend.label_studio.client import MOST_TITLES, LabelStudioClient
 
 log = logging.getLogger(__name__)
@@ -20,6 +22,12 @@ _FRESH_FOR_S: Final = 10.0
 #: How old they may be where somebody looks at a project that was not among them, in seconds.
 _FRESH_FOR_NEW_S: Final = 1.0
 
+#: How long no page waits for titles after one has waited in vain, in seconds.
+_PATIENT_AFTER_S: Final = 60.0
+
+#: Most projects without a title that are remembered, so that no page waits for one of them again.
+_MOST_MISSED: Final = 1000
+
 #: By how much the clocks of two machines may differ, in seconds.
 CLOCKS_DIFFER_S: Final = 60.0
 
@@ -27,22 +35,30 @@ CLOCKS_DIFFER_S: Final = 60.0
 class ProjectTitles:
     """Knows projects by title; one background thread reads them, and only while somebody asks.
 
-    They are read once at the start, so that the first page has them, and soon after a page has
-    named a project that is new in Label Studio.
+    They are read once at the start. The first page that names a project which was not among them
+    reads them itself, once, so that it has its title.
 
     Args:
         client: Label Studio; None: no title is known, and pages name projects by number.
         clock: the time in seconds.
+        hasty_client: Label Studio, for a page that waits; None: no page waits.
 
     >>> ProjectTitles(None).name(7), ProjectTitles(None).name(None)
     ('Project 7', 'No project')
     """
 
     def __init__(
-        self, client: LabelStudioClient | None, clock: Callable[[], float] = time.monotonic
+        self,
+        client: LabelStudioClient | None,
+        clock: Callable[[], float] = time.monotonic,
+        hasty_client: LabelStudioClient | None = None,
     ) -> None:
         self._client = client
         self._clock = clock
+        self._hasty_client = hasty_client
+        self._reading = threading.Lock()  # of the page that reads
+        self._hasty_from = -math.inf
+        self._missed: LRUCache[int, bool] = LRUCache(_MOST_MISSED)  # had no title when a page read
         self._wanted = threading.Event()
         self._wanted.set()
         self._read_at = -math.inf
@@ -52,13 +68,17 @@ class ProjectTitles:
         self._titles_at = -math.inf
 
     def name(self, project: int | None) -> str:
-        """Return a project's title and number; "Project 7" where the title is not known."""
+        """Return a project's title and number; "Project 7" where the title is not known.
+
+        Waits for Label Studio where the project is new here, see `ProjectTitles`.
+        """
         if project is None:
             return "No project"
         self._wanted.set()
-        title = self._titles.get(project)
-        if title is None and self._client is not None:
+        if project not in self._titles and self._client is not None:
             self._untitled.add(project)
+            self._read_for(project)
+        title = self._titles.get(project)
         return f"{title} ({project})" if title else f"Project {project}"
 
     def is_gone(self, project: int, known_for_s: float) -> bool:
@@ -97,10 +117,31 @@ class ProjectTitles:
         self._wanted.clear()
         self._read_at = self._clock()
         self._untitled, self._sought = set(), untitled
-        asked_at = self._clock()
         try:
-            self._titles = self._client.project_titles()
-            self._titles_at = asked_at
+            self._read(self._client)
         except StudioRefused as error:
             log.warning("The titles of projects cannot be read: %s", error)
         return False
+
+    def _read(self, client: LabelStudioClient) -> None:
+        asked_at = self._clock()
+        self._titles = client.project_titles()
+        self._titles_at = asked_at
+
+    def _read_for(self, project: int) -> None:
+        """Read the titles for a page that names a project which is not among them, once."""
+        if self._hasty_client is None:
+            return
+        with self._reading:
+            now = self._clock()
+            is_fresh = now < max(self._titles_at + _FRESH_FOR_NEW_S, self._hasty_from)
+            if project in self._missed or project in self._titles or is_fresh:
+                return
+            try:
+                self._read(self._hasty_client)
+            except (StudioRefused, StudioUnreachable):
+                self._hasty_from = self._clock() + _PATIENT_AFTER_S
+                return
+            self._untitled.difference_update(self._titles)
+            if project not in self._titles:
+                self._missed[project] = True

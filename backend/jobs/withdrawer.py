@@ -7,22 +7,20 @@ that were stored while the job ran.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final
 
-from backend.errors import BadRequest, StudioRefused
+from backend.errors import StudioRefused
 from backend.jobs.job import Job
 from backend.jobs.job_store import JobStore
 from backend.jobs.project_titles import CLOCKS_DIFFER_S
 from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.prediction_list import list_to_change
 from backend.label_studio.task_filter import TaskFilter
 from clearclip_core.quantities import quantity
-
-log = logging.getLogger(__name__)
 
 #: Tasks between two steps of a job; a lease outlasts them.
 _TASKS_AT_ONCE: Final = 20
@@ -182,10 +180,8 @@ class Withdrawer:
         """Return the ids of the predictions of a job for a task; None if they cannot be listed."""
         first = (of.started or of.created) - CLOCKS_DIFFER_S
         last = (of.finished or of.updated) + CLOCKS_DIFFER_S
-        try:
-            stored = self._client.stored(task)
-        except BadRequest as error:
-            log.warning("Task %d keeps its predictions: %s", task, error)
+        stored = list_to_change(self._client, task)
+        if stored is None:
             return None
         return [
             each.id

@@ -109,6 +109,18 @@ class LabelStudioClient:
         found = self._connection.call(lambda sdk: sdk.users.whoami(request_options=NO_RETRIES))
         return str(found.email)
 
+    def has_project(self, project: int) -> bool:
+        """Return whether there is such a project for this token.
+
+        Raises:
+            StudioRefused: Label Studio refuses to say.
+            StudioUnreachable: Label Studio does not answer.
+        """
+        found = self._connection.find(
+            lambda sdk: sdk.projects.get(id=project, request_options=NO_RETRIES)
+        )
+        return found is not None
+
     def label_config(self, project: int) -> str:
         """Return the labeling config of a project, as it is now.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from urllib.parse import unquote, urljoin
 
 import requests
@@ -12,6 +13,7 @@ from urllib3.util import parse_url
 from backend.errors import ImageNotFound, ImageRefused, ImageTooLarge
 from backend.label_studio.instance import LabelStudioInstance
 from backend.label_studio.tokens import CANNOT_REACH, Header
+from backend.label_studio.truncation import is_truncated
 from backend.network.host_rules import origin
 from backend.network.http import request
 from backend.network.time_limit import Clock, TimeLimit
@@ -19,6 +21,10 @@ from backend.network.time_limit import Clock, TimeLimit
 _MAX_REDIRECTS = 5
 _CHUNK_BYTES = 1 << 16
 _LONGEST_NAME = 200  # letters of a file's name in an error
+
+#: How often a file that may have been cut off is downloaded, and the pause before, in seconds.
+_TRIES = 3
+_PAUSE_S = 1.0
 
 
 class Downloader:
@@ -39,6 +45,9 @@ class Downloader:
     def download(self, url: str, called: str = "") -> bytes:
         """Return the content of a file on an http or https host, following redirects.
 
+        An answer without a length ends where the connection ends, as that of a Label Studio that
+        stops. An image that ends too early then is downloaded again, and believed at last.
+
         Args:
             url: where the file is. A link to Label Studio by the name that it announced itself
                 with goes to its configured address.
@@ -54,11 +63,20 @@ class Downloader:
         called = called[:_LONGEST_NAME] or _without_secrets(url)
         url = self._instance.configured_address(url)
         with TimeLimit(self._timeout_s, self._clock) as limit:
-            for _ in range(_MAX_REDIRECTS + 1):
-                with self._get(url, called, limit) as response:
-                    if not response.is_redirect:
-                        return self._content(response, called, limit)
-                    url = _redirect_target(url, response.headers["location"])
+            for left in reversed(range(_TRIES)):
+                content, has_length = self._follow(url, called, limit)
+                if has_length or not left or not is_truncated(content):
+                    break
+                time.sleep(min(_PAUSE_S, limit.left_s))
+        return content
+
+    def _follow(self, url: str, called: str, limit: TimeLimit) -> tuple[bytes, bool]:
+        """Return the content of a file, and whether its length was told before."""
+        for _ in range(_MAX_REDIRECTS + 1):
+            with self._get(url, called, limit) as response:
+                if not response.is_redirect:
+                    return self._content(response, called, limit), _has_length(response)
+                url = _redirect_target(url, response.headers["location"])
         raise ImageRefused(f"{called} leads to too many redirects.")
 
     def _get(self, url: str, called: str, limit: TimeLimit) -> requests.Response:
@@ -181,6 +199,11 @@ def _read(response: requests.Response, max_bytes: int) -> tuple[bytes, bool]:
         if len(content) > max_bytes:
             return b"", True
     return bytes(content), False
+
+
+def _has_length(response: requests.Response) -> bool:
+    """Return whether a body that is cut off can be told by its headers alone."""
+    return "content-length" in response.headers or "transfer-encoding" in response.headers
 
 
 def _redirect_target(url: str, location: str) -> str:

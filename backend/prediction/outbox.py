@@ -7,6 +7,9 @@ A result is known by its task, the task's data, and the ``model_version``. Its s
                 │         └──────> ready       Label Studio could not be reached
                 └────────────────> handed      in the answer of a /predict
 
+A quick prediction that Label Studio has may become superseded: the full one of its task was handed
+out, so that the quick ones which the task has several times can go.
+
 There is one row for each result in a database: the backend that claims it makes it. A claim is a
 lease, see `backend.database.leases`: one that is not renewed ends, and another backend may take it
 over. A backend that is done with a claim stops to renew it before it writes that down, so that the
@@ -30,8 +33,11 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Float,
+    Index,
     Integer,
     LargeBinary,
+    Row,
+    Select,
     String,
     Table,
     Text,
@@ -39,12 +45,12 @@ from sqlalchemy import (
     delete,
     func,
     insert,
-    or_,
     select,
+    text,
     update,
 )
 
-from backend.database.database import METADATA, Database, key_batches, unindexed
+from backend.database.database import METADATA, Database, key_batches
 from backend.database.leases import (
     RELEASED,
     ended,
@@ -55,28 +61,44 @@ from backend.database.leases import (
     leased_to,
     renewed,
 )
+from backend.label_studio.quick_version import QUICK, is_quick
 from backend.label_studio.requests import Task
+
+#: The rows that can be written: what was asked for without a project stays in the outbox.
+_OF_A_PROJECT: Final = text("project IS NOT NULL")
 
 _RESULTS: Final = Table(
     "results",
     METADATA,
     Column("key", String(64), primary_key=True),
     Column("task", BigInteger, nullable=False, index=True),
-    Column("project", Integer, index=True),
+    Column("project", Integer),
     Column("version", Text, nullable=False),
-    Column("state", String(16), nullable=False, index=True),
+    Column("state", String(16), nullable=False),
     Column("entry", LargeBinary),
     Column("bytes", Integer, nullable=False, default=0),
     Column("begun", Float, nullable=False),
     Column("changed", Float, nullable=False, index=True),
     Column("due", Float, nullable=False, default=0.0),
     *lease_columns(),
+    # what is written next, of all projects and of one, stands in the order in which it is due
+    Index(
+        "ix_results_state_due",
+        "state",
+        "due",
+        sqlite_where=_OF_A_PROJECT,
+        postgresql_where=_OF_A_PROJECT,
+    ),
+    Index("ix_results_project_due", "project", "state", "version", "due"),
 )
 
 #: The most results that are kept, however small.
 MAX_COUNT: Final = 200_000
 
-_DELIVERED: Final = ("handed", "written")
+_DELIVERED: Final = ("handed", "written", "superseded")
+
+#: Time in which Label Studio has stored what was handed out in an answer, in seconds.
+_STORED_AFTER_S: Final = 10.0
 
 #: Time from Label Studio's choice of a request's tasks, those without a prediction, until the
 #: request is read here, in seconds; a busy machine takes that long.
@@ -104,6 +126,21 @@ class OutboxItem:
     version: str
     prediction: Prediction
     begun: float
+
+
+@dataclass(frozen=True)
+class SupersededResult:
+    """A quick prediction whose full one was handed out.
+
+    Attributes:
+        key: the result's key.
+        task: the task's id.
+        project: the task's project.
+    """
+
+    key: str
+    task: int
+    project: int
 
 
 class PredictionOutbox:
@@ -196,17 +233,18 @@ class PredictionOutbox:
         Returns:
             key -> prediction.
         """
-        handed, written = (_RESULTS.c.state == state for state in _DELIVERED)
         free = (
             (_RESULTS.c.state == "ready")
-            | (handed & (_RESULTS.c.changed < asked))
-            | (written & (_RESULTS.c.changed < asked - _CHOOSING_S))
+            | (_RESULTS.c.state.in_(("handed", "superseded")) & (_RESULTS.c.changed < asked))
+            | ((_RESULTS.c.state == "written") & (_RESULTS.c.changed < asked - _CHOOSING_S))
         )
-        query = select(_RESULTS.c.key, _RESULTS.c.entry).where(free).with_for_update()
+        columns = (_RESULTS.c.key, _RESULTS.c.entry, _RESULTS.c.task, _RESULTS.c.version)
+        query = select(*columns).where(free).with_for_update()
         query = query.order_by(_RESULTS.c.state != "ready", _RESULTS.c.key)
         taken: dict[str, Prediction] = {}
         free_bytes = math.inf if whole else self._max_bytes // 2
         for batch in key_batches(self.find_made(keys)):
+            full: set[int] = set()
             with self._database.write() as connection:
                 for row in connection.execute(query.where(_RESULTS.c.key.in_(batch))):
                     if free_bytes <= 0:
@@ -214,7 +252,10 @@ class PredictionOutbox:
                     text = zlib.decompress(row.entry)
                     free_bytes -= len(text)
                     taken[row.key] = json.loads(text)
+                    if row.task and not is_quick(row.version):
+                        full.add(row.task)
                 self._set_state(connection, [key for key in batch if key in taken], "handed")
+                self._supersede(connection, full)
         return taken
 
     def add(self, key: str, prediction: Prediction, due: float) -> None:
@@ -223,17 +264,19 @@ class PredictionOutbox:
         Args:
             key: the result's key.
             prediction: as Label Studio takes it.
-            due: the time from which it may be written through the API, in seconds since the epoch.
-                Until then, it may still be taken for the answer of the request.
+            due: the time from which it may be written through the API, in seconds since the epoch;
+                a time that has passed: at once. Until then, it may still be taken for the answer
+                of the request.
         """
         self._held.discard(key)
+        now = self.now
         packed = zlib.compress(json.dumps(prediction, separators=(",", ":")).encode(), 1)
         changes = {
             "state": "ready",
             "entry": packed,
             "bytes": len(packed),
-            "due": due,
-            "changed": self.now,
+            "due": max(due, now),  # results that are due at once come in turn, too
+            "changed": now,
             **ended(),
         }
         with self._database.write() as connection:
@@ -273,22 +316,21 @@ class PredictionOutbox:
     # ---- delivery through Label Studio's API -----------------------------------------------------
 
     def lease_due(self, limit: int) -> list[OutboxItem]:
-        """Lease results that are to be written now, of one project and version at a time."""
+        """Lease results that are to be written now, of one project and version at a time.
+
+        Those come first whose writer has died, then those that are due the longest.
+        """
         now = self.now
-        due = or_(
-            (_RESULTS.c.state == "ready") & (_RESULTS.c.due <= now),
-            (_RESULTS.c.state == "writing") & is_free(_RESULTS, now),
-        )
-        query = select(_RESULTS).where(due, _RESULTS.c.project.is_not(None))
-        query = query.order_by(_RESULTS.c.changed)
+        query = select(_RESULTS).where(_RESULTS.c.project.is_not(None)).order_by(_RESULTS.c.due)
+        abandoned = query.where(_RESULTS.c.state == "writing", is_free(_RESULTS, now))
+        ready = query.where(_RESULTS.c.state == "ready", _RESULTS.c.due <= now)
         with self._database.write() as connection:
-            first = connection.execute(query.limit(1)).first()
-            if first is None:
+            for due in (abandoned, ready):  # an index serves each; joined by OR, none would
+                rows = _first_of_one(connection, due, limit)
+                if rows:
+                    break
+            else:
                 return []
-            ours = unindexed(_RESULTS.c.project) == first.project
-            same = (ours, _RESULTS.c.version == first.version)
-            locked = query.where(*same).limit(limit).with_for_update(skip_locked=True)
-            rows = connection.execute(locked).all()
             connection.execute(
                 update(_RESULTS)
                 .where(_RESULTS.c.key.in_([row.key for row in rows]))
@@ -310,6 +352,34 @@ class PredictionOutbox:
         for batch in self._stop_renewing(keys):
             with self._database.write() as connection:
                 self._set_state(connection, batch, "ready", *self._ours("writing"), due=due)
+
+    # ---- quick predictions whose full one was handed out ----------------------------------------
+
+    def superseded(self, limit: int) -> list[SupersededResult]:
+        """Return quick predictions whose full one Label Studio has had from an answer by now."""
+        columns = (_RESULTS.c.key, _RESULTS.c.task, _RESULTS.c.project)
+        query = select(*columns).where(
+            _RESULTS.c.state == "superseded",
+            _RESULTS.c.due <= self.now,
+            _RESULTS.c.project.is_not(None),
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(_RESULTS.c.due).limit(limit))
+            return [SupersededResult(row.key, row.task, row.project) for row in rows]
+
+    def forget(self, result: SupersededResult) -> None:
+        """Delete a superseded quick prediction here: its task has a full one."""
+        ours = (_RESULTS.c.key == result.key, _RESULTS.c.state == "superseded")
+        with self._database.write() as connection:
+            connection.execute(delete(_RESULTS).where(*ours))
+
+    def reinstate(self, result: SupersededResult) -> None:
+        """Let a quick prediction be handed out on: its task has no full one after all."""
+        with self._database.write() as connection:
+            superseded = _RESULTS.c.state == "superseded"
+            self._set_state(connection, [result.key], "handed", superseded)
+
+    # ---- claims of the dead, and counts ----------------------------------------------------------
 
     def orphans(self) -> dict[int, dict[str, int]]:
         """Return claims whose owner has died: project -> key -> task id.
@@ -372,6 +442,16 @@ class PredictionOutbox:
             **leased_to(self._owner, now),
         }
 
+    def _supersede(self, connection: Connection, tasks: set[int]) -> None:
+        """Mark the quick predictions that Label Studio has of tasks whose full one it gets now."""
+        if tasks:
+            had = (_RESULTS.c.state.in_(("handed", "written")), _RESULTS.c.task.in_(tasks))
+            quick = _RESULTS.c.version.endswith(QUICK, autoescape=True)
+            due = self.now + _STORED_AFTER_S
+            connection.execute(
+                update(_RESULTS).where(*had, quick).values(state="superseded", due=due)
+            )
+
     def _set_state(
         self,
         connection: Connection,
@@ -416,6 +496,18 @@ def result_key(task: Task, version: str) -> str:
     """
     parts = [task.id, task.project_id, version, dict(task.data)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:40]
+
+
+def _first_of_one(connection: Connection, query: Select[Any], limit: int) -> Sequence[Row[Any]]:
+    """Lock the first rows that a query finds of the project and the version of the first one."""
+    columns = (_RESULTS.c.project, _RESULTS.c.version)
+    first = connection.execute(query.with_only_columns(*columns).limit(1)).first()
+    if first is None:
+        return ()
+    same = (_RESULTS.c.project == first.project, _RESULTS.c.version == first.version)
+    return connection.execute(
+        query.where(*same).limit(limit).with_for_update(skip_locked=True)
+    ).all()
 
 
 def _expired(now: float) -> tuple[ColumnElement[bool], ...]:

@@ -120,7 +120,14 @@ def _pages(
     dashboard = DashboardRoutes(settings, services.engine, metrics, status, services.project_titles)
     describe = partial(describe_learning, settings, learner, tasks=services.annotations.tasks)
     yield dashboard.blueprint()
-    yield JobRoutes(settings, services.store, status.serializer, body, dashboard.render).blueprint()
+    yield JobRoutes(
+        settings,
+        services.store,
+        status.serializer,
+        services.hasty_client(),
+        body,
+        dashboard.render,
+    ).blueprint()
     yield DatasetRoutes(
         settings,
         services.archives,

@@ -360,6 +360,7 @@ JOB_JSON = {
     "eta_s": 1.5,
     "url": "http://label-studio:8080/projects/7/data",
     "project_gone": False,
+    "withdrawn": False,
 }
 
 
@@ -518,6 +519,10 @@ def test_a_report_on_agreement() -> None:
     assert AgreementReport.from_json(written) == replace(
         report, disputed=0.1234, confusions=(Confusion("car", "tree", 0.1234),)
     )
+    nothing_yet = AgreementReport(0, 0, 0, 1.5, None)
+    told = nothing_yet.to_json()
+    assert (told["pictures"], told["disputed"]) == (0, None)
+    assert AgreementReport.from_json(told) == nothing_yet
 
 
 def test_how_right_a_label_was() -> None:
@@ -651,7 +656,7 @@ def test_the_status(client: FlaskClient) -> None:
     now = answer(client, "/status")
     assert list(now) == [
         *("at", "started_at", "label_studio", "connection", "model", "queue", "waiting"),
-        "vocabularies",
+        *("vocabularies", "failing_words"),
         *("running", "done", "failed", "remaining", "unwritten", "pictures_per_second", "eta_s"),
         *("projects", "jobs", "jobs_trouble", "reports", "learning", "errors", "failing"),
         *("caches", "gpu_memory_bytes", "versions"),
@@ -660,6 +665,7 @@ def test_the_status(client: FlaskClient) -> None:
         *("name", "method", "device", "precision", "state", "reason", "windows_at_once"),
         *("pictures", "batches"),
     ]
+    assert now["failing_words"] == {"count": 0, "newest": []}
     assert now["queue"] == {"interactive": 0, "opened": 0, "batch": 0}
     assert now["learning"] == {"live": 0, "pictures": 0, "last_step": None}
     assert list(now["caches"]["features"]) == ["hits", "misses", "entries", "bytes", "limit_bytes"]
@@ -790,7 +796,7 @@ def test_urgencies_in_metrics(client: FlaskClient) -> None:
 #: What a failure is counted and shown under.
 REASONS = {
     *("BackendError", "BadRequest", "LabelConfigError", "Unauthorized", "CrossSite"),
-    *("LabelConfigChanged", "WordingNotFound"),
+    *("LabelConfigChanged", "WordingNotFound", "ProjectNotFound"),
     *("RequestTooSlow", "PayloadTooLarge", "ModelUnavailable", "Busy", "JobNotFound"),
     *(
         "PlotNotFound",

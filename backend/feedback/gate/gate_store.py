@@ -212,7 +212,7 @@ class GateStore:
     def compared(self, project: int, version: str) -> Iterator[ReadAnnotation]:
         """Yield the annotations that began with predictions of a version, one by one."""
         query = select(ANNOTATIONS).where(*_compared(project, version))
-        with self._database.read() as connection:
+        with self._database.stream() as connection:
             yield from map(read_in, connection.execute(query.execution_options(yield_per=MAX_KEYS)))
 
     def audits(self, project: int, version: str, since: float) -> list[ReadAnnotation]:

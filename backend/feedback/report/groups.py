@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -55,6 +55,7 @@ class Group:
         total: the statistics of all labels together.
         sums: name of a label -> its sums.
         seconds: how long the annotations took.
+        kept: the running sums, where the figures are of all labels: they keep what is made of them.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Group:
     total: LabelStatistics
     sums: Mapping[str, LabelSums]
     seconds: Seconds
+    kept: GroupSums | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(cls, name: str, sums: GroupSums, label: str | None = None) -> Group:
@@ -83,13 +85,13 @@ class Group:
             replace(LabelStatistics.of_sums(total), pictures=pictures),
             labels,
             Seconds.of(sums),
+            sums if label is None else None,
         )
 
     @cached_property
     def labels(self) -> dict[str, LabelStatistics]:
         """Name of a label -> its statistics; a page of many periods shows their totals alone."""
-        names = sorted(self.sums, key=lambda name: (name.casefold(), name))
-        return {name: LabelStatistics.of_sums(self.sums[name]) for name in names}
+        return _statistics(self.sums)
 
     def to_json(self) -> Json:
         """Return the figures as JSON."""
@@ -97,6 +99,16 @@ class Group:
             "name": self.name,
             "annotations": self.annotations,
             "total": self.total.to_json(),
-            "labels": {label: statistics.to_json() for label, statistics in self.labels.items()},
+            "labels": _to_json(self.sums) if self.kept is None else self.kept.kept(_to_json),
             "seconds": self.seconds.to_json(),
         }
+
+
+def _statistics(sums: Mapping[str, LabelSums]) -> dict[str, LabelStatistics]:
+    """Return the statistics of labels, sorted by name."""
+    names = sorted(sums, key=lambda name: (name.casefold(), name))
+    return {name: LabelStatistics.of_sums(sums[name]) for name in names}
+
+
+def _to_json(sums: Mapping[str, LabelSums]) -> Json:
+    return {name: statistics.to_json() for name, statistics in _statistics(sums).items()}

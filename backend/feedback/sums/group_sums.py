@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.read_annotation import AnnotationOrigin, ReadAnnotation
@@ -15,6 +15,8 @@ from backend.feedback.sums.label_sums import LabelSums, add_count
 
 #: Times are kept to so many significant digits, so that a million of them are a short list.
 _TIME_DIGITS: Final = 3
+
+T = TypeVar("T")
 
 _Medians = tuple[float | None, float | None]
 
@@ -42,6 +44,7 @@ class GroupSums:
     _figures: tuple[_Medians, tuple[int, int]] | None = field(
         default=None, init=False, repr=False, compare=False
     )
+    _made: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def medians_s(self) -> tuple[float | None, float | None]:
@@ -61,6 +64,7 @@ class GroupSums:
     def add(self, read: ReadAnnotation, times: int = 1) -> None:
         """Add an annotation; with ``times=-1``, take it away. Of a skipped one, its kind counts."""
         self._figures = None
+        self._made.clear()
         add_count(self.kinds, read.kind, times)
         if read.kind == "skipped":
             return
@@ -74,6 +78,17 @@ class GroupSums:
         measured = {"compared": self.with_prelabel, "scratch": self.without_prelabel}
         if read.kind in measured and read.seconds is not None and read.seconds > 0:
             add_count(measured[read.kind], _rounded(read.seconds), times)
+
+    def kept(self, make: Callable[[Mapping[str, LabelSums]], T]) -> T:
+        """Return what a function makes of `labels`; it is kept until an annotation is added.
+
+        Args:
+            make: a function of a module; nobody may change what it returns.
+        """
+        if make not in self._made:
+            self._made[make] = make(self.labels)
+        made: T = self._made[make]
+        return made
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON that databases keep; these names stay."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from flask import Blueprint, Response, url_for
 
-from backend.agreement.agreement_report import AgreementReport
+from backend.agreement.agreement_report import NOTHING_YET, AgreementReport
 from backend.agreement.agreement_store import AgreementStore
 from backend.agreement.agreement_view import VIEW_TITLE, make_view
 from backend.errors import BackendError, BadRequest
@@ -88,6 +88,8 @@ class AgreementRoutes:
         client, last = self._required_client(), self.store.last(project)
         if last is None:
             raise BadRequest("Agreement was not measured yet.")
+        if not last.report.pictures:
+            raise BadRequest(NOTHING_YET)
         make_view(client, project, last.report)
 
     def _required_client(self) -> LabelStudioClient:
@@ -111,6 +113,7 @@ class AgreementRoutes:
             "agreement.html",
             agreement=self._describe(project),
             view_title=VIEW_TITLE,
+            nothing_yet=NOTHING_YET,
             is_lost=is_watching() and self.runs.get(project) is None,
             no_key="" if self.client is not None else _NO_KEY,
             refusal=refusal,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from backend.inference.vocabulary_queue import FailedPrompt
 from backend.jobs.job import Job
 from backend.label_studio.files import LabelStudioFiles
 from backend.prediction.failures import FailingTask, Failure
@@ -16,6 +17,10 @@ Json = dict[str, Any]
 
 #: Longest task id that is shown, in characters.
 _TASK_ID_LENGTH = 100
+
+#: Longest words, and longest reason of theirs, in characters.
+_WORDS_LENGTH = 100
+_SENTENCE_LENGTH = 300
 
 
 class StatusSerializer:
@@ -67,6 +72,7 @@ class StatusSerializer:
             "eta_s": job.eta_s,
             "url": None if is_gone else self._files.task_url(job.project),
             "project_gone": is_gone,
+            "withdrawn": job.is_withdrawn,
         }
 
     def running_task(self, running: Running) -> Json:
@@ -112,6 +118,16 @@ class StatusSerializer:
             failure.task, project, failure.job, failure.reason, failure.at, failure.at
         )
         return self.failing_task(of_job)
+
+    def failed_prompt(self, failed: FailedPrompt) -> Json:
+        """Serialize words that could not be embedded, with the first line of the reason."""
+        sentence = failed.sentence.strip().partition("\n")[0][:_SENTENCE_LENGTH]
+        return {
+            "words": scrub(failed.prompt, self._secrets, _WORDS_LENGTH),
+            "at": failed.at,
+            "reason": failed.reason,
+            "sentence": self.scrub(sentence),
+        }
 
     def scrub(self, sentence: str) -> str:
         """Cut secrets out of a sentence."""

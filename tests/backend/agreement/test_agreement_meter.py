@@ -207,9 +207,13 @@ def test_of_tasks_that_are_left_out_as_many_sentences_are_kept_as_are_told(
     assert ([*sums.left_out], sums.left_out_count) == ([0, 1], 9)
 
 
-def test_without_several_people_there_is_nothing_to_compare() -> None:
-    with pytest.raises(ValueError, match="No task has annotations of several people"):
-        measured(shared_studio([(1, [brushed(LEFT)])]))
+def test_without_several_people_there_is_nothing_to_compare_yet() -> None:
+    """Of nobody, of one, of two without a region: no failure, and figures of no picture."""
+    for tasks in ([], [[(1, [brushed(LEFT)])]], [[(1, []), (2, [])]]):
+        report = measured(shared_studio(*tasks))
+        assert (report.tasks, report.pictures, report.annotations) == (0, 0, 0)
+        assert report.disputed is None
+        assert (report.labels, report.annotators, report.disputes) == ((), (), ())
 
 
 def test_of_many_disputes_the_largest_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:

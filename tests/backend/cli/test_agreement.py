@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from backend.agreement.agreement_store import AgreementStore
@@ -44,6 +45,39 @@ def test_figures_are_printed_kept_for_the_page_and_the_tasks_shown_as_a_view(
     kept = AgreementStore(Database.from_settings(Settings())).last(7)
     assert kept is not None
     assert json.loads(json.dumps(kept.report.to_json())) == told
+
+
+def test_the_report_is_kept_in_the_database_of_the_model_folder_that_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DATABASE_URL")
+    studio = shared_studio([(person, [brushed((0, 0, 20, 20))]) for person in (1, 2)])
+    models = tmp_path / "models"
+    with studio.served() as server:
+        reach = [f"--label-studio-url={server.url}", f"--label-studio-api-key={TOKEN}"]
+        command = ["agreement", "--project=7", *reach, f"--model-dir={models}"]
+        made = CliRunner().invoke(main, command)
+    assert made.exit_code == 0, made.output
+    kept = AgreementStore(Database(f"sqlite:///{models}/clearclip.db")).last(7)
+    assert kept is not None
+    assert kept.report.annotations == 2
+
+
+def test_a_project_with_nothing_to_compare_yet_is_no_failure(tmp_path: Path) -> None:
+    studio = shared_studio([(1, [brushed((0, 0, 20, 20))])])
+    out = tmp_path / "out.json"
+    with studio.served() as server:
+        reach = [f"--label-studio-url={server.url}", f"--label-studio-api-key={TOKEN}"]
+        command = ["agreement", "--project=7", *reach, f"--json={out}", "--view"]
+        made = CliRunner().invoke(main, command)
+    assert made.exit_code == 0, made.output
+    said = " ".join(made.output.split())
+    assert "There is nothing to compare yet: no task has annotations of several people" in said
+    assert "There is no view to make yet." in said
+    assert "IoU" not in said
+    told = json.loads(out.read_text())
+    assert (told["pictures"], told["disputed"], told["disputes"]) == (0, None, [])
+    assert not studio.tabs
 
 
 def test_without_a_dispute_there_is_no_view() -> None:

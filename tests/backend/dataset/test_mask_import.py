@@ -23,6 +23,7 @@ from backend.dataset.mask_source import Limits, MaskSource
 from backend.dataset.readers.index_png import read_index_png
 from backend.errors import LabelConfigError
 from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.prediction_list import UNLISTED
 from backend.services import Services
 from backend.settings import load_settings
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
@@ -287,7 +288,11 @@ def test_a_task_whose_annotations_are_too_large_is_never_touched(
 
 
 def test_masks_that_cannot_be_removed_are_not_doubled(
-    importer: Make, folder: Path, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+    importer: Make,
+    folder: Path,
+    studio: FakeStudio,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     run(importer, folder)
     monkeypatch.setattr("backend.label_studio.json_selector._FREE_EVENTS", 1000)
@@ -295,7 +300,8 @@ def test_masks_that_cannot_be_removed_are_not_doubled(
     started = importer(replace=True)
     started.plan(masks(folder))
     report = started.write()
-    assert (report.written, list(report.refused)) == (1, [1])
+    assert (report.written, report.refused) == (1, {1: UNLISTED})
+    assert f"Task 1: {UNLISTED}" in caplog.text
     assert studio.stored(VERSION) == {1: 1, 2: 1}
 
 

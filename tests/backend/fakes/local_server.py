@@ -22,12 +22,13 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answer:
-    """What to answer; its `length` may lie."""
+    """What to answer; its `length` may lie, and without one the body ends with the connection."""
 
     status: int = 200
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
     length: int | None = None
+    has_length: bool = True
 
 
 Route = Callable[[Asked], Answer]
@@ -58,7 +59,8 @@ class LocalServer:
                 for name, value in answer.headers.items():
                     self.send_header(name, value)
                 length = len(answer.body) if answer.length is None else answer.length
-                self.send_header("Content-Length", str(length))
+                if answer.has_length:
+                    self.send_header("Content-Length", str(length))
                 self.end_headers()
                 pieces = [bytes([byte]) for byte in answer.body] if pause_s else [answer.body]
                 with contextlib.suppress(OSError):  # the client has read enough

@@ -6,6 +6,8 @@ import json
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from backend.settings import Settings
 from tests.backend.conftest import Clock
 from tests.backend.fakes.colour_segmenter import colour_engine
 from tests.backend.fakes.flaky_database import FlakyDatabase
+from tests.backend.fakes.postgres_plans import scans
 from tests.backend.fakes.sqlite_steps import CountedDatabase
 
 
@@ -311,6 +314,50 @@ def test_a_project_does_not_pay_for_what_waits_in_another(
             steps.setdefault(name, []).append(database.steps(call))
     database.close()
     assert {name: counts for name, counts in steps.items() if counts[1] > 2 * counts[0] + 100} == {}
+
+
+@pytest.mark.parametrize("is_analyzed", [False, True])
+def test_a_lease_does_not_grow_with_the_backlog(tmp_path: Path, is_analyzed: bool) -> None:
+    """After a backfill all of a project, and of others, is open and due at once."""
+    database = CountedDatabase(tmp_path)
+    store = AnnotationStore(database, "me")
+    steps: dict[str, list[int]] = {}
+    for first, count in ((1, 100), (101, 5_000)):
+        with database.write() as connection:
+            connection.execute(insert(ANNOTATIONS), open_rows(range(first, first + count)))
+            if is_analyzed:
+                connection.exec_driver_sql("ANALYZE")
+        database.close()  # statistics are read when a connection is opened
+        calls = {
+            "lease": lambda: store.lease(5),
+            "lease to learn": lambda: store.lease(5, unlearned=True),
+            "lease of a project": lambda: store.lease(5, 7),
+            "lease of a project to learn": lambda: store.lease(5, 7, unlearned=True),
+        }
+        for name, call in calls.items():
+            steps.setdefault(name, []).append(database.steps(call))
+    database.close()
+    assert {name: counts for name, counts in steps.items() if counts[1] > 2 * counts[0] + 100} == {}
+
+
+def test_postgresql_walks_an_index_to_what_is_due(
+    postgres_url: Callable[[str], str], clock: Clock, tmp_path: Path
+) -> None:
+    database = Database(postgres_url(f"open-{tmp_path.name}"[:60]), clock)
+    with database.write() as connection:
+        connection.execute(insert(ANNOTATIONS), open_rows(range(1, 10_001)))
+    store = AnnotationStore(database, "me")
+    for project in (None, 7):
+        call = partial(store.lease, 5, project, unlearned=True)
+        for plan in scans(database, call):
+            assert "Index Scan" in plan
+            assert not {"Sort", "Incremental Sort", "Seq Scan", "Bitmap Heap Scan"} & {*plan}
+    database.close()
+
+
+def open_rows(numbers: range) -> list[dict[str, Any]]:
+    """Return rows of annotations that wait to be read, of two projects in turn."""
+    return [{"annotation": n, "project": 7 + n % 2, "marked": 1} for n in numbers]
 
 
 def read_row(number: int) -> dict[str, Any]:

@@ -310,6 +310,11 @@ def test_a_word_that_cannot_be_embedded_leaves_the_others_their_templates(
         assert scene.segmenter.embed.missing([each.name for each in labels]) == ["word 3"]
         assert scene.engine.embedding_s(labels) == math.inf, "or an annotator would get its error"
     assert scene.segmenter.embedded.count(("word 3",)) == 1, "until the pause is over"
+    (failed,) = scene.engine.snapshot().failed_prompts
+    assert (failed.prompt, failed.reason, failed.sentence) == (
+        *("word 3", "ZeroDivisionError", "words"),
+    )
+    assert time.time() - 60 < failed.at <= time.time()
     assert caplog.text.count("Words cannot be embedded") == 1
 
 
@@ -330,6 +335,7 @@ def test_who_waits_for_a_word_that_cannot_be_embedded_gets_its_error_each_time(
     scene.segmenter.embed.fault = lambda _: None
     assert not scene.score(3, BATCH, labels=many(20)).vocabulary.quick
     assert scene.engine.embedding_s(many(20)) == 0
+    assert scene.engine.snapshot().failed_prompts == ()
 
 
 def test_who_comes_after_a_word_was_left_out_gets_its_error() -> None:

@@ -37,6 +37,7 @@ from backend.jobs.job_store import JobStore
 from backend.jobs.prelabeler import Prelabeler
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
+from backend.label_studio.prediction_list import UNLISTED
 from backend.label_studio.requests import Task
 from backend.prediction.deadline import DeadlineRunner
 from backend.prediction.failures import Failure, FailureStore
@@ -452,7 +453,10 @@ def test_surplus_quick_predictions_are_removed_at_the_end(
 
 
 def test_a_task_whose_predictions_cannot_be_listed_ends_no_job(
-    make_bench: Callable[..., Bench], studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+    make_bench: Callable[..., Bench],
+    studio: FakeStudio,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr("backend.label_studio.json_selector._FREE_EVENTS", 1000)
     bench = make_bench()
@@ -461,6 +465,7 @@ def test_a_task_whose_predictions_cannot_be_listed_ends_no_job(
         studio.add(task, version, result=[{}] * 4000 if task == 1 else ())
     assert bench.run(tasks=[1, 2]).state == "done"
     assert studio.stored(version) == {1: 2, 2: 1}
+    assert f"Task 1: {UNLISTED}" in caplog.text
 
 
 def test_looking_for_duplicates_costs_a_job_no_more_than_its_tasks(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -49,6 +50,61 @@ def test_projects_are_named_by_title_and_number(server: LocalServer, clock: Cloc
         (8, "Streets (8)"),
         (7, "streets at night (7)"),
     ]
+
+
+def hasty(server: LocalServer, clock: Clock) -> ProjectTitles:
+    client = LabelStudioClient(server.url, TOKEN, retry_for_s=0)
+    return ProjectTitles(client, clock, hasty_client=client)
+
+
+def test_the_first_page_of_a_project_has_its_title(
+    studio: FakeStudio, server: LocalServer, clock: Clock
+) -> None:
+    titles = hasty(server, clock)
+    assert titles.name(7) == "streets at night (7)", "before anybody has read them"
+    assert [titles.name(each) for each in (8, 9, 12)] == [
+        "Streets (8)",
+        "Kitchens (9)",
+        "Project 12",
+    ]
+    assert len(server.asked) == 1
+    clock.now += 5
+    studio.titles[13] = "New"
+    assert titles.name(13) == "New (13)"
+    assert len(server.asked) == 2
+
+
+def test_pages_wait_for_a_project_that_is_gone_once(server: LocalServer, clock: Clock) -> None:
+    titles = hasty(server, clock)
+    for _ in range(4):
+        clock.now += 3600
+        assert titles.name(99) == "Project 99"
+    assert len(server.asked) == 1
+    for project in (100, 101, 102):
+        titles.name(project)
+    assert len(server.asked) == 1 + 1, "whoever invents numbers has them read once a second"
+
+
+@pytest.mark.parametrize("status", [401, 503])
+def test_one_page_waits_in_vain_and_the_next_ones_do_not(
+    studio: FakeStudio, server: LocalServer, clock: Clock, status: int
+) -> None:
+    studio.fault = lambda _: Answer(status)
+    titles = hasty(server, clock)
+    for project in (7, 8, 7):
+        assert titles.name(project) == f"Project {project}"
+        clock.now += 10
+    assert len(server.asked) == 1
+    studio.fault = lambda _: None
+    clock.now += 60
+    assert titles.name(7) == "streets at night (7)"
+
+
+def test_pages_that_come_together_ask_once(server: LocalServer, clock: Clock) -> None:
+    titles = hasty(server, clock)
+    with ThreadPoolExecutor(4) as pool:
+        assert {*pool.map(titles.name, [7] * 8)} == {"streets at night (7)"}
+    assert len(server.asked) == 1
 
 
 def test_titles_are_read_again_only_while_somebody_looks(

@@ -10,17 +10,20 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from sqlalchemy import insert, text
 
 from backend.cli.main import main
-from backend.database.database import Database
+from backend.database.database import METADATA, Database
 from backend.errors import JobNotFound, StudioUnreachable, WithdrawalRefused
 from backend.jobs.job import Job
 from backend.jobs.job_store import JobStore
 from backend.jobs.withdrawer import Withdrawer
 from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.prediction_list import UNLISTED
 from backend.settings import Settings
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, Asked, LocalServer
+from tests.backend.fakes.sqlite_steps import CountedDatabase
 from tests.backend.jobs.served_backend import CONFIG, Backend, picture, wait_for
 
 HOUR_S = 3600.0
@@ -83,6 +86,63 @@ def test_what_nobody_has_touched_is_deleted_and_the_rest_is_listed(
     assert studio.stored("v1") == {4: 1}
 
 
+def test_a_job_tells_whether_all_that_it_has_written_was_withdrawn(
+    withdrawer: Withdrawer, store: JobStore, studio: FakeStudio
+) -> None:
+    job = job_that_is_over(store, studio, 1, 2, 3)
+    assert not job.is_withdrawn
+    annotation = studio.annotate(3, [])["id"]
+    withdrawn(withdrawer, store, job)
+    assert not store.get_job(job.id).is_withdrawn, "that of task 3 is left"
+    studio.remove(annotation)
+    withdrawn(withdrawer, store, job)
+    assert store.get_job(job.id).is_withdrawn
+    other = job_that_is_over(store, studio, 6)
+    told = {each.id: each.is_withdrawn for each in store.list_jobs() if each.kind == "project"}
+    assert told == {job.id: True, other.id: False}
+
+
+def test_what_another_run_has_written_is_not_left_of_a_job(
+    withdrawer: Withdrawer, store: JobStore, studio: FakeStudio
+) -> None:
+    job = job_that_is_over(store, studio, 1, 2)
+    studio.add(4, "v2", created=time.time() - HOUR_S)
+    assert withdrawn(withdrawer, store, job).skipped == 1
+    assert store.get_job(job.id).is_withdrawn
+
+
+def test_a_job_that_goes_on_after_its_withdrawal_has_something_to_withdraw_again(
+    withdrawer: Withdrawer, store: JobStore, studio: FakeStudio
+) -> None:
+    job = job_that_is_over(store, studio, 1)
+    with store.database.write() as connection:
+        connection.execute(text("UPDATE jobs SET state = 'failed'"))
+    withdrawn(withdrawer, store, job)
+    assert store.get_job(job.id).is_withdrawn
+    store.resume(job.id)
+    store.lease_job("me", job.id)
+    studio.add(2, "v2", created=time.time())
+    store.advance(job.id, "me", done=1)
+    assert not store.finish(job.id, "me").is_withdrawn
+
+
+def test_whether_jobs_are_withdrawn_costs_the_same_however_many_jobs_there_are(
+    tmp_path: Path,
+) -> None:
+    database = CountedDatabase(tmp_path)
+    store = JobStore(database)
+    row = {"project": 7, "only": "all", "state": "done", "done": 5, "created": 1.0, "updated": 1.0}
+    steps = []
+    for count in (50, 5_000):
+        jobs = [{**row, "kind": "project", "withdraws": None} for _ in range(count)]
+        jobs += [{**row, "kind": "withdrawal", "withdraws": n + 1} for n in range(count)]
+        with database.write() as connection:
+            connection.execute(insert(METADATA.tables["jobs"]), jobs)
+        steps.append(database.steps(lambda: store.list_jobs(limit=20)))
+    database.close()
+    assert steps[1] <= 2 * steps[0] + 100
+
+
 def test_a_task_that_is_deleted_meanwhile_ends_no_withdrawal(
     withdrawer: Withdrawer, store: JobStore, studio: FakeStudio
 ) -> None:
@@ -120,7 +180,7 @@ def test_a_task_whose_predictions_cannot_be_listed_keeps_them(
     over = withdrawn(withdrawer, store, job)
     assert (over.state, over.done, over.skipped) == ("done", 1, 2)
     assert studio.stored("v2") == {2: 1, 3: 1}
-    assert "Task 2 keeps its predictions" in caplog.text
+    assert f"Task 2: {UNLISTED}" in caplog.text
 
 
 def test_a_dry_run_counts_predictions_and_not_tasks(

@@ -149,6 +149,43 @@ def test_a_file_that_a_storage_leads_to_and_does_not_have(
             files.download(f"{file_server.url}{path}", "s3://b/a")
 
 
+#: A JPEG without pixels, but with its marks, and the half of it.
+WHOLE = b"\xff\xd8\xff\xda\x00\x02" + b"scan" * 9 + b"\xff\xd9"
+HALF = WHOLE[:20]
+
+
+def downloaded(*answers: Answer) -> tuple[bytes, int]:
+    """What a download has of a host that gives these answers in turn, and how often it asked."""
+    left = list(answers)
+    with LocalServer(lambda asked: left.pop(0)) as server:
+        content = LabelStudioFiles(rules=LOOPBACK).download(f"{server.url}/a.jpg")
+        return content, len(server.asked)
+
+
+def test_an_image_that_was_cut_off_without_a_length_is_downloaded_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("backend.label_studio.download._PAUSE_S", 0.01)
+    half, whole = (Answer(body=body, has_length=False) for body in (HALF, WHOLE))
+    assert downloaded(half, whole) == (WHOLE, 2)
+    assert downloaded(half, Answer(body=WHOLE)) == (WHOLE, 2)
+    assert downloaded(half, half, half) == (HALF, 3), "it lies so: it is damaged"
+    assert downloaded(Answer(body=HALF)) == (HALF, 1), "all of its length has come"
+    assert downloaded(Answer(body=b"no image", has_length=False)) == (b"no image", 1)
+
+
+def test_label_studio_is_gone_where_it_has_cut_an_image_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("backend.label_studio.download._PAUSE_S", 0.01)
+    answers = [Answer(body=HALF, has_length=False), Answer(503)]
+    with (
+        LocalServer(lambda asked: answers.pop(0)) as server,
+        pytest.raises(ImageRefused, match="HTTP 503"),  # which may pass
+    ):
+        LabelStudioFiles(rules=LOOPBACK).download(f"{server.url}/a.jpg")
+
+
 def test_a_file_of_exactly_the_limit() -> None:
     with LocalServer(lambda asked: Answer(body=b"x" * (1 << 20))) as server:
         assert len(LabelStudioFiles(rules=LOOPBACK, max_file_mb=1).download(server.url)) == 1 << 20

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,10 @@ from sqlalchemy.exc import OperationalError
 from backend.database.database import METADATA, Database
 from backend.database.leases import LEASE_S
 from backend.label_studio.requests import Task
-from backend.prediction.outbox import PredictionOutbox, result_key
+from backend.prediction.outbox import OutboxItem, PredictionOutbox, SupersededResult, result_key
 from tests.backend.conftest import Clock
 from tests.backend.fakes.flaky_database import FlakyDatabase
+from tests.backend.fakes.postgres_plans import scans
 from tests.backend.fakes.sqlite_steps import CountedDatabase
 
 ROOT = Path(__file__).parents[3]
@@ -174,6 +177,96 @@ def test_few_rows_are_read_however_many_results_are_kept(tmp_path: Path) -> None
         steps.append(database.steps(lambda: results.lease_due(10)))
     database.close()
     assert steps[1] <= 2 * steps[0] + 100
+
+
+def ready_rows(numbers: range, project: int) -> list[dict[str, Any]]:
+    """Rows of results that wait to be written."""
+    entry_ = zlib.compress(json.dumps(entry(1)).encode())
+    row = {"project": project, "version": VERSION, "state": "ready", "entry": entry_, "begun": 1.0}
+    return [{**row, "key": f"{n}", "task": n, "changed": float(n), "due": 0.0} for n in numbers]
+
+
+@pytest.mark.parametrize("is_analyzed", [False, True])
+def test_a_lease_does_not_grow_with_what_waits(tmp_path: Path, is_analyzed: bool) -> None:
+    """Of the same project or of others: what is due the longest stands first in an index."""
+    database = CountedDatabase(tmp_path)
+    results = PredictionOutbox(database, "me")
+    table = METADATA.tables["results"]
+    steps = []
+    for start, count in ((0, 100), (1_000, 5_000)):
+        rows = ready_rows(range(start, start + count), 7)
+        rows += ready_rows(range(10_000 + start, 10_000 + start + count), 8)
+        with database.write() as connection:
+            connection.execute(insert(table), rows)
+            if is_analyzed:
+                connection.exec_driver_sql("ANALYZE")
+        database.close()  # statistics are read when a connection is opened
+        leased: list[OutboxItem] = []
+        steps.append(database.steps(lambda to=leased: to.extend(results.lease_due(10))))
+        assert len(leased) == 10
+    database.close()
+    assert steps[1] <= 2 * steps[0] + 100
+
+
+def test_postgresql_walks_an_index_to_what_is_due(
+    postgres_url: Callable[[str], str], clock: Clock, tmp_path: Path
+) -> None:
+    database = Database(postgres_url(f"due-{tmp_path.name}"[:60]), clock)
+    rows = ready_rows(range(1, 5_001), 7) + ready_rows(range(5_001, 10_001), 8)
+    with database.write() as connection:
+        connection.execute(insert(METADATA.tables["results"]), rows)
+    results = PredictionOutbox(database, "me")
+    nodes = scans(database, lambda: results.lease_due(10))
+    database.close()
+    assert len(nodes) == 3, "of those whose writer has died, and two of those that are ready"
+    for plan in nodes:
+        assert "Index Scan" in plan
+        assert not {"Sort", "Incremental Sort", "Seq Scan", "Bitmap Heap Scan"} & {*plan}
+
+
+def test_what_waits_the_longest_is_written_first(results: PredictionOutbox, clock: Clock) -> None:
+    """Whichever project it is of, and after what a writer has left that died."""
+    for task, project in ((1, 7), (2, 8), (3, 7)):
+        for key in tasks(task, project=project):
+            results.claim(tasks(task, project=project), project, VERSION)
+            results.add(key, entry(task), due=0.0)
+        clock.now += 1
+    assert [each.task for each in results.lease_due(10)] == [1, 3]
+    clock.now += LEASE_S + 1
+    assert [each.task for each in results.lease_due(1)] == [1]
+    assert [each.task for each in results.lease_due(1)] == [3]
+    assert [each.task for each in results.lease_due(1)] == [2]
+    assert results.lease_due(1) == []
+
+
+def test_a_quick_result_is_superseded_where_the_full_one_of_its_task_is_handed_out(
+    results: PredictionOutbox, clock: Clock
+) -> None:
+    quick, full = f"{VERSION} x quick", VERSION
+    keys = {}
+    for version in (quick, full):
+        for task in (1, 2):
+            asked = Task(task, 7, {"image": f"{task}.png"})
+            keys[version, task] = key = result_key(asked, version)
+            results.claim({key: asked}, 7, version)
+            results.add(key, entry(task), due=0.0)
+    results.take([keys[quick, 1], keys[quick, 2]], clock.now)
+    clock.now += 1
+    assert results.take([keys[full, 1]], clock.now) == {keys[full, 1]: entry(1)}
+    assert results.superseded(9) == [], "Label Studio stores it meanwhile"
+    clock.now += 11
+    (superseded,) = results.superseded(9)
+    assert superseded == SupersededResult(keys[quick, 1], 1, 7)
+    assert results.count_waiting() == {7: 1}, "the full one of task 2"
+    results.reinstate(superseded)
+    assert results.superseded(9) == []
+    results.take([keys[full, 1]], clock.now)
+    clock.now += 11
+    assert results.take([keys[quick, 1]], clock.now) == {keys[quick, 1]: entry(1)}, "as before"
+    results.take([keys[full, 1]], clock.now)
+    clock.now += 11
+    results.forget(*results.superseded(9))
+    assert results.find_made(keys.values()) == {*keys.values()} - {keys[quick, 1]}
 
 
 def test_claims_of_the_dead_are_taken_over(

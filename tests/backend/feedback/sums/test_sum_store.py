@@ -14,11 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, event, insert, text
 
-from backend.database.database import METADATA, Database
+from backend.database.database import MAX_KEYS, METADATA, Database
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.annotation_table import ANNOTATIONS, read_in
 from backend.feedback.comparison import LabelDiff
+from backend.feedback.gate.gate_store import GateStore
 from backend.feedback.read_annotation import AnnotationOrigin, ReadAnnotation
+from backend.feedback.report.label_statistics import LabelStatistics
 from backend.feedback.report.statistics import make_report, measure
 from backend.feedback.sums import sum_store
 from backend.feedback.sums.group_sums import GroupSums
@@ -157,6 +159,54 @@ def test_a_recount_repairs_sums_that_an_earlier_release_has_not_kept(database: D
     assert annotations.recount(7)
     assert make_report(7, annotations.sums(7)) == measure(7, annotations.stream(7))
     assert annotations.sums(7).all.kinds == {"compared": 2}
+
+
+def test_more_annotations_than_are_fetched_at_once_are_streamed_in_their_order(
+    database: Database,
+) -> None:
+    row = {"project": 7, "kind": "compared", "version": "v", "task": 1, "marked": 1}
+    count_ = 2 * MAX_KEYS + 7
+    with database.write() as connection:
+        connection.execute(
+            insert(ANNOTATIONS),
+            [{**row, "annotation": n, "created": float(-n)} for n in range(1, count_ + 1)],
+        )
+    annotations = AnnotationStore(database, "me")
+    found = [each.annotation for each in annotations.stream(7)]
+    assert found == [*range(count_, 0, -1)]
+    assert {each.annotation for each in GateStore(database).compared(7, "v")} == {*found}
+
+
+def test_a_report_makes_the_figures_of_labels_once_for_each_change(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    annotations = AnnotationStore(database, "me")
+    change = LabelDiff("car", accepted=1, predicted_px=9, true_px=9, shared_px=9)
+    made: list[LabelStatistics] = []
+    to_json = LabelStatistics.to_json
+
+    def counted(self: LabelStatistics) -> dict[str, Any]:
+        made.append(self)
+        return to_json(self)
+
+    monkeypatch.setattr(LabelStatistics, "to_json", counted)
+    sum_store._parsed.cache_clear()  # equal sums of other tests
+
+    def report() -> tuple[dict[str, Any], int]:
+        """The JSON of the report, and how often figures were made for it."""
+        made.clear()
+        return make_report(7, annotations.sums(7)).to_json(), len(made)
+
+    for number in (1, 2):
+        complete(annotations, replace(seen(number), changes=(change,)))
+        first, first_count = report()
+        again, count_ = report()
+        assert first == again
+        assert (first_count, count_) == (4, 3), "totals of three equal groups, their label once"
+        assert first["all"]["labels"]["car"]["accepted"] == number
+        assert first == measure(7, annotations.stream(7)).to_json()
+    only = make_report(7, annotations.sums(7), label="dog").to_json()
+    assert only["all"]["labels"] == {}
 
 
 def test_a_recount_writes_nothing_where_an_annotation_came_meanwhile(

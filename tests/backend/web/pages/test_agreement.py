@@ -21,7 +21,7 @@ from backend.database.database import Database
 from backend.settings import Settings
 from tests.backend.agreement.shared_project import CONFIG
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
-from tests.backend.web.pages.browser import HERE, Dashboard
+from tests.backend.web.pages.browser import HERE, Dashboard, dashboard_and_services
 
 AGREEMENT = "/projects/7/agreement"
 EVIL = "<script>alert(1)</script>"
@@ -78,6 +78,28 @@ def test_the_page_shows_all_figures_and_how_many_pictures_they_are_of(
     assert "The first 1 of 7 tasks." in text
     links = [each["href"] or "" for each in page.all("a")]
     assert any(link.endswith("/projects/7/data?task=3") for link in links)
+
+
+def test_nothing_to_compare_yet_is_said_without_figures_and_is_no_failure(
+    studio: FakeStudio,
+) -> None:
+    with studio.served() as server:
+        keys = {"label_studio_url": server.url, "label_studio_api_key": TOKEN}
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            dashboard, services = dashboard_and_services(monkeypatch, **keys)
+        assert dashboard.post(AGREEMENT).status_code == 303
+        assert services.agreement_runs.run_next()
+        page = dashboard.page(AGREEMENT)
+        assert "There is nothing to compare yet" in page.text
+        assert "failed" not in page.text
+        assert "None: all have painted the same" not in page.text
+        assert [each for each in page.all("section") if each.get("id") == "labels"] == []
+        told = json.loads(dashboard.client.get(f"{AGREEMENT}.json").data)
+        assert (told["run"]["state"], told["run"]["reason"]) == ("done", "")
+        assert (told["report"]["pictures"], told["report"]["disputed"]) == (0, None)
+        refused = dashboard.client.post(f"{AGREEMENT}/view")
+        assert refused.status_code == 400
+        assert "nothing to compare yet" in json.loads(refused.data)["error"]
 
 
 def test_a_program_has_the_same(dashboard: Dashboard, store: AgreementStore) -> None:

@@ -20,7 +20,7 @@ from tests.backend.fakes.colour_segmenter import (
     flag,
 )
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
-from tests.backend.web.pages.browser import PEOPLE, Dashboard, Page, started
+from tests.backend.web.pages.browser import KEY, PEOPLE, Dashboard, Page, started
 
 
 def test_browsers_get_the_page_and_programs_json(dashboard: Dashboard) -> None:
@@ -55,6 +55,37 @@ def test_the_page_shows_model_jobs_tasks_and_errors(dashboard: Dashboard) -> Non
         "pause-1",
         "cancel-1",
     ]
+
+
+def test_words_that_cannot_be_embedded_are_shown_with_the_reason_for_a_day(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    segmenter = ColourSegmenter()
+    dashboard = Dashboard(colour_engine(segmenter))
+    assert "Words that cannot be embedded" not in dashboard.page().text
+
+    def crash(prompts: Any) -> None:
+        raise RuntimeError(f"Out of it, {KEY}.\nAnd more.")
+
+    segmenter.embed.fault = crash
+    task = {"id": 5, "data": {"image": data_url(flag("red"))}}
+    evil = "&lt;b&gt;" + "word " * 50
+    body = {"tasks": [task, {**task, "id": 6}], "label_config": brush_config(evil), "project": 7}
+    dashboard.client.post("/predict", json=body)
+    told = dashboard.client.get("/status").get_json()["failing_words"]
+    assert told["count"] == 1
+    (failed,) = told["newest"]
+    assert failed.pop("at") == pytest.approx(time.time(), abs=60)
+    assert failed["words"] == ("<b>" + "word " * 50)[:100] + "…"
+    assert failed["reason"] == "RuntimeError"
+    assert failed["sentence"].startswith("Out of it, ")
+    assert KEY not in failed["sentence"]
+    page = dashboard.page()
+    assert "Words that cannot be embedded 1" in " ".join(page.text.split())
+    assert "<b>word word" in page.text
+    now = time.time()
+    monkeypatch.setattr("backend.web.pages.status.time.time", lambda: now + 86400 + 60)
+    assert dashboard.client.get("/status").get_json()["failing_words"]["count"] == 0
 
 
 def test_caches_count_in_the_singular_for_one(dashboard: Dashboard) -> None:
@@ -181,8 +212,9 @@ def test_projects_are_named_and_chosen_by_title(monkeypatch: pytest.MonkeyPatch)
     with FakeStudio(brush_config("red"), {}, titles=titles).served() as server:
         dashboard = Dashboard(label_studio_url=server.url, label_studio_api_key=TOKEN)
         started(dashboard, done=30, total=120)
-        assert "Project 7" in dashboard.page().text
-        (field,) = [each for each in dashboard.page().all("input") if each["name"] == "project"]
+        first = dashboard.page()
+        assert "<b>Streets</b> (7)" in first.text, "as text"
+        (field,) = [each for each in first.all("input") if each["name"] == "project"]
         assert field["list"] == "projects"
         dashboard.app.extensions["worker"].start()
         end = time.monotonic() + 20

@@ -11,6 +11,8 @@ from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.read_annotation import ReadAnnotation
 from backend.jobs.project_titles import ProjectTitles
 from backend.prediction.failures import FailureStore
+from tests.backend.fakes.label_studio import TOKEN, FakeStudio
+from tests.backend.fakes.local_server import Answer, LocalServer
 from tests.backend.web.pages.browser import Dashboard, Page, started
 
 
@@ -54,6 +56,36 @@ def test_pressing_twice_starts_one_job(dashboard: Dashboard) -> None:
     for _ in range(2):
         dashboard.post("/jobs", {"project": "7"})
     assert len(dashboard.store.list_jobs()) == 1
+
+
+def test_a_job_for_a_project_that_is_not_there_is_refused_at_once() -> None:
+    with FakeStudio("<View/>", {}).served() as server:
+        keys = {"label_studio_url": server.url, "label_studio_api_key": TOKEN}
+        dashboard = Dashboard(**keys)
+        refused = dashboard.client.post("/jobs", json={"project": 8})
+        assert refused.status_code == 404
+        assert json.loads(refused.data)["error"].startswith("Label Studio has no project 8, or ")
+        on_page = dashboard.post("/jobs", {"project": "8"})
+        assert on_page.status_code == 404
+        page = Page(on_page)
+        assert "Label Studio has no project 8" in page.text
+        assert page.all("form"), "and can be corrected there"
+        assert dashboard.store.list_jobs() == []
+        assert dashboard.client.post("/jobs", json={"project": 7}).status_code == 201
+
+
+@pytest.mark.parametrize("status", [401, 403, 500, 503, None])
+def test_a_job_is_taken_where_label_studio_does_not_say_whether_the_project_is_there(
+    status: int | None,
+) -> None:
+    """It waits then, and says why; a page in Label Studio's place says nothing either."""
+    answer = Answer(404, b"<html>Not here.</html>") if status is None else Answer(status, b"{}")
+    with LocalServer(lambda asked: answer) as server:
+        keys = {"label_studio_url": server.url, "label_studio_api_key": TOKEN}
+        dashboard = Dashboard(**keys)
+        assert dashboard.client.post("/jobs", json={"project": 8}).status_code == 201
+        assert len(server.asked) == 1, "it is asked once"
+    assert [job.project for job in dashboard.store.list_jobs()] == [8]
 
 
 @pytest.mark.parametrize(
@@ -110,6 +142,24 @@ def test_reading_changes_nothing(dashboard: Dashboard) -> None:
         assert dashboard.client.get(f"/jobs?project={project}").status_code == 400
     assert dashboard.client.get(f"/jobs/{'9' * 30}").status_code == 404
     assert dashboard.store.get_job(job).state == "running"
+
+
+def test_what_was_withdrawn_is_not_offered_to_be_withdrawn_again(dashboard: Dashboard) -> None:
+    store, offered = dashboard.store, []
+    job = started(dashboard, done=3, total=3)
+    store.finish(job, "worker")
+    for kept in (1, 0):
+        withdrawal = store.start_withdrawal(job).id
+        store.lease_job("worker", withdrawal)
+        store.advance(withdrawal, "worker", total=3, done=2 - kept, skipped=kept)
+        store.finish(withdrawal, "worker")
+        for path in ("/", f"/jobs/{job}"):
+            forms = {form["action"] for form in dashboard.page(path).all("form")}
+            offered.append(f"/jobs/{job}/withdraw" in forms)
+        told = json.loads(dashboard.client.get(f"/jobs/{job}").data)
+        assert told["withdrawn"] is (kept == 0)
+    assert offered == [True, True, False, False]
+    assert "3 predicted of 3 · withdrawn since" in dashboard.page(f"/jobs/{job}").text
 
 
 @pytest.fixture
