@@ -60,8 +60,9 @@ def with_rows(page: str, rows: list[Row], machine: str) -> str:
 
     Rows take the place of those with the same figure; a new figure goes to the end. Other rows
     stay with the day on which they were measured, and above the table stands one machine for each
-    of these days, so a part of the benchmarks can be run alone. A figure that no benchmark measures
-    any more is taken out by hand.
+    of these days, so a part of the benchmarks can be run alone. What is measured under several
+    conditions has them in the names of its figures. A figure that no benchmark measures any more is
+    taken out by hand.
 
     Args:
         page: Markdown.
@@ -98,7 +99,7 @@ def with_rows(page: str, rows: list[Row], machine: str) -> str:
     merged: dict[str, list[Row]] = {row.figure: [] for row in [*found[1:], *rows]}
     measured = {row.figure for row in rows}
     for row in [*(each for each in found[1:] if each.figure not in measured), *rows]:
-        merged[row.figure].append(row)  # some are measured more than once, under other conditions
+        merged[row.figure].append(row)
     all_rows = list(chain.from_iterable(merged.values()))
     machines |= {row.day: machine for row in rows}
     days = sorted({row.day for row in all_rows})

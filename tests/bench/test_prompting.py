@@ -135,14 +135,16 @@ def test_quality_of_prompted_masks(
         refined = segmenter.decide(scores, image=scene.image, refine=True).label_map
         for label in {label for label, _ in things(scene)}:
             words.append(iou(refined == label, scene.label_map == label))
-    detail = f"demo model, {SIZES[size_hw]} drawn scenes of {size_hw[1]} x {size_hw[0]} px"
+    size = f"{size_hw[1]} x {size_hw[0]} px"
+    detail = f"demo model, {SIZES[size_hw]} drawn scenes"
     goals = ["0.70 (0.60)", "", "0.80 (0.70)"]
     for count, goal in enumerate(goals, start=1):
         found = [each[count - 1] for each in clicks]
-        add_ious(report, f"{count} click{'s' if count > 1 else ''}", found, goal, detail)
-    add_ious(report, "a box", boxes, "0.80 (0.70)", detail)
-    add_ious(report, "words, all pixels of a label", words, "", detail)
-    add_ious(report, "1 click with a label that is not in the picture", unknown, "", detail)
+        add_ious(report, f"{count} click{'s' if count > 1 else ''}, {size}", found, goal, detail)
+    add_ious(report, f"a box, {size}", boxes, "0.80 (0.70)", detail)
+    add_ious(report, f"words, all pixels of a label, {size}", words, "", detail)
+    other = "1 click with a label that is not in the picture"
+    add_ious(report, f"{other}, {size}", unknown, "", detail)
 
 
 @cache
