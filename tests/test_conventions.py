@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 
@@ -211,3 +213,21 @@ def test_the_import_reader_sees_every_spelling(
     path.parent.mkdir()
     path.write_text(source)
     assert set(imported_modules(path)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "too_old", "first"),
+    [
+        # Without HTTPAdapter.get_connection_with_tls_context, which checks each address.
+        ("requests", "2.32.1", "2.32.2"),
+        # Without HTTPResponse.read1, which reads a download.
+        ("urllib3", "2.1.0", "2.2.0"),
+    ],
+)
+def test_no_release_is_admitted_that_lacks_what_is_called(
+    name: str, too_old: str, first: str
+) -> None:
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    (asked,) = re.findall(rf'^  "({name}\W[^"]*)"', project, re.MULTILINE)
+    assert not Requirement(asked).specifier.contains(too_old)
+    assert Requirement(asked).specifier.contains(first)

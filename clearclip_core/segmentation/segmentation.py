@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -60,7 +60,7 @@ class Segmentation:
         """
         return LabelMasks(self.label_map, min_island_px, min_hole_px, self.confidence, numbers)
 
-    def above(self, thresholds: Mapping[str, float]) -> Self:
+    def above(self, thresholds: Mapping[str, float]) -> Segmentation:
         """Return the segmentation without the pixels that are below their label's threshold.
 
         Args:

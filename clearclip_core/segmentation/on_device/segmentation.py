@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -62,7 +62,7 @@ class DeviceSegmentation(Segmentation):
         return LabelMasks.of_runs(runs, min_island_px, min_hole_px, sums, numbers)
 
     @torch.inference_mode()
-    def above(self, thresholds: Mapping[str, float]) -> Self:
+    def above(self, thresholds: Mapping[str, float]) -> DeviceSegmentation:
         """Return the segmentation without pixels below a threshold, see `Segmentation.above`."""
         limits = torch.from_numpy(self._limits(thresholds))
         if not limits.any():
