@@ -29,6 +29,9 @@ from clearclip_core.segmentation.window_means import WindowMeans
 #: few that the block stays in a CPU's cache.
 BLOCK_PX = 128_000
 
+#: Rows of tiles whose functions are interpolated along their edges at once.
+_ROWS_AT_ONCE = 8
+
 Maps = npt.NDArray[np.floating[Any]]
 Float32s = npt.NDArray[np.float32]
 
@@ -228,20 +231,29 @@ class GuidedFilter:
             values += plane
         return values
 
-    def row_blocks(self, row: int, corners: Float32s) -> Iterator[tuple[slice, torch.Tensor]]:
-        """Evaluate one linear function for each tile of a row at all of its pixels, by blocks.
+    def row_blocks(self, corners: Float32s) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Evaluate one linear function for each tile at all of its pixels, by blocks of rows.
 
         Args:
-            row: index of the row of tiles.
-            corners: (4, 4, columns), see `row_values`.
+            corners: (4, 4, rows, columns): the functions, see `fit`, at the corners of the tiles.
 
         Yields:
             Rows of the image, and (h, W) float32 values of their pixels, which the next block
             overwrites.
         """
+        width, px = self.image_hw[1], self.tile_px
+        for first in range(0, self.tiles_hw[0], _ROWS_AT_ONCE):
+            some = corners[:, :, first : first + _ROWS_AT_ONCE].transpose(2, 0, 1, 3)
+            above, down = (torch.from_numpy(each[..., None, :width]) for each in _ends(some, px))
+            for row, ends in enumerate(zip(above, down, strict=True), first):
+                yield from self._blocks_of_row(row, *(each.unbind() for each in ends))
+
+    def _blocks_of_row(
+        self, row: int, above: Sequence[torch.Tensor], down: Sequence[torch.Tensor]
+    ) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Yield the blocks of one row of tiles; see `_values` for the functions."""
         pixels = self.tiles.row_inside(row)
         height, width = pixels.shape[:2]
-        above, down = (_by_factor(each[:, :width]) for each in _ends(corners, self.tile_px))
         fractions = torch.from_numpy(self._fraction)[:height, None]
         count = min(height, -(-height * width // BLOCK_PX))
         # Arrays are split at once: each view costs as much of the interpreter as a product.

@@ -73,16 +73,16 @@ def decide_refined(
     has_threshold, tile = bool(thresholds.any()), guided_filter.tile_px
     height, width = guided_filter.image_hw
     labels, confidence = np.empty((height, width), np.int16), np.empty((height, width), np.float16)
-    for row, maps in enumerate(candidates.middle_argmax):
-        rows = slice(row * tile, min((row + 1) * tile, height))
-        owners = labels_of_maps[maps].repeat(tile)[:width]  # of all pixels of a row of the image
-        labels[rows] = owners
-        limits = torch.from_numpy(thresholds[owners])
-        for some, roots in guided_filter.row_blocks(row, candidates.corners[:, :, row]):
-            probability = roots.clamp_(0, 1).square_()
-            torch.from_numpy(confidence[some]).copy_(probability)
-            if has_threshold:
-                torch.from_numpy(labels[some]).masked_fill_(probability < limits, -1)
+    # The labels of all pixels of a row of the image, by rows of tiles.
+    row_owners = labels_of_maps[candidates.middle_argmax].repeat(tile, axis=1)[:, :width]
+    for row, owners in enumerate(row_owners):
+        labels[row * tile : (row + 1) * tile] = owners
+    for rows, roots in guided_filter.row_blocks(candidates.corners):
+        probability = roots.clamp_(0, 1).square_()
+        torch.from_numpy(confidence[rows]).copy_(probability)
+        if has_threshold:
+            limits = torch.from_numpy(thresholds[row_owners[rows.start // tile]])
+            torch.from_numpy(labels[rows]).masked_fill_(probability < limits, -1)
     # The first of equal maps has the largest code; 0 is none's.
     codes = np.arange(len(functions), 0, -1, dtype=np.min_scalar_type(len(functions)))
     labels_of_codes = np.append(np.int16(-1), labels_of_maps[::-1])
