@@ -141,9 +141,9 @@ def _rounded_means(
     first = np.arange(0, sums.shape[1], tile_px)
     totals = np.add.reduceat(sums, first, axis=1, dtype=np.uint32)
     if tile_px == 2:  # halves are rounded up there, else to even numbers
-        return ((totals + 2) // 4).astype(np.uint8)
+        return np.asarray((totals + 2) // 4, np.uint8)
     share = np.float32(1) / np.float32(tile_px**2)
-    return np.rint(totals.astype(np.float32) * share).astype(np.uint8)
+    return np.asarray(np.rint(totals.astype(np.float32) * share), np.uint8)
 
 
 def _middle_and_half(
