@@ -71,12 +71,8 @@ def encode_runs(mask: RunMask) -> list[int]:
     lengths = np.diff(edges, prepend=0, append=size) * _CHANNELS  # painted are the odd ones
     values = np.arange(lengths.size) % 2 == 1
     some = lengths > 0  # not those before a run at the first pixel and behind one at the last
-    tokens, sizes = _run_tokens(lengths[some], values[some])
-    header = np.array([[size * _CHANNELS, _pack_header()]], dtype=">u4")
-    bits = np.concatenate([_bits(header)[0, :_HEADER_BITS], _bits(tokens[:, None])[sizes]])
-    padding = 8 - bits.size % 8  # a whole byte where nothing is missing, as in the converter
-    packed = np.packbits(np.pad(bits, (0, padding)))
-    return list(packed.tobytes())
+    tokens, used = _run_tokens(lengths[some], values[some])
+    return list(_pack(size * _CHANNELS, tokens, used).tobytes())
 
 
 def decode_rle(rle: Sequence[int], height: int, width: int) -> npt.NDArray[np.uint8]:
@@ -186,39 +182,63 @@ def _alphas(
     return np.repeat(np.minimum(values, 255).astype(np.uint8), pixels)
 
 
+def _pack(
+    n_values: int, tokens: npt.NDArray[np.uint64], used: npt.NDArray[np.uint64]
+) -> npt.NDArray[np.uint8]:
+    """Write the header and tokens behind each other, as bits.
+
+    Args:
+        n_values: number of values, below 2^32.
+        tokens: (M,), each at the lower end.
+        used: (M,) bits of each, at most 32.
+
+    Returns:
+        Bytes, the last one padded; a whole byte where nothing is missing, as in the converter.
+    """
+    header = n_values << 21 | _pack_header()
+    ends = np.uint64(_HEADER_BITS) + np.cumsum(used)
+    starts = ends - used
+    # A token lies in one or two words of 32 bits. No two share a bit, so sums join them; float64
+    # holds them exactly.
+    word, place = (starts >> 5).astype(np.intp), np.uint64(64) - (starts & 31) - used
+    both = tokens << place
+    n_bytes = int(ends[-1]) // 8 + 1
+    count = n_bytes // 4 + 2
+    words = np.bincount(word, both >> 32, count) + np.bincount(word + 1, both & 0xFFFFFFFF, count)
+    header <<= 64 - _HEADER_BITS
+    words[:2] += header >> 32, header & 0xFFFFFFFF
+    return words.astype(">u4").view(np.uint8)[:n_bytes]
+
+
 def _pack_header() -> int:
-    """Return the header after the number of values, at the upper end of 32 bits."""
+    """Return the header after the number of values, in 21 bits."""
     packed = _WORD_BITS - 1
     for size in _LENGTH_BITS:
         packed = packed << 4 | size - 1
-    return packed << (64 - _HEADER_BITS)
+    return packed
 
 
 def _run_tokens(
     lengths: npt.NDArray[np.int64], values: npt.NDArray[np.bool_]
-) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.bool_]]:
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
     """Make one token for each run, several for a run over 2^16 values.
 
     Returns:
-        (M,) big-endian uint32, each token at the upper end, and (M, 32) bool, the bits in use.
+        (M,) uint64, each token at the lower end, and (M,) uint64 the bits of each.
     """
-    pieces = -(-lengths // _LONGEST_RUN)
-    last = np.cumsum(pieces) - 1
-    pieces_of = np.repeat(np.arange(lengths.size), pieces)
-    piece_lengths = np.full(pieces_of.size, _LONGEST_RUN)
-    piece_lengths[last] = lengths - (pieces - 1) * _LONGEST_RUN
     # The length size fits the whole run, so that the rest of a long one has 16 bits as well.
-    index = np.searchsorted(1 << np.array(_LENGTH_BITS[:3]), lengths)[pieces_of]
+    index = np.searchsorted(1 << np.array(_LENGTH_BITS[:3]), lengths)
+    word = np.where(values, 255, 0)
+    pieces = -(-lengths // _LONGEST_RUN)
+    rest = lengths
+    if pieces.max() > 1:
+        last = np.cumsum(pieces) - 1
+        index, word = np.repeat(index, pieces), np.repeat(word, pieces)
+        rest = np.full(last[-1] + 1, _LONGEST_RUN)
+        rest[last] = lengths - (pieces - 1) * _LONGEST_RUN
     bits = np.array(_LENGTH_BITS)[index]
-    word = np.where(values, 255, 0)[pieces_of]
-    token = ((0b100 | index) << bits | piece_lengths - 1) << _WORD_BITS | word
-    used = 3 + bits + _WORD_BITS
-    return (token << (32 - used)).astype(">u4"), np.arange(32) < used[:, None]
-
-
-def _bits(words: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint8]:
-    """Unpack words: (N, K) big-endian uint32 -> (N, 32 K) uint8 bits."""
-    return np.unpackbits(np.ascontiguousarray(words).view(np.uint8), axis=1)
+    tokens = ((0b100 | index) << bits | rest - 1) << _WORD_BITS | word
+    return tokens.astype(np.uint64), (3 + bits + _WORD_BITS).astype(np.uint64)
 
 
 def _read_tokens(

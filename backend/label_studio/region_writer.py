@@ -287,6 +287,8 @@ def _percent(px: int, side_px: int) -> float:
 def _region_id(place: str, shape: _Shape, mask: RunMask) -> str:
     size_hw = mask.size_hw if shape.island is None else shape.island.shape
     digest = hashlib.blake2b(f"{place}/{shape.box}/{size_hw}".encode(), digest_size=8)
-    packed = mask.packed() if shape.island is None else np.packbits(shape.island)
-    digest.update(packed.tobytes())
+    if shape.island is None:  # runs are a hundredth of the pixels
+        digest.update(np.stack([mask.starts, mask.ends]).astype("<i8").tobytes())
+    else:
+        digest.update(np.packbits(shape.island).tobytes())
     return base64.urlsafe_b64encode(digest.digest()).decode()[:10]  # as long as the editor's

@@ -19,7 +19,8 @@ from clearclip_core.images.jpeg_scans import plain_frame_hw
 
 _END: Final = b"\xff\xd9"
 
-_FLAGS: Final = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+#: OpenCV 4.11 and later decode to RGB; earlier ones to BGR, whose pixels are turned round after.
+_HAS_RGB: Final = hasattr(cv2, "IMREAD_COLOR_RGB")
 
 
 def decode_jpeg(image: Image.Image) -> npt.NDArray[np.uint8] | None:
@@ -43,10 +44,13 @@ def decode_jpeg(image: Image.Image) -> npt.NDArray[np.uint8] | None:
     # The size was checked against limits: the decoder must read the same one.
     if not content.endswith(_END) or plain_frame_hw(content) != size_hw:
         return None
-    bgr = cv2.imdecode(np.frombuffer(content, np.uint8), _FLAGS)
-    if bgr is None or bgr.shape != (*size_hw, 3):
+    colour = cv2.IMREAD_COLOR_RGB if _HAS_RGB else cv2.IMREAD_COLOR
+    flags = colour | cv2.IMREAD_IGNORE_ORIENTATION
+    decoded = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    if decoded is None or decoded.shape != (*size_hw, 3):
         return None
-    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr), dtype=np.uint8)
+    rgb = decoded if _HAS_RGB else cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+    return np.asarray(rgb, dtype=np.uint8)
 
 
 def transpose(rgb: npt.NDArray[np.uint8], how: Image.Transpose) -> npt.NDArray[np.uint8]:

@@ -20,6 +20,7 @@ import torch
 
 from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.segmentation.image_tiles import ImageTiles, pad
+from clearclip_core.segmentation.scratch import Scratch
 from clearclip_core.segmentation.tile_grid import TileGrid
 from clearclip_core.segmentation.upsampling import AxisUpsampling, Indices, Matrix
 from clearclip_core.segmentation.window_means import WindowMeans
@@ -27,6 +28,9 @@ from clearclip_core.segmentation.window_means import WindowMeans
 #: Pixels of a block of `GuidedFilter.row_blocks`: so many that calling torch costs little, and so
 #: few that the block stays in a CPU's cache.
 BLOCK_PX = 128_000
+
+#: Rows of tiles whose functions are interpolated along their edges at once.
+_ROWS_AT_ONCE = 8
 
 Maps = npt.NDArray[np.floating[Any]]
 Float32s = npt.NDArray[np.float32]
@@ -135,6 +139,7 @@ class GuidedFilter:
         self.tiles_hw = self.grid.tiles_hw
         self._means = WindowMeans(self.tiles_hw, self.grid.radius)
         self._fraction = _fractions(self.tile_px)
+        self._scratch = Scratch()
         self.tiles = ImageTiles(image, self.grid)
         colours = self.tiles.mean_colours() / 255
         self._mean_colours = self._means.at_values(colours)
@@ -226,36 +231,48 @@ class GuidedFilter:
             values += plane
         return values
 
-    def row_blocks(self, row: int, corners: Float32s) -> Iterator[tuple[slice, torch.Tensor]]:
-        """Evaluate one linear function for each tile of a row at all of its pixels, by blocks.
+    def row_blocks(self, corners: Float32s) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Evaluate one linear function for each tile at all of its pixels, by blocks of rows.
 
         Args:
-            row: index of the row of tiles.
-            corners: (4, 4, columns), see `row_values`.
+            corners: (4, 4, rows, columns): the functions, see `fit`, at the corners of the tiles.
 
         Yields:
-            Columns of pixels, and (h, n) float32 values: those of pixels inside the image.
+            Rows of the image, and (h, W) float32 values of their pixels, which the next block
+            overwrites.
         """
+        width, px = self.image_hw[1], self.tile_px
+        for first in range(0, self.tiles_hw[0], _ROWS_AT_ONCE):
+            some = corners[:, :, first : first + _ROWS_AT_ONCE].transpose(2, 0, 1, 3)
+            above, down = (torch.from_numpy(each[..., None, :width]) for each in _ends(some, px))
+            for row, ends in enumerate(zip(above, down, strict=True), first):
+                yield from self._blocks_of_row(row, *(each.unbind() for each in ends))
+
+    def _blocks_of_row(
+        self, row: int, above: Sequence[torch.Tensor], down: Sequence[torch.Tensor]
+    ) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Yield the blocks of one row of tiles; see `_values` for the functions."""
         pixels = self.tiles.row_inside(row)
-        width = pixels.shape[1]
-        ends = (torch.from_numpy(each[:, :width]) for each in _ends(corners, self.tile_px))
-        fractions = torch.from_numpy(self._fraction)[: len(pixels), None]
-        block_px = block_squares(self.tile_px) * self.tile_px
+        height, width = pixels.shape[:2]
+        fractions = torch.from_numpy(self._fraction)[:height, None]
+        count = min(height, -(-height * width // BLOCK_PX))
         # Arrays are split at once: each view costs as much of the interpreter as a product.
         blocks = zip(
-            *(torch.split(each, block_px, dim=-1) for each in ends),
-            *(torch.split(each, block_px, dim=1) for each in planes(pixels)),
+            fractions.tensor_split(count),
+            *(each.tensor_split(count) for each in planes(pixels)),
             strict=True,
         )
-        first = 0
-        for above, down, *colours in blocks:
-            values = _values(above, down, [each.float() for each in colours], fractions)
-            yield slice(first, first + values.shape[1]), values
-            first += values.shape[1]
+        first = row * self.tile_px
+        for some, *colours in blocks:
+            yield (
+                slice(first, first + len(some)),
+                _values(above, down, colours, some, self._scratch),
+            )
+            first += len(some)
 
     def strip_values(
         self, top: Indices, left: Indices, side: int, functions: Float32s
-    ) -> Iterator[npt.NDArray[np.float32]]:
+    ) -> npt.NDArray[np.float32]:
         """Evaluate several linear functions for each of some squares at all of their pixels.
 
         Args:
@@ -264,15 +281,14 @@ class GuidedFilter:
             side: rows and columns of a square.
             functions: (K, 4, 4, N): the functions, see `fit`, at the four corners of the squares.
 
-        Yields:
-            (side, N * side) float32 values of each function, pixels beyond the image included;
-            squares lie side by side.
+        Returns:
+            (K, side, N * side) float32 values of each function, pixels beyond the image included;
+            squares lie side by side. The next call overwrites them.
         """
-        colours = [each.float() for each in planes(self.tiles.strip(top, left, side))]
-        ends = (torch.from_numpy(each).unbind() for each in _ends(functions, side))
+        above, down = (_by_factor(each) for each in _ends(functions, side))
         fractions = torch.from_numpy(_fractions(side))[:, None]
-        for above, down in zip(*ends, strict=True):
-            yield _values(above, down, colours, fractions).numpy()
+        colours = planes(self.tiles.strip(top, left, side))
+        return _values(above, down, colours, fractions, self._scratch).numpy()
 
     def _covariance(self, colours: Matrix) -> Matrix:
         """Return (rows, columns, 3, 3) covariances of the colours in the window of each tile."""
@@ -312,30 +328,39 @@ def _ends(corners: Float32s, side: int) -> tuple[Float32s, Float32s]:
     return above, below - above
 
 
+def _by_factor(ends: Float32s) -> tuple[torch.Tensor, ...]:
+    """(..., 4, n) -> four of (..., 1, n)."""
+    return torch.from_numpy(ends).unsqueeze(-2).unbind(-3)
+
+
 def _values(
-    above: torch.Tensor,
-    down: torch.Tensor,
+    above: Sequence[torch.Tensor],
+    down: Sequence[torch.Tensor],
     colours: Sequence[torch.Tensor],
     fractions: torch.Tensor,
+    scratch: Scratch,
 ) -> torch.Tensor:
     """Evaluate functions at pixels of squares.
 
     Args:
-        above: (4, n), see `_ends`.
-        down: (4, n).
-        colours: three (h, n).
+        above: four (..., 1, n), see `_ends`.
+        down: four (..., 1, n).
+        colours: red, green and blue, uint8 (h, n) each.
         fractions: (h, 1), where the pixels have their centres along the side of a square.
+        scratch: holds the values.
 
     Returns:
-        (h, n).
+        (..., h, n).
     """
-    red, green, blue = colours
-    (*factors, top), (*slopes, slope) = above.unbind(), down.unbind()
-    top = torch.addcmul(top, red, factors[0])
-    top.addcmul_(green, factors[1]).addcmul_(blue, factors[2])
-    slope = torch.addcmul(slope, red, slopes[0])
-    slope.addcmul_(green, slopes[1]).addcmul_(blue, slopes[2])
-    return top.addcmul_(slope, fractions)
+    (*factors, value), (*slopes, slope) = above, down
+    shape = (*value.shape[:-2], *colours[0].shape)
+    values, rises = scratch.get("values", shape), scratch.get("rises", shape)
+    colour = scratch.get("colour", tuple(colours[0].shape))
+    for plane, factor, rise in zip(colours, factors, slopes, strict=True):
+        colour.copy_(plane)
+        value = torch.addcmul(value, colour, factor, out=values)
+        slope = torch.addcmul(slope, colour, rise, out=rises)
+    return values.addcmul_(rises, fractions)
 
 
 def planes(pixels: RGBArray) -> list[torch.Tensor]:

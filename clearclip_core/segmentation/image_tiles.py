@@ -98,17 +98,18 @@ class ImageTiles:
     @cached_property
     def _colours(self) -> _Colours:
         """Mean colours of all tiles and extreme ones of their parts, from one walk."""
-        rows, columns = self._tiles_hw
-        means, lows, highs = [], [], []
+        rows = self._tiles_hw[0]
+        sums, lows, highs = [], [], []
+        dtype = np.uint16 if 255 * self._tile_px < 1 << 16 else np.uint32
         for row in range(rows):
             pixels = self.row(row)
-            means.append(cv2.resize(pixels, (columns, 1), interpolation=cv2.INTER_AREA))
+            sums.append(np.add.reduce(pixels, dtype=dtype))
             for start in self.parts.starts_px:
                 some = pixels[start : start + self.parts.side_px]
                 lows.append(np.minimum.reduce(some))
                 highs.append(np.maximum.reduce(some))
         return _Colours(
-            np.concatenate(means),
+            _rounded_means(np.stack(sums), self._tile_px),
             self._over_columns(cv2.erode, lows),
             self._over_columns(cv2.dilate, highs),
         )
@@ -124,6 +125,25 @@ class ImageTiles:
         found = np.asarray(extreme(np.stack(of_rows), line, anchor=(0, 0)))
         first = (self._tile_px * np.arange(columns)[:, None] + starts).ravel()
         return found[:, first].reshape(rows, len(starts), columns, len(starts), 3)
+
+
+def _rounded_means(
+    sums: npt.NDArray[np.unsignedinteger[Any]], tile_px: int
+) -> npt.NDArray[np.uint8]:
+    """Return (rows, columns, 3) means of tiles, rounded as by OpenCV's ``INTER_AREA``.
+
+    OpenCV takes twice as long for them.
+
+    Args:
+        sums: (rows, columns * tile_px, 3), of the columns of pixels in rows of tiles.
+        tile_px: side of a tile.
+    """
+    first = np.arange(0, sums.shape[1], tile_px)
+    totals = np.add.reduceat(sums, first, axis=1, dtype=np.uint32)
+    if tile_px == 2:  # halves are rounded up there, else to even numbers
+        return np.asarray((totals + 2) // 4, np.uint8)
+    share = np.float32(1) / np.float32(tile_px**2)
+    return np.asarray(np.rint(totals.astype(np.float32) * share), np.uint8)
 
 
 def _middle_and_half(

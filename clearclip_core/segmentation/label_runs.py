@@ -8,11 +8,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from clearclip_core.segmentation.half_precision import at_least_single
 from clearclip_core.segmentation.row_bands import row_bands
 from clearclip_core.segmentation.run_mask import RunMask
 from clearclip_core.thread_pools import one_thread
+
+#: Pixels that are compared, and summed, at once: so many that calling NumPy costs little.
+_COMPARED_PX = 1 << 20
+_SUMMED_PX = 1 << 19
 
 Int32s = npt.NDArray[np.int32]
 
@@ -40,10 +44,11 @@ class LabelRuns:
         """
         height, width = label_map.shape
         found = []
-        for top, band in row_bands(label_map):
-            begins = np.empty(band.shape, np.bool_)
-            begins[:, :1] = True
-            np.not_equal(band[:, 1:], band[:, :-1], out=begins[:, 1:])
+        for top, band in row_bands(label_map, _COMPARED_PX):
+            line = band.ravel()
+            begins = np.empty(line.shape, np.bool_)
+            np.not_equal(line[1:], line[:-1], out=begins[1:])
+            begins[::width] = True
             found.append((np.flatnonzero(begins) + top * width).astype(np.int32))
         starts = np.concatenate(found) if found else np.empty(0, np.int32)
         return cls(starts, label_map.ravel()[starts], (height, width))
@@ -69,10 +74,13 @@ class LabelRuns:
         second_row = int(np.searchsorted(self.starts, width))
         above, below = self.starts[:last_row], self.starts[second_row:] - np.int32(width)
         # Between two boundaries of either row there is one run above and one below.
-        ends = np.union1d(above, below)
-        upper = np.searchsorted(above, ends, side="right") - 1
-        lower = np.searchsorted(below, ends, side="right") - 1 + second_row
-        return upper.astype(np.int32), lower.astype(np.int32)
+        both = np.concatenate([above, below])
+        order = np.argsort(both, kind="stable")  # two ascending parts are merged
+        ends = both[order]
+        upper = np.cumsum(order < len(above), dtype=np.int32)  # runs up to here
+        lower = np.arange(1, len(both) + 1, dtype=np.int32) - upper
+        some = np.diff(ends, append=-1) != 0
+        return upper[some] - np.int32(1), lower[some] + np.int32(second_row - 1)
 
     @cached_property
     def touching_corners(self) -> tuple[Int32s, Int32s]:
@@ -141,14 +149,18 @@ class LabelRuns:
         >>> LabelRuns.of(np.array([[0, 0, 2]])).sums(np.array([[0.5, 1.0, 4.0]])).tolist()
         [1.5, 4.0]
         """
-        sums = np.empty(len(self))
-        for top, band in row_bands(values):
+        sums: list[npt.NDArray[np.float64]] = [np.empty(0)]
+        single, double = (torch.empty(0, dtype=dtype) for dtype in (torch.float32, torch.float64))
+        for top, band in row_bands(values, _SUMMED_PX):
             first = top * band.shape[1]
             some = slice(*np.searchsorted(self.starts, [first, first + band.size]))
-            within = self.starts[some] - first
-            line = at_least_single(band.ravel())
-            np.add.reduceat(line, within, dtype=np.float64, out=sums[some])
-        return sums
+            line = torch.from_numpy(band.ravel())
+            if line.dtype == torch.float16:  # twice converted in less time than once
+                line = single.resize_(line.shape).copy_(line)
+            line = double.resize_(line.shape).copy_(line)
+            # Numbers that have to be converted, or a place for the sums, keep the interpreter.
+            sums.append(np.add.reduceat(line.numpy(), self.starts[some] - first))
+        return np.concatenate(sums)
 
     @property
     def _area(self) -> int:

@@ -6,7 +6,7 @@ several can.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -73,23 +73,23 @@ def decide_refined(
     has_threshold, tile = bool(thresholds.any()), guided_filter.tile_px
     height, width = guided_filter.image_hw
     labels, confidence = np.empty((height, width), np.int16), np.empty((height, width), np.float16)
-    for row, maps in enumerate(candidates.middle_argmax):
-        rows = slice(row * tile, min((row + 1) * tile, height))
-        owners = labels_of_maps[maps].repeat(tile)[:width]  # of all pixels of a row of the image
-        labels[rows] = owners
-        limits = torch.from_numpy(thresholds[owners])
-        row_labels, row_confidence = (torch.from_numpy(each[rows]) for each in (labels, confidence))
-        for columns, roots in guided_filter.row_blocks(row, candidates.corners[:, :, row]):
-            probability = roots.clamp_(0, 1).square_()
-            row_confidence[:, columns] = probability
-            if has_threshold:
-                row_labels[:, columns].masked_fill_(probability < limits[columns], -1)
-    numbers = np.arange(len(functions), dtype=np.min_scalar_type(len(functions) - 1))
-    for squares in candidates.ambiguous_squares():
-        top, left, side, maps, at_corners = squares
+    # The labels of all pixels of a row of the image, by rows of tiles.
+    row_owners = labels_of_maps[candidates.middle_argmax].repeat(tile, axis=1)[:, :width]
+    for row, owners in enumerate(row_owners):
+        labels[row * tile : (row + 1) * tile] = owners
+    for rows, roots in guided_filter.row_blocks(candidates.corners):
+        probability = roots.clamp_(0, 1).square_()
+        torch.from_numpy(confidence[rows]).copy_(probability)
+        if has_threshold:
+            limits = torch.from_numpy(thresholds[row_owners[rows.start // tile]])
+            torch.from_numpy(labels[rows]).masked_fill_(probability < limits, -1)
+    # The first of equal maps has the largest code; 0 is none's.
+    codes = np.arange(len(functions), 0, -1, dtype=np.min_scalar_type(len(functions)))
+    labels_of_codes = np.append(np.int16(-1), labels_of_maps[::-1])
+    for top, left, side, maps, at_corners in candidates.ambiguous_squares():
         values = guided_filter.strip_values(top, left, side, at_corners)
-        winners, largest = _first_maximum(values, numbers[maps.T].repeat(side, axis=1))
-        owners = labels_of_maps.take(winners)
+        winners, largest = _largest_code(values, codes[maps.T].repeat(side, axis=1))
+        owners = labels_of_codes.take(winners)
         probability = torch.from_numpy(largest).clamp_(0, 1).square_()
         if has_threshold:
             owners[probability.numpy() < thresholds[owners]] = -1
@@ -168,24 +168,21 @@ def _competing(probabilities: Float32s) -> npt.NDArray[np.bool_]:
     return np.array([(label >= SHARE * winner).any() for label in probabilities])
 
 
-def _first_maximum(
-    maps: Iterable[Float32s], numbers: npt.NDArray[np.unsignedinteger[Any]]
+def _largest_code(
+    maps: Float32s, codes: npt.NDArray[np.unsignedinteger[Any]]
 ) -> tuple[npt.NDArray[np.unsignedinteger[Any]], Float32s]:
-    """Return the number of the largest of some maps at each pixel, and its value.
+    """Return the code of the largest of some maps at each pixel, and its value.
 
-    Of equal values the first wins.
+    Of equal values the largest code is returned.
 
     Args:
-        maps: (h, n) each.
-        numbers: (K, n), the number of each map in each column; not descending in a column.
+        maps: (K, h, n).
+        codes: (K, n), the code of each map in each column, above 0.
+
+    Returns:
+        (h, n) codes, and (h, n) float32.
     """
-    each = zip(numbers, maps, strict=True)
-    first, largest = next(each)
-    winner = np.broadcast_to(first, largest.shape).copy()
-    better = np.empty(largest.shape, np.bool_)
-    for number, values in each:
-        np.greater(values, largest, out=better)
-        np.maximum(largest, values, out=largest)
-        # The later number is the larger one. To copy it where it is better takes a branch a pixel.
-        np.maximum(winner, better.view(np.uint8) * number, out=winner)
-    return winner, largest
+    largest = np.maximum.reduce(maps)
+    # To look the code up where it is the largest takes a branch a pixel.
+    is_largest = np.equal(maps, largest).view(np.uint8)
+    return np.maximum.reduce(is_largest * codes[:, None]), largest

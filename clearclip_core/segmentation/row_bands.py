@@ -11,13 +11,19 @@ import numpy.typing as npt
 _BAND_PX = 1 << 18
 
 
-def row_bands(array: npt.NDArray[Any]) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+def row_bands(
+    array: npt.NDArray[Any], band_px: int | None = None
+) -> Iterator[tuple[int, npt.NDArray[Any]]]:
     """Iterate over bands of whole rows of an array (H, W).
+
+    Args:
+        array: the array.
+        band_px: pixels of a band, about; so few by default that they stay in the cache.
 
     Yields:
         The first row, and a view (h, W).
     """
     height, width = array.shape
-    rows_at_once = max(1, _BAND_PX // max(1, width))
+    rows_at_once = max(1, (band_px or _BAND_PX) // max(1, width))
     for top in range(0, height, rows_at_once):
         yield top, array[top : top + rows_at_once]

@@ -115,25 +115,6 @@ class RunMask:
             whole.reshape(-1)[first : int(self.ends[-1])] = np.repeat(inside, np.diff(edges))
         return whole
 
-    def packed(self) -> npt.NDArray[np.uint8]:
-        """Return the mask as `numpy.packbits` packs it: 8 pixels a byte, the first one on top.
-
-        >>> RunMask.of(np.array([[False, True, True]])).packed()
-        array([96], dtype=uint8)
-        """
-        height, width = self.size_hw
-        first, last = self.starts >> 3, (self.ends - 1) >> 3
-        head = (0xFF >> (self.starts & 7)).astype(np.uint8)
-        tail = (0xFF << (7 - (self.ends - 1 & 7)) & 0xFF).astype(np.uint8)
-        whole = last > first + 1  # bytes lie between the first and the last
-        edges = np.stack([first[whole] + 1, last[whole]], axis=1).ravel()
-        lengths = np.diff(edges, prepend=0, append=(height * width + 7) // 8)
-        packed = np.repeat(np.resize(np.array([0, 255], np.uint8), len(lengths)), lengths)
-        one = first == last
-        np.bitwise_or.at(packed, first, np.where(one, head & tail, head))
-        np.bitwise_or.at(packed, last[~one], tail[~one])
-        return packed
-
     def mean(self, values: npt.NDArray[np.floating[Any]]) -> float:
         """Compute the mean of values (H, W) over the pixels, in float64; 0 without a pixel.
 

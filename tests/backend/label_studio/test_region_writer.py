@@ -269,6 +269,26 @@ def test_equal_islands_keep_their_order_wherever_the_mask_begins() -> None:
         ]
 
 
+@pytest.mark.parametrize("kind", ["brushlabels", "bitmasklabels"])
+def test_the_id_of_a_mask_is_that_of_its_pixels_size_and_owner(kind: ControlKind) -> None:
+    """Equal predictions have equal ids: an annotation is compared with its prediction by them."""
+
+    def id_of(mask: Mask, **options: Any) -> str:
+        (region,), (again,) = _draw(mask, kind, **options), _draw(mask.copy(), kind, **options)
+        assert region["id"] == again["id"]
+        assert len(region["id"]) == 10
+        return str(region["id"])
+
+    block = _two_islands()
+    masks = [block, ~block, np.roll(block, 1, axis=1), block.reshape(80, 40)]
+    for pixel in range(0, block.size, 321):
+        masks.append(block.copy())
+        masks[-1].flat[pixel] ^= True
+    ids = [id_of(mask) for mask in masks]
+    ids += [id_of(block, owner="7"), id_of(block, owner="8"), id_of(block, item_index=0)]
+    assert len(set(ids)) == len(ids)
+
+
 def test_wrong_shapes_are_refused() -> None:
     mask = RunMask.of(np.zeros((2, 3), np.bool_))
     with pytest.raises(ValueError, match=r"`source` to be of size \(2, 3\)"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -61,6 +62,18 @@ def test_plain_files_have_the_pixels_that_pillow_gives_them(options: dict[str, A
     assert decoded is not None
     assert_same(decoded, by_pillow(content))
     assert np.abs(decoded.astype(int) - np.asarray(SCENE)).mean() < 12, "red is red"
+
+
+def test_an_opencv_without_rgb_decodes_the_same_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those before 4.11 decode to BGR alone."""
+    decoded = decode_jpeg(opened(jpeg()))
+    monkeypatch.setattr("clearclip_core.images.jpeg_decoding._HAS_RGB", False)
+    monkeypatch.delattr(cv2, "IMREAD_COLOR_RGB", raising=False)
+    before = decode_jpeg(opened(jpeg()))
+    assert decoded is not None
+    assert before is not None
+    assert_same(before, by_pillow(jpeg()))
+    np.testing.assert_array_equal(before, decoded)
 
 
 @pytest.mark.parametrize("options", [{}, {"restart_marker_blocks": 3}])

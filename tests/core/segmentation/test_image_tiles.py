@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -30,6 +31,19 @@ def test_tiles_are_those_of_the_padded_image(size_hw: tuple[int, int]) -> None:
     middle, half = tiles.colour_range()
     assert np.array_equal(middle - half, low.transpose(2, 0, 1))
     assert np.array_equal(middle + half, high.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("tile_px", [1, 2, 3, 4, 33, 54, 258])
+@pytest.mark.parametrize("most", [2, 256])
+def test_mean_colours_are_those_of_opencv(tile_px: int, most: int) -> None:
+    """Labels and probabilities of earlier releases follow from these."""
+    size_hw = 3 * tile_px, 4 * tile_px
+    image = np.random.default_rng(8).integers(0, most, (*size_hw, 3)).astype(np.uint8)
+    image[:tile_px] = 255  # the largest sums
+    tiles = ImageTiles(image, TileGrid(size_hw, tile_px, radius=1))
+    assert np.array_equal(
+        tiles.mean_colours(), cv2.resize(image, (4, 3), interpolation=cv2.INTER_AREA)
+    )
 
 
 @pytest.mark.parametrize("tile_px", [4, 5])

@@ -53,6 +53,10 @@ def test_runs_touch_as_their_pixels_do(seed: int) -> None:
 
 def test_bands_end_between_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     label_map = drawn_by_chance(3)
-    whole = LabelRuns.of(label_map).starts
-    monkeypatch.setattr("clearclip_core.segmentation.row_bands._BAND_PX", 1)
-    assert LabelRuns.of(label_map).starts.tolist() == whole.tolist()
+    values = np.random.default_rng(3).random(label_map.shape).astype(np.float16)
+    whole = LabelRuns.of(label_map)
+    sums = whole.sums(values)
+    for name in ("_COMPARED_PX", "_SUMMED_PX"):
+        monkeypatch.setattr(f"clearclip_core.segmentation.label_runs.{name}", 1)
+    assert LabelRuns.of(label_map).starts.tolist() == whole.starts.tolist()
+    assert whole.sums(values).tolist() == sums.tolist()

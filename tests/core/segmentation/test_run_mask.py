@@ -48,14 +48,6 @@ def test_the_mean_of_few_pixels_far_apart() -> None:
     assert RunMask.of(mask).mean(values) == 0.5
 
 
-def test_runs_are_packed_as_numpy_packs_pixels() -> None:
-    for mask in drawn_by_chance():
-        assert np.array_equal(RunMask.of(mask).packed(), np.packbits(mask))
-    wide = np.zeros((3, 100), np.bool_)
-    wide[0, 5:91] = wide[1, 3] = wide[1, 7:8] = wide[1, 12:] = wide[2, :50] = True
-    assert np.array_equal(RunMask.of(wide).packed(), np.packbits(wide))
-
-
 @pytest.mark.parametrize(
     ("rows", "box"),
     [

@@ -37,7 +37,7 @@ def test_who_wins_is_the_tiles_own_map_or_a_candidate(
         assert at_corners.shape == (maps.shape[1], 4, 4, len(top))
         assert side == (5 if cut_from_px == 2 else 10)
         squares += len(top)
-        strips = np.array(list(guided_filter.strip_values(top, left, side, at_corners)))
+        strips = guided_filter.strip_values(top, left, side, at_corners)
         for index, (y, x) in enumerate(zip(top, left, strict=True)):
             inside = np.s_[y : y + side, x : x + side]
             found[(slice(None), *inside)] = False
