@@ -1,9 +1,11 @@
 """What an annotation says of each patch, and what it leaves open.
 
 Paint says which label a patch shows. A patch without paint says little: the annotator may paint
-some labels only, forget small things, or stop halfway. There the words' own answer is the target,
-without the labels that the annotator had a reason to paint and did not. So what nobody painted
-moves no label, and holds those in place that paint elsewhere would move.
+some labels only, forget small things, or stop halfway. There the words' own answer is the target.
+Where an annotator paints labels wherever they are seen, missing paint counts against each label by
+Bayes' rule, with the share of the label's patches that this annotator leaves bare as likelihood: it
+rules hardly anything out beside borders that are left bare. So what nobody painted moves no label,
+and holds those in place that paint elsewhere would move.
 """
 
 from __future__ import annotations
@@ -43,8 +45,19 @@ _COMPLETE = 0.85
 _COMPLETE_PICTURE = 0.8
 _ENOUGH_PATCHES = 10
 
-#: Smallest probability that is left where the labels of an annotator are ruled out.
-_POSSIBLE = 1e-3
+
+@dataclass(frozen=True, eq=False)
+class _Habits:
+    """How an annotator paints.
+
+    Attributes:
+        complete: (G,) bool, labels that are painted wherever they are seen.
+        bare: (G,) float32 in (0, 1], probability that a patch of a label is left without paint,
+            where the annotator paints at all; 1 where too few patches tell.
+    """
+
+    complete: BoolArray
+    bare: Float32Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,17 +139,19 @@ def gather_evidence(
         names: names of the G groups.
         aside: paint that is not learned from.
     """
-    painted = _complete_labels(batches)
+    habits = _habits(batches)
     sizes = np.bincount(clusters)
     evidence = []
     for batch, cluster in zip(batches, clusters.tolist(), strict=True):
         labels = {each.label for each in aside if each.example == batch.example}
-        excluded = painted[batch.annotator] & _is_complete(batch, painted[batch.annotator])
+        own = habits[batch.annotator]
+        complete = own.complete & _is_complete(batch, own.complete)
+        bare = own.bare if complete.any() else np.ones_like(own.bare)
         without = np.array([name in labels for name in names])
-        target, known, counts = _targets(batch, without, excluded)
+        target, known, counts = _targets(batch, without, bare)
         weighed = replace(batch, weights=batch.weights * counts)
         evidence.append(
-            Evidence(weighed, target, known, cluster, 1 / int(sizes[cluster]), excluded)
+            Evidence(weighed, target, known, cluster, 1 / int(sizes[cluster]), complete)
         )
     return evidence
 
@@ -151,22 +166,23 @@ def count_images(evidence: Sequence[Evidence], groups: int) -> npt.NDArray[np.in
 
 
 def _targets(
-    batch: Batch, without: BoolArray, excluded: BoolArray
+    batch: Batch, without: BoolArray, bare: Float32Array
 ) -> tuple[Float32Array, BoolArray, BoolArray]:
     """Return (N, G) targets, (N,) whether they are paint, and (N,) whether the patch counts.
 
     Args:
         batch: the example.
         without: (G,) bool, labels whose paint is set aside.
-        excluded: (G,) bool, labels that the annotator would have painted.
+        bare: (G,) float32, probability that the annotator leaves a patch of a label bare.
     """
     paint = np.where(without | (batch.painted < _TRACE), 0, batch.painted)
     total = paint.sum(axis=1)
     whole = (total >= _ALL) & (batch.painted.sum(axis=1) <= _OVERLAP)
     kept = batch.kept > _SURE
     known = whole & ~kept & (batch.covered - total.clip(0, 1) <= _NONE)
-    bare = batch.covered < _NONE
-    others = _ruled_out(_without_removed(batch), bare[:, None] & excluded)
+    likelihood = np.where((batch.covered < _NONE)[:, None], bare, 1)
+    others = _without_removed(batch) * likelihood
+    others /= others.sum(axis=1, keepdims=True)
     target = np.where(known[:, None], paint / np.maximum(total, 1e-9)[:, None], others)
     # What stands as predicted says no more than that the words agree, or nothing.
     counts = ~kept | (batch.painted.argmax(axis=1) == batch.predicted)
@@ -181,29 +197,28 @@ def _without_removed(batch: Batch) -> Float32Array:
     return shares
 
 
-def _ruled_out(target: Float32Array, impossible: BoolArray) -> Float32Array:
-    """Take impossible groups out of (N, G) targets, where the words see anything else."""
-    left = np.where(impossible, 0, target)
-    total = left.sum(axis=1, keepdims=True)
-    cleaned: Float32Array = np.where(total > _POSSIBLE, left / np.maximum(total, _POSSIBLE), target)
-    return cleaned
-
-
 def _sure(batch: Batch) -> BoolArray:
     """Return (N, G) bool: patches on which the words are sure of a label, painted so or bare."""
     sure = batch.words > _SURE
     return sure & ((batch.painted > _SURE) | (batch.covered < _NONE)[:, None])
 
 
-def _complete_labels(batches: Sequence[Batch]) -> dict[str, BoolArray]:
-    """Return for each annotator (G,) bool: the labels that are painted wherever they are seen."""
-    complete = {}
+def _habits(batches: Sequence[Batch]) -> dict[str, _Habits]:
+    """Return how each annotator paints.
+
+    The probability of a bare patch is that of Laplace's rule of succession.
+    """
+    habits = {}
     for annotator in {batch.annotator for batch in batches}:
         own = [batch for batch in batches if batch.annotator == annotator]
-        seen = sum(_sure(batch).sum(axis=0) for batch in own)
-        painted = sum((_sure(batch) & (batch.painted > _SURE)).sum(axis=0) for batch in own)
-        complete[annotator] = (seen >= _ENOUGH_PATCHES) & (painted >= _COMPLETE * seen)
-    return complete
+        seen = np.sum([_sure(batch).sum(axis=0) for batch in own], axis=0)
+        painted = np.sum(
+            [(_sure(batch) & (batch.painted > _SURE)).sum(axis=0) for batch in own], axis=0
+        )
+        enough = seen >= _ENOUGH_PATCHES
+        bare = np.where(enough, (seen - painted + 1) / (seen + 2), 1).astype(np.float32)
+        habits[annotator] = _Habits(enough & (painted >= _COMPLETE * seen), bare)
+    return habits
 
 
 def _is_complete(batch: Batch, labels: BoolArray) -> bool:

@@ -116,7 +116,7 @@ def test_where_nobody_painted_the_words_keep_their_answer() -> None:
     assert target_of(first, 1) == pytest.approx(np.eye(4)[NAMES.index("tree")], abs=0.01)
 
 
-def test_what_is_painted_wherever_it_is_seen_is_not_where_it_is_not_painted() -> None:
+def test_what_is_painted_wherever_it_is_seen_is_hardly_where_it_is_not_painted() -> None:
     """The sky is painted on every picture; on one its word sees it in a bare corner too."""
     shown = ("sky", "tree", "road", "sky")
     complete = [example(seed, ALL) for seed in range(9)]
@@ -132,8 +132,37 @@ def test_what_is_painted_wherever_it_is_seen_is_not_where_it_is_not_painted() ->
     small.patches[0][torch.from_numpy(corner)] = mixed
     tiny = Example.of(small, ALL, LABELS, "9", annotator="a")
     evidence = gather([*complete, tiny])[-1]
-    assert evidence.batch.words.reshape(GRID, GRID, -1)[corner][0, NAMES.index("sky")] > 0.6
-    assert evidence.target.reshape(GRID, GRID, -1)[corner][0, NAMES.index("sky")] == 0
+    words = evidence.batch.words.reshape(GRID, GRID, -1)[corner][0]
+    assert words[NAMES.index("sky")] > 0.6
+    # One in 16 patches of each quarter is bare on ten pictures, and this one; rule of succession.
+    bare = {"sky": 12 / 163, "tree": 11 / 162, "road": 11 / 162, "": 160 / 161}
+    expected = words * [bare[name] for name in NAMES]
+    found = evidence.target.reshape(GRID, GRID, -1)[corner][0]
+    assert found == pytest.approx(expected / expected.sum(), rel=1e-4)
+    assert found[NAMES.index("sky")] < 0.2
+
+
+def test_bare_borders_are_not_taken_for_a_label_that_the_words_hardly_see() -> None:
+    """The annotator leaves borders bare: an eighth of the sky, and half of the small road."""
+    border = quarter(0)
+    border[:, 2:] = border[1:] = False  # the notch, and a patch beside it
+    seen = torch.from_numpy(border)
+    painted = ALL | {
+        "sky": notched(0) & ~pixels(border),
+        "road": notched(2) & ~pixels(np.roll(quarter(2), 2, axis=1)),
+    }
+    pictures = []
+    for seed in range(9):
+        shown = features(seed)
+        shown.patches[0][seen] = 0.54 * AXES[NAMES.index("sky")] + 0.46 * AXES[NAMES.index("road")]
+        pictures.append(Example.of(shown, painted, LABELS, f"{seed}", annotator="a"))
+    evidence = gather(pictures)[0]
+    words, target = (
+        each.reshape(GRID, GRID, -1)[border] for each in (evidence.batch.words, evidence.target)
+    )
+    assert (words[:, NAMES.index("road")] > 0.01).all()
+    assert (words[:, NAMES.index("road")] < 0.03).all()
+    assert (target[:, NAMES.index("sky")] > 0.8).all()
 
 
 def test_labels_of_another_annotator_rule_nothing_out() -> None:
