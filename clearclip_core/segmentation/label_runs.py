@@ -48,7 +48,7 @@ class LabelRuns:
             line = band.ravel()
             begins = np.empty(line.shape, np.bool_)
             np.not_equal(line[1:], line[:-1], out=begins[1:])
-            begins[::width] = True
+            begins[:: max(1, width)] = True
             found.append((np.flatnonzero(begins) + top * width).astype(np.int32))
         starts = np.concatenate(found) if found else np.empty(0, np.int32)
         return cls(starts, label_map.ravel()[starts], (height, width))
@@ -154,7 +154,10 @@ class LabelRuns:
         for top, band in row_bands(values, _SUMMED_PX):
             first = top * band.shape[1]
             some = slice(*np.searchsorted(self.starts, [first, first + band.size]))
-            line = torch.from_numpy(band.ravel())
+            numbers = band.ravel()
+            if not (numbers.flags.writeable and numbers.dtype.isnative):  # torch takes no others
+                numbers = numbers.astype(np.float64)
+            line = torch.from_numpy(numbers)
             if line.dtype == torch.float16:  # twice converted in less time than once
                 line = single.resize_(line.shape).copy_(line)
             line = double.resize_(line.shape).copy_(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from itertools import product
 
 import numpy as np
@@ -60,3 +61,22 @@ def test_bands_end_between_rows(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"clearclip_core.segmentation.label_runs.{name}", 1)
     assert LabelRuns.of(label_map).starts.tolist() == whole.starts.tolist()
     assert whole.sums(values).tolist() == sums.tolist()
+
+
+def test_a_map_of_no_columns_has_no_runs() -> None:
+    assert len(LabelRuns.of(np.zeros((3, 0), np.int16))) == 0
+
+
+def test_numbers_in_half_precision_are_summed_unchanged() -> None:
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)[: 31 << 10]  # finite, from 0 on
+    own_runs = LabelRuns.of(np.arange(every.size)[None])
+    assert np.array_equal(own_runs.sums(every[None]), every.astype(np.float64))
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">f8", "<f4"])
+def test_numbers_that_torch_does_not_take_are_summed(dtype: str) -> None:
+    values = np.array([[0.5, 1.0], [4.0, 8.0]], dtype)
+    values.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert LabelRuns.of(np.array([[0, 0], [0, 1]])).sums(values).tolist() == [1.5, 4.0, 8.0]
