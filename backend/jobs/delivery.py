@@ -63,7 +63,6 @@ class PredictionDelivery:
         self._queue_orphans()
         items = self._outbox.lease_due(_BATCH_SIZE)
         if not items:
-            self._remove_surplus()
             return False
         keys = [item.key for item in items]
         try:
@@ -85,26 +84,6 @@ class PredictionDelivery:
             log.info("Project %d: %d tasks of a backend that has died", project, len(claims))
             self._store.start_job(project, kind="new", only="all", tasks=claims.values())
             self._outbox.discard_orphans(claims)
-
-    def _remove_surplus(self) -> None:
-        """Delete surplus quick predictions where Label Studio had the full one from an answer.
-
-        Of a task whose predictions cannot be listed, they stay.
-        """
-        for each in self._outbox.superseded(_BATCH_SIZE):
-            try:
-                stored = list_to_change(self._client, each.task)
-            except StudioRefused as error:
-                log.warning("Task %d keeps its quick predictions: %s", each.task, error)
-                stored = None
-            if stored is None:
-                self._outbox.forget(each)
-                continue
-            if all(is_quick(other.version) for other in stored):
-                self._outbox.reinstate(each)  # nobody has read the answer
-                continue
-            remove_surplus(self._client, each.project, stored)
-            self._outbox.forget(each)
 
     def _release(self, keys: Sequence[str]) -> None:
         self._outbox.release(keys, self._outbox.now + _RETRY_AFTER_S)

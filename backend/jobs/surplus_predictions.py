@@ -2,8 +2,7 @@
 
 Label Studio's labelling stream asks for a task's prediction whenever it lacks one of the current
 version, and stores each answer. While the words of a project are new, each answer is the same quick
-prediction. `backend.jobs.prelabeler` and `backend.jobs.delivery` delete those with what they write,
-and delivery also where the full one has gone out in an answer.
+prediction.
 """
 
 from __future__ import annotations

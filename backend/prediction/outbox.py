@@ -7,9 +7,6 @@ A result is known by its task, the task's data, and the ``model_version``. Its s
                 │         └──────> ready       Label Studio could not be reached
                 └────────────────> handed      in the answer of a /predict
 
-A quick prediction that Label Studio has may become superseded: the full one of its task was handed
-out, so that the quick ones which the task has several times can go.
-
 There is one row for each result in a database: the backend that claims it makes it. A claim is a
 lease, see `backend.database.leases`: one that is not renewed ends, and another backend may take it
 over. A backend that is done with a claim stops to renew it before it writes that down, so that the
@@ -61,7 +58,6 @@ from backend.database.leases import (
     leased_to,
     renewed,
 )
-from backend.label_studio.quick_version import QUICK, is_quick
 from backend.label_studio.requests import Task
 
 #: The rows that can be written: what was asked for without a project stays in the outbox.
@@ -95,10 +91,7 @@ _RESULTS: Final = Table(
 #: The most results that are kept, however small.
 MAX_COUNT: Final = 200_000
 
-_DELIVERED: Final = ("handed", "written", "superseded")
-
-#: Time in which Label Studio has stored what was handed out in an answer, in seconds.
-_STORED_AFTER_S: Final = 10.0
+_DELIVERED: Final = ("handed", "written")
 
 #: Time from Label Studio's choice of a request's tasks, those without a prediction, until the
 #: request is read here, in seconds; a busy machine takes that long.
@@ -126,21 +119,6 @@ class OutboxItem:
     version: str
     prediction: Prediction
     begun: float
-
-
-@dataclass(frozen=True)
-class SupersededResult:
-    """A quick prediction whose full one was handed out.
-
-    Attributes:
-        key: the result's key.
-        task: the task's id.
-        project: the task's project.
-    """
-
-    key: str
-    task: int
-    project: int
 
 
 class PredictionOutbox:
@@ -233,18 +211,17 @@ class PredictionOutbox:
         Returns:
             key -> prediction.
         """
+        handed, written = (_RESULTS.c.state == state for state in _DELIVERED)
         free = (
             (_RESULTS.c.state == "ready")
-            | (_RESULTS.c.state.in_(("handed", "superseded")) & (_RESULTS.c.changed < asked))
-            | ((_RESULTS.c.state == "written") & (_RESULTS.c.changed < asked - _CHOOSING_S))
+            | (handed & (_RESULTS.c.changed < asked))
+            | (written & (_RESULTS.c.changed < asked - _CHOOSING_S))
         )
-        columns = (_RESULTS.c.key, _RESULTS.c.entry, _RESULTS.c.task, _RESULTS.c.version)
-        query = select(*columns).where(free).with_for_update()
+        query = select(_RESULTS.c.key, _RESULTS.c.entry).where(free).with_for_update()
         query = query.order_by(_RESULTS.c.state != "ready", _RESULTS.c.key)
         taken: dict[str, Prediction] = {}
         free_bytes = math.inf if whole else self._max_bytes // 2
         for batch in key_batches(self.find_made(keys)):
-            full: set[int] = set()
             with self._database.write() as connection:
                 for row in connection.execute(query.where(_RESULTS.c.key.in_(batch))):
                     if free_bytes <= 0:
@@ -252,10 +229,7 @@ class PredictionOutbox:
                     text = zlib.decompress(row.entry)
                     free_bytes -= len(text)
                     taken[row.key] = json.loads(text)
-                    if row.task and not is_quick(row.version):
-                        full.add(row.task)
                 self._set_state(connection, [key for key in batch if key in taken], "handed")
-                self._supersede(connection, full)
         return taken
 
     def add(self, key: str, prediction: Prediction, due: float) -> None:
@@ -353,34 +327,6 @@ class PredictionOutbox:
             with self._database.write() as connection:
                 self._set_state(connection, batch, "ready", *self._ours("writing"), due=due)
 
-    # ---- quick predictions whose full one was handed out ----------------------------------------
-
-    def superseded(self, limit: int) -> list[SupersededResult]:
-        """Return quick predictions whose full one Label Studio has had from an answer by now."""
-        columns = (_RESULTS.c.key, _RESULTS.c.task, _RESULTS.c.project)
-        query = select(*columns).where(
-            _RESULTS.c.state == "superseded",
-            _RESULTS.c.due <= self.now,
-            _RESULTS.c.project.is_not(None),
-        )
-        with self._database.read() as connection:
-            rows = connection.execute(query.order_by(_RESULTS.c.due).limit(limit))
-            return [SupersededResult(row.key, row.task, row.project) for row in rows]
-
-    def forget(self, result: SupersededResult) -> None:
-        """Delete a superseded quick prediction here: its task has a full one."""
-        ours = (_RESULTS.c.key == result.key, _RESULTS.c.state == "superseded")
-        with self._database.write() as connection:
-            connection.execute(delete(_RESULTS).where(*ours))
-
-    def reinstate(self, result: SupersededResult) -> None:
-        """Let a quick prediction be handed out on: its task has no full one after all."""
-        with self._database.write() as connection:
-            superseded = _RESULTS.c.state == "superseded"
-            self._set_state(connection, [result.key], "handed", superseded)
-
-    # ---- claims of the dead, and counts ----------------------------------------------------------
-
     def orphans(self) -> dict[int, dict[str, int]]:
         """Return claims whose owner has died: project -> key -> task id.
 
@@ -441,16 +387,6 @@ class PredictionOutbox:
             "changed": now,
             **leased_to(self._owner, now),
         }
-
-    def _supersede(self, connection: Connection, tasks: set[int]) -> None:
-        """Mark the quick predictions that Label Studio has of tasks whose full one it gets now."""
-        if tasks:
-            had = (_RESULTS.c.state.in_(("handed", "written")), _RESULTS.c.task.in_(tasks))
-            quick = _RESULTS.c.version.endswith(QUICK, autoescape=True)
-            due = self.now + _STORED_AFTER_S
-            connection.execute(
-                update(_RESULTS).where(*had, quick).values(state="superseded", due=due)
-            )
 
     def _set_state(
         self,

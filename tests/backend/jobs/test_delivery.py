@@ -130,35 +130,6 @@ def test_a_task_that_was_opened_often_keeps_one_quick_prediction_beside_the_full
     assert of_first in {each["id"] for each in studio.predictions}
 
 
-def test_surplus_quick_predictions_go_where_the_full_one_was_in_an_answer(
-    make_backend: Callable[..., Backend], studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Label Studio stores each answer: three quick ones of a task, and then the full one."""
-    monkeypatch.setattr("backend.prediction.outbox._STORED_AFTER_S", 0.0)
-    backend = make_backend()
-    keep(backend, 1, 2, 3, 4, quick=True)
-    outbox = PredictionOutbox(backend.store.database, "me")
-    quick_keys = [
-        result_key(Task(i, 7, {"image": picture(i)}), quick_version()) for i in range(1, 5)
-    ]
-    assert len(outbox.take(quick_keys, time.time() + 1)) == 4
-    for task in (1, 2, 3, 4):
-        for _ in range(3):
-            studio.add(task, quick_version(), created=time.time())
-    studio.annotated, studio.drafted = {2}, {3}
-    answers = backend.predict(1, 2, 3, 4)
-    assert {each["model_version"] for each in answers} == {version()}
-    for task in (1, 2, 3):  # nobody has read the answer for task 4
-        studio.add(task, version(), created=time.time())
-    backend.worker.start()
-    wait_for(lambda: studio.stored(quick_version())[1] == 1)
-    wait_for(lambda: outbox.superseded(9) == [])
-    assert studio.stored(quick_version()) == {1: 1, 2: 3, 3: 3, 4: 3}
-    assert studio.stored(version()) == {1: 1, 2: 1, 3: 1}
-    left = outbox.find_made(quick_keys)
-    assert left == {quick_keys[3]}, "which is looked at again once its full one is handed out again"
-
-
 def test_a_token_that_may_not_delete_quick_predictions_writes_full_ones(
     make_backend: Callable[..., Backend], studio: FakeStudio, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 from backend.database.database import METADATA, Database
 from backend.database.leases import LEASE_S
 from backend.label_studio.requests import Task
-from backend.prediction.outbox import OutboxItem, PredictionOutbox, SupersededResult, result_key
+from backend.prediction.outbox import OutboxItem, PredictionOutbox, result_key
 from tests.backend.conftest import Clock
 from tests.backend.fakes.flaky_database import FlakyDatabase
 from tests.backend.fakes.postgres_plans import scans
@@ -237,36 +237,6 @@ def test_what_waits_the_longest_is_written_first(results: PredictionOutbox, cloc
     assert [each.task for each in results.lease_due(1)] == [3]
     assert [each.task for each in results.lease_due(1)] == [2]
     assert results.lease_due(1) == []
-
-
-def test_a_quick_result_is_superseded_where_the_full_one_of_its_task_is_handed_out(
-    results: PredictionOutbox, clock: Clock
-) -> None:
-    quick, full = f"{VERSION} x quick", VERSION
-    keys = {}
-    for version in (quick, full):
-        for task in (1, 2):
-            asked = Task(task, 7, {"image": f"{task}.png"})
-            keys[version, task] = key = result_key(asked, version)
-            results.claim({key: asked}, 7, version)
-            results.add(key, entry(task), due=0.0)
-    results.take([keys[quick, 1], keys[quick, 2]], clock.now)
-    clock.now += 1
-    assert results.take([keys[full, 1]], clock.now) == {keys[full, 1]: entry(1)}
-    assert results.superseded(9) == [], "Label Studio stores it meanwhile"
-    clock.now += 11
-    (superseded,) = results.superseded(9)
-    assert superseded == SupersededResult(keys[quick, 1], 1, 7)
-    assert results.count_waiting() == {7: 1}, "the full one of task 2"
-    results.reinstate(superseded)
-    assert results.superseded(9) == []
-    results.take([keys[full, 1]], clock.now)
-    clock.now += 11
-    assert results.take([keys[quick, 1]], clock.now) == {keys[quick, 1]: entry(1)}, "as before"
-    results.take([keys[full, 1]], clock.now)
-    clock.now += 11
-    results.forget(*results.superseded(9))
-    assert results.find_made(keys.values()) == {*keys.values()} - {keys[quick, 1]}
 
 
 def test_claims_of_the_dead_are_taken_over(
