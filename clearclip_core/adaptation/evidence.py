@@ -53,7 +53,7 @@ class _Habits:
     Attributes:
         complete: (G,) bool, labels that are painted wherever they are seen.
         bare: (G,) float32 in (0, 1], probability that a patch of a label is left without paint,
-            where the annotator paints at all; 1 where too few patches tell.
+            where the annotator paints at all; 1 for what has no label, and where nothing tells.
     """
 
     complete: BoolArray
@@ -139,7 +139,7 @@ def gather_evidence(
         names: names of the G groups.
         aside: paint that is not learned from.
     """
-    habits = _habits(batches)
+    habits = _habits(batches, np.array([bool(name) for name in names]))
     sizes = np.bincount(clusters)
     evidence = []
     for batch, cluster in zip(batches, clusters.tolist(), strict=True):
@@ -203,10 +203,16 @@ def _sure(batch: Batch) -> BoolArray:
     return sure & ((batch.painted > _SURE) | (batch.covered < _NONE)[:, None])
 
 
-def _habits(batches: Sequence[Batch]) -> dict[str, _Habits]:
+def _habits(batches: Sequence[Batch], labels: BoolArray) -> dict[str, _Habits]:
     """Return how each annotator paints.
 
-    The probability of a bare patch is that of Laplace's rule of succession.
+    The probability of a bare patch is the mean of a beta distribution that starts at what this
+    annotator leaves bare of all labels, see `_pooled_rate`, with the weight of `_ENOUGH_PATCHES`
+    patches. So missing paint does not speak for a label of which few patches tell.
+
+    Args:
+        batches: n examples.
+        labels: (G,) bool, the groups that can be painted: all but what has no label.
     """
     habits = {}
     for annotator in {batch.annotator for batch in batches}:
@@ -216,9 +222,25 @@ def _habits(batches: Sequence[Batch]) -> dict[str, _Habits]:
             [(_sure(batch) & (batch.painted > _SURE)).sum(axis=0) for batch in own], axis=0
         )
         enough = seen >= _ENOUGH_PATCHES
-        bare = np.where(enough, (seen - painted + 1) / (seen + 2), 1).astype(np.float32)
-        habits[annotator] = _Habits(enough & (painted >= _COMPLETE * seen), bare)
+        start = np.where(labels, _pooled_rate(seen - painted, seen, enough & labels), 1)
+        bare = (seen - painted + _ENOUGH_PATCHES * start) / (seen + _ENOUGH_PATCHES)
+        habits[annotator] = _Habits(enough & (painted >= _COMPLETE * seen), bare.astype(np.float32))
     return habits
+
+
+def _pooled_rate(
+    bare: npt.NDArray[np.integer], seen: npt.NDArray[np.integer], labels: BoolArray
+) -> float:
+    """Return the share of the labels' patches that is bare, in (0, 1], by the rule of succession.
+
+    Args:
+        bare: (G,) numbers of bare patches.
+        seen: (G,) numbers of patches.
+        labels: (G,) bool, those that count; without any, the rate is 1.
+    """
+    if not labels.any():
+        return 1.0
+    return float((bare[labels].sum() + 1) / (seen[labels].sum() + 2))
 
 
 def _is_complete(batch: Batch, labels: BoolArray) -> bool:

@@ -2,9 +2,9 @@
 
 A cautious choice comes first. What passes may move farther, one step after another, as long as each
 step gains for certain and passes too, with no tolerance for losses above the bound, and as long as
-it is all but certain that the step costs no label the bound, also where that label is more frequent
-than in the corrected images. Who passes first may lose what few images cannot tell; a farther step
-is not needed, and may not.
+it is all but certain that neither the step nor all steps together cost a label the bound, also
+where that label is more frequent than in the corrected images. Who passes first may lose what few
+images cannot tell; farther steps are not needed, and may not.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Selection:
                 # What takes a label's place may do so because it may not move far enough itself.
                 free = self._validation.choose(learning, FREE)
                 if _differs(free, trial) and self._passes(free, _all(learning)):
-                    return self._with_wide_offsets(free)
+                    return self._with_wide_offsets(free, first=free)
             self.refusals.append(Refusal(learning, losing, trial.comparison))
             left = _left(trial, losing)
             if not left.any():
@@ -92,28 +92,35 @@ class Selection:
             learning = left
         return None
 
-    def _farther(self, trial: Trial) -> Trial:
+    def _farther(self, first: Trial) -> Trial:
         """Let labels move farther, as far as that gains for certain and no label loses too much."""
-        free = self._validation.choose(trial.learning, FREE)
-        if _differs(free, trial):
-            trial = self._better(trial, free)
-        return self._with_wide_offsets(trial)
+        free = self._validation.choose(first.learning, FREE)
+        trial = self._better(first, free, first) if _differs(free, first) else first
+        return self._with_wide_offsets(trial, first)
 
-    def _with_wide_offsets(self, trial: Trial) -> Trial:
+    def _with_wide_offsets(self, trial: Trial, first: Trial) -> Trial:
         """Let the offsets of all labels move farther, on the same conditions."""
         wide = replace(trial.prior, offset_variance=_WIDE_OFFSETS)
-        return self._better(trial, self._validation.attempt(trial.learning, wide))
+        return self._better(trial, self._validation.attempt(trial.learning, wide), first)
 
-    def _better(self, trial: Trial, other: Trial) -> Trial:
+    def _better(self, trial: Trial, other: Trial, first: Trial) -> Trial:
         """Return the other trial where it gains for certain, and costs no label the bound.
 
-        Neither as a whole, nor as a step from the trial: there nine draws in ten have to say so,
-        also where the label is more frequent.
+        Neither as a whole, nor as a step from the trial, nor with all steps from the first trial
+        that passed: of steps nine draws in ten have to say so, also where the label is more
+        frequent.
         """
+        passes = (
+            self._validation.step(trial, other).gain_bound > 0
+            and all(self._spares(before, other) for before in dict.fromkeys((trial, first)))
+            and self._passes(other, _all(trial.learning))
+        )
+        return other if passes else trial
+
+    def _spares(self, trial: Trial, other: Trial) -> bool:
+        """Tell whether it is all but certain that the other trial costs no label the bound."""
         steps = [self._validation.step(trial, other, each) for each in _PREVALENCES]
-        spares = all((step.lows >= -self._label_loss).all() for step in steps)
-        gains = steps[0].gain_bound > 0 and spares
-        return other if gains and self._passes(other, _all(trial.learning)) else trial
+        return all(bool((step.lows >= -self._label_loss).all()) for step in steps)
 
     def _passes(self, trial: Trial, victims: BoolArray) -> bool:
         return trial.comparison.gain_bound > 0 and not self._losing(trial, victims).any()

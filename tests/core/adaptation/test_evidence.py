@@ -134,8 +134,10 @@ def test_what_is_painted_wherever_it_is_seen_is_hardly_where_it_is_not_painted()
     evidence = gather([*complete, tiny])[-1]
     words = evidence.batch.words.reshape(GRID, GRID, -1)[corner][0]
     assert words[NAMES.index("sky")] > 0.6
-    # One in 16 patches of each quarter is bare on ten pictures, and this one; rule of succession.
-    bare = {"sky": 12 / 163, "tree": 11 / 162, "road": 11 / 162, "": 160 / 161}
+    # One in 16 patches of each quarter is bare on ten pictures, and this one. Each label's share is
+    # drawn to that of all, 31 of 481 by the rule of succession, as if by ten more patches of it.
+    more = 10 * 32 / 483
+    bare = {"sky": (11 + more) / 171, "tree": (10 + more) / 170, "road": (10 + more) / 170, "": 1}
     expected = words * [bare[name] for name in NAMES]
     found = evidence.target.reshape(GRID, GRID, -1)[corner][0]
     assert found == pytest.approx(expected / expected.sum(), rel=1e-4)
@@ -163,6 +165,51 @@ def test_bare_borders_are_not_taken_for_a_label_that_the_words_hardly_see() -> N
     assert (words[:, NAMES.index("road")] > 0.01).all()
     assert (words[:, NAMES.index("road")] < 0.03).all()
     assert (target[:, NAMES.index("sky")] > 0.8).all()
+
+
+@pytest.mark.parametrize(
+    ("patches", "road"),
+    [(0, 28 / 290), (9, 10 * 28 / 290 / 19), (10, 10 * 28 / 300 / 20), (11, 10 * 28 / 301 / 21)],
+)
+def test_missing_paint_does_not_speak_for_a_label_of_which_few_patches_tell(
+    patches: int, road: float
+) -> None:
+    """On one of nine pictures there is a road, of a few patches, all painted.
+
+    Everywhere the notch of the trees and two patches at the border of the sky are bare.
+    """
+    border = quarter(0)
+    border[:, 2:] = border[1:] = False
+    few = np.zeros((GRID, GRID), bool)
+    few[np.divmod(np.flatnonzero(quarter(2))[:patches], GRID)] = True
+    pictures = []
+    for seed in range(9):
+        shown = features(seed, ("sky", "tree", "", ""))
+        mixed = 0.54 * AXES[NAMES.index("sky")] + 0.5 * AXES[NAMES.index("road")]
+        shown.patches[0][torch.from_numpy(border)] = mixed
+        painted = {"sky": notched(0) & ~pixels(border), "tree": notched(1)}
+        if seed == 0 and patches:
+            shown.patches[0][torch.from_numpy(few)] = AXES[NAMES.index("road")]
+            painted["road"] = pixels(few)
+        pictures.append(Example.of(shown, painted, LABELS, f"{seed}", annotator="a"))
+    evidence = gather(pictures)[-1]
+    words, target = (
+        each.reshape(GRID, GRID, -1)[border] for each in (evidence.batch.words, evidence.target)
+    )
+    # Of 144 patches of each, 18 of the sky and 9 of trees are bare; of all labels with at least ten
+    # patches, 28 of 290 by the rule of succession.
+    all_bare = 28 / (290 + (patches if patches >= 10 else 0))
+    bare = {
+        "sky": (18 + 10 * all_bare) / 154,
+        "tree": (9 + 10 * all_bare) / 154,
+        "road": road,
+        "": 1,
+    }
+    expected = words * [bare[name] for name in NAMES]
+    assert target == pytest.approx(expected / expected.sum(axis=1, keepdims=True), rel=1e-4)
+    places = target[:, NAMES.index("road")] / words[:, NAMES.index("road")]
+    assert (words[:, NAMES.index("road")] > 0.01).all()
+    assert (places < 1).all()
 
 
 def test_labels_of_another_annotator_rule_nothing_out() -> None:
