@@ -20,7 +20,7 @@ def scans(database: Database, call: Callable[[], Any]) -> list[list[str]]:
     """
     with database.write() as connection:
         connection.exec_driver_sql("ANALYZE")
-    with _told() as told:
+    with told_queries() as told:
         call()
     found = []
     with database.read() as connection:
@@ -33,8 +33,8 @@ def scans(database: Database, call: Callable[[], Any]) -> list[list[str]]:
 
 
 @contextmanager
-def _told() -> Iterator[list[tuple[str, Any]]]:
-    """Note the queries that are sent."""
+def told_queries() -> Iterator[list[tuple[str, Any]]]:
+    """Note the queries that are sent to any database, each with its parameters."""
     told: list[tuple[str, Any]] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: object) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
 from typing import Any, get_args
@@ -12,7 +10,7 @@ from typing import Any, get_args
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, event, insert, text
+from sqlalchemy import insert, text
 
 from backend.database.database import MAX_KEYS, METADATA, Database
 from backend.feedback.annotation_store import AnnotationStore
@@ -25,6 +23,7 @@ from backend.feedback.report.statistics import make_report, measure
 from backend.feedback.sums import sum_store
 from backend.feedback.sums.group_sums import GroupSums
 from backend.feedback.sums.project_sums import ProjectSums, Step
+from tests.backend.fakes.postgres_plans import told_queries
 
 #: Thursday, 2026-11-26.
 DAY_0 = 1_795_651_200.0
@@ -65,22 +64,6 @@ def reads(draw: st.DrawFn) -> ReadAnnotation:
         changes=tuple(draw(st.lists(diffs(), max_size=3))) if kind == "compared" else (),
         reason="It has no size." if kind == "broken" else "",
     )
-
-
-@contextmanager
-def executed(connection: Connection) -> Iterator[list[tuple[str, Any]]]:
-    """Collect the statements of a connection, each with its parameters."""
-    found: list[tuple[str, Any]] = []
-
-    def keep(*arguments: Any) -> None:
-        _, _, statement, parameters, *_ = arguments
-        found.append((statement, parameters))
-
-    event.listen(connection, "before_cursor_execute", keep)
-    try:
-        yield found
-    finally:
-        event.remove(connection, "before_cursor_execute", keep)
 
 
 @settings(
@@ -263,7 +246,7 @@ def test_first_and_last_annotations_are_found_by_the_index(
         if is_analyzed:
             connection.execute(text("ANALYZE"))
     with database.read() as connection:
-        with executed(connection) as statements:
+        with told_queries() as statements:
             sum_store.read_sums(connection, 7, None)
         seen = [each for each in statements if "annotations.created" in each[0]]
         assert len(seen) == 2
