@@ -29,7 +29,8 @@ class Suspicion:
         item_index: index in a list of images; None where the tag shows no list.
         kind: in what it disagrees most.
         label: name of the label that is painted there; "" where none is.
-        other: name of the label that the scores see there; "" for edges.
+        other: name of the label that the part looks like, or that the scores see where none is
+            painted; "" for edges.
         score: how far its disagreement is from what is usual for the label, 0 and more.
         is_set_aside: whether learning sets it aside.
         preview: the place in the annotation, as a data URL; "" where the annotation was changed

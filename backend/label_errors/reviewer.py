@@ -135,9 +135,13 @@ class _Review:
                 else "The project has no annotation with a region of a label."
             )
         listed = min(MOST_LISTED, max(LEAST_LISTED, round(LISTED_SHARE * len(reviewed))))
+        vocabularies = [
+            tuple(label.name for label in self.config.labels_of(image.tag.name))
+            for image in reviewed
+        ]
         ranked = [
             (image, each)
-            for image, each in ((reviewed[each.index], each) for each in rank(found))
+            for image, each in ((reviewed[each.index], each) for each in rank(found, vocabularies))
             if confirmed.get(image.annotation.id) != image.annotation.updated
         ]
         suspicions = [

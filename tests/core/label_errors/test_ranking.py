@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
-from clearclip_core.label_errors.disagreement import Disagreement
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from clearclip_core.label_errors.disagreement import BESIDE_LABELS, Disagreement
+from clearclip_core.label_errors.discriminant import Float64Array
 from clearclip_core.label_errors.ranking import rank
 
 BOX = slice(0, 1), slice(0, 1)
 
 
-def other(value: float, label: int = 0, share: float = 1.0) -> Disagreement:
-    return Disagreement("label", label, 5, value, share, BOX)
+#: Labels of the parts that are described; the numbers after their scores are those of `describe`.
+LABELS = 3
+
+
+def describe(seen: int, rng: np.random.Generator, sure: float = 5.0) -> Float64Array:
+    """Describe a part in which the scores see a label, as much as they are sure of it."""
+    made = rng.normal(size=LABELS + BESIDE_LABELS)
+    made[seen] += sure
+    return made
+
+
+def part(
+    label: int, seen: int, rng: np.random.Generator, share: float = 0.1, sure: float = 5.0
+) -> Disagreement:
+    return Disagreement("label", label, seen, 0.5, share, BOX, describe(seen, rng, sure))
+
+
+def right(count: int = 40) -> list[list[Disagreement]]:
+    """Images on which three parts are painted as what they look like."""
+    rng = np.random.default_rng(0)
+    return [[part(label, label, rng) for label in range(LABELS)] for _ in range(count)]
 
 
 def missing(value: float) -> Disagreement:
@@ -21,30 +46,51 @@ def edges(value: float, label: int = 0, length: float = 100.0) -> Disagreement:
 
 
 def test_what_is_usual_for_a_label_is_taken_away() -> None:
-    """Label 1 disagrees everywhere: the model does not know it."""
-    images = [[other(0.05), other(0.5, 1)] for _ in range(20)]
-    images[7] = [other(0.3), other(0.5, 1)]
-    images[9] = [other(0.05), other(0.6, 1)]
+    """The edges of label 1 are faint everywhere."""
+    images = [[edges(0.05), edges(0.5, 1)] for _ in range(20)]
+    images[7] = [edges(0.3), edges(0.5, 1)]
+    images[9] = [edges(0.05), edges(0.6, 1)]
     first, second, *_ = rank(images)
-    assert (first.index, first.disagreement) == (7, other(0.3))
-    assert (second.index, second.disagreement) == (9, other(0.6, 1))
+    assert (first.index, first.disagreement) == (7, edges(0.3))
+    assert (second.index, second.disagreement) == (9, edges(0.6, 1))
 
 
-def test_a_label_is_judged_by_the_share_of_its_usual_probability_that_is_lacking() -> None:
-    """A tenth less is half of what a hardly known label has, and little of what another has."""
-    images = [[other(0.1), other(0.8, 1)] for _ in range(20)]
-    images[4] = [other(0.2), other(0.8, 1)]
-    images[8] = [other(0.1), other(0.9, 1)]
-    assert [each.index for each in rank(images)] == [8, 4]
+def test_a_part_that_looks_like_another_label_comes_first() -> None:
+    """What it looks like is said, also where the scores alone would say something else."""
+    images = right()
+    images[7][1] = replace(part(1, 0, np.random.default_rng(1)), other=2)
+    first, *_ = rank(images)
+    assert (first.index, first.disagreement.label, first.disagreement.other) == (7, 1, 0)
+    assert first.score > 1
+
+
+def test_a_label_that_the_model_does_not_know_is_no_mistake() -> None:
+    """The scores see label 0 wherever label 1 is painted; its colour is another."""
+    rng = np.random.default_rng(2)
+
+    def unknown(looks: int) -> Disagreement:
+        made = part(1, 0, rng)
+        assert made.description is not None
+        made.description[-1] += 8 * looks
+        return made
+
+    images = right()
+    for image in images:
+        image[1] = unknown(1)
+    images[4][1] = unknown(0)
+    first, *others = rank(images)
+    assert (first.index, first.disagreement.label) == (4, 1)
+    assert all(each.score < first.score / 2 for each in others)
 
 
 def test_of_two_parts_that_are_as_unlikely_the_larger_comes_first() -> None:
-    images = [[other(0.1), other(0.1)] for _ in range(20)]
-    images[4] = [other(0.1), other(0.9, share=0.01)]
-    images[8] = [other(0.1), other(0.9, share=0.04)]
-    first, second = rank(images)
-    assert (first.index, second.index) == (8, 4)
-    assert first.score == 2 * second.score  # the square root of the share
+    images = right()
+    odd = part(1, 0, np.random.default_rng(1))
+    images[5] = [replace(odd, weight=0.01)]
+    images[6] = [replace(odd, weight=0.04)]  # in one fold with it
+    first, second, *_ = rank(images)
+    assert (first.index, second.index) == (6, 5)
+    assert first.score == pytest.approx(2 * second.score)  # the square root of the share
 
 
 def test_kinds_are_compared_by_what_one_image_in_twenty_exceeds() -> None:
@@ -55,6 +101,14 @@ def test_kinds_are_compared_by_what_one_image_in_twenty_exceeds() -> None:
     assert first.index == 10
     assert second.index == 20
     assert sum(each.score > 1 for each in rank(images)) in range(5, 13)
+
+
+def test_of_edges_one_image_in_fifty_is_beyond_what_is_usual() -> None:
+    beyond = [
+        sum(each.score > 1 for each in rank([[make(0.01 * n)] for n in range(100)]))
+        for make in (missing, edges)
+    ]
+    assert beyond == [5, 2]
 
 
 def test_where_nearly_all_is_right_the_only_mistake_comes_first() -> None:
@@ -90,33 +144,54 @@ def test_long_edges_count_more() -> None:
 
 
 def test_a_rare_label_is_compared_with_all() -> None:
-    images = [[other(0.1)] for _ in range(20)]
-    images[3] = [other(0.1), other(0.4, 2)]
+    images = [[edges(0.1)] for _ in range(20)]
+    images[3] = [edges(0.1), edges(0.4, 2)]
     assert [each.index for each in rank(images)] == [3]
 
 
-def test_many_parts_on_one_image_make_nothing_usual() -> None:
-    """Label 2 is on image 4 only, in as many parts as there are images that say what is usual."""
-    images = [[other(0.1, 1, 0.3)] for _ in range(20)]
-    images[4] += [other(0.95, 2, 0.05)] * 5
-    assert [(each.index, each.disagreement.label) for each in rank(images)] == [(4, 2)]
+def test_many_wrong_parts_on_one_image_vouch_for_nothing() -> None:
+    """Label 2 is on image 4 only, on as many parts as there are of the label that is right."""
+    images = [each[:2] for each in right()]
+    rng = np.random.default_rng(1)
+    images[4] += [part(2, 0, rng) for _ in range(40)]
+    first, *_ = rank(images)
+    assert (first.index, first.disagreement.label, first.disagreement.other) == (4, 2, 0)
 
 
-def test_large_parts_on_one_image_make_nothing_usual() -> None:
-    """Image 4 has more of the label than the 19 others together."""
-    images = [[other(0.1, share=0.02)] for _ in range(20)]
-    images[4] = [other(0.95, share=0.4)] * 2
-    assert [each.index for each in rank(images)] == [4]
+def test_labels_of_other_vocabularies_are_judged_by_themselves() -> None:
+    """On every second image the first two labels are in the other order."""
+    turned = {0: 1, 1: 0, 2: 2}
+    images = [
+        [replace(each, label=turned[each.label]) for each in image] if index % 2 else image
+        for index, image in enumerate(right(80))
+    ]
+    images[6][1] = part(1, 0, np.random.default_rng(1))
+    vocabularies = [("sky", "car", "tree"), ("car", "sky", "tree")] * 40
+    first, *others = rank(images, vocabularies)
+    assert first.index == 6
+    assert all(each.score < first.score / 2 for each in others)
+    mixed = {each.index: each.score for each in rank(images)}
+    assert mixed.get(6, 0.0) < 2 * max(score for index, score in mixed.items() if index != 6)
+
+
+def test_a_part_with_numbers_that_are_not_finite_is_not_judged() -> None:
+    images = right()
+    images[7][1] = part(1, 0, np.random.default_rng(1))
+    broken = part(2, 2, np.random.default_rng(2))
+    assert broken.description is not None
+    broken.description[0] = np.nan
+    images[3][2] = broken
+    assert rank(images)[0].index == 7
 
 
 def test_images_that_disagree_no_more_than_usual_are_not_listed() -> None:
-    images = [[other(0.1), edges(0.1)] for _ in range(9)]
+    images = [[*image, edges(0.1)] for image in right(9)]
     assert rank(images) == []
-    images[4] = [other(0.1), edges(0.4)]
+    images[4] = [*images[4][:-1], edges(0.4)]
     assert [(each.index, each.disagreement) for each in rank(images)] == [(4, edges(0.4))]
 
 
 def test_images_without_any_disagreement_are_not_listed() -> None:
-    images = [[], [other(0.1)], [], [other(0.2)], [other(0.1)]]
+    images = [[], [missing(0.1)], [], [missing(0.2)], [missing(0.1)]]
     assert [each.index for each in rank(images)] == [3]
     assert rank([]) == []
