@@ -302,3 +302,30 @@ def test_without_any_region_there_is_nothing_to_review(
     studio.annotate(9, painted(scenes()[0]))
     with pytest.raises(ValueError, match="No annotation can be reviewed"):
         reviewer.review(7)
+
+
+def test_images_with_labels_of_their_own_are_compared_with_their_like(services: Services) -> None:
+    """A task shows its picture twice; the second has two labels, in the other order."""
+    more = '<Label value="grass"/><Label value="sky"/>'
+    config = CONFIG.replace(
+        "</View>",
+        '<Image name="again" value="$image"/>'
+        f'<BrushLabels name="second" toName="again">{more}</BrushLabels></View>',
+    )
+    plain = scene_studio(annotated=0)
+    studio = FakeStudio(config, plain.tasks)
+    for task, scene in enumerate(scenes(), 1):
+        regions = painted(scene)
+        again = [
+            each | {"id": f"{each['id']} again", "from_name": "second", "to_name": "again"}
+            for each in regions
+            if each["id"] in ("sky", "grass")
+        ]
+        studio.annotate(task, regions + again)
+    wrong = exchange(studio, 2, "sky", "grass")
+    with studio.served() as server:
+        client = LabelStudioClient(server.url, TOKEN, retry_for_s=1)
+        report = services.reviewer(client).review(7)
+    assert report.reviewed == 8
+    found = [each for each in report.suspicions if each.annotation == wrong]
+    assert ("label", "grass", "sky") in {(each.kind, each.label, each.other) for each in found}
