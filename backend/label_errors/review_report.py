@@ -10,9 +10,11 @@ from clearclip_core.label_errors.disagreement import Kind
 
 Json = dict[str, Any]
 
-#: What is said of each kind of disagreement; `{label}` is the annotation's, `{other}` the scores'.
+#: What is said of each kind of disagreement; `{label}` is the annotation's. `{other}` is the label
+#: that the part looks like, which the scores alone need not see there, or for what is missing, the
+#: scores'.
 _SENTENCES: Final[Mapping[Kind, str]] = {
-    "label": "Painted “{label}”, but the scores say “{other}”.",
+    "label": "Painted “{label}”, but it looks like “{other}”.",
     "missing": "No “{other}” is painted where the scores see one.",
     "edges": "The edges of “{label}” lie where the picture has fewer edges than usual.",
 }

@@ -1,15 +1,13 @@
 """Which label a painted part looks like, by the parts of the other images.
 
 Linear discriminant analysis: the descriptions of each label's parts are normal around a mean of
-their own, with one covariance for all labels (Fisher, 1936; Hastie, Tibshirani and Friedman, "The
-Elements of Statistical Learning", Sec. 4.3). It is fitted to all folds of the images but one, so a
-part is judged by annotations of other images: out-of-sample probabilities, as confident learning
-asks for (Northcutt, Jiang and Chuang, 2021). Of few parts two things are known beforehand:
+their own, with one covariance for all labels, and no label is more frequent than another (Fisher,
+1936; Hastie, Tibshirani and Friedman, "The Elements of Statistical Learning", Sec. 4.3). It is
+fitted to all folds of the images but one, so a part is judged by annotations of other images:
+out-of-sample probabilities, as confident learning asks for (Northcutt, Jiang and Chuang, 2021).
 
-- the mean of a label lies where the scores see it, by as much as they see other labels in theirs;
-- the covariance is a multiple of the identity (Ledoit and Wolf, 2004, shrink to the same).
-
-Both count as a fixed number of parts, so annotations outweigh them.
+Of few parts little is known. So the covariance is shrunk towards a multiple of the identity (Ledoit
+and Wolf, 2004, shrink to the same), and labels on few of the other images are not compared.
 """
 
 from __future__ import annotations
@@ -24,8 +22,11 @@ from clearclip_core.thread_pools import one_blas_thread
 #: Folds of consecutive images: frames of a drive lie in one, but for those at its ends.
 _FOLDS: Final = 8
 
-#: The mean of a label that is known beforehand counts as so many parts, and so does its frequency.
-_PRIOR_PARTS: Final = 0.5
+#: On so many of the other images a label is, or it is not compared.
+LEAST_IMAGES: Final = 5
+
+#: Of fewer images none is judged: right parts look too much like other labels by chance.
+LEAST_JUDGED: Final = 20
 
 #: The covariance is shrunk by that at least.
 _LEAST_SHRINKAGE: Final = 0.05
@@ -33,11 +34,9 @@ _LEAST_SHRINKAGE: Final = 0.05
 #: Of standardised numbers; less is rounding where all parts of a label are equal.
 _LEAST_VARIANCE: Final = 1e-7
 
-#: A label tells by so many parts at most where means of other labels lie.
-_MOST_PARTS: Final = 10
-
 Float64Array = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
+BoolArray = npt.NDArray[np.bool_]
 
 
 @one_blas_thread()
@@ -47,66 +46,64 @@ def held_out_log_probabilities(
     """Return the log probability of each label for each part, by parts of other images.
 
     Args:
-        descriptions: (n, d) of the parts, finite; the first `count` columns are the scores of the
-            labels.
+        descriptions: (n, d) of the parts, finite.
         labels: (n,) index of the label that each part is painted as, below `count`.
-        images: (n,) number of the image of each part. Images whose numbers follow one another may
-            be of one fold.
+        images: (n,) number of the image of each part, equal for all annotations of an image. Images
+            whose numbers follow one another may be of one fold.
         count: number of labels K.
 
     Returns:
-        (n, K) natural logarithms. All are equal where there are no parts of other images.
+        (n, K) natural logarithms; minus infinity for labels that are on fewer than `LEAST_IMAGES`
+        images outside of the part's fold, and for all where fewer than two labels are on so many,
+        or there are fewer than `LEAST_JUDGED` images.
     """
+    found = np.full((len(labels), count), -np.inf)
+    if len(np.unique(images)) < LEAST_JUDGED:
+        return found
     spread = descriptions.std(axis=0)
     standardised = (descriptions - descriptions.mean(axis=0)) / np.where(spread > 0, spread, 1)
-    found = np.full((len(labels), count), -np.log(count))
     for fold in _folds(images):
-        if not fold.all():
-            weights, offsets = _fit(standardised[~fold], labels[~fold], count)
-            found[fold] = _log_softmax(standardised[fold] @ weights + offsets)
+        shown = np.unique(images[~fold] * count + labels[~fold])  # pairs of image and label
+        on_images: IntArray = np.bincount(shown % count, minlength=count)
+        known = np.flatnonzero(on_images >= LEAST_IMAGES)
+        learned = ~fold & np.isin(labels, known)
+        if len(known) < 2:
+            continue
+        weights, offsets = _fit(
+            standardised[learned], np.searchsorted(known, labels[learned]), on_images[known]
+        )
+        found[np.ix_(fold, known)] = _log_softmax(standardised[fold] @ weights + offsets)
     return found
 
 
-def _folds(images: IntArray) -> list[npt.NDArray[np.bool_]]:
+def _folds(images: IntArray) -> list[BoolArray]:
     """Return (n,) bools of the parts of each fold: blocks of images with about equally many."""
     numbers, image = np.unique(images, return_inverse=True)
-    folds = min(_FOLDS, len(numbers))
-    return [image * folds // len(numbers) == fold for fold in range(folds)]
+    return [image * _FOLDS // len(numbers) == fold for fold in range(_FOLDS)]
 
 
 def _fit(
-    descriptions: Float64Array, labels: IntArray, count: int
+    descriptions: Float64Array, labels: IntArray, on_images: IntArray
 ) -> tuple[Float64Array, Float64Array]:
-    """Fit the (d, K) weights and (K,) offsets of the discriminant functions."""
+    """Fit the (d, K) weights and (K,) offsets of the discriminant functions.
+
+    A mean of n images is off, so parts seem farther from it than they are: their squared distance
+    is larger by d / n on average, which is taken away.
+    """
     parts, width = descriptions.shape
-    sizes: IntArray = np.bincount(labels, minlength=count)
+    count = len(on_images)
     sums = np.zeros((count, width))
     np.add.at(sums, labels, descriptions)
-    means = sums + _PRIOR_PARTS * _expected_means(sums, sizes)
-    means /= (sizes + _PRIOR_PARTS)[:, None]
+    means = sums / np.bincount(labels, minlength=count)[:, None]
     rest = descriptions - means[labels]
-    covariance = rest.T @ rest / parts
-    shrinkage = max(_LEAST_SHRINKAGE, width / (width + parts))
+    freedom = parts - count
+    covariance = rest.T @ rest / freedom
+    shrinkage = max(_LEAST_SHRINKAGE, width / (width + freedom))
     variance = max(float(np.trace(covariance)) / width, _LEAST_VARIANCE)
     covariance = (1 - shrinkage) * covariance + shrinkage * variance * np.eye(width)
     weights = np.asarray(np.linalg.solve(covariance, means.T), np.float64)
-    counted = sizes + _PRIOR_PARTS
-    offsets: Float64Array = np.log(counted / counted.sum()) - 0.5 * (means.T * weights).sum(axis=0)
+    offsets: Float64Array = 0.5 * (width / on_images - (means.T * weights).sum(axis=0))
     return weights, offsets
-
-
-def _expected_means(sums: Float64Array, parts: IntArray) -> Float64Array:
-    """Return the (K, d) means that are expected of labels of which nothing is known.
-
-    A label's own score is higher in its parts, by as much as it is in those of other labels on
-    average. All else is as in all parts, at 0.
-    """
-    known = np.flatnonzero(parts)
-    own = sums[known, known] / parts[known]
-    lead = float(np.average(own, weights=np.minimum(parts[known], _MOST_PARTS)))
-    expected = np.zeros_like(sums)
-    np.fill_diagonal(expected, max(lead, 0.0))
-    return expected
 
 
 def _log_softmax(values: Float64Array) -> Float64Array:

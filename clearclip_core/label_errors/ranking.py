@@ -20,9 +20,11 @@ _FEW: Final = 5
 #: edges lie far beyond the others, so fewer are looked at for those that do not.
 _USUAL: Final[Mapping[Kind, float]] = {"label": 0.95, "missing": 0.95, "edges": 0.98}
 
-#: Values so little above what is usual for their label are noise: there the score is 1 at most. A
-#: hundredth of an image has that of a label at odds of 150 to 1 for another one.
-_NOISE: Final[Mapping[Kind, float]] = {"label": 0.5, "missing": 0.03, "edges": 0.15}
+#: Values so little above what is usual for their label are noise: there the score is 1 at most.
+_NOISE: Final[Mapping[Kind, float]] = {"label": 0.05, "missing": 0.03, "edges": 0.15}
+
+#: Such log odds are noise, too: a hundredth of an image has these at 150 to 1 for another label.
+_NOISE_ODDS: Final = 0.5
 
 #: A mean over the edges of n labels varies less than those of one by the square root of n, and by
 #: that factor at most: labels of one image have something in common.
@@ -30,6 +32,9 @@ _STEADIER: Final = 3.0
 
 #: Larger log odds are as good as that: how parts are spread so far from their means is not known.
 _MOST_LOG_ODDS: Final = 50.0
+
+#: A usual probability counts as that at least.
+_LEAST_PROBABILITY: Final = 0.02
 
 #: An image, a disagreement of it, and how far that is beyond what is usual for its label.
 _Beyond = tuple[int, Disagreement, float]
@@ -53,9 +58,11 @@ class Ranked:
 
 
 def rank(
-    images: Sequence[Sequence[Disagreement]], vocabularies: Sequence[Hashable] | None = None
+    images: Sequence[Sequence[Disagreement]],
+    vocabularies: Sequence[Hashable] | None = None,
+    pictures: Sequence[Hashable] | None = None,
 ) -> list[Ranked]:
-    """Rank images, the most suspicious first.
+    """Rank annotated images, the most suspicious first.
 
     Of each value, the median of its label's values over the images is taken away: a label that the
     model hardly knows disagrees everywhere. What is left is divided by the value that one image in
@@ -66,13 +73,18 @@ def rank(
       what such parts are painted as on other images
       (`clearclip_core.label_errors.discriminant`), times the square root of the part's share of
       the image. 0 where that is the painted one, so no median is taken away.
+    - **label**, where too few other images have the painted label: what a part lacks of the usual
+      probability of its label, in shares of that (`clearclip_core.label_errors.disagreement`; the
+      label's own threshold of confident learning), times that square root.
     - **edges**: the worst label, and the mean over all edges: careless work shows in all of them.
       The mean counts the more, the more labels it is of.
 
     Args:
-        images: what `find_disagreements` has found on each image.
+        images: what `find_disagreements` has found on each annotated image.
         vocabularies: what the indices of labels mean on each image, equal for equal labels; None
             where they mean the same on all.
+        pictures: which picture each is, equal for several annotations of one, which do not speak
+            for each other; None where each is another.
 
     Returns:
         The images that disagree more than is usual; equal scores in the order of the images.
@@ -82,55 +94,95 @@ def rank(
         for each in found:
             by_kind[each.kind].append((index, each))
     meant = [None] * len(images) if vocabularies is None else vocabularies
+    numbers: dict[Hashable, int] = {}
+    picture = [
+        numbers.setdefault(key, len(numbers))
+        for key in (range(len(images)) if pictures is None else pictures)
+    ]
     parts: dict[Hashable, list[tuple[int, Disagreement]]] = defaultdict(list)
     for index, each in by_kind["label"]:
         parts[meant[index]].append((index, each))
-    labels = [each for same in parts.values() for each in _unlike_others(same)]
+    judged: list[_Beyond] = []
+    lacking: list[_Beyond] = []
+    not_judged: list[_Beyond] = []
+    for same in parts.values():
+        odds = _log_odds(same, picture)
+        judged += [each for each in odds if each is not None]
+        shortfalls = _shortfalls(same)
+        lacking += shortfalls
+        not_judged += [each for each, own in zip(shortfalls, odds, strict=True) if own is None]
     missing, edges = (
         _less_usual([(index, each, each.value) for index, each in by_kind[kind]], meant)
         for kind in ("missing", "edges")
     )
-    measures: tuple[tuple[Kind, list[_Beyond]], ...] = (
-        ("label", labels),
-        ("missing", missing),
-        ("edges", edges),
-        ("edges", _means(edges)),
+    means = _means(edges)
+    measures = (
+        (judged, _scale(judged, _USUAL["label"], _NOISE_ODDS)),
+        (not_judged, _scale(lacking, _USUAL["label"], _NOISE["label"])),
+        (missing, _scale(missing, _USUAL["missing"], _NOISE["missing"])),
+        (edges, _scale(edges, _USUAL["edges"], _NOISE["edges"])),
+        (means, _scale(means, _USUAL["edges"], _NOISE["edges"])),
     )
     best: dict[int, Ranked] = {}
-    for kind, beyond in measures:
-        for ranked in _score(beyond, kind):
-            known = best.get(ranked.index)
-            if ranked.score > (0 if known is None else known.score):
-                best[ranked.index] = ranked
+    for beyond, scale in measures:
+        for index, disagreement, value in beyond:
+            known = best.get(index)
+            if value / scale > (0 if known is None else known.score):
+                best[index] = Ranked(index, disagreement, value / scale)
     return sorted(best.values(), key=lambda each: (-each.score, each.index))
 
 
-def _unlike_others(pairs: Sequence[tuple[int, Disagreement]]) -> list[_Beyond]:
+def _log_odds(
+    pairs: Sequence[tuple[int, Disagreement]], pictures: Sequence[int]
+) -> list[_Beyond | None]:
     """Return each part with the label that it looks like, and how much more so than its own.
 
-    Parts without a description, or with one that is not finite, are not judged.
+    None for parts that are not judged: without a description, with one that is not finite, or
+    with a label that too few other images have.
     """
-    parts = [(index, each, each.description) for index, each in pairs]
+    made: list[_Beyond | None] = [None] * len(pairs)
     described = [
-        (index, each, what)
-        for index, each, what in parts
-        if what is not None and np.isfinite(what).all()
+        (place, each.description)
+        for place, (_, each) in enumerate(pairs)
+        if each.description is not None and np.isfinite(each.description).all()
     ]
     if not described:
-        return []
-    images = np.array([index for index, *_ in described])
-    labels = np.array([each.label for _, each, _ in described])
-    descriptions = np.stack([what for *_, what in described])
+        return made
+    images = np.array([pictures[pairs[place][0]] for place, _ in described])
+    labels = np.array([pairs[place][1].label for place, _ in described])
+    descriptions = np.stack([what for _, what in described])
     count = descriptions.shape[1] - BESIDE_LABELS
     logarithms = held_out_log_probabilities(descriptions, labels, images, count)
-    likely = logarithms.argmax(axis=1)
-    odds = logarithms.max(axis=1) - logarithms[np.arange(len(labels)), labels]
-    made = []
-    for (index, each, _), other, value in zip(
-        described, likely.tolist(), odds.tolist(), strict=True
-    ):
+    own = logarithms[np.arange(len(labels)), labels]
+    for number in np.flatnonzero(np.isfinite(own)).tolist():
+        place = described[number][0]
+        index, each = pairs[place]
+        other = int(logarithms[number].argmax())
+        value = min(float(logarithms[number, other] - own[number]), _MOST_LOG_ODDS)
         unlike = replace(each, other=other) if value > 0 else each
-        made.append((index, unlike, min(value, _MOST_LOG_ODDS) * math.sqrt(each.weight)))
+        made[place] = index, unlike, value * math.sqrt(each.weight)
+    return made
+
+
+def _shortfalls(pairs: Sequence[tuple[int, Disagreement]]) -> list[_Beyond]:
+    """Return what each part lacks of the usual probability of its label.
+
+    What is usual is a matter of images, not of parts: an image with many has no more to say.
+    """
+    parts: dict[tuple[int, int], list[Disagreement]] = defaultdict(list)
+    for index, each in pairs:
+        parts[index, each.about].append(each)
+    usual = _usual(
+        [
+            (label, float(np.average([e.value for e in own], weights=[e.weight for e in own])))
+            for (_, label), own in parts.items()
+        ]
+    )
+    made = []
+    for index, each in pairs:
+        own = usual[each.about]
+        lacks = max(0.0, each.value - own) / max(1 - own, _LEAST_PROBABILITY)
+        made.append((index, each, lacks * math.sqrt(each.weight)))
     return made
 
 
@@ -160,17 +212,18 @@ def _means(beyond: Sequence[_Beyond]) -> list[_Beyond]:
     return made
 
 
-def _score(beyond: Sequence[_Beyond], kind: Kind) -> list[Ranked]:
-    """Score each image by the disagreement of a kind that is farthest beyond what is usual."""
-    worst: dict[int, tuple[float, Disagreement]] = {}
-    for index, each, value in beyond:
-        if index not in worst or value > worst[index][0]:
-            worst[index] = max(0.0, value), each
-    if not worst:
-        return []
-    usual_beyond = float(np.quantile([value for value, _ in worst.values()], _USUAL[kind]))
-    scale = max(_NOISE[kind], usual_beyond)
-    return [Ranked(index, each, value / scale) for index, (value, each) in worst.items()]
+def _scale(beyond: Sequence[_Beyond], share: float, noise: float) -> float:
+    """Return the value at which the score is 1.
+
+    Args:
+        beyond: how far disagreements are beyond what is usual for their labels.
+        share: of the images with any, that many have no more.
+        noise: the least value that is returned.
+    """
+    worst: dict[int, float] = {}
+    for index, _, value in beyond:
+        worst[index] = max(value, worst.get(index, 0.0))
+    return max(noise, float(np.quantile([*worst.values()], share))) if worst else noise
 
 
 def _usual(values: Sequence[tuple[Hashable, float]]) -> dict[Hashable, float]:

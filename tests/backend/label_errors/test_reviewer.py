@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,8 @@ from backend.services import Services
 from backend.settings import Settings
 from clearclip_core import SCENE_LABELS, Adaptation, Example, PreparedImage
 from clearclip_core.adaptation.held_out import fit_held_out
+from clearclip_core.label_errors.disagreement import Disagreement
+from clearclip_core.label_errors.ranking import Ranked, rank
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, Asked
 from tests.backend.wording.scene_project import CONFIG, LABELS, painted, scene_studio, scenes
@@ -67,7 +69,7 @@ def test_a_label_that_was_exchanged_comes_first(reviewer: Reviewer, studio: Fake
     first = report.suspicions[0]
     assert (first.task, first.annotation) == (2, wrong)
     assert (first.kind, first.label, first.other) == ("label", "house", "sky")
-    assert first.sentence == "Painted “house”, but the scores say “sky”."
+    assert first.sentence == "Painted “house”, but it looks like “sky”."
     assert first.preview.startswith("data:image/jpeg;base64,")
     assert first.preview != first.suggestion
     assert told[-1] == (4, 4)
@@ -329,3 +331,25 @@ def test_images_with_labels_of_their_own_are_compared_with_their_like(services: 
     assert report.reviewed == 8
     found = [each for each in report.suspicions if each.annotation == wrong]
     assert ("label", "grass", "sky") in {(each.kind, each.label, each.other) for each in found}
+
+
+def test_annotations_of_one_picture_are_known_as_such(
+    reviewer: Reviewer, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two people paint the first picture, and a second task shows it again."""
+    studio.annotate(1, painted(scenes()[0]), completed_by=2)
+    studio.tasks[2] = studio.tasks[1]
+    told: list[Sequence[Hashable]] = []
+
+    def spy(
+        found: Sequence[Sequence[Disagreement]],
+        vocabularies: Sequence[Hashable],
+        pictures: Sequence[Hashable],
+    ) -> list[Ranked]:
+        told.append(pictures)
+        return rank(found, vocabularies, pictures)
+
+    monkeypatch.setattr("backend.label_errors.reviewer.rank", spy)
+    assert reviewer.review(7).reviewed == 5
+    (pictures,) = told
+    assert [pictures.index(each) for each in pictures] == [0, 0, 0, 3, 4]

@@ -64,21 +64,80 @@ def test_images_beside_it_do_not_vouch_for_a_part() -> None:
     assert (beside[:, 0] < spread[:, 0]).all()
 
 
-def test_a_label_that_nobody_else_paints_is_judged_by_its_scores() -> None:
-    found, labels, images = parts(40, 2)
-    keep = labels != 2
-    found, labels, images = (found + 2 * MEANS[labels])[keep], labels[keep], images[keep]
-    labels[0], labels[1] = 2, 2
-    found[0], found[1] = 3 * MEANS[2], 3 * MEANS[0]
-    seen, unseen, *_ = held_out_log_probabilities(found, labels, images, 3)
-    assert seen.argmax() == 2
-    assert unseen.argmax() == 0
-
-
-def test_one_image_alone_says_nothing() -> None:
-    found, labels, images = parts(1, 3)
+def test_a_label_that_the_other_images_do_not_show_is_not_judged() -> None:
+    """Label 2 is on the last ten of 200 images only, rightly; they are in one fold."""
+    found, labels, images = parts(200, 2)
+    keep = (labels < 2) | (images >= 190)
+    found, labels, images = found[keep], labels[keep], images[keep]
     made = held_out_log_probabilities(found, labels, images, 3)
-    assert made == pytest.approx(np.full((9, 3), -np.log(3)))
+    assert np.isneginf(made[images >= 190, 2]).all()
+    assert np.isfinite(made[:, :2]).all()
+    known = labels < 2
+    assert (made[known & (images >= 190)].argmax(axis=1) < 2).all()
+
+
+def test_a_label_on_few_of_the_other_images_is_not_judged() -> None:
+    """Label 2 is on one image of each of the first folds: judged by five others, not by four."""
+    for shown, judged in ((5, 0), (6, 12)):
+        found, labels, images = parts(200, 2)
+        keep = (labels < 2) | ((images % 25 == 0) & (images < 25 * shown))
+        found, labels, images = found[keep], labels[keep], images[keep]
+        made = held_out_log_probabilities(found, labels, images, 3)
+        assert np.isfinite(made[labels == 2, 2]).sum() == judged
+
+
+def test_a_rare_label_is_no_less_likely() -> None:
+    """Label 2 is on each tenth image: its parts are right as often as those of the others."""
+    found, labels, images = parts(600, 2)
+    keep = (labels < 2) | (images % 10 == 0)
+    found, labels, images = found[keep], labels[keep], images[keep]
+    made = held_out_log_probabilities(found, labels, images, 3)
+    is_right = made.argmax(axis=1) == labels
+    assert is_right[labels == 2].mean() == pytest.approx(is_right[labels < 2].mean(), abs=0.06)
+
+
+def test_a_label_whose_mean_is_known_badly_is_no_less_likely() -> None:
+    """Label 1 has a part on eight of 160 images, label 0 on all; both are as far from the other."""
+    rng = np.random.default_rng(9)
+    centres = np.zeros((2, 20))
+    centres[1, 0] = np.sqrt(8)  # expected log odds of right parts: half of the squared distance
+    labels = np.concatenate([np.zeros(160, np.intp), np.ones(8, np.intp)])
+    images = np.concatenate([np.arange(160), np.arange(0, 160, 20)])
+    odds = []
+    for _ in range(30):
+        found = centres[labels] + rng.normal(size=(168, 20))
+        made = held_out_log_probabilities(found, labels, images, 2)
+        odds.append((made[:, 1] - made[:, 0])[labels == 1].mean())
+    assert np.mean(odds) == pytest.approx(4, abs=0.7)
+
+
+def test_of_few_images_none_is_judged() -> None:
+    for images, is_judged in ((1, False), (2, False), (19, False), (20, True)):
+        made = held_out_log_probabilities(*parts(images, 3), 3)
+        assert np.isfinite(made).all() == np.isfinite(made).any() == is_judged
+
+
+def test_annotations_of_one_image_are_not_counted_as_images() -> None:
+    found, labels, images = parts(38, 2)
+    assert np.isfinite(held_out_log_probabilities(found, labels, images, 3)).all()
+    assert np.isneginf(held_out_log_probabilities(found, labels, images // 2, 3)).all()
+
+
+def test_of_many_labels_with_few_parts_the_log_odds_are_no_surer() -> None:
+    """A hundred labels with eight parts each, spread by 1: (a - b)' (x - (a + b) / 2)."""
+    rng = np.random.default_rng(4)
+    centres = rng.normal(size=(100, 2))
+    labels = np.concatenate([rng.permutation(100) for _ in range(8)])
+    images = np.repeat(np.arange(160), 5)
+    found = centres[labels] + rng.normal(size=(800, 2))
+    made = held_out_log_probabilities(found, labels, images, 100)
+    first, second = rng.integers(100, size=(2, 800))
+    a, b = centres[first], centres[second]
+    expected = ((a - b) * (found - (a + b) / 2)).sum(axis=1)
+    odds = made[np.arange(800), first] - made[np.arange(800), second]
+    judged = np.isfinite(odds)
+    assert judged.mean() > 0.9
+    assert np.polyfit(expected[judged], odds[judged], 1) == pytest.approx([1, 0], abs=0.1)
 
 
 def test_numbers_that_are_equal_everywhere_say_nothing() -> None:
@@ -88,13 +147,3 @@ def test_numbers_that_are_equal_everywhere_say_nothing() -> None:
     same = held_out_log_probabilities(longer, labels, images, 3)
     assert (same.argmax(axis=1) == made.argmax(axis=1)).mean() > 0.98
     assert np.isfinite(held_out_log_probabilities(0 * found, labels, images, 3)).all()
-
-
-def test_of_few_parts_the_scores_tell() -> None:
-    """Six images of three parts, of which scores tell more than all other numbers."""
-    rng = np.random.default_rng(3)
-    found = rng.normal(size=(18, 8))
-    labels, images = np.tile(np.arange(3), 6), np.repeat(np.arange(6), 3)
-    found[np.arange(18), labels] += 6
-    made = held_out_log_probabilities(found, labels, images, 3)
-    assert (made.argmax(axis=1) == labels).mean() > 0.9

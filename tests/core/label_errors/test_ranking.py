@@ -149,13 +149,89 @@ def test_a_rare_label_is_compared_with_all() -> None:
     assert [each.index for each in rank(images)] == [3]
 
 
-def test_many_wrong_parts_on_one_image_vouch_for_nothing() -> None:
-    """Label 2 is on image 4 only, on as many parts as there are of the label that is right."""
-    images = [each[:2] for each in right()]
-    rng = np.random.default_rng(1)
-    images[4] += [part(2, 0, rng) for _ in range(40)]
+def lacking(value: float, label: int = 0, share: float = 1.0) -> Disagreement:
+    """A part that is not judged by others: it is not described."""
+    return Disagreement("label", label, 5, value, share, BOX)
+
+
+def test_a_label_is_judged_by_the_share_of_its_usual_probability_that_is_lacking() -> None:
+    """A tenth less is half of what a hardly known label has, and little of what another has."""
+    images = [[lacking(0.1), lacking(0.8, 1)] for _ in range(20)]
+    images[4] = [lacking(0.2), lacking(0.8, 1)]
+    images[8] = [lacking(0.1), lacking(0.9, 1)]
+    assert [each.index for each in rank(images)] == [8, 4]
+
+
+def test_many_parts_on_one_image_make_nothing_usual() -> None:
+    """Label 2 is on image 4 only, in as many parts as there are images that say what is usual."""
+    images = [[lacking(0.1, 1, 0.3)] for _ in range(20)]
+    images[4] += [lacking(0.95, 2, 0.05)] * 5
+    assert [(each.index, each.disagreement.label) for each in rank(images)] == [(4, 2)]
+
+
+def test_large_parts_on_one_image_make_nothing_usual() -> None:
+    """Image 4 has more of the label than the 19 others together."""
+    images = [[lacking(0.1, share=0.02)] for _ in range(20)]
+    images[4] = [lacking(0.95, share=0.4)] * 2
+    assert [each.index for each in rank(images)] == [4]
+
+
+def scored(label: int, seen: int, rng: np.random.Generator, sure: float = 5.0) -> Disagreement:
+    """A part whose value is what its scores say, see `find_disagreements`."""
+    what = describe(seen, rng, sure)
+    share = np.exp(what[:LABELS] - what[:LABELS].max())
+    value = 1 - float(share[label] / share.sum())
+    return Disagreement("label", label, seen, value, 0.1, BOX, what)
+
+
+def test_a_label_that_is_painted_for_the_first_time_is_no_mistake() -> None:
+    """Label 2 is on the last ten of 200 images only, rightly; three others have a mistake."""
+    rng = np.random.default_rng(5)
+    images = [[scored(label, label, rng, 3.5) for label in (0, 1)] for _ in range(200)]
+    for image in images[190:]:
+        image.append(scored(2, 2, rng, 3.5))
+    wrong = {20, 70, 120}
+    for index in wrong:
+        images[index][1] = scored(1, 0, rng)
+    ranked = rank(images)
+    assert {each.index for each in ranked[:3]} == wrong
+    of_new = [each.score for each in ranked if each.disagreement.label == 2]
+    assert sum(score > 1 for score in of_new) <= 1
+    assert all(score < ranked[2].score / 2 for score in of_new)
+
+
+def test_a_mistake_with_a_label_that_is_painted_for_the_first_time_is_found() -> None:
+    """The scores see label 0 where label 2 is painted, on one image only."""
+    rng = np.random.default_rng(6)
+    images = [[scored(label, label, rng) for label in (0, 1)] for _ in range(200)]
+    images[195].append(scored(2, 0, rng))
     first, *_ = rank(images)
-    assert (first.index, first.disagreement.label, first.disagreement.other) == (4, 2, 0)
+    assert (first.index, first.disagreement.label, first.disagreement.other) == (195, 2, 0)
+
+
+def test_annotations_of_one_picture_do_not_vouch_for_each_other() -> None:
+    """Two people paint 40 pictures, of which six have label 2, and label 1 as that on one."""
+    rng = np.random.default_rng(7)
+    images = [
+        [part(label, label, rng) for label in (0, 1, 2) if label < 2 or picture % 7 == 0]
+        for picture in range(40)
+    ]
+    images[11][1] = part(2, 1, rng)
+    twice = images * 2
+    first, second, *others = rank(twice, pictures=[index % 40 for index in range(80)])
+    assert {first.index, second.index} == {11, 51}
+    assert first.score == second.score
+    assert all(each.score < first.score / 2 for each in others)
+    apart = {each.index: each.score for each in rank(twice)}
+    assert apart[11] < 0.8 * first.score
+
+
+def test_annotations_of_few_pictures_are_as_few() -> None:
+    """Nineteen pictures by two people: their parts are not judged by each other's."""
+    images = [image for image in right(19) for _ in range(2)]
+    images[6][1] = replace(part(1, 0, np.random.default_rng(1)), value=0.5)
+    assert rank(images, pictures=[index // 2 for index in range(38)]) == []
+    assert rank(images)[0].index in (6, 7)
 
 
 def test_labels_of_other_vocabularies_are_judged_by_themselves() -> None:
