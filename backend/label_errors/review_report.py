@@ -10,9 +10,11 @@ from clearclip_core.label_errors.disagreement import Kind
 
 Json = dict[str, Any]
 
-#: What is said of each kind of disagreement; `{label}` is the annotation's, `{other}` the scores'.
+#: What is said of each kind of disagreement; `{label}` is the annotation's. `{other}` is the label
+#: that the part looks like, which the scores alone need not see there, or for what is missing, the
+#: scores'.
 _SENTENCES: Final[Mapping[Kind, str]] = {
-    "label": "Painted “{label}”, but the scores say “{other}”.",
+    "label": "Painted “{label}”, but it looks like “{other}”.",
     "missing": "No “{other}” is painted where the scores see one.",
     "edges": "The edges of “{label}” lie where the picture has fewer edges than usual.",
 }
@@ -29,7 +31,8 @@ class Suspicion:
         item_index: index in a list of images; None where the tag shows no list.
         kind: in what it disagrees most.
         label: name of the label that is painted there; "" where none is.
-        other: name of the label that the scores see there; "" for edges.
+        other: name of the label that the part looks like, or that the scores see where none is
+            painted; "" for edges.
         score: how far its disagreement is from what is usual for the label, 0 and more.
         is_set_aside: whether learning sets it aside.
         preview: the place in the annotation, as a data URL; "" where the annotation was changed

@@ -94,6 +94,7 @@ class _Seen:
     rgb: RGBArray
     truth: Truth
     scores: Scores
+    digest: str
 
 
 @dataclass(eq=False)
@@ -117,6 +118,7 @@ class _Review:
         tasks: set[object] = set()
         reviewed: list[AnnotatedImage] = []
         found: list[Sequence[Disagreement]] = []
+        digests: list[str] = []
         for image in list_images(client, self.project, self.config, self._leave_out):
             try:
                 seen = self._look(image, held_out)
@@ -126,6 +128,7 @@ class _Review:
             if seen is not None:
                 reviewed.append(image.without_regions())
                 found.append(find_disagreements(seen.scores, seen.rgb, seen.truth))
+                digests.append(seen.digest)
             tasks.add(image.task.id)
             self.advance(len(tasks), total)
         if not reviewed:
@@ -135,9 +138,15 @@ class _Review:
                 else "The project has no annotation with a region of a label."
             )
         listed = min(MOST_LISTED, max(LEAST_LISTED, round(LISTED_SHARE * len(reviewed))))
+        vocabularies = [
+            tuple(label.name for label in self.config.labels_of(image.tag.name))
+            for image in reviewed
+        ]
+        # Annotations of one picture do not vouch for each other, nor do those of copies of it.
         ranked = [
             (image, each)
-            for image, each in ((reviewed[each.index], each) for each in rank(found))
+            for each in rank(found, vocabularies, digests)
+            for image in (reviewed[each.index],)
             if confirmed.get(image.annotation.id) != image.annotation.updated
         ]
         suspicions = [
@@ -191,7 +200,7 @@ class _Review:
             held_out.of(prepared.digest),
             score_options(settings, self.config),
         ).scores
-        return _Seen(rgb, truth, scores)
+        return _Seen(rgb, truth, scores, prepared.digest)
 
     def _leave_out(self, task: Task, reason: str) -> None:
         self.left_out[int(task.id or 0)] = reason

@@ -2,10 +2,11 @@
 
 Three kinds of mistakes are told apart, each by a measure of its own:
 
-- **label**: a connected part is painted as one label, and the scores see another. The measure is
-  the mean probability of all but the painted label. That an example's own label is judged by its
-  held-out probability is confident learning (Northcutt, Jiang and Chuang, 2021); label quality of
-  images from the probabilities of their pixels: Lad and Mueller, 2023.
+- **label**: a connected part is painted as one label, and looks like another. The measure is the
+  mean probability of all but the painted label (label quality of images from the probabilities of
+  their pixels: Lad and Mueller, 2023). It is too little where the model is weak: a description says
+  what the part is like, and `clearclip_core.label_errors.discriminant` what such parts are painted
+  as on other images.
 - **missing**: a connected part without paint is won by a label. The measure is the square root of
   the share of the image that the part has, weighted by the label's probability. A margin of the
   part does not count: it lies there where edges are not met.
@@ -21,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import cv2
@@ -39,6 +40,9 @@ Kind = Literal["label", "missing", "edges"]
 
 #: Rows and columns of a box.
 Box = tuple[slice, slice]
+
+#: The numbers of a part's description beside the K of the labels.
+BESIDE_LABELS: Final = 10
 
 #: Places along the long side of an image at which probabilities are looked at.
 _PLACES: Final = 256
@@ -61,6 +65,7 @@ _LEAST_CONTRAST: Final = 25.0
 _STEPS: Final = 1 << 12
 
 Float32Array = npt.NDArray[np.float32]
+Float64Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,12 @@ class Disagreement:
         weight: how much there is of it: the part's share of the image, the length of the edges in
             px, and 1 for what is missing.
         box: rows and columns of the part, in px.
+        description: (K + `BESIDE_LABELS`,) float64, what a part of the kind "label" is like: for
+            each of the K labels of the vocabulary, and for the contrast words, temperature times
+            cosine, less the mean of all (0 for contrast words where there are none); its centre's
+            row and column as shares of the image's sides; the natural logarithm of its share of the
+            image; mean and standard deviation of its L, a and b (CIE Lab), as shares of the 255
+            steps that OpenCV has for each. None for other kinds.
     """
 
     kind: Kind
@@ -83,6 +94,7 @@ class Disagreement:
     value: float
     weight: float
     box: Box
+    description: Float64Array | None = field(default=None, repr=False, compare=False)
 
     @property
     def about(self) -> int:
@@ -116,7 +128,7 @@ def find_disagreements(scores: Scores, image: RGBArray, truth: Truth) -> list[Di
             f"{image.shape[:2]} and {truth.shape}."
         )
     maps = _ProbabilityMaps.of(scores, truth)
-    return [*_other_labels(maps), *_missing(maps), *_edges(image, truth)]
+    return [*_other_labels(maps, image), *_missing(maps), *_edges(image, truth)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,11 +137,14 @@ class _ProbabilityMaps:
 
     Attributes:
         probabilities: (G + 1, h, w) float32 of the labels, the last of the contrast words.
+        logits: (G + 1, h, w) float32, temperature times the cosine of the best query of each; the
+            mean of the others where there are no contrast words.
         truth: (h, w) label indices of the annotation.
         image_hw: height and width of the image in px.
     """
 
     probabilities: Float32Array
+    logits: Float32Array
     truth: Truth
     image_hw: tuple[int, int]
 
@@ -145,10 +160,14 @@ class _ProbabilityMaps:
         owners = np.asarray(scores.vocabulary.query_labels)
         labels = len(scores.vocabulary.labels)
         shares = np.zeros((labels + 1, *queries.shape[:2]), np.float32)
+        best = np.zeros_like(shares)
         for owner in np.unique(owners):  # -1, the contrast words, becomes the last
             shares[owner] = queries[..., owners == owner].max(axis=2)
+            best[owner] = logits[..., owners == owner].max(axis=2)
         painted = truth[np.ix_(np.rint(y_px).astype(int), np.rint(x_px).astype(int))]
-        return cls(shares, painted, (truth.shape[0], truth.shape[1]))
+        if owners.min() >= 0:
+            best[-1] = best[:-1].mean(axis=0)
+        return cls(shares, best, painted, (truth.shape[0], truth.shape[1]))
 
     def box(self, part: Box) -> Box:
         """Return the box in px of a part of the places."""
@@ -159,24 +178,50 @@ class _ProbabilityMaps:
         return rows, columns
 
 
-def _other_labels(maps: _ProbabilityMaps) -> Iterator[Disagreement]:
-    """Compare each painted part with the label that the scores see in it."""
+def _other_labels(maps: _ProbabilityMaps, image: RGBArray) -> Iterator[Disagreement]:
+    """Describe each painted part, and name the label that the scores see in it."""
     labels = len(maps.probabilities) - 1
+    if labels < 2:
+        return
+    shape = maps.truth.shape
+    planes = [*maps.probabilities[:-1], *maps.logits, *_places(shape), *_colours(image, shape)]
     for label in np.unique(maps.truth[maps.truth < labels]).tolist():
         parts, areas, boxes = _parts(maps.truth == label)
-        numbers = np.flatnonzero(areas >= _LEAST_SHARE * maps.truth.size)
-        if not len(numbers) or labels < 2:
-            continue
-        means = np.stack(
-            [_sums(parts, each, len(areas)) / areas for each in maps.probabilities[:-1]]
-        )
-        for number in numbers.tolist():
-            others = means[:, number].copy()
+        means = np.stack([_sums(parts, each, len(areas)) / areas for each in planes])
+        for number in np.flatnonzero(areas >= _LEAST_SHARE * maps.truth.size).tolist():
+            others = means[:labels, number].copy()
             others[label] = -np.inf
             value = 1 - float(means[label, number])
             share = float(areas[number] / maps.truth.size)
             box = maps.box(boxes[number])
-            yield Disagreement("label", label, int(others.argmax()), value, share, box)
+            other, description = int(others.argmax()), _describe(means[labels:, number], share)
+            yield Disagreement("label", label, other, value, share, box, description)
+
+
+def _places(shape: tuple[int, ...]) -> Float32Array:
+    """Return (2, h, w) rows and columns as shares of the sides."""
+    rows, columns = ((np.arange(count) + 0.5) / count for count in shape)
+    return np.asarray(np.meshgrid(rows, columns, indexing="ij"), np.float32)
+
+
+def _colours(image: RGBArray, shape: tuple[int, ...]) -> Float32Array:
+    """Return (6, h, w) L, a and b of the places, in units of 255 steps, and their squares."""
+    height, width = shape
+    small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB).transpose(2, 0, 1) / np.float32(255)
+    return np.concatenate([lab, lab**2])
+
+
+def _describe(means: Float64Array, share: float) -> Float64Array:
+    """Return the description of a part, see `Disagreement`, by means over its places.
+
+    Args:
+        means: of its logits, its rows and columns, its colours and their squares.
+        share: its share of the image.
+    """
+    logits, places, colours, squares = np.split(means, [-8, -6, -3])
+    spread = np.sqrt(np.maximum(squares - colours**2, 0))
+    return np.concatenate([logits - logits.mean(), places, [math.log(share)], colours, spread])
 
 
 def _missing(maps: _ProbabilityMaps) -> Iterator[Disagreement]:

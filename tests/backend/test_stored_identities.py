@@ -431,7 +431,7 @@ def test_a_review_of_annotations() -> None:
                 "other": "tree",
                 "score": 2.5,
                 "set_aside": True,
-                "sentence": "Painted “car”, but the scores say “tree”.",
+                "sentence": "Painted “car”, but it looks like “tree”.",
                 "rank": 1,
                 "preview": "data:a",
                 "suggestion": "data:b",

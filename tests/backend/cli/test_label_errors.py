@@ -29,7 +29,7 @@ def test_the_worst_is_named_kept_for_the_page_and_shown_as_a_view(tmp_path: Path
     assert made.exit_code == 0, made.output
     said = " ".join(made.output.split())
     assert "4 annotated pictures in" in said
-    assert f"1 2 {wrong} Painted “house”, but the scores say “sky”." in said
+    assert f"1 2 {wrong} Painted “house”, but it looks like “sky”." in said
     assert len(studio.tabs) == 1
     told = json.loads(out.read_text())
     assert told["suspicions"][0]["annotation"] == wrong

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,8 @@ from backend.services import Services
 from backend.settings import Settings
 from clearclip_core import SCENE_LABELS, Adaptation, Example, PreparedImage
 from clearclip_core.adaptation.held_out import fit_held_out
+from clearclip_core.label_errors.disagreement import Disagreement
+from clearclip_core.label_errors.ranking import Ranked, rank
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, Asked
 from tests.backend.wording.scene_project import CONFIG, LABELS, painted, scene_studio, scenes
@@ -67,7 +69,7 @@ def test_a_label_that_was_exchanged_comes_first(reviewer: Reviewer, studio: Fake
     first = report.suspicions[0]
     assert (first.task, first.annotation) == (2, wrong)
     assert (first.kind, first.label, first.other) == ("label", "house", "sky")
-    assert first.sentence == "Painted “house”, but the scores say “sky”."
+    assert first.sentence == "Painted “house”, but it looks like “sky”."
     assert first.preview.startswith("data:image/jpeg;base64,")
     assert first.preview != first.suggestion
     assert told[-1] == (4, 4)
@@ -302,3 +304,52 @@ def test_without_any_region_there_is_nothing_to_review(
     studio.annotate(9, painted(scenes()[0]))
     with pytest.raises(ValueError, match="No annotation can be reviewed"):
         reviewer.review(7)
+
+
+def test_images_with_labels_of_their_own_are_compared_with_their_like(services: Services) -> None:
+    """A task shows its picture twice; the second has two labels, in the other order."""
+    more = '<Label value="grass"/><Label value="sky"/>'
+    config = CONFIG.replace(
+        "</View>",
+        '<Image name="again" value="$image"/>'
+        f'<BrushLabels name="second" toName="again">{more}</BrushLabels></View>',
+    )
+    plain = scene_studio(annotated=0)
+    studio = FakeStudio(config, plain.tasks)
+    for task, scene in enumerate(scenes(), 1):
+        regions = painted(scene)
+        again = [
+            each | {"id": f"{each['id']} again", "from_name": "second", "to_name": "again"}
+            for each in regions
+            if each["id"] in ("sky", "grass")
+        ]
+        studio.annotate(task, regions + again)
+    wrong = exchange(studio, 2, "sky", "grass")
+    with studio.served() as server:
+        client = LabelStudioClient(server.url, TOKEN, retry_for_s=1)
+        report = services.reviewer(client).review(7)
+    assert report.reviewed == 8
+    found = [each for each in report.suspicions if each.annotation == wrong]
+    assert ("label", "grass", "sky") in {(each.kind, each.label, each.other) for each in found}
+
+
+def test_annotations_of_one_picture_are_known_as_such(
+    reviewer: Reviewer, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two people paint the first picture, and a second task shows it again."""
+    studio.annotate(1, painted(scenes()[0]), completed_by=2)
+    studio.tasks[2] = studio.tasks[1]
+    told: list[Sequence[Hashable]] = []
+
+    def spy(
+        found: Sequence[Sequence[Disagreement]],
+        vocabularies: Sequence[Hashable],
+        pictures: Sequence[Hashable],
+    ) -> list[Ranked]:
+        told.append(pictures)
+        return rank(found, vocabularies, pictures)
+
+    monkeypatch.setattr("backend.label_errors.reviewer.rank", spy)
+    assert reviewer.review(7).reviewed == 5
+    (pictures,) = told
+    assert [pictures.index(each) for each in pictures] == [0, 0, 0, 3, 4]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -143,3 +144,28 @@ def test_more_labels_than_a_map_has_values_are_refused() -> None:
     scores = Scores(few.cosines.new_zeros(255, *few.cosines.shape[1:]), few.plan, many)
     with pytest.raises(ValueError, match="at most 254 labels, but got 255"):
         find_disagreements(scores, photograph(), right())
+
+
+def test_a_part_is_described_by_its_scores_its_place_and_its_colour() -> None:
+    (car,) = found(right())["label", CAR]
+    assert car.description is not None
+    logits, (row, column), (log_share,), colour, spread = np.split(car.description, [4, 6, 7, 10])
+    assert logits.argmax() == CAR
+    assert logits.sum() == pytest.approx(0, abs=1e-4)
+    assert logits[-1] == pytest.approx(0, abs=1e-4)  # there are no contrast words
+    assert logits[CAR] - logits[SKY] == pytest.approx(50 * 0.2, rel=0.1)
+    assert (row, column) == (pytest.approx(96 / SIDE), pytest.approx(48 / SIDE))
+    assert log_share == pytest.approx(math.log(32 * 32 / SIDE**2))
+    red = cv2.cvtColor(np.full((1, 1, 3), (200, 40, 40), np.uint8), cv2.COLOR_RGB2LAB)
+    assert colour == pytest.approx(red[0, 0] / 255, abs=1e-5)
+    assert spread == pytest.approx(np.zeros(3), abs=1e-3)
+
+
+def test_contrast_words_are_part_of_the_description() -> None:
+    words = Vocabulary.of(["sky", "car", "tree"], contrast=("thing",))
+    plain = scores_of(right())
+    more = torch.cat([plain.cosines, torch.full_like(plain.cosines[:1], 0.1)])
+    made = find_disagreements(Scores(more, plain.plan, words), photograph(), right())
+    (car,) = [each for each in made if each.kind == "label" and each.label == CAR]
+    assert car.description is not None
+    assert car.description[3] - car.description[SKY] == pytest.approx(50 * 0.1, rel=0.1)

@@ -55,7 +55,7 @@ def test_the_most_suspicious_comes_first_with_both_pictures(
     page = dashboard.page(ERRORS)
     assert ids(page) == ["annotation-12-1", "annotation-13-2"]
     assert [each["src"] for each in page.all("img")] == [FIRST.preview, FIRST.suggestion] * 2
-    assert "Painted “<script>alert(1)</script>”, but the scores say “tree”" in page.text
+    assert "Painted “<script>alert(1)</script>”, but it looks like “tree”" in page.text
     assert "40 annotated pictures in" in page.text
     assert page.text.count("learning sets it aside") == 1
     links = [each["href"] or "" for each in page.all("a")]
