@@ -82,10 +82,11 @@ _JOBS: Final = Table(
 
 _WITHDRAWALS: Final = _JOBS.alias("withdrawals")
 
-#: The withdrawals of a job that began after its last step.
+#: The withdrawals of a job that began after its last step. One may be asked for before that step:
+#: the worker of a cancelled job ends the step at hand, and the withdrawal waits for it.
 _SINCE: Final = (
     _WITHDRAWALS.c.withdraws == _JOBS.c.id,
-    _WITHDRAWALS.c.created >= _JOBS.c.updated,
+    _WITHDRAWALS.c.started >= _JOBS.c.updated,
 )
 
 #: Whether they have deleted all that the job has written: they have found no other prediction of
