@@ -102,13 +102,17 @@ def test_a_job_tells_whether_all_that_it_has_written_was_withdrawn(
     assert told == {job.id: True, other.id: False}
 
 
-def test_what_another_run_has_written_is_not_left_of_a_job(
+def test_a_job_is_not_withdrawn_where_those_of_others_were_deleted_instead(
     withdrawer: Withdrawer, store: JobStore, studio: FakeStudio
 ) -> None:
-    job = job_that_is_over(store, studio, 1, 2)
-    studio.add(4, "v2", created=time.time() - HOUR_S)
-    assert withdrawn(withdrawer, store, job).skipped == 1
-    assert store.get_job(job.id).is_withdrawn
+    job = job_that_is_over(store, studio, 1, 2, 3)
+    for task in (4, 5):  # of the same version, while the job ran, as opened tasks have them
+        studio.add(task, "v2", created=time.time())
+    for task in (2, 3):
+        studio.annotate(task, [])
+    over = withdrawn(withdrawer, store, job)
+    assert (over.done, over.skipped) == (3, 2)
+    assert not store.get_job(job.id).is_withdrawn, "those of tasks 2 and 3 are left"
 
 
 def test_a_job_that_goes_on_after_its_withdrawal_has_something_to_withdraw_again(
