@@ -83,6 +83,7 @@ def test_words_that_cannot_be_embedded_are_shown_with_the_reason_for_a_day(
     page = dashboard.page()
     assert "Words that cannot be embedded 1" in " ".join(page.text.split())
     assert "<b>word word" in page.text
+    assert "answered with quick embeddings, where those can be made" in page.text
     now = time.time()
     monkeypatch.setattr("backend.web.pages.status.time.time", lambda: now + 86400 + 60)
     assert dashboard.client.get("/status").get_json()["failing_words"]["count"] == 0
