@@ -11,6 +11,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable, Hashable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -227,6 +228,8 @@ class Engine:
 
     def snapshot(self) -> Snapshot:
         """Return the state and all counts of one moment."""
+        with suppress(ModelUnavailable):  # without a model, nothing is looked up
+            self._vocabularies.forget_embedded(self._loader.loaded())
         with self._changed:
             return Snapshot(
                 status=self._loader.status,

@@ -143,6 +143,18 @@ class VocabularyQueue:
         with self._changed:
             return tuple(sorted(self._failed.values(), key=lambda each: -each.at))
 
+    def forget_embedded(self, segmenter: Segmenter) -> None:
+        """Drop the failures of prompts that are embedded by now, as by another process."""
+        with self._changed:
+            failed = tuple(self._failed)
+        if not failed:
+            return
+        left = set(segmenter.embed.missing(failed))  # may read files: nobody has to wait for that
+        with self._changed:
+            for prompt in failed:
+                if prompt not in left:
+                    self._failed.pop(prompt, None)
+
     def add(self, labels: tuple[Label, ...], is_in_use: bool = False) -> None:
         """Embed labels in all templates; does nothing where there is no room.
 

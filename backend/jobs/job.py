@@ -48,7 +48,7 @@ class Job:
         owner: the owner of the lease, or of the last one.
         leased_until: when the lease ends.
         withdraws: id of the job whose predictions a withdrawal deletes; None for other kinds.
-        is_withdrawn: whether all predictions that it has written were withdrawn.
+        is_withdrawn: whether all predictions that it has written are known to be withdrawn.
     """
 
     id: int

@@ -22,9 +22,7 @@ from sqlalchemy import (
     Text,
     and_,
     exists,
-    func,
     insert,
-    or_,
     select,
     update,
 )
@@ -82,22 +80,19 @@ _JOBS: Final = Table(
 
 _WITHDRAWALS: Final = _JOBS.alias("withdrawals")
 
-#: The withdrawals of a job that began after its last step.
+#: The withdrawals of a job that began after its last step. One may be asked for before that step:
+#: the worker of a cancelled job ends the step at hand, and the withdrawal waits for it.
 _SINCE: Final = (
     _WITHDRAWALS.c.withdraws == _JOBS.c.id,
-    _WITHDRAWALS.c.created >= _JOBS.c.updated,
+    _WITHDRAWALS.c.started >= _JOBS.c.updated,
 )
 
-#: Whether they have deleted all that the job has written: they have found no other prediction of
-#: its version, or have deleted as many as it has made. Where an index finds them, that costs the
-#: same however many tasks there are.
+#: Whether one of them is known to have deleted all that the job has written: no task has kept a
+#: prediction of its version. A number of deleted ones tells nothing, since those of other runs may
+#: be among them. Where an index finds them, that costs the same however many tasks there are.
 _IS_WITHDRAWN: Final = and_(
     _JOBS.c.done > 0,
-    or_(
-        exists().where(*_SINCE, _WITHDRAWALS.c.state == "done", _WITHDRAWALS.c.skipped == 0),
-        select(func.coalesce(func.sum(_WITHDRAWALS.c.done), 0)).where(*_SINCE).scalar_subquery()
-        >= _JOBS.c.done,
-    ),
+    exists().where(*_SINCE, _WITHDRAWALS.c.state == "done", _WITHDRAWALS.c.skipped == 0),
 )
 
 #: What a `Job` is made of.

@@ -121,12 +121,12 @@ class StatusSerializer:
 
     def failed_prompt(self, failed: FailedPrompt) -> Json:
         """Serialize words that could not be embedded, with the first line of the reason."""
-        sentence = failed.sentence.strip().partition("\n")[0][:_SENTENCE_LENGTH]
+        sentence = failed.sentence.strip().partition("\n")[0]
         return {
             "words": scrub(failed.prompt, self._secrets, _WORDS_LENGTH),
             "at": failed.at,
             "reason": failed.reason,
-            "sentence": self.scrub(sentence),
+            "sentence": scrub(sentence, self._secrets, _SENTENCE_LENGTH),
         }
 
     def scrub(self, sentence: str) -> str:

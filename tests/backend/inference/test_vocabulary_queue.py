@@ -338,6 +338,22 @@ def test_who_waits_for_a_word_that_cannot_be_embedded_gets_its_error_each_time(
     assert scene.engine.snapshot().failed_prompts == ()
 
 
+def test_a_word_that_another_process_has_embedded_is_no_longer_told_to_have_failed() -> None:
+    scene = Scene()
+
+    def crash(prompts: Any) -> None:
+        raise ZeroDivisionError("words")
+
+    scene.segmenter.embed.fault = crash
+    for labels in (NEW, TWO_NEW[1:]):
+        with pytest.raises(ZeroDivisionError):
+            scene.engine.embed(labels)
+    told = {each.prompt for each in scene.engine.snapshot().failed_prompts}
+    assert told == {"crimson", "scarlet"}
+    scene.segmenter.embed.known.add("crimson")  # as the other process has, on disk
+    assert [each.prompt for each in scene.engine.snapshot().failed_prompts] == ["scarlet"]
+
+
 def test_who_comes_after_a_word_was_left_out_gets_its_error() -> None:
     """And does not embed it in a thread beside the model's."""
     scene = Scene(windows_at_once=1)

@@ -102,13 +102,17 @@ def test_a_job_tells_whether_all_that_it_has_written_was_withdrawn(
     assert told == {job.id: True, other.id: False}
 
 
-def test_what_another_run_has_written_is_not_left_of_a_job(
+def test_a_job_is_not_withdrawn_where_those_of_others_were_deleted_instead(
     withdrawer: Withdrawer, store: JobStore, studio: FakeStudio
 ) -> None:
-    job = job_that_is_over(store, studio, 1, 2)
-    studio.add(4, "v2", created=time.time() - HOUR_S)
-    assert withdrawn(withdrawer, store, job).skipped == 1
-    assert store.get_job(job.id).is_withdrawn
+    job = job_that_is_over(store, studio, 1, 2, 3)
+    for task in (4, 5):  # of the same version, while the job ran, as opened tasks have them
+        studio.add(task, "v2", created=time.time())
+    for task in (2, 3):
+        studio.annotate(task, [])
+    over = withdrawn(withdrawer, store, job)
+    assert (over.done, over.skipped) == (3, 2)
+    assert not store.get_job(job.id).is_withdrawn, "those of tasks 2 and 3 are left"
 
 
 def test_a_job_that_goes_on_after_its_withdrawal_has_something_to_withdraw_again(
@@ -126,12 +130,34 @@ def test_a_job_that_goes_on_after_its_withdrawal_has_something_to_withdraw_again
     assert not store.finish(job.id, "me").is_withdrawn
 
 
+def test_a_withdrawal_that_waits_for_the_last_step_of_a_cancelled_job_withdraws_it(
+    withdrawer: Withdrawer, store: JobStore, studio: FakeStudio
+) -> None:
+    job = store.start_job(7)
+    store.lease_job("me", job.id)
+    store.advance(job.id, "me", version="v2", total=3, done=1)
+    store.cancel(job.id)
+    withdrawal = store.start_withdrawal(job.id)
+    time.sleep(0.01)  # the clock of the database has gone on
+    assert store.lease_job("me", withdrawal.id) is None, "while the job has its lease"
+    store.advance(job.id, "me", done=1)
+    store.finish(job.id, "me")
+    assert not store.get_job(job.id).is_withdrawn
+    for task in (1, 2):
+        studio.add(task, "v2", created=time.time())
+    leased = store.lease_job("me", withdrawal.id)
+    assert leased is not None
+    assert withdrawer.run(leased, threading.Event()).done == 2
+    assert store.get_job(job.id).is_withdrawn
+
+
 def test_whether_jobs_are_withdrawn_costs_the_same_however_many_jobs_there_are(
     tmp_path: Path,
 ) -> None:
     database = CountedDatabase(tmp_path)
     store = JobStore(database)
     row = {"project": 7, "only": "all", "state": "done", "done": 5, "created": 1.0, "updated": 1.0}
+    row |= {"started": 1.0}
     steps = []
     for count in (50, 5_000):
         jobs = [{**row, "kind": "project", "withdraws": None} for _ in range(count)]

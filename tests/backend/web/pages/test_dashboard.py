@@ -83,9 +83,25 @@ def test_words_that_cannot_be_embedded_are_shown_with_the_reason_for_a_day(
     page = dashboard.page()
     assert "Words that cannot be embedded 1" in " ".join(page.text.split())
     assert "<b>word word" in page.text
+    assert "answered with quick embeddings, where those can be made" in page.text
     now = time.time()
     monkeypatch.setattr("backend.web.pages.status.time.time", lambda: now + 86400 + 60)
     assert dashboard.client.get("/status").get_json()["failing_words"]["count"] == 0
+
+
+def test_the_reason_of_failing_words_is_cut_without_leaving_a_part_of_a_secret() -> None:
+    segmenter = ColourSegmenter()
+    dashboard = Dashboard(colour_engine(segmenter))
+
+    def crash(prompts: Any) -> None:
+        raise RuntimeError("Out of it. " * 26 + KEY + " and more" * 9)
+
+    segmenter.embed.fault = crash
+    task = {"id": 5, "data": {"image": data_url(flag("red"))}}
+    body = {"tasks": [task], "label_config": brush_config("teal"), "project": 7}
+    dashboard.client.post("/predict", json=body)
+    (failed,) = dashboard.client.get("/status").get_json()["failing_words"]["newest"]
+    assert failed["sentence"] == "Out of it. " * 26 + "… and more and…"
 
 
 def test_caches_count_in_the_singular_for_one(dashboard: Dashboard) -> None:
