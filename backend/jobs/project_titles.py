@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 #: How old titles may be before somebody who looks at them has them read again, in seconds.
 _FRESH_FOR_S: Final = 10.0
 
-#: How old they may be where somebody looks at a project that was not among them, in seconds.
+#: For how long after their answer none is read for a project that was not among them, in seconds.
 _FRESH_FOR_NEW_S: Final = 1.0
 
 #: How long no page waits for titles after one has waited in vain, in seconds.
@@ -65,7 +65,8 @@ class ProjectTitles:
         self._untitled: set[int] = set()  # projects that pages name by number, since the last read
         self._sought: frozenset[int] = frozenset()  # and before it: it has looked for them already
         self._titles: Mapping[int, str] = {}  # replaced as a whole
-        self._titles_at = -math.inf
+        self._titles_at = -math.inf  # before the request: what was made later may be missing
+        self._answered_at = -math.inf
 
     def name(self, project: int | None) -> str:
         """Return a project's title and number; "Project 7" where the title is not known.
@@ -127,6 +128,7 @@ class ProjectTitles:
         asked_at = self._clock()
         self._titles = client.project_titles()
         self._titles_at = asked_at
+        self._answered_at = self._clock()
 
     def _read_for(self, project: int) -> None:
         """Read the titles for a page that names a project which is not among them, once."""
@@ -134,7 +136,7 @@ class ProjectTitles:
             return
         with self._reading:
             now = self._clock()
-            is_fresh = now < max(self._titles_at + _FRESH_FOR_NEW_S, self._hasty_from)
+            is_fresh = now < max(self._answered_at + _FRESH_FOR_NEW_S, self._hasty_from)
             if project in self._missed or project in self._titles or is_fresh:
                 return
             try:

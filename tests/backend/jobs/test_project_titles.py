@@ -17,7 +17,7 @@ from backend.label_studio.client import LabelStudioClient
 from tests.backend.conftest import Clock
 from tests.backend.fakes.colour_segmenter import brush_config
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
-from tests.backend.fakes.local_server import Answer, LocalServer
+from tests.backend.fakes.local_server import Answer, Asked, LocalServer
 from tests.backend.jobs.served_backend import Backend, wait_for
 
 
@@ -83,6 +83,23 @@ def test_pages_wait_for_a_project_that_is_gone_once(server: LocalServer, clock: 
     for project in (100, 101, 102):
         titles.name(project)
     assert len(server.asked) == 1 + 1, "whoever invents numbers has them read once a second"
+
+
+def test_a_page_of_many_projects_that_are_gone_waits_for_a_slow_label_studio_once(
+    studio: FakeStudio, server: LocalServer, clock: Clock
+) -> None:
+    def take_long(_: Asked) -> None:
+        clock.now += 2.5
+
+    studio.fault = take_long
+    titles = hasty(server, clock)
+    assert [titles.name(project) for project in range(100, 120)] == [
+        f"Project {project}" for project in range(100, 120)
+    ]
+    assert len(server.asked) == 1
+    studio.titles[13] = "New"
+    clock.now += 1
+    assert titles.name(13) == "New (13)"
 
 
 @pytest.mark.parametrize("status", [401, 503])
