@@ -124,6 +124,26 @@ def test_pages_that_come_together_ask_once(server: LocalServer, clock: Clock) ->
     assert len(server.asked) == 1
 
 
+def test_older_titles_that_arrive_later_are_not_kept(
+    studio: FakeStudio, server: LocalServer, clock: Clock
+) -> None:
+    titles = hasty(server, clock)
+    named = []
+
+    def answer_a_page_before(_: Asked) -> None:
+        if not named:
+            named.append("")
+            clock.now += 2
+            studio.titles[13] = "New"
+            named[0] = titles.name(13)
+            del studio.titles[13]  # the first answer is of a time when there was none
+
+    studio.fault = answer_a_page_before
+    titles.check()
+    assert (named, titles.name(13)) == (["New (13)"], "New (13)")
+    assert len(server.asked) == 2
+
+
 def test_titles_are_read_again_only_while_somebody_looks(
     studio: FakeStudio, server: LocalServer, clock: Clock
 ) -> None:
@@ -200,6 +220,30 @@ def test_a_project_is_not_gone_where_the_clock_that_dates_it_is_a_minute_slow(
     clock.now += 5
     assert not titles.is_gone(99, 4 + 59), "it was made since, a minute ago by its own clock"
     assert titles.is_gone(99, 5 + 61)
+
+
+def test_titles_that_are_replaced_meanwhile_do_not_date_the_former_ones(
+    studio: FakeStudio, server: LocalServer
+) -> None:
+    """A project that was made between the two reads would be gone."""
+    now = [1000.0]
+    meanwhile: list[Callable[[], object]] = []
+
+    def clock() -> float:
+        if meanwhile:
+            meanwhile.pop()()
+        return now[0]
+
+    client = LabelStudioClient(server.url, TOKEN, retry_for_s=0)
+    titles = ProjectTitles(client, clock)
+    titles.check()
+    now[0] = 1300
+    studio.titles[13] = "Made at 1100"
+    meanwhile.append(titles.check)
+    assert titles.name(7) == "streets at night (7)"
+    assert not titles.is_gone(13, 200)
+    assert not meanwhile
+    assert titles.name(13) == "Made at 1100 (13)"
 
 
 def test_who_asks_whether_a_project_is_gone_has_the_projects_read_again(
