@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from cachetools import LRUCache
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 #: How old titles may be before somebody who looks at them has them read again, in seconds.
 _FRESH_FOR_S: Final = 10.0
 
-#: How old they may be where somebody looks at a project that was not among them, in seconds.
+#: For how long after their answer none is read for a project that was not among them, in seconds.
 _FRESH_FOR_NEW_S: Final = 1.0
 
 #: How long no page waits for titles after one has waited in vain, in seconds.
@@ -30,6 +30,13 @@ _MOST_MISSED: Final = 1000
 
 #: By how much the clocks of two machines may differ, in seconds.
 CLOCKS_DIFFER_S: Final = 60.0
+
+
+class _Titles(NamedTuple):
+    """The titles of one answer, and the time before its request: newer projects may be missing."""
+
+    by_project: Mapping[int, str]
+    asked_at: float
 
 
 class ProjectTitles:
@@ -64,8 +71,9 @@ class ProjectTitles:
         self._read_at = -math.inf
         self._untitled: set[int] = set()  # projects that pages name by number, since the last read
         self._sought: frozenset[int] = frozenset()  # and before it: it has looked for them already
-        self._titles: Mapping[int, str] = {}  # replaced as a whole
-        self._titles_at = -math.inf
+        self._keeping = threading.Lock()  # of the thread that replaces the titles
+        self._kept = _Titles({}, -math.inf)
+        self._answered_at = -math.inf
 
     def name(self, project: int | None) -> str:
         """Return a project's title and number; "Project 7" where the title is not known.
@@ -75,10 +83,10 @@ class ProjectTitles:
         if project is None:
             return "No project"
         self._wanted.set()
-        if project not in self._titles and self._client is not None:
+        if project not in self._kept.by_project and self._client is not None:
             self._untitled.add(project)
             self._read_for(project)
-        title = self._titles.get(project)
+        title = self._kept.by_project.get(project)
         return f"{title} ({project})" if title else f"Project {project}"
 
     def is_gone(self, project: int, known_for_s: float) -> bool:
@@ -90,16 +98,16 @@ class ProjectTitles:
                 titles that were read before it was made say nothing of it.
         """
         self._wanted.set()
-        titles = self._titles
-        read_before_s = self._clock() - self._titles_at + CLOCKS_DIFFER_S
-        if read_before_s >= known_for_s or len(titles) >= MOST_TITLES:
+        kept = self._kept
+        read_before_s = self._clock() - kept.asked_at + CLOCKS_DIFFER_S
+        if read_before_s >= known_for_s or len(kept.by_project) >= MOST_TITLES:
             return False
-        return project not in titles
+        return project not in kept.by_project
 
     def choices(self) -> list[tuple[int, str]]:
         """Return number and name of all known projects, sorted by title."""
         self._wanted.set()
-        titles = self._titles
+        titles = self._kept.by_project
         ordered = sorted(titles, key=lambda project: (titles[project].casefold(), project))
         return [(project, self.name(project)) for project in ordered]
 
@@ -125,8 +133,11 @@ class ProjectTitles:
 
     def _read(self, client: LabelStudioClient) -> None:
         asked_at = self._clock()
-        self._titles = client.project_titles()
-        self._titles_at = asked_at
+        titles = _Titles(client.project_titles(), asked_at)
+        with self._keeping:
+            self._answered_at = self._clock()
+            if titles.asked_at >= self._kept.asked_at:
+                self._kept = titles
 
     def _read_for(self, project: int) -> None:
         """Read the titles for a page that names a project which is not among them, once."""
@@ -134,14 +145,14 @@ class ProjectTitles:
             return
         with self._reading:
             now = self._clock()
-            is_fresh = now < max(self._titles_at + _FRESH_FOR_NEW_S, self._hasty_from)
-            if project in self._missed or project in self._titles or is_fresh:
+            is_fresh = now < max(self._answered_at + _FRESH_FOR_NEW_S, self._hasty_from)
+            if project in self._missed or project in self._kept.by_project or is_fresh:
                 return
             try:
                 self._read(self._hasty_client)
             except (StudioRefused, StudioUnreachable):
                 self._hasty_from = self._clock() + _PATIENT_AFTER_S
                 return
-            self._untitled.difference_update(self._titles)
-            if project not in self._titles:
+            self._untitled.difference_update(self._kept.by_project)
+            if project not in self._kept.by_project:
                 self._missed[project] = True

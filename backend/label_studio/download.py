@@ -46,7 +46,8 @@ class Downloader:
         """Return the content of a file on an http or https host, following redirects.
 
         An answer without a length ends where the connection ends, as that of a Label Studio that
-        stops. An image that ends too early then is downloaded again, and believed at last.
+        stops. An image that ends too early then is downloaded again, and believed where it has come
+        twice in a row with the same bytes, or at last.
 
         Args:
             url: where the file is. A link to Label Studio by the name that it announced itself
@@ -63,10 +64,12 @@ class Downloader:
         called = called[:_LONGEST_NAME] or _without_secrets(url)
         url = self._instance.configured_address(url)
         with TimeLimit(self._timeout_s, self._clock) as limit:
+            former = None
             for left in reversed(range(_TRIES)):
                 content, has_length = self._follow(url, called, limit)
-                if has_length or not left or not is_truncated(content):
+                if has_length or not left or content == former or not is_truncated(content):
                     break
+                former = content
                 time.sleep(min(_PAUSE_S, limit.left_s))
         return content
 

@@ -17,7 +17,7 @@ from backend.label_studio.client import LabelStudioClient
 from tests.backend.conftest import Clock
 from tests.backend.fakes.colour_segmenter import brush_config
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
-from tests.backend.fakes.local_server import Answer, LocalServer
+from tests.backend.fakes.local_server import Answer, Asked, LocalServer
 from tests.backend.jobs.served_backend import Backend, wait_for
 
 
@@ -85,6 +85,23 @@ def test_pages_wait_for_a_project_that_is_gone_once(server: LocalServer, clock: 
     assert len(server.asked) == 1 + 1, "whoever invents numbers has them read once a second"
 
 
+def test_a_page_of_many_projects_that_are_gone_waits_for_a_slow_label_studio_once(
+    studio: FakeStudio, server: LocalServer, clock: Clock
+) -> None:
+    def take_long(_: Asked) -> None:
+        clock.now += 2.5
+
+    studio.fault = take_long
+    titles = hasty(server, clock)
+    assert [titles.name(project) for project in range(100, 120)] == [
+        f"Project {project}" for project in range(100, 120)
+    ]
+    assert len(server.asked) == 1
+    studio.titles[13] = "New"
+    clock.now += 1
+    assert titles.name(13) == "New (13)"
+
+
 @pytest.mark.parametrize("status", [401, 503])
 def test_one_page_waits_in_vain_and_the_next_ones_do_not(
     studio: FakeStudio, server: LocalServer, clock: Clock, status: int
@@ -105,6 +122,26 @@ def test_pages_that_come_together_ask_once(server: LocalServer, clock: Clock) ->
     with ThreadPoolExecutor(4) as pool:
         assert {*pool.map(titles.name, [7] * 8)} == {"streets at night (7)"}
     assert len(server.asked) == 1
+
+
+def test_older_titles_that_arrive_later_are_not_kept(
+    studio: FakeStudio, server: LocalServer, clock: Clock
+) -> None:
+    titles = hasty(server, clock)
+    named = []
+
+    def answer_a_page_before(_: Asked) -> None:
+        if not named:
+            named.append("")
+            clock.now += 2
+            studio.titles[13] = "New"
+            named[0] = titles.name(13)
+            del studio.titles[13]  # the first answer is of a time when there was none
+
+    studio.fault = answer_a_page_before
+    titles.check()
+    assert (named, titles.name(13)) == (["New (13)"], "New (13)")
+    assert len(server.asked) == 2
 
 
 def test_titles_are_read_again_only_while_somebody_looks(
@@ -183,6 +220,30 @@ def test_a_project_is_not_gone_where_the_clock_that_dates_it_is_a_minute_slow(
     clock.now += 5
     assert not titles.is_gone(99, 4 + 59), "it was made since, a minute ago by its own clock"
     assert titles.is_gone(99, 5 + 61)
+
+
+def test_titles_that_are_replaced_meanwhile_do_not_date_the_former_ones(
+    studio: FakeStudio, server: LocalServer
+) -> None:
+    """A project that was made between the two reads would be gone."""
+    now = [1000.0]
+    meanwhile: list[Callable[[], object]] = []
+
+    def clock() -> float:
+        if meanwhile:
+            meanwhile.pop()()
+        return now[0]
+
+    client = LabelStudioClient(server.url, TOKEN, retry_for_s=0)
+    titles = ProjectTitles(client, clock)
+    titles.check()
+    now[0] = 1300
+    studio.titles[13] = "Made at 1100"
+    meanwhile.append(titles.check)
+    assert titles.name(7) == "streets at night (7)"
+    assert not titles.is_gone(13, 200)
+    assert not meanwhile
+    assert titles.name(13) == "Made at 1100 (13)"
 
 
 def test_who_asks_whether_a_project_is_gone_has_the_projects_read_again(

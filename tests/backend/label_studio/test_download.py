@@ -166,10 +166,12 @@ def test_an_image_that_was_cut_off_without_a_length_is_downloaded_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("backend.label_studio.download._PAUSE_S", 0.01)
-    half, whole = (Answer(body=body, has_length=False) for body in (HALF, WHOLE))
+    less, half, whole = (Answer(body=body, has_length=False) for body in (HALF[:-1], HALF, WHOLE))
     assert downloaded(half, whole) == (WHOLE, 2)
     assert downloaded(half, Answer(body=WHOLE)) == (WHOLE, 2)
-    assert downloaded(half, half, half) == (HALF, 3), "it lies so: it is damaged"
+    assert downloaded(half, half, whole) == (HALF, 2), "it lies so: it is damaged"
+    assert downloaded(less, half, whole) == (WHOLE, 3), "it ends elsewhere: it was cut off"
+    assert downloaded(half, less, half, whole) == (HALF, 3), "believed at last"
     assert downloaded(Answer(body=HALF)) == (HALF, 1), "all of its length has come"
     assert downloaded(Answer(body=b"no image", has_length=False)) == (b"no image", 1)
 
