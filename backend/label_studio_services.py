@@ -17,8 +17,9 @@ from backend.settings import Settings
 JOB_RETRY_FOR_S: Final = 600.0
 READ_RETRY_FOR_S: Final = 20.0
 
-#: Longest wait for one answer of Label Studio's API: in the background, and where somebody waits
-#: for an answer that can do without it, in seconds.
+#: Longest wait for Label Studio's API to connect, and for each next part of its answer: in the
+#: background, and where somebody waits for an answer that can do without it, in seconds. An answer
+#: that keeps coming may take longer.
 ANSWER_TIMEOUT_S: Final = 120.0
 HASTY_TIMEOUT_S: Final = 3.0
 
@@ -56,7 +57,7 @@ class LabelStudioServices:
         )
 
     def hasty_client(self) -> LabelStudioClient | None:
-        """Make a client that asks once, and waits for `HASTY_TIMEOUT_S`; None without a token."""
+        """Make a client that asks once, with `HASTY_TIMEOUT_S`; None without a token."""
         return self.client(retry_for_s=0.0, timeout_s=HASTY_TIMEOUT_S)
 
     def required_client(

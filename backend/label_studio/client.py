@@ -54,7 +54,7 @@ class LabelStudioClient:
         url: address of Label Studio.
         api_key: a legacy or a personal token for it.
         retry_for_s: how long a call is repeated, in seconds.
-        timeout_s: longest wait for one answer, in seconds.
+        timeout_s: longest wait to connect, and for each next part of an answer, in seconds.
         first_pause_s: pause before the second try, in seconds; see `Retrier`.
         stopping: once it is set, no call is repeated.
 

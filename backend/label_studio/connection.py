@@ -30,7 +30,7 @@ class Connection:
         url: address of Label Studio.
         api_key: a legacy or a personal token for it.
         retrier: says how long calls are repeated.
-        timeout_s: longest wait for one answer, in seconds.
+        timeout_s: longest wait to connect, and for each next part of an answer, in seconds.
     """
 
     def __init__(self, url: str, api_key: str, retrier: Retrier, timeout_s: float = 120.0) -> None:
@@ -104,7 +104,7 @@ def connect(url: str, api_key: str, timeout_s: float) -> LabelStudio:
     Args:
         url: address of Label Studio.
         api_key: a legacy or a personal token for it.
-        timeout_s: longest wait for one answer, in seconds.
+        timeout_s: longest wait to connect, and for each next part of an answer, in seconds.
     """
 
     def refuse_redirects(response: httpx.Response) -> None:

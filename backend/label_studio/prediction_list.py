@@ -12,16 +12,14 @@ from backend.label_studio.records import StoredPrediction
 log = logging.getLogger(__name__)
 
 #: What becomes of a task whose predictions cannot be listed.
-UNLISTED: Final = (
-    "It has too many predictions to be listed: they stay as they are, and none is added."
-)
+UNLISTED: Final = "It has too many predictions to be listed, and is left as it is."
 
 
 def list_to_change(client: LabelStudioClient, task: int) -> list[StoredPrediction] | None:
     """List the predictions of a task, some of which are to be deleted or to get a newer one.
 
     Label Studio sends them all together. Where they have too many values to be read, nothing tells
-    which of them are whose: the task is to be left as it is, which the log says.
+    which of them are whose: the task is to be left as it is, which the log says, with the reason.
 
     Args:
         client: Label Studio.
@@ -36,6 +34,6 @@ def list_to_change(client: LabelStudioClient, task: int) -> list[StoredPredictio
     """
     try:
         return client.stored(task)
-    except BadRequest:
-        log.warning("Task %d: %s", task, UNLISTED)
+    except BadRequest as error:
+        log.warning("Task %d: %s (%s)", task, UNLISTED, error)
         return None
