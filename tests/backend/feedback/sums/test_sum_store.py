@@ -23,7 +23,7 @@ from backend.feedback.report.statistics import make_report, measure
 from backend.feedback.sums import sum_store
 from backend.feedback.sums.group_sums import GroupSums
 from backend.feedback.sums.project_sums import ProjectSums, Step
-from tests.backend.fakes.postgres_plans import told_queries
+from tests.backend.fakes.postgres_plans import analyze, told_queries
 
 #: Thursday, 2026-11-26.
 DAY_0 = 1_795_651_200.0
@@ -243,8 +243,8 @@ def test_first_and_last_annotations_are_found_by_the_index(
             for version in range(10)
         ]
         connection.execute(insert(METADATA.tables["annotation_sums"]), groups)
-        if is_analyzed:
-            connection.execute(text("ANALYZE"))
+    if is_analyzed:
+        analyze(database)
     with database.read() as connection:
         with told_queries() as statements:
             sum_store.read_sums(connection, 7, None)
