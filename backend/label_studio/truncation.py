@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from clearclip_core.images.jpeg_scans import is_cut_off
+
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _JPEG: Final = b"\xff\xd8"
-_JPEG_END: Final = b"\xff\xd9"
-_START_OF_SCAN: Final = 0xDA
-#: Markers of JPEG that stand alone, without a length: TEM, RST0 to RST7, SOI and EOI.
-_ALONE: Final = (0x01, *range(0xD0, 0xDA))
 
 
 def is_truncated(content: bytes) -> bool:
@@ -25,7 +23,7 @@ def is_truncated(content: bytes) -> bool:
     if content.startswith(_PNG):
         return _is_png_truncated(content)
     if content.startswith(_JPEG):
-        return _is_jpeg_truncated(content)
+        return is_cut_off(content)
     return _PNG.startswith(content) or _JPEG.startswith(content)
 
 
@@ -35,22 +33,4 @@ def _is_png_truncated(content: bytes) -> bool:
         if content[at + 4 : at + 8] == b"IEND":
             return False
         at += 12 + int.from_bytes(content[at : at + 4], "big")
-    return True
-
-
-def _is_jpeg_truncated(content: bytes) -> bool:
-    """Skip segments up to the scan: a thumbnail in one of them has an end of its own."""
-    at = len(_JPEG)
-    while at + 4 <= len(content):
-        if content[at] != 0xFF:
-            return False
-        marker = content[at + 1]
-        if marker == _START_OF_SCAN:
-            return content.find(_JPEG_END, at) < 0
-        if marker == 0xFF:  # filling
-            at += 1
-        elif marker in _ALONE:
-            at += 2
-        else:
-            at += 2 + int.from_bytes(content[at + 2 : at + 4], "big")
     return True

@@ -1,4 +1,4 @@
-"""Read the markers of a JPEG file (ITU-T T.81, annex B): how many scans it has, and its frame.
+"""Read the markers of a JPEG file (ITU-T T.81, annex B): its scans, its frame and its end.
 
 The decoder goes over the whole image for each scan, and a scan may have no more than a few bytes.
 Ten scans are usual for a progressive file.
@@ -91,6 +91,33 @@ def plain_frame_hw(data: bytes) -> tuple[int, int] | None:
             found_hw = height, width
         at += int.from_bytes(data[at : at + 2], "big")
     return None
+
+
+def is_cut_off(data: bytes) -> bool:
+    """Tell whether a JPEG file ends before the mark of its end; False where it has no segments.
+
+    A thumbnail in a segment has an end of its own, so the mark is looked for from the scan on.
+
+    Args:
+        data: of the file, which begins with SOI.
+
+    >>> is_cut_off(bytes.fromhex("ffd8ffda000212")), is_cut_off(bytes.fromhex("ffd8ffda0002ffd9"))
+    (True, False)
+    """
+    at = 2
+    while at + 4 <= len(data):
+        if data[at] != 0xFF:
+            return False
+        marker = data[at + 1]
+        if marker == _SCAN:
+            return data.find(bytes((0xFF, _END)), at) < 0
+        if marker == 0xFF:  # filling
+            at += 1
+        elif marker in _LONE or marker == _END:
+            at += 2
+        else:
+            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return True
 
 
 def _ends_with_its_scan(data: bytes, at: int) -> bool:
