@@ -56,8 +56,9 @@ class LabelStudioServices:
             self.settings, stopping=self.stopping, retry_for_s=retry_for_s, timeout_s=timeout_s
         )
 
+    @cached_property
     def hasty_client(self) -> LabelStudioClient | None:
-        """Make a client that asks once, with `HASTY_TIMEOUT_S`; None without a token."""
+        """A client that asks once, with `HASTY_TIMEOUT_S`; None without a token."""
         return self.client(retry_for_s=0.0, timeout_s=HASTY_TIMEOUT_S)
 
     def required_client(

@@ -124,7 +124,7 @@ def _pages(
         settings,
         services.store,
         status.serializer,
-        services.hasty_client(),
+        services.hasty_client,
         body,
         dashboard.render,
     ).blueprint()
