@@ -99,7 +99,7 @@ class Group:
             "name": self.name,
             "annotations": self.annotations,
             "total": self.total.to_json(),
-            "labels": _to_json(self.sums) if self.kept is None else self.kept.kept(_to_json),
+            "labels": _to_json(self.sums) if self.kept is None else self.kept.kept(_labels),
             "seconds": self.seconds.to_json(),
         }
 
@@ -108,6 +108,10 @@ def _statistics(sums: Mapping[str, LabelSums]) -> dict[str, LabelStatistics]:
     """Return the statistics of labels, sorted by name."""
     names = sorted(sums, key=lambda name: (name.casefold(), name))
     return {name: LabelStatistics.of_sums(sums[name]) for name in names}
+
+
+def _labels(sums: GroupSums) -> Json:
+    return _to_json(sums.labels)
 
 
 def _to_json(sums: Mapping[str, LabelSums]) -> Json:

@@ -41,20 +41,17 @@ class GroupSums:
     labels: dict[str, LabelSums] = field(default_factory=dict)
     with_prelabel: Counter[float] = field(default_factory=Counter)
     without_prelabel: Counter[float] = field(default_factory=Counter)
-    _figures: tuple[_Medians, tuple[int, int]] | None = field(
-        default=None, init=False, repr=False, compare=False
-    )
     _made: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def medians_s(self) -> tuple[float | None, float | None]:
         """The median times with and without a prediction, in seconds; None where there is none."""
-        return self._figures_of_times()[0]
+        return self.kept(_times)[0]
 
     @property
     def measured(self) -> tuple[int, int]:
         """How many annotations with and without a prediction were measured."""
-        return self._figures_of_times()[1]
+        return self.kept(_times)[1]
 
     @property
     def is_empty(self) -> bool:
@@ -63,7 +60,6 @@ class GroupSums:
 
     def add(self, read: ReadAnnotation, times: int = 1) -> None:
         """Add an annotation; with ``times=-1``, take it away. Of a skipped one, its kind counts."""
-        self._figures = None
         self._made.clear()
         add_count(self.kinds, read.kind, times)
         if read.kind == "skipped":
@@ -79,14 +75,14 @@ class GroupSums:
         if read.kind in measured and read.seconds is not None and read.seconds > 0:
             add_count(measured[read.kind], _rounded(read.seconds), times)
 
-    def kept(self, make: Callable[[Mapping[str, LabelSums]], T]) -> T:
-        """Return what a function makes of `labels`; it is kept until an annotation is added.
+    def kept(self, make: Callable[[GroupSums], T]) -> T:
+        """Return what a function makes of the sums; it is kept until an annotation is added.
 
         Args:
             make: a function of a module; nobody may change what it returns.
         """
         if make not in self._made:
-            self._made[make] = make(self.labels)
+            self._made[make] = make(self)
         made: T = self._made[make]
         return made
 
@@ -113,14 +109,13 @@ class GroupSums:
             _from_flat(value["without"]),
         )
 
-    def _figures_of_times(self) -> tuple[_Medians, tuple[int, int]]:
-        """Return the medians and counts; they are kept until an annotation is added."""
-        if self._figures is None:
-            both = self.with_prelabel, self.without_prelabel
-            with_, without = map(median, both)
-            n_with, n_without = (sum(times.values()) for times in both)
-            self._figures = (with_, without), (n_with, n_without)
-        return self._figures
+
+def _times(sums: GroupSums) -> tuple[_Medians, tuple[int, int]]:
+    """Return the medians and the counts of the times with and without a prediction."""
+    both = sums.with_prelabel, sums.without_prelabel
+    with_, without = map(median, both)
+    n_with, n_without = (sum(times.values()) for times in both)
+    return (with_, without), (n_with, n_without)
 
 
 def count_pictures(changes: Sequence[LabelDiff]) -> int:
