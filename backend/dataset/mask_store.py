@@ -78,11 +78,9 @@ class MaskStore:
         for task in results:
             if task in replaced:
                 try:
-                    reason = self._remove(task)
+                    self._remove(task)
                 except BadRequest as error:
-                    reason = str(error)
-                if reason:
-                    unread[task] = reason
+                    unread[task] = str(error)
         return unread | self._write({t: each for t, each in results.items() if t not in unread})
 
     def _write(self, results: Mapping[int, Result]) -> dict[int, str]:
@@ -102,21 +100,22 @@ class MaskStore:
         score = round(sum(scores) / len(scores), 6) if scores else 0.0
         return {"model_version": self._version, "score": score, "result": list(result)}
 
-    def _remove(self, task: int) -> str:
-        """Remove the masks of this version from a task; return why they stay, else nothing.
+    def _remove(self, task: int) -> None:
+        """Remove the masks of this version from a task.
 
         Raises:
-            BadRequest: the annotations of the task are too large to be read.
+            BadRequest: the annotations or predictions of the task are too large to be read.
         """
         if not self._predicts:
             for annotation in self._client.annotation_writer.find(task, self._version)[0]:
                 self._client.annotation_writer.delete(annotation)
-            return ""
+            return
         found = list_to_change(self._client, task)
-        for stored in found or ():
+        if found is None:
+            raise BadRequest(UNLISTED)
+        for stored in found:
             if stored.version == self._version:
                 self._client.delete(stored.id)
-        return UNLISTED if found is None else ""
 
 
 def _as_drawn(entry: Mapping[str, Any]) -> dict[str, Any]:

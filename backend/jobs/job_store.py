@@ -80,19 +80,19 @@ _JOBS: Final = Table(
 
 _WITHDRAWALS: Final = _JOBS.alias("withdrawals")
 
-#: The withdrawals of a job that began after its last step. One may be asked for before that step:
-#: the worker of a cancelled job ends the step at hand, and the withdrawal waits for it.
-_SINCE: Final = (
-    _WITHDRAWALS.c.withdraws == _JOBS.c.id,
-    _WITHDRAWALS.c.started >= _JOBS.c.updated,
-)
-
-#: Whether one of them is known to have deleted all that the job has written: no task has kept a
+#: Whether all that a job has written is known to be deleted: a withdrawal has left no task with a
 #: prediction of its version. A number of deleted ones tells nothing, since those of other runs may
-#: be among them. Where an index finds them, that costs the same however many tasks there are.
+#: be among them. Only one that began after the job's last step counts: it may be asked for before,
+#: since the worker of a cancelled job ends the step at hand. An index finds them, so that it costs
+#: the same however many tasks there are.
 _IS_WITHDRAWN: Final = and_(
     _JOBS.c.done > 0,
-    exists().where(*_SINCE, _WITHDRAWALS.c.state == "done", _WITHDRAWALS.c.skipped == 0),
+    exists().where(
+        _WITHDRAWALS.c.withdraws == _JOBS.c.id,
+        _WITHDRAWALS.c.started >= _JOBS.c.updated,
+        _WITHDRAWALS.c.state == "done",
+        _WITHDRAWALS.c.skipped == 0,
+    ),
 )
 
 #: What a `Job` is made of.
