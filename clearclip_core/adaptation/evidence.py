@@ -217,9 +217,14 @@ def _habits(batches: Sequence[Batch], labels: BoolArray) -> dict[str, _Habits]:
     habits = {}
     for annotator in {batch.annotator for batch in batches}:
         own = [batch for batch in batches if batch.annotator == annotator]
-        seen = np.sum([_sure(batch).sum(axis=0) for batch in own], axis=0)
+        sure = [_sure(batch) for batch in own]
+        seen = np.sum([each.sum(axis=0) for each in sure], axis=0)
         painted = np.sum(
-            [(_sure(batch) & (batch.painted > _SURE)).sum(axis=0) for batch in own], axis=0
+            [
+                (each & (batch.painted > _SURE)).sum(axis=0)
+                for each, batch in zip(sure, own, strict=True)
+            ],
+            axis=0,
         )
         enough = seen >= _ENOUGH_PATCHES
         start = np.where(labels, _pooled_rate(seen - painted, seen, enough & labels), 1)
