@@ -28,11 +28,12 @@ class Comparison:
     Attributes:
         before: (G,) float64, IoU of each group by the former.
         after: (G,) float64, IoU by the latter.
-        gain: mean of the differences over the groups that occur, of those that are counted.
+        gain: mean of the differences over the groups that occur, each by its weight.
         gain_bound: lower bound of `gain`: below it lies one draw in ten.
         lows: (G,) float64, lower bound of each group's difference: below it lies one draw in ten; 0
             for a group that does not occur.
         highs: (G,) float64, upper bound of each group's difference: above it lies one draw in ten.
+        mean: mean of the differences over the groups that occur, each alike.
     """
 
     before: Float64Array
@@ -41,21 +42,25 @@ class Comparison:
     gain_bound: float
     lows: Float64Array
     highs: Float64Array
+    mean: float = 0.0
 
 
 def count_patches(evidence: Evidence, logits: Float32Array) -> Float64Array:
     """Count the patches of an example: (3, G) of right ones, of the truth, and of the logits.
 
     A painted patch is true for each label as far as that covers it, so thin things count. Where
-    nobody painted, the words' own answer is true, as far as the words are sure of it.
+    nobody painted, the words' own answer is true, as far as it is certain. Where paint is set
+    aside, that answer and the paint are true by half each: which of both is right is open, but a
+    third is wrong.
 
     Args:
         evidence: what is known of N patches.
         logits: (N, G).
     """
     patches, predicted = np.arange(len(logits)), logits.argmax(axis=1)
-    answer = np.zeros_like(evidence.target)
-    answer[patches, evidence.truth] = evidence.certainty
+    answer = evidence.contested / 2 / evidence.contested.sum(axis=1, keepdims=True).clip(1)
+    answer[patches, evidence.truth] += 1 - answer.sum(axis=1)
+    answer *= evidence.certainty[:, None]
     true = np.where(evidence.known[:, None], evidence.target, answer)
     true = true * (evidence.batch.weights * np.float32(evidence.share))[:, None]
     chosen = np.zeros_like(true)
@@ -83,7 +88,7 @@ def compare(
     before: Sequence[Float64Array],
     after: Sequence[Float64Array],
     clusters: npt.NDArray[np.intp],
-    counted: npt.NDArray[np.bool_] | None = None,
+    weights: npt.NDArray[np.generic] | None = None,
 ) -> Comparison:
     """Compare the counts of two kinds of scores on the same examples.
 
@@ -91,17 +96,19 @@ def compare(
         before: n counts (3, G) of `count_patches`.
         after: n counts.
         clusters: (n,) numbers of the images, which are drawn.
-        counted: (G,) bool, groups whose mean is the gain; None counts all.
+        weights: (G,) bool or float, of the groups in the mean that is the gain; None counts all
+            alike.
     """
     draws = _draws(clusters)
     old, new = (_ious(np.einsum("bn,nkg->bkg", draws, np.stack(each))) for each in (before, after))
     occurs = np.stack(before)[:, 1].sum(axis=0) > 0
     differences = np.where(occurs, new - old, 0)
-    averaged = occurs if counted is None else occurs & counted
-    means = differences[:, averaged].sum(axis=1) / max(1, int(averaged.sum()))
+    counted = occurs * (np.ones(len(occurs)) if weights is None else weights.astype(np.float64))
+    means = differences @ counted / max(float(counted.sum()), 1e-9)
+    mean = float(differences[0].sum() / max(1, int(occurs.sum())))
     low, high = np.quantile(differences[1:], (BEYOND, 1 - BEYOND), axis=0)
     bound = float(np.quantile(means[1:], BEYOND))
-    return Comparison(old[0], new[0], float(means[0]), bound, low, high)
+    return Comparison(old[0], new[0], float(means[0]), bound, low, high, mean)
 
 
 def find_losing(

@@ -108,6 +108,20 @@ class CrossValidation:
         painted = len({each.cluster for each in self._evidence if each.known.any()})
         return float(PRIORS[0] * max(1.0, painted / _FEW_IMAGES) ** _GROWTH)
 
+    @cached_property
+    def painted_shares(self) -> Float64Array:
+        """(G,) float64 in [0, 1], shares of the groups' held-out truth that are paint."""
+        paint = np.sum(
+            [
+                (each.batch.weights * np.float32(each.share) * each.known) @ each.target
+                for each in self._evidence
+            ],
+            axis=0,
+            dtype=np.float64,
+        )
+        truth = np.sum([each[1] for each in self._words], axis=0)
+        return np.asarray(paint / np.maximum(truth, 1e-12)).clip(0, 1)
+
     def choose(self, learning: BoolArray, caution: Caution) -> Trial:
         """Choose how far each label may move, and try it.
 
@@ -213,7 +227,12 @@ class CrossValidation:
         ]
 
     def _trial(self, learning: BoolArray, prior: Prior, counts: Sequence[Float64Array]) -> Trial:
-        return Trial(learning, prior, counts, compare(self._words, counts, self._clusters))
+        return Trial(
+            learning,
+            prior,
+            counts,
+            compare(self._words, counts, self._clusters, self.painted_shares),
+        )
 
     def _with_equal_priors(
         self, learning: BoolArray, precisions: Sequence[float]

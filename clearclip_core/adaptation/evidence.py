@@ -72,6 +72,9 @@ class Evidence:
         share: weight of the example among those of its cluster, in (0, 1].
         complete: (G,) bool, labels that the annotator paints wherever they are seen, on an image on
             which that was done.
+        contested: (N, G) float32 in [0, 1], paint that is set aside.
+        word_precision: (G,) float32 in (0, 1], how often the words are right where they name a
+            group, see `_word_precision`.
     """
 
     batch: Batch
@@ -80,6 +83,8 @@ class Evidence:
     cluster: int
     share: float
     complete: BoolArray
+    contested: Float32Array
+    word_precision: Float32Array
 
     @cached_property
     def truth(self) -> npt.NDArray[np.intp]:
@@ -89,8 +94,12 @@ class Evidence:
 
     @cached_property
     def certainty(self) -> Float32Array:
-        """(N,) float32 in [0, 1]: 1 where the target is paint, else the words' probability."""
-        certain: Float32Array = np.where(self.known, 1, self.target.max(axis=1)).astype(np.float32)
+        """(N,) float32 in [0, 1]: 1 where the target is paint, else the words' probability.
+
+        That one is taken times how often they are right where they name the group.
+        """
+        words = self.target.max(axis=1) * self.word_precision[self.truth]
+        certain: Float32Array = np.where(self.known, 1, words).astype(np.float32)
         return certain
 
     @cached_property
@@ -141,7 +150,8 @@ def gather_evidence(
     """
     habits = _habits(batches, np.array([bool(name) for name in names]))
     sizes = np.bincount(clusters)
-    evidence = []
+    evidence: list[Evidence] = []
+    believed = np.ones(len(names), np.float32)
     for batch, cluster in zip(batches, clusters.tolist(), strict=True):
         labels = {each.label for each in aside if each.example == batch.example}
         own = habits[batch.annotator]
@@ -150,10 +160,13 @@ def gather_evidence(
         without = np.array([name in labels for name in names])
         target, known, counts = _targets(batch, without, bare)
         weighed = replace(batch, weights=batch.weights * counts)
+        share = 1 / int(sizes[cluster])
+        contested = np.where(without, batch.painted, 0).astype(np.float32)
         evidence.append(
-            Evidence(weighed, target, known, cluster, 1 / int(sizes[cluster]), complete)
+            Evidence(weighed, target, known, cluster, share, complete, contested, believed)
         )
-    return evidence
+    precision = _word_precision(evidence, len(names))
+    return [replace(each, word_precision=precision) for each in evidence]
 
 
 def count_images(evidence: Sequence[Evidence], groups: int) -> npt.NDArray[np.intp]:
@@ -187,6 +200,28 @@ def _targets(
     # What stands as predicted says no more than that the words agree, or nothing.
     counts = ~kept | (batch.painted.argmax(axis=1) == batch.predicted)
     return target.astype(np.float32), known, counts
+
+
+def _word_precision(evidence: Sequence[Evidence], groups: int) -> Float32Array:
+    """Return (G,) in (0, 1]: how often the words are right where they name a group, by paint.
+
+    The precision of information retrieval, of patches weighed by the words' probability. Only
+    images count on which paint shows the group: on others it may be left out. It is the mean of a
+    beta distribution that starts at 1 with the weight of `_ENOUGH_PATCHES` patches. So words that
+    nothing is known of are believed, and a model that sees poles everywhere is not.
+    """
+    named = np.full(groups, float(_ENOUGH_PATCHES))
+    right = named.copy()
+    for each in evidence:
+        words = each.batch.words
+        answer = words.argmax(axis=1)
+        sure = each.batch.weights * np.float32(each.share) * words.max(axis=1) * each.known
+        for group in np.flatnonzero(each.shows(groups)):
+            own = sure * (answer == group)
+            named[group] += own.sum(dtype=np.float64)
+            right[group] += (own * each.target[:, group]).sum(dtype=np.float64)
+    precision: Float32Array = (right / named).astype(np.float32)
+    return precision
 
 
 def _without_removed(batch: Batch) -> Float32Array:

@@ -123,7 +123,9 @@ class Selection:
         return all(bool((step.lows >= -self._label_loss).all()) for step in steps)
 
     def _passes(self, trial: Trial, victims: BoolArray) -> bool:
-        return trial.comparison.gain_bound > 0 and not self._losing(trial, victims).any()
+        comparison = trial.comparison
+        gains = comparison.gain_bound > 0 and comparison.mean >= 0
+        return gains and not self._losing(trial, victims).any()
 
     def _losing(self, trial: Trial, victims: BoolArray) -> BoolArray:
         return find_losing(trial.comparison, self._label_loss, victims)

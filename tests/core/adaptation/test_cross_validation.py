@@ -21,6 +21,7 @@ from clearclip_core.adaptation.cross_validation import (
 )
 from clearclip_core.adaptation.evidence import gather_evidence
 from clearclip_core.adaptation.posterior import Posterior, Prior
+from tests.core.adaptation.test_evidence import example, gather, notched
 from tests.core.adaptation.test_fitting import WORDS, drawn_image, embed, examples_of
 
 NAMES = group_names(WORDS)
@@ -127,3 +128,15 @@ def test_offsets_of_labels_that_keep_the_largest_prior_vary_less() -> None:
     far = prior.precisions <= PRIORS[1]
     assert far.any()
     assert np.asarray(prior.offset_variance)[far] == pytest.approx(1)
+
+
+def test_a_label_counts_in_the_gain_as_far_as_its_truth_is_paint() -> None:
+    """By hand: 15 of a picture's 16 patches of sky are painted, on two pictures of four."""
+    pictures = [example(seed, {"sky": notched(0)} if seed < 2 else {}) for seed in range(4)]
+    painted, all_ = CrossValidation(gather(pictures[:2])), CrossValidation(gather(pictures))
+    assert painted.painted_shares[0] == pytest.approx(15 / 16, abs=1e-3)
+    assert all_.painted_shares[0] == pytest.approx(30 / 64, abs=1e-3)
+    assert all_.painted_shares[1:] == pytest.approx(0)
+    trial = all_.attempt(np.arange(4) == 0, Prior(np.array([3.0])))
+    sky = (trial.comparison.after - trial.comparison.before)[0]
+    assert trial.comparison.gain == pytest.approx(sky), "of no other label any truth is paint"

@@ -423,6 +423,36 @@ def test_counts_are_of_the_target_and_weigh_what_the_words_are_sure_of() -> None
     assert count_patches(evidence, turned)[0].sum() == pytest.approx(0, abs=1e-6)
 
 
+def test_the_words_count_as_often_as_paint_finds_them_right() -> None:
+    """They name a road on the trees too: right on 15 patches of 30, beside 10 that it starts at."""
+    shown = ("sky", "road", "road", "")
+    painted = {"tree": notched(1), "road": notched(2)}
+    made = Example.of(features(0, shown), painted, LABELS, "0")
+    (evidence,) = gather([made], [made.digest])
+    precision = dict(zip(NAMES, evidence.word_precision.tolist(), strict=True))
+    assert precision["road"] == pytest.approx(25 / 40, abs=1e-3)
+    assert precision["sky"] == 1, "nobody painted a sky, so nothing is known of its word"
+    bare = pixels(quarter(1)) & ~notched(1)
+    patch = int(np.flatnonzero(bare[::SIDE, ::SIDE])[0])
+    assert evidence.certainty[patch] == pytest.approx(25 / 40, abs=1e-3)
+    assert evidence.certainty[0] == pytest.approx(1, abs=1e-3)
+
+
+def test_where_paint_is_set_aside_it_and_the_words_are_true_by_half() -> None:
+    right = [example(seed, ALL) for seed in range(4)]
+    wrong = example(9, {"sky": notched(1), "tree": notched(0), "road": notched(2)})
+    *_, evidence = gather([*right, wrong])
+    sky, tree = (
+        count_patches(evidence, np.eye(4, dtype=np.float32)[np.full(64, NAMES.index(name))])[0]
+        for name in ("sky", "tree")
+    )
+    # 15 patches of each quarter are contested; the notch of each is bare, and the words' alone
+    assert sky[NAMES.index("sky")] == pytest.approx(15 / 2 + 15 / 2 + 1, abs=0.02)
+    assert tree[NAMES.index("tree")] == pytest.approx(15 / 2 + 15 / 2 + 1, abs=0.02)
+    road = np.eye(4, dtype=np.float32)[np.full(64, NAMES.index("road"))]
+    assert count_patches(evidence, road)[0].sum() == pytest.approx(16, abs=0.02)
+
+
 def test_a_thing_that_is_thinner_than_a_patch_counts_as_far_as_it_covers_it() -> None:
     """A quarter of one patch is a tree, the rest of it and all others are sky."""
     tree = np.zeros((SIDE * GRID,) * 2, bool)

@@ -116,7 +116,8 @@ def evidence_of(
     )
     known = shares.sum(axis=1) > 0.9
     labels = np.array([complete, False, False])
-    return Evidence(batch, batch.painted, known, 0, 1.0, labels)
+    contested, words = np.zeros_like(batch.painted), np.ones(batch.painted.shape[1], np.float32)
+    return Evidence(batch, batch.painted, known, 0, 1.0, labels, contested, words)
 
 
 NAN = float("nan")

@@ -51,9 +51,8 @@ class Validation:
         *differences, bound = self._answers.get((names(learning), what), fallback)
         after = 0.5 + np.array(differences)
         lows, highs = np.array(differences) - SPREAD, np.array(differences) + SPREAD
-        comparison = Comparison(
-            np.full(3, 0.5), after, float(np.mean(differences)), bound, lows, highs
-        )
+        mean = float(np.mean(differences))
+        comparison = Comparison(np.full(3, 0.5), after, mean, bound, lows, highs, mean)
         return Trial(learning, prior, [], comparison)
 
     def step(self, trial: Trial, other: Trial, prevalence: float = 1.0) -> Comparison:
@@ -188,6 +187,14 @@ def test_the_last_step_keeps_the_priors_that_passed() -> None:
     trial, _, _ = select({("abc", "free"): GOOD}, {"free", "wide"})
     assert trial is not None
     assert trial.prior.precisions.tolist() == [0.3, 3.0, 3.0]
+
+
+def test_nothing_is_selected_by_which_labels_lose_on_average() -> None:
+    """The gain weighs labels by their paint: it may be certain where unpainted ones lose."""
+    loses: Answer = (0.02, -0.02, -0.01, 0.01)
+    assert selected({("abc", "cautious"): loses}, set()) is None
+    even: Answer = (0.02, -0.01, -0.01, 0.01)
+    assert selected({("abc", "cautious"): even}, set()) == ("abc", "cautious")
 
 
 def test_a_label_that_loses_too_much_is_left_out_and_the_rest_stays_cautious() -> None:
