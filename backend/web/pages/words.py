@@ -15,6 +15,7 @@ from backend.web.middleware.body import BodyReader
 from backend.web.middleware.responses import json_response, see_other
 from backend.web.pages.forms import MAX_FORM_BYTES, parse_row, parse_wording
 from backend.web.pages.html import answer_action, html_page, is_for_people
+from backend.web.pages.project_check import ProjectCheck
 from backend.wording.wording_request import MAX_PICTURES, MAX_TRIALS
 from backend.wording.wording_runs import WordingRun, WordingRuns
 from clearclip_core import METHODS
@@ -42,6 +43,7 @@ class WordingRoutes:
         runs: the trials of this process.
         client: Label Studio; None without a token.
         hasty_client: Label Studio, asked once each time; None without a token.
+        projects: refuses projects that are not there.
         body: reads the bodies of requests.
     """
 
@@ -49,6 +51,7 @@ class WordingRoutes:
     runs: WordingRuns
     client: LabelStudioClient | None
     hasty_client: LabelStudioClient | None
+    projects: ProjectCheck
     body: BodyReader
 
     def blueprint(self) -> Blueprint:
@@ -105,6 +108,7 @@ class WordingRoutes:
     def _start(self, project: int, is_form: bool) -> WordingRun:
         asked = parse_wording(project, self.body.read(MAX_FORM_BYTES), is_form)
         self._required_client()
+        self.projects.check(project)
         return self.runs.request(asked)
 
     def _use(self, run: WordingRun, is_form: bool) -> str:
