@@ -12,6 +12,7 @@ from backend.label_studio_services import READ_RETRY_FOR_S
 from backend.prediction.predictor import Predictor
 from backend.services import Services
 from backend.settings import Settings
+from backend.telemetry.logs import known_secrets
 from backend.telemetry.task_tracker import TaskTracker
 from backend.web.metrics import Metrics
 from backend.web.middleware.auth import add_auth
@@ -64,7 +65,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
         registry.summary,
         services.gate_store.count_closed,
     )
-    tracker = TaskTracker((metrics.task,))
+    tracker = TaskTracker((metrics.task,), secrets=tuple(known_secrets(settings)))
     predictor = services.predictor(tracker)
     worker = services.worker(predictor)
     app = Flask("backend", static_folder=None, template_folder="web/pages/templates")
