@@ -42,7 +42,8 @@ class WordingRoutes:
         settings: what is served.
         runs: the trials of this process.
         client: Label Studio; None without a token.
-        hasty_client: Label Studio, asked once each time; None without a token.
+        single_try_client: Label Studio, asked once each time, with the time that a job has for an
+            answer; None without a token.
         projects: refuses projects that are not there.
         body: reads the bodies of requests.
     """
@@ -50,7 +51,7 @@ class WordingRoutes:
     settings: Settings
     runs: WordingRuns
     client: LabelStudioClient | None
-    hasty_client: LabelStudioClient | None
+    single_try_client: LabelStudioClient | None
     projects: ProjectCheck
     body: BodyReader
 
@@ -73,9 +74,9 @@ class WordingRoutes:
 
     def list_labels(self, project: int) -> Response:
         """Answer with the labels whose words can be tried, as the label config has them now."""
-        if self.hasty_client is None:
+        if self.single_try_client is None:
             raise BadRequest(_NO_KEY)
-        config = parse_label_config(self.hasty_client.label_config(project))
+        config = parse_label_config(self.single_try_client.label_config(project))
         labels = config.labels_of(config.images[0].name)
         return json_response({"labels": [label.name for label in labels]})
 
