@@ -32,7 +32,8 @@ class Job:
             about all tasks of the project.
         state: a queued job waits for a worker, a paused one for somebody who resumes it.
         version: the ``model_version`` of its predictions; empty before it has started.
-        total: the number of its tasks; None before they are counted.
+        total: the number of its tasks; None before they are counted. Of a withdrawal, tasks whose
+            predictions turn out to be of other runs are taken off.
         done: the number of tasks that are predicted; of a withdrawal, those whose prediction is
             deleted.
         skipped: the number of tasks that had a prediction of that version already; of a withdrawal,

@@ -80,11 +80,11 @@ _JOBS: Final = Table(
 
 _WITHDRAWALS: Final = _JOBS.alias("withdrawals")
 
-#: Whether all that a job has written is known to be deleted: a withdrawal has left no task with a
-#: prediction of its version. A number of deleted ones tells nothing, since those of other runs may
-#: be among them. Only one that began after the job's last step counts: it may be asked for before,
-#: since the worker of a cancelled job ends the step at hand. An index finds them, so that it costs
-#: the same however many tasks there are.
+#: Whether all that a job has written is known to be deleted: a withdrawal has left none of it. A
+#: number of deleted ones tells nothing, since those of other runs may be among them. Only one that
+#: began after the job's last step counts: it may be asked for before, since the worker of a
+#: cancelled job ends the step at hand. An index finds them, so that it costs the same however many
+#: tasks there are.
 _IS_WITHDRAWN: Final = and_(
     _JOBS.c.done > 0,
     exists().where(

@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from cachetools import LRUCache
@@ -22,11 +23,11 @@ _FRESH_FOR_S: Final = 10.0
 #: For how long after their answer none is read for a project that was not among them, in seconds.
 _FRESH_FOR_NEW_S: Final = 1.0
 
-#: How long no page waits for titles after one has waited in vain, in seconds.
+#: How long no page waits for titles after they could not be read, in seconds.
 _PATIENT_AFTER_S: Final = 60.0
 
 #: Most projects without a title that are remembered, so that no page waits for one of them again.
-_MOST_MISSED: Final = 1000
+_MOST_UNTITLED: Final = 1000
 
 #: By how much the clocks of two machines may differ, in seconds.
 CLOCKS_DIFFER_S: Final = 60.0
@@ -42,8 +43,9 @@ class _Titles(NamedTuple):
 class ProjectTitles:
     """Knows projects by title; one background thread reads them, and only while somebody asks.
 
-    They are read once at the start. The first page that names a project which was not among them
-    reads them itself, once, so that it has its title.
+    They are read once at the start. A page that names a project which was not among them reads
+    them itself, so that it has its title. A project that is still not among them then, or was named
+    before they were read, is gone: no page waits for it again.
 
     Args:
         client: Label Studio; None: no title is known, and pages name projects by number.
@@ -64,16 +66,13 @@ class ProjectTitles:
         self._clock = clock
         self._hasty_client = hasty_client
         self._reading = threading.Lock()  # of the page that reads
-        self._hasty_from = -math.inf
-        self._missed: LRUCache[int, bool] = LRUCache(_MOST_MISSED)  # had no title when a page read
+        self._hasty_from = -math.inf  # when a page may read again
         self._wanted = threading.Event()
         self._wanted.set()
-        self._read_at = -math.inf
-        self._untitled: set[int] = set()  # projects that pages name by number, since the last read
-        self._sought: frozenset[int] = frozenset()  # and before it: it has looked for them already
-        self._keeping = threading.Lock()  # of the thread that replaces the titles
+        self._read_at = -math.inf  # when the background thread has last begun to
+        self._lock = threading.Lock()  # of what follows
         self._kept = _Titles({}, -math.inf)
-        self._answered_at = -math.inf
+        self._untitled: LRUCache[int, float] = LRUCache(_MOST_UNTITLED)  # when each was first named
 
     def name(self, project: int | None) -> str:
         """Return a project's title and number; "Project 7" where the title is not known.
@@ -84,8 +83,10 @@ class ProjectTitles:
             return "No project"
         self._wanted.set()
         if project not in self._kept.by_project and self._client is not None:
-            self._untitled.add(project)
-            self._read_for(project)
+            now = self._clock()
+            with self._lock:
+                first_named = self._untitled.setdefault(project, now)
+            self._read_for(first_named)
         title = self._kept.by_project.get(project)
         return f"{title} ({project})" if title else f"Project {project}"
 
@@ -117,14 +118,15 @@ class ProjectTitles:
         Raises:
             StudioUnreachable: Label Studio does not answer.
         """
-        untitled = frozenset(self._untitled)
-        fresh_for_s = _FRESH_FOR_S if untitled <= self._sought else _FRESH_FOR_NEW_S
+        with self._lock:
+            newest = max(self._untitled.values(), default=-math.inf)
+        is_sought = newest <= max(self._read_at, self._kept.asked_at)
+        fresh_for_s = _FRESH_FOR_S if is_sought else _FRESH_FOR_NEW_S
         is_fresh = self._clock() < self._read_at + fresh_for_s
         if self._client is None or not self._wanted.is_set() or is_fresh:
             return False
         self._wanted.clear()
         self._read_at = self._clock()
-        self._untitled, self._sought = set(), untitled
         try:
             self._read(self._client)
         except StudioRefused as error:
@@ -133,26 +135,21 @@ class ProjectTitles:
 
     def _read(self, client: LabelStudioClient) -> None:
         asked_at = self._clock()
-        titles = _Titles(client.project_titles(), asked_at)
-        with self._keeping:
-            self._answered_at = self._clock()
+        try:
+            titles = _Titles(client.project_titles(), asked_at)
+        except (StudioRefused, StudioUnreachable):
+            self._hasty_from = self._clock() + _PATIENT_AFTER_S
+            raise
+        self._hasty_from = self._clock() + _FRESH_FOR_NEW_S
+        with self._lock:
             if titles.asked_at >= self._kept.asked_at:
                 self._kept = titles
 
-    def _read_for(self, project: int) -> None:
-        """Read the titles for a page that names a project which is not among them, once."""
-        if self._hasty_client is None:
+    def _read_for(self, first_named: float) -> None:
+        """Read the titles for a page, unless they were read since it named a project first."""
+        if self._hasty_client is None or first_named <= self._kept.asked_at:
             return
-        with self._reading:
-            now = self._clock()
-            is_fresh = now < max(self._answered_at + _FRESH_FOR_NEW_S, self._hasty_from)
-            if project in self._missed or project in self._kept.by_project or is_fresh:
-                return
-            try:
+        with self._reading, suppress(StudioRefused, StudioUnreachable):
+            is_sought = first_named <= self._kept.asked_at  # by the page before this one
+            if not is_sought and self._clock() >= self._hasty_from:
                 self._read(self._hasty_client)
-            except (StudioRefused, StudioUnreachable):
-                self._hasty_from = self._clock() + _PATIENT_AFTER_S
-                return
-            self._untitled.difference_update(self._kept.by_project)
-            if project not in self._kept.by_project:
-                self._missed[project] = True

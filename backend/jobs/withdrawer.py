@@ -3,6 +3,10 @@
 A task that has an annotation or a draft keeps its prediction: it may have begun with it, and the
 report compares the two. Of the other tasks, predictions of the job's ``model_version`` are deleted
 that were stored while the job ran.
+
+Nothing but that version and that time tells whose a prediction is: Label Studio answers a request
+to store predictions with their number, without their ids. Those of other runs and of opened tasks
+that are alike in both are taken for the job's.
 """
 
 from __future__ import annotations
@@ -35,7 +39,8 @@ class WithdrawalPlan:
         version: their ``model_version``.
         to_delete: the number of predictions that would be deleted.
         tasks: of so many tasks; a task that was predicted twice has two.
-        kept: ids of the tasks that would keep theirs, in ascending order.
+        kept: ids of the tasks that would keep theirs, in ascending order; not those whose
+            predictions are all of other runs.
         unlisted: ids of those of them whose predictions cannot be listed, in ascending order.
     """
 
@@ -51,7 +56,7 @@ class WithdrawalPlan:
         stay = quantity(len(self.kept) - len(self.unlisted), "task")
         said = (
             f"Job {self.job}: {predictions} {self.version!r} of {tasks} to delete; those of {stay} "
-            "stay, which somebody has worked on or another run has made"
+            "stay, which somebody has worked on"
         )
         if not self.unlisted:
             return f"{said}."
@@ -80,7 +85,7 @@ class Withdrawer:
     ) -> WithdrawalPlan:
         """Find out what the withdrawal of a job would do; it reads what that would read.
 
-        That is one request to Label Studio for each task that nobody has worked on.
+        That is one request to Label Studio for each task with a prediction of the job's version.
 
         Args:
             job: the id of the job.
@@ -97,17 +102,17 @@ class Withdrawer:
         total = self._client.count(of.project, wanted)
         worked_on = self._worked_on(of.project, wanted)
         kept, unlisted = [], []
-        done = to_delete = 0
-        for task in self._client.ids(of.project, wanted, among=wanted.ids):
-            found = () if task in worked_on else self._predictions(of, task)
+        to_delete = tasks = 0
+        ids = self._client.ids(of.project, wanted, among=wanted.ids)
+        for done, task in enumerate(ids, start=1):
+            found = self._predictions(of, task)
             if found is None:
                 unlisted.append(task)
-            if not found:
+            if found is None or (found and task in worked_on):
                 kept.append(task)
-            to_delete += len(found or ())
-            done += 1
+            elif found:
+                to_delete, tasks = to_delete + len(found), tasks + 1
             watch(done, total)
-        tasks = done - len(kept)
         return WithdrawalPlan(job, of.version, to_delete, tasks, sorted(kept), sorted(unlisted))
 
     def run(
@@ -144,14 +149,23 @@ class Withdrawer:
         while tasks := tuple(islice(ids, _TASKS_AT_ONCE)):
             if stopping.is_set() or job.state != "running":
                 return job
-            stay = self._worked_on(job.project, replace(wanted, ids=tasks))
-            stay |= {task for task in tasks if task not in stay and not self._delete(of, task)}
+            worked_on = self._worked_on(job.project, replace(wanted, ids=tasks))
+            done, stay = 0, set[int]()
+            for task in tasks:
+                found = self._predictions(of, task)
+                if found is None or (found and task in worked_on):
+                    stay.add(task)
+                elif found:
+                    self._delete(found)
+                    done += 1
+            of_others = len(tasks) - done - len(stay)
             kept |= stay
             job = self._store.advance(
                 job.id,
                 self._owner,
+                total=max(0, (job.total or 0) - of_others),
                 cursor=tasks[-1],
-                done=len(tasks) - len(stay),
+                done=done,
                 skipped=len(stay),
                 scope=kept,
             )
@@ -169,12 +183,9 @@ class Withdrawer:
             for id_ in self._client.ids(project, each, among=wanted.ids)
         }
 
-    def _delete(self, of: Job, task: int) -> bool:
-        """Delete the predictions of a job for a task; return whether there were any."""
-        found = self._predictions(of, task) or ()
-        for each in found:
+    def _delete(self, predictions: Sequence[int]) -> None:
+        for each in predictions:
             self._client.delete(each)
-        return bool(found)
 
     def _predictions(self, of: Job, task: int) -> list[int] | None:
         """Return the ids of the predictions of a job for a task; None if they cannot be listed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from urllib.parse import unquote, urljoin
@@ -22,9 +23,9 @@ _MAX_REDIRECTS = 5
 _CHUNK_BYTES = 1 << 16
 _LONGEST_NAME = 200  # letters of a file's name in an error
 
-#: How often a file that may have been cut off is downloaded, and the pause before, in seconds.
-_TRIES = 3
-_PAUSE_S = 1.0
+#: The pauses before a file that may have been cut off is downloaded again, in seconds. A Label
+#: Studio that stops may cut it off at the same byte twice; the long pause leaves it time to go.
+_PAUSES_S = (1.0, 5.0)
 
 
 class Downloader:
@@ -46,8 +47,8 @@ class Downloader:
         """Return the content of a file on an http or https host, following redirects.
 
         An answer without a length ends where the connection ends, as that of a Label Studio that
-        stops. An image that ends too early then is downloaded again, and believed where it has come
-        twice in a row with the same bytes, or at last.
+        stops. An image that ends too early then is downloaded again, after each of `_PAUSES_S` for
+        which there is time. It is believed where it has come with the same bytes at last.
 
         Args:
             url: where the file is. A link to Label Studio by the name that it announced itself
@@ -56,7 +57,8 @@ class Downloader:
 
         Raises:
             ImageNotFound: there is no such file.
-            ImageRefused: the host cannot be reached, or refuses the file, or takes too long.
+            ImageRefused: the host cannot be reached, refuses the file, cuts it off, or takes too
+                long.
             HostRefused: the host, or one that it redirects to, has no address that may be
                 connected to.
             ImageTooLarge: it is larger than the limit.
@@ -65,12 +67,16 @@ class Downloader:
         url = self._instance.configured_address(url)
         with TimeLimit(self._timeout_s, self._clock) as limit:
             former = None
-            for left in reversed(range(_TRIES)):
+            for pause_s in (*_PAUSES_S, math.inf):
                 content, has_length = self._follow(url, called, limit)
-                if has_length or not left or content == former or not is_truncated(content):
+                if has_length or not is_truncated(content):
+                    return content
+                if pause_s >= limit.left_s:
                     break
                 former = content
-                time.sleep(min(_PAUSE_S, limit.left_s))
+                time.sleep(pause_s)
+        if content != former:
+            raise self._broken_off(called)
         return content
 
     def _follow(self, url: str, called: str, limit: TimeLimit) -> tuple[bytes, bool]:
@@ -133,7 +139,7 @@ class Downloader:
             content, too_large = _read(response, self._max_file_mb << 20)
         except CANNOT_REACH:
             if not limit.is_over:
-                raise ImageRefused(f"The download of {called} broke off.") from None
+                raise self._broken_off(called) from None
         if limit.is_over:  # a body without a length that was cut off looks complete
             raise self._too_slow(called)
         if too_large:
@@ -141,6 +147,9 @@ class Downloader:
         if not content:  # one without a length that was cut off at its start looks empty
             raise ImageRefused(f"{called} is empty, or its download broke off.")
         return content
+
+    def _broken_off(self, called: str) -> ImageRefused:
+        return ImageRefused(f"The download of {called} broke off.")
 
     def _too_slow(self, called: str) -> ImageRefused:
         return ImageRefused(f"{called} took longer than {self._timeout_s:g} s to arrive.")

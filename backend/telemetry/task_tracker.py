@@ -6,11 +6,12 @@ import logging
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from backend.errors import BackendError, code_of
+from backend.telemetry.logs import scrub
 from backend.telemetry.tracing import Stages, about, facts, timed
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ class TaskRecord:
         pictures: number of images that were predicted.
         regions: number of regions that were drawn.
         reason: code of the error, where it failed or is incomplete; else empty.
-        sentence: text of the error, where it failed or is incomplete; else empty.
+        sentence: text of the error without secrets, where it failed or is incomplete; else empty.
         is_incomplete: whether it has a prediction, but not of all its images.
     """
 
@@ -116,6 +117,7 @@ class TaskTracker:
     Args:
         listeners: called with each record; they must be quick and must not raise.
         clock: monotonic time in seconds.
+        secrets: texts that are cut out of the sentences of failures.
 
     >>> tracker = TaskTracker()
     >>> with tracker.task(7, project=1, priority="batch") as work:
@@ -128,7 +130,9 @@ class TaskTracker:
         self,
         listeners: tuple[Callable[[TaskRecord], None], ...] = (),
         clock: Callable[[], float] = time.monotonic,
+        secrets: Collection[str] = (),
     ) -> None:
+        self._secrets = secrets
         self._listeners = listeners
         self._clock = clock
         self._lock = threading.Lock()
@@ -228,7 +232,7 @@ class TaskTracker:
             pictures=work.pictures,
             regions=work.regions,
             reason=code_of(error) if error is not None else "",
-            sentence=str(error)[:_SENTENCE_LENGTH] if error is not None else "",
+            sentence=self._sentence(error) if error is not None else "",
             is_incomplete=work.is_incomplete,
         )
         with self._lock:
@@ -237,6 +241,10 @@ class TaskTracker:
         _write(record, error)
         for listener in self._listeners:
             listener(record)
+
+    def _sentence(self, error: BaseException) -> str:
+        """Return the text of an error, cut off: after the secrets, of which no half may stay."""
+        return scrub(str(error), self._secrets, _SENTENCE_LENGTH)
 
     def _count(self, record: TaskRecord) -> None:
         done, failed = self._projects.pop(record.project, (0, 0))

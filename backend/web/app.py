@@ -12,6 +12,7 @@ from backend.label_studio_services import READ_RETRY_FOR_S
 from backend.prediction.predictor import Predictor
 from backend.services import Services
 from backend.settings import Settings
+from backend.telemetry.logs import known_secrets
 from backend.telemetry.task_tracker import TaskTracker
 from backend.web.metrics import Metrics
 from backend.web.middleware.auth import add_auth
@@ -36,6 +37,7 @@ from backend.web.pages.jobs import JobRoutes
 from backend.web.pages.label_errors import LabelErrorRoutes
 from backend.web.pages.learning import LearningRoutes
 from backend.web.pages.learning_status import describe_learning
+from backend.web.pages.project_check import ProjectCheck
 from backend.web.pages.report import ReportRoutes
 from backend.web.pages.status import StatusReport
 from backend.web.pages.words import WordingRoutes
@@ -63,7 +65,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
         registry.summary,
         services.gate_store.count_closed,
     )
-    tracker = TaskTracker((metrics.task,))
+    tracker = TaskTracker((metrics.task,), secrets=tuple(known_secrets(settings)))
     predictor = services.predictor(tracker)
     worker = services.worker(predictor)
     app = Flask("backend", static_folder=None, template_folder="web/pages/templates")
@@ -118,13 +120,14 @@ def _pages(
     settings, learner = services.settings, services.learner
     status = _status(services, tracker)
     dashboard = DashboardRoutes(settings, services.engine, metrics, status, services.project_titles)
+    projects = ProjectCheck(services.hasty_client)
     describe = partial(describe_learning, settings, learner, tasks=services.annotations.tasks)
     yield dashboard.blueprint()
     yield JobRoutes(
         settings,
         services.store,
         status.serializer,
-        services.hasty_client,
+        projects,
         body,
         dashboard.render,
     ).blueprint()
@@ -135,28 +138,32 @@ def _pages(
         services.files,
         body,
         services.project_titles,
+        projects,
     ).blueprint()
     yield WordingRoutes(
         settings,
         services.wording_runs,
         services.client(retry_for_s=READ_RETRY_FOR_S),
         services.client(retry_for_s=0.0),
+        projects,
         body,
     ).blueprint()
     yield ReportRoutes(settings, services.annotations, services.forecasts, describe).blueprint()
-    yield GateRoutes(services.gates, services.gate_runs, body).blueprint()
+    yield GateRoutes(services.gates, services.gate_runs, projects, body).blueprint()
     yield LabelErrorRoutes(
         services.review_runs,
         services.reviews,
         services.examples,
         services.annotations.tasks,
         services.client(retry_for_s=READ_RETRY_FOR_S),
+        projects,
         body,
     ).blueprint()
     yield AgreementRoutes(
         services.agreement_runs,
         services.agreements,
         services.client(retry_for_s=READ_RETRY_FOR_S),
+        projects,
     ).blueprint()
     yield LearningRoutes(settings, learner, describe, body).blueprint()
 

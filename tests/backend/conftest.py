@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import getpass
 import os
+import shlex
 import shutil
 import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -96,24 +97,49 @@ class Postgres:
         """Make an empty place in it, and return its URL."""
         return _create(self.port, name)
 
+    def remover(self) -> subprocess.Popen[bytes]:
+        """Start a shell that stops it and removes its folder, at a line or the end of its input.
+
+        The end comes with this process, however that ends: one that is killed tears nothing down.
+        """
+        stop = shlex.join([*_become(self.user), *self._controlled("-m", "fast", "stop")])
+        return subprocess.Popen(
+            ["sh", "-c", f"read -r line; {stop}; rm -rf {shlex.quote(str(self.folder))}"],
+            cwd="/",
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
     def _control(self, *arguments: str) -> None:
-        _as(self.user, _program("pg_ctl"), "-D", str(self.folder / "data"), "-w", *arguments)
+        _as(self.user, *self._controlled(*arguments))
+
+    def _controlled(self, *arguments: str) -> list[str]:
+        return [_program("pg_ctl"), "-D", str(self.folder / "data"), "-w", *arguments]
+
+
+@contextmanager
+def running_postgres() -> Iterator[Postgres]:
+    """Run a PostgreSQL in a folder of its own; it ends with this process at last."""
+    server = Postgres(Path(tempfile.mkdtemp()), _free_port(), _someone())
+    remover = server.remover()
+    try:
+        if server.user is not None:
+            shutil.chown(server.folder, server.user)
+        data = str(server.folder / "data")
+        _as(server.user, _program("initdb"), "-D", data, "-U", "test", "-A", "trust", "--no-sync")
+        server.start()
+        yield server
+    finally:
+        remover.communicate(b"\n", timeout=120)
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """A PostgreSQL that all tests of a run share; who stops it starts it again."""
-    with tempfile.TemporaryDirectory() as folder:
-        server = Postgres(Path(folder), _free_port(), _someone())
-        if server.user is not None:
-            shutil.chown(folder, server.user)
-        data = str(server.folder / "data")
-        _as(server.user, _program("initdb"), "-D", data, "-U", "test", "-A", "trust", "--no-sync")
-        server.start()
-        try:
-            yield server
-        finally:
-            server.stop()
+    with running_postgres() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
@@ -150,10 +176,13 @@ def _someone() -> str | None:
     return "nobody"
 
 
+def _become(user: str | None) -> list[str]:
+    return ["setpriv", f"--reuid={user}", "--clear-groups", "--"] if user else []
+
+
 def _as(user: str | None, *command: str) -> None:
-    become = ["setpriv", f"--reuid={user}", "--clear-groups", "--"] if user else []
     subprocess.run(
-        [*become, *command],
+        [*_become(user), *command],
         check=True,
         cwd="/",
         stdin=subprocess.DEVNULL,

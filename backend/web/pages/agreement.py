@@ -16,6 +16,7 @@ from backend.label_studio.client import LabelStudioClient
 from backend.project_runs import ProjectRuns
 from backend.web.middleware.responses import json_response, see_other
 from backend.web.pages.html import answer_action, html_page, is_for_people, is_watching
+from backend.web.pages.project_check import ProjectCheck
 
 Json = dict[str, Any]
 
@@ -35,11 +36,13 @@ class AgreementRoutes:
         runs: the measurements of this process.
         store: the last reports.
         client: Label Studio; None without a token.
+        projects: refuses projects that are not there.
     """
 
     runs: ProjectRuns[AgreementReport]
     store: AgreementStore
     client: LabelStudioClient | None
+    projects: ProjectCheck
 
     def blueprint(self) -> Blueprint:
         """Make the blueprint of these routes."""
@@ -82,6 +85,7 @@ class AgreementRoutes:
 
     def _start(self, project: int) -> None:
         self._required_client()
+        self.projects.check(project)
         self.runs.request(project)
 
     def _make_view(self, project: int) -> None:

@@ -20,6 +20,7 @@ from backend.web.middleware.body import BodyReader
 from backend.web.middleware.responses import json_response, see_other
 from backend.web.pages.forms import MAX_FORM_BYTES, parse_dataset, parse_project
 from backend.web.pages.html import answer_action, html_page, is_for_people
+from backend.web.pages.project_check import ProjectCheck
 
 Json = dict[str, Any]
 
@@ -33,7 +34,7 @@ _NO_KEY = (
 
 @dataclass(frozen=True, eq=False)
 class DatasetRoutes:
-    """Answer ``/datasets`` and the routes below it; none of them asks Label Studio.
+    """Answer ``/datasets`` and the routes below it.
 
     Args:
         settings: what is served.
@@ -42,6 +43,7 @@ class DatasetRoutes:
         files: makes links to Label Studio.
         body: reads the bodies of requests.
         titles: the projects that can be exported.
+        projects: refuses projects that are not there.
     """
 
     settings: Settings
@@ -50,6 +52,7 @@ class DatasetRoutes:
     files: LabelStudioFiles
     body: BodyReader
     titles: ProjectTitles
+    projects: ProjectCheck
 
     def blueprint(self) -> Blueprint:
         """Make the blueprint of these routes."""
@@ -124,6 +127,7 @@ class DatasetRoutes:
         asked = parse_dataset(self.body.read(MAX_FORM_BYTES), is_form)
         if self.settings.label_studio_api_key is None:
             raise BadRequest(_NO_KEY)
+        self.projects.check(asked.project)
         return asked
 
     def _describe(self, archive: DatasetArchive) -> Json:

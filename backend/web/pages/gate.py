@@ -15,6 +15,7 @@ from backend.web.middleware.body import BodyReader
 from backend.web.middleware.responses import json_response, see_other
 from backend.web.pages.forms import FORM_TYPE, MAX_FORM_BYTES, parse_version
 from backend.web.pages.html import answer_action, html_page, is_for_people, is_watching
+from backend.web.pages.project_check import ProjectCheck
 
 Json = dict[str, Any]
 
@@ -27,16 +28,18 @@ _SHOWN: Final = 100
 
 @dataclass(frozen=True, eq=False)
 class GateRoutes:
-    """Answer the routes of ``/projects/<id>/gate``; none of them waits for Label Studio.
+    """Answer the routes of ``/projects/<id>/gate``.
 
     Args:
         gates: the gates.
         runs: what pages have asked for.
+        projects: refuses projects that are not there.
         body: reads the bodies of requests.
     """
 
     gates: AcceptanceGates
     runs: GateRuns
+    projects: ProjectCheck
     body: BodyReader
 
     def blueprint(self) -> Blueprint:
@@ -77,6 +80,7 @@ class GateRoutes:
     def _act(self, project: int, action: str, version: str | None) -> GateReport:
         if action == "reopen":
             return self.gates.reopen(project, version)
+        self.projects.check(project)
         opens = self.gates.open_gate if action == "accept" else self.gates.report
         report = opens(project, version)
         self.runs.request(project, report.version, cast("GateAction", action))

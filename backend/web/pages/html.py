@@ -49,8 +49,13 @@ def duration(seconds: float | None) -> str:
 
 
 def ago(at: float) -> str:
-    """Format how long ago a time was, in seconds since the epoch."""
-    return f"{duration(max(0.0, time.time() - at))} ago"
+    """Format how long ago a time was, in seconds since the epoch.
+
+    >>> ago(time.time() + 5), ago(time.time() - 100)
+    ('just now', '2 min ago')
+    """
+    age_s = time.time() - at
+    return f"{duration(age_s)} ago" if age_s >= 1 else "just now"
 
 
 def count(number: float) -> str:

@@ -7,22 +7,16 @@ from dataclasses import dataclass
 
 from flask import Blueprint, Response, request, url_for
 
-from backend.errors import (
-    BackendError,
-    BadRequest,
-    ProjectNotFound,
-    StudioRefused,
-    StudioUnreachable,
-)
+from backend.errors import BackendError, BadRequest
 from backend.jobs.job import Job
 from backend.jobs.job_store import JobStore
-from backend.label_studio.client import LabelStudioClient
 from backend.prediction.failures import FailureStore
 from backend.settings import Settings
 from backend.web.middleware.body import BodyReader
 from backend.web.middleware.responses import json_response, see_other
 from backend.web.pages.forms import MAX_FORM_BYTES, parse_job, parse_project
 from backend.web.pages.html import answer_action, html_page, is_for_people
+from backend.web.pages.project_check import ProjectCheck
 from backend.web.pages.serializers import StatusSerializer
 
 #: The start of the routes of one job; its number is one that a database can hold.
@@ -45,7 +39,7 @@ class JobRoutes:
         settings: what is served.
         store: the jobs.
         serializer: turns jobs and failures into JSON.
-        hasty_client: Label Studio, asked once each time; None without a token.
+        projects: refuses projects that are not there.
         body: reads the bodies of requests.
         dashboard: renders the dashboard, with a refusal on it.
     """
@@ -53,7 +47,7 @@ class JobRoutes:
     settings: Settings
     store: JobStore
     serializer: StatusSerializer
-    hasty_client: LabelStudioClient | None
+    projects: ProjectCheck
     body: BodyReader
     dashboard: Callable[[BackendError], Response]
 
@@ -118,26 +112,13 @@ class JobRoutes:
         asked = parse_job(self.body.read(MAX_FORM_BYTES), is_form)
         if self.settings.label_studio_api_key is None:
             raise BadRequest(NO_KEY)
-        if not self._may_be_there(asked.project):
-            raise ProjectNotFound(
-                f"Label Studio has no project {asked.project}, or does not show it to the "
-                "backend's user."
-            )
+        self.projects.check(asked.project)
         return self.store.start_job(
             asked.project, only=asked.only, view=asked.view, limit=asked.limit
         )
 
-    def _may_be_there(self, project: int) -> bool:
-        """Return False where Label Studio says that a project is not there.
-
-        Where it is away, or refuses the token, the job waits and says so.
-        """
-        try:
-            return self.hasty_client is None or self.hasty_client.has_project(project)
-        except (StudioRefused, StudioUnreachable):
-            return True
-
     def _withdraw(self, job: int) -> Job:
         if self.settings.label_studio_api_key is None:
             raise BadRequest(NO_KEY)
+        self.projects.check(self.store.withdrawable(job).project)
         return self.store.start_withdrawal(job)

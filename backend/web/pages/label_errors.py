@@ -20,6 +20,7 @@ from backend.web.middleware.body import BodyReader
 from backend.web.middleware.responses import json_response, see_other
 from backend.web.pages.forms import MAX_FORM_BYTES, parse_confirmation
 from backend.web.pages.html import answer_action, html_page, is_for_people, is_watching
+from backend.web.pages.project_check import ProjectCheck
 
 Json = dict[str, Any]
 
@@ -42,6 +43,7 @@ class LabelErrorRoutes:
         examples: the training examples; learning trusts what is confirmed.
         tasks: annotations -> the task of each that is known.
         client: Label Studio; None without a token.
+        projects: refuses projects that are not there.
         body: reads the bodies of requests.
     """
 
@@ -50,6 +52,7 @@ class LabelErrorRoutes:
     examples: ExampleStore
     tasks: Callable[[Iterable[int]], Mapping[int, int]]
     client: LabelStudioClient | None
+    projects: ProjectCheck
     body: BodyReader
 
     def blueprint(self) -> Blueprint:
@@ -98,6 +101,7 @@ class LabelErrorRoutes:
 
     def _start(self, project: int) -> None:
         self._required_client()
+        self.projects.check(project)
         self.runs.request(project)
 
     def _confirm(self, project: int, is_form: bool) -> None:

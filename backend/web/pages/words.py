@@ -15,6 +15,7 @@ from backend.web.middleware.body import BodyReader
 from backend.web.middleware.responses import json_response, see_other
 from backend.web.pages.forms import MAX_FORM_BYTES, parse_row, parse_wording
 from backend.web.pages.html import answer_action, html_page, is_for_people
+from backend.web.pages.project_check import ProjectCheck
 from backend.wording.wording_request import MAX_PICTURES, MAX_TRIALS
 from backend.wording.wording_runs import WordingRun, WordingRuns
 from clearclip_core import METHODS
@@ -41,14 +42,17 @@ class WordingRoutes:
         settings: what is served.
         runs: the trials of this process.
         client: Label Studio; None without a token.
-        hasty_client: Label Studio, asked once each time; None without a token.
+        single_try_client: Label Studio, asked once each time, with the time that a job has for an
+            answer; None without a token.
+        projects: refuses projects that are not there.
         body: reads the bodies of requests.
     """
 
     settings: Settings
     runs: WordingRuns
     client: LabelStudioClient | None
-    hasty_client: LabelStudioClient | None
+    single_try_client: LabelStudioClient | None
+    projects: ProjectCheck
     body: BodyReader
 
     def blueprint(self) -> Blueprint:
@@ -70,9 +74,9 @@ class WordingRoutes:
 
     def list_labels(self, project: int) -> Response:
         """Answer with the labels whose words can be tried, as the label config has them now."""
-        if self.hasty_client is None:
+        if self.single_try_client is None:
             raise BadRequest(_NO_KEY)
-        config = parse_label_config(self.hasty_client.label_config(project))
+        config = parse_label_config(self.single_try_client.label_config(project))
         labels = config.labels_of(config.images[0].name)
         return json_response({"labels": [label.name for label in labels]})
 
@@ -105,6 +109,7 @@ class WordingRoutes:
     def _start(self, project: int, is_form: bool) -> WordingRun:
         asked = parse_wording(project, self.body.read(MAX_FORM_BYTES), is_form)
         self._required_client()
+        self.projects.check(project)
         return self.runs.request(asked)
 
     def _use(self, run: WordingRun, is_form: bool) -> str:

@@ -102,6 +102,36 @@ def test_a_page_of_many_projects_that_are_gone_waits_for_a_slow_label_studio_onc
     assert titles.name(13) == "New (13)"
 
 
+def test_views_of_a_page_of_many_projects_that_are_gone_wait_twice_in_all(
+    studio: FakeStudio, server: LocalServer, clock: Clock
+) -> None:
+    """While the first view waits for one of them, it cannot tell that the others are gone."""
+
+    def take_long(_: Asked) -> None:
+        clock.now += 2.5
+
+    studio.fault = take_long
+    titles = hasty(server, clock)
+    for _ in range(10):
+        for project in range(100, 120):
+            clock.now += 0.001
+            assert titles.name(project) == f"Project {project}"
+        clock.now += 2
+    assert len(server.asked) == 2
+
+
+def test_no_page_waits_where_the_background_has_just_asked_in_vain(
+    studio: FakeStudio, server: LocalServer, clock: Clock
+) -> None:
+    studio.fault = lambda _: Answer(503)
+    titles = hasty(server, clock)
+    with pytest.raises(StudioUnreachable):
+        titles.check()
+    clock.now += 10
+    assert titles.name(7) == "Project 7"
+    assert len(server.asked) == 1
+
+
 @pytest.mark.parametrize("status", [401, 503])
 def test_one_page_waits_in_vain_and_the_next_ones_do_not(
     studio: FakeStudio, server: LocalServer, clock: Clock, status: int

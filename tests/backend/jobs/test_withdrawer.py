@@ -181,7 +181,7 @@ def test_a_task_that_is_deleted_meanwhile_ends_no_withdrawal(
     studio.fault = delete_the_second
     over = withdrawn(withdrawer, store, job)
     assert 2 not in studio.tasks
-    assert (over.state, over.done, over.skipped) == ("done", 2, 1)
+    assert (over.state, over.total, over.done, over.skipped) == ("done", 2, 2, 0)
     assert studio.stored("v2") == {2: 1}, "which went with its task"
 
 
@@ -200,8 +200,7 @@ def test_a_task_whose_predictions_cannot_be_listed_keeps_them(
     assert (plan.to_delete, plan.tasks, plan.kept, plan.unlisted) == (1, 1, [2, 3], [2])
     assert str(plan) == (
         f"Job {job.id}: 1 prediction 'v2' of 1 task to delete; those of 1 task stay, which "
-        "somebody has worked on or another run has made, and those of 1 task that cannot be "
-        "listed: 2."
+        "somebody has worked on, and those of 1 task that cannot be listed: 2."
     )
     over = withdrawn(withdrawer, store, job)
     assert (over.state, over.done, over.skipped) == ("done", 1, 2)
@@ -228,10 +227,41 @@ def test_other_runs_of_the_same_version_keep_theirs(
     job = job_that_is_over(store, studio, 2, 3)
     studio.add(4, "v2", created=time.time() + HOUR_S)
     plan = withdrawer.plan(job.id)
-    assert (plan.to_delete, plan.kept) == (2, [1, 4])
+    assert (plan.to_delete, plan.tasks, plan.kept) == (2, 2, [])
     over = withdrawn(withdrawer, store, job)
-    assert (over.done, store.task_ids(over.id)) == (2, (1, 4))
+    assert (over.total, over.done, over.skipped, store.task_ids(over.id)) == (2, 2, 0, ())
     assert studio.stored() == {1: 1, 4: 1}
+
+
+def test_a_job_is_withdrawn_though_other_runs_of_the_same_version_have_left_some(
+    withdrawer: Withdrawer, store: JobStore, studio: FakeStudio
+) -> None:
+    for task in range(1, 31):
+        studio.add(task, "v2", created=time.time() - HOUR_S)
+    studio.annotate(1, [])
+    studio.drafted.add(2)
+    job = job_that_is_over(store, studio, 40, 41, 42)
+    studio.annotate(42, [])
+    plan = withdrawer.plan(job.id)
+    assert (plan.to_delete, plan.tasks, plan.kept) == (2, 2, [42])
+    over = withdrawn(withdrawer, store, job)
+    assert (over.total, over.done, over.skipped, store.task_ids(over.id)) == (3, 2, 1, (42,))
+    assert not store.get_job(job.id).is_withdrawn, "that of task 42 is left"
+    studio.annotations.clear()
+    withdrawn(withdrawer, store, job)
+    assert store.get_job(job.id).is_withdrawn
+    assert studio.stored() == dict.fromkeys(range(1, 31), 1)
+
+
+def test_what_is_alike_in_version_and_time_is_taken_for_the_jobs(
+    withdrawer: Withdrawer, store: JobStore, studio: FakeStudio
+) -> None:
+    """Nothing else tells them apart, and the page and the guide say so."""
+    studio.add(1, "v2", created=time.time() - 50)  # by another run, or for an opened task
+    studio.add(2, "v2", created=time.time() - 70)
+    job = job_that_is_over(store, studio, 3)
+    withdrawn(withdrawer, store, job)
+    assert studio.stored() == {2: 1}
 
 
 def test_a_job_of_a_list_of_tasks_touches_no_other(

@@ -84,6 +84,15 @@ def test_failures_are_remembered_the_latest_first_and_not_for_ever() -> None:
     assert (tracker.done, tracker.failed) == (0, MAX_FAILURES + 10)
 
 
+def test_no_part_of_a_secret_stays_where_a_sentence_is_cut_off() -> None:
+    tracker = TaskTracker(secrets=["open sesame 9"])
+    for before in range(280, 301):
+        do(tracker, before, error=ImageNotFound("x " * (before // 2) + "open sesame 9 is no file."))
+    for failure in tracker.failures:
+        assert 280 <= len(failure.sentence) <= 301
+        assert "open" not in failure.sentence
+
+
 def test_what_is_raised_is_a_failure_and_goes_on() -> None:
     tracker = TaskTracker()
     with pytest.raises(ZeroDivisionError), tracker.task(1, 1, "batch"):

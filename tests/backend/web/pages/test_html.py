@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 import jinja2
@@ -140,6 +141,21 @@ def test_a_question_stands_in_its_form_and_the_script_of_all_pages_puts_it(
             "Cancel job 1? Its predictions so far stay."
         ]
         assert "if (question && !confirm(question)) event.preventDefault();" in page.text
+
+
+def test_no_age_is_told_in_milliseconds(
+    dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.web.pages.html.time.time", lambda: 1000.0)
+    ages = [html.ago(at) for at in (1001, 999.545, 999.001, 999, 990, 0)]
+    assert ages == ["just now", "just now", "just now", "1 s ago", "10 s ago", "17 min ago"]
+    monkeypatch.undo()
+    started(dashboard)
+    now = time.time()
+    monkeypatch.setattr("backend.web.pages.html.time.time", lambda: now)
+    for path in ("/", "/jobs/1"):
+        assert not re.search(r"[0-9] ms\b", dashboard.page(path).text), path
+    assert "Requested just now, started just now" in dashboard.page("/jobs/1").text
 
 
 @pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example"])
