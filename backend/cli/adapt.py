@@ -21,6 +21,7 @@ from backend.cli.options import (
     backfill_option,
     project_option,
     with_settings,
+    write_bytes,
     write_text,
 )
 from backend.cli.signals import stopped_by_signals
@@ -135,8 +136,7 @@ def export_version(learner: Learner, project: int, file: Path, number: int | Non
     from backend.feedback.learning.versions import describe_version
 
     version, data = learner.export(project, number)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(data)
+    write_bytes(file, data)
     click.echo(f"{file}: {describe_version(version)}.")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
-from backend.cli.options import with_settings
+from backend.cli.options import NUMBER, OUTPUT_FOLDER, view_option, with_settings
 from backend.cli.signals import stopped_by_signals
 from backend.dataset.dataset_report import DatasetReport
 from backend.dataset.exporter import DatasetExporter, Describer
@@ -24,11 +24,10 @@ from backend.label_studio_services import LabelStudioServices
 from backend.settings import Settings
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-_FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
 @click.command()
-@click.option("--project", type=click.IntRange(1, (1 << 31) - 1), help="Number of the project.")
+@click.option("--project", type=NUMBER, help="Number of the project.")
 @click.option(
     "--export",
     "export_file",
@@ -42,7 +41,7 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
     type=_FILE,
     help="With --export: the project's labeling config as an XML file.",
 )
-@click.option("--to", "folder", type=_FOLDER, required=True, help="Folder to write.")
+@click.option("--to", "folder", type=OUTPUT_FOLDER, required=True, help="Folder to write.")
 @click.option(
     "--format",
     "chosen",
@@ -72,7 +71,7 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
     "newest, ground-truth, majority (of the annotators, pixel by pixel), or the number of an "
     "annotator.",
 )
-@click.option("--view", type=int, help="Number of a view of the data manager: its tasks only.")
+@view_option
 @click.option(
     "--with-predictions",
     is_flag=True,

@@ -25,7 +25,7 @@ from backend.cli.doctor_label_studio import (
 )
 from backend.cli.doctor_pictures import check_images
 from backend.cli.doctor_webhook import check_webhook
-from backend.cli.options import configure, settings_options
+from backend.cli.options import configure, project_option, settings_options
 from backend.settings import Settings
 
 #: The checks in their order: name, checks that it needs, function.
@@ -48,7 +48,7 @@ _CHECKS: Final[tuple[tuple[str, tuple[str, ...], Callable[[CheckContext], str]],
 
 
 @click.command()
-@click.option("--project", "project_id", type=int, required=True, help="Number of the project.")
+@project_option
 @click.option(
     "--backend-url",
     help="Address of the backend from here, if it is not the one that Label Studio has.",
@@ -62,14 +62,14 @@ _CHECKS: Final[tuple[tuple[str, tuple[str, ...], Callable[[CheckContext], str]],
     "basic_auth_pass",
     "port",
 )
-def doctor(project_id: int, backend_url: str | None, fix: bool, **given: str | None) -> None:
+def doctor(project: int, backend_url: str | None, fix: bool, **given: str | None) -> None:
     """Check Label Studio, a project and the running backend, in both directions.
 
     Give it the settings of the backend. The exit status is 0 if all is well, else 1.
     """
     settings = configure(given, "ERROR")
     failed = 0
-    for finding in check_setup(settings, project_id, backend_url=backend_url, fix=fix):
+    for finding in check_setup(settings, project, backend_url=backend_url, fix=fix):
         click.echo(finding)
         failed += finding.well is False
     if failed:

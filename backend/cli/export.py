@@ -12,7 +12,7 @@ import click
 from tqdm import tqdm
 
 from backend.cli.label_config import label_config, split_names
-from backend.cli.options import with_settings
+from backend.cli.options import OUTPUT_FILE, with_settings, write_text
 from backend.errors import ImageInvalid, LabelConfigError
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import PredictRequest, Task
@@ -48,10 +48,11 @@ _BATCH_SIZE = 16
     "LOCAL_FILES_DOCUMENT_ROOT; else they are as written here.",
 )
 @click.option(
-    "-o", "--out", default="tasks.json", show_default=True, type=click.Path(), help="File to write."
+    "-o", "--out", default="tasks.json", show_default=True, type=OUTPUT_FILE, help="File to write."
 )
 @with_settings(
-    "model", "method", "device", "precision", "short_side_px", "model_dir", "min_island_share"
+    *("model", "method", "device", "precision", "short_side_px", "refine", "propagate", "score"),
+    *("model_dir", "min_island_share", "presence", "label_filter", "synonyms"),
 )
 def export(
     settings: Settings,
@@ -60,7 +61,7 @@ def export(
     config_file: Path | None,
     url_prefix: str,
     root: Path | None,
-    out: str,
+    out: Path,
 ) -> None:
     """Write pictures as Label Studio tasks with predictions, ready to import.
 
@@ -71,14 +72,12 @@ def export(
         raise click.UsageError("Give either --labels or --label-config.")
     xml = config_file.read_text() if config_file else label_config(split_names(labels or ""))
     tasks = export_tasks(find_images(pictures), xml, settings, url_prefix, root)
-    target = Path(out)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(tasks))
+    write_text(out, json.dumps(tasks))
     if labels is not None:
-        target.with_suffix(".label-config.xml").write_text(xml)
+        write_text(out.with_suffix(".label-config.xml"), xml)
     missing = sum(not task["predictions"] for task in tasks)
     written = quantity(len(tasks), "task")
-    click.echo(f"{written} written to {target}, {missing} without predictions.")
+    click.echo(f"{written} written to {out}, {missing} without predictions.")
     if missing:
         raise SystemExit(1)
 

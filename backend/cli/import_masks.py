@@ -18,6 +18,7 @@ from backend.dataset.import_report import ImportPlan, ImportReport
 from backend.dataset.mask_import import MaskImporter, Progress
 from backend.dataset.mask_source import Limits
 from backend.dataset.readers.formats import MaskFormat, read_masks
+from backend.dataset.readers.picture_addresses import read_picture_addresses
 from backend.label_studio_services import LabelStudioServices
 from backend.settings import Settings
 
@@ -136,6 +137,7 @@ def import_masks(
         renamed=dict(map(_renaming, renamed)),
         controls=controls,
         table=table,
+        addresses=read_picture_addresses(source),
     )
     limits = Limits(settings.max_image_mb, settings.max_image_megapixels)
     services = LabelStudioServices(settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging.config
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
@@ -21,8 +22,39 @@ Command = Callable[..., Any]
 #: What the help shows for the values of a flag.
 _VALUES: dict[Any, str] = {int: "NUMBER", float: "NUMBER", bool: "true|false", Path: "FOLDER"}
 
-#: A file to write.
-OUTPUT_FILE: Final = click.Path(dir_okay=False, path_type=Path)
+
+class OutputPath(click.Path):
+    """A file or a folder to write; refused before any work where that is not possible.
+
+    Its folder is made where there is none, as `write_text` does.
+    """
+
+    def convert(
+        self,
+        value: Any,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Any:
+        """Return the path.
+
+        Raises:
+            click.BadParameter: there is something else at the path, or no way to make it.
+        """
+        converted: Any = super().convert(value, param, ctx)
+        path = Path(converted).absolute()
+        if os.access(path, os.F_OK):  # a file, or what `click.Path` allows in its place
+            return converted
+        there = next(each for each in path.parents if os.access(each, os.F_OK))
+        if not there.is_dir():
+            self.fail(f"{there} is no folder.", param, ctx)
+        if not os.access(there, os.W_OK | os.X_OK):
+            self.fail(f"The folder {there} is not writable.", param, ctx)
+        return converted
+
+
+#: A file and a folder to write.
+OUTPUT_FILE: Final = OutputPath(dir_okay=False, writable=True, path_type=Path)
+OUTPUT_FOLDER: Final = OutputPath(file_okay=False, writable=True, path_type=Path)
 
 #: The settings of a process that predicts or learns, and that listens nowhere.
 MODEL_SETTINGS: Final = (
@@ -42,14 +74,24 @@ MODEL_SETTINGS: Final = (
     "max_image_mb",
     "max_image_megapixels",
     "min_island_share",
+    "presence",
+    "label_filter",
+    "synonyms",
     "adapt",
+    "adapt_label_loss",
+    "adapt_presence",
+    "adapt_synonyms",
 )
 
+#: The number of a project, a view or a task, as far as a database counts.
+NUMBER: Final = click.IntRange(1, (1 << 31) - 1)
+
 project_option = click.option(
-    "--project",
-    type=click.IntRange(1, (1 << 31) - 1),  # as far as a database counts
-    required=True,
-    help="Number of the project.",
+    "--project", type=NUMBER, required=True, help="Number of the project."
+)
+
+view_option = click.option(
+    "--view", type=NUMBER, help="Number of a view of the data manager: its tasks only."
 )
 
 backfill_option = click.option(
@@ -134,6 +176,22 @@ def sentences() -> Iterator[None]:
 
 
 def write_text(file: Path, text: str) -> None:
-    """Write a file, and make its folder where there is none."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text, encoding="utf-8")
+    """Write a file, and make its folder where there is none.
+
+    Raises:
+        ValueError: it cannot be written.
+    """
+    write_bytes(file, text.encode())
+
+
+def write_bytes(file: Path, content: bytes) -> None:
+    """Write a file, and make its folder where there is none.
+
+    Raises:
+        ValueError: it cannot be written.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    except OSError as error:
+        raise ValueError(f"{file} cannot be written ({error.strerror}).") from None

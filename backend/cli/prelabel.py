@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 import click
 
 from backend.cli.job_progress import resumable, run_job
-from backend.cli.options import MODEL_SETTINGS, OUTPUT_FILE, with_settings, write_text
+from backend.cli.options import (
+    MODEL_SETTINGS,
+    OUTPUT_FILE,
+    project_option,
+    view_option,
+    with_settings,
+    write_text,
+)
 from backend.jobs.job import Only
 from backend.label_studio_services import check_token
 from backend.settings import Settings
@@ -23,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--project", type=int, required=True, help="Number of the project.")
+@project_option
 @click.option(
     "--filter",
     "only",
@@ -32,7 +39,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Tasks without annotations, or all. Those with a prediction of this version are skipped.",
 )
-@click.option("--view", type=int, help="Number of a view of the data manager: its tasks only.")
+@view_option
 @click.option("--limit", type=click.IntRange(min=1), help="Predict at most this many tasks.")
 @click.option("--dry-run", is_flag=True, help="Say what there is to do, and do nothing.")
 @click.option(

@@ -13,6 +13,7 @@ from rich.console import Console
 from backend.cli.annotations import read_annotations
 from backend.cli.options import (
     OUTPUT_FILE,
+    OUTPUT_FOLDER,
     backfill_option,
     project_option,
     with_settings,
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 @click.option(
     "--plots",
     "plots_folder",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=OUTPUT_FOLDER,
     help="Write the plots as SVG into this folder.",
 )
 @with_settings("label_studio_url", "label_studio_api_key", "model_dir", "database_url")

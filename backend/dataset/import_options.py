@@ -28,6 +28,7 @@ class ImportOptions:
         renamed: see `ClassMapping`.
         controls: see `ClassMapping`.
         table: CSV file that matches files and tasks; None: they match by name.
+        addresses: see `NameMatcher`.
 
     Raises:
         DatasetError: Label Studio cannot tell such a version from others.
@@ -41,6 +42,7 @@ class ImportOptions:
     renamed: Mapping[str, str] = field(default_factory=dict)
     controls: tuple[str, ...] = ()
     table: Path | None = None
+    addresses: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         is_line = re.fullmatch(r"[^,\x00-\x1f\x7f]+", self.version) is not None

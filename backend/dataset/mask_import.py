@@ -170,7 +170,7 @@ class MaskImporter:
     ) -> tuple[list[Matched], list[Unmatched]]:
         places = image_places(tasks, self._config.images)
         if self._options.table is None:
-            return match_by_name(sources, places)
+            return match_by_name(sources, places, self._options.addresses)
         return match_by_table(sources, places, self._options.table)
 
     def _check(self, matched: Sequence[Matched], progress: Progress) -> _Check:

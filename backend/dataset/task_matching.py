@@ -47,9 +47,14 @@ class NameMatcher:
 
     Args:
         places: all images of the project.
+        addresses: name of a picture in the data set, without suffix -> the address that it was
+            exported from. Where no image has the name, one has that of the address.
     """
 
-    def __init__(self, places: Iterable[ImagePlace]) -> None:
+    def __init__(
+        self, places: Iterable[ImagePlace], addresses: Mapping[str, str] | None = None
+    ) -> None:
+        self._addresses = addresses or {}
         self._by_file: dict[str, list[tuple[ImageName, ImagePlace]]] = defaultdict(list)
         self._by_stem: dict[str, list[tuple[ImageName, ImagePlace]]] = defaultdict(list)
         for place in places:
@@ -67,9 +72,10 @@ class NameMatcher:
             DatasetError: none has it, or several have.
         """
         path = PurePosixPath(unicodedata.normalize("NFC", name.replace("\\", "/")))
-        found = self._named(path.name) or [
-            each for each in self._named(as_uploaded(path.name)) if each[0].uploaded_file
-        ]
+        found = self._candidates(path)
+        if not found and (origin := self._origin(path.name)) is not None:
+            path = origin
+            found = self._candidates(path)
         if not found:
             raise DatasetError("no task has a picture of that name")
         nearest = _same_folders(found, path.parts[:-1]) if len(found) > 1 else found
@@ -79,6 +85,19 @@ class NameMatcher:
             raise DatasetError(f"{len(nearest)} pictures have that name, in tasks {shown}")
         return nearest[0][1]
 
+    def _candidates(self, path: PurePosixPath) -> Sequence[tuple[ImageName, ImagePlace]]:
+        return self._named(path.name) or [
+            each for each in self._named(as_uploaded(path.name)) if each[0].uploaded_file
+        ]
+
+    def _origin(self, file: str) -> PurePosixPath | None:
+        """Return the path of a picture before it was exported, without an upload's prefix."""
+        address = self._addresses.get(file) or self._addresses.get(_stem(file))
+        name = ImageName.of(address) if address else None
+        if name is None:
+            return None
+        return PurePosixPath(*name.folders, name.uploaded_file or name.file)
+
     def _named(self, file: str) -> Sequence[tuple[ImageName, ImagePlace]]:
         found = self._by_file.get(file) or self._by_stem.get(file)
         if not found and _stem(file) != file:  # the picture of a COCO file was stored as another
@@ -87,14 +106,16 @@ class NameMatcher:
 
 
 def match_by_name(
-    sources: Iterable[MaskSource], places: Iterable[ImagePlace]
+    sources: Iterable[MaskSource],
+    places: Iterable[ImagePlace],
+    addresses: Mapping[str, str] | None = None,
 ) -> tuple[list[Matched], list[Unmatched]]:
     """Match masks to images by their names; see `NameMatcher`.
 
     Returns:
         What has matched, and what has not. Masks whose image has others as well do not match.
     """
-    matcher = NameMatcher(places)
+    matcher = NameMatcher(places, addresses)
     matched: list[Matched] = []
     unmatched: list[Unmatched] = []
     for source in sources:

@@ -60,8 +60,8 @@ class HostRules:
                 match = _NAME.fullmatch(entry)
             if match is None or (match[3] and not 0 < int(match[3]) < 65536):
                 raise ValueError(
-                    "expected names, addresses and networks such as "
-                    f"minio:9000, *.pictures.org, 10.1.0.0/16, but got {entry!r}"
+                    "expected names, addresses and networks such as minio:9000, "
+                    "*.pictures.org, 10.1.0.0/16"
                 )
             host = ("." if match[1] else "") + match[2].lower()
             names.append((host, int(match[3]) if match[3] else None))

@@ -84,16 +84,22 @@ def read_coco(path: Path, limits: Limits) -> Iterator[MaskSource]:
         path: a file, or a folder; see `find_coco_files`.
         limits: of each mask.
 
+    A file may list no image, as that of an empty part of a split does.
+
     Raises:
-        DatasetError: there is no file, or one is broken.
+        DatasetError: there is no file, one is broken, or none lists an image.
     """
     files = find_coco_files(path)
     if not files:
         raise DatasetError(f"Expected a COCO file at {path}, but there is none.")
+    has_images = False
     for file in files:
         content = _read(file)
+        has_images |= bool(content.images)
         for id_, (name, size_hw) in content.images.items():
             yield _source(file, name, size_hw, content.objects.get(id_, []), content.names, limits)
+    if not has_images:
+        raise DatasetError(f"Expected a COCO file at {path} to list images, but it has 0 images.")
 
 
 def _source(
@@ -146,7 +152,7 @@ def _read(path: Path) -> _File:
                 f'{path} has an entry of "{key}" that is broken ({str(error)[:100]}); its id is '
                 f"{str(entry.get('id'))[:50]}."
             ) from None
-    if not content.images or not content.names:
+    if not content.names or (content.objects and not content.images):
         raise DatasetError(
             f'Expected {path} to be a COCO file with "images", "categories" and "annotations", but '
             f"it has {quantity(len(content.images), 'image')} and "

@@ -113,11 +113,13 @@ def parse_dataset(body: bytes, is_form: bool = False) -> ArchiveRequest:
             several fields may come, and the number of an annotator has a field of its own.
 
     Raises:
-        BadRequest: the body is neither, or see `ArchiveRequest.parse`.
+        BadRequest: the body is neither, no format is checked in a form, or see
+            `ArchiveRequest.parse`.
 
     >>> parse_dataset(b"project=7&formats=coco&formats=yolo", is_form=True).formats
     ('coco', 'yolo')
-    >>> str(parse_dataset(b"project=7&annotations=newest&annotator=5", is_form=True).choice)
+    >>> form = b"project=7&formats=coco&annotations=newest&annotator=5"
+    >>> str(parse_dataset(form, is_form=True).choice)
     '5'
     """
     if not is_form:
@@ -125,6 +127,8 @@ def parse_dataset(body: bytes, is_form: bool = False) -> ArchiveRequest:
     lists = _form_lists(body)
     fields: dict[str, Any] = {name: values[-1] for name, values in lists.items()}
     fields["formats"] = lists.get("formats", [])
+    if not fields["formats"]:
+        raise BadRequest("Choose one format or more.")
     fields.setdefault("pictures", False)
     fields["annotations"] = fields.pop("annotator", "").strip() or fields.get("annotations")
     return ArchiveRequest.parse(fields)

@@ -80,6 +80,16 @@ def test_all_masks_in_the_project_are_status_0(studio: FakeStudio, folder: Path)
     assert len(studio.annotations) == 1
 
 
+def test_a_data_set_of_another_project_finds_its_pictures(studio: FakeStudio, folder: Path) -> None:
+    (folder / "a.png").rename(folder / "9f8e7d6c-a.png")
+    options = ("--map", "light=tl")
+    assert "no task has a picture of that name" in run(studio, folder, *options).output
+    row = {"image": "9f8e7d6c-a.jpg", "source": "/data/upload/3/9f8e7d6c-a.jpg"}
+    (folder / "pictures.jsonl").write_text(json.dumps(row))
+    assert run(studio, folder, *options).exit_code == 0
+    assert studio.stored("masks street") == {1: 1}
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 import pytest
 from click.testing import CliRunner
 
 from backend.cli.main import main
-from backend.cli.options import with_settings
+from backend.cli.options import OUTPUT_FILE, OUTPUT_FOLDER, with_settings, write_text
 from backend.cli.serve import serve
 from backend.errors import LabelConfigError
 from backend.settings import Settings
@@ -52,3 +54,47 @@ def test_a_command_ends_with_a_sentence(arguments: list[str], sentence: str) -> 
     result = CliRunner().invoke(command, arguments)
     assert result.exit_code == 1
     assert result.output.startswith(f"Error: {sentence}")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "report --project 7 --json {}",
+        "report --project 7 --csv {}",
+        "report --project 7 --plots {}",
+        "prelabel --project 7 --report {}",
+        "export a.png --labels sky --out {}",
+        "dataset --project 7 --to {}",
+        "adapt export --project 7 {}",
+    ],
+)
+def test_a_file_that_cannot_be_made_is_refused_before_any_work(
+    tmp_path: Path, arguments: str
+) -> None:
+    (tmp_path / "notes.txt").touch()
+    given = arguments.format(tmp_path / "notes.txt" / "out").split()
+    result = CliRunner().invoke(main, given)
+    assert result.exit_code == 2
+    assert f"{tmp_path / 'notes.txt'} is no folder" in result.output
+
+
+def test_a_file_in_folders_that_are_not_there_yet_is_written(tmp_path: Path) -> None:
+    @click.command()
+    @click.argument("file", type=OUTPUT_FILE)
+    @click.argument("folder", type=OUTPUT_FOLDER)
+    def write(file: Path, folder: Path) -> None:
+        write_text(file, "é")
+        write_text(folder / "b", "")
+
+    names = [str(tmp_path / "new" / "er" / "a"), str(tmp_path / "other")]
+    for _ in range(2):  # also over what is there
+        result = CliRunner().invoke(write, names)
+        assert (result.exit_code, result.output) == (0, "")
+    assert (tmp_path / "new" / "er" / "a").read_bytes() == "é".encode()
+    assert (tmp_path / "other" / "b").exists()
+
+
+def test_what_cannot_be_written_after_all_is_told_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ValueError, match=r"out cannot be written \(Is a directory\)\.$"):
+        write_text(tmp_path / "out", "a")

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+from click.testing import CliRunner
+
+from backend.cli.adapt import step
+from backend.cli.export import export
+from backend.cli.main import main
 from backend.cli.prelabel import prelabel
 
 
@@ -10,3 +16,27 @@ def test_a_bulk_run_can_be_told_all_that_tells_its_predictions_from_a_backends()
     assert flags >= {"--model", "--method", "--precision", "--short-side-px", "--refine", "--score"}
     assert flags >= {"--min-island-share", "--adapt", "--database-url", "--allowed-hosts"}
     assert flags >= {"--max-image-mb", "--max-image-megapixels"}
+    assert flags >= {"--presence", "--label-filter", "--synonyms", "--propagate"}
+
+
+def test_an_export_can_be_told_all_that_changes_its_predictions() -> None:
+    flags = {flag for parameter in export.params for flag in parameter.opts}
+    assert flags >= {"--model", "--method", "--precision", "--short-side-px", "--refine", "--score"}
+    assert flags >= {"--min-island-share", "--presence", "--label-filter", "--synonyms"}
+    assert "--propagate" in flags
+
+
+def test_a_step_can_be_told_all_that_changes_what_is_learned() -> None:
+    flags = {flag for parameter in step.params for flag in parameter.opts}
+    assert flags >= {"--adapt", "--adapt-label-loss", "--adapt-presence", "--adapt-synonyms"}
+
+
+@pytest.mark.parametrize("number", ["-1", "0", "99999999999"])
+@pytest.mark.parametrize(
+    "arguments", ["prelabel --project", "doctor --project", "prelabel --project 7 --view"]
+)
+def test_numbers_that_nothing_has_are_refused_at_once(arguments: str, number: str) -> None:
+    """Label Studio answers them with a page, as it does where something else is at its address."""
+    result = CliRunner().invoke(main, [*arguments.split(), number])
+    assert result.exit_code == 2
+    assert f"{number} is not in the range" in result.output

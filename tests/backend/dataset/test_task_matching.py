@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -126,3 +127,38 @@ def test_a_table_of_other_bytes_is_refused(tmp_path: Path) -> None:
     (tmp_path / "tasks.csv").write_bytes(b"file,task\n\xff,1\n")
     with pytest.raises(DatasetError, match="UTF-8"):
         match_by_table([source("a")], PAGES, tmp_path / "tasks.csv")
+
+
+class TestPicturesOfAnExportedDataSet:
+    """The names of its pictures are those of the project that it was exported from."""
+
+    ADDRESSES: ClassVar = {
+        "ffffffff-my_photo_1": "/data/upload/3/ffffffff-my_photo_1.jpg",
+        "a-task12": "/data/local-files/?d=stra%C3%9Fe/val/a.jpg",
+        "ffffffff-0001": "/data/upload/3/ffffffff-0001.png",
+        "deadbeef-0001": "/data/upload/3/deadbeef-other.png",
+        "under_score": "data:image/png;base64,AAAA",
+    }
+
+    @pytest.mark.parametrize(
+        ("name", "task"),
+        [
+            ("ffffffff-my_photo_1", 1),
+            ("ffffffff-my_photo_1.jpg", 1),
+            ("train/ffffffff-my_photo_1.png", 1),
+            ("a-task12", 3),
+            ("deadbeef-0001", 7),  # its own name comes first
+            ("under_score", 9),
+        ],
+    )
+    def test_they_are_found_in_another_project(self, name: str, task: int) -> None:
+        assert NameMatcher(PLACES, self.ADDRESSES).find(name).task.id == task
+
+    def test_nothing_is_guessed(self) -> None:
+        matcher = NameMatcher(PLACES, self.ADDRESSES)
+        with pytest.raises(DatasetError, match="2 pictures have that name, in tasks 7, 8"):
+            matcher.find("ffffffff-0001")
+        with pytest.raises(DatasetError, match="no task has a picture of that name"):
+            matcher.find("eeeeeeee-my_photo_1")
+        (matched,), _ = match_by_name([source("a-task12")], PLACES, self.ADDRESSES)
+        assert matched.place.task.id == 3

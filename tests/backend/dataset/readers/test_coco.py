@@ -95,6 +95,17 @@ def test_a_broken_mask_is_a_sentence_of_its_picture(
         region.read_mask()
 
 
+def test_an_empty_part_of_a_split_is_no_error(tmp_path: Path) -> None:
+    empty = content() | {"images": [], "annotations": []}
+    (tmp_path / "instances_val.json").write_text(json.dumps(empty))
+    assert [each.name for each in read(tmp_path, content())] == ["val/ü.jpg", "empty.jpg"]
+
+
+def test_files_that_are_all_empty_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="to list images, but it has 0 images"):
+        read(tmp_path, content() | {"images": [], "annotations": []})
+
+
 def test_a_box_is_no_mask(tmp_path: Path) -> None:
     found = content()
     del found["annotations"][0]["segmentation"]

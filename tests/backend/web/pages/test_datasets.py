@@ -124,9 +124,18 @@ def test_files_are_on_this_machine_alone_for_a_running_data_set_that_is_deleted(
 def test_a_wrong_form_is_answered_on_the_page(
     dashboard: Dashboard, store: ArchiveStore, form: dict[str, str]
 ) -> None:
-    response = dashboard.post("/datasets", form)
+    response = dashboard.post("/datasets", {"formats": "coco"} | form)
     assert response.status_code == 400
     assert "Expected " in Page(response).text
+    assert store.list_archives() == []
+
+
+def test_a_form_with_no_format_checked_exports_nothing(
+    dashboard: Dashboard, store: ArchiveStore
+) -> None:
+    response = dashboard.post("/datasets", {"project": "7", "split": "", "pictures": "true"})
+    assert response.status_code == 400
+    assert "Choose one format or more." in Page(response).text
     assert store.list_archives() == []
 
 
