@@ -3,8 +3,9 @@
 A project has pictures of a world, drawn by a seed. They are corrected cleanly and completely, and
 what `adapt` lets go live after some of them is judged on unseen pictures. All orders have the same
 projects. ``TASK_ORDER_PROJECTS`` says how many (2), ``TASK_ORDER_COUNTS`` after how many
-corrections ("5,10"; "5,10,20,50" takes three minutes of CPU a project); ``-k`` picks worlds.
-Street photographs: see `tests.bench.test_street`.
+corrections ("5,10") and ``TASK_ORDER_LOTS`` how many random orders a project has (4). A fit of ten
+corrections takes 3 to 5 s of CPU, one of 20 up to 8 s. ``-k`` picks worlds, as in
+``-k 'scenes and renamed'``. Street photographs: see `tests.bench.test_street`.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from tests.bench.test_annotators import MEAN_LOSS, NONSENSE
 PROJECTS = int(os.environ.get("TASK_ORDER_PROJECTS", "2"))
 COUNTS = tuple(map(int, os.environ.get("TASK_ORDER_COUNTS", "5,10").split(",")))
 #: Random orders of a project. Their mean is what other orders are compared with.
-LOTS = 4
+LOTS = int(os.environ.get("TASK_ORDER_LOTS", "4"))
 #: Share of the corrections of random order with which an order is to gain as much.
 GOAL = 0.7
 #: Pictures of a first batch that is not chosen by a score.
@@ -69,6 +70,7 @@ class Order:
 
 
 ORDERS = {
+    "random, near-duplicates apart": Order(apart=True),
     "effort": Order("effort"),
     "effort, near-duplicates apart": Order("effort", apart=True),
     "random, then effort": Order("effort", "random", learns=True),
@@ -137,16 +139,18 @@ class Project:
 
     def shared(self, count: int) -> int:
         """Count the pictures that are among the first by uncertainty and by effort."""
-        by_score = (self._ranked(Order(score), [], None) for score in ("uncertainty", "effort"))
-        return len(set.intersection(*(set(ranked[:count]) for ranked in by_score)))
+        one, other = (
+            set(self._ranked(Order(score), self._lots[0], [], None)[:count])
+            for score in ("uncertainty", "effort")
+        )
+        return len(one & other)
 
     def _follow(self, order: Order, lot: Sequence[int]) -> Gains:
         """Correct in an order."""
         done = self._first(order, lot)
         live, gains = None, []
         for count in COUNTS:
-            ranked = self._ranked(order, done, live) if order.score else lot
-            done = [*done, *(task for task in ranked if task not in done)][:count]
+            done = [*done, *self._ranked(order, lot, done, live)][:count]
             adaptation, gain = self._learn(frozenset(done))
             live = adaptation if order.learns else None
             gains.append(gain)
@@ -157,20 +161,23 @@ class Project:
             return k_center(torch.stack([image_vector(each) for each in self._features]), FIRST)
         return list(lot[:FIRST]) if order.first else []
 
-    def _ranked(self, order: Order, done: Sequence[int], live: Adaptation | None) -> list[int]:
-        """Return the tasks that are left, the highest score first."""
+    def _ranked(
+        self, order: Order, lot: Sequence[int], done: Sequence[int], live: Adaptation | None
+    ) -> list[int]:
+        """Return the tasks that are left, in an order."""
         world = self._pool.world
-        scores = [
-            getattr(
-                Uncertainty.of(world.segmenter.score(each, world.vocabulary, adaptation=live)),
-                order.score,
-            )
-            for each in self._features
-        ]
-        left = sorted(set(range(len(scores))) - set(done), key=lambda task: -scores[task])
+        left = [task for task in lot if task not in done]
+        if order.score:
+            scores = {
+                task: Uncertainty.of(
+                    world.segmenter.score(self._features[task], world.vocabulary, adaptation=live)
+                )
+                for task in left
+            }
+            left.sort(key=lambda task: getattr(scores[task], order.score), reverse=True)
         if not order.apart:
             return left
-        came = np.bincount(self._clusters[list(done)], minlength=len(scores))
+        came = np.bincount(self._clusters[list(done)], minlength=len(lot))
         turns = {}
         for task in left:
             turns[task] = came[self._clusters[task]]
