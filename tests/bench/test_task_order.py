@@ -245,13 +245,13 @@ def report_orders(report: Report, name: str, projects: Sequence[Mapping[str, Gai
     more = [min(count / GOAL, COUNTS[-1]) for count in COUNTS]
     goal = np.array([np.interp(more, (0, *COUNTS), (0, *each)) for each in lot])
     for order, gains in table.items():
+        short = f", {_with_errors((gains - goal)[:, :-1])} more than the goal but for the last"
         report.add(
             f"gain after {', '.join(map(str, COUNTS))} corrections, order: {order}, {name}",
-            f"{_with_errors((goal - lot)[:, :-1])} more than random order",
+            f"that of random order after 1 / {GOAL} times as many",
             ", ".join(f"{each:+.2f}" for each in gains.mean(axis=0)),
-            f"points of mIoU; {_with_errors(gains - lot)} more than random order; "
-            f"{_with_errors((gains - goal)[:, :-1])} more than the goal, "
-            f"{len(projects)} projects; mean (standard error)",
+            f"points of mIoU, mean (standard error) of {len(projects)} projects: "
+            f"{_with_errors(gains - lot)} more than random order{short if len(COUNTS) > 1 else ''}",
         )
 
 
