@@ -147,6 +147,11 @@ class World:
             made.append(self._example(features, annotation, f"{picture}-{index}"))
         return made
 
+    def corrected_cleanly(self, picture: int) -> Example:
+        """Return the example of a picture that is annotated cleanly and completely."""
+        features, truth = self.corrected[picture]
+        return self._example(features, Annotation(self._masks(truth)), str(picture))
+
     def gain(self, examples: Sequence[Example]) -> npt.NDArray[np.float64]:
         """Measure what learning from examples gains for each label, in points of IoU."""
         fit = adapt(examples, self.segmenter.embed, self.vocabulary)
