@@ -269,7 +269,9 @@ def gain(apart: Sequence[Planted], joined: Sequence[Planted]) -> str:
     """What is found more of the same mistakes, in points, with its interval."""
     more = [int(a.is_found) - int(b.is_found) for a, b in zip(apart, joined, strict=True)]
     low, high = interval([each.index for each in apart], more)
-    return f"{100 * np.mean(more):.1f} points fewer ({100 * low:.1f} to {100 * high:.1f})"
+    return (
+        f"{100 * np.mean(more):.1f} points fewer than apart ({100 * low:.1f} to {100 * high:.1f})"
+    )
 
 
 def masks_of(world: World, truth: Truth) -> dict[str, BoolMask]:
