@@ -9,13 +9,12 @@ from backend.errors import BadRequest, DataKeyError
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import ImageTag, LabelConfig
-from backend.label_studio.label_maps import draw_label_map
+from backend.label_studio.label_maps import AnnotationMap, draw_annotation
 from backend.label_studio.records import Annotation
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
 from backend.label_studio.unreadable_tasks import UnreadableTasks
 from clearclip_core import RGBArray
-from clearclip_core.images.label_maps import Truth
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,15 +35,15 @@ class AnnotatedImage:
     item_index: int | None
     config: LabelConfig = field(repr=False)
 
-    def truth(self) -> Truth | None:
-        """Draw the annotation, see `draw_label_map`; None where it has no region on the image.
+    def draw(self) -> AnnotationMap | None:
+        """Draw the annotation, see `draw_annotation`; None where it has no region on the image.
 
         Raises:
             BadRequest: a region cannot be read.
             ValueError: a region is broken, or the regions disagree on the image's size.
         """
         labels = self.config.labels_of(self.tag.name)
-        return draw_label_map(
+        return draw_annotation(
             self.annotation.result, self.config, self.tag.name, labels, self.item_index
         )
 

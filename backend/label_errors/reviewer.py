@@ -24,6 +24,7 @@ from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
+from backend.label_studio.label_maps import AnnotationMap
 from backend.label_studio.records import Annotation
 from backend.label_studio.requests import Task
 from backend.label_studio.score_options import score_options
@@ -32,7 +33,6 @@ from backend.project_runs import Advance
 from backend.settings import Settings
 from clearclip_core import RGBArray, Scores
 from clearclip_core.adaptation.held_out import HeldOutAdaptations, fit_held_out
-from clearclip_core.images.label_maps import Truth
 from clearclip_core.label_errors.disagreement import Disagreement, find_disagreements
 from clearclip_core.label_errors.ranking import Ranked, rank
 
@@ -92,7 +92,7 @@ class _Seen:
     """An annotated image, read and scored."""
 
     rgb: RGBArray
-    truth: Truth
+    annotated: AnnotationMap
     scores: Scores
     digest: str
 
@@ -127,7 +127,8 @@ class _Review:
                 seen = None
             if seen is not None:
                 reviewed.append(image.without_regions())
-                found.append(find_disagreements(seen.scores, seen.rgb, seen.truth))
+                truth, regions = seen.annotated.truth, seen.annotated.regions
+                found.append(find_disagreements(seen.scores, seen.rgb, truth, regions))
                 digests.append(seen.digest)
             tasks.add(image.task.id)
             self.advance(len(tasks), total)
@@ -184,11 +185,11 @@ class _Review:
 
         An image that cannot be read raises an error of `LEAVE_OUT`.
         """
-        truth = image.truth()
-        if truth is None:
+        annotated = image.draw()
+        if annotated is None:
             return None
         rgb = image.read(self.reviewer.read_image)
-        if rgb.shape[:2] != truth.shape:
+        if rgb.shape[:2] != annotated.truth.shape:
             raise ValueError("The regions are of a picture of another size.")
         settings, engine = self.reviewer.settings, self.reviewer.engine
         prepared = engine.segmenter().prepare(rgb)
@@ -200,7 +201,7 @@ class _Review:
             held_out.of(prepared.digest),
             score_options(settings, self.config),
         ).scores
-        return _Seen(rgb, truth, scores, prepared.digest)
+        return _Seen(rgb, annotated, scores, prepared.digest)
 
     def _leave_out(self, task: Task, reason: str) -> None:
         self.left_out[int(task.id or 0)] = reason
@@ -253,5 +254,7 @@ class _Review:
         shown = self.reviewer.engine.segmenter().decide(
             seen.scores, image=seen.rgb, refine=settings.refine, propagate=settings.propagate
         )
-        before, after = place_pictures(seen.rgb, seen.truth, shown.label_map, disagreement.box)
+        before, after = place_pictures(
+            seen.rgb, seen.annotated.truth, shown.label_map, disagreement.box
+        )
         return replace(made, preview=before, suggestion=after)

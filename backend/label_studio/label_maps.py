@@ -1,4 +1,4 @@
-"""Draw what an annotation says of an image as one label map.
+"""Draw what an annotation says of an image as one label map, with the regions that it is of.
 
 Where regions overlap, the later one is on top, as the editor shows them. A rectangle bounds its
 thing and does not fill it: pixels that only rectangles cover are not counted.
@@ -7,9 +7,11 @@ thing and does not fill it: pixels that only rectangles cover are not counted.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from backend.label_studio.drawing_steps import check_image_size, check_masks
 from backend.label_studio.label_config import LabelConfig
@@ -24,6 +26,21 @@ from clearclip_core import Label
 from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth
 
 _RECTANGLE: Final = "rectanglelabels"
+
+
+@dataclass(frozen=True, eq=False)
+class AnnotationMap:
+    """What an annotation says of each pixel of an image.
+
+    Attributes:
+        truth: (H, W) uint8 label indices, 254 for pixels without a label, 255 for pixels that are
+            not counted.
+        regions: (H, W) unsigned integers, of each pixel with a label the number of its region, from
+            1 in the order of the annotation; 0 for all others.
+    """
+
+    truth: Truth
+    regions: npt.NDArray[np.unsignedinteger[Any]]
 
 
 def draw_label_map(
@@ -51,6 +68,21 @@ def draw_label_map(
         ValueError: a region's geometry is broken, the regions disagree on the image's size, or
             there are more than 254 labels.
     """
+    made = draw_annotation(result, config, image, labels, item_index)
+    return None if made is None else made.truth
+
+
+def draw_annotation(
+    result: Sequence[Any],
+    config: LabelConfig,
+    image: str,
+    labels: Sequence[Label],
+    item_index: int | None = None,
+) -> AnnotationMap | None:
+    """Draw the regions of an annotation on one image, and keep apart which is which.
+
+    Arguments and errors are those of `draw_label_map`; None where that returns None.
+    """
     indices = _label_indices(config, labels)
     names = {control for control, _ in indices}
     found = [
@@ -69,14 +101,16 @@ def draw_label_map(
     size_hw = sizes.pop()
     check_image_size(size_hw)
     check_masks(size_hw, [area for _, area in found])
-    made = np.full(size_hw, NOTHING, np.uint8)
+    truth = np.full(size_hw, NOTHING, np.uint8)
+    regions = np.zeros(size_hw, np.min_scalar_type(len(found)))
     for _, area in found:
         if area.kind == _RECTANGLE:
-            made[area_mask(area)] = IGNORE
-    for index, area in found:
+            truth[area_mask(area)] = IGNORE
+    for number, (index, area) in enumerate(found, 1):
         if area.kind != _RECTANGLE:
-            made[area_mask(area)] = index
-    return made
+            mask = area_mask(area)
+            truth[mask], regions[mask] = index, number
+    return AnnotationMap(truth, regions)
 
 
 def _label_indices(config: LabelConfig, labels: Sequence[Label]) -> dict[tuple[str, str], int]:

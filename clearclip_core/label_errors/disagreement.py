@@ -2,11 +2,12 @@
 
 Three kinds of mistakes are told apart, each by a measure of its own:
 
-- **label**: a connected part is painted as one label, and looks like another. The measure is the
-  mean probability of all but the painted label (label quality of images from the probabilities of
-  their pixels: Lad and Mueller, 2023). It is too little where the model is weak: a description says
-  what the part is like, and `clearclip_core.label_errors.discriminant` what such parts are painted
-  as on other images.
+- **label**: a connected part of a region is painted as one label, and looks like another. A thing
+  that touches another of its wrong label is judged by itself where it is a region of its own. The
+  measure is the mean probability of all but the painted label (label quality of images from the
+  probabilities of their pixels: Lad and Mueller, 2023). It is too little where the model is weak: a
+  description says what the part is like, and `clearclip_core.label_errors.discriminant` what such
+  parts are painted as on other images.
 - **missing**: a connected part without paint is won by a label. The measure is the square root of
   the share of the image that the part has, weighted by the label's probability. A margin of the
   part does not count: it lies there where edges are not met.
@@ -64,6 +65,9 @@ _LEAST_CONTRAST: Final = 25.0
 #: Steps by which contrasts are told apart.
 _STEPS: Final = 1 << 12
 
+#: (H, W) numbers of regions.
+RegionMap = npt.NDArray[np.integer[Any]]
+
 Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
 
@@ -102,7 +106,9 @@ class Disagreement:
         return self.other if self.kind == "missing" else self.label
 
 
-def find_disagreements(scores: Scores, image: RGBArray, truth: Truth) -> list[Disagreement]:
+def find_disagreements(
+    scores: Scores, image: RGBArray, truth: Truth, regions: RegionMap | None = None
+) -> list[Disagreement]:
     """Find the disagreements of an annotated image.
 
     Args:
@@ -110,6 +116,8 @@ def find_disagreements(scores: Scores, image: RGBArray, truth: Truth) -> list[Di
         image: (H, W, 3) uint8 RGB.
         truth: (H, W) label indices of the annotation, 254 for pixels without a label, 255 for
             pixels that are not counted.
+        regions: (H, W) integers, which region of the annotation each pixel with a label is of. A
+            part is connected paint of one region. None: connected paint of one label.
 
     Returns:
         Each painted part, what is missing of each label most, and the edges of each label, unless
@@ -127,7 +135,11 @@ def find_disagreements(scores: Scores, image: RGBArray, truth: Truth) -> list[Di
             f"Expected an image and a label map of size {scores.plan.image_hw}, but got "
             f"{image.shape[:2]} and {truth.shape}."
         )
-    maps = _ProbabilityMaps.of(scores, truth)
+    if regions is not None and regions.shape != truth.shape:
+        raise ValueError(
+            f"Expected a region map of size {truth.shape}, but got one of {regions.shape}."
+        )
+    maps = _ProbabilityMaps.of(scores, truth, regions)
     return [*_other_labels(maps, image), *_missing(maps), *_edges(image, truth)]
 
 
@@ -140,16 +152,19 @@ class _ProbabilityMaps:
         logits: (G + 1, h, w) float32, temperature times the cosine of the best query of each; the
             mean of the others where there are no contrast words.
         truth: (h, w) label indices of the annotation.
+        regions: (h, w) which region of the annotation each place is of; 0 everywhere where that is
+            not known.
         image_hw: height and width of the image in px.
     """
 
     probabilities: Float32Array
     logits: Float32Array
     truth: Truth
+    regions: RegionMap
     image_hw: tuple[int, int]
 
     @classmethod
-    def of(cls, scores: Scores, truth: Truth) -> _ProbabilityMaps:
+    def of(cls, scores: Scores, truth: Truth, regions: RegionMap | None) -> _ProbabilityMaps:
         factor = min(1.0, _PLACES / max(truth.shape))
         y_px, x_px = (
             (np.arange(count) + 0.5) * side / count - 0.5
@@ -164,10 +179,12 @@ class _ProbabilityMaps:
         for owner in np.unique(owners):  # -1, the contrast words, becomes the last
             shares[owner] = queries[..., owners == owner].max(axis=2)
             best[owner] = logits[..., owners == owner].max(axis=2)
-        painted = truth[np.ix_(np.rint(y_px).astype(int), np.rint(x_px).astype(int))]
+        places = np.ix_(np.rint(y_px).astype(int), np.rint(x_px).astype(int))
+        painted = truth[places]
+        own = np.zeros(painted.shape, np.uint8) if regions is None else regions[places]
         if owners.min() >= 0:
             best[-1] = best[:-1].mean(axis=0)
-        return cls(shares, best, painted, (truth.shape[0], truth.shape[1]))
+        return cls(shares, best, painted, own, (truth.shape[0], truth.shape[1]))
 
     def box(self, part: Box) -> Box:
         """Return the box in px of a part of the places."""
@@ -186,7 +203,7 @@ def _other_labels(maps: _ProbabilityMaps, image: RGBArray) -> Iterator[Disagreem
     shape = maps.truth.shape
     planes = [*maps.probabilities[:-1], *maps.logits, *_places(shape), *_colours(image, shape)]
     for label in np.unique(maps.truth[maps.truth < labels]).tolist():
-        parts, areas, boxes = _parts(maps.truth == label)
+        parts, areas, boxes = _region_parts(maps.truth == label, maps.regions)
         means = np.stack([_sums(parts, each, len(areas)) / areas for each in planes])
         for number in np.flatnonzero(areas >= _LEAST_SHARE * maps.truth.size).tolist():
             others = means[:labels, number].copy()
@@ -292,6 +309,50 @@ def _parts(mask: BoolMask) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float6
     areas = np.bincount(parts.ravel())[1:].astype(np.float64)
     boxes: list[Box] = find_objects(parts)
     return np.asarray(parts - 1, np.int32), areas, boxes
+
+
+def _region_parts(
+    mask: BoolMask, regions: RegionMap
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64], list[Box]]:
+    """Number the parts of a label's paint as `_parts` does: connected paint of one region.
+
+    Paint of a region that is too small to be judged by itself counts with the largest part that it
+    is connected with.
+    """
+    parts, areas, boxes = _parts(mask)
+    least, count = _LEAST_SHARE * mask.size, len(areas)
+    for number in np.flatnonzero(areas >= 2 * least).tolist():
+        part = parts[boxes[number]]
+        pieces = _pieces(part == number, regions[boxes[number]], least)
+        for piece in sorted(pieces, key=len)[:-1]:
+            part[tuple(piece.T)] = count
+            count += 1
+    if count == len(areas):
+        return parts, areas, boxes
+    areas = np.bincount(parts.ravel() + 1, minlength=count + 1)[1:].astype(np.float64)
+    return parts, areas, find_objects(parts + 1)
+
+
+def _pieces(mask: BoolMask, regions: RegionMap, least: float) -> Iterator[npt.NDArray[np.intp]]:
+    """Find the connected paint of each region in a mask, where it is not all of one region.
+
+    Args:
+        mask: (h, w) bool.
+        regions: (h, w) numbers of regions.
+        least: number of places below which paint is left out.
+
+    Yields:
+        (n, 2) rows and columns of the n places of each.
+    """
+    numbers, own = np.unique(regions[mask], return_inverse=True)
+    if len(numbers) < 2:
+        return
+    of_region = np.zeros(mask.shape, np.int32)
+    of_region[mask] = own + 1
+    for number, (rows, columns) in enumerate(find_objects(of_region), 1):
+        parts, areas, _ = _parts(of_region[rows, columns] == number)
+        for piece in np.flatnonzero(areas >= least):
+            yield np.argwhere(parts == piece) + np.array([rows.start, columns.start])
 
 
 def _sums(

@@ -82,6 +82,28 @@ def test_a_label_that_was_exchanged_comes_first(reviewer: Reviewer, studio: Fake
     assert read.suspicions[0] == replace(first, score=round(first.score, 4))
 
 
+def test_a_region_with_the_label_of_what_it_touches_is_judged_by_itself(
+    reviewer: Reviewer, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The house on the grass is painted as grass; without regions both were one part."""
+    compared: list[Sequence[Sequence[Disagreement]]] = []
+
+    def watched(found: Sequence[Sequence[Disagreement]], *more: Any) -> list[Ranked]:
+        compared.append(found)
+        return rank(found, *more)
+
+    monkeypatch.setattr("backend.label_errors.reviewer.rank", watched)
+    reviewer.review(7)
+    exchange(studio, 2, "house", "grass")
+    reviewer.review(7)
+    before, after = (
+        {round(each.weight, 6): LABELS[each.label] for each in found[1] if each.kind == "label"}
+        for found in compared
+    )
+    assert "house" in before.values()
+    assert after == {share: label.replace("house", "grass") for share, label in before.items()}
+
+
 def test_what_was_confirmed_leaves_its_place_to_others(
     services: Services, reviewer: Reviewer, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:

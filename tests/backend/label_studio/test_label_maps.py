@@ -10,7 +10,7 @@ from label_studio_sdk.converter import brush
 
 from backend.errors import BadRequest
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio.label_maps import draw_label_map
+from backend.label_studio.label_maps import draw_annotation, draw_label_map
 from clearclip_core import Label
 
 CONFIG = parse_label_config(
@@ -50,6 +50,18 @@ def drawn(*regions: Any, image: str = "img", item_index: int | None = None) -> A
 def test_regions_by_value_or_alias_and_the_later_one_on_top() -> None:
     assert drawn(painted("c", 0, 1), painted("Dog", 1)) == [CAR, DOG, NONE, NONE]
     assert drawn(painted("Dog", 1), painted("Car", 0, 1)) == [CAR, CAR, NONE, NONE]
+
+
+def test_regions_of_one_label_are_kept_apart_and_the_later_one_is_on_top() -> None:
+    result = [painted("Car", 0, 1), boxed("Dog", 0, 100), painted("Car", 1), painted("Dog", 2)]
+    made = draw_annotation(result, CONFIG, "img", LABELS)
+    assert made is not None
+    assert made.truth[1].tolist() == [CAR, CAR, DOG, UNKNOWN]
+    assert made.regions[1].tolist() == [1, 3, 4, 0]
+    many = draw_annotation([painted("Car", 0)] * 299 + result[2:3], CONFIG, "img", LABELS)
+    assert many is not None
+    assert many.regions[0].tolist() == [299, 300, 0, 0]
+    assert draw_annotation([], CONFIG, "img", LABELS) is None
 
 
 def test_outlines_are_filled() -> None:

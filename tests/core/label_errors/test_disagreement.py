@@ -68,6 +68,59 @@ def test_another_label_is_found_with_its_place() -> None:
     assert car.weight == pytest.approx(32 * 32 / SIDE**2)
 
 
+def parts_of(truth: Truth, regions: np.ndarray) -> list[Disagreement]:
+    """The parts with the label "tree", the largest first."""
+    made = find_disagreements(scores_of(right()), photograph(), truth, regions)
+    trees = [each for each in made if each.kind == "label" and each.label == TREE]
+    return sorted(trees, key=lambda each: -each.weight)
+
+
+def regions_of(*boxes: tuple[slice, slice]) -> np.ndarray:
+    """Regions painted one after the other on the first, which is everywhere."""
+    regions = np.full((SIDE, SIDE), 300, np.uint16)
+    for number, box in enumerate(boxes, 301):
+        regions[box] = number
+    return regions
+
+
+def test_a_thing_with_the_label_of_what_it_touches_is_found_where_it_is_a_region() -> None:
+    truth, place = right(), (slice(80, 112), slice(32, 64))
+    truth[place] = TREE
+    (joined,) = parts_of(truth, regions_of())
+    assert joined.box == (slice(64, 128), slice(0, 128))
+    assert joined.value < 0.2
+    trees, car = parts_of(truth, regions_of(place))
+    assert (car.label, car.other, car.box) == (TREE, CAR, place)
+    assert car.value > 0.9
+    assert car.weight == pytest.approx(32 * 32 / SIDE**2)
+    assert trees.value < 0.1
+    assert trees.weight == pytest.approx((64 * 128 - 32 * 32) / SIDE**2)
+
+
+def test_the_connected_parts_of_a_region_are_judged_one_by_one() -> None:
+    """A region around the car lies between two parts of another one."""
+    columns = [
+        each.box[1] for each in parts_of(right(), regions_of((slice(64, 128), slice(28, 68))))
+    ]
+    assert columns == [slice(68, 128), slice(0, 28), slice(28, 68)]
+
+
+def test_small_regions_count_with_the_largest_that_they_touch() -> None:
+    """Strokes of 4 x 4 px are less than two thousandths of the image."""
+    strokes = [(slice(y, y + 4), slice(x, x + 4)) for y in (70, 80, 120) for x in (0, 40, 90)]
+    strip = (slice(64, 128), slice(120, 128))
+    truth = right()
+    truth[80:112, 32:64] = TREE
+    trees, strips = parts_of(truth, regions_of(*strokes, strip))
+    assert trees.weight == pytest.approx(64 * 120 / SIDE**2)
+    assert strips.box == strip
+
+
+def test_regions_of_another_size_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"region map of size \(128, 128\), but got one of \(12"):
+        parts_of(right(), regions_of()[1:])
+
+
 def test_a_missing_thing_is_found_with_its_place() -> None:
     truth = right()
     truth[80:112, 32:64] = NOTHING
