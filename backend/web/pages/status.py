@@ -8,6 +8,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -143,12 +144,19 @@ class StatusReport:
             "method": self._settings.method,
             "device": now.device,
             "precision": now.precision,
+            "int8": self._int8(now),
             "state": now.status.state,
             "reason": self.serializer.scrub(now.status.reason),
             "windows_at_once": now.windows_at_once,
             "pictures": now.done,
             "batches": now.batches,
         }
+
+    def _int8(self, now: Snapshot) -> Json | None:
+        """How far the check of int8 is; None where int8 is not wanted."""
+        if now.int8 is None:
+            return None
+        return asdict(now.int8) | {"reason": self.serializer.scrub(now.int8.reason)}
 
     def _failing_words(self, now: Snapshot) -> Json:
         """Count and list words that could not be embedded, except those long not asked for."""
