@@ -25,7 +25,6 @@ from clearclip_core.clip.transformer import (
 )
 from clearclip_core.clip.two_passes import TwoPasses
 
-
 _PRECISIONS = {
     torch.float32: "fp32",
     torch.float16: "fp16",

@@ -230,7 +230,8 @@ def test_int8_against_fp32(report: Report, instructions: str, model: str) -> Non
             "1.2×",
             f"{ratios[len(ratios) // 2]:.2f}×",
             f"CPU seconds on one thread, the median of 5 rounds ({ratios[0]:.2f} to "
-            f"{ratios[-1]:.2f}); least mean cosine of 2 drawn scenes {min(cosines):.4f}, goal 0.999",
+            f"{ratios[-1]:.2f}); least mean cosine of 2 drawn scenes {min(cosines):.4f} (goal: "
+            "0.999)",
         )
 
 
