@@ -25,7 +25,6 @@ from clearclip_core import (
     Preprocessing,
     Segmenter,
     compare_features,
-    render_scene,
 )
 from tests.backend.inference.scene import eventually
 from tests.core.conftest import make_clip
@@ -223,11 +222,20 @@ def test_a_request_from_before_int8_keeps_nothing_under_the_key_of_fp32() -> Non
     assert f"{key} {image.digest}" not in cache
 
 
-def test_the_setting_loads_fp32_first_and_says_so(tmp_path: Any) -> None:
+def test_the_setting_loads_fp32_first_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    loaded: list[str] = []
+
+    def load(_name: str, precision: str, **_options: Any) -> Segmenter:
+        loaded.append(precision)
+        return segmenter_of(make_clip())
+
+    monkeypatch.setattr(Segmenter, "load", load)
     settings = Settings(model="demo", precision="int8", device="cpu", model_dir=tmp_path)
     with Engine.from_settings(settings) as engine:
-        image = engine.segmenter().prepare(render_scene(seed=1, size_hw=(448, 448)).image)
-        assert engine.segmenter().encoder.precision == "fp32"
+        image = engine.segmenter().prepare(picture(0))
+        assert loaded == ["fp32"]
         assert engine.snapshot().int8 == Int8Status("checking")
         engine.encode(image, LABELS)
         assert eventually(lambda: engine.snapshot().int8 != Int8Status("checking"))
