@@ -8,7 +8,6 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -156,7 +155,13 @@ class StatusReport:
         """How far the check of int8 is; None where int8 is not wanted."""
         if now.int8 is None:
             return None
-        return asdict(now.int8) | {"reason": self.serializer.scrub(now.int8.reason)}
+        return {
+            "state": now.int8.state,
+            "pictures": now.int8.pictures,
+            "least_cosine": now.int8.least_cosine,
+            "layers": now.int8.layers,
+            "reason": self.serializer.scrub(now.int8.reason),
+        }
 
     def _failing_words(self, now: Snapshot) -> Json:
         """Count and list words that could not be embedded, except those long not asked for."""
