@@ -24,6 +24,7 @@ from .images.preprocessing import Preprocessing, RGBArray, to_rgb
 from .images.visualization import label_map_image, overlay, palette
 from .prompting.prompts import Point, PromptedMask, segment_box, segment_points
 from .segmentation.dense_features import DenseFeatures
+from .segmentation.feature_comparison import compare_features
 from .segmentation.guided_filter import Refinement, guided
 from .segmentation.label_masks import LabelMasks, label_masks
 from .segmentation.masks import (
@@ -84,6 +85,7 @@ __all__ = [
     "WindowPlan",
     "adapt",
     "boundary_band",
+    "compare_features",
     "download_weights",
     "drop_islands",
     "fill_holes",

@@ -79,6 +79,14 @@ class ModelLoader:
                 return None
         return segmenter
 
+    def replace(self, segmenter: Segmenter) -> None:
+        """Serve a segmenter in place of the one that was loaded, which nothing here holds on to."""
+        features_id = segmenter.features_id
+        with self._changed:
+            if self._segmenter is not None:
+                self._segmenter, self.features_id = segmenter, features_id
+                self.precision = segmenter.encoder.precision
+
     def stop(self) -> None:
         """Take the segmenter away and end the attempts to load it."""
         self._stopping.set()

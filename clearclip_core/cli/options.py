@@ -162,7 +162,12 @@ _MODEL_OPTIONS = (
     click.option(
         "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."
     ),
-    click.option("--precision", default="auto", show_default=True, help="auto, fp32, fp16, bf16."),
+    click.option(
+        "--precision",
+        default="auto",
+        show_default=True,
+        help="auto, fp32, fp16, bf16, int8 (on CPUs).",
+    ),
     click.option(
         "--short-side",
         "short_side_px",

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from clearclip_core.clip.image_tower import checked_visual
+from clearclip_core.clip.int8 import is_int8
 from clearclip_core.clip.methods import Method
 from clearclip_core.clip.position_embedding import resize_position_embedding
 from clearclip_core.clip.transformer import (
@@ -23,6 +24,13 @@ from clearclip_core.clip.transformer import (
     run_cls,
 )
 from clearclip_core.clip.two_passes import TwoPasses
+
+_PRECISIONS = {
+    torch.float32: "fp32",
+    torch.float16: "fp16",
+    torch.bfloat16: "bf16",
+    torch.float64: "fp64",
+}
 
 
 class WindowFeatures(NamedTuple):
@@ -96,6 +104,11 @@ class DenseEncoder(nn.Module):
     def dtype(self) -> torch.dtype:
         """Dtype of the pixels and of the features."""
         return self.visual.conv1.weight.dtype  # type: ignore[no-any-return]
+
+    @property
+    def precision(self) -> str:
+        """Name of the precision: fp32, fp16, bf16, fp64, or int8 where any layer is."""
+        return "int8" if is_int8(self.visual) else _PRECISIONS[self.dtype]
 
     @property
     def device(self) -> torch.device:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -102,6 +103,16 @@ class TextEncoder:
         """
         rows = self._look_up(prompts, quick)
         return [prompt for prompt in dict.fromkeys(prompts) if prompt not in rows]
+
+    def of(self, encode: Callable[[Sequence[str]], torch.Tensor]) -> TextEncoder:
+        """Return a text encoder that shares all embeddings with this one.
+
+        Args:
+            encode: gives the same embeddings as this one's own; this one's is not held on to.
+        """
+        made = copy.copy(self)
+        made._encode = encode
+        return made
 
     def _templates(self, quick: bool) -> tuple[Callable[[str], str], ...]:
         return self.quick_templates if quick else self.templates

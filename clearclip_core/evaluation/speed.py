@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -46,8 +47,6 @@ _KINDS = (
 #: Batch sizes that are measured, by the type of the device.
 _BATCHES = {"cpu": (1, 2, 4, 8, 16), "cuda": (1, 4, 16, 32, 64), "mps": (1, 2, 4, 8, 16)}
 
-_PRECISIONS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
-
 
 @dataclass(frozen=True)
 class Measurement:
@@ -56,7 +55,7 @@ class Measurement:
     Attributes:
         model: name of the model.
         method: name of the method, or its parts.
-        precision: fp32, fp16 or bf16.
+        precision: fp32, fp16, bf16 or int8.
         device: name of the graphics card or CPU.
         threads: number of threads of torch on the CPU.
         cpu_flags: flags of the CPU that decide the speed of matrix products; empty where they
@@ -149,7 +148,7 @@ def measure(
     return Measurement(
         model=segmenter.model.name,
         method=_method_name(segmenter.method),
-        precision=_PRECISIONS[encoder.dtype],
+        precision=encoder.precision,
         device=device_name(encoder.device),
         threads=torch.get_num_threads(),
         cpu_flags=cpu_flags(),
@@ -275,7 +274,10 @@ def window_seconds(
 def window_flops(segmenter: Segmenter, window: torch.Tensor) -> int:
     """Count the additions and multiplications of the encoder's matrix products for a window."""
     on_cpu = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # torch does not count it
-    with FlopCounterMode(display=False, custom_mapping={on_cpu: _attention_flops}) as counter:
+    uncounted: dict[Any, Callable[..., int]] = {on_cpu: _attention_flops}
+    if segmenter.encoder.precision == "int8":
+        uncounted[torch.ops.onednn.qlinear_pointwise] = _int8_flops
+    with FlopCounterMode(display=False, custom_mapping=uncounted) as counter:
         segmenter.encoder.encode(window)
     return int(counter.get_total_flops())
 
@@ -283,6 +285,10 @@ def window_flops(segmenter: Segmenter, window: torch.Tensor) -> int:
 def _attention_flops(query: torch.Size, key: torch.Size, *_: object, **__: object) -> int:
     batch, heads, queries, width = query
     return 4 * batch * heads * queries * key[-2] * width
+
+
+def _int8_flops(tokens: torch.Size, *_: object, out_shape: torch.Size, **__: object) -> int:
+    return 2 * math.prod(tokens) * out_shape[-1]
 
 
 @torch.inference_mode()

@@ -21,8 +21,6 @@ from clearclip_core.segmentation.text_side import TextSide
 from clearclip_core.segmenter import Segmenter
 from clearclip_core.vocabulary import Label
 
-_PRECISIONS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "float64": "fp64"}
-
 
 @dataclass(frozen=True, eq=False)
 class EvaluationTask:
@@ -113,7 +111,7 @@ class EvaluationTask:
             model=model.name,
             weights=weights_id(model.name),
             method=called or str(method),
-            precision=_PRECISIONS[str(encoder.dtype).removeprefix("torch.")],
+            precision=encoder.precision,
             device=encoder.device.type,
             short_side_px=sizes.short_side_px,
             long_side_px=sizes.long_side_px,

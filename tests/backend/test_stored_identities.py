@@ -663,7 +663,7 @@ def test_the_status(client: FlaskClient) -> None:
         *("caches", "gpu_memory_bytes", "versions"),
     ]
     assert list(now["model"]) == [
-        *("name", "method", "device", "precision", "state", "reason", "windows_at_once"),
+        *("name", "method", "device", "precision", "int8", "state", "reason", "windows_at_once"),
         *("pictures", "batches"),
     ]
     assert now["failing_words"] == {"count": 0, "newest": []}

@@ -42,6 +42,7 @@ PUBLIC = [
     "WindowPlan",
     "adapt",
     "boundary_band",
+    "compare_features",
     "download_weights",
     "drop_islands",
     "fill_holes",

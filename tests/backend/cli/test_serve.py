@@ -28,7 +28,7 @@ def test_serve_has_a_flag_for_every_setting() -> None:
     [
         (["--port", "x"], "PORT"),
         (["--basic-auth-user", "ann"], "BASIC_AUTH_PASS"),
-        (["--precision", "int8"], "--precision"),
+        (["--precision", "int4"], "--precision"),
         (["--batch-windows", "0"], "BATCH_WINDOWS"),
         (["--feature-cache-mb", "-1"], "FEATURE_CACHE_MB"),
         (["--queue-size", "0"], "QUEUE_SIZE"),
