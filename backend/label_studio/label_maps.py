@@ -17,6 +17,7 @@ from backend.label_studio.drawing_steps import check_image_size, check_masks
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.region_reader import (
     Area,
+    area_box,
     area_mask,
     disagreement,
     read_areas,
@@ -36,7 +37,8 @@ class AnnotationMap:
         truth: (H, W) uint8 label indices, 254 for pixels without a label, 255 for pixels that are
             not counted.
         regions: (H, W) unsigned integers, of each pixel with a label the number of its region, from
-            1 in the order of the annotation; 0 for all others.
+            1 in the order of the annotation, a region of several labels once for each; 0 for all
+            other pixels.
     """
 
     truth: Truth
@@ -105,11 +107,13 @@ def draw_annotation(
     regions = np.zeros(size_hw, np.min_scalar_type(len(found)))
     for _, area in found:
         if area.kind == _RECTANGLE:
-            truth[area_mask(area)] = IGNORE
+            box = area_box(area)
+            truth[box][area_mask(area)[box]] = IGNORE
     for number, (index, area) in enumerate(found, 1):
         if area.kind != _RECTANGLE:
-            mask = area_mask(area)
-            truth[mask], regions[mask] = index, number
+            box = area_box(area)
+            mask = area_mask(area)[box]
+            truth[box][mask], regions[box][mask] = index, number
     return AnnotationMap(truth, regions)
 
 

@@ -33,7 +33,6 @@ class Comparison:
         lows: (G,) float64, lower bound of each group's difference: below it lies one draw in ten; 0
             for a group that does not occur.
         highs: (G,) float64, upper bound of each group's difference: above it lies one draw in ten.
-        mean: mean of the differences over the groups that occur, each alike.
     """
 
     before: Float64Array
@@ -42,7 +41,6 @@ class Comparison:
     gain_bound: float
     lows: Float64Array
     highs: Float64Array
-    mean: float = 0.0
 
 
 def count_patches(evidence: Evidence, logits: Float32Array) -> Float64Array:
@@ -50,8 +48,8 @@ def count_patches(evidence: Evidence, logits: Float32Array) -> Float64Array:
 
     A painted patch is true for each label as far as that covers it, so thin things count. Where
     nobody painted, the words' own answer is true, as far as it is certain. Where paint is set
-    aside, that answer and the paint are true by half each: which of both is right is open, but a
-    third is wrong.
+    aside, that paint shares the truth with the words' answer, by half each: which of both is right
+    is open, but a third is wrong.
 
     Args:
         evidence: what is known of N patches.
@@ -88,7 +86,7 @@ def compare(
     before: Sequence[Float64Array],
     after: Sequence[Float64Array],
     clusters: npt.NDArray[np.intp],
-    weights: npt.NDArray[np.generic] | None = None,
+    weights: npt.NDArray[np.bool_] | Float64Array | None = None,
 ) -> Comparison:
     """Compare the counts of two kinds of scores on the same examples.
 
@@ -105,10 +103,19 @@ def compare(
     differences = np.where(occurs, new - old, 0)
     counted = occurs * (np.ones(len(occurs)) if weights is None else weights.astype(np.float64))
     means = differences @ counted / max(float(counted.sum()), 1e-9)
-    mean = float(differences[0].sum() / max(1, int(occurs.sum())))
     low, high = np.quantile(differences[1:], (BEYOND, 1 - BEYOND), axis=0)
     bound = float(np.quantile(means[1:], BEYOND))
-    return Comparison(old[0], new[0], float(means[0]), bound, low, high, mean)
+    return Comparison(old[0], new[0], float(means[0]), bound, low, high)
+
+
+def falls_on_average(comparison: Comparison, labels: npt.NDArray[np.bool_]) -> bool:
+    """Tell whether the mean IoU of some groups falls, each alike.
+
+    Args:
+        comparison: of the adaptation with the words.
+        labels: (G,) bool, the groups. Those that do not occur change nothing.
+    """
+    return float((comparison.after - comparison.before)[labels].sum()) < 0
 
 
 def find_losing(

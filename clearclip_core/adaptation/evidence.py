@@ -206,20 +206,25 @@ def _word_precision(evidence: Sequence[Evidence], groups: int) -> Float32Array:
     """Return (G,) in (0, 1]: how often the words are right where they name a group, by paint.
 
     The precision of information retrieval, of patches weighed by the words' probability. Only
-    images count on which paint shows the group: on others it may be left out. It is the mean of a
-    beta distribution that starts at 1 with the weight of `_ENOUGH_PATCHES` patches. So words that
-    nothing is known of are believed, and a model that sees poles everywhere is not.
+    images count on which paint shows the group: on others it may be left out. Who corrects
+    predictions paints little but what is wrong, so predictions that stand are right, and those that
+    were removed are not. It is the mean of a beta distribution that starts at 1 with the weight of
+    `_ENOUGH_PATCHES` patches. So words that nothing is known of are believed, and a model that sees
+    poles everywhere is not.
     """
     named = np.full(groups, float(_ENOUGH_PATCHES))
     right = named.copy()
     for each in evidence:
-        words = each.batch.words
-        answer = words.argmax(axis=1)
-        sure = each.batch.weights * np.float32(each.share) * words.max(axis=1) * each.known
-        for group in np.flatnonzero(each.shows(groups)):
-            own = sure * (answer == group)
-            named[group] += own.sum(dtype=np.float64)
-            right[group] += (own * each.target[:, group]).sum(dtype=np.float64)
+        batch, patches = each.batch, np.arange(len(each.known))
+        answer = batch.words.argmax(axis=1)
+        stands = (batch.kept > _SURE) & ~each.contested.any(axis=1)
+        painted = np.where(each.known[:, None], each.target, batch.painted * stands[:, None])
+        shown = (painted > _SURE).sum(axis=0) >= 2
+        removed = ~each.known & (batch.removed[patches, answer] > _SURE)
+        counted = ((each.known | stands) & shown[answer]) | removed
+        sure = batch.weights * np.float32(each.share) * batch.words.max(axis=1) * counted
+        named += np.bincount(answer, sure, groups)
+        right += np.bincount(answer, sure * painted[patches, answer], groups)
     precision: Float32Array = (right / named).astype(np.float32)
     return precision
 

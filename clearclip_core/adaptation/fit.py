@@ -14,8 +14,9 @@ class Fit:
     """The outcome of `adapt`.
 
     IoUs are of patches of held-out images. Where nobody painted, or paint stands as it was
-    predicted, the words' own answer counts as right, as far as they are sure: what changes there
-    counts as a loss.
+    predicted, the words' own answer counts as right, as far as they are sure and paint bears them
+    out: what changes there counts as a loss. Paint that is set aside shares the truth with it, by
+    half each.
 
     Attributes:
         adaptation: scores with corrections; None where none is better than the text scores.

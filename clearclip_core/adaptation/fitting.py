@@ -174,7 +174,8 @@ class _Fitting:
         if not learning.any():
             return self._words_alone()
         validation = CrossValidation(self._evidence)
-        selection = Selection(validation, self._label_loss)
+        labels = np.array([name != UNLABELED for name in self._names])
+        selection = Selection(validation, self._label_loss, labels)
         trial = selection.select(learning)
         for refusal in selection.refusals:
             self._refuse(refusal)
@@ -210,6 +211,10 @@ class _Fitting:
                 reason = f"It loses {lost:.1f} points of IoU on held-out pictures, above {bound}."
             elif losers:
                 reason = f"With it {', '.join(losers)} loses more points of IoU than {bound}."
+            elif comparison.gain_bound > 0:
+                reason = (
+                    "It gains where pictures are painted, but the mean IoU of all labels falls."
+                )
             else:
                 reason = "That it gains on held-out pictures is not certain."
             self._refused[self._names[group]] = reason

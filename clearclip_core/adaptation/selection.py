@@ -13,7 +13,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from clearclip_core.adaptation.acceptance import Comparison, find_losing
+from clearclip_core.adaptation.acceptance import (
+    Comparison,
+    falls_on_average,
+    find_losing,
+)
 from clearclip_core.adaptation.contradictions import BoolArray
 from clearclip_core.adaptation.cross_validation import CAUTIOUS, FREE, CrossValidation, Trial
 
@@ -49,14 +53,16 @@ class Selection:
     Args:
         validation: of the evidence.
         label_loss: IoU that a label may lose at most, in [0, 1].
+        labels: (G,) bool, the groups that are labels: their mean may not fall.
 
     Attributes:
         refusals: what was tried in vain, in order.
     """
 
-    def __init__(self, validation: CrossValidation, label_loss: float) -> None:
+    def __init__(self, validation: CrossValidation, label_loss: float, labels: BoolArray) -> None:
         self._validation = validation
         self._label_loss = label_loss
+        self._labels = labels
         self.refusals: list[Refusal] = []
 
     def select(self, learning: BoolArray) -> Trial | None:
@@ -124,7 +130,7 @@ class Selection:
 
     def _passes(self, trial: Trial, victims: BoolArray) -> bool:
         comparison = trial.comparison
-        gains = comparison.gain_bound > 0 and comparison.mean >= 0
+        gains = comparison.gain_bound > 0 and not falls_on_average(comparison, self._labels)
         return gains and not self._losing(trial, victims).any()
 
     def _losing(self, trial: Trial, victims: BoolArray) -> BoolArray:

@@ -119,3 +119,34 @@ def test_an_annotation_that_takes_all_memory_or_hours_is_refused_undrawn(
     with pytest.raises(BadRequest, match="too many regions or labels for a picture of this size"):
         drawn(*many)
     assert made == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "drawn_as"), [("polygonlabels", ROOF), ("rectanglelabels", UNKNOWN)]
+)
+def test_outlines_of_large_pictures_are_drawn_in_their_own_boxes(
+    monkeypatch: pytest.MonkeyPatch, kind: str, drawn_as: int
+) -> None:
+    """Of 1,000 outlines on 48 megapixels, looking at whole masks takes several times as long."""
+    monkeypatch.setattr(
+        "backend.label_studio.label_maps.area_mask", lambda area: np.ones(area.size_hw, np.bool_)
+    )
+    outline = {
+        "polygonlabels": region(kind, "poly", "Roof", {"points": [[10, 10], [20, 10], [20, 20]]}),
+        "rectanglelabels": boxed("Dog", 10, 10),
+    }[kind]
+    large = outline | {"original_width": 100, "original_height": 100}
+    made = draw_annotation([large], CONFIG, "img", LABELS)
+    assert made is not None
+    assert made.truth[15, 15] == drawn_as
+    assert (made.truth[:, [0, 40, 99]] == NONE).all()
+    assert not made.regions[:, [0, 40, 99]].any()
+
+
+def test_a_region_of_two_labels_has_the_last_one() -> None:
+    both = painted("Car", 0, 1)
+    both["value"]["brushlabels"] = ["Car", "Dog"]
+    made = draw_annotation([both, painted("Car", 1)], CONFIG, "img", LABELS)
+    assert made is not None
+    assert made.truth[0].tolist() == [DOG, CAR, NONE, NONE]
+    assert made.regions[0, 0] != made.regions[0, 1]

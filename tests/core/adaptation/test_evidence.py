@@ -438,6 +438,30 @@ def test_the_words_count_as_often_as_paint_finds_them_right() -> None:
     assert evidence.certainty[0] == pytest.approx(1, abs=1e-3)
 
 
+def test_predictions_that_stand_are_right_words_and_those_that_were_removed_are_not() -> None:
+    """The words see a road in two quarters, and one of them is a tree.
+
+    Two patches of road are drawn, the rest of it stands as predicted, and the tree is corrected.
+    """
+    two = np.zeros((GRID, GRID), bool)
+    two[4, 1:3] = True
+    kept, tree, drawn = notched(2) & ~pixels(two), notched(1), pixels(two)
+    shown = features(0, ("sky", "road", "road", ""))
+
+    def road(masks: Mapping[str, np.ndarray], **more: Mapping[str, np.ndarray]) -> float:
+        made = Example.of(shown, masks, LABELS, "0", **more)
+        (evidence,) = gather([made], [made.digest])
+        return float(evidence.word_precision[NAMES.index("road")])
+
+    corrected = {"tree": tree, "road": kept | drawn}
+    # ten that it starts at, 13 that stand and two that are drawn, of these and 15 of the tree
+    assert road(corrected, kept={"road": kept}) == pytest.approx(25 / 40, abs=1e-3)
+    assert road({"tree": tree, "road": drawn}) == pytest.approx(12 / 27, abs=1e-3)
+    removed = {"road": pixels(quarter(1))}
+    assert road({"road": drawn}, removed=removed) == pytest.approx(12 / 28, abs=1e-3)
+    assert road({"sky": notched(0)}, removed=removed) == pytest.approx(10 / 26, abs=1e-3)
+
+
 def test_where_paint_is_set_aside_it_and_the_words_are_true_by_half() -> None:
     right = [example(seed, ALL) for seed in range(4)]
     wrong = example(9, {"sky": notched(1), "tree": notched(0), "road": notched(2)})

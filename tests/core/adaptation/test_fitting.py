@@ -24,7 +24,9 @@ from clearclip_core import (
     adapt,
     render_scene,
 )
+from clearclip_core.adaptation.acceptance import Comparison
 from clearclip_core.adaptation.batch import Batch
+from clearclip_core.adaptation.selection import Refusal, Selection
 from tests.core.adaptation.test_examples import SMALL, WIDTH, features_of
 
 WORDS = Vocabulary((Label("sofa", ("sofa", "couch")), Label("sky"), Label("dog")), ("wall", "tin"))
@@ -285,6 +287,22 @@ def test_an_exchanged_picture_is_set_aside_until_it_is_trusted() -> None:
         (wrong.digest, "sky"),
     }
     assert not adapt([*others, wrong], embed, WORDS, trusted=[wrong.digest]).set_aside
+
+
+def test_what_gains_by_paint_and_loses_on_average_is_refused_with_that_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(selection: Selection, learning: np.ndarray) -> None:
+        ious, nothing = np.full(len(learning), 0.5), np.zeros_like(learning)
+        falls = Comparison(ious, ious - 0.01, 0.02, 0.01, -ious, ious)
+        selection.refusals.append(Refusal(learning, nothing, falls))
+
+    monkeypatch.setattr(Selection, "select", refuse)
+    fit = adapt(examples_of(2), embed, WORDS)
+    assert fit.adaptation is None
+    assert set(fit.refused.values()) == {
+        "It gains where pictures are painted, but the mean IoU of all labels falls."
+    }
 
 
 def test_examples_of_another_model_are_refused() -> None:

@@ -18,6 +18,7 @@ from clearclip_core.adaptation.selection import Selection
 Answer = tuple[float, float, float, float]
 GOOD: Answer = (0.02, 0.01, 0.01, 0.01)
 UNCERTAIN: Answer = (0.02, -0.01, 0.01, -0.001)
+LABELS = np.ones(3, bool)
 SPREAD = 0.005  # between a difference and its bounds
 
 
@@ -52,7 +53,7 @@ class Validation:
         after = 0.5 + np.array(differences)
         lows, highs = np.array(differences) - SPREAD, np.array(differences) + SPREAD
         mean = float(np.mean(differences))
-        comparison = Comparison(np.full(3, 0.5), after, mean, bound, lows, highs, mean)
+        comparison = Comparison(np.full(3, 0.5), after, mean, bound, lows, highs)
         return Trial(learning, prior, [], comparison)
 
     def step(self, trial: Trial, other: Trial, prevalence: float = 1.0) -> Comparison:
@@ -124,7 +125,7 @@ def select(
     unsure: AbstractSet[str] = frozenset(),
 ) -> tuple[Trial | None, Selection, Validation]:
     validation = Validation(answers, gains, unsure)
-    selection = Selection(validation, 0.03)  # type: ignore[arg-type]
+    selection = Selection(validation, 0.03, LABELS)  # type: ignore[arg-type]
     return selection.select(np.array([name in learning for name in "abc"])), selection, validation
 
 
@@ -177,7 +178,9 @@ def test_all_steps_together_cost_no_label_the_bound_for_certain(
 ) -> None:
     """Against the words nothing is certain of the label; against the first choice all is."""
     validation = Counted(costs)
-    trial = Selection(validation, 0.03).select(np.ones(2, bool))  # type: ignore[arg-type]
+    trial = Selection(validation, 0.03, LABELS[:2]).select(  # type: ignore[arg-type]
+        np.ones(2, bool)
+    )
     assert trial is not None
     assert kind(trial.prior) == found
     assert trial.comparison.highs[1] > 0
@@ -195,6 +198,15 @@ def test_nothing_is_selected_by_which_labels_lose_on_average() -> None:
     assert selected({("abc", "cautious"): loses}, set()) is None
     even: Answer = (0.02, -0.01, -0.01, 0.01)
     assert selected({("abc", "cautious"): even}, set()) == ("abc", "cautious")
+
+
+def test_what_has_no_label_does_not_make_up_for_labels_that_lose_on_average() -> None:
+    gains_elsewhere: Answer = (0.02, -0.025, 0.02, 0.01)
+    validation = Validation({("abc", "cautious"): gains_elsewhere}, set(), set())
+    labels = np.array([True, True, False])
+    selection = Selection(validation, 0.03, labels)  # type: ignore[arg-type]
+    assert selection.select(np.ones(3, bool)) is None
+    assert selected({("abc", "cautious"): gains_elsewhere}, set()) == ("abc", "cautious")
 
 
 def test_a_label_that_loses_too_much_is_left_out_and_the_rest_stays_cautious() -> None:
