@@ -223,6 +223,16 @@ def test_fp32_serves_on_where_int8_fails_at_the_last_step(monkeypatch: pytest.Mo
             assert pool.submit(engine.encode, later, LABELS).result(60).features is not None
 
 
+def test_an_engine_of_another_method_names_the_precision_that_it_serves_in() -> None:
+    int8 = segmenter_of(make_clip()).to_int8()
+    made = Engine(lambda: int8, lambda: "m")
+    derived = made.of_method("maskclip")
+    with made:
+        derived.start()
+        assert derived.segmenter().encoder.precision == "int8"
+        assert [each.snapshot().precision for each in (made, derived)] == ["int8", "int8"]
+
+
 def test_the_first_pictures_are_answered_in_fp32_and_the_next_in_int8(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
