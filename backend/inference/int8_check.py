@@ -74,6 +74,7 @@ class Int8Check:
         self._candidate: Segmenter | None = None
         self._cosines: list[float] = []
         self._seconds = 0.0  # of the candidate, for all pictures
+        self._windows_at_once: int | None = None
 
     @property
     def status(self) -> Int8Status:
@@ -86,23 +87,33 @@ class Int8Check:
         """Whether it is decided what serves."""
         return self.status.state != "checking"
 
-    def compare(self, segmenter: Segmenter, image: PreparedImage) -> Segmenter | None:
+    def compare(
+        self, segmenter: Segmenter, image: PreparedImage, windows_at_once: int | None = None
+    ) -> Segmenter | None:
         """Compare one more picture, unless it was before.
 
         Args:
             segmenter: the model in fp32.
             image: a picture that it has encoded.
+            windows_at_once: windows of a batch at most; the segmenter's own by default.
 
         Returns:
-            The segmenter in int8 once it has passed; None before, and where fp32 stays.
+            The segmenter in int8 once it has passed, its `features_id` computed; None before, and
+            where fp32 stays.
         """
         if self.is_over or image.digest in self._compared:
             return None
+        self._windows_at_once = windows_at_once
         try:
             self._add(segmenter, image)
+            return self._decide()
         except Exception as error:  # noqa: BLE001 -- fp32 serves on
-            self._end("fp32", reason=f"int8 failed: {error or type(error).__name__}")
+            lines = str(error).splitlines() or [type(error).__name__]
+            self._end("fp32", reason=f"int8 failed: {lines[0].rstrip('.')}.")
             return None
+
+    def _decide(self) -> Segmenter | None:
+        """Return the segmenter that has passed all pictures, if it has and there are enough."""
         if not self._untried:
             self._end("fp32", reason=f"a picture's mean cosine to fp32 was below {LEAST_COSINE}.")
             return None
@@ -116,6 +127,8 @@ class Int8Check:
             )
             return None
         passed = self._candidate
+        assert passed is not None
+        passed.features_id  # noqa: B018 -- here, where its failure leaves fp32
         self._end("serving", layers=self._untried[0])
         return passed
 
@@ -143,7 +156,7 @@ class Int8Check:
 
     def _encode(self, segmenter: Segmenter, image: PreparedImage) -> tuple[DenseFeatures, float]:
         began = self._clock()
-        (features,) = segmenter.encode_batch([image], with_cls=True)
+        (features,) = segmenter.encode_batch([image], self._windows_at_once, with_cls=True)
         return features, self._clock() - began
 
     def _end(self, state: Literal["serving", "fp32"], layers: str = "", reason: str = "") -> None:

@@ -85,7 +85,7 @@ class ModelLoader:
         with self._changed:
             if self._segmenter is not None:
                 self._segmenter, self.features_id = segmenter, features_id
-                self.precision = segmenter.encoder.precision
+                self.precision = _precision_name(segmenter)
 
     def stop(self) -> None:
         """Take the segmenter away and end the attempts to load it."""
@@ -111,7 +111,7 @@ class ModelLoader:
         if segmenter.model.notice:
             log.warning("%s", segmenter.model.notice)
         self.device = _device_name(segmenter.encoder.device)
-        self.precision = str(segmenter.encoder.dtype).removeprefix("torch.")
+        self.precision = _precision_name(segmenter)
         self.features_id = features_id
         log.info(
             "The model is ready: %s, %s, %s", segmenter.model.name, self.device, self.precision
@@ -124,6 +124,13 @@ class ModelLoader:
             if not self.has_stopped:
                 self._status, self._segmenter = status, segmenter
             self._changed.notify_all()
+
+
+def _precision_name(segmenter: Segmenter) -> str:
+    """Return the name of a model's dtype, or int8 where any of its layers is."""
+    if segmenter.encoder.precision == "int8":
+        return "int8"
+    return str(segmenter.encoder.dtype).removeprefix("torch.")
 
 
 def _device_name(device: torch.device) -> str:

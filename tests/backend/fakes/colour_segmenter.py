@@ -93,7 +93,9 @@ class ColourSegmenter:
 
     def __init__(self, notice: str | None = None, words_known: bool = True) -> None:
         self.model = SimpleNamespace(name="colours", notice=notice, contrast=("grey",))
-        self.encoder = SimpleNamespace(device=torch.device("cpu"), dtype=torch.float32)
+        self.encoder = SimpleNamespace(
+            device=torch.device("cpu"), dtype=torch.float32, precision="fp32"
+        )
         self.method = METHODS["clearclip"]
         self.options = ScoreOptions()
         self.windows_at_once = 4

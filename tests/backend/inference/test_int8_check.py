@@ -7,6 +7,7 @@ import gc
 import logging
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate, chain, repeat
 from typing import Any
 
@@ -20,6 +21,7 @@ from backend.inference.feature_cache import FeatureCache
 from backend.inference.int8_check import PICTURES, Int8Check, Int8Status
 from backend.settings import Settings
 from clearclip_core import (
+    DenseEncoder,
     Label,
     LoadedModel,
     Preprocessing,
@@ -151,17 +153,84 @@ def test_what_goes_wrong_leaves_fp32(broken: str, monkeypatch: pytest.MonkeyPatc
     def fail(*_: object) -> float:
         if broken == "nan":
             return float("nan")
-        raise RuntimeError("out of luck")
+        raise RuntimeError("out of luck\nframe #0: somewhere")
 
     monkeypatch.setattr("backend.inference.int8_check.compare_features", fail)
     segmenter, check = segmenter_of(make_clip()), Int8Check()
     assert check.compare(segmenter, segmenter.prepare(picture(0))) is None
-    reason = "int8 failed: out of luck" if broken == "error" else "a picture's mean cosine"
-    assert check.status.reason.startswith(reason)
+    reason = "a picture's mean cosine to fp32 was below 0.999."
+    assert check.status.reason == ("int8 failed: out of luck." if broken == "error" else reason)
     assert (check.status.state, check.status.least_cosine) == ("fp32", None)
 
 
+def test_the_check_encodes_as_many_windows_at_once_as_it_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes: list[tuple[str, int]] = []
+    encode = DenseEncoder.forward
+
+    def counted(self: DenseEncoder, pixels: torch.Tensor, with_cls: bool = False) -> Any:
+        sizes.append((self.precision, len(pixels)))
+        return encode(self, pixels, with_cls)
+
+    monkeypatch.setattr(DenseEncoder, "forward", counted)
+    segmenter = segmenter_of(make_clip())
+    image = segmenter.prepare(picture(0))
+    assert (image.plan.count, segmenter.windows_at_once) == (2, 4)
+    Int8Check().compare(segmenter, image, windows_at_once=1)
+    assert sizes == [("fp32", 1)] * 2 + [("int8", 1)] * 2
+
+
 # In the engine
+
+
+def test_the_engine_compares_with_its_own_batch_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """BATCH_WINDOWS bounds memory; the check does not go above it."""
+    sizes: list[int | None] = []
+    encode = Segmenter.encode_batch
+
+    def noted(self: Segmenter, images: Any, at_once: int | None = None, with_cls: bool = False):
+        sizes.append(at_once)
+        return encode(self, images, at_once, with_cls)
+
+    monkeypatch.setattr(Segmenter, "encode_batch", noted)
+    segmenter, check = segmenter_of(make_clip()), Int8Check()
+    with Engine(lambda: segmenter, lambda: "m", windows_at_once=1, int8_check=check) as engine:
+        engine.encode(segmenter.prepare(picture(0)), LABELS)
+        assert eventually(lambda: check.status.pictures == 1)
+    assert sizes == [1] * 3  # the answer, fp32 and int8
+
+
+def test_fp32_serves_on_where_int8_fails_at_the_last_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    segmenter, check = segmenter_of(make_clip()), Int8Check(clock(*FASTER))
+    known = Segmenter.features_id
+
+    def features_id(self: Segmenter) -> str:
+        if self.encoder.precision == "int8":
+            raise MemoryError
+        return known.func(self)
+
+    monkeypatch.setattr(Segmenter, "features_id", property(features_id))
+    with Engine(lambda: segmenter, lambda: "m", int8_check=check) as engine:
+        for seed in range(PICTURES):
+            engine.encode(segmenter.prepare(picture(seed)), LABELS)
+        assert eventually(lambda: check.is_over)
+        assert check.status.state == "fp32"
+        assert check.status.reason == "int8 failed: MemoryError."
+        assert engine.snapshot().precision == "float32"
+        later = segmenter.prepare(picture(PICTURES))
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(engine.encode, later, LABELS).result(60).features is not None
+
+
+def test_an_engine_of_another_method_names_the_precision_that_it_serves_in() -> None:
+    int8 = segmenter_of(make_clip()).to_int8()
+    made = Engine(lambda: int8, lambda: "m")
+    derived = made.of_method("maskclip")
+    with made:
+        derived.start()
+        assert derived.segmenter().encoder.precision == "int8"
+        assert [each.snapshot().precision for each in (made, derived)] == ["int8", "int8"]
 
 
 def test_the_first_pictures_are_answered_in_fp32_and_the_next_in_int8(
