@@ -166,10 +166,11 @@ def step(settings: Settings, project: int, backfill: bool) -> None:
     services = Services(settings, stopping=threading.Event())
     with ExitStack() as stack:
         client = services.required_client("annotations are read", retry_for_s=READ_RETRY_FOR_S)
-        engine = stack.enter_context(services.engine)
         services.database.check()
         learner = services.learner
         learner.check()
+        client.label_config(project)  # raises now where there is none: the model takes seconds
+        engine = stack.enter_context(services.engine)
         engine.segmenter()  # raises now where no model can be loaded: learning needs one
         stack.enter_context(stopped_by_signals(services.stopping))
         reader = services.annotation_reader(client, learner)

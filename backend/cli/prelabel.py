@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from backend.cli.options import (
     with_settings,
     write_text,
 )
+from backend.errors import StudioUnreachable
 from backend.jobs.job import Only
 from backend.label_studio_services import check_token
 from backend.settings import Settings
@@ -95,6 +96,7 @@ def prelabel(
     from backend.services import Services  # and torch with it, which the help does without
 
     services = Services(settings, stopping=threading.Event())
+    _check_project(services, project)
     with resumable(), ExitStack() as stack:
         prelabeler = make_prelabeler(services, stack, where, ray_address, actors)
         if dry_run:
@@ -109,6 +111,20 @@ def prelabel(
     if not report.job.over:
         raise SystemExit(130)
     raise SystemExit(0 if report.complete else 1)
+
+
+def _check_project(services: Services, project: int) -> None:
+    """Refuse a token or a project that Label Studio refuses, before the model is loaded.
+
+    Where Label Studio is away, the job is started: it waits.
+
+    Raises:
+        StudioRefused: the token is refused, or there is no such project for it.
+    """
+    client = services.hasty_client
+    assert client is not None
+    with suppress(StudioUnreachable):
+        client.label_config(project)
 
 
 def make_prelabeler(
