@@ -19,7 +19,13 @@ from backend.label_studio.files import LabelStudioFiles
 from backend.settings import Settings
 from backend.web.middleware.body import BodyReader
 from backend.web.middleware.responses import json_response, see_other
-from backend.web.pages.forms import MAX_FORM_BYTES, parse_dataset, parse_project, read_form
+from backend.web.pages.forms import (
+    MAX_FORM_BYTES,
+    last_values,
+    parse_dataset,
+    parse_project,
+    read_form,
+)
 from backend.web.pages.html import answer_action, html_page, is_for_people
 from backend.web.pages.project_check import ProjectCheck
 
@@ -93,7 +99,7 @@ class DatasetRoutes:
             lambda archive: json_response(
                 self._describe(archive), 201, url_for("datasets.show", dataset=archive.id)
             ),
-            lambda error: self._page(_project(_last_values(typed)), error, typed),
+            lambda error: self._page(_project(last_values(typed)), error, typed),
         )
 
     def show(self, dataset: int) -> Response:
@@ -180,7 +186,7 @@ class DatasetRoutes:
             refusal: why what a form asked for was not done.
             typed: the values of each field of a form that was refused.
         """
-        values = _last_values(typed or {})
+        values = last_values(typed or {})
         return html_page(
             "datasets.html",
             sets=[self._describe(each) for each in self.store.list_archives(project)],
@@ -196,10 +202,6 @@ class DatasetRoutes:
             limit_bytes=self.settings.dataset_mb << 20,
             refusal=refusal,
         )
-
-
-def _last_values(typed: Mapping[str, list[str]]) -> dict[str, str]:
-    return {name: values[-1] for name, values in typed.items()}
 
 
 def _project(fields: Mapping[str, str]) -> int | None:

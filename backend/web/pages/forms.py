@@ -125,7 +125,7 @@ def parse_dataset(body: bytes, is_form: bool = False) -> ArchiveRequest:
     if not is_form:
         return ArchiveRequest.parse(parse_object(body))
     lists = read_form(body)
-    fields: dict[str, Any] = {name: values[-1] for name, values in lists.items()}
+    fields: dict[str, Any] = {**last_values(lists)}
     fields["formats"] = lists.get("formats", [])
     if not fields["formats"]:
         raise BadRequest("Choose one format or more.")
@@ -154,7 +154,7 @@ def parse_wording(project: int, body: bytes, is_form: bool = False) -> WordingRe
     if not is_form:
         return WordingRequest.parse(project, parse_object(body))
     lists = read_form(body)
-    fields: dict[str, Any] = {name: values[-1] for name, values in lists.items()}
+    fields: dict[str, Any] = {**last_values(lists)}
     fields["wordings"] = fields.get("wordings", "").splitlines()
     fields["methods"] = lists.get("methods", [])
     try:
@@ -241,7 +241,16 @@ def parse_project(query: Mapping[str, str]) -> int | None:
 
 def _form(body: bytes) -> dict[str, Any]:
     """Parse an HTML form; of a field that comes several times, the last value counts."""
-    return {name: values[-1] for name, values in read_form(body).items()}
+    return {**last_values(read_form(body))}
+
+
+def last_values(form: Mapping[str, list[str]]) -> dict[str, str]:
+    """Return the last value of each field of a form.
+
+    >>> last_values({"formats": ["coco", "yolo"]})
+    {'formats': 'yolo'}
+    """
+    return {name: values[-1] for name, values in form.items()}
 
 
 def read_form(body: bytes) -> dict[str, list[str]]:
