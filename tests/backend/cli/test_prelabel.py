@@ -73,3 +73,16 @@ def test_a_step_says_that_label_studio_is_away(monkeypatch: pytest.MonkeyPatch) 
     result = CliRunner().invoke(main, ["adapt", "step", "--project", "7"])
     assert result.exit_code == 1
     assert "Label Studio at http://127.0.0.1:1 cannot be reached" in result.output
+
+
+def test_a_run_is_begun_while_label_studio_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits, as a run does that has begun before."""
+
+    def enter(_: Engine) -> None:
+        raise ValueError("The model would be loaded now.")
+
+    monkeypatch.setattr(Engine, "__enter__", enter)
+    monkeypatch.setenv("LABEL_STUDIO_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", TOKEN)
+    result = CliRunner().invoke(main, ["prelabel", "--project", "7"])
+    assert result.output == "Error: The model would be loaded now.\n"
