@@ -14,6 +14,7 @@ import click
 from backend.cli.job_progress import resumable, run_job
 from backend.cli.options import (
     MODEL_SETTINGS,
+    NUMBER,
     OUTPUT_FILE,
     project_option,
     view_option,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     help="Tasks without annotations, or all. Those with a prediction of this version are skipped.",
 )
 @view_option
-@click.option("--limit", type=click.IntRange(min=1), help="Predict at most this many tasks.")
+@click.option("--limit", type=NUMBER, help="Predict at most this many tasks.")
 @click.option("--dry-run", is_flag=True, help="Say what there is to do, and do nothing.")
 @click.option(
     "--engine",

@@ -36,10 +36,17 @@ def test_a_step_can_be_told_all_that_changes_what_is_learned() -> None:
 
 @pytest.mark.parametrize("number", ["-1", "0", "99999999999"])
 @pytest.mark.parametrize(
-    "arguments", ["prelabel --project", "doctor --project", "prelabel --project 7 --view"]
+    "arguments",
+    [
+        *("prelabel --project", "doctor --project", "prelabel --project 7 --view"),
+        *("prelabel --project 7 --limit", "withdraw --job", "adapt export --project 7 a --version"),
+    ],
 )
 def test_numbers_that_nothing_has_are_refused_at_once(arguments: str, number: str) -> None:
-    """Label Studio answers them with a page, as it does where something else is at its address."""
+    """Label Studio answers them with a page, as it does where something else is at its address.
+
+    No database holds the larger ones.
+    """
     result = CliRunner().invoke(main, [*arguments.split(), number])
     assert result.exit_code == 2
     assert f"{number} is not in the range" in result.output
