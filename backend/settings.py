@@ -48,9 +48,12 @@ def _auto_or_count(value: Any) -> Literal["auto"] | int:
 
 def _projects_or_all(value: str) -> str:
     words = [word.strip().lower() for word in value.split(",") if word.strip()]
-    if words != ["all"] and not all(re.fullmatch("[0-9]{1,18}", word) for word in words):
+    if words == ["all"]:
+        return "all"
+    are_numbers = all(re.fullmatch("[0-9]{1,10}", word) for word in words)
+    if not are_numbers or not all(0 < int(word) < 1 << 31 for word in words):
         raise ValueError("expected numbers of projects such as 7,12, or all")
-    return ",".join(words)
+    return ",".join(str(int(word)) for word in words)
 
 
 def _hosts(value: str) -> str:
@@ -61,11 +64,17 @@ def _hosts(value: str) -> str:
 def _database_url(value: SecretStr) -> SecretStr:
     try:
         url = make_url(value.get_secret_value())
-        is_sqlite = url.get_backend_name() == "sqlite"
+        kind = url.get_backend_name()
+        is_sqlite = kind == "sqlite"
         # The part of a password after an @ or / would count as host or name, which are shown.
         is_plain = is_sqlite or "@" not in f"{url.host}{url.database}{url.query}"
     except (ArgumentError, ValueError):  # the port is not a number
-        is_plain = False
+        kind, is_plain = "", False
+    if kind and kind not in ("sqlite", "postgresql"):
+        raise ValueError(
+            "expected SQLite, such as sqlite:////srv/clearclip.db, or PostgreSQL, such as "
+            "postgresql+psycopg://user:password@host/name: no other database is supported"
+        )
     if not is_plain:
         raise ValueError(
             "expected an address such as postgresql+psycopg://user:password@host/name, with @ and "

@@ -16,6 +16,7 @@ from rich.console import Console
 from backend.cli.annotations import read_annotations
 from backend.cli.options import (
     MODEL_SETTINGS,
+    NUMBER,
     OUTPUT_FILE,
     Command,
     backfill_option,
@@ -127,9 +128,7 @@ def distrust(learner: Learner, project: int, annotation: int) -> None:
 
 
 @_learner_command("export")
-@click.option(
-    "--version", "number", type=click.IntRange(1), help="Number of the version; else the live one."
-)
+@click.option("--version", "number", type=NUMBER, help="Number of the version; else the live one.")
 @click.argument("file", type=OUTPUT_FILE)
 def export_version(learner: Learner, project: int, file: Path, number: int | None) -> None:
     """Write the live version to FILE, for another project or backend with the same model."""
@@ -166,10 +165,11 @@ def step(settings: Settings, project: int, backfill: bool) -> None:
     services = Services(settings, stopping=threading.Event())
     with ExitStack() as stack:
         client = services.required_client("annotations are read", retry_for_s=READ_RETRY_FOR_S)
-        engine = stack.enter_context(services.engine)
         services.database.check()
         learner = services.learner
         learner.check()
+        client.label_config(project)  # raises now where there is none: the model takes seconds
+        engine = stack.enter_context(services.engine)
         engine.segmenter()  # raises now where no model can be loaded: learning needs one
         stack.enter_context(stopped_by_signals(services.stopping))
         reader = services.annotation_reader(client, learner)

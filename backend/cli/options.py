@@ -83,7 +83,7 @@ MODEL_SETTINGS: Final = (
     "adapt_synonyms",
 )
 
-#: The number of a project, a view or a task, as far as a database counts.
+#: The number of a project, a view, a task, a job or a version, as far as a database counts.
 NUMBER: Final = click.IntRange(1, (1 << 31) - 1)
 
 project_option = click.option(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +14,14 @@ import click
 from backend.cli.job_progress import resumable, run_job
 from backend.cli.options import (
     MODEL_SETTINGS,
+    NUMBER,
     OUTPUT_FILE,
     project_option,
     view_option,
     with_settings,
     write_text,
 )
+from backend.errors import StudioUnreachable
 from backend.jobs.job import Only
 from backend.label_studio_services import check_token
 from backend.settings import Settings
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     help="Tasks without annotations, or all. Those with a prediction of this version are skipped.",
 )
 @view_option
-@click.option("--limit", type=click.IntRange(min=1), help="Predict at most this many tasks.")
+@click.option("--limit", type=NUMBER, help="Predict at most this many tasks.")
 @click.option("--dry-run", is_flag=True, help="Say what there is to do, and do nothing.")
 @click.option(
     "--engine",
@@ -95,6 +97,7 @@ def prelabel(
     from backend.services import Services  # and torch with it, which the help does without
 
     services = Services(settings, stopping=threading.Event())
+    _check_project(services, project)
     with resumable(), ExitStack() as stack:
         prelabeler = make_prelabeler(services, stack, where, ray_address, actors)
         if dry_run:
@@ -109,6 +112,20 @@ def prelabel(
     if not report.job.over:
         raise SystemExit(130)
     raise SystemExit(0 if report.complete else 1)
+
+
+def _check_project(services: Services, project: int) -> None:
+    """Refuse a token or a project that Label Studio refuses, before the model is loaded.
+
+    Where Label Studio is away, the job is started: it waits.
+
+    Raises:
+        StudioRefused: the token is refused, or there is no such project for it.
+    """
+    client = services.hasty_client
+    assert client is not None
+    with suppress(StudioUnreachable):
+        client.label_config(project)
 
 
 def make_prelabeler(

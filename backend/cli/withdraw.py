@@ -9,16 +9,14 @@ import click
 from tqdm import tqdm
 
 from backend.cli.job_progress import resumable, run_job
-from backend.cli.options import with_settings
+from backend.cli.options import NUMBER, with_settings
 from backend.label_studio_services import check_token
 from backend.settings import Settings
 from clearclip_core.quantities import quantity
 
 
 @click.command()
-@click.option(
-    "--job", type=click.IntRange(min=1), required=True, help="Number of the job, see the dashboard."
-)
+@click.option("--job", type=NUMBER, required=True, help="Number of the job, see the dashboard.")
 @click.option("--dry-run", is_flag=True, help="Say what there is to delete, and delete nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @with_settings("label_studio_url", "label_studio_api_key", "model_dir", "database_url")

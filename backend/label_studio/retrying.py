@@ -115,6 +115,9 @@ def is_transient(error: BaseException) -> bool:
 def describe(url: str, error: ApiError) -> str:
     """Describe a refusal in one sentence of at most 400 letters, with Label Studio's own reason.
 
+    A longer one is cut off between words. What shows or logs it cuts secrets out, and would not
+    know the half of one.
+
     >>> describe("http://studio:8080", ApiError(status_code=401))
     'Label Studio at http://studio:8080 answers HTTP 401: check LABEL_STUDIO_API_KEY'
     """
@@ -127,4 +130,6 @@ def describe(url: str, error: ApiError) -> str:
     elif error.status_code == 413:
         detail = "larger than it takes, or a proxy before it (nginx: client_max_body_size)"
     sentence = f"Label Studio at {url} answers HTTP {error.status_code}: {detail}"
-    return sentence[:_LONGEST_SENTENCE]
+    if len(sentence) <= _LONGEST_SENTENCE:
+        return sentence
+    return f"{sentence[: _LONGEST_SENTENCE - 1].rpartition(' ')[0]} …"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.settings import Settings, load_settings, share_model_dir, variables
+from backend.settings import Settings, load_settings, prelabels, share_model_dir, variables
 
 
 @pytest.fixture(autouse=True)
@@ -203,6 +203,25 @@ def test_databases_whose_address_can_be_read(url: str) -> None:
     found = load_settings(database_url=url).database_url
     assert found is not None
     assert found.get_secret_value() == url
+
+
+@pytest.mark.parametrize("url", ["mysql://x", "mysql+pymysql://cc:w0rd@db/cc", "postgres://db/cc"])
+def test_a_database_of_another_kind_is_refused_with_those_that_are_supported(url: str) -> None:
+    with pytest.raises(
+        ValueError, match=r"DATABASE_URL: expected SQLite.* or PostgreSQL"
+    ) as caught:
+        load_settings(database_url=url)
+    assert "w0rd" not in str(caught.value)
+
+
+@pytest.mark.parametrize("projects", ["0", "7,0", "00", "2147483648", "all,7", "-7"])
+def test_numbers_that_no_project_has_are_not_prelabeled(projects: str) -> None:
+    with pytest.raises(ValueError, match="AUTO_PRELABEL: expected numbers of projects"):
+        load_settings(auto_prelabel=projects)
+
+
+def test_projects_are_prelabeled_however_their_numbers_are_written() -> None:
+    assert prelabels(load_settings(auto_prelabel=" 07, 12"), 7)
 
 
 def test_a_batch_is_as_large_as_the_model_chooses_or_as_is_said() -> None:

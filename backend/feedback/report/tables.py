@@ -163,8 +163,8 @@ def _summary(report: PrelabelReport) -> str:
         kinds.append(f"{report.waiting} are still to be read")
     if not kinds:
         return (
-            f"Project {report.project}: no annotation has been read yet. --backfill reads those "
-            "that it has."
+            f"Project {report.project}: the database has no annotation of it. --backfill asks "
+            "Label Studio for all that the project has."
         )
     return (
         f"Project {report.project}: {quantity(sum(report.kinds.values()), 'annotation')}; "

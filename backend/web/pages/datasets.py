@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,13 @@ from backend.label_studio.files import LabelStudioFiles
 from backend.settings import Settings
 from backend.web.middleware.body import BodyReader
 from backend.web.middleware.responses import json_response, see_other
-from backend.web.pages.forms import MAX_FORM_BYTES, parse_dataset, parse_project
+from backend.web.pages.forms import (
+    MAX_FORM_BYTES,
+    last_values,
+    parse_dataset,
+    parse_project,
+    read_form,
+)
 from backend.web.pages.html import answer_action, html_page, is_for_people
 from backend.web.pages.project_check import ProjectCheck
 
@@ -74,14 +81,25 @@ class DatasetRoutes:
         return json_response({"datasets": [self._describe(each) for each in found]})
 
     def start(self) -> Response:
-        """Ask for a data set; where an equal one is being made, answer with that."""
+        """Ask for a data set; where an equal one is being made, answer with that.
+
+        A form that is refused comes back with all that was typed into it.
+        """
+        typed: dict[str, list[str]] = {}
+
+        def ask(is_form: bool) -> DatasetArchive:
+            body = self.body.read(MAX_FORM_BYTES)
+            if is_form:
+                typed.update(read_form(body))
+            return self.store.request(self._parse(body, is_form))
+
         return answer_action(
-            lambda is_form: self.store.request(self._parse(is_form)),
+            ask,
             lambda archive: see_other(url_for("datasets.show", dataset=archive.id)),
             lambda archive: json_response(
                 self._describe(archive), 201, url_for("datasets.show", dataset=archive.id)
             ),
-            lambda error: self._page(None, error),
+            lambda error: self._page(_project(last_values(typed)), error, typed),
         )
 
     def show(self, dataset: int) -> Response:
@@ -109,12 +127,13 @@ class DatasetRoutes:
         )
 
     def delete(self, dataset: int) -> Response:
-        """Delete a data set, done or not; send a browser back to the list."""
+        """Delete a data set, done or not; send a browser back to the list that it came from."""
+        listed = _project(request.args)
         return answer_action(
             lambda _: self._delete(dataset),
-            lambda _: see_other(url_for("datasets.list")),
+            lambda _: see_other(url_for("datasets.list", project=listed)),
             lambda archive: json_response(self._describe(archive)),
-            lambda error: self._page(None, error),
+            lambda error: self._page(listed, error),
         )
 
     def _delete(self, dataset: int) -> DatasetArchive:
@@ -123,8 +142,8 @@ class DatasetRoutes:
             self.archives.remove(archive)
         return archive
 
-    def _parse(self, is_form: bool) -> ArchiveRequest:
-        asked = parse_dataset(self.body.read(MAX_FORM_BYTES), is_form)
+    def _parse(self, body: bytes, is_form: bool) -> ArchiveRequest:
+        asked = parse_dataset(body, is_form)
         if self.settings.label_studio_api_key is None:
             raise BadRequest(_NO_KEY)
         self.projects.check(asked.project)
@@ -154,16 +173,40 @@ class DatasetRoutes:
             "url": self.files.task_url(project),
         }
 
-    def _page(self, project: int | None, refusal: BackendError | None = None) -> Response:
+    def _page(
+        self,
+        project: int | None,
+        refusal: BackendError | None = None,
+        typed: Mapping[str, list[str]] | None = None,
+    ) -> Response:
+        """Render the form and the newest data sets.
+
+        Args:
+            project: whose data sets are listed, and what the form has chosen; None: all, and none.
+            refusal: why what a form asked for was not done.
+            typed: the values of each field of a form that was refused.
+        """
+        values = last_values(typed or {})
         return html_page(
             "datasets.html",
             sets=[self._describe(each) for each in self.store.list_archives(project)],
             project=project,
             projects=self.titles.choices(),
             formats=formats(),
+            chosen_formats=typed.get("formats", []) if typed else formats()[:1],
+            with_pictures="pictures" in values if typed else True,
+            typed=values,
             can_export=self.settings.label_studio_api_key is not None,
             no_key=_NO_KEY,
             days=self.settings.dataset_days,
             limit_bytes=self.settings.dataset_mb << 20,
             refusal=refusal,
         )
+
+
+def _project(fields: Mapping[str, str]) -> int | None:
+    """Return the project that is named; None where none is, or what is no number of one."""
+    try:
+        return parse_project(fields)
+    except BadRequest:
+        return None

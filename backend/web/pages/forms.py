@@ -124,8 +124,8 @@ def parse_dataset(body: bytes, is_form: bool = False) -> ArchiveRequest:
     """
     if not is_form:
         return ArchiveRequest.parse(parse_object(body))
-    lists = _form_lists(body)
-    fields: dict[str, Any] = {name: values[-1] for name, values in lists.items()}
+    lists = read_form(body)
+    fields: dict[str, Any] = {**last_values(lists)}
     fields["formats"] = lists.get("formats", [])
     if not fields["formats"]:
         raise BadRequest("Choose one format or more.")
@@ -153,8 +153,8 @@ def parse_wording(project: int, body: bytes, is_form: bool = False) -> WordingRe
     """
     if not is_form:
         return WordingRequest.parse(project, parse_object(body))
-    lists = _form_lists(body)
-    fields: dict[str, Any] = {name: values[-1] for name, values in lists.items()}
+    lists = read_form(body)
+    fields: dict[str, Any] = {**last_values(lists)}
     fields["wordings"] = fields.get("wordings", "").splitlines()
     fields["methods"] = lists.get("methods", [])
     try:
@@ -241,11 +241,27 @@ def parse_project(query: Mapping[str, str]) -> int | None:
 
 def _form(body: bytes) -> dict[str, Any]:
     """Parse an HTML form; of a field that comes several times, the last value counts."""
-    return {name: values[-1] for name, values in _form_lists(body).items()}
+    return {**last_values(read_form(body))}
 
 
-def _form_lists(body: bytes) -> dict[str, list[str]]:
-    """Parse an HTML form: the values of each field."""
+def last_values(form: Mapping[str, list[str]]) -> dict[str, str]:
+    """Return the last value of each field of a form.
+
+    >>> last_values({"formats": ["coco", "yolo"]})
+    {'formats': 'yolo'}
+    """
+    return {name: values[-1] for name, values in form.items()}
+
+
+def read_form(body: bytes) -> dict[str, list[str]]:
+    """Parse an HTML form: the values of each field; an empty field is left out.
+
+    Raises:
+        BadRequest: the body is no form, or has too many fields.
+
+    >>> read_form(b"formats=coco&formats=yolo&split=")
+    {'formats': ['coco', 'yolo']}
+    """
     try:
         return parse_qs(body.decode(), max_num_fields=_MAX_FIELDS)
     except ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,13 @@ from backend.label_studio.label_config_parser import parse_label_config
 from backend.settings import Settings
 from backend.web.middleware.body import BodyReader
 from backend.web.middleware.responses import json_response, see_other
-from backend.web.pages.forms import MAX_FORM_BYTES, parse_row, parse_wording
+from backend.web.pages.forms import (
+    MAX_FORM_BYTES,
+    last_values,
+    parse_row,
+    parse_wording,
+    read_form,
+)
 from backend.web.pages.html import answer_action, html_page, is_for_people
 from backend.web.pages.project_check import ProjectCheck
 from backend.wording.wording_request import MAX_PICTURES, MAX_TRIALS
@@ -81,14 +88,25 @@ class WordingRoutes:
         return json_response({"labels": [label.name for label in labels]})
 
     def start(self, project: int) -> Response:
-        """Ask for a trial of words, or a check of the vocabulary."""
+        """Ask for a trial of words, or a check of the vocabulary.
+
+        A form that is refused comes back with all that was typed into it.
+        """
+        typed: dict[str, list[str]] = {}
+
+        def ask(is_form: bool) -> WordingRun:
+            body = self.body.read(MAX_FORM_BYTES)
+            if is_form:
+                typed.update(read_form(body))
+            return self._start(project, body, is_form)
+
         return answer_action(
-            lambda is_form: self._start(project, is_form),
+            ask,
             lambda run: see_other(url_for("words.show", project=project, run=run.id)),
             lambda run: json_response(
                 _describe(run), 202, url_for("words.show", project=project, run=run.id)
             ),
-            lambda error: self._page(project, error),
+            lambda error: self._page(project, error, typed),
         )
 
     def show(self, project: int, run: int) -> Response:
@@ -106,8 +124,8 @@ class WordingRoutes:
             lambda error: self._run_page(found, error),
         )
 
-    def _start(self, project: int, is_form: bool) -> WordingRun:
-        asked = parse_wording(project, self.body.read(MAX_FORM_BYTES), is_form)
+    def _start(self, project: int, body: bytes, is_form: bool) -> WordingRun:
+        asked = parse_wording(project, body, is_form)
         self._required_client()
         self.projects.check(project)
         return self.runs.request(asked)
@@ -127,13 +145,29 @@ class WordingRoutes:
             raise BadRequest(_NO_KEY)
         return self.client
 
-    def _page(self, project: int, refusal: BackendError | None = None) -> Response:
+    def _page(
+        self,
+        project: int,
+        refusal: BackendError | None = None,
+        typed: Mapping[str, list[str]] | None = None,
+    ) -> Response:
+        """Render the forms and the newest trials.
+
+        Args:
+            project: number of the project.
+            refusal: why what a form asked for was not done.
+            typed: the values of each field of a form that was refused.
+        """
+        values = last_values(typed or {})
         found = self.runs.list_runs(project)
         reports = [each.report for each in found if each.report is not None]
         return html_page(
             "words.html",
             project=project,
-            label=request.args.get("label", "")[:200],
+            label=values.get("label", request.args.get("label", ""))[:200],
+            typed=values,
+            chosen_methods=typed.get("methods", []) if typed else [],
+            is_check="on" not in values,  # which only the form for one label has
             labels=reports[0].labels if reports else (),
             methods=list(METHODS),
             method=self.settings.method,

@@ -9,6 +9,9 @@ from backend.cli.adapt import step
 from backend.cli.export import export
 from backend.cli.main import main
 from backend.cli.prelabel import prelabel
+from backend.inference.engine import Engine
+from tests.backend.fakes.colour_segmenter import brush_config
+from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 
 
 def test_a_bulk_run_can_be_told_all_that_tells_its_predictions_from_a_backends() -> None:
@@ -33,10 +36,60 @@ def test_a_step_can_be_told_all_that_changes_what_is_learned() -> None:
 
 @pytest.mark.parametrize("number", ["-1", "0", "99999999999"])
 @pytest.mark.parametrize(
-    "arguments", ["prelabel --project", "doctor --project", "prelabel --project 7 --view"]
+    "arguments",
+    [
+        *("prelabel --project", "doctor --project", "prelabel --project 7 --view"),
+        *("prelabel --project 7 --limit", "withdraw --job", "adapt export --project 7 a --version"),
+    ],
 )
 def test_numbers_that_nothing_has_are_refused_at_once(arguments: str, number: str) -> None:
-    """Label Studio answers them with a page, as it does where something else is at its address."""
+    """Label Studio answers them with a page, as it does where something else is at its address.
+
+    No database holds the larger ones.
+    """
     result = CliRunner().invoke(main, [*arguments.split(), number])
     assert result.exit_code == 2
     assert f"{number} is not in the range" in result.output
+
+
+@pytest.mark.parametrize("command", ["prelabel", "prelabel --dry-run", "adapt step"])
+@pytest.mark.parametrize(
+    ("token", "project", "sentence"),
+    [
+        ("cd" * 20, "7", "answers HTTP 401: check LABEL_STUDIO_API_KEY"),
+        (TOKEN, "8", "answers HTTP 404: there is no such project"),
+    ],
+)
+def test_what_label_studio_refuses_is_said_before_the_model_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, command: str, token: str, project: str, sentence: str
+) -> None:
+    entered: list[Engine] = []
+    monkeypatch.setattr(Engine, "__enter__", entered.append)
+    with FakeStudio(brush_config("red"), {1: {"image": "1.png"}}).served() as server:
+        monkeypatch.setenv("LABEL_STUDIO_URL", server.url)
+        monkeypatch.setenv("LABEL_STUDIO_API_KEY", token)
+        result = CliRunner().invoke(main, [*command.split(), "--project", project])
+    assert (result.exit_code, entered) == (1, [])
+    assert sentence in result.output
+
+
+def test_a_step_says_that_label_studio_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backend.cli.adapt.READ_RETRY_FOR_S", 0.0)
+    monkeypatch.setenv("LABEL_STUDIO_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", TOKEN)
+    result = CliRunner().invoke(main, ["adapt", "step", "--project", "7"])
+    assert result.exit_code == 1
+    assert "Label Studio at http://127.0.0.1:1 cannot be reached" in result.output
+
+
+def test_a_run_is_begun_while_label_studio_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits, as a run does that has begun before."""
+
+    def enter(_: Engine) -> None:
+        raise ValueError("The model would be loaded now.")
+
+    monkeypatch.setattr(Engine, "__enter__", enter)
+    monkeypatch.setenv("LABEL_STUDIO_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", TOKEN)
+    result = CliRunner().invoke(main, ["prelabel", "--project", "7"])
+    assert result.output == "Error: The model would be loaded now.\n"

@@ -12,6 +12,7 @@ from backend.dataset.archives.archive_maker import ArchiveFiles
 from backend.dataset.archives.archive_store import ArchiveStore
 from backend.dataset.labelled_image import overlaps
 from backend.dataset.options import formats
+from backend.jobs.project_titles import ProjectTitles
 from backend.label_studio.annotation_choice import Rule
 from backend.settings import Settings
 from tests.backend.web.pages.browser import HERE, PEOPLE, Dashboard, Page
@@ -137,6 +138,71 @@ def test_a_form_with_no_format_checked_exports_nothing(
     assert response.status_code == 400
     assert "Choose one format or more." in Page(response).text
     assert store.list_archives() == []
+
+
+def test_a_refused_form_keeps_the_project_and_all_that_was_typed(
+    dashboard: Dashboard, store: ArchiveStore
+) -> None:
+    dashboard.client.post("/datasets", json={"project": 8})
+    form = {"project": "20", "formats": ["coco", "parquet"], "split": "80", "view": "x<y"}
+    more = {"annotations": "newest", "annotator": "5", "overlap": "score"}
+    shown = Page(dashboard.post("/datasets", form | more | {"with_predictions": "true"}))
+    inputs = {str(each["name"]): each for each in shown.all("input") if each["name"] != "formats"}
+    typed = {name: each.get("value") for name, each in inputs.items()}
+    assert (
+        typed.items() >= {"project": "20", "split": "80", "view": "x<y", "annotator": "5"}.items()
+    )
+    boxes = [each for each in shown.all("input") if each["name"] == "formats"]
+    assert [each["value"] for each in boxes if "checked" in each] == ["coco", "parquet"]
+    assert "checked" in inputs["with_predictions"]
+    assert "checked" not in inputs["pictures"], "a form that lacks it had it unchecked"
+    chosen = [each["value"] for each in shown.all("option") if "selected" in each]
+    assert chosen == ["newest", "score"]
+    links = {each.get("href") for each in shown.all("a")}
+    assert "/datasets" in links, "the list is of the project, and leads to that of all"
+    assert not [each for each in shown.all("li") if each.get("id") == "dataset-1"]
+
+
+def test_a_refused_form_keeps_a_project_that_is_no_number(dashboard: Dashboard) -> None:
+    shown = Page(dashboard.post("/datasets", {"project": "seven", "formats": "coco"}))
+    (project,) = (each for each in shown.all("input") if each["name"] == "project")
+    assert project["value"] == "seven"
+
+
+def test_a_new_form_has_the_first_format_and_the_pictures_checked(dashboard: Dashboard) -> None:
+    checked = [
+        each["name"] for each in dashboard.page("/datasets").all("input") if "checked" in each
+    ]
+    assert checked == ["formats", "pictures"]
+
+
+def test_a_chosen_project_stays_chosen_where_its_title_is_not_known(
+    monkeypatch: pytest.MonkeyPatch, dashboard: Dashboard
+) -> None:
+    monkeypatch.setattr(ProjectTitles, "choices", lambda _: [(3, "Trees"), (7, "Roads")])
+    for asked, expected in ((20, "20"), (7, "7"), (None, "")):
+        page = dashboard.page(f"/datasets?project={asked or ''}")
+        options = [each for each in page.all("option") if "selected" in each]
+        assert [each["value"] for each in options] == [expected]
+
+
+def test_a_form_that_deletes_goes_back_to_the_list_of_its_project(
+    dashboard: Dashboard, store: ArchiveStore
+) -> None:
+    dashboard.client.post("/datasets", json={"project": 7})
+    (form,) = (
+        str(each["action"])
+        for each in dashboard.page("/datasets?project=7").all("form")
+        if "/delete" in str(each["action"])
+    )
+    response = dashboard.post(form)
+    assert (response.status_code, response.headers["Location"]) == (303, "/datasets?project=7")
+    again = dashboard.post(form)
+    assert again.status_code == 404
+    shown = Page(again)
+    assert "There is no data set 1" in shown.text
+    (project,) = (each for each in shown.all("input") if each["name"] == "project")
+    assert project["value"] == "7"
 
 
 def test_a_page_of_another_site_cannot_export_or_delete(

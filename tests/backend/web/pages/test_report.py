@@ -243,7 +243,7 @@ def run(*arguments: str) -> Any:
 
 def test_the_command_reads_a_project_and_reports(server: LocalServer, tmp_path: Path) -> None:
     reach = ["--label-studio-url", server.url, "--label-studio-api-key", TOKEN]
-    assert "no annotation has been read yet" in run(*reach).output
+    assert "the database has no annotation of it. --backfill asks" in run(*reach).output
     files = ["--json", f"{tmp_path}/out/a.json", "--csv", f"{tmp_path}/a.csv"]
     done = run(*reach, "--backfill", *files, "--plots", f"{tmp_path}/plots")
     assert done.exit_code == 0, done.output

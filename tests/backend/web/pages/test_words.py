@@ -150,6 +150,30 @@ def test_label_studio_may_refuse_the_words(dashboard: Dashboard, studio: FakeStu
     assert studio.label_config == CONFIG
 
 
+def test_a_refused_form_keeps_all_that_was_typed(dashboard: Dashboard) -> None:
+    form = {
+        "label": "tree",
+        "wordings": "\npine\nfir, oak",
+        "thresholds": "0.2 high",
+        "on": "diverse",
+    }
+    response = dashboard.post(WORDS, form | {"methods": ["maskclip", "clip"], "pictures": "12"})
+    assert response.status_code == 400
+    page = Page(response)
+    values = [(each["name"], each.get("value")) for each in page.all("input")]
+    assert ("label", "tree") in values
+    assert ("thresholds", "0.2 high") in values
+    assert [value for name, value in values if name == "pictures"] == ["12", ""]
+    assert "\n\npine\nfir, oak</textarea>" in response.text, "a browser drops the first line end"
+    chosen = [each["value"] for each in page.all("option") if "selected" in each]
+    assert sorted(map(str, chosen)) == ["clip", "diverse", "maskclip"]
+
+
+def test_a_refused_check_of_all_words_keeps_its_pictures(dashboard: Dashboard) -> None:
+    page = Page(dashboard.post(WORDS, {"pictures": "99"}))
+    assert [each["value"] for each in page.all("input") if each["name"] == "pictures"] == ["", "99"]
+
+
 def test_what_is_wrong_is_said_on_the_page(dashboard: Dashboard) -> None:
     response = dashboard.post(WORDS, {"label": "tree", "thresholds": "many"})
     assert response.status_code == 400
