@@ -111,8 +111,8 @@ def quantize_weight(weight: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
         weight: (out, in).
         scale: (out,), a channel's largest number over 63.
 
-    >>> quantize_weight(torch.tensor([[1.0, -0.5]]), torch.tensor([1 / 63])).tolist()
-    [[63, -32]]
+    >>> quantize_weight(torch.tensor([[1.0, -0.25]]), torch.tensor([1 / 63])).tolist()
+    [[63, -16]]
     """
     return (weight / scale[:, None]).round_().to(torch.int8)
 

@@ -14,7 +14,7 @@ from tests.backend.web.pages.browser import Dashboard, Page
 #: Route -> the body of a program, and that of a form.
 STARTS: dict[str, tuple[dict[str, Any] | None, dict[str, str]]] = {
     "/jobs": ({"project": 8}, {"project": "8"}),
-    "/datasets": ({"project": 8}, {"project": "8"}),
+    "/datasets": ({"project": 8}, {"project": "8", "formats": "coco"}),
     "/projects/8/words": ({}, {"label": ""}),
     "/projects/8/label-errors": (None, {}),
     "/projects/8/agreement": (None, {}),
