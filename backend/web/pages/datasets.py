@@ -19,14 +19,8 @@ from backend.label_studio.files import LabelStudioFiles
 from backend.settings import Settings
 from backend.web.middleware.body import BodyReader
 from backend.web.middleware.responses import json_response, see_other
-from backend.web.pages.forms import (
-    MAX_FORM_BYTES,
-    last_values,
-    parse_dataset,
-    parse_project,
-    read_form,
-)
-from backend.web.pages.html import answer_action, html_page, is_for_people
+from backend.web.pages.forms import last_values, parse_dataset, parse_project
+from backend.web.pages.html import answer_action, answer_form, html_page, is_for_people
 from backend.web.pages.project_check import ProjectCheck
 
 Json = dict[str, Any]
@@ -85,21 +79,14 @@ class DatasetRoutes:
 
         A form that is refused comes back with all that was typed into it.
         """
-        typed: dict[str, list[str]] = {}
-
-        def ask(is_form: bool) -> DatasetArchive:
-            body = self.body.read(MAX_FORM_BYTES)
-            if is_form:
-                typed.update(read_form(body))
-            return self.store.request(self._parse(body, is_form))
-
-        return answer_action(
-            ask,
+        return answer_form(
+            self.body,
+            lambda body, is_form: self.store.request(self._parse(body, is_form)),
             lambda archive: see_other(url_for("datasets.show", dataset=archive.id)),
             lambda archive: json_response(
                 self._describe(archive), 201, url_for("datasets.show", dataset=archive.id)
             ),
-            lambda error: self._page(_project(last_values(typed)), error, typed),
+            lambda error, typed: self._page(_project(last_values(typed)), error, typed),
         )
 
     def show(self, dataset: int) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -13,8 +13,9 @@ from flask import Flask, Response, render_template, request
 from backend.errors import BackendError
 from backend.feedback.forecast.hours_left import hours
 from backend.feedback.report.definitions import percent
+from backend.web.middleware.body import BodyReader
 from backend.web.middleware.responses import json_response
-from backend.web.pages.forms import FORM_TYPE
+from backend.web.pages.forms import FORM_TYPE, MAX_FORM_BYTES, read_form
 from clearclip_core.quantities import inflected
 
 T = TypeVar("T")
@@ -153,3 +154,34 @@ def answer_action(
             raise
         return refused(error)
     return shown(done) if is_form else described(done)
+
+
+def answer_form(
+    body: BodyReader,
+    act: Callable[[bytes, bool], T],
+    shown: Callable[[T], Response],
+    described: Callable[[T], Response],
+    refused: Callable[[BackendError, Mapping[str, list[str]]], Response],
+) -> Response:
+    """Do what a body asks for, as `answer_action`; a form that is refused keeps what was typed.
+
+    Args:
+        body: reads the body.
+        act: does what it asks for; its second argument tells whether it is a form, else it is JSON.
+        shown: what was done -> the answer to a form.
+        described: what was done -> the answer to a program.
+        refused: makes the page that says why a form was refused, of that and of the values of each
+            field, as `read_form` returns them; none where the form itself cannot be read.
+
+    Raises:
+        BackendError: the body cannot be read, or from `act`, where a program has asked.
+    """
+    typed: dict[str, list[str]] = {}
+
+    def act_on_body(is_form: bool) -> T:
+        content = body.read(MAX_FORM_BYTES)
+        if is_form:
+            typed.update(read_form(content))
+        return act(content, is_form)
+
+    return answer_action(act_on_body, shown, described, lambda error: refused(error, typed))

@@ -14,14 +14,8 @@ from backend.label_studio.label_config_parser import parse_label_config
 from backend.settings import Settings
 from backend.web.middleware.body import BodyReader
 from backend.web.middleware.responses import json_response, see_other
-from backend.web.pages.forms import (
-    MAX_FORM_BYTES,
-    last_values,
-    parse_row,
-    parse_wording,
-    read_form,
-)
-from backend.web.pages.html import answer_action, html_page, is_for_people
+from backend.web.pages.forms import MAX_FORM_BYTES, last_values, parse_row, parse_wording
+from backend.web.pages.html import answer_action, answer_form, html_page, is_for_people
 from backend.web.pages.project_check import ProjectCheck
 from backend.wording.wording_request import MAX_PICTURES, MAX_TRIALS
 from backend.wording.wording_runs import WordingRun, WordingRuns
@@ -92,21 +86,14 @@ class WordingRoutes:
 
         A form that is refused comes back with all that was typed into it.
         """
-        typed: dict[str, list[str]] = {}
-
-        def ask(is_form: bool) -> WordingRun:
-            body = self.body.read(MAX_FORM_BYTES)
-            if is_form:
-                typed.update(read_form(body))
-            return self._start(project, body, is_form)
-
-        return answer_action(
-            ask,
+        return answer_form(
+            self.body,
+            lambda body, is_form: self._start(project, body, is_form),
             lambda run: see_other(url_for("words.show", project=project, run=run.id)),
             lambda run: json_response(
                 _describe(run), 202, url_for("words.show", project=project, run=run.id)
             ),
-            lambda error: self._page(project, error, typed),
+            lambda error, typed: self._page(project, error, typed),
         )
 
     def show(self, project: int, run: int) -> Response:
