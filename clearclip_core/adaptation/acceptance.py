@@ -60,7 +60,7 @@ def count_patches(evidence: Evidence, logits: Float32Array) -> Float64Array:
     answer[patches, evidence.truth] += 1 - answer.sum(axis=1)
     answer *= evidence.certainty[:, None]
     true = np.where(evidence.known[:, None], evidence.target, answer)
-    true = true * (evidence.batch.weights * np.float32(evidence.share))[:, None]
+    true = true * evidence.weights[:, None]
     chosen = np.zeros_like(true)
     chosen[patches, predicted] = true.sum(axis=1)
     right = np.where(chosen > 0, true, 0)

@@ -112,10 +112,7 @@ class CrossValidation:
     def painted_shares(self) -> Float64Array:
         """(G,) float64 in [0, 1], shares of the groups' held-out truth that are paint."""
         paint = np.sum(
-            [
-                (each.batch.weights * np.float32(each.share) * each.known) @ each.target
-                for each in self._evidence
-            ],
+            [(each.weights * each.known) @ each.target for each in self._evidence],
             axis=0,
             dtype=np.float64,
         )

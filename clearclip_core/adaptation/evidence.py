@@ -20,7 +20,7 @@ from scipy.special import softmax
 
 from clearclip_core.adaptation.batch import Batch
 from clearclip_core.adaptation.contradictions import BoolArray, SetAside
-from clearclip_core.adaptation.examples import HALF_PATCHES, Float32Array
+from clearclip_core.adaptation.examples import HALF_PATCHES, UNLABELED, Float32Array
 from clearclip_core.adaptation.sufficient_statistics import SufficientStatistics
 
 #: Exponent of a label's area in its weight. At 1, frequent labels outweigh rare ones; at 1/2, the
@@ -87,6 +87,12 @@ class Evidence:
     word_precision: Float32Array
 
     @cached_property
+    def weights(self) -> Float32Array:
+        """(N,) float32 weights of the patches among those of all images."""
+        weights: Float32Array = self.batch.weights * np.float32(self.share)
+        return weights
+
+    @cached_property
     def truth(self) -> npt.NDArray[np.intp]:
         """(N,) the most probable group of each patch."""
         groups: npt.NDArray[np.intp] = self.target.argmax(axis=1)
@@ -148,7 +154,7 @@ def gather_evidence(
         names: names of the G groups.
         aside: paint that is not learned from.
     """
-    habits = _habits(batches, np.array([bool(name) for name in names]))
+    habits = _habits(batches, np.array([name != UNLABELED for name in names]))
     sizes = np.bincount(clusters)
     evidence: list[Evidence] = []
     believed = np.ones(len(names), np.float32)
@@ -222,7 +228,7 @@ def _word_precision(evidence: Sequence[Evidence], groups: int) -> Float32Array:
         shown = (painted > _SURE).sum(axis=0) >= 2
         removed = ~each.known & (batch.removed[patches, answer] > _SURE)
         counted = ((each.known | stands) & shown[answer]) | removed
-        sure = batch.weights * np.float32(each.share) * batch.words.max(axis=1) * counted
+        sure = each.weights * batch.words.max(axis=1) * counted
         named += np.bincount(answer, sure, groups)
         right += np.bincount(answer, sure * painted[patches, answer], groups)
     precision: Float32Array = (right / named).astype(np.float32)

@@ -13,11 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from clearclip_core.adaptation.acceptance import (
-    Comparison,
-    falls_on_average,
-    find_losing,
-)
+from clearclip_core.adaptation.acceptance import Comparison, falls_on_average, find_losing
 from clearclip_core.adaptation.contradictions import BoolArray
 from clearclip_core.adaptation.cross_validation import CAUTIOUS, FREE, CrossValidation, Trial
 
