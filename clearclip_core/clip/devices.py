@@ -52,8 +52,12 @@ def choose_precision(precision: str, device: torch.device) -> torch.dtype:
     >>> choose_precision("fp32", torch.device("cpu"))
     torch.float32
     """
-    known = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-    known["int8"] = torch.float32
+    known = {
+        "fp32": torch.float32,
+        "fp16": torch.float16,
+        "bf16": torch.bfloat16,
+        "int8": torch.float32,
+    }
     if precision == "auto":
         if device.type == "cuda":
             return torch.float16

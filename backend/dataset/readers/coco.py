@@ -80,11 +80,11 @@ def find_coco_files(path: Path) -> list[Path]:
 def read_coco(path: Path, limits: Limits) -> Iterator[MaskSource]:
     """Iterate over the images of COCO files, those without an annotation included.
 
+    A file may list no image, as that of an empty part of a split does.
+
     Args:
         path: a file, or a folder; see `find_coco_files`.
         limits: of each mask.
-
-    A file may list no image, as that of an empty part of a split does.
 
     Raises:
         DatasetError: there is no file, one is broken, or none lists an image.
