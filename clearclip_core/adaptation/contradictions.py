@@ -102,9 +102,12 @@ def find_contradictions(
     exchanged = _exchanged(shares, taken, lost, labels)
     reasons[(reasons == "") & exchanged] = EXCHANGED
     lost &= exchanged | ~_is_meaningless(shares)
-    outlying = _outlying(shares, others, labels) | _replacing(shares, lost)
-    reasons[(reasons == "") & outlying] = OUTLIER
     shown = np.stack([batch.painted.max(axis=0, initial=0) > 0 for batch in batches])
+    outlying = _outlying(shares, others, labels)
+    by_words = _outlying(shares, shares, labels)
+    outlying |= _alike(outlying, by_words, shares, shown) | _mutual(outlying, by_words, shares)
+    outlying |= _replacing(shares, lost, shown)
+    reasons[(reasons == "") & outlying] = OUTLIER
     for rows in (*_rows_of_annotators(batches), *([index] for index in range(len(batches)))):
         _judge_together(reasons, shown, rows)
     return [
@@ -175,18 +178,62 @@ def _outlying(shares: Float64Array, others: Float64Array, labels: BoolArray) -> 
     return outlying
 
 
-def _replacing(shares: Float64Array, lost: BoolArray) -> BoolArray:
+def _alike(
+    outlying: BoolArray, by_words: BoolArray, shares: Float64Array, shown: BoolArray
+) -> BoolArray:
+    """Return (n, G) bool: labels that differ on a picture as they do on others, which are outlying.
+
+    Paint of the same error may bear itself out: what covers another label's things on one picture
+    is predicted so from the pictures where it does too. So where the label covers the things of
+    another, of which nothing is painted on the picture, and most such pictures are outlying, all
+    of them are.
+
+    Args:
+        outlying: (n, G) bool, by the words and by what the other pictures' paint teaches.
+        by_words: (n, G) bool, by the words alone.
+        shares: (n, G, G) shares of each label's paint by what the words predict.
+        shown: (n, G) bool, labels that are painted on a picture.
+    """
+    covers = _without_own(np.nan_to_num(shares)) > _USUAL
+    alike = by_words[..., None] & covers & ~shown[:, None]
+    most = (alike & outlying[..., None]).sum(axis=0) > alike.sum(axis=0) / 2
+    found: BoolArray = (alike & most).any(axis=2)
+    return found
+
+
+def _mutual(outlying: BoolArray, by_words: BoolArray, shares: Float64Array) -> BoolArray:
+    """Return (n, G) bool: labels that cover an outlying label's things, which covers theirs.
+
+    Two labels are exchanged on such a picture, and one of both shows it.
+
+    Args:
+        outlying: (n, G) bool, by the words and by what the other pictures' paint teaches.
+        by_words: (n, G) bool, by the words alone.
+        shares: (n, G, G) shares of each label's paint by what the words predict.
+    """
+    covered = _without_own(np.nan_to_num(shares)).argmax(axis=2)
+    back = np.take_along_axis(covered, covered, axis=1) == np.arange(covered.shape[1])
+    found: BoolArray = by_words & back & np.take_along_axis(outlying, covered, axis=1)
+    return found
+
+
+def _replacing(shares: Float64Array, lost: BoolArray, shown: BoolArray) -> BoolArray:
     """Return (n, G) bool: labels that cover lost labels' things, and elsewhere mean their own.
 
     Nothing held-out shows what that costs: the lost labels are nowhere painted as they should be.
+    One lost label's things are enough. Several labels that are lost by a little each count
+    together only where none of their paint is on the picture: weak words see things of theirs
+    everywhere, and who paints these labels where they are has not forgotten them.
 
     Args:
         shares: (n, G, G) shares of each label's paint by what the words predict.
         lost: (G,) bool, labels with words of a meaning whose things are painted as other labels.
+        shown: (n, G) bool, labels that are painted on a picture.
     """
     agreement = np.nan_to_num(np.diagonal(shares, axis1=1, axis2=2))
-    strange = _without_own(np.nan_to_num(shares))
-    covers = strange[..., lost].sum(axis=2) > _COVERING_SHARE
+    covered = _without_own(np.nan_to_num(shares))[..., lost]
+    forgotten = np.where(shown[:, None, lost], 0, covered).sum(axis=2)
+    covers = np.maximum(forgotten, covered.max(axis=2, initial=0)) > _COVERING_SHARE
     replacing: BoolArray = covers & (agreement.max(axis=0) > _USUAL)
     return replacing
 

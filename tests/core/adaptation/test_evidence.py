@@ -344,6 +344,66 @@ def test_a_label_that_also_covers_what_nobody_paints_with_its_own_label_is_set_a
     assert reasons(some) == {}  # roads are painted too, so held-out pictures show what it costs
 
 
+@pytest.mark.parametrize("painted", [True, False])
+def test_labels_that_are_painted_on_a_picture_are_not_replaced_by_what_covers_a_little_of_each(
+    painted: bool,
+) -> None:
+    """Words see a tree and a road in the sky, a fifth of it each, and nearly no others of them.
+
+    Who paints trees and roads where they are has not forgotten them.
+    """
+    top, columns = pixels(quarter(0) | quarter(1)), {"tree": [3, 2, 0, 1], "road": [4, 5, 7, 6]}
+    top[: 2 * SIDE, : 2 * SIDE] = False  # no box
+    examples = []
+    for seed in range(4):
+        shown, own = features(seed, ("sky", "sky", "", "")), {}
+        for name, (inner, next_, outer, middle) in columns.items():
+            seen, mask = np.zeros((2, GRID, GRID), bool)
+            seen[:4, inner] = seen[:1, next_] = True  # of the sky
+            mask[5:, outer] = mask[7, middle] = mask[7, next_] = mask[6, middle] = True
+            seen[5:7, outer] = True  # two of its own six patches
+            shown.patches[0][torch.from_numpy(seen)] = AXES[NAMES.index(name)]
+            own[name] = pixels(mask)
+        examples.append(
+            Example.of(shown, {"sky": top} | (own if painted else {}), LABELS, f"{seed}")
+        )
+    expected = {} if painted else {(index, "sky"): OUTLIER for index in range(4)}
+    assert reasons(examples) == expected
+
+
+def test_pictures_of_one_error_do_not_bear_each_other_out() -> None:
+    """On day two roads are called trees; from three such pictures that is learned for the last."""
+    day_one = [example(seed, ALL) for seed in range(4)]
+    day_two = [example(seed, {"sky": notched(0), "tree": notched(2)}) for seed in range(4, 8)]
+    made = batches([*day_one, *day_two])
+    words = [each.predicted for each in made]
+    borne_out = np.where(words[7] == NAMES.index("road"), NAMES.index("tree"), words[7])
+    found = find_contradictions(made, NAMES, (), [*words[:7], borne_out])
+    aside = {each.example for each in found if each.label == "tree"}
+    assert aside == {each.digest for each in day_two}
+    # where most of them are borne out, they are what the words get wrong
+    half = [*words[:6], *(np.where(each == NAMES.index("road"), 1, each) for each in words[6:])]
+    assert NAMES[1] == "tree"
+    found = find_contradictions(made, NAMES, (), half)
+    aside = {each.example for each in found if each.label == "tree"}
+    assert aside == {each.digest for each in day_two[:2]}
+
+
+def test_two_labels_that_are_exchanged_on_a_picture_are_set_aside_both() -> None:
+    """The others' paint would bear one of them out."""
+    swapped = {"sky": notched(1), "tree": notched(0), "road": notched(2)}
+    examples = [*(example(seed, ALL) for seed in range(4)), example(9, swapped)]
+    made = batches(examples)
+    words = [each.predicted for each in made]
+    sky = NAMES.index("sky")
+    borne_out = np.where(words[4] == sky, NAMES.index("tree"), words[4])
+    found = find_contradictions(made, NAMES, (), [*words[:4], borne_out])
+    assert {(each.example, each.label) for each in found} == {
+        (examples[4].digest, "sky"),
+        (examples[4].digest, "tree"),
+    }
+
+
 def test_a_label_whose_word_wins_elsewhere_is_not_exchanged_where_it_covers_no_labels_things() -> (
     None
 ):
