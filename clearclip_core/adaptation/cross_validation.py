@@ -36,6 +36,9 @@ _NEAR_OFFSETS = 10**-0.25
 #: Precision of the prior where one example is asked what the others teach.
 _PREDICTING = 1.0
 
+#: IoU of the words on held-out images below which they find nothing of a label.
+_FINDS_NOTHING = 0.1
+
 _FOLDS = 5
 
 
@@ -47,8 +50,8 @@ class Caution:
         clear_gain: IoU in [0, 1] that each smaller prior has to gain on held-out images of the
             label; the lower bound of the gain may lose nothing.
         least_prior: smallest product of a prior's precision and the number of images.
-        smallest: precision of a last prior, for labels that took the smallest of `PRIORS`; None
-            tries none.
+        smallest: precision of a last prior, for labels that took the smallest of `PRIORS`, and for
+            those of which their words find nothing; None tries none.
         least_label_prior: smallest product of that precision and the number of images that show
             the label.
     """
@@ -139,14 +142,20 @@ class CrossValidation:
             comparison = compare(counts[0], held_out, self._clusters)
             gains = (comparison.after - comparison.before)[rows]
             better = (gains > best + caution.clear_gain) & (comparison.lows[rows] >= 0)
+            better &= precisions < chosen
             chosen[better], best[better] = precisions[better], gains[better]
 
         for precision, each in zip(tried[1:], counts[1:], strict=True):
             take(np.full(len(rows), precision), each)
         if caution.smallest is not None:
             least = caution.least_label_prior / np.maximum(self._shown[rows], 1)
-            last = np.where(chosen == tried[-1], np.maximum(caution.smallest, least), chosen)
-            last = np.minimum(last, chosen)
+            last = np.minimum(np.maximum(caution.smallest, least), chosen)
+            # Such a word may hold its label until that moves as far as this.
+            lost = (self.words_ious()[rows] < _FINDS_NOTHING) & (chosen > tried[-1])
+            if lost.any():
+                held_out = self._held_out(learning, [_prior(last)])[0]
+                take(np.where(lost, last, chosen), held_out)
+            last = np.where(chosen == tried[-1], last, chosen)
             if (last < chosen).any():
                 take(last, self._held_out(learning, [_prior(last)])[0])
         for precision, each in zip(tried, counts, strict=True):

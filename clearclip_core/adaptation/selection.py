@@ -15,7 +15,13 @@ import numpy as np
 
 from clearclip_core.adaptation.acceptance import Comparison, falls_on_average, find_losing
 from clearclip_core.adaptation.contradictions import BoolArray
-from clearclip_core.adaptation.cross_validation import CAUTIOUS, FREE, CrossValidation, Trial
+from clearclip_core.adaptation.cross_validation import (
+    CAUTIOUS,
+    FREE,
+    PRIORS,
+    CrossValidation,
+    Trial,
+)
 
 #: How often labels are left out and the rest is tried again.
 _ROUNDS = 4
@@ -101,9 +107,18 @@ class Selection:
         return self._with_wide_offsets(trial, first)
 
     def _with_wide_offsets(self, trial: Trial, first: Trial) -> Trial:
-        """Let the offsets of all labels move farther, on the same conditions."""
-        wide = replace(trial.prior, offset_variance=_WIDE_OFFSETS)
-        return self._better(trial, self._validation.attempt(trial.learning, wide), first)
+        """Let the offsets of all labels move farther, on the same conditions.
+
+        Where that does not pass, let those of the labels that have moved far already.
+        """
+        far = trial.prior.precisions < PRIORS[0]
+        for labels in (np.ones_like(far), far):
+            variances = np.where(labels, _WIDE_OFFSETS, trial.prior.offset_variance)
+            wide = replace(trial.prior, offset_variance=variances)
+            other = self._better(trial, self._validation.attempt(trial.learning, wide), first)
+            if other is not trial or not far.any():
+                return other
+        return trial
 
     def _better(self, trial: Trial, other: Trial, first: Trial) -> Trial:
         """Return the other trial where it gains for certain, and costs no label the bound.
@@ -120,9 +135,12 @@ class Selection:
         return other if passes else trial
 
     def _spares(self, trial: Trial, other: Trial) -> bool:
-        """Tell whether it is all but certain that the other trial costs no label the bound."""
+        """Tell whether it is all but certain that the other trial costs no label the bound.
+
+        What is lost of unlabeled things is the labels' that cover them.
+        """
         steps = [self._validation.step(trial, other, each) for each in _PREVALENCES]
-        return all(bool((step.lows >= -self._label_loss).all()) for step in steps)
+        return all(bool((step.lows >= -self._label_loss)[self._labels].all()) for step in steps)
 
     def _passes(self, trial: Trial, victims: BoolArray) -> bool:
         comparison = trial.comparison

@@ -46,7 +46,8 @@ def gain_of_sky(validation: CrossValidation, precision: float) -> float:
     """Return what the sky gains on held-out images by a prior, against the largest one."""
     clusters = np.arange(8)
     largest, other = (
-        validation.attempt(LEARNING, Prior(np.full(2, each))).counts for each in (3.0, precision)
+        validation.attempt(LEARNING, Prior(np.full(2, each), variance)).counts
+        for each, variance in ((3.0, 10**-0.25), (precision, 1.0))
     )
     comparison = compare(largest, other, clusters)
     return float((comparison.after - comparison.before)[NAMES.index("sky")])
@@ -80,6 +81,25 @@ def test_the_last_prior_is_for_labels_that_enough_images_show() -> None:
         for least in (1.6, 0.8)
     )
     assert lowest == pytest.approx(0.8 / 8)
+
+
+@pytest.mark.parametrize(("finds", "precision"), [(0.0, 0.1), (0.09, 0.1), (0.11, 3.0)])
+def test_a_label_of_which_its_words_find_nothing_may_move_as_far_at_once(
+    monkeypatch: pytest.MonkeyPatch, finds: float, precision: float
+) -> None:
+    """The sky gains enough by the last prior, and not by those before."""
+    validation = validation_of(8)
+    sky = NAMES.index("sky")
+    enough = gain_of_sky(validation, 0.3) + 0.01
+    assert gain_of_sky(validation, 0.1) > enough
+    words = np.full(len(NAMES), 0.5)
+    words[sky] = finds
+    monkeypatch.setattr(CrossValidation, "words_ious", lambda self: words)
+    chosen = validation.choose(LEARNING, Caution(enough, 2.0, 0.1, 0.8)).prior.precisions
+    assert dict(zip(np.flatnonzero(LEARNING), chosen, strict=True)) == {
+        sky: precision,
+        NAMES.index("sofa"): 3.0,
+    }
 
 
 @pytest.mark.parametrize(("count", "largest"), [(2, 3.0), (10, 3.0), (20, 5.0454), (40, 8.4853)])

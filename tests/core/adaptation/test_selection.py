@@ -27,7 +27,7 @@ class Validation:
 
     Args:
         answers: (names of the labels that learn, what) -> the answer, where `what` is "cautious",
-            "free" or "wide"; what is missing is like "cautious".
+            "free", "wide" or "partly wide"; what is missing is like "cautious".
         gains: what others are compared and gain for certain.
         unsure: of which steps a label may have cost the bound, though it has not; with "if
             frequent" behind, only where it is more frequent than in these pictures.
@@ -93,7 +93,7 @@ class Counted:
         return self.attempt(learning, prior)
 
     def attempt(self, learning: BoolArray, prior: Prior) -> Trial:
-        counts = self._answers[kind(prior)]
+        counts = self._answers[kind(prior).removeprefix("partly ")]
         return Trial(learning, prior, counts, compare(self._words, counts, self.clusters))
 
     def step(self, trial: Trial, other: Trial, prevalence: float = 1.0) -> Comparison:
@@ -109,8 +109,9 @@ class Counted:
 
 def kind(prior: Prior) -> str:
     """Say how a prior differs from the usual one, the last step first."""
-    if prior.offset_variance > 1:
-        return "wide"
+    wide = np.broadcast_to(prior.offset_variance, prior.precisions.shape) > 1
+    if wide.any():
+        return "wide" if wide.all() else "partly wide"
     return "free" if prior.precisions[0] < 2 else "cautious"
 
 
@@ -190,6 +191,34 @@ def test_the_last_step_keeps_the_priors_that_passed() -> None:
     trial, _, _ = select({("abc", "free"): GOOD}, {"free", "wide"})
     assert trial is not None
     assert trial.prior.precisions.tolist() == [0.3, 3.0, 3.0]
+
+
+def test_where_not_all_offsets_may_those_of_labels_that_moved_far_may_move_farther() -> None:
+    answers = {("abc", "free"): GOOD}
+    trial, _, validation = select(answers, {"free", "wide", "partly wide"}, unsure={"wide"})
+    assert trial is not None
+    assert kind(trial.prior) == "partly wide"
+    assert trial.prior.precisions.tolist() == [0.3, 3.0, 3.0]
+    assert trial.prior.offset_variance == pytest.approx([10**0.5, 1, 1])
+    assert validation.asked[-2:] == [("abc", "wide"), ("abc", "partly wide")]
+    unsure = {"wide", "partly wide"}
+    assert selected(answers, {"free", *unsure}, unsure=unsure) == ("abc", "free")
+
+
+def test_without_a_label_that_moved_far_no_part_of_the_offsets_is_tried() -> None:
+    _, _, validation = select({}, {"partly wide"})
+    assert ("abc", "partly wide") not in validation.asked
+
+
+def test_unlabeled_things_are_spared_by_the_labels_that_cover_them() -> None:
+    """c may have lost more than the bound for certain: too much, unless it is no label."""
+    answers = {("abc", "free"): GOOD}
+    validation = Validation(answers, {"free"}, {"free"})
+    selection = Selection(validation, 0.03, np.array([True, True, False]))  # type: ignore[arg-type]
+    trial = selection.select(np.ones(3, bool))
+    assert trial is not None
+    assert kind(trial.prior) == "free"
+    assert selected(answers, {"free"}, unsure={"free"}) == ("abc", "cautious")
 
 
 def test_nothing_is_selected_by_which_labels_lose_on_average() -> None:
