@@ -39,8 +39,8 @@ def advice(file: Path | None) -> str:
     path = forbidden_path(file)
     if path is None:
         return (
-            "set DATABASE_URL, which names the database, or where it is not set MODEL_DIR, the "
-            "folder of clearclip.db: to one that can be written."
+            "set MODEL_DIR, the folder of clearclip.db, to one that can be written; or set "
+            "DATABASE_URL, which names another database."
         )
     user = os.getuid() if hasattr(os, "getuid") else "of this process"
     return (

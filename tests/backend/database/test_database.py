@@ -81,7 +81,7 @@ def test_a_folder_that_cannot_be_made_is_told_with_both_settings_that_name_it(
 ) -> None:
     monkeypatch.delenv("DATABASE_URL")
     settings = Settings(model_dir="/proc/none")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"/proc/none/clearclip\.db .*DATABASE_URL.*MODEL_DIR"):
+    with pytest.raises(ValueError, match=r"/proc/none/clearclip\.db .*MODEL_DIR.*DATABASE_URL"):
         Database.from_settings(settings).check()
 
 
