@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Final
 
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.files import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader
 from backend.settings import Settings
+from backend.telemetry.logs import known_secrets, without_secrets
 
 #: How long a call of Label Studio's API is tried again, in seconds: for a job, which is to outlast
 #: a restart of Label Studio, and for one annotation, after which the next one has its turn.
@@ -53,8 +54,16 @@ class LabelStudioServices:
     ) -> LabelStudioClient | None:
         """Make a client of Label Studio's API; None where the settings hold no token for it."""
         return LabelStudioClient.from_settings(
-            self.settings, stopping=self.stopping, retry_for_s=retry_for_s, timeout_s=timeout_s
+            self.settings,
+            stopping=self.stopping,
+            retry_for_s=retry_for_s,
+            timeout_s=timeout_s,
+            clean=partial(without_secrets, secrets=self._secrets),
         )
+
+    @cached_property
+    def _secrets(self) -> tuple[str, ...]:
+        return tuple(known_secrets(self.settings))
 
     @cached_property
     def hasty_client(self) -> LabelStudioClient | None:

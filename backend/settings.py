@@ -62,8 +62,10 @@ def _hosts(value: str) -> str:
 
 
 def _database_url(value: SecretStr) -> SecretStr:
+    """Return the URL, with the driver that is installed where a PostgreSQL names none."""
+    text = re.sub("^postgres(ql)?://", "postgresql+psycopg://", value.get_secret_value())
     try:
-        url = make_url(value.get_secret_value())
+        url = make_url(text)
         kind = url.get_backend_name()
         is_sqlite = kind == "sqlite"
         # The part of a password after an @ or / would count as host or name, which are shown.
@@ -80,7 +82,12 @@ def _database_url(value: SecretStr) -> SecretStr:
             "expected an address such as postgresql+psycopg://user:password@host/name, with @ and "
             "/ in a password written as %40 and %2F"
         )
-    return value
+    if kind == "postgresql" and url.drivername != "postgresql+psycopg":
+        raise ValueError(
+            "expected an address such as postgresql+psycopg://user:password@host/name: the driver "
+            "is psycopg 3, and no other is supported"
+        )
+    return SecretStr(text)
 
 
 #: The meaning of a prediction's score, by which Label Studio's data manager sorts tasks.

@@ -5,7 +5,7 @@ set -eu
 
 example='postgresql+psycopg://clearclip:PASSWORD@postgres/clearclip'
 case ${DATABASE_URL:-} in
-postgresql*://*:*@"$PGHOST"/?* | postgresql*://*:*@"$PGHOST":5432/?*) ;;
+postgres*://*:*@"$PGHOST"/?* | postgres*://*:*@"$PGHOST":5432/?*) ;;
 *)
     echo "The profile database needs DATABASE_URL in .env, such as $example" >&2
     exit 1

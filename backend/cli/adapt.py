@@ -15,8 +15,10 @@ from rich.console import Console
 
 from backend.cli.annotations import read_annotations
 from backend.cli.options import (
+    ANNOTATION,
     MODEL_SETTINGS,
     NUMBER,
+    NUMBER_OR_ZERO,
     OUTPUT_FILE,
     Command,
     backfill_option,
@@ -95,7 +97,7 @@ def unpin(learner: Learner, project: int) -> None:
 
 @_learner_command("rollback")
 @click.option(
-    "--to", "number", type=click.IntRange(0), help="Number of the version; 0: the words alone."
+    "--to", "number", type=NUMBER_OR_ZERO, help="Number of the version; 0: the words alone."
 )
 def rollback(learner: Learner, project: int, number: int | None) -> None:
     """Go back to the version before, or to the words alone, and pin it."""
@@ -112,7 +114,7 @@ def reset(learner: Learner, project: int, keep_evidence: bool) -> None:
 
 
 @_learner_command("trust")
-@click.argument("annotation", type=click.IntRange(1))
+@click.argument("annotation", type=ANNOTATION)
 def trust(learner: Learner, project: int, annotation: int) -> None:
     """Never set the annotation of that number aside."""
     learner.examples.trust(project, annotation)
@@ -120,7 +122,7 @@ def trust(learner: Learner, project: int, annotation: int) -> None:
 
 
 @_learner_command("distrust")
-@click.argument("annotation", type=click.IntRange(1))
+@click.argument("annotation", type=ANNOTATION)
 def distrust(learner: Learner, project: int, annotation: int) -> None:
     """Set the annotation of that number aside again where it contradicts others."""
     learner.examples.trust(project, annotation, trusted=False)

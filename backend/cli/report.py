@@ -89,7 +89,8 @@ def report(
     if plots_folder is not None:
         for name, svg in plots(savings, standalone=True).items():
             write_text(plots_folder / f"{name}.svg", svg)
-    print_report(savings, Console())
+    is_complete = backfill and not services.stopping.is_set()
+    print_report(savings, Console(), is_complete=is_complete)
     if services.stopping.is_set():
         raise SystemExit(130)
 

@@ -146,7 +146,12 @@ class Database:
         """Raise errors of the database as a ValueError that says what to set."""
         try:
             yield
-        except (OSError, SQLAlchemyError, ImportError) as error:
+        except ImportError as error:
+            raise ValueError(
+                f"The database {self.name} needs a package that is not installed "
+                f"({error_message(error)}): pip install 'clearclip-label-studio[postgres]'."
+            ) from None
+        except (OSError, SQLAlchemyError) as error:
             raise ValueError(
                 f"The database {self.name} cannot be {done} ({error_message(error)}): "
                 f"{advice(self.file)}"

@@ -34,9 +34,14 @@ def advice(file: Path | None) -> str:
     >>> advice(None)
     'set DATABASE_URL.'
     """
-    path = None if file is None else forbidden_path(file)
-    if path is None:
+    if file is None:
         return "set DATABASE_URL."
+    path = forbidden_path(file)
+    if path is None:
+        return (
+            "set MODEL_DIR, the folder of clearclip.db, to one that can be written; or set "
+            "DATABASE_URL, which names another database."
+        )
     user = os.getuid() if hasattr(os, "getuid") else "of this process"
     return (
         f"user {user} may not write {path}. Give the folder to that user, with all that is in it: "

@@ -447,7 +447,9 @@ class Engine:
         """Compare int8 on an image that was answered in fp32; return the segmenter that serves."""
         if self._int8_check is None or image is None:
             return segmenter
-        passed = self._int8_check.compare(segmenter, image, self._encoder.windows_at_once)
+        passed = self._int8_check.compare(
+            segmenter, image, self._encoder.windows_at_once, lambda: self._loader.has_stopped
+        )
         if passed is None:
             return segmenter
         self._loader.replace(passed)

@@ -105,6 +105,22 @@ class ProjectTitles:
             return False
         return project not in kept.by_project
 
+    def knows(self, project: int) -> bool:
+        """Tell whether the project was there when the titles were read last."""
+        return project in self._kept.by_project
+
+    def is_missing(self, project: int) -> bool:
+        """Tell whether Label Studio has no such project now, or does not show it to this token.
+
+        The titles are read for it where that is due, see `ProjectTitles`. Where Label Studio does
+        not answer, or has more projects than titles are read of, no project is missing.
+        """
+        self._wanted.set()
+        self._read_for(self._clock())
+        kept = self._kept
+        is_new = self._clock() - kept.asked_at <= _FRESH_FOR_S
+        return is_new and len(kept.by_project) < MOST_TITLES and project not in kept.by_project
+
     def choices(self) -> list[tuple[int, str]]:
         """Return number and name of all known projects, sorted by title."""
         self._wanted.set()

@@ -7,7 +7,7 @@ Label Studio may be down for a while, or busy: each call is repeated, with growi
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -57,6 +57,7 @@ class LabelStudioClient:
         timeout_s: longest wait to connect, and for each next part of an answer, in seconds.
         first_pause_s: pause before the second try, in seconds; see `Retrier`.
         stopping: once it is set, no call is repeated.
+        clean: cuts known secrets out of a text; errors pass through it before they are shortened.
 
     Attributes:
         changes: lists what has changed.
@@ -75,6 +76,7 @@ class LabelStudioClient:
         timeout_s: float = 120.0,
         first_pause_s: float = 0.5,
         stopping: threading.Event | None = None,
+        clean: Callable[[str], str] = str,
     ) -> None:
         self.url = url
         retrier = Retrier(
@@ -82,6 +84,7 @@ class LabelStudioClient:
             retry_for_s=retry_for_s,
             first_pause_s=first_pause_s,
             stopping=stopping or threading.Event(),
+            clean=clean,
         )
         self._connection = Connection(url, api_key, retrier, timeout_s)
         self._writer = PredictionWriter(self._connection, self.tasks)

@@ -42,12 +42,20 @@ class Retrier:
         first_pause_s: pause before the second try, in seconds. Each later pause is about twice as
             long as the one before, and at most 30 s.
         stopping: once it is set, no call is repeated.
+        clean: cuts known secrets out of a text; errors pass through it before they are shortened.
     """
 
     def __init__(
-        self, url: str, *, retry_for_s: float, first_pause_s: float, stopping: threading.Event
+        self,
+        url: str,
+        *,
+        retry_for_s: float,
+        first_pause_s: float,
+        stopping: threading.Event,
+        clean: Callable[[str], str] = str,
     ) -> None:
         self._url = url
+        self._clean = clean
         self._retry_for_s = retry_for_s
         self._first_pause_s = first_pause_s
         self._stopping = stopping
@@ -64,7 +72,8 @@ class Retrier:
         except ApiError as error:
             if is_transient(error):
                 raise self._unreachable(f"answers HTTP {error.status_code}") from None
-            raise StudioRefused(describe(self._url, error), error.status_code or 0) from None
+            said = describe(self._url, error, self._clean)
+            raise StudioRefused(said, error.status_code or 0) from None
         except ForeignAnswerError as error:
             raise self._unreachable(str(error)) from None
         except (httpx.TransportError, httpx.DecodingError) as error:
@@ -112,11 +121,17 @@ def is_transient(error: BaseException) -> bool:
     )
 
 
-def describe(url: str, error: ApiError) -> str:
+def describe(url: str, error: ApiError, clean: Callable[[str], str] = str) -> str:
     """Describe a refusal in one sentence of at most 400 letters, with Label Studio's own reason.
 
-    A longer one is cut off between words. What shows or logs it cuts secrets out, and would not
-    know the half of one.
+    A longer one is cut off between words, after known secrets are cut out: a password may have
+    several words. What shows or logs it cuts out what looks like a secret, and would not know the
+    half of one.
+
+    Args:
+        url: address of Label Studio.
+        error: the refusal.
+        clean: cuts known secrets out of a text.
 
     >>> describe("http://studio:8080", ApiError(status_code=401))
     'Label Studio at http://studio:8080 answers HTTP 401: check LABEL_STUDIO_API_KEY'
@@ -129,7 +144,7 @@ def describe(url: str, error: ApiError) -> str:
         detail = "there is no such project, view or task for this token"
     elif error.status_code == 413:
         detail = "larger than it takes, or a proxy before it (nginx: client_max_body_size)"
-    sentence = f"Label Studio at {url} answers HTTP {error.status_code}: {detail}"
+    sentence = clean(f"Label Studio at {url} answers HTTP {error.status_code}: {detail}")
     if len(sentence) <= _LONGEST_SENTENCE:
         return sentence
     return f"{sentence[: _LONGEST_SENTENCE - 1].rpartition(' ')[0]} …"

@@ -118,7 +118,7 @@ def scrub(text: str, secrets: Collection[str] = (), length: int = _MESSAGE_LENGT
     >>> scrub("one\\ntwo")
     'one\\\\ntwo'
     """
-    text = _without(text, secrets)[: 4 * length]  # before the search: it may be very long
+    text = without_secrets(text, secrets)[: 4 * length]  # before the search: it may be very long
     for pattern, instead in _SECRETS:
         text = pattern.sub(instead, text)
     clean = _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
@@ -205,7 +205,12 @@ class JsonLines(_Lines):
         return json.dumps(line, ensure_ascii=False, separators=(",", ":"))
 
 
-def _without(text: str, secrets: Collection[str]) -> str:
+def without_secrets(text: str, secrets: Collection[str]) -> str:
+    """Return a text without known secrets, as long as it is.
+
+    >>> without_secrets("The password is correct horse.", ["correct horse"])
+    'The password is ….'
+    """
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) > 3:  # shorter ones are parts of words
             text = text.replace(secret, _CUT)

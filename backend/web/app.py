@@ -37,6 +37,7 @@ from backend.web.pages.jobs import JobRoutes
 from backend.web.pages.label_errors import LabelErrorRoutes
 from backend.web.pages.learning import LearningRoutes
 from backend.web.pages.learning_status import describe_learning
+from backend.web.pages.missing_projects import MissingProjects
 from backend.web.pages.project_check import ProjectCheck
 from backend.web.pages.report import ReportRoutes
 from backend.web.pages.status import StatusReport
@@ -73,6 +74,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
     app.extensions["metrics"] = metrics
     app.extensions["engine"] = services.engine
     _add_middleware(app, settings, metrics)
+    MissingProjects(services.project_titles, services.database).add_to(app)
     add_filters(app)
     app.jinja_env.globals["project_title"] = services.project_titles.name
     app.jinja_env.globals["task_url"] = services.files.task_url

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from backend.database.database import Database
 from backend.settings import Settings, load_settings, prelabels, share_model_dir, variables
 
 
@@ -205,7 +206,25 @@ def test_databases_whose_address_can_be_read(url: str) -> None:
     assert found.get_secret_value() == url
 
 
-@pytest.mark.parametrize("url", ["mysql://x", "mysql+pymysql://cc:w0rd@db/cc", "postgres://db/cc"])
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
+def test_a_postgresql_without_a_driver_is_read_with_psycopg(scheme: str) -> None:
+    found = load_settings(database_url=f"{scheme}://cc:p%40ss@db:5432/cc?sslmode=require")
+    assert found.database_url is not None
+    url = found.database_url.get_secret_value()
+    assert url == "postgresql+psycopg://cc:p%40ss@db:5432/cc?sslmode=require"
+    assert Database.from_settings(found).url.get_dialect().driver == "psycopg"
+
+
+@pytest.mark.parametrize("driver", ["psycopg2", "asyncpg", "pg8000"])
+def test_another_driver_is_refused_with_the_one_that_is_supported(driver: str) -> None:
+    with pytest.raises(
+        ValueError, match=r"DATABASE_URL: .*postgresql\+psycopg://.*no other"
+    ) as said:
+        load_settings(database_url=f"postgresql+{driver}://cc:w0rd@db/cc")
+    assert "w0rd" not in str(said.value)
+
+
+@pytest.mark.parametrize("url", ["mysql://x", "mysql+pymysql://cc:w0rd@db/cc"])
 def test_a_database_of_another_kind_is_refused_with_those_that_are_supported(url: str) -> None:
     with pytest.raises(
         ValueError, match=r"DATABASE_URL: expected SQLite.* or PostgreSQL"

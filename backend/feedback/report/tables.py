@@ -31,14 +31,15 @@ _COLUMNS = (
 )
 
 
-def print_report(report: PrelabelReport, console: Console) -> None:
+def print_report(report: PrelabelReport, console: Console, *, is_complete: bool = False) -> None:
     """Print the report on the prelabels of a project.
 
     Args:
         report: the figures.
         console: the terminal.
+        is_complete: whether Label Studio was asked just now for all annotations of the project.
     """
-    console.print(_summary(report))
+    console.print(_summary(report, is_complete))
     if report.all.labels:
         console.print(_labels(report))
         console.print()
@@ -157,10 +158,12 @@ def _safe(text: str) -> str:
     return escape(printable(text))
 
 
-def _summary(report: PrelabelReport) -> str:
+def _summary(report: PrelabelReport, is_complete: bool) -> str:
     kinds = [f"{count} {KINDS[kind]}" for kind, count in report.kinds.items() if count]
     if report.waiting:
         kinds.append(f"{report.waiting} are still to be read")
+    if not kinds and is_complete:
+        return f"Project {report.project}: Label Studio has no annotation of it."
     if not kinds:
         return (
             f"Project {report.project}: the database has no annotation of it. --backfill asks "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from flask import Blueprint, Response, request
@@ -14,6 +14,7 @@ from backend.settings import Settings
 from backend.web.metrics import CONTENT_TYPE, Metrics
 from backend.web.middleware.responses import json_response
 from backend.web.ml_backend.health import describe_health
+from backend.web.pages.forms import last_values, named_project
 from backend.web.pages.html import html_page, is_for_people
 from backend.web.pages.jobs import NO_KEY
 from backend.web.pages.status import StatusReport
@@ -66,13 +67,19 @@ class DashboardRoutes:
         """Answer with the metrics in Prometheus' text format."""
         return Response(self.metrics.render(), content_type=CONTENT_TYPE)
 
-    def render(self, refusal: BackendError | None = None) -> Response:
+    def render(
+        self,
+        refusal: BackendError | None = None,
+        typed: Mapping[str, list[str]] | None = None,
+    ) -> Response:
         """Render the dashboard.
 
         Args:
             refusal: why what a form asked for was not done; it sets the response's status.
+            typed: the values of each field of a form that was refused, which asks for a job.
         """
         now, projects = self.status.read(), self.titles.choices()
+        values = last_values(typed or {})
         return html_page(
             # The page asks for this part of itself every few seconds.
             "part.html" if "part" in request.args else "page.html",
@@ -80,6 +87,8 @@ class DashboardRoutes:
             can_prelabel=self.settings.label_studio_api_key is not None,
             no_key=NO_KEY,
             projects=projects,
+            project=named_project(values),
+            typed=values,
             with_pages=self._with_pages(projects, now["reports"]),
             refusal=refusal,
         )

@@ -19,7 +19,7 @@ from backend.label_studio.files import LabelStudioFiles
 from backend.settings import Settings
 from backend.web.middleware.body import BodyReader
 from backend.web.middleware.responses import json_response, see_other
-from backend.web.pages.forms import last_values, parse_dataset, parse_project
+from backend.web.pages.forms import last_values, named_project, parse_dataset, parse_project
 from backend.web.pages.html import answer_action, answer_form, html_page, is_for_people
 from backend.web.pages.project_check import ProjectCheck
 
@@ -86,7 +86,7 @@ class DatasetRoutes:
             lambda archive: json_response(
                 self._describe(archive), 201, url_for("datasets.show", dataset=archive.id)
             ),
-            lambda error, typed: self._page(_project(last_values(typed)), error, typed),
+            lambda error, typed: self._page(named_project(last_values(typed)), error, typed),
         )
 
     def show(self, dataset: int) -> Response:
@@ -115,7 +115,7 @@ class DatasetRoutes:
 
     def delete(self, dataset: int) -> Response:
         """Delete a data set, done or not; send a browser back to the list that it came from."""
-        listed = _project(request.args)
+        listed = named_project(request.args)
         return answer_action(
             lambda _: self._delete(dataset),
             lambda _: see_other(url_for("datasets.list", project=listed)),
@@ -189,11 +189,3 @@ class DatasetRoutes:
             limit_bytes=self.settings.dataset_mb << 20,
             refusal=refusal,
         )
-
-
-def _project(fields: Mapping[str, str]) -> int | None:
-    """Return the project that is named; None where none is, or what is no number of one."""
-    try:
-        return parse_project(fields)
-    except BadRequest:
-        return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from flask import Blueprint, Response, request, url_for
@@ -14,8 +14,8 @@ from backend.prediction.failures import FailureStore
 from backend.settings import Settings
 from backend.web.middleware.body import BodyReader
 from backend.web.middleware.responses import json_response, see_other
-from backend.web.pages.forms import MAX_FORM_BYTES, parse_job, parse_project
-from backend.web.pages.html import answer_action, html_page, is_for_people
+from backend.web.pages.forms import parse_job, parse_project
+from backend.web.pages.html import answer_action, answer_form, html_page, is_for_people
 from backend.web.pages.project_check import ProjectCheck
 from backend.web.pages.serializers import StatusSerializer
 
@@ -41,7 +41,7 @@ class JobRoutes:
         serializer: turns jobs and failures into JSON.
         projects: refuses projects that are not there.
         body: reads the bodies of requests.
-        dashboard: renders the dashboard, with a refusal on it.
+        dashboard: renders the dashboard, with a refusal on it and what was typed into its form.
     """
 
     settings: Settings
@@ -49,7 +49,7 @@ class JobRoutes:
     serializer: StatusSerializer
     projects: ProjectCheck
     body: BodyReader
-    dashboard: Callable[[BackendError], Response]
+    dashboard: Callable[[BackendError, Mapping[str, list[str]]], Response]
 
     def blueprint(self) -> Blueprint:
         """Make the blueprint of these routes."""
@@ -69,8 +69,12 @@ class JobRoutes:
         return json_response({"jobs": [self.serializer.job(job) for job in jobs]})
 
     def start(self) -> Response:
-        """Start a job; where the project has an equal one that is not over, answer with that."""
-        return answer_action(
+        """Start a job; where the project has an equal one that is not over, answer with that.
+
+        A form that is refused comes back with all that was typed into it.
+        """
+        return answer_form(
+            self.body,
             self._start,
             lambda _: see_other(url_for("dashboard.page")),
             lambda job: json_response(
@@ -105,11 +109,11 @@ class JobRoutes:
             lambda _: actions[turn](job),
             lambda _: see_other(url_for("dashboard.page")),
             lambda acted: json_response(self.serializer.job(acted)),
-            self.dashboard,
+            lambda error: self.dashboard(error, {}),
         )
 
-    def _start(self, is_form: bool) -> Job:
-        asked = parse_job(self.body.read(MAX_FORM_BYTES), is_form)
+    def _start(self, body: bytes, is_form: bool) -> Job:
+        asked = parse_job(body, is_form)
         if self.settings.label_studio_api_key is None:
             raise BadRequest(NO_KEY)
         self.projects.check(asked.project)

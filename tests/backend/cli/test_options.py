@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -21,6 +22,37 @@ def test_the_help_shows_what_values_a_flag_takes() -> None:
         assert flag in shown
     assert "--model-dir FOLDER" in shown
     assert "--model TEXT" in shown
+
+
+#: Options with a whole number that is not looked for in the database.
+COUNTS = {
+    *(" prelabel --actors", " eval --limit", " eval --worst", " words --use"),
+    *(" demo --studio-port", " demo --backend-port"),
+}
+
+
+def numbered(command: click.Command, path: str = "") -> Iterator[tuple[str, click.Parameter]]:
+    """Each parameter with a whole number, of a command and of its own commands."""
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            own = command.get_command(context, name)
+            assert own is not None
+            yield from numbered(own, f"{path} {name}")
+    for each in command.params:
+        if isinstance(each.type, click.types.IntParamType):
+            yield path, each
+
+
+def test_no_command_takes_a_number_that_no_database_holds() -> None:
+    found = {f"{path} {each.opts[0]}": each for path, each in numbered(main)}
+    assert found.keys() > COUNTS
+    assert {" adapt trust annotation", " adapt rollback --to", " report --project"} <= found.keys()
+    for name in found.keys() - COUNTS:
+        each = found[name]
+        assert isinstance(each.type, click.IntRange), name
+        with pytest.raises(click.BadParameter, match="is not in the range"):
+            each.type.convert(str(1 << 63), each, None)
 
 
 @pytest.mark.parametrize("name", ["prelabel", "report", "export", "doctor", "demo", "serve"])

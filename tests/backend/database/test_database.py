@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -73,6 +74,26 @@ def test_a_database_that_cannot_be_had_is_told_in_a_sentence(url: str) -> None:
         Database(url).check()
     assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_cannot_be_made_is_told_with_both_settings_that_name_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("DATABASE_URL")
+    settings = Settings(model_dir="/proc/none")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"/proc/none/clearclip\.db .*MODEL_DIR.*DATABASE_URL"):
+        Database.from_settings(settings).check()
+
+
+def test_a_driver_that_is_not_installed_is_told_with_what_installs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(
+        ValueError, match=r"pip install 'clearclip-label-studio\[postgres\]'"
+    ) as told:
+        Database("postgresql+psycopg://ann:secret@127.0.0.1:9/name").check()
+    assert "secret" not in str(told.value)
 
 
 def test_a_postgresql_that_takes_a_connection_and_says_nothing_is_not_waited_for_long(

@@ -37,7 +37,7 @@ class FakeStudio:
         annotations: id -> annotation.
         webhooks: of all projects.
         backends: those that are connected to the project.
-        titles: project -> its title, for lists of projects.
+        titles: project -> its title, for lists of projects; its own is listed without one as well.
         late: predictions are stored, and then the answer is an error, so many times.
         now: its clock: the time of the last change, in seconds since the epoch.
         files: path -> content of the files that it hands out.
@@ -151,7 +151,8 @@ class FakeStudio:
         if path == f"/api/projects/{self.project}":
             return _json({"id": self.project, "label_config": self.label_config})
         if path == "/api/projects" and given["include"] == "id,title":
-            found = [{"id": each, "title": title} for each, title in self.titles.items()]
+            titles = {self.project: ""} | self.titles
+            found = [{"id": each, "title": title} for each, title in titles.items()]
             return _json({"count": len(found), "next": None, "previous": None, "results": found})
         if path == f"/api/projects/{self.project}/import/predictions":
             return self._import(json.loads(asked.body))

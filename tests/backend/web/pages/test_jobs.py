@@ -119,6 +119,26 @@ def test_a_wrong_form_is_answered_on_the_page(dashboard: Dashboard, form: dict[s
     assert dashboard.store.list_jobs() == []
 
 
+@pytest.mark.parametrize("project", ["20", "seven"])
+def test_a_refused_form_keeps_what_was_typed(dashboard: Dashboard, project: str) -> None:
+    page = Page(dashboard.post("/jobs", {"project": project, "filter": "all", "limit": "0"}))
+    (field,) = (each for each in page.all("input") if each["name"] == "project")
+    assert field["value"] == project
+    assert [each["value"] for each in page.all("option") if "selected" in each] == ["all"]
+
+
+def test_a_refused_form_keeps_the_project_that_was_chosen(
+    monkeypatch: pytest.MonkeyPatch, dashboard: Dashboard
+) -> None:
+    monkeypatch.setattr(ProjectTitles, "choices", lambda _: [(3, "Trees"), (7, "Roads")])
+    for chosen in ("7", "20"):  # the second is not among them any more
+        page = Page(dashboard.post("/jobs", {"project": chosen, "limit": "0"}))
+        selected = [each["value"] for each in page.all("option") if "selected" in each]
+        assert selected == [chosen]
+    fresh = [each["value"] for each in dashboard.page().all("option") if "selected" in each]
+    assert fresh == [""]
+
+
 def test_a_large_body_is_refused(dashboard: Dashboard) -> None:
     response = dashboard.client.post("/jobs", data=b"project=" + b"7" * (1 << 17))
     assert response.status_code == 413

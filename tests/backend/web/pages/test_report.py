@@ -241,6 +241,16 @@ def run(*arguments: str) -> Any:
     )
 
 
+def test_a_project_without_annotations_is_said_to_have_none_once_all_were_asked_for(
+    server: LocalServer, studio: FakeStudio
+) -> None:
+    studio.annotations.clear()
+    done = run("--label-studio-url", server.url, "--label-studio-api-key", TOKEN, "--backfill")
+    assert done.exit_code == 0, done.output
+    assert "Project 7: Label Studio has no annotation of it." in done.output
+    assert "--backfill" not in done.output
+
+
 def test_the_command_reads_a_project_and_reports(server: LocalServer, tmp_path: Path) -> None:
     reach = ["--label-studio-url", server.url, "--label-studio-api-key", TOKEN]
     assert "the database has no annotation of it. --backfill asks" in run(*reach).output

@@ -1,0 +1,50 @@
+"""Answer 404 to who reads pages of projects that Label Studio does not have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from flask import Flask, request
+
+from backend.database.database import Database
+from backend.database.project_rows import has_rows
+from backend.jobs.project_titles import ProjectTitles
+from backend.web.pages.project_check import no_such_project
+
+#: What only reads. The starts have a check of their own, see `ProjectCheck`.
+_READING: Final = ("GET", "HEAD")
+
+
+@dataclass(frozen=True, eq=False)
+class MissingProjects:
+    """Knows whether a project was never here: it has no title and no row in the database.
+
+    A project that was deleted keeps its pages while the database holds something of it.
+
+    Args:
+        titles: the projects that Label Studio has.
+        database: what is held of projects.
+    """
+
+    titles: ProjectTitles
+    database: Database
+
+    def add_to(self, app: Flask) -> None:
+        """Check each request that reads below ``/projects/<number>``."""
+        app.before_request(self.check_request)
+
+    def check_request(self) -> None:
+        """Refuse to show a project that is not there.
+
+        A project with a title costs nothing. Label Studio is asked for others that the database
+        holds nothing of: once a second at most, and not in the minute after it did not answer.
+
+        Raises:
+            ProjectNotFound: Label Studio has no such project, or does not show it to the token.
+        """
+        project = (request.view_args or {}).get("project")
+        if project is None or request.method not in _READING or self.titles.knows(project):
+            return
+        if not has_rows(self.database, project) and self.titles.is_missing(project):
+            raise no_such_project(project)
