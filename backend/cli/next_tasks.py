@@ -48,7 +48,7 @@ def next_tasks(
     """Choose tasks to correct next: at random, and no picture nearly like another.
 
     Tasks without an annotation or a draft are drawn by lot. Passed over are pictures that look
-    nearly as one that was chosen, or as one that the project has learned from. The choice is kept
+    nearly as one that was chosen, or like one that the project has learned from. The choice is kept
     for the page.
     """
     check_token(settings, "tasks are read")

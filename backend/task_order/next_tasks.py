@@ -79,7 +79,7 @@ class NextTasks:
         if tried >= self.unlabeled:
             return (
                 f"There are no more: {quantity(self.unlabeled, 'task')} without an annotation or "
-                f"a draft, all tried. Those that are left look nearly as another, or cannot be "
+                f"a draft, all tried. Those that are left look nearly like another, or cannot be "
                 "read."
             )
         return (
