@@ -19,7 +19,7 @@ from backend.cli.demo_servers import LabelStudioProcess
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.task_filter import TaskFilter
 from clearclip_core import render_scene
-from tests.e2e.editor import settled
+from tests.e2e.editor import open_tab, settled
 from tests.e2e.test_label_errors import LABELS, PHONE, asked, regions
 
 SEEDS = [10_000_000 + number for number in (731, 733, 735, 737, 739, 741)]
@@ -112,19 +112,12 @@ def test_one_picture_of_each_drive_is_chosen_shown_and_labeled_from_a_tab(
     views = asked(studio, f"/api/dm/views?project={project}")
     (view,) = [each for each in views if each["data"]["title"] == "Next tasks"]
     assert complaints == []
-    page.goto(f"{studio.url}/projects/{project}/data?tab={view['id']}")
-    label_all = page.get_by_text("Label All Tasks")
-    expect(label_all).to_be_visible()
-    page.wait_for_timeout(1500)
-    page.screenshot(path="/tmp/order_tab.png")
-    print(label_all.evaluate("e => e.closest('button').parentElement.outerHTML"))
-    trigger = label_all.locator("xpath=ancestor::button[1]/following-sibling::button[1]")
-    trigger.click()
-    page.wait_for_timeout(800)
-    page.screenshot(path="/tmp/order_menu.png")
-    displayed = page.get_by_text("Label Tasks As Displayed")
-    displayed.click()
-    page.locator(".konvajs-content canvas").first.wait_for()
-    page.wait_for_timeout(800)
-    page.screenshot(path="/tmp/order_stream.png")
-    print(page.url)
+    open_tab(page, studio.url, project, view["id"])
+    page.get_by_text("Label All Tasks").locator("xpath=ancestor::button[1]/..").get_by_label(
+        "Toggle open"
+    ).click()
+    page.get_by_text("Label Tasks As Displayed").click()
+    canvas = page.locator(".konvajs-content canvas").first
+    canvas.wait_for()
+    labeled = page.evaluate("Htx.task.id")
+    assert labeled in found
