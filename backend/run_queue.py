@@ -16,7 +16,7 @@ from backend.errors import BackendError
 
 log = logging.getLogger(__name__)
 
-RunState = Literal["queued", "running", "done", "failed"]
+RunState = Literal["queued", "running", "done", "failed", "cancelled"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Run:
     @property
     def is_over(self) -> bool:
         """Whether nothing of it will change any more."""
-        return self.state in ("done", "failed")
+        return self.state in ("done", "failed", "cancelled")
 
 
 AnyRun = TypeVar("AnyRun", bound=Run)
@@ -103,7 +103,8 @@ class RunQueue(Generic[AnyRun]):
         """Do the run that was asked for first; return whether there was one.
 
         Args:
-            do: does it, and returns the fields that it has then.
+            do: does it, and returns the fields that it has then; its state is "done" where they
+                name none.
         """
         with self._lock:
             run = next((each for each in self._runs.values() if each.state == "queued"), None)
@@ -123,5 +124,5 @@ class RunQueue(Generic[AnyRun]):
             reason = f"Unexpected {type(error).__name__}: see the backend's log."
             self.change(run, state="failed", reason=reason)
         else:
-            self.change(run, state="done", **values)
+            self.change(run, **{"state": "done", **values})
         return True

@@ -54,6 +54,9 @@ from backend.prediction.outbox import PredictionOutbox
 from backend.prediction.predictor import Predictor
 from backend.project_runs import ProjectRuns
 from backend.settings import Settings
+from backend.task_order.next_tasks_runs import NextTasksRuns
+from backend.task_order.next_tasks_store import NextTasksStore
+from backend.task_order.task_picker import TaskPicker
 from backend.telemetry.task_tracker import TaskTracker
 from backend.wording.laboratory import Laboratory
 from backend.wording.wording_runs import WordingRuns
@@ -260,6 +263,18 @@ class Services(LabelStudioServices):
             measure, self.agreements.keep, "A measurement of agreement", self.stopping
         )
 
+    @cached_property
+    def next_tasks(self) -> NextTasksStore:
+        """The tasks that were chosen last for each project."""
+        return NextTasksStore(self.database)
+
+    @cached_property
+    def next_tasks_runs(self) -> NextTasksRuns:
+        """The choices of next tasks that were asked for on the page."""
+        client = self.client(retry_for_s=READ_RETRY_FOR_S)
+        pick = None if client is None else self.task_picker(client).pick
+        return NextTasksRuns(pick, self.next_tasks.keep, self.stopping)
+
     # ---- parts that differ between the server and the commands ----------------------------------
 
     def predictor(self, tracker: TaskTracker | None = None) -> Predictor:
@@ -378,6 +393,14 @@ class Services(LabelStudioServices):
         """
         return AgreementMeter(client, self.images.read)
 
+    def task_picker(self, client: LabelStudioClient) -> TaskPicker:
+        """Make the picker of tasks to correct next.
+
+        Args:
+            client: Label Studio.
+        """
+        return TaskPicker(client, self.images.read, self.engine, self.settings, self.examples)
+
     def ray_prelabeler(
         self, client: LabelStudioClient, address: str, actors: int | None
     ) -> ClusterPrelabeler:
@@ -438,6 +461,7 @@ class Services(LabelStudioServices):
             "audits": self.gates.check_audits,
             "reviews": self.review_runs.run_next,
             "agreements": self.agreement_runs.run_next,
+            "next tasks": self.next_tasks_runs.run_next,
         }
         renewals = [
             self.outbox.renew,

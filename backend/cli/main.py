@@ -60,6 +60,11 @@ COMMANDS: Final = {
         "agreement",
         "Measure how far the annotators of a project agree, on tasks that several have annotated.",
     ),
+    "next-tasks": CommandSource(
+        "backend.cli.next_tasks",
+        "next_tasks",
+        "Choose tasks to correct next: at random, and no picture nearly like another.",
+    ),
     "adapt": CommandSource(
         "backend.cli.adapt",
         "adapt",

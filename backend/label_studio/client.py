@@ -235,6 +235,20 @@ class LabelStudioClient:
             return []  # Label Studio takes an empty list of ids for all tasks
         return self._page(project, size, query=wanted.query())[0]
 
+    def page(self, project: int, wanted: TaskFilter, number: int) -> tuple[list[Task], int]:
+        """List one page of `PAGE` tasks that pass a filter, and count the tasks of all pages.
+
+        Args:
+            project: its id.
+            wanted: the filter.
+            number: number of the page, from 1.
+
+        Raises:
+            StudioRefused: there is no such project for this token, or no such page.
+            StudioUnreachable: Label Studio does not answer.
+        """
+        return self._page(project, PAGE, number, query=wanted.query())
+
     def ids(
         self, project: int, wanted: TaskFilter, among: Sequence[int] | None = None
     ) -> Iterator[int]:

@@ -21,6 +21,7 @@ class TaskFilter:
         unlabeled: has no annotation.
         labeled: has an annotation.
         drafted: has a draft, of any annotator.
+        undrafted: has no draft.
         after_id: has a greater id.
         ids: is one of these; None for no condition.
         min_predictions: has at least so many predictions, of any version.
@@ -36,6 +37,7 @@ class TaskFilter:
     unlabeled: bool = False
     labeled: bool = False
     drafted: bool = False
+    undrafted: bool = False
     after_id: int = 0
     ids: tuple[int, ...] | None = None
     min_predictions: int = 0
@@ -76,6 +78,8 @@ class TaskFilter:
             require("total_annotations", "greater", "Number", 0)
         if self.drafted:
             require("draft_exists", "equal", "Boolean", True)
+        if self.undrafted:
+            require("draft_exists", "equal", "Boolean", False)
         if self.min_predictions:
             require("total_predictions", "greater_or_equal", "Number", self.min_predictions)
         if self.min_annotations:

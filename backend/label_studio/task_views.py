@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Final
 
 from backend.label_studio.connection import NO_RETRIES, Connection
+
+#: Conditions of a view. Label Studio on SQLite takes no more than 1000 at once, and its page shows
+#: each of them as a filter.
+MOST_CONDITIONS: Final = 500
 
 
 class TaskViews:
@@ -24,7 +28,8 @@ class TaskViews:
         Args:
             project: id of the project.
             title: title of the view.
-            tasks: ids of the tasks.
+            tasks: ids of the tasks. Ids that follow each other take one condition together; of a
+                list with more than `MOST_CONDITIONS`, the first ids are shown.
 
         Returns:
             The id of the view.
@@ -33,8 +38,16 @@ class TaskViews:
             StudioRefused: the token may not make views there.
             StudioUnreachable: Label Studio does not answer.
         """
-        ids = sorted(tasks)
-        return self._show(project, title, "filter:tasks:id", "in_list", "Number", ids)
+        # The API has the operator "in_list" for this, but the page of Label Studio 1.23.2 does not
+        # know it: with one such view, no task list of the project opens any more.
+        conditions = [
+            _condition("id", "equal", "Number", first)
+            if first == last
+            else _condition("id", "in", "Number", {"min": first, "max": last})
+            for first, last in _ranges(tasks)[:MOST_CONDITIONS]
+        ]
+        # No condition would list all tasks.
+        return self._show(project, title, conditions or [_condition("id", "equal", "Number", 0)])
 
     def show_annotations(self, project: int, title: str, annotations: Collection[int]) -> int:
         """Make a view that lists the tasks of some annotations, in place of the view of that title.
@@ -52,20 +65,17 @@ class TaskViews:
             StudioUnreachable: Label Studio does not answer.
         """
         ids = ",".join(map(str, sorted(annotations)))
-        column = "filter:tasks:annotations_ids"
-        return self._show(project, title, column, "contains", "String", ids)
+        condition = _condition("annotations_ids", "contains", "String", ids)
+        return self._show(project, title, [condition])
 
-    def _show(
-        self, project: int, title: str, column: str, operator: str, kind: str, value: Any
-    ) -> int:
-        """Make a view, or change the one of that title, with a filter on one column."""
-        shown = {"filter": column, "operator": operator, "type": kind, "value": value}
+    def _show(self, project: int, title: str, conditions: list[dict[str, Any]]) -> int:
+        """Make a view, or change the one of that title: its tasks meet one of the conditions."""
         data: dict[str, Any] = {
             "title": title,
             "type": "list",
             "target": "tasks",
             "ordering": ["tasks:id"],
-            "filters": {"conjunction": "and", "items": [shown]},
+            "filters": {"conjunction": "or", "items": conditions},
         }
 
         def attempt() -> int:
@@ -79,3 +89,27 @@ class TaskViews:
             return int(views.create(project=project, data=data, request_options=NO_RETRIES).id)
 
         return self._connection.repeat(attempt)
+
+
+def _condition(column: str, operator: str, kind: str, value: Any) -> dict[str, Any]:
+    return {
+        "filter": f"filter:tasks:{column}",
+        "operator": operator,
+        "type": kind,
+        "value": value,
+    }
+
+
+def _ranges(ids: Collection[int]) -> list[tuple[int, int]]:
+    """Return the first and the last of each run of ids that follow each other.
+
+    >>> _ranges([9, 3, 4, 5])
+    [(3, 5), (9, 9)]
+    """
+    found: list[tuple[int, int]] = []
+    for number in sorted(set(ids)):
+        if found and found[-1][1] == number - 1:
+            found[-1] = found[-1][0], number
+        else:
+            found.append((number, number))
+    return found

@@ -38,6 +38,7 @@ from backend.web.pages.label_errors import LabelErrorRoutes
 from backend.web.pages.learning import LearningRoutes
 from backend.web.pages.learning_status import describe_learning
 from backend.web.pages.missing_projects import MissingProjects
+from backend.web.pages.next_tasks import NextTasksRoutes
 from backend.web.pages.project_check import ProjectCheck
 from backend.web.pages.report import ReportRoutes
 from backend.web.pages.status import StatusReport
@@ -166,6 +167,13 @@ def _pages(
         services.agreements,
         services.client(retry_for_s=READ_RETRY_FOR_S),
         projects,
+    ).blueprint()
+    yield NextTasksRoutes(
+        services.next_tasks_runs,
+        services.next_tasks,
+        services.client(retry_for_s=READ_RETRY_FOR_S),
+        projects,
+        body,
     ).blueprint()
     yield LearningRoutes(settings, learner, describe, body).blueprint()
 

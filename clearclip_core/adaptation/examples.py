@@ -176,7 +176,7 @@ class Example:
             removed_names,
             taken[sampled].astype(np.float16) if removed_names else None,
             boxes,
-            _layout(features),
+            mean_cells(features),
             None if features.cls is None else features.image_cls.cpu().numpy().astype(np.float16),
         )
 
@@ -364,8 +364,15 @@ def _kept(
     return aligned
 
 
-def _layout(features: DenseFeatures) -> npt.NDArray[np.float16]:
-    """Average the features over the cells of a grid over the image, (16, D)."""
+def mean_cells(features: DenseFeatures) -> npt.NDArray[np.float16]:
+    """Average the features over the cells of a grid over the image: `Example.layout`.
+
+    Args:
+        features: features of the image.
+
+    Returns:
+        (16, D) float16, mean feature of each cell of a 4 x 4 grid, row by row.
+    """
     mosaic = features.plan.mosaic(features.patches.permute(0, 3, 1, 2)).float()
     cells = torch.nn.functional.adaptive_avg_pool2d(mosaic[None], LAYOUT_CELLS)[0]
     return cells.flatten(1).T.contiguous().cpu().numpy().astype(np.float16)

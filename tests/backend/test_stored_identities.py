@@ -49,6 +49,7 @@ from backend.prediction.failures import Failure
 from backend.prediction.outbox import result_key
 from backend.prediction.predictor import Predictor
 from backend.settings import Settings
+from backend.task_order.next_tasks import NextTask, NextTasks
 from backend.telemetry.task_tracker import TaskTracker
 from clearclip_core import WindowFeatures
 from tests.backend import test_errors
@@ -274,6 +275,7 @@ def columns_of(store: JobStore) -> dict[str, list[str]]:
             for name in (
                 *(*names, "lessons", "threshold_sums", "learned_versions", "learners"),
                 *("gates", "gate_tasks", "label_reviews", "confirmed_annotations", "agreements"),
+                "next_tasks",
             )
         }
 
@@ -309,6 +311,7 @@ def test_the_columns_of_the_tables() -> None:
         "label_reviews": ["project", "finished", "report"],
         "confirmed_annotations": ["project", "annotation", "updated"],
         "agreements": ["project", "finished", "report"],
+        "next_tasks": ["project", "finished", "report"],
         "lessons": [
             *("annotation", "model", "picture", "project", "digest", "paint", "learned"),
             "example",
@@ -523,6 +526,28 @@ def test_a_report_on_agreement() -> None:
     told = nothing_yet.to_json()
     assert (told["pictures"], told["disputed"]) == (0, None)
     assert AgreementReport.from_json(told) == nothing_yet
+
+
+def test_the_tasks_to_correct_next() -> None:
+    tasks = (NextTask(9, "data:a"), NextTask(4, "data:b"))
+    report = NextTasks(3, tasks, 40, 12, 9, 5, 1.50049, {8: "Gone."}, 2)
+    written = {
+        "asked": 3,
+        "tasks": [{"task": 9, "picture": "data:a"}, {"task": 4, "picture": "data:b"}],
+        "unlabeled": 40,
+        "looked_at": 12,
+        "near_duplicates": 9,
+        "examples": 5,
+        "seconds": 1.5,
+        "shortage": (
+            "14 pictures of 40 tasks were tried, which is the most for 3 tasks. Ask again for "
+            "others."
+        ),
+        "left_out": [{"task": 8, "reason": "Gone."}],
+        "left_out_count": 2,
+    }
+    assert json.dumps(report.to_json()) == json.dumps(written)
+    assert NextTasks.from_json(written) == replace(report, seconds=1.5)
 
 
 def test_how_right_a_label_was() -> None:

@@ -29,7 +29,7 @@ from clearclip_core import (
     adapt,
     render_scene,
 )
-from clearclip_core.adaptation.similarity import cluster
+from clearclip_core.adaptation.similarity import DistinctImages, ImageLayout, cluster
 from clearclip_core.wording.diversity import image_vector, k_center
 from tests.bench.annotation_world import Picture, World, drawn, street
 from tests.bench.conftest import Report
@@ -61,16 +61,20 @@ class Order:
         first: how the first `FIRST` are chosen: "random", "k-center" or, by the score too, "".
         learns: rank anew after each count, by what is live then; else by the words alone.
         apart: a near-duplicate comes after all pictures of which fewer near-duplicates came.
+        offered: those that the product offers come first: no near-duplicates of each other or of
+            corrected ones, as far as the pictures tell that were looked at until then.
     """
 
     score: str = ""
     first: str = ""
     learns: bool = False
     apart: bool = False
+    offered: bool = False
 
 
 ORDERS = {
     "random, near-duplicates apart": Order(apart=True),
+    "as offered": Order(offered=True),
     "effort": Order("effort"),
     "effort, near-duplicates apart": Order("effort", apart=True),
     "random, then effort": Order("effort", "random", learns=True),
@@ -150,7 +154,9 @@ class Project:
         done = self._first(order, lot)
         live, gains = None, []
         for count in COUNTS:
-            done = [*done, *self._ranked(order, lot, done, live)][:count]
+            left = self._ranked(order, lot, done, live)
+            left = self._offered(left, done, count) if order.offered else left
+            done = [*done, *left][:count]
             adaptation, gain = self._learn(frozenset(done))
             live = adaptation if order.learns else None
             gains.append(gain)
@@ -160,6 +166,16 @@ class Project:
         if order.first == "k-center":
             return k_center(torch.stack([image_vector(each) for each in self._features]), FIRST)
         return list(lot[:FIRST]) if order.first else []
+
+    def _offered(self, left: Sequence[int], done: Sequence[int], count: int) -> list[int]:
+        """Return the tasks that are left, first those that `TaskPicker` would pick for a count."""
+        layouts = [ImageLayout.of_example(example) for example in self._examples]
+        images = DistinctImages([layouts[task] for task in done], count - len(done))
+        for task in left:
+            if images.add(layouts[task]):
+                break
+        first = [left[index] for index in images.distinct()]
+        return [*first, *(task for task in left if task not in first)]
 
     def _ranked(
         self, order: Order, lot: Sequence[int], done: Sequence[int], live: Adaptation | None

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from backend.cli.demo_servers import LabelStudioProcess
 from tests.e2e.masks import Mask
@@ -34,6 +34,12 @@ def settled(page: Page, **options: Any) -> bytes:
             return shot
         before = shot
     raise AssertionError("The page does not come to rest.")
+
+
+def open_tab(page: Page, studio_url: str, project: int, view: int) -> None:
+    """Open a view of the data manager, and wait for its list of tasks."""
+    page.goto(f"{studio_url}/projects/{project}/data?tab={view}")
+    expect(page.get_by_text("Label All Tasks")).to_be_visible()
 
 
 def deepest_point(mask: Mask) -> tuple[int, int]:

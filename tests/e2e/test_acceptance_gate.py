@@ -26,7 +26,7 @@ from backend.feedback.read_annotation import ReadAnnotation
 from backend.settings import Settings
 from tests.backend.fakes.colour_segmenter import colour_engine
 from tests.e2e.conftest import MODEL
-from tests.e2e.editor import settled
+from tests.e2e.editor import open_tab, settled
 
 LABELS = ["sky", "grass", "tree", "house"]
 SEEDS = list(range(10_000_800, 10_000_808))
@@ -127,6 +127,7 @@ def test_tasks_pass_are_shown_accepted_and_withdrawn(
     views = {view.data["title"]: view.id for view in studio.client.views.list(project=project)}
     shown = studio.client.tasks.list(project=project, view=views[VIEW_TITLES["listed"]])
     assert {task.id for task in shown} == listed, "the data manager filters the same tasks"
+    open_tab(page, studio.url, project, views[VIEW_TITLES["listed"]])
 
     settings = Settings(
         label_studio_url=studio.url,

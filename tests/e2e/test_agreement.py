@@ -15,7 +15,7 @@ from playwright.sync_api import Page, expect
 
 from backend.cli.demo_servers import LabelStudioProcess
 from clearclip_core import SCENE_LABELS, render_scene
-from tests.e2e.editor import settled
+from tests.e2e.editor import open_tab, settled
 from tests.e2e.test_label_errors import LABELS, PHONE, asked, regions
 
 SEEDS = [10_000_000 + number for number in (838, 853, 850, 848, 832, 860)]
@@ -115,6 +115,7 @@ def test_pixels_in_dispute_are_shown_as_pictures_and_their_tasks_as_a_view(
     assert sorted(each["id"] for each in shown) == sorted(
         each["task"] for each in report["disputes"]
     )
+    open_tab(page, studio.url, project, view["id"])
     page.goto(backend_url)
     page.locator("#project-pages").get_by_role("link", name="Agreement").first.click()
     expect(page.get_by_role("heading", name="Agreement")).to_be_visible()

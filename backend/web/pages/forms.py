@@ -13,6 +13,7 @@ from backend.dataset.archives.archive_request import ArchiveRequest
 from backend.errors import BadRequest
 from backend.jobs.job import Only
 from backend.label_studio.json_fields import parse_object, read_count
+from backend.task_order.next_tasks import DEFAULT_COUNT, MOST_TASKS
 from backend.wording.wording_request import WordingRequest
 
 #: The type of a body that a browser sends for a form.
@@ -228,6 +229,30 @@ def parse_confirmation(body: bytes, is_form: bool = False) -> tuple[int, float]:
     if not math.isfinite(updated):
         raise BadRequest('Expected "updated" to be a time in seconds.')
     return annotation, updated
+
+
+def parse_next_tasks(body: bytes, is_form: bool = False) -> int:
+    """Parse the body of ``POST /projects/<id>/next-tasks``, which may be empty.
+
+    Args:
+        body: a JSON object, or an encoded form.
+        is_form: whether it is a form.
+
+    Returns:
+        The number of tasks, `DEFAULT_COUNT` where the body names none.
+
+    Raises:
+        BadRequest: the body is neither, or has a value that is not allowed.
+
+    >>> parse_next_tasks(b"count=5", is_form=True), parse_next_tasks(b"")
+    (5, 20)
+    """
+    fields = {} if not body else _form(body) if is_form else parse_object(body)
+    count = read_count(fields, "count")
+    count = DEFAULT_COUNT if count is None else count
+    if fields.keys() - {"count"} or count > MOST_TASKS:
+        raise BadRequest(f'Expected "count" to be at most {MOST_TASKS}, and nothing else.')
+    return count
 
 
 def parse_project(query: Mapping[str, str]) -> int | None:

@@ -67,6 +67,7 @@ NEED_A_TOKEN = (
     "words --project 7",
     "label-errors --project 7",
     "agreement --project 7",
+    "next-tasks --project 7",
     "adapt step --project 7",
     "dataset --project 7 --format coco --to .",
     "import-masks --project 7 --from .",

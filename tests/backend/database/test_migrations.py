@@ -33,6 +33,7 @@ from tests.backend.fakes.old_databases import (
     check_agreement,
     check_feedback,
     check_jobs,
+    check_next_tasks,
     check_review,
     execute,
     make_old,
@@ -140,6 +141,8 @@ def test_every_earlier_database_is_read_after_its_upgrade(url: str, state: str) 
         check_review(url)
     if "agreements" in before:
         check_agreement(url)
+    if "next_tasks" in before:
+        check_next_tasks(url)
 
 
 @pytest.mark.parametrize("state", ["partial", "0000_head"])

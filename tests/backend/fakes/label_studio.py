@@ -259,6 +259,8 @@ class FakeStudio:
             found = sorted(found, key=self._changed_at, reverse=True)
         size, page = int(given["page_size"]), int(given.get("page", 1))
         some = found[size * (page - 1) : size * page]
+        if page > 1 and not some:
+            return _json({"detail": "Invalid page."}, 404)
         rows = [self._row(task, given.get("query", "")) for task in some]
         totals = {"total_annotations": 0, "total_predictions": len(self.predictions)}
         return _json({"tasks": rows, "total": len(found)} | totals)

@@ -38,6 +38,8 @@ from backend.label_errors.review_report import ReviewReport, Suspicion
 from backend.label_errors.review_store import ReviewStore, StoredReview
 from backend.prediction.failures import Failure, FailureStore
 from backend.prediction.outbox import PredictionOutbox
+from backend.task_order.next_tasks import NextTask, NextTasks
+from backend.task_order.next_tasks_store import NextTasksStore, StoredNextTasks
 
 #: The tables of the release that had jobs only, and no revisions.
 EARLIEST = {"jobs", "failures", "results"}
@@ -159,6 +161,13 @@ def check_agreement(url: str) -> None:
         left_out_count=1,
     )
     assert AgreementStore(Database(url)).last(7) == StoredAgreement(1700000010.5, report)
+
+
+def check_next_tasks(url: str) -> None:
+    """Check that the store reads the next tasks of `make_old`."""
+    tasks = (NextTask(4, "data:image/jpeg;base64,/9j/"),)
+    report = NextTasks(2, tasks, 9, 3, 2, 1, 1.5, {9: "Gone."}, 1)
+    assert NextTasksStore(Database(url)).last(7) == StoredNextTasks(1700000010.5, report)
 
 
 def check_feedback(url: str) -> None:

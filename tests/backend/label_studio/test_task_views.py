@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from backend.errors import StudioRefused
 from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.task_views import MOST_CONDITIONS
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer
 
@@ -18,7 +21,35 @@ def test_a_view_takes_the_place_of_the_one_of_its_title() -> None:
         other = views.show(7, "Audit", [2])
         assert views.show(7, "Safe", [5]) == first != other
         ids = {tab["title"]: tab["filters"]["items"][0]["value"] for tab in studio.tabs.values()}
-        assert ids == {"Safe": [5], "Audit": [2]}
+        assert ids == {"Safe": 5, "Audit": 2}
+
+
+def shown(*tasks: int) -> list[tuple[str, Any]]:
+    """Operator and value of each condition of a view of tasks, one of which is to be met."""
+    studio = FakeStudio("<View/>", {})
+    with studio.served() as server:
+        LabelStudioClient(server.url, TOKEN, retry_for_s=1).views.show(7, "Safe", tasks)
+    (tab,) = studio.tabs.values()
+    assert tab["filters"]["conjunction"] == "or"
+    items = tab["filters"]["items"]
+    assert {(each["filter"], each["type"]) for each in items} == {("filter:tasks:id", "Number")}
+    return [(each["operator"], each["value"]) for each in items]
+
+
+def test_a_view_has_only_operators_that_the_page_of_label_studio_knows() -> None:
+    """With "in_list" no task list of the project opens: `tests/e2e/test_next_tasks.py`."""
+    assert shown(9, 3, 4, 5, 11, 12) == [
+        ("in", {"min": 3, "max": 5}),
+        ("equal", 9),
+        ("in", {"min": 11, "max": 12}),
+    ]
+    assert shown() == [("equal", 0)], "without a condition it would list all tasks"
+
+
+def test_of_very_many_tasks_the_first_are_shown() -> None:
+    conditions = shown(*range(1, 2001, 2))
+    assert len(conditions) == MOST_CONDITIONS
+    assert conditions[-1] == ("equal", 2 * MOST_CONDITIONS - 1)
 
 
 def test_a_token_that_may_make_no_views_is_told() -> None:

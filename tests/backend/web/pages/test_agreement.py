@@ -143,7 +143,12 @@ def test_a_view_lists_the_disputed_tasks(
     (made,) = studio.tabs.values()
     assert made["title"] == "Disputed"
     assert made["filters"]["items"] == [
-        {"filter": "filter:tasks:id", "operator": "in_list", "type": "Number", "value": [3, 4]}
+        {
+            "filter": "filter:tasks:id",
+            "operator": "in",
+            "type": "Number",
+            "value": {"min": 3, "max": 4},
+        }
     ]
 
 

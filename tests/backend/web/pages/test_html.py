@@ -50,7 +50,7 @@ def test_the_policy_lets_only_the_pages_own_script_run(dashboard: Dashboard) -> 
 
 
 def test_each_page_of_a_project_leads_to_its_others_and_back(dashboard: Dashboard) -> None:
-    pages = ("report", "words", "label-errors", "agreement", "gate", "learning")
+    pages = ("report", "next-tasks", "words", "label-errors", "agreement", "gate", "learning")
     addresses = {f"/projects/7/{page}" for page in pages} | {"/datasets?project=7"}
     for address in addresses:
         links = {link["href"] for link in dashboard.page(address).all("a")}
@@ -86,6 +86,9 @@ FORMS = {
     ("learned.html", "learning.act"): "as called",
     ("macros.html", "jobs.act"): "as called",
     ("macros.html", "datasets.remove"): "always",
+    ("next_tasks.html", "next_tasks.start"): "never",
+    ("next_tasks.html", "next_tasks.cancel"): "never",
+    ("next_tasks.html", "next_tasks.view"): "always",
     ("page.html", "jobs.start"): "never",
     ("wording.html", "words.use"): "always",
     ("words.html", "words.start"): "never",

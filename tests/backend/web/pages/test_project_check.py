@@ -18,6 +18,7 @@ STARTS: dict[str, tuple[dict[str, Any] | None, dict[str, str]]] = {
     "/projects/8/words": ({}, {"label": ""}),
     "/projects/8/label-errors": (None, {}),
     "/projects/8/agreement": (None, {}),
+    "/projects/8/next-tasks": ({"count": 5}, {"count": "5"}),
     "/projects/8/gate/find": (None, {"version": ""}),
     "/projects/8/gate/show": (None, {"version": ""}),
     "/projects/8/gate/accept": (None, {"version": ""}),
@@ -53,7 +54,7 @@ def test_nothing_is_started_in_a_project_that_is_not_there(dashboard: Dashboard)
     assert [job["id"] for job in told("/jobs")["jobs"]] == [1]
     assert told("/datasets")["datasets"] == []
     assert told("/projects/8/words")["runs"] == []
-    for page in ("label-errors", "agreement", "gate"):
+    for page in ("label-errors", "agreement", "next-tasks", "gate"):
         assert told(f"/projects/8/{page}")["run"] is None, page
 
 

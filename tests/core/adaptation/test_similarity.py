@@ -1,0 +1,136 @@
+"""Distinct images are those that the clusters of learning tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from clearclip_core import Example
+from clearclip_core.adaptation.similarity import DistinctImages, ImageLayout, cluster
+from tests.core.adaptation.test_examples import example_of, features_of, masks_of
+
+EXAMPLE = example_of(0)
+Cells = npt.NDArray[np.float16]
+
+
+def scene(seed: int) -> Cells:
+    """What a scene looks like, in features that share a direction as those of a model do."""
+    made = 3.0 + np.random.default_rng(seed).normal(size=(16, 64))
+    return made.astype(np.float16)
+
+
+def frame(seed: int, number: int, step: float = 0.02) -> Cells:
+    """A frame of a drive through the scene, a little off what it looks like."""
+    off = np.random.default_rng((seed, number)).normal(size=(16, 64))
+    return (scene(seed) + step * number * off).astype(np.float16)
+
+
+def layouts(cells: Sequence[Cells]) -> list[ImageLayout]:
+    return [ImageLayout(f"{number}", each) for number, each in enumerate(cells)]
+
+
+def chosen(
+    images: Sequence[ImageLayout], wanted: int, known: Sequence[ImageLayout] = ()
+) -> list[int]:
+    """Add images until there are enough."""
+    distinct = DistinctImages(known, wanted)
+    for image in images:
+        if distinct.add(image):
+            break
+    return distinct.distinct()
+
+
+def by_clusters(known: Sequence[Example], images: Sequence[Example]) -> list[int]:
+    """The first image of each cluster of the union that has no known image."""
+    numbers = cluster([*known, *images]).tolist()
+    before, those = numbers[: len(known)], numbers[len(known) :]
+    return [i for i, each in enumerate(those) if each not in before + those[:i]]
+
+
+def test_a_layout_is_that_of_the_example_of_the_same_picture() -> None:
+    example = Example.of(features_of(3), masks_of(3), ["sky", "sofa"], "three")
+    of_features = ImageLayout.of(features_of(3), "three")
+    of_example = ImageLayout.of_example(example)
+    assert of_features.picture == of_example.picture == "three"
+    assert of_features.cells is not None
+    assert example.layout is not None
+    assert of_features.cells.tolist() == example.layout.tolist()
+
+
+def test_frames_of_a_drive_that_came_before_are_passed_over() -> None:
+    drives = [0, 0, 1, 0, 1, 2, 2, 3, 0, 4]
+    images = layouts([frame(drive, number) for number, drive in enumerate(drives)])
+    assert chosen(images, 5) == [0, 2, 5, 7, 9]
+
+
+def test_near_duplicates_of_known_images_are_passed_over() -> None:
+    images = layouts([frame(drive, 1 + drive) for drive in range(4)])
+    known = [ImageLayout("k", frame(2, 7)), ImageLayout("l", frame(0, 9))]
+    assert chosen(images, 4, known) == [1, 3]
+
+
+def test_a_picture_that_is_known_by_its_id_needs_no_layout() -> None:
+    images = [ImageLayout("a", scene(1)), ImageLayout("b", scene(2))]
+    assert chosen(images, 2, [ImageLayout("a", None)]) == [1]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_choice_is_that_of_the_clusters_of_all_images_together(seed: int) -> None:
+    """Also of frames that are alike only by a chain, and with few images, by either bound."""
+    rng = np.random.default_rng(seed)
+    count, spread = rng.integers(2, 40), rng.uniform(0.01, 0.2)
+    cells = [
+        frame(int(drive), number, spread) for number, drive in enumerate(rng.integers(0, 6, count))
+    ]
+    made = [replace(EXAMPLE, picture=f"{n}", layout=_fit(each)) for n, each in enumerate(cells)]
+    split = int(rng.integers(0, count))
+    known, images = made[:split], made[split:]
+    expected = by_clusters(known, images)
+    found = chosen(
+        [ImageLayout.of_example(each) for each in images],
+        len(images),
+        [ImageLayout.of_example(each) for each in known],
+    )
+    assert found == expected
+
+
+def _fit(cells: Cells) -> Cells:
+    """Cells of the width of the example."""
+    return cells[:, : EXAMPLE.width]
+
+
+def test_a_choice_by_few_images_is_taken_back_once_others_show_how_alike_they_are() -> None:
+    """With one pair, nothing says how unlike pictures of the project are: 0.999 counts."""
+    two = layouts([frame(0, 0), frame(0, 1, 0.25)])
+    assert chosen(two, 2) == [0, 1]
+    more = layouts([frame(0, 0), frame(0, 1, 0.25), scene(1), scene(2), scene(3)])
+    assert chosen(more, 4) == [0, 2, 3, 4]
+
+
+def test_no_more_images_are_asked_for_than_are_needed() -> None:
+    distinct = DistinctImages([], wanted=3)
+    drives = [0, 1, 1, 2, 3]
+    images = layouts([frame(drive, number) for number, drive in enumerate(drives)])
+    assert [distinct.add(each) for each in images[:4]] == [False, False, False, True]
+
+
+def test_with_many_images_the_clusters_are_not_computed_for_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    computed: list[int] = []
+    plain = DistinctImages.distinct
+
+    def counted(self: DistinctImages) -> list[int]:
+        computed.append(1)
+        return plain(self)
+
+    monkeypatch.setattr(DistinctImages, "distinct", counted)
+    known = layouts([scene(number) for number in range(320)])
+    distinct = DistinctImages(known, wanted=1)
+    again = [ImageLayout(f"again {n}", frame(n % 8, 1)) for n in range(40)]
+    assert not any(distinct.add(each) for each in again)
+    assert len(computed) == 8
