@@ -63,7 +63,7 @@ def _hosts(value: str) -> str:
 
 def _database_url(value: SecretStr) -> SecretStr:
     """Return the URL, with the driver that is installed where a PostgreSQL names none."""
-    text = re.sub("^postgres(ql)?://", "postgresql+psycopg://", value.get_secret_value())
+    text = re.sub("(?i)^postgres(ql)?://", "postgresql+psycopg://", value.get_secret_value())
     try:
         url = make_url(text)
         kind = url.get_backend_name()

@@ -67,6 +67,7 @@ class ProjectTitles:
         self._hasty_client = hasty_client
         self._reading = threading.Lock()  # of the page that reads
         self._hasty_from = -math.inf  # when a page may read again
+        self._were_read = False  # the last time that they were asked for
         self._wanted = threading.Event()
         self._wanted.set()
         self._read_at = -math.inf  # when the background thread has last begun to
@@ -106,20 +107,25 @@ class ProjectTitles:
         return project not in kept.by_project
 
     def knows(self, project: int) -> bool:
-        """Tell whether the project was there when the titles were read last."""
+        """Tell whether the project was there when the titles were read last.
+
+        They are read again in the background where they are old, and nothing waits for it.
+        """
+        self._wanted.set()
         return project in self._kept.by_project
 
     def is_missing(self, project: int) -> bool:
-        """Tell whether Label Studio has no such project now, or does not show it to this token.
+        """Tell whether Label Studio lists no such project for this token.
 
-        The titles are read for it where that is due, see `ProjectTitles`. Where Label Studio does
-        not answer, or has more projects than titles are read of, no project is missing.
+        The titles are read for it where that is due, see `ProjectTitles`. Where Label Studio did
+        not answer the last time, or has more projects than titles are read of, none is missing.
         """
         self._wanted.set()
         self._read_for(self._clock())
         kept = self._kept
         is_new = self._clock() - kept.asked_at <= _FRESH_FOR_S
-        return is_new and len(kept.by_project) < MOST_TITLES and project not in kept.by_project
+        is_whole = self._were_read and is_new and len(kept.by_project) < MOST_TITLES
+        return is_whole and project not in kept.by_project
 
     def choices(self) -> list[tuple[int, str]]:
         """Return number and name of all known projects, sorted by title."""
@@ -155,7 +161,9 @@ class ProjectTitles:
             titles = _Titles(client.project_titles(), asked_at)
         except (StudioRefused, StudioUnreachable):
             self._hasty_from = self._clock() + _PATIENT_AFTER_S
+            self._were_read = False
             raise
+        self._were_read = True
         self._hasty_from = self._clock() + _FRESH_FOR_NEW_S
         with self._lock:
             if titles.asked_at >= self._kept.asked_at:

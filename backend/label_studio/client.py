@@ -9,7 +9,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
+
+from label_studio_sdk.client import LabelStudio
 
 from backend.errors import LabelConfigChanged
 from backend.label_studio.annotation_writer import AnnotationWriter
@@ -40,6 +43,9 @@ PAGE: Final = 100
 
 #: Projects whose titles are read.
 MOST_TITLES: Final = 1000
+
+#: Projects of one answer: Label Studio gives no more, whatever is asked for.
+_PROJECTS_AT_ONCE: Final = 100
 
 #: Ids of one request, which go into its address.
 _IDS_AT_ONCE: Final = 400
@@ -169,12 +175,13 @@ class LabelStudioClient:
             StudioRefused: the token may not list projects.
             StudioUnreachable: Label Studio does not answer.
         """
-        found = self._connection.call(
-            lambda sdk: sdk.projects.list(
-                include="id,title", page=1, page_size=MOST_TITLES, request_options=NO_RETRIES
-            )
-        )
-        return {int(each.id): str(each.title or "") for each in found.items or ()}
+        titles: dict[int, str] = {}
+        for page in range(1, MOST_TITLES // _PROJECTS_AT_ONCE + 1):
+            found = self._connection.call(partial(_list_projects, page=page))
+            titles |= {int(each.id): str(each.title or "") for each in found.items or ()}
+            if not found.items or len(titles) >= int(found.response.count):
+                break
+        return titles
 
     def user_names(self) -> dict[int, str]:
         """Return the names of people, or e-mail addresses of those without a name: id -> name.
@@ -425,6 +432,13 @@ class LabelStudioClient:
         """List one page of tasks, and count the tasks of all pages."""
         rows, total = read_rows(self._connection, project, size, page, **which)
         return [Task(row.id, project, row.data or {}) for row in rows], total
+
+
+def _list_projects(sdk: LabelStudio, page: int) -> Any:
+    """List ids and titles of one page of projects, the newest first."""
+    return sdk.projects.list(
+        include="id,title", page=page, page_size=_PROJECTS_AT_ONCE, request_options=NO_RETRIES
+    )
 
 
 def _name(user: Any) -> str:

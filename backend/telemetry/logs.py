@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote
 
 from pydantic import SecretStr
 
@@ -58,7 +58,10 @@ _SECRETS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ..
     (re.compile(r"\b[0-9a-f]{40}\b", re.I), _CUT),
     (re.compile(r"[\w+/=-]{200,}"), _CUT),
 )
+#: What no secret of these patterns goes on after.
+_ENDS = "\t\n\r '\""
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_PASSWORD = re.compile("[^:/@]+://[^:/@]*:([^@]*)@")
 _PLAIN = re.compile(r"[\w.:/+-]+")
 
 
@@ -103,8 +106,11 @@ def known_secrets(settings: Settings) -> Iterator[str]:
         if isinstance(value, SecretStr):
             secret = value.get_secret_value()
             yield secret
-            if "://" in secret:
-                yield urlsplit(secret).password or ""
+            # As SQLAlchemy reads it: a password may have signs that end the host of a web address.
+            password = _PASSWORD.match(secret)
+            if password:
+                yield password[1]
+                yield unquote(password[1])
     if settings.basic_auth_user is not None and settings.basic_auth_pass is not None:
         pair = f"{settings.basic_auth_user}:{settings.basic_auth_pass.get_secret_value()}"
         yield base64.b64encode(pair.encode()).decode()
@@ -118,11 +124,19 @@ def scrub(text: str, secrets: Collection[str] = (), length: int = _MESSAGE_LENGT
     >>> scrub("one\\ntwo")
     'one\\\\ntwo'
     """
-    text = without_secrets(text, secrets)[: 4 * length]  # before the search: it may be very long
+    text = _first_words(without_secrets(text, secrets), 4 * length)  # a longer search takes long
     for pattern, instead in _SECRETS:
         text = pattern.sub(instead, text)
     clean = _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
     return clean if len(clean) <= length else clean[:length] + _CUT
+
+
+def _first_words(text: str, length: int) -> str:
+    """Return a text cut off at a length, between words: no pattern would know half a secret."""
+    if len(text) <= length:
+        return text
+    end = max(text.rfind(each, 0, length) for each in _ENDS)
+    return text[: end + 1] + _CUT
 
 
 def printable(text: str) -> str:

@@ -75,7 +75,8 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
     app.extensions["metrics"] = metrics
     app.extensions["engine"] = services.engine
     _add_middleware(app, settings, metrics)
-    MissingProjects(services.project_titles, services.database).add_to(app)
+    projects = ProjectCheck(services.hasty_client)
+    MissingProjects(services.project_titles, services.database, projects).add_to(app)
     add_filters(app)
     app.jinja_env.globals["project_title"] = services.project_titles.name
     app.jinja_env.globals["task_url"] = services.files.task_url

@@ -206,7 +206,7 @@ def test_databases_whose_address_can_be_read(url: str) -> None:
     assert found.get_secret_value() == url
 
 
-@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "PostgreSQL", "postgresql+psycopg"])
 def test_a_postgresql_without_a_driver_is_read_with_psycopg(scheme: str) -> None:
     found = load_settings(database_url=f"{scheme}://cc:p%40ss@db:5432/cc?sslmode=require")
     assert found.database_url is not None

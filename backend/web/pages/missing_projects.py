@@ -10,7 +10,7 @@ from flask import Flask, request
 from backend.database.database import Database
 from backend.database.project_rows import has_rows
 from backend.jobs.project_titles import ProjectTitles
-from backend.web.pages.project_check import no_such_project
+from backend.web.pages.project_check import ProjectCheck
 
 #: What only reads. The starts have a check of their own, see `ProjectCheck`.
 _READING: Final = ("GET", "HEAD")
@@ -25,10 +25,12 @@ class MissingProjects:
     Args:
         titles: the projects that Label Studio has.
         database: what is held of projects.
+        projects: asks Label Studio for one that has no title.
     """
 
     titles: ProjectTitles
     database: Database
+    projects: ProjectCheck
 
     def add_to(self, app: Flask) -> None:
         """Check each request that reads below ``/projects/<number>``."""
@@ -37,8 +39,10 @@ class MissingProjects:
     def check_request(self) -> None:
         """Refuse to show a project that is not there.
 
-        A project with a title costs nothing. Label Studio is asked for others that the database
-        holds nothing of: once a second at most, and not in the minute after it did not answer.
+        A project with a title costs nothing. Of others that the database holds nothing of, the
+        titles are read anew, once a second at most and not in the minute after Label Studio did not
+        answer. One that is still not among them is asked for by its number: a list that changes
+        while its pages are read may leave a project out.
 
         Raises:
             ProjectNotFound: Label Studio has no such project, or does not show it to the token.
@@ -47,4 +51,4 @@ class MissingProjects:
         if project is None or request.method not in _READING or self.titles.knows(project):
             return
         if not has_rows(self.database, project) and self.titles.is_missing(project):
-            raise no_such_project(project)
+            self.projects.check(project)

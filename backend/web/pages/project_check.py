@@ -8,13 +8,6 @@ from backend.errors import ProjectNotFound, StudioRefused, StudioUnreachable
 from backend.label_studio.client import LabelStudioClient
 
 
-def no_such_project(project: int) -> ProjectNotFound:
-    """Make the error that says that Label Studio has no project of that number."""
-    return ProjectNotFound(
-        f"Label Studio has no project {project}, or does not show it to the backend's user."
-    )
-
-
 @dataclass(frozen=True, eq=False)
 class ProjectCheck:
     """Asks Label Studio for a project while somebody waits, once and for seconds at most.
@@ -34,7 +27,9 @@ class ProjectCheck:
             ProjectNotFound: Label Studio has no such project, or does not show it to the token.
         """
         if not self._may_be_there(project):
-            raise no_such_project(project)
+            raise ProjectNotFound(
+                f"Label Studio has no project {project}, or does not show it to the backend's user."
+            )
 
     def _may_be_there(self, project: int) -> bool:
         try:

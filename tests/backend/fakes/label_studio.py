@@ -153,7 +153,10 @@ class FakeStudio:
         if path == "/api/projects" and given["include"] == "id,title":
             titles = {self.project: ""} | self.titles
             found = [{"id": each, "title": title} for each, title in titles.items()]
-            return _json({"count": len(found), "next": None, "previous": None, "results": found})
+            size = min(int(given["page_size"]), 100)  # and no more, as the real one
+            begin = (int(given["page"]) - 1) * size
+            shown = found[begin : begin + size]
+            return _json({"count": len(found), "next": None, "previous": None, "results": shown})
         if path == f"/api/projects/{self.project}/import/predictions":
             return self._import(json.loads(asked.body))
         if path == "/api/users":

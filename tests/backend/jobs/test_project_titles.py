@@ -312,6 +312,32 @@ def test_a_client_that_reads_jobs_alone_is_told_of_a_project_that_goes(
     wait_for(is_gone)
 
 
+def test_whoever_asks_whether_a_project_is_known_has_the_titles_read_again(
+    studio: FakeStudio, server: LocalServer, clock: Clock
+) -> None:
+    """Programs that read JSON would be shown a deleted project until somebody opens a page."""
+    titles = made(server, clock)
+    titles.check()
+    assert titles.knows(9)
+    del studio.titles[9]
+    clock.now += 60
+    titles.check()
+    assert not titles.knows(9)
+
+
+@pytest.mark.parametrize("count", [100, 101, 250])
+def test_titles_are_read_of_more_projects_than_label_studio_lists_at_once(
+    studio: FakeStudio, server: LocalServer, clock: Clock, count: int
+) -> None:
+    studio.titles = {each: f"Project of {each}" for each in range(7, 7 + count)}
+    titles = made(server, clock)
+    titles.check()
+    assert len(titles.choices()) == count
+    assert not any(titles.is_gone(each, 3600) for each in studio.titles)
+    assert titles.is_gone(7 + count, 3600)
+    assert len(server.asked) == -(-count // 100)
+
+
 def test_of_more_projects_than_titles_are_read_none_is_called_gone(
     studio: FakeStudio, server: LocalServer, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy import make_url
 
 from backend import create_app
 from backend.settings import Settings
@@ -166,6 +167,15 @@ def test_what_looks_like_a_secret_is_cut_out(text: str, clean: str) -> None:
     assert scrub(text) == clean
 
 
+@pytest.mark.parametrize("begin", range(7940, 7970, 3))
+def test_no_half_of_a_secret_is_left_where_a_long_text_is_cut_off(begin: int) -> None:
+    """It is cut off before the search; with the picture out of it, its end would be shown."""
+    picture = f"data:image/png;base64,{'A' * begin}"[:begin]
+    clean = scrub(f"{picture} http://ann:open-sesame-nine-and-ten@host/a.png {'more ' * 100}")
+    assert clean.startswith("data:…")
+    assert "open" not in clean
+
+
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     "word", ["a", "token", "eyJ-", "eyJa.", "?d=", "?a", "#d=&", "data:", "//a@", "token '", "="]
@@ -197,6 +207,23 @@ def test_all_secrets_of_the_settings_are_known() -> None:
     pair = base64.b64encode(f"ann:{PASSWORD}".encode()).decode()
     assert {KEY, PASSWORD, pair, "sesame-9"} <= secrets
     assert "sesame-9" not in scrub("connection of u with sesame-9 refused", secrets)
+
+
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [
+        ("open[sesame", "open[sesame"),
+        ("open/sesame", "open/sesame"),
+        ("open?sesame", "open?sesame"),
+        ("open#sesame", "open#sesame"),
+        ("open%40sesame", "open@sesame"),
+    ],
+)
+def test_a_password_of_the_database_is_known_whatever_signs_it_has(written: str, sent: str) -> None:
+    settings = make_settings(database_url=f"postgresql://u:{written}@h/n")
+    assert settings.database_url is not None
+    assert make_url(settings.database_url.get_secret_value()).password == sent
+    assert {written, sent} <= set(known_secrets(settings))
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])

@@ -67,6 +67,36 @@ def test_a_project_that_is_there_is_shown_and_asked_for_once(
     assert len(server.asked) == 1
 
 
+def test_a_project_that_the_list_leaves_out_is_shown(
+    dashboard: Dashboard, studio: FakeStudio, server: LocalServer
+) -> None:
+    """One that changes while its pages are read may miss a project."""
+    studio.fault = lambda asked: (
+        Answer(200, b'{"count": 0, "next": null, "previous": null, "results": []}')
+        if asked.path.startswith("/api/projects/?")
+        else None
+    )
+    assert dashboard.client.get("/projects/7/words").status_code == 200
+    assert dashboard.client.get("/projects/8/words").status_code == 404
+
+
+def test_no_project_is_missing_once_label_studio_goes_away_after_it_gave_the_titles(
+    dashboard: Dashboard,
+    studio: FakeStudio,
+    server: LocalServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that was made between may not be among them."""
+    monkeypatch.setattr("backend.jobs.project_titles._FRESH_FOR_NEW_S", 0.0)
+    assert dashboard.client.get("/projects/8/report.json").status_code == 404
+    studio.titles[8] = "New"
+    studio.fault = lambda _: Answer(503, b"{}")
+    asked = len(server.asked)
+    for _ in range(3):
+        assert dashboard.client.get("/projects/8/report.json").status_code == 200
+    assert len(server.asked) == asked + 1, "no view waits again"
+
+
 def test_a_project_that_was_made_meanwhile_is_shown(
     dashboard: Dashboard, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
