@@ -66,10 +66,11 @@ def next_tasks(
             bar.refresh()
 
         report = services.task_picker(client).pick(project, count, advance)
-    services.next_tasks.keep(project, report)
+    # The search took long: its tasks are told before the database is asked to keep them.
     if json_file is not None:
         write_text(json_file, json.dumps(report.to_json(), indent=2) + "\n")
     _print(report, Console(), lambda task: services.files.task_url(project, task))
+    services.next_tasks.keep(project, report)
     if view and not report.tasks:
         click.echo("There is no view to make.")
     elif view:

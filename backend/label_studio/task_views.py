@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from backend.label_studio.connection import NO_RETRIES, Connection
@@ -40,14 +40,7 @@ class TaskViews:
         """
         # The API has the operator "in_list" for this, but the page of Label Studio 1.23.2 does not
         # know it: with one such view, no task list of the project opens any more.
-        conditions = [
-            _condition("id", "equal", "Number", first)
-            if first == last
-            else _condition("id", "in", "Number", {"min": first, "max": last})
-            for first, last in _ranges(tasks)[:MOST_CONDITIONS]
-        ]
-        # No condition would list all tasks.
-        return self._show(project, title, conditions or [_condition("id", "equal", "Number", 0)])
+        return self._show(project, title, _is_any_of(tasks))
 
     def show_annotations(self, project: int, title: str, annotations: Collection[int]) -> int:
         """Make a view that lists the tasks of some annotations, in place of the view of that title.
@@ -69,7 +62,10 @@ class TaskViews:
         return self._show(project, title, [condition])
 
     def _show(self, project: int, title: str, conditions: list[dict[str, Any]]) -> int:
-        """Make a view, or change the one of that title: its tasks meet one of the conditions."""
+        """Make a view, or change the one of that title: its tasks meet one of the conditions.
+
+        Other views that "in_list" filters are changed, too: see `show`.
+        """
         data: dict[str, Any] = {
             "title": title,
             "type": "list",
@@ -82,10 +78,14 @@ class TaskViews:
             """List first, so that a view whose answer was lost is not made twice."""
             views = self._connection.sdk.views
             found = views.list(project=project, request_options=NO_RETRIES)
+            given: dict[str, Any] = {"project": project, "request_options": NO_RETRIES}
             same = [each.id for each in found if (each.data or {}).get("title") == title]
+            for each in found:
+                if each.id not in same[:1] and (tasks := _listed(each.data or {})) is not None:
+                    filters = {"conjunction": "or", "items": _is_any_of(tasks)}
+                    views.update(str(each.id), data={**each.data, "filters": filters}, **given)
             if same:
-                given = {"project": project, "data": data, "request_options": NO_RETRIES}
-                return int(views.update(str(same[0]), **given).id)
+                return int(views.update(str(same[0]), data=data, **given).id)
             return int(views.create(project=project, data=data, request_options=NO_RETRIES).id)
 
         return self._connection.repeat(attempt)
@@ -98,6 +98,29 @@ def _condition(column: str, operator: str, kind: str, value: Any) -> dict[str, A
         "type": kind,
         "value": value,
     }
+
+
+def _is_any_of(tasks: Collection[int]) -> list[dict[str, Any]]:
+    """Return conditions of which each task meets one, and no other task any."""
+    conditions = [
+        _condition("id", "equal", "Number", first)
+        if first == last
+        else _condition("id", "in", "Number", {"min": first, "max": last})
+        for first, last in _ranges(tasks)[:MOST_CONDITIONS]
+    ]
+    # No condition would list all tasks.
+    return conditions or [_condition("id", "equal", "Number", 0)]
+
+
+def _listed(data: Mapping[str, Any]) -> list[int] | None:
+    """Return the tasks of a view that has "in_list" for its one filter; None for another view."""
+    items = (data.get("filters") or {}).get("items") or ()
+    if len(items) != 1 or items[0].get("filter") != "filter:tasks:id":
+        return None
+    value = items[0].get("value")
+    if items[0].get("operator") != "in_list" or not isinstance(value, list):
+        return None
+    return value if all(isinstance(each, int) for each in value) else None
 
 
 def _ranges(ids: Collection[int]) -> list[tuple[int, int]]:

@@ -49,7 +49,8 @@ class NextTasks:
     Attributes:
         asked: number of tasks that were asked for.
         tasks: the tasks, in the order of the lots.
-        unlabeled: number of all tasks of the project without an annotation or a draft.
+        unlabeled: number of all tasks of the project without an annotation or a draft, as they were
+            counted last.
         looked_at: number of their pictures that were compared.
         near_duplicates: number of these that were passed over as near-duplicates.
         examples: number of corrected pictures that they were compared with.
@@ -77,10 +78,12 @@ class NextTasks:
             return "Each task of the project has an annotation or a draft."
         tried = self.looked_at + self.left_out_count
         if tried >= self.unlabeled:
+            all_ = f"{quantity(self.unlabeled, 'task')} without an annotation or a draft"
+            if not self.near_duplicates and not self.left_out_count:
+                return f"There are no more: {all_}, all chosen."
             return (
-                f"There are no more: {quantity(self.unlabeled, 'task')} without an annotation or "
-                f"a draft, all tried. Those that are left look nearly like another, or cannot be "
-                "read."
+                f"There are no more: {all_}, all tried. Those that are left look nearly like "
+                "another, or cannot be read."
             )
         return (
             f"{quantity(tried, 'picture')} of {quantity(self.unlabeled, 'task')} were tried, which "

@@ -57,6 +57,7 @@ class RandomTasks:
         """
         if self.total <= MOST_LISTED:
             tasks = list(self._client.all_tasks(self._project, self._wanted))
+            self.total = len(tasks)
             self._lots.shuffle(tasks)
             yield from tasks
             return

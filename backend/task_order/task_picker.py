@@ -107,8 +107,7 @@ class _Search:
         images = DistinctImages(known, self.count)
         wanted = TaskFilter(unlabeled=True, undrafted=True)
         tasks = RandomTasks(self.picker.client, self.project, wanted, self.lots)
-        total = tasks.total
-        most = min(most_looked_at(self.count), total)
+        most = min(most_looked_at(self.count), tasks.total)
         self.advance(0, most)
         for done, task in enumerate(islice(tasks, most), 1):
             is_enough = self._look(task, images)
@@ -119,7 +118,7 @@ class _Search:
         return NextTasks(
             asked=self.count,
             tasks=tuple(self.seen[index] for index in distinct[: self.count]),
-            unlabeled=total,
+            unlabeled=tasks.total,
             looked_at=len(self.seen),
             near_duplicates=len(self.seen) - len(distinct),
             examples=len(known),

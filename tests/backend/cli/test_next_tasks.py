@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
+from sqlalchemy.exc import OperationalError
 
 from backend.cli.main import main
 from backend.database.database import Database
@@ -41,6 +43,23 @@ def test_tasks_are_printed_with_addresses_kept_for_the_page_and_shown_as_a_view(
     kept = NextTasksStore(Database.from_settings(Settings())).last(7)
     assert kept is not None
     assert json.loads(json.dumps(kept.report.to_json())) == told
+
+
+def test_tasks_are_told_before_a_database_that_has_gone_away_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OperationalError("INSERT", {}, Exception("it is away"))
+
+    monkeypatch.setattr(NextTasksStore, "keep", fail)
+    studio, out = drive_studio(SEEDS[:3]), tmp_path / "out.json"
+    with studio.served() as server:
+        reach = ["--label-studio-url", server.url, "--label-studio-api-key", TOKEN]
+        command = ["next-tasks", "--project=7", *reach, *MODEL, f"--json={out}"]
+        made = CliRunner().invoke(main, command)
+    assert made.exit_code != 0
+    assert "3 tasks of 12 without an annotation or a draft" in " ".join(made.output.split())
+    assert len(json.loads(out.read_text())["tasks"]) == 3
 
 
 def test_without_a_task_there_is_no_view() -> None:

@@ -80,3 +80,12 @@ def test_tasks_that_are_annotated_meanwhile_do_not_end_the_drawing(
     assert len(drawn) == len(set(drawn))
     assert set(drawn[9:]) <= {*range(1, 51)}
     assert len(drawn) >= 50
+
+
+def test_tasks_that_are_annotated_between_the_count_and_the_list_do_not_count(
+    client: LabelStudioClient, studio: FakeStudio
+) -> None:
+    tasks = RandomTasks(client, 7, UNLABELED, random.Random(0))
+    studio.annotated = {*range(1, 101)}
+    assert len(list(tasks)) == 150
+    assert tasks.total == 150

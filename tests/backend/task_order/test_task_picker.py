@@ -18,7 +18,7 @@ from backend.task_order.next_tasks import NextTasks
 from backend.task_order.task_picker import TaskPicker
 from clearclip_core import Example, Segmenter
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
-from tests.backend.fakes.local_server import Answer
+from tests.backend.fakes.local_server import Answer, Asked
 from tests.backend.task_order.drives import (
     FRAMES,
     SEEDS,
@@ -102,6 +102,34 @@ def test_tasks_that_somebody_has_annotated_or_begun_are_not_drawn(
     report = picker.pick(7, DRIVES)
     assert drives(report) == [4, 5, 6]
     assert report.unlabeled == 3 * FRAMES
+
+
+def test_where_all_tasks_are_chosen_nothing_is_said_to_be_left(
+    picker: TaskPicker, studio: FakeStudio
+) -> None:
+    studio.tasks = {task: studio.tasks[task] for task in (1, 1 + FRAMES, 1 + 2 * FRAMES)}
+    report = picker.pick(7, 5)
+    assert len(report.tasks) == 3
+    assert report.shortage == (
+        "There are no more: 3 tasks without an annotation or a draft, all chosen."
+    )
+
+
+def test_tasks_that_are_annotated_while_they_are_drawn_are_not_said_to_be_left(
+    picker: TaskPicker, studio: FakeStudio
+) -> None:
+    """They are listed after they were counted: then there are fewer."""
+
+    def annotate(asked: Asked) -> None:
+        if asked.path.startswith("/api/tasks") and not studio.annotated:
+            studio.annotated = {*range(2, FRAMES + 1)} if counts else set()
+            counts.append(asked.path)
+
+    counts: list[str] = []
+    studio.fault = annotate  # type: ignore[assignment]
+    report = picker.pick(7, DRIVES + 1)
+    assert report.unlabeled == report.looked_at == DRIVES * FRAMES - FRAMES + 1
+    assert report.shortage.startswith("There are no more: 25 tasks ")
 
 
 def test_a_project_that_is_done_has_no_next_task(picker: TaskPicker, studio: FakeStudio) -> None:
