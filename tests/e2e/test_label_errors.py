@@ -16,7 +16,7 @@ from playwright.sync_api import Page, expect
 
 from backend.cli.demo_servers import LabelStudioProcess
 from clearclip_core import SCENE_LABELS, render_scene
-from tests.e2e.editor import settled
+from tests.e2e.editor import open_tab, settled
 
 LABELS = ["sky", "grass", "tree", "house"]
 SEEDS = list(range(10_000_731, 10_000_743))
@@ -111,3 +111,4 @@ def test_suspicious_annotations_are_listed_with_pictures_confirmed_and_shown_as_
     expect(page.locator(f"[id^='annotation-{first}-']")).to_have_count(0)
     expect(page.locator("#confirmed")).to_contain_text(f"Annotation {first}")
     assert complaints == []
+    open_tab(page, studio.url, project, view["id"])
