@@ -114,7 +114,7 @@ def _is_any_of(tasks: Collection[int]) -> list[dict[str, Any]]:
 
 def _listed(data: Mapping[str, Any]) -> list[int] | None:
     """Return the tasks of a view that has "in_list" for its one filter; None for another view."""
-    items = (data.get("filters") or {}).get("items") or ()
+    items = (data.get("filters") or {}).get("items") or []
     if len(items) != 1 or items[0].get("filter") != "filter:tasks:id":
         return None
     value = items[0].get("value")

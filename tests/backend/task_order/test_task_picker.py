@@ -126,7 +126,7 @@ def test_tasks_that_are_annotated_while_they_are_drawn_are_not_said_to_be_left(
             counts.append(asked.path)
 
     counts: list[str] = []
-    studio.fault = annotate  # type: ignore[assignment]
+    studio.fault = annotate
     report = picker.pick(7, DRIVES + 1)
     assert report.unlabeled == report.looked_at == DRIVES * FRAMES - FRAMES + 1
     assert report.shortage.startswith("There are no more: 25 tasks ")
