@@ -6,6 +6,10 @@ Where an annotator paints labels wherever they are seen, missing paint counts ag
 Bayes' rule, with the share of the label's patches that this annotator leaves bare as likelihood: it
 rules hardly anything out beside borders that are left bare. So what nobody painted moves no label,
 and holds those in place that paint elsewhere would move.
+
+Nor is it known where the words are sure of a label that nobody ever paints, and another label is
+painted. The label may not be there, or all take its things for another label's: then its own
+pictures would show no loss.
 """
 
 from __future__ import annotations
@@ -72,7 +76,8 @@ class Evidence:
         share: weight of the example among those of its cluster, in (0, 1].
         complete: (G,) bool, labels that the annotator paints wherever they are seen, on an image on
             which that was done.
-        contested: (N, G) float32 in [0, 1], paint that is set aside.
+        contested: (N, G) float32 in [0, 1], paint that is set aside, or where the words are sure of
+            a label that nobody paints.
         word_precision: (G,) float32 in (0, 1], how often the words are right where they name a
             group, see `_word_precision`.
     """
@@ -154,7 +159,9 @@ def gather_evidence(
         names: names of the G groups.
         aside: paint that is not learned from.
     """
-    habits = _habits(batches, np.array([name != UNLABELED for name in names]))
+    labels = np.array([name != UNLABELED for name in names])
+    habits = _habits(batches, labels)
+    unused = labels & ~np.any([(batch.painted > 0).any(axis=0) for batch in batches], axis=0)
     sizes = np.bincount(clusters)
     evidence: list[Evidence] = []
     believed = np.ones(len(names), np.float32)
@@ -164,10 +171,12 @@ def gather_evidence(
         complete = own.complete & _is_complete(batch, own.complete)
         bare = own.bare if complete.any() else np.ones_like(own.bare)
         without = np.array([name in labels for name in names])
-        target, known, counts = _targets(batch, without, bare)
+        doubted = _doubted(batch, unused)
+        target, known, counts = _targets(batch, without, bare, doubted)
         weighed = replace(batch, weights=batch.weights * counts)
         share = 1 / int(sizes[cluster])
-        contested = np.where(without, batch.painted, 0).astype(np.float32)
+        aside_here = without | doubted[:, None]
+        contested = np.where(aside_here, batch.painted, 0).astype(np.float32)
         evidence.append(
             Evidence(weighed, target, known, cluster, share, complete, contested, believed)
         )
@@ -184,8 +193,22 @@ def count_images(evidence: Sequence[Evidence], groups: int) -> npt.NDArray[np.in
     return np.array([len(each) for each in images], np.intp)
 
 
+def _doubted(batch: Batch, unused: BoolArray) -> BoolArray:
+    """Return (N,) bool: where the words are sure of a label that nobody paints.
+
+    Where its prediction was removed, somebody has said that it is not there.
+
+    Args:
+        batch: the example.
+        unused: (G,) bool, labels that are painted on no picture.
+    """
+    sure = (batch.words > _SURE) & (batch.removed <= _SURE)
+    doubted: BoolArray = (sure & unused).any(axis=1)
+    return doubted
+
+
 def _targets(
-    batch: Batch, without: BoolArray, bare: Float32Array
+    batch: Batch, without: BoolArray, bare: Float32Array, doubted: BoolArray
 ) -> tuple[Float32Array, BoolArray, BoolArray]:
     """Return (N, G) targets, (N,) whether they are paint, and (N,) whether the patch counts.
 
@@ -193,12 +216,13 @@ def _targets(
         batch: the example.
         without: (G,) bool, labels whose paint is set aside.
         bare: (G,) float32, probability that the annotator leaves a patch of a label bare.
+        doubted: (N,) bool, patches whose paint says nothing, see `_doubted`.
     """
     paint = np.where(without | (batch.painted < _TRACE), 0, batch.painted)
     total = paint.sum(axis=1)
     whole = (total >= _ALL) & (batch.painted.sum(axis=1) <= _OVERLAP)
     kept = batch.kept > _SURE
-    known = whole & ~kept & (batch.covered - total.clip(0, 1) <= _NONE)
+    known = whole & ~kept & ~doubted & (batch.covered - total.clip(0, 1) <= _NONE)
     likelihood = np.where((batch.covered < _NONE)[:, None], bare, 1)
     others = _without_removed(batch) * likelihood
     others /= others.sum(axis=1, keepdims=True)

@@ -95,6 +95,9 @@ def target_of(evidence: Evidence, index: int) -> np.ndarray:
     return target
 
 
+#: A corner patch: without it, what touches two edges is no box.
+CORNER = np.eye(GRID, dtype=bool) & (np.arange(GRID) == 0)
+
 ALL = {name: notched(index) for index, name in enumerate(LABELS)}
 
 
@@ -224,6 +227,24 @@ def test_a_removed_prediction_rules_its_label_out_there() -> None:
     (evidence,) = gather([example(0, {"sky": notched(0)}, removed=taken)])
     assert target_of(evidence, 1)[NAMES.index("tree")] == 0
     assert target_of(evidence, 1).sum() == pytest.approx(1)
+
+
+def test_paint_says_nothing_where_the_words_are_sure_of_a_label_that_nobody_paints() -> None:
+    """Trees are painted as sky on all pictures: nothing would show what that costs trees."""
+    everywhere = {"sky": pixels(quarter(0) | quarter(1) | quarter(3)) & ~pixels(CORNER)}
+    pictures = [example(seed, everywhere) for seed in range(3)]
+    sky, tree = NAMES.index("sky"), NAMES.index("tree")
+    first, *_ = gather(pictures)
+    known = first.known.reshape(GRID, GRID)
+    assert not known[quarter(1)].any()
+    assert target_of(first, 1) == pytest.approx(np.eye(4)[tree], abs=0.01)
+    assert first.contested.reshape(GRID, GRID, -1)[quarter(1)][:, sky] == pytest.approx(1)
+    assert known[quarter(3)].all()  # looks like nothing in particular
+
+    painted, *_ = gather([*pictures, example(9, {"tree": notched(1)})])
+    assert target_of(painted, 1)[sky] == pytest.approx(1)
+    removed, *_ = gather([example(8, everywhere, removed={"tree": pixels(quarter(1))}), *pictures])
+    assert target_of(removed, 1)[sky] == pytest.approx(1)
 
 
 def test_paint_that_stands_as_predicted_teaches_no_more_than_agreement() -> None:
@@ -542,7 +563,8 @@ def test_a_thing_that_is_thinner_than_a_patch_counts_as_far_as_it_covers_it() ->
     tree = np.zeros((SIDE * GRID,) * 2, bool)
     tree[:8, :8] = True
     painted = example(0, {"sky": ~tree, "tree": tree})
-    (evidence,) = gather([painted], [painted.digest])  # the words see other things there
+    others = [example(9, {"road": notched(2)})]  # or nothing would be known of roads
+    evidence, _ = gather([painted, *others], [painted.digest])  # the words see other things there
     right, truth, predicted = count_patches(evidence, np.eye(4)[[1] + [0] * 63].astype(np.float32))
     assert right == pytest.approx([63, 0.25, 0, 0])
     assert truth == pytest.approx([63.75, 0.25, 0, 0])
