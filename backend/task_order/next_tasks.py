@@ -77,11 +77,13 @@ class NextTasks:
             return "Each task of the project has an annotation or a draft."
         tried = self.looked_at + self.left_out_count
         if tried >= self.unlabeled:
-            return (
+            all_tried = (
                 f"There are no more: {quantity(self.unlabeled, 'task')} without an annotation or "
-                f"a draft, all tried. Those that are left look nearly like another, or cannot be "
-                "read."
+                "a draft, all tried."
             )
+            if not self.near_duplicates and not self.left_out_count:
+                return all_tried
+            return f"{all_tried} Those that are left look nearly like another, or cannot be read."
         return (
             f"{quantity(tried, 'picture')} of {quantity(self.unlabeled, 'task')} were tried, which "
             f"is the most for {quantity(self.asked, 'task')}. Ask again for others."

@@ -111,6 +111,17 @@ def test_a_project_that_is_done_has_no_next_task(picker: TaskPicker, studio: Fak
     assert report.shortage == "Each task of the project has an annotation or a draft."
 
 
+def test_where_all_tasks_are_chosen_no_others_are_said_to_be_left(
+    picker: TaskPicker, studio: FakeStudio
+) -> None:
+    studio.tasks = {task: studio.tasks[task] for task in (1, 1 + FRAMES)}
+    report = picker.pick(7, 3)
+    assert len(report.tasks) == 2
+    assert report.shortage == (
+        "There are no more: 2 tasks without an annotation or a draft, all tried."
+    )
+
+
 def test_pictures_that_cannot_be_read_are_left_out_with_the_reason(
     picker: TaskPicker, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
