@@ -203,6 +203,19 @@ def conventions(one: str, other: str) -> Behaviour:
     return annotate
 
 
+def never_used(one: str, other: str) -> Behaviour:
+    """Paint the second label's things with the first, on all pictures."""
+
+    def annotate(masks: Masks, moment: Moment) -> Annotation:
+        made = dict(masks)
+        if other in made:
+            taken = made.pop(other)
+            made[one] = made[one] | taken if one in made else taken
+        return Annotation(made)
+
+    return annotate
+
+
 def exchanged_on_half(one: str, other: str) -> Behaviour:
     """Take one label for another, on every second picture."""
     turned = exchanged(one, other)
@@ -317,6 +330,8 @@ def behaviours(sky: str, road: str, plant: str, ground: str) -> Mapping[str, Beh
         f"one of two paints {ground} as {plant}": conventions(plant, ground),
         "one of three takes each label for the next": one_of_three_turns,
         f"{plant} means {ground} on day two": another_meaning(plant, ground),
+        f"{plant} painted as {ground} by all": never_used(ground, plant),
+        f"fence painted as {ground} by all": never_used(ground, "fence"),
         "one picture malicious": malicious,
         f"all painted {road}": one_label_for_all(road),
         f"{road} over everything": over_everything(road),
