@@ -166,12 +166,13 @@ def gather_evidence(
     evidence: list[Evidence] = []
     believed = np.ones(len(names), np.float32)
     for batch, cluster in zip(batches, clusters.tolist(), strict=True):
-        labels = {each.label for each in aside if each.example == batch.example}
+        doubted = _doubted(batch, unused)
+        named = {each.label for each in aside if each.example == batch.example}
         own = habits[batch.annotator]
         complete = own.complete & _is_complete(batch, own.complete)
         bare = own.bare if complete.any() else np.ones_like(own.bare)
-        without = np.array([name in labels for name in names])
-        doubted = _doubted(batch, unused)
+        without = np.array([name in named for name in names])
+        without |= _is_mostly(doubted, batch.painted)
         target, known, counts = _targets(batch, without, bare, doubted)
         weighed = replace(batch, weights=batch.weights * counts)
         share = 1 / int(sizes[cluster])
@@ -203,8 +204,17 @@ def _doubted(batch: Batch, unused: BoolArray) -> BoolArray:
         unused: (G,) bool, labels that are painted on no picture.
     """
     sure = (batch.words > _SURE) & (batch.removed <= _SURE)
-    doubted: BoolArray = (sure & unused).any(axis=1)
-    return doubted
+    return np.asarray((sure & unused).any(axis=1), np.bool_)
+
+
+def _is_mostly(doubted: BoolArray, painted: Float32Array) -> BoolArray:
+    """Return (G,) bool: the labels most of whose paint is doubted, so that the rest is too.
+
+    Args:
+        doubted: (N,) bool, patches whose paint says nothing.
+        painted: (N, G) float32 in [0, 1], share of each patch that each label covers.
+    """
+    return np.asarray(painted[doubted].sum(axis=0) > painted.sum(axis=0) / 2, np.bool_)
 
 
 def _targets(

@@ -247,6 +247,17 @@ def test_paint_says_nothing_where_the_words_are_sure_of_a_label_that_nobody_pain
     assert target_of(removed, 1)[sky] == pytest.approx(1)
 
 
+def test_paint_most_of_which_says_nothing_says_nothing_at_all() -> None:
+    """Sky, trees and roads are painted as road, and nobody paints sky or trees."""
+    masks = {"road": pixels(quarter(0) | quarter(1) | quarter(2))}
+    pictures = [example(seed, masks) for seed in range(3)]
+    assert reasons(pictures) == {}
+    for evidence in gather(pictures):
+        assert not evidence.known.any()
+    some, *_ = gather([*pictures, example(9, {"sky": notched(0)})])  # a third is not most of it
+    assert some.known.reshape(GRID, GRID)[quarter(2)].all()
+
+
 def test_paint_that_stands_as_predicted_teaches_no_more_than_agreement() -> None:
     """Of a label that the words do not see there, it says nothing at all."""
     masks = {"sky": notched(0), "tree": notched(3)}
