@@ -13,10 +13,13 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
+#: Who starts the tests in the background may have them ignore SIGINT.
 RUN = """\
+import signal
 import time
 from tests.backend.conftest import running_postgres
 
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with running_postgres() as server:
     print(server.folder, server.port, flush=True)
     time.sleep(600)
