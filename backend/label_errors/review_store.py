@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import (
@@ -13,22 +11,16 @@ from sqlalchemy import (
     Float,
     Integer,
     Table,
-    Text,
     delete,
     insert,
     select,
 )
 
 from backend.database.database import METADATA, Database
+from backend.database.project_reports import ProjectReports, report_table
 from backend.label_errors.review_report import ReviewReport
 
-_REVIEWS: Final = Table(
-    "label_reviews",
-    METADATA,
-    Column("project", Integer, primary_key=True, autoincrement=False),
-    Column("finished", Float, nullable=False),
-    Column("report", Text, nullable=False),  # JSON, see `ReviewReport`
-)
+_REVIEWS: Final = report_table("label_reviews")
 
 _CONFIRMED: Final = Table(
     "confirmed_annotations",
@@ -42,20 +34,7 @@ _CONFIRMED: Final = Table(
 _LOCK: Final = 0xC1EA1E55
 
 
-@dataclass(frozen=True)
-class StoredReview:
-    """A review that is kept.
-
-    Attributes:
-        finished: when it was finished, in seconds since the epoch.
-        report: what it has found.
-    """
-
-    finished: float
-    report: ReviewReport
-
-
-class ReviewStore:
+class ReviewStore(ProjectReports[ReviewReport]):
     """The reviews of a database.
 
     Args:
@@ -69,24 +48,7 @@ class ReviewStore:
     """
 
     def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def keep(self, project: int, report: ReviewReport) -> None:
-        """Keep a review in place of the last one of its project."""
-        text, now = json.dumps(report.to_json()), self._database.clock()
-        with self._database.write_exclusively(_LOCK) as connection:
-            connection.execute(delete(_REVIEWS).where(_REVIEWS.c.project == project))
-            row = {"project": project, "finished": now, "report": text}
-            connection.execute(insert(_REVIEWS).values(row))
-
-    def last(self, project: int) -> StoredReview | None:
-        """Return the last review of a project; None where there is none."""
-        query = select(_REVIEWS).where(_REVIEWS.c.project == project)
-        with self._database.read() as connection:
-            row = connection.execute(query).first()
-        if row is None:
-            return None
-        return StoredReview(row.finished, ReviewReport.from_json(json.loads(row.report)))
+        super().__init__(database, _REVIEWS, _LOCK, ReviewReport.from_json)
 
     def confirm(self, project: int, annotation: int, updated: float) -> None:
         """Remember that somebody has confirmed a version of an annotation.

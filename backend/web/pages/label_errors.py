@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from flask import Blueprint, Response, url_for
 
+from backend.database.project_reports import StoredReport
 from backend.errors import BackendError, BadRequest, LearningRefused, ModelUnavailable
 from backend.feedback.learning.example_store import ExampleStore
 from backend.label_errors.review_report import ReviewReport
-from backend.label_errors.review_store import ReviewStore, StoredReview
+from backend.label_errors.review_store import ReviewStore
 from backend.label_errors.review_view import VIEW_TITLE, make_view
 from backend.label_studio.client import LabelStudioClient
 from backend.project_runs import ProjectRuns
@@ -20,6 +21,7 @@ from backend.web.middleware.body import BodyReader
 from backend.web.middleware.responses import json_response, see_other
 from backend.web.pages.forms import MAX_FORM_BYTES, parse_confirmation
 from backend.web.pages.html import answer_action, html_page, is_for_people, is_watching
+from backend.web.pages.last_report import describe_last
 from backend.web.pages.project_check import ProjectCheck
 
 Json = dict[str, Any]
@@ -143,17 +145,12 @@ class LabelErrorRoutes:
 
     def _describe(self, project: int, *, pictures: bool = True) -> Json:
         """Return what the page shows; while a review waits or runs, without its pictures."""
-        review, run = self.store.last(project), self.runs.get(project)
-        pictures = pictures and (run is None or run.is_over)  # the page loads itself all the time
-        confirmed = self.store.confirmed(project)
-        report = None if review is None else review.report.without(confirmed)
+        review, confirmed = self.store.last(project), self.store.confirmed(project)
         told = _told_first(confirmed, review)
         tasks = self.tasks(told)
-        return {
-            "project": project,
-            "run": None if run is None else run.to_json(),
-            "finished": None if review is None else review.finished,
-            "report": None if report is None else report.to_json(pictures=pictures),
+        if review is not None:
+            review = replace(review, report=review.report.without(confirmed))
+        return describe_last(project, review, self.runs.get(project), pictures=pictures) | {
             "confirmed": [
                 {"annotation": each, "updated": confirmed[each], "task": tasks.get(each)}
                 for each in told
@@ -172,7 +169,9 @@ class LabelErrorRoutes:
         )
 
 
-def _told_first(confirmed: Mapping[int, float], review: StoredReview | None) -> list[int]:
+def _told_first(
+    confirmed: Mapping[int, float], review: StoredReport[ReviewReport] | None
+) -> list[int]:
     """Choose confirmed annotations: those of the last review first, then the newest versions."""
     listed = set() if review is None else {each.annotation for each in review.report.suspicions}
     newest = sorted(confirmed, key=lambda each: (each not in listed, -confirmed[each], -each))

@@ -24,6 +24,7 @@ from backend.web.pages.html import (
     is_for_people,
     is_watching,
 )
+from backend.web.pages.last_report import describe_last
 from backend.web.pages.project_check import ProjectCheck
 
 Json = dict[str, Any]
@@ -121,13 +122,7 @@ class NextTasksRoutes:
     def _describe(self, project: int, *, pictures: bool = True) -> Json:
         """Return what the page shows; while a choice waits or runs, without its pictures."""
         last, run = self.store.last(project), self.runs.get(project)
-        pictures = pictures and (run is None or run.is_over)  # the page loads itself all the time
-        return {
-            "project": project,
-            "run": None if run is None else run.to_json(),
-            "finished": None if last is None else last.finished,
-            "report": None if last is None else last.report.to_json(pictures=pictures),
-        }
+        return describe_last(project, last, run, pictures=pictures)
 
     def _page(
         self,

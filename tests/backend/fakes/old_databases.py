@@ -23,9 +23,10 @@ from backend.agreement.agreement_report import (
     DisputedLabel,
     LabelFigures,
 )
-from backend.agreement.agreement_store import AgreementStore, StoredAgreement
+from backend.agreement.agreement_store import AgreementStore
 from backend.database.database import Database
 from backend.database.migrations.revisions import revisions, upgrade
+from backend.database.project_reports import StoredReport
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.learning.example_store import ExampleStore
@@ -35,11 +36,11 @@ from backend.feedback.read_annotation import ReadAnnotation
 from backend.jobs.job import Job
 from backend.jobs.job_store import JobStore
 from backend.label_errors.review_report import ReviewReport, Suspicion
-from backend.label_errors.review_store import ReviewStore, StoredReview
+from backend.label_errors.review_store import ReviewStore
 from backend.prediction.failures import Failure, FailureStore
 from backend.prediction.outbox import PredictionOutbox
 from backend.task_order.next_tasks import NextTask, NextTasks
-from backend.task_order.next_tasks_store import NextTasksStore, StoredNextTasks
+from backend.task_order.next_tasks_store import NextTasksStore
 
 #: The tables of the release that had jobs only, and no revisions.
 EARLIEST = {"jobs", "failures", "results"}
@@ -140,7 +141,7 @@ def check_review(url: str) -> None:
         suggestion="data:image/jpeg;base64,/9k/",
     )
     report = ReviewReport(4, 3, 1.5, (suspicion,), {9: "Gone."}, 1)
-    assert store.last(7) == StoredReview(1700000010.5, report)
+    assert store.last(7) == StoredReport(1700000010.5, report)
     assert store.confirmed(7) == {12: 1700000000.25}
 
 
@@ -160,14 +161,14 @@ def check_agreement(url: str) -> None:
         left_out={9: "Gone."},
         left_out_count=1,
     )
-    assert AgreementStore(Database(url)).last(7) == StoredAgreement(1700000010.5, report)
+    assert AgreementStore(Database(url)).last(7) == StoredReport(1700000010.5, report)
 
 
 def check_next_tasks(url: str) -> None:
     """Check that the store reads the next tasks of `make_old`."""
     tasks = (NextTask(4, "data:image/jpeg;base64,/9j/"),)
     report = NextTasks(2, tasks, 9, 3, 2, 1, 1.5, {9: "Gone."}, 1)
-    assert NextTasksStore(Database(url)).last(7) == StoredNextTasks(1700000010.5, report)
+    assert NextTasksStore(Database(url)).last(7) == StoredReport(1700000010.5, report)
 
 
 def check_feedback(url: str) -> None:
