@@ -172,7 +172,7 @@ def gather_evidence(
         complete = own.complete & _is_complete(batch, own.complete)
         bare = own.bare if complete.any() else np.ones_like(own.bare)
         without = np.array([name in named for name in names])
-        without |= _is_mostly(doubted, batch.painted)
+        without |= _mostly_doubted(doubted, batch.painted)
         target, known, counts = _targets(batch, without, bare, doubted)
         weighed = replace(batch, weights=batch.weights * counts)
         share = 1 / int(sizes[cluster])
@@ -207,7 +207,7 @@ def _doubted(batch: Batch, unused: BoolArray) -> BoolArray:
     return np.asarray((sure & unused).any(axis=1), np.bool_)
 
 
-def _is_mostly(doubted: BoolArray, painted: Float32Array) -> BoolArray:
+def _mostly_doubted(doubted: BoolArray, painted: Float32Array) -> BoolArray:
     """Return (G,) bool: the labels most of whose paint is doubted, so that the rest is too.
 
     Args:

@@ -112,11 +112,12 @@ class Selection:
         Where that does not pass, let those of the labels that have moved far already.
         """
         far = trial.prior.precisions < PRIORS[0]
-        for labels in (np.ones_like(far), far):
+        is_part = far.any() and not far.all()
+        for labels in (np.ones_like(far), far) if is_part else (np.ones_like(far),):
             variances = np.where(labels, _WIDE_OFFSETS, trial.prior.offset_variance)
             wide = replace(trial.prior, offset_variance=variances)
             other = self._better(trial, self._validation.attempt(trial.learning, wide), first)
-            if other is not trial or not far.any():
+            if other is not trial:
                 return other
         return trial
 
