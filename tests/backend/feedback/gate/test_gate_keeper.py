@@ -20,6 +20,7 @@ from backend.settings import Settings
 from tests.backend.conftest import Clock
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, Asked
+from tests.backend.fakes.task_ids import task_ids_of
 from tests.backend.feedback.gate.gate_scene import (
     AUDIT_SHARE,
     AUDITED,
@@ -119,17 +120,6 @@ def test_what_is_read_anew_with_scores_is_counted_again(scene: Scene) -> None:
     assert (report.state, report.unscored) == ("open", 0)
 
 
-def shown_in(tab: dict[str, Any]) -> set[int]:
-    """The ids that the conditions of a view list."""
-    shown: set[int] = set()
-    for each in tab["filters"]["items"]:
-        assert each["filter"] == "filter:tasks:id"
-        value = each["value"]
-        given = {"equal": lambda v: [v], "in": lambda v: range(v["min"], v["max"] + 1)}
-        shown.update(given[each["operator"]](value))
-    return shown
-
-
 def test_the_tasks_that_pass_are_found_and_shown(corrected: Scene) -> None:
     corrected.studio.annotate(FIRST, [])
     corrected.studio.add(FIRST + 1, "a newer version", result=[])
@@ -147,7 +137,7 @@ def test_the_tasks_that_pass_are_found_and_shown(corrected: Scene) -> None:
     assert corrected.keeper.show(7, "listed") == first, "no second view of the same title"
     (tab,) = corrected.studio.tabs.values()
     assert tab["title"] == VIEW_TITLES["listed"]
-    assert shown_in(tab) == set(told["listed"])
+    assert task_ids_of(tab) == set(told["listed"])
 
 
 def test_what_is_annotated_since_it_was_found_is_in_no_list(corrected: Scene) -> None:
