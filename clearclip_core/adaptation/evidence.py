@@ -42,6 +42,9 @@ _TRACE = 0.05
 #: The words are sure of a label from this probability on.
 _SURE = 0.5
 
+#: Share of a label's paint on all pictures that is doubted, from which on none of it is learned.
+_WIDELY = 0.15
+
 #: Completeness: of the patches on which the words are sure of a label and that show nothing else,
 #: an annotator has painted at least this share with it, over all pictures and on this one; and the
 #: smallest number of such patches that says something.
@@ -78,6 +81,8 @@ class Evidence:
             which that was done.
         contested: (N, G) float32 in [0, 1], paint that is set aside, or where the words are sure of
             a label that nobody paints.
+        widely_doubted: (G,) bool, labels none of whose paint counts on any image, see
+            `_widely_doubted`.
         word_precision: (G,) float32 in (0, 1], how often the words are right where they name a
             group, see `_word_precision`.
     """
@@ -89,6 +94,7 @@ class Evidence:
     share: float
     complete: BoolArray
     contested: Float32Array
+    widely_doubted: BoolArray
     word_precision: Float32Array
 
     @cached_property
@@ -165,21 +171,21 @@ def gather_evidence(
     sizes = np.bincount(clusters)
     evidence: list[Evidence] = []
     believed = np.ones(len(names), np.float32)
-    for batch, cluster in zip(batches, clusters.tolist(), strict=True):
-        doubted = _doubted(batch, unused)
+    all_doubted = [_doubted(batch, unused) for batch in batches]
+    widely = _widely_doubted(batches, all_doubted)
+    for batch, doubted, cluster in zip(batches, all_doubted, clusters.tolist(), strict=True):
         named = {each.label for each in aside if each.example == batch.example}
         own = habits[batch.annotator]
         complete = own.complete & _is_complete(batch, own.complete)
         bare = own.bare if complete.any() else np.ones_like(own.bare)
-        without = np.array([name in named for name in names])
-        without |= _mostly_doubted(doubted, batch.painted)
+        without = widely | np.array([name in named for name in names])
         target, known, counts = _targets(batch, without, bare, doubted)
         weighed = replace(batch, weights=batch.weights * counts)
         share = 1 / int(sizes[cluster])
         aside_here = without | doubted[:, None]
         contested = np.where(aside_here, batch.painted, 0).astype(np.float32)
         evidence.append(
-            Evidence(weighed, target, known, cluster, share, complete, contested, believed)
+            Evidence(weighed, target, known, cluster, share, complete, contested, widely, believed)
         )
     precision = _word_precision(evidence, len(names))
     return [replace(each, word_precision=precision) for each in evidence]
@@ -207,14 +213,19 @@ def _doubted(batch: Batch, unused: BoolArray) -> BoolArray:
     return np.asarray((sure & unused).any(axis=1), np.bool_)
 
 
-def _mostly_doubted(doubted: BoolArray, painted: Float32Array) -> BoolArray:
-    """Return (G,) bool: the labels most of whose paint is doubted, so that the rest is too.
+def _widely_doubted(batches: Sequence[Batch], doubted: Sequence[BoolArray]) -> BoolArray:
+    """Return (G,) bool: the labels much of whose paint is doubted, so that the rest is too.
+
+    The words are not sure of all that the label nobody paints would cover.
 
     Args:
-        doubted: (N,) bool, patches whose paint says nothing.
-        painted: (N, G) float32 in [0, 1], share of each patch that each label covers.
+        batches: n examples, at least one.
+        doubted: n times (N,) bool, patches whose paint says nothing.
     """
-    return np.asarray(painted[doubted].sum(axis=0) > painted.sum(axis=0) / 2, np.bool_)
+    paint = np.sum([batch.painted.sum(axis=0) for batch in batches], axis=0)
+    pairs = zip(batches, doubted, strict=True)
+    in_doubt = np.sum([batch.painted[each].sum(axis=0) for batch, each in pairs], axis=0)
+    return np.asarray(in_doubt > _WIDELY * paint, np.bool_)
 
 
 def _targets(

@@ -191,12 +191,18 @@ class _Fitting:
         for each in self._evidence:
             for group in np.flatnonzero(each.batch.painted.any(axis=0)):
                 painted[group].add(each.cluster)
-        for name, some, all_ in zip(self._names, images.tolist(), painted, strict=True):
-            if all_ and some < FEWEST_IMAGES:
-                self._refused[name] = (
-                    f"It can be learned from {some} of {len(all_)} different pictures that "
-                    f"show it, and needs {FEWEST_IMAGES}."
+        for group, name in enumerate(self._names):
+            some, shown = int(images[group]), len(painted[group])
+            if not shown or some >= FEWEST_IMAGES:
+                continue
+            if self._evidence[0].widely_doubted[group]:
+                reason = "Too much of its paint is where the words see labels that nobody paints."
+            else:
+                reason = (
+                    f"It can be learned from {some} of {shown} different pictures that show it, "
+                    f"and needs {FEWEST_IMAGES}."
                 )
+            self._refused[name] = reason
         enough: BoolArray = images >= FEWEST_IMAGES
         return enough
 

@@ -117,7 +117,8 @@ def evidence_of(
     known = shares.sum(axis=1) > 0.9
     labels = np.array([complete, False, False])
     contested, words = np.zeros_like(batch.painted), np.ones(batch.painted.shape[1], np.float32)
-    return Evidence(batch, batch.painted, known, 0, 1.0, labels, contested, words)
+    doubted = np.zeros_like(labels)
+    return Evidence(batch, batch.painted, known, 0, 1.0, labels, contested, doubted, words)
 
 
 NAN = float("nan")
