@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -29,6 +29,10 @@ PRIORS = (3.0, 1.0, 0.3)
 _FEW_IMAGES = 10
 _GROWTH = 0.75
 
+#: Smallest product of a precision that a label takes alone and of the number of images that show
+#: it: what few images show may gain by chance.
+_LEAST_ALONE = 2.0
+
 #: Variance of the offsets of labels that keep the largest prior, in the usual one. What they gain
 #: is small, and much of it may be how frequent they are in the corrected images.
 _NEAR_OFFSETS = 10**-0.25
@@ -38,6 +42,9 @@ _PREDICTING = 1.0
 
 #: IoU of the words on held-out images below which they find nothing of a label.
 _FINDS_NOTHING = 0.1
+
+#: Smallest product of a precision below `PRIORS` and the number of images that show the label.
+_LEAST_LABEL_PRIOR = 0.8
 
 _FOLDS = 5
 
@@ -50,21 +57,23 @@ class Caution:
         clear_gain: IoU in [0, 1] that each smaller prior has to gain on held-out images of the
             label; the lower bound of the gain may lose nothing.
         least_prior: smallest product of a prior's precision and the number of images.
-        smallest: precision of a last prior, for labels that took the smallest of `PRIORS`, and for
-            those of which their words find nothing; None tries none.
-        least_label_prior: smallest product of that precision and the number of images that show
-            the label.
+        smallest: precision of a last prior, for labels that took the smallest of `PRIORS`; None
+            tries none.
+        uninformative: precision of the only smaller prior of labels of which their words find
+            nothing, so that there is nothing to stay near to; None treats them as others.
     """
 
     clear_gain: float
     least_prior: float
     smallest: float | None = None
-    least_label_prior: float = 0.0
+    uninformative: float | None = None
 
 
-#: What has to pass before anything else, and what is tried beside it.
+#: What has to pass before anything else, the same but for labels of which words find nothing, and
+#: what is tried beside it.
 CAUTIOUS = Caution(0.15, 1.5)
-FREE = Caution(0.15, 1.0, 0.1, 0.8)
+UNINFORMED = replace(CAUTIOUS, uninformative=0.05)
+FREE = replace(UNINFORMED, least_prior=1.0, smallest=0.1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,16 +154,16 @@ class CrossValidation:
             better &= precisions < chosen
             chosen[better], best[better] = precisions[better], gains[better]
 
+        least = _LEAST_LABEL_PRIOR / np.maximum(self._shown[rows], 1)
+        if caution.uninformative is not None:
+            nothing = self.words_ious()[rows] < _FINDS_NOTHING
+            only = np.where(nothing, np.maximum(caution.uninformative, least), chosen)
+            if nothing.any():
+                take(only, self._held_out(learning, [_prior(only)])[0])
         for precision, each in zip(tried[1:], counts[1:], strict=True):
             take(np.full(len(rows), precision), each)
         if caution.smallest is not None:
-            least = caution.least_label_prior / np.maximum(self._shown[rows], 1)
             last = np.minimum(np.maximum(caution.smallest, least), chosen)
-            # Such a word may hold its label until that moves as far as this.
-            lost = (self.words_ious()[rows] < _FINDS_NOTHING) & (chosen > tried[-1])
-            if lost.any():
-                held_out = self._held_out(learning, [_prior(last)])[0]
-                take(np.where(lost, last, chosen), held_out)
             last = np.where(chosen == tried[-1], last, chosen)
             if (last < chosen).any():
                 take(last, self._held_out(learning, [_prior(last)])[0])
@@ -162,6 +171,25 @@ class CrossValidation:
             if (chosen == precision).all():
                 return self._trial(learning, _prior(chosen), each)
         return self.attempt(learning, _prior(chosen))
+
+    def smaller_priors(self, trial: Trial, label_gain: float) -> Iterator[tuple[int, float]]:
+        """Yield rows of labels that learn with smaller precisions, those that gain most first.
+
+        Args:
+            trial: of the labels.
+            label_gain: IoU in [0, 1] that a label gains on held-out images where all have that
+                precision, at least; the lower bound of the gain may lose nothing.
+        """
+        rows, smaller = np.flatnonzero(trial.learning), PRIORS[1:]
+        counts = self._with_equal_priors(trial.learning, [self.largest_prior, *smaller])
+        for precision, each in zip(smaller, counts[1:], strict=True):
+            comparison = compare(counts[0], each, self._clusters)
+            gains = (comparison.after - comparison.before)[rows]
+            enough = (gains > label_gain) & (comparison.lows[rows] >= 0)
+            enough &= precision * self._shown[rows] >= _LEAST_ALONE
+            for row in np.argsort(-gains, kind="stable").tolist():
+                if enough[row]:
+                    yield row, precision
 
     def attempt(self, learning: BoolArray, prior: Prior) -> Trial:
         """Try a prior.

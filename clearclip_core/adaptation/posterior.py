@@ -41,6 +41,18 @@ class Prior:
     precisions: Float64Array
     offset_variance: float | Float64Array = 1.0
 
+    def with_precision(self, row: int, precision: float) -> Prior:
+        """Return the prior with another precision of a group, whose offset varies as usual or more.
+
+        Args:
+            row: of the group among the L.
+            precision: of its direction, in images.
+        """
+        precisions = self.precisions.copy()
+        variances = np.array(np.broadcast_to(self.offset_variance, precisions.shape), np.float64)
+        precisions[row], variances[row] = precision, max(variances[row], 1.0)
+        return Prior(precisions, variances)
+
 
 class Posterior:
     """Posterior of the weights of a multinomial logistic regression, given corrected images.

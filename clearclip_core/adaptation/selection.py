@@ -19,6 +19,7 @@ from clearclip_core.adaptation.cross_validation import (
     CAUTIOUS,
     FREE,
     PRIORS,
+    UNINFORMED,
     CrossValidation,
     Trial,
 )
@@ -28,6 +29,9 @@ _ROUNDS = 4
 
 #: Variance of offsets in the last step, in the usual one.
 _WIDE_OFFSETS = 10**0.5
+
+#: IoU that a label has to gain on held-out images before it is let go farther alone.
+_LABEL_GAIN = 0.05
 
 #: How many times as frequent a label may be elsewhere, where a step may not cost it the bound.
 #: A label that gives up places gains by that where it is rare, and loses where it is frequent.
@@ -77,6 +81,10 @@ class Selection:
             learning: (G,) bool, the labels with enough images.
         """
         victims = np.zeros_like(learning)
+        # A word that finds nothing may hold its label until that moves far enough.
+        far = self._validation.choose(learning, UNINFORMED)
+        if self._passes(far, victims):
+            return self._farther(far)
         for _ in range(_ROUNDS):
             trial = self._validation.choose(learning, CAUTIOUS)
             losing = self._losing(trial, victims)
@@ -104,7 +112,7 @@ class Selection:
         """Let labels move farther, as far as that gains for certain and no label loses too much."""
         free = self._validation.choose(first.learning, FREE)
         trial = self._better(first, free, first) if _differs(free, first) else first
-        return self._with_wide_offsets(trial, first)
+        return self._one_by_one(self._with_wide_offsets(trial, first), first)
 
     def _with_wide_offsets(self, trial: Trial, first: Trial) -> Trial:
         """Let the offsets of all labels move farther, on the same conditions.
@@ -119,6 +127,14 @@ class Selection:
             other = self._better(trial, self._validation.attempt(trial.learning, wide), first)
             if other is not trial:
                 return other
+        return trial
+
+    def _one_by_one(self, trial: Trial, first: Trial) -> Trial:
+        """Let single labels move farther, on the same conditions: others need not bear them."""
+        for row, precision in self._validation.smaller_priors(trial, _LABEL_GAIN):
+            if precision < trial.prior.precisions[row]:
+                prior = trial.prior.with_precision(row, precision)
+                trial = self._better(trial, self._validation.attempt(trial.learning, prior), first)
         return trial
 
     def _better(self, trial: Trial, other: Trial, first: Trial) -> Trial:

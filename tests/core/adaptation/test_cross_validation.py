@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -69,37 +70,58 @@ def test_a_label_moves_farther_only_where_that_gains_as_much_as_asked() -> None:
 
 
 def test_the_last_prior_is_for_labels_that_enough_images_show() -> None:
-    validation = validation_of(8)  # each shows both labels
-    asked = Caution(-1.0, 2.0, 0.1, 1.6)
-    assert validation.choose(LEARNING, asked).prior.precisions.max() <= 0.3
-    assert validation.choose(LEARNING, Caution(9.0, 2.0, 0.1, 1.6)).prior.precisions.tolist() == [
-        3,
-        3,
-    ]
-    lowest = min(
-        validation.choose(LEARNING, Caution(-1.0, 2.0, 0.1, least)).prior.precisions.min()
-        for least in (1.6, 0.8)
-    )
-    assert lowest == pytest.approx(0.8 / 8)
-
-
-@pytest.mark.parametrize(("finds", "precision"), [(0.0, 0.1), (0.09, 0.1), (0.11, 3.0)])
-def test_a_label_of_which_its_words_find_nothing_may_move_as_far_at_once(
-    monkeypatch: pytest.MonkeyPatch, finds: float, precision: float
-) -> None:
-    """The sky gains enough by the last prior, and not by those before."""
+    """0.8 over the number of images that show the label: both are shown by each of these."""
     validation = validation_of(8)
-    sky = NAMES.index("sky")
-    enough = gain_of_sky(validation, 0.3) + 0.01
+    asked = Caution(-1.0, 2.0, 0.01)
+    assert validation.choose(LEARNING, asked).prior.precisions.min() == pytest.approx(0.8 / 8)
+    kept = validation.choose(LEARNING, replace(asked, clear_gain=9.0)).prior.precisions
+    assert kept.tolist() == [3, 3]
+    wide = validation.choose(LEARNING, replace(asked, smallest=0.2)).prior.precisions
+    assert wide.min() == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("finds", [0.0, 0.09, 0.11])
+def test_a_label_of_which_its_words_find_nothing_moves_far_at_once(
+    monkeypatch: pytest.MonkeyPatch, finds: float
+) -> None:
+    """The sky gains enough by the priors before too; the sofa gains enough by none."""
+    validation = validation_of(8)
+    sky, sofa = NAMES.index("sky"), NAMES.index("sofa")
+    enough = gain_of_sky(validation, 1.0) * 0.9
     assert gain_of_sky(validation, 0.1) > enough
     words = np.full(len(NAMES), 0.5)
     words[sky] = finds
     monkeypatch.setattr(CrossValidation, "words_ious", lambda self: words)
-    chosen = validation.choose(LEARNING, Caution(enough, 2.0, 0.1, 0.8)).prior.precisions
-    assert dict(zip(np.flatnonzero(LEARNING), chosen, strict=True)) == {
-        sky: precision,
-        NAMES.index("sofa"): 3.0,
-    }
+    chosen = validation.choose(LEARNING, Caution(enough, 3.0, uninformative=0.05)).prior.precisions
+    expected = {sky: 0.8 / 8 if finds < 0.1 else 1.0, sofa: 3.0}
+    assert dict(zip(np.flatnonzero(LEARNING), chosen, strict=True)) == pytest.approx(expected)
+    too_much = Caution(gain_of_sky(validation, 0.1) + 0.01, 3.0, uninformative=0.05)
+    assert validation.choose(LEARNING, too_much).prior.precisions.tolist() == [3.0, 3.0]
+
+
+def test_labels_that_may_move_alone_are_those_that_gain_enough_the_larger_prior_first() -> None:
+    validation = validation_of(8)
+    trial = validation.choose(LEARNING, Caution(9.0, 2.0))
+    sky = np.flatnonzero(LEARNING).tolist().index(NAMES.index("sky"))
+    gains = [gain_of_sky(validation, each) for each in (1.0, 0.3)]
+    assert 0 < gains[0] < gains[1]
+    found = [
+        list(validation.smaller_priors(trial, each))
+        for each in (gains[0] * 0.99, gains[1] * 0.99, gains[1] * 1.01)
+    ]
+    assert found == [[(sky, 1.0), (sky, 0.3)], [(sky, 0.3)], []]
+
+
+@pytest.mark.parametrize(("count", "precisions"), [(6, [1.0]), (7, [1.0, 0.3])])
+def test_labels_that_few_images_show_move_less_far_alone(
+    count: int, precisions: list[float]
+) -> None:
+    """0.3 times 6 is less than 2, 0.3 times 7 is not."""
+    validation = validation_of(count)
+    trial = validation.choose(LEARNING, Caution(9.0, 2.0))
+    found = validation.smaller_priors(trial, -1.0)
+    sky = np.flatnonzero(LEARNING).tolist().index(NAMES.index("sky"))
+    assert [precision for row, precision in found if row == sky] == precisions
 
 
 @pytest.mark.parametrize(("count", "largest"), [(2, 3.0), (10, 3.0), (20, 5.0454), (40, 8.4853)])

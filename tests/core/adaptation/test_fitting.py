@@ -274,6 +274,21 @@ def test_labels_that_show_on_one_picture_are_named_as_such() -> None:
     )
 
 
+def test_a_label_that_covers_what_nobody_paints_with_its_own_is_named_as_such() -> None:
+    """Skies are painted as skies and so are sofas, in all pictures."""
+    right = {"sofa": embed(["sofa"])[0], "sky": embed(["sky"])[0], "": embed(["wall"])[0]}
+    examples = []
+    for seed in range(4):
+        features, masks = drawn_image(seed, right)
+        everything = {"sky": masks["sofa"] | masks["sky"]}
+        examples.append(Example.of(features, everything, ["sofa", "sky"]))
+    fit = adapt(examples, embed, WORDS)
+    assert fit.adaptation is None
+    assert fit.refused == {
+        "sky": "Too much of its paint is where the words see labels that nobody paints."
+    }
+
+
 def test_an_exchanged_picture_is_set_aside_until_it_is_trusted() -> None:
     """Its sofa is called sky and its sky sofa; the words and the others say otherwise."""
     right = {"sofa": embed(["sofa"])[0], "sky": embed(["sky"])[0], "": embed(["wall"])[0]}
@@ -404,9 +419,11 @@ def posterior(
 def test_terms_are_the_posterior_mode() -> None:
     fit = adapt(examples_of(8), embed, WORDS)
     assert fit.adaptation is not None
-    assert fit.priors["sky"] < 3.0  # its word is wrong
-    # the last step gains here
-    directions, offsets = posterior(fit.priors, {"sky": 10.0, "sofa": 10.0})
+    assert fit.text_ious["sky"] < 0.1  # its word is wrong
+    assert fit.priors["sky"] == pytest.approx(0.8 / 8)
+    assert fit.priors["sofa"] < 3.0
+    # wider offsets gain nothing here
+    directions, offsets = posterior(fit.priors, {"sky": 10**0.5, "sofa": 10**0.5})
     order = [1, 0]  # sky, sofa
     assert fit.adaptation.directions == pytest.approx(directions[order].numpy(), abs=2e-3)
     assert fit.adaptation.offsets == pytest.approx(offsets[order].numpy(), abs=2e-3)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 
 import numpy as np
@@ -10,7 +10,13 @@ import pytest
 
 from clearclip_core.adaptation.acceptance import Comparison, at_prevalence, compare
 from clearclip_core.adaptation.contradictions import BoolArray
-from clearclip_core.adaptation.cross_validation import CAUTIOUS, FREE, Caution, Trial
+from clearclip_core.adaptation.cross_validation import (
+    CAUTIOUS,
+    FREE,
+    UNINFORMED,
+    Caution,
+    Trial,
+)
 from clearclip_core.adaptation.posterior import Prior
 from clearclip_core.adaptation.selection import Selection
 
@@ -27,23 +33,34 @@ class Validation:
 
     Args:
         answers: (names of the labels that learn, what) -> the answer, where `what` is "cautious",
-            "free", "wide" or "partly wide"; what is missing is like "cautious".
+            "far", "free", "alone", "wide" or "partly wide"; what is missing is like "cautious".
         gains: what others are compared and gain for certain.
         unsure: of which steps a label may have cost the bound, though it has not; with "if
             frequent" behind, only where it is more frequent than in these pictures.
+        alone: rows of labels that gain alone, with smaller precisions.
     """
 
     def __init__(
-        self, answers: dict[tuple[str, str], Answer], gains: set[str], unsure: AbstractSet[str]
+        self,
+        answers: dict[tuple[str, str], Answer],
+        gains: set[str],
+        unsure: AbstractSet[str],
+        alone: Sequence[tuple[int, float]] = (),
     ) -> None:
         self._answers, self._gains, self._unsure = answers, gains, unsure
+        self._alone = alone
         self.asked: list[tuple[str, str]] = []
 
     def choose(self, learning: BoolArray, caution: Caution) -> Trial:
-        free = caution is FREE and (names(learning), "free") in self._answers
-        prior = Prior(np.where(np.arange(learning.sum()) == 0, 0.3 if free else 3.0, 3.0))
-        assert caution in (CAUTIOUS, FREE)
+        precision = {CAUTIOUS: 3.0, UNINFORMED: 0.1, FREE: 0.3}[caution]
+        prior = Prior(np.where(np.arange(learning.sum()) == 0, precision, 3.0))
+        if (names(learning), kind(prior)) not in self._answers:
+            prior = Prior(np.full(learning.sum(), 3.0))
         return self.attempt(learning, prior)
+
+    def smaller_priors(self, trial: Trial, label_gain: float) -> Sequence[tuple[int, float]]:
+        assert label_gain == 0.05
+        return self._alone
 
     def attempt(self, learning: BoolArray, prior: Prior) -> Trial:
         what = kind(prior)
@@ -92,6 +109,9 @@ class Counted:
         prior = Prior(np.array([0.3 if caution is FREE else 3.0, 3.0]))
         return self.attempt(learning, prior)
 
+    def smaller_priors(self, trial: Trial, label_gain: float) -> Sequence[tuple[int, float]]:
+        return ()
+
     def attempt(self, learning: BoolArray, prior: Prior) -> Trial:
         counts = self._answers[kind(prior).removeprefix("partly ")]
         return Trial(learning, prior, counts, compare(self._words, counts, self.clusters))
@@ -112,7 +132,9 @@ def kind(prior: Prior) -> str:
     wide = np.broadcast_to(prior.offset_variance, prior.precisions.shape) > 1
     if wide.any():
         return "wide" if wide.all() else "partly wide"
-    return "free" if prior.precisions[0] < 2 else "cautious"
+    if (prior.precisions[1:] < 3).any():
+        return "alone"
+    return {0.1: "far", 0.3: "free"}.get(prior.precisions[0], "cautious")
 
 
 def names(learning: BoolArray) -> str:
@@ -124,8 +146,9 @@ def select(
     gains: set[str],
     learning: str = "abc",
     unsure: AbstractSet[str] = frozenset(),
+    alone: Sequence[tuple[int, float]] = (),
 ) -> tuple[Trial | None, Selection, Validation]:
-    validation = Validation(answers, gains, unsure)
+    validation = Validation(answers, gains, unsure, alone)
     selection = Selection(validation, 0.03, LABELS)  # type: ignore[arg-type]
     return selection.select(np.array([name in learning for name in "abc"])), selection, validation
 
@@ -210,6 +233,40 @@ def test_without_a_label_that_moved_far_no_part_of_the_offsets_is_tried() -> Non
     assert ("abc", "partly wide") not in validation.asked
 
 
+@pytest.mark.parametrize(
+    ("far", "found"),
+    [(GOOD, "far"), (UNCERTAIN, "cautious"), ((0.9, -0.05, 0.1, 0.1), "cautious")],
+)
+def test_labels_of_which_words_find_nothing_move_far_first_if_that_passes(
+    far: Answer, found: str
+) -> None:
+    assert selected({("abc", "far"): far}, set()) == ("abc", found)
+
+
+def test_labels_move_farther_one_by_one_where_all_may_not() -> None:
+    """b and c gain alone, both by either prior; a has moved farther before."""
+    alone = [(2, 1.0), (0, 1.0), (1, 0.3), (2, 0.3)]
+    answers = {("abc", "free"): GOOD}
+    gains = {"free", "wide", "alone"}
+    trial, _, _ = select(answers, gains, unsure={"wide", "partly wide"}, alone=alone)
+    assert trial is not None
+    assert trial.prior.precisions.tolist() == [0.3, 0.3, 0.3]
+    assert trial.prior.offset_variance == pytest.approx([1, 1, 1])
+    trial, _, _ = select(answers, gains, alone=alone)
+    assert trial is not None
+    assert trial.prior.offset_variance == pytest.approx([10**0.5] * 3)
+
+
+@pytest.mark.parametrize(("gains", "unsure"), [(set(), set()), ({"alone"}, {"alone"})])
+def test_no_label_moves_farther_alone_by_a_step_that_may_not_be(
+    gains: set[str], unsure: set[str]
+) -> None:
+    trial, _, validation = select({}, gains, unsure=unsure, alone=[(1, 1.0)])
+    assert trial is not None
+    assert kind(trial.prior) == "cautious"
+    assert validation.asked[-1] == ("abc", "alone")
+
+
 def test_unlabeled_things_are_spared_by_the_labels_that_cover_them() -> None:
     """c may have lost more than the bound for certain: too much, unless it is no label."""
     answers = {("abc", "free"): GOOD}
@@ -243,7 +300,7 @@ def test_a_label_that_loses_too_much_is_left_out_and_the_rest_stays_cautious() -
     trial, selection, validation = select(answers, {"free", "wide"})
     assert trial is not None
     assert (names(trial.learning), kind(trial.prior)) == ("ac", "cautious")
-    assert validation.asked == [("abc", "cautious"), ("ac", "cautious")]
+    assert validation.asked == [("abc", "cautious")] * 2 + [("ac", "cautious")]
     (refusal,) = selection.refusals
     assert refusal.losing.tolist() == [False, True, False]
 
@@ -260,7 +317,7 @@ def test_without_a_certain_gain_of_all_no_label_is_taken_alone() -> None:
     """a and c gain for certain, on the pictures that would choose them."""
     trial, selection, validation = select({("abc", "cautious"): UNCERTAIN}, set())
     assert trial is None
-    assert validation.asked == [("abc", "cautious"), ("abc", "cautious")]
+    assert validation.asked == [("abc", "cautious")] * 3
     assert not selection.refusals[0].losing.any()
 
 
