@@ -65,7 +65,8 @@ def label_errors(settings: Settings, project: int, json_file: Path | None, view:
 def _print(report: ReviewReport, console: Console) -> None:
     examples = f"{quantity(report.examples, 'training example')}, in folds"
     console.print(
-        f"{quantity(report.reviewed, 'annotated picture')} in {report.seconds:.1f} s; "
+        f"{quantity(report.annotations or 0, 'annotation')} of "
+        f"{quantity(report.pictures or 0, 'picture')} in {report.seconds:.1f} s; "
         f"scores of {examples if report.examples else 'the words'}"
     )
     table = Table(box=None)
