@@ -71,9 +71,11 @@ def test_a_signal_ends_the_wait_for_a_database(
     (tmp_path / "models").write_text("a file where the folder should be")
 
     def end() -> None:
-        while not caplog.records:  # it waits from then on, and no signal ends this process
+        until = time.monotonic() + 60
+        while not caplog.records and time.monotonic() < until:
             time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGTERM)
+        if caplog.records:  # it waits from then on, and no signal ends this process
+            os.kill(os.getpid(), signal.SIGTERM)
 
     caplog.set_level(logging.ERROR)
     ending = threading.Thread(target=end)
