@@ -52,10 +52,11 @@ def agreement(settings: Settings, project: int, json_file: Path | None, view: bo
             bar.refresh()
 
         report = services.agreement_meter(client).measure(project, advance)
-    services.agreements.keep(project, report)
+    # The comparison took long: its figures are told before the database is asked to keep them.
     if json_file is not None:
         write_text(json_file, json.dumps(report.to_json(), indent=2) + "\n")
     _print(report, Console())
+    services.agreements.keep(project, report)
     if view and not report.pictures:
         click.echo("There is no view to make yet.")
     elif view and not report.disputes:

@@ -47,10 +47,13 @@ def hours_left(settings: Settings, project: int, backfill: bool, json_file: Path
         read_annotations(reader, project, backfill, services.stopping)
     if services.stopping.is_set():
         raise SystemExit(130)
-    forecast = services.forecaster.make(project)
-    if json_file is not None:
-        write_text(json_file, json.dumps(forecast.to_json(), indent=2) + "\n")
-    print_hours(project, forecast, Console())
+
+    def tell(forecast: HoursLeft) -> None:
+        if json_file is not None:
+            write_text(json_file, json.dumps(forecast.to_json(), indent=2) + "\n")
+        print_hours(project, forecast, Console())
+
+    services.forecaster.make(project, tell)
 
 
 def print_hours(project: int, forecast: HoursLeft, console: Console) -> None:

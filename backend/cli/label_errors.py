@@ -40,7 +40,7 @@ def label_errors(settings: Settings, project: int, json_file: Path | None, view:
     """List the annotations of a project that disagree most with what the others teach.
 
     The review is kept for the page, which shows it with pictures. Annotations that were confirmed
-    there are left out.
+    there are left out, unless that was while the review ran.
     """
     check_token(settings, "annotations are read")
     from backend.services import Services  # and torch with it, which the help does without
@@ -50,11 +50,12 @@ def label_errors(settings: Settings, project: int, json_file: Path | None, view:
     store = services.reviews
     with services.engine:
         report = services.reviewer(client).review(project)
-    store.keep(project, report)
-    report = report.without(store.confirmed(project))
+    # The review took long: its findings are told before the database is asked to keep them.
     if json_file is not None:
         write_text(json_file, json.dumps(report.to_json(), indent=2) + "\n")
     _print(report, Console())
+    store.keep(project, report)
+    report = report.without(store.confirmed(project))
     if view and report.suspicions:
         click.confirm(f"Make the view “{VIEW_TITLE}” in project {project}?", abort=True)
         make_view(client, project, report)
@@ -64,7 +65,8 @@ def label_errors(settings: Settings, project: int, json_file: Path | None, view:
 def _print(report: ReviewReport, console: Console) -> None:
     examples = f"{quantity(report.examples, 'training example')}, in folds"
     console.print(
-        f"{quantity(report.reviewed, 'annotated picture')} in {report.seconds:.1f} s; "
+        f"{quantity(report.annotations or 0, 'annotation')} of "
+        f"{quantity(report.pictures or 0, 'picture')} in {report.seconds:.1f} s; "
         f"scores of {examples if report.examples else 'the words'}"
     )
     table = Table(box=None)

@@ -60,8 +60,12 @@ class Forecaster:
                     log.warning("The hours left in project %d are not known: %s", project, error)
         return False
 
-    def make(self, project: int) -> HoursLeft:
+    def make(self, project: int, tell: Callable[[HoursLeft], None] = lambda _: None) -> None:
         """Make the forecast for a project and keep it.
+
+        Args:
+            project: its id.
+            tell: is told the forecast before the database is asked to keep it.
 
         Raises:
             StudioRefused: there is no such project for this token.
@@ -79,5 +83,5 @@ class Forecaster:
             self.annotations.now,
         )
         age_s = max(_LEAST_AGE_S, _COST * (self.clock() - began))
+        tell(forecast)
         self.forecasts.keep(project, forecast, age_s)
-        return forecast

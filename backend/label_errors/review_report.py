@@ -105,12 +105,17 @@ class ReviewReport:
     """A review of the annotations of a project.
 
     Attributes:
-        reviewed: number of annotated images that were looked at.
+        reviewed: number of annotated images that were looked at: an image counts once for each of
+            its annotations.
         examples: number of training examples that the scores were learned from, in folds.
         seconds: time that it took.
         suspicions: of all these images, the most suspicious first.
         left_out: task -> why an image of it was not looked at; of the first tasks only.
         left_out_count: the number of all such tasks.
+        annotations: number of annotations that were looked at; None in reviews that were kept
+            before it was counted.
+        pictures: number of different images that these are of, copies counted once; None as for
+            `annotations`.
     """
 
     reviewed: int
@@ -119,6 +124,8 @@ class ReviewReport:
     suspicions: tuple[Suspicion, ...] = ()
     left_out: Mapping[int, str] = field(default_factory=dict)
     left_out_count: int = 0
+    annotations: int | None = None
+    pictures: int | None = None
 
     def without(self, confirmed: Mapping[int, float]) -> ReviewReport:
         """Return the report without annotations that people confirmed as they were reviewed.
@@ -137,6 +144,8 @@ class ReviewReport:
         """
         return {
             "reviewed": self.reviewed,
+            "annotations": self.annotations,
+            "pictures": self.pictures,
             "examples": self.examples,
             "seconds": round(self.seconds, 3),
             "suspicions": [
@@ -157,4 +166,6 @@ class ReviewReport:
             tuple(map(Suspicion.from_json, told["suspicions"])),
             {each["task"]: each["reason"] for each in told["left_out"]},
             told.get("left_out_count", len(told["left_out"])),  # the first reviews have none
+            told.get("annotations"),
+            told.get("pictures"),
         )

@@ -161,6 +161,8 @@ class _Review:
             tuple(suspicions),
             dict(islice(self.left_out.items(), MOST_LEFT_OUT)),
             len(self.left_out),
+            annotations=len({image.annotation.id for image in reviewed}),
+            pictures=len(set(digests)),
         )
 
     def _learn(self) -> tuple[HeldOutAdaptations, int]:

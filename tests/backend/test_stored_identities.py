@@ -415,12 +415,18 @@ def test_a_forecast() -> None:
     assert HoursLeft.from_json(written) == forecast
 
 
+#: What the first reviews do not tell.
+_COUNTED_LATER = ("annotations", "pictures")
+
+
 def test_a_review_of_annotations() -> None:
     found = Suspicion(3, 12, 5.25, 1, "label", "car", "tree", 2.5, True, "data:a", "data:b")
     missing = Suspicion(4, 13, 6.0, None, "missing", "", "tree", 1.23456)
-    report = ReviewReport(40, 30, 1.5, (found, missing), {9: "Gone."}, 2)
+    report = ReviewReport(40, 30, 1.5, (found, missing), {9: "Gone."}, 2, 38, 25)
     written = {
         "reviewed": 40,
+        "annotations": 38,
+        "pictures": 25,
         "examples": 30,
         "seconds": 1.5,
         "suspicions": [
@@ -461,6 +467,8 @@ def test_a_review_of_annotations() -> None:
     assert json.dumps(report.to_json()) == json.dumps(written)
     read = ReviewReport.from_json(written)
     assert read == replace(report, suspicions=(found, replace(missing, score=1.2346)))
+    earlier = {name: value for name, value in written.items() if name not in _COUNTED_LATER}
+    assert ReviewReport.from_json(earlier) == replace(read, annotations=None, pictures=None)
 
 
 def test_a_report_on_agreement() -> None:

@@ -16,17 +16,16 @@ from backend.label_studio.client import LabelStudioClient
 from backend.project_runs import ProjectRuns
 from backend.web.middleware.responses import json_response, see_other
 from backend.web.pages.html import answer_action, html_page, is_for_people, is_watching
+from backend.web.pages.label_studio_token import no_key, required_client
 from backend.web.pages.last_report import describe_last
 from backend.web.pages.project_check import ProjectCheck
+from backend.web.pages.project_routes import PROJECT
 
 Json = dict[str, Any]
 
-#: The start of each route; the number of a project is one that a database can hold.
-_AGREEMENT: Final = "/projects/<int(min=1, max=2147483647):project>/agreement"
+_AGREEMENT: Final = f"{PROJECT}/agreement"
 
-_NO_KEY: Final = (
-    "Annotations are read from Label Studio: set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY."
-)
+_USE: Final = "Annotations are read from Label Studio"
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,22 +84,17 @@ class AgreementRoutes:
         )
 
     def _start(self, project: int) -> None:
-        self._required_client()
+        required_client(self.client, _USE)
         self.projects.check(project)
         self.runs.request(project)
 
     def _make_view(self, project: int) -> None:
-        client, last = self._required_client(), self.store.last(project)
+        client, last = required_client(self.client, _USE), self.store.last(project)
         if last is None:
             raise BadRequest("Agreement was not measured yet.")
         if not last.report.pictures:
             raise BadRequest(NOTHING_YET)
         make_view(client, project, last.report)
-
-    def _required_client(self) -> LabelStudioClient:
-        if self.client is None:
-            raise BadRequest(_NO_KEY)
-        return self.client
 
     def _describe(self, project: int, *, pictures: bool = True) -> Json:
         """Return what the page shows; while a measurement waits or runs, without its pictures."""
@@ -114,6 +108,6 @@ class AgreementRoutes:
             view_title=VIEW_TITLE,
             nothing_yet=NOTHING_YET,
             is_lost=is_watching() and self.runs.get(project) is None,
-            no_key="" if self.client is not None else _NO_KEY,
+            no_key=no_key(self.client is not None, _USE),
             refusal=refusal,
         )

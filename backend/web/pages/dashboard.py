@@ -16,7 +16,8 @@ from backend.web.middleware.responses import json_response
 from backend.web.ml_backend.health import describe_health
 from backend.web.pages.forms import last_values, named_project
 from backend.web.pages.html import html_page, is_for_people
-from backend.web.pages.jobs import NO_KEY
+from backend.web.pages.jobs import USE
+from backend.web.pages.label_studio_token import token_sentence
 from backend.web.pages.status import StatusReport
 
 
@@ -85,7 +86,7 @@ class DashboardRoutes:
             "part.html" if "part" in request.args else "page.html",
             now=now,
             can_prelabel=self.settings.label_studio_api_key is not None,
-            no_key=NO_KEY,
+            no_key=token_sentence(USE),
             projects=projects,
             project=named_project(values),
             typed=values,

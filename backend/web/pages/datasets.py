@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from flask import Blueprint, Response, request, send_file, url_for
 
@@ -13,7 +13,7 @@ from backend.dataset.archives.archive_request import ArchiveRequest
 from backend.dataset.archives.archive_store import ArchiveStore
 from backend.dataset.archives.dataset_archive import DatasetArchive
 from backend.dataset.options import formats
-from backend.errors import ArchiveNotFound, BackendError, BadRequest
+from backend.errors import ArchiveNotFound, BackendError
 from backend.jobs.project_titles import ProjectTitles
 from backend.label_studio.files import LabelStudioFiles
 from backend.settings import Settings
@@ -21,6 +21,7 @@ from backend.web.middleware.body import BodyReader
 from backend.web.middleware.responses import json_response, see_other
 from backend.web.pages.forms import last_values, named_project, parse_dataset, parse_project
 from backend.web.pages.html import answer_action, answer_form, html_page, is_for_people
+from backend.web.pages.label_studio_token import check_token, token_sentence
 from backend.web.pages.project_check import ProjectCheck
 
 Json = dict[str, Any]
@@ -28,9 +29,7 @@ Json = dict[str, Any]
 #: The start of the routes of one data set; its number is one that a database can hold.
 _DATASET = "/datasets/<int(max=2147483647):dataset>"
 
-_NO_KEY = (
-    "A data set is made of what Label Studio has: set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY."
-)
+_USE: Final = "A data set is made of what Label Studio has"
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,8 +130,7 @@ class DatasetRoutes:
 
     def _parse(self, body: bytes, is_form: bool) -> ArchiveRequest:
         asked = parse_dataset(body, is_form)
-        if self.settings.label_studio_api_key is None:
-            raise BadRequest(_NO_KEY)
+        check_token(self.settings, _USE)
         self.projects.check(asked.project)
         return asked
 
@@ -184,7 +182,7 @@ class DatasetRoutes:
             with_pictures="pictures" in values if typed else True,
             typed=values,
             can_export=self.settings.label_studio_api_key is not None,
-            no_key=_NO_KEY,
+            no_key=token_sentence(_USE),
             days=self.settings.dataset_days,
             limit_bytes=self.settings.dataset_mb << 20,
             refusal=refusal,

@@ -16,11 +16,11 @@ from backend.web.middleware.responses import json_response, see_other
 from backend.web.pages.forms import FORM_TYPE, MAX_FORM_BYTES, parse_version
 from backend.web.pages.html import answer_action, html_page, is_for_people, is_watching
 from backend.web.pages.project_check import ProjectCheck
+from backend.web.pages.project_routes import PROJECT
 
 Json = dict[str, Any]
 
-#: The start of each route; the number of a project is one that a database can hold.
-_GATE: Final = "/projects/<int(min=1, max=2147483647):project>/gate"
+_GATE: Final = f"{PROJECT}/gate"
 
 #: Tasks of each list that the page shows.
 _SHOWN: Final = 100

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from flask import Blueprint, Response, request, url_for
 
-from backend.errors import BackendError, BadRequest
+from backend.errors import BackendError
 from backend.jobs.job import Job
 from backend.jobs.job_store import JobStore
 from backend.prediction.failures import FailureStore
@@ -16,6 +17,7 @@ from backend.web.middleware.body import BodyReader
 from backend.web.middleware.responses import json_response, see_other
 from backend.web.pages.forms import parse_job, parse_project
 from backend.web.pages.html import answer_action, answer_form, html_page, is_for_people
+from backend.web.pages.label_studio_token import check_token
 from backend.web.pages.project_check import ProjectCheck
 from backend.web.pages.serializers import StatusSerializer
 
@@ -25,10 +27,8 @@ _JOB = "/jobs/<int(max=2147483647):job>"
 #: How many failures of a job ``/jobs/<id>`` names.
 _FAILURES_SHOWN = 100
 
-NO_KEY = (
-    "To prelabel a project this backend writes to Label Studio: set LABEL_STUDIO_URL and "
-    "LABEL_STUDIO_API_KEY."
-)
+#: What a token is needed for, as `token_sentence` takes it.
+USE: Final = "To prelabel a project this backend writes to Label Studio"
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,15 +114,13 @@ class JobRoutes:
 
     def _start(self, body: bytes, is_form: bool) -> Job:
         asked = parse_job(body, is_form)
-        if self.settings.label_studio_api_key is None:
-            raise BadRequest(NO_KEY)
+        check_token(self.settings, USE)
         self.projects.check(asked.project)
         return self.store.start_job(
             asked.project, only=asked.only, view=asked.view, limit=asked.limit
         )
 
     def _withdraw(self, job: int) -> Job:
-        if self.settings.label_studio_api_key is None:
-            raise BadRequest(NO_KEY)
+        check_token(self.settings, USE)
         self.projects.check(self.store.withdrawable(job).project)
         return self.store.start_withdrawal(job)

@@ -21,18 +21,19 @@ from backend.web.middleware.body import BodyReader
 from backend.web.middleware.responses import json_response, see_other
 from backend.web.pages.forms import MAX_FORM_BYTES, parse_confirmation
 from backend.web.pages.html import answer_action, html_page, is_for_people, is_watching
+from backend.web.pages.label_studio_token import no_key, required_client
 from backend.web.pages.last_report import describe_last
 from backend.web.pages.project_check import ProjectCheck
+from backend.web.pages.project_routes import PROJECT
 
 Json = dict[str, Any]
 
 #: So many of the confirmed annotations are told.
 _MOST_CONFIRMED: Final = 100
 
-#: The start of each route; numbers are those that a database can hold.
-_ERRORS = "/projects/<int(min=1, max=2147483647):project>/label-errors"
+_ERRORS: Final = f"{PROJECT}/label-errors"
 
-_NO_KEY = "Annotations are read from Label Studio: set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY."
+_USE: Final = "Annotations are read from Label Studio"
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +103,7 @@ class LabelErrorRoutes:
         )
 
     def _start(self, project: int) -> None:
-        self._required_client()
+        required_client(self.client, _USE)
         self.projects.check(project)
         self.runs.request(project)
 
@@ -130,18 +131,13 @@ class LabelErrorRoutes:
             self.examples.trust(project, annotation, trusted)
 
     def _make_view(self, project: int) -> None:
-        client, review = self._required_client(), self.store.last(project)
+        client, review = required_client(self.client, _USE), self.store.last(project)
         if review is None:
             raise BadRequest("The annotations were not reviewed yet.")
         make_view(client, project, review.report.without(self.store.confirmed(project)))
 
     def _parse(self, is_form: bool) -> tuple[int, float]:
         return parse_confirmation(self.body.read(MAX_FORM_BYTES), is_form)
-
-    def _required_client(self) -> LabelStudioClient:
-        if self.client is None:
-            raise BadRequest(_NO_KEY)
-        return self.client
 
     def _describe(self, project: int, *, pictures: bool = True) -> Json:
         """Return what the page shows; while a review waits or runs, without its pictures."""
@@ -164,7 +160,7 @@ class LabelErrorRoutes:
             errors=self._describe(project),
             view_title=VIEW_TITLE,
             is_lost=is_watching() and self.runs.get(project) is None,
-            no_key="" if self.client is not None else _NO_KEY,
+            no_key=no_key(self.client is not None, _USE),
             refusal=refusal,
         )
 

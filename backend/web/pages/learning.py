@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from flask import Blueprint, Response, url_for
 
@@ -16,11 +16,12 @@ from backend.web.middleware.body import BodyReader
 from backend.web.middleware.responses import attachment, json_response, see_other
 from backend.web.pages.forms import MAX_FORM_BYTES, ActionRequest, parse_action
 from backend.web.pages.html import answer_action, html_page, is_for_people
+from backend.web.pages.label_studio_token import check_token
+from backend.web.pages.project_routes import PROJECT
 
 Json = dict[str, Any]
 
-#: The start of each route; the number of a project is one that a database can hold.
-_LEARNING = "/projects/<int(min=1, max=2147483647):project>/learning"
+_LEARNING: Final = f"{PROJECT}/learning"
 
 #: The actions of people, as the last part of a route.
 ACTIONS = ("step", "pin", "unpin", "rollback", "reset", "trust", "distrust")
@@ -28,9 +29,7 @@ ACTIONS = ("step", "pin", "unpin", "rollback", "reset", "trust", "distrust")
 #: Largest version file, in bytes: it holds some numbers for each label.
 _MAX_FILE_BYTES = 1 << 26
 
-_NO_KEY = (
-    "A project learns from what Label Studio has: set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY."
-)
+_USE: Final = "A project learns from what Label Studio has"
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,8 +114,7 @@ class LearningRoutes:
         self.learner.examples.trust(project, annotation, trusted)
 
     def _check_step(self) -> None:
-        if self.settings.label_studio_api_key is None:
-            raise BadRequest(_NO_KEY)
+        check_token(self.settings, _USE)
         self.learner.check()
 
     def _page(self, project: int, refusal: BackendError | None = None) -> Response:

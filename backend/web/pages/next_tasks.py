@@ -24,15 +24,16 @@ from backend.web.pages.html import (
     is_for_people,
     is_watching,
 )
+from backend.web.pages.label_studio_token import no_key, required_client
 from backend.web.pages.last_report import describe_last
 from backend.web.pages.project_check import ProjectCheck
+from backend.web.pages.project_routes import PROJECT
 
 Json = dict[str, Any]
 
-#: The start of each route; the number of a project is one that a database can hold.
-_NEXT: Final = "/projects/<int(min=1, max=2147483647):project>/next-tasks"
+_NEXT: Final = f"{PROJECT}/next-tasks"
 
-_NO_KEY: Final = "Tasks are read from Label Studio: set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY."
+_USE: Final = "Tasks are read from Label Studio"
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,20 +105,15 @@ class NextTasksRoutes:
         )
 
     def _start(self, project: int, count: int) -> None:
-        self._required_client()
+        required_client(self.client, _USE)
         self.projects.check(project)
         self.runs.request(project, count)
 
     def _make_view(self, project: int) -> None:
-        client, last = self._required_client(), self.store.last(project)
+        client, last = required_client(self.client, _USE), self.store.last(project)
         if last is None:
             raise BadRequest("No tasks were chosen yet.")
         make_view(client, project, last.report)
-
-    def _required_client(self) -> LabelStudioClient:
-        if self.client is None:
-            raise BadRequest(_NO_KEY)
-        return self.client
 
     def _describe(self, project: int, *, pictures: bool = True) -> Json:
         """Return what the page shows; while a choice waits or runs, without its pictures."""
@@ -141,6 +137,6 @@ class NextTasksRoutes:
             most_looked_at=most_looked_at,
             view_title=VIEW_TITLE,
             is_lost=is_watching() and self.runs.get(project) is None,
-            no_key="" if self.client is not None else _NO_KEY,
+            no_key=no_key(self.client is not None, _USE),
             refusal=refusal,
         )

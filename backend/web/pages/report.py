@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from operator import itemgetter
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from flask import Blueprint, Response, request
 
@@ -19,18 +19,16 @@ from backend.feedback.sums.project_sums import Step
 from backend.settings import Settings
 from backend.web.middleware.responses import attachment, json_response
 from backend.web.pages.html import html_page, is_for_people
+from backend.web.pages.label_studio_token import no_key
+from backend.web.pages.project_routes import PROJECT
 
 Json = dict[str, Any]
 
-#: The start of each route; the number of a project is one that a database can hold.
-_REPORT = "/projects/<int(min=1, max=2147483647):project>/report"
+_REPORT: Final = f"{PROJECT}/report"
 
 _PLOT_NAMES = ", ".join(f'"{name}"' for name in PLOTS)
 
-_NO_KEY = (
-    "What annotators change is read from Label Studio: set LABEL_STUDIO_URL and "
-    "LABEL_STUDIO_API_KEY."
-)
+_USE: Final = "What annotators change is read from Label Studio"
 
 #: For a chart that is opened as a file of its own: no script runs and nothing is loaded.
 _PLOT_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -106,7 +104,7 @@ class ReportRoutes:
             few=FEW,
             hours_left=self._forecasts.read(project),
             most_versions=MOST_VERSIONS,
-            no_key="" if self._has_key else _NO_KEY,
+            no_key=no_key(self._has_key, _USE),
             learned=learned,
             learned_versions=learned_versions(report, learned["versions"]),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from flask import Blueprint, Response, request, url_for
 
@@ -16,21 +16,19 @@ from backend.web.middleware.body import BodyReader
 from backend.web.middleware.responses import json_response, see_other
 from backend.web.pages.forms import MAX_FORM_BYTES, last_values, parse_row, parse_wording
 from backend.web.pages.html import answer_action, answer_form, html_page, is_for_people
+from backend.web.pages.label_studio_token import no_key, required_client
 from backend.web.pages.project_check import ProjectCheck
+from backend.web.pages.project_routes import NUMBER, PROJECT
 from backend.wording.wording_request import MAX_PICTURES, MAX_TRIALS
 from backend.wording.wording_runs import WordingRun, WordingRuns
 from clearclip_core import METHODS
 
 Json = dict[str, Any]
 
-#: The start of each route; numbers are those that a database can hold.
-_WORDS = "/projects/<int(min=1, max=2147483647):project>/words"
-_RUN = f"{_WORDS}/<int(min=1, max=2147483647):run>"
+_WORDS: Final = f"{PROJECT}/words"
+_RUN: Final = f"{_WORDS}/<{NUMBER}:run>"
 
-_NO_KEY = (
-    "Words are tried on the pictures of Label Studio: set LABEL_STUDIO_URL and "
-    "LABEL_STUDIO_API_KEY."
-)
+_USE: Final = "Words are tried on the pictures of Label Studio"
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,9 +73,8 @@ class WordingRoutes:
 
     def list_labels(self, project: int) -> Response:
         """Answer with the labels whose words can be tried, as the label config has them now."""
-        if self.single_try_client is None:
-            raise BadRequest(_NO_KEY)
-        config = parse_label_config(self.single_try_client.label_config(project))
+        client = required_client(self.single_try_client, _USE)
+        config = parse_label_config(client.label_config(project))
         labels = config.labels_of(config.images[0].name)
         return json_response({"labels": [label.name for label in labels]})
 
@@ -113,24 +110,19 @@ class WordingRoutes:
 
     def _start(self, project: int, body: bytes, is_form: bool) -> WordingRun:
         asked = parse_wording(project, body, is_form)
-        self._required_client()
+        required_client(self.client, _USE)
         self.projects.check(project)
         return self.runs.request(asked)
 
     def _use(self, run: WordingRun, is_form: bool) -> str:
         """Write the words of a row into the label config; return the line that it has now."""
         row = parse_row(self.body.read(MAX_FORM_BYTES), is_form)
-        client = self._required_client()
+        client = required_client(self.client, _USE)
         if run.report is None:
             raise BadRequest(f"The trial {run.id} is {run.state}: it has no words to use.")
         config = run.report.config_with(row)
         client.replace_label_config(run.asked.project, run.report.config, config)
         return run.report.trials[row].line
-
-    def _required_client(self) -> LabelStudioClient:
-        if self.client is None:
-            raise BadRequest(_NO_KEY)
-        return self.client
 
     def _page(
         self,
@@ -161,7 +153,7 @@ class WordingRoutes:
             runs=[_describe(each, short=True) for each in found],
             max_trials=MAX_TRIALS,
             max_pictures=MAX_PICTURES,
-            no_key="" if self.client is not None else _NO_KEY,
+            no_key=no_key(self.client is not None, _USE),
             refusal=refusal,
         )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from sqlalchemy.exc import OperationalError
 
 from backend.agreement.agreement_store import AgreementStore
 from backend.cli.main import main
@@ -45,6 +46,27 @@ def test_figures_are_printed_kept_for_the_page_and_the_tasks_shown_as_a_view(
     kept = AgreementStore(Database.from_settings(Settings())).last(7)
     assert kept is not None
     assert json.loads(json.dumps(kept.report.to_json())) == told
+
+
+def test_figures_are_told_before_a_database_that_has_gone_away_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OperationalError("INSERT", {}, Exception("it is away"))
+
+    monkeypatch.setattr(AgreementStore, "keep", fail)
+    studio = shared_studio(
+        [(1, [brushed((0, 0, 20, 20))]), (2, [brushed((0, 0, 10, 20))])], [(1, []), (2, [])]
+    )
+    out = tmp_path / "out.json"
+    with studio.served() as server:
+        reach = [f"--label-studio-url={server.url}", f"--label-studio-api-key={TOKEN}"]
+        made = CliRunner().invoke(main, ["agreement", "--project=7", *reach, f"--json={out}"])
+    assert made.exit_code == 1
+    said = " ".join(made.output.split())
+    assert "in dispute: 25.0 % of the pixels of 1 picture " in said
+    assert "it is away" in said
+    assert json.loads(out.read_text())["disputes"][0]["task"] == 1
 
 
 def test_the_report_is_kept_in_the_database_of_the_model_folder_that_is_given(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from sqlalchemy.exc import OperationalError
 
 from backend.cli.main import main
 from backend.database.database import Database
@@ -60,6 +61,22 @@ def test_the_hours_are_printed_written_and_kept_for_the_page(
     kept = ForecastStore(Database.from_settings(Settings())).read(7)
     assert kept is not None
     assert kept.to_json() == told
+
+
+def test_the_hours_are_told_before_a_database_that_has_gone_away_fails(
+    server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OperationalError("UPDATE", {}, Exception("it is away"))
+
+    monkeypatch.setattr(ForecastStore, "keep", fail)
+    out = tmp_path / "hours.json"
+    done = run(server, "--backfill", "--json", str(out))
+    assert done.exit_code == 1
+    said = " ".join(done.output.split())
+    assert "120 tasks without an annotation" in said
+    assert "it is away" in said
+    assert json.loads(out.read_text())["tasks_left"] == 120
 
 
 def test_too_few_annotations_say_how_many_are_needed(

@@ -65,9 +65,22 @@ def test_serve_waits_for_a_database_and_names_each_reason_once(
     assert (in_the_way / "clearclip.db").exists()
 
 
-def test_a_signal_ends_the_wait_for_a_database(tmp_path: Path) -> None:
+def test_a_signal_ends_the_wait_for_a_database(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "models").write_text("a file where the folder should be")
-    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+
+    def end() -> None:
+        until = time.monotonic() + 60
+        while not caplog.records and time.monotonic() < until:
+            time.sleep(0.01)
+        if caplog.records:  # it waits from then on, and no signal ends this process
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    caplog.set_level(logging.ERROR)
+    ending = threading.Thread(target=end)
+    ending.start()
     with pytest.raises(SystemExit) as ended:
         wait_for_database(Database(f"sqlite:///{tmp_path}/models/clearclip.db"))
+    ending.join()
     assert not ended.value.code

@@ -147,7 +147,7 @@ def test_a_reader_waits_for_no_writers_however_many_of_them_wait(url: str) -> No
         while pool.checkedout() < all_wait:  # SQLAlchemy's own limit is 15
             time.sleep(0.001)
         threads[-1].start()
-        assert has_read.wait(5)
+        assert has_read.wait(60)
     for thread in threads:
         thread.join()
     store.close()
@@ -191,10 +191,13 @@ def test_a_process_has_at_most_20_connections_to_a_postgresql(
         threads = [threading.Thread(target=hold, args=(begin,)) for begin in begins]
         for thread in threads:
             thread.start()
-        found, until = 0, time.monotonic() + 3
-        while time.monotonic() < until:  # all that come are there long before
+        found, patience = 0, time.monotonic() + 60
+        end = patience
+        while time.monotonic() < end:
             found = max(found, connection.execute(count, ours).scalar_one())
             connection.rollback()  # a transaction sees what it saw first
+            if found >= 20 and end == patience:
+                end = time.monotonic() + 2  # for one that comes above the limit
             time.sleep(0.1)
     over.set()
     for thread in threads:

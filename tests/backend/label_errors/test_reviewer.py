@@ -350,7 +350,7 @@ def test_images_with_labels_of_their_own_are_compared_with_their_like(services: 
     with studio.served() as server:
         client = LabelStudioClient(server.url, TOKEN, retry_for_s=1)
         report = services.reviewer(client).review(7)
-    assert report.reviewed == 8
+    assert (report.reviewed, report.annotations, report.pictures) == (8, 4, 4)
     found = [each for each in report.suspicions if each.annotation == wrong]
     assert ("label", "grass", "sky") in {(each.kind, each.label, each.other) for each in found}
 
@@ -372,6 +372,7 @@ def test_annotations_of_one_picture_are_known_as_such(
         return rank(found, vocabularies, pictures)
 
     monkeypatch.setattr("backend.label_errors.reviewer.rank", spy)
-    assert reviewer.review(7).reviewed == 5
+    report = reviewer.review(7)
+    assert (report.reviewed, report.annotations, report.pictures) == (5, 5, 3)
     (pictures,) = told
     assert [pictures.index(each) for each in pictures] == [0, 0, 0, 3, 4]

@@ -194,7 +194,7 @@ def test_a_request_that_does_not_arrive_ends(sent: bytes, first: bytes) -> None:
 
 def test_an_answer_that_is_read_slowly_may_take_longer_than_the_limit() -> None:
     """Six seconds at least, by the pauses."""
-    with served(request_timeout_s=2) as (port, _, _):
+    with served(request_timeout_s=4) as (port, _, _):
         client = connect(port, b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
         left = LARGE
         while left > 0:

@@ -10,7 +10,7 @@ import pytest
 
 #: In a process of its own, as the acceptor is forked. `end` is a statement that ends the acceptor.
 SCRIPT = """
-import os, signal, socket, time
+import fcntl, os, signal, socket, struct, termios, time
 from waitress import wasyncore
 from backend.settings import Settings
 from backend.web import handover
@@ -31,7 +31,10 @@ ours = handover.Handover(link, pid, [server], watched, lambda: "ready", lambda: 
 clients = [socket.create_connection(listening.getsockname()) for _ in range(100)]
 for client in clients:
     client.sendall(b"POST /webhook HTTP/1.1\\r\\nHost: backend\\r\\n\\r\\n")
-time.sleep(1)
+until = time.monotonic() + 40
+while struct.unpack("i", fcntl.ioctl(link, termios.FIONREAD, bytes(4)))[0] < len(clients):
+    assert time.monotonic() < until  # each that is handed over is a byte of the link
+    time.sleep(0.01)
 {end}
 for _ in range(3):
     wasyncore.loop(0.1, use_poll=True, map=watched, count=1)

@@ -228,7 +228,7 @@ def test_what_the_process_writes_is_json_where_that_is_asked_for() -> None:
 
 def test_weights_that_cannot_be_had_are_said_over_http(tmp_path: Path) -> None:
     with served("--model", f"ViT-B-16-quickgelu@{tmp_path}/none.safetensors") as (url, _):
-        assert requests.get(f"{url}/health", timeout=1).status_code == 200
+        assert requests.get(f"{url}/health", timeout=60).status_code == 200
         body = {"tasks": [], "label_config": brush_config("red"), "schema": brush_config("red")}
         for path in ("predict", "setup"):
             response = requests.post(f"{url}/{path}", json=body, timeout=60)

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -180,26 +179,52 @@ def test_merging_writes_over_nothing_but_the_same_run(tmp_path: Path) -> None:
     assert read_json(whole)["miou"] == pytest.approx(0.2)
 
 
+#: The command; after its second checkpoint it tells so, and works on no more.
+HELD = """
+import time
+from clearclip_core.cli.main import main
+from clearclip_core.evaluation.checkpoint import Checkpoint
+save, saved = Checkpoint.save, []
+
+def hold(self, tallies):
+    save(self, tallies)
+    saved.append(tallies)
+    if len(saved) == 2:
+        print("held", flush=True)
+        time.sleep(600)
+
+Checkpoint.save = hold
+main()
+"""
+
+
 def test_a_killed_run_goes_on_and_counts_nothing_twice(tmp_path: Path) -> None:
     common = [
-        *(sys.executable, "-m", "clearclip_core.cli.main", "eval", "--benchmark=demo"),
+        *("eval", "--benchmark=demo"),
         *("--model=demo", "--device=cpu", "--precision=fp32", "--short-side=112", "--limit=14"),
     ]
     out = tmp_path / "cut.json"
     cut = [*common, f"-o{out}", "--save-every=0"]
-    with subprocess.Popen(cut, cwd=REPOSITORY, stderr=subprocess.DEVNULL) as running:
-        while not (kept := list(tmp_path.glob("cut.json.*.partial"))) and running.poll() is None:
-            time.sleep(0.005)
+    held = [sys.executable, "-c", HELD, *cut]
+    pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
+    with subprocess.Popen(held, cwd=REPOSITORY, stdout=pipe, stderr=nothing, text=True) as running:
+        assert running.stdout is not None
+        told = running.stdout.readline()
         running.send_signal(signal.SIGKILL)
+    assert told == "held\n"
     assert not out.exists()
-    done = read_json(kept[0])["pictures"]
-    assert 1 <= done < 14
-    again = subprocess.run(cut, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    (kept,) = tmp_path.glob("cut.json.*.partial")
+    assert read_json(kept)["pictures"] == 2
+    command = [sys.executable, "-m", "clearclip_core.cli.main"]
+    again = subprocess.run(
+        [*command, *cut], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
     first = re.search(r"(\d+)/14 ", again.stderr)
     assert first is not None
-    assert int(first[1]) >= done
+    assert int(first[1]) == 2
     whole = tmp_path / "whole.json"
-    subprocess.run([*common, f"-o{whole}"], cwd=REPOSITORY, capture_output=True, check=True)
+    plain = [*command, *common, f"-o{whole}"]
+    subprocess.run(plain, cwd=REPOSITORY, capture_output=True, check=True)
     assert read_json(out)["confusion"] == read_json(whole)["confusion"]
     assert read_json(out)["pictures"] == 14
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.json", "whole.json"]

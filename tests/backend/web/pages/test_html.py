@@ -9,6 +9,7 @@ from pathlib import Path
 import jinja2
 import pytest
 from jinja2 import nodes
+from sqlalchemy import text
 
 from backend.feedback.annotation_queries import AnnotationQueries
 from backend.jobs.project_titles import ProjectTitles
@@ -155,6 +156,8 @@ def test_no_age_is_told_in_milliseconds(
     monkeypatch.undo()
     started(dashboard)
     now = time.time()
+    with dashboard.store.database.write() as connection:
+        connection.execute(text(f"UPDATE jobs SET created = {now - 0.9}, started = {now - 0.5}"))
     monkeypatch.setattr("backend.web.pages.html.time.time", lambda: now)
     for path in ("/", "/jobs/1"):
         assert not re.search(r"[0-9] ms\b", dashboard.page(path).text), path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -24,7 +25,7 @@ FIRST = Suspicion(
     3, 12, 5.25, None, "label", EVIL, "tree", 2.5, True, "data:image/jpeg;base64,AA", "data:b"
 )
 SECOND = replace(FIRST, task=4, annotation=13, kind="missing", label="", is_set_aside=False)
-REPORT = ReviewReport(40, 30, 75.0, (FIRST, SECOND), {9: EVIL}, 1)
+REPORT = ReviewReport(40, 30, 75.0, (FIRST, SECOND), {9: EVIL}, 1, 13, 9)
 
 
 @pytest.fixture
@@ -56,10 +57,18 @@ def test_the_most_suspicious_comes_first_with_both_pictures(
     assert ids(page) == ["annotation-12-1", "annotation-13-2"]
     assert [each["src"] for each in page.all("img")] == [FIRST.preview, FIRST.suggestion] * 2
     assert "Painted “<script>alert(1)</script>”, but it looks like “tree”" in page.text
-    assert "40 annotated pictures in" in page.text
+    assert ": 13 annotations of 9 pictures in 75 s, with scores learned" in page.text
     assert page.text.count("learning sets it aside") == 1
     links = [each["href"] or "" for each in page.all("a")]
     assert any(link.endswith("/projects/7/data?task=3") for link in links)
+
+
+def test_a_review_from_before_pictures_were_counted_tells_no_number(
+    dashboard: Dashboard, store: ReviewStore
+) -> None:
+    store.keep(7, replace(REPORT, annotations=None, pictures=None))
+    page = dashboard.page(ERRORS)
+    assert re.search(r"Last review [^:]+: 75 s, with scores learned from", page.text)
 
 
 def test_what_is_confirmed_leaves_the_list_and_comes_back(
