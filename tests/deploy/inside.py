@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +65,15 @@ def ready() -> dict[str, Any]:
 
 
 def closed() -> dict[str, Any]:
-    """Check that no network but the containers' own is reached, and that nothing is written."""
+    """Check that no outer network is reached, nothing is written, and pip and uv are not there."""
     routes = Path("/proc/net/route").read_text().splitlines()[1:]
     assert routes, "expected a network"
     assert all(line.split()[1] != "00000000" for line in routes), "there is a default route"
     for folder in ("/", "/opt/clearclip", str(Path.home())):
         assert os.statvfs(folder).f_flag & os.ST_RDONLY, f"{folder} is not read-only"
+    for tool in ("pip", "uv"):
+        assert find_spec(tool) is None, f"{tool} can be imported"
+        assert shutil.which(tool) is None, f"{tool} is a command"
     return {}
 
 

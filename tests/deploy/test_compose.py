@@ -42,10 +42,18 @@ def told(name: str, env_file: dict[str, str]) -> dict[str, str]:
     service = SERVICES[name]
     assert service["env_file"] == ".env"
     inserted = {
-        variable: re.sub(r"\$\{(\w+):\?\}", lambda found: env_file[found[1]], value)
-        for variable, value in service["environment"].items()
+        variable: insert(value, env_file) for variable, value in service["environment"].items()
     }
     return env_file | inserted
+
+
+def insert(value: str, variables: dict[str, str]) -> str:
+    """Insert variables as Compose does: `${NAME:?}` needs one, `${NAME:-default}` may be empty."""
+    return re.sub(
+        r"\$\{(\w+):(?:\?|-([^}]*))\}",
+        lambda found: variables.get(found[1]) or found[2] or "",
+        value,
+    )
 
 
 def test_every_variable_is_used_and_is_in_the_example_or_a_setting() -> None:
@@ -168,11 +176,35 @@ def test_the_backend_is_told_every_setting_but_those_of_its_container(
 def test_what_is_empty_in_env_has_its_default(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     bare(monkeypatch)
     own = {variable.lower(): value for variable, value in OWN.items()}
-    expected = Settings(**own, label_studio_api_key="token")  # type: ignore[arg-type]
+    host = "http://localhost:8080"  # Label Studio's own default here
+    expected = Settings(**own, label_studio_api_key="token", label_studio_browser_url=host)  # type: ignore[arg-type]
     empty = dict.fromkeys(SETTINGS, "") | {"LABEL_STUDIO_API_KEY": "token"}
     for variable, value in told(name, empty).items():
         monkeypatch.setenv(variable, value)
     assert Settings() == expected
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("host", ["", "https://label.example.org"])
+def test_links_lead_to_the_address_that_label_studio_has(name: str, host: str) -> None:
+    of_shell = {"LABEL_STUDIO_HOST": host, "LABEL_STUDIO_API_KEY": "token"}
+    studio = insert(SERVICES["label-studio"]["environment"]["LABEL_STUDIO_HOST"], of_shell)
+    backend = insert(SERVICES[name]["environment"]["LABEL_STUDIO_HOST"], of_shell)
+    assert backend == studio == (host or "http://localhost:8080")
+
+
+def test_the_page_names_each_setting_that_a_variable_of_the_shell_overrides() -> None:
+    page = (ROOT / "docs" / "getting-started" / "docker-compose.md").read_text(encoding="utf-8")
+    section = page.partition("\n## Settings\n")[2].partition("\n## ")[0]
+    sentence = section.partition("changes nothing.")[2].partition("of the shell before")[0]
+    overridden = {
+        name
+        for service in BACKENDS
+        for value in SERVICES[service]["environment"].values()
+        for name in re.findall(r"\$\{(\w+)", value)
+    }
+    assert overridden
+    assert set(re.findall(r"`([A-Z_]+)`", sentence)) == overridden
 
 
 @pytest.mark.parametrize("name", BACKENDS)

@@ -20,7 +20,7 @@ def test_the_image_runs_as_nobody_special_and_keeps_weights_where_it_may_write()
     assert all(mount.endswith(":/models") for mount in SERVICES["backend-cpu"]["volumes"])
 
 
-def test_the_image_holds_compiled_bytecode_and_nothing_that_builds() -> None:
+def test_the_image_holds_compiled_bytecode_and_neither_pip_nor_uv() -> None:
     assert "UV_COMPILE_BYTECODE=1" in DOCKERFILE
     assert "python -m compileall" in IMAGE
     assert "pip uninstall" in IMAGE
