@@ -67,19 +67,20 @@ _EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     metavar="NAME",
     multiple=True,
     help="Control of the labeling config to draw with; by default the first that has the label, "
-    "masks before polygons before rectangles. May be repeated.",
+    "masks before polygons before rectangles. May be repeated: the first named is preferred.",
 )
 @click.option(
     "--tasks",
     "table",
     type=_EXISTING_FILE,
-    help="CSV file with the columns file and task, where names do not match; image and index where "
-    "tasks have several pictures.",
+    help="CSV file with the columns file (of masks or of a picture) and task, where names do not "
+    "match; image and index where tasks have several pictures.",
 )
 @click.option(
     "--instances",
     is_flag=True,
-    help="One brush or bitmask region for each object, not one for each label.",
+    help="One brush or bitmask region for each object, not one for each label; label maps do not "
+    "tell objects apart.",
 )
 @click.option(
     "--as-stored",
@@ -89,7 +90,12 @@ _EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--version-name", help='Name of this import; by default "masks" and the folder\'s name.'
 )
-@click.option("--replace", is_flag=True, help="Replace what an earlier import of this name stored.")
+@click.option(
+    "--replace",
+    is_flag=True,
+    help="Replace what an earlier import of this name stored, "
+    "except annotations that somebody has changed since.",
+)
 @click.option("--skip-broken", is_flag=True, help="Write the others where some have problems.")
 @click.option(
     "--dry-run", is_flag=True, help="Check all masks, say what does not fit, write nothing."

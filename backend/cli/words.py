@@ -22,6 +22,7 @@ from backend.feedback.report.definitions import percent
 from backend.label_studio_services import READ_RETRY_FOR_S, check_token
 from backend.settings import Settings
 from backend.wording.wording_request import MAX_PICTURES, On, WordingRequest
+from clearclip_core.quantities import quantity
 
 if TYPE_CHECKING:
     from backend.wording.wording_report import WordingReport
@@ -85,8 +86,9 @@ def words(
     Where pictures are corrected, wordings are ranked by the paint that they save over all labels.
     Nothing is written to Label Studio but what --use asks for.
     """
-    if use is not None and not label:
-        raise click.UsageError("--use needs --label.")
+    given = {"--use": use is not None, "--words": wordings, "--threshold": thresholds}
+    for option in (name for name, is_given in given.items() if is_given and not label):
+        raise click.UsageError(f"{option} needs --label.")
     check_token(settings, "pictures are read")
     asked = WordingRequest.parse(  # which imports torch for its methods
         project,
@@ -99,6 +101,8 @@ def words(
             "on": on,
         },
     )
+    if use is not None and use >= len(asked.trials):  # before anything is measured
+        raise click.UsageError(f"--use={use}: the rows are 0 to {len(asked.trials) - 1}.")
     from backend.services import Services  # and torch with it, which the help does without
 
     services = Services(settings)
@@ -107,7 +111,7 @@ def words(
         report = services.laboratory(client).measure(asked)
     if json_file is not None:
         write_text(json_file, json.dumps(report.to_json(), indent=2) + "\n")
-    _print(report, Console())
+    _print(report, project, Console())
     if use is not None:
         config = report.config_with(use)
         click.confirm(f"Write {report.trials[use].line} into project {project}?", abort=True)
@@ -115,18 +119,19 @@ def words(
         click.echo("The label config of the project has these words now.")
 
 
-def _print(report: WordingReport, console: Console) -> None:
-    kind = "corrected pictures" if report.on == "corrected" else "pictures, not corrected"
-    console.print(f"{report.pictures} {kind}; encoded in {report.encoding_s:.1f} s")
+def _print(report: WordingReport, project: int, console: Console) -> None:
+    kind = "corrected picture" if report.on == "corrected" else "picture"
+    what = quantity(report.pictures, kind) + (", not corrected" if kind == "picture" else "")
+    console.print(f"{what}; encoded in {report.encoding_s:.1f} s")
     if report.label:
-        _print_trials(report, console)
+        _print_trials(report, project, console)
     else:
         _print_check(report, console)
     for task, reason in report.left_out.items():
         console.print(f"Left out: task {task}: {reason}", markup=False)
 
 
-def _print_trials(report: WordingReport, console: Console) -> None:
+def _print_trials(report: WordingReport, project: int, console: Console) -> None:
     table = Table(box=None, padding=(0, 1, 0, 0))  # 80 letters wide, whatever the method
     table.add_column("row")
     table.add_column("words", overflow="fold")
@@ -149,6 +154,13 @@ def _print_trials(report: WordingReport, console: Console) -> None:
         )
     console.print(table)
     best = report.rows[0]
+    if best["rank"] is None:
+        console.print(
+            "Nothing is ranked, since nobody has corrected these pictures: the backend's page "
+            f"/projects/{project}/words shows the masks side by side.",
+            markup=False,
+            soft_wrap=True,
+        )
     if best["rank"] is not None and not best["is_current"]:
         line = "" if best["is_in_config"] else f"{best['line']} with "
         console.print(f"Best: {line}METHOD={best['method']}", markup=False, soft_wrap=True)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from backend.errors import DatasetError
 from backend.label_studio.label_config import Control, ControlLabel, LabelConfig
 from backend.label_studio.label_config_parser import words
+
+_DRAWN_BY: Final = "of the brushes, bitmasks, polygons and rectangles of the project"
 
 
 @dataclass(frozen=True)
@@ -28,8 +31,8 @@ class ClassMapping:
     Attributes:
         config: the project's.
         renamed: class -> label, as the caller wants it; an empty label leaves the class out.
-        controls: names of the controls to draw with; empty: the first that has the label, masks
-            before outlines before boxes.
+        controls: names of the controls to draw with, the first of them that has the label; empty:
+            any, masks before outlines before boxes.
     """
 
     config: LabelConfig
@@ -60,11 +63,7 @@ class ClassMapping:
             DatasetError: no label of the image fits, or several do.
         """
         wanted = self.renamed.get(name, name)
-        controls = [
-            control
-            for control in self._all_controls()
-            if tag in control.to_names and (not self.controls or control.name in self.controls)
-        ]
+        controls = [each for each in self._chosen_controls() if tag in each.to_names]
         targets = [Target(control, label) for control in controls for label in control.labels]
         exact = [each for each in targets if wanted in each.label.spellings]
         found = exact or [each for each in targets if _spoken(wanted) in _spoken_names(each.label)]
@@ -76,11 +75,22 @@ class ClassMapping:
                 f'The class "{name}" could be the labels {_quoted(sorted(labels))}: say which by '
                 f'--map "{name}=LABEL".'
             )
+        drawn_by = f"of {' and '.join(self.controls)}" if self.controls else _DRAWN_BY
+        found_none = f'The class "{name}" is no label'
+        if wanted != name:
+            found_none = f'"{wanted}", which --map names for the class "{name}", is no label'
         raise DatasetError(
-            f'The class "{name}" is no label of the project, which has '
+            f"{found_none} {drawn_by}, which have "
             f"{_quoted(sorted({each.label.name for each in targets}))}: name one by --map "
             f'"{name}=LABEL", or leave the class out by --map "{name}=".'
         )
+
+    def _chosen_controls(self) -> Iterator[Control]:
+        """Iterate over the controls to draw with, the preferred ones first."""
+        if not self.controls:
+            yield from self._all_controls()
+        for name in self.controls:
+            yield from (each for each in self._all_controls() if each.name == name)
 
     def _all_controls(self) -> tuple[Control, ...]:
         return (*self.config.controls, *self.config.boxes)

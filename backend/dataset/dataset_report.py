@@ -55,6 +55,12 @@ class DatasetReport:
             f"{self.unlabelled} without an annotation that counts, "
             f"{len(self.skipped)} skipped."
         ]
+        empty = [part for part, count in self.parts.items() if self.pictures and not count]
+        if empty:
+            lines.append(
+                f"No picture is in {' and '.join(empty)}: parts are drawn by lot, and few pictures "
+                "may miss one. Annotate more, or give another split."
+            )
         lines += [f"Task {task}: {reason}" for task, reason in self.skipped[:_SHOWN]]
         if len(self.skipped) > _SHOWN:
             lines.append(f"… and {len(self.skipped) - _SHOWN} more, in report.json.")

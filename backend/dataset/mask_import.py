@@ -115,18 +115,22 @@ class MaskImporter:
         by_task: dict[int, list[Matched]] = defaultdict(list)
         for each in sorted(matched, key=lambda each: each.place.key):
             by_task[each.place.key[0]].append(each)
-        present, others = self._store.find(list(by_task))
-        self._replaced = present if self._options.replace else set()
-        closed = (present - self._replaced) | others
+        stored = self._store.find(list(by_task))
+        self._replaced = stored.present - stored.changed if self._options.replace else set()
+        closed = (stored.present - self._replaced) | stored.others
         check = self._check(
             [m for t, some in by_task.items() if t not in closed for m in some], progress
         )
         self._ready = {
             task: images for task, images in check.good.items() if len(images) == len(by_task[task])
         }
+        reasons = {
+            task: f"task {task} has annotations that are not of this import"
+            for task in sorted(stored.others)
+        } | (stored.kept() if self._options.replace else {})
         annotated = (
-            Unmatched(each.source.where, f"task {task} has annotations that are not of this import")
-            for task in sorted(others)
+            Unmatched(each.source.where, reason)
+            for task, reason in reasons.items()
             for each in by_task[task]
         )
         return ImportPlan(
@@ -136,7 +140,7 @@ class MaskImporter:
             files=len(matched) + len(unmatched),
             matched=len(matched),
             ready=len(self._ready),
-            present=len(present - self._replaced),
+            present=len(stored.present - self._replaced),
             replaced=len(self._replaced),
             tasks_without=len({task.id for task in tasks} - set(by_task)),
             left_out=(*unmatched, *annotated),

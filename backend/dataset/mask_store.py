@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from backend.dataset.import_options import ImportOptions
 from backend.errors import BadRequest
@@ -13,6 +14,28 @@ from backend.label_studio.task_filter import TaskFilter
 
 #: Regions as entries of a result of Label Studio.
 Result = Sequence[Mapping[str, Any]]
+
+_CHANGED: Final = "somebody has changed the annotation of this import, or begun to"
+
+
+@dataclass
+class StoredMasks:
+    """Tasks that have masks or annotations already, by their ids.
+
+    Attributes:
+        present: those with masks of this version.
+        changed: those of `present` whose annotation somebody has changed since, or begun to.
+        others: those without masks of this version that have other annotations, and those whose
+            annotations are too large to be read; none where masks are predictions.
+    """
+
+    present: set[int] = field(default_factory=set)
+    changed: set[int] = field(default_factory=set)
+    others: set[int] = field(default_factory=set)
+
+    def kept(self) -> dict[int, str]:
+        """Return why masks of tasks are not replaced."""
+        return {task: f"task {task}: {_CHANGED}" for task in sorted(self.changed)}
 
 
 class MaskStore:
@@ -30,15 +53,11 @@ class MaskStore:
         self._version = options.version
         self._predicts = options.kind == "predictions"
 
-    def find(self, tasks: Sequence[int]) -> tuple[set[int], set[int]]:
+    def find(self, tasks: Sequence[int]) -> StoredMasks:
         """Find the tasks that have masks already.
 
         Args:
             tasks: ids to choose from, in ascending order.
-
-        Returns:
-            Tasks that have masks of this version; and, for annotations, tasks without these that
-            have other annotations, and those whose annotations are too large to be read.
 
         Raises:
             StudioRefused: there is no such project for this token.
@@ -46,19 +65,22 @@ class MaskStore:
         """
         if self._predicts:
             wanted = TaskFilter(with_version=self._version)
-            return set(self._client.ids(self._project, wanted, tasks)), set()
-        present, others = set(), set()
+            return StoredMasks(set(self._client.ids(self._project, wanted, tasks)))
+        stored = StoredMasks()
         for task in self._client.ids(self._project, TaskFilter(labeled=True), tasks):
             try:
-                own, foreign = self._client.annotation_writer.find(task, self._version)
+                found = self._client.annotation_writer.find_imported(task, self._version)
             except BadRequest:  # too many to be read
-                others.add(task)
+                stored.others.add(task)
                 continue
-            if own:
-                present.add(task)
-            elif foreign:
-                others.add(task)
-        return present, others
+            if found.changed:
+                stored.changed.add(task)
+            if found.changed or found.unchanged:
+                stored.present.add(task)
+            elif found.others:
+                stored.others.add(task)
+        stored.changed |= stored.present & self._drafted(sorted(stored.present))
+        return stored
 
     def write(self, results: Mapping[int, Result], replaced: Container[int]) -> dict[int, str]:
         """Store the masks of tasks, but not of those that have masks of this version.
@@ -104,10 +126,14 @@ class MaskStore:
         """Remove the masks of this version from a task.
 
         Raises:
-            BadRequest: the annotations or predictions of the task are too large to be read.
+            BadRequest: the annotations or predictions of the task are too large to be read, or
+                somebody has changed its annotation of this version.
         """
         if not self._predicts:
-            for annotation in self._client.annotation_writer.find(task, self._version)[0]:
+            annotations = self._client.annotation_writer.find_imported(task, self._version)
+            if annotations.changed or self._drafted([task]):  # meanwhile
+                raise BadRequest(_CHANGED)
+            for annotation in annotations.unchanged:
                 self._client.annotation_writer.delete(annotation)
             return
         found = list_to_change(self._client, task)
@@ -116,6 +142,12 @@ class MaskStore:
         for stored in found:
             if stored.version == self._version:
                 self._client.delete(stored.id)
+
+    def _drafted(self, tasks: Sequence[int]) -> set[int]:
+        """Return those of some tasks with a draft, which is deleted with its annotation."""
+        if not tasks:
+            return set()
+        return set(self._client.ids(self._project, TaskFilter(drafted=True), tasks))
 
 
 def _as_drawn(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -48,7 +48,9 @@ class NameMatcher:
     Args:
         places: all images of the project.
         addresses: name of a picture in the data set, without suffix -> the address that it was
-            exported from. Where no image has the name, one has that of the address.
+            exported from. The one image of that address is meant. Where none has it, images are
+            found by the name; where none has that either, by the name in the address. The folders
+            in the address tell several of one name apart.
     """
 
     def __init__(
@@ -57,7 +59,10 @@ class NameMatcher:
         self._addresses = addresses or {}
         self._by_file: dict[str, list[tuple[ImageName, ImagePlace]]] = defaultdict(list)
         self._by_stem: dict[str, list[tuple[ImageName, ImagePlace]]] = defaultdict(list)
+        self._by_address: dict[str, list[ImagePlace]] = defaultdict(list)
         for place in places:
+            if place.source[:5].lower() != "data:":
+                self._by_address[place.source].append(place)
             name = ImageName.of(place.source)
             if name is None:
                 continue
@@ -72,13 +77,19 @@ class NameMatcher:
             DatasetError: none has it, or several have.
         """
         path = PurePosixPath(unicodedata.normalize("NFC", name.replace("\\", "/")))
-        found = self._candidates(path)
-        if not found and (origin := self._origin(path.name)) is not None:
+        address = self._addresses.get(path.name) or self._addresses.get(_stem(path.name)) or ""
+        at_address = self._by_address.get(address, ())
+        if len(at_address) == 1:
+            return at_address[0]
+        found, origin = self._candidates(path), _origin(address)
+        if not found and origin is not None:
             path = origin
             found = self._candidates(path)
         if not found:
             raise DatasetError("no task has a picture of that name")
         nearest = _same_folders(found, path.parts[:-1]) if len(found) > 1 else found
+        if len(nearest) > 1 and origin is not None:
+            nearest = _same_folders(nearest, origin.parts[:-1])
         if len(nearest) > 1:
             tasks = sorted({place.key[0] for _, place in nearest})
             shown = ", ".join(map(str, tasks[:_SHOWN])) + (", ..." if len(tasks) > _SHOWN else "")
@@ -89,14 +100,6 @@ class NameMatcher:
         return self._named(path.name) or [
             each for each in self._named(as_uploaded(path.name)) if each[0].uploaded_file
         ]
-
-    def _origin(self, file: str) -> PurePosixPath | None:
-        """Return the path of a picture before it was exported, without an upload's prefix."""
-        address = self._addresses.get(file) or self._addresses.get(_stem(file))
-        name = ImageName.of(address) if address else None
-        if name is None:
-            return None
-        return PurePosixPath(*name.folders, name.uploaded_file or name.file)
 
     def _named(self, file: str) -> Sequence[tuple[ImageName, ImagePlace]]:
         found = self._by_file.get(file) or self._by_stem.get(file)
@@ -134,8 +137,9 @@ def match_by_table(
     Args:
         sources: the masks.
         places: all images of the project.
-        table: CSV in UTF-8 with the columns ``file`` and ``task``, and where tasks have several
-            images ``image``, the name of the image tag, and ``index``, the index in a list.
+        table: CSV in UTF-8 with the columns ``file``, the path of the file of masks or of the
+            picture, with or without suffix, and ``task``; where tasks have several images also
+            ``image``, the name of the image tag, and ``index``, the index in a list.
 
     Returns:
         What has matched, and what has not.
@@ -144,13 +148,14 @@ def match_by_table(
         DatasetError: the file cannot be read, or a row is wrong.
     """
     rows = _read_table(table)
+    by_stem = _by_stem(rows)
     by_task: dict[int, list[ImagePlace]] = defaultdict(list)
     for place in places:
         by_task[place.key[0]].append(place)
     matched: list[Matched] = []
     unmatched: list[Unmatched] = []
     for source in sources:
-        row = rows.get(source.name) or rows.get(source.where)
+        row = rows.get(source.name) or rows.get(source.where) or by_stem.get(_stem(source.name))
         if row is None:
             unmatched.append(Unmatched(source.where, f"{table} has no row for it"))
             continue
@@ -202,6 +207,22 @@ def _read_table(path: Path) -> dict[str, _Row]:
     if not found:
         raise DatasetError(f'Expected {path} to have the columns "file" and "task" and a row.')
     return found
+
+
+def _by_stem(rows: Mapping[str, _Row]) -> dict[str, _Row]:
+    """Return the rows by the names of their files without suffix, where one row has it."""
+    found: dict[str, list[_Row]] = defaultdict(list)
+    for name, row in rows.items():
+        found[_stem(name)].append(row)
+    return {stem: same[0] for stem, same in found.items() if len(same) == 1}
+
+
+def _origin(address: str) -> PurePosixPath | None:
+    """Return the path of a picture before it was exported, without an upload's prefix."""
+    name = ImageName.of(address) if address else None
+    if name is None:
+        return None
+    return PurePosixPath(*name.folders, name.uploaded_file or name.file)
 
 
 def _without_twice(

@@ -5,15 +5,35 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from backend.errors import StudioRefused
 from backend.label_studio.connection import NO_RETRIES, Connection
+from backend.label_studio.records import read_annotation
 
 _NAMESPACE: Final = uuid.UUID("6d1b6c52-3d0f-5b6e-9a53-0c5b9d3c6f1e")
 
 #: What the annotations are called that the acceptance gate makes.
 GATE_IMPORT: Final = "acceptance gate"
+
+#: Label Studio writes both times of a new annotation one after the other: so many seconds at most.
+_WRITTEN_WITHIN_S: Final = 2.0
+
+
+@dataclass
+class ImportedAnnotations:
+    """The annotations of a task, by their ids.
+
+    Attributes:
+        unchanged: those of an import that nobody has changed since.
+        changed: those of the import that somebody has changed, or saved in the editor.
+        others: all others.
+    """
+
+    unchanged: list[int] = field(default_factory=list)
+    changed: list[int] = field(default_factory=list)
+    others: list[int] = field(default_factory=list)
 
 
 class AnnotationWriter:
@@ -66,14 +86,28 @@ class AnnotationWriter:
             BadRequest: the annotations are too large to be read.
             StudioUnreachable: Label Studio does not answer.
         """
-        found = self._connection.find(
+        found = self.find_imported(task, version)
+        return sorted([*found.unchanged, *found.changed]), found.others
+
+    def find_imported(self, task: int, version: str) -> ImportedAnnotations:
+        """Return a task's annotations of an import, those that were changed since apart.
+
+        Raises:
+            BadRequest: the annotations are too large to be read.
+            StudioUnreachable: Label Studio does not answer.
+        """
+        listed = self._connection.find(
             lambda sdk: sdk.annotations.list(id=task, request_options=NO_RETRIES)
         )
-        own: list[int] = []
-        others: list[int] = []
-        for each in found or ():
-            (own if each.import_id == import_id(version) else others).append(int(each.id))
-        return own, others
+        found = ImportedAnnotations()
+        for each in map(read_annotation, listed or ()):
+            if each.import_id != import_id(version):
+                found.others.append(each.id)
+            elif each.seconds is None and each.updated <= each.created + _WRITTEN_WITHIN_S:
+                found.unchanged.append(each.id)
+            else:
+                found.changed.append(each.id)
+        return found
 
     def delete(self, annotation: int) -> None:
         """Delete an annotation; one that is gone already is no error.

@@ -162,7 +162,9 @@ class WordingReport:
             LabelConfigError: the words cannot be changed in this config.
         """
         if not 0 <= row < len(self.trials):
-            raise BadRequest(f'Expected "row" to be one of the {len(self.trials)} trials.')
+            raise BadRequest(
+                f'Expected "row" to be a number from 0 to {len(self.trials) - 1}, but got {row}.'
+            )
         trial = self.trials[row]
         return with_words(self.config, self.label, trial.words, trial.wording.threshold)[0]
 

@@ -25,6 +25,11 @@ def detect_format(path: Path) -> MaskFormat:
     Raises:
         DatasetError: nothing is there that is read, or the folders of several formats are.
     """
+    if path.is_file() and path.suffix.lower() not in (".json", ".parquet"):
+        raise DatasetError(
+            f"Expected {path} to be a folder, a COCO file (*.json) or a Parquet file (*.parquet): "
+            + ("unpack it first." if path.suffix.lower() == ".zip" else "name its folder.")
+        )
     maps, coco, texts = find_maps(path), find_coco_files(path), find_label_files(path)
     by_folder: dict[MaskFormat, bool] = {
         "index-png": bool(maps[1]) and maps[0] != path,

@@ -38,8 +38,13 @@ class LabelValues:
     file: str = ""
 
     @classmethod
-    def find(cls, folder: Path, given: Path | None = None) -> LabelValues:
+    def find(cls, folder: Path, given: Path | None = None, expected: str = FILES[0]) -> LabelValues:
         """Read the file that is named, else that of `FILES` in the folder or above it.
+
+        Args:
+            folder: of the data set.
+            given: the file that is named; None: it is looked for.
+            expected: what a data set of that kind has, for the error.
 
         Raises:
             DatasetError: there is no such file, or it holds something else.
@@ -51,7 +56,7 @@ class LabelValues:
                 if (place / name).is_file():
                     return cls.read(place / name)
         raise DatasetError(
-            f"Expected {FILES[0]} or {FILES[1]} in {folder}, which say what the values of the "
+            f"Expected {expected} or {FILES[1]} in {folder}, which say what the values of the "
             "masks stand for: name such a file by --names."
         )
 

@@ -134,7 +134,7 @@ def _find_names(folder: Path, given: Path | None) -> LabelValues:
             return found
     if given is not None:
         raise DatasetError(f'Expected {given} to hold "names", but it does not.')
-    return LabelValues.find(folder)
+    return LabelValues.find(folder, expected='data.yaml with "names", classes.json')
 
 
 def _yaml_files(folder: Path) -> list[Path]:

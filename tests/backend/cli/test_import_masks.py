@@ -43,7 +43,7 @@ def test_a_dry_run_says_what_does_not_fit_and_writes_nothing(
 ) -> None:
     done = run(studio, folder, "--dry-run")
     assert done.exit_code == 1
-    assert 'The class "light" is no label of the project' in done.output
+    assert 'The class "light" is no label of the brushes, bitmasks' in done.output
     assert "1 file of masks, 1 for a picture of a task; 0 tasks without masks." in done.output
     assert studio.predictions == []
     done = run(studio, folder, "--dry-run", "--map", "light=tl")

@@ -66,7 +66,24 @@ def test_a_wrong_request_ends_with_a_sentence(server: LocalServer) -> None:
     result = run(server, "--label=moon", "--words=lune")
     assert result.exit_code == 1
     assert "no label 'moon'" in result.output
-    assert "name the label" in run(server, "--words=lune").output
+    assert "--words needs --label." in run(server, "--words=lune").output
+    assert "--threshold needs --label." in run(server, "--threshold=0.5").output
+
+
+def test_a_row_that_no_trial_has_is_refused_before_anything_is_measured(
+    server: LocalServer,
+) -> None:
+    result = run(server, "--label=grass", "--words=lawn", "--use=2")
+    assert result.exit_code == 2
+    assert "the rows are 0 to 1" in result.output
+    assert "encoded in" not in result.output
+
+
+def test_pictures_that_nobody_has_corrected_are_said_not_to_be_ranked(server: LocalServer) -> None:
+    result = run(server, "--label=grass", "--words=lawn", "--on=diverse", "--pictures=1")
+    assert result.exit_code == 0, result.output
+    assert "1 picture, not corrected; " in result.output
+    assert "Nothing is ranked" in result.output
 
 
 def test_words_can_be_used_for_a_named_label_only(server: LocalServer) -> None:

@@ -42,8 +42,21 @@ def test_several_labels_of_the_same_words_are_not_chosen_from() -> None:
 
 
 def test_a_class_without_a_label_says_what_there_is() -> None:
-    with pytest.raises(DatasetError, match=r'"tree" is no label .* which has "Dog": .*"tree="'):
+    with pytest.raises(DatasetError, match=r'"tree" is no label .* which have "Dog": .*"tree="'):
         ClassMapping(CONFIG).target("tree", "two")
+
+
+def test_a_label_that_is_renamed_to_none_is_named() -> None:
+    with pytest.raises(DatasetError, match=r'^"Lamp", which --map names for the class "tree", is'):
+        ClassMapping(CONFIG, {"tree": "Lamp"}).target("tree", "img")
+
+
+def test_the_controls_that_are_named_are_tried_in_their_order() -> None:
+    mapping = ClassMapping(CONFIG, controls=("outline", "mask"))
+    assert mapping.target("Car", "img").control.name == "outline"
+    assert mapping.target("CAR", "img").control.name == "mask"
+    with pytest.raises(DatasetError, match=r'"Dog" is no label of outline and mask, which have'):
+        mapping.target("Dog", "img")
 
 
 def test_the_caller_names_labels_and_controls() -> None:

@@ -278,6 +278,45 @@ def test_what_people_have_annotated_is_never_touched(
     assert not own & set(studio.annotations)
 
 
+@pytest.mark.parametrize("how", ["saved in the editor", "changed by the API", "begun"])
+def test_annotations_that_people_have_corrected_are_not_replaced(
+    importer: Make, folder: Path, studio: FakeStudio, how: str
+) -> None:
+    run(importer, folder, kind="annotations")
+    first, second = studio.annotations.values()
+    if how == "begun":  # a draft is deleted with its annotation
+        studio.drafted = {1}
+    elif how == "changed by the API":
+        studio.now += 60
+        studio.update(first["id"], result=[{"id": "theirs"}])
+    else:
+        studio.update(first["id"], lead_time=12.5)
+    kept = dict(studio.annotations[first["id"]])
+    plan = run(importer, folder, kind="annotations", replace=True)
+    assert (plan.ready, plan.present, plan.replaced) == (1, 1, 1)
+    (left_out,) = plan.left_out
+    assert left_out.where == "a.png"
+    assert left_out.reason.startswith("task 1: somebody has changed the annotation of this import")
+    assert studio.annotations[first["id"]] == kept
+    assert second["id"] not in studio.annotations
+    assert len(studio.annotations) == 2
+    assert run(importer, folder, kind="annotations").left_out == (), "they are in the project"
+
+
+def test_an_annotation_that_is_corrected_after_the_check_is_not_replaced(
+    importer: Make, folder: Path, studio: FakeStudio
+) -> None:
+    run(importer, folder, kind="annotations")
+    started = importer(kind="annotations", replace=True)
+    started.plan(masks(folder))
+    first = next(iter(studio.annotations))
+    studio.update(first, lead_time=3.0)
+    report = started.write()
+    assert (report.written, list(report.refused)) == (1, [1])
+    assert "somebody has changed" in str(report)
+    assert first in studio.annotations
+
+
 def test_a_task_whose_annotations_are_too_large_is_never_touched(
     importer: Make, folder: Path, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -106,6 +106,15 @@ def test_a_table_says_which_image_is_meant(tmp_path: Path) -> None:
     ]
 
 
+def test_a_table_names_the_files_of_masks_or_of_pictures(tmp_path: Path) -> None:
+    text = "file,task,image\nx/a.jpg,1,\nb.png,2,r\nc.jpg,2,left\nc.png,2,r\n"
+    given = [source("x/a"), source("b"), source("c.tif")]
+    places = [place(1, "a"), *PAGES[2:]]
+    matched, (unmatched,) = match_by_table(given, places, table(tmp_path, text))
+    assert [(each.source.name, each.place.source) for each in matched] == [("x/a", "a"), ("b", "d")]
+    assert unmatched.where == "c.tif.png", "two rows have its name"
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -153,6 +162,20 @@ class TestPicturesOfAnExportedDataSet:
     )
     def test_they_are_found_in_another_project(self, name: str, task: int) -> None:
         assert NameMatcher(PLACES, self.ADDRESSES).find(name).task.id == task
+
+    def test_the_address_tells_pictures_of_one_name_apart(self) -> None:
+        """The first picture of a name is exported under it, the others with their tasks."""
+        here = {"a": "/data/local-files/?d=straße/val/a.jpg"}
+        assert NameMatcher(PLACES, here).find("a").task.id == 3
+        elsewhere = {"a": "s3://bucket/straße/train/a.jpg"}
+        assert NameMatcher(PLACES, elsewhere).find("a").task.id == 2
+        with pytest.raises(DatasetError, match="2 pictures have that name"):
+            NameMatcher(PLACES, {"a": "https://host/a.jpg"}).find("a")
+
+    def test_an_address_that_several_tasks_have_tells_nothing(self) -> None:
+        places = [place(1, "https://host/a.jpg"), place(2, "https://host/a.jpg")]
+        with pytest.raises(DatasetError, match="in tasks 1, 2"):
+            NameMatcher(places, {"a": "https://host/a.jpg"}).find("a")
 
     def test_nothing_is_guessed(self) -> None:
         matcher = NameMatcher(PLACES, self.ADDRESSES)

@@ -241,11 +241,11 @@ class FakeStudio:
         return _json({"created": len(taken)}, 201)
 
     def _annotate(self, task: int, body: dict[str, Any]) -> Answer:
-        """As seen: an annotation of a unique id that is there is refused."""
+        """As seen: one of a unique id that is there is refused; no working time is made up."""
         unique = body.get("unique_id")
         if unique in {each.get("unique_id", "") for each in self.annotations.values()}:
             return _json({"detail": "Annotation with this unique id already exists"}, 409)
-        made = self.annotate(task, body.pop("result"), **body)
+        made = self.annotate(task, body.pop("result"), **({"lead_time": None} | body))
         if self.late:
             self.late -= 1
             return Answer(504)

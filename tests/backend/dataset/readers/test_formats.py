@@ -51,12 +51,24 @@ def test_several_formats_are_not_chosen_from(tmp_path: Path) -> None:
         detect_format(tmp_path)
     with pytest.raises(DatasetError, match="COCO file"):
         next(read_masks(tmp_path, "coco", None, Limits()))
-    with pytest.raises(DatasetError, match="classes"):
+    with pytest.raises(DatasetError, match=r"Expected classes\.json or names\.txt in"):
         next(read_masks(tmp_path, "index-png", None, Limits()))
-    with pytest.raises(DatasetError, match="classes"):
+    (tmp_path / "data.yaml").unlink()
+    with pytest.raises(DatasetError, match=r'data\.yaml with "names", classes\.json or names'):
         next(read_masks(tmp_path, "yolo", None, Limits()))
 
 
 def test_an_empty_folder_says_what_is_read(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"\*\.png.*\*\.json.*\*\.txt"):
         detect_format(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "advice"), [("set.zip", "unpack it first"), ("a.png", "name its folder")]
+)
+def test_a_file_that_is_no_data_set_says_what_to_name(
+    tmp_path: Path, file: str, advice: str
+) -> None:
+    make(tmp_path, file)
+    with pytest.raises(DatasetError, match=advice):
+        detect_format(tmp_path / file)

@@ -51,7 +51,7 @@ def report(asked: Any, advance: Any) -> WordingReport:
             "", ("sky", "tree"), "diverse", check=check, responses=answers, pictures=2
         )
     trials = (
-        trial(Wording(), ("tree",), 60),
+        trial(Wording(), ("tree",), 60, '<Label value="tree"/>'),
         trial(Wording(("fir",)), ("fir",), 90),
         trial(Wording((EVIL,)), (EVIL,), 10, f'<Label value="tree" hint="{EVIL}"/>'),
     )
@@ -99,7 +99,11 @@ def test_words_are_tried_ranked_and_used_on_the_page(
     assert f"{studio.label_config}" == CONFIG
     response = dashboard.post(f"{path}/use", {"row": "1"})
     assert response.status_code == 200
-    assert "has these words now" in Page(response).text
+    used = Page(response)
+    assert "has these words now" in used.text
+    assert "Use this" not in used.text, "it would be refused: the figures are of another config"
+    (now,) = (each for each in response.text.split("<tr id=")[1:] if "in use" in each)
+    assert now.startswith('"row-1"'), "the words that were in use before are not any more"
     assert studio.label_config == CONFIG.replace('<Label value="tree"/>', LINE)
     again = dashboard.post(f"{path}/use", {"row": "1"})
     assert again.status_code == 409
