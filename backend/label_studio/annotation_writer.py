@@ -27,7 +27,8 @@ class ImportedAnnotations:
 
     Attributes:
         unchanged: those of an import that nobody has changed since.
-        changed: those of the import that somebody has changed, or saved in the editor.
+        changed: those of the import that somebody has changed, or saved in the editor, and those
+            without a time of their last change.
         others: all others.
     """
 
@@ -103,7 +104,7 @@ class AnnotationWriter:
         for each in map(read_annotation, listed or ()):
             if each.import_id != import_id(version):
                 found.others.append(each.id)
-            elif each.seconds is None and each.updated <= each.created + _WRITTEN_WITHIN_S:
+            elif each.seconds is None and 0 < each.updated <= each.created + _WRITTEN_WITHIN_S:
                 found.unchanged.append(each.id)
             else:
                 found.changed.append(each.id)

@@ -245,7 +245,7 @@ class FakeStudio:
         unique = body.get("unique_id")
         if unique in {each.get("unique_id", "") for each in self.annotations.values()}:
             return _json({"detail": "Annotation with this unique id already exists"}, 409)
-        made = self.annotate(task, body.pop("result"), **({"lead_time": None} | body))
+        made = self.annotate(task, body.pop("result"), self.now, **({"lead_time": None} | body))
         if self.late:
             self.late -= 1
             return Answer(504)

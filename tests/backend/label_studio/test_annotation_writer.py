@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from backend.label_studio.annotation_writer import import_id
 from backend.label_studio.client import LabelStudioClient
 from tests.backend.fakes.label_studio import FakeStudio
@@ -31,6 +33,19 @@ def test_those_of_an_import_are_told_from_others(
     client.annotation_writer.delete(own[0])
     assert client.annotation_writer.find(2, "masks") == ([], others)
     assert client.annotation_writer.find(999, "masks") == ([], [])
+
+
+@pytest.mark.parametrize("missing", ["updated_at", "created_at"])
+def test_an_annotation_counts_as_changed_where_nothing_tells_that_it_is_not(
+    client: LabelStudioClient, studio: FakeStudio, missing: str
+) -> None:
+    """What is unchanged may be deleted."""
+    client.annotation_writer.write(2, "masks", [])
+    (stored,) = studio.annotations.values()
+    assert client.annotation_writer.find_imported(2, "masks").unchanged == [stored["id"]]
+    stored[missing] = None
+    found = client.annotation_writer.find_imported(2, "masks")
+    assert (found.unchanged, found.changed) == ([], [stored["id"]])
 
 
 def test_a_task_that_is_gone_is_refused_with_a_reason(client: LabelStudioClient) -> None:
