@@ -56,11 +56,12 @@ class Caution:
     Attributes:
         clear_gain: IoU in [0, 1] that each smaller prior has to gain on held-out images of the
             label; the lower bound of the gain may lose nothing.
-        least_prior: smallest product of a prior's precision and the number of images.
+        least_prior: smallest product of a precision of `PRIORS` and the number of images.
         smallest: precision of a last prior, for labels that took the smallest of `PRIORS`; None
             tries none.
-        uninformative: precision of the only smaller prior of labels of which their words find
-            nothing, so that there is nothing to stay near to; None treats them as others.
+        uninformative: precision of the first smaller prior of labels of which their words find
+            nothing, so that there is nothing to stay near to; a label that does not gain enough by
+            it is treated as others are. None treats all so.
     """
 
     clear_gain: float

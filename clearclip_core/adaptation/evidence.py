@@ -42,7 +42,7 @@ _TRACE = 0.05
 #: The words are sure of a label from this probability on.
 _SURE = 0.5
 
-#: Share of a label's paint on all pictures that is doubted, from which on none of it is learned.
+#: Share of a label's paint on all pictures that is doubted, above which none of it is learned.
 _WIDELY = 0.15
 
 #: Completeness: of the patches on which the words are sure of a label and that show nothing else,

@@ -1,6 +1,7 @@
 """Which labels an adaptation moves, and how far, until held-out images speak against nothing.
 
-A cautious choice comes first. What passes may move farther, one step after another, as long as each
+A cautious choice comes first, with labels of which their words find nothing let go if that passes,
+else as all others. What passes may move farther, one step after another, as long as each
 step gains for certain and passes too, with no tolerance for losses above the bound, and as long as
 it is all but certain that neither the step nor all steps together cost a label the bound, also
 where that label is more frequent than in the corrected images. Who passes first may lose what few
