@@ -5,7 +5,8 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from backend.errors import Busy, WordingNotFound
@@ -32,6 +33,7 @@ class WordingRun(Run):
         created: when it came, in seconds since the epoch.
         total: pictures in all; None before it began.
         report: what was measured; None before it is done.
+        used: the ``<Label>`` tag of the trial that was written into the label config; empty before.
     """
 
     id: int
@@ -39,6 +41,7 @@ class WordingRun(Run):
     created: float
     total: int | None = None
     report: WordingReport | None = None
+    used: str = ""
 
 
 class WordingRuns:
@@ -80,6 +83,12 @@ class WordingRuns:
                 "in memory, by the backend that made them, until it restarts: try again."
             )
         return found
+
+    def mark_used(self, run: WordingRun, line: str) -> WordingRun:
+        """Remember the tag that was written into the label config, and return the run with it."""
+        with suppress(KeyError):  # it was forgotten meanwhile
+            self._queue.change(run, used=line)
+        return replace(run, used=line)
 
     def list_runs(self, project: int) -> list[WordingRun]:
         """Return the runs of a project, the newest first."""

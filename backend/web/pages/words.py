@@ -103,9 +103,9 @@ class WordingRoutes:
         found = self.runs.get(project, run)
         return answer_action(
             lambda is_form: self._use(found, is_form),
-            lambda line: self._run_page(found, used=line),
-            lambda line: json_response({"line": line}),
-            lambda error: self._run_page(found, error),
+            lambda used: self._run_page(used, is_written=True),
+            lambda used: json_response({"line": used.used}),
+            lambda error: self._run_page(self.runs.get(project, run), error),
         )
 
     def _start(self, project: int, body: bytes, is_form: bool) -> WordingRun:
@@ -114,15 +114,15 @@ class WordingRoutes:
         self.projects.check(project)
         return self.runs.request(asked)
 
-    def _use(self, run: WordingRun, is_form: bool) -> str:
-        """Write the words of a row into the label config; return the line that it has now."""
+    def _use(self, run: WordingRun, is_form: bool) -> WordingRun:
+        """Write the words of a row into the label config; return the run with what it has now."""
         row = parse_row(self.body.read(MAX_FORM_BYTES), is_form)
         client = required_client(self.client, _USE)
         if run.report is None:
             raise BadRequest(f"The trial {run.id} is {run.state}: it has no words to use.")
         config = run.report.config_with(row)
         client.replace_label_config(run.asked.project, run.report.config, config)
-        return run.report.trials[row].line
+        return self.runs.mark_used(run, run.report.trials[row].line)
 
     def _page(
         self,
@@ -158,7 +158,7 @@ class WordingRoutes:
         )
 
     def _run_page(
-        self, run: WordingRun, refusal: BackendError | None = None, used: str = ""
+        self, run: WordingRun, refusal: BackendError | None = None, *, is_written: bool = False
     ) -> Response:
         report = run.report
         return html_page(
@@ -167,7 +167,8 @@ class WordingRoutes:
             trials=[report.trials[row["row"]] for row in report.rows] if report else [],
             method=self.settings.method,
             refusal=refusal,
-            used=used,
+            used=run.used,
+            is_written=is_written,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -50,11 +51,14 @@ def report(asked: Any, advance: Any) -> WordingReport:
         return WordingReport(
             "", ("sky", "tree"), "diverse", check=check, responses=answers, pictures=2
         )
-    trials = (
+    trials: tuple[Trial, ...] = (
         trial(Wording(), ("tree",), 60, '<Label value="tree"/>'),
         trial(Wording(("fir",)), ("fir",), 90),
         trial(Wording((EVIL,)), (EVIL,), 10, f'<Label value="tree" hint="{EVIL}"/>'),
     )
+    if asked.methods:
+        other = trial(Wording(("fir",), None, "maskclip"), ("fir",), 80)
+        trials = (*trials, replace(other, method="maskclip"))
     return WordingReport(
         "tree", ("sky", "tree"), "corrected", trials, pictures=1, left_out={4: EVIL}, config=CONFIG
     )
@@ -108,6 +112,21 @@ def test_words_are_tried_ranked_and_used_on_the_page(
     again = dashboard.post(f"{path}/use", {"row": "1"})
     assert again.status_code == 409
     assert "was changed since" in Page(again).text
+    for later in (again, dashboard.client.get(path, headers=PEOPLE)):
+        assert "Use this" not in Page(later).text
+        assert "These words were written into the label config" in Page(later).text
+        (now,) = (each for each in later.text.split("<tr id=")[1:] if "in use" in each)
+        assert now.startswith('"row-1"')
+
+
+def test_words_are_in_use_with_the_method_of_the_backend_alone(dashboard: Dashboard) -> None:
+    """The same words with another method make the same tag."""
+    path = tried(dashboard, {"label": "tree", "wordings": "fir", "methods": "maskclip"})
+    response = dashboard.post(f"{path}/use", {"row": "1"})
+    assert response.status_code == 200
+    rows = response.text.split("<tr id=")[1:]
+    assert sorted(each[:7] for each in rows) == [f'"row-{row}"' for row in range(4)]
+    assert [each[:7] for each in rows if "in use" in each] == ['"row-1"']
 
 
 def test_words_of_people_are_text_on_the_page_and_never_a_script(dashboard: Dashboard) -> None:
