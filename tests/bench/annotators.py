@@ -331,6 +331,7 @@ def behaviours(sky: str, road: str, plant: str, ground: str) -> Mapping[str, Beh
         "one of three takes each label for the next": one_of_three_turns,
         f"{plant} means {ground} on day two": another_meaning(plant, ground),
         f"{plant} painted as {ground} by all": never_used(ground, plant),
+        f"{ground} painted as {plant} by all": never_used(plant, ground),
         f"fence painted as {ground} by all": never_used(ground, "fence"),
         "one picture malicious": malicious,
         f"all painted {road}": one_label_for_all(road),
