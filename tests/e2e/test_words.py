@@ -102,14 +102,18 @@ def test_the_right_words_are_found_on_pictures_and_used(
     page.once("dialog", lambda question: question.dismiss())
     page.get_by_role("button", name="Use this").first.click()
     assert studio.client.projects.get(id=project).label_config == before, "nobody said yes"
+    trial, other = page.url, page.context.new_page()
+    other.goto(trial)
     page.once("dialog", lambda question: question.accept())
     page.get_by_role("button", name="Use this").first.click()
     expect(page.get_by_role("status")).to_contain_text("has these words now")
     after = studio.client.projects.get(id=project).label_config
     assert f'predicted_values="{", ".join(ranked[0])}"' in after
-    page.go_back()
-    page.once("dialog", lambda question: question.accept())
-    page.get_by_role("button", name="Use this").last.click()
-    expect(page.get_by_role("alert")).to_contain_text("was changed since")
+    page.goto(trial)
+    expect(page.locator("main")).to_contain_text("These words were written")
+    expect(page.get_by_role("button", name="Use this")).to_have_count(0)
+    other.once("dialog", lambda question: question.accept())
+    other.get_by_role("button", name="Use this").last.click()
+    expect(other.get_by_role("alert")).to_contain_text("was changed since")
     assert studio.client.projects.get(id=project).label_config == after
     assert [each for each in complaints if "409" not in each] == []

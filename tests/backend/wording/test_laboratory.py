@@ -88,7 +88,7 @@ def test_wordings_thresholds_and_methods_are_measured_on_corrected_pictures(
     line = '<Label value="grass" predicted_values="meadow, lawn" model_score_threshold="0.6"/>'
     assert tried.line == line
     assert report.config_with(1) == before.replace('<Label value="grass"/>', line)
-    with pytest.raises(BadRequest, match="one of the 2 trials"):
+    with pytest.raises(BadRequest, match='"row" to be a number from 0 to 1'):
         report.config_with(2)
     assert studio.label_config == before, "nothing is written"
 
