@@ -110,6 +110,7 @@ class CrossValidation:
         self._words = [count_patches(each, each.batch.text) for each in evidence]
         self._fold = self._clusters % min(_FOLDS, self._images)
         self._tried: dict[tuple[bytes, float], list[Float64Array]] = {}
+        self._attempted: dict[tuple[bytes, bytes, bytes], list[Float64Array]] = {}
 
     def words_ious(self) -> Float64Array:
         """Return the (G,) IoUs of the text scores."""
@@ -160,14 +161,14 @@ class CrossValidation:
             nothing = self.words_ious()[rows] < _FINDS_NOTHING
             only = np.where(nothing, np.maximum(caution.uninformative, least), chosen)
             if nothing.any():
-                take(only, self._held_out(learning, [_prior(only)])[0])
+                take(only, self._with_prior(learning, _prior(only)))
         for precision, each in zip(tried[1:], counts[1:], strict=True):
             take(np.full(len(rows), precision), each)
         if caution.smallest is not None:
             last = np.minimum(np.maximum(caution.smallest, least), chosen)
             last = np.where(chosen == tried[-1], last, chosen)
             if (last < chosen).any():
-                take(last, self._held_out(learning, [_prior(last)])[0])
+                take(last, self._with_prior(learning, _prior(last)))
         for precision, each in zip(tried, counts, strict=True):
             if (chosen == precision).all():
                 return self._trial(learning, _prior(chosen), each)
@@ -199,7 +200,7 @@ class CrossValidation:
             learning: (G,) bool, L of them true.
             prior: of these.
         """
-        return self._trial(learning, prior, self._held_out(learning, [prior])[0])
+        return self._trial(learning, prior, self._with_prior(learning, prior))
 
     def step(self, trial: Trial, other: Trial, prevalence: float = 1.0) -> Comparison:
         """Compare another trial with a trial of the same labels, on held-out images.
@@ -278,6 +279,16 @@ class CrossValidation:
         priors = [_prior(np.full(int(learning.sum()), precision)) for _, precision in new]
         self._tried.update(zip(new, self._held_out(learning, priors), strict=True))
         return [self._tried[key] for key in keys]
+
+    def _with_prior(self, learning: BoolArray, prior: Prior) -> list[Float64Array]:
+        """Count the held-out patches for a prior; each is fitted once."""
+        variances = np.broadcast_to(
+            np.asarray(prior.offset_variance, np.float64), prior.precisions.shape
+        )
+        key = (learning.tobytes(), prior.precisions.tobytes(), variances.tobytes())
+        if key not in self._attempted:
+            self._attempted[key] = self._held_out(learning, [prior])[0]
+        return self._attempted[key]
 
     def _held_out(self, learning: BoolArray, priors: Sequence[Prior]) -> list[list[Float64Array]]:
         """Count the held-out patches of each example, for each of several priors."""

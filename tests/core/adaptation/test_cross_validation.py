@@ -163,6 +163,26 @@ def test_each_prior_is_fitted_once_to_each_fold(monkeypatch: pytest.MonkeyPatch)
     assert sorted(each for each in fitted if each in PRIORS) == sorted(expected)
 
 
+def test_a_prior_of_which_words_find_nothing_is_fitted_once_to_each_fold(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fitted: list[tuple[float, ...]] = []
+    mode = Posterior.mode
+
+    def counting(self: Posterior, prior: Prior, *start: object) -> object:
+        fitted.append(tuple(prior.precisions))
+        return mode(self, prior, *start)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Posterior, "mode", counting)
+    validation = validation_of(8)
+    assert validation.words_ious()[NAMES.index("sky")] < 0.1
+    asked = Caution(0.01, 9.0, uninformative=0.05)
+    first, second = (validation.choose(LEARNING, asked) for _ in range(2))
+    assert 0.1 in first.prior.precisions.tolist()
+    assert fitted.count(tuple(first.prior.precisions)) == 5
+    assert all((a == b).all() for a, b in zip(first.counts, second.counts, strict=True))
+
+
 def test_offsets_of_labels_that_keep_the_largest_prior_vary_less() -> None:
     prior = validation_of(12).choose(LEARNING, Caution(9.0, 0.1)).prior
     assert prior.offset_variance == pytest.approx([10**-0.25] * 2)
