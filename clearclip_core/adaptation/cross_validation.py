@@ -109,8 +109,7 @@ class CrossValidation:
         self._images = len(np.unique(self._clusters))
         self._words = [count_patches(each, each.batch.text) for each in evidence]
         self._fold = self._clusters % min(_FOLDS, self._images)
-        self._tried: dict[tuple[bytes, float], list[Float64Array]] = {}
-        self._attempted: dict[tuple[bytes, bytes, bytes], list[Float64Array]] = {}
+        self._tried: dict[tuple[bytes, bytes, bytes], list[Float64Array]] = {}
 
     def words_ious(self) -> Float64Array:
         """Return the (G,) IoUs of the text scores."""
@@ -161,14 +160,14 @@ class CrossValidation:
             nothing = self.words_ious()[rows] < _FINDS_NOTHING
             only = np.where(nothing, np.maximum(caution.uninformative, least), chosen)
             if nothing.any():
-                take(only, self._with_prior(learning, _prior(only)))
+                take(only, self._held_out(learning, [_prior(only)])[0])
         for precision, each in zip(tried[1:], counts[1:], strict=True):
             take(np.full(len(rows), precision), each)
         if caution.smallest is not None:
             last = np.minimum(np.maximum(caution.smallest, least), chosen)
             last = np.where(chosen == tried[-1], last, chosen)
             if (last < chosen).any():
-                take(last, self._with_prior(learning, _prior(last)))
+                take(last, self._held_out(learning, [_prior(last)])[0])
         for precision, each in zip(tried, counts, strict=True):
             if (chosen == precision).all():
                 return self._trial(learning, _prior(chosen), each)
@@ -200,7 +199,7 @@ class CrossValidation:
             learning: (G,) bool, L of them true.
             prior: of these.
         """
-        return self._trial(learning, prior, self._with_prior(learning, prior))
+        return self._trial(learning, prior, self._held_out(learning, [prior])[0])
 
     def step(self, trial: Trial, other: Trial, prevalence: float = 1.0) -> Comparison:
         """Compare another trial with a trial of the same labels, on held-out images.
@@ -273,25 +272,20 @@ class CrossValidation:
     def _with_equal_priors(
         self, learning: BoolArray, precisions: Sequence[float]
     ) -> list[list[Float64Array]]:
-        """Count the held-out patches for one prior of all labels after another; each fit once."""
-        keys = [(learning.tobytes(), each) for each in precisions]
-        new = [key for key in keys if key not in self._tried]
-        priors = [_prior(np.full(int(learning.sum()), precision)) for _, precision in new]
-        self._tried.update(zip(new, self._held_out(learning, priors), strict=True))
-        return [self._tried[key] for key in keys]
-
-    def _with_prior(self, learning: BoolArray, prior: Prior) -> list[Float64Array]:
-        """Count the held-out patches for a prior; each is fitted once."""
-        variances = np.broadcast_to(
-            np.asarray(prior.offset_variance, np.float64), prior.precisions.shape
-        )
-        key = (learning.tobytes(), prior.precisions.tobytes(), variances.tobytes())
-        if key not in self._attempted:
-            self._attempted[key] = self._held_out(learning, [prior])[0]
-        return self._attempted[key]
+        """Count the held-out patches for one prior of all labels after another."""
+        labels = int(learning.sum())
+        return self._held_out(learning, [_prior(np.full(labels, each)) for each in precisions])
 
     def _held_out(self, learning: BoolArray, priors: Sequence[Prior]) -> list[list[Float64Array]]:
-        """Count the held-out patches of each example, for each of several priors."""
+        """Count the held-out patches of each example, for each of several priors; each fit once."""
+        keys = [(learning.tobytes(), *_key(prior)) for prior in priors]
+        new = {k: prior for k, prior in zip(keys, priors, strict=True) if k not in self._tried}
+        if new:
+            self._tried.update(zip(new, self._count(learning, [*new.values()]), strict=True))
+        return [self._tried[key] for key in keys]
+
+    def _count(self, learning: BoolArray, priors: Sequence[Prior]) -> list[list[Float64Array]]:
+        """Fit each prior to each fold, and count the held-out patches of each example."""
         counts: list[list[Float64Array]] = [[np.zeros(0)] * len(self._evidence) for _ in priors]
         for place, fits in self._fits(learning, priors):
             each = self._evidence[place]
@@ -318,6 +312,12 @@ class CrossValidation:
 def _prior(precisions: Float64Array) -> Prior:
     """Return the prior of (L,) precisions, at least `PRIORS[0]` where a label keeps the largest."""
     return Prior(precisions, np.where(precisions >= PRIORS[0], _NEAR_OFFSETS, 1.0))
+
+
+def _key(prior: Prior) -> tuple[bytes, bytes]:
+    """Return what tells priors of as many labels apart."""
+    variances = np.asarray(prior.offset_variance, np.float64)
+    return prior.precisions.tobytes(), np.broadcast_to(variances, prior.precisions.shape).tobytes()
 
 
 def _predicting(learning: BoolArray) -> Prior:
