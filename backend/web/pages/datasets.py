@@ -21,7 +21,7 @@ from backend.web.middleware.body import BodyReader
 from backend.web.middleware.responses import json_response, see_other
 from backend.web.pages.forms import last_values, named_project, parse_dataset, parse_project
 from backend.web.pages.html import answer_action, answer_form, html_page, is_for_people
-from backend.web.pages.label_studio_token import check_token, token_sentence
+from backend.web.pages.label_studio_token import require_token, token_sentence
 from backend.web.pages.project_check import ProjectCheck
 
 Json = dict[str, Any]
@@ -130,7 +130,7 @@ class DatasetRoutes:
 
     def _parse(self, body: bytes, is_form: bool) -> ArchiveRequest:
         asked = parse_dataset(body, is_form)
-        check_token(self.settings, _USE)
+        require_token(self.settings, _USE)
         self.projects.check(asked.project)
         return asked
 

@@ -17,7 +17,7 @@ from backend.web.middleware.body import BodyReader
 from backend.web.middleware.responses import json_response, see_other
 from backend.web.pages.forms import parse_job, parse_project
 from backend.web.pages.html import answer_action, answer_form, html_page, is_for_people
-from backend.web.pages.label_studio_token import check_token
+from backend.web.pages.label_studio_token import require_token
 from backend.web.pages.project_check import ProjectCheck
 from backend.web.pages.serializers import StatusSerializer
 
@@ -114,13 +114,13 @@ class JobRoutes:
 
     def _start(self, body: bytes, is_form: bool) -> Job:
         asked = parse_job(body, is_form)
-        check_token(self.settings, USE)
+        require_token(self.settings, USE)
         self.projects.check(asked.project)
         return self.store.start_job(
             asked.project, only=asked.only, view=asked.view, limit=asked.limit
         )
 
     def _withdraw(self, job: int) -> Job:
-        check_token(self.settings, USE)
+        require_token(self.settings, USE)
         self.projects.check(self.store.withdrawable(job).project)
         return self.store.start_withdrawal(job)

@@ -34,7 +34,7 @@ def required_client(client: LabelStudioClient | None, use: str) -> LabelStudioCl
     return client
 
 
-def check_token(settings: Settings, use: str) -> None:
+def require_token(settings: Settings, use: str) -> None:
     """Refuse what is done later by a client of its own, in this process or in a worker.
 
     Args:

@@ -16,7 +16,7 @@ from backend.web.middleware.body import BodyReader
 from backend.web.middleware.responses import attachment, json_response, see_other
 from backend.web.pages.forms import MAX_FORM_BYTES, ActionRequest, parse_action
 from backend.web.pages.html import answer_action, html_page, is_for_people
-from backend.web.pages.label_studio_token import check_token
+from backend.web.pages.label_studio_token import require_token
 from backend.web.pages.project_routes import PROJECT
 
 Json = dict[str, Any]
@@ -114,7 +114,7 @@ class LearningRoutes:
         self.learner.examples.trust(project, annotation, trusted)
 
     def _check_step(self) -> None:
-        check_token(self.settings, _USE)
+        require_token(self.settings, _USE)
         self.learner.check()
 
     def _page(self, project: int, refusal: BackendError | None = None) -> Response:

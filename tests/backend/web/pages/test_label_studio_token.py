@@ -10,7 +10,7 @@ import pytest
 from backend.errors import BadRequest
 from backend.settings import Settings
 from backend.web.pages import label_studio_token
-from backend.web.pages.label_studio_token import check_token, no_key, required_client
+from backend.web.pages.label_studio_token import no_key, require_token, required_client
 from tests.backend.web.pages.browser import HERE, Dashboard
 
 PAGES = Path(label_studio_token.__file__).parent
@@ -71,9 +71,9 @@ def test_a_page_says_so_before_anybody_tries(dashboard: Dashboard, address: str)
 
 def test_a_token_is_enough() -> None:
     settings = Settings(label_studio_url="http://studio:8080", label_studio_api_key="a")
-    check_token(settings, "Tasks are read")
+    require_token(settings, "Tasks are read")
     with pytest.raises(BadRequest, match=r"^Tasks are read: set LABEL_STUDIO_URL and"):
-        check_token(Settings(label_studio_api_key=None), "Tasks are read")
+        require_token(Settings(label_studio_api_key=None), "Tasks are read")
     with pytest.raises(BadRequest, match=r"^Tasks are read: set LABEL_STUDIO_URL and"):
         required_client(None, "Tasks are read")
     assert no_key(True, "Tasks are read") == ""
