@@ -26,7 +26,7 @@
     ├── LearningRefused         409   a project is pinned, or has nothing to learn or go back to
     ├── DatabaseInUse           409   a database that a backend works with cannot be restored
     ├── DatabaseAway            503   the database cannot be used now; the message says why
-    ├── DatabaseTooNew          424   a newer version of the backend has upgraded the database
+    ├── DatabaseRefused         424   an unreleased or a newer version has made the database
     ├── DatasetError            422   a data set, or a part of one, cannot be read or written
     ├── StudioUnreachable       424   Label Studio's API does not answer, or another in its place
     ├── StudioRefused           424   Label Studio's API refuses a request
@@ -225,11 +225,11 @@ class DatabaseAway(BackendError):
     code = "DatabaseAway"
 
 
-class DatabaseTooNew(BackendError):
-    """A newer version of the backend has upgraded the database: this one must not write to it."""
+class DatabaseRefused(BackendError):
+    """An unreleased or a newer version has made the database: this one must not write to it."""
 
     http_status = 424
-    code = "DatabaseTooNew"
+    code = "DatabaseRefused"
 
 
 class DatasetError(BackendError):

@@ -84,7 +84,7 @@ class Services(LabelStudioServices):
         """Refuse what can never work, before anything is started.
 
         Raises:
-            DatabaseTooNew: a newer version has upgraded the database.
+            DatabaseRefused: an unreleased or a newer version has made the database.
             ValueError: the settings name no model, or the database cannot be opened.
         """
         _ = self.engine

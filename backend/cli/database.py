@@ -59,15 +59,13 @@ def upgrade(database: Database) -> None:
 def status(database: Database) -> None:
     """Say at which revision the database is, and change nothing.
 
-    The exit status is 1 where a newer version has upgraded it, or it cannot be read.
+    The exit status is 1 where another version has made it, or it cannot be read.
     """
     newest, revision = revisions()[-1], database.revision()
     if revision == newest:
         click.echo(f"{database.name} is up to date: it is at revision {revision}.")
         return
-    at = "without a revision" if revision is None else f"at revision {revision}"
-    if database.file is not None and not database.file.exists():
-        at = "not there yet"
+    at = "not there yet" if revision is None else f"at revision {revision}"
     click.echo(
         f"{database.name} is {at}; the newest is {newest}. "
         "`clearclip-backend database upgrade` brings it there, and so does the next start."

@@ -53,7 +53,7 @@ def restore(database: Database, backup: Path) -> Path | None:
 
     Raises:
         DatabaseInUse: another process works with the database.
-        DatabaseTooNew: the backup is from a newer version.
+        DatabaseRefused: the backup is from an unreleased or a newer version.
         ValueError: the file is no backup, or the database cannot be written.
     """
     target = _file_of(database)
@@ -82,7 +82,7 @@ def _check_backup(file: Path) -> None:
     """Check that a file is an undamaged database of this backend, of a known version.
 
     Raises:
-        DatabaseTooNew: it is from a newer version.
+        DatabaseRefused: it is from an unreleased or a newer version.
         ValueError: it is damaged, or no database of this backend.
     """
     with _as_value_error(f"{file} cannot be read"), closing(_read_only(file)) as connection:
@@ -90,13 +90,10 @@ def _check_backup(file: Path) -> None:
             raise ValueError(f"{file} is damaged: take another backup.")
         query = "SELECT name FROM sqlite_master WHERE type = 'table'"
         tables = {name for (name,) in connection.execute(query)}
-        if not {"jobs", "failures", "results"} <= tables:  # tables of the first release
+        if not {"jobs", "failures", "alembic_version"} <= tables:
             raise ValueError(f"{file} is no database of this backend.")
-        if "alembic_version" in tables:
-            (revision,) = connection.execute(
-                "SELECT max(version_num) FROM alembic_version"
-            ).fetchone()
-            check_known(revision)
+        (revision,) = connection.execute("SELECT max(version_num) FROM alembic_version").fetchone()
+        check_known(revision)
 
 
 def _check_unused(connection: sqlite3.Connection, file: Path) -> None:

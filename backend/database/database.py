@@ -117,7 +117,7 @@ class Database:
         """Open the database, upgrade it from an earlier version, and close it again.
 
         Raises:
-            DatabaseTooNew: a newer version has upgraded it.
+            DatabaseRefused: an unreleased or a newer version has made it.
             ValueError: it cannot be opened; the message names it without its password.
         """
         with self._as_value_error("written"), self.write():
@@ -125,10 +125,10 @@ class Database:
         self.close()
 
     def revision(self) -> str | None:
-        """Read the revision of the database and change nothing; None if it has none.
+        """Read the revision of the database and change nothing; None: it is empty or not there.
 
         Raises:
-            DatabaseTooNew: a newer version has upgraded it.
+            DatabaseRefused: an unreleased or a newer version has made it.
             ValueError: it cannot be opened; the message names it without its password.
         """
         if self.file is not None and not self.file.exists():
@@ -251,7 +251,7 @@ def _open(url: URL) -> _Engines:
     """Connect, and upgrade the tables to the newest revision.
 
     Raises:
-        DatabaseTooNew: their revision is unknown to this version.
+        DatabaseRefused: their revision is unknown to this version.
     """
     engine = _connect(url)
     try:

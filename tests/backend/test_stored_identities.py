@@ -259,74 +259,6 @@ def test_a_kept_feature(tmp_path: Path, cls: torch.Tensor | None) -> None:
 # ---- rows ------------------------------------------------------------------------------------
 
 
-def columns_of(store: JobStore) -> dict[str, list[str]]:
-    names = (
-        "jobs",
-        "job_tasks",
-        "failures",
-        "results",
-        "annotations",
-        "annotation_sums",
-        "forecasts",
-    )
-    with store.database.read() as connection:
-        return {
-            name: list(connection.execute(text(f"SELECT * FROM {name}")).keys())
-            for name in (
-                *(*names, "lessons", "threshold_sums", "learned_versions", "learners"),
-                *("gates", "gate_tasks", "label_reviews", "confirmed_annotations", "agreements"),
-                "next_tasks",
-            )
-        }
-
-
-def test_the_columns_of_the_tables() -> None:
-    lease = ["owner", "leased_until"]
-    assert columns_of(JobStore(Database("sqlite://"))) == {
-        "jobs": [
-            *("id", "project", "kind", "only", "view", "limit", "state"),
-            *("version", "total", "done", "skipped", "failed", "cursor", "worked_s", "reason"),
-            *("created", "updated", "started", "finished", *lease, "task_count"),
-            "withdraws",
-        ],
-        "job_tasks": ["job", "tasks", "scope"],
-        "failures": ["id", "job", "task", "reason", "at", "project", "solved"],
-        "results": [
-            *("key", "task", "project", "version", "state", "entry", "bytes", "begun"),
-            *("changed", "due", *lease),
-        ],
-        "annotations": [
-            *("annotation", "project", "marked", "seen", "open", "untaught", "due", "tries"),
-            *(*lease, "kind", "task", "version", "annotator", "seconds", "created", "updated"),
-            *("changes", "reason"),
-        ],
-        "annotation_sums": ["project", "grouping", "name", "sums"],
-        "forecasts": ["project", "annotations", "due", "figures"],
-        "gates": [
-            *("project", "version", "looks", "annotations", "unscored", "gate", "since", "alarm"),
-        ],
-        "gate_tasks": [
-            *("project", "task", "version", "scores", "passes", "audited", "open", "accepted"),
-        ],
-        "label_reviews": ["project", "finished", "report"],
-        "confirmed_annotations": ["project", "annotation", "updated"],
-        "agreements": ["project", "finished", "report"],
-        "next_tasks": ["project", "finished", "report"],
-        "lessons": [
-            *("annotation", "model", "picture", "project", "digest", "paint", "learned"),
-            "example",
-        ],
-        "threshold_sums": ["project", "model", "examples", "sums"],
-        "learned_versions": [
-            *("project", "model", "number", "origin", "digest", "better", "annotations"),
-            *("pictures", "facts", "created", "adaptation"),
-        ],
-        "learners": [
-            *("project", "model", "live", "pinned", "changed", "asked", "trouble", "due", *lease),
-        ],
-    }
-
-
 #: A row of the table of jobs with its lists, and the same in answers.
 JOB_ROW = """INSERT INTO jobs (id, project, kind, only, view, "limit", task_count, state, version,
  total, done, skipped, failed, cursor, worked_s, reason, created, updated, started, finished, owner,
@@ -392,12 +324,6 @@ def test_a_row_of_an_annotation() -> None:
         assert row.changes == CHANGES
         assert (row.kind, row.version, row.annotator, row.seconds) == ("compared", "v1", 2, 1.5)
     assert annotations.read(7) == [read]
-
-
-def test_a_change_that_an_older_release_has_kept() -> None:
-    older = {"label": "car", "accepted": 1, "predicted_px": 2, "true_px": 3, "shared_px": 1}
-    expected = LabelDiff("car", accepted=1, predicted_px=2, true_px=3, shared_px=1)
-    assert LabelDiff.from_json(older) == expected
 
 
 def test_a_forecast() -> None:
@@ -843,7 +769,7 @@ REASONS = {
     ),
     *("TaskError", "DataKeyError", "ImageNotFound", "ImageRefused", "HostRefused"),
     *("ImageInvalid", "ImageTooLarge", "DatasetError"),
-    *("DatabaseInUse", "DatabaseTooNew", "TooManyGuesses", "UnknownName", "DatabaseAway"),
+    *("DatabaseInUse", "DatabaseRefused", "TooManyGuesses", "UnknownName", "DatabaseAway"),
     "ArchiveNotFound",
 }
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 import subprocess
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager
 from pathlib import Path
-
-#: What the backend made before it had revisions, with rows in every table.
-DUMP = Path(__file__).parents[1] / "backend" / "database" / "dumps" / "0000_head.sqlite.sql"
 
 
 def run(*command: str, text: str | None = None, cwd: Path | None = None) -> str:
@@ -30,7 +26,7 @@ def run(*command: str, text: str | None = None, cwd: Path | None = None) -> str:
 def on_a_folder_of_root(
     folder: Path, image: str, step: Callable[[str], AbstractContextManager[None]]
 ) -> None:
-    """Start on a folder of root's with an old database: the backend says what to do, and waits.
+    """Start on a folder of root's: the backend says what to do, and waits.
 
     Args:
         folder: where to make the folder for weights.
@@ -39,7 +35,6 @@ def on_a_folder_of_root(
     """
     models = folder / "models-of-root"
     models.mkdir()
-    make_old_database(models / "clearclip.db")
     as_root = ["docker", "run", "--rm", "--network", "none", "--user", "0"]
     as_root += ["--volume", f"{models}:/models", image]
     run(*as_root, "chown", "-R", "0", "/models")
@@ -53,18 +48,12 @@ def on_a_folder_of_root(
             assert state.strip() == "true", state
             run(*as_root, "chown", "-R", "1000", "/models")
             wait_for_log(name, "The model is ready")
-        with step("upgrade from the database of an earlier version"):
+        with step("the database is made once the folder can be written"):
             status = ["docker", "exec", name, "clearclip-backend", "database", "status"]
             assert "up to date" in run(*status)
     finally:
         run("docker", "rm", "--force", "--volumes", name)
         run(*as_root, "chown", "-R", "0", "/models")
-
-
-def make_old_database(file: Path) -> None:
-    """Make an SQLite database as an earlier version of the backend has left it."""
-    with closing(sqlite3.connect(file)) as database:
-        database.executescript(DUMP.read_text(encoding="utf-8"))
 
 
 def wait_for_log(container: str, words: str, seconds: float = 300) -> None:

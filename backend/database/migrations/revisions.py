@@ -1,9 +1,8 @@
 """Bring the tables of a database to the newest revision.
 
 A revision is a file of `backend.database.migrations.versions`, whose name begins with its number.
-The table ``alembic_version`` of a database holds the number of the revision that it is at. A
-database without that table is empty, or of a release that had no revisions; it is upgraded from
-the first on.
+The table ``alembic_version`` of a database holds the number of the revision that it is at; an
+empty database has no such table.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import Final
 
 from sqlalchemy import Connection, inspect, text
 
-from backend.errors import DatabaseTooNew
+from backend.errors import DatabaseRefused
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +31,7 @@ def revisions() -> tuple[str, ...]:
     database that is up to date.
 
     >>> revisions()[0]
-    '0001'
+    '0200'
     """
     files = (Path(__file__).parent / "versions").glob("[0-9]*_*.py")
     return tuple(sorted(file.name.partition("_")[0] for file in files))
@@ -42,62 +41,67 @@ def check_known(revision: str | None) -> None:
     """Refuse a revision that this version does not know.
 
     Raises:
-        DatabaseTooNew: it does not.
+        DatabaseRefused: it does not; None: an unreleased version has made the tables.
     """
-    if revision is not None and revision not in revisions():
-        raise DatabaseTooNew(
-            f"The database is from a newer version of the backend (its revision is {revision}, "
-            f"and this version knows those up to {revisions()[-1]}): install the newer version, "
-            "or restore a backup with `clearclip-backend database restore FILE`."
+    if revision in revisions():
+        return
+    if revision is None or revision < revisions()[0]:
+        raise DatabaseRefused(
+            "The database is from an unreleased version of the backend, before 0.2: choose "
+            "another MODEL_DIR or DATABASE_URL, or move the database away. Annotations and "
+            "predictions are in Label Studio, and are read again."
         )
+    raise DatabaseRefused(
+        f"The database is from a newer version of the backend (its revision is {revision}, "
+        f"and this version knows those up to {revisions()[-1]}): install the newer version, "
+        "or restore a backup with `clearclip-backend database restore FILE`."
+    )
 
 
 def current(connection: Connection) -> str | None:
-    """Return the revision of a database; None: it has none.
+    """Return the revision of a database; None: it is empty.
 
     Raises:
-        DatabaseTooNew: this version does not know that revision.
+        DatabaseRefused: this version does not know that revision.
     """
-    if not inspect(connection).has_table("alembic_version"):
+    inspector = inspect(connection)
+    if not inspector.has_table("alembic_version"):
+        if inspector.has_table("jobs"):
+            check_known(None)
         return None
     found = connection.execute(text("SELECT max(version_num) FROM alembic_version")).scalar()
-    revision = None if found is None else str(found)
-    check_known(revision)
-    return revision
+    if found is None:
+        return None
+    check_known(str(found))
+    return str(found)
 
 
 def is_up_to_date(connection: Connection) -> bool:
     """Return whether a database is at the newest revision.
 
     Raises:
-        DatabaseTooNew: it is at one that this version does not know.
+        DatabaseRefused: it is at one that this version does not know.
     """
     return current(connection) == revisions()[-1]
 
 
-def upgrade(connection: Connection, to: str = "head") -> None:
+def upgrade(connection: Connection) -> None:
     """Run the revisions that a database lacks, in the transaction that the connection is in.
 
     The caller keeps other processes from doing so at the same time.
 
-    Args:
-        connection: to the database, in a transaction that may write.
-        to: the last revision to run; by default the newest.
-
     Raises:
-        DatabaseTooNew: the database is at a revision that this version does not know.
+        DatabaseRefused: the database is at a revision that this version does not know.
     """
+    before = current(connection)
+    if before == revisions()[-1]:
+        return
     from alembic import command
     from alembic.config import Config
 
-    before = current(connection)
-    if before == (revisions()[-1] if to == "head" else to):
-        return
-    is_new = not inspect(connection).get_table_names()
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     with _UPGRADING:
-        command.upgrade(config, to)
-    level = logging.DEBUG if is_new else logging.INFO
-    told = ("none" if before is None else before, current(connection))
-    log.log(level, "The database is upgraded from revision %s to %s", *told)
+        command.upgrade(config, "head")
+    if before is not None:
+        log.info("The database is upgraded from revision %s to %s", before, current(connection))

@@ -1,0 +1,337 @@
+"""Make the tables of version 0.2, the first that was published."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0200"
+down_revision = None
+
+_NEWEST_FIRST: sa.ColumnClause[str] = sa.literal_column("annotation DESC")
+
+
+def upgrade() -> None:
+    """Make all tables and indexes."""
+    op.create_table(
+        "agreements",
+        sa.Column("project", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("finished", sa.Float(), nullable=False),
+        sa.Column("report", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("project"),
+    )
+    op.create_table(
+        "annotation_sums",
+        sa.Column("project", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("grouping", sa.String(8), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("sums", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("project", "grouping", "name"),
+    )
+    op.create_table(
+        "annotations",
+        sa.Column("annotation", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("project", sa.Integer(), nullable=False),
+        sa.Column("marked", sa.Integer(), nullable=False),
+        sa.Column("seen", sa.Integer(), nullable=False),
+        sa.Column("open", sa.Integer(), nullable=False),
+        sa.Column("untaught", sa.Integer(), nullable=False),
+        sa.Column("due", sa.Float(), nullable=False),
+        sa.Column("tries", sa.Integer(), nullable=False),
+        sa.Column("owner", sa.String(128), nullable=False),
+        sa.Column("leased_until", sa.Float(), nullable=False),
+        sa.Column("kind", sa.String(16), nullable=False),
+        sa.Column("task", sa.BigInteger(), nullable=False),
+        sa.Column("version", sa.Text(), nullable=False),
+        sa.Column("annotator", sa.Integer()),
+        sa.Column("seconds", sa.Float()),
+        sa.Column("created", sa.Float(), nullable=False),
+        sa.Column("updated", sa.Float(), nullable=False),
+        sa.Column("changes", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("annotation"),
+    )
+    op.create_index(
+        "ix_annotations_kind_version", "annotations", ["project", "kind", "version", "created"]
+    )
+    op.create_index("ix_annotations_open_due", "annotations", ["open", "due", _NEWEST_FIRST])
+    op.create_index(
+        "ix_annotations_open_project", "annotations", ["open", "project", "due", _NEWEST_FIRST]
+    )
+    op.create_index(
+        "ix_annotations_task_project", "annotations", ["task", "project", "leased_until"]
+    )
+    op.create_index(
+        "ix_annotations_untaught_due", "annotations", ["untaught", "due", _NEWEST_FIRST]
+    )
+    op.create_index(
+        "ix_annotations_untaught_project",
+        "annotations",
+        ["untaught", "project", "due", _NEWEST_FIRST],
+    )
+    op.create_table(
+        "confirmed_annotations",
+        sa.Column("project", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("annotation", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("updated", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("project", "annotation"),
+    )
+    op.create_table(
+        "dataset_archives",
+        sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("project", sa.Integer(), nullable=False),
+        sa.Column("request", sa.Text(), nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("folder", sa.String(32), nullable=False),
+        sa.Column("done", sa.Integer(), nullable=False),
+        sa.Column("total", sa.Integer()),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("report", sa.Text(), nullable=False),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("created", sa.Float(), nullable=False),
+        sa.Column("started", sa.Float()),
+        sa.Column("finished", sa.Float()),
+        sa.Column("owner", sa.String(128), nullable=False),
+        sa.Column("leased_until", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_dataset_archives_project", "dataset_archives", ["project"])
+    op.create_index("ix_dataset_archives_state", "dataset_archives", ["state"])
+    op.create_table(
+        "failures",
+        sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("job", sa.Integer(), nullable=False),
+        sa.Column("task", sa.BigInteger(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("at", sa.Float(), nullable=False),
+        sa.Column("project", sa.Integer()),
+        sa.Column("solved", sa.Float(), server_default=sa.text("0"), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("ix_failures_job", "failures", ["job"])
+    op.create_index("ix_failures_task", "failures", ["task"])
+    op.create_table(
+        "fitted_pictures",
+        sa.Column("project", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("model", sa.String(64), nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("pictures", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("project", "model", "number"),
+    )
+    op.create_table(
+        "forecasts",
+        sa.Column("project", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("annotations", sa.Integer(), nullable=False),
+        sa.Column("due", sa.Float(), nullable=False),
+        sa.Column("figures", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("project"),
+    )
+    op.create_table(
+        "gate_tasks",
+        sa.Column("project", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("task", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("version", sa.Text(), nullable=False),
+        sa.Column("scores", sa.Text(), nullable=False),
+        sa.Column("passes", sa.Integer(), nullable=False),
+        sa.Column("audited", sa.Integer(), nullable=False),
+        sa.Column("open", sa.Integer(), nullable=False),
+        sa.Column("accepted", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("project", "task"),
+    )
+    op.create_index("ix_gate_tasks_passes", "gate_tasks", ["project", "version", "passes"])
+    op.create_table(
+        "gates",
+        sa.Column("project", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("version", sa.Text(), nullable=False),
+        sa.Column("looks", sa.Integer(), nullable=False),
+        sa.Column("annotations", sa.Integer(), nullable=False),
+        sa.Column("unscored", sa.Integer(), nullable=False),
+        sa.Column("gate", sa.Text()),
+        sa.Column("since", sa.Float(), nullable=False),
+        sa.Column("alarm", sa.Float()),
+        sa.PrimaryKeyConstraint("project", "version"),
+    )
+    op.create_table(
+        "job_tasks",
+        sa.Column("job", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("tasks", sa.Text()),
+        sa.Column("scope", sa.Text()),
+        sa.PrimaryKeyConstraint("job"),
+    )
+    op.create_table(
+        "jobs",
+        sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("project", sa.Integer(), nullable=False),
+        sa.Column("kind", sa.String(16), nullable=False),
+        sa.Column("only", sa.String(16), nullable=False),
+        sa.Column("view", sa.Integer()),
+        sa.Column("limit", sa.Integer()),
+        sa.Column("task_count", sa.Integer()),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("version", sa.Text(), nullable=False),
+        sa.Column("total", sa.Integer()),
+        sa.Column("done", sa.Integer(), nullable=False),
+        sa.Column("skipped", sa.Integer(), nullable=False),
+        sa.Column("failed", sa.Integer(), nullable=False),
+        sa.Column("cursor", sa.BigInteger(), nullable=False),
+        sa.Column("worked_s", sa.Float(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("created", sa.Float(), nullable=False),
+        sa.Column("updated", sa.Float(), nullable=False),
+        sa.Column("started", sa.Float()),
+        sa.Column("finished", sa.Float()),
+        sa.Column("withdraws", sa.Integer()),
+        sa.Column("owner", sa.String(128), nullable=False),
+        sa.Column("leased_until", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_jobs_project", "jobs", ["project"])
+    op.create_index("ix_jobs_state", "jobs", ["state"])
+    op.create_index("ix_jobs_withdraws", "jobs", ["withdraws"])
+    op.create_table(
+        "label_reviews",
+        sa.Column("project", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("finished", sa.Float(), nullable=False),
+        sa.Column("report", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("project"),
+    )
+    op.create_table(
+        "learned_versions",
+        sa.Column("project", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("model", sa.String(64), nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("origin", sa.String(16), nullable=False),
+        sa.Column("digest", sa.String(64), nullable=False),
+        sa.Column("better", sa.Integer(), nullable=False),
+        sa.Column("annotations", sa.Integer(), nullable=False),
+        sa.Column("pictures", sa.Integer(), nullable=False),
+        sa.Column("facts", sa.Text(), nullable=False),
+        sa.Column("created", sa.Float(), nullable=False),
+        sa.Column("adaptation", sa.LargeBinary()),
+        sa.PrimaryKeyConstraint("project", "model", "number"),
+    )
+    op.create_table(
+        "learners",
+        sa.Column("project", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("model", sa.String(64), nullable=False),
+        sa.Column("live", sa.Integer()),
+        sa.Column("pinned", sa.Integer(), nullable=False),
+        sa.Column("changed", sa.Integer(), nullable=False),
+        sa.Column("asked", sa.Integer(), nullable=False),
+        sa.Column("trouble", sa.Text(), nullable=False),
+        sa.Column("due", sa.Float(), nullable=False),
+        sa.Column("owner", sa.String(128), nullable=False),
+        sa.Column("leased_until", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("project", "model"),
+    )
+    op.create_table(
+        "lessons",
+        sa.Column("annotation", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("model", sa.String(64), nullable=False),
+        sa.Column("picture", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("project", sa.Integer(), nullable=False),
+        sa.Column("digest", sa.String(64), nullable=False),
+        sa.Column("paint", sa.Text(), nullable=False),
+        sa.Column("learned", sa.Float(), nullable=False),
+        sa.Column("example", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("annotation", "model", "picture"),
+    )
+    op.create_index("ix_lessons_annotation", "lessons", ["project", "model", "annotation"])
+    op.create_table(
+        "next_tasks",
+        sa.Column("project", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("finished", sa.Float(), nullable=False),
+        sa.Column("report", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("project"),
+    )
+    op.create_table(
+        "polls",
+        sa.Column("project", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("since", sa.Float(), nullable=False),
+        sa.Column("noted", sa.Float(), nullable=False),
+        sa.Column("walked", sa.Float(), nullable=False),
+        sa.Column("polled", sa.Float(), nullable=False),
+        sa.Column("due", sa.Float(), nullable=False),
+        sa.Column("tasks", sa.Integer(), nullable=False),
+        sa.Column("trouble", sa.Text(), nullable=False),
+        sa.Column("owner", sa.String(128), nullable=False),
+        sa.Column("leased_until", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("project"),
+    )
+    op.create_index("ix_polls_due", "polls", ["due"])
+    op.create_table(
+        "results",
+        sa.Column("key", sa.String(64), nullable=False),
+        sa.Column("task", sa.BigInteger(), nullable=False),
+        sa.Column("project", sa.Integer()),
+        sa.Column("version", sa.Text(), nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("entry", sa.LargeBinary()),
+        sa.Column("bytes", sa.Integer(), nullable=False),
+        sa.Column("begun", sa.Float(), nullable=False),
+        sa.Column("changed", sa.Float(), nullable=False),
+        sa.Column("due", sa.Float(), nullable=False),
+        sa.Column("owner", sa.String(128), nullable=False),
+        sa.Column("leased_until", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("key"),
+    )
+    op.create_index("ix_results_changed", "results", ["changed"])
+    op.create_index("ix_results_project_due", "results", ["project", "state", "version", "due"])
+    op.create_index(
+        "ix_results_state_due",
+        "results",
+        ["state", "due"],
+        sqlite_where=sa.text("project IS NOT NULL"),
+        postgresql_where=sa.text("project IS NOT NULL"),
+    )
+    op.create_index("ix_results_task", "results", ["task"])
+    op.create_table(
+        "rollbacks",
+        sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("project", sa.Integer(), nullable=False),
+        sa.Column("model", sa.String(64), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("target", sa.Integer()),
+        sa.Column("at", sa.Float(), nullable=False),
+        sa.Column("facts", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_rollbacks_project", "rollbacks", ["project"])
+    op.create_table(
+        "threshold_sums",
+        sa.Column("project", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("model", sa.String(64), nullable=False),
+        sa.Column("examples", sa.Integer(), nullable=False),
+        sa.Column("sums", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("project", "model"),
+    )
+    op.create_table(
+        "trial_pictures",
+        sa.Column("project", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("model", sa.String(64), nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("picture", sa.String(64), nullable=False),
+        sa.Column("annotation", sa.BigInteger(), nullable=False),
+        sa.Column("from_before", sa.Float()),
+        sa.Column("from_words", sa.Float(), nullable=False),
+        sa.Column("at", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("project", "model", "number", "picture"),
+    )
+    op.create_table(
+        "trials",
+        sa.Column("project", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("model", sa.String(64), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("before", sa.Integer()),
+        sa.Column("since", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("project", "model"),
+    )
+    op.create_table(
+        "trusted_annotations",
+        sa.Column("project", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("annotation", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.PrimaryKeyConstraint("project", "annotation"),
+    )

@@ -1,1 +1,0 @@
-INSERT INTO dataset_archives (id, project, request, state, folder, done, total, reason, report, size_bytes, created, started, finished, owner, leased_until) VALUES (1, 7, '{"project": 7, "formats": ["coco"]}', 'done', 'ab12', 3, 3, '', '{"pictures": 3}', 1000, 1010.5, 1011.0, 1012.5, '', 0.0);

@@ -1,2 +1,0 @@
-INSERT INTO label_reviews VALUES(7,1700000010.5,'{"reviewed": 4, "examples": 3, "seconds": 1.5, "suspicions": [{"task": 3, "annotation": 12, "updated": 1700000000.25, "item_index": null, "kind": "label", "label": "car", "other": "tree", "score": 2.5, "set_aside": true, "sentence": "Painted “car”, but the scores say “tree”.", "rank": 1, "preview": "data:image/jpeg;base64,/9j/", "suggestion": "data:image/jpeg;base64,/9k/"}], "left_out": [{"task": 9, "reason": "Gone."}]}');
-INSERT INTO confirmed_annotations VALUES(7,12,1700000000.25);

@@ -1,1 +1,0 @@
-INSERT INTO forecasts (project, annotations, due, figures) VALUES (7, 20, 1610.5, '{"made": 1010.5, "tasks_left": 12, "annotations_with": 20, "annotations_without": 0, "left_open": 1, "with_prelabels": {"hours": 2.0, "low": 1.5, "high": 2.5}, "without_prelabels": null}');

@@ -1,1 +1,0 @@
-INSERT INTO threshold_sums (project, model, examples, sums) VALUES (7, 'model', 1, '{}');

@@ -1,1 +1,0 @@
-INSERT INTO next_tasks VALUES(7,1700000010.5,'{"asked": 2, "tasks": [{"task": 4, "picture": "data:image/jpeg;base64,/9j/"}], "unlabeled": 9, "looked_at": 3, "near_duplicates": 2, "examples": 1, "seconds": 1.5, "shortage": "4 pictures of 9 tasks were tried, which is the most for 2 tasks. Ask again for others.", "left_out": [{"task": 9, "reason": "Gone."}], "left_out_count": 1}');
