@@ -46,7 +46,7 @@ def decode_jpeg(image: Image.Image) -> npt.NDArray[np.uint8] | None:
         return None
     colour = cv2.IMREAD_COLOR_RGB if _HAS_RGB else cv2.IMREAD_COLOR
     flags = colour | cv2.IMREAD_IGNORE_ORIENTATION
-    decoded = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    decoded = cv2.imdecode(np.frombuffer(content, np.uint8), flags)  # noqa: TID251
     if decoded is None or decoded.shape != (*size_hw, 3):
         return None
     rgb = decoded if _HAS_RGB else cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)

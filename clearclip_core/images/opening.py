@@ -83,7 +83,8 @@ def open_image(source: Path | str | BinaryIO, formats: tuple[str, ...] = FORMATS
             raise ImageWorkError(f"The JPEG file has more than {_MAX_SCANS} scans.")
         source = _BoundedFile(content)
     # MPO comes with JPEG's decoder, and a Pillow without AVIF has no decoder for it.
-    return Image.open(source, formats=[each for each in formats if each in Image.OPEN])
+    known = [each for each in formats if each in Image.OPEN]
+    return Image.open(source, formats=known)  # noqa: TID251
 
 
 def _check_ppm(source: Path | str | BinaryIO) -> None:
