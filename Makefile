@@ -12,10 +12,12 @@ STUDIO_ML := $(shell sed -nE 's/^label-studio-ml = \["(.*)"\]$$/\1/p' pyproject.
 STUDIO_IMPORTS := attrs colorama doclang label-studio-tools redis rq semver~=3.0.2
 # The same release as the image's.
 UV := $(shell sed -nE 's/.*pip install .*(uv==[0-9.]+).*/\1/p' backend/Dockerfile)
+PYTEST = LABEL_STUDIO_COMMAND=$(abspath $(STUDIO_VENV))/bin/label-studio OMP_NUM_THREADS=1 \
+	$(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --no-loadscope-reorder
 TOOLS = PATH="$(abspath $(VENV))/bin:$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-compose check docs settings lock bench picture browser postgres
+.PHONY: help demo test test-all test-compose check docs settings lock bench picture browser postgres
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,9 +25,11 @@ help: ## list the targets
 demo: $(VENV)/.made $(STUDIO_VENV)/.made ## Label Studio and the backend on drawn scenes (ARGS=--once: check and exit)
 	$(VENV)/bin/clearclip-backend demo --label-studio $(STUDIO_VENV)/bin/label-studio $(ARGS)
 
-test: $(VENV)/.made $(STUDIO_VENV)/.made browser postgres ## all tests, the real Label Studio and Chromium included (ARGS: pytest's)
-	LABEL_STUDIO_COMMAND=$(abspath $(STUDIO_VENV))/bin/label-studio OMP_NUM_THREADS=1 \
-	$(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --no-loadscope-reorder $(ARGS)
+test: $(VENV)/.made $(STUDIO_VENV)/.made browser postgres ## the tests, the real Label Studio and Chromium included (ARGS: pytest's)
+	$(PYTEST) -m 'not thorough' $(ARGS)
+
+test-all: test ## the tests, then those that take longer: PostgreSQL's doubles and the long fuzz
+	$(PYTEST) -m thorough $(ARGS)
 
 test-compose: ## build the image and walk through Docker Compose with a real engine (ARGS: --file more.yml)
 	$(PYTHON) -m tests.deploy.walk --results docs/explanation/measurements.md $(ARGS)

@@ -20,6 +20,16 @@ import pytest
 from backend.database.database import Database
 from backend.jobs.job_store import JobStore
 
+DATABASE_TESTS = Path(__file__).parent / "database"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave PostgreSQL to `make test-all`, a few tests of the database itself apart."""
+    for item in items:
+        if "postgres" in getattr(item, "fixturenames", ()) and item.path.parent != DATABASE_TESTS:
+            item.add_marker("thorough")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _database_of_the_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
@@ -45,7 +55,7 @@ class Clock:
         return self.now
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.thorough)])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/store.db"

@@ -28,6 +28,8 @@ from backend.label_studio.requests import Task, parse_predict, parse_setup, pars
 from backend.prediction.prompt_parser import parse_prompt
 from tests.backend.fuzzing import FUZZ, JSON, NUMBERS, SCALARS
 
+pytestmark = pytest.mark.thorough
+
 SIDES = st.integers(1, 40) | st.sampled_from([0, -1, 1 << 20, 10**6, 10**12, True]) | SCALARS
 PERCENT = st.floats(-50, 150) | NUMBERS | SCALARS
 POINTS = st.lists(st.lists(PERCENT, min_size=2, max_size=2) | JSON, max_size=6)

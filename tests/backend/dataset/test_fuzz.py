@@ -30,6 +30,8 @@ from backend.dataset.task_sources import ExportedTasks
 from backend.errors import DatasetError
 from tests.backend.fuzzing import FUZZ, JSON, NUMBERS, SCALARS
 
+pytestmark = pytest.mark.thorough
+
 LIMITS = Limits(max_file_mb=1, max_megapixels=1)
 SIZE_HW = (3, 4)
 
