@@ -1,8 +1,8 @@
 """Log-odds that a cell belongs to the prompted object, from clicks or from a box.
 
 The weights are those of a logistic regression of the clicked object on these terms, on drawn
-scenes, corrected where varying one of them helps on street photographs, whose colours are less flat
-(`tests/bench/test_constants.py`). Colours are compared in CIELAB, whose unit is perceptual, and
+scenes, corrected where varying one of them helps on street photographs, whose colours are less flat.
+Colours are compared in CIELAB, whose unit is perceptual, and
 models by their probabilities.
 """
 

@@ -17,8 +17,7 @@ from clearclip_core.segmentation.guided_filter import Float32s, GuidedFilter
 from clearclip_core.segmentation.upsampling import Matrix
 
 #: Variance of the logits' noise at which half of the detail is kept, and how fast the kept share
-#: falls with it. Chosen on photographs whose scores are made of their masks
-#: (`tests/bench/test_photographs.py`).
+#: falls with it. Chosen on photographs whose scores are made of their masks.
 _HALF_KEPT, _STEEPNESS = 0.4, 3
 
 #: Share of the places of an image whose rest is no detail. Many of them lie inside one large thing,

@@ -40,8 +40,8 @@ Float32s = npt.NDArray[np.float32]
 class Refinement:
     """Parameters of the guided filter.
 
-    The defaults are chosen on photographs (`tests/bench/test_photographs.py`) and on drawn scenes,
-    with and without sensor noise and JPEG artefacts (`tests/bench/test_guided_filter.py`).
+    The defaults are chosen on photographs and on drawn scenes, with and without sensor noise
+    and JPEG artefacts.
 
     Attributes:
         radius_patches: half the side of the windows in which a map is fitted to the colours.
