@@ -401,15 +401,6 @@ class Settings(BaseSettings):
         'presence="0.1" on a control in the labeling config, which wins. '
         "METHOD=clipsurgery has a prior of its own instead.",
     )
-    label_filter: float = Field(
-        default=0,
-        ge=0,
-        lt=0.5,
-        description="Least support of a label in a picture: labels whose probability fills no "
-        "region of similar patches, or that other labels explain, are left out of its prediction; "
-        'try 0.0005, 0 is for none. For one project label_filter="0.0005" on a control in the '
-        "labeling config, which wins.",
-    )
     synonyms: Synonyms = Field(
         default="best",
         description="How several words of a label count: the best of them at each place, or joined "

@@ -29,7 +29,6 @@ from clearclip_core.clip.text_encoder import TextEncoder
 from clearclip_core.images.preprocessing import Preprocessing, RGBArray, to_rgb
 from clearclip_core.segmentation.deciding import decide_refined_where_scored
 from clearclip_core.segmentation.dense_features import DenseFeatures
-from clearclip_core.segmentation.label_filter import filter_labels
 from clearclip_core.segmentation.presence import apply_presence
 from clearclip_core.segmentation.propagation import propagate as propagate_scores
 from clearclip_core.segmentation.score_options import DEFAULT_OPTIONS, ScoreOptions
@@ -336,8 +335,6 @@ class Segmenter:
             embeddings, learned = adaptation.apply(embeddings, vocabulary, image_cls, words)
             bias = learned if bias is None else bias + learned
         scores = Scores.of(features, embeddings, vocabulary, bias)
-        if options.label_filter:
-            scores = filter_labels(features, scores, embeddings, options.label_filter)
         if options.join_synonyms:
             return join_synonyms(scores)
         joined = () if adaptation is None else adaptation.joined

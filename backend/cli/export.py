@@ -52,7 +52,7 @@ _BATCH_SIZE = 16
 )
 @with_settings(
     *("model", "method", "device", "precision", "short_side_px", "refine", "propagate", "score"),
-    *("model_dir", "min_island_share", "presence", "label_filter", "synonyms"),
+    *("model_dir", "min_island_share", "presence", "synonyms"),
 )
 def export(
     settings: Settings,

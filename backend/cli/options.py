@@ -75,7 +75,6 @@ MODEL_SETTINGS: Final = (
     "max_image_megapixels",
     "min_island_share",
     "presence",
-    "label_filter",
     "synonyms",
     "adapt",
     "adapt_label_loss",

@@ -29,7 +29,6 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "score",
         "min_island_share",
         "presence",
-        "label_filter",
         "synonyms",
         "predict_deadline_s",
         "waiting_mb",

@@ -169,7 +169,6 @@ class LabelConfig:
         score: score that predictions are sorted by; None where the config does not say.
         adapt: parts that follow corrections; None where the config does not say.
         presence: weight of the presence prior; None where the config does not say.
-        label_filter: least support of a label; None where the config does not say.
         synonyms: how the words of a label count; None where the config does not say.
     """
 
@@ -183,7 +182,6 @@ class LabelConfig:
     score: ScoreKind | None = None
     adapt: Adapt | None = None
     presence: float | None = None
-    label_filter: float | None = None
     synonyms: Synonyms | None = None
 
     def controls_of(self, image: str) -> tuple[Control, ...]:

@@ -24,8 +24,7 @@ Tags and attributes are found in any letter case, as the editor does. What is dr
 - ``score="effort"`` on a control: what the project's predictions are sorted by. The first counts.
 - ``adapt="thresholds"`` on a control: what of the project follows its corrections; scores,
   thresholds, all or off.
-- ``presence="0.1"`` on a control: the weight of the presence prior of the project's scores, and
-  ``label_filter="0.0005"`` the least support of a label in a picture. The first of each counts.
+- ``presence="0.1"`` on a control: the weight of the presence prior. The first counts.
 - ``synonyms="joined"`` on a control: how several words of a label count; best or joined.
 - An annotator asks with ``<KeyPointLabels>``, ``<KeyPoint>``, ``<RectangleLabels>``,
   ``<Rectangle>`` and ``<TextArea>``, unless it has ``smart="false"``. ``prompt_label="Car"`` on a
@@ -139,7 +138,6 @@ def _parse(xml: str) -> LabelConfig:
         score=next(filter(None, map(_score, elements)), None),
         adapt=_adapt(elements),
         presence=_number(elements, "presence", below=1),
-        label_filter=_number(elements, "label_filter", below=0.5),
         synonyms=_synonyms(elements),
     )
 

@@ -25,11 +25,9 @@ def score_options(settings: Settings, config: LabelConfig) -> ScoreOptions:
     weighs_classes = resolve_method(settings.method).remove_redundancy
     if weighs_classes:
         presence = 0.0
-    support = settings.label_filter if config.label_filter is None else config.label_filter
     synonyms = config.synonyms or settings.synonyms
     return ScoreOptions(
         presence,
-        support,
         join_synonyms=synonyms == "joined",
         with_cls=settings.adapt_presence and not weighs_classes,
     )

@@ -142,7 +142,7 @@ class ModelVersions:
         if settings.propagate:
             parts.append("propagate")
         options = score_options(settings, config)
-        for name in ("presence", "label_filter", "join_synonyms"):
+        for name in ("presence", "join_synonyms"):
             if value := getattr(options, name):
                 parts.append({name: value})
         if learned is not None:

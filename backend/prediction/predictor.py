@@ -150,8 +150,6 @@ class Predictor:
         """
         version, adaptation = self.versions.of(config, learned), None
         options = score_options(self._settings, config)
-        if prompt is not None:  # what an annotator asks for is there
-            options = replace(options, label_filter=0.0)
         if learned is not None:
             config, adaptation = config.with_thresholds(learned.thresholds), learned.adaptation
         return PredictionSpec(config, version, priority, project, prompt, adaptation, options)

@@ -39,7 +39,6 @@ class FolderOptions:
     refine: bool = True
     propagate: bool = False
     presence: float = 0.0
-    label_filter: float = 0.0
     synonyms: str = "best"
     page: Path | None = None
     worst: int = 12
@@ -63,7 +62,7 @@ class FolderOptions:
         if self.as_paper and changed:
             raise click.UsageError(
                 "--as-paper goes without --threshold and --no-refine, and without --propagate, "
-                "--presence, --label-filter and --synonyms."
+                "--presence and --synonyms."
             )
         with click_errors():
             folder = LabelledFolder.find(self.images, self.masks, names, limit)
@@ -82,9 +81,7 @@ class FolderOptions:
 
     @property
     def _scored(self) -> ScoreOptions:
-        return ScoreOptions(
-            self.presence, self.label_filter, join_synonyms=self.synonyms == "joined"
-        )
+        return ScoreOptions(self.presence, join_synonyms=self.synonyms == "joined")
 
     def _rule(self, labels: Sequence[Label]) -> PredictionRule:
         if self.as_paper:
@@ -142,13 +139,6 @@ _FOLDER_OPTIONS = (
         show_default=True,
         type=FiniteRange(0, 1, max_open=True),
         help="Weight of the presence prior; 0 for none.",
-    ),
-    click.option(
-        "--label-filter",
-        default=0.0,
-        show_default=True,
-        type=FiniteRange(0, 0.5, max_open=True),
-        help="Least support of a label in a picture; 0 for no filter.",
     ),
     click.option(
         "--synonyms",

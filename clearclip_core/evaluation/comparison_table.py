@@ -93,7 +93,6 @@ def _run(labels: Sequence[str], candidate: Candidate, figures: CandidateFigures)
         "refine": candidate.rule.refine,
         "propagate": candidate.rule.propagate,
         "presence": candidate.options.presence,
-        "label_filter": candidate.options.label_filter,
         "synonyms": "joined" if candidate.options.join_synonyms else "best",
         "thresholds": dict(zip(labels, thresholds, strict=True)),
         "miou": figures.mean_iou,

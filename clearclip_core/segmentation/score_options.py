@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from clearclip_core.segmentation.label_filter import check_label_filter
 from clearclip_core.segmentation.presence import check_presence
 
 
@@ -16,25 +15,21 @@ class ScoreOptions:
         presence: weight of the presence prior, in [0, 1), see
             `clearclip_core.segmentation.presence`; 0 for none. It needs features with CLS features,
             and a method that does not weigh classes by them itself.
-        label_filter: least support of a label, in [0, 0.5), see
-            `clearclip_core.segmentation.label_filter`; 0 for no filter.
         join_synonyms: whether a label's prompts are joined by a weighted log-sum-exp, see
             `clearclip_core.segmentation.synonyms`; else its best prompt counts.
         with_cls: compute CLS features though nothing here needs them, so that presence can be
             learned from the image.
 
     Raises:
-        ValueError: a weight outside [0, 1), or a support outside [0, 0.5).
+        ValueError: a weight outside [0, 1).
     """
 
     presence: float = 0.0
-    label_filter: float = 0.0
     join_synonyms: bool = False
     with_cls: bool = False
 
     def __post_init__(self) -> None:
         check_presence(self.presence)
-        check_label_filter(self.label_filter)
 
     @property
     def needs_cls(self) -> bool:

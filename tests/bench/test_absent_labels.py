@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +24,10 @@ from clearclip_core import (
     DenseFeatures,
     RGBArray,
     ScoreOptions,
-    Scores,
     Segmenter,
-    Vocabulary,
     render_scene,
 )
 from clearclip_core.images.label_maps import IGNORE
-from clearclip_core.segmentation.label_filter import filter_labels
 from tests.bench.conftest import Report
 from tests.bench.test_street import load_street, street_folder
 
@@ -44,14 +40,6 @@ OPTIONS = {
     "off": ScoreOptions(),
     "presence 0.1": ScoreOptions(presence=0.1),
     "presence 0.25": ScoreOptions(presence=0.25),
-    "label filter 0.05": ScoreOptions(label_filter=0.05),
-    "label filter 0.02": ScoreOptions(label_filter=0.02),
-    "label filter 0.01": ScoreOptions(label_filter=0.01),
-    "label filter 0.005": ScoreOptions(label_filter=0.005),
-    "label filter 0.002": ScoreOptions(label_filter=0.002),
-    "label filter 0.001": ScoreOptions(label_filter=0.001),
-    "label filter 0.0005": ScoreOptions(label_filter=0.0005),
-    "presence 0.1, label filter 0.005": ScoreOptions(presence=0.1, label_filter=0.005),
 }
 
 
@@ -182,40 +170,3 @@ def test_absent_labels(world: World, report: Report) -> None:
         report.add(
             figure, goal, f"{miou:.1f} %, {absent:.1f} %", f"{seconds:.2f} s of CPU a picture"
         )
-
-
-def test_price_of_the_label_filter(report: Report) -> None:
-    """At 150 words, all of which have some support, against the encoder of a ViT-B/16; CPU time."""
-    segmenter = Segmenter.load("ViT-B-16/random", device="cpu", precision="fp32")
-    image = render_scene(seed=FIRST_SEED, size_hw=(448, 597)).image
-    prepared = segmenter.prepare(image)
-    words = F.normalize(torch.randn(WORDS, 512, generator=torch.manual_seed(0)), dim=1)
-    patches = scattered_regions(prepared.plan.grid_hw, words)
-    features = DenseFeatures(patches.expand(prepared.plan.count, -1, -1, -1), prepared.plan)
-    scores = Scores.of(features, words, Vocabulary.of([f"word {i}" for i in range(WORDS)]))
-    encode = partial(segmenter.encode_batch, [prepared])
-    rounds = [
-        (cpu_seconds(encode), cpu_seconds(partial(filter_labels, features, scores, words, 0.002)))
-        for _ in range(5)
-    ]
-    share = 100 * np.median([filtering / encoding for encoding, filtering in rounds])
-    encoding, filtering = np.median(rounds, axis=0)
-    detail = f"{filtering:.2f} s against {encoding:.2f} s of CPU, {prepared.plan.count} windows"
-    report.add(
-        f"label filter, {WORDS} words (ViT-B/16, 448 px)", "<= 10 %", f"{share:.0f} %", detail
-    )
-
-
-def scattered_regions(grid_hw: tuple[int, int], words: torch.Tensor) -> torch.Tensor:
-    """(h, w, D) unit features: regions of 4 x 4 patches, each of another word, with noise."""
-    y, x = torch.meshgrid(*(torch.arange(side) // 4 for side in grid_hw), indexing="ij")
-    regions = words[(y * (grid_hw[1] // 4 + 1) + x) * 7 % len(words)]
-    noise = torch.randn(regions.shape, generator=torch.manual_seed(1)) / regions.shape[-1] ** 0.5
-    return F.normalize(regions + 0.5 * noise, dim=-1)
-
-
-def cpu_seconds(function: Callable[[], object]) -> float:
-    """CPU seconds of one call, of all threads."""
-    began = time.process_time()
-    function()
-    return time.process_time() - began

@@ -147,7 +147,6 @@ SET = {
     "DOWNLOAD_TIMEOUT_S": "31",
     "MIN_ISLAND_SHARE": "0.5",
     "PRESENCE": "0.25",
-    "LABEL_FILTER": "0.1",
     "PROPAGATE": "true",
     "ADAPT_PRESENCE": "true",
     "ADAPT_SYNONYMS": "true",

@@ -19,13 +19,13 @@ def test_a_bulk_run_can_be_told_all_that_tells_its_predictions_from_a_backends()
     assert flags >= {"--model", "--method", "--precision", "--short-side-px", "--refine", "--score"}
     assert flags >= {"--min-island-share", "--adapt", "--database-url", "--allowed-hosts"}
     assert flags >= {"--max-image-mb", "--max-image-megapixels"}
-    assert flags >= {"--presence", "--label-filter", "--synonyms", "--propagate"}
+    assert flags >= {"--presence", "--synonyms", "--propagate"}
 
 
 def test_an_export_can_be_told_all_that_changes_its_predictions() -> None:
     flags = {flag for parameter in export.params for flag in parameter.opts}
     assert flags >= {"--model", "--method", "--precision", "--short-side-px", "--refine", "--score"}
-    assert flags >= {"--min-island-share", "--presence", "--label-filter", "--synonyms"}
+    assert flags >= {"--min-island-share", "--presence", "--synonyms"}
     assert "--propagate" in flags
 
 

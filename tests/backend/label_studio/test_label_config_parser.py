@@ -526,7 +526,7 @@ def test_what_may_not_follow_corrections_is_refused() -> None:
         parse_label_config(brush_config("red", attributes='adapt="some"'))
 
 
-@pytest.mark.parametrize("attribute", ["presence", "label_filter"])
+@pytest.mark.parametrize("attribute", ["presence"])
 @pytest.mark.parametrize(
     ("written", "number"),
     [('%s="0.1"', 0.1), ('%s=" 0 "', 0.0), ('%s=""', None), ("", None)],
@@ -539,7 +539,7 @@ def test_a_config_may_say_what_counts_beside_the_words(
     assert getattr(config, attribute) == number
 
 
-@pytest.mark.parametrize(("attribute", "limit"), [("presence", "1"), ("label_filter", "0.5")])
+@pytest.mark.parametrize(("attribute", "limit"), [("presence", "1")])
 @pytest.mark.parametrize("written", ["1", "-0.1", "nan", "inf", "much"])
 def test_what_counts_beside_the_words_is_a_number_in_its_range(
     attribute: str, limit: str, written: str

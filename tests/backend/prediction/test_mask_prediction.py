@@ -148,10 +148,10 @@ def test_scores_follow_the_presence_prior_of_the_project() -> None:
 
 def test_predictions_are_filtered_and_what_an_annotator_asks_for_is_not() -> None:
     segmenter = ColourSegmenter()
-    settings = Settings(presence=0.2, label_filter=0.1)
+    settings = Settings(presence=0.2)
     predictor = Predictor(colour_engine(segmenter), read_image, settings)
     predictor.predict(request(brush_config("red"), "flag"))
-    assert segmenter.options == ScoreOptions(presence=0.2, label_filter=0.1)
+    assert segmenter.options == ScoreOptions(presence=0.2)
     click = Context((Prompt(Keypoint(10, 50), ("red",)),))
     predictor.predict(request(brush_config("red"), "flag", context=click))
     assert segmenter.options == ScoreOptions(presence=0.2)

@@ -74,7 +74,7 @@ def test_sink_channels_are_part_of_the_version_of_methods_that_use_them(tmp_path
         assert before[method] == after[method] == again[method]
 
 
-@pytest.mark.parametrize("name", ["presence", "label_filter"])
+@pytest.mark.parametrize("name", ["presence"])
 def test_what_counts_beside_the_words_is_part_of_the_version_only_where_it_counts(
     name: str,
 ) -> None:
@@ -84,7 +84,7 @@ def test_what_counts_beside_the_words_is_part_of_the_version_only_where_it_count
     asks = {value: brush_config("red", attributes=f'{name}="{value}"') for value in ("0", "0.1")}
     assert version(asks["0"]) == version(asks["0"], **{name: 0.2}) == version()
     assert version(asks["0.1"]) == version(**{name: 0.1})
-    assert len({version(), version(presence=0.1), version(label_filter=0.1)}) == 3
+    assert len({version(), version(presence=0.1)}) == 2
     assert version(**{name: 0.1}) != version(**{name: 0.2})
 
 

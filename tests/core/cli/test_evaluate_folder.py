@@ -81,11 +81,11 @@ def test_a_label_may_have_a_threshold_of_its_own(options: list[str], tmp_path: P
 
 def test_what_counts_beside_the_words_is_an_option(options: list[str], tmp_path: Path) -> None:
     out = tmp_path / "out.json"
-    scored = ("--presence=0.4", "--label-filter=0.001", "--synonyms=joined")
+    scored = ("--presence=0.4", "--synonyms=joined")
     result = clearclip("eval", *MODEL, *options, *scored, "--no-refine", f"--out={out}")
     assert result.exit_code == 0, result.output
     (run,) = json.loads(out.read_text())["runs"]
-    assert (run["presence"], run["label_filter"], run["synonyms"]) == (0.4, 0.001, "joined")
+    assert (run["presence"], run["synonyms"]) == (0.4, "joined")
 
 
 def test_methods_and_prompts_are_compared_in_one_table(options: list[str], tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_options_that_do_not_fit_are_refused(arguments: tuple[str, ...], reason:
         (("--benchmark=demo",), "--images goes without --benchmark"),
         (("--shard=0/2",), "--images goes without --benchmark, --data and --shard"),
         (("--as-paper", "--no-refine"), "--as-paper goes without --threshold and --no-refine"),
-        (("--as-paper", "--presence=0.1"), "--presence, --label-filter and --synonyms"),
+        (("--as-paper", "--presence=0.1"), "--presence and --synonyms"),
         (("--presence=1",), "1.0 is not in the range"),
     ],
 )

@@ -87,7 +87,7 @@ def test_what_was_learned_changes_the_scores(segmenter: Segmenter, image: RGBArr
 def test_what_counts_beside_the_words_changes_the_masks(
     segmenter: Segmenter, image: RGBArray
 ) -> None:
-    options = ScoreOptions(presence=0.4, label_filter=0.001, join_synonyms=True)
+    options = ScoreOptions(presence=0.4, join_synonyms=True)
     labels = (Label("sky", ("sky", "road")), *LABELS[1:])
     plain = Candidate(segmenter, labels, "demo", "", AS_PAPER)
     usual, made = predict_all([plain, replace(plain, options=options)], image)

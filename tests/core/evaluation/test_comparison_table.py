@@ -48,6 +48,6 @@ def test_json_has_all_figures() -> None:
     assert content["left_out"] == [{"name": "task 1", "reason": "It is gone."}]
     (run,) = content["runs"]
     assert run["thresholds"] == {"sky": 0, "car": 0.5}
-    assert (run["presence"], run["label_filter"], run["synonyms"]) == (0.1, 0, "joined")
+    assert (run["presence"], run["synonyms"]) == (0.1, "joined")
     assert (run["miou"], run["saved_paint"]) == (0.8, 0.8)
     assert run["labels"]["car"]["iou"] is None
