@@ -1,9 +1,8 @@
 """Log-odds that a cell belongs to the prompted object, from clicks or from a box.
 
 The weights are those of a logistic regression of the clicked object on these terms, on drawn
-scenes, corrected where varying one of them helps on street photographs, whose colours are less flat.
-Colours are compared in CIELAB, whose unit is perceptual, and
-models by their probabilities.
+scenes, corrected where varying one of them helps on street photographs, whose colours are less
+flat. Colours are compared in CIELAB, whose unit is perceptual, and models by their probabilities.
 """
 
 from __future__ import annotations

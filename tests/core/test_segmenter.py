@@ -12,7 +12,6 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from PIL import Image
 
 from clearclip_core import (
     METHODS,
@@ -25,7 +24,6 @@ from clearclip_core import (
     Preprocessing,
     RGBArray,
     ScoreOptions,
-    Scores,
     Segmentation,
     Segmenter,
     Vocabulary,
@@ -212,17 +210,6 @@ def test_features_of_a_batch_own_their_memory(model: LoadedModel) -> None:
             assert part.untyped_storage().nbytes() == part.numel() * part.element_size()
 
 
-def test_compiling_is_asked_of_the_encoder_and_only_on_request(
-    model: LoadedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[object] = []
-    monkeypatch.setattr(DenseEncoder, "compile", lambda self, **how: asked.append(how))
-    Segmenter(model, preprocessing=SIZES)
-    assert asked == []
-    Segmenter(model, preprocessing=SIZES, compile=True)
-    assert asked == [{"dynamic": True}]
-
-
 @pytest.mark.parametrize("windows_at_once", [0, -1])
 def test_batches_without_a_window_are_refused(
     segmenter: Segmenter, model: LoadedModel, windows_at_once: int
@@ -296,13 +283,6 @@ def test_every_size_comes_back_as_it_was(segmenter: Segmenter, size_hw: tuple[in
     assert set(np.unique(result.label_map).tolist()) <= {0, 1, 2}
     assert np.isfinite(result.confidence).all()
     assert result.labels == WORDS
-
-
-def test_pillow_pictures_are_the_same(segmenter: Segmenter) -> None:
-    image = picture(70, 90)
-    by_array = segmenter.segment(image, WORDS)
-    by_pillow = segmenter.segment(Image.fromarray(image), WORDS)
-    assert np.array_equal(by_array.label_map, by_pillow.label_map)
 
 
 def test_scores_are_cosines_of_patches_and_averaged_templates(
@@ -413,18 +393,6 @@ def test_threads_share_a_segmenter(segmenter: Segmenter, model: LoadedModel) -> 
         assert one.labels == other.labels
 
 
-def test_features_are_a_value(segmenter: Segmenter) -> None:
-    features = segmenter.encode(picture(64, 80))
-    kept = features.patches.clone()
-    first = segmenter.decide(segmenter.score(features, WORDS)).label_map
-    segmenter.segment(picture(80, 64, seed=5), ["cat"])
-    assert torch.equal(features.patches, kept)
-    scores = segmenter.score(features, WORDS)
-    for _ in range(2):  # nor does deciding change the scores
-        assert np.array_equal(segmenter.decide(scores).label_map, first)
-    assert isinstance(scores, Scores)
-
-
 @pytest.mark.parametrize(
     ("short_side_px", "long_side_px"), [(224, 2048), (448, 2048), (896, 4096), (1344, 6144)]
 )
@@ -439,11 +407,6 @@ def test_load_keeps_the_models_statistics_and_scales_the_limit(
         loaded.model.mean, loaded.model.std, short_side_px, long_side_px, 448, 224
     )
     assert loaded.model.mean == pytest.approx((25.5, 51, 102))
-
-
-def test_load_refuses_an_unknown_method_before_it_loads() -> None:
-    with pytest.raises(ValueError, match="`method` to be one of clip, maskclip, sclip, clearclip"):
-        Segmenter.load("local-dir:nowhere", "clearclp")
 
 
 def test_half_precision_gives_nearly_the_same(model_folder: Path) -> None:

@@ -13,7 +13,6 @@ import scipy.linalg  # noqa: F401 -- loads a BLAS beside that of NumPy
 import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from clearclip_core import set_pool_threads
 from clearclip_core.thread_pools import one_blas_thread, one_thread
 
 
@@ -35,32 +34,6 @@ def test_every_blas_has_one_thread_inside_and_its_own_number_after() -> None:
         assert blas_threads() == {1}
         with one_blas_thread():
             assert blas_threads() == {1}
-        assert blas_threads() == {1}
-    assert blas_threads() == before
-
-
-def test_an_error_gives_the_threads_back() -> None:
-    @one_blas_thread()
-    def fail() -> None:
-        assert blas_threads() == {1}
-        raise KeyError
-
-    before = blas_threads()
-    with pytest.raises(KeyError):
-        fail()
-    assert blas_threads() == before
-
-
-def test_another_thread_that_leaves_changes_nothing_for_those_inside() -> None:
-    def pass_through() -> None:
-        with one_blas_thread():
-            pass
-
-    before = blas_threads()
-    with one_blas_thread():
-        other = threading.Thread(target=pass_through)
-        other.start()
-        other.join()
         assert blas_threads() == {1}
     assert blas_threads() == before
 
@@ -104,9 +77,3 @@ def test_a_program_sets_all_pools() -> None:
     command = [sys.executable, "-c", SET]
     made = subprocess.run(command, capture_output=True, text=True, check=True)
     assert made.stdout == "3 2 {1}\n"
-
-
-@pytest.mark.parametrize("threads", [(0, 1), (1, 0)])
-def test_pools_have_at_least_one_thread(threads: tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match="at least 1, but got 0"):
-        set_pool_threads(*threads)

@@ -15,21 +15,6 @@ def test_a_label_stands_for_itself_unless_it_has_prompts() -> None:
     assert Label("pet", ("dog", "cat")).prompts == ("dog", "cat")
 
 
-@pytest.mark.parametrize(
-    ("name", "prompts"), [("", ()), (" ", ("dog",)), ("dog", ("",)), ("dog", ("dog", " "))]
-)
-def test_labels_without_words_are_refused(name: str, prompts: tuple[str, ...]) -> None:
-    with pytest.raises(ValueError, match="`name` and `prompts` to hold words"):
-        Label(name, prompts)
-
-
-def test_one_string_is_not_taken_for_its_letters() -> None:
-    with pytest.raises(ValueError, match="`prompts` to be a tuple of words, but got 'couch'"):
-        Label("sofa", "couch")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="`labels` to be several names, but got 'dog'"):
-        Vocabulary.of("dog")
-
-
 def test_every_prompt_is_a_query_of_its_label() -> None:
     words = Vocabulary.of([Label("sofa", ("sofa", "couch")), "sky"])
     assert words.queries == ("sofa", "couch", "sky")

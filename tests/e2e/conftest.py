@@ -23,9 +23,6 @@ from playwright.sync_api import Error, Page, expect, sync_playwright
 
 from backend.cli import demo_scenes, demo_servers, label_studio_project, server_process
 from backend.cli.demo_servers import LabelStudioProcess
-from tests.e2e.start_allowance import pytest_fixture_setup, pytest_timeout_set_timer
-
-__all__ = ("pytest_fixture_setup", "pytest_timeout_set_timer")  # hooks of this folder's tests
 
 MODEL = "demo"
 CHROMIUM = [

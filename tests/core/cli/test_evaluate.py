@@ -16,10 +16,8 @@ import pytest
 from PIL import Image
 
 from clearclip_core import HELD_OUT_SEEDS, SCENE_LABELS, SYNONYMS, load_model, render_scene
-from clearclip_core.evaluation.results import Shard
 from tests.core.cli.clearclip import clearclip
 from tests.core.evaluation import miniatures, reference
-from tests.core.evaluation.factories import result as result_of
 
 REPOSITORY = Path(__file__).parents[3]
 #: Where classes stand, and how those are spelled that are spelled oddly.
@@ -159,26 +157,6 @@ def test_shards_put_together_are_one_run(model: list[str], tmp_path: Path) -> No
     assert together["pictures"] == 3
 
 
-def test_merging_writes_over_nothing_but_the_same_run(tmp_path: Path) -> None:
-    shards = [tmp_path / f"shard-{index}.json" for index in range(2)]
-    for index, path in enumerate(shards):
-        result_of("voc20", 20, shard=Shard(index, 2)).write(path)
-    whole = tmp_path / "voc20.ViT-B-16-openai.clearclip.json"
-    result_of("voc20", 80, precision="fp32").write(whole)
-    refused = clearclip("merge", *shards)
-    assert refused.exit_code == 1
-    assert f"{whole} holds a result of other settings (precision 'fp16' and" in refused.output
-    assert read_json(whole)["miou"] == pytest.approx(0.8)
-    onto_itself = clearclip("merge", *shards, "-o", shards[0])
-    assert onto_itself.exit_code == 1
-    assert "(shard 0/1 and 0/2)" in onto_itself.output
-    assert read_json(shards[0])["shard"] == "0/2"
-    whole.unlink()
-    for _ in range(2):
-        assert clearclip("merge", *shards).exit_code == 0
-    assert read_json(whole)["miou"] == pytest.approx(0.2)
-
-
 #: The command; after its second checkpoint it tells so, and works on no more.
 HELD = """
 import time
@@ -228,58 +206,6 @@ def test_a_killed_run_goes_on_and_counts_nothing_twice(tmp_path: Path) -> None:
     assert read_json(out)["confusion"] == read_json(whole)["confusion"]
     assert read_json(out)["pictures"] == 14
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.json", "whole.json"]
-
-
-def test_a_finished_run_is_printed_and_another_does_not_write_over_it(
-    model: list[str], tmp_path: Path
-) -> None:
-    miniatures.make("voc20", tmp_path)
-    out = tmp_path / "r.json"
-    common = ("eval", "--benchmark=voc20", f"--data={tmp_path}", *model, f"-o{out}")
-    first = clearclip(*common, "--short-side=64", "--limit=1")
-    written = out.read_bytes()
-    again = clearclip(*common, "--short-side=64", "--limit=1")
-    assert again.exit_code == 0
-    assert again.stdout == first.stdout
-    other = clearclip(*common, "--short-side=80", "--limit=1")
-    assert other.exit_code == 1
-    assert "holds a result of other settings (short_side_px 80 and 64)" in other.output
-    shard = clearclip(*common, "--short-side=64", "--limit=1", "--shard=0/2")
-    assert "(shard 0/2 and 0/1)" in shard.output
-    assert out.read_bytes() == written
-
-
-def test_a_result_of_other_label_maps_is_not_printed_for_these(
-    model: list[str], tmp_path: Path
-) -> None:
-    files = miniatures.make("voc20", tmp_path)
-    common = ("eval", "--benchmark=voc20", f"--data={tmp_path}", *model, "--short-side=64")
-    assert clearclip(*common, f"-o{tmp_path / 'r.json'}").exit_code == 0
-    for _, label_map in files:
-        with Image.open(label_map) as stored:
-            shifted = np.asarray(stored) % 20 + 1
-        Image.fromarray(shifted).save(label_map)
-    again = clearclip(*common, f"-o{tmp_path / 'r.json'}")
-    assert again.exit_code == 1
-    assert "holds a result of other settings (pictures_digest" in again.output
-
-
-def test_a_result_of_other_versions_is_printed_with_a_word(
-    model: list[str], tmp_path: Path
-) -> None:
-    miniatures.make("voc20", tmp_path)
-    out = tmp_path / "r.json"
-    common = ("eval", "--benchmark=voc20", f"--data={tmp_path}", *model, "--short-side=64")
-    first = clearclip(*common, f"-o{out}")
-    assert "other versions" not in first.output
-    content = read_json(out)
-    ours = content["versions"]["torch"]
-    out.write_text(json.dumps({**content, "versions": {**content["versions"], "torch": "1.0"}}))
-    again = clearclip(*common, f"-o{out}")
-    assert again.exit_code == 0
-    word = f"{out} was measured with other versions: torch 1.0, now {ours}."
-    assert word in again.stderr
-    assert again.stdout == first.stdout
 
 
 @pytest.mark.parametrize("benchmark", list(miniatures.FILE_VALUES))
@@ -354,28 +280,3 @@ def test_a_file_that_is_no_result_is_not_printed(
     (line,) = refused.output.splitlines()
     assert f"Expected {path} to be a result of `clearclip eval`, but it is not: " in line
     assert len(line) < 300 + len(str(path))
-
-
-def test_a_file_that_is_no_result_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "r.json"
-    path.write_text("{}")
-    refused = clearclip("merge", path)
-    assert refused.exit_code == 1
-    assert "to be a result of `clearclip eval`" in refused.output
-
-
-def test_a_later_method_is_measured_as_its_authors_did(
-    model: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Unless a short side is given; the key weight of PEARL is no part of its name."""
-    miniatures.make("ade20k", tmp_path)
-    monkeypatch.chdir(tmp_path)
-    run = ("eval", "--benchmark=ade20k", f"--data={tmp_path}", "--limit=1", *model)
-    for options, short_side_px in (((), 336), (("--short-side=64",), 64)):
-        out = tmp_path / f"{short_side_px}.json"
-        result = clearclip(*run, "--method=pearl", *options, f"-o{out}")
-        assert result.exit_code == 0, result.output
-        config = read_json(out)["settings"]
-        sizes = (config["short_side_px"], config["window_px"], config["stride_px"])
-        assert (config["method"], *sizes) == ("pearl", short_side_px, 224, 112)
-        assert config["temperature"] == 40

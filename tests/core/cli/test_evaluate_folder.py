@@ -79,15 +79,6 @@ def test_a_label_may_have_a_threshold_of_its_own(options: list[str], tmp_path: P
     assert "Expected --threshold to name a label" in refused.output
 
 
-def test_what_counts_beside_the_words_is_an_option(options: list[str], tmp_path: Path) -> None:
-    out = tmp_path / "out.json"
-    scored = ("--presence=0.4", "--synonyms=joined")
-    result = clearclip("eval", *MODEL, *options, *scored, "--no-refine", f"--out={out}")
-    assert result.exit_code == 0, result.output
-    (run,) = json.loads(out.read_text())["runs"]
-    assert (run["presence"], run["synonyms"]) == (0.4, "joined")
-
-
 def test_methods_and_prompts_are_compared_in_one_table(options: list[str], tmp_path: Path) -> None:
     (tmp_path / "other.txt").write_text("\n".join(SYNONYMS[name][0] for name in SCENE_LABELS))
     page = tmp_path / "page.html"
@@ -138,16 +129,3 @@ def test_options_that_do_not_fit_pictures_are_refused(
     result = clearclip("eval", *MODEL, *options, *more)
     assert result.exit_code == 2
     assert reason in " ".join(result.output.split())
-
-
-def test_pictures_need_masks_and_names(options: list[str]) -> None:
-    result = clearclip("eval", *MODEL, options[0], options[2])
-    assert result.exit_code == 2
-    assert "--images needs --masks and --names" in result.output
-
-
-def test_a_mask_that_does_not_fit_ends_with_a_sentence(options: list[str], tmp_path: Path) -> None:
-    Image.new("L", (9, 9)).save(tmp_path / "masks" / f"{SEEDS[0]}.png")
-    result = clearclip("eval", *MODEL, *options)
-    assert result.exit_code == 1
-    assert "to be as large as its picture, 128×96 px, but it has 9×9" in result.output

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from filelock import FileLock, Timeout
 
-from clearclip_core import Method, load_model
+from clearclip_core import load_model
 from clearclip_core.cli import paper as paper_commands
 from clearclip_core.paper.ablation import Ablation, methods_of
 from tests.core.cli.clearclip import clearclip
@@ -67,13 +67,6 @@ def test_clearclips_row_is_what_plain_loops_measure(
     assert readouts["clearclip"]["miou"] == pytest.approx(expected, abs=2e-3)
 
 
-def test_another_ablation_is_not_written_over(arguments: list[str | Path], tmp_path: Path) -> None:
-    assert clearclip(*arguments, "--study=table1").exit_code == 0
-    other = clearclip(*arguments, "--study=table1", "--limit=1")
-    assert other.exit_code == 1
-    assert "holds an ablation of other settings (pictures 1 and 2, limit 1 and None" in other.output
-
-
 def test_a_study_that_ends_meanwhile_is_kept(
     arguments: list[str | Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,38 +91,6 @@ def test_a_study_that_ends_meanwhile_is_kept(
     assert set(json.loads(path.read_text())["readouts"]) == set(map(str, both))
 
 
-def test_figures_are_asked_for_before_hours_of_work(
-    arguments: list[str | Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def missing() -> None:
-        raise ValueError("Figures need matplotlib: pip install it.")
-
-    monkeypatch.setattr(paper_commands, "require_matplotlib", missing)
-    refused = clearclip(*arguments)
-    assert refused.exit_code == 1
-    assert refused.output == "Error: Figures need matplotlib: pip install it.\n"
-
-
-def test_readouts_of_other_versions_are_shown_but_not_added_to(
-    arguments: list[str | Path], tmp_path: Path
-) -> None:
-    small = [*arguments, "--limit=1", "--short-side=64"]
-    first = clearclip(*small, "--study=table1")
-    (path,) = (tmp_path / "out").glob("*.json")
-    written = json.loads(path.read_text())
-    ours = written["versions"]["torch"]
-    path.write_text(json.dumps(written | {"versions": written["versions"] | {"torch": "1.0"}}))
-    again = clearclip(*small, "--study=table1")
-    assert again.exit_code == 0
-    word = f"{path} was measured with other versions: torch 1.0, now {ours}."
-    assert word in again.stderr
-    assert again.stdout == first.stdout
-    more = clearclip(*small, "--study=figure5")
-    assert more.exit_code == 1
-    assert f"Readouts of these versions are not added to {path}." in more.output
-    assert len(json.loads(path.read_text())["readouts"]) == 4
-
-
 def test_tables_alone_are_the_papers() -> None:
     result = clearclip("tables")
     assert result.exit_code == 0
@@ -148,10 +109,3 @@ def test_tables_with_files_and_folders_of_results(tmp_path: Path) -> None:
     assert result.output.count("**yours**") == 2
     assert "Drawn scenes, no benchmark of the paper" in result.output
     assert "| clearclip | demo  | 70.0 |" in result.output
-
-
-def test_tables_refuse_what_they_cannot_read(tmp_path: Path) -> None:
-    factories.ablation("voc20", {Method("qq"): 0.5}).write(tmp_path / "a.json")
-    refused = clearclip("tables", tmp_path)
-    assert refused.exit_code == 1
-    assert "to be a result of `clearclip eval`, but it is not" in refused.output

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -56,38 +54,6 @@ def test_statistics_of_drawn_scenes_compare_towers(model_folder: Path, tmp_path:
     assert content["pictures"] == [f"drawn scene {seed}" for seed in HELD_OUT_SEEDS[:2]]
 
 
-def test_statistics_of_a_model_that_is_not_there_are_refused_before_the_first_picture(
-    tmp_path: Path,
-) -> None:
-    models = ["--model=demo", "--model=local-dir:nowhere"]
-    refused = clearclip("statistics", *models, "--scenes=2", "-o", tmp_path / "out")
-    assert refused.output == "Error: There are no weights at nowhere.\n"
-    assert refused.exit_code == 1
-    assert not (tmp_path / "out").exists()
-
-
-def test_statistics_of_a_model_outlive_one_that_cannot_be_loaded(
-    model_folder: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(model_folder, tmp_path / "broken")
-    (tmp_path / "broken" / "open_clip_model.safetensors").write_bytes(b"cut off")
-    models = ["--model=demo", f"--model=local-dir:{tmp_path / 'broken'}"]
-    sizes = ["--scenes=2", "--short-side=64", "--device=cpu"]
-    refused = clearclip("statistics", *models, *sizes, "-o", tmp_path / "out")
-    assert refused.exit_code == 1
-    assert f"Error: The weights of local-dir:{tmp_path / 'broken'} cannot" in refused.output
-    content = json.loads((tmp_path / "out" / "statistics.json").read_text())
-    assert [(tower["name"], np.shape(tower["norm"]["X_attn"])) for tower in content["towers"]] == [
-        ("demo", (2, 5))
-    ]
-
-
-def test_labels_ask_for_an_example_of_ones_own_pictures(photos: Path, tmp_path: Path) -> None:
-    options = ["--model=demo", "--short-side=64", "--device=cpu", "-o", tmp_path / "out"]
-    assert clearclip("statistics", photos / "two.png", "--labels=sky,dog", *options).exit_code == 0
-    assert (tmp_path / "out" / "maps.png").exists()
-
-
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -107,12 +73,3 @@ def test_statistics_that_cannot_be_had_are_one_sentence(
     (error,) = [line for line in result.output.splitlines() if line.startswith("Error: ")]
     assert sentence in error
     assert not (tmp_path / "out").exists()
-
-
-def test_statistics_without_matplotlib_say_what_to_install(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    result = clearclip("statistics", "--model=demo", "-o", tmp_path / "out")
-    assert result.exit_code == 1
-    assert "pip install 'clearclip-label-studio[paper]'" in result.output

@@ -8,7 +8,6 @@ import torch
 from clearclip_core.clip.attention import (
     Projections,
     attend,
-    needed_projections,
     parse_terms,
     scaled_dot_product,
 )
@@ -78,13 +77,6 @@ def test_a_missing_projection_is_named(projections: Projections) -> None:
 def test_unknown_or_doubled_terms_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="qk, qq, kk, vv, identity, ensemble"):
         parse_terms(name)
-
-
-def test_only_needed_projections_are_named() -> None:
-    assert needed_projections("identity") == {"value"}
-    assert needed_projections("qq") == {"query", "value"}
-    assert needed_projections("qq+kk") == {"query", "key", "value"}
-    assert needed_projections("ensemble") == {"query", "key", "value", "token_length"}
 
 
 @pytest.mark.parametrize("tokens", [5, 785])

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import logging
-import multiprocessing
 import os
 from pathlib import Path
 
@@ -88,30 +86,6 @@ def test_a_flipped_bit_is_seen(store: EmbeddingStore, tmp_path: Path, place: int
     assert store.get(DOG) is None
 
 
-def test_a_folder_that_cannot_be_written_costs_one_warning(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    (tmp_path / "embeddings").write_text("a file where the folder should be")
-    store = EmbeddingStore(tmp_path / "embeddings", "abc")
-    with caplog.at_level(logging.WARNING):
-        store.put(DOG, vector(1))
-        store.put(CAT, vector(2))
-    assert store.get(DOG) is None
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "Text embeddings are not kept on disk: " in caplog.text
-
-
-def test_a_failed_write_leaves_nothing_behind(
-    store: EmbeddingStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(self: Path, target: Path) -> Path:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "replace", full)
-    store.put(DOG, vector(1))
-    assert list((tmp_path / "embeddings").iterdir()) == []
-
-
 def test_the_oldest_go_when_there_are_too_many(tmp_path: Path) -> None:
     """What crashed writers have left counts, and so does what another process has written."""
     EmbeddingStore(tmp_path, "other").put(DOG, vector(0))
@@ -132,27 +106,6 @@ def test_the_oldest_go_when_there_are_too_many(tmp_path: Path) -> None:
 
 def newest(folder: Path) -> Path:
     return max(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
-
-
-def write_and_read(folder: Path, rounds: int) -> int:
-    """How many embeddings another process found whole; none may be wrong."""
-    store, found = EmbeddingStore(folder, "abc", limit=25), 0
-    for i in range(rounds):
-        for seed in range(20):
-            store.put([f"word {seed}"], vector(seed))
-            row = store.get([f"word {(seed + i) % 20}"])
-            if row is not None:
-                assert torch.equal(row, vector((seed + i) % 20))
-                found += 1
-    return found
-
-
-def test_processes_share_a_folder(tmp_path: Path) -> None:
-    """All write the same files, read them and delete old ones, at the same time."""
-    with multiprocessing.get_context("spawn").Pool(3) as pool:
-        found = pool.starmap(write_and_read, [(tmp_path, 5)] * 3)
-    assert min(found) > 50
-    assert not list(tmp_path.glob("*.part"))
 
 
 def test_every_number_of_the_text_tower_counts(clip_model: open_clip.CLIP) -> None:

@@ -8,7 +8,6 @@ import functools
 import json
 import pickle
 import shutil
-import sys
 import zipfile
 from pathlib import Path
 
@@ -19,7 +18,6 @@ import torch
 
 import clearclip_core.clip.model_name
 from clearclip_core import (
-    SCENE_LABELS,
     WeightsNotFoundError,
     download_weights,
     load_model,
@@ -100,25 +98,6 @@ def test_folders_that_hold_no_model_are_refused(
     with pytest.raises(ValueError, match=str(folder)) as caught:
         load_model(f"local-dir:{folder}", device="cpu")
     assert "\n" not in str(caught.value)
-
-
-def test_the_demo_model_says_what_it_is(
-    model_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(clearclip_core.clip.model_name, "DEMO_FOLDER", model_folder)
-    loaded = load_model("demo", device="cpu", precision="fp32")
-    assert loaded.notice is not None
-    assert "drawn scenes" in loaded.notice
-    assert "not for photographs" in loaded.notice
-    assert loaded.contrast == SCENE_LABELS
-
-
-def test_a_demo_model_that_is_missing_is_not_looked_for_elsewhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(clearclip_core.clip.model_name, "DEMO_FOLDER", tmp_path / "weights")
-    with pytest.raises(WeightsNotFoundError, match="no weights at"):
-        load_model("demo", device="cpu")
 
 
 @pytest.mark.parametrize("form", ["safetensors", "pt", "training checkpoint"])
@@ -246,36 +225,6 @@ def test_a_hub_repository_is_read_from_the_cache_without_network(
     assert loaded.name == "hf-hub:org/tiny"
 
 
-def test_a_hub_repository_that_was_kept_in_a_folder_needs_no_network(
-    tmp_path: Path,
-    model_folder: Path,
-    clip_model: open_clip.CLIP,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "elsewhere"))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    repository = tmp_path / "models--org--tiny"
-    shutil.copytree(model_folder, repository / "snapshots" / "abc")
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text("abc")
-    loaded = load_model("hf-hub:org/tiny", "cpu", "fp32", folder=tmp_path)
-    assert_same(loaded.clip, clip_model)
-    assert torch.equal(loaded.tokenize(SENTENCES), tokens())
-
-
-def test_a_tokenizer_that_cannot_be_had_is_one_sentence(
-    tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """MetaCLIP 2's text tower is open_clip's own, its tokenizer is Hugging Face's."""
-    config = json.loads((model_folder / "open_clip_config.json").read_text())
-    config["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = "org/words"
-    shutil.copytree(model_folder, tmp_path / "model")
-    (tmp_path / "model" / "open_clip_config.json").write_text(json.dumps(config))
-    monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(WeightsNotFoundError, match=r"tokenizer of .*model cannot .*\[hf\]'"):
-        load_model(f"local-dir:{tmp_path / 'model'}", device="cpu")
-
-
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory, clip_model: open_clip.CLIP) -> Path:
     """A TorchScript archive with the entries of OpenAI's."""
@@ -390,16 +339,3 @@ def test_random_weights_for_benchmarks(tiny_arch: str) -> None:
     loaded = load_model(f"{tiny_arch}/random", device="cpu")
     assert loaded.clip.visual.conv1.weight.std() > 0
     assert weights_id(f"{tiny_arch}/random") == f"{tiny_arch}/random"
-
-
-def test_random_weights_are_the_same_each_time_and_leave_other_chance_alone(
-    tiny_arch: str,
-) -> None:
-    """Their id is their name, so shards of several processes must have the same ones."""
-    torch.manual_seed(1)
-    expected = torch.rand(1)
-    torch.manual_seed(1)
-    first = load_model(f"{tiny_arch}/random", device="cpu", precision="fp32").clip.state_dict()
-    assert torch.equal(torch.rand(1), expected)
-    again = load_model(f"{tiny_arch}/random", device="cpu", precision="fp32").clip.state_dict()
-    assert all(torch.equal(tensor, again[name]) for name, tensor in first.items())

@@ -1,4 +1,3 @@
-import dataclasses
 from dataclasses import replace
 
 import pytest
@@ -37,15 +36,6 @@ def test_presets_are_the_papers() -> None:
         ),
         "rfclip": Method("kk+earlier", affinity="mean", repair="sinks", layers="mean"),
     }
-
-
-def test_an_unknown_name_lists_the_known_ones() -> None:
-    names = "clip, maskclip, sclip, clearclip, clipsurgery, gem, .*, but got 'clearclp'"
-    with pytest.raises(ValueError, match=names):
-        resolve_method("clearclp")
-    for wrong in ("", "qk-ffn-res", "qk-res-a", "qk-res-a1.2.3", "qk+qk", "xx-res", "qk res"):
-        with pytest.raises(ValueError, match="`method` to be one of clip, maskclip"):
-            resolve_method(wrong)
 
 
 @pytest.mark.parametrize(
@@ -122,19 +112,9 @@ def test_what_a_method_says_reads_back(method: Method) -> None:
     assert resolve_method(str(method)) == method
 
 
-def test_what_makes_no_sense_is_refused_spelled_out_too() -> None:
-    with pytest.raises(ValueError, match="ln_post cancels it"):
-        resolve_method("qq-a2")
-
-
 def test_the_three_maps_are_sum_residual_and_attention() -> None:
     assert {name: str(method) for name, method in MAPS.items()} == {
         "X_sum": "qk-res",
         "X_res": "qk-res-a0",
         "X_attn": "qk",
     }
-
-
-def test_a_method_is_frozen() -> None:
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        Method().alpha = 2  # type: ignore[misc]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from clearclip_core.demo import text_training
 from clearclip_core.demo.architecture import CONFIG
 from clearclip_core.demo.crops import Crops
 from clearclip_core.demo.losses import PresenceLosses, by_cell, found_loss, possible_loss
-from clearclip_core.demo.train import WEIGHTS, faster_in_bfloat16, main
+from clearclip_core.demo.train import WEIGHTS, main
 from tests.core.demo.halves import make_folder
 
 
@@ -54,41 +53,9 @@ def test_a_folder_that_does_not_fit_ends_with_a_sentence(tmp_path: Path) -> None
         main(["--data", str(tmp_path), "--part", "val", "--names", str(names)])
 
 
-def batch() -> Crops:
-    present = torch.tensor([[True, False], [True, True]])
-    return labelled(torch.rand(2, 3, 64, 64), present)
-
-
-def labelled(pixels: torch.Tensor, present: torch.Tensor) -> Crops:
-    return Crops(pixels, present, ~present, present[:, None], ~present[:, None])
-
-
 def losses() -> PresenceLosses:
     torch.manual_seed(0)
     return PresenceLosses(open_clip.CLIP(**CONFIG["model_cfg"]), torch.eye(2, 128))
-
-
-@pytest.mark.parametrize(("seconds", "faster"), [((3.0, 5.0), True), ((5.0, 3.0), False)])
-def test_the_faster_kind_of_number_is_chosen(seconds: tuple[float, float], faster: bool) -> None:
-    """The clock says how long a step in bfloat16 and one in float32 take."""
-    made = losses()
-
-    def clock() -> Iterator[float]:
-        now = 0.0
-        while True:
-            yield now
-            now += seconds[0] if made.in_bfloat16 else seconds[1]
-            yield now
-
-    ticks = clock()
-    assert faster_in_bfloat16(made, batch(), lambda: next(ticks)) is faster
-    assert all(parameter.grad is None for parameter in made.encoder.parameters())
-
-
-def test_losses_are_numbers_where_no_label_is_present() -> None:
-    one = batch()
-    nothing = labelled(one.pixels, torch.zeros_like(one.present))
-    assert all(torch.isfinite(loss) for loss in losses()(nothing).values())
 
 
 def test_labels_of_a_cell_are_asked_of_its_own_patches() -> None:
@@ -119,15 +86,3 @@ def test_training_goes_on_from_earlier_weights(tmp_path: Path) -> None:
     (tmp_path / "first" / WEIGHTS).write_bytes(b"no weights")
     with pytest.raises(SystemExit, match=r"The weights in .*first cannot be read"):
         main([*once, "--start", str(tmp_path / "first")])
-
-
-def test_words_that_no_crop_shows_are_absent_everywhere() -> None:
-    padded = batch().padded(3)
-    assert padded.present.tolist() == [[True, False, False], [True, True, False]]
-    assert padded.absent.tolist() == [[False, True, True], [False, False, True]]
-    assert padded.cell_present.shape == padded.cell_absent.shape == (2, 1, 3)
-    assert padded.cell_absent[:, :, 2].all()
-    torch.manual_seed(0)
-    model = open_clip.CLIP(**CONFIG["model_cfg"])
-    found = PresenceLosses(model, torch.eye(3, 128))(batch())
-    assert all(torch.isfinite(loss) for loss in found.values())

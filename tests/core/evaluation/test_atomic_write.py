@@ -9,7 +9,6 @@ import pytest
 
 from clearclip_core.evaluation.atomic_write import (
     link_whole,
-    remove_whole,
     replaced,
     write_whole,
 )
@@ -39,16 +38,6 @@ def test_what_fails_leaves_the_old_file_and_no_rubbish(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_a_killed_process_left_goes_with_the_file(tmp_path: Path) -> None:
-    path, other = tmp_path / "b.json", tmp_path / "other.json"
-    write_whole(other, b"stays")
-    write_whole(path, b"one")
-    (tmp_path / ".b.json.0123.tmp").write_bytes(b"ha")
-    remove_whole(path)
-    remove_whole(path)
-    assert list(tmp_path.iterdir()) == [other]
-
-
 def test_an_interrupt_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     file = tmp_path / "a/b.txt"
     write_whole(file, b"old")
@@ -73,15 +62,3 @@ def test_a_file_replaces_a_link_and_not_its_target(tmp_path: Path) -> None:
     assert link.read_bytes() == b"mine"
     write_whole(link, b"new")
     assert target.read_bytes() == b"mine"
-
-
-def test_a_name_as_long_as_a_file_system_allows_is_written_and_removed(tmp_path: Path) -> None:
-    path = tmp_path / ("ä" * 127)  # 254 bytes
-    write_whole(path, b"one")
-    with replaced(path):
-        (part,) = (each for each in tmp_path.iterdir() if each != path)
-        left = part.with_name(part.name.replace(part.name[-12:-4], "killed"))
-        left.write_bytes(b"ha")
-    assert sorted(tmp_path.iterdir()) == sorted([path, left])
-    remove_whole(path)
-    assert list(tmp_path.iterdir()) == []

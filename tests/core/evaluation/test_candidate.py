@@ -9,18 +9,14 @@ import pytest
 
 from clearclip_core import (
     HELD_OUT_SEEDS,
-    SCENE_LABELS,
     Adaptation,
-    DenseFeatures,
     Label,
     RGBArray,
     ScoreOptions,
     Segmenter,
     render_scene,
 )
-from clearclip_core.adaptation.learned_presence import LearnedPresence
 from clearclip_core.evaluation.candidate import (
-    AS_BACKEND,
     AS_PAPER,
     Candidate,
     PredictionRule,
@@ -94,27 +90,3 @@ def test_what_counts_beside_the_words_changes_the_masks(
     expected = segmenter.segment(image, labels, options=options).label_map
     assert (made.label_map(expected.shape) == expected).all()  # type: ignore[arg-type]
     assert (usual.label_map(expected.shape) != expected).any()  # type: ignore[arg-type]
-
-
-def test_a_picture_is_encoded_once_for_a_segmenter(
-    segmenter: Segmenter, image: RGBArray, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = []
-    encode = segmenter.encode
-
-    def counted(rgb: RGBArray, with_cls: bool) -> DenseFeatures:
-        calls.append(with_cls)
-        return encode(rgb, with_cls=with_cls)
-
-    monkeypatch.setattr(segmenter, "encode", counted)
-    whole = tuple(Label(name) for name in SCENE_LABELS)
-    pair = [Candidate(segmenter, words, "demo", "", AS_BACKEND) for words in (LABELS, whole)]
-    made = list(predict_all(pair, image))
-    assert calls == [False]
-    assert len(made) == 2
-    chance = np.full(1, -2.0, np.float32)
-    presence = LearnedPresence((LABELS[0].name,), chance, np.zeros(1, np.float32))
-    width = int(segmenter.embed(["sky"]).shape[1])
-    learned = Adaptation((), np.zeros((0, width), np.float32), np.zeros(0, np.float32), 1, presence)
-    list(predict_all([*pair, replace(pair[0], adaptation=learned)], image))
-    assert calls == [False, True]

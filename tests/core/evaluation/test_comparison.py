@@ -84,11 +84,6 @@ def test_some_of_many_pictures_are_spread_over_all(tmp_path: Path) -> None:
     assert [picture.name for picture in some.pictures] == ["0", "2", "4"]
 
 
-def test_values_without_a_name_are_refused_with_their_file(tmp_path: Path) -> None:
-    with pytest.raises(LayoutError, match=r"0.png: Expected a label map to hold 0 to 3 and 255"):
-        make_folder(tmp_path, [columns(0, 9)])
-
-
 def test_other_words_need_a_line_for_each_label(tmp_path: Path) -> None:
     folder = make_folder(tmp_path, [columns(0, 1)])
     words = tmp_path / "words.txt"
@@ -185,10 +180,3 @@ def test_a_page_needs_no_network_and_escapes_names(tmp_path: Path) -> None:
     assert '<meta name="viewport"' in page, "a phone shows it at its own width"
     assert page.count("data:image/jpeg;base64,") == 4  # picture, truth and two predictions
     assert "saved paint 50.0" in page
-
-
-def test_a_page_without_pictures_has_the_tables(tmp_path: Path) -> None:
-    folder = make_folder(tmp_path, [columns(0, 0, 1, 1)])
-    page = page_of(compare(folder, candidates({0: mask(0, 1)})))
-    assert "data:image" not in page
-    assert '<td class="name">sky</td><td>1</td><td>100.0</td>' in page

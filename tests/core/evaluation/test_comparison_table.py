@@ -8,7 +8,7 @@ from typing import Any
 
 from clearclip_core.evaluation.candidate import PredictionRule
 from clearclip_core.evaluation.comparison import CandidateFigures, Comparison, LabelFigures
-from clearclip_core.evaluation.comparison_table import as_json, as_text
+from clearclip_core.evaluation.comparison_table import as_json
 from clearclip_core.evaluation.mask_overlap import MaskOverlap
 from clearclip_core.segmentation.score_options import ScoreOptions
 
@@ -26,20 +26,6 @@ def comparison(**more: Any) -> Comparison:
     sky = LabelFigures(MaskOverlap(40, 50, 40, 10, 40), 2, 2, 1)
     figures = CandidateFigures((sky, LabelFigures()), (0.5, 1.5))
     return Comparison(("sky", "car"), (candidate,), (figures,), (), **more)
-
-
-def test_a_dash_stands_where_nothing_is_known() -> None:
-    lines = [line.split() for line in as_text(comparison()).splitlines()]
-    assert ["m", "clearclip", "words", "80.0", "25.0", "80.0", "50.0", "1.00"] in lines
-    assert ["sky", "2", "80.0", "25.0", "80.0", "50.0"] in lines
-    assert ["car", "0", "-", "-", "-", "-"] in lines
-
-
-def test_some_of_the_pictures_that_are_left_out_are_named() -> None:
-    left_out = tuple((f"task {number}", "It is gone.") for number in range(7))
-    text = as_text(comparison(left_out=left_out))
-    assert "pictures left out: 7\ntask 0: It is gone.\n" in text
-    assert text.endswith("task 4: It is gone.\nand 2 more")
 
 
 def test_json_has_all_figures() -> None:

@@ -104,13 +104,3 @@ def test_parts_add_up_in_any_order() -> None:
 def test_what_is_no_class_is_refused(truth: list, predicted: list, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         Confusion.of(np.array(truth), np.array(predicted), CLASSES)
-
-
-def test_what_is_no_matrix_of_counts_is_refused() -> None:
-    for counts in (np.zeros((2, 3), np.int64), np.zeros((2, 2)), np.array([[-1]])):
-        with pytest.raises(ValueError, match="square matrix of int64 counts"):
-            Confusion(counts)
-    with pytest.raises(ValueError, match="of the same classes"):
-        Confusion.sum([Confusion.empty(2), Confusion.empty(3)])
-    with pytest.raises(ValueError, match="of the same classes"):
-        Confusion.sum([])

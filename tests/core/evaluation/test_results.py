@@ -14,10 +14,8 @@ from clearclip_core.evaluation.results import (
     Result,
     Shard,
     Tally,
-    as_text,
     dump,
     merge,
-    other_versions,
     versions,
 )
 from clearclip_core.evaluation.run_config import RunConfig
@@ -59,14 +57,6 @@ def test_a_file_holds_measures_settings_and_versions(tmp_path: Path) -> None:
     assert {"python", "torch", "open_clip_torch", "numpy"} <= set(content["versions"])
 
 
-def test_other_versions_are_named() -> None:
-    now = versions()
-    assert other_versions(now) == ""
-    torch = now.pop("torch")
-    assert other_versions(now) == f"torch None, now {torch}"
-    assert other_versions({**now, "torch": "1.0"}) == f"torch 1.0, now {torch}"
-
-
 def test_shards_are_added_exactly(tmp_path: Path) -> None:
     parts = [result(seed, Shard(seed, 3)) for seed in range(3)]
     for part in parts:
@@ -101,19 +91,6 @@ def test_what_is_not_one_run_is_not_merged(parts: list[Result], sentence: str) -
         merge(parts)
 
 
-def test_the_text_names_the_classes_and_the_means() -> None:
-    text = as_text(result(1, Shard(1, 4)))
-    lines = {line.split("  ")[0]: line for line in text.splitlines()}
-    assert lines["cat"].split()[:2] == ["cat", "-"]
-    for shown in (
-        "voc20, ViT-B-16/openai, clearclip, fp16",
-        "tvmonitor",
-        "shard 1/4 only",
-        "on card 1",
-    ):
-        assert shown in text
-
-
 def test_files_that_are_no_results_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     for text in ("", "[]", "{}", '{"confusion": [[1, 2]]}'):
@@ -124,12 +101,6 @@ def test_files_that_are_no_results_are_refused(tmp_path: Path) -> None:
     path.write_bytes(dump(content | {"confusion": [[1, 2], [3, 4]]}))
     with pytest.raises(ValueError, match="to hold all classes of voc20"):
         Result.read(path)
-
-
-@pytest.mark.parametrize("shard", [(4, 4), (-1, 4), (0, 0)])
-def test_a_shard_is_one_of_its_number(shard: tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match="Expected a shard from 0/"):
-        Shard(*shard)
 
 
 def test_shards_split_without_overlap() -> None:

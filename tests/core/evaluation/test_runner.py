@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import copy
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from clearclip_core import Segmenter, load_model
-from clearclip_core.clip.loading import LoadedModel
 from clearclip_core.evaluation.checkpoint import Checkpoint
 from clearclip_core.evaluation.confusion_matrix import Confusion
 from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS, Benchmark
@@ -101,33 +98,6 @@ def test_bookmarks_are_kept_while_the_pass_goes_on(tmp_path: Path) -> None:
 
     run_through(watched, [Block(i) for i in range(4)], CLASSES, checkpoint, 2, save_every_s=0)
     assert seen == [0, 1, 2, 3]
-
-
-def test_no_pictures_are_no_error(tmp_path: Path) -> None:
-    """A shard of more than there are pictures."""
-    (tally, _) = run_through(predict, [], CLASSES, Checkpoint(tmp_path / "partial", "key"), 2)
-    assert tally.pictures == 0
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_words_are_embedded_before_the_clock_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a clock that stands still but for the text tower."""
-    demo = BENCHMARKS["demo"]
-    clock = [0.0]
-    embed = LoadedModel.embed
-
-    def slowly(model: LoadedModel, sentences: Sequence[str]) -> torch.Tensor:
-        clock[0] += 100
-        return embed(model, sentences)
-
-    monkeypatch.setattr(LoadedModel, "embed", slowly)
-    segmenter = Segmenter.load("demo", device="cpu", precision="fp32", short_side_px=112)
-    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
-    predict = predictor(segmenter, demo, demo.classes)
-    start = (Tally(Confusion.empty(len(demo.classes))),)
-    *_, (tally,) = evaluate(predict, find_samples(demo, None)[:2], start)
-    assert clock[0] >= 100
-    assert (tally.pictures, tally.seconds) == (2, 0.0)
 
 
 def test_a_segmenter_answers_for_a_benchmark() -> None:

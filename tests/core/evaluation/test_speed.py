@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import io
-import json
-from collections.abc import Callable
-from pathlib import Path
 
 import open_clip
 import pytest
 import torch
 from PIL import Image
 
-from clearclip_core import LoadedModel, Preprocessing, Segmenter, WindowFeatures
-from clearclip_core.clip.device_info import peak_gpu_memory_mb, peak_memory_mb
+from clearclip_core import LoadedModel, Preprocessing, Segmenter
 from clearclip_core.evaluation.speed import (
-    MAX_LABELS,
     Measurement,
-    as_json,
     as_text,
-    label_words,
-    matmul_flops_per_s,
-    measure,
     rounds,
     stage_seconds,
     window_flops,
     window_seconds,
 )
 
-CPU = torch.device("cpu")
 WINDOW = torch.zeros(1, 3, 64, 64)
 
 
@@ -53,19 +43,6 @@ def model(clip_model: open_clip.CLIP) -> LoadedModel:
 def segmenter(model: LoadedModel) -> Segmenter:
     sizes = Preprocessing(short_side_px=64, long_side_px=256, window_px=64, stride_px=32)
     return Segmenter(model, preprocessing=sizes, windows_at_once=3)
-
-
-def test_labels_are_all_different() -> None:
-    words = label_words(MAX_LABELS)
-    assert len(set(words)) == MAX_LABELS
-    assert all(word == word.strip() and word.count(" ") <= 2 for word in words)
-    assert label_words(5) == words[:5]
-
-
-@pytest.mark.parametrize("count", [0, MAX_LABELS + 1])
-def test_no_labels_or_more_than_there_are(count: int) -> None:
-    with pytest.raises(ValueError, match=f"`count` to be 1 to 1000, but got {count}"):
-        label_words(count)
 
 
 @pytest.mark.parametrize(
@@ -101,26 +78,6 @@ def test_windows_are_timed_by_batch_size(segmenter: Segmenter) -> None:
     assert seconds == {size: 1 / size for size in (1, 2, 3, 4, 8, 16)}
 
 
-def test_the_size_in_use_is_timed_whatever_the_budget(segmenter: Segmenter) -> None:
-    seconds = window_seconds(segmenter, WINDOW, budget_s=0, clock=Clock())
-    assert [*seconds] == [1, 3]
-
-
-def test_sizes_that_do_not_fit_are_left_out(
-    segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    encode: Callable[[torch.Tensor], WindowFeatures] = segmenter.encoder.forward
-
-    def small_card(pixels: torch.Tensor) -> WindowFeatures:
-        if len(pixels) > 4:
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-        return encode(pixels)
-
-    monkeypatch.setattr(segmenter.encoder, "forward", small_card)
-    seconds = window_seconds(segmenter, WINDOW, budget_s=1000, clock=Clock())
-    assert [*seconds] == [1, 2, 3, 4]
-
-
 def test_every_matrix_product_of_the_encoder_is_counted(segmenter: Segmenter) -> None:
     """Against the products as the architecture has them: 17 tokens of 64, 3 blocks."""
     tokens, width = 17, 64
@@ -130,29 +87,6 @@ def test_every_matrix_product_of_the_encoder_is_counted(segmenter: Segmenter) ->
     projection = 2 * 16 * width * 24
     expected = patches + 2 * block + last + projection
     assert window_flops(segmenter, WINDOW) == pytest.approx(expected, rel=0.02)
-
-
-def test_the_rate_of_a_matrix_product() -> None:
-    assert matmul_flops_per_s(CPU, torch.float32, Clock()) == 2 * 4096 * 1024 * 4096
-
-
-def test_memory_is_what_the_system_says() -> None:
-    status = Path("/proc/self/status")
-    if not status.exists():
-        assert peak_memory_mb() is None or peak_memory_mb() > 50
-        return
-    (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-    assert peak_memory_mb() == pytest.approx(int(line.split()[1]) * 1024 / 1e6, rel=0.1)
-    assert peak_gpu_memory_mb(CPU) is None
-
-
-def test_words_that_are_kept_are_told_apart(segmenter: Segmenter) -> None:
-    first = measure(segmenter, (90, 60), labels=3, budget_s=0)
-    assert (first.text_labels, first.text_sentences) == (3, 240)
-    again = measure(segmenter, (90, 60), labels=4, budget_s=0)
-    assert (again.text_labels, again.text_sentences) == (1, 80)
-    assert (again.method, again.precision, again.windows) == ("clearclip", "fp32", 2)
-    assert (again.picture_wh, again.resized_wh) == ((90, 60), (96, 64))
 
 
 MEASURED = Measurement(
@@ -190,12 +124,3 @@ def test_a_person_reads_the_figures() -> None:
     assert "words       10.0 s to embed 150 labels, once (1200 sentences/s)" in rows
     assert "memory      1,234 MB, loading included, of the GPU 5,678 MB" in rows
     assert any("  new words           70.0" in row for row in rows)
-
-
-def test_a_program_reads_the_same_figures() -> None:
-    figures = json.loads(json.dumps(as_json(MEASURED)))
-    assert figures["stages_s"]["encode"] == 0.4
-    assert figures["window_s"] == {"1": 0.3, "4": 0.2}
-    assert figures["picture_s"] == pytest.approx(0.5)
-    assert figures["pictures_per_s"] == pytest.approx(2)
-    assert figures["new_words_s"] == pytest.approx(0.07)

@@ -5,14 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from clearclip_core import METHODS, Preprocessing, load_model
 from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS
-from clearclip_core.evaluation.results import Shard
 from clearclip_core.evaluation.run_config import RunConfig
-from clearclip_core.evaluation.task import EvaluationTask, result_path
-from clearclip_core.images.label_maps import LayoutError
+from clearclip_core.evaluation.task import EvaluationTask
 from tests.core.evaluation import miniatures
 
 VOC = BENCHMARKS["voc20"]
@@ -55,24 +51,3 @@ def test_a_segmenter_works_under_the_benchmarks_settings(tmp_path: Path) -> None
     segmenter = EvaluationTask.of(VOC, tmp_path, short_side_px=224).segmenter(MODEL, "maskclip")
     assert segmenter.preprocessing == Preprocessing(short_side_px=224, long_side_px=2048)
     assert segmenter.method == METHODS["maskclip"]
-
-
-def test_what_does_not_fit_is_refused_without_a_model(tmp_path: Path) -> None:
-    with pytest.raises(LayoutError):
-        EvaluationTask.of(VOC, tmp_path)
-    miniatures.make("voc20", tmp_path)
-    names = tmp_path / "names.txt"
-    names.write_text("one\ntwo\n")
-    with pytest.raises(ValueError, match="to have 20 lines"):
-        EvaluationTask.of(VOC, tmp_path, names)
-
-
-def test_results_have_readable_names(tmp_path: Path) -> None:
-    miniatures.make("voc20", tmp_path)
-    plain = replace(run_config(EvaluationTask.of(VOC, tmp_path)), model="ViT-B-16/openai")
-    file = replace(plain, model="ViT-B-16-gelu@/data/my weights.safetensors", short_side_px=336)
-    assert result_path(plain, Shard()) == Path("results/voc20.ViT-B-16-openai.clearclip.json")
-    assert result_path(file, Shard(2, 4), tmp_path) == (
-        tmp_path
-        / "voc20.ViT-B-16-gelu-data-my-weights.safetensors.clearclip.336px.shard-2-of-4.json"
-    )

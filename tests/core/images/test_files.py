@@ -31,16 +31,6 @@ def test_pictures_are_taken_once_and_in_order(tmp_path: Path) -> None:
     assert find_images([str(two), str(photos), str(photos / "*.png")]) == [two, one, three]
 
 
-def test_hidden_files_are_no_pictures_unless_they_are_named(tmp_path: Path) -> None:
-    """Such as macOS's ._one.jpg, and the thumbnails that file managers keep."""
-    photos = tmp_path / ".photos"
-    one, double, thumbnail = photos / "one.jpg", photos / "._one.jpg", photos / ".cache" / "one.jpg"
-    touch(one, double, thumbnail, photos / "trip" / "._two.png")
-    assert find_images([str(photos)]) == [one]
-    assert find_images([str(photos / "**" / "*")]) == [one]
-    assert find_images([str(double)]) == [double]
-
-
 @pytest.mark.parametrize(
     ("files", "names"),
     [

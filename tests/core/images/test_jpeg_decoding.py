@@ -5,14 +5,13 @@ from __future__ import annotations
 import io
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
 
 from clearclip_core import render_scene
-from clearclip_core.images.jpeg_decoding import decode_jpeg, transpose
+from clearclip_core.images.jpeg_decoding import decode_jpeg
 from clearclip_core.images.opening import open_image
 from clearclip_core.images.preprocessing import decode_rgb, to_rgb
 
@@ -64,18 +63,6 @@ def test_plain_files_have_the_pixels_that_pillow_gives_them(options: dict[str, A
     assert np.abs(decoded.astype(int) - np.asarray(SCENE)).mean() < 12, "red is red"
 
 
-def test_an_opencv_without_rgb_decodes_the_same_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those before 4.11 decode to BGR alone."""
-    decoded = decode_jpeg(opened(jpeg()))
-    monkeypatch.setattr("clearclip_core.images.jpeg_decoding._HAS_RGB", False)
-    monkeypatch.delattr(cv2, "IMREAD_COLOR_RGB", raising=False)
-    before = decode_jpeg(opened(jpeg()))
-    assert decoded is not None
-    assert before is not None
-    assert_same(before, by_pillow(jpeg()))
-    np.testing.assert_array_equal(before, decoded)
-
-
 @pytest.mark.parametrize("options", [{}, {"restart_marker_blocks": 3}])
 def test_a_damaged_scan_is_refused_as_by_pillow(options: dict[str, Any]) -> None:
     """OpenCV would return it, grey from the damage on."""
@@ -94,13 +81,6 @@ def test_they_are_turned_upright(orientation: int) -> None:
     content = jpeg(exif=exif)
     assert decode_jpeg(opened(content)) is not None
     assert_same(decode_rgb(opened(content)), by_pillow(content))
-
-
-@pytest.mark.parametrize("how", Image.Transpose)
-def test_arrays_are_turned_as_images(how: Image.Transpose) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (3, 5, 3)).astype(np.uint8)
-    turned = np.asarray(Image.fromarray(pixels).transpose(how))
-    np.testing.assert_array_equal(transpose(pixels, how), turned)
 
 
 def frame_again(content: bytes, height: int) -> bytes:
@@ -127,12 +107,6 @@ def frame_again(content: bytes, height: int) -> bytes:
 )
 def test_all_else_is_left_to_pillow(content: bytes) -> None:
     assert decode_jpeg(opened(content)) is None
-
-
-@pytest.mark.parametrize("mode", ["L", "CMYK"])
-def test_other_colours_are_as_before(mode: str) -> None:
-    content = jpeg(SCENE.convert(mode))
-    np.testing.assert_array_equal(decode_rgb(opened(content)), by_pillow(content))
 
 
 def test_other_formats_and_decoded_images_are_left_to_pillow() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,20 +21,6 @@ from clearclip_core.paper.ablation import (
     shared_features,
 )
 from tests.core.evaluation import factories, miniatures
-
-
-def test_the_studies_are_the_papers() -> None:
-    rows = [(m.attention, m.residual, m.ffn, m.alpha) for m in STUDIES["table1"]]
-    assert rows == [
-        ("qq", True, True, 1),
-        ("qq", True, False, 1),
-        ("qq", False, True, 1),
-        ("qq", False, False, 1),
-    ]
-    assert len(set(STUDIES["figure5"])) == 5 * 4
-    assert {m.alpha for m in STUDIES["figure6"]} == {0.1, 0.5, 1, 2, 10, 100}
-    assert set(STUDIES["table1"]) < set(STUDIES["figure5"])
-    assert len(methods_of(STUDIES)) == len(set(methods_of(STUDIES))) == 20 + 5 * 5
 
 
 @pytest.fixture
@@ -82,13 +67,6 @@ def test_scores_come_back_from_their_file_and_add_up(tmp_path: Path) -> None:
         "vv-res-ffn-a0.5": 0.25,
         "kk": 0.75,
     }
-
-
-def test_scores_of_other_versions_are_not_put_together() -> None:
-    first = factories.ablation("voc20", {Method("qq"): 0.5})
-    later = replace(factories.ablation("voc20", {Method("kk"): 0.5}), versions={"torch": "3"})
-    with pytest.raises(ValueError, match=r"same versions, but got \{'torch': '2'\} and .*'3'"):
-        later.with_scores_of(first)
 
 
 def test_a_file_that_is_no_ablation_is_refused(tmp_path: Path) -> None:

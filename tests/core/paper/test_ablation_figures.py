@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
-from PIL import Image
 
 from clearclip_core import Method
 from clearclip_core.paper.ablation import STUDIES
@@ -15,8 +13,6 @@ from clearclip_core.paper.ablation_figures import (
     averages,
     draw_alphas,
     draw_combinations,
-    draw_figures,
-    draw_panels,
 )
 from tests.core.evaluation.factories import ablation
 
@@ -70,36 +66,3 @@ def test_lines_go_through_the_scores() -> None:
     assert list(line.get_xdata()) == [0.1, 0.5, 1, 2, 10, 100]
     assert list(line.get_ydata()) == [miou[Method("vv", True, True, a)] for a in line.get_xdata()]
     assert axes.get_xscale() == "log"
-
-
-def test_all_panels_have_one_scale_that_shows_everything() -> None:
-    models = ["ViT-B-16/openai", "ViT-L-14/openai", "demo"]
-    found = [
-        ablation("voc20", rising(SIX, 0.005 * (index + 1)), model=model)
-        for index, model in enumerate(models)
-    ]
-    figure = draw_panels("Headline", averages(found, SIX), draw_alphas)
-    assert [axes.get_title().partition(",")[0] for axes in figure.axes] == models
-    highest = max(max(line.get_ydata()) for axes in figure.axes for line in axes.get_lines())
-    assert len({axes.get_ylim() for axes in figure.axes}) == 1
-    low, high = figure.axes[0].get_ylim()
-    assert low == 0
-    assert highest < high < 1.2 * highest
-
-
-def test_pictures_are_written_for_what_is_there(tmp_path: Path) -> None:
-    models = ["ViT-B-16/openai", "ViT-L-14/openai", "demo"]
-    some = [ablation("voc20", rising(FIVE, 0.02), model=model) for model in models]
-    assert draw_figures(some, tmp_path) == [tmp_path / "figure5.png"]
-    every = [*some, ablation("voc20", rising(SIX, 0.02))]
-    assert draw_figures(every, tmp_path / "b") == [
-        tmp_path / "b" / "figure5.png",
-        tmp_path / "b" / "figure6.png",
-    ]
-    with (
-        Image.open(tmp_path / "figure5.png") as five,
-        Image.open(tmp_path / "b" / "figure6.png") as six,
-    ):
-        assert five.width > 1.9 * six.width  # three panels in two columns
-        assert five.height > 1.5 * six.height
-    assert draw_figures([], tmp_path / "none") == []

@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
-from PIL import Image
 
 from clearclip_core.paper.feature_figures import (
     draw_examples,
     draw_layers,
     draw_norms,
-    require_matplotlib,
-    save_examples,
-    save_figures,
 )
 from clearclip_core.paper.feature_statistics import MapExample
 from tests.core.paper.test_feature_statistics import made_up
 
 TOWERS = [made_up("DINO", layers=12), made_up("ViT-L-14/openai", pictures=3, layers=24)]
-
-
-def test_two_files_of_a_size_for_slides(tmp_path: Path) -> None:
-    folder = tmp_path / "new" / "folder"
-    written = save_figures(TOWERS, folder)
-    assert written == [folder / "norms.png", folder / "layers.png"]
-    for path in written:
-        with Image.open(path) as picture:
-            assert min(picture.size) >= 1000
-            assert np.asarray(picture.convert("L")).std() > 10  # not blank
 
 
 def test_norms_are_drawn_by_attention_and_by_layer() -> None:
@@ -95,37 +78,3 @@ def test_examples_are_drawn_under_their_labels_colours() -> None:
     assert by_sum[1, 2].tolist() == [100, 100, 100]  # none
     names = [text.get_text() for text in figure.legends[0].texts]
     assert names == ["sky", "sea"]  # one pixel needs no place in the legend
-
-
-def test_examples_are_a_file_of_a_size_for_slides(tmp_path: Path) -> None:
-    path = save_examples([example()], tmp_path / "new")
-    assert path == tmp_path / "new" / "maps.png"
-    with Image.open(path) as picture:
-        assert picture.width >= 2000
-
-
-def test_every_axis_has_a_label() -> None:
-    for figure in (draw_norms(TOWERS), draw_layers(TOWERS)):
-        for axis in figure.axes:
-            assert axis.get_xlabel()
-    assert all(axis.get_ylabel() for axis in draw_layers(TOWERS).axes)
-
-
-def test_maps_are_told_apart_without_colour() -> None:
-    lines = draw_norms(TOWERS).axes[3].lines
-    assert len({line.get_linestyle() for line in lines}) == 3
-    assert len({line.get_marker() for line in lines}) == 3
-
-
-def test_nothing_to_draw_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="`found` to hold statistics"):
-        save_figures([], tmp_path)
-
-
-def test_without_matplotlib_a_sentence_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ValueError, match=r"pip install 'clearclip-label-studio\[paper\]'"):
-        require_matplotlib()

@@ -6,14 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from clearclip_core import Refinement, Scores, Vocabulary, WindowPlan
+from clearclip_core import Scores, Vocabulary, WindowPlan
 from clearclip_core.segmentation.detail import (
     kept_share,
     noise_variance,
     raising_factors,
-    tile_means,
 )
-from clearclip_core.segmentation.guided_filter import GuidedFilter
 from clearclip_core.segmentation.refined_argmax import decide_refined
 
 #: A street of 12 x 16 patches of 16 px.
@@ -107,39 +105,8 @@ def test_what_is_in_few_places_is_no_noise() -> None:
     assert noise_variance(clear, rest) > 0
 
 
-def test_the_order_of_labels_changes_no_estimate() -> None:
-    generator = np.random.default_rng(4)
-    clear = np.sqrt(softmax(generator.normal(0, 1, (9, 20, 20)))).astype(np.float32)
-    rest = generator.normal(0, 0.1, clear.shape).astype(np.float32)
-    order = generator.permutation(9)
-    assert noise_variance(clear[order], rest[order]) == pytest.approx(
-        noise_variance(clear, rest), rel=1e-12
-    )
-
-
-def test_one_label_alone_has_no_noise() -> None:
-    ones = np.ones((1, 4, 5), np.float32)
-    assert noise_variance(ones, np.zeros_like(ones)) == 0
-
-
 def test_the_more_noise_the_less_is_kept() -> None:
     shares = [kept_share(variance) for variance in (0.0, 0.1, 0.4, 0.8, 8.0)]
     assert shares == sorted(shares, reverse=True)
     assert shares[0] == 1
     assert shares[-1] < 0.001
-
-
-def test_tiles_have_the_means_of_their_corners() -> None:
-    corners = np.array([[[0.0, 1, 2], [4, 5, 6]]], np.float32)
-    assert tile_means(corners).tolist() == [[[2.5, 3.5]]]
-
-
-def test_functions_at_corners_are_of_the_colours_around() -> None:
-    image = np.zeros((4, 6, 3), np.uint8)
-    image[:, 2:4, 0], image[:, 4:, 0] = 60, 90  # tiles of 2 px
-    guided_filter = GuidedFilter(image, patch_px=4, refinement=Refinement())
-    functions = np.zeros((2, 4, 3, 4), np.float32)
-    functions[0, 0], functions[1, 3] = 0.1, 7.0
-    values = guided_filter.at_corners(functions)
-    assert values[0] == pytest.approx(np.array([[0, 3, 7.5, 9]] * 3), abs=1e-5)
-    assert (values[1] == 7).all()

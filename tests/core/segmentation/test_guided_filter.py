@@ -108,13 +108,6 @@ def test_maps_do_not_meet() -> None:
         )
 
 
-@pytest.mark.parametrize("shape", [(2, 30, 40), (2, 5, 7)])
-def test_maps_of_any_float(shape: tuple[int, int, int]) -> None:
-    maps = np.random.default_rng(5).random(shape).astype(np.float16)
-    expected = guided(picture(30, 40), maps.astype(np.float64), patch_px=6)
-    assert guided(picture(30, 40), maps, patch_px=6) == pytest.approx(expected, abs=1e-5)
-
-
 def test_a_linear_function_of_the_colours_is_kept() -> None:
     image = picture(40, 50)
     wanted = image @ np.array([0.5, -0.2, 0.3]) / 255 + 0.1

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -40,31 +37,6 @@ def test_masks_are_cleaned_and_empty_ones_left_out() -> None:
     assert np.array_equal(masks[0], LABELS_FILLED)
     assert np.argwhere(masks[2]).tolist() == [[0, 3], [0, 4], [1, 3], [1, 4]]
     assert label_masks(np.full((3, 3), -1)) == {}
-
-
-MASKS_OF_BANDS = """
-import numpy as np
-from clearclip_core import label_masks
-
-def resident_mb():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * 4096 / 1e6
-
-bands = np.repeat(np.arange(20, dtype=np.int16), 200)[:, None].repeat(5000, axis=1)
-before = resident_mb()
-masks = label_masks(bands)
-print(len(masks), resident_mb() - before)
-"""
-
-
-def test_masks_take_memory_only_where_their_label_is() -> None:
-    """20 labels of 20 megapixels, each in a twentieth: 20 MB of 400, up to large pages' ends."""
-    made = subprocess.run(
-        [sys.executable, "-c", MASKS_OF_BANDS], capture_output=True, text=True, check=True
-    )
-    count, taken_mb = made.stdout.split()
-    assert count == "20"
-    assert float(taken_mb) < 200
 
 
 def cleaned(mask: BoolMask, min_island_px: int, min_hole_px: int) -> BoolMask:

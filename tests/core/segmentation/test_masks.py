@@ -63,21 +63,6 @@ def test_holes_smaller_than_asked_are_filled() -> None:
         assert np.array_equal(fill_holes(mask, max_px), drawn(*HOLES, ink="#+"))
 
 
-def test_a_hole_open_at_a_corner_of_the_mask_is_one() -> None:
-    mask = drawn("###", "#.#", "##.")  # the middle meets the outside by a corner only
-    assert fill_holes(mask, 2).tolist() == drawn("###", "###", "##.").tolist()
-
-
-def test_arguments_are_left_as_they_are() -> None:
-    mask = drawn(*HOLES)
-    for clean in (drop_islands, fill_holes):
-        for px in (0, 50):
-            result = clean(mask, px)
-            assert result is not mask
-            assert not np.shares_memory(result, mask)
-    assert np.array_equal(mask, drawn(*HOLES))
-
-
 def whole_parts(mask: BoolMask, connectivity: int) -> tuple[np.ndarray, np.ndarray]:
     """Connected parts of the whole picture in one pass: number of each pixel's part, areas."""
     _, parts, stats, _ = cv2.connectedComponentsWithStats(

@@ -20,7 +20,7 @@ from clearclip_core import (
 )
 from clearclip_core.segmentation.propagation import Propagation, propagate
 from clearclip_core.segmentation.refined_argmax import decide_refined
-from tests.core.segmentation.test_scores import OWNERS, PLAN, WORDS, features_of, scores_of, unit
+from tests.core.segmentation.test_scores import OWNERS, WORDS, features_of, scores_of, unit
 from tests.core.segmentation.test_sliding_windows import plan_of
 
 Floats = npt.NDArray[np.float64]
@@ -110,18 +110,6 @@ def test_it_is_the_formula_of_pooled_cosines_interpolated(steps: int, cells: int
     assert made.probabilities() == pytest.approx(best.numpy(), abs=1e-5)
 
 
-def test_single_precision_is_enough_for_the_default_grid() -> None:
-    plan = plan_of((60, 90), (60, 90))
-    words, image = unit(8, 12, seed=2), picture(60, 90)
-    cosines = Scores.of(features_of(plan), words, WORDS).cosines
-    single, double = (
-        propagate(Scores(each, plan, WORDS), image, words, STD).cosines.double()
-        for each in (cosines, cosines.double())
-    )
-    assert single.shape == (8, 60, 90)
-    assert torch.linalg.norm(single - double) <= 1e-4 * torch.linalg.norm(double)
-
-
 def test_scores_follow_the_edge_of_the_image() -> None:
     """The edge of the colours is at 45 px, that of the scores 6 px to the left of it."""
     plan = WindowPlan((60, 90), (60, 90), 90, 90, (1, 1))
@@ -134,17 +122,6 @@ def test_scores_follow_the_edge_of_the_image() -> None:
     values = made.cosines[0, 15]  # cells of 3 px
     assert (values[13:15] > 0.01).all()  # between both edges
     assert (values[15:] < 1e-6).all()  # nothing crosses that of the colours
-
-
-def test_equal_scores_stay_and_one_cell_is_no_grid() -> None:
-    scores = Scores(torch.full_like(scores_of().cosines, 0.25), PLAN, WORDS)
-    image = picture(57, 83)
-    made = propagate(scores, image, unit(8, 12, seed=2))
-    assert torch.allclose(made.cosines, torch.tensor(0.25), atol=1e-6)
-    assert made.cosines.shape == (8, 57, 83)
-    point = propagate(scores, image, unit(8, 12, seed=2), propagation=Propagation(cells=1))
-    assert torch.allclose(point.cosines, torch.tensor(0.25), atol=1e-6)
-    assert point.probabilities().shape == (3, 57, 83)
 
 
 def test_what_does_not_fit_is_refused() -> None:

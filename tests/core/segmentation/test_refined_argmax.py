@@ -189,12 +189,6 @@ def test_it_is_the_largest_of_all_refined_probabilities(
     assert confidence == pytest.approx(best, abs=1e-3)
 
 
-def test_the_picture_matters(decide: Decide) -> None:
-    scores = scores_of()
-    flat = np.full((96, 144, 3), 100, np.uint8)
-    assert (decide(scores, flat)[0] != decide(scores, picture())[0]).any()
-
-
 def test_where_the_background_label_stands_changes_nothing(decide: Decide) -> None:
     """It takes over the contrast words, which are queries of its own like its prompts."""
     labels = Label("other", background=True), Label("sofa", ("sofa", "couch")), Label("dog")
@@ -232,21 +226,6 @@ def test_pictures_of_any_size(decide: Decide, size_hw: tuple[int, int]) -> None:
     assert labels.shape == confidence.shape == size_hw
     assert set(np.unique(labels).tolist()) <= {-1, 0, 1, 2}
     assert np.isfinite(confidence).all()
-
-
-def test_the_first_of_equal_labels_wins(decide: Decide) -> None:
-    words = Vocabulary.of(["dog", "hound", "sky"])
-    cosines = scores_of(words=words).cosines.clone()
-    cosines[1] = cosines[0]
-    labels, _ = decide(Scores(cosines, PLAN, words), picture())
-    assert set(np.unique(labels).tolist()) == {0, 2}
-
-
-def test_one_label_is_everywhere(decide: Decide) -> None:
-    scores = scores_of(words=Vocabulary.of(["dog"]))
-    labels, confidence = decide(scores, picture())
-    assert (labels == 0).all()
-    assert (confidence == 1).all()
 
 
 def test_a_picture_of_another_size_is_refused(decide: Decide) -> None:

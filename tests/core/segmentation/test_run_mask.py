@@ -40,14 +40,6 @@ def test_runs_go_on_in_the_next_row_and_never_touch() -> None:
     assert runs.size_hw == (3, 3)
 
 
-def test_the_mean_of_few_pixels_far_apart() -> None:
-    mask = np.zeros((40, 10), np.bool_)
-    mask[1, 3:5] = mask[38, 7] = True
-    values = np.zeros(mask.shape)
-    values[1, 3:5], values[38, 7] = (0.25, 0.5), 0.75
-    assert RunMask.of(mask).mean(values) == 0.5
-
-
 @pytest.mark.parametrize(
     ("rows", "box"),
     [
@@ -62,26 +54,11 @@ def test_the_box_holds_all_pixels(rows: list[str], box: tuple[slice, slice]) -> 
     assert RunMask.of(mask).box == box
 
 
-def test_a_box_is_as_small_as_can_be() -> None:
-    for mask in drawn_by_chance():
-        if mask.any():
-            rows, columns = np.nonzero(mask)
-            tight = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
-            assert RunMask.of(mask).box == tight
-
-
 def test_the_mean_is_of_the_pixels_alone() -> None:
     for mask in drawn_by_chance():
         values = np.random.default_rng(mask.size).random(mask.shape).astype(np.float16)
         expected = values[mask].astype(np.float64).mean() if mask.any() else 0.0
         assert RunMask.of(mask).mean(values) == pytest.approx(expected, rel=1e-12)
-
-
-def test_the_mean_of_half_floats_is_taken_in_doubles() -> None:
-    """Their own sum stops growing at 2048 ones, and that of floats at 2^24."""
-    values = np.full((1, 1 << 15), 0.1, np.float16)
-    mean = RunMask.of(np.ones(values.shape, np.bool_)).mean(values)
-    assert mean == pytest.approx(float(np.float16(0.1)), rel=1e-12)
 
 
 def test_unions_and_common_pixels_are_those_of_the_arrays() -> None:
@@ -97,7 +74,3 @@ def test_unions_and_common_pixels_are_those_of_the_arrays() -> None:
         ):
             assert np.array_equal(made.to_mask(), expected)
             assert np.array_equal(made.starts, RunMask.of(expected).starts)
-
-
-def test_the_union_of_no_mask_is_empty() -> None:
-    assert not RunMask.union([], (2, 3)).to_mask().any()

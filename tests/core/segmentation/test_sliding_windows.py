@@ -39,11 +39,6 @@ def test_window_starts_by_hand(side_px: int, starts_px: tuple[int, ...]) -> None
     assert window_starts(side_px, 448, 224) == starts_px
 
 
-def test_windows_without_overlap() -> None:
-    assert window_starts(672, 224, 224) == (0, 224, 448)
-    assert window_starts(700, 224, 224) == (0, 224, 448, 476)
-
-
 def test_boxes_go_row_by_row() -> None:
     plan = plan_of((80, 100), (80, 100))
     assert list(plan.boxes_xyxy()) == [
@@ -113,15 +108,6 @@ def test_the_matrices_are_the_whole_way(
     plan = plan_of(image_hw, resized_hw)
     generator = torch.Generator().manual_seed(1)
     patches = torch.rand(plan.count, 2, *plan.grid_hw, generator=generator, dtype=torch.float64)
-    rows, columns = (torch.from_numpy(axis.matrix) for axis in (plan.rows, plan.columns))
-    pixels = rows @ plan.mosaic(patches) @ columns.T
-    torch.testing.assert_close(pixels, one_by_one(plan, patches), rtol=0, atol=1e-5)
-
-
-def test_the_papers_sizes() -> None:
-    plan = WindowPlan((375, 500), (448, 597), 448, 224, (PATCH_PX, PATCH_PX))
-    assert (plan.count, plan.grid_hw) == (2, (28, 28))
-    patches = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(2)).double()
     rows, columns = (torch.from_numpy(axis.matrix) for axis in (plan.rows, plan.columns))
     pixels = rows @ plan.mosaic(patches) @ columns.T
     torch.testing.assert_close(pixels, one_by_one(plan, patches), rtol=0, atol=1e-5)

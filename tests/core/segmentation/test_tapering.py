@@ -89,9 +89,3 @@ def test_nothing_jumps_at_a_border_where_windows_differ() -> None:
         row = scores.plan.columns.matrix @ scores.cosines[0, 0].numpy()
         steps.append(np.abs(np.diff(row)).max())
     assert steps == pytest.approx([0.5, 1 / 32])
-
-
-def test_one_window_and_keys_are_as_without() -> None:
-    one, plain = plan_of(50, 64, 32), WindowPlan((16, 50), (16, 50), 64, 32, (PATCH_PX, PATCH_PX))
-    assert one.columns.matrix == pytest.approx(plain.columns.matrix)
-    assert one.key == plain.key

@@ -2,38 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from clearclip_core import SCENE_LABELS, Preprocessing, load_model
+from clearclip_core import SCENE_LABELS, load_model
 from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS, Benchmark
-
-#: The page that says what each benchmark is.
-PAGE = Path(__file__).parents[4] / "docs" / "library" / "reproducing-the-paper.md"
-
-#: name -> classes, whether 0 is left out, threshold, window and stride.
-PAPER = {
-    "voc20": (20, True, 0, 448, 224),
-    "voc21": (21, False, 0.5, 448, 224),
-    "context59": (59, True, 0, 448, 224),
-    "context60": (60, False, 0.15, 448, 224),
-    "coco_stuff": (171, False, 0, 448, 224),
-    "coco_object": (81, False, 0.4, 448, 224),
-    "cityscapes": (19, False, 0, 224, 224),
-    "ade20k": (150, True, 0, 448, 224),
-}
-
-
-def test_the_table_is_the_papers() -> None:
-    rows = {
-        name: (len(b.classes), b.reduce_zero_label, b.threshold, b.window_px, b.stride_px)
-        for name, b in BENCHMARKS.items()
-        if name != "demo"
-    }
-    assert rows == PAPER
 
 
 def test_with_background_there_is_one_class_more() -> None:
@@ -43,14 +16,6 @@ def test_with_background_there_is_one_class_more() -> None:
         assert BENCHMARKS[with_one].has_background
         assert not BENCHMARKS[without].has_background
     assert BENCHMARKS["demo"].classes == SCENE_LABELS
-
-
-def test_every_model_gets_the_papers_colours_and_the_demo_its_own() -> None:
-    model = load_model("demo", device="cpu")
-    assert BENCHMARKS["ade20k"].preprocessing(model) == Preprocessing(
-        mean=(122.771, 116.746, 104.094), std=(68.501, 66.632, 70.323)
-    )
-    assert BENCHMARKS["demo"].preprocessing(model) == Preprocessing(model.mean, model.std)
 
 
 def test_sizes_are_mmsegmentations() -> None:
@@ -93,23 +58,3 @@ def test_what_has_no_label_becomes_background() -> None:
 def test_a_threshold_needs_a_background() -> None:
     with pytest.raises(ValueError, match=r"without a background class, but got 0\.3"):
         Benchmark("own", "own", ("sky", "tree"), None, threshold=0.3)
-
-
-def test_the_page_names_every_benchmark_and_what_its_folder_holds() -> None:
-    lines = PAGE.read_text().splitlines()
-    start = lines.index("| benchmark | classes | `--data` is the folder that holds |") + 2
-    named = {}
-    for line in lines[start : start + 7]:
-        names, count, folder = (cell.strip() for cell in line.strip("|").split("|"))
-        for name in re.findall(r"`(\w+)`", names):
-            named[name] = (int(re.match(r"\d+", count)[0]), folder)  # type: ignore[index]
-    assert list(named) == list(BENCHMARKS)
-    for name, (count, folder) in named.items():
-        benchmark = BENCHMARKS[name]
-        assert count == len(benchmark.classes) - benchmark.has_background
-        if benchmark.layout is not None:
-            layout = benchmark.layout
-            for part in (layout.pictures, layout.maps, layout.listing or layout.maps):
-                assert part in folder
-            suffix = layout.map_suffix.removeprefix("_gtFine")
-            assert suffix == ".png" or f"*{suffix}" in folder

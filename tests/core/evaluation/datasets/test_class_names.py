@@ -27,17 +27,6 @@ def test_every_class_has_a_name_of_its_own(name: str, count: int) -> None:
     assert all(each == each.strip() and each and "," not in each for each in names)
 
 
-def test_coco_object_is_the_things_of_coco_stuff() -> None:
-    things = [name.replace(" ", "") for name in class_names("coco_object")]
-    assert things == list(class_names("coco_stuff"))[:80]
-
-
-def test_names_of_voc_are_the_evaluations_not_the_data_sets() -> None:
-    voc = set(class_names("voc20"))
-    assert {"ship", "table", "tvmonitor", "pottedplant", "aeroplane", "motorbike"} <= voc
-    assert not {"boat", "diningtable"} & voc
-
-
 def test_a_file_of_ones_own_gives_several_words_to_a_class(tmp_path: Path) -> None:
     path = tmp_path / "names.txt"
     path.write_text("sky, air ,heaven\nautomobile\n\n")
@@ -46,13 +35,6 @@ def test_a_file_of_ones_own_gives_several_words_to_a_class(tmp_path: Path) -> No
         Label("car", ("automobile",)),
     )
     assert as_labels(("sky", "car")) == (Label("sky"), Label("car"))
-
-
-def test_a_byte_order_mark_is_no_part_of_a_word(tmp_path: Path) -> None:
-    """Windows' Notepad writes one."""
-    path = tmp_path / "names.txt"
-    path.write_bytes(b"\xef\xbb\xbfair\r\ncar\r\n")
-    assert read_labels(path, ("sky", "car"))[0] == Label("sky", ("air",))
 
 
 @pytest.mark.parametrize(

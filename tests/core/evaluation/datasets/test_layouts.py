@@ -57,18 +57,6 @@ def test_a_folder_is_missing(tmp_path: Path) -> None:
     )
 
 
-def test_the_folder_above_is_named_with_the_one_that_is_meant(tmp_path: Path) -> None:
-    miniatures.make("voc20", tmp_path / "VOCdevkit" / "VOC2012")
-    with pytest.raises(LayoutError, match=r"Did you mean .*VOCdevkit/VOC2012\?") as refused:
-        layout_of("voc20").find(tmp_path)
-    assert "are not there; it holds VOCdevkit/." in str(refused.value)
-
-
-def test_there_is_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(LayoutError, match=r"Expected a folder at .*/nowhere, but there is none"):
-        LISTED.find(tmp_path / "nowhere")
-
-
 def test_every_picture_and_map_is_looked_for(tmp_path: Path) -> None:
     made = miniatures.make("voc20", tmp_path)
     made[2][1].unlink()
@@ -89,30 +77,6 @@ def test_pictures_that_no_file_lists_are_missed_where_their_maps_are(
     with pytest.raises(LayoutError) as refused:
         layout_of(benchmark).find(tmp_path)
     assert f"Expected 2 pictures, but 1 are not there: {picture}" in str(refused.value)
-
-
-def test_a_listing_may_have_a_byte_order_mark(tmp_path: Path) -> None:
-    """Windows' Notepad writes one."""
-    made = miniatures.make("voc20", tmp_path)
-    listing = tmp_path / "ImageSets" / "Segmentation" / "val.txt"
-    listing.write_bytes(b"\xef\xbb\xbf" + listing.read_bytes())
-    assert [each.picture for each in layout_of("voc20").find(tmp_path)] == [p for p, _ in made]
-
-
-def test_many_missing_files_are_counted_not_listed(tmp_path: Path) -> None:
-    for folder in ("pictures", "maps"):
-        (tmp_path / folder).mkdir()
-    (tmp_path / "val.txt").write_text("\n".join(f"p{index}" for index in range(50)))
-    with pytest.raises(LayoutError, match=r"50 are not there: .*p0.jpg, .*p2.jpg and 47 more\."):
-        LISTED.find(tmp_path)
-
-
-def test_a_map_of_another_suffix_is_pointed_out(tmp_path: Path) -> None:
-    (_, label_map), _ = miniatures.make("cityscapes", tmp_path)
-    label_map.unlink()
-    expected = r"There is frankfurt_000000_000294_gtFine_labelIds\.png\."
-    with pytest.raises(LayoutError, match=expected):
-        layout_of("cityscapes").find(tmp_path)
 
 
 def test_an_empty_data_set_or_a_picture_that_is_listed_twice(tmp_path: Path) -> None:

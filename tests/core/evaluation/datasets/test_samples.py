@@ -62,33 +62,6 @@ def test_digests_follow_the_files_wherever_they_lie(tmp_path: Path) -> None:
     assert len({sample.digest for sample in find_samples(BENCHMARKS["demo"], None)}) == 500
 
 
-def test_files_need_a_folder() -> None:
-    with pytest.raises(LayoutError, match=r"voc20 needs the folder of its data \(--data\)"):
-        find_samples(VOC, None)
-
-
-def test_the_first_map_is_looked_into_at_once(tmp_path: Path) -> None:
-    (_, label_map), *_ = miniatures.make("voc20", tmp_path)
-    miniatures.draw_map(label_map, 0, [99])
-    with pytest.raises(LayoutError, match=r"000033.png: .* to hold 0 to 20 and 255, but got 99"):
-        find_samples(VOC, tmp_path)
-    miniatures.draw_map(label_map, 0, [1], (44, 60))
-    with pytest.raises(LayoutError, match=r"as large as its picture, 60×44 px, but it has 44×60"):
-        find_samples(VOC, tmp_path)
-
-
-def test_files_that_are_no_pictures(tmp_path: Path) -> None:
-    (picture, label_map), *_ = miniatures.make("voc20", tmp_path)
-    kept = picture.read_bytes()
-    picture.write_bytes(kept[: len(kept) // 2])
-    with pytest.raises(LayoutError, match=r"000033.jpg cannot be read"):
-        find_samples(VOC, tmp_path)
-    picture.write_bytes(kept)
-    label_map.write_text("no picture")
-    with pytest.raises(LayoutError, match=r"000033.png cannot be read"):
-        find_samples(VOC, tmp_path)
-
-
 def test_a_painted_map_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "map.png"
     Image.new("RGB", (4, 4)).save(path)
