@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 
@@ -46,13 +44,3 @@ def test_no_half_of_a_password_of_several_words_is_left_of_a_long_reason(begin: 
             client.label_config(7)
     assert not any(word in str(said.value) for word in ("correct", "horse", "battery"))
     assert len(str(said.value)) <= 400
-
-
-def test_making_them_loads_no_torch() -> None:
-    code = (
-        "import sys; from backend.label_studio_services import LabelStudioServices as Services\n"
-        "from backend.settings import Settings; Services(Settings()).images\n"
-        "print('torch' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"

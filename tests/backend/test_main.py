@@ -39,7 +39,3 @@ def test_waiting_threads_sleep_unless_told_otherwise(given: dict[str, str], expe
         "try:\n    entry.main()\nexcept SystemExit:\n    print(os.environ['OMP_WAIT_POLICY'])"
     )
     assert run(code, **given).splitlines()[-1] == expected
-
-
-def test_create_app_is_handed_on() -> None:
-    assert run("import backend; print(backend.create_app.__module__)") == "backend.web.app"

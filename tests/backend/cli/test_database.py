@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import click
 import pytest
 from click.testing import CliRunner, Result
 
 from backend.cli import main as cli
-from backend.cli.database import database
 from backend.database.database import Database
 from backend.database.migrations.revisions import revisions
 from backend.jobs.job_store import JobStore
@@ -24,14 +22,6 @@ def run(*arguments: str) -> Result:
     assert "Traceback" not in result.output
     assert result.exception is None or isinstance(result.exception, SystemExit)
     return result
-
-
-def test_every_option_and_command_has_its_help() -> None:
-    for command in database.commands.values():
-        assert command.help
-        options = [each for each in command.params if isinstance(each, click.Option)]
-        assert {each.name for each in options} == {"database_url", "model_dir"}
-        assert [each.name for each in options if not each.help] == []
 
 
 def test_status_says_where_a_database_stands_and_upgrades_nothing(url: str, tmp_path: Path) -> None:

@@ -174,13 +174,6 @@ def test_its_checks_need_no_model(studio_url: str, monkeypatch: pytest.MonkeyPat
     assert ill(found(studio_url)) == []
 
 
-def test_labels_with_commas_can_be_told_apart(studio_url: str, label_studio: LabelStudio) -> None:
-    config = brush_config("red", "wall, painted")
-    label_studio.answers["/api/projects/7/"]["label_config"] = config
-    said = "1 control, 2 labels: “red”, “wall, painted”."
-    assert found(studio_url)["label config"].text == said
-
-
 def test_a_picture_on_label_studio_is_fetched_with_the_token(
     studio_url: str, label_studio: LabelStudio
 ) -> None:
@@ -219,17 +212,6 @@ def test_a_label_studio_that_has_moved(studio_url: str) -> None:
         token = found(server.url)["token"]
     assert f"redirects to {studio_url}/api/" in token.text
     assert "set LABEL_STUDIO_URL" in token.text
-
-
-def test_another_server_and_none(backend_url: str) -> None:
-    assert "not as Label Studio" in found(backend_url)["label studio"].text
-    assert "cannot be reached" in found("http://127.0.0.1:1")["label studio"].text
-
-
-def test_another_project(studio_url: str) -> None:
-    findings = found(studio_url, project=8)
-    assert ill(findings) == ["project"]
-    assert "HTTP 404" in findings["project"].text
 
 
 def test_a_label_config_that_asks_for_nothing(studio_url: str, label_studio: LabelStudio) -> None:
@@ -284,11 +266,6 @@ def test_another_server_where_the_backend_should_be(
     assert "cannot be reached from here" in findings["backend"].text
 
 
-def test_a_project_without_tasks(studio_url: str, label_studio: LabelStudio) -> None:
-    label_studio.tasks.clear()
-    assert ill(found(studio_url)) == ["picture"]
-
-
 def test_a_picture_of_each_kind_of_address_is_read(
     studio_url: str, label_studio: LabelStudio
 ) -> None:
@@ -308,17 +285,6 @@ def test_a_picture_of_each_kind_of_address_is_read(
         "A picture of each kind of address can be read: /data/upload/ (task 20, 60 x 40 px), data: "
         "(task 22, 60 x 40 px)."
     )
-
-
-def test_the_pictures_of_a_list_are_of_several_kinds(
-    studio_url: str, label_studio: LabelStudio
-) -> None:
-    config = brush_config("red").replace('value="$image"', 'valueList="$image"')
-    label_studio.answers["/api/projects/7/"]["label_config"] = config
-    pages = [data_url(flag("red")), "/data/upload/7/a.png", "https://127.0.0.1:1/a.png"]
-    label_studio.tasks = [{"id": 11, "data": {"image": pages}}]
-    text = found(studio_url, allowed_hosts="127.0.0.1")["picture"].text
-    assert text.startswith("1 of 3 kinds of address cannot be read. Task 11: ")
 
 
 SMART = brush_config("red").replace(
@@ -487,28 +453,6 @@ def test_a_prediction_that_label_studio_would_refuse(
     findings = found(studio_url)
     assert ill(findings) == ["prediction"]
     assert "would refuse" in findings["prediction"].text
-
-
-def test_bitmasks_are_not_held_against_an_sdk_that_knows_none(
-    studio_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    region = {"type": "bitmasklabels", "from_name": "gone", "to_name": "image", "value": {}}
-    entry = {"model_version": "x", "score": 0.5, "result": [region]}
-    monkeypatch.setattr(
-        "backend.prediction.predictor.Predictor.outcome", lambda *_, **__: Outcome(entry)
-    )
-    assert ill(found(studio_url)) == ["prediction"]
-    monkeypatch.delattr("label_studio_sdk.label_interface.control_tags.BitmaskLabelsTag")
-    assert ill(found(studio_url)) == []
-
-
-def test_no_prediction(studio_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "backend.prediction.predictor.Predictor.outcome", lambda *_, **__: Outcome([])
-    )
-    findings = found(studio_url)
-    assert ill(findings) == ["prediction"]
-    assert "log says why" in findings["prediction"].advice
 
 
 def test_a_running_backend_whose_token_label_studio_refuses(

@@ -2,17 +2,8 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ET
-
 from backend.cli.label_config import label_config
 from backend.label_studio.label_config_parser import parse_label_config
-
-
-def test_the_label_config_has_every_label_in_a_colour_of_its_own() -> None:
-    view = ET.fromstring(label_config(["sky", 'a "quoted" <label>', "tree"]))
-    labels = view.findall("BrushLabels/Label")
-    assert [label.get("value") for label in labels] == ["sky", 'a "quoted" <label>', "tree"]
-    assert len({label.get("background") for label in labels}) == 3
 
 
 def test_the_label_config_has_tools_that_ask_for_every_label() -> None:

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
 
-import click
-import pytest
-from click.testing import CliRunner
-
 from backend.cli import main as cli
-from backend.cli.adapt import adapt
-from clearclip_core.cli.main import main
 
 #: Asks each command and each of its own commands for its help.
 ALL_HELP = """
@@ -85,9 +78,3 @@ def test_without_a_token_commands_are_refused_before_they_import_torch() -> None
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
-
-
-@pytest.mark.parametrize("group", [main, cli.main, adapt])
-def test_no_sentence_of_the_list_of_commands_ends_in_an_abbreviation(group: click.Group) -> None:
-    listed = CliRunner().invoke(group, ["--help"]).output
-    assert not re.search(r"\b(Tabs?|Figs?)\.$", listed, re.MULTILINE)

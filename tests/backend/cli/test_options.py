@@ -11,18 +11,8 @@ from click.testing import CliRunner
 
 from backend.cli.main import main
 from backend.cli.options import OUTPUT_FILE, OUTPUT_FOLDER, with_settings, write_text
-from backend.cli.serve import serve
 from backend.errors import LabelConfigError
 from backend.settings import Settings
-
-
-def test_the_help_shows_what_values_a_flag_takes() -> None:
-    shown = CliRunner().invoke(serve, ["--help"]).output
-    for flag in ("--port NUMBER", "--min-island-share NUMBER", "--refine true|false"):
-        assert flag in shown
-    assert "--model-dir FOLDER" in shown
-    assert "--model TEXT" in shown
-
 
 #: Options with a whole number that is not looked for in the database.
 COUNTS = {
@@ -53,14 +43,6 @@ def test_no_command_takes_a_number_that_no_database_holds() -> None:
         assert isinstance(each.type, click.IntRange), name
         with pytest.raises(click.BadParameter, match="is not in the range"):
             each.type.convert(str(1 << 63), each, None)
-
-
-@pytest.mark.parametrize("name", ["prelabel", "report", "export", "doctor", "demo", "serve"])
-def test_every_option_has_its_help(name: str) -> None:
-    command = main.get_command(click.Context(main), name)
-    assert command is not None
-    options = [each for each in command.params if isinstance(each, click.Option)]
-    assert [each.name for each in options if not each.help] == []
 
 
 @click.command()

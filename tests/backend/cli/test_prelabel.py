@@ -5,33 +5,10 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
-from backend.cli.adapt import step
-from backend.cli.export import export
 from backend.cli.main import main
-from backend.cli.prelabel import prelabel
 from backend.inference.engine import Engine
 from tests.backend.fakes.colour_segmenter import brush_config
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
-
-
-def test_a_bulk_run_can_be_told_all_that_tells_its_predictions_from_a_backends() -> None:
-    flags = {flag for parameter in prelabel.params for flag in parameter.opts}
-    assert flags >= {"--model", "--method", "--precision", "--short-side-px", "--refine", "--score"}
-    assert flags >= {"--min-island-share", "--adapt", "--database-url", "--allowed-hosts"}
-    assert flags >= {"--max-image-mb", "--max-image-megapixels"}
-    assert flags >= {"--presence", "--synonyms", "--propagate"}
-
-
-def test_an_export_can_be_told_all_that_changes_its_predictions() -> None:
-    flags = {flag for parameter in export.params for flag in parameter.opts}
-    assert flags >= {"--model", "--method", "--precision", "--short-side-px", "--refine", "--score"}
-    assert flags >= {"--min-island-share", "--presence", "--synonyms"}
-    assert "--propagate" in flags
-
-
-def test_a_step_can_be_told_all_that_changes_what_is_learned() -> None:
-    flags = {flag for parameter in step.params for flag in parameter.opts}
-    assert flags >= {"--adapt", "--adapt-label-loss", "--adapt-presence", "--adapt-synonyms"}
 
 
 @pytest.mark.parametrize("number", ["-1", "0", "99999999999"])

@@ -14,13 +14,6 @@ from click.testing import CliRunner
 
 from backend.cli.serve import serve, wait_for_database
 from backend.database.database import Database
-from backend.settings import Settings
-
-
-def test_serve_has_a_flag_for_every_setting() -> None:
-    flags = {flag for parameter in serve.params for flag in parameter.opts}
-    settings = {"--" + name.replace("_", "-") for name in Settings.model_fields}
-    assert flags == {*settings, "--wait"}
 
 
 @pytest.mark.parametrize(

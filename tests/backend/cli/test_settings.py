@@ -31,16 +31,6 @@ def test_the_example_is_what_the_settings_are() -> None:
     assert max(map(len, example.splitlines())) <= 100
 
 
-def test_the_markdown_has_every_setting_with_its_default_and_description() -> None:
-    head, line, *rows = settings("--format", "markdown").output.splitlines()
-    assert (head, line) == ("| variable | default | what it does |", "|---|---|---|")
-    for row, (name, field) in zip(rows, Settings.model_fields.items(), strict=True):
-        names, default, text = (cell.strip() for cell in row.strip("|").split("|"))
-        assert names == " or ".join(f"`{variable}`" for variable in variables(name))
-        assert default == ("" if field.default in (None, "") else f"`{field.default}`")
-        assert text == field.description
-
-
 def test_the_table_has_every_setting_and_nothing_that_is_set(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -65,21 +55,3 @@ def test_a_page_keeps_what_stands_around_the_table(tmp_path: Path) -> None:
         table = settings("--format", "markdown").output
         begin, end = "<!-- settings:begin -->", "<!-- settings:end -->"
         assert page.read_text() == f"# Settings\n{begin}\n{table}{end}\nMore.\n"
-
-
-def test_a_page_without_the_lines_is_left_alone(tmp_path: Path) -> None:
-    page = tmp_path / "settings.md"
-    page.write_text("# Settings\n")
-    result = settings("--format", "markdown", "--into", str(page), status=1)
-    assert "settings:begin" in result.output
-    assert page.read_text() == "# Settings\n"
-
-
-def test_the_example_is_written_whole(tmp_path: Path) -> None:
-    settings("--format", "env", "--into", str(tmp_path / "new"))
-    assert (tmp_path / "new").read_text() == settings("--format", "env").output
-
-
-def test_a_table_for_the_terminal_goes_into_no_file(tmp_path: Path) -> None:
-    settings("--into", str(tmp_path / "new"), status=2)
-    assert not (tmp_path / "new").exists()

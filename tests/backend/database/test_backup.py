@@ -119,25 +119,6 @@ def test_a_backup_that_fails_leaves_nothing(
     assert list((tmp_path / "backups").iterdir()) == []
 
 
-def test_a_backup_does_without_hard_links(
-    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(_self: Path, _other: Path) -> None:
-        raise OSError("Operation not permitted")
-
-    monkeypatch.setattr(Path, "hardlink_to", refuse)
-    back_up(database, tmp_path / "monday.db")
-    check_filled(f"sqlite:///{tmp_path}/monday.db")
-
-
-def test_there_is_no_backup_of_what_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="There is no database"):
-        back_up(Database(f"sqlite:///{tmp_path}/none.db"), tmp_path / "monday.db")
-    with pytest.raises(ValueError, match="no SQLite file"):
-        back_up(Database("sqlite://"), tmp_path / "monday.db")
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_what_is_restored_is_there_and_what_was_there_is_kept(
     database: Database, tmp_path: Path
 ) -> None:
@@ -151,24 +132,6 @@ def test_what_is_restored_is_there_and_what_was_there_is_kept(
     assert kept is not None
     assert kept.parent == Path(str(database.file)).parent
     assert execute(f"sqlite:///{kept}", "SELECT max(project) FROM jobs") == [(70,)]
-
-
-def test_a_backup_is_restored_where_there_is_nothing(database: Database, tmp_path: Path) -> None:
-    back_up(database, tmp_path / "monday.db")
-    other = Database(f"sqlite:///{tmp_path}/new/place.db")
-    assert restore(other, tmp_path / "monday.db") is None
-    check_filled(str(other.url))
-
-
-def test_a_backup_with_pages_of_another_size_is_restored(
-    database: Database, tmp_path: Path
-) -> None:
-    back_up(database, tmp_path / "monday.db")
-    with closing(sqlite3.connect(tmp_path / "monday.db", isolation_level=None)) as copy:
-        copy.execute("PRAGMA page_size=16384")
-        copy.execute("VACUUM")
-    restore(database, tmp_path / "monday.db")
-    check_filled(str(database.url))
 
 
 def test_nothing_is_restored_while_a_backend_has_the_database_open(
@@ -235,23 +198,6 @@ def test_a_backup_from_a_newer_version_is_not_restored(database: Database, tmp_p
     execute(str(other.url), "UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(DatabaseRefused, match="9999"):
         restore(database, file)
-    check_filled(str(database.url))
-
-
-def test_a_database_from_a_newer_version_gives_way_to_a_backup(
-    database: Database, tmp_path: Path
-) -> None:
-    back_up(database, tmp_path / "monday.db")
-    database.check()
-    execute(str(database.url), "UPDATE alembic_version SET version_num = '9999'")
-    restore(database, tmp_path / "monday.db")
-    check_filled(str(database.url))
-
-
-def test_a_database_is_no_backup_of_itself(database: Database) -> None:
-    assert database.file is not None
-    with pytest.raises(ValueError, match="the database itself"):
-        restore(database, database.file)
     check_filled(str(database.url))
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from backend.database import causes
-from backend.database.causes import advise, cause_of
+from backend.database.causes import cause_of
 from backend.database.database import Database
 
 
@@ -66,12 +66,6 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
     assert said == [causes.NOT_OPENED]
 
 
-def test_what_nobody_has_foreseen(sqlite: Database) -> None:
-    with failing() as said, sqlite.write() as connection:
-        connection.execute(text("SELECT * FROM nothing_of_the_kind"))
-    assert said == [causes.UNKNOWN]
-
-
 def test_a_server_that_is_not_there() -> None:
     with failing() as said, Database("postgresql+psycopg://ann@127.0.0.1:9/name").read():
         pass
@@ -110,17 +104,3 @@ def test_a_row_that_another_program_locks(postgres_url: Callable[[str], str]) ->
 )
 def test_states_that_no_test_can_provoke(kind: type[psycopg.Error], cause: str) -> None:
     assert cause_of(OperationalError("SELECT 1", {}, kind("No."))) == cause
-
-
-@pytest.mark.parametrize(
-    ("kind", "said"),
-    [
-        (errors.DiskFull, "The disk of the database is full: try again once that is over."),
-        (
-            errors.DeadlockDetected,
-            "The database could not be used (the backend's log says why).",
-        ),
-    ],
-)
-def test_of_an_unknown_cause_nothing_is_promised(kind: type[psycopg.Error], said: str) -> None:
-    assert advise(OperationalError("SELECT 1", {}, kind("No.")), "try again") == said

@@ -105,10 +105,6 @@ def test_a_postgresql_that_takes_a_connection_and_says_nothing_is_not_waited_for
             Database(f"postgresql+psycopg://ann@127.0.0.1:{port}/name").check()
 
 
-def test_a_database_that_can_be_had_is_checked_without_a_word(url: str) -> None:
-    Database(url).check()
-
-
 def test_a_database_that_is_up_to_date_is_opened_beside_one_who_writes(url: str) -> None:
     writer, reader = JobStore(Database(url)), Database(url)
     job = writer.start_job(7)
@@ -245,11 +241,6 @@ def test_a_postgresql_without_an_encoding_keeps_all_letters(
         connection.execute(text("UPDATE jobs SET reason = 'Straße 道路'"))
     assert store.get_job(job.id).reason == "Straße 道路"
     store.database.close()
-
-
-def test_what_is_in_memory_is_made_as_well() -> None:
-    with Database("sqlite://").read() as connection:
-        assert connection.execute(text("SELECT count(*) FROM jobs")).scalar() == 0
 
 
 def test_the_revision_is_read_and_nothing_is_made(url: str, tmp_path: Path) -> None:

@@ -36,19 +36,9 @@ def test_a_class_is_the_label_of_its_name(name: str, control: str, label: str) -
     assert (target.control.name, target.label.name) == (control, label)
 
 
-def test_several_labels_of_the_same_words_are_not_chosen_from() -> None:
-    with pytest.raises(DatasetError, match=r'could be the labels "CAR", "Car", "car".*--map "cAR='):
-        ClassMapping(CONFIG).target("cAR", "img")
-
-
 def test_a_class_without_a_label_says_what_there_is() -> None:
     with pytest.raises(DatasetError, match=r'"tree" is no label .* which have "Dog": .*"tree="'):
         ClassMapping(CONFIG).target("tree", "two")
-
-
-def test_a_label_that_is_renamed_to_none_is_named() -> None:
-    with pytest.raises(DatasetError, match=r'^"Lamp", which --map names for the class "tree", is'):
-        ClassMapping(CONFIG, {"tree": "Lamp"}).target("tree", "img")
 
 
 def test_the_controls_that_are_named_are_tried_in_their_order() -> None:
@@ -57,12 +47,3 @@ def test_the_controls_that_are_named_are_tried_in_their_order() -> None:
     assert mapping.target("CAR", "img").control.name == "mask"
     with pytest.raises(DatasetError, match=r'"Dog" is no label of outline and mask, which have'):
         mapping.target("Dog", "img")
-
-
-def test_the_caller_names_labels_and_controls() -> None:
-    mapping = ClassMapping(CONFIG, {"auto": "Car", "void": ""}, ("outline",))
-    assert mapping.target("auto", "img").control.name == "outline"
-    assert mapping.leaves_out("void")
-    assert not mapping.leaves_out("auto")
-    with pytest.raises(DatasetError, match=r'no control "brush".*box, mask, outline'):
-        ClassMapping(CONFIG, controls=("brush",))

@@ -16,11 +16,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from backend.dataset.splits import Split
-from backend.dataset.task_sources import ExportedTasks
-from backend.errors import BadRequest, DatasetError
+from backend.errors import DatasetError
 from backend.label_studio.annotation_choice import AnnotationChoice
-from backend.label_studio.drawing_steps import check_exported_masks
-from backend.label_studio.region_reader import Area
 from tests.backend.dataset.exported_tasks import (
     NAMES,
     SIZE_HW,
@@ -86,26 +83,6 @@ def test_an_annotation_that_takes_hours_to_draw_is_skipped(
     assert "Join" not in str(skipped), "it would be one instance"
 
 
-def test_the_work_of_each_annotator_is_bounded_by_itself(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("backend.label_studio.drawing_steps.MAX_EXPORT_STEPS", 100_000)
-    image = bench.add("a.png", picture_bytes(1))
-    three = [brush_region(SKY, "sky")] * 3
-    bench.tasks = [task(1, image, [annotation(number, three, number) for number in range(1, 6)])]
-    assert bench.done(choice=AnnotationChoice.parse("majority")).skipped == []
-
-
-def test_a_large_picture_with_many_small_instances_is_exported() -> None:
-    """A hundred megapixels and 800 polygons; not 8000."""
-    size_hw = (10_000, 10_000)
-    corners = {"points": [[10, 20], [10, 22], [15, 22]]}
-    roofs = [Area("polygonlabels", "poly", "img", None, size_hw, corners)] * 800
-    check_exported_masks(size_hw, roofs)
-    with pytest.raises(BadRequest, match="steps to draw, more than 1500000000000"):
-        check_exported_masks(size_hw, 10 * roofs)
-
-
 def test_a_rotated_ellipse_turns_clockwise(one_task: Callable[..., Bench]) -> None:
     value = {"x": 50, "y": 50, "radiusX": 30, "radiusY": 5, "rotation": 90}
     bench = one_task(region("ellipselabels", "round", "sign", value=value))
@@ -117,13 +94,6 @@ def test_a_rotated_ellipse_turns_clockwise(one_task: Callable[..., Bench]) -> No
     bench.done()
     assert bench.mask("a")[31, 41] == 4, "12 px to the right, and down"
     assert bench.mask("a")[8, 41] == 255
-
-
-def test_left_overs_of_a_prompt_tool_are_no_masks(one_task: Callable[..., Bench]) -> None:
-    box = region("rectanglelabels", "box", "c", value={"x": 0, "y": 0, "width": 50, "height": 50})
-    bench = one_task(box, brush_region(SKY, "sky"))
-    assert bench.done().skipped == []
-    assert set(np.unique(bench.mask("a")).tolist()) == {0, 255}
 
 
 def test_soft_edges_count_from_the_half(one_task: Callable[..., Bench]) -> None:
@@ -313,46 +283,6 @@ def test_a_folder_of_something_else_is_left_alone(bench: Bench) -> None:
     with pytest.raises(DatasetError, match="files already"):
         bench.run()
     assert bench.files() == {"thesis.tex"}
-
-
-def test_a_folder_of_another_project_is_left_alone(bench: Bench) -> None:
-    bench.done()
-    bench.file = bench.file.with_name("other.json")
-    with pytest.raises(DatasetError, match=r"export\.json, not of export:other\.json"):
-        bench.run()
-
-
-@pytest.mark.parametrize("text", ["{}", "[1]", '[{"id": 1}]', '[{"id": 1, "data": {}, "annot'])
-def test_a_broken_export_is_one_sentence(bench: Bench, text: str) -> None:
-    bench.file.write_text(text)
-    with pytest.raises(DatasetError) as caught:
-        list(ExportedTasks(bench.file).references())
-    assert "\n" not in str(caught.value)
-
-
-def test_links_are_links_and_turned_pictures_copies(bench: Bench) -> None:
-    bench.tasks = [
-        task(1, bench.add("a.png", picture_bytes(1)), [annotation(1, [brush_region(SKY, "sky")])])
-    ]
-    bench.done(pictures="link")
-    link = bench.folder / "images/a.png"
-    assert link.is_symlink()
-    assert link.resolve() == (bench.pictures / "a.png").resolve()
-    bench.done(pictures="link")
-    (bench.tasks[0]["annotations"]) = []
-    bench.done(pictures="link")
-    assert not link.exists()
-    assert (bench.pictures / "a.png").exists()
-
-
-def test_without_pictures_none_is_read(bench: Bench) -> None:
-    bench.tasks = [
-        task(1, "https://example.com/x/a.jpg", [annotation(1, [brush_region(SKY, "sky")])])
-    ]
-    assert bench.done(pictures="none").pictures == 1
-    assert bench.read == []
-    assert bench.mask("a").shape == SIZE_HW
-    assert bench.told()[0]["image"] == "a.jpg"
 
 
 def test_annotators_and_predictions_and_where_regions_come_from(bench: Bench) -> None:

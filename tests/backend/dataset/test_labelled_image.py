@@ -55,10 +55,6 @@ def test_every_rule_agrees_with_a_loop_over_pixels(overlap: Overlap) -> None:
     assert image.label_map(CLASSES, overlap).tolist() == _brute_force(image, overlap)
 
 
-def test_a_picture_without_regions_is_nothing() -> None:
-    assert LabelledImage("a", (1, 2)).label_map(CLASSES).tolist() == [[255, 255]]
-
-
 def test_a_mask_of_another_size_is_refused() -> None:
     region = LabelledRegion.of("sky", np.ones((2, 3), np.bool_))
     with pytest.raises(DatasetError, match="2×1 px like its picture, but got 3×2"):
@@ -77,18 +73,6 @@ def test_a_table_comes_back_from_its_file() -> None:
     assert written["nothing"] == 255
     assert written["overlap"] == "largest"
     assert "most pixels" in written["overlap_rule"]
-
-
-def test_the_palette_has_the_colours_of_the_classes() -> None:
-    palette = np.frombuffer(CLASSES.palette_bytes(), np.uint8).reshape(256, 3)
-    assert [tuple(colour) for colour in palette[:3].tolist()] == list(CLASSES.colours)
-    assert not palette[3:].any()
-
-
-@pytest.mark.parametrize("names", [[], ["sky", "sky"], [str(i) for i in range(256)]])
-def test_a_table_refuses_what_a_label_map_cannot_hold(names: list[str]) -> None:
-    with pytest.raises(DatasetError):
-        ClassTable(tuple(names), ((0, 0, 0),) * len(names))
 
 
 @pytest.mark.parametrize(

@@ -61,9 +61,3 @@ def test_limits_hold(folder: Path) -> None:
         LocalPictures(folder, 1).read("/large.png", TASK)
     with pytest.raises(ImageInvalid):
         LocalPictures(folder, 1).read("data:,", TASK)
-
-
-def test_what_is_not_there_is_downloaded(folder: Path) -> None:
-    pictures = LocalPictures(folder, 1, lambda source, task: f"{task.id} {source}".encode())
-    assert pictures.read("/b.png", TASK) == b"1 /b.png"
-    assert LocalPictures(None, 1, lambda source, task: b"far").read("/a.png", TASK) == b"far"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.dataset.manifest import FILE_NAME, Manifest, PictureRow
+from backend.dataset.manifest import Manifest, PictureRow
 from backend.errors import DatasetError
 
 
@@ -26,16 +26,6 @@ def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
         assert dataclasses.replace(found, id=0, files=()) == written
         assert manifest.is_unchanged(3, "s")
         assert not manifest.is_unchanged(3, "t")
-
-
-def test_many_rows_are_read_in_the_order_of_tasks(tmp_path: Path) -> None:
-    with closing(Manifest(tmp_path / "set", "p", "r")) as manifest:
-        for task in range(450, 0, -1):
-            manifest.write(task, "s", [row(task, str(task))])
-        assert [each.task for each in manifest.pictures()] == list(range(1, 451))
-        wanted = {each.id for each in manifest.pictures() if each.task % 100 == 0}
-        found = manifest.pictures(among=wanted.__contains__)
-        assert [each.task for each in found] == [100, 200, 300, 400]
 
 
 def test_a_missing_file_makes_its_task_due(tmp_path: Path) -> None:
@@ -70,13 +60,3 @@ def test_two_runs_do_not_work_on_one_folder(tmp_path: Path) -> None:
         Manifest(tmp_path / "set", "p", "r")
     first.close()
     Manifest(tmp_path / "set", "p", "r").close()
-
-
-def test_a_broken_or_newer_file_is_one_sentence(tmp_path: Path) -> None:
-    (tmp_path / FILE_NAME).write_bytes(b"no database" * 100)
-    with pytest.raises(DatasetError, match="cannot be used"):
-        Manifest(tmp_path, "p", "r")
-    with closing(Manifest(tmp_path / "set", "p", "r")) as manifest:
-        manifest.keep_fact("version", "9")
-    with pytest.raises(DatasetError, match="another version"):
-        Manifest(tmp_path / "set", "p", "r")

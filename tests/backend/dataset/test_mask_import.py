@@ -21,7 +21,6 @@ from backend.dataset.import_report import ImportPlan
 from backend.dataset.mask_import import MaskImporter
 from backend.dataset.mask_source import Limits, MaskSource
 from backend.dataset.readers.index_png import read_index_png
-from backend.errors import LabelConfigError
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.prediction_list import UNLISTED
 from backend.services import Services
@@ -152,14 +151,6 @@ def test_only_what_is_told_is_replaced(importer: Make, folder: Path, studio: Fak
     assert decoded(new["result"][0]).all()
 
 
-def test_another_version_lies_beside_the_first(
-    importer: Make, folder: Path, studio: FakeStudio
-) -> None:
-    run(importer, folder)
-    run(importer, folder, version="second")
-    assert studio.stored() == {1: 2, 2: 2}
-
-
 def test_what_has_no_picture_is_left_out_and_told(importer: Make, folder: Path) -> None:
     put(folder, "d", VALUES)
     plan = importer().plan(masks(folder))
@@ -202,13 +193,6 @@ def test_a_picture_that_is_gone_is_a_problem_of_its_masks_alone(
     assert plan.ready == 1
 
 
-def test_classes_are_renamed_and_left_out(importer: Make, folder: Path, studio: FakeStudio) -> None:
-    plan = run(importer, folder, renamed={"sky": "", "traffic_light": "Car"})
-    assert plan.classes == {"traffic_light": ("Car (outline)", 2)}
-    kinds = [entry["type"] for each in studio.predictions for entry in each["result"]]
-    assert kinds == ["polygonlabels"] * 4, "two islands in each of two pictures"
-
-
 def test_a_control_is_chosen(importer: Make, folder: Path, studio: FakeStudio) -> None:
     run(importer, folder, controls=("outline",), renamed={"traffic_light": ""})
     (region,) = studio.predictions[0]["result"]
@@ -241,14 +225,6 @@ def test_masks_lie_on_a_turned_photograph_as_people_see_it(
     np.testing.assert_array_equal(decoded(entry), shown == 0)
 
 
-def test_a_mask_of_the_unturned_size_says_what_to_do(
-    importer: Make, folder: Path, studio: FakeStudio
-) -> None:
-    studio.files[studio.tasks[1]["image"]] = picture((40, 60), orientation=6)
-    (problem,) = importer().plan(masks(folder)).problems
-    assert "give --as-stored" in problem
-
-
 def test_annotations_are_stored_once_without_a_score(
     importer: Make, folder: Path, studio: FakeStudio
 ) -> None:
@@ -278,31 +254,6 @@ def test_what_people_have_annotated_is_never_touched(
     assert not own & set(studio.annotations)
 
 
-@pytest.mark.parametrize("how", ["saved in the editor", "changed by the API", "begun"])
-def test_annotations_that_people_have_corrected_are_not_replaced(
-    importer: Make, folder: Path, studio: FakeStudio, how: str
-) -> None:
-    run(importer, folder, kind="annotations")
-    first, second = studio.annotations.values()
-    if how == "begun":  # a draft is deleted with its annotation
-        studio.drafted = {1}
-    elif how == "changed by the API":
-        studio.now += 60
-        studio.update(first["id"], result=[{"id": "theirs"}])
-    else:
-        studio.update(first["id"], lead_time=12.5)
-    kept = dict(studio.annotations[first["id"]])
-    plan = run(importer, folder, kind="annotations", replace=True)
-    assert (plan.ready, plan.present, plan.replaced) == (1, 1, 1)
-    (left_out,) = plan.left_out
-    assert left_out.where == "a.png"
-    assert left_out.reason.startswith("task 1: somebody has changed the annotation of this import")
-    assert studio.annotations[first["id"]] == kept
-    assert second["id"] not in studio.annotations
-    assert len(studio.annotations) == 2
-    assert run(importer, folder, kind="annotations").left_out == (), "they are in the project"
-
-
 def test_an_annotation_that_is_corrected_after_the_check_is_not_replaced(
     importer: Make, folder: Path, studio: FakeStudio
 ) -> None:
@@ -315,15 +266,6 @@ def test_an_annotation_that_is_corrected_after_the_check_is_not_replaced(
     assert (report.written, list(report.refused)) == (1, [1])
     assert "somebody has changed" in str(report)
     assert first in studio.annotations
-
-
-def test_a_task_whose_annotations_are_too_large_is_never_touched(
-    importer: Make, folder: Path, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("backend.label_studio.answers._MAX_BYTES_OF_TASK", 200_000)
-    studio.annotate(1, [{"meta": {"text": "x" * 200_000}}])
-    plan = run(importer, folder, kind="annotations", replace=True)
-    assert [each.where for each in plan.left_out] == ["a.png"]
 
 
 def test_masks_that_cannot_be_removed_are_not_doubled(
@@ -373,11 +315,3 @@ def test_several_images_of_a_task_are_one_prediction(
     (stored,) = studio.predictions
     assert [entry["item_index"] for entry in stored["result"]] == [0, 0, 1, 1]
     assert stored["task"] == 5
-
-
-def test_a_project_without_controls_is_refused(
-    importer: Make, folder: Path, studio: FakeStudio
-) -> None:
-    studio.label_config = '<View><Image name="img" value="$image"/></View>'
-    with pytest.raises(LabelConfigError):
-        importer().plan(masks(folder))

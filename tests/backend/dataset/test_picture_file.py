@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from backend.dataset.picture_file import folded, name_of, read_picture_file
+from backend.dataset.picture_file import name_of, read_picture_file
 from backend.errors import ImageInvalid, ImageTooLarge
 from tests.backend.dataset.conftest import picture_bytes
 
@@ -29,16 +29,6 @@ from tests.backend.dataset.conftest import picture_bytes
 )
 def test_names_by_address(source: str, name: tuple[str, str]) -> None:
     assert name_of(source, "task-3") == name
-
-
-def test_long_names_are_cut_within_a_letter_never() -> None:
-    name, _ = name_of("/" + "é" * 300 + ".png", "x")
-    assert name == "é" * 90
-
-
-def test_names_that_a_file_system_takes_for_one_fold_alike() -> None:
-    assert folded("STRASSE") == folded("straße")
-    assert folded("a") != folded("b")
 
 
 @pytest.mark.parametrize(

@@ -34,14 +34,6 @@ def test_labels_with_any_tool_and_several_labels_of_a_region() -> None:
     assert found.names_of(area("l", "ellipselabels", "x", "a", "b")) == ("b", "a")
 
 
-def test_a_value_wins_over_an_alias_of_the_same_text() -> None:
-    found = parse_project_labels(
-        f"""<View>{IMAGE}<BrushLabels name="m" toName="img">
-        <Label value="a" alias="b"/><Label value="b"/></BrushLabels></View>"""
-    )
-    assert found.names_of(area("m", "brushlabels", "b")) == ("b",)
-
-
 def test_a_box_for_prompts_has_the_labels_that_no_other_control_has() -> None:
     found = parse_project_labels(
         f"""<View>{IMAGE}
@@ -52,14 +44,6 @@ def test_a_box_for_prompts_has_the_labels_that_no_other_control_has() -> None:
     assert found.classes.names == ("a", "b")
     assert found.names_of(area("r", "rectanglelabels", "a")) == ()
     assert found.names_of(area("r", "rectanglelabels", "b")) == ("b",)
-
-
-def test_boxes_alone_are_masks() -> None:
-    found = parse_project_labels(
-        f"""<View>{IMAGE}<RectangleLabels name="r" toName="img" smart="true"><Label value="a"/>
-        </RectangleLabels></View>"""
-    )
-    assert found.names_of(area("r", "rectanglelabels", "a")) == ("a",)
 
 
 @pytest.mark.parametrize("labels", [("z",), ()])

@@ -25,11 +25,6 @@ def test_parts_have_their_shares() -> None:
         assert parts.count(name) / 4000 == pytest.approx(share, abs=0.03)
 
 
-def test_an_empty_part_stays_empty() -> None:
-    split = Split.parse("0/100")
-    assert {split.part_of(str(n)) for n in range(50)} == {"val"}
-
-
 def test_near_duplicates_are_chains_of_near_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(splits, "_BLOCK", 7)
     random = np.random.default_rng(0)
@@ -51,11 +46,6 @@ def test_near_duplicates_are_chains_of_near_pictures(monkeypatch: pytest.MonkeyP
     same = np.equal.outer(found, found)
     assert np.array_equal(same, np.equal.outer(expected, expected))
     assert 6 < len(set(expected)) < 40
-
-
-def test_without_a_cosine_only_equal_files_are_a_group() -> None:
-    one = np.ones(4, np.float16).tobytes()
-    assert len(set(group(["a", "b"], [one, one], None).tolist())) == 2
 
 
 def test_a_group_is_in_the_part_of_its_oldest_picture() -> None:

@@ -74,17 +74,6 @@ def test_nothing_is_guessed(name: str, reason: str) -> None:
         NameMatcher(PLACES).find(name)
 
 
-def test_two_masks_of_one_picture_are_both_left_out() -> None:
-    given = [source("x/b.v2"), source("b.v2"), source("bär"), source("none")]
-    matched, unmatched = match_by_name(given, PLACES)
-    assert [(each.source.name, each.place.task.id) for each in matched] == [("bär", 4)]
-    assert {each.where: each.reason for each in unmatched} == {
-        "none.png": "no task has a picture of that name",
-        "x/b.v2.png": "2 files of masks are for task 5",
-        "b.v2.png": "2 files of masks are for task 5",
-    }
-
-
 PAGES = [place(1, "a", index=0), place(1, "b", index=1), place(2, "c", "left"), place(2, "d", "r")]
 
 
@@ -130,12 +119,6 @@ def test_a_table_names_the_files_of_masks_or_of_pictures(tmp_path: Path) -> None
 def test_a_table_that_is_wrong_is_refused(tmp_path: Path, text: str, reason: str) -> None:
     with pytest.raises(DatasetError, match=reason):
         match_by_table([source("a")], PAGES, table(tmp_path, text))
-
-
-def test_a_table_of_other_bytes_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "tasks.csv").write_bytes(b"file,task\n\xff,1\n")
-    with pytest.raises(DatasetError, match="UTF-8"):
-        match_by_table([source("a")], PAGES, tmp_path / "tasks.csv")
 
 
 class TestPicturesOfAnExportedDataSet:

@@ -25,7 +25,6 @@ from clearclip_core import (
     ScoreOptions,
     Segmenter,
     render_scene,
-    usable_cpus,
 )
 from clearclip_core.adaptation.learned_presence import LearnedPresence
 from tests.backend.fakes.colour_segmenter import ColourSegmenter, colour_engine, flag, teach
@@ -324,69 +323,4 @@ def test_what_can_never_be_served_is_refused(given: dict[str, str], sentence: st
         Engine.from_settings(Settings(**given))  # type: ignore[arg-type]
 
 
-def test_settings_reach_the_segmenter(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    asked: list[Any] = []
-    segmenter: Any = ColourSegmenter()
-    segmenter.encode = lambda image: asked.append(image.shape)
-
-    def load(name: str, **options: Any) -> Any:
-        asked.append((name, options))
-        return segmenter
-
-    monkeypatch.setattr(Segmenter, "load", load)
-    threads: list[int] = []
-    monkeypatch.setattr(torch, "set_num_threads", threads.append)
-    settings = Settings(model="demo", precision="fp32", compile=True, model_dir=tmp_path)
-    with Engine.from_settings(settings) as engine:
-        engine.segmenter()
-    assert asked == [
-        (
-            "demo",
-            {
-                "method": "clearclip",
-                "device": "auto",
-                "precision": "fp32",
-                "short_side_px": 448,
-                "folder": tmp_path,
-                "compile": True,
-            },
-        ),
-        (448, 448, 3),  # compiled before anybody waits for it
-    ]
-    assert threads == [usable_cpus()]
-
-
-def test_a_missing_file_may_come_later(tmp_path: Any) -> None:
-    engine = Engine.from_settings(Settings(model=f"ViT-B-16@{tmp_path}/none.safetensors"))
-    with pytest.raises(ModelUnavailable, match=r"none\.safetensors"):
-        _ = engine.model_id
-
-
 # Prompts
-
-
-def test_a_look_has_features_and_scores() -> None:
-    engine = colour_engine()
-    picture = ColourSegmenter().prepare(flag("red", size_hw=(2, 3)))
-    look = engine.encode(picture, RED, CLICK)
-    assert look.features.plan == picture.plan
-    assert look.features.patches[0, 0, 0].tolist() == [255, 0, 0]
-    assert look.scores.vocabulary.labels == RED
-
-
-@pytest.mark.parametrize("disk_mb", [0, 8])
-def test_class_weights_outlive_the_encoder(tmp_path: Any, disk_mb: int) -> None:
-    """CLIP Surgery's CLS features go with the patches: through the cache, and through the disk."""
-    segmenter = Segmenter.load("demo", "clipsurgery", device="cpu", precision="fp32")
-    picture = segmenter.prepare(render_scene(4, size_hw=(200, 700)).image)
-    labels = tuple(map(Label, SCENE_LABELS))
-    settings = Settings(feature_disk_cache_mb=disk_mb, model_dir=tmp_path)
-    expected = segmenter.score(*segmenter.encode_batch([picture]), labels, contrast=True).cosines
-    cache = FeatureCache.from_settings(settings)
-    for turn in range(2):
-        if turn and disk_mb:
-            cache = FeatureCache.from_settings(settings)  # another process
-        with Engine(lambda: segmenter, lambda: "m", cache=cache) as engine:
-            found = engine.score(picture, labels).cosines
-            assert engine.snapshot().batches == (0 if turn else 1)
-        torch.testing.assert_close(found, expected, rtol=0, atol=5e-3)

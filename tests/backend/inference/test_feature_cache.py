@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import threading
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -16,12 +14,7 @@ from backend.inference import feature_cache as features
 from backend.inference.feature_cache import FeatureCache, FeatureFolder, machine_memory_bytes
 from backend.settings import Settings
 from clearclip_core import (
-    HELD_OUT_SEEDS,
-    SCENE_LABELS,
-    DenseFeatures,
-    Segmenter,
     WindowFeatures,
-    render_scene,
 )
 
 KB = 1024
@@ -89,25 +82,6 @@ def test_what_is_larger_than_the_cache_throws_nothing_out() -> None:
     assert none.get("a") is None
 
 
-def test_threads_may_share_it() -> None:
-    cache = FeatureCache(8 * KB)
-
-    def work(number: int) -> None:
-        for turn in range(300):
-            key = str((number + turn) % 12)
-            got = cache.get(key)
-            assert got is None or same(got, windows(int(key)))
-            cache.put(key, windows(int(key)))
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert cache.use.hits + cache.use.misses == 4 * 300
-    assert cache.use.bytes == 8 * KB
-
-
 def test_another_process_finds_them_on_disk(tmp_path: Path) -> None:
     first = FeatureCache(9 * KB, FeatureFolder(tmp_path, 99 * KB))
     first.put("a", windows())
@@ -134,15 +108,6 @@ def test_the_cls_feature_is_on_disk_too_and_its_bytes_are_checked(tmp_path: Path
     assert folder.read("a") is None
 
 
-def test_a_file_is_written_once(tmp_path: Path) -> None:
-    folder = FeatureFolder(tmp_path, 99 * KB)
-    folder.write("a", windows())
-    (path,) = files(tmp_path)
-    before = path.stat().st_ino
-    folder.write("a", windows())
-    assert path.stat().st_ino == before
-
-
 def test_the_folder_stays_under_its_limit_and_the_longest_unused_go_first(tmp_path: Path) -> None:
     folder = FeatureFolder(tmp_path, 10 * KB)  # a file is 1 kB and some metadata
     for number in range(7):
@@ -156,13 +121,6 @@ def test_the_folder_stays_under_its_limit_and_the_longest_unused_go_first(tmp_pa
     assert 0 in kept
     assert 11 in kept
     assert 1 not in kept
-
-
-def test_a_smaller_limit_holds_from_the_start_on(tmp_path: Path) -> None:
-    for number in range(8):
-        FeatureFolder(tmp_path, 99 * KB).write(str(number), windows(number))
-    FeatureFolder(tmp_path, 4 * KB)
-    assert sum(path.stat().st_size for path in files(tmp_path)) <= 4 * KB
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "garbage", "empty", "alien", "other"])
@@ -211,36 +169,6 @@ def test_a_disk_that_fails_costs_no_request(
     assert "cannot be kept" in caplog.text
     assert cache.get("a") is not None
     cache.load("b")
-
-
-@pytest.mark.parametrize("method", ["clearclip", "clipsurgery"])
-def test_cached_features_of_drawn_scenes_give_the_same_labels(method: str) -> None:
-    segmenter = Segmenter.load("demo", method, device="cpu")
-    equal = total = 0
-    for seed in HELD_OUT_SEEDS[:4]:
-        fresh = segmenter.encode(render_scene(seed=seed, size_hw=(300, 400)).image)
-        cache = FeatureCache(64 << 20)
-        cache.put("scene", WindowFeatures(fresh.patches, fresh.cls))
-        kept = cache.get("scene")
-        assert kept is not None
-        maps = [
-            segmenter.decide(segmenter.score(found, SCENE_LABELS, contrast=True)).label_map
-            for found in (
-                fresh,
-                DenseFeatures(kept.patches, fresh.plan, kept.cls, fresh.remove_redundancy),
-            )
-        ]
-        equal += int(np.count_nonzero(maps[0] == maps[1]))
-        total += maps[0].size
-    assert equal / total >= 0.999
-
-
-def test_settings_make_the_cache(tmp_path: Path) -> None:
-    cache = FeatureCache.from_settings(Settings(feature_cache_mb=3, model_dir=tmp_path))
-    assert cache.use.limit_bytes == 3 << 20
-    assert not (tmp_path / "features").exists()
-    FeatureCache.from_settings(Settings(feature_disk_cache_mb=1, model_dir=tmp_path))
-    assert (tmp_path / "features").is_dir()
 
 
 def test_a_cache_larger_than_memory_is_refused() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tracemalloc
 from fractions import Fraction
 
 import numpy as np
@@ -59,23 +58,6 @@ def test_a_turned_one(x: int, y: int, a: int, b: int, at: int) -> None:
     assert not mask.any()
 
 
-def test_a_band_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = filled(value(50, 40, 30, 45, 20), (90, 70))
-    for pixels in (1, 100, 1000):
-        monkeypatch.setattr("backend.label_studio.ellipses._BAND_PX", pixels)
-        assert np.array_equal(filled(value(50, 40, 30, 45, 20), (90, 70)), whole)
-
-
-@pytest.mark.parametrize("radius", [1e-308, 1, 50, 1e12])
-def test_the_memory_does_not_grow_with_the_image(radius: float) -> None:
-    mask = np.zeros((4000, 4000), np.bool_)
-    tracemalloc.start()
-    Ellipse.read(value(50, 50, radius, 50, 30), mask.shape).fill(mask)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 64 << 20
-
-
 @pytest.mark.parametrize(
     "broken",
     [
@@ -89,7 +71,3 @@ def test_the_memory_does_not_grow_with_the_image(radius: float) -> None:
 def test_numbers_that_are_not_finite_are_refused(broken: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="finite"):
         Ellipse.read(broken, (16_000, 16_000))
-
-
-def test_one_without_an_area_covers_nothing() -> None:
-    assert not filled(value(50, 50, 0, 50), (9, 9)).any()

@@ -11,7 +11,6 @@ from label_studio_sdk.converter import brush
 from backend.errors import BadRequest
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.label_maps import draw_annotation, draw_label_map
-from clearclip_core import Label
 
 CONFIG = parse_label_config(
     """<View><Image name="img" value="$image"/><Image name="pages" valueList="$pages"/>
@@ -83,17 +82,6 @@ def test_other_images_and_other_controls_count_nothing() -> None:
     assert drawn(painted("Dog", 0, from_name="other")) is None
 
 
-def test_more_labels_than_a_map_has_values_are_refused() -> None:
-    many = [*LABELS, *(Label(f"label {number}") for number in range(254 - len(LABELS)))]
-    made = draw_label_map([painted("Car", 0)], CONFIG, "img", many)
-    assert made is not None
-    assert made[1].tolist() == [CAR, NONE, NONE, NONE]
-    more = [*many, Label("one more")]
-    with pytest.raises(ValueError, match="at most 254 labels on an image, but got 255"):
-        draw_label_map([painted("Car", 0)], CONFIG, "img", more)
-    assert draw_label_map([], CONFIG, "img", more) is None
-
-
 def test_broken_regions_and_sizes_that_disagree_are_refused() -> None:
     with pytest.raises(ValueError, match="different sizes: 4×2 and 5×2 px"):
         drawn(painted("Car", 0), painted("Dog", 0, original_width=5))
@@ -119,34 +107,3 @@ def test_an_annotation_that_takes_all_memory_or_hours_is_refused_undrawn(
     with pytest.raises(BadRequest, match="too many regions or labels for a picture of this size"):
         drawn(*many)
     assert made == []
-
-
-@pytest.mark.parametrize(
-    ("kind", "drawn_as"), [("polygonlabels", ROOF), ("rectanglelabels", UNKNOWN)]
-)
-def test_outlines_of_large_pictures_are_drawn_in_their_own_boxes(
-    monkeypatch: pytest.MonkeyPatch, kind: str, drawn_as: int
-) -> None:
-    """Of 1,000 outlines on 48 megapixels, looking at whole masks takes several times as long."""
-    monkeypatch.setattr(
-        "backend.label_studio.label_maps.area_mask", lambda area: np.ones(area.size_hw, np.bool_)
-    )
-    outline = {
-        "polygonlabels": region(kind, "poly", "Roof", {"points": [[10, 10], [20, 10], [20, 20]]}),
-        "rectanglelabels": boxed("Dog", 10, 10),
-    }[kind]
-    large = outline | {"original_width": 100, "original_height": 100}
-    made = draw_annotation([large], CONFIG, "img", LABELS)
-    assert made is not None
-    assert made.truth[15, 15] == drawn_as
-    assert (made.truth[:, [0, 40, 99]] == NONE).all()
-    assert not made.regions[:, [0, 40, 99]].any()
-
-
-def test_a_region_of_two_labels_has_the_last_one() -> None:
-    both = painted("Car", 0, 1)
-    both["value"]["brushlabels"] = ["Car", "Dog"]
-    made = draw_annotation([both, painted("Car", 1)], CONFIG, "img", LABELS)
-    assert made is not None
-    assert made.truth[0].tolist() == [DOG, CAR, NONE, NONE]
-    assert made.regions[0, 0] != made.regions[0, 1]

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 
-from backend.errors import HostRefused, ImageNotFound, ImageRefused
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.files import LabelStudioFiles
 from backend.label_studio.task_filter import TaskFilter
@@ -75,37 +74,8 @@ def test_the_prefix_of_the_address_for_people_is_known_inside_too(
         assert files.download(files.file_url(path)) == b"picture"
 
 
-def test_a_prefix_that_is_called_like_a_folder_of_files() -> None:
-    files = LabelStudioFiles("http://studio:8080", browser_url="https://host/data")
-    expected = "http://studio:8080/data/upload/1/a.png"
-    assert files.file_url("/data/data/upload/1/a.png") == expected
-    assert files.file_url("/data/upload/1/a.png") == expected
-
-
-@pytest.mark.parametrize("path", ["/label/api/users/", "/label", "/labels/data/a.png"])
-def test_what_is_no_file_below_a_prefix_is_refused(path: str) -> None:
-    files = LabelStudioFiles("http://studio:8080", browser_url="https://host/label")
-    with pytest.raises(ImageNotFound, match="no address of an image"):
-        files.file_url(path)
-
-
 def test_another_application_on_the_host_gets_no_token(file_proxy: LocalServer) -> None:
     files = LabelStudioFiles(f"{file_proxy.url}/label", LEGACY)
     for path in ("/data/upload/1/a.png", "/labels/data/a.png", "/tasks/3/presign/"):
         assert files.download(f"{file_proxy.url}{path}") == b"another application"
     assert [each.authorization for each in file_proxy.asked] == [None] * 3
-
-
-def test_another_application_beside_the_address_for_people_is_no_name_of_label_studio(
-    file_server: LocalServer, file_proxy: LocalServer
-) -> None:
-    files = LabelStudioFiles(file_server.url, LEGACY, browser_url=f"{file_proxy.url}/label")
-    assert files.download(f"{file_proxy.url}/label/data/upload/1/a.png") == b"picture"
-    assert file_proxy.asked == []
-    with pytest.raises((HostRefused, ImageRefused)):
-        files.download(f"{file_proxy.url}/pictures/a.png")
-
-
-def test_pages_link_below_the_prefix() -> None:
-    files = LabelStudioFiles("http://studio:8080", browser_url="https://host/label")
-    assert files.task_url(7, 3) == "https://host/label/projects/7/data?task=3"

@@ -119,33 +119,6 @@ def test_a_polygon_follows_a_curved_island() -> None:
     assert len(region["value"]["points"]) < 60
 
 
-def test_a_polygon_follows_as_closely_as_it_is_told() -> None:
-    y, x = np.ogrid[:120, :160]
-    mask = np.hypot(y - 60, x - 80) < 50
-    ious, points = [], []
-    for tolerance_px in (4.0, 1.0, 0.5):
-        (region,) = _draw(mask, "polygonlabels", tolerance_px=tolerance_px)
-        ious.append(_iou(_fill(region["value"]["points"], (120, 160)), mask))
-        points.append(len(region["value"]["points"]))
-    assert points == sorted(points)
-    assert ious == sorted(ious)
-    assert ious[-1] > 0.99
-
-
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 20), (20, 1), (2, 2)])
-def test_thin_islands_have_an_area(height: int, width: int) -> None:
-    mask = np.zeros((40, 40), dtype=bool)
-    mask[5 : 5 + height, 7 : 7 + width] = True
-    (region,) = _draw(mask, "polygonlabels")
-    np.testing.assert_array_equal(_fill(region["value"]["points"], (40, 40)), mask)
-
-
-def test_a_diagonal_line_is_one_polygon() -> None:
-    mask = np.eye(50, dtype=bool)
-    (region,) = _draw(mask, "polygonlabels")
-    assert len(region["value"]["points"]) >= 3
-
-
 def test_an_island_in_the_hole_of_another_is_its_own() -> None:
     mask = np.zeros((30, 30), dtype=bool)
     mask[2:28, 2:28] = True
@@ -206,24 +179,6 @@ def test_ids_are_unique_and_the_same_next_time() -> None:
     assert _draw(mask, "brushlabels")[0]["id"] == _draw(mask, "brushlabels")[0]["id"]
 
 
-def _only_id(kind: ControlKind, row: int, column: int, height: int, width: int) -> str:
-    mask = np.zeros((40, 80), dtype=bool)
-    mask[row : row + height, column : column + width] = True
-    (region,) = _draw(mask, kind)
-    return str(region["id"])
-
-
-@pytest.mark.parametrize("kind", CONTROL_KINDS)
-def test_ids_tell_places_and_shapes_apart(kind: ControlKind) -> None:
-    blocks = [(5, 5, 4, 4), (20, 30, 4, 4), (5, 6, 4, 4), (6, 5, 4, 4), (5, 5, 2, 8), (5, 5, 8, 2)]
-    assert len({_only_id(kind, *block) for block in blocks}) == len(blocks)
-    assert _only_id(kind, *blocks[0]) == _only_id(kind, *blocks[0])
-
-
-def test_pictures_of_a_list_are_told_apart() -> None:
-    assert _draw(_two_islands(), "brushlabels", item_index=0)[0]["item_index"] == 0
-
-
 TAGS = {
     "brushlabels": "BrushLabels",
     "bitmasklabels": "BitmaskLabels",
@@ -251,45 +206,3 @@ def test_the_sdk_finds_every_prediction_valid(kind: ControlKind, alias: str) -> 
     prediction = {"model_version": "v", "score": 0.5, "result": result}
     assert result
     assert LabelInterface(xml).validate_prediction(prediction, return_errors=True) == []
-
-
-def test_equal_islands_keep_their_order_wherever_the_mask_begins() -> None:
-    """Their place among the regions enters their ids, which are stored."""
-    rng = np.random.default_rng(3)
-    for _ in range(200):
-        mask = np.zeros((16, 24), np.bool_)
-        for _ in range(6):
-            y, x = rng.integers(1, 14), rng.integers(1, 22)
-            mask[y : y + 2, x : x + 2] = True
-        _, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-        whole = sorted(stats[1:].tolist(), key=lambda each: -each[4])
-        drawn = _draw(mask, "rectanglelabels")
-        assert [(each["value"]["x"], each["value"]["y"]) for each in drawn] == [
-            (round(100 * x / 24, 4), round(100 * y / 16, 4)) for x, y, *_ in whole
-        ]
-
-
-@pytest.mark.parametrize("kind", ["brushlabels", "bitmasklabels"])
-def test_the_id_of_a_mask_is_that_of_its_pixels_size_and_owner(kind: ControlKind) -> None:
-    """Equal predictions have equal ids: an annotation is compared with its prediction by them."""
-
-    def id_of(mask: Mask, **options: Any) -> str:
-        (region,), (again,) = _draw(mask, kind, **options), _draw(mask.copy(), kind, **options)
-        assert region["id"] == again["id"]
-        assert len(region["id"]) == 10
-        return str(region["id"])
-
-    block = _two_islands()
-    masks = [block, ~block, np.roll(block, 1, axis=1), block.reshape(80, 40)]
-    for pixel in range(0, block.size, 321):
-        masks.append(block.copy())
-        masks[-1].flat[pixel] ^= True
-    ids = [id_of(mask) for mask in masks]
-    ids += [id_of(block, owner="7"), id_of(block, owner="8"), id_of(block, item_index=0)]
-    assert len(set(ids)) == len(ids)
-
-
-def test_wrong_shapes_are_refused() -> None:
-    mask = RunMask.of(np.zeros((2, 3), np.bool_))
-    with pytest.raises(ValueError, match=r"`source` to be of size \(2, 3\)"):
-        draw_regions(mask, Source(np.zeros((3, 2))), _control("brushlabels"), DOG, "photo")

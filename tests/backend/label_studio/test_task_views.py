@@ -8,7 +8,6 @@ import pytest
 
 from backend.errors import StudioRefused
 from backend.label_studio.client import LabelStudioClient
-from backend.label_studio.task_views import MOST_CONDITIONS
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer
 
@@ -44,46 +43,6 @@ def test_a_view_has_only_operators_that_the_page_of_label_studio_knows() -> None
         ("in", {"min": 11, "max": 12}),
     ]
     assert shown() == [("equal", 0)], "without a condition it would list all tasks"
-
-
-def filtered(*items: dict[str, Any]) -> dict[str, Any]:
-    """What Label Studio tells of a view with these filters."""
-    return {
-        "title": "Older",
-        "hiddenColumns": {},
-        "filters": {"conjunction": "and", "items": items},
-    }
-
-
-def test_older_views_that_keep_the_page_from_opening_are_mended_with_the_next_one() -> None:
-    listed = {"filter": "filter:tasks:id", "operator": "in_list", "type": "Number"}
-    other = {"filter": "filter:tasks:id", "operator": "less", "type": "Number", "value": 9}
-    kept = {
-        12: filtered(listed | {"value": [3, 4]}, other),
-        13: filtered(other),
-        14: filtered(listed | {"value": "3,4"}),
-        15: {"title": "Bare"},
-    }
-    studio = FakeStudio("<View/>", {})
-    studio.tabs = {11: filtered(listed | {"value": [9, 3, 4]}), **kept}
-    with studio.served() as server:
-        made = LabelStudioClient(server.url, TOKEN, retry_for_s=1).views.show(7, "Safe", [5])
-    assert made not in {11, *kept}
-    mended = studio.tabs[11]
-    assert (mended["title"], mended["hiddenColumns"]) == ("Older", {})
-    assert mended["filters"]["conjunction"] == "or"
-    assert [(each["operator"], each["value"]) for each in mended["filters"]["items"]] == [
-        ("in", {"min": 3, "max": 4}),
-        ("equal", 9),
-    ]
-    for number, data in kept.items():
-        assert studio.tabs[number] == data, "people have made it"
-
-
-def test_of_very_many_tasks_the_first_are_shown() -> None:
-    conditions = shown(*range(1, 2001, 2))
-    assert len(conditions) == MOST_CONDITIONS
-    assert conditions[-1] == ("equal", 2 * MOST_CONDITIONS - 1)
 
 
 def test_a_token_that_may_make_no_views_is_told() -> None:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
-
 import pytest
 
 from backend.errors import ImageNotFound
@@ -84,15 +80,6 @@ def test_failures_are_remembered_the_latest_first_and_not_for_ever() -> None:
     assert (tracker.done, tracker.failed) == (0, MAX_FAILURES + 10)
 
 
-def test_no_part_of_a_secret_stays_where_a_sentence_is_cut_off() -> None:
-    tracker = TaskTracker(secrets=["open sesame 9"])
-    for before in range(280, 301):
-        do(tracker, before, error=ImageNotFound("x " * (before // 2) + "open sesame 9 is no file."))
-    for failure in tracker.failures:
-        assert 280 <= len(failure.sentence) <= 301
-        assert "open" not in failure.sentence
-
-
 def test_what_is_raised_is_a_failure_and_goes_on() -> None:
     tracker = TaskTracker()
     with pytest.raises(ZeroDivisionError), tracker.task(1, 1, "batch"):
@@ -128,31 +115,6 @@ def test_the_pace_is_that_of_the_last_minute() -> None:
     assert tracker.pictures_per_second == pytest.approx(45 / PACE_S)
     now[0] += 61
     assert tracker.pictures_per_second == 0
-
-
-def test_threads_share_it() -> None:
-    tracker = TaskTracker()
-    with ThreadPoolExecutor(8) as threads:
-        list(threads.map(lambda task: do(tracker, task, project=task % 3), range(300)))
-    assert tracker.done == 300
-    assert sorted(tracker.projects.values()) == [(100, 0)] * 3
-
-
-def test_each_task_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "backend")
-    tracker = TaskTracker()
-    with tracker.task(7, 3, "batch") as work, stage("fetch"):
-        work.drawn(5)
-    do(tracker, 8, error=ImageNotFound("There is no file."))
-    do(tracker, 9, error=ZeroDivisionError("by zero"))
-    good, refused, unexpected = caplog.records
-    assert (good.levelname, good.getMessage()) == ("INFO", "Task 7: 5 regions")
-    facts: Any = vars(good)["facts"]
-    assert set(facts) == {"ms", "fetch_ms"}
-    assert (refused.levelname, refused.exc_info) == ("WARNING", None)
-    assert "There is no file." in refused.getMessage()
-    assert unexpected.levelname == "ERROR"
-    assert unexpected.exc_info
 
 
 def test_an_incomplete_task_is_done_and_is_shown_with_the_reason(

@@ -62,19 +62,6 @@ def test_a_stage_that_fails_is_counted_too(clock: Clock) -> None:
     assert stages.seconds == {"fetch": 3, "draw": 1}
 
 
-def test_a_function_can_be_a_stage(clock: Clock) -> None:
-    @stage("draw")
-    def draw() -> int:
-        clock.now += 2
-        return 7
-
-    for _ in range(2):
-        with timed() as stages:
-            assert draw() == 7
-        assert stages.seconds == {"draw": 2}
-    assert draw() == 7  # where nobody measures
-
-
 def test_threads_do_not_see_each_other() -> None:
     seen: list[object] = []
 

@@ -95,31 +95,6 @@ def test_a_broken_mask_is_a_sentence_of_its_picture(
         region.read_mask()
 
 
-def test_an_empty_part_of_a_split_is_no_error(tmp_path: Path) -> None:
-    empty = content() | {"images": [], "annotations": []}
-    (tmp_path / "instances_val.json").write_text(json.dumps(empty))
-    assert [each.name for each in read(tmp_path, content())] == ["val/ü.jpg", "empty.jpg"]
-
-
-def test_files_that_are_all_empty_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="to list images, but it has 0 images"):
-        read(tmp_path, content() | {"images": [], "annotations": []})
-
-
-def test_a_box_is_no_mask(tmp_path: Path) -> None:
-    found = content()
-    del found["annotations"][0]["segmentation"]
-    source, _ = read(tmp_path, found)
-    with pytest.raises(DatasetError, match="no mask, only a box"):
-        source.read_regions((40, 60))[0].read_mask()
-
-
-def test_a_picture_of_another_size_is_told(tmp_path: Path) -> None:
-    source, _ = read(tmp_path, content())
-    with pytest.raises(DatasetError, match=r"ü\.jpg is 60×40 px, but its picture 40×60 px"):
-        source.read_regions((60, 40))
-
-
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -139,15 +114,6 @@ def test_a_file_that_does_not_hold_together_is_refused(
 ) -> None:
     with pytest.raises(DatasetError, match=reason):
         read(tmp_path, content() | change)
-
-
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", "7", json.dumps(content())[:-20], '{"images": [' + "[" * 10_000, "\xff"]
-)
-def test_what_is_no_coco_file_is_refused(tmp_path: Path, text: str) -> None:
-    (tmp_path / "a.json").write_text(text, encoding="latin-1")
-    with pytest.raises(DatasetError, match=r"a\.json"):
-        list(read_coco(tmp_path, Limits()))
 
 
 def test_an_object_that_would_fill_the_memory_is_refused(

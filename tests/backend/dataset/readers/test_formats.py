@@ -39,11 +39,6 @@ def test_the_format_is_found(tmp_path: Path, files: list[str], expected: str) ->
     assert detect_format(make(tmp_path, *files)) == expected
 
 
-def test_a_file_may_be_named_itself(tmp_path: Path) -> None:
-    make(tmp_path, "a.json", "masks/a.png")
-    assert detect_format(tmp_path / "a.json") == "coco"
-
-
 def test_several_formats_are_not_chosen_from(tmp_path: Path) -> None:
     make(tmp_path, "masks/a.png", "annotations/train.json", "labels/a.txt", "data.yaml")
     make(tmp_path, "data/train.parquet")
@@ -56,11 +51,6 @@ def test_several_formats_are_not_chosen_from(tmp_path: Path) -> None:
     (tmp_path / "data.yaml").unlink()
     with pytest.raises(DatasetError, match=r'data\.yaml with "names", classes\.json or names'):
         next(read_masks(tmp_path, "yolo", None, Limits()))
-
-
-def test_an_empty_folder_says_what_is_read(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"\*\.png.*\*\.json.*\*\.txt"):
-        detect_format(tmp_path)
 
 
 @pytest.mark.parametrize(

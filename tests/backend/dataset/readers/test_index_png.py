@@ -32,14 +32,6 @@ def test_names_are_paths_without_suffix_in_composed_letters(tmp_path: Path) -> N
     assert region.label == "sky"
 
 
-def test_the_folder_of_masks_is_taken_where_there_is_one(tmp_path: Path) -> None:
-    (tmp_path / "names.txt").write_text("sky\n")
-    put(tmp_path / "images" / "a.png")
-    put(tmp_path / "masks" / "a.png")
-    (source,) = read_index_png(tmp_path, None, LIMITS)
-    assert (source.name, source.where) == ("a", "a.png")
-
-
 def test_a_file_over_the_limit_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("sky\n")
     (tmp_path / "a.png").write_bytes(b"\0" * ((1 << 20) + 1))
@@ -49,8 +41,3 @@ def test_a_file_over_the_limit_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "a.png").unlink()
     with pytest.raises(DatasetError, match="cannot be read: No such file"):
         source.read_regions((2, 3))
-
-
-def test_a_folder_without_masks_says_what_was_expected(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"Expected label maps at .*\.png"):
-        list(read_index_png(tmp_path, None, LIMITS))

@@ -74,19 +74,6 @@ def test_the_values_are_those_that_the_file_has(content: bytes) -> None:
     np.testing.assert_array_equal(regions[1].read_mask(), VALUES == 1)
 
 
-def test_values_of_four_bits_are_not_stretched() -> None:
-    values = np.array([[0, 7, 15, 3]], np.uint8)
-    found = read_label_map(raw_png(values, 4), "a.png", LIMITS)
-    np.testing.assert_array_equal(found.values, values)
-
-
-def test_values_of_sixteen_bits() -> None:
-    values = np.array([[0, 1000, 65535]], np.uint16)
-    found = read_label_map(png(Image.fromarray(values)), "a.png", LIMITS)
-    names = LabelValues({0: None, 1000: "sky", 65535: "road"})
-    assert [region.label for region in found.regions(names, (1, 3))] == ["sky", "road"]
-
-
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
 def test_a_picture_in_colour_is_refused(mode: str) -> None:
     content = png(Image.new(mode, (4, 2)))
@@ -109,12 +96,6 @@ def test_a_file_that_claims_to_be_huge_is_refused_before_it_is_decoded() -> None
     content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
     with pytest.raises(DatasetError, match=r"limit of 1 MP|the limit is 1 MP"):
         read_label_map(bytes(content), "a.png", LIMITS)
-
-
-def test_a_map_of_another_size_names_both() -> None:
-    found = read_label_map(png(Image.fromarray(VALUES)), "a.png", LIMITS)
-    with pytest.raises(DatasetError, match=r"a\.png is 4×2 px, but its picture 2×4 px"):
-        found.regions(NAMES, (4, 2))
 
 
 def test_a_value_without_a_name_is_refused() -> None:

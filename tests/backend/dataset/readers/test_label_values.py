@@ -34,14 +34,6 @@ def test_other_forms_of_json(tmp_path: Path, content: object, names: dict[int, s
     assert LabelValues.read(tmp_path / "c.json").names == names
 
 
-def test_a_name_a_line_with_lines_for_nothing(tmp_path: Path) -> None:
-    (tmp_path / "names.txt").write_text("-\nsky\nroad, street\n?\n")
-    (tmp_path / "masks").mkdir()
-    names = {0: None, 1: "sky", 2: "road", 3: None, 255: None}
-    assert LabelValues.find(tmp_path / "masks").names == names, "also from the folder above"
-    assert LabelValues.find(tmp_path, tmp_path / "names.txt").names == names
-
-
 @pytest.mark.parametrize(
     "content",
     [
@@ -66,12 +58,3 @@ def test_what_is_no_such_file_is_refused_in_a_sentence(tmp_path: Path, content: 
     path.write_text(content)
     with pytest.raises(DatasetError, match=r"classes\.json"):
         LabelValues.read(path)
-
-
-def test_no_file_of_names_says_how_to_name_one(tmp_path: Path) -> None:
-    (tmp_path / "masks").mkdir()
-    with pytest.raises(DatasetError, match="--names"):
-        LabelValues.find(tmp_path / "masks")
-    (tmp_path / "names.txt").write_text("sky\nsky\n")
-    with pytest.raises(DatasetError, match="different names"):
-        LabelValues.find(tmp_path / "masks")

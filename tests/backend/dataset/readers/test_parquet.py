@@ -68,17 +68,6 @@ def test_rows_are_masks_with_names_of_pictures_and_classes(tmp_path: Path) -> No
     np.testing.assert_array_equal(again.read_mask(), [[True, False, False]])
 
 
-def test_a_column_of_names_and_a_file_of_classes(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.parquet", {}, file_name=["deep/a.png"], label=[png()])
-    (tmp_path / "names.txt").write_text("grass\nsand\n")
-    (source,) = read(path)
-    assert source.name == "deep/a.png"
-    assert [region.label for region in source.read_regions((1, 3))] == ["grass", "sand"]
-    (tmp_path / "other.json").write_text('["x", "y"]')
-    (source,) = read(path, tmp_path / "other.json")
-    assert [region.label for region in source.read_regions((1, 3))] == ["x", "y"]
-
-
 @pytest.mark.parametrize(
     ("columns", "reason"),
     [
@@ -123,12 +112,3 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path: Path) -> None:
             read(tmp_path)
     with pytest.raises(DatasetError, match="there are none"):
         read(tmp_path / "none")
-
-
-def test_a_damaged_page_is_a_sentence(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.parquet", name=["a"], mask=[MASK])
-    content = bytearray(path.read_bytes())
-    content[4:120] = b"\xff" * 116
-    path.write_bytes(content)
-    with pytest.raises(DatasetError, match=r"a\.parquet"):
-        [source.read_regions((1, 3)) for source in read(tmp_path)]

@@ -19,13 +19,3 @@ def test_the_addresses_of_a_data_set_are_read(tmp_path: Path, given: str) -> Non
     assert read_picture_addresses(tmp_path / given) == {
         "1a2b3c4d-a.b": "/data/upload/7/1a2b3c4d-a.b.jpg"
     }
-
-
-def test_a_folder_of_masks_alone_has_none(tmp_path: Path) -> None:
-    assert read_picture_addresses(tmp_path / "masks") == {}
-
-
-@pytest.mark.parametrize("line", ["", "7", "[]", "{", '{"image": 7, "source": "x"}', "[" * 99_999])
-def test_lines_that_hold_something_else_are_passed_over(tmp_path: Path, line: str) -> None:
-    (tmp_path / "pictures.jsonl").write_text(f"{line}\n{json.dumps(ROW)}\n")
-    assert len(read_picture_addresses(tmp_path)) == 1

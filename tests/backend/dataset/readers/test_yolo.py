@@ -69,25 +69,3 @@ def test_a_line_that_is_none_is_named(tmp_path: Path, line: str, reason: str) ->
     source = read(tmp_path, "0 0 0 1 0 1 1", line)
     with pytest.raises(DatasetError, match=f"Line 2 of val/a.txt {reason}"):
         source.read_regions((4, 4))
-
-
-def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
-    source = read(tmp_path)
-    (tmp_path / "labels" / "val" / "a.txt").write_bytes(b"\xff\xfe0 1")
-    with pytest.raises(DatasetError, match=r"val/a\.txt is no text"):
-        source.read_regions((4, 4))
-
-
-@pytest.mark.parametrize("names", ["names: {a: b}", "names: [1, 2]", "{", "names: [sky, [x]]"])
-def test_names_that_are_none_are_refused(tmp_path: Path, names: str) -> None:
-    with pytest.raises(DatasetError, match=r"data\.yaml"):
-        read(tmp_path, "0 0 0 1 0 1 1", names=names)
-
-
-def test_without_names_or_files_the_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="--names"):
-        read(tmp_path, "0 0 0 1 0 1 1", names="train: x")
-    with pytest.raises(DatasetError, match="Expected YOLO's files"):
-        list(read_yolo(tmp_path / "none", None, Limits()))
-    with pytest.raises(DatasetError, match='hold "names"'):
-        list(read_yolo(tmp_path, tmp_path / "data.yaml", Limits()))

@@ -13,7 +13,6 @@ from pycocotools.coco import COCO
 from backend.dataset.labelled_image import ClassTable, LabelledImage, LabelledRegion
 from backend.dataset.splits import Split
 from backend.dataset.writers import coco
-from backend.errors import DatasetError
 from tests.backend.dataset.exported_tasks import (
     NAMES,
     SIZE_HW,
@@ -110,9 +109,3 @@ def test_each_part_is_a_file(bench: Bench) -> None:
     bench.done(formats=("coco",))
     assert not (bench.folder / "annotations/instances_val.json").exists()
     assert COCO(bench.folder / "annotations/instances_train.json").imgs == {}
-
-
-def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coco, "find_spec", lambda name: None)
-    with pytest.raises(DatasetError, match="pycocotools"):
-        coco.check_installed()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from typing import Any
 
 import numpy as np
@@ -14,9 +13,7 @@ from PIL import Image
 
 from backend.dataset.splits import Split
 from backend.dataset.writers import parquet
-from backend.errors import DatasetError
 from tests.backend.dataset.exported_tasks import (
-    NAMES,
     Bench,
     annotation,
     brush_region,
@@ -64,16 +61,6 @@ def test_rows_hold_pictures_and_label_maps(bench: Bench) -> None:
     assert not (bench.folder / "images").exists(), "the tables hold the pictures"
 
 
-def test_the_schema_names_the_classes_as_datasets_reads_them(bench: Bench) -> None:
-    fill(bench, 1)
-    bench.done(formats=("parquet",))
-    schema = pyarrow.parquet.read_schema(bench.folder / "data/train-00000-of-00001.parquet")
-    features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
-    assert features["labels"]["feature"] == {"names": NAMES, "_type": "ClassLabel"}
-    assert features["image"] == features["mask"] == {"_type": "Image"}
-    assert set(features) == set(schema.names)
-
-
 def test_parts_are_files_and_the_card_names_them(bench: Bench) -> None:
     fill(bench, 20)
     report = bench.done(formats=("parquet",), split=Split.parse("50/30/20"))
@@ -105,14 +92,3 @@ def test_only_files_with_new_rows_are_written_again(
     del bench.tasks[1:]
     bench.done(formats=("parquet",))
     assert len(list((bench.folder / "data").iterdir())) == 1
-
-
-def test_no_row_is_a_table_as_well(bench: Bench) -> None:
-    bench.done(formats=("parquet",))
-    assert rows_of(bench) == []
-
-
-def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parquet, "find_spec", lambda name: None)
-    with pytest.raises(DatasetError, match="pyarrow"):
-        parquet.check_installed()

@@ -14,7 +14,6 @@ from PIL import Image, ImageDraw
 from backend.dataset.labelled_image import ClassTable, LabelledImage, LabelledRegion
 from backend.dataset.splits import Split
 from backend.dataset.writers.yolo import outlines, yolo_lines
-from backend.label_studio.outline_tracing import MAX_HOLES
 from clearclip_core import SCENE_LABELS, render_scene
 from tests.backend.dataset.exported_tasks import (
     NAMES,
@@ -107,19 +106,6 @@ def test_a_hole_is_left_out() -> None:
     assert iou(np.asarray(canvas), mask) >= 0.99
 
 
-def test_a_sieve_has_its_largest_holes_only() -> None:
-    mask = np.ones((160, 160), np.bool_)
-    mask[2::4, 2::4] = False
-    (outline,) = outlines(mask)
-    assert len(outline) < 4 + MAX_HOLES * 7
-
-
-def test_a_picture_without_regions_has_an_empty_file(one_task: Callable[..., Bench]) -> None:
-    bench = one_task()
-    bench.done(formats=("yolo",))
-    assert (bench.folder / "labels/a.txt").read_text() == ""
-
-
 def test_the_data_file_names_lists_of_pictures_that_are_there(bench: Bench) -> None:
     bench.config = bench.config.replace('value="tree"', 'value="tree: &quot;é&quot; #1"')
     for n in range(1, 21):
@@ -137,9 +123,3 @@ def test_the_data_file_names_lists_of_pictures_that_are_there(bench: Bench) -> N
             assert (bench.folder / labels).is_file(), "where trainers look for it"
             listed.append(line)
     assert len(set(listed)) == 20
-
-
-def test_without_a_part_for_validation_the_data_file_still_loads(bench: Bench) -> None:
-    bench.done(formats=("yolo",))
-    told = yaml.safe_load((bench.folder / "data.yaml").read_text(encoding="utf-8"))
-    assert (told["train"], told["val"]) == ("train.txt", "train.txt")
