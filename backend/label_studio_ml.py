@@ -7,11 +7,12 @@ folder of the backend. The server of `create_app` does not use label-studio-ml.
 
 from __future__ import annotations
 
+import json
 import threading
 from typing import Any, ClassVar
 
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio.requests import read_predict_request
+from backend.label_studio.requests import parse_predict
 from backend.prediction.predictor import Predictor
 from backend.prediction.task_runner import Entry
 from backend.services import Services
@@ -60,10 +61,8 @@ class ClearClipModel(LabelStudioMLBase):  # type: ignore[misc]
             context: the prompt of an annotator: regions drawn or words typed in the editor.
             kwargs: further arguments of label-studio-ml, which are not used.
         """
-        message = {"tasks": tasks, "label_config": self._config}
-        return self._predictor().predict(
-            read_predict_request(message | {"params": {"context": context}})
-        )
+        message = {"tasks": tasks, "label_config": self._config, "params": {"context": context}}
+        return self._predictor().predict(parse_predict(json.dumps(message).encode(), len(tasks)))
 
     def fit(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Train nothing: the method is training-free."""

@@ -6,17 +6,17 @@ SDK checks no types: of ``{}`` it makes a project whose label config is None.
 
 from __future__ import annotations
 
-import json
 import re
 from datetime import datetime
 from typing import Any, Final
 
 import httpx
+from msgspec import Struct
+from msgspec.json import Decoder, encode
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from backend.errors import BadRequest, PayloadTooLarge
-from backend.label_studio.json_shapes import Items, Whole
-from backend.label_studio.json_stream import parse_chunks
+from backend.label_studio.requests import decode
 
 #: Bytes of one annotation or prediction: parsing JSON stalls all threads, for a second where it has
 #: this size. A hundred painted regions of a large photograph have a tenth of it.
@@ -27,15 +27,11 @@ _OF_REGIONS: Final = re.compile(r".*/api/(annotations|predictions)/\d+/?")
 _MAX_BYTES_OF_TASK: Final = 256 << 20
 _OF_TASK: Final = re.compile(r".*/api/tasks/\d+/annotations/?")
 
-#: What is built of a list of predictions. Label Studio sends all of a task together, with their
-#: regions and without pages: a prediction of each version that there ever was.
-_PREDICTION_ROWS: Final = Items(
-    {"id": Whole.KEPT, "model_version": Whole.KEPT, "created_at": Whole.KEPT}
-)
-_OF_PREDICTIONS: Final = re.compile(r".*/api/predictions/?")
 
-#: Bytes of such a list that are parsed at a time.
-_CHUNK: Final = 1 << 16
+#: Bytes of the predictions of one task. Label Studio sends all together, with their regions and
+#: without pages: a prediction of each version that there ever was.
+_MAX_BYTES_OF_PREDICTIONS: Final = 256 << 20
+_OF_PREDICTIONS: Final = re.compile(r".*/api/predictions/?")
 
 #: Headers of the bytes that an answer is sent as.
 _OF_THE_WIRE: Final = ("content-encoding", "content-length", "transfer-encoding")
@@ -115,6 +111,17 @@ class _Backend(_Id):
     created_at: datetime | None = Field(None, strict=False)
 
 
+class _PredictionRow(Struct):
+    """What is kept of each of a list of predictions, before it is checked."""
+
+    id: Any = None
+    model_version: Any = None
+    created_at: Any = None
+
+
+_PREDICTION_ROWS: Final = Decoder(list[_PredictionRow])
+
+
 class _Import(_Checked):
     created: int
 
@@ -147,7 +154,7 @@ _ANSWERS: Final = [
 def read_answer(response: httpx.Response) -> httpx.Response:
     """Read an answer that is a stream; annotations, and one prediction, within limits.
 
-    Of a list of predictions only what `_PREDICTION_ROWS` names is kept.
+    Of a list of predictions only the fields of `_PredictionRow` are kept.
 
     Returns:
         The answer with its content.
@@ -190,14 +197,14 @@ def _read_within(limit: int, response: httpx.Response, whose: str) -> bytes:
 
 
 def _read_prediction_rows(response: httpx.Response) -> bytes:
-    """Read a list of predictions and leave their regions out, in little memory."""
+    """Read a list of predictions and leave their regions out unread."""
+    content = _read_within(_MAX_BYTES_OF_PREDICTIONS, response, "predictions")
     try:
-        rows = parse_chunks(response.iter_bytes(_CHUNK), _PREDICTION_ROWS)
+        return encode(decode(content, _PREDICTION_ROWS))
     except PayloadTooLarge:
         raise BadRequest("Its predictions have too many values to be read.") from None
     except BadRequest:
         raise _no_json(response) from None
-    return json.dumps(rows.value).encode()
 
 
 def check_answer(response: httpx.Response) -> None:

@@ -72,20 +72,6 @@ def read_project_id(raw: Any) -> int | None:
     return int(digits) if re.fullmatch("[0-9]{1,18}", digits) else None
 
 
-def read_label_config(message: Mapping[str, Any], key: str) -> str:
-    """Read the label config of a request.
-
-    Raises:
-        BadRequest: there is no text at the key.
-    """
-    value = message.get(key)
-    if not isinstance(value, str):
-        raise BadRequest(
-            f'Expected "{key}" to be the label config as XML, but got {describe_type(value)}.'
-        )
-    return value
-
-
 def read_text(message: Mapping[str, Any], key: str) -> str:
     """Read a text; empty where there is another value."""
     value = message.get(key)

@@ -7,36 +7,30 @@ answer, it also keeps the regions that are drawn already, unread, for `region_re
 
 from __future__ import annotations
 
-import io
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, BinaryIO, Final
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
 
-from backend.errors import BadRequest
+from msgspec import DecodeError, Raw, Struct, ValidationError
+from msgspec.json import Decoder
+
+from backend.errors import BadRequest, PayloadTooLarge
 from backend.label_studio.json_fields import (
     describe_type,
     read_item_index,
-    read_label_config,
     read_number,
     read_project_id,
     read_text,
     read_texts,
 )
-from backend.label_studio.json_shapes import Items, Shape, Whole
-from backend.label_studio.json_stream import parse_stream
+
+T = TypeVar("T")
 
 #: Largest values of the id columns of Label Studio's database.
 _LARGEST_PROJECT = (1 << 31) - 1
 _LARGEST_ID = (1 << 63) - 1
-#: Action of a webhook -> key of the objects in its body.
-_EVENT_KEYS = {
-    "TASKS_CREATED": "tasks",
-    "TASKS_DELETED": "tasks",
-    "ANNOTATION_CREATED": "annotation",
-    "ANNOTATIONS_CREATED": "annotation",
-    "ANNOTATION_UPDATED": "annotation",
-    "ANNOTATIONS_DELETED": "annotations",
-}
 #: Keys of geometry, one of which the value of every region with a place has.
 _GEOMETRY_KEYS = {"x", "points", "rle", "imageDataURL"}
 #: Letters that are read of a text that an annotator types.
@@ -46,21 +40,121 @@ _LONGEST_TEXT = 1000
 #: count (`backend.prediction.interactive`).
 _MAX_PROMPTS: Final = 500
 
-#: What is read of the bodies. All else, such as old annotations, is skipped while they are parsed.
-_IDS: Final[Shape] = Items({"id": Whole.KEPT})
-_WEBHOOK: Final[Shape] = {
-    "action": Whole.KEPT,
-    "project": {"id": Whole.KEPT, "label_config": Whole.KEPT},
-    "tasks": _IDS,
-    "annotation": Items({"id": Whole.KEPT}, or_one=True),
-    "annotations": _IDS,
-}
-_SETUP: Final[Shape] = dict.fromkeys(("schema", "project", "hostname", "access_token"), Whole.KEPT)
-_TASK: Final = dict.fromkeys(("id", "project", "data"), Whole.KEPT)
-#: What is read of a draft or an annotation, where an annotator waits.
-_VERSIONS: Final[Shape] = Items(
-    dict.fromkeys(("result", "was_cancelled", "updated_at"), Whole.KEPT)
+#: Values in the data of all tasks, or in a context, and in what is drawn on an open task, whose
+#: brush strokes are lists of numbers.
+_MAX_VALUES: Final = 4_000_000
+_MAX_DRAWN_VALUES: Final = 16_000_000
+
+#: Escapes in JSON, and among them those of surrogates that are no pair.
+_ESCAPES: Final = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
 )
+_NULL: Final = Raw(b"null")
+
+
+class _Task(Struct, gc=False):
+    """What is read of a task. All else, such as old predictions, is skipped unread."""
+
+    id: int | str | None = None
+    project: int | str | None = None
+    data: Raw = _NULL
+    drafts: Raw = _NULL
+    annotations: Raw = _NULL
+
+
+class _Params(Struct):
+    context: Raw = _NULL
+
+
+class _Predict(Struct):
+    tasks: list[_Task]
+    label_config: str
+    project: int | str | None = None
+    params: _Params | None = None
+
+
+class _Setup(Struct):
+    schema: str
+    project: int | str | None = None
+    hostname: str | None = None
+    access_token: str | None = None
+
+
+class _Drawing(Struct):
+    """A draft or an annotation."""
+
+    result: Raw = _NULL
+    was_cancelled: bool | None = None
+    updated_at: str | None = None
+
+
+class _Row(Struct):
+    id: int
+
+
+class _Project(_Row):
+    label_config: str = ""
+
+
+class _Webhook(Struct):
+    action: str
+    project: _Project
+    tasks: list[_Row] = []
+    annotation: _Row | list[_Row] = []
+    annotations: list[_Row] = []
+
+
+_PREDICT: Final = Decoder(_Predict)
+_SETUP: Final = Decoder(_Setup)
+_WEBHOOK: Final = Decoder(_Webhook)
+_DRAWINGS: Final = Decoder(list[_Drawing])
+_PARTS: Final = Decoder(list[Raw])
+_DATA: Final = Decoder(dict[str, Any])
+_ANY: Final = Decoder(Any)
+
+
+def decode(body: bytes, decoder: Decoder[T]) -> T:
+    """Decode JSON; what the type of the decoder does not name is skipped unread.
+
+    Surrogates that are no pair become question marks: a text that was cut in the middle of an emoji
+    has one.
+
+    Raises:
+        BadRequest: it is no JSON, too deeply nested, or of another type.
+        PayloadTooLarge: it has too many objects.
+    """
+    if body.count(b"{") > 1_000_000 + len(body) / 64:
+        raise PayloadTooLarge("The body has too many objects for its size.")
+    try:
+        return decoder.decode(body)
+    except RecursionError:
+        raise BadRequest("The body is nested too deeply.") from None
+    except ValidationError as error:
+        raise BadRequest(f"The body has another form than Label Studio's: {error}.") from None
+    except (DecodeError, UnicodeDecodeError):
+        mended = _ESCAPES.sub(lambda found: b"?" if found[1] else found[0], body)
+        if mended != body:
+            return decode(mended, decoder)
+        raise BadRequest("Expected a body of JSON, but got something else.") from None
+
+
+def _decode_part(part: Raw, decoder: Decoder[T], max_values: int = _MAX_VALUES) -> T:
+    """Decode a part of a body.
+
+    Raises:
+        BadRequest, PayloadTooLarge: see `decode`; or it has more values than allowed.
+    """
+    if _count_values(part) > max_values:
+        raise PayloadTooLarge(f"A part of the body has more than {max_values} values.")
+    return decode(bytes(part), decoder)
+
+
+def _count_values(part: Raw) -> int:
+    """Count the values in a part of a body; commas in texts count, too."""
+    content = bytes(part)
+    return content.count(b",") + content.count(b"[")
 
 
 @dataclass(frozen=True)
@@ -214,17 +308,21 @@ class TasksDeleted:
     task_ids: tuple[int, ...]
 
 
+_ANNOTATION_ACTIONS: Final = (
+    "ANNOTATION_CREATED",
+    "ANNOTATIONS_CREATED",
+    "ANNOTATION_UPDATED",
+    "ANNOTATIONS_DELETED",
+)
+
 #: Events of a webhook that the backend acts on.
 WebhookEvent = TasksCreated | AnnotationsChanged | TasksDeleted
 
 
-def parse_webhook(body: bytes | BinaryIO) -> WebhookEvent | None:
+def parse_webhook(body: bytes) -> WebhookEvent | None:
     """Read the body of ``POST /webhook``; None for an event that the backend does not act on.
 
     Label Studio does not read the answer, so that a broken body is no error.
-
-    Raises:
-        PayloadTooLarge: from `parse_stream`.
 
     >>> parse_webhook(b'{"action": "TASKS_CREATED", "project": {"id": 7}, "tasks": [{"id": 3}]}')
     TasksCreated(project_id=7, task_ids=(3,), label_config='')
@@ -233,154 +331,121 @@ def parse_webhook(body: bytes | BinaryIO) -> WebhookEvent | None:
     AnnotationsChanged(project_id=7, annotation_ids=(5,))
     """
     try:
-        message, _ = _parse(body, _WEBHOOK)
-    except BadRequest:
+        event = decode(body, _WEBHOOK)
+    except (BadRequest, PayloadTooLarge):
         return None
-    project, action = message.get("project"), message.get("action")
-    if not isinstance(project, dict) or not isinstance(action, str):
+    project = event.project.id
+    if not 0 < project <= _LARGEST_PROJECT:
         return None
-    key = _EVENT_KEYS.get(action, "")
-    objects = message.get(key)
-    ids = _read_ids([objects] if key == "annotation" and isinstance(objects, dict) else objects)
-    project_id = read_project_id(project.get("id"))
-    if project_id is None or not 0 < project_id <= _LARGEST_PROJECT or not ids:
-        return None
-    if action == "TASKS_CREATED":
-        return TasksCreated(project_id, ids, read_text(project, "label_config"))
-    if action == "TASKS_DELETED":
-        return TasksDeleted(project_id, ids)
-    return AnnotationsChanged(project_id, ids)
+    if event.action.startswith("TASKS_") and (tasks := _read_ids(event.tasks)):
+        if event.action == "TASKS_CREATED":
+            return TasksCreated(project, tasks, event.project.label_config)
+        return TasksDeleted(project, tasks) if event.action == "TASKS_DELETED" else None
+    one = event.annotation if isinstance(event.annotation, list) else [event.annotation]
+    if event.action in _ANNOTATION_ACTIONS and (ids := _read_ids([*one, *event.annotations])):
+        return AnnotationsChanged(project, ids)
+    return None
 
 
-def parse_setup(body: bytes | BinaryIO) -> SetupRequest:
+def parse_setup(body: bytes) -> SetupRequest:
     """Read the body of ``POST /setup``.
 
     Raises:
         BadRequest: no JSON object, or no label config in it.
-        PayloadTooLarge: from `parse_stream`.
+        PayloadTooLarge: from `decode`.
 
     >>> parse_setup(b'{"project": "7.1700000000", "schema": "<View/>"}').project_id
     7
     """
-    message, _ = _parse(body, _SETUP)
+    message = decode(body, _SETUP)
     return SetupRequest(
-        label_config=read_label_config(message, "schema"),
-        project_id=read_project_id(message.get("project")),
-        hostname=read_text(message, "hostname"),
-        access_token=read_text(message, "access_token"),
+        label_config=message.schema,
+        project_id=read_project_id(message.project),
+        hostname=message.hostname or "",
+        access_token=message.access_token or "",
     )
 
 
-def parse_predict(body: bytes | BinaryIO, max_tasks: int = 10_000) -> PredictRequest:
+def parse_predict(body: bytes, max_tasks: int = 10_000) -> PredictRequest:
     """Read the body of ``POST /predict``.
 
-    Only where an annotator waits, it is read again for the regions that are drawn already.
+    A task without data is kept: it fails alone, when its image is read.
 
     Args:
         body: what Label Studio sends.
         max_tasks: the number of tasks that are read; those that follow are counted.
 
     Raises:
-        BadRequest: no JSON object, or what `read_predict_request` refuses.
-        PayloadTooLarge: from `parse_stream`.
+        BadRequest: no list of tasks, no label config, or a context without a list of regions.
+        PayloadTooLarge: the tasks have too many values, or from `decode`.
 
     >>> request = parse_predict(b'{"tasks": [{"id": 1, "data": {}}], "label_config": "<View/>"}')
     >>> request.tasks
     (Task(id=1, project_id=None, data={}),)
     """
-    file = io.BytesIO(body) if isinstance(body, bytes) else body
-    message, left_out = _parse(file, _predict_shape(max_tasks))
-    request = replace(read_predict_request(message), tasks_left_out=left_out)
-    if request.context is None:
-        return request
-    message, _ = _parse(file, _predict_shape(max_tasks, with_drawn=True))
-    return replace(read_predict_request(message), tasks_left_out=left_out)
-
-
-def _predict_shape(max_tasks: int, with_drawn: bool = False) -> Shape:
-    drawn = dict.fromkeys(("drafts", "annotations"), _VERSIONS) if with_drawn else {}
-    return {
-        "tasks": Items(_TASK | drawn, max_tasks),
-        "label_config": Whole.KEPT,
-        "project": Whole.KEPT,
-        "params": {"context": Whole.KEPT},
-    }
-
-
-def _parse(body: bytes | BinaryIO, shape: Shape) -> tuple[dict[str, Any], int]:
-    """Parse a body that holds a JSON object; return it, and the number of items left out."""
-    parsed = parse_stream(io.BytesIO(body) if isinstance(body, bytes) else body, shape)
-    if not isinstance(parsed.value, dict):
-        raise BadRequest(f"Expected a JSON object, but got {describe_type(parsed.value)}.")
-    return parsed.value, parsed.items_left_out
-
-
-def read_predict_request(message: Mapping[str, Any]) -> PredictRequest:
-    """Read the message of ``POST /predict``, parsed from JSON already.
-
-    A task that is no object, or has no data, is kept without data: it fails alone, when its image
-    is read.
-
-    Raises:
-        BadRequest: no list of tasks, no label config, or a context without a list of regions.
-    """
-    tasks = message.get("tasks")
-    if not isinstance(tasks, list):
-        raise BadRequest(f'Expected "tasks" to be a list, but got {describe_type(tasks)}.')
-    params = message.get("params")
-    context = _read_context(params.get("context") if isinstance(params, dict) else None)
+    message = decode(body, _PREDICT)
+    tasks = message.tasks[:max_tasks]
+    if sum(_count_values(task.data) for task in tasks) > _MAX_VALUES:
+        raise PayloadTooLarge(f"The data of the tasks has more than {_MAX_VALUES} values.")
+    context = _read_context(_decode_part(message.params.context, _ANY) if message.params else None)
     return PredictRequest(
         tasks=tuple(_read_task(task, with_drawn=context is not None) for task in tasks),
-        label_config=read_label_config(message, "label_config"),
-        project_id=read_project_id(message.get("project")),
+        label_config=message.label_config,
+        project_id=read_project_id(message.project),
         context=context,
+        tasks_left_out=len(message.tasks) - len(tasks),
     )
 
 
-def _read_ids(given: Any) -> tuple[int, ...]:
-    """Read the ids of objects; ids that no database has are left out."""
-    objects = given if isinstance(given, list) else []
-    ids = [entry.get("id") for entry in objects if isinstance(entry, dict)]
-    return tuple(id_ for id_ in ids if type(id_) is int and 0 < id_ <= _LARGEST_ID)
+def _read_ids(rows: Sequence[_Row]) -> tuple[int, ...]:
+    """Return the ids of rows, less those that no database has."""
+    return tuple(row.id for row in rows if 0 < row.id <= _LARGEST_ID)
 
 
-def _read_task(raw: Any, with_drawn: bool = False) -> Task:
-    task = raw if isinstance(raw, dict) else {}
-    task_id, data = task.get("id"), task.get("data")
+def _read_task(raw: _Task, with_drawn: bool) -> Task:
+    task_id, data = raw.id, {}
+    with suppress(BadRequest):
+        data = _decode_part(raw.data, _DATA)
     if isinstance(task_id, int) and abs(task_id) > _LARGEST_ID:
         task_id = None  # no database holds it
-    drawn, is_draft = _read_drawn(task) if with_drawn else ((), True)
+    drawn, is_draft = _read_drawn(raw) if with_drawn else ((), True)
     return Task(
-        id=task_id if isinstance(task_id, int | str) else None,
-        project_id=read_project_id(task.get("project")),
-        data=data if isinstance(data, dict) else {},
+        id=task_id,
+        project_id=read_project_id(raw.project),
+        data=data,
         drawn=drawn,
         is_draft=is_draft,
     )
 
 
-def _read_drawn(task: Mapping[str, Any]) -> tuple[Sequence[Any], bool]:
+def _read_drawn(task: _Task) -> tuple[Sequence[Any], bool]:
     """Return the regions of the newest draft, else of the only annotation; and if it is a draft.
 
     Label Studio sends the drafts of the annotator who asks, but the annotations of all annotators,
     and does not tell which of them is open. Nobody has accepted a prediction yet.
     """
-    if drafts := _read_versions(task, "drafts"):
-        newest = max(drafts, key=lambda draft: read_text(draft, "updated_at"))
-        return newest["result"], True
-    annotations = _read_versions(task, "annotations")
-    return (annotations[0]["result"] if len(annotations) == 1 else ()), False
+    if drafts := _read_drawings(task.drafts):
+        newest = max(drafts, key=lambda draft: draft.updated_at or "")
+        return _read_regions(newest), True
+    annotations = _read_drawings(task.annotations)
+    return (_read_regions(annotations[0]) if len(annotations) == 1 else ()), False
 
 
-def _read_versions(task: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
-    given = task.get(key)
-    return [
-        version
-        for version in (given if isinstance(given, list) else [])
-        if isinstance(version, dict)
-        and isinstance(version.get("result"), list)
-        and not version.get("was_cancelled")
-    ]
+def _read_drawings(given: Raw) -> list[_Drawing]:
+    with suppress(BadRequest):
+        drawings = decode(bytes(given), _DRAWINGS)
+        return [each for each in drawings if not each.was_cancelled and each.result != _NULL]
+    return []
+
+
+def _read_regions(drawing: _Drawing) -> list[Any]:
+    """Read the regions of a draft or an annotation; a broken one costs no other."""
+    regions: list[Any] = []
+    with suppress(BadRequest):
+        for region in _decode_part(drawing.result, _PARTS, _MAX_DRAWN_VALUES):
+            with suppress(BadRequest):
+                regions.append(decode(bytes(region), _ANY))
+    return regions
 
 
 def _read_context(raw: Any) -> Context | None:

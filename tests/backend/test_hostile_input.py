@@ -70,7 +70,8 @@ def ask(app: Flask, body: Any, path: str = "/predict") -> Any:
 TEXTS = st.text(max_size=12) | st.sampled_from(
     ["", "\ud800", "\0", "${image}", "$image", "9" * 5000]
 )
-NUMBERS = st.integers() | st.floats() | st.sampled_from([1e308, -0.0, 2**63, 10**400])
+FINITE = st.floats(allow_nan=False, allow_infinity=False)  # others are no JSON
+NUMBERS = st.integers() | FINITE | st.sampled_from([1e308, -0.0, 2**63, 10**400])
 SCALARS = st.none() | st.booleans() | NUMBERS | TEXTS
 JSON = st.recursive(
     SCALARS,
@@ -147,7 +148,7 @@ def test_bodies(app: Flask, body: Any) -> None:
         assert len(answer["results"]) == len(body["tasks"])
 
 
-@pytest.mark.parametrize("task_id", [1 << 63, -(1 << 63) - 1, 10**30, True])
+@pytest.mark.parametrize("task_id", [1 << 63, -(1 << 63) - 1, 10**30])
 def test_ids_that_no_database_holds(app: Flask, task_id: int) -> None:
     answer = ask(app, {"tasks": [GOOD_TASK | {"id": task_id}], "label_config": CONFIG})
     assert len(answer["results"]) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from backend import create_app
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio.requests import read_predict_request
+from backend.label_studio.requests import PredictRequest, parse_predict
 from backend.services import Services
 from backend.settings import Settings
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag
@@ -83,11 +84,16 @@ def test_commands_and_server_make_predictions_of_one_version() -> None:
     assert services.database_free_predictor().versions.current(config) == version
 
 
+def _request(task: dict[str, object]) -> PredictRequest:
+    message = {"tasks": [task], "label_config": brush_config("red")}
+    return parse_predict(json.dumps(message).encode())
+
+
 def test_a_predictor_without_a_database_makes_none(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/jobs.db"
     services = Services(Settings(database_url=url), colour_engine())  # type: ignore[arg-type]
     task = {"id": 1, "data": {"image": data_url(flag("red", "blue"))}}
-    request = read_predict_request({"tasks": [task], "label_config": brush_config("red")})
+    request = _request(task)
     (entry,) = services.database_free_predictor().predict(request)
     assert entry["result"]
     assert list(tmp_path.iterdir()) == []
@@ -97,7 +103,5 @@ def test_a_predictor_without_a_database_reads_images_as_it_is_told(tmp_path: Pat
     services = Services(Settings(), colour_engine())
     predictor = services.database_free_predictor(lambda source, task: flag("red", "blue"))
     task = {"id": 1, "data": {"image": "picture.png"}}
-    (entry,) = predictor.predict(
-        read_predict_request({"tasks": [task], "label_config": brush_config("red")})
-    )
+    (entry,) = predictor.predict(_request(task))
     assert entry["result"]

@@ -85,7 +85,7 @@ class MlBackendRoutes:
     def setup(self) -> Response:
         """Learn a project's address, and answer with the version of its predictions."""
         with self.body.open() as body:
-            asked = parse_setup(body)
+            asked = parse_setup(body.read())
         self.files.use_setup(asked.hostname, asked.access_token, trusted=self._has_password)
         status = self.engine.status
         if status.state == "failed":
@@ -111,7 +111,7 @@ class MlBackendRoutes:
     def webhook(self) -> Response:
         """Note what has happened in a project."""
         with self.body.open() as body:
-            event = parse_webhook(body)
+            event = parse_webhook(body.read())
         return json_response(self.webhooks.handle(event))
 
     def versions(self) -> Response:
@@ -124,7 +124,7 @@ class MlBackendRoutes:
 
     def _read_predict(self) -> PredictRequest:
         with self.body.open() as body:
-            return parse_predict(body, self.settings.max_tasks)
+            return parse_predict(body.read(), self.settings.max_tasks)
 
     @property
     def _has_password(self) -> bool:

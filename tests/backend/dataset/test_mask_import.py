@@ -276,7 +276,7 @@ def test_masks_that_cannot_be_removed_are_not_doubled(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     run(importer, folder)
-    monkeypatch.setattr("backend.label_studio.json_selector._FREE_EVENTS", 1000)
+    monkeypatch.setattr("backend.label_studio.answers._MAX_BYTES_OF_PREDICTIONS", 4000)
     studio.add(1, "hostile", result=[{}] * 4000)
     started = importer(replace=True)
     started.plan(masks(folder))

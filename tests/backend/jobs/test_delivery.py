@@ -177,7 +177,7 @@ def test_a_task_whose_predictions_cannot_be_listed_costs_no_other_its_own(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("backend.label_studio.json_selector._FREE_EVENTS", 1000)
+    monkeypatch.setattr("backend.label_studio.answers._MAX_BYTES_OF_PREDICTIONS", 4000)
     backend = make_backend()
     keep(backend, 1, 2)
     studio.add(1, "hostile", created=time.time() - 60, result=[{}] * 4000)

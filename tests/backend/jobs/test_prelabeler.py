@@ -458,7 +458,7 @@ def test_a_task_whose_predictions_cannot_be_listed_ends_no_job(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("backend.label_studio.json_selector._FREE_EVENTS", 1000)
+    monkeypatch.setattr("backend.label_studio.answers._MAX_BYTES_OF_PREDICTIONS", 4000)
     bench = make_bench()
     version = bench.version(studio.label_config)
     for task in (1, 1, 2, 2):

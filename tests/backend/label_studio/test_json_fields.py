@@ -12,7 +12,6 @@ from backend.label_studio.json_fields import (
     parse_object,
     read_count,
     read_item_index,
-    read_label_config,
     read_number,
     read_project_id,
     read_text,
@@ -83,12 +82,6 @@ def test_texts() -> None:
         "",
         "",
     )
-
-
-def test_a_label_config_is_required() -> None:
-    assert read_label_config({"schema": "<View/>"}, "schema") == "<View/>"
-    with pytest.raises(BadRequest, match='Expected "schema" to be the label config as XML'):
-        read_label_config({"schema": 3}, "schema")
 
 
 @pytest.mark.parametrize(

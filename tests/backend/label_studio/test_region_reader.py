@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 
 from backend.label_studio.region_reader import Area, area_mask, drawn_areas, written_labels
-from backend.label_studio.requests import Task, read_predict_request
+from backend.label_studio.requests import Task, parse_predict
 
 
 def _version(*regions: Any, at: str = "2026-01-01T00:00:00Z", **rest: Any) -> dict[str, Any]:
@@ -24,7 +25,7 @@ def _task(**task: Any) -> Task:
     context = {"result": [{"type": "textarea", "value": {"text": "cat"}}]}
     tasks = [{"id": 1, "data": {}, **task}]
     message = {"tasks": tasks, "label_config": "<View/>", "params": {"context": context}}
-    return read_predict_request(message).tasks[0]
+    return parse_predict(json.dumps(message).encode()).tasks[0]
 
 
 def _drawn(**task: Any) -> list[Area]:

@@ -92,13 +92,13 @@ def test_an_image_over_the_limit_has_an_empty_entry(caplog: pytest.LogCaptureFix
     [
         ("/predict", b"", "Expected a body of JSON"),
         ("/predict", b"{", "Expected a body of JSON"),
-        ("/predict", b"[]", "Expected a JSON object"),
-        ("/predict", b"{}", '"tasks" to be a list'),
-        ("/predict", b'{"tasks": {}}', '"tasks" to be a list'),
-        ("/predict", b'{"tasks": []}', '"label_config"'),
+        ("/predict", b"[]", "Expected `object`"),
+        ("/predict", b"{}", "required field `tasks`"),
+        ("/predict", b'{"tasks": {}}', "`$.tasks`"),
+        ("/predict", b'{"tasks": []}', "required field `label_config`"),
         ("/predict", b'{"tasks": [], "label_config": "<View>"}', "not well-formed XML"),
         ("/predict", b'{"tasks": [], "label_config": "<View/>"}', "<Image"),
-        ("/setup", b"{}", '"schema"'),
+        ("/setup", b"{}", "required field `schema`"),
         ("/setup", b'{"schema": "<View>"}', "not well-formed XML"),
     ],
 )
