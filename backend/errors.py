@@ -22,7 +22,6 @@
     ├── JobOver                 409   a job that is over cannot be paused, resumed or cancelled
     ├── WithdrawalRefused       409   a job has written no predictions, or may still write some
     ├── LabelConfigChanged      409   the label config is another than the one that was measured
-    ├── GateClosed              409   the acceptance gate lets nothing pass, or is not closed
     ├── LearningRefused         409   a project is pinned, or has nothing to learn or go back to
     ├── DatabaseInUse           409   a database that a backend works with cannot be restored
     ├── DatabaseAway            503   the database cannot be used now; the message says why
@@ -195,13 +194,6 @@ class LabelConfigChanged(BackendError):
 
     http_status = 409
     code = "LabelConfigChanged"
-
-
-class GateClosed(BackendError):
-    """The acceptance gate of a project lets no task pass; or no audit has closed it."""
-
-    http_status = 409
-    code = "GateClosed"
 
 
 class LearningRefused(BackendError):

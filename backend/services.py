@@ -16,10 +16,6 @@ from backend.dataset.picture_features import PictureFeatures
 from backend.feedback.annotation_reader import AnnotationReader
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.forecast.forecast_store import ForecastStore
-from backend.feedback.gate.acceptance_gate import AcceptanceGates
-from backend.feedback.gate.gate_keeper import GateKeeper
-from backend.feedback.gate.gate_runs import GateRuns
-from backend.feedback.gate.gate_store import GateStore
 from backend.feedback.learning.active_models import ActiveModels
 from backend.feedback.learning.example_store import ExampleStore
 from backend.feedback.learning.learner import Learner
@@ -215,23 +211,6 @@ class Services(LabelStudioServices):
         return ArchiveFiles(self.settings)
 
     @cached_property
-    def gate_store(self) -> GateStore:
-        """The acceptance gates and the tasks that they were asked about."""
-        return GateStore(self.database)
-
-    @cached_property
-    def gates(self) -> AcceptanceGates:
-        """The acceptance gates of projects."""
-        return AcceptanceGates(self.settings, self.annotations, self.gate_store)
-
-    @cached_property
-    def gate_runs(self) -> GateRuns:
-        """What pages have asked of the acceptance gates."""
-        client = self.client(retry_for_s=READ_RETRY_FOR_S)
-        keeper = None if client is None else self.gate_keeper(client)
-        return GateRuns(keeper, self.stopping.is_set)
-
-    @cached_property
     def wording_runs(self) -> WordingRuns:
         """The trials of words that were asked for on the page."""
         client = self.client(retry_for_s=READ_RETRY_FOR_S)
@@ -335,14 +314,6 @@ class Services(LabelStudioServices):
     def withdrawer(self, client: LabelStudioClient) -> Withdrawer:
         """Make the withdrawer, which deletes the predictions of a job."""
         return Withdrawer(self.store, client, self.owner)
-
-    def gate_keeper(self, client: LabelStudioClient) -> GateKeeper:
-        """Make the keeper of acceptance gates, which finds tasks that pass and accepts them.
-
-        Args:
-            client: Label Studio.
-        """
-        return GateKeeper(self.gates, self.gate_store, client)
 
     def archive_maker(self, client: LabelStudioClient) -> ArchiveMaker:
         """Make the maker of data sets that were asked for on the page.
@@ -457,8 +428,6 @@ class Services(LabelStudioServices):
             "titles": self.project_titles.check,
             "forecasts": self.forecaster.check,
             "words": self.wording_runs.run_next,
-            "gates": self.gate_runs.run_next,
-            "audits": self.gates.check_audits,
             "reviews": self.review_runs.run_next,
             "agreements": self.agreement_runs.run_next,
             "next tasks": self.next_tasks_runs.run_next,

@@ -301,26 +301,6 @@ class Settings(BaseSettings):
         description="Learn from corrections, too, of which labels the words are joined, as with "
         "SYNONYMS=joined, in place of the best word alone.",
     )
-    gate_share: float = Field(
-        default=0.95,
-        ge=0.5,
-        le=0.999,
-        description="Least share of the tasks that pass the acceptance gate that shall need no "
-        "change.",
-    )
-    gate_confidence: float = Field(
-        default=0.95,
-        ge=0.5,
-        le=0.999,
-        description="Confidence with which the acceptance gate keeps GATE_SHARE.",
-    )
-    gate_audit_share: float = Field(
-        default=0.05,
-        ge=0.01,
-        le=1,
-        description="Share of the tasks that pass the acceptance gate that people correct as "
-        "before, so that it is noticed when it no longer holds.",
-    )
     host: Words = Field(
         default="127.0.0.1",
         description="Address to listen on; 0.0.0.0 lets other machines in (set BASIC_AUTH_* too).",

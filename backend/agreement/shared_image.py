@@ -9,7 +9,6 @@ from typing import Final
 from backend.errors import BadRequest
 from backend.feedback.comparison import ImageMasks, read_masks
 from backend.label_studio.annotation_choice import AnnotationChoice
-from backend.label_studio.annotation_writer import GATE_IMPORT, import_id
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import ImageTag, LabelConfig
 from backend.label_studio.records import Annotation
@@ -78,22 +77,19 @@ class SharedImage:
 def newest_of_each(annotations: Iterable[Annotation]) -> list[Annotation]:
     """Return the annotation of each person that counts: the one that was changed last.
 
-    Skipped ones do not count, nor those that the acceptance gate has made, nor those of which Label
-    Studio does not say whose they are, nor copies of another person's.
+    Skipped ones do not count, nor those of which Label Studio does not say whose they are, nor
+    copies of another person's.
 
     >>> by = lambda person, id, at: Annotation(id, 1, 1, (), annotator=person, updated=at)
     >>> [each.id for each in newest_of_each([by(5, 1, 1.0), by(6, 2, 1.0), by(5, 3, 2.0)])]
     [2, 3]
     """
-    gate = import_id(GATE_IMPORT)
     every = list(annotations)
     whose: dict[int | None, int | None] = {each.id: each.annotator for each in every}
     known = [
         each
         for each in every
-        if each.annotator is not None
-        and each.import_id != gate
-        and whose.get(each.parent, each.annotator) == each.annotator
+        if each.annotator is not None and whose.get(each.parent, each.annotator) == each.annotator
     ]
     return AnnotationChoice("majority").choose(known)
 

@@ -35,11 +35,6 @@ COMMANDS: Final = {
         "hours_left",
         "Foretell how many hours of annotation a project still takes, with and without prelabels.",
     ),
-    "gate": CommandSource(
-        "backend.cli.gate",
-        "gate",
-        "Report which predictions of a project need no look, from its corrections.",
-    ),
     "eval": CommandSource(
         "backend.cli.evaluate",
         "evaluate",

@@ -78,8 +78,6 @@ def report(
     if backfill and not annotations.recount(project):
         said = "Annotations are being read: the sums were not added up anew. Try again later."
         click.echo(said, err=True)
-    if backfill:
-        services.gate_store.count_again(project)
     waiting = annotations.count_open(project)
     savings = make_report(project, annotations.sums(project, step), waiting=waiting, label=label)
     if json_file is not None:

@@ -41,7 +41,6 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "adapt_presence",
         "adapt_synonyms",
     ),
-    "Acceptance gate": ("gate_share", "gate_confidence", "gate_audit_share"),
     "Database": ("database_url",),
     "Access": (
         "basic_auth_user",

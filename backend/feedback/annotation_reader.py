@@ -11,11 +11,9 @@ The kinds of annotations:
 - **copy**: it was made from another annotation.
 - **converted**: the prediction itself, as Label Studio makes annotations of predictions in bulk: no
   time was measured, and nothing is changed. An annotation that a script made of a prediction looks
-  alike, and so are annotations of the acceptance gate. Nobody has looked at it, so nothing is
-  learned from it until somebody changes it.
+  alike. Nobody has checked it, so nothing is learned from it until somebody changes it.
 - **foreign**: the prediction has the version of another model.
-- **lost**: its regions came from a prediction that is deleted by now, or it is an annotation of the
-  acceptance gate that somebody has changed: it does not name the prediction.
+- **lost**: its regions came from a prediction that is deleted by now.
 - **skipped**: the annotator skipped the task.
 
 The kind and the figures of an annotation stay where its prediction is deleted later.
@@ -47,7 +45,6 @@ from backend.errors import (
 from backend.feedback.annotation_store import AnnotationStore, PendingAnnotation
 from backend.feedback.comparison import AnnotationDiff, CorrectionListener, compare
 from backend.feedback.read_annotation import AnnotationOrigin, ReadAnnotation
-from backend.label_studio.annotation_writer import GATE_IMPORT, import_id
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
@@ -270,8 +267,6 @@ class AnnotationReader:
 
     def _origin(self, annotation: Annotation) -> tuple[AnnotationOrigin, PredictionRegions | None]:
         """Return the kind of an annotation, and the prediction to compare it with."""
-        if annotation.import_id == import_id(GATE_IMPORT):
-            return "converted" if annotation.seconds is None else "lost", None
         if annotation.prediction is not None:
             prediction = self._client.prediction(annotation.prediction)
             if prediction is None:

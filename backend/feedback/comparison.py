@@ -527,34 +527,6 @@ def _compare_label(
     )
 
 
-def predicted_scores(predicted: Result, config: LabelConfig) -> Mapping[str, float] | None:
-    """Return the lowest score of the regions of each label, on all images of a task.
-
-    The regions are those that `compare` compares. None is drawn.
-
-    Args:
-        predicted: the result of a prediction.
-        config: the project's label config.
-
-    Returns:
-        Name of a label -> score, in [0, 1]; None where a region has no score.
-
-    Raises:
-        BadRequest: a region cannot be read.
-    """
-    names = {control.name for control in (*config.controls, *config.boxes)}
-    found: dict[str, float] = {}
-    for (image, _), areas in _by_image(read_areas(predicted, names)).items():
-        for tag in (tag for tag in config.images if tag.name == image):
-            own = _by_label(areas, _names_of_labels(config, tag))
-            for label in own:
-                _choose_control(label, own, {}, config, tag)
-                if (score := _lowest_score(own[label])) is None:
-                    return None
-                found[label] = min(score, found.get(label, 1.0))
-    return found
-
-
 def _lowest_score(areas: Iterable[Area]) -> float | None:
     """Return the lowest score of some areas; None where there is none, or one has no score."""
     scores = [area.score for area in areas]

@@ -14,9 +14,6 @@ from backend.label_studio.records import read_annotation
 
 _NAMESPACE: Final = uuid.UUID("6d1b6c52-3d0f-5b6e-9a53-0c5b9d3c6f1e")
 
-#: What the annotations are called that the acceptance gate makes.
-GATE_IMPORT: Final = "acceptance gate"
-
 #: Label Studio writes both times of a new annotation one after the other: so many seconds at most.
 _WRITTEN_WITHIN_S: Final = 2.0
 
@@ -79,16 +76,6 @@ class AnnotationWriter:
             # A request whose answer was lost may have been stored.
             return "" if error.status == 409 else str(error)
         return ""
-
-    def find(self, task: int, version: str) -> tuple[list[int], list[int]]:
-        """Return the ids of a task's annotations: those of an import, and all others.
-
-        Raises:
-            BadRequest: the annotations are too large to be read.
-            StudioUnreachable: Label Studio does not answer.
-        """
-        found = self.find_imported(task, version)
-        return sorted([*found.unchanged, *found.changed]), found.others
 
     def find_imported(self, task: int, version: str) -> ImportedAnnotations:
         """Return a task's annotations of an import, those that were changed since apart.

@@ -31,7 +31,6 @@ from backend.web.pages.connection_status import ConnectionStatus
 from backend.web.pages.dashboard import DashboardRoutes
 from backend.web.pages.datasets import DatasetRoutes
 from backend.web.pages.deleted_projects import DeletedProjects
-from backend.web.pages.gate import GateRoutes
 from backend.web.pages.html import add_filters, error_response
 from backend.web.pages.jobs import JobRoutes
 from backend.web.pages.label_errors import LabelErrorRoutes
@@ -65,7 +64,6 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
         services.engine.snapshot,
         lambda: images.cache_stats,
         registry.summary,
-        services.gate_store.count_closed,
     )
     tracker = TaskTracker((metrics.task,), secrets=tuple(known_secrets(settings)))
     predictor = services.predictor(tracker)
@@ -153,7 +151,6 @@ def _pages(
         body,
     ).blueprint()
     yield ReportRoutes(settings, services.annotations, services.forecasts, describe).blueprint()
-    yield GateRoutes(services.gates, services.gate_runs, projects, body).blueprint()
     yield LabelErrorRoutes(
         services.review_runs,
         services.reviews,

@@ -83,26 +83,6 @@ class LearningCollector(Collector):
             yield from _learned_iou(summary.newest)
 
 
-class GateCollector(Collector):
-    """Collect how many acceptance gates are closed; nothing where the database cannot be read."""
-
-    def __init__(self, closed_gates: Callable[[], int]) -> None:
-        self._closed_gates = closed_gates
-
-    def describe(self) -> Iterable[Metric]:
-        """Describe nothing: else the registry would read the database when it is made."""
-        return ()
-
-    def collect(self) -> Iterator[Metric]:
-        """Collect the only metric."""
-        try:
-            closed = self._closed_gates()
-        except SQLAlchemyError as error:
-            log.warning("The acceptance gates cannot be read: %s", error)
-            return
-        yield _gauge("gates_closed", "Acceptance gates that their audits have closed.", closed)
-
-
 def _queue(now: Snapshot) -> Metric:
     queue = GaugeMetricFamily(
         "clearclip_queue_pictures",

@@ -11,7 +11,7 @@ from backend.feedback.learning.versions import Summary
 from backend.inference.engine import Snapshot
 from backend.label_studio.image_loader import ImageCacheStats
 from backend.telemetry.task_tracker import TaskRecord
-from backend.web.metric_collectors import EngineCollector, GateCollector, LearningCollector
+from backend.web.metric_collectors import EngineCollector, LearningCollector
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -32,7 +32,6 @@ class Metrics:
         snapshot: reads the state of the inference engine.
         image_cache_stats: reads the cache of images that annotators have open.
         learned: reads what projects have learned.
-        closed_gates: reads how many acceptance gates their audits have closed.
     """
 
     def __init__(
@@ -40,7 +39,6 @@ class Metrics:
         snapshot: Callable[[], Snapshot],
         image_cache_stats: Callable[[], ImageCacheStats],
         learned: Callable[[], Summary] = Summary,
-        closed_gates: Callable[[], int] = int,
     ) -> None:
         self._registry = registry = CollectorRegistry()
         self._requests = Counter(
@@ -77,7 +75,6 @@ class Metrics:
         )
         registry.register(EngineCollector(snapshot, image_cache_stats))
         registry.register(LearningCollector(learned))
-        registry.register(GateCollector(closed_gates))
         ProcessCollector(registry=registry)
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:

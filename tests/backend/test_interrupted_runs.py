@@ -24,9 +24,6 @@ from sqlalchemy.exc import OperationalError
 
 from backend.database.database import Database
 from backend.database.leases import LEASE_S
-from backend.feedback.annotation_store import AnnotationStore
-from backend.feedback.gate.gate_store import FoundTask
-from backend.label_studio.annotation_writer import GATE_IMPORT, import_id
 from backend.label_studio.client import LabelStudioClient
 from backend.run_queue import Run
 from backend.services import Services
@@ -36,40 +33,22 @@ from tests.backend.conftest import Clock, Postgres
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, Asked
 from tests.backend.fakes.one_run import Kind, do_run, make_services
-from tests.backend.feedback.gate.gate_scene import (
-    AUDITED,
-    FIRST,
-    PASSING,
-    VERSION,
-    correct_many,
-    unannotated_studio,
-)
 from tests.backend.feedback.learning.test_learner import School
 from tests.backend.wording.scene_project import scene_studio
 
 ROOT = Path(__file__).parents[2]
-
-#: The tasks of the project: a search keeps fifty at once.
-TASKS = {*range(FIRST, FIRST + 60)}
-LISTED = (TASKS & PASSING) - AUDITED
-
-#: The one that an earlier search has found.
-EARLIER = min(LISTED)
 
 #: A login page, as a proxy shows it where a session has ended.
 PAGE = Answer(200, b"<h1>Log in</h1>", {"Content-Type": "text/html"})
 
 #: Method and end of the path of a request in the middle of each kind of run.
 MIDDLE: dict[Kind, tuple[str, str]] = {
-    "find": ("GET", "/api/predictions"),
-    "accept": ("POST", "/annotations"),
-    "withdraw": ("DELETE", ""),
     "agreement": ("GET", "/annotations"),
     "review": ("GET", "/annotations"),
 }
 
 #: The number of that request at which a run is interrupted.
-AT: dict[Kind, int] = {"find": 55, "accept": 5, "withdraw": 5, "agreement": 2, "review": 2}
+AT: dict[Kind, int] = {"agreement": 2, "review": 2}
 
 
 @dataclass
@@ -114,31 +93,12 @@ class Bench:
         finally:
             services.database.close()
 
-    def lists(self) -> dict[str, set[int]]:
-        """The tasks that the gate page lists."""
-        store = self.services.gate_store
-        return {
-            each: set(store.tasks(7, VERSION, each)) for each in ("listed", "audit", "accepted")
-        }
-
-    def accepted(self) -> Counter[int]:
-        """Task -> how many annotations of the gate it has."""
-        made = self.studio.annotations.values()
-        return Counter(
-            each["task"] for each in made if each.get("import_id") == import_id(GATE_IMPORT)
-        )
-
     def is_as_before(self) -> bool:
         """Whether a run that ended in its middle has left nothing half behind."""
         services = self.services
         if self.kind == "agreement":
             return services.agreements.last(7) is None
-        if self.kind == "review":
-            return services.reviews.last(7) is None
-        if self.kind == "find":
-            return self.lists() == {"listed": {EARLIER}, "audit": set(), "accepted": set()}
-        kept, stored = self.lists()["accepted"], set(self.accepted())
-        return len(kept ^ stored) <= 1 and set(self.accepted().values()) == {1}
+        return services.reviews.last(7) is None
 
     def is_done(self) -> bool:
         """Whether all is as after a run that nothing has interrupted."""
@@ -146,13 +106,8 @@ class Bench:
         if self.kind == "agreement":
             measured = services.agreements.last(7)
             return measured is not None and measured.report.tasks == 4
-        if self.kind == "review":
-            reviewed = services.reviews.last(7)
-            return reviewed is not None and reviewed.report.reviewed == 4
-        lists = self.lists()
-        if self.kind == "accept":
-            return lists["accepted"] == LISTED and self.accepted() == dict.fromkeys(LISTED, 1)
-        return lists["listed"] == LISTED and not lists["accepted"] and not self.accepted()
+        reviewed = services.reviews.last(7)
+        return reviewed is not None and reviewed.report.reviewed == 4
 
 
 @contextmanager
@@ -160,37 +115,13 @@ def bench_of(kind: Kind, database_url: str) -> Iterator[Bench]:
     """A project that is ready for a run of a kind."""
     if kind == "agreement":
         studio = shared_studio(*[[(1, [brushed((0, 0, 9, 9))]), (2, [brushed((0, 0, 8, 8))])]] * 4)
-    elif kind == "review":
-        studio = scene_studio(annotated=4)
     else:
-        studio = unannotated_studio()
+        studio = scene_studio(annotated=4)
     with studio.served() as server:
         bench = Bench(kind, studio, server.url, database_url)
-        if kind in ("find", "accept", "withdraw"):
-            prepare_gate(bench)
         studio.fault = bench.fault
         yield bench
         bench.services.database.close()
-
-
-def prepare_gate(bench: Bench) -> None:
-    """Let there be corrections, and the lists that the run begins with."""
-    services = bench.services
-    correct_many(AnnotationStore(services.database, "me"))
-    gate = services.gates.report(7, VERSION).gate
-    assert gate is not None
-    listed = [EARLIER] if bench.kind == "find" else sorted(TASKS & PASSING)
-    found = [FoundTask(task, {"red": 0.9}, task in AUDITED) for task in listed]
-    services.gate_store.begin_finding(7, VERSION)
-    services.gate_store.add_tasks(7, VERSION, found, gate.passes)
-    services.gate_store.finish_finding(7, VERSION)
-    bench.studio.tasks = {task: bench.studio.tasks[task] for task in TASKS}
-    if bench.kind == "withdraw":
-        for task in LISTED:
-            bench.studio.annotate(
-                task, [], import_id=import_id(GATE_IMPORT), lead_time=None, completed_by=1
-            )
-            services.gate_store.accept(7, task)
 
 
 def wait_long_for_no_answer(monkeypatch: pytest.MonkeyPatch, studio_url: str) -> None:
@@ -231,21 +162,6 @@ def bench_on_postgres(
 ) -> Iterator[Bench]:
     with bench_of(request.param, postgres.make_url(f"run-{tmp_path.name}"[:60])) as bench:
         yield bench
-
-
-@pytest.mark.parametrize("bench_on_postgres", ["find", "accept", "withdraw"], indirect=True)
-def test_a_gate_that_loses_its_database(bench_on_postgres: Bench, postgres: Postgres) -> None:
-    bench = bench_on_postgres
-    bench.at_middle = postgres.stop
-    try:
-        run = bench.do()
-    finally:
-        postgres.start()
-    said = "There is no connection to the database: start it again once that is over."
-    assert (run.state, run.reason) == ("failed", said)
-    assert bench.is_as_before()
-    assert bench.do().state == "done"
-    assert bench.is_done()
 
 
 @pytest.mark.parametrize("bench_on_postgres", ["agreement", "review"], indirect=True)

@@ -182,25 +182,6 @@ def parse_row(body: bytes, is_form: bool = False) -> int:
     return row
 
 
-def parse_version(body: bytes, is_form: bool = False) -> str | None:
-    """Parse the body of ``POST /projects/<id>/gate/<action>``, which may be empty.
-
-    Returns:
-        The model version; None where the body names none.
-
-    Raises:
-        BadRequest: the body is neither a JSON object nor a form, or has another field.
-
-    >>> parse_version(b"version=demo+clearclip+1b819d9a", is_form=True), parse_version(b"")
-    ('demo clearclip 1b819d9a', None)
-    """
-    fields = {} if not body else _form(body) if is_form else parse_object(body)
-    version = fields.get("version")
-    if fields.keys() - {"version"} or not isinstance(version, str | None):
-        raise BadRequest('Expected "version" to be a model version, and nothing else.')
-    return version or None
-
-
 def parse_confirmation(body: bytes, is_form: bool = False) -> tuple[int, float]:
     """Parse the body of ``POST /projects/<id>/label-errors/confirm`` and ``.../take-back``.
 

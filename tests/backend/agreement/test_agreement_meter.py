@@ -10,7 +10,6 @@ import pytest
 from backend.agreement import agreement_meter, shared_image
 from backend.agreement.agreement_meter import AgreementMeter
 from backend.agreement.agreement_report import AgreementReport
-from backend.label_studio.annotation_writer import GATE_IMPORT, import_id
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio_services import LabelStudioServices
 from backend.settings import Settings
@@ -113,7 +112,6 @@ def test_the_newest_of_each_person_counts_and_no_other() -> None:
     studio.annotate(1, [brushed(RIGHT)], was_cancelled=True, completed_by=3)
     for task, more in (
         (2, {"completed_by": 1}),
-        (3, {"completed_by": 2, "import_id": import_id(GATE_IMPORT)}),
         (4, {"completed_by": None}),
     ):
         studio.annotate(task, [brushed(LEFT)], completed_by=1)

@@ -55,7 +55,6 @@ NEED_A_TOKEN = (
     "withdraw --job 7",
     "report --project 7 --backfill",
     "hours-left --project 7",
-    *(f"gate --project 7 --{act}" for act in ("find", "show", "accept", "withdraw")),
     "eval --project 7",
     "words --project 7",
     "label-errors --project 7",

@@ -9,9 +9,8 @@ from backend.run_queue import Run
 from backend.services import Services
 from backend.settings import Settings
 from tests.backend.fakes.label_studio import TOKEN
-from tests.backend.feedback.gate.gate_scene import AUDIT_SHARE, VERSION
 
-Kind = Literal["find", "accept", "withdraw", "agreement", "review"]
+Kind = Literal["agreement", "review"]
 
 
 def make_services(database_url: str, studio_url: str) -> Services:
@@ -24,7 +23,6 @@ def make_services(database_url: str, studio_url: str) -> Services:
             precision="fp32",
             short_side_px=64,
             label_studio_url=studio_url,
-            gate_audit_share=AUDIT_SHARE,
             **options,
         )
     )
@@ -36,15 +34,11 @@ def do_run(services: Services, kind: Kind) -> Run:
         services.agreement_runs.request(7)
         assert services.agreement_runs.run_next()
         run: Run | None = services.agreement_runs.get(7)
-    elif kind == "review":
+    else:
         services.review_runs.request(7)
         with services.engine:
             assert services.review_runs.run_next()
         run = services.review_runs.get(7)
-    else:
-        services.gate_runs.request(7, VERSION, kind)
-        assert services.gate_runs.run_next()
-        run = services.gate_runs.last(7)
     assert run is not None
     return run
 

@@ -24,7 +24,6 @@ from backend.feedback.annotation_reader import AnnotationReader, read_all
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.comparison import AnnotationDiff
 from backend.feedback.read_annotation import ReadAnnotation
-from backend.label_studio.annotation_writer import GATE_IMPORT, import_id
 from backend.label_studio.client import LabelStudioClient
 from tests.backend.conftest import Clock
 from tests.backend.fakes.colour_segmenter import brush_config
@@ -241,29 +240,6 @@ def test_predictions_that_were_made_annotations_teach_nothing_until_somebody_cha
     made |= {"result": [region("a", "red", 6)], "updated_at": "2026-11-25T12:00:00Z"}
     assert [row.kind for row in read(reader, annotations, made["id"])] == ["lost"]
     assert list(notebook.known) == [made["id"]]
-
-
-def test_annotations_of_the_acceptance_gate_teach_nothing_until_somebody_changes_them(
-    reader: AnnotationReader,
-    annotations: AnnotationStore,
-    studio: FakeStudio,
-    notebook: Notebook,
-) -> None:
-    noted = region("a", "red", 4, meta={"text": ["Accepted."]})
-    gate = {"import_id": import_id(GATE_IMPORT), "lead_time": None}
-    made = studio.annotate(1, [noted], 1e9, **gate)
-    (row,) = read(reader, annotations, made["id"])
-    assert (row.kind, row.version, row.changes) == ("converted", "", ())
-    assert notebook.known == {}
-    changed = region("a", "red", 6, meta=noted["meta"])
-    made |= {"result": [changed], "lead_time": 8.0, "updated_at": "2026-11-25T12:00:00Z"}
-    assert [row.kind for row in read(reader, annotations, made["id"])] == ["lost"]
-    assert list(notebook.known) == [made["id"]]
-    at_once = studio.annotate(3, [changed], 1e9, import_id=gate["import_id"], lead_time=8.0)
-    kinds = {row.annotation: row.kind for row in read(reader, annotations, at_once["id"])}
-    assert kinds[at_once["id"]] == "lost", "changed before it was read for the first time"
-    other = studio.annotate(2, [noted], 1e9, import_id=import_id("masks"), lead_time=None)
-    assert [row.kind for row in read(reader, annotations, other["id"])][-1] == "scratch"
 
 
 @pytest.mark.parametrize("more", [{"lead_time": 2.0}, {"result": [region("a", "red", 6)]}])

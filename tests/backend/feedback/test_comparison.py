@@ -18,7 +18,6 @@ from backend.feedback.comparison import (
     AnnotationDiff,
     LabelDiff,
     compare,
-    predicted_scores,
     read_masks,
 )
 from backend.label_studio.label_config_parser import parse_label_config
@@ -346,25 +345,3 @@ def test_the_lowest_score_of_a_labels_predicted_regions_is_kept() -> None:
     assert change(predicted, []).score == 0.4, "deleted ones had a score, too"
     assert change([*predicted, region("d", "c", LEFT)], predicted).score is None
     assert change([region("a", "Dog", LEFT, score=0.9)], predicted).score is None, "only added"
-
-
-def test_scores_of_a_prediction_are_those_that_a_comparison_would_keep() -> None:
-    """A box around a mask of the same label does not count beside it; a box alone does."""
-    box = {"x": 0, "y": 0, "width": 50, "height": 50}
-    predicted = [
-        region("a", "c", LEFT, score=0.9),
-        shape("rectanglelabels", "box", "Car", box) | {"score": 0.1},
-        shape("rectanglelabels", "box", "Sign", box, "t") | {"score": 0.7},
-        region("p", "Dog", LEFT, to_name="pages", item_index=0, score=0.6),
-        region("q", "Dog", LEFT, to_name="pages", item_index=1, score=0.5),
-    ]
-    scores = predicted_scores(predicted, CONFIG)
-    assert scores == {"Car": 0.9, "Sign": 0.7, "Dog": 0.5}
-    compared: dict[str, float | None] = {}
-    for picture in compare(predicted, predicted, CONFIG, TASK):
-        for each in picture.changes:
-            before = compared.get(each.label)
-            compared[each.label] = each.score if before is None else min(before, each.score or 0)
-    assert compared == scores
-    assert predicted_scores([*predicted, region("e", "Sky", LEFT)], CONFIG) is None
-    assert predicted_scores([], CONFIG) == {}

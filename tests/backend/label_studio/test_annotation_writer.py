@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from backend.label_studio.annotation_writer import import_id
+from backend.label_studio.annotation_writer import ImportedAnnotations, import_id
 from backend.label_studio.client import LabelStudioClient
 from tests.backend.fakes.label_studio import FakeStudio
 
@@ -25,14 +25,14 @@ def test_those_of_an_import_are_told_from_others(
     theirs = studio.annotate(2, [])["id"]
     client.annotation_writer.write(2, "masks", [])
     client.annotation_writer.write(2, "other", [])
-    own, others = client.annotation_writer.find(2, "masks")
-    assert len(own) == 1
-    assert theirs in others
-    assert len(others) == 2
-    client.annotation_writer.delete(own[0])
-    client.annotation_writer.delete(own[0])
-    assert client.annotation_writer.find(2, "masks") == ([], others)
-    assert client.annotation_writer.find(999, "masks") == ([], [])
+    found = client.annotation_writer.find_imported(2, "masks")
+    (own,) = found.unchanged
+    assert (found.changed, len(found.others), theirs in found.others) == ([], 2, True)
+    client.annotation_writer.delete(own)
+    client.annotation_writer.delete(own)
+    left = ImportedAnnotations(others=found.others)
+    assert client.annotation_writer.find_imported(2, "masks") == left
+    assert client.annotation_writer.find_imported(999, "masks") == ImportedAnnotations()
 
 
 @pytest.mark.parametrize("missing", ["updated_at", "created_at"])

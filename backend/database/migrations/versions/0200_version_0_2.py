@@ -128,31 +128,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("project"),
     )
     op.create_table(
-        "gate_tasks",
-        sa.Column("project", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("task", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("version", sa.Text(), nullable=False),
-        sa.Column("scores", sa.Text(), nullable=False),
-        sa.Column("passes", sa.Integer(), nullable=False),
-        sa.Column("audited", sa.Integer(), nullable=False),
-        sa.Column("open", sa.Integer(), nullable=False),
-        sa.Column("accepted", sa.Integer(), nullable=False),
-        sa.PrimaryKeyConstraint("project", "task"),
-    )
-    op.create_index("ix_gate_tasks_passes", "gate_tasks", ["project", "version", "passes"])
-    op.create_table(
-        "gates",
-        sa.Column("project", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("version", sa.Text(), nullable=False),
-        sa.Column("looks", sa.Integer(), nullable=False),
-        sa.Column("annotations", sa.Integer(), nullable=False),
-        sa.Column("unscored", sa.Integer(), nullable=False),
-        sa.Column("gate", sa.Text()),
-        sa.Column("since", sa.Float(), nullable=False),
-        sa.Column("alarm", sa.Float()),
-        sa.PrimaryKeyConstraint("project", "version"),
-    )
-    op.create_table(
         "job_tasks",
         sa.Column("job", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("tasks", sa.Text()),

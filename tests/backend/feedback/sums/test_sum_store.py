@@ -16,7 +16,6 @@ from backend.database.database import MAX_KEYS, METADATA, Database
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.annotation_table import ANNOTATIONS, read_in
 from backend.feedback.comparison import LabelDiff
-from backend.feedback.gate.gate_store import GateStore
 from backend.feedback.read_annotation import AnnotationOrigin, ReadAnnotation
 from backend.feedback.report.label_statistics import LabelStatistics
 from backend.feedback.report.statistics import make_report, measure
@@ -157,7 +156,6 @@ def test_more_annotations_than_are_fetched_at_once_are_streamed_in_their_order(
     annotations = AnnotationStore(database, "me")
     found = [each.annotation for each in annotations.stream(7)]
     assert found == [*range(count_, 0, -1)]
-    assert {each.annotation for each in GateStore(database).compared(7, "v")} == {*found}
 
 
 def test_a_report_makes_the_figures_of_labels_once_for_each_change(

@@ -278,7 +278,7 @@ def test_projects_are_named_and_chosen_by_title(monkeypatch: pytest.MonkeyPatch)
     assert offered[:3] == ["", "7", "8"]
     assert "project" in {select["name"] for select in page.all("select")}
     links = [link["href"] for link in page.all("a")]
-    assert {"/projects/8/report", "/projects/8/gate", "/projects/8/learning"} <= {*links}
+    assert {"/projects/8/report", "/projects/8/learning"} <= {*links}
     assert dashboard.post("/jobs", {"project": "8"}).status_code == 303
 
 

@@ -51,7 +51,7 @@ def test_the_policy_lets_only_the_pages_own_script_run(dashboard: Dashboard) -> 
 
 
 def test_each_page_of_a_project_leads_to_its_others_and_back(dashboard: Dashboard) -> None:
-    pages = ("report", "next-tasks", "words", "label-errors", "agreement", "gate", "learning")
+    pages = ("report", "next-tasks", "words", "label-errors", "agreement", "learning")
     addresses = {f"/projects/7/{page}" for page in pages} | {"/datasets?project=7"}
     for address in addresses:
         links = {link["href"] for link in dashboard.page(address).all("a")}
@@ -70,7 +70,7 @@ def test_no_project_with_a_report_is_hidden_by_many_others(
     page = dashboard.page()
     linked = {link["href"] for link in page.all("a")}
     assert {f"/projects/{number}/report" for number in reported} <= linked
-    assert sum(str(address).endswith("/gate") for address in linked) == rows
+    assert sum(str(address).endswith("/learning") for address in linked) == rows
     assert f"and {40 - rows} more without a report, each at" in page.text
 
 
@@ -79,7 +79,6 @@ FORMS = {
     ("agreement.html", "agreement.start"): "never",
     ("agreement.html", "agreement.view"): "always",
     ("datasets.html", "datasets.start"): "never",
-    ("gate.html", "gate.act"): "as called",
     ("label_errors.html", "label_errors.start"): "never",
     ("label_errors.html", "label_errors.view"): "always",
     ("label_errors.html", "label_errors.confirm"): "never",
@@ -98,7 +97,6 @@ FORMS = {
 #: What the callers of these macros have done, with a question or without.
 ASKED = {
     "turn": {"pause": False, "resume": False, "cancel": True, "withdraw": True},
-    "action": {"find": False, "show": True, "accept": True, "withdraw": True, "reopen": True},
     "steer": {"step": False, "pin": False, "unpin": False, "rollback": True, "reset": True},
 }
 

@@ -55,7 +55,7 @@ def test_all_that_can_be_read_of_a_project_that_is_not_there_is_not_found(
         assert [link["href"] for link in page.all("a")] == ["/"], "it leads back"
 
 
-PAGES = ("report", "report.json", "words", "label-errors", "agreement", "gate", "learning")
+PAGES = ("report", "report.json", "words", "label-errors", "agreement", "learning")
 
 
 def test_a_project_that_is_there_is_shown_and_asked_for_once(

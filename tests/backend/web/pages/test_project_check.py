@@ -19,10 +19,6 @@ STARTS: dict[str, tuple[dict[str, Any] | None, dict[str, str]]] = {
     "/projects/8/label-errors": (None, {}),
     "/projects/8/agreement": (None, {}),
     "/projects/8/next-tasks": ({"count": 5}, {"count": "5"}),
-    "/projects/8/gate/find": (None, {"version": ""}),
-    "/projects/8/gate/show": (None, {"version": ""}),
-    "/projects/8/gate/accept": (None, {"version": ""}),
-    "/projects/8/gate/withdraw": (None, {"version": ""}),
     "/jobs/1/withdraw": (None, {}),
 }
 
@@ -54,7 +50,7 @@ def test_nothing_is_started_in_a_project_that_is_not_there(dashboard: Dashboard)
     assert [job["id"] for job in told("/jobs")["jobs"]] == [1]
     assert told("/datasets")["datasets"] == []
     assert told("/projects/8/words")["runs"] == []
-    for page in ("label-errors", "agreement", "next-tasks", "gate"):
+    for page in ("label-errors", "agreement", "next-tasks"):
         assert told(f"/projects/8/{page}")["run"] is None, page
 
 
@@ -69,12 +65,6 @@ def test_the_same_is_started_in_a_project_that_is_there(dashboard: Dashboard) ->
             ("/projects/7/words", {}),
             ("/projects/7/label-errors", None),
             ("/projects/7/agreement", None),
-            ("/projects/7/gate/find", None),
         )
     }
     assert set(started.values()) == {201, 202}, started
-
-
-def test_what_needs_no_label_studio_does_not_ask_it(dashboard: Dashboard) -> None:
-    refused = dashboard.client.post("/projects/8/gate/reopen")
-    assert refused.status_code == 409, "no audit has closed it"

@@ -23,7 +23,6 @@ from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.forecast.forecast_store import ForecastStore
 from backend.feedback.forecast.hours_left import Hours, HoursLeft
-from backend.feedback.gate.gate_store import GateStore, StoredGate
 from backend.feedback.learning.model_key import model_key
 from backend.feedback.learning.versions import Version
 from backend.feedback.read_annotation import ReadAnnotation
@@ -268,16 +267,6 @@ def test_the_command_reads_a_project_and_reports(server: LocalServer, tmp_path: 
     assert {path.name for path in (tmp_path / "plots").iterdir()} == {f"{p}.svg" for p in PLOTS}
     assert "blue" not in run("--label", "red").output
     assert "80.0" in run().output.split(), "what was read is there without Label Studio too"
-
-
-def test_a_backfill_has_the_pictures_of_the_gate_counted_again(server: LocalServer) -> None:
-    gates = GateStore(Database.from_settings(Settings()))
-    gates.keep(7, OURS, StoredGate(annotations=300, unscored=300))
-    reach = ["--label-studio-url", server.url, "--label-studio-api-key", TOKEN]
-    assert run(*reach).exit_code == 0
-    assert gates.get(7, OURS).annotations == 300
-    assert run(*reach, "--backfill").exit_code == 0
-    assert gates.get(7, OURS).annotations == 0
 
 
 def test_the_command_without_a_token_reads_nothing() -> None:

@@ -1,1 +1,0 @@
-"""The acceptance gate: which predictions need no look, and what keeps checking that."""
