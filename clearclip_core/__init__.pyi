@@ -23,22 +23,19 @@ from .demo.scenes.scene import HELD_OUT_SEEDS, SCENE_LABELS, SYNONYMS, Scene
 from .images.preprocessing import Preprocessing, RGBArray, to_rgb
 from .images.visualization import label_map_image, overlay, palette
 from .prompting.prompts import Point, PromptedMask, segment_box, segment_points
-from .segmentation.dense_features import DenseFeatures
 from .segmentation.feature_comparison import compare_features
 from .segmentation.guided_filter import Refinement, guided
-from .segmentation.label_masks import LabelMasks, label_masks
 from .segmentation.masks import (
-    BoolMask,
+    LabelMasks,
     boundary_band,
     drop_islands,
     fill_holes,
+    label_masks,
 )
-from .segmentation.run_mask import RunMask
-from .segmentation.score_options import ScoreOptions
-from .segmentation.scores import Scores
-from .segmentation.segmentation import Segmentation
-from .segmentation.sliding_windows import WindowPlan
-from .segmentation.uncertainty import Uncertainty
+from .segmentation.runs import BoolMask, RunMask
+from .segmentation.scores import ScoreOptions, Scores
+from .segmentation.segmentation import Segmentation, Uncertainty
+from .segmentation.windows import DenseFeatures, WindowPlan
 from .segmenter import PreparedImage, Segmenter
 from .thread_pools import set_pool_threads
 from .vocabulary import Label, Vocabulary

@@ -27,15 +27,17 @@ from clearclip_core.clip.loading import LoadedModel, load_model
 from clearclip_core.clip.methods import Method, resolve_method
 from clearclip_core.clip.text_encoder import TextEncoder
 from clearclip_core.images.preprocessing import Preprocessing, RGBArray, to_rgb
-from clearclip_core.segmentation.deciding import decide_refined_where_scored
-from clearclip_core.segmentation.dense_features import DenseFeatures
-from clearclip_core.segmentation.presence import apply_presence
+from clearclip_core.segmentation.on_device import decide_refined_where_scored
 from clearclip_core.segmentation.propagation import propagate as propagate_scores
-from clearclip_core.segmentation.score_options import DEFAULT_OPTIONS, ScoreOptions
-from clearclip_core.segmentation.scores import Scores
+from clearclip_core.segmentation.scores import (
+    DEFAULT_OPTIONS,
+    ScoreOptions,
+    Scores,
+    apply_presence,
+    join_synonyms,
+)
 from clearclip_core.segmentation.segmentation import Segmentation
-from clearclip_core.segmentation.sliding_windows import WindowPlan
-from clearclip_core.segmentation.synonyms import join_synonyms
+from clearclip_core.segmentation.windows import DenseFeatures, WindowPlan
 from clearclip_core.vocabulary import Label, Vocabulary
 
 ImageLike = Image.Image | npt.NDArray[Any]

@@ -13,8 +13,7 @@ from scipy.special import softmax
 
 from clearclip_core.adaptation.adaptation import Adaptation, group_names, query_names
 from clearclip_core.adaptation.examples import UNLABELED, Example, Float32Array
-from clearclip_core.segmentation.scores import TEMPERATURE
-from clearclip_core.segmentation.synonyms import log_mean_exp
+from clearclip_core.segmentation.scores import TEMPERATURE, log_mean_exp
 from clearclip_core.vocabulary import Vocabulary
 
 #: The logit of a label that could not be chosen.
@@ -114,7 +113,7 @@ def text_logits(
     """Compute the logits of groups at patches of an example, with its presence prior.
 
     A group's best query counts, or all of them together where its label is joined, see
-    `clearclip_core.segmentation.synonyms`. A label that was added after the correction could not be
+    `clearclip_core.segmentation.scores`. A label that was added after the correction could not be
     chosen and has no chance.
 
     Args:

@@ -27,10 +27,10 @@ from clearclip_core.adaptation.sufficient_statistics import (
     SufficientStatistics,
     scatter_matrix,
 )
-from clearclip_core.segmentation.dense_features import DenseFeatures
-from clearclip_core.segmentation.masks import BoolMask, is_made_of_boxes
-from clearclip_core.segmentation.presence import apply_presence
-from clearclip_core.segmentation.sliding_windows import WindowPlan
+from clearclip_core.segmentation.masks import is_made_of_boxes
+from clearclip_core.segmentation.runs import BoolMask
+from clearclip_core.segmentation.scores import apply_presence
+from clearclip_core.segmentation.windows import DenseFeatures, WindowPlan
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -186,7 +186,7 @@ class Example:
         An example without `cls` is scored without a prior.
 
         Args:
-            weight: weight of the prior in [0, 1), see `clearclip_core.segmentation.presence`.
+            weight: weight of the prior in [0, 1), see `clearclip_core.segmentation.scores`.
         """
         return replace(self, presence=0.0 if self.cls is None else weight)
 

@@ -15,7 +15,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 from clearclip_core.adaptation.examples import Example, Float32Array, mean_cells
-from clearclip_core.segmentation.dense_features import DenseFeatures
+from clearclip_core.segmentation.windows import DenseFeatures
 
 #: Mean cosine of the cells of two layouts from which on their images count as one, at least and at
 #: most. In between it depends on how alike the images of the project are: see `_threshold`.

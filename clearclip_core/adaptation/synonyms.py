@@ -1,7 +1,7 @@
 """Which labels' words are joined: chosen on corrected images, and judged on held-out ones.
 
 The best of a label's words counts at each place, unless they are joined by a weighted log-sum-exp
-(`clearclip_core.segmentation.synonyms`). Joining has no parameter: what is chosen is for which
+(`clearclip_core.segmentation.scores`). Joining has no parameter: what is chosen is for which
 labels. A label is left out where its IoU does not rise on the images that choose. What is left has
 to gain on the images that were held out from the choice, and no label may lose more than a bound.
 What corrections add to a label's logit is the same for all its words, so it is added to the joined
@@ -25,7 +25,7 @@ from clearclip_core.adaptation.evidence import Evidence
 from clearclip_core.adaptation.examples import Example, Float32Array
 from clearclip_core.adaptation.sufficient_statistics import Float64Array
 from clearclip_core.quantities import quantity
-from clearclip_core.segmentation.synonyms import is_joinable
+from clearclip_core.segmentation.scores import is_joinable
 from clearclip_core.vocabulary import Vocabulary
 
 #: Different images that are needed.

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clearclip_core.agreement.label_agreement import LabelAgreement, compare_people
-from clearclip_core.segmentation.masks import BoolMask
+from clearclip_core.segmentation.runs import BoolMask
 
 #: Pixels whose pairs of labels are counted at a time, in whole rows: a pair takes some 30 bytes.
 _COUNTED_PX: Final = 1 << 20

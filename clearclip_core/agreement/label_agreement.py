@@ -11,7 +11,7 @@ import numpy as np
 
 from clearclip_core.agreement.krippendorff import BinaryValues
 from clearclip_core.evaluation.boundary_match import Edge, boundary_f, tolerance_px
-from clearclip_core.segmentation.masks import BoolMask
+from clearclip_core.segmentation.runs import BoolMask
 
 
 @dataclass(frozen=True)

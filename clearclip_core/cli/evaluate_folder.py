@@ -22,7 +22,7 @@ from clearclip_core.evaluation.comparison_page import as_page
 from clearclip_core.evaluation.comparison_table import as_json, as_text
 from clearclip_core.evaluation.labelled_folder import LabelledFolder
 from clearclip_core.images.preprocessing import Preprocessing
-from clearclip_core.segmentation.score_options import ScoreOptions
+from clearclip_core.segmentation.scores import ScoreOptions
 from clearclip_core.segmenter import Segmenter
 from clearclip_core.vocabulary import Label
 

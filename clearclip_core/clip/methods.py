@@ -61,7 +61,7 @@ class Method:
             `clearclip_core.clip.position_embedding.resize_position_embedding`.
         remove_redundancy: subtract from the similarities what all classes have in common, with
             classes weighted by the CLS token (CLIP Surgery); see
-            `clearclip_core.segmentation.redundancy.without_redundancy`.
+            `clearclip_core.segmentation.scores.without_redundancy`.
         key_weight: weight of the keys among themselves in the attention ``procrustes`` (PEARL);
             no unit, >= 0.
         affinity: similarity of patches in earlier blocks, one of

@@ -16,7 +16,7 @@ from typing import Final
 import cv2
 import numpy as np
 
-from clearclip_core.segmentation.masks import BoolMask
+from clearclip_core.segmentation.runs import BoolMask
 
 #: Tolerance as a share of the image's diagonal.
 TOLERANCE: Final = 0.008

@@ -13,9 +13,8 @@ import numpy.typing as npt
 
 from clearclip_core.adaptation.adaptation import Adaptation
 from clearclip_core.images.preprocessing import RGBArray
-from clearclip_core.segmentation.masks import BoolMask
-from clearclip_core.segmentation.score_options import DEFAULT_OPTIONS, ScoreOptions
-from clearclip_core.segmentation.scores import Scores
+from clearclip_core.segmentation.runs import BoolMask
+from clearclip_core.segmentation.scores import DEFAULT_OPTIONS, ScoreOptions, Scores
 from clearclip_core.segmenter import Segmenter
 from clearclip_core.vocabulary import Label, Vocabulary
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clearclip_core.segmentation.masks import BoolMask, boundary_band
+from clearclip_core.segmentation.masks import boundary_band
+from clearclip_core.segmentation.runs import BoolMask
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,7 @@ from clearclip_core.evaluation.datasets.samples import Sample
 from clearclip_core.evaluation.results import Tally, percent
 from clearclip_core.images.label_maps import Truth
 from clearclip_core.images.preprocessing import RGBArray
-from clearclip_core.segmentation.scores import Scores
-from clearclip_core.segmentation.text_side import TextSide, group_words, score_with_text_side
+from clearclip_core.segmentation.scores import Scores, TextSide, group_words, score_with_text_side
 from clearclip_core.segmenter import Labels, Segmenter
 from clearclip_core.vocabulary import Vocabulary
 

@@ -17,7 +17,7 @@ from clearclip_core.evaluation.datasets.samples import Sample, find_samples
 from clearclip_core.evaluation.results import Shard
 from clearclip_core.evaluation.run_config import RunConfig, digest_of
 from clearclip_core.images.preprocessing import Preprocessing
-from clearclip_core.segmentation.text_side import TextSide
+from clearclip_core.segmentation.scores import TextSide
 from clearclip_core.segmenter import Segmenter
 from clearclip_core.vocabulary import Label
 

@@ -34,7 +34,7 @@ from scipy.special import softmax
 
 from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth
 from clearclip_core.images.preprocessing import RGBArray
-from clearclip_core.segmentation.masks import BoolMask
+from clearclip_core.segmentation.runs import BoolMask
 from clearclip_core.segmentation.scores import Scores
 
 Kind = Literal["label", "missing", "edges"]

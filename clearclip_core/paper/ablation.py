@@ -22,8 +22,8 @@ from clearclip_core.evaluation.runner import LabelMap, Predict
 from clearclip_core.evaluation.task import EvaluationTask
 from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.paper.published_results import ALPHAS, ATTENTIONS, TABLE_1
-from clearclip_core.segmentation.dense_features import DenseFeatures
 from clearclip_core.segmentation.scores import Scores
+from clearclip_core.segmentation.windows import DenseFeatures
 from clearclip_core.segmenter import Segmenter
 
 #: With and without residual connection and FFN, in the order of Tab. 1.

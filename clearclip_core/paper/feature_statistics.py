@@ -24,7 +24,7 @@ from clearclip_core.images.preprocessing import Preprocessing, RGBArray
 from clearclip_core.paper.dino import DinoTower
 from clearclip_core.quantities import quantity
 from clearclip_core.segmentation.scores import Scores
-from clearclip_core.segmentation.sliding_windows import WindowPlan
+from clearclip_core.segmentation.windows import WindowPlan
 from clearclip_core.segmenter import Segmenter
 from clearclip_core.vocabulary import Label, Vocabulary
 

@@ -13,7 +13,7 @@ from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.prompting.geodesic import FloatMap
 from clearclip_core.prompting.grid import GridGeometry, Pixel
 from clearclip_core.segmentation.guided_filter import Refinement, guided
-from clearclip_core.segmentation.masks import BoolMask
+from clearclip_core.segmentation.runs import BoolMask
 
 #: Log-odds are clipped to this before they are sharpened: larger ones overshoot more at edges.
 _MAX_LOG_ODDS = 2.0

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import dijkstra
 
-from clearclip_core.segmentation.masks import BoolMask
+from clearclip_core.segmentation.runs import BoolMask
 
 FloatMap = npt.NDArray[np.float32]
 

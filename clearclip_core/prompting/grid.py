@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clearclip_core.segmentation.masks import BoolMask
+from clearclip_core.segmentation.runs import BoolMask
 
 Pixel = tuple[int, int]  # row, column
 Box = tuple[slice, slice]  # rows, columns

@@ -12,8 +12,8 @@ from clearclip_core.prompting.fine_mask import FineImage
 from clearclip_core.prompting.geodesic import FloatMap, GeodesicGrid
 from clearclip_core.prompting.grid import GridGeometry
 from clearclip_core.prompting.similarity import CellSimilarity
-from clearclip_core.segmentation.dense_features import DenseFeatures
 from clearclip_core.segmentation.scores import Scores
+from clearclip_core.segmentation.windows import DenseFeatures
 
 #: Cells of the grid: with 28 patches along the short side, a cell is a quarter of a patch wide.
 _CELLS = 16_000

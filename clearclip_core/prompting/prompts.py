@@ -26,9 +26,10 @@ from clearclip_core.prompting.geodesic import FloatMap
 from clearclip_core.prompting.grid import Box, Pixel
 from clearclip_core.prompting.log_odds import box_log_odds, click_log_odds
 from clearclip_core.prompting.prompted_image import PromptedImage
-from clearclip_core.segmentation.dense_features import DenseFeatures
-from clearclip_core.segmentation.masks import BoolMask, drop_islands, fill_holes
+from clearclip_core.segmentation.masks import drop_islands, fill_holes
+from clearclip_core.segmentation.runs import BoolMask
 from clearclip_core.segmentation.scores import Scores
+from clearclip_core.segmentation.windows import DenseFeatures
 from clearclip_core.thread_pools import one_blas_thread
 
 #: Maps that are sharpened at once: 4 MB each.

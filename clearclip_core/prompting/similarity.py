@@ -9,8 +9,8 @@ import torch.nn.functional as F
 
 from clearclip_core.prompting.geodesic import FloatMap
 from clearclip_core.prompting.grid import GridGeometry, Pixel
-from clearclip_core.segmentation.dense_features import DenseFeatures
 from clearclip_core.segmentation.scores import Scores
+from clearclip_core.segmentation.windows import DenseFeatures
 
 #: Lower limit of probabilities and lengths, so that logarithms and quotients stay finite.
 _MIN = 1e-4

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clearclip_core.segmentation.dense_features import DenseFeatures
+from clearclip_core.segmentation.windows import DenseFeatures
 
 
 def compare_features(features: DenseFeatures, reference: DenseFeatures) -> float:

@@ -19,11 +19,49 @@ import numpy.typing as npt
 import torch
 
 from clearclip_core.images.preprocessing import RGBArray
-from clearclip_core.segmentation.image_tiles import ImageTiles, pad
-from clearclip_core.segmentation.scratch import Scratch
-from clearclip_core.segmentation.tile_grid import TileGrid
+from clearclip_core.segmentation.tiles import ImageTiles, Scratch, TileGrid, pad
 from clearclip_core.segmentation.upsampling import AxisUpsampling, Indices, Matrix
-from clearclip_core.segmentation.window_means import WindowMeans
+
+
+class WindowMeans:
+    """Means over the parts of square windows that lie inside a map.
+
+    Args:
+        size_hw: height and width of the map.
+        radius: half the side of the windows, in values.
+    """
+
+    def __init__(self, size_hw: tuple[int, int], radius: int) -> None:
+        self._around_values = (2 * radius + 1, 2 * radius + 1)
+        self._around_corners = (2 * radius, 2 * radius)  # OpenCV's anchor is the value after it
+        ones = np.ones((*size_hw, 1))
+        self._shares = 1 / _box(ones, self._around_values)
+        self._corner_shares = 1 / _box(_with_last_corner(ones), self._around_corners)
+
+    def at_values(self, values: Matrix) -> Matrix:
+        """Return (h, w, C) means over the window around each value."""
+        means: Matrix = _box(values, self._around_values) * self._shares
+        return means
+
+    def at_corners(self, values: Matrix) -> Matrix:
+        """Return (h + 1, w + 1, C) means over the window around each corner."""
+        sums = _box(_with_last_corner(values), self._around_corners)
+        means: Matrix = sums * self._corner_shares
+        return means
+
+
+def _with_last_corner(values: Matrix) -> Matrix:
+    """(h, w, C) -> (h + 1, w + 1, C), zeros behind: one value for each corner."""
+    return np.asarray(cv2.copyMakeBorder(values, 0, 1, 0, 1, cv2.BORDER_CONSTANT)).reshape(
+        values.shape[0] + 1, values.shape[1] + 1, -1
+    )
+
+
+def _box(values: Matrix, side: tuple[int, int]) -> Matrix:
+    """Return sums in windows, with zeros outside the map."""
+    sums = cv2.boxFilter(values, -1, side, normalize=False, borderType=cv2.BORDER_CONSTANT)
+    return np.asarray(sums).reshape(values.shape)  # OpenCV drops a last axis of 1
+
 
 #: Pixels of a block of `GuidedFilter.row_blocks`: so many that calling torch costs little, and so
 #: few that the block stays in a CPU's cache.
@@ -385,3 +423,113 @@ def tile_corners(functions: Float32s) -> Float32s:
     above, below = functions[..., :-1, :], functions[..., 1:, :]
     ends = [above[..., :-1], above[..., 1:], below[..., :-1], below[..., 1:]]
     return np.stack(ends, axis=-3)
+
+
+#: Variance of the logits' noise at which half of the detail is kept, and how fast the kept share
+#: falls with it. Chosen on photographs whose scores are made of their masks.
+_HALF_KEPT, _STEEPNESS = 0.4, 3
+
+#: Share of the places of an image whose rest is no detail. Many of them lie inside one large thing,
+#: where noise leaves little; so the estimate is of those with the most.
+PLACES_OF_NOISE = 0.7
+
+#: Share of the places of an image that lie above a label's peak.
+ABOVE_PEAK = 0.001
+
+#: Exponent of the factor by which a label's map is raised where no detail is kept: 1 restores its
+#: peak, which noise has raised too. And the largest quotient of peaks.
+RAISED, MOST_RAISED = 0.75, 4.0
+
+#: A peak is at least this, as the root of a probability: lower ones are of noise alone.
+LEAST_PEAK = 0.05
+
+#: Probabilities are at least this where the effect of noise on them is computed.
+LEAST_PROBABILITY = 1e-3
+
+
+def fit_with_detail(
+    guided_filter: GuidedFilter, roots: Float32s, root_knots: Float32s | None = None
+) -> Float32s:
+    """Fit maps to the colours, and add again of the rest what is no noise.
+
+    Args:
+        guided_filter: the guided filter of the image.
+        roots: (K, rows + 1, columns + 1) square roots of the labels' probabilities at the corners
+            of the tiles, see ``TileGrid.corners_px``.
+        root_knots: (K, rows + 1, columns + 1) the same in values from which pixels are
+            interpolated best, see ``Scores.logits_at_knots``; `roots` by default.
+
+    Returns:
+        (K, 4, rows + 1, columns + 1) linear functions, see ``GuidedFilter.fit``.
+    """
+    functions = np.stack([guided_filter.fit(tiles) for tiles in tile_means(roots)])
+    explained = guided_filter.at_corners(functions)
+    share = kept_share(noise_variance(explained, roots - explained))
+    functions *= raising_factors(roots, explained, 1 - share)[:, None, None, None]
+    functions[:, 3] += np.float32(share) * (
+        (roots if root_knots is None else root_knots) - explained
+    )
+    return functions
+
+
+def raising_factors(roots: Float32s, explained: Float32s, dropped_share: float) -> Float32s:
+    """Return the factors that raise labels whose peaks the filter has lowered.
+
+    Args:
+        roots: (K, h, w) roots of probabilities.
+        explained: (K, h, w) what the colours explain of them.
+        dropped_share: share of the detail that is left out, in [0, 1]; with 0, all factors are 1.
+
+    Returns:
+        (K,) from 1 on.
+
+    >>> thin = np.zeros((1, 1, 5), np.float32)
+    >>> thin[..., 2] = 0.8
+    >>> raising_factors(thin, thin / 2, dropped_share=1.0).round(3)  # 2 to the power of 0.75
+    array([1.682], dtype=float32)
+    """
+    before, after = (
+        np.quantile(maps.reshape(len(maps), -1), 1 - ABOVE_PEAK, axis=1, method="higher")
+        for maps in (roots, explained)
+    )
+    quotients = np.clip(before / np.maximum(after, LEAST_PEAK), 1, MOST_RAISED)
+    factors: Float32s = 1 + np.float32(dropped_share) * (quotients**RAISED - 1)
+    return factors.astype(np.float32)
+
+
+def tile_means(corners: Float32s) -> Float32s:
+    """(K, rows + 1, columns + 1) -> (K, rows, columns): means of the values at tiles' corners."""
+    above, below = corners[:, :-1], corners[:, 1:]
+    sums: Float32s = above[..., :-1] + above[..., 1:] + below[..., :-1] + below[..., 1:]
+    return sums * np.float32(0.25)
+
+
+def noise_variance(explained: Float32s, rest: Float32s) -> float:
+    """Estimate the variance of noise that is on the logits in all of an image.
+
+    If each logit has independent noise of variance s², the root of a softmax p has noise of
+    variance s² p (1 - 2 p + Σ p²) / 4, to first order. The ratio of the squared rest to that, both
+    summed over the labels, is an estimate of s² at one place. Places differ, and where there is
+    detail it is far too large; a quantile of all places is returned.
+
+    Args:
+        explained: (K, h, w) roots of probabilities as the colours explain them.
+        rest: (K, h, w) what they leave of the roots.
+    """
+    # In float64 the order of the labels changes nothing that is seen.
+    probability: Matrix = np.clip(explained.astype(np.float64), LEAST_PROBABILITY**0.5, 1) ** 2
+    probability /= probability.sum(axis=0)
+    squares = (probability**2).sum(axis=0)
+    per_variance = (probability * (1 - 2 * probability + squares)).sum(axis=0) / 4
+    places = (rest.astype(np.float64) ** 2).sum(axis=0)
+    places /= np.maximum(per_variance, LEAST_PROBABILITY**2)
+    return float(np.quantile(places, PLACES_OF_NOISE))
+
+
+def kept_share(variance: float) -> float:
+    """Return the share of the detail that is kept where logits have noise of this variance.
+
+    >>> [round(kept_share(variance), 2) for variance in (0.0, 0.4, 4.0)]
+    [1.0, 0.5, 0.0]
+    """
+    return 1 / (1 + (variance / _HALF_KEPT) ** _STEEPNESS)

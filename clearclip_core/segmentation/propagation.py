@@ -20,8 +20,8 @@ import torch
 
 from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.segmentation.scores import Scores
-from clearclip_core.segmentation.sliding_windows import WindowPlan
 from clearclip_core.segmentation.upsampling import Indices, Matrix, Values, upsample
+from clearclip_core.segmentation.windows import WindowPlan
 
 #: Shares of red, green and blue in the brightness.
 _BRIGHTNESS = (0.299, 0.587, 0.114)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,16 +11,131 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
+from scipy.cluster.hierarchy import fcluster, linkage
 
-from clearclip_core.segmentation.argmax import ArgmaxBands
-from clearclip_core.segmentation.candidates import BATCH_ELEMENTS
-from clearclip_core.segmentation.dense_features import DenseFeatures
-from clearclip_core.segmentation.log_sum_exp import LogSumExp
-from clearclip_core.segmentation.redundancy import without_redundancy
-from clearclip_core.segmentation.sliding_windows import WindowPlan
-from clearclip_core.segmentation.upsampling import AxisUpsampling, Matrix, upsample
+from clearclip_core.segmentation.argmax import BATCH_ELEMENTS, ArgmaxBands
+from clearclip_core.segmentation.upsampling import (
+    AxisSamples,
+    AxisUpsampling,
+    Matrix,
+    Values,
+    dense_blocks,
+    upsample,
+)
+from clearclip_core.segmentation.windows import DenseFeatures, WindowPlan
 from clearclip_core.thread_pools import one_blas_thread
-from clearclip_core.vocabulary import Vocabulary
+from clearclip_core.vocabulary import Label, Vocabulary
+
+#: Logits by which the slopes of two queries may differ from one sample to the next. The fourth
+#: derivative of a log-sum-exp of linear functions is a fourth cumulant of their slopes: at most
+#: range^4 / 8 in size. A cubic is off by at most 1 / 24 of it, and in two directions by
+#: (1 + 1.64) as much. So this keeps the relative error of the denominators below 2^-11, a step of
+#: float16.
+SAMPLE_LOGITS = 0.43
+
+#: Largest range of logits whose exponentials neither overflow nor vanish in float32.
+_FLOAT32_RANGE = 160
+
+
+class LogSumExp:
+    """Log-sum-exp of all queries' logits at any pixel; relative error of the sum below 2^-11.
+
+    A log-sum-exp is smooth where its logits are linear. So it is computed at samples whose spacing
+    follows from the slopes of the logits (see `SAMPLE_LOGITS`), and cubics interpolate the pixels.
+    Where slopes are steep, or samples would save nothing, every pixel is a sample.
+
+    Args:
+        logits: (h, w, Q), the windows' patch maps side by side.
+        rows: upsampling of the rows.
+        columns: upsampling of the columns.
+    """
+
+    def __init__(self, logits: Values, rows: AxisUpsampling, columns: AxisUpsampling) -> None:
+        self._middle = (logits.max() + logits.min()) / 2
+        dtype = logits.dtype if np.ptp(logits) < _FLOAT32_RANGE else np.float64
+        logits = (logits - self._middle).astype(dtype)
+        vertical, horizontal = _spacings_px(logits, rows, columns)
+        self._rows, self._columns = rows.samples(vertical), columns.samples(horizontal)
+        logs = _log_sum_exp(logits, self._rows, self._columns)
+        self._logs = np.ascontiguousarray(self._columns.interpolate(logs.T).T)
+
+    def at_rows(self, rows: slice) -> Values:
+        """Return (r, W) logs of the sum over all queries of exp(logit), in rows of the image."""
+        logs: Values = self._rows.interpolate(self._logs, rows) + self._middle
+        return logs
+
+
+def _log_sum_exp(logits: Values, rows: AxisSamples, columns: AxisSamples) -> Values:
+    """(h, w, Q) -> (m, n) at the samples."""
+    height, width, queries = logits.shape
+    by_row = logits.transpose(0, 2, 1).reshape(height, -1)  # (h, Q*w)
+    down, along = rows.matrix.astype(logits.dtype), columns.matrix.astype(logits.dtype)
+    blocks = list(dense_blocks(along))
+    logs = np.empty((len(down), len(along)), logits.dtype)
+    step = max(1, BATCH_ELEMENTS // (queries * width))
+    for start in range(0, len(down), step):
+        some = slice(start, start + step)
+        band = (down[some] @ by_row).reshape(-1, queries, width)
+        for points, patches, weights in blocks:
+            exponents = band[..., patches] @ weights.T  # (r, Q, points)
+            logs[some, points] = np.exp(exponents, out=exponents).sum(axis=1)
+    return np.log(logs, out=logs)
+
+
+def _spacings_px(
+    logits: Values, rows: AxisUpsampling, columns: AxisUpsampling
+) -> tuple[Matrix, Matrix]:
+    """Return how far samples may be apart, in px, between two breakpoints of each axis."""
+    down, along = (axis.at(axis.breakpoints).astype(logits.dtype) for axis in (rows, columns))
+    spread = np.zeros(len(down) - 1), np.zeros(len(along) - 1)
+    above = upsample(logits, down[:1], along)[0]  # (n, Q)
+    for piece in range(len(down) - 1):
+        np.maximum(spread[1], np.ptp(np.diff(above, axis=0), axis=1), out=spread[1])
+        below = upsample(logits, down[piece + 1 : piece + 2], along)[0]
+        spread[0][piece] = np.ptp(below - above, axis=1).max()
+        above = below
+    np.maximum(spread[1], np.ptp(np.diff(above, axis=0), axis=1), out=spread[1])
+    lengths = (np.diff(axis.breakpoints) / axis.scale for axis in (rows, columns))
+    with np.errstate(divide="ignore"):
+        vertical, horizontal = (
+            SAMPLE_LOGITS * px / logit for px, logit in zip(lengths, spread, strict=True)
+        )
+    return vertical, horizontal
+
+
+#: CLIP Surgery multiplies the CLS token's cosines by this before its softmax over classes.
+CLASS_TEMPERATURE = 2.0
+
+
+def without_redundancy(cosines: torch.Tensor, cls_cosines: torch.Tensor) -> torch.Tensor:
+    """Subtract what the similarities of all classes have in common (CLIP Surgery).
+
+    With ``s = softmax(2 · cls_cosines)`` over the classes and ``w = s / mean(s)``, the similarity
+    of class c is ``w_c · cosine_c`` less the mean of that over all classes (Li et al., "CLIP
+    Surgery for Better Explainability with Enhancement in Open-Vocabulary Tasks", 2023). Each
+    window has weights of its own. A single class keeps its plain cosine.
+
+    Every query counts as a class: each synonym of a label, and each contrast word.
+
+    Args:
+        cosines: (windows, h, w, Q), of patches and queries.
+        cls_cosines: (windows, Q), of the windows' CLS features and queries.
+
+    Returns:
+        (windows, h, w, Q) similarities, whose mean over the queries is 0 where there are several.
+
+    >>> two = torch.tensor([0.3, 0.1]).reshape(1, 1, 1, 2)
+    >>> without_redundancy(two, torch.tensor([[0.2, 0.2]])).flatten()
+    tensor([ 0.1000, -0.1000])
+    """
+    if cosines.shape[-1] == 1:
+        return cosines
+    shares = (CLASS_TEMPERATURE * cls_cosines).softmax(dim=-1)
+    weights = shares / shares.mean(dim=-1, keepdim=True)  # (windows, Q)
+    weighted = cosines * weights[:, None, None]
+    return weighted - weighted.mean(dim=-1, keepdim=True)
+
 
 #: Cosines are multiplied by this before the softmax (the paper's released settings).
 TEMPERATURE = 50.0
@@ -296,3 +412,263 @@ class Scores:
         rows_matrix, columns_matrix = self._matrices
         bands = rows_matrix[rows] @ self.cosines  # (Q, r, J*w)
         return bands @ columns_matrix.T  # (Q, r, W)
+
+
+def check_presence(weight: float) -> None:
+    """Check the weight of a presence prior.
+
+    Raises:
+        ValueError: it is not in [0, 1).
+    """
+    if not (math.isfinite(weight) and 0 <= weight < 1):
+        raise ValueError(
+            f"Expected argument `presence` to be at least 0 and below 1, but got {weight}."
+        )
+
+
+def apply_presence(
+    embeddings: torch.Tensor, image_cls: torch.Tensor, weight: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Put a presence prior into text embeddings.
+
+    Args:
+        embeddings: (Q, D) unit text embeddings.
+        image_cls: (D,), unit CLS feature of the image, see ``DenseFeatures.image_cls``.
+        weight: w in [0, 1).
+
+    Returns:
+        (Q, D) embeddings ``(1 - w) · t``, and (Q,) offsets ``w · cos(g, t)``.
+
+    >>> embeddings, offsets = apply_presence(torch.eye(2), torch.tensor([0.6, 0.8]), 0.5)
+    >>> embeddings.tolist(), offsets.tolist()
+    ([[0.5, 0.0], [0.0, 0.5]], [0.30000001192092896, 0.4000000059604645])
+    """
+    return (1 - weight) * embeddings, weight * (embeddings @ image_cls.to(embeddings))
+
+
+@dataclass(frozen=True)
+class ScoreOptions:
+    """How an image is scored beside its words; by default as in the paper.
+
+    Attributes:
+        presence: weight of the presence prior, in [0, 1), see
+            `clearclip_core.segmentation.scores`; 0 for none. It needs features with CLS features,
+            and a method that does not weigh classes by them itself.
+        join_synonyms: whether a label's prompts are joined by a weighted log-sum-exp, see
+            `clearclip_core.segmentation.scores`; else its best prompt counts.
+        with_cls: compute CLS features though nothing here needs them, so that presence can be
+            learned from the image.
+
+    Raises:
+        ValueError: a weight outside [0, 1).
+    """
+
+    presence: float = 0.0
+    join_synonyms: bool = False
+    with_cls: bool = False
+
+    def __post_init__(self) -> None:
+        check_presence(self.presence)
+
+    @property
+    def needs_cls(self) -> bool:
+        """Whether features need CLS features."""
+        return self.presence > 0 or self.with_cls
+
+
+#: The scores of the paper.
+DEFAULT_OPTIONS = ScoreOptions()
+
+
+def join_synonyms(scores: Scores, names: Collection[str] | None = None) -> Scores:
+    """Join the prompts of labels into one query each, by a weighted log-sum-exp of their logits.
+
+    With the logits z_i of a label's prompts at a patch and weights w_i that sum to 1, the label's
+    logit there is ``log Σ w_i exp(z_i)``. The weight of a prompt is the softmax, over the label's
+    prompts, of its mean logit over the picture: of several words for a label, the one that fits
+    the picture counts most, and it counts everywhere in it.
+
+    VIP (github.com/MiSsU-HH/VIP) weighs the logits themselves, so that a label with many words
+    gains. Here the weights stand before the exponentials: a label whose words all score alike has
+    their score, however many they are. Synonyms no longer take probability from one another, so
+    probabilities are larger than with the best prompt alone.
+
+    A background label, whose prompts are alternatives that have little in common, and contrast
+    words stay as they are.
+
+    Args:
+        scores: scores of an image, one query for each prompt.
+        names: names of the labels that are joined; None for all.
+
+    Returns:
+        Scores whose vocabulary has the first prompt alone of each label that was joined.
+    """
+    means = scores.cosines.flatten(1).mean(dim=1)
+    cosines, vocabulary = join_queries(
+        scores.cosines, means, scores.vocabulary, scores.temperature, names
+    )
+    return replace(scores, cosines=cosines, vocabulary=vocabulary)
+
+
+def join_queries(
+    cosines: torch.Tensor,
+    means: torch.Tensor,
+    vocabulary: Vocabulary,
+    temperature: float,
+    names: Collection[str] | None = None,
+) -> tuple[torch.Tensor, Vocabulary]:
+    """Join the cosines of labels' prompts as `join_synonyms` does, of any patches of a picture.
+
+    Args:
+        cosines: (Q, ...), of the queries at some patches.
+        means: (Q,), mean cosine of each query over the picture.
+        vocabulary: the vocabulary with these Q queries.
+        temperature: factor on the cosines.
+        names: names of the labels that are joined; None for all.
+
+    Returns:
+        (Q', ...) and the vocabulary with these Q' queries.
+    """
+    owners = torch.tensor(vocabulary.query_labels, device=cosines.device)
+    rows, labels = [], []
+    for index, label in enumerate(vocabulary.labels):
+        own = owners == index
+        if is_joinable(label) and (names is None or label.name in names):
+            logits, mean = temperature * cosines[own], temperature * means[own]
+            rows.append(log_mean_exp(logits, mean)[None] / temperature)
+            labels.append(replace(label, prompts=label.prompts[:1]))
+        else:
+            rows.append(cosines[own])
+            labels.append(label)
+    rows.append(cosines[owners < 0])
+    prompts = {prompt for label in labels for prompt in label.prompts}
+    contrast = tuple(
+        query
+        for query, owner in zip(vocabulary.queries, owners.tolist(), strict=True)
+        if owner < 0 or (vocabulary.labels[owner].background and query not in prompts)
+    )
+    return torch.cat(rows), replace(vocabulary, labels=tuple(labels), contrast=contrast)
+
+
+def is_joinable(label: Label) -> bool:
+    """Return whether a label has several prompts that mean one thing."""
+    return len(label.prompts) > 1 and not label.background
+
+
+def log_mean_exp(logits: torch.Tensor, means: torch.Tensor) -> torch.Tensor:
+    """Compute ``log Σ w_i exp(z_i)`` with ``w`` the softmax of the prompts' mean logits.
+
+    Args:
+        logits: (n, ...) z of a label's prompts.
+        means: (n,) their means over the picture.
+
+    Returns:
+        (...).
+
+    >>> log_mean_exp(torch.tensor([[1.0], [1.0]]), torch.tensor([0.0, 3.0]))
+    tensor([1.])
+    """
+    weights = means.log_softmax(dim=0).reshape(-1, *[1] * (logits.ndim - 1))
+    return (logits + weights).logsumexp(dim=0)
+
+
+#: Patches of a window that a word is drawn towards.
+_PATCHES = 2
+
+
+@dataclass(frozen=True)
+class TextSide:
+    """Numbers of the text side (RF-CLIP, AAAI 2026, released settings).
+
+    Attributes:
+        presence: weight w of the presence prior, in [0, 1).
+        mixed: share m of the patches in a word that is drawn towards them, in [0, 1].
+        distance: cosine distance h up to which all words of a group are alike.
+        by_window: the prior is of each window's CLS feature, not of the whole picture's.
+    """
+
+    presence: float
+    mixed: float
+    distance: float
+    by_window: bool = False
+
+
+def group_words(embeddings: torch.Tensor, distance: float) -> npt.NDArray[np.intp]:
+    """Group words by complete linkage of their cosine distances.
+
+    Args:
+        embeddings: (Q, D) unit text embeddings.
+        distance: largest distance within a group.
+
+    Returns:
+        (Q,) number of each word's group.
+    """
+    if len(embeddings) == 1:
+        return np.zeros(1, np.intp)
+    unit = embeddings.double().cpu().numpy()
+    tree = linkage(unit, "complete", metric="cosine")
+    groups: npt.NDArray[np.intp] = fcluster(tree, distance, "distance").astype(np.intp)
+    return groups
+
+
+def score_with_text_side(
+    features: DenseFeatures,
+    picture_cls: torch.Tensor | None,
+    embeddings: torch.Tensor,
+    vocabulary: Vocabulary,
+    groups: npt.NDArray[np.intp],
+    side: TextSide,
+) -> Scores:
+    """Score features against words that follow each window.
+
+    With unit patch features f, unit text embeddings t, the window's CLS feature c and that of the
+    picture g: in each group, the word with the largest ``cos(c, t)`` becomes
+    ``unit((1 - m) t + m unit(mean of the two f that are nearest to t))``. With the words t' the
+    scores are ``(1 - w) cos(f, t') + w cos(g, t)``.
+
+    Args:
+        features: of one image, with CLS features.
+        picture_cls: (D,) unit CLS feature of the whole picture, encoded as one window; None where
+            the prior is by window.
+        embeddings: (Q, D).
+        vocabulary: the vocabulary with these Q queries.
+        groups: (Q,) from `group_words`.
+        side: the numbers.
+
+    Raises:
+        ValueError: features without CLS features.
+    """
+    if features.cls is None:
+        raise ValueError("Expected features with CLS features, but got None.")
+    dtype = torch.promote_types(features.patches.dtype, torch.float32)
+    patches, cls = features.patches.to(dtype), features.cls.to(dtype)
+    words = embeddings.to(patches)  # (Q, D)
+    cosines = []
+    for window, own_cls in zip(patches, cls, strict=True):
+        own = _drawn(words, window.flatten(0, 1), own_cls, groups, side.mixed)
+        prior = words @ (own_cls if picture_cls is None else picture_cls.to(words))
+        cosines.append((1 - side.presence) * (window @ own.T) + side.presence * prior)
+    mosaic = features.plan.mosaic(torch.stack(cosines).permute(0, 3, 1, 2))
+    return Scores(mosaic.contiguous(), features.plan, vocabulary)
+
+
+def _drawn(
+    words: torch.Tensor,
+    patches: torch.Tensor,
+    cls: torch.Tensor,
+    groups: npt.NDArray[np.intp],
+    mixed: float,
+) -> torch.Tensor:
+    """Draw the best word of each group towards the patches (N, D) that fit it: (Q, D)."""
+    fits = (words @ cls).cpu().numpy()
+    best = [rows[fits[rows].argmax()] for rows in _members(groups)]
+    chosen = words[best]  # (groups, D)
+    nearest = (chosen @ patches.T).topk(min(_PATCHES, len(patches)), dim=1).indices
+    shown = F.normalize(patches[nearest].mean(dim=1), dim=-1)
+    drawn = words.clone()
+    drawn[best] = F.normalize((1 - mixed) * chosen + mixed * shown, dim=-1)
+    return drawn
+
+
+def _members(groups: npt.NDArray[np.intp]) -> list[npt.NDArray[np.intp]]:
+    return [np.flatnonzero(groups == number) for number in np.unique(groups)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from clearclip_core.segmentation.dense_features import DenseFeatures
+from clearclip_core.segmentation.windows import DenseFeatures
 
 
 def image_vector(features: DenseFeatures) -> torch.Tensor:

@@ -28,8 +28,7 @@ from backend.feedback.learning.patch_evidence import PatchEvidence
 from clearclip_core import BoolMask, Example, Segmentation, Vocabulary
 from clearclip_core.adaptation.adaptation import query_names
 from clearclip_core.adaptation.examples import UNLABELED
-from clearclip_core.segmentation.scores import TEMPERATURE
-from clearclip_core.segmentation.synonyms import join_queries
+from clearclip_core.segmentation.scores import TEMPERATURE, join_queries
 
 #: Steps of confidence from 0 to 1: a threshold is one of their lower ends.
 STEPS: Final = 50

@@ -16,8 +16,7 @@ from clearclip_core.evaluation.datasets.class_names import BACKGROUND, class_nam
 from clearclip_core.evaluation.datasets.layouts import Layout
 from clearclip_core.images.label_maps import IGNORE
 from clearclip_core.images.preprocessing import Preprocessing
-from clearclip_core.segmentation.scores import TEMPERATURE
-from clearclip_core.segmentation.text_side import TextSide
+from clearclip_core.segmentation.scores import TEMPERATURE, TextSide
 
 #: Short side of a resized image in px (Sec. 4.1 of the paper).
 SHORT_SIDE_PX = 448

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from clearclip_core.clip.methods import Method
 from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS, Benchmark
-from clearclip_core.segmentation.text_side import TextSide
+from clearclip_core.segmentation.scores import TextSide
 
 #: A window of this side holds a whole resized picture, whose long side is limited to it.
 WHOLE_PX = 2048

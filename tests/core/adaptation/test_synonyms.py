@@ -20,7 +20,7 @@ from clearclip_core import (
     adapt,
 )
 from clearclip_core.adaptation.batch import text_logits
-from clearclip_core.segmentation.synonyms import join_synonyms
+from clearclip_core.segmentation.scores import join_synonyms
 from tests.core.adaptation.test_examples import SMALL
 
 WORDS = Vocabulary((Label("ground", ("lawn", "snow")), Label("sky")), ("wall",))

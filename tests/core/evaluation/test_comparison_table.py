@@ -10,7 +10,7 @@ from clearclip_core.evaluation.candidate import PredictionRule
 from clearclip_core.evaluation.comparison import CandidateFigures, Comparison, LabelFigures
 from clearclip_core.evaluation.comparison_table import as_json
 from clearclip_core.evaluation.mask_overlap import MaskOverlap
-from clearclip_core.segmentation.score_options import ScoreOptions
+from clearclip_core.segmentation.scores import ScoreOptions
 
 
 def comparison(**more: Any) -> Comparison:

@@ -19,7 +19,7 @@ from clearclip_core.evaluation.results import Tally
 from clearclip_core.evaluation.runner import evaluate, predictor, run_through
 from clearclip_core.evaluation.task import EvaluationTask
 from clearclip_core.images.label_maps import LayoutError
-from clearclip_core.segmentation.text_side import TextSide, group_words, score_with_text_side
+from clearclip_core.segmentation.scores import TextSide, group_words, score_with_text_side
 from tests.core.evaluation import miniatures, reference
 
 CLASSES = 3

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from clearclip_core.segmentation.argmax import ArgmaxBands
-from clearclip_core.segmentation.sliding_windows import Axis
+from clearclip_core.segmentation.windows import Axis
 
 #: Overlapping windows, the last one pushed back; 18 and 30 patches in all.
 ROWS = Axis(211, 100, 48, (0, 24, 48, 52), 16)

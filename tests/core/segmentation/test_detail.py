@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from clearclip_core import Scores, Vocabulary, WindowPlan
-from clearclip_core.segmentation.detail import (
+from clearclip_core.segmentation.guided_filter import (
     kept_share,
     noise_variance,
     raising_factors,

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from clearclip_core import BoolMask, LabelMasks, label_masks
-from clearclip_core.segmentation import label_masks as module
+from clearclip_core.segmentation import masks as module
 
 LABELS = np.array(
     [

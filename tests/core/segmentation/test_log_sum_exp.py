@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clearclip_core.segmentation.log_sum_exp import LogSumExp
+from clearclip_core.segmentation.scores import LogSumExp
 from tests.core.segmentation.test_argmax import COLUMNS, ROWS, cosines, everywhere
 
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from clearclip_core import DenseFeatures, Scores, Vocabulary
-from clearclip_core.segmentation.presence import apply_presence
+from clearclip_core.segmentation.scores import apply_presence
 from tests.core.segmentation.test_scores import PLAN, WORDS, features_of, unit
 from tests.core.segmentation.test_sliding_windows import plan_of
 

@@ -22,9 +22,8 @@ from clearclip_core import (
     guided,
     render_scene,
 )
-from clearclip_core.segmentation.detail import kept_share
-from clearclip_core.segmentation.guided_filter import GuidedFilter
-from clearclip_core.segmentation.on_device.refined_argmax import decide_refined_on_device
+from clearclip_core.segmentation.guided_filter import GuidedFilter, kept_share
+from clearclip_core.segmentation.on_device import decide_refined_on_device
 from clearclip_core.segmentation.refined_argmax import (
     competing_probabilities,
     decide_refined,
@@ -208,12 +207,12 @@ def test_batches_change_nothing(
     monkeypatch: pytest.MonkeyPatch, decide: Decide, elements: int
 ) -> None:
     labels, confidence = decide(scores_of(), picture(), 0.4)
-    for module in ("scores", "candidates"):
+    for module in ("scores", "argmax"):
         monkeypatch.setattr(f"clearclip_core.segmentation.{module}.BATCH_ELEMENTS", elements)
     on_device = "clearclip_core.segmentation.on_device"
-    monkeypatch.setattr(f"{on_device}.refined_argmax.GPU_BATCH_ELEMENTS", elements)
+    monkeypatch.setattr(f"{on_device}.GPU_BATCH_ELEMENTS", elements)
     for name in ("_BAND_PX", "_FIT_ELEMENTS"):
-        monkeypatch.setattr(f"{on_device}.guided_filter.{name}", elements)
+        monkeypatch.setattr(f"{on_device}.{name}", elements)
     again = decide(scores_of(), picture(), 0.4)
     assert (again[0] == labels).mean() > 0.999
     assert again[1] == pytest.approx(confidence, abs=1e-3)
@@ -241,7 +240,7 @@ def test_a_picture_of_another_size_is_refused(decide: Decide) -> None:
 def test_both_ways_give_the_same(
     monkeypatch: pytest.MonkeyPatch, device: str, size_hw: tuple[int, int], cut_from_px: int
 ) -> None:
-    monkeypatch.setattr("clearclip_core.segmentation.tile_parts._CUT_FROM_PX", cut_from_px)
+    monkeypatch.setattr("clearclip_core.segmentation.tiles._CUT_FROM_PX", cut_from_px)
     scores = scores_of(plan_of(size_hw, (128, 192)))
     for threshold in (0.0, (0.5, 0.0, 0.3)):
         labels, confidence = decide_refined(scores, picture(*size_hw), threshold)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from clearclip_core import WindowPlan
-from clearclip_core.segmentation.sliding_windows import window_starts
+from clearclip_core.segmentation.windows import window_starts
 
 PATCH_PX = 16
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from clearclip_core import Label, Scores, Vocabulary
-from clearclip_core.segmentation.synonyms import join_synonyms
+from clearclip_core.segmentation.scores import join_synonyms
 from tests.core.segmentation.test_scores import OWNERS, PLAN, scores_of
 from tests.core.segmentation.test_sliding_windows import plan_of
 

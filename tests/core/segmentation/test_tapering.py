@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from clearclip_core import Scores, Vocabulary, WindowPlan
-from clearclip_core.segmentation.sliding_windows import window_starts
-from clearclip_core.segmentation.tapering import window_weights
+from clearclip_core.segmentation.windows import window_starts, window_weights
 from tests.core.segmentation.test_sliding_windows import PATCH_PX
 
 SIDES = [(64, 64, 32), (100, 64, 32), (200, 64, 32), (210, 64, 48), (130, 64, 64), (63, 64, 16)]

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from clearclip_core import DenseFeatures, Vocabulary
-from clearclip_core.segmentation.text_side import TextSide, group_words, score_with_text_side
+from clearclip_core.segmentation.scores import TextSide, group_words, score_with_text_side
 from tests.core.segmentation.test_sliding_windows import plan_of
 
 PLAN = plan_of((64, 96), (64, 64))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clearclip_core.segmentation.sliding_windows import Axis
 from clearclip_core.segmentation.upsampling import AxisUpsampling
+from clearclip_core.segmentation.windows import Axis
 
 AXES = [
     Axis(1367, 448, 448, (0,), 16),  # made larger afterwards, one window

@@ -8,7 +8,7 @@ import torch
 
 from clearclip_core import Refinement
 from clearclip_core.segmentation.guided_filter import GuidedFilter, tile_corners
-from clearclip_core.segmentation.on_device.guided_filter import DeviceGuidedFilter
+from clearclip_core.segmentation.on_device import DeviceGuidedFilter
 
 REFINEMENT = Refinement(radius_patches=2, tiles_per_patch=2, epsilon=1e-4)
 
@@ -49,7 +49,7 @@ def test_it_refines_as_on_a_cpu(
 
 
 def test_bands_cover_all_rows_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = "clearclip_core.segmentation.on_device.guided_filter"
+    module = "clearclip_core.segmentation.on_device"
     monkeypatch.setattr(f"{module}._BAND_PX", 3 * 4 * 61)
     grid = REFINEMENT.grid((40, 61), patch_px=8)
     made = DeviceGuidedFilter(torch.from_numpy(picture(40, 61)), grid, REFINEMENT.epsilon)

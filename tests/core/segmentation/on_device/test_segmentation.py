@@ -12,9 +12,8 @@ import pytest
 import torch
 
 from clearclip_core import Segmentation
-from clearclip_core.segmentation.on_device import label_runs
-from clearclip_core.segmentation.on_device.label_runs import find_runs
-from clearclip_core.segmentation.on_device.segmentation import DeviceSegmentation
+from clearclip_core.segmentation import on_device
+from clearclip_core.segmentation.on_device import DeviceSegmentation, find_runs
 
 NAMES = ("sky", "tree", "dog")
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
@@ -43,7 +42,7 @@ def both(seed: int, device: str) -> tuple[Segmentation, DeviceSegmentation]:
 def test_runs_and_their_sums_are_those_of_the_pixels(
     monkeypatch: pytest.MonkeyPatch, device: str, band_px: int
 ) -> None:
-    monkeypatch.setattr(label_runs, "_BAND_PX", band_px)
+    monkeypatch.setattr(on_device, "_RUNS_BAND_PX", band_px)
     label_map = np.array([[0, 0, 2], [2, 2, -1], [-1, 1, 1]], np.int16)
     confidence = np.arange(9, dtype=np.float16).reshape(3, 3) / 8
     runs, sums = find_runs(*(torch.from_numpy(one).to(device) for one in (label_map, confidence)))

@@ -1,14 +1,8 @@
-"""Sliding windows: their positions, and the upsampling of their patches to the original image.
-
-Bilinear upsampling, cutting off the padding, averaging overlaps and the resize to the original
-size are all linear and separable. So the upsampling from patch scores to original pixels is one
-matrix for the rows and one for the columns: ``pixels = R · patches · Cᵀ``. It is exact in any band
-of rows, and no map at full resolution has to exist before it is needed.
-"""
+"""Sliding windows of an image, tapered or not, and the dense features of their patches."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,8 +11,70 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from clearclip_core.segmentation.tapering import straighten, window_weights
-from clearclip_core.segmentation.upsampling import AxisUpsampling, Matrix
+from clearclip_core.segmentation.upsampling import AxisUpsampling, Indices, Matrix, Values
+
+
+def window_weights(side_px: int, window_px: int, starts_px: Sequence[int]) -> Matrix:
+    """Return the weight of each window at each pixel of a side; at a pixel they sum to 1.
+
+    Args:
+        side_px: length of the side.
+        window_px: length of a window.
+        starts_px: ascending; where the windows begin.
+
+    Returns:
+        (windows, side_px) in [0, 1], 0 where a window does not cover a pixel.
+
+    >>> window_weights(6, 4, (0, 2)).round(2).tolist()
+    [[1.0, 1.0, 0.75, 0.25, 0.0, 0.0], [0.0, 0.0, 0.25, 0.75, 1.0, 1.0]]
+    """
+    centres = np.arange(side_px) + 0.5
+    low, high = _ramps_px(window_px, starts_px)
+    # Between windows that do not overlap, the ramp is a step.
+    rises = np.clip((centres - low[:, None]) / np.maximum(high - low, 1e-9)[:, None], 0, 1)
+    first, last = np.ones((1, side_px)), np.zeros((1, side_px))
+    weights: Matrix = np.concatenate([first, rises]) - np.concatenate([rises, last])
+    return weights
+
+
+def straighten(
+    rows: Matrix, window_px: int, starts_px: Sequence[int], centres_px: Values
+) -> Matrix:
+    """Make rows of weights piecewise linear again, which products of ramps with weights are not.
+
+    Rows stay at the patches' centres and at the ends of ramps, and are interpolated between them.
+
+    Args:
+        rows: (side_px, n), weights in each pixel.
+        window_px: length of a window.
+        starts_px: where the windows begin.
+        centres_px: (patches,), centres of a window's patches; pixel 0 of it has its centre at 0.
+
+    Returns:
+        (side_px, n).
+    """
+    side_px = len(rows)
+    ramps = np.concatenate(_ramps_px(window_px, starts_px)) - 0.5
+    bends = np.concatenate([np.add.outer(starts_px, centres_px).ravel(), ramps])
+    around = np.concatenate([np.floor(bends), np.ceil(bends), [0, side_px - 1]])
+    knots: Indices = np.unique(np.clip(around, 0, side_px - 1).astype(np.intp))
+    pixels = np.arange(side_px)
+    after = np.clip(np.searchsorted(knots, pixels), 1, max(1, len(knots) - 1)) % len(knots)
+    before = np.maximum(after - 1, 0)
+    length = np.maximum(knots[after] - knots[before], 1)
+    share = ((pixels - knots[before]) / length)[:, None]
+    straight: Matrix = rows[knots[before]] * (1 - share) + rows[knots[after]] * share
+    return straight
+
+
+def _ramps_px(window_px: int, starts_px: Sequence[int]) -> tuple[Matrix, Matrix]:
+    """Return where the weight begins to pass from each window to the next one, and where it ends.
+
+    From centre to centre, as far as both windows cover it.
+    """
+    starts = np.asarray(starts_px, np.float64)
+    centres, ends = starts + window_px / 2, starts + window_px
+    return np.maximum(centres[:-1], starts[1:]), np.minimum(centres[1:], ends[:-1])
 
 
 @dataclass(frozen=True)
@@ -36,7 +92,7 @@ class WindowPlan:
         stride_px: step between windows.
         patch_hw: size of a patch in px.
         tapered: overlapping windows are averaged with weights that fall to zero at their borders,
-            see `clearclip_core.segmentation.tapering`; with equal weights otherwise (the paper).
+            see `clearclip_core.segmentation.windows`; with equal weights otherwise (the paper).
     """
 
     image_hw: tuple[int, int]
@@ -234,3 +290,60 @@ def window_starts(side_px: int, window_px: int, stride_px: int) -> tuple[int, ..
     """
     last = max(side_px - window_px, 0)
     return (*range(0, last, stride_px), last)
+
+
+@dataclass(frozen=True, eq=False)
+class DenseFeatures:
+    """Patch features of one image, window by window, with the geometry of the windows.
+
+    An immutable value: it may be kept, shared by threads and scored against any words.
+
+    Attributes:
+        patches: (windows, h, w, D), each feature of length 1.
+        plan: positions of the windows; ``plan.image_hw`` is the size of the original image.
+        cls: (windows, D), the windows' CLS features of length 1, where the method weights classes
+            by them or the caller asked for them; None otherwise.
+        remove_redundancy: whether the method weights classes by `cls`, see `without_redundancy`.
+
+    Raises:
+        ValueError: `patches` or `cls` does not fit `plan`, or `remove_redundancy` without `cls`.
+    """
+
+    patches: torch.Tensor
+    plan: WindowPlan
+    cls: torch.Tensor | None = None
+    remove_redundancy: bool = False
+
+    def __post_init__(self) -> None:
+        wanted = (self.plan.count, *self.plan.grid_hw)
+        if self.patches.ndim != 4 or tuple(self.patches.shape[:3]) != wanted:
+            raise ValueError(
+                f"Expected argument `patches` to be of shape {wanted} + (D,), but got "
+                f"{tuple(self.patches.shape)}."
+            )
+        one_each = (self.plan.count, self.patches.shape[3])
+        if self.cls is not None and tuple(self.cls.shape) != one_each:
+            raise ValueError(
+                f"Expected argument `cls` to be of shape {one_each}, but got "
+                f"{tuple(self.cls.shape)}."
+            )
+        if self.remove_redundancy and self.cls is None:
+            raise ValueError(
+                "Expected argument `cls` to be given with `remove_redundancy`, got None."
+            )
+
+    @cached_property
+    def image_cls(self) -> torch.Tensor:
+        """(D,) unit CLS feature of the whole image: the mean of its windows', of length 1.
+
+        It is float32, or float64 where the features are.
+
+        Raises:
+            ValueError: the windows' CLS features were not computed.
+        """
+        if self.cls is None:
+            raise ValueError(
+                "Expected features with CLS features, but got None: encode with `with_cls=True`."
+            )
+        precise = self.cls.to(torch.promote_types(self.cls.dtype, torch.float32))
+        return F.normalize(precise.mean(dim=0), dim=0)
