@@ -61,6 +61,12 @@ def _hosts(value: str) -> str:
     return value
 
 
+def _template_count(value: object) -> int:
+    if str(value) not in ("7", "80"):
+        raise ValueError("expected 7 or 80")
+    return int(str(value))
+
+
 def _database_url(value: SecretStr) -> SecretStr:
     """Return the URL, with the driver that is installed where a PostgreSQL names none."""
     text = re.sub("(?i)^postgres(ql)?://", "postgresql+psycopg://", value.get_secret_value())
@@ -97,6 +103,7 @@ Synonyms = Literal["best", "joined"]
 #: The parts of a project's predictions that follow its corrections.
 Adapt = Literal["scores", "thresholds", "all", "off"]
 
+TemplateCount = Annotated[Literal[7, 80], PlainValidator(_template_count)]
 AutoOrCount = Annotated[Literal["auto"] | int, PlainValidator(_auto_or_count)]
 Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
@@ -185,6 +192,11 @@ class Settings(BaseSettings):
         description="Number format of the model; auto is fp16 on CUDA, else what the CPU is fast "
         "at. int8 is for CPUs without bf16, and serves once it agrees with fp32 on the first "
         "pictures.",
+    )
+    templates: TemplateCount = Field(
+        default=7,
+        description="Sentences in which each word of a label is embedded: the 7 best of CLIP's, "
+        "or all 80, which takes eleven times as long.",
     )
     short_side_px: int = Field(
         default=448,

@@ -10,7 +10,7 @@ from .clip.devices import usable_cpus
 from .clip.embedding_cache import EmbeddingStore
 from .clip.loading import LoadedModel, load_model
 from .clip.methods import MAPS, METHODS, Method, resolve_method
-from .clip.text_encoder import QUICK_TEMPLATES, TEMPLATES, TextEncoder
+from .clip.text_encoder import BEST_TEMPLATES, TEMPLATES, TextEncoder
 from .clip.weights import (
     KnownModel,
     WeightsNotFoundError,
@@ -41,10 +41,10 @@ from .thread_pools import set_pool_threads
 from .vocabulary import Label, Vocabulary
 
 __all__ = [
+    "BEST_TEMPLATES",
     "HELD_OUT_SEEDS",
     "MAPS",
     "METHODS",
-    "QUICK_TEMPLATES",
     "SCENE_LABELS",
     "SYNONYMS",
     "TEMPLATES",

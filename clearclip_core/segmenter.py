@@ -25,7 +25,7 @@ from clearclip_core.clip.dense_encoder import DenseEncoder, WindowFeatures
 from clearclip_core.clip.embedding_cache import EmbeddingStore
 from clearclip_core.clip.loading import LoadedModel, load_model
 from clearclip_core.clip.methods import Method, resolve_method
-from clearclip_core.clip.text_encoder import TextEncoder
+from clearclip_core.clip.text_encoder import TEMPLATES, Template, TextEncoder
 from clearclip_core.images.preprocessing import Preprocessing, RGBArray, to_rgb
 from clearclip_core.segmentation.on_device import decide_refined_where_scored
 from clearclip_core.segmentation.propagation import propagate as propagate_scores
@@ -82,6 +82,7 @@ class Segmenter:
         windows_at_once: windows that are encoded as one batch, at most. By default 4 on a CPU, on
             CUDA as many as fit into half of the free memory, 64 at most, and 8 on other devices.
         store: text embeddings on disk; by default they are kept in memory only.
+        templates: in which words are embedded; by default CLIP's 80.
         compile: compile the encoder with ``torch.compile`` at the first image, which takes up to
             minutes. It is meant for CUDA; on a CPU it needs a C++ compiler, and the demo model gets
             slower by it. A model in int8 is not compiled.
@@ -105,11 +106,12 @@ class Segmenter:
         windows_at_once: int | None = None,
         store: EmbeddingStore | None = None,
         compile: bool = False,
+        templates: Sequence[Template] = TEMPLATES,
     ) -> None:
         self.model = model
         self.method = resolve_method(method)
         self.encoder = DenseEncoder(model.clip, self.method, model.sink_channels)
-        self.embed = TextEncoder(model.embed, store=store)
+        self.embed = TextEncoder(model.embed, templates, store=store)
         self.preprocessing = preprocessing or Preprocessing(model.mean, model.std)
         if compile and self.encoder.precision == "int8":
             raise ValueError("A model in int8 cannot be compiled.")
@@ -131,6 +133,7 @@ class Segmenter:
         folder: Path | None = None,
         download: bool = True,
         compile: bool = False,
+        templates: Sequence[Template] = TEMPLATES,
     ) -> Segmenter:
         """Load a model by name; see `load_model` for the other arguments and the errors.
 
@@ -146,11 +149,13 @@ class Segmenter:
                 vocabulary is embedded once for all processes. Without a folder nothing is written.
             download: see `load_model`.
             compile: see the class.
+            templates: see the class.
         """
         method = resolve_method(method)
         model = load_model(name, device, precision, folder, download)
         sizes = Preprocessing.of_short_side(model.mean, model.std, short_side_px)
-        return cls(model, method, sizes, store=EmbeddingStore.of(model, folder), compile=compile)
+        store = EmbeddingStore.of(model, folder)
+        return cls(model, method, sizes, store=store, compile=compile, templates=templates)
 
     def to_int8(self, layers: str = "all") -> Segmenter:
         """Copy the segmenter with linear layers of its image tower in int8, for CPUs.
@@ -297,7 +302,7 @@ class Segmenter:
         if not contrast or vocabulary.contrast:
             return vocabulary
         prompts = [prompt for label in vocabulary.labels for prompt in label.prompts]
-        words, own = (self.embed(each, vocabulary.quick) for each in (self.model.contrast, prompts))
+        words, own = (self.embed(each) for each in (self.model.contrast, prompts))
         cosines = words @ own.T  # (words, prompts)
         different = (cosines.amax(dim=1) < _SAME_MEANING).tolist()
         kept = (
@@ -328,7 +333,7 @@ class Segmenter:
                 have a presence prior, or a presence prior for features without CLS features.
         """
         vocabulary = self.vocabulary(labels, contrast)
-        embeddings = words = self.embed(vocabulary.queries, vocabulary.quick)
+        embeddings = words = self.embed(vocabulary.queries)
         bias = None
         if options.presence:
             embeddings, bias = apply_presence(embeddings, features.image_cls, options.presence)
@@ -401,7 +406,7 @@ class Segmenter:
             raise ValueError(f"Expected argument `image` to be an image with `{name}`, got None.")
         patch_px = scores.plan.patch_image_px
         if propagate and image is not None:
-            words = self.embed(scores.vocabulary.queries, scores.vocabulary.quick)
+            words = self.embed(scores.vocabulary.queries)
             scores = propagate_scores(scores, to_rgb(image), words, self.preprocessing.std)
         if refine and image is not None:
             return decide_refined_where_scored(scores, to_rgb(image), threshold, patch_px=patch_px)

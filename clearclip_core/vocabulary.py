@@ -64,8 +64,6 @@ class Vocabulary:
     Attributes:
         labels: one or more labels with different names.
         contrast: words for everything else.
-        quick: whether words that are not embedded in all templates yet may be embedded in a few,
-            see `TextEncoder`.
 
     Raises:
         ValueError: no labels, two labels of one name, or two background labels.
@@ -79,7 +77,6 @@ class Vocabulary:
 
     labels: tuple[Label, ...]
     contrast: tuple[str, ...] = ()
-    quick: bool = False
 
     def __post_init__(self) -> None:
         names = [label.name for label in self.labels]

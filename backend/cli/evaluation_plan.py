@@ -17,6 +17,8 @@ from backend.prediction.image_prediction import least_thresholds, prediction_rul
 from backend.services import Services
 from backend.settings import Settings
 from clearclip_core import (
+    BEST_TEMPLATES,
+    TEMPLATES,
     Label,
     LoadedModel,
     ScoreOptions,
@@ -107,7 +109,9 @@ class Plan:
     def _segmenter(self, model: LoadedModel, method: str) -> Segmenter:
         sizes = Preprocessing.of_short_side(model.mean, model.std, self.settings.short_side_px)
         store = EmbeddingStore.of(model, self.settings.model_dir)
-        return Segmenter(model, method, sizes, store=store)
+        best = self.settings.templates == len(BEST_TEMPLATES) and not self.as_paper
+        templates = BEST_TEMPLATES if best else TEMPLATES
+        return Segmenter(model, method, sizes, store=store, templates=templates)
 
     def _options(self, method: str) -> ScoreOptions:
         """Return what counts in the backend's scores with a method beside the words."""

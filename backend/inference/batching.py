@@ -12,7 +12,7 @@ from backend.inference.feature_cache import FeatureCache
 from backend.inference.image_queue import ImageQueue
 from backend.inference.image_request import ImageRequest, Priority
 from backend.inference.memory import free_memory, is_out_of_memory
-from backend.inference.vocabulary_queue import VocabularyQueue
+from backend.inference.words import WordsQueue
 from clearclip_core import DenseFeatures, PreparedImage, Segmenter, WindowFeatures
 
 log = logging.getLogger(__name__)
@@ -23,15 +23,13 @@ class BatchCollector:
 
     Args:
         images: the queue.
-        vocabularies: holds images whose words are not embedded yet.
+        words: holds images whose words are not embedded yet.
         cache: whose features cost no windows.
     """
 
-    def __init__(
-        self, images: ImageQueue, vocabularies: VocabularyQueue, cache: FeatureCache
-    ) -> None:
+    def __init__(self, images: ImageQueue, words: WordsQueue, cache: FeatureCache) -> None:
         self._images = images
-        self._vocabularies = vocabularies
+        self._words = words
         self._cache = cache
 
     def collect(self, segmenter: Segmenter, windows_at_once: int) -> list[ImageRequest]:
@@ -43,14 +41,14 @@ class BatchCollector:
         batch: list[ImageRequest] = []
         room, least_urgent = windows_at_once, max(Priority)
         while (request := self._pop(room, least_urgent, at_any_cost=not batch)) is not None:
-            if self._vocabularies.admit(segmenter, request):
+            if self._words.admit(segmenter, request):
                 batch.append(request)
                 room -= self._cost(request)
             else:
                 least_urgent = request.priority
         keys = {request.key for request in batch}
         same = self._images.take(lambda other: other.key in keys)
-        return batch + [each for each in same if self._vocabularies.admit(segmenter, each)]
+        return batch + [each for each in same if self._words.admit(segmenter, each)]
 
     def _pop(self, room: int, least_urgent: Priority, at_any_cost: bool) -> ImageRequest | None:
         """Take the next image, if it fits into `room` windows and is urgent enough."""

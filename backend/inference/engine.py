@@ -11,7 +11,6 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable, Hashable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,10 +24,12 @@ from backend.inference.image_request import EncodedImage, ImageRequest, Priority
 from backend.inference.int8_check import Int8Check, Int8Status
 from backend.inference.model_loader import ModelLoader
 from backend.inference.model_status import ModelStatus
-from backend.inference.vocabulary_queue import FailedPrompt, VocabularyQueue
+from backend.inference.words import WordsQueue
 from backend.settings import Settings
 from backend.telemetry.tracing import stage
 from clearclip_core import (
+    BEST_TEMPLATES,
+    TEMPLATES,
     Adaptation,
     DenseFeatures,
     Label,
@@ -48,8 +49,8 @@ from clearclip_core.clip.devices import choose_device, choose_precision
 
 log = logging.getLogger(__name__)
 
-#: One prompt, a sentence for each of 80 templates, costs a ViT-B as much as some windows.
-_WINDOWS_PER_PROMPT = 4
+#: So many sentences cost a ViT-B as much as one window.
+_SENTENCES_PER_WINDOW = 20
 
 _DEFAULT = ScoreOptions()
 
@@ -68,8 +69,7 @@ class Snapshot:
         int8: how far the check of int8 is; None where int8 is not wanted.
         waiting: images of each priority that are not done yet.
         waiting_by_project: such images by priority and project; only those above 0.
-        vocabularies: vocabularies that are being embedded.
-        failed_prompts: prompts that could not be embedded when last tried, the newest first.
+        vocabularies: sets of labels that are being embedded.
         done: images that were scored.
         failed: images that ended in an error.
         batches: calls of the encoder.
@@ -87,7 +87,6 @@ class Snapshot:
     waiting: dict[Priority, int]
     waiting_by_project: dict[tuple[Priority, Hashable], int]
     vocabularies: int
-    failed_prompts: tuple[FailedPrompt, ...]
     done: int
     failed: int
     batches: int
@@ -134,8 +133,8 @@ class Engine:
         self._changed = threading.Condition()
         self._loader = ModelLoader(load, retry_after_s, self._changed)
         self._images = ImageQueue(queue_size, self._changed)
-        self._vocabularies = VocabularyQueue(self._images, self._changed, queue_size)
-        self._collector = BatchCollector(self._images, self._vocabularies, self._cache)
+        self._words = WordsQueue(self._images, self._changed, queue_size)
+        self._collector = BatchCollector(self._images, self._words, self._cache)
         self._encoder = BatchEncoder(self._changed, windows_at_once or 0)
         self._thread: threading.Thread | None = None
         self._derived: weakref.WeakSet[Engine] = weakref.WeakSet()
@@ -240,8 +239,6 @@ class Engine:
 
     def snapshot(self) -> Snapshot:
         """Return the state and all counts of one moment."""
-        with suppress(ModelUnavailable):  # without a model, nothing is looked up
-            self._vocabularies.forget_embedded(self._loader.loaded())
         with self._changed:
             return Snapshot(
                 status=self._loader.status,
@@ -250,16 +247,15 @@ class Engine:
                 int8=None if self._int8_check is None else self._int8_check.status,
                 waiting=self._images.waiting,
                 waiting_by_project=self._images.waiting_by_project,
-                vocabularies=len(self._vocabularies),
-                failed_prompts=self._vocabularies.failed,
+                vocabularies=len(self._words),
                 done=self._images.done,
                 failed=self._images.failed,
                 batches=self._encoder.batches,
                 windows=self._encoder.windows,
                 windows_at_once=self._encoder.windows_at_once,
                 cache=self._cache.use,
-                words_known=self._vocabularies.words_known,
-                words_new=self._vocabularies.words_new,
+                words_known=self._words.known,
+                words_new=self._words.new,
             )
 
     def segmenter(self) -> Segmenter:
@@ -280,27 +276,7 @@ class Engine:
         labels = tuple(labels)
         with self._changed:
             if not self._loader.has_stopped:
-                self._vocabularies.add(labels)
-
-    def embedding_s(self, labels: Iterable[Label], timeout_s: float | None = None) -> float:
-        """Estimate how long it takes to embed labels in all templates; wait for the model.
-
-        Args:
-            labels: the labels; contrast words count as well.
-            timeout_s: for how long to wait for the model, in seconds; None for as long as it takes.
-
-        Returns:
-            Seconds, if nothing else were to do; 0 where all are embedded, or after `timeout_s`.
-            Infinity where one of the words could not be embedded when it was last tried.
-
-        Raises:
-            ModelUnavailable: loading has failed, or the engine has stopped.
-        """
-        try:
-            segmenter = self._loader.wait(timeout_s)
-        except TimeoutError:
-            return 0.0
-        return self._vocabularies.embedding_s(segmenter, labels)
+                self._words.add(labels)
 
     def embed(self, labels: tuple[Label, ...]) -> torch.Tensor:
         """Return the text embeddings of all prompts of labels, for an annotator who waits.
@@ -316,7 +292,7 @@ class Engine:
         if segmenter.embed.missing(prompts):
             with self._changed:
                 self._loader.loaded()
-                embedded = self._vocabularies.embed_soon(labels)
+                embedded = self._words.embed_soon(labels)
             embedded.result()
         return segmenter.embed(prompts)  # kept by now: nothing is computed in this thread
 
@@ -328,10 +304,9 @@ class Engine:
         project: Hashable = None,
         adaptation: Adaptation | None = None,
         options: ScoreOptions = _DEFAULT,
-        quick: bool = False,
     ) -> Scores:
         """Score an image, contrast words included; `encode` explains the arguments."""
-        return self.encode(image, labels, priority, project, adaptation, options, quick).scores
+        return self.encode(image, labels, priority, project, adaptation, options).scores
 
     def encode(
         self,
@@ -341,7 +316,6 @@ class Engine:
         project: Hashable = None,
         adaptation: Adaptation | None = None,
         options: ScoreOptions = _DEFAULT,
-        quick: bool = False,
     ) -> EncodedImage:
         """Encode and score an image, contrast words included; wait for the model and its turn.
 
@@ -355,8 +329,6 @@ class Engine:
             project: projects of one priority take turns.
             adaptation: what scores follow beside the words; features do not depend on it.
             options: what else counts beside the words.
-            quick: wait for quick embeddings alone where words are new; those in all templates are
-                made behind the request. Scores of them have a quick vocabulary.
 
         Raises:
             ModelUnavailable: loading has failed, or the engine has stopped.
@@ -366,7 +338,7 @@ class Engine:
         key = f"{self._loader.features_id} {image.digest}"
         if needs_cls(options, adaptation):
             key += " cls"  # features without, of other projects too, stay of use
-        request = ImageRequest(image, key, labels, priority, project, adaptation, options, quick)
+        request = ImageRequest(image, key, labels, priority, project, adaptation, options)
         with stage("cache"):
             self._cache.load(key)
         with stage("wait"):
@@ -391,7 +363,7 @@ class Engine:
         """Fail all requests that wait, because the engine has stopped."""
         reason = self._loader.status.reason
         self._images.fail_all(reason)
-        self._vocabularies.fail_all(reason)
+        self._words.fail_all(reason)
 
     # The methods from here on run in the model's own thread.
 
@@ -400,23 +372,20 @@ class Engine:
         if segmenter is None:
             return
         self._encoder.fit(segmenter)
-        self._vocabularies.prompts_at_once = max(
-            1, self._encoder.windows_at_once // _WINDOWS_PER_PROMPT
-        )
+        sentences = self._encoder.windows_at_once * _SENTENCES_PER_WINDOW
+        self._words.prompts_at_once = max(1, sentences // len(segmenter.embed.templates))
         while self._wait_for_work():
-            vocabulary = self._vocabularies.next()
-            if vocabulary is None:
+            words = self._words.next()
+            if words is None:
                 segmenter = self._check_int8(segmenter, self._encode_some(segmenter))
             else:
-                self._vocabularies.embed_some(segmenter, vocabulary)
+                self._words.embed_some(segmenter, words)
         self._fail_all()
 
     def _wait_for_work(self) -> bool:
         """Wait for something to do; return False once the engine has stopped."""
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._images or self._vocabularies or self._loader.has_stopped
-            )
+            self._changed.wait_for(lambda: self._images or self._words or self._loader.has_stopped)
             return not self._loader.has_stopped
 
     def _encode_some(self, segmenter: Segmenter) -> PreparedImage | None:
@@ -490,7 +459,7 @@ class Engine:
             )
             scores = segmenter.score(
                 features,
-                Vocabulary(request.labels, quick=request.quick),
+                Vocabulary(request.labels),
                 contrast=True,
                 adaptation=request.adaptation,
                 options=request.options,
@@ -514,6 +483,7 @@ def _load_segmenter(settings: Settings) -> Segmenter:
         short_side_px=settings.short_side_px,
         folder=settings.model_dir,
         compile=settings.compile,
+        templates=BEST_TEMPLATES if settings.templates == len(BEST_TEMPLATES) else TEMPLATES,
     )
     if settings.compile:  # now, while nobody waits: the first image would take minutes
         segmenter.encode(np.zeros((448, 448, 3), np.uint8))

@@ -51,7 +51,6 @@ class ImageRequest:
         project: projects of one priority take turns.
         adaptation: the adaptation that its scores follow; None for the words alone.
         options: what counts beside the words.
-        quick: whether words that are not embedded in all templates yet may be embedded in a few.
         encoded: resolved with its features and scores, or with an error.
         began: set once the model has taken it, or never will.
         is_new: whether it has not been checked for missing words yet.
@@ -64,7 +63,6 @@ class ImageRequest:
     project: Hashable
     adaptation: Adaptation | None = None
     options: ScoreOptions = field(default_factory=ScoreOptions)
-    quick: bool = False
     encoded: Future[EncodedImage] = field(default_factory=Future)
     began: threading.Event = field(default_factory=threading.Event)
     is_new: bool = True

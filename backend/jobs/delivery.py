@@ -8,13 +8,9 @@ from typing import Final
 
 from backend.errors import LabelConfigError, StudioRefused
 from backend.jobs.job_store import JobStore
-from backend.jobs.surplus_predictions import remove_surplus
 from backend.label_studio.client import LabelStudioClient
-from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.prediction_list import UNLISTED, list_to_change
-from backend.label_studio.quick_version import is_quick
-from backend.label_studio.records import StoredPrediction
 from backend.label_studio.task_filter import TaskFilter
 from backend.prediction.failures import FailureStore
 from backend.prediction.outbox import OutboxItem, PredictionOutbox
@@ -89,7 +85,7 @@ class PredictionDelivery:
         self._outbox.release(keys, self._outbox.now + _RETRY_AFTER_S)
 
     def _write(self, items: Sequence[OutboxItem]) -> None:
-        """Write predictions of one project and version, except where `_is_late` says so."""
+        """Write predictions of one project and version, except where a task has a newer one."""
         project, version = items[0].project, items[0].version
         config = parse_label_config(self._client.label_config(project))
         if not self._predictor.versions.is_wanted(version, config, project):
@@ -98,7 +94,6 @@ class PredictionDelivery:
         predictions = {item.task: item.prediction for item in items}
         begun = {item.task: item.begun for item in items}
         wanted = TaskFilter(ids=tuple(predictions), min_predictions=1)
-        before: dict[int, list[StoredPrediction]] = {}
         refused: dict[int, str] = {}
         for task in self._client.tasks(project, wanted):
             task_id = int(task.id or 0)
@@ -107,42 +102,12 @@ class PredictionDelivery:
                 refused[task_id] = UNLISTED
                 del predictions[task_id]
                 continue
-            if self._is_late(version, begun[task_id], stored, config, project):
+            if any(other.created > begun[task_id] for other in stored):
                 del predictions[task_id]
-            else:
-                before[task_id] = stored
         refused |= self._client.write(project, version, predictions)
         for task_id, reason in refused.items():
             log.warning("Task %d has no prediction: %s", task_id, reason)
             self._failures.add([(task_id, reason)], project=project)
-        if not is_quick(version):
-            for task_id in before.keys() - refused.keys():
-                remove_surplus(self._client, project, before[task_id])
-
-    def _is_late(
-        self,
-        version: str,
-        begun: float,
-        stored: Sequence[StoredPrediction],
-        config: LabelConfig,
-        project: int,
-    ) -> bool:
-        """Return whether a prediction is of no use beside those that its task has.
-
-        A newer one takes its place, but never a quick one that of a full one. A quick one is late
-        beside each full one of the label config, whenever that was made.
-        """
-
-        def replaces(other: StoredPrediction) -> bool:
-            if is_quick(other.version):
-                return is_quick(version) and other.created > begun
-            if other.created > begun:
-                return True
-            return is_quick(version) and self._predictor.versions.is_wanted(
-                other.version, config, project
-            )
-
-        return any(map(replaces, stored))
 
 
 def _is_final(error: StudioRefused | LabelConfigError) -> bool:

@@ -27,7 +27,6 @@ from backend.jobs.database_outages import DatabaseOutages
 from backend.jobs.job import Job, Only
 from backend.jobs.job_report import JobPlan, JobReport
 from backend.jobs.job_store import JobStore
-from backend.jobs.surplus_predictions import remove_surplus
 from backend.label_studio.client import PAGE, LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.prediction_list import list_to_change
@@ -297,10 +296,7 @@ class Prelabeler:
         return predict_and_write(self._client, job.project, spec.version, tasks, predict, halt)
 
     def _remove_duplicates(self, job: Job, halt: threading.Event) -> None:
-        """Delete all but one prediction of the version where a task has several.
-
-        Surplus quick ones go as well, see `remove_surplus`.
-        """
+        """Delete all but one prediction of the version where a task has several."""
         ids = self._task_ids(job)
         for tasks in self._client.possible_duplicates(job.project, job.version, ids):
             for task in tasks:
@@ -317,7 +313,6 @@ class Prelabeler:
         for double in [each for each in stored if each.version == job.version][1:]:
             log.info("Task %d had a second prediction, which is removed", task)
             self._client.delete(double.id)
-        remove_surplus(self._client, job.project, stored)
 
     def _spec(self, job: Job) -> PredictionSpec:
         """Return what to predict, by the version that the job has started with where it can."""

@@ -21,7 +21,7 @@ from backend.database.database import error_message
 from backend.label_studio.requests import Task
 from backend.prediction.failures import FailureStore
 from backend.prediction.outbox import PredictionOutbox, result_key
-from backend.prediction.task_runner import Outcome, QueuedTask, Substitute, TaskRunner, Work
+from backend.prediction.task_runner import Outcome, QueuedTask, TaskRunner, Work
 
 log = logging.getLogger(__name__)
 
@@ -90,28 +90,23 @@ class DeadlineRunner(TaskRunner):
         project: int | None,
         work: Work,
         waited_s: float = 0.0,
-        substitute: Substitute = lambda: None,
     ) -> Outcome:
         """Run a task that somebody has opened, before the tasks of batches; return its outcome.
 
         The time that its request has waited before counts towards the deadline.
 
         It is handed to everybody who opens the task, even if another answer had it already. While
-        the database is away, the task runs without it. A substitute is asked for only where the
-        outbox has no result of the version itself. See `TaskRunner.run_opened` for the arguments.
+        the database is away, the task runs without it. See `TaskRunner.run_opened` for the
+        arguments.
         """
-        end = time.monotonic() + max(0.0, self._deadline_s - waited_s)
         try:
-            if not self._outbox.find_made([result_key(task, version)]):
-                version, work = substitute() or (version, work)
             return self.run_until(
-                max(0.0, end - time.monotonic()),
+                max(0.0, self._deadline_s - waited_s),
                 *([task], version, project, self._recording_failures(work, project)),
                 opened=True,
             )[0]
         except SQLAlchemyError as error:
             _log_outage(error)
-            _, work = substitute() or (version, work)
             return work(task)
 
     def run_until(

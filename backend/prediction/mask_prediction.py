@@ -52,7 +52,6 @@ class MaskPredictor:
             spec.project,
             spec.adaptation,
             spec.options,
-            spec.quick,
         )
 
     def predict_labels(
@@ -111,7 +110,6 @@ class MaskPredictor:
             spec.project,
             spec.adaptation,
             spec.options,
-            spec.quick,
         )
         if isinstance(query, Clicks):
             yield from segment_clicks(query, encoded.features, encoded.scores, image.rgb)

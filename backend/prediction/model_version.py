@@ -13,7 +13,6 @@ from cachetools import TTLCache
 from backend.feedback.learning.active_models import ActiveModels
 from backend.feedback.learning.versions import ActiveModel
 from backend.label_studio.label_config import ControlLabel, LabelConfig, adapt_mode
-from backend.label_studio.quick_version import QUICK, is_quick
 from backend.label_studio.score_options import score_options
 from backend.prediction.image_prediction import score_kind
 from backend.settings import Settings
@@ -73,12 +72,9 @@ class ModelVersions:
         return version
 
     def is_wanted(self, version: str, config: LabelConfig, project: int | None) -> bool:
-        """Return whether a version is the current one, or was before the last training step.
-
-        The quick version of either is wanted too: a late task has no other prediction.
-        """
+        """Return whether a version is the current one, or was before the last training step."""
         learned = self.active_model(config, project, keep=version)
-        return self.of(config, learned, is_quick(version)) == version
+        return self.of(config, learned) == version
 
     def active_model(
         self, config: LabelConfig, project: int | None, keep: str = ""
@@ -98,29 +94,23 @@ class ModelVersions:
             return None
         mode = adapt_mode(self._settings, config)
         live = self._active_models.get(project, mode)
-        quick = is_quick(keep)
-        if keep in ("", self.of(config, live, quick)):
+        if keep in ("", self.of(config, live)):
             return live
         for earlier in self._active_models.earlier(project, mode):
-            if self.of(config, earlier, quick) == keep:
+            if self.of(config, earlier) == keep:
                 return earlier
         return live
 
-    def of(self, config: LabelConfig, learned: ActiveModel | None, quick: bool = False) -> str:
+    def of(self, config: LabelConfig, learned: ActiveModel | None) -> str:
         """Return model, method, and a hash of weights, settings, vocabulary and learned model.
 
         Equal versions mean equal masks, up to rounding on another device or in another precision.
         The version is known before the weights are loaded. Where a project has learned, it ends
         with the number of annotations learned from: ``demo clearclip 1a2b3c4d +20``.
 
-        The quick version has another hash, since Label Studio looks for versions in one another,
-        and ends as `is_quick` expects: ``demo clearclip 5e6f7a8b +20 quick``. Its masks are equal
-        only as long as no more of the words are embedded in all templates.
-
         Args:
             config: label config of the project.
             learned: from `active_model`.
-            quick: whether words may be embedded in a few templates alone.
 
         Raises:
             ModelUnavailable: the weights are not there.
@@ -131,6 +121,7 @@ class ModelVersions:
             self._model_id(),
             settings.method,
             settings.short_side_px,
+            settings.templates,
             settings.min_island_share,
             settings.refine and _REFINEMENT,
             _config_parts(config, has_learned=learned is not None),
@@ -147,11 +138,9 @@ class ModelVersions:
                 parts.append({name: value})
         if learned is not None:
             parts.append(learned.digest)
-        if quick:
-            parts.append("quick")
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
         count = "" if learned is None else f" +{learned.annotations}"
-        return f"{settings.model} {settings.method} {digest[:8]}{count}{QUICK if quick else ''}"
+        return f"{settings.model} {settings.method} {digest[:8]}{count}"
 
 
 def _config_parts(config: LabelConfig, has_learned: bool) -> list[list[dict[str, Any]]]:

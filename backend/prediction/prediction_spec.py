@@ -23,8 +23,6 @@ class PredictionSpec:
         prompt: an annotator's prompt; None where all labels are predicted.
         adaptation: what scores follow beside the words; None for the words alone.
         options: what else counts in scores beside the words.
-        quick: whether words that are not embedded in all templates yet may be embedded in a few;
-            its version says so.
     """
 
     config: LabelConfig
@@ -34,7 +32,6 @@ class PredictionSpec:
     prompt: PromptRequest | None = None
     adaptation: Adaptation | None = None
     options: ScoreOptions = field(default_factory=ScoreOptions)
-    quick: bool = False
 
     def draws(self, control: Control) -> bool:
         """Return whether a control has regions: all answer prompts, some are not predicted."""

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final
 
 from backend.errors import Busy, ImageRefused, ModelUnavailable, TaskError
 from backend.feedback.learning.active_models import ActiveModels
@@ -30,16 +28,11 @@ from backend.prediction.mask_prediction import MaskPredictor
 from backend.prediction.model_version import ModelVersions
 from backend.prediction.prediction_spec import PredictionSpec, TaskImage
 from backend.prediction.prewarmer import Prewarmer
-from backend.prediction.prompt_parser import Phrases, PromptRequest, parse_prompt
+from backend.prediction.prompt_parser import PromptRequest, parse_prompt
 from backend.prediction.task_images import TaskImageReader
-from backend.prediction.task_runner import Entry, Outcome, TaskRunner, Work
+from backend.prediction.task_runner import Entry, Outcome, TaskRunner
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker, TrackedTask
-from clearclip_core import Label
-
-#: How long an annotator waits for embeddings in all templates, in seconds; where they take longer,
-#: the answer is quick.
-_PATIENCE_S: Final = 2.0
 
 
 class Predictor:
@@ -113,15 +106,7 @@ class Predictor:
         def waited_s() -> float:
             return request.waited_s + time.monotonic() - began
 
-        def quick_spec() -> PredictionSpec | None:
-            if not self._is_quick(config, prompt, waited_s()):
-                return None
-            version = self.versions.of(config, learned, quick=True)
-            return replace(spec, version=version, quick=True)
-
-        return [
-            self._outcome_now(task, spec, waited_s(), quick_spec).entry for task in request.tasks
-        ]
+        return [self._outcome_now(task, spec, waited_s()).entry for task in request.tasks]
 
     def warm_up(self, config: LabelConfig) -> None:
         """Have the words of a label config embedded before its first image; never wait."""
@@ -192,17 +177,6 @@ class Predictor:
                 work.failed(error)
                 return Outcome([], f"Unexpected {type(error).__name__}: see the backend's log.")
 
-    def _is_quick(self, config: LabelConfig, prompt: PromptRequest | None, waited_s: float) -> bool:
-        """Return whether an annotator who waits is answered with quick embeddings.
-
-        Waits for the model until the deadline of the request.
-
-        Raises:
-            ModelUnavailable: the model has failed to load.
-        """
-        left_s = max(0.0, self._settings.predict_deadline_s - waited_s)
-        return self._engine.embedding_s(_labels(config, prompt), left_s) > _PATIENCE_S
-
     def _prompt(self, request: PredictRequest, config: LabelConfig) -> PromptRequest | None:
         """Return the prompt of a request; None where it has none that can be answered."""
         context = request.context
@@ -210,32 +184,19 @@ class Predictor:
             return None
         return parse_prompt(context, config)
 
-    def _outcome_now(
-        self,
-        task: Task,
-        spec: PredictionSpec,
-        waited_s: float,
-        quick_spec: Callable[[], PredictionSpec | None],
-    ) -> Outcome:
+    def _outcome_now(self, task: Task, spec: PredictionSpec, waited_s: float) -> Outcome:
         """Return the outcome of a task that an annotator has open.
 
         Args:
             task: the task.
-            spec: how it is predicted in full.
+            spec: how it is predicted.
             waited_s: how long its request has waited before, in seconds.
-            quick_spec: is asked when its work is to start; None where all is embedded soon.
         """
         if spec.prompt is not None:
-            return self.outcome(task, quick_spec() or spec)
-
-        def substitute() -> tuple[str, Work] | None:
-            if (quick := quick_spec()) is None:
-                return None
-            return quick.version, partial(self.outcome, spec=quick)
-
+            return self.outcome(task, spec)
         work = partial(self.outcome, spec=spec)
         run = self._task_runner.run_opened
-        return run(task, spec.version, spec.project, work, waited_s, substitute)
+        return run(task, spec.version, spec.project, work, waited_s)
 
     def _predict_task(self, task: Task, spec: PredictionSpec, work: TrackedTask) -> Outcome:
         """Return the prediction of a task's images, or the answer to a prompt.
@@ -278,19 +239,6 @@ class Predictor:
             return drawn
         kind = score_kind(self._settings, spec.config)
         return drawn.sorted_by(kind, scores, least_thresholds(image.controls, image.labels))
-
-
-def _labels(config: LabelConfig, prompt: PromptRequest | None) -> Iterator[Label]:
-    """Yield labels with all words that an answer needs."""
-    for tag in config.images if prompt is None else (prompt.image,):
-        yield from config.labels_of(tag.name)
-    if prompt is None:
-        return
-    if isinstance(prompt.query, Phrases):
-        for phrase in prompt.query.phrases:
-            yield Label(phrase.label.name, phrase.prompts)
-    else:
-        yield prompt.query.label
 
 
 def _missing(errors: Sequence[TaskError], predicted: int) -> TaskError:

@@ -64,6 +64,4 @@ class Prewarmer:
             labels = config.labels_of(tag.name)
             for source in tag.sources(task.data):
                 prepared = segmenter.prepare(self._read_image(source, task))
-                self._engine.encode(
-                    prepared, labels, Priority.OPENED, project, options=options, quick=True
-                )
+                self._engine.encode(prepared, labels, Priority.OPENED, project, options=options)

@@ -44,10 +44,6 @@ class Outcome:
 #: Makes the outcome of a task.
 Work = Callable[[Task], Outcome]
 
-#: Chooses, when a task's work is to start, the version and the work that take the place of those
-#: asked for; None for none.
-Substitute = Callable[[], tuple[str, Work] | None]
-
 #: The project of a queue, and whether its tasks were opened or came in a batch.
 _QueueKey = tuple[int | None, bool]
 
@@ -132,15 +128,12 @@ class TaskRunner:
         project: int | None,
         work: Work,
         waited_s: float = 0.0,
-        substitute: Substitute = lambda: None,
     ) -> Outcome:
         """Run a task that somebody has opened; return its outcome.
 
         Args:
             task, version, project, work, waited_s: see `run`.
-            substitute: is asked when the work is to start; an error that it raises is raised here.
         """
-        _, work = substitute() or (version, work)
         return work(task)
 
     def count_waiting(self) -> dict[int | None, int]:

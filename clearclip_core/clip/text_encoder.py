@@ -14,13 +14,16 @@ from open_clip import OPENAI_IMAGENET_TEMPLATES, SIMPLE_IMAGENET_TEMPLATES
 from clearclip_core.clip.embedding_cache import EmbeddingStore
 from clearclip_core.clip.fair_lock import FairLock
 
-#: The 80 prompt templates of CLIP's ImageNet evaluation; each turns a word into a sentence.
-TEMPLATES: tuple[Callable[[str], str], ...] = tuple(OPENAI_IMAGENET_TEMPLATES)
+#: Turns a word into a sentence.
+Template = Callable[[str], str]
 
-#: The 7 of them in which quick embeddings are made. CLIP's authors chose them by sequential forward
+#: The 80 prompt templates of CLIP's ImageNet evaluation.
+TEMPLATES: tuple[Template, ...] = tuple(OPENAI_IMAGENET_TEMPLATES)
+
+#: The 7 best of them, eleven times cheaper. CLIP's authors chose them by sequential forward
 #: selection: on ImageNet these 7 were a bit better than all 80, above all for small models
 #: (github.com/openai/CLIP, notebooks/Prompt_Engineering_for_ImageNet.ipynb).
-QUICK_TEMPLATES: tuple[Callable[[str], str], ...] = tuple(SIMPLE_IMAGENET_TEMPLATES)
+BEST_TEMPLATES: tuple[Template, ...] = tuple(SIMPLE_IMAGENET_TEMPLATES)
 
 
 class TextEncoder:
@@ -33,10 +36,6 @@ class TextEncoder:
     80 templates), and threads alternate after each slice. So one prompt does not wait until
     another thread has embedded a thousand, and a finished slice stays cached if a later one fails.
 
-    Quick embeddings are for those who wait: a prompt that is not embedded in all templates is
-    embedded in a few of them, in the same way. They are kept in memory, apart from the others, and
-    never on disk.
-
     Args:
         encode: sentences -> (S, D) float embeddings, not normalised; called by one thread at a
             time.
@@ -44,8 +43,7 @@ class TextEncoder:
         batch: sentences that are encoded at once, at most.
         store: cache of embeddings on disk.
         remembered: prompts whose embeddings are kept in memory; the least recently used is
-            dropped first. Quick embeddings count apart.
-        quick_templates: the templates of quick embeddings.
+            dropped first.
 
     Raises:
         ValueError: `batch` or `remembered` is below 1.
@@ -54,11 +52,10 @@ class TextEncoder:
     def __init__(
         self,
         encode: Callable[[Sequence[str]], torch.Tensor],
-        templates: Sequence[Callable[[str], str]] = TEMPLATES,
+        templates: Sequence[Template] = TEMPLATES,
         batch: int = 128,
         store: EmbeddingStore | None = None,
         remembered: int = 50_000,
-        quick_templates: Sequence[Callable[[str], str]] = QUICK_TEMPLATES,
     ) -> None:
         if batch < 1 or remembered < 1:
             raise ValueError(
@@ -67,41 +64,34 @@ class TextEncoder:
             )
         self._encode = encode
         self.templates = tuple(templates)
-        self.quick_templates = tuple(quick_templates)
         self._batch = batch
         self._store = store
         self._memory: LRUCache[str, torch.Tensor] = LRUCache(remembered)
-        self._quick: LRUCache[str, torch.Tensor] = LRUCache(remembered)
         self._memory_lock = threading.Lock()
         self._encode_lock = FairLock()
 
-    def __call__(self, prompts: Sequence[str], quick: bool = False) -> torch.Tensor:
+    def __call__(self, prompts: Sequence[str]) -> torch.Tensor:
         """Embed prompts.
 
         Args:
             prompts: Q words or phrases.
-            quick: embed those in a few templates that are not embedded in all.
 
         Returns:
             (Q, D) float32, each row of length 1, on the CPU.
         """
-        rows = self._look_up(prompts, quick)
+        rows = self._look_up(prompts)
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in rows]
-        at_once = max(1, 4 * self._batch // len(self._templates(quick)))
+        at_once = max(1, 4 * self._batch // len(self.templates))
         for start in range(0, len(new), at_once):
-            rows |= self._compute(new[start : start + at_once], quick)
+            rows |= self._compute(new[start : start + at_once])
         return torch.stack([rows[prompt] for prompt in prompts])
 
-    def missing(self, prompts: Sequence[str], quick: bool = False) -> list[str]:
+    def missing(self, prompts: Sequence[str]) -> list[str]:
         """Return the prompts that are neither in memory nor on disk, each once, in their order.
 
         Embeddings on disk are read into memory.
-
-        Args:
-            prompts: words or phrases.
-            quick: leave out those as well that have a quick embedding.
         """
-        rows = self._look_up(prompts, quick)
+        rows = self._look_up(prompts)
         return [prompt for prompt in dict.fromkeys(prompts) if prompt not in rows]
 
     def of(self, encode: Callable[[Sequence[str]], torch.Tensor]) -> TextEncoder:
@@ -114,17 +104,11 @@ class TextEncoder:
         made._encode = encode
         return made
 
-    def _templates(self, quick: bool) -> tuple[Callable[[str], str], ...]:
-        return self.quick_templates if quick else self.templates
-
-    def _look_up(self, prompts: Iterable[str], quick: bool) -> dict[str, torch.Tensor]:
-        """Look up the embeddings of prompts in memory and on disk; those in all templates first."""
+    def _look_up(self, prompts: Iterable[str]) -> dict[str, torch.Tensor]:
+        """Look up the embeddings of prompts in memory and on disk."""
         wanted = dict.fromkeys(prompts)
-        memories = (self._quick, self._memory) if quick else (self._memory,)
         with self._memory_lock:
-            rows = {
-                prompt: each[prompt] for each in memories for prompt in wanted if prompt in each
-            }
+            rows = {prompt: self._memory[prompt] for prompt in wanted if prompt in self._memory}
         if self._store is None:
             return rows
         read = {p: self._store.get(self._sentences(p)) for p in wanted if p not in rows}
@@ -132,33 +116,33 @@ class TextEncoder:
         self._remember(found)
         return rows | found
 
-    def _compute(self, prompts: Sequence[str], quick: bool) -> dict[str, torch.Tensor]:
+    def _compute(self, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
         """Embed a slice, except for prompts that another thread or process has embedded since."""
         with self._encode_lock:
-            rows = self._look_up(prompts, quick)
+            rows = self._look_up(prompts)
             new = [prompt for prompt in prompts if prompt not in rows]
-            made = dict(zip(new, self._embed(new, quick), strict=True)) if new else {}
-            self._remember(made, quick)
-        if self._store is not None and not quick:
+            made = dict(zip(new, self._embed(new), strict=True)) if new else {}
+            self._remember(made)
+        if self._store is not None:
             for prompt, row in made.items():
                 self._store.put(self._sentences(prompt), row)
         return rows | made
 
-    def _remember(self, rows: Mapping[str, torch.Tensor], quick: bool = False) -> None:
+    def _remember(self, rows: Mapping[str, torch.Tensor]) -> None:
         with self._memory_lock:
-            (self._quick if quick else self._memory).update(rows)
+            self._memory.update(rows)
 
-    def _sentences(self, prompt: str, quick: bool = False) -> list[str]:
-        return [template(prompt) for template in self._templates(quick)]
+    def _sentences(self, prompt: str) -> list[str]:
+        return [template(prompt) for template in self.templates]
 
-    def _embed(self, prompts: Sequence[str], quick: bool) -> list[torch.Tensor]:
+    def _embed(self, prompts: Sequence[str]) -> list[torch.Tensor]:
         """Compute (D,) float32 embeddings on the CPU that share no memory."""
-        sentences = [sentence for prompt in prompts for sentence in self._sentences(prompt, quick)]
+        sentences = [sentence for prompt in prompts for sentence in self._sentences(prompt)]
         # Sentences of similar length share a batch: the tower runs up to the longest one's end.
         order = sorted(range(len(sentences)), key=lambda i: len(sentences[i].split()))
         batches = (order[i : i + self._batch] for i in range(0, len(order), self._batch))
         made = torch.cat([self._encode([sentences[i] for i in batch]) for batch in batches])
         each = torch.empty_like(made, dtype=torch.float32)
         each[order] = F.normalize(made.float(), dim=-1)  # (prompts*templates, D), as they were
-        mean = each.reshape(len(prompts), len(self._templates(quick)), -1).mean(1)  # (prompts, D)
+        mean = each.reshape(len(prompts), len(self.templates), -1).mean(1)  # (prompts, D)
         return [row.clone() for row in F.normalize(mean, dim=-1).cpu()]

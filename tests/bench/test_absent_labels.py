@@ -53,8 +53,8 @@ class MadeWords:
     def __init__(self, segmenter: Segmenter) -> None:
         self._embed = segmenter.embed
 
-    def __call__(self, prompts: Sequence[str], quick: bool = False) -> torch.Tensor:
-        rows = (self._embed(prompt.split("|"), quick).sum(dim=0) for prompt in prompts)
+    def __call__(self, prompts: Sequence[str]) -> torch.Tensor:
+        rows = (self._embed(prompt.split("|")).sum(dim=0) for prompt in prompts)
         return torch.stack([F.normalize(row, dim=0) for row in rows])
 
 

@@ -300,28 +300,6 @@ def test_scores_are_cosines_of_patches_and_averaged_templates(
         torch.testing.assert_close(scores.cosines[query], cosines, rtol=1e-4, atol=1e-5)
 
 
-def test_words_of_a_quick_vocabulary_are_embedded_in_a_few_templates(model: LoadedModel) -> None:
-    segmenter = Segmenter(model, preprocessing=SIZES)
-    image = picture(64, 64)
-    features = segmenter.encode(image)
-    segmenter.embed(WORDS[:1])
-    labels = Vocabulary.of(WORDS)
-    scores = segmenter.score(features, dataclasses.replace(labels, quick=True), contrast=True)
-    assert scores.vocabulary.quick
-    segmenter.decide(scores, image=image, propagate=True)
-    assert segmenter.embed.missing(WORDS) == [*WORDS[1:]]  # nobody has waited for all templates
-    whole = Segmenter(model, preprocessing=SIZES)
-    expected = whole.score(features, labels, contrast=True)
-    torch.testing.assert_close(scores.cosines[0], expected.cosines[0])
-    for query, word in enumerate(WORDS[1:], 1):
-        row = segmenter.embed([word], quick=True)
-        torch.testing.assert_close(scores.cosines[query], (features.patches[0] @ row.T)[..., 0])
-        assert (scores.cosines[query] - expected.cosines[query]).abs().max() > 1e-3
-    segmenter.embed(scores.vocabulary.queries)
-    later = segmenter.score(features, dataclasses.replace(labels, quick=True), contrast=True)
-    torch.testing.assert_close(later.cosines, expected.cosines)
-
-
 def test_segment_is_decide_of_score_of_encode(segmenter: Segmenter) -> None:
     image = picture(100, 75)
     labels = [Label("pet", ("dog", "cat")), Label("sky")]

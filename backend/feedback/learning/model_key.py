@@ -10,13 +10,13 @@ from clearclip_core import resolve_method
 
 
 def model_key(settings: Settings, model_id: str) -> str:
-    """Return the key of all features that are alike: of weights, method and image size.
+    """Return the key of what can be learned from together: weights, method, sizes, templates.
 
     >>> one, other = (model_key(Settings(method=m), "w1") for m in ("clearclip", "clip"))
     >>> one == other, one == model_key(Settings(method="clearclip"), "w1")
     (False, True)
     """
-    parts = [model_id, settings.method, settings.short_side_px]
+    parts = [model_id, settings.method, settings.short_side_px, settings.templates]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:40]
 
 

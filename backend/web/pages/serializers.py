@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from backend.inference.vocabulary_queue import FailedPrompt
 from backend.jobs.job import Job
 from backend.label_studio.files import LabelStudioFiles
 from backend.prediction.failures import FailingTask, Failure
@@ -17,10 +16,6 @@ Json = dict[str, Any]
 
 #: Longest task id that is shown, in characters.
 _TASK_ID_LENGTH = 100
-
-#: Longest words, and longest reason of theirs, in characters.
-_WORDS_LENGTH = 100
-_SENTENCE_LENGTH = 300
 
 
 class StatusSerializer:
@@ -118,16 +113,6 @@ class StatusSerializer:
             failure.task, project, failure.job, failure.reason, failure.at, failure.at
         )
         return self.failing_task(of_job)
-
-    def failed_prompt(self, failed: FailedPrompt) -> Json:
-        """Serialize words that could not be embedded, with the first line of the reason."""
-        sentence = failed.sentence.strip().partition("\n")[0]
-        return {
-            "words": scrub(failed.prompt, self._secrets, _WORDS_LENGTH),
-            "at": failed.at,
-            "reason": failed.reason,
-            "sentence": scrub(sentence, self._secrets, _SENTENCE_LENGTH),
-        }
 
     def scrub(self, sentence: str) -> str:
         """Cut secrets out of a sentence."""

@@ -35,9 +35,6 @@ from backend.web.pages.serializers import StatusSerializer, merge_failures
 #: How many jobs and how many failures are shown; ``/jobs`` lists more jobs.
 ROWS_SHOWN = 20
 
-#: How long words are shown that nobody has asked for since they failed, in seconds.
-_WORDS_SHOWN_FOR_S = 86400.0
-
 _PACKAGES = (
     "clearclip-label-studio",
     "torch",
@@ -117,7 +114,6 @@ class StatusReport:
             "queue": {priority.word: count for priority, count in now.waiting.items()},
             "waiting": _waiting(now, batches),
             "vocabularies": now.vocabularies,
-            "failing_words": self._failing_words(now),
             "running": [self.serializer.running_task(task) for task in self._tracker.running],
             "done": self._tracker.done,
             "failed": self._tracker.failed,
@@ -162,12 +158,6 @@ class StatusReport:
             "layers": now.int8.layers,
             "reason": self.serializer.scrub(now.int8.reason),
         }
-
-    def _failing_words(self, now: Snapshot) -> Json:
-        """Count and list words that could not be embedded, except those long not asked for."""
-        found = [each for each in now.failed_prompts if time.time() - each.at < _WORDS_SHOWN_FOR_S]
-        newest = [self.serializer.failed_prompt(each) for each in found[:ROWS_SHOWN]]
-        return {"count": len(found), "newest": newest}
 
     def _projects(self) -> list[Json]:
         """The tasks done and failed by project, the latest project first."""

@@ -21,6 +21,7 @@ from backend.database.database import Database
 from backend.feedback.learning.model_key import model_key
 from backend.settings import Settings
 from clearclip_core import (
+    BEST_TEMPLATES,
     HELD_OUT_SEEDS,
     SCENE_LABELS,
     Scene,
@@ -95,7 +96,9 @@ def run(server: LocalServer, *arguments: str) -> Result:
 
 def expected(thresholds: tuple[float, ...], **options: Any) -> tuple[float, float]:
     """Mean IoU of the labels, and saved paint of all, by plain loops over the library's masks."""
-    segmenter = Segmenter.load("demo", device="cpu", precision="fp32", short_side_px=224)
+    segmenter = Segmenter.load(
+        "demo", device="cpu", precision="fp32", short_side_px=224, templates=BEST_TEMPLATES
+    )
     both, union, wrong, true = (np.zeros(len(LABELS)) for _ in range(4))
     for scene in SCENES:
         made = segmenter.segment(

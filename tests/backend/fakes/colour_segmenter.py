@@ -18,6 +18,7 @@ from PIL import Image
 from backend.inference.engine import Engine
 from clearclip_core import (
     METHODS,
+    TEMPLATES,
     Adaptation,
     DenseFeatures,
     Label,
@@ -58,21 +59,19 @@ class ColourWords:
     """The stand-in's text encoder: knows what it has been asked for before."""
 
     def __init__(self, log: list[Work]) -> None:
+        self.templates = TEMPLATES
         self.known: set[str] = set()
-        self.known_quick: set[str] = set()
         self.fault: Callable[[Sequence[str]], None] = lambda _: None
-        self.quick_fault: Callable[[Sequence[str]], None] = lambda _: None
         self._log = log
 
-    def missing(self, prompts: Sequence[str], quick: bool = False) -> list[str]:
-        known = self.known | self.known_quick if quick else self.known
-        return [prompt for prompt in dict.fromkeys(prompts) if prompt not in known]
+    def missing(self, prompts: Sequence[str]) -> list[str]:
+        return [prompt for prompt in dict.fromkeys(prompts) if prompt not in self.known]
 
-    def __call__(self, prompts: Sequence[str], quick: bool = False) -> torch.Tensor:
-        if self.missing(prompts, quick):
-            self._log.append(("quick" if quick else "embed", tuple(prompts)))
-            (self.quick_fault if quick else self.fault)(prompts)
-            (self.known_quick if quick else self.known).update(prompts)
+    def __call__(self, prompts: Sequence[str]) -> torch.Tensor:
+        if self.missing(prompts):
+            self._log.append(("embed", tuple(prompts)))
+            self.fault(prompts)
+            self.known.update(prompts)
         colours = [colour_of(prompt) for prompt in prompts]
         return F.normalize(torch.tensor(colours).float(), dim=-1)
 
@@ -119,11 +118,6 @@ class ColourSegmenter:
         """The prompts of each call of the text encoder."""
         return [prompts for work, prompts in self.log if work == "embed"]  # type: ignore[misc]
 
-    @property
-    def embedded_quick(self) -> list[tuple[str, ...]]:
-        """The prompts of each call of the text encoder for quick embeddings."""
-        return [prompts for work, prompts in self.log if work == "quick"]  # type: ignore[misc]
-
     def prepare(self, image: RGBArray) -> PreparedImage:
         size_hw = image.shape[0], image.shape[1]
         return PreparedImage(image, WindowPlan(size_hw, size_hw, max(size_hw), 1, (1, 1)))
@@ -156,7 +150,7 @@ class ColourSegmenter:
         assert contrast, "the backend asks for contrast words"
         labels = vocabulary.labels
         prompts = [prompt for label in labels for prompt in label.prompts]
-        assert not self.embed.missing(prompts, vocabulary.quick), "words first"
+        assert not self.embed.missing(prompts), "words first"
         if "crash" in prompts:
             raise ZeroDivisionError("a secret of the model")
         image = features.patches[0].byte().numpy()

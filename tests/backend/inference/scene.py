@@ -44,11 +44,10 @@ class Scene:
         priority: Priority = OPENED,
         project: int = 1,
         labels: tuple[Label, ...] = RED,
-        quick: bool = False,
     ) -> Future[Any]:
         """Ask in a thread of its own, while the model is held; returns once it is in the queue."""
         before = sum(self.engine.snapshot().waiting.values())
-        future = self.start(width, priority, project, labels, quick)
+        future = self.start(width, priority, project, labels)
         assert eventually(lambda: sum(self.engine.snapshot().waiting.values()) > before)
         return future
 
@@ -61,10 +60,9 @@ class Scene:
         priority: Priority = OPENED,
         project: int = 1,
         labels: tuple[Label, ...] = RED,
-        quick: bool = False,
     ) -> Any:
         picture = self.segmenter.prepare(flag("red", size_hw=(2, width)))
-        return self.engine.score(picture, labels, priority, project, quick=quick)
+        return self.engine.score(picture, labels, priority, project)
 
     def hold(self) -> None:
         """Keep the model busy with a picture 99 wide."""

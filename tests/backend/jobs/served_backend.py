@@ -52,17 +52,13 @@ def version() -> str:
     return _versions().current(parse_label_config(CONFIG))
 
 
-def quick_version() -> str:
-    return _versions().of(parse_label_config(CONFIG), None, quick=True)
-
-
 def _versions() -> ModelVersions:
     return Predictor(colour_engine(), lambda *_: flag("red"), Settings()).versions
 
 
-def keep(backend: Backend, *ids: int, project: int = 7, quick: bool = False) -> None:
+def keep(backend: Backend, *ids: int, project: int = 7) -> None:
     """Add predictions that a backend made after a deadline, before it ended."""
-    made = quick_version() if quick else version()
+    made = version()
     results = PredictionOutbox(backend.store.database, "made")
     for i in ids:
         task = Task(i, project, {"image": picture(i)})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,6 @@ from backend.database.database import Database
 from backend.jobs import delivery, worker
 from backend.jobs.job_store import JobStore
 from backend.label_studio.prediction_list import UNLISTED
-from backend.label_studio.quick_version import is_quick
 from backend.label_studio.requests import Task
 from backend.prediction.failures import FailureStore
 from backend.prediction.outbox import PredictionOutbox, result_key
@@ -26,7 +24,6 @@ from tests.backend.jobs.served_backend import (
     Backend,
     keep,
     picture,
-    quick_version,
     version,
     wait_for,
 )
@@ -79,82 +76,6 @@ def test_an_opened_task_that_takes_too_long_is_kept(
     wait_for(lambda: backend.client.get("/status").get_json()["remaining"] == 0)
     assert all(backend.predict(1))
     assert sum(map(len, backend.segmenter.encoded)) == 1
-
-
-def test_a_quick_prediction_that_is_late_is_written_as_one(
-    make_backend: Callable[..., Backend], studio: FakeStudio
-) -> None:
-    backend, words_may_go_on = make_backend(), threading.Event()
-    studio.label_config = config = brush_config("red", *(f"new {i}" for i in range(9)))
-    backend.segmenter.embed.fault = lambda _: words_may_go_on.wait(20)
-    backend.segmenter.gate.clear()
-    assert backend.predict(1, config=config) == [[]]
-    backend.segmenter.gate.set()
-    backend.worker.start()
-    wait_for(lambda: len(studio.stored()) == 1)
-    words_may_go_on.set()
-    wait_for(lambda: not backend.engine.snapshot().vocabularies)
-    (full,) = backend.predict(1, config=config)
-    versions = [each["model_version"] for each in studio.predictions]
-    assert [is_quick(each) for each in versions] == [True]
-    assert not is_quick(full["model_version"])
-
-
-def test_a_quick_prediction_that_is_newer_takes_no_full_ones_place(
-    make_backend: Callable[..., Backend], studio: FakeStudio
-) -> None:
-    backend = make_backend()
-    keep(backend, 1)
-    studio.add(1, quick_version(), created=time.time() + 60)
-    backend.worker.start()
-    wait_for(lambda: PredictionOutbox(backend.store.database, "").count_waiting() == {})
-    assert studio.stored(version()) == {1: 1}
-    assert studio.stored(quick_version()) == {1: 1}, "somebody may have begun with it"
-
-
-def test_a_task_that_was_opened_often_keeps_one_quick_prediction_beside_the_full_one(
-    make_backend: Callable[..., Backend], studio: FakeStudio
-) -> None:
-    backend = make_backend()
-    keep(backend, 1, 2, 3, 4)
-    for task in (1, 2, 3, 4, 5):
-        for _ in range(3):
-            newest = studio.add(task, quick_version(), created=time.time())
-            if task == 1:
-                of_first = newest
-    studio.annotated, studio.drafted, studio.refused = {2}, {3}, {4}
-    backend.worker.start()
-    wait_for(lambda: PredictionOutbox(backend.store.database, "").count_waiting() == {})
-    assert studio.stored(version()) == {1: 1, 2: 1, 3: 1}
-    assert studio.stored(quick_version()) == {1: 1, 2: 3, 3: 3, 4: 3, 5: 3}
-    assert of_first in {each["id"] for each in studio.predictions}
-
-
-def test_a_token_that_may_not_delete_quick_predictions_writes_full_ones(
-    make_backend: Callable[..., Backend], studio: FakeStudio, caplog: pytest.LogCaptureFixture
-) -> None:
-    studio.fault = lambda asked: Answer(403) if asked.method == "DELETE" else None
-    backend = make_backend()
-    keep(backend, 1)
-    for _ in range(2):
-        studio.add(1, quick_version())
-    backend.worker.start()
-    wait_for(lambda: PredictionOutbox(backend.store.database, "").count_waiting() == {})
-    assert studio.stored() == {1: 3}
-    assert "Task 1 keeps its quick predictions" in caplog.text
-
-
-def test_a_quick_prediction_is_late_beside_a_full_one(
-    make_backend: Callable[..., Backend], studio: FakeStudio
-) -> None:
-    backend = make_backend()
-    keep(backend, 1, 2, 3, quick=True)
-    studio.add(1, version(), created=time.time() - 60)
-    studio.add(2, "of another config", created=time.time() - 60)
-    studio.add(3, quick_version(), created=time.time() + 60)
-    backend.worker.start()
-    wait_for(lambda: PredictionOutbox(backend.store.database, "").count_waiting() == {})
-    assert studio.stored(quick_version()) == {2: 1, 3: 1}
 
 
 def test_a_prediction_that_is_newer_is_left_alone(

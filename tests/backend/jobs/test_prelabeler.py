@@ -437,21 +437,6 @@ def test_duplicates_are_removed_at_the_end(
     assert other in [each["id"] for each in studio.predictions]
 
 
-def test_surplus_quick_predictions_are_removed_at_the_end(
-    make_bench: Callable[..., Bench], studio: FakeStudio
-) -> None:
-    bench = make_bench()
-    quick = f"{bench.version(studio.label_config)[:-8]}1a2b3c4d quick"
-    for task in (1, 2, 3):
-        for _ in range(3):
-            studio.add(task, quick)
-    studio.annotated, studio.drafted = {2}, {3}
-    job = bench.run(tasks=[1, 2, 3], only="all")
-    assert job.state == "done"
-    assert studio.stored(job.version) == {1: 1, 2: 1, 3: 1}
-    assert studio.stored(quick) == {1: 1, 2: 3, 3: 3}
-
-
 def test_a_task_whose_predictions_cannot_be_listed_ends_no_job(
     make_bench: Callable[..., Bench],
     studio: FakeStudio,

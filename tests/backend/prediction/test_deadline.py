@@ -475,10 +475,5 @@ def test_an_opened_task_does_without_a_database_that_is_away(
 ) -> None:
     runner = without_database(1.0)
     assert made_of([runner.run_opened(tasks(1)[0], VERSION, 7, HeldWork())]) == [1]
-    other = Outcome({"model_version": "quick", "score": 0.5, "result": [9]})
-    substitute = ("quick", lambda _: other)
-    work = HeldWork()
-    opened = runner.run_opened(tasks(1)[0], VERSION, 7, work, substitute=lambda: substitute)
-    assert (opened, work.made) == (other, [])
     assert "waiting predictions" in caplog.text
     assert "secret" not in caplog.text

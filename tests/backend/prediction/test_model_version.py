@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cachetools import TTLCache
 
-from backend.feedback.learning.versions import ActiveModel
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.prediction import model_version
-from backend.prediction.model_version import ModelVersions
-from backend.settings import Settings
 from clearclip_core.clip.sink_channels import save_sink_channels
 from tests.backend.fakes.colour_segmenter import brush_config
 from tests.backend.prediction.test_predictor import (
@@ -106,40 +101,6 @@ def test_a_method_with_class_weights_has_no_presence_prior_in_its_version() -> N
         for weight in (0.0, 0.1)
     )
     assert plain == weighed
-
-
-def test_a_quick_version_is_another_one_that_says_so() -> None:
-    versions = make_predictor().versions
-    config, other = (parse_label_config(brush_config(name)) for name in ("red", "blue"))
-    full, quick = (versions.of(config, None, each) for each in (False, True))
-    learned = ActiveModel(20, None, {"red": 0.3})
-    assert versions.current(config) == full
-    assert re.fullmatch(r"ViT-B-16/openai clearclip [0-9a-f]{8} quick", quick)
-    assert re.fullmatch(r".* [0-9a-f]{8} \+20 quick", versions.of(config, learned, True))
-    assert full not in quick
-    assert versions.of(config, learned) not in versions.of(config, learned, True)
-    assert versions.is_wanted(quick, config, 7)
-    assert not versions.is_wanted(quick, other, 7)
-    assert not versions.is_wanted(f"{full} quick", config, 7)
-
-
-def test_a_quick_prediction_follows_the_learned_model_of_its_time() -> None:
-    before, live = ActiveModel(20, None, {"red": 0.3}), ActiveModel(40, None, {"red": 0.4})
-
-    class Learned:
-        def get(self, *_: object) -> ActiveModel:
-            return live
-
-        def earlier(self, *_: object) -> list[ActiveModel]:
-            return [before]
-
-    stand_in: Any = Learned()
-    versions = ModelVersions(Settings(), lambda: "w", stand_in)
-    config = parse_label_config(brush_config("red"))
-    for learned in (before, live):
-        quick = versions.of(config, learned, True)
-        assert versions.active_model(config, 7, keep=quick) is learned
-        assert versions.is_wanted(quick, config, 7)
 
 
 def test_the_current_version_is_read_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:

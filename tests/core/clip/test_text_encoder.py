@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from clearclip_core import QUICK_TEMPLATES, TEMPLATES, EmbeddingStore, TextEncoder
+from clearclip_core import BEST_TEMPLATES, TEMPLATES, EmbeddingStore, TextEncoder
 
 
 def test_the_templates_are_the_eighty_of_imagenet() -> None:
@@ -23,8 +23,8 @@ def test_the_templates_are_the_eighty_of_imagenet() -> None:
     assert {"a photo of a dog.", "itap of a dog.", "a tattoo of the dog."} <= set(sentences)
 
 
-def test_the_quick_templates_are_seven_of_the_eighty() -> None:
-    sentences = [template("dog") for template in QUICK_TEMPLATES]
+def test_the_best_templates_are_seven_of_the_eighty() -> None:
+    sentences = [template("dog") for template in BEST_TEMPLATES]
     assert sentences[:2] == ["itap of a dog.", "a bad photo of the dog."]
     assert len(set(sentences)) == 7
     assert {*sentences} < {template("dog") for template in TEMPLATES}
@@ -230,49 +230,10 @@ def test_progress_is_kept_on_disk_slice_by_slice(tmp_path: Path) -> None:
     assert kept == [0, 0, 0, 0, 8, 8, 8, 8, 16, 16]
 
 
-def test_quick_embeddings_are_averaged_over_a_few_templates() -> None:
+def test_embeddings_are_averaged_over_the_templates_that_are_given() -> None:
     tower = Letters()
-    row = TextEncoder(tower)(["dog"], quick=True)[0]
-    each = [unit(counts(template("dog"))) for template in QUICK_TEMPLATES]
+    row = TextEncoder(tower, BEST_TEMPLATES)(["dog"])[0]
+    each = [unit(counts(template("dog"))) for template in BEST_TEMPLATES]
     mean = [sum(column) / len(each) for column in zip(*each, strict=True)]
     assert row.tolist() == pytest.approx(unit(mean), abs=1e-6)
-    assert sum(tower.asked.values()) == len(QUICK_TEMPLATES)
-
-
-def test_an_embedding_in_all_templates_takes_the_place_of_a_quick_one() -> None:
-    encode, whole = TextEncoder(Letters()), TextEncoder(Letters())(["dog", "cat"])
-    encode(["dog"])
-    mixed = encode(["dog", "cat"], quick=True)
-    assert torch.equal(mixed[0], whole[0])
-    assert not torch.equal(mixed[1], whole[1])
-    assert encode.missing(["dog", "cat", "goat"]) == ["cat", "goat"]
-    assert encode.missing(["dog", "cat", "goat"], quick=True) == ["goat"]
-    assert torch.equal(encode(["dog", "cat"]), whole)  # never a quick one
-    assert torch.equal(encode(["dog", "cat"], quick=True), whole)
-
-
-def test_a_quick_embedding_is_made_once_and_never_put_on_the_disk(tmp_path: Path) -> None:
-    tower = Letters()
-    encode = TextEncoder(tower, store=EmbeddingStore(tmp_path, "one"))
-    for _ in range(2):
-        encode(["dog"], quick=True)
-    assert sum(tower.asked.values()) == len(QUICK_TEMPLATES)
-    assert list(tmp_path.iterdir()) == []
-    again = TextEncoder(Letters(), store=EmbeddingStore(tmp_path, "one"))
-    assert again.missing(["dog"], quick=True) == ["dog"]
-
-
-def test_what_another_process_has_embedded_is_no_quick_embedding(tmp_path: Path) -> None:
-    one, other = (TextEncoder(Letters(), store=EmbeddingStore(tmp_path, "one")) for _ in range(2))
-    one(["dog"], quick=True)
-    whole = other(["dog", "cat"])
-    assert one.missing(["dog", "cat"]) == []
-    assert torch.equal(one(["dog", "cat"], quick=True), whole)
-
-
-def test_quick_embeddings_leave_the_memory_of_the_others_alone() -> None:
-    encode = TextEncoder(Letters(), remembered=2)
-    encode(["dog", "cat"])
-    encode(["goat", "road", "tart"], quick=True)
-    assert encode.missing(["dog", "cat"]) == []
-    assert encode.missing(["goat", "road", "tart"], quick=True) == ["goat"]
+    assert sum(tower.asked.values()) == len(BEST_TEMPLATES)

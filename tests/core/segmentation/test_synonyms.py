@@ -60,9 +60,3 @@ def test_a_background_and_contrast_words_stay_as_they_are() -> None:
     unbacked = Vocabulary(labels[:1], ("wall",))
     joined = join_synonyms(Scores(torch.rand(3, 2, 2), plan, unbacked))
     assert joined.vocabulary.queries == ("car", "wall")
-
-
-def test_a_quick_vocabulary_stays_one() -> None:
-    words = Vocabulary((Label("car", ("car", "van")),), ("wall",), quick=True)
-    joined = join_synonyms(Scores(torch.rand(3, 2, 2), plan_of((32, 32), (32, 32)), words))
-    assert joined.vocabulary.quick

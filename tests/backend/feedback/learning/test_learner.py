@@ -769,7 +769,6 @@ def test_a_version_that_is_as_good_or_better_stays(database: Database) -> None:
     [
         ("", True),
         ("colours clearclip 12ab34cd +2", True),
-        ("colours clearclip 12ab34cd +2 quick", False),
         ("colours clearclip 12ab34cd +1", False),
         ("colours clearclip 12ab34cd", False),
         (None, False),

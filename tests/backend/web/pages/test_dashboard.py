@@ -90,53 +90,6 @@ def test_the_page_says_what_became_of_int8(status: Int8Status, text: str) -> Non
     assert without.client.get("/status").get_json()["model"]["int8"] is None
 
 
-def test_words_that_cannot_be_embedded_are_shown_with_the_reason_for_a_day(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    segmenter = ColourSegmenter()
-    dashboard = Dashboard(colour_engine(segmenter))
-    assert "Words that cannot be embedded" not in dashboard.page().text
-
-    def crash(prompts: Any) -> None:
-        raise RuntimeError(f"Out of it, {KEY}.\nAnd more.")
-
-    segmenter.embed.fault = crash
-    task = {"id": 5, "data": {"image": data_url(flag("red"))}}
-    evil = "&lt;b&gt;" + "word " * 50
-    body = {"tasks": [task, {**task, "id": 6}], "label_config": brush_config(evil), "project": 7}
-    dashboard.client.post("/predict", json=body)
-    told = dashboard.client.get("/status").get_json()["failing_words"]
-    assert told["count"] == 1
-    (failed,) = told["newest"]
-    assert failed.pop("at") == pytest.approx(time.time(), abs=60)
-    assert failed["words"] == ("<b>" + "word " * 50)[:100] + "…"
-    assert failed["reason"] == "RuntimeError"
-    assert failed["sentence"].startswith("Out of it, ")
-    assert KEY not in failed["sentence"]
-    page = dashboard.page()
-    assert "Words that cannot be embedded 1" in " ".join(page.text.split())
-    assert "<b>word word" in page.text
-    assert "answered with quick embeddings, where those can be made" in page.text
-    now = time.time()
-    monkeypatch.setattr("backend.web.pages.status.time.time", lambda: now + 86400 + 60)
-    assert dashboard.client.get("/status").get_json()["failing_words"]["count"] == 0
-
-
-def test_the_reason_of_failing_words_is_cut_without_leaving_a_part_of_a_secret() -> None:
-    segmenter = ColourSegmenter()
-    dashboard = Dashboard(colour_engine(segmenter))
-
-    def crash(prompts: Any) -> None:
-        raise RuntimeError("Out of it. " * 26 + KEY + " and more" * 9)
-
-    segmenter.embed.fault = crash
-    task = {"id": 5, "data": {"image": data_url(flag("red"))}}
-    body = {"tasks": [task], "label_config": brush_config("teal"), "project": 7}
-    dashboard.client.post("/predict", json=body)
-    (failed,) = dashboard.client.get("/status").get_json()["failing_words"]["newest"]
-    assert failed["sentence"] == "Out of it. " * 26 + "… and more and…"
-
-
 def test_caches_count_in_the_singular_for_one(dashboard: Dashboard) -> None:
     task = {"id": 42, "data": {"image": data_url(flag("red"))}}
     body = {"tasks": [task], "label_config": brush_config("red"), "project": "7.1"}
