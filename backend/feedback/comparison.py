@@ -93,6 +93,13 @@ class LabelDiff:
         return self.true_px - self.shared_px
 
     @property
+    def needed_change(self) -> bool:
+        """Whether a region is not as it was predicted, or was not predicted with this label."""
+        return bool(
+            self.corrected or self.deleted or self.relabelled or self.added or self.received
+        )
+
+    @property
     def iou(self) -> float | None:
         """Intersection over union; None where neither covers anything."""
         return self._overlap.iou

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from backend.feedback.report.groups import Seconds
 from backend.feedback.report.label_statistics import LabelStatistics
+from backend.feedback.report.safe_scores import SafeScore
 from backend.feedback.report.statistics import PrelabelReport
 from backend.telemetry.logs import printable
 
@@ -17,7 +18,8 @@ Json = dict[str, Any]
 def to_csv(report: PrelabelReport) -> str:
     """Return the report as CSV: one line for each label, in all, by period and by model version.
 
-    Lines with the label "all" sum up all labels; only they have seconds. A name that a spreadsheet
+    Lines with the label "all" sum up all labels; only they have seconds. Lines of one label over
+    all periods and versions have its safe score. A name that a spreadsheet
     would take for a formula gets a ' in front.
     """
     file = io.StringIO()
@@ -31,7 +33,8 @@ def to_csv(report: PrelabelReport) -> str:
         figures = {"annotations": group.annotations, **_seconds(group.seconds)}
         writer.writerow({**where, "label": "all", **figures, **_flat(group.total)})
         for label, statistics in group.labels.items():
-            writer.writerow({**where, "label": _cell(label), **_flat(statistics)})
+            safe = _safe_score(report.safe_scores.get(label)) if group is report.all else {}
+            writer.writerow({**where, "label": _cell(label), **_flat(statistics), **safe})
     return file.getvalue()
 
 
@@ -69,6 +72,10 @@ _COLUMNS: Final = (
     "shared_px",
     "seconds_with_prelabel",
     "seconds_without_prelabel",
+    "safe_score",
+    "safe_masks",
+    "safe_share",
+    "safe_lower_bound",
 )
 
 
@@ -81,3 +88,7 @@ def _seconds(seconds: Seconds) -> Json:
         "seconds_with_prelabel": seconds.with_prelabel,
         "seconds_without_prelabel": seconds.without_prelabel,
     }
+
+
+def _safe_score(found: SafeScore | None) -> Json:
+    return {f"safe_{name}": value for name, value in found.to_json().items()} if found else {}

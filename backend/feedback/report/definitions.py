@@ -35,6 +35,11 @@ DEFINITIONS: Final[Mapping[str, str]] = {
     "false": "Predicted regions that were deleted or given another label.",
     "missed": "Regions that the annotator drew, or gave this label in place of another.",
     "relabelled": "Predicted regions that were given another label.",
+    "safe score": "The lowest score from which on, of the newest model's corrected masks of a "
+    "label, at least 90 % needed no change, with a confidence of 95 % (Clopper-Pearson). A mask "
+    "is all that was predicted of a label on a picture, with the lowest score of its regions; it "
+    "needed no change where all of them were accepted and none was added. What the model missed "
+    "altogether has no score: a safe score tells where to hurry, not what to skip.",
     "seconds": "Median of the time that Label Studio has measured for an annotation (lead_time), "
     "each time to three significant digits: of those that are compared, and of those that began "
     "from nothing. They are of other pictures, and often of other people.",

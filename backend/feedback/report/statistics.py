@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from backend.feedback.read_annotation import AnnotationOrigin, ReadAnnotation
 from backend.feedback.report.advice import RecentLabel, harm, lack, recent_labels
 from backend.feedback.report.definitions import DEFINITIONS
 from backend.feedback.report.groups import Group
+from backend.feedback.report.safe_scores import SafeScore, safe_scores
 from backend.feedback.sums.project_sums import ProjectSums, Step
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class PrelabelReport:
         last_seen: model version -> when the last annotation that began with it was made, in seconds
             since the epoch; the version seen last comes last.
         recent: name of a label -> its figures under the newest model versions.
+        safe_scores: name of a label -> the score from which on its masks needed no change.
         broken: id of an annotation that could not be read -> the reason.
         waiting: how many annotations are still to be read.
         label: the only label of the figures; None for all labels.
@@ -46,6 +49,7 @@ class PrelabelReport:
     versions: tuple[Group, ...]
     last_seen: Mapping[str, float] = field(default_factory=dict)
     recent: Mapping[str, RecentLabel] = field(default_factory=dict)
+    safe_scores: Mapping[str, SafeScore] = field(default_factory=dict)
     broken: Mapping[int, str] = field(default_factory=dict)
     waiting: int = 0
     label: str | None = None
@@ -73,6 +77,7 @@ class PrelabelReport:
             "versions": [group.to_json() for group in self.versions],
             "harmful": self.harmful,
             "missing": self.missing,
+            "safe_scores": {label: each.to_json() for label, each in self.safe_scores.items()},
             "broken": {str(annotation): why for annotation, why in self.broken.items()},
             "definitions": dict(DEFINITIONS),
         }
@@ -113,6 +118,7 @@ def make_report(
         waiting: how many annotations are still to be read.
         label: count this label only; by default all labels.
     """
+    newest_first = [*sums.last_seen][::-1]
     return PrelabelReport(
         project=project,
         kinds={kind: sums.all.kinds[kind] for kind in get_args(AnnotationOrigin)},
@@ -121,12 +127,13 @@ def make_report(
         step=sums.step,
         versions=tuple(Group.of(name, each, label) for name, each in sums.versions.items()),
         last_seen=sums.last_seen,
-        recent={
-            name: each
-            for name, each in recent_labels(sums.versions, [*sums.last_seen][::-1]).items()
-            if label in (None, name)
-        },
+        recent=_of_label(recent_labels(sums.versions, newest_first), label),
+        safe_scores=_of_label(safe_scores(sums.versions, newest_first), label),
         broken=sums.broken,
         waiting=waiting,
         label=label,
     )
+
+
+def _of_label(found: Mapping[str, T], label: str | None) -> dict[str, T]:
+    return {name: each for name, each in found.items() if label in (None, name)}

@@ -13,6 +13,7 @@ from rich.table import Table
 from backend.feedback.report.definitions import DEFINITIONS, KINDS, MOST_VERSIONS, percent
 from backend.feedback.report.groups import Group
 from backend.feedback.report.label_statistics import LabelStatistics
+from backend.feedback.report.safe_scores import SafeScore
 from backend.feedback.report.statistics import PrelabelReport
 from backend.telemetry.logs import printable
 from clearclip_core.quantities import quantity
@@ -48,6 +49,9 @@ def print_report(report: PrelabelReport, console: Console, *, is_complete: bool 
         console.print(_groups(_versions_shown(report), "version", report.versions[-MOST_VERSIONS:]))
         console.print()
         console.print(_seconds(report))
+        console.print()
+    if report.safe_scores:
+        console.print(_safe_scores(report.safe_scores))
         console.print()
     for label, what in report.harmful.items():
         console.print(f"[bold red]{_safe(label)} costs more than it saves:[/] {_safe(what)}")
@@ -204,6 +208,20 @@ def _seconds(report: PrelabelReport) -> Table:
         name = "all" if group is report.all else group.name
         table.add_row(
             _safe(name), _number(seconds.with_prelabel), _number(seconds.without_prelabel)
+        )
+    return table
+
+
+def _safe_scores(found: Mapping[str, SafeScore]) -> Table:
+    """Tabulate the scores from which on masks needed no change."""
+    columns = ("from\nscore", "masks", "no\nchange %", "at\nleast %")
+    table = _empty_table("Scores from which on masks needed no change", "label", columns)
+    for label, each in found.items():
+        table.add_row(
+            _safe(label),
+            "-" if each.score is None else f"{each.score / 100:.2f}",
+            str(each.masks),
+            *(percent(share).removesuffix(" %") for share in (each.share, each.lower_bound)),
         )
     return table
 

@@ -39,6 +39,9 @@ class LabelSums:
         relabelled: name of another label -> predicted regions that have that label now.
         pictures: images where the label was predicted or is annotated.
         bands: images where it has a boundary band.
+        scored: score, in hundredths, rounded down -> images whose predicted regions have it, the
+            lowest of them.
+        unchanged: those of `scored` on which all regions were accepted and none was added.
 
     >>> sums = LabelSums()
     >>> sums.add(LabelDiff("car", corrected=1, predicted_px=8, true_px=10, shared_px=6))
@@ -53,6 +56,8 @@ class LabelSums:
     bands: int = 0
     _iou_parts: int = 0
     _boundary_iou_parts: int = 0
+    scored: Counter[int] = field(default_factory=Counter)
+    unchanged: Counter[int] = field(default_factory=Counter)
 
     @property
     def mean_iou(self) -> float | None:
@@ -78,6 +83,11 @@ class LabelSums:
         if (boundary_iou := change.boundary_iou) is not None:
             self.bands += times
             self._boundary_iou_parts += times * round(boundary_iou * _PARTS)
+        if change.score is not None:
+            score = int(100 * change.score + 1e-6)
+            add_count(self.scored, score, times)
+            if not change.needed_change:
+                add_count(self.unchanged, score, times)
 
     def add_all(self, other: LabelSums) -> None:
         """Add all differences of other sums."""
@@ -88,6 +98,8 @@ class LabelSums:
         self.bands += other.bands
         self._iou_parts += other._iou_parts
         self._boundary_iou_parts += other._boundary_iou_parts
+        self.scored.update(other.scored)
+        self.unchanged.update(other.unchanged)
 
     def to_json(self) -> list[Any]:
         """Return the JSON that databases keep; the order stays."""
@@ -99,14 +111,23 @@ class LabelSums:
             self._boundary_iou_parts,
             *self.counts,
             dict(self.relabelled),
+            [[score, count, self.unchanged[score]] for score, count in sorted(self.scored.items())],
         ]
 
     @classmethod
     def from_json(cls, value: Sequence[Any]) -> LabelSums:
         """Read what `to_json` has written."""
-        changes, pictures, iou_parts, bands, boundary_iou_parts, *counts, relabelled = value
+        changes, pictures, iou_parts, bands, boundary_iou_parts, *counts, relabelled, scores = value
         return cls(
-            changes, counts, Counter(relabelled), pictures, bands, iou_parts, boundary_iou_parts
+            changes,
+            counts,
+            Counter(relabelled),
+            pictures,
+            bands,
+            iou_parts,
+            boundary_iou_parts,
+            Counter({score: count for score, count, _ in scores}),
+            Counter({score: unchanged for score, _, unchanged in scores if unchanged}),
         )
 
 

@@ -1,0 +1,109 @@
+"""Finds the score from which on a label's masks needed no change.
+
+A mask is all that was predicted of a label on a picture; its score is the lowest of its regions. It
+needed no change where all its regions were accepted and the annotator added none. The table tells
+people where errors are rare; nothing is accepted unseen.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from scipy.special import betaincinv
+
+from backend.feedback.sums.group_sums import GroupSums
+
+#: Share of the masks that shall need no change, and the confidence that it is at least that.
+SAFE_SHARE: Final = 0.9
+CONFIDENCE: Final = 0.95
+
+#: What stands in a model version behind the model and the method.
+_HASH: Final = re.compile(r" [0-9a-f]{8}\b.*", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class SafeScore:
+    """The lowest score from which on the masks of a label hardly needed a change.
+
+    Attributes:
+        score: the lowest score, in hundredths, for which `lower_bound` is at least `SAFE_SHARE`;
+            None where there is none: then the figures are those of all masks of the label.
+        masks: corrected masks with that score or a higher one.
+        unchanged: those of them that needed no change.
+    """
+
+    score: int | None
+    masks: int
+    unchanged: int
+
+    @property
+    def share(self) -> float:
+        """Share of the masks that needed no change, in [0, 1]."""
+        return self.unchanged / self.masks
+
+    @property
+    def lower_bound(self) -> float:
+        """One-sided lower bound of the share (Clopper and Pearson, 1934), at `CONFIDENCE`."""
+        return lower_bound(self.unchanged, self.masks)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures as JSON; the score is in [0, 1], shares to six digits."""
+        return {
+            "score": None if self.score is None else self.score / 100,
+            "masks": self.masks,
+            "unchanged": self.unchanged,
+            "share": round(self.share, 6),
+            "lower_bound": round(self.lower_bound, 6),
+        }
+
+
+def lower_bound(successes: int, trials: int) -> float:
+    """Return the share of successes that is exceeded with `CONFIDENCE`.
+
+    >>> round(lower_bound(29, 29), 3), lower_bound(0, 5)
+    (0.902, 0.0)
+    """
+    if not successes:
+        return 0.0
+    return float(betaincinv(successes, trials - successes + 1, 1 - CONFIDENCE))
+
+
+def safe_scores(
+    versions: Mapping[str, GroupSums], newest_first: Sequence[str]
+) -> dict[str, SafeScore]:
+    """Find the safe score of each label, sorted by name.
+
+    Scores of another model or method mean something else: only masks of the newest count, with
+    whatever words, and with whatever was learned.
+
+    Args:
+        versions: model version -> sums over the annotations that began with it.
+        newest_first: the model versions, the one seen last first.
+    """
+    masks: dict[str, Counter[int]] = {}
+    unchanged: dict[str, Counter[int]] = {}
+    for version in newest_first:
+        if _HASH.sub("", version) != _HASH.sub("", newest_first[0]):
+            continue
+        for label, sums in versions[version].labels.items():
+            masks.setdefault(label, Counter()).update(sums.scored)
+            unchanged.setdefault(label, Counter()).update(sums.unchanged)
+    return {
+        label: _safe_score(masks[label], unchanged[label])
+        for label in sorted(masks, key=lambda name: (name.casefold(), name))
+        if masks[label]
+    }
+
+
+def _safe_score(masks: Mapping[int, int], unchanged: Mapping[int, int]) -> SafeScore:
+    safe, count, kept = None, 0, 0
+    for score in sorted(masks, reverse=True):
+        count += masks[score]
+        kept += unchanged.get(score, 0)
+        if lower_bound(kept, count) >= SAFE_SHARE:
+            safe = SafeScore(score, count, kept)
+    return safe or SafeScore(None, count, kept)
