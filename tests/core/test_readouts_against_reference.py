@@ -79,7 +79,9 @@ def test_features_are_the_references(name: str, method: str) -> None:
     assert compared(clip.double(), flat, method, (60, 200)) <= 1e-5
 
 
-@pytest.mark.parametrize("name", ["true B/16", "true L/14"])
+@pytest.mark.parametrize(
+    "name", ["true B/16", pytest.param("true L/14", marks=pytest.mark.thorough)]
+)
 def test_features_at_the_true_shape_are_the_references(name: str) -> None:
     clip, sizes = shaped(name), sizes_of(name, 7)
     for method in READOUTS if name == "true B/16" else ("scclip", "rfclip"):

@@ -17,7 +17,7 @@ from clearclip_core import SCENE_LABELS, Segmenter, render_scene
 from clearclip_core.demo.scenes.scene import HELD_OUT_SEEDS, SYNONYMS
 
 WEIGHTS = Path(clearclip_core.demo.__file__).parent / "weights"
-SCENES = 60
+SCENES = 24
 
 
 @pytest.fixture(scope="module")

@@ -25,22 +25,6 @@ def _short_text_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_training, "_TEXT_STEPS", 2)
 
 
-@pytest.mark.usefixtures("_short_text_training")
-def test_a_model_is_trained_on_a_folder(tmp_path: Path) -> None:
-    data, names = make_folder(tmp_path, "train")
-    out = tmp_path / "weights"
-    main(
-        [
-            *("--data", str(data), "--part", "train", "--names", str(names)),
-            *("--minutes", "0.02", "--out", str(out)),
-        ]
-    )
-    segmenter = Segmenter.load(f"local-dir:{out}", device="cpu")
-    labels = segmenter.segment(np.zeros((64, 80, 3), np.uint8), ["sky", "pavement"]).label_map
-    assert labels.shape == (64, 80)
-    assert torch.isfinite(segmenter.embed(["sky", "sidewalk", "xylophone"])).all()
-
-
 def test_data_and_names_belong_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--data", str(tmp_path)])
@@ -75,13 +59,18 @@ def test_labels_of_a_cell_are_asked_of_its_own_patches() -> None:
     assert found([other, one, other, one]) > 5
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("_short_text_training")
-def test_training_goes_on_from_earlier_weights(tmp_path: Path) -> None:
+def test_a_model_is_trained_on_a_folder_and_goes_on_from_earlier_weights(tmp_path: Path) -> None:
     data, names = make_folder(tmp_path, "")
     once = ["--data", str(data), "--names", str(names), "--minutes", "0.0001"]
     main([*once, "--out", str(tmp_path / "first")])
     main([*once, "--out", str(tmp_path / "second"), "--start", str(tmp_path / "first")])
     first, second = (load_file(tmp_path / name / WEIGHTS) for name in ("first", "second"))
+    segmenter = Segmenter.load(f"local-dir:{tmp_path / 'second'}", device="cpu")
+    labels = segmenter.segment(np.zeros((64, 80, 3), np.uint8), ["sky", "pavement"]).label_map
+    assert labels.shape == (64, 80)
+    assert torch.isfinite(segmenter.embed(["sky", "sidewalk", "xylophone"])).all()
     assert torch.equal(first["token_embedding.weight"], second["token_embedding.weight"])
     (tmp_path / "first" / WEIGHTS).write_bytes(b"no weights")
     with pytest.raises(SystemExit, match=r"The weights in .*first cannot be read"):

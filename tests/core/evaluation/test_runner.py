@@ -115,7 +115,7 @@ def test_a_segmenter_answers_for_a_benchmark() -> None:
     assert (label_map == expected).mean() > 0.9999
 
 
-@pytest.mark.parametrize("name", ["voc20", "voc21", "cityscapes"])
+@pytest.mark.parametrize("name", ["voc21", "cityscapes"])
 def test_in_float64_plain_loops_give_the_same_label_maps(
     name: str, sure_model_folder: Path, tmp_path: Path
 ) -> None:

@@ -27,9 +27,17 @@ def everywhere(values: np.ndarray) -> np.ndarray:
     return np.einsum("yi,xj,ijq->yxq", ROWS.matrix, COLUMNS.matrix, values, optimize=True)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("queries", [1, 2, 7, 150])
-@pytest.mark.parametrize("spread", [0.001, 0.03, 0.3])
+@pytest.mark.parametrize(
+    ("dtype", "queries", "spread"),
+    [
+        (np.float64, 1, 0.03),
+        (np.float32, 2, 0.3),
+        (np.float32, 7, 0.001),
+        (np.float64, 7, 0.3),
+        (np.float32, 60, 0.001),
+        (np.float64, 60, 0.03),
+    ],
+)
 def test_winners_are_those_of_all_queries(dtype: type, queries: int, spread: float) -> None:
     values = cosines(queries, spread, dtype)
     full = everywhere(values.astype(np.float64))
