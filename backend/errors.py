@@ -16,6 +16,7 @@
     │                                 the request has more tasks than MAX_TASKS, or too much waits
     ├── ProjectNotFound         404   Label Studio has no project of that number for the token
     ├── JobNotFound             404   there is no job of that number
+    ├── RunNotFound             404   there is no run of that number
     ├── ArchiveNotFound         404   there is no data set of that number, or its file is elsewhere
     ├── WordingNotFound         404   there is no trial of words of that number in this process
     ├── PlotNotFound            404   there is nothing yet that a plot could show
@@ -152,6 +153,13 @@ class JobNotFound(BackendError):
 
     http_status = 404
     code = "JobNotFound"
+
+
+class RunNotFound(BackendError):
+    """There is no run of that number over a project, or none any more."""
+
+    http_status = 404
+    code = "RunNotFound"
 
 
 class ArchiveNotFound(BackendError):

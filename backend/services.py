@@ -37,10 +37,7 @@ from backend.jobs.ray_prelabeler import ClusterPrelabeler
 from backend.jobs.token_watch import TokenWatch
 from backend.jobs.webhook_watch import WebhookWatch
 from backend.jobs.withdrawer import Withdrawer
-from backend.jobs.worker import Worker
-from backend.label_errors.review_report import ReviewReport
-from backend.label_errors.review_store import ReviewStore
-from backend.label_errors.reviewer import Reviewer
+from backend.jobs.worker import Round, Worker
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio_services import READ_RETRY_FOR_S, LabelStudioServices
@@ -49,6 +46,11 @@ from backend.prediction.failures import FailureStore
 from backend.prediction.outbox import PredictionOutbox
 from backend.prediction.predictor import Predictor
 from backend.project_runs import ProjectRuns
+from backend.runs.kinds import KINDS
+from backend.runs.label_errors import ConfirmedAnnotations
+from backend.runs.run import RunParts
+from backend.runs.run_store import RunStore
+from backend.runs.runner import Runner
 from backend.settings import Settings
 from backend.task_order.next_tasks_runs import NextTasksRuns
 from backend.task_order.next_tasks_store import NextTasksStore
@@ -217,16 +219,14 @@ class Services(LabelStudioServices):
         return WordingRuns(None if client is None else self.laboratory(client).measure)
 
     @cached_property
-    def reviews(self) -> ReviewStore:
-        """The last review of each project's annotations, and what people have confirmed."""
-        return ReviewStore(self.database)
+    def runs(self) -> RunStore:
+        """The runs over projects that pages and commands have asked for."""
+        return RunStore(self.database)
 
     @cached_property
-    def review_runs(self) -> ProjectRuns[ReviewReport]:
-        """The reviews of annotations that were asked for on the page."""
-        client = self.client()  # hours of work outlast a restart of Label Studio
-        review = None if client is None else self.reviewer(client).review
-        return ProjectRuns(review, self.reviews.keep, "A review of annotations", self.stopping)
+    def confirmed(self) -> ConfirmedAnnotations:
+        """The annotations that people have confirmed as right."""
+        return ConfirmedAnnotations(self.database)
 
     @cached_property
     def agreements(self) -> AgreementStore:
@@ -236,7 +236,7 @@ class Services(LabelStudioServices):
     @cached_property
     def agreement_runs(self) -> ProjectRuns[AgreementReport]:
         """The measurements of agreement that were asked for on the page."""
-        client = self.client()  # as for reviews
+        client = self.client()  # hours of work outlast a restart of Label Studio
         measure = None if client is None else self.agreement_meter(client).measure
         return ProjectRuns(
             measure, self.agreements.keep, "A measurement of agreement", self.stopping
@@ -340,20 +340,20 @@ class Services(LabelStudioServices):
         """
         return Laboratory(client, self.images.read, self.engine, self.settings)
 
-    def reviewer(self, client: LabelStudioClient) -> Reviewer:
-        """Make the reviewer of annotations.
+    def run_parts(self, client: LabelStudioClient) -> RunParts:
+        """Put together what the reports of runs are made with.
 
         Args:
             client: Label Studio.
         """
-        return Reviewer(
+        return RunParts(
             client,
-            self.images.read,
+            self.images,
             self.engine,
             self.settings,
             self.examples,
             self.registry,
-            self.reviews,
+            self.confirmed,
         )
 
     def agreement_meter(self, client: LabelStudioClient) -> AgreementMeter:
@@ -416,7 +416,9 @@ class Services(LabelStudioServices):
             self.annotations, reader, self.learner, client, self.stopping.is_set
         )
         maker = self.archive_maker(client)
-        rounds = {
+        runner = Runner(self.runs, self.run_parts(client), self.owner, self.stopping)
+        rounds: dict[str, Round] = {
+            **{kind.name: partial(runner.run_next, kind) for kind in KINDS},
             "datasets": maker.make_next,
             "results": delivery.deliver,
             "jobs": jobs.run_next,
@@ -428,7 +430,6 @@ class Services(LabelStudioServices):
             "titles": self.project_titles.check,
             "forecasts": self.forecaster.check,
             "words": self.wording_runs.run_next,
-            "reviews": self.review_runs.run_next,
             "agreements": self.agreement_runs.run_next,
             "next tasks": self.next_tasks_runs.run_next,
         }
@@ -437,6 +438,7 @@ class Services(LabelStudioServices):
             self.annotations.renew,
             self.change_poller.polls.renew,
             maker.renew,
+            runner.renew,
         ]
         return Worker(rounds, renewals, self.stopping)
 

@@ -40,13 +40,18 @@ COMMANDS: Final = {
         "evaluate",
         "Measure how well the annotations of a project are predicted, and write nothing there.",
     ),
+    "run": CommandSource(
+        "backend.cli.run",
+        "run",
+        "Make a report on a whole project, and keep it for the page.",
+    ),
     "words": CommandSource(
         "backend.cli.words",
         "words",
         "Try words for a label on pictures of a project, or check the words of all its labels.",
     ),
     "label-errors": CommandSource(
-        "backend.cli.label_errors",
+        "backend.cli.run",
         "label_errors",
         "List the annotations of a project that disagree most with what the others teach.",
     ),

@@ -10,6 +10,7 @@ from flask import Blueprint, Flask
 from backend.inference.engine import Engine
 from backend.label_studio_services import READ_RETRY_FOR_S
 from backend.prediction.predictor import Predictor
+from backend.runs.label_errors import LABEL_ERRORS
 from backend.services import Services
 from backend.settings import Settings
 from backend.telemetry.logs import known_secrets
@@ -33,13 +34,13 @@ from backend.web.pages.datasets import DatasetRoutes
 from backend.web.pages.deleted_projects import DeletedProjects
 from backend.web.pages.html import add_filters, error_response
 from backend.web.pages.jobs import JobRoutes
-from backend.web.pages.label_errors import LabelErrorRoutes
 from backend.web.pages.learning import LearningRoutes
 from backend.web.pages.learning_status import describe_learning
 from backend.web.pages.missing_projects import MissingProjects
 from backend.web.pages.next_tasks import NextTasksRoutes
 from backend.web.pages.project_check import ProjectCheck
 from backend.web.pages.report import ReportRoutes
+from backend.web.pages.runs import LabelErrorRoutes
 from backend.web.pages.status import StatusReport
 from backend.web.pages.words import WordingRoutes
 
@@ -151,14 +152,14 @@ def _pages(
         body,
     ).blueprint()
     yield ReportRoutes(settings, services.annotations, services.forecasts, describe).blueprint()
+    client = services.client(retry_for_s=READ_RETRY_FOR_S)
+    shared = (services.runs, client, projects, body)
     yield LabelErrorRoutes(
-        services.review_runs,
-        services.reviews,
+        LABEL_ERRORS,
+        *shared,
+        services.confirmed,
         services.examples,
         services.annotations.tasks,
-        services.client(retry_for_s=READ_RETRY_FOR_S),
-        projects,
-        body,
     ).blueprint()
     yield AgreementRoutes(
         services.agreement_runs,

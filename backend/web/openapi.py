@@ -1,14 +1,19 @@
-"""Read the description of all routes, as OpenAPI 3.1, from `openapi.yaml`."""
+"""Describe all routes as OpenAPI 3.1: what `openapi.yaml` says, and the structs of runs."""
 
 from __future__ import annotations
 
+import json
 from copy import deepcopy
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from typing import Any
 
+import msgspec
 import yaml
+
+from backend.runs.kinds import KINDS
+from backend.runs.run import Run, RunKind
 
 Json = dict[str, Any]
 
@@ -27,6 +32,7 @@ def description(has_password: bool = False) -> Json:
     """
     described = deepcopy(_read())
     del described["x-shared"]
+    del described["x-run"]
     password = described.pop("x-password")
     described["info"]["version"] = _version()
     if has_password:
@@ -38,7 +44,24 @@ def description(has_password: bool = False) -> Json:
 def _read() -> Json:
     text = (files("backend") / "web" / "openapi.yaml").read_text(encoding="utf-8")
     read: Json = yaml.safe_load(text)
+    for kind in KINDS:
+        _add_run(read, kind)
     return read
+
+
+def _add_run(read: Json, kind: RunKind[Any, Any]) -> None:
+    """Add the routes of a kind of run, and the schemas of its structs."""
+    template = "#/components/schemas/{name}"
+    refs, schemas = msgspec.json.schema_components(
+        (kind.asked, kind.report, Run), ref_template=template
+    )
+    read["components"]["schemas"] |= schemas
+    text = json.dumps(read["x-run"]["paths"])
+    for name, ref in zip(("ASKED", "REPORT"), refs, strict=False):
+        text = text.replace(f'"{name}"', json.dumps(ref["$ref"]))
+    for end, operations in json.loads(text).items():
+        if end != "/view" or kind.tasks is not None:
+            read["paths"][f"/projects/{{project}}/{kind.name}{end}"] = operations
 
 
 def _version() -> str:

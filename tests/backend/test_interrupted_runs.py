@@ -26,6 +26,7 @@ from backend.database.database import Database
 from backend.database.leases import LEASE_S
 from backend.label_studio.client import LabelStudioClient
 from backend.run_queue import Run
+from backend.runs.label_errors import LABEL_ERRORS
 from backend.services import Services
 from clearclip_core import Fit
 from tests.backend.agreement.shared_project import brushed, shared_studio
@@ -98,7 +99,7 @@ class Bench:
         services = self.services
         if self.kind == "agreement":
             return services.agreements.last(7) is None
-        return services.reviews.last(7) is None
+        return services.runs.last(LABEL_ERRORS, 7) is None
 
     def is_done(self) -> bool:
         """Whether all is as after a run that nothing has interrupted."""
@@ -106,8 +107,8 @@ class Bench:
         if self.kind == "agreement":
             measured = services.agreements.last(7)
             return measured is not None and measured.report.tasks == 4
-        reviewed = services.reviews.last(7)
-        return reviewed is not None and reviewed.report.reviewed == 4
+        reviewed = services.runs.last(LABEL_ERRORS, 7)
+        return reviewed is not None and reviewed[1].reviewed == 4
 
 
 @contextmanager
@@ -171,6 +172,10 @@ def test_what_took_hours_outlives_an_outage_of_the_database(
     monkeypatch.setattr("backend.project_runs._KEEP_EVERY_S", 0.05)
     bench, refused = bench_on_postgres, threading.Event()
     monkeypatch.setattr("backend.project_runs.ProjectRuns._log_failure", lambda *_: refused.set())
+    monkeypatch.setattr("backend.runs.runner._KEEP_EVERY_S", 0.05)
+    monkeypatch.setattr(
+        "backend.runs.runner.log.warning", lambda text, *_: "kept" in text and refused.set()
+    )
     bench.at_middle = postgres.stop
 
     def start_once_refused() -> None:

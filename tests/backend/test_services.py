@@ -30,16 +30,6 @@ def test_a_part_is_made_once(services: Services, part: str) -> None:
     assert getattr(services, part) is getattr(services, part)
 
 
-def test_a_review_outlasts_a_restart_of_label_studio(
-    services: Services, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It takes hours, and begins anew where Label Studio is away for longer than it waits."""
-    waits: list[dict[str, object]] = []
-    monkeypatch.setattr(Services, "client", lambda _, **options: waits.append(options))
-    assert services.review_runs is not None
-    assert waits == [{}], "as long as a job waits"
-
-
 def test_two_services_hold_leases_under_two_names(services: Services) -> None:
     assert Services(services.settings).owner != services.owner
 

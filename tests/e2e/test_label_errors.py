@@ -56,7 +56,7 @@ def asked(studio: LabelStudioProcess, path: str) -> Any:
 
 
 def reviewed(url: str) -> dict[str, Any]:
-    """Wait until the review is over, and return it."""
+    """Wait until the run is over, and return it."""
     end = time.monotonic() + 240
     while True:
         told: dict[str, Any] = requests.get(url, timeout=30).json()
@@ -84,7 +84,7 @@ def test_suspicious_annotations_are_listed_with_pictures_confirmed_and_shown_as_
     page.on("console", lambda said: note(said) if said.type == "error" else None)
     address = f"{backend_url}/projects/{project}/label-errors"
     page.goto(address)
-    page.get_by_role("button", name="Review all annotations").click()
+    page.get_by_role("button", name="Start").click()
     report = reviewed(address)["report"]
     assert {each["task"] for each in report["suspicions"][:2]} == set(tasks[:2])
     page.goto(address)
@@ -101,7 +101,7 @@ def test_suspicious_annotations_are_listed_with_pictures_confirmed_and_shown_as_
     assert not [v for v in asked(studio, views) if v["data"]["title"] == "Label errors"]
     page.once("dialog", lambda question: question.accept())
     page.get_by_role("button", name="Make a view").click()
-    expect(page.locator("#review")).to_be_visible()
+    expect(page.locator("#ask")).to_be_visible()
     (view,) = [v for v in asked(studio, views) if v["data"]["title"] == "Label errors"]
     shown = asked(studio, f"/api/tasks?view={view['id']}&project={project}")["tasks"]
     listed = {each["task"] for each in report["suspicions"]}

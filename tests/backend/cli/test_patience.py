@@ -11,7 +11,7 @@ from backend.cli.main import main
 from backend.label_studio.client import LabelStudioClient
 
 
-@pytest.mark.parametrize("command", ["agreement", "label-errors"])
+@pytest.mark.parametrize("command", ["agreement"])
 def test_a_task_is_tried_for_ten_minutes(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[float] = []
 

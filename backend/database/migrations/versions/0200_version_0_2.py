@@ -166,13 +166,6 @@ def upgrade() -> None:
     op.create_index("ix_jobs_state", "jobs", ["state"])
     op.create_index("ix_jobs_withdraws", "jobs", ["withdraws"])
     op.create_table(
-        "label_reviews",
-        sa.Column("project", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("finished", sa.Float(), nullable=False),
-        sa.Column("report", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("project"),
-    )
-    op.create_table(
         "learned_versions",
         sa.Column("project", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("model", sa.String(64), nullable=False),
@@ -236,6 +229,27 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("project"),
     )
     op.create_index("ix_polls_due", "polls", ["due"])
+    op.create_table(
+        "runs",
+        sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("kind", sa.String(32), nullable=False),
+        sa.Column("project", sa.Integer(), nullable=False),
+        sa.Column("asked", sa.Text(), nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("done", sa.Integer(), nullable=False),
+        sa.Column("total", sa.Integer()),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("report", sa.Text()),
+        sa.Column("created", sa.Float(), nullable=False),
+        sa.Column("finished", sa.Float()),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("owner", sa.String(128), nullable=False),
+        sa.Column("leased_until", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_runs_project_kind", "runs", ["project", "kind"])
+    op.create_index("ix_runs_state", "runs", ["state"])
     op.create_table(
         "results",
         sa.Column("key", sa.String(64), nullable=False),

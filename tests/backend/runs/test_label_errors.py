@@ -1,29 +1,33 @@
-"""A review finds the annotation with a mistake among right ones, on drawn scenes."""
+"""A run finds the annotation with a mistake among right ones, on drawn scenes."""
 
 from __future__ import annotations
 
-import json
+import base64
+import io
 import threading
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
+from PIL import Image
 
 from backend.errors import StudioUnreachable
 from backend.feedback.learning.versions import TrainingExample
-from backend.label_errors.review_report import ReviewReport
-from backend.label_errors.reviewer import Reviewer
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
+from backend.runs.label_errors import LABEL_ERRORS, place_pictures
 from backend.services import Services
 from backend.settings import Settings
 from clearclip_core import SCENE_LABELS, Adaptation, Example, PreparedImage
 from clearclip_core.adaptation.held_out import fit_held_out
+from clearclip_core.images.label_maps import NOTHING
 from clearclip_core.label_errors.disagreement import Disagreement
 from clearclip_core.label_errors.ranking import Ranked, rank
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, Asked
+from tests.backend.runs.maker import Maker
 from tests.backend.wording.scene_project import CONFIG, LABELS, painted, scene_studio, scenes
 
 SETTINGS = Settings(model="demo", device="cpu", precision="fp32", short_side_px=224)
@@ -42,9 +46,9 @@ def studio() -> FakeStudio:
 
 
 @pytest.fixture
-def reviewer(services: Services, studio: FakeStudio) -> Iterator[Reviewer]:
+def make(services: Services, studio: FakeStudio) -> Iterator[Maker]:
     with studio.served() as server:
-        yield services.reviewer(LabelStudioClient(server.url, TOKEN, retry_for_s=1))
+        yield Maker(LABEL_ERRORS, services, LabelStudioClient(server.url, TOKEN, retry_for_s=1))
 
 
 def annotation_of(studio: FakeStudio, task: int) -> dict[str, Any]:
@@ -61,10 +65,10 @@ def exchange(studio: FakeStudio, task: int, label: str, other: str) -> int:
     return int(annotation["id"])
 
 
-def test_a_label_that_was_exchanged_comes_first(reviewer: Reviewer, studio: FakeStudio) -> None:
+def test_a_label_that_was_exchanged_comes_first(make: Maker, studio: FakeStudio) -> None:
     wrong = exchange(studio, 2, "sky", "house")
     told: list[tuple[int, int]] = []
-    report = reviewer.review(7, lambda *step: told.append(step))
+    report = make(lambda *step: told.append(step))
     assert (report.reviewed, report.examples, report.left_out) == (4, 0, {})
     first = report.suspicions[0]
     assert (first.task, first.annotation) == (2, wrong)
@@ -75,15 +79,10 @@ def test_a_label_that_was_exchanged_comes_first(reviewer: Reviewer, studio: Fake
     assert told[-1] == (4, 4)
     scores = [each.score for each in report.suspicions]
     assert scores == sorted(scores, reverse=True)
-    read = ReviewReport.from_json(json.loads(json.dumps(report.to_json())))
-    assert [(each.sentence, each.preview) for each in read.suspicions] == [
-        (each.sentence, each.preview) for each in report.suspicions
-    ]
-    assert read.suspicions[0] == replace(first, score=round(first.score, 4))
 
 
 def test_a_region_with_the_label_of_what_it_touches_is_judged_by_itself(
-    reviewer: Reviewer, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+    make: Maker, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The house on the grass is painted as grass; without regions both were one part."""
     compared: list[Sequence[Sequence[Disagreement]]] = []
@@ -92,10 +91,10 @@ def test_a_region_with_the_label_of_what_it_touches_is_judged_by_itself(
         compared.append(found)
         return rank(found, *more)
 
-    monkeypatch.setattr("backend.label_errors.reviewer.rank", watched)
-    reviewer.review(7)
+    monkeypatch.setattr("backend.runs.label_errors.rank", watched)
+    make()
     exchange(studio, 2, "house", "grass")
-    reviewer.review(7)
+    make()
     before, after = (
         {round(each.weight, 6): LABELS[each.label] for each in found[1] if each.kind == "label"}
         for found in compared
@@ -105,46 +104,46 @@ def test_a_region_with_the_label_of_what_it_touches_is_judged_by_itself(
 
 
 def test_what_was_confirmed_leaves_its_place_to_others(
-    services: Services, reviewer: Reviewer, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+    services: Services, make: Maker, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exchange(studio, 2, "sky", "house")
-    first, second, *_ = [each.annotation for each in reviewer.review(7).suspicions]
-    monkeypatch.setattr("backend.label_errors.reviewer.LEAST_LISTED", 1)
-    updated = reviewer.review(7).suspicions[0].updated
-    services.reviews.confirm(7, first, updated)
-    assert [each.annotation for each in reviewer.review(7).suspicions] == [second]
-    services.reviews.confirm(7, first, updated - 1)
-    assert [each.annotation for each in reviewer.review(7).suspicions] == [first], "it was changed"
-    services.reviews.take_back(7, first)
+    first, second, *_ = [each.annotation for each in make().suspicions]
+    monkeypatch.setattr("backend.runs.label_errors.LEAST_LISTED", 1)
+    updated = make().suspicions[0].updated
+    services.confirmed.confirm(7, first, updated)
+    assert [each.annotation for each in make().suspicions] == [second]
+    services.confirmed.confirm(7, first, updated - 1)
+    assert [each.annotation for each in make().suspicions] == [first], "it was changed"
+    services.confirmed.take_back(7, first)
 
 
-def test_a_thing_that_was_not_painted_comes_first(reviewer: Reviewer, studio: FakeStudio) -> None:
+def test_a_thing_that_was_not_painted_comes_first(make: Maker, studio: FakeStudio) -> None:
     annotation = annotation_of(studio, 3)
     annotation["result"] = [
         each for each in annotation["result"] if each["value"]["brushlabels"] != ["sky"]
     ]
-    first = reviewer.review(7).suspicions[0]
+    first = make().suspicions[0]
     assert (first.task, first.kind, first.label, first.other) == (3, "missing", "", "sky")
     assert first.sentence.startswith("No “sky” is painted")
 
 
 def test_each_annotation_counts_but_what_cannot_be_read_or_was_skipped(
-    reviewer: Reviewer, studio: FakeStudio
+    make: Maker, studio: FakeStudio
 ) -> None:
     studio.annotate(1, painted(scenes()[0]), completed_by=2)
     studio.annotate(2, [], was_cancelled=True)
     studio.annotate(9, painted(scenes()[0]))
-    report = reviewer.review(7)
+    report = make()
     assert report.reviewed == 5
     assert (list(report.left_out), report.left_out_count) == ([9], 1)
 
 
 def test_a_task_whose_annotations_are_too_large_is_left_out(
-    reviewer: Reviewer, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+    make: Maker, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("backend.label_studio.answers._MAX_BYTES_OF_TASK", 1 << 20)
     annotation_of(studio, 2)["result"][0]["meta"] = {"text": "x" * (1 << 20)}
-    report = reviewer.review(7)
+    report = make()
     assert (report.reviewed, list(report.left_out)) == (3, [2])
     assert "MB of JSON" in report.left_out[2]
 
@@ -154,25 +153,23 @@ def fails(asked: Asked, path: str) -> Answer | None:
 
 
 @pytest.fixture
-def hasty(services: Services, studio: FakeStudio) -> Iterator[Reviewer]:
-    """A reviewer that does not wait long for Label Studio."""
+def hasty(services: Services, studio: FakeStudio) -> Iterator[Maker]:
+    """One that does not wait long for Label Studio."""
     with studio.served() as server:
         client = LabelStudioClient(server.url, TOKEN, retry_for_s=0.02, first_pause_s=0.01)
-        yield services.reviewer(client)
+        yield Maker(LABEL_ERRORS, services, client)
 
 
 def test_a_task_that_label_studio_fails_to_send_is_left_out(
-    hasty: Reviewer, studio: FakeStudio
+    hasty: Maker, studio: FakeStudio
 ) -> None:
     studio.fault = lambda asked: fails(asked, "/api/tasks/2/annotations")
-    report = hasty.review(7)
+    report = hasty()
     assert (report.reviewed, list(report.left_out), report.left_out_count) == (3, [2], 1)
     assert "answers HTTP 500" in report.left_out[2]
 
 
-def test_a_task_is_read_again_once_label_studio_is_back(
-    hasty: Reviewer, studio: FakeStudio
-) -> None:
+def test_a_task_is_read_again_once_label_studio_is_back(hasty: Maker, studio: FakeStudio) -> None:
     """Away a little longer than calls are repeated, back for the question whether it is away."""
     away = threading.Event()
     gone: list[str] = []
@@ -186,23 +183,21 @@ def test_a_task_is_read_again_once_label_studio_is_back(
         return Answer(503) if away.is_set() else None
 
     studio.fault = fault
-    report = hasty.review(7)
+    report = hasty()
     assert gone
     assert (report.reviewed, report.left_out) == (4, {})
 
 
-def test_many_tasks_that_label_studio_fails_to_send_end_a_review(
-    hasty: Reviewer, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+def test_many_tasks_that_label_studio_fails_to_send_end_a_run(
+    hasty: Maker, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("backend.label_studio.unreadable_tasks.MOST_UNREADABLE", 2)
     studio.fault = lambda asked: fails(asked, "/api/tasks/")
     with pytest.raises(StudioUnreachable, match="answers HTTP 500"):
-        hasty.review(7)
+        hasty()
 
 
-def test_a_label_studio_that_goes_away_is_no_broken_task(
-    hasty: Reviewer, studio: FakeStudio
-) -> None:
+def test_a_label_studio_that_goes_away_is_no_broken_task(hasty: Maker, studio: FakeStudio) -> None:
     away = threading.Event()
 
     def fault(asked: Asked) -> Answer | None:
@@ -212,11 +207,11 @@ def test_a_label_studio_that_goes_away_is_no_broken_task(
 
     studio.fault = fault
     with pytest.raises(StudioUnreachable, match="answers HTTP 503"):
-        hasty.review(7)
+        hasty()
 
 
 def test_what_was_found_outlives_a_label_studio_that_goes_away_at_the_end(
-    hasty: Reviewer, studio: FakeStudio
+    hasty: Maker, studio: FakeStudio
 ) -> None:
     exchange(studio, 2, "sky", "house")
     asked_again: list[Asked] = []
@@ -228,39 +223,37 @@ def test_what_was_found_outlives_a_label_studio_that_goes_away_at_the_end(
         return None
 
     studio.fault = fault
-    suspicions = hasty.review(7).suspicions
+    suspicions = hasty().suspicions
     assert suspicions[0].task == 2
     assert {each.preview for each in suspicions} == {""}
     assert len({each.path for each in asked_again}) == 1, "it is waited for once"
 
 
 def test_what_was_found_outlives_a_token_that_is_refused_at_the_end(
-    reviewer: Reviewer, studio: FakeStudio
+    make: Maker, studio: FakeStudio
 ) -> None:
     def fault(asked: Asked) -> Answer | None:
         refused = asked.path.startswith("/api/annotations/")
         return Answer(403, b'{"detail": "No."}') if refused else None
 
     studio.fault = fault
-    suspicions = reviewer.review(7).suspicions
+    suspicions = make().suspicions
     assert {each.preview for each in suspicions} == {""}
 
 
 def test_an_annotation_that_is_too_large_by_itself_has_no_picture_and_the_others_do(
-    reviewer: Reviewer, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+    make: Maker, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The list of a task may be larger than one annotation may be."""
     monkeypatch.setattr("backend.label_studio.answers._MAX_BYTES", 1 << 20)
     annotation_of(studio, 2)["result"][0]["meta"] = {"text": "x" * (1 << 20)}
-    report = reviewer.review(7)
+    report = make()
     assert (report.reviewed, report.left_out) == (4, {})
     assert {each.task for each in report.suspicions if not each.preview} == {2}
     assert any(each.preview for each in report.suspicions)
 
 
-def test_a_task_that_was_reviewed_is_not_left_out_as_well(
-    reviewer: Reviewer, studio: FakeStudio
-) -> None:
+def test_a_task_that_was_compared_is_not_left_out_as_well(make: Maker, studio: FakeStudio) -> None:
     """Its picture cannot be read a second time."""
 
     def fault(asked: Asked) -> Answer | None:
@@ -270,24 +263,24 @@ def test_a_task_that_was_reviewed_is_not_left_out_as_well(
         return None
 
     studio.fault = fault
-    report = reviewer.review(7)
+    report = make()
     assert (report.reviewed, report.left_out, report.left_out_count) == (4, {}, 0)
     assert {each.preview for each in report.suspicions} == {""}
 
 
 def test_of_many_pictures_that_are_left_out_the_first_are_named(
-    reviewer: Reviewer, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+    make: Maker, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backend.label_errors.reviewer.MOST_LEFT_OUT", 1)
+    monkeypatch.setattr("backend.runs.label_errors.MOST_LEFT_OUT", 1)
     for annotation in studio.annotations.values():
         if annotation["task"] != 1:
             annotation["result"][0]["original_width"] += 1
-    report = reviewer.review(7)
+    report = make()
     assert (list(report.left_out), report.left_out_count) == ([2], 3)
 
 
 def test_each_image_is_scored_by_what_the_other_images_teach(
-    services: Services, reviewer: Reviewer, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+    services: Services, make: Maker, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     segmenter, examples = services.engine.segmenter(), []
     for task, scene in enumerate(scenes(), 1):
@@ -305,7 +298,7 @@ def test_each_image_is_scored_by_what_the_other_images_teach(
         return encode(image, *more)
 
     monkeypatch.setattr(services.engine, "encode", watched)
-    report = reviewer.review(7)
+    report = make()
     for annotation in studio.annotations:
         services.examples.forget(annotation)
     assert (report.reviewed, report.examples) == (4, 4)
@@ -317,15 +310,13 @@ def test_each_image_is_scored_by_what_the_other_images_teach(
     assert len(set(digests.values())) == 4, "each has a fold of its own"
 
 
-def test_without_any_region_there_is_nothing_to_review(
-    reviewer: Reviewer, studio: FakeStudio
-) -> None:
+def test_without_any_region_there_is_nothing_to_compare(make: Maker, studio: FakeStudio) -> None:
     studio.annotations.clear()
     with pytest.raises(ValueError, match="no annotation with a region"):
-        reviewer.review(7)
+        make()
     studio.annotate(9, painted(scenes()[0]))
     with pytest.raises(ValueError, match="No annotation can be reviewed"):
-        reviewer.review(7)
+        make()
 
 
 def test_images_with_labels_of_their_own_are_compared_with_their_like(services: Services) -> None:
@@ -349,14 +340,14 @@ def test_images_with_labels_of_their_own_are_compared_with_their_like(services: 
     wrong = exchange(studio, 2, "sky", "grass")
     with studio.served() as server:
         client = LabelStudioClient(server.url, TOKEN, retry_for_s=1)
-        report = services.reviewer(client).review(7)
+        report = Maker(LABEL_ERRORS, services, client)()
     assert (report.reviewed, report.annotations, report.pictures) == (8, 4, 4)
     found = [each for each in report.suspicions if each.annotation == wrong]
     assert ("label", "grass", "sky") in {(each.kind, each.label, each.other) for each in found}
 
 
 def test_annotations_of_one_picture_are_known_as_such(
-    reviewer: Reviewer, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+    make: Maker, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two people paint the first picture, and a second task shows it again."""
     studio.annotate(1, painted(scenes()[0]), completed_by=2)
@@ -371,8 +362,34 @@ def test_annotations_of_one_picture_are_known_as_such(
         told.append(pictures)
         return rank(found, vocabularies, pictures)
 
-    monkeypatch.setattr("backend.label_errors.reviewer.rank", spy)
-    report = reviewer.review(7)
+    monkeypatch.setattr("backend.runs.label_errors.rank", spy)
+    report = make()
     assert (report.reviewed, report.annotations, report.pictures) == (5, 5, 3)
     (pictures,) = told
     assert [pictures.index(each) for each in pictures] == [0, 0, 0, 3, 4]
+
+
+def decoded(url: str) -> npt.NDArray[np.int64]:
+    data = base64.b64decode(url.removeprefix("data:image/jpeg;base64,"))
+    return np.asarray(Image.open(io.BytesIO(data))).astype(np.int64)
+
+
+def test_the_place_and_what_is_around_it_is_shown_at_most_320_px_wide() -> None:
+    rgb = np.full((600, 900, 3), 128, np.uint8)
+    truth = np.full((600, 900), NOTHING, np.uint8)
+    made = np.full((600, 900), -1, np.int16)
+    truth[200:400, 300:600] = 1
+    made[200:400, 300:450] = 1
+    made[200:400, 450:600] = 0
+    before, after = map(
+        decoded, place_pictures(rgb, truth, made, (slice(200, 400), slice(300, 600)))
+    )
+    assert before.shape == after.shape
+    assert max(before.shape[:2]) == 320
+    height, width = before.shape[:2]
+    middle, left, right, outside = height // 2, int(width * 0.4), int(width * 0.6), 4
+    assert np.abs(before[middle, left] - before[middle, right]).max() < 8, "one label"
+    assert np.abs(after[middle, left] - before[middle, left]).max() < 8, "equal colours"
+    assert np.abs(after[middle, right] - before[middle, right]).max() > 30, "another label"
+    assert np.abs(before[outside, outside] - 128).max() < 8, "nothing is painted there"
+    assert before.min(axis=2).max() > 200, "a white frame"

@@ -1,1 +1,0 @@
-"""Find annotations that disagree with what the others teach."""

@@ -1,0 +1,131 @@
+"""A run over a project: what was asked for, and how a kind of run makes a report of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Protocol, TypeVar
+
+import msgspec
+
+if TYPE_CHECKING:
+    from backend.feedback.learning.example_store import ExampleStore
+    from backend.feedback.learning.version_registry import VersionRegistry
+    from backend.inference.engine import Engine
+    from backend.label_studio.client import LabelStudioClient
+    from backend.label_studio.image_loader import ImageReader
+    from backend.runs.label_errors import ConfirmedAnnotations
+    from backend.settings import Settings
+
+RunState = Literal["queued", "running", "done", "failed", "cancelled"]
+
+#: States in which nothing more happens.
+OVER: Final = ("done", "failed", "cancelled")
+
+#: Of so many tasks that were left out a report says why.
+MOST_LEFT_OUT: Final = 100
+
+Asked = TypeVar("Asked", bound=msgspec.Struct)
+Report = TypeVar("Report", bound=msgspec.Struct)
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """A run. Times are in seconds since the epoch.
+
+    Attributes:
+        id: its number; 0 for a run of a command, until it is kept.
+        kind: name of its kind.
+        project: id of the project.
+        asked: what was asked for, as JSON.
+        state: "queued" until a backend works on it, "running", and at the end one of `OVER`.
+        done: steps that are done: tasks or pictures.
+        total: steps in all; None where that is not known.
+        reason: why it has failed.
+        created: when it was asked for.
+        finished: when it was over; None before.
+    """
+
+    id: int
+    kind: str
+    project: int
+    asked: dict[str, Any]
+    state: RunState = "queued"
+    done: int = 0
+    total: int | None = None
+    reason: str = ""
+    created: float = 0.0
+    finished: float | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing of it will change any more."""
+        return self.state in OVER
+
+
+class AskedNothing(msgspec.Struct, frozen=True):
+    """What is asked of a kind without choices."""
+
+
+class Progress(Protocol):
+    """Is told of steps that are done; what it raises ends the run."""
+
+    def __call__(self, done: int, total: int | None) -> None:
+        """Note that so many steps are done, of so many."""
+
+
+@dataclass(frozen=True, eq=False)
+class RunParts:
+    """What reports are made with.
+
+    Attributes:
+        client: Label Studio.
+        images: reads the images of tasks.
+        engine: the owner of the model, started.
+        settings: the settings.
+        examples: the training examples.
+        registry: the learned versions.
+        confirmed: the annotations that people have confirmed.
+    """
+
+    client: LabelStudioClient
+    images: ImageReader
+    engine: Engine
+    settings: Settings
+    examples: ExampleStore
+    registry: VersionRegistry
+    confirmed: ConfirmedAnnotations
+
+
+@dataclass(frozen=True, eq=False)
+class RunKind(Generic[Asked, Report]):
+    """A kind of run.
+
+    Attributes:
+        name: its name in routes, commands and the database.
+        title: what people call it; also the title of its view in Label Studio.
+        use: what Label Studio is needed for, as a sentence without its end.
+        asked: what is asked for; all its fields have defaults.
+        report: what is made of it.
+        make: makes the report.
+        tasks: the tasks that a view in Label Studio lists; None where there is no view.
+        needs_model: whether it asks the engine.
+        forget: removes what a run that is kept no more has left on this machine.
+    """
+
+    name: str
+    title: str
+    use: str
+    asked: type[Asked]
+    report: type[Report]
+    make: Callable[[RunParts, Run, Asked, Progress], Report]
+    tasks: Callable[[Report], Collection[int]] | None = None
+    needs_model: bool = True
+    forget: Callable[[Settings, Run], None] = lambda _settings, _run: None
+
+    def read_asked(self, run: Run) -> Asked:
+        """Return what was asked for."""
+        return msgspec.convert(run.asked, self.asked)
+
+    def read_report(self, text: str) -> Report:
+        """Read a report that was stored as JSON."""
+        return msgspec.json.decode(text, type=self.report)

@@ -1,0 +1,295 @@
+"""The table of runs, which all backends of a database share: who asks, who works, what is kept."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import (
+    Column,
+    Connection,
+    Float,
+    Index,
+    Integer,
+    Row,
+    String,
+    Table,
+    Text,
+    delete,
+    insert,
+    select,
+    update,
+)
+
+from backend.database.database import LOCK, METADATA, Database
+from backend.database.leases import (
+    LeaseLost,
+    ended,
+    is_free,
+    is_owned_by,
+    lease_columns,
+    leased_to,
+    renewed,
+)
+from backend.errors import Busy, RunNotFound
+from backend.runs.run import OVER, Report, Run, RunKind, RunState
+
+#: The most runs of a kind that wait or are at work.
+MOST_OPEN: Final = 5
+
+#: So many runs that are done are kept of a kind and project, and as many that are not.
+MOST_KEPT: Final = 3
+
+#: A run that has ended with its process so often fails: it may be what ends the process.
+_MOST_ATTEMPTS: Final = 3
+
+_RUNS: Final = Table(
+    "runs",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("kind", String(32), nullable=False),
+    Column("project", Integer, nullable=False),
+    Column("asked", Text, nullable=False),  # JSON
+    Column("state", String(16), nullable=False, index=True),
+    Column("done", Integer, nullable=False, default=0),
+    Column("total", Integer),
+    Column("reason", Text, nullable=False, default=""),
+    Column("report", Text),  # JSON
+    Column("created", Float, nullable=False),
+    Column("finished", Float),
+    Column("attempts", Integer, nullable=False, default=0),
+    *lease_columns(),
+    Index("ix_runs_project_kind", "project", "kind"),
+    sqlite_autoincrement=True,
+)
+
+_WITHOUT_REPORT: Final = [each for each in _RUNS.c if each.name != "report"]
+
+
+class RunStore:
+    """The runs of a database.
+
+    Args:
+        database: any number of stores, threads and processes may share it.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    # ---- requests of people ----------------------------------------------------------------------
+
+    def request(self, kind: RunKind[Any, Any], project: int, asked: msgspec.Struct) -> Run:
+        """Queue a run, unless an equal one waits or is at work: return that then.
+
+        Raises:
+            Busy: too many of the kind wait.
+        """
+        text = msgspec.json.encode(asked).decode()
+        query = select(*_WITHOUT_REPORT).where(_is_open(), _RUNS.c.kind == kind.name)
+        with self.database.write_exclusively(LOCK) as connection:
+            rows = connection.execute(query).all()
+            for row in rows:
+                if (row.project, row.asked) == (project, text):
+                    return _run(row)
+            if len(rows) >= MOST_OPEN:
+                raise Busy(f"{MOST_OPEN} of these wait already: try again when one is done.")
+            return _add(connection, kind, project, text, created=self.database.clock())
+
+    def runs(self, kind: RunKind[Any, Any], project: int) -> list[Run]:
+        """Return the runs of a project, the newest first."""
+        query = select(*_WITHOUT_REPORT).where(*_of(kind, project)).order_by(_RUNS.c.id.desc())
+        with self.database.read() as connection:
+            return [_run(row) for row in connection.execute(query)]
+
+    def get(self, kind: RunKind[Any, Any], project: int, number: int) -> Run:
+        """Return one run of a project.
+
+        Raises:
+            RunNotFound: there is none of that number, or none any more.
+        """
+        query = select(*_WITHOUT_REPORT).where(*_of(kind, project), _RUNS.c.id == number)
+        with self.database.read() as connection:
+            row = connection.execute(query).first()
+        if row is None:
+            raise RunNotFound(
+                f"Project {project} has no run {number} of “{kind.title}”; the last {MOST_KEPT} "
+                "are kept."
+            )
+        return _run(row)
+
+    def report(self, kind: RunKind[Any, Report], run: Run) -> Report | None:
+        """Return the report of a run; None before it is done."""
+        query = select(_RUNS.c.report).where(_RUNS.c.id == run.id)
+        with self.database.read() as connection:
+            text = connection.execute(query).scalar()
+        return None if text is None else kind.read_report(text)
+
+    def last(self, kind: RunKind[Any, Report], project: int) -> tuple[Run, Report] | None:
+        """Return the last run of a project that is done, and its report."""
+        query = select(_RUNS).where(*_of(kind, project), _RUNS.c.state == "done")
+        with self.database.read() as connection:
+            row = connection.execute(query.order_by(_RUNS.c.id.desc()).limit(1)).first()
+        return None if row is None else (_run(row), kind.read_report(row.report))
+
+    def replace_report(self, run: Run, report: msgspec.Struct) -> None:
+        """Store a report in place of the one that a run has."""
+        text = msgspec.json.encode(report).decode()
+        with self.database.write() as connection:
+            connection.execute(update(_RUNS).where(_RUNS.c.id == run.id).values(report=text))
+
+    def cancel(self, run: Run) -> None:
+        """End a run that waits or is at work: who makes it notices. One that is over stays."""
+        values: dict[str, Any] = {"state": "cancelled", "finished": self.database.clock()}
+        with self.database.write() as connection:
+            statement = update(_RUNS).where(_RUNS.c.id == run.id, _is_open())
+            connection.execute(statement.values(**values, **ended()))
+
+    def delete(self, run: Run) -> None:
+        """Delete a run."""
+        with self.database.write() as connection:
+            connection.execute(delete(_RUNS).where(_RUNS.c.id == run.id))
+
+    # ---- work under a lease ----------------------------------------------------------------------
+
+    def lease(self, kind: RunKind[Any, Any], owner: str) -> Run | None:
+        """Lease the oldest run that waits, or whose owner has died; None where there is none."""
+        oldest = (
+            select(*_WITHOUT_REPORT)
+            .where(_RUNS.c.kind == kind.name, _is_open(), is_free(_RUNS, self.database.clock()))
+            .order_by(_RUNS.c.id)
+            .limit(1)
+        )
+        with self.database.read() as connection:  # most often nothing waits: no lock
+            if connection.execute(oldest).first() is None:
+                return None
+        with self.database.write_exclusively(LOCK) as connection:
+            row = connection.execute(oldest).first()
+            if row is None:
+                return None
+            if row.attempts >= _MOST_ATTEMPTS:
+                reason = "The backend has ended each time while it worked on it: see its log."
+                _change(connection, row.id, state="failed", reason=reason, **self._over())
+                return None
+            lease = leased_to(owner, self.database.clock())
+            attempts = row.attempts + 1
+            return _change(connection, row.id, state="running", attempts=attempts, **lease)
+
+    def advance(self, run: Run, owner: str, done: int, total: int | None) -> None:
+        """Note the progress of a run, and renew its lease.
+
+        Raises:
+            LeaseLost: it was cancelled or deleted, or another owner has it.
+        """
+        values = {"done": done, "total": total, **renewed(self.database.clock())}
+        statement = update(_RUNS).where(*_owned(run, owner)).values(values)
+        with self.database.write() as connection:
+            if not connection.execute(statement).rowcount:
+                raise LeaseLost(f"Run {run.id} was cancelled, or another backend has it.")
+
+    def renew(self, run: Run, owner: str) -> None:
+        """Renew the lease of a run, if the owner has it still."""
+        values = renewed(self.database.clock())
+        with self.database.write() as connection:
+            connection.execute(update(_RUNS).where(*_owned(run, owner)).values(values))
+
+    def release(self, run: Run, owner: str) -> None:
+        """Let a run wait again, for another backend or for later."""
+        values: dict[str, Any] = {"state": "queued", "attempts": 0, **ended()}
+        with self.database.write() as connection:
+            connection.execute(update(_RUNS).where(*_owned(run, owner)).values(values))
+
+    def finish(
+        self, run: Run, owner: str, report: msgspec.Struct | None = None, reason: str = ""
+    ) -> list[Run]:
+        """Finish a run: done where there is a report, else failed.
+
+        Returns:
+            Older runs of its kind and project that are kept no more.
+
+        Raises:
+            LeaseLost: it was cancelled or deleted, or another owner has it.
+        """
+        values: dict[str, Any] = {"state": "failed", "reason": reason}
+        if report is not None:
+            values = {"state": "done", "report": msgspec.json.encode(report).decode()}
+        statement = update(_RUNS).where(*_owned(run, owner)).values(**values, **self._over())
+        with self.database.write_exclusively(LOCK) as connection:
+            if not connection.execute(statement).rowcount:
+                raise LeaseLost(f"Run {run.id} was cancelled, or another backend has it.")
+            return _forget(connection, run.kind, run.project)
+
+    def add_done(
+        self,
+        kind: RunKind[Any, Any],
+        project: int,
+        asked: msgspec.Struct,
+        report: msgspec.Struct,
+        created: float,
+    ) -> list[Run]:
+        """Add a run that a command has done, see `finish`."""
+        text = msgspec.json.encode(asked).decode()
+        told = msgspec.json.encode(report).decode()
+        values = {"state": "done", "report": told, "created": created, **self._over()}
+        with self.database.write_exclusively(LOCK) as connection:
+            _add(connection, kind, project, text, **values)
+            return _forget(connection, kind.name, project)
+
+    def _over(self) -> dict[str, Any]:
+        return {"finished": self.database.clock(), **ended()}
+
+
+def _is_open() -> Any:
+    return _RUNS.c.state.not_in(OVER)
+
+
+def _of(kind: RunKind[Any, Any], project: int) -> tuple[Any, Any]:
+    return _RUNS.c.project == project, _RUNS.c.kind == kind.name
+
+
+def _owned(run: Run, owner: str) -> tuple[Any, Any, Any]:
+    return _RUNS.c.id == run.id, _RUNS.c.state == "running", is_owned_by(_RUNS, owner)
+
+
+def _add(
+    connection: Connection, kind: RunKind[Any, Any], project: int, asked: str, **values: Any
+) -> Run:
+    row = {"kind": kind.name, "project": project, "asked": asked, "state": "queued", **values}
+    key = connection.execute(insert(_RUNS).values(row)).inserted_primary_key
+    assert key is not None
+    return _change(connection, key[0], asked=asked)
+
+
+def _change(connection: Connection, number: int, **values: Any) -> Run:
+    connection.execute(update(_RUNS).where(_RUNS.c.id == number).values(values))
+    query = select(*_WITHOUT_REPORT).where(_RUNS.c.id == number)
+    return _run(connection.execute(query).one())
+
+
+def _forget(connection: Connection, kind: str, project: int) -> list[Run]:
+    """Delete the runs of a kind and project that are over and too old; return them."""
+    query = select(*_WITHOUT_REPORT).where(
+        _RUNS.c.project == project, _RUNS.c.kind == kind, _RUNS.c.state.in_(OVER)
+    )
+    rows = connection.execute(query.order_by(_RUNS.c.id.desc())).all()
+    done = [row for row in rows if row.state == "done"]
+    others = [row for row in rows if row.state != "done"]
+    gone = [*done[MOST_KEPT:], *others[MOST_KEPT:]]
+    connection.execute(delete(_RUNS).where(_RUNS.c.id.in_([row.id for row in gone])))
+    return [_run(row) for row in gone]
+
+
+def _run(row: Row[Any]) -> Run:
+    state: RunState = row.state
+    return Run(
+        id=row.id,
+        kind=row.kind,
+        project=row.project,
+        asked=json.loads(row.asked),
+        state=state,
+        done=row.done,
+        total=row.total,
+        reason=row.reason,
+        created=row.created,
+        finished=row.finished,
+    )

@@ -1,0 +1,148 @@
+"""Make what was asked for: lease a run, make its report, keep it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy.exc import OperationalError
+
+from backend.database.causes import advise
+from backend.database.database import error_message
+from backend.database.leases import LeaseLost
+from backend.errors import BackendError
+from backend.runs.run import Run, RunKind, RunParts
+from backend.runs.run_store import RunStore
+
+log = logging.getLogger(__name__)
+
+#: Time between two notes of the progress, in seconds.
+_NOTE_EVERY_S: Final = 1.0
+
+#: How often, and for how long, a report is kept where the database is away, in seconds.
+_KEEP_EVERY_S: Final = 5.0
+_KEPT_FOR_S: Final = 3600.0
+
+
+class _BackendStops(Exception):  # noqa: N818 -- what happens
+    """The backend stops: the run is for another one, or for later."""
+
+
+class Runner:
+    """Makes the reports of runs. Safe to share between threads.
+
+    Args:
+        store: the runs.
+        parts: what reports are made with.
+        owner: the owner of the leases.
+        stopping: once it is set, a run is released for another backend or for later.
+    """
+
+    def __init__(
+        self, store: RunStore, parts: RunParts, owner: str, stopping: threading.Event
+    ) -> None:
+        self._store = store
+        self._parts = parts
+        self._owner = owner
+        self._stopping = stopping
+        self._at_work: dict[int, Run] = {}
+
+    def run_next(self, kind: RunKind[Any, Any]) -> bool:
+        """Make the next run of a kind; return whether there was one."""
+        run = self._store.lease(kind, self._owner)
+        if run is None:
+            return False
+        self._at_work[run.id] = run
+        try:
+            self._make(kind, run)
+        except LeaseLost as error:
+            log.info("%s", error)
+            kind.forget(self._parts.settings, run)
+        finally:
+            del self._at_work[run.id]  # a lease that could not be ended ends by itself
+        return True
+
+    def renew(self) -> None:
+        """Renew the leases of the runs that are at work."""
+        for run in tuple(self._at_work.values()):
+            self._store.renew(run, self._owner)
+
+    def _make(self, kind: RunKind[Any, Any], run: Run) -> None:
+        progress = _NotedProgress(self._store, run, self._owner, self._stopping)
+        try:
+            report = kind.make(self._parts, run, kind.read_asked(run), progress)
+        except LeaseLost:
+            raise
+        except Exception as error:  # noqa: BLE001 -- a run that fails says why
+            if self._stopping.is_set():  # the engine and the client stop with the backend
+                self._store.release(run, self._owner)
+                return
+            kind.forget(self._parts.settings, run)
+            self._finish(kind, run, None, _reason(kind, error))
+        else:
+            self._finish(kind, run, report)
+
+    def _finish(
+        self, kind: RunKind[Any, Any], run: Run, report: msgspec.Struct | None, reason: str = ""
+    ) -> None:
+        """Keep what took hours to find, also where the database is away for a while.
+
+        Raises:
+            OperationalError: it is away for longer than `_KEPT_FOR_S`, or the backend stops.
+        """
+        last = time.monotonic() + _KEPT_FOR_S
+        while True:
+            try:
+                gone = self._store.finish(run, self._owner, report, reason)
+            except OperationalError as error:
+                if time.monotonic() > last or self._stopping.is_set():
+                    raise
+                said = error_message(error)
+                log.warning("%s is not kept yet: %s; tried again soon", kind.title, said)
+                self._stopping.wait(_KEEP_EVERY_S)
+            else:
+                break
+        for each in gone:
+            kind.forget(self._parts.settings, each)
+
+
+class _NotedProgress:
+    """Notes the progress of a run once a second at most."""
+
+    def __init__(self, store: RunStore, run: Run, owner: str, stopping: threading.Event) -> None:
+        self._store = store
+        self._run = run
+        self._owner = owner
+        self._stopping = stopping
+        self._next = 0.0
+
+    def __call__(self, done: int, total: int | None) -> None:
+        """Note it.
+
+        Raises:
+            LeaseLost: the run was cancelled, or another backend has it.
+            _BackendStops: the backend stops.
+        """
+        if self._stopping.is_set():
+            raise _BackendStops
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + _NOTE_EVERY_S
+        try:
+            self._store.advance(self._run, self._owner, done, total)
+        except OperationalError as error:  # the report is what matters
+            log.warning("The progress of a run is not noted: %s", error_message(error))
+
+
+def _reason(kind: RunKind[Any, Any], error: Exception) -> str:
+    """Return why a run has failed, for people."""
+    if isinstance(error, BackendError | ValueError):
+        return str(error)
+    if isinstance(error, OperationalError):
+        log.warning("%s has failed: %s", kind.title, error_message(error))
+        return advise(error, "start it again")
+    log.error("%s has failed", kind.title, exc_info=error)
+    return f"Unexpected {type(error).__name__}: see the backend's log."
