@@ -14,8 +14,6 @@ from label_studio_sdk.converter import brush
 
 from backend.database.database import Database
 from backend.errors import (
-    ImageRefused,
-    ModelUnavailable,
     StudioRefused,
     StudioUnreachable,
 )
@@ -25,7 +23,6 @@ from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.comparison import AnnotationDiff
 from backend.feedback.read_annotation import ReadAnnotation
 from backend.label_studio.client import LabelStudioClient
-from tests.backend.conftest import Clock
 from tests.backend.fakes.colour_segmenter import brush_config
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, Asked, LocalServer
@@ -414,97 +411,6 @@ def test_what_is_gone_without_a_word_is_found(
     assert [row.annotation for row in annotations.read(7)] == made[2:]
     reader.mark_gone(7, [])
     assert reader.read_some() == 0
-
-
-@pytest.mark.parametrize(
-    "trouble",
-    [
-        ModelUnavailable("No weights."),
-        ImageRefused("The storage is away."),
-        RuntimeError("Invalid AVIF."),
-    ],
-    ids=repr,
-)
-def test_what_cannot_be_learned_from_now_is_read_all_the_same_and_learned_later(
-    server: LocalServer, studio: FakeStudio, tmp_path: Path, trouble: Exception
-) -> None:
-    clock = Clock()
-    annotations = AnnotationStore(Database(f"sqlite:///{tmp_path}/own.db", clock), "me")
-    tried: list[int] = []
-
-    class Troubled(Notebook):
-        def learn(self, corrected: AnnotationDiff) -> None:
-            tried.append(corrected.annotation)
-            raise trouble
-
-    made = [studio.annotate(n, [region("a", "red", 4)])["id"] for n in (1, 2)]
-    client = LabelStudioClient(server.url, TOKEN)
-    reader = AnnotationReader(annotations, client, Troubled())
-    rows = read(reader, annotations, *made)
-    assert [row.kind for row in rows] == ["scratch", "scratch"]
-    assert sorted(tried) == made
-    clock.now += 16
-    assert (reader.read_some(), reader.read_some()) == (2, 0)
-    clock.now += 16
-    assert reader.read_some() == 0, "it waits longer"
-    notebook = Notebook()
-    clock.now += 16
-    learning = AnnotationReader(annotations, client, notebook)
-    assert (learning.read_some(), learning.read_some()) == (2, 0)
-    assert sorted(notebook.known) == made
-    clock.now += 1e7
-    assert learning.read_some() == 0
-
-
-def test_what_began_with_a_prediction_of_others_is_known_as_that_later(
-    reader: AnnotationReader, annotations: AnnotationStore, studio: FakeStudio
-) -> None:
-    """Its time counts in no median, least of all in that of annotations from nothing."""
-    prediction = studio.add(1, "yolo", result=[region("a", "red", 4)])
-    made = studio.annotate(1, [region("a", "red", 6)], parent_prediction=prediction)
-    assert [row.kind for row in read(reader, annotations, made["id"])] == ["foreign"]
-    studio.predictions.clear()
-    made["parent_prediction"] = None
-    assert [row.kind for row in read(reader, annotations, made["id"])] == ["foreign"]
-
-
-def test_what_fails_while_all_is_read_is_for_a_later_time(
-    server: LocalServer, studio: FakeStudio, tmp_path: Path
-) -> None:
-    clock = Clock()
-    annotations = AnnotationStore(Database(f"sqlite:///{tmp_path}/own.db", clock), "me")
-    tried: list[int] = []
-
-    class Slow(Notebook):
-        def learn(self, corrected: AnnotationDiff) -> None:
-            tried.append(corrected.annotation)
-            clock.now += 20
-            raise ImageRefused("The storage is away.")
-
-    made = [studio.annotate(n, [region("a", "red", 4)])["id"] for n in range(1, 9)]
-    annotations.mark(7, made)
-    reader = AnnotationReader(annotations, LabelStudioClient(server.url, TOKEN), Slow())
-    assert read_all(reader, 7, threading.Event(), lambda _: None) == len(made)
-    assert sorted(tried) == made
-
-
-def test_who_reads_without_learning_leaves_it_to_who_learns(
-    server: LocalServer,
-    reader: AnnotationReader,
-    annotations: AnnotationStore,
-    studio: FakeStudio,
-    notebook: Notebook,
-) -> None:
-    kept, gone = (studio.annotate(n, [region("a", "red", 4)])["id"] for n in (1, 2))
-    read(reader, annotations, kept, gone)
-    notebook.known.pop(kept)
-    del studio.annotations[gone]
-    alone = AnnotationReader(annotations, LabelStudioClient(server.url, TOKEN))
-    assert [row.annotation for row in read(alone, annotations, kept, gone)] == [kept]
-    assert alone.read_some() == 0
-    assert reader.read_some() == 2
-    assert list(notebook.known) == [kept]
-    assert notebook.forgotten == [gone]
 
 
 def test_who_has_lost_the_lease_has_it_read_again(

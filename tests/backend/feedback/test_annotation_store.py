@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +12,18 @@ import pytest
 from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, Engine, event, insert
 from sqlalchemy.exc import OperationalError
 
 from backend import create_app
 from backend.database.database import Database
 from backend.database.leases import LEASE_S
 from backend.feedback.annotation_store import AnnotationStore, PendingAnnotation
-from backend.feedback.annotation_table import ANNOTATIONS
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.read_annotation import ReadAnnotation
 from backend.settings import Settings
 from tests.backend.conftest import Clock
 from tests.backend.fakes.colour_segmenter import colour_engine
 from tests.backend.fakes.flaky_database import FlakyDatabase
-from tests.backend.fakes.postgres_plans import scans
-from tests.backend.fakes.sqlite_steps import CountedDatabase
 
 
 @pytest.fixture
@@ -181,50 +174,6 @@ def test_what_nobody_has_learned_from_is_read_by_who_does(
     assert ids(other.lease(9, unlearned=True)) == [3]
 
 
-def test_a_burst_is_known_and_over_after_a_second(
-    annotations: AnnotationStore, clock: Clock
-) -> None:
-    for number in range(1, 31):
-        assert annotations.in_burst == (number > 20)
-        annotations.mark(7, [number])
-        clock.now += 0.01
-    clock.now += 1
-    assert not annotations.in_burst
-    for number in range(1, 31):  # as many annotators as can be
-        clock.now += 0.1
-        annotations.mark(7, [number])
-        assert not annotations.in_burst
-
-
-def test_a_bulk_action_holds_nobody_up(annotations: AnnotationStore) -> None:
-    """Who comes while ten thousand are marked need not wait for the last of them."""
-    turns: list[str] = []
-    bulk = threading.Thread(target=annotations.mark, args=(7, range(1, 10_001)), name="bulk")
-    one = threading.Thread(target=annotations.mark, args=(7, [9_998]), name="one")
-
-    def note(_: Connection) -> None:
-        if threading.current_thread() not in (bulk, one):
-            return
-        turns.append(threading.current_thread().name)
-        if len(turns) == 1:
-            one.start()
-            give_up = time.monotonic() + 30
-            while not annotations._next_marker.locked() and time.monotonic() < give_up:  # it waits
-                time.sleep(0.001)
-
-    assert annotations.count_open() == 0
-    event.listen(Engine, "commit", note)
-    try:
-        bulk.start()
-        bulk.join()
-        one.join()
-    finally:
-        event.remove(Engine, "commit", note)
-    assert (turns.count("bulk"), turns.count("one"), turns[-1]) == (25, 1, "bulk")
-    assert annotations.count_open() == 10_000
-    assert {each.annotation: each.count for each in annotations.lease(5)}[9_998] == 2
-
-
 def test_one_project_at_a_time(annotations: AnnotationStore) -> None:
     annotations.mark(7, [1, 3])
     annotations.mark(8, [2])
@@ -258,112 +207,6 @@ def test_a_task_that_goes_while_its_annotation_is_read_first_has_it_read_again(
     annotations.complete(pending, read_of(2))
     assert {(each.annotation, each.count) for each in annotations.lease(9)} == {(1, 1), (2, 2)}
     assert annotations.tasks([2, 1, 3]) == {2: 102}
-
-
-def test_few_rows_are_read_however_many_annotations_a_project_has(tmp_path: Path) -> None:
-    """SQLite could look up the project, which all rows have, and read each of them."""
-    database = CountedDatabase(tmp_path)
-    store = AnnotationStore(database, "me")
-    steps: dict[str, list[int]] = {}
-    for first in (0, 5_000):
-        rows = [read_row(first + number) for number in range(1, 101 if not first else 4_901)]
-        with database.write() as connection:
-            connection.execute(insert(ANNOTATIONS), rows)
-        number = first + 1
-        calls = {
-            "mark_tasks": lambda n=number: store.mark_tasks(7, [100 + n]),
-            "mark_different": lambda n=number: store.mark_different(7, {100 + n + 1: {n + 1: 9}}),
-            "count_open": lambda: store.count_open(7),
-            "lease": lambda: store.lease(1),
-            "lease of a project": lambda: store.lease(1, 7),
-            "lease to learn": lambda: store.lease(1, 7, unlearned=True),
-        }
-        for name, call in calls.items():
-            steps.setdefault(name, []).append(database.steps(call))
-    database.close()
-    assert {name: counts for name, counts in steps.items() if counts[1] > 2 * counts[0] + 100} == {}
-
-
-@pytest.mark.parametrize("is_analyzed", [False, True])
-def test_a_project_does_not_pay_for_what_waits_in_another(
-    tmp_path: Path, is_analyzed: bool
-) -> None:
-    """In a backfill, all annotations of a large project are marked and of no known task."""
-    database = CountedDatabase(tmp_path)
-    store = AnnotationStore(database, "me")
-    with database.write() as connection:
-        connection.execute(insert(ANNOTATIONS), [read_row(number) for number in range(1, 101)])
-    steps: dict[str, list[int]] = {}
-    for waiting in (0, 5_000):
-        rows = [{"annotation": 1_000 + n, "project": 8, "marked": 1} for n in range(waiting)]
-        with database.write() as connection:
-            if rows:
-                connection.execute(insert(ANNOTATIONS), rows)
-            if is_analyzed:
-                connection.exec_driver_sql("ANALYZE")
-        database.close()  # statistics are read when a connection is opened
-        number = 50 if waiting else 10
-        calls = {
-            "mark_tasks": lambda n=number: store.mark_tasks(7, [100 + n, 101 + n]),
-            "mark_different": lambda n=number: store.mark_different(7, {100 + n + 2: {n + 2: 9}}),
-            "count_open": lambda: store.count_open(7),
-            "lease": lambda: store.lease(1, 7),
-            "lease to learn": lambda: store.lease(1, 7, unlearned=True),
-        }
-        for name, call in calls.items():
-            steps.setdefault(name, []).append(database.steps(call))
-    database.close()
-    assert {name: counts for name, counts in steps.items() if counts[1] > 2 * counts[0] + 100} == {}
-
-
-@pytest.mark.parametrize("is_analyzed", [False, True])
-def test_a_lease_does_not_grow_with_the_backlog(tmp_path: Path, is_analyzed: bool) -> None:
-    """After a backfill all of a project, and of others, is open and due at once."""
-    database = CountedDatabase(tmp_path)
-    store = AnnotationStore(database, "me")
-    steps: dict[str, list[int]] = {}
-    for first, count in ((1, 100), (101, 5_000)):
-        with database.write() as connection:
-            connection.execute(insert(ANNOTATIONS), open_rows(range(first, first + count)))
-            if is_analyzed:
-                connection.exec_driver_sql("ANALYZE")
-        database.close()  # statistics are read when a connection is opened
-        calls = {
-            "lease": lambda: store.lease(5),
-            "lease to learn": lambda: store.lease(5, unlearned=True),
-            "lease of a project": lambda: store.lease(5, 7),
-            "lease of a project to learn": lambda: store.lease(5, 7, unlearned=True),
-        }
-        for name, call in calls.items():
-            steps.setdefault(name, []).append(database.steps(call))
-    database.close()
-    assert {name: counts for name, counts in steps.items() if counts[1] > 2 * counts[0] + 100} == {}
-
-
-def test_postgresql_walks_an_index_to_what_is_due(
-    postgres_url: Callable[[str], str], clock: Clock, tmp_path: Path
-) -> None:
-    database = Database(postgres_url(f"open-{tmp_path.name}"[:60]), clock)
-    with database.write() as connection:
-        connection.execute(insert(ANNOTATIONS), open_rows(range(1, 10_001)))
-    store = AnnotationStore(database, "me")
-    for project in (None, 7):
-        call = partial(store.lease, 5, project, unlearned=True)
-        for plan in scans(database, call):
-            assert "Index Scan" in plan
-            assert not {"Sort", "Incremental Sort", "Seq Scan", "Bitmap Heap Scan"} & {*plan}
-    database.close()
-
-
-def open_rows(numbers: range) -> list[dict[str, Any]]:
-    """Return rows of annotations that wait to be read, of two projects in turn."""
-    return [{"annotation": n, "project": 7 + n % 2, "marked": 1} for n in numbers]
-
-
-def read_row(number: int) -> dict[str, Any]:
-    """Return a row of an annotation that was read and learned from."""
-    row = {"annotation": number, "project": 7, "task": 100 + number, "kind": "compared"}
-    return {**row, "version": "v", "marked": 1, "seen": 1, "open": 0, "untaught": 0}
 
 
 # ---- the webhook -----------------------------------------------------------------------------

@@ -10,7 +10,6 @@ import pytest
 from backend.errors import BadRequest
 from backend.feedback.annotation_work import check_work
 from backend.feedback.comparison import compare
-from backend.label_studio import drawing_steps
 from backend.label_studio.brush_rle import encode_rle
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.region_reader import Area
@@ -83,14 +82,6 @@ def test_what_takes_hours_is_refused_before_it_is_drawn(
     assert drawn == []
 
 
-def test_tiny_regions_count_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drawing_steps, "MAX_STEPS", 150_000_000)
-    tiny = [region("rectanglelabels", "box", "Sign", BOX, side=1)]
-    assert len(compare(None, 900 * tiny, CONFIG, TASK)) == 1
-    with pytest.raises(BadRequest, match="steps to draw"):
-        compare(None, 1000 * tiny, CONFIG, TASK)
-
-
 def test_an_annotation_of_a_large_photograph_is_allowed() -> None:
     """A hundred megapixels, thirty labels of three painted regions, and a thousand outlines."""
     size_hw, stroke = (10_000, 10_000), [0, 0, 0, 0, 57, 27, 252] + [0] * 10_000
@@ -98,22 +89,3 @@ def test_an_annotation_of_a_large_photograph_is_allowed() -> None:
     corners = {"points": [[x, y] for x in (10, 15) for y in (20, 22)]}
     roofs = [Area("polygonlabels", "poly", "img", None, size_hw, corners)] * 1000
     check_work([(size_hw, [{}, dict.fromkeys(LABELS, brush) | {"Roof": roofs}])])
-
-
-def test_the_steps_are_those_counted_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two labels on 10 x 20 px, of which a box covers 4 x 10 px and a row more on each side."""
-    box = Area(
-        "rectanglelabels", "box", "img", None, (10, 20), BOX | {"width": 20, "height": 90, "x": 10}
-    )
-    rle = {"rle": [0, 0, 3, 32, 57, 27, 252] + [255] * 7}  # 59 bits: 4 tokens of 14
-    brush = Area("brushlabels", "mask", "img", None, (10, 20), rle)
-    pixels = 10 * 6 + 200
-    steps = 8 * (2 * 20_000 + pixels + 500 * 4) + 2 * 12 * 200
-    for limit, is_refused in ((steps, False), (steps - 1, True)):
-        monkeypatch.setattr(drawing_steps, "MAX_STEPS", limit)
-        images = [((10, 20), [{"Sign": [box]}, {"label 1": [brush]}])]
-        if is_refused:
-            with pytest.raises(BadRequest, match=f"{steps} steps to draw, more than {limit}"):
-                check_work(images)
-        else:
-            check_work(images)

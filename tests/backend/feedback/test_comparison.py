@@ -317,26 +317,6 @@ def test_a_change_is_kept_as_json() -> None:
     assert LabelDiff.from_json(made.to_json()) == made
 
 
-@pytest.mark.parametrize("prelabel", ["yes", "no"])
-def test_what_cannot_be_drawn_is_refused_also_where_it_is_never_predicted(prelabel: str) -> None:
-    config = parse_label_config(
-        f"""<View><Image name="img" value="$image"/>
-        <BrushLabels name="mask" toName="img" prelabel="{prelabel}"><Label value="Car"/>
-        </BrushLabels>
-        <PolygonLabels name="poly" toName="img"><Label value="Roof"/></PolygonLabels></View>"""
-    )
-    broken = region("a", "Car", LEFT)
-    broken["value"]["rle"] = broken["value"]["rle"][:8]
-    with pytest.raises(BadRequest, match="strokes are cut off"):
-        compare(None, [broken], config, TASK)
-
-
-def test_a_size_that_is_no_number_is_refused() -> None:
-    roof = shape("polygonlabels", "poly", "Roof", {"points": [[0, 0], [10, 0], [0, 10]]})
-    with pytest.raises(BadRequest, match="size of its picture"):
-        compare(None, [roof | {"original_height": True}], CONFIG, TASK)
-
-
 def test_the_lowest_score_of_a_labels_predicted_regions_is_kept() -> None:
     predicted = [region("a", "c", LEFT, score=0.9), region("b", "c", WIDE, score=0.4)]
     kept = change(predicted, predicted)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -269,47 +268,3 @@ def test_processes_that_race_for_one_count_lose_no_step(url: str) -> None:
     assert [process.wait(120) for process in running] == [0, 0, 0]
     assert store.get_job(job.id).done == 75
     store.database.close()
-
-
-def test_jobs_are_values(store: JobStore) -> None:
-    job = store.start_job(7)
-    assert replace(job) == store.get_job(job.id)
-
-
-def test_no_step_of_a_job_and_no_list_of_jobs_reads_the_ids_of_its_tasks(
-    store: JobStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job = store.start_job(7, tasks=range(1, 1001))
-
-    def unread(text: str) -> None:
-        raise AssertionError(f"{len(text)} letters of ids are read")
-
-    with monkeypatch.context() as patched:
-        patched.setattr("backend.jobs.task_lists.json.loads", unread)
-        assert [(each.id, each.task_count) for each in store.list_jobs()] == [(job.id, 1000)]
-        assert store.start_job(7, tasks=range(1, 1001)).id == job.id
-        assert store.lease_job("me") is not None
-        assert store.advance(job.id, "me", total=1000, scope=[3, 2, 3]).lists_tasks
-        assert store.advance(job.id, "me", done=1, cursor=2).done == 1
-        assert store.leased_job(7) is not None
-        store.release(job.id, "me")
-        assert store.pause(job.id).task_count == 1000
-    assert store.task_ids(job.id) == (2, 3)
-
-
-def test_the_ids_of_a_job_that_is_not_there_are_refused(store: JobStore) -> None:
-    job = store.start_job(7)
-    assert (store.task_ids(job.id), job.task_count, job.lists_tasks) == (None, None, False)
-    with pytest.raises(JobNotFound):
-        store.task_ids(99)
-
-
-def test_the_tasks_of_new_jobs_are_known_also_when_these_are_over(store: JobStore) -> None:
-    first = store.start_job(7, kind="new", tasks=[3, 4])
-    store.cancel(first.id)
-    store.start_job(7, kind="new", tasks=[5])
-    store.start_job(7, tasks=[6])
-    store.start_job(8, kind="new", tasks=[7])
-    assert store.new_task_ids(7) == {3, 4, 5}
-    assert store.new_task_ids(7, limit=1) == {5}
-    assert store.new_task_ids(9) == set()

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +32,14 @@ from backend.jobs import database_outages
 from backend.jobs import prelabeler as prelabel
 from backend.jobs.chunk import CHUNK
 from backend.jobs.job import Job
-from backend.jobs.job_report import JobPlan, JobReport
+from backend.jobs.job_report import JobPlan
 from backend.jobs.job_store import JobStore
 from backend.jobs.prelabeler import Prelabeler
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio.prediction_list import UNLISTED
 from backend.label_studio.requests import Task
 from backend.prediction.deadline import DeadlineRunner
-from backend.prediction.failures import Failure, FailureStore
+from backend.prediction.failures import FailureStore
 from backend.prediction.outbox import PredictionOutbox
 from backend.prediction.predictor import Predictor
 from backend.settings import Settings
@@ -122,13 +121,6 @@ def make_bench(server: LocalServer, tmp_path: Path) -> Callable[..., Bench]:
     return make
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 def each_once(count: int = COUNT) -> dict[int, int]:
     return dict.fromkeys(range(1, count + 1), 1)
 
@@ -199,28 +191,6 @@ def test_failures_are_told_with_their_reasons_and_cost_nobody_else(
     assert "1 x There is no such image." in str(report)
     told = json.loads(json.dumps(report.to_json()))
     assert (told["done"], told["failed"], len(told["failures"])) == (COUNT - 3, 3, 3)
-
-
-def test_no_failure_counts_twice_however_many_there_are(
-    make_bench: Callable[..., Bench], studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: Counter[str] = Counter()
-
-    def read(source: str, task: Task) -> RGBArray:
-        asked[source] += 1
-        return read_image("gone" if int(source) <= 60 else source, task)
-
-    def add(job: Job) -> None:
-        if job.done == COUNT - 60:  # at the end, so that it is walked through again
-            studio.tasks[COUNT + 1] = {"image": f"{COUNT + 1}"}
-
-    monkeypatch.setattr("backend.prediction.failures._MAX_REASONS", 10)
-    bench = make_bench(read=read)
-    job = bench.run(add)
-    assert (job.state, job.done, job.failed, job.total) == ("done", COUNT - 59, 60, COUNT + 1)
-    assert max(asked.values()) == 1
-    assert FailureStore(bench.store.database).task_ids(job.id) == set(range(1, 61))
-    assert len(bench.prelabeler.report(job.id).failures) == 10
 
 
 def test_a_run_that_was_stopped_goes_on_and_does_nothing_twice(
@@ -345,27 +315,6 @@ def test_a_database_that_is_away_for_a_moment_is_waited_for(
     assert studio.stored() == each_once()
 
 
-def test_any_number_of_outages_of_the_database_is_outlived(
-    make_bench: Callable[..., Bench], studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(prelabel, "_POLL_S", 20.0)  # nothing else writes
-    bench, outages = make_bench(make_database=FlakyDatabase), [0]
-    database, run = bench.store.database, bench.prelabeler._run
-    assert isinstance(database, FlakyDatabase)
-
-    def counted(*arguments: Any) -> Job:
-        outages[0] += 1
-        return run(*arguments)
-
-    def leave(job: Job) -> None:
-        database.away = 1 if outages[0] <= 15 else 0
-
-    monkeypatch.setattr(bench.prelabeler, "_run", counted)
-    assert bench.run(leave).state == "done"
-    assert outages[0] > 15
-    assert studio.stored() == each_once()
-
-
 def test_a_database_that_stays_away_ends_a_run_and_the_job_can_go_on(
     make_bench: Callable[..., Bench], studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -386,23 +335,6 @@ def test_a_database_that_stays_away_ends_a_run_and_the_job_can_go_on(
     bench.store.release(1, "me")
     assert bench.run().state == "done"
     assert studio.stored() == each_once()
-
-
-def test_a_lease_outlives_an_outage_of_the_database(
-    make_bench: Callable[..., Bench], studio: FakeStudio
-) -> None:
-    bench = make_bench(make_database=FlakyDatabase)
-    store, database = bench.store, bench.store.database
-    assert isinstance(database, FlakyDatabase)
-    store.start_job(7)
-    job = store.lease_job("me")
-    assert job is not None
-    with bench.prelabeler._keep_lease(job, bench.stopping) as halt:
-        database.away = 2
-        wait_for(lambda: database.away <= 0)
-        last = store.get_job(job.id).leased_until
-        wait_for(lambda: store.get_job(job.id).leased_until > last)
-        assert not halt.is_set()
 
 
 def test_patience_with_label_studio_ends_and_the_job_can_go_on(
@@ -435,67 +367,6 @@ def test_duplicates_are_removed_at_the_end(
     assert job.state == "done"
     assert studio.stored(version) == each_once()
     assert other in [each["id"] for each in studio.predictions]
-
-
-def test_a_task_whose_predictions_cannot_be_listed_ends_no_job(
-    make_bench: Callable[..., Bench],
-    studio: FakeStudio,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    monkeypatch.setattr("backend.label_studio.answers._MAX_BYTES_OF_PREDICTIONS", 4000)
-    bench = make_bench()
-    version = bench.version(studio.label_config)
-    for task in (1, 1, 2, 2):
-        studio.add(task, version, result=[{}] * 4000 if task == 1 else ())
-    assert bench.run(tasks=[1, 2]).state == "done"
-    assert studio.stored(version) == {1: 2, 2: 1}
-    assert f"Task 1: {UNLISTED}" in caplog.text
-
-
-def test_looking_for_duplicates_costs_a_job_no_more_than_its_tasks(
-    make_bench: Callable[..., Bench], studio: FakeStudio, server: LocalServer
-) -> None:
-    bench = make_bench()
-    for task in range(1, COUNT):
-        studio.add(task, "an older version")
-        studio.add(task, bench.version(studio.label_config))
-    studio.add(1, "an older version")  # which no job of the new version minds
-    job = bench.run(kind="new", tasks=[COUNT])
-    assert (job.state, job.done) == ("done", 1)
-    assert not [asked for asked in server.asked if asked.path.startswith("/api/predictions")]
-    assert len(server.asked) < 20
-
-
-def test_a_run_that_is_stopped_looks_for_no_more_duplicates(
-    make_bench: Callable[..., Bench], studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bench = make_bench()
-    version = bench.version(studio.label_config)
-    for task in (1, 1, 2, 2):
-        studio.add(task, version)
-    remove, halts = bench.prelabeler._remove_duplicates, []
-
-    def watched(job: Job, halt: threading.Event) -> None:
-        halts.append(halt)
-        remove(job, halt)
-
-    def fault(asked: Asked) -> Answer | None:
-        if asked.method == "DELETE":
-            bench.stopping.set()
-            assert halts[0].wait(20)
-        return None
-
-    monkeypatch.setattr(bench.prelabeler, "_remove_duplicates", watched)
-    studio.fault = fault
-    job = bench.run(tasks=[1, 2])
-    assert job.state == "running"
-    assert studio.stored(version) == {1: 1, 2: 2}
-    bench.store.release(job.id, "me")
-    studio.fault = lambda _: None
-    bench.stopping.clear()
-    assert bench.run(tasks=[1, 2]).state == "done"
-    assert studio.stored(version) == {1: 1, 2: 1}
 
 
 def test_a_label_config_that_changes_meanwhile_is_what_counts(
@@ -644,27 +515,6 @@ def test_the_exit_status_tells_of_failures(tmp_path: Path) -> None:
     assert "1 x " in result.output
 
 
-def test_a_database_that_is_away_ends_the_command_with_a_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def run(*_: object) -> None:
-        raise OperationalError("SELECT", {}, Exception("it shuts down"))
-
-    monkeypatch.setattr("backend.cli.prelabel.run_job", run)
-    with drawn_studio(1) as (_, url):
-        result = CliRunner().invoke(prelabel_command, arguments(url, tmp_path / "jobs.db"))
-    assert result.exit_code == 1
-    assert "away (it shuts down): the same command goes on from here" in result.output
-
-
-def test_without_a_token_the_command_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("LABEL_STUDIO_URL", "LABEL_STUDIO_HOST"):
-        monkeypatch.delenv(name, raising=False)
-    result = CliRunner().invoke(prelabel_command, ["--project", "7", "--model", "demo"])
-    assert result.exit_code == 1
-    assert "LABEL_STUDIO_API_KEY" in result.output
-
-
 def test_ctrl_c_writes_what_is_predicted_and_the_same_command_goes_on(tmp_path: Path) -> None:
     database = tmp_path / "jobs.db"
     with drawn_studio(400) as (studio, url):
@@ -733,13 +583,3 @@ def open_ended(command: list[str]) -> Iterator[subprocess.Popen[str]]:
             yield run
         finally:
             run.kill()
-
-
-def test_reasons_from_outside_do_nothing_to_the_terminal() -> None:
-    job = JobStore(Database("sqlite://")).start_job(7)
-    report = JobReport(
-        replace(job, reason="\x1b[2J"), [Failure(job.id, 5, "Gone\x07\n1 done.", 0.0)]
-    )
-    first, _, last = str(report).splitlines()
-    assert first.endswith("queued. \ufffd[2J")
-    assert last == "1 x Gone\ufffd\ufffd1 done."

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from sqlalchemy import insert, text
 
 from backend.cli.main import main
-from backend.database.database import METADATA, Database
+from backend.database.database import Database
 from backend.errors import JobNotFound, StudioUnreachable, WithdrawalRefused
 from backend.jobs.job import Job
 from backend.jobs.job_store import JobStore
@@ -23,7 +22,6 @@ from backend.label_studio.prediction_list import UNLISTED
 from backend.settings import Settings
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, Asked, LocalServer
-from tests.backend.fakes.sqlite_steps import CountedDatabase
 from tests.backend.jobs.served_backend import CONFIG, Backend, picture, wait_for
 
 HOUR_S = 3600.0
@@ -86,50 +84,6 @@ def test_what_nobody_has_touched_is_deleted_and_the_rest_is_listed(
     assert studio.stored("v1") == {4: 1}
 
 
-def test_a_job_tells_whether_all_that_it_has_written_was_withdrawn(
-    withdrawer: Withdrawer, store: JobStore, studio: FakeStudio
-) -> None:
-    job = job_that_is_over(store, studio, 1, 2, 3)
-    assert not job.is_withdrawn
-    annotation = studio.annotate(3, [])["id"]
-    withdrawn(withdrawer, store, job)
-    assert not store.get_job(job.id).is_withdrawn, "that of task 3 is left"
-    studio.remove(annotation)
-    withdrawn(withdrawer, store, job)
-    assert store.get_job(job.id).is_withdrawn
-    other = job_that_is_over(store, studio, 6)
-    told = {each.id: each.is_withdrawn for each in store.list_jobs() if each.kind == "project"}
-    assert told == {job.id: True, other.id: False}
-
-
-def test_a_job_is_not_withdrawn_where_those_of_others_were_deleted_instead(
-    withdrawer: Withdrawer, store: JobStore, studio: FakeStudio
-) -> None:
-    job = job_that_is_over(store, studio, 1, 2, 3)
-    for task in (4, 5):  # of the same version, while the job ran, as opened tasks have them
-        studio.add(task, "v2", created=time.time())
-    for task in (2, 3):
-        studio.annotate(task, [])
-    over = withdrawn(withdrawer, store, job)
-    assert (over.done, over.skipped) == (3, 2)
-    assert not store.get_job(job.id).is_withdrawn, "those of tasks 2 and 3 are left"
-
-
-def test_a_job_that_goes_on_after_its_withdrawal_has_something_to_withdraw_again(
-    withdrawer: Withdrawer, store: JobStore, studio: FakeStudio
-) -> None:
-    job = job_that_is_over(store, studio, 1)
-    with store.database.write() as connection:
-        connection.execute(text("UPDATE jobs SET state = 'failed'"))
-    withdrawn(withdrawer, store, job)
-    assert store.get_job(job.id).is_withdrawn
-    store.resume(job.id)
-    store.lease_job("me", job.id)
-    studio.add(2, "v2", created=time.time())
-    store.advance(job.id, "me", done=1)
-    assert not store.finish(job.id, "me").is_withdrawn
-
-
 def test_a_withdrawal_that_waits_for_the_last_step_of_a_cancelled_job_withdraws_it(
     withdrawer: Withdrawer, store: JobStore, studio: FakeStudio
 ) -> None:
@@ -149,24 +103,6 @@ def test_a_withdrawal_that_waits_for_the_last_step_of_a_cancelled_job_withdraws_
     assert leased is not None
     assert withdrawer.run(leased, threading.Event()).done == 2
     assert store.get_job(job.id).is_withdrawn
-
-
-def test_whether_jobs_are_withdrawn_costs_the_same_however_many_jobs_there_are(
-    tmp_path: Path,
-) -> None:
-    database = CountedDatabase(tmp_path)
-    store = JobStore(database)
-    row = {"project": 7, "only": "all", "state": "done", "done": 5, "created": 1.0, "updated": 1.0}
-    row |= {"started": 1.0}
-    steps = []
-    for count in (50, 5_000):
-        jobs = [{**row, "kind": "project", "withdraws": None} for _ in range(count)]
-        jobs += [{**row, "kind": "withdrawal", "withdraws": n + 1} for n in range(count)]
-        with database.write() as connection:
-            connection.execute(insert(METADATA.tables["jobs"]), jobs)
-        steps.append(database.steps(lambda: store.list_jobs(limit=20)))
-    database.close()
-    assert steps[1] <= 2 * steps[0] + 100
 
 
 def test_a_task_that_is_deleted_meanwhile_ends_no_withdrawal(
@@ -231,50 +167,6 @@ def test_other_runs_of_the_same_version_keep_theirs(
     over = withdrawn(withdrawer, store, job)
     assert (over.total, over.done, over.skipped, store.task_ids(over.id)) == (2, 2, 0, ())
     assert studio.stored() == {1: 1, 4: 1}
-
-
-def test_a_job_is_withdrawn_though_other_runs_of_the_same_version_have_left_some(
-    withdrawer: Withdrawer, store: JobStore, studio: FakeStudio
-) -> None:
-    for task in range(1, 31):
-        studio.add(task, "v2", created=time.time() - HOUR_S)
-    studio.annotate(1, [])
-    studio.drafted.add(2)
-    job = job_that_is_over(store, studio, 40, 41, 42)
-    studio.annotate(42, [])
-    plan = withdrawer.plan(job.id)
-    assert (plan.to_delete, plan.tasks, plan.kept) == (2, 2, [42])
-    over = withdrawn(withdrawer, store, job)
-    assert (over.total, over.done, over.skipped, store.task_ids(over.id)) == (3, 2, 1, (42,))
-    assert not store.get_job(job.id).is_withdrawn, "that of task 42 is left"
-    studio.annotations.clear()
-    withdrawn(withdrawer, store, job)
-    assert store.get_job(job.id).is_withdrawn
-    assert studio.stored() == dict.fromkeys(range(1, 31), 1)
-
-
-def test_what_is_alike_in_version_and_time_is_taken_for_the_jobs(
-    withdrawer: Withdrawer, store: JobStore, studio: FakeStudio
-) -> None:
-    """Nothing else tells them apart, and the page and the guide say so."""
-    studio.add(1, "v2", created=time.time() - 50)  # by another run, or for an opened task
-    studio.add(2, "v2", created=time.time() - 70)
-    job = job_that_is_over(store, studio, 3)
-    withdrawn(withdrawer, store, job)
-    assert studio.stored() == {2: 1}
-
-
-def test_a_job_of_a_list_of_tasks_touches_no_other(
-    withdrawer: Withdrawer, store: JobStore, studio: FakeStudio
-) -> None:
-    job = store.start_job(7, kind="new", tasks=[5, 6])
-    store.lease_job("me")
-    store.advance(job.id, "me", version="v2", total=2, done=2)
-    store.finish(job.id, "me")
-    for task in (5, 6, 7):
-        studio.add(task, "v2", created=time.time())
-    withdrawn(withdrawer, store, job)
-    assert studio.stored() == {7: 1}
 
 
 def test_a_withdrawal_that_was_interrupted_goes_on(

@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from scipy.sparse.csgraph import dijkstra
 
 from backend.inference.engine import Engine
-from backend.inference.feature_cache import FeatureCache
 from backend.label_studio.region_reader import Area
 from backend.prediction import interactive
 from backend.prediction.interactive import competing_labels, covered, segment_phrases
@@ -26,9 +24,8 @@ from clearclip_core import (
     Segmenter,
     render_scene,
 )
-from tests.backend.fakes.colour_segmenter import RGB, ColourSegmenter, colour_engine, data_url, flag
+from tests.backend.fakes.colour_segmenter import data_url, flag
 from tests.backend.prediction.annotator import (
-    BRUSH,
     CENTRE,
     CONFIG,
     IMAGE,
@@ -59,23 +56,6 @@ def test_what_is_clicked_counts_not_what_would_be_predicted(annotator: Annotator
     (region,) = annotator.asks(TWO, keypoint(*CENTRE, label="blue"))
     assert region["value"]["brushlabels"] == ["blue"]
     assert mask_of(region)[60, 50]
-
-
-def test_of_very_many_clicks_the_first_and_the_newest_count(
-    annotator: Annotator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each walks over the picture once, and the answer is there in a bounded time."""
-    walks = []
-
-    def counted(*args: Any, **options: Any) -> Any:
-        walks.append(args)
-        return dijkstra(*args, **options)
-
-    monkeypatch.setattr("clearclip_core.prompting.geodesic.dijkstra", counted)
-    beside = [keypoint(60 + each % 37, each / 10, positive=False) for each in range(1000)]
-    mask = annotator.mask(TWO, keypoint(*CENTRE), *beside)
-    assert 40 < len(walks) < 60
-    assert iou(mask, of_colour(TWO, "red")) > 0.9
 
 
 def test_points_add_up(annotator: Annotator) -> None:
@@ -147,13 +127,6 @@ def test_a_turned_box_has_nothing_outside(annotator: Annotator, rotation: float)
     assert not (mask & outside).any()
 
 
-def test_several_boxes_of_a_label_are_one_mask(annotator: Annotator) -> None:
-    image = painted((120, 200), red=(20, 30, 80, 100))
-    image[40:100, 120:180] = RGB["red"]
-    boxes = [rectangle(5, 20, 40, 70), rectangle(55, 20, 40, 75)]
-    assert iou(annotator.mask(image, *boxes), of_colour(image, "red")) > 0.85
-
-
 # Contexts that ask for nothing, or for what there is not
 
 
@@ -201,22 +174,6 @@ def test_after_submit_the_answer_is_empty_to_the_letter(annotator: Annotator) ->
 def test_the_edge_belongs_to_the_picture(annotator: Annotator, corner: tuple[float, float]) -> None:
     image = flag("red", size_hw=(40, 60))
     assert annotator.mask(image, keypoint(*corner)).mean() > 0.9
-
-
-def test_points_beside_the_picture_cost_no_other(annotator: Annotator) -> None:
-    context = [keypoint(*CENTRE), keypoint(130, 50)]
-    assert iou(annotator.mask(TWO, *context), annotator.mask(TWO, context[0])) == 1
-
-
-def test_a_box_that_reaches_out_is_cut_off(annotator: Annotator) -> None:
-    mask = annotator.mask(TWO, rectangle(-20, -20, 65, 140))
-    assert mask[60, 50]
-    assert not mask[:, 90:].any()
-
-
-def test_sizes_may_be_missing_or_wrong(annotator: Annotator) -> None:
-    click = keypoint(*CENTRE, original_width=None, original_height="x")
-    assert iou(annotator.mask(TWO, click), of_colour(TWO, "red")) > 0.9
 
 
 def test_a_picture_that_is_gone_is_no_error(annotator: Annotator) -> None:
@@ -284,16 +241,6 @@ def test_every_control_with_the_label_answers(annotator: Annotator) -> None:
     assert names == ["b", "p"]
 
 
-def test_a_box_tool_answers_for_labels_that_no_other_control_has(annotator: Annotator) -> None:
-    config = config_of(
-        '<BrushLabels name="mask" toName="image"><Label value="blue"/></BrushLabels>'
-    )
-    (region,) = annotator.asks(TWO, rectangle(5, 15, 40, 75), config=config)
-    assert (region["from_name"], region["type"]) == ("box", "rectanglelabels")
-    (region,) = annotator.asks(TWO, rectangle(55, 10, 45, 55, label="blue"), config=config)
-    assert (region["from_name"], region["type"]) == ("mask", "brushlabels")
-
-
 @pytest.mark.parametrize("written", ["R", "red", "rouge"])
 def test_aliases_are_read_and_written(annotator: Annotator, written: str) -> None:
     config = (
@@ -303,19 +250,6 @@ def test_aliases_are_read_and_written(annotator: Annotator, written: str) -> Non
     )
     (region,) = annotator.asks(TWO, keypoint(*CENTRE, label=written), config=config)
     assert region["value"]["brushlabels"] == ["R"]
-
-
-@pytest.mark.parametrize(("image", "tool"), [("left", "on left"), ("right", "on right")])
-def test_images_may_share_an_alias(annotator: Annotator, image: str, tool: str) -> None:
-    config = "".join(
-        f'<Image name="{side}" value="$image"/><BrushLabels name="{side} mask" toName="{side}">'
-        f'<Label value="red {side}" alias="car"/></BrushLabels><KeyPointLabels name="on {side}" '
-        f'toName="{side}"><Label value="red {side}" alias="car"/></KeyPointLabels>'
-        for side in ("left", "right")
-    )
-    click = keypoint(*CENTRE, label="car", to_name=image, from_name=tool)
-    (region,) = annotator.asks(TWO, click, config=f"<View>{config}</View>")
-    assert (region["from_name"], region["value"]["brushlabels"]) == (f"{image} mask", ["car"])
 
 
 def test_the_least_score_of_a_label_is_not_asked_of_an_answer(annotator: Annotator) -> None:
@@ -411,26 +345,6 @@ def test_an_answer_replaces_no_region_when_it_is_accepted(
     assert len(set(ids)) == len(ids) >= 4
 
 
-def test_notes_are_no_words_for_the_model(annotator: Annotator) -> None:
-    config = config_of(BRUSH, '<TextArea name="notes" toName="image" smart="false"/>')
-    note = textarea("blue") | {"from_name": "notes"}
-    assert annotator.asks(TWO, note, config=config) == []
-    for prompt in (keypoint(*CENTRE), textarea("red")):
-        (region,) = annotator.asks(TWO, prompt, note, config=config)
-        assert region["value"]["brushlabels"] == ["red"]
-
-
-def test_the_same_words_work_on_the_next_picture(annotator: Annotator) -> None:
-    other = painted((90, 90), red=(5, 5, 60, 70))
-    for image in (TWO, other):
-        assert np.array_equal(annotator.mask(image, textarea("red")), of_colour(image, "red"))
-
-
-def test_only_the_last_words_are_answered(annotator: Annotator) -> None:
-    (region,) = annotator.asks(TWO, textarea("red", "blue"))
-    assert region["value"]["brushlabels"] == ["blue"]
-
-
 def test_labels_that_words_name_are_no_rivals() -> None:
     found = read_words("red car, lamp -> tl", STREET, STREET.labels_of("image"), "")
     assert [label.name for label in competing_labels(found, STREET.labels)] == [
@@ -448,16 +362,6 @@ def test_labels_that_words_name_are_no_rivals() -> None:
 
 
 # The picture and its features are kept
-
-
-def test_a_click_needs_no_second_encoding() -> None:
-    segmenter = ColourSegmenter()
-    annotator = Annotator(colour_engine(segmenter, cache=FeatureCache(1 << 24)))
-    body = {"tasks": [{"id": 1, "data": {"image": data_url(TWO)}}], "label_config": CONFIG}
-    annotator.client.post("/predict", json=body)
-    annotator.asks(TWO, keypoint(*CENTRE))
-    annotator.asks(TWO, textarea("navy -> blue"))
-    assert segmenter.encoded == [(200,)]
 
 
 # The demo model, on scenes that it never saw

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import logging
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ from PIL import Image
 
 from backend.label_studio.region_reader import area_mask, drawn_areas
 from backend.label_studio.requests import Task
-from backend.prediction import interactive as module
 from tests.backend.fakes.colour_segmenter import RGB
 from tests.backend.prediction.annotator import (
     CENTRE,
@@ -26,9 +24,6 @@ from tests.backend.prediction.annotator import (
     config_of,
     iou,
     keypoint,
-    of_colour,
-    painted,
-    rectangle,
     textarea,
 )
 
@@ -131,28 +126,6 @@ def test_slivers_along_what_is_there_are_no_regions() -> None:
     assert annotator.asks(image, click, config=config, **there) == []
 
 
-def test_a_thing_smaller_than_a_speck_keeps_what_is_left_of_it() -> None:
-    annotator = Annotator(min_island_share=0.0005)  # 100 px
-    image = painted((400, 500), red=(200, 100, 208, 108))
-    there = np.zeros((400, 500), np.bool_)
-    there[50:200, 50:201] = True  # one column of the thing
-    drafts = {"drafts": [{"result": [brush(there)], "updated_at": "2026-01-01"}]}
-    box = rectangle(39.2, 24, 3.2, 4)
-    whole = annotator.mask(image, box)
-    left = annotator.mask(image, box, config=EXCLUSIVE, **drafts)
-    assert whole.sum() < 100
-    assert np.array_equal(left, whole & ~there)
-
-
-def test_a_mask_of_which_nothing_is_left_is_logged(
-    annotator: Annotator, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
-    there = {"drafts": [{"result": [brush(np.ones_like(LEFT))], "updated_at": "2026-01-01"}]}
-    assert annotator.asks(TWO, keypoint(*CENTRE), config=EXCLUSIVE, **there) == []
-    assert "Nothing is left of a mask: regions of task 1 cover it already." in caplog.text
-
-
 @pytest.mark.parametrize("prompt", [keypoint(*CENTRE), textarea("red")], ids=lambda p: p["id"])
 def test_an_annotation_is_left_too_unless_it_has_most_of_the_mask(
     annotator: Annotator, prompt: Any
@@ -168,13 +141,6 @@ def test_an_annotation_is_left_too_unless_it_has_most_of_the_mask(
     assert np.array_equal(asks(part), free & ~part)
     assert np.array_equal(asks(free & (np.arange(200) < 60)), free)
     assert np.array_equal(asks(free), free)
-
-
-def test_words_leave_what_is_there_too(annotator: Annotator) -> None:
-    there = {"drafts": [{"result": [brush(LEFT)], "updated_at": "2026-01-01"}]}
-    for text in ("red", "red all"):
-        kept = annotator.mask(TWO, textarea(text), config=EXCLUSIVE, **there)
-        assert np.array_equal(kept, of_colour(TWO, "red") & ~LEFT)
 
 
 @pytest.mark.parametrize(
@@ -206,16 +172,3 @@ def test_what_is_elsewhere_or_broken_takes_nothing_away(annotator: Annotator, re
     there = {"drafts": [{"result": [region], "updated_at": "2026-01-01"}]}
     free = annotator.mask(TWO, keypoint(32, 50))
     assert np.array_equal(annotator.mask(TWO, keypoint(32, 50), config=EXCLUSIVE, **there), free)
-
-
-def test_nothing_is_decoded_that_is_not_needed(
-    annotator: Annotator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    decoded = []
-    monkeypatch.setattr(module, "draw_area", lambda area, _: decoded.append(area.id))
-    regions = [brush(LEFT, "mine"), brush(LEFT, "other's", from_name="other"), brush(LEFT, "k")]
-    there = {"drafts": [{"result": regions, "updated_at": "2026-01-01"}]}
-    annotator.asks(TWO, keypoint(32, 50), **there)
-    assert decoded == []
-    annotator.asks(TWO, keypoint(32, 50), config=EXCLUSIVE, **there)
-    assert decoded == ["mine"]

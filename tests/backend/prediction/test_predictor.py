@@ -109,14 +109,6 @@ def test_a_crash_of_one_picture_stays_with_it(caplog: pytest.LogCaptureFixture) 
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_nothing_found_is_an_answer_too() -> None:
-    (entry,) = make_predictor().predict(request(brush_config("green"), "flag"))
-    assert isinstance(entry, dict)
-    assert entry["result"] == []
-    assert entry["score"] == 0
-    assert entry["model_version"]
-
-
 def test_several_images_and_lists_keep_their_places() -> None:
     config = (
         '<View><Image name="one" value="$a.front"/><Image name="many" valueList="$pages"/>'
@@ -268,35 +260,6 @@ def test_who_waits_decides_the_urgency() -> None:
     assert priority(request(config, "red", "flag")) is Priority.BATCH
 
 
-def test_a_batch_fetches_and_prepares_a_few_pictures_ahead_of_the_model() -> None:
-    segmenter = ColourSegmenter()
-    engine = colour_engine(segmenter)
-    lock = threading.Lock()
-    read: list[str] = []
-    all_read = threading.Event()
-
-    def counted(source: str, task: Task) -> RGBArray:
-        with lock:
-            read.append(source)
-            if len(read) == PROJECT_CONCURRENCY:
-                all_read.set()
-        return flag("red", size_hw=(2, int(source)))
-
-    segmenter.gate.clear()
-    answers: list[Any] = []
-    tasks = request(brush_config("red"), *map(str, range(1, 21)))
-    predictor = Predictor(engine, counted, Settings())
-    asking = threading.Thread(target=lambda: answers.append(predictor.predict(tasks)))
-    asking.start()
-    assert all_read.wait(20)  # while the model still has the first one
-    assert len(read) == PROJECT_CONCURRENCY
-    segmenter.gate.set()
-    asking.join(20)
-    widths = [entry["result"][0]["original_width"] for entry in answers[0]]
-    assert widths == list(range(1, 21))
-    assert sum(map(len, segmenter.encoded)) == 20
-
-
 def test_a_slow_picture_holds_up_no_other_of_its_batch() -> None:
     others_done = threading.Event()
     read: list[str] = []
@@ -403,24 +366,6 @@ def test_priming_embeds_the_words_of_a_config_once() -> None:
         predictor.warm_up(parse_label_config(brush_config("red", "blue")))
     predictor.predict(request(brush_config("red", "blue"), "red"))
     assert segmenter.embedded == [("grey",), ("red",), ("blue",)]
-
-
-def test_pictures_that_annotators_have_open_are_recalled_those_of_batches_read() -> None:
-    asked: list[str] = []
-
-    def way(name: str) -> Any:
-        return lambda source, task: asked.append(name) or IMAGES[source]
-
-    predictor = Predictor(colour_engine(), way("read"), Settings(), way("recall"))
-    click = Context((Prompt(Keypoint(10, 50), ("red",)),))
-    config = brush_config("red")
-    for body in (
-        request(config, "red", "flag"),
-        request(config, "red"),
-        request(config, "red", context=click),
-    ):
-        predictor.predict(body)
-    assert asked == ["read", "read", "recall", "recall"]
 
 
 LABELS = '<Label value="red"/><Label value="blue"/>'

@@ -9,15 +9,13 @@ import pytest
 
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio.requests import Context, Keypoint, Prompt, Rectangle, Words
-from backend.prediction.prompt_parser import Boxes, Clicks, Phrases, parse_prompt, read_words
+from backend.label_studio.requests import Context, Keypoint, Prompt, Rectangle
+from backend.prediction.prompt_parser import Boxes, Clicks, parse_prompt, read_words
 from clearclip_core import Label
 from tests.backend.prediction.annotator import (
     CAR,
     CONFIG,
     IMAGE,
-    LIGHT,
-    REST,
     STREET,
     TWO,
     Annotator,
@@ -82,37 +80,11 @@ def test_commas_in_the_name_of_a_label_separate_nothing(
     assert read(text, config) == expected
 
 
-def test_a_label_with_a_comma_may_be_asked_for_whole() -> None:
-    config = words_config('<Label value="door, double door"/>', CAR)
-    found = read_words("all door, double door", config, config.labels_of("image"), "")
-    assert [label.name for label in found.whole] == ["door, double door"]
-    assert found.phrases == ()
-
-
-def test_a_part_of_a_word_names_nothing() -> None:
-    assert read("carpet", prompt_label="Veg") == [("Veg", "carpet")]
-
-
-def test_the_only_label_gets_the_mask() -> None:
-    assert read("black cat", words_config(CAR)) == [("Car", "black cat")]
-    assert read("black cat", words_config(CAR, REST)) == [("Car", "black cat")]
-    assert read("black cat", words_config(REST)) == [("background", "black cat")]
-
-
 def test_the_prompt_label_gets_what_names_none(caplog: pytest.LogCaptureFixture) -> None:
     assert read("black cat", prompt_label="tree") == [("Veg", "black cat")]
     assert read("red car", prompt_label="tree") == [("Car", "red car")]
     assert read("cat", prompt_label="nobody") == []
     assert "prompt_label='nobody' is the name of no label." in caplog.text
-
-
-def test_the_prompt_label_is_the_one_of_the_text_area() -> None:
-    config = words_config(CAR, LIGHT, prompt_label="TrafficLight")
-    prompt = Prompt(Words("lamp"), control="words", image="image")
-    ask = parse_prompt(Context((prompt,)), config)
-    assert ask is not None
-    assert isinstance(ask.query, Phrases)
-    assert ask.query.phrases[0].label.name == "TrafficLight"
 
 
 def test_words_that_name_no_label_get_no_answer(caplog: pytest.LogCaptureFixture) -> None:
@@ -135,18 +107,6 @@ def test_all_is_every_label(text: str) -> None:
 def test_all_beside_a_label_is_that_one(text: str) -> None:
     found = read_words(text, STREET, STREET.labels_of("image"), "")
     assert [label.name for label in found.whole] == ["Car"]
-
-
-def test_a_label_that_is_asked_for_whole_is_asked_for_once() -> None:
-    found = read_words("all car, Car, red car, bush", STREET, STREET.labels_of("image"), "")
-    assert [label.name for label in found.whole] == ["Car"]
-    assert [phrase.prompts for phrase in found.phrases] == [("red car",), ("bush",)]
-
-
-def test_all_may_be_in_other_words() -> None:
-    assert read("all my cars", prompt_label="Veg") == [("Veg", "all my cars")]
-    config = words_config('<Label value="all"/>', CAR)
-    assert read("all", config) == [("all", "all")]
 
 
 def test_the_last_prompt_decides() -> None:

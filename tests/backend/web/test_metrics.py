@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from backend.telemetry.task_tracker import TaskRecord
-from backend.web.metrics import CONTENT_TYPE
 from tests.backend.web.scraped import make_metrics, values
 
 
@@ -36,14 +35,3 @@ def test_tasks_are_counted_with_their_stages_and_reasons() -> None:
     assert found["clearclip_stage_seconds_count{stage=fetch}"] == 3
     assert found["clearclip_stage_seconds_bucket{le=0.5,stage=fetch}"] == 2
     assert found["clearclip_stage_seconds_sum{stage=model}"] == 2.0
-
-
-def test_two_backends_in_one_process_do_not_share_counts() -> None:
-    first, second = make_metrics(), make_metrics()
-    first.request("/health", "GET", 200, 0.1)
-    assert "clearclip_requests_total{method=GET,route=/health,status=200}" in values(first)
-    assert "clearclip_requests_total{method=GET,route=/health,status=200}" not in values(second)
-
-
-def test_the_content_type_is_prometheus_own() -> None:
-    assert CONTENT_TYPE.startswith("text/plain; version=")

@@ -108,21 +108,6 @@ def test_values_that_are_listed_are_those_of_the_code(
     assert all(tuple(each) == values for each in found)
 
 
-def test_a_job_can_be_turned_as_the_description_says(app: Flask) -> None:
-    (turns,) = enumerated(description()["paths"]["/jobs/{job}/{turn}"], "turn")
-    (rule,) = [
-        rule
-        for rule in app.url_map.iter_rules()
-        if re.fullmatch(r"/jobs/<[^>]*job>/<[^>]*turn>", rule.rule)
-    ]
-    assert f"any({', '.join(turns)}):turn" in rule.rule
-
-
-def test_a_description_is_its_callers_own() -> None:
-    description()["paths"].clear()
-    assert description()["paths"]
-
-
 def test_where_a_password_is_asked_for_the_description_says_so() -> None:
     app = create_app(Settings(basic_auth_user="ann", basic_auth_pass="secret"), colour_engine())
     client = app.test_client()

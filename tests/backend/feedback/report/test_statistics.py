@@ -17,7 +17,6 @@ from backend.feedback.comparison import LabelDiff
 from backend.feedback.read_annotation import AnnotationOrigin, ReadAnnotation
 from backend.feedback.report.advice import advice
 from backend.feedback.report.csv_table import to_csv
-from backend.feedback.report.definitions import percent
 from backend.feedback.report.label_statistics import LabelStatistics
 from backend.feedback.report.statistics import measure
 
@@ -167,49 +166,6 @@ def test_a_picture_counts_once_in_the_lines_of_all_labels() -> None:
     assert measure(7, [read(1, CAR, SAME, FALSE)]).all.total.pictures == 2  # read before numbers
     nothing = LabelDiff("dog", accepted=1)
     assert measure(7, [read(1, nothing)]).all.total.pictures == 0
-
-
-def test_what_newer_predictions_do_right_is_no_more_advised_on() -> None:
-    good = LabelDiff("dog", accepted=1, predicted_px=10, true_px=10, shared_px=10)
-    old = [read(n, MISSED, FALSE, version="m 1") for n in range(20)]
-    new = [read(100 + n, good, version="m 2 +20", day=1) for n in range(5)]
-    assert list(measure(7, old).harmful) == ["dog"]
-    assert list(measure(7, old + new[:4]).harmful) == ["dog"], "so few say little"
-    assert measure(7, old + new).harmful == {}
-    misses = [read(n, MISSED, version="m 1") for n in range(20)]
-    assert list(measure(7, misses).missing) == ["dog"]
-    assert measure(7, misses + new).missing == {}
-    assert measure(7, misses + new).all.labels["dog"].misses, "the figures of all stay"
-
-
-def test_advice_says_of_which_predictions_it_is() -> None:
-    good = LabelDiff("dog", accepted=1, predicted_px=10, true_px=10, shared_px=10)
-    old = [read(n, good, version="m 1") for n in range(9)]
-    new = [read(100 + n, MISSED, version="m 2", day=1) for n in range(6)]
-    told = measure(7, old + new).missing["dog"]
-    assert told.startswith("100 % of its pixels were painted by hand")
-    assert told.endswith("Counted are the last 6 pictures, since m 2.")
-    again = [read(200, MISSED, version="m 1", day=2)]  # went back to that version
-    assert "Counted are" not in measure(7, [*new, *again]).missing["dog"]
-    seen = measure(7, [read(1, good, version="m 1"), *new, *again]).last_seen
-    assert list(seen) == ["m 2", "m 1"]
-
-
-def test_shares_are_written_in_one_way() -> None:
-    shares = {1.0: "100.0 %", 0.983: "98.3 %", 0.9997: "99.9 %", -3.0: "-300.0 %"}
-    assert {share: percent(share) for share in shares} == shares
-    assert (percent(None), percent(-0.0001)) == ("–", "0.0 %")
-
-
-def test_a_long_time_is_shown_in_weeks() -> None:
-    reads = [read(n, SAME, day=day) for n, day in enumerate([0, 6, 7, 30])]
-    savings = measure(7, reads)
-    assert savings.step == "week"
-    assert [group.name for group in savings.periods] == ["2026-11-23", "2026-11-30", "2026-12-21"]
-    assert measure(7, reads, step="day").periods[1].name == "2026-11-29"
-    assert measure(7, reads[:2], step="week").periods[0].annotations == 2
-    with pytest.raises(ValueError, match="step"):
-        measure(7, reads, step="month")  # type: ignore[arg-type]
 
 
 def test_one_label_over_time() -> None:

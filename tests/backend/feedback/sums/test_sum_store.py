@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from itertools import count
 from typing import Any, get_args
@@ -12,17 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import insert, text
 
-from backend.database.database import MAX_KEYS, METADATA, Database
+from backend.database.database import MAX_KEYS, Database
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.annotation_table import ANNOTATIONS, read_in
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.read_annotation import AnnotationOrigin, ReadAnnotation
-from backend.feedback.report.label_statistics import LabelStatistics
 from backend.feedback.report.statistics import make_report, measure
 from backend.feedback.sums import sum_store
-from backend.feedback.sums.group_sums import GroupSums
 from backend.feedback.sums.project_sums import ProjectSums, Step
-from tests.backend.fakes.postgres_plans import analyze, told_queries
 
 #: Thursday, 2026-11-26.
 DAY_0 = 1_795_651_200.0
@@ -131,18 +127,6 @@ def test_a_lease_that_was_lost_changes_no_sum(database: Database) -> None:
     assert annotations.sums(7).all.kinds == {"compared": 1}
 
 
-def test_a_recount_repairs_sums_that_an_earlier_release_has_not_kept(database: Database) -> None:
-    annotations = AnnotationStore(database, "me")
-    for number in range(3):
-        complete(annotations, seen(number))
-    with database.write() as connection:
-        connection.execute(text("DELETE FROM annotations WHERE annotation = 1"))
-        connection.execute(text("UPDATE annotation_sums SET sums = '{}' WHERE name = 'v'"))
-    assert annotations.recount(7)
-    assert make_report(7, annotations.sums(7)) == measure(7, annotations.stream(7))
-    assert annotations.sums(7).all.kinds == {"compared": 2}
-
-
 def test_more_annotations_than_are_fetched_at_once_are_streamed_in_their_order(
     database: Database,
 ) -> None:
@@ -156,38 +140,6 @@ def test_more_annotations_than_are_fetched_at_once_are_streamed_in_their_order(
     annotations = AnnotationStore(database, "me")
     found = [each.annotation for each in annotations.stream(7)]
     assert found == [*range(count_, 0, -1)]
-
-
-def test_a_report_makes_the_figures_of_labels_once_for_each_change(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    annotations = AnnotationStore(database, "me")
-    change = LabelDiff("car", accepted=1, predicted_px=9, true_px=9, shared_px=9)
-    made: list[LabelStatistics] = []
-    to_json = LabelStatistics.to_json
-
-    def counted(self: LabelStatistics) -> dict[str, Any]:
-        made.append(self)
-        return to_json(self)
-
-    monkeypatch.setattr(LabelStatistics, "to_json", counted)
-    sum_store._parsed.cache_clear()  # equal sums of other tests
-
-    def report() -> tuple[dict[str, Any], int]:
-        """The JSON of the report, and how often figures were made for it."""
-        made.clear()
-        return make_report(7, annotations.sums(7)).to_json(), len(made)
-
-    for number in (1, 2):
-        complete(annotations, replace(seen(number), changes=(change,)))
-        first, first_count = report()
-        again, count_ = report()
-        assert first == again
-        assert (first_count, count_) == (4, 3), "totals of three equal groups, their label once"
-        assert first["all"]["labels"]["car"]["accepted"] == number
-        assert first == measure(7, annotations.stream(7)).to_json()
-    only = make_report(7, annotations.sums(7), label="dog").to_json()
-    assert only["all"]["labels"] == {}
 
 
 def test_a_recount_writes_nothing_where_an_annotation_came_meanwhile(
@@ -206,59 +158,6 @@ def test_a_recount_writes_nothing_where_an_annotation_came_meanwhile(
     assert not annotations.recount(7)
     monkeypatch.undo()
     assert annotations.sums(7) == ProjectSums.of(annotations.stream(7))
-
-
-def test_a_report_reads_as_few_rows_of_many_annotations(database: Database) -> None:
-    """Counted in rows of the sums, which are all that a report asks for."""
-    annotations = AnnotationStore(database, "me")
-    numbers = count()
-    for _ in range(30):
-        complete(annotations, seen(next(numbers)))
-    with database.read() as connection:
-        assert connection.execute(text("SELECT count(*) FROM annotation_sums")).scalar() == 4
-
-
-@pytest.mark.parametrize("is_analyzed", [False, True])
-def test_first_and_last_annotations_are_found_by_the_index(
-    database: Database, is_analyzed: bool
-) -> None:
-    """With statistics and without: PostgreSQL makes them a minute after many rows have come."""
-    rows = [
-        {
-            "annotation": number,
-            "project": 7,
-            "kind": "compared",
-            "version": f"v{number // 200}",
-            "created": DAY_0 + number,
-        }
-        for number in range(2000)
-    ]
-    none = json.dumps(GroupSums().to_json())
-    with database.write() as connection:
-        connection.execute(insert(ANNOTATIONS), rows)
-        groups = [
-            {"project": 7, "grouping": "version", "name": f"v{version}", "sums": none}
-            for version in range(10)
-        ]
-        connection.execute(insert(METADATA.tables["annotation_sums"]), groups)
-    if is_analyzed:
-        analyze(database)
-    with database.read() as connection:
-        with told_queries() as statements:
-            sum_store.read_sums(connection, 7, None)
-        seen = [each for each in statements if "annotations.created" in each[0]]
-        assert len(seen) == 2
-        for statement, parameters in seen:
-            explain = "EXPLAIN QUERY PLAN" if database.file else "EXPLAIN"
-            plan = connection.exec_driver_sql(f"{explain} {statement}", parameters).all()
-            assert any(_finds_by_kind_and_version(str(row)) for row in plan), plan
-
-
-def _finds_by_kind_and_version(line: str) -> bool:
-    """Whether a line of a plan looks up project, kind and version in an index."""
-    on_sqlite = "(project=? AND kind=? AND version=?" in line
-    columns = ("(project = 7)", "'compared'::text)", "version = ")
-    return on_sqlite or ("Index Cond" in line and all(each in line for each in columns))
 
 
 @pytest.mark.parametrize("step", ["month", ""])

@@ -45,16 +45,6 @@ def test_all_links_and_forms_of_the_pages_have_the_prefix(path: str) -> None:
     assert [link for link in links if not link.startswith("/clearclip/")] == []
 
 
-def test_the_page_asks_for_itself_below_the_prefix() -> None:
-    assert 'const address = "/clearclip/"' in client().get("/", headers=HEADERS | PEOPLE).text
-
-
-def test_redirects_have_the_prefix() -> None:
-    form = {"project": "7", "filter": "all"}
-    answer = client(**STUDIO).post("/jobs", data=form, headers=HEADERS | PEOPLE)
-    assert (answer.status_code, answer.headers["Location"]) == (303, "/clearclip/")
-
-
 def test_a_form_of_the_page_is_not_taken_for_another_sites() -> None:
     ours = client(**STUDIO)
     form = {"project": "7", "filter": "all"}

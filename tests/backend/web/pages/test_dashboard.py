@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import threading
 import time
 from dataclasses import asdict
@@ -23,21 +22,13 @@ from tests.backend.fakes.colour_segmenter import (
     flag,
 )
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
-from tests.backend.web.pages.browser import KEY, PEOPLE, Dashboard, Page, started
+from tests.backend.web.pages.browser import KEY, PEOPLE, Dashboard, started
 
 
 def test_browsers_get_the_page_and_programs_json(dashboard: Dashboard) -> None:
     assert "ClearCLIP for Label Studio" in dashboard.page().text
     for headers in ({}, {"Accept": "*/*"}, {"Accept": "application/json"}):
         assert json.loads(dashboard.client.get("/", headers=headers).data)["status"] == "UP"
-
-
-def test_the_page_says_how_annotators_ask_where_a_region_covers_the_spot(
-    dashboard: Dashboard,
-) -> None:
-    text = dashboard.page().text
-    assert "Ctrl+click asks" in text
-    assert "Words that name no label get no answer" in text
 
 
 def test_the_page_shows_model_jobs_tasks_and_errors(dashboard: Dashboard) -> None:
@@ -88,22 +79,6 @@ def test_the_page_says_what_became_of_int8(status: Int8Status, text: str) -> Non
     without = Dashboard(colour_engine())
     assert "int8" not in without.page().text
     assert without.client.get("/status").get_json()["model"]["int8"] is None
-
-
-def test_caches_count_in_the_singular_for_one(dashboard: Dashboard) -> None:
-    task = {"id": 42, "data": {"image": data_url(flag("red"))}}
-    body = {"tasks": [task], "label_config": brush_config("red"), "project": "7.1"}
-    dashboard.client.post("/predict", json=body)
-    text = dashboard.page().text
-    assert "0 hits, 1 miss" in text
-    assert not re.search(r"\b1 (hits|misses)\b", text)
-
-
-def test_a_page_without_jobs_says_nothing_of_projects(dashboard: Dashboard) -> None:
-    """Label Studio may have retrieved predictions itself, and jobs of deleted projects leave."""
-    text = dashboard.page().text
-    assert "There is no job." in text
-    assert "has been prelabeled" not in text
 
 
 def test_ready_is_another_thing_than_alive() -> None:
@@ -260,18 +235,6 @@ def test_metrics_count_requests_and_tasks(dashboard: Dashboard) -> None:
     assert "nowhere" not in text
 
 
-def test_a_page_under_a_path_of_a_proxy_stays_there(dashboard: Dashboard) -> None:
-    started(dashboard)
-    environ = {"SCRIPT_NAME": "/clearclip"}
-    page = Page(dashboard.client.get("/", headers=PEOPLE, environ_overrides=environ))
-    assert {str(form["action"]) for form in page.all("form")} == {
-        "/clearclip/jobs",
-        "/clearclip/jobs/1/pause",
-        "/clearclip/jobs/1/cancel",
-    }
-    assert '"/clearclip/"' in page.text
-
-
 def test_everything_is_behind_basic_auth_but_health() -> None:
     dashboard = Dashboard(basic_auth_user="ann", basic_auth_pass="p")
     for path in ("/", "/status", "/metrics", "/ready", "/jobs", "/jobs/1"):
@@ -281,16 +244,3 @@ def test_everything_is_behind_basic_auth_but_health() -> None:
     for path in ("/jobs", "/jobs/1/cancel"):
         assert dashboard.post(path).status_code == 401
     assert dashboard.client.get("/health").status_code == 200
-
-
-def test_times_do_not_stand_still(dashboard: Dashboard) -> None:
-    """What the page renews by itself is drawn anew each time."""
-    assert "Not begun yet" not in dashboard.page("/?part=1").text
-    dashboard.store.start_job(7)
-    part = dashboard.page("/?part=1")
-    assert "Not begun yet" in part.text
-    assert [element["id"] for element in part.all("div") if "id" in element] == [
-        *("live", "more", "choose")
-    ]
-    assert part.all("script") == part.all("style") == []
-    assert time.time() - json.loads(dashboard.client.get("/status").data)["at"] < 60

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-import time
 from pathlib import Path
 
 import jinja2
 import pytest
 from jinja2 import nodes
-from sqlalchemy import text
 
 from backend.feedback.annotation_queries import AnnotationQueries
 from backend.jobs.project_titles import ProjectTitles
@@ -74,45 +72,11 @@ def test_no_project_with_a_report_is_hidden_by_many_others(
     assert f"and {40 - rows} more without a report, each at" in page.text
 
 
-#: Each form that is sent to the backend: when it asks first. Of a macro, its caller says so.
-FORMS = {
-    ("agreement.html", "agreement.start"): "never",
-    ("agreement.html", "agreement.view"): "always",
-    ("datasets.html", "datasets.start"): "never",
-    ("label_errors.html", "label_errors.start"): "never",
-    ("label_errors.html", "label_errors.view"): "always",
-    ("label_errors.html", "label_errors.confirm"): "never",
-    ("label_errors.html", "label_errors.take_back"): "never",
-    ("learned.html", "learning.act"): "as called",
-    ("macros.html", "jobs.act"): "as called",
-    ("macros.html", "datasets.remove"): "always",
-    ("next_tasks.html", "next_tasks.start"): "never",
-    ("next_tasks.html", "next_tasks.cancel"): "never",
-    ("next_tasks.html", "next_tasks.view"): "always",
-    ("page.html", "jobs.start"): "never",
-    ("wording.html", "words.use"): "always",
-    ("words.html", "words.start"): "never",
-}
-
 #: What the callers of these macros have done, with a question or without.
 ASKED = {
     "turn": {"pause": False, "resume": False, "cancel": True, "withdraw": True},
     "steer": {"step": False, "pin": False, "unpin": False, "rollback": True, "reset": True},
 }
-
-FORM = re.compile(r"<form\b(?:\{\{.*?\}\}|\{%.*?%\}|[^>{])*>", re.DOTALL)
-
-
-def test_each_form_of_the_templates_asks_or_does_not() -> None:
-    found = {}
-    for template in TEMPLATES.glob("*.html"):
-        for form in FORM.findall(template.read_text()):
-            (route,) = re.findall(r'action="\{\{ url_for\("([\w.]+)"', form)
-            question = re.search(r' data-confirm="([^"]|\{\{.*?\}\})+"', form)
-            when = "as called" if "{% if question %}" in form else "always"
-            if found.get((template.name, route)) != "as called":  # a macro of the same route
-                found[template.name, route] = when if question else "never"
-    assert found == FORMS
 
 
 def test_each_button_asks_before_what_cannot_be_undone() -> None:
@@ -130,36 +94,6 @@ def test_each_button_asks_before_what_cannot_be_undone() -> None:
             assert isinstance(verb, nodes.Const)
             found[call.node.name][verb.value] = given.get("question") is not None
     assert found == ASKED
-
-
-def test_a_question_stands_in_its_form_and_the_script_of_all_pages_puts_it(
-    dashboard: Dashboard,
-) -> None:
-    """That it is put, and what a no does, is tested in Chromium: `tests/e2e/test_dashboard.py`."""
-    started(dashboard, done=1, total=2)
-    for path in ("/", "/jobs/1"):
-        page = dashboard.page(path)
-        assert [form["data-confirm"] for form in page.all("form") if "data-confirm" in form] == [
-            "Cancel job 1? Its predictions so far stay."
-        ]
-        assert "if (question && !confirm(question)) event.preventDefault();" in page.text
-
-
-def test_no_age_is_told_in_milliseconds(
-    dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("backend.web.pages.html.time.time", lambda: 1000.0)
-    ages = [html.ago(at) for at in (1001, 999.545, 999.001, 999, 990, 0)]
-    assert ages == ["just now", "just now", "just now", "1 s ago", "10 s ago", "17 min ago"]
-    monkeypatch.undo()
-    started(dashboard)
-    now = time.time()
-    with dashboard.store.database.write() as connection:
-        connection.execute(text(f"UPDATE jobs SET created = {now - 0.9}, started = {now - 0.5}"))
-    monkeypatch.setattr("backend.web.pages.html.time.time", lambda: now)
-    for path in ("/", "/jobs/1"):
-        assert not re.search(r"[0-9] ms\b", dashboard.page(path).text), path
-    assert "Requested just now, started just now" in dashboard.page("/jobs/1").text
 
 
 @pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example"])

@@ -7,10 +7,7 @@ import time
 
 import pytest
 
-from backend.feedback.annotation_store import AnnotationStore
-from backend.feedback.read_annotation import ReadAnnotation
 from backend.jobs.project_titles import ProjectTitles
-from backend.prediction.failures import FailureStore
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, LocalServer
 from tests.backend.web.pages.browser import Dashboard, Page, started
@@ -119,14 +116,6 @@ def test_a_wrong_form_is_answered_on_the_page(dashboard: Dashboard, form: dict[s
     assert dashboard.store.list_jobs() == []
 
 
-@pytest.mark.parametrize("project", ["20", "seven"])
-def test_a_refused_form_keeps_what_was_typed(dashboard: Dashboard, project: str) -> None:
-    page = Page(dashboard.post("/jobs", {"project": project, "filter": "all", "limit": "0"}))
-    (field,) = (each for each in page.all("input") if each["name"] == "project")
-    assert field["value"] == project
-    assert [each["value"] for each in page.all("option") if "selected" in each] == ["all"]
-
-
 def test_a_refused_form_keeps_the_project_that_was_chosen(
     monkeypatch: pytest.MonkeyPatch, dashboard: Dashboard
 ) -> None:
@@ -137,11 +126,6 @@ def test_a_refused_form_keeps_the_project_that_was_chosen(
         assert selected == [chosen]
     fresh = [each["value"] for each in dashboard.page().all("option") if "selected" in each]
     assert fresh == [""]
-
-
-def test_a_large_body_is_refused(dashboard: Dashboard) -> None:
-    response = dashboard.client.post("/jobs", data=b"project=" + b"7" * (1 << 17))
-    assert response.status_code == 413
 
 
 def test_without_a_key_nothing_can_be_written_and_that_is_said() -> None:
@@ -162,24 +146,6 @@ def test_reading_changes_nothing(dashboard: Dashboard) -> None:
         assert dashboard.client.get(f"/jobs?project={project}").status_code == 400
     assert dashboard.client.get(f"/jobs/{'9' * 30}").status_code == 404
     assert dashboard.store.get_job(job).state == "running"
-
-
-def test_what_was_withdrawn_is_not_offered_to_be_withdrawn_again(dashboard: Dashboard) -> None:
-    store, offered = dashboard.store, []
-    job = started(dashboard, done=3, total=3)
-    store.finish(job, "worker")
-    for kept in (1, 0):
-        withdrawal = store.start_withdrawal(job).id
-        store.lease_job("worker", withdrawal)
-        store.advance(withdrawal, "worker", total=3, done=2 - kept, skipped=kept)
-        store.finish(withdrawal, "worker")
-        for path in ("/", f"/jobs/{job}"):
-            forms = {form["action"] for form in dashboard.page(path).all("form")}
-            offered.append(f"/jobs/{job}/withdraw" in forms)
-        told = json.loads(dashboard.client.get(f"/jobs/{job}").data)
-        assert told["withdrawn"] is (kept == 0)
-    assert offered == [True, True, False, False]
-    assert "3 predicted of 3 · withdrawn since" in dashboard.page(f"/jobs/{job}").text
 
 
 @pytest.fixture
@@ -211,56 +177,3 @@ def test_a_job_of_a_deleted_project_says_so_and_goes_a_day_after_its_end(
     assert "is gone" in dashboard.page("/jobs/2").text
     told = json.loads(dashboard.client.get("/jobs").data)["jobs"]
     assert [(job["id"], job["project_gone"]) for job in told] == [(2, True), (1, False)]
-
-
-@pytest.mark.usefixtures("one_project")
-def test_a_paused_job_of_a_deleted_project_stays_until_it_is_cancelled(
-    dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job = dashboard.store.start_job(8)
-    dashboard.store.pause(job.id)
-    now = time.time()
-    monkeypatch.setattr("backend.web.pages.deleted_projects.time.time", lambda: now + 86400 + 60)
-    forms = {form["action"] for form in dashboard.page().all("form")}
-    assert "/jobs/1/cancel" in forms
-    assert "/jobs/1/resume" not in forms
-
-
-@pytest.mark.usefixtures("one_project")
-def test_failures_of_a_deleted_project_go_a_day_after_the_last_of_them(
-    dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    failures = FailureStore(dashboard.store.database)
-    for task, project in ((1, 7), (2, 8), (3, None)):
-        failures.add([(task, "There is no file.")], project=project)
-
-    def shown() -> tuple[list[int], int]:
-        now = dashboard.client.get("/status").get_json()
-        return sorted(error["task"] for error in now["errors"]), now["failing"]["tasks"]
-
-    assert shown() == ([1, 2, 3], 3)
-    now = time.time()
-    monkeypatch.setattr("backend.web.pages.deleted_projects.time.time", lambda: now + 86400 + 60)
-    assert shown() == ([1, 3], 2)
-
-
-@pytest.mark.usefixtures("one_project")
-def test_a_deleted_project_has_no_row_for_its_report(dashboard: Dashboard) -> None:
-    annotations = AnnotationStore(dashboard.store.database, "me")
-    for annotation, project in ((1, 7), (2, 8)):
-        annotations.mark(project, [annotation])
-        (leased,) = annotations.lease(1)
-        read = ReadAnnotation(annotation, project, annotation, "compared", "v", 4, 1.0, 1.0, 1.0)
-        annotations.complete(leased, read)
-    assert dashboard.client.get("/status").get_json()["reports"] == [7]
-
-
-@pytest.mark.usefixtures("one_project")
-def test_jobs_of_deleted_projects_crowd_out_no_others(
-    dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for project in (7, *range(8, 38)):
-        dashboard.store.cancel(dashboard.store.start_job(project).id)
-    now = time.time()
-    monkeypatch.setattr("backend.web.pages.deleted_projects.time.time", lambda: now + 86400 + 60)
-    assert [job["project"] for job in dashboard.client.get("/status").get_json()["jobs"]] == [7]

@@ -19,11 +19,9 @@ from backend.web.pages.status import package_versions
 from clearclip_core import Label
 from tests.backend.fakes.colour_segmenter import (
     ColourSegmenter,
-    brush_config,
     colour_engine,
     flag,
 )
-from tests.backend.web.pages.browser import KEY, Dashboard
 from tests.backend.web.pages.status_scene import Scene
 
 
@@ -101,17 +99,6 @@ def test_tasks_of_batches_wait_too_but_are_not_counted_beside_their_job() -> Non
     while scene.read()["waiting"] and time.monotonic() < end:
         time.sleep(0.01)
     assert scene.read()["waiting"] == []
-
-
-def test_no_half_of_a_secret_is_told_where_a_sentence_is_cut_off(dashboard: Dashboard) -> None:
-    """The names of a task's data stand in the sentence; a secret may be among them."""
-    for words in range(40, 60):
-        data = {" word" * words: "", KEY: ""}  # in this order, which is that of the letters
-        body = {"tasks": [{"id": f"{words}", "data": data}], "label_config": brush_config("red")}
-        dashboard.client.post("/predict", json=body)
-    told = dashboard.client.get("/status").data.decode()
-    assert told.count("data has only:  word word ") == 20
-    assert KEY[4:12] not in told
 
 
 def test_jobs_come_with_what_remains_and_when_they_end() -> None:
