@@ -187,11 +187,10 @@ class Settings(BaseSettings):
     device: Words = Field(
         default="auto", description="Where the model runs: auto, cpu, cuda, cuda:1, mps."
     )
-    precision: Literal["auto", "fp32", "fp16", "bf16", "int8"] = Field(
+    precision: Literal["auto", "fp32", "fp16", "bf16"] = Field(
         default="auto",
         description="Number format of the model; auto is fp16 on CUDA, else what the CPU is fast "
-        "at. int8 is for CPUs without bf16, and serves once it agrees with fp32 on the first "
-        "pictures.",
+        "at.",
     )
     templates: TemplateCount = Field(
         default=7,

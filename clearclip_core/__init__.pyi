@@ -23,7 +23,6 @@ from .demo.scenes.scene import HELD_OUT_SEEDS, SCENE_LABELS, SYNONYMS, Scene
 from .images.preprocessing import Preprocessing, RGBArray, to_rgb
 from .images.visualization import label_map_image, overlay, palette
 from .prompting.prompts import Point, PromptedMask, segment_box, segment_points
-from .segmentation.feature_comparison import compare_features
 from .segmentation.guided_filter import Refinement, guided
 from .segmentation.masks import (
     LabelMasks,
@@ -82,7 +81,6 @@ __all__ = [
     "WindowPlan",
     "adapt",
     "boundary_band",
-    "compare_features",
     "download_weights",
     "drop_islands",
     "fill_holes",

@@ -85,11 +85,11 @@ class Segmenter:
         templates: in which words are embedded; by default CLIP's 80.
         compile: compile the encoder with ``torch.compile`` at the first image, which takes up to
             minutes. It is meant for CUDA; on a CPU it needs a C++ compiler, and the demo model gets
-            slower by it. A model in int8 is not compiled.
+            slower by it.
 
     Raises:
         ValueError: unknown method, a method that needs sink channels for weights whose are not
-            known, `windows_at_once` is below 1, or `compile` for a model in int8.
+            known, or `windows_at_once` is below 1.
 
     >>> segmenter = Segmenter.load("demo", device="cpu")
     >>> from clearclip_core import render_scene
@@ -113,8 +113,6 @@ class Segmenter:
         self.encoder = DenseEncoder(model.clip, self.method, model.sink_channels)
         self.embed = TextEncoder(model.embed, templates, store=store)
         self.preprocessing = preprocessing or Preprocessing(model.mean, model.std)
-        if compile and self.encoder.precision == "int8":
-            raise ValueError("A model in int8 cannot be compiled.")
         if compile:
             self.encoder.compile(dynamic=True)  # the last batch of an image may be smaller
         if windows_at_once is None:
@@ -156,26 +154,6 @@ class Segmenter:
         sizes = Preprocessing.of_short_side(model.mean, model.std, short_side_px)
         store = EmbeddingStore.of(model, folder)
         return cls(model, method, sizes, store=store, compile=compile, templates=templates)
-
-    def to_int8(self, layers: str = "all") -> Segmenter:
-        """Copy the segmenter with linear layers of its image tower in int8, for CPUs.
-
-        Text embeddings and all other weights are shared, and nothing of the copy holds on to the
-        weights that it has in int8. How near its features are: `compare_features`.
-
-        Args:
-            layers: ``all``, or ``without-ffn-inputs``, which is slower and loses less.
-
-        Raises:
-            ValueError: other layers, or a model that is not in fp32 on the CPU.
-        """
-        if self.encoder.precision != "fp32" or self.encoder.device.type != "cpu":
-            where = f"{self.encoder.precision} on {self.encoder.device}"
-            raise ValueError(f"Expected a model in fp32 on the CPU, but this one is in {where}.")
-        model = self.model.to_int8(layers)
-        made = Segmenter(model, self.method, self.preprocessing, self.windows_at_once)
-        made.embed = self.embed.of(model.embed)
-        return made
 
     @cached_property
     def features_id(self) -> str:

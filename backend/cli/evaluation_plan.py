@@ -37,12 +37,6 @@ from clearclip_core.quantities import quantity
 #: Name of the words of the label config, in tables.
 OWN_WORDS = "label config"
 
-#: What is said of PRECISION=int8, which a server's settings may bring along.
-UNCHECKED_INT8 = (
-    "PRECISION=int8: these figures are of all layers in int8, which nothing has compared with "
-    "fp32. The backend serves in int8 only after its check."
-)
-
 
 @dataclass(frozen=True)
 class Words:
@@ -83,8 +77,6 @@ class Plan:
             click.ClickException: weights are not there.
         """
         rule = self._rule(self.project.config)
-        if self.settings.precision == "int8":
-            click.echo(UNCHECKED_INT8, err=True)
         set_pool_threads(usable_cpus(), 1)
         models = {name: self._load(name) for name, _ in pairs}
         for name, method in pairs:

@@ -21,7 +21,6 @@ from backend.inference.batching import BatchCollector, BatchEncoder
 from backend.inference.feature_cache import CacheUse, FeatureCache
 from backend.inference.image_queue import ImageQueue
 from backend.inference.image_request import EncodedImage, ImageRequest, Priority, needs_cls
-from backend.inference.int8_check import Int8Check, Int8Status
 from backend.inference.model_loader import ModelLoader
 from backend.inference.model_status import ModelStatus
 from backend.inference.words import WordsQueue
@@ -45,7 +44,6 @@ from clearclip_core import (
     usable_cpus,
     weights_id,
 )
-from clearclip_core.clip.devices import choose_device, choose_precision
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +64,6 @@ class Snapshot:
         status: state of the model.
         device: on which it runs, with the model of a GPU; empty before it is loaded.
         precision: number format of the model; empty before it is loaded.
-        int8: how far the check of int8 is; None where int8 is not wanted.
         waiting: images of each priority that are not done yet.
         waiting_by_project: such images by priority and project; only those above 0.
         vocabularies: sets of labels that are being embedded.
@@ -83,7 +80,6 @@ class Snapshot:
     status: ModelStatus
     device: str
     precision: str
-    int8: Int8Status | None
     waiting: dict[Priority, int]
     waiting_by_project: dict[tuple[Priority, Hashable], int]
     vocabularies: int
@@ -110,8 +106,6 @@ class Engine:
         cache: keeps features; none are kept by default.
         queue_size: most images of one priority that may wait.
         windows_at_once: most windows of a batch; the segmenter's own choice by default.
-        int8_check: decides after the first images whether int8 serves in place of fp32; by default
-            the segmenter stays as it is.
     """
 
     def __init__(
@@ -122,9 +116,7 @@ class Engine:
         cache: FeatureCache | None = None,
         queue_size: int = 64,
         windows_at_once: int | None = None,
-        int8_check: Int8Check | None = None,
     ) -> None:
-        self._int8_check = int8_check
         self._model_id = model_id
         self._queue_size = queue_size
         self._cache = cache or FeatureCache(0)
@@ -144,13 +136,11 @@ class Engine:
         """Return the engine that settings describe.
 
         Raises:
-            ValueError: a model or method that does not exist, a model that is never served, int8
-                that is to be compiled, or caches that do not fit this machine.
+            ValueError: a model or method that does not exist, a model that is never served, or
+                caches that do not fit this machine.
         """
         if settings.model.endswith("/random"):
             raise ValueError("MODEL: random weights are for benchmarks and are never served.")
-        if settings.precision == "int8" and settings.compile:
-            raise ValueError("COMPILE: a model in int8 cannot be compiled; take PRECISION=fp32.")
         resolve_method(settings.method)
         try:
             weights_id(settings.model)
@@ -162,15 +152,13 @@ class Engine:
             cache=FeatureCache.from_settings(settings),
             queue_size=settings.queue_size,
             windows_at_once=None if settings.batch_windows == "auto" else settings.batch_windows,
-            int8_check=Int8Check() if settings.precision == "int8" else None,
         )
 
     def of_method(self, method: str) -> Engine:
         """Make an engine for another method, with this one's weights, words and feature cache.
 
         It is not started, and ends with this one at the latest. The model is in memory once;
-        pictures are encoded for each method, in a thread of its own. Where this engine serves in
-        int8 by then, the other does too: int8 was compared for this engine's method alone.
+        pictures are encoded for each method, in a thread of its own.
 
         Args:
             method: name of a preset.
@@ -244,7 +232,6 @@ class Engine:
                 status=self._loader.status,
                 device=self._loader.device,
                 precision=self._loader.precision,
-                int8=None if self._int8_check is None else self._int8_check.status,
                 waiting=self._images.waiting,
                 waiting_by_project=self._images.waiting_by_project,
                 vocabularies=len(self._words),
@@ -377,7 +364,7 @@ class Engine:
         while self._wait_for_work():
             words = self._words.next()
             if words is None:
-                segmenter = self._check_int8(segmenter, self._encode_some(segmenter))
+                self._encode_some(segmenter)
             else:
                 self._words.embed_some(segmenter, words)
         self._fail_all()
@@ -388,8 +375,8 @@ class Engine:
             self._changed.wait_for(lambda: self._images or self._words or self._loader.has_stopped)
             return not self._loader.has_stopped
 
-    def _encode_some(self, segmenter: Segmenter) -> PreparedImage | None:
-        """Encode and score the images whose turn it is; return one that was encoded."""
+    def _encode_some(self, segmenter: Segmenter) -> None:
+        """Encode and score the images whose turn it is."""
         fresh: dict[str, list[ImageRequest]] = {}
         for request in self._collector.collect(segmenter, self._encoder.windows_at_once):
             request.began.set()
@@ -399,30 +386,12 @@ class Engine:
             else:
                 self._score(segmenter, request, cached)
         if not fresh:
-            return None
+            return
         firsts = [requests[0] for requests in fresh.values()]
         with_cls = any(request.needs_cls for request in firsts)
         outcomes = self._encoder.encode(segmenter, [each.image for each in firsts], with_cls)
         for requests, outcome in zip(fresh.values(), outcomes, strict=True):
             self._answer(segmenter, requests, outcome)
-        encoded = (
-            first.image
-            for first, outcome in zip(firsts, outcomes, strict=True)
-            if not isinstance(outcome, Exception)
-        )
-        return next(encoded, None)
-
-    def _check_int8(self, segmenter: Segmenter, image: PreparedImage | None) -> Segmenter:
-        """Compare int8 on an image that was answered in fp32; return the segmenter that serves."""
-        if self._int8_check is None or image is None:
-            return segmenter
-        passed = self._int8_check.compare(
-            segmenter, image, self._encoder.windows_at_once, lambda: self._loader.has_stopped
-        )
-        if passed is None:
-            return segmenter
-        self._loader.replace(passed)
-        return passed
 
     def _answer(
         self,
@@ -440,8 +409,6 @@ class Engine:
             self._score(segmenter, request, outcome)
 
     def _keep(self, key: str, features: WindowFeatures) -> None:
-        if not key.startswith(self._loader.features_id):
-            return  # the request came before int8 took the place of fp32
         try:
             self._cache.put(key, features)
         except Exception as error:  # noqa: BLE001 -- the image itself is well
@@ -473,13 +440,11 @@ class Engine:
 def _load_segmenter(settings: Settings) -> Segmenter:
     # Only this thread's encoder may use all CPUs: requests work on masks in threads beside it.
     set_pool_threads(usable_cpus(), 1)
-    if settings.precision == "int8":  # which takes its place once it is checked
-        choose_precision("int8", choose_device(settings.device))
     segmenter = Segmenter.load(
         settings.model,
         method=settings.method,
         device=settings.device,
-        precision="fp32" if settings.precision == "int8" else settings.precision,
+        precision=settings.precision,
         short_side_px=settings.short_side_px,
         folder=settings.model_dir,
         compile=settings.compile,

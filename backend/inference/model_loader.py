@@ -79,14 +79,6 @@ class ModelLoader:
                 return None
         return segmenter
 
-    def replace(self, segmenter: Segmenter) -> None:
-        """Serve a segmenter in place of the one that was loaded, which nothing here holds on to."""
-        features_id = segmenter.features_id
-        with self._changed:
-            if self._segmenter is not None:
-                self._segmenter, self.features_id = segmenter, features_id
-                self.precision = _precision_name(segmenter)
-
     def stop(self) -> None:
         """Take the segmenter away and end the attempts to load it."""
         self._stopping.set()
@@ -127,9 +119,6 @@ class ModelLoader:
 
 
 def _precision_name(segmenter: Segmenter) -> str:
-    """Return the name of a model's dtype, or int8 where any of its layers is."""
-    if segmenter.encoder.precision == "int8":
-        return "int8"
     return str(segmenter.encoder.dtype).removeprefix("torch.")
 
 

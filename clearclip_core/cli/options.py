@@ -166,7 +166,7 @@ _MODEL_OPTIONS = (
         "--precision",
         default="auto",
         show_default=True,
-        help="auto, fp32, fp16, bf16, int8 (on CPUs).",
+        help="auto, fp32, fp16, bf16.",
     ),
     click.option(
         "--short-side",

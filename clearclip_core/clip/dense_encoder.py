@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from clearclip_core.clip.image_tower import checked_visual
-from clearclip_core.clip.int8 import is_int8
 from clearclip_core.clip.methods import Method
 from clearclip_core.clip.position_embedding import resize_position_embedding
 from clearclip_core.clip.transformer import (
@@ -107,8 +106,8 @@ class DenseEncoder(nn.Module):
 
     @property
     def precision(self) -> str:
-        """Name of the precision: fp32, fp16, bf16, fp64, or int8 where any layer is."""
-        return "int8" if is_int8(self.visual) else _PRECISIONS[self.dtype]
+        """Name of the precision: fp32, fp16, bf16 or fp64."""
+        return _PRECISIONS[self.dtype]
 
     @property
     def device(self) -> torch.device:

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import torch
 
-from clearclip_core.clip.int8 import int8_trouble
-
 
 def choose_device(device: str) -> torch.device:
     """Resolve a device by name; ``auto`` is CUDA where there is one, otherwise the CPU.
@@ -43,21 +41,15 @@ def choose_precision(precision: str, device: torch.device) -> torch.dtype:
     """Resolve a precision by name.
 
     ``auto`` is fp16 on CUDA, bf16 on a CPU whose flags name bf16 arithmetic, and fp32 otherwise.
-    ``int8`` is float32 of which linear layers are replaced, see `clearclip_core.clip.int8`.
 
     Raises:
-        ValueError: an unknown precision, fp16 on a CPU, bf16 on a GPU without bf16 arithmetic, or
-            int8 on another device than a CPU, or on one for which torch has no operators.
+        ValueError: an unknown precision, fp16 on a CPU, or bf16 on a GPU without bf16
+            arithmetic.
 
     >>> choose_precision("fp32", torch.device("cpu"))
     torch.float32
     """
-    known = {
-        "fp32": torch.float32,
-        "fp16": torch.float16,
-        "bf16": torch.bfloat16,
-        "int8": torch.float32,
-    }
+    known = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
     if precision == "auto":
         if device.type == "cuda":
             return torch.float16
@@ -68,10 +60,6 @@ def choose_precision(precision: str, device: torch.device) -> torch.dtype:
         )
     if precision == "fp16" and device.type == "cpu":
         raise ValueError("Precision fp16 needs a GPU; on a CPU take bf16, fp32 or auto.")
-    if precision == "int8" and device.type != "cpu":
-        raise ValueError(f"Precision int8 is for CPUs: on {device} take fp32, fp16 or auto.")
-    if precision == "int8" and (trouble := int8_trouble()):
-        raise ValueError(f"Precision int8 is not there: {trouble}. Take fp32 or auto.")
     if precision == "bf16" and device.type == "cuda" and not _card_has_bf16(device):
         card = torch.cuda.get_device_name(device)
         raise ValueError(f"Precision bf16 needs Ampere or later, but {card} is older: take fp16.")

@@ -10,7 +10,7 @@ import pickle
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ from torch import nn
 from clearclip_core.clip.contrast_words import DEMO_WORDS, STUFF_WORDS
 from clearclip_core.clip.devices import choose_device, choose_precision
 from clearclip_core.clip.image_tower import checked_visual
-from clearclip_core.clip.int8 import to_int8
 from clearclip_core.clip.model_name import ModelName
 from clearclip_core.clip.sink_channels import sink_channels
 from clearclip_core.clip.text_tower import encode_text
@@ -89,14 +88,6 @@ class LoadedModel:
         with torch.inference_mode():
             return encode_text(self.clip, self.tokenize(list(sentences)).to(device))
 
-    def to_int8(self, layers: str = "all") -> LoadedModel:
-        """Copy the model with linear layers of its image tower in int8; the rest is shared.
-
-        Args:
-            layers: see `clearclip_core.clip.int8.to_int8`, which names the errors too.
-        """
-        return replace(self, clip=to_int8(self.clip, layers))
-
 
 def load_model(
     name: str,
@@ -110,9 +101,7 @@ def load_model(
     Args:
         name: see `clearclip_core.clip.weights`.
         device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
-        precision: ``auto``, ``fp32``, ``fp16``, ``bf16`` or ``int8``; see `choose_precision`. With
-            ``int8`` all linear layers of the image tower's blocks are in int8, the text tower is in
-            fp32. Nothing is compared: see `Segmenter.to_int8` and `compare_features`.
+        precision: ``auto``, ``fp32``, ``fp16`` or ``bf16``; see `choose_precision`.
         folder: folder in which weights are looked up first, and kept when they are downloaded.
             Without one, a tag's weights are also looked up in `DEFAULT_FOLDER`, and kept in
             open_clip's own cache.
@@ -133,7 +122,7 @@ def load_model(
     checked_visual(clip)
     mean, std = _mean_std(parsed, clip)
     is_demo = parsed.kind == "demo"
-    model = LoadedModel(
+    return LoadedModel(
         name=name,
         clip=clip.eval().requires_grad_(False).to(torch_device, dtype),
         tokenize=_tokenizer(parsed, tokenizer_name, folder),
@@ -143,7 +132,6 @@ def load_model(
         notice=DEMO_NOTICE if is_demo else None,
         sink_channels=sink_channels(name, folder),
     )
-    return model.to_int8() if precision == "int8" else model
 
 
 def _create(name: ModelName, folder: Path | None, download: bool) -> tuple[nn.Module, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -93,16 +92,6 @@ class TextEncoder:
         """
         rows = self._look_up(prompts)
         return [prompt for prompt in dict.fromkeys(prompts) if prompt not in rows]
-
-    def of(self, encode: Callable[[Sequence[str]], torch.Tensor]) -> TextEncoder:
-        """Return a text encoder that shares all embeddings with this one.
-
-        Args:
-            encode: gives the same embeddings as this one's own; this one's is not held on to.
-        """
-        made = copy.copy(self)
-        made._encode = encode
-        return made
 
     def _look_up(self, prompts: Iterable[str]) -> dict[str, torch.Tensor]:
         """Look up the embeddings of prompts in memory and on disk."""

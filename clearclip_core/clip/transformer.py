@@ -11,7 +11,6 @@ from open_clip.transformer import QuickGELU
 from torch import nn
 
 from clearclip_core.clip.attention import Projections, attend, needed_projections
-from clearclip_core.clip.int8 import Int8Linear, quantize_tokens
 from clearclip_core.clip.methods import Method
 
 PARTS = ("query", "key", "value")  # the order of the rows of a fused projection
@@ -177,8 +176,6 @@ def project_out(block: Any, heads: torch.Tensor, bias_factor: int = 1) -> torch.
     """
     merged = heads.transpose(1, 2).flatten(2)  # (B, N, width)
     layer = block.attn.out_proj
-    if isinstance(layer, Int8Linear):
-        return block.ls_1(layer(merged, bias_factor))  # type: ignore[no-any-return]
     return block.ls_1(linear(merged, layer.weight, layer.bias * bias_factor))  # type: ignore[no-any-return]
 
 
@@ -194,10 +191,7 @@ def project(block: Any, tokens: torch.Tensor, *attentions: str) -> Projections:
     needed = frozenset().union(*map(needed_projections, attentions))
     wanted = [name for name in PARTS if name in needed]
     weight, bias = attn.in_proj_weight, attn.in_proj_bias
-    if weight is None:  # in int8
-        tokens_int8, layers = quantize_tokens(normed), zip(PARTS, attn.int8_in_proj, strict=True)
-        flat = {name: layer.multiply(tokens_int8) for name, layer in layers if name in wanted}
-    elif len(wanted) == 3:  # as one product
+    if len(wanted) == 3:  # as one product
         flat = dict(zip(PARTS, linear(normed, weight, bias).chunk(3, dim=-1), strict=True))
     else:
         each = zip(PARTS, weight.chunk(3), bias.chunk(3), strict=True)

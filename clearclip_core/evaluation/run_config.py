@@ -25,7 +25,7 @@ class RunConfig:
         model: name of the model.
         weights: id of the model's weights, see `weights_id`.
         method: name of the method, or its parts.
-        precision: fp32, fp16, bf16, fp64 or int8.
+        precision: fp32, fp16, bf16 or fp64.
         device: type of the device: cpu, cuda or mps.
         short_side_px: short side of a resized image.
         long_side_px: limit of the long side of a resized image.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -55,7 +54,7 @@ class Measurement:
     Attributes:
         model: name of the model.
         method: name of the method, or its parts.
-        precision: fp32, fp16, bf16 or int8.
+        precision: fp32, fp16 or bf16.
         device: name of the graphics card or CPU.
         threads: number of threads of torch on the CPU.
         cpu_flags: flags of the CPU that decide the speed of matrix products; empty where they
@@ -275,8 +274,6 @@ def window_flops(segmenter: Segmenter, window: torch.Tensor) -> int:
     """Count the additions and multiplications of the encoder's matrix products for a window."""
     on_cpu = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # torch does not count it
     uncounted: dict[Any, Callable[..., int]] = {on_cpu: _attention_flops}
-    if segmenter.encoder.precision == "int8":
-        uncounted[torch.ops.onednn.qlinear_pointwise] = _int8_flops
     with FlopCounterMode(display=False, custom_mapping=uncounted) as counter:
         segmenter.encoder.encode(window)
     return int(counter.get_total_flops())
@@ -285,10 +282,6 @@ def window_flops(segmenter: Segmenter, window: torch.Tensor) -> int:
 def _attention_flops(query: torch.Size, key: torch.Size, *_: object, **__: object) -> int:
     batch, heads, queries, width = query
     return 4 * batch * heads * queries * key[-2] * width
-
-
-def _int8_flops(tokens: torch.Size, *_: object, out_shape: torch.Size, **__: object) -> int:
-    return 2 * math.prod(tokens) * out_shape[-1]
 
 
 @torch.inference_mode()

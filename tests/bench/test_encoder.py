@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import open_clip
@@ -172,67 +168,6 @@ def test_prices_of_readouts(report: Report, side_px: int) -> None:
             f"of the whole encoder's CPU seconds on one thread, the least of 7 rounds (rounds: "
             f"{100 * min(rounds):+.1f} to {100 * max(rounds):+.1f} %); {100 * over_clearclip:+.1f} "
             "% of clearclip's",
-        )
-
-
-#: CPU seconds of an encoder in fp32 and int8 in turn, on one thread, and cosines of two scenes.
-INT8 = """
-import json, sys, time
-import torch
-from clearclip_core import Segmenter, compare_features, render_scene
-from clearclip_core.clip.int8 import INT8_LAYERS
-
-torch.set_num_threads(1)
-fp32 = Segmenter.load(sys.argv[1], device="cpu", precision="fp32")
-segmenters = {"fp32": fp32} | {layers: fp32.to_int8(layers) for layers in INT8_LAYERS}
-images = [fp32.prepare(render_scene(seed, size_hw=(448, 448)).image) for seed in range(2)]
-features = {name: each.encode_batch(images, with_cls=True) for name, each in segmenters.items()}
-times = {name: [] for name in segmenters}
-for _ in range(3):
-    for name, each in segmenters.items():
-        began = time.thread_time()
-        each.encode_batch(images[:1])
-        times[name].append(time.thread_time() - began)
-cosines = {
-    layers: [compare_features(*pair) for pair in zip(features[layers], features["fp32"])]
-    for layers in INT8_LAYERS
-}
-print(json.dumps({"times": times, "cosines": cosines}))
-"""
-
-#: Instructions -> variables that tell torch, oneDNN and MKL to use no others.
-INSTRUCTIONS = {
-    "all instructions of the CPU": {},
-    "AVX2": {
-        "ATEN_CPU_CAPABILITY": "avx2",
-        "ONEDNN_MAX_CPU_ISA": "AVX2",
-        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
-    },
-}
-
-
-@pytest.mark.parametrize("model", [MODEL, "demo"])
-@pytest.mark.parametrize("instructions", INSTRUCTIONS)
-def test_int8_against_fp32(report: Report, instructions: str, model: str) -> None:
-    """In a process of its own, since the variables are read once."""
-    ran = subprocess.run(
-        [sys.executable, "-c", INT8, model],
-        env=os.environ | INSTRUCTIONS[instructions] | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found = json.loads(ran.stdout)
-    for layers, cosines in found["cosines"].items():
-        times = found["times"]
-        ratios = sorted(a / b for a, b in zip(times["fp32"], times[layers], strict=True))
-        report.add(
-            f"encoder in int8 over fp32 ({instructions}; {model}; layers: {layers})",
-            "1.2×",
-            f"{ratios[len(ratios) // 2]:.2f}×",
-            f"CPU seconds on one thread, the median of 3 rounds ({ratios[0]:.2f} to "
-            f"{ratios[-1]:.2f}); least mean cosine of 2 drawn scenes {min(cosines):.4f} (goal: "
-            "0.999)",
         )
 
 

@@ -28,10 +28,8 @@ from clearclip_core import (
     Segmenter,
     Vocabulary,
     WindowFeatures,
-    compare_features,
     render_scene,
 )
-from clearclip_core.clip.int8 import INT8_LAYERS
 from tests.core.reference import attention
 
 MEAN, STD = (100.0, 110.0, 120.0), (50.0, 60.0, 70.0)
@@ -256,11 +254,10 @@ def test_the_id_of_features_tells_weights_methods_and_precisions_apart(
     others = [
         with_clip(tuned).features_id,
         with_clip(copy.deepcopy(clip_model).bfloat16()).features_id,
-        *(with_clip(clip_model).to_int8(layers).features_id for layers in INT8_LAYERS),
         Segmenter(model, "clip", SIZES).features_id,
         Segmenter(model, preprocessing=dataclasses.replace(SIZES, mean=(1, 2, 3))).features_id,
     ]
-    assert len({same, *others}) == 7
+    assert len({same, *others}) == 5
 
 
 @pytest.mark.parametrize(
@@ -460,29 +457,3 @@ def test_stitched_windows_attend_to_all_windows_of_their_picture(
         found = features.patches.flatten(1, 2)
         assert len(found) == 2
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
-
-
-def test_a_copy_in_int8_shares_words_and_gives_nearly_the_same(model: LoadedModel) -> None:
-    segmenter = Segmenter(model, preprocessing=SIZES, windows_at_once=3)
-    words = segmenter.embed(WORDS)
-    made = segmenter.to_int8()
-    assert (made.encoder.precision, segmenter.encoder.precision) == ("int8", "fp32")
-    assert (made.windows_at_once, made.method, made.preprocessing) == (3, segmenter.method, SIZES)
-    assert made.embed.missing(WORDS) == []
-    torch.testing.assert_close(made.embed(["fence"]), segmenter.embed(["fence"]))
-    torch.testing.assert_close(made.embed(WORDS), words)
-    image = picture(70, 200)
-    near = compare_features(made.encode(image, True), segmenter.encode(image, True))
-    assert 0.999 < near < 1
-    assert made.segment(image, WORDS).label_map.shape == (70, 200)
-
-
-def test_int8_is_made_of_fp32_and_never_compiled(model_folder: Path) -> None:
-    name = f"local-dir:{model_folder}"
-    made = Segmenter.load(name, device="cpu", precision="int8", short_side_px=64)
-    assert made.encoder.precision == "int8"
-    assert made.encoder.dtype == torch.float32
-    with pytest.raises(ValueError, match="fp32 on the CPU, but this one is in int8 on cpu"):
-        made.to_int8()
-    with pytest.raises(ValueError, match="cannot be compiled"):
-        Segmenter(made.model, compile=True)

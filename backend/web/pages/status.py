@@ -139,24 +139,11 @@ class StatusReport:
             "method": self._settings.method,
             "device": now.device,
             "precision": now.precision,
-            "int8": self._int8(now),
             "state": now.status.state,
             "reason": self.serializer.scrub(now.status.reason),
             "windows_at_once": now.windows_at_once,
             "pictures": now.done,
             "batches": now.batches,
-        }
-
-    def _int8(self, now: Snapshot) -> Json | None:
-        """How far the check of int8 is; None where int8 is not wanted."""
-        if now.int8 is None:
-            return None
-        return {
-            "state": now.int8.state,
-            "pictures": now.int8.pictures,
-            "least_cosine": now.int8.least_cosine,
-            "layers": now.int8.layers,
-            "reason": self.serializer.scrub(now.int8.reason),
         }
 
     def _projects(self) -> list[Json]:

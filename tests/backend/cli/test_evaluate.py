@@ -145,17 +145,6 @@ def test_thresholds_of_the_command_win(server: LocalServer, tmp_path: Path) -> N
     assert figures["prompts"] == "label config"
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_int8_is_measured_unchecked_and_said_to_be(
-    precision: str, server: LocalServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PRECISION", precision)
-    result = run(server, "--model=demo", "--device=cpu", "--short-side-px=224", "--limit=1")
-    assert result.exit_code == 0, result.output
-    said = "PRECISION=int8: these figures are of all layers in int8, which nothing has compared"
-    assert (said in result.stderr) == (precision == "int8")
-
-
 def test_what_counts_beside_the_words_is_that_of_the_project(
     server: LocalServer, studio: FakeStudio, tmp_path: Path
 ) -> None:

@@ -131,7 +131,6 @@ def test_health_does_not_depend_on_the_process_that_serves(plain_server: Served)
         ({"model": "ViT-B-16/random"}, "never served"),
         ({"model": "demo", "method": "magic"}, "clip, maskclip, sclip, clearclip"),
         ({"model": "demo", "precision": "fp16", "device": "cpu"}, "fp16 needs a GPU"),
-        ({"model": "demo", "precision": "int8", "device": "cpu", "compile": True}, "COMPILE"),
         ({"model": "demo", "device": "abacus"}, "auto, cpu, cuda or mps"),
         ({"model": "demo", "feature_cache_mb": 1 << 40}, "FEATURE_CACHE_MB"),
     ],

@@ -45,7 +45,7 @@ def test_precisions(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_precision("fp16", cuda) == torch.float16
     with pytest.raises(ValueError, match="fp16 needs a GPU"):
         choose_precision("fp16", cpu)
-    with pytest.raises(ValueError, match="auto, fp32, fp16, bf16, int8, but got 'int4'"):
+    with pytest.raises(ValueError, match="auto, fp32, fp16, bf16, but got 'int4'"):
         choose_precision("int4", cpu)
 
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import threading
 import time
-from dataclasses import asdict
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from backend.inference.engine import Engine
-from backend.inference.int8_check import Int8Status
 from backend.jobs import webhook_watch, worker
 from tests.backend.fakes.colour_segmenter import (
     ColourSegmenter,
@@ -22,7 +19,7 @@ from tests.backend.fakes.colour_segmenter import (
     flag,
 )
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
-from tests.backend.web.pages.browser import KEY, PEOPLE, Dashboard, started
+from tests.backend.web.pages.browser import PEOPLE, Dashboard, started
 
 
 def test_browsers_get_the_page_and_programs_json(dashboard: Dashboard) -> None:
@@ -49,36 +46,6 @@ def test_the_page_shows_model_jobs_tasks_and_errors(dashboard: Dashboard) -> Non
         "pause-1",
         "cancel-1",
     ]
-
-
-@pytest.mark.parametrize(
-    ("status", "text"),
-    [
-        (
-            Int8Status(),
-            "int8 is compared with fp32 on the first pictures; until then fp32 serves. "
-            "Pictures compared: 0.",
-        ),
-        (
-            Int8Status("serving", 4, 0.99912, "all"),
-            "int8 serves (all). Pictures compared: 4; least mean cosine 0.99912.",
-        ),
-        (
-            Int8Status("fp32", 2, 0.5, reason=f"It fell, {KEY}."),
-            "int8 is not used, fp32 stays: It fell, …. "
-            "Pictures compared: 2; least mean cosine 0.50000.",
-        ),
-    ],
-)
-def test_the_page_says_what_became_of_int8(status: Int8Status, text: str) -> None:
-    check: Any = SimpleNamespace(status=status)
-    dashboard = Dashboard(colour_engine(int8_check=check))
-    assert text in " ".join(dashboard.page().text.split())
-    told = dashboard.client.get("/status").get_json()["model"]["int8"]
-    assert told == asdict(status) | {"reason": status.reason.replace(KEY, "…")}
-    without = Dashboard(colour_engine())
-    assert "int8" not in without.page().text
-    assert without.client.get("/status").get_json()["model"]["int8"] is None
 
 
 def test_ready_is_another_thing_than_alive() -> None:
