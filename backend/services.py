@@ -15,7 +15,6 @@ from backend.dataset.archives.archive_store import ArchiveStore
 from backend.dataset.picture_features import PictureFeatures
 from backend.feedback.annotation_reader import AnnotationReader
 from backend.feedback.annotation_store import AnnotationStore
-from backend.feedback.forecast.forecast_store import ForecastStore
 from backend.feedback.learning.active_models import ActiveModels
 from backend.feedback.learning.example_store import ExampleStore
 from backend.feedback.learning.learner import Learner
@@ -27,7 +26,6 @@ from backend.inference.engine import Engine
 from backend.jobs.change_poller import ChangePoller
 from backend.jobs.delivery import PredictionDelivery
 from backend.jobs.feedback_updater import FeedbackUpdater
-from backend.jobs.forecaster import Forecaster
 from backend.jobs.job_runner import JobRunner
 from backend.jobs.job_store import JobStore
 from backend.jobs.poll_store import PollStore
@@ -130,17 +128,6 @@ class Services(LabelStudioServices):
     def annotations(self) -> AnnotationStore:
         """The annotations that were read and that are still to be read."""
         return AnnotationStore(self.database, self.owner)
-
-    @cached_property
-    def forecasts(self) -> ForecastStore:
-        """The newest forecast of each project."""
-        return ForecastStore(self.database)
-
-    @cached_property
-    def forecaster(self) -> Forecaster:
-        """The maker of forecasts."""
-        client = self.client(retry_for_s=READ_RETRY_FOR_S)
-        return Forecaster(self.annotations, self.forecasts, client)
 
     def _model_key(self) -> str:
         return model_key(self.settings, self.engine.model_id)
@@ -428,7 +415,6 @@ class Services(LabelStudioServices):
             "changes": self.change_poller.poll,
             "token": self.token_watch.check,
             "titles": self.project_titles.check,
-            "forecasts": self.forecaster.check,
             "words": self.wording_runs.run_next,
             "agreements": self.agreement_runs.run_next,
             "next tasks": self.next_tasks_runs.run_next,

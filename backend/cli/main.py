@@ -28,12 +28,7 @@ COMMANDS: Final = {
     "report": CommandSource(
         "backend.cli.report",
         "report",
-        "Report how much work the prelabels of a project save, from the corrected annotations.",
-    ),
-    "hours-left": CommandSource(
-        "backend.cli.hours_left",
-        "hours_left",
-        "Foretell how many hours of annotation a project still takes, with and without prelabels.",
+        "Report how much work the prelabels of a project save, and how many hours are left.",
     ),
     "eval": CommandSource(
         "backend.cli.evaluate",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -22,14 +22,12 @@ from backend.cli.options import (
 from backend.cli.signals import stopped_by_signals
 from backend.feedback.report.charts import plots
 from backend.feedback.report.csv_table import to_csv
+from backend.feedback.report.hours_left import estimate
 from backend.feedback.report.statistics import make_report
 from backend.feedback.report.tables import print_report
 from backend.feedback.sums.project_sums import Step
 from backend.label_studio_services import READ_RETRY_FOR_S, check_token
 from backend.settings import Settings
-
-if TYPE_CHECKING:
-    from backend.services import Services
 
 
 @click.command()
@@ -62,7 +60,7 @@ def report(
     csv_file: Path | None,
     plots_folder: Path | None,
 ) -> None:
-    """Report how much work the prelabels of a project save, from the corrected annotations.
+    """Report how much work the prelabels of a project save, and how many hours are left.
 
     The backend that serves reads annotations as they are submitted. Where LABEL_STUDIO_API_KEY is
     set, the command first reads those that it has not read yet.
@@ -73,13 +71,18 @@ def report(
 
     services = Services(settings, stopping=threading.Event())
     services.database.check()
-    _read_pending(services, project, backfill)
+    client = services.client(retry_for_s=READ_RETRY_FOR_S)
+    if client is not None:  # without a token there is nothing to read them with
+        with stopped_by_signals(services.stopping):
+            reader = services.annotation_reader(client)
+            read_annotations(reader, project, backfill, services.stopping)
     annotations = services.annotations
     if backfill and not annotations.recount(project):
         said = "Annotations are being read: the sums were not added up anew. Try again later."
         click.echo(said, err=True)
     waiting = annotations.count_open(project)
     savings = make_report(project, annotations.sums(project, step), waiting=waiting, label=label)
+    savings = replace(savings, hours_left=estimate(annotations, client, project))
     if json_file is not None:
         write_text(json_file, json.dumps(savings.to_json(), indent=2) + "\n")
     if csv_file is not None:
@@ -91,14 +94,3 @@ def report(
     print_report(savings, Console(), is_complete=is_complete)
     if services.stopping.is_set():
         raise SystemExit(130)
-
-
-def _read_pending(services: Services, project: int, backfill: bool) -> None:
-    """Read pending annotations; without a token there is nothing to read them with."""
-
-    client = services.client(retry_for_s=READ_RETRY_FOR_S)
-    if client is None:
-        return
-    with stopped_by_signals(services.stopping):
-        reader = services.annotation_reader(client)
-        read_annotations(reader, project, backfill, services.stopping)

@@ -9,15 +9,11 @@ from sqlalchemy import func, select
 
 from backend.database.database import MAX_KEYS, Database, key_batches
 from backend.feedback.annotation_table import ANNOTATIONS, read_in
-from backend.feedback.forecast.lead_times import TimedAnnotation
-from backend.feedback.read_annotation import ReadAnnotation
+from backend.feedback.read_annotation import AnnotationOrigin, ReadAnnotation
 from backend.feedback.sums import sum_store
 from backend.feedback.sums.project_sums import ProjectSums, Step
 
 _ROW: Final = ANNOTATIONS.c
-
-#: The rows of annotations whose time tells how long the next ones take.
-_MEASURED: Final = (_ROW.kind.in_(("compared", "scratch")), _ROW.seconds > 0)
 
 
 class AnnotationQueries:
@@ -72,24 +68,12 @@ class AnnotationQueries:
         with self._database.read() as connection:
             return sorted(connection.scalars(query.distinct()))
 
-    def times(self, project: int) -> list[TimedAnnotation]:
-        """Return the times of a project's annotations that were compared or began from nothing."""
-        columns = (_ROW.task, _ROW.annotator, _ROW.seconds, _ROW.created, _ROW.kind)
-        query = select(*columns).where(_ROW.project == project, *_MEASURED)
+    def newest_times(self, project: int, kind: AnnotationOrigin, limit: int) -> list[float]:
+        """Return how long the newest measured annotations of a kind took, in seconds."""
+        its = (_ROW.project == project, _ROW.kind == kind, _ROW.seconds > 0)
+        newest = select(_ROW.seconds).where(*its).order_by(_ROW.created.desc()).limit(limit)
         with self._database.read() as connection:
-            return [
-                TimedAnnotation(
-                    row.task, row.annotator, row.seconds, row.created, row.kind == "compared"
-                )
-                for row in connection.execute(query)
-            ]
-
-    def count_times(self) -> dict[int, int]:
-        """Return project -> the number of its `times`."""
-        count = func.count().label("times")
-        query = select(_ROW.project, count).where(*_MEASURED).group_by(_ROW.project)
-        with self._database.read() as connection:
-            return {row.project: row.times for row in connection.execute(query)}
+            return list(connection.scalars(newest))
 
     def count_open(self, project: int | None = None) -> int:
         """Return how many annotations are still to be read."""

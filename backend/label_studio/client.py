@@ -34,7 +34,6 @@ from backend.label_studio.retrying import Retrier
 from backend.label_studio.task_contents import TaskContents
 from backend.label_studio.task_filter import TaskFilter
 from backend.label_studio.task_rows import read_rows
-from backend.label_studio.task_scores import TaskScores
 from backend.label_studio.task_views import TaskViews
 from backend.settings import Settings
 
@@ -97,7 +96,6 @@ class LabelStudioClient:
         self.changes = ChangeList(self._connection)
         self.contents = TaskContents(self._connection)
         self.annotation_writer = AnnotationWriter(self._connection)
-        self.scores = TaskScores(self._connection)
         self.views = TaskViews(self._connection)
 
     @classmethod

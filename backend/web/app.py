@@ -151,7 +151,7 @@ def _pages(
         projects,
         body,
     ).blueprint()
-    yield ReportRoutes(settings, services.annotations, services.forecasts, describe).blueprint()
+    yield ReportRoutes(settings, services.annotations, services.hasty_client, describe).blueprint()
     client = services.client(retry_for_s=READ_RETRY_FOR_S)
     shared = (services.runs, client, projects, body)
     yield LabelErrorRoutes(

@@ -14,6 +14,7 @@ from backend.feedback.read_annotation import AnnotationOrigin, ReadAnnotation
 from backend.feedback.report.advice import RecentLabel, harm, lack, recent_labels
 from backend.feedback.report.definitions import DEFINITIONS
 from backend.feedback.report.groups import Group
+from backend.feedback.report.hours_left import HoursLeft
 from backend.feedback.report.safe_scores import SafeScore, safe_scores
 from backend.feedback.sums.project_sums import ProjectSums, Step
 
@@ -38,6 +39,7 @@ class PrelabelReport:
         safe_scores: name of a label -> the score from which on its masks needed no change.
         broken: id of an annotation that could not be read -> the reason.
         waiting: how many annotations are still to be read.
+        hours_left: the hours left in the project; None where nobody has asked, or nothing is known.
         label: the only label of the figures; None for all labels.
     """
 
@@ -52,6 +54,7 @@ class PrelabelReport:
     safe_scores: Mapping[str, SafeScore] = field(default_factory=dict)
     broken: Mapping[int, str] = field(default_factory=dict)
     waiting: int = 0
+    hours_left: HoursLeft | None = None
     label: str | None = None
 
     @property
@@ -78,6 +81,7 @@ class PrelabelReport:
             "harmful": self.harmful,
             "missing": self.missing,
             "safe_scores": {label: each.to_json() for label, each in self.safe_scores.items()},
+            "hours_left": None if self.hours_left is None else self.hours_left.to_json(),
             "broken": {str(annotation): why for annotation, why in self.broken.items()},
             "definitions": dict(DEFINITIONS),
         }

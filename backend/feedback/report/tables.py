@@ -12,6 +12,7 @@ from rich.table import Table
 
 from backend.feedback.report.definitions import DEFINITIONS, KINDS, MOST_VERSIONS, percent
 from backend.feedback.report.groups import Group
+from backend.feedback.report.hours_left import HoursLeft, hours
 from backend.feedback.report.label_statistics import LabelStatistics
 from backend.feedback.report.safe_scores import SafeScore
 from backend.feedback.report.statistics import PrelabelReport
@@ -53,6 +54,8 @@ def print_report(report: PrelabelReport, console: Console, *, is_complete: bool 
     if report.safe_scores:
         console.print(_safe_scores(report.safe_scores))
         console.print()
+    if report.hours_left is not None:
+        _print_hours(report.hours_left, console)
     for label, what in report.harmful.items():
         console.print(f"[bold red]{_safe(label)} costs more than it saves:[/] {_safe(what)}")
     for label, what in report.missing.items():
@@ -224,6 +227,21 @@ def _safe_scores(found: Mapping[str, SafeScore]) -> Table:
             *(percent(share).removesuffix(" %") for share in (each.share, each.lower_bound)),
         )
     return table
+
+
+def _print_hours(left: HoursLeft, console: Console) -> None:
+    """Print how many hours the project still takes."""
+    if left.tasks_left is not None:
+        tasks = quantity(left.tasks_left, "task")
+        console.print(f"Hours left at today's pace, for {tasks} without an annotation")
+        table = _empty_table("", "", ("expected", "in 9 of 10 draws"))
+        for name, each in (("with", left.with_prelabels), ("without", left.without_prelabels)):
+            interval = f"{hours(each.low)} to {hours(each.high)}" if each else ""
+            table.add_row(f"{name} prelabels", hours(each.hours) if each else "not known", interval)
+        console.print(table)
+    for sentence in left.missing:
+        console.print(sentence)
+    console.print()
 
 
 def _table(title: str, first: str) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from operator import itemgetter
 from typing import Any, Final, cast
 
@@ -10,12 +11,13 @@ from flask import Blueprint, Response, request
 
 from backend.errors import BadRequest, PlotNotFound
 from backend.feedback.annotation_store import AnnotationStore
-from backend.feedback.forecast.forecast_store import ForecastStore
 from backend.feedback.report.charts import PLOTS, plots
 from backend.feedback.report.csv_table import to_csv
 from backend.feedback.report.definitions import DEFINITIONS, FEW, KINDS, MOST_VERSIONS
+from backend.feedback.report.hours_left import estimate
 from backend.feedback.report.statistics import PrelabelReport, make_report
 from backend.feedback.sums.project_sums import Step
+from backend.label_studio.client import LabelStudioClient
 from backend.settings import Settings
 from backend.web.middleware.responses import attachment, json_response
 from backend.web.pages.html import html_page, is_for_people
@@ -59,12 +61,12 @@ def learned_versions(report: PrelabelReport, versions: Iterable[Json]) -> dict[s
 
 
 class ReportRoutes:
-    """Answer the routes of ``/projects/<id>/report``; none of them asks Label Studio.
+    """Answer the routes of ``/projects/<id>/report``.
 
     Args:
         settings: what is served.
         annotations: what was read of annotations.
-        forecasts: how many hours of annotation are left.
+        client: tells page and JSON how many tasks are left; None without a token.
         describe_learning: describes what a project has learned, to show it with the report.
     """
 
@@ -72,12 +74,12 @@ class ReportRoutes:
         self,
         settings: Settings,
         annotations: AnnotationStore,
-        forecasts: ForecastStore,
+        client: LabelStudioClient | None,
         describe_learning: Callable[[int], Json],
     ) -> None:
         self._has_key = settings.label_studio_api_key is not None
         self._annotations = annotations
-        self._forecasts = forecasts
+        self._client = client
         self._describe_learning = describe_learning
 
     def blueprint(self) -> Blueprint:
@@ -94,7 +96,7 @@ class ReportRoutes:
         """Answer a browser with the report's page, and a program with its JSON."""
         if not is_for_people():
             return self.figures(project)
-        report, learned = self._report(project), self._describe_learning(project)
+        report, learned = self._whole_report(project), self._describe_learning(project)
         return html_page(
             "report.html",
             report=report,
@@ -102,7 +104,6 @@ class ReportRoutes:
             definitions=DEFINITIONS,
             kinds=KINDS,
             few=FEW,
-            hours_left=self._forecasts.read(project),
             most_versions=MOST_VERSIONS,
             no_key=no_key(self._has_key, _USE),
             learned=learned,
@@ -111,12 +112,8 @@ class ReportRoutes:
 
     def figures(self, project: int) -> Response:
         """Answer with the report, the hours left and what was learned, as JSON."""
-        report, forecast = self._report(project).to_json(), self._forecasts.read(project)
-        more = {
-            "hours_left": None if forecast is None else forecast.to_json(),
-            "learned": self._describe_learning(project),
-        }
-        return json_response(report | more)
+        learned = {"learned": self._describe_learning(project)}
+        return json_response(self._whole_report(project).to_json() | learned)
 
     def table(self, project: int) -> Response:
         """Answer with the report as a CSV file."""
@@ -134,6 +131,10 @@ class ReportRoutes:
         response = Response(drawn[plot], mimetype="image/svg+xml")
         response.headers["Content-Security-Policy"] = _PLOT_POLICY
         return response
+
+    def _whole_report(self, project: int) -> PrelabelReport:
+        hours_left = estimate(self._annotations, self._client, project)
+        return replace(self._report(project), hours_left=hours_left)
 
     def _report(self, project: int) -> PrelabelReport:
         """Return the report that the query of the current request asks for."""

@@ -54,7 +54,6 @@ NEED_A_TOKEN = (
     "prelabel --project 7 --dry-run --engine ray",
     "withdraw --job 7",
     "report --project 7 --backfill",
-    "hours-left --project 7",
     "eval --project 7",
     "words --project 7",
     "label-errors --project 7",

@@ -120,14 +120,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("project", "model", "number"),
     )
     op.create_table(
-        "forecasts",
-        sa.Column("project", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("annotations", sa.Integer(), nullable=False),
-        sa.Column("due", sa.Float(), nullable=False),
-        sa.Column("figures", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("project"),
-    )
-    op.create_table(
         "job_tasks",
         sa.Column("job", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("tasks", sa.Text()),

@@ -21,8 +21,6 @@ from backend.cli.main import main
 from backend.database.database import Database
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.comparison import LabelDiff
-from backend.feedback.forecast.forecast_store import ForecastStore
-from backend.feedback.forecast.hours_left import Hours, HoursLeft
 from backend.feedback.learning.model_key import model_key
 from backend.feedback.learning.versions import Version
 from backend.feedback.read_annotation import ReadAnnotation
@@ -81,23 +79,25 @@ def test_the_page_shows_what_is_saved_and_what_does_harm() -> None:
             assert client.get(href, headers=PEOPLE).status_code == 200
 
 
-def test_the_hours_that_are_left_are_shown_and_answered() -> None:
-    keep(*READS)
-    client = client_of(**KEYS)
-    assert "Hours of annotation left" not in Page(client.get(REPORT, headers=PEOPLE)).text
-    assert client.get(f"{REPORT}.json").get_json()["hours_left"] is None
-    forecast = HoursLeft(1e9, 1200, 24, 3, 2, Hours(15.6, 12.2, 20.4), None)
-    ForecastStore(Database.from_settings(Settings())).keep(7, forecast, 600)
+def test_the_hours_that_are_left_are_shown_and_answered(server: LocalServer) -> None:
+    timed = [
+        ReadAnnotation(n, 7, n, "compared", OURS, 1, 60.0, 1e9, 1e9, (GOOD,)) for n in range(10, 30)
+    ]
+    keep(*READS, *timed)
+    client = client_of(label_studio_url=server.url, label_studio_api_key=TOKEN)
     page = " ".join(Page(client.get(REPORT, headers=PEOPLE)).text.split())
     for text in (
-        "for 1 200 tasks without an annotation",
-        "16 h12 h to 20 h",
+        "for 1 task without an annotation",
+        "With prelabels1 min1 min to 1 min",
         "Without prelabelsnot known",
-        "so far there are 3. Annotate some tasks that have no prediction",
-        "24 annotations that began with a prediction and 3 that began from nothing, without 2 that",
+        "so far there are 1. Annotate some tasks that have no prediction",
+        "the last 21 annotations that began with a prediction, and of the last 1 that began",
     ):
         assert text in page
-    assert client.get(f"{REPORT}.json").get_json()["hours_left"] == forecast.to_json()
+    answered = client.get(f"{REPORT}.json").get_json()["hours_left"]
+    assert (answered["tasks_left"], answered["without_prelabels"]) == (1, None)
+    away = Page(client_of(**KEYS).get(REPORT, headers=PEOPLE)).text
+    assert "does not say now how many tasks are left" in away
 
 
 def test_the_page_of_one_label_leads_to_its_own_figures() -> None:
@@ -238,6 +238,7 @@ def test_the_command_reads_a_project_and_reports(server: LocalServer, tmp_path: 
     assert (red["accepted"], red["corrected"], red["saved_paint"]) == (1, 1, 0.8)
     assert red["mean_iou"] == pytest.approx((1 + 16 / 24) / 2, abs=1e-6)
     assert figures["all"]["seconds"]["without_prelabel"] == 70
+    assert (figures["hours_left"]["tasks_left"], "for 1 task without" in done.output) == (1, True)
     assert "red" in (tmp_path / "a.csv").read_text()
     assert {path.name for path in (tmp_path / "plots").iterdir()} == {f"{p}.svg" for p in PLOTS}
     assert "blue" not in run("--label", "red").output

@@ -1,0 +1,140 @@
+"""Estimates how many hours a project still takes at today's pace, with prelabels and without."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from backend.errors import StudioRefused, StudioUnreachable
+from backend.feedback.annotation_queries import AnnotationQueries
+from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.task_filter import TaskFilter
+
+log = logging.getLogger(__name__)
+
+#: The newest annotations that tell the pace, and how many of them are needed at least.
+RECENT: Final = 50
+LEAST: Final = 10
+
+#: Part of the draws that the interval holds.
+CONFIDENCE: Final = 0.9
+_DRAWS: Final = 2000
+
+
+class Hours(msgspec.Struct, frozen=True):
+    """Hours at today's pace, with an interval by bootstrap of the median.
+
+    Attributes:
+        hours: tasks left times the median time of an annotation.
+        low: the lower end.
+        high: the upper end.
+    """
+
+    hours: float
+    low: float
+    high: float
+
+
+class HoursLeft(msgspec.Struct, frozen=True):
+    """The annotation that is left in a project.
+
+    Attributes:
+        tasks_left: tasks without an annotation; None where Label Studio does not say.
+        annotations_with: the newest measured annotations that began with a prediction, at most
+            `RECENT`.
+        annotations_without: those that began from nothing, at most `RECENT`.
+        with_prelabels: the hours if all tasks that are left have predictions; None: not known.
+        without_prelabels: the hours if none has; None: not known.
+    """
+
+    tasks_left: int | None
+    annotations_with: int
+    annotations_without: int
+    with_prelabels: Hours | None = None
+    without_prelabels: Hours | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures as JSON."""
+        found: dict[str, Any] = msgspec.to_builtins(self)
+        return found
+
+    @property
+    def missing(self) -> list[str]:
+        """Why hours are not known, and what to do, in sentences."""
+        if self.tasks_left is None:
+            return ["Label Studio does not say now how many tasks are left. Ask again later."]
+        found = []
+        if self.with_prelabels is None:
+            found.append(
+                f"Hours with prelabels need {LEAST} measured annotations that began with a "
+                f"prediction; so far there are {self.annotations_with}."
+            )
+        if self.without_prelabels is None:
+            found.append(
+                f"Hours without prelabels need {LEAST} measured annotations that began from "
+                f"nothing; so far there are {self.annotations_without}. Annotate some tasks that "
+                "have no prediction, chosen at random."
+            )
+        return found
+
+
+def estimate(
+    annotations: AnnotationQueries, client: LabelStudioClient | None, project: int
+) -> HoursLeft | None:
+    """Estimate the hours left in a project; Label Studio is asked how many tasks are left.
+
+    Args:
+        annotations: what was read of annotations.
+        client: Label Studio.
+        project: id of the project.
+
+    Returns:
+        The estimate; None without a client, or where no annotation was measured yet.
+    """
+    with_s = annotations.newest_times(project, "compared", RECENT)
+    without_s = annotations.newest_times(project, "scratch", RECENT)
+    counts = len(with_s), len(without_s)
+    if client is None or not any(counts):
+        return None
+    try:
+        tasks_left = client.count(project, TaskFilter(unlabeled=True))
+    except (StudioRefused, StudioUnreachable) as error:
+        log.warning("The hours left in project %d are not known: %s", project, error)
+        return HoursLeft(None, *counts)
+    hours = at_pace(tasks_left, with_s), at_pace(tasks_left, without_s)
+    return HoursLeft(tasks_left, *counts, *hours)
+
+
+def at_pace(tasks: int, times_s: Sequence[float]) -> Hours | None:
+    """Return the hours that tasks take at the pace of some annotations; the same input, the same.
+
+    Args:
+        tasks: how many.
+        times_s: seconds that each of the annotations took; None is known of fewer than `LEAST`.
+
+    >>> at_pace(60, [60.0] * 10)
+    Hours(hours=1.0, low=1.0, high=1.0)
+    """
+    if len(times_s) < LEAST:
+        return None
+    times = np.asarray(times_s, np.float64)
+    drawn = np.random.default_rng(0).choice(times, (_DRAWS, len(times)))
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(np.median(drawn, axis=1), [tail, 1 - tail])
+    hours = tasks / 3600
+    return Hours(hours * float(np.median(times)), hours * float(low), hours * float(high))
+
+
+def hours(value: float) -> str:
+    """Write hours for people.
+
+    >>> hours(0.26), hours(3.14), hours(15.6), hours(1234.4)
+    ('16 min', '3.1 h', '16 h', '1234 h')
+    """
+    if value < 1:
+        return f"{60 * value:.0f} min"
+    return f"{value:.1f} h" if value < 10 else f"{value:.0f} h"
