@@ -339,12 +339,6 @@ def test_contrast_words_that_mean_what_a_label_means_are_left_out(meanings: Segm
     assert by_prompt.contrast == ()  # all within 0.95 of wood: 1, 0.96, 0.998
 
 
-def test_no_contrast_words_unless_asked(meanings: Segmenter) -> None:
-    assert meanings.vocabulary(["tree"]).contrast == ()
-    given = Vocabulary.of(["tree"], contrast=["wood"])
-    assert meanings.vocabulary(given, contrast=True) is given
-
-
 def test_one_label_paints_everything_without_contrast(segmenter: Segmenter) -> None:
     image = picture(64, 64)
     assert np.unique(segmenter.segment(image, ["dog"]).label_map).tolist() == [0]
@@ -425,17 +419,6 @@ def test_pixels_below_the_threshold_of_their_label_lose_it() -> None:
     for threshold in (1e-9, 0.1, 0.6, 0.99999, 1.0):
         reached = steps.astype(float) >= float(np.float16(threshold))
         assert np.array_equal(every.above({"dog": threshold}).label_map == 0, reached)
-
-
-def test_one_stitched_window_is_that_window(clip_model: open_clip.CLIP) -> None:
-    model = LoadedModel("tiny", clip_model, lambda _: torch.empty(0), (1, 2, 3), (4, 5, 6))
-    sizes = Preprocessing((1, 2, 3), (4, 5, 6), 64, 64, window_px=64, stride_px=32)
-    image = render_scene(1, size_hw=(90, 70)).image
-    one, other = (
-        Segmenter(model, method, sizes).encode(image).patches
-        for method in ("clearclip", "clearclip-stitched")
-    )
-    assert torch.equal(one, other)
 
 
 def test_stitched_windows_attend_to_all_windows_of_their_picture(

@@ -7,12 +7,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from sqlalchemy import Connection, create_engine, make_url, text
+from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.pool import QueuePool
 
 from backend.database import database
@@ -160,45 +159,6 @@ def test_reads_of_postgresql_are_sent_alone_and_streams_in_a_transaction(
             driver = connection.connection.dbapi_connection
             states.append(driver.info.transaction_status.name)  # type: ignore[union-attr]
     assert states == ["IDLE", "INTRANS", "IDLE"]
-    store.close()
-
-
-def test_a_process_has_at_most_20_connections_to_a_postgresql(
-    postgres_url: Callable[[str], str], tmp_path: Path
-) -> None:
-    """A server takes 100 of them by default, and several backends share one."""
-    name = f"many-{tmp_path.name}"[:60]
-    url = make_url(postgres_url(name))
-    server = create_engine(url)
-    store = Database(
-        url.update_query_dict({"application_name": name}).render_as_string(hide_password=False)
-    )
-    count = text("SELECT count(*) FROM pg_stat_activity WHERE application_name = :name")
-    ours = {"name": name}  # others use the server, and their connections end at any time
-    over = threading.Event()
-
-    def hold(begin: Callable[[], AbstractContextManager[Connection]]) -> None:
-        with begin():
-            over.wait()
-
-    with server.connect() as connection:
-        begins = [store.read, store.write] * 15
-        threads = [threading.Thread(target=hold, args=(begin,)) for begin in begins]
-        for thread in threads:
-            thread.start()
-        found, patience = 0, time.monotonic() + 60
-        end = patience
-        while time.monotonic() < end:
-            found = max(found, connection.execute(count, ours).scalar_one())
-            connection.rollback()  # a transaction sees what it saw first
-            if found >= 20 and end == patience:
-                end = time.monotonic() + 2  # for one that comes above the limit
-            time.sleep(0.1)
-    over.set()
-    for thread in threads:
-        thread.join()
-    assert found == 20
-    server.dispose()
     store.close()
 
 

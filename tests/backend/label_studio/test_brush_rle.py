@@ -151,3 +151,30 @@ def test_a_hostile_stream_takes_little_memory() -> None:
     tracemalloc.stop()
     assert decoded.sum() == side * side - count // 4
     assert peak < 5 * decoded.nbytes
+
+
+def test_values_beyond_a_byte_are_opaque() -> None:
+    words = [0, 0, 0, 40_000]
+    bits = f"{4:032b}{15:05b}" + "0" * 16 + "0" + "00" + "1"  # a literal of 2 ...
+    bits += "".join(f"{word:016b}" for word in words[:2]) + "0001"  # ... and another
+    bits += "".join(f"{word:016b}" for word in words[2:])
+    bits += "0" * (-len(bits) % 8)
+    rle = [int(bits[i : i + 8], 2) for i in range(0, len(bits), 8)]
+    assert decode_rle(rle, 1, 1).tolist() == [[255]]
+
+
+def short_tokens(count: int, side: int, word_bits: int = 1, is_run: bool = True) -> list[int]:
+    """A stream of tokens of one value each, and runs for the rest of side x side pixels."""
+    head = f"{side * side * 4:032b}{word_bits - 1:05b}" + "0000" * 3 + "1111"
+    token = f"{int(is_run)}00" + "0" + "1" * word_bits
+    rest = side * side * 4 - count
+    runs = ["1" * 16] * (rest >> 16) + [f"{(rest & 0xFFFF) - 1:016b}"] * bool(rest & 0xFFFF)
+    bits = head + token * count + "".join("111" + run + "1" * word_bits for run in runs)
+    return np.packbits(np.frombuffer(bits.encode(), np.uint8) - ord("0")).tolist()
+
+
+def test_streams_of_too_many_tokens_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backend.label_studio.brush_rle._MAX_TOKENS", 1000)
+    assert decode_rle(short_tokens(990, 16), 16, 16).all()
+    with pytest.raises(ValueError, match="more than 1000 runs and literals"):
+        decode_rle(short_tokens(1001, 16), 16, 16)

@@ -215,20 +215,6 @@ def test_a_killed_run_goes_on_and_counts_nothing_twice(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.json", "whole.json"]
 
 
-@pytest.mark.parametrize("benchmark", list(miniatures.FILE_VALUES))
-def test_a_folder_that_does_not_fit_is_refused_before_the_model_is_looked_at(
-    benchmark: str, tmp_path: Path
-) -> None:
-    (tmp_path / "photos").mkdir()
-    refused = clearclip("eval", f"--benchmark={benchmark}", f"--data={tmp_path}", "--model=no/such")
-    assert refused.exit_code == 1
-    assert f"Error: Expected {tmp_path} to hold " in refused.output
-    assert "it holds photos/." in refused.output
-    assert ("clearclip prepare" in refused.output) == (
-        benchmark in ("coco_stuff", "coco_object", "cityscapes")
-    )
-
-
 @pytest.mark.parametrize("benchmark", ["coco_stuff", "coco_object", "cityscapes"])
 def test_label_maps_are_made_where_they_are_missing(
     benchmark: str, model: list[str], tmp_path: Path
@@ -263,27 +249,3 @@ def test_what_cannot_be_measured_is_refused(arguments: list[str], sentence: str)
     refused = clearclip("eval", *arguments)
     assert refused.exit_code != 0
     assert sentence in refused.output
-
-
-@pytest.mark.parametrize("command", ["merge", "tables"])
-@pytest.mark.parametrize(
-    "content",
-    [
-        bytes(range(256)) * 1000,
-        b"a picture's words " * 10_000,
-        b'{"settings": ' + b"[" * 100_000,
-        b'{"confusion": [[' + b"9" * 4000 + b"]]}",
-        b'{"confusion": [["' + b"many words " * 10_000 + b'"]]}',
-    ],
-    ids=["binary", "text", "deep", "large number", "long word"],
-)
-def test_a_file_that_is_no_result_is_not_printed(
-    tmp_path: Path, command: str, content: bytes
-) -> None:
-    path = tmp_path / "r.json"
-    path.write_bytes(content)
-    refused = clearclip(command, path)
-    assert refused.exit_code == 1
-    (line,) = refused.output.splitlines()
-    assert f"Expected {path} to be a result of `clearclip eval`, but it is not: " in line
-    assert len(line) < 300 + len(str(path))

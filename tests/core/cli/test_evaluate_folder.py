@@ -100,20 +100,6 @@ def test_methods_and_prompts_are_compared_in_one_table(options: list[str], tmp_p
 
 
 @pytest.mark.parametrize(
-    ("arguments", "reason"),
-    [
-        ((), "name a --benchmark, or --images with --masks and --names"),
-        (("--benchmark=demo", "--model=demo", "--model=other"), "takes one --model"),
-        (("--benchmark=demo", "--as-paper"), "no option of --images"),
-    ],
-)
-def test_options_that_do_not_fit_are_refused(arguments: tuple[str, ...], reason: str) -> None:
-    result = clearclip("eval", *arguments)
-    assert result.exit_code == 2
-    assert reason in " ".join(result.output.split())
-
-
-@pytest.mark.parametrize(
     ("more", "reason"),
     [
         (("--benchmark=demo",), "--images goes without --benchmark"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import os
 from pathlib import Path
 
@@ -137,13 +136,3 @@ def test_a_loaded_segmenter_keeps_its_words_in_its_folder(
     assert again.embed.missing(["dog", "cat"]) == []
     assert torch.equal(again.embed(["dog", "cat"]), first)
     assert load(None).embed.missing(["dog"]) == ["dog"]
-
-
-def test_random_weights_are_not_kept(tmp_path: Path, tiny_arch: str) -> None:
-    segmenter = Segmenter.load(f"{tiny_arch}/random", device="cpu", folder=tmp_path)
-    segmenter.embed(["dog"])
-    assert list(tmp_path.iterdir()) == []
-    assert EmbeddingStore.of(segmenter.model, tmp_path) is None
-    named = dataclasses.replace(segmenter.model, name="demo")
-    assert EmbeddingStore.of(named, tmp_path) is not None
-    assert EmbeddingStore.of(named, None) is None

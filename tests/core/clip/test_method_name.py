@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from clearclip_core.clip.method_name import parse
 
 
@@ -24,8 +22,3 @@ def test_every_part_has_its_place() -> None:
         "remove_redundancy": True,
         "key_weight": 0.5,
     }
-
-
-@pytest.mark.parametrize("name", ["", "qq-ffn-res", "qq-a1.2.3", "qq-repair", "qq-layers.", "Q"])
-def test_other_text_is_no_name(name: str) -> None:
-    assert parse(name) is None

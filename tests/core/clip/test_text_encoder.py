@@ -71,13 +71,6 @@ def test_embeddings_are_normalised_averaged_and_normalised_again() -> None:
         assert row == pytest.approx(unit(mean), abs=1e-6)
 
 
-def test_the_order_of_averaging_matters_here() -> None:
-    """Else the test above could not tell: the mean of unnormalised embeddings is another one."""
-    embedded = TextEncoder(Letters(), [lambda w: w, lambda w: w + "rrrrrrrr"])(["dog"])[0]
-    plain = unit([a + b for a, b in zip(counts("dog"), counts("dogrrrrrrrr"), strict=True)])
-    assert embedded.tolist() != pytest.approx(plain, abs=1e-2)
-
-
 def test_each_sentence_is_encoded_once() -> None:
     tower = Letters()
     encode = TextEncoder(tower)
@@ -110,12 +103,6 @@ def test_a_batch_holds_sentences_of_about_one_length() -> None:
     assert lengths == [{1}, {2}, {5}]
     for row, word in zip(embedded, words, strict=True):
         assert torch.equal(row, TextEncoder(Letters(), templates)([word])[0])
-
-
-@pytest.mark.parametrize("wrong", [{"batch": 0}, {"remembered": 0}])
-def test_a_batch_or_a_memory_of_nothing_is_refused(wrong: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="`batch` and `remembered` to be 1 or more, but got"):
-        TextEncoder(Letters(), **wrong)
 
 
 def test_threads_share_the_cache() -> None:
@@ -187,12 +174,6 @@ def test_memory_is_bounded_and_forgets_the_longest_unused() -> None:
     encode(["road"])
     assert encode.missing(["dog", "cat", "road"]) == ["cat"]
     assert len(encode(["dog", "cat", "road", "goat"])) == 4  # more than are remembered
-
-
-def test_missing_words_are_told_once_and_in_order() -> None:
-    encode = TextEncoder(Letters())
-    encode(["dog"])
-    assert encode.missing(["road", "dog", "cat", "road"]) == ["road", "cat"]
 
 
 def test_a_second_process_computes_nothing(tmp_path: Path) -> None:

@@ -16,11 +16,9 @@ from clearclip_core.clip.weights import (
     find_weights,
     licence_of,
     missing_weights_help,
-    require_weights,
     uses_quick_gelu,
     verify_checksum,
 )
-from tests.core.clip.test_model_name import FORMS
 
 
 def test_known_models_and_their_licences() -> None:
@@ -153,60 +151,3 @@ def test_half_a_download_is_not_taken_for_a_whole(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     assert find_weights(ModelName.parse("ViT-B-16/openai"), tmp_path / "to") is None
-
-
-def test_weights_are_asked_for_before_they_are_loaded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setenv("HOME", str(tmp_path))
-    fetched = []
-
-    def fetch(config: dict[str, str], cache_dir: Path | None = None) -> str:
-        fetched.append(cache_dir)
-        return str(tmp_path / "ViT-B-16--openai.pt")
-
-    monkeypatch.setattr(open_clip, "download_pretrained", fetch)
-    require_weights("ViT-B-16/openai", tmp_path)
-    assert fetched == [tmp_path]
-    (tmp_path / "ViT-B-16--openai.pt").write_bytes(b"weights")
-    for name in ("ViT-B-16/openai", f"local-dir:{tmp_path}", "demo", "ViT-B-16/random"):
-        require_weights(name, tmp_path)
-    assert fetched == [tmp_path]
-    for name in (f"ViT-B-16@{tmp_path}/none.pt", f"local-dir:{tmp_path}/none"):
-        with pytest.raises(WeightsNotFoundError, match="There are no weights at"):
-            require_weights(name)
-    with pytest.raises(ValueError, match=FORMS):
-        require_weights("magic")
-
-
-def test_weights_are_found_in_open_clips_caches(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    name = ModelName.parse("ViT-B-16/openai")
-    assert find_weights(name) is None
-    by_url = tmp_path / ".cache" / "clip" / "ViT-B-16.pt"
-    by_url.parent.mkdir(parents=True)
-    by_url.write_bytes(b"url")
-    assert find_weights(name) == by_url
-    repository = tmp_path / "hub" / "models--timm--vit_base_patch16_clip_224.openai"
-    in_hub = repository / "snapshots" / "abc" / "open_clip_model.safetensors"
-    in_hub.parent.mkdir(parents=True)
-    in_hub.write_bytes(b"hub")
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text("abc")
-    assert find_weights(name) == in_hub
-    listed = {model.name: model.path for model in known_models()}
-    assert listed["ViT-B-16/openai"] == in_hub
-    assert listed["ViT-B-32/openai"] is None
-
-
-@pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".pth", ".bin"])
-def test_a_folder_is_looked_into_first(tmp_path: Path, suffix: str) -> None:
-    (tmp_path / "ViT-B-16--openai.txt").write_text("about it")
-    path = tmp_path / f"ViT-B-16--openai{suffix}"
-    path.write_bytes(b"one")
-    assert find_weights(ModelName.parse("ViT-B-16/openai"), tmp_path) == path
-    assert {m.name: m.path for m in known_models(tmp_path)}["ViT-B-16/openai"] == path

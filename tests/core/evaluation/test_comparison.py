@@ -77,13 +77,6 @@ def test_a_folder_is_read_with_the_labels_of_its_names(tmp_path: Path) -> None:
     assert truth[0].tolist() == [0, 1, 254, 255]
 
 
-def test_some_of_many_pictures_are_spread_over_all(tmp_path: Path) -> None:
-    make_folder(tmp_path, [columns(0)] * 6)
-    paths = tmp_path / "images", tmp_path / "masks", tmp_path / "names.txt"
-    some = LabelledFolder.find(*paths, limit=3)
-    assert [picture.name for picture in some.pictures] == ["0", "2", "4"]
-
-
 def test_other_words_need_a_line_for_each_label(tmp_path: Path) -> None:
     folder = make_folder(tmp_path, [columns(0, 1)])
     words = tmp_path / "words.txt"
@@ -154,12 +147,6 @@ def test_the_worst_pictures_are_kept_the_worst_first(tmp_path: Path) -> None:
     assert [picture.name for picture in made.worst] == ["1", "2"]
     assert (made.worst[0].truth == 1).all()
     assert (made.worst[0].predicted[0] == 0).all()
-
-
-def test_the_best_candidate_saves_most_paint(tmp_path: Path) -> None:
-    folder = make_folder(tmp_path, [columns(0, 0, 1, 1)])
-    made = compare(folder, candidates({}, {0: mask(0, 1), 1: mask(2, 3)}, {0: mask(3)}))
-    assert made.best == 1
 
 
 def page_of(made: Comparison) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clearclip_core.segmentation.argmax import ArgmaxBands
+from clearclip_core.segmentation.argmax import ArgmaxBands, first_maximum
 from clearclip_core.segmentation.windows import Axis
 
 #: Overlapping windows, the last one pushed back; 18 and 30 patches in all.
@@ -56,3 +56,13 @@ def test_winners_are_those_of_all_queries(dtype: type, queries: int, spread: flo
         assert band.cosines == pytest.approx(part.max(axis=2), abs=1e-6)
         assert (band.labels == query_labels[part.argmax(axis=2)]).mean() > 0.999
     assert covered == ROWS.image_px
+
+
+@pytest.mark.parametrize("count", [1, 2, 12, 300])
+def test_the_first_of_the_largest_candidates_wins(count: int) -> None:
+    generator = np.random.default_rng(2)
+    values = generator.integers(0, 40, (5, count, 50)) / 8  # many are equal
+    labels = generator.permutation(5 * count).reshape(5, count).astype(np.int16) - 1
+    winner, largest = first_maximum(values, labels)
+    assert np.array_equal(largest, values.max(axis=1))
+    assert np.array_equal(winner, np.take_along_axis(labels, values.argmax(axis=1), axis=1))

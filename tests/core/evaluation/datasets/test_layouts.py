@@ -12,8 +12,6 @@ from clearclip_core.evaluation.datasets.layouts import Layout
 from clearclip_core.images.label_maps import LayoutError
 from tests.core.evaluation import miniatures
 
-LISTED = Layout("pictures", ".jpg", "maps", ".png", "val.txt")
-
 
 def layout_of(benchmark: str) -> Layout:
     layout = BENCHMARKS[benchmark].layout
@@ -77,17 +75,3 @@ def test_pictures_that_no_file_lists_are_missed_where_their_maps_are(
     with pytest.raises(LayoutError) as refused:
         layout_of(benchmark).find(tmp_path)
     assert f"Expected 2 pictures, but 1 are not there: {picture}" in str(refused.value)
-
-
-def test_an_empty_data_set_or_a_picture_that_is_listed_twice(tmp_path: Path) -> None:
-    for folder in ("pictures", "maps"):
-        (tmp_path / folder).mkdir()
-    listing = tmp_path / "val.txt"
-    listing.write_text("\n")
-    with pytest.raises(LayoutError, match=r"Expected pictures at .*val.txt, but there are none"):
-        LISTED.find(tmp_path)
-    with pytest.raises(LayoutError, match=r"Expected pictures at .*pictures/\*\*/\*.jpg"):
-        Layout("pictures", ".jpg", "maps", ".png").find(tmp_path)
-    listing.write_text("a\nb\na\n")
-    with pytest.raises(LayoutError, match="to list each picture once"):
-        LISTED.find(tmp_path)

@@ -125,13 +125,6 @@ def test_cityscapes_ids_become_train_ids(tmp_path: Path) -> None:
     ]
 
 
-def test_what_is_there_stays(coco: Path) -> None:
-    (path,) = prepare("coco_object", coco)
-    write_map(path, [5])
-    assert list(prepare("coco_object", coco)) == []
-    assert read_map(path) == [5]
-
-
 def test_what_is_missing_or_unknown_is_refused(coco: Path) -> None:
     published = coco / "annotations" / "val2017" / "000000000139.png"
     write_map(published, [0, 11])  # COCO has no category 12
