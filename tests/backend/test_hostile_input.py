@@ -29,7 +29,7 @@ from tests.backend.fakes.local_server import Answer, LocalServer
 GOOD_TASK = {"id": 1, "data": {"image": data_url(flag("red", "blue"))}}
 GOOD = {"tasks": [GOOD_TASK], "label_config": brush_config("red"), "project": "1.7"}
 FUZZ = settings(
-    max_examples=250,
+    max_examples=60,
     derandomize=True,
     deadline=None,
     database=None,

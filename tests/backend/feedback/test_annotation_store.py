@@ -348,7 +348,7 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Flask, Path]:
 
 
 @settings(
-    max_examples=200,
+    max_examples=50,
     derandomize=True,
     deadline=None,
     database=None,

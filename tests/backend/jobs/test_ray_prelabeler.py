@@ -39,6 +39,7 @@ def ray_run(folder: Path, url: str, *more: str, **env: str) -> Iterator[subproce
             run.wait()
 
 
+@pytest.mark.thorough
 def test_a_node_that_is_killed_in_the_middle_loses_nothing_and_nothing_is_there_twice(
     tmp_path: Path,
 ) -> None:
@@ -66,6 +67,7 @@ def test_a_node_that_is_killed_in_the_middle_loses_nothing_and_nothing_is_there_
     assert all(job.over for job in JobStore(Database(f"sqlite:///{tmp_path}/jobs.db")).list_jobs())
 
 
+@pytest.mark.thorough
 def test_a_cluster_that_cannot_load_the_model_says_why(tmp_path: Path) -> None:
     with drawn_studio(2) as (studio, url):
         model = ("--model", f"ViT-B-16@{tmp_path}/none.safetensors")

@@ -35,15 +35,16 @@ SAYS_LESS = [
 ]
 
 
+@pytest.mark.parametrize("examples", [5, pytest.param(50, marks=pytest.mark.thorough)])
 @pytest.mark.parametrize("path", description()["paths"])
-def test_each_route_answers_as_it_is_described(app: Flask, path: str) -> None:
+def test_each_route_answers_as_it_is_described(app: Flask, path: str, examples: int) -> None:
     """By hand what schemathesis' own pytest plugin does, which knows no current pytest."""
     schema = schemathesis.openapi.from_wsgi("/openapi.json", app)
     for method in description()["paths"][path]:
 
         @given(case=schema[path][method.upper()].as_strategy())
         @settings(
-            max_examples=50,
+            max_examples=examples,
             derandomize=True,
             deadline=None,
             database=None,
