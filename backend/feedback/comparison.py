@@ -24,18 +24,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from backend.errors import BadRequest, DataKeyError
-from backend.feedback.annotation_work import check_work
 from backend.feedback.evidence import (
+    AreasByLabel,
     ImageEvidence,
     LazyMasks,
     find_evidence,
     has_same_pixels,
     without_rectangles,
 )
-from backend.label_studio.drawing_steps import check_image_size
+from backend.label_studio.drawing_steps import check_image_size, check_steps, drawing_steps
 from backend.label_studio.label_config import Control, ImageTag, LabelConfig
 from backend.label_studio.region_reader import Area, disagreement, read_areas, written_labels
 from backend.label_studio.requests import Task
@@ -561,3 +561,30 @@ def _overlap(label: str, old: Mapping[str, BoolMask], new: Mapping[str, BoolMask
         band_shared_px=overlap.band_shared_px,
         band_px=overlap.band_px,
     )
+
+
+#: How often an area is drawn at most, to be compared and to be learned from.
+_DRAWN: Final = 8
+#: Steps of a pixel of a label whose masks are compared, with their boundary bands.
+_LABEL_PX: Final = 12
+
+
+def check_work(images: Iterable[tuple[tuple[int, int], Iterable[AreasByLabel]]]) -> None:
+    """Refuse an annotation that would take too many steps.
+
+    Args:
+        images: of each image its height and width in px, and the areas of the prediction and of the
+            annotation.
+
+    Raises:
+        BadRequest: it would.
+        ValueError: an area has a broken geometry.
+    """
+    steps = 0
+    for size_hw, sides in images:
+        labels: set[str] = set()
+        for side in sides:
+            labels |= side.keys()
+            steps += _DRAWN * sum(drawing_steps(area) for areas in side.values() for area in areas)
+        steps += _LABEL_PX * len(labels) * size_hw[0] * size_hw[1]
+    check_steps(steps)

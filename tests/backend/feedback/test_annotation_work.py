@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from backend.errors import BadRequest
-from backend.feedback.annotation_work import check_work
-from backend.feedback.comparison import compare
+from backend.feedback.comparison import check_work, compare
 from backend.label_studio.brush_rle import encode_rle
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.region_reader import Area
