@@ -8,10 +8,10 @@ from typing import Final
 from sqlalchemy import func, select
 
 from backend.database.database import MAX_KEYS, Database, key_batches
+from backend.feedback import sum_store
 from backend.feedback.annotation_table import ANNOTATIONS, read_in
 from backend.feedback.read_annotation import AnnotationOrigin, ReadAnnotation
-from backend.feedback.sums import sum_store
-from backend.feedback.sums.project_sums import ProjectSums, Step
+from backend.feedback.sums import ProjectSums, Step
 
 _ROW: Final = ANNOTATIONS.c
 

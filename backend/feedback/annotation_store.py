@@ -27,7 +27,7 @@ from backend.feedback.annotation_marks import AnnotationMarks
 from backend.feedback.annotation_queries import AnnotationQueries
 from backend.feedback.annotation_table import ANNOTATIONS, read_in, write_annotations
 from backend.feedback.read_annotation import ReadAnnotation
-from backend.feedback.sums.sum_store import change_sums, recount_sums
+from backend.feedback.sum_store import change_sums, recount_sums
 
 #: Before an annotation that could not be read is tried again, in seconds: at first, and at most.
 _FIRST_RETRY_S: Final = 15.0

@@ -29,7 +29,7 @@ from sqlalchemy import (
 
 from backend.database.database import METADATA
 from backend.feedback.learning.tables import EXAMPLES, in_project
-from backend.feedback.sums.label_sums import add_count
+from backend.feedback.sums import add_count
 
 THRESHOLD_SUMS: Final = Table(
     "threshold_sums",

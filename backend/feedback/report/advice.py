@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from backend.feedback.report.definitions import FEW
 from backend.feedback.report.label_statistics import LabelStatistics
-from backend.feedback.sums.group_sums import GroupSums
-from backend.feedback.sums.label_sums import LabelSums
+from backend.feedback.sums import GroupSums, LabelSums
 from clearclip_core.quantities import quantity
 
 

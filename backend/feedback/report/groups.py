@@ -8,8 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from backend.feedback.report.label_statistics import LabelStatistics
-from backend.feedback.sums.group_sums import GroupSums
-from backend.feedback.sums.label_sums import LabelSums
+from backend.feedback.sums import GroupSums, LabelSums
 
 Json = dict[str, Any]
 

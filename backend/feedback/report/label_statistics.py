@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from backend.feedback.comparison import LabelDiff
-from backend.feedback.sums.label_sums import SUMMED, LabelSums
+from backend.feedback.sums import SUMMED, LabelSums
 
 Json = dict[str, Any]
 

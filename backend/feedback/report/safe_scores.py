@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from scipy.special import betaincinv
 
-from backend.feedback.sums.group_sums import GroupSums
+from backend.feedback.sums import GroupSums
 
 #: Share of the masks that shall need no change, and the confidence that it is at least that.
 SAFE_SHARE: Final = 0.9

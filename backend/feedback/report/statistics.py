@@ -16,7 +16,7 @@ from backend.feedback.report.definitions import DEFINITIONS
 from backend.feedback.report.groups import Group
 from backend.feedback.report.hours_left import HoursLeft
 from backend.feedback.report.safe_scores import SafeScore, safe_scores
-from backend.feedback.sums.project_sums import ProjectSums, Step
+from backend.feedback.sums import ProjectSums, Step
 
 Json = dict[str, Any]
 T = TypeVar("T")

@@ -16,7 +16,7 @@ from backend.feedback.report.csv_table import to_csv
 from backend.feedback.report.definitions import DEFINITIONS, FEW, KINDS, MOST_VERSIONS
 from backend.feedback.report.hours_left import estimate
 from backend.feedback.report.statistics import PrelabelReport, make_report
-from backend.feedback.sums.project_sums import Step
+from backend.feedback.sums import Step
 from backend.label_studio.client import LabelStudioClient
 from backend.settings import Settings
 from backend.web.middleware.responses import attachment, json_response

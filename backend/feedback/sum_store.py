@@ -31,9 +31,9 @@ from sqlalchemy import (
 from backend.database.database import MAX_KEYS, METADATA, Database
 from backend.feedback.annotation_table import ANNOTATIONS, read_in, write_annotations
 from backend.feedback.read_annotation import ReadAnnotation
-from backend.feedback.sums.group_sums import GroupSums
-from backend.feedback.sums.project_sums import (
+from backend.feedback.sums import (
     Grouping,
+    GroupSums,
     ProjectSums,
     Step,
     check_step,

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from sqlalchemy import insert, text
 
 from backend.database.database import MAX_KEYS, Database
+from backend.feedback import sum_store
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.annotation_table import ANNOTATIONS, read_in
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.read_annotation import AnnotationOrigin, ReadAnnotation
 from backend.feedback.report.statistics import make_report, measure
-from backend.feedback.sums import sum_store
-from backend.feedback.sums.project_sums import ProjectSums, Step
+from backend.feedback.sums import ProjectSums, Step
 
 #: Thursday, 2026-11-26.
 DAY_0 = 1_795_651_200.0
