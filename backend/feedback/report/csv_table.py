@@ -6,10 +6,8 @@ import csv
 import io
 from typing import Any, Final
 
-from backend.feedback.report.groups import Seconds
-from backend.feedback.report.label_statistics import LabelStatistics
 from backend.feedback.report.safe_scores import SafeScore
-from backend.feedback.report.statistics import PrelabelReport
+from backend.feedback.report.statistics import LabelStatistics, PrelabelReport, Seconds
 from backend.telemetry.logs import printable
 
 Json = dict[str, Any]

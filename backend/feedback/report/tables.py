@@ -11,11 +11,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from backend.feedback.report.definitions import DEFINITIONS, KINDS, MOST_VERSIONS, percent
-from backend.feedback.report.groups import Group
 from backend.feedback.report.hours_left import HoursLeft, hours
-from backend.feedback.report.label_statistics import LabelStatistics
 from backend.feedback.report.safe_scores import SafeScore
-from backend.feedback.report.statistics import PrelabelReport
+from backend.feedback.report.statistics import Group, LabelStatistics, PrelabelReport
 from backend.telemetry.logs import printable
 from clearclip_core.quantities import quantity
 

@@ -15,10 +15,8 @@ import pytest
 
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.read_annotation import AnnotationOrigin, ReadAnnotation
-from backend.feedback.report.advice import advice
 from backend.feedback.report.csv_table import to_csv
-from backend.feedback.report.label_statistics import LabelStatistics
-from backend.feedback.report.statistics import measure
+from backend.feedback.report.statistics import LabelStatistics, advice, measure
 
 MONDAY = datetime(2026, 11, 23, 12, tzinfo=timezone.utc).timestamp()
 DAY = 86400.0
