@@ -21,10 +21,9 @@ from backend.cli.options import (
 )
 from backend.cli.signals import stopped_by_signals
 from backend.feedback.report.charts import plots
-from backend.feedback.report.csv_table import to_csv
 from backend.feedback.report.hours_left import estimate
 from backend.feedback.report.statistics import make_report
-from backend.feedback.report.tables import print_report
+from backend.feedback.report.tables import print_report, to_csv
 from backend.feedback.sums import Step
 from backend.label_studio_services import READ_RETRY_FOR_S, check_token
 from backend.settings import Settings

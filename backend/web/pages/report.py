@@ -12,10 +12,10 @@ from flask import Blueprint, Response, request
 from backend.errors import BadRequest, PlotNotFound
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.report.charts import PLOTS, plots
-from backend.feedback.report.csv_table import to_csv
 from backend.feedback.report.definitions import DEFINITIONS, FEW, KINDS, MOST_VERSIONS
 from backend.feedback.report.hours_left import estimate
 from backend.feedback.report.statistics import PrelabelReport, make_report
+from backend.feedback.report.tables import to_csv
 from backend.feedback.sums import Step
 from backend.label_studio.client import LabelStudioClient
 from backend.settings import Settings

@@ -11,10 +11,9 @@ from scipy.stats import binomtest
 
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.read_annotation import ReadAnnotation
-from backend.feedback.report.csv_table import to_csv
 from backend.feedback.report.safe_scores import SafeScore, lower_bound
 from backend.feedback.report.statistics import PrelabelReport, measure
-from backend.feedback.report.tables import print_report
+from backend.feedback.report.tables import print_report, to_csv
 
 VERSION = "demo clearclip d4f5aa8d"
 KEPT = {"accepted": 1, "predicted_px": 5, "true_px": 5, "shared_px": 5}

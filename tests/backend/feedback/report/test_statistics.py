@@ -15,8 +15,8 @@ import pytest
 
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.read_annotation import AnnotationOrigin, ReadAnnotation
-from backend.feedback.report.csv_table import to_csv
 from backend.feedback.report.statistics import LabelStatistics, advice, measure
+from backend.feedback.report.tables import to_csv
 
 MONDAY = datetime(2026, 11, 23, 12, tzinfo=timezone.utc).timestamp()
 DAY = 86400.0
