@@ -43,8 +43,8 @@ from backend.errors import (
     StudioUnreachable,
 )
 from backend.feedback.annotation_store import AnnotationStore, PendingAnnotation
+from backend.feedback.annotation_table import AnnotationOrigin, ReadAnnotation
 from backend.feedback.comparison import AnnotationDiff, CorrectionListener, compare
-from backend.feedback.read_annotation import AnnotationOrigin, ReadAnnotation
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config

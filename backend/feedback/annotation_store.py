@@ -15,19 +15,220 @@ without a learner, such as the command line, leaves the row for a reader that ha
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, delete, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, select, update
 
-from backend.database.database import Database, key_batches
+from backend.database.database import MAX_KEYS, Database, key_batches, unindexed
 from backend.database.leases import RELEASED, is_free, is_owned_by, leased_to, renewed
-from backend.feedback.annotation_marks import AnnotationMarks
-from backend.feedback.annotation_queries import AnnotationQueries
-from backend.feedback.annotation_table import ANNOTATIONS, read_in, write_annotations
-from backend.feedback.read_annotation import ReadAnnotation
+from backend.feedback import sum_store
+from backend.feedback.annotation_table import (
+    ANNOTATIONS,
+    AnnotationOrigin,
+    ReadAnnotation,
+    read_in,
+    write_annotations,
+)
 from backend.feedback.sum_store import change_sums, recount_sums
+from backend.feedback.sums import ProjectSums, Step
+
+#: So many messages within a second come from an import or a bulk action, not from annotators.
+_BURST: Final = 20
+
+_ROW: Final = ANNOTATIONS.c
+
+
+class AnnotationMarks:
+    """Marks annotations of a database, from any number of threads.
+
+    Args:
+        database: where the annotations are kept.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._marking, self._next_marker = threading.Lock(), threading.Lock()
+        self._marked_at: deque[float] = deque(maxlen=_BURST)
+
+    def mark(self, project: int, annotations: Iterable[int]) -> None:
+        """Mark annotations of a project that are new, changed or gone."""
+        self._marked_at.append(self._database.clock())
+        for batch in key_batches(sorted(set(annotations))):
+            with self._alone(), write_annotations(self._database) as connection:
+                self._mark(connection, project, batch)
+
+    @property
+    def in_burst(self) -> bool:
+        """Whether so many messages came within a second that reading had better wait.
+
+        Label Studio waits for the answer to each message; what they mark is not lost.
+        """
+        first = self._marked_at[0] if len(self._marked_at) == _BURST else 0.0
+        return self._database.clock() - first < 1
+
+    def mark_tasks(self, project: int, tasks: Iterable[int]) -> None:
+        """Mark the annotations of tasks that have changed or are gone."""
+        ours = unindexed(_ROW.project) == project  # a task's annotations are few
+        # one that is read for the first time now may belong to one of the tasks
+        read_first = (_ROW.project == project, _ROW.task == 0, _ROW.leased_until > 0)
+        for batch in key_batches(sorted(set(tasks))):
+            self._mark_again((ours, _ROW.task.in_(batch)), read_first)
+
+    def mark_different(self, project: int, found: Mapping[int, Mapping[int, float]]) -> int:
+        """Mark annotations that are in another state than the one that was read, or are gone.
+
+        Those that are marked already are left as they are.
+
+        Args:
+            project: its id.
+            found: id of a task -> id of each annotation that it has -> time of its last change, in
+                seconds since the epoch.
+
+        Returns:
+            The number of annotations that were marked.
+        """
+        now = {id_: updated for each in found.values() for id_, updated in each.items()}
+        known = self._known(project, found, now)
+        gone = {row.annotation for row in known if row.task in found and row.kind} - set(now)
+        read = {row.annotation for row in known if row.updated == now.get(row.annotation)}
+        marked = {row.annotation for row in known if row.open}
+        different = (set(now) - read | gone) - marked
+        if different:
+            self.mark(project, different)
+        return len(different)
+
+    def _known(self, project: int, tasks: Iterable[int], ids: Iterable[int]) -> list[Row[Any]]:
+        """Read the rows of annotations that are of some tasks, or have some ids."""
+        columns = (_ROW.annotation, _ROW.task, _ROW.updated, _ROW.open, _ROW.kind)
+        conditions = [_ROW.task.in_(batch) for batch in key_batches(sorted(tasks))]
+        conditions += [_ROW.annotation.in_(batch) for batch in key_batches(sorted(ids))]
+        rows: list[Row[Any]] = []
+        with self._database.read() as connection:
+            for condition in conditions:
+                query = select(*columns).where(unindexed(_ROW.project) == project, condition)
+                rows += connection.execute(query)
+        return rows
+
+    def mark_all(self, project: int) -> None:
+        """Mark all known annotations of a project."""
+        self._mark_again((_ROW.project == project,))
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let one thread mark at a time: SQLite lets writers that meet wait by chance, and long.
+
+        Thousands are marked in many transactions; a thread that waits has the next one.
+        """
+        with self._next_marker:  # held while waiting, so that the last thread cannot overtake
+            self._marking.acquire()
+        try:
+            yield
+        finally:
+            self._marking.release()
+
+    def _mark(self, connection: Connection, project: int, ids: Sequence[int]) -> None:
+        if connection.dialect.name == "postgresql":
+            from sqlalchemy.dialects.postgresql import insert
+        else:
+            from sqlalchemy.dialects.sqlite import insert  # type: ignore[assignment]
+        statement = insert(ANNOTATIONS).on_conflict_do_update(
+            index_elements=[_ROW.annotation],
+            set_={"marked": _ROW.marked + 1, "open": 1, "untaught": 1, "due": 0.0},
+        )
+        rows = [{"annotation": id_, "project": project, "marked": 1} for id_ in ids]
+        connection.execute(statement, rows)
+
+    def _mark_again(self, *which: tuple[ColumnElement[bool], ...]) -> None:
+        """Mark the rows of each of some conditions, no two of which match the same row.
+
+        Each has a statement of its own: joined by OR, SQLite would read all rows of the project.
+        """
+        with self._alone(), write_annotations(self._database) as connection:
+            for conditions in which:
+                connection.execute(
+                    update(ANNOTATIONS)
+                    .where(*conditions)
+                    .values(marked=_ROW.marked + 1, open=1, untaught=1, due=0.0)
+                )
+
+
+class AnnotationQueries:
+    """Reads what was read of annotations, and changes nothing.
+
+    Args:
+        database: where the annotations are kept.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def read(self, project: int) -> list[ReadAnnotation]:
+        """Return what was read of a project's annotations, in the order of their creation."""
+        return list(self.stream(project))
+
+    def stream(self, project: int) -> Iterator[ReadAnnotation]:
+        """Yield what was read of a project's annotations one by one: 100,000 at once take 1 GB."""
+        query = select(ANNOTATIONS).where(_ROW.project == project, _ROW.kind != "")
+        ordered = query.order_by(_ROW.created, _ROW.annotation)
+        with self._database.stream() as connection:
+            yield from map(
+                read_in, connection.execute(ordered.execution_options(yield_per=MAX_KEYS))
+            )
+
+    def sums(self, project: int, step: Step | None = None) -> ProjectSums:
+        """Return the sums of a project, in a time that does not grow with its annotations.
+
+        Args:
+            project: its id.
+            step: the length of a period, see `ProjectSums.of`.
+
+        Raises:
+            ValueError: `step` is neither day nor week.
+        """
+        with self._database.read() as connection:
+            return sum_store.read_sums(connection, project, step)
+
+    def tasks(self, annotations: Iterable[int]) -> dict[int, int]:
+        """Return annotation -> its task, of those among some annotations that were read."""
+        found: dict[int, int] = {}
+        with self._database.read() as connection:
+            for batch in key_batches(sorted(set(annotations))):
+                columns = select(_ROW.annotation, _ROW.task)
+                query = columns.where(_ROW.annotation.in_(batch), _ROW.task > 0)
+                found.update((row.annotation, row.task) for row in connection.execute(query))
+        return found
+
+    def project_tasks(self, project: int) -> list[int]:
+        """Return the tasks of a project of which anything was read, in ascending order."""
+        query = select(_ROW.task).where(_ROW.project == project, _ROW.kind != "", _ROW.task > 0)
+        with self._database.read() as connection:
+            return sorted(connection.scalars(query.distinct()))
+
+    def newest_times(self, project: int, kind: AnnotationOrigin, limit: int) -> list[float]:
+        """Return how long the newest measured annotations of a kind took, in seconds."""
+        its = (_ROW.project == project, _ROW.kind == kind, _ROW.seconds > 0)
+        newest = select(_ROW.seconds).where(*its).order_by(_ROW.created.desc()).limit(limit)
+        with self._database.read() as connection:
+            return list(connection.scalars(newest))
+
+    def count_open(self, project: int | None = None) -> int:
+        """Return how many annotations are still to be read."""
+        query = select(func.count()).where(_ROW.open == 1)
+        if project is not None:
+            query = query.where(_ROW.project == project)
+        with self._database.read() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def projects(self) -> list[int]:
+        """Return the projects of which anything was read, in ascending order."""
+        with self._database.read() as connection:
+            return sum_store.list_projects(connection)
+
 
 #: Before an annotation that could not be read is tried again, in seconds: at first, and at most.
 _FIRST_RETRY_S: Final = 15.0
@@ -35,8 +236,6 @@ _LONGEST_RETRY_S: Final = 3600.0
 
 #: How often sums are counted anew where annotations come meanwhile.
 _RECOUNTS: Final = 3
-
-_ROW: Final = ANNOTATIONS.c
 
 
 @dataclass(frozen=True)

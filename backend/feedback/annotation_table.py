@@ -1,11 +1,12 @@
-"""The table of annotations: its columns, its lock, and what was read in one row."""
+"""The table of annotations: its columns, its lock, and what was read of an annotation in a row."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, Literal
 
 from sqlalchemy import (
     BigInteger,
@@ -23,7 +24,46 @@ from sqlalchemy import (
 from backend.database.database import METADATA, Database
 from backend.database.leases import lease_columns
 from backend.feedback.comparison import LabelDiff
-from backend.feedback.read_annotation import ReadAnnotation
+
+#: How an annotation began, or why there is nothing to compare; see `ReadAnnotation`.
+AnnotationOrigin = Literal[
+    "compared", "scratch", "copy", "converted", "foreign", "lost", "skipped", "broken"
+]
+
+
+@dataclass(frozen=True)
+class ReadAnnotation:
+    """What was read of an annotation. Times are in seconds since the epoch.
+
+    Attributes:
+        annotation: its id.
+        project: the id of its project.
+        task: the id of its task.
+        kind: "compared": it began with a prediction of this backend and was compared with it.
+            "scratch", "copy", "foreign", "lost": it began from nothing, from another annotation,
+            with a prediction of another model, or with a prediction that is deleted by now.
+            "converted": it is a prediction as it was. "skipped", "broken": see `reason`.
+        version: the ``model_version`` of the prediction that it was compared with.
+        annotator: the id of the user who made it.
+        seconds: how long it took in all, as Label Studio has measured it.
+        created: when it was submitted first.
+        updated: when it was changed last.
+        changes: what became of each label on each image.
+        reason: why it is broken, in a sentence.
+    """
+
+    annotation: int
+    project: int
+    task: int
+    kind: AnnotationOrigin
+    version: str = ""
+    annotator: int | None = None
+    seconds: float | None = None
+    created: float = 0.0
+    updated: float = 0.0
+    changes: tuple[LabelDiff, ...] = ()
+    reason: str = ""
+
 
 #: The advisory lock of PostgreSQL under which annotations are changed, one writer at a time.
 _LOCK: Final = 0xC1EAA707

@@ -29,8 +29,12 @@ from sqlalchemy import (
 )
 
 from backend.database.database import MAX_KEYS, METADATA, Database
-from backend.feedback.annotation_table import ANNOTATIONS, read_in, write_annotations
-from backend.feedback.read_annotation import ReadAnnotation
+from backend.feedback.annotation_table import (
+    ANNOTATIONS,
+    ReadAnnotation,
+    read_in,
+    write_annotations,
+)
 from backend.feedback.sums import (
     Grouping,
     GroupSums,

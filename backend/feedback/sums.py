@@ -11,8 +11,8 @@ from itertools import accumulate
 from operator import attrgetter
 from typing import Any, Final, Literal, TypeVar, get_args
 
+from backend.feedback.annotation_table import AnnotationOrigin, ReadAnnotation
 from backend.feedback.comparison import LabelDiff
-from backend.feedback.read_annotation import AnnotationOrigin, ReadAnnotation
 
 #: The counts of a `LabelDiff` that are added up, in the order of `LabelSums.counts`.
 SUMMED: Final = (

@@ -16,11 +16,10 @@ from sqlalchemy import insert
 from backend import create_app
 from backend.database.database import Database
 from backend.feedback.annotation_store import AnnotationStore
-from backend.feedback.annotation_table import ANNOTATIONS
+from backend.feedback.annotation_table import ANNOTATIONS, ReadAnnotation
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.learning.example_store import MOST_ANNOTATIONS
 from backend.feedback.learning.tables import EXAMPLES
-from backend.feedback.read_annotation import ReadAnnotation
 from backend.jobs.job_store import JobStore
 from backend.prediction.failures import FailureStore
 from backend.services import Services

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from backend.feedback.read_annotation import AnnotationOrigin
+from backend.feedback.annotation_table import AnnotationOrigin
 
 #: Images of a label below which its figures say little.
 FEW: Final = 5

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from backend.errors import StudioRefused, StudioUnreachable
-from backend.feedback.annotation_queries import AnnotationQueries
+from backend.feedback.annotation_store import AnnotationQueries
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.task_filter import TaskFilter
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar, get_args
 
+from backend.feedback.annotation_table import AnnotationOrigin, ReadAnnotation
 from backend.feedback.comparison import LabelDiff
-from backend.feedback.read_annotation import AnnotationOrigin, ReadAnnotation
 from backend.feedback.report.definitions import DEFINITIONS, FEW
 from backend.feedback.report.hours_left import HoursLeft
 from backend.feedback.report.safe_scores import SafeScore, safe_scores

@@ -10,7 +10,7 @@ from typing import Final
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from backend.database.causes import cause_of
-from backend.feedback.annotation_queries import AnnotationQueries
+from backend.feedback.annotation_store import AnnotationQueries
 from backend.jobs.job import Job
 from backend.jobs.job_store import JobStore
 from backend.prediction.failures import FailingTask, FailureCount, FailureStore

@@ -20,8 +20,8 @@ from backend.errors import (
 from backend.feedback import annotation_reader
 from backend.feedback.annotation_reader import AnnotationReader, read_all
 from backend.feedback.annotation_store import AnnotationStore
+from backend.feedback.annotation_table import ReadAnnotation
 from backend.feedback.comparison import AnnotationDiff
-from backend.feedback.read_annotation import ReadAnnotation
 from backend.label_studio.client import LabelStudioClient
 from tests.backend.fakes.colour_segmenter import brush_config
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio

@@ -18,8 +18,8 @@ from backend import create_app
 from backend.database.database import Database
 from backend.database.leases import LEASE_S
 from backend.feedback.annotation_store import AnnotationStore, PendingAnnotation
+from backend.feedback.annotation_table import ReadAnnotation
 from backend.feedback.comparison import LabelDiff
-from backend.feedback.read_annotation import ReadAnnotation
 from backend.settings import Settings
 from tests.backend.conftest import Clock
 from tests.backend.fakes.colour_segmenter import colour_engine

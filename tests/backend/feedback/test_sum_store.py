@@ -14,9 +14,8 @@ from sqlalchemy import insert, text
 from backend.database.database import MAX_KEYS, Database
 from backend.feedback import sum_store
 from backend.feedback.annotation_store import AnnotationStore
-from backend.feedback.annotation_table import ANNOTATIONS, read_in
+from backend.feedback.annotation_table import ANNOTATIONS, AnnotationOrigin, ReadAnnotation, read_in
 from backend.feedback.comparison import LabelDiff
-from backend.feedback.read_annotation import AnnotationOrigin, ReadAnnotation
 from backend.feedback.report.statistics import make_report, measure
 from backend.feedback.sums import ProjectSums, Step
 

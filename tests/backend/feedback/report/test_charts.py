@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from xml.etree.ElementTree import Element, fromstring
 
+from backend.feedback.annotation_table import AnnotationOrigin, ReadAnnotation
 from backend.feedback.comparison import LabelDiff
-from backend.feedback.read_annotation import AnnotationOrigin, ReadAnnotation
 from backend.feedback.report.charts import PLOTS, plots
 from backend.feedback.report.statistics import PrelabelReport, measure
 

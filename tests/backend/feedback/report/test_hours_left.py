@@ -7,7 +7,7 @@ import pytest
 
 from backend.database.database import Database
 from backend.feedback.annotation_store import AnnotationStore
-from backend.feedback.read_annotation import AnnotationOrigin, ReadAnnotation
+from backend.feedback.annotation_table import AnnotationOrigin, ReadAnnotation
 from backend.feedback.report.hours_left import LEAST, Hours, HoursLeft, at_pace, estimate
 from backend.label_studio.client import LabelStudioClient
 from tests.backend.fakes.colour_segmenter import brush_config

@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 from scipy.stats import binomtest
 
+from backend.feedback.annotation_table import ReadAnnotation
 from backend.feedback.comparison import LabelDiff
-from backend.feedback.read_annotation import ReadAnnotation
 from backend.feedback.report.safe_scores import SafeScore, lower_bound
 from backend.feedback.report.statistics import PrelabelReport, measure
 from backend.feedback.report.tables import print_report, to_csv

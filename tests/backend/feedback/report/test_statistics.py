@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from backend.feedback.annotation_table import AnnotationOrigin, ReadAnnotation
 from backend.feedback.comparison import LabelDiff
-from backend.feedback.read_annotation import AnnotationOrigin, ReadAnnotation
 from backend.feedback.report.statistics import LabelStatistics, advice, measure
 from backend.feedback.report.tables import to_csv
 

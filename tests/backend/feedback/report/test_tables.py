@@ -6,8 +6,8 @@ import io
 
 from rich.console import Console
 
+from backend.feedback.annotation_table import ReadAnnotation
 from backend.feedback.comparison import LabelDiff
-from backend.feedback.read_annotation import ReadAnnotation
 from backend.feedback.report.statistics import measure
 from backend.feedback.report.tables import print_report
 

@@ -9,7 +9,7 @@ import jinja2
 import pytest
 from jinja2 import nodes
 
-from backend.feedback.annotation_queries import AnnotationQueries
+from backend.feedback.annotation_store import AnnotationQueries
 from backend.jobs.project_titles import ProjectTitles
 from backend.web.pages import html
 from tests.backend.fakes.colour_segmenter import (

@@ -17,10 +17,10 @@ from backend import create_app
 from backend.cli.main import main
 from backend.database.database import Database
 from backend.feedback.annotation_store import AnnotationStore
+from backend.feedback.annotation_table import ReadAnnotation
 from backend.feedback.learning.model_key import model_key
 from backend.feedback.learning.trials import TrialPicture
 from backend.feedback.learning.versions import SetAsideAnnotation, TrainingExample, Version
-from backend.feedback.read_annotation import ReadAnnotation
 from backend.settings import Settings
 from clearclip_core import Adaptation, weights_id
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag, teach

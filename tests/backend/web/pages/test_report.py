@@ -20,10 +20,10 @@ from backend import create_app
 from backend.cli.main import main
 from backend.database.database import Database
 from backend.feedback.annotation_store import AnnotationStore
+from backend.feedback.annotation_table import ReadAnnotation
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.learning.model_key import model_key
 from backend.feedback.learning.versions import Version
-from backend.feedback.read_annotation import ReadAnnotation
 from backend.feedback.report.charts import PLOTS
 from backend.settings import Settings
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine
