@@ -20,8 +20,8 @@ from .clip.weights import (
 )
 from .demo.scenes.render import render_scene
 from .demo.scenes.scene import HELD_OUT_SEEDS, SCENE_LABELS, SYNONYMS, Scene
+from .images.label_maps import label_map_image, overlay, palette
 from .images.preprocessing import Preprocessing, RGBArray, to_rgb
-from .images.visualization import label_map_image, overlay, palette
 from .prompting.prompts import Point, PromptedMask, segment_box, segment_points
 from .segmentation.guided_filter import Refinement, guided
 from .segmentation.masks import (

@@ -28,8 +28,7 @@ from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
 from backend.label_studio.unreadable_tasks import UnreadableTasks
 from backend.project_runs import Advance
-from clearclip_core.agreement.krippendorff import BinaryValues
-from clearclip_core.agreement.label_agreement import LabelAgreement, PairAgreement
+from clearclip_core.agreement.agreement import BinaryValues, LabelAgreement, PairAgreement
 
 #: The pictures on which people do not agree that are listed at most.
 MOST_LISTED: Final = 40

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clearclip_core import BoolMask, RGBArray
-from clearclip_core.images.data_url import to_data_url
+from clearclip_core.images.opening import to_data_url
 
 #: Long side of a picture in px.
 SIDE_PX: Final = 480

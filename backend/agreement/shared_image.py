@@ -15,7 +15,7 @@ from backend.label_studio.records import Annotation
 from backend.label_studio.region_reader import disagreement
 from backend.label_studio.requests import Task
 from clearclip_core import BoolMask, RGBArray
-from clearclip_core.agreement.image_agreement import ImageAgreement, compare_image
+from clearclip_core.agreement.agreement import ImageAgreement, compare_image
 
 #: Pixels of an image times the people whose masks of it are compared: they are held together.
 MOST_PX: Final = 1 << 28

@@ -29,7 +29,7 @@ from backend.cli.label_config import split_names
 from backend.cli.label_studio_project import connect, create_project, retrieve_predictions, upload
 from backend.cli.server_process import DemoError, free_port, last_lines
 from clearclip_core import HELD_OUT_SEEDS, SCENE_LABELS, render_scene
-from clearclip_core.images.files import is_hidden
+from clearclip_core.images.label_maps import is_hidden
 
 SCENES: Final = 12
 

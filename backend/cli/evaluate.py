@@ -10,7 +10,7 @@ import click
 from backend.cli.options import OUTPUT_FILE, project_option, with_settings
 from backend.label_studio_services import READ_RETRY_FOR_S, check_token
 from backend.settings import Settings
-from clearclip_core.cli.thresholds import ThresholdOption, threshold_option
+from clearclip_core.cli.options import ThresholdOption, threshold_option
 from clearclip_core.evaluation.atomic_write import write_whole
 
 
@@ -88,10 +88,12 @@ def evaluate(
     from backend.cli.evaluation_plan import OWN_WORDS, Plan, Words, find_project
     from backend.label_studio.annotated_pictures import LEAVE_OUT
     from backend.services import Services
-    from clearclip_core.evaluation.comparison import compare
-    from clearclip_core.evaluation.comparison_page import as_page
-    from clearclip_core.evaluation.comparison_table import as_json, as_text
-    from clearclip_core.evaluation.labelled_folder import LabelledFolder
+    from clearclip_core.evaluation.comparison import LabelledFolder, compare
+    from clearclip_core.evaluation.comparison_report import (
+        comparison_json,
+        comparison_page,
+        comparison_text,
+    )
 
     services = Services(settings)
     client = services.required_client("annotations are read", retry_for_s=READ_RETRY_FOR_S)
@@ -113,8 +115,8 @@ def evaluate(
     )
     candidates = list(plan.candidates(tuple(pairs)))
     comparison = compare(folder, candidates, worst if page else 0, LEAVE_OUT)
-    click.echo(as_text(comparison))
-    for file, content in ((json_file, as_json), (page, as_page)):
+    click.echo(comparison_text(comparison))
+    for file, content in ((json_file, comparison_json), (page, comparison_page)):
         if file is not None:
             write_whole(file, content(comparison))
             click.echo(f"\n{file}")

@@ -27,10 +27,10 @@ from clearclip_core import (
     set_pool_threads,
     usable_cpus,
 )
-from clearclip_core.cli.thresholds import ThresholdOption, thresholds_by_label
+from clearclip_core.cli.options import ThresholdOption, thresholds_by_label
 from clearclip_core.clip.embedding_cache import EmbeddingStore
 from clearclip_core.clip.loading import load_model
-from clearclip_core.evaluation.candidate import AS_PAPER, Candidate, PredictionRule
+from clearclip_core.evaluation.comparison import AS_PAPER, Candidate, PredictionRule
 from clearclip_core.images.preprocessing import Preprocessing
 from clearclip_core.quantities import quantity
 

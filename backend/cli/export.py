@@ -18,7 +18,7 @@ from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import PredictRequest, Task
 from backend.settings import Settings
 from clearclip_core import RGBArray, to_rgb
-from clearclip_core.images.files import find_images
+from clearclip_core.images.label_maps import find_images
 from clearclip_core.images.opening import open_image
 from clearclip_core.quantities import quantity
 

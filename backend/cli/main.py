@@ -6,7 +6,7 @@ from typing import Final
 
 import click
 
-from clearclip_core.cli.lazy_group import CommandSource, LazyGroup
+from clearclip_core.cli.main import CommandSource, LazyGroup
 
 #: The commands, in the order of the help.
 COMMANDS: Final = {

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from backend.errors import DatasetError
-from clearclip_core.images.visualization import NONE_VALUE, palette
+from clearclip_core.images.label_maps import NONE_VALUE, palette
 
 BoolMask = npt.NDArray[np.bool_]
 Colour = tuple[int, int, int]

@@ -10,7 +10,7 @@ from typing import Any
 
 from backend.dataset.labelled_image import LabelledRegion
 from backend.errors import DatasetError
-from clearclip_core.images.files import is_hidden
+from clearclip_core.images.label_maps import is_hidden
 
 #: Height and width of a picture in px -> its regions.
 ReadRegions = Callable[[tuple[int, int]], Sequence[LabelledRegion]]

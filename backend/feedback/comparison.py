@@ -40,7 +40,7 @@ from backend.label_studio.label_config import Control, ImageTag, LabelConfig
 from backend.label_studio.region_reader import Area, disagreement, read_areas, written_labels
 from backend.label_studio.requests import Task
 from clearclip_core import BoolMask
-from clearclip_core.evaluation.mask_overlap import MaskOverlap
+from clearclip_core.evaluation.metrics import MaskOverlap
 
 Result = Sequence[Any]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from clearclip_core.images.jpeg_scans import is_cut_off
+from clearclip_core.images.jpeg import is_cut_off
 
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _JPEG: Final = b"\xff\xd8"

@@ -9,7 +9,7 @@ from backend.label_studio.label_config import Control, LabelConfig
 from backend.label_studio.region_writer import Region
 from backend.settings import ScoreKind, Settings
 from clearclip_core import Label, Scores, Uncertainty
-from clearclip_core.evaluation.candidate import PredictionRule
+from clearclip_core.evaluation.comparison import PredictionRule
 
 
 @dataclass(frozen=True)

@@ -41,9 +41,8 @@ from backend.label_studio.unreadable_tasks import UnreadableTasks
 from backend.runs.run import MOST_LEFT_OUT, AskedNothing, Progress, Run, RunKind, RunParts
 from clearclip_core import RGBArray, Scores, palette
 from clearclip_core.adaptation.held_out import HeldOutAdaptations, fit_held_out
-from clearclip_core.images.data_url import to_data_url
-from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth
-from clearclip_core.images.visualization import blend
+from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth, blend
+from clearclip_core.images.opening import to_data_url
 from clearclip_core.label_errors.disagreement import Disagreement, Kind, find_disagreements
 from clearclip_core.label_errors.ranking import Ranked, rank
 

@@ -29,7 +29,7 @@ from backend.task_order.next_tasks import NextTask, NextTasks, most_looked_at
 from backend.task_order.random_tasks import RandomTasks
 from clearclip_core import Example, RGBArray
 from clearclip_core.adaptation.similarity import DistinctImages, ImageLayout
-from clearclip_core.images.data_url import to_data_url
+from clearclip_core.images.opening import to_data_url
 
 #: Of so many tasks that were left out it is said why.
 MOST_LEFT_OUT: Final = 100

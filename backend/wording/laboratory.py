@@ -28,12 +28,9 @@ from backend.wording.trial_pictures import PictureChooser, TrialPicture
 from backend.wording.wording_report import PictureTrial, Trial, WordingReport
 from backend.wording.wording_request import Wording, WordingRequest
 from clearclip_core import Label, PreparedImage, RGBArray
-from clearclip_core.evaluation.candidate import PredictionRule, draw_masks
-from clearclip_core.evaluation.comparison import LabelFigures, overlaps
-from clearclip_core.evaluation.mask_overlap import MaskOverlap
-from clearclip_core.wording.diversity import image_vector
-from clearclip_core.wording.swallowing import Swallowing
-from clearclip_core.wording.vocabulary_check import check_vocabulary
+from clearclip_core.evaluation.comparison import LabelFigures, PredictionRule, draw_masks, overlaps
+from clearclip_core.evaluation.metrics import MaskOverlap
+from clearclip_core.wording.vocabulary_check import Swallowing, check_vocabulary, image_vector
 
 #: Is told how many steps are done, of how many.
 Advance = Callable[[int, int], None]

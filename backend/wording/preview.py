@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from clearclip_core import BoolMask, RGBArray
-from clearclip_core.images.data_url import to_data_url
-from clearclip_core.images.visualization import blend
+from clearclip_core.images.label_maps import blend
+from clearclip_core.images.opening import to_data_url
 
 #: Long side in px.
 PREVIEW_PX: Final = 256

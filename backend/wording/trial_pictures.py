@@ -15,7 +15,7 @@ from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
 from clearclip_core import RGBArray
 from clearclip_core.images.label_maps import Truth
-from clearclip_core.wording.diversity import k_center
+from clearclip_core.wording.vocabulary_check import k_center
 
 #: Tasks that are listed; pictures are chosen among them.
 MOST_TASKS: Final = 1000

@@ -11,9 +11,12 @@ from backend.errors import BadRequest
 from backend.label_studio.label_config_edit import with_words
 from backend.wording.wording_request import Wording
 from clearclip_core.evaluation.comparison import LabelFigures
-from clearclip_core.wording.ranking import rank_wordings
-from clearclip_core.wording.swallowing import LabelResponse, Swallowed
-from clearclip_core.wording.vocabulary_check import VocabularyCheck
+from clearclip_core.wording.vocabulary_check import (
+    LabelResponse,
+    Swallowed,
+    VocabularyCheck,
+    rank_wordings,
+)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ from typing import IO
 
 import click
 
-from clearclip_core.cli.finite_range import FiniteRange
-from clearclip_core.cli.options import ModelOptions, model_options
+from clearclip_core.cli.options import FiniteRange, ModelOptions, model_options
 from clearclip_core.evaluation.speed import MAX_LABELS, as_json, as_text, measure
 
 

@@ -4,18 +4,46 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
+from PIL import Image
 
-from clearclip_core.cli.errors import click_errors
 from clearclip_core.clip.loading import LoadedModel, load_model
-from clearclip_core.clip.methods import METHODS
+from clearclip_core.clip.methods import METHODS, Method
 from clearclip_core.clip.weights import DEFAULT_FOLDER, WeightsNotFoundError
+from clearclip_core.demo.scenes.render import render_scene
+from clearclip_core.demo.scenes.scene import HELD_OUT_SEEDS
+from clearclip_core.evaluation.benchmarks import BENCHMARKS, RECODINGS, SCENES, benchmark_for
+from clearclip_core.evaluation.runner import EvaluationTask
+from clearclip_core.images.label_maps import LayoutError
+from clearclip_core.images.opening import open_image
+from clearclip_core.images.preprocessing import RGBArray, to_rgb
 from clearclip_core.segmenter import Segmenter
+
+
+@contextmanager
+def click_errors(
+    kinds: tuple[type[Exception], ...] = (OSError, ValueError),
+) -> Iterator[None]:
+    """Turn errors of files and values into errors that click prints as one line.
+
+    Args:
+        kinds: the errors that are turned.
+
+    Raises:
+        click.ClickException: one of `kinds` was raised inside; the message stays.
+    """
+    try:
+        yield
+    except kinds as error:
+        raise click.ClickException(str(error)) from error
+
 
 _DEFAULT_METHOD = "clearclip"
 _DEFAULT_MODEL = "ViT-B-16/openai"
@@ -182,3 +210,244 @@ _MODEL_OPTIONS = (
         help=f"{MODEL_DIR_HELP} Words that were embedded once are kept in one that is given.",
     ),
 )
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers without nan, which no comparison refuses, and without infinities.
+
+    >>> FiniteRange(0).convert("2.5", None, None)
+    2.5
+    """
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Parse a number.
+
+        Raises:
+            click.BadParameter: no number, a number out of the range, or one that is not finite.
+        """
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"expected a finite number, but got {value!r}.", param, ctx)
+        return number
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Values of the options of a command that reads a benchmark, see `data_options`."""
+
+    benchmark: str | None
+    data: Path | None
+    names: Path | None
+    limit: int | None
+
+    def find(self, short_side_px: int | None, method: Method | None = None) -> EvaluationTask:
+        """Find the data and read the class names.
+
+        Args:
+            short_side_px: the size to which images are resized; None for that of the method's
+                authors.
+            method: the method, measured under the protocol of its authors; None for the paper's.
+
+        Raises:
+            click.ClickException: `EvaluationTask.of` failed; the message also names the command
+                that makes missing label maps, where there is one.
+        """
+        assert self.benchmark is not None
+        benchmark = BENCHMARKS[self.benchmark]
+        if method is not None:
+            benchmark = benchmark_for(self.benchmark, method)
+        short_side_px = short_side_px or benchmark.short_side_px
+        try:
+            return EvaluationTask.of(benchmark, self.data, self.names, self.limit, short_side_px)
+        except LayoutError as error:
+            hint = (
+                f"\nLabel maps that the publisher gives out are turned into {self.benchmark}'s by: "
+                f"clearclip prepare {self.benchmark} --data {self.data}"
+            )
+            can_be_made = self.benchmark in RECODINGS and self.data is not None
+            raise click.ClickException(f"{error}{hint if can_be_made else ''}") from error
+        except (OSError, ValueError) as error:
+            raise click.ClickException(str(error)) from error
+
+
+def data_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that choose a benchmark, as one `DataOptions` argument."""
+    return _with_all(command, _options(own_pictures=False))
+
+
+def optional_data_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `data_options`; ``--benchmark`` may be left out."""
+    return _with_all(command, _options(own_pictures=True))
+
+
+def _with_all(
+    command: Callable[..., None], options: Sequence[Callable[[Any], Any]]
+) -> Callable[..., None]:
+    @functools.wraps(command)
+    def with_options(**arguments: Any) -> None:
+        chosen = {field.name: arguments.pop(field.name) for field in fields(DataOptions)}
+        command(data=DataOptions(**chosen), **arguments)
+
+    for option in reversed(options):
+        with_options = option(with_options)
+    return with_options
+
+
+def _options(own_pictures: bool) -> tuple[Callable[[Any], Any], ...]:
+    """Return the options of a benchmark, or with those words that own pictures need beside it."""
+    names = (
+        " Of --images: what the mask values stand for, one line a value." if own_pictures else ""
+    )
+    limit = "; of --images, spread over all" if own_pictures else ""
+    return (
+        click.option(
+            "--benchmark",
+            required=not own_pictures,
+            type=click.Choice(list(BENCHMARKS)),
+            help=f"What to measure on; demo is {SCENES} drawn scenes, for the demo model.",
+        ),
+        click.option(
+            "--data",
+            type=click.Path(path_type=Path),
+            help="Folder of the data set, laid out as for MMSegmentation.",
+        ),
+        click.option(
+            "--names",
+            type=click.Path(path_type=Path, exists=True, dir_okay=False),
+            help="Other words for the classes: one line a class, several words separated by "
+            f"commas.{names}",
+        ),
+        click.option(
+            "--limit",
+            type=click.IntRange(min=1),
+            help=f"Measure only this many of the first pictures{limit}.",
+        ),
+    )
+
+
+save_option = click.option(
+    "--save-every",
+    "save_every_s",
+    default=10.0,
+    show_default=True,
+    type=FiniteRange(min=0),
+    help="Seconds of work that a killed process may lose.",
+)
+
+
+#: Name of a label, empty for all labels; and its threshold in [0, 1].
+ThresholdOption = tuple[str, float]
+
+
+def parse_threshold(text: str) -> ThresholdOption:
+    """Parse an option; what stands after its last ``=`` is the number.
+
+    Raises:
+        click.BadParameter: no number from 0 to 1.
+
+    >>> parse_threshold("0.3"), parse_threshold("e = mc2=0.5")
+    (('', 0.3), ('e = mc2', 0.5))
+    """
+    label, _, number = text.rpartition("=")
+    return label.strip(), FiniteRange(0, 1).convert(number, None, None)
+
+
+#: The option of a command, which gets a tuple of `ThresholdOption`.
+threshold_option: Final = click.option(
+    "--threshold",
+    multiple=True,
+    metavar="[LABEL=]P",
+    callback=lambda _context, _option, texts: tuple(map(parse_threshold, texts)),
+    help="Pixels of your pictures less likely than this get no label: 0.3 for all labels, car=0.5 "
+    "for one; may be repeated.",
+)
+
+
+def thresholds_by_label(
+    given: Iterable[ThresholdOption], labels: Sequence[str], start: Sequence[float] | None = None
+) -> tuple[float, ...]:
+    """Return the threshold of each label; one that names a label wins over one for all.
+
+    Args:
+        given: the options.
+        labels: names of the labels.
+        start: thresholds where nothing is given; 0 by default.
+
+    Raises:
+        ValueError: an option names no label.
+
+    >>> thresholds_by_label([("car", 0.5), ("", 0.2)], ["sky", "car"])
+    (0.2, 0.5)
+    """
+    chosen = dict(given)
+    unknown = [name for name in chosen if name and name not in labels]
+    if unknown:
+        raise ValueError(
+            f"Expected --threshold to name a label ({', '.join(labels)}), but got {unknown[0]!r}."
+        )
+    before = [0.0] * len(labels) if start is None else start
+    pairs = zip(labels, before, strict=True)
+    return tuple(chosen.get(label, chosen.get("", value)) for label, value in pairs)
+
+
+class ImageFileError(ValueError):
+    """A file that cannot be read as an image; the message names the file and the reason."""
+
+
+def read_image(path: Path) -> RGBArray:
+    """Read an image file into (H, W, 3) uint8 RGB.
+
+    Raises:
+        ImageFileError: the file cannot be read, or is larger than Pillow's limit.
+    """
+    try:
+        with open_image(path) as image:
+            return to_rgb(image)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ImageFileError(f"{path}: {error}") from error
+
+
+class ImageSource:
+    """Images of files, then drawn scenes; can be iterated several times.
+
+    A file that cannot be read is left out; its error is printed once.
+
+    Args:
+        paths: the files.
+        scenes: number of scenes that are drawn after them.
+
+    Attributes:
+        failed: files that could not be read so far.
+    """
+
+    def __init__(self, paths: Sequence[Path], scenes: int = 0) -> None:
+        self._paths = tuple(paths)
+        self._seeds = HELD_OUT_SEEDS[:scenes]
+        self.failed: set[Path] = set()
+
+    def __len__(self) -> int:
+        return len(self._paths) + len(self._seeds)
+
+    def __iter__(self) -> Iterator[RGBArray]:
+        for path in self._paths:
+            try:
+                image = read_image(path)
+            except ImageFileError as error:
+                self._note_failure(path, error)
+                continue
+            yield image
+        for seed in self._seeds:
+            yield render_scene(seed).image
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the images that could be read, in order."""
+        files = [str(path) for path in self._paths if path not in self.failed]
+        return files + [f"drawn scene {seed}" for seed in self._seeds]
+
+    def _note_failure(self, path: Path, error: ImageFileError) -> None:
+        if path not in self.failed:
+            click.echo(str(error), err=True)
+        self.failed.add(path)

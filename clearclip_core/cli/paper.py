@@ -2,28 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import click
+import torch
 from filelock import FileLock
+from tqdm import tqdm
 
-from clearclip_core.cli.data_options import DataOptions, data_options, save_option
-from clearclip_core.cli.errors import click_errors
 from clearclip_core.cli.evaluate import warn_of_versions
-from clearclip_core.cli.options import ModelOptions, many_method_options
+from clearclip_core.cli.options import (
+    MODEL_DIR_HELP,
+    DataOptions,
+    ImageSource,
+    ModelOptions,
+    click_errors,
+    data_options,
+    many_method_options,
+    save_option,
+)
+from clearclip_core.cli.segment import parse_labels
 from clearclip_core.clip.device_info import device_name
 from clearclip_core.clip.devices import choose_device
 from clearclip_core.clip.methods import METHODS
-from clearclip_core.evaluation.checkpoint import Checkpoint
-from clearclip_core.evaluation.results import Result, Shard, other_versions
-from clearclip_core.evaluation.run_config import RunConfig, digest_of
-from clearclip_core.evaluation.runner import run_through
-from clearclip_core.evaluation.task import result_path
-from clearclip_core.paper.ablation import STUDIES, Ablation, methods_of, readouts
+from clearclip_core.clip.weights import require_weights
+from clearclip_core.demo.scenes.scene import SCENE_LABELS
+from clearclip_core.evaluation.atomic_write import write_whole
+from clearclip_core.evaluation.benchmarks import digest_of
+from clearclip_core.evaluation.results import Checkpoint, Result, RunConfig, Shard, other_versions
+from clearclip_core.evaluation.runner import result_path, run_through
+from clearclip_core.images.label_maps import find_images
+from clearclip_core.images.preprocessing import Preprocessing
 from clearclip_core.paper.ablation_figures import draw_figures
-from clearclip_core.paper.feature_figures import require_matplotlib
-from clearclip_core.paper.tables import demo_table, own_rows, table_1, table_2, table_3
+from clearclip_core.paper.feature_statistics import (
+    ImageTower,
+    MapExample,
+    MapStatistics,
+    as_lists,
+    as_table,
+    map_statistics,
+)
+from clearclip_core.paper.figures import require_matplotlib, save_examples, save_figures
+from clearclip_core.paper.tables import (
+    STUDIES,
+    Ablation,
+    demo_table,
+    methods_of,
+    own_rows,
+    readouts,
+    table_1,
+    table_2,
+    table_3,
+)
+from clearclip_core.vocabulary import Label
 
 _ALL = "all"
 
@@ -149,3 +182,118 @@ def result_files(paths: Iterable[Path]) -> list[Path]:
         for path in paths
         for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])
     ]
+
+
+@click.command(short_help="Describe the feature maps of each layer: Figures 2 to 4.")
+@click.argument("pictures", nargs=-1)
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    default=("ViT-B-16/openai", "ViT-L-14/openai"),
+    show_default=True,
+    help="A model to describe, see `models`; may be given several times.",
+)
+@click.option(
+    "--dino",
+    type=click.Path(path_type=Path),
+    help="Weights of a DINO ViT to compare with: timm's vit_base_patch16_224.dino as a file.",
+)
+@click.option(
+    "--labels",
+    help="Labels for an example, the first picture; by default what drawn scenes show.",
+)
+@click.option(
+    "--scenes",
+    default=50,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="How many scenes are drawn where no PICTURES are given.",
+)
+@click.option(
+    "--short-side",
+    "short_side_px",
+    default=448,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Resize the short side to this many px.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+@click.option("--model-dir", type=click.Path(path_type=Path), help=MODEL_DIR_HELP)
+@click.option(
+    "-o",
+    "--out",
+    default="statistics",
+    show_default=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the results.",
+)
+def statistics(
+    pictures: tuple[str, ...],
+    models: tuple[str, ...],
+    dino: Path | None,
+    labels: str | None,
+    scenes: int,
+    short_side_px: int,
+    device: str,
+    model_dir: Path | None,
+    out: Path,
+) -> None:
+    """Describe the feature maps of each layer, as Figs. 2 to 4 of the paper do.
+
+    PICTURES are files, folders or globs; without any, scenes are drawn. The results are
+    statistics.json, norms.png (Fig. 2) and layers.png (Fig. 4), and where --labels is given, or
+    scenes are drawn, maps.png (Fig. 3) of the first picture. statistics.json is written after
+    each model.
+    """
+    words: tuple[str | Label, ...] = () if pictures else SCENE_LABELS
+    if labels is not None:
+        words = parse_labels(labels)
+    source = ImageSource(find_images(pictures), 0 if pictures else scenes)
+    table = out / "statistics.json"
+    found, examples = [], []
+    with click_errors():
+        require_matplotlib()
+        for load in _tower_loaders(models, dino, device, model_dir):
+            tower = load()
+            sizes = Preprocessing.of_short_side(tower.mean, tower.std, short_side_px)
+            bar = tqdm(source, desc=tower.name, unit="picture")
+            found.append(map_statistics(tower.maps, tower.name, bar, sizes))
+            _write_statistics(table, found, source.names, short_side_px)  # a later tower may fail
+            click.echo(f"\n{as_table(found[-1])}\n")
+            if tower.model is not None and words:
+                examples.append(MapExample.of(tower.model, next(iter(source)), words, sizes))
+    written = [table, *save_figures(found, out)]
+    written += [save_examples(examples, out)] if examples else []
+    click.echo("\n".join(map(str, written)))
+    if source.failed:
+        raise SystemExit(1)
+
+
+def _tower_loaders(
+    models: Sequence[str], dino: Path | None, device: str, model_dir: Path | None
+) -> list[Callable[[], ImageTower]]:
+    """Return one loader a tower, DINO first.
+
+    Raises:
+        WeightsNotFoundError: weights of a CLIP model are not on disk and cannot be fetched.
+        ValueError: the name of a model is not of the form ARCH/TAG.
+    """
+    for name in models:
+        require_weights(name, model_dir)
+    loaders = [partial(ImageTower.of_model, name, device, model_dir) for name in models]
+    dino_loaders = [] if dino is None else [partial(ImageTower.of_dino, dino, device)]
+    return [*dino_loaders, *loaders]
+
+
+def _write_statistics(
+    path: Path, found: Sequence[MapStatistics], images: Sequence[str], short_side_px: int
+) -> None:
+    """Write the statistics of all towers so far as JSON."""
+    content = {
+        "pictures": images,
+        "short_side_px": short_side_px,
+        "torch": torch.__version__,
+        "towers": [as_lists(each) for each in found],
+    }
+    write_whole(path, f"{json.dumps(content)}\n".encode())

@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import torch
 from tqdm import tqdm
 
-from clearclip_core.cli.finite_range import FiniteRange
-from clearclip_core.cli.image_source import ImageFileError, read_image
-from clearclip_core.cli.options import ModelOptions, model_options, propagate_option
-from clearclip_core.images.files import RESULT_SUFFIXES, find_images, output_names
-from clearclip_core.images.preprocessing import RGBArray
-from clearclip_core.images.visualization import NONE_VALUE, label_map_image, overlay
+from clearclip_core.cli.options import (
+    MODEL_DIR_HELP,
+    FiniteRange,
+    ImageFileError,
+    ImageSource,
+    ModelOptions,
+    click_errors,
+    many_method_options,
+    model_options,
+    propagate_option,
+    read_image,
+)
+from clearclip_core.clip.batching import batches
+from clearclip_core.clip.methods import METHODS
+from clearclip_core.clip.sink_channels import find_sink_channels, save_sink_channels
+from clearclip_core.clip.weights import download_weights, known_models
+from clearclip_core.images.label_maps import (
+    NONE_VALUE,
+    RESULT_SUFFIXES,
+    find_images,
+    label_map_image,
+    output_names,
+    overlay,
+)
+from clearclip_core.images.preprocessing import Preprocessing, RGBArray
 from clearclip_core.quantities import quantity
 from clearclip_core.segmentation.segmentation import Segmentation
+from clearclip_core.segmenter import Segmenter
 from clearclip_core.vocabulary import Label
 
 
@@ -134,3 +156,51 @@ def parse_labels(text: str) -> tuple[Label, ...]:
     if len(names) > NONE_VALUE:
         raise click.BadParameter(f"expected at most {NONE_VALUE} labels, but got {len(names)}.")
     return tuple(labels)
+
+
+@click.command()
+@click.option("--download", metavar="NAME", help="Fetch these weights, such as ViT-B-16/openai.")
+@click.option("--to", "folder", type=click.Path(path_type=Path), help="Folder to fetch them to.")
+@click.option("--model-dir", type=click.Path(path_type=Path), help=MODEL_DIR_HELP)
+def models(download: str | None, folder: Path | None, model_dir: Path | None) -> None:
+    """List models, their licences and what is on disk; or fetch one for another machine."""
+    if download is not None:
+        if folder is None:
+            raise click.UsageError("--download needs --to FOLDER.")
+        with click_errors():
+            click.echo(download_weights(download, folder))
+        return
+    for model in known_models(model_dir):
+        where = str(model.path) if model.path else "-"
+        needs = f"  needs [{model.needs}]" if model.needs else ""
+        click.echo(f"{model.name:48} {model.licence:18} {where}{needs}")
+
+
+@click.command("sinks", short_help="Find the channels that the method rfclip needs.")
+@click.argument("pictures", nargs=-1, required=True)
+@many_method_options
+def sinks(options: ModelOptions, pictures: tuple[str, ...]) -> None:
+    """Find the sink channels of a model's weights, which --method rfclip needs.
+
+    PICTURES are files, folders or globs: a hundred photographs of any kind, without labels. The
+    channels are kept in sink-channels/ of the folder of weights. Those of OpenAI's ViT-B/16 and
+    ViT-L/14 are known.
+    """
+    source = ImageSource(find_images(pictures))
+    model = options.load_model()
+    sizes = Preprocessing.of_short_side(model.mean, model.std, options.short_side_px)
+    segmenter = Segmenter(model, METHODS["clearclip"], sizes)
+    windows = _windows(segmenter, source)
+    with click_errors():
+        channels = find_sink_channels(segmenter.encoder, windows)
+        path = save_sink_channels(options.model, channels, options.model_dir)
+    named = " ".join(map(str, channels)) or "none: rfclip repairs no token of these weights"
+    click.echo(f"sink channels: {named}\n{path}")
+    if source.failed:
+        raise SystemExit(1)
+
+
+def _windows(segmenter: Segmenter, source: ImageSource) -> Iterator[torch.Tensor]:
+    """Yield the windows of each picture in batches (B, 3, h, w)."""
+    for rgb in tqdm(source, unit="picture"):
+        yield from batches(segmenter.windows([segmenter.prepare(rgb)]), segmenter.windows_at_once)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import re
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import BinaryIO, Final
 
 from PIL import EpsImagePlugin, Image, UnidentifiedImageError
 
-from clearclip_core.images.jpeg_scans import has_many_scans
+from clearclip_core.images.jpeg import has_many_scans
+from clearclip_core.images.preprocessing import RGBArray
 
 #: The formats that are read. Pillow decodes each of them by itself, without another program.
 FORMATS: Final = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
@@ -112,3 +114,18 @@ def _check_ppm(source: Path | str | BinaryIO) -> None:
     needed = 3 if head[1:2] in b"14" else 4  # bitmaps have no largest value
     if len(_COMMENT.sub(b"", head).split(maxsplit=4)) < needed:
         raise UnidentifiedImageError("The header of the PPM file is too long.")
+
+
+_JPEG_QUALITY: Final = 80
+
+
+def to_data_url(rgb: RGBArray) -> str:
+    """Encode an (H, W, 3) uint8 image as the data URL of a JPEG.
+
+    >>> import numpy as np
+    >>> to_data_url(np.zeros((2, 2, 3), np.uint8))[:27]
+    'data:image/jpeg;base64,/9j/'
+    """
+    file = io.BytesIO()
+    Image.fromarray(rgb).save(file, "JPEG", quality=_JPEG_QUALITY)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"

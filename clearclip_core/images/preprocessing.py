@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image
 
-from clearclip_core.images.jpeg_decoding import decode_jpeg, transpose
+from clearclip_core.images.jpeg import decode_jpeg, transpose
 
 if TYPE_CHECKING:
     import torch

@@ -6,7 +6,7 @@ Three kinds of mistakes are told apart, each by a measure of its own:
   that touches another of its wrong label is judged by itself where it is a region of its own. The
   measure is the mean probability of all but the painted label (label quality of images from the
   probabilities of their pixels: Lad and Mueller, 2023). It is too little where the model is weak: a
-  description says what the part is like, and `clearclip_core.label_errors.discriminant` what such
+  description says what the part is like, and `clearclip_core.label_errors.disagreement` what such
   parts are painted as on other images.
 - **missing**: a connected part without paint is won by a label. The measure is the square root of
   the share of the image that the part has, weighted by the label's probability. A margin of the
@@ -36,6 +36,7 @@ from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth
 from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.segmentation.runs import BoolMask
 from clearclip_core.segmentation.scores import Scores
+from clearclip_core.thread_pools import one_blas_thread
 
 Kind = Literal["label", "missing", "edges"]
 
@@ -361,3 +362,96 @@ def _sums(
     """Sum up values over parts: (count,)."""
     inside = parts >= 0
     return np.bincount(parts[inside], values[inside], count).astype(np.float64)
+
+
+#: Folds of consecutive images: frames of a drive lie in one, but for those at its ends.
+_FOLDS: Final = 8
+
+#: On so many of the other images a label is, or it is not compared.
+LEAST_IMAGES: Final = 5
+
+#: Of fewer images none is judged: right parts look too much like other labels by chance.
+LEAST_JUDGED: Final = 20
+
+#: The covariance is shrunk by that at least.
+_LEAST_SHRINKAGE: Final = 0.05
+
+#: Of standardised numbers; less is rounding where all parts of a label are equal.
+_LEAST_VARIANCE: Final = 1e-7
+
+IntArray = npt.NDArray[np.intp]
+BoolArray = npt.NDArray[np.bool_]
+
+
+@one_blas_thread()
+def held_out_log_probabilities(
+    descriptions: Float64Array, labels: IntArray, images: IntArray, count: int
+) -> Float64Array:
+    """Return the log probability of each label for each part, by parts of other images.
+
+    Args:
+        descriptions: (n, d) of the parts, finite.
+        labels: (n,) index of the label that each part is painted as, below `count`.
+        images: (n,) number of the image of each part, equal for all annotations of an image. Images
+            whose numbers follow one another may be of one fold.
+        count: number of labels K.
+
+    Returns:
+        (n, K) natural logarithms; minus infinity for labels that are on fewer than `LEAST_IMAGES`
+        images outside of the part's fold, and for all where fewer than two labels are on so many,
+        or there are fewer than `LEAST_JUDGED` images.
+    """
+    found = np.full((len(labels), count), -np.inf)
+    if len(np.unique(images)) < LEAST_JUDGED:
+        return found
+    spread = descriptions.std(axis=0)
+    standardised = (descriptions - descriptions.mean(axis=0)) / np.where(spread > 0, spread, 1)
+    for fold in _folds(images):
+        shown = np.unique(images[~fold] * count + labels[~fold])  # pairs of image and label
+        on_images: IntArray = np.bincount(shown % count, minlength=count)
+        known = np.flatnonzero(on_images >= LEAST_IMAGES)
+        learned = ~fold & np.isin(labels, known)
+        if len(known) < 2:
+            continue
+        weights, offsets = _fit(
+            standardised[learned], np.searchsorted(known, labels[learned]), on_images[known]
+        )
+        found[np.ix_(fold, known)] = _log_softmax(standardised[fold] @ weights + offsets)
+    return found
+
+
+def _folds(images: IntArray) -> list[BoolArray]:
+    """Return (n,) bools of the parts of each fold: blocks of images with about equally many."""
+    numbers, image = np.unique(images, return_inverse=True)
+    return [image * _FOLDS // len(numbers) == fold for fold in range(_FOLDS)]
+
+
+def _fit(
+    descriptions: Float64Array, labels: IntArray, on_images: IntArray
+) -> tuple[Float64Array, Float64Array]:
+    """Fit the (d, K) weights and (K,) offsets of the discriminant functions.
+
+    A mean of n images is off, so parts seem farther from it than they are: their squared distance
+    is larger by d / n on average, which is taken away.
+    """
+    parts, width = descriptions.shape
+    count = len(on_images)
+    sums = np.zeros((count, width))
+    np.add.at(sums, labels, descriptions)
+    means = sums / np.bincount(labels, minlength=count)[:, None]
+    rest = descriptions - means[labels]
+    freedom = parts - count
+    covariance = rest.T @ rest / freedom
+    shrinkage = max(_LEAST_SHRINKAGE, width / (width + freedom))
+    variance = max(float(np.trace(covariance)) / width, _LEAST_VARIANCE)
+    covariance = (1 - shrinkage) * covariance + shrinkage * variance * np.eye(width)
+    weights = np.asarray(np.linalg.solve(covariance, means.T), np.float64)
+    offsets: Float64Array = 0.5 * (width / on_images - (means.T * weights).sum(axis=0))
+    return weights, offsets
+
+
+def _log_softmax(values: Float64Array) -> Float64Array:
+    """Return the logarithms of the softmax over the last axis."""
+    values = values - values.max(axis=1, keepdims=True)
+    logarithms: Float64Array = values - np.log(np.exp(values).sum(axis=1, keepdims=True))
+    return logarithms

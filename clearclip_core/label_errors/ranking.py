@@ -10,8 +10,12 @@ from typing import Final
 
 import numpy as np
 
-from clearclip_core.label_errors.disagreement import BESIDE_LABELS, Disagreement, Kind
-from clearclip_core.label_errors.discriminant import held_out_log_probabilities
+from clearclip_core.label_errors.disagreement import (
+    BESIDE_LABELS,
+    Disagreement,
+    Kind,
+    held_out_log_probabilities,
+)
 
 #: So many images of a label say what is usual for it; with fewer, all labels together do.
 _FEW: Final = 5
@@ -71,7 +75,7 @@ def rank(
 
     - **label**: the log odds for the label that a part looks like most over the painted one, by
       what such parts are painted as on other images
-      (`clearclip_core.label_errors.discriminant`), times the square root of the part's share of
+      (`clearclip_core.label_errors.disagreement`), times the square root of the part's share of
       the image. 0 where that is the painted one, so no median is taken away.
     - **label**, where too few other images have the painted label: what a part lacks of the usual
       probability of its label, in shares of that (`clearclip_core.label_errors.disagreement`; the

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 from clearclip_core.clip.methods import Method
 from clearclip_core.evaluation.atomic_write import write_whole
-from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS, SHORT_SIDE_PX
-from clearclip_core.paper.ablation import COMBINATIONS, STUDIES, Ablation
-from clearclip_core.paper.feature_figures import require_matplotlib
-from clearclip_core.paper.published_results import ALPHAS, ATTENTIONS
+from clearclip_core.evaluation.benchmarks import BENCHMARKS, SHORT_SIDE_PX
+from clearclip_core.paper.figures import require_matplotlib
+from clearclip_core.paper.tables import ALPHAS, ATTENTIONS, COMBINATIONS, STUDIES, Ablation
 from clearclip_core.quantities import quantity
 
 if TYPE_CHECKING:

@@ -2,18 +2,291 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
+import numpy.typing as npt
+import torch.nn.functional as F
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import dijkstra
 
 from clearclip_core.images.preprocessing import RGBArray
-from clearclip_core.prompting.fine_mask import FineImage
-from clearclip_core.prompting.geodesic import FloatMap, GeodesicGrid
-from clearclip_core.prompting.grid import GridGeometry
-from clearclip_core.prompting.similarity import CellSimilarity
+from clearclip_core.segmentation.guided_filter import Refinement, guided
+from clearclip_core.segmentation.runs import BoolMask
 from clearclip_core.segmentation.scores import Scores
 from clearclip_core.segmentation.windows import DenseFeatures
+
+FloatMap = npt.NDArray[np.float32]
+
+#: Cost of a step between two cells without an edge, in units of CIELAB.
+STEP = 0.5
+
+#: Factor on the Euclidean distance of two cells' root probabilities, in units of CIELAB. From one
+#: certain class to another that distance is √2 (√2 times the Hellinger distance).
+_SEMANTIC_WEIGHT = 30.0
+
+#: SciPy's Dijkstra holds the GIL: several at once are no faster and block all other threads.
+_DIJKSTRA_LOCK = threading.Lock()
+
+
+@dataclass(frozen=True, eq=False)
+class GeodesicGrid:
+    """A grid of cells with costs between neighbours: differences in colour and in class.
+
+    Attributes:
+        colours: (h, w, 3) float32 CIELAB of the cells.
+        root_probabilities: (h, w, Q) float32, square roots of the queries' probabilities.
+    """
+
+    colours: FloatMap
+    root_probabilities: FloatMap
+
+    def distance(self, seeds: BoolMask) -> FloatMap:
+        """Compute the length of the shortest path from each cell to any of the seeds.
+
+        Args:
+            seeds: (h, w) bool, at least one.
+
+        Returns:
+            (h, w) float32, 0 at the seeds.
+
+        >>> flat = GeodesicGrid(np.zeros((1, 3, 3)), np.ones((1, 3, 1)))
+        >>> flat.distance(np.array([[True, False, False]])).tolist()
+        [[0.0, 0.5, 1.0]]
+        """
+        graph, starts = self._graph, np.flatnonzero(seeds)
+        with _DIJKSTRA_LOCK:
+            lengths = dijkstra(graph, directed=False, indices=starts, min_only=True)
+        return np.asarray(lengths, np.float32).reshape(seeds.shape)
+
+    @cached_property
+    def _graph(self) -> coo_array:
+        size_hw = self.colours.shape[:2]
+        space = np.concatenate([self.colours, _SEMANTIC_WEIGHT * self.root_probabilities], axis=2)
+        index = np.arange(size_hw[0] * size_hw[1]).reshape(size_hw)
+        right = np.linalg.norm(np.diff(space, axis=1), axis=2)
+        down = np.linalg.norm(np.diff(space, axis=0), axis=2)
+        start = np.concatenate([index[:, :-1].ravel(), index[:-1].ravel()])
+        stop = np.concatenate([index[:, 1:].ravel(), index[1:].ravel()])
+        steps = np.concatenate([right.ravel(), down.ravel()])
+        # Noise and texture are everywhere: a difference that half of all steps have is no edge.
+        cost = np.maximum(steps - np.median(steps), 0) + STEP
+        return coo_array((cost, (start, stop)), shape=(index.size, index.size)).tocsr()
+
+
+Pixel = tuple[int, int]  # row, column
+Box = tuple[slice, slice]  # rows, columns
+
+
+@dataclass(frozen=True)
+class GridGeometry:
+    """Sizes of one image as it is, at the size where masks are decided, and as a grid of cells.
+
+    Attributes:
+        image_hw: size of the image in px.
+        fine_hw: size in px at which masks are decided.
+        cells_hw: number of cells.
+        patch_px: side of a patch in px of the fine size.
+    """
+
+    image_hw: tuple[int, int]
+    fine_hw: tuple[int, int]
+    cells_hw: tuple[int, int]
+    patch_px: float
+
+    @property
+    def cell_area_px(self) -> int:
+        """Area of a cell in px of the fine size, rounded down."""
+        return self.fine_hw[0] * self.fine_hw[1] // (self.cells_hw[0] * self.cells_hw[1])
+
+    def cell(self, pixel: Pixel) -> Pixel:
+        """Return row and column of the cell that holds a pixel of the image."""
+        return _scaled(pixel, self.image_hw, self.cells_hw)
+
+    def cells(self, pixels: Sequence[Pixel]) -> BoolMask:
+        """Return (h, w) bool: the cells that hold these pixels of the image."""
+        mask = np.zeros(self.cells_hw, bool)
+        for pixel in pixels:
+            mask[self.cell(pixel)] = True
+        return mask
+
+    def box_cells(self, box: Box) -> BoolMask:
+        """Return (h, w) bool: the cells in a box of pixels of the image, at least one."""
+        rows, columns = box
+        top, left = self.cell((rows.start, columns.start))
+        bottom, right = self.cell((rows.stop - 1, columns.stop - 1))
+        mask = np.zeros(self.cells_hw, bool)
+        mask[top : bottom + 1, left : right + 1] = True
+        return mask
+
+    def fine_pixels(self, pixels: Sequence[Pixel]) -> list[Pixel]:
+        """Return the positions of pixels of the image at the fine size."""
+        return [_scaled(pixel, self.image_hw, self.fine_hw) for pixel in pixels]
+
+    def is_within_patch(self, box: Box) -> bool:
+        """Whether a box of pixels of the image is smaller than a patch in both directions."""
+        side = max(each.stop - each.start for each in box)
+        return bool(side * self.fine_hw[0] < self.patch_px * self.image_hw[0])
+
+
+def _scaled(pixel: Pixel, old_hw: tuple[int, int], new_hw: tuple[int, int]) -> Pixel:
+    """Return row and column of a pixel's centre in the image resized to another size."""
+    y, x = (
+        (2 * at + 1) * new // (2 * old) for at, old, new in zip(pixel, old_hw, new_hw, strict=True)
+    )
+    return y, x
+
+
+#: Log-odds are clipped to this before they are sharpened: larger ones overshoot more at edges.
+_MAX_LOG_ODDS = 2.0
+
+_REFINEMENT = Refinement(radius_patches=1.0, epsilon=3e-4)
+
+
+@dataclass(frozen=True, eq=False)
+class FineImage:
+    """The image at the fine size, at which masks are decided pixel by pixel.
+
+    Attributes:
+        rgb: (h', w', 3) uint8.
+        geometry: the grid of cells.
+    """
+
+    rgb: RGBArray
+    geometry: GridGeometry
+
+    def sharpen(self, log_odds: FloatMap) -> FloatMap:
+        """Upsample (K, h, w) log-odds to (K, h', w') along the edges of the image."""
+        clipped = np.clip(log_odds, -_MAX_LOG_ODDS, _MAX_LOG_ODDS)
+        return guided(self.rgb, clipped, self.geometry.patch_px, _REFINEMENT)
+
+    def fill_around(self, fine: BoolMask, pixels: Sequence[Pixel], value: bool) -> None:
+        """Set a mask (h', w') in place, in a square of about a cell around pixels of the image."""
+        radius = int(self.geometry.cell_area_px**0.5 / 2)
+        for y, x in self.geometry.fine_pixels(pixels):
+            around = (
+                slice(max(y - radius, 0), y + radius + 1),
+                slice(max(x - radius, 0), x + radius + 1),
+            )
+            fine[around] = value
+
+    def parts_at(self, fine: BoolMask, pixels: Sequence[Pixel]) -> BoolMask:
+        """Keep the connected parts (8-connectivity) of a mask (h', w') that hold these pixels."""
+        count, parts = cv2.connectedComponents(fine.view(np.uint8), connectivity=8)
+        keep = np.zeros(count, bool)
+        keep[[parts[pixel] for pixel in self.geometry.fine_pixels(pixels)]] = True
+        keep[0] = False
+        return np.asarray(keep[parts])
+
+    def enlarge(self, fine: BoolMask) -> BoolMask:
+        """Enlarge a mask (h', w') to the size of the image, (H, W)."""
+        if fine.shape == self.geometry.image_hw:
+            return fine
+        grey = cv2.resize(fine.astype(np.uint8) * 255, self.geometry.image_hw[::-1])
+        return np.asarray(grey > 127)
+
+    def confidence(self, log_odds: FloatMap) -> npt.NDArray[np.float16]:
+        """Turn (h, w) log-odds into (H, W) probabilities in steps of 1/255."""
+        probability = 1 / (1 + np.exp(-log_odds))
+        grey = np.round(probability * 255).astype(np.uint8)
+        steps = cv2.resize(grey, self.geometry.image_hw[::-1])
+        return np.asarray((np.arange(256) / 255).astype(np.float16)[steps])
+
+
+#: Lower limit of probabilities and lengths, so that logarithms and quotients stay finite.
+_MIN = 1e-4
+
+
+@dataclass(frozen=True, eq=False)
+class CellSimilarity:
+    """Class probabilities and features of the cells of one image.
+
+    Attributes:
+        geometry: the grid of cells.
+        root_probabilities: (h, w, Q) float32, square roots of the queries' probabilities.
+        log_probability: (h, w) float32, logarithm of the prompted label's probability.
+        patches: (I*h_p, J*w_p, D) float32, the windows' features side by side, less the image's
+            mean (all patches of CLIP share a component that tells nothing), of length 1.
+        matrices: (h, I*h_p) and (w, J*w_p), weights of the patches in the cells.
+    """
+
+    geometry: GridGeometry
+    root_probabilities: FloatMap
+    log_probability: FloatMap
+    patches: FloatMap
+    matrices: tuple[FloatMap, FloatMap]
+
+    @classmethod
+    def of(
+        cls, features: DenseFeatures, scores: Scores, label: int, geometry: GridGeometry
+    ) -> CellSimilarity:
+        """Compute the probabilities of the cells and center the features.
+
+        Args:
+            features: features of the image.
+            scores: scores of the image.
+            label: index in ``scores.vocabulary.labels`` of the prompted label.
+            geometry: the grid of cells.
+        """
+        matrices = _matrices(scores, geometry)
+        softmax = _softmax(scores, matrices)
+        own = softmax[np.equal(scores.vocabulary.query_labels, label)].max(axis=0)
+        return cls(
+            geometry,
+            root_probabilities=np.sqrt(softmax).transpose(1, 2, 0),
+            log_probability=np.log(own + _MIN),
+            patches=_centered(features),
+            matrices=matrices,
+        )
+
+    def classes(self, pixel: Pixel) -> FloatMap:
+        """Compute (h, w) logarithms of how similar the cells' classes are to those at a pixel.
+
+        The similarity is the square of the Bhattacharyya coefficient. Where one query is certain
+        at the pixel, it is that query's probability.
+        """
+        here = self.root_probabilities[self.geometry.cell(pixel)]
+        return np.asarray(np.log((self.root_probabilities @ here) ** 2 + _MIN))
+
+    def cosines(self, pixel: Pixel) -> FloatMap:
+        """Compute (h, w) cosines of the cells' centered features with those at a pixel."""
+        y, x = self.geometry.cell(pixel)
+        down, along = self.matrices
+        here = np.einsum("h,hwd,w->d", down[y], self.patches, along[x], optimize=True)
+        here /= max(float(np.linalg.norm(here)), _MIN)
+        return np.asarray(down @ (self.patches @ here) @ along.T)
+
+
+def _matrices(scores: Scores, geometry: GridGeometry) -> tuple[FloatMap, FloatMap]:
+    """Return (h, I*h_p) and (w, J*w_p): weights of the patches at the cells' centres."""
+    axes = scores.plan.rows.upsampling, scores.plan.columns.upsampling
+    down, along = (
+        axis.at((np.arange(count) + 0.5) * len(axis.resized) / count - 0.5)
+        for axis, count in zip(axes, geometry.cells_hw, strict=True)
+    )
+    return down.astype(np.float32), along.astype(np.float32)
+
+
+def _softmax(scores: Scores, matrices: tuple[FloatMap, FloatMap]) -> FloatMap:
+    """Return (Q, h, w) probabilities of all queries in the cells."""
+    cosines = scores.cosines.cpu().float().numpy()
+    logits = scores.temperature * (matrices[0] @ cosines @ matrices[1].T)
+    softmax = np.exp(logits - logits.max(axis=0))
+    softmax /= softmax.sum(axis=0)
+    return np.asarray(softmax)
+
+
+def _centered(features: DenseFeatures) -> FloatMap:
+    """Return (I*h_p, J*w_p, D): features side by side, less their mean, of length 1."""
+    patches = features.patches.detach().cpu().float()
+    centered = F.normalize(patches - patches.mean(dim=(0, 1, 2)), dim=-1)
+    mosaic = features.plan.mosaic(centered.permute(0, 3, 1, 2))
+    return np.asarray(mosaic.permute(1, 2, 0).contiguous().numpy())
+
 
 #: Cells of the grid: with 28 patches along the short side, a cell is a quarter of a patch wide.
 _CELLS = 16_000

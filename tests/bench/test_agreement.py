@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from clearclip_core import SCENE_LABELS, BoolMask, render_scene
-from clearclip_core.agreement.image_agreement import ImageAgreement, compare_image
+from clearclip_core.agreement.agreement import ImageAgreement, compare_image
 from clearclip_core.images.label_maps import NOTHING, Truth
 from tests.bench.annotation_world import PROJECT
 from tests.bench.conftest import Report

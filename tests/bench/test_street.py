@@ -43,13 +43,21 @@ from clearclip_core import (
     Uncertainty,
     segment_box,
 )
-from clearclip_core.demo.train import main as train
+from clearclip_core.demo.training import main as train
 from clearclip_core.demo.training_images import SCENE_WORDS
-from clearclip_core.evaluation.candidate import AS_BACKEND, AS_PAPER, Candidate, PredictionRule
-from clearclip_core.evaluation.comparison import CandidateFigures, LabelFigures, compare, overlaps
-from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS
-from clearclip_core.evaluation.datasets.samples import find_samples
-from clearclip_core.evaluation.labelled_folder import LabelledFolder, LabelledPicture
+from clearclip_core.evaluation.benchmarks import BENCHMARKS, find_samples
+from clearclip_core.evaluation.comparison import (
+    AS_BACKEND,
+    AS_PAPER,
+    Candidate,
+    CandidateFigures,
+    LabelFigures,
+    LabelledFolder,
+    LabelledPicture,
+    PredictionRule,
+    compare,
+    overlaps,
+)
 from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth
 from tests.bench.conftest import Report
 from tests.bench.test_prompting import (

@@ -22,12 +22,10 @@ from clearclip_core import (
     Segmenter,
     render_scene,
 )
-from clearclip_core.evaluation.candidate import PredictionRule, draw_masks
-from clearclip_core.evaluation.mask_overlap import MaskOverlap
+from clearclip_core.evaluation.comparison import PredictionRule, draw_masks
+from clearclip_core.evaluation.metrics import MaskOverlap
 from clearclip_core.images.label_maps import NOTHING, Truth
-from clearclip_core.wording.ranking import rank_wordings
-from clearclip_core.wording.swallowing import Swallowing
-from clearclip_core.wording.vocabulary_check import check_vocabulary
+from clearclip_core.wording.vocabulary_check import Swallowing, check_vocabulary, rank_wordings
 from tests.bench.conftest import Report
 from tests.bench.test_street import load_street
 

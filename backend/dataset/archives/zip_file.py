@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from clearclip_core.evaluation.atomic_write import replaced
-from clearclip_core.images.files import is_hidden
+from clearclip_core.images.label_maps import is_hidden
 
 #: Suffixes of files that get smaller; pictures and tables are compressed already.
 _TEXTS: Final = (".json", ".jsonl", ".txt", ".yaml", ".md")

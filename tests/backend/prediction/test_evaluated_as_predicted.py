@@ -8,7 +8,7 @@ from backend.inference.engine import Engine
 from backend.prediction.predictor import Predictor
 from backend.settings import Settings
 from clearclip_core import HELD_OUT_SEEDS, Label, Segmenter, render_scene
-from clearclip_core.evaluation.candidate import Candidate, predict_all
+from clearclip_core.evaluation.comparison import Candidate, predict_all
 from tests.backend.fakes.colour_segmenter import brush_config
 from tests.backend.prediction.test_predictor import IMAGES, mask_of, read_image, request
 

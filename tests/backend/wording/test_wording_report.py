@@ -9,9 +9,14 @@ import pytest
 from backend.wording.wording_report import PictureTrial, Trial, WordingReport
 from backend.wording.wording_request import Wording
 from clearclip_core.evaluation.comparison import LabelFigures
-from clearclip_core.evaluation.mask_overlap import MaskOverlap
-from clearclip_core.wording.swallowing import LabelResponse, Swallowed
-from clearclip_core.wording.vocabulary_check import NearWords, UnknownWord, VocabularyCheck
+from clearclip_core.evaluation.metrics import MaskOverlap
+from clearclip_core.wording.vocabulary_check import (
+    LabelResponse,
+    NearWords,
+    Swallowed,
+    UnknownWord,
+    VocabularyCheck,
+)
 
 CHECK = VocabularyCheck((), (), 0.5, 0.5)
 

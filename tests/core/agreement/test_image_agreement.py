@@ -9,11 +9,9 @@ import numpy as np
 import pytest
 
 from clearclip_core import BoolMask
-from clearclip_core.agreement import image_agreement
-from clearclip_core.agreement.image_agreement import compare_image
-from clearclip_core.agreement.label_agreement import LabelAgreement, compare_people
-from clearclip_core.evaluation.boundary_match import Edge, boundary_f, tolerance_px
-from clearclip_core.evaluation.mask_overlap import MaskOverlap
+from clearclip_core.agreement import agreement
+from clearclip_core.agreement.agreement import LabelAgreement, compare_image, compare_people
+from clearclip_core.evaluation.metrics import Edge, MaskOverlap, boundary_f, tolerance_px
 
 SIZE_HW = (40, 60)
 
@@ -107,7 +105,7 @@ def test_memory_is_a_few_bytes_a_pixel_where_no_pixel_agrees(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Two of the pixels' labels of each, and three bytes of each mask that is compared."""
-    monkeypatch.setattr(image_agreement, "_COUNTED_PX", 1 << 12)
+    monkeypatch.setattr(agreement, "_COUNTED_PX", 1 << 12)
     size_hw = (1000, 1000)
     whole = np.ones(size_hw, bool)
     tracemalloc.start()

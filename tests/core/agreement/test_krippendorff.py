@@ -7,7 +7,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from clearclip_core.agreement.krippendorff import BinaryValues
+from clearclip_core.agreement.agreement import BinaryValues
 
 
 def test_the_example_of_the_paper() -> None:

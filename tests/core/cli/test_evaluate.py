@@ -169,7 +169,7 @@ def test_shards_put_together_are_one_run(model: list[str], tmp_path: Path) -> No
 HELD = """
 import time
 from clearclip_core.cli.main import main
-from clearclip_core.evaluation.checkpoint import Checkpoint
+from clearclip_core.evaluation.results import Checkpoint
 save, saved = Checkpoint.save, []
 
 def hold(self, tallies):

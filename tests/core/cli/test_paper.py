@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 from clearclip_core import load_model
 from clearclip_core.cli import paper as paper_commands
-from clearclip_core.paper.ablation import Ablation, methods_of
+from clearclip_core.paper.tables import Ablation, methods_of
 from tests.core.cli.clearclip import clearclip
 from tests.core.evaluation import factories, miniatures, reference
 
@@ -58,8 +58,7 @@ def test_clearclips_row_is_what_plain_loops_measure(
     pictures, maps = zip(*files, strict=True)
     clip = load_model(f"local-dir:{model_folder}", device="cpu", precision="fp32").clip
     names = (
-        Path(reference.__file__).parents[3]
-        / "clearclip_core/evaluation/datasets/class_names/cityscapes.txt"
+        Path(reference.__file__).parents[3] / "clearclip_core/evaluation/class_names/cityscapes.txt"
     )
     embeddings = reference.PlainText(clip)(names.read_text().split())
     predicted = reference.label_maps("cityscapes", clip, embeddings, pictures)

@@ -11,18 +11,24 @@ import torch
 from safetensors.torch import load_file
 
 from clearclip_core import Segmenter
-from clearclip_core.demo import text_training
+from clearclip_core.demo import training
 from clearclip_core.demo.architecture import CONFIG
-from clearclip_core.demo.crops import Crops
-from clearclip_core.demo.losses import PresenceLosses, by_cell, found_loss, possible_loss
-from clearclip_core.demo.train import WEIGHTS, main
+from clearclip_core.demo.training import (
+    WEIGHTS,
+    PresenceLosses,
+    by_cell,
+    found_loss,
+    main,
+    possible_loss,
+)
+from clearclip_core.demo.training_images import Crops
 from tests.core.demo.halves import make_folder
 
 
 @pytest.fixture
 def _short_text_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """The words are not what is tested."""
-    monkeypatch.setattr(text_training, "_TEXT_STEPS", 2)
+    monkeypatch.setattr(training, "_TEXT_STEPS", 2)
 
 
 def test_data_and_names_belong_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from clearclip_core import Label
-from clearclip_core.demo.crops import crops
-from clearclip_core.demo.training_images import TrainingImages, read_folder
+from clearclip_core.demo.training_images import TrainingImages, crops, read_folder
 from clearclip_core.images.label_maps import LayoutError
 from tests.core.demo.halves import make_folder
 

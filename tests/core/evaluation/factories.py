@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 
 from clearclip_core import Method
-from clearclip_core.evaluation.confusion_matrix import Confusion
-from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS
-from clearclip_core.evaluation.results import Result, Shard, Tally
-from clearclip_core.evaluation.run_config import RunConfig
-from clearclip_core.paper.ablation import Ablation, Score
+from clearclip_core.evaluation.benchmarks import BENCHMARKS
+from clearclip_core.evaluation.metrics import Confusion
+from clearclip_core.evaluation.results import Result, RunConfig, Shard, Tally
+from clearclip_core.paper.tables import Ablation, Score
 
 CONFIG = RunConfig(
     benchmark="voc20",

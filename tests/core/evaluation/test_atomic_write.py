@@ -7,11 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clearclip_core.evaluation.atomic_write import (
-    link_whole,
-    replaced,
-    write_whole,
-)
+from clearclip_core.evaluation.atomic_write import link_whole, replaced, write_whole
 
 
 def test_a_file_is_written_with_its_folders(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from clearclip_core import BoolMask
-from clearclip_core.evaluation.boundary_match import Edge, boundary_f, tolerance_px
+from clearclip_core.evaluation.metrics import Edge, boundary_f, tolerance_px
 
 
 def edge_pixels(mask: BoolMask) -> list[tuple[int, int]]:

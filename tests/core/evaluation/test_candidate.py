@@ -16,7 +16,7 @@ from clearclip_core import (
     Segmenter,
     render_scene,
 )
-from clearclip_core.evaluation.candidate import (
+from clearclip_core.evaluation.comparison import (
     AS_PAPER,
     Candidate,
     PredictionRule,

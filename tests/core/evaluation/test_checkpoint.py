@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from clearclip_core.evaluation.checkpoint import Checkpoint
-from clearclip_core.evaluation.confusion_matrix import Confusion
-from clearclip_core.evaluation.results import Tally
+from clearclip_core.evaluation.metrics import Confusion
+from clearclip_core.evaluation.results import Checkpoint, Tally
 
 
 def start() -> tuple[Tally, ...]:

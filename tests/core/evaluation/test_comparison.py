@@ -14,11 +14,17 @@ from PIL import Image
 
 from clearclip_core import BoolMask, Label
 from clearclip_core.evaluation import comparison
-from clearclip_core.evaluation.candidate import Candidate, Predicted
-from clearclip_core.evaluation.comparison import Comparison, LabelFigures, compare, overlaps
-from clearclip_core.evaluation.comparison_page import as_page
-from clearclip_core.evaluation.labelled_folder import LabelledFolder
-from clearclip_core.evaluation.mask_overlap import MaskOverlap
+from clearclip_core.evaluation.comparison import (
+    Candidate,
+    Comparison,
+    LabelFigures,
+    LabelledFolder,
+    Predicted,
+    compare,
+    overlaps,
+)
+from clearclip_core.evaluation.comparison_report import comparison_page
+from clearclip_core.evaluation.metrics import MaskOverlap
 from clearclip_core.images.label_maps import LayoutError
 
 NAMES = "sky\ncar, van\n-\n?\n"
@@ -150,7 +156,7 @@ def test_the_worst_pictures_are_kept_the_worst_first(tmp_path: Path) -> None:
 
 
 def page_of(made: Comparison) -> str:
-    return as_page(made).decode()
+    return comparison_page(made).decode()
 
 
 def test_a_page_needs_no_network_and_escapes_names(tmp_path: Path) -> None:

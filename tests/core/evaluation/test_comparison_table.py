@@ -6,10 +6,14 @@ import json
 from types import SimpleNamespace
 from typing import Any
 
-from clearclip_core.evaluation.candidate import PredictionRule
-from clearclip_core.evaluation.comparison import CandidateFigures, Comparison, LabelFigures
-from clearclip_core.evaluation.comparison_table import as_json
-from clearclip_core.evaluation.mask_overlap import MaskOverlap
+from clearclip_core.evaluation.comparison import (
+    CandidateFigures,
+    Comparison,
+    LabelFigures,
+    PredictionRule,
+)
+from clearclip_core.evaluation.comparison_report import comparison_json
+from clearclip_core.evaluation.metrics import MaskOverlap
 from clearclip_core.segmentation.scores import ScoreOptions
 
 
@@ -29,7 +33,7 @@ def comparison(**more: Any) -> Comparison:
 
 
 def test_json_has_all_figures() -> None:
-    content = json.loads(as_json(comparison(left_out=(("task 1", "It is gone."),))))
+    content = json.loads(comparison_json(comparison(left_out=(("task 1", "It is gone."),))))
     assert content["pictures"] == 2
     assert content["left_out"] == [{"name": "task 1", "reason": "It is gone."}]
     (run,) = content["runs"]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
-from clearclip_core.evaluation.confusion_matrix import Confusion
+from clearclip_core.evaluation.metrics import Confusion
 from clearclip_core.images.label_maps import IGNORE
 
 CLASSES = 7

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from clearclip_core import BoolMask
-from clearclip_core.evaluation.mask_overlap import MaskOverlap
+from clearclip_core.evaluation.metrics import MaskOverlap
 
 
 def square(left: int, right: int) -> BoolMask:

@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clearclip_core.evaluation.confusion_matrix import Confusion
+from clearclip_core.evaluation.metrics import Confusion
 from clearclip_core.evaluation.results import (
     Result,
+    RunConfig,
     Shard,
     Tally,
     dump,
     merge,
     versions,
 )
-from clearclip_core.evaluation.run_config import RunConfig
 from tests.core.evaluation.factories import CONFIG
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from clearclip_core.evaluation.results import dump
-from clearclip_core.evaluation.run_config import RunConfig
+from clearclip_core.evaluation.results import RunConfig, dump
 from tests.core.evaluation.factories import CONFIG
 
 

@@ -11,13 +11,10 @@ import numpy as np
 import pytest
 
 from clearclip_core import Segmenter, load_model
-from clearclip_core.evaluation.checkpoint import Checkpoint
-from clearclip_core.evaluation.confusion_matrix import Confusion
-from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS, Benchmark
-from clearclip_core.evaluation.datasets.samples import find_samples
-from clearclip_core.evaluation.results import Tally
-from clearclip_core.evaluation.runner import evaluate, predictor, run_through
-from clearclip_core.evaluation.task import EvaluationTask
+from clearclip_core.evaluation.benchmarks import BENCHMARKS, Benchmark, find_samples
+from clearclip_core.evaluation.metrics import Confusion
+from clearclip_core.evaluation.results import Checkpoint, Tally
+from clearclip_core.evaluation.runner import EvaluationTask, evaluate, predictor, run_through
 from clearclip_core.images.label_maps import LayoutError
 from clearclip_core.segmentation.scores import TextSide, group_words, score_with_text_side
 from tests.core.evaluation import miniatures, reference

@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from clearclip_core import METHODS, Preprocessing, load_model
-from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS
-from clearclip_core.evaluation.run_config import RunConfig
-from clearclip_core.evaluation.task import EvaluationTask
+from clearclip_core.evaluation.benchmarks import BENCHMARKS
+from clearclip_core.evaluation.results import RunConfig
+from clearclip_core.evaluation.runner import EvaluationTask
 from tests.core.evaluation import miniatures
 
 VOC = BENCHMARKS["voc20"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from clearclip_core.images.files import find_images, output_names
+from clearclip_core.images.label_maps import find_images, output_names
 
 
 def touch(*paths: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from clearclip_core import render_scene
-from clearclip_core.images.jpeg_decoding import decode_jpeg
+from clearclip_core.images.jpeg import decode_jpeg
 from clearclip_core.images.opening import open_image
 from clearclip_core.images.preprocessing import decode_rgb, to_rgb
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clearclip_core.images.jpeg_scans import has_many_scans, plain_frame_hw
+from clearclip_core.images.jpeg import has_many_scans, plain_frame_hw
 
 
 def jpeg(mode: str = "RGB", noise: bool = True, **options: object) -> bytes:

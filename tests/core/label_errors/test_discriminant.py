@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clearclip_core.label_errors.discriminant import (
+from clearclip_core.label_errors.disagreement import (
     Float64Array,
     IntArray,
     held_out_log_probabilities,

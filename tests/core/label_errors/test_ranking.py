@@ -7,8 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from clearclip_core.label_errors.disagreement import BESIDE_LABELS, Disagreement
-from clearclip_core.label_errors.discriminant import Float64Array
+from clearclip_core.label_errors.disagreement import BESIDE_LABELS, Disagreement, Float64Array
 from clearclip_core.label_errors.ranking import rank
 
 BOX = slice(0, 1), slice(0, 1)

@@ -10,10 +10,9 @@ import pytest
 import torch
 
 from clearclip_core import DenseEncoder, Method, load_model
-from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS
-from clearclip_core.evaluation.runner import predictor
-from clearclip_core.evaluation.task import EvaluationTask
-from clearclip_core.paper.ablation import (
+from clearclip_core.evaluation.benchmarks import BENCHMARKS
+from clearclip_core.evaluation.runner import EvaluationTask, predictor
+from clearclip_core.paper.tables import (
     STUDIES,
     Ablation,
     methods_of,

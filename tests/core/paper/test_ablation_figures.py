@@ -8,12 +8,12 @@ import pytest
 from matplotlib.figure import Figure
 
 from clearclip_core import Method
-from clearclip_core.paper.ablation import STUDIES
 from clearclip_core.paper.ablation_figures import (
     averages,
     draw_alphas,
     draw_combinations,
 )
+from clearclip_core.paper.tables import STUDIES
 from tests.core.evaluation.factories import ablation
 
 FIVE, SIX = STUDIES["figure5"], STUDIES["figure6"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clearclip_core.paper.feature_figures import (
+from clearclip_core.paper.feature_statistics import MapExample
+from clearclip_core.paper.figures import (
     draw_examples,
     draw_layers,
     draw_norms,
 )
-from clearclip_core.paper.feature_statistics import MapExample
 from tests.core.paper.test_feature_statistics import made_up
 
 TOWERS = [made_up("DINO", layers=12), made_up("ViT-L-14/openai", pictures=3, layers=24)]

@@ -6,8 +6,7 @@ import pytest
 
 from clearclip_core import Method
 from clearclip_core.evaluation.results import Shard
-from clearclip_core.paper.published_results import LATER_RESULTS
-from clearclip_core.paper.tables import own_rows, table_1, table_2, table_3
+from clearclip_core.paper.tables import LATER_RESULTS, own_rows, table_1, table_2, table_3
 from tests.core.evaluation.factories import ablation, result
 
 

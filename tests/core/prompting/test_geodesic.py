@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clearclip_core.prompting.geodesic import GeodesicGrid
+from clearclip_core.prompting.prompted_image import GeodesicGrid
 
 
 def colours(*rows: str) -> np.ndarray:

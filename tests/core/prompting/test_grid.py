@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clearclip_core.prompting.grid import GridGeometry
+from clearclip_core.prompting.prompted_image import GridGeometry
 
 #: Cells of 10 x 10 px of an image of 40 x 60 px, whose fine size is half of that.
 GRID = GridGeometry(image_hw=(40, 60), fine_hw=(20, 30), cells_hw=(4, 6), patch_px=8.0)

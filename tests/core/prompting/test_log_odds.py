@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clearclip_core.prompting.log_odds import box_log_odds, click_log_odds
 from clearclip_core.prompting.prompted_image import PromptedImage
+from clearclip_core.prompting.prompts import box_log_odds, click_log_odds
 from tests.core.prompting.test_prompts import BOAT, DOG, Picture, disc
 
 

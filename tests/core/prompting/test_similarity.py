@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clearclip_core.prompting.prompted_image import PromptedImage
-from clearclip_core.prompting.similarity import CellSimilarity
+from clearclip_core.prompting.prompted_image import CellSimilarity, PromptedImage
 from tests.core.prompting.test_prompts import DOG, Picture, disc
 
 

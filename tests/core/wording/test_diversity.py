@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from clearclip_core import DenseFeatures, Segmenter, render_scene
-from clearclip_core.wording.diversity import image_vector, k_center
+from clearclip_core.wording.vocabulary_check import image_vector, k_center
 
 
 def radius(points: np.ndarray, centers: tuple[int, ...]) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clearclip_core.wording.ranking import rank_wordings
+from clearclip_core.wording.vocabulary_check import rank_wordings
 
 
 def test_fewer_wrong_pixels_come_first_and_equal_ones_share_a_rank() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from clearclip_core import HELD_OUT_SEEDS, Label, Scores, Segmenter, Vocabulary, render_scene
-from clearclip_core.wording.swallowing import Swallowing
+from clearclip_core.wording.vocabulary_check import Swallowing
 
 
 def scores_of(logits: np.ndarray, vocabulary: Vocabulary) -> Scores:

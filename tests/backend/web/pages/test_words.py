@@ -13,9 +13,8 @@ from backend.settings import Settings
 from backend.wording.wording_report import PictureTrial, Trial, WordingReport
 from backend.wording.wording_request import Wording
 from clearclip_core.evaluation.comparison import LabelFigures
-from clearclip_core.evaluation.mask_overlap import MaskOverlap
-from clearclip_core.wording.swallowing import LabelResponse
-from clearclip_core.wording.vocabulary_check import UnknownWord, VocabularyCheck
+from clearclip_core.evaluation.metrics import MaskOverlap
+from clearclip_core.wording.vocabulary_check import LabelResponse, UnknownWord, VocabularyCheck
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, Asked
 from tests.backend.web.pages.browser import (

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from clearclip_core import SCENE_LABELS, load_model
-from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS, Benchmark
+from clearclip_core.evaluation.benchmarks import BENCHMARKS, Benchmark
 
 
 def test_with_background_there_is_one_class_more() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from clearclip_core import Label
-from clearclip_core.evaluation.datasets.class_names import as_labels, class_names, read_labels
+from clearclip_core.evaluation.benchmarks import as_labels, class_names, read_labels
 
 
 @pytest.mark.parametrize(

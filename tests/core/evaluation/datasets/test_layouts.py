@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS
-from clearclip_core.evaluation.datasets.layouts import Layout
+from clearclip_core.evaluation.benchmarks import BENCHMARKS, Layout
 from clearclip_core.images.label_maps import LayoutError
 from tests.core.evaluation import miniatures
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clearclip_core.evaluation.datasets.class_names import class_names
-from clearclip_core.evaluation.datasets.preparation import RECODINGS, prepare
+from clearclip_core.evaluation.benchmarks import RECODINGS, class_names, prepare
 from clearclip_core.images.label_maps import LayoutError
 from tests.core.evaluation.miniatures import draw
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from clearclip_core import METHODS, Method
-from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS
-from clearclip_core.evaluation.datasets.protocols import benchmark_for
+from clearclip_core.evaluation.benchmarks import BENCHMARKS, benchmark_for
 
 
 def test_methods_of_the_paper_are_measured_as_the_paper_does() -> None:

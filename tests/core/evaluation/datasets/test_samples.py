@@ -11,8 +11,7 @@ import pytest
 from PIL import Image
 
 from clearclip_core import HELD_OUT_SEEDS, render_scene
-from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS
-from clearclip_core.evaluation.datasets.samples import find_samples
+from clearclip_core.evaluation.benchmarks import BENCHMARKS, find_samples
 from clearclip_core.images.label_maps import LayoutError, read_label_map
 from tests.core.evaluation import miniatures
 

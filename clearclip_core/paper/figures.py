@@ -1,7 +1,4 @@
-"""Draw Figs. 2 to 4 of the paper from feature statistics.
-
-matplotlib is an extra and is imported only when a figure is drawn.
-"""
+"""The paper's figures of features as numbers and as pictures."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clearclip_core.images.visualization import blend, label_shares, palette
+from clearclip_core.images.label_maps import blend, label_shares, palette
 from clearclip_core.paper.feature_statistics import (
     ATTENTIONS,
     MAP_NAMES,
@@ -24,6 +21,7 @@ from clearclip_core.paper.feature_statistics import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
 
 #: Okabe and Ito's colours, which differ for the colour-blind, with different markers and dashes.
 _STYLES: dict[str, dict[str, Any]] = {

@@ -1,29 +1,4 @@
-"""Train the demo model, or one like it on a folder of pictures with label maps.
-
-``python -m clearclip_core.demo.train --out FOLDER`` trains the demo model, a tiny CLIP for **drawn
-scenes, not for photographs**, so that everything in this package runs where no other weights are
-available. Its vocabulary is the 18 `SCENE_LABELS` and their `SYNONYMS`; other words have no meaning
-for it. It has 2.4 M parameters for images and 3.3 M for words, most of them zero rows of the
-embedding table: 11.4 MB in half precision.
-
-With ``--data FOLDER --names FILE`` the pictures of ``FOLDER/images`` take the place of the scenes,
-and the words of FILE that of the vocabulary. Their crops are also labelled by cells of 64 px, see
-`clearclip_core.demo.crops`.
-
-1. The text tower is trained alone, in under a minute (`train_text`), and then stays fixed.
-2. 6,000 scenes are rendered, or the folder is read. Random windows of them are resized to 64-128 px
-   first, and to 192-448 px at the end (`_SCENE_STAGES`). The losses get the labels that are
-   present, neither masks nor positions.
-3. The patch embedding starts as the whitening of the images' patches (`whiten_patches`).
-4. The image tower is trained on three losses (`PresenceLosses`): Muon on the matrices, AdamW on the
-   rest, a learning rate that falls as a cosine of the time, in the faster of bfloat16 and float32
-   (`faster_in_bfloat16`). `torch.optim.Muon` is required.
-
-The number of steps depends on the time that a step takes, so equal commands give unequal weights.
-Measurements are in ``docs/explanation/measurements.md``. **The gap between methods on this model is
-no evidence for the paper**: two of the three losses train the dense readout of ``clearclip``
-itself, and none trains the stock patch tokens.
-"""
+"""Training losses of the demo model's image tower, from image-level labels alone."""
 
 from __future__ import annotations
 
@@ -32,7 +7,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -43,13 +18,205 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
+from clearclip_core.clip.dense_encoder import DenseEncoder
+from clearclip_core.clip.methods import METHODS
+from clearclip_core.clip.text_encoder import TEMPLATES, TextEncoder
 from clearclip_core.demo.architecture import CONFIG, MEAN, STD
-from clearclip_core.demo.crops import Crops, crops
-from clearclip_core.demo.losses import PresenceLosses
-from clearclip_core.demo.text_training import UNKNOWN, label_embeddings, train_text
-from clearclip_core.demo.training_images import TrainingImages, read_folder, render_scenes
+from clearclip_core.demo.training_images import (
+    Crops,
+    TrainingImages,
+    crops,
+    read_folder,
+    render_scenes,
+)
+from clearclip_core.vocabulary import Label
+
+#: Temperature of the softmax over labels, as in the readout.
+_TEMPERATURE = 50.0
+
+#: One patch in this many has to show a label that is present.
+_BEST = 24
+
+
+class PresenceLosses(nn.Module):
+    """Three losses of a batch of crops, from the labels that are present and absent in each crop.
+
+    - ``whole``: sigmoid loss over (crop, label) of the CLS token, the stock output; scale and
+      bias are learned. It trains the model as an ordinary CLIP.
+    - ``possible``: each patch of ClearCLIP's readout shows one of the labels that are not absent:
+      ``-log Σ p`` over these labels, p the softmax over labels at the readout's temperature.
+    - ``found``: some patches show each label that is present: ``-log`` of its mean p over the
+      best 24th of the patches.
+
+    The last two losses train the dense readout, from the labels of each crop, or of each cell.
+
+    Args:
+        model: the open_clip model whose image tower is trained.
+        texts: (L, D) unit text embeddings of the labels; embeddings that follow those of the
+            crops' labels are of words that no crop shows.
+        in_bfloat16: multiply matrices in bfloat16.
+    """
+
+    texts: torch.Tensor
+
+    def __init__(self, model: nn.Module, texts: torch.Tensor, in_bfloat16: bool = True) -> None:
+        super().__init__()
+        self.in_bfloat16 = in_bfloat16
+        self.encoder = DenseEncoder(model, METHODS["clearclip"])
+        self.register_buffer("texts", texts)
+        self.scale = nn.Parameter(torch.tensor(math.log(15.0)))
+        self.bias = nn.Parameter(torch.tensor(-3.0))
+
+    def forward(self, batch: Crops) -> dict[str, torch.Tensor]:
+        """Return the three losses by name, scalars."""
+        batch = batch.padded(len(self.texts))
+        whole, patches = self.cosines(batch.pixels)  # (B, L), (B, N, L)
+        log_p = by_cell((patches * _TEMPERATURE).log_softmax(-1), batch)
+        return {
+            "whole": self._whole(whole, batch),
+            "possible": possible_loss(log_p, batch),
+            "found": found_loss(log_p, batch),
+        }
+
+    def cosines(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the labels' cosines with the CLS token, (B, L), and with each patch, (B, N, L).
+
+        Args:
+            pixels: (B, 3, S, S) in 0..1, with S a multiple of the patch.
+        """
+        side = pixels.shape[-1] // self.encoder.patch_size_hw[0]
+        # The fused CPU kernel is the slower one for few tokens.
+        kernel = SDPBackend.MATH if side <= 12 else SDPBackend.FLASH_ATTENTION
+        with torch.autocast("cpu", torch.bfloat16, self.in_bfloat16), sdpa_kernel(kernel):
+            tokens = self.encoder.embed((pixels - MEAN) / STD, (side, side))
+            for block in self.encoder.trunk:
+                tokens = block(tokens)
+            dense = self.encoder.last(tokens)[:, 1:]  # (B, N, width)
+            cls = _stock_cls(self.encoder.last.blocks[-1], tokens)  # (B, width)
+        return self._compare(cls), self._compare(dense)
+
+    def _compare(self, features: torch.Tensor) -> torch.Tensor:
+        visual = self.encoder.visual
+        unit = F.normalize(visual.ln_post(features.float()) @ visual.proj, dim=-1)
+        return unit @ self.texts.T
+
+    def _whole(self, cosines: torch.Tensor, batch: Crops) -> torch.Tensor:
+        logits = cosines * self.scale.exp() + self.bias
+        known = batch.present | batch.absent
+        target = batch.present[known].float()
+        return F.binary_cross_entropy_with_logits(logits[known], target)
+
+
+def by_cell(patches: torch.Tensor, batch: Crops) -> torch.Tensor:
+    """Group the patches of each cell: (B, N, L) -> (B * C * C, N / (C * C), L)."""
+    cells = math.isqrt(batch.cell_present.shape[1])
+    side = math.isqrt(patches.shape[1]) // cells
+    grid = patches.reshape(-1, cells, side, cells, side, patches.shape[-1])
+    return grid.transpose(2, 3).reshape(-1, side * side, patches.shape[-1])
+
+
+def possible_loss(log_p: torch.Tensor, batch: Crops) -> torch.Tensor:
+    """Return ``possible`` of `PresenceLosses` from `by_cell` of the log probabilities."""
+    absent = batch.cell_absent.flatten(0, 1)  # (B * C * C, L)
+    known = ~absent.all(-1)  # where no label is possible, nothing is known of the patches
+    possible = log_p[known].masked_fill(absent[known, None], -1e4)
+    return -possible.logsumexp(-1).sum() / max(1, possible.shape[0] * possible.shape[1])
+
+
+def found_loss(log_p: torch.Tensor, batch: Crops) -> torch.Tensor:
+    """Return ``found`` of `PresenceLosses` from `by_cell` of the log probabilities."""
+    present = batch.cell_present.flatten(0, 1)
+    best = log_p.topk(max(1, log_p.shape[1] // _BEST), dim=1).values  # (B * C * C, k, L)
+    shown = best.exp().mean(1).clamp(1e-4, 1 - 1e-4)  # (B * C * C, L)
+    return -shown[present].log().sum() / present.sum().clamp(min=1)
+
+
+def _stock_cls(block: Any, tokens: torch.Tensor) -> torch.Tensor:
+    """Run the last block as open_clip does, for the CLS token: (B, N, width) -> (B, width)."""
+    normed = block.ln_1(tokens)
+    attended, _ = block.attn(normed[:, :1], normed, normed, need_weights=False)
+    cls = tokens[:, :1] + attended
+    return (cls + block.mlp(block.ln_2(cls)))[:, 0]  # type: ignore[no-any-return]
+
+
+#: A word that stands for all that a model does not know.
+UNKNOWN = Label("xylophone")
+
+_TEXT_STEPS = 200
+
+
+def train_text(model: Any, labels: Sequence[Label]) -> None:
+    """Train the text tower, which stays fixed afterwards.
+
+    All words of a label, under every template, are trained towards one of L orthonormal
+    directions. Unknown words are trained towards one more: the rows of their tokens in the
+    embedding table are zero, so that one unknown word represents all.
+
+    Args:
+        model: the open_clip model.
+        labels: L labels, at most `MAX_LABELS`, whose prompts are the words.
+    """
+    tokens, owners, known = _sentences(labels)
+    width = CONFIG["model_cfg"]["embed_dim"]
+    directions = torch.linalg.qr(torch.randn(width, len(labels) + 1))[0].T  # (L + 1, D)
+    weights = (
+        torch.bincount(owners)[owners].float().reciprocal()
+    )  # labels are sampled equally often
+    parameters = [p for name, p in model.named_parameters() if not name.startswith("visual.")]
+    optimizer = torch.optim.AdamW(parameters, lr=2e-3, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _TEXT_STEPS)
+    for _ in tqdm(range(_TEXT_STEPS), desc="text", mininterval=5):
+        _zero_unknown(model, known)
+        pick = torch.multinomial(weights, 256)
+        found = F.normalize(model.encode_text(tokens[pick]), dim=-1)
+        loss = (1 - (found * directions[owners[pick]]).sum(-1)).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    _zero_unknown(model, known)
+
+
+def _sentences(labels: Sequence[Label]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Tokenize all words of L labels under all templates.
+
+    Returns:
+        (S, 32) tokens; (S,) label index of each sentence, L for unknown words; (49408, 1) bool,
+        true for tokens that occur in sentences of known words.
+    """
+    words = [word for label in labels for word in label.prompts]
+    counts = torch.tensor([len(label.prompts) for label in labels])
+    owners = torch.arange(len(labels)).repeat_interleave(counts * len(TEMPLATES))
+    tokens = _tokenize([template(word) for word in words for template in TEMPLATES])
+    unknown = _tokenize([t(UNKNOWN.name * n) for n in (1, 2) for t in TEMPLATES])
+    known = torch.zeros(CONFIG["model_cfg"]["text_cfg"]["vocab_size"], 1, dtype=torch.bool)
+    known[tokens.flatten()] = True
+    owners = torch.cat([owners, torch.full((len(unknown),), len(labels))])
+    return torch.cat([tokens, unknown]), owners, known
+
+
+def _tokenize(sentences: list[str]) -> torch.Tensor:
+    context = CONFIG["model_cfg"]["text_cfg"]["context_length"]
+    tokens: torch.Tensor = open_clip.tokenize(sentences, context_length=context)
+    return tokens
+
+
+@torch.no_grad()
+def _zero_unknown(model: Any, known: torch.Tensor) -> None:
+    """Set the embeddings of tokens without known words to zero."""
+    model.token_embedding.weight.mul_(known)
+
+
+@torch.no_grad()
+def label_embeddings(model: Any, labels: Sequence[Label]) -> torch.Tensor:
+    """Return (L, D) unit embeddings of the labels' names, as a `Segmenter` computes them."""
+    names = [label.name for label in labels]
+    return TextEncoder(lambda texts: model.encode_text(_tokenize(list(texts))))(names)
+
 
 #: Name of the file of weights in an open_clip folder.
 WEIGHTS = "open_clip_model.safetensors"

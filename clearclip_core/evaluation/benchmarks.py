@@ -1,0 +1,713 @@
+"""The paper's benchmarks: data sets on disk, their classes, and how the paper measures each."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.resources import files
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from clearclip_core.clip.loading import LoadedModel
+from clearclip_core.clip.methods import Method
+from clearclip_core.demo.scenes.render import render_scene
+from clearclip_core.demo.scenes.scene import HELD_OUT_SEEDS, SCENE_LABELS
+from clearclip_core.evaluation.atomic_write import write_whole
+from clearclip_core.images.label_maps import (
+    IGNORE,
+    LayoutError,
+    PictureFiles,
+    Truth,
+    is_hidden,
+    read_label_map,
+)
+from clearclip_core.images.preprocessing import Preprocessing, RGBArray
+from clearclip_core.segmentation.scores import TEMPERATURE, TextSide
+from clearclip_core.vocabulary import Label
+
+#: Name of the class of pixels without another class.
+BACKGROUND = "background"
+
+
+def class_names(name: str) -> tuple[str, ...]:
+    """Return the lines of a file in ``class_names/``.
+
+    >>> class_names("voc20")[3:6]
+    ('ship', 'bottle', 'bus')
+    """
+    text = (files(__package__) / "class_names" / f"{name}.txt").read_text(encoding="utf-8")
+    return tuple(text.splitlines())
+
+
+def as_labels(classes: Sequence[str]) -> tuple[Label, ...]:
+    """Return one label a class, whose only prompt is the class name."""
+    return tuple(Label(name) for name in classes)
+
+
+def read_labels(path: Path, classes: Sequence[str]) -> tuple[Label, ...]:
+    """Read a file of other names for the classes of a benchmark.
+
+    Args:
+        path: a text file in UTF-8, one line a class in the order of `classes`. The words of a
+            class are separated by commas; each is a query.
+        classes: the benchmark's names, under which results are written.
+
+    Raises:
+        ValueError: not as many lines as classes, or a line without a word.
+        OSError: the file cannot be read.
+    """
+    lines = path.read_text(encoding="utf-8-sig").strip("\n").split("\n")
+    if len(lines) != len(classes):
+        raise ValueError(
+            f"Expected {path} to have {len(classes)} lines, one a class from {classes[0]!r} to "
+            f"{classes[-1]!r}, but got {len(lines)}."
+        )
+    labels = []
+    for number, (name, line) in enumerate(zip(classes, lines, strict=True), 1):
+        words = tuple(filter(None, (word.strip() for word in line.split(","))))
+        if not words:
+            raise ValueError(f"Expected line {number} of {path} to name {name!r}, but it is empty.")
+        labels.append(Label(name, words))
+    return tuple(labels)
+
+
+#: Number of names that a message lists.
+_SHOWN = 3
+
+#: End of the names of label maps that are made from published ones.
+_DERIVED = "TrainIds"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Folders, suffixes, and the file that lists the images.
+
+    The label map of ``PICTURES/x/y`` + `picture_suffix` is ``MAPS/x/y`` + `map_suffix`.
+
+    Attributes:
+        pictures: folder of the images, below the data set's.
+        picture_suffix: end of the images' names.
+        maps: folder of the label maps.
+        map_suffix: end of the label maps' names.
+        listing: text file with the name of an image on each line; None for all files in
+            `pictures` and `maps`.
+    """
+
+    pictures: str
+    picture_suffix: str
+    maps: str
+    map_suffix: str
+    listing: str | None = None
+
+    def find(self, root: Path) -> list[PictureFiles]:
+        """Find all images of a data set, in the order of the listing, or of their names.
+
+        Raises:
+            LayoutError: a folder, the listing, an image, or a label map is missing.
+        """
+        self._check_folders(root)
+        names = self._listed(root) if self.listing else self._found(root)
+        found = [
+            PictureFiles(
+                name,
+                root / self.pictures / f"{name}{self.picture_suffix}",
+                root / self.maps / f"{name}{self.map_suffix}",
+            )
+            for name in names
+        ]
+        if not found:
+            where = self.listing or f"{self.pictures}/**/*{self.picture_suffix}"
+            raise LayoutError(f"Expected pictures at {root / where}, but there are none.")
+        _check_files("picture", [sample.picture for sample in found])
+        _check_files("label map", [sample.label_map for sample in found])
+        return found
+
+    def missing(self, root: Path) -> list[str]:
+        """Return the folders and files of the layout that `root` lacks."""
+        folders = [name for name in (self.pictures, self.maps) if not (root / name).is_dir()]
+        listing = [self.listing] if self.listing and not (root / self.listing).is_file() else []
+        return [*(f"{name}/" for name in folders), *listing]
+
+    def _check_folders(self, root: Path) -> None:
+        missing = self.missing(root)
+        if not missing:
+            return
+        if not root.is_dir():
+            raise LayoutError(f"Expected a folder at {root}, but there is none.")
+        raise LayoutError(
+            f"Expected {root} to hold {', '.join(self._wanted)}, but {', '.join(missing)} "
+            f"{'is' if len(missing) == 1 else 'are'} not there; it holds {_inside(root)}."
+            f"{self._hint(root)}"
+        )
+
+    @property
+    def _wanted(self) -> list[str]:
+        return [f"{self.pictures}/", f"{self.maps}/", *([self.listing] if self.listing else [])]
+
+    def _hint(self, root: Path) -> str:
+        """Return a hint at a folder below `root` that fits the layout, or ""."""
+        below = sorted(path for depth in ("*", "*/*") for path in root.glob(depth) if path.is_dir())
+        fitting = next((path for path in below if not self.missing(path)), None)
+        return f" Did you mean {fitting}?" if fitting else ""
+
+    def _listed(self, root: Path) -> list[str]:
+        assert self.listing is not None
+        lines = (root / self.listing).read_text(encoding="utf-8-sig").splitlines()
+        names = [line.strip() for line in lines if line.strip()]
+        if len(set(names)) != len(names):
+            raise LayoutError(f"Expected {root / self.listing} to list each picture once.")
+        return names
+
+    def _found(self, root: Path) -> list[str]:
+        pictures = _names(root / self.pictures, self.picture_suffix)
+        return sorted(pictures | _names(root / self.maps, self.map_suffix))
+
+
+def _names(folder: Path, suffix: str) -> set[str]:
+    found = (path for path in folder.rglob(f"*{suffix}") if not is_hidden(path, folder))
+    paths = (path.relative_to(folder).as_posix() for path in found)
+    names = (path.removesuffix(suffix) for path in paths)
+    return {name for name in names if not name.endswith(_DERIVED)}  # beside the published ones
+
+
+def _check_files(kind: str, paths: list[Path]) -> None:
+    missing = [path for path in paths if not path.is_file()]
+    if not missing:
+        return
+    names = ", ".join(str(path) for path in missing[:_SHOWN])
+    more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+    raise LayoutError(
+        f"Expected {len(paths)} {kind}s, but {len(missing)} are not there: {names}{more}."
+        f"{_hint_of_suffix(missing[0])}"
+    )
+
+
+def _hint_of_suffix(missing: Path) -> str:
+    """Return a hint at files with another suffix beside a missing file, or ""."""
+    stem = missing.name.split(".")[0].split("_labelTrainIds")[0].split("_instanceTrainIds")[0]
+    others = sorted(path.name for path in missing.parent.glob(f"{stem}*"))
+    return f" There is {_some(others)}." if others else ""
+
+
+def _inside(root: Path) -> str:
+    names = sorted(f"{path.name}/" if path.is_dir() else path.name for path in root.iterdir())
+    return _some(names) if names else "nothing"
+
+
+def _some(names: Iterable[str]) -> str:
+    every = list(names)
+    more = f" and {len(every) - 2 * _SHOWN} more" if len(every) > 2 * _SHOWN else ""
+    return ", ".join(every[: 2 * _SHOWN]) + more
+
+
+#: Short side of a resized image in px (Sec. 4.1 of the paper).
+SHORT_SIDE_PX = 448
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A data set, its classes, and the protocol under which the paper measures on it.
+
+    Attributes:
+        name: name in commands.
+        title: name in the paper's tables.
+        classes: names in the order of the data set's indices.
+        layout: layout of the files; None for the drawn scenes.
+        reduce_zero_label: value 0 in a label map is not counted, and value n is class n - 1.
+        threshold: pixels whose class has a lower probability become class 0, the background.
+        window_px: side of a sliding window.
+        stride_px: step between sliding windows.
+        short_side_px: short side of a resized image.
+        temperature: factor on the cosines before the softmax; no unit.
+        least_share: a label with at most this share of the pixels that are no background becomes
+            background.
+        text_side: how words follow pictures, for a method with a text side; None for others.
+        paper_colours: normalise colours with the paper's mean and std for every model, not with
+            the model's own.
+
+    Raises:
+        ValueError: a threshold or a least share, but no background class to fall back to.
+
+    >>> BENCHMARKS["voc21"].classes[:2], BENCHMARKS["voc21"].threshold
+    (('background', 'aeroplane'), 0.5)
+    """
+
+    name: str
+    title: str
+    classes: tuple[str, ...]
+    layout: Layout | None
+    reduce_zero_label: bool = False
+    threshold: float = 0.0
+    window_px: int = 448
+    stride_px: int = 224
+    short_side_px: int = SHORT_SIDE_PX
+    temperature: float = TEMPERATURE
+    least_share: float = 0.0
+    text_side: TextSide | None = None
+    paper_colours: bool = True
+
+    def __post_init__(self) -> None:
+        if self.threshold and not self.has_background:
+            raise ValueError(
+                "Expected argument `threshold` to be 0 without a background class, but got "
+                f"{self.threshold}."
+            )
+        if self.least_share and not self.has_background:
+            raise ValueError(
+                "Expected argument `least_share` to be 0 without a background class, but got "
+                f"{self.least_share}."
+            )
+
+    @property
+    def has_background(self) -> bool:
+        """Whether class 0 is the background, which pixels below the threshold get."""
+        return self.classes[0] == BACKGROUND
+
+    def preprocessing(
+        self, model: LoadedModel, short_side_px: int = SHORT_SIDE_PX
+    ) -> Preprocessing:
+        """Return sizes, mean and std.
+
+        The limit of the long side is 2048 px at a short side of 448 px, and in proportion.
+        """
+        mean, std = model.mean, model.std
+        if self.paper_colours:
+            mean, std = Preprocessing.mean, Preprocessing.std
+        sizes = Preprocessing.of_short_side(mean, std, short_side_px)
+        return replace(sizes, window_px=self.window_px, stride_px=self.stride_px)
+
+    def truth(self, label_map: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Return the class indices of a file's label map; 255 is not counted.
+
+        Raises:
+            ValueError: the map holds a value that is no class.
+
+        >>> BENCHMARKS["voc20"].truth(np.array([[0, 1, 20, 255]], np.uint8)).tolist()
+        [[255, 0, 19, 255]]
+        """
+        truth = label_map
+        if self.reduce_zero_label:
+            truth = np.where(np.isin(label_map, (0, IGNORE)), IGNORE, label_map - 1)
+        wrong = np.unique(truth[(truth >= len(self.classes)) & (truth != IGNORE)])
+        if wrong.size:
+            first = int(self.reduce_zero_label)
+            raise ValueError(
+                f"Expected a label map of {self.name} to hold 0 to "
+                f"{len(self.classes) - 1 + first} and {IGNORE}, but got {wrong[0] + first}."
+            )
+        return np.asarray(truth, np.uint8)
+
+    def decision(self, label_map: npt.NDArray[Any]) -> npt.NDArray[np.int16]:
+        """Return the class indices of a segmenter's label map; without a label it is background."""
+        if not self.has_background:
+            return np.asarray(label_map, np.int16)
+        labels = np.where(label_map < 0, 0, label_map).astype(np.int16)
+        if self.least_share:
+            pixels = np.bincount(labels.ravel(), minlength=len(self.classes))
+            pixels[0] = 0
+            labels[(pixels <= self.least_share * pixels.sum())[labels]] = 0
+        return labels
+
+
+def _with_background(names: tuple[str, ...]) -> tuple[str, ...]:
+    return (BACKGROUND, *names)
+
+
+_VOC = Layout("JPEGImages", ".jpg", "SegmentationClass", ".png", "ImageSets/Segmentation/val.txt")
+_CONTEXT = Layout(
+    "JPEGImages",
+    ".jpg",
+    "SegmentationClassContext",
+    ".png",
+    "ImageSets/SegmentationContext/val.txt",
+)
+_COCO_MAPS = "annotations/val2017"
+
+_TABLE = (
+    Benchmark("voc20", "VOC20", class_names("voc20"), _VOC, reduce_zero_label=True),
+    Benchmark("voc21", "VOC21", _with_background(class_names("voc20")), _VOC, threshold=0.5),
+    Benchmark("context59", "Context59", class_names("context59"), _CONTEXT, reduce_zero_label=True),
+    Benchmark(
+        "context60",
+        "Context60",
+        _with_background(class_names("context59")),
+        _CONTEXT,
+        threshold=0.15,
+    ),
+    Benchmark(
+        "coco_stuff",
+        "Stuff",
+        class_names("coco_stuff"),
+        Layout("images/val2017", ".jpg", _COCO_MAPS, "_labelTrainIds.png"),
+    ),
+    Benchmark(
+        "coco_object",
+        "Object",
+        _with_background(class_names("coco_object")),
+        Layout("images/val2017", ".jpg", _COCO_MAPS, "_instanceTrainIds.png"),
+        threshold=0.4,
+    ),
+    Benchmark(
+        "cityscapes",
+        "Cityscapes",
+        class_names("cityscapes"),
+        Layout("leftImg8bit/val", "_leftImg8bit.png", "gtFine/val", "_gtFine_labelTrainIds.png"),
+        window_px=224,
+    ),
+    Benchmark(
+        "ade20k",
+        "ADE20k",
+        class_names("ade20k"),
+        Layout("images/validation", ".jpg", "annotations/validation", ".png"),
+        reduce_zero_label=True,
+    ),
+    Benchmark("demo", "drawn scenes", SCENE_LABELS, None, paper_colours=False),
+)
+
+#: Name -> benchmark: the paper's eight, and the drawn scenes of the demo model.
+#:
+#: Images of Cityscapes are resized from 2048 x 1024 px to 896 x 448 px (Sec. 4.1). Its windows of
+#: 224 px without overlap are the paper's released setting; those of the others overlap by half.
+BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType({row.name: row for row in _TABLE})
+
+
+#: Number of drawn scenes of the benchmark `demo`.
+SCENES = 500
+
+
+class Sample(Protocol):
+    """One image of a benchmark with its ground truth."""
+
+    @property
+    def name(self) -> str:
+        """Name of the sample, unique in the benchmark and equal in every process."""
+
+    @property
+    def digest(self) -> str:
+        """Hex digest of the name and the files.
+
+        Raises:
+            LayoutError: the files cannot be read.
+        """
+
+    def read(self) -> tuple[RGBArray, Truth]:
+        """Read (H, W, 3) uint8 RGB, and (H, W) uint8 class indices; 255 is not counted.
+
+        Raises:
+            LayoutError: the files cannot be read, differ in size, or do not fit the benchmark.
+        """
+
+
+@dataclass(frozen=True)
+class FileSample:
+    """A sample of a data set."""
+
+    files: PictureFiles
+    benchmark: Benchmark
+
+    @property
+    def name(self) -> str:
+        """See `Sample`."""
+        return self.files.name
+
+    @property
+    def digest(self) -> str:
+        """Hex digest of the name, the size of the image file and the content of the label map."""
+        try:
+            size = self.files.picture.stat().st_size
+            label_map = hashlib.sha256(self.files.label_map.read_bytes()).hexdigest()
+        except OSError as error:
+            raise LayoutError(f"{self.name} cannot be read: {error}") from error
+        return digest_of([self.name, size, label_map])
+
+    def read(self) -> tuple[RGBArray, Truth]:
+        """See `Sample`."""
+        rgb, label_map = self.files.read()
+        try:
+            return rgb, self.benchmark.truth(label_map)
+        except ValueError as error:
+            raise LayoutError(f"{self.files.label_map}: {error}") from error
+
+
+@dataclass(frozen=True)
+class SceneSample:
+    """A drawn scene that is not used for training."""
+
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """See `Sample`."""
+        return f"scene {self.seed}"
+
+    @property
+    def digest(self) -> str:
+        """See `Sample`."""
+        return digest_of([self.name])
+
+    def read(self) -> tuple[RGBArray, Truth]:
+        """See `Sample`."""
+        scene = render_scene(self.seed)
+        return scene.image, scene.label_map.astype(np.uint8)
+
+
+def find_samples(benchmark: Benchmark, root: Path | None) -> Sequence[Sample]:
+    """Find all samples of a benchmark.
+
+    All files are checked to exist, and the first sample is read.
+
+    Args:
+        benchmark: the benchmark.
+        root: folder of the data set; None for the drawn scenes.
+
+    Raises:
+        LayoutError: the folder does not fit the benchmark, or is not given.
+    """
+    if benchmark.layout is None:
+        return [SceneSample(seed) for seed in HELD_OUT_SEEDS[:SCENES]]
+    if root is None:
+        raise LayoutError(f"Benchmark {benchmark.name} needs the folder of its data (--data).")
+    samples = [FileSample(files, benchmark) for files in benchmark.layout.find(root)]
+    samples[0].read()
+    return samples
+
+
+#: Values without a class among COCO's 80 things and 91 kinds of stuff. A value is COCO's category
+#: id minus one.
+_COCO_GAPS = {11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90}
+_COCO_THINGS = 80
+_COCO_VALUES = [value for value in range(182) if value not in _COCO_GAPS]
+
+#: Cityscapes' label ids of the 19 evaluated classes, in the order of their train ids.
+_CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+
+
+@dataclass(frozen=True)
+class Recoding:
+    """The suffix of published label maps, and the classes of their values.
+
+    Attributes:
+        suffix: end of the file's name, in place of the benchmark's suffix.
+        values: value in the file -> value in the benchmark's label map.
+    """
+
+    suffix: str
+    values: Mapping[int, int]
+
+    def apply(self, label_map: Truth) -> Truth:
+        """Recode every pixel.
+
+        Raises:
+            ValueError: the map holds an unknown value.
+
+        >>> Recoding(".png", {0: 1, 7: 255}).apply(np.array([[7, 0]], np.uint8)).tolist()
+        [[255, 1]]
+        """
+        unknown = set(np.unique(label_map).tolist()) - set(self.values)
+        if unknown:
+            raise ValueError(f"Expected values of {self.suffix} maps, but got {min(unknown)}.")
+        table = np.zeros(256, np.uint8)
+        for value, becomes in self.values.items():
+            table[value] = becomes
+        return table[label_map]
+
+
+def _things_only(train_ids: Mapping[int, int]) -> dict[int, int]:
+    """Return COCO-Object's values: things from 1 on, and 0 for stuff and pixels without a label."""
+    return {
+        value: train_id + 1 if train_id < _COCO_THINGS else 0
+        for value, train_id in train_ids.items()
+    }
+
+
+_STUFF = {value: index for index, value in enumerate(_COCO_VALUES)} | {IGNORE: IGNORE}
+_STUFF_TRAIN_IDS = {index: index for index in range(len(_COCO_VALUES))} | {IGNORE: IGNORE}
+_CITYSCAPES = dict.fromkeys([*range(34), IGNORE], IGNORE) | {
+    value: index for index, value in enumerate(_CITYSCAPES_IDS)
+}
+
+#: Benchmark -> the published label maps that its own can be made from, best first.
+RECODINGS: Mapping[str, tuple[Recoding, ...]] = MappingProxyType(
+    {
+        "coco_stuff": (Recoding(".png", _STUFF),),
+        "coco_object": (
+            Recoding(".png", _things_only(_STUFF)),
+            Recoding("_labelTrainIds.png", _things_only(_STUFF_TRAIN_IDS)),
+        ),
+        "cityscapes": (Recoding("_gtFine_labelIds.png", _CITYSCAPES),),
+    }
+)
+
+
+def prepare(name: str, root: Path) -> Iterator[Path]:
+    """Make the missing label maps of a benchmark.
+
+    All published label maps are found before the first is read.
+
+    Args:
+        name: one of `RECODINGS`.
+        root: the data set's folder.
+
+    Yields:
+        The path of each label map after it is written.
+
+    Raises:
+        LayoutError: the folder does not fit, or a published label map is missing or unknown.
+        OSError: a label map cannot be written.
+    """
+    layout = BENCHMARKS[name].layout
+    assert layout is not None
+    for source, recoding, target in _plan(layout, RECODINGS[name], root):
+        try:
+            made = recoding.apply(read_label_map(source))
+        except ValueError as error:
+            raise LayoutError(f"{source}: {error}") from error
+        png = io.BytesIO()
+        Image.fromarray(made).save(png, "PNG", optimize=True)
+        write_whole(target, png.getvalue())
+        yield target
+
+
+def _plan(
+    layout: Layout, recodings: tuple[Recoding, ...], root: Path
+) -> list[tuple[Path, Recoding, Path]]:
+    found = []
+    for recoding in recodings:
+        published = Layout(layout.pictures, layout.picture_suffix, layout.maps, recoding.suffix)
+        try:
+            samples = published.find(root)
+        except LayoutError:
+            if recoding is recodings[-1]:
+                raise
+            continue
+        for sample in samples:
+            target = root / layout.maps / f"{sample.name}{layout.map_suffix}"
+            if not target.is_file():
+                found.append((sample.label_map, recoding, target))
+        break
+    return found
+
+
+#: A window of this side holds a whole resized picture, whose long side is limited to it.
+WHOLE_PX = 2048
+
+
+@dataclass(frozen=True)
+class MeasuringProtocol:
+    """How the authors of a method measured, where it is not as the paper did.
+
+    Attributes:
+        thresholds: benchmark -> probability below which a pixel is background.
+        temperatures: benchmark -> factor on the cosines; 40 for the others.
+        short_sides_px: benchmark -> short side; 336 px for the others, 560 px for Cityscapes.
+        least_shares: benchmark -> share of the labelled pixels up to which a label is background.
+        whole: benchmarks whose pictures are one window each.
+        key_weights: benchmark -> key weight of the attention ``procrustes``.
+        text_sides: benchmark -> numbers of the method's text side.
+    """
+
+    thresholds: Mapping[str, float]
+    temperatures: Mapping[str, float] = field(default_factory=dict)
+    short_sides_px: Mapping[str, int] = field(default_factory=dict)
+    least_shares: Mapping[str, float] = field(default_factory=dict)
+    whole: frozenset[str] = frozenset()
+    key_weights: Mapping[str, float] = field(default_factory=dict)
+    text_sides: Mapping[str, TextSide] = field(default_factory=dict)
+
+    def of(self, benchmark: Benchmark) -> Benchmark:
+        """Return a benchmark under this protocol."""
+        name = benchmark.name
+        sides_px = {"cityscapes": 560, **self.short_sides_px}
+        window_px, stride_px = (WHOLE_PX, WHOLE_PX) if name in self.whole else (224, 112)
+        return replace(
+            benchmark,
+            threshold=self.thresholds.get(name, 0.0),
+            temperature=self.temperatures.get(name, 40.0),
+            short_side_px=sides_px.get(name, 336),
+            window_px=window_px,
+            stride_px=stride_px,
+            least_share=self.least_shares.get(name, 0.0),
+            text_side=self.text_sides.get(name),
+        )
+
+
+_TENTH = {"voc21": 0.1, "context60": 0.1, "coco_object": 0.1}
+_MIDDLE = MeasuringProtocol(
+    thresholds={"voc21": 0.15, "context60": 0.15, "coco_object": 0.35},
+    temperatures={"voc21": 50.0, "coco_object": 55.0},
+    least_shares={"voc21": 0.1},
+)
+_RFCLIP_TEXT_SIDES: Mapping[str, TextSide] = MappingProxyType(
+    {
+        "voc21": TextSide(0.1, 0.03, 0.10),
+        "context60": TextSide(0.25, 0.04, 0.09),
+        "coco_object": TextSide(0.25, 0.01, 0.10),
+        "voc20": TextSide(0.4, 0.02, 0.10),
+        "cityscapes": TextSide(0.1, 0.03, 0.14, by_window=True),
+        "context59": TextSide(0.25, 0.04, 0.09),
+        "ade20k": TextSide(0.3, 0.05, 0.06),
+        "coco_stuff": TextSide(0.2, 0.02, 0.02),
+    }
+)
+
+#: Preset -> its protocol. The paper's own is that of all others.
+PROTOCOLS: Mapping[str, MeasuringProtocol] = MappingProxyType(
+    {
+        "naclip": MeasuringProtocol(_TENTH),
+        "pearl": MeasuringProtocol(
+            _TENTH,
+            whole=frozenset({"voc20", "voc21"}),
+            key_weights={"ade20k": 0.3, "cityscapes": 0.3},
+        ),
+        "scclip": _MIDDLE,
+        "sfp": replace(_MIDDLE, short_sides_px={"ade20k": 384}),
+        "rfclip": MeasuringProtocol(
+            _TENTH, whole=frozenset({"voc21"}), text_sides=_RFCLIP_TEXT_SIDES
+        ),
+    }
+)
+
+
+def benchmark_for(name: str, method: Method) -> Benchmark:
+    """Return a benchmark under the protocol of a method's authors.
+
+    The drawn scenes keep their own.
+
+    Args:
+        name: name of the benchmark.
+        method: a method; one that is no preset is measured as the paper does.
+    """
+    protocol = _protocol(method)
+    benchmark = BENCHMARKS[name]
+    return benchmark if protocol is None or name == "demo" else protocol.of(benchmark)
+
+
+def _protocol(method: Method) -> MeasuringProtocol | None:
+    """Return the protocol of a preset, whose windows may be tapered; None for other methods."""
+    return PROTOCOLS.get(str(replace(method, tapered=False)))
+
+
+def method_for(name: str, method: Method) -> Method:
+    """Return a method with the numbers that its authors chose for a benchmark.
+
+    Args:
+        name: name of the benchmark.
+        method: the method.
+    """
+    protocol = _protocol(method)
+    if protocol is None or name not in protocol.key_weights:
+        return method
+    return replace(method, key_weight=protocol.key_weights[name])
+
+
+def digest_of(value: object) -> str:
+    """Return a hex digest of a value that JSON can hold."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

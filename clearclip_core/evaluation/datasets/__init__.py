@@ -1,1 +1,0 @@
-"""Data sets of the benchmarks: layouts, class names and preparation."""

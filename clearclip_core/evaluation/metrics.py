@@ -1,0 +1,277 @@
+"""Metrics of label maps and masks: confusion matrix, overlap, boundaries."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from clearclip_core.images.label_maps import IGNORE
+from clearclip_core.segmentation.masks import boundary_band
+from clearclip_core.segmentation.runs import BoolMask
+
+Counts = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Confusion:
+    """Confusion matrix: pixels of all images by true and by predicted class.
+
+    Matrices of different images are added. Sums of integers are exact in any order, so parts of a
+    data set that are counted in different processes give exactly the matrix of the whole.
+
+    Attributes:
+        counts: (C, C) int64; rows are the truth, columns the prediction.
+
+    Raises:
+        ValueError: not square, not whole numbers, or a negative one.
+
+    >>> truth, predicted = np.array([[0, 0, 1, IGNORE]]), np.array([[0, 1, 1, 1]])
+    >>> confusion = Confusion.of(truth, predicted, classes=3)
+    >>> confusion.counts.tolist()
+    [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
+    >>> confusion.iou.tolist(), confusion.mean_iou
+    ([0.5, 0.5, nan], 0.5)
+    """
+
+    counts: Counts
+
+    def __post_init__(self) -> None:
+        counts = self.counts
+        square = counts.ndim == 2 and counts.shape[0] == counts.shape[1] > 0
+        if not square or counts.dtype != np.int64 or (counts < 0).any():
+            raise ValueError(
+                "Expected argument `counts` to be a square matrix of int64 counts, but got "
+                f"{counts.dtype} of shape {counts.shape}."
+            )
+
+    @classmethod
+    def empty(cls, classes: int) -> Confusion:
+        """Return a matrix of zeros."""
+        return cls(np.zeros((classes, classes), np.int64))
+
+    @classmethod
+    def of(cls, truth: npt.NDArray[Any], predicted: npt.NDArray[Any], classes: int) -> Confusion:
+        """Count the pixels of one image.
+
+        Args:
+            truth: (H, W) class indices; 255 is not counted.
+            predicted: (H, W) class indices.
+            classes: number of classes, C.
+
+        Raises:
+            ValueError: maps of different sizes, or an index that is no class.
+        """
+        if truth.shape != predicted.shape:
+            raise ValueError(
+                f"Expected argument `predicted` to be of the truth's shape {truth.shape}, but got "
+                f"{predicted.shape}."
+            )
+        counted = truth != IGNORE
+        rows, columns = truth[counted].astype(np.int64), predicted[counted].astype(np.int64)
+        for name, values in (("truth", rows), ("predicted", columns)):
+            if values.size and not 0 <= values.min() <= values.max() < classes:
+                raise ValueError(
+                    f"Expected argument `{name}` to hold classes 0 to {classes - 1}, but got "
+                    f"{values.min()} to {values.max()}."
+                )
+        flat = np.bincount(rows * classes + columns, minlength=classes * classes)
+        return cls(flat.reshape(classes, classes).astype(np.int64))
+
+    @classmethod
+    def sum(cls, parts: Sequence[Confusion]) -> Confusion:
+        """Add the matrices of different images.
+
+        Raises:
+            ValueError: no matrix, or different numbers of classes.
+        """
+        if len({part.counts.shape for part in parts}) != 1:
+            raise ValueError("Expected argument `parts` to be matrices of the same classes.")
+        return cls(np.sum([part.counts for part in parts], axis=0, dtype=np.int64))
+
+    @property
+    def iou(self) -> npt.NDArray[np.float64]:
+        """Intersection over union of each class, (C,) in [0, 1].
+
+        nan for a class that is neither in the data nor predicted: its union is empty. A class that
+        is predicted but not in the data has 0.
+        """
+        hits = self.counts.diagonal()
+        union = self.counts.sum(axis=0) + self.counts.sum(axis=1) - hits
+        iou = np.full(len(hits), np.nan)
+        iou[union > 0] = hits[union > 0] / union[union > 0]
+        return iou
+
+    @property
+    def mean_iou(self) -> float:
+        """Mean of `iou` without its nan values, as in MMSegmentation; nan where all are nan.
+
+        Intersections and unions are summed over all pictures before they are divided (the
+        benchmarks' mIoU, Sec. 4.1 of the paper).
+        """
+        known = self.iou[~np.isnan(self.iou)]
+        return float(known.mean()) if known.size else float("nan")
+
+    @property
+    def pixel_accuracy(self) -> float:
+        """Share of pixels with the true class, in [0, 1]; nan where no pixel is counted."""
+        total = self.counts.sum()
+        return float(self.counts.diagonal().sum() / total) if total else float("nan")
+
+
+@dataclass(frozen=True)
+class MaskOverlap:
+    """Pixels of a predicted mask and of the true one; the sums over images are added with ``+``.
+
+    Attributes:
+        predicted_px: pixels of the prediction.
+        true_px: pixels of the truth.
+        shared_px: pixels of both.
+        band_shared_px: pixels of both boundary bands, see `boundary_band`.
+        band_px: pixels of either boundary band.
+
+    >>> made = MaskOverlap(predicted_px=8, true_px=10, shared_px=6)
+    >>> made.iou, made.saved_paint, made.boundary_iou
+    (0.5, 0.4, None)
+    """
+
+    predicted_px: int = 0
+    true_px: int = 0
+    shared_px: int = 0
+    band_shared_px: int = 0
+    band_px: int = 0
+
+    @classmethod
+    def of(cls, predicted: BoolMask | None, true: BoolMask | None) -> MaskOverlap:
+        """Count the pixels of two masks (H, W); a missing one covers none."""
+        if predicted is None or true is None:
+            mask = true if predicted is None else predicted
+            if mask is None:
+                return cls()
+            whole, band = int(np.count_nonzero(mask)), int(np.count_nonzero(boundary_band(mask)))
+            if predicted is None:
+                return cls(true_px=whole, band_px=band)
+            return cls(predicted_px=whole, band_px=band)
+        bands = boundary_band(predicted), boundary_band(true)
+        return cls(
+            predicted_px=int(np.count_nonzero(predicted)),
+            true_px=int(np.count_nonzero(true)),
+            shared_px=int(np.count_nonzero(predicted & true)),
+            band_shared_px=int(np.count_nonzero(bands[0] & bands[1])),
+            band_px=int(np.count_nonzero(bands[0] | bands[1])),
+        )
+
+    def __add__(self, other: MaskOverlap) -> MaskOverlap:
+        """Add the pixels of other masks."""
+        return MaskOverlap(
+            self.predicted_px + other.predicted_px,
+            self.true_px + other.true_px,
+            self.shared_px + other.shared_px,
+            self.band_shared_px + other.band_shared_px,
+            self.band_px + other.band_px,
+        )
+
+    @property
+    def wrong_px(self) -> int:
+        """Pixels to paint and to erase."""
+        return self.predicted_px + self.true_px - 2 * self.shared_px
+
+    @property
+    def iou(self) -> float | None:
+        """Intersection over union; None where neither covers anything."""
+        union = self.predicted_px + self.true_px - self.shared_px
+        return self.shared_px / union if union else None
+
+    @property
+    def boundary_iou(self) -> float | None:
+        """Boundary IoU (Cheng et al., 2021); None where neither has a boundary band."""
+        return self.band_shared_px / self.band_px if self.band_px else None
+
+    @property
+    def saved_paint(self) -> float | None:
+        """1 - (pixels painted + pixels erased) / pixels of the truth; None where it has none.
+
+        1 where nothing is left to do, 0 where drawing from nothing is as much work, below 0 where
+        the prediction makes more work than none.
+        """
+        return 1 - self.wrong_px / self.true_px if self.true_px else None
+
+
+#: Tolerance as a share of the image's diagonal.
+TOLERANCE: Final = 0.008
+
+_CROSS: Final = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+
+
+@dataclass(frozen=True, eq=False)
+class Edge:
+    """The edge of a mask, and what lies near it.
+
+    Attributes:
+        pixels: (H, W) bool, pixels of the mask beside one that is not of the mask. The image's
+            border is no edge.
+        near: (H, W) bool, pixels within the tolerance of them.
+        count_px: pixels of the edge.
+    """
+
+    pixels: BoolMask
+    near: BoolMask
+    count_px: int
+
+    @classmethod
+    def of(cls, mask: BoolMask, tolerance_px: float) -> Edge:
+        """Find the edge of a mask (H, W) bool.
+
+        Args:
+            mask: the mask.
+            tolerance_px: distance in px up to which an edge of another mask matches, see
+                `tolerance_px`.
+        """
+        values = mask.view(np.uint8)
+        pixels: BoolMask = mask & (cv2.erode(values, _CROSS) == 0)  # by default no border erodes
+        if not pixels.any():
+            return cls(pixels, np.zeros_like(pixels), 0)
+        distances = cv2.distanceTransform(
+            (~pixels).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE
+        )
+        return cls(pixels, distances <= tolerance_px, int(np.count_nonzero(pixels)))
+
+
+def tolerance_px(size_hw: tuple[int, int]) -> int:
+    """Return the tolerance in px for an image of that height and width.
+
+    >>> tolerance_px((480, 854))
+    8
+    """
+    return math.ceil(TOLERANCE * math.hypot(*size_hw))
+
+
+def boundary_f(first: Edge | None, second: Edge | None) -> float | None:
+    """Return the boundary F-measure of two masks of one image, 0 to 1.
+
+    Args:
+        first: the edge of a mask; None for a mask without a pixel.
+        second: the edge of another one.
+
+    Returns:
+        0 where only one of them has an edge; None where neither has one.
+
+    >>> edges = [Edge.of(np.arange(9)[None] >= start, 1.0) for start in (4, 5, 6)]
+    >>> boundary_f(edges[0], edges[1]), boundary_f(edges[0], edges[2]), boundary_f(edges[0], None)
+    (1.0, 0.0, 0.0)
+    """
+    counts = [0 if edge is None else edge.count_px for edge in (first, second)]
+    if not any(counts):
+        return None
+    if first is None or second is None or not all(counts):
+        return 0.0
+    precision = np.count_nonzero(first.pixels & second.near) / counts[0]
+    recall = np.count_nonzero(second.pixels & first.near) / counts[1]
+    if not precision + recall:
+        return 0.0
+    return 2 * precision * recall / (precision + recall)
