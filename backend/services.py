@@ -23,17 +23,15 @@ from backend.feedback.learning.step_queue import StepQueue
 from backend.feedback.learning.trial_store import TrialStore
 from backend.feedback.learning.version_registry import VersionRegistry
 from backend.inference.engine import Engine
-from backend.jobs.change_poller import ChangePoller
+from backend.jobs.change_poller import ChangePoller, PollStore
 from backend.jobs.delivery import PredictionDelivery
 from backend.jobs.feedback_updater import FeedbackUpdater
 from backend.jobs.job_runner import JobRunner
 from backend.jobs.job_store import JobStore
-from backend.jobs.poll_store import PollStore
 from backend.jobs.prelabeler import Prelabeler
 from backend.jobs.project_titles import ProjectTitles
 from backend.jobs.ray_prelabeler import ClusterPrelabeler
 from backend.jobs.token_watch import TokenWatch
-from backend.jobs.webhook_watch import WebhookWatch
 from backend.jobs.withdrawer import Withdrawer
 from backend.jobs.worker import Round, Worker
 from backend.label_studio.client import LabelStudioClient
@@ -160,11 +158,6 @@ class Services(LabelStudioServices):
             steps,
             TrialStore(self.database, self._model_key),
         )
-
-    @cached_property
-    def webhook_watch(self) -> WebhookWatch:
-        """The watch of connected projects that have no webhook."""
-        return WebhookWatch(self.settings, self.client(retry_for_s=READ_RETRY_FOR_S))
 
     @cached_property
     def token_watch(self) -> TokenWatch:
@@ -399,9 +392,7 @@ class Services(LabelStudioServices):
         prelabeler = self.prelabeler(client, predictor)
         jobs = JobRunner(self.store, prelabeler, self.withdrawer(client), self.owner, self.stopping)
         reader = self.annotation_reader(reading_client, self.learner)
-        feedback = FeedbackUpdater(
-            self.annotations, reader, self.learner, client, self.stopping.is_set
-        )
+        feedback = FeedbackUpdater(reader, self.learner, client, self.stopping.is_set)
         maker = self.archive_maker(client)
         runner = Runner(self.runs, self.run_parts(client), self.owner, self.stopping)
         rounds: dict[str, Round] = {
@@ -411,7 +402,6 @@ class Services(LabelStudioServices):
             "jobs": jobs.run_next,
             "annotations": feedback.read_annotations,
             "steps": feedback.make_version,
-            "webhooks": self.webhook_watch.check,
             "changes": self.change_poller.poll,
             "token": self.token_watch.check,
             "titles": self.project_titles.check,

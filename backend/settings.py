@@ -167,8 +167,7 @@ class Settings(BaseSettings):
         default=None,
         validation_alias=AliasChoices("LABEL_STUDIO_API_KEY", "LABEL_STUDIO_ACCESS_TOKEN"),
         description="A legacy or a personal access token, to fetch pictures from Label Studio, "
-        "write predictions, read annotations and set up the webhook there; never sent to any other "
-        "host.",
+        "write predictions and read annotations there; never sent to any other host.",
     )
     allowed_hosts: Hosts = Field(
         default="",
@@ -277,11 +276,10 @@ class Settings(BaseSettings):
         'prelabel="auto" on a control in the labeling config. Needs LABEL_STUDIO_API_KEY.',
     )
     poll_interval_s: float = Field(
-        default=60,
-        ge=0,
+        default=15,
+        ge=1,
         description="How often Label Studio is asked what has changed in connected projects, in "
-        "seconds, so that nothing depends on its webhooks alone; 0 never. Needs "
-        "LABEL_STUDIO_API_KEY.",
+        "seconds. Needs LABEL_STUDIO_API_KEY.",
     )
     adapt: Adapt = Field(
         default="scores",

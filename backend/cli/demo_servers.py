@@ -100,9 +100,7 @@ def label_studio(command: str, *, data_dir: Path, port: int) -> Iterator[LabelSt
         "LABEL_STUDIO_PASSWORD": studio.password,
         "LABEL_STUDIO_USER_TOKEN": studio.token,
         "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
-        # Both of these would forbid a backend on 127.0.0.1.
-        "ML_BLOCK_LOCAL_IP": "false",
-        "SSRF_PROTECTION_ENABLED": "false",
+        "ML_BLOCK_LOCAL_IP": "false",  # the backend is on 127.0.0.1
         "ML_TIMEOUT_PREDICT": "3600",
         # The data manager sorts by the scores of the backend's present version.
         "ff_front_dev_1682_model_version_dropdown_070622_short": "true",
@@ -149,7 +147,7 @@ def served_backend(
     reach = {"LABEL_STUDIO_URL": studio.url, "LABEL_STUDIO_API_KEY": studio.token}
     unset = {"BASIC_AUTH_USER": "", "BASIC_AUTH_PASS": ""}  # even where the shell sets them
     # A database of its own: projects of another Label Studio have the same numbers.
-    own = {"DATABASE_URL": f"sqlite:///{log.absolute().with_suffix('.db')}"}
+    own = {"DATABASE_URL": f"sqlite:///{log.absolute().with_suffix('.db')}", "POLL_INTERVAL_S": "2"}
     with running(
         [sys.executable, "-m", "backend", *serve],
         variables={**reach, **unset, **own, **(variables or {})},

@@ -24,7 +24,6 @@ from backend.cli.doctor_label_studio import (
     check_token,
 )
 from backend.cli.doctor_pictures import check_images
-from backend.cli.doctor_webhook import check_webhook
 from backend.cli.options import configure, project_option, settings_options
 from backend.settings import Settings
 
@@ -41,7 +40,6 @@ _CHECKS: Final[tuple[tuple[str, tuple[str, ...], Callable[[CheckContext], str]],
     ("backend", ("project",), check_backend),
     ("setup", ("backend", "label config"), check_setup_route),
     ("backend token", ("setup",), check_backend_token),
-    ("webhook", ("connection", "backend"), check_webhook),
     ("picture", ("label config",), check_images),
     ("prediction", ("setup", "picture"), check_prediction),
 )
@@ -53,7 +51,6 @@ _CHECKS: Final[tuple[tuple[str, tuple[str, ...], Callable[[CheckContext], str]],
     "--backend-url",
     help="Address of the backend from here, if it is not the one that Label Studio has.",
 )
-@click.option("--fix", is_flag=True, help="Set up the webhook in Label Studio.")
 @settings_options(
     "label_studio_url",
     "label_studio_api_key",
@@ -62,14 +59,14 @@ _CHECKS: Final[tuple[tuple[str, tuple[str, ...], Callable[[CheckContext], str]],
     "basic_auth_pass",
     "port",
 )
-def doctor(project: int, backend_url: str | None, fix: bool, **given: str | None) -> None:
+def doctor(project: int, backend_url: str | None, **given: str | None) -> None:
     """Check Label Studio, a project and the running backend, in both directions.
 
     Give it the settings of the backend. The exit status is 0 if all is well, else 1.
     """
     settings = configure(given, "ERROR")
     failed = 0
-    for finding in check_setup(settings, project, backend_url=backend_url, fix=fix):
+    for finding in check_setup(settings, project, backend_url=backend_url):
         click.echo(finding)
         failed += finding.well is False
     if failed:
@@ -77,7 +74,7 @@ def doctor(project: int, backend_url: str | None, fix: bool, **given: str | None
 
 
 def check_setup(
-    settings: Settings, project_id: int, *, backend_url: str | None = None, fix: bool = False
+    settings: Settings, project_id: int, *, backend_url: str | None = None
 ) -> Iterator[Finding]:
     """Make all checks of a set-up, in the order of `_CHECKS`.
 
@@ -87,7 +84,6 @@ def check_setup(
         settings: those of the backend.
         project_id: the project in Label Studio.
         backend_url: address of the backend from here; by default the one that Label Studio has.
-        fix: set up the webhook where it is not.
 
     Yields:
         One finding for each check.
@@ -96,7 +92,7 @@ def check_setup(
     >>> print(next(check_setup(load_settings(), 7)))  # doctest: +ELLIPSIS
     FAIL  settings         LABEL_STUDIO_URL is not set. Set it to the address at which ...
     """
-    context = CheckContext(settings, project_id, backend_url, fix)
+    context = CheckContext(settings, project_id, backend_url)
     passed: set[str] = set()
     for name, needs, check in _CHECKS:
         missing = [need for need in needs if need not in passed]

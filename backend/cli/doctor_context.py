@@ -22,9 +22,6 @@ from backend.web.middleware.auth import BasicAuth
 #: Longest wait for an answer of Label Studio or of the backend, in seconds.
 TIMEOUT_S: Final = 10.0
 
-#: Longest repetition of what Label Studio says, in letters.
-_LONGEST_WORDS: Final = 300
-
 
 @dataclass(frozen=True)
 class Finding:
@@ -72,8 +69,8 @@ class CheckContext:
         settings: those of the backend.
         project_id: the project in Label Studio.
         backend_url: address of the backend from here; None until Label Studio has told it.
-        fix: set up the webhook where it is not.
         xml: the project's labeling config.
+        shows: whose predictions the project shows, if any; empty until somebody chooses.
         config: the parsed labeling config.
         ml: the connection of Label Studio to the backend.
         task: the first task of the project.
@@ -82,8 +79,8 @@ class CheckContext:
     settings: Settings
     project_id: int
     backend_url: str | None
-    fix: bool
     xml: str = ""
+    shows: str = ""
     config: LabelConfig | None = None
     ml: Any = None
     task: dict[str, Any] = field(default_factory=dict)
@@ -119,13 +116,8 @@ class CheckContext:
         try:
             return call(self.client)
         except ApiError as error:
-            refusal = f"Label Studio answered HTTP {error.status_code} for {what}"
-            words = _own_words(error)
-            if words:
-                raise CheckFailed(
-                    f"{refusal}: {words}", "Correct that, and run this again."
-                ) from None
-            raise CheckFailed(f"{refusal}.", advice) from None
+            refusal = f"Label Studio answered HTTP {error.status_code} for {what}."
+            raise CheckFailed(refusal, advice) from None
         except StudioRefused as error:
             raise CheckFailed(str(error), "Do what that says, and run this again.") from None
         except ForeignAnswerError as error:
@@ -165,20 +157,6 @@ class CheckContext:
                 "Start the backend with `clearclip-backend serve`; if only Label Studio can reach "
                 "that address, give another one with --backend-url.",
             ) from None
-
-
-def _own_words(error: ApiError) -> str:
-    """Return the sentences with which Label Studio refuses a value (400); empty: there are none."""
-    body = error.body if isinstance(error.body, dict) else {}
-    if error.status_code != 400:
-        return ""
-    words = body.get("validation_errors") or body.get("detail") or ""
-    if isinstance(words, dict):
-        words = "; ".join(
-            f"{name}: {' '.join(map(str, each)) if isinstance(each, list) else each}"
-            for name, each in words.items()
-        )
-    return " ".join(str(words).split())[:_LONGEST_WORDS]
 
 
 def json_object(response: requests.Response) -> dict[str, Any]:

@@ -6,7 +6,13 @@ from typing import Final
 
 import requests
 
-from backend.cli.doctor_context import TIMEOUT_S, CheckContext, CheckFailed, json_object
+from backend.cli.doctor_context import (
+    TIMEOUT_S,
+    CheckContext,
+    CheckFailed,
+    CheckWarned,
+    json_object,
+)
 from backend.errors import BackendError
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.tokens import token_kind
@@ -80,6 +86,7 @@ def check_project(context: CheckContext) -> str:
         "Give the number that stands in the project's address, and a token of one of its members.",
     )
     context.xml = project.label_config or ""
+    context.shows = project.model_version or ""
     return f"Project {context.project_id} is {project.title!r}."
 
 
@@ -116,6 +123,11 @@ def check_connection(context: CheckContext) -> str:
     first = min(connected, key=lambda backend: backend.id or 0)
     context.ml = first
     context.backend_url = context.backend_url or first.url
+    if first.state == _CONNECTED and not context.shows:
+        raise CheckWarned(
+            f"Label Studio reaches {first.url}, but the project shows nobody's predictions.",
+            "Choose the model in the project's settings, under Annotation, Prelabeling.",
+        )
     if first.state == _CONNECTED:
         others = f", the first of {len(connected)}: only it is used" if len(connected) > 1 else ""
         return f"Label Studio reaches {first.url}{others}."
@@ -123,8 +135,7 @@ def check_connection(context: CheckContext) -> str:
         raise CheckFailed(
             f"Label Studio cannot reach {first.url} within a second.",
             "Start the backend there, or correct the address under Model: it is Label Studio that "
-            "must reach it. For private addresses Label Studio needs ML_BLOCK_LOCAL_IP=false and "
-            "SSRF_PROTECTION_ENABLED=false.",
+            "must reach it. For private addresses Label Studio needs ML_BLOCK_LOCAL_IP=false.",
         )
     message = str(first.error_message or "")
     if "401" in message:

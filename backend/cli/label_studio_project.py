@@ -56,10 +56,14 @@ def connect(studio: LabelStudioProcess, project: int, url: str, **options: Any) 
         DemoError: Label Studio cannot reach the backend, or refuses it.
     """
     options = {"title": "ClearCLIP", "is_interactive": True, **options}
+    client = studio.client
     try:
-        studio.client.ml.create(project=project, url=url, **options)
+        client.ml.create(project=project, url=url, **options)
     except ApiError as error:
-        raise DemoError(f"Label Studio cannot connect to {url}: {error.body}") from error
+        # 403: it has connected the backend, and may not call a webhook at a private address
+        if error.status_code != 403 or not client.ml.list(project=project):
+            raise DemoError(f"Label Studio cannot connect to {url}: {error.body}") from error
+        client.projects.update(id=project, model_version=options["title"])
 
 
 def retrieve_predictions(studio: LabelStudioProcess, project: int) -> None:

@@ -81,7 +81,7 @@ _COMPOSE = """\
 # The settings of docker-compose.yml; `make settings` writes this file. Copy it to .env, fill in the
 # three secrets, and run: docker compose up --build --detach
 # Then open LABEL_STUDIO_HOST and log in. In a project's settings, under Model, connect the address
-# http://backend.internal:9090: for a host without a dot Label Studio makes no webhook.
+# http://backend:9090.
 
 # == Secrets ==
 

@@ -117,8 +117,6 @@ class AnnotationReader:
     def mark_gone(self, project: int, annotations: Iterable[int]) -> None:
         """Mark those of some annotations whose task is gone or has no annotation any more.
 
-        Label Studio does not send a webhook for everything that it deletes.
-
         Raises:
             StudioRefused: there is no such project for this token.
             StudioUnreachable: Label Studio does not answer.

@@ -1,8 +1,8 @@
 """Annotations that have changed, and what was read of each: one row for each annotation.
 
-A webhook or a poll marks an annotation as changed and says no more, so that neither the order of
-messages nor a repeated one matters. A reader leases the annotation, asks Label Studio for its
-present state, and completes it unless it was marked again meanwhile::
+A poll marks an annotation as changed and says no more, so that a repeated mark does not matter. A
+reader leases the annotation, asks Label Studio for its present state, and completes it unless it
+was marked again meanwhile::
 
     mark ──> pending ──> leased ──> read         `complete`, or `discard` where it is gone
                 ^          │
@@ -15,10 +15,7 @@ without a learner, such as the command line, leaves the row for a reader that ha
 from __future__ import annotations
 
 import json
-import threading
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -37,9 +34,6 @@ from backend.feedback.annotation_table import (
 from backend.feedback.sum_store import change_sums, recount_sums
 from backend.feedback.sums import ProjectSums, Step
 
-#: So many messages within a second come from an import or a bulk action, not from annotators.
-_BURST: Final = 20
-
 _ROW: Final = ANNOTATIONS.c
 
 
@@ -52,24 +46,12 @@ class AnnotationMarks:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._marking, self._next_marker = threading.Lock(), threading.Lock()
-        self._marked_at: deque[float] = deque(maxlen=_BURST)
 
     def mark(self, project: int, annotations: Iterable[int]) -> None:
         """Mark annotations of a project that are new, changed or gone."""
-        self._marked_at.append(self._database.clock())
         for batch in key_batches(sorted(set(annotations))):
-            with self._alone(), write_annotations(self._database) as connection:
+            with write_annotations(self._database) as connection:
                 self._mark(connection, project, batch)
-
-    @property
-    def in_burst(self) -> bool:
-        """Whether so many messages came within a second that reading had better wait.
-
-        Label Studio waits for the answer to each message; what they mark is not lost.
-        """
-        first = self._marked_at[0] if len(self._marked_at) == _BURST else 0.0
-        return self._database.clock() - first < 1
 
     def mark_tasks(self, project: int, tasks: Iterable[int]) -> None:
         """Mark the annotations of tasks that have changed or are gone."""
@@ -118,19 +100,6 @@ class AnnotationMarks:
         """Mark all known annotations of a project."""
         self._mark_again((_ROW.project == project,))
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Let one thread mark at a time: SQLite lets writers that meet wait by chance, and long.
-
-        Thousands are marked in many transactions; a thread that waits has the next one.
-        """
-        with self._next_marker:  # held while waiting, so that the last thread cannot overtake
-            self._marking.acquire()
-        try:
-            yield
-        finally:
-            self._marking.release()
-
     def _mark(self, connection: Connection, project: int, ids: Sequence[int]) -> None:
         if connection.dialect.name == "postgresql":
             from sqlalchemy.dialects.postgresql import insert
@@ -148,7 +117,7 @@ class AnnotationMarks:
 
         Each has a statement of its own: joined by OR, SQLite would read all rows of the project.
         """
-        with self._alone(), write_annotations(self._database) as connection:
+        with write_annotations(self._database) as connection:
             for conditions in which:
                 connection.execute(
                     update(ANNOTATIONS)

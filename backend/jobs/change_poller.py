@@ -1,32 +1,43 @@
-"""Poll Label Studio for what has changed in connected projects, so that no webhook is needed.
+"""Poll Label Studio for what has changed in connected projects.
 
-Label Studio sends a webhook once. Where it makes none, or the backend or its database is away, only
-a question finds the change. A poll finds the tasks that changed since the high-water mark, marks
-the annotations of them that are in another state than the one that was read, and queues a job for
-new tasks where their project is prelabeled by itself. What a webhook has told already is found to
-be known.
+A poll walks through the tasks that changed since the mark of its project, page by page in the order
+of ids. It marks those of their annotations that are in another state than the one that was read,
+and queues a job for new tasks where their project is prelabeled by itself. The mark moves when the
+walk is done, so that nothing is lost where it is cut short. Webhooks only make a poll come sooner.
 
-The mark is a time on Label Studio's clock and is compared with no other clock. It moves once all
-that was found is in the database. A change may become visible late, after a long transaction, or
-come from a server of Label Studio whose clock is behind. So each walk begins `OVERLAP_S` before the
-mark, and the last change is walked over until it is so old.
+The mark is a time on Label Studio's clock and is compared with no other clock. A change may become
+visible late, after a long transaction, or come from a server of Label Studio whose clock is behind.
+So each walk begins `OVERLAP_S` before the mark, and the last change is walked over until it is so
+old.
+
+The table has a row for each project. Backends that share a database share it: one leases a project
+that is due, and the lease of a backend that dies ends.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
+from sqlalchemy import Column, Float, Integer, Row, Table, Text, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from backend.database.database import METADATA, Database
+from backend.database.leases import (
+    RELEASED,
+    is_free,
+    is_owned_by,
+    lease_columns,
+    leased_to,
+    renewed,
+)
 from backend.errors import BackendError, BadRequest, LabelConfigError, StudioRefused
 from backend.feedback.annotation_store import AnnotationStore
-from backend.jobs.connected_projects import MOST_PROJECTS, SETTLED_AFTER_S
 from backend.jobs.job_store import JobStore
-from backend.jobs.poll_store import Poll, PollStore
 from backend.label_studio.changes import CHANGES_PAGE, ChangedTask
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
@@ -38,8 +49,166 @@ log = logging.getLogger(__name__)
 #: How late a change may become visible, and how far clocks of Label Studio's servers may differ.
 OVERLAP_S: Final = 60.0
 
+#: How long after its first setup a project is polled: Label Studio asks for the setup before it
+#: connects the backend.
+SETTLED_AFTER_S: Final = 10.0
+
+#: How soon a project is polled of which a webhook tells: a burst of them is one poll.
+_WAKE_AFTER_S: Final = 1.0
+
 #: How often a project is checked to be still connected, in seconds.
 _CONNECTED_FOR_S: Final = 3600.0
+
+#: Most projects of which a setup or a webhook is remembered: anybody may send them.
+_MOST_PROJECTS: Final = 1000
+_LARGEST_PROJECT: Final = (1 << 31) - 1
+
+_POLLS: Final = Table(
+    "polls",
+    METADATA,
+    Column("project", Integer, primary_key=True, autoincrement=False),
+    # on Label Studio's clock
+    Column("since", Float, nullable=False, default=0.0),
+    # on the database's clock
+    Column("noted", Float, nullable=False, default=0.0),
+    Column("walked", Float, nullable=False, default=0.0),
+    Column("polled", Float, nullable=False, default=0.0),
+    Column("due", Float, nullable=False, default=0.0, index=True),
+    Column("tasks", Integer, nullable=False, default=0),
+    Column("trouble", Text, nullable=False, default=""),
+    *lease_columns(),
+)
+_ROW: Final = _POLLS.c
+
+#: The advisory lock of PostgreSQL under which a poll is leased.
+_LOCK: Final = 0xC1EA5011
+
+
+@dataclass(frozen=True)
+class Poll:
+    """How far a project was polled. Times are in seconds since the epoch.
+
+    Attributes:
+        project: its id.
+        since: the mark, on Label Studio's clock: all changes up to it are kept. 0: not yet known.
+        noted: when `since` was found to be the newest change.
+        walked: when the last walk through all changes began that came to its end.
+        polled: when the project was polled last without an error; 0: never.
+        tasks: the number of the project's tasks at `noted`.
+        trouble: why the last poll failed, in a sentence; empty where it did not.
+    """
+
+    project: int
+    since: float = 0.0
+    noted: float = 0.0
+    walked: float = 0.0
+    polled: float = 0.0
+    tasks: int = 0
+    trouble: str = ""
+
+
+class PollStore:
+    """The polls in a database, for one backend.
+
+    Args:
+        database: where they are kept.
+        owner: the name of this backend, see `backend.database.leases.new_owner`.
+
+    >>> polls = PollStore(Database("sqlite://"), "worker")
+    >>> polls.add(7, in_s=0)
+    >>> polls.lease().project, polls.lease()
+    (7, None)
+    """
+
+    def __init__(self, database: Database, owner: str) -> None:
+        self._database = database
+        self._owner = owner
+        self._leased: set[int] = set()  # projects whose leases are renewed
+
+    @property
+    def now(self) -> float:
+        """The time on the database's clock, in seconds since the epoch."""
+        return self._database.clock()
+
+    def add(self, project: int, in_s: float) -> None:
+        """Add a project that is polled in so many seconds; one that is there stays as it is."""
+        with self._database.read() as connection:  # most often it is there: no lock
+            if connection.execute(select(_POLLS).where(_ROW.project == project)).first():
+                return
+        try:
+            with self._database.write() as connection:
+                connection.execute(insert(_POLLS).values(project=project, due=self.now + in_s))
+        except IntegrityError:  # another backend was faster
+            return
+
+    def remove(self, project: int) -> None:
+        """Forget a project that is gone or no longer connected."""
+        self.let_go(project)
+        with self._database.write() as connection:
+            connection.execute(delete(_POLLS).where(_ROW.project == project))
+
+    def wake(self, projects: Collection[int], in_s: float) -> None:
+        """Let those of some projects that are here be due in so many seconds at the latest."""
+        due = self.now + in_s
+        which = (_ROW.project.in_(projects), _ROW.due > due)
+        with self._database.write() as connection:
+            connection.execute(update(_POLLS).where(*which).values(due=due))
+
+    def list_polls(self) -> list[Poll]:
+        """Return all polls, by ascending project."""
+        with self._database.read() as connection:
+            return [_poll(row) for row in connection.execute(select(_POLLS).order_by(_ROW.project))]
+
+    def lease(self) -> Poll | None:
+        """Lease the project that is due the longest; None where none is due."""
+        now = self.now
+        due = select(_POLLS).where(_ROW.due <= now, is_free(_POLLS, now)).order_by(_ROW.due)
+        with self._database.read() as connection:  # most often nothing is due: no lock
+            if connection.execute(due.limit(1)).first() is None:
+                return None
+        with self._database.write_exclusively(_LOCK) as connection:
+            row = connection.execute(due.limit(1)).first()
+            if row is None:
+                return None
+            leased = update(_POLLS).where(_ROW.project == row.project)
+            connection.execute(leased.values(leased_to(self._owner, now)))
+        self._leased.add(row.project)
+        return _poll(row)
+
+    def renew(self) -> None:
+        """Renew the leases of this backend, but not those that it has let go."""
+        for project in sorted(self._leased):
+            self._update_leased(project, **renewed(self.now))
+
+    def let_go(self, project: int) -> None:
+        """Renew a lease no more, so that it ends by itself: for where the database is away."""
+        self._leased.discard(project)
+
+    def finish(self, poll: Poll, in_s: float) -> None:
+        """Keep how far a project was polled, end its lease and poll it again in so many seconds.
+
+        Nothing is kept where another backend has taken the lease over: it finds the same changes.
+        """
+        values = {name: getattr(poll, name) for name in ("since", "noted", "walked", "tasks")}
+        self._end(poll.project, in_s, polled=self.now, trouble="", **values)
+
+    def fail(self, project: int, trouble: str, in_s: float) -> None:
+        """Keep why a project could not be polled, and end its lease; the mark stays."""
+        self._end(project, in_s, trouble=trouble)
+
+    def _end(self, project: int, in_s: float, **values: Any) -> None:
+        self.let_go(project)
+        self._update_leased(project, due=self.now + in_s, **values, **RELEASED)
+
+    def _update_leased(self, project: int, **values: Any) -> None:
+        """Change a row if it is leased here."""
+        ours = (_ROW.project == project, is_owned_by(_POLLS, self._owner))
+        with self._database.write() as connection:
+            connection.execute(update(_POLLS).where(*ours).values(values))
+
+
+def _poll(row: Row[Any]) -> Poll:
+    return Poll(row.project, row.since, row.noted, row.walked, row.polled, row.tasks, row.trouble)
 
 
 @dataclass
@@ -78,8 +247,8 @@ class _Walk:
 class ChangePoller:
     """Polls the projects of one Label Studio.
 
-    Requests note projects; one background thread polls. A project without changes costs one request
-    for one task. Each changed task with annotations costs one more, once.
+    Requests tell of projects; one background thread polls. A project without changes costs one
+    request for one task. Each changed task with annotations costs one more, once.
 
     Args:
         settings: say how often, and which projects are prelabeled by themselves.
@@ -96,26 +265,33 @@ class ChangePoller:
     jobs: JobStore
     client: LabelStudioClient | None
     is_stopping: Callable[[], bool] = lambda: False
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-    _noted: dict[int, float] = field(default_factory=dict)  # project -> when it is added
+    _added: set[int] = field(default_factory=set)  # projects that are in the table
+    _woken: set[int] = field(default_factory=set)
     _checked_at: dict[int, float] = field(default_factory=dict)
     _walks: deque[_Walk] = field(default_factory=deque)
     #: Project -> task -> as it was dealt with last, of tasks that changed lately.
     _known: dict[int, dict[int, ChangedTask]] = field(default_factory=dict)
-
-    @property
-    def is_on(self) -> bool:
-        """Whether projects are polled at all."""
-        return self.client is not None and self.settings.poll_interval_s > 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)  # of `_woken`
 
     def note_setup(self, project: int | None) -> None:
-        """Note that Label Studio has asked for the setup of a project: it is connected."""
-        if not self.is_on or project is None:
+        """Keep that Label Studio has asked for the setup of a project: it is to be polled."""
+        if self.client is None or project is None or project in self._added:
+            return
+        if len(self._added) >= _MOST_PROJECTS or not 0 < project <= _LARGEST_PROJECT:
+            return
+        try:
+            self.polls.add(project, SETTLED_AFTER_S)
+            self._added.add(project)
+        except SQLAlchemyError as error:  # the next setup tells it again
+            log.warning("Project %d is not polled for changes yet: %s", project, error)
+
+    def wake(self, project: int | None) -> None:
+        """Have a project polled soon, if it is polled at all; waits for nothing."""
+        if self.client is None or project is None or not 0 < project <= _LARGEST_PROJECT:
             return
         with self._lock:
-            is_known = project in self._checked_at or project in self._noted
-            if not is_known and len(self._noted) < MOST_PROJECTS:
-                self._noted[project] = self.polls.now + SETTLED_AFTER_S
+            if len(self._woken) < _MOST_PROJECTS:
+                self._woken.add(project)
 
     def poll(self) -> bool:
         """Poll one page of the changes of one project; return whether there was anything to poll.
@@ -124,9 +300,9 @@ class ChangePoller:
             StudioUnreachable: Label Studio does not answer.
             SQLAlchemyError: the database is away; what was found is found again.
         """
-        if self.client is None or not self.is_on:
+        if self.client is None:
             return False
-        self._add_noted(self.client)
+        self._wake_projects()
         leased = self.polls.lease()
         if leased is not None:
             self._guard(self.client, leased.project, lambda client: self._begin(client, leased))
@@ -138,36 +314,13 @@ class ChangePoller:
 
     # ---- projects ----------------------------------------------------------------------------
 
-    def _add_noted(self, client: LabelStudioClient) -> None:
-        """Add projects that were noted, with the time at which they were connected."""
+    def _wake_projects(self) -> None:
+        """Let projects be due of which webhooks have told, but none that is being walked."""
         with self._lock:
-            due = [project for project, at in self._noted.items() if at <= self.polls.now]
-        for project in due:
-            self._check_connected(client, project)
-            with self._lock:
-                self._noted.pop(project)
-
-    def _check_connected(self, client: LabelStudioClient, project: int) -> bool:
-        """Return whether a project is still connected; forget one that is not."""
-        now = self.polls.now
-        if now < self._checked_at.get(project, -math.inf) + _CONNECTED_FOR_S:
-            return True
-        try:
-            connected = [each.created for each in client.backends(project)]
-        except StudioRefused as error:
-            log.warning("Project %d is not polled for changes: %s", project, error)
-            connected = []
-        if not connected:
-            self._forget(project)
-            return False
-        self.polls.add(project, min(connected))
-        self._checked_at[project] = now
-        return True
-
-    def _forget(self, project: int) -> None:
-        self.polls.remove(project)
-        self._checked_at.pop(project, None)
-        self._known.pop(project, None)
+            woken = self._woken - {walk.poll.project for walk in self._walks}
+            self._woken -= woken
+        if woken:
+            self.polls.wake(woken, _WAKE_AFTER_S)
 
     def _guard(
         self, client: LabelStudioClient, project: int, work: Callable[[LabelStudioClient], None]
@@ -191,21 +344,41 @@ class ChangePoller:
             self.polls.let_go(project)
             raise
 
-    # ---- one poll ----------------------------------------------------------------------------
+    def _forget(self, project: int) -> None:
+        self.polls.remove(project)
+        self._added.discard(project)
+        self._checked_at.pop(project, None)
+        self._known.pop(project, None)
 
     def _begin(self, client: LabelStudioClient, poll: Poll) -> None:
         """Begin a walk where anything has changed."""
-        # after a start the backend may not listen yet, and that check would find it away
-        self._checked_at.setdefault(poll.project, self.polls.now)
-        if not self._check_connected(client, poll.project):
+        since = self._mark_of(client, poll)
+        if since is None:
+            self._forget(poll.project)
             return
         began = self.polls.now
         newest, tasks = client.changes.newest(poll.project)
-        walk = _Walk(poll, newest, tasks, began)
+        walk = _Walk(replace(poll, since=since), newest, tasks, began)
         if walk.is_quiet:
             self._finish(client, walk)
         else:
             self._walks.append(walk)
+
+    def _mark_of(self, client: LabelStudioClient, poll: Poll) -> float | None:
+        """Return the mark of a project, at first the time at which it was connected.
+
+        None where it is connected no more, which is checked now and then.
+        """
+        now = self.polls.now
+        # after a start the backend may not listen yet, and that check would find it away
+        checked_at = self._checked_at.setdefault(poll.project, now)
+        if poll.since and now < checked_at + _CONNECTED_FOR_S:
+            return poll.since
+        connected = [each.created for each in client.backends(poll.project)]
+        self._checked_at[poll.project] = now
+        return (poll.since or min(connected)) if connected else None
+
+    # ---- one walk ----------------------------------------------------------------------------
 
     def _step(self, client: LabelStudioClient, walk: _Walk) -> None:
         """Deal with the next page of a walk."""

@@ -100,12 +100,6 @@ class _User(_Id):
     email: str | None = None
 
 
-class _Webhook(_Id):
-    url: str
-    project: int | None = None
-    is_active: bool | None = None
-
-
 class _Backend(_Id):
     url: str | None = None
     created_at: datetime | None = Field(None, strict=False)
@@ -142,7 +136,6 @@ _ANSWERS: Final = [
         (r"GET .*/api/annotations/\d+/?", _Annotation),
         (r"GET .*/api/tasks/\d+/annotations/?", list[_Annotation]),
         (r"GET .*/api/users/?", list[_User]),
-        (r"GET .*/api/webhooks/?", list[_Webhook]),
         (r"GET .*/api/ml/?", list[_Backend]),
         (r"POST .*/import/predictions/?", _Import),
         (r"POST .*/api/predictions/?", _Id),

@@ -25,7 +25,6 @@ from backend.label_studio.records import (
     ConnectedBackend,
     PredictionRegions,
     StoredPrediction,
-    Webhook,
     epoch_seconds,
     read_annotation,
 )
@@ -190,16 +189,6 @@ class LabelStudioClient:
         """
         found = self._connection.call(lambda sdk: sdk.users.list(request_options=NO_RETRIES))
         return {int(each.id or 0): _name(each) for each in found}
-
-    def webhooks(self) -> list[Webhook]:
-        """List the webhooks of all projects.
-
-        Raises:
-            StudioRefused: the token may not see them.
-            StudioUnreachable: Label Studio does not answer.
-        """
-        found = self._connection.call(lambda sdk: sdk.webhooks.list(request_options=NO_RETRIES))
-        return [Webhook(each.project, each.url, each.is_active is not False) for each in found]
 
     def backends(self, project: int) -> list[ConnectedBackend]:
         """List the backends that are connected to a project.

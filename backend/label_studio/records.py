@@ -13,21 +13,6 @@ MOST_SECONDS: Final = 7 * 86400.0
 
 
 @dataclass(frozen=True)
-class Webhook:
-    """A webhook of Label Studio.
-
-    Attributes:
-        project: the project that it tells of; None: all of the organization.
-        url: the address that is told.
-        is_active: whether it is switched on.
-    """
-
-    project: int | None
-    url: str
-    is_active: bool
-
-
-@dataclass(frozen=True)
 class ConnectedBackend:
     """An ML backend that is connected to a project.
 

@@ -28,8 +28,7 @@ from backend.label_studio.json_fields import (
 
 T = TypeVar("T")
 
-#: Largest values of the id columns of Label Studio's database.
-_LARGEST_PROJECT = (1 << 31) - 1
+#: Largest value of an id column of Label Studio's database.
 _LARGEST_ID = (1 << 63) - 1
 #: Keys of geometry, one of which the value of every region with a place has.
 _GEOMETRY_KEYS = {"x", "points", "rle", "imageDataURL"}
@@ -90,20 +89,12 @@ class _Drawing(Struct):
     updated_at: str | None = None
 
 
-class _Row(Struct):
+class _Project(Struct):
     id: int
 
 
-class _Project(_Row):
-    label_config: str = ""
-
-
 class _Webhook(Struct):
-    action: str
     project: _Project
-    tasks: list[_Row] = []
-    annotation: _Row | list[_Row] = []
-    annotations: list[_Row] = []
 
 
 _PREDICT: Final = Decoder(_Predict)
@@ -283,68 +274,16 @@ class SetupRequest:
     access_token: str = field(default="", repr=False)
 
 
-@dataclass(frozen=True)
-class TasksCreated:
-    """A project has new tasks; `label_config` is empty where not sent."""
-
-    project_id: int
-    task_ids: tuple[int, ...]
-    label_config: str = ""
-
-
-@dataclass(frozen=True)
-class AnnotationsChanged:
-    """Annotations of a project were created, changed or deleted; Label Studio knows which."""
-
-    project_id: int
-    annotation_ids: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class TasksDeleted:
-    """Tasks of a project were deleted, and their annotations with them."""
-
-    project_id: int
-    task_ids: tuple[int, ...]
-
-
-_ANNOTATION_ACTIONS: Final = (
-    "ANNOTATION_CREATED",
-    "ANNOTATIONS_CREATED",
-    "ANNOTATION_UPDATED",
-    "ANNOTATIONS_DELETED",
-)
-
-#: Events of a webhook that the backend acts on.
-WebhookEvent = TasksCreated | AnnotationsChanged | TasksDeleted
-
-
-def parse_webhook(body: bytes) -> WebhookEvent | None:
-    """Read the body of ``POST /webhook``; None for an event that the backend does not act on.
-
-    Label Studio does not read the answer, so that a broken body is no error.
+def parse_webhook(body: bytes) -> int | None:
+    """Read the project that the body of ``POST /webhook`` is about; None where it names none.
 
     >>> parse_webhook(b'{"action": "TASKS_CREATED", "project": {"id": 7}, "tasks": [{"id": 3}]}')
-    TasksCreated(project_id=7, task_ids=(3,), label_config='')
-    >>> parse_webhook(b'{"action": "ANNOTATION_UPDATED", "project": {"id": 7}, '
-    ...               b'"annotation": {"id": 5}}')
-    AnnotationsChanged(project_id=7, annotation_ids=(5,))
+    7
     """
     try:
-        event = decode(body, _WEBHOOK)
+        return decode(body, _WEBHOOK).project.id
     except (BadRequest, PayloadTooLarge):
         return None
-    project = event.project.id
-    if not 0 < project <= _LARGEST_PROJECT:
-        return None
-    if event.action.startswith("TASKS_") and (tasks := _read_ids(event.tasks)):
-        if event.action == "TASKS_CREATED":
-            return TasksCreated(project, tasks, event.project.label_config)
-        return TasksDeleted(project, tasks) if event.action == "TASKS_DELETED" else None
-    one = event.annotation if isinstance(event.annotation, list) else [event.annotation]
-    if event.action in _ANNOTATION_ACTIONS and (ids := _read_ids([*one, *event.annotations])):
-        return AnnotationsChanged(project, ids)
-    return None
 
 
 def parse_setup(body: bytes) -> SetupRequest:
@@ -395,11 +334,6 @@ def parse_predict(body: bytes, max_tasks: int = 10_000) -> PredictRequest:
         context=context,
         tasks_left_out=len(message.tasks) - len(tasks),
     )
-
-
-def _read_ids(rows: Sequence[_Row]) -> tuple[int, ...]:
-    """Return the ids of rows, less those that no database has."""
-    return tuple(row.id for row in rows if 0 < row.id <= _LARGEST_ID)
 
 
 def _read_task(raw: _Task, with_drawn: bool) -> Task:

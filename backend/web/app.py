@@ -26,7 +26,6 @@ from backend.web.middleware.proxy import add_proxy_headers
 from backend.web.middleware.request_log import add_request_log
 from backend.web.ml_backend.admission import Admission
 from backend.web.ml_backend.routes import MlBackendRoutes
-from backend.web.ml_backend.webhooks import WebhookHandler
 from backend.web.pages.agreement import AgreementRoutes
 from backend.web.pages.connection_status import ConnectionStatus
 from backend.web.pages.dashboard import DashboardRoutes
@@ -109,8 +108,6 @@ def _ml_backend(
         services.files,
         predictor,
         Admission.from_settings(settings, predictor.predict),
-        WebhookHandler(settings, services.store, services.annotations),
-        services.webhook_watch,
         services.change_poller,
         tracker,
         body,
@@ -188,8 +185,6 @@ def _status(services: Services, tracker: TaskTracker) -> StatusReport:
         services.files,
         services.images,
         services.registry,
-        ConnectionStatus(
-            services.token_watch, services.webhook_watch, services.change_poller, services.files
-        ),
+        ConnectionStatus(services.token_watch, services.change_poller, services.files),
         DeletedProjects(services.project_titles),
     )

@@ -26,7 +26,7 @@ from backend.cli import demo_scenes, label_studio_project
 from backend.cli.demo_servers import LabelStudioProcess
 from clearclip_core import SCENE_LABELS, render_scene
 
-BACKEND = "http://backend.internal:9090"
+BACKEND = "http://backend:9090"
 #: Label of the scenes -> name of the label in the project; two that the model does not know.
 CALLED = {"sky": "sky", "grass": "grass", "house": "house", "tree": "blorp", "road": "zindle"}
 FIRST_SEED = 10_000_700
@@ -83,8 +83,6 @@ def connect(pictures: str) -> dict[str, Any]:
     project = label_studio_project.create_project(server, list(CALLED.values()), title="Walk")
     add(str(project), pictures)
     label_studio_project.connect(server, project, BACKEND)
-    hooks = server.client.webhooks.list(project=project)
-    assert [hook.url for hook in hooks] == [f"{BACKEND}/webhook"], "no webhook"
     return {"project": project}
 
 

@@ -129,7 +129,7 @@ def first_day(steps: Walk) -> str:
         steps.up()
     with steps.step("read-only root file system, no network"):
         steps.inside("closed")
-    with steps.step("connect, with a webhook"):
+    with steps.step("connect"):
         project = str(steps.inside("connect", str(PICTURES))["project"])
     with steps.step(f"{PICTURES} tasks predicted"):
         counted = steps.inside("predict", project)

@@ -15,7 +15,6 @@ from label_studio_sdk.converter import brush
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from backend.cli import label_studio_project
 from backend.cli.demo_servers import LabelStudioProcess
 
 pytestmark = pytest.mark.timeout(300)
@@ -90,17 +89,6 @@ def test_the_focus_stays_when_the_page_renews_itself(
     console.evaluate("refresh()")
     expect(console.locator("[data-before]")).to_have_count(0)
     expect(failed).to_be_focused()
-
-
-def test_a_connected_project_without_a_webhook_is_named(
-    console: Page, studio: LabelStudioProcess, backend_url: str, new_project: NewProject
-) -> None:
-    project = new_project(["sky"], seeds=[])
-    label_studio_project.connect(studio, project, backend_url)
-    for hook in studio.client.webhooks.list(project=str(project)):
-        studio.client.webhooks.delete(id=hook.id)
-    notice = console.get_by_text(f"({project}) has no webhook to this backend")
-    expect(notice).to_be_visible(timeout=60_000)
 
 
 def test_a_job_is_paused_resumed_and_cancelled_from_the_page(

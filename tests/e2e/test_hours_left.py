@@ -39,7 +39,7 @@ def test_what_is_left(
         body = {"result": [], "lead_time": seconds, "parent_prediction": prediction}
         studio.post(f"/api/tasks/{task}/annotations/", json=body)
     env = {"LABEL_STUDIO_URL": studio.url, "LABEL_STUDIO_API_KEY": studio.token}
-    own = {"DATABASE_URL": f"sqlite:///{tmp_path}/own.db", "POLL_INTERVAL_S": "0"}
+    own = {"DATABASE_URL": f"sqlite:///{tmp_path}/own.db", "POLL_INTERVAL_S": "3600"}
     out = tmp_path / "report.json"
     command = ["report", "--project", str(project), "--backfill", "--json", str(out)]
     done = CliRunner(env=env | own).invoke(main, command)

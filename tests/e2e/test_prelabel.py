@@ -289,9 +289,9 @@ def owns(process: subprocess.Popen[bytes], owner: str) -> bool:
 def test_new_tasks_are_predicted_as_they_come(
     own_studio: OwnLabelStudio, make_project: Callable[[int], int], tmp_path: Path
 ) -> None:
-    """Label Studio reports new tasks through the webhook that connecting sets up."""
     studio, project = own_studio.studio, make_project(1)
     options = {"AUTO_PRELABEL": str(project), "DATABASE_URL": f"sqlite:///{tmp_path}/one.db"}
+    options["POLL_INTERVAL_S"] = "1"
     with slow_backend(studio, 0.0, tmp_path / "log", **options) as (url, _):
         label_studio_project.connect(studio, project, url)
         files = [demo_scenes.scene_file(seed) for seed in (10_000_201, 10_000_202)]

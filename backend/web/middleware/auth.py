@@ -1,25 +1,25 @@
-"""Check basic auth, and the webhook's own token.
+"""Check basic auth.
 
-Label Studio sends basic auth with everything but webhooks, which it calls without any. The webhook
-therefore accepts a token of its own, derived from the password. The token opens no other route,
-does not reveal the password, and is equal in all processes with the same user and password. It
-comes in a header of the webhook (``Authorization: Bearer ...``), which
-``clearclip-backend doctor --fix`` sets in Label Studio, or in its address (``/webhook?token=...``).
+Label Studio sends it with everything but webhooks. ``/webhook`` asks for none, as it only makes a
+poll come sooner.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import hmac
 from dataclasses import dataclass, field
+from typing import Final
 
 from flask import Flask, request
 
 from backend.errors import Unauthorized
 from backend.settings import Settings
 from backend.web.middleware.guess_limit import GuessLimit
+
+#: Routes without a password.
+_OPEN: Final = ("/health", "/webhook")
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,6 @@ class BasicAuth:
 
     >>> auth = BasicAuth("ann", "secret")
     >>> auth.accepts("Basic YW5uOnNlY3JldA=="), auth.accepts("Basic YW5uOndyb25n")
-    (True, False)
-    >>> auth.accepts_webhook(auth.webhook_token), auth.accepts_webhook("secret")
     (True, False)
     """
 
@@ -52,12 +50,6 @@ class BasicAuth:
         return cls(user, password.get_secret_value())
 
     @property
-    def webhook_token(self) -> str:
-        """64 hex digits: HMAC-SHA256 of a fixed text and the user name, keyed by the password."""
-        text = f"clearclip webhook {self.user}".encode()
-        return hmac.new(self.password.encode(), text, hashlib.sha256).hexdigest()
-
-    @property
     def header(self) -> str:
         """The value of ``Authorization`` that every route accepts."""
         return "Basic " + base64.b64encode(self._pairs[0]).decode()
@@ -72,10 +64,6 @@ class BasicAuth:
         matches = [hmac.compare_digest(given, pair) for pair in self._pairs]
         return any(matches) and scheme.lower() == "basic"
 
-    def accepts_webhook(self, token: str) -> bool:
-        """Tell whether a token is right for the webhook; in constant time."""
-        return hmac.compare_digest(token.encode(), self.webhook_token.encode())
-
     @property
     def _pairs(self) -> list[bytes]:
         """``user:password`` in UTF-8, as browsers send it, and in Latin-1, as `requests` does."""
@@ -84,7 +72,7 @@ class BasicAuth:
 
 
 def add_auth(app: Flask, settings: Settings) -> None:
-    """Ask for the password on every route but ``/health``, if the settings hold one.
+    """Ask for the password on every route but those of `_OPEN`, if the settings hold one.
 
     Wrong ones are counted. A request without any, as browsers send first, is no guess.
     """
@@ -95,27 +83,11 @@ def add_auth(app: Flask, settings: Settings) -> None:
 
     @app.before_request
     def authorize() -> None:
-        if request.path == "/health":
+        if request.path in _OPEN:
             return
-        is_right = _is_authorized(auth)
-        if credentials := _credentials():
-            guesses.count(request.remote_addr or "", credentials, is_right=is_right)
+        given = request.headers.get("Authorization", "")
+        is_right = auth.accepts(given)
+        if given:
+            guesses.count(request.remote_addr or "", given, is_right=is_right)
         if not is_right:
             raise Unauthorized("Expected basic auth with BASIC_AUTH_USER and BASIC_AUTH_PASS.")
-
-
-def _credentials() -> str:
-    """Return what the current request has in place of a password; empty where it has nothing."""
-    authorization = request.headers.get("Authorization", "")
-    token = request.args.get("token", "") if request.path == "/webhook" else ""
-    return f"{authorization}\n{token}" if authorization or token else ""
-
-
-def _is_authorized(auth: BasicAuth) -> bool:
-    authorization = request.headers.get("Authorization", "")
-    if auth.accepts(authorization):
-        return True
-    return request.path == "/webhook" and (
-        auth.accepts_webhook(request.args.get("token", ""))
-        or auth.accepts_webhook(authorization.removeprefix("Bearer "))
-    )

@@ -1,4 +1,4 @@
-"""Serve the routes that Label Studio calls: its ML backend protocol, and webhooks."""
+"""Serve the routes that Label Studio calls: its ML backend protocol and its webhook."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from flask import Blueprint, Response, request
 from backend.errors import ModelUnavailable, PayloadTooLarge, RequestTooSlow
 from backend.inference.engine import Engine
 from backend.jobs.change_poller import ChangePoller
-from backend.jobs.webhook_watch import WebhookWatch
 from backend.label_studio.files import LabelStudioFiles
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import (
@@ -26,11 +25,14 @@ from backend.web.middleware.body import BodyReader
 from backend.web.middleware.responses import json_response
 from backend.web.ml_backend.admission import LABEL_STUDIO_AGENT, Admission, Asker
 from backend.web.ml_backend.health import describe_health
-from backend.web.ml_backend.webhooks import WebhookHandler
 from backend.web.openapi import description
 
 #: Key of the WSGI environment under which the server tells whether the client has gone.
 _IS_GONE = "waitress.client_disconnected"
+
+#: Most bytes of a webhook that are read, as anybody may send one; the poll finds what a larger one
+#: tells, too.
+_LARGEST_WEBHOOK = 16 << 20
 
 #: Advice about a request of Label Studio that is refused as a whole.
 _FEWER_AT_ONCE = (
@@ -49,8 +51,6 @@ class MlBackendRoutes:
         files: learns the address and token of the Label Studio that asks.
         predictor: tells model versions.
         admission: lets requests for predictions through to the predictor.
-        webhooks: handles webhooks.
-        webhook_watch: watches whether connected projects have a webhook.
         change_poller: polls connected projects for changes.
         tracker: shows refused requests on the dashboard.
         body: reads the bodies of requests.
@@ -61,8 +61,6 @@ class MlBackendRoutes:
     files: LabelStudioFiles
     predictor: Predictor
     admission: Admission
-    webhooks: WebhookHandler
-    webhook_watch: WebhookWatch
     change_poller: ChangePoller
     tracker: TaskTracker
     body: BodyReader
@@ -91,7 +89,6 @@ class MlBackendRoutes:
         if status.state == "failed":
             raise ModelUnavailable(status.reason)
         config = parse_label_config(asked.label_config)
-        self.webhook_watch.note_setup(asked.project_id, config)
         self.change_poller.note_setup(asked.project_id)
         version = self.predictor.versions.current(config, asked.project_id)
         self.predictor.warm_up(config)
@@ -109,10 +106,10 @@ class MlBackendRoutes:
         return json_response({"results": entries})
 
     def webhook(self) -> Response:
-        """Note what has happened in a project."""
-        with self.body.open() as body:
-            event = parse_webhook(body.read())
-        return json_response(self.webhooks.handle(event))
+        """Wake the poller, which asks Label Studio what has happened in the project."""
+        if (request.content_length or 0) <= _LARGEST_WEBHOOK:
+            self.change_poller.wake(parse_webhook(self.body.read(_LARGEST_WEBHOOK)))
+        return json_response({})
 
     def versions(self) -> Response:
         """Answer with the model and the method."""

@@ -8,10 +8,8 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from backend.jobs.change_poller import ChangePoller
-from backend.jobs.poll_store import Poll
+from backend.jobs.change_poller import ChangePoller, Poll
 from backend.jobs.token_watch import TokenWatch
-from backend.jobs.webhook_watch import WebhookWatch
 from backend.label_studio.files import LabelStudioFiles
 
 Json = dict[str, Any]
@@ -23,13 +21,11 @@ class ConnectionStatus:
 
     Args:
         token_watch: whether Label Studio accepts the token.
-        webhook_watch: which connected projects have no webhook.
         change_poller: which projects are polled for changes.
         files: makes links to Label Studio.
     """
 
     token_watch: TokenWatch
-    webhook_watch: WebhookWatch
     change_poller: ChangePoller
     files: LabelStudioFiles
 
@@ -40,21 +36,23 @@ class ConnectionStatus:
             scrub: cuts secrets out of a sentence.
 
         Returns:
-            JSON: ``trouble``, a sentence; ``poll_interval_s``, None where nothing is polled; the
-            projects that are ``polled``; and those ``without_webhook``. Times are in seconds since
-            the epoch.
+            JSON: ``trouble``, a sentence; ``poll_interval_s``, None where nothing is polled; and
+            the projects that are ``polled``. Times are in seconds since the epoch.
         """
-        poller = self.change_poller
         return {
             "trouble": scrub(self.token_watch.trouble),
-            "poll_interval_s": poller.settings.poll_interval_s if poller.is_on else None,
+            "poll_interval_s": self._interval_s,
             "polled": [self._poll(poll, scrub) for poll in self._polls()],
-            "without_webhook": [self._link(each) for each in self.webhook_watch.without_webhook],
         }
+
+    @property
+    def _interval_s(self) -> float | None:
+        poller = self.change_poller
+        return None if poller.client is None else poller.settings.poll_interval_s
 
     def _polls(self) -> list[Poll]:
         try:
-            return self.change_poller.polls.list_polls() if self.change_poller.is_on else []
+            return self.change_poller.polls.list_polls() if self.change_poller.client else []
         except SQLAlchemyError:  # the status of the database says so
             return []
 

@@ -21,14 +21,13 @@ from backend.cli.doctor import Finding, check_setup
 from backend.jobs.token_watch import TokenWatch
 from backend.prediction.task_runner import Outcome
 from backend.settings import Settings, load_settings
-from backend.web.middleware.auth import BasicAuth
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag
 from tests.backend.fakes.local_server import Answer, Asked, LocalServer
 
 TOKEN = "c0ffee" * 6 + "beef"
 PNG = base64.b64decode(data_url(flag("red", "blue")).partition(",")[2])
 CHECKS = ["settings", "label studio", "token", "project", "label config", "exports", "connection"]
-CHECKS += ["smart tools", "backend", "setup", "backend token", "webhook", "picture", "prediction"]
+CHECKS += ["smart tools", "backend", "setup", "backend token", "picture", "prediction"]
 LOCK = {"basic_auth_user": "ann", "basic_auth_pass": "secret"}
 
 
@@ -37,22 +36,15 @@ class LabelStudio:
 
     def __init__(self, backend_url: str) -> None:
         self.token = TOKEN
-        self.validation_errors: dict[str, list[str]] = {}  # of a webhook that is made or changed
-        self.webhooks: list[dict[str, Any]] = [
-            {
-                "id": 5,
-                "url": f"{backend_url}/webhook",
-                "is_active": True,
-                "send_payload": True,
-                "send_for_all_actions": True,
-                "headers": {},
-                "actions": [],
-            }
-        ]
         self.answers: dict[str, Any] = {
             "/api/version/": {"release": "1.23.2"},
             "/api/current-user/whoami": {"id": 1, "email": "ann@example.com"},
-            "/api/projects/7/": {"id": 7, "title": "Streets", "label_config": brush_config("red")},
+            "/api/projects/7/": {
+                "id": 7,
+                "title": "Streets",
+                "label_config": brush_config("red"),
+                "model_version": "ClearCLIP",
+            },
             "/api/ml/": [
                 {"id": 3, "url": backend_url, "state": "CO", "project": 7, "is_interactive": True}
             ],
@@ -68,8 +60,6 @@ class LabelStudio:
             )
         if path in self.files:
             return Answer(body=self.files[path])
-        if path.startswith("/api/webhooks/"):
-            return self._webhooks(asked)
         if path == "/api/tasks/":
             return _json(self._tasks(asked.path))
         if path not in self.answers:
@@ -87,19 +77,6 @@ class LabelStudio:
             there = [task for task in found if key in task["data"]]
             found = [task for task in there if each["value"] not in json.dumps(task["data"][key])]
         return {"tasks": found[:1], "total": len(found)}
-
-    def _webhooks(self, asked: Asked) -> Answer:
-        if asked.method == "GET":
-            return _json(self.webhooks)
-        if self.validation_errors:
-            body = {"detail": "Validation error", "validation_errors": self.validation_errors}
-            return _json(body, 400)
-        if asked.method == "POST":
-            self.webhooks.append({"id": 6, **json.loads(asked.body)})
-            return _json(self.webhooks[-1], 201)
-        assert asked.path == "/api/webhooks/5/"
-        self.webhooks[0] |= json.loads(asked.body)
-        return _json(self.webhooks[0])
 
 
 def _json(value: Any, status: int = 200) -> Answer:
@@ -219,7 +196,7 @@ def test_a_label_config_that_asks_for_nothing(studio_url: str, label_studio: Lab
     findings = found(studio_url)
     assert ill(findings) == ["label config"]
     assert "Labeling Interface" in findings["label config"].advice
-    assert findings["webhook"].well
+    assert findings["backend"].well
 
 
 @pytest.mark.parametrize(
@@ -338,60 +315,11 @@ def test_exports_that_lose_labels_are_warned_of(
         assert text in finding.text
 
 
-def test_a_webhook_that_is_not_there_is_made(studio_url: str, label_studio: LabelStudio) -> None:
-    label_studio.webhooks[0]["url"] = "http://elsewhere/webhook"
-    assert ill(found(studio_url)) == ["webhook"]
-    assert len(label_studio.webhooks) == 1
-    assert "set up now" in found(studio_url, fix=True)["webhook"].text
-    made = label_studio.webhooks[1]
-    assert (made["project"], made["is_active"], made["send_payload"]) == (7, True, True)
-    assert ill(found(studio_url)) == []
-
-
-@pytest.mark.parametrize("lack", ["is_active", "send_payload", "send_for_all_actions"])
-def test_a_webhook_that_is_half_there_is_mended(
-    studio_url: str, label_studio: LabelStudio, lack: str
-) -> None:
-    label_studio.webhooks[0][lack] = False
-    assert ill(found(studio_url)) == ["webhook"]
-    assert ill(found(studio_url, fix=True)) == []
-    assert label_studio.webhooks[0][lack] is True
-
-
-@pytest.mark.parametrize("fix", [False, True])
-def test_a_host_for_which_label_studio_makes_no_webhook(
-    studio_url: str, label_studio: LabelStudio, backend_url: str, fix: bool
-) -> None:
-    label_studio.webhooks.clear()
-    label_studio.answers["/api/ml/"][0]["url"] = "http://backend:9090"
-    findings = found(studio_url, fix=fix, backend_url=backend_url)
-    assert ill(findings) == ["webhook"]
-    assert "http://backend:9090, a host without a dot" in findings["webhook"].text
-    assert "http://backend.internal:9090" in findings["webhook"].advice
-    assert label_studio.webhooks == [], "it is not tried"
-
-
-def test_a_webhook_that_is_there_is_well_whatever_its_host(
-    studio_url: str, label_studio: LabelStudio, backend_url: str
-) -> None:
-    label_studio.webhooks[0]["url"] = "http://backend:9090/webhook"
-    label_studio.answers["/api/ml/"][0]["url"] = "http://backend:9090"
-    assert ill(found(studio_url, backend_url=backend_url)) == []
-
-
-@pytest.mark.parametrize("is_there", [False, True])
-def test_label_studios_own_words_of_a_webhook_that_it_refuses(
-    studio_url: str, label_studio: LabelStudio, is_there: bool
-) -> None:
-    label_studio.validation_errors = {"url": ["Enter a valid URL.", "Too long."], "x": ["No."]}
-    label_studio.webhooks[0]["is_active"] = False
-    if not is_there:
-        label_studio.webhooks.clear()
-    findings = found(studio_url, fix=True)
-    assert ill(findings) == ["webhook"]
-    assert "HTTP 400" in findings["webhook"].text
-    assert "url: Enter a valid URL. Too long.; x: No." in findings["webhook"].text
-    assert "manager" not in findings["webhook"].advice
+def test_a_project_that_shows_no_predictions(studio_url: str, label_studio: LabelStudio) -> None:
+    label_studio.answers["/api/projects/7/"]["model_version"] = ""
+    finding = found(studio_url)["connection"]
+    assert finding.warns
+    assert "under Annotation" in finding.advice
 
 
 class TestWithAPassword:
@@ -399,42 +327,17 @@ class TestWithAPassword:
     def backend_settings(self) -> dict[str, Any]:
         return LOCK
 
-    def test_the_webhook_gets_its_token_and_keeps_its_other_headers(
-        self, studio_url: str, label_studio: LabelStudio
-    ) -> None:
-        label_studio.webhooks[0]["headers"] = {"X-Team": "streets"}
-        assert ill(found(studio_url, **LOCK)) == ["webhook"]
-        assert ill(found(studio_url, fix=True, **LOCK)) == []
-        token = BasicAuth("ann", "secret").webhook_token
-        expected = {"X-Team": "streets", "Authorization": f"Bearer {token}"}
-        assert label_studio.webhooks[0]["headers"] == expected
+    def test_all_is_well(self, studio_url: str) -> None:
         assert ill(found(studio_url, **LOCK)) == []
 
-    @pytest.mark.parametrize(
-        ("headers", "query"),
-        [
-            ({"authorization": "Basic YW5uOnNlY3JldA=="}, ""),
-            ({}, "?token=" + BasicAuth("ann", "secret").webhook_token),
-        ],
-    )
-    def test_other_ways_in_are_well_too(
-        self, studio_url: str, label_studio: LabelStudio, headers: Any, query: str
-    ) -> None:
-        label_studio.webhooks[0]["headers"] = headers
-        label_studio.webhooks[0]["url"] += query
-        assert ill(found(studio_url, **LOCK)) == []
-
-    def test_another_backend_that_is_connected_gets_neither_password_nor_webhook(
+    def test_another_backend_that_is_connected_gets_no_password(
         self, studio_url: str, label_studio: LabelStudio
     ) -> None:
-        label_studio.webhooks.clear()
         with LocalServer(lambda asked: _json({"status": "UP", "model_class": "Other"})) as other:
             label_studio.answers["/api/ml/"][0]["url"] = other.url
-            findings = found(studio_url, fix=True, **LOCK)
+            findings = found(studio_url, **LOCK)
         assert "not as this backend" in findings["backend"].text
-        assert findings["webhook"].well is None
         assert other.asked == [Asked("GET", "/health", None)]
-        assert label_studio.webhooks == []
 
     def test_another_password(self, studio_url: str) -> None:
         findings = found(studio_url, **{**LOCK, "basic_auth_pass": "other"})

@@ -35,7 +35,6 @@ class FakeStudio:
         token: the one that it accepts.
         fault: called with each request; what it returns is the answer.
         annotations: id -> annotation.
-        webhooks: of all projects.
         backends: those that are connected to the project.
         titles: project -> its title, for lists of projects; its own is listed without one as well.
         late: predictions are stored, and then the answer is an error, so many times.
@@ -59,7 +58,6 @@ class FakeStudio:
     predictions: list[dict[str, Any]] = field(default_factory=list)
     imports: list[int] = field(default_factory=list)
     annotations: dict[int, dict[str, Any]] = field(default_factory=dict)
-    webhooks: list[dict[str, Any]] = field(default_factory=list)
     backends: list[dict[str, Any]] = field(default_factory=list)
     drafted: set[int] = field(default_factory=set)
     titles: dict[int, str] = field(default_factory=dict)
@@ -163,8 +161,6 @@ class FakeStudio:
             if self.users is None:
                 return _json({"detail": "You do not have permission."}, 403)
             return _json(self.users)
-        if path == "/api/webhooks":
-            return _json(self.webhooks)
         if path == "/api/ml" and given["project"] == str(self.project):
             return _json(self.backends)
         if path == "/api/tasks" and given["project"] == str(self.project):

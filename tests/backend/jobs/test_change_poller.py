@@ -1,4 +1,4 @@
-"""Changes found by polling a stand-in for Label Studio's API; none of its webhooks is sent.
+"""Changes found by polling a stand-in for Label Studio's API.
 
 The real one: `tests/e2e/test_polling.py`.
 """
@@ -19,9 +19,8 @@ from backend.database.leases import LEASE_S
 from backend.errors import StudioUnreachable
 from backend.feedback.annotation_reader import AnnotationReader
 from backend.feedback.annotation_store import AnnotationStore
-from backend.jobs.change_poller import ChangePoller
+from backend.jobs.change_poller import ChangePoller, PollStore
 from backend.jobs.job_store import JobStore
-from backend.jobs.poll_store import PollStore
 from backend.label_studio.client import LabelStudioClient
 from backend.settings import Settings
 from tests.backend.conftest import Clock
@@ -45,7 +44,11 @@ class Team:
         self.jobs = JobStore(database)
         self.polls = PollStore(database, owner)
         self.poller = ChangePoller(
-            Settings(**more), self.polls, self.annotations, self.jobs, client
+            Settings(**({"poll_interval_s": 60} | more)),
+            self.polls,
+            self.annotations,
+            self.jobs,
+            client,
         )
         self.reader = AnnotationReader(self.annotations, client)
 
@@ -107,7 +110,7 @@ def open_(team: Team) -> int:
     return team.annotations.count_open(7)
 
 
-def test_an_annotation_is_marked_without_a_webhook(team: Team, studio: FakeStudio) -> None:
+def test_an_annotation_is_marked(team: Team, studio: FakeStudio) -> None:
     made = studio.annotate(2, [])
     team.poll()
     assert team.read() == [made["id"]]
@@ -151,7 +154,7 @@ def test_a_change_is_read_once(team: Team, studio: FakeStudio) -> None:
     assert [each.seconds for each in team.annotations.read(7)] == [99.0]
 
 
-def test_what_a_webhook_told_of_is_not_read_again(team: Team, studio: FakeStudio) -> None:
+def test_what_was_marked_otherwise_is_not_read_again(team: Team, studio: FakeStudio) -> None:
     made = studio.annotate(2, [])
     team.annotations.mark(7, [made["id"]])
     team.read()
@@ -335,7 +338,7 @@ def test_new_tasks_are_queued_where_their_project_is_prelabeled(
     assert (job.kind, job.project, list(team.jobs.task_ids(job.id) or ())) == ("new", 7, new)
 
 
-def test_new_tasks_that_the_webhook_told_of_are_not_queued_again(
+def test_new_tasks_that_a_job_has_are_not_queued_again(
     server: LocalServer, own: FlakyDatabase, clock: Clock, studio: FakeStudio
 ) -> None:
     studio.label_config = CONFIG.replace("<BrushLabels", '<BrushLabels prelabel="auto"')
@@ -387,14 +390,68 @@ def test_a_project_that_the_token_may_not_see_says_so(
     assert TOKEN not in caplog.text
 
 
-@pytest.mark.parametrize("settings", [{"poll_interval_s": 0}])
-def test_it_can_be_switched_off(
-    server: LocalServer, own: FlakyDatabase, clock: Clock, settings: dict[str, Any]
+def test_without_a_token_nothing_is_polled(own: FlakyDatabase, clock: Clock) -> None:
+    polls = PollStore(own, "me")
+    poller = ChangePoller(Settings(), polls, AnnotationStore(own, "me"), JobStore(own), None)
+    poller.note_setup(7)
+    poller.wake(7)
+    assert (poller.poll(), polls.list_polls()) == (False, [])
+
+
+def test_a_backend_that_is_killed_at_once_polls_the_project_later(
+    server: LocalServer, own: FlakyDatabase, clock: Clock, studio: FakeStudio
 ) -> None:
-    team = Team(server, own, clock, **settings)
+    """What has changed between the connection and its next start is found as well."""
+    Team(server, own, clock).poller.note_setup(7)
+    made = studio.annotate(2, [])
+    clock.now += DAY_S
+    team = Team(server, own, clock)
+    team.poll()
+    assert team.read() == [made["id"]]
+
+
+def test_a_database_that_is_away_when_a_project_is_connected(
+    server: LocalServer, own: FlakyDatabase, clock: Clock, studio: FakeStudio
+) -> None:
+    team = Team(server, own, clock)
+    own.good = 0
+    team.poller.note_setup(7)
+    own.good = inf
+    assert team.polls.list_polls() == []
     team.connect()
+    assert [each.project for each in team.polls.list_polls()] == [7]
+
+
+def test_a_webhook_during_a_poll_is_not_lost(
+    team: Team, studio: FakeStudio, server: LocalServer
+) -> None:
+    """A change that comes while the last page is read is found by a poll after it."""
+    studio.annotate(1, [])
+
+    def tell(each: Asked) -> Answer | None:
+        if "/tasks/1/" in each.path:
+            studio.fault = lambda asked: None
+            studio.annotate(3, [])
+            team.poller.wake(7)
+        return None
+
+    studio.fault = tell
+    team.poll()
+    assert open_(team) == 1
+    team.poll(2)
+    team.poll(2)
+    assert open_(team) == 2
+
+
+def test_what_a_webhook_names_that_is_not_polled_costs_no_request(
+    team: Team, server: LocalServer
+) -> None:
+    asked(server)
+    for project in (None, 0, -1, 8, 1 << 40):
+        team.poller.wake(project)
+        team.poll(2)
     assert asked(server) == []
-    assert not team.poller.is_on
+    assert [each.project for each in team.polls.list_polls()] == [7]
 
 
 def test_a_setup_while_the_project_is_being_connected_leaves_time_for_that(

@@ -47,16 +47,6 @@ def test_a_backend_that_ends_gives_its_job_to_another(
     assert studio.stored() == dict.fromkeys(range(1, 41), 1)
 
 
-def test_new_tasks_of_the_webhook_are_predicted(
-    make_backend: Callable[..., Backend], studio: FakeStudio
-) -> None:
-    backend = make_backend(auto_prelabel="7")
-    backend.worker.start()
-    body = {"action": "TASKS_CREATED", "project": {"id": 7}, "tasks": [{"id": 8}, {"id": 9}]}
-    assert backend.client.post("/webhook", json=body).get_json()["status"] == "queued"
-    wait_for(lambda: studio.stored() == {8: 1, 9: 1})
-
-
 def test_two_processes_share_a_postgresql_and_one_is_killed(
     postgres_url: Callable[[str], str], server: LocalServer, studio: FakeStudio, tmp_path: Path
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from backend.database.database import Database
 from backend.database.leases import LEASE_S
-from backend.jobs.poll_store import Poll, PollStore
+from backend.jobs.change_poller import Poll, PollStore
 from tests.backend.conftest import Clock
 
 
@@ -23,16 +23,35 @@ def other(database: Database) -> PollStore:
 
 
 def test_a_project_is_added_once(polls: PollStore) -> None:
-    polls.add(7, 100.25)
-    polls.add(7, 200.0)
-    assert polls.list_polls() == [Poll(7, 100.25)]
+    polls.add(7, 10.0)
+    assert polls.lease() is None
+    polls.add(7, 0.0)
+    assert polls.list_polls() == [Poll(7)]
+    assert polls.lease() is None
+
+
+def test_one_that_is_woken_is_due_once_and_an_unknown_one_never(
+    polls: PollStore, clock: Clock
+) -> None:
+    polls.add(7, 60.0)
+    for _ in range(3):
+        polls.wake([7, 8], 1.0)
+    assert polls.lease() is None
+    clock.now += 1
+    woken = polls.lease()
+    assert woken == Poll(7)
+    polls.wake([7], 1.0)
+    polls.finish(woken, 60.0)
+    clock.now += 2
+    assert polls.lease() is None
+    assert polls.list_polls() == [Poll(7, polled=clock.now - 2)]
 
 
 def test_the_longest_due_is_leased_first_and_by_one(
     polls: PollStore, other: PollStore, clock: Clock
 ) -> None:
     for project in (7, 8):
-        polls.add(project, 1.0)
+        polls.add(project, 0.0)
     first = polls.lease()
     assert first is not None
     polls.finish(first, 60.0)
@@ -46,7 +65,7 @@ def test_the_longest_due_is_leased_first_and_by_one(
 
 
 def test_what_is_finished_is_kept(polls: PollStore, clock: Clock) -> None:
-    polls.add(7, 1.0)
+    polls.add(7, 0.0)
     poll = polls.lease()
     assert poll is not None
     done = replace(poll, since=1.7e9 + 0.123456, noted=2.0, walked=3.0, tasks=4)
@@ -59,7 +78,7 @@ def test_what_is_finished_is_kept(polls: PollStore, clock: Clock) -> None:
 
 
 def test_a_failure_leaves_the_mark(polls: PollStore, clock: Clock) -> None:
-    polls.add(7, 1.0)
+    polls.add(7, 0.0)
     poll = polls.lease()
     assert poll is not None
     polls.fail(7, "Away.", 60.0)
@@ -71,7 +90,7 @@ def test_a_failure_leaves_the_mark(polls: PollStore, clock: Clock) -> None:
 def test_the_lease_of_one_that_died_ends_and_its_late_word_counts_for_nothing(
     polls: PollStore, other: PollStore, clock: Clock
 ) -> None:
-    polls.add(7, 1.0)
+    polls.add(7, 0.0)
     poll = polls.lease()
     assert poll is not None
     clock.now += 0.9 * LEASE_S
@@ -88,7 +107,7 @@ def test_the_lease_of_one_that_died_ends_and_its_late_word_counts_for_nothing(
 
 
 def test_a_project_is_removed(polls: PollStore) -> None:
-    polls.add(7, 1.0)
+    polls.add(7, 0.0)
     polls.remove(7)
     polls.remove(7)
     assert polls.list_polls() == []

@@ -50,7 +50,6 @@ CALLS: dict[str, tuple[Callable[[LabelStudioClient, FakeStudio], Any], Any]] = {
     "count": (lambda client, _: client.count(7, TaskFilter()), 250),
     "project_titles": (lambda client, _: client.project_titles(), {7: "Streets"}),
     "user_names": (lambda client, _: client.user_names(), {5: "Ann Berg"}),
-    "webhooks": (lambda client, _: [each.url for each in client.webhooks()], ["http://here/"]),
     "backends": (lambda client, _: [each.url for each in client.backends(7)], ["http://here"]),
     "view_ids": (lambda client, _: client.view_ids(7, 3), [4, 5]),
     "stored": (lambda client, _: [each.id for each in client.stored(5)], [1]),
@@ -67,7 +66,6 @@ CALLS: dict[str, tuple[Callable[[LabelStudioClient, FakeStudio], Any], Any]] = {
 def studio(studio: FakeStudio) -> FakeStudio:
     studio.views[3] = [4, 5]
     studio.titles = {7: "Streets"}
-    studio.webhooks = [{"id": 1, "url": "http://here/", "project": 7, "is_active": True}]
     studio.backends = [{"id": 1, "url": "http://here", "created_at": "2001-09-09T01:46:40Z"}]
     studio.users = [{"id": 5, "username": "ann", "first_name": "Ann", "last_name": "Berg"}]
     studio.add(5, VERSION, created=10)

@@ -145,7 +145,7 @@ def test_libraries_and_the_server_write_the_same_lines(logged: Logged) -> None:
         ("http://ann:secret@host/a.png", "http://…@host/a.png"),
         ("https://h/a.png?X-Amz-Signature=ab12&x=1 failed", "https://h/a.png?… failed"),
         ("/data/local-files/?d=a/b.png&token=1", "/data/local-files/?d=a/b.png&…"),
-        ("/webhook?token=abc", "/webhook?…"),
+        ("/jobs?token=abc", "/jobs?…"),
         ("Authorization: Basic YW5uOnNlY3JldA==", "Authorization: Basic …"),
         ("{'Authorization': 'Token " + OTHER_KEY + "'}", "{'Authorization': 'Token …'}"),
         ('{"api_key": "abc", "x": 1}', '{"api_key": "…", "x": 1}'),
@@ -241,7 +241,7 @@ def test_hostile_requests_leave_no_secret_in_the_log(logged: Logged, log_format:
         client.post("/predict", json={**sent, "label_config": f"<View>{body}"}, headers=headers)
         client.post("/setup", json=setup, headers=headers)
         client.post("/setup", json={**setup, "schema": JWT}, headers=headers)
-        client.post(f"/webhook?token={OTHER_KEY}", json={"action": body}, headers=headers)
+        client.post("/webhook", json={"action": body, "project": {"id": KEY}}, headers=headers)
         client.get(f"/nowhere/{JWT}?token={KEY}", headers=headers)
     text = stream.getvalue()
     assert text.count("has no prediction") == len(tasks)  # with the label that crashes

@@ -135,11 +135,3 @@ def test_the_application_slows_guesses_down() -> None:
     assert ask("/health", headers=basic("wrong")).status_code == 200
     assert ask(address="192.0.2.2", headers=basic("secret")).status_code == 200
     assert ask(address="192.0.2.9", headers=basic("secret")).status_code == 200
-
-
-def test_the_webhooks_token_cannot_be_guessed_faster() -> None:
-    """It is made from the password, so that a guess of one is a guess of the other."""
-    client = make_app(basic_auth_user="ann", basic_auth_pass="secret").test_client()
-    paths = [f"/webhook?token={i:064x}" for i in range(30)]
-    assert [client.post(path, json={}).status_code for path in paths].count(401) == 10
-    assert client.post("/webhook", json={}).status_code == 401

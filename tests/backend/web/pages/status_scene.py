@@ -9,12 +9,10 @@ from backend.database.database import Database
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.learning.version_registry import VersionRegistry
 from backend.inference.engine import Engine
-from backend.jobs.change_poller import ChangePoller
+from backend.jobs.change_poller import ChangePoller, PollStore
 from backend.jobs.job_store import JobStore
-from backend.jobs.poll_store import PollStore
 from backend.jobs.project_titles import ProjectTitles
 from backend.jobs.token_watch import TokenWatch
-from backend.jobs.webhook_watch import WebhookWatch
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.files import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader
@@ -57,9 +55,7 @@ class Scene:
             self.files,
             self.reader,
             VersionRegistry(self.store.database, lambda: "model"),
-            ConnectionStatus(
-                TokenWatch(None), WebhookWatch(settings, None), self._poller(settings), self.files
-            ),
+            ConnectionStatus(TokenWatch(None), self._poller(settings), self.files),
             DeletedProjects(ProjectTitles(None)),
         )
 

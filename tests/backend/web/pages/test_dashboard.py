@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from backend.inference.engine import Engine
-from backend.jobs import webhook_watch, worker
+from backend.jobs import worker
 from tests.backend.fakes.colour_segmenter import (
     ColourSegmenter,
     brush_config,
@@ -92,45 +92,6 @@ def test_nothing_here_waits_for_a_model_that_is_busy() -> None:
     segmenter.gate.set()
     asking.join(20)
     assert answers[0].status_code == 200
-
-
-@pytest.mark.parametrize(
-    ("poll_interval_s", "expected"),
-    [
-        (0, "Label Studio tells it of no annotation"),
-        (60, "found by asking Label Studio every 60 s"),
-    ],
-)
-def test_the_page_names_connected_projects_that_nobody_tells_of(
-    monkeypatch: pytest.MonkeyPatch, poll_interval_s: float, expected: str
-) -> None:
-    monkeypatch.setattr(webhook_watch, "SETTLED_AFTER_S", 0.0)
-    monkeypatch.setattr(worker, "_POLL_S", 0.02)
-    connected = [{"id": 1, "url": "http://backend:9090", "project": 7}]
-    with FakeStudio(brush_config("red"), {}, backends=connected).served() as server:
-        dashboard = Dashboard(
-            label_studio_url=server.url,
-            label_studio_api_key=TOKEN,
-            poll_interval_s=poll_interval_s,
-        )
-        assert "webhook" not in dashboard.page().text
-        body = {"schema": brush_config("red"), "project": "7.1", "hostname": "http://studio:8080"}
-        assert dashboard.client.post("/setup", json=body).status_code == 200
-        assert server.asked == [], "no request of Label Studio waits for Label Studio"
-        dashboard.app.extensions["worker"].start()
-        end = time.monotonic() + 20
-        while "webhook" not in dashboard.page("/?part=1").text:
-            assert time.monotonic() < end
-            time.sleep(0.02)
-        dashboard.app.extensions["worker"].stop()
-    page = dashboard.page()
-    assert "Project 7 has no webhook to this backend" in page.text
-    assert expected in page.text
-    status = json.loads(dashboard.client.get("/status").data)["connection"]
-    assert [each["project"] for each in status["without_webhook"]] == [7]
-    assert status["poll_interval_s"] == (poll_interval_s or None)
-    assert "clearclip-backend doctor --project 7" in page.text
-    assert f"{server.url}/projects/7/data" in [link["href"] for link in page.all("a")]
 
 
 def test_the_page_says_that_label_studio_refuses_the_token(
