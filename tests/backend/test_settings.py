@@ -231,3 +231,9 @@ def test_numbers_that_no_project_has_are_not_prelabeled(projects: str) -> None:
 def test_a_disk_cache_needs_memory_to_read_into() -> None:
     with pytest.raises(ValueError, match="FEATURE_CACHE_MB above 0"):
         load_settings(feature_cache_mb=0, feature_disk_cache_mb=10)
+
+
+def test_space_around_a_token_is_none_of_it() -> None:
+    read = load_settings(label_studio_url="http://studio", label_studio_api_key=" c0ffee\n")
+    assert read.label_studio_api_key is not None
+    assert read.label_studio_api_key.get_secret_value() == "c0ffee"

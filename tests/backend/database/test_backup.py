@@ -209,3 +209,18 @@ def test_a_database_that_is_none_any_more_is_left_for_its_owner(
     _write_text(database.file)
     with pytest.raises(ValueError, match="move it away"):
         restore(database, tmp_path / "monday.db")
+
+
+def test_there_is_no_backup_of_what_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="There is no database"):
+        back_up(Database(f"sqlite:///{tmp_path}/none.db"), tmp_path / "monday.db")
+    with pytest.raises(ValueError, match="no SQLite file"):
+        back_up(Database("sqlite://"), tmp_path / "monday.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_database_is_no_backup_of_itself(database: Database) -> None:
+    assert database.file is not None
+    with pytest.raises(ValueError, match="the database itself"):
+        restore(database, database.file)
+    check_filled(str(database.url))

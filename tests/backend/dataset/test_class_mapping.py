@@ -47,3 +47,8 @@ def test_the_controls_that_are_named_are_tried_in_their_order() -> None:
     assert mapping.target("CAR", "img").control.name == "mask"
     with pytest.raises(DatasetError, match=r'"Dog" is no label of outline and mask, which have'):
         mapping.target("Dog", "img")
+
+
+def test_several_labels_of_the_same_words_are_not_chosen_from() -> None:
+    with pytest.raises(DatasetError, match=r'could be the labels "CAR", "Car", "car".*--map "cAR='):
+        ClassMapping(CONFIG).target("cAR", "img")

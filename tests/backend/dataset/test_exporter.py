@@ -378,3 +378,10 @@ def test_equal_files_are_in_one_part_and_parts_stay(bench: Bench, tmp_path: Path
     assert all(parts[each["image"]] == each["part"] for each in bench.told())
     bench.done()
     assert not (bench.folder / "splits/val.txt").exists()
+
+
+def test_a_folder_of_another_project_is_left_alone(bench: Bench) -> None:
+    bench.done()
+    bench.file = bench.file.with_name("other.json")
+    with pytest.raises(DatasetError, match=r"export\.json, not of export:other\.json"):
+        bench.run()

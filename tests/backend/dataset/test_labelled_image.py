@@ -89,3 +89,9 @@ def test_a_table_comes_back_from_its_file() -> None:
 def test_a_broken_file_of_classes_is_refused(found: object) -> None:
     with pytest.raises(DatasetError):
         ClassTable.from_json(found)
+
+
+@pytest.mark.parametrize("names", [[], ["sky", "sky"], [str(i) for i in range(256)]])
+def test_a_table_refuses_what_a_label_map_cannot_hold(names: list[str]) -> None:
+    with pytest.raises(DatasetError):
+        ClassTable(tuple(names), ((0, 0, 0),) * len(names))

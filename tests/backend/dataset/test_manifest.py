@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.dataset.manifest import Manifest, PictureRow
+from backend.dataset.manifest import FILE_NAME, Manifest, PictureRow
 from backend.errors import DatasetError
 
 
@@ -60,3 +60,13 @@ def test_two_runs_do_not_work_on_one_folder(tmp_path: Path) -> None:
         Manifest(tmp_path / "set", "p", "r")
     first.close()
     Manifest(tmp_path / "set", "p", "r").close()
+
+
+def test_a_broken_or_newer_file_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_bytes(b"no database" * 100)
+    with pytest.raises(DatasetError, match="cannot be used"):
+        Manifest(tmp_path, "p", "r")
+    with closing(Manifest(tmp_path / "set", "p", "r")) as manifest:
+        manifest.keep_fact("version", "9")
+    with pytest.raises(DatasetError, match="another version"):
+        Manifest(tmp_path / "set", "p", "r")

@@ -315,3 +315,37 @@ def test_several_images_of_a_task_are_one_prediction(
     (stored,) = studio.predictions
     assert [entry["item_index"] for entry in stored["result"]] == [0, 0, 1, 1]
     assert stored["task"] == 5
+
+
+@pytest.mark.parametrize("how", ["saved in the editor", "changed by the API", "begun"])
+def test_annotations_that_people_have_corrected_are_not_replaced(
+    importer: Make, folder: Path, studio: FakeStudio, how: str
+) -> None:
+    run(importer, folder, kind="annotations")
+    first, second = studio.annotations.values()
+    if how == "begun":  # a draft is deleted with its annotation
+        studio.drafted = {1}
+    elif how == "changed by the API":
+        studio.now += 60
+        studio.update(first["id"], result=[{"id": "theirs"}])
+    else:
+        studio.update(first["id"], lead_time=12.5)
+    kept = dict(studio.annotations[first["id"]])
+    plan = run(importer, folder, kind="annotations", replace=True)
+    assert (plan.ready, plan.present, plan.replaced) == (1, 1, 1)
+    (left_out,) = plan.left_out
+    assert left_out.where == "a.png"
+    assert left_out.reason.startswith("task 1: somebody has changed the annotation of this import")
+    assert studio.annotations[first["id"]] == kept
+    assert second["id"] not in studio.annotations
+    assert len(studio.annotations) == 2
+    assert run(importer, folder, kind="annotations").left_out == (), "they are in the project"
+
+
+def test_a_task_whose_annotations_are_too_large_is_never_touched(
+    importer: Make, folder: Path, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.label_studio.answers._MAX_BYTES_OF_TASK", 200_000)
+    studio.annotate(1, [{"meta": {"text": "x" * 200_000}}])
+    plan = run(importer, folder, kind="annotations", replace=True)
+    assert [each.where for each in plan.left_out] == ["a.png"]

@@ -189,3 +189,20 @@ def test_slow_hosts() -> None:
         with pytest.raises(ImageRefused):
             LabelStudioFiles(rules=LOOPBACK, timeout_s=0.2).download(f"{server.url}/a.png")
         given_up.set()
+
+
+def test_redirects_end(file_server: LocalServer, file_studio: FileStudio) -> None:
+    file_studio.answers["/data/loop"] = Answer(302, headers={"Location": "/data/loop"})
+    with pytest.raises(ImageRefused, match="too many redirects"):
+        LabelStudioFiles(file_server.url, LEGACY).download(f"{file_server.url}/data/loop")
+    assert len(file_server.asked) == 6
+
+
+def test_passwords_in_a_netrc_are_not_sent(
+    stranger: LocalServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login ann password secret\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    LabelStudioFiles(rules=LOOPBACK).download(f"{stranger.url}/a.png")
+    assert stranger.asked[0].authorization is None

@@ -536,3 +536,11 @@ def test_labels_have_a_bounded_number_of_words() -> None:
     for tag in ("BrushLabels", "RectangleLabels"):
         with pytest.raises(LabelConfigError, match="3001 words in predicted_values, more than"):
             parse_label_config(config(tag, 100))
+
+
+def test_value_list_comes_before_value() -> None:
+    config = parse_label_config(
+        '<View><Image name="i" valueList="$pages" value="$image"/>'
+        '<BrushLabels name="b" toName="i"><Label value="sky"/></BrushLabels></View>'
+    )
+    assert config.images[0].sources({"pages": ["p1", "p2"], "image": "x"}) == ("p1", "p2")

@@ -250,3 +250,12 @@ def test_hostile_requests_leave_no_secret_in_the_log(logged: Logged, log_format:
     if log_format == "json":
         for line in lines(stream):
             json.loads(line)
+
+
+@pytest.mark.parametrize("begin", range(7940, 7970, 3))
+def test_no_half_of_a_secret_is_left_where_a_long_text_is_cut_off(begin: int) -> None:
+    """It is cut off before the search; with the picture out of it, its end would be shown."""
+    picture = f"data:image/png;base64,{'A' * begin}"[:begin]
+    clean = scrub(f"{picture} http://ann:open-sesame-nine-and-ten@host/a.png {'more ' * 100}")
+    assert clean.startswith("data:…")
+    assert "open" not in clean
