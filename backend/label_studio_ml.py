@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import parse_predict
+from backend.prediction.batches import Entry
 from backend.prediction.predictor import Predictor
-from backend.prediction.task_runner import Entry
 from backend.services import Services
 from backend.settings import load_settings, share_model_dir
 

@@ -24,7 +24,6 @@ from backend.feedback.learning.trial_store import TrialStore
 from backend.feedback.learning.version_registry import VersionRegistry
 from backend.inference.engine import Engine
 from backend.jobs.change_poller import ChangePoller, PollStore
-from backend.jobs.delivery import PredictionDelivery
 from backend.jobs.feedback_updater import FeedbackUpdater
 from backend.jobs.job_runner import JobRunner
 from backend.jobs.job_store import JobStore
@@ -37,9 +36,8 @@ from backend.jobs.worker import Round, Worker
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio_services import READ_RETRY_FOR_S, LabelStudioServices
-from backend.prediction.deadline import DeadlineRunner
+from backend.prediction.batches import TaskRunner
 from backend.prediction.failures import FailureStore
-from backend.prediction.outbox import PredictionOutbox
 from backend.prediction.predictor import Predictor
 from backend.project_runs import ProjectRuns
 from backend.runs.kinds import KINDS
@@ -68,7 +66,7 @@ class Services(LabelStudioServices):
         stopping: once it is set, no call of Label Studio's API is tried again.
 
     >>> services = Services(Settings(model="demo"))
-    >>> services.outbox is services.outbox
+    >>> services.store is services.store
     True
     """
 
@@ -111,16 +109,11 @@ class Services(LabelStudioServices):
         return new_owner()
 
     @cached_property
-    def outbox(self) -> PredictionOutbox:
-        """The predictions that wait for Label Studio."""
-        return PredictionOutbox(self.database, self.owner, max_mb=self.settings.waiting_mb)
-
-    @cached_property
-    def deadline(self) -> DeadlineRunner:
-        """The task runner that answers at the deadline and leaves the rest to the outbox."""
-        return DeadlineRunner(
-            FailureStore(self.database), self.outbox, self.settings.predict_deadline_s
-        )
+    def task_runner(self) -> TaskRunner:
+        """The task runner of requests and jobs; with a token, it leaves late tasks to a job."""
+        late = None if self.client() is None else self.store
+        failures = FailureStore(self.database)
+        return TaskRunner(failures, late, self.settings.predict_deadline_s)
 
     @cached_property
     def annotations(self) -> AnnotationStore:
@@ -250,7 +243,7 @@ class Services(LabelStudioServices):
             images.read,
             self.settings,
             images.read_cached,
-            self.deadline,
+            self.task_runner,
             tracker,
             self.active_models,
         )
@@ -258,7 +251,7 @@ class Services(LabelStudioServices):
     def database_free_predictor(self, read_image: ReadImage | None = None) -> Predictor:
         """Make a predictor for a process without a database, such as label-studio-ml's.
 
-        It answers when all tasks are done. Nothing there would deliver a late prediction, and no
+        It answers when all tasks are done. Nothing there would write a late prediction, and no
         project has learned anything unless the caller of `Predictor.spec` says so.
 
         Args:
@@ -289,7 +282,7 @@ class Services(LabelStudioServices):
             predictor: the server's; None: one of its own, for a command.
         """
         predictor = predictor or self.predictor()
-        return Prelabeler(self.store, self.outbox, self.deadline, predictor, client, self.owner)
+        return Prelabeler(self.store, self.task_runner, predictor, client, self.owner)
 
     def withdrawer(self, client: LabelStudioClient) -> Withdrawer:
         """Make the withdrawer, which deletes the predictions of a job."""
@@ -367,8 +360,7 @@ class Services(LabelStudioServices):
             address,
             actors,
             self.store,
-            self.outbox,
-            self.deadline,
+            self.task_runner,
             self.predictor(),
             client,
             self.owner,
@@ -377,18 +369,14 @@ class Services(LabelStudioServices):
     def worker(self, predictor: Predictor) -> Worker:
         """Make the background threads of a server, which are not started.
 
-        Without a token for Label Studio, they only renew claims: predictions wait in the outbox
-        until Label Studio asks for them.
+        Without a token for Label Studio, there are none.
 
         Args:
             predictor: the one that answers requests, so that both tell the same tracker.
         """
         client, reading_client = self.client(), self.client(retry_for_s=READ_RETRY_FOR_S)
         if client is None or reading_client is None:
-            return Worker({}, [self.outbox.renew], self.stopping)
-        delivery = PredictionDelivery(
-            self.outbox, self.store, FailureStore(self.database), predictor, client
-        )
+            return Worker({}, [], self.stopping)
         prelabeler = self.prelabeler(client, predictor)
         jobs = JobRunner(self.store, prelabeler, self.withdrawer(client), self.owner, self.stopping)
         reader = self.annotation_reader(reading_client, self.learner)
@@ -398,8 +386,8 @@ class Services(LabelStudioServices):
         rounds: dict[str, Round] = {
             **{kind.name: partial(runner.run_next, kind) for kind in KINDS},
             "datasets": maker.make_next,
-            "results": delivery.deliver,
             "jobs": jobs.run_next,
+            "late": partial(jobs.run_next, late=True),
             "annotations": feedback.read_annotations,
             "steps": feedback.make_version,
             "changes": self.change_poller.poll,
@@ -410,7 +398,6 @@ class Services(LabelStudioServices):
             "next tasks": self.next_tasks_runs.run_next,
         }
         renewals = [
-            self.outbox.renew,
             self.annotations.renew,
             self.change_poller.polls.renew,
             maker.renew,

@@ -255,20 +255,15 @@ class Settings(BaseSettings):
     )
     database_url: DatabaseUrl | None = Field(
         default=None,
-        description="Database of jobs, waiting predictions, read annotations and learned versions, "
+        description="Database of jobs, read annotations and learned versions, "
         "such as postgresql+psycopg://user:password@host/name; else SQLite in "
         "MODEL_DIR/clearclip.db.",
     )
     predict_deadline_s: float = Field(
         default=80,
         gt=0,
-        description="Seconds after which tasks are answered with what is ready; the rest goes on. "
-        "Keep it under Label Studio's ML_TIMEOUT_PREDICT (100).",
-    )
-    waiting_mb: int = Field(
-        default=512,
-        ge=1,
-        description="Space for predictions that wait for Label Studio; the oldest go first.",
+        description="Seconds after which tasks are answered with what is ready; a job writes the "
+        "rest. Keep it under Label Studio's ML_TIMEOUT_PREDICT (100).",
     )
     auto_prelabel: ProjectsOrAll = Field(
         default="",

@@ -31,7 +31,6 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "presence",
         "synonyms",
         "predict_deadline_s",
-        "waiting_mb",
         "auto_prelabel",
     ),
     "Learning from corrections": (

@@ -10,7 +10,7 @@ from typing import Final
 
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.requests import Task
-from backend.prediction.task_runner import Outcome
+from backend.prediction.batches import Outcome
 
 #: The number of tasks that are predicted and written together.
 CHUNK: Final = 25

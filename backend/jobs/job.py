@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 JobState = Literal["queued", "running", "paused", "cancelled", "done", "failed"]
-JobKind = Literal["project", "new", "withdrawal"]
+JobKind = Literal["project", "new", "late", "withdrawal"]
 Only = Literal["unlabeled", "all"]
 
 #: States in which nothing more happens to a job.
@@ -22,8 +22,9 @@ class Job:
     Attributes:
         id: counts up from 1.
         project: the project of the tasks.
-        kind: "project" for a whole project, as somebody asked for; "new" for its new tasks;
-            "withdrawal" for one that deletes the predictions of another job.
+        kind: "project" for a whole project, as somebody asked for; "new" for its new tasks; "late"
+            for tasks that a request has left over at its deadline; "withdrawal" for one that
+            deletes the predictions of another job.
         only: "unlabeled" for tasks without annotations, or "all".
         view: tasks of this view of the data manager only; None for all.
         limit: the most predictions; None for all.

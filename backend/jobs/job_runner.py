@@ -40,13 +40,16 @@ class JobRunner:
         self._owner = owner
         self._stopping = stopping
 
-    def run_next(self) -> bool:
+    def run_next(self, late: bool = False) -> bool:
         """Run the next job as far as it goes; return whether there was one.
+
+        Args:
+            late: whether to run jobs of late tasks, which wait for no other ones, or the others.
 
         Raises:
             BackendError: Label Studio or the model is away; the job is released.
         """
-        job = self._store.lease_job(self._owner)
+        job = self._store.lease_job(self._owner, late=late)
         if job is None:
             return False
         log.info("Job %d: project %d, by %s", job.id, job.project, self._owner)

@@ -7,7 +7,7 @@ goes on where the job was left.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final, get_args
 
 from sqlalchemy import (
@@ -49,6 +49,9 @@ from backend.jobs.task_lists import (
     write_tasks,
 )
 from backend.prediction.failures import FailureStore
+
+#: Kinds of jobs that take further tasks until they start.
+_MERGED: Final = ("new", "late")
 
 _JOBS: Final = Table(
     "jobs",
@@ -137,7 +140,7 @@ class JobStore:
     ) -> Job:
         """Queue a job, unless there is an equal one that is not over; that is resumed if paused.
 
-        New tasks of a project join its queued job of kind "new".
+        New tasks of a project join its queued job of kind "new", and late ones that of kind "late".
 
         Args:
             project: the project's id.
@@ -163,7 +166,7 @@ class JobStore:
             if equal is None:
                 asked = {"project": project, "kind": kind, "only": only, "view": view}
                 return self._insert(connection, {**asked, "limit": limit}, wanted)
-            if kind == "new":
+            if kind in _MERGED:
                 before = read_list(connection, equal.id)
                 merged = sorted({*(before or ()), *(wanted or ())})
                 write_tasks(connection, equal.id, merged)
@@ -235,6 +238,21 @@ class JobStore:
             newest = connection.scalars(query.order_by(_JOBS.c.id.desc()).limit(limit))
             return read_named(connection, newest)
 
+    def add_late_tasks(self, project: int, tasks: Collection[int]) -> None:
+        """Queue tasks of a project that a request has left over."""
+        self.start_job(project, kind="late", only="all", tasks=tasks)
+
+    def late_task_ids(self, project: int, ended_within_s: float) -> set[int]:
+        """Return the tasks of late jobs that are to run, run, or have ended in the last seconds."""
+        since = self.database.clock() - ended_within_s
+        query = select(_JOBS.c.id).where(
+            _JOBS.c.project == project,
+            _JOBS.c.kind == "late",
+            _JOBS.c.state.in_(("queued", "running")) | (_JOBS.c.finished > since),
+        )
+        with self.database.read() as connection:
+            return read_named(connection, connection.scalars(query))
+
     def pause(self, job: int) -> Job:
         """Pause a job until it is resumed.
 
@@ -263,9 +281,11 @@ class JobStore:
         return self._set_state(job, "cancelled", ("queued", "running", "paused"))
 
     def leased_job(self, project: int) -> Job | None:
-        """Return the job of a project that an owner has leased; None where there is none."""
+        """Return the job of a project that keeps others waiting; None where there is none."""
         query = select(*_OF_JOB).where(
-            _JOBS.c.project == project, is_leased(_JOBS, self.database.clock())
+            _JOBS.c.project == project,
+            _JOBS.c.kind != "late",
+            is_leased(_JOBS, self.database.clock()),
         )
         with self.database.read() as connection:
             row = connection.execute(query.limit(1)).first()
@@ -273,24 +293,26 @@ class JobStore:
 
     # ---- work under a lease ----------------------------------------------------------------------
 
-    def lease_job(self, owner: str, job: int | None = None) -> Job | None:
+    def lease_job(self, owner: str, job: int | None = None, *, late: bool = False) -> Job | None:
         """Lease the oldest job that waits, or whose owner has died; None where there is none.
 
-        Of each project, one job at a time is leased.
+        Of each project, one job at a time is leased, and one of late tasks beside it.
 
         Args:
             owner: the owner of the lease, see `backend.database.leases.new_owner`.
             job: the id of the only job to lease; None for any.
+            late: whether to lease jobs of late tasks, or others.
         """
         now = self.database.clock()
         other = _JOBS.alias()
         taken = exists().where(
             other.c.project == _JOBS.c.project,
             other.c.id != _JOBS.c.id,
+            (other.c.kind == "late") == late,
             is_leased(other, now),
         )
         query = select(*_OF_JOB).where(_JOBS.c.state.in_(("queued", "running")), ~taken)
-        query = query.where(is_free(_JOBS, now))
+        query = query.where((_JOBS.c.kind == "late") == late, is_free(_JOBS, now))
         if job is not None:
             query = query.where(_JOBS.c.id == job)
         with self.database.write_exclusively(LOCK) as connection:
@@ -415,15 +437,15 @@ class JobStore:
         limit: int | None,
         tasks: list[int] | None,
     ) -> Job | None:
-        """Return an equal job that is not over; of kind "new", any that has not started."""
-        states = ("queued",) if kind == "new" else ("queued", "running", "paused")
+        """Return an equal job that is not over; of a merged kind, any that has not started."""
+        states = ("queued",) if kind in _MERGED else ("queued", "running", "paused")
         query = select(*_OF_JOB).where(
             _JOBS.c.project == project,
             _JOBS.c.kind == kind,
             _JOBS.c.state.in_(states),
             _JOBS.c.only == only,
         )
-        if kind == "new":
+        if kind in _MERGED:
             query = query.where(_JOBS.c.started.is_(None))
         else:
             count = None if tasks is None else len(tasks)

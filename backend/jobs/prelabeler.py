@@ -32,12 +32,10 @@ from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.prediction_list import list_to_change
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
-from backend.prediction.deadline import DeadlineRunner
+from backend.prediction.batches import Outcome, TaskRunner
 from backend.prediction.failures import FailureStore
-from backend.prediction.outbox import PredictionOutbox
 from backend.prediction.prediction_spec import PredictionSpec
 from backend.prediction.predictor import Predictor
-from backend.prediction.task_runner import Outcome
 from clearclip_core.quantities import quantity
 
 log = logging.getLogger(__name__)
@@ -54,16 +52,13 @@ _CLOSING_PAUSE_S: Final = 2.0
 #: How often a running job's lease is renewed and its state is read, in seconds.
 _POLL_S: Final = 1.0
 
-_NO_DEADLINE_S: Final = 1e8
-
 
 class Prelabeler:
     """Runs jobs.
 
     Args:
         store: the jobs.
-        outbox: holds the claims on tasks, which are renewed along with a job's lease.
-        deadline: runs the tasks, beside those of requests.
+        task_runner: runs the tasks, beside those of requests.
         predictor: predicts the tasks.
         client: Label Studio.
         owner: the owner of the jobs' leases.
@@ -72,16 +67,14 @@ class Prelabeler:
     def __init__(
         self,
         store: JobStore,
-        outbox: PredictionOutbox,
-        deadline: DeadlineRunner,
+        task_runner: TaskRunner,
         predictor: Predictor,
         client: LabelStudioClient,
         owner: str,
     ) -> None:
         self._store = store
         self._failures = FailureStore(store.database)
-        self._outbox = outbox
-        self._deadline = deadline
+        self._task_runner = task_runner
         self._predictor = predictor
         self._client = client
         self._owner = owner
@@ -190,7 +183,6 @@ class Prelabeler:
             while not over.wait(_POLL_S):
                 try:
                     state = self._store.advance(job.id, self._owner).state
-                    self._outbox.renew()
                 except LeaseLost:
                     state = "cancelled"
                 except SQLAlchemyError as error:  # it may be back before the lease ends
@@ -289,9 +281,7 @@ class Prelabeler:
             return Outcome([]) if halt.is_set() else self._predictor.outcome(task, spec)
 
         def predict(tasks: Sequence[Task]) -> list[Outcome]:
-            return self._deadline.run_until(
-                _NO_DEADLINE_S, tasks, spec.version, job.project, work, whole=True
-            )
+            return self._task_runner.run_all(tasks, spec.version, job.project, work)
 
         return predict_and_write(self._client, job.project, spec.version, tasks, predict, halt)
 

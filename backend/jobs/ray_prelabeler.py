@@ -26,10 +26,8 @@ from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
-from backend.prediction.deadline import DeadlineRunner
-from backend.prediction.outbox import PredictionOutbox
+from backend.prediction.batches import Outcome, TaskRunner
 from backend.prediction.predictor import Predictor
-from backend.prediction.task_runner import Outcome
 
 #: How long the address of a cluster may take to connect, in seconds.
 _CONNECT_S: Final = 10.0
@@ -46,8 +44,7 @@ class ClusterPrelabeler(Prelabeler):
         address: address of the cluster; empty for one that is made on this machine.
         actors: how many; None: one for each GPU, and without any one for each node.
         store: see `Prelabeler`, like the arguments that follow.
-        outbox: the claims on tasks.
-        deadline: is not used here: the actors run the tasks.
+        task_runner: is not used here: the actors run the tasks.
         predictor: knows the versions; its model need not be loaded here.
         client: Label Studio.
         owner: the owner of the jobs' leases.
@@ -59,13 +56,12 @@ class ClusterPrelabeler(Prelabeler):
         address: str,
         actors: int | None,
         store: JobStore,
-        outbox: PredictionOutbox,
-        deadline: DeadlineRunner,
+        task_runner: TaskRunner,
         predictor: Predictor,
         client: LabelStudioClient,
         owner: str,
     ) -> None:
-        super().__init__(store, outbox, deadline, predictor, client, owner)
+        super().__init__(store, task_runner, predictor, client, owner)
         self._make_parts = make_parts
         self._address = address
         self._actors = actors

@@ -16,6 +16,7 @@ from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import PredictRequest, Task
 from backend.label_studio.score_options import score_options
+from backend.prediction.batches import Entry, Outcome, TaskRunner
 from backend.prediction.capabilities import capabilities
 from backend.prediction.image_prediction import (
     ImagePrediction,
@@ -30,7 +31,6 @@ from backend.prediction.prediction_spec import PredictionSpec, TaskImage
 from backend.prediction.prewarmer import Prewarmer
 from backend.prediction.prompt_parser import PromptRequest, parse_prompt
 from backend.prediction.task_images import TaskImageReader
-from backend.prediction.task_runner import Entry, Outcome, TaskRunner
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker, TrackedTask
 

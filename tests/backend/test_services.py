@@ -17,7 +17,7 @@ from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, da
 
 KEYS = {"label_studio_url": "http://studio", "label_studio_api_key": "token"}
 
-PARTS = ("engine", "files", "images", "store", "owner", "outbox", "deadline", "annotations")
+PARTS = ("engine", "files", "images", "store", "owner", "task_runner", "annotations")
 
 
 @pytest.fixture

@@ -120,7 +120,6 @@ SET = {
     "MODEL_DIR": "/elsewhere",
     "DATABASE_URL": "sqlite:////models/other.db",
     "PREDICT_DEADLINE_S": "81",
-    "WAITING_MB": "513",
     "AUTO_PRELABEL": "7",
     "ADAPT": "all",
     "ADAPT_EVERY": "11",

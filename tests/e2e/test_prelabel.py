@@ -179,18 +179,25 @@ def test_pressing_retrieve_again_predicts_all_of_300_tasks(
     assert_each_task_has_one(studio, project, 300)
 
 
-def test_what_is_not_ready_by_the_deadline_is_written_through_the_api(
+def test_what_is_late_is_written_by_a_job_that_outlives_kill_9(
     own_studio: OwnLabelStudio, make_project: Callable[[int], int], tmp_path: Path
 ) -> None:
-    studio, project = own_studio.studio, make_project(60)
-    options = {"PREDICT_DEADLINE_S": "2", "DATABASE_URL": f"sqlite:///{tmp_path}/one.db"}
-    with slow_backend(studio, 0.1, tmp_path / "log", **options) as (url, _):
+    studio, project = own_studio.studio, make_project(200)
+    store = JobStore(Database(f"sqlite:///{tmp_path}/one.db"))
+    options = {"PREDICT_DEADLINE_S": "3", "DATABASE_URL": f"sqlite:///{tmp_path}/one.db"}
+    with slow_backend(studio, 0.1, tmp_path / "log", **options) as (url, process):
         label_studio_project.connect(studio, project, url)
         press_retrieve(studio, project)
-        assert len(predictions(studio, project)) < 60
+        (job,) = store.list_jobs()
         press_retrieve(studio, project)  # while the rest is made and written
-        wait_for(lambda: len(predictions(studio, project)) == 60, "the rest")
-    assert_each_task_has_one(studio, project, 60)
+        wait_for(lambda: store.get_job(job.id).done > 0, "the first step")
+        os.killpg(process.pid, signal.SIGKILL)
+        assert 0 < len(predictions(studio, project)) < 200
+    end_leases(store.database, store.get_job(job.id).owner)
+    with slow_backend(studio, 0.02, tmp_path / "log", **options) as (url, _):
+        wait_for(lambda: store.get_job(job.id).over, "the rest")
+    assert [(job.kind, job.state) for job in store.list_jobs()] == [("late", "done")]
+    assert_each_task_has_one(studio, project, 200)
 
 
 def kill_and_go_on(

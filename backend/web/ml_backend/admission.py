@@ -21,8 +21,8 @@ from typing import Final
 from backend.errors import Busy
 from backend.inference.image_request import Priority
 from backend.label_studio.requests import PredictRequest
+from backend.prediction.batches import Entry
 from backend.prediction.predictor import priority
-from backend.prediction.task_runner import Entry
 from backend.settings import Settings
 from backend.web.ml_backend.slot_queue import MAX_WAITING, MAX_WAITING_BATCHES, SlotQueue
 

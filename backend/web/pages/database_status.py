@@ -14,7 +14,6 @@ from backend.feedback.annotation_store import AnnotationQueries
 from backend.jobs.job import Job
 from backend.jobs.job_store import JobStore
 from backend.prediction.failures import FailingTask, FailureCount, FailureStore
-from backend.prediction.outbox import PredictionOutbox
 from backend.web.pages.deleted_projects import DeletedProjects
 
 log = logging.getLogger(__name__)
@@ -35,7 +34,6 @@ class DatabaseStatus:
         hidden: these projects.
         failure_count: how many these are in all, and since when.
         solved_at: id of a task that has failed -> when it was predicted since.
-        unwritten: predictions that Label Studio has not got yet.
         reports: projects that have a report, and are there.
         trouble: what is wrong with the database, in one sentence; empty if it could be read.
     """
@@ -45,7 +43,6 @@ class DatabaseStatus:
     hidden: Collection[int] = ()
     failure_count: FailureCount = field(default_factory=FailureCount)
     solved_at: Mapping[int, float] = field(default_factory=dict)
-    unwritten: int = 0
     reports: tuple[int, ...] = ()
     trouble: str = ""
 
@@ -55,16 +52,12 @@ class DatabaseReader:
 
     Args:
         store: the jobs.
-        outbox: the predictions that are on their way to Label Studio.
         deleted: hides what is of projects that are gone.
         limit: how many jobs, and how many failing tasks, to read.
     """
 
-    def __init__(
-        self, store: JobStore, outbox: PredictionOutbox, deleted: DeletedProjects, limit: int
-    ) -> None:
+    def __init__(self, store: JobStore, deleted: DeletedProjects, limit: int) -> None:
         self._store = store
-        self._outbox = outbox
         self._deleted = deleted
         self._limit = limit
         self._failures = FailureStore(store.database)
@@ -95,6 +88,5 @@ class DatabaseReader:
             hidden=hidden,
             failure_count=self._failures.count(hidden),
             solved_at=self._failures.solved_at(failed),
-            unwritten=sum(self._outbox.count_waiting().values()),
             reports=self._deleted.there(self._annotations.projects()),
         )

@@ -21,8 +21,7 @@ from backend.inference.image_request import Priority
 from backend.jobs.job_store import JobStore
 from backend.label_studio.files import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader
-from backend.prediction.deadline import DeadlineRunner
-from backend.prediction.outbox import PredictionOutbox
+from backend.prediction.batches import TaskRunner
 from backend.settings import Settings
 from backend.telemetry.logs import known_secrets
 from backend.telemetry.task_tracker import TaskId, TaskRecord, TaskTracker
@@ -55,8 +54,7 @@ class StatusReport:
         engine: the inference engine.
         tracker: the tasks that run and that have failed.
         store: the jobs.
-        outbox: the predictions that are on their way to Label Studio.
-        deadline: the tasks of batches that wait.
+        task_runner: the tasks of batches that wait.
         files: makes links to Label Studio.
         images: the images that annotators have open.
         registry: what projects have learned.
@@ -73,8 +71,7 @@ class StatusReport:
         engine: Engine,
         tracker: TaskTracker,
         store: JobStore,
-        outbox: PredictionOutbox,
-        deadline: DeadlineRunner,
+        task_runner: TaskRunner,
         files: LabelStudioFiles,
         images: ImageReader,
         registry: VersionRegistry,
@@ -85,8 +82,8 @@ class StatusReport:
         self._settings = settings
         self._engine = engine
         self._tracker = tracker
-        self._database = DatabaseReader(store, outbox, deleted, ROWS_SHOWN)
-        self._deadline = deadline
+        self._database = DatabaseReader(store, deleted, ROWS_SHOWN)
+        self._task_runner = task_runner
         self._files = files
         self._images = images
         self._registry = registry
@@ -100,7 +97,7 @@ class StatusReport:
         Returns:
             JSON: durations in seconds, sizes in bytes, times in seconds since the epoch.
         """
-        now, batches = self._engine.snapshot(), self._deadline.count_waiting()
+        now, batches = self._engine.snapshot(), self._task_runner.count_waiting()
         of_process = self._tracker.failures
         database = self._database.read({each.task for each in of_process if type(each.task) is int})
         errors = self._errors(of_process, database)
@@ -118,7 +115,6 @@ class StatusReport:
             "done": self._tracker.done,
             "failed": self._tracker.failed,
             "remaining": _remaining(now, batches, jobs),
-            "unwritten": database.unwritten,
             "pictures_per_second": round(self._tracker.pictures_per_second, 3),
             "eta_s": _eta_s(jobs),
             "projects": self._projects(),

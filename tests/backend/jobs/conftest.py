@@ -10,8 +10,8 @@ import pytest
 
 from backend import create_app
 from backend.database.database import Database
-from backend.jobs import delivery, worker
 from backend.jobs import prelabeler as prelabel
+from backend.jobs import worker
 from backend.jobs.job_store import JobStore
 from backend.settings import Settings
 from tests.backend.fakes.colour_segmenter import ColourSegmenter, colour_engine
@@ -24,7 +24,6 @@ from tests.backend.jobs.served_backend import CONFIG, Backend, picture
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "_POLL_S", 0.02)
     monkeypatch.setattr(worker, "_RETRY_AFTER_S", 0.1)
-    monkeypatch.setattr(delivery, "_RETRY_AFTER_S", 0.1)
     monkeypatch.setattr(prelabel, "_CLOSING_PAUSE_S", 0.05)
     monkeypatch.setattr(prelabel, "_POLL_S", 0.05)
 

@@ -1,4 +1,4 @@
-"""A backend with its background threads, for tests of delivery, jobs and feedback."""
+"""A backend with its background threads, for tests of jobs and feedback."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from backend.inference.engine import Engine
 from backend.jobs.job_store import JobStore
 from backend.jobs.worker import Worker
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio.requests import Task
 from backend.prediction.model_version import ModelVersions
-from backend.prediction.outbox import PredictionOutbox, result_key
 from backend.prediction.predictor import Predictor
 from backend.settings import Settings
 from tests.backend.fakes.colour_segmenter import (
@@ -54,18 +52,6 @@ def version() -> str:
 
 def _versions() -> ModelVersions:
     return Predictor(colour_engine(), lambda *_: flag("red"), Settings()).versions
-
-
-def keep(backend: Backend, *ids: int, project: int = 7) -> None:
-    """Add predictions that a backend made after a deadline, before it ended."""
-    made = version()
-    results = PredictionOutbox(backend.store.database, "made")
-    for i in ids:
-        task = Task(i, project, {"image": picture(i)})
-        key = result_key(task, made)
-        results.claim({key: task}, project, made)
-        prediction = {"model_version": made, "score": 0.5, "result": []}
-        results.add(key, prediction, 0.0)
 
 
 def wait_for(condition: Callable[[], bool], within_s: float = 20.0) -> None:

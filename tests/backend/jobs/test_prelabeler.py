@@ -38,9 +38,8 @@ from backend.jobs.prelabeler import Prelabeler
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
-from backend.prediction.deadline import DeadlineRunner
+from backend.prediction.batches import TaskRunner
 from backend.prediction.failures import FailureStore
-from backend.prediction.outbox import PredictionOutbox
 from backend.prediction.predictor import Predictor
 from backend.settings import Settings
 from clearclip_core import RGBArray
@@ -108,14 +107,13 @@ def make_bench(server: LocalServer, tmp_path: Path) -> Callable[..., Bench]:
         make_database: Callable[[str], Database] = Database,
     ) -> Bench:
         store = JobStore(make_database(f"sqlite:///{tmp_path}/jobs.db"))
-        results = PredictionOutbox(store.database, owner)
-        pending = DeadlineRunner(FailureStore(store.database), results, 80)
-        predictor = Predictor(engine or colour_engine(), read, Settings(), task_runner=pending)
+        runner = TaskRunner(FailureStore(store.database), store, 80)
+        predictor = Predictor(engine or colour_engine(), read, Settings(), task_runner=runner)
         stopping = threading.Event()
         client = LabelStudioClient(
             server.url, TOKEN, retry_for_s=retry_for_s, first_pause_s=0.01, stopping=stopping
         )
-        prelabeler = Prelabeler(store, results, pending, predictor, client, owner)
+        prelabeler = Prelabeler(store, runner, predictor, client, owner)
         return Bench(store, prelabeler, predictor, owner, stopping)
 
     return make

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from backend.label_studio.requests import Task
-from backend.prediction.task_runner import Outcome
+from backend.prediction.batches import Outcome
 
 VERSION = "v1"
 

@@ -23,8 +23,8 @@ from backend.label_studio.requests import (
     Task,
     Words,
 )
+from backend.prediction.batches import PROJECT_CONCURRENCY, Outcome
 from backend.prediction.predictor import Predictor, priority
-from backend.prediction.task_runner import PROJECT_CONCURRENCY, Outcome
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker
 from clearclip_core import RGBArray

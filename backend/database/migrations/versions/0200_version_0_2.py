@@ -243,32 +243,6 @@ def upgrade() -> None:
     op.create_index("ix_runs_project_kind", "runs", ["project", "kind"])
     op.create_index("ix_runs_state", "runs", ["state"])
     op.create_table(
-        "results",
-        sa.Column("key", sa.String(64), nullable=False),
-        sa.Column("task", sa.BigInteger(), nullable=False),
-        sa.Column("project", sa.Integer()),
-        sa.Column("version", sa.Text(), nullable=False),
-        sa.Column("state", sa.String(16), nullable=False),
-        sa.Column("entry", sa.LargeBinary()),
-        sa.Column("bytes", sa.Integer(), nullable=False),
-        sa.Column("begun", sa.Float(), nullable=False),
-        sa.Column("changed", sa.Float(), nullable=False),
-        sa.Column("due", sa.Float(), nullable=False),
-        sa.Column("owner", sa.String(128), nullable=False),
-        sa.Column("leased_until", sa.Float(), nullable=False),
-        sa.PrimaryKeyConstraint("key"),
-    )
-    op.create_index("ix_results_changed", "results", ["changed"])
-    op.create_index("ix_results_project_due", "results", ["project", "state", "version", "due"])
-    op.create_index(
-        "ix_results_state_due",
-        "results",
-        ["state", "due"],
-        sqlite_where=sa.text("project IS NOT NULL"),
-        postgresql_where=sa.text("project IS NOT NULL"),
-    )
-    op.create_index("ix_results_task", "results", ["task"])
-    op.create_table(
         "rollbacks",
         sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
         sa.Column("project", sa.Integer(), nullable=False),

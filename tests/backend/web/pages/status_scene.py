@@ -16,9 +16,8 @@ from backend.jobs.token_watch import TokenWatch
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.files import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader
-from backend.prediction.deadline import DeadlineRunner
+from backend.prediction.batches import TaskRunner
 from backend.prediction.failures import FailureStore
-from backend.prediction.outbox import PredictionOutbox
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker
 from backend.web.pages.connection_status import ConnectionStatus
@@ -42,16 +41,14 @@ class Scene:
         settings = Settings(
             model="demo", label_studio_url="http://label-studio:8080", label_studio_api_key=KEY
         )
-        self.results = PredictionOutbox(self.store.database, "us")
-        self.pending = DeadlineRunner(FailureStore(self.store.database), self.results, 80)
+        self.task_runner = TaskRunner(FailureStore(self.store.database), self.store, 80)
         self.reader = ImageReader(self.files, settings)
         self.status = StatusReport(
             settings,
             self.engine,
             self.tracker,
             self.store,
-            self.results,
-            self.pending,
+            self.task_runner,
             self.files,
             self.reader,
             VersionRegistry(self.store.database, lambda: "model"),

@@ -14,7 +14,7 @@ from backend.inference.engine import Engine
 from backend.inference.image_request import Priority
 from backend.jobs.job_store import JobStore
 from backend.label_studio.requests import Task
-from backend.prediction.task_runner import Outcome
+from backend.prediction.batches import Outcome
 from backend.web.pages.status import package_versions
 from clearclip_core import Label
 from tests.backend.fakes.colour_segmenter import (
@@ -81,7 +81,7 @@ def test_tasks_of_batches_wait_too_but_are_not_counted_beside_their_job() -> Non
         return Outcome({"result": []})
 
     tasks = [Task(number, 7, {}) for number in range(10)]
-    batch = threading.Thread(target=scene.pending.run, args=(tasks, "v", 7, work))
+    batch = threading.Thread(target=scene.task_runner.run, args=(tasks, "v", 7, work))
     batch.start()
     end = time.monotonic() + 20
     while scene.read()["remaining"] < 10 and time.monotonic() < end:

@@ -1,0 +1,298 @@
+"""Batches: projects take turns, a deadline ends the wait, and each task is made once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from backend.database.database import Database
+from backend.jobs.job_store import JobStore
+from backend.label_studio.requests import Task
+from backend.prediction import batches
+from backend.prediction.batches import PROJECT_CONCURRENCY, Outcome, TaskRunner
+from backend.prediction.failures import FailureStore
+from tests.backend.fakes.flaky_database import FlakyDatabase
+from tests.backend.prediction.held_work import (
+    VERSION,
+    GoneModel,
+    HeldWork,
+    made_of,
+    tasks,
+    wait_for,
+)
+
+#: More tasks than a project may have at work.
+MANY = range(1, 2 * PROJECT_CONCURRENCY + 1)
+FIRST, REST = MANY[:PROJECT_CONCURRENCY], MANY[PROJECT_CONCURRENCY:]
+
+
+@dataclass
+class LateJobs:
+    """Keeps late tasks; the ids in `open` have a job."""
+
+    open: set[int] = field(default_factory=set)
+    added: list[int] = field(default_factory=list)
+
+    def add_late_tasks(self, project: int, tasks: Collection[int]) -> None:
+        assert project == 7
+        self.added += sorted(tasks)
+
+    def late_task_ids(self, project: int, ended_within_s: float) -> set[int]:
+        return self.open
+
+
+def test_all_that_is_ready_in_time_is_answered_in_order() -> None:
+    late = LateJobs()
+    assert made_of(TaskRunner(None, late, 60).run(tasks(3, 1, 2), VERSION, 7, HeldWork())) == [
+        *(3, 1, 2)
+    ]
+    assert late.added == []
+
+
+@pytest.mark.parametrize("has_token", [True, False])
+def test_what_has_not_begun_is_late_and_what_runs_is_kept(has_token: bool) -> None:
+    work, late = HeldWork(*FIRST), LateJobs()
+    runner = TaskRunner(None, late if has_token else None, 0.3)
+    assert made_of(runner.run(tasks(*MANY), VERSION, 7, work)) == [None] * len(MANY)
+    assert runner.count_waiting() == {7: len(FIRST)}
+    work.release()
+    wait_for(lambda: runner.count_waiting() == {})
+    assert sorted(work.made) == list(FIRST)
+    assert late.added == (list(MANY) if has_token else []), "a job takes from memory what is made"
+    assert made_of(runner.run_all(tasks(*MANY), VERSION, 7, work)) == list(MANY)
+    assert made_of(runner.run(tasks(*MANY), VERSION, 7, work)) == list(MANY)
+    assert sorted(work.made) == list(MANY), "each was made once"
+
+
+def test_tasks_of_an_open_job_are_left_to_it() -> None:
+    work, late = HeldWork(), LateJobs(open={1, 2})
+    assert made_of(TaskRunner(None, late, 60).run(tasks(1, 2, 3), VERSION, 7, work)) == [
+        *(None, None, 3)
+    ]
+    assert (work.made, late.added) == ([3], [])
+
+
+def test_the_time_in_line_counts_towards_the_deadline() -> None:
+    work, late = HeldWork(1), LateJobs()
+    runner = TaskRunner(None, late, 60)
+    assert made_of(runner.run(tasks(1), VERSION, 7, work, waited_s=60)) == [None]
+    assert late.added == [1]
+    work.release()
+
+
+def test_a_batch_whose_client_has_gone_waits_no_more() -> None:
+    """All that it asked for is left to a job: nobody has read what was made."""
+    work, late, gone = HeldWork(2), LateJobs(), threading.Event()
+    runner = TaskRunner(None, late, 60)
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(runner.run, tasks(1, 2), VERSION, 7, work, is_gone=gone.is_set)
+        assert work.started[2].wait(20)
+        gone.set()
+        assert made_of(answer.result(20)) == [None, None]
+        work.release()
+    assert late.added == [1, 2]
+    assert made_of(runner.run_all(tasks(1, 2), VERSION, 7, work)) == [1, 2]
+    assert sorted(work.made) == [1, 2]
+
+
+def test_two_requests_for_a_task_share_the_work_and_one_gets_it() -> None:
+    """From two answers, Label Studio would store it twice; what one waits for is not late."""
+    work, late = HeldWork(1), LateJobs()
+    runner, hasty = TaskRunner(None, late, 60), 59.7
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(runner.run, tasks(1, 5), VERSION, 7, work)
+        assert work.started[1].wait(20)
+        second = pool.submit(runner.run, tasks(1, 2), VERSION, 7, work)
+        wait_for(lambda: 2 in work.made)
+        assert made_of(runner.run(tasks(1), VERSION, 7, work, waited_s=hasty)) == [None]
+        work.release()
+        answers = [made_of(first.result(20)), made_of(second.result(20))]
+    assert (answers[0][1], answers[1][1], late.added) == (5, 2, [])
+    assert sorted([answers[0][0], answers[1][0]], key=str) == [1, None]
+    assert sorted(work.made) == [1, 2, 5]
+    assert made_of(runner.run(tasks(1), VERSION, 7, work)) == [1], "in case that answer was lost"
+
+
+def test_two_jobs_or_a_job_and_a_request_never_both_get_a_task() -> None:
+    work, runner = HeldWork(1), TaskRunner()
+    with ThreadPoolExecutor() as pool:
+        both = [
+            pool.submit(run, tasks(1), VERSION, 7, work) for run in (runner.run_all, runner.run)
+        ]
+        assert work.started[1].wait(20)
+        wait_for(lambda: sum(each.waiters for each in runner._in_progress.values()) == 2)
+        work.release()
+        assert sorted((made_of(each.result(20))[0] for each in both), key=str) == [1, None]
+
+
+def test_an_opened_task_comes_before_its_own_batch_and_is_made_once() -> None:
+    work, runner = HeldWork(*FIRST), TaskRunner()
+    with ThreadPoolExecutor() as pool:
+        batch = pool.submit(runner.run, tasks(*FIRST, 8, 9), VERSION, 7, work)
+        wait_for(lambda: runner.count_waiting() == {7: len(FIRST) + 2})
+        assert made_of([runner.run_opened(tasks(9)[0], VERSION, 7, work)]) == [9]
+        assert work.made == [9]
+        work.release()
+        assert made_of(batch.result(20)) == [*FIRST, 8, None]
+    assert sorted(work.made) == [*FIRST, 8, 9]
+
+
+def test_two_who_open_a_task_at_once_both_get_it() -> None:
+    """Annotators who begin a project together are all handed its first task."""
+    work, runner = HeldWork(1), TaskRunner()
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(runner.run_opened, tasks(1)[0], VERSION, 7, work)
+        assert work.started[1].wait(20)
+        second = pool.submit(runner.run_opened, tasks(1)[0], VERSION, 7, work)
+        work.release()
+        assert made_of([first.result(20), second.result(20)]) == [1, 1]
+    assert work.made == [1]
+
+
+def test_an_opened_task_that_takes_too_long_is_left_to_a_job_and_kept() -> None:
+    work, late = HeldWork(1), LateJobs()
+    runner = TaskRunner(None, late, 0.1)
+    assert runner.run_opened(tasks(1)[0], VERSION, 7, work) == Outcome([])
+    assert late.added == [1]
+    work.release()
+    wait_for(lambda: runner.count_waiting() == {})
+    assert made_of([runner.run_opened(tasks(1)[0], VERSION, 7, work)]) == [1]
+    assert made_of([runner.run_opened(tasks(1)[0], "v2", 7, work)]) == [1]
+    assert work.made == [1, 1]
+
+
+def test_what_is_kept_is_bounded_and_so_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = len(batches._FinishedPrediction.of({"result": [1], "model_version": "v1"}).packed)
+    monkeypatch.setattr(batches, "_KEPT_BYTES", 4 * size)
+    work, late = HeldWork(), LateJobs()
+    runner = TaskRunner(None, late, 60)
+    assert made_of(runner.run_all(tasks(*MANY), VERSION, 7, work)) == list(MANY)
+    assert 0 < len(runner._kept) < len(MANY)
+    monkeypatch.setattr(batches, "_ANSWER_BYTES", 1)
+    answer = made_of(runner.run(tasks(21, 22, 23), VERSION, 7, work))
+    (answered,) = filter(None, answer)
+    assert late.added == sorted({21, 22, 23} - {answered})
+
+
+def test_a_task_that_is_sent_twice_is_made_once() -> None:
+    work = HeldWork()
+    assert made_of(TaskRunner().run(tasks(1, 1), VERSION, 7, work)) == [1, 1]
+    assert work.made == [1]
+
+
+@pytest.mark.parametrize("opened", [True, False])
+def test_failures_are_noted_until_the_task_is_predicted(opened: bool, tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/jobs.db")
+    failures, late = FailureStore(database), LateJobs()
+    runner, whole = TaskRunner(failures, late, 60), HeldWork()
+
+    def partial_work(task: Task) -> Outcome:
+        return replace(whole(task), missing="Predicted without 1 of 3 pictures.")
+
+    def run(task: int, work: batches.Work) -> Outcome:
+        if opened:
+            return runner.run_opened(tasks(task)[0], VERSION, 7, work)
+        return runner.run(tasks(task), VERSION, 7, work)[0]
+
+    assert run(1, lambda _: Outcome([], "No image.")) == Outcome([], "No image.")
+    assert made_of([run(2, partial_work)]) == [2]
+    assert {each.task: each.reason for each in failures.newest()} == {
+        1: "No image.",
+        2: "Predicted without 1 of 3 pictures.",
+    }
+    assert made_of([run(1, whole)]) == [1]
+    assert [each.task for each in failures.failing()] == [2]
+    assert late.added == [], "a task that has failed is not late"
+    database.close()
+
+
+def test_what_is_no_fault_of_one_task_ends_all_of_them_at_once() -> None:
+    runner, work, late = TaskRunner(), GoneModel(), LateJobs()
+    with pytest.raises(ConnectionError, match="the model is gone"):
+        runner.run(tasks(*range(500)), VERSION, 7, work)
+    assert len(work.asked) < 500
+    wait_for(lambda: runner.count_waiting() == {})
+    assert made_of(runner.run(tasks(1), VERSION, 7, HeldWork())) == [1]
+    assert late.added == []
+
+
+def test_a_database_that_is_away_costs_no_prediction(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    database = FlakyDatabase(f"sqlite:///{tmp_path}/jobs.db")
+    store = JobStore(database)
+    runner, work = TaskRunner(FailureStore(database), store, 0.3), HeldWork(*FIRST)
+    database.away = float("inf")
+    assert made_of(runner.run(tasks(21, 22), VERSION, 7, work)) == [21, 22]
+    assert made_of(runner.run(tasks(*MANY), VERSION, 7, work)) == [None] * len(MANY)
+    assert "shutting down" in caplog.text
+    database.away = 0
+    assert store.list_jobs() == []
+    work.release()
+    assert made_of(runner.run(tasks(*FIRST), VERSION, 7, work)) == list(FIRST)
+    away = Database("postgresql+psycopg://ann:secret@127.0.0.1:9/name")
+    without = TaskRunner(FailureStore(away), JobStore(away), 60)
+    assert made_of(without.run(tasks(1), VERSION, 7, HeldWork())) == [1]
+    assert made_of([without.run_opened(tasks(1)[0], VERSION, 7, HeldWork())]) == [1]
+    assert "secret" not in caplog.text
+    database.close()
+
+
+def test_projects_take_turns_and_none_takes_more_than_its_share() -> None:
+    runner, lock, seen = TaskRunner(), threading.Lock(), []
+    gate = threading.Event()
+
+    def work(task: Task) -> Outcome:
+        with lock:
+            seen.append(task.project_id)
+        assert gate.wait(20)
+        return Outcome([])
+
+    with ThreadPoolExecutor() as pool:
+        for project, first in ((1, 0), (1, 20), (2, 0)):
+            some = [Task(first + i, project, {}) for i in range(20)]
+            pool.submit(runner.run, some, VERSION, project, work)
+        wait_for(lambda: len(seen) == 2 * PROJECT_CONCURRENCY)
+        time.sleep(0.1)
+        assert sorted(seen) == [1] * PROJECT_CONCURRENCY + [2] * PROJECT_CONCURRENCY
+        assert runner.count_waiting() == {1: 40, 2: 20}
+        gate.set()
+    assert len(seen) == 60
+
+
+def test_a_task_stays_in_its_queue_until_a_thread_is_free() -> None:
+    """What waits anywhere else can be neither counted nor dropped."""
+    runner, lock, seen = TaskRunner(), threading.Lock(), list[int | None]()
+    gates = {project: threading.Event() for project in (1, 2, 3)}
+
+    def work(task: Task) -> Outcome:
+        with lock:
+            seen.append(task.project_id)
+        assert gates[task.project_id or 0].wait(20)
+        return Outcome([])
+
+    def is_waiting(project: int) -> bool:
+        return project in runner.count_waiting()
+
+    with ThreadPoolExecutor() as pool:
+        for project in gates:
+            some = [Task(i, project, {}) for i in range(PROJECT_CONCURRENCY + 1)]
+            pool.submit(runner.run, some, VERSION, project, work)
+            wait_for(partial(is_waiting, project))
+        wait_for(lambda: len(seen) == 2 * PROJECT_CONCURRENCY)
+        queued = {project: len(queue) for (project, _), queue in runner._queues.items()}
+        assert queued == {1: 1, 2: 1, 3: PROJECT_CONCURRENCY + 1}
+        gates[1].set()
+        shares = {1: PROJECT_CONCURRENCY + 1, 2: PROJECT_CONCURRENCY, 3: PROJECT_CONCURRENCY}
+        wait_for(lambda: Counter(seen) == shares)
+        for gate in gates.values():
+            gate.set()
+    assert len(seen) == 3 * (PROJECT_CONCURRENCY + 1)
