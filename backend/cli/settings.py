@@ -22,7 +22,16 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "allowed_hosts",
         "poll_interval_s",
     ),
-    "Model": ("model", "method", "device", "precision", "short_side_px", "compile", "model_dir"),
+    "Model": (
+        "model",
+        "method",
+        "device",
+        "precision",
+        "short_side_px",
+        "compile",
+        "templates",
+        "model_dir",
+    ),
     "Predictions": (
         "refine",
         "propagate",
