@@ -9,11 +9,9 @@
     ├── TooManyGuesses          429   too many wrong passwords came from the address of the client
     ├── CrossSite               403   a page of another site has sent it in a user's name
     ├── UnknownName             403   the backend was opened under a name that it does not know
-    ├── RequestTooSlow          408   the request did not arrive within REQUEST_TIMEOUT_S
     ├── PayloadTooLarge         413   the request is over MAX_BODY_MB
     ├── ModelUnavailable        503   the model has failed to load, or the backend shuts down
-    ├── Busy                    429   every thread for predictions is taken, the queue is full, or
-    │                                 the request has more tasks than MAX_TASKS, or too much waits
+    ├── Busy                    429   too many requests for predictions wait, or the queue is full
     ├── ProjectNotFound         404   Label Studio has no project of that number for the token
     ├── JobNotFound             404   there is no job of that number
     ├── RunNotFound             404   there is no run of that number
@@ -113,13 +111,6 @@ class UnknownName(BackendError):
     code = "UnknownName"
 
 
-class RequestTooSlow(BackendError):
-    """The request did not arrive in time."""
-
-    http_status = 408
-    code = "RequestTooSlow"
-
-
 class PayloadTooLarge(BackendError):
     """The request is larger than the limit, or holds more values than its size allows."""
 
@@ -135,7 +126,7 @@ class ModelUnavailable(BackendError):
 
 
 class Busy(BackendError):
-    """Every thread is taken, too much waits, or a request has too many tasks: repeat it later."""
+    """Too much waits already: repeat the request later."""
 
     http_status = 429
     code = "Busy"

@@ -316,7 +316,11 @@ class Settings(BaseSettings):
     )
     port: int = Field(default=9090, ge=1, le=65535, description="Port to listen on.")
     threads: int = Field(
-        default=16, ge=4, le=256, description="Requests that are answered at the same time."
+        default=16,
+        ge=4,
+        le=256,
+        description="Clicks and opened tasks that are worked on at the same time; a quarter as "
+        "many batches beside them.",
     )
     basic_auth_user: Words | None = Field(
         default=None, description="User name that every request but /health must bring."
@@ -345,8 +349,8 @@ class Settings(BaseSettings):
     request_timeout_s: float = Field(
         default=60,
         gt=0,
-        description="Longest time in seconds that a request may take to arrive, and that an answer "
-        "may go unread.",
+        description="Seconds after which a connection is closed that sends nothing, or reads "
+        "nothing of its answer.",
     )
     max_tasks: int = Field(
         default=10_000,

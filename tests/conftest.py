@@ -11,7 +11,7 @@ import pytest
 @pytest.fixture(autouse=True)
 def _own_logging() -> Iterator[None]:
     """What a command sets up for its own process must not outlive its test."""
-    names = (None, "backend", "clearclip_core", "gunicorn.error", "gunicorn.access")
+    names = (None, "backend", "clearclip_core", "waitress", "waitress.queue")
     loggers = [logging.getLogger(name) for name in names]
     before = [(each.level, each.handlers[:], each.propagate) for each in loggers]
     yield

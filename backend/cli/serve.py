@@ -31,15 +31,14 @@ log = logging.getLogger(__name__)
 def serve(wait: bool, **given: str | None) -> None:
     """Serve the backend: one process, one model, a thread for each request."""
     settings = configure(given)
-    with sentences():  # before the fork, and before anything listens
+    with sentences():
         database = Database.from_settings(settings)
         if wait:
             wait_for_database(database)
         database.check()
-    # gunicorn needs Unix, and takes time to import: only a server pays for it.
-    from backend.web.gunicorn_app import GunicornApp
+        from backend.web import server  # takes time to import: only a server pays for it
 
-    GunicornApp(settings).run()
+        server.serve(settings)
 
 
 def wait_for_database(database: Database, retry_delay_s: float = RETRY_DELAY_S) -> None:

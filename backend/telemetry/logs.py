@@ -3,7 +3,7 @@
 Messages of this code are written without secrets. The formatters are a second guard, for messages
 of libraries and for texts from outside: they cut out whatever looks like a secret or an image.
 
-Plain `logging` is enough: gunicorn and all libraries use it, and `backend.telemetry.tracing` knows
+Plain `logging` is enough: waitress and all libraries use it, and `backend.telemetry.tracing` knows
 the task of each thread.
 """
 
@@ -74,7 +74,7 @@ def logging_config(settings: Settings, level: str | None = None) -> dict[str, An
     """
     ours = {"level": level or settings.log_level}
     server = {"level": "INFO", "handlers": [], "propagate": True}
-    silent = {"level": "CRITICAL", "handlers": [], "propagate": False}  # `create_app` logs more
+    silent = {"level": "CRITICAL", "handlers": [], "propagate": False}  # of each request that waits
     lines = {"()": JsonLines if settings.log_format == "json" else TextLines}
     return {
         "version": 1,
@@ -93,8 +93,8 @@ def logging_config(settings: Settings, level: str | None = None) -> dict[str, An
         "loggers": {
             "backend": ours,
             "clearclip_core": ours,
-            "gunicorn.error": server,
-            "gunicorn.access": silent,
+            "waitress": server,
+            "waitress.queue": silent,
         },
     }
 

@@ -24,7 +24,6 @@ from backend.web.middleware.headers import add_security_headers
 from backend.web.middleware.host_names import add_host_check
 from backend.web.middleware.proxy import add_proxy_headers
 from backend.web.middleware.request_log import add_request_log
-from backend.web.ml_backend.admission import Admission
 from backend.web.ml_backend.routes import MlBackendRoutes
 from backend.web.pages.agreement import AgreementRoutes
 from backend.web.pages.connection_status import ConnectionStatus
@@ -42,6 +41,7 @@ from backend.web.pages.report import ReportRoutes
 from backend.web.pages.runs import LabelErrorRoutes
 from backend.web.pages.status import StatusReport
 from backend.web.pages.words import WordingRoutes
+from backend.web.request_slots import RequestSlots
 
 
 def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
@@ -107,7 +107,7 @@ def _ml_backend(
         services.engine,
         services.files,
         predictor,
-        Admission.from_settings(settings, predictor.predict),
+        RequestSlots(settings.threads),
         services.change_poller,
         tracker,
         body,

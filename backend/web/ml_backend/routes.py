@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+import time
+from dataclasses import dataclass, replace
 
 from flask import Blueprint, Response, request
 
-from backend.errors import ModelUnavailable, PayloadTooLarge, RequestTooSlow
+from backend.errors import ModelUnavailable, PayloadTooLarge
 from backend.inference.engine import Engine
+from backend.inference.image_request import Priority
 from backend.jobs.change_poller import ChangePoller
 from backend.label_studio.files import LabelStudioFiles
 from backend.label_studio.label_config_parser import parse_label_config
@@ -17,18 +20,19 @@ from backend.label_studio.requests import (
     parse_setup,
     parse_webhook,
 )
-from backend.network.client_address import client_network
-from backend.prediction.predictor import Predictor
+from backend.prediction.predictor import Predictor, priority
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker
 from backend.web.middleware.body import BodyReader
 from backend.web.middleware.responses import json_response
-from backend.web.ml_backend.admission import LABEL_STUDIO_AGENT, Admission, Asker
 from backend.web.ml_backend.health import describe_health
 from backend.web.openapi import description
+from backend.web.request_slots import RequestSlots
 
-#: Key of the WSGI environment under which the server tells whether the client has gone.
-_IS_GONE = "waitress.client_disconnected"
+log = logging.getLogger(__name__)
+
+#: The start of ``User-Agent`` in the requests that Label Studio sends to ML backends.
+_LABEL_STUDIO_AGENT = "heartex/"
 
 #: Most bytes of a webhook that are read, as anybody may send one; the poll finds what a larger one
 #: tells, too.
@@ -49,8 +53,8 @@ class MlBackendRoutes:
         settings: what is served.
         engine: the inference engine.
         files: learns the address and token of the Label Studio that asks.
-        predictor: tells model versions.
-        admission: lets requests for predictions through to the predictor.
+        predictor: predicts tasks, and tells model versions.
+        slots: of requests for predictions.
         change_poller: polls connected projects for changes.
         tracker: shows refused requests on the dashboard.
         body: reads the bodies of requests.
@@ -60,7 +64,7 @@ class MlBackendRoutes:
     engine: Engine
     files: LabelStudioFiles
     predictor: Predictor
-    admission: Admission
+    slots: RequestSlots
     change_poller: ChangePoller
     tracker: TaskTracker
     body: BodyReader
@@ -82,8 +86,7 @@ class MlBackendRoutes:
 
     def setup(self) -> Response:
         """Learn a project's address, and answer with the version of its predictions."""
-        with self.body.open() as body:
-            asked = parse_setup(body.read())
+        asked = parse_setup(self.body.read())
         self.files.use_setup(asked.hostname, asked.access_token, trusted=self._has_password)
         status = self.engine.status
         if status.state == "failed":
@@ -96,14 +99,17 @@ class MlBackendRoutes:
 
     def predict(self) -> Response:
         """Answer with the predictions of tasks, in their order."""
-        asker = _asker()
-        try:
-            entries = self.admission.predict(self._read_predict, asker)
-        except (PayloadTooLarge, RequestTooSlow) as error:
-            if asker.is_label_studio:  # Label Studio shows nobody the reason
-                self.tracker.refused(error, _FEWER_AT_ONCE)
-            raise
-        return json_response({"results": entries})
+        came = time.monotonic()
+        asked = self._read_predict()
+        is_batch = priority(asked) is Priority.BATCH
+        slots = self.slots.batches if is_batch else self.slots.annotators
+        deadline_s = self.settings.predict_deadline_s
+        with slots.hold(max(0.0, came + deadline_s - time.monotonic())):
+            asked = replace(asked, waited_s=time.monotonic() - came)
+            entries = self.predictor.predict(asked)
+        if asked.tasks_left_out:
+            log.warning("%d tasks above MAX_TASKS are left for later", asked.tasks_left_out)
+        return json_response({"results": entries + [[]] * asked.tasks_left_out})
 
     def webhook(self) -> Response:
         """Wake the poller, which asks Label Studio what has happened in the project."""
@@ -120,19 +126,16 @@ class MlBackendRoutes:
         return json_response(description(has_password=self._has_password))
 
     def _read_predict(self) -> PredictRequest:
-        with self.body.open() as body:
-            return parse_predict(body.read(), self.settings.max_tasks)
+        try:
+            with self.slots.bodies.hold(self.settings.predict_deadline_s):
+                return parse_predict(self.body.read(), self.settings.max_tasks)
+        except PayloadTooLarge as error:
+            if str(request.user_agent).startswith(
+                _LABEL_STUDIO_AGENT
+            ):  # it shows nobody the reason
+                self.tracker.refused(error, _FEWER_AT_ONCE)
+            raise
 
     @property
     def _has_password(self) -> bool:
         return self.settings.basic_auth_user is not None
-
-
-def _asker() -> Asker:
-    """Return who has sent the current request."""
-    return Asker(
-        client_network(request.remote_addr or ""),
-        str(request.user_agent).startswith(LABEL_STUDIO_AGENT),
-        request.content_length or 0,
-        request.environ.get(_IS_GONE, lambda: False),
-    )

@@ -43,7 +43,7 @@ def make_settings(**given: Any) -> Settings:
 @pytest.fixture
 def logged() -> Iterator[Logged]:
     """Set logging up as `serve` does; the value is what stderr would get."""
-    names = (None, "backend", "clearclip_core", "gunicorn.error", "gunicorn.access")
+    names = (None, "backend", "clearclip_core", "waitress", "waitress.queue")
     loggers = [logging.getLogger(name) for name in names]
     before = [(log, log.level, list(log.handlers), log.propagate) for log in loggers]
 
@@ -133,7 +133,7 @@ def test_libraries_and_the_server_write_the_same_lines(logged: Logged) -> None:
     stream = logged(log_format="json")
     logging.getLogger("urllib3").warning("GET /a?token=%s", "abc")
     logging.getLogger("urllib3").info("not this")
-    logging.getLogger("gunicorn.error").info("Listening")
+    logging.getLogger("waitress").info("Listening")
     assert [json.loads(line)["message"] for line in lines(stream)] == ["GET /a?…", "Listening"]
 
 

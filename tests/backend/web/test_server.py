@@ -5,26 +5,28 @@ from __future__ import annotations
 import io
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import requests
+from flask import Flask, request
 from PIL import Image
+from werkzeug.test import Client
 
 from backend.cli.server_process import free_port
 from backend.settings import Settings
-from backend.web.server import make_app
+from backend.web.middleware.headers import SECURITY_HEADERS
+from backend.web.server import StartingApp, make_app
 from tests.backend.fakes.colour_segmenter import brush_config, data_url
 from tests.backend.fakes.local_server import Answer, Asked, LocalServer
 
@@ -57,71 +59,70 @@ def served(*flags: str, **variables: str) -> Iterator[Served]:
         process.communicate(timeout=30)
 
 
-@pytest.mark.parametrize(
-    "chunks",
-    [
-        b"zz\r\n{}\r\n0\r\n\r\n",
-        b"-2\r\n{}\r\n0\r\n\r\n",
-        b"2\r\n{}XX0\r\n\r\n",
-        b"2;=\r\n{}\r\n0\r\n\r\n",
-        b"0\r\nbad trailer\r\n\r\n",
-        b"5" * 10_000,
-    ],
-    ids=["size", "negative", "terminator", "extension", "trailer", "long-size"],
-)
-def test_a_body_in_broken_chunks_is_400(plain_server: Served, chunks: bytes) -> None:
-    """As is one that ends too early."""
-    url, _ = plain_server
-    host, port = url.removeprefix("http://").split(":")
-    for route in (b"/setup", b"/predict", b"/webhook", b"/jobs"):
-        with socket.create_connection((host, int(port)), timeout=10) as connection:
-            connection.sendall(
-                b"POST " + route + b" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
-                b"Content-Type: application/json\r\nConnection: close\r\n\r\n" + chunks
-            )
-            connection.shutdown(socket.SHUT_WR)
-            with suppress(ConnectionResetError), connection.makefile("rb") as answer:
-                assert answer.readline().startswith(b"HTTP/1.1 400 ")
-                assert b"Traceback" not in answer.read()
-    assert requests.get(f"{url}/health", timeout=5).status_code == 200
-
-
 @pytest.fixture(scope="module")
-def plain_server() -> Iterator[Served]:
-    with served("--model", "demo") as server:
-        yield server
+def server() -> Iterator[Served]:
+    with served("--model", "demo", "--max-body-mb", "1", "--request-timeout-s", "1") as made:
+        yield made
 
 
-def children(pid: int) -> list[int]:
-    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+def sent(url: str, content: bytes) -> bytes:
+    """The answer to bytes on a connection of their own, until that ends."""
+    with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), 60) as connection:
+        connection.sendall(content)
+        with suppress(ConnectionError), connection.makefile("rb") as answer:
+            return answer.read()
+    return b""
 
 
-def test_health_does_not_depend_on_the_process_that_serves(plain_server: Served) -> None:
-    """It is answered while that gets no time, counted later, and answered by it in the end."""
-    url, process = plain_server
-    (serving,) = children(process.pid)
-    (accepting,) = children(serving)
-    assert requests.get(f"{url}/ready", timeout=60).status_code in (200, 503)
-    os.kill(serving, signal.SIGSTOP)
-    try:
-        for _ in range(3):
-            assert requests.get(f"{url}/health", timeout=5).json()["status"] == "UP"
-        with pytest.raises(requests.Timeout):
-            requests.get(f"{url}/ready", timeout=0.2)
-    finally:
-        os.kill(serving, signal.SIGCONT)
-    counted = 'clearclip_requests_total{method="GET",route="/health",status="200"} '
-    (line,) = (
-        line
-        for line in requests.get(f"{url}/metrics", timeout=60).text.splitlines()
-        if line.startswith(counted)
+@pytest.mark.parametrize(
+    "chunks", [b"zz\r\n{}\r\n0\r\n\r\n", b"-2\r\n{}\r\n", b"2\r\n{}XX0\r\n\r\n"]
+)
+def test_a_body_in_broken_chunks_is_400(server: Served, chunks: bytes) -> None:
+    url, _ = server
+    head = b"POST /setup HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    answer = sent(url, head + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"Traceback" not in answer
+
+
+def test_a_body_that_is_too_large_is_413_and_shown_to_people(server: Served) -> None:
+    """In chunks, too; and without reading it all where it is much too large."""
+    url, _ = server
+    body = b" " * (3 << 20)
+    agent = {"User-Agent": "heartex/1.23.2"}
+    for data in (body, iter([body])):
+        answer = requests.post(f"{url}/predict", data=data, headers=agent, timeout=60)
+        assert (answer.status_code, answer.json()) == (
+            413,
+            {"error": "The request is larger than MAX_BODY_MB (1)."},
+        )
+    shown = requests.get(f"{url}/status", timeout=60).json()
+    assert "MAX_BODY_MB" in json.dumps(shown)
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    assert sent(url, head + b"Content-Length: 99999999\r\n\r\n").startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [b"", b"GET /hea", b"POST /setup HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"],
+)
+def test_who_never_finishes_a_request_is_let_go(server: Served, beginning: bytes) -> None:
+    url, _ = server
+    began = time.monotonic()
+    assert sent(url, beginning) == b""
+    assert time.monotonic() - began < 30
+    assert requests.get(f"{url}/health", timeout=60).status_code == 200
+
+
+def test_requests_that_come_at_once_are_answered_in_order(server: Served) -> None:
+    url, _ = server
+    first, last = (
+        b"GET /versions HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: x\r\n",
     )
-    assert float(line.removeprefix(counted)) >= 3
-    os.kill(accepting, signal.SIGKILL)
-    while Path(f"/proc/{accepting}").exists():
-        time.sleep(0.01)
-    for _ in range(3):
-        assert requests.get(f"{url}/health", timeout=60).json()["status"] == "UP"
+    answers = sent(url, first * 200 + last + b"Connection: close\r\n\r\n")
+    assert answers.count(b"HTTP/1.1 200 OK") == 201
+    assert b'"UP"' in answers[-100:]
 
 
 @pytest.mark.parametrize(
@@ -210,12 +211,12 @@ def test_what_the_process_writes_is_json_where_that_is_asked_for() -> None:
     lines = [json.loads(line) for line in written.decode().splitlines()]
     loggers = {line["logger"] for line in lines}
     assert {
-        "gunicorn.error",
+        "backend.web.server",
         "backend.inference.model_loader",
         "backend.telemetry.task_tracker",
         "backend.web.middleware.request_log",
     } <= loggers
-    assert "gunicorn.access" not in loggers, "a request is one line"
+    assert "waitress" not in loggers, "a request is one line"
     (task,) = (line for line in lines if line["logger"] == "backend.telemetry.task_tracker")
     assert {"request": "r-1", "project": 3, "task": 7, "urgency": "opened"}.items() <= task.items()
     stages = {name for name in task if name.endswith("_ms")}
@@ -235,8 +236,9 @@ def test_weights_that_cannot_be_had_are_said_over_http(tmp_path: Path) -> None:
             assert response.reason == f"There are no weights at {tmp_path}/none.safetensors."
 
 
-def test_a_request_in_progress_is_answered_before_the_end() -> None:
-    """The server stops while the picture of a task is fetched."""
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_request_in_progress_is_answered_before_the_end(ends: bool) -> None:
+    """The server stops while the picture of a task is fetched; it waits 5 s at most."""
     asked, go_on = threading.Event(), threading.Event()
     picture = io.BytesIO()
     Image.fromarray(np.zeros((60, 80, 3), np.uint8)).save(picture, "PNG")
@@ -251,36 +253,135 @@ def test_a_request_in_progress_is_answered_before_the_end() -> None:
     with LocalServer(fetch) as files, served("--model", "demo", **variables) as (url, process):
         task = {"id": 1, "data": {"image": f"http://127.0.0.1:{files.port}/a.png"}}
         body = {"tasks": [task], "label_config": brush_config("sky")}
-        send = partial(requests.post, f"{url}/predict", json=body, timeout=60)
-        thread = threading.Thread(target=lambda: answers.append(send()))
+
+        def send() -> None:
+            with suppress(requests.ConnectionError):
+                answers.append(requests.post(f"{url}/predict", json=body, timeout=60))
+
+        thread = threading.Thread(target=send)
         thread.start()
         assert asked.wait(60)
+        began = time.monotonic()
         process.terminate()
-        for _ in range(600):
-            try:
-                requests.get(f"{url}/health", timeout=5)
-            except requests.ConnectionError:
-                break
-            time.sleep(0.02)
+        if ends:
+            time.sleep(0.2)
+            go_on.set()
+        assert process.wait(timeout=30) == 0
+        assert time.monotonic() - began < 15, "it is 5 s on a quiet machine"
         go_on.set()
         thread.join()
-        process.wait(timeout=30)
-    assert [answer.status_code for answer in answers] == [200]
-    assert answers[0].json()["results"][0]["result"]
+    assert [answer.status_code for answer in answers] == [200] * ends
+    assert all(answer.json()["results"][0]["result"] for answer in answers)
 
 
-def test_clients_that_never_finish_a_request_are_let_go_and_stop_nobody() -> None:
-    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n"
-    beginnings = [b"GET /hea", head, head + b"\r\n{", head + b"\r\n"]
-    with served("--model", "demo", "--request-timeout-s", "1", "--threads", "4") as (url, _):
-        port = int(url.rpartition(":")[2])
-        stalled = [socket.create_connection(("127.0.0.1", port)) for _ in range(100)]
-        for index, connection in enumerate(stalled):
-            connection.sendall(beginnings[index % 4])
-        assert requests.get(f"{url}/health", timeout=60).status_code == 200
-        for connection in stalled:
-            connection.settimeout(60)
-            with connection, suppress(ConnectionError):
-                answered = connection.recv(4096)
-                assert answered[:12] in (b"", b"HTTP/1.1 408", b"HTTP/1.1 429", b"HTTP/1.1 400")
-        assert requests.get(f"{url}/health", timeout=60).status_code == 200
+# ---- while it starts ----------------------------------------------------------------------------
+
+
+def true_app() -> Flask:
+    app = Flask("true")
+    app.add_url_rule("/health", "health", lambda: "true health")
+    app.add_url_rule("/setup", "setup", lambda: "true setup", methods=["POST"])
+    return app
+
+
+@pytest.fixture
+def may_end() -> threading.Event:
+    return threading.Event()
+
+
+def starting(
+    may_end: threading.Event,
+    make: Callable[[], Any] = true_app,
+    on_failure: Callable[[], None] = lambda: None,
+    **more: Any,
+) -> StartingApp:
+    def wait_and_make() -> Any:
+        assert may_end.wait(60)
+        return make(), lambda: None
+
+    app = StartingApp(wait_and_make, Settings(model="demo").model_copy(update=more), on_failure)
+    app.start()
+    return app
+
+
+def test_health_is_up_at_once_and_the_rest_waits_in_line(may_end: threading.Event) -> None:
+    app = starting(may_end)
+    client = Client(app)
+    health = client.get("/health")
+    assert health.get_json() == {"status": "UP", "model": "demo", "state": "loading"}
+    assert SECURITY_HEADERS.items() <= dict(health.headers).items()
+    for path in ("/ready", "/metrics"):
+        answer = client.get(path)
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+        assert answer.get_json() == {"error": "The backend is starting: try again in a moment."}
+    with ThreadPoolExecutor(3) as pool:
+        waiting = [pool.submit(Client(app).post, "/setup") for _ in range(3)]
+        assert app.is_starting
+        assert not any(each.done() for each in waiting)
+        may_end.set()
+        assert [each.result(60).text for each in waiting] == ["true setup"] * 3
+    assert not app.is_starting
+    assert client.get("/health").text == "true health"
+
+
+def test_nobody_waits_longer_than_a_prediction_may_take(may_end: threading.Event) -> None:
+    client = Client(starting(may_end, predict_deadline_s=0.01))
+    answer = client.post("/setup")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+    may_end.set()
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready", "/setup"])
+def test_under_an_unknown_name_nobody_is_told_anything(may_end: threading.Event, path: str) -> None:
+    client = Client(starting(may_end, server_names="*.lab.example"))
+    answer = client.get(path, headers={"Host": "evil.example"})
+    sentence = (
+        "This backend does not know the name evil.example: name it in SERVER_NAMES, or use an "
+        "address."
+    )
+    assert answer.status == f"403 {sentence}"
+    assert answer.get_json() == {"error": sentence}
+    assert SECURITY_HEADERS.items() <= dict(answer.headers).items()
+    assert client.get("/health", headers={"Host": "gpu.lab.example"}).status_code == 200
+    may_end.set()
+
+
+def test_a_trusted_proxy_says_the_name_before_and_after(may_end: threading.Event) -> None:
+    def echo() -> Flask:
+        app = Flask("echo")
+        app.add_url_rule("/where", "where", lambda: f"{request.host} {request.root_path}")
+        return app
+
+    app = starting(may_end, echo, trusted_proxies=1, server_names="label.lab.example")
+    client, inside = Client(app), {"Host": "backend:9090", "X-Forwarded-Prefix": "/clearclip"}
+    evil = client.get("/health", headers=inside | {"X-Forwarded-Host": "evil.example"})
+    assert evil.status_code == 403
+    with ThreadPoolExecutor(1) as pool:
+        ours = inside | {"X-Forwarded-Host": "label.lab.example"}
+        waiting = pool.submit(Client(app).get, "/where", headers=ours)
+        may_end.set()
+        assert waiting.result(60).text == "label.lab.example /clearclip"
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (ValueError("MODEL: there is none."), "MODEL: there is none."),
+        (ImportError("secret path"), "Unexpected ImportError: see the backend's log."),
+    ],
+)
+def test_a_failure_is_said_in_a_sentence(
+    may_end: threading.Event, error: Exception, sentence: str
+) -> None:
+    def fail() -> Any:
+        raise error
+
+    failed = threading.Event()
+    app = starting(may_end, fail, failed.set)
+    may_end.set()
+    assert failed.wait(60)
+    assert app.failure == sentence
+    answer = Client(app).post("/setup")
+    assert answer.status == f"503 {sentence}"
+    assert answer.get_json() == {"error": sentence}
+    assert Client(app).post("/setup", headers={"Host": "evil.example"}).status_code == 403
