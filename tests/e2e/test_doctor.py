@@ -224,5 +224,5 @@ def test_the_command(studio: LabelStudioProcess, demo_project: int, backend_url:
     command += ["--label-studio-url", studio.url, "--label-studio-api-key", studio.token]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert finished.returncode == 0, finished.stdout + finished.stderr
-    assert len(re.findall("^ok ", finished.stdout, re.MULTILINE)) == 14
+    assert len(re.findall("^ok ", finished.stdout, re.MULTILINE)) == 13
     assert finished.stderr == ""
