@@ -8,6 +8,7 @@ from functools import cached_property, partial
 from typing import Final
 
 from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.connection import PAGE_WAIT_S
 from backend.label_studio.files import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader
 from backend.settings import Settings
@@ -18,11 +19,8 @@ from backend.telemetry.logs import known_secrets, without_secrets
 JOB_RETRY_FOR_S: Final = 600.0
 READ_RETRY_FOR_S: Final = 20.0
 
-#: Longest wait for Label Studio's API to connect, and for each next part of its answer: in the
-#: background, and where somebody waits for an answer that can do without it, in seconds. An answer
-#: that keeps coming may take longer.
-ANSWER_TIMEOUT_S: Final = 120.0
-HASTY_TIMEOUT_S: Final = 3.0
+#: Longest time of one call of Label Studio's API, until its answer is read, in seconds.
+CALL_TIMEOUT_S: Final = 300.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,9 +48,9 @@ class LabelStudioServices:
         return ImageReader(self.files, self.settings)
 
     def client(
-        self, *, retry_for_s: float = JOB_RETRY_FOR_S, timeout_s: float = ANSWER_TIMEOUT_S
+        self, *, retry_for_s: float = JOB_RETRY_FOR_S, timeout_s: float = CALL_TIMEOUT_S
     ) -> LabelStudioClient | None:
-        """Make a client of Label Studio's API; None where the settings hold no token for it."""
+        """Make a client for work in the background; None where the settings hold no token."""
         return LabelStudioClient.from_settings(
             self.settings,
             stopping=self.stopping,
@@ -66,9 +64,9 @@ class LabelStudioServices:
         return tuple(known_secrets(self.settings))
 
     @cached_property
-    def hasty_client(self) -> LabelStudioClient | None:
-        """A client that asks once, with `HASTY_TIMEOUT_S`; None without a token."""
-        return self.client(retry_for_s=0.0, timeout_s=HASTY_TIMEOUT_S)
+    def page_client(self) -> LabelStudioClient | None:
+        """The client for whoever waits: it asks once, for `PAGE_WAIT_S`; None without a token."""
+        return self.client(retry_for_s=0.0, timeout_s=PAGE_WAIT_S)
 
     def required_client(
         self, use: str, *, retry_for_s: float = JOB_RETRY_FOR_S

@@ -173,7 +173,7 @@ class Services(LabelStudioServices):
     def project_titles(self) -> ProjectTitles:
         """The titles of Label Studio's projects."""
         client = self.client(retry_for_s=READ_RETRY_FOR_S)
-        return ProjectTitles(client, hasty_client=self.hasty_client)
+        return ProjectTitles(client, page_client=self.page_client)
 
     @cached_property
     def archives(self) -> ArchiveStore:

@@ -5,22 +5,36 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-import httpx
+import msgspec
 import requests
-from label_studio_sdk.client import LabelStudio
-from label_studio_sdk.core.api_error import ApiError
 
 from backend.errors import StudioRefused
-from backend.label_studio.answers import ForeignAnswerError
-from backend.label_studio.connection import connect
+from backend.label_studio.connection import (
+    AnswerTooLargeError,
+    Connection,
+    NoAnswerError,
+    RefusalError,
+)
 from backend.label_studio.label_config import LabelConfig
 from backend.settings import Settings
 from backend.web.middleware.auth import BasicAuth
 
+T = TypeVar("T")
+
 #: Longest wait for an answer of Label Studio or of the backend, in seconds.
 TIMEOUT_S: Final = 10.0
+
+
+class MlBackend(msgspec.Struct):
+    """A connection of a project to an ML backend, with what Label Studio says of it."""
+
+    id: int
+    url: str = ""
+    state: str | None = None
+    error_message: str | None = None
+    is_interactive: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +96,7 @@ class CheckContext:
     xml: str = ""
     shows: str = ""
     config: LabelConfig | None = None
-    ml: Any = None
+    ml: MlBackend = field(default_factory=lambda: MlBackend(0))
     task: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -96,17 +110,17 @@ class CheckContext:
         return BasicAuth.from_settings(self.settings)
 
     @property
-    def client(self) -> LabelStudio:
-        """A client of the SDK, with the token of the settings."""
+    def connection(self) -> Connection:
+        """A connection to Label Studio, with the token of the settings."""
         key = self.settings.label_studio_api_key
         token = key.get_secret_value() if key else ""
-        return connect(self.studio_url, token, TIMEOUT_S)
+        return Connection(self.studio_url, token, retry_for_s=0, timeout_s=TIMEOUT_S)
 
-    def ask(self, call: Callable[[LabelStudio], Any], what: str, advice: str) -> Any:
+    def ask(self, call: Callable[[Connection], T], what: str, advice: str) -> T:
         """Ask Label Studio's API.
 
         Args:
-            call: asks the client.
+            call: sends the call.
             what: the thing that is asked for, as it stands in the error.
             advice: what to do where Label Studio refuses it.
 
@@ -114,21 +128,16 @@ class CheckContext:
             CheckFailed: Label Studio refuses it or does not answer.
         """
         try:
-            return call(self.client)
-        except ApiError as error:
-            refusal = f"Label Studio answered HTTP {error.status_code} for {what}."
+            return call(self.connection)
+        except RefusalError as error:
+            refusal = f"Label Studio answered HTTP {error.status} for {what}."
             raise CheckFailed(refusal, advice) from None
         except StudioRefused as error:
             raise CheckFailed(str(error), "Do what that says, and run this again.") from None
-        except ForeignAnswerError as error:
+        except (NoAnswerError, AnswerTooLargeError) as error:
             raise CheckFailed(
                 f"What should be Label Studio {error}.",
                 f"Open {self.studio_url} in a browser and see what answers there.",
-            ) from None
-        except (httpx.HTTPError, ValueError) as error:
-            raise CheckFailed(
-                f"Label Studio gave no answer for {what} ({type(error).__name__}).",
-                f"Look into the log of Label Studio at {self.studio_url}.",
             ) from None
 
     def ask_backend(self, method: str, path: str, **options: Any) -> requests.Response:

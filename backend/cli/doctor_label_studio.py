@@ -17,11 +17,13 @@ from backend.cli.doctor_context import (
     CheckContext,
     CheckFailed,
     CheckWarned,
+    MlBackend,
     json_object,
 )
 from backend.errors import BackendError
 from backend.label_studio.label_config import ControlKind, ImageTag
 from backend.label_studio.label_config_parser import parse_label_config
+from backend.label_studio.records import ProjectRow, TaskPage, UserRow
 from backend.label_studio.requests import Task
 from backend.label_studio.tokens import token_kind
 from backend.label_studio_services import LabelStudioServices
@@ -81,7 +83,11 @@ def check_token(context: CheckContext) -> str:
         "access": "That is a token which lives for minutes: set LABEL_STUDIO_API_KEY to the "
         "personal access token that it was made from.",
     }[kind]
-    user = context.ask(lambda studio: studio.users.whoami(), f"its {kind} token", advice)
+    user = context.ask(
+        lambda studio: studio.send("GET", "/api/current-user/whoami", UserRow),
+        f"its {kind} token",
+        advice,
+    )
     if kind == "access":
         raise CheckFailed("The token ends within minutes.", advice)
     return f"The {kind} token is of {user.email}."
@@ -90,11 +96,11 @@ def check_token(context: CheckContext) -> str:
 def check_project(context: CheckContext) -> str:
     """Check that the project exists, and read its labeling config."""
     project = context.ask(
-        lambda studio: studio.projects.get(id=context.project_id),
+        lambda studio: studio.send("GET", f"/api/projects/{context.project_id}/", ProjectRow),
         f"project {context.project_id}",
         "Give the number that stands in the project's address, and a token of one of its members.",
     )
-    context.xml = project.label_config or ""
+    context.xml = project.label_config
     context.shows = project.model_version or ""
     return f"Project {context.project_id} is {project.title!r}."
 
@@ -119,7 +125,7 @@ def check_connection(context: CheckContext) -> str:
     When Label Studio lists backends, it asks each of them for health and setup.
     """
     connected = context.ask(
-        lambda studio: studio.ml.list(project=context.project_id),
+        lambda studio: studio.send("GET", "/api/ml/", list[MlBackend], project=context.project_id),
         "the project's backends",
         "The token's user must be a member of the project.",
     )
@@ -129,7 +135,7 @@ def check_connection(context: CheckContext) -> str:
             "Connect this one in the project's settings, under Model, at an address that Label "
             "Studio reaches, such as http://localhost:9090.",
         )
-    first = min(connected, key=lambda backend: backend.id or 0)
+    first = min(connected, key=lambda backend: backend.id)
     context.ml = first
     context.backend_url = context.backend_url or first.url
     if first.state == _CONNECTED and not context.shows:
@@ -333,19 +339,22 @@ def _task_without(context: CheckContext, tag: ImageTag, known: list[str]) -> Tas
         query["filters"] = {"conjunction": "and", "items": items}
     rows = context.ask(
         lambda studio: (
-            studio.tasks.list(
+            studio.send(
+                "GET",
+                "/api/tasks/",
+                TaskPage,
                 project=context.project_id,
                 page_size=1,
                 fields="task_only",
-                resolve_uri=False,
+                resolve_uri="false",
                 query=json.dumps(query),
-            ).items
+            ).tasks
         ),
         "a task",
         "The token's user must be a member of the project.",
     )
     if rows:
-        return Task(rows[0].id, context.project_id, rows[0].data or {})
+        return Task(rows[0].id, context.project_id, rows[0].data)
     if known:
         return None
     raise CheckFailed("The project has no task yet.", "Import pictures, and run this again.")

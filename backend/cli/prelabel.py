@@ -122,7 +122,7 @@ def _check_project(services: Services, project: int) -> None:
     Raises:
         StudioRefused: the token is refused, or there is no such project for it.
     """
-    client = services.hasty_client
+    client = services.page_client
     assert client is not None
     with suppress(StudioUnreachable):
         client.label_config(project)

@@ -50,7 +50,7 @@ class ProjectTitles:
     Args:
         client: Label Studio; None: no title is known, and pages name projects by number.
         clock: the time in seconds.
-        hasty_client: Label Studio, for a page that waits; None: no page waits.
+        page_client: Label Studio, for a page that waits; None: no page waits.
 
     >>> ProjectTitles(None).name(7), ProjectTitles(None).name(None)
     ('Project 7', 'No project')
@@ -60,13 +60,13 @@ class ProjectTitles:
         self,
         client: LabelStudioClient | None,
         clock: Callable[[], float] = time.monotonic,
-        hasty_client: LabelStudioClient | None = None,
+        page_client: LabelStudioClient | None = None,
     ) -> None:
         self._client = client
         self._clock = clock
-        self._hasty_client = hasty_client
+        self._page_client = page_client
         self._reading = threading.Lock()  # of the page that reads
-        self._hasty_from = -math.inf  # when a page may read again
+        self._page_reads_from = -math.inf  # when a page may read again
         self._were_read = False  # the last time that they were asked for
         self._wanted = threading.Event()
         self._wanted.set()
@@ -160,20 +160,20 @@ class ProjectTitles:
         try:
             titles = _Titles(client.project_titles(), asked_at)
         except (StudioRefused, StudioUnreachable):
-            self._hasty_from = self._clock() + _PATIENT_AFTER_S
+            self._page_reads_from = self._clock() + _PATIENT_AFTER_S
             self._were_read = False
             raise
         self._were_read = True
-        self._hasty_from = self._clock() + _FRESH_FOR_NEW_S
+        self._page_reads_from = self._clock() + _FRESH_FOR_NEW_S
         with self._lock:
             if titles.asked_at >= self._kept.asked_at:
                 self._kept = titles
 
     def _read_for(self, first_named: float) -> None:
         """Read the titles for a page, unless they were read since it named a project first."""
-        if self._hasty_client is None or first_named <= self._kept.asked_at:
+        if self._page_client is None or first_named <= self._kept.asked_at:
             return
         with self._reading, suppress(StudioRefused, StudioUnreachable):
             is_sought = first_named <= self._kept.asked_at  # by the page before this one
-            if not is_sought and self._clock() >= self._hasty_from:
-                self._read(self._hasty_client)
+            if not is_sought and self._clock() >= self._page_reads_from:
+                self._read(self._page_client)

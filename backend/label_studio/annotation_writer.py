@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from backend.errors import StudioRefused
-from backend.label_studio.connection import NO_RETRIES, Connection
-from backend.label_studio.records import read_annotation
+from backend.label_studio.connection import Connection
+from backend.label_studio.records import AnnotationRow, IdRow, read_annotation
 
 _NAMESPACE: Final = uuid.UUID("6d1b6c52-3d0f-5b6e-9a53-0c5b9d3c6f1e")
 
@@ -64,13 +64,10 @@ class AnnotationWriter:
         unique = str(uuid.uuid5(_NAMESPACE, f"{task}/{version}"))
         try:
             self._connection.call(
-                lambda sdk: sdk.annotations.create(
-                    id=task,
-                    result=list(result),
-                    import_id=import_id(version),
-                    unique_id=unique,
-                    request_options=NO_RETRIES,
-                )
+                "POST",
+                f"/api/tasks/{task}/annotations/",
+                IdRow,
+                {"result": list(result), "import_id": import_id(version), "unique_id": unique},
             )
         except StudioRefused as error:
             # A request whose answer was lost may have been stored.
@@ -84,9 +81,8 @@ class AnnotationWriter:
             BadRequest: the annotations are too large to be read.
             StudioUnreachable: Label Studio does not answer.
         """
-        listed = self._connection.find(
-            lambda sdk: sdk.annotations.list(id=task, request_options=NO_RETRIES)
-        )
+        place = f"/api/tasks/{task}/annotations/"
+        listed = self._connection.find(place, list[AnnotationRow], whose="annotations")
         found = ImportedAnnotations()
         for each in map(read_annotation, listed or ()):
             if each.import_id != import_id(version):
@@ -104,9 +100,7 @@ class AnnotationWriter:
             StudioRefused: the token may not remove it.
             StudioUnreachable: Label Studio does not answer.
         """
-        self._connection.find(
-            lambda sdk: sdk.annotations.delete(id=annotation, request_options=NO_RETRIES)
-        )
+        self._connection.find(f"/api/annotations/{annotation}/", IdRow, method="DELETE")
 
 
 def import_id(version: str) -> int:

@@ -94,6 +94,7 @@ def decode_rle(rle: Sequence[int], height: int, width: int) -> npt.NDArray[np.ui
     array([[255,   0]], dtype=uint8)
     """
     try:
+        iter(rle)  # of a number, `bytes` would make that many zeros
         data = bytes(rle)
     except (TypeError, ValueError):
         raise ValueError("Expected argument `rle` to hold integers from 0 to 255.") from None

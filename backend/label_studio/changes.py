@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from backend.label_studio.connection import NO_RETRIES, Connection
-from backend.label_studio.records import epoch_seconds
+from backend.label_studio.connection import Connection
+from backend.label_studio.records import IdRow, TaskRow, epoch_seconds
 from backend.label_studio.task_filter import TaskFilter
 from backend.label_studio.task_rows import read_rows
 
@@ -79,10 +79,9 @@ class ChangeList:
             StudioRefused: the token may not see it.
             StudioUnreachable: Label Studio does not answer.
         """
-        found = self._connection.find(
-            lambda sdk: sdk.annotations.list(id=task, request_options=NO_RETRIES)
-        )
-        return {int(each.id): epoch_seconds(each.updated_at) for each in found or () if each.id}
+        place = f"/api/tasks/{task}/annotations/"
+        found = self._connection.find(place, list[IdRow], whose="annotations")
+        return {each.id: epoch_seconds(each.updated_at) for each in found or ()}
 
     def _rows(self, project: int, size: int, query: str) -> tuple[list[ChangedTask], int]:
         """List tasks that pass a query, and count all of them."""
@@ -90,13 +89,12 @@ class ChangeList:
         return [_changed_task(row) for row in rows], total
 
 
-def _changed_task(row: Any) -> ChangedTask:
-    """Make a `ChangedTask` of a row as the SDK has read it, which does not check types."""
+def _changed_task(row: TaskRow) -> ChangedTask:
     return ChangedTask(
-        id=int(row.id),
+        id=row.id,
         created=epoch_seconds(row.created_at),
         updated=epoch_seconds(row.updated_at),
-        annotations=int(row.total_annotations or 0) + int(row.cancelled_annotations or 0),
-        predictions=int(row.total_predictions or 0),
-        data=row.data if isinstance(row.data, dict) else {},
+        annotations=(row.total_annotations or 0) + (row.cancelled_annotations or 0),
+        predictions=row.total_predictions or 0,
+        data=row.data,
     )

@@ -9,27 +9,32 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any, Final
 
-from label_studio_sdk.client import LabelStudio
-
-from backend.errors import LabelConfigChanged
+from backend.errors import BadRequest, LabelConfigChanged
 from backend.label_studio.annotation_writer import AnnotationWriter
 from backend.label_studio.changes import ChangeList
-from backend.label_studio.connection import NO_RETRIES, Connection
+from backend.label_studio.connection import Connection
 from backend.label_studio.prediction_rows import read_prediction_rows
 from backend.label_studio.prediction_writer import PredictionWriter
 from backend.label_studio.records import (
+    DAMAGED,
     Annotation,
+    AnnotationRow,
+    BackendRow,
     ConnectedBackend,
+    IdRow,
     PredictionRegions,
+    ProjectRow,
+    RegionsRow,
     StoredPrediction,
+    TaskRow,
+    TitlePage,
+    UserRow,
     epoch_seconds,
     read_annotation,
 )
 from backend.label_studio.requests import Task
-from backend.label_studio.retrying import Retrier
 from backend.label_studio.task_contents import TaskContents
 from backend.label_studio.task_filter import TaskFilter
 from backend.label_studio.task_rows import read_rows
@@ -58,8 +63,8 @@ class LabelStudioClient:
         url: address of Label Studio.
         api_key: a legacy or a personal token for it.
         retry_for_s: how long a call is repeated, in seconds.
-        timeout_s: longest wait to connect, and for each next part of an answer, in seconds.
-        first_pause_s: pause before the second try, in seconds; see `Retrier`.
+        timeout_s: longest time of one call, until its answer is read, in seconds.
+        first_pause_s: pause before the second try, in seconds; see `Connection`.
         stopping: once it is set, no call is repeated.
         clean: cuts known secrets out of a text; errors pass through it before they are shortened.
 
@@ -77,20 +82,21 @@ class LabelStudioClient:
         api_key: str,
         *,
         retry_for_s: float = 600.0,
-        timeout_s: float = 120.0,
+        timeout_s: float = 300.0,
         first_pause_s: float = 0.5,
         stopping: threading.Event | None = None,
         clean: Callable[[str], str] = str,
     ) -> None:
         self.url = url
-        retrier = Retrier(
+        self._connection = Connection(
             url,
+            api_key,
             retry_for_s=retry_for_s,
+            timeout_s=timeout_s,
             first_pause_s=first_pause_s,
-            stopping=stopping or threading.Event(),
+            stopping=stopping,
             clean=clean,
         )
-        self._connection = Connection(url, api_key, retrier, timeout_s)
         self._writer = PredictionWriter(self._connection, self.tasks)
         self.changes = ChangeList(self._connection)
         self.contents = TaskContents(self._connection)
@@ -112,8 +118,7 @@ class LabelStudioClient:
             StudioRefused: Label Studio refuses the token.
             StudioUnreachable: Label Studio does not answer.
         """
-        found = self._connection.call(lambda sdk: sdk.users.whoami(request_options=NO_RETRIES))
-        return str(found.email)
+        return self._connection.get("/api/current-user/whoami", UserRow).email or ""
 
     def has_project(self, project: int) -> bool:
         """Return whether there is such a project for this token.
@@ -122,10 +127,7 @@ class LabelStudioClient:
             StudioRefused: Label Studio refuses to say.
             StudioUnreachable: Label Studio does not answer.
         """
-        found = self._connection.find(
-            lambda sdk: sdk.projects.get(id=project, request_options=NO_RETRIES)
-        )
-        return found is not None
+        return self._connection.find(f"/api/projects/{project}/", ProjectRow) is not None
 
     def label_config(self, project: int) -> str:
         """Return the labeling config of a project, as it is now.
@@ -134,10 +136,7 @@ class LabelStudioClient:
             StudioRefused: there is no such project for this token.
             StudioUnreachable: Label Studio does not answer.
         """
-        found = self._connection.call(
-            lambda sdk: sdk.projects.get(id=project, request_options=NO_RETRIES)
-        )
-        return str(found.label_config)
+        return self._connection.get(f"/api/projects/{project}/", ProjectRow).label_config
 
     def replace_label_config(self, project: int, before: str, after: str) -> None:
         """Replace the labeling config of a project, unless somebody has changed it.
@@ -159,11 +158,8 @@ class LabelStudioClient:
                 f"The label config of project {project} was changed since the words were "
                 "measured: measure them again."
             )
-        self._connection.call(
-            lambda sdk: sdk.projects.update(
-                id=project, label_config=after, request_options=NO_RETRIES
-            )
-        )
+        change = {"label_config": after}
+        self._connection.call("PATCH", f"/api/projects/{project}/", IdRow, change)
 
     def project_titles(self) -> dict[int, str]:
         """Return the titles of the newest projects, at most `MOST_TITLES`: id -> title.
@@ -174,9 +170,10 @@ class LabelStudioClient:
         """
         titles: dict[int, str] = {}
         for page in range(1, MOST_TITLES // _PROJECTS_AT_ONCE + 1):
-            found = self._connection.call(partial(_list_projects, page=page))
-            titles |= {int(each.id): str(each.title or "") for each in found.items or ()}
-            if not found.items or len(titles) >= int(found.response.count):
+            which = {"include": "id,title", "page": page, "page_size": _PROJECTS_AT_ONCE}
+            found = self._connection.get("/api/projects/", TitlePage, **which)
+            titles |= {each.id: each.title or "" for each in found.results}
+            if not found.results or len(titles) >= found.count:
                 break
         return titles
 
@@ -187,8 +184,7 @@ class LabelStudioClient:
             StudioRefused: the token may not list people.
             StudioUnreachable: Label Studio does not answer.
         """
-        found = self._connection.call(lambda sdk: sdk.users.list(request_options=NO_RETRIES))
-        return {int(each.id or 0): _name(each) for each in found}
+        return {each.id: each.name for each in self._connection.get("/api/users/", list[UserRow])}
 
     def backends(self, project: int) -> list[ConnectedBackend]:
         """List the backends that are connected to a project.
@@ -199,9 +195,7 @@ class LabelStudioClient:
             StudioRefused: there is no such project for this token.
             StudioUnreachable: Label Studio does not answer.
         """
-        found = self._connection.call(
-            lambda sdk: sdk.ml.list(project=project, request_options=NO_RETRIES)
-        )
+        found = self._connection.get("/api/ml/", list[BackendRow], project=project)
         return [ConnectedBackend(each.url or "", epoch_seconds(each.created_at)) for each in found]
 
     def count(self, project: int, wanted: TaskFilter) -> int:
@@ -370,10 +364,14 @@ class LabelStudioClient:
             StudioRefused: the token may not see it.
             StudioUnreachable: Label Studio does not answer.
         """
-        found = self._connection.find(
-            lambda sdk: sdk.annotations.get(id=annotation, request_options=NO_RETRIES)
-        )
-        return None if found is None else read_annotation(found)
+        place = f"/api/annotations/{annotation}/"
+        found = self._connection.find(place, AnnotationRow, whose="regions")
+        if found is None:
+            return None
+        if found.is_damaged or found.task is None or found.project is None:
+            reason = DAMAGED if found.is_damaged else "names no task or no project"
+            raise BadRequest(f"Annotation {found.id} of task {found.task} {reason}.")
+        return read_annotation(found)
 
     def annotation_ids(self, task: int) -> list[int]:
         """List the ids of a task's annotations; none where the task is gone.
@@ -383,10 +381,9 @@ class LabelStudioClient:
             StudioRefused: the token may not see it.
             StudioUnreachable: Label Studio does not answer.
         """
-        found = self._connection.find(
-            lambda sdk: sdk.annotations.list(id=task, request_options=NO_RETRIES)
-        )
-        return sorted(int(each.id) for each in found or () if each.id is not None)
+        place = f"/api/tasks/{task}/annotations/"
+        found = self._connection.find(place, list[IdRow], whose="annotations")
+        return sorted(each.id for each in found or ())
 
     def prediction(self, prediction: int) -> PredictionRegions | None:
         """Return the regions of one prediction; None where it is gone.
@@ -396,11 +393,12 @@ class LabelStudioClient:
             StudioRefused: the token may not see it.
             StudioUnreachable: Label Studio does not answer.
         """
-        found = self._connection.find(
-            lambda sdk: sdk.predictions.get(id=prediction, request_options=NO_RETRIES)
-        )
+        place = f"/api/predictions/{prediction}/"
+        found = self._connection.find(place, RegionsRow, whose="regions")
         if found is None:
             return None
+        if found.is_damaged:
+            raise BadRequest(f"Prediction {found.id} {DAMAGED}.")
         regions = found.result if isinstance(found.result, list) else ()
         return PredictionRegions(found.model_version or "", regions)
 
@@ -411,27 +409,12 @@ class LabelStudioClient:
             StudioRefused: the token may not remove it.
             StudioUnreachable: Label Studio does not answer.
         """
-        self._connection.find(
-            lambda sdk: sdk.predictions.delete(id=prediction, request_options=NO_RETRIES)
-        )
+        self._connection.find(f"/api/predictions/{prediction}/", IdRow, method="DELETE")
 
     def _page(self, project: int, size: int, page: int = 1, **which: Any) -> tuple[list[Task], int]:
         """List one page of tasks, and count the tasks of all pages."""
         rows, total = read_rows(self._connection, project, size, page, **which)
-        return [Task(row.id, project, row.data or {}) for row in rows], total
-
-
-def _list_projects(sdk: LabelStudio, page: int) -> Any:
-    """List ids and titles of one page of projects, the newest first."""
-    return sdk.projects.list(
-        include="id,title", page=page, page_size=_PROJECTS_AT_ONCE, request_options=NO_RETRIES
-    )
-
-
-def _name(user: Any) -> str:
-    """Return the name of a user as the SDK has read it, else the e-mail address."""
-    name = " ".join(each for each in (user.first_name, user.last_name) if each)
-    return name or user.email or ""
+        return [Task(row.id, project, row.data) for row in rows], total
 
 
 def _split(ids: Sequence[int]) -> list[tuple[int, ...]]:
@@ -439,7 +422,7 @@ def _split(ids: Sequence[int]) -> list[tuple[int, ...]]:
     return [tuple(ids[start : start + _IDS_AT_ONCE]) for start in range(0, len(ids), _IDS_AT_ONCE)]
 
 
-def _may_have_duplicates(row: Any) -> bool:
+def _may_have_duplicates(row: TaskRow) -> bool:
     """Return whether a task has more predictions than versions, or its row does not tell."""
     versions = [each for each in (row.predictions_model_versions or "").split(",") if each]
     return int(row.total_predictions or 0) > len(versions)

@@ -1,24 +1,132 @@
-"""Call Label Studio's API through its SDK."""
+"""Call Label Studio's API: each answer within bounds of size and time, checked, and tried again."""
 
 from __future__ import annotations
 
+import json
+import logging
+import threading
+import time
 from collections.abc import Callable, Collection
+from contextlib import closing
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeVar
 
-import httpx
-from label_studio_sdk.client import LabelStudio
-from label_studio_sdk.core.api_error import ApiError
-from label_studio_sdk.core.request_options import RequestOptions
+import msgspec
+import requests
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    sleep_using_event,
+    stop_after_delay,
+    stop_any,
+    stop_when_event_set,
+    wait_exponential_jitter,
+)
 
-from backend.errors import StudioRefused
-from backend.label_studio.answers import ForeignAnswerError, check_answer, read_answer
-from backend.label_studio.retrying import Retrier
-from backend.label_studio.tokens import token_kind
+from backend.errors import BadRequest, StudioRefused, StudioUnreachable
+from backend.label_studio.tokens import CANNOT_REACH, Header, token_kind
+from backend.network.host_rules import HostRules
+from backend.network.http import request
+from backend.network.time_limit import Clock, TimeLimit
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Turns the retries of the SDK off: `Connection` has its own.
-NO_RETRIES: Final[RequestOptions] = {"max_retries": 0}
+#: Longest wait of a page for Label Studio, all its calls together, in seconds.
+PAGE_WAIT_S: Final = 10.0
+
+#: Largest answer: a page of 100 tasks, or all annotations or predictions of a task.
+_MOST_BYTES: Final = 256 << 20
+
+#: Largest annotation, or prediction, that is read alone. A hundred painted regions of a large
+#: photograph have a tenth of it.
+_MOST_REGION_BYTES: Final = 64 << 20
+_CHUNK: Final = 1 << 16
+
+_LONGEST_PAUSE_S: Final = 30.0
+_TRANSIENT_STATUSES: Final = (408, 425, 429, 500, 502, 503, 504)
+_LONGEST_SENTENCE: Final = 400  # letters
+
+#: Refusals that a proxy may send as a page for people. What they mean does not depend on the body.
+_UNCHECKED_REFUSALS: Final = (401, 403, 408, 413, 425, 429)
+
+#: Digits of an integer above which Python takes quadratic time, and refuses by default.
+_MOST_DIGITS: Final = 400
+
+_CLOCK: Final = Clock()
+_NO_JSON: Final = (
+    "with what is no JSON: it may be a login or maintenance page, or LABEL_STUDIO_URL may be the "
+    "address of something else"
+)
+
+
+class NoAnswerError(Exception):
+    """There is no answer of Label Studio's API; the message goes on after "Label Studio at URL"."""
+
+
+class AnswerTooLargeError(Exception):
+    """An answer is larger than its bound; the message goes on after "Label Studio at URL".
+
+    Attributes:
+        whose: of what a task has too much; empty where it is another answer.
+        most: the bound, with its unit.
+    """
+
+    def __init__(self, path: str, whose: str, most_bytes: int) -> None:
+        self.whose = whose
+        self.most = f"{most_bytes >> 20} MB"
+        super().__init__(f"sends more than {self.most} for {path}")
+
+
+class RefusalError(Exception):
+    """Label Studio refuses a call.
+
+    Attributes:
+        status: HTTP status.
+        body: of the answer, where it is a JSON object.
+    """
+
+    def __init__(self, status: int, body: Any = None) -> None:
+        super().__init__(f"HTTP {status}")
+        self.status = status
+        self.body: dict[str, Any] = body if isinstance(body, dict) else {}
+
+
+class AccessToken(msgspec.Struct):
+    """What a personal token is exchanged for."""
+
+    access: str
+
+
+@dataclass
+class PageWait:
+    """The time that a page may wait for Label Studio.
+
+    Attributes:
+        end: when it is over, in seconds of the monotonic clock.
+        is_over: whether a call was given up for it.
+    """
+
+    end: float
+    is_over: bool = False
+
+
+_page_wait: ContextVar[PageWait | None] = ContextVar("page_wait", default=None)
+
+
+def begin_page() -> None:
+    """Let all calls of this thread, until the next page begins, take `PAGE_WAIT_S` together."""
+    _page_wait.set(PageWait(time.monotonic() + PAGE_WAIT_S))
+
+
+def page_gave_up() -> bool:
+    """Return whether the page of this thread has given up waiting for Label Studio."""
+    wait = _page_wait.get()
+    return wait is not None and wait.is_over
 
 
 class Connection:
@@ -29,116 +137,341 @@ class Connection:
     Args:
         url: address of Label Studio.
         api_key: a legacy or a personal token for it.
-        retrier: says how long calls are repeated.
-        timeout_s: longest wait to connect, and for each next part of an answer, in seconds.
+        retry_for_s: how long a call is repeated, in seconds.
+        timeout_s: longest time of one call, until its answer is read, in seconds.
+        first_pause_s: pause before the second try, in seconds. Each later pause is about twice as
+            long as the one before, and at most 30 s.
+        stopping: once it is set, no call is repeated.
+        clean: cuts known secrets out of a text; errors pass through it before they are shortened.
     """
 
-    def __init__(self, url: str, api_key: str, retrier: Retrier, timeout_s: float = 120.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        api_key: str,
+        *,
+        retry_for_s: float,
+        timeout_s: float,
+        first_pause_s: float = 0.5,
+        stopping: threading.Event | None = None,
+        clean: Callable[[str], str] = str,
+    ) -> None:
         self.url = url
         self._api_key = api_key
-        self._retrier = retrier
+        self._kind = token_kind(api_key)
+        self._access = ""  # what a personal token was exchanged for
+        self._retry_for_s = retry_for_s
         self._timeout_s = timeout_s
-        self._sdk: LabelStudio | None = None
+        self._first_pause_s = first_pause_s
+        self._stopping = stopping or threading.Event()
+        self._clean = clean
 
-    @property
-    def sdk(self) -> LabelStudio:
-        """The SDK's client, made where there is none yet or its token was refused."""
-        sdk = self._sdk  # another thread may drop it meanwhile
-        if sdk is None:
-            sdk = self._sdk = connect(self.url, self._api_key, self._timeout_s)
-        return sdk
-
-    def call(self, ask: Callable[[LabelStudio], T]) -> T:
-        """Return the answer to a call that may be sent more than once.
+    def call(self, method: str, path: str, kind: type[T], body: Any = None, **query: Any) -> T:
+        """Return the answer to a call that may be sent more than once; see `send`.
 
         Raises:
-            StudioRefused: Label Studio refuses the call.
-            StudioUnreachable: Label Studio does not answer.
+            StudioRefused: Label Studio refuses the call, or its answer is too large.
+            StudioUnreachable: Label Studio does not answer, or not as an API does.
         """
-        return self.repeat(lambda: ask(self.sdk))
+        return self.repeat(partial(self.send, method, path, kind, body, **query))
 
-    def find(self, ask: Callable[[LabelStudio], T], gone: Collection[int] = (404,)) -> T | None:
+    def get(self, path: str, kind: type[T], **query: Any) -> T:
+        """Read from the API; see `call`."""
+        return self.call("GET", path, kind, **query)
+
+    def find(
+        self,
+        path: str,
+        kind: type[T],
+        gone: Collection[int] = (404,),
+        method: str = "GET",
+        **more: Any,
+    ) -> T | None:
         """Return the answer to a call; None where Label Studio does not have what is asked for.
 
         Args:
-            ask: the call.
+            path: see `send`.
+            kind: see `send`.
             gone: the HTTP statuses that say so.
+            method: see `send`.
+            more: see `send`.
 
         Raises:
-            StudioRefused: Label Studio refuses the call for another reason.
-            StudioUnreachable: Label Studio does not answer.
+            BadRequest: the answer is too large, and `whose` was given.
+            StudioRefused: Label Studio refuses the call for another reason, or its answer is too
+                large.
+            StudioUnreachable: Label Studio does not answer, or not as an API does.
         """
         try:
-            return self.call(ask)
+            return self.call(method, path, kind, **more)
         except StudioRefused as error:
             if error.status not in gone:
                 raise
             return None
 
     def repeat(self, attempt: Callable[[], T]) -> T:
-        """Repeat an attempt, which may consist of several calls, until it succeeds.
+        """Repeat an attempt, which may consist of several `send`, until it succeeds.
 
         Raises:
-            StudioRefused: Label Studio refuses one of the calls.
-            StudioUnreachable: Label Studio does not answer.
+            BadRequest: an answer is too large, and `whose` was given for it.
+            StudioRefused: Label Studio refuses one of the calls: repeated, it would fail again.
+            StudioUnreachable: Label Studio does not answer, or not as an API does.
         """
-        return self._retrier.call(lambda: self._renewing(attempt))
-
-    def _renewing(self, attempt: Callable[[], T]) -> T:
-        """Try once more with a new access token, where the last one may just have ended."""
         try:
-            return attempt()
-        except ApiError as error:
-            if error.status_code != 401 or token_kind(self._api_key) != "personal":
-                raise
-            self._sdk = None
-            return attempt()
+            return self._tries()(attempt)
+        except RefusalError as error:
+            if is_transient(error):
+                raise self._unreachable(f"answers HTTP {error.status}") from None
+            raise StudioRefused(describe(self.url, error, self._clean), error.status) from None
+        except AnswerTooLargeError as error:
+            if error.whose:
+                raise BadRequest(
+                    f"Its {error.whose} take more than {error.most} of JSON."
+                ) from None
+            raise StudioRefused(f"Label Studio at {self.url} {error}.") from None
+        except NoAnswerError as error:
+            raise self._unreachable(str(error)) from None
 
+    def send(
+        self,
+        method: str,
+        path: str,
+        kind: type[T],
+        body: Any = None,
+        *,
+        whose: str = "",
+        **query: Any,
+    ) -> T:
+        """Send one call, and return its answer.
 
-def connect(url: str, api_key: str, timeout_s: float) -> LabelStudio:
-    """Make a client of the SDK that checks each answer, also one to an exchange of tokens.
+        It follows no redirect, which would take the token along.
 
-    It follows no redirect, which would take the token along. One to another path is that of a page
-    in Label Studio's place, which goes away; one to another address of the same path stays.
+        Args:
+            method: GET, POST, PATCH or DELETE.
+            path: of the API, from /api on.
+            kind: what the answer has to be; fields that it does not name are skipped.
+            body: is sent as JSON; None for nothing.
+            whose: of what a task has too much where the answer is too large: "annotations" or
+                "predictions", or "regions" where it is one of these, which has a lower bound.
+            query: goes into the address.
 
-    Args:
-        url: address of Label Studio.
-        api_key: a legacy or a personal token for it.
-        timeout_s: longest wait to connect, and for each next part of an answer, in seconds.
-    """
+        Raises:
+            RefusalError: Label Studio refuses the call.
+            NoAnswerError: Label Studio does not answer in time, or not as an API does.
+            AnswerTooLargeError: the answer is larger than its bound.
+        """
+        send = partial(self._send, method, path, kind, body, query, whose)
+        while True:
+            header = self._authorization()
+            try:
+                return send(header)
+            except RefusalError as error:
+                # An access token lives for minutes, and the last one may just have ended.
+                if error.status != 401 or self._kind != "personal" or not self._access:
+                    raise
+                if header != f"Bearer {self._access}":
+                    continue  # another thread has exchanged it meanwhile
+                self._access = ""
+                header = self._authorization()
+                return send(header)
 
-    def refuse_redirects(response: httpx.Response) -> None:
-        if not response.has_redirect_location:
-            return
-        place = response.headers["Location"].partition("?")[0]
-        asked = response.request.url.path.rstrip("/")
+    def _authorization(self) -> str:
+        if self._kind == "legacy":
+            return f"Token {self._api_key}"
+        if self._kind == "access":
+            return f"Bearer {self._api_key}"
+        if not self._access:
+            refresh, place = {"refresh": self._api_key}, "/api/token/refresh/"
+            answer = self._send("POST", place, AccessToken, refresh, {}, "", None)
+            self._access = answer.access
+        return f"Bearer {self._access}"
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        kind: type[T],
+        body: Any,
+        query: dict[str, Any],
+        whose: str,
+        authorization: str | None,
+    ) -> T:
+        wait = _page_wait.get()
+        seconds = self._timeout_s
+        if wait is not None:
+            seconds = min(seconds, wait.end - time.monotonic())
+        limit = TimeLimit(max(0.0, seconds), _CLOCK)
+        try:
+            with limit:
+                answer = request(
+                    method,
+                    f"{self.url.rstrip('/')}{path}",
+                    rules=HostRules(),
+                    trusted=True,
+                    limit=limit,
+                    stream=True,
+                    params=query,
+                    data=None if body is None else msgspec.json.encode(body),
+                    headers=None if body is None else {"Content-Type": "application/json"},
+                    auth=Header(authorization),
+                )
+                with closing(answer):
+                    content = _read(answer, path, whose)
+            if limit.is_over:
+                raise OSError  # a body without a length seems whole where it was cut
+        except CANNOT_REACH as error:
+            if not limit.is_over:
+                raise NoAnswerError(f"cannot be reached ({type(error).__name__})") from None
+            if wait is not None:
+                wait.is_over = True
+            waited = PAGE_WAIT_S if wait is not None else seconds
+            raise NoAnswerError(f"gave no whole answer within {waited:g} s") from None
+        return self._check(answer, content, path, kind)
+
+    def _check(self, answer: requests.Response, content: bytes, path: str, kind: type[T]) -> T:
+        """Return what an answer holds; a page, or a proxy, may answer in Label Studio's place."""
+        status = answer.status_code
+        if answer.is_redirect:
+            self._refuse_redirect(answer)
+        if status >= 400:
+            try:
+                body = decode(content, Any)
+            except (NoAnswerError, RecursionError):
+                if status < 500 and status not in _UNCHECKED_REFUSALS:
+                    raise NoAnswerError(f"answers HTTP {status} {_NO_JSON}") from None
+                body = None
+            raise RefusalError(status, body)
+        if answer.request.method == "DELETE":
+            if status != 204:  # of what is deleted, only HTTP 204 tells
+                raise NoAnswerError(f"answers HTTP {status} where it should delete")
+            return None  # type: ignore[return-value]
+        try:
+            return decode(content, kind)
+        except msgspec.ValidationError as error:
+            raise NoAnswerError(
+                f"answers HTTP {status} for {path} with JSON that its API does not send: "
+                f"{str(error)[:100]}"
+            ) from None
+        except NoAnswerError:
+            raise NoAnswerError(f"answers HTTP {status} {_NO_JSON}") from None
+
+    def _refuse_redirect(self, answer: requests.Response) -> None:
+        """Refuse a redirect; one to another path is that of a page, which goes away."""
+        place = answer.headers["Location"].partition("?")[0]
+        asked = str(answer.request.path_url).partition("?")[0].rstrip("/")
         if not place.rstrip("/").endswith(asked):
-            raise ForeignAnswerError(
+            raise NoAnswerError(
                 f"redirects to {place[:200]}: it may be a login or maintenance page, or "
                 "LABEL_STUDIO_URL may be the address of something else"
             )
         raise StudioRefused(
-            f"Label Studio at {url} redirects to {place[:200]}: set LABEL_STUDIO_URL to the "
+            f"Label Studio at {self.url} redirects to {place[:200]}: set LABEL_STUDIO_URL to the "
             "address at which it answers itself.",
-            response.status_code,
+            answer.status_code,
         )
 
-    hooks = {"response": [refuse_redirects]}
-    client = _CheckedClient(timeout=timeout_s, follow_redirects=False, event_hooks=hooks)
-    return LabelStudio(base_url=url, api_key=api_key, httpx_client=client)
+    def _tries(self) -> Retrying:
+        return Retrying(
+            retry=retry_if_exception(is_transient),
+            wait=wait_exponential_jitter(
+                self._first_pause_s, max=_LONGEST_PAUSE_S, jitter=self._first_pause_s
+            ),
+            stop=stop_any(stop_after_delay(self._retry_for_s), stop_when_event_set(self._stopping)),
+            sleep=sleep_using_event(self._stopping),
+            before_sleep=self._log_failure,
+            reraise=True,
+        )
+
+    def _unreachable(self, reason: str) -> StudioUnreachable:
+        return StudioUnreachable(f"Label Studio at {self.url} {reason}.")
+
+    def _log_failure(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        pause_s = state.next_action.sleep if state.next_action else 0
+        log.warning("Label Studio at %s: %s; next try in %.1f s", self.url, error, pause_s)
 
 
-class _CheckedClient(httpx.Client):
-    """Reads each answer within its limit, and checks it."""
+def _read(answer: requests.Response, path: str, whose: str) -> bytes:
+    """Read an answer that is a stream."""
+    most_bytes = _MOST_REGION_BYTES if whose == "regions" else _MOST_BYTES
+    parts: list[bytes] = []
+    size = 0
+    for part in answer.iter_content(_CHUNK):
+        parts.append(part)
+        size += len(part)
+        if size > most_bytes:
+            raise AnswerTooLargeError(path, whose, most_bytes)
+    return b"".join(parts)
 
-    def send(
-        self, request: httpx.Request, *, stream: bool = False, **options: Any
-    ) -> httpx.Response:
-        """Send a request; the answer has been read and checked."""
-        answer = super().send(request, stream=True, **options)
+
+def decode(content: bytes, kind: type[T]) -> T:
+    """Decode JSON, also where a part of it is none: NaN, a lone surrogate or a number out of range.
+
+    An object, or one of a list, with such a part has ``is_damaged`` set, so that it costs no other.
+
+    Raises:
+        msgspec.ValidationError: it is not of that kind.
+        NoAnswerError: it is no JSON.
+    """
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         try:
-            read = read_answer(answer)
-            check_answer(read)
-            return read
-        finally:
-            answer.close()
+            value = json.loads(content, parse_int=_read_integer)
+        except (ValueError, RecursionError):
+            raise NoAnswerError("answers what is no JSON") from None
+    for each in value if isinstance(value, list) else [value]:
+        if isinstance(each, dict) and _is_damaged(each):
+            each["is_damaged"] = True
+    return msgspec.convert(value, kind)
+
+
+def _is_damaged(value: Any) -> bool:
+    try:
+        msgspec.json.decode(json.dumps(value))
+    except (msgspec.DecodeError, RecursionError):
+        return True
+    return False
+
+
+def _read_integer(digits: str) -> float:
+    return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Return whether the call that failed with this error may succeed later.
+
+    >>> is_transient(RefusalError(503)), is_transient(RefusalError(404))
+    (True, False)
+    """
+    if isinstance(error, RefusalError):
+        return error.status in _TRANSIENT_STATUSES
+    return isinstance(error, NoAnswerError)
+
+
+def describe(url: str, error: RefusalError, clean: Callable[[str], str] = str) -> str:
+    """Describe a refusal in one sentence of at most 400 letters, with Label Studio's own reason.
+
+    A longer one is cut off between words, after known secrets are cut out: a password may have
+    several words. What shows or logs it cuts out what looks like a secret, and would not know the
+    half of one.
+
+    Args:
+        url: address of Label Studio.
+        error: the refusal.
+        clean: cuts known secrets out of a text.
+
+    >>> describe("http://studio:8080", RefusalError(401))
+    'Label Studio at http://studio:8080 answers HTTP 401: check LABEL_STUDIO_API_KEY'
+    """
+    detail = error.body.get("validation_errors") or error.body.get("detail") or ""
+    if error.status in (401, 403):
+        detail = "check LABEL_STUDIO_API_KEY"
+    elif error.status == 404:
+        detail = "there is no such project, view or task for this token"
+    elif error.status == 413:
+        detail = "larger than it takes, or a proxy before it (nginx: client_max_body_size)"
+    sentence = clean(f"Label Studio at {url} answers HTTP {error.status}: {detail}")
+    if len(sentence) <= _LONGEST_SENTENCE:
+        return sentence
+    return f"{sentence[: _LONGEST_SENTENCE - 1].rpartition(' ')[0]} …"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from backend.label_studio.connection import Connection
+from backend.label_studio.records import PredictionRow
 
-from backend.label_studio.connection import NO_RETRIES, Connection
 
-
-def read_prediction_rows(connection: Connection, task: int) -> list[Any]:
+def read_prediction_rows(connection: Connection, task: int) -> list[PredictionRow]:
     """Read the predictions of a task without their regions, the oldest first.
 
     There are none where the task is gone. Label Studio answers a list of predictions with HTTP 400,
@@ -18,14 +17,15 @@ def read_prediction_rows(connection: Connection, task: int) -> list[Any]:
         task: its id.
 
     Returns:
-        The rows as the SDK has read them: ``id``, ``model_version``, ``created_at``.
+        The rows.
 
     Raises:
         BadRequest: they have too many values to be read.
         StudioRefused: the token may not see them.
         StudioUnreachable: Label Studio does not answer.
     """
+    kind = list[PredictionRow]
     found = connection.find(
-        lambda sdk: sdk.predictions.list(task=task, request_options=NO_RETRIES), gone=(400, 404)
+        "/api/predictions/", kind, gone=(400, 404), whose="predictions", task=task
     )
-    return sorted(found or (), key=lambda each: int(each.id))
+    return sorted(found or (), key=lambda each: each.id)

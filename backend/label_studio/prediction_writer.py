@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from label_studio_sdk.core.api_error import ApiError
-
 from backend.errors import StudioRefused
-from backend.label_studio.connection import NO_RETRIES, Connection
+from backend.label_studio.connection import Connection, RefusalError
+from backend.label_studio.records import IdRow, ImportAnswer
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
 
@@ -72,24 +71,20 @@ class PredictionWriter:
         """Send predictions, in halves where they are too large; return how many were stored."""
         body = [{"task": task, **entries[task]} for task in tasks]
         try:
-            answer = self._connection.sdk.projects.import_predictions(
-                project, request=body, request_options=NO_RETRIES
-            )
-        except ApiError as error:
-            if error.status_code == 413 and len(tasks) > 1:
+            path = f"/api/projects/{project}/import/predictions"
+            return self._connection.send("POST", path, ImportAnswer, body).created
+        except RefusalError as error:
+            if error.status == 413 and len(tasks) > 1:
                 half = len(tasks) // 2
                 return sum(self._import(project, entries, t) for t in (tasks[:half], tasks[half:]))
-            if error.status_code in (400, 413):
+            if error.status in (400, 413):
                 return 0
             raise
-        return int(answer.created or 0)
 
     def _create(self, task: int, entry: Mapping[str, Any]) -> str:
         """Store one prediction; return the reason where Label Studio refuses it, else nothing."""
         try:
-            self._connection.call(
-                lambda sdk: sdk.predictions.create(task=task, request_options=NO_RETRIES, **entry)
-            )
+            self._connection.call("POST", "/api/predictions/", IdRow, {"task": task, **entry})
         except StudioRefused as error:
             return str(error)
         return ""

@@ -7,9 +7,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
+import msgspec
+from msgspec import Struct
+
 #: The shortest and the longest working time that is believed, in seconds: up to a week.
 LEAST_SECONDS: Final = 0.1
 MOST_SECONDS: Final = 7 * 86400.0
+
+
+#: What is said of a part that is damaged.
+DAMAGED: Final = "holds what is no JSON: NaN, half a character or a number out of range"
 
 
 @dataclass(frozen=True)
@@ -87,12 +94,135 @@ class PredictionRegions:
     result: Sequence[Any] = field(repr=False)
 
 
-def read_annotation(found: Any) -> Annotation:
-    """Make an `Annotation` of what the SDK has read, which does not check types."""
+class ProjectRow(Struct):
+    """A project, as the API answers it."""
+
+    id: int
+    label_config: str
+    title: str | None = None
+    model_version: str | None = None
+
+
+class TitleRow(Struct):
+    """A project in a list of projects."""
+
+    id: int
+    title: str | None = None
+
+
+class TitlePage(Struct):
+    """A page of a list of projects."""
+
+    results: list[TitleRow]
+    count: int
+
+
+class TaskRow(Struct):
+    """A task as the data manager lists it, without its annotations and predictions."""
+
+    id: int
+    data: dict[str, Any]
+    total_predictions: int | None = None
+    predictions_model_versions: str | None = None
+    predictions_score: float | None = None
+    total_annotations: int | None = None
+    cancelled_annotations: int | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+
+class TaskPage(Struct):
+    """A page of the data manager."""
+
+    tasks: list[TaskRow]
+    total: int
+
+
+class IdRow(Struct):
+    """Whatever has an id, as an annotation of which nothing else is read."""
+
+    id: int
+    updated_at: Any = None
+
+
+class PredictionRow(Struct):
+    """A prediction without its regions."""
+
+    id: int
+    created_at: datetime
+    model_version: str | None = None
+
+
+class RegionsRow(Struct):
+    """A prediction with its regions."""
+
+    id: int
+    model_version: str | None = None
+    result: Any = None
+    is_damaged: bool = False
+
+
+class AnnotationRow(Struct):
+    """An annotation; what its annotator may have claimed has any type."""
+
+    id: int
+    task: int | None
+    project: int | None
+    result: Any = None
+    parent_prediction: Any = None
+    parent_annotation: Any = None
+    was_cancelled: Any = None
+    lead_time: Any = None
+    completed_by: Any = None
+    created_at: Any = None
+    updated_at: Any = None
+    ground_truth: Any = None
+    import_id: Any = None
+    is_damaged: bool = False
+
+
+class UserRow(Struct):
+    """A user of Label Studio."""
+
+    id: int
+    first_name: str | None = None
+    last_name: str | None = None
+    email: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The name; the e-mail address where there is none."""
+        name = " ".join(each for each in (self.first_name, self.last_name) if each)
+        return name or self.email or ""
+
+
+class BackendRow(Struct):
+    """A connection of a project to an ML backend."""
+
+    id: int
+    url: str | None = None
+    created_at: datetime | None = None
+
+
+class ImportAnswer(Struct):
+    """How many predictions an import has stored."""
+
+    created: int
+
+
+class ViewRow(Struct):
+    """A view of the data manager."""
+
+    id: int
+    data: dict[str, Any] | None = None
+
+
+def read_annotation(found: AnnotationRow) -> Annotation:
+    """Make an `Annotation` of what the API answers."""
     return Annotation(
-        id=int(found.id),
-        task=int(found.task),
-        project=int(found.project),
+        id=found.id,
+        task=found.task or 0,
+        project=found.project or 0,
         result=found.result if isinstance(found.result, list) else (),
         prediction=_number(found.parent_prediction),
         parent=_number(found.parent_annotation),
@@ -101,8 +231,8 @@ def read_annotation(found: Any) -> Annotation:
         annotator=_number(found.completed_by),
         created=epoch_seconds(found.created_at),
         updated=epoch_seconds(found.updated_at),
-        ground_truth=getattr(found, "ground_truth", None) is True,
-        import_id=_number(getattr(found, "import_id", None)),
+        ground_truth=found.ground_truth is True,
+        import_id=_number(found.import_id),
     )
 
 
@@ -118,5 +248,12 @@ def _number(value: Any) -> int | None:
 
 
 def epoch_seconds(at: Any) -> float:
-    """Return a time of the SDK in seconds since the epoch; 0.0 where it is none."""
-    return at.timestamp() if isinstance(at, datetime) else 0.0
+    """Return a time of the API, in JSON or decoded, in seconds since the epoch; 0.0 for none.
+
+    >>> epoch_seconds("1970-01-01T00:01:00Z"), epoch_seconds(None), epoch_seconds("today")
+    (60.0, 0.0, 0.0)
+    """
+    try:
+        return msgspec.convert(at, datetime).timestamp()
+    except msgspec.ValidationError:
+        return 0.0

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from backend.label_studio.connection import NO_RETRIES, Connection
-from backend.label_studio.records import Annotation, read_annotation
+import logging
+
+from backend.label_studio.connection import Connection
+from backend.label_studio.records import DAMAGED, Annotation, AnnotationRow, read_annotation
+
+log = logging.getLogger(__name__)
 
 
 class TaskContents:
@@ -24,7 +28,11 @@ class TaskContents:
             StudioRefused: the token may not see it.
             StudioUnreachable: Label Studio does not answer.
         """
-        found = self._connection.find(
-            lambda sdk: sdk.annotations.list(id=task, request_options=NO_RETRIES)
-        )
-        return [read_annotation(each) for each in found or () if each.id is not None]
+        place = f"/api/tasks/{task}/annotations/"
+        found = self._connection.find(place, list[AnnotationRow], whose="annotations") or []
+        for each in found:
+            if each.is_damaged:
+                log.warning(
+                    "Task %d goes without its annotation %d, which %s", task, each.id, DAMAGED
+                )
+        return [read_annotation(each) for each in found if not each.is_damaged]

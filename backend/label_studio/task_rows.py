@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from backend.label_studio.connection import NO_RETRIES, Connection
+from backend.label_studio.connection import Connection
+from backend.label_studio.records import TaskPage, TaskRow
 
 
 def read_rows(
     connection: Connection, project: int, size: int, page: int = 1, **which: Any
-) -> tuple[list[Any], int]:
+) -> tuple[list[TaskRow], int]:
     """Read one page of tasks, without their annotations and predictions.
 
     Args:
@@ -20,21 +21,13 @@ def read_rows(
         which: ``query`` or ``view``, which choose and order the tasks; all by default.
 
     Returns:
-        The rows as the SDK has read them, and the number of tasks on all pages.
+        The rows, and the number of tasks on all pages.
 
     Raises:
         StudioRefused: there is no such project for this token.
         StudioUnreachable: Label Studio does not answer.
     """
-    answer = connection.call(
-        lambda sdk: sdk.tasks.list(
-            project=project,
-            fields="task_only",
-            resolve_uri=False,
-            page=page,
-            page_size=size,
-            request_options=NO_RETRIES,
-            **which,
-        )
-    )
-    return list(answer.items or ()), int(answer.response.total)
+    which |= {"project": project, "page": page, "page_size": size}
+    given = {"fields": "task_only", "resolve_uri": "false"}
+    answer = connection.get("/api/tasks/", TaskPage, **which, **given)
+    return answer.tasks, answer.total

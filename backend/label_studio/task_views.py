@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-from backend.label_studio.connection import NO_RETRIES, Connection
+from backend.label_studio.connection import Connection
+from backend.label_studio.records import ViewRow
 
 #: Conditions of a view. Label Studio on SQLite takes no more than 1000 at once, and its page shows
 #: each of them as a filter.
@@ -76,17 +77,22 @@ class TaskViews:
 
         def attempt() -> int:
             """List first, so that a view whose answer was lost is not made twice."""
-            views = self._connection.sdk.views
-            found = views.list(project=project, request_options=NO_RETRIES)
-            given: dict[str, Any] = {"project": project, "request_options": NO_RETRIES}
+            send, place = self._connection.send, "/api/dm/views/"
+            found = send("GET", place, list[ViewRow], project=project)
+
+            def update(view: int, data: dict[str, Any]) -> None:
+                body = {"project": project, "data": data}
+                send("PATCH", f"{place}{view}/", ViewRow, body)
+
             same = [each.id for each in found if (each.data or {}).get("title") == title]
             for each in found:
                 if each.id not in same[:1] and (tasks := _listed(each.data or {})) is not None:
                     filters = {"conjunction": "or", "items": _is_any_of(tasks)}
-                    views.update(str(each.id), data={**each.data, "filters": filters}, **given)
+                    update(each.id, {**(each.data or {}), "filters": filters})
             if same:
-                return int(views.update(str(same[0]), data=data, **given).id)
-            return int(views.create(project=project, data=data, request_options=NO_RETRIES).id)
+                update(same[0], data)
+                return same[0]
+            return send("POST", place, ViewRow, {"project": project, "data": data}).id
 
         return self._connection.repeat(attempt)
 

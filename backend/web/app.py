@@ -8,7 +8,7 @@ from functools import partial
 from flask import Blueprint, Flask
 
 from backend.inference.engine import Engine
-from backend.label_studio_services import READ_RETRY_FOR_S
+from backend.label_studio.connection import begin_page, page_gave_up
 from backend.prediction.predictor import Predictor
 from backend.runs.label_errors import LABEL_ERRORS
 from backend.services import Services
@@ -69,11 +69,13 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
     predictor = services.predictor(tracker)
     worker = services.worker(predictor)
     app = Flask("backend", static_folder=None, template_folder="web/pages/templates")
+    app.before_request(begin_page)
+    app.jinja_env.globals["label_studio_was_silent"] = page_gave_up
     app.extensions["worker"] = worker
     app.extensions["metrics"] = metrics
     app.extensions["engine"] = services.engine
     _add_middleware(app, settings, metrics)
-    projects = ProjectCheck(services.hasty_client)
+    projects = ProjectCheck(services.page_client)
     MissingProjects(services.project_titles, services.database, projects).add_to(app)
     add_filters(app)
     app.jinja_env.globals["project_title"] = services.project_titles.name
@@ -120,7 +122,7 @@ def _pages(
     settings, learner = services.settings, services.learner
     status = _status(services, tracker)
     dashboard = DashboardRoutes(settings, services.engine, metrics, status, services.project_titles)
-    projects = ProjectCheck(services.hasty_client)
+    projects = ProjectCheck(services.page_client)
     describe = partial(describe_learning, settings, learner, tasks=services.annotations.tasks)
     yield dashboard.blueprint()
     yield JobRoutes(
@@ -143,13 +145,13 @@ def _pages(
     yield WordingRoutes(
         settings,
         services.wording_runs,
-        services.client(retry_for_s=READ_RETRY_FOR_S),
-        services.client(retry_for_s=0.0),
+        services.page_client,
+        services.page_client,
         projects,
         body,
     ).blueprint()
-    yield ReportRoutes(settings, services.annotations, services.hasty_client, describe).blueprint()
-    client = services.client(retry_for_s=READ_RETRY_FOR_S)
+    yield ReportRoutes(settings, services.annotations, services.page_client, describe).blueprint()
+    client = services.page_client
     shared = (services.runs, client, projects, body)
     yield LabelErrorRoutes(
         LABEL_ERRORS,
@@ -161,13 +163,13 @@ def _pages(
     yield AgreementRoutes(
         services.agreement_runs,
         services.agreements,
-        services.client(retry_for_s=READ_RETRY_FOR_S),
+        services.page_client,
         projects,
     ).blueprint()
     yield NextTasksRoutes(
         services.next_tasks_runs,
         services.next_tasks,
-        services.client(retry_for_s=READ_RETRY_FOR_S),
+        services.page_client,
         projects,
         body,
     ).blueprint()

@@ -10,13 +10,13 @@ from backend.label_studio.client import LabelStudioClient
 
 @dataclass(frozen=True, eq=False)
 class ProjectCheck:
-    """Asks Label Studio for a project while somebody waits, once and for seconds at most.
+    """Asks Label Studio for a project while somebody waits.
 
     Args:
-        hasty_client: Label Studio; None without a token, and then no project is refused.
+        page_client: Label Studio; None without a token, and then no project is refused.
     """
 
-    hasty_client: LabelStudioClient | None
+    page_client: LabelStudioClient | None
 
     def check(self, project: int) -> None:
         """Refuse a project that Label Studio says is not there.
@@ -33,6 +33,6 @@ class ProjectCheck:
 
     def _may_be_there(self, project: int) -> bool:
         try:
-            return self.hasty_client is None or self.hasty_client.has_project(project)
+            return self.page_client is None or self.page_client.has_project(project)
         except (StudioRefused, StudioUnreachable):
             return True

@@ -184,7 +184,7 @@ def test_a_task_that_cannot_be_compared_is_left_out_with_its_reason(
 def test_a_task_whose_annotations_are_too_large_is_left_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("backend.label_studio.answers._MAX_BYTES_OF_TASK", 200_000)
+    monkeypatch.setattr("backend.label_studio.connection._MOST_BYTES", 200_000)
     large = brushed(LEFT) | {"meta": {"text": "x" * 200_000}}
     report = measured(
         shared_studio(

@@ -64,6 +64,6 @@ def test_a_prediction_that_is_gone_by_then_makes_no_empty_picture(
 def test_one_that_is_too_large_is_a_problem_of_its_task(
     server: LocalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backend.label_studio.answers._MAX_BYTES", 100)
+    monkeypatch.setattr("backend.label_studio.connection._MOST_REGION_BYTES", 100)
     with pytest.raises(BadRequest, match="MB of JSON"):
         read(server, True)

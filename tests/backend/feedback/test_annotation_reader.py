@@ -122,7 +122,7 @@ def test_one_that_cannot_be_read_is_kept_as_broken_and_holds_up_none(
     assert (odd.kind, odd.task, odd.created) == ("broken", 2, 2.0)
     assert odd.reason == "Unexpected ZeroDivisionError: see the backend's log."
     assert (homeless.kind, huge.kind) == ("broken", "broken")
-    assert "TypeError" in homeless.reason
+    assert "names no task or no project" in homeless.reason
     assert "OverflowError" in huge.reason
     assert set(notebook.known) >= {first.annotation, last.annotation}
     monkeypatch.setattr(annotation_reader, "compare", compare)
@@ -327,8 +327,8 @@ def test_what_takes_too_much_work_or_memory_is_told_and_stops_nobody(
     studio: FakeStudio,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("backend.label_studio.answers._MAX_BYTES", 200_000)
-    monkeypatch.setattr("backend.label_studio.answers._MAX_BYTES_OF_TASK", 200_000)
+    monkeypatch.setattr("backend.label_studio.connection._MOST_REGION_BYTES", 200_000)
+    monkeypatch.setattr("backend.label_studio.connection._MOST_BYTES", 200_000)
     large = region("a", "red", 4) | {"meta": {"text": "x" * 200_000}}
     wide = region("a", "red", 4) | {"original_width": 1 << 14, "original_height": 1 << 14}
     made = [

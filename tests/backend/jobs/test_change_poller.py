@@ -120,7 +120,7 @@ def test_an_annotation_is_marked(team: Team, studio: FakeStudio) -> None:
 def test_a_task_whose_annotations_are_too_large_keeps_no_other_from_being_marked(
     team: Team, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backend.label_studio.answers._MAX_BYTES_OF_TASK", 200_000)
+    monkeypatch.setattr("backend.label_studio.connection._MOST_BYTES", 200_000)
     studio.annotate(1, [{"meta": {"text": "x" * 200_000}}])
     made = studio.annotate(2, [])
     team.poll()

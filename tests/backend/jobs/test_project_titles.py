@@ -49,15 +49,15 @@ def test_projects_are_named_by_title_and_number(server: LocalServer, clock: Cloc
     ]
 
 
-def hasty(server: LocalServer, clock: Clock) -> ProjectTitles:
+def with_page_client(server: LocalServer, clock: Clock) -> ProjectTitles:
     client = LabelStudioClient(server.url, TOKEN, retry_for_s=0)
-    return ProjectTitles(client, clock, hasty_client=client)
+    return ProjectTitles(client, clock, page_client=client)
 
 
 def test_the_first_page_of_a_project_has_its_title(
     studio: FakeStudio, server: LocalServer, clock: Clock
 ) -> None:
-    titles = hasty(server, clock)
+    titles = with_page_client(server, clock)
     assert titles.name(7) == "streets at night (7)", "before anybody has read them"
     assert [titles.name(each) for each in (8, 9, 12)] == [
         "Streets (8)",
@@ -72,7 +72,7 @@ def test_the_first_page_of_a_project_has_its_title(
 
 
 def test_pages_wait_for_a_project_that_is_gone_once(server: LocalServer, clock: Clock) -> None:
-    titles = hasty(server, clock)
+    titles = with_page_client(server, clock)
     for _ in range(4):
         clock.now += 3600
         assert titles.name(99) == "Project 99"

@@ -128,7 +128,7 @@ def test_a_task_whose_predictions_cannot_be_listed_keeps_them(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("backend.label_studio.answers._MAX_BYTES_OF_PREDICTIONS", 4000)
+    monkeypatch.setattr("backend.label_studio.connection._MOST_BYTES", 4000)
     job = job_that_is_over(store, studio, 1, 2, 3)
     studio.add(2, "hostile", result=[{}] * 4000)
     studio.annotate(3, [])

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextvars
 import json
+import time
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from backend.errors import BadRequest, StudioUnreachable
+from backend.errors import BadRequest, StudioRefused, StudioUnreachable
+from backend.label_studio import connection
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.task_filter import TaskFilter
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
@@ -96,8 +99,11 @@ def test_what_is_no_answer_of_label_studio_is_waited_out(
             "redirects to /login: it may be a login or",
         ),
         (Answer(404, b"<h1>?</h1>"), "HTTP 404 with what is no JSON"),
-        (Answer(200, b"{}"), r"/api/projects/7/ with JSON that .* send: id is missing or of a wr"),
-        (Answer(200, b"[]"), "the whole answer is missing or of a wrong type"),
+        (
+            Answer(200, b"{}"),
+            r"/api/projects/7/ with JSON that .* send: Object missing required field `id`",
+        ),
+        (Answer(200, b"[]"), "Expected `object`, got `array`"),
     ],
 )
 def test_a_person_understands_what_is_wrong(
@@ -133,7 +139,7 @@ def test_the_regions_of_listed_predictions_are_not_built() -> None:
     answers = [answer, Answer(200, b"[]")]
     with LocalServer(lambda _: answers.pop()) as server:
         client = LabelStudioClient(server.url, TOKEN, retry_for_s=0)
-        assert client.stored(5) == []  # memory is counted once the SDK has been imported
+        assert client.stored(5) == []  # memory is counted once all is imported
         tracemalloc.start()
         try:
             stored = client.stored(5)
@@ -149,7 +155,70 @@ def test_the_regions_of_listed_predictions_are_not_built() -> None:
 def test_a_list_of_predictions_that_is_too_large_is_refused(
     client: LabelStudioClient, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backend.label_studio.answers._MAX_BYTES_OF_PREDICTIONS", 4000)
+    monkeypatch.setattr("backend.label_studio.connection._MOST_BYTES", 4000)
     studio.add(5, "hostile", result=[{}] * 4000)
     with pytest.raises(BadRequest, match="Its predictions take more than"):
         client.stored(5)
+
+
+DAMAGED = {"NaN": "NaN", "surrogate": '"\\ud800"', "huge": "1e999", "digits": "9" * 5000}
+
+
+@pytest.mark.parametrize("part", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_annotation_costs_itself_alone_and_is_named(
+    client: LabelStudioClient, studio: FakeStudio, part: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad = studio.annotate(6, ["DAMAGED"])["id"]
+    rows = json.dumps([*studio.annotations.values()]).replace('"DAMAGED"', part)
+    one = json.dumps(studio.annotations[bad]).replace('"DAMAGED"', part)
+
+    def fault(asked: Asked) -> Answer | None:
+        if asked.path.startswith("/api/tasks/6/annotations"):
+            return Answer(200, rows.encode())
+        return Answer(200, one.encode()) if asked.path == f"/api/annotations/{bad}/" else None
+
+    studio.fault = fault
+    assert [each.id for each in client.contents.annotations(6)] == [2]
+    assert f"Task 6 goes without its annotation {bad}, which holds what is no JSON" in caplog.text
+    assert client.annotation_ids(6) == [2, bad]
+    with pytest.raises(BadRequest, match=f"Annotation {bad} of task 6 holds what is no JSON"):
+        client.annotation(bad)
+
+
+def test_a_page_of_tasks_that_is_too_large_is_refused_with_its_address(
+    client: LabelStudioClient, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.label_studio.connection._MOST_BYTES", 4000)
+    with pytest.raises(StudioRefused, match=f"at {client.url} sends more than .* for /api/tasks/"):
+        client.tasks(7, TaskFilter())
+
+
+def test_an_answer_that_trickles_ends_with_its_time() -> None:
+    answer = Answer(200, b" " * 1000 + b"{}", has_length=False)
+    with LocalServer(lambda _: answer, pause_s=0.05) as server:
+        client = LabelStudioClient(server.url, TOKEN, retry_for_s=0, timeout_s=0.5)
+        began = time.monotonic()
+        with pytest.raises(StudioUnreachable, match=r"gave no whole answer within 0\.5 s"):
+            client.label_config(7)
+        assert time.monotonic() - began < 10
+
+
+def test_all_calls_of_a_page_take_their_time_together(
+    server: LocalServer, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "PAGE_WAIT_S", 1.0)
+    client = LabelStudioClient(server.url, TOKEN, retry_for_s=0)
+
+    def page() -> bool:
+        connection.begin_page()
+        assert client.label_config(7) == studio.label_config
+        assert not connection.page_gave_up()
+        studio.fault = lambda _: time.sleep(3)
+        for _ in range(3):
+            with pytest.raises(StudioUnreachable, match="within 1 s"):
+                client.label_config(7)
+        return connection.page_gave_up()
+
+    began = time.monotonic()
+    assert contextvars.copy_context().run(page)
+    assert time.monotonic() - began < 3

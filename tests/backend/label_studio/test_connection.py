@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 import uuid
 from dataclasses import dataclass, field, replace
@@ -14,8 +13,6 @@ import pytest
 
 from backend.errors import StudioRefused, StudioUnreachable
 from backend.label_studio.client import LabelStudioClient
-from backend.label_studio.connection import Connection
-from backend.label_studio.retrying import Retrier
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, Asked, LocalServer
 
@@ -58,7 +55,7 @@ def json_answer(value: Any, status: int = 200) -> Answer:
 
 
 def test_an_access_token_that_has_just_ended_is_renewed(studio: FakeStudio) -> None:
-    """As it was sent in time, and arrived too late: the SDK sees that it ends, and no more."""
+    """As it was sent in time, and arrived too late."""
     tokens = Tokens(studio)
     with LocalServer(tokens) as server:
         client = LabelStudioClient(server.url, token("refresh"), retry_for_s=0)
@@ -68,25 +65,6 @@ def test_an_access_token_that_has_just_ended_is_renewed(studio: FakeStudio) -> N
         tokens.access = "ended"
         assert client.write(7, VERSION, {1: ENTRY}) == {}
     assert studio.stored() == {1: 1}
-
-
-def test_a_client_that_another_thread_drops_is_used_all_the_same(
-    server: LocalServer, studio: FakeStudio
-) -> None:
-    class Dropping(Connection):
-        @property
-        def _sdk(self) -> Any:
-            made, self.made = self.made, None
-            return made
-
-        @_sdk.setter
-        def _sdk(self, made: Any) -> None:
-            self.made = made
-
-    retrier = Retrier(server.url, retry_for_s=0, first_pause_s=0.01, stopping=threading.Event())
-    connection = Dropping(server.url, TOKEN, retrier)
-    found = [connection.call(lambda sdk: sdk.projects.get(id=7)) for _ in range(2)]
-    assert [project.label_config for project in found] == [studio.label_config] * 2
 
 
 def test_a_proxy_that_answers_for_label_studio_while_a_token_is_renewed_is_waited_for(
@@ -101,7 +79,7 @@ def test_a_proxy_that_answers_for_label_studio_while_a_token_is_renewed_is_waite
         client = LabelStudioClient(
             server.url, token("refresh"), retry_for_s=0.1, first_pause_s=0.01
         )
-        with pytest.raises(StudioUnreachable, match="no JSON"):
+        with pytest.raises(StudioUnreachable, match="502"):
             client.label_config(7)
 
 
@@ -110,7 +88,7 @@ def test_a_personal_token_that_is_not_taken_is_refused_soon(studio: FakeStudio) 
     with LocalServer(tokens) as server:
         with pytest.raises(StudioRefused, match="check LABEL_STUDIO_API_KEY"):
             LabelStudioClient(server.url, token("refresh")).label_config(7)
-        assert len(server.asked) == 2
+        assert len(server.asked) == 1
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])

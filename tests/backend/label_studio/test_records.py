@@ -1,17 +1,15 @@
-"""Annotations as the SDK hands them over, which checks nothing."""
+"""Annotations, of which whoever submits them may have claimed anything."""
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from backend.label_studio.records import MOST_SECONDS, Annotation, read_annotation
+from backend.label_studio.records import MOST_SECONDS, Annotation, AnnotationRow, read_annotation
 
 
-def _found(**changes: Any) -> SimpleNamespace:
+def _found(**changes: Any) -> AnnotationRow:
     fields: dict[str, Any] = {
         "id": 5,
         "task": 3,
@@ -22,10 +20,10 @@ def _found(**changes: Any) -> SimpleNamespace:
         "was_cancelled": False,
         "lead_time": 1.5,
         "completed_by": 4,
-        "created_at": datetime(1970, 1, 1, 0, 1, tzinfo=timezone.utc),
-        "updated_at": datetime(1970, 1, 1, 0, 2, tzinfo=timezone.utc),
+        "created_at": "1970-01-01T00:01:00Z",
+        "updated_at": "1970-01-01T01:02:00+01:00",
     }
-    return SimpleNamespace(**(fields | changes))
+    return AnnotationRow(**(fields | changes))
 
 
 def test_an_annotation() -> None:

@@ -95,6 +95,7 @@ def test_a_polygon_covers_the_pixels_inside_to_within_one_at_its_edge() -> None:
             "strokes are cut off, or are of a picture .* than 800×400",
         ),
         ("brushlabels", {"rle": "x"}, "its strokes are cut off"),
+        ("brushlabels", {"rle": 10**18}, "its strokes are cut off"),
         ("brushlabels", {}, "it has no rle"),
         (
             "bitmasklabels",

@@ -6,11 +6,10 @@ import threading
 import time
 
 import pytest
-from label_studio_sdk.core.api_error import ApiError
 
 from backend.errors import StudioRefused, StudioUnreachable
 from backend.label_studio.client import LabelStudioClient
-from backend.label_studio.retrying import describe
+from backend.label_studio.connection import RefusalError, describe
 from tests.backend.fakes.colour_segmenter import brush_config
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, LocalServer
@@ -69,7 +68,7 @@ def test_no_half_of_a_secret_is_left_where_a_long_reason_is_cut_off(begin: int) 
     """Whoever shows a reason cuts the token out of it, and knows none of its halves."""
     secret = "cd" * 20
     reason = f"{'a word ' * 60}"[:begin] + f" {secret} {'and more ' * 60}"
-    error = ApiError(status_code=400, body={"detail": reason})
+    error = RefusalError(400, {"detail": reason})
     said = describe("http://studio:8080", error)
     assert len(said) <= 400
     assert said.endswith(" …")
