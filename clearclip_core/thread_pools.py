@@ -14,7 +14,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import cv2
-import torch
 from threadpoolctl import ThreadpoolController
 
 #: BLAS libraries whose threads are of one pool for all threads of the process.
@@ -43,10 +42,13 @@ def one_thread() -> Iterator[None]:
     For many small operators in a row: from 32,768 elements on each of them would wake threads that
     the encoder needs. A torch that was built without OpenMP keeps its threads.
 
+    >>> import torch
     >>> with one_thread():
     ...     torch.get_num_threads()
     1
     """
+    import torch  # takes seconds, which a command that only shows its help does not need
+
     torch.get_num_threads()  # a thread that is new to torch sets its number the first time
     with one_blas_thread(), _openmp_pools().limit(limits=1):
         yield
@@ -68,6 +70,8 @@ def set_pool_threads(torch_threads: int, opencv_threads: int) -> None:
     for name, threads in (("torch_threads", torch_threads), ("opencv_threads", opencv_threads)):
         if threads < 1:
             raise ValueError(f"Expected argument `{name}` to be at least 1, but got {threads}.")
+    import torch
+
     torch.set_num_threads(torch_threads)
     cv2.setNumThreads(opencv_threads)
     _blas_pools("scipy.linalg" in sys.modules).limit(limits=1)

@@ -10,7 +10,7 @@ import click
 from backend.cli.options import OUTPUT_FILE, project_option, with_settings
 from backend.label_studio_services import READ_RETRY_FOR_S, check_token
 from backend.settings import Settings
-from clearclip_core.cli.options import ThresholdOption, threshold_option
+from clearclip_core.cli.parameters import ThresholdOption, threshold_option
 from clearclip_core.evaluation.atomic_write import write_whole
 
 

@@ -27,7 +27,7 @@ from clearclip_core import (
     set_pool_threads,
     usable_cpus,
 )
-from clearclip_core.cli.options import ThresholdOption, thresholds_by_label
+from clearclip_core.cli.parameters import ThresholdOption, thresholds_by_label
 from clearclip_core.clip.embedding_cache import EmbeddingStore
 from clearclip_core.clip.loading import load_model
 from clearclip_core.evaluation.comparison import AS_PAPER, Candidate, PredictionRule

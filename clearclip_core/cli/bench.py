@@ -8,7 +8,8 @@ from typing import IO
 
 import click
 
-from clearclip_core.cli.options import FiniteRange, ModelOptions, model_options
+from clearclip_core.cli.options import ModelOptions, model_options
+from clearclip_core.cli.parameters import FiniteRange
 from clearclip_core.evaluation.speed import MAX_LABELS, as_json, as_text, measure
 
 

@@ -14,14 +14,16 @@ from tqdm import tqdm
 
 from clearclip_core.cli.options import (
     DataOptions,
-    FiniteRange,
     ModelOptions,
-    ThresholdOption,
-    click_errors,
     optional_data_options,
     propagate_option,
     save_option,
     several_model_options,
+)
+from clearclip_core.cli.parameters import (
+    FiniteRange,
+    ThresholdOption,
+    click_errors,
     threshold_option,
     thresholds_by_label,
 )

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import functools
 import itertools
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 from PIL import Image
 
+from clearclip_core.cli.parameters import (
+    FiniteRange,
+    click_errors,
+)
 from clearclip_core.clip.loading import LoadedModel, load_model
 from clearclip_core.clip.methods import METHODS, Method
 from clearclip_core.clip.weights import DEFAULT_FOLDER, WeightsNotFoundError
@@ -25,25 +27,6 @@ from clearclip_core.images.label_maps import LayoutError
 from clearclip_core.images.opening import open_image
 from clearclip_core.images.preprocessing import RGBArray, to_rgb
 from clearclip_core.segmenter import Segmenter
-
-
-@contextmanager
-def click_errors(
-    kinds: tuple[type[Exception], ...] = (OSError, ValueError),
-) -> Iterator[None]:
-    """Turn errors of files and values into errors that click prints as one line.
-
-    Args:
-        kinds: the errors that are turned.
-
-    Raises:
-        click.ClickException: one of `kinds` was raised inside; the message stays.
-    """
-    try:
-        yield
-    except kinds as error:
-        raise click.ClickException(str(error)) from error
-
 
 _DEFAULT_METHOD = "clearclip"
 _DEFAULT_MODEL = "ViT-B-16/openai"
@@ -212,27 +195,6 @@ _MODEL_OPTIONS = (
 )
 
 
-class FiniteRange(click.FloatRange):
-    """A range of numbers without nan, which no comparison refuses, and without infinities.
-
-    >>> FiniteRange(0).convert("2.5", None, None)
-    2.5
-    """
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Parse a number.
-
-        Raises:
-            click.BadParameter: no number, a number out of the range, or one that is not finite.
-        """
-        number = float(super().convert(value, param, ctx))
-        if not math.isfinite(number):
-            self.fail(f"expected a finite number, but got {value!r}.", param, ctx)
-        return number
-
-
 @dataclass(frozen=True)
 class DataOptions:
     """Values of the options of a command that reads a benchmark, see `data_options`."""
@@ -335,61 +297,6 @@ save_option = click.option(
     type=FiniteRange(min=0),
     help="Seconds of work that a killed process may lose.",
 )
-
-
-#: Name of a label, empty for all labels; and its threshold in [0, 1].
-ThresholdOption = tuple[str, float]
-
-
-def parse_threshold(text: str) -> ThresholdOption:
-    """Parse an option; what stands after its last ``=`` is the number.
-
-    Raises:
-        click.BadParameter: no number from 0 to 1.
-
-    >>> parse_threshold("0.3"), parse_threshold("e = mc2=0.5")
-    (('', 0.3), ('e = mc2', 0.5))
-    """
-    label, _, number = text.rpartition("=")
-    return label.strip(), FiniteRange(0, 1).convert(number, None, None)
-
-
-#: The option of a command, which gets a tuple of `ThresholdOption`.
-threshold_option: Final = click.option(
-    "--threshold",
-    multiple=True,
-    metavar="[LABEL=]P",
-    callback=lambda _context, _option, texts: tuple(map(parse_threshold, texts)),
-    help="Pixels of your pictures less likely than this get no label: 0.3 for all labels, car=0.5 "
-    "for one; may be repeated.",
-)
-
-
-def thresholds_by_label(
-    given: Iterable[ThresholdOption], labels: Sequence[str], start: Sequence[float] | None = None
-) -> tuple[float, ...]:
-    """Return the threshold of each label; one that names a label wins over one for all.
-
-    Args:
-        given: the options.
-        labels: names of the labels.
-        start: thresholds where nothing is given; 0 by default.
-
-    Raises:
-        ValueError: an option names no label.
-
-    >>> thresholds_by_label([("car", 0.5), ("", 0.2)], ["sky", "car"])
-    (0.2, 0.5)
-    """
-    chosen = dict(given)
-    unknown = [name for name in chosen if name and name not in labels]
-    if unknown:
-        raise ValueError(
-            f"Expected --threshold to name a label ({', '.join(labels)}), but got {unknown[0]!r}."
-        )
-    before = [0.0] * len(labels) if start is None else start
-    pairs = zip(labels, before, strict=True)
-    return tuple(chosen.get(label, chosen.get("", value)) for label, value in pairs)
 
 
 class ImageFileError(ValueError):

@@ -18,11 +18,11 @@ from clearclip_core.cli.options import (
     DataOptions,
     ImageSource,
     ModelOptions,
-    click_errors,
     data_options,
     many_method_options,
     save_option,
 )
+from clearclip_core.cli.parameters import click_errors
 from clearclip_core.cli.segment import parse_labels
 from clearclip_core.clip.device_info import device_name
 from clearclip_core.clip.devices import choose_device

@@ -11,16 +11,15 @@ from tqdm import tqdm
 
 from clearclip_core.cli.options import (
     MODEL_DIR_HELP,
-    FiniteRange,
     ImageFileError,
     ImageSource,
     ModelOptions,
-    click_errors,
     many_method_options,
     model_options,
     propagate_option,
     read_image,
 )
+from clearclip_core.cli.parameters import FiniteRange, click_errors
 from clearclip_core.clip.batching import batches
 from clearclip_core.clip.methods import METHODS
 from clearclip_core.clip.sink_channels import find_sink_channels, save_sink_channels

@@ -9,14 +9,33 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from clearclip_core.segmentation.tiles import row_bands
 from clearclip_core.thread_pools import one_thread
 
 BoolMask = npt.NDArray[np.bool_]
+
+#: Pixels of a band.
+_BAND_PX = 1 << 18
+
+
+def row_bands(
+    array: npt.NDArray[Any], band_px: int | None = None
+) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+    """Iterate over bands of whole rows of an array (H, W).
+
+    Args:
+        array: the array.
+        band_px: pixels of a band, about; so few by default that they stay in the cache.
+
+    Yields:
+        The first row, and a view (h, W).
+    """
+    height, width = array.shape
+    rows_at_once = max(1, (band_px or _BAND_PX) // max(1, width))
+    for top in range(0, height, rows_at_once):
+        yield top, array[top : top + rows_at_once]
 
 
 #: Pixels are looked up one by one where there are so many between them.
@@ -302,6 +321,8 @@ class LabelRuns:
         >>> LabelRuns.of(np.array([[0, 0, 2]])).sums(np.array([[0.5, 1.0, 4.0]])).tolist()
         [1.5, 4.0]
         """
+        import torch  # takes seconds, which masks alone do not need
+
         sums: list[npt.NDArray[np.float64]] = [np.empty(0)]
         single, double = (torch.empty(0, dtype=dtype) for dtype in (torch.float32, torch.float64))
         for top, band in row_bands(values, _SUMMED_PX):

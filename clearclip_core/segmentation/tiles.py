@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -338,28 +338,6 @@ def pad(values: npt.NDArray[Any], tiles_hw: tuple[int, int], tile_px: int) -> np
     """
     below, right = (n * tile_px - px for n, px in zip(tiles_hw, values.shape, strict=False))
     return np.asarray(cv2.copyMakeBorder(values, 0, below, 0, right, cv2.BORDER_REPLICATE))
-
-
-#: Pixels of a band.
-_BAND_PX = 1 << 18
-
-
-def row_bands(
-    array: npt.NDArray[Any], band_px: int | None = None
-) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-    """Iterate over bands of whole rows of an array (H, W).
-
-    Args:
-        array: the array.
-        band_px: pixels of a band, about; so few by default that they stay in the cache.
-
-    Yields:
-        The first row, and a view (h, W).
-    """
-    height, width = array.shape
-    rows_at_once = max(1, (band_px or _BAND_PX) // max(1, width))
-    for top in range(0, height, rows_at_once):
-        yield top, array[top : top + rows_at_once]
 
 
 class Scratch:

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from clearclip_core import BoolMask, RunMask
-from clearclip_core.segmentation import tiles
+from clearclip_core.segmentation import runs
 
 
 @pytest.fixture(params=[1 << 18, 7], autouse=True, ids=["one band", "bands of a row or two"])
 def _bands(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiles, "_BAND_PX", request.param)
+    monkeypatch.setattr(runs, "_BAND_PX", request.param)
 
 
 def drawn_by_chance() -> Iterator[BoolMask]:
