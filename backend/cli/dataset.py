@@ -14,11 +14,11 @@ from backend.cli.signals import stopped_by_signals
 from backend.dataset.dataset_report import DatasetReport
 from backend.dataset.exporter import DatasetExporter, Describer
 from backend.dataset.labelled_image import Overlap, overlaps
-from backend.dataset.local_pictures import LocalPictures
 from backend.dataset.options import DatasetOptions, Format, Pictures, formats
-from backend.dataset.project_labels import parse_project_labels
+from backend.dataset.picture_file import LocalPictures
 from backend.dataset.splits import Split
-from backend.dataset.task_sources import ExportedTasks, ProjectTasks, TaskSource
+from backend.dataset.task_images import parse_project_labels
+from backend.dataset.tasks import ExportedTasks, ProjectTasks, TaskSource
 from backend.label_studio.annotation_choice import AnnotationChoice
 from backend.label_studio_services import LabelStudioServices
 from backend.settings import Settings

@@ -13,12 +13,18 @@ from tqdm import tqdm
 
 from backend.cli.options import OUTPUT_FILE, project_option, with_settings, write_text
 from backend.cli.signals import stopped_by_signals
-from backend.dataset.import_options import ImportKind, ImportOptions, version_of
-from backend.dataset.import_report import ImportPlan, ImportReport
-from backend.dataset.mask_import import MaskImporter, Progress
+from backend.dataset.mask_import import (
+    ImportKind,
+    ImportOptions,
+    ImportPlan,
+    ImportReport,
+    MaskImporter,
+    Progress,
+    version_of,
+)
 from backend.dataset.mask_source import Limits
+from backend.dataset.matching import read_picture_addresses
 from backend.dataset.readers.formats import MaskFormat, read_masks
-from backend.dataset.readers.picture_addresses import read_picture_addresses
 from backend.label_studio_services import LabelStudioServices
 from backend.settings import Settings
 

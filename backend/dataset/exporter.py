@@ -21,12 +21,19 @@ from backend.dataset.labelled_image import LabelledImage
 from backend.dataset.manifest import Manifest, PictureRow
 from backend.dataset.options import DatasetOptions
 from backend.dataset.picture_file import PictureFile, name_of, read_picture_file
-from backend.dataset.project_labels import ProjectLabels
 from backend.dataset.shared_files import write_shared_files
 from backend.dataset.splits import assign
-from backend.dataset.task_images import TaskImage, TaskImageReader, plain_text
-from backend.dataset.task_loader import LoadedImage, LoadedTask, ReadFile, TaskLoader
-from backend.dataset.task_sources import TaskSource
+from backend.dataset.task_images import (
+    LoadedImage,
+    LoadedTask,
+    ProjectLabels,
+    ReadFile,
+    TaskImage,
+    TaskImageReader,
+    TaskLoader,
+    plain_text,
+)
+from backend.dataset.tasks import TaskSource
 from backend.dataset.writers import coco, index_png, parquet, yolo
 from backend.errors import DatasetError, TaskError
 from backend.label_studio.image_loader import RGBArray

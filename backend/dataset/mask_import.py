@@ -2,28 +2,447 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, Literal
 
-from backend.dataset.class_mapping import ClassMapping
-from backend.dataset.import_options import ImportOptions
-from backend.dataset.import_report import ImportPlan, ImportReport
-from backend.dataset.mask_source import MaskSource
-from backend.dataset.mask_store import MaskStore
-from backend.dataset.region_drawing import RegionDrawer
-from backend.dataset.task_matching import Matched, Unmatched, match_by_name, match_by_table
-from backend.errors import DatasetError, TaskError
+import numpy as np
+from PIL import Image
+
+from backend.dataset.labelled_image import BoolMask, LabelledRegion
+from backend.dataset.mask_source import MaskSource, check_size
+from backend.dataset.matching import (
+    ClassMapping,
+    Matched,
+    Target,
+    Unmatched,
+    match_by_name,
+    match_by_table,
+)
+from backend.errors import BadRequest, DatasetError, TaskError
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ImageReader, ImageShape
 from backend.label_studio.image_names import image_places
+from backend.label_studio.label_config import ControlLabel
 from backend.label_studio.label_config_parser import parse_label_config
+from backend.label_studio.prediction_list import UNLISTED, list_to_change
+from backend.label_studio.region_writer import EvenConfidence, draw_regions
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
+from clearclip_core import RunMask
 from clearclip_core.quantities import quantity
+
+ImportKind = Literal["predictions", "annotations"]
+
+_LONGEST_VERSION: Final = 100
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """What an import is to do.
+
+    Attributes:
+        version: name of the import, the ``model_version`` of its predictions.
+        kind: whether the masks are predictions, to be corrected, or annotations.
+        replace: whether what an earlier import of that version has stored is removed.
+        instances: see `RegionDrawer`.
+        as_stored: see `RegionDrawer`.
+        renamed: see `ClassMapping`.
+        controls: see `ClassMapping`.
+        table: CSV file that matches files and tasks; None: they match by name.
+        addresses: see `NameMatcher`.
+
+    Raises:
+        DatasetError: Label Studio cannot tell such a version from others.
+    """
+
+    version: str
+    kind: ImportKind = "predictions"
+    replace: bool = False
+    instances: bool = False
+    as_stored: bool = False
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    controls: tuple[str, ...] = ()
+    table: Path | None = None
+    addresses: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        is_line = re.fullmatch(r"[^,\x00-\x1f\x7f]+", self.version) is not None
+        is_short = len(self.version) <= _LONGEST_VERSION
+        if not (is_line and is_short and self.version == self.version.strip()):
+            raise DatasetError(
+                f"Expected the name of a version to have 1 to {_LONGEST_VERSION} letters and no "
+                f"comma, which Label Studio puts between versions, but got {self.version[:100]!r}."
+            )
+
+
+def version_of(path: Path) -> str:
+    """Return the name of the version of an import from a folder or a file.
+
+    >>> version_of(Path("data/street, 2026/"))
+    'masks street 2026'
+    >>> version_of(Path("masks"))
+    'masks'
+    """
+    name = re.sub(r"[\s,\x00-\x1f\x7f]+", " ", path.resolve().stem).strip()
+    return "masks" if name.lower() == "masks" else f"masks {name}"[:_LONGEST_VERSION].strip()
+
+
+#: Lines of one kind that are shown; the report file has all of them.
+_SHOWN: Final = 10
+
+
+@dataclass(frozen=True)
+class ImportPlan:
+    """What an import would write.
+
+    Attributes:
+        project: id of the project.
+        version: name of the import.
+        kind: "predictions" or "annotations".
+        files: files of masks; of one file with many, the pictures in it.
+        matched: those of them that match an image.
+        ready: tasks whose masks have no problem and are to be written.
+        present: tasks that have this version already, which stays.
+        replaced: tasks whose earlier masks of this version are replaced.
+        tasks_without: tasks of the project that no mask is for.
+        left_out: files of masks that are not to be written, and why.
+        problems: sentences about masks that cannot be written.
+        classes: class -> its label and control, and number of images that have it; an empty text
+            where it has none.
+    """
+
+    project: int
+    version: str
+    kind: str
+    files: int
+    matched: int
+    ready: int
+    present: int
+    replaced: int
+    tasks_without: int
+    left_out: Sequence[Unmatched]
+    problems: Sequence[str]
+    classes: Mapping[str, tuple[str, int]]
+
+    def __str__(self) -> str:
+        lines = [
+            f'Project {self.project}, {self.kind} of the version "{self.version}":',
+            f"{quantity(self.files, 'file')} of masks, {self.matched} for a picture of a task; "
+            f"{quantity(self.tasks_without, 'task')} without masks.",
+            f"{quantity(self.ready, 'task')} to write; {self.present} with this version already, "
+            f"{self.replaced} with it replaced.",
+        ]
+        if self.classes:
+            lines.append("Classes:")
+            lines += [
+                f"  {name} -> {label or 'no label'}, in {quantity(count, 'picture')}"
+                for name, (label, count) in self.classes.items()
+            ]
+        lines += _listed("Left out:", [f"{each.where}: {each.reason}." for each in self.left_out])
+        lines += _listed("Cannot be written:", self.problems)
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as `--report` writes it."""
+        return {
+            "project": self.project,
+            "version": self.version,
+            "kind": self.kind,
+            "files": self.files,
+            "matched": self.matched,
+            "ready": self.ready,
+            "present": self.present,
+            "replaced": self.replaced,
+            "tasks_without": self.tasks_without,
+            "left_out": [{"file": each.where, "reason": each.reason} for each in self.left_out],
+            "problems": list(self.problems),
+            "classes": {
+                name: {"label": label, "pictures": count}
+                for name, (label, count) in self.classes.items()
+            },
+        }
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import has written.
+
+    Attributes:
+        written: tasks whose masks Label Studio has stored.
+        left: tasks that were not begun, since the import was stopped.
+        refused: task -> why Label Studio has refused its masks.
+    """
+
+    written: int
+    left: int
+    refused: Mapping[int, str]
+
+    def __str__(self) -> str:
+        written = quantity(self.written, "task")
+        lines = [f"{written} written, {len(self.refused)} refused, {self.left} left."]
+        lines += _listed("Refused:", [f"task {t}: {why}" for t, why in self.refused.items()])
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as `--report` writes it."""
+        refused = {str(task): reason for task, reason in self.refused.items()}
+        return {"written": self.written, "left": self.left, "refused": refused}
+
+
+def _listed(title: str, sentences: Sequence[str]) -> list[str]:
+    """Return the first sentences as lines under a title; nothing where there are none."""
+    lines = [title, *(f"  {each}" for each in sentences[:_SHOWN])] if sentences else []
+    more = len(sentences) - _SHOWN
+    return [*lines, f"  and {more} more"] if more > 0 else lines
+
+
+#: Regions as entries of a result of Label Studio.
+Result = Sequence[Mapping[str, Any]]
+
+_CHANGED: Final = "somebody has changed the annotation of this import, or begun to"
+
+
+@dataclass
+class StoredMasks:
+    """Tasks that have masks or annotations already, by their ids.
+
+    Attributes:
+        present: those with masks of this version.
+        changed: those of `present` whose annotation somebody has changed since, or begun to.
+        others: those without masks of this version that have other annotations, and those whose
+            annotations are too large to be read; none where masks are predictions.
+    """
+
+    present: set[int] = field(default_factory=set)
+    changed: set[int] = field(default_factory=set)
+    others: set[int] = field(default_factory=set)
+
+    def kept(self) -> dict[int, str]:
+        """Return why masks of tasks are not replaced."""
+        return {task: f"task {task}: {_CHANGED}" for task in sorted(self.changed)}
+
+
+class MaskStore:
+    """Stores the masks of one import in one project.
+
+    Args:
+        client: Label Studio.
+        project: id of the project.
+        options: the version, and whether it is one of predictions or of annotations.
+    """
+
+    def __init__(self, client: LabelStudioClient, project: int, options: ImportOptions) -> None:
+        self._client = client
+        self._project = project
+        self._version = options.version
+        self._predicts = options.kind == "predictions"
+
+    def find(self, tasks: Sequence[int]) -> StoredMasks:
+        """Find the tasks that have masks already.
+
+        Args:
+            tasks: ids to choose from, in ascending order.
+
+        Raises:
+            StudioRefused: there is no such project for this token.
+            StudioUnreachable: Label Studio does not answer.
+        """
+        if self._predicts:
+            wanted = TaskFilter(with_version=self._version)
+            return StoredMasks(set(self._client.ids(self._project, wanted, tasks)))
+        stored = StoredMasks()
+        for task in self._client.ids(self._project, TaskFilter(labeled=True), tasks):
+            try:
+                found = self._client.annotation_writer.find_imported(task, self._version)
+            except BadRequest:  # too many to be read
+                stored.others.add(task)
+                continue
+            if found.changed:
+                stored.changed.add(task)
+            if found.changed or found.unchanged:
+                stored.present.add(task)
+            elif found.others:
+                stored.others.add(task)
+        stored.changed |= stored.present & self._drafted(sorted(stored.present))
+        return stored
+
+    def write(self, results: Mapping[int, Result], replaced: Container[int]) -> dict[int, str]:
+        """Store the masks of tasks, but not of those that have masks of this version.
+
+        Args:
+            results: id of a task -> its regions.
+            replaced: tasks whose masks of this version are removed before.
+
+        Returns:
+            Id of each task whose masks Label Studio refuses -> the reason.
+
+        Raises:
+            StudioRefused: the token may not write there.
+            StudioUnreachable: Label Studio does not answer.
+        """
+        unread: dict[int, str] = {}
+        for task in results:
+            if task in replaced:
+                try:
+                    self._remove(task)
+                except BadRequest as error:
+                    unread[task] = str(error)
+        return unread | self._write({t: each for t, each in results.items() if t not in unread})
+
+    def _write(self, results: Mapping[int, Result]) -> dict[int, str]:
+        if self._predicts:
+            entries = {task: self._prediction(result) for task, result in results.items()}
+            return self._client.write(self._project, self._version, entries)
+        reasons = {
+            task: self._client.annotation_writer.write(
+                task, self._version, [*map(_as_drawn, result)]
+            )
+            for task, result in results.items()
+        }
+        return {task: reason for task, reason in reasons.items() if reason}
+
+    def _prediction(self, result: Result) -> dict[str, Any]:
+        scores = [float(entry["score"]) for entry in result]
+        score = round(sum(scores) / len(scores), 6) if scores else 0.0
+        return {"model_version": self._version, "score": score, "result": list(result)}
+
+    def _remove(self, task: int) -> None:
+        """Remove the masks of this version from a task.
+
+        Raises:
+            BadRequest: the annotations or predictions of the task are too large to be read, or
+                somebody has changed its annotation of this version.
+        """
+        if not self._predicts:
+            annotations = self._client.annotation_writer.find_imported(task, self._version)
+            if annotations.changed or self._drafted([task]):  # meanwhile
+                raise BadRequest(_CHANGED)
+            for annotation in annotations.unchanged:
+                self._client.annotation_writer.delete(annotation)
+            return
+        found = list_to_change(self._client, task)
+        if found is None:
+            raise BadRequest(UNLISTED)
+        for stored in found:
+            if stored.version == self._version:
+                self._client.delete(stored.id)
+
+    def _drafted(self, tasks: Sequence[int]) -> set[int]:
+        """Return those of some tasks with a draft, which is deleted with its annotation."""
+        if not tasks:
+            return set()
+        return set(self._client.ids(self._project, TaskFilter(drafted=True), tasks))
+
+
+def _as_drawn(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a region as an annotator leaves one: without a score, which only models give."""
+    return {key: value for key, value in entry.items() if key != "score"} | {"origin": "manual"}
+
+
+#: Controls whose regions are whole masks: an editor freezes on many of them.
+_MASKS: Final = ("brushlabels", "bitmasklabels")
+
+#: How far a polygon may leave its mask's edge: less than those of predictions, which are no truth.
+_TOLERANCE_PX: Final = 0.5
+
+
+class RegionDrawer:
+    """Draws the regions of one image.
+
+    Args:
+        mapping: where the regions of each class go.
+        instances: draw each object as a brush or bitmask region of its own; by default all of a
+            label are one region. Polygons and rectangles are one for each object in any case.
+        as_stored: the masks fit the pixels as the file of the picture has them, and are turned as
+            EXIF says.
+    """
+
+    def __init__(
+        self, mapping: ClassMapping, *, instances: bool = False, as_stored: bool = False
+    ) -> None:
+        self._mapping = mapping
+        self._instances = instances
+        self._as_stored = as_stored
+
+    def check(self, matched: Matched, shape: ImageShape) -> list[str]:
+        """Read all masks of an image, and return their classes, those that are left out excepted.
+
+        Raises:
+            DatasetError: they cannot be read, have another size, or a mask is of another size.
+        """
+        names = []
+        for region in self._regions(matched, shape):
+            self._mask(region, matched, shape)
+            if not self._mapping.leaves_out(region.label):
+                names.append(region.label)
+        return list(dict.fromkeys(names))
+
+    def draw(self, matched: Matched, shape: ImageShape) -> Iterator[dict[str, Any]]:
+        """Iterate over the entries of a prediction's result for one image.
+
+        Raises:
+            DatasetError: see `check`; or a class has no label.
+        """
+        place = matched.place
+        owner = f"{place.task.id}/{matched.source.name}"
+        for number, (target, mask, score) in enumerate(self._parts(matched, shape)):
+            for region in draw_regions(
+                RunMask.of(mask),
+                EvenConfidence(score, (mask.shape[0], mask.shape[1])),
+                target.control,
+                _always(target),
+                place.tag,
+                mean_confidence=score,
+                item_index=place.item_index,
+                tolerance_px=_TOLERANCE_PX,
+                with_holes=True,
+                owner=f"{owner}/{number}",
+            ):
+                yield from region.to_json()
+
+    def _parts(
+        self, matched: Matched, shape: ImageShape
+    ) -> Iterator[tuple[Target, BoolMask, float]]:
+        """Iterate over the masks to draw; those of one label are united where one region is."""
+        united: dict[Target, tuple[BoolMask, list[float]]] = {}
+        for region in self._regions(matched, shape):
+            if self._mapping.leaves_out(region.label):
+                continue
+            target = self._mapping.target(region.label, matched.place.tag)
+            mask = self._mask(region, matched, shape)
+            score = 1.0 if region.score is None else region.score
+            if self._instances or target.control.kind not in _MASKS:
+                yield target, mask, score
+                continue
+            before, scores = united.get(target, (None, []))
+            united[target] = (mask if before is None else before | mask, [*scores, score])
+        for target, (mask, scores) in united.items():
+            yield target, mask, sum(scores) / len(scores)
+
+    def _regions(self, matched: Matched, shape: ImageShape) -> Sequence[LabelledRegion]:
+        return matched.source.read_regions(self._size_hw(shape))
+
+    def _size_hw(self, shape: ImageShape) -> tuple[int, int]:
+        return shape.stored_hw if self._as_stored else shape.size_hw
+
+    def _mask(self, region: LabelledRegion, matched: Matched, shape: ImageShape) -> BoolMask:
+        mask = region.read_mask()
+        check_size(matched.source.where, mask.shape, self._size_hw(shape))
+        if not self._as_stored or shape.turn is None:
+            return mask
+        return np.asarray(Image.fromarray(mask.view(np.uint8)).transpose(shape.turn)).view(np.bool_)
+
+
+def _always(target: Target) -> ControlLabel:
+    """Return a label without its threshold, which is for the model's predictions."""
+    return replace(target.label, threshold=0.0)
+
 
 #: Images whose sizes are asked for at once.
 _AT_ONCE: Final = 4

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from backend.dataset.labelled_image import Overlap
-from backend.dataset.project_labels import ProjectLabels
 from backend.dataset.splits import Split
+from backend.dataset.task_images import ProjectLabels
 from backend.label_studio.annotation_choice import AnnotationChoice
 
 #: A format of trainers: palette PNGs, COCO's JSON, YOLO's polygons, Hugging Face's tables.

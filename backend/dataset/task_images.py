@@ -1,11 +1,14 @@
-"""Make labelled pictures of a task: choose annotations, read regions, let annotators vote."""
+"""Labelled pictures of tasks: choose annotations, read regions, let annotators vote, read ahead."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, get_args
+from xml.etree.ElementTree import Element
 
 import numpy as np
 
@@ -19,14 +22,173 @@ from backend.dataset.labelled_image import (
     Overlap,
     Provenance,
 )
-from backend.dataset.project_labels import ProjectLabels
-from backend.dataset.task_record import TaskRecord
-from backend.errors import BadRequest, DatasetError
+from backend.dataset.tasks import TaskRecord, TaskReference
+from backend.errors import BadRequest, DatasetError, LabelConfigError, TaskError
 from backend.label_studio.annotation_choice import AnnotationChoice
 from backend.label_studio.drawing_steps import check_exported_masks
 from backend.label_studio.label_config import ImageTag
-from backend.label_studio.region_reader import Area, area_mask, disagreement, read_areas
+from backend.label_studio.label_config_elements import (
+    FoundControl,
+    attribute_of,
+    image_tags,
+    is_prompt_tool,
+    label_elements,
+    label_name,
+    parse_xml,
+    to_names,
+)
+from backend.label_studio.region_reader import (
+    Area,
+    area_mask,
+    disagreement,
+    read_areas,
+    written_labels,
+)
 from backend.label_studio.requests import Task
+
+#: Controls whose regions cover pixels. ``<Labels>`` has the labels of the tools beside it.
+MASK_TAGS: Final = (
+    *("brushlabels", "bitmasklabels", "polygonlabels", "rectanglelabels", "ellipselabels"),
+    "labels",
+)
+
+
+@dataclass(frozen=True)
+class MaskControl:
+    """A control whose regions cover pixels.
+
+    Attributes:
+        name: its name.
+        to_names: names of the images that it is for.
+        labels: text of a label in results, its value or its alias -> name of its class.
+        left_over: labels of a control for prompts whose regions are no masks.
+    """
+
+    name: str
+    to_names: tuple[str, ...]
+    labels: Mapping[str, str]
+    left_over: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class ProjectLabels:
+    """The images of a labeling config, the controls with masks on them, and their classes.
+
+    Attributes:
+        images: in the order of the config.
+        controls: name -> control.
+        classes: the labels of all controls, each once, in the order of the config.
+    """
+
+    images: tuple[ImageTag, ...]
+    controls: Mapping[str, MaskControl]
+    classes: ClassTable
+
+    def names_of(self, area: Area) -> tuple[str, ...]:
+        """Return the names of the classes that a region has: mostly one.
+
+        None, where a prompt has left the region behind.
+
+        Raises:
+            DatasetError: it has no label, or one that the labeling config does not have.
+        """
+        control = self.controls[area.control]
+        labels = control.labels
+        written = written_labels(area)
+        known = [text for text in written if text not in control.left_over]
+        unknown = [text for text in known if text not in labels]
+        if unknown:
+            raise DatasetError(
+                f'A region of "{area.control[:50]}" has the label "{unknown[0][:100]}", which the '
+                "labeling config does not have there."
+            )
+        if not written:
+            raise DatasetError(f'A region of "{area.control[:50]}" has no label.')
+        return tuple(dict.fromkeys(labels[text] for text in known))
+
+
+def parse_project_labels(xml: str) -> ProjectLabels:
+    """Read the controls with masks of a labeling config.
+
+    Unlike `parse_label_config`, which reads what the backend draws, it knows ellipses and every
+    tool beside ``<Labels>``. A ``<RectangleLabels>`` for prompts keeps those of its labels that no
+    other control has: its other regions are what prompts have left behind.
+
+    Raises:
+        LabelConfigError: the XML does not parse, or has no such control with labels.
+        DatasetError: it has more labels than a label map holds.
+
+    >>> labels = parse_project_labels('''<View><Image name="img" value="$image"/>
+    ...   <KeyPointLabels name="click" toName="img"><Label value="car"/></KeyPointLabels>
+    ...   <BrushLabels name="mask" toName="img"><Label value="sky"/><Label value="car" alias="c"/>
+    ...   </BrushLabels></View>''')
+    >>> labels.classes.names, dict(labels.controls["mask"].labels)
+    (('sky', 'car'), {'sky': 'sky', 'car': 'car', 'c': 'car'})
+    """
+    root = parse_xml(xml)
+    images = {tag.name: tag for tag in image_tags(root)}
+    found = [
+        element
+        for element in root.iter()
+        if isinstance(element.tag, str)
+        and element.tag.lower() in MASK_TAGS
+        and label_elements(element)
+        and set(to_names(element)) & images.keys()
+    ]
+    prompts = [each for each in found if _is_prompt_tool(each)]
+    drawn = [each for each in found if each not in prompts] or found
+    names = list(dict.fromkeys(_names(drawn)))
+    left = [each for each in prompts if each not in drawn]
+    names += [name for name in dict.fromkeys(_names(left)) if name not in names]
+    if not names:
+        raise LabelConfigError(
+            "Expected the labeling config to have labels for brushes, bitmasks, polygons, "
+            "rectangles or ellipses on an <Image>, but got none."
+        )
+    taken = set(_names(drawn))
+    controls = [_control(each, images) for each in drawn]
+    controls += [_control(each, images, taken) for each in left]
+    used = {name for control in controls for name in control.to_names}
+    return ProjectLabels(
+        images=tuple(tag for tag in images.values() if tag.name in used),
+        controls={control.name: control for control in controls},
+        classes=ClassTable.of(names),
+    )
+
+
+def _is_prompt_tool(element: Element) -> bool:
+    is_box = element.tag.lower() == "rectanglelabels"
+    return is_box and is_prompt_tool(FoundControl("rectanglelabels", element))
+
+
+def _names(controls: list[Element]) -> Iterator[str]:
+    return (label_name(label) for control in controls for label in label_elements(control))
+
+
+def _control(
+    element: Element, images: Mapping[str, ImageTag], taken: Collection[str] = ()
+) -> MaskControl:
+    labels: dict[str, str] = {}
+    all_ = label_elements(element)
+    own = [label for label in all_ if label_name(label) not in taken]
+    others = [label for label in all_ if label_name(label) in taken]
+    for label in own:
+        labels[label_name(label)] = label_name(label)
+    for label in own:
+        if alias := attribute_of(label, "alias"):
+            labels.setdefault(alias, label_name(label))
+    return MaskControl(
+        name=attribute_of(element, "name"),
+        to_names=tuple(name for name in to_names(element) if name in images),
+        labels=labels,
+        left_over=frozenset(
+            text
+            for label in others
+            for text in (label_name(label), attribute_of(label, "alias"))
+            if text and text not in labels
+        ),
+    )
+
 
 _ORIGINS: Final = get_args(Origin)
 
@@ -277,3 +439,109 @@ def _mask_reader(area: Area) -> Callable[[], BoolMask]:
             raise DatasetError(str(error)) from None
 
     return read
+
+
+#: Threads that wait for Label Studio, and tasks that are read ahead: they bound the memory.
+_THREADS: Final = 4
+_AHEAD: Final = 8
+
+#: Address of a picture and its task -> the bytes of its file.
+ReadFile = Callable[[str, Task], bytes]
+
+
+@dataclass(frozen=True)
+class LoadedImage:
+    """A picture of a task with its file.
+
+    Attributes:
+        image: the picture.
+        content: bytes of its file; None where they are not needed.
+        problem: why there is no file; empty otherwise.
+    """
+
+    image: TaskImage
+    content: bytes | None = field(default=None, repr=False)
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class LoadedTask:
+    """A task with the pictures that count.
+
+    Attributes:
+        reference: the task.
+        is_unchanged: whether it was not read, as its files are there already.
+        images: its pictures.
+        problem: why it was not read; empty otherwise.
+    """
+
+    reference: TaskReference
+    is_unchanged: bool = False
+    images: tuple[LoadedImage, ...] = ()
+    problem: str = ""
+
+
+class TaskLoader:
+    """Reads tasks ahead.
+
+    Args:
+        reader: makes pictures of tasks.
+        read_file: reads the file of a picture.
+        needs_pictures: whether all files are read; else only those of pictures without a region,
+            whose size nobody knows otherwise.
+    """
+
+    def __init__(self, reader: TaskImageReader, read_file: ReadFile, needs_pictures: bool) -> None:
+        self._reader = reader
+        self._read_file = read_file
+        self._needs_pictures = needs_pictures
+
+    def load(
+        self, references: Iterable[TaskReference], is_unchanged: Callable[[int, str], bool]
+    ) -> Generator[LoadedTask, None, None]:
+        """Iterate over tasks in their order.
+
+        Args:
+            references: the tasks.
+            is_unchanged: id and stamp of a task -> whether it need not be read.
+
+        Raises:
+            StudioRefused: the token may not read one of them.
+            StudioUnreachable: Label Studio does not answer.
+        """
+        waiting: deque[LoadedTask | Future[LoadedTask]] = deque()
+        with ThreadPoolExecutor(_THREADS) as pool:
+            try:
+                for reference in references:
+                    if is_unchanged(reference.id, reference.stamp):
+                        waiting.append(LoadedTask(reference, is_unchanged=True))
+                    else:
+                        waiting.append(pool.submit(self._load, reference))
+                    if len(waiting) > _AHEAD:
+                        yield _result(waiting.popleft())
+                while waiting:
+                    yield _result(waiting.popleft())
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _load(self, reference: TaskReference) -> LoadedTask:
+        try:
+            record = reference.read()
+            if record is None:
+                return LoadedTask(reference)
+            images = self._reader.images(record)
+        except (BadRequest, DatasetError, TaskError) as error:
+            return LoadedTask(reference, problem=str(error))
+        return LoadedTask(reference, images=tuple(map(self._load_image, images)))
+
+    def _load_image(self, image: TaskImage) -> LoadedImage:
+        try:
+            if not self._needs_pictures and image.drawn_size_hw is not None:
+                return LoadedImage(image)
+            return LoadedImage(image, self._read_file(image.source, image.task))
+        except (DatasetError, TaskError) as error:
+            return LoadedImage(image, problem=str(error))
+
+
+def _result(waiting: LoadedTask | Future[LoadedTask]) -> LoadedTask:
+    return waiting if isinstance(waiting, LoadedTask) else waiting.result()

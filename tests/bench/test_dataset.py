@@ -15,9 +15,9 @@ from PIL import Image
 
 from backend.dataset.exporter import DatasetExporter
 from backend.dataset.options import DatasetOptions, formats
-from backend.dataset.project_labels import parse_project_labels
 from backend.dataset.splits import Split
-from backend.dataset.task_record import TaskRecord, TaskReference
+from backend.dataset.task_images import parse_project_labels
+from backend.dataset.tasks import TaskRecord, TaskReference
 from backend.label_studio.brush_rle import encode_rle
 from backend.label_studio.records import Annotation
 from backend.label_studio.requests import Task

@@ -17,9 +17,8 @@ from backend.dataset.archives.dataset_archive import DatasetArchive
 from backend.dataset.archives.zip_file import move_into_zip, size_of
 from backend.dataset.dataset_report import DatasetReport
 from backend.dataset.exporter import DatasetExporter, Describer
-from backend.dataset.project_labels import parse_project_labels
-from backend.dataset.task_loader import ReadFile
-from backend.dataset.task_sources import ProjectTasks
+from backend.dataset.task_images import ReadFile, parse_project_labels
+from backend.dataset.tasks import ProjectTasks
 from backend.errors import (
     BackendError,
     DatasetError,

@@ -2,21 +2,151 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import ijson
 import numpy as np
 import numpy.typing as npt
+from ijson.common import ObjectBuilder
 
 from backend.dataset.labelled_image import BoolMask, LabelledRegion
 from backend.dataset.mask_source import Limits, MaskSource, check_pixels, check_size, read_score
-from backend.dataset.readers.coco_json import read_objects
-from backend.dataset.readers.coco_rle import draw_runs, read_runs
 from backend.dataset.readers.outlines import fill_centres
 from backend.errors import DatasetError
 from clearclip_core.quantities import quantity
+
+#: Largest file, in bytes.
+_MAX_BYTES: Final = 4 << 30
+#: Values of one object: points of its outlines, or runs.
+_MAX_VALUES: Final = 4_000_000
+#: Levels of lists and objects within an object of a list.
+_MAX_DEPTH: Final = 8
+
+_OPENING: Final = ("start_map", "start_array")
+_CLOSING: Final = ("end_map", "end_array")
+
+
+def read_objects(path: Path, keys: Collection[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Iterate over the objects in lists at the top of a JSON file, in the order of the file.
+
+    Args:
+        path: the file.
+        keys: keys of the lists that are read.
+
+    Yields:
+        The key of the list, and the object.
+
+    Raises:
+        DatasetError: it is no JSON or cut off, too large, or an object of it is.
+    """
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise DatasetError(f"{path} is over the limit of {_MAX_BYTES >> 20} MB.")
+        with path.open("rb") as file:
+            yield from _objects(ijson.basic_parse(file, use_float=True), keys, path)
+    except (ijson.JSONError, UnicodeDecodeError, OverflowError):
+        raise DatasetError(f"{path} is no JSON file, or is damaged or cut off.") from None
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error.strerror or error}.") from None
+
+
+def _objects(
+    events: Iterator[tuple[str, Any]], keys: Collection[str], path: Path
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    depth, values, key = 0, 0, ""
+    builder: ObjectBuilder | None = None
+    for event, value in events:
+        if event == "map_key" and depth == 1:
+            key = value
+            continue
+        if depth == 2 and event == "start_map" and key in keys:
+            builder, values = ObjectBuilder(), 0
+        depth += (event in _OPENING) - (event in _CLOSING)
+        if builder is None:
+            continue
+        builder.event(event, value)
+        values += 1
+        if values > _MAX_VALUES or depth > _MAX_DEPTH:
+            raise DatasetError(
+                f'An object of "{key}" in {path} has more than {_MAX_VALUES} values or '
+                f"{_MAX_DEPTH} levels."
+            )
+        if depth == 2:
+            yield key, builder.value
+            builder = None
+
+
+Runs = npt.NDArray[np.int64]
+
+#: Groups of five bits of one run; a mask of 2^30 pixels needs seven.
+_MOST_GROUPS: Final = 7
+
+
+def read_runs(counts: str | bytes | Sequence[Any]) -> Runs:
+    """Read the runs of a mask, compressed or as a list of numbers.
+
+    Returns:
+        (N,) int64, none of them negative.
+
+    Raises:
+        ValueError: they are no runs.
+
+    >>> read_runs("52203").tolist(), read_runs([5, 2, 2, 2]).tolist()
+    ([5, 2, 2, 2, 5], [5, 2, 2, 2])
+    """
+    if isinstance(counts, str):
+        counts = counts.encode()
+    runs = _decompress(counts) if isinstance(counts, bytes) else _read_list(counts)
+    if (runs < 0).any():
+        raise ValueError("a run of it is negative")
+    return runs
+
+
+def draw_runs(runs: Runs, size_hw: tuple[int, int]) -> BoolMask:
+    """Draw a mask of runs, (H, W) bool.
+
+    Raises:
+        ValueError: the runs have another number of pixels.
+
+    >>> draw_runs(np.array([1, 2, 1]), (2, 2))
+    array([[False,  True],
+           [ True, False]])
+    """
+    height, width = size_hw
+    total = int(runs.sum())  # 2^35 a run at most: no overflow
+    if total != height * width:
+        raise ValueError(f"its runs have {total} pixels, but it is {width}×{height} px")
+    values = np.arange(runs.size) % 2 == 1
+    return np.ascontiguousarray(np.repeat(values, runs).reshape(width, height).T)
+
+
+def _read_list(counts: Sequence[Any]) -> Runs:
+    if not all(type(each) is int and each < 1 << 31 for each in counts):
+        raise ValueError("its runs are no whole numbers")
+    return np.array(counts, dtype=np.int64)
+
+
+def _decompress(text: bytes) -> Runs:
+    groups = np.frombuffer(text, np.uint8).astype(np.int64) - ord("0")
+    if ((groups < 0) | (groups > 63)).any() or (groups.size and groups[-1] & 0x20):
+        raise ValueError("its compressed runs are damaged or cut off")
+    if not groups.size:
+        return groups
+    ends = np.flatnonzero(groups & 0x20 == 0)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    sizes = ends - starts + 1
+    if sizes.max() > _MOST_GROUPS:
+        raise ValueError("a run of it is longer than any mask")
+    places = np.arange(groups.size) - np.repeat(starts, sizes)
+    numbers = np.add.reduceat((groups & 0x1F) << 5 * places, starts)
+    numbers -= np.where(groups[ends] & 0x10, 1 << 5 * sizes, 0)
+    numbers[1::2] = np.cumsum(numbers[1::2])
+    numbers[2::2] = np.cumsum(numbers[2::2])
+    return numbers
+
 
 #: Files of a data set's folder that are no COCO files.
 _OTHERS: Final = ("classes.json", "report.json")

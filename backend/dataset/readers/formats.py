@@ -8,7 +8,7 @@ from typing import Literal
 
 from backend.dataset.mask_source import Limits, MaskSource
 from backend.dataset.readers.coco import find_coco_files, read_coco
-from backend.dataset.readers.index_png import find_maps, read_index_png
+from backend.dataset.readers.label_map import find_maps, read_index_png
 from backend.dataset.readers.parquet import find_parquet_files, read_parquet
 from backend.dataset.readers.yolo import find_label_files, read_yolo
 from backend.errors import DatasetError

@@ -12,8 +12,7 @@ from typing import Any, Final
 
 from backend.dataset.labelled_image import NOTHING, LabelledRegion
 from backend.dataset.mask_source import Limits, MaskSource
-from backend.dataset.readers.label_map import read_label_map
-from backend.dataset.readers.label_values import LabelValues
+from backend.dataset.readers.label_map import LabelValues, read_label_map
 from backend.errors import DatasetError
 
 #: Columns that may hold masks and names, the usual ones first.

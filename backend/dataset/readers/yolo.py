@@ -25,7 +25,7 @@ from backend.dataset.mask_source import (
     read_score,
     relative_name,
 )
-from backend.dataset.readers.label_values import FILES, LabelValues
+from backend.dataset.readers.label_map import FILES, LabelValues
 from backend.dataset.readers.outlines import fill_with_edges
 from backend.errors import DatasetError
 from clearclip_core.quantities import quantity

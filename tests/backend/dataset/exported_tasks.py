@@ -15,10 +15,10 @@ from PIL import Image
 
 from backend.dataset.dataset_report import DatasetReport
 from backend.dataset.exporter import DatasetExporter
-from backend.dataset.local_pictures import LocalPictures
 from backend.dataset.options import DatasetOptions
-from backend.dataset.project_labels import parse_project_labels
-from backend.dataset.task_sources import ExportedTasks
+from backend.dataset.picture_file import LocalPictures
+from backend.dataset.task_images import parse_project_labels
+from backend.dataset.tasks import ExportedTasks
 
 CONFIG = """<View>
   <Image name="img" value="$image"/>

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from backend.dataset.class_mapping import ClassMapping
+from backend.dataset.matching import ClassMapping
 from backend.errors import DatasetError
 from backend.label_studio.label_config_parser import parse_label_config
 

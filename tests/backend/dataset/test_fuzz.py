@@ -20,13 +20,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from backend.dataset.mask_source import Limits, MaskSource
-from backend.dataset.readers.coco import read_coco
-from backend.dataset.readers.coco_rle import draw_runs, read_runs
-from backend.dataset.readers.index_png import read_index_png
+from backend.dataset.matching import match_by_table
+from backend.dataset.readers.coco import draw_runs, read_coco, read_runs
+from backend.dataset.readers.label_map import read_index_png
 from backend.dataset.readers.parquet import read_parquet
 from backend.dataset.readers.yolo import read_yolo
-from backend.dataset.task_matching import match_by_table
-from backend.dataset.task_sources import ExportedTasks
+from backend.dataset.tasks import ExportedTasks
 from backend.errors import DatasetError
 from tests.backend.fuzzing import FUZZ, JSON, NUMBERS, SCALARS
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.dataset.import_options import ImportOptions, version_of
+from backend.dataset.mask_import import ImportOptions, version_of
 from backend.errors import DatasetError
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.dataset.local_pictures import LocalPictures
+from backend.dataset.picture_file import LocalPictures
 from backend.errors import ImageInvalid, ImageNotFound, ImageTooLarge
 from backend.label_studio.requests import Task
 

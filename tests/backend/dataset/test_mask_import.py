@@ -16,11 +16,9 @@ import pytest
 from label_studio_sdk.converter.brush import decode_rle
 from PIL import Image, ImageOps
 
-from backend.dataset.import_options import ImportOptions
-from backend.dataset.import_report import ImportPlan
-from backend.dataset.mask_import import MaskImporter
+from backend.dataset.mask_import import ImportOptions, ImportPlan, MaskImporter
 from backend.dataset.mask_source import Limits, MaskSource
-from backend.dataset.readers.index_png import read_index_png
+from backend.dataset.readers.label_map import read_index_png
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.prediction_list import UNLISTED
 from backend.services import Services

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from backend.dataset.project_labels import parse_project_labels
+from backend.dataset.task_images import parse_project_labels
 from backend.errors import DatasetError, LabelConfigError
 from backend.label_studio.region_reader import Area
 

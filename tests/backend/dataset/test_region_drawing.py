@@ -11,11 +11,10 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from scipy.ndimage import binary_fill_holes
 
-from backend.dataset.class_mapping import ClassMapping
 from backend.dataset.labelled_image import LabelledRegion
+from backend.dataset.mask_import import RegionDrawer
 from backend.dataset.mask_source import MaskSource
-from backend.dataset.region_drawing import RegionDrawer
-from backend.dataset.task_matching import Matched
+from backend.dataset.matching import ClassMapping, Matched
 from backend.errors import DatasetError
 from backend.label_studio.image_loader import ImageShape
 from backend.label_studio.image_names import ImagePlace

@@ -9,7 +9,7 @@ from typing import ClassVar
 import pytest
 
 from backend.dataset.mask_source import MaskSource
-from backend.dataset.task_matching import NameMatcher, match_by_name, match_by_table
+from backend.dataset.matching import NameMatcher, match_by_name, match_by_table
 from backend.errors import DatasetError
 from backend.label_studio.image_names import ImagePlace
 from backend.label_studio.requests import Task

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from backend.dataset.task_record import read_exported_task
+from backend.dataset.tasks import read_exported_task
 
 
 def test_people_and_predictions_are_read_in_every_form() -> None:

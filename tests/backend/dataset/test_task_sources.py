@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from backend.dataset.task_sources import ProjectTasks
+from backend.dataset.tasks import ProjectTasks
 from backend.errors import BadRequest
 from backend.label_studio.client import LabelStudioClient
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio

@@ -11,7 +11,7 @@ import pytest
 from pycocotools import mask as coco_api
 
 from backend.dataset.mask_source import Limits, MaskSource
-from backend.dataset.readers import coco_json
+from backend.dataset.readers import coco as coco_json
 from backend.dataset.readers.coco import read_coco
 from backend.errors import DatasetError
 

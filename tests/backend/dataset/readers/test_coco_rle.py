@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_api
 
-from backend.dataset.readers.coco_rle import draw_runs, read_runs
+from backend.dataset.readers.coco import draw_runs, read_runs
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from backend.dataset.mask_source import Limits
-from backend.dataset.readers.index_png import read_index_png
+from backend.dataset.readers.label_map import read_index_png
 from backend.errors import DatasetError
 
 LIMITS = Limits(max_file_mb=1, max_megapixels=1)

@@ -13,8 +13,7 @@ import pytest
 from PIL import Image
 
 from backend.dataset.mask_source import Limits
-from backend.dataset.readers.label_map import read_label_map
-from backend.dataset.readers.label_values import LabelValues
+from backend.dataset.readers.label_map import LabelValues, read_label_map
 from backend.errors import DatasetError
 
 LIMITS = Limits(max_file_mb=1, max_megapixels=1)

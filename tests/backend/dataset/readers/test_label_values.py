@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from backend.dataset.labelled_image import ClassTable
-from backend.dataset.readers.label_values import LabelValues
+from backend.dataset.readers.label_map import LabelValues
 from backend.errors import DatasetError
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.dataset.readers.picture_addresses import read_picture_addresses
+from backend.dataset.matching import read_picture_addresses
 
 ROW = {"image": "1a2b3c4d-a.b.png", "task": 3, "source": "/data/upload/7/1a2b3c4d-a.b.jpg"}
 

@@ -1,19 +1,122 @@
-"""Match the files of a data set to the images of a project's tasks."""
+"""Match the files of a data set to pictures of tasks, and its classes to labels."""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Any, Final
 
 from backend.dataset.mask_source import Limits, MaskSource, read_bytes
+from backend.dataset.shared_files import PICTURES_FILE
 from backend.errors import DatasetError
 from backend.label_studio.image_names import ImageName, ImagePlace, as_uploaded
+from backend.label_studio.label_config import Control, ControlLabel, LabelConfig
+from backend.label_studio.label_config_parser import words
+
+_DRAWN_BY: Final = "of the brushes, bitmasks, polygons and rectangles of the project"
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the regions of a class go: a control, and the label as that control has it."""
+
+    control: Control
+    label: ControlLabel
+
+
+@dataclass(frozen=True)
+class ClassMapping:
+    """Finds the label of each class.
+
+    A class is the label of that name or alias; else the one label of the same words, so that
+    "traffic_light" is "Traffic Light".
+
+    Attributes:
+        config: the project's.
+        renamed: class -> label, as the caller wants it; an empty label leaves the class out.
+        controls: names of the controls to draw with, the first of them that has the label; empty:
+            any, masks before outlines before boxes.
+    """
+
+    config: LabelConfig
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    controls: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        known = {control.name for control in self._all_controls()}
+        for name in self.controls:
+            if name not in known:
+                raise DatasetError(
+                    f'The labeling config has no control "{name}" that is drawn on a picture; it '
+                    f"has {', '.join(sorted(known))}."
+                )
+
+    def leaves_out(self, name: str) -> bool:
+        """Return whether the caller wants nothing of a class."""
+        return self.renamed.get(name) == ""
+
+    def target(self, name: str, tag: str) -> Target:
+        """Return where the regions of a class go on an image.
+
+        Args:
+            name: of the class.
+            tag: name of the image tag.
+
+        Raises:
+            DatasetError: no label of the image fits, or several do.
+        """
+        wanted = self.renamed.get(name, name)
+        controls = [each for each in self._chosen_controls() if tag in each.to_names]
+        targets = [Target(control, label) for control in controls for label in control.labels]
+        exact = [each for each in targets if wanted in each.label.spellings]
+        found = exact or [each for each in targets if _spoken(wanted) in _spoken_names(each.label)]
+        labels = {each.label.name for each in found}
+        if len(labels) == 1:
+            return found[0]
+        if labels:
+            raise DatasetError(
+                f'The class "{name}" could be the labels {_quoted(sorted(labels))}: say which by '
+                f'--map "{name}=LABEL".'
+            )
+        drawn_by = f"of {' and '.join(self.controls)}" if self.controls else _DRAWN_BY
+        found_none = f'The class "{name}" is no label'
+        if wanted != name:
+            found_none = f'"{wanted}", which --map names for the class "{name}", is no label'
+        raise DatasetError(
+            f"{found_none} {drawn_by}, which have "
+            f"{_quoted(sorted({each.label.name for each in targets}))}: name one by --map "
+            f'"{name}=LABEL", or leave the class out by --map "{name}=".'
+        )
+
+    def _chosen_controls(self) -> Iterator[Control]:
+        """Iterate over the controls to draw with, the preferred ones first."""
+        if not self.controls:
+            yield from self._all_controls()
+        for name in self.controls:
+            yield from (each for each in self._all_controls() if each.name == name)
+
+    def _all_controls(self) -> tuple[Control, ...]:
+        return (*self.config.controls, *self.config.boxes)
+
+
+def _spoken(text: str) -> str:
+    return words(text).replace("-", " ").casefold()
+
+
+def _spoken_names(label: ControlLabel) -> set[str]:
+    return {_spoken(each) for each in label.spellings}
+
+
+def _quoted(names: Sequence[str], most: int = 12) -> str:
+    shown = ", ".join(f'"{name[:60]}"' for name in names[:most])
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "") or "none"
+
 
 _PICTURES: Final = {
     *(".avif", ".bmp", ".gif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo", ".pgm", ".png", ".ppm"),
@@ -270,3 +373,38 @@ def _stem(file: str) -> str:
     """
     suffix = PurePosixPath(file).suffix
     return file[: -len(suffix)] if suffix.lower() in _PICTURES else file
+
+
+_LIMITS: Final = Limits(max_file_mb=256)
+
+
+def read_picture_addresses(path: Path) -> Mapping[str, str]:
+    """Read the address of each picture in Label Studio, from the `PICTURES_FILE` of a data set.
+
+    Lines that hold something else are passed over: names match without them as well.
+
+    Args:
+        path: folder of the data set, or a file in it or in one of its folders.
+
+    Returns:
+        Name of the picture's file in the data set, without suffix -> its address. Empty where the
+        data set has no such file.
+
+    Raises:
+        DatasetError: the file cannot be read, or is over the limit.
+    """
+    for folder in (path, path.parent, path.parent.parent):
+        if (folder / PICTURES_FILE).is_file():
+            return dict(_addresses(read_bytes(folder / PICTURES_FILE, _LIMITS)))
+    return {}
+
+
+def _addresses(content: bytes) -> Iterator[tuple[str, str]]:
+    for line in content.splitlines():
+        try:
+            row: Any = json.loads(line)
+            name, address = row["image"], row["source"]
+        except (KeyError, TypeError, ValueError, RecursionError):
+            continue
+        if isinstance(name, str) and isinstance(address, str):
+            yield PurePosixPath(name).stem, address
