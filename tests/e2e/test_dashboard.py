@@ -209,6 +209,7 @@ def test_a_data_set_is_exported_from_the_page_and_its_picture(
     expect(console.get_by_text("None yet.")).to_be_visible()
 
 
+@pytest.mark.thorough
 def test_the_readmes_picture_of_the_page(
     console: Page, studio: LabelStudioProcess, new_project: NewProject, tmp_path: Path
 ) -> None:

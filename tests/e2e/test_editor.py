@@ -105,6 +105,7 @@ def test_a_corrected_mask_is_stored_as_changed(
     assert far.mean() < 0.02, "something else went with it"
 
 
+@pytest.mark.thorough
 def test_the_readmes_picture(
     page: Page, studio: LabelStudioProcess, demo_project: int, tmp_path: Path
 ) -> None:

@@ -35,6 +35,8 @@ SMALL = ["--model", MODEL, "--short-side-px", "64"]
 SLOW = [sys.executable, "-m", "tests.e2e.slow_segmenter"]
 PATIENCE_S = 180
 
+MakeProject = Callable[[LabelStudioProcess, int], int]
+
 
 @dataclass
 class OwnLabelStudio:
@@ -58,11 +60,9 @@ class OwnLabelStudio:
         return LabelStudioProcess(f"http://127.0.0.1:{self.port}")
 
 
-@pytest.fixture(scope="module")
-def own_studio(
-    studio_command: str, demo_run: DemoRun, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[OwnLabelStudio]:
-    data_dir = tmp_path_factory.mktemp("own") / "label-studio"
+@pytest.fixture
+def own_studio(studio_command: str, demo_run: DemoRun, tmp_path: Path) -> Iterator[OwnLabelStudio]:
+    data_dir = tmp_path / "label-studio"
     shutil.copytree(demo_run.data_dir, data_dir)
     own = OwnLabelStudio(studio_command, data_dir, server_process.free_port(0))
     own.start()
@@ -70,9 +70,10 @@ def own_studio(
     own.stop()
 
 
-@pytest.fixture(scope="module")
-def make_project(own_studio: OwnLabelStudio) -> Callable[[int], int]:
-    """Make a project with a number of small scenes."""
+@pytest.fixture
+def make_project() -> Iterator[MakeProject]:
+    """Make projects with a number of small scenes; removed at the end."""
+    made: list[tuple[LabelStudioProcess, int]] = []
     name, content = demo_scenes.scene_file(10_000_200)
     scene = Image.open(io.BytesIO(content)).resize((96, 72))
 
@@ -82,15 +83,16 @@ def make_project(own_studio: OwnLabelStudio) -> Callable[[int], int]:
         scene.save(file, "png")
         return file.getvalue()
 
-    def make(count: int) -> int:
-        project = label_studio_project.create_project(
-            own_studio.studio, LABELS, title="Many scenes"
-        )
+    def make(studio: LabelStudioProcess, count: int) -> int:
+        project = label_studio_project.create_project(studio, LABELS, title="Many scenes")
         files = ((f"{number}-{name}", small(number)) for number in range(count))
-        label_studio_project.upload(own_studio.studio, project, files)
+        label_studio_project.upload(studio, project, files)
+        made.append((studio, project))
         return project
 
-    return make
+    yield make
+    for where, project in made:
+        where.client.projects.delete(id=project)
 
 
 @contextmanager
@@ -158,31 +160,31 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.3)
 
 
-def test_pressing_retrieve_again_predicts_all_of_300_tasks(
-    own_studio: OwnLabelStudio, make_project: Callable[[int], int], tmp_path: Path
+def test_pressing_retrieve_again_predicts_all_of_100_tasks(
+    studio: LabelStudioProcess, make_project: MakeProject, tmp_path: Path
 ) -> None:
     """The backend has no token, so only its responses can deliver the predictions."""
-    studio, project = own_studio.studio, make_project(300)
+    project = make_project(studio, 100)
     options = {
         "LABEL_STUDIO_API_KEY": "",
-        "PREDICT_DEADLINE_S": "4",
+        "PREDICT_DEADLINE_S": "2",
         "DATABASE_URL": f"sqlite:///{tmp_path}/one.db",
     }
     with slow_backend(studio, 0.04, tmp_path / "log", **options) as (url, _):
         label_studio_project.connect(studio, project, url)
         counts = []
-        while len(counts) < 40 and (not counts or counts[-1] < 300):
+        while len(counts) < 40 and (not counts or counts[-1] < 100):
             press_retrieve(studio, project)
             counts.append(len(predictions(studio, project)))
-    assert 0 < counts[0] < 300, counts
+    assert 0 < counts[0] < 100, counts
     assert counts == sorted(set(counts)), "each press brings more"
-    assert_each_task_has_one(studio, project, 300)
+    assert_each_task_has_one(studio, project, 100)
 
 
 def test_what_is_late_is_written_by_a_job_that_outlives_kill_9(
-    own_studio: OwnLabelStudio, make_project: Callable[[int], int], tmp_path: Path
+    studio: LabelStudioProcess, make_project: MakeProject, tmp_path: Path
 ) -> None:
-    studio, project = own_studio.studio, make_project(200)
+    project = make_project(studio, 200)
     store = JobStore(Database(f"sqlite:///{tmp_path}/one.db"))
     options = {"PREDICT_DEADLINE_S": "3", "DATABASE_URL": f"sqlite:///{tmp_path}/one.db"}
     with slow_backend(studio, 0.1, tmp_path / "log", **options) as (url, process):
@@ -240,16 +242,18 @@ def counted(store: JobStore) -> int:
 
 
 def test_a_bulk_run_that_is_killed_three_times_ends_complete_and_without_duplicates(
-    own_studio: OwnLabelStudio, make_project: Callable[[int], int], tmp_path: Path
+    studio: LabelStudioProcess, make_project: MakeProject, tmp_path: Path
 ) -> None:
-    left = kill_and_go_on(own_studio.studio, make_project(160), 160, 3, tmp_path)
+    left = kill_and_go_on(studio, make_project(studio, 120), 120, 3, tmp_path)
     assert left[0] > left[1] > 0
 
 
+@pytest.mark.thorough
 def test_a_bulk_run_outlives_a_label_studio_that_is_away_for_a_while(
-    own_studio: OwnLabelStudio, make_project: Callable[[int], int], tmp_path: Path
+    own_studio: OwnLabelStudio, make_project: MakeProject, tmp_path: Path
 ) -> None:
-    studio, project = own_studio.studio, make_project(80)
+    studio = own_studio.studio
+    project = make_project(studio, 80)
     run = bulk_run(studio, project, 0.1, tmp_path / "bulk.db")
     wait_for(lambda: len(predictions(studio, project)) > 0, "the first predictions")
     own_studio.stop()
@@ -264,9 +268,9 @@ def test_a_bulk_run_outlives_a_label_studio_that_is_away_for_a_while(
 
 
 def test_two_backends_share_a_job_and_one_of_them_is_killed(
-    own_studio: OwnLabelStudio, make_project: Callable[[int], int], tmp_path: Path
+    studio: LabelStudioProcess, make_project: MakeProject, tmp_path: Path
 ) -> None:
-    studio, project = own_studio.studio, make_project(60)
+    project = make_project(studio, 60)
     url = f"sqlite:///{tmp_path}/shared.db"
     store = JobStore(Database(url))
     with ExitStack() as stack:
@@ -294,9 +298,9 @@ def owns(process: subprocess.Popen[bytes], owner: str) -> bool:
 
 
 def test_new_tasks_are_predicted_as_they_come(
-    own_studio: OwnLabelStudio, make_project: Callable[[int], int], tmp_path: Path
+    studio: LabelStudioProcess, make_project: MakeProject, tmp_path: Path
 ) -> None:
-    studio, project = own_studio.studio, make_project(1)
+    project = make_project(studio, 1)
     options = {"AUTO_PRELABEL": str(project), "DATABASE_URL": f"sqlite:///{tmp_path}/one.db"}
     options["POLL_INTERVAL_S"] = "1"
     with slow_backend(studio, 0.0, tmp_path / "log", **options) as (url, _):
