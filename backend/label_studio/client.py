@@ -12,11 +12,9 @@ from dataclasses import replace
 from typing import Any, Final
 
 from backend.errors import BadRequest, LabelConfigChanged
-from backend.label_studio.annotation_writer import AnnotationWriter
 from backend.label_studio.changes import ChangeList
 from backend.label_studio.connection import Connection
 from backend.label_studio.prediction_rows import read_prediction_rows
-from backend.label_studio.prediction_writer import PredictionWriter
 from backend.label_studio.records import (
     DAMAGED,
     Annotation,
@@ -39,6 +37,7 @@ from backend.label_studio.task_contents import TaskContents
 from backend.label_studio.task_filter import TaskFilter
 from backend.label_studio.task_rows import read_rows
 from backend.label_studio.task_views import TaskViews
+from backend.label_studio.writers import AnnotationWriter, PredictionWriter
 from backend.settings import Settings
 
 #: Tasks of one request for them; each carries its data.

@@ -1,10 +1,11 @@
-"""Download files of Label Studio and of other hosts, within limits of time and size."""
+"""Download files within limits of size and time, and tell files that are cut off."""
 
 from __future__ import annotations
 
 import math
 import re
 import time
+from typing import Final
 from urllib.parse import unquote, urljoin
 
 import requests
@@ -14,10 +15,10 @@ from urllib3.util import parse_url
 from backend.errors import ImageNotFound, ImageRefused, ImageTooLarge
 from backend.label_studio.instance import LabelStudioInstance
 from backend.label_studio.tokens import CANNOT_REACH, Header
-from backend.label_studio.truncation import is_truncated
 from backend.network.host_rules import origin
 from backend.network.http import request
 from backend.network.time_limit import Clock, TimeLimit
+from clearclip_core.images.jpeg import is_cut_off
 
 _MAX_REDIRECTS = 5
 _CHUNK_BYTES = 1 << 16
@@ -237,3 +238,33 @@ def _without_secrets(url: str) -> str:
     """
     url = re.sub("([?#](?!d=)|&).*", "", url, flags=re.DOTALL)
     return re.sub("//[^/]*@", "//", url)[:_LONGEST_NAME]
+
+
+_PNG: Final = b"\x89PNG\r\n\x1a\n"
+_JPEG: Final = b"\xff\xd8"
+
+
+def is_truncated(content: bytes) -> bool:
+    """Return whether a JPEG or PNG ends before the mark of its end.
+
+    False for other formats, and for a file that follows neither. What comes behind the mark does
+    not matter. JPEG: ITU-T T.81, annex B; PNG: ISO/IEC 15948, clauses 5 and 11.
+
+    >>> scan = b"\\xff\\xd8\\xff\\xda\\0\\2..."
+    >>> is_truncated(scan), is_truncated(scan + b"\\xff\\xd9")
+    (True, False)
+    """
+    if content.startswith(_PNG):
+        return _is_png_truncated(content)
+    if content.startswith(_JPEG):
+        return is_cut_off(content)
+    return _PNG.startswith(content) or _JPEG.startswith(content)
+
+
+def _is_png_truncated(content: bytes) -> bool:
+    at = len(_PNG)
+    while at + 12 <= len(content):  # length, type and checksum of a chunk
+        if content[at + 4 : at + 8] == b"IEND":
+            return False
+        at += 12 + int.from_bytes(content[at : at + 4], "big")
+    return True

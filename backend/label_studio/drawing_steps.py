@@ -10,8 +10,8 @@ from typing import Final
 
 from backend.errors import BadRequest
 from backend.label_studio.brush_rle import count_tokens
-from backend.label_studio.outlines import check_crossings
 from backend.label_studio.region_reader import Area, area_box, outline_points
+from backend.label_studio.shapes import check_crossings
 
 #: The most pixels of an image whose areas are drawn. Its size is what the annotation says.
 LARGEST_PX: Final = 1 << 28

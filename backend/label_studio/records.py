@@ -68,7 +68,7 @@ class Annotation:
         updated: time of its last change.
         ground_truth: whether it is marked as the ground truth of its task.
         import_id: number of the import that made it, see
-            `backend.label_studio.annotation_writer.import_id`; None where none did.
+            `backend.label_studio.writers.import_id`; None where none did.
     """
 
     id: int

@@ -18,7 +18,6 @@ from PIL import Image
 
 from backend.errors import BadRequest
 from backend.label_studio.brush_rle import decode_rle
-from backend.label_studio.ellipses import Ellipse
 from backend.label_studio.json_fields import (
     read_item_index,
     read_number,
@@ -26,8 +25,8 @@ from backend.label_studio.json_fields import (
     read_texts,
     to_float,
 )
-from backend.label_studio.outlines import check_finite, fill_outline
 from backend.label_studio.requests import Rectangle, Task
+from backend.label_studio.shapes import Ellipse, check_finite, fill_outline
 from clearclip_core import BoolMask
 from clearclip_core.images.opening import open_image
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from backend.label_studio.brush_rle import encode_runs
 from backend.label_studio.label_config import Control, ControlKind, ControlLabel
-from backend.label_studio.outline_tracing import join_rings, simplify, trace_rings
+from backend.label_studio.shapes import join_rings, simplify, trace_rings
 from clearclip_core import BoolMask, RunMask
 
 Box = tuple[slice, slice]  # rows, columns

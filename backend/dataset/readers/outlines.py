@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from backend.dataset.labelled_image import BoolMask
-from backend.label_studio.outlines import check_crossings, fill_outline
+from backend.label_studio.shapes import check_crossings, fill_outline
 
 _SHIFT: Final = 4  # fractional bits of the coordinates in which OpenCV fills
 

@@ -4,7 +4,7 @@
 
 The numbers are shares of the picture's width and height. The points are the centres of the pixels
 along the edge of a mask, as the trainers' own converters have them. A line is one island of a
-region. The format knows no holes, so they are cut out, see `backend.label_studio.outline_tracing`.
+region. The format knows no holes, so they are cut out, see `backend.label_studio.shapes`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from backend.dataset.labelled_image import OVERLAP_RULES, ClassTable, LabelledImage, Overlap
-from backend.label_studio.outline_tracing import Points, join_rings
+from backend.label_studio.shapes import Points, join_rings
 from clearclip_core.evaluation.atomic_write import write_whole
 
 FOLDER: Final = "labels"

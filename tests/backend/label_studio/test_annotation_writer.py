@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from backend.label_studio.annotation_writer import ImportedAnnotations, import_id
 from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.writers import ImportedAnnotations, import_id
 from tests.backend.fakes.label_studio import FakeStudio
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backend.label_studio.truncation import is_truncated
+from backend.label_studio.download import is_truncated
 
 
 def image_file(kind: str, **options: Any) -> bytes:
