@@ -20,13 +20,12 @@ from backend.agreement.dispute_pictures import Coverage, dispute_picture, shrink
 from backend.agreement.shared_image import SharedImage, newest_of_each, shared_images
 from backend.errors import StudioRefused, StudioUnreachable
 from backend.label_studio.annotated_pictures import LEAVE_OUT
-from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.client import LabelStudioClient, UnreadableTasks
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
-from backend.label_studio.unreadable_tasks import UnreadableTasks
 from backend.project_runs import Advance
 from clearclip_core.agreement.agreement import BinaryValues, LabelAgreement, PairAgreement
 

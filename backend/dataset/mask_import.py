@@ -25,12 +25,11 @@ from backend.dataset.matching import (
     match_by_table,
 )
 from backend.errors import BadRequest, DatasetError, TaskError
-from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.client import UNLISTED, LabelStudioClient, list_to_change
 from backend.label_studio.image_loader import ImageReader, ImageShape
 from backend.label_studio.image_names import image_places
 from backend.label_studio.label_config import ControlLabel
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio.prediction_list import UNLISTED, list_to_change
 from backend.label_studio.region_writer import EvenConfidence, draw_regions
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter

@@ -14,8 +14,7 @@ from typing import Any, Final, Protocol
 import ijson
 
 from backend.errors import DatasetError
-from backend.label_studio.changes import CHANGES_PAGE, ChangedTask
-from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.client import PAGE, ChangedTask, LabelStudioClient
 from backend.label_studio.json_fields import read_number, read_text
 from backend.label_studio.records import Annotation
 from backend.label_studio.requests import Task
@@ -218,7 +217,7 @@ class ProjectTasks:
                 if among is None or task.id in among:
                     stamp = f"{task.updated:.6f}/{task.annotations}/{task.predictions}"
                     yield TaskReference(task.id, stamp, partial(self._read, task))
-            if len(found) < CHANGES_PAGE:
+            if len(found) < PAGE:
                 return
             after = found[-1].id
 

@@ -38,8 +38,7 @@ from backend.database.leases import (
 from backend.errors import BackendError, BadRequest, LabelConfigError, StudioRefused
 from backend.feedback.annotation_store import AnnotationStore
 from backend.jobs.job_store import JobStore
-from backend.label_studio.changes import CHANGES_PAGE, ChangedTask
-from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.client import PAGE, ChangedTask, LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.task_filter import TaskFilter
 from backend.settings import Settings, prelabels
@@ -392,7 +391,7 @@ class ChangePoller:
             return  # the next backend finds the page again
         known.update({row.id: row for row in fresh})
         walk.created += sum(poll.since < row.created <= walk.newest for row in rows)
-        if len(rows) == CHANGES_PAGE:
+        if len(rows) == PAGE:
             walk.cursor = rows[-1].id
             self._walks.append(walk)
         else:

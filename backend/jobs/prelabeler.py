@@ -27,9 +27,8 @@ from backend.jobs.database_outages import DatabaseOutages
 from backend.jobs.job import Job, Only
 from backend.jobs.job_report import JobPlan, JobReport
 from backend.jobs.job_store import JobStore
-from backend.label_studio.client import PAGE, LabelStudioClient
+from backend.label_studio.client import PAGE, LabelStudioClient, list_to_change
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio.prediction_list import list_to_change
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
 from backend.prediction.batches import Outcome, TaskRunner

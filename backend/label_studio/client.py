@@ -6,15 +6,14 @@ Label Studio may be down for a while, or busy: each call is repeated, with growi
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from backend.errors import BadRequest, LabelConfigChanged
-from backend.label_studio.changes import ChangeList
+from backend.errors import BadRequest, LabelConfigChanged, StudioUnreachable
 from backend.label_studio.connection import Connection
-from backend.label_studio.prediction_rows import read_prediction_rows
 from backend.label_studio.records import (
     DAMAGED,
     Annotation,
@@ -23,9 +22,11 @@ from backend.label_studio.records import (
     ConnectedBackend,
     IdRow,
     PredictionRegions,
+    PredictionRow,
     ProjectRow,
     RegionsRow,
     StoredPrediction,
+    TaskPage,
     TaskRow,
     TitlePage,
     UserRow,
@@ -33,12 +34,12 @@ from backend.label_studio.records import (
     read_annotation,
 )
 from backend.label_studio.requests import Task
-from backend.label_studio.task_contents import TaskContents
 from backend.label_studio.task_filter import TaskFilter
-from backend.label_studio.task_rows import read_rows
 from backend.label_studio.task_views import TaskViews
 from backend.label_studio.writers import AnnotationWriter, PredictionWriter
 from backend.settings import Settings
+
+log = logging.getLogger(__name__)
 
 #: Tasks of one request for them; each carries its data.
 PAGE: Final = 100
@@ -51,6 +52,175 @@ _PROJECTS_AT_ONCE: Final = 100
 
 #: Ids of one request, which go into its address.
 _IDS_AT_ONCE: Final = 400
+
+#: What becomes of a task whose predictions cannot be listed.
+UNLISTED: Final = "It has too many predictions to be listed, and is left as it is."
+
+#: So many tasks are left out. Each has cost twice the time for which calls are repeated.
+MOST_UNREADABLE: Final = 10
+
+
+def read_rows(
+    connection: Connection, project: int, size: int, page: int = 1, **which: Any
+) -> tuple[list[TaskRow], int]:
+    """Read one page of tasks, without their annotations and predictions.
+
+    Args:
+        connection: calls the API.
+        project: its id.
+        size: tasks of a page.
+        page: number of the page, from 1.
+        which: ``query`` or ``view``, which choose and order the tasks; all by default.
+
+    Returns:
+        The rows, and the number of tasks on all pages.
+
+    Raises:
+        StudioRefused: there is no such project for this token.
+        StudioUnreachable: Label Studio does not answer.
+    """
+    which |= {"project": project, "page": page, "page_size": size}
+    given = {"fields": "task_only", "resolve_uri": "false"}
+    answer = connection.get("/api/tasks/", TaskPage, **which, **given)
+    return answer.tasks, answer.total
+
+
+def read_prediction_rows(connection: Connection, task: int) -> list[PredictionRow]:
+    """Read the predictions of a task without their regions, the oldest first.
+
+    There are none where the task is gone. Label Studio answers a list of predictions with HTTP 400,
+    not 404, where no task has the id that chooses them: it is a choice that a filter does not know.
+
+    Args:
+        connection: calls the API.
+        task: its id.
+
+    Returns:
+        The rows.
+
+    Raises:
+        BadRequest: they have too many values to be read.
+        StudioRefused: the token may not see them.
+        StudioUnreachable: Label Studio does not answer.
+    """
+    kind = list[PredictionRow]
+    found = connection.find(
+        "/api/predictions/", kind, gone=(400, 404), whose="predictions", task=task
+    )
+    return sorted(found or (), key=lambda each: each.id)
+
+
+class TaskContents:
+    """Reads what people have said about tasks of one Label Studio.
+
+    Args:
+        connection: calls the API.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def annotations(self, task: int) -> list[Annotation]:
+        """Return the annotations of a task with their regions; none of a deleted task.
+
+        Raises:
+            BadRequest: they are too large to be read.
+            StudioRefused: the token may not see it.
+            StudioUnreachable: Label Studio does not answer.
+        """
+        place = f"/api/tasks/{task}/annotations/"
+        found = self._connection.find(place, list[AnnotationRow], whose="annotations") or []
+        for each in found:
+            if each.is_damaged:
+                log.warning(
+                    "Task %d goes without its annotation %d, which %s", task, each.id, DAMAGED
+                )
+        return [read_annotation(each) for each in found if not each.is_damaged]
+
+
+@dataclass(frozen=True)
+class ChangedTask:
+    """A task as a list of changes shows it. Times are in seconds since the epoch, on Label Studio's
+    clock.
+
+    Attributes:
+        id: its own.
+        created: when it was created.
+        updated: when it, one of its annotations or one of its predictions was changed last.
+        annotations: the number of its annotations, skipped ones included.
+        predictions: the number of its predictions.
+        data: values of the label config's variables.
+    """
+
+    id: int
+    created: float
+    updated: float
+    annotations: int
+    predictions: int
+    data: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+
+class ChangeList:
+    """Lists changes in projects of one Label Studio.
+
+    Label Studio sets the time of a task's last change also where an annotation of it is submitted,
+    changed, deleted or turned into a draft. It tells nothing of a task that is deleted.
+
+    Args:
+        connection: calls the API.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def newest(self, project: int) -> tuple[float, int]:
+        """Return the time of the newest change of a project's tasks, and the number of its tasks.
+
+        Raises:
+            StudioRefused: there is no such project for this token.
+            StudioUnreachable: Label Studio does not answer.
+        """
+        query = TaskFilter(newest_change_first=True).query()
+        rows, total = self._rows(project, 1, query)
+        return max((row.updated for row in rows), default=0.0), total
+
+    def tasks(self, project: int, since: float, after_id: int = 0) -> list[ChangedTask]:
+        """List the first `PAGE` tasks that were changed after a time, by ascending id.
+
+        Raises:
+            StudioRefused: there is no such project for this token.
+            StudioUnreachable: Label Studio does not answer.
+        """
+        wanted = TaskFilter(changed_after=since, after_id=after_id)
+        return self._rows(project, PAGE, wanted.query())[0]
+
+    def annotations(self, task: int) -> dict[int, float]:
+        """Return the annotations of a task: id -> time of the last change; none of a deleted task.
+
+        Raises:
+            BadRequest: they are too large to be read.
+            StudioRefused: the token may not see it.
+            StudioUnreachable: Label Studio does not answer.
+        """
+        place = f"/api/tasks/{task}/annotations/"
+        found = self._connection.find(place, list[IdRow], whose="annotations")
+        return {each.id: epoch_seconds(each.updated_at) for each in found or ()}
+
+    def _rows(self, project: int, size: int, query: str) -> tuple[list[ChangedTask], int]:
+        """List tasks that pass a query, and count all of them."""
+        rows, total = read_rows(self._connection, project, size, query=query)
+        return [_changed_task(row) for row in rows], total
+
+
+def _changed_task(row: TaskRow) -> ChangedTask:
+    return ChangedTask(
+        id=row.id,
+        created=epoch_seconds(row.created_at),
+        updated=epoch_seconds(row.updated_at),
+        annotations=(row.total_annotations or 0) + (row.cancelled_annotations or 0),
+        predictions=row.total_predictions or 0,
+        data=row.data,
+    )
 
 
 class LabelStudioClient:
@@ -425,3 +595,67 @@ def _may_have_duplicates(row: TaskRow) -> bool:
     """Return whether a task has more predictions than versions, or its row does not tell."""
     versions = [each for each in (row.predictions_model_versions or "").split(",") if each]
     return int(row.total_predictions or 0) > len(versions)
+
+
+def list_to_change(client: LabelStudioClient, task: int) -> list[StoredPrediction] | None:
+    """List the predictions of a task, some of which are to be deleted or to get a newer one.
+
+    Label Studio sends them all together. Where they have too many values to be read, nothing tells
+    which of them are whose: the task is to be left as it is, which the log says, with the reason.
+
+    Args:
+        client: Label Studio.
+        task: id of the task.
+
+    Returns:
+        They, the oldest first; none where the task is gone. None where the task is to be left.
+
+    Raises:
+        StudioRefused: the token may not see them.
+        StudioUnreachable: Label Studio does not answer.
+    """
+    try:
+        return client.stored(task)
+    except BadRequest as error:
+        log.warning("Task %d: %s (%s)", task, UNLISTED, error)
+        return None
+
+
+class UnreadableTasks:
+    """Tells a task that cannot be read from a Label Studio that is away.
+
+    Args:
+        client: Label Studio.
+        project: id of the project.
+    """
+
+    def __init__(self, client: LabelStudioClient, project: int) -> None:
+        self._client = client
+        self._project = project
+        self._count = 0
+
+    def annotations(self, task: int) -> list[Annotation]:
+        """Read the annotations of a task.
+
+        A task that fails is read once more after Label Studio has answered something else: it may
+        have been away, and have come back.
+
+        Raises:
+            BadRequest: the task is left out, since they are too large to be read, or since Label
+                Studio fails to send them.
+            StudioRefused: the token may not see them, or the project.
+            StudioUnreachable: Label Studio answers nothing else either, or too many tasks of the
+                project were left out already.
+        """
+        contents = self._client.contents
+        try:
+            return contents.annotations(task)
+        except StudioUnreachable:
+            self._client.label_config(self._project)
+        try:
+            return contents.annotations(task)
+        except StudioUnreachable as error:
+            self._count += 1
+            if self._count > MOST_UNREADABLE:
+                raise
+            raise BadRequest(str(error)) from None

@@ -30,6 +30,7 @@ from backend.errors import BadRequest, DataKeyError, StudioRefused, StudioUnreac
 from backend.feedback.learning.version_fitter import LabelEmbeddings, digests_of
 from backend.inference.image_request import Priority
 from backend.label_studio.annotated_pictures import LEAVE_OUT
+from backend.label_studio.client import UnreadableTasks
 from backend.label_studio.label_config import ImageTag, LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.label_maps import AnnotationMap, draw_annotation
@@ -37,7 +38,6 @@ from backend.label_studio.records import Annotation
 from backend.label_studio.requests import Task
 from backend.label_studio.score_options import score_options
 from backend.label_studio.task_filter import TaskFilter
-from backend.label_studio.unreadable_tasks import UnreadableTasks
 from backend.runs.run import MOST_LEFT_OUT, AskedNothing, Progress, Run, RunKind, RunParts
 from clearclip_core import RGBArray, Scores, palette
 from clearclip_core.adaptation.held_out import HeldOutAdaptations, fit_held_out

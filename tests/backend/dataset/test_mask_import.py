@@ -19,8 +19,7 @@ from PIL import Image, ImageOps
 from backend.dataset.mask_import import ImportOptions, ImportPlan, MaskImporter
 from backend.dataset.mask_source import Limits, MaskSource
 from backend.dataset.readers.label_map import read_index_png
-from backend.label_studio.client import LabelStudioClient
-from backend.label_studio.prediction_list import UNLISTED
+from backend.label_studio.client import UNLISTED, LabelStudioClient
 from backend.services import Services
 from backend.settings import load_settings
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio

@@ -17,8 +17,7 @@ from backend.errors import JobNotFound, StudioUnreachable, WithdrawalRefused
 from backend.jobs.job import Job
 from backend.jobs.job_store import JobStore
 from backend.jobs.withdrawer import Withdrawer
-from backend.label_studio.client import LabelStudioClient
-from backend.label_studio.prediction_list import UNLISTED
+from backend.label_studio.client import UNLISTED, LabelStudioClient
 from backend.settings import Settings
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, Asked, LocalServer

@@ -191,7 +191,7 @@ def test_a_task_is_read_again_once_label_studio_is_back(hasty: Maker, studio: Fa
 def test_many_tasks_that_label_studio_fails_to_send_end_a_run(
     hasty: Maker, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backend.label_studio.unreadable_tasks.MOST_UNREADABLE", 2)
+    monkeypatch.setattr("backend.label_studio.client.MOST_UNREADABLE", 2)
     studio.fault = lambda asked: fails(asked, "/api/tasks/")
     with pytest.raises(StudioUnreachable, match="answers HTTP 500"):
         hasty()
