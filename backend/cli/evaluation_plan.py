@@ -13,7 +13,7 @@ from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config import ImageTag, LabelConfig, adapt_mode
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.score_options import score_options
-from backend.prediction.image_prediction import least_thresholds, prediction_rule
+from backend.prediction.images import least_thresholds, prediction_rule
 from backend.services import Services
 from backend.settings import Settings
 from clearclip_core import (

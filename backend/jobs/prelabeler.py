@@ -33,7 +33,7 @@ from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
 from backend.prediction.batches import Outcome, TaskRunner
 from backend.prediction.failures import FailureStore
-from backend.prediction.prediction_spec import PredictionSpec
+from backend.prediction.images import PredictionSpec
 from backend.prediction.predictor import Predictor
 from clearclip_core.quantities import quantity
 

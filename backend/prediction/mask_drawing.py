@@ -12,10 +12,9 @@ import numpy as np
 from backend.label_studio.region_reader import drawn_areas
 from backend.label_studio.region_writer import Region, draw_regions
 from backend.label_studio.requests import Task
-from backend.prediction.image_prediction import ImagePrediction
+from backend.prediction.images import ImagePrediction, PredictionSpec, TaskImage
 from backend.prediction.interactive import LabelMask, covered
 from backend.prediction.mask_prediction import min_island_px
-from backend.prediction.prediction_spec import PredictionSpec, TaskImage
 from backend.prediction.prompt_parser import PromptRequest
 from backend.settings import Settings
 from backend.telemetry.tracing import stage

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 
 from backend.inference.engine import Engine
+from backend.prediction.images import PredictionSpec, TaskImage
 from backend.prediction.interactive import (
     LabelMask,
     competing_labels,
@@ -12,7 +13,6 @@ from backend.prediction.interactive import (
     segment_clicks,
     segment_phrases,
 )
-from backend.prediction.prediction_spec import PredictionSpec, TaskImage
 from backend.prediction.prompt_parser import Boxes, Clicks, Phrases, PromptRequest
 from backend.settings import Settings
 from backend.telemetry.tracing import stage

@@ -18,8 +18,11 @@ from backend.label_studio.requests import PredictRequest, Task
 from backend.label_studio.score_options import score_options
 from backend.prediction.batches import Entry, Outcome, TaskRunner
 from backend.prediction.capabilities import capabilities
-from backend.prediction.image_prediction import (
+from backend.prediction.images import (
     ImagePrediction,
+    PredictionSpec,
+    TaskImage,
+    TaskImageReader,
     least_thresholds,
     mean_score,
     score_kind,
@@ -27,10 +30,8 @@ from backend.prediction.image_prediction import (
 from backend.prediction.mask_drawing import MaskDrawer
 from backend.prediction.mask_prediction import MaskPredictor
 from backend.prediction.model_version import ModelVersions
-from backend.prediction.prediction_spec import PredictionSpec, TaskImage
 from backend.prediction.prewarmer import Prewarmer
 from backend.prediction.prompt_parser import PromptRequest, parse_prompt
-from backend.prediction.task_images import TaskImageReader
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker, TrackedTask
 

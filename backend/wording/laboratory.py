@@ -21,7 +21,7 @@ from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_edit import with_words
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.score_options import score_options
-from backend.prediction.image_prediction import least_thresholds, prediction_rule
+from backend.prediction.images import least_thresholds, prediction_rule
 from backend.settings import Settings
 from backend.wording.preview import preview
 from backend.wording.trial_pictures import PictureChooser, TrialPicture

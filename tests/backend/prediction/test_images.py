@@ -11,8 +11,7 @@ from backend.errors import ImageNotFound, ImageRefused
 from backend.inference.image_request import Priority
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
-from backend.prediction.prediction_spec import PredictionSpec, TaskImage
-from backend.prediction.task_images import TaskImageReader
+from backend.prediction.images import PredictionSpec, TaskImage, TaskImageReader
 from clearclip_core import RGBArray
 from tests.backend.fakes.colour_segmenter import colour_engine, flag
 

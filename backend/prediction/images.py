@@ -1,0 +1,290 @@
+"""The images of tasks: what a prediction of them works on, how they are read, and its score."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from backend.errors import ImageRefused, TaskError
+from backend.inference.engine import Engine
+from backend.inference.image_request import Priority
+from backend.label_studio.image_loader import ReadImage
+from backend.label_studio.label_config import Control, ImageTag, LabelConfig
+from backend.label_studio.region_writer import Region
+from backend.label_studio.requests import Task
+from backend.prediction.prompt_parser import PromptRequest
+from backend.settings import ScoreKind, Settings
+from backend.telemetry.tracing import stage
+from clearclip_core import (
+    Adaptation,
+    Label,
+    PreparedImage,
+    RGBArray,
+    ScoreOptions,
+    Scores,
+    Uncertainty,
+)
+from clearclip_core.evaluation.comparison import PredictionRule
+
+
+@dataclass(frozen=True)
+class PredictionSpec:
+    """What all tasks of a request share.
+
+    Attributes:
+        config: the label config, with the thresholds that its project has learned.
+        version: the ``model_version`` of the predictions.
+        priority: the most urgent is served first.
+        project: projects of one priority take turns.
+        prompt: an annotator's prompt; None where all labels are predicted.
+        adaptation: what scores follow beside the words; None for the words alone.
+        options: what else counts in scores beside the words.
+    """
+
+    config: LabelConfig
+    version: str
+    priority: Priority
+    project: int | None
+    prompt: PromptRequest | None = None
+    adaptation: Adaptation | None = None
+    options: ScoreOptions = field(default_factory=ScoreOptions)
+
+    def draws(self, control: Control) -> bool:
+        """Return whether a control has regions: all answer prompts, some are not predicted."""
+        return self.prompt is not None or control.is_predicted
+
+
+@dataclass(frozen=True, eq=False)
+class TaskImage:
+    """One image of a task, with its part of the label config.
+
+    Attributes:
+        tag: name of the image tag.
+        controls: the controls for the image that are drawn.
+        labels: the labels that compete on it.
+        item_index: its index in a list; None where the task has no list there.
+        rgb: (H, W, 3) uint8.
+        prepared: the image as the model takes it.
+        task: its task.
+    """
+
+    tag: str
+    controls: tuple[Control, ...]
+    labels: tuple[Label, ...]
+    item_index: int | None
+    rgb: RGBArray
+    prepared: PreparedImage
+    task: Task
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width in px."""
+        height, width = self.rgb.shape[:2]
+        return height, width
+
+
+@dataclass(frozen=True)
+class ImagePrediction:
+    """The regions of one image.
+
+    Attributes:
+        regions: in the order of the controls and their labels.
+        score: the score for sorting, in [0, 1]: the mean probability over the pixels of all
+            masks, unless the team wants one of `clearclip_core.Uncertainty`.
+        pixels: the number of pixels that the score is the mean of.
+    """
+
+    regions: list[Region]
+    score: float
+    pixels: int
+
+    def sorted_by(
+        self, kind: ScoreKind, scores: Scores, thresholds: Sequence[float]
+    ) -> ImagePrediction:
+        """Return the prediction with the score of a kind, over all pixels of the image.
+
+        Args:
+            kind: ``"confidence"`` changes nothing.
+            scores: of the image.
+            thresholds: the probability from which on each label is drawn, in [0, 1].
+        """
+        if kind == "confidence":
+            return self
+        uncertainty = Uncertainty.of(scores, thresholds)
+        score = uncertainty.uncertainty if kind == "uncertainty" else uncertainty.effort
+        height, width = scores.plan.image_hw
+        return replace(self, score=score, pixels=height * width)
+
+
+def score_kind(settings: Settings, config: LabelConfig) -> ScoreKind:
+    """Return the kind of score that sorts predictions: the config's, else the settings'."""
+    return config.score or settings.score
+
+
+def least_thresholds(controls: Iterable[Control], labels: Iterable[Label]) -> list[float]:
+    """Return the probability from which on any of the controls draws each label; 1 where none does.
+
+    >>> from backend.label_studio.label_config_parser import parse_label_config
+    >>> config = parse_label_config('''<View><Image name="img" value="$image"/>
+    ...   <BrushLabels name="b" toName="img" model_score_threshold="0.4"><Label value="sky"/>
+    ...     <Label value="car"/></BrushLabels>
+    ...   <PolygonLabels name="p" toName="img"><Label value="sky"/></PolygonLabels></View>''')
+    >>> least_thresholds(config.controls, config.labels)
+    [0.0, 0.4]
+    """
+    own = [label for control in controls for label in control.labels]
+    return [
+        min((each.threshold for each in own if each.name == label.name), default=1.0)
+        for label in labels
+    ]
+
+
+def prediction_rule(settings: Settings, thresholds: Sequence[float]) -> PredictionRule:
+    """Return the rule by which the backend draws masks.
+
+    Args:
+        settings: how masks are made.
+        thresholds: the probability from which on each label is drawn, in [0, 1].
+    """
+    return PredictionRule(
+        True,
+        settings.refine,
+        tuple(thresholds),
+        min_island_share=settings.min_island_share,
+        propagate=settings.propagate,
+    )
+
+
+def mean_score(predictions: list[ImagePrediction]) -> float:
+    """Return the mean of the images' scores by their pixels, in [0, 1]; 0 without any pixel.
+
+    >>> mean_score([ImagePrediction([], 0.5, 1), ImagePrediction([], 0.9, 3)])
+    0.8
+    """
+    pixels = sum(each.pixels for each in predictions)
+    total = sum(each.score * each.pixels for each in predictions)
+    return round(total / pixels, 6) if pixels else 0.0
+
+
+#: Scheme and host of an address; empty for a path on Label Studio.
+_HOST: Final = re.compile(r"(?:[^:/?#]+:(?://[^/?#]*)?)?")
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where an image of a task is shown, and its address."""
+
+    tag: ImageTag
+    controls: tuple[Control, ...]
+    item_index: int | None
+    source: str
+
+
+class TaskImageReader:
+    """Reads the images of tasks, and prepares them for the model.
+
+    Args:
+        engine: the owner of the model.
+        read_image: address and task -> (H, W, 3) uint8; raises `TaskError`.
+        recall_image: reads images that annotators have open, which may be asked for again soon.
+        patience_s: how long a task waits in vain for the images of one host, in seconds. After
+            that, the rest of its images there are given up.
+    """
+
+    def __init__(
+        self, engine: Engine, read_image: ReadImage, recall_image: ReadImage, patience_s: float
+    ) -> None:
+        self._engine = engine
+        self._read_image = read_image
+        self._recall_image = recall_image
+        self._patience_s = patience_s
+
+    def read(self, task: Task, spec: PredictionSpec) -> Iterator[TaskImage | TaskError]:
+        """Yield the images of a task that are asked for, or the error of each.
+
+        In a batch, a host that refuses an image is asked once more after the other images, as it
+        may be back by then.
+        """
+        with stage("load"):
+            self._engine.segmenter()  # where it is gone, nothing needs to be fetched
+        waited_s: dict[str, float] = {}
+        refused: list[tuple[_Place, ImageRefused]] = []
+        has_read = False
+        for place in _places(task, spec):
+            if isinstance(place, TaskError):
+                yield place
+                continue
+            image = self._read_place(place, task, spec, waited_s)
+            if isinstance(image, ImageRefused):
+                refused.append((place, image))
+                continue
+            has_read = has_read or isinstance(image, TaskImage)
+            yield image
+        is_repeated = has_read and spec.priority is Priority.BATCH
+        for place, error in refused:
+            yield self._read_place(place, task, spec, waited_s) if is_repeated else error
+
+    def _read_place(
+        self, place: _Place, task: Task, spec: PredictionSpec, waited_s: dict[str, float]
+    ) -> TaskImage | TaskError:
+        """Read one image; return its error where that fails.
+
+        Args:
+            place: where it is.
+            task: its task.
+            spec: what is predicted.
+            waited_s: host -> seconds that the task has waited for it in vain; is added to.
+        """
+        host, started = _HOST.match(place.source.strip()), time.monotonic()
+        name = host.group() if host else ""
+        if waited_s.get(name, 0.0) >= self._patience_s:
+            return ImageRefused(
+                "Some pictures were not asked for: the host of others of their task did not "
+                f"answer for {self._patience_s:g} s."
+            )
+        try:
+            rgb, prepared = self._read(place.source, task, spec)
+        except ImageRefused as error:
+            waited_s[name] = waited_s.get(name, 0.0) + time.monotonic() - started
+            return error
+        except TaskError as error:
+            return error
+        labels = spec.config.labels_of(place.tag.name)  # those that are not drawn compete too
+        return TaskImage(
+            place.tag.name, place.controls, labels, place.item_index, rgb, prepared, task
+        )
+
+    def _read(
+        self, source: str, task: Task, spec: PredictionSpec
+    ) -> tuple[RGBArray, PreparedImage]:
+        """Read an image of a task, and prepare it for the model.
+
+        Raises:
+            TaskError: it cannot be read.
+        """
+        read = self._read_image if spec.priority is Priority.BATCH else self._recall_image
+        with stage("fetch"):
+            rgb = read(source, task)
+        with stage("prepare"):
+            return rgb, self._engine.segmenter().prepare(rgb)
+
+
+def _places(task: Task, spec: PredictionSpec) -> Iterator[_Place | TaskError]:
+    """Yield where the images of a task are that are asked for, or why a tag shows none."""
+    prompt = spec.prompt
+    for tag in spec.config.images if prompt is None else (prompt.image,):
+        controls = tuple(filter(spec.draws, spec.config.controls_of(tag.name)))
+        if not controls:
+            continue  # nothing of it is predicted
+        try:
+            is_list, sources = tag.is_list(task.data), tag.sources(task.data)
+        except TaskError as error:
+            yield error
+            continue
+        for index, source in enumerate(sources):
+            if is_list and prompt and prompt.item_index not in (None, index):
+                continue
+            yield _Place(tag, controls, index if is_list else None, source)
