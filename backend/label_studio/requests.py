@@ -36,7 +36,7 @@ _GEOMETRY_KEYS = {"x", "points", "rle", "imageDataURL"}
 _LONGEST_TEXT = 1000
 
 #: Boxes and words of one context, each of which is answered by masks of its own; of clicks, a few
-#: count (`backend.prediction.interactive`).
+#: count (`backend.prediction.masks`).
 _MAX_PROMPTS: Final = 500
 
 #: Values in the data of all tasks, or in a context, and in what is drawn on an open task, whose

@@ -27,8 +27,7 @@ from backend.prediction.images import (
     mean_score,
     score_kind,
 )
-from backend.prediction.mask_drawing import MaskDrawer
-from backend.prediction.mask_prediction import MaskPredictor
+from backend.prediction.masks import MaskDrawer, MaskPredictor
 from backend.prediction.model_version import ModelVersions
 from backend.prediction.prewarmer import Prewarmer
 from backend.prediction.prompt_parser import PromptRequest, parse_prompt

@@ -14,7 +14,7 @@ from PIL import Image
 from backend.inference.engine import Engine
 from backend.label_studio.region_reader import Area
 from backend.prediction import interactive
-from backend.prediction.interactive import competing_labels, covered, segment_phrases
+from backend.prediction.masks import competing_labels, covered, segment_phrases
 from backend.prediction.prompt_parser import Phrase, Phrases, read_words
 from clearclip_core import (
     SCENE_LABELS,

@@ -1,0 +1,441 @@
+"""Masks of labels and of prompts, and the regions that they are drawn as."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from backend.inference.engine import Engine
+from backend.label_studio.drawing_steps import drawing_steps
+from backend.label_studio.region_reader import (
+    Area,
+    draw_area,
+    drawn_areas,
+    rectangle_corners,
+    rectangle_mask,
+)
+from backend.label_studio.region_writer import HasConfidence, Region, draw_regions
+from backend.label_studio.requests import Task
+from backend.prediction.images import ImagePrediction, PredictionSpec, TaskImage
+from backend.prediction.prompt_parser import (
+    Boxes,
+    Clicks,
+    Phrase,
+    Phrases,
+    PromptRequest,
+    plain_words,
+)
+from backend.settings import Settings
+from backend.telemetry.tracing import stage
+from clearclip_core import (
+    BoolMask,
+    DenseFeatures,
+    Label,
+    LabelMasks,
+    Point,
+    PromptedMask,
+    RGBArray,
+    RunMask,
+    Scores,
+    Segmentation,
+    drop_islands,
+    segment_box,
+    segment_points,
+)
+
+log = logging.getLogger(__name__)
+
+#: Most clicks that count: the time for a mask grows with each.
+_MAX_CLICKS = 50
+
+#: Most work, in steps of `drawing_steps`, for the regions that an answer may not cover: seconds.
+#: A thousand outlines on 12 megapixels, each over a tenth of them, take a quarter of it.
+_MAX_COVERED_STEPS = 5_000_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class LabelMask:
+    """The mask of a label.
+
+    Attributes:
+        label: name of the label.
+        mask: its pixels.
+        source: has the probability of each pixel.
+        threshold: it is drawn by the controls whose label has this threshold; by all where None.
+        mean_confidence: mean of the confidence in the mask, where it is known.
+    """
+
+    label: str
+    mask: RunMask
+    source: HasConfidence
+    threshold: float | None = None
+    mean_confidence: float | None = None
+
+
+def competing_labels(phrases: Phrases, labels: Iterable[Label]) -> tuple[Label, ...]:
+    """Return the labels that compete where phrases are scored: the phrases, then other labels.
+
+    A label does not compete if a phrase is for it, or if a phrase names it ("red car", where there
+    is a label "car"): the two mean too much the same.
+    """
+    own = {phrase.label.name for phrase in phrases.phrases}
+    texts = [f" {plain_words(prompt)} " for phrase in phrases.phrases for prompt in phrase.prompts]
+    others = (
+        label
+        for label in labels
+        if label.name not in own
+        and not any(
+            f" {plain_words(prompt)} " in text for prompt in label.prompts for text in texts
+        )
+    )
+    return (*map(_phrase_label, range(len(phrases.phrases)), phrases.phrases), *others)
+
+
+def segment_clicks(
+    clicks: Clicks, features: DenseFeatures, scores: Scores, image: RGBArray
+) -> Iterator[LabelMask]:
+    """Yield the mask of the region that clicks point at; none without a positive one on the image.
+
+    Of more than 50 clicks, the first positive one and the newest count: the first one chooses the
+    object.
+    """
+    height, width = image.shape[:2]
+    points = [
+        Point(point.x_percent / 100 * width, point.y_percent / 100 * height, point.positive)
+        for point in clicks.points
+        if 0 <= point.x_percent <= 100 and 0 <= point.y_percent <= 100
+    ]
+    first = [point for point in points[:-_MAX_CLICKS] if point.positive][:1]
+    points = [*first, *points[-_MAX_CLICKS:]]
+    if any(point.positive for point in points):
+        made = segment_points(features, scores, _index(clicks.label, scores), points, image)
+        yield LabelMask(clicks.label.name, RunMask.of(made.mask), made)
+
+
+def segment_boxes(
+    boxes: Boxes, features: DenseFeatures, scores: Scores, image: RGBArray
+) -> Iterator[LabelMask]:
+    """Yield the mask of the object in boxes; none where they have no pixel of the image.
+
+    A rotated box is segmented as the upright one around it; pixels outside of it are cut off.
+    """
+    height, width = image.shape[:2]
+    mask = np.zeros((height, width), np.bool_)
+    confidence = np.zeros((height, width), np.float16)
+    for rectangle in boxes.rectangles:
+        inside = rectangle_mask(rectangle, (height, width))
+        corners = rectangle_corners(rectangle, (height, width)).clip(0, (width, height))
+        left, top = np.floor(corners.min(axis=0)).tolist()
+        right, bottom = np.ceil(corners.max(axis=0)).tolist()
+        if inside.any() and left < right and top < bottom:
+            index = _index(boxes.label, scores)
+            made = segment_box(features, scores, index, (left, top, right, bottom), image)
+            found = made.mask & inside
+            mask |= found
+            confidence[found] = np.maximum(confidence[found], made.confidence[found])
+    if mask.any():
+        yield LabelMask(boxes.label.name, RunMask.of(mask), PromptedMask(mask, confidence))
+
+
+def segment_phrases(
+    phrases: Phrases, segmentation: Segmentation, min_px: int
+) -> Iterator[LabelMask]:
+    """Yield the masks of phrases, joined where they are for one label.
+
+    Args:
+        phrases: the phrases.
+        segmentation: of the image, into `competing_labels`.
+        min_px: islands and holes of fewer pixels are dropped and filled.
+    """
+    own = [phrase.label.name for phrase in phrases.phrases]
+    names = list(dict.fromkeys(own))
+    numbers = np.full(len(segmentation.labels) + 1, -1)
+    numbers[: len(own)] = [names.index(name) for name in own]
+    masks = segmentation.label_masks(min_px, min_px, numbers)
+    for number, name in enumerate(names):
+        mean = masks.mean_confidence(number)
+        yield LabelMask(name, masks.runs(number), segmentation, mean_confidence=mean)
+
+
+def covered(areas: Iterable[Area], controls: Collection[str], size_hw: tuple[int, int]) -> BoolMask:
+    """Return the mask that regions of some controls cover.
+
+    A region that cannot be read, or whose image had another size, covers nothing. So do those that
+    are left when the first ones have taken all the work that a click may take.
+
+    Args:
+        areas: the regions of one image.
+        controls: names of the controls; regions of others are not decoded.
+        size_hw: height and width of the image in px.
+
+    Returns:
+        (H, W) bool.
+    """
+    mask = np.zeros(size_hw, np.bool_)
+    steps = 0
+    for area in areas:
+        if area.control in controls and area.size_hw == size_hw:
+            try:
+                steps += drawing_steps(area)
+                if steps > _MAX_COVERED_STEPS:
+                    log.warning("Of the regions that are drawn already, some are not respected.")
+                    break
+                draw_area(area, mask)
+            except ValueError as error:
+                log.warning("A region that is drawn already is not respected: %s", error)
+    return mask
+
+
+def _index(label: Label, scores: Scores) -> int:
+    return [own.name for own in scores.vocabulary.labels].index(label.name)
+
+
+def _phrase_label(index: int, phrase: Phrase) -> Label:
+    """Return a phrase as a label: by its label's name if it has the label's own prompts.
+
+    Adaptations go by name: so a label that has learned keeps what it has learned, and free words
+    follow nothing.
+    """
+    own = phrase.prompts == phrase.label.prompts
+    return Label(phrase.label.name if own else f"words {index}", phrase.prompts)
+
+
+class MaskPredictor:
+    """Asks the engine for scores and makes masks of them, one at a time.
+
+    Args:
+        engine: the owner of the model.
+        settings: whether scores are propagated and masks refined, and the size of islands that are
+            dropped.
+    """
+
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        self._engine = engine
+        self._settings = settings
+
+    def score(
+        self, image: TaskImage, spec: PredictionSpec, labels: tuple[Label, ...] | None = None
+    ) -> Scores:
+        """Return the scores of labels that compete on an image; by default its own labels.
+
+        Raises:
+            ModelUnavailable: the model has failed to load, or the engine has stopped.
+        """
+        return self._engine.score(
+            image.prepared,
+            labels or image.labels,
+            spec.priority,
+            spec.project,
+            spec.adaptation,
+            spec.options,
+        )
+
+    def predict_labels(
+        self, image: TaskImage, scores: Scores, names: Collection[str] | None = None
+    ) -> Iterator[LabelMask]:
+        """Yield the masks of labels, where they win against all others.
+
+        A label has one mask for each threshold that a control has for it.
+
+        Args:
+            image: the image.
+            scores: of the image's own labels.
+            names: names of the labels; None for all.
+        """
+        segmentation = self._decide(scores, image)
+        wanted = dict.fromkeys(
+            (label.name, label.threshold)
+            for control in image.controls
+            for label in control.labels
+            if (names is None or label.name in names) and not label.is_never_predicted
+        )
+        cleaned = self._clean_masks(segmentation, wanted)
+        for name, threshold in wanted:
+            masks, label = cleaned[name, threshold], segmentation.labels.index(name)
+            mean = masks.mean_confidence(label)
+            yield LabelMask(name, masks.runs(label), segmentation, threshold, mean)
+
+    def predict_prompt(
+        self, image: TaskImage, prompt: PromptRequest, spec: PredictionSpec
+    ) -> Iterator[LabelMask]:
+        """Yield the masks that answer an annotator's prompt."""
+        if isinstance(prompt.query, Phrases):
+            return self._predict_phrases(image, prompt.query, spec)
+        return self._predict_region(image, prompt.query, spec)
+
+    def _predict_phrases(
+        self, image: TaskImage, phrases: Phrases, spec: PredictionSpec
+    ) -> Iterator[LabelMask]:
+        if phrases.whole:
+            names = {label.name for label in phrases.whole}
+            yield from self.predict_labels(image, self.score(image, spec), names)
+        if phrases.phrases:
+            scores = self.score(image, spec, competing_labels(phrases, image.labels))
+            segmentation = self._decide(scores, image)
+            yield from segment_phrases(phrases, segmentation, self._min_px(segmentation))
+
+    def _predict_region(
+        self, image: TaskImage, query: Clicks | Boxes, spec: PredictionSpec
+    ) -> Iterator[LabelMask]:
+        own = image.labels
+        competing = own if query.label in own else (*own, query.label)
+        encoded = self._engine.encode(
+            image.prepared,
+            competing,
+            spec.priority,
+            spec.project,
+            spec.adaptation,
+            spec.options,
+        )
+        if isinstance(query, Clicks):
+            yield from segment_clicks(query, encoded.features, encoded.scores, image.rgb)
+        else:
+            yield from segment_boxes(query, encoded.features, encoded.scores, image.rgb)
+
+    @stage("decide")
+    def _decide(self, scores: Scores, image: TaskImage) -> Segmentation:
+        refine, propagate = self._settings.refine, self._settings.propagate
+        return self._engine.segmenter().decide(
+            scores, image=image.rgb, refine=refine, propagate=propagate
+        )
+
+    def _clean_masks(
+        self, segmentation: Segmentation, wanted: Iterable[tuple[str, float]]
+    ) -> dict[tuple[str, float], LabelMasks]:
+        """Return the masks of pairs of a label and a threshold, cleaned together where they can be.
+
+        Labels are disjoint, so each may have a threshold of its own in one label map. A second
+        threshold of a label needs another.
+        """
+        together: list[dict[str, float]] = []
+        for name, threshold in wanted:
+            free = next((each for each in together if name not in each), None)
+            if free is None:
+                together.append(free := {})
+            free[name] = threshold
+        min_px = self._min_px(segmentation)
+        cleaned: dict[tuple[str, float], LabelMasks] = {}
+        for thresholds in together:
+            masks = segmentation.above(thresholds).label_masks(min_px, min_px)
+            cleaned |= dict.fromkeys(thresholds.items(), masks)
+        return cleaned
+
+    def _min_px(self, segmentation: Segmentation) -> int:
+        height, width = segmentation.size_hw
+        return min_island_px(self._settings, height * width)
+
+
+def min_island_px(settings: Settings, image_px: int) -> int:
+    """Return the size in px below which an island is dropped, in masks of so many pixels."""
+    return round(settings.min_island_share * image_px)
+
+
+class MaskDrawer:
+    """Draws the masks of an image as regions.
+
+    Args:
+        settings: the size of islands that are dropped.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    @stage("draw")
+    def draw(
+        self, masks: Iterable[LabelMask], image: TaskImage, spec: PredictionSpec
+    ) -> ImagePrediction:
+        """Draw masks, each in the form of all controls that want it.
+
+        The regions of each answer to a prompt have ids of their own: accepted, they replace none
+        that is there.
+        """
+        # Only answers to prompts stay clear of regions that are drawn already.
+        taken = None if spec.prompt is None else _taken(image, spec.prompt)
+        owner = str(image.task.id) if spec.prompt is None else secrets.token_hex(8)
+        regions: list[tuple[int, Region]] = []
+        union = RunMask.union([], image.size_hw)
+        total = 0.0
+        for mask in masks:
+            regions += self._draw_mask(mask, taken, image, spec, owner)
+            total += _added_confidence(mask, union)
+            union = RunMask.union([union, mask.mask], image.size_hw)
+        pixels = union.area
+        ordered = [region for _, region in sorted(regions, key=lambda pair: pair[0])]
+        return ImagePrediction(ordered, total / pixels if pixels else 0.0, pixels)
+
+    def _draw_mask(
+        self,
+        mask: LabelMask,
+        taken: BoolMask | None,
+        image: TaskImage,
+        spec: PredictionSpec,
+        owner: str,
+    ) -> Iterator[tuple[int, Region]]:
+        """Yield a mask's regions, each with the place of its control in the label config."""
+        config = spec.config
+        order = [control.name for control in (*config.controls, *config.boxes)]
+        for control, label in config.controls_for(image.tag, mask.label):
+            if not spec.draws(control) or mask.threshold not in (None, label.threshold):
+                continue
+            drawn, mean = mask.mask, mask.mean_confidence
+            if taken is not None and not control.overlap:
+                drawn, mean = self._free(mask.mask, taken, image.task), None
+            for region in draw_regions(
+                drawn,
+                mask.source,
+                control,
+                label if mask.threshold is not None else replace(label, threshold=0.0),
+                image.tag,
+                mean_confidence=mean,
+                item_index=image.item_index,
+                owner=owner,
+            ):
+                yield order.index(control.name), region
+
+    def _free(self, runs: RunMask, taken: BoolMask, task: Task) -> RunMask:
+        """Return the part of a mask that is not taken, without slivers along the taken part.
+
+        An annotation that covers most of the mask is taken for another annotator's and ignored.
+        """
+        mask = runs.to_mask()
+        size = runs.area
+        share = np.count_nonzero(mask & taken) / max(1, size)
+        if share == 0 or (share > 0.5 and not task.is_draft):
+            return runs
+        # What an annotator points at may be smaller than what counts as an island elsewhere.
+        min_px = min(min_island_px(self._settings, mask.size), size // 4)
+        free = drop_islands(mask & ~taken, min_px)
+        if not free.any():
+            log.info("Nothing is left of a mask: regions of task %s cover it already.", task.id)
+        return RunMask.of(free)
+
+
+def _added_confidence(mask: LabelMask, union: RunMask) -> float:
+    """Sum the confidence of a mask's pixels that are in no mask before."""
+    mean = mask.mean_confidence
+    mean = mask.mask.mean(mask.source.confidence) if mean is None else mean
+    total, before = mean * mask.mask.area, mask.mask.common(union)
+    return total - before.mean(mask.source.confidence) * before.area if before.area else total
+
+
+def _taken(image: TaskImage, prompt: PromptRequest) -> BoolMask | None:
+    """Return the mask of what may not be covered; None where no control asks for that.
+
+    Returns:
+        (H, W) bool: what the regions of controls without overlap cover on the image.
+    """
+    exclusive = {control.name for control in image.controls if not control.overlap}
+    if not exclusive:
+        return None
+    drawn = (
+        area
+        for area in drawn_areas(image.task)
+        if area.image == image.tag
+        and (area.item_index or 0) == (image.item_index or 0)
+        and area.id not in prompt.region_ids
+    )
+    return covered(drawn, exclusive, image.size_hw)
