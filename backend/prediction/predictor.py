@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+import secrets
+import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from functools import partial
+from typing import Any
 
-from backend.errors import Busy, ImageRefused, ModelUnavailable, TaskError
+from backend.errors import BackendError, Busy, ImageRefused, ModelUnavailable, TaskError
 from backend.feedback.learning.active_models import ActiveModels
 from backend.feedback.learning.versions import ActiveModel
 from backend.inference.engine import Engine
@@ -17,7 +23,6 @@ from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import PredictRequest, Task
 from backend.label_studio.score_options import score_options
 from backend.prediction.batches import Entry, Outcome, TaskRunner
-from backend.prediction.capabilities import capabilities
 from backend.prediction.images import (
     ImagePrediction,
     PredictionSpec,
@@ -29,7 +34,6 @@ from backend.prediction.images import (
 )
 from backend.prediction.masks import MaskDrawer, MaskPredictor
 from backend.prediction.model_version import ModelVersions
-from backend.prediction.prewarmer import Prewarmer
 from backend.prediction.prompt_parser import PromptRequest, parse_prompt
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker, TrackedTask
@@ -253,3 +257,77 @@ def priority(request: PredictRequest) -> Priority:
     if request.context is not None:
         return Priority.INTERACTIVE
     return Priority.OPENED if len(request.tasks) < 2 else Priority.BATCH
+
+
+log = logging.getLogger(__name__)
+
+#: Tasks whose images are fetched and encoded at the same time.
+_WORKERS = 2
+#: Most tasks that wait or are worked on: each may hold a large body. Further ones are left out.
+_MAX_WAITING = 16
+
+
+class Prewarmer:
+    """Puts the features of tasks' images into the feature cache, in threads of its own.
+
+    Args:
+        engine: the owner of the model, and of the cache.
+        read_image: reads images so that they are at hand for the click.
+        settings: what scores need beside the features of patches.
+    """
+
+    def __init__(self, engine: Engine, read_image: ReadImage, settings: Settings) -> None:
+        self._engine = engine
+        self._read_image = read_image
+        self._settings = settings
+        self._places = threading.BoundedSemaphore(_MAX_WAITING)
+        self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="prewarm")
+
+    def prewarm(self, task: Task, config: LabelConfig, project: int | None) -> None:
+        """Have all images of a task encoded; never wait, and do nothing if too many wait."""
+        if not self._places.acquire(blocking=False):
+            log.info("Task %s is not prewarmed: too many tasks wait for it.", task.id)
+            return
+        self._workers.submit(copy_context().run, self._run, task, config, project)
+
+    def _run(self, task: Task, config: LabelConfig, project: int | None) -> None:
+        try:
+            self._encode(task, config, project)
+        except BackendError as error:  # the click itself tells its annotator
+            log.info("Task %s is not prewarmed: %s", task.id, error)
+        except Exception:
+            log.exception("Task %s is not prewarmed", task.id)
+        finally:
+            self._places.release()
+
+    def _encode(self, task: Task, config: LabelConfig, project: int | None) -> None:
+        segmenter = self._engine.segmenter()
+        options = score_options(self._settings, config)
+        for tag in config.images:
+            labels = config.labels_of(tag.name)
+            for source in tag.sources(task.data):
+                prepared = segmenter.prepare(self._read_image(source, task))
+                self._engine.encode(prepared, labels, Priority.OPENED, project, options=options)
+
+
+#: Shapes of regions that an annotator may ask with.
+_PROMPTS = ("point", "box")
+#: Controls that the contract names and the backend draws, and the form of their answers. Brush
+#: regions have no name there.
+_TARGETS = (("BitmaskLabels", "mask"), ("RectangleLabels", "bbox"), ("PolygonLabels", "polygon"))
+
+
+def capabilities(settings: Settings) -> dict[str, Any]:
+    """Return the entry that answers ``capabilities``; it depends on no task and no label config."""
+    value = {
+        "prompts": list(_PROMPTS),
+        "targets": [{"tag": tag, "output": output} for tag, output in _TARGETS],
+        "model_info": {"name": "ClearCLIP", "version": f"{settings.model} {settings.method}"},
+    }
+    region = {
+        "id": secrets.token_hex(4),
+        "type": "capabilities",
+        "origin": "manual",
+        "value": value,
+    }
+    return {"result": [region]}

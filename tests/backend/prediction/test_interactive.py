@@ -13,7 +13,6 @@ from PIL import Image
 
 from backend.inference.engine import Engine
 from backend.label_studio.region_reader import Area
-from backend.prediction import interactive
 from backend.prediction.masks import competing_labels, covered, segment_phrases
 from backend.prediction.prompt_parser import Phrase, Phrases, read_words
 from clearclip_core import (
@@ -409,7 +408,7 @@ def test_regions_that_would_take_minutes_to_draw_are_not_respected(
     first = Area("rectanglelabels", "mask", "img", None, size_hw, box)
     drawn: list[Area] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(interactive, "draw_area", lambda area, mask: drawn.append(area))
+        patch.setattr("backend.prediction.masks.draw_area", lambda area, mask: drawn.append(area))
         covered([first, *areas], {"mask"}, size_hw)
     assert drawn[0] is first
     assert len(drawn) == 1 + 49, "50 million pixels, and 49 times 100 million"
