@@ -24,7 +24,7 @@ from backend.web.middleware.headers import add_security_headers
 from backend.web.middleware.host_names import add_host_check
 from backend.web.middleware.proxy import add_proxy_headers
 from backend.web.middleware.request_log import add_request_log
-from backend.web.ml_backend.routes import MlBackendRoutes
+from backend.web.ml_backend import MlBackendRoutes
 from backend.web.pages.agreement import AgreementRoutes
 from backend.web.pages.connection_status import ConnectionStatus
 from backend.web.pages.dashboard import DashboardRoutes

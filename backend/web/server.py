@@ -22,11 +22,11 @@ from werkzeug.wrappers import Request
 
 from backend.errors import BackendError, UnknownName
 from backend.settings import Settings
+from backend.web.health import describe_health
 from backend.web.middleware.errors import reason_phrase
 from backend.web.middleware.headers import SECURITY_HEADERS
 from backend.web.middleware.host_names import HostNames
 from backend.web.middleware.proxy import read_proxy_headers
-from backend.web.ml_backend.health import describe_health
 from backend.web.request_slots import RequestSlots
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ def _options(settings: Settings) -> dict[str, Any]:
         "inbuf_overflow": _IN_MEMORY,
         "outbuf_overflow": _IN_MEMORY,
         "outbuf_high_watermark": _MAX_UNREAD,
+        "channel_request_lookahead": 1,  # notices that a client has gone
         "asyncore_use_poll": True,
         "log_socket_errors": False,
         "clear_untrusted_proxy_headers": False,  # the application reads those of trusted ones

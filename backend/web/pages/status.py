@@ -25,7 +25,7 @@ from backend.prediction.batches import TaskRunner
 from backend.settings import Settings
 from backend.telemetry.logs import known_secrets
 from backend.telemetry.task_tracker import TaskId, TaskRecord, TaskTracker
-from backend.web.gpu_memory import gpu_memory_bytes
+from backend.web.metrics import gpu_memory_bytes
 from backend.web.pages.connection_status import ConnectionStatus
 from backend.web.pages.database_status import DatabaseReader, DatabaseStatus
 from backend.web.pages.deleted_projects import DeletedProjects

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from backend.web.gpu_memory import gpu_memory_bytes
+from backend.web.metrics import gpu_memory_bytes
 from tests.backend.web.scraped import make_metrics, values
 
 

@@ -33,7 +33,7 @@ def test_a_person_gets_a_page_that_leads_back(client: FlaskClient) -> None:
 def test_an_unexpected_error_shows_no_traceback(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backend.web.ml_backend.routes.parse_predict", lambda *_: 1 / 0)
+    monkeypatch.setattr("backend.web.ml_backend.parse_predict", lambda *_: 1 / 0)
     response = client.post("/predict", json=predict_body(RED))
     assert response.status_code == 500
     assert error_of(response) == "Unexpected ZeroDivisionError: see the backend's log."

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from backend.errors import TooManyGuesses
-from backend.web.middleware.guess_limit import GuessLimit
+from backend.web.middleware.auth import GuessLimit
 from tests.backend.web.requests_to_app import error_of, make_app
 
 NUMBERS = itertools.count()

@@ -35,7 +35,7 @@ def test_every_route_has_them_whatever_it_answers(settings: dict[str, str]) -> N
 
 
 def test_an_unexpected_error_has_them(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backend.web.ml_backend.routes.parse_predict", lambda *_: 1 / 0)
+    monkeypatch.setattr("backend.web.ml_backend.parse_predict", lambda *_: 1 / 0)
     response = client.post("/predict", json=predict_body(RED))
     assert response.status_code == 500
     assert HEADERS.items() <= dict(response.headers).items()

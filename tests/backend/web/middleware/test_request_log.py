@@ -43,7 +43,7 @@ def test_refusals_and_crashes_are_one_line_each(
     caplog.clear()
     caplog.set_level(logging.INFO, "backend")
     client.post("/predict", data=b"{")
-    monkeypatch.setattr("backend.web.ml_backend.routes.parse_predict", lambda *_: 1 / 0)
+    monkeypatch.setattr("backend.web.ml_backend.parse_predict", lambda *_: 1 / 0)
     client.post("/predict", json=predict_body(RED))
     refused, crashed = caplog.records
     assert refused.levelname == "WARNING"

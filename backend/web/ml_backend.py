@@ -23,14 +23,16 @@ from backend.label_studio.requests import (
 from backend.prediction.predictor import Predictor, priority
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker
+from backend.web.health import describe_health
 from backend.web.middleware.body import BodyReader
 from backend.web.middleware.responses import json_response
-from backend.web.ml_backend.health import describe_health
 from backend.web.openapi import description
 from backend.web.request_slots import RequestSlots
 
 log = logging.getLogger(__name__)
 
+#: Key of the WSGI environment under which waitress tells whether the client has gone.
+_IS_GONE = "waitress.client_disconnected"
 #: The start of ``User-Agent`` in the requests that Label Studio sends to ML backends.
 _LABEL_STUDIO_AGENT = "heartex/"
 
@@ -105,7 +107,8 @@ class MlBackendRoutes:
         slots = self.slots.batches if is_batch else self.slots.annotators
         deadline_s = self.settings.predict_deadline_s
         with slots.hold(max(0.0, came + deadline_s - time.monotonic())):
-            asked = replace(asked, waited_s=time.monotonic() - came)
+            is_gone = request.environ.get(_IS_GONE, lambda: False)
+            asked = replace(asked, waited_s=time.monotonic() - came, is_gone=is_gone)
             entries = self.predictor.predict(asked)
         if asked.tasks_left_out:
             log.warning("%d tasks above MAX_TASKS are left for later", asked.tasks_left_out)

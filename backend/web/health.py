@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, get_args
-
-from backend.inference.model_status import ModelState
-
-#: All states of the model.
-MODEL_STATES: Final[tuple[str, ...]] = get_args(ModelState)
+from typing import Any
 
 
 def describe_health(model: str, state: str) -> dict[str, Any]:
@@ -15,6 +10,6 @@ def describe_health(model: str, state: str) -> dict[str, Any]:
 
     Args:
         model: name of the model.
-        state: of the model, one of `MODEL_STATES`.
+        state: of the model, a `ModelState`.
     """
     return {"status": "UP", "model": model, "state": state}

@@ -1,1 +1,0 @@
-"""Serve the routes that Label Studio calls; imports `middleware`, and no pages."""
