@@ -293,7 +293,7 @@ def test_two_backends_share_a_job_and_one_of_them_is_killed(
 
 
 def owns(process: subprocess.Popen[bytes], owner: str) -> bool:
-    """Whether an owner is a process of this group: gunicorn's worker is a child of its master."""
+    """Whether an owner is a process of this group."""
     return os.getpgid(int(owner.split(":")[1])) == process.pid
 
 

@@ -18,7 +18,7 @@ import requests
 from backend.cli import server_process
 from backend.cli.server_process import DemoError, free_port, running
 
-#: A server with a child of its own, as Label Studio and gunicorn have; `--deaf` ignores SIGTERM.
+#: A server with a child of its own, as Label Studio has; `--deaf` ignores SIGTERM.
 SERVER = """
 import http.server, os, signal, subprocess, sys
 if "--deaf" in sys.argv:

@@ -71,7 +71,7 @@ def test_two_processes_share_a_postgresql_and_one_is_killed(
         job = store.start_job(7)
         wait_for(lambda: store.get_job(job.id).done > 0, within_s=120)
         owner = store.get_job(job.id).owner
-        group = os.getpgid(int(owner.split(":")[1]))  # gunicorn's worker is a child of its master
+        group = os.getpgid(int(owner.split(":")[1]))
         assert group in [process.pid for process in processes]
         os.killpg(group, signal.SIGKILL)
         end_leases(store.database, owner)
