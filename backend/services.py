@@ -12,7 +12,7 @@ from backend.database.database import Database
 from backend.database.leases import new_owner
 from backend.dataset.archives.archive_maker import ArchiveFiles, ArchiveMaker
 from backend.dataset.archives.archive_store import ArchiveStore
-from backend.dataset.picture_features import PictureFeatures
+from backend.dataset.splits import PictureFeatures
 from backend.feedback.annotation_reader import AnnotationReader
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.learning.active_models import ActiveModels

@@ -11,10 +11,16 @@ from tqdm import tqdm
 
 from backend.cli.options import NUMBER, OUTPUT_FOLDER, view_option, with_settings
 from backend.cli.signals import stopped_by_signals
-from backend.dataset.dataset_report import DatasetReport
-from backend.dataset.exporter import DatasetExporter, Describer
+from backend.dataset.exporter import (
+    DatasetExporter,
+    DatasetOptions,
+    DatasetReport,
+    Describer,
+    Format,
+    Pictures,
+    formats,
+)
 from backend.dataset.labelled_image import Overlap, overlaps
-from backend.dataset.options import DatasetOptions, Format, Pictures, formats
 from backend.dataset.picture_file import LocalPictures
 from backend.dataset.splits import Split
 from backend.dataset.task_images import parse_project_labels
@@ -120,10 +126,9 @@ def dataset(
 ) -> None:
     """Write the annotated pictures of a project as a training set.
 
-    The same command again writes only what has changed since, and goes on where a run was
-    interrupted. Masks are exact to the pixel. The exit status is 0 when every task with an
-    annotation is in the data set, 1 when some were skipped (report.json says why), and 130 after
-    Ctrl-C.
+    The same command again replaces the folder when the new one is whole; other folders are refused.
+    Masks are exact to the pixel. The exit status is 0 when every task with an annotation is in the
+    data set, 1 when some were skipped (report.json says why), and 130 after Ctrl-C.
     """
     if (project is None) == (export_file is None):
         raise click.UsageError("Give either --project or --export.")
@@ -171,7 +176,7 @@ def dataset(
         )
         report = _run(exporter, source, services.stopping)
     if report is None:
-        click.echo("Interrupted: the same command goes on from here.")
+        click.echo("Interrupted: nothing was written.")
         raise SystemExit(130)
     click.echo(f"{folder}: {report}")
     raise SystemExit(1 if report.skipped else 0)
@@ -179,7 +184,7 @@ def dataset(
 
 def _describer(settings: Settings, stack: ExitStack) -> Describer:
     """Load the model, and torch with it, which the command does not need without it."""
-    from backend.dataset.picture_features import PictureFeatures
+    from backend.dataset.splits import PictureFeatures
     from backend.services import Services
 
     return PictureFeatures(stack.enter_context(Services(settings).engine))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, get_args
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -269,6 +270,35 @@ class LabelledImage:
                 f"{_size(mask.shape)}."
             )
         return mask
+
+
+class PictureRow(msgspec.Struct, frozen=True):
+    """What the files of all pictures say of one whose own files are written.
+
+    Attributes:
+        task: id of its task.
+        name: its name in the data set, without suffix.
+        suffix: of its file.
+        size_hw: height and width in px.
+        digest: of its file.
+        source: its address in Label Studio; "data:" where the address is the picture itself.
+        regions: label, score and provenance of each region.
+        coco: annotations in COCO's format, without ids; empty where they were not asked for.
+    """
+
+    task: int
+    name: str
+    suffix: str
+    size_hw: tuple[int, int]
+    digest: str
+    source: str
+    regions: list[dict[str, Any]]
+    coco: list[dict[str, Any]]
+
+    @property
+    def file_name(self) -> str:
+        """Name with the suffix of the picture's file."""
+        return self.name + self.suffix
 
 
 def overlaps() -> tuple[Overlap, ...]:

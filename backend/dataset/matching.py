@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from backend.dataset.mask_source import Limits, MaskSource, read_bytes
-from backend.dataset.shared_files import PICTURES_FILE
+from backend.dataset.output_folder import PICTURES_FILE
 from backend.errors import DatasetError
 from backend.label_studio.image_names import ImageName, ImagePlace, as_uploaded
 from backend.label_studio.label_config import Control, ControlLabel, LabelConfig

@@ -7,14 +7,25 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from backend.errors import DatasetError
+from backend.label_studio.image_loader import RGBArray
+
+if TYPE_CHECKING:
+    from backend.inference.engine import Engine
+
+Features = npt.NDArray[np.float16]
 
 #: Names of the parts: of two shares, of three.
 _NAMES = {1: ("train",), 2: ("train", "val"), 3: ("train", "val", "test")}
+
+_CELLS: Final = (
+    2  # of a side of the grid: where in a picture something is tells much alike ones apart
+)
 
 _BLOCK = 1024  # pictures that are compared with all others at once
 _WEIGHT_BITS = 64
@@ -72,57 +83,47 @@ class Split:
 
 
 def group(
-    digests: Sequence[str], features: Sequence[bytes | None], least_cosine: float | None
+    digests: Sequence[str], features: Features | None, least_cosine: float
 ) -> npt.NDArray[np.intp]:
     """Number groups of pictures that belong into one part: equal files, and near-duplicates.
 
-    Near-duplicates are found in blocks. Two blocks of features and their cosines are in memory at a
-    time, and of pictures that are near to each other as many pairs as join them.
+    Two blocks of features and their cosines are in memory at a time, and of pictures that are near
+    to each other as many pairs as join them.
 
     Args:
         digests: of the files of n pictures.
-        features: (D,) float16 of unit length of each picture, as bytes; None where there is none.
-        least_cosine: of the features of near-duplicates; None: equal files only.
+        features: (n, D) float16 of unit length; None: only equal files are grouped.
+        least_cosine: of the features of near-duplicates.
 
     Returns:
         (n,) ints from 0, one number for each group.
 
-    >>> group(["a", "b", "a"], [None] * 3, None).tolist()
+    >>> group(["a", "b", "a"], None, 1).tolist()
     [0, 1, 0]
     """
     n = len(digests)
     first: dict[str, int] = {}
     of_equal = np.array([first.setdefault(each, i) for i, each in enumerate(digests)], np.intp)
-    if least_cosine is None:
+    if features is None:
         return np.unique(of_equal, return_inverse=True)[1]
     joined = [np.stack([of_equal, np.arange(n)]), *_near_pairs(features, least_cosine)]
     return _components(np.concatenate(joined, axis=1), n)
 
 
-def _near_pairs(
-    features: Sequence[bytes | None], least_cosine: float
-) -> Iterator[npt.NDArray[np.intp]]:
+def _near_pairs(features: Features, least_cosine: float) -> Iterator[npt.NDArray[np.intp]]:
     """Iterate over pairs (2, P) of near-duplicates, which join all that are near to each other."""
-    known = np.array([i for i, feature in enumerate(features) if feature is not None], np.intp)
-    for start in range(0, len(known), _BLOCK):
-        block = _unit(features, known[start : start + _BLOCK])
-        for other in range(start, len(known), _BLOCK):
-            cosines = block @ _unit(features, known[other : other + _BLOCK]).T
+    n = len(features)
+    for start in range(0, n, _BLOCK):
+        block = features[start : start + _BLOCK].astype(np.float32)
+        for other in range(start, n, _BLOCK):
+            cosines = block @ features[other : other + _BLOCK].astype(np.float32).T
             pairs = np.argwhere(cosines >= least_cosine).T.astype(np.intp)
             pairs[1] += len(block)  # the pictures of both blocks are numbered in turn
             groups = _components(pairs, len(block) + cosines.shape[1])
-            numbers = np.concatenate([known[start:][: len(block)], known[other:][:_BLOCK]])
+            numbers = np.r_[start : start + len(block), other : other + cosines.shape[1]]
             _, oldest = np.unique(groups, return_index=True)
             leaders = numbers[oldest[groups]]
             yield np.stack([leaders, numbers])[:, leaders != numbers]
-
-
-def _unit(
-    features: Sequence[bytes | None], pictures: npt.NDArray[np.intp]
-) -> npt.NDArray[np.float32]:
-    """Return the features of some pictures, (n, D) float32."""
-    rows = [np.frombuffer(features[i] or b"", np.float16) for i in pictures.tolist()]
-    return np.stack(rows).astype(np.float32)
 
 
 def _components(pairs: npt.NDArray[np.intp], n: int) -> npt.NDArray[np.intp]:
@@ -137,10 +138,7 @@ def _components(pairs: npt.NDArray[np.intp], n: int) -> npt.NDArray[np.intp]:
 
 
 def assign(
-    split: Split,
-    digests: Sequence[str],
-    features: Sequence[bytes | None],
-    least_cosine: float | None,
+    split: Split, digests: Sequence[str], features: Features | None, least_cosine: float
 ) -> list[str]:
     """Return the name of the part of each picture.
 
@@ -157,3 +155,38 @@ def assign(
     for number, digest in zip(groups.tolist(), digests, strict=True):
         leaders.setdefault(number, digest)
     return [split.part_of(leaders[number]) for number in groups.tolist()]
+
+
+class PictureFeatures:
+    """Computes a vector for each picture; the cosine of two is the mean of that of their quarters.
+
+    Args:
+        engine: the inference engine, which is started.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def describe(self, rgb: RGBArray) -> bytes:
+        """Return a vector (4 D,) float16 of unit length, as bytes.
+
+        Args:
+            rgb: (H, W, 3) uint8.
+
+        Raises:
+            ModelUnavailable: loading has failed, or the engine has stopped.
+        """
+        import torch  # heavy, for near-duplicates alone
+
+        from backend.inference.image_request import Priority
+        from clearclip_core import Label
+
+        segmenter = self._engine.segmenter()
+        image = segmenter.prepare(rgb)
+        features = self._engine.encode(
+            image, (Label("picture"),), Priority.BATCH
+        ).features  # one label costs least
+        patches = features.plan.mosaic(features.patches.permute(0, 3, 1, 2)).float()
+        cells = torch.nn.functional.adaptive_avg_pool2d(patches[None], _CELLS)[0].flatten(1)
+        unit = torch.nn.functional.normalize(cells, dim=0) / _CELLS
+        return unit.T.contiguous().cpu().numpy().astype(np.float16).tobytes()

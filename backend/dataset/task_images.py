@@ -470,13 +470,11 @@ class LoadedTask:
 
     Attributes:
         reference: the task.
-        is_unchanged: whether it was not read, as its files are there already.
         images: its pictures.
         problem: why it was not read; empty otherwise.
     """
 
     reference: TaskReference
-    is_unchanged: bool = False
     images: tuple[LoadedImage, ...] = ()
     problem: str = ""
 
@@ -496,31 +494,22 @@ class TaskLoader:
         self._read_file = read_file
         self._needs_pictures = needs_pictures
 
-    def load(
-        self, references: Iterable[TaskReference], is_unchanged: Callable[[int, str], bool]
-    ) -> Generator[LoadedTask, None, None]:
+    def load(self, references: Iterable[TaskReference]) -> Generator[LoadedTask, None, None]:
         """Iterate over tasks in their order.
-
-        Args:
-            references: the tasks.
-            is_unchanged: id and stamp of a task -> whether it need not be read.
 
         Raises:
             StudioRefused: the token may not read one of them.
             StudioUnreachable: Label Studio does not answer.
         """
-        waiting: deque[LoadedTask | Future[LoadedTask]] = deque()
+        waiting: deque[Future[LoadedTask]] = deque()
         with ThreadPoolExecutor(_THREADS) as pool:
             try:
                 for reference in references:
-                    if is_unchanged(reference.id, reference.stamp):
-                        waiting.append(LoadedTask(reference, is_unchanged=True))
-                    else:
-                        waiting.append(pool.submit(self._load, reference))
+                    waiting.append(pool.submit(self._load, reference))
                     if len(waiting) > _AHEAD:
-                        yield _result(waiting.popleft())
+                        yield waiting.popleft().result()
                 while waiting:
-                    yield _result(waiting.popleft())
+                    yield waiting.popleft().result()
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
@@ -541,7 +530,3 @@ class TaskLoader:
             return LoadedImage(image, self._read_file(image.source, image.task))
         except (DatasetError, TaskError) as error:
             return LoadedImage(image, problem=str(error))
-
-
-def _result(waiting: LoadedTask | Future[LoadedTask]) -> LoadedTask:
-    return waiting if isinstance(waiting, LoadedTask) else waiting.result()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -62,12 +60,10 @@ class TaskReference:
 
     Attributes:
         id: its id.
-        stamp: a text that differs whenever the task, an annotation or a prediction has changed.
         read: reads it; None where it is gone by then.
     """
 
     id: int
-    stamp: str
     read: Callable[[], TaskRecord | None] = field(repr=False, compare=False)
 
 
@@ -145,10 +141,6 @@ def _seconds(text: Any) -> float:
         return 0.0
 
 
-#: Bytes of the stamp of an exported task.
-_STAMP_BYTES: Final = 16
-
-
 class TaskSource(Protocol):
     """Lists the tasks of a project."""
 
@@ -215,8 +207,7 @@ class ProjectTasks:
             found = self._client.changes.tasks(self._project, 0.0, after)
             for task in found:
                 if among is None or task.id in among:
-                    stamp = f"{task.updated:.6f}/{task.annotations}/{task.predictions}"
-                    yield TaskReference(task.id, stamp, partial(self._read, task))
+                    yield TaskReference(task.id, partial(self._read, task))
             if len(found) < PAGE:
                 return
             after = found[-1].id
@@ -293,7 +284,7 @@ class ExportedTasks:
                     if id_ in seen:
                         raise DatasetError(f"{self._file} has the task {id_} twice.")
                     seen.add(id_)
-                    yield TaskReference(id_, _digest(raw), partial(_same, record))
+                    yield TaskReference(id_, partial(_same, record))
         except (ijson.JSONError, UnicodeDecodeError):
             raise DatasetError(f"{self._file} is no JSON, or cut off.") from None
         except OSError as error:
@@ -302,8 +293,3 @@ class ExportedTasks:
 
 def _same(record: TaskRecord) -> TaskRecord:
     return record
-
-
-def _digest(raw: Any) -> str:
-    text = json.dumps(raw, sort_keys=True, separators=(",", ":"))
-    return hashlib.blake2b(text.encode(), digest_size=_STAMP_BYTES).hexdigest()

@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from backend.dataset.exporter import DatasetExporter
-from backend.dataset.options import DatasetOptions, formats
+from backend.dataset.exporter import DatasetExporter, DatasetOptions, formats
 from backend.dataset.splits import Split
 from backend.dataset.task_images import parse_project_labels
 from backend.dataset.tasks import TaskRecord, TaskReference
@@ -69,7 +68,7 @@ class Drawn:
 
     def references(self) -> Iterator[TaskReference]:
         for number in range(1, self.total + 1):
-            yield TaskReference(number, "1", partial(self._read, number))
+            yield TaskReference(number, partial(self._read, number))
 
     def read_file(self, source: str, task: Task) -> bytes:
         """Bytes after the end of a JPEG are nothing to its decoder, and make a file of its own."""

@@ -9,14 +9,14 @@ import time
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from sqlalchemy.exc import SQLAlchemyError
 
 from backend.database.leases import LeaseLost
 from backend.dataset.archives.archive_store import ArchiveStore
 from backend.dataset.archives.dataset_archive import DatasetArchive
-from backend.dataset.archives.zip_file import move_into_zip, size_of
-from backend.dataset.dataset_report import DatasetReport
-from backend.dataset.exporter import DatasetExporter, Describer
+from backend.dataset.archives.zip_file import move_into_zip
+from backend.dataset.exporter import DatasetExporter, DatasetReport, Describer
 from backend.dataset.task_images import ReadFile, parse_project_labels
 from backend.dataset.tasks import ProjectTasks
 from backend.errors import (
@@ -31,9 +31,8 @@ from backend.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: Time between two notes of the progress, in seconds, and tasks between two looks at the size.
+#: Time between two notes of the progress, in seconds.
 _NOTE_INTERVAL_S: Final = 1.0
-_SIZE_INTERVAL: Final = 200
 
 #: Time between two looks for old archives, in seconds.
 _SWEEP_INTERVAL_S: Final = 600.0
@@ -141,7 +140,7 @@ class ArchiveMaker:
             size_bytes = move_into_zip(self._files.work_folder(archive), self._files.path(archive))
             shutil.rmtree(self._files.work_folder(archive), ignore_errors=True)
             self._store.finish(
-                archive.id, self._owner, report=report.to_json(), size_bytes=size_bytes
+                archive.id, self._owner, report=msgspec.to_builtins(report), size_bytes=size_bytes
             )
         except (DatasetError, LabelConfigError, StudioRefused, OSError) as error:
             self._fail(archive, _sentence(error))
@@ -174,6 +173,7 @@ class ArchiveMaker:
             request.options,
             self._read_file,
             max_megapixels=self._settings.max_image_megapixels,
+            max_mb=self._settings.dataset_mb,
             describer=None if request.least_cosine is None else self._describer,
         )
         total = source.count()
@@ -184,22 +184,11 @@ class ArchiveMaker:
             if time.monotonic() >= next_note:
                 self._store.advance(archive.id, self._owner, done, total)
                 next_note = time.monotonic() + _NOTE_INTERVAL_S
-            if done % _SIZE_INTERVAL == 0:
-                self._check_size(archive)
 
         report = exporter.run(source, self._stopping, watch)
         if report is not None:
             self._store.advance(archive.id, self._owner, total or archive.done, total)
-            self._check_size(archive)
         return report
-
-    def _check_size(self, archive: DatasetArchive) -> None:
-        if size_of(self._files.work_folder(archive)) > self._settings.dataset_mb << 20:
-            raise DatasetError(
-                f"The data set takes more than DATASET_MB={self._settings.dataset_mb}. Leave the "
-                "pictures out, choose a view with fewer tasks, or write it into a folder with "
-                "clearclip-backend dataset."
-            )
 
     def _sweep(self) -> None:
         """Delete archives that are too old or too many."""

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from backend.dataset.exporter import DatasetOptions, Format, formats
 from backend.dataset.labelled_image import Overlap, overlaps
-from backend.dataset.options import DatasetOptions, Format, formats
 from backend.dataset.splits import Split
 from backend.errors import BadRequest, DatasetError
 from backend.label_studio.annotation_choice import AnnotationChoice

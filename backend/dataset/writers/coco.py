@@ -10,17 +10,21 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, Final
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from backend.dataset.labelled_image import OVERLAP_RULES, ClassTable, LabelledImage, Overlap
-from backend.dataset.manifest import PictureRow
+from backend.dataset.labelled_image import (
+    OVERLAP_RULES,
+    ClassTable,
+    LabelledImage,
+    Overlap,
+    PictureRow,
+)
+from backend.dataset.output_folder import OutputFolder
 from backend.errors import DatasetError
-from clearclip_core.evaluation.atomic_write import replaced
 
 FOLDER: Final = "annotations"
 
@@ -75,7 +79,8 @@ def coco_annotations(
 
 
 def write_coco(
-    path: Path,
+    output: OutputFolder,
+    part: str,
     pictures: Callable[[], Iterable[PictureRow]],
     classes: ClassTable,
     overlap: Overlap,
@@ -84,7 +89,8 @@ def write_coco(
     """Write the pictures of one part, one after another, so that the memory stays flat.
 
     Args:
-        path: of the JSON file; the old one stays until the new one is complete.
+        output: folder of the data set.
+        part: name of the part.
         pictures: iterates over them, each time that it is called, in one order.
         classes: the classes.
         overlap: the rule by which overlaps were resolved.
@@ -104,9 +110,10 @@ def write_coco(
         for value, name in enumerate(classes.names)
     ]
     told = {**info, "overlap": overlap, "overlap_rule": OVERLAP_RULES[overlap]}
-    with replaced(path) as stream:
+    with output.open(f"{FOLDER}/instances_{part}.json") as stream:
 
         def write(text: str) -> None:
+            output.take(len(text))
             stream.write(text.encode())
 
         write(f'{{"info": {_json(told)},\n"licenses": [],\n"categories": {_json(categories)}')

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
@@ -16,9 +15,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from backend.dataset.labelled_image import ClassTable, Overlap
-from clearclip_core.evaluation.atomic_write import write_whole
+from backend.dataset.output_folder import OutputFolder
 
-FOLDER: Final = "masks"
 CLASSES_FILE: Final = "classes.json"
 
 #: Three times faster than the default, 6; the files of label maps are a third larger.
@@ -34,13 +32,12 @@ def encode_label_map(label_map: npt.NDArray[np.uint8], classes: ClassTable) -> b
     return file.getvalue()
 
 
-def write_classes(folder: Path, classes: ClassTable, overlap: Overlap) -> None:
+def write_classes(output: OutputFolder, classes: ClassTable, overlap: Overlap) -> None:
     """Write what the values stand for, and the rule by which overlaps were resolved."""
     text = json.dumps(classes.to_json(overlap), ensure_ascii=False, indent=2)
-    write_whole(folder / CLASSES_FILE, f"{text}\n".encode())
+    output.write(CLASSES_FILE, f"{text}\n".encode())
 
 
-def write_lists(folder: Path, names_by_part: Mapping[str, Iterable[str]]) -> None:
-    """Write the names of the pictures of each part, one a line, as trainers of PASCAL VOC read."""
-    for part, names in names_by_part.items():
-        write_whole(folder / "splits" / f"{part}.txt", "".join(f"{n}\n" for n in names).encode())
+def write_list(output: OutputFolder, part: str, names: Iterable[str]) -> None:
+    """Write the names of the pictures of a part, one a line, as trainers of PASCAL VOC read."""
+    output.write(f"splits/{part}.txt", "".join(f"{name}\n" for name in names).encode())

@@ -6,22 +6,18 @@ label map of a row is a PNG, see `backend.dataset.writers.index_png`.
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from backend.dataset.labelled_image import OVERLAP_RULES, ClassTable, Overlap
-from backend.dataset.manifest import PictureRow
+from backend.dataset.labelled_image import OVERLAP_RULES, ClassTable, Overlap, PictureRow
+from backend.dataset.output_folder import OutputFolder
 from backend.errors import DatasetError
-from clearclip_core.evaluation.atomic_write import replaced, write_whole
 
 FOLDER: Final = "data"
-CARD_FILE: Final = "README.md"
 
 #: Bytes of pictures in one file.
 _FILE_BYTES: Final = 256 << 20
@@ -50,48 +46,40 @@ def check_installed() -> None:
 
 
 def write_tables(
-    folder: Path,
+    output: OutputFolder,
     part: str,
     pictures: Callable[[], Iterable[PictureRow]],
-    files: Files,
+    folders: tuple[Path, Path],
     classes: ClassTable,
-    known: Mapping[str, str],
-) -> dict[str, str]:
-    """Write the pictures of one part as files of about 256 MiB; those that stay are not written.
+) -> None:
+    """Write the pictures of one part as files of about 256 MiB.
 
     Args:
-        folder: of the data set.
+        output: folder of the data set.
         part: name of the part.
         pictures: iterates over them, each time that it is called, in one order.
-        files: finds the files of a picture.
+        folders: of the pictures and of the label maps.
         classes: the classes.
-        known: file below the folder -> digest of its rows, of the last run.
-
-    Returns:
-        File below the folder -> digest of its rows.
     """
+
+    def files(row: PictureRow) -> tuple[Path, Path]:
+        return folders[0] / row.file_name, folders[1] / f"{row.name}.png"
+
     sizes = [sum(file.stat().st_size for file in files(row)) for row in pictures()]
     counts = _rows_of_files(sizes)
-    written: dict[str, str] = {}
-    looked_at, rows = iter(pictures()), iter(pictures())  # no list of the rows of a file is made
+    rows = iter(pictures())
     for number, count in enumerate(counts):
         name = f"{FOLDER}/{part}-{number:05d}-of-{len(counts):05d}.parquet"
-        digest = _digest(islice(looked_at, count), classes, files)
-        some = islice(rows, count)
-        if known.get(name) != digest or not (folder / name).is_file():
-            _write_table(folder / name, some, files, classes)
-        deque(some, maxlen=0)  # those of a file that stays are passed over
-        written[name] = digest
-    return written
+        _write_table(output, name, islice(rows, count), files, classes)
 
 
 def write_card(
-    folder: Path, parts: Iterable[str], classes: ClassTable, overlap: Overlap, source: str
+    output: OutputFolder, parts: Iterable[str], classes: ClassTable, overlap: Overlap, source: str
 ) -> None:
     """Write the card, whose head says which files are which part.
 
     Args:
-        folder: of the data set.
+        output: folder of the data set.
         parts: names of the parts.
         classes: the classes.
         overlap: the rule by which overlaps were resolved.
@@ -105,7 +93,7 @@ def write_card(
     lines += ["The value 255 in a mask stands for no class.", "", "| value | class |", "|---|---|"]
     names = (name.replace("|", "\\|") for name in classes.names)
     lines += [f"| {value} | {name} |" for value, name in enumerate(names)]
-    write_whole(folder / CARD_FILE, ("\n".join(lines) + "\n").encode())
+    output.write("README.md", ("\n".join(lines) + "\n").encode())
 
 
 def _rows_of_files(sizes: Sequence[int]) -> list[int]:
@@ -120,14 +108,17 @@ def _rows_of_files(sizes: Sequence[int]) -> list[int]:
     return counts
 
 
-def _write_table(path: Path, rows: Iterable[PictureRow], files: Files, classes: ClassTable) -> None:
+def _write_table(
+    output: OutputFolder, name: str, rows: Iterable[PictureRow], files: Files, classes: ClassTable
+) -> None:
     import pyarrow
     from pyarrow.parquet import ParquetWriter
 
     schema = _schema(classes)
     columns = {"use_dictionary": _REPETITIVE, "write_statistics": ["name", "task"]}
-    with replaced(path) as stream, ParquetWriter(stream, schema, **columns) as writer:
+    with output.open(name) as stream, ParquetWriter(stream, schema, **columns) as writer:
         for group in _groups(rows, files):
+            output.take(sum(file.stat().st_size for row in group for file in files(row)))
             values = [_values(row, files, classes) for row in group]
             writer.write_table(pyarrow.Table.from_pylist(values, schema=schema))
 
@@ -215,12 +206,3 @@ def _features(classes: ClassTable) -> dict[str, Any]:
         "labels": {"feature": label, "_type": "Sequence"},
         "regions": [region],
     }
-
-
-def _digest(rows: Iterable[PictureRow], classes: ClassTable, files: Files) -> str:
-    """Return a digest of all that the rows are made of."""
-    digest = hashlib.blake2b(json.dumps(classes.names).encode(), digest_size=16)
-    for row in rows:
-        told = [row.name, row.task, row.digest, row.regions]
-        digest.update(json.dumps([*told, files(row)[1].stat().st_mtime_ns]).encode())
-    return digest.hexdigest()

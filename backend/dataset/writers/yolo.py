@@ -10,8 +10,7 @@ region. The format knows no holes, so they are cut out, see `backend.label_studi
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import cv2
@@ -19,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from backend.dataset.labelled_image import OVERLAP_RULES, ClassTable, LabelledImage, Overlap
+from backend.dataset.output_folder import OutputFolder
 from backend.label_studio.shapes import Points, join_rings
-from clearclip_core.evaluation.atomic_write import write_whole
 
 FOLDER: Final = "labels"
 
@@ -79,28 +78,26 @@ def outlines(mask: npt.NDArray[np.bool_]) -> Iterator[Points]:
         yield outline
 
 
+def write_list(output: OutputFolder, part: str, files: Iterable[str], images: str) -> None:
+    """Write the list of pictures of a part.
+
+    Args:
+        output: folder of the data set.
+        part: name of the part.
+        files: names of the files of its pictures.
+        images: name of the folder of pictures.
+    """
+    output.write(f"{part}.txt", "".join(f"./{images}/{name}\n" for name in files).encode())
+
+
 def write_data_file(
-    folder: Path,
-    parts: Mapping[str, Iterable[str]],
-    classes: ClassTable,
-    overlap: Overlap,
-    images: str,
+    output: OutputFolder, parts: Sequence[str], classes: ClassTable, overlap: Overlap
 ) -> None:
-    """Write ``data.yaml``, which a trainer is given, and the list of pictures of each part.
+    """Write ``data.yaml``, which a trainer is given.
 
     A trainer needs a part for validation: without one it is given the pictures that it is trained
     with.
-
-    Args:
-        folder: of the data set.
-        parts: name of a part -> file names of its pictures.
-        classes: the classes.
-        overlap: the rule by which overlaps were resolved.
-        images: name of the folder of pictures.
     """
-    for part, names in parts.items():
-        text = "".join(f"./{images}/{name}\n" for name in names)
-        write_whole(folder / f"{part}.txt", text.encode())
     lines = [f"# {OVERLAP_RULES[overlap]}"]
     if "val" not in parts:
         lines.append("# There is no part for validation: make one with --split 80/20.")
@@ -112,7 +109,7 @@ def write_data_file(
         f"  {value}: {json.dumps(name, ensure_ascii=False)}"  # JSON's texts are YAML's as well
         for value, name in enumerate(classes.names)
     ]
-    write_whole(folder / "data.yaml", ("\n".join(lines) + "\n").encode())
+    output.write("data.yaml", ("\n".join(lines) + "\n").encode())
 
 
 def _shares(side_px: int) -> list[str]:

@@ -12,7 +12,7 @@ from backend.dataset.archives.archive_maker import ArchiveFiles
 from backend.dataset.archives.archive_request import ArchiveRequest
 from backend.dataset.archives.archive_store import ArchiveStore
 from backend.dataset.archives.dataset_archive import DatasetArchive
-from backend.dataset.options import formats
+from backend.dataset.exporter import formats
 from backend.errors import ArchiveNotFound, BackendError
 from backend.jobs.project_titles import ProjectTitles
 from backend.label_studio.files import LabelStudioFiles

@@ -13,9 +13,8 @@ import numpy as np
 from label_studio_sdk.converter import brush
 from PIL import Image
 
-from backend.dataset.dataset_report import DatasetReport
-from backend.dataset.exporter import DatasetExporter
-from backend.dataset.options import DatasetOptions
+from backend.dataset.exporter import DatasetExporter, DatasetOptions, DatasetReport
+from backend.dataset.output_folder import MARKER
 from backend.dataset.picture_file import LocalPictures
 from backend.dataset.task_images import parse_project_labels
 from backend.dataset.tasks import ExportedTasks
@@ -123,7 +122,13 @@ class Bench:
         (self.pictures / name).write_bytes(content)
         return f"/data/upload/7/{name}"
 
-    def run(self, stopping: threading.Event | None = None, **options: Any) -> DatasetReport | None:
+    def run(
+        self,
+        stopping: threading.Event | None = None,
+        *,
+        max_mb: int | None = None,
+        **options: Any,
+    ) -> DatasetReport | None:
         self.file.write_text(json.dumps(self.tasks))
         local = LocalPictures(self.pictures, 10)
 
@@ -137,6 +142,7 @@ class Bench:
             DatasetOptions(**options),
             read,
             max_megapixels=1,
+            max_mb=max_mb,
             local_file=local.find,
         )
         return exporter.run(ExportedTasks(self.file), stopping or threading.Event())
@@ -155,7 +161,7 @@ class Bench:
         return {
             path.relative_to(self.folder).as_posix()
             for path in self.folder.rglob("*")
-            if path.is_file() and "sqlite3" not in path.name
+            if path.is_file() and path.name != MARKER
         }
 
     def told(self) -> list[dict[str, Any]]:

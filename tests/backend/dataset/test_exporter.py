@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import subprocess
+import sys
 import threading
 import unicodedata
 from collections.abc import Callable
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from backend.dataset.output_folder import OutputFolder
 from backend.dataset.splits import Split
 from backend.errors import DatasetError
 from backend.label_studio.annotation_choice import AnnotationChoice
@@ -214,10 +217,10 @@ def test_a_broken_region_costs_its_picture_with_one_sentence(bench: Bench, name:
         task(2, bench.add("b.png", picture_bytes(2)), [annotation(2, [brush_region(SKY, "sky")])]),
     ]
     report = bench.done(formats=("index-png", "coco", "yolo"))
-    ((id_, reason),) = report.skipped
-    assert id_ == 1
-    assert sentence in reason
-    assert "\n" not in reason
+    (skipped,) = report.skipped
+    assert skipped.task == 1
+    assert sentence in skipped.reason
+    assert "\n" not in skipped.reason
     assert report.pictures == 1
     assert not any("a." in file.rpartition("/")[2][:2] for file in bench.files())
 
@@ -238,43 +241,100 @@ def test_a_broken_picture_is_skipped_and_tried_again(
         (bench.pictures / "a.png").unlink()
     bench.tasks = [task(1, source, [annotation(1, [brush_region(SKY, "sky")])])]
     report = bench.done()
-    assert sentence in report.skipped[0][1]
+    assert sentence in report.skipped[0].reason
     assert not (bench.folder / "images").exists()
     bench.add("a.png", picture_bytes(1))
     assert bench.done().skipped == []
-    assert bench.done().changed == 0
 
 
-def test_a_later_run_does_only_what_is_new(bench: Bench) -> None:
+def one_picture(bench: Bench) -> Bench:
+    bench.tasks = [
+        task(1, bench.add("a.png", picture_bytes(1)), [annotation(1, [brush_region(SKY, "sky")])])
+    ]
+    return bench
+
+
+def test_a_later_run_replaces_the_folder_as_a_whole(bench: Bench) -> None:
     for n in (1, 2, 3):
         source = bench.add(f"{n}.png", picture_bytes(n))
         bench.tasks.append(task(n, source, [annotation(n, [brush_region(SKY, "sky")])]))
-    assert bench.done().changed == 3
-    before = {file: (bench.folder / file).stat().st_mtime_ns for file in bench.files()}
-    bench.read.clear()
-    bench.tasks[1] = task(2, "/data/upload/7/2.png", [annotation(9, [brush_region(ROAD, "road")])])
+    assert bench.done(formats=("index-png", "coco")).tasks == 3
+    (bench.folder / "labels.cache").write_bytes(b"of a trainer")
     del bench.tasks[2]
-    report = bench.done()
-    assert (report.changed, report.pictures) == (1, 2)
-    assert set(bench.read) == {"/data/upload/7/2.png"}
-    assert (bench.folder / "masks/1.png").stat().st_mtime_ns == before["masks/1.png"]
+    bench.tasks[1] = task(2, "/data/upload/7/2.png", [annotation(9, [brush_region(ROAD, "road")])])
+    assert bench.done().pictures == 2
     assert (bench.mask("2") == 1).tolist() == ROAD.tolist()
-    assert not (bench.folder / "masks/3.png").exists()
-    assert not (bench.folder / "images/3.png").exists()
-    bench.done(overlap="largest")
-    assert len(bench.read) > 2, "other choices are another data set"
+    assert bench.files() == {
+        *("classes.json", "pictures.jsonl", "report.json", "splits/train.txt"),
+        *("images/1.png", "images/2.png", "masks/1.png", "masks/2.png"),
+    }
+    assert sorted(each.name for each in bench.folder.parent.glob("set*")) == ["set"]
 
 
-def test_an_interrupted_run_goes_on(bench: Bench) -> None:
-    for n in range(1, 31):
-        source = bench.add(f"{n}.png", picture_bytes(n, (4, 6)))
-        mask = np.ones((4, 6), np.bool_)
-        bench.tasks.append(task(n, source, [annotation(n, [brush_region(mask, "sky")])]))
+def test_a_stopped_or_failed_run_leaves_the_folder_as_it_was(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_picture(bench).done()
+    before = bench.files()
     stopping = threading.Event()
     stopping.set()
     assert bench.run(stopping) is None
-    assert not (bench.folder / "splits").exists()
-    assert bench.done().pictures == 30
+    bench.tasks = []
+    monkeypatch.setattr("backend.dataset.writers.index_png.write_classes", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        bench.run()
+    assert bench.files() == before
+    assert sorted(each.name for each in bench.folder.parent.glob("set*")) == ["set"]
+
+
+@pytest.mark.parametrize("when", ["writes", "replaces"])
+def test_a_killed_run_leaves_what_the_next_one_removes(bench: Bench, when: str) -> None:
+    one_picture(bench).done()
+    before = bench.files()
+    place = (
+        "backend.dataset.writers.index_png.write_list = kill"
+        if when == "writes"
+        else "backend.dataset.output_folder.shutil.rmtree = kill"  # .parts, before the renames
+    )
+    code = (
+        "import json, os, sys, threading\nfrom pathlib import Path\n"
+        "import backend.dataset.writers.index_png, backend.dataset.output_folder\n"
+        "from backend.dataset.exporter import DatasetExporter, DatasetOptions\n"
+        "from backend.dataset.picture_file import LocalPictures\n"
+        "from backend.dataset.task_images import parse_project_labels\n"
+        "from backend.dataset.tasks import ExportedTasks\n"
+        "def kill(*_): os.kill(os.getpid(), 9)\n"
+        f"{place}\n"
+        "root = Path(sys.argv[1])\n"
+        "pictures = LocalPictures(root / 'pictures', 10)\n"
+        "DatasetExporter(root / 'set', parse_project_labels(sys.argv[2]), DatasetOptions(),"
+        " pictures.read, max_megapixels=1).run(ExportedTasks(root / 'export.json'),"
+        " threading.Event())\n"
+    )
+    root = bench.folder.parent
+    done = subprocess.run([sys.executable, "-c", code, str(root), bench.config], check=False)
+    assert done.returncode == -9
+    assert bench.files() == before
+    assert (root / "set.partial").is_dir()
+    bench.done()
+    assert sorted(each.name for each in root.glob("set*")) == ["set"]
+
+
+def test_a_run_killed_between_its_two_renames_is_undone(bench: Bench) -> None:
+    one_picture(bench).done()
+    bench.folder.rename(bench.folder.with_name("set.partial-replaced"))
+    stopping = threading.Event()
+    stopping.set()
+    assert bench.run(stopping) is None
+    assert "masks/a.png" in bench.files()
+
+
+def test_two_runs_do_not_write_one_folder(bench: Bench) -> None:
+    with (
+        OutputFolder(bench.folder, "export:export.json"),
+        pytest.raises(DatasetError, match="Another run"),
+    ):
+        bench.run()
 
 
 def test_a_folder_of_something_else_is_left_alone(bench: Bench) -> None:
@@ -283,6 +343,28 @@ def test_a_folder_of_something_else_is_left_alone(bench: Bench) -> None:
     with pytest.raises(DatasetError, match="files already"):
         bench.run()
     assert bench.files() == {"thesis.tex"}
+    (bench.folder / "thesis.tex").unlink()
+    one_picture(bench).done()
+    (bench.folder / "runs").mkdir()
+    (bench.folder / "runs/best.pt").write_bytes(b"weights")
+    with pytest.raises(DatasetError, match='"runs", which is not of the data set'):
+        bench.run()
+    assert (bench.folder / "runs/best.pt").is_file()
+    assert not bench.folder.with_name("set.partial").exists()
+
+
+def test_a_data_set_over_the_limit_or_a_full_disk_is_one_sentence(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(1, 9):
+        source = bench.add(f"{n}.png", picture_bytes(n, (400, 400)))  # 480 kB each
+        bench.tasks.append(task(n, source, [annotation(n, [])]))
+    with pytest.raises(DatasetError, match="DATASET_MB=1"):
+        bench.run(max_mb=1)
+    monkeypatch.setattr("backend.dataset.output_folder._LEFT_FREE", 1 << 60)
+    with pytest.raises(DatasetError, match="make room"):
+        bench.run()
+    assert not list(bench.folder.parent.glob("set*"))
 
 
 def test_annotators_and_predictions_and_where_regions_come_from(bench: Bench) -> None:

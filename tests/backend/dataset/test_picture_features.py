@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from backend.dataset.picture_features import PictureFeatures
+from backend.dataset.splits import PictureFeatures
 from backend.inference.engine import Engine
 from backend.settings import Settings
 from clearclip_core import render_scene
@@ -20,4 +20,3 @@ def test_a_brightened_scene_is_nearer_than_another_scene() -> None:
     assert np.allclose([each @ each for each in vectors], 1, atol=1e-3)
     assert vectors[0] @ vectors[3] > 0.98
     assert max(vectors[0] @ vectors[1], vectors[0] @ vectors[2]) < 0.98
-    assert features.model == engine.model_id

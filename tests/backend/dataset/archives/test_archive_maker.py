@@ -107,7 +107,7 @@ def test_an_archive_holds_what_was_asked_for(world: World) -> None:
     assert not world.maker.make_next()
     done = world.store.get(asked.id)
     assert (done.state, done.done, done.total) == ("done", 3, 3)
-    assert (done.report["pictures"], done.report["tasks_without_annotation"]) == (2, 1)
+    assert (done.report["pictures"], done.report["unlabelled"]) == (2, 1)
     assert done.size_bytes == world.files.path(done).stat().st_size
     assert world.left() == ["dataset.zip"], "the folder of the work is gone"
     with zipfile.ZipFile(world.files.path(done)) as archive:
@@ -156,7 +156,7 @@ def test_an_unexpected_error_ends_it_and_the_next_has_its_turn(
     first = world.store.request(ArchiveRequest(7))
     second = world.store.request(ArchiveRequest(7, formats=("yolo",)))
     with monkeypatch.context() as broken:
-        broken.setattr(world.maker, "_check_size", lambda _: 1 / 0)
+        broken.setattr(world.maker, "_export", lambda _: 1 / 0)
         assert world.maker.make_next()
     assert "the log of the backend" in world.store.get(first.id).reason
     assert world.maker.make_next()

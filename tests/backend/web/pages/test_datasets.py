@@ -10,8 +10,8 @@ import pytest
 
 from backend.dataset.archives.archive_maker import ArchiveFiles
 from backend.dataset.archives.archive_store import ArchiveStore
+from backend.dataset.exporter import formats
 from backend.dataset.labelled_image import overlaps
-from backend.dataset.options import formats
 from backend.jobs.project_titles import ProjectTitles
 from backend.label_studio.annotation_choice import Rule
 from backend.settings import Settings
@@ -30,7 +30,7 @@ def finish(store: ArchiveStore, *, content: bytes = b"PK zip", **report: Any) ->
     path = ArchiveFiles(Settings()).path(archive)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
-    told = {"pictures": 2, "parts": {"train": 2}, "regions": 5, "tasks_without_annotation": 1}
+    told = {"pictures": 2, "parts": {"train": 2}, "regions": 5, "unlabelled": 1}
     store.finish(archive.id, "maker", report=told | report, size_bytes=len(content))
     return archive.id
 

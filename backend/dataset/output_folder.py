@@ -1,0 +1,186 @@
+"""A folder that is written beside its place, and takes it when it is whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Final
+
+from filelock import FileLock, Timeout
+
+from backend.errors import DatasetError
+
+#: File by which a folder is known as a data set; it holds the name of what it was made of.
+MARKER: Final = ".clearclip-dataset"
+_LOCK: Final = ".clearclip-dataset.lock"
+
+#: File with a line for each picture, of which later runs and imports read.
+PICTURES_FILE: Final = "pictures.jsonl"
+
+#: What stands in a data set, whatever its formats. Nothing else is ever removed.
+_OURS: Final = frozenset(
+    (
+        *(MARKER, PICTURES_FILE, "README.md", "classes.json", "data.yaml", "report.json"),
+        *("annotations", "data", "images", "labels", "masks", "splits"),
+        *("train.txt", "val.txt", "test.txt"),
+    )
+)
+
+#: Bytes that are left free on the disk.
+_LEFT_FREE: Final = 256 << 20
+
+
+class OutputFolder:
+    """Writes a data set into ``NAME.partial`` and renames it to ``NAME`` at the end.
+
+    Use it as a context manager: without `finish` it leaves what was there before. A killed run
+    leaves ``NAME.partial``, which the next run removes. One run works on a folder at a time.
+
+    Args:
+        folder: the folder: a new or empty one, or a data set of the same source.
+        source: what it is made of, such as the address of a project.
+        max_mb: limit of its size, in MiB; None: as much as the disk holds.
+    """
+
+    def __init__(self, folder: Path, source: str, max_mb: int | None = None) -> None:
+        self.target = folder.resolve()
+        self.path = self.target.with_name(f"{self.target.name}.partial")
+        self._replaced = self.target.with_name(f"{self.target.name}.partial-replaced")
+        self._source = source
+        self._max_mb = max_mb
+        self._bytes = 0
+        self._lock = FileLock(self.path / _LOCK)
+
+    def __enter__(self) -> OutputFolder:
+        """Begin with an empty folder.
+
+        Raises:
+            DatasetError: the target is something else, or another run works on it.
+        """
+        is_ours = (self.path / _LOCK).exists() or not self.path.exists()
+        if not is_ours and any(self.path.iterdir()):
+            raise DatasetError(f"{self.path} is in the way: move it, or name another folder.")
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise DatasetError(
+                f"Another run works on {self.target}: wait for it, or name another folder."
+            ) from None
+        try:
+            self._put_back()
+            self._check_target()
+            for each in self.path.iterdir():
+                if each.name != _LOCK:
+                    _remove(each)
+        except BaseException:
+            self._discard()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        if self._lock.is_locked:
+            self._discard()
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file, given its path below the folder.
+
+        Raises:
+            DatasetError: the data set gets too large, or the disk full.
+        """
+        self.take(len(content))
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+    def link(self, name: str, target: Path) -> None:
+        """Make a symbolic link to a file."""
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(target)
+
+    def open(self, name: str) -> BinaryIO:
+        """Open a new file for writing; `take` is called with what is written to it."""
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("wb")
+
+    def take(self, size_bytes: int) -> None:
+        """Count bytes before they are written.
+
+        Raises:
+            DatasetError: the data set gets too large, or the disk full.
+        """
+        self._bytes += size_bytes
+        if self._max_mb is not None and self._bytes > self._max_mb << 20:
+            raise DatasetError(
+                f"The data set takes more than DATASET_MB={self._max_mb}. Leave the pictures out, "
+                "choose a view with fewer tasks, or write it into a folder with clearclip-backend "
+                "dataset."
+            )
+        if shutil.disk_usage(self.path).free - size_bytes < _LEFT_FREE:
+            raise DatasetError(
+                f"The disk of {self.target} has less than {_LEFT_FREE >> 20} MB left: make room, "
+                "or name a folder on another disk."
+            )
+
+    def finish(self, without: str) -> None:
+        """Put the folder in the place of the target, which is removed; remove a folder in it."""
+        shutil.rmtree(self.path / without)
+        (self.path / MARKER).write_text(self._source, encoding="utf-8", errors="replace")
+        os.sync()  # a power cut must not leave empty files under a name that stands for whole ones
+        self._lock.release()
+        (self.path / _LOCK).unlink(missing_ok=True)
+        if self.target.exists():
+            self.target.rename(self._replaced)
+        self.path.rename(self.target)
+        shutil.rmtree(self._replaced, ignore_errors=True)
+
+    def _put_back(self) -> None:
+        """Undo what a run has left that was killed while it put its folder in place."""
+        if self._replaced.exists():
+            if self.target.exists():
+                shutil.rmtree(self._replaced)
+            else:
+                self._replaced.rename(self.target)
+
+    def _check_target(self) -> None:
+        if not self.target.exists():
+            return
+        if self.target.is_mount():
+            raise DatasetError(f"{self.target} is a disk of its own: name a folder in it.")
+        found = {each.name for each in self.target.iterdir()}
+        if not found:
+            return
+        if MARKER not in found:
+            raise DatasetError(
+                f"{self.target} has files already, and none of them is of a data set: name an "
+                "empty or a new folder."
+            )
+        owner = (self.target / MARKER).read_text(encoding="utf-8", errors="replace")
+        if owner != self._source:
+            raise DatasetError(
+                f"{self.target} is the data set of {owner[:500]}, not of {self._source}: name "
+                "another folder."
+            )
+        others = sorted(each for each in found - _OURS if not each.endswith(".cache"))
+        if others:
+            raise DatasetError(
+                f'{self.target} has "{others[0]}", which is not of the data set and would be '
+                "removed with it: move it, or name another folder."
+            )
+
+    def _discard(self) -> None:
+        self._lock.release()
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
