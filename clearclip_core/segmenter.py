@@ -14,14 +14,15 @@ import torch
 from PIL import Image
 
 from clearclip_core.adaptation.adaptation import Adaptation
-from clearclip_core.clip.batching import (
+from clearclip_core.clip.dense_encoder import (
+    DenseEncoder,
+    WindowFeatures,
     batches,
     check_windows_at_once,
     choose_windows_at_once,
     join_windows,
     split_windows,
 )
-from clearclip_core.clip.dense_encoder import DenseEncoder, WindowFeatures
 from clearclip_core.clip.embedding_cache import EmbeddingStore
 from clearclip_core.clip.loading import LoadedModel, load_model
 from clearclip_core.clip.methods import Method, resolve_method

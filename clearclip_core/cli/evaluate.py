@@ -27,7 +27,7 @@ from clearclip_core.cli.parameters import (
     threshold_option,
     thresholds_by_label,
 )
-from clearclip_core.clip.device_info import device_name
+from clearclip_core.clip.devices import device_name
 from clearclip_core.clip.embedding_cache import EmbeddingStore
 from clearclip_core.clip.methods import resolve_method
 from clearclip_core.evaluation.atomic_write import write_whole

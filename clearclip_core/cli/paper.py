@@ -24,8 +24,7 @@ from clearclip_core.cli.options import (
 )
 from clearclip_core.cli.parameters import click_errors
 from clearclip_core.cli.segment import parse_labels
-from clearclip_core.clip.device_info import device_name
-from clearclip_core.clip.devices import choose_device
+from clearclip_core.clip.devices import choose_device, device_name
 from clearclip_core.clip.methods import METHODS
 from clearclip_core.clip.weights import require_weights
 from clearclip_core.demo.scenes.scene import SCENE_LABELS

@@ -20,7 +20,7 @@ from clearclip_core.cli.options import (
     read_image,
 )
 from clearclip_core.cli.parameters import FiniteRange, click_errors
-from clearclip_core.clip.batching import batches
+from clearclip_core.clip.dense_encoder import batches
 from clearclip_core.clip.methods import METHODS
 from clearclip_core.clip.sink_channels import find_sink_channels, save_sink_channels
 from clearclip_core.clip.weights import download_weights, known_models

@@ -2,12 +2,77 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 
-from clearclip_core.clip.procrustes import aligned_query_and_key
+#: Steps of the Newton-Schulz iteration. After five the map is far from orthogonal; the published
+#: figures are of five.
+_STEPS = 5
+
+_EPSILON = 1e-6
+
+#: Smallest norm that is divided by, far below that of tokens which differ at all.
+_SMALLEST = 1e-20
+
+
+def aligned_query_and_key(
+    query: torch.Tensor, key: torch.Tensor, key_weight: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a pair whose products are ``q (k R)ᵀ + α k_c k_cᵀ`` (PEARL, CVPR 2026).
+
+    ``R`` is the map of `align`, ``k_c`` the key without its mean, ``α`` the weight of the keys
+    among themselves. Both terms are one product of twice the width, so that attention needs no
+    map of its own.
+
+    Args:
+        query: (B, heads, 1 + N, d), CLS first.
+        key: (B, heads, 1 + N, d).
+        key_weight: ``α``.
+
+    Returns:
+        Two tensors (B, heads, 1 + N, 2d) in the dtype of the query.
+    """
+    precise = torch.promote_types(query.dtype, torch.float32)
+    q, k = query.to(precise), key.to(precise)
+    lengths = q[:, :, 1:].norm(dim=-1, keepdim=True)
+    weights = F.pad(lengths, (0, 0, 1, 0))  # the CLS token has no say in the means
+    weights = weights / (weights.sum(dim=2, keepdim=True) + _EPSILON)
+    centred_query = q - (weights * q).sum(dim=2, keepdim=True)
+    centred_key = k - (weights * k).sum(dim=2, keepdim=True)
+    turned = k @ align(centred_key, centred_query)
+    left = torch.cat([q, key_weight * centred_key], dim=-1)
+    right = torch.cat([turned, centred_key], dim=-1)
+    return left.to(query.dtype), right.to(query.dtype)
+
+
+def align(source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Compute the map ``R`` that turns `source` towards `target`: an approximate Procrustes.
+
+    ``R = M (MᵀM)^(-1/2)`` with ``M = sourceᵀ · target``, its inverse root by five steps of the
+    coupled Newton-Schulz iteration.
+
+    Args:
+        source: (..., N, d) float32 or float64.
+        target: (..., N, d).
+
+    Returns:
+        (..., d, d).
+    """
+    products = source.mT @ target
+    gram = products.mT @ products
+    norm = torch.linalg.matrix_norm(gram, keepdim=True).clamp_min(_SMALLEST)
+    identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    root, inverse_root = gram / norm + _EPSILON * identity, identity
+    for _ in range(_STEPS):
+        step = (3 * identity - inverse_root @ root) / 2
+        root, inverse_root = root @ step, step @ inverse_root
+    aligned: torch.Tensor = products @ inverse_root / norm.sqrt()
+    return aligned
+
 
 #: Name of each term -> the parts of `Projections` that it needs beside the value.
 TERMS: dict[str, tuple[str, ...]] = {
@@ -23,7 +88,7 @@ TERMS: dict[str, tuple[str, ...]] = {
     "earlier": ("earlier",),
 }
 
-#: Terms whose maps come from earlier blocks; see `clearclip_core.clip.two_passes`.
+#: Terms whose maps come from earlier blocks; see `clearclip_core.clip.readout`.
 EARLIER_TERMS = frozenset({"affinity", "earlier"})
 
 #: Standard deviation of ``neighbour``'s Gaussian in patches (NACLIP's released settings).
@@ -90,7 +155,7 @@ def attend(projections: Projections, attention: str = "qq") -> torch.Tensor:
     The term ``identity`` is the value itself (MaskCLIP), ``ensemble`` is that of
     `attend_ensemble` (GEM), ``neighbour`` that of `attend_neighbours` (NACLIP), ``procrustes``
     that of `attend_aligned` (PEARL). ``affinity`` and ``earlier`` are maps of earlier blocks,
-    which `clearclip_core.clip.two_passes` applies. A sum of terms adds the softmaxed maps, as
+    which `clearclip_core.clip.readout` applies. A sum of terms adds the softmaxed maps, as
     SCLIP does, so its rows add up to the number of terms.
 
     Args:
@@ -271,3 +336,189 @@ def cls_row_and_diagonal(projections: Projections) -> tuple[torch.Tensor, torch.
     totals = [(query[:, head] @ key[:, head].mT).logsumexp(dim=-1) for head in range(key.shape[1])]
     own = ((query * key).sum(dim=-1) - torch.stack(totals, dim=1)).exp()
     return row.mean(dim=1), own[:, :, 1:].mean(dim=1)
+
+
+#: Rows of a band. The fewer, the less is computed twice, and the smaller are the products.
+_BAND_ROWS = 208
+
+#: Largest logit up to which exponentials need not be kept from overflowing in float32: sums of
+#: them neither do. A key with itself has the largest, so each row has an exponential of 1 or more.
+_LARGEST_LOGIT = 60.0
+
+
+def can_be_symmetric(keys: torch.Tensor) -> bool:
+    """Return whether `apply_symmetric` is exact for keys (..., M, d).
+
+    It is not in half precision, nor where logits are so large that softmax has to shift each row.
+    Gradients do not flow through it.
+    """
+    if keys.requires_grad or keys.dtype not in (torch.float32, torch.float64):
+        return False
+    longest = torch.linalg.vector_norm(keys, dim=-1).amax()
+    return bool(longest.square() <= _LARGEST_LOGIT * math.sqrt(keys.shape[-1]))
+
+
+def apply_symmetric(keys: torch.Tensor, count: int, value: torch.Tensor) -> torch.Tensor:
+    """Multiply ``Σ softmax(k kᵀ/√d)`` over blocks with values.
+
+    Args:
+        keys: (blocks, heads, M, d), padded with 0 from token `count` on; see `can_be_symmetric`.
+        count: number of tokens.
+        value: (heads, M, v), 0 for padding.
+
+    Returns:
+        (heads, M, v), of which rows from `count` on are of no use.
+    """
+    heads, padded = keys.shape[1:3]
+    bands = [slice(first, first + _BAND_ROWS) for first in range(0, padded, _BAND_ROWS)]
+    room = [keys.new_empty(heads, len(range(padded)[band]), padded - band.start) for band in bands]
+    upper = [torch.zeros_like(each) for each in room]
+    lower = [torch.zeros_like(each[..., _BAND_ROWS:]) for each in room]
+    for key in keys:
+        sums = _exponentials(key, count, bands, room)
+        inverse = sums.reciprocal_()
+        for band, exponentials, above, below in zip(bands, room, upper, lower, strict=True):
+            above.addcmul_(exponentials, inverse[:, band, None])
+            below.addcmul_(exponentials[..., _BAND_ROWS:], inverse[:, None, band.stop :])
+    out = torch.zeros_like(value)
+    for band, above, below in zip(bands, upper, lower, strict=True):
+        out[:, band].baddbmm_(above, value[:, band.start :])
+        out[:, band.stop :].baddbmm_(below.mT, value[:, band])
+    return out
+
+
+def _exponentials(
+    key: torch.Tensor, count: int, bands: list[slice], room: list[torch.Tensor]
+) -> torch.Tensor:
+    """Compute the exponentials of one block, 0 for padding, into `room`.
+
+    Returns:
+        (heads, M) sums of all exponentials in each row; 1 for padding.
+    """
+    heads, padded, width = key.shape
+    # Powers of 2 take a CPU half as long as those of e.
+    left = key * (math.log2(math.e) / math.sqrt(width))
+    sums = key.new_zeros(heads, padded)
+    for band, exponentials in zip(bands, room, strict=True):
+        torch.bmm(left[:, band], key[:, band.start :].mT, out=exponentials).exp2_()
+        exponentials[..., max(0, count - band.start) :] = 0
+        sums[:, band] += exponentials.sum(dim=-1)
+        sums[:, band.stop :] += exponentials[..., _BAND_ROWS:].sum(dim=-2)
+    sums[:, count:] = 1
+    return sums
+
+
+#: Numbers of a map that a CPU holds at a time. Its caches have room for them, so that no map goes
+#: through memory.
+_CACHED_NUMBERS = 1 << 18
+
+#: Keys of a head are padded to a multiple of this, since products of odd sides take a CPU longer.
+_ALIGNED = 16
+
+
+class KeyMaps:
+    """The key-key attention maps of several blocks, which are added up (RF-CLIP, AAAI 2026).
+
+    Keys are copied head by head as the blocks run: those of a head then lie in one piece, and the
+    projections that they are a part of need not stay in memory. Room for all is made with the
+    first; small pieces made between the blocks would have their large ones made anew in each.
+
+    Args:
+        blocks: number of blocks.
+    """
+
+    def __init__(self, blocks: int) -> None:
+        self._blocks = blocks
+        self._keys: torch.Tensor | None = None  # (blocks, B, heads, M, d), padded with 0
+        self._added = 0
+
+    def add(self, key: torch.Tensor) -> None:
+        """Keep the keys of the next block.
+
+        Args:
+            key: (B, heads, 1 + N, d), CLS first.
+        """
+        batch, heads, count, width = key.shape
+        if self._keys is None:
+            padded = count + -count % _ALIGNED
+            self._keys = key.new_empty(self._blocks, batch, heads, padded, width)
+            self._keys[..., count:, :] = 0
+        self._keys[self._added, :, :, :count] = key
+        self._added += 1
+
+    def apply(self, value: torch.Tensor) -> torch.Tensor:
+        """Multiply the sum of the maps with values.
+
+        The CLS token takes part in each block's softmax. Its row and column are dropped, so rows of
+        a map sum to less than 1. Maps are made and dropped in pieces.
+
+        Args:
+            value: (B, heads, N, v).
+
+        Returns:
+            (B, heads, N, v).
+        """
+        assert self._keys is not None
+        assert self._added == self._blocks
+        batch, heads, count, _ = value.shape
+        padding = self._keys.shape[3] - 1 - count
+        padded = F.pad(value, (0, 0, 1, padding))  # nothing of the CLS token
+        outputs = []
+        for window in range(batch):
+            for some in _heads(heads, count, value.is_cuda):
+                own, values = self._keys[:, window, some], padded[window, some]
+                if not value.is_cuda and can_be_symmetric(own):
+                    outputs.append(apply_symmetric(own, 1 + count, values)[:, 1 : 1 + count])
+                else:
+                    outputs.append(_apply_by_rows(own, count, values))
+        return torch.cat(outputs).reshape(value.shape)
+
+
+def _apply_by_rows(keys: torch.Tensor, count: int, value: torch.Tensor) -> torch.Tensor:
+    """Multiply the sum of the maps of all blocks with values, some rows at a time.
+
+    Args:
+        keys: (blocks, heads, M, d), CLS first, padded.
+        count: number of patches.
+        value: (heads, M, v), 0 for the CLS token and padding.
+
+    Returns:
+        (heads, count, v).
+    """
+    pieces = [
+        torch.bmm(_map_rows(keys, rows, 1 + count), value)
+        for rows in _rows(len(value), count, value.is_cuda)
+    ]
+    return torch.cat(pieces, dim=1)
+
+
+def _map_rows(keys: torch.Tensor, rows: slice, count: int) -> torch.Tensor:
+    """Add up some rows of the maps of all blocks.
+
+    Args:
+        keys: (blocks, heads, M, d), of which `count` are not padding.
+        rows: rows of the maps.
+        count: number of keys that are no padding.
+
+    Returns:
+        (heads, rows, M), 0 from column `count` on.
+    """
+    total = keys.new_zeros(keys.shape[1], rows.stop - rows.start, keys.shape[2])
+    for key in keys:
+        logits = torch.bmm(key[:, rows] * key.shape[-1] ** -0.5, key.mT)
+        logits[..., count:] = -torch.inf
+        total += logits.softmax(dim=-1)
+    return total
+
+
+def _heads(heads: int, patches: int, at_once: bool) -> Iterator[slice]:
+    step = heads if at_once else max(1, _CACHED_NUMBERS // (1 + patches) ** 2)
+    yield from (slice(start, start + step) for start in range(0, heads, step))
+
+
+def _rows(heads: int, patches: int, at_once: bool) -> Iterator[slice]:
+    """Yield slices of the patches' rows in maps whose first row is the CLS token's."""
+    pieces = 1 if at_once else -(-heads * patches * (1 + patches) // _CACHED_NUMBERS)
+    step = max(1, -(-patches // pieces))
+    for start in range(1, 1 + patches, step):
+        yield slice(start, min(start + step, 1 + patches))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice, repeat
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from clearclip_core.clip.image_tower import checked_visual
 from clearclip_core.clip.methods import Method
 from clearclip_core.clip.position_embedding import resize_position_embedding
+from clearclip_core.clip.readout import TwoPasses
 from clearclip_core.clip.transformer import (
     LastBlocks,
     LayerMaps,
@@ -22,7 +23,42 @@ from clearclip_core.clip.transformer import (
     run_block,
     run_cls,
 )
-from clearclip_core.clip.two_passes import TwoPasses
+
+_SUPPORTED = (
+    "ClearCLIP needs one of open_clip's native Vision Transformers (CLIP, OpenCLIP, MetaCLIP, "
+    "DFN: ViT-B-32, ViT-B-16, ViT-L-14, ViT-L-14-336, ViT-H-14 and their like)"
+)
+
+
+def checked_visual(clip_model: nn.Module) -> Any:
+    """Return the image tower of a model after checking that it is a native ViT.
+
+    Raises:
+        ValueError: any other model; the message says which models are supported.
+    """
+    visual = getattr(clip_model, "visual", None)
+    reason = _why_unsupported(visual)
+    if reason:
+        raise ValueError(f"{_SUPPORTED}, but this model {reason}.")
+    return visual
+
+
+def _why_unsupported(visual: Any) -> str | None:
+    if visual is None:
+        return "has no image tower"
+    blocks = getattr(getattr(visual, "transformer", None), "resblocks", None)
+    if blocks is None or not hasattr(visual, "conv1"):
+        return f"has an image tower of another kind ({type(visual).__name__})"
+    if getattr(visual, "attn_pool", None) is not None:
+        return "pools by attention"
+    if getattr(visual, "final_ln_after_pool", False):
+        return "normalises after pooling"
+    if not isinstance(getattr(blocks[-1], "attn", None), nn.MultiheadAttention):
+        return "has attention blocks of another kind"
+    if getattr(visual, "proj", None) is None:
+        return "has no projection into the text space"
+    return None
+
 
 _PRECISIONS = {
     torch.float32: "fp32",
@@ -267,3 +303,79 @@ class DenseEncoder(nn.Module):
                 f"{patch_h}x{patch_w}, but got {height}x{width}."
             )
         return height // patch_h, width // patch_w
+
+
+#: Windows of a batch on a CPU: larger batches outgrow the cache.
+_CPU_WINDOWS = 4
+_CUDA_WINDOWS = 64
+_OTHER_WINDOWS = 8
+
+
+def batches(windows: Iterator[torch.Tensor], batch_size: int) -> Iterator[torch.Tensor]:
+    """Stack windows of one size into batches.
+
+    Args:
+        windows: (3, h, w) each.
+        batch_size: windows of a batch; the last batch may hold fewer.
+
+    Yields:
+        (B, 3, h, w).
+    """
+    while batch := list(islice(windows, batch_size)):
+        yield torch.stack(batch)
+
+
+def join_windows(encoded: Sequence[WindowFeatures]) -> WindowFeatures:
+    """Join the features of several batches into one, in the order given."""
+    patches = torch.cat([batch.patches for batch in encoded])
+    cls = [batch.cls for batch in encoded if batch.cls is not None]
+    return WindowFeatures(patches, torch.cat(cls) if cls else None)
+
+
+def split_windows(windows: WindowFeatures, counts: Sequence[int]) -> Iterator[WindowFeatures]:
+    """Split features into consecutive groups of windows.
+
+    Args:
+        windows: features of ``sum(counts)`` windows.
+        counts: windows of each group.
+
+    Yields:
+        The features of each group. Where there are several, each is a copy, so that dropping one
+        group frees its memory.
+    """
+    patches = torch.split(windows.patches, list(counts))
+    cls = repeat(None) if windows.cls is None else torch.split(windows.cls, list(counts))
+    for group, group_cls in zip(patches, cls, strict=False):
+        if len(counts) == 1:
+            yield WindowFeatures(group, group_cls)
+        else:
+            yield WindowFeatures(group.clone(), None if group_cls is None else group_cls.clone())
+
+
+def choose_windows_at_once(encoder: DenseEncoder, window_px: int) -> int:
+    """Choose the default batch size for an encoder's device.
+
+    On a CPU 4. On CUDA as many windows as fit into half of the free memory, 64 at most. On other
+    devices 8, because their free memory cannot be read.
+
+    Args:
+        encoder: the encoder that gets the batches.
+        window_px: side of the square window.
+    """
+    if encoder.device.type == "cpu":
+        return _CPU_WINDOWS
+    if encoder.device.type != "cuda":
+        return _OTHER_WINDOWS
+    free, _ = torch.cuda.mem_get_info(encoder.device)
+    fitting = free // 2 // encoder.activation_bytes((window_px, window_px))
+    return int(min(max(fitting, 1), _CUDA_WINDOWS))
+
+
+def check_windows_at_once(windows: int) -> None:
+    """Check a batch size.
+
+    Raises:
+        ValueError: `windows` is below 1.
+    """
+    if windows < 1:
+        raise ValueError(f"Expected argument `windows_at_once` to be 1 or more, but got {windows}.")

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from clearclip_core.clip.loading import LoadedModel
-from clearclip_core.clip.model_name import ModelName
+from clearclip_core.clip.weights import ModelName
 
 log = logging.getLogger(__name__)
 

@@ -3,15 +3,185 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
 from clearclip_core.clip.attention import EARLIER_TERMS, parse_terms
-from clearclip_core.clip.earlier_layers import AFFINITIES, LAYERS, REPAIRS, scaled_layer
-from clearclip_core.clip.method_name import parse, spell
 from clearclip_core.clip.position_embedding import RESIZES, Resize
+
+#: Blocks of the models that the layers are given for.
+_PUBLISHED_DEPTH = 12
+
+#: Ways to find outlier tokens: by the local density of the last block's input (SC-CLIP), by the
+#: attention of its CLS token (SFP), or by sink channels of the weights in every block (RF-CLIP).
+REPAIRS = ("density", "attention", "sinks")
+
+
+@dataclass(frozen=True)
+class Affinity:
+    """Which patches belong together, by cosines of an earlier layer's features.
+
+    Cosines below 0.4 become 0 where they average features.
+
+    Attributes:
+        layer: the layer; None for the mean of all layers.
+        smoothing: the layer whose cosines smooth the result; None for no smoothing.
+        normalized: divide the rows of both matrices by their sums.
+        sparse: attend by cosines of which those below 0.4 are 0 already.
+        cls_key: the CLS token is a key of the attention, but its value is not taken. Without it
+            the attention is among patches alone, and 0.3 of the CLS token is added to its output.
+    """
+
+    layer: int | None
+    smoothing: int | None
+    normalized: bool
+    sparse: bool
+    cls_key: bool
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Layers whose outputs are attended to in a second pass.
+
+    Attributes:
+        layers: the layers; None for all.
+        mean: their mean is taken, and that of both passes. Otherwise they are added up.
+        affine: the second pass begins with the affinity as the first one does.
+    """
+
+    layers: tuple[int, ...] | None
+    mean: bool
+    affine: bool
+
+
+#: Name -> affinity: of SC-CLIP, of SFP and of RF-CLIP.
+AFFINITIES: Mapping[str, Affinity] = MappingProxyType(
+    {
+        "middle": Affinity(9, 4, normalized=True, sparse=False, cls_key=False),
+        "sparse": Affinity(9, 4, normalized=True, sparse=True, cls_key=False),
+        "mean": Affinity(None, None, normalized=False, sparse=False, cls_key=True),
+    }
+)
+
+#: Name -> layers: of SC-CLIP and SFP, and of RF-CLIP.
+LAYERS: Mapping[str, Layers] = MappingProxyType(
+    {
+        "middle": Layers((4, 5, 6, 7, 8, 9, 10), mean=False, affine=False),
+        "mean": Layers(None, mean=True, affine=True),
+    }
+)
+
+
+def scaled_layer(layer: int, depth: int) -> int:
+    """Return the layer at the same share of a model's depth: ``layer · depth / 12``, rounded.
+
+    The authors published layers of 12 blocks only. To scale them is this project's proposal; it
+    was not measured with trained weights of 24 blocks.
+
+    Args:
+        layer: a layer of 12.
+        depth: blocks of the model.
+
+    Returns:
+        At least 1 and at most ``depth - 1``, the input of the last block.
+
+    >>> [scaled_layer(layer, 24) for layer in (4, 9, 10)]
+    [8, 18, 20]
+    """
+    return min(max(int(layer * depth / _PUBLISHED_DEPTH + 0.5), 1), depth - 1)
+
+
+_NUMBER = r"[0-9.]+(?:e[+-]?[0-9]+)?"
+_SPELLED_OUT = re.compile(
+    rf"(?P<attention>[a-z+]+)(?P<residual>-res)?(?P<ffn>-ffn)?(?:-a(?P<alpha>{_NUMBER}))?"
+    r"(?:-b(?P<blocks>[0-9]+))?(?:-(?P<positions>size|bilinear))?(?P<remove_redundancy>-surgery)?"
+    rf"(?:-k(?P<key_weight>{_NUMBER}))?(?:-affinity\.(?P<affinity>[a-z]+))?"
+    r"(?:-repair\.(?P<repair>[a-z]+))?(?:-layers\.(?P<layers>[a-z]+))?"
+    r"(?:-second\.(?P<second>[a-z+]+))?(?P<stitched>-stitched)?(?P<tapered>-tapered)?"
+)
+
+#: Part that is there or not -> its text.
+_SWITCHES = {
+    "residual": "res",
+    "ffn": "ffn",
+    "remove_redundancy": "surgery",
+    "stitched": "stitched",
+    "tapered": "tapered",
+}
+#: Part with a number -> the letter before it.
+_NUMBERS = {"alpha": "a", "blocks": "b", "key_weight": "k"}
+#: Parts whose names follow their own and a dot.
+_NAMED = ("affinity", "repair", "layers", "second")
+#: The parts behind the attention, in the order of a name.
+_ORDER = (
+    *("residual", "ffn", "alpha", "blocks", "positions", "remove_redundancy", "key_weight"),
+    *(*_NAMED, "stitched", "tapered"),
+)
+
+
+def parse(name: str) -> dict[str, Any] | None:
+    """Parse a spelled-out name; None where it is none.
+
+    Returns:
+        The parts that the name has, by the names of the attributes of `Method`; their values are
+        unchecked.
+
+    >>> parse("qq-res-a2")
+    {'attention': 'qq', 'residual': True, 'alpha': 2.0}
+    """
+    match = _SPELLED_OUT.fullmatch(name)
+    if match is None:
+        return None
+    parts: dict[str, Any] = {}
+    for part, text in match.groupdict().items():
+        if text is None:
+            continue
+        try:
+            parts[part] = _value(part, text)
+        except ValueError:  # such as 1.2.3
+            return None
+    return parts
+
+
+def spell(parts: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
+    """Spell out a method: its attention, and the parts that differ from the defaults.
+
+    Args:
+        parts: the attributes of the method by name.
+        defaults: their defaults.
+    """
+    written = [parts["attention"]]
+    written += [_text(name, parts[name]) for name in _ORDER if parts[name] != defaults[name]]
+    return "-".join(written)
+
+
+def _value(part: str, text: str) -> Any:
+    if part in _SWITCHES:
+        return True
+    if part == "blocks":
+        return int(text)
+    return float(text) if part in _NUMBERS else text
+
+
+def _text(part: str, value: Any) -> str:
+    if part in _SWITCHES:
+        return _SWITCHES[part]
+    if part in _NUMBERS:
+        return f"{_NUMBERS[part]}{_shortest(value)}"
+    if part == "positions":
+        assert value in RESIZES
+        return str(value)
+    return f"{part}.{value}"
+
+
+def _shortest(number: float) -> str:
+    """Format a number with the fewest digits that read back as the same number."""
+    short = f"{number:g}"
+    return short if float(short) == number else repr(float(number))
+
 
 #: What may follow the name of a preset whose windows are read or averaged in another way.
 _STITCHED, _TAPERED = "-stitched", "-tapered"
@@ -47,7 +217,7 @@ class Method:
     (CLIP Surgery, GEM).
 
     With an ``affinity`` the last block attends in one or two passes over features of earlier
-    blocks; see `clearclip_core.clip.two_passes.TwoPasses` (SC-CLIP, SFP, RF-CLIP).
+    blocks; see `clearclip_core.clip.readout.TwoPasses` (SC-CLIP, SFP, RF-CLIP).
 
     Attributes:
         attention: terms of `clearclip_core.clip.attention.TERMS`, joined by ``+``. Terms are added
@@ -65,11 +235,11 @@ class Method:
         key_weight: weight of the keys among themselves in the attention ``procrustes`` (PEARL);
             no unit, >= 0.
         affinity: similarity of patches in earlier blocks, one of
-            `clearclip_core.clip.earlier_layers.AFFINITIES`; "" for none.
+            `clearclip_core.clip.methods.AFFINITIES`; "" for none.
         repair: how outlier tokens are found and repaired, one of
-            `clearclip_core.clip.earlier_layers.REPAIRS`; "" for not at all. It needs an affinity.
+            `clearclip_core.clip.methods.REPAIRS`; "" for not at all. It needs an affinity.
         layers: earlier blocks whose outputs are added up and attended to in a second pass, one of
-            `clearclip_core.clip.earlier_layers.LAYERS`; "" for no second pass. It needs an
+            `clearclip_core.clip.methods.LAYERS`; "" for no second pass. It needs an
             affinity.
         second: attention of the second pass; "" for that of the first.
         stitched: the last block attends to the tokens of all windows of a picture at once. Its

@@ -14,9 +14,14 @@ from types import MappingProxyType
 import torch
 
 from clearclip_core.clip.dense_encoder import DenseEncoder
-from clearclip_core.clip.model_name import ModelName
-from clearclip_core.clip.outliers import sink_shares
-from clearclip_core.clip.weights import DEFAULT_FOLDER, existing_path, is_torchscript, weights_id
+from clearclip_core.clip.readout import sink_shares
+from clearclip_core.clip.weights import (
+    DEFAULT_FOLDER,
+    ModelName,
+    existing_path,
+    is_torchscript,
+    weights_id,
+)
 
 #: Model name -> sink channels as the authors of RF-CLIP give them.
 PUBLISHED: Mapping[str, tuple[int, ...]] = MappingProxyType(

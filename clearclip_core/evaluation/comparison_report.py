@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from clearclip_core.clip.device_info import device_name
+from clearclip_core.clip.devices import device_name
 from clearclip_core.evaluation.comparison import (
     Candidate,
     CandidateFigures,

@@ -16,7 +16,7 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from clearclip_core.clip.contrast_words import STUFF_WORDS
-from clearclip_core.clip.device_info import (
+from clearclip_core.clip.devices import (
     cpu_flags,
     device_name,
     peak_gpu_memory_mb,

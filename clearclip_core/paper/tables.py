@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
-from clearclip_core.clip.batching import batches, join_windows
+from clearclip_core.clip.dense_encoder import batches, join_windows
 from clearclip_core.clip.loading import LoadedModel
 from clearclip_core.clip.methods import METHODS, Method
-from clearclip_core.clip.model_name import ModelName
+from clearclip_core.clip.weights import ModelName
 from clearclip_core.evaluation.atomic_write import write_whole
 from clearclip_core.evaluation.benchmarks import BENCHMARKS, SHORT_SIDE_PX, Benchmark
 from clearclip_core.evaluation.results import (

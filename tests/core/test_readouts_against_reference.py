@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from clearclip_core import METHODS, LoadedModel, Preprocessing, Segmenter, render_scene
-from clearclip_core.clip import two_passes
+from clearclip_core.clip import readout
 from tests.core.conftest import make_clip
 from tests.core.reference import Reference
 
@@ -124,7 +124,7 @@ def test_every_number_changes_the_features_of_these_models(
     segmenter = Segmenter(loaded(shaped("B/16").double()), "scclip", sizes_of("B/16", 7))
     image = render_scene(6, size_hw=(100, 190)).image
     before = segmenter.encode(image).patches
-    monkeypatch.setattr(two_passes, constant, 0.9 * getattr(two_passes, constant))
+    monkeypatch.setattr(readout, constant, 0.9 * getattr(readout, constant))
     assert (segmenter.encode(image).patches - before).norm(dim=-1).max() > 1e-4
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from clearclip_core import METHODS, DenseEncoder, WindowFeatures
-from clearclip_core.clip.batching import (
+from clearclip_core.clip.dense_encoder import (
     batches,
     choose_windows_at_once,
     join_windows,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from clearclip_core.clip.fair_lock import FairLock
+from clearclip_core.clip.text_encoder import FairLock
 
 
 def test_threads_are_served_in_the_order_in_which_they_asked() -> None:

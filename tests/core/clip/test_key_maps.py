@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from clearclip_core.clip import key_maps
-from clearclip_core.clip.key_maps import KeyMaps
+from clearclip_core.clip import attention
+from clearclip_core.clip.attention import KeyMaps
 
 
 def plainly(keys: list[torch.Tensor], value: torch.Tensor) -> torch.Tensor:
@@ -28,7 +28,7 @@ def applied(keys: list[torch.Tensor], value: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("numbers", [1, 40, 1 << 18])
 def test_maps_in_pieces_are_the_whole_maps(monkeypatch: pytest.MonkeyPatch, numbers: int) -> None:
     """Pieces of one row, of three rows with a shorter rest, and all rows at once."""
-    monkeypatch.setattr(key_maps, "_CACHED_NUMBERS", numbers)
+    monkeypatch.setattr(attention, "_CACHED_NUMBERS", numbers)
     torch.manual_seed(0)
     keys = [torch.randn(2, 3, 12, 4, dtype=torch.float64) for _ in range(3)]
     value = torch.randn(2, 3, 11, 5, dtype=torch.float64)

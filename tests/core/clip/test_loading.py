@@ -16,7 +16,7 @@ import open_clip
 import pytest
 import torch
 
-import clearclip_core.clip.model_name
+import clearclip_core.clip.weights
 from clearclip_core import (
     WeightsNotFoundError,
     download_weights,

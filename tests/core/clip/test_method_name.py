@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clearclip_core.clip.method_name import parse
+from clearclip_core.clip.methods import parse
 
 
 def test_every_part_has_its_place() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from clearclip_core.clip.model_name import DEMO_FOLDER, ModelName
+from clearclip_core.clip.weights import DEMO_FOLDER, ModelName
 
 FORMS = r"'arch/tag', 'arch@file', 'local-dir:path', 'hf-hub:org/repo' or 'demo'"
 

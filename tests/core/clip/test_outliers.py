@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from clearclip_core.clip.outliers import (
+from clearclip_core.clip.readout import (
     attention_outliers,
     damp_sinks,
     density_outliers,

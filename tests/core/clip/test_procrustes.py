@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from clearclip_core.clip.procrustes import align, aligned_query_and_key
+from clearclip_core.clip.attention import align, aligned_query_and_key
 
 
 def numbers(*shape: int) -> torch.Tensor:

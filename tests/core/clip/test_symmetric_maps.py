@@ -6,9 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from clearclip_core.clip import symmetric_maps
-from clearclip_core.clip.key_maps import KeyMaps
-from clearclip_core.clip.symmetric_maps import apply_symmetric, can_be_symmetric
+from clearclip_core.clip import attention
+from clearclip_core.clip.attention import KeyMaps, apply_symmetric, can_be_symmetric
 from tests.core.clip.test_key_maps import applied, plainly
 
 
@@ -20,7 +19,7 @@ def some_keys(length: float = 1.0, tokens: int = 12) -> list[torch.Tensor]:
 @pytest.mark.parametrize("band_rows", [1, 3, 12, 13, 100])
 def test_bands_change_nothing(monkeypatch: pytest.MonkeyPatch, band_rows: int) -> None:
     """Bands of one row, the last of padding alone, of all tokens, and one higher than all rows."""
-    monkeypatch.setattr(symmetric_maps, "_BAND_ROWS", band_rows)
+    monkeypatch.setattr(attention, "_BAND_ROWS", band_rows)
     keys = torch.stack([key[0] for key in some_keys()])
     assert can_be_symmetric(keys)
     value = torch.randn(3, 12, 5, dtype=torch.float64)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from clearclip_core import TEMPLATES
-from clearclip_core.clip.text_tower import PrefixTree, encode_text
+from clearclip_core.clip.loading import PrefixTree, encode_text
 
 SENTENCES = {
     "one": ["a dog"],

@@ -11,8 +11,8 @@ import open_clip
 import pytest
 
 from clearclip_core import WeightsNotFoundError, download_weights, known_models, weights_id
-from clearclip_core.clip.model_name import ModelName
 from clearclip_core.clip.weights import (
+    ModelName,
     find_weights,
     licence_of,
     missing_weights_help,
