@@ -17,12 +17,14 @@ from backend.telemetry.logs import known_secrets
 from backend.telemetry.task_tracker import TaskTracker
 from backend.web.metrics import Metrics
 from backend.web.middleware.auth import add_auth
-from backend.web.middleware.body import BodyReader
-from backend.web.middleware.csrf import add_csrf_check
 from backend.web.middleware.errors import add_error_handlers
-from backend.web.middleware.headers import add_security_headers
-from backend.web.middleware.host_names import add_host_check
-from backend.web.middleware.proxy import add_proxy_headers
+from backend.web.middleware.guards import (
+    BodyReader,
+    add_csrf_check,
+    add_host_check,
+    add_proxy_headers,
+    add_security_headers,
+)
 from backend.web.middleware.request_log import add_request_log
 from backend.web.ml_backend import MlBackendRoutes
 from backend.web.pages.agreement import AgreementRoutes

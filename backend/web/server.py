@@ -24,9 +24,7 @@ from backend.errors import BackendError, UnknownName
 from backend.settings import Settings
 from backend.web.health import describe_health
 from backend.web.middleware.errors import reason_phrase
-from backend.web.middleware.headers import SECURITY_HEADERS
-from backend.web.middleware.host_names import HostNames
-from backend.web.middleware.proxy import read_proxy_headers
+from backend.web.middleware.guards import SECURITY_HEADERS, HostNames, read_proxy_headers
 from backend.web.request_slots import RequestSlots
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from backend.agreement.agreement_view import VIEW_TITLE, make_view
 from backend.errors import BackendError, BadRequest
 from backend.label_studio.client import LabelStudioClient
 from backend.project_runs import ProjectRuns
-from backend.web.middleware.responses import json_response, see_other
+from backend.web.middleware.errors import json_response, see_other
 from backend.web.pages.html import answer_action, html_page, is_for_people, is_watching
 from backend.web.pages.label_studio_token import no_key, required_client
 from backend.web.pages.last_report import describe_last

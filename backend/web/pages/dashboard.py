@@ -13,7 +13,7 @@ from backend.jobs.project_titles import ProjectTitles
 from backend.settings import Settings
 from backend.web.health import describe_health
 from backend.web.metrics import CONTENT_TYPE, Metrics
-from backend.web.middleware.responses import json_response
+from backend.web.middleware.errors import json_response
 from backend.web.pages.forms import last_values, named_project
 from backend.web.pages.html import html_page, is_for_people
 from backend.web.pages.jobs import USE

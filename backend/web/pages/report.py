@@ -19,7 +19,7 @@ from backend.feedback.report.tables import to_csv
 from backend.feedback.sums import Step
 from backend.label_studio.client import LabelStudioClient
 from backend.settings import Settings
-from backend.web.middleware.responses import attachment, json_response
+from backend.web.middleware.errors import attachment, json_response
 from backend.web.pages.html import html_page, is_for_people
 from backend.web.pages.label_studio_token import no_key
 from backend.web.pages.project_routes import PROJECT

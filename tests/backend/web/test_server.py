@@ -25,7 +25,7 @@ from werkzeug.test import Client
 
 from backend.cli.server_process import free_port
 from backend.settings import Settings
-from backend.web.middleware.headers import SECURITY_HEADERS
+from backend.web.middleware.guards import SECURITY_HEADERS
 from backend.web.server import StartingApp, make_app
 from tests.backend.fakes.colour_segmenter import brush_config, data_url
 from tests.backend.fakes.local_server import Answer, Asked, LocalServer

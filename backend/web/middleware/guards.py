@@ -1,0 +1,258 @@
+"""Guard every route: other sites, foreign names, large bodies, proxies, security headers."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from functools import cache
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, request
+from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.wrappers import Request
+
+from backend.errors import CrossSite, PayloadTooLarge, UnknownName
+from backend.network.host_rules import HostRules
+from backend.settings import Settings
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+
+_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+
+
+def add_csrf_check(app: Flask, settings: Settings) -> None:
+    """Check each request that may change something, on all routes.
+
+    With basic auth, a browser adds the password to such a request by itself. Without a password,
+    the browser may reach a backend that the other site cannot reach.
+    """
+    has_password = settings.basic_auth_user is not None
+    is_local = is_number_or_localhost(settings.host, loopback=True)
+    allow_any_name = has_password or not is_local
+
+    @app.before_request
+    def refuse_other_sites() -> None:
+        if request.method not in _SAFE_METHODS:
+            check_same_site(allow_any_name)
+
+
+def check_same_site(allow_any_name: bool) -> None:
+    """Refuse the current request if a browser has sent it for a page of another site.
+
+    Browsers say where a request comes from, and pages cannot change that: ``Sec-Fetch-Site``
+    where the connection is trusted (https, localhost), ``Origin`` with every POST. The first is
+    right behind a reverse proxy too, which may rename the host. Other programs send neither, and
+    add no password by themselves.
+
+    Args:
+        allow_any_name: whether this backend may be reached under any host name. A backend that
+            listens on its own machine only and has no password may not (DNS rebinding): another
+            site could point a name of its own at that machine, and the site's page would count as
+            the same site. Over https that fails, as the site has no certificate for this backend.
+
+    Raises:
+        CrossSite: a page of another site has sent the request.
+    """
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    if site is not None:
+        is_same = site in ("same-origin", "none")
+    else:
+        is_same = origin is None or origin in (f"http://{request.host}", f"https://{request.host}")
+    if not is_same:
+        raise CrossSite(
+            "A page of another site has sent this request. Open this backend's own page; behind a "
+            "reverse proxy, let it pass the Host header on."
+        )
+    if allow_any_name or site is not None or origin is None or origin.startswith("https:"):
+        return
+    if not is_number_or_localhost(urlsplit(origin).hostname or ""):
+        raise CrossSite(
+            f"This backend has no password, and {request.host} may be a name that another site has "
+            "pointed at it. Open its page as http://localhost with its port, or set "
+            "BASIC_AUTH_USER and BASIC_AUTH_PASS."
+        )
+
+
+def is_number_or_localhost(host: str, loopback: bool = False) -> bool:
+    """Tell whether a host is an IP address or ``localhost``, which no DNS server decides.
+
+    Args:
+        host: name or address, without a port.
+        loopback: whether the address must belong to this machine only.
+
+    >>> [is_number_or_localhost(host) for host in ("localhost", "10.0.0.7", "::1", "a.example")]
+    [True, True, True, False]
+    >>> is_number_or_localhost("0.0.0.0", loopback=True)
+    False
+    """
+    if host == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address.is_loopback or not loopback
+
+
+#: Top-level domains that no public DNS server knows.
+_PRIVATE_DOMAINS: Final = (".localhost", ".local", ".internal", ".home.arpa", ".lan")
+
+#: What names and addresses consist of. A browser writes other letters, and other dots, in these.
+_LETTERS: Final = re.compile(r"[a-z0-9._:%-]+")
+
+
+class HostNames:
+    """The names under which this backend answers.
+
+    With a password and no names in the settings every name is allowed: a browser has the password
+    for names only under which a person has typed it.
+
+    Args:
+        settings: the password, and the names that were configured.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._is_any_allowed = settings.basic_auth_user is not None and not settings.server_names
+        self._rules = HostRules.parse(settings.server_names)
+
+    def check(self, request: Request) -> None:
+        """Refuse a request under another name.
+
+        Raises:
+            UnknownName: the backend does not answer under the name of its host.
+        """
+        host = request.host
+        if self.is_private(host) or _has_certificate(request) or _is_ours(host, self._rules):
+            return
+        raise UnknownName(
+            f"This backend does not know the name {host[:100]}: name it in SERVER_NAMES, or "
+            "use an address."
+        )
+
+    def is_private(self, host: str) -> bool:
+        """Tell whether a host is allowed whatever else its request says.
+
+        Args:
+            host: value of the header ``Host``.
+        """
+        return self._is_any_allowed or _is_private(host)
+
+
+def add_host_check(app: Flask, settings: Settings) -> None:
+    """Check the name of each request."""
+    names = HostNames(settings)
+
+    @app.before_request
+    def check_name() -> None:
+        names.check(request)
+
+
+def _is_private(host: str) -> bool:
+    """Tell whether nobody elsewhere can point the name anywhere.
+
+    >>> [_is_private(host) for host in ("backend:9090", "[::1]:9090", "a.internal", "a.example")]
+    [True, True, True, False]
+    """
+    name = _name(host)
+    if _LETTERS.fullmatch(name) is None:
+        return False
+    return is_number_or_localhost(name) or "." not in name or name.endswith(_PRIVATE_DOMAINS)
+
+
+def _has_certificate(request: Request) -> bool:
+    """Tell whether a browser has found a certificate for the name, or knows it for its own machine.
+
+    Only then it sends this header, or an origin of https, and no page can set them.
+    """
+    origin = request.headers.get("Origin", "")
+    return "Sec-Fetch-Site" in request.headers or origin == f"https://{request.host}"
+
+
+def _is_ours(host: str, rules: HostRules) -> bool:
+    return rules.is_allowed_host(f"http://{host}") or _name(host) in _own_names()
+
+
+def _name(host: str) -> str:
+    """Return the host without its port, in lower case and without the dot of a full name."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0].lower()
+    return host.partition(":")[0].rstrip(".").lower()
+
+
+@cache
+def _own_names() -> frozenset[str]:
+    """Return the names of this machine; looking them up may take a while, once."""
+    return frozenset(name.lower() for name in (socket.gethostname(), socket.getfqdn()))
+
+
+class BodyReader:
+    """Read bodies of at most ``MAX_BODY_MB``; the server has them already, on disk if large."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._max_mb = settings.max_body_mb
+
+    def read(self, max_bytes: int | None = None) -> bytes:
+        """Read the body of the current request.
+
+        Args:
+            max_bytes: for a route that expects little; None for ``MAX_BODY_MB``.
+
+        Raises:
+            PayloadTooLarge: the body is larger than a limit.
+        """
+        if max_bytes is None:
+            return _read(
+                self._max_mb << 20, f"The request is larger than MAX_BODY_MB ({self._max_mb})."
+            )
+        return _read(max_bytes, f"Expected at most {max_bytes} bytes, but got more.")
+
+
+def _read(limit: int, refusal: str) -> bytes:
+    if (request.content_length or 0) > limit:
+        raise PayloadTooLarge(refusal)
+    body: bytes = request.stream.read(limit + 1)
+    if len(body) > limit:
+        raise PayloadTooLarge(refusal)
+    return body
+
+
+#: The type that is declared is what a browser takes an answer for. No page of another site frames
+#: an answer. No browser or proxy keeps one: all are private, those of errors too, which name tasks.
+SECURITY_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Cache-Control": "no-store",
+}
+
+
+def add_security_headers(app: Flask) -> None:
+    """Add the headers to each answer of the application."""
+
+    @app.after_request
+    def add_headers(response: Response) -> Response:
+        for name, value in SECURITY_HEADERS.items():
+            response.headers[name] = value
+        return response
+
+
+def add_proxy_headers(app: Flask, settings: Settings) -> None:
+    """Read the headers of trusted proxies before all else of an application."""
+    fixed = read_proxy_headers(app.wsgi_app, settings)
+    app.wsgi_app = fixed  # type: ignore[method-assign,assignment]
+
+
+def read_proxy_headers(app: WSGIApplication, settings: Settings) -> WSGIApplication:
+    """Return an application that reads ``X-Forwarded-For``, ``-Host``, ``-Proto`` and ``-Prefix``.
+
+    The prefix stands before all links, forms and redirects of the pages; the proxy has taken it
+    away from the path of the request. Without trusted proxies the headers may come from anybody,
+    and none is read. Reading them twice is as reading them once.
+    """
+    count = settings.trusted_proxies
+    if not count:
+        return app
+    return ProxyFix(app, x_for=count, x_proto=count, x_host=count, x_port=0, x_prefix=count)
