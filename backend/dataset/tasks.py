@@ -13,9 +13,8 @@ import ijson
 
 from backend.errors import DatasetError
 from backend.label_studio.client import PAGE, ChangedTask, LabelStudioClient
-from backend.label_studio.json_fields import read_number, read_text
 from backend.label_studio.records import Annotation
-from backend.label_studio.requests import Task
+from backend.label_studio.requests import Task, read_number, read_text
 
 _LARGEST_ID: Final = (1 << 63) - 1
 

@@ -18,15 +18,15 @@ from PIL import Image
 
 from backend.errors import BadRequest
 from backend.label_studio.brush_rle import decode_rle
-from backend.label_studio.json_fields import (
+from backend.label_studio.requests import (
+    Rectangle,
+    Task,
     read_item_index,
     read_number,
     read_text,
     read_texts,
-    to_float,
 )
-from backend.label_studio.requests import Rectangle, Task
-from backend.label_studio.shapes import Ellipse, check_finite, fill_outline
+from backend.label_studio.shapes import Ellipse, check_finite, fill_outline, to_float
 from clearclip_core import BoolMask
 from clearclip_core.images.opening import open_image
 

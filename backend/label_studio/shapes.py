@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from backend.label_studio.json_fields import to_float
 from clearclip_core import BoolMask
 
 Points = npt.NDArray[np.int32]
@@ -280,3 +279,16 @@ def _shortest_cut(ring: Points, hole: Points) -> tuple[int, int]:
         near = int(np.square(ring.astype(np.int64) - hole[far]).sum(axis=1).argmin())
         far = int(np.square(hole.astype(np.int64) - ring[near]).sum(axis=1).argmin())
     return near, far
+
+
+def to_float(value: Any) -> float:
+    """Return a number of a region's geometry.
+
+    Raises:
+        OverflowError: it is too large.
+        TypeError: it is none, such as a text.
+    """
+    try:
+        return float(value)
+    except ValueError:
+        raise TypeError(f"{value!r:.50} is no number") from None

@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any, Final, Literal, cast, get_args
 
 from backend.errors import BadRequest
-from backend.label_studio.json_fields import read_count
+from backend.label_studio.requests import read_count
 
 #: Which pictures words are tried on.
 On = Literal["auto", "corrected", "diverse"]

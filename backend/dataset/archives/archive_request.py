@@ -11,7 +11,7 @@ from backend.dataset.labelled_image import Overlap, overlaps
 from backend.dataset.splits import Split
 from backend.errors import BadRequest, DatasetError
 from backend.label_studio.annotation_choice import AnnotationChoice
-from backend.label_studio.json_fields import read_count, read_number
+from backend.label_studio.requests import read_count, read_number
 
 _FIELDS = (
     *("project", "view", "formats", "pictures", "annotations"),

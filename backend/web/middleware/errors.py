@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Callable
 from functools import partial
+from typing import Any
+
 from flask import Flask, Response, g, request
 from sqlalchemy.exc import OperationalError
 from werkzeug.exceptions import HTTPException
+
 from backend.database.causes import advise
 from backend.database.database import error_message
 from backend.errors import BackendError, Busy, DatabaseAway, TooManyGuesses, Unauthorized
-import json
-from typing import Any
-from flask import Response
 
 log = logging.getLogger(__name__)
 
@@ -108,4 +109,3 @@ def attachment(data: str | bytes, mimetype: str, file_name: str) -> Response:
     response = Response(data, mimetype=mimetype)
     response.headers["Content-Disposition"] = f'attachment; filename="{file_name}"'
     return response
-

@@ -17,8 +17,8 @@ from backend.errors import ArchiveNotFound, BackendError
 from backend.jobs.project_titles import ProjectTitles
 from backend.label_studio.files import LabelStudioFiles
 from backend.settings import Settings
-from backend.web.middleware.guards import BodyReader
 from backend.web.middleware.errors import json_response, see_other
+from backend.web.middleware.guards import BodyReader
 from backend.web.pages.forms import last_values, named_project, parse_dataset, parse_project
 from backend.web.pages.html import answer_action, answer_form, html_page, is_for_people
 from backend.web.pages.label_studio_token import require_token, token_sentence

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 from backend.dataset.archives.archive_request import ArchiveRequest
 from backend.errors import BadRequest
 from backend.jobs.job import Only
-from backend.label_studio.json_fields import parse_object, read_count
+from backend.label_studio.requests import parse_object, read_count
 from backend.task_order.next_tasks import DEFAULT_COUNT, MOST_TASKS
 from backend.wording.wording_request import WordingRequest
 

@@ -13,8 +13,8 @@ from backend.jobs.job import Job
 from backend.jobs.job_store import JobStore
 from backend.prediction.failures import FailureStore
 from backend.settings import Settings
-from backend.web.middleware.guards import BodyReader
 from backend.web.middleware.errors import json_response, see_other
+from backend.web.middleware.guards import BodyReader
 from backend.web.pages.forms import parse_job, parse_project
 from backend.web.pages.html import answer_action, answer_form, html_page, is_for_people
 from backend.web.pages.label_studio_token import require_token

@@ -12,8 +12,8 @@ from backend.errors import BackendError, BadRequest
 from backend.feedback.learning.learner import Learner
 from backend.feedback.learning.version_file import read_export
 from backend.settings import Settings
-from backend.web.middleware.guards import BodyReader
 from backend.web.middleware.errors import attachment, json_response, see_other
+from backend.web.middleware.guards import BodyReader
 from backend.web.pages.forms import MAX_FORM_BYTES, ActionRequest, parse_action
 from backend.web.pages.html import answer_action, html_page, is_for_people
 from backend.web.pages.label_studio_token import require_token

@@ -14,8 +14,8 @@ from backend.task_order.next_tasks import DEFAULT_COUNT, MOST_TASKS, most_looked
 from backend.task_order.next_tasks_runs import NextTasksRuns
 from backend.task_order.next_tasks_store import NextTasksStore
 from backend.task_order.next_tasks_view import VIEW_TITLE, make_view
-from backend.web.middleware.guards import BodyReader
 from backend.web.middleware.errors import json_response, see_other
+from backend.web.middleware.guards import BodyReader
 from backend.web.pages.forms import last_values, parse_next_tasks
 from backend.web.pages.html import (
     answer_action,

@@ -16,8 +16,8 @@ from backend.label_studio.client import LabelStudioClient
 from backend.runs.label_errors import ConfirmedAnnotations, LabelErrors
 from backend.runs.run import Run, RunKind
 from backend.runs.run_store import RunStore
-from backend.web.middleware.guards import BodyReader
 from backend.web.middleware.errors import see_other
+from backend.web.middleware.guards import BodyReader
 from backend.web.pages.forms import (
     MAX_FORM_BYTES,
     last_values,

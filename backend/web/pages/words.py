@@ -12,8 +12,8 @@ from backend.errors import BackendError, BadRequest
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.settings import Settings
-from backend.web.middleware.guards import BodyReader
 from backend.web.middleware.errors import json_response, see_other
+from backend.web.middleware.guards import BodyReader
 from backend.web.pages.forms import MAX_FORM_BYTES, last_values, parse_row, parse_wording
 from backend.web.pages.html import answer_action, answer_form, html_page, is_for_people
 from backend.web.pages.label_studio_token import no_key, required_client

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from backend.errors import BadRequest
-from backend.label_studio.json_fields import (
+from backend.label_studio.requests import (
     describe_type,
     parse_object,
     read_count,
