@@ -9,7 +9,7 @@ from typing import Final
 
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.connection import PAGE_WAIT_S
-from backend.label_studio.files import LabelStudioFiles
+from backend.label_studio.download import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader
 from backend.settings import Settings
 from backend.telemetry.logs import known_secrets, without_secrets

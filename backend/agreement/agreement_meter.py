@@ -19,7 +19,7 @@ from backend.agreement.agreement_report import (
 from backend.agreement.dispute_pictures import Coverage, dispute_picture, shrink
 from backend.agreement.shared_image import SharedImage, newest_of_each, shared_images
 from backend.errors import StudioRefused, StudioUnreachable
-from backend.label_studio.annotated_pictures import LEAVE_OUT
+from backend.label_studio.annotations import LEAVE_OUT
 from backend.label_studio.client import LabelStudioClient, UnreadableTasks
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import LabelConfig

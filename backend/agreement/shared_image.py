@@ -8,7 +8,7 @@ from typing import Final
 
 from backend.errors import BadRequest
 from backend.feedback.comparison import ImageMasks, read_masks
-from backend.label_studio.annotation_choice import AnnotationChoice
+from backend.label_studio.annotations import AnnotationChoice
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import ImageTag, LabelConfig
 from backend.label_studio.records import Annotation

@@ -25,7 +25,7 @@ from backend.dataset.picture_file import LocalPictures
 from backend.dataset.splits import Split
 from backend.dataset.task_images import parse_project_labels
 from backend.dataset.tasks import ExportedTasks, ProjectTasks, TaskSource
-from backend.label_studio.annotation_choice import AnnotationChoice
+from backend.label_studio.annotations import AnnotationChoice
 from backend.label_studio_services import LabelStudioServices
 from backend.settings import Settings
 

@@ -86,7 +86,7 @@ def evaluate(
     check_token(settings, "annotations are read")
     # These import torch, which the help does without.
     from backend.cli.evaluation_plan import OWN_WORDS, Plan, Words, find_project
-    from backend.label_studio.annotated_pictures import LEAVE_OUT
+    from backend.label_studio.annotations import LEAVE_OUT
     from backend.services import Services
     from clearclip_core.evaluation.comparison import LabelledFolder, compare
     from clearclip_core.evaluation.comparison_report import (

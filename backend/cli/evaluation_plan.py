@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import click
 
 from backend.errors import LabelConfigError
-from backend.label_studio.annotated_pictures import AnnotatedProject
+from backend.label_studio.annotations import AnnotatedProject
 from backend.label_studio.client import LabelStudioClient
-from backend.label_studio.label_config import ImageTag, LabelConfig, adapt_mode
+from backend.label_studio.label_config import ImageTag, LabelConfig, adapt_mode, score_options
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio.score_options import score_options
 from backend.prediction.images import least_thresholds, prediction_rule
 from backend.services import Services
 from backend.settings import Settings

@@ -33,7 +33,7 @@ from backend.dataset.task_images import (
 from backend.dataset.tasks import TaskSource
 from backend.dataset.writers import coco, index_png, parquet, yolo
 from backend.errors import DatasetError, TaskError
-from backend.label_studio.annotation_choice import AnnotationChoice
+from backend.label_studio.annotations import AnnotationChoice
 from backend.label_studio.image_loader import RGBArray
 from clearclip_core.quantities import quantity
 

@@ -26,8 +26,7 @@ from backend.dataset.matching import (
 )
 from backend.errors import BadRequest, DatasetError, TaskError
 from backend.label_studio.client import UNLISTED, LabelStudioClient, list_to_change
-from backend.label_studio.image_loader import ImageReader, ImageShape
-from backend.label_studio.image_names import image_places
+from backend.label_studio.image_loader import ImageReader, ImageShape, image_places
 from backend.label_studio.label_config import ControlLabel
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.region_writer import EvenConfidence, draw_regions

@@ -15,7 +15,7 @@ from typing import Any, Final
 from backend.dataset.mask_source import Limits, MaskSource, read_bytes
 from backend.dataset.output_folder import PICTURES_FILE
 from backend.errors import DatasetError
-from backend.label_studio.image_names import ImageName, ImagePlace, as_uploaded
+from backend.label_studio.image_loader import ImageName, ImagePlace, as_uploaded
 from backend.label_studio.label_config import Control, ControlLabel, LabelConfig
 from backend.label_studio.label_config_parser import words
 

@@ -24,10 +24,9 @@ from backend.dataset.labelled_image import (
 )
 from backend.dataset.tasks import TaskRecord, TaskReference
 from backend.errors import BadRequest, DatasetError, LabelConfigError, TaskError
-from backend.label_studio.annotation_choice import AnnotationChoice
-from backend.label_studio.drawing_steps import check_exported_masks
+from backend.label_studio.annotations import AnnotationChoice
 from backend.label_studio.label_config import ImageTag
-from backend.label_studio.label_config_elements import (
+from backend.label_studio.label_config_parser import (
     FoundControl,
     attribute_of,
     image_tags,
@@ -40,6 +39,7 @@ from backend.label_studio.label_config_elements import (
 from backend.label_studio.region_reader import (
     Area,
     area_mask,
+    check_exported_masks,
     disagreement,
     read_areas,
     written_labels,

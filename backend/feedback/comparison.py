@@ -35,9 +35,16 @@ from backend.feedback.evidence import (
     has_same_pixels,
     without_rectangles,
 )
-from backend.label_studio.drawing_steps import check_image_size, check_steps, drawing_steps
 from backend.label_studio.label_config import Control, ImageTag, LabelConfig
-from backend.label_studio.region_reader import Area, disagreement, read_areas, written_labels
+from backend.label_studio.region_reader import (
+    Area,
+    check_image_size,
+    check_steps,
+    disagreement,
+    drawing_steps,
+    read_areas,
+    written_labels,
+)
 from backend.label_studio.requests import Task
 from clearclip_core import BoolMask
 from clearclip_core.evaluation.metrics import MaskOverlap

@@ -35,7 +35,7 @@ from backend.label_studio.records import (
 )
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
-from backend.label_studio.task_views import TaskViews
+from backend.label_studio.views import TaskViews
 from backend.label_studio.writers import AnnotationWriter, PredictionWriter
 from backend.settings import Settings
 

@@ -1,4 +1,4 @@
-"""Hold a labeling config as values: images, controls, labels and tools."""
+"""A labeling config as values: images, controls, labels, tools, options of scores."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
 from itertools import product
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from backend.errors import DataKeyError
 from backend.settings import Adapt, ScoreKind, Settings, Synonyms
 from clearclip_core import Label
+
+if TYPE_CHECKING:
+    from clearclip_core import ScoreOptions
 
 ControlKind = Literal["brushlabels", "bitmasklabels", "polygonlabels", "rectanglelabels"]
 
@@ -310,3 +313,31 @@ def _look_up(data: Mapping[str, Any], variable: str) -> Any:
                 + (f' Write "${near[0]}" if that is meant.' if near else "")
             )
     return found
+
+
+def score_options(settings: Settings, config: LabelConfig) -> ScoreOptions:
+    """Return the options of a project's scores: of its label config, else of the settings.
+
+    A method that weighs classes by CLS features itself has no presence prior.
+
+    >>> from backend.label_studio.label_config_parser import parse_label_config
+    >>> config = parse_label_config('''<View><Image name="img" value="$image"/>
+    ...   <BrushLabels name="b" toName="img" presence="0.2"><Label value="sky"/></BrushLabels>
+    ... </View>''')
+    >>> score_options(Settings(presence=0.1), config).presence
+    0.2
+    >>> score_options(Settings(method="clipsurgery"), config).presence
+    0.0
+    """
+    from clearclip_core import ScoreOptions, resolve_method  # torch, seconds
+
+    presence = settings.presence if config.presence is None else config.presence
+    weighs_classes = resolve_method(settings.method).remove_redundancy
+    if weighs_classes:
+        presence = 0.0
+    synonyms = config.synonyms or settings.synonyms
+    return ScoreOptions(
+        presence,
+        join_synonyms=synonyms == "joined",
+        with_cls=settings.adapt_presence and not weighs_classes,
+    )

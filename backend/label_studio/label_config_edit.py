@@ -11,16 +11,16 @@ from xml.sax.saxutils import quoteattr
 
 from backend.errors import LabelConfigError
 from backend.label_studio.label_config import LabelConfig
-from backend.label_studio.label_config_elements import (
+from backend.label_studio.label_config_parser import (
     find,
     find_controls,
     image_tags,
     is_prompt_tool,
     label_elements,
     label_name,
+    parse_label_config,
     parse_xml,
 )
-from backend.label_studio.label_config_parser import parse_label_config
 
 #: An attribute of a tag, and the blanks before it.
 _ATTRIBUTE = r"""(?<!\s)\s+{name}\s*=\s*("[^"]*"|'[^']*')"""

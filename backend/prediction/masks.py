@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from backend.inference.engine import Engine
-from backend.label_studio.drawing_steps import drawing_steps
 from backend.label_studio.region_reader import (
     Area,
     draw_area,
+    drawing_steps,
     drawn_areas,
     rectangle_corners,
     rectangle_mask,

@@ -12,8 +12,7 @@ from cachetools import TTLCache
 
 from backend.feedback.learning.active_models import ActiveModels
 from backend.feedback.learning.versions import ActiveModel
-from backend.label_studio.label_config import ControlLabel, LabelConfig, adapt_mode
-from backend.label_studio.score_options import score_options
+from backend.label_studio.label_config import ControlLabel, LabelConfig, adapt_mode, score_options
 from backend.prediction.images import score_kind
 from backend.settings import Settings
 from clearclip_core import resolve_method

@@ -18,10 +18,9 @@ from backend.feedback.learning.versions import ActiveModel
 from backend.inference.engine import Engine
 from backend.inference.image_request import Priority
 from backend.label_studio.image_loader import ReadImage
-from backend.label_studio.label_config import LabelConfig
+from backend.label_studio.label_config import LabelConfig, score_options
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import PredictRequest, Task
-from backend.label_studio.score_options import score_options
 from backend.prediction.batches import Entry, Outcome, TaskRunner
 from backend.prediction.images import (
     ImagePrediction,

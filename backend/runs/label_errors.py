@@ -29,14 +29,12 @@ from backend.database.database import LOCK, METADATA, Database
 from backend.errors import BadRequest, DataKeyError, StudioRefused, StudioUnreachable
 from backend.feedback.learning.version_fitter import LabelEmbeddings, digests_of
 from backend.inference.image_request import Priority
-from backend.label_studio.annotated_pictures import LEAVE_OUT
+from backend.label_studio.annotations import LEAVE_OUT, AnnotationMap, draw_annotation
 from backend.label_studio.client import UnreadableTasks
-from backend.label_studio.label_config import ImageTag, LabelConfig
+from backend.label_studio.label_config import ImageTag, LabelConfig, score_options
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio.label_maps import AnnotationMap, draw_annotation
 from backend.label_studio.records import Annotation
 from backend.label_studio.requests import Task
-from backend.label_studio.score_options import score_options
 from backend.label_studio.task_filter import TaskFilter
 from backend.runs.run import MOST_LEFT_OUT, AskedNothing, Progress, Run, RunKind, RunParts
 from clearclip_core import RGBArray, Scores, palette

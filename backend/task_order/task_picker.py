@@ -16,13 +16,12 @@ from backend.feedback.learning.example_builder import NOT_FINITE
 from backend.feedback.learning.example_store import ExampleStore
 from backend.inference.engine import Engine
 from backend.inference.image_request import Priority
-from backend.label_studio.annotated_pictures import LEAVE_OUT
+from backend.label_studio.annotations import LEAVE_OUT
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage
-from backend.label_studio.label_config import LabelConfig
+from backend.label_studio.label_config import LabelConfig, score_options
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
-from backend.label_studio.score_options import score_options
 from backend.label_studio.task_filter import TaskFilter
 from backend.settings import Settings
 from backend.task_order.next_tasks import NextTask, NextTasks, most_looked_at

@@ -12,7 +12,7 @@ from backend.errors import ModelUnavailable, PayloadTooLarge
 from backend.inference.engine import Engine
 from backend.inference.image_request import Priority
 from backend.jobs.change_poller import ChangePoller
-from backend.label_studio.files import LabelStudioFiles
+from backend.label_studio.download import LabelStudioFiles
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import (
     PredictRequest,

@@ -14,13 +14,12 @@ import torch
 from backend.errors import LabelConfigError
 from backend.inference.engine import Engine
 from backend.inference.image_request import EncodedImage, Priority
-from backend.label_studio.annotated_pictures import AnnotatedProject
+from backend.label_studio.annotations import AnnotatedProject
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage
-from backend.label_studio.label_config import LabelConfig
+from backend.label_studio.label_config import LabelConfig, score_options
 from backend.label_studio.label_config_edit import with_words
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio.score_options import score_options
 from backend.prediction.images import least_thresholds, prediction_rule
 from backend.settings import Settings
 from backend.wording.preview import preview

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 import torch
 
 from backend.errors import TaskError
-from backend.label_studio.annotated_pictures import LEAVE_OUT, AnnotatedPicture, AnnotatedProject
+from backend.label_studio.annotations import LEAVE_OUT, AnnotatedPicture, AnnotatedProject
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
 from clearclip_core import RGBArray

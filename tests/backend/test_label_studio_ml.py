@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from backend.label_studio.files import LabelStudioFiles
+from backend.label_studio.download import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader
 from backend.prediction.predictor import Predictor
 from backend.settings import Settings

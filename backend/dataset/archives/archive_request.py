@@ -10,7 +10,7 @@ from backend.dataset.exporter import DatasetOptions, Format, formats
 from backend.dataset.labelled_image import Overlap, overlaps
 from backend.dataset.splits import Split
 from backend.errors import BadRequest, DatasetError
-from backend.label_studio.annotation_choice import AnnotationChoice
+from backend.label_studio.annotations import AnnotationChoice
 from backend.label_studio.requests import read_count, read_number
 
 _FIELDS = (

@@ -18,8 +18,8 @@ from backend.feedback.learning.versions import TrainingExample
 from backend.inference.engine import Engine
 from backend.inference.image_request import Priority
 from backend.label_studio.image_loader import ReadImage
+from backend.label_studio.label_config import score_options
 from backend.label_studio.requests import Task
-from backend.label_studio.score_options import score_options
 from backend.settings import Settings
 from clearclip_core import Example, RGBArray, Segmenter
 

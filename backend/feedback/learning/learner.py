@@ -33,8 +33,7 @@ from backend.feedback.learning.version_watch import VersionWatch
 from backend.feedback.learning.versions import StepLease, Version, describe_version
 from backend.inference.engine import Engine
 from backend.label_studio.image_loader import ReadImage
-from backend.label_studio.label_config import LabelConfig, adapt_mode
-from backend.label_studio.score_options import score_options
+from backend.label_studio.label_config import LabelConfig, adapt_mode, score_options
 from backend.settings import Settings
 from clearclip_core import Adaptation, Example, adapt
 

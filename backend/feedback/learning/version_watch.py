@@ -25,7 +25,7 @@ from backend.feedback.learning.version_fitter import FittedVersion, FitTo, Label
 from backend.feedback.learning.version_registry import VersionRegistry
 from backend.feedback.learning.versions import TrainingExample, Version
 from backend.inference.engine import Engine
-from backend.label_studio.score_options import score_options
+from backend.label_studio.label_config import score_options
 from backend.settings import Settings
 from clearclip_core import Adaptation, Example
 from clearclip_core.adaptation.similarity import cluster

@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from backend.jobs.change_poller import ChangePoller, Poll
 from backend.jobs.token_watch import TokenWatch
-from backend.label_studio.files import LabelStudioFiles
+from backend.label_studio.download import LabelStudioFiles
 
 Json = dict[str, Any]
 

@@ -15,7 +15,7 @@ from backend.dataset.archives.dataset_archive import DatasetArchive
 from backend.dataset.exporter import formats
 from backend.errors import ArchiveNotFound, BackendError
 from backend.jobs.project_titles import ProjectTitles
-from backend.label_studio.files import LabelStudioFiles
+from backend.label_studio.download import LabelStudioFiles
 from backend.settings import Settings
 from backend.web.middleware.errors import json_response, see_other
 from backend.web.middleware.guards import BodyReader

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from backend.jobs.job import Job
-from backend.label_studio.files import LabelStudioFiles
+from backend.label_studio.download import LabelStudioFiles
 from backend.prediction.failures import FailingTask, Failure
 from backend.telemetry.logs import scrub
 from backend.telemetry.task_tracker import Running, TaskId, TaskRecord

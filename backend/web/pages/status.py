@@ -19,7 +19,7 @@ from backend.feedback.learning.versions import Summary
 from backend.inference.engine import Engine, Snapshot
 from backend.inference.image_request import Priority
 from backend.jobs.job_store import JobStore
-from backend.label_studio.files import LabelStudioFiles
+from backend.label_studio.download import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader
 from backend.prediction.batches import TaskRunner
 from backend.settings import Settings

@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw
 from backend.dataset.output_folder import OutputFolder
 from backend.dataset.splits import Split
 from backend.errors import DatasetError
-from backend.label_studio.annotation_choice import AnnotationChoice
+from backend.label_studio.annotations import AnnotationChoice
 from tests.backend.dataset.exported_tasks import (
     NAMES,
     SIZE_HW,
@@ -79,7 +79,7 @@ def test_every_kind_of_mask_is_in_the_label_map(one_task: Callable[..., Bench]) 
 def test_an_annotation_that_takes_hours_to_draw_is_skipped(
     one_task: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backend.label_studio.drawing_steps.MAX_EXPORT_STEPS", 100_000)
+    monkeypatch.setattr("backend.label_studio.region_reader.MAX_EXPORT_STEPS", 100_000)
     bench = one_task(*[brush_region(SKY, "sky")] * 5)
     (skipped,) = bench.done().skipped
     assert "It has too many regions for a picture of this size" in str(skipped)

@@ -16,8 +16,7 @@ from backend.dataset.mask_import import RegionDrawer
 from backend.dataset.mask_source import MaskSource
 from backend.dataset.matching import ClassMapping, Matched
 from backend.errors import DatasetError
-from backend.label_studio.image_loader import ImageShape
-from backend.label_studio.image_names import ImagePlace
+from backend.label_studio.image_loader import ImagePlace, ImageShape
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task

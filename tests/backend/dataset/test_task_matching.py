@@ -11,7 +11,7 @@ import pytest
 from backend.dataset.mask_source import MaskSource
 from backend.dataset.matching import NameMatcher, match_by_name, match_by_table
 from backend.errors import DatasetError
-from backend.label_studio.image_names import ImagePlace
+from backend.label_studio.image_loader import ImagePlace
 from backend.label_studio.requests import Task
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 
-from backend.label_studio.files import LabelStudioFiles
+from backend.label_studio.download import LabelStudioFiles
 from backend.network.host_rules import HostRules
 from tests.backend.fakes.local_server import Answer, Asked
 

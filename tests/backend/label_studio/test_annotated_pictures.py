@@ -9,7 +9,7 @@ import pytest
 from label_studio_sdk.converter import brush
 
 from backend.errors import DataKeyError
-from backend.label_studio.annotated_pictures import AnnotatedProject
+from backend.label_studio.annotations import AnnotatedProject
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from backend.errors import BadRequest
-from backend.label_studio.annotation_choice import AnnotationChoice
+from backend.label_studio.annotations import AnnotationChoice
 from backend.label_studio.records import Annotation
 
 ALL = [

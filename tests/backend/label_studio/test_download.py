@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from backend.errors import HostRefused, ImageNotFound, ImageRefused, ImageTooLarge
-from backend.label_studio.files import LabelStudioFiles
+from backend.label_studio.download import LabelStudioFiles
 from tests.backend.fakes.file_studio import (
     LEGACY,
     LOOPBACK,

@@ -7,7 +7,7 @@ import base64
 import pytest
 
 from backend.errors import ImageNotFound
-from backend.label_studio.files import LabelStudioFiles
+from backend.label_studio.download import LabelStudioFiles
 from backend.settings import load_settings
 from tests.backend.fakes.file_studio import (
     LEGACY,

@@ -19,7 +19,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from backend.errors import ImageInvalid, ImageNotFound, ImageRefused, ImageTooLarge
 from backend.label_studio import image_loader as images
-from backend.label_studio.files import LabelStudioFiles
+from backend.label_studio.download import LabelStudioFiles
 from backend.label_studio.image_loader import (
     ImageCacheStats,
     ImageReader,

@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 
-from backend.label_studio.image_names import ImageName, as_uploaded, image_places
+from backend.label_studio.image_loader import ImageName, as_uploaded, image_places
 from backend.label_studio.label_config import ImageTag
 from backend.label_studio.requests import Task
 

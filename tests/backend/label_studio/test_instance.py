@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from backend.errors import HostRefused, ImageNotFound, ImageRefused
-from backend.label_studio.files import LabelStudioFiles
+from backend.label_studio.download import LabelStudioFiles
 from tests.backend.fakes.file_studio import (
     LEGACY,
     LOOPBACK,

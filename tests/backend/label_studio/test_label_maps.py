@@ -9,8 +9,8 @@ import pytest
 from label_studio_sdk.converter import brush
 
 from backend.errors import BadRequest
+from backend.label_studio.annotations import draw_annotation, draw_label_map
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio.label_maps import draw_annotation, draw_label_map
 
 CONFIG = parse_label_config(
     """<View><Image name="img" value="$image"/><Image name="pages" valueList="$pages"/>
@@ -96,7 +96,7 @@ def test_an_annotation_that_takes_all_memory_or_hours_is_refused_undrawn(
 ) -> None:
     """An annotation says itself how large its picture is."""
     made: list[object] = []
-    monkeypatch.setattr("backend.label_studio.label_maps.area_mask", made.append)
+    monkeypatch.setattr("backend.label_studio.annotations.area_mask", made.append)
     monkeypatch.setattr("numpy.full", lambda *each: made.append(each))
     sky = 1 << 20
     huge = painted("Car", 0, original_width=sky, original_height=sky)

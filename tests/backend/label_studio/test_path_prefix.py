@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from backend.label_studio.client import LabelStudioClient
-from backend.label_studio.files import LabelStudioFiles
+from backend.label_studio.download import LabelStudioFiles
 from backend.label_studio.task_filter import TaskFilter
 from tests.backend.fakes.colour_segmenter import brush_config
 from tests.backend.fakes.file_studio import LEGACY, FileStudio

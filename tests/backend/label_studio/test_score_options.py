@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from backend.label_studio.label_config import score_options
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio.score_options import score_options
 from backend.settings import Settings
 from clearclip_core import ScoreOptions
 from tests.backend.fakes.colour_segmenter import brush_config

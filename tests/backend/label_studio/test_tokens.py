@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from backend.errors import ImageRefused
-from backend.label_studio.files import LabelStudioFiles
+from backend.label_studio.download import LabelStudioFiles
 from backend.label_studio.tokens import Access
 from backend.network.time_limit import Clock, TimeLimit
 from tests.backend.fakes.file_studio import (

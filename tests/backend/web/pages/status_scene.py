@@ -14,7 +14,7 @@ from backend.jobs.job_store import JobStore
 from backend.jobs.project_titles import ProjectTitles
 from backend.jobs.token_watch import TokenWatch
 from backend.label_studio.client import LabelStudioClient
-from backend.label_studio.files import LabelStudioFiles
+from backend.label_studio.download import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader
 from backend.prediction.batches import TaskRunner
 from backend.prediction.failures import FailureStore

@@ -13,7 +13,7 @@ from backend.dataset.archives.archive_store import ArchiveStore
 from backend.dataset.exporter import formats
 from backend.dataset.labelled_image import overlaps
 from backend.jobs.project_titles import ProjectTitles
-from backend.label_studio.annotation_choice import Rule
+from backend.label_studio.annotations import Rule
 from backend.settings import Settings
 from tests.backend.web.pages.browser import HERE, PEOPLE, Dashboard, Page
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from backend.errors import ImageNotFound
-from backend.label_studio.files import LabelStudioFiles
+from backend.label_studio.download import LabelStudioFiles
 from backend.prediction.failures import FailureStore
 from backend.telemetry.tracing import stage
 from tests.backend.web.pages.status_scene import KEY, Scene

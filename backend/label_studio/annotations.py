@@ -1,0 +1,340 @@
+"""The annotations of a task that count, what they say of each pixel, and the pictures they are of.
+
+Where regions overlap, the later one is on top, as the editor shows them. A rectangle bounds its
+thing and does not fill it: pixels that only rectangles cover are not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from backend.errors import BadRequest, DataKeyError, TaskError
+from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.image_loader import ReadImage
+from backend.label_studio.label_config import ImageTag, LabelConfig
+from backend.label_studio.records import Annotation
+from backend.label_studio.region_reader import (
+    Area,
+    area_box,
+    area_mask,
+    check_image_size,
+    check_masks,
+    disagreement,
+    read_areas,
+    written_labels,
+)
+from backend.label_studio.requests import Task
+from backend.label_studio.task_filter import TaskFilter
+from clearclip_core import Label, RGBArray
+from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth
+
+Rule = Literal["preferred", "newest", "ground-truth", "annotator", "majority"]
+
+
+@dataclass(frozen=True)
+class AnnotationChoice:
+    """Says which annotations count where a task has several; skipped ones never do.
+
+    Attributes:
+        rule: "preferred", the newest that is marked as ground truth, else the newest; "newest", the
+            one that was changed last; "ground-truth", the newest that is marked as such;
+            "annotator", the newest of one annotator; "majority", the newest of each.
+        annotator: id of the annotator, for that rule.
+    """
+
+    rule: Rule = "preferred"
+    annotator: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> AnnotationChoice:
+        """Read what a person has typed: the name of a rule, or the number of an annotator.
+
+        Raises:
+            BadRequest: it is neither.
+
+        >>> AnnotationChoice.parse("5")
+        AnnotationChoice(rule='annotator', annotator=5)
+        """
+        for rule in get_args(Rule):
+            if text == rule != "annotator":
+                return cls(rule)
+        if text.isascii() and text.isdecimal() and len(text) < 19:
+            return cls("annotator", int(text))
+        raise BadRequest(
+            "Expected the annotations to be preferred, newest, ground-truth, majority or the "
+            f'number of an annotator, but got "{text[:50]}".'
+        )
+
+    def __str__(self) -> str:
+        return self.rule if self.annotator is None else str(self.annotator)
+
+    def choose(self, annotations: Iterable[Annotation]) -> list[Annotation]:
+        """Return the annotations that count: several only for "majority".
+
+        >>> old, new = Annotation(1, 1, 1, (), updated=5.0), Annotation(2, 1, 1, (), updated=6.0)
+        >>> [each.id for each in AnnotationChoice().choose([new, old])]
+        [2]
+        >>> marked = Annotation(3, 1, 1, (), updated=1.0, ground_truth=True)
+        >>> [each.id for each in AnnotationChoice().choose([new, marked, old])]
+        [3]
+        """
+        ordered = sorted(annotations, key=lambda each: (each.updated, each.id))
+        left = [each for each in ordered if not each.skipped]
+        if self.rule == "preferred":
+            left.sort(key=lambda each: each.ground_truth)  # the order of equals stays
+        if self.rule == "ground-truth":
+            left = [each for each in left if each.ground_truth]
+        if self.rule == "annotator":
+            left = [each for each in left if each.annotator == self.annotator]
+        if self.rule == "majority":
+            # An annotation without an annotator, such as an imported one, has a vote of its own.
+            own = {each.id if each.annotator is None else (each.annotator,): each for each in left}
+            return sorted(own.values(), key=lambda each: each.id)
+        return left[-1:]
+
+
+_RECTANGLE: Final = "rectanglelabels"
+
+
+@dataclass(frozen=True, eq=False)
+class AnnotationMap:
+    """What an annotation says of each pixel of an image.
+
+    Attributes:
+        truth: (H, W) uint8 label indices, 254 for pixels without a label, 255 for pixels that are
+            not counted.
+        regions: (H, W) unsigned integers, of each pixel with a label the number of its region, from
+            1 in the order of the annotation, a region of several labels once for each; 0 for all
+            other pixels.
+    """
+
+    truth: Truth
+    regions: npt.NDArray[np.unsignedinteger[Any]]
+
+
+def draw_label_map(
+    result: Sequence[Any],
+    config: LabelConfig,
+    image: str,
+    labels: Sequence[Label],
+    item_index: int | None = None,
+) -> Truth | None:
+    """Draw the regions of an annotation on one image as a label map.
+
+    Args:
+        result: the regions of the annotation, as they came.
+        config: label config of the project.
+        image: name of the image tag.
+        labels: the labels, whose indices are the values of the map.
+        item_index: index in a list of images; None where the tag shows no list.
+
+    Returns:
+        (H, W) uint8 label indices, 254 for pixels without a label, 255 for pixels that are not
+        counted. None where no region of a label is on the image: its size is not known.
+
+    Raises:
+        BadRequest: a region cannot be read, or the regions take too many steps to draw.
+        ValueError: a region's geometry is broken, the regions disagree on the image's size, or
+            there are more than 254 labels.
+    """
+    made = draw_annotation(result, config, image, labels, item_index)
+    return None if made is None else made.truth
+
+
+def draw_annotation(
+    result: Sequence[Any],
+    config: LabelConfig,
+    image: str,
+    labels: Sequence[Label],
+    item_index: int | None = None,
+) -> AnnotationMap | None:
+    """Draw the regions of an annotation on one image, and keep apart which is which.
+
+    Arguments and errors are those of `draw_label_map`; None where that returns None.
+    """
+    indices = _label_indices(config, labels)
+    names = {control for control, _ in indices}
+    found = [
+        (index, area)
+        for area in read_areas(result, names)
+        if area.image == image and (area.item_index or 0) == (item_index or 0)
+        for index in _indices_of(area, indices)
+    ]
+    sizes = {area.size_hw for _, area in found}
+    if len(sizes) > 1:
+        raise ValueError(disagreement(sizes))
+    if not sizes:
+        return None
+    if len(labels) > NOTHING:
+        raise ValueError(f"Expected at most {NOTHING} labels on an image, but got {len(labels)}.")
+    size_hw = sizes.pop()
+    check_image_size(size_hw)
+    check_masks(size_hw, [area for _, area in found])
+    truth = np.full(size_hw, NOTHING, np.uint8)
+    regions = np.zeros(size_hw, np.min_scalar_type(len(found)))
+    for _, area in found:
+        if area.kind == _RECTANGLE:
+            box = area_box(area)
+            truth[box][area_mask(area)[box]] = IGNORE
+    for number, (index, area) in enumerate(found, 1):
+        if area.kind != _RECTANGLE:
+            box = area_box(area)
+            mask = area_mask(area)[box]
+            truth[box][mask], regions[box][mask] = index, number
+    return AnnotationMap(truth, regions)
+
+
+def _label_indices(config: LabelConfig, labels: Sequence[Label]) -> dict[tuple[str, str], int]:
+    """Return name of a control and text of its label -> index; an alias wins over a value."""
+    index = {label.name: number for number, label in enumerate(labels)}
+    own = [
+        (control.name, label)
+        for control in (*config.controls, *config.boxes)
+        for label in control.labels
+        if label.name in index
+    ]
+    by_value = {(control, label.name): index[label.name] for control, label in own}
+    return by_value | {(control, label.written): index[label.name] for control, label in own}
+
+
+def _indices_of(area: Area, indices: dict[tuple[str, str], int]) -> list[int]:
+    texts = dict.fromkeys(written_labels(area))
+    return [indices[area.control, text] for text in texts if (area.control, text) in indices]
+
+
+#: Errors of one picture, for which it is left out.
+LEAVE_OUT: Final = (TaskError, BadRequest, ValueError)
+
+
+@dataclass(frozen=True, eq=False)
+class AnnotatedProject:
+    """A project whose annotations are taken for the truth.
+
+    Attributes:
+        client: Label Studio.
+        read_image: reads the images of tasks.
+        project: id of the project.
+        config: its label config.
+        tag: the image tag whose images are read.
+    """
+
+    client: LabelStudioClient
+    read_image: ReadImage
+    project: int
+    config: LabelConfig
+    tag: ImageTag
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """The labels that compete on the images; their indices are the values of label maps."""
+        return self.config.labels_of(self.tag.name)
+
+    def pictures(self, limit: int | None = None) -> tuple[AnnotatedPicture, ...]:
+        """List the images of all tasks with an annotation; no image and no annotation is read.
+
+        Args:
+            limit: limit of their number; they are taken evenly from all.
+
+        Raises:
+            StudioRefused: there is no such project for this token.
+            StudioUnreachable: Label Studio does not answer.
+        """
+        tasks = self.client.all_tasks(self.project, TaskFilter(labeled=True))
+        found = [picture for task in tasks for picture in self._pictures_of(task)]
+        if limit is None or limit >= len(found):
+            return tuple(found)
+        return tuple(found[index * len(found) // limit] for index in range(limit))
+
+    def _pictures_of(self, task: Task) -> Iterator[AnnotatedPicture]:
+        try:
+            count = len(self.tag.sources(task.data)) if self.tag.is_list(task.data) else None
+        except DataKeyError:
+            count = None  # reading the picture says what is wrong
+        for index in [None] if count is None else range(count):
+            yield AnnotatedPicture(self, task, index)
+
+
+@dataclass(frozen=True, eq=False)
+class AnnotatedPicture:
+    """An image of a task with the label map of the task's annotation, read on demand.
+
+    Attributes:
+        project: the project.
+        task: the task.
+        item_index: index in a list of images; None where the tag shows no list.
+    """
+
+    project: AnnotatedProject
+    task: Task
+    item_index: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The task by its number, and which of its images it is where it has several."""
+        more = "" if self.item_index is None else f", picture {self.item_index + 1}"
+        return f"task {self.task.id}{more}"
+
+    def read(self) -> tuple[RGBArray, Truth]:
+        """Read (H, W, 3) uint8 RGB, and (H, W) uint8 label indices, see `draw_label_map`.
+
+        Raises:
+            TaskError: the image cannot be read.
+            BadRequest: a region cannot be read.
+            ValueError: the annotation has no region there, or does not fit the image.
+            StudioRefused: the token may not see the annotation.
+            StudioUnreachable: Label Studio does not answer.
+        """
+        truth = self.read_truth()
+        return self.read_image(truth.shape), truth
+
+    def read_image(self, size_hw: tuple[int, ...]) -> RGBArray:
+        """Read (H, W, 3) uint8 RGB.
+
+        Args:
+            size_hw: height and width in px that the regions were drawn on.
+
+        Raises:
+            TaskError: the image cannot be read.
+            ValueError: it has another size.
+        """
+        source = self.project.tag.sources(self.task.data)[self.item_index or 0]
+        rgb = self.project.read_image(source, self.task)
+        if rgb.shape[:2] != size_hw:
+            raise ValueError(
+                f"The regions are of a picture of {_size(size_hw)} px, but it has "
+                f"{_size(rgb.shape)}."
+            )
+        return rgb
+
+    def read_truth(self) -> Truth:
+        """Draw the annotation that counts as (H, W) uint8 label indices, see `draw_label_map`.
+
+        The image itself is not read.
+
+        Raises:
+            BadRequest: a region cannot be read.
+            ValueError: there is no annotation, or it has no region of a label on the image.
+            StudioRefused: the token may not see the annotation.
+            StudioUnreachable: Label Studio does not answer.
+        """
+        project = self.project
+        annotations = project.client.contents.annotations(int(self.task.id or 0))
+        chosen = AnnotationChoice().choose(annotations)
+        if not chosen:
+            raise ValueError("It has no annotation that was submitted.")
+        (annotation,) = chosen
+        made = draw_label_map(
+            annotation.result, project.config, project.tag.name, project.labels, self.item_index
+        )
+        if made is None:
+            raise ValueError(f"Annotation {annotation.id} has no region of a label on it.")
+        return made
+
+
+def _size(shape: Sequence[int]) -> str:
+    return f"{shape[1]}×{shape[0]}"
