@@ -30,12 +30,11 @@ from tests.backend.fakes.local_server import Answer, Asked
 from tests.backend.runs.maker import Maker
 from tests.backend.wording.scene_project import CONFIG, LABELS, painted, scene_studio, scenes
 
-SETTINGS = Settings(model="demo", device="cpu", precision="fp32", short_side_px=224)
-
 
 @pytest.fixture(scope="module")
 def services() -> Iterator[Services]:
-    made = Services(SETTINGS)
+    settings = Settings(model="demo", device="cpu", precision="fp32", short_side_px=224)
+    made = Services(settings)  # in the database of the run, which the environment names by now
     with made.engine:
         yield made
 
