@@ -14,9 +14,7 @@
     ├── Busy                    429   too many requests for predictions wait, or the queue is full
     ├── ProjectNotFound         404   Label Studio has no project of that number for the token
     ├── JobNotFound             404   there is no job of that number
-    ├── RunNotFound             404   there is no run of that number
-    ├── ArchiveNotFound         404   there is no data set of that number, or its file is elsewhere
-    ├── WordingNotFound         404   there is no trial of words of that number in this process
+    ├── RunNotFound             404   there is no run of that number, or its file is elsewhere
     ├── PlotNotFound            404   there is nothing yet that a plot could show
     ├── JobOver                 409   a job that is over cannot be paused, resumed or cancelled
     ├── WithdrawalRefused       409   a job has written no predictions, or may still write some
@@ -147,24 +145,10 @@ class JobNotFound(BackendError):
 
 
 class RunNotFound(BackendError):
-    """There is no run of that number over a project, or none any more."""
+    """There is no run of that number over a project any more, or its file is elsewhere."""
 
     http_status = 404
     code = "RunNotFound"
-
-
-class ArchiveNotFound(BackendError):
-    """There is no data set of that number, or its file is not on this machine."""
-
-    http_status = 404
-    code = "ArchiveNotFound"
-
-
-class WordingNotFound(BackendError):
-    """There is no trial of words of that number, or another process has made it."""
-
-    http_status = 404
-    code = "WordingNotFound"
 
 
 class PlotNotFound(BackendError):

@@ -5,14 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property, partial
 
-from backend.agreement.agreement_meter import AgreementMeter
-from backend.agreement.agreement_report import AgreementReport
-from backend.agreement.agreement_store import AgreementStore
 from backend.database.database import Database
 from backend.database.leases import new_owner
-from backend.dataset.archives.archive_maker import ArchiveFiles, ArchiveMaker
-from backend.dataset.archives.archive_store import ArchiveStore
-from backend.dataset.splits import PictureFeatures
 from backend.feedback.annotation_reader import AnnotationReader
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.learning.active_models import ActiveModels
@@ -39,19 +33,14 @@ from backend.label_studio_services import READ_RETRY_FOR_S, LabelStudioServices
 from backend.prediction.batches import TaskRunner
 from backend.prediction.failures import FailureStore
 from backend.prediction.predictor import Predictor
-from backend.project_runs import ProjectRuns
+from backend.runs.dataset import OldDatasets
 from backend.runs.kinds import KINDS
 from backend.runs.label_errors import ConfirmedAnnotations
 from backend.runs.run import RunParts
 from backend.runs.run_store import RunStore
 from backend.runs.runner import Runner
 from backend.settings import Settings
-from backend.task_order.next_tasks_runs import NextTasksRuns
-from backend.task_order.next_tasks_store import NextTasksStore
-from backend.task_order.task_picker import TaskPicker
 from backend.telemetry.task_tracker import TaskTracker
-from backend.wording.laboratory import Laboratory
-from backend.wording.wording_runs import WordingRuns
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,22 +165,6 @@ class Services(LabelStudioServices):
         return ProjectTitles(client, page_client=self.page_client)
 
     @cached_property
-    def archives(self) -> ArchiveStore:
-        """The data sets that were asked for on the page."""
-        return ArchiveStore(self.database)
-
-    @cached_property
-    def archive_files(self) -> ArchiveFiles:
-        """The files of these data sets on this machine."""
-        return ArchiveFiles(self.settings)
-
-    @cached_property
-    def wording_runs(self) -> WordingRuns:
-        """The trials of words that were asked for on the page."""
-        client = self.client(retry_for_s=READ_RETRY_FOR_S)
-        return WordingRuns(None if client is None else self.laboratory(client).measure)
-
-    @cached_property
     def runs(self) -> RunStore:
         """The runs over projects that pages and commands have asked for."""
         return RunStore(self.database)
@@ -200,32 +173,6 @@ class Services(LabelStudioServices):
     def confirmed(self) -> ConfirmedAnnotations:
         """The annotations that people have confirmed as right."""
         return ConfirmedAnnotations(self.database)
-
-    @cached_property
-    def agreements(self) -> AgreementStore:
-        """The last report on the agreement of each project's annotators."""
-        return AgreementStore(self.database)
-
-    @cached_property
-    def agreement_runs(self) -> ProjectRuns[AgreementReport]:
-        """The measurements of agreement that were asked for on the page."""
-        client = self.client()  # hours of work outlast a restart of Label Studio
-        measure = None if client is None else self.agreement_meter(client).measure
-        return ProjectRuns(
-            measure, self.agreements.keep, "A measurement of agreement", self.stopping
-        )
-
-    @cached_property
-    def next_tasks(self) -> NextTasksStore:
-        """The tasks that were chosen last for each project."""
-        return NextTasksStore(self.database)
-
-    @cached_property
-    def next_tasks_runs(self) -> NextTasksRuns:
-        """The choices of next tasks that were asked for on the page."""
-        client = self.client(retry_for_s=READ_RETRY_FOR_S)
-        pick = None if client is None else self.task_picker(client).pick
-        return NextTasksRuns(pick, self.next_tasks.keep, self.stopping)
 
     # ---- parts that differ between the server and the commands ----------------------------------
 
@@ -288,31 +235,6 @@ class Services(LabelStudioServices):
         """Make the withdrawer, which deletes the predictions of a job."""
         return Withdrawer(self.store, client, self.owner)
 
-    def archive_maker(self, client: LabelStudioClient) -> ArchiveMaker:
-        """Make the maker of data sets that were asked for on the page.
-
-        Args:
-            client: Label Studio.
-        """
-        return ArchiveMaker(
-            self.archives,
-            self.archive_files,
-            client,
-            self.images.read_file,
-            PictureFeatures(self.engine),
-            self.settings,
-            self.owner,
-            self.stopping,
-        )
-
-    def laboratory(self, client: LabelStudioClient) -> Laboratory:
-        """Make the laboratory, which tries words on pictures.
-
-        Args:
-            client: Label Studio.
-        """
-        return Laboratory(client, self.images.read, self.engine, self.settings)
-
     def run_parts(self, client: LabelStudioClient) -> RunParts:
         """Put together what the reports of runs are made with.
 
@@ -328,22 +250,6 @@ class Services(LabelStudioServices):
             self.registry,
             self.confirmed,
         )
-
-    def agreement_meter(self, client: LabelStudioClient) -> AgreementMeter:
-        """Make the meter of agreement.
-
-        Args:
-            client: Label Studio.
-        """
-        return AgreementMeter(client, self.images.read)
-
-    def task_picker(self, client: LabelStudioClient) -> TaskPicker:
-        """Make the picker of tasks to correct next.
-
-        Args:
-            client: Label Studio.
-        """
-        return TaskPicker(client, self.images.read, self.engine, self.settings, self.examples)
 
     def ray_prelabeler(
         self, client: LabelStudioClient, address: str, actors: int | None
@@ -381,11 +287,10 @@ class Services(LabelStudioServices):
         jobs = JobRunner(self.store, prelabeler, self.withdrawer(client), self.owner, self.stopping)
         reader = self.annotation_reader(reading_client, self.learner)
         feedback = FeedbackUpdater(reader, self.learner, client, self.stopping.is_set)
-        maker = self.archive_maker(client)
         runner = Runner(self.runs, self.run_parts(client), self.owner, self.stopping)
         rounds: dict[str, Round] = {
             **{kind.name: partial(runner.run_next, kind) for kind in KINDS},
-            "datasets": maker.make_next,
+            "old data sets": OldDatasets(self.runs, self.settings).sweep,
             "jobs": jobs.run_next,
             "late": partial(jobs.run_next, late=True),
             "annotations": feedback.read_annotations,
@@ -393,14 +298,10 @@ class Services(LabelStudioServices):
             "changes": self.change_poller.poll,
             "token": self.token_watch.check,
             "titles": self.project_titles.check,
-            "words": self.wording_runs.run_next,
-            "agreements": self.agreement_runs.run_next,
-            "next tasks": self.next_tasks_runs.run_next,
         }
         renewals = [
             self.annotations.renew,
             self.change_poller.polls.renew,
-            maker.renew,
             runner.renew,
         ]
         return Worker(rounds, renewals, self.stopping)

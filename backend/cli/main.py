@@ -41,7 +41,7 @@ COMMANDS: Final = {
         "Make a report on a whole project, and keep it for the page.",
     ),
     "words": CommandSource(
-        "backend.cli.words",
+        "backend.cli.run",
         "words",
         "Try words for a label on pictures of a project, or check the words of all its labels.",
     ),
@@ -51,12 +51,12 @@ COMMANDS: Final = {
         "List the annotations of a project that disagree most with what the others teach.",
     ),
     "agreement": CommandSource(
-        "backend.cli.agreement",
+        "backend.cli.run",
         "agreement",
         "Measure how far the annotators of a project agree, on tasks that several have annotated.",
     ),
     "next-tasks": CommandSource(
-        "backend.cli.next_tasks",
+        "backend.cli.run",
         "next_tasks",
         "Choose tasks to correct next: at random, and no picture nearly like another.",
     ),

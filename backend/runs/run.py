@@ -22,6 +22,10 @@ RunState = Literal["queued", "running", "done", "failed", "cancelled"]
 #: States in which nothing more happens.
 OVER: Final = ("done", "failed", "cancelled")
 
+#: The most that is asked for at once; here, where a command's help loads no torch.
+MOST_NEXT_TASKS: Final = 100
+MOST_WORD_PICTURES: Final = 24
+
 #: Of so many tasks that were left out a report says why.
 MOST_LEFT_OUT: Final = 100
 

@@ -102,6 +102,12 @@ class RunStore:
         with self.database.read() as connection:
             return [_run(row) for row in connection.execute(query)]
 
+    def finished(self, kind: RunKind[Any, Any]) -> list[Run]:
+        """Return the runs of all projects that are over, the newest first."""
+        query = select(*_WITHOUT_REPORT).where(_RUNS.c.kind == kind.name, _RUNS.c.state.in_(OVER))
+        with self.database.read() as connection:
+            return [_run(row) for row in connection.execute(query.order_by(_RUNS.c.id.desc()))]
+
     def get(self, kind: RunKind[Any, Any], project: int, number: int) -> Run:
         """Return one run of a project.
 

@@ -10,7 +10,11 @@ from flask import Blueprint, Flask
 from backend.inference.engine import Engine
 from backend.label_studio.connection import begin_page, page_gave_up
 from backend.prediction.predictor import Predictor
+from backend.runs.agreement import AGREEMENT
+from backend.runs.dataset import DATASETS
 from backend.runs.label_errors import LABEL_ERRORS
+from backend.runs.next_tasks import NEXT_TASKS
+from backend.runs.words import WORDS
 from backend.services import Services
 from backend.settings import Settings
 from backend.telemetry.logs import known_secrets
@@ -27,22 +31,18 @@ from backend.web.middleware.guards import (
 )
 from backend.web.middleware.request_log import add_request_log
 from backend.web.ml_backend import MlBackendRoutes
-from backend.web.pages.agreement import AgreementRoutes
 from backend.web.pages.connection_status import ConnectionStatus
 from backend.web.pages.dashboard import DashboardRoutes
-from backend.web.pages.datasets import DatasetRoutes
 from backend.web.pages.deleted_projects import DeletedProjects
 from backend.web.pages.html import add_filters, error_response
 from backend.web.pages.jobs import JobRoutes
 from backend.web.pages.learning import LearningRoutes
 from backend.web.pages.learning_status import describe_learning
 from backend.web.pages.missing_projects import MissingProjects
-from backend.web.pages.next_tasks import NextTasksRoutes
 from backend.web.pages.project_check import ProjectCheck
 from backend.web.pages.report import ReportRoutes
-from backend.web.pages.runs import LabelErrorRoutes
+from backend.web.pages.runs import DatasetRoutes, LabelErrorRoutes, RunRoutes, WordsRoutes
 from backend.web.pages.status import StatusReport
-from backend.web.pages.words import WordingRoutes
 from backend.web.request_slots import RequestSlots
 
 
@@ -135,23 +135,6 @@ def _pages(
         body,
         dashboard.render,
     ).blueprint()
-    yield DatasetRoutes(
-        settings,
-        services.archives,
-        services.archive_files,
-        services.files,
-        body,
-        services.project_titles,
-        projects,
-    ).blueprint()
-    yield WordingRoutes(
-        settings,
-        services.wording_runs,
-        services.page_client,
-        services.page_client,
-        projects,
-        body,
-    ).blueprint()
     yield ReportRoutes(settings, services.annotations, services.page_client, describe).blueprint()
     client = services.page_client
     shared = (services.runs, client, projects, body)
@@ -162,19 +145,10 @@ def _pages(
         services.examples,
         services.annotations.tasks,
     ).blueprint()
-    yield AgreementRoutes(
-        services.agreement_runs,
-        services.agreements,
-        services.page_client,
-        projects,
-    ).blueprint()
-    yield NextTasksRoutes(
-        services.next_tasks_runs,
-        services.next_tasks,
-        services.page_client,
-        projects,
-        body,
-    ).blueprint()
+    yield RunRoutes(AGREEMENT, *shared).blueprint()
+    yield RunRoutes(NEXT_TASKS, *shared).blueprint()
+    yield DatasetRoutes(DATASETS, *shared, settings).blueprint()
+    yield WordsRoutes(WORDS, *shared, settings.method).blueprint()
     yield LearningRoutes(settings, learner, describe, body).blueprint()
 
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -53,10 +53,6 @@ class NearWords:
     words: tuple[str, str]
     cosine: float
 
-    def to_json(self) -> dict[str, Any]:
-        """Return it as JSON."""
-        return {"labels": [*self.labels], "words": [*self.words], "cosine": round(self.cosine, 4)}
-
 
 @dataclass(frozen=True)
 class UnknownWord:
@@ -71,10 +67,6 @@ class UnknownWord:
     label: str
     word: str
     cosine: float
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as JSON."""
-        return {"label": self.label, "word": self.word, "cosine": round(self.cosine, 4)}
 
 
 @dataclass(frozen=True)
@@ -94,15 +86,6 @@ class VocabularyCheck:
     unknown: tuple[UnknownWord, ...]
     near_from: float
     unknown_from: float | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the findings as JSON."""
-        return {
-            "near": [each.to_json() for each in self.near],
-            "unknown": [each.to_json() for each in self.unknown],
-            "near_from": round(self.near_from, 4),
-            "unknown_from": None if self.unknown_from is None else round(self.unknown_from, 4),
-        }
 
 
 def check_vocabulary(
@@ -282,10 +265,6 @@ class Swallowed:
     by: str
     share: float
 
-    def to_json(self) -> dict[str, Any]:
-        """Return it as JSON."""
-        return {"label": self.label, "by": self.by, "share": round(self.share, 4)}
-
 
 @dataclass(frozen=True)
 class LabelResponse:
@@ -303,12 +282,6 @@ class LabelResponse:
     share: float
     changed: float | None
     highest: float
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as JSON."""
-        changed = None if self.changed is None else round(self.changed, 4)
-        shares = {"share": round(self.share, 6), "changed": changed}
-        return {"label": self.label, **shares, "highest": round(self.highest, 4)}
 
 
 class Swallowing:

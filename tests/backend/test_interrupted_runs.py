@@ -25,17 +25,17 @@ from sqlalchemy.exc import OperationalError
 from backend.database.database import Database
 from backend.database.leases import LEASE_S
 from backend.label_studio.client import LabelStudioClient
-from backend.run_queue import Run
-from backend.runs.label_errors import LABEL_ERRORS
+from backend.runs.kinds import KINDS
+from backend.runs.run import Run
 from backend.services import Services
 from clearclip_core import Fit
-from tests.backend.agreement.shared_project import brushed, shared_studio
 from tests.backend.conftest import Clock, Postgres
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, Asked
 from tests.backend.fakes.one_run import Kind, do_run, make_services
 from tests.backend.feedback.learning.test_learner import School
-from tests.backend.wording.scene_project import scene_studio
+from tests.backend.runs.scene_project import scene_studio
+from tests.backend.runs.shared_project import brushed, shared_studio
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,11 +45,11 @@ PAGE = Answer(200, b"<h1>Log in</h1>", {"Content-Type": "text/html"})
 #: Method and end of the path of a request in the middle of each kind of run.
 MIDDLE: dict[Kind, tuple[str, str]] = {
     "agreement": ("GET", "/annotations"),
-    "review": ("GET", "/annotations"),
+    "label-errors": ("GET", "/annotations"),
 }
 
 #: The number of that request at which a run is interrupted.
-AT: dict[Kind, int] = {"agreement": 2, "review": 2}
+AT: dict[Kind, int] = {"agreement": 2, "label-errors": 2}
 
 
 @dataclass
@@ -94,21 +94,18 @@ class Bench:
         finally:
             services.database.close()
 
-    def is_as_before(self) -> bool:
-        """Whether a run that ended in its middle has left nothing half behind."""
-        services = self.services
-        if self.kind == "agreement":
-            return services.agreements.last(7) is None
-        return services.runs.last(LABEL_ERRORS, 7) is None
+    def last(self) -> Any | None:
+        """The last report that is kept."""
+        (kind,) = (each for each in KINDS if each.name == self.kind)
+        made = self.services.runs.last(kind, 7)
+        return None if made is None else made[1]
 
     def is_done(self) -> bool:
         """Whether all is as after a run that nothing has interrupted."""
-        services = self.services
+        report = self.last()
         if self.kind == "agreement":
-            measured = services.agreements.last(7)
-            return measured is not None and measured.report.tasks == 4
-        reviewed = services.runs.last(LABEL_ERRORS, 7)
-        return reviewed is not None and reviewed[1].reviewed == 4
+            return report is not None and report.tasks == 4
+        return report is not None and report.reviewed == 4
 
 
 @contextmanager
@@ -151,7 +148,7 @@ def test_a_run_whose_process_is_killed(kind: Kind, tmp_path: Path) -> None:
 
         bench.at_middle = kill
         assert killed.wait(120) == -signal.SIGKILL
-        assert bench.is_as_before()
+        assert bench.last() is None
         run = bench.do()
         assert (run.state, run.reason) == ("done", "")
         assert bench.is_done()
@@ -165,13 +162,11 @@ def bench_on_postgres(
         yield bench
 
 
-@pytest.mark.parametrize("bench_on_postgres", ["agreement", "review"], indirect=True)
+@pytest.mark.parametrize("bench_on_postgres", ["agreement", "label-errors"], indirect=True)
 def test_what_took_hours_outlives_an_outage_of_the_database(
     bench_on_postgres: Bench, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backend.project_runs._KEEP_EVERY_S", 0.05)
     bench, refused = bench_on_postgres, threading.Event()
-    monkeypatch.setattr("backend.project_runs.ProjectRuns._log_failure", lambda *_: refused.set())
     monkeypatch.setattr("backend.runs.runner._KEEP_EVERY_S", 0.05)
     monkeypatch.setattr(
         "backend.runs.runner.log.warning", lambda text, *_: "kept" in text and refused.set()
@@ -215,7 +210,7 @@ def test_a_login_page_that_stays(
         run = bench.do()
         assert run.state == "failed"
         assert "it may be a login or maintenance page" in run.reason
-        assert bench.is_as_before()
+        assert bench.last() is None
         bench.studio.fault = lambda _: None
         assert bench.do().state == "done"
         assert bench.is_done()

@@ -79,9 +79,9 @@ def test_pixels_in_dispute_are_shown_as_pictures_and_their_tasks_as_a_view(
     page.on("console", lambda said: note(said) if said.type == "error" else None)
     address = f"{backend_url}/projects/{project}/agreement"
     page.goto(address)
-    page.get_by_role("button", name="Measure agreement").click()
+    page.get_by_role("button", name="Start").click()
     report = measured(address)["report"]
-    assert (report["tasks"], report["annotations"], report["left_out"]) == (5, 10, [])
+    assert (report["tasks"], report["annotations"], report["left_out"]) == (5, 10, {})
     first = report["disputes"][0]
     label_map = render_scene(SEEDS[0]).label_map
     sky, moved = (
@@ -108,9 +108,9 @@ def test_pixels_in_dispute_are_shown_as_pictures_and_their_tasks_as_a_view(
     page.set_viewport_size({"width": 1440, "height": 900})
     page.once("dialog", lambda question: question.accept())
     page.get_by_role("button", name="Make a view").click()
-    expect(page.locator("#measure")).to_be_visible()
+    expect(page.locator("#ask")).to_be_visible()
     views = asked(studio, f"/api/dm/views?project={project}")
-    (view,) = [each for each in views if each["data"]["title"] == "Disputed"]
+    (view,) = [each for each in views if each["data"]["title"] == "Agreement"]
     shown = asked(studio, f"/api/tasks?view={view['id']}&project={project}")["tasks"]
     assert sorted(each["id"] for each in shown) == sorted(
         each["task"] for each in report["disputes"]

@@ -55,8 +55,8 @@ def finished(backend_url: str, path: str) -> dict[str, Any]:
     end = time.monotonic() + 60
     while True:
         told: dict[str, Any] = requests.get(f"{backend_url}{path}", timeout=30).json()
-        if told["over"]:
-            assert told["state"] == "done", told["reason"]
+        if told["run"]["state"] in ("done", "failed"):
+            assert told["run"]["state"] == "done", told["run"]["reason"]
             return told
         assert time.monotonic() < end, told
         time.sleep(0.2)
@@ -106,7 +106,7 @@ def test_the_right_words_are_found_on_pictures_and_used(
     other.goto(trial)
     page.once("dialog", lambda question: question.accept())
     page.get_by_role("button", name="Use this").first.click()
-    expect(page.get_by_role("status")).to_contain_text("has these words now")
+    expect(page.get_by_role("status")).to_contain_text("These words were written")
     after = studio.client.projects.get(id=project).label_config
     assert f'predicted_values="{", ".join(ranked[0])}"' in after
     page.goto(trial)

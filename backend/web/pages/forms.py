@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast, get_args
 from urllib.parse import parse_qs
 
-from backend.dataset.archives.archive_request import ArchiveRequest
 from backend.errors import BadRequest
 from backend.jobs.job import Only
 from backend.label_studio.requests import parse_object, read_count
-from backend.task_order.next_tasks import DEFAULT_COUNT, MOST_TASKS
-from backend.wording.wording_request import WordingRequest
 
 #: The type of a body that a browser sends for a form.
 FORM_TYPE = "application/x-www-form-urlencoded"
@@ -105,67 +101,6 @@ def parse_action(body: bytes, is_form: bool = False) -> ActionRequest:
     return ActionRequest(number, bool(keep), annotation)
 
 
-def parse_dataset(body: bytes, is_form: bool = False) -> ArchiveRequest:
-    """Parse the body of ``POST /datasets``.
-
-    Args:
-        body: a JSON object, or an encoded form.
-        is_form: whether it is a form: a box that is not checked is missing there, of formats
-            several fields may come, and the number of an annotator has a field of its own.
-
-    Raises:
-        BadRequest: the body is neither, no format is checked in a form, or see
-            `ArchiveRequest.parse`.
-
-    >>> parse_dataset(b"project=7&formats=coco&formats=yolo", is_form=True).formats
-    ('coco', 'yolo')
-    >>> form = b"project=7&formats=coco&annotations=newest&annotator=5"
-    >>> str(parse_dataset(form, is_form=True).choice)
-    '5'
-    """
-    if not is_form:
-        return ArchiveRequest.parse(parse_object(body))
-    lists = read_form(body)
-    fields: dict[str, Any] = {**last_values(lists)}
-    fields["formats"] = lists.get("formats", [])
-    if not fields["formats"]:
-        raise BadRequest("Choose one format or more.")
-    fields.setdefault("pictures", False)
-    fields["annotations"] = fields.pop("annotator", "").strip() or fields.get("annotations")
-    return ArchiveRequest.parse(fields)
-
-
-def parse_wording(project: int, body: bytes, is_form: bool = False) -> WordingRequest:
-    """Parse the body of ``POST /projects/<id>/words``.
-
-    Args:
-        project: number of the project.
-        body: a JSON object, or an encoded form.
-        is_form: whether it is a form: there a wording is a line, thresholds stand in one line, and
-            several methods may come.
-
-    Raises:
-        BadRequest: the body is neither, or see `WordingRequest.parse`.
-
-    >>> form = b"label=tree&wordings=pine%0D%0Afir, oak&thresholds=0.2+0.4"
-    >>> asked = parse_wording(7, form, is_form=True)
-    >>> asked.wordings, asked.thresholds
-    ((('pine',), ('fir', 'oak')), (0.2, 0.4))
-    """
-    if not is_form:
-        return WordingRequest.parse(project, parse_object(body))
-    lists = read_form(body)
-    fields: dict[str, Any] = {**last_values(lists)}
-    fields["wordings"] = fields.get("wordings", "").splitlines()
-    fields["methods"] = lists.get("methods", [])
-    try:
-        given = re.split(r"[\s,;]+", fields.get("thresholds", "").strip())
-        fields["thresholds"] = [float(each) for each in given if each]
-    except ValueError:
-        raise BadRequest('Expected "thresholds" to be numbers from 0 to 1.') from None
-    return WordingRequest.parse(project, fields)
-
-
 def parse_row(body: bytes, is_form: bool = False) -> int:
     """Parse the body of ``POST /projects/<id>/words/<run>/use``: the row of a trial.
 
@@ -210,30 +145,6 @@ def parse_confirmation(body: bytes, is_form: bool = False) -> tuple[int, float]:
     if not math.isfinite(updated):
         raise BadRequest('Expected "updated" to be a time in seconds.')
     return annotation, updated
-
-
-def parse_next_tasks(body: bytes, is_form: bool = False) -> int:
-    """Parse the body of ``POST /projects/<id>/next-tasks``, which may be empty.
-
-    Args:
-        body: a JSON object, or an encoded form.
-        is_form: whether it is a form.
-
-    Returns:
-        The number of tasks, `DEFAULT_COUNT` where the body names none.
-
-    Raises:
-        BadRequest: the body is neither, or has a value that is not allowed.
-
-    >>> parse_next_tasks(b"count=5", is_form=True), parse_next_tasks(b"")
-    (5, 20)
-    """
-    fields = {} if not body else _form(body) if is_form else parse_object(body)
-    count = read_count(fields, "count")
-    count = DEFAULT_COUNT if count is None else count
-    if fields.keys() - {"count"} or count > MOST_TASKS:
-        raise BadRequest(f'Expected "count" to be at most {MOST_TASKS}, and nothing else.')
-    return count
 
 
 def parse_project(query: Mapping[str, str]) -> int | None:

@@ -93,15 +93,6 @@ def is_for_people() -> bool:
     return "text/html" in request.headers.get("Accept", "")
 
 
-def is_watching() -> bool:
-    """Tell whether a page has loaded itself anew because a run was at work when it was made.
-
-    Runs are kept in the memory of a process. Where such a page finds none, that process has ended,
-    or is another one behind the same address.
-    """
-    return "watching" in request.args
-
-
 def html_page(template: str, refusal: BackendError | None = None, **values: Any) -> Response:
     """Render a template, with headers that keep content of other sites off the page.
 

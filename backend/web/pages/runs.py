@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
-from flask import Blueprint, Response, url_for
+from flask import Blueprint, Response, request, send_file, url_for
 
-from backend.errors import BackendError, BadRequest, LearningRefused, ModelUnavailable
+from backend.dataset.exporter import Format
+from backend.errors import (
+    BackendError,
+    BadRequest,
+    LearningRefused,
+    ModelUnavailable,
+    RunNotFound,
+)
 from backend.feedback.learning.example_store import ExampleStore
 from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.label_config_parser import parse_label_config
+from backend.runs.dataset import file_name, file_of
 from backend.runs.label_errors import ConfirmedAnnotations, LabelErrors
-from backend.runs.run import Run, RunKind
+from backend.runs.run import MOST_WORD_PICTURES, Run, RunKind
 from backend.runs.run_store import RunStore
+from backend.runs.words import MAX_TRIALS, WordsReport
+from backend.settings import Settings
 from backend.web.middleware.errors import see_other
 from backend.web.middleware.guards import BodyReader
 from backend.web.pages.forms import (
     MAX_FORM_BYTES,
     last_values,
     parse_confirmation,
+    parse_row,
     read_form,
 )
 from backend.web.pages.html import answer_action, answer_form, html_page, is_for_people
 from backend.web.pages.label_studio_token import no_key, required_client
 from backend.web.pages.project_check import ProjectCheck
 from backend.web.pages.project_routes import NUMBER, PROJECT
+from clearclip_core import METHODS
 
 Json = dict[str, Any]
 Form = Mapping[str, list[str]]
@@ -46,7 +60,7 @@ class RunRoutes:
     Args:
         kind: the kind.
         store: the runs.
-        client: Label Studio; None without a token.
+        client: Label Studio, for who waits for a page; None without a token.
         projects: refuses projects that are not there.
         body: reads the bodies of requests.
     """
@@ -71,8 +85,8 @@ class RunRoutes:
         """Return what an answer tells beside the runs and the report."""
         return {}
 
-    def page_values(self, project: int, typed: Form) -> Json:
-        """Return what the page's form shows; `typed` is what a refused one held."""
+    def page_values(self, project: int) -> Json:
+        """Return what the page's form shows."""
         return {}
 
     def add_routes(self, routes: Blueprint, start: str) -> None:
@@ -131,13 +145,20 @@ class RunRoutes:
         """Make a view in Label Studio that lists the tasks of the newest report."""
         return self.act(project, lambda _: self._make_view(project))
 
-    def act(self, project: int, action: Callable[[bool], None]) -> Response:
-        """Act, and answer with the page or with what it would show, without the report."""
+    def act(self, project: int, action: Callable[[bool], None], of: Run | None = None) -> Response:
+        """Act, and answer with the page or with what it would show, without the report.
+
+        Args:
+            project: id of the project.
+            action: acts; it is told whether the body is a form.
+            of: the run whose page a browser goes to; None: the page of the newest.
+        """
+        page = url_for(f"{self.kind.name}.page", project=project)
         return answer_action(
             action,
-            lambda _: see_other(url_for(f"{self.kind.name}.page", project=project)),
+            lambda _: see_other(page if of is None else self._address(of)),
             lambda _: json_of(self._describe(project, with_report=False)),
-            lambda error: self._page(project, error),
+            lambda error: self._page(project, error, of=of),
         )
 
     def _start(self, project: int, body: bytes, is_form: bool) -> Run:
@@ -177,7 +198,8 @@ class RunRoutes:
     def _told(self, run: Run) -> Json:
         report = self.store.report(self.kind, run)
         report = None if report is None else self.shown(run.project, report)
-        told = {"project": run.project, "run": run, "finished": run.finished, "report": report}
+        told = {"project": run.project, "run": run, "finished": run.finished}
+        told |= {"report_run": run.id, "report": report}
         return told | self.more(run.project, report)
 
     def _describe(self, project: int, *, with_report: bool = True) -> Json:
@@ -187,7 +209,8 @@ class RunRoutes:
         report = None if made is None else made[1]
         if with_report:
             finished = None if made is None else made[0].finished
-            described |= {"finished": finished, "report": report}
+            number = None if made is None else made[0].id
+            described |= {"finished": finished, "report_run": number, "report": report}
         return described | self.more(project, report)
 
     def _page(
@@ -213,7 +236,9 @@ class RunRoutes:
         return html_page(
             f"{self.kind.name.replace('-', '_')}.html",
             refusal,
-            **self.page_values(project, typed or {}),
+            **self.page_values(project),
+            typed=last_values(typed or {}),
+            lists=typed or {},
             **given | {"run": run},
             kind=self.kind,
             is_open=is_open,
@@ -297,3 +322,124 @@ class LabelErrorRoutes(RunRoutes):
         """Let learning never set the annotation aside, if the project learns from it."""
         with suppress(LearningRefused, ModelUnavailable):
             self.examples.trust(project, annotation, trusted)
+
+
+@dataclass(frozen=True, eq=False)
+class WordsRoutes(RunRoutes):
+    """Answer the routes of ``/projects/<id>/words``.
+
+    No page waits for Label Studio: the form asks for the labels when it is shown already.
+
+    Args:
+        method: name of the backend's own method.
+    """
+
+    method: str
+
+    def add_routes(self, routes: Blueprint, start: str) -> None:
+        """Add the routes that list labels and write words into the label config."""
+        use = f"{start}/<{NUMBER}:run>/use"
+        routes.add_url_rule(f"{start}/labels", "labels", self.labels, methods=["GET"])
+        routes.add_url_rule(use, "use", self.use, methods=["POST"])
+
+    def fields_of(self, form: Form) -> Json:
+        """Return the fields: a wording is a line, thresholds stand in one line."""
+        fields: Json = {**last_values(form)}
+        fields["wordings"] = [each for each in fields.get("wordings", "").splitlines() if each]
+        fields["methods"] = form.get("methods", [])
+        given = re.split(r"[\s,;]+", fields.get("thresholds", "").strip())
+        fields["thresholds"] = [each for each in given if each]
+        return fields
+
+    def page_values(self, project: int) -> Json:
+        """Return what the forms show."""
+        return {
+            "label": request.args.get("label", "")[:200],
+            "methods": list(METHODS),
+            "method": self.method,
+            "max_trials": MAX_TRIALS,
+            "max_pictures": MOST_WORD_PICTURES,
+        }
+
+    def labels(self, project: int) -> Response:
+        """Answer with the labels whose words can be tried, as the label config has them now."""
+        client = required_client(self.client, self.kind.use)
+        config = parse_label_config(client.label_config(project))
+        labels = config.labels_of(config.images[0].name)
+        return json_of({"labels": [label.name for label in labels]})
+
+    def use(self, project: int, run: int) -> Response:
+        """Write the words of a row into the project's label config."""
+        found = self.store.get(self.kind, project, run)
+        return self.act(project, lambda is_form: self._use(found, is_form), of=found)
+
+    def _use(self, run: Run, is_form: bool) -> None:
+        row = parse_row(self.body.read(MAX_FORM_BYTES), is_form)
+        client = required_client(self.client, self.kind.use)
+        report: WordsReport | None = self.store.report(self.kind, run)
+        if report is None:
+            raise BadRequest(f"The run {run.id} is {run.state}: it has no words to use.")
+        client.replace_label_config(run.project, report.config, report.config_with(row))
+        used = msgspec.structs.replace(report, used=report.row(row).line)
+        self.store.replace_report(run, used)
+
+
+@dataclass(frozen=True, eq=False)
+class DatasetRoutes(RunRoutes):
+    """Answer the routes of ``/projects/<id>/datasets``.
+
+    Args:
+        settings: where data sets are, and how much and how long they are kept.
+    """
+
+    settings: Settings
+
+    def add_routes(self, routes: Blueprint, start: str) -> None:
+        """Add the routes that answer with a file and delete a data set."""
+        one = f"{start}/<{NUMBER}:run>"
+        routes.add_url_rule(f"{one}/file", "file", self.file, methods=["GET"])
+        routes.add_url_rule(f"{one}/delete", "delete", self.delete, methods=["POST"])
+
+    def fields_of(self, form: Form) -> Json:
+        """Return the fields: several formats may come, and an annotator has a field of its own."""
+        fields: Json = {"pictures": False, **last_values(form)}
+        annotator = fields.pop("annotator", "").strip()
+        if annotator:
+            fields["annotations"] = annotator
+        return fields | {"formats": form.get("formats", [])}
+
+    def page_values(self, project: int) -> Json:
+        """Return what the form shows, and how long data sets are kept."""
+        return {
+            "formats": get_args(Format),
+            "days": self.settings.dataset_days,
+            "limit_bytes": self.settings.dataset_mb << 20,
+        }
+
+    def file(self, project: int, run: int) -> Response:
+        """Answer with the ZIP file of a data set.
+
+        Raises:
+            RunNotFound: there is none, it is not done, or is on another machine.
+        """
+        found = self.store.get(self.kind, project, run)
+        path = file_of(self.settings, found)
+        if found.state != "done":
+            raise RunNotFound(f"The data set {run} is {found.state}: it has no file.")
+        if not path.is_file():
+            raise RunNotFound(
+                f"The file of the data set {run} is not on this machine: another backend has made "
+                "it, or it was removed. Export it again."
+            )
+        return send_file(
+            path, "application/zip", as_attachment=True, download_name=file_name(found)
+        )
+
+    def delete(self, project: int, run: int) -> Response:
+        """Delete a data set, done or not."""
+        return self.act(project, lambda _: self._delete(self.store.get(self.kind, project, run)))
+
+    def _delete(self, run: Run) -> None:
+        self.store.delete(run)
+        if run.state != "running":  # who makes it removes the files as soon as it notices
+            self.kind.forget(self.settings, run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,18 @@ from sqlalchemy.exc import OperationalError
 from backend.cli.main import main
 from backend.database.database import Database
 from backend.label_studio.client import LabelStudioClient
+from backend.runs.agreement import AGREEMENT
 from backend.runs.label_errors import LABEL_ERRORS
+from backend.runs.next_tasks import NEXT_TASKS
 from backend.runs.run_store import RunStore
 from backend.settings import Settings
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
+from tests.backend.fakes.local_server import LocalServer
+from tests.backend.fakes.task_ids import task_ids_of
+from tests.backend.runs.drives import SEEDS, drive_of, drive_studio
+from tests.backend.runs.scene_project import MODEL, painted, scene_studio, scenes
+from tests.backend.runs.shared_project import brushed, shared_studio
 from tests.backend.runs.test_label_errors import exchange
-from tests.backend.wording.scene_project import MODEL, painted, scene_studio, scenes
 
 
 def run(studio: FakeStudio, *arguments: str, answer: str = "") -> Result:
@@ -67,7 +74,7 @@ def test_findings_are_told_before_a_database_that_has_gone_away_fails(
     assert json.loads(out.read_text())["suspicions"][0]["annotation"] == wrong
 
 
-@pytest.mark.parametrize("command", ["label-errors"])
+@pytest.mark.parametrize("command", ["label-errors", "agreement", "next-tasks"])
 def test_a_task_is_tried_for_ten_minutes(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[float] = []
 
@@ -79,3 +86,137 @@ def test_a_task_is_tried_for_ten_minutes(command: str, monkeypatch: pytest.Monke
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", "token")
     CliRunner().invoke(main, [command, "--project=7"])
     assert asked == [600.0]
+
+
+def test_agreement_is_printed_kept_and_shown_as_a_view(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DATABASE_URL")
+    studio = shared_studio(
+        [(1, [brushed((0, 0, 20, 20))]), (2, [brushed((0, 0, 10, 20))])], [(1, []), (2, [])]
+    )
+    studio.annotate(2, [brushed((0, 0, 5, 5), "no label")], completed_by=1)
+    models = tmp_path / "models"
+    made = run(studio, "agreement", "--view", f"--model-dir={models}", answer="y\n")
+    assert made.exit_code == 0, made.output
+    said = " ".join(made.output.split())
+    assert "in dispute: 25.0 % of the pixels of 1 picture " in said
+    assert "car 1* 50.0 %" in said
+    assert "car nothing 25.0 %" in said
+    assert "Ann Berg 1* 50.0 %" in said
+    assert "* of few pictures" in said
+    assert said.index("Ann Berg") < said.index("bob@example.com")
+    assert len(studio.tabs) == 1
+    kept = RunStore(Database(f"sqlite:///{models}/clearclip.db")).last(AGREEMENT, 7)
+    assert kept is not None
+    assert kept[1].disputes[0].task == 1
+
+
+def test_a_project_with_nothing_to_compare_yet_is_no_failure() -> None:
+    studio = shared_studio([(1, [brushed((0, 0, 20, 20))])])
+    made = run(studio, "agreement", "--view")
+    assert made.exit_code == 0, made.output
+    assert "There is nothing to compare yet: no task has annotations of several" in made.output
+    assert "there is no view to make" in made.output
+    assert "IoU" not in made.output
+    assert not studio.tabs
+
+
+def test_next_tasks_are_printed_with_addresses_kept_and_shown_as_a_view(tmp_path: Path) -> None:
+    studio, out = drive_studio(SEEDS[:3]), tmp_path / "out.json"
+    command = ("next-tasks", "--count=4", *MODEL, f"--json={out}", "--view")
+    made = run(studio, *command, answer="y\n")
+    assert made.exit_code == 0, made.output
+    said = " ".join(made.output.split())
+    assert "3 tasks of 12 without an annotation or a draft: 12 pictures compared in" in said
+    assert "9 near-duplicates passed over; compared with 0 corrected pictures too" in said
+    assert "12 of 12 tasks were tried" in said
+    told = NEXT_TASKS.read_report(out.read_text())
+    tasks = [each.task for each in told.tasks]
+    assert sorted(map(drive_of, tasks)) == [0, 1, 2]
+    assert all(f"/projects/7/data?task={task}" in said for task in tasks)
+    (view,) = studio.tabs.values()
+    assert task_ids_of(view) == set(tasks)
+    kept = RunStore(Database.from_settings(Settings())).last(NEXT_TASKS, 7)
+    assert kept is not None
+    assert kept[1] == told
+    refused = CliRunner().invoke(main, ["next-tasks", "--project=7", "--count=101"])
+    assert refused.exit_code == 2
+    assert "1<=x<=100" in refused.output
+
+
+@pytest.fixture
+def studio() -> FakeStudio:
+    return scene_studio(annotated=2)
+
+
+@pytest.fixture
+def server(studio: FakeStudio) -> Iterator[LocalServer]:
+    with studio.served() as server:
+        yield server
+
+
+def run_words(server: LocalServer, *arguments: str, answer: str = "") -> Result:
+    reach = ["--label-studio-url", server.url, "--label-studio-api-key", TOKEN]
+    command = ["words", "--project", "7", *reach, *MODEL, *arguments]
+    result = CliRunner().invoke(main, command, input=answer)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def test_the_best_words_are_named_and_written_after_asking(
+    server: LocalServer, studio: FakeStudio, tmp_path: Path
+) -> None:
+    before, out = studio.label_config, tmp_path / "out.json"
+    tried = ["--label=grass", "--words=xylophone", "--words=lawn, meadow", f"--json={out}"]
+    refused = run_words(server, *tried, "--use=2", answer="n\n")
+    assert refused.exit_code == 1
+    assert studio.label_config == before
+    assert "lawn, meadow" in refused.output
+    told = json.loads(out.read_text())
+    assert told["on"] == "corrected"
+    assert [row["words"] for row in told["trials"]][-1] == ["xylophone"], "the worst comes last"
+    used = run_words(server, *tried, "--use=2", answer="y\n")
+    assert used.exit_code == 0, used.output
+    line = '<Label value="grass" predicted_values="lawn, meadow"/>'
+    assert studio.label_config == before.replace('<Label value="grass"/>', line)
+
+
+def test_all_words_are_checked(server: LocalServer, studio: FakeStudio) -> None:
+    planted = '<Label value="lawn"/><Label value="zither"/></BrushLabels>'
+    studio.label_config = studio.label_config.replace("</BrushLabels>", planted)
+    result = run_words(server, "--on=diverse", "--pictures=2")
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.output.split())
+    assert "“lawn” (lawn) means nearly the same to the model as “grass” (grass)" in said
+    assert "“zither” (zither) means as little to the model as a made-up word" in said
+
+
+def test_a_wrong_request_of_words_ends_with_a_sentence(server: LocalServer) -> None:
+    result = run_words(server, "--label=moon", "--words=lune")
+    assert result.exit_code == 1
+    assert "no label 'moon'" in result.output
+    assert "--words needs --label." in run_words(server, "--words=lune").output
+    assert "--threshold needs --label." in run_words(server, "--threshold=0.5").output
+
+
+def test_a_row_that_no_trial_has_is_refused_before_anything_is_measured(
+    server: LocalServer,
+) -> None:
+    result = run_words(server, "--label=grass", "--words=lawn", "--use=2")
+    assert result.exit_code == 2
+    assert "the rows are 0 to 1" in result.output
+    assert "encoded in" not in result.output
+
+
+def test_pictures_that_nobody_has_corrected_are_said_not_to_be_ranked(server: LocalServer) -> None:
+    result = run_words(server, "--label=grass", "--words=lawn", "--on=diverse", "--pictures=1")
+    assert result.exit_code == 0, result.output
+    assert "1 picture, not corrected; " in result.output
+    assert "Nothing is ranked" in result.output
+
+
+def test_words_can_be_used_for_a_named_label_only(server: LocalServer) -> None:
+    result = run_words(server, "--use=1")
+    assert result.exit_code == 2
+    assert "--use needs --label" in result.output

@@ -6,14 +6,13 @@ import sys
 from typing import Any, Literal
 
 from backend.database.database import METADATA, Database
-from backend.run_queue import Run
-from backend.runs.label_errors import LABEL_ERRORS
-from backend.runs.run import AskedNothing
+from backend.runs.kinds import KINDS
+from backend.runs.run import AskedNothing, Run
 from backend.services import Services
 from backend.settings import Settings
 from tests.backend.fakes.label_studio import TOKEN
 
-Kind = Literal["agreement", "review"]
+Kind = Literal["agreement", "label-errors"]
 
 
 def make_services(database_url: str, studio_url: str) -> Services:
@@ -37,21 +36,14 @@ def end_leases(database: Database) -> None:
         connection.execute(METADATA.tables["runs"].update().values(leased_until=0.0))
 
 
-def do_run(services: Services, kind: Kind) -> Run:
+def do_run(services: Services, name: Kind) -> Run:
     """Ask for a run over project 7, and do it; the value is what became of it."""
-    if kind == "agreement":
-        services.agreement_runs.request(7)
-        assert services.agreement_runs.run_next()
-        run: Run | None = services.agreement_runs.get(7)
-    else:
-        services.runs.request(LABEL_ERRORS, 7, AskedNothing())
-        end_leases(services.database)
-        with services.engine:
-            assert services.worker(services.predictor())._rounds["label-errors"]()
-        made = services.runs.runs(LABEL_ERRORS, 7)[0]
-        run = Run(state=made.state, reason=made.reason)
-    assert run is not None
-    return run
+    (kind,) = (each for each in KINDS if each.name == name)
+    run = services.runs.request(kind, 7, AskedNothing())
+    end_leases(services.database)
+    with services.engine:
+        assert services.worker(services.predictor())._rounds[name]()
+    return services.runs.get(kind, 7, run.id)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,21 @@ from typing import Any, Final
 
 import msgspec
 
+from backend.runs.agreement import (
+    Agreement,
+    AgreementOnLabel,
+    AnnotatorFigures,
+    Confusion,
+    Dispute,
+    DisputedLabel,
+)
+from backend.runs.dataset import AskedDataset, DatasetFile
 from backend.runs.label_errors import LabelErrors, Suspicion
+from backend.runs.next_tasks import AskedTasks, NextTask, NextTasks
 from backend.runs.run import AskedNothing
+from backend.runs.words import Advice, AskedWords, TriedWords, WordsOnPicture, WordsReport
+from clearclip_core.wording.vocabulary_check import LabelResponse, UnknownWord, VocabularyCheck
+from tests.backend.runs.scene_project import CONFIG
 
 EVIL: Final = "<script>alert(1)</script>"
 PICTURE: Final = "data:image/jpeg;base64,AA"
@@ -22,7 +35,68 @@ LABEL_ERRORS: Final = LabelErrors(
     7,
 )
 
+AGREEMENT: Final = Agreement(
+    *(40, 41, 85, 75.0, 0.0312),
+    labels=(
+        AgreementOnLabel(EVIL, 9, 0.75, 0.875, 0.6543, 0.01),
+        AgreementOnLabel("tree", 10, 0.25, None, None, 0.02),
+    ),
+    confusions=(Confusion(EVIL, "tree", 0.125), Confusion("tree", "", 0.0625)),
+    annotators=(AnnotatorFigures(5, EVIL, 40, 0.8125, 0.9), AnnotatorFigures(6, "", 2, 0.5, 0.25)),
+    disputes=(
+        Dispute(3, None, 2, 0.125, (DisputedLabel(EVIL, 0.5, None, 0.125),), PICTURE),
+        Dispute(4, 1, 3, 0.0625, ()),
+    ),
+    dispute_count=400,
+    left_out={9: EVIL},
+    left_out_count=7,
+)
+
+NEXT_TASKS: Final = NextTasks(
+    *(2, (NextTask(4, PICTURE), NextTask(3, PICTURE))),
+    *(4321, 12, 9, 5, 75.0),
+    left_out={9: EVIL},
+    left_out_count=7,
+)
+
+LINE: Final = '<Label value="tree" predicted_values="fir"/>'
+
+
+def tried(row: int, rank: int, words: str, line: str = LINE) -> TriedWords:
+    """A wording that was tried."""
+    picture = WordsOnPicture(3, 0.25, 0.75, True, PICTURE)
+    return TriedWords(
+        *(row, rank, row == 0, row == 0, (words,), 0.0, None, "clearclip", line),
+        *(0.8, 0.8, 0.8, 0.25, 12.0, (picture,)),
+    )
+
+
+WORDS: Final = WordsReport(
+    *("tree", ("sky", "tree"), "corrected", CONFIG),
+    trials=(
+        tried(1, 1, "fir"),
+        tried(0, 2, "tree", '<Label value="tree"/>'),
+        tried(2, 3, EVIL, f'<Label value="tree" hint="{EVIL}"/>'),
+    ),
+    pictures=1,
+    left_out={4: EVIL},
+    left_out_count=1,
+)
+CHECKED_WORDS: Final = WordsReport(
+    *("", ("sky", "tree"), "diverse"),
+    check=VocabularyCheck((), (UnknownWord("tree", EVIL, 0.9),), 0.5, 0.5),
+    responses=(LabelResponse("tree", 0.5, None, 0.75),),
+    advice=(Advice("tree", f"“{EVIL}” means little.", "Try a more common word."),),
+    pictures=2,
+)
+
+DATASET: Final = DatasetFile(2, {"train": 2, "val": 0}, 5, 1, {41: EVIL}, 7, 3 << 20)
+
 #: Name of a kind -> what is asked for, something else that is, and a report.
 SAMPLES: Final[dict[str, tuple[Any, Any, Any]]] = {
     "label-errors": (AskedNothing(), None, LABEL_ERRORS),
+    "agreement": (AskedNothing(), None, AGREEMENT),
+    "next-tasks": (AskedTasks(5), AskedTasks(6), NEXT_TASKS),
+    "words": (AskedWords("tree", ("fir", "oak, pine"), (0.5,)), AskedWords(), WORDS),
+    "datasets": (AskedDataset(formats=("coco",), split="80/20"), AskedDataset(), DATASET),
 }

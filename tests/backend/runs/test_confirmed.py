@@ -18,9 +18,9 @@ from backend.settings import Settings
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.runs import samples
 from tests.backend.runs.samples import SUSPICION
+from tests.backend.runs.scene_project import CONFIG
 from tests.backend.web.pages.browser import Dashboard, Page
 from tests.backend.web.pages.test_learning import stores_of
-from tests.backend.wording.scene_project import CONFIG
 
 ERRORS = "/projects/7/label-errors"
 

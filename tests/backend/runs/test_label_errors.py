@@ -28,13 +28,19 @@ from clearclip_core.label_errors.ranking import Ranked, rank
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, Asked
 from tests.backend.runs.maker import Maker
-from tests.backend.wording.scene_project import CONFIG, LABELS, painted, scene_studio, scenes
+from tests.backend.runs.scene_project import CONFIG, LABELS, painted, scene_studio, scenes
+
+MODEL: dict[str, Any] = {
+    "model": "demo",
+    "device": "cpu",
+    "precision": "fp32",
+    "short_side_px": 224,
+}
 
 
 @pytest.fixture(scope="module")
 def services() -> Iterator[Services]:
-    settings = Settings(model="demo", device="cpu", precision="fp32", short_side_px=224)
-    made = Services(settings)  # in the database of the run, which the environment names by now
+    made = Services(Settings(**MODEL))
     with made.engine:
         yield made
 

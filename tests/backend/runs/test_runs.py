@@ -19,7 +19,9 @@ from backend.database.database import Database
 from backend.database.leases import LEASE_S
 from backend.errors import Busy, ModelUnavailable, RunNotFound
 from backend.runs import runner as runner_module
+from backend.runs.agreement import AGREEMENT
 from backend.runs.kinds import KINDS
+from backend.runs.next_tasks import NEXT_TASKS
 from backend.runs.run import Run, RunKind
 from backend.runs.run_store import MOST_KEPT, MOST_OPEN, RunStore
 from backend.runs.runner import Runner
@@ -28,8 +30,8 @@ from backend.settings import Settings
 from tests.backend.conftest import Clock
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.runs.samples import EVIL, SAMPLES
-from tests.backend.web.pages.browser import HERE, PEOPLE, Dashboard, Page
-from tests.backend.wording.scene_project import CONFIG
+from tests.backend.runs.scene_project import CONFIG
+from tests.backend.web.pages.browser import PEOPLE, Dashboard, Page
 
 Kind = RunKind[Any, Any]
 
@@ -351,17 +353,6 @@ def test_what_is_no_request_is_refused(dashboard: Dashboard, kind: Kind) -> None
         assert end or crossed.status_code == 403
 
 
-@each_kind
-def test_without_a_token_the_page_says_what_is_missing(kind: Kind) -> None:
-    dashboard = Dashboard(label_studio_api_key=None)
-    path = f"/projects/7/{kind.name}"
-    assert "LABEL_STUDIO_API_KEY" in dashboard.page(path).text
-    asked = msgspec.to_builtins(sample(kind)[0])
-    refused = dashboard.client.post(path, json=asked, headers=HERE)
-    assert refused.status_code == 400
-    assert "LABEL_STUDIO_API_KEY" in json.loads(refused.data)["error"]
-
-
 @pytest.mark.parametrize("kind", [each for each in KINDS if each.tasks], ids=lambda kind: kind.name)
 def test_a_view_lists_the_tasks_of_the_report(
     dashboard: Dashboard, store: RunStore, studio: FakeStudio, kind: Kind
@@ -395,3 +386,41 @@ def test_a_report_is_stored_as_a_struct(tmp_path: Path) -> None:
         assert msgspec.json.decode(b"{}", type=kind.asked) is not None
         report = sample(kind)[1]
         assert kind.read_report(msgspec.json.encode(report).decode()) == report
+
+
+def test_the_page_of_agreement_shows_all_figures(dashboard: Dashboard, store: RunStore) -> None:
+    store.add_done(AGREEMENT, 7, *SAMPLES["agreement"][::2], 1.0)
+    text = " ".join(dashboard.page("/projects/7/agreement").text.split())
+    for figures in (
+        "People do not agree on 3.1 % of a picture's pixels, on average over 41",
+        f"{EVIL}9 few75.0 %87.5 %1.0 %0.65",
+        "tree1025.0 %–2.0 %–",
+        f"{EVIL}tree12.5 % treenothing6.2 %",
+        f"{EVIL}4081.2 %90.0 %",
+        "User 62 few50.0 %25.0 %",
+        "The picture cannot be read.",
+        "The first 2 of 400 pictures",
+        "The first 1 of 7 tasks.",
+    ):
+        assert figures in text
+
+
+def test_the_page_of_next_tasks_shows_what_they_were_chosen_of(
+    dashboard: Dashboard, store: RunStore
+) -> None:
+    path = "/projects/7/next-tasks"
+    store.add_done(NEXT_TASKS, 7, *SAMPLES["next-tasks"][::2], 1.0)
+    page = dashboard.page(path)
+    assert [each["id"] for each in page.all("figure")] == ["task-4", "task-3"]
+    text = " ".join(page.text.split())
+    assert "of 4 321 tasks without an annotation or a draft: 12" in text
+    assert "12 pictures compared in 75 s, 9 near-duplicates passed over, 7 left out" in text
+    assert "compared with 5 corrected pictures too" in text
+    assert not [each for each in page.all("p") if each.get("id") == "shortage"]
+    for count in ("0", "101", "many"):
+        refused = dashboard.post(path, {"count": count})
+        assert refused.status_code == 400
+        (field,) = [each for each in Page(refused).all("input") if each.get("name") == "count"]
+        assert field["value"] == count
+    assert dashboard.post(path, {"count": "5"}).status_code == 303
+    assert [run.asked for run in store.runs(NEXT_TASKS, 7)] == [{"count": 5}, {"count": 5}]

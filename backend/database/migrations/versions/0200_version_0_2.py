@@ -14,13 +14,6 @@ _NEWEST_FIRST: sa.ColumnClause[str] = sa.literal_column("annotation DESC")
 def upgrade() -> None:
     """Make all tables and indexes."""
     op.create_table(
-        "agreements",
-        sa.Column("project", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("finished", sa.Float(), nullable=False),
-        sa.Column("report", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("project"),
-    )
-    op.create_table(
         "annotation_sums",
         sa.Column("project", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("grouping", sa.String(8), nullable=False),
@@ -76,28 +69,6 @@ def upgrade() -> None:
         sa.Column("updated", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("project", "annotation"),
     )
-    op.create_table(
-        "dataset_archives",
-        sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
-        sa.Column("project", sa.Integer(), nullable=False),
-        sa.Column("request", sa.Text(), nullable=False),
-        sa.Column("state", sa.String(16), nullable=False),
-        sa.Column("folder", sa.String(32), nullable=False),
-        sa.Column("done", sa.Integer(), nullable=False),
-        sa.Column("total", sa.Integer()),
-        sa.Column("reason", sa.Text(), nullable=False),
-        sa.Column("report", sa.Text(), nullable=False),
-        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
-        sa.Column("created", sa.Float(), nullable=False),
-        sa.Column("started", sa.Float()),
-        sa.Column("finished", sa.Float()),
-        sa.Column("owner", sa.String(128), nullable=False),
-        sa.Column("leased_until", sa.Float(), nullable=False),
-        sa.PrimaryKeyConstraint("id"),
-        sqlite_autoincrement=True,
-    )
-    op.create_index("ix_dataset_archives_project", "dataset_archives", ["project"])
-    op.create_index("ix_dataset_archives_state", "dataset_archives", ["state"])
     op.create_table(
         "failures",
         sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
@@ -199,13 +170,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("annotation", "model", "picture"),
     )
     op.create_index("ix_lessons_annotation", "lessons", ["project", "model", "annotation"])
-    op.create_table(
-        "next_tasks",
-        sa.Column("project", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("finished", sa.Float(), nullable=False),
-        sa.Column("report", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("project"),
-    )
     op.create_table(
         "polls",
         sa.Column("project", sa.Integer(), autoincrement=False, nullable=False),

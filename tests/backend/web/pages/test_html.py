@@ -11,6 +11,7 @@ from jinja2 import nodes
 
 from backend.feedback.annotation_store import AnnotationQueries
 from backend.jobs.project_titles import ProjectTitles
+from backend.runs.kinds import KINDS
 from backend.web.pages import html
 from tests.backend.fakes.colour_segmenter import (
     brush_config,
@@ -49,8 +50,8 @@ def test_the_policy_lets_only_the_pages_own_script_run(dashboard: Dashboard) -> 
 
 
 def test_each_page_of_a_project_leads_to_its_others_and_back(dashboard: Dashboard) -> None:
-    pages = ("report", "next-tasks", "words", "label-errors", "agreement", "learning")
-    addresses = {f"/projects/7/{page}" for page in pages} | {"/datasets?project=7"}
+    pages = ("report", "learning", *(kind.name for kind in KINDS))
+    addresses = {f"/projects/7/{page}" for page in pages}
     for address in addresses:
         links = {link["href"] for link in dashboard.page(address).all("a")}
         assert addresses - {address} | {"/", "http://studio:8080/projects/7/data"} <= links

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from backend.errors import BadRequest
+from backend.runs.kinds import KINDS
 from backend.settings import Settings
 from backend.web.pages import label_studio_token
 from backend.web.pages.label_studio_token import no_key, require_token, required_client
@@ -17,15 +18,8 @@ PAGES = Path(label_studio_token.__file__).parent
 
 #: What is asked for -> the body of the request, and what is said.
 REFUSED = {
-    "/projects/7/agreement": ({}, "Annotations are read from Label Studio"),
-    "/projects/7/label-errors": ({}, "Annotations are read from Label Studio"),
-    "/projects/7/next-tasks": ({}, "Tasks are read from Label Studio"),
-    "/projects/7/words": ({}, "Words are tried on the pictures of Label Studio"),
+    **{f"/projects/7/{kind.name}": ({}, kind.use) for kind in KINDS},
     "/projects/7/learning/step": ({}, "A project learns from what Label Studio has"),
-    "/datasets": (
-        {"project": 7, "formats": ["coco"]},
-        "A data set is made of what Label Studio has",
-    ),
     "/jobs": ({"project": 7}, "To prelabel a project this backend writes to Label Studio"),
 }
 

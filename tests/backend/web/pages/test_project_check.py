@@ -8,16 +8,17 @@ from typing import Any
 
 import pytest
 
+from backend.runs.kinds import KINDS
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.web.pages.browser import Dashboard, Page
 
 #: Route -> the body of a program, and that of a form.
 STARTS: dict[str, tuple[dict[str, Any] | None, dict[str, str]]] = {
     "/jobs": ({"project": 8}, {"project": "8"}),
-    "/datasets": ({"project": 8}, {"project": "8", "formats": "coco"}),
-    "/projects/8/words": ({}, {"label": ""}),
-    "/projects/8/label-errors": (None, {}),
-    "/projects/8/agreement": (None, {}),
+    "/projects/8/datasets": ({}, {"formats": "coco"}),
+    "/projects/8/words": ({}, {"pictures": "8"}),
+    "/projects/8/label-errors": ({}, {}),
+    "/projects/8/agreement": ({}, {}),
     "/projects/8/next-tasks": ({"count": 5}, {"count": "5"}),
     "/jobs/1/withdraw": (None, {}),
 }
@@ -48,23 +49,11 @@ def test_nothing_is_started_in_a_project_that_is_not_there(dashboard: Dashboard)
         return json.loads(dashboard.client.get(path).data)
 
     assert [job["id"] for job in told("/jobs")["jobs"]] == [1]
-    assert told("/datasets")["datasets"] == []
-    assert told("/projects/8/words")["runs"] == []
-    for page in ("label-errors", "agreement", "next-tasks"):
-        assert told(f"/projects/8/{page}")["run"] is None, page
+    for kind in KINDS:
+        assert told(f"/projects/8/{kind.name}")["runs"] == [], kind.name
 
 
 def test_the_same_is_started_in_a_project_that_is_there(dashboard: Dashboard) -> None:
-    started = {
-        path: dashboard.client.post(path, json={"project": 7}).status_code
-        for path in ("/jobs", "/datasets")
-    }
-    started |= {
-        path: dashboard.client.post(path, json=body).status_code
-        for path, body in (
-            ("/projects/7/words", {}),
-            ("/projects/7/label-errors", None),
-            ("/projects/7/agreement", None),
-        )
-    }
-    assert set(started.values()) == {201, 202}, started
+    assert dashboard.client.post("/jobs", json={"project": 7}).status_code == 201
+    for kind in KINDS:
+        assert dashboard.client.post(f"/projects/7/{kind.name}", json={}).status_code == 202

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from itertools import islice
+from typing import Any
 
 import pytest
 
@@ -12,28 +13,35 @@ from backend.errors import LabelConfigError, ModelUnavailable, StudioRefused, St
 from backend.feedback.learning.versions import TrainingExample
 from backend.inference.engine import Engine
 from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.task_filter import TaskFilter
+from backend.runs.next_tasks import NEXT_TASKS, AskedTasks, NextTasks, _at_random
+from backend.runs.run import Run
 from backend.services import Services
 from backend.settings import Settings
-from backend.task_order.next_tasks import NextTasks
-from backend.task_order.task_picker import TaskPicker
 from clearclip_core import Example, Segmenter
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
-from tests.backend.fakes.local_server import Answer, Asked
-from tests.backend.task_order.drives import (
+from tests.backend.fakes.local_server import Answer
+from tests.backend.runs.drives import (
     FRAMES,
     SEEDS,
     drive_of,
     drive_studio,
     frames,
 )
+from tests.backend.runs.maker import Maker
 
-SETTINGS = Settings(model="demo", device="cpu", precision="fp32", short_side_px=224)
+MODEL: dict[str, Any] = {
+    "model": "demo",
+    "device": "cpu",
+    "precision": "fp32",
+    "short_side_px": 224,
+}
 DRIVES = len(SEEDS)
 
 
 @pytest.fixture(scope="module")
 def services() -> Iterator[Services]:
-    made = Services(SETTINGS)
+    made = Services(Settings(**MODEL))
     with made.engine:
         yield made
 
@@ -44,36 +52,31 @@ def studio() -> FakeStudio:
 
 
 @pytest.fixture
-def picker(services: Services, studio: FakeStudio) -> Iterator[TaskPicker]:
+def choose(services: Services, studio: FakeStudio) -> Iterator[Maker]:
     with studio.served() as server:
-        yield services.task_picker(LabelStudioClient(server.url, TOKEN, retry_for_s=1))
+        yield Maker(NEXT_TASKS, services, LabelStudioClient(server.url, TOKEN, retry_for_s=1))
 
 
 def drives(report: NextTasks) -> list[int]:
     return sorted(drive_of(each.task) for each in report.tasks)
 
 
-def test_each_task_is_of_another_drive_and_the_order_is_that_of_the_lots(
-    picker: TaskPicker,
-) -> None:
-    told: list[tuple[int, int]] = []
-    first = picker.pick(7, DRIVES, lambda *step: told.append(step), seed=1)
+def test_each_task_is_of_another_drive_and_the_order_is_random(choose: Maker) -> None:
+    told: list[tuple[int, int | None]] = []
+    first = choose(lambda *step: told.append(step), count=DRIVES)
     assert drives(first) == [*range(DRIVES)]
-    assert first.looked_at > DRIVES, "the lots have some near-duplicates"
-    assert first.near_duplicates == first.looked_at - DRIVES
+    assert first.compared > DRIVES, "some are near-duplicates"
+    assert first.near_duplicates == first.compared - DRIVES
     assert (first.asked, first.unlabeled, first.examples) == (DRIVES, DRIVES * FRAMES, 0)
     assert (first.shortage, first.left_out) == ("", {})
-    assert told == [(done, DRIVES * FRAMES) for done in range(first.looked_at + 1)]
-    again, other = (picker.pick(7, DRIVES, seed=seed) for seed in (1, 2))
-    assert again.tasks == first.tasks
-    assert other.tasks != first.tasks
+    assert told == [(done, DRIVES * FRAMES) for done in range(first.compared)]
+    others = [choose(count=DRIVES).tasks for _ in range(3)]
+    assert any(each != first.tasks for each in others)
     assert all(each.picture.startswith("data:image/jpeg;base64,") for each in first.tasks)
-    read = NextTasks.from_json(json.loads(json.dumps(first.to_json())))
-    assert read == replace(first, seconds=round(first.seconds, 3))
 
 
 def test_drives_that_have_a_corrected_frame_are_passed_over(
-    services: Services, picker: TaskPicker, studio: FakeStudio
+    services: Services, choose: Maker, studio: FakeStudio
 ) -> None:
     segmenter = services.engine.segmenter()
     for drive in (2, 5):
@@ -84,108 +87,107 @@ def test_drives_that_have_a_corrected_frame_are_passed_over(
         stored = TrainingExample(example.digest, example.to_bytes(), "{}")
         services.examples.replace(annotation, 7, [stored])
     try:
-        report = picker.pick(7, DRIVES)
+        report = choose(count=DRIVES)
     finally:
         for each in services.examples.annotations(7):
             services.examples.forget(each)
     assert drives(report) == [0, 1, 3, 4, 6]
     assert (report.examples, report.unlabeled) == (2, DRIVES * FRAMES - 2)
-    assert report.looked_at == report.unlabeled
-    assert report.shortage.startswith(f"There are no more: {DRIVES * FRAMES - 2} tasks ")
+    assert report.compared == report.unlabeled
+    assert f"{DRIVES * FRAMES - 2} of {DRIVES * FRAMES - 2} tasks were tried" in report.shortage
 
 
 def test_tasks_that_somebody_has_annotated_or_begun_are_not_drawn(
-    picker: TaskPicker, studio: FakeStudio
+    choose: Maker, studio: FakeStudio
 ) -> None:
     studio.annotated = {*range(1, 3 * FRAMES + 1)}
     studio.drafted = {*range(3 * FRAMES + 1, 4 * FRAMES + 1)}
-    report = picker.pick(7, DRIVES)
+    report = choose(count=DRIVES)
     assert drives(report) == [4, 5, 6]
     assert report.unlabeled == 3 * FRAMES
 
 
-def test_where_all_tasks_are_chosen_nothing_is_said_to_be_left(
-    picker: TaskPicker, studio: FakeStudio
-) -> None:
-    studio.tasks = {task: studio.tasks[task] for task in (1, 1 + FRAMES, 1 + 2 * FRAMES)}
-    report = picker.pick(7, 5)
-    assert len(report.tasks) == 3
-    assert report.shortage == (
-        "There are no more: 3 tasks without an annotation or a draft, all chosen."
-    )
-
-
-def test_tasks_that_are_annotated_while_they_are_drawn_are_not_said_to_be_left(
-    picker: TaskPicker, studio: FakeStudio
-) -> None:
-    """They are listed after they were counted: then there are fewer."""
-
-    def annotate(asked: Asked) -> None:
-        if asked.path.startswith("/api/tasks") and not studio.annotated:
-            studio.annotated = {*range(2, FRAMES + 1)} if counts else set()
-            counts.append(asked.path)
-
-    counts: list[str] = []
-    studio.fault = annotate
-    report = picker.pick(7, DRIVES + 1)
-    assert report.unlabeled == report.looked_at == DRIVES * FRAMES - FRAMES + 1
-    assert report.shortage.startswith("There are no more: 25 tasks ")
-
-
-def test_a_project_that_is_done_has_no_next_task(picker: TaskPicker, studio: FakeStudio) -> None:
+def test_a_project_that_is_done_has_no_next_task(choose: Maker, studio: FakeStudio) -> None:
     studio.annotated = {*studio.tasks}
-    report = picker.pick(7, 3)
-    assert (report.tasks, report.unlabeled, report.looked_at) == ((), 0, 0)
+    report = choose(count=3)
+    assert (report.tasks, report.unlabeled, report.compared) == ((), 0, 0)
     assert report.shortage == "Each task of the project has an annotation or a draft."
 
 
 def test_pictures_that_cannot_be_read_are_left_out_with_the_reason(
-    picker: TaskPicker, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+    choose: Maker, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backend.task_order.task_picker.MOST_LEFT_OUT", 2)
+    monkeypatch.setattr("backend.runs.next_tasks.MOST_LEFT_OUT", 2)
     for task in range(1, FRAMES + 1):
         studio.tasks[task] = {"image": "data:,"}
     studio.tasks[FRAMES + 1] = {"photo": "a"}
-    report = picker.pick(7, DRIVES)
+    report = choose(count=DRIVES)
     assert drives(report) == [*range(1, DRIVES)]
     assert report.left_out_count == FRAMES + 1
     assert len(report.left_out) == 2
     assert set(report.left_out) < {*range(1, FRAMES + 2)}
     assert all(report.left_out.values())
-    assert report.looked_at == DRIVES * FRAMES - FRAMES - 1
+    assert report.compared == DRIVES * FRAMES - FRAMES - 1
 
 
 def test_of_a_task_with_several_pictures_the_first_counts(
-    picker: TaskPicker, studio: FakeStudio
+    choose: Maker, studio: FakeStudio
 ) -> None:
     first, other = studio.tasks[1]["image"], studio.tasks[1 + FRAMES]["image"]
     studio.tasks = {1: {"image": [first, other]}, 2: {"image": [other]}, 3: {"image": [first]}}
-    report = picker.pick(7, 3)
+    report = choose(count=3)
     assert len(report.tasks) == 2
     assert 2 in {each.task for each in report.tasks}
 
 
-def test_no_more_pictures_are_looked_at_than_is_said(
-    picker: TaskPicker, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+def test_no_more_pictures_are_compared_than_is_said(
+    choose: Maker, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backend.task_order.task_picker.most_looked_at", lambda count: 2 * count)
+    monkeypatch.setattr("backend.runs.next_tasks.COMPARED_PER_TASK", 2)
     picture = studio.tasks[1]["image"]
     studio.tasks = {task: {"image": picture} for task in range(1, 31)}
-    report = picker.pick(7, 3)
-    assert (len(report.tasks), report.looked_at, report.near_duplicates) == (1, 6, 5)
-    assert report.shortage == (
-        "6 pictures of 30 tasks were tried, which is the most for 3 tasks. Ask again for others."
-    )
+    report = choose(count=3)
+    assert (len(report.tasks), report.compared, report.near_duplicates) == (1, 6, 5)
+    assert "6 of 30 tasks were tried" in report.shortage
+
+
+def test_of_a_large_project_some_pages_are_read_and_no_task_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Tasks are annotated meanwhile: the real server answers 404 for a page that is gone."""
+    monkeypatch.setattr("backend.runs.next_tasks._MOST_LISTED", 100)
+    studio = FakeStudio("<View/>", {task: {} for task in range(1, 251)})
+    wanted, asked = TaskFilter(unlabeled=True, undrafted=True), []
+    studio.fault = lambda each: asked.append(each)  # type: ignore[func-returns-value]
+    with studio.served() as server:
+        client = LabelStudioClient(server.url, TOKEN, retry_for_s=1)
+        pages: Counter[int] = Counter()
+        for _ in range(20):
+            some = islice(_at_random(client, 7, wanted, 250), 8)
+            pages.update((int(task.id or 0) - 1) // 100 for task in some)
+        assert len(asked) <= 40
+        assert min(pages[0], pages[1], pages[2]) > 10
+        assert Counter(task.id for task in _at_random(client, 7, wanted, 250)) == Counter(
+            range(1, 251)
+        )
+        drawn = []
+        for task in _at_random(client, 7, wanted, 250):
+            drawn.append(task.id)
+            studio.annotated = {*range(51, 251)}
+    assert len(drawn) == len(set(drawn))
 
 
 def test_a_project_that_is_not_there_or_draws_nothing_is_refused(
-    picker: TaskPicker, studio: FakeStudio
+    choose: Maker, studio: FakeStudio
 ) -> None:
+    run = Run(id=0, kind="next-tasks", project=8, asked={})
     with pytest.raises(StudioRefused):
-        picker.pick(8, 3)
+        NEXT_TASKS.make(
+            choose.services.run_parts(choose.client), run, AskedTasks(), lambda _done, _total: None
+        )
     studio.label_config = "<View/>"
     with pytest.raises(LabelConfigError):
-        picker.pick(7, 3)
+        choose(count=3)
 
 
 def test_a_label_studio_that_goes_away_ends_the_search(
@@ -195,7 +197,7 @@ def test_a_label_studio_that_goes_away_ends_the_search(
         client = LabelStudioClient(server.url, TOKEN, retry_for_s=0.02, first_pause_s=0.01)
         studio.fault = lambda asked: Answer(503) if asked.path.startswith("/api/tasks") else None
         with pytest.raises(StudioUnreachable):
-            services.task_picker(client).pick(7, 3)
+            Maker(NEXT_TASKS, services, client)(count=3)
 
 
 def test_without_a_model_no_picture_is_read(studio: FakeStudio) -> None:
@@ -203,10 +205,10 @@ def test_without_a_model_no_picture_is_read(studio: FakeStudio) -> None:
         raise FileNotFoundError("no weights")
 
     asked: list[str] = []
-    services = Services(SETTINGS, Engine(load, lambda: "m", retry_after_s=60))
+    services = Services(Settings(**MODEL), Engine(load, lambda: "m", retry_after_s=60))
     with studio.served() as server:
         studio.fault = lambda each: asked.append(each.path)  # type: ignore[func-returns-value]
         client = LabelStudioClient(server.url, TOKEN, retry_for_s=1)
         with services.engine, pytest.raises(ModelUnavailable):
-            services.task_picker(client).pick(7, 3)
+            Maker(NEXT_TASKS, services, client)(count=3)
     assert not any(path.startswith("/api/tasks") for path in asked)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
-from backend.agreement import agreement_meter, shared_image
-from backend.agreement.agreement_meter import AgreementMeter
-from backend.agreement.agreement_report import AgreementReport
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio_services import LabelStudioServices
+from backend.runs import agreement
+from backend.runs.agreement import AGREEMENT, Agreement, dispute_picture, shrink
+from backend.runs.run import AskedNothing, Run
 from backend.settings import Settings
-from tests.backend.agreement.shared_project import (
+from tests.backend.fakes.label_studio import TOKEN, FakeStudio
+from tests.backend.fakes.local_server import Answer, Asked
+from tests.backend.runs.shared_project import (
     HEIGHT,
     WIDTH,
     boxed,
@@ -21,25 +25,27 @@ from tests.backend.agreement.shared_project import (
     outlined,
     shared_studio,
 )
-from tests.backend.fakes.label_studio import TOKEN, FakeStudio
-from tests.backend.fakes.local_server import Answer, Asked
+from tests.backend.runs.test_label_errors import decoded
 
 PIXELS = HEIGHT * WIDTH
 LEFT, RIGHT = (0, 0, 20, 20), (20, 0, 20, 20)
 
 
 def measured(
-    studio: FakeStudio, advance: Callable[[int, int], None] = lambda _done, _all: None
-) -> AgreementReport:
-    read = LabelStudioServices(Settings()).images.read
+    studio: FakeStudio, advance: Callable[[int, int | None], None] = lambda _done, _all: None
+) -> Agreement:
+    images = LabelStudioServices(Settings()).images
     with studio.served() as server:
         client = LabelStudioClient(server.url, TOKEN, retry_for_s=0.1, first_pause_s=0.02)
-        return AgreementMeter(client, read).measure(7, advance)
+        parts: Any = SimpleNamespace(client=client, images=images)
+        run = Run(id=0, kind=AGREEMENT.name, project=7, asked={})
+        report: Agreement = AGREEMENT.make(parts, run, AskedNothing(), advance)
+        return report
 
 
 def test_figures_of_two_tasks() -> None:
     """Task 1: all of the car is shared, but one has a tree more. Task 2: half of the car is."""
-    told: list[tuple[int, int]] = []
+    told: list[tuple[int, int | None]] = []
     report = measured(
         shared_studio(
             [(1, [brushed(LEFT)]), (2, [brushed(LEFT), brushed((20, 0, 10, 20), "tree")])],
@@ -56,7 +62,6 @@ def test_figures_of_two_tasks() -> None:
     assert car.disputed == pytest.approx((0 + 100 / PIXELS) / 2)
     assert (tree.label, tree.pictures, tree.iou, tree.boundary_f) == ("tree", 1, 0.0, 0.0)
     assert tree.disputed == pytest.approx(200 / PIXELS)
-    assert car.is_of_few
     # Of the car 1100 values are 1 of all 3200, and the 100 pixels in dispute are two pairs each.
     assert car.alpha == pytest.approx(1 - 3199 * 200 / (2 * 1100 * 2100))
     assert [(each.label, each.other) for each in report.confusions] == [("tree", ""), ("car", "")]
@@ -169,8 +174,8 @@ def test_a_task_that_cannot_be_compared_is_left_out_with_its_reason(
         [(1, [brushed(LEFT)]), (2, [brushed(LEFT) | {"value": None}])],
         [(person, [brushed(LEFT)]) for person in (1, 2, 3)],
     ]
-    monkeypatch.setattr(agreement_meter, "MOST_LEFT_OUT", 3)
-    monkeypatch.setattr(shared_image, "MOST_PX", 2 * PIXELS)
+    monkeypatch.setattr(agreement, "MOST_LEFT_OUT", 3)
+    monkeypatch.setattr(agreement, "MOST_PX", 2 * PIXELS)
     report = measured(shared_studio(*tasks))
     assert report.tasks == 1
     assert [*report.left_out] == [2, 3, 4]
@@ -198,8 +203,8 @@ def test_a_task_whose_annotations_are_too_large_is_left_out(
 def test_of_tasks_that_are_left_out_as_many_sentences_are_kept_as_are_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(agreement_meter, "MOST_LEFT_OUT", 2)
-    sums = agreement_meter._Sums()
+    monkeypatch.setattr(agreement, "MOST_LEFT_OUT", 2)
+    sums = agreement._Sums()
     for task in range(9):
         sums.leave_out(task, "It is broken.")
     assert ([*sums.left_out], sums.left_out_count) == ([0, 1], 9)
@@ -215,7 +220,7 @@ def test_without_several_people_there_is_nothing_to_compare_yet() -> None:
 
 
 def test_of_many_disputes_the_largest_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agreement_meter, "MOST_LISTED", 2)
+    monkeypatch.setattr(agreement, "MOST_LISTED", 2)
     widths = (3, 7, 5, 7)
     report = measured(
         shared_studio(*([(1, [brushed((0, 0, width, 20))]), (2, [])] for width in widths))
@@ -279,3 +284,24 @@ def test_names_are_asked_for_first_and_without_them_nothing_is_lost() -> None:
         for part in ("/api/users", "/annotations")
     )
     assert max(of_users) < min(of_annotations)
+
+
+def test_what_is_in_dispute_is_seen_and_the_rest_stays_grey() -> None:
+    rgb = np.full((600, 960, 3), (90, 130, 170), np.uint8)
+    disputed = np.zeros((600, 960), bool)
+    disputed[200:400, 300:600] = True
+    disputed[498:501] = True
+    drawn = decoded(dispute_picture(rgb, shrink(disputed)))
+    assert drawn.shape == (300, 480, 3)
+    red, green, blue = drawn[150, 225]
+    assert red > green + 80, "pink"
+    assert blue > green + 40
+    assert np.ptp(drawn[20, 20]) < 50, "the image, with less colour"
+    assert abs(int(drawn[20, 20].mean()) - 130) < 8, "as light as it is"
+    line = drawn[249, 20]
+    assert line[0] > drawn[20, 20][0] + 20, "a line of three pixels, which are one and a half here"
+
+
+def test_a_small_image_is_not_made_larger() -> None:
+    assert shrink(np.ones((3, 5), bool)).shape == (3, 5)
+    assert shrink(np.ones((1, 5000), bool)).shape == (1, 480)

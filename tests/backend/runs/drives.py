@@ -12,7 +12,7 @@ from PIL import Image
 
 from clearclip_core import HELD_OUT_SEEDS, RGBArray, render_scene
 from tests.backend.fakes.label_studio import FakeStudio
-from tests.backend.wording.scene_project import CONFIG
+from tests.backend.runs.scene_project import CONFIG
 
 FRAMES = 4
 WHOLE_HW, FRAME_HW = (225, 306), (224, 304)

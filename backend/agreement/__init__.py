@@ -1,1 +1,0 @@
-"""Measure how far the annotations of several people agree."""

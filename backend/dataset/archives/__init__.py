@@ -1,1 +1,0 @@
-"""Data sets that people have asked for on the page, each as one file to download."""

@@ -1,0 +1,255 @@
+"""Data sets: the annotated tasks of a project as a ZIP file to download."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+
+from backend.dataset.exporter import DatasetExporter, DatasetOptions, Format
+from backend.dataset.labelled_image import Overlap
+from backend.dataset.splits import PictureFeatures, Split
+from backend.dataset.task_images import parse_project_labels
+from backend.dataset.tasks import ProjectTasks
+from backend.errors import BadRequest, DatasetError, ModelUnavailable
+from backend.label_studio.annotations import AnnotationChoice
+from backend.runs.run import MOST_LEFT_OUT, Progress, Run, RunKind, RunParts
+from backend.runs.run_store import RunStore
+from backend.settings import Settings
+from clearclip_core.evaluation.atomic_write import replaced
+from clearclip_core.images.label_maps import is_hidden
+
+#: Time between two looks for old files, in seconds.
+_SWEEP_INTERVAL_S: Final = 600.0
+
+_DAY_S: Final = 86_400.0
+
+#: Suffixes of files that get smaller; pictures and tables are compressed already.
+_TEXTS: Final = (".json", ".jsonl", ".txt", ".yaml", ".md")
+
+
+class AskedDataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is exported; the choices are those of ``clearclip-backend dataset``.
+
+    Attributes:
+        view: number of a view of the data manager, whose tasks are taken; None for all.
+        formats: those to write.
+        pictures: whether the pictures are in the file.
+        annotations: the annotations that count: a rule, or the number of an annotator.
+        overlap: the rule by which overlaps are resolved.
+        split: shares of the parts, such as 80/10/10; empty for one part.
+        near_duplicates: cosine of features from which on pictures are kept in one part; None: only
+            equal files are.
+        with_predictions: whether untouched predictions count where a task has no annotation.
+    """
+
+    view: Annotated[int, msgspec.Meta(ge=1, le=999_999_999)] | None = None
+    formats: Annotated[tuple[Format, ...], msgspec.Meta(min_length=1, max_length=8)] = (
+        "index-png",
+    )
+    pictures: bool = True
+    annotations: Annotated[str, msgspec.Meta(max_length=20)] = "preferred"
+    overlap: Overlap = "label-order"
+    split: Annotated[str, msgspec.Meta(max_length=20)] = ""
+    near_duplicates: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
+    with_predictions: bool = False
+
+    def __post_init__(self) -> None:
+        AnnotationChoice.parse(self.annotations)
+        try:
+            _ = self.options
+        except DatasetError as error:
+            raise BadRequest(str(error)) from None
+        if self.near_duplicates is not None and not self.split:
+            raise BadRequest('Expected "near_duplicates" only together with "split".')
+
+    @property
+    def options(self) -> DatasetOptions:
+        """The choices for an exporter."""
+        in_tables_alone = set(self.formats) == {"parquet"}
+        return DatasetOptions(
+            formats=tuple(dict.fromkeys(self.formats)),
+            pictures="copy" if self.pictures and not in_tables_alone else "none",
+            choice=AnnotationChoice.parse(self.annotations),
+            overlap=self.overlap,
+            split=Split.parse(self.split) if self.split else Split(),
+            least_cosine=self.near_duplicates,
+            with_predictions=self.with_predictions,
+        )
+
+
+class DatasetFile(msgspec.Struct, frozen=True):
+    """What is in the file.
+
+    Attributes:
+        pictures: number of its pictures.
+        parts: name of a part -> number of its pictures.
+        regions: regions of all pictures.
+        unlabelled: tasks of which nothing counts.
+        left_out: task -> why it is not in the data set; of the first tasks only.
+        left_out_count: the number of all such tasks.
+        size_bytes: of the file.
+    """
+
+    pictures: int
+    parts: dict[str, int]
+    regions: int
+    unlabelled: int
+    left_out: dict[int, str]
+    left_out_count: int
+    size_bytes: int
+
+
+def folder_of(settings: Settings, run: Run) -> Path:
+    """Return the folder of a data set on this machine; databases may share the folder above it."""
+    return settings.model_dir / "datasets" / f"{run.id}-{round(1000 * run.created)}"
+
+
+def file_of(settings: Settings, run: Run) -> Path:
+    """Return the path of a data set's file, which may be on another machine."""
+    return folder_of(settings, run) / "dataset.zip"
+
+
+def file_name(run: Run) -> str:
+    """Return the name under which a browser saves a data set."""
+    return f"project-{run.project}-{'-'.join(run.asked['formats'])}-{run.id}.zip"
+
+
+def export_dataset(
+    parts: RunParts, run: Run, asked: AskedDataset, progress: Progress
+) -> DatasetFile:
+    """Export a project.
+
+    Raises:
+        DatasetError: the file cannot be written, or is too large; near-duplicates need a model.
+        LabelConfigError: the project has nothing that is drawn.
+        StudioRefused: there is no such project for this token.
+        StudioUnreachable: Label Studio does not answer.
+    """
+    try:
+        return _export(parts, run, asked, progress)
+    except ModelUnavailable as error:
+        raise DatasetError(f"Near-duplicates need the model. {error}") from None
+    except OSError as error:
+        raise DatasetError(f"The data set cannot be written: {error.strerror or error}.") from None
+
+
+def _export(parts: RunParts, run: Run, asked: AskedDataset, progress: Progress) -> DatasetFile:
+    client, settings = parts.client, parts.settings
+    folder = folder_of(settings, run) / "set"
+    source = ProjectTasks(client, run.project, asked.view, asked.with_predictions)
+    exporter = DatasetExporter(
+        folder,
+        parse_project_labels(client.label_config(run.project)),
+        asked.options,
+        parts.images.read_file,
+        max_megapixels=settings.max_image_megapixels,
+        max_mb=settings.dataset_mb,
+        describer=None if asked.near_duplicates is None else PictureFeatures(parts.engine),
+    )
+    total = source.count()
+
+    def watch(done: int) -> None:
+        progress(done, total)
+
+    report = exporter.run(source, threading.Event(), watch)
+    assert report is not None, "what is watched ends it, and not an event"
+    size_bytes = move_into_zip(folder, file_of(settings, run))
+    shutil.rmtree(folder, ignore_errors=True)
+    return DatasetFile(
+        report.pictures,
+        dict(report.parts),
+        report.regions,
+        report.unlabelled,
+        {each.task: each.reason for each in report.skipped[:MOST_LEFT_OUT]},
+        len(report.skipped),
+        size_bytes,
+    )
+
+
+def remove_dataset(settings: Settings, run: Run) -> None:
+    """Remove all files of a data set from this machine."""
+    shutil.rmtree(folder_of(settings, run), ignore_errors=True)
+
+
+class OldDatasets:
+    """Deletes data sets that are too old, and the oldest of too many.
+
+    Args:
+        store: the runs.
+        settings: the folder, and how much and how long data sets are kept.
+    """
+
+    def __init__(self, store: RunStore, settings: Settings) -> None:
+        self._store = store
+        self._settings = settings
+        self._next_s = 0.0
+
+    def sweep(self) -> bool:
+        """Delete them, if it is time to; return False, as nothing else waits."""
+        if time.monotonic() < self._next_s:
+            return False
+        self._next_s = time.monotonic() + _SWEEP_INTERVAL_S
+        before = self._store.database.clock() - self._settings.dataset_days * _DAY_S
+        all_bytes = 0
+        for run in self._store.finished(DATASETS):
+            report = self._store.report(DATASETS, run)
+            all_bytes += report.size_bytes if report else 0
+            if (run.finished or 0.0) < before or all_bytes > self._settings.dataset_mb << 20:
+                self._store.delete(run)
+                remove_dataset(self._settings, run)
+        self._remove_forgotten(before - _DAY_S)
+        return False
+
+    def _remove_forgotten(self, before: float) -> None:
+        """Remove folders that nobody has changed since a time: another backend has deleted them."""
+        for folder in (self._settings.model_dir / "datasets").glob("*"):
+            if folder.stat().st_mtime < before:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+# ---- the file ------------------------------------------------------------------------------------
+
+
+def move_into_zip(folder: Path, path: Path) -> int:
+    """Move the files of a folder into a ZIP file, the hidden ones excepted.
+
+    Each is removed once it is in there, so that the disk holds them once.
+
+    Args:
+        folder: the folder.
+        path: of the ZIP file, which is there when it is complete.
+
+    Returns:
+        Its size in bytes.
+    """
+    with replaced(path) as stream, zipfile.ZipFile(stream, "w", allowZip64=True) as archive:
+        for file in sorted(each for each in _files(folder) if not is_hidden(each, folder)):
+            kind = zipfile.ZIP_DEFLATED if file.suffix in _TEXTS else zipfile.ZIP_STORED
+            archive.write(file, file.relative_to(folder).as_posix(), kind)
+            file.unlink()
+    return path.stat().st_size
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for root, _, names in os.walk(folder):
+        for name in names:
+            yield Path(root, name)
+
+
+DATASETS: Final = RunKind(
+    "datasets",
+    "Data sets",
+    "A data set is made of what Label Studio has",
+    AskedDataset,
+    DatasetFile,
+    export_dataset,
+    forget=remove_dataset,
+)

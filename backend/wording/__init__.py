@@ -1,1 +1,0 @@
-"""Try words for labels on a project's pictures, and check its vocabulary."""

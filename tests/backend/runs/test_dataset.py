@@ -1,0 +1,314 @@
+"""Data sets are made of what a stand-in for Label Studio's API has."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from PIL import Image
+
+from backend.database.database import Database
+from backend.errors import BadRequest, ModelUnavailable
+from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.image_loader import RGBArray
+from backend.runs import dataset as dataset_module
+from backend.runs import runner as runner_module
+from backend.runs.dataset import (
+    DATASETS,
+    AskedDataset,
+    DatasetFile,
+    OldDatasets,
+    file_of,
+    folder_of,
+    move_into_zip,
+)
+from backend.runs.run import Run
+from backend.runs.run_store import RunStore
+from backend.runs.runner import Runner
+from backend.settings import Settings
+from tests.backend.dataset.exported_tasks import CONFIG, brush_region, picture_bytes, rectangle
+from tests.backend.fakes.label_studio import TOKEN, FakeStudio
+from tests.backend.fakes.local_server import Answer, Asked
+from tests.backend.web.pages.browser import Dashboard, Page
+
+MASK = rectangle(5, 5, 20, 30)
+DAY_S = 86_400
+
+
+class Clock:
+    passed_s = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.passed_s
+
+
+class Describer:
+    """Finds all pictures alike, or has no model."""
+
+    model = "m"
+    fails = False
+
+    def describe(self, rgb: RGBArray) -> bytes:
+        if self.fails:
+            raise ModelUnavailable("There is no model.")
+        return (np.ones(4, np.float16) / 2).tobytes()
+
+
+class World:
+    """A project of three tasks, the last without a picture, and a backend that exports it."""
+
+    def __init__(self, folder: Path, studio: FakeStudio, url: str, **limits: Any) -> None:
+        self.studio = studio
+        self.settings = Settings(
+            model_dir=folder, label_studio_url=url, label_studio_api_key=TOKEN, **limits
+        )
+        self.clock = Clock()
+        self.store = RunStore(Database(f"sqlite:///{folder}/shared.db", self.clock))
+        self.stopping = threading.Event()
+        client = LabelStudioClient.from_settings(self.settings, retry_for_s=0)
+        images = SimpleNamespace(read_file=lambda source, task: self.studio.files[source])
+        parts: Any = SimpleNamespace(
+            client=client, images=images, engine=None, settings=self.settings
+        )
+        self.runner = Runner(self.store, parts, "a", self.stopping)
+
+    def export(self, **asked: Any) -> Run:
+        """Ask for a data set, and make it; the value is what became of it."""
+        run = self.store.request(DATASETS, 7, AskedDataset(**asked))
+        assert self.runner.run_next(DATASETS)
+        return self.store.get(DATASETS, 7, run.id)
+
+    def report(self, run: Run) -> DatasetFile:
+        report = self.store.report(DATASETS, run)
+        assert report is not None, run.reason
+        return report
+
+    def left(self) -> list[str]:
+        root = self.settings.model_dir / "datasets"
+        return [path.name for path in root.rglob("*") if path.is_file()]
+
+
+@pytest.fixture(autouse=True)
+def describer(monkeypatch: pytest.MonkeyPatch) -> Describer:
+    made = Describer()
+    monkeypatch.setattr(dataset_module, "PictureFeatures", lambda _: made)
+    monkeypatch.setattr(runner_module, "_NOTE_EVERY_S", 0.0)
+    return made
+
+
+@pytest.fixture
+def studio() -> FakeStudio:
+    made = FakeStudio(CONFIG, {n: {"image": f"/data/upload/7/{n}.png"} for n in (1, 2, 3)})
+    made.made[3] = 1.0
+    for number in (1, 2):
+        made.files[f"/data/upload/7/{number}.png"] = picture_bytes(number)
+        made.annotate(number, [brush_region(MASK, "road")])
+    return made
+
+
+@pytest.fixture
+def world(tmp_path: Path, studio: FakeStudio) -> Iterator[World]:
+    with studio.served() as server:
+        yield World(tmp_path, studio, server.url)
+
+
+def test_a_file_holds_what_was_asked_for(world: World) -> None:
+    done = world.export(formats=("index-png", "coco"))
+    assert (done.state, done.total) == ("done", 3)
+    report = world.report(done)
+    assert (report.pictures, report.unlabelled) == (2, 1)
+    path = file_of(world.settings, done)
+    assert report.size_bytes == path.stat().st_size
+    assert world.left() == ["dataset.zip"], "the folder of the work is gone"
+    with zipfile.ZipFile(path) as archive:
+        names = set(archive.namelist())
+        assert {"images/1.png", "masks/2.png", "annotations/instances_train.json"} <= names
+        assert json.loads(archive.read("report.json"))["pictures"] == 2
+        with Image.open(io.BytesIO(archive.read("masks/1.png"))) as mask:
+            np.testing.assert_array_equal(np.asarray(mask) == 1, MASK)
+
+
+def test_a_set_over_the_limit_has_failed(tmp_path: Path, studio: FakeStudio) -> None:
+    studio.files["/data/upload/7/1.png"] = picture_bytes(1, (700, 800))
+    studio.annotations.clear()
+    studio.annotate(1, [brush_region(np.ones((700, 800), np.bool_), "road")])
+    with studio.served() as server:
+        world = World(tmp_path, studio, server.url, dataset_mb=1)
+        failed = world.export()
+    assert "more than DATASET_MB=1" in failed.reason
+    assert world.left() == []
+
+
+def test_an_outage_ends_it_and_a_stop_goes_on_later(world: World) -> None:
+    world.studio.fault = lambda _: Answer(503)
+    failed = world.export()
+    assert failed.state == "failed"
+    assert "answers HTTP 503" in failed.reason
+    read: list[str] = []
+
+    def stop(asked: Asked) -> Answer | None:
+        if asked.path.startswith("/api/tasks/"):
+            read.append(asked.path)
+            if "/1/" in asked.path:
+                world.stopping.set()
+        return None
+
+    world.studio.fault = stop
+    run = world.export()
+    assert run.state == "queued"
+    world.stopping.clear()
+    world.studio.fault = lambda _: None
+    assert world.runner.run_next(DATASETS)
+    assert world.report(world.store.get(DATASETS, 7, run.id)).pictures == 2
+
+
+def test_one_that_is_cancelled_or_deleted_is_given_up_with_its_files(world: World) -> None:
+    for end in (world.store.cancel, world.store.delete):
+
+        def act(asked: Asked, end: Any = end) -> Answer | None:
+            runs = world.store.runs(DATASETS, 7)
+            if "/annotations" in asked.path and runs and not runs[0].is_over:
+                end(runs[0])
+            return None
+
+        world.studio.fault = act
+        world.store.request(DATASETS, 7, AskedDataset())
+        assert world.runner.run_next(DATASETS)
+        assert world.left() == []
+    assert [run.state for run in world.store.runs(DATASETS, 7)] == ["cancelled"]
+
+
+def test_old_data_sets_and_forgotten_folders_are_removed(world: World) -> None:
+    world.export()
+    root = world.settings.model_dir / "datasets"
+    forgotten, fresh = root / "forgotten", root / "fresh"
+    forgotten.mkdir()
+    fresh.mkdir()
+    os.utime(forgotten, (time.time() - 9 * DAY_S,) * 2)
+    assert not OldDatasets(world.store, world.settings).sweep()
+    assert len(world.store.finished(DATASETS)) == 1, "it is young"
+    world.clock.passed_s = 7.5 * DAY_S
+    OldDatasets(world.store, world.settings).sweep()
+    assert world.store.finished(DATASETS) == []
+    assert [path.name for path in root.iterdir()] == ["fresh"]
+
+
+def test_the_fourth_takes_the_place_of_the_first_with_its_file(world: World) -> None:
+    first = world.export()
+    for _ in range(3):
+        world.export()
+    assert not folder_of(world.settings, first).exists()
+    assert len(world.left()) == 3
+
+
+def test_near_duplicates_are_in_one_part(world: World) -> None:
+    for number in range(4, 12):  # of which chance alone puts some into each part
+        world.studio.create({"image": f"/data/upload/7/{number}.png"})
+        world.studio.files[f"/data/upload/7/{number}.png"] = picture_bytes(number)
+        world.studio.annotate(number, [brush_region(MASK, "road")])
+    for cosine, shares in ((None, 2), (0.98, 1)):
+        parts = world.report(world.export(split="50/50", near_duplicates=cosine)).parts
+        assert sum(count > 0 for count in parts.values()) == shares
+
+
+def test_without_a_model_it_says_what_needs_one(world: World, describer: Describer) -> None:
+    describer.fails = True
+    failed = world.export(split="50/50", near_duplicates=0.98)
+    assert failed.state == "failed"
+    assert failed.reason == "Near-duplicates need the model. There is no model."
+
+
+def test_choices_are_those_of_the_command() -> None:
+    asked = AskedDataset(3, ("coco", "yolo", "coco"), False, "5", "score", "80/10/10", 0.98, True)
+    options = asked.options
+    assert (options.formats, options.pictures) == (("coco", "yolo"), "none")
+    assert (options.choice.annotator, options.overlap) == (5, "score")
+    assert (options.split.shares, options.with_predictions) == ((80, 10, 10), True)
+    assert options.least_cosine == 0.98
+    plain = AskedDataset().options
+    assert (plain.formats, plain.pictures) == (("index-png",), "copy")
+    assert str(plain.choice) == "preferred"
+    assert AskedDataset(formats=("parquet",)).options.pictures == "none", "tables hold them"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"formats": "coco"},
+        {"formats": ["bmp"]},
+        {"formats": []},
+        {"overlap": "random"},
+        {"annotations": "best"},
+        {"annotations": 5},
+        {"split": "80/30"},
+        {"pictures": "maybe"},
+        {"near_duplicates": 0.9},  # without a split
+        *({"split": "80/20", "near_duplicates": each} for each in (0, 1.5, "nan", "near", True)),
+    ],
+)
+def test_other_values_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises((BadRequest, msgspec.ValidationError), match=r"^(Expected|Invalid) "):
+        msgspec.convert(wrong, AskedDataset)
+
+
+def test_a_data_set_is_exported_downloaded_and_deleted_on_the_page(
+    world: World, tmp_path: Path
+) -> None:
+    database = world.store.database.url.render_as_string(False)
+    dashboard = Dashboard(
+        model_dir=tmp_path,
+        database_url=database,
+        label_studio_url=world.settings.label_studio_url,
+        label_studio_api_key=TOKEN,
+    )
+    path = "/projects/7/datasets"
+    for form in ({"formats": "coco", "split": "50/60"}, {"split": "", "pictures": "true"}):
+        refused = dashboard.post(path, form)
+        assert refused.status_code == 400
+        assert "Expected " in Page(refused).text
+    form = {"formats": ["coco", "yolo"], "annotator": "", "pictures": "true"}
+    assert dashboard.post(path, form).status_code == 303
+    (run,) = world.store.runs(DATASETS, 7)
+    assert dashboard.client.get(f"{path}/{run.id}/file").status_code == 404, "it has no file yet"
+    assert world.runner.run_next(DATASETS)
+    text = dashboard.page(path).text
+    assert "coco, yolo" in text
+    assert "the ground truth, else the newest" in text
+    file = dashboard.client.get(f"{path}/{run.id}/file")
+    assert zipfile.ZipFile(io.BytesIO(file.data)).testzip() is None
+    assert f"project-7-coco-yolo-{run.id}.zip" in file.headers["Content-Disposition"]
+    file_of(world.settings, run).unlink()
+    gone = dashboard.client.get(f"{path}/{run.id}/file")
+    assert "another backend has made it" in json.loads(gone.data)["error"]
+    assert dashboard.post(f"{path}/{run.id}/delete").status_code == 303
+    assert world.store.runs(DATASETS, 7) == []
+    assert not folder_of(world.settings, run).exists()
+
+
+def test_visible_files_are_moved_and_read_again(tmp_path: Path) -> None:
+    folder, path = tmp_path / "set", tmp_path / "out" / "set.zip"
+    contents = {"masks/größe.png": b"\x89" * 50, "classes.json": b"{}" * 500, ".parts/a": b"x"}
+    for name, content in contents.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    path.parent.mkdir()
+    assert move_into_zip(folder, path) == path.stat().st_size
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+        found = {each.filename: each for each in archive.infolist()}
+        assert set(found) == {"masks/größe.png", "classes.json"}
+        assert archive.read("classes.json") == contents["classes.json"]
+        assert found["classes.json"].compress_size < 100
+        assert found["masks/größe.png"].compress_type == zipfile.ZIP_STORED
+    assert [each.name for each in folder.rglob("*") if each.is_file()] == ["a"], "the hidden file"
