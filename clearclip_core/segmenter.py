@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy, deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -40,6 +42,8 @@ from clearclip_core.segmentation.scores import (
 from clearclip_core.segmentation.segmentation import Segmentation
 from clearclip_core.segmentation.windows import DenseFeatures, WindowPlan
 from clearclip_core.vocabulary import Label, Vocabulary
+
+log = logging.getLogger(__name__)
 
 ImageLike = Image.Image | npt.NDArray[Any]
 Labels = Vocabulary | Iterable[str | Label]
@@ -219,7 +223,8 @@ class Segmenter:
 
         Returns:
             The features of each image in the order given, in the model's dtype, on its device.
-            They share no memory, so that dropping one frees its memory.
+            They share no memory, so that dropping one frees its memory. An image that overflows
+            fp16 is encoded in fp32.
 
         Raises:
             ValueError: `windows_at_once` is below 1.
@@ -234,7 +239,28 @@ class Segmenter:
             same_size = [images[index] for index in indices]
             encoded = self._encode_same_size(same_size, batch_size, with_cls)
             features |= zip(indices, encoded, strict=True)
+        if images and self.encoder.dtype is torch.float16:
+            finite = torch.stack([_is_finite(features[index]) for index in range(len(images))])
+            for index in [index for index, fits in enumerate(finite.tolist()) if not fits]:
+                log.warning("A picture overflows fp16 and is encoded again in fp32.")
+                features[index] = self._encode_in_fp32(images[index], batch_size, with_cls)
         return [features[index] for index in range(len(images))]
+
+    def _encode_in_fp32(
+        self, image: PreparedImage, batch_size: int, with_cls: bool
+    ) -> DenseFeatures:
+        """Encode in fp32, by half as many windows in the same memory; the features are fp16."""
+        precise = self._in_fp32.encode_batch([image], max(1, batch_size // 2), with_cls)[0]
+        patches, cls = WindowFeatures(precise.patches, precise.cls).to(
+            self.encoder.device, torch.float16
+        )
+        return replace(precise, patches=patches, cls=cls)
+
+    @cached_property
+    def _in_fp32(self) -> Segmenter:
+        precise = copy(self)
+        precise.encoder = deepcopy(self.encoder).float()
+        return precise
 
     def _encode_same_size(
         self, images: Sequence[PreparedImage], batch_size: int, with_cls: bool
@@ -390,3 +416,9 @@ class Segmenter:
         if refine and image is not None:
             return decide_refined_where_scored(scores, to_rgb(image), threshold, patch_px=patch_px)
         return Segmentation(*scores.decide(threshold), scores.vocabulary.names)
+
+
+def _is_finite(features: DenseFeatures) -> torch.Tensor:
+    """Return () bool on the features' device, so that the host waits once for all images."""
+    finite = features.patches.isfinite().all()
+    return finite if features.cls is None else finite & features.cls.isfinite().all()

@@ -24,12 +24,12 @@ REPAIRS = ("density", "attention", "sinks")
 class Affinity:
     """Which patches belong together, by cosines of an earlier layer's features.
 
-    Cosines below 0.4 become 0 where they average features.
+    Cosines below 0.4 become 0 where they average features. RF-CLIP sums instead, which its layer
+    norm undoes, but sums overflow fp16.
 
     Attributes:
         layer: the layer; None for the mean of all layers.
         smoothing: the layer whose cosines smooth the result; None for no smoothing.
-        normalized: divide the rows of both matrices by their sums.
         sparse: attend by cosines of which those below 0.4 are 0 already.
         cls_key: the CLS token is a key of the attention, but its value is not taken. Without it
             the attention is among patches alone, and 0.3 of the CLS token is added to its output.
@@ -37,7 +37,6 @@ class Affinity:
 
     layer: int | None
     smoothing: int | None
-    normalized: bool
     sparse: bool
     cls_key: bool
 
@@ -60,9 +59,9 @@ class Layers:
 #: Name -> affinity: of SC-CLIP, of SFP and of RF-CLIP.
 AFFINITIES: Mapping[str, Affinity] = MappingProxyType(
     {
-        "middle": Affinity(9, 4, normalized=True, sparse=False, cls_key=False),
-        "sparse": Affinity(9, 4, normalized=True, sparse=True, cls_key=False),
-        "mean": Affinity(None, None, normalized=False, sparse=False, cls_key=True),
+        "middle": Affinity(9, 4, sparse=False, cls_key=False),
+        "sparse": Affinity(9, 4, sparse=True, cls_key=False),
+        "mean": Affinity(None, None, sparse=False, cls_key=True),
     }
 )
 

@@ -206,7 +206,8 @@ class TwoPasses(nn.Module):
     """The last block attending to features of earlier blocks (SC-CLIP, SFP, RF-CLIP).
 
     With ``F_l`` the output of block ``l`` of ``L`` at the patches, ``M`` the cosines of the
-    affinity's layer, and ``S`` these with those below 0.4 set to 0, a pass is
+    affinity's layer, and ``S`` these with those below 0.4 set to 0 and each row divided by its sum,
+    a pass is
 
     ``att(S · repair(F_{L-1}))``
 
@@ -324,8 +325,6 @@ class TwoPasses(nn.Module):
     def _average(self, cosines: torch.Tensor) -> torch.Tensor:
         """Return the matrix that averages alike patches: (B, N, N) -> (B, N, N)."""
         kept = cosines.where(cosines >= _LEAST_COSINE, 0)
-        if not self.affinity.normalized:
-            return kept
         return kept / (kept.sum(dim=-1, keepdim=True) + _EPSILON)
 
     def _repair(

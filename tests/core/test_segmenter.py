@@ -125,6 +125,44 @@ def test_no_batch_is_larger_than_asked_and_windows_of_pictures_share_them(
     assert segmenter.encode_batch([]) == []
 
 
+@pytest.mark.parametrize("method", ["clearclip", "rfclip", "clearclip-stitched"])
+def test_a_picture_that_overflows_fp16_is_encoded_in_fp32(
+    clip_model: open_clip.CLIP, method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A bias doubles a channel of every token beyond the largest number of fp16, 65504."""
+    clip = copy.deepcopy(clip_model)
+    for block in clip.visual.transformer.resblocks[:2]:
+        block.mlp.c_proj.bias[3] = 40000.0
+    half = LoadedModel("", copy.deepcopy(clip).half(), lambda _: torch.empty(0), MEAN, STD)
+    half = dataclasses.replace(half, sink_channels=())
+    single = dataclasses.replace(half, clip=copy.deepcopy(half.clip).float())
+    images = [Segmenter(half, method, SIZES).prepare(picture(64, width)) for width in (64, 140)]
+    found = Segmenter(half, method, SIZES).encode_batch(images, with_cls=True)
+    wanted = Segmenter(single, method, SIZES).encode_batch(images, with_cls=True)
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert ours.patches.dtype is torch.float16
+        torch.testing.assert_close(ours.patches.float(), theirs.patches, rtol=0, atol=2e-3)
+        torch.testing.assert_close(ours.cls, theirs.cls.half(), rtol=0, atol=2e-3)
+    assert [record.getMessage() for record in caplog.records] == [
+        "A picture overflows fp16 and is encoded again in fp32."
+    ] * 2
+
+
+def test_rfclip_stays_within_fp16_where_a_channel_is_large(
+    clip_model: open_clip.CLIP, caplog: pytest.LogCaptureFixture
+) -> None:
+    clip = copy.deepcopy(clip_model)
+    clip.visual.ln_pre.bias[3] += 300.0
+    sizes = Preprocessing(MEAN, STD, 256, 256, window_px=256, stride_px=256)
+    model = LoadedModel("", clip, lambda _: torch.empty(0), MEAN, STD, sink_channels=())
+    half = dataclasses.replace(model, clip=copy.deepcopy(clip).half())
+    ours, wanted = (
+        Segmenter(each, "rfclip", sizes).encode(picture(256, 256)).patches for each in (half, model)
+    )
+    assert not caplog.records
+    assert float((ours.float() * wanted).sum(dim=-1).min()) > 0.999
+
+
 @pytest.mark.parametrize(
     "method", ["clearclip", "clip", "gem", "naclip", "scclip", "sfp", "clearclip-stitched"]
 )
