@@ -178,7 +178,7 @@ class PictureFeatures:
         """
         import torch  # heavy, for near-duplicates alone
 
-        from backend.inference.image_request import Priority
+        from backend.inference.queue import Priority
         from clearclip_core import Label
 
         segmenter = self._engine.segmenter()

@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+import torch
 import logging
 import threading
 from collections.abc import Sequence
-
-import torch
-
 from backend.inference.feature_cache import FeatureCache
-from backend.inference.image_queue import ImageQueue
-from backend.inference.image_request import ImageRequest, Priority
-from backend.inference.memory import free_memory, is_out_of_memory
+from backend.inference.queue import ImageQueue, ImageRequest, Priority
 from backend.inference.words import WordsQueue
 from clearclip_core import DenseFeatures, PreparedImage, Segmenter, WindowFeatures
 
 log = logging.getLogger(__name__)
+
+
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether torch, of whatever release and on whatever device, ran out of memory.
+
+    >>> is_out_of_memory(RuntimeError("MPS backend out of memory (MPS allocated: 5 GB)"))
+    True
+    """
+    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
+        return True
+    message = str(error).lower()
+    return isinstance(error, RuntimeError) and any(sign in message for sign in _OUT_OF_MEMORY)
+
+
+def free_memory() -> None:
+    """Return the unused memory of torch's allocators to the device."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
 
 
 class BatchCollector:
@@ -141,3 +160,4 @@ def _half_precision(features: DenseFeatures) -> WindowFeatures:
     """Return features in float16, on the device where they are."""
     windows = WindowFeatures(features.patches, features.cls)
     return windows.to(features.patches.device, torch.float16)
+

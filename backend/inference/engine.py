@@ -19,10 +19,8 @@ import torch
 from backend.errors import ModelUnavailable
 from backend.inference.batching import BatchCollector, BatchEncoder
 from backend.inference.feature_cache import CacheUse, FeatureCache
-from backend.inference.image_queue import ImageQueue
-from backend.inference.image_request import EncodedImage, ImageRequest, Priority, needs_cls
-from backend.inference.model_loader import ModelLoader
-from backend.inference.model_status import ModelStatus
+from backend.inference.model_loader import ModelLoader, ModelStatus
+from backend.inference.queue import EncodedImage, ImageQueue, ImageRequest, Priority, needs_cls
 from backend.inference.words import WordsQueue
 from backend.settings import Settings
 from backend.telemetry.tracing import stage

@@ -5,14 +5,26 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
 from backend.errors import ModelUnavailable
-from backend.inference.model_status import ModelStatus
 from clearclip_core import Segmenter
 
 log = logging.getLogger(__name__)
+
+
+ModelState = Literal["loading", "ready", "failed"]
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """The state of the model, and the reason where it failed to load or has stopped."""
+
+    state: ModelState
+    reason: str = ""
 
 
 class ModelLoader:

@@ -12,8 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from backend.errors import ModelUnavailable
-from backend.inference.image_queue import ImageQueue
-from backend.inference.image_request import ImageRequest, Priority
+from backend.inference.queue import ImageQueue, ImageRequest, Priority
 from clearclip_core import Label, Segmenter
 
 log = logging.getLogger(__name__)

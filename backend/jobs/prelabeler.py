@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from backend.database.database import Database, error_message
 from backend.database.leases import LeaseLost
 from backend.errors import LabelConfigError, StudioRefused
-from backend.inference.image_request import Priority
+from backend.inference.queue import Priority
 from backend.jobs.chunk import ChunkResult, chunk_sizes, predict_and_write
 from backend.jobs.database_outages import DatabaseOutages
 from backend.jobs.job import Job, Only

@@ -17,7 +17,7 @@ import numpy as np
 
 from backend.errors import ModelUnavailable
 from backend.feedback.learning.versions import ActiveModel
-from backend.inference.image_request import Priority
+from backend.inference.queue import Priority
 from backend.jobs.chunk import CHUNK, predict_and_write
 from backend.jobs.job import Job
 from backend.jobs.job_store import JobStore

@@ -10,7 +10,7 @@ from typing import Final
 
 from backend.errors import ImageRefused, TaskError
 from backend.inference.engine import Engine
-from backend.inference.image_request import Priority
+from backend.inference.queue import Priority
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import Control, ImageTag, LabelConfig
 from backend.label_studio.region_writer import Region

@@ -16,7 +16,7 @@ from backend.errors import BackendError, Busy, ImageRefused, ModelUnavailable, T
 from backend.feedback.learning.active_models import ActiveModels
 from backend.feedback.learning.versions import ActiveModel
 from backend.inference.engine import Engine
-from backend.inference.image_request import Priority
+from backend.inference.queue import Priority
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import LabelConfig, score_options
 from backend.label_studio.label_config_parser import parse_label_config

@@ -28,7 +28,7 @@ from sqlalchemy import (
 from backend.database.database import LOCK, METADATA, Database
 from backend.errors import BadRequest, DataKeyError, StudioRefused, StudioUnreachable
 from backend.feedback.learning.version_fitter import LabelEmbeddings, digests_of
-from backend.inference.image_request import Priority
+from backend.inference.queue import Priority
 from backend.label_studio.annotations import LEAVE_OUT, AnnotationMap, draw_annotation
 from backend.label_studio.client import UnreadableTasks
 from backend.label_studio.label_config import ImageTag, LabelConfig, score_options

@@ -10,7 +10,7 @@ from flask import Blueprint, Response, request
 
 from backend.errors import ModelUnavailable, PayloadTooLarge
 from backend.inference.engine import Engine
-from backend.inference.image_request import Priority
+from backend.inference.queue import Priority
 from backend.jobs.change_poller import ChangePoller
 from backend.label_studio.download import LabelStudioFiles
 from backend.label_studio.label_config_parser import parse_label_config

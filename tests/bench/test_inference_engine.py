@@ -20,7 +20,7 @@ from flask import Flask
 from backend import create_app
 from backend.inference.engine import Engine
 from backend.inference.feature_cache import FeatureCache
-from backend.inference.image_request import Priority
+from backend.inference.queue import Priority
 from backend.settings import Settings
 from clearclip_core import RGBArray, Segmenter, TextEncoder, render_scene
 from tests.backend.fakes.colour_segmenter import brush_config, data_url

@@ -16,7 +16,7 @@ from backend.feedback.comparison import AnnotationDiff, ImageDiff
 from backend.feedback.learning.thresholds import measure
 from backend.feedback.learning.versions import TrainingExample
 from backend.inference.engine import Engine
-from backend.inference.image_request import Priority
+from backend.inference.queue import Priority
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import score_options
 from backend.label_studio.requests import Task

@@ -17,7 +17,7 @@ from backend.errors import ModelUnavailable
 from backend.feedback.learning.version_registry import VersionRegistry
 from backend.feedback.learning.versions import Summary
 from backend.inference.engine import Engine, Snapshot
-from backend.inference.image_request import Priority
+from backend.inference.queue import Priority
 from backend.jobs.job_store import JobStore
 from backend.label_studio.download import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from backend.inference.image_request import Priority
+from backend.inference.queue import Priority
 from clearclip_core import Label
 from tests.backend.fakes.colour_segmenter import ColourSegmenter, colour_engine, flag
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from backend.inference.memory import is_out_of_memory
+from backend.inference.batching import is_out_of_memory
 from clearclip_core import Label
 from tests.backend.inference.scene import (
     Scene,

@@ -15,8 +15,8 @@ import torch
 from backend.errors import ModelUnavailable
 from backend.inference.engine import Engine
 from backend.inference.feature_cache import FeatureCache
-from backend.inference.image_queue import MAX_SKIPS
 from backend.inference.model_loader import ModelStatus
+from backend.inference.queue import MAX_SKIPS
 from backend.settings import Settings
 from backend.telemetry.tracing import timed
 from clearclip_core import (

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from backend.inference.fair_queue import FairQueue
+from backend.inference.queue import FairQueue
 
 
 def drain(queue: FairQueue[str]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from backend.errors import Busy
-from backend.inference.image_request import Priority
+from backend.inference.queue import Priority
 from tests.backend.inference.scene import (
     BATCH,
     CLICK,

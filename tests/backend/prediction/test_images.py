@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from backend.errors import ImageNotFound, ImageRefused
-from backend.inference.image_request import Priority
+from backend.inference.queue import Priority
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
 from backend.prediction.images import PredictionSpec, TaskImage, TaskImageReader

@@ -12,7 +12,7 @@ from label_studio_sdk.label_interface import LabelInterface
 
 from backend.errors import Busy, ImageNotFound, ImageRefused, LabelConfigError, ModelUnavailable
 from backend.inference.engine import Engine
-from backend.inference.image_request import Priority
+from backend.inference.queue import Priority
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import (
     Context,

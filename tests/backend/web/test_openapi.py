@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from backend import create_app
 from backend.feedback.report.charts import PLOTS
 from backend.feedback.sums import Step
-from backend.inference.model_status import ModelState
+from backend.inference.model_loader import ModelState
 from backend.jobs.job import JobState, Only
 from backend.settings import Settings
 from backend.web.openapi import description

@@ -26,7 +26,7 @@ from backend.feedback.learning.version_file import export, read_export
 from backend.feedback.learning.version_fitter import FitExamples, LabelEmbeddings
 from backend.feedback.learning.versions import TrainingExample
 from backend.inference.engine import Engine
-from backend.inference.image_request import Priority
+from backend.inference.queue import Priority
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config

@@ -11,7 +11,7 @@ import torch
 
 from backend.database.database import Database
 from backend.inference.engine import Engine
-from backend.inference.image_request import Priority
+from backend.inference.queue import Priority
 from backend.jobs.job_store import JobStore
 from backend.label_studio.requests import Task
 from backend.prediction.batches import Outcome

@@ -1,0 +1,295 @@
+"""Requests to the model and their queue: the urgent first, projects in turn, nobody waits for ever."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Generic, TypeVar
+
+from backend.errors import Busy, ModelUnavailable
+from clearclip_core import Adaptation, DenseFeatures, Label, PreparedImage, ScoreOptions, Scores
+
+
+class Priority(IntEnum):
+    """The order of service; the lowest number is the most urgent."""
+
+    INTERACTIVE = 0  # an annotator has clicked and waits
+    OPENED = 1  # an annotator has opened a task
+    BATCH = 2  # a project is being prelabeled
+
+    @property
+    def word(self) -> str:
+        """The priority's name in answers, metrics and logs."""
+        return ("interactive", "opened", "batch")[self]
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedImage:
+    """The features and scores of an image, from which prompts are answered."""
+
+    features: DenseFeatures
+    scores: Scores
+
+
+@dataclass(eq=False)
+class ImageRequest:
+    """An image that is to be encoded and scored.
+
+    Attributes:
+        image: the prepared image.
+        key: of its features in the cache; those with CLS features have keys of their own.
+        labels: the labels that compete on it.
+        priority: its priority.
+        project: projects of one priority take turns.
+        adaptation: the adaptation that its scores follow; None for the words alone.
+        options: what counts beside the words.
+        encoded: resolved with its features and scores, or with an error.
+        began: set once the model has taken it, or never will.
+        is_new: whether it has not been checked for missing words yet.
+    """
+
+    image: PreparedImage
+    key: str
+    labels: tuple[Label, ...]
+    priority: Priority
+    project: Hashable
+    adaptation: Adaptation | None = None
+    options: ScoreOptions = field(default_factory=ScoreOptions)
+    encoded: Future[EncodedImage] = field(default_factory=Future)
+    began: threading.Event = field(default_factory=threading.Event)
+    is_new: bool = True
+
+    @property
+    def needs_cls(self) -> bool:
+        """Whether its features need CLS features."""
+        return needs_cls(self.options, self.adaptation)
+
+
+def needs_cls(options: ScoreOptions, adaptation: Adaptation | None) -> bool:
+    """Return whether scores of these options and this adaptation need CLS features."""
+    return options.needs_cls or (adaptation is not None and adaptation.needs_cls)
+
+
+T = TypeVar("T")
+Lines = OrderedDict[Hashable, deque[T]]
+
+
+class FairQueue(Generic[T]):
+    """Serves items by priority, then owners in turn, then in the order of arrival.
+
+    A priority that has been skipped `max_skips` times is served once, whatever is more urgent. Not
+    thread-safe: threads that share one hold a lock.
+
+    Args:
+        max_skips: how many others may be served before an item at the head of a less urgent
+            priority.
+
+    Raises:
+        ValueError: `max_skips` below 1.
+
+    >>> queue = FairQueue[str](max_skips=8)
+    >>> for name, owner in [("a1", "a"), ("a2", "a"), ("b1", "b")]:
+    ...     queue.push(name, priority=2, owner=owner)
+    >>> queue.push("click", priority=0, owner="a")
+    >>> [queue.pop() for _ in range(4)]
+    ['click', 'a1', 'b1', 'a2']
+    """
+
+    def __init__(self, max_skips: int) -> None:
+        if max_skips < 1:
+            raise ValueError(f"Expected argument `max_skips` to be 1 or more, but got {max_skips}.")
+        self._max_skips = max_skips
+        self._by_priority: dict[int, Lines[T]] = {}  # owners in the order of their turns
+        self._skips: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __iter__(self) -> Iterator[T]:
+        """Iterate over all items in an undefined order."""
+        for lines in self._by_priority.values():
+            for line in lines.values():
+                yield from line
+
+    def push(self, item: T, priority: int, owner: Hashable, first: bool = False) -> None:
+        """Add an item.
+
+        Args:
+            item: the item.
+            priority: the lowest number is the most urgent.
+            owner: owners of one priority take turns.
+            first: before all others of its owner, instead of after them.
+        """
+        line = self._by_priority.setdefault(priority, OrderedDict()).setdefault(owner, deque())
+        if first:
+            line.appendleft(item)
+        else:
+            line.append(item)
+
+    def peek(self) -> T:
+        """Return the item that `pop` would take.
+
+        Raises:
+            IndexError: nothing waits.
+        """
+        return next(iter(self._by_priority[self._next_priority()].values()))[0]
+
+    def pop(self) -> T:
+        """Take the next item.
+
+        Raises:
+            IndexError: nothing waits.
+        """
+        served = self._next_priority()
+        lines = self._by_priority[served]
+        owner, line = next(iter(lines.items()))
+        item = line.popleft()
+        lines.move_to_end(owner)
+        self._remove_empty()
+        for priority in self._by_priority:
+            self._skips[priority] = self._skips.get(priority, 0) + 1
+        self._skips[served] = 0
+        return item
+
+    def take(self, wanted: Callable[[T], bool]) -> list[T]:
+        """Take all items that are wanted, out of turn."""
+        taken = [item for item in self if wanted(item)]
+        for lines in self._by_priority.values():
+            for owner, line in lines.items():
+                lines[owner] = deque(item for item in line if not wanted(item))
+        self._remove_empty()
+        return taken
+
+    def _next_priority(self) -> int:
+        if not self._by_priority:
+            raise IndexError("Nothing waits in the queue.")
+        skips = {priority: self._skips.get(priority, 0) for priority in self._by_priority}
+        longest = max(self._by_priority, key=lambda priority: (skips[priority], -priority))
+        return longest if skips[longest] >= self._max_skips else min(self._by_priority)
+
+    def _remove_empty(self) -> None:
+        """Remove owners and priorities without items."""
+        for priority, lines in list(self._by_priority.items()):
+            for owner in [owner for owner, line in lines.items() if not line]:
+                del lines[owner]
+            if not lines:
+                del self._by_priority[priority]
+                self._skips.pop(priority, None)
+
+
+#: How many more urgent images are served before one of a less urgent class.
+MAX_SKIPS = 16
+
+
+class ImageQueue:
+    """Holds image requests until they are served, and counts them until they are resolved.
+
+    A request counts as waiting until `finish` or `fail`, in the queue or outside of it. Safe to
+    share between threads.
+
+    Args:
+        capacity: most waiting requests of one priority.
+        changed: guards the queue; notified when a request comes and when one is resolved.
+    """
+
+    def __init__(self, capacity: int, changed: threading.Condition) -> None:
+        self._capacity = capacity
+        self._changed = changed
+        self._queue = FairQueue[ImageRequest](MAX_SKIPS)
+        self._waiting: Counter[Priority] = Counter()
+        self._by_project: Counter[tuple[Priority, Hashable]] = Counter()
+        self._done = self._failed = 0
+
+    def __len__(self) -> int:
+        with self._changed:
+            return len(self._queue)
+
+    @property
+    def waiting(self) -> dict[Priority, int]:
+        """The number of unresolved requests of each priority."""
+        with self._changed:
+            return {priority: self._waiting[priority] for priority in Priority}
+
+    @property
+    def waiting_by_project(self) -> dict[tuple[Priority, Hashable], int]:
+        """The number of unresolved requests by priority and project; only those above 0."""
+        with self._changed:
+            return dict(self._by_project)
+
+    @property
+    def done(self) -> int:
+        """The number of requests that were scored."""
+        return self._done
+
+    @property
+    def failed(self) -> int:
+        """The number of requests that ended in an error."""
+        return self._failed
+
+    def has_room(self, priority: Priority) -> bool:
+        """Return whether one more request of a priority may wait."""
+        return self._waiting[priority] < self._capacity
+
+    def put(self, request: ImageRequest) -> None:
+        """Append a request.
+
+        Raises:
+            Busy: as many of its priority as may wait do so already.
+        """
+        with self._changed:
+            if not self.has_room(request.priority):
+                raise Busy("Too many pictures wait for the model: try again in a moment.")
+            self._count(request, 1)
+            self._queue.push(request, request.priority, request.project)
+            self._changed.notify_all()
+
+    def requeue(self, requests: Iterable[ImageRequest]) -> None:
+        """Put requests before all others of their project: they came before these."""
+        with self._changed:
+            for request in reversed(list(requests)):
+                self._queue.push(request, request.priority, request.project, first=True)
+
+    def pop_if(self, fits: Callable[[ImageRequest], bool]) -> ImageRequest | None:
+        """Take the next request if it fits; None if it does not, or if none is queued."""
+        with self._changed:
+            if self._queue and fits(self._queue.peek()):
+                return self._queue.pop()
+            return None
+
+    def take(self, wanted: Callable[[ImageRequest], bool]) -> list[ImageRequest]:
+        """Take all queued requests that are wanted, out of turn."""
+        with self._changed:
+            return self._queue.take(wanted)
+
+    def finish(self, request: ImageRequest, encoded: EncodedImage) -> None:
+        """Resolve a request with its features and scores."""
+        with self._changed:
+            self._done += 1
+            self._leave(request)
+        request.encoded.set_result(encoded)
+
+    def fail(self, request: ImageRequest, error: Exception) -> None:
+        """Resolve a request with an error."""
+        with self._changed:
+            self._failed += 1
+            self._leave(request)
+        request.encoded.set_exception(error)
+
+    def fail_all(self, reason: str) -> None:
+        """Fail all queued requests with `ModelUnavailable`."""
+        for request in self.take(lambda _: True):
+            self.fail(request, ModelUnavailable(reason))
+
+    def _leave(self, request: ImageRequest) -> None:
+        request.began.set()
+        self._count(request, -1)
+        self._by_project += Counter()  # without those at 0: projects come and go
+        self._changed.notify_all()
+
+    def _count(self, request: ImageRequest, change: int) -> None:
+        self._waiting[request.priority] += change
+        self._by_project[request.priority, request.project] += change
