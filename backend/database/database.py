@@ -5,6 +5,7 @@ Any number of threads and processes may hold a `Database` on the same URL.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -21,15 +22,129 @@ from sqlalchemy import (
     MetaData,
     create_engine,
     event,
+    exists,
     func,
+    or_,
     select,
 )
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from backend.database.migrations.revisions import current, is_up_to_date, upgrade
-from backend.database.permissions import advice
 from backend.settings import Settings
+
+#: What SQLite and the lock write beside the database file.
+_SUFFIXES = ("", "-wal", "-shm", ".lock")
+
+
+def forbidden_path(file: Path) -> Path | None:
+    """Return what this user may not write of a database file, its companions and its folder.
+
+    Returns:
+        The folder, or the nearest one above it that exists; else one of the files; None where all
+        may be written, or where nobody may, since the file system is mounted read-only, and where
+        what was in the way has gone meanwhile.
+    """
+    folder = next(path for path in file.parents if path.exists())
+    files = [Path(f"{file}{suffix}") for suffix in _SUFFIXES]
+    for path in (folder, *(one for one in files if one.exists())):
+        if not os.access(path, os.W_OK):
+            return path if _on_writable_mount(path) else None
+    return None
+
+
+def file_advice(file: Path | None) -> str:
+    """Say what to do about a database that cannot be opened.
+
+    Args:
+        file: file of an SQLite database; None for any other.
+
+    >>> file_advice(None)
+    'set DATABASE_URL.'
+    """
+    if file is None:
+        return "set DATABASE_URL."
+    path = forbidden_path(file)
+    if path is None:
+        return (
+            "set MODEL_DIR, the folder of clearclip.db, to one that can be written; or set "
+            "DATABASE_URL, which names another database."
+        )
+    user = os.getuid() if hasattr(os, "getuid") else "of this process"
+    return (
+        f"user {user} may not write {path}. Give the folder to that user, with all that is in it: "
+        f"chown -R {user} FOLDER. With Docker Compose, FOLDER is what MODELS names in .env."
+    )
+
+
+def _on_writable_mount(path: Path) -> bool:
+    if not hasattr(os, "statvfs"):
+        return True
+    try:
+        return not os.statvfs(path).f_flag & os.ST_RDONLY
+    except FileNotFoundError:
+        return False
+
+
+LOCKED: Final = "The database is locked by another program"
+FULL: Final = "The disk of the database is full"
+NO_CONNECTION: Final = "There is no connection to the database"
+CROWDED: Final = "The database takes no more connections"
+READ_ONLY: Final = "The database is read-only"
+NOT_OPENED: Final = "The file of the database cannot be opened"
+BROKEN_DISK: Final = "The disk of the database cannot be read or written"
+UNKNOWN: Final = "The database could not be used (the backend's log says why)"
+
+#: SQLSTATE, or the first two letters of its class, of PostgreSQL -> cause.
+#: https://www.postgresql.org/docs/current/errcodes-appendix.html
+_POSTGRESQL: Final = {
+    "08": NO_CONNECTION,
+    "53100": FULL,
+    "53300": CROWDED,
+    "55P03": LOCKED,
+    "57P01": NO_CONNECTION,
+    "57P02": NO_CONNECTION,
+    "57P03": NO_CONNECTION,
+    "58030": BROKEN_DISK,
+}
+
+#: How messages of SQLite begin -> cause. Python tells the codes only from 3.11 on.
+_SQLITE: Final = {
+    "database is locked": LOCKED,
+    "database table is locked": LOCKED,
+    "database schema is locked": LOCKED,
+    "database or disk is full": FULL,
+    "attempt to write a readonly database": READ_ONLY,
+    "unable to open database file": NOT_OPENED,
+    "disk I/O error": BROKEN_DISK,
+}
+
+
+def advise(error: OperationalError, what: str) -> str:
+    """Return the sentence for people: the cause, and what to do once it is over.
+
+    Args:
+        error: of SQLite or of PostgreSQL.
+        what: "try again", say. Of an unknown cause nobody knows whether that helps: it is left out.
+    """
+    cause = cause_of(error)
+    return f"{cause}." if cause == UNKNOWN else f"{cause}: {what} once that is over."
+
+
+def cause_of(error: OperationalError) -> str:
+    """Return why the database could not be used: a sentence without its full stop.
+
+    Args:
+        error: of SQLite or of PostgreSQL.
+    """
+    state = getattr(error.orig, "sqlstate", None)
+    if state is not None:
+        return _POSTGRESQL.get(state) or _POSTGRESQL.get(state[:2], UNKNOWN)
+    if type(error.orig).__module__.startswith("psycopg"):
+        return NO_CONNECTION  # psycopg has no state where no server, or none any more, answers
+    message = str(error.orig)
+    return next((said for start, said in _SQLITE.items() if message.startswith(start)), UNKNOWN)
+
 
 #: The advisory lock of PostgreSQL under which tables are made and jobs are changed.
 LOCK: Final = 0xC1EAC119
@@ -154,7 +269,7 @@ class Database:
         except (OSError, SQLAlchemyError) as error:
             raise ValueError(
                 f"The database {self.name} cannot be {done} ({error_message(error)}): "
-                f"{advice(self.file)}"
+                f"{file_advice(self.file)}"
             ) from None
 
     def close(self) -> None:
@@ -325,3 +440,21 @@ def _begin_sqlite(connection: Connection) -> None:
     """
     reads_only = connection.get_execution_options().get("reads_only")
     connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
+
+
+def has_rows(database: Database, project: int) -> bool:
+    """Tell whether any table has a row of a project.
+
+    All tables with a column `project` are asked in one statement, which ends at the first row.
+
+    Args:
+        database: the database.
+        project: number of the project.
+    """
+    found = (
+        exists().where(table.c.project == project)
+        for table in METADATA.sorted_tables
+        if "project" in table.c
+    )
+    with database.read() as connection:
+        return bool(connection.scalar(select(or_(*found))))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 import logging
 import threading
 from collections.abc import Sequence
+
+import torch
+
 from backend.inference.feature_cache import FeatureCache
 from backend.inference.queue import ImageQueue, ImageRequest, Priority
 from backend.inference.words import WordsQueue
@@ -160,4 +162,3 @@ def _half_precision(features: DenseFeatures) -> WindowFeatures:
     """Return features in float16, on the device where they are."""
     windows = WindowFeatures(features.patches, features.cls)
     return windows.to(features.patches.device, torch.float16)
-

@@ -23,7 +23,7 @@ from backend.inference.model_loader import ModelLoader, ModelStatus
 from backend.inference.queue import EncodedImage, ImageQueue, ImageRequest, Priority, needs_cls
 from backend.inference.words import WordsQueue
 from backend.settings import Settings
-from backend.telemetry.tracing import stage
+from backend.telemetry.logs import stage
 from clearclip_core import (
     BEST_TEMPLATES,
     TEMPLATES,

@@ -1,4 +1,4 @@
-"""Requests to the model and their queue: the urgent first, projects in turn, nobody waits for ever."""
+"""Requests to the model, and their queue: the urgent first, projects in turn."""
 
 from __future__ import annotations
 

@@ -29,8 +29,7 @@ from tenacity import (
 from backend.errors import BadRequest, StudioRefused, StudioUnreachable
 from backend.label_studio.tokens import CANNOT_REACH, Header, token_kind
 from backend.network.host_rules import HostRules
-from backend.network.http import request
-from backend.network.time_limit import Clock, TimeLimit
+from backend.network.http import Clock, TimeLimit, request
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,7 @@ from backend.errors import ImageNotFound, ImageRefused, ImageTooLarge
 from backend.label_studio.instance import LabelStudioInstance, is_file_path
 from backend.label_studio.tokens import CANNOT_REACH, Header
 from backend.network.host_rules import HostRules, origin
-from backend.network.http import request
-from backend.network.time_limit import Clock, TimeLimit
+from backend.network.http import Clock, TimeLimit, request
 from backend.settings import Settings
 from clearclip_core.images.jpeg import is_cut_off
 

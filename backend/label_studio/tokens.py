@@ -13,8 +13,7 @@ from urllib3.exceptions import HTTPError
 
 from backend.errors import ImageRefused
 from backend.network.host_rules import HostRules, origin
-from backend.network.http import request
-from backend.network.time_limit import TimeLimit
+from backend.network.http import TimeLimit, request
 
 _RENEW_BEFORE_S = 30.0
 _DEFAULT_LIFETIME_S = 300.0

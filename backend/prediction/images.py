@@ -17,7 +17,7 @@ from backend.label_studio.region_writer import Region
 from backend.label_studio.requests import Task
 from backend.prediction.prompt_parser import PromptRequest
 from backend.settings import ScoreKind, Settings
-from backend.telemetry.tracing import stage
+from backend.telemetry.logs import stage
 from clearclip_core import (
     Adaptation,
     Label,

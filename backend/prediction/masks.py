@@ -30,7 +30,7 @@ from backend.prediction.prompt_parser import (
     plain_words,
 )
 from backend.settings import Settings
-from backend.telemetry.tracing import stage
+from backend.telemetry.logs import stage
 from clearclip_core import (
     BoolMask,
     DenseFeatures,

@@ -14,7 +14,7 @@ import numpy as np
 
 from backend.errors import StudioRefused
 from backend.feedback.learning.example_builder import NOT_FINITE
-from backend.inference.image_request import Priority
+from backend.inference.queue import Priority
 from backend.label_studio.annotations import LEAVE_OUT
 from backend.label_studio.client import PAGE, LabelStudioClient
 from backend.label_studio.label_config import LabelConfig, score_options

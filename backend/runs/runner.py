@@ -10,8 +10,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy.exc import OperationalError
 
-from backend.database.causes import advise
-from backend.database.database import error_message
+from backend.database.database import advise, error_message
 from backend.database.leases import LeaseLost
 from backend.errors import BackendError
 from backend.runs.run import Run, RunKind, RunParts

@@ -17,7 +17,7 @@ import torch
 
 from backend.errors import BadRequest, LabelConfigError, TaskError
 from backend.inference.engine import Engine
-from backend.inference.image_request import EncodedImage, Priority
+from backend.inference.queue import EncodedImage, Priority
 from backend.label_studio.annotations import LEAVE_OUT, AnnotatedPicture, AnnotatedProject
 from backend.label_studio.label_config import LabelConfig, score_options
 from backend.label_studio.label_config_edit import with_words

@@ -11,8 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from backend.errors import BackendError, code_of
-from backend.telemetry.logs import scrub
-from backend.telemetry.tracing import Stages, about, facts, timed
+from backend.telemetry.logs import Stages, about, facts, scrub, timed
 
 log = logging.getLogger(__name__)
 

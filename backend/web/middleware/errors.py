@@ -13,8 +13,7 @@ from flask import Flask, Response, g, request
 from sqlalchemy.exc import OperationalError
 from werkzeug.exceptions import HTTPException
 
-from backend.database.causes import advise
-from backend.database.database import error_message
+from backend.database.database import advise, error_message
 from backend.errors import BackendError, Busy, DatabaseAway, TooManyGuesses, Unauthorized
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from flask import Flask, Response, g, request
 
 from backend.errors import BackendError
-from backend.telemetry.tracing import about
+from backend.telemetry.logs import about
 from backend.web.metrics import Metrics
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from typing import Final
 
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from backend.database.causes import cause_of
+from backend.database.database import cause_of
 from backend.feedback.annotation_store import AnnotationQueries
 from backend.jobs.job import Job
 from backend.jobs.job_store import JobStore

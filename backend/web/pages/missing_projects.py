@@ -7,8 +7,7 @@ from typing import Final
 
 from flask import Flask, request
 
-from backend.database.database import Database
-from backend.database.project_rows import has_rows
+from backend.database.database import Database, has_rows
 from backend.jobs.project_titles import ProjectTitles
 from backend.web.pages.project_check import ProjectCheck
 

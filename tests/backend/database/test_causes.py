@@ -13,9 +13,8 @@ from psycopg import errors
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from backend.database import causes
-from backend.database.causes import cause_of
-from backend.database.database import Database
+from backend.database import database as causes
+from backend.database.database import Database, cause_of
 
 
 @contextmanager

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.database.database import Database
-from backend.database.permissions import advice, forbidden_path
+from backend.database.database import Database, file_advice, forbidden_path
 
 
 @pytest.fixture
@@ -34,7 +33,7 @@ def test_the_folder_or_the_file_is_named_with_the_owner_to_give_it_to(
         path.touch()
     forbidden.add(path)
     assert forbidden_path(tmp_path / "clearclip.db") == path
-    told = advice(tmp_path / "clearclip.db")
+    told = file_advice(tmp_path / "clearclip.db")
     assert f"user 1000 may not write {path}." in told
     assert "chown -R 1000 FOLDER" in told
     assert "MODELS" in told
@@ -43,7 +42,7 @@ def test_the_folder_or_the_file_is_named_with_the_owner_to_give_it_to(
 def test_where_all_may_be_written_another_database_is_the_advice(
     tmp_path: Path, forbidden: set[Path]
 ) -> None:
-    told = advice(tmp_path / "clearclip.db")
+    told = file_advice(tmp_path / "clearclip.db")
     assert "set DATABASE_URL" in told
     assert "MODEL_DIR" in told
 

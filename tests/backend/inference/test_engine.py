@@ -18,7 +18,7 @@ from backend.inference.feature_cache import FeatureCache
 from backend.inference.model_loader import ModelStatus
 from backend.inference.queue import MAX_SKIPS
 from backend.settings import Settings
-from backend.telemetry.tracing import timed
+from backend.telemetry.logs import timed
 from clearclip_core import (
     SCENE_LABELS,
     Label,

@@ -11,7 +11,7 @@ import pytest
 from backend.errors import ImageRefused
 from backend.label_studio.download import LabelStudioFiles
 from backend.label_studio.tokens import Access
-from backend.network.time_limit import Clock, TimeLimit
+from backend.network.http import Clock, TimeLimit
 from tests.backend.fakes.file_studio import (
     LEGACY,
     PERSONAL,

@@ -15,8 +15,7 @@ import requests
 
 from backend.errors import HostRefused
 from backend.network.host_rules import HostRules
-from backend.network.http import request
-from backend.network.time_limit import Clock, TimeLimit
+from backend.network.http import Clock, TimeLimit, request
 from tests.backend.fakes.local_server import Answer, LocalServer
 
 

@@ -16,9 +16,8 @@ from sqlalchemy import make_url
 
 from backend import create_app
 from backend.settings import Settings
-from backend.telemetry.logs import known_secrets, logging_config, scrub
+from backend.telemetry.logs import about, known_secrets, logging_config, scrub, stage
 from backend.telemetry.task_tracker import TaskTracker
-from backend.telemetry.tracing import about, stage
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag
 
 PASSWORD = "correct-horse-7"

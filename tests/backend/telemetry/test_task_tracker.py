@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from backend.errors import ImageNotFound
+from backend.telemetry.logs import about, stage
 from backend.telemetry.task_tracker import (
     MAX_FAILURES,
     MAX_PROJECTS,
@@ -12,7 +13,6 @@ from backend.telemetry.task_tracker import (
     TaskRecord,
     TaskTracker,
 )
-from backend.telemetry.tracing import about, stage
 
 
 def do(

@@ -9,8 +9,8 @@ from contextvars import copy_context
 
 import pytest
 
-from backend.telemetry import tracing as trace
-from backend.telemetry.tracing import about, facts, stage, timed
+from backend.telemetry import logs as trace
+from backend.telemetry.logs import about, facts, stage, timed
 
 
 class Clock:

@@ -9,7 +9,7 @@ import pytest
 from backend.errors import ImageNotFound
 from backend.label_studio.download import LabelStudioFiles
 from backend.prediction.failures import FailureStore
-from backend.telemetry.tracing import stage
+from backend.telemetry.logs import stage
 from tests.backend.web.pages.status_scene import KEY, Scene
 
 
