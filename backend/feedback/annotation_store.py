@@ -32,7 +32,7 @@ from backend.feedback.annotation_table import (
     write_annotations,
 )
 from backend.feedback.sum_store import change_sums, recount_sums
-from backend.feedback.sums import ProjectSums, Step
+from backend.feedback.sums import GroupSums, ProjectSums, Step
 
 _ROW: Final = ANNOTATIONS.c
 
@@ -178,6 +178,19 @@ class AnnotationQueries:
         with self._database.read() as connection:
             return sorted(connection.scalars(query.distinct()))
 
+    def count_tasks(self, project: int, since: float) -> int:
+        """Count the tasks of which an annotation was changed since a time on Label Studio's clock.
+
+        Skipped and broken annotations do not count.
+        """
+        query = select(func.count(_ROW.task.distinct())).where(
+            _ROW.project == project,
+            _ROW.updated > since,
+            _ROW.kind.not_in(("", "skipped", "broken")),
+        )
+        with self._database.read() as connection:
+            return int(connection.execute(query).scalar_one())
+
     def newest_times(self, project: int, kind: AnnotationOrigin, limit: int) -> list[float]:
         """Return how long the newest measured annotations of a kind took, in seconds."""
         its = (_ROW.project == project, _ROW.kind == kind, _ROW.seconds > 0)
@@ -193,10 +206,10 @@ class AnnotationQueries:
         with self._database.read() as connection:
             return int(connection.execute(query).scalar_one())
 
-    def projects(self) -> list[int]:
-        """Return the projects of which anything was read, in ascending order."""
+    def totals(self) -> dict[int, GroupSums]:
+        """Return the sums of each project of which anything was read, by ascending project."""
         with self._database.read() as connection:
-            return sum_store.list_projects(connection)
+            return sum_store.read_totals(connection)
 
 
 #: Before an annotation that could not be read is tried again, in seconds: at first, and at most.

@@ -94,6 +94,7 @@ ANNOTATIONS: Final = Table(
     Index("ix_annotations_task_project", "task", "project", "leased_until"),
     # one for all that asks for a kind: of two, a planner without statistics may take the wrong one
     Index("ix_annotations_kind_version", "project", "kind", "version", "created"),
+    Index("ix_annotations_updated", "project", "updated", "kind", "task"),
 )
 
 # What is leased next, of all projects and of one, stands in the order in which it is leased.

@@ -147,10 +147,10 @@ def read_sums(connection: Connection, project: int, step: Step | None) -> Projec
     )
 
 
-def list_projects(connection: Connection) -> list[int]:
-    """Return the projects that have sums, in ascending order."""
-    query = select(_ROW.project).where(_ROW.grouping == "all").order_by(_ROW.project)
-    return list(connection.scalars(query))
+def read_totals(connection: Connection) -> dict[int, GroupSums]:
+    """Return project -> the sums over all that was read of it, by ascending project."""
+    query = select(_ROW.project, _ROW.sums).where(_ROW.grouping == "all").order_by(_ROW.project)
+    return {row.project: _parsed(row.sums) for row in connection.execute(query)}
 
 
 @lru_cache(maxsize=_MAX_PARSED)

@@ -26,6 +26,7 @@ from backend.label_studio.records import (
     ProjectRow,
     RegionsRow,
     StoredPrediction,
+    SummaryRow,
     TaskPage,
     TaskRow,
     TitlePage,
@@ -298,6 +299,25 @@ class LabelStudioClient:
         """
         return self._connection.find(f"/api/projects/{project}/", ProjectRow) is not None
 
+    def project(self, project: int) -> ProjectRow:
+        """Return a project as it is now.
+
+        Raises:
+            StudioRefused: there is no such project for this token.
+            StudioUnreachable: Label Studio does not answer.
+        """
+        return self._connection.get(f"/api/projects/{project}/", ProjectRow)
+
+    def region_counts(self, project: int) -> dict[str, dict[str, int]]:
+        """Count the regions of all annotations: name of a control -> label -> number of regions.
+
+        Raises:
+            StudioRefused: there is no such project for this token.
+            StudioUnreachable: Label Studio does not answer.
+        """
+        found = self._connection.get(f"/api/projects/{project}/summary/", SummaryRow)
+        return found.created_labels or {}
+
     def label_config(self, project: int) -> str:
         """Return the labeling config of a project, as it is now.
 
@@ -305,7 +325,7 @@ class LabelStudioClient:
             StudioRefused: there is no such project for this token.
             StudioUnreachable: Label Studio does not answer.
         """
-        return self._connection.get(f"/api/projects/{project}/", ProjectRow).label_config
+        return self.project(project).label_config
 
     def replace_label_config(self, project: int, before: str, after: str) -> None:
         """Replace the labeling config of a project, unless somebody has changed it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -247,6 +248,30 @@ class LabelConfig:
                     found.setdefault((image, label.name), []).append((control, label))
             by_label |= {key: tuple(each) for key, each in found.items()}
         return by_label
+
+    def unknown_labels(self, regions: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+        """Return labels that regions have and their control has not -> number of these regions.
+
+        Args:
+            regions: name of a control -> label -> number of its regions.
+        """
+        found: Counter[str] = Counter()
+        for control in (*self.controls, *self.boxes):
+            known = {text for label in control.labels for text in label.spellings}
+            counts = regions.get(control.name, {})
+            found.update({label: n for label, n in counts.items() if label not in known})
+        return dict(found.most_common())
+
+    def unused_labels(self, regions: Mapping[str, Mapping[str, int]]) -> tuple[str, ...]:
+        """Return the labels that no region has, without the background; see `unknown_labels`."""
+        used = {
+            own.name
+            for control in (*self.controls, *self.boxes)
+            for own in control.labels
+            if any(regions.get(control.name, {}).get(text) for text in own.spellings)
+        }
+        labels = (*self.labels, *self.box_labels)
+        return tuple(each.name for each in labels if not each.background and each.name not in used)
 
     def with_thresholds(self, thresholds: Mapping[str, float]) -> LabelConfig:
         """Return a config with these thresholds, by label, where this one sets none itself."""

@@ -101,6 +101,13 @@ class ProjectRow(Struct):
     label_config: str
     title: str | None = None
     model_version: str | None = None
+    task_number: int | None = None
+
+
+class SummaryRow(Struct):
+    """What a project says of its annotations: control -> label -> number of regions."""
+
+    created_labels: dict[str, dict[str, int]] | None = None
 
 
 class TitleRow(Struct):

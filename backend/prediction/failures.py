@@ -154,12 +154,24 @@ class FailureStore:
         with self._database.read() as connection:
             return [FailingTask(*each) for each in connection.execute(query)]
 
-    def count(self, without: Collection[int] = ()) -> FailureCount:
-        """Count the tasks with open failures, except those of some projects."""
+    def count(self, without: Collection[int] = (), project: int | None = None) -> FailureCount:
+        """Count the tasks with open failures, except those of some projects, or of one alone."""
         tasks = func.count(_FAILURES.c.task.distinct())
         query = select(tasks, func.min(_FAILURES.c.at)).where(*self._listed(without))
+        if project is not None:
+            query = query.where(_FAILURES.c.project == project)
         with self._database.read() as connection:
             return FailureCount(*connection.execute(query).one())
+
+    def count_by_project(self) -> dict[int, int]:
+        """Count the tasks with open failures of each project that has any."""
+        row = _FAILURES.c
+        query = select(row.project, func.count(row.task.distinct()).label("tasks")).where(
+            *self._listed(), row.project.is_not(None)
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(query.group_by(row.project))
+            return {each.project: each.tasks for each in rows}
 
     def solved_at(self, tasks: Collection[int]) -> dict[int, float]:
         """Return when tasks were predicted after a failure that is stored: id -> time.

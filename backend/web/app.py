@@ -39,6 +39,7 @@ from backend.web.pages.jobs import JobRoutes
 from backend.web.pages.learning import LearningRoutes
 from backend.web.pages.learning_status import describe_learning
 from backend.web.pages.missing_projects import MissingProjects
+from backend.web.pages.project import ProjectRoutes
 from backend.web.pages.project_check import ProjectCheck
 from backend.web.pages.report import ReportRoutes
 from backend.web.pages.runs import DatasetRoutes, LabelErrorRoutes, RunRoutes, WordsRoutes
@@ -84,7 +85,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
     app.jinja_env.globals["task_url"] = services.files.task_url
     body = BodyReader(settings)
     app.register_blueprint(_ml_backend(services, predictor, tracker, body))
-    for pages in _pages(services, tracker, metrics, body):
+    for pages in _pages(services, predictor, tracker, metrics, body):
         app.register_blueprint(pages)
     if engine is None:
         services.engine.start()
@@ -119,7 +120,11 @@ def _ml_backend(
 
 
 def _pages(
-    services: Services, tracker: TaskTracker, metrics: Metrics, body: BodyReader
+    services: Services,
+    predictor: Predictor,
+    tracker: TaskTracker,
+    metrics: Metrics,
+    body: BodyReader,
 ) -> Iterator[Blueprint]:
     settings, learner = services.settings, services.learner
     status = _status(services, tracker)
@@ -127,6 +132,7 @@ def _pages(
     projects = ProjectCheck(services.page_client)
     describe = partial(describe_learning, settings, learner, tasks=services.annotations.tasks)
     yield dashboard.blueprint()
+    yield ProjectRoutes(services, predictor.versions, status.serializer).blueprint()
     yield JobRoutes(
         settings,
         services.store,

@@ -45,11 +45,14 @@ def console(page: Page, backend_url: str) -> Iterator[Page]:
 
 
 def prelabel(console: Page, project: int) -> int:
-    """Press the button and return the number of the job."""
-    console.locator("select[name=project]").select_option(str(project))
-    console.get_by_role("button", name="Prelabel project").click()
-    row = console.locator(".jobs li").filter(has_text=f"({project})").first
-    return int((row.get_attribute("id") or "").removeprefix("job-"))
+    """Press the button on the project's page, and return the number of the job."""
+    dashboard = console.url
+    console.goto(urljoin(dashboard, f"/projects/{project}"))
+    console.locator("#prelabel").get_by_role("button").click()
+    said = console.get_by_role("status").get_by_role("link", name="Job")
+    job = int(said.inner_text().removeprefix("Job "))
+    console.goto(dashboard)
+    return job
 
 
 def stored(studio: LabelStudioProcess, project: int) -> int:
@@ -68,6 +71,14 @@ def test_a_project_is_prelabeled_from_the_page_and_that_is_taken_back(
     expect(row).to_contain_text("12 predicted of 12")
     assert console.evaluate("window.loadedOnce"), "it has renewed itself, and was not loaded again"
     assert stored(studio, project) == 12
+    console.goto(urljoin(console.url, f"/projects/{project}"))
+    said = "12 of 12 tasks left to correct have masks of the version in use"
+    expect(console.locator("#prelabel")).to_contain_text(said)
+    expect(console.locator("#correct")).to_contain_text("0 of 12 tasks done, 12 left")
+    console.set_viewport_size(PHONE)
+    assert console.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    console.set_viewport_size(DESK)
+    console.get_by_role("link", name="Dashboard").click()
     expect(row.get_by_role("button")).to_have_text(["Withdraw"])
     console.once("dialog", lambda question: question.accept())
     row.get_by_role("button").click()

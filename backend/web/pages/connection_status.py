@@ -58,7 +58,8 @@ class ConnectionStatus:
 
     def _poll(self, poll: Poll, scrub: Callable[[str], str]) -> Json:
         at, trouble = poll.polled or None, scrub(poll.trouble)
-        return {**self._link(poll.project), "at": at, "trouble": trouble}
+        tasks = poll.tasks if poll.noted else None
+        return {**self._link(poll.project), "at": at, "tasks": tasks, "trouble": trouble}
 
     def _link(self, project: int) -> Json:
         return {"project": project, "url": self.files.task_url(project)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from flask import Blueprint, Response, request
@@ -14,10 +13,9 @@ from backend.settings import Settings
 from backend.web.health import describe_health
 from backend.web.metrics import CONTENT_TYPE, Metrics
 from backend.web.middleware.errors import json_response
-from backend.web.pages.forms import last_values, named_project
 from backend.web.pages.html import html_page, is_for_people
 from backend.web.pages.jobs import USE
-from backend.web.pages.label_studio_token import token_sentence
+from backend.web.pages.label_studio_token import no_key
 from backend.web.pages.status import StatusReport
 
 
@@ -30,7 +28,7 @@ class DashboardRoutes:
         engine: the inference engine.
         metrics: what Prometheus scrapes.
         status: what the dashboard shows.
-        titles: the projects that can be prelabeled.
+        titles: the projects that Label Studio has.
     """
 
     settings: Settings
@@ -68,36 +66,15 @@ class DashboardRoutes:
         """Answer with the metrics in Prometheus' text format."""
         return Response(self.metrics.render(), content_type=CONTENT_TYPE)
 
-    def render(
-        self,
-        refusal: BackendError | None = None,
-        typed: Mapping[str, list[str]] | None = None,
-    ) -> Response:
-        """Render the dashboard.
-
-        Args:
-            refusal: why what a form asked for was not done; it sets the response's status.
-            typed: the values of each field of a form that was refused, which asks for a job.
-        """
-        now, projects = self.status.read(), self.titles.choices()
-        values = last_values(typed or {})
+    def render(self, refusal: BackendError | None = None) -> Response:
+        """Render the dashboard; `refusal` says why what a form asked for was not done."""
+        now = self.status.read()
+        served = {each["project"] for each in now["served"]}
         return html_page(
             # The page asks for this part of itself every few seconds.
             "part.html" if "part" in request.args else "page.html",
             now=now,
-            can_prelabel=self.settings.label_studio_api_key is not None,
-            no_key=token_sentence(USE),
-            projects=projects,
-            project=named_project(values),
-            typed=values,
-            with_pages=self._with_pages(projects, now["reports"]),
+            others=[each for each in self.titles.choices() if each[0] not in served],
+            no_key=no_key(self.settings.label_studio_api_key is not None, USE),
             refusal=refusal,
         )
-
-    def _with_pages(
-        self, titled: Sequence[tuple[int, str]], reported: Sequence[int]
-    ) -> list[tuple[int, str]]:
-        """Return number and name of projects to link the pages of: those with a report first."""
-        known, with_report = {number for number, _ in titled}, set(reported)
-        untitled = [(each, self.titles.name(each)) for each in reported if each not in known]
-        return sorted((*titled, *untitled), key=lambda each: each[0] not in with_report)

@@ -11,6 +11,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from backend.database.database import cause_of
 from backend.feedback.annotation_store import AnnotationQueries
+from backend.feedback.sums import GroupSums
 from backend.jobs.job import Job
 from backend.jobs.job_store import JobStore
 from backend.prediction.failures import FailingTask, FailureCount, FailureStore
@@ -34,7 +35,8 @@ class DatabaseStatus:
         hidden: these projects.
         failure_count: how many these are in all, and since when.
         solved_at: id of a task that has failed -> when it was predicted since.
-        reports: projects that have a report, and are there.
+        failing_by_project: project -> number of its tasks without a prediction.
+        annotations: project that is there -> the sums over its annotations.
         trouble: what is wrong with the database, in one sentence; empty if it could be read.
     """
 
@@ -43,7 +45,8 @@ class DatabaseStatus:
     hidden: Collection[int] = ()
     failure_count: FailureCount = field(default_factory=FailureCount)
     solved_at: Mapping[int, float] = field(default_factory=dict)
-    reports: tuple[int, ...] = ()
+    failing_by_project: Mapping[int, int] = field(default_factory=dict)
+    annotations: Mapping[int, GroupSums] = field(default_factory=dict)
     trouble: str = ""
 
 
@@ -82,11 +85,13 @@ class DatabaseReader:
         newest = self._store.list_jobs(limit=_JOBS_READ * self._limit)
         jobs = [job for job in newest if not self._deleted.hides(job)][: self._limit]
         hidden = self._deleted.hidden(self._failures.failed_at())
+        totals = self._annotations.totals()
         return DatabaseStatus(
             jobs=tuple(sorted(jobs, key=lambda job: job.over)),
             failing=tuple(self._failures.failing(self._limit, hidden)),
             hidden=hidden,
             failure_count=self._failures.count(hidden),
             solved_at=self._failures.solved_at(failed),
-            reports=self._deleted.there(self._annotations.projects()),
+            failing_by_project=self._failures.count_by_project(),
+            annotations={each: totals[each] for each in self._deleted.there(totals)},
         )

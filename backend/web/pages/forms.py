@@ -156,18 +156,6 @@ def parse_project(query: Mapping[str, str]) -> int | None:
     return read_count(query, "project")
 
 
-def named_project(fields: Mapping[str, str]) -> int | None:
-    """Return the project that a query or a refused form names; None where it names none.
-
-    >>> named_project({"project": "7"}), named_project({"project": "seven"})
-    (7, None)
-    """
-    try:
-        return parse_project(fields)
-    except BadRequest:
-        return None
-
-
 def _form(body: bytes) -> dict[str, Any]:
     """Parse an HTML form; of a field that comes several times, the last value counts."""
     return {**last_values(read_form(body))}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -41,7 +41,7 @@ class JobRoutes:
         serializer: turns jobs and failures into JSON.
         projects: refuses projects that are not there.
         body: reads the bodies of requests.
-        dashboard: renders the dashboard, with a refusal on it and what was typed into its form.
+        dashboard: renders the dashboard with a refusal on it.
     """
 
     settings: Settings
@@ -49,7 +49,7 @@ class JobRoutes:
     serializer: StatusSerializer
     projects: ProjectCheck
     body: BodyReader
-    dashboard: Callable[[BackendError, Mapping[str, list[str]]], Response]
+    dashboard: Callable[[BackendError], Response]
 
     def blueprint(self) -> Blueprint:
         """Make the blueprint of these routes."""
@@ -69,18 +69,15 @@ class JobRoutes:
         return json_response({"jobs": [self.serializer.job(job) for job in jobs]})
 
     def start(self) -> Response:
-        """Start a job; where the project has an equal one that is not over, answer with that.
-
-        A form that is refused comes back with all that was typed into it.
-        """
+        """Start a job; where the project has an equal one that is not over, answer with that."""
         return answer_form(
             self.body,
             self._start,
-            lambda _: see_other(url_for("dashboard.page")),
+            lambda job: see_other(url_for("project.page", project=job.project, job=job.id)),
             lambda job: json_response(
                 self.serializer.job(job), 201, url_for("jobs.show", job=job.id)
             ),
-            self.dashboard,
+            lambda error, _: self.dashboard(error),
         )
 
     def show(self, job: int) -> Response:
@@ -109,7 +106,7 @@ class JobRoutes:
             lambda _: actions[turn](job),
             lambda _: see_other(url_for("dashboard.page")),
             lambda acted: json_response(self.serializer.job(acted)),
-            lambda error: self.dashboard(error, {}),
+            self.dashboard,
         )
 
     def _start(self, body: bytes, is_form: bool) -> Job:

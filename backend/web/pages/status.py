@@ -9,6 +9,7 @@ import platform
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -16,6 +17,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from backend.errors import ModelUnavailable
 from backend.feedback.learning.version_registry import VersionRegistry
 from backend.feedback.learning.versions import Summary
+from backend.feedback.report.statistics import LabelStatistics
+from backend.feedback.sums import GroupSums
 from backend.inference.engine import Engine, Snapshot
 from backend.inference.queue import Priority
 from backend.jobs.job_store import JobStore
@@ -101,12 +104,13 @@ class StatusReport:
         of_process = self._tracker.failures
         database = self._database.read({each.task for each in of_process if type(each.task) is int})
         errors = self._errors(of_process, database)
+        connection = self._connection.read(self.serializer.scrub)
         jobs = [self.serializer.job(job) for job in database.jobs]
         return {
             "at": time.time(),
             "started_at": self._started_at,
             "label_studio": self._files.browser_url,
-            "connection": self._connection.read(self.serializer.scrub),
+            "connection": connection,
             "model": self._model(now),
             "queue": {priority.word: count for priority, count in now.waiting.items()},
             "waiting": _waiting(now, batches),
@@ -120,7 +124,7 @@ class StatusReport:
             "projects": self._projects(),
             "jobs": jobs,
             "jobs_trouble": database.trouble,
-            "reports": list(database.reports),
+            "served": _served(connection["polled"], database),
             "learning": self._learning(),
             "errors": errors[:ROWS_SHOWN],
             "failing": _count_failing(errors, database),
@@ -209,6 +213,27 @@ def package_versions() -> dict[str, str]:
         except PackageNotFoundError:
             versions[package] = ""
     return versions
+
+
+def _served(polled: Sequence[Json], database: DatabaseStatus) -> list[Json]:
+    """Return the figures of each project that is connected, or of which annotations were read.
+
+    The project with most failures comes first, then the one with most annotations.
+    """
+    tasks = {each["project"]: each["tasks"] for each in polled}
+    found = []
+    for project in tasks.keys() | database.annotations.keys():
+        sums = database.annotations.get(project, GroupSums())
+        figures = {
+            "project": project,
+            "tasks": tasks.get(project),
+            "annotations": sum(sums.kinds.values()),
+            "accepted_share": LabelStatistics.of_sums(sums.total).accepted_share,
+            "failing": database.failing_by_project.get(project, 0),
+        }
+        found.append(figures)
+    order = itemgetter("failing", "annotations", "project")
+    return sorted(found, key=order, reverse=True)
 
 
 def _waiting(now: Snapshot, batches: Mapping[int | None, int]) -> list[Json]:

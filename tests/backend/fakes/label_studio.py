@@ -147,7 +147,10 @@ class FakeStudio:
         if path == f"/api/projects/{self.project}" and asked.method == "PATCH":
             return self._change_config(json.loads(asked.body)["label_config"])
         if path == f"/api/projects/{self.project}":
-            return _json({"id": self.project, "label_config": self.label_config})
+            counts = {"task_number": len(self.tasks)}
+            return _json({"id": self.project, "label_config": self.label_config, **counts})
+        if path == f"/api/projects/{self.project}/summary":
+            return _json({"created_labels": self._created_labels()})
         if path == "/api/projects" and given["include"] == "id,title":
             titles = {self.project: ""} | self.titles
             found = [{"id": each, "title": title} for each, title in titles.items()]
@@ -199,6 +202,15 @@ class FakeStudio:
             self.predictions = [p for p in self.predictions if p["id"] != int(found[1])]
             return Answer(204) if len(self.predictions) < there else _found(None)
         return _json({"detail": "Not found."}, 404)
+
+    def _created_labels(self) -> dict[str, dict[str, int]]:
+        """As seen: regions of all annotations, by control and label as they write it."""
+        found: dict[str, Counter[str]] = {}
+        for annotation in self.annotations.values():
+            for region in annotation["result"]:
+                labels = region["value"].get(region["type"]) or ()
+                found.setdefault(region["from_name"], Counter()).update(labels)
+        return {control: dict(labels) for control, labels in found.items()}
 
     def _view(self, asked: Asked, path: str) -> Answer:
         """As seen: an update takes the place of all that the view was made of."""

@@ -50,7 +50,7 @@ def test_a_mark_is_read_once_however_often_it_was_made(annotations: AnnotationSt
     assert annotations.count_open() == 0
     assert annotations.read(7) == [read_of(1), told]
     assert annotations.read(8) == []
-    assert annotations.projects() == [7]
+    assert list(annotations.totals()) == [7]
 
 
 def test_a_change_that_comes_while_it_is_read_is_read_too(annotations: AnnotationStore) -> None:

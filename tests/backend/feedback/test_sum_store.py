@@ -94,7 +94,7 @@ def test_stored_sums_equal_a_full_recount(
             assert make_report(project, sums, label=label) == measure(
                 project, kept, step=step, label=label
             )
-            assert (project in annotations.projects()) == bool(kept)
+            assert (project in annotations.totals()) == bool(kept)
     before = annotations.sums(7)
     annotations.recount(7)
     assert annotations.sums(7) == before

@@ -47,6 +47,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_annotations_kind_version", "annotations", ["project", "kind", "version", "created"]
     )
+    op.create_index("ix_annotations_updated", "annotations", ["project", "updated", "kind", "task"])
     op.create_index("ix_annotations_open_due", "annotations", ["open", "due", _NEWEST_FIRST])
     op.create_index(
         "ix_annotations_open_project", "annotations", ["open", "project", "due", _NEWEST_FIRST]

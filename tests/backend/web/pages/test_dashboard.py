@@ -9,8 +9,12 @@ from typing import Any
 
 import pytest
 
+from backend.database.database import Database
 from backend.inference.engine import Engine
 from backend.jobs import worker
+from backend.jobs.change_poller import PollStore
+from backend.prediction.failures import FailureStore
+from backend.settings import Settings
 from tests.backend.fakes.colour_segmenter import (
     ColourSegmenter,
     brush_config,
@@ -111,16 +115,16 @@ def test_the_page_says_that_label_studio_refuses_the_token(
     assert TOKEN not in json.dumps(status)
 
 
-def test_projects_are_named_and_chosen_by_title(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_projects_that_are_served_come_first_with_their_figures_and_others_in_a_fold(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(worker, "_POLL_S", 0.02)
     titles = {7: "<b>Streets</b>", 8: "Kitchens"}
+    database = Database.from_settings(Settings())
+    FailureStore(database).add([(41, "It is gone."), (42, "It is gone.")], project=7)
+    PollStore(database, "another").add(7, in_s=600)
     with FakeStudio(brush_config("red"), {}, titles=titles).served() as server:
         dashboard = Dashboard(label_studio_url=server.url, label_studio_api_key=TOKEN)
-        started(dashboard, done=30, total=120)
-        first = dashboard.page()
-        assert "<b>Streets</b> (7)" in first.text, "as text"
-        (field,) = [each for each in first.all("input") if each["name"] == "project"]
-        assert field["list"] == "projects"
         dashboard.app.extensions["worker"].start()
         end = time.monotonic() + 20
         while "Kitchens (8)" not in dashboard.page("/?part=1").text:
@@ -129,13 +133,12 @@ def test_projects_are_named_and_chosen_by_title(monkeypatch: pytest.MonkeyPatch)
         dashboard.app.extensions["worker"].stop()
     page = dashboard.page()
     assert "<b>Streets</b> (7)" in page.text, "as text"
-    assert "Project 7" not in page.text
-    offered = [option["value"] for option in page.all("option")]
-    assert offered[:3] == ["", "7", "8"]
-    assert "project" in {select["name"] for select in page.all("select")}
     links = [link["href"] for link in page.all("a")]
-    assert {"/projects/8/report", "/projects/8/learning"} <= {*links}
-    assert dashboard.post("/jobs", {"project": "8"}).status_code == 303
+    assert links.index("/projects/7") < links.index("/projects/8")
+    assert page.text.index("1 project that this backend does not serve") < page.text.index("Kit")
+    served = json.loads(dashboard.client.get("/status").data)["served"]
+    nothing = {"tasks": None, "annotations": 0, "accepted_share": None}
+    assert served == [{"project": 7, "failing": 2} | nothing]
 
 
 def test_status_is_the_same_as_json(dashboard: Dashboard) -> None:

@@ -9,8 +9,6 @@ import jinja2
 import pytest
 from jinja2 import nodes
 
-from backend.feedback.annotation_store import AnnotationQueries
-from backend.jobs.project_titles import ProjectTitles
 from backend.runs.kinds import KINDS
 from backend.web.pages import html
 from tests.backend.fakes.colour_segmenter import (
@@ -54,23 +52,8 @@ def test_each_page_of_a_project_leads_to_its_others_and_back(dashboard: Dashboar
     addresses = {f"/projects/7/{page}" for page in pages}
     for address in addresses:
         links = {link["href"] for link in dashboard.page(address).all("a")}
-        assert addresses - {address} | {"/", "http://studio:8080/projects/7/data"} <= links
+        assert addresses - {address} | {"/", "/projects/7"} <= links
         assert address not in links, "nobody goes where one is"
-
-
-@pytest.mark.parametrize(("reports", "rows"), [(39, 39), (35, 35), (3, 30)])
-def test_no_project_with_a_report_is_hidden_by_many_others(
-    dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch, reports: int, rows: int
-) -> None:
-    named = [(number, f"Project {number}") for number in range(1, 41)]
-    monkeypatch.setattr(ProjectTitles, "choices", lambda _self: named)
-    reported = [41 - number for number in range(1, reports + 1)]
-    monkeypatch.setattr(AnnotationQueries, "projects", lambda _self: reported)
-    page = dashboard.page()
-    linked = {link["href"] for link in page.all("a")}
-    assert {f"/projects/{number}/report" for number in reported} <= linked
-    assert sum(str(address).endswith("/learning") for address in linked) == rows
-    assert f"and {40 - rows} more without a report, each at" in page.text
 
 
 #: What the callers of these macros have done, with a question or without.

@@ -11,7 +11,7 @@ def test_all_rules_of_a_project_begin_alike() -> None:
     rules = [each.rule for each in Dashboard().client.application.url_map.iter_rules()]
     below = [each for each in rules if each.startswith("/projects/")]
     assert len(below) > 20
-    start = "/projects/<int(min=1, max=2147483647):project>/"
+    start = "/projects/<int(min=1, max=2147483647):project>"
     assert [each for each in below if not each.startswith(start)] == []
 
 
