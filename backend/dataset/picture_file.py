@@ -18,20 +18,17 @@ from backend.errors import ImageNotFound, ImageTooLarge
 from backend.label_studio.image_loader import RGBArray, decode_image, read_data_url
 from backend.label_studio.requests import Task
 from clearclip_core.images.opening import open_image
+from clearclip_core.images.preprocessing import upright_transposition
 
-_ORIENTATION: Final = 0x0112  # EXIF's tag; 1 is upright
 _DIGEST_BYTES: Final = 16
 
-#: Format of a file -> the suffixes that it may have; the first is chosen where it has another.
+#: Format that trainers read -> the suffixes that its files may have; the first is chosen where one
+#: has another.
 _SUFFIXES: Final[Mapping[str, tuple[str, ...]]] = {
-    "AVIF": (".avif",),
     "BMP": (".bmp",),
-    "GIF": (".gif",),
     "JPEG": (".jpg", ".jpeg", ".jpe"),
-    "JPEG2000": (".jp2", ".j2k"),
     "MPO": (".jpg", ".jpeg", ".mpo"),
     "PNG": (".png",),
-    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
     "TIFF": (".tif", ".tiff"),
     "WEBP": (".webp",),
 }
@@ -46,8 +43,9 @@ class PictureFile:
     """A picture that was read as a whole.
 
     Attributes:
-        content: bytes for the data set: those of its file, or a PNG of the upright picture where
-            the file is turned by its EXIF orientation, which many trainers ignore.
+        content: bytes for the data set: those of its file, or a PNG of the picture as the model
+            sees it where trainers see it otherwise or not at all: where EXIF turns it, with 16
+            bits or floating-point numbers, and in formats that they skip, such as GIF.
         suffix: that fits the content.
         size_hw: height and width in px of the upright picture.
         digest: of the bytes of its file, as hexadecimal digits.
@@ -77,16 +75,17 @@ def read_picture_file(content: bytes, max_megapixels: float, suffix: str = "") -
     """
     rgb = decode_image(content, max_megapixels)
     with open_image(io.BytesIO(content)) as picture:
-        known = _SUFFIXES.get(picture.format or "", (".png",))
-        is_upright = picture.getexif().get(_ORIENTATION, 1) == 1
+        known = _SUFFIXES.get(picture.format or "", ())
+        is_deep = picture.mode.startswith(("I", "F"))
+        is_original = bool(known) and not is_deep and upright_transposition(picture) is None
     height, width = rgb.shape[:2]
     digest = hashlib.blake2b(content, digest_size=_DIGEST_BYTES).hexdigest()
-    if not is_upright:
+    if not is_original:
         file = io.BytesIO()
         Image.fromarray(rgb).save(file, "PNG", compress_level=3)
         content, known = file.getvalue(), (".png",)
     chosen = suffix if suffix.lower() in known else known[0]
-    return PictureFile(content, chosen, (height, width), digest, is_upright, rgb)
+    return PictureFile(content, chosen, (height, width), digest, is_original, rgb)
 
 
 def name_of(source: str, otherwise: str) -> tuple[str, str]:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import io
+from typing import Any
+
+import numpy as np
 import pytest
+from PIL import Image
 
 from backend.dataset.picture_file import name_of, read_picture_file
 from backend.errors import ImageInvalid, ImageTooLarge
+from backend.label_studio.image_loader import decode_image
 from tests.backend.dataset.conftest import picture_bytes
 
 
@@ -44,6 +50,37 @@ def test_suffixes_fit_the_content(save: dict[str, str], suffix: str, expected: s
     content = picture_bytes(1, **save)
     file = read_picture_file(content, 1, suffix)
     assert (file.suffix, file.content, file.size_hw) == (expected, content, (40, 60))
+
+
+def saved(picture: Image.Image, **save: Any) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, **save)
+    return file.getvalue()
+
+
+RAMP = np.arange(0, 60_000, 1000, np.uint16).reshape(6, 10)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        saved(Image.fromarray(RAMP), format="PNG"),
+        saved(Image.fromarray(RAMP), format="TIFF"),
+        saved(Image.fromarray(RAMP.astype(np.float32)), format="TIFF"),
+        saved(Image.fromarray((RAMP >> 8).astype(np.uint8)), format="GIF"),
+        saved(Image.fromarray((RAMP >> 8).astype(np.uint8)), format="PPM"),
+        saved(Image.fromarray((RAMP >> 8).astype(np.uint8)), format="JPEG2000"),
+    ],
+)
+def test_what_trainers_cannot_read_is_a_png_of_what_the_model_sees(content: bytes) -> None:
+    file = read_picture_file(content, 1, ".tif")
+    assert (file.suffix, file.is_original) == (".png", False)
+    with Image.open(io.BytesIO(file.content)) as found:
+        assert (found.format, found.mode) == ("PNG", "RGB")
+        assert np.array_equal(np.asarray(found), decode_image(content, 1))
+        grey = np.asarray(found)[..., 0].ravel()
+        assert grey[0] == 0
+        assert (np.diff(grey.astype(int)) >= 0).mean() > 0.9, "not white as a whole"
 
 
 def test_truncated_and_large_files_are_refused() -> None:
