@@ -88,7 +88,27 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     type=click.Choice(overlaps()),
     default=overlaps()[0],
     show_default=True,
-    help="Which region has the pixels that several cover.",
+    help="In label maps (index-png, parquet): which region has the pixels that several cover.",
+)
+@click.option(
+    "--background",
+    metavar="NAME",
+    default="",
+    help="In label maps: make unpainted pixels a class of this name, with the value 0; by default "
+    "trainers ignore them (255).",
+)
+@click.option(
+    "--merge-regions",
+    type=click.Choice(("label",)),
+    help="In coco and yolo: one object for all regions of a label, not one for each region.",
+)
+@click.option(
+    "--min-area",
+    type=click.IntRange(0),
+    default=20,
+    show_default=True,
+    metavar="PX",
+    help="In yolo: leave islands of fewer pixels out.",
 )
 @click.option(
     "--split",
@@ -97,12 +117,19 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Percentages for training, validation and test, such as 80/10/10 or 90/10.",
 )
 @click.option(
+    "--split-by",
+    metavar="FIELD",
+    help="With --split: keep pictures of one value in this field of the tasks' data in one part, "
+    "such as patient.",
+)
+@click.option(
     "--near-duplicates",
     type=click.FloatRange(0, 1, min_open=True),
     metavar="COSINE",
     help="With --split: keep pictures in one part from this cosine of their features on, such as "
     "0.98; each picture is encoded by the model.",
 )
+@click.option("--dry-run", is_flag=True, help="Read all and count it, and write nothing.")
 @with_settings(
     *("label_studio_url", "label_studio_api_key", "allowed_hosts"),
     *("model", "method", "device", "precision", "short_side_px", "model_dir"),
@@ -121,8 +148,13 @@ def dataset(
     view: int | None,
     with_predictions: bool,
     overlap: Overlap,
+    background: str,
+    merge_regions: str | None,
+    min_area: int,
     shares: str | None,
+    split_by: str | None,
     near_duplicates: float | None,
+    dry_run: bool,
 ) -> None:
     """Write the annotated pictures of a project as a training set.
 
@@ -136,13 +168,19 @@ def dataset(
         raise click.UsageError("Give --label-config only together with --export.")
     if export_file is not None and view is not None:
         raise click.UsageError("Give --view only together with --project.")
-    if near_duplicates is not None and shares is None:
-        raise click.UsageError("Give --near-duplicates only together with --split.")
+    if shares is None and (near_duplicates is not None or split_by):
+        option = "--near-duplicates" if near_duplicates is not None else "--split-by"
+        raise click.UsageError(f"Give {option} only together with --split.")
     options = DatasetOptions(
         formats=tuple(dict.fromkeys(chosen)),
         pictures=pictures or ("none" if set(chosen) == {"parquet"} else "copy"),
         choice=AnnotationChoice.parse(annotations),
         overlap=overlap,
+        background=background,
+        by_label=merge_regions == "label",
+        min_area_px=min_area,
+        split_by=split_by or "",
+        dry_run=dry_run,
         split=Split.parse(shares) if shares is not None else Split(),
         with_predictions=with_predictions,
         least_cosine=near_duplicates,
@@ -178,7 +216,7 @@ def dataset(
     if report is None:
         click.echo("Interrupted: nothing was written.")
         raise SystemExit(130)
-    click.echo(f"{folder}: {report}")
+    click.echo(f"{folder}{' (nothing was written)' if dry_run else ''}: {report}")
     raise SystemExit(1 if report.skipped else 0)
 
 

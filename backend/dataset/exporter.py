@@ -6,20 +6,27 @@ import hashlib
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, get_args
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
-from backend.dataset.labelled_image import LabelledImage, Overlap, PictureRow
+from backend.dataset.labelled_image import (
+    NOTHING,
+    LabelledImage,
+    LabelledObject,
+    Overlap,
+    PictureRow,
+)
 from backend.dataset.output_folder import PICTURES_FILE, OutputFolder
 from backend.dataset.picture_file import PictureFile, folded, name_of, read_picture_file
-from backend.dataset.splits import Features, Split, assign
+from backend.dataset.splits import Features, Split, SplitKey, assign
 from backend.dataset.task_images import (
     LoadedImage,
     LoadedTask,
@@ -37,14 +44,16 @@ from backend.label_studio.annotations import AnnotationChoice
 from backend.label_studio.image_loader import RGBArray
 from clearclip_core.quantities import quantity
 
-#: A format of trainers: palette PNGs, COCO's JSON, YOLO's polygons, Hugging Face's tables.
-Format = Literal["index-png", "coco", "yolo", "parquet"]
+#: A format of trainers: palette PNGs, COCO's JSON, YOLO's polygons or boxes, Hugging Face's tables.
+Format = Literal["index-png", "coco", "yolo", "yolo-boxes", "parquet"]
 
 #: What becomes of the pictures themselves: copied, linked to files of this machine, or only named.
 Pictures = Literal["copy", "link", "none"]
 
 #: Folder of what only the tables are made of; it is removed at the end.
 _PARTS: Final = ".parts"
+
+_REPORT_FILE: Final = "report.json"
 
 #: Reasons that are shown on a terminal; the file has all.
 _SHOWN: Final = 10
@@ -74,20 +83,45 @@ class DatasetOptions:
         formats: those to write, in any number.
         pictures: what becomes of the pictures.
         choice: the annotations that count.
-        overlap: the rule by which overlaps are resolved.
+        overlap: the rule by which label maps resolve overlaps.
+        background: class of unpainted pixels in label maps; empty: they have none.
+        by_label: whether all regions of a label in a picture are one object.
+        min_area_px: islands of fewer pixels are left out of YOLO's files.
         split: shares of the parts.
+        split_by: field of the tasks' data whose values are kept in one part; empty: none.
         least_cosine: cosine of features from which on two pictures are near-duplicates, which are
             kept in one part; None: only equal files are.
         with_predictions: whether untouched predictions count where a task has no annotation.
+        dry_run: whether nothing is written.
+
+    Raises:
+        DatasetError: two formats need files of the same names.
     """
 
     formats: tuple[Format, ...] = ("index-png",)
     pictures: Pictures = "copy"
     choice: AnnotationChoice = field(default_factory=AnnotationChoice)
     overlap: Overlap = "label-order"
+    background: str = ""
+    by_label: bool = False
+    min_area_px: int = 20
     split: Split = field(default_factory=Split)
+    split_by: str = ""
     least_cosine: float | None = None
     with_predictions: bool = False
+    dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        if {"yolo", "yolo-boxes"} <= set(self.formats):
+            raise DatasetError(
+                "The formats yolo and yolo-boxes have files of the same names: write each into a "
+                "folder of its own."
+            )
+
+    @property
+    def splitting(self) -> str:
+        """Text of all that decides the parts, but the pictures."""
+        return f"{self.split} {self.split_by} {self.least_cosine or ''}".strip()
 
     @property
     def needs_pictures(self) -> bool:
@@ -126,24 +160,37 @@ class Skipped(msgspec.Struct, frozen=True):
     reason: str
 
 
+class ClassCount(msgspec.Struct, frozen=True):
+    """Pictures of a part that have a class, and its objects in them."""
+
+    pictures: int = 0
+    objects: int = 0
+
+
 class DatasetReport(msgspec.Struct, frozen=True):
     """The result of a run.
 
     Attributes:
         pictures: number of pictures.
         parts: name of a part -> number of its pictures.
+        splitting: see `DatasetOptions.splitting`.
         regions: regions of all pictures.
+        classes: name of a class -> part -> counts.
         tasks: tasks that were read.
         unlabelled: tasks of which nothing counts.
+        notes: sentences about what is otherwise than one might think.
         skipped: tasks that lack a picture in the data set.
     """
 
     pictures: int
-    parts: Mapping[str, int]
+    parts: dict[str, int]
+    splitting: str
     regions: int
+    classes: dict[str, dict[str, ClassCount]]
     tasks: int
     unlabelled: int
-    skipped: Sequence[Skipped]
+    notes: list[str]
+    skipped: list[Skipped]
 
     def __str__(self) -> str:
         parts = ", ".join(f"{count} {part}" for part, count in self.parts.items())
@@ -154,12 +201,14 @@ class DatasetReport(msgspec.Struct, frozen=True):
             f"{self.unlabelled} without an annotation that counts, "
             f"{len(self.skipped)} skipped."
         ]
-        empty = [part for part, count in self.parts.items() if self.pictures and not count]
-        if empty:
-            lines.append(
-                f"No picture is in {' and '.join(empty)}: parts are drawn at random, and few "
-                "pictures may miss one. Annotate more, or give another split."
+        for name, counts in self.classes.items():
+            told = (
+                f"{part} {quantity(count.objects, 'object')} in "
+                f"{quantity(count.pictures, 'picture')}"
+                for part, count in counts.items()
             )
+            lines.append(f"  {name}: {', '.join(told)}")
+        lines += self.notes
         lines += [f"Task {each.task}: {each.reason}" for each in self.skipped[:_SHOWN]]
         if len(self.skipped) > _SHOWN:
             lines.append(f"… and {len(self.skipped) - _SHOWN} more, in report.json.")
@@ -199,6 +248,9 @@ class DatasetExporter:
             coco.check_installed()
         if "parquet" in options.formats:
             parquet.check_installed()
+        if options.background:
+            classes = labels.classes.with_background(options.background)
+            labels = replace(labels, classes=classes)
         self._folder = folder
         self._max_mb = max_mb
         self._parts = _ExportParts(
@@ -231,7 +283,7 @@ class DatasetExporter:
             watch: called with the number of tasks so far.
 
         Returns:
-            The report; None where it was stopped.
+            The report; None where it was stopped. With `dry_run`, nothing is there but the report.
 
         Raises:
             DatasetError: the folder is in use for something else, or cannot be written.
@@ -262,6 +314,49 @@ class _ExportParts:
     local_file: LocalFile
 
 
+@dataclass
+class _Counts:
+    """Counts of what the notes of a report are about.
+
+    Attributes:
+        covered: pictures in which label maps cover a part of a region.
+        covered_px: pixels of regions that are covered there.
+        mostly_unpainted: pictures of which more than half of the pixels are unpainted.
+        islands: islands that YOLO's files leave out.
+        converted: pictures that were written as PNG.
+    """
+
+    covered: int = 0
+    covered_px: int = 0
+    mostly_unpainted: int = 0
+    islands: int = 0
+    converted: int = 0
+
+    def notes(self, pictures: int, options: DatasetOptions) -> Iterator[str]:
+        if self.covered:
+            yield (
+                f"In {quantity(self.covered, 'label map')} regions cover others: "
+                f"{quantity(self.covered_px, 'pixel')} of theirs have another class (--overlap "
+                "says whose)."
+            )
+        if 2 * self.mostly_unpainted > pictures and not options.background:
+            yield (
+                f"More than half of the pixels are unpainted in {self.mostly_unpainted} of "
+                f"{quantity(pictures, 'picture')}, and trainers ignore them (255). If they are "
+                "what is to be told from your classes, name them: --background other."
+            )
+        if self.islands:
+            yield (
+                f"{quantity(self.islands, 'island')} below {options.min_area_px} px left out of "
+                "YOLO's files (--min-area)."
+            )
+        if self.converted:
+            yield (
+                f"{quantity(self.converted, 'picture')} written as PNG, since trainers read the "
+                "original otherwise or not at all."
+            )
+
+
 class _Export:
     """One run: adds task after task, and writes the files of all pictures at the end.
 
@@ -273,9 +368,11 @@ class _Export:
         self._output = output
         self._source = source
         self._names: set[str] = set()
-        self._digests: list[str] = []
+        self._keys: list[SplitKey] = []
         self._skipped: list[Skipped] = []
         self._tasks = self._unlabelled = self._regions = 0
+        self._counts = _Counts()
+        self._known = _read_parts(output.target, parts.options.splitting)
         (output.path / _PARTS).mkdir()
         self._rows = (output.path / _PARTS / "rows").open("wb")
         self._features = (output.path / _PARTS / "features").open("wb")
@@ -302,28 +399,45 @@ class _Export:
         """Write the files that are of all pictures, and the report."""
         self._rows.close()
         self._features.close()
-        split = self._of.options.split
-        cosine = self._of.options.least_cosine or 1.0
-        parts = assign(split, self._digests, self._read_features(), cosine)
+        options = self._of.options
+        cosine = options.least_cosine or 1.0
+        parts, divided = assign(options.split, self._keys, self._read_features(), cosine)
         counts = Counter(parts)
+        notes = list(self._counts.notes(len(parts), options))
+        empty = [part for part in options.split.names if parts and not counts[part]]
+        if empty:
+            notes.append(
+                f"No picture is in {' and '.join(empty)}: parts are drawn at random, and few "
+                "pictures may miss one. Annotate more, or give another split."
+            )
+        if divided:
+            notes.append(
+                f"{quantity(divided, 'group')} of pictures that belong together are in several "
+                "parts, since a new picture joins some that are there already."
+            )
         report = DatasetReport(
             pictures=len(parts),
-            parts={name: counts[name] for name in split.names},
+            parts={name: counts[name] for name in options.split.names},
+            splitting=options.splitting,
             regions=self._regions,
+            classes=self._count_classes(parts),
             tasks=self._tasks,
             unlabelled=self._unlabelled,
+            notes=notes,
             skipped=self._skipped,
         )
-        self._write_shared_files(parts)
-        text = msgspec.json.format(msgspec.json.encode(report), indent=2)
-        self._output.write("report.json", text + b"\n")
-        self._output.finish(without=_PARTS)
+        if not options.dry_run:
+            self._write_shared_files(parts)
+            text = msgspec.json.format(msgspec.json.encode(report), indent=2)
+            self._output.write(_REPORT_FILE, text + b"\n")
+            self._output.finish(without=_PARTS)
         return report
 
     def _write_picture(self, loaded: LoadedImage) -> None:
         image, options = loaded.image, self._of.options
         task = int(image.task.id or 0)
         wanted, suffix = name_of(image.source, f"task-{task}")
+        value = self._value_of(image)
         file = None
         if loaded.content is not None:
             file = read_picture_file(loaded.content, self._of.max_megapixels, suffix)
@@ -332,27 +446,40 @@ class _Export:
         suffix = file.suffix if file is not None else suffix or ".png"
         name = self._free_name(wanted, task)
         labelled = self._of.reader.label(image, name, suffix, size_hw)
-        contents, annotations = self._contents(labelled)
-        if file is not None and options.image_folder:
-            self._write_image(image, file, f"{options.image_folder}/{labelled.file_name}")
-        for path, content in contents.items():
-            self._output.write(path, content)
+        things = labelled.objects(options.by_label)
+        contents, annotations = self._contents(labelled, things)
+        if not options.dry_run:
+            if file is not None and options.image_folder:
+                self._write_image(image, file, f"{options.image_folder}/{labelled.file_name}")
+            for path, content in contents.items():
+                self._output.write(path, content)
         if self._of.describer is not None and file is not None:
             self._features.write(self._of.describer.describe(file.rgb))
         row = PictureRow(
             task=task,
+            key=image.key,
             name=name,
             suffix=suffix,
             size_hw=size_hw,
             digest=file.digest if file is not None else _digest(image.source),
             source="data:" if image.source[:5].lower() == "data:" else plain_text(image.source),
             regions=_told(labelled),
+            objects=dict(Counter(each.label for each in things)),
             coco=annotations,
         )
         self._rows.write(msgspec.json.encode(row) + b"\n")
-        self._digests.append(row.digest)
+        known = self._known.get(row.digest, "")
+        self._keys.append(SplitKey(row.digest, value, (image.created, task), known))
         self._names.add(folded(name))
         self._regions += len(row.regions)
+
+    def _value_of(self, image: TaskImage) -> str:
+        """Return the value of the field that divides pictures into parts; empty without one."""
+        name = self._of.options.split_by
+        value = image.task.data.get(name) if name else ""
+        if name and (not isinstance(value, str | int | float) or not str(value).strip()):
+            raise DatasetError(f'Its data has no "{name}", by which the parts are divided.')
+        return str(value)
 
     def _free_name(self, wanted: str, task: int) -> str:
         """Choose a name that no other picture has, whatever the case of its letters."""
@@ -363,25 +490,61 @@ class _Export:
         return candidate
 
     def _contents(
-        self, labelled: LabelledImage
-    ) -> tuple[dict[str, bytes], list[dict[str, object]]]:
+        self, labelled: LabelledImage, things: Sequence[LabelledObject]
+    ) -> tuple[dict[str, bytes], list[dict[str, Any]]]:
         """Return the own files of a picture, path -> bytes, and its annotations for COCO."""
         options, classes = self._of.options, self._of.labels.classes
-        owners = labelled.owners(classes, options.overlap)
         contents: dict[str, bytes] = {}
         if options.mask_folder:
-            label_map = labelled.label_map_of(owners, classes)
             path = f"{options.mask_folder}/{labelled.name}.png"
-            contents[path] = index_png.encode_label_map(label_map, classes)
-        if "yolo" in options.formats:
-            lines = yolo.yolo_lines(labelled, owners, classes)
-            contents[f"{yolo.FOLDER}/{labelled.name}.txt"] = lines.encode()
-        annotations = []
-        if "coco" in options.formats:
-            annotations = coco.coco_annotations(labelled, owners, classes)
+            contents[path] = index_png.encode_label_map(self._label_map(labelled), classes)
+        annotations, lines = [], []
+        is_yolo = "yolo" in options.formats
+        if is_yolo or not {"coco", "yolo-boxes"}.isdisjoint(options.formats):
+            for thing in things:
+                mask = labelled.object_mask(thing)
+                if "coco" in options.formats and mask.any():
+                    annotations.append(coco.coco_annotation(thing, mask, classes))
+                if is_yolo or "yolo-boxes" in options.formats:
+                    mask, left_out = yolo.without_small_islands(mask, options.min_area_px)
+                    self._counts.islands += left_out
+                    line = yolo.polygon_line if is_yolo else yolo.box_line
+                    if mask.any():
+                        lines.append(line(classes.index(thing.label), mask))
+        if is_yolo or "yolo-boxes" in options.formats:
+            contents[f"{yolo.FOLDER}/{labelled.name}.txt"] = "".join(lines).encode()
         return contents, annotations
 
+    def _label_map(self, labelled: LabelledImage) -> npt.NDArray[np.uint8]:
+        """Return the label map of a picture, its background included; count what it lacks."""
+        options, counts = self._of.options, self._counts
+        label_map, covered_px = labelled.label_map(self._of.labels.classes, options.overlap)
+        unpainted = label_map == NOTHING
+        counts.covered += covered_px > 0
+        counts.covered_px += covered_px
+        counts.mostly_unpainted += 2 * int(np.count_nonzero(unpainted)) > label_map.size
+        if options.background:
+            if labelled.undecided is not None:
+                unpainted &= ~labelled.undecided
+            label_map[unpainted] = 0
+        return label_map
+
+    def _count_classes(self, parts: Sequence[str]) -> dict[str, dict[str, ClassCount]]:
+        found: dict[tuple[str, str], list[int]] = {}
+        for row, part in zip(self._pictures(parts), parts, strict=True):
+            for label, count in row.objects.items():
+                found.setdefault((label, part), []).append(count)
+        return {
+            label: {
+                part: ClassCount(len(some), sum(some))
+                for part in self._of.options.split.names
+                for some in [found.get((label, part), [])]
+            }
+            for label in self._of.labels.classes.names
+        }
+
     def _write_image(self, image: TaskImage, file: PictureFile, path: str) -> None:
+        self._counts.converted += not file.is_original
         if self._of.options.pictures != "link" or not file.is_original:
             self._output.write(path, file.content)
             return
@@ -395,9 +558,9 @@ class _Export:
 
     def _read_features(self) -> Features | None:
         path = self._output.path / _PARTS / "features"
-        if self._of.describer is None or not self._digests:
+        if self._of.describer is None or not self._keys:
             return None
-        return np.memmap(path, np.float16, "r").reshape(len(self._digests), -1)
+        return np.memmap(path, np.float16, "r").reshape(len(self._keys), -1)
 
     def _pictures(self, parts: Sequence[str], wanted: str | None = None) -> Iterator[PictureRow]:
         """Iterate over the pictures of a part, or over all."""
@@ -409,6 +572,7 @@ class _Export:
     def _write_shared_files(self, parts: Sequence[str]) -> None:
         options, classes, output = self._of.options, self._of.labels.classes, self._output
         names = options.split.names
+        is_yolo = not {"yolo", "yolo-boxes"}.isdisjoint(options.formats)
         with output.open(PICTURES_FILE) as stream:
             for row, part in zip(self._pictures(parts), parts, strict=True):
                 stream.write(_picture_line(row, part))
@@ -419,15 +583,15 @@ class _Export:
                 index_png.write_list(output, part, (row.name for row in pictures()))
             if "coco" in options.formats:
                 info = {"description": self._source, "annotations": str(options.choice)}
-                coco.write_coco(output, part, pictures, classes, options.overlap, info)
-            if "yolo" in options.formats:
+                coco.write_coco(output, part, pictures, classes, info)
+            if is_yolo:
                 files = (row.file_name for row in pictures())
                 yolo.write_list(output, part, files, options.image_folder or "images")
             if "parquet" in options.formats:
                 folders = output.path / options.image_folder, output.path / options.mask_folder
                 parquet.write_tables(output, part, pictures, folders, classes)
-        if "yolo" in options.formats:
-            yolo.write_data_file(output, names, classes, options.overlap)
+        if is_yolo:
+            yolo.write_data_file(output, names, classes)
         if "parquet" in options.formats:
             parquet.write_card(output, names, classes, options.overlap, self._source)
 
@@ -456,6 +620,27 @@ def _told(labelled: LabelledImage) -> list[dict[str, Any]]:
         }
         for region in labelled.regions
     ]
+
+
+def _read_parts(folder: Path, splitting: str) -> dict[str, str]:
+    """Read in which parts an earlier run has put pictures: digest -> part.
+
+    None, where there is no earlier data set or where it was divided otherwise.
+    """
+    try:
+        report = msgspec.json.decode((folder / _REPORT_FILE).read_bytes(), type=DatasetReport)
+        if report.splitting != splitting:
+            return {}
+        with (folder / PICTURES_FILE).open("rb") as lines:
+            rows = (msgspec.json.decode(line, type=_PartOfPicture) for line in lines)
+            return {row.digest: row.part for row in rows if row.part in report.parts}
+    except (OSError, msgspec.MsgspecError):
+        return {}
+
+
+class _PartOfPicture(msgspec.Struct):
+    digest: str
+    part: str
 
 
 def _digest(source: str) -> str:

@@ -38,46 +38,52 @@ OVERLAP_RULES: Final[Mapping[Overlap, str]] = {
 
 @dataclass(frozen=True)
 class ClassTable:
-    """The classes of a data set: the value of a class in label maps is its index here.
+    """The classes of a data set.
 
-    `NOTHING` is the value of pixels without a class.
+    The value of a class in label maps is its index in `names`, or one more where there is a
+    background, which has the value 0. `NOTHING` is the value of pixels without a class.
 
     Attributes:
-        names: different names, at most 255.
-        colours: RGB of each class, 0 to 255.
+        names: different names, at most 255 with the background.
+        background: name of the class of pixels that nobody has painted; empty: they have none.
 
     Raises:
-        DatasetError: no names, a name twice, more than 255, or not one colour for each.
+        DatasetError: no names, a name twice, or too many.
 
-    >>> ClassTable.of(["sky", "road"]).index("road")
-    1
+    >>> ClassTable(("sky", "road")).value_of("road"), ClassTable(("sky",), "other").value_of("sky")
+    (1, 1)
     """
 
     names: tuple[str, ...]
-    colours: tuple[Colour, ...]
+    background: str = ""
 
     def __post_init__(self) -> None:
-        if not 0 < len(self.names) <= NOTHING:
+        all_ = self.all_names
+        if not self.names or len(all_) > NOTHING:
             raise DatasetError(
                 f"Expected a data set to have 1 to {NOTHING} classes, but got {len(self.names)}."
             )
-        twice = [name for name in self.names if self.names.count(name) > 1]
+        twice = [name for name in all_ if all_.count(name) > 1]
         if twice:
             raise DatasetError(f'Expected classes of different names, but got "{twice[0]}" twice.')
-        if len(self.colours) != len(self.names):
-            raise DatasetError(
-                f"Expected a colour for each of {len(self.names)} classes, but got "
-                f"{len(self.colours)}."
-            )
 
-    @classmethod
-    def of(cls, names: Sequence[str]) -> ClassTable:
-        """Make a table with colours that are far apart for neighbouring classes."""
-        colours = [(int(r), int(g), int(b)) for r, g, b in palette(len(names))]
-        return cls(tuple(names), tuple(colours))
+    def with_background(self, name: str) -> ClassTable:
+        """Return the table with a background; a class of that name becomes it."""
+        return ClassTable(tuple(each for each in self.names if each != name), name)
+
+    @property
+    def all_names(self) -> tuple[str, ...]:
+        """Name of each value in label maps."""
+        return (self.background, *self.names) if self.background else self.names
+
+    @property
+    def colours(self) -> list[Colour]:
+        """RGB of each value in label maps, far apart for neighbouring classes."""
+        found = [(int(r), int(g), int(b)) for r, g, b in palette(len(self.names))]
+        return [(0, 0, 0), *found] if self.background else found
 
     def index(self, name: str) -> int:
-        """Return the value of a class in label maps.
+        """Return the index of a class among those of objects.
 
         Raises:
             DatasetError: there is no such class.
@@ -86,10 +92,14 @@ class ClassTable:
             raise DatasetError(f'Expected a class of the data set, but got "{name[:100]}".')
         return self.names.index(name)
 
+    def value_of(self, name: str) -> int:
+        """Return the value of a class in label maps."""
+        return self.index(name) + bool(self.background)
+
     def palette_bytes(self) -> bytes:
         """Return the 768 bytes of a palette: RGB of the values 0 to 255; black without a class."""
         table = np.zeros((NOTHING + 1, 3), np.uint8)
-        table[: len(self.colours)] = self.colours
+        table[: len(self.all_names)] = self.colours
         return table.tobytes()
 
     def to_json(self, overlap: Overlap) -> dict[str, Any]:
@@ -100,32 +110,16 @@ class ClassTable:
         """
         return {
             "nothing": NOTHING,
+            **({"background": 0} if self.background else {}),
             "overlap": overlap,
             "overlap_rule": OVERLAP_RULES[overlap],
             "classes": [
                 {"value": value, "name": name, "colour": list(colour)}
-                for value, (name, colour) in enumerate(zip(self.names, self.colours, strict=True))
+                for value, (name, colour) in enumerate(
+                    zip(self.all_names, self.colours, strict=True)
+                )
             ],
         }
-
-    @classmethod
-    def from_json(cls, found: Any) -> ClassTable:
-        """Read what `to_json` has written.
-
-        Raises:
-            DatasetError: it holds something else.
-        """
-        try:
-            classes = found["classes"]
-            if [each["value"] for each in classes] != list(range(len(classes))):
-                raise DatasetError("Expected the values of classes to count from 0 without a gap.")
-            names = tuple(str(each["name"]) for each in classes)
-            colours = tuple(_read_colour(each["colour"]) for each in classes)
-        except (AttributeError, KeyError, TypeError, ValueError):
-            raise DatasetError(
-                'Expected "classes" with a "value", a "name" and a "colour" each, but got others.'
-            ) from None
-        return cls(names, colours)
 
 
 @dataclass(frozen=True)
@@ -168,6 +162,7 @@ class LabelledRegion:
         score: probability in [0, 1]; None where a person has drawn it.
         provenance: where it came from.
         id: id of the region in Label Studio; empty where it has none.
+        parent: id of the region that it lies below in Label Studio's list; empty where none.
     """
 
     label: str
@@ -175,11 +170,33 @@ class LabelledRegion:
     score: float | None = None
     provenance: Provenance = Provenance()
     id: str = ""
+    parent: str = ""
 
     @classmethod
     def of(cls, label: str, mask: BoolMask, **more: Any) -> LabelledRegion:
         """Make a region of a mask that is there already, (H, W) bool."""
         return cls(label, lambda: mask, **more)
+
+
+@dataclass(frozen=True)
+class LabelledObject:
+    """A thing in a picture: one region, or several that are parts of it.
+
+    Attributes:
+        label: name of its class.
+        key: text that tells it from all others of the picture, and stays between exports.
+        regions: its parts.
+    """
+
+    label: str
+    key: str
+    regions: tuple[LabelledRegion, ...]
+
+    @property
+    def score(self) -> float | None:
+        """Mean score of its parts; None where a person has drawn one."""
+        scores = [each.score for each in self.regions if each.score is not None]
+        return sum(scores) / len(scores) if len(scores) == len(self.regions) else None
 
 
 @dataclass(frozen=True)
@@ -191,28 +208,67 @@ class LabelledImage:
         size_hw: height and width in px of the upright picture.
         regions: its regions, in the order of the annotation.
         suffix: of the file of the picture, with its dot.
+        undecided: pixels on which annotators do not agree; None: nobody has voted.
     """
 
     name: str
     size_hw: tuple[int, int]
     regions: tuple[LabelledRegion, ...] = ()
     suffix: str = ".png"
+    undecided: BoolMask | None = field(default=None, repr=False, compare=False)
 
     @property
     def file_name(self) -> str:
         """Name with the suffix of the picture's file."""
         return self.name + self.suffix
 
-    def owners(
+    def objects(self, by_label: bool = False) -> list[LabelledObject]:
+        """Return the things in the picture, which may overlap.
+
+        Regions below a region of the same label in Label Studio's list are parts of one thing.
+
+        Args:
+            by_label: whether all regions of a label are one.
+
+        >>> one, parts = np.ones((1, 1), np.bool_), {"a": "", "b": "a", "c": ""}
+        >>> regions = [LabelledRegion.of("car", one, id=i, parent=p) for i, p in parts.items()]
+        >>> [len(each.regions) for each in LabelledImage("x", (1, 1), tuple(regions)).objects()]
+        [2, 1]
+        """
+        found = {(each.id, each.label): each for each in self.regions if each.id}
+        parts: dict[tuple[str, str], list[LabelledRegion]] = {}
+        for number, region in enumerate(self.regions):
+            whole, seen = region, {region.id}
+            while whole.parent not in seen and (whole.parent, region.label) in found:
+                seen.add(whole.parent)
+                whole = found[whole.parent, region.label]
+            key = "" if by_label else whole.id or f"#{number}"
+            parts.setdefault((region.label, key), []).append(region)
+        return [LabelledObject(label, key, tuple(some)) for (label, key), some in parts.items()]
+
+    def object_mask(self, thing: LabelledObject) -> BoolMask:
+        """Return the mask (H, W) bool of a thing, which may be shared with its region.
+
+        Raises:
+            DatasetError: see `mask_of`.
+        """
+        first, *others = thing.regions
+        mask = self.mask_of(first)
+        for region in others:
+            mask = mask | self.mask_of(region)
+        return mask
+
+    def label_map(
         self, classes: ClassTable, overlap: Overlap = "label-order"
-    ) -> npt.NDArray[np.int32]:
-        """Return the index of the region that each pixel belongs to; -1 where no region is.
+    ) -> tuple[npt.NDArray[np.uint8], int]:
+        """Return the value of each pixel's class, and how many pixels regions of others cover.
 
         Regions that a rule does not tell apart follow the label order; of one label, the later
         region wins.
 
         Returns:
-            (H, W) int32, indices into `regions`.
+            (H, W) uint8, `NOTHING` where no region is; and the number of pixels that a region has
+            lost to one of another class.
 
         Raises:
             DatasetError: a label without a class, a mask that cannot be read, or one of another
@@ -220,42 +276,23 @@ class LabelledImage:
 
         >>> left, all_ = np.array([[True, False]]), np.array([[True, True]])
         >>> regions = LabelledRegion.of("sky", all_), LabelledRegion.of("road", left)
-        >>> picture = LabelledImage("a", (1, 2), regions)
-        >>> picture.owners(ClassTable.of(["sky", "road"]))
-        array([[0, 0]], dtype=int32)
-        >>> picture.owners(ClassTable.of(["sky", "road"]), "smallest")
-        array([[1, 0]], dtype=int32)
+        >>> picture, classes = LabelledImage("a", (1, 2), regions), ClassTable(("sky", "road"))
+        >>> [picture.label_map(classes, rule)[0].tolist() for rule in ("label-order", "smallest")]
+        [[[0, 0]], [[1, 0]]]
         """
-        owners = np.full(self.size_hw, -1, np.int32)
-        ordered = sorted(enumerate(self.regions), key=lambda each: -classes.index(each[1].label))
+        values = np.full(self.size_hw, NOTHING, np.uint8)
+        covered = 0
+        ordered = sorted(self.regions, key=lambda each: -classes.index(each.label))
         if overlap == "score":
-            ordered.sort(key=lambda each: np.inf if each[1].score is None else each[1].score)
+            ordered.sort(key=lambda each: np.inf if each.score is None else each.score)
         elif overlap != "label-order":
             sign = 1 if overlap == "largest" else -1
-            ordered.sort(key=lambda each: sign * int(np.count_nonzero(self.mask_of(each[1]))))
-        for index, region in ordered:  # the one that wins is drawn last
-            np.copyto(owners, index, where=self.mask_of(region))
-        return owners
-
-    def label_map(
-        self, classes: ClassTable, overlap: Overlap = "label-order"
-    ) -> npt.NDArray[np.uint8]:
-        """Return the value of each pixel's class; `NOTHING` where no region is.
-
-        Returns:
-            (H, W) uint8.
-
-        Raises:
-            DatasetError: see `owners`.
-        """
-        return self.label_map_of(self.owners(classes, overlap), classes)
-
-    def label_map_of(
-        self, owners: npt.NDArray[np.int32], classes: ClassTable
-    ) -> npt.NDArray[np.uint8]:
-        """Return the label map (H, W) uint8 of the regions that pixels belong to; see `owners`."""
-        values = [classes.index(region.label) for region in self.regions]
-        return np.array([*values, NOTHING], np.uint8).take(owners, mode="wrap")  # -1 is the last
+            ordered.sort(key=lambda each: sign * int(np.count_nonzero(self.mask_of(each))))
+        for region in ordered:  # the one that wins is drawn last
+            mask, value = self.mask_of(region), classes.value_of(region.label)
+            covered += int(np.count_nonzero(mask & (values != NOTHING) & (values != value)))
+            np.copyto(values, value, where=mask)
+        return values, covered
 
     def mask_of(self, region: LabelledRegion) -> BoolMask:
         """Return the mask (H, W) bool of one of its regions.
@@ -277,22 +314,26 @@ class PictureRow(msgspec.Struct, frozen=True):
 
     Attributes:
         task: id of its task.
+        key: text that tells it from all other pictures of the project.
         name: its name in the data set, without suffix.
         suffix: of its file.
         size_hw: height and width in px.
         digest: of its file.
         source: its address in Label Studio; "data:" where the address is the picture itself.
         regions: label, score and provenance of each region.
+        objects: label -> number of its objects.
         coco: annotations in COCO's format, without ids; empty where they were not asked for.
     """
 
     task: int
+    key: str
     name: str
     suffix: str
     size_hw: tuple[int, int]
     digest: str
     source: str
     regions: list[dict[str, Any]]
+    objects: dict[str, int]
     coco: list[dict[str, Any]]
 
     @property
@@ -304,13 +345,6 @@ class PictureRow(msgspec.Struct, frozen=True):
 def overlaps() -> tuple[Overlap, ...]:
     """Return the rules for overlaps, the default first."""
     return get_args(Overlap)
-
-
-def _read_colour(found: Any) -> Colour:
-    red, green, blue = (int(each) for each in found)
-    if not all(0 <= each <= 255 for each in (red, green, blue)):
-        raise ValueError("Expected a colour of 0 to 255.")
-    return red, green, blue
 
 
 def _size(shape_hw: Sequence[int]) -> str:

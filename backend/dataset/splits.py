@@ -71,7 +71,7 @@ class Split:
         return "" if len(self.shares) == 1 else "/".join(map(str, self.shares))
 
     def part_of(self, digest: str) -> str:
-        """Return the name of the part that a picture is in, by the digest of its file alone.
+        """Return the name of the part that a picture is in, by the digest of its file or a value.
 
         >>> Split().part_of("00ff")
         'train'
@@ -82,32 +82,52 @@ class Split:
         return next(name for name, end in zip(self.names, bounds, strict=True) if at < end)
 
 
-def group(
-    digests: Sequence[str], features: Features | None, least_cosine: float
-) -> npt.NDArray[np.intp]:
-    """Number groups of pictures that belong into one part: equal files, and near-duplicates.
+@dataclass(frozen=True, slots=True)
+class SplitKey:
+    """What decides the part of a picture.
 
+    Attributes:
+        digest: of its file.
+        value: of the field that divides; empty: none does.
+        first: when it was annotated first, in seconds since the epoch, and the id of its task.
+        part: where an earlier run has put it; empty: it is new.
+    """
+
+    digest: str
+    value: str = ""
+    first: tuple[float, int] = (0.0, 0)
+    part: str = ""
+
+
+def group(
+    keys: Sequence[SplitKey], features: Features | None, least_cosine: float
+) -> npt.NDArray[np.intp]:
+    """Number groups of pictures that belong into one part.
+
+    These are equal files, pictures of one value, and near-duplicates, also through a chain of them.
     Two blocks of features and their cosines are in memory at a time, and of pictures that are near
     to each other as many pairs as join them.
 
     Args:
-        digests: of the files of n pictures.
-        features: (n, D) float16 of unit length; None: only equal files are grouped.
+        keys: of n pictures.
+        features: (n, D) float16 of unit length; None: near-duplicates are not looked for.
         least_cosine: of the features of near-duplicates.
 
     Returns:
         (n,) ints from 0, one number for each group.
 
-    >>> group(["a", "b", "a"], None, 1).tolist()
+    >>> group([SplitKey("a"), SplitKey("b"), SplitKey("a")], None, 1).tolist()
     [0, 1, 0]
     """
-    n = len(digests)
-    first: dict[str, int] = {}
-    of_equal = np.array([first.setdefault(each, i) for i, each in enumerate(digests)], np.intp)
-    if features is None:
-        return np.unique(of_equal, return_inverse=True)[1]
-    joined = [np.stack([of_equal, np.arange(n)]), *_near_pairs(features, least_cosine)]
-    return _components(np.concatenate(joined, axis=1), n)
+    first: dict[tuple[str, str], int] = {}
+    pairs = [(first.setdefault(("", key.digest), i), i) for i, key in enumerate(keys)]
+    pairs += [
+        (first.setdefault(("value", key.value), i), i) for i, key in enumerate(keys) if key.value
+    ]
+    joined: list[npt.NDArray[np.intp]] = [np.array(pairs, np.intp).reshape(-1, 2).T]
+    if features is not None:
+        joined += _near_pairs(features, least_cosine)
+    return _components(np.concatenate(joined, axis=1), len(keys))
 
 
 def _near_pairs(features: Features, least_cosine: float) -> Iterator[npt.NDArray[np.intp]]:
@@ -138,23 +158,32 @@ def _components(pairs: npt.NDArray[np.intp], n: int) -> npt.NDArray[np.intp]:
 
 
 def assign(
-    split: Split, digests: Sequence[str], features: Features | None, least_cosine: float
-) -> list[str]:
-    """Return the name of the part of each picture.
+    split: Split, keys: Sequence[SplitKey], features: Features | None, least_cosine: float
+) -> tuple[list[str], int]:
+    """Return the name of the part of each picture, and how many groups are in several parts.
 
-    A group is in the part of its first picture, so that later pictures move none that is there.
+    A group is in the part of its picture that was annotated first. A picture stays where an earlier
+    run has put it: groups that a new picture joins may be in several parts.
 
     Args:
         split: the shares.
-        digests: see `group`, the oldest picture first.
+        keys: see `group`.
         features: see `group`.
         least_cosine: see `group`.
     """
-    groups = group(digests, features, least_cosine)
-    leaders: dict[int, str] = {}
-    for number, digest in zip(groups.tolist(), digests, strict=True):
-        leaders.setdefault(number, digest)
-    return [split.part_of(leaders[number]) for number in groups.tolist()]
+    groups = group(keys, features, least_cosine).tolist()
+    leaders: dict[int, SplitKey] = {}
+    for number, key in zip(groups, keys, strict=True):
+        leader = leaders.setdefault(number, key)
+        if (not key.part, key.first) < (not leader.part, leader.first):
+            leaders[number] = key
+    of_group = {
+        number: leader.part or split.part_of(leader.value or leader.digest)
+        for number, leader in leaders.items()
+    }
+    parts = [key.part or of_group[number] for number, key in zip(groups, keys, strict=True)]
+    found = set(zip(groups, parts, strict=True))
+    return parts, len(found) - len(of_group)
 
 
 class PictureFeatures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -152,7 +153,7 @@ def parse_project_labels(xml: str) -> ProjectLabels:
     return ProjectLabels(
         images=tuple(tag for tag in images.values() if tag.name in used),
         controls={control.name: control for control in controls},
-        classes=ClassTable.of(names),
+        classes=ClassTable(tuple(names)),
     )
 
 
@@ -204,6 +205,7 @@ class TaskImage:
         source: address of the picture.
         versions: the regions of each annotation that counts: several vote. None: nobody has said
             anything of the task.
+        created: when the task was annotated first, in seconds since the epoch.
     """
 
     task: Task
@@ -211,6 +213,7 @@ class TaskImage:
     item_index: int
     source: str
     versions: tuple[tuple[tuple[Area, Provenance], ...], ...]
+    created: float
 
     @property
     def key(self) -> str:
@@ -267,11 +270,12 @@ class TaskImageReader:
         if not results:
             return []
         versions = [self._areas(result) for result in results]
+        created = min((each.created for each in record.annotations), default=math.inf)
         found: list[TaskImage] = []
         for tag in self._labels.images:
             for index, source in enumerate(tag.sources(record.task.data)):
                 of_image = tuple(_on_image(version, tag, index) for version in versions)
-                found.append(TaskImage(record.task, tag.name, index, source, of_image))
+                found.append(TaskImage(record.task, tag.name, index, source, of_image, created))
         return found
 
     def label(
@@ -350,16 +354,18 @@ class TaskImageReader:
                 score=area.score,
                 provenance=provenance,
                 id=area.id,
+                parent=area.parent,
             )
             for area, provenance in areas
             for name in self._labels.names_of(area)
+            if name != self.classes.background  # as pixels that nobody has painted
         )
 
 
 def vote(versions: Sequence[LabelledImage], classes: ClassTable, overlap: Overlap) -> LabelledImage:
     """Give each pixel the class that more than half of the annotators have given it.
 
-    Pixels without such a class have none. The vote is that of Boyer and Moore (1981): one pass
+    Pixels without such a class are undecided. The vote is that of Boyer and Moore (1981): one pass
     finds the only value that can have a majority, another one counts it.
 
     Args:
@@ -371,9 +377,9 @@ def vote(versions: Sequence[LabelledImage], classes: ClassTable, overlap: Overla
         The picture with one region for each class.
 
     Raises:
-        DatasetError: see `LabelledImage.owners`.
+        DatasetError: see `LabelledImage.label_map`.
     """
-    maps = [version.label_map(classes, overlap) for version in versions]
+    maps = [version.label_map(classes, overlap)[0] for version in versions]
     leader = maps[0].copy()
     lead = np.ones(leader.shape, np.int32)
     for label_map in maps[1:]:
@@ -385,18 +391,20 @@ def vote(versions: Sequence[LabelledImage], classes: ClassTable, overlap: Overla
     votes = np.zeros(leader.shape, np.int32)
     for label_map in maps:
         votes += label_map == leader
-    leader[2 * votes <= len(maps)] = NOTHING
+    undecided = 2 * votes <= len(maps)
+    leader[undecided] = NOTHING
     first = versions[0]
     regions = tuple(
         LabelledRegion(
-            classes.names[value],
+            classes.all_names[value],
             partial(np.equal, leader, value),
             provenance=Provenance("majority"),
+            id="majority",
         )
         for value in np.unique(leader).tolist()
         if value != NOTHING
     )
-    return LabelledImage(first.name, first.size_hw, regions, first.suffix)
+    return LabelledImage(first.name, first.size_hw, regions, first.suffix, undecided)
 
 
 def plain_text(text: str) -> str:

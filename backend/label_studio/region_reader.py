@@ -87,6 +87,7 @@ class Area:
         origin: where the region came from, as Label Studio has it: "prediction" while it stands as
             a prediction showed it, "prediction-changed", or "manual"; empty where it does not say.
         score: of the prediction that it came from; None where it has none.
+        parent: id of the region that it lies below in the editor's list; empty where none.
     """
 
     kind: str
@@ -98,6 +99,7 @@ class Area:
     id: str = ""
     origin: str = ""
     score: float | None = None
+    parent: str = ""
 
 
 def drawn_areas(task: Task) -> Iterator[Area]:
@@ -299,6 +301,7 @@ def _read_area(raw: Any) -> Area | None:
         size_hw=cast("tuple[int, int]", size_hw),
         value=value,
         id=read_text(region, "id"),
+        parent=read_text(region, "parentID"),
         origin=read_text(region, "origin"),
         score=read_number(region.get("score")),
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from backend.dataset.exporter import DatasetExporter, DatasetOptions, formats
+from backend.dataset.exporter import DatasetExporter, DatasetOptions
 from backend.dataset.splits import Split
 from backend.dataset.task_images import parse_project_labels
 from backend.dataset.tasks import TaskRecord, TaskReference
@@ -80,7 +80,9 @@ class Drawn:
 
 
 def export(drawn: Drawn, folder: Path) -> None:
-    options = DatasetOptions(formats=formats(), split=Split((80, 10, 10)))
+    options = DatasetOptions(
+        formats=("index-png", "coco", "yolo", "parquet"), split=Split((80, 10, 10))
+    )
     labels = parse_project_labels(CONFIG)
     exporter = DatasetExporter(folder, labels, options, drawn.read_file, max_megapixels=150)
     report = exporter.run(drawn, threading.Event())

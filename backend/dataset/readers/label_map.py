@@ -117,6 +117,8 @@ def _read_json(content: bytes, path: Path) -> LabelValues:
             names = {_value(each["value"]): _name(each["name"]) for each in classes}
             if len(names) != len(classes):
                 raise ValueError("a value is there twice")
+            if "background" in found:
+                names[_value(found["background"])] = None
             colours = {
                 _value(each["value"]): _colour(each["colour"])
                 for each in classes

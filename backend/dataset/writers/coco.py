@@ -1,26 +1,25 @@
 """Write COCO's format: one JSON file for each part, masks as compressed run lengths.
 
-Ids count from 1, and those of annotations stay below 2^24, so that a panoptic PNG can hold them
-(https://cocodataset.org/#format-data). A region is one annotation. What COCO has no place for, such
-as the origin of a region, stands under keys of its own, which its readers pass over.
+An annotation is an object as it was drawn: objects may overlap. Ids of objects and pictures are
+made of what Label Studio calls them, so that they stay the same between exports. What COCO has no
+place for, such as the origin of an object, stands under keys of its own, which its readers pass
+over (https://cocodataset.org/#format-data).
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any, Final
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 
 from backend.dataset.labelled_image import (
-    OVERLAP_RULES,
+    BoolMask,
     ClassTable,
-    LabelledImage,
-    Overlap,
+    LabelledObject,
     PictureRow,
 )
 from backend.dataset.output_folder import OutputFolder
@@ -28,11 +27,8 @@ from backend.errors import DatasetError
 
 FOLDER: Final = "annotations"
 
-#: Where runs start, where they end, and their values: three arrays (R,).
-Runs = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int32]]
-
-#: Numbers that the three bytes of a pixel of a panoptic PNG hold.
-_MAX_IDS: Final = 1 << 24
+#: Ids stay below 2^48: readers that hold them as floating-point numbers hold them exactly.
+_ID_BYTES: Final = 6
 
 
 def check_installed() -> None:
@@ -44,38 +40,21 @@ def check_installed() -> None:
         )
 
 
-def coco_annotations(
-    image: LabelledImage, owners: npt.NDArray[np.int32], classes: ClassTable
-) -> list[dict[str, Any]]:
-    """Return the annotations of a picture, without ids; regions that others hide are left out.
-
-    Args:
-        image: the picture.
-        owners: (H, W), see `LabelledImage.owners`.
-        classes: the classes.
-    """
+def coco_annotation(thing: LabelledObject, mask: BoolMask, classes: ClassTable) -> dict[str, Any]:
+    """Return the annotation of an object, with its key for an id; its mask has a pixel or more."""
     from pycocotools import mask as coco_mask
 
-    found: list[dict[str, Any]] = []
-    runs = _column_runs(owners)
-    for index, region in enumerate(image.regions):
-        counts = _run_lengths(runs, index, owners.size)
-        if not counts.size:
-            continue
-        size_hw = list(image.size_hw)
-        rle = coco_mask.frPyObjects({"size": size_hw, "counts": counts}, *size_hw)
-        found.append(
-            {
-                "category_id": classes.index(region.label) + 1,
-                "segmentation": {"size": size_hw, "counts": rle["counts"].decode("ascii")},
-                "area": int(coco_mask.area(rle)),
-                "bbox": [int(side) for side in coco_mask.toBbox(rle)],
-                "iscrowd": 0,
-                **({} if region.score is None else {"score": region.score}),
-                "provenance": region.provenance.to_json(),
-            }
-        )
-    return found
+    rle = coco_mask.encode(np.asfortranarray(mask.view(np.uint8)))
+    return {
+        "id": f"{thing.label}/{thing.key}",
+        "category_id": classes.index(thing.label) + 1,
+        "segmentation": {"size": list(mask.shape), "counts": rle["counts"].decode("ascii")},
+        "area": int(coco_mask.area(rle)),
+        "bbox": [int(side) for side in coco_mask.toBbox(rle)],
+        "iscrowd": 0,
+        **({} if thing.score is None else {"score": thing.score}),
+        "provenance": thing.regions[0].provenance.to_json(),
+    }
 
 
 def write_coco(
@@ -83,7 +62,6 @@ def write_coco(
     part: str,
     pictures: Callable[[], Iterable[PictureRow]],
     classes: ClassTable,
-    overlap: Overlap,
     info: Mapping[str, Any],
 ) -> None:
     """Write the pictures of one part, one after another, so that the memory stays flat.
@@ -93,30 +71,26 @@ def write_coco(
         part: name of the part.
         pictures: iterates over them, each time that it is called, in one order.
         classes: the classes.
-        overlap: the rule by which overlaps were resolved.
         info: what is said of the data set.
-
-    Raises:
-        DatasetError: there are more annotations than ids.
     """
+    colours = classes.colours[bool(classes.background) :]
     categories = [
         {
             "id": value + 1,
             "name": name,
             "supercategory": "",
             "isthing": 1,
-            "color": list(classes.colours[value]),
+            "color": list(colours[value]),
         }
         for value, name in enumerate(classes.names)
     ]
-    told = {**info, "overlap": overlap, "overlap_rule": OVERLAP_RULES[overlap]}
     with output.open(f"{FOLDER}/instances_{part}.json") as stream:
 
         def write(text: str) -> None:
             output.take(len(text))
             stream.write(text.encode())
 
-        write(f'{{"info": {_json(told)},\n"licenses": [],\n"categories": {_json(categories)}')
+        write(f'{{"info": {_json(info)},\n"licenses": [],\n"categories": {_json(categories)}')
         for key, items in (("images", _images(pictures())), ("annotations", _all(pictures()))):
             write(f',\n"{key}": [')
             for number, item in enumerate(items):
@@ -126,9 +100,10 @@ def write_coco(
 
 
 def _images(pictures: Iterable[PictureRow]) -> Iterator[dict[str, Any]]:
-    for number, picture in enumerate(pictures, 1):
+    ids = _Ids()
+    for picture in pictures:
         yield {
-            "id": number,
+            "id": ids.of(picture.key),
             "file_name": picture.file_name,
             "height": picture.size_hw[0],
             "width": picture.size_hw[1],
@@ -138,43 +113,27 @@ def _images(pictures: Iterable[PictureRow]) -> Iterator[dict[str, Any]]:
 
 
 def _all(pictures: Iterable[PictureRow]) -> Iterator[dict[str, Any]]:
-    id_ = 0
-    for number, picture in enumerate(pictures, 1):
-        for annotation in picture.coco:
-            id_ += 1
-            if id_ >= _MAX_IDS:
-                raise DatasetError(
-                    f"A COCO file holds fewer than {_MAX_IDS} regions whose ids a panoptic PNG "
-                    "can hold: split the data set."
-                )
-            yield {"id": id_, "image_id": number, **annotation}
+    images, ids = _Ids(), _Ids()
+    for picture in pictures:
+        image = images.of(picture.key)
+        for each in picture.coco:
+            yield each | {"id": ids.of(f"{picture.key}/{each['id']}"), "image_id": image}
 
 
-def _column_runs(owners: npt.NDArray[np.int32]) -> Runs:
-    """Return the runs of equal values along the columns, one column after the other.
+class _Ids:
+    """Makes numbers of texts, each once."""
 
-    All regions are found in one pass over the pixels; a pass for each takes as long each time.
-    """
-    flat = cv2.transpose(owners).ravel()
-    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
-    return starts, np.append(starts[1:], flat.size), flat[starts]
+    def __init__(self) -> None:
+        self._taken: set[int] = set()
 
-
-def _run_lengths(runs: Runs, index: int, pixels: int) -> npt.NDArray[np.int64]:
-    """Return the lengths of the runs of other pixels and of a region's, in turn; none without it.
-
-    The last one is of the region, or of other pixels that follow it.
-
-    >>> _run_lengths(_column_runs(np.array([[1, 0], [0, 0]], np.int32)), 0, 4).tolist()
-    [1, 3]
-    """
-    starts, ends, values = runs
-    own = values == index
-    if not own.any():
-        return np.zeros(0, np.int64)
-    bounds = np.stack([starts[own], ends[own]], axis=1).ravel()
-    lengths = np.diff(bounds, prepend=0, append=pixels)
-    return lengths if lengths[-1] else lengths[:-1]
+    def of(self, key: str) -> int:
+        """Return the number of a text, from 1 to 2^48; the next one that is free."""
+        digest = hashlib.blake2b(key.encode("utf-8", "replace"), digest_size=_ID_BYTES).digest()
+        number = int.from_bytes(digest, "big") + 1
+        while number in self._taken:
+            number += 1
+        self._taken.add(number)
+        return number
 
 
 def _json(value: Any) -> str:

@@ -91,7 +91,7 @@ def write_card(
         lines += [f"  - split: {split}", f"    path: {FOLDER}/{part}-*.parquet"]
     lines += ["---", "", f"Made from {source}.", "", OVERLAP_RULES[overlap], ""]
     lines += ["The value 255 in a mask stands for no class.", "", "| value | class |", "|---|---|"]
-    names = (name.replace("|", "\\|") for name in classes.names)
+    names = (name.replace("|", "\\|") for name in classes.all_names)
     lines += [f"| {value} | {name} |" for value, name in enumerate(names)]
     output.write("README.md", ("\n".join(lines) + "\n").encode())
 
@@ -141,7 +141,7 @@ def _values(row: PictureRow, files: Files, classes: ClassTable) -> dict[str, Any
     image, mask = files(row)
     regions = [
         {
-            "label": classes.index(each["label"]),
+            "label": classes.value_of(each["label"]),
             "score": each.get("score"),
             **{key: each[key] for key in ("origin", "model_version", "annotation", "annotator")},
         }
@@ -185,7 +185,7 @@ def _schema(classes: ClassTable) -> Any:
 
 def _features(classes: ClassTable) -> dict[str, Any]:
     """Return the features as the library datasets writes them."""
-    label = {"names": list(classes.names), "_type": "ClassLabel"}
+    label = {"names": list(classes.all_names), "_type": "ClassLabel"}
 
     def value(dtype: str) -> dict[str, str]:
         return {"dtype": dtype, "_type": "Value"}

@@ -1,81 +1,159 @@
-"""Write YOLO's format for segmentation: polygons of each picture in a text file, one a line.
+"""Write YOLO's formats: a text file for each picture, an object a line.
 
-    class x1 y1 x2 y2 ...
+    class x1 y1 x2 y2 ...             the outline of its mask
+    class x y width height            its box, of which x and y are the middle
 
-The numbers are shares of the picture's width and height. The points are the centres of the pixels
-along the edge of a mask, as the trainers' own converters have them. A line is one island of a
-region. The format knows no holes, so they are cut out, see `backend.label_studio.shapes`.
+The numbers are shares of the picture's width and height. The points of an outline are the centres
+of pixels: filled as Ultralytics fills it (whole numbers by leaving decimals out, then
+``cv2.fillPoly``), it is the mask. The format knows neither holes nor islands: a cut runs along
+pixels of the mask to each hole and back, and along the shortest way to each further island, as in
+the converter of Ultralytics.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Final
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from backend.dataset.labelled_image import OVERLAP_RULES, ClassTable, LabelledImage, Overlap
+from backend.dataset.labelled_image import BoolMask, ClassTable
 from backend.dataset.output_folder import OutputFolder
 from backend.label_studio.shapes import Points, join_rings
 
 FOLDER: Final = "labels"
 
-#: Below half a pixel no trainer rounds the outline to other pixels than those of the mask.
-_TOLERANCE_PX: Final = 0.4
 _MIN_POINTS: Final = 3  # of a line that trainers take
+_AT_ONCE: Final = 1000  # islands that `join_rings` joins
+
+#: Pixels (H, W) uint8, 0 or 1.
+Pixels = npt.NDArray[np.uint8]
 
 
-def yolo_lines(image: LabelledImage, owners: npt.NDArray[np.int32], classes: ClassTable) -> str:
-    """Return the text of a picture's file; empty where it has no region.
+def without_small_islands(mask: BoolMask, min_area_px: int) -> tuple[BoolMask, int]:
+    """Take islands (8-connected) of fewer pixels out of a mask; return how many there were."""
+    if min_area_px <= 1:
+        return mask, 0
+    box = _box(mask)
+    if box is None:
+        return mask, 0
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask[box].view(np.uint8), connectivity=8)
+    kept = stats[:, cv2.CC_STAT_AREA] >= min_area_px
+    kept[0] = False
+    left_out = len(kept) - 1 - int(kept.sum())
+    if left_out:
+        mask = np.zeros_like(mask)
+        mask[box] = kept[labels]
+    return mask, left_out
 
-    Args:
-        image: the picture.
-        owners: (H, W), see `LabelledImage.owners`.
-        classes: the classes.
-    """
-    columns, rows = (_shares(side) for side in reversed(image.size_hw))
-    lines: list[str] = []
-    for index, region in enumerate(image.regions):
-        value = classes.index(region.label)
-        for outline in outlines(owners == index):
-            points = [f"{columns[x]} {rows[y]}" for x, y in outline.tolist()]
-            lines.append(f"{value} {' '.join(points)}\n")
-    return "".join(lines)
+
+def polygon_line(value: int, mask: BoolMask) -> str:
+    """Return the line of a mask (H, W) with a pixel or more."""
+    columns, rows = _shares(mask.shape[1]), _shares(mask.shape[0])
+    points = (f"{columns[x]} {rows[y]}" for x, y in outline(mask).tolist())
+    return f"{value} {' '.join(points)}\n"
 
 
-def outlines(mask: npt.NDArray[np.bool_]) -> Iterator[Points]:
-    """Iterate over the islands of a mask (H, W): (P, 2) int32, x and y in px, three or more points.
+def box_line(value: int, mask: BoolMask) -> str:
+    """Return the line of the box of a mask (H, W) with a pixel or more."""
+    box = _box(mask)
+    assert box is not None, "a mask without a pixel has no line"
+    height, width = mask.shape
+    numbers = (
+        (box[1].start + box[1].stop) / 2 / width,
+        (box[0].start + box[0].stop) / 2 / height,
+        (box[1].stop - box[1].start) / width,
+        (box[0].stop - box[0].start) / height,
+    )
+    return f"{value} {' '.join(f'{number:.6f}' for number in numbers)}\n"
 
-    No outline is more than 0.4 px off the centres of the pixels along the edge.
 
-    >>> next(outlines(np.ones((2, 3), np.bool_))).tolist()
+def outline(mask: BoolMask) -> Points:
+    """Return one ring around all islands of a mask (H, W), (P, 2) int32, x and y in px.
+
+    >>> outline(np.ones((2, 3), np.bool_)).tolist()
     [[0, 0], [0, 1], [2, 1], [2, 0]]
     """
-    pixels = mask.view(np.uint8)
-    left, top, width, height = cv2.boundingRect(pixels)
-    found, hierarchy = cv2.findContours(
-        pixels[top : top + height, left : left + width],
-        cv2.RETR_CCOMP,
-        cv2.CHAIN_APPROX_SIMPLE,
-        offset=(left, top),
-    )
-    if not found:
-        return
-    contours = [
-        cv2.approxPolyDP(each, _TOLERANCE_PX, True)[:, 0].astype(np.int32) for each in found
-    ]
-    children: dict[int, list[int]] = {}
-    for index, (_, _, _, parent) in enumerate(hierarchy[0].tolist()):
-        children.setdefault(parent, []).append(index)
-    for outer in children.get(-1, []):
-        holes = [contours[hole] for hole in children.get(outer, [])]
-        outline = join_rings(contours[outer], holes)
-        while len(outline) < _MIN_POINTS:
-            outline = np.concatenate([outline, outline[-1:]])
-        yield outline
+    box = _box(mask)
+    assert box is not None, "a mask without a pixel has no outline"
+    pixels = np.ascontiguousarray(mask[box]).view(np.uint8)
+    found, hierarchy = cv2.findContours(pixels, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    contours = [each[:, 0].astype(np.int32) for each in found]
+    holes: dict[int, list[Points]] = {}
+    for contour, (_, _, _, parent) in zip(contours, hierarchy[0].tolist(), strict=True):
+        holes.setdefault(parent, []).append(contour)
+    outer = [index for index, each in enumerate(hierarchy[0].tolist()) if each[3] < 0]
+    islands = [_corners(_cut_out(contours[each], holes.get(each, []), pixels)) for each in outer]
+    islands.sort(key=lambda ring: -cv2.contourArea(ring))
+    ring = islands[0]
+    for start in range(1, len(islands), _AT_ONCE):
+        ring = join_rings(ring, islands[start : start + _AT_ONCE])
+    if len(ring) < _MIN_POINTS:
+        ring = np.concatenate([ring, ring[-1:].repeat(_MIN_POINTS - len(ring), axis=0)])
+    shifted: Points = ring + np.array([box[1].start, box[0].start], np.int32)
+    return shifted
+
+
+def _cut_out(outer: Points, holes: Sequence[Points], pixels: Pixels) -> Points:
+    """Join the ring of an island with those of its holes.
+
+    From its leftmost pixel, a hole is joined along the row with the ring where the mask begins:
+    all pixels of the cut are of the mask. That ring begins farther left, so that the holes are
+    joined from the right one on, each with those that are joined with it.
+    """
+    if not holes:
+        return outer
+    rings = [outer, *holes]
+    lefts = [-1, *(int(hole[:, 0].min()) for hole in holes)]
+    owners = np.repeat(np.arange(len(rings)), [len(ring) for ring in rings])
+    keys = np.concatenate([ring[:, 1] * pixels.shape[1] + ring[:, 0] for ring in rings])
+    starts = np.cumsum([0, *(len(ring) for ring in rings)])
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    joined: dict[int, list[tuple[int, Points]]] = {}
+    for number in sorted(range(1, len(rings)), key=lambda each: -lefts[each]):
+        ring = rings[number]
+        first = int(ring[:, 0].argmin())
+        x, y = ring[first].tolist()
+        gaps = np.flatnonzero(pixels[y, :x] == 0)
+        key = y * pixels.shape[1] + (int(gaps[-1]) + 1 if gaps.size else 0)
+        places = order[np.searchsorted(ordered, key) : np.searchsorted(ordered, key, "right")]
+        place = next(each for each in places.tolist() if lefts[owners[each]] < lefts[number])
+        around = _splice(ring, joined.get(number, []))
+        begin = int(np.flatnonzero((around == ring[first]).all(axis=1))[0])
+        turned = np.concatenate([around[begin:], around[: begin + 1]])
+        owner = int(owners[place])
+        joined.setdefault(owner, []).append((place - int(starts[owner]), turned))
+    return _splice(outer, joined.get(0, []))
+
+
+def _splice(ring: Points, others: Sequence[tuple[int, Points]]) -> Points:
+    """Insert closed rings behind points of a ring, to which it returns after each."""
+    pieces, before = [], 0
+    for place, other in sorted(others, key=lambda each: each[0]):
+        pieces += [ring[before : place + 1], other]
+        before = place
+    return np.concatenate([*pieces, ring[before:]])
+
+
+def _corners(ring: Points) -> Points:
+    """Leave points out that repeat the one before, or lie between their neighbours."""
+    ring = ring[(ring != np.roll(ring, 1, axis=0)).any(axis=1)] if len(ring) > 1 else ring
+    before, after = ring - np.roll(ring, 1, axis=0), np.roll(ring, -1, axis=0) - ring
+    turns = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]
+    turns_back = (before * after).sum(axis=1) < 0
+    kept: Points = ring[turns | turns_back]
+    return kept if len(kept) else ring[:1]
+
+
+def _box(mask: BoolMask) -> tuple[slice, slice] | None:
+    """Return the rows and columns of the pixels of a mask; None without one."""
+    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+    return (slice(top, top + height), slice(left, left + width)) if width else None
 
 
 def write_list(output: OutputFolder, part: str, files: Iterable[str], images: str) -> None:
@@ -90,15 +168,13 @@ def write_list(output: OutputFolder, part: str, files: Iterable[str], images: st
     output.write(f"{part}.txt", "".join(f"./{images}/{name}\n" for name in files).encode())
 
 
-def write_data_file(
-    output: OutputFolder, parts: Sequence[str], classes: ClassTable, overlap: Overlap
-) -> None:
+def write_data_file(output: OutputFolder, parts: Sequence[str], classes: ClassTable) -> None:
     """Write ``data.yaml``, which a trainer is given.
 
     A trainer needs a part for validation: without one it is given the pictures that it is trained
     with.
     """
-    lines = [f"# {OVERLAP_RULES[overlap]}"]
+    lines = []
     if "val" not in parts:
         lines.append("# There is no part for validation: make one with --split 80/20.")
     for part in ("train", "val", "test"):
@@ -112,6 +188,7 @@ def write_data_file(
     output.write("data.yaml", ("\n".join(lines) + "\n").encode())
 
 
+@lru_cache(maxsize=8)
 def _shares(side_px: int) -> list[str]:
     """Return the place of each pixel's centre on a side, as texts of shares of the side."""
     return [f"{(place + 0.5) / side_px:.6f}" for place in range(side_px)]

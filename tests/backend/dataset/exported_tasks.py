@@ -157,6 +157,10 @@ class Bench:
             assert picture.mode == "P"
             return np.asarray(picture)
 
+    def report(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.folder / "report.json").read_text())
+        return found
+
     def files(self) -> set[str]:
         return {
             path.relative_to(self.folder).as_posix()

@@ -467,3 +467,52 @@ def test_a_folder_of_another_project_is_left_alone(bench: Bench) -> None:
     bench.file = bench.file.with_name("other.json")
     with pytest.raises(DatasetError, match=r"export\.json, not of export:other\.json"):
         bench.run()
+
+
+def test_unpainted_pixels_are_a_class_where_one_is_named(one_task: Callable[..., Bench]) -> None:
+    bench = one_task(brush_region(rectangle(0, 0, 9, 9), "sky"))
+    bench.done(formats=("index-png", "coco", "parquet"))
+    assert any("--background" in note for note in bench.report()["notes"])
+    bench.done(formats=("index-png", "coco", "parquet"), background="other")
+    assert not any("--background" in note for note in bench.report()["notes"])
+    assert np.array_equal(bench.mask("a"), rectangle(0, 0, 9, 9))
+    classes = json.loads((bench.folder / "classes.json").read_text())
+    assert [each["name"] for each in classes["classes"]] == ["other", *NAMES]
+    told = json.loads((bench.folder / "annotations/instances_train.json").read_text())
+    assert [each["name"] for each in told["categories"]] == NAMES
+    assert [each["category_id"] for each in told["annotations"]] == [1]
+
+
+def test_what_annotators_disagree_on_is_no_background(bench: Bench) -> None:
+    marked = (rectangle(0, 0, 20, 20), rectangle(0, 10, 20, 30))
+    annotations = [
+        annotation(n, [brush_region(mask, "sky")], person=n) for n, mask in enumerate(marked, 1)
+    ]
+    bench.tasks = [task(1, bench.add("a.png", picture_bytes(1)), annotations)]
+    bench.done(choice=AnnotationChoice.parse("majority"), background="sea")
+    expected = np.where(marked[0] & marked[1], 1, np.where(marked[0] | marked[1], 255, 0))
+    assert np.array_equal(bench.mask("a"), expected)
+
+
+def test_parts_are_divided_by_a_field_and_counted(bench: Bench) -> None:
+    for n in range(1, 41):
+        source = bench.add(f"{n}.png", picture_bytes(n, (4, 6)))
+        mask = np.ones((4, 6), np.bool_)
+        more = {"image": source, "patient": n // 4 if n < 40 else " "}
+        regions = [brush_region(mask, "sky", id="a"), brush_region(mask, "sky", id="b")]
+        bench.tasks.append(task(n, source, [annotation(n, regions)], data=more))
+    report = bench.done(split=Split.parse("50/50"), split_by="patient", dry_run=True)
+    assert not bench.folder.exists()
+    assert report == bench.done(split=Split.parse("50/50"), split_by="patient")
+    assert [each.task for each in report.skipped] == [40]
+    parts = {each["task"]: each["part"] for each in bench.told()}
+    assert all(len({parts[n] for n in parts if n // 4 == patient}) == 1 for patient in range(10))
+    for part in ("train", "val"):
+        count = sum(each == part for each in parts.values())
+        assert (report.classes["sky"][part].pictures, report.parts[part]) == (count, count)
+        assert report.classes["sky"][part].objects == 2 * count
+    assert report.classes["car"]["val"].objects == 0
+    bench.tasks = [each for each in bench.tasks if each["id"] != 1]
+    bench.tasks[0]["data"]["patient"] = 9
+    bench.done(split=Split.parse("50/50"), split_by="patient")
+    assert all(parts[each["task"]] == each["part"] for each in bench.told())

@@ -13,11 +13,11 @@ from backend.errors import DatasetError
 
 
 def test_the_file_that_an_export_writes_is_read(tmp_path: Path) -> None:
-    table = ClassTable(("sky", "road"), ((1, 2, 3), (4, 5, 6)))
+    table = ClassTable(("sky", "road"), "other")
     (tmp_path / "classes.json").write_text(json.dumps(table.to_json("largest")))
     found = LabelValues.find(tmp_path)
-    assert found.names == {0: "sky", 1: "road", 255: None}
-    assert found.colours == {0: (1, 2, 3), 1: (4, 5, 6)}
+    assert found.names == {0: None, 1: "sky", 2: "road", 255: None}
+    assert found.colours == dict(enumerate(table.colours))
 
 
 @pytest.mark.parametrize(

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-import pytest
-from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from backend.dataset.labelled_image import ClassTable, LabelledImage, LabelledRegion
 from backend.dataset.splits import Split
-from backend.dataset.writers import coco
 from tests.backend.dataset.exported_tasks import (
     NAMES,
     SIZE_HW,
@@ -28,73 +24,87 @@ from tests.backend.dataset.exported_tasks import (
 SKY, ROAD = rectangle(0, 0, 20, 60), rectangle(15, 0, 40, 60)
 
 
-def test_masks_come_back_in_every_pixel(bench: Bench) -> None:
+def objects(bench: Bench, part: str = "train") -> dict[str, dict[int, Any]]:
+    """Name of a picture's file -> id of an object -> its mask, by COCO's own reader."""
+    read = COCO(bench.folder / f"annotations/instances_{part}.json")
+    return {
+        image["file_name"]: {
+            each["id"]: read.annToMask(each).astype(bool)
+            for each in read.loadAnns(read.getAnnIds(imgIds=image["id"]))
+        }
+        for image in read.loadImgs(read.getImgIds())
+    }
+
+
+def test_objects_come_back_in_every_pixel_as_they_were_drawn(bench: Bench) -> None:
     random = np.random.default_rng(2)
+    drawn = {}
     for n in range(1, 4):
+        drawn[f"größe {n}.png"] = masks = [random.random(SIZE_HW) < 0.5 for _ in range(4)]
         regions = [
-            brush_region(random.random(SIZE_HW) < 0.5, "sky", id="s", score=0.25),
-            brush_region(random.random(SIZE_HW) < 0.5, "road", id="r"),
-            bitmask_region(random.random(SIZE_HW) < 0.5, "c", id="c"),
+            brush_region(masks[0], "sky", id="s", score=0.25),
+            brush_region(masks[1], "road", id="r"),
+            brush_region(masks[2], "road", id="r2"),
+            bitmask_region(masks[3], "c", id="c"),
+            brush_region(np.zeros(SIZE_HW, np.bool_), "sky", id="erased"),
         ]
         source = bench.add(f"größe {n}.png", picture_bytes(n))
         bench.tasks.append(task(n, source, [annotation(n, regions, person=8)]))
-    bench.done(formats=("coco", "index-png"))
+    bench.done(formats=("coco",))
     read = COCO(bench.folder / "annotations/instances_train.json")
     assert [each["name"] for each in read.loadCats(read.getCatIds())] == NAMES
-    assert sorted(read.getAnnIds()) == list(range(1, 10))
     for image in read.loadImgs(read.getImgIds()):
         assert (bench.folder / "images" / image["file_name"]).is_file()
         found = read.loadAnns(read.getAnnIds(imgIds=image["id"]))
-        assert len(found) == 3
-        seen = np.zeros(SIZE_HW, np.int64)
-        label_map = bench.mask(image["file_name"][: -len(".png")])
-        for each in found:
-            mask = read.annToMask(each).astype(bool)
-            seen += mask
-            assert np.array_equal(mask, label_map == each["category_id"] - 1)
+        assert len(found) == 4
+        for each, mask in zip(found, drawn[image["file_name"]], strict=True):
+            assert np.array_equal(read.annToMask(each), mask)
             rows, columns = np.nonzero(mask)
             left, top, width, height = each["bbox"]
             assert (left, top) == (columns.min(), rows.min())
             assert (left + width - 1, top + height - 1) == (columns.max(), rows.max())
-            assert each["area"] == mask.sum()
+            assert (each["area"], each["iscrowd"]) == (mask.sum(), 0)
             assert each["provenance"]["annotator"] == 8
-        assert seen.max() == 1, "panoptic: a pixel has one region at most"
-        assert [each.get("score") for each in found] == [0.25, None, None]
+        assert [each.get("score") for each in found] == [0.25, None, None, None]
 
 
-def test_the_rule_is_in_the_file_and_hidden_regions_are_not(
-    one_task: Callable[..., Bench],
-) -> None:
-    bench = one_task(brush_region(SKY, "sky"), brush_region(rectangle(3, 3, 9, 9), "road"))
+def test_a_face_in_a_person_and_parts_of_one_thing(one_task: Callable[..., Bench]) -> None:
+    left, right = rectangle(5, 5, 20, 20), rectangle(5, 40, 20, 50)
+    bench = one_task(
+        brush_region(SKY, "sky", id="person"),
+        brush_region(rectangle(3, 3, 9, 9), "road", id="face", parentID="person"),
+        bitmask_region(left, "c", id="front"),
+        bitmask_region(right, "c", id="rear", parentID="front"),
+    )
+    bench.done(formats=("coco", "index-png"))
+    found = list(objects(bench)["a.png"].values())
+    assert [each.sum() for each in found] == [SKY.sum(), 36, (left | right).sum()]
+    assert np.array_equal(found[2], left | right)
+    (note,) = [each for each in bench.report()["notes"] if "cover" in each]
+    assert f"{36 + left.sum() + right.sum()} pixels of theirs have another class" in note
+    bench.tasks[0]["annotations"][0]["result"][3] |= {"parentID": None}
     bench.done(formats=("coco",))
-    told = json.loads((bench.folder / "annotations/instances_train.json").read_text())
-    assert told["info"]["overlap"] == "label-order"
-    assert "lowest value" in told["info"]["overlap_rule"]
-    assert [each["category_id"] for each in told["annotations"]] == [1]
-    bench.done(formats=("coco",), overlap="smallest")
-    told = json.loads((bench.folder / "annotations/instances_train.json").read_text())
-    assert [each["area"] for each in told["annotations"]] == [SKY.sum() - 36, 36]
+    assert len(objects(bench)["a.png"]) == 4
+    bench.done(formats=("coco",), by_label=True)
+    assert [each.sum() for each in objects(bench)["a.png"].values()][2] == (left | right).sum()
 
 
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99, 1.0])
-def test_run_lengths_are_those_of_cocos_own_encoder(share: float) -> None:
-    random = np.random.default_rng(5)
-    for height, width in [(1, 1), (1, 7), (7, 1), (13, 9)]:
-        owners = np.where(random.random((height, width)) < share, random.integers(0, 3, width), -1)
-        regions = tuple(LabelledRegion.of("sky", owners == index) for index in range(3))
-        image = LabelledImage("a", (height, width), regions)
-        found = coco.coco_annotations(image, owners.astype(np.int32), ClassTable.of(["sky"]))
-        expected = [
-            coco_mask.encode(np.asfortranarray(owners == index, np.uint8))
-            for index in range(3)
-            if (owners == index).any()
-        ]
-        assert [each["segmentation"]["counts"] for each in found] == [
-            each["counts"].decode() for each in expected
-        ]
-        assert [each["segmentation"]["size"] for each in found] == [
-            each["size"] for each in expected
-        ]
+def test_ids_stay_whatever_comes_and_goes(bench: Bench) -> None:
+    for n in range(1, 7):
+        regions = [brush_region(SKY, "sky", id=f"s{n}"), brush_region(ROAD, "road", id=f"r{n}")]
+        source = bench.add(f"{n}.png", picture_bytes(n))
+        bench.tasks.append(task(n, source, [annotation(n, regions)]))
+    bench.done(formats=("coco",))
+    before = objects(bench)
+    ids = [each for found in before.values() for each in found]
+    assert len(set(ids)) == 12
+    assert all(0 < each <= 1 << 48 for each in ids)
+    del bench.tasks[2], bench.tasks[0]["annotations"][0]["result"][0]
+    bench.done(formats=("coco",), split=Split.parse("50/50"))
+    after = objects(bench) | objects(bench, "val")
+    assert len(after) == 5
+    assert all(set(found) <= set(before[name]) for name, found in after.items())
+    assert [len(after[name]) for name in ("1.png", "2.png")] == [1, 2]
 
 
 def test_each_part_is_a_file(bench: Bench) -> None:
