@@ -9,7 +9,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -48,6 +48,10 @@ class AskedDataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         near_duplicates: cosine of features from which on pictures are kept in one part; None: only
             equal files are.
         with_predictions: whether untouched predictions count where a task has no annotation.
+        background: class of unpainted pixels in label maps; empty: they have none.
+        merge_regions: "label": all regions of a label in a picture are one object.
+        min_area: islands of fewer pixels are left out of YOLO's files.
+        split_by: field of the tasks' data whose values are kept in one part; empty: none.
     """
 
     view: Annotated[int, msgspec.Meta(ge=1, le=999_999_999)] | None = None
@@ -60,6 +64,10 @@ class AskedDataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     split: Annotated[str, msgspec.Meta(max_length=20)] = ""
     near_duplicates: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
     with_predictions: bool = False
+    background: Annotated[str, msgspec.Meta(max_length=100)] = ""
+    merge_regions: Literal["", "label"] = ""
+    min_area: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 20
+    split_by: Annotated[str, msgspec.Meta(max_length=100)] = ""
 
     def __post_init__(self) -> None:
         AnnotationChoice.parse(self.annotations)
@@ -67,8 +75,9 @@ class AskedDataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             _ = self.options
         except DatasetError as error:
             raise BadRequest(str(error)) from None
-        if self.near_duplicates is not None and not self.split:
-            raise BadRequest('Expected "near_duplicates" only together with "split".')
+        for name in ("near_duplicates", "split_by"):
+            if getattr(self, name) and not self.split:
+                raise BadRequest(f'Expected "{name}" only together with "split".')
 
     @property
     def options(self) -> DatasetOptions:
@@ -82,6 +91,10 @@ class AskedDataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             split=Split.parse(self.split) if self.split else Split(),
             least_cosine=self.near_duplicates,
             with_predictions=self.with_predictions,
+            background=self.background,
+            by_label=self.merge_regions == "label",
+            min_area_px=self.min_area,
+            split_by=self.split_by,
         )
 
 
@@ -93,6 +106,7 @@ class DatasetFile(msgspec.Struct, frozen=True):
         parts: name of a part -> number of its pictures.
         regions: regions of all pictures.
         unlabelled: tasks of which nothing counts.
+        notes: see `DatasetReport.notes`.
         left_out: task -> why it is not in the data set; of the first tasks only.
         left_out_count: the number of all such tasks.
         size_bytes: of the file.
@@ -102,6 +116,7 @@ class DatasetFile(msgspec.Struct, frozen=True):
     parts: dict[str, int]
     regions: int
     unlabelled: int
+    notes: list[str]
     left_out: dict[int, str]
     left_out_count: int
     size_bytes: int
@@ -168,6 +183,7 @@ def _export(parts: RunParts, run: Run, asked: AskedDataset, progress: Progress) 
         dict(report.parts),
         report.regions,
         report.unlabelled,
+        report.notes,
         {each.task: each.reason for each in report.skipped[:MOST_LEFT_OUT]},
         len(report.skipped),
         size_bytes,
