@@ -348,15 +348,17 @@ class Scores:
             (labels + 1,) float32.
 
         Raises:
-            ValueError: neither one threshold nor one for each label.
+            ValueError: neither one threshold nor one for each label, or one outside [0, 1].
         """
         count = len(self.vocabulary.labels)
-        if np.shape(threshold) not in ((), (count,)):
+        given = np.asarray(threshold, np.float32)
+        # NaN is in no range.
+        if given.shape not in ((), (count,)) or not ((given >= 0) & (given <= 1)).all():
             raise ValueError(
                 f"Expected argument `threshold` to be one number or {count}, one for each label, "
-                f"but got {threshold!r}."
+                f"in [0, 1], but got {threshold!r}."
             )
-        return np.append(np.broadcast_to(threshold, count), 0.0).astype(np.float32)
+        return np.append(np.broadcast_to(given, count), np.float32(0))
 
     def _decide_everywhere(
         self, thresholds: npt.NDArray[np.float32]

@@ -140,8 +140,9 @@ def test_a_background_label_gets_what_the_contrast_words_win() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="`cosines` to hold 8 queries, but got 7"):
         Scores.of(features_of(), unit(7, 12, seed=2), WORDS)
-    with pytest.raises(ValueError, match="`threshold` to be one number or 3, one for each"):
-        scores_of().label_map([0.1, 0.2])
+    for threshold in ([0.1, 0.2], float("nan"), [0.1, float("nan"), 0.2], -0.1, 1.5):
+        with pytest.raises(ValueError, match="`threshold` to be one number or 3, one for each"):
+            scores_of().label_map(threshold)
 
 
 def test_label_maps_with_a_bias_are_those_of_every_query_at_every_pixel() -> None:
