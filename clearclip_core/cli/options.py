@@ -7,32 +7,29 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from PIL import Image
 
-from clearclip_core.cli.parameters import (
-    FiniteRange,
-    click_errors,
-)
-from clearclip_core.clip.loading import LoadedModel, load_model
+from clearclip_core.cli.parameters import FiniteRange, click_errors
 from clearclip_core.clip.methods import METHODS, Method
-from clearclip_core.clip.weights import DEFAULT_FOLDER, WeightsNotFoundError
 from clearclip_core.demo.scenes.render import render_scene
 from clearclip_core.demo.scenes.scene import HELD_OUT_SEEDS
-from clearclip_core.evaluation.benchmarks import BENCHMARKS, RECODINGS, SCENES, benchmark_for
-from clearclip_core.evaluation.runner import EvaluationTask
 from clearclip_core.images.label_maps import LayoutError
 from clearclip_core.images.opening import open_image
 from clearclip_core.images.preprocessing import RGBArray, to_rgb
-from clearclip_core.segmenter import Segmenter
+
+if TYPE_CHECKING:  # torch and open_clip take seconds, which no help needs
+    from clearclip_core.clip.loading import LoadedModel
+    from clearclip_core.evaluation.runner import EvaluationTask
+    from clearclip_core.segmenter import Segmenter
 
 _DEFAULT_METHOD = "clearclip"
 _DEFAULT_MODEL = "ViT-B-16/openai"
 
 MODEL_DIR_HELP = (
-    f"Folder of fetched weights; by default an ARCH/TAG is looked for in {DEFAULT_FOLDER}."
+    "Folder of fetched weights; by default an ARCH/TAG is looked for in ~/.cache/clearclip."
 )
 
 
@@ -53,6 +50,9 @@ class ModelOptions:
         Raises:
             click.ClickException: `Segmenter.load` failed; the message is its.
         """
+        from clearclip_core.clip.weights import WeightsNotFoundError
+        from clearclip_core.segmenter import Segmenter
+
         with click_errors((ValueError, WeightsNotFoundError)):
             segmenter = Segmenter.load(
                 self.model,
@@ -71,6 +71,9 @@ class ModelOptions:
         Raises:
             click.ClickException: `load_model` failed; the message is its.
         """
+        from clearclip_core.clip.loading import load_model
+        from clearclip_core.clip.weights import WeightsNotFoundError
+
         with click_errors((ValueError, WeightsNotFoundError)):
             model = load_model(self.model, self.device, self.precision, self.model_dir)
         _print_notice(model)
@@ -216,6 +219,9 @@ class DataOptions:
             click.ClickException: `EvaluationTask.of` failed; the message also names the command
                 that makes missing label maps, where there is one.
         """
+        from clearclip_core.evaluation.benchmarks import BENCHMARKS, RECODINGS, benchmark_for
+        from clearclip_core.evaluation.runner import EvaluationTask
+
         assert self.benchmark is not None
         benchmark = BENCHMARKS[self.benchmark]
         if method is not None:
@@ -259,6 +265,8 @@ def _with_all(
 
 def _options(own_pictures: bool) -> tuple[Callable[[Any], Any], ...]:
     """Return the options of a benchmark, or with those words that own pictures need beside it."""
+    from clearclip_core.evaluation.benchmarks import BENCHMARKS, SCENES
+
     names = (
         " Of --images: what the mask values stand for, one line a value." if own_pictures else ""
     )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-import torch
 from tqdm import tqdm
 
 from clearclip_core.cli.options import (
@@ -20,10 +20,6 @@ from clearclip_core.cli.options import (
     read_image,
 )
 from clearclip_core.cli.parameters import FiniteRange, click_errors
-from clearclip_core.clip.dense_encoder import batches
-from clearclip_core.clip.methods import METHODS
-from clearclip_core.clip.sink_channels import find_sink_channels, save_sink_channels
-from clearclip_core.clip.weights import download_weights, known_models
 from clearclip_core.images.label_maps import (
     NONE_VALUE,
     RESULT_SUFFIXES,
@@ -34,9 +30,13 @@ from clearclip_core.images.label_maps import (
 )
 from clearclip_core.images.preprocessing import Preprocessing, RGBArray
 from clearclip_core.quantities import quantity
-from clearclip_core.segmentation.segmentation import Segmentation
-from clearclip_core.segmenter import Segmenter
 from clearclip_core.vocabulary import Label
+
+if TYPE_CHECKING:
+    import torch
+
+    from clearclip_core.segmentation.segmentation import Segmentation
+    from clearclip_core.segmenter import Segmenter
 
 
 @click.command()
@@ -163,6 +163,8 @@ def parse_labels(text: str) -> tuple[Label, ...]:
 @click.option("--model-dir", type=click.Path(path_type=Path), help=MODEL_DIR_HELP)
 def models(download: str | None, folder: Path | None, model_dir: Path | None) -> None:
     """List models, their licences and what is on disk; or fetch one for another machine."""
+    from clearclip_core.clip.weights import download_weights, known_models
+
     if download is not None:
         if folder is None:
             raise click.UsageError("--download needs --to FOLDER.")
@@ -185,10 +187,13 @@ def sinks(options: ModelOptions, pictures: tuple[str, ...]) -> None:
     channels are kept in sink-channels/ of the folder of weights. Those of OpenAI's ViT-B/16 and
     ViT-L/14 are known.
     """
+    from clearclip_core.clip.sink_channels import find_sink_channels, save_sink_channels
+    from clearclip_core.segmenter import Segmenter
+
     source = ImageSource(find_images(pictures))
     model = options.load_model()
     sizes = Preprocessing.of_short_side(model.mean, model.std, options.short_side_px)
-    segmenter = Segmenter(model, METHODS["clearclip"], sizes)
+    segmenter = Segmenter(model, "clearclip", sizes)
     windows = _windows(segmenter, source)
     with click_errors():
         channels = find_sink_channels(segmenter.encoder, windows)
@@ -201,5 +206,7 @@ def sinks(options: ModelOptions, pictures: tuple[str, ...]) -> None:
 
 def _windows(segmenter: Segmenter, source: ImageSource) -> Iterator[torch.Tensor]:
     """Yield the windows of each picture in batches (B, 3, h, w)."""
+    from clearclip_core.clip.dense_encoder import batches
+
     for rgb in tqdm(source, unit="picture"):
         yield from batches(segmenter.windows([segmenter.prepare(rgb)]), segmenter.windows_at_once)

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
+from clearclip_core.clip.methods import EARLIER_TERMS, TERMS, parse_terms
+
 #: Steps of the Newton-Schulz iteration. After five the map is far from orthogonal; the published
 #: figures are of five.
 _STEPS = 5
@@ -74,23 +76,6 @@ def align(source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return aligned
 
 
-#: Name of each term -> the parts of `Projections` that it needs beside the value.
-TERMS: dict[str, tuple[str, ...]] = {
-    "qk": ("query", "key"),
-    "qq": ("query", "query"),
-    "kk": ("key", "key"),
-    "vv": ("value", "value"),
-    "identity": (),
-    "ensemble": ("query", "key", "token_length"),
-    "neighbour": ("key", "key", "grid_hw"),
-    "procrustes": ("query", "key"),
-    "affinity": ("affinity",),
-    "earlier": ("earlier",),
-}
-
-#: Terms whose maps come from earlier blocks; see `clearclip_core.clip.readout`.
-EARLIER_TERMS = frozenset({"affinity", "earlier"})
-
 #: Standard deviation of ``neighbour``'s Gaussian in patches (NACLIP's released settings).
 _NEIGHBOUR_STD = 5.0
 
@@ -119,24 +104,6 @@ class Projections(NamedTuple):
     token_length: torch.Tensor | None = None
     grid_hw: tuple[int, int] | None = None
     key_weight: float = 0.08
-
-
-def parse_terms(attention: str) -> tuple[str, ...]:
-    """Split an attention's name into its terms: ``"qq+kk"`` -> ``("qq", "kk")``.
-
-    Raises:
-        ValueError: an unknown term, or one that occurs twice.
-
-    >>> parse_terms("qq+kk")
-    ('qq', 'kk')
-    """
-    terms = tuple(attention.split("+"))
-    if set(terms) - set(TERMS) or len(set(terms)) != len(terms):
-        raise ValueError(
-            f"Expected argument `attention` to be a sum of different terms of "
-            f"{', '.join(TERMS)} (such as 'qq' or 'qq+kk'), but got {attention!r}."
-        )
-    return terms
 
 
 def needed_projections(attention: str) -> frozenset[str]:

@@ -7,10 +7,29 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final, Literal, get_args
 
-from clearclip_core.clip.attention import EARLIER_TERMS, parse_terms
-from clearclip_core.clip.position_embedding import RESIZES, Resize
+#: How position embeddings are resized, see `clearclip_core.clip.position_embedding`.
+Resize = Literal["factor", "size", "bilinear"]
+
+RESIZES: Final[tuple[Resize, ...]] = get_args(Resize)
+
+#: Name of each term -> the parts of `Projections` that it needs beside the value.
+TERMS: dict[str, tuple[str, ...]] = {
+    "qk": ("query", "key"),
+    "qq": ("query", "query"),
+    "kk": ("key", "key"),
+    "vv": ("value", "value"),
+    "identity": (),
+    "ensemble": ("query", "key", "token_length"),
+    "neighbour": ("key", "key", "grid_hw"),
+    "procrustes": ("query", "key"),
+    "affinity": ("affinity",),
+    "earlier": ("earlier",),
+}
+
+#: Terms whose maps come from earlier blocks; see `clearclip_core.clip.readout`.
+EARLIER_TERMS = frozenset({"affinity", "earlier"})
 
 #: Blocks of the models that the layers are given for.
 _PUBLISHED_DEPTH = 12
@@ -72,6 +91,24 @@ LAYERS: Mapping[str, Layers] = MappingProxyType(
         "mean": Layers(None, mean=True, affine=True),
     }
 )
+
+
+def parse_terms(attention: str) -> tuple[str, ...]:
+    """Split an attention's name into its terms: ``"qq+kk"`` -> ``("qq", "kk")``.
+
+    Raises:
+        ValueError: an unknown term, or one that occurs twice.
+
+    >>> parse_terms("qq+kk")
+    ('qq', 'kk')
+    """
+    terms = tuple(attention.split("+"))
+    if set(terms) - set(TERMS) or len(set(terms)) != len(terms):
+        raise ValueError(
+            f"Expected argument `attention` to be a sum of different terms of "
+            f"{', '.join(TERMS)} (such as 'qq' or 'qq+kk'), but got {attention!r}."
+        )
+    return terms
 
 
 def scaled_layer(layer: int, depth: int) -> int:
@@ -219,7 +256,7 @@ class Method:
     blocks; see `clearclip_core.clip.readout.TwoPasses` (SC-CLIP, SFP, RF-CLIP).
 
     Attributes:
-        attention: terms of `clearclip_core.clip.attention.TERMS`, joined by ``+``. Terms are added
+        attention: terms of `TERMS`, joined by ``+``. Terms are added
             up, with an affinity averaged.
         residual: keep the residual connection of the attention.
         ffn: keep the feed-forward network and its own residual.

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, get_args
-
 import torch
 import torch.nn.functional as F
 
-#: How position embeddings are resized, see `resize_position_embedding`.
-Resize = Literal["factor", "size", "bilinear"]
-
-RESIZES: Final[tuple[Resize, ...]] = get_args(Resize)
+from clearclip_core.clip.methods import Resize
 
 
 def resize_position_embedding(
@@ -35,7 +30,7 @@ def resize_position_embedding(
         embedding: (1 + N, width), CLS first.
         trained_grid_hw: the patch grid of the N trained positions.
         grid_hw: the new patch grid (h, w).
-        how: one of `RESIZES`.
+        how: one of the names above.
 
     Returns:
         (1 + h*w, width), in the dtype of `embedding`.

@@ -10,14 +10,20 @@ import torch.nn.functional as F
 from torch import nn
 
 from clearclip_core.clip.attention import (
-    EARLIER_TERMS,
-    TERMS,
     KeyMaps,
     Projections,
     cls_row_and_diagonal,
     scaled_dot_product,
 )
-from clearclip_core.clip.methods import AFFINITIES, LAYERS, Layers, Method, scaled_layer
+from clearclip_core.clip.methods import (
+    AFFINITIES,
+    EARLIER_TERMS,
+    LAYERS,
+    TERMS,
+    Layers,
+    Method,
+    scaled_layer,
+)
 from clearclip_core.clip.transformer import (
     attention_output,
     feed_forward,

@@ -8,9 +8,9 @@ import torch
 from clearclip_core.clip.attention import (
     Projections,
     attend,
-    parse_terms,
     scaled_dot_product,
 )
+from clearclip_core.clip.methods import parse_terms
 
 
 def explicit(left: torch.Tensor, right: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
