@@ -18,13 +18,12 @@ from backend.feedback.learning.trial_store import TrialStore
 from backend.feedback.learning.version_registry import VersionRegistry
 from backend.inference.engine import Engine
 from backend.jobs.change_poller import ChangePoller, PollStore
+from backend.jobs.connection_watch import ProjectTitles, TokenWatch
 from backend.jobs.feedback_updater import FeedbackUpdater
 from backend.jobs.job_runner import JobRunner
 from backend.jobs.job_store import JobStore
 from backend.jobs.prelabeler import Prelabeler
-from backend.jobs.project_titles import ProjectTitles
 from backend.jobs.ray_prelabeler import ClusterPrelabeler
-from backend.jobs.token_watch import TokenWatch
 from backend.jobs.withdrawer import Withdrawer
 from backend.jobs.worker import Round, Worker
 from backend.label_studio.client import LabelStudioClient

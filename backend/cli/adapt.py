@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from backend.cli.annotations import read_annotations
 from backend.cli.options import (
     ANNOTATION,
     MODEL_SETTINGS,
@@ -23,11 +22,12 @@ from backend.cli.options import (
     Command,
     backfill_option,
     project_option,
+    stopped_by_signals,
     with_settings,
     write_bytes,
     write_text,
 )
-from backend.cli.signals import stopped_by_signals
+from backend.cli.report import read_annotations
 from backend.feedback.report.tables import print_learned
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio_services import READ_RETRY_FOR_S, check_token

@@ -9,8 +9,13 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
-from backend.cli.options import NUMBER, OUTPUT_FOLDER, view_option, with_settings
-from backend.cli.signals import stopped_by_signals
+from backend.cli.options import (
+    NUMBER,
+    OUTPUT_FOLDER,
+    stopped_by_signals,
+    view_option,
+    with_settings,
+)
 from backend.dataset.exporter import (
     DatasetExporter,
     DatasetOptions,

@@ -8,28 +8,168 @@ end-to-end tests use the parts of the demo too.
 
 from __future__ import annotations
 
+import io
+import re
 import signal
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
 import click
+import numpy as np
+import numpy.typing as npt
+from label_studio_sdk.converter.brush import decode_rle
+from label_studio_sdk.core.api_error import ApiError
+from PIL import Image
+from tqdm import tqdm
 
-from backend.cli.demo_scenes import mean_iou, predicted_label_map, scene_file, scene_seed
 from backend.cli.demo_servers import (
+    DemoError,
     LabelStudioProcess,
     find_label_studio,
+    free_port,
     label_studio,
+    last_lines,
     served_backend,
 )
-from backend.cli.label_config import split_names
-from backend.cli.label_studio_project import connect, create_project, retrieve_predictions, upload
-from backend.cli.server_process import DemoError, free_port, last_lines
+from backend.cli.export import label_config, split_names
 from clearclip_core import HELD_OUT_SEEDS, SCENE_LABELS, render_scene
 from clearclip_core.images.label_maps import is_hidden
+from clearclip_core.quantities import quantity
+
+
+def scene_file(seed: int) -> tuple[str, bytes]:
+    """Return the file name of a drawn scene, which contains the seed, and its PNG content."""
+    content = io.BytesIO()
+    Image.fromarray(render_scene(seed).image).save(content, "png")
+    return f"scene-{seed}.png", content.getvalue()
+
+
+def scene_seed(path: str) -> int:
+    """Return the seed of a scene, from the address that Label Studio gave its picture.
+
+    Raises:
+        ValueError: the address is not that of a drawn scene.
+
+    >>> scene_seed("/data/upload/1/0a1b2c3d-scene-10000003.png")
+    10000003
+    """
+    found = re.search(r"scene-(\d+)\.png$", path)
+    if not found:
+        raise ValueError(f"Expected argument `path` to name a drawn scene, but got {path!r}.")
+    return int(found[1])
+
+
+def predicted_label_map(
+    result: Sequence[Mapping[str, Any]], size_hw: tuple[int, ...]
+) -> npt.NDArray[np.int64]:
+    """Return the label map of a stored prediction's brush regions.
+
+    Args:
+        result: the regions as Label Studio has them.
+        size_hw: height and width of the picture in pixels.
+
+    Returns:
+        (H, W) int64: index into `SCENE_LABELS`, -1 for none.
+    """
+    label_map = np.full(size_hw, -1, dtype=np.int64)
+    for region in result:
+        mask = decode_rle(region["value"]["rle"]).reshape(*size_hw, 4)[..., 3] > 127
+        label_map[mask] = SCENE_LABELS.index(region["value"]["brushlabels"][0])
+    return label_map
+
+
+def mean_iou(pairs: Iterable[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]) -> float:
+    """Return the dataset-level mIoU in [0, 1] of (predicted, true) label maps.
+
+    Each map is (H, W), -1 for none.
+
+    Intersections and unions are summed over all pictures, then averaged over the labels that
+    occur.
+
+    >>> mean_iou([(np.array([[0, 1, 1, 1]]), np.array([[0, 0, 1, 1]]))])  # 1/2 and 2/3
+    0.5833333333333333
+    """
+    count = len(SCENE_LABELS)
+    confusion = np.zeros((count + 1, count + 1), dtype=np.int64)  # true x predicted, last: none
+    for predicted, true in pairs:
+        np.add.at(confusion, (true.ravel(), predicted.ravel()), 1)
+    hits = np.diag(confusion)[:count]
+    unions = confusion.sum(axis=0)[:count] + confusion.sum(axis=1)[:count] - hits
+    return float((hits[unions > 0] / unions[unions > 0]).mean())
+
+
+TITLE: Final = "ClearCLIP demo"
+
+#: Tasks of one Retrieve. Label Studio loses all of its predictions if it takes too long.
+_BATCH_SIZE: Final = 16
+
+
+def create_project(studio: LabelStudioProcess, labels: Sequence[str], *, title: str = TITLE) -> int:
+    """Create a project with one brush for each label, and return its id."""
+    project = studio.client.projects.create(title=title, label_config=label_config(labels))
+    return int(project.id)
+
+
+def upload(studio: LabelStudioProcess, project: int, files: Iterable[tuple[str, bytes]]) -> None:
+    """Upload pictures, each given as name and content. Each becomes a task.
+
+    Raises:
+        DemoError: Label Studio has made another number of tasks.
+    """
+    remaining = iter(files)
+    while batch := list(islice(remaining, _BATCH_SIZE)):
+        answer = studio.post(
+            f"/api/projects/{project}/import",
+            files={name: (name, content) for name, content in batch},  # a field of its own each
+        )
+        if answer["task_count"] != len(batch):
+            made = quantity(answer["task_count"], "task")
+            raise DemoError(f"{quantity(len(batch), 'picture')} became {made}.")
+
+
+def connect(studio: LabelStudioProcess, project: int, url: str, **options: Any) -> None:
+    """Connect a backend to a project.
+
+    Args:
+        studio: where the project is.
+        project: its id.
+        url: address of the backend.
+        options: the SDK's, such as basic auth.
+
+    Raises:
+        DemoError: Label Studio cannot reach the backend, or refuses it.
+    """
+    options = {"title": "ClearCLIP", "is_interactive": True, **options}
+    client = studio.client
+    try:
+        client.ml.create(project=project, url=url, **options)
+    except ApiError as error:
+        # 403: it has connected the backend, and may not call a webhook at a private address
+        if error.status_code != 403 or not client.ml.list(project=project):
+            raise DemoError(f"Label Studio cannot connect to {url}: {error.body}") from error
+        client.projects.update(id=project, model_version=options["title"])
+
+
+def retrieve_predictions(studio: LabelStudioProcess, project: int) -> None:
+    """Have Label Studio ask its backend for predictions, as "Retrieve predictions" does.
+
+    Label Studio does not report tasks that failed: count the predictions that it has stored.
+    """
+    tasks = [task.id for task in studio.client.tasks.list(project=project)]
+    with tqdm(total=len(tasks), desc="Predictions", unit="task", leave=False) as progress:
+        for start in range(0, len(tasks), _BATCH_SIZE):
+            batch = tasks[start : start + _BATCH_SIZE]
+            studio.post(
+                f"/api/dm/actions?id=retrieve_tasks_predictions&project={project}",
+                json={"selectedItems": {"all": False, "included": batch}},
+            )
+            progress.update(len(batch))
+
 
 SCENES: Final = 12
 

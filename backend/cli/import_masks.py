@@ -11,8 +11,13 @@ from typing import get_args
 import click
 from tqdm import tqdm
 
-from backend.cli.options import OUTPUT_FILE, project_option, with_settings, write_text
-from backend.cli.signals import stopped_by_signals
+from backend.cli.options import (
+    OUTPUT_FILE,
+    project_option,
+    stopped_by_signals,
+    with_settings,
+    write_text,
+)
 from backend.dataset.mask_import import (
     ImportKind,
     ImportOptions,

@@ -21,7 +21,7 @@ COMMANDS: Final = {
         "Predict all tasks of a project and write the predictions to Label Studio.",
     ),
     "withdraw": CommandSource(
-        "backend.cli.withdraw",
+        "backend.cli.prelabel",
         "withdraw",
         "Delete the predictions of a job in Label Studio that nobody has worked with.",
     ),

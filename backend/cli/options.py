@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging.config
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final, Literal, get_args
 
 import click
@@ -204,3 +207,23 @@ def write_bytes(file: Path, content: bytes) -> None:
         file.write_bytes(content)
     except OSError as error:
         raise ValueError(f"{file} cannot be written ({error.strerror}).") from None
+
+
+@contextmanager
+def stopped_by_signals(stopping: threading.Event) -> Iterator[None]:
+    """Set `stopping` on Ctrl-C and `kill`, so that what is begun is written.
+
+    A second signal ends the command at once.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if stopping.is_set():
+            raise KeyboardInterrupt
+        stopping.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,34 +1,123 @@
-"""``clearclip-backend prelabel``: predict a whole project without a server."""
+"""``clearclip-backend prelabel`` and ``withdraw``: predict a whole project, or take it back."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
 import threading
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import click
+from sqlalchemy.exc import SQLAlchemyError
+from tqdm import tqdm
 
-from backend.cli.job_progress import resumable, run_job
 from backend.cli.options import (
     MODEL_SETTINGS,
     NUMBER,
     OUTPUT_FILE,
     project_option,
+    stopped_by_signals,
     view_option,
     with_settings,
     write_text,
 )
-from backend.errors import StudioUnreachable
-from backend.jobs.job import Only
+from backend.database.database import error_message
+from backend.database.leases import LeaseLost, has_died
+from backend.errors import JobOver, StudioUnreachable
+from backend.jobs.job import Job, Only
 from backend.label_studio_services import check_token
 from backend.settings import Settings
+from clearclip_core.quantities import quantity
 
 if TYPE_CHECKING:
     from backend.jobs.prelabeler import Prelabeler
     from backend.services import Services
+
+
+#: How often a job that another process works on is looked at, in seconds.
+_POLL_S = 0.5
+
+
+class Runner(Protocol):
+    """Runs a leased job, see `Prelabeler.run` and `Withdrawer.run`."""
+
+    def run(self, job: Job, stopping: threading.Event, watch: Callable[[Job], None]) -> Job:
+        """Run it until it is over, paused or stopped."""
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """End the command with a sentence where something is away and the same command goes on later.
+
+    Raises:
+        click.ClickException: the database is away, or another process has taken the job over.
+    """
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise click.ClickException(
+            f"The database is away ({error_message(error)}): the same command goes on from here."
+        ) from None
+    except LeaseLost as error:
+        raise click.ClickException(str(error)) from None
+
+
+def run_job(services: Services, runner: Runner, job: Job) -> None:
+    """Run a job here with a progress bar, or show its progress where another process runs it.
+
+    It returns when the job is over, or after Ctrl-C.
+    """
+    with (
+        stopped_by_signals(services.stopping),
+        tqdm(unit="task", dynamic_ncols=True, desc=f"Project {job.project}") as bar,
+    ):
+
+        def show(job: Job) -> None:
+            bar.total, bar.n = job.total, job.done + job.skipped + job.failed
+            bar.initial = job.skipped if bar.initial == 0 else bar.initial
+            bar.set_postfix(failed=job.failed)
+
+        leased = _lease(services, job, show)
+        if leased is not None:
+            try:
+                runner.run(leased, services.stopping, show)
+            finally:
+                _pause(services, job.id)
+
+
+def _pause(services: Services, job: int) -> None:
+    """Pause a job that is not over and release it, for the same command to continue."""
+    store = services.store
+    with suppress(JobOver, LeaseLost):
+        if not store.get_job(job).over:
+            store.pause(job)
+            store.release(job, services.owner)
+
+
+def _lease(services: Services, job: Job, show: Callable[[Job], None]) -> Job | None:
+    """Lease a job, also one whose process has died.
+
+    Returns:
+        The job; None: another process has ended it, or after Ctrl-C.
+    """
+    store, stopping = services.store, services.stopping
+    while not stopping.is_set():
+        leased = store.lease_job(services.owner, job.id)
+        if leased is not None:
+            return leased
+        now = store.get_job(job.id)
+        if now.over:
+            break
+        holder = store.leased_job(job.project)
+        if holder is not None and has_died(holder.owner):
+            store.release(holder.id, holder.owner)
+            continue
+        show(now)
+        stopping.wait(_POLL_S)
+    return None
 
 
 @click.command()
@@ -151,3 +240,51 @@ def make_prelabeler(
     if where == "ray":
         return services.ray_prelabeler(client, ray_address, actors)
     return services.prelabeler(client)
+
+
+@click.command()
+@click.option("--job", type=NUMBER, required=True, help="Number of the job, see the dashboard.")
+@click.option("--dry-run", is_flag=True, help="Say what there is to delete, and delete nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@with_settings("label_studio_url", "label_studio_api_key", "model_dir", "database_url")
+def withdraw(settings: Settings, job: int, dry_run: bool, as_json: bool) -> None:
+    """Delete the predictions of a job in Label Studio that nobody has worked with.
+
+    Tasks that have an annotation or a draft keep theirs, and are listed. A run that was interrupted
+    continues when the same command is given again. With --dry-run, Label Studio is asked for the
+    predictions of each task, too, which takes its time. The exit status is 0 when it is over, 1
+    when it could not go on, and 130 after Ctrl-C or where it was paused.
+    """
+    check_token(settings, "predictions are deleted")
+    from backend.services import Services  # and torch with it, which the help does without
+
+    services = Services(settings, stopping=threading.Event())
+    client = services.required_client("predictions are deleted")
+    services.database.check()
+    withdrawer, store = services.withdrawer(client), services.store
+    if dry_run:
+        with tqdm(unit="task", desc=f"Job {job}", leave=False, disable=None) as bar:
+
+            def watch(done: int, total: int) -> None:
+                bar.n, bar.total = done, total
+                bar.refresh()
+
+            plan = withdrawer.plan(job, watch)
+        counts = {"job": job, "version": plan.version, "to_delete": plan.to_delete}
+        ids = {"kept": [*plan.kept], "unlisted": [*plan.unlisted]}
+        click.echo(json.dumps({**counts, "tasks": plan.tasks, **ids}) if as_json else plan)
+        return
+    with resumable():
+        started = store.start_withdrawal(job)
+        run_job(services, withdrawer, started)
+        done, kept = store.get_job(started.id), store.task_ids(started.id) or ()
+    if as_json:
+        counts = {"job": job, "version": done.version, "state": done.state, "deleted": done.done}
+        click.echo(json.dumps({**counts, "reason": done.reason, "kept": [*kept]}))
+    else:
+        click.echo(f"Withdrawal of job {job}: {done.state}. {done.reason}".rstrip())
+        deleted = quantity(done.done, "prediction")
+        click.echo(f"{deleted} deleted, those of {quantity(len(kept), 'task')} kept.")
+        if kept:
+            click.echo(f"Kept: {', '.join(map(str, kept))}")
+    raise SystemExit(130 if not done.over else 0 if done.state == "done" else 1)

@@ -9,17 +9,18 @@ from pathlib import Path
 
 import click
 from rich.console import Console
+from tqdm import tqdm
 
-from backend.cli.annotations import read_annotations
 from backend.cli.options import (
     OUTPUT_FILE,
     OUTPUT_FOLDER,
     backfill_option,
     project_option,
+    stopped_by_signals,
     with_settings,
     write_text,
 )
-from backend.cli.signals import stopped_by_signals
+from backend.feedback.annotation_reader import AnnotationReader, read_all
 from backend.feedback.report.charts import plots
 from backend.feedback.report.hours_left import estimate
 from backend.feedback.report.statistics import make_report
@@ -27,6 +28,28 @@ from backend.feedback.report.tables import print_report, to_csv
 from backend.feedback.sums import Step
 from backend.label_studio_services import READ_RETRY_FOR_S, check_token
 from backend.settings import Settings
+
+
+def read_annotations(
+    reader: AnnotationReader, project: int, backfill: bool, stopping: threading.Event
+) -> None:
+    """Read the pending annotations of a project.
+
+    Args:
+        reader: reads them.
+        project: number of the project.
+        backfill: first mark all annotations that the project has.
+        stopping: once it is set, no further annotation is read.
+    """
+    with tqdm(unit="annotation", dynamic_ncols=True, desc=f"Project {project}") as bar:
+
+        def show(count: int) -> None:
+            bar.n = count
+            bar.refresh()
+
+        if backfill:
+            bar.total = reader.mark_project(project)
+        read_all(reader, project, stopping, show)
 
 
 @click.command()

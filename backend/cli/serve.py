@@ -9,8 +9,7 @@ from typing import Final
 
 import click
 
-from backend.cli.options import configure, sentences, settings_options
-from backend.cli.signals import stopped_by_signals
+from backend.cli.options import configure, sentences, settings_options, stopped_by_signals
 from backend.database.database import Database
 from backend.errors import BackendError
 

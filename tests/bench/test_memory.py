@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import requests
 
-from backend.cli.server_process import free_port, running
+from backend.cli.demo_servers import free_port, running
 from tests.backend.fakes.colour_segmenter import brush_config, data_url
 from tests.bench.conftest import Report
 

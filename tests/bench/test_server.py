@@ -22,8 +22,8 @@ import httpx
 import pytest
 from PIL import Image
 
-from backend.cli import server_process
-from backend.cli.label_config import label_config
+from backend.cli import demo_servers
+from backend.cli.export import label_config
 from clearclip_core import render_scene
 from tests.bench.conftest import Report
 
@@ -134,9 +134,9 @@ async def pipeline(port: int) -> None:
 @contextmanager
 def serving(log: Path) -> Iterator[tuple[int, int]]:
     """Serve the demo model; yields the port and the process id once it has predicted."""
-    port = server_process.free_port(0)
+    port = demo_servers.free_port(0)
     serve = ["serve", "--port", str(port), "--model", "demo", "--max-tasks", "8"]
-    with server_process.running(
+    with demo_servers.running(
         [sys.executable, "-m", "backend", *serve],
         variables={"BASIC_AUTH_USER": "", "BASIC_AUTH_PASS": ""},
         health=f"http://127.0.0.1:{port}/",

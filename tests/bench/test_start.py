@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import requests
 
-from backend.cli.server_process import free_port
+from backend.cli.demo_servers import free_port
 from clearclip_core import render_scene
 from tests.backend.fakes.colour_segmenter import brush_config, data_url
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio

@@ -22,7 +22,7 @@ import numpy as np
 import requests
 from label_studio_sdk.converter import brush
 
-from backend.cli import demo_scenes, label_studio_project
+from backend.cli import demo
 from backend.cli.demo_servers import LabelStudioProcess
 from clearclip_core import SCENE_LABELS, render_scene
 
@@ -80,17 +80,17 @@ def closed() -> dict[str, Any]:
 def connect(pictures: str) -> dict[str, Any]:
     """Make a project with drawn scenes, and connect the backend as the docs say."""
     server = studio()
-    project = label_studio_project.create_project(server, list(CALLED.values()), title="Walk")
+    project = demo.create_project(server, list(CALLED.values()), title="Walk")
     add(str(project), pictures)
-    label_studio_project.connect(server, project, BACKEND)
+    demo.connect(server, project, BACKEND)
     return {"project": project}
 
 
 def add(project: str, pictures: str) -> dict[str, Any]:
     """Upload more drawn scenes."""
     seeds = range(FIRST_SEED, FIRST_SEED + int(pictures))
-    files = (demo_scenes.scene_file(seed) for seed in seeds)
-    label_studio_project.upload(studio(), int(project), files)
+    files = (demo.scene_file(seed) for seed in seeds)
+    demo.upload(studio(), int(project), files)
     return {}
 
 
@@ -137,7 +137,7 @@ def annotate(project: str) -> dict[str, Any]:
 
 def truth(image: str, template: dict[str, Any]) -> list[dict[str, Any]]:
     """Return one brush region for each label that a scene shows."""
-    label_map = render_scene(demo_scenes.scene_seed(image)).label_map
+    label_map = render_scene(demo.scene_seed(image)).label_map
     regions = []
     for name, label in CALLED.items():
         mask = label_map == SCENE_LABELS.index(name)

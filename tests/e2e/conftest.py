@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Error, Page, expect, sync_playwright
 
-from backend.cli import demo_scenes, demo_servers, label_studio_project, server_process
+from backend.cli import demo, demo_servers
 from backend.cli.demo_servers import LabelStudioProcess
 
 MODEL = "demo"
@@ -79,7 +79,7 @@ def studio_command() -> str:
 @pytest.fixture(scope="session")
 def demo_run(studio_command: str, tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
     data_dir = tmp_path_factory.mktemp("label-studio")
-    studio_port, backend_port = server_process.free_port(0), server_process.free_port(0)
+    studio_port, backend_port = demo_servers.free_port(0), demo_servers.free_port(0)
     command = f"{sys.executable} -m backend demo --once --model {MODEL}".split()
     command += ["--label-studio", studio_command, "--data-dir", str(data_dir)]
     command += ["--studio-port", str(studio_port), "--backend-port", str(backend_port)]
@@ -128,10 +128,8 @@ def new_project(studio: LabelStudioProcess) -> Iterator[Callable[..., int]]:
     made = []
 
     def make(labels: list[str], *, seeds: list[int], studio: LabelStudioProcess = studio) -> int:
-        made.append(label_studio_project.create_project(studio, labels, title="Scenes"))
-        label_studio_project.upload(
-            studio, made[-1], (demo_scenes.scene_file(seed) for seed in seeds)
-        )
+        made.append(demo.create_project(studio, labels, title="Scenes"))
+        demo.upload(studio, made[-1], (demo.scene_file(seed) for seed in seeds))
         return made[-1]
 
     yield make

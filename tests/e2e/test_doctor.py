@@ -16,7 +16,7 @@ import requests
 from click.testing import CliRunner
 from label_studio_sdk.core.api_error import ApiError
 
-from backend.cli import demo_scenes, demo_servers, label_studio_project, server_process
+from backend.cli import demo, demo_servers
 from backend.cli import doctor as doctor_command
 from backend.cli.demo_servers import LabelStudioProcess
 from tests.e2e.conftest import MODEL, WithPersonalToken
@@ -73,9 +73,9 @@ def test_a_backend_with_a_password(
     project = new_project(["sky"], seeds=[10_000_200])
     log = tmp_path / "log"
     with demo_servers.served_backend(
-        studio, model=MODEL, port=server_process.free_port(0), log=log, variables=LOGIN
+        studio, model=MODEL, port=demo_servers.free_port(0), log=log, variables=LOGIN
     ) as url:
-        label_studio_project.connect(studio, project, url, **BASIC_AUTH)
+        demo.connect(studio, project, url, **BASIC_AUTH)
         assert doctor(studio, project, **LOGIN).status == 0
 
         wrong = doctor(studio, project, **{**LOGIN, "BASIC_AUTH_PASS": "another"})
@@ -102,9 +102,9 @@ def test_a_password_that_label_studio_does_not_send(
     studio: LabelStudioProcess, new_project: Callable[..., int], tmp_path: Path
 ) -> None:
     project = new_project(["sky"], seeds=[10_000_200])
-    port = server_process.free_port(0)
+    port = demo_servers.free_port(0)
     with demo_servers.served_backend(studio, model=MODEL, port=port, log=tmp_path / "open") as url:
-        label_studio_project.connect(studio, project, url)
+        demo.connect(studio, project, url)
     with demo_servers.served_backend(
         studio, model=MODEL, port=port, log=tmp_path / "closed", variables=LOGIN
     ):
@@ -139,7 +139,7 @@ def test_pictures_of_all_kinds_and_smart_tools_that_ask_nothing(
     project = new_project(["sky"], seeds=[10_000_200])
     for address in ("s3://no-such-bucket/a.png", "/data/local-files/?d=gone/a.png"):
         studio.client.tasks.create(project=project, data={"image": address})
-    label_studio_project.connect(studio, project, backend_url, is_interactive=False)
+    demo.connect(studio, project, backend_url, is_interactive=False)
     diagnosis = doctor(studio, project)
     assert diagnosis.ill() == {"picture", "smart tools"}
     assert "2 of 3 kinds of address" in diagnosis.texts["picture"]
@@ -172,7 +172,7 @@ def test_label_studios_yolo_export_loses_polygons_beside_key_points(
     }
     project = studio.client.projects.create(title="Exports", label_config=config).id or 0
     try:
-        label_studio_project.upload(studio, project, [demo_scenes.scene_file(10_000_200)])
+        demo.upload(studio, project, [demo.scene_file(10_000_200)])
         (task,) = studio.client.tasks.list(project=project)
         studio.client.annotations.create(id=task.id, result=[region])
         exported = requests.get(
@@ -212,7 +212,7 @@ def test_addresses_that_are_wrong(
 ) -> None:
     other = doctor(studio, demo_project, LABEL_STUDIO_URL=backend_url)
     assert "not as Label Studio does" in other.texts["label studio"]
-    port = server_process.free_port(0)
+    port = demo_servers.free_port(0)
     nobody = doctor(studio, demo_project, LABEL_STUDIO_URL=f"http://127.0.0.1:{port}")
     assert "cannot be reached from here" in nobody.texts["label studio"]
     unset = doctor(studio, demo_project, LABEL_STUDIO_URL="", LABEL_STUDIO_API_KEY="")

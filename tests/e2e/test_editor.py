@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page
 
-from backend.cli import demo_scenes
+from backend.cli import demo
 from backend.cli.demo_servers import LabelStudioProcess
 from clearclip_core import SCENE_LABELS, render_scene
 from tests.e2e.editor import Canvas, deepest_point, open_task, settled
@@ -34,7 +34,7 @@ def task_of(
 ) -> tuple[int, npt.NDArray[np.int64]]:
     """Return a task of the project by its index, and the label map of its scene."""
     task = sorted(studio.client.tasks.list(project=project), key=lambda task: task.id)[index]
-    return task.id, render_scene(demo_scenes.scene_seed(task.data["image"])).label_map
+    return task.id, render_scene(demo.scene_seed(task.data["image"])).label_map
 
 
 def prediction_of(studio: LabelStudioProcess, task: int) -> dict[str, Mask]:

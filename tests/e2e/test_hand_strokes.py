@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from PIL import Image
 from playwright.sync_api import Page
 
-from backend.cli import demo_scenes
+from backend.cli import demo
 from backend.cli.dataset import dataset
 from backend.cli.demo_servers import LabelStudioProcess
 from clearclip_core import SCENE_LABELS
@@ -65,7 +65,7 @@ def test_what_strokes_leave_is_what_the_training_set_has(
 ) -> None:
     first = min(studio.client.tasks.list(project=demo_project), key=lambda task: task.id)
     (predicted,) = studio.client.predictions.list(task=first.id)
-    project = new_project(list(SCENE_LABELS), seeds=[demo_scenes.scene_seed(first.data["image"])])
+    project = new_project(list(SCENE_LABELS), seeds=[demo.scene_seed(first.data["image"])])
     (task,) = studio.client.tasks.list(project=project)
     studio.client.predictions.create(
         task=task.id, result=predicted.result, model_version=predicted.model_version, score=0.5

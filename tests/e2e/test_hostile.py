@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 import requests
 
-from backend.cli import label_studio_project
+from backend.cli import demo
 from backend.cli.demo_servers import LabelStudioProcess
 from tests.e2e.test_learning import wait_for
 
@@ -87,7 +87,7 @@ PICTURES: Final = [
 @pytest.fixture
 def project(studio: LabelStudioProcess, backend_url: str) -> Iterator[int]:
     project = int(studio.client.projects.create(title="Hostile", label_config=CONFIG).id)
-    label_studio_project.connect(studio, project, backend_url)
+    demo.connect(studio, project, backend_url)
     yield project
     studio.client.projects.delete(id=project)
 
@@ -127,7 +127,7 @@ def test_what_hostile_people_send_through_label_studio_stops_nothing(
     assert all(f"Annotation {annotation}" in page for annotation in reasons)
 
     before = requests.get(f"{backend_url}/status", timeout=60).json()["failed"]
-    label_studio_project.retrieve_predictions(studio, project)
+    demo.retrieve_predictions(studio, project)
     status = requests.get(f"{backend_url}/status", timeout=60).json()
     assert status["failed"] - before == len(PICTURES)
     assert requests.get(f"{backend_url}/health", timeout=5).json()["state"] == "ready"

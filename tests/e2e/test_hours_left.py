@@ -10,9 +10,8 @@ import pytest
 from click.testing import CliRunner
 from playwright.sync_api import Page, expect
 
-from backend.cli.demo_servers import LabelStudioProcess, served_backend
+from backend.cli.demo_servers import LabelStudioProcess, free_port, served_backend
 from backend.cli.main import main
-from backend.cli.server_process import free_port
 from tests.e2e.conftest import MODEL
 
 VERSION = "demo clearclip 0123abcd"

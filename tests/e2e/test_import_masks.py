@@ -22,7 +22,7 @@ from playwright.sync_api import Page
 from pycocotools import mask as coco_api
 from scipy.ndimage import find_objects, label
 
-from backend.cli import label_studio_project
+from backend.cli import demo
 from backend.cli.demo_servers import LabelStudioProcess
 from backend.cli.main import main
 from clearclip_core import SCENE_LABELS, render_scene
@@ -70,7 +70,7 @@ def project(studio: LabelStudioProcess) -> Iterator[int]:
         file = io.BytesIO()
         Image.fromarray(render_scene(seed).image).resize(SIZE).save(file, "PNG")
         files.append((NAMES[seed], file.getvalue()))
-    label_studio_project.upload(studio, int(made.id), files)
+    demo.upload(studio, int(made.id), files)
     yield int(made.id)
     studio.client.projects.delete(id=int(made.id))
 

@@ -10,7 +10,7 @@ import pytest
 import requests
 from playwright.sync_api import Page
 
-from backend.cli import demo_scenes, label_studio_project
+from backend.cli import demo
 from backend.cli.demo_servers import LabelStudioProcess
 from tests.e2e.editor import open_task, settled
 
@@ -28,7 +28,7 @@ REGIONS = "Htx.annotationStore.selected.regions"
 @pytest.fixture
 def project(studio: LabelStudioProcess, backend_url: str) -> Iterator[int]:
     made = studio.client.projects.create(title="Labels with tools", label_config=CONFIG)
-    label_studio_project.connect(studio, int(made.id), backend_url)
+    demo.connect(studio, int(made.id), backend_url)
     yield int(made.id)
     studio.client.projects.delete(id=int(made.id))
 
@@ -47,7 +47,7 @@ def report(backend_url: str, project: int) -> dict[str, Any]:
 def test_a_prediction_is_shown_submitted_and_reported_as_accepted(
     page: Page, studio: LabelStudioProcess, backend_url: str, project: int
 ) -> None:
-    label_studio_project.upload(studio, project, [demo_scenes.scene_file(700)])
+    demo.upload(studio, project, [demo.scene_file(700)])
     (task,) = studio.client.tasks.list(project=project)
     open_task(page, studio, project, task.id)
     shown = page.evaluate(f"{REGIONS}.map(r => [r.type, r.labels[0], r.results.map(x => x.type)])")
@@ -73,7 +73,7 @@ def test_a_smart_click_is_answered_and_backspace_leaves_one_region_of_the_thing(
     page: Page, studio: LabelStudioProcess, project: int
 ) -> None:
     """As the guide says: the predicted region stays beside the accepted one until it is deleted."""
-    label_studio_project.upload(studio, project, [demo_scenes.scene_file(701)])
+    demo.upload(studio, project, [demo.scene_file(701)])
     (task,) = studio.client.tasks.list(project=project)
     open_task(page, studio, project, task.id)
     ids = f"{REGIONS}.filter(r => r.labels[0] === 's').map(r => r.id)"

@@ -13,7 +13,7 @@ import requests
 from label_studio_sdk.converter import brush
 from playwright.sync_api import Page
 
-from backend.cli import demo_scenes, label_studio_project
+from backend.cli import demo
 from backend.cli.demo_servers import LabelStudioProcess
 from clearclip_core import SCENE_LABELS, render_scene
 from tests.e2e.editor import Canvas, deepest_point, open_task
@@ -42,7 +42,7 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
 
 def true_masks(image: str) -> dict[str, Mask]:
     """Return label -> mask, of labels that a scene shows."""
-    label_map = render_scene(demo_scenes.scene_seed(image)).label_map
+    label_map = render_scene(demo.scene_seed(image)).label_map
     masks = {label: label_map == SCENE_LABELS.index(name) for name, label in CALLED.items()}
     return {label: mask for label, mask in masks.items() if mask.any()}
 
@@ -208,8 +208,8 @@ def test_corrections_are_measured_learned_from_and_forgotten(
     page: Page, studio: LabelStudioProcess, backend_url: str, new_project: Callable[..., int]
 ) -> None:
     project = new_project(list(CALLED.values()), seeds=SEEDS)
-    label_studio_project.connect(studio, project, backend_url)
-    label_studio_project.retrieve_predictions(studio, project)
+    demo.connect(studio, project, backend_url)
+    demo.retrieve_predictions(studio, project)
     team = Team(studio, project, backend_url)
     done, rest = team.tasks[:CORRECTED], team.tasks[CORRECTED:]
     words = team.version()

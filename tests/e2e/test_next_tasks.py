@@ -14,7 +14,7 @@ import requests
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from backend.cli import label_studio_project
+from backend.cli import demo
 from backend.cli.demo_servers import LabelStudioProcess
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.task_filter import TaskFilter
@@ -48,7 +48,7 @@ def upload(studio: LabelStudioProcess, project: int) -> list[int]:
             content = io.BytesIO()
             Image.fromarray(frame).save(content, "png")
             files.append((f"drive-{seed}-{number}.png", content.getvalue()))
-    label_studio_project.upload(studio, project, files)
+    demo.upload(studio, project, files)
     tasks = list(studio.client.tasks.list(project=project))
     named = {str((task.data or {})["image"]).partition("drive-")[2]: task.id for task in tasks}
     return [named[name.removeprefix("drive-")] for name, _ in files]
@@ -75,7 +75,7 @@ def test_one_picture_of_each_drive_is_chosen_shown_and_labeled_from_a_tab(
     """Correct a frame, choose, look, make the view, open its tab and label from it."""
     project = new_project(LABELS, seeds=[])
     tasks = upload(studio, project)
-    label_studio_project.connect(studio, project, backend_url)
+    demo.connect(studio, project, backend_url)
     corrected = regions(drive(SEEDS[0])[1][1], {})
     studio.post(f"/api/tasks/{tasks[1]}/annotations/", json={"result": corrected})
     studio.post(f"/api/tasks/{tasks[2]}/drafts", json={"result": corrected, "lead_time": 1.0})

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, Response
 
-from backend.cli import demo_scenes, label_studio_project
+from backend.cli import demo
 from backend.cli.demo_servers import LabelStudioProcess
-from backend.cli.label_config import label_config
+from backend.cli.export import label_config
 from clearclip_core import SCENE_LABELS, render_scene
 from tests.e2e.editor import Canvas, deepest_point, settled
 from tests.e2e.masks import Mask, decode, iou
@@ -146,7 +146,7 @@ def project(studio: LabelStudioProcess, backend_url: str) -> Iterator[int]:
         show_collab_predictions=False,
         evaluate_predictions_automatically=False,
     )
-    label_studio_project.connect(studio, made.id, backend_url)
+    demo.connect(studio, made.id, backend_url)
     yield int(made.id)
     studio.client.projects.delete(id=made.id)
 
@@ -159,7 +159,7 @@ def switch(page: Page, name: str, on: bool) -> None:
 
 @pytest.fixture
 def annotator(page: Page, studio: LabelStudioProcess, project: int) -> Iterator[Annotator]:
-    label_studio_project.upload(studio, project, [demo_scenes.scene_file(SEED)])
+    demo.upload(studio, project, [demo.scene_file(SEED)])
     task = max(task.id for task in studio.client.tasks.list(project=project))
     page.goto(f"{studio.url}/projects/{project}/data?task={task}")
     page.wait_for_selector(".konvajs-content canvas")
@@ -282,9 +282,9 @@ def prelabeled(page: Page, studio: LabelStudioProcess, backend_url: str) -> Iter
     made = studio.client.projects.create(
         title="Prelabeled and on demand", label_config=config, show_collab_predictions=True
     )
-    label_studio_project.upload(studio, made.id, [demo_scenes.scene_file(SEED)])
-    label_studio_project.connect(studio, made.id, backend_url)
-    label_studio_project.retrieve_predictions(studio, made.id)
+    demo.upload(studio, made.id, [demo.scene_file(SEED)])
+    demo.connect(studio, made.id, backend_url)
+    demo.retrieve_predictions(studio, made.id)
     (task,) = studio.client.tasks.list(project=made.id)
     page.goto(f"{studio.url}/projects/{made.id}/data?task={task.id}")
     page.wait_for_selector(".konvajs-content canvas")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import requests
 
-from backend.cli import demo_scenes, demo_servers, label_studio_project, server_process
+from backend.cli import demo, demo_servers
 from backend.cli.demo_servers import LabelStudioProcess
 from tests.e2e.conftest import MODEL
 from tests.e2e.test_learning import CALLED, SEEDS, Team, corrected, true_masks, wait_for
@@ -23,7 +23,7 @@ SETTINGS = {"POLL_INTERVAL_S": "1", "ADAPT_EVERY": "3", "AUTO_PRELABEL": "all"}
 def test_annotations_and_new_tasks_are_found(
     studio: LabelStudioProcess, new_project: Callable[..., int], tmp_path: Path
 ) -> None:
-    port = server_process.free_port(0)
+    port = demo_servers.free_port(0)
 
     @contextmanager
     def served() -> Iterator[str]:
@@ -44,9 +44,9 @@ def test_annotations_and_new_tasks_are_found(
 
     project = new_project(list(CALLED.values()), seeds=SEEDS[:6])
     with served() as url:
-        label_studio_project.connect(studio, project, url)
+        demo.connect(studio, project, url)
         assert studio.client.webhooks.list(project=str(project)) == []
-        label_studio_project.retrieve_predictions(studio, project)
+        demo.retrieve_predictions(studio, project)
         team = Team(studio, project, url)
         predicted = team.predictions(team.version())
 
@@ -62,7 +62,7 @@ def test_annotations_and_new_tasks_are_found(
         studio.post(f"/api/annotations/{made[1]}/convert-to-draft")
         wait_for(lambda: compared() == 2, "the deletion, or the draft")
 
-        label_studio_project.upload(studio, project, [demo_scenes.scene_file(10_000_900)])
+        demo.upload(studio, project, [demo.scene_file(10_000_900)])
         new = max(int(task.id) for task in studio.client.tasks.list(project=project))
         wait_for(lambda: bool(studio.client.predictions.list(task=new)), "the new prediction")
 

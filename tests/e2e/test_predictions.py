@@ -11,9 +11,8 @@ import pytest
 import requests
 from label_studio_sdk.core.api_error import ApiError
 
-from backend.cli import demo_scenes, demo_servers, label_studio_project, server_process
-from backend.cli.demo_servers import LabelStudioProcess
-from backend.cli.server_process import DemoError
+from backend.cli import demo, demo_servers
+from backend.cli.demo_servers import DemoError, LabelStudioProcess
 from clearclip_core import SCENE_LABELS, render_scene
 from tests.e2e.conftest import MODEL, WithPersonalToken
 from tests.e2e.masks import decode, iou
@@ -30,7 +29,7 @@ def stored(studio: LabelStudioProcess, project: int) -> dict[int, list[dict[str,
 
 def seeds_of(studio: LabelStudioProcess, project: int) -> dict[int, int]:
     tasks = studio.client.tasks.list(project=project)
-    return {task.id: demo_scenes.scene_seed(task.data["image"]) for task in tasks}
+    return {task.id: demo.scene_seed(task.data["image"]) for task in tasks}
 
 
 def test_each_scene_has_its_masks_in_the_right_place(
@@ -90,7 +89,7 @@ def test_tasks_that_have_a_prediction_are_not_predicted_again(
     studio: LabelStudioProcess, demo_project: int, backend_url: str
 ) -> None:
     before = {p.id for p in studio.client.predictions.list(project=demo_project)}
-    label_studio_project.retrieve_predictions(studio, demo_project)
+    demo.retrieve_predictions(studio, demo_project)
     assert {p.id for p in studio.client.predictions.list(project=demo_project)} == before
 
 
@@ -98,8 +97,8 @@ def test_a_second_project_has_labels_of_its_own(
     studio: LabelStudioProcess, backend_url: str, new_project: Callable[..., int]
 ) -> None:
     project = new_project(["sky", "tree"], seeds=SEEDS)
-    label_studio_project.connect(studio, project, backend_url)
-    label_studio_project.retrieve_predictions(studio, project)
+    demo.connect(studio, project, backend_url)
+    demo.retrieve_predictions(studio, project)
     results = stored(studio, project)
     assert len(results) == len(SEEDS)
     labels = {
@@ -119,11 +118,11 @@ def test_basic_auth_lets_label_studio_in_and_nobody_else(
     project = new_project(["sky"], seeds=SEEDS[:1])
     login = {"BASIC_AUTH_USER": "studio", "BASIC_AUTH_PASS": "pass word"}
     with demo_servers.served_backend(
-        studio, model=MODEL, port=server_process.free_port(0), log=tmp_path / "log", variables=login
+        studio, model=MODEL, port=demo_servers.free_port(0), log=tmp_path / "log", variables=login
     ) as url:
         with pytest.raises(DemoError, match="cannot connect"):
-            label_studio_project.connect(studio, project, url)
-        label_studio_project.connect(
+            demo.connect(studio, project, url)
+        demo.connect(
             studio,
             project,
             url,
@@ -131,7 +130,7 @@ def test_basic_auth_lets_label_studio_in_and_nobody_else(
             basic_auth_user="studio",
             basic_auth_pass="pass word",
         )
-        label_studio_project.retrieve_predictions(studio, project)
+        demo.retrieve_predictions(studio, project)
     assert len(stored(studio, project)) == 1
 
 
@@ -146,8 +145,8 @@ def test_images_are_fetched_with_a_personal_token_where_legacy_tokens_are_off(
         studio.client.users.whoami()
     project = new_project(["sky"], seeds=SEEDS[:1], studio=personal)
     with demo_servers.served_backend(
-        personal, model=MODEL, port=server_process.free_port(0), log=tmp_path / "log"
+        personal, model=MODEL, port=demo_servers.free_port(0), log=tmp_path / "log"
     ) as url:
-        label_studio_project.connect(personal, project, url)
-        label_studio_project.retrieve_predictions(personal, project)
+        demo.connect(personal, project, url)
+        demo.retrieve_predictions(personal, project)
     assert len(stored(personal, project)) == 1

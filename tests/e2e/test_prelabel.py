@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from backend.cli import demo_scenes, demo_servers, label_studio_project, server_process
+from backend.cli import demo, demo_servers
 from backend.cli.demo_servers import LabelStudioProcess
 from backend.database.database import Database
 from backend.jobs.job_store import JobStore
@@ -64,7 +64,7 @@ class OwnLabelStudio:
 def own_studio(studio_command: str, demo_run: DemoRun, tmp_path: Path) -> Iterator[OwnLabelStudio]:
     data_dir = tmp_path / "label-studio"
     shutil.copytree(demo_run.data_dir, data_dir)
-    own = OwnLabelStudio(studio_command, data_dir, server_process.free_port(0))
+    own = OwnLabelStudio(studio_command, data_dir, demo_servers.free_port(0))
     own.start()
     yield own
     own.stop()
@@ -74,7 +74,7 @@ def own_studio(studio_command: str, demo_run: DemoRun, tmp_path: Path) -> Iterat
 def make_project() -> Iterator[MakeProject]:
     """Make projects with a number of small scenes; removed at the end."""
     made: list[tuple[LabelStudioProcess, int]] = []
-    name, content = demo_scenes.scene_file(10_000_200)
+    name, content = demo.scene_file(10_000_200)
     scene = Image.open(io.BytesIO(content)).resize((96, 72))
 
     def small(number: int) -> bytes:
@@ -84,9 +84,9 @@ def make_project() -> Iterator[MakeProject]:
         return file.getvalue()
 
     def make(studio: LabelStudioProcess, count: int) -> int:
-        project = label_studio_project.create_project(studio, LABELS, title="Many scenes")
+        project = demo.create_project(studio, LABELS, title="Many scenes")
         files = ((f"{number}-{name}", small(number)) for number in range(count))
-        label_studio_project.upload(studio, project, files)
+        demo.upload(studio, project, files)
         made.append((studio, project))
         return project
 
@@ -100,8 +100,8 @@ def slow_backend(
     studio: LabelStudioProcess, seconds_a_picture: float, log: Path, **variables: str
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Serve a backend with a slow model; the value is its address and its process."""
-    url = f"http://127.0.0.1:{(port := server_process.free_port(0))}"
-    with server_process.running(
+    url = f"http://127.0.0.1:{(port := demo_servers.free_port(0))}"
+    with demo_servers.running(
         [*SLOW, str(seconds_a_picture), "serve", "--port", str(port), *SMALL],
         variables=reach(studio) | variables,
         health=f"{url}/",
@@ -171,7 +171,7 @@ def test_pressing_retrieve_again_predicts_all_of_100_tasks(
         "DATABASE_URL": f"sqlite:///{tmp_path}/one.db",
     }
     with slow_backend(studio, 0.04, tmp_path / "log", **options) as (url, _):
-        label_studio_project.connect(studio, project, url)
+        demo.connect(studio, project, url)
         counts = []
         while len(counts) < 40 and (not counts or counts[-1] < 100):
             press_retrieve(studio, project)
@@ -188,7 +188,7 @@ def test_what_is_late_is_written_by_a_job_that_outlives_kill_9(
     store = JobStore(Database(f"sqlite:///{tmp_path}/one.db"))
     options = {"PREDICT_DEADLINE_S": "3", "DATABASE_URL": f"sqlite:///{tmp_path}/one.db"}
     with slow_backend(studio, 0.1, tmp_path / "log", **options) as (url, process):
-        label_studio_project.connect(studio, project, url)
+        demo.connect(studio, project, url)
         press_retrieve(studio, project)
         (job,) = store.list_jobs()
         press_retrieve(studio, project)  # while the rest is made and written
@@ -304,8 +304,8 @@ def test_new_tasks_are_predicted_as_they_come(
     options = {"AUTO_PRELABEL": str(project), "DATABASE_URL": f"sqlite:///{tmp_path}/one.db"}
     options["POLL_INTERVAL_S"] = "1"
     with slow_backend(studio, 0.0, tmp_path / "log", **options) as (url, _):
-        label_studio_project.connect(studio, project, url)
-        files = [demo_scenes.scene_file(seed) for seed in (10_000_201, 10_000_202)]
-        label_studio_project.upload(studio, project, files)
+        demo.connect(studio, project, url)
+        files = [demo.scene_file(seed) for seed in (10_000_201, 10_000_202)]
+        demo.upload(studio, project, files)
         wait_for(lambda: len(predictions(studio, project)) == 2, "the new tasks' predictions")
     assert_each_task_has_one(studio, project, 2)

@@ -17,7 +17,7 @@ from label_studio_sdk.converter import brush
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from backend.cli import label_studio_project
+from backend.cli import demo
 from backend.cli.demo_servers import LabelStudioProcess
 from tests.e2e.editor import open_task, settled
 from tests.e2e.masks import decode
@@ -90,8 +90,8 @@ def test_what_annotators_do_is_what_the_report_says(
 ) -> None:
     """Accepted in the editor; corrected, relabelled, drawn by hand, skipped and deleted by API."""
     project = new_project(LABELS, seeds=[10_000_300 + n for n in range(6)])
-    label_studio_project.connect(studio, project, backend_url)
-    label_studio_project.retrieve_predictions(studio, project)
+    demo.connect(studio, project, backend_url)
+    demo.retrieve_predictions(studio, project)
     tasks = sorted(task.id for task in studio.client.tasks.list(project=project))
     predicted = {each.task: each for each in studio.client.predictions.list(project=project)}
     assert sorted(predicted) == tasks

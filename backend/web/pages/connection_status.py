@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from backend.jobs.change_poller import ChangePoller, Poll
-from backend.jobs.token_watch import TokenWatch
+from backend.jobs.connection_watch import TokenWatch
 from backend.label_studio.download import LabelStudioFiles
 
 Json = dict[str, Any]

@@ -8,7 +8,7 @@ from flask import Blueprint, Response, request
 
 from backend.errors import BackendError
 from backend.inference.engine import Engine
-from backend.jobs.project_titles import ProjectTitles
+from backend.jobs.connection_watch import ProjectTitles
 from backend.settings import Settings
 from backend.web.health import describe_health
 from backend.web.metrics import CONTENT_TYPE, Metrics

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from backend.jobs.connection_watch import ProjectTitles
 from backend.jobs.job import Job
-from backend.jobs.project_titles import ProjectTitles
 
 #: How long a job that is over, or a failure, is shown when its project is gone, in seconds.
 _SHOWN_FOR_S: Final = 86400.0

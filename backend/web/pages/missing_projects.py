@@ -8,7 +8,7 @@ from typing import Final
 from flask import Flask, request
 
 from backend.database.database import Database, has_rows
-from backend.jobs.project_titles import ProjectTitles
+from backend.jobs.connection_watch import ProjectTitles
 from backend.web.pages.project_check import ProjectCheck
 
 #: What only reads. The starts have a check of their own, see `ProjectCheck`.

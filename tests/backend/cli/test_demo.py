@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from backend.cli.demo import report, run_demo
-from backend.cli.server_process import DemoError
+from backend.cli.demo_servers import DemoError
 
 
 @pytest.mark.parametrize("options", [{"labels": ["sky"]}, {"images": Path()}])

@@ -9,7 +9,7 @@ import pytest
 from label_studio_sdk.converter.brush import encode_rle
 from PIL import Image
 
-from backend.cli.demo_scenes import mean_iou, predicted_label_map, scene_file, scene_seed
+from backend.cli.demo import mean_iou, predicted_label_map, scene_file, scene_seed
 from clearclip_core import SCENE_LABELS, render_scene
 
 

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from backend.cli.demo_servers import LabelStudioProcess, find_label_studio
-from backend.cli.label_studio_project import upload
-from backend.cli.server_process import DemoError
+from backend.cli.demo import upload
+from backend.cli.demo_servers import DemoError, LabelStudioProcess, find_label_studio
 
 
 def test_label_studio_is_looked_for_in_three_places(

@@ -18,7 +18,7 @@ from werkzeug.serving import make_server
 
 from backend import create_app
 from backend.cli.doctor import Finding, check_setup
-from backend.jobs.token_watch import TokenWatch
+from backend.jobs.connection_watch import TokenWatch
 from backend.prediction.batches import Outcome
 from backend.settings import Settings, load_settings
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from backend.cli.label_config import label_config
+from backend.cli.export import label_config
 from backend.label_studio.label_config_parser import parse_label_config
 
 

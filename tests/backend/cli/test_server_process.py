@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import requests
 
-from backend.cli import server_process
-from backend.cli.server_process import DemoError, free_port, running
+from backend.cli import demo_servers
+from backend.cli.demo_servers import DemoError, free_port, running
 
 #: A server with a child of its own, as Label Studio has; `--deaf` ignores SIGTERM.
 SERVER = """
@@ -63,7 +63,7 @@ def wait_until_gone(*pids: int) -> None:
 def test_a_server_ends_with_its_block_and_its_children_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
 ) -> None:
-    monkeypatch.setattr(server_process, "STOP_TIMEOUT_S", 1)
+    monkeypatch.setattr(demo_servers, "STOP_TIMEOUT_S", 1)
     port = free_port(0)
     with serve(tmp_path, port, *arguments):
         server, child, colour = requests.get(f"http://127.0.0.1:{port}/", timeout=20).text.split()
@@ -84,7 +84,7 @@ def test_a_server_ends_when_we_are_killed(tmp_path: Path) -> None:
             textwrap.dedent(f"""
                 import sys, time
                 from pathlib import Path
-                from backend.cli.server_process import running
+                from backend.cli.demo_servers import running
                 with running([sys.executable, {str(tmp_path / "server.py")!r}, "{port}"],
                              variables={{}}, log=Path({str(tmp_path / "log")!r}), timeout_s=60,
                              health="http://127.0.0.1:{port}/health"):

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from backend.cli.signals import stopped_by_signals
+from backend.cli.options import stopped_by_signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

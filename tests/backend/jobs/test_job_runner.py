@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from backend.cli.server_process import free_port, running
+from backend.cli.demo_servers import free_port, running
 from backend.database.database import Database
 from backend.jobs.job_store import JobStore
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio

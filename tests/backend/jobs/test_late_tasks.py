@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import requests
 
-from backend.cli.server_process import free_port, running
+from backend.cli.demo_servers import free_port, running
 from backend.database.database import Database
 from backend.jobs.job_store import JobStore
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio

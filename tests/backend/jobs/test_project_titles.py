@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from backend.errors import StudioUnreachable
-from backend.jobs.project_titles import ProjectTitles
+from backend.jobs.connection_watch import ProjectTitles
 from backend.label_studio.client import LabelStudioClient
 from tests.backend.conftest import Clock
 from tests.backend.fakes.colour_segmenter import brush_config
@@ -165,7 +165,7 @@ def test_titles_are_read_of_more_projects_than_label_studio_lists_at_once(
 def test_of_more_projects_than_titles_are_read_none_is_called_gone(
     studio: FakeStudio, server: LocalServer, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backend.jobs.project_titles.MOST_TITLES", 4)
+    monkeypatch.setattr("backend.jobs.connection_watch.MOST_TITLES", 4)
     titles = made(server, clock)
     titles.check()
     assert not titles.is_gone(99, 3600)

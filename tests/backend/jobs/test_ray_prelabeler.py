@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from backend.cli.demo_servers import free_port
 from backend.cli.prelabel import prelabel as prelabel_command
-from backend.cli.server_process import free_port
 from backend.database.database import Database
 from backend.jobs.job_store import JobStore
 from backend.jobs.ray_prelabeler import check_address

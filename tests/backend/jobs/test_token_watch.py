@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from backend.jobs.token_watch import TokenWatch
+from backend.jobs.connection_watch import TokenWatch
 from backend.label_studio.client import LabelStudioClient
 from tests.backend.conftest import Clock
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio

@@ -23,7 +23,7 @@ from flask import Flask, request
 from PIL import Image
 from werkzeug.test import Client
 
-from backend.cli.server_process import free_port
+from backend.cli.demo_servers import free_port
 from backend.settings import Settings
 from backend.web.middleware.guards import SECURITY_HEADERS
 from backend.web.server import StartingApp, make_app

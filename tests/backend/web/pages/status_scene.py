@@ -10,9 +10,8 @@ from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.learning.version_registry import VersionRegistry
 from backend.inference.engine import Engine
 from backend.jobs.change_poller import ChangePoller, PollStore
+from backend.jobs.connection_watch import ProjectTitles, TokenWatch
 from backend.jobs.job_store import JobStore
-from backend.jobs.project_titles import ProjectTitles
-from backend.jobs.token_watch import TokenWatch
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.download import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from backend.jobs.project_titles import ProjectTitles
+from backend.jobs.connection_watch import ProjectTitles
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, LocalServer
 from tests.backend.web.pages.browser import Dashboard, Page, started

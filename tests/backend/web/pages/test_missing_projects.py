@@ -87,7 +87,7 @@ def test_no_project_is_missing_once_label_studio_goes_away_after_it_gave_the_tit
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One that was made between may not be among them."""
-    monkeypatch.setattr("backend.jobs.project_titles._FRESH_FOR_NEW_S", 0.0)
+    monkeypatch.setattr("backend.jobs.connection_watch._FRESH_FOR_NEW_S", 0.0)
     assert dashboard.client.get("/projects/8/report.json").status_code == 404
     studio.titles[8] = "New"
     studio.fault = lambda _: Answer(503, b"{}")
@@ -100,7 +100,7 @@ def test_no_project_is_missing_once_label_studio_goes_away_after_it_gave_the_tit
 def test_a_project_that_was_made_meanwhile_is_shown(
     dashboard: Dashboard, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backend.jobs.project_titles._FRESH_FOR_NEW_S", 0.0)
+    monkeypatch.setattr("backend.jobs.connection_watch._FRESH_FOR_NEW_S", 0.0)
     assert dashboard.client.get("/projects/8/words").status_code == 404
     studio.titles[8] = "New"
     assert dashboard.client.get("/projects/8/words").status_code == 200
