@@ -124,6 +124,10 @@ _ESCAPES: Final = re.compile(
     rb"|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
     re.DOTALL,
 )
+#: Texts in JSON, and outside of them the numbers that Python's json writes and JSON has not.
+_NO_NUMBERS: Final = re.compile(
+    rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|(-?(?:NaN|Infinity))', re.DOTALL
+)
 _NULL: Final = Raw(b"null")
 
 
@@ -183,8 +187,8 @@ _ANY: Final = Decoder(Any)
 def decode(body: bytes, decoder: Decoder[T]) -> T:
     """Decode JSON; what the type of the decoder does not name is skipped unread.
 
-    Surrogates that are no pair become question marks: a text that was cut in the middle of an emoji
-    has one.
+    Surrogates that are no pair become question marks, as a text that was cut in the middle of an
+    emoji has one; NaN and infinities become null. So they cost the region alone that has them.
 
     Raises:
         BadRequest: it is no JSON, too deeply nested, or of another type.
@@ -200,6 +204,7 @@ def decode(body: bytes, decoder: Decoder[T]) -> T:
         raise BadRequest(f"The body has another form than Label Studio's: {error}.") from None
     except (DecodeError, UnicodeDecodeError):
         mended = _ESCAPES.sub(lambda found: b"?" if found[1] else found[0], body)
+        mended = _NO_NUMBERS.sub(lambda found: b"null" if found[1] else found[0], mended)
         if mended != body:
             return decode(mended, decoder)
         raise BadRequest("Expected a body of JSON, but got something else.") from None
