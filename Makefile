@@ -31,8 +31,8 @@ test: $(VENV)/.made $(STUDIO_VENV)/.made browser postgres ## the tests, the real
 test-all: test ## the tests, then those that take longer: PostgreSQL's doubles and the long fuzz
 	$(PYTEST) -m thorough $(ARGS)
 
-test-compose: ## build the image and walk through Docker Compose with a real engine (ARGS: --file more.yml)
-	$(PYTHON) -m tests.deploy.walk --results docs/explanation/measurements.md $(ARGS)
+test-compose: ## build the image and walk through Docker Compose with a real engine (ARGS: --file more.yml, --results PAGE)
+	$(PYTHON) -m tests.deploy.walk $(ARGS)
 
 check: $(VENV)/.made ## format, lint and types of the code; lint and schema of the container files and the workflow
 	$(TOOLS) ruff format --check .
