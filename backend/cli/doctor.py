@@ -15,12 +15,14 @@ from backend.cli.doctor_label_studio import (
     check_images,
     check_label_config,
     check_label_studio,
+    check_labels,
     check_project,
+    check_projects,
     check_settings,
     check_smart_tools,
     check_token,
 )
-from backend.cli.options import configure, project_option, settings_options
+from backend.cli.options import NUMBER, configure, settings_options
 from backend.settings import Settings
 from clearclip_core.quantities import quantity
 
@@ -40,10 +42,10 @@ def check_backend(context: CheckContext) -> str:
         )
     state = body.get("state")
     if state == "failed":
-        reason = context.ask_backend("POST", "/setup", json={"schema": context.xml})
+        ready = json_object(context.ask_backend("GET", "/ready"))
         raise CheckFailed(
             f"The model {body['model']} cannot be loaded.",
-            str(json_object(reason).get("error", "Look into the backend's log.")),
+            str(ready.get("reason") or "Look into the backend's log."),
         )
     return f"{context.backend_url} serves {body['model']}, {state}."
 
@@ -121,13 +123,17 @@ def _known_to_the_sdk(entry: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-#: The checks in their order: name, checks that it needs, function.
-_CHECKS: Final[tuple[tuple[str, tuple[str, ...], Callable[[CheckContext], str]], ...]] = (
+#: Name of a check, checks that it needs, function.
+_Check = tuple[str, tuple[str, ...], Callable[[CheckContext], str]]
+
+#: The checks of a project in their order.
+_CHECKS: Final[tuple[_Check, ...]] = (
     ("settings", (), check_settings),
     ("label studio", ("settings",), check_label_studio),
     ("token", ("label studio",), check_token),
     ("project", ("token",), check_project),
     ("label config", ("project",), check_label_config),
+    ("labels", ("label config",), check_labels),
     ("exports", ("label config",), check_exports),
     ("connection", ("project",), check_connection),
     ("smart tools", ("connection", "label config"), check_smart_tools),
@@ -139,8 +145,21 @@ _CHECKS: Final[tuple[tuple[str, tuple[str, ...], Callable[[CheckContext], str]],
 )
 
 
+#: The checks where no project is given.
+_CHECKS_WITHOUT_PROJECT: Final[tuple[_Check, ...]] = (
+    *_CHECKS[:3],
+    ("projects", ("token",), check_projects),
+    ("backend", (), check_backend),
+    ("backend token", ("backend",), check_backend_token),
+)
+
+
 @click.command()
-@project_option
+@click.option(
+    "--project",
+    type=NUMBER,
+    help="Number of the project; by default only both servers are checked.",
+)
 @click.option(
     "--backend-url",
     help="Address of the backend from here, if it is not the one that Label Studio has.",
@@ -153,7 +172,7 @@ _CHECKS: Final[tuple[tuple[str, tuple[str, ...], Callable[[CheckContext], str]],
     "basic_auth_pass",
     "port",
 )
-def doctor(project: int, backend_url: str | None, **given: str | None) -> None:
+def doctor(project: int | None, backend_url: str | None, **given: str | None) -> None:
     """Check Label Studio, a project and the running backend, in both directions.
 
     Give it the settings of the backend. The exit status is 0 if all is well, else 1.
@@ -168,7 +187,7 @@ def doctor(project: int, backend_url: str | None, **given: str | None) -> None:
 
 
 def check_setup(
-    settings: Settings, project_id: int, *, backend_url: str | None = None
+    settings: Settings, project_id: int | None, *, backend_url: str | None = None
 ) -> Iterator[Finding]:
     """Make all checks of a set-up, in the order of `_CHECKS`.
 
@@ -176,7 +195,7 @@ def check_setup(
 
     Args:
         settings: those of the backend.
-        project_id: the project in Label Studio.
+        project_id: the project in Label Studio; None: what needs no project is checked.
         backend_url: address of the backend from here; by default the one that Label Studio has.
 
     Yields:
@@ -186,9 +205,9 @@ def check_setup(
     >>> print(next(check_setup(load_settings(), 7)))  # doctest: +ELLIPSIS
     FAIL  settings         LABEL_STUDIO_URL is not set. Set it to the address at which ...
     """
-    context = CheckContext(settings, project_id, backend_url)
+    context = CheckContext(settings, project_id or 0, backend_url)
     passed: set[str] = set()
-    for name, needs, check in _CHECKS:
+    for name, needs, check in _CHECKS if project_id else _CHECKS_WITHOUT_PROJECT:
         missing = [need for need in needs if need not in passed]
         if missing:
             yield Finding(name, None, f"Not checked: {' and '.join(missing)} must be well first.")

@@ -23,7 +23,7 @@ from backend.cli.doctor_context import (
 from backend.errors import BackendError
 from backend.label_studio.label_config import ControlKind, ImageTag
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio.records import ProjectRow, TaskPage, UserRow
+from backend.label_studio.records import ProjectRow, SummaryRow, TaskPage, TitlePage, UserRow
 from backend.label_studio.requests import Task
 from backend.label_studio.tokens import token_kind
 from backend.label_studio_services import LabelStudioServices
@@ -32,6 +32,8 @@ from clearclip_core.quantities import quantity
 #: States of a connection, as Label Studio's API has them.
 _CONNECTED: Final = "CO"
 _DISCONNECTED: Final = "DI"
+
+_PROJECTS_SHOWN: Final = 20
 
 
 def check_settings(context: CheckContext) -> str:
@@ -103,6 +105,43 @@ def check_project(context: CheckContext) -> str:
     context.xml = project.label_config
     context.shows = project.model_version or ""
     return f"Project {context.project_id} is {project.title!r}."
+
+
+def check_projects(context: CheckContext) -> str:
+    """List projects, to choose one."""
+    found = context.ask(
+        lambda studio: studio.send(
+            "GET", "/api/projects/", TitlePage, include="id,title", page_size=_PROJECTS_SHOWN
+        ),
+        "its projects",
+        "The token's user must be a member of an organization.",
+    )
+    names = ", ".join(f"{each.id} ({each.title})" for each in found.results)
+    more = found.count - len(found.results)
+    if not names:
+        return "Label Studio has no project yet."
+    return f"Give --project to check one of: {names}{f' and {more} more' if more > 0 else ''}."
+
+
+def check_labels(context: CheckContext) -> str:
+    """Warn of regions whose label the config no longer has."""
+    assert context.config is not None
+    found = context.ask(
+        lambda studio: studio.send(
+            "GET", f"/api/projects/{context.project_id}/summary/", SummaryRow
+        ),
+        "the summary of the project",
+        "The token's user must be a member of the project.",
+    )
+    unknown = context.config.unknown_labels(found.created_labels or {})
+    if not unknown:
+        return "The label config has the labels of all regions."
+    names = ", ".join(f"“{label}” ({count})" for label, count in [*unknown.items()][:5])
+    raise CheckWarned(
+        f"{quantity(sum(unknown.values()), 'region')} of annotations have a label that the config "
+        f"no longer has: {names}. They count nowhere.",
+        'If a label was renamed, write <Label value="NEW NAME" alias="OLD NAME"/>.',
+    )
 
 
 def check_label_config(context: CheckContext) -> str:
@@ -183,6 +222,13 @@ def check_smart_tools(context: CheckContext) -> str:
             f"Interactive preannotations are off, but the label config has smart tools "
             f"({', '.join(tools)}): they ask nothing.",
             "Switch them on in the project's settings, under Model, where you edit the connection.",
+        )
+    if context.config is not None and any(
+        control.kind == "bitmasklabels" for control in context.config.controls
+    ):
+        raise CheckWarned(
+            "<BitmaskLabels>: a click on a spot that a region covers asks nothing, nor with Ctrl.",
+            "Use <BrushLabels> where people correct with clicks; boxes work with both.",
         )
     return f"Interactive preannotations are on, for {', '.join(tools)}."
 

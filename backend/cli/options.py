@@ -59,6 +59,28 @@ class OutputPath(click.Path):
 OUTPUT_FILE: Final = OutputPath(dir_okay=False, writable=True, path_type=Path)
 OUTPUT_FOLDER: Final = OutputPath(file_okay=False, writable=True, path_type=Path)
 
+#: The settings that many people need; the others are for tuning.
+MAIN_SETTINGS: Final = (
+    "label_studio_url",
+    "label_studio_browser_url",
+    "label_studio_api_key",
+    "allowed_hosts",
+    "model",
+    "method",
+    "device",
+    "model_dir",
+    "auto_prelabel",
+    "adapt",
+    "score",
+    "database_url",
+    "basic_auth_user",
+    "basic_auth_pass",
+    "host",
+    "port",
+    "server_names",
+    "log_level",
+)
+
 #: The settings of a process that predicts or learns, and that listens nowhere.
 MODEL_SETTINGS: Final = (
     "label_studio_url",
@@ -116,7 +138,8 @@ backfill_option = click.option(
 def settings_options(*fields: str) -> Callable[[Command], Command]:
     """Add one flag for each of these fields of `Settings`, or for all of them.
 
-    The help names the environment variable. A flag wins over it.
+    The help names the environment variable. A flag wins over it. Of all fields, ``--help`` shows
+    `MAIN_SETTINGS`, and ``--help-all`` the others too.
     """
 
     def add(command: Command) -> Command:
@@ -131,11 +154,30 @@ def settings_options(*fields: str) -> Callable[[Command], Command]:
                 type=click.Choice(choices, case_sensitive=False) if choices else str,
                 metavar=_VALUES.get(field.annotation),
                 default=None,
+                hidden=not fields and name not in MAIN_SETTINGS,
                 help=f"{field.description} [{names}{default}]",
             )(command)
-        return command
+        return command if fields else _help_all(command)
 
     return add
+
+
+def _help_all(command: Command) -> Command:
+    def show(context: click.Context, _option: click.Parameter, is_asked: bool) -> None:
+        if is_asked:
+            for each in context.command.params:
+                each.hidden = False  # type: ignore[attr-defined]
+            click.echo(context.get_help())
+            context.exit()
+
+    return click.option(
+        "--help-all",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=show,
+        help="Show this message with the settings for tuning, and exit.",
+    )(command)
 
 
 def with_settings(*fields: str) -> Callable[[Command], Command]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import socket
 import sys
 import threading
+from collections.abc import Iterator
 from typing import Final
 
 import click
@@ -12,6 +14,7 @@ import click
 from backend.cli.options import configure, sentences, settings_options, stopped_by_signals
 from backend.database.database import Database
 from backend.errors import BackendError
+from backend.settings import Settings
 
 #: How often a database that cannot be opened is tried again, in seconds.
 RETRY_DELAY_S: Final = 10.0
@@ -37,7 +40,35 @@ def serve(wait: bool, **given: str | None) -> None:
         database.check()
         from backend.web import server  # takes time to import: only a server pays for it
 
-        server.serve(settings)
+        server.serve(settings, lambda: greet(settings))
+
+
+def greet(settings: Settings) -> None:
+    """Tell people where the backend is, what it serves and what is missing; not in JSON logs."""
+    if settings.log_format == "json":
+        return
+    anywhere = settings.host in ("0.0.0.0", "::")
+    connect = f"http://{socket.gethostname() if anywhere else settings.host}:{settings.port}"
+    here = f"http://{'localhost' if anywhere else settings.host}:{settings.port}"
+    lines = {
+        "Connect": f"{connect} in a project of Label Studio, under Settings, Model",
+        "Dashboard": here,
+        "Model": f"{settings.model}, {settings.method}; it is loading",
+        "Missing": f"\n{' ' * 11}".join(missing(settings)),
+    }
+    click.echo(
+        "".join(f"{name:<10} {text}\n" for name, text in lines.items() if text), err=True, nl=False
+    )
+
+
+def missing(settings: Settings) -> Iterator[str]:
+    """Yield what is not set, and what does not work without it, in sentences."""
+    if settings.label_studio_url is None:
+        yield "LABEL_STUDIO_URL is not set: Label Studio has to tell its address as it connects."
+    if settings.label_studio_api_key is None:
+        yield "LABEL_STUDIO_API_KEY is not set: no jobs, no report, no learning."
+    if settings.host not in ("127.0.0.1", "localhost", "::1") and settings.basic_auth_user is None:
+        yield "BASIC_AUTH_USER is not set: everybody who reaches this address may use it."
 
 
 def wait_for_database(database: Database, retry_delay_s: float = RETRY_DELAY_S) -> None:

@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from backend.cli.options import OUTPUT_FILE, sentences, write_text
+from backend.cli.options import MAIN_SETTINGS, OUTPUT_FILE, sentences, write_text
 from backend.settings import Settings, variables
 
 #: Every field of `Settings`, by topic.
@@ -179,20 +179,33 @@ def list_settings(form: str, into: Path | None) -> None:
 def table() -> Table:
     """Return every setting with its default and description, for a terminal."""
     found = Table("variable", "default", "what it does")
-    for field in Settings.model_fields:
-        found.add_row(" or ".join(variables(field)), _default(field), _description(field))
+    for field in in_two_groups():
+        found.add_row(
+            " or ".join(variables(field)),
+            _default(field),
+            _description(field),
+            end_section=field == MAIN_SETTINGS[-1],
+        )
     return found
 
 
+def in_two_groups() -> list[str]:
+    """Return the names of all settings: those that many people need, then those for tuning."""
+    return [*MAIN_SETTINGS, *(each for each in Settings.model_fields if each not in MAIN_SETTINGS)]
+
+
 def markdown() -> str:
-    """Return every setting as a row of a Markdown table.
+    """Return every setting as a row of one of two Markdown tables.
 
     >>> next(row for row in markdown().splitlines() if row.startswith("| `METHOD`"))
     '| `METHOD` | `clearclip` | How dense features are read: clearclip, scclip, rfclip, \
 sfp, pearl, naclip, sclip, maskclip, clip, clipsurgery or gem. |'
     """
-    lines = ["| variable | default | what it does |", "|---|---|---|"]
-    for field in Settings.model_fields:
+    head = ["", "| variable | default | what it does |", "|---|---|---|"]
+    lines = ["## You may need", *head]
+    for field in in_two_groups():
+        if field not in MAIN_SETTINGS and "## Tuning" not in lines:
+            lines += ["", "## Tuning", *head]
         names = " or ".join(f"`{name}`" for name in variables(field))
         default = _default(field)
         text = _description(field).replace("|", "\\|")

@@ -188,6 +188,8 @@ def logging_config(settings: Settings, level: str | None = None) -> dict[str, An
             "clearclip_core": ours,
             "waitress": server,
             "waitress.queue": silent,
+            # each try of a download without network; the error at the end says it once
+            "huggingface_hub.utils._http": {"level": "ERROR"},
         },
     }
 

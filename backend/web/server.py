@@ -58,10 +58,14 @@ _LONGEST_WAIT_S: Final = {"/setup": 2.5}
 _WAIT: Final = "The backend is starting: try again in a moment."
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, listening: Callable[[], None] = lambda: None) -> None:
     """Serve until a signal ends it; what has begun has 5 s to end.
 
     The process ends with status 1 where the application cannot be made; the log says why.
+
+    Args:
+        settings: the settings.
+        listening: called once the address is had, before the model is loaded.
 
     Raises:
         ValueError: the address to listen on cannot be had.
@@ -82,6 +86,7 @@ def serve(settings: Settings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: _end(app))
     log.info("Listening on http://%s:%d", settings.host, settings.port)
+    listening()
     app.start()
     server.run()  # until `_end`; then it waits for the requests that have begun
     app.stop()

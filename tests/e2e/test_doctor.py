@@ -49,7 +49,7 @@ def doctor(studio: LabelStudioProcess, project: int, *flags: str, **variables: s
     assert finished.exception is None or isinstance(finished.exception, SystemExit)
     assert studio.token not in finished.output
     lines = re.findall(r"^(ok|warn|FAIL|-) +(\w+(?: \w+)?)  +(.*)$", finished.output, re.MULTILINE)
-    assert len(lines) == 13, finished.output
+    assert len(lines) == 14, finished.output
     return Diagnosis(
         finished.exit_code,
         {name: mark for mark, name, _ in lines},
@@ -224,5 +224,5 @@ def test_the_command(studio: LabelStudioProcess, demo_project: int, backend_url:
     command += ["--label-studio-url", studio.url, "--label-studio-api-key", studio.token]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert finished.returncode == 0, finished.stdout + finished.stderr
-    assert len(re.findall("^ok ", finished.stdout, re.MULTILINE)) == 13
+    assert len(re.findall("^ok ", finished.stdout, re.MULTILINE)) == 14
     assert finished.stderr == ""

@@ -26,8 +26,16 @@ from tests.backend.fakes.local_server import Answer, Asked, LocalServer
 
 TOKEN = "c0ffee" * 6 + "beef"
 PNG = base64.b64decode(data_url(flag("red", "blue")).partition(",")[2])
-CHECKS = ["settings", "label studio", "token", "project", "label config", "exports", "connection"]
-CHECKS += ["smart tools", "backend", "setup", "backend token", "picture", "prediction"]
+CHECKS = ["settings", "label studio", "token", "project", "label config", "labels", "exports"]
+CHECKS += [
+    "connection",
+    "smart tools",
+    "backend",
+    "setup",
+    "backend token",
+    "picture",
+    "prediction",
+]
 LOCK = {"basic_auth_user": "ann", "basic_auth_pass": "secret"}
 
 
@@ -45,6 +53,8 @@ class LabelStudio:
                 "label_config": brush_config("red"),
                 "model_version": "ClearCLIP",
             },
+            "/api/projects/7/summary/": {"created_labels": {"mask": {"red": 3}}},
+            "/api/projects/": {"count": 2, "results": [{"id": 7, "title": "Streets"}]},
             "/api/ml/": [
                 {"id": 3, "url": backend_url, "state": "CO", "project": 7, "is_interactive": True}
             ],
@@ -269,6 +279,34 @@ SMART = brush_config("red").replace(
     '<KeyPointLabels name="k" toName="image" SMART="true"><Label value="red"/></KeyPointLabels>'
     "</View>",
 )
+
+
+def test_regions_whose_label_the_config_no_longer_has_are_counted(
+    studio_url: str, label_studio: LabelStudio
+) -> None:
+    counts = {"mask": {"red": 3, "House": 12}, "another control": {"old": 1}}
+    label_studio.answers["/api/projects/7/summary/"] = {"created_labels": counts}
+    finding = found(studio_url)["labels"]
+    assert finding.warns
+    assert "12 regions of annotations have a label" in finding.text
+    assert "“House” (12)" in finding.text
+    assert 'alias="OLD NAME"' in finding.advice
+
+
+def test_without_a_project_both_servers_are_checked(studio_url: str) -> None:
+    reach = {"label_studio_url": studio_url, "label_studio_api_key": TOKEN}
+    findings = {f.name: f for f in check_setup(load_settings(**reach, port=1), None)}
+    assert [*findings][:4] == ["settings", "label studio", "token", "projects"]
+    assert "7 (Streets) and 1 more" in findings["projects"].text
+    assert ill(findings) == ["backend"]
+
+
+def test_clicks_on_bitmasks_are_warned_of(studio_url: str, label_studio: LabelStudio) -> None:
+    config = SMART.replace("BrushLabels", "BitmaskLabels")
+    label_studio.answers["/api/projects/7/"]["label_config"] = config
+    finding = found(studio_url)["smart tools"]
+    assert finding.warns
+    assert "<BrushLabels>" in finding.advice
 
 
 @pytest.mark.parametrize("is_interactive", [True, False])

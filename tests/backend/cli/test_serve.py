@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from backend.cli.serve import serve, wait_for_database
+from backend.cli.serve import greet, serve, wait_for_database
 from backend.database.database import Database
+from backend.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -34,6 +35,25 @@ def test_serve_refuses_what_cannot_work(arguments: list[str], sentence: str) -> 
     assert result.exit_code != 0
     assert sentence in result.output
     assert "Traceback" not in result.output
+
+
+def test_the_help_shows_what_many_people_need_and_all_on_request() -> None:
+    short, long = (CliRunner().invoke(serve, [each]).output for each in ("--help", "--help-all"))
+    for shown in (short, long):
+        assert "--label-studio-url" in shown
+    assert "--queue-size" not in short
+    assert "--queue-size" in long
+
+
+def test_the_greeting_says_where_to_go_and_what_is_missing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    greet(Settings(model="demo", host="0.0.0.0", port=9090))
+    said = capsys.readouterr().err
+    for text in (":9090", "http://localhost:9090", "demo", "no jobs, no report, no learning"):
+        assert text in said
+    greet(Settings(log_format="json"))
+    assert capsys.readouterr().err == ""
 
 
 def test_serve_waits_for_a_database_and_names_each_reason_once(
