@@ -55,7 +55,22 @@ _EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--names",
     type=_EXISTING_FILE,
     help="What the values of masks stand for: classes.json, or a name a line from 0 on, with - for "
-    "nothing; by default a file of these in the folder.",
+    "nothing; by default a file of these in the folder. Of COCO's results: the COCO file that "
+    "lists the images.",
+)
+@click.option(
+    "--colors",
+    "colours",
+    type=_EXISTING_FILE,
+    help="Label maps whose colours say the class: a name and its colour a line, road:128,64,128, "
+    "as in CVAT's labelmap.txt; a folder SegmentationClass has PASCAL VOC's by default.",
+)
+@click.option(
+    "--suffix",
+    default="",
+    metavar="MASK[=PICTURE]",
+    help="End of the names of label maps, and that of pictures in its place, such as "
+    "_gtFine_labelIds=_leftImg8bit; other files are no masks.",
 )
 @click.option(
     "--as",
@@ -127,6 +142,8 @@ def import_masks(
     source: Path,
     format_: MaskFormat | None,
     names: Path | None,
+    colours: Path | None,
+    suffix: str,
     kind: ImportKind,
     renamed: tuple[str, ...],
     controls: tuple[str, ...],
@@ -162,7 +179,8 @@ def import_masks(
     with stopped_by_signals(services.stopping):
         importer = MaskImporter(client, services.images, project, options, services.stopping)
         with _bar("Checking", "picture") as progress:
-            plan = importer.plan(read_masks(source, format_, names, limits), progress)
+            masks = read_masks(source, format_, names, limits, colours=colours, suffix=suffix)
+            plan = importer.plan(masks, progress)
         click.echo(plan)
         report = None
         if not (dry_run or services.stopping.is_set() or (plan.problems and not skip_broken)):

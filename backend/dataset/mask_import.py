@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from backend.dataset.labelled_image import BoolMask, LabelledRegion
-from backend.dataset.mask_source import MaskSource, check_size
+from backend.dataset.mask_source import DegenerateRegionError, MaskSource, check_size
 from backend.dataset.matching import (
     ClassMapping,
     Matched,
@@ -109,7 +109,7 @@ class ImportPlan:
         present: tasks that have this version already, which stays.
         replaced: tasks whose earlier masks of this version are replaced.
         tasks_without: tasks of the project that no mask is for.
-        left_out: files of masks that are not to be written, and why.
+        left_out: files of masks, or single regions of them, that are not written, and why.
         problems: sentences about masks that cannot be written.
         classes: class -> its label and control, and number of images that have it; an empty text
             where it has none.
@@ -368,18 +368,25 @@ class RegionDrawer:
         self._instances = instances
         self._as_stored = as_stored
 
-    def check(self, matched: Matched, shape: ImageShape) -> list[str]:
-        """Read all masks of an image, and return their classes, those that are left out excepted.
+    def check(self, matched: Matched, shape: ImageShape) -> tuple[list[str], list[str]]:
+        """Read all masks of an image.
+
+        Returns:
+            Their classes, those that are left out excepted; and why single regions have no mask.
 
         Raises:
             DatasetError: they cannot be read, have another size, or a mask is of another size.
         """
-        names = []
+        names, degenerate = [], []
         for region in self._regions(matched, shape):
-            self._mask(region, matched, shape)
-            if not self._mapping.leaves_out(region.label):
-                names.append(region.label)
-        return list(dict.fromkeys(names))
+            try:
+                self._mask(region, matched, shape)
+            except DegenerateRegionError as error:
+                degenerate.append(str(error))
+            else:
+                if not self._mapping.leaves_out(region.label):
+                    names.append(region.label)
+        return list(dict.fromkeys(names)), degenerate
 
     def draw(self, matched: Matched, shape: ImageShape) -> Iterator[dict[str, Any]]:
         """Iterate over the entries of a prediction's result for one image.
@@ -390,6 +397,7 @@ class RegionDrawer:
         place = matched.place
         owner = f"{place.task.id}/{matched.source.name}"
         for number, (target, mask, score) in enumerate(self._parts(matched, shape)):
+            whole = ""
             for region in draw_regions(
                 RunMask.of(mask),
                 EvenConfidence(score, (mask.shape[0], mask.shape[1])),
@@ -402,7 +410,9 @@ class RegionDrawer:
                 with_holes=True,
                 owner=f"{owner}/{number}",
             ):
-                yield from region.to_json()
+                part_of = {"parentID": whole} if whole and matched.source.has_objects else {}
+                whole = whole or region.id
+                yield from (entry | part_of for entry in region.to_json())
 
     def _parts(
         self, matched: Matched, shape: ImageShape
@@ -413,7 +423,10 @@ class RegionDrawer:
             if self._mapping.leaves_out(region.label):
                 continue
             target = self._mapping.target(region.label, matched.place.tag)
-            mask = self._mask(region, matched, shape)
+            try:
+                mask = self._mask(region, matched, shape)
+            except DegenerateRegionError:
+                continue
             score = 1.0 if region.score is None else region.score
             if self._instances or target.control.kind not in _MASKS:
                 yield target, mask, score
@@ -465,6 +478,7 @@ class _Check:
     Attributes:
         good: task -> its images without a problem.
         problems: sentences about single masks.
+        degenerate: regions without an area; the others of their pictures stay.
         classless: sentence about a class without a label -> the files that have it.
         pictures: class -> number of images that have it.
         labels: class -> its label and control.
@@ -472,6 +486,7 @@ class _Check:
 
     good: dict[int, list[_Checked]] = field(default_factory=lambda: defaultdict(list))
     problems: list[str] = field(default_factory=list)
+    degenerate: list[Unmatched] = field(default_factory=list)
     classless: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     pictures: Counter[str] = field(default_factory=Counter)
     labels: dict[str, str] = field(default_factory=dict)
@@ -560,7 +575,7 @@ class MaskImporter:
             present=len(stored.present - self._replaced),
             replaced=len(self._replaced),
             tasks_without=len({task.id for task in tasks} - set(by_task)),
-            left_out=(*unmatched, *annotated),
+            left_out=(*unmatched, *annotated, *check.degenerate),
             problems=check.sentences(),
             classes={
                 name: (check.labels.get(name, ""), check.pictures[name])
@@ -601,10 +616,11 @@ class MaskImporter:
             try:
                 if isinstance(shape, TaskError):
                     raise DatasetError(f"{each.source.where}: {shape}")
-                names = self._drawer.check(each, shape)
+                names, degenerate = self._drawer.check(each, shape)
             except DatasetError as error:
                 found.problems.append(f"{error}{self._hint(shape)}")
             else:
+                found.degenerate += (Unmatched(each.source.where, why) for why in degenerate)
                 if self._find_labels(names, each, found):
                     found.good[each.place.key[0]].append((each, shape))
             progress(number, len(matched))

@@ -29,6 +29,10 @@ class Limits:
     max_megapixels: float = 150
 
 
+class DegenerateRegionError(DatasetError):
+    """A region without an area: it is left out and listed, and the others of its picture stay."""
+
+
 @dataclass(frozen=True)
 class MaskSource:
     """The masks of one picture, which are not read yet.
@@ -39,32 +43,40 @@ class MaskSource:
         where: the file, and the place in it, for errors.
         read_regions: reads the regions of a picture of a size. It raises a `DatasetError` where
             the masks cannot be read or have another size.
+        other_name: another name of the picture, which counts where no picture has the first one.
+        has_objects: whether each region is a thing of its own, whose parts belong together.
     """
 
     name: str
     where: str
     read_regions: ReadRegions = field(repr=False, compare=False)
+    other_name: str = ""
+    has_objects: bool = False
 
 
 def find_below(
-    folder: Path, below: str, is_wanted: Callable[[Path], bool]
+    folder: Path, below: Sequence[str], is_wanted: Callable[[Path], bool]
 ) -> tuple[Path, list[Path]]:
     """Find the files of a data set: those in a folder below its own where there is one.
 
     Args:
         folder: of the data set.
-        below: name of the folder below it.
-        is_wanted: tells by its path whether a file is one of them; hidden files are none.
+        below: names of the folder below it, the first that is there counts.
+        is_wanted: tells by its path whether a file is one of them; hidden files are none, nor are
+            links that lead out of the folder.
 
     Returns:
         The folder that names start from, and the files by name.
     """
-    inner = folder / below
-    root = inner if inner.is_dir() else folder
+    root = next((folder / name for name in below if (folder / name).is_dir()), folder)
+    home = folder.resolve()
     files = sorted(
         path
         for path in root.rglob("*")
-        if is_wanted(path) and path.is_file() and not is_hidden(path, root)
+        if is_wanted(path)
+        and path.is_file()
+        and not is_hidden(path, root)
+        and path.resolve().is_relative_to(home)
     )
     return root, files
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -122,6 +123,8 @@ _PICTURES: Final = {
     *(".avif", ".bmp", ".gif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo", ".pgm", ".png", ".ppm"),
     *(".tif", ".tiff", ".webp"),
 }
+#: What Roboflow makes of a name: a.jpg is a_jpg.rf.0123abcd.jpg.
+_ROBOFLOW: Final = re.compile(r"(.+)_(jpe?g|png|bmp|webp|tiff?)\.rf\.[0-9A-Za-z]+(?:\.\w+)?")
 _MAPPING_LIMITS: Final = Limits(max_file_mb=64)
 _SHOWN: Final = 3
 
@@ -173,8 +176,10 @@ class NameMatcher:
                 self._by_file[file].append((name, place))
                 self._by_stem[_stem(file)].append((name, place))
 
-    def find(self, name: str) -> ImagePlace:
-        """Find the image of a name, a path with slashes.
+    def find(self, name: str, other_name: str = "") -> ImagePlace:
+        """Find the image of a name, a path with slashes; else of another one.
+
+        Where no image has either, it is the one whose name Roboflow has made the name of.
 
         Raises:
             DatasetError: none has it, or several have.
@@ -185,6 +190,9 @@ class NameMatcher:
         if len(at_address) == 1:
             return at_address[0]
         found, origin = self._candidates(path), _origin(address)
+        for other in (other_name, _ROBOFLOW.sub(r"\1.\2", path.name)):
+            if not found and other and other != path.name:
+                found = self._candidates(path.with_name(PurePosixPath(other).name or path.name))
         if not found and origin is not None:
             path = origin
             found = self._candidates(path)
@@ -226,7 +234,7 @@ def match_by_name(
     unmatched: list[Unmatched] = []
     for source in sources:
         try:
-            matched.append(Matched(source, matcher.find(source.name)))
+            matched.append(Matched(source, matcher.find(source.name, source.other_name)))
         except DatasetError as error:
             unmatched.append(Unmatched(source.where, str(error)))
     return _without_twice(matched, unmatched)

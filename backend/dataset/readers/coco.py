@@ -1,4 +1,7 @@
-"""Read COCO files: polygons, run lengths as numbers, and compressed ones."""
+"""Read COCO files, lists of results in COCO's format, and the masks of Segment Anything.
+
+Masks are polygons, run lengths as numbers, or compressed ones.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,22 @@ import numpy.typing as npt
 from ijson.common import ObjectBuilder
 
 from backend.dataset.labelled_image import BoolMask, LabelledRegion
-from backend.dataset.mask_source import Limits, MaskSource, check_pixels, check_size, read_score
+from backend.dataset.mask_source import (
+    DegenerateRegionError,
+    Limits,
+    MaskSource,
+    check_pixels,
+    check_size,
+    read_score,
+)
 from backend.dataset.readers.outlines import fill_centres
 from backend.errors import DatasetError
 from clearclip_core.quantities import quantity
 
 #: Largest file, in bytes.
 _MAX_BYTES: Final = 4 << 30
+#: Key of the one picture of a file of Segment Anything.
+_IMAGE: Final = "image"
 #: Values of one object: points of its outlines, or runs.
 _MAX_VALUES: Final = 4_000_000
 #: Levels of lists and objects within an object of a list.
@@ -31,6 +43,9 @@ _CLOSING: Final = ("end_map", "end_array")
 
 def read_objects(path: Path, keys: Collection[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Iterate over the objects in lists at the top of a JSON file, in the order of the file.
+
+    Of a file that is a list, they are its objects, with an empty key. An object with the key of
+    `_IMAGE` at the top is one too.
 
     Args:
         path: the file.
@@ -56,14 +71,19 @@ def read_objects(path: Path, keys: Collection[str]) -> Iterator[tuple[str, dict[
 def _objects(
     events: Iterator[tuple[str, Any]], keys: Collection[str], path: Path
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    depth, values, key = 0, 0, ""
+    depth, values, key, is_list = 0, 0, "", False
     builder: ObjectBuilder | None = None
+    begun = 0
     for event, value in events:
         if event == "map_key" and depth == 1:
             key = value
             continue
-        if depth == 2 and event == "start_map" and key in keys:
-            builder, values = ObjectBuilder(), 0
+        if depth == 0:
+            is_list = event == "start_array"
+        is_wanted = depth == 1 + (not is_list) and (is_list or key in keys)
+        is_wanted |= depth == 1 and not is_list and key == _IMAGE
+        if builder is None and event == "start_map" and is_wanted:
+            builder, values, begun = ObjectBuilder(), 0, depth
         depth += (event in _OPENING) - (event in _CLOSING)
         if builder is None:
             continue
@@ -74,7 +94,7 @@ def _objects(
                 f'An object of "{key}" in {path} has more than {_MAX_VALUES} values or '
                 f"{_MAX_DEPTH} levels."
             )
-        if depth == 2:
+        if depth == begun:
             yield key, builder.value
             builder = None
 
@@ -151,6 +171,10 @@ def _decompress(text: bytes) -> Runs:
 #: Files of a data set's folder that are no COCO files.
 _OTHERS: Final = ("classes.json", "report.json")
 _LISTS: Final = ("images", "categories", "annotations")
+#: Of a polygon; those with fewer have no area.
+_MIN_POINTS: Final = 3
+#: Class of masks that have none, as those of Segment Anything.
+_UNNAMED: Final = "object"
 
 
 @dataclass(frozen=True)
@@ -187,12 +211,21 @@ class _Object:
     score: float | None
 
 
+@dataclass(frozen=True)
+class _Image:
+    """A picture: its name, its size where it is said, and its name before Roboflow renamed it."""
+
+    name: str
+    size_hw: tuple[int, int] | None = None
+    other_name: str = ""
+
+
 @dataclass
 class _File:
     """What a COCO file holds."""
 
     names: dict[int, str] = field(default_factory=dict)
-    images: dict[Any, tuple[str, tuple[int, int] | None]] = field(default_factory=dict)
+    images: dict[Any, _Image] = field(default_factory=dict)
     objects: dict[Any, list[_Object]] = field(default_factory=dict)
 
 
@@ -207,42 +240,43 @@ def find_coco_files(path: Path) -> list[Path]:
     return below or sorted(each for each in path.glob("*.json") if each.name not in _OTHERS)
 
 
-def read_coco(path: Path, limits: Limits) -> Iterator[MaskSource]:
+def read_coco(path: Path, names: Path | None, limits: Limits) -> Iterator[MaskSource]:
     """Iterate over the images of COCO files, those without an annotation included.
 
-    A file may list no image, as that of an empty part of a split does.
+    A file may list no image, as that of an empty part of a split does. Of a list of results, the
+    images that have some are read. Masks of Segment Anything, which have no class, are of the class
+    "object".
 
     Args:
         path: a file, or a folder; see `find_coco_files`.
+        names: the COCO file that lists the images and categories of results; None: there is none.
         limits: of each mask.
 
     Raises:
         DatasetError: there is no file, one is broken, or none lists an image.
     """
-    files = find_coco_files(path)
+    files = [each for each in find_coco_files(path) if names is None or not names.samefile(each)]
     if not files:
         raise DatasetError(f"Expected a COCO file at {path}, but there is none.")
+    listed = _read(names, _File()) if names is not None else _File()
     has_images = False
     for file in files:
-        content = _read(file)
+        content = _read(file, listed)
         has_images |= bool(content.images)
-        for id_, (name, size_hw) in content.images.items():
-            yield _source(file, name, size_hw, content.objects.get(id_, []), content.names, limits)
+        for id_, image in content.images.items():
+            yield _source(image, content.objects.get(id_, []), content.names, limits)
     if not has_images:
         raise DatasetError(f"Expected a COCO file at {path} to list images, but it has 0 images.")
 
 
 def _source(
-    file: Path,
-    name: str,
-    size_hw: tuple[int, int] | None,
-    objects: Sequence[_Object],
-    names: Mapping[int, str],
-    limits: Limits,
+    image: _Image, objects: Sequence[_Object], names: Mapping[int, str], limits: Limits
 ) -> MaskSource:
+    name = image.name
+
     def read_regions(picture_hw: tuple[int, int]) -> Sequence[LabelledRegion]:
         check_pixels(name, picture_hw, limits)
-        check_size(name, size_hw or picture_hw, picture_hw)
+        check_size(name, image.size_hw or picture_hw, picture_hw)
         return [
             LabelledRegion(
                 names[each.category],
@@ -252,36 +286,60 @@ def _source(
             for each in objects
         ]
 
-    return MaskSource(name, name, read_regions)
+    return MaskSource(name, name, read_regions, image.other_name, has_objects=True)
 
 
 def _draw(found: _Object, name: str, size_hw: tuple[int, int]) -> BoolMask:
     try:
         if isinstance(found.shape, str):
             raise ValueError(found.shape)
-        return found.shape.draw(size_hw)
+        mask = found.shape.draw(size_hw)
     except ValueError as error:
         raise DatasetError(f"{name}: the annotation {found.id} is broken, {error}.") from None
+    if not mask.any():
+        reason = "it has no mask, only a box" if _is_box(found.shape) else "it has no area"
+        raise DegenerateRegionError(f"the annotation {found.id} is left out: {reason}")
+    return mask
 
 
-def _read(path: Path) -> _File:
+def _is_box(shape: _Runs | _Outlines) -> bool:
+    return isinstance(shape, _Outlines) and not shape.parts
+
+
+def _read(path: Path, listed: _File) -> _File:
+    """Read a file; that of results says nothing of images and categories but their ids."""
     content = _File()
     missing: dict[int, Any] = {}
+    is_list = False
     for key, entry in read_objects(path, _LISTS):
         try:
             if key == "images":
                 _read_image(entry, content)
             elif key == "categories":
                 content.names[_id(entry["id"])] = _text(entry["name"])
+            elif key == _IMAGE:
+                content.images[_IMAGE] = _read_named(entry)
             else:
+                is_list |= not key
                 found = _read_object(entry)
-                content.objects.setdefault(entry["image_id"], []).append(found)
+                content.objects.setdefault(entry.get("image_id", _IMAGE), []).append(found)
                 missing.setdefault(found.category, found.id)
         except (KeyError, TypeError, ValueError) as error:
             raise DatasetError(
                 f'{path} has an entry of "{key}" that is broken ({str(error)[:100]}); its id is '
                 f"{str(entry.get('id'))[:50]}."
             ) from None
+    if content.objects.keys() == {_IMAGE}:  # of Segment Anything
+        content.names.setdefault(0, _UNNAMED)
+        content.images.setdefault(_IMAGE, _Image(path.stem))
+    elif is_list:
+        if not listed.images:
+            raise DatasetError(
+                f"{path} is a list of results, which does not say the names of pictures: name the "
+                "COCO file that does by --names."
+            )
+        content.names = listed.names
+        content.images = {k: v for k, v in listed.images.items() if k in content.objects}
     if not content.names or (content.objects and not content.images):
         raise DatasetError(
             f'Expected {path} to be a COCO file with "images", "categories" and "annotations", but '
@@ -306,17 +364,24 @@ def _read_image(entry: Mapping[str, Any], content: _File) -> None:
     id_ = entry["id"]
     if not isinstance(id_, int | str) or id_ in content.images:
         raise ValueError("its id is no number, or there twice")
+    content.images[id_] = _read_named(entry)
+
+
+def _read_named(entry: Mapping[str, Any]) -> _Image:
     sides = entry.get("height"), entry.get("width")
     size_hw = (_id(sides[0]), _id(sides[1])) if sides != (None, None) else None
-    content.images[id_] = _text(entry["file_name"]), size_hw
+    extra = entry.get("extra")
+    other = extra.get("name") if isinstance(extra, dict) else None
+    return _Image(_text(entry["file_name"]), size_hw, other if isinstance(other, str) else "")
 
 
 def _read_object(entry: Mapping[str, Any]) -> _Object:
+    is_unnamed = "image_id" not in entry and "category_id" not in entry
     return _Object(
         entry.get("id"),
-        _id(entry["category_id"]),
+        0 if is_unnamed else _id(entry["category_id"]),
         _read_shape(entry.get("segmentation")),
-        read_score(entry.get("score")),
+        read_score(entry.get("score", entry.get("predicted_iou"))),
     )
 
 
@@ -332,14 +397,12 @@ def _read_shape(found: Any) -> _Runs | _Outlines | str:
             return _Runs((size[0], size[1]), read_runs(counts or ()))
         except (TypeError, ValueError) as error:
             return str(error)
-    if not found:
-        return "it has no mask, only a box"
     try:
         with np.errstate(over="ignore"):  # infinity is refused when it is drawn
-            parts = tuple(np.array(part, np.float32).reshape(-1, 2) for part in found)
+            parts = tuple(np.array(part, np.float32).reshape(-1, 2) for part in found or ())
     except (OverflowError, TypeError, ValueError):
         return "its polygons are no pairs of numbers"
-    return _Outlines(parts)
+    return _Outlines(tuple(part for part in parts if len(part) >= _MIN_POINTS))
 
 
 def _id(given: Any) -> int:

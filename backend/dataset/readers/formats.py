@@ -8,12 +8,13 @@ from typing import Literal
 
 from backend.dataset.mask_source import Limits, MaskSource
 from backend.dataset.readers.coco import find_coco_files, read_coco
-from backend.dataset.readers.label_map import find_maps, read_index_png
+from backend.dataset.readers.label_map import find_maps, read_binary_masks, read_index_png
+from backend.dataset.readers.labelme import find_labelme_files, read_labelme
 from backend.dataset.readers.parquet import find_parquet_files, read_parquet
 from backend.dataset.readers.yolo import find_label_files, read_yolo
 from backend.errors import DatasetError
 
-MaskFormat = Literal["index-png", "coco", "yolo", "parquet"]
+MaskFormat = Literal["index-png", "binary-masks", "coco", "labelme", "yolo", "parquet"]
 
 
 def detect_format(path: Path) -> MaskFormat:
@@ -45,7 +46,7 @@ def detect_format(path: Path) -> MaskFormat:
     if maps[1] and any((path / name).is_file() for name in ("classes.json", "names.txt")):
         return "index-png"
     if coco:
-        return "coco"
+        return "labelme" if path.is_dir() and coco[0] in find_labelme_files(path)[1] else "coco"
     if texts[1]:
         return "yolo"
     if maps[1]:
@@ -57,7 +58,13 @@ def detect_format(path: Path) -> MaskFormat:
 
 
 def read_masks(
-    path: Path, format_: MaskFormat | None, names: Path | None, limits: Limits
+    path: Path,
+    format_: MaskFormat | None,
+    names: Path | None,
+    limits: Limits,
+    *,
+    colours: Path | None = None,
+    suffix: str = "",
 ) -> Iterator[MaskSource]:
     """Iterate over the masks in a folder or a file.
 
@@ -66,15 +73,23 @@ def read_masks(
         format_: the format; None: see `detect_format`.
         names: file that says what the values of classes stand for; None: one beside them.
         limits: of each file.
+        colours: see `read_index_png`.
+        suffix: see `read_index_png`.
 
     Raises:
         DatasetError: there are no masks of that format.
     """
-    format_ = format_ or detect_format(path)
+    format_ = format_ or ("index-png" if colours or suffix else detect_format(path))
+    if format_ != "index-png" and (colours or suffix):
+        raise DatasetError("Colours and suffixes are those of label maps: --format index-png.")
     if format_ == "coco":
-        return read_coco(path, limits)
+        return read_coco(path, names, limits)
     if format_ == "yolo":
         return read_yolo(path, names, limits)
     if format_ == "parquet":
         return read_parquet(path, names, limits)
-    return read_index_png(path, names, limits)
+    if format_ == "labelme":
+        return read_labelme(path, limits)
+    if format_ == "binary-masks":
+        return read_binary_masks(path, limits)
+    return read_index_png(path, names, limits, colours=colours, suffix=suffix)

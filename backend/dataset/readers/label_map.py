@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,10 +31,21 @@ from clearclip_core.images.opening import open_image
 from clearclip_core.vocabulary import MapNames
 
 #: Files that are looked for, in this order, where none is named.
-FILES: Final = ("classes.json", "names.txt", "classes.txt")
+FILES: Final = ("classes.json", "names.txt", "classes.txt", "labelmap.txt")
 
 _MAX_CLASSES: Final = 1 << 16
 _LIMITS: Final = Limits(max_file_mb=16)
+
+#: A name and its colour, ``road:128,64,128``; CVAT adds fields behind it.
+_COLOUR_LINE: Final = re.compile(
+    r"(.{1,200}?)[:\s]\s*(\d{1,3})\s*,\s*(\d{1,3})\s*,\s*(\d{1,3})(?::.{0,200})?"
+)
+
+_VOC_NAMES: Final = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
+    *("train", "tvmonitor"),
+)
 
 #: What reading a value of another type raises.
 _BROKEN: Final = (ArithmeticError, AttributeError, KeyError, TypeError, ValueError)
@@ -47,11 +59,13 @@ class LabelValues:
         names: value -> name of its class; None for pixels that have no class.
         colours: value -> RGB of its class, where the file says it.
         file: the file that says so.
+        is_by_colour: whether the colours of pixels say their class, whatever their values.
     """
 
     names: Mapping[int, str | None]
     colours: Mapping[int, Colour] = field(default_factory=dict)
     file: str = ""
+    is_by_colour: bool = False
 
     @classmethod
     def find(cls, folder: Path, given: Path | None = None, expected: str = FILES[0]) -> LabelValues:
@@ -83,7 +97,8 @@ class LabelValues:
         Args:
             path: ``*.json``: what `ClassTable.to_json` writes, a list of names, or an object of
                 value -> name. Another suffix: a text file with one name a line, as `MapNames` reads
-                it.
+                it, or with a name and its colour a line, ``road:128,64,128``, as CVAT's
+                ``labelmap.txt``.
 
         Raises:
             DatasetError: it cannot be read, or holds something else.
@@ -91,6 +106,10 @@ class LabelValues:
         content = read_bytes(path, _LIMITS)
         if path.suffix.lower() == ".json":
             return _read_json(content, path)
+        lines = content.decode("utf-8", "replace").splitlines()
+        coloured = [_COLOUR_LINE.fullmatch(line) for line in lines if line.strip()[:1] not in "#"]
+        if coloured and all(coloured):
+            return _read_colours([match for match in coloured if match], path)
         try:
             given = MapNames.read(path)
         except (ValueError, OSError) as error:
@@ -100,6 +119,39 @@ class LabelValues:
             for value, index in enumerate(given.indices)
         }
         return cls({NOTHING: None} | names, file=str(path))
+
+
+def _read_colours(matches: Sequence[re.Match[str]], path: Path) -> LabelValues:
+    """Number the classes of a file of colours; one of the name background is nothing."""
+    names: dict[int, str | None] = {NOTHING: None}
+    colours: dict[int, Colour] = {}
+    for value, (name, *levels) in enumerate(match.groups() for match in matches):
+        names[value] = None if name.strip().lower() == "background" else name.strip()
+        colours[value] = _colour(levels)
+    if len(set(colours.values())) < len(colours) or max(map(max, colours.values())) > NOTHING:
+        raise DatasetError(f"Expected {path} to have different colours of 0 to 255 each.")
+    return LabelValues(names, colours, str(path), is_by_colour=True)
+
+
+def voc_values() -> LabelValues:
+    """Return the classes and colours of PASCAL VOC."""
+    names: dict[int, str | None] = {0: None, NOTHING: None}
+    names |= dict(enumerate(_VOC_NAMES, 1))
+    colours = {value: _voc_colour(value) for value in (*range(len(_VOC_NAMES) + 1), NOTHING)}
+    return LabelValues(names, colours, "PASCAL VOC")
+
+
+def _voc_colour(value: int) -> Colour:
+    """Return a colour of VOC's palette: three bits of the value for each bit of a level.
+
+    >>> _voc_colour(15), _voc_colour(255)
+    ((192, 128, 128), (224, 224, 192))
+    """
+    levels = [0, 0, 0]
+    for bit in range(8):
+        for channel in range(3):
+            levels[channel] |= (value >> (3 * bit + channel) & 1) << (7 - bit)
+    return levels[0], levels[1], levels[2]
 
 
 def _read_json(content: bytes, path: Path) -> LabelValues:
@@ -162,6 +214,9 @@ _UNDECODABLE: Final = (
     *(SyntaxError, TypeError, ValueError, struct.error, zlib.error),
 )
 
+#: Folder of PASCAL VOC's label maps.
+_VOC_FOLDER: Final = "SegmentationClass"
+
 #: Offset of the bit depth in a PNG file: signature (8), length and type of IHDR (8), size (8).
 _BIT_DEPTH_AT: Final = 24
 
@@ -171,7 +226,7 @@ class LabelMap:
     """A label map.
 
     Attributes:
-        values: (H, W) uint8 or uint16.
+        values: (H, W) uint8 or uint16; (H, W, 3) uint8 of a picture in colour.
         palette: (N, 3) uint8, the colours of a palette picture; None for a grey one.
         where: the file, for errors.
     """
@@ -187,7 +242,9 @@ class LabelMap:
             DatasetError: the map has another size than the picture, a value without a class, or a
                 palette that contradicts the colours of the classes.
         """
-        check_size(self.where, self.values.shape, picture_hw)
+        check_size(self.where, self.values.shape[:2], picture_hw)
+        if values.is_by_colour or self.values.ndim == 3:
+            return self._by_colour(values).regions(replace(values, is_by_colour=False), picture_hw)
         found = np.flatnonzero(np.bincount(self.values.ravel())).tolist()
         unknown = [value for value in found if value not in values.names]
         if unknown:
@@ -202,6 +259,33 @@ class LabelMap:
                 self._check_colour(value, name, values)
                 regions.append(LabelledRegion(name, lambda value=value: self.values == value))  # type: ignore[misc]
         return regions
+
+    def _by_colour(self, values: LabelValues) -> LabelMap:
+        """Return the map of the values whose colours its pixels have.
+
+        Raises:
+            DatasetError: a pixel has another colour, or nobody says what colours stand for.
+        """
+        if not values.colours:
+            raise DatasetError(
+                f"{self.where} is a picture in colour, but expected a grey or palette picture "
+                "whose pixels are the values of classes: say what its colours stand for by "
+                "--colors."
+            )
+        rgb = self.values if self.palette is None else self.palette.take(self.values, axis=0)
+        if rgb.ndim == 2:
+            rgb = rgb[..., None].repeat(3, axis=2)
+        packed = rgb.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
+        known = {(r << 16) + (g << 8) + b: value for value, (r, g, b) in values.colours.items()}
+        found, places = np.unique(packed, return_inverse=True)
+        unknown = [each for each in found.tolist() if each not in known]
+        if unknown:
+            rgb_text = ", ".join(str(unknown[0] >> shift & 255) for shift in (16, 8, 0))
+            raise DatasetError(
+                f"{self.where} has the colour {rgb_text}, which {values.file} does not name."
+            )
+        table = np.array([known[each] for each in found.tolist()], np.uint16)
+        return LabelMap(table[places].reshape(packed.shape), None, self.where)
 
     def _check_colour(self, value: int, name: str, values: LabelValues) -> None:
         """Refuse a palette with other colours: image editors renumber palettes as they save."""
@@ -229,10 +313,10 @@ def read_label_map(content: bytes, where: str, limits: Limits) -> LabelMap:
     try:
         with open_image(io.BytesIO(content), formats=("PNG",)) as picture:
             check_pixels(where, picture.size[::-1], limits)
-            if picture.mode not in ("1", "L", "P", "I", "I;16"):
+            if picture.mode not in ("1", "L", "P", "I", "I;16", "RGB"):
                 raise DatasetError(
-                    f"{where} is a picture in colour or with transparency (mode {picture.mode}), "
-                    "but expected a grey or palette picture whose pixels are the values of classes."
+                    f"{where} is a picture with transparency (mode {picture.mode}), but expected a "
+                    "grey or palette picture whose pixels are the values of classes."
                 )
             picture.load()  # which fails where the file is truncated
             values = np.asarray(picture)
@@ -245,7 +329,7 @@ def read_label_map(content: bytes, where: str, limits: Limits) -> LabelMap:
     if values.dtype == np.bool_:
         return LabelMap(values.astype(np.uint8), None, where)
     bits = content[_BIT_DEPTH_AT]
-    if palette is None and bits < 8:
+    if palette is None and bits < 8 and values.ndim == 2:
         values = values // np.uint8(255 // ((1 << bits) - 1))
     if values.dtype != np.uint8:
         values = values.astype(np.uint16)  # PNG has no more bits than these
@@ -253,38 +337,101 @@ def read_label_map(content: bytes, where: str, limits: Limits) -> LabelMap:
 
 
 def find_maps(folder: Path) -> tuple[Path, list[Path]]:
-    """Find the label maps of a data set: those in its folder ``masks`` where it has one.
+    """Find the label maps of a data set: those in its folder of masks where it has one.
 
     Returns:
         The folder that names start from, and the files by name.
     """
-    return find_below(folder, "masks", lambda path: path.suffix.lower() == ".png")
+    return find_below(folder, ("masks", _VOC_FOLDER), lambda path: path.suffix.lower() == ".png")
 
 
-def read_index_png(folder: Path, names: Path | None, limits: Limits) -> Iterator[MaskSource]:
+def read_index_png(
+    folder: Path,
+    names: Path | None,
+    limits: Limits,
+    *,
+    colours: Path | None = None,
+    suffix: str = "",
+) -> Iterator[MaskSource]:
     """Iterate over the label maps of a folder and of the folders in it.
 
     Args:
-        folder: it, or its folder ``masks``, holds the PNGs; see `LabelValues.find` for the names.
-        names: the file that says what their values stand for; None: one in the folder.
+        folder: it, or its folder ``masks`` or ``SegmentationClass``, holds the PNGs; see
+            `LabelValues.find` for the names.
+        names: the file that says what their values stand for; None: one in the folder, or VOC's
+            names in a ``SegmentationClass``.
         limits: of each file.
+        colours: the file that says what their colours stand for; None: values count.
+        suffix: end of the names of masks, and after ``=`` that of pictures in its place: only files
+            with it are masks.
 
     Raises:
         DatasetError: there is no PNG, or no file of names.
     """
     root, files = find_maps(folder)
+    of_mask, _, of_picture = suffix.partition("=")
+    files = [path for path in files if path.stem.endswith(of_mask)]
     if not files:
-        raise DatasetError(f"Expected label maps at {root}/**/*.png, but there are none.")
-    values = LabelValues.find(folder, names)
+        raise DatasetError(f"Expected label maps at {root}/**/*{of_mask}.png, but there are none.")
+    if colours is not None:
+        values = replace(LabelValues.read(colours), is_by_colour=True)
+        if not values.colours:
+            raise DatasetError(
+                f"{colours} says no colours: expected lines such as road:128,64,128."
+            )
+    elif names is None and root.name == _VOC_FOLDER and not _has_names(folder):
+        values = voc_values()
+    else:
+        values = LabelValues.find(folder, names)
     for path in files:
-        yield _source(path, root, values, limits)
+        name = relative_name(path, root)
+        picture = name[: len(name) - len(path.suffix) - len(of_mask)] + of_picture
+        yield _source(path, picture, name, values, limits)
 
 
-def _source(path: Path, root: Path, values: LabelValues, limits: Limits) -> MaskSource:
-    name = relative_name(path, root)
+def read_binary_masks(folder: Path, limits: Limits) -> Iterator[MaskSource]:
+    """Iterate over the pictures of a folder of masks a class: ``CLASS/NAME.png``, nothing is 0.
 
+    Raises:
+        DatasetError: there is no such PNG.
+    """
+    root, files = find_maps(folder)
+    by_name: dict[str, list[Path]] = {}
+    for path in files:
+        parts = relative_name(path, root).split("/", 1)
+        if len(parts) == 2:
+            by_name.setdefault(parts[1][: -len(path.suffix)], []).append(path)
+    if not by_name:
+        raise DatasetError(f"Expected masks at {root}/CLASS/NAME.png, but there are none.")
+    for name, paths in by_name.items():
+        yield _binary_source(name, root, paths, limits)
+
+
+def _binary_source(name: str, root: Path, paths: Sequence[Path], limits: Limits) -> MaskSource:
+    def read_regions(picture_hw: tuple[int, int]) -> Sequence[LabelledRegion]:
+        regions = []
+        for path in paths:
+            where = relative_name(path, root)
+            found = read_label_map(read_bytes(path, limits), where, limits).values
+            check_size(where, found.shape[:2], picture_hw)
+            painted = found[found != 0]
+            if (painted.size and painted.min() != painted.max()) or found.ndim != 2:
+                raise DatasetError(f"{where} is no mask of one class: it has several values.")
+            if painted.size:
+                mask = found != 0
+                regions.append(LabelledRegion.of(where.split("/", 1)[0], mask))
+        return regions
+
+    return MaskSource(name, relative_name(paths[0], root), read_regions)
+
+
+def _has_names(folder: Path) -> bool:
+    return any((place / name).is_file() for place in (folder, folder.parent) for name in FILES)
+
+
+def _source(path: Path, picture: str, name: str, values: LabelValues, limits: Limits) -> MaskSource:
     def read_regions(picture_hw: tuple[int, int]) -> Sequence[LabelledRegion]:
         content = read_bytes(path, limits)
         return read_label_map(content, name, limits).regions(values, picture_hw)
 
-    return MaskSource(name[: -len(path.suffix)], name, read_regions)
+    return MaskSource(picture, name, read_regions)

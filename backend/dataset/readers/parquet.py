@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -19,8 +19,12 @@ from backend.errors import DatasetError
 _MASKS: Final = ("mask", "label", "annotation", "segmentation_mask", "semantic_mask")
 _NAMES: Final = ("file_name", "name", "image_id")
 _IMAGE: Final = "image"
-#: Uncompressed bytes of the columns of a row group that is read at once.
-_MAX_GROUP_BYTES: Final = 2 << 30
+#: Bytes of a column of a row group, uncompressed but for repeated values, which are held once.
+_MAX_GROUP_BYTES: Final = 512 << 20
+#: Rows of a row group.
+_MAX_ROWS: Final = 1 << 20
+#: Letters of a name.
+_MAX_NAME: Final = 4096
 
 
 @dataclass
@@ -31,7 +35,7 @@ class _Table:
     file: Any
     mask: str
     _group: int = -1
-    _rows: list[Any] = field(default_factory=list)
+    _rows: Any = ()
 
     def mask_of(self, group: int, row: int) -> bytes:
         """Return the bytes of a row's mask.
@@ -40,12 +44,9 @@ class _Table:
             DatasetError: it has none, or the file is damaged.
         """
         if group != self._group:
-            size = self.file.metadata.row_group(group).total_byte_size
-            if size > _MAX_GROUP_BYTES:
-                raise DatasetError(f"{self.path} has a row group of {size >> 20} MB.")
             self._rows = _column(self.path, self.file, group, self.mask)
             self._group = group
-        found = self._rows[row] if row < len(self._rows) else None
+        found = self._rows[row].as_py() if row < len(self._rows) else None
         content = found.get("bytes") if isinstance(found, dict) else found
         if not isinstance(content, bytes):
             raise DatasetError(f"Row {row} of row group {group} of {self.path} has no mask in it.")
@@ -106,7 +107,14 @@ def _open(path: Path) -> _Table:
     arrow: Any = importlib.import_module("pyarrow")
     parquet: Any = importlib.import_module("pyarrow.parquet")
     try:
-        file = parquet.ParquetFile(path)
+        told = parquet.read_metadata(path)
+        leaves = [told.schema.column(index) for index in range(told.num_columns)]
+        texts = [
+            leaf.path
+            for leaf in leaves
+            if leaf.physical_type == "BYTE_ARRAY" and not leaf.max_repetition_level
+        ]
+        file = parquet.ParquetFile(path, read_dictionary=texts)
         columns = file.schema_arrow.names
     except (arrow.ArrowException, OSError, ValueError) as error:
         raise DatasetError(
@@ -128,10 +136,11 @@ def _names(table: _Table, group: int) -> Iterator[str]:
     if column is None and _IMAGE in columns:
         column = f"{_IMAGE}.path"
     found = _column(table.path, table.file, group, column) if column else []
-    for row, name in enumerate(found):
+    for row, scalar in enumerate(found):
+        name = scalar.as_py()
         if column == f"{_IMAGE}.path":
             name = name.get("path") if isinstance(name, dict) else None
-        if not isinstance(name, str | int) or not str(name).strip():
+        if not isinstance(name, str | int) or not 0 < len(str(name).strip()) <= _MAX_NAME:
             raise DatasetError(f"Row {row} of {table.path} does not say the name of its picture.")
         yield str(name)
     if len(found) != table.file.metadata.row_group(group).num_rows:
@@ -141,13 +150,25 @@ def _names(table: _Table, group: int) -> Iterator[str]:
         )
 
 
-def _column(path: Path, file: Any, group: int, column: str) -> list[Any]:
+def _column(path: Path, file: Any, group: int, column: str) -> Any:
+    """Read a column of a row group; a value that many rows have is in memory once."""
     arrow: Any = importlib.import_module("pyarrow")
+    told = file.metadata.row_group(group)
+    sizes = [
+        chunk.total_uncompressed_size
+        for chunk in map(told.column, range(told.num_columns))
+        if f"{chunk.path_in_schema}.".startswith(f"{column}.")
+    ]
+    if sum(sizes) > _MAX_GROUP_BYTES or told.num_rows > _MAX_ROWS:
+        raise DatasetError(
+            f"{path} has a row group of {sum(sizes) >> 20} MB and {told.num_rows} rows in the "
+            f'column "{column}".'
+        )
     try:
         table = file.read_row_group(group, columns=[column], use_threads=False)
-        return list(table.column(column.partition(".")[0]).to_pylist()) if table.num_columns else []
     except (arrow.ArrowException, OSError, ValueError) as error:
         raise DatasetError(f"{path} is damaged ({str(error)[:100]}).") from None
+    return table.column(column.partition(".")[0]) if table.num_columns else ()
 
 
 def _embedded_names(table: _Table) -> LabelValues | None:

@@ -17,6 +17,7 @@ import yaml
 
 from backend.dataset.labelled_image import LabelledRegion
 from backend.dataset.mask_source import (
+    DegenerateRegionError,
     Limits,
     MaskSource,
     check_pixels,
@@ -28,7 +29,6 @@ from backend.dataset.mask_source import (
 from backend.dataset.readers.label_map import FILES, LabelValues
 from backend.dataset.readers.outlines import fill_with_edges
 from backend.errors import DatasetError
-from clearclip_core.quantities import quantity
 
 _YAML_LIMITS: Final = Limits(max_file_mb=1)
 #: How far beyond the picture a point may lie, as a share of it.
@@ -42,7 +42,7 @@ def find_label_files(folder: Path) -> tuple[Path, list[Path]]:
         The folder that names start from, and the files by name.
     """
     return find_below(
-        folder, "labels", lambda path: path.suffix == ".txt" and path.name not in FILES
+        folder, ("labels",), lambda path: path.suffix == ".txt" and path.name not in FILES
     )
 
 
@@ -82,7 +82,7 @@ def _source(path: Path, root: Path, values: LabelValues, limits: Limits) -> Mask
             and (region := _region(line, f"Line {number} of {where}", values, picture_hw))
         ]
 
-    return MaskSource(where.removesuffix(".txt"), where, read_regions)
+    return MaskSource(where.removesuffix(".txt"), where, read_regions, has_objects=True)
 
 
 def _region(
@@ -97,22 +97,20 @@ def _region(
         raise DatasetError(f"{where} is no class and numbers.") from None
     if value not in values.names:
         raise DatasetError(f"{where} has the class {value}, which {values.file} does not name.")
-    if len(numbers) == 4:
-        raise DatasetError(f"{where} is a box, not an outline.")
+    name = values.names[value]
+    if name is None:
+        return None
+    if len(numbers) in (4, 5) or len(numbers) < 6:
+        return LabelledRegion(name, lambda: _refuse(where, len(numbers) in (4, 5)))
     score = read_score(numbers[-1].item()) if len(numbers) % 2 else None
     points = numbers[: len(numbers) // 2 * 2].reshape(-1, 2)
-    if len(points) < 3 or not np.isfinite(points).all():
-        raise DatasetError(
-            f"{where} has {quantity(len(points), 'point')}, but an outline has three or more."
-        )
+    if not np.isfinite(points).all():
+        raise DatasetError(f"{where} has a number that is not finite.")
     if points.min() < -_MARGIN or points.max() > 1 + _MARGIN:
         raise DatasetError(
             f"{where} has a point beyond the picture: expected shares of its width and height, "
             "from 0 to 1."
         )
-    name = values.names[value]
-    if name is None:
-        return None
     return LabelledRegion(name, lambda: _fill(points * size_hw[::-1], size_hw, where), score)
 
 
@@ -123,6 +121,11 @@ def _fill(
         return fill_with_edges([points], size_hw)
     except ValueError as error:
         raise DatasetError(f"{where} is broken, {error}.") from None
+
+
+def _refuse(where: str, is_box: bool) -> npt.NDArray[np.bool_]:
+    reason = "a box, not an outline" if is_box else "no outline of three points or more"
+    raise DegenerateRegionError(f"{where} is left out: it is {reason}")
 
 
 def _find_names(folder: Path, given: Path | None) -> LabelValues:

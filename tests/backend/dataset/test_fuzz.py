@@ -94,7 +94,7 @@ def test_coco(folder: Path, content: Any, cut: int, damage: bool) -> None:
     written = json.dumps(content).encode()
     file = folder / "coco.json"
     file.write_bytes(written[: len(written) - cut] if damage else written)
-    draw(read_coco(file, LIMITS))
+    draw(read_coco(file, None, LIMITS))
 
 
 @FUZZ

@@ -273,7 +273,7 @@ def test_masks_that_cannot_be_removed_are_not_doubled(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     run(importer, folder)
-    monkeypatch.setattr("backend.label_studio.answers._MAX_BYTES_OF_PREDICTIONS", 4000)
+    monkeypatch.setattr("backend.label_studio.connection._MOST_BYTES", 4000)
     studio.add(1, "hostile", result=[{}] * 4000)
     started = importer(replace=True)
     started.plan(masks(folder))
@@ -342,7 +342,7 @@ def test_annotations_that_people_have_corrected_are_not_replaced(
 def test_a_task_whose_annotations_are_too_large_is_never_touched(
     importer: Make, folder: Path, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backend.label_studio.answers._MAX_BYTES_OF_TASK", 200_000)
+    monkeypatch.setattr("backend.label_studio.connection._MOST_BYTES", 200_000)
     studio.annotate(1, [{"meta": {"text": "x" * 200_000}}])
     plan = run(importer, folder, kind="annotations", replace=True)
     assert [each.where for each in plan.left_out] == ["a.png"]

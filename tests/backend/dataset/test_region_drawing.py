@@ -13,7 +13,7 @@ from scipy.ndimage import binary_fill_holes
 
 from backend.dataset.labelled_image import LabelledRegion
 from backend.dataset.mask_import import RegionDrawer
-from backend.dataset.mask_source import MaskSource
+from backend.dataset.mask_source import DegenerateRegionError, MaskSource
 from backend.dataset.matching import ClassMapping, Matched
 from backend.errors import DatasetError
 from backend.label_studio.image_loader import ImagePlace, ImageShape
@@ -56,6 +56,31 @@ def test_a_brush_has_one_region_for_each_label_or_object() -> None:
 @pytest.mark.parametrize("control", ["PolygonLabels", "RectangleLabels"])
 def test_outlines_are_one_for_each_object(control: str) -> None:
     assert len(drawn(control)) == 2
+
+
+def test_parts_of_one_object_lie_below_the_first() -> None:
+    """As an export reads them; a label map does not know which islands belong together."""
+    regions = (LabelledRegion.of("car", LEFT & ~RIGHT | np.roll(LEFT, 17, axis=1)),)
+
+    def parents(has_objects: bool) -> list[Any]:
+        source = MaskSource("a", "a.json", lambda _: regions, has_objects=has_objects)
+        drawer = RegionDrawer(ClassMapping(config("PolygonLabels")))
+        entries = list(drawer.draw(Matched(source, MATCHED.place), SHAPE))
+        return [entry.get("parentID") == entries[0]["id"] for entry in entries]
+
+    assert parents(True) == [False, True]
+    assert parents(False) == [False, False]
+
+
+def test_a_region_without_an_area_costs_itself() -> None:
+    def refuse() -> Any:
+        raise DegenerateRegionError("line 2 is left out")
+
+    regions = (*REGIONS, LabelledRegion("car", refuse))
+    matched = Matched(MaskSource("a", "a.txt", lambda _: regions), MATCHED.place)
+    drawer = RegionDrawer(ClassMapping(config("BrushLabels")))
+    assert drawer.check(matched, SHAPE) == (["car"], ["line 2 is left out"])
+    assert list(drawer.draw(matched, SHAPE)) != []
 
 
 def test_a_mask_of_another_size_is_refused() -> None:

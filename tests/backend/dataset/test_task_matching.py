@@ -51,10 +51,18 @@ PLACES = [
         ("b.v2", 5),
         ("b.v2.png", 5),  # a data set may have the picture in another format
         ("deadbeef-0001", 7),
+        ("train/bär_png.rf.0a1b2c3d", 4),  # as Roboflow names it
+        ("b.v2_jpeg.rf.0a1b2c3d.jpg", 5),
     ],
 )
 def test_a_picture_is_found_by_its_name(name: str, task: int) -> None:
     assert NameMatcher(PLACES).find(name).task.id == task
+
+
+def test_another_name_counts_where_the_first_is_none() -> None:
+    matcher = NameMatcher(PLACES)
+    assert matcher.find("x_jpg.rf.01.jpg", "under_score.png").task.id == 9
+    assert matcher.find("bär.png", "under_score.png").task.id == 4
 
 
 @pytest.mark.parametrize(

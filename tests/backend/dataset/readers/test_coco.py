@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_api
 
-from backend.dataset.mask_source import Limits, MaskSource
+from backend.dataset.mask_source import DegenerateRegionError, Limits, MaskSource
 from backend.dataset.readers import coco as coco_json
 from backend.dataset.readers.coco import read_coco
 from backend.errors import DatasetError
@@ -37,7 +37,7 @@ def content(segmentation: Any = None, **more: Any) -> dict[str, Any]:
 
 def read(folder: Path, found: Any) -> list[MaskSource]:
     (folder / "instances.json").write_text(json.dumps(found))
-    return list(read_coco(folder, Limits()))
+    return list(read_coco(folder, None, Limits()))
 
 
 @pytest.mark.parametrize(
@@ -63,8 +63,8 @@ def test_files_in_the_folder_of_annotations_are_taken(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text("{")
     (tmp_path / "annotations" / "val.json").write_text(json.dumps(content()))
     (tmp_path / "annotations" / "train.json").write_text(json.dumps(content()))
-    assert len(list(read_coco(tmp_path, Limits()))) == 4
-    assert len(list(read_coco(tmp_path / "annotations" / "val.json", Limits()))) == 2
+    assert len(list(read_coco(tmp_path, None, Limits()))) == 4
+    assert len(list(read_coco(tmp_path / "annotations" / "val.json", None, Limits()))) == 2
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,6 @@ def test_files_in_the_folder_of_annotations_are_taken(tmp_path: Path) -> None:
         ({"size": [40, 60], "counts": {"a": 1}}, "no whole numbers"),
         ({"size": [40, 60], "counts": 5}, "not iterable"),
         ({"size": "big", "counts": []}, "its mask has no size"),
-        ([[1, 2, 3, 4]], "fewer than three points"),
         ([[1, 2, 3]], "no pairs of numbers"),
         ([1, 2, 3, 4, 5], "no pairs of numbers"),
         ([["a", "b"]], "no pairs of numbers"),
@@ -124,3 +123,49 @@ def test_an_object_that_would_fill_the_memory_is_refused(
         read(tmp_path, content([[0.0] * 2000]))
     with pytest.raises(DatasetError, match="8 levels"):
         read(tmp_path, content([[[[[[[[[[1]]]]]]]]]]))
+
+
+@pytest.mark.parametrize("segmentation", [[[1, 2, 3, 4]], [], [[1, 1, 9, 1, 5, 1]]])
+def test_one_degenerate_polygon_or_box_costs_itself(tmp_path: Path, segmentation: Any) -> None:
+    found = content()
+    found["annotations"].append(found["annotations"][0] | {"id": 6})
+    found["annotations"][0]["segmentation"] = segmentation
+    source, _ = read(tmp_path, found)
+    broken, good = source.read_regions((40, 60))
+    with pytest.raises(DegenerateRegionError, match="annotation 5 is left out"):
+        broken.read_mask()
+    np.testing.assert_array_equal(good.read_mask(), MASK)
+
+
+def test_results_need_the_file_of_their_images(tmp_path: Path) -> None:
+    rle = {"size": [40, 60], "counts": COMPRESSED}
+    results = [{"image_id": 3, "category_id": 9, "segmentation": rle, "score": 0.75}]
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    (tmp_path / "val.json").write_text(json.dumps(content()))
+    with pytest.raises(DatasetError, match="by --names"):
+        list(read_coco(tmp_path / "results.json", None, Limits()))
+    (source,) = read_coco(tmp_path / "results.json", tmp_path / "val.json", Limits())
+    (region,) = source.read_regions((40, 60))
+    assert (source.name, region.label, region.score) == ("val/ü.jpg", "sky", 0.75)
+    np.testing.assert_array_equal(region.read_mask(), MASK)
+
+
+def test_masks_of_segment_anything(tmp_path: Path) -> None:
+    """As SA-1B has them, and as the mask generator returns them."""
+    masks = [{"segmentation": {"size": [40, 60], "counts": COMPRESSED}, "predicted_iou": 0.5}]
+    image = {"image_id": 7, "file_name": "sa_7.jpg", "height": 40, "width": 60}
+    (tmp_path / "sa_7.json").write_text(json.dumps({"annotations": masks, "image": image}))
+    (tmp_path / "b.json").write_text(json.dumps(masks))
+    sources = list(read_coco(tmp_path, None, Limits()))
+    assert [each.name for each in sources] == ["b", "sa_7.jpg"]
+    for source in sources:
+        (region,) = source.read_regions((40, 60))
+        assert (region.label, region.score) == ("object", 0.5)
+        np.testing.assert_array_equal(region.read_mask(), MASK)
+
+
+def test_roboflow_says_the_name_before_its_own(tmp_path: Path) -> None:
+    found = content()
+    found["images"][0] |= {"file_name": "ü_jpg.rf.01ab.jpg", "extra": {"name": "ü.jpg"}}
+    source, _ = read(tmp_path, found)
+    assert (source.name, source.other_name) == ("ü_jpg.rf.01ab.jpg", "ü.jpg")

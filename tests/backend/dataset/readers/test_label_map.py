@@ -73,11 +73,14 @@ def test_the_values_are_those_that_the_file_has(content: bytes) -> None:
     np.testing.assert_array_equal(regions[1].read_mask(), VALUES == 1)
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
-def test_a_picture_in_colour_is_refused(mode: str) -> None:
+@pytest.mark.parametrize(
+    ("mode", "reason"),
+    [("RGB", "in colour.*--colors"), ("RGBA", "transparency .mode RGBA"), ("LA", "transparency")],
+)
+def test_a_picture_in_colour_is_refused(mode: str, reason: str) -> None:
     content = png(Image.new(mode, (4, 2)))
-    with pytest.raises(DatasetError, match=f"colour or with transparency .mode {mode}"):
-        read_label_map(content, "a.png", LIMITS)
+    with pytest.raises(DatasetError, match=reason):
+        read_label_map(content, "a.png", LIMITS).regions(LabelValues({0: "sky"}), (2, 4))
 
 
 def test_a_truncated_file_and_one_of_another_format_are_refused() -> None:

@@ -112,3 +112,26 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path: Path) -> None:
             read(tmp_path)
     with pytest.raises(DatasetError, match="there are none"):
         read(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("name", "mask"),
+    [("x" * 1_000_000, MASK), ("a", {"bytes": bytes(2 << 20), "path": "y" * 1_000_000})],
+)
+def test_a_value_of_many_rows_is_in_memory_once(
+    tmp_path: Path, name: str, mask: dict[str, Any]
+) -> None:
+    """A file of some kilobytes whose names or masks would take gigabytes."""
+    count = 3000
+    names = pa.DictionaryArray.from_arrays(pa.array([0] * count, pa.int32()), pa.array([name]))
+    content = pa.DictionaryArray.from_arrays(
+        pa.array([0] * count, pa.int32()), pa.array([mask["bytes"]], pa.binary())
+    )
+    table = pa.table({"name": names, "mask": content})
+    info = json.dumps({"info": {"features": FEATURES}})
+    pq.write_table(table.replace_schema_metadata({"huggingface": info}), tmp_path / "a.parquet")
+    assert (tmp_path / "a.parquet").stat().st_size < 1 << 20
+    before = pa.total_allocated_bytes()
+    with pytest.raises(DatasetError, match=r"does not say the name|over the limit of 1 MB"):
+        read(tmp_path)[0].read_regions((1, 3))
+    assert pa.default_memory_pool().max_memory() - before < 64 << 20

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from backend.dataset.mask_source import Limits, MaskSource
+from backend.dataset.mask_source import DegenerateRegionError, Limits, MaskSource
 from backend.dataset.readers.yolo import read_yolo
 from backend.errors import DatasetError
 
@@ -58,10 +58,7 @@ def test_names_in_a_text_file_with_a_class_for_nothing(tmp_path: Path) -> None:
         ("sky 0 0 1 0 1 1", "is no class and numbers"),
         ("0 0 0 1 0 1 one", "is no class and numbers"),
         ("7 0 0 1 0 1 1", "has the class 7, which .*data.yaml does not name"),
-        ("0 0.5 0.5 1 1", "is a box, not an outline"),
-        ("0 0.5 0.5", "has 1 point,"),
-        ("0", "has 0 points"),
-        ("0 0 0 1 0 1 nan", "has 3 points"),
+        ("0 0 0 1 0 1 nan", "has a number that is not finite"),
         ("0 10 10 200 10 200 300", "has a point beyond the picture"),
     ],
 )
@@ -69,3 +66,18 @@ def test_a_line_that_is_none_is_named(tmp_path: Path, line: str, reason: str) ->
     source = read(tmp_path, "0 0 0 1 0 1 1", line)
     with pytest.raises(DatasetError, match=f"Line 2 of val/a.txt {reason}"):
         source.read_regions((4, 4))
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("0 0.5 0.5 1 1", "a box, not an outline"),
+        ("0 0.5 0.5", "no outline of three points"),
+        ("0", "no outline of three points"),
+    ],
+)
+def test_a_degenerate_line_costs_itself(tmp_path: Path, line: str, reason: str) -> None:
+    broken, good = read(tmp_path, line, "0 0 0 1 0 1 1").read_regions((4, 4))
+    with pytest.raises(DegenerateRegionError, match=f"Line 1 of val/a.txt is left out: .*{reason}"):
+        broken.read_mask()
+    assert good.read_mask().any()

@@ -1,0 +1,141 @@
+"""Read LabelMe's files: one JSON file a picture, with polygons, rectangles, circles and masks."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from backend.dataset.labelled_image import BoolMask, LabelledRegion
+from backend.dataset.mask_source import (
+    DegenerateRegionError,
+    Limits,
+    MaskSource,
+    check_pixels,
+    check_size,
+    find_below,
+    read_bytes,
+    relative_name,
+)
+from backend.dataset.readers.outlines import fill_centres
+from backend.errors import DatasetError
+from clearclip_core.images.opening import open_image
+
+#: Points of the polygon that stands for a circle.
+_CIRCLE_POINTS: Final = 720
+
+_BROKEN: Final = (AttributeError, KeyError, TypeError, ValueError, OverflowError, OSError)
+
+
+def find_labelme_files(folder: Path) -> tuple[Path, list[Path]]:
+    """Find LabelMe's files in a folder and in those below it.
+
+    Returns:
+        The folder that names start from, and the files by name.
+    """
+    return find_below(folder, (), lambda path: path.suffix.lower() == ".json" and _has_shapes(path))
+
+
+def read_labelme(folder: Path, limits: Limits) -> Iterator[MaskSource]:
+    """Iterate over LabelMe's files; shapes of one label and group are parts of one thing.
+
+    Raises:
+        DatasetError: there is no such file, or one is broken.
+    """
+    root, files = find_labelme_files(folder)
+    if not files:
+        raise DatasetError(f'Expected LabelMe\'s files with "shapes" at {root}/**/*.json.')
+    for path in files:
+        where = relative_name(path, root)
+        content = read_bytes(path, limits)
+        try:
+            found = json.loads(content)
+            picture = Path(str(found["imagePath"]).replace("\\", "/")).name
+            shapes = [(str(each["label"]), each) for each in found["shapes"]]
+            size_hw = int(found["imageHeight"]), int(found["imageWidth"])
+        except (*_BROKEN, RecursionError) as error:
+            raise DatasetError(f"{path} is no file of LabelMe ({str(error)[:100]}).") from None
+        yield _source(where, picture, size_hw, shapes, limits)
+
+
+def _source(
+    where: str,
+    picture: str,
+    size_hw: tuple[int, int],
+    shapes: Sequence[tuple[str, Mapping[str, Any]]],
+    limits: Limits,
+) -> MaskSource:
+    def read_regions(picture_hw: tuple[int, int]) -> Sequence[LabelledRegion]:
+        check_pixels(where, picture_hw, limits)
+        check_size(where, size_hw, picture_hw)
+        things: dict[tuple[str, str], list[tuple[int, Mapping[str, Any]]]] = {}
+        for number, (label, shape) in enumerate(shapes, 1):
+            group = shape.get("group_id")
+            key = f"#{number}" if group is None else str(group)
+            things.setdefault((label, key), []).append((number, shape))
+        return [
+            LabelledRegion(label, lambda some=some: _draw(some, where, picture_hw))  # type: ignore[misc]
+            for (label, _), some in things.items()
+        ]
+
+    name = Path(where).with_name(picture).as_posix()
+    return MaskSource(name, where, read_regions, has_objects=True)
+
+
+def _draw(
+    shapes: Sequence[tuple[int, Mapping[str, Any]]], where: str, size_hw: tuple[int, int]
+) -> BoolMask:
+    mask = np.zeros(size_hw, np.bool_)
+    for number, shape in shapes:
+        try:
+            _add(shape, mask)
+        except _BROKEN as error:
+            raise DatasetError(
+                f"{where}: the shape {number} is broken, {str(error)[:100]}."
+            ) from None
+    if not mask.any():
+        raise DegenerateRegionError(f"the shape {shapes[0][0]} is left out: it has no area")
+    return mask
+
+
+def _add(shape: Mapping[str, Any], mask: BoolMask) -> None:
+    """Add the pixels of a shape to a mask; lines and points have none."""
+    kind = shape.get("shape_type") or "polygon"
+    points = np.array(shape["points"], np.float64).reshape(-1, 2)
+    if kind == "rectangle" and len(points) == 2:
+        (left, top), (right, bottom) = points
+        points = np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
+    elif kind == "circle" and len(points) == 2:
+        angles = np.linspace(0, 2 * np.pi, _CIRCLE_POINTS, endpoint=False)
+        radius = np.hypot(*(points[1] - points[0]))
+        points = points[0] + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    elif kind == "mask":
+        _add_mask(str(shape["mask"]), points, mask)
+        return
+    elif kind != "polygon":
+        return
+    if len(points) >= 3:
+        mask |= fill_centres([points], (mask.shape[0], mask.shape[1]))
+
+
+def _add_mask(encoded: str, points: npt.NDArray[np.float64], mask: BoolMask) -> None:
+    """Add a mask that is a PNG of the box whose corners are its points."""
+    with open_image(io.BytesIO(base64.b64decode(encoded)), formats=("PNG",)) as picture:
+        left, top = np.rint(points[0]).astype(int).tolist()
+        part = mask[top : top + picture.height, left : left + picture.width]
+        if min(left, top) < 0 or part.shape != (picture.height, picture.width):
+            raise ValueError("its mask lies beyond the picture")
+        part |= np.asarray(picture.convert("L")) > 0
+
+
+def _has_shapes(path: Path) -> bool:
+    """Return whether a JSON file begins as LabelMe's do, without reading all of it."""
+    with path.open("rb") as file:
+        head = file.read(1 << 16)
+    return b'"shapes"' in head and b'"images"' not in head

@@ -1,0 +1,89 @@
+"""LabelMe's files: shapes of each kind against Pillow's drawing and masks that are known."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from backend.dataset.mask_source import DegenerateRegionError, Limits
+from backend.dataset.readers.formats import detect_format
+from backend.dataset.readers.labelme import read_labelme
+from backend.errors import DatasetError
+
+MASK = np.zeros((40, 60), np.bool_)
+MASK[5:20, 10:30] = True
+
+
+def shape(kind: str, points: Any, label: str = "car", **more: Any) -> dict[str, Any]:
+    return {"label": label, "points": points, "shape_type": kind, "group_id": None} | more
+
+
+def read(folder: Path, *shapes: Any) -> Any:
+    told = {"imagePath": "..\\\\pictures\\\\a.jpg", "imageHeight": 40, "imageWidth": 60}
+    (folder / "sub").mkdir(exist_ok=True)
+    (folder / "sub/a.json").write_text(json.dumps({"shapes": shapes} | told))
+    (source,) = read_labelme(folder, Limits())
+    assert source.name == "sub/a.jpg"
+    return source.read_regions((40, 60))
+
+
+def png(mask: Any) -> str:
+    file = io.BytesIO()
+    Image.fromarray(mask).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        shape("rectangle", [[30, 20], [10, 5]]),
+        shape("polygon", [[10, 5], [30, 5], [30, 20], [10, 20]]),
+        shape("mask", [[10, 5], [29, 19]], mask=png(MASK[5:20, 10:30])),
+    ],
+)
+def test_shapes_have_their_pixels(tmp_path: Path, one: Any) -> None:
+    (region,) = read(tmp_path, one)
+    assert region.label == "car"
+    np.testing.assert_array_equal(region.read_mask(), MASK)
+    (tmp_path / "a.json").write_text((tmp_path / "sub/a.json").read_text())
+    assert detect_format(tmp_path) == "labelme"
+
+
+def test_a_circle_and_parts_of_one_group(tmp_path: Path) -> None:
+    circle = shape("circle", [[20, 20], [30, 20]], "sun")
+    halves = [shape("rectangle", [[x, 5], [x + 10, 20]], group_id=3) for x in (10, 20)]
+    sun, car = read(tmp_path, circle, *halves)
+    y, x = np.mgrid[:40, :60] + 0.5
+    np.testing.assert_array_equal(sun.read_mask(), np.hypot(x - 20, y - 20) < 10)
+    np.testing.assert_array_equal(car.read_mask(), MASK)
+
+
+@pytest.mark.parametrize("kind", ["line", "point", "polygon", "rectangle"])
+def test_a_shape_without_an_area_costs_itself(tmp_path: Path, kind: str) -> None:
+    broken, good = read(tmp_path, shape(kind, [[1, 1], [1, 9]]), shape("circle", [[9, 9], [9, 5]]))
+    with pytest.raises(DegenerateRegionError, match="shape 1 is left out"):
+        broken.read_mask()
+    assert good.read_mask().any()
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        shape("polygon", "x"),
+        shape("polygon", [[1, 2], [3, float("nan")], [5, 6]]),
+        shape("mask", [[50, 5], [70, 19]], mask=png(MASK[5:20, 10:30])),
+        shape("mask", [[0, 0]], mask="AAAA"),
+        shape("mask", [[0, 0]]),
+    ],
+)
+def test_a_broken_shape_is_a_sentence(tmp_path: Path, one: Any) -> None:
+    (region,) = read(tmp_path, one)
+    with pytest.raises(DatasetError, match="shape 1 is broken"):
+        region.read_mask()
