@@ -105,7 +105,7 @@ Adapt = Literal["scores", "thresholds", "all", "off"]
 
 TemplateCount = Annotated[Literal[7, 80], PlainValidator(_template_count)]
 AutoOrCount = Annotated[Literal["auto"] | int, PlainValidator(_auto_or_count)]
-Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+_Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
 def _api_key(key: SecretStr) -> SecretStr:
@@ -174,16 +174,16 @@ class Settings(BaseSettings):
         description="Hosts without a public address that pictures may come from: names, addresses "
         "and networks, such as minio:9000, *.lab.example, 10.1.0.0/16.",
     )
-    model: Words = Field(
+    model: _Words = Field(
         default="ViT-B-16/openai",
         description="The model: arch/tag, arch@file, local-dir:path, hf-hub:org/repo or demo.",
     )
-    method: Words = Field(
+    method: _Words = Field(
         default="clearclip",
         description="How dense features are read: clearclip, scclip, rfclip, sfp, pearl, naclip, "
         "sclip, maskclip, clip, clipsurgery or gem.",
     )
-    device: Words = Field(
+    device: _Words = Field(
         default="auto", description="Where the model runs: auto, cpu, cuda, cuda:1, mps."
     )
     precision: Literal["auto", "fp32", "fp16", "bf16"] = Field(
@@ -305,7 +305,7 @@ class Settings(BaseSettings):
         description="Learn from corrections, too, of which labels the words are joined, as with "
         "SYNONYMS=joined, in place of the best word alone.",
     )
-    host: Words = Field(
+    host: _Words = Field(
         default="127.0.0.1",
         description="Address to listen on; 0.0.0.0 lets other machines in (set BASIC_AUTH_* too).",
     )
@@ -322,7 +322,7 @@ class Settings(BaseSettings):
         description="Clicks and opened tasks that are worked on at the same time; a quarter as "
         "many batches beside them.",
     )
-    basic_auth_user: Words | None = Field(
+    basic_auth_user: _Words | None = Field(
         default=None, description="User name that every request but /health must bring."
     )
     basic_auth_pass: SecretStr | None = Field(

@@ -83,7 +83,7 @@ def predicted_label_map(
     return label_map
 
 
-def mean_iou(pairs: Iterable[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]) -> float:
+def scenes_mean_iou(pairs: Iterable[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]) -> float:
     """Return the dataset-level mIoU in [0, 1] of (predicted, true) label maps.
 
     Each map is (H, W), -1 for none.
@@ -91,7 +91,7 @@ def mean_iou(pairs: Iterable[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
     Intersections and unions are summed over all pictures, then averaged over the labels that
     occur.
 
-    >>> mean_iou([(np.array([[0, 1, 1, 1]]), np.array([[0, 0, 1, 1]]))])  # 1/2 and 2/3
+    >>> scenes_mean_iou([(np.array([[0, 1, 1, 1]]), np.array([[0, 0, 1, 1]]))])  # 1/2 and 2/3
     0.5833333333333333
     """
     count = len(SCENE_LABELS)
@@ -171,7 +171,7 @@ def retrieve_predictions(studio: LabelStudioProcess, project: int) -> None:
             progress.update(len(batch))
 
 
-SCENES: Final = 12
+DEMO_SCENES: Final = 12
 
 #: How annotators click where the prelabels are: on most of a picture.
 COVERED_SPOT: Final = (
@@ -236,7 +236,7 @@ def run_demo(
     """
     if (images is None) != (not labels):
         raise DemoError("Pictures and labels go together: give both, or none for drawn scenes.")
-    files = map(scene_file, HELD_OUT_SEEDS[:SCENES]) if images is None else _pictures(images)
+    files = map(scene_file, HELD_OUT_SEEDS[:DEMO_SCENES]) if images is None else _pictures(images)
     command = find_label_studio(label_studio_command)
     with ExitStack() as stack:
         stack.enter_context(_ended_by_signals())
@@ -254,7 +254,7 @@ def run_demo(
         connect(studio, project, backend)
         retrieve_predictions(studio, project)
         floor = MEAN_IOU_FLOOR if model == "demo" else 0.0
-        shortfalls = report(studio, project, floor=floor if images is None else None)
+        shortfalls = report_demo(studio, project, floor=floor if images is None else None)
         if shortfalls:
             _say(f"Fell short: {' '.join(shortfalls)} The backend's last lines:", last_lines(log))
         if not once:
@@ -274,7 +274,7 @@ def _pictures(folder: Path) -> Iterator[tuple[str, bytes]]:
     return ((path.name, path.read_bytes()) for path in paths)
 
 
-def report(studio: LabelStudioProcess, project: int, *, floor: float | None) -> list[str]:
+def report_demo(studio: LabelStudioProcess, project: int, *, floor: float | None) -> list[str]:
     """Print the addresses and counts of a project.
 
     Args:
@@ -300,7 +300,7 @@ def report(studio: LabelStudioProcess, project: int, *, floor: float | None) -> 
     shortfalls = [f"{missing} of {len(tasks)} tasks have no prediction."] if missing else []
     if floor is not None:
         seeds = {task: scene_seed(path) for task, path in tasks.items()}
-        reached = mean_iou(
+        reached = scenes_mean_iou(
             (predicted_label_map(predictions.get(task, []), truth.shape), truth)
             for task, seed in seeds.items()
             for truth in [render_scene(seed).label_map]

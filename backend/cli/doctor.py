@@ -20,7 +20,7 @@ from backend.cli.doctor_label_studio import (
     check_projects,
     check_settings,
     check_smart_tools,
-    check_token,
+    check_token_works,
 )
 from backend.cli.options import NUMBER, configure, settings_options
 from backend.settings import Settings
@@ -130,7 +130,7 @@ _Check = tuple[str, tuple[str, ...], Callable[[CheckContext], str]]
 _CHECKS: Final[tuple[_Check, ...]] = (
     ("settings", (), check_settings),
     ("label studio", ("settings",), check_label_studio),
-    ("token", ("label studio",), check_token),
+    ("token", ("label studio",), check_token_works),
     ("project", ("token",), check_project),
     ("label config", ("project",), check_label_config),
     ("labels", ("label config",), check_labels),

@@ -21,7 +21,7 @@ from backend.label_studio.label_config import LabelConfig
 from backend.settings import Settings
 from backend.web.middleware.auth import BasicAuth
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 #: Longest wait for an answer of Label Studio or of the backend, in seconds.
 TIMEOUT_S: Final = 10.0
@@ -116,7 +116,7 @@ class CheckContext:
         token = key.get_secret_value() if key else ""
         return Connection(self.studio_url, token, retry_for_s=0, timeout_s=TIMEOUT_S)
 
-    def ask(self, call: Callable[[Connection], T], what: str, advice: str) -> T:
+    def ask(self, call: Callable[[Connection], _T], what: str, advice: str) -> _T:
         """Ask Label Studio's API.
 
         Args:

@@ -72,7 +72,7 @@ def check_label_studio(context: CheckContext) -> str:
     return f"{context.studio_url} is Label Studio {release}."
 
 
-def check_token(context: CheckContext) -> str:
+def check_token_works(context: CheckContext) -> str:
     """Check that Label Studio accepts the token, and that it lasts."""
     key = context.settings.label_studio_api_key
     kind = token_kind(key.get_secret_value() if key else "")

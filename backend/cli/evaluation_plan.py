@@ -38,7 +38,7 @@ OWN_WORDS = "label config"
 
 
 @dataclass(frozen=True)
-class Words:
+class NamedWords:
     """The labels with words that are compared, and their name in tables."""
 
     name: str
@@ -60,7 +60,7 @@ class Plan:
 
     settings: Settings
     project: AnnotatedProject
-    words: tuple[Words, ...]
+    words: tuple[NamedWords, ...]
     given: tuple[ThresholdOption, ...] = ()
     learned: bool = False
     as_paper: bool = False

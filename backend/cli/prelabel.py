@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 _POLL_S = 0.5
 
 
-class Runner(Protocol):
+class _JobRunner(Protocol):
     """Runs a leased job, see `Prelabeler.run` and `Withdrawer.run`."""
 
     def run(self, job: Job, stopping: threading.Event, watch: Callable[[Job], None]) -> Job:
@@ -65,7 +65,7 @@ def resumable() -> Iterator[None]:
         raise click.ClickException(str(error)) from None
 
 
-def run_job(services: Services, runner: Runner, job: Job) -> None:
+def run_job(services: Services, runner: _JobRunner, job: Job) -> None:
     """Run a job here with a progress bar, or show its progress where another process runs it.
 
     It returns when the job is over, or after Ctrl-C.

@@ -40,7 +40,7 @@ def serve(wait: bool, **given: str | None) -> None:
         database.check()
         from backend.web import server  # takes time to import: only a server pays for it
 
-        server.serve(settings, lambda: greet(settings))
+        server.run_server(settings, lambda: greet(settings))
 
 
 def greet(settings: Settings) -> None:

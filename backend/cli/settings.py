@@ -166,7 +166,7 @@ def list_settings(form: str, into: Path | None) -> None:
             raise click.UsageError("--into needs --format markdown or env.")
         Console().print(table())
         return
-    text = markdown() if form == "markdown" else env_example()
+    text = settings_markdown() if form == "markdown" else env_example()
     if into is None:
         click.echo(text, nl=False)
     elif form == "env":
@@ -194,10 +194,10 @@ def in_two_groups() -> list[str]:
     return [*MAIN_SETTINGS, *(each for each in Settings.model_fields if each not in MAIN_SETTINGS)]
 
 
-def markdown() -> str:
+def settings_markdown() -> str:
     """Return every setting as a row of one of two Markdown tables.
 
-    >>> next(row for row in markdown().splitlines() if row.startswith("| `METHOD`"))
+    >>> next(row for row in settings_markdown().splitlines() if row.startswith("| `METHOD`"))
     '| `METHOD` | `clearclip` | How dense features are read: clearclip, scclip, rfclip, \
 sfp, pearl, naclip, sclip, maskclip, clip, clipsurgery or gem. |'
     """

@@ -93,7 +93,7 @@ CROWDED: Final = "The database takes no more connections"
 READ_ONLY: Final = "The database is read-only"
 NOT_OPENED: Final = "The file of the database cannot be opened"
 BROKEN_DISK: Final = "The disk of the database cannot be read or written"
-UNKNOWN: Final = "The database could not be used (the backend's log says why)"
+UNKNOWN_CAUSE: Final = "The database could not be used (the backend's log says why)"
 
 #: SQLSTATE, or the first two letters of its class, of PostgreSQL -> cause.
 #: https://www.postgresql.org/docs/current/errcodes-appendix.html
@@ -128,7 +128,7 @@ def advise(error: OperationalError, what: str) -> str:
         what: "try again", say. Of an unknown cause nobody knows whether that helps: it is left out.
     """
     cause = cause_of(error)
-    return f"{cause}." if cause == UNKNOWN else f"{cause}: {what} once that is over."
+    return f"{cause}." if cause == UNKNOWN_CAUSE else f"{cause}: {what} once that is over."
 
 
 def cause_of(error: OperationalError) -> str:
@@ -139,11 +139,13 @@ def cause_of(error: OperationalError) -> str:
     """
     state = getattr(error.orig, "sqlstate", None)
     if state is not None:
-        return _POSTGRESQL.get(state) or _POSTGRESQL.get(state[:2], UNKNOWN)
+        return _POSTGRESQL.get(state) or _POSTGRESQL.get(state[:2], UNKNOWN_CAUSE)
     if type(error.orig).__module__.startswith("psycopg"):
         return NO_CONNECTION  # psycopg has no state where no server, or none any more, answers
     message = str(error.orig)
-    return next((said for start, said in _SQLITE.items() if message.startswith(start)), UNKNOWN)
+    return next(
+        (said for start, said in _SQLITE.items() if message.startswith(start)), UNKNOWN_CAUSE
+    )
 
 
 #: The advisory lock of PostgreSQL under which tables are made and jobs are changed.

@@ -44,7 +44,7 @@ from backend.errors import (
 )
 from backend.feedback.annotation_store import AnnotationStore, PendingAnnotation
 from backend.feedback.annotation_table import AnnotationOrigin, ReadAnnotation
-from backend.feedback.comparison import AnnotationDiff, CorrectionListener, compare
+from backend.feedback.comparison import AnnotationDiff, CorrectionListener, compare_annotation
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
@@ -239,7 +239,7 @@ class AnnotationReader:
             return _read_annotation(annotation, "broken", reason=config), None
         kind, prediction = self._origin(annotation)
         predicted = prediction.result if prediction else None
-        pictures = compare(predicted, annotation.result, config, task)
+        pictures = compare_annotation(predicted, annotation.result, config, task)
         diff = AnnotationDiff(
             annotation.id,
             annotation.project,

@@ -49,7 +49,7 @@ from backend.label_studio.requests import Task
 from clearclip_core import BoolMask
 from clearclip_core.evaluation.metrics import MaskOverlap
 
-Result = Sequence[Any]
+Regions = Sequence[Any]
 
 
 @dataclass(frozen=True)
@@ -256,8 +256,8 @@ class CorrectionListener(Protocol):
         """Forget an annotation that is deleted, skipped or emptied, if it was learned from."""
 
 
-def compare(
-    predicted: Result | None, final: Result, config: LabelConfig, task: Task
+def compare_annotation(
+    predicted: Regions | None, final: Regions, config: LabelConfig, task: Task
 ) -> tuple[ImageDiff, ...]:
     """Compare the prediction of a task with an annotation.
 
@@ -281,7 +281,7 @@ def compare(
         raise BadRequest(str(error)) from None
 
 
-def read_masks(result: Result, config: LabelConfig, task: Task) -> tuple[ImageMasks, ...]:
+def painted_masks(result: Regions, config: LabelConfig, task: Task) -> tuple[ImageMasks, ...]:
     """Read what an annotation has painted, with all controls; nothing is drawn.
 
     The mask of a label is the union of its regions of all controls; its rectangles count only where
@@ -327,8 +327,8 @@ class _ImageAreas:
 
 
 def _find_areas(
-    predicted: Result,
-    final: Result,
+    predicted: Regions,
+    final: Regions,
     config: LabelConfig,
     task: Task,
     choose: _Choose,

@@ -40,7 +40,7 @@ from backend.feedback.sums import (
     GroupSums,
     ProjectSums,
     Step,
-    check_step,
+    check_period,
     choose_step,
     groups_of,
     in_order,
@@ -127,7 +127,7 @@ def read_sums(connection: Connection, project: int, step: Step | None) -> Projec
     Raises:
         ValueError: `step` is neither day nor week.
     """
-    check_step(step)
+    check_period(step)
     chosen = step or _choose_step(connection, project)
     wanted = _ROW.grouping.in_(("all", chosen, "version"))
     found: dict[str, dict[str, GroupSums]] = {"all": {}, chosen: {}, "version": {}}

@@ -145,7 +145,7 @@ def add_count(counter: Counter[Any], key: object, count: int) -> None:
 #: Times are kept to so many significant digits, so that a million of them are a short list.
 _TIME_DIGITS: Final = 3
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 _Medians = tuple[float | None, float | None]
 
@@ -204,7 +204,7 @@ class GroupSums:
         if read.kind in measured and read.seconds is not None and read.seconds > 0:
             add_count(measured[read.kind], _rounded(read.seconds), times)
 
-    def kept(self, make: Callable[[GroupSums], T]) -> T:
+    def kept(self, make: Callable[[GroupSums], _T]) -> _T:
         """Return what a function makes of the sums; it is kept until an annotation is added.
 
         Args:
@@ -212,7 +212,7 @@ class GroupSums:
         """
         if make not in self._made:
             self._made[make] = make(self)
-        made: T = self._made[make]
+        made: _T = self._made[make]
         return made
 
     def to_json(self) -> dict[str, Any]:
@@ -344,7 +344,7 @@ class ProjectSums:
         Raises:
             ValueError: `step` is neither day nor week.
         """
-        check_step(step)
+        check_period(step)
         groups: dict[Grouping, dict[str, GroupSums]] = {}
         groups = {grouping: {} for grouping in get_args(Grouping)}
         first_seen: dict[str, float] = {}
@@ -397,7 +397,7 @@ def in_order(times: Mapping[str, float]) -> list[str]:
     return sorted(times, key=lambda name: (times[name], name))
 
 
-def check_step(step: str | None) -> None:
+def check_period(step: str | None) -> None:
     """Refuse a step that is neither day nor week nor None.
 
     Raises:

@@ -74,11 +74,11 @@ def needs_cls(options: ScoreOptions, adaptation: Adaptation | None) -> bool:
     return options.needs_cls or (adaptation is not None and adaptation.needs_cls)
 
 
-T = TypeVar("T")
-Lines = OrderedDict[Hashable, deque[T]]
+_T = TypeVar("_T")
+Lines = OrderedDict[Hashable, deque[_T]]
 
 
-class FairQueue(Generic[T]):
+class FairQueue(Generic[_T]):
     """Serves items by priority, then owners in turn, then in the order of arrival.
 
     A priority that has been skipped `max_skips` times is served once, whatever is more urgent. Not
@@ -103,19 +103,19 @@ class FairQueue(Generic[T]):
         if max_skips < 1:
             raise ValueError(f"Expected argument `max_skips` to be 1 or more, but got {max_skips}.")
         self._max_skips = max_skips
-        self._by_priority: dict[int, Lines[T]] = {}  # owners in the order of their turns
+        self._by_priority: dict[int, Lines[_T]] = {}  # owners in the order of their turns
         self._skips: dict[int, int] = {}
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
-    def __iter__(self) -> Iterator[T]:
+    def __iter__(self) -> Iterator[_T]:
         """Iterate over all items in an undefined order."""
         for lines in self._by_priority.values():
             for line in lines.values():
                 yield from line
 
-    def push(self, item: T, priority: int, owner: Hashable, first: bool = False) -> None:
+    def push(self, item: _T, priority: int, owner: Hashable, first: bool = False) -> None:
         """Add an item.
 
         Args:
@@ -130,7 +130,7 @@ class FairQueue(Generic[T]):
         else:
             line.append(item)
 
-    def peek(self) -> T:
+    def peek(self) -> _T:
         """Return the item that `pop` would take.
 
         Raises:
@@ -138,7 +138,7 @@ class FairQueue(Generic[T]):
         """
         return next(iter(self._by_priority[self._next_priority()].values()))[0]
 
-    def pop(self) -> T:
+    def pop(self) -> _T:
         """Take the next item.
 
         Raises:
@@ -155,7 +155,7 @@ class FairQueue(Generic[T]):
         self._skips[served] = 0
         return item
 
-    def take(self, wanted: Callable[[T], bool]) -> list[T]:
+    def take(self, wanted: Callable[[_T], bool]) -> list[_T]:
         """Take all items that are wanted, out of turn."""
         taken = [item for item in self if wanted(item)]
         for lines in self._by_priority.values():

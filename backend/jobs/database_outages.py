@@ -20,7 +20,7 @@ from backend.database.database import error_message
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 #: How long one outage is waited for, and the longest pause between two tries, in seconds.
 _OUTAGE_S: Final = 3600.0
@@ -50,7 +50,7 @@ class DatabaseOutages:
         """End the outage, if there is one: the database has answered."""
         self._since, self._tries = None, 0
 
-    def outlive(self, work: Callable[[], T]) -> T:
+    def outlive(self, work: Callable[[], _T]) -> _T:
         """Call `work` until it returns, or fails for good.
 
         Raises:

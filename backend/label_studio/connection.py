@@ -29,11 +29,11 @@ from tenacity import (
 from backend.errors import BadRequest, StudioRefused, StudioUnreachable
 from backend.label_studio.tokens import CANNOT_REACH, Header, token_kind
 from backend.network.host_rules import HostRules
-from backend.network.http import Clock, TimeLimit, request
+from backend.network.http import TimeLimit, TimerThread, request
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 #: Longest wait of a page for Label Studio, all its calls together, in seconds.
 PAGE_WAIT_S: Final = 10.0
@@ -56,7 +56,7 @@ _UNCHECKED_REFUSALS: Final = (401, 403, 408, 413, 425, 429)
 #: Digits of an integer above which Python takes quadratic time, and refuses by default.
 _MOST_DIGITS: Final = 400
 
-_CLOCK: Final = Clock()
+_CLOCK: Final = TimerThread()
 _NO_JSON: Final = (
     "with what is no JSON: it may be a login or maintenance page, or LABEL_STUDIO_URL may be the "
     "address of something else"
@@ -165,7 +165,7 @@ class Connection:
         self._stopping = stopping or threading.Event()
         self._clean = clean
 
-    def call(self, method: str, path: str, kind: type[T], body: Any = None, **query: Any) -> T:
+    def call(self, method: str, path: str, kind: type[_T], body: Any = None, **query: Any) -> _T:
         """Return the answer to a call that may be sent more than once; see `send`.
 
         Raises:
@@ -174,18 +174,18 @@ class Connection:
         """
         return self.repeat(partial(self.send, method, path, kind, body, **query))
 
-    def get(self, path: str, kind: type[T], **query: Any) -> T:
+    def get(self, path: str, kind: type[_T], **query: Any) -> _T:
         """Read from the API; see `call`."""
         return self.call("GET", path, kind, **query)
 
     def find(
         self,
         path: str,
-        kind: type[T],
+        kind: type[_T],
         gone: Collection[int] = (404,),
         method: str = "GET",
         **more: Any,
-    ) -> T | None:
+    ) -> _T | None:
         """Return the answer to a call; None where Label Studio does not have what is asked for.
 
         Args:
@@ -208,7 +208,7 @@ class Connection:
                 raise
             return None
 
-    def repeat(self, attempt: Callable[[], T]) -> T:
+    def repeat(self, attempt: Callable[[], _T]) -> _T:
         """Repeat an attempt, which may consist of several `send`, until it succeeds.
 
         Raises:
@@ -235,12 +235,12 @@ class Connection:
         self,
         method: str,
         path: str,
-        kind: type[T],
+        kind: type[_T],
         body: Any = None,
         *,
         whose: str = "",
         **query: Any,
-    ) -> T:
+    ) -> _T:
         """Send one call, and return its answer.
 
         It follows no redirect, which would take the token along.
@@ -289,12 +289,12 @@ class Connection:
         self,
         method: str,
         path: str,
-        kind: type[T],
+        kind: type[_T],
         body: Any,
         query: dict[str, Any],
         whose: str,
         authorization: str | None,
-    ) -> T:
+    ) -> _T:
         wait = _page_wait.get()
         seconds = self._timeout_s
         if wait is not None:
@@ -327,14 +327,14 @@ class Connection:
             raise NoAnswerError(f"gave no whole answer within {waited:g} s") from None
         return self._check(answer, content, path, kind)
 
-    def _check(self, answer: requests.Response, content: bytes, path: str, kind: type[T]) -> T:
+    def _check(self, answer: requests.Response, content: bytes, path: str, kind: type[_T]) -> _T:
         """Return what an answer holds; a page, or a proxy, may answer in Label Studio's place."""
         status = answer.status_code
         if answer.is_redirect:
             self._refuse_redirect(answer)
         if status >= 400:
             try:
-                body = decode(content, Any)
+                body = decode_answer(content, Any)
             except (NoAnswerError, RecursionError):
                 if status < 500 and status not in _UNCHECKED_REFUSALS:
                     raise NoAnswerError(f"answers HTTP {status} {_NO_JSON}") from None
@@ -345,7 +345,7 @@ class Connection:
                 raise NoAnswerError(f"answers HTTP {status} where it should delete")
             return None  # type: ignore[return-value]
         try:
-            return decode(content, kind)
+            return decode_answer(content, kind)
         except msgspec.ValidationError as error:
             raise NoAnswerError(
                 f"answers HTTP {status} for {path} with JSON that its API does not send: "
@@ -403,7 +403,7 @@ def _read(answer: requests.Response, path: str, whose: str) -> bytes:
     return b"".join(parts)
 
 
-def decode(content: bytes, kind: type[T]) -> T:
+def decode_answer(content: bytes, kind: type[_T]) -> _T:
     """Decode JSON, also where a part of it is none: NaN, a lone surrogate or a number out of range.
 
     An object, or one of a list, with such a part has ``is_damaged`` set, so that it costs no other.

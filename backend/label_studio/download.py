@@ -17,7 +17,7 @@ from backend.errors import ImageNotFound, ImageRefused, ImageTooLarge
 from backend.label_studio.instance import LabelStudioInstance, is_file_path
 from backend.label_studio.tokens import CANNOT_REACH, Header
 from backend.network.host_rules import HostRules, origin
-from backend.network.http import Clock, TimeLimit, request
+from backend.network.http import TimeLimit, TimerThread, request
 from backend.settings import Settings
 from clearclip_core.images.jpeg import is_cut_off
 
@@ -43,7 +43,7 @@ class Downloader:
         self._instance = instance
         self._timeout_s = timeout_s
         self._max_file_mb = max_file_mb
-        self._clock = Clock()
+        self._clock = TimerThread()
 
     def download(self, url: str, called: str = "") -> bytes:
         """Return the content of a file on an http or https host, following redirects.

@@ -230,7 +230,7 @@ def prelabel_of(control: Element) -> str:
 
 #: Labels of a label config, and the words of all of them, which are embedded before the first
 #: prediction. A text of CLIP takes some milliseconds.
-MAX_LABELS = 3000
+_MAX_LABELS = 3000
 MAX_PROMPTS = 3000
 #: Letters of one prompt. CLIP reads 77 tokens of it, but its tokenizer reads all letters first.
 MAX_PROMPT_LENGTH = 1000
@@ -305,9 +305,9 @@ _parse_known = lru_cache(_KEPT)(_parse)
 def _check_count(found: Iterable[FoundControl]) -> None:
     """Refuse too many labels before anything is made of them."""
     names = {label_name(label) for each in found for label in label_elements(each.labels)}
-    if len(names) > MAX_LABELS:
+    if len(names) > _MAX_LABELS:
         raise LabelConfigError(
-            f"The label config has {len(names)} labels, more than {MAX_LABELS}: split the project."
+            f"The label config has {len(names)} labels, more than {_MAX_LABELS}: split the project."
         )
 
 

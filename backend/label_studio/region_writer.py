@@ -23,7 +23,7 @@ from backend.label_studio.label_config import Control, ControlKind, ControlLabel
 from backend.label_studio.shapes import join_rings, simplify, trace_rings
 from clearclip_core import BoolMask, RunMask
 
-Box = tuple[slice, slice]  # rows, columns
+_Slices = tuple[slice, slice]  # rows, columns
 
 _TOLERANCE_SHARE = 0.001  # of the long side: how far a polygon may leave the mask's edge ...
 _TOLERANCE_PX = 1.0  # ... and at least
@@ -198,7 +198,7 @@ class _Shape(NamedTuple):
     """
 
     value: dict[str, Any]
-    box: Box = np.s_[:, :]
+    box: _Slices = np.s_[:, :]
     island: BoolMask | None = None
 
 
@@ -238,7 +238,7 @@ def _png_data_url(mask: BoolMask) -> str:
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def _islands(mask: RunMask, min_island_px: int) -> Iterator[tuple[Box, BoolMask]]:
+def _islands(mask: RunMask, min_island_px: int) -> Iterator[tuple[_Slices, BoolMask]]:
     """Iterate over 8-connected components: box and mask inside the box, the largest first."""
     rows, columns = mask.box
     # OpenCV numbers components by blocks of 2 x 2 px: whole ones keep the order of equal islands.
@@ -253,7 +253,7 @@ def _islands(mask: RunMask, min_island_px: int) -> Iterator[tuple[Box, BoolMask]
             yield np.s_[top + y : top + y + height, left + x : left + x + width], island
 
 
-def _rectangle(size_hw: tuple[int, int], box: Box) -> dict[str, Any]:
+def _rectangle(size_hw: tuple[int, int], box: _Slices) -> dict[str, Any]:
     rows, columns = box
     left, right = _percent(columns.start, size_hw[1]), _percent(columns.stop, size_hw[1])
     top, bottom = _percent(rows.start, size_hw[0]), _percent(rows.stop, size_hw[0])
@@ -267,7 +267,7 @@ def _rectangle(size_hw: tuple[int, int], box: Box) -> dict[str, Any]:
 
 
 def _outline(
-    size_hw: tuple[int, int], box: Box, island: BoolMask, tolerance_px: float, with_holes: bool
+    size_hw: tuple[int, int], box: _Slices, island: BoolMask, tolerance_px: float, with_holes: bool
 ) -> list[list[float]]:
     """Return the edge of an island in percent, as points between pixels, not at centres."""
     outer, holes = trace_rings(island)

@@ -100,7 +100,7 @@ def describe_type(value: Any) -> str:
     return names.get(type(value), "a number")
 
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 #: Largest value of an id column of Label Studio's database.
 _LARGEST_ID = (1 << 63) - 1
@@ -184,7 +184,7 @@ _DATA: Final = Decoder(dict[str, Any])
 _ANY: Final = Decoder(Any)
 
 
-def decode(body: bytes, decoder: Decoder[T]) -> T:
+def decode_body(body: bytes, decoder: Decoder[_T]) -> _T:
     """Decode JSON; what the type of the decoder does not name is skipped unread.
 
     Surrogates that are no pair become question marks, as a text that was cut in the middle of an
@@ -206,19 +206,19 @@ def decode(body: bytes, decoder: Decoder[T]) -> T:
         mended = _ESCAPES.sub(lambda found: b"?" if found[1] else found[0], body)
         mended = _NO_NUMBERS.sub(lambda found: b"null" if found[1] else found[0], mended)
         if mended != body:
-            return decode(mended, decoder)
+            return decode_body(mended, decoder)
         raise BadRequest("Expected a body of JSON, but got something else.") from None
 
 
-def _decode_part(part: Raw, decoder: Decoder[T], max_values: int = _MAX_VALUES) -> T:
+def _decode_part(part: Raw, decoder: Decoder[_T], max_values: int = _MAX_VALUES) -> _T:
     """Decode a part of a body.
 
     Raises:
-        BadRequest, PayloadTooLarge: see `decode`; or it has more values than allowed.
+        BadRequest, PayloadTooLarge: see `decode_body`; or it has more values than allowed.
     """
     if _count_values(part) > max_values:
         raise PayloadTooLarge(f"A part of the body has more than {max_values} values.")
-    return decode(bytes(part), decoder)
+    return decode_body(bytes(part), decoder)
 
 
 def _count_values(part: Raw) -> int:
@@ -277,7 +277,7 @@ class Rectangle:
 
 
 @dataclass(frozen=True)
-class Words:
+class TypedWords:
     """The last text that an annotator has typed."""
 
     text: str
@@ -296,7 +296,7 @@ class Prompt:
         id: id of the region.
     """
 
-    shape: Keypoint | Rectangle | Words
+    shape: Keypoint | Rectangle | TypedWords
     labels: tuple[str, ...] = ()
     control: str = ""
     image: str = ""
@@ -360,7 +360,7 @@ def parse_webhook(body: bytes) -> int | None:
     7
     """
     try:
-        return decode(body, _WEBHOOK).project.id
+        return decode_body(body, _WEBHOOK).project.id
     except (BadRequest, PayloadTooLarge):
         return None
 
@@ -370,12 +370,12 @@ def parse_setup(body: bytes) -> SetupRequest:
 
     Raises:
         BadRequest: no JSON object, or no label config in it.
-        PayloadTooLarge: from `decode`.
+        PayloadTooLarge: from `decode_body`.
 
     >>> parse_setup(b'{"project": "7.1700000000", "schema": "<View/>"}').project_id
     7
     """
-    message = decode(body, _SETUP)
+    message = decode_body(body, _SETUP)
     return SetupRequest(
         label_config=message.schema,
         project_id=read_project_id(message.project),
@@ -395,13 +395,13 @@ def parse_predict(body: bytes, max_tasks: int = 10_000) -> PredictRequest:
 
     Raises:
         BadRequest: no list of tasks, no label config, or a context without a list of regions.
-        PayloadTooLarge: the tasks have too many values, or from `decode`.
+        PayloadTooLarge: the tasks have too many values, or from `decode_body`.
 
     >>> request = parse_predict(b'{"tasks": [{"id": 1, "data": {}}], "label_config": "<View/>"}')
     >>> request.tasks
     (Task(id=1, project_id=None, data={}),)
     """
-    message = decode(body, _PREDICT)
+    message = decode_body(body, _PREDICT)
     tasks = message.tasks[:max_tasks]
     if sum(_count_values(task.data) for task in tasks) > _MAX_VALUES:
         raise PayloadTooLarge(f"The data of the tasks has more than {_MAX_VALUES} values.")
@@ -446,7 +446,7 @@ def _read_drawn(task: _Task) -> tuple[Sequence[Any], bool]:
 
 def _read_drawings(given: Raw) -> list[_Drawing]:
     with suppress(BadRequest):
-        drawings = decode(bytes(given), _DRAWINGS)
+        drawings = decode_body(bytes(given), _DRAWINGS)
         return [each for each in drawings if not each.was_cancelled and each.result != _NULL]
     return []
 
@@ -457,7 +457,7 @@ def _read_regions(drawing: _Drawing) -> list[Any]:
     with suppress(BadRequest):
         for region in _decode_part(drawing.result, _PARTS, _MAX_DRAWN_VALUES):
             with suppress(BadRequest):
-                regions.append(decode(bytes(region), _ANY))
+                regions.append(decode_body(bytes(region), _ANY))
     return regions
 
 
@@ -487,7 +487,7 @@ def _read_prompt(region: Any) -> Prompt | None:
     if not isinstance(region, dict) or not isinstance(region.get("value"), dict):
         return None
     kind, value = region.get("type"), region["value"]
-    shape: Keypoint | Rectangle | Words | None = None
+    shape: Keypoint | Rectangle | TypedWords | None = None
     if kind in ("keypointlabels", "keypoint"):
         shape = _read_keypoint(value, is_positive=region.get("is_positive") is not False)
     elif kind in ("rectanglelabels", "rectangle"):
@@ -522,11 +522,13 @@ def _read_rectangle(value: Mapping[str, Any]) -> Rectangle | None:
     return Rectangle(x, y, width, height, read_number(value.get("rotation")) or 0.0)
 
 
-def _read_words(value: Mapping[str, Any]) -> Words | None:
+def _read_words(value: Mapping[str, Any]) -> TypedWords | None:
     """Read the last text, as those before it are answered. Text with geometry is a description."""
     given = value.get("text")
     texts = read_texts([given] if isinstance(given, str) else given)
-    return Words(_clean_text(texts[-1])) if texts and not _GEOMETRY_KEYS & value.keys() else None
+    return (
+        TypedWords(_clean_text(texts[-1])) if texts and not _GEOMETRY_KEYS & value.keys() else None
+    )
 
 
 def _clean_text(text: str) -> str:

@@ -11,7 +11,7 @@ from urllib3.util import parse_url
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-Origin = tuple[str, str, int]  # scheme, host, port
+WebOrigin = tuple[str, str, int]  # scheme, host, port
 
 
 #: Not public, although Python takes them for global: Azure's WireServer, which is global by the
@@ -102,7 +102,7 @@ def _has_name(host: str, name: str) -> bool:
     return host.endswith(name) if name.startswith(".") else host == name
 
 
-def origin(url: str) -> Origin | None:
+def origin(url: str) -> WebOrigin | None:
     """Return scheme, host and port of an http(s) URL as the HTTP client reads it; else None.
 
     >>> origin("HTTP://Studio/data"), origin("https://studio:8443"), origin("file:///etc/passwd")

@@ -28,7 +28,7 @@ from backend.errors import HostRefused
 from backend.network.host_rules import HostRules
 
 
-class Clock:
+class TimerThread:
     """Calls functions at set times, all in one thread.
 
     A timer for each request would be a thread for each request.
@@ -72,7 +72,7 @@ class TimeLimit:
         clock: calls it when the time is over.
     """
 
-    def __init__(self, seconds: float, clock: Clock) -> None:
+    def __init__(self, seconds: float, clock: TimerThread) -> None:
         self._end = time.monotonic() + seconds
         self._clock = clock
         self._lock = threading.Lock()

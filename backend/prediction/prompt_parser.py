@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from backend.label_studio.label_config import ImageTag, LabelConfig, Tool
 from backend.label_studio.label_config_parser import words
-from backend.label_studio.requests import Context, Keypoint, Prompt, Rectangle, Words
+from backend.label_studio.requests import Context, Keypoint, Prompt, Rectangle, TypedWords
 from clearclip_core import Label
 
 log = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ def parse_prompt(context: Context, config: LabelConfig) -> PromptRequest | None:
         return None
     labels = config.labels_of(image.name)
     ids = frozenset(prompt.id for prompt in same if prompt.id)
-    if isinstance(last.shape, Words):
+    if isinstance(last.shape, TypedWords):
         tool = tools.get(last.control)
         prompt_label = tool.prompt_label if tool else ""
         phrases = read_words(last.shape.text, config, labels, prompt_label)

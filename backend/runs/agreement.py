@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from backend.errors import BadRequest, StudioRefused, StudioUnreachable
-from backend.feedback.comparison import ImageMasks, read_masks
+from backend.feedback.comparison import ImageMasks, painted_masks
 from backend.label_studio.annotations import LEAVE_OUT, AnnotationChoice
 from backend.label_studio.client import LabelStudioClient, UnreadableTasks
 from backend.label_studio.image_loader import ReadImage
@@ -484,7 +484,7 @@ class SharedImage:
         people: ids of the annotators, at least two.
         masks: of each of them, name of a label -> (H, W) bool, drawn on each access. A rectangle is
             filled, and counts only where a label has nothing else, see
-            `backend.feedback.comparison.read_masks`.
+            `backend.feedback.comparison.painted_masks`.
         labels: names of all labels that can be painted on it.
     """
 
@@ -563,7 +563,7 @@ def shared_images(
     """
     found: dict[tuple[str, int], dict[int, ImageMasks]] = {}
     for number, annotation in enumerate(annotations):
-        for image in read_masks(annotation.result, config, task):
+        for image in painted_masks(annotation.result, config, task):
             found.setdefault((image.tag.name, image.item_index or 0), {})[number] = image
     people = tuple(int(each.annotator or 0) for each in annotations)
     return [_shared(task, people, found[key], config) for key in sorted(found)]

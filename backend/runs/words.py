@@ -66,7 +66,7 @@ _READ_PER_CHOSEN: Final = 4
 #: decoded a second time.
 _KEPT_BYTES: Final = 256 << 20
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 # ---- what is asked for ---------------------------------------------------------------------------
@@ -720,7 +720,7 @@ class _PictureChooser:
         rgb = self._unless_left_out(task, read)
         return None if rgb is None else _ProjectPicture(int(task.id or 0), rgb)
 
-    def _unless_left_out(self, task: Task, read: Callable[[], T]) -> T | None:
+    def _unless_left_out(self, task: Task, read: Callable[[], _T]) -> _T | None:
         """Return what is read of a task; None where it cannot be, with the reason noted."""
         try:
             return read()

@@ -29,7 +29,7 @@ TaskId = int | str | None
 
 
 @dataclass(frozen=True)
-class TaskRecord:
+class HandledTask:
     """The end of the work on one task.
 
     Attributes:
@@ -127,7 +127,7 @@ class TaskTracker:
 
     def __init__(
         self,
-        listeners: tuple[Callable[[TaskRecord], None], ...] = (),
+        listeners: tuple[Callable[[HandledTask], None], ...] = (),
         clock: Callable[[], float] = time.monotonic,
         secrets: Collection[str] = (),
     ) -> None:
@@ -136,7 +136,7 @@ class TaskTracker:
         self._clock = clock
         self._lock = threading.Lock()
         self._running: dict[int, TrackedTask] = {}
-        self._failures: deque[TaskRecord] = deque(maxlen=MAX_FAILURES)
+        self._failures: deque[HandledTask] = deque(maxlen=MAX_FAILURES)
         self._ends: deque[tuple[float, int]] = deque()
         self._done = self._failed = 0
         self._projects: OrderedDict[int | None, tuple[int, int]] = OrderedDict()
@@ -159,7 +159,7 @@ class TaskTracker:
 
     def refused(self, error: BackendError, advice: str) -> None:
         """Keep the failure of a request that was refused as a whole; count no task."""
-        record = TaskRecord(
+        record = HandledTask(
             task=None,
             project=None,
             priority="batch",
@@ -185,7 +185,7 @@ class TaskTracker:
         ]
 
     @property
-    def failures(self) -> list[TaskRecord]:
+    def failures(self) -> list[HandledTask]:
         """The last tasks without a whole prediction and refused requests, the latest first.
 
         What a task was refused for before it got a whole prediction is left out.
@@ -220,7 +220,7 @@ class TaskTracker:
 
     def _end(self, work: TrackedTask) -> None:
         error = work.error
-        record = TaskRecord(
+        record = HandledTask(
             task=work.task,
             project=work.project,
             priority=work.priority,
@@ -245,7 +245,7 @@ class TaskTracker:
         """Return the text of an error, cut off: after the secrets, of which no half may stay."""
         return scrub(str(error), self._secrets, _SENTENCE_LENGTH)
 
-    def _count(self, record: TaskRecord) -> None:
+    def _count(self, record: HandledTask) -> None:
         done, failed = self._projects.pop(record.project, (0, 0))
         if record.reason:
             self._failures.append(record)
@@ -262,7 +262,7 @@ class TaskTracker:
             self._projects.popitem(last=False)
         self._forget(self._clock())
 
-    def _forget_failures(self, solved: TaskRecord) -> None:
+    def _forget_failures(self, solved: HandledTask) -> None:
         """Forget why a task had no whole prediction before."""
         of_task = solved.task, solved.project
         if any((each.task, each.project) == of_task for each in self._failures):
@@ -274,7 +274,7 @@ class TaskTracker:
             self._ends.popleft()
 
 
-def _write(record: TaskRecord, error: BaseException | None) -> None:
+def _write(record: HandledTask, error: BaseException | None) -> None:
     """Log the end of a task, with its time by stage."""
     stages = {f"{name}_ms": round(1000 * took) for name, took in record.stages.items()}
     more = {"facts": {"ms": round(1000 * record.seconds), **stages}}

@@ -16,7 +16,7 @@ from backend.errors import ModelUnavailable
 from backend.feedback.learning.versions import Summary, Version
 from backend.inference.engine import Snapshot
 from backend.label_studio.image_loader import ImageCacheStats
-from backend.telemetry.task_tracker import TaskRecord
+from backend.telemetry.task_tracker import HandledTask
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class Metrics:
         self._requests.labels(route, known, str(status)).inc()
         self._request_s.labels(route).observe(seconds)
 
-    def task(self, record: TaskRecord) -> None:
+    def task(self, record: HandledTask) -> None:
         """Count a task whose work has ended."""
         for stage, seconds in record.stages.items():
             self._stage_s.labels(stage).observe(seconds)

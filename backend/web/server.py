@@ -58,7 +58,7 @@ _LONGEST_WAIT_S: Final = {"/setup": 2.5}
 _WAIT: Final = "The backend is starting: try again in a moment."
 
 
-def serve(settings: Settings, listening: Callable[[], None] = lambda: None) -> None:
+def run_server(settings: Settings, listening: Callable[[], None] = lambda: None) -> None:
     """Serve until a signal ends it; what has begun has 5 s to end.
 
     The process ends with status 1 where the application cannot be made; the log says why.

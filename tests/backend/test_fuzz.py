@@ -19,7 +19,7 @@ from label_studio_sdk.converter import brush
 from PIL import Image
 
 from backend.errors import BadRequest, LabelConfigError, PayloadTooLarge, TaskError
-from backend.feedback.comparison import compare
+from backend.feedback.comparison import compare_annotation
 from backend.label_studio.brush_rle import decode_rle, encode_rle
 from backend.label_studio.image_loader import decode_image
 from backend.label_studio.label_config_parser import parse_label_config
@@ -142,7 +142,7 @@ def test_annotations(predicted: Any, final: Any) -> None:
             if isinstance(region, dict) and region.get(side) in (1 << 20, 10**6):
                 region[side] = 2  # large masks take long to draw
     try:
-        pictures = compare(predicted, final, CONFIG, Task(1, 1, {"image": "a"}))
+        pictures = compare_annotation(predicted, final, CONFIG, Task(1, 1, {"image": "a"}))
     except BadRequest:
         return
     for each in pictures:

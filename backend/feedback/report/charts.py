@@ -60,8 +60,8 @@ def plots(report: PrelabelReport, standalone: bool = False) -> dict[str, str]:
         report: the figures.
         standalone: whether they are files, with colours of their own.
 
-    >>> from backend.feedback.report.statistics import measure
-    >>> plots(measure(7, []))
+    >>> from backend.feedback.report.statistics import project_statistics
+    >>> plots(project_statistics(7, []))
     {}
     """
     made: dict[str, Element] = {}

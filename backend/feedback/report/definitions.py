@@ -11,9 +11,9 @@ from backend.feedback.annotation_table import AnnotationOrigin
 FEW: Final = 5
 
 #: Model versions that pages and terminals show, the newest; files have all.
-MOST_VERSIONS: Final = 50
+MOST_SHOWN_VERSIONS: Final = 50
 
-DEFINITIONS: Final[Mapping[str, str]] = {
+REPORT_DEFINITIONS: Final[Mapping[str, str]] = {
     "compared": "Annotations that began with a prediction of this backend. Each counts by itself, "
     "also where a task has several. Where the prediction has been deleted since, they keep the "
     "figures that they had then.",
@@ -46,7 +46,7 @@ DEFINITIONS: Final[Mapping[str, str]] = {
 }
 
 #: The kinds of annotations in words, as the end of a sentence.
-KINDS: Final[Mapping[AnnotationOrigin, str]] = {
+ORIGINS_IN_WORDS: Final[Mapping[AnnotationOrigin, str]] = {
     "compared": "began with a prediction of this backend",
     "scratch": "began from nothing",
     "copy": "are copies of another annotation",

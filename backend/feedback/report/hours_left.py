@@ -21,7 +21,7 @@ RECENT: Final = 50
 LEAST: Final = 10
 
 #: Part of the draws that the interval holds.
-CONFIDENCE: Final = 0.9
+_CONFIDENCE: Final = 0.9
 _DRAWS: Final = 2000
 
 
@@ -123,7 +123,7 @@ def at_pace(tasks: int, times_s: Sequence[float]) -> Hours | None:
         return None
     times = np.asarray(times_s, np.float64)
     drawn = np.random.default_rng(0).choice(times, (_DRAWS, len(times)))
-    tail = (1 - CONFIDENCE) / 2
+    tail = (1 - _CONFIDENCE) / 2
     low, high = np.quantile(np.median(drawn, axis=1), [tail, 1 - tail])
     hours = tasks / 3600
     return Hours(hours * float(np.median(times)), hours * float(low), hours * float(high))

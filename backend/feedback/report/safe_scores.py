@@ -19,7 +19,7 @@ from backend.feedback.sums import GroupSums
 
 #: Share of the masks that shall need no change, and the confidence that it is at least that.
 SAFE_SHARE: Final = 0.9
-CONFIDENCE: Final = 0.95
+_CONFIDENCE: Final = 0.95
 
 #: What stands in a model version behind the model and the method.
 _HASH: Final = re.compile(r" [0-9a-f]{8}\b.*", re.DOTALL)
@@ -47,7 +47,7 @@ class SafeScore:
 
     @property
     def lower_bound(self) -> float:
-        """One-sided lower bound of the share (Clopper and Pearson, 1934), at `CONFIDENCE`."""
+        """One-sided lower bound of the share (Clopper and Pearson, 1934), at `_CONFIDENCE`."""
         return lower_bound(self.unchanged, self.masks)
 
     def to_json(self) -> dict[str, Any]:
@@ -62,14 +62,14 @@ class SafeScore:
 
 
 def lower_bound(successes: int, trials: int) -> float:
-    """Return the share of successes that is exceeded with `CONFIDENCE`.
+    """Return the share of successes that is exceeded with `_CONFIDENCE`.
 
     >>> round(lower_bound(29, 29), 3), lower_bound(0, 5)
     (0.902, 0.0)
     """
     if not successes:
         return 0.0
-    return float(betaincinv(successes, trials - successes + 1, 1 - CONFIDENCE))
+    return float(betaincinv(successes, trials - successes + 1, 1 - _CONFIDENCE))
 
 
 def safe_scores(

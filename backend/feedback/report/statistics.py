@@ -13,7 +13,7 @@ from typing import Any, TypeVar, get_args
 
 from backend.feedback.annotation_table import AnnotationOrigin, ReadAnnotation
 from backend.feedback.comparison import LabelDiff
-from backend.feedback.report.definitions import DEFINITIONS, FEW
+from backend.feedback.report.definitions import FEW, REPORT_DEFINITIONS
 from backend.feedback.report.hours_left import HoursLeft
 from backend.feedback.report.safe_scores import SafeScore, safe_scores
 from backend.feedback.sums import SUMMED, GroupSums, LabelSums, ProjectSums, Step
@@ -103,7 +103,7 @@ class LabelStatistics:
 
     @property
     def saved_paint(self) -> float | None:
-        """Saved paint, at most 1, see `DEFINITIONS`; None where no pixel is annotated."""
+        """Saved paint, at most 1, see `REPORT_DEFINITIONS`; None where no pixel is annotated."""
         wrong = self.predicted_px + self.true_px - 2 * self.shared_px
         return 1 - wrong / self.true_px if self.true_px else None
 
@@ -349,7 +349,7 @@ def _few(statistics: LabelStatistics) -> str:
     )
 
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -413,11 +413,11 @@ class PrelabelReport:
             "safe_scores": {label: each.to_json() for label, each in self.safe_scores.items()},
             "hours_left": None if self.hours_left is None else self.hours_left.to_json(),
             "broken": {str(annotation): why for annotation, why in self.broken.items()},
-            "definitions": dict(DEFINITIONS),
+            "definitions": dict(REPORT_DEFINITIONS),
         }
 
 
-def measure(
+def project_statistics(
     project: int,
     reads: Iterable[ReadAnnotation],
     *,
@@ -469,5 +469,5 @@ def make_report(
     )
 
 
-def _of_label(found: Mapping[str, T], label: str | None) -> dict[str, T]:
+def _of_label(found: Mapping[str, _T], label: str | None) -> dict[str, _T]:
     return {name: each for name, each in found.items() if label in (None, name)}

@@ -12,7 +12,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from backend.feedback.report.definitions import DEFINITIONS, KINDS, MOST_VERSIONS, percent
+from backend.feedback.report.definitions import (
+    MOST_SHOWN_VERSIONS,
+    ORIGINS_IN_WORDS,
+    REPORT_DEFINITIONS,
+    percent,
+)
 from backend.feedback.report.hours_left import HoursLeft, hours
 from backend.feedback.report.safe_scores import SafeScore
 from backend.feedback.report.statistics import Group, LabelStatistics, PrelabelReport, Seconds
@@ -47,7 +52,9 @@ def print_report(report: PrelabelReport, console: Console, *, is_complete: bool 
         console.print()
         console.print(_groups(f"By {report.step}", "from", report.periods))
         console.print()
-        console.print(_groups(_versions_shown(report), "version", report.versions[-MOST_VERSIONS:]))
+        console.print(
+            _groups(_versions_shown(report), "version", report.versions[-MOST_SHOWN_VERSIONS:])
+        )
         console.print()
         console.print(_seconds(report))
         console.print()
@@ -60,7 +67,7 @@ def print_report(report: PrelabelReport, console: Console, *, is_complete: bool 
         console.print(f"[bold red]{_safe(label)} costs more than it saves:[/] {_safe(what)}")
     for label, what in report.missing.items():
         console.print(f"[bold]{_safe(label)} is mostly missed:[/] {_safe(what)}")
-    for name, text in DEFINITIONS.items() if report.all.labels else ():
+    for name, text in REPORT_DEFINITIONS.items() if report.all.labels else ():
         console.print(f"[bold]{name}[/]: {_safe(text)}", style="dim", highlight=False)
 
 
@@ -166,7 +173,7 @@ def _safe(text: str) -> str:
 
 
 def _summary(report: PrelabelReport, is_complete: bool) -> str:
-    kinds = [f"{count} {KINDS[kind]}" for kind, count in report.kinds.items() if count]
+    kinds = [f"{count} {ORIGINS_IN_WORDS[kind]}" for kind, count in report.kinds.items() if count]
     if report.waiting:
         kinds.append(f"{report.waiting} are still to be read")
     if not kinds and is_complete:
@@ -192,7 +199,7 @@ def _labels(report: PrelabelReport) -> Table:
 
 def _versions_shown(report: PrelabelReport) -> str:
     count = len(report.versions)
-    left_out = f", the last {MOST_VERSIONS} of {count}" if count > MOST_VERSIONS else ""
+    left_out = f", the last {MOST_SHOWN_VERSIONS} of {count}" if count > MOST_SHOWN_VERSIONS else ""
     return f"By model version{left_out}"
 
 
@@ -206,7 +213,7 @@ def _groups(title: str, first: str, groups: tuple[Group, ...]) -> Table:
 def _seconds(report: PrelabelReport) -> Table:
     """Tabulate the median seconds of annotations, with prelabels and without."""
     table = _empty_table("Seconds an annotation, median", "", ("with prelabel", "without"))
-    for group in (report.all, *report.periods, *report.versions[-MOST_VERSIONS:]):
+    for group in (report.all, *report.periods, *report.versions[-MOST_SHOWN_VERSIONS:]):
         seconds = group.seconds
         name = "all" if group is report.all else group.name
         table.add_row(

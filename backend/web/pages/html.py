@@ -18,7 +18,7 @@ from backend.web.middleware.guards import BodyReader
 from backend.web.pages.forms import FORM_TYPE, MAX_FORM_BYTES, read_form
 from clearclip_core.quantities import inflected
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 #: Content-Security-Policy: a page runs its own script and style, and asks only this server.
 _POLICY = (
@@ -121,9 +121,9 @@ def error_response(sentence: str, status: int) -> Response:
 
 
 def answer_action(
-    act: Callable[[bool], T],
-    shown: Callable[[T], Response],
-    described: Callable[[T], Response],
+    act: Callable[[bool], _T],
+    shown: Callable[[_T], Response],
+    described: Callable[[_T], Response],
     refused: Callable[[BackendError], Response],
 ) -> Response:
     """Do what a form or a program asks for, and answer each in its own way.
@@ -149,9 +149,9 @@ def answer_action(
 
 def answer_form(
     body: BodyReader,
-    act: Callable[[bytes, bool], T],
-    shown: Callable[[T], Response],
-    described: Callable[[T], Response],
+    act: Callable[[bytes, bool], _T],
+    shown: Callable[[_T], Response],
+    described: Callable[[_T], Response],
     refused: Callable[[BackendError, Mapping[str, list[str]]], Response],
 ) -> Response:
     """Do what a body asks for, as `answer_action`; a form that is refused keeps what was typed.
@@ -169,7 +169,7 @@ def answer_form(
     """
     typed: dict[str, list[str]] = {}
 
-    def act_on_body(is_form: bool) -> T:
+    def act_on_body(is_form: bool) -> _T:
         content = body.read(MAX_FORM_BYTES)
         if is_form:
             typed.update(read_form(content))

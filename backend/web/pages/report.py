@@ -12,7 +12,12 @@ from flask import Blueprint, Response, request
 from backend.errors import BadRequest, PlotNotFound
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.report.charts import PLOTS, plots
-from backend.feedback.report.definitions import DEFINITIONS, FEW, KINDS, MOST_VERSIONS
+from backend.feedback.report.definitions import (
+    FEW,
+    MOST_SHOWN_VERSIONS,
+    ORIGINS_IN_WORDS,
+    REPORT_DEFINITIONS,
+)
 from backend.feedback.report.hours_left import estimate
 from backend.feedback.report.statistics import PrelabelReport, make_report
 from backend.feedback.report.tables import to_csv
@@ -101,10 +106,10 @@ class ReportRoutes:
             "report.html",
             report=report,
             plots=plots(report),
-            definitions=DEFINITIONS,
-            kinds=KINDS,
+            definitions=REPORT_DEFINITIONS,
+            kinds=ORIGINS_IN_WORDS,
             few=FEW,
-            most_versions=MOST_VERSIONS,
+            most_versions=MOST_SHOWN_VERSIONS,
             no_key=no_key(self._has_key, _USE),
             learned=learned,
             learned_versions=learned_versions(report, learned["versions"]),

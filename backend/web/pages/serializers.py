@@ -9,7 +9,7 @@ from backend.jobs.job import Job
 from backend.label_studio.download import LabelStudioFiles
 from backend.prediction.failures import FailingTask, Failure
 from backend.telemetry.logs import scrub
-from backend.telemetry.task_tracker import Running, TaskId, TaskRecord
+from backend.telemetry.task_tracker import HandledTask, Running, TaskId
 from backend.web.pages.deleted_projects import DeletedProjects
 
 Json = dict[str, Any]
@@ -81,7 +81,7 @@ class StatusSerializer:
             "url": self._files.task_url(running.project, running.task),
         }
 
-    def failed_task(self, record: TaskRecord) -> Json:
+    def failed_task(self, record: HandledTask) -> Json:
         """Serialize a failure that this process remembers."""
         return {
             "task": self._task_id(record.task),

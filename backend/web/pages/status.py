@@ -27,7 +27,7 @@ from backend.label_studio.image_loader import ImageReader
 from backend.prediction.batches import TaskRunner
 from backend.settings import Settings
 from backend.telemetry.logs import known_secrets
-from backend.telemetry.task_tracker import TaskId, TaskRecord, TaskTracker
+from backend.telemetry.task_tracker import HandledTask, TaskId, TaskTracker
 from backend.web.metrics import gpu_memory_bytes
 from backend.web.pages.connection_status import ConnectionStatus
 from backend.web.pages.database_status import DatabaseReader, DatabaseStatus
@@ -168,7 +168,7 @@ class StatusReport:
             **({"rolled_back": rolled_back} if rolled_back else {}),
         }
 
-    def _errors(self, of_process: Iterable[TaskRecord], database: DatabaseStatus) -> list[Json]:
+    def _errors(self, of_process: Iterable[HandledTask], database: DatabaseStatus) -> list[Json]:
         """Merge what this process and the database know, but not of tasks predicted since."""
         solved = database.solved_at
         there = [each for each in of_process if each.project not in database.hidden]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from backend.cli.demo import report, run_demo
+from backend.cli.demo import report_demo, run_demo
 from backend.cli.demo_servers import DemoError
 
 
@@ -31,7 +31,7 @@ def test_the_report_tells_how_to_click_where_a_region_is(
     nothing = SimpleNamespace(list=lambda project: [])
     client = SimpleNamespace(tasks=nothing, predictions=nothing)
     studio: Any = SimpleNamespace(client=client, url="http://s", username="u", password="p")
-    assert report(studio, 1, floor=None) == []
+    assert report_demo(studio, 1, floor=None) == []
     said = " ".join(capsys.readouterr().out.split())
     assert "on a spot that any region covers asks nothing: Label Studio selects the region." in said
     assert "Ctrl+click works (Ctrl+Alt+click for a negative point)." in said

@@ -9,7 +9,7 @@ import pytest
 from label_studio_sdk.converter.brush import encode_rle
 from PIL import Image
 
-from backend.cli.demo import mean_iou, predicted_label_map, scene_file, scene_seed
+from backend.cli.demo import predicted_label_map, scene_file, scene_seed, scenes_mean_iou
 from clearclip_core import SCENE_LABELS, render_scene
 
 
@@ -48,4 +48,4 @@ def test_mean_iou_is_that_of_a_loop_over_the_pixels() -> None:
                 both += p == label and t == label
                 either += p == label or t == label
         ious.append(both / either)
-    assert mean_iou(pairs) == pytest.approx(np.mean(ious))
+    assert scenes_mean_iou(pairs) == pytest.approx(np.mean(ious))

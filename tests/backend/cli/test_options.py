@@ -17,7 +17,7 @@ from backend.settings import Settings
 #: Options with a whole number that is not looked for in the database.
 COUNTS = {
     *(" prelabel --actors", " eval --limit", " eval --worst", " words --use"),
-    *(" demo --studio-port", " demo --backend-port"),
+    *(" demo --studio-port", " demo --backend-port", " dataset --min-area", " run words --use"),
 }
 
 

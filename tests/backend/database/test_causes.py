@@ -98,7 +98,7 @@ def test_a_row_that_another_program_locks(postgres_url: Callable[[str], str]) ->
         (errors.CannotConnectNow, causes.NO_CONNECTION),
         (errors.ConnectionFailure, causes.NO_CONNECTION),
         (errors.IoError, causes.BROKEN_DISK),
-        (errors.DeadlockDetected, causes.UNKNOWN),
+        (errors.DeadlockDetected, causes.UNKNOWN_CAUSE),
     ],
 )
 def test_states_that_no_test_can_provoke(kind: type[psycopg.Error], cause: str) -> None:

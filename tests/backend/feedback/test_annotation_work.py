@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from backend.errors import BadRequest
-from backend.feedback.comparison import check_work, compare
+from backend.feedback.comparison import check_work, compare_annotation
 from backend.label_studio.brush_rle import encode_rle
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.region_reader import Area
@@ -77,7 +77,7 @@ def test_what_takes_hours_is_refused_before_it_is_drawn(
     monkeypatch.setattr("backend.feedback.evidence.area_mask", drawn.append)
     monkeypatch.setattr("backend.feedback.evidence.draw_area", lambda *each: drawn.append(each))
     with pytest.raises(BadRequest, match=r"would take \d+ steps to draw"):
-        compare(None, HOSTILE[name], CONFIG, TASK)
+        compare_annotation(None, HOSTILE[name], CONFIG, TASK)
     assert drawn == []
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from backend.feedback.comparison import ImageDiff, compare
+from backend.feedback.comparison import ImageDiff, compare_annotation
 from backend.feedback.evidence import ImageEvidence, LazyMasks
 from tests.backend.feedback.test_comparison import CONFIG, LEFT, TASK, WIDE, drawn, region, shape
 
@@ -21,7 +21,7 @@ HALF = {"x": 0, "y": 0, "width": 50, "height": 100}
 
 
 def picture_of(predicted: list[Any] | None, final: list[Any]) -> ImageDiff:
-    (picture,) = compare(predicted, final, CONFIG, TASK)
+    (picture,) = compare_annotation(predicted, final, CONFIG, TASK)
     return picture
 
 

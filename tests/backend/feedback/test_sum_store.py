@@ -16,7 +16,7 @@ from backend.feedback import sum_store
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.annotation_table import ANNOTATIONS, AnnotationOrigin, ReadAnnotation, read_in
 from backend.feedback.comparison import LabelDiff
-from backend.feedback.report.statistics import make_report, measure
+from backend.feedback.report.statistics import make_report, project_statistics
 from backend.feedback.sums import ProjectSums, Step
 
 #: Thursday, 2026-11-26.
@@ -91,7 +91,7 @@ def test_stored_sums_equal_a_full_recount(
         for project in (7, 8):
             kept = list(annotations.stream(project))
             sums = annotations.sums(project, step)
-            assert make_report(project, sums, label=label) == measure(
+            assert make_report(project, sums, label=label) == project_statistics(
                 project, kept, step=step, label=label
             )
             assert (project in annotations.totals()) == bool(kept)

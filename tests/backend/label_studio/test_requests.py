@@ -15,7 +15,7 @@ from backend.label_studio.requests import (
     Keypoint,
     Prompt,
     Rectangle,
-    Words,
+    TypedWords,
     parse_predict,
     parse_setup,
     parse_webhook,
@@ -90,7 +90,7 @@ def test_the_last_words_count() -> None:
     """Those before have been answered; the text area keeps them all."""
     value = {"text": ["black cat", "red car, sky"]}
     (prompt,) = _context({"type": "textarea", "from_name": "words", "value": value}).prompts
-    assert prompt == Prompt(Words("red car, sky"), control="words")
+    assert prompt == Prompt(TypedWords("red car, sky"), control="words")
 
 
 BOX = {"x": 0, "y": 0, "width": 1, "height": 1}
@@ -127,7 +127,7 @@ BOX = {"x": 0, "y": 0, "width": 1, "height": 1}
 def test_what_is_no_prompt_costs_no_other(region: Any) -> None:
     assert _context(region).prompts == ()
     words = {"type": "textarea", "value": {"text": "cat"}}
-    assert _context(region, words).prompts == (Prompt(Words("cat")),)
+    assert _context(region, words).prompts == (Prompt(TypedWords("cat")),)
 
 
 @pytest.mark.parametrize("labels", [None, "sky", [], [3], {}])
@@ -221,7 +221,7 @@ def test_a_webhook_names_its_project(body: bytes, project: int | None) -> None:
 )
 def test_what_is_typed_can_be_tokenized(text: str, read: str) -> None:
     region = {"type": "textarea", "value": {"text": [text]}}
-    assert _context(region).prompts == (Prompt(Words(read)),)
+    assert _context(region).prompts == (Prompt(TypedWords(read)),)
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,12 @@ import requests
 
 from backend.errors import HostRefused
 from backend.network.host_rules import HostRules
-from backend.network.http import Clock, TimeLimit, request
+from backend.network.http import TimeLimit, TimerThread, request
 from tests.backend.fakes.local_server import Answer, LocalServer
 
 
 def get(url: str, rules: HostRules | None = None, **options: Any) -> requests.Response:
-    given = {"trusted": False, "limit": TimeLimit(20, Clock()), **options}
+    given = {"trusted": False, "limit": TimeLimit(20, TimerThread()), **options}
     return request("GET", url, rules=rules or HostRules(), **given)
 
 
@@ -203,7 +203,7 @@ def test_a_proxy_of_the_environment_is_only_for_hosts_that_are_vouched_for(
 def test_the_limit_ends_what_comes_in_drops(opening: bytes, drop: bytes) -> None:
     """Each drop comes in time for a timeout of a single read."""
     started = time.monotonic()
-    with dripping(opening, drop) as port, TimeLimit(0.4, Clock()) as limit:
+    with dripping(opening, drop) as port, TimeLimit(0.4, TimerThread()) as limit:
         try:
             content = get(f"http://127.0.0.1:{port}/", limit=limit, trusted=True).content
         except requests.RequestException:
@@ -216,7 +216,7 @@ def test_the_limit_ends_what_comes_in_drops(opening: bytes, drop: bytes) -> None
 def test_the_limit_ends_a_handshake_in_drops() -> None:
     started = time.monotonic()
     record = b"\x16\x03\x03\x40\x00"  # a handshake of 16 KB, which never comes
-    with dripping(record, b"\x02") as port, TimeLimit(0.4, Clock()) as limit:
+    with dripping(record, b"\x02") as port, TimeLimit(0.4, TimerThread()) as limit:
         with pytest.raises((requests.RequestException, ssl.SSLError)):
             get(f"https://127.0.0.1:{port}/", limit=limit, trusted=True)
         assert limit.is_over
@@ -224,7 +224,7 @@ def test_the_limit_ends_a_handshake_in_drops() -> None:
 
 
 def test_a_clock_calls_in_the_order_of_times() -> None:
-    clock, called, last = Clock(), [], threading.Event()
+    clock, called, last = TimerThread(), [], threading.Event()
     now = time.monotonic()
     clock.call_at(now + 0.2, last.set)
     clock.call_at(now + 0.1, lambda: called.append("second"))
@@ -245,7 +245,7 @@ def test_what_was_lifted_is_not_ended() -> None:
         assert ours.recv(1) == b"x"
 
 
-class ClockByHand(Clock):
+class ClockByHand(TimerThread):
     """Calls when it is told to."""
 
     def __init__(self) -> None:

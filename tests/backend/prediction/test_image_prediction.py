@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from label_studio_sdk.label_interface import LabelInterface
 
-from backend.label_studio.requests import Context, PredictRequest, Prompt, Task, Words
+from backend.label_studio.requests import Context, PredictRequest, Prompt, Task, TypedWords
 from tests.backend.fakes.colour_segmenter import brush_config
 from tests.backend.prediction.test_predictor import (
     make_predictor,
@@ -54,7 +54,7 @@ def test_what_a_project_is_sorted_by_is_its_own_choice() -> None:
 
 def test_the_answer_to_a_prompt_keeps_its_confidence() -> None:
     config = brush_config("blue", "red")
-    ask = Context((Prompt(Words("red"), image="image"),))
+    ask = Context((Prompt(TypedWords("red"), image="image"),))
     entries = [
         make_predictor(score=score).predict(request(config, "flag", context=ask))[0]
         for score in ("confidence", "effort")

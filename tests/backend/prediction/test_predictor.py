@@ -21,7 +21,7 @@ from backend.label_studio.requests import (
     Prompt,
     Rectangle,
     Task,
-    Words,
+    TypedWords,
 )
 from backend.prediction.batches import PROJECT_CONCURRENCY, Outcome
 from backend.prediction.predictor import Predictor, priority
@@ -174,7 +174,7 @@ def test_a_missing_picture_costs_no_other_of_its_task(
 
 def test_words_are_answered_on_the_pictures_that_are_there() -> None:
     task = Task(1, 1, {"front": "red", "pages": ["gone", "flag"]})
-    words = Context((Prompt(Words("red"), control="words", image="many"),))
+    words = Context((Prompt(TypedWords("red"), control="words", image="many"),))
     (entry,) = make_predictor().predict(PredictRequest((task,), TWO_TAGS, 1, words))
     assert isinstance(entry, dict)
     assert [r["item_index"] for r in entry["result"]] == [1]
@@ -396,7 +396,7 @@ def test_a_control_that_is_not_predicted_answers_prompts_only() -> None:
     every = ["brushlabels", "polygonlabels", "rectanglelabels"]
     click = Prompt(Keypoint(10, 50), ("red",), image="image")
     box = Prompt(Rectangle(0, 0, 40, 100), ("red",), image="image")
-    for prompt in (click, box, Prompt(Words("red")), Prompt(Words("red all"))):
+    for prompt in (click, box, Prompt(TypedWords("red")), Prompt(TypedWords("red all"))):
         (answer,) = predictor.predict(request(config, "flag", context=Context((prompt,))))
         assert kinds_of(answer) == every, prompt
 

@@ -10,7 +10,7 @@ from backend.telemetry.task_tracker import (
     MAX_FAILURES,
     MAX_PROJECTS,
     PACE_S,
-    TaskRecord,
+    HandledTask,
     TaskTracker,
 )
 
@@ -48,7 +48,7 @@ def test_what_was_wrong_with_a_task_is_forgotten_once_it_is_predicted() -> None:
 
 
 def test_a_record_says_who_what_and_where_the_time_went() -> None:
-    heard: list[TaskRecord] = []
+    heard: list[HandledTask] = []
     tracker = TaskTracker((heard.append,))
     with about(request="r1"), tracker.task(7, 3, "opened") as work:
         with stage("fetch"):
@@ -120,7 +120,7 @@ def test_the_pace_is_that_of_the_last_minute() -> None:
 def test_an_incomplete_task_is_done_and_is_shown_with_the_reason(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    records: list[TaskRecord] = []
+    records: list[HandledTask] = []
     tracker = TaskTracker((records.append,))
     with tracker.task(7, 3, "batch") as work:
         work.drawn(5, pictures=2)

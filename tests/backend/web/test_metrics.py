@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from backend.telemetry.task_tracker import TaskRecord
+from backend.telemetry.task_tracker import HandledTask
 from tests.backend.web.scraped import make_metrics, values
 
 
-def record(reason: str = "", **stages: float) -> TaskRecord:
-    return TaskRecord(1, 7, "opened", "r", 0.0, 1.0, stages, reason=reason)
+def record(reason: str = "", **stages: float) -> HandledTask:
+    return HandledTask(1, 7, "opened", "r", 0.0, 1.0, stages, reason=reason)
 
 
 def test_requests_are_counted_by_route_method_and_status() -> None:

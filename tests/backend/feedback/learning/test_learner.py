@@ -37,7 +37,7 @@ from backend.label_studio.requests import (
     Prompt,
     Rectangle,
     Task,
-    Words,
+    TypedWords,
 )
 from backend.prediction.predictor import Predictor
 from backend.settings import Settings
@@ -383,17 +383,17 @@ def test_without_annotations_all_is_as_at_the_start(database: Database) -> None:
 def test_what_an_annotator_asks_for_follows_too(database: Database) -> None:
     school = School(database)
     xml = CONFIG.replace("</View>", '<TextArea name="t" toName="image"/></View>')
-    shapes = [Keypoint(10, 50), Rectangle(0, 0, 30, 100), Words("wine"), Words("all")]
+    shapes = [Keypoint(10, 50), Rectangle(0, 0, 30, 100), TypedWords("wine"), TypedWords("all")]
 
     def ask(shape: Any) -> list[dict[str, Any]]:
-        labels = () if isinstance(shape, Words) else ("wine",)
+        labels = () if isinstance(shape, TypedWords) else ("wine",)
         context = Context((Prompt(shape, labels, "t", "image"),))
         task = Task(1, 7, {"image": "flag"})
         (entry,) = school.predictor.predict(PredictRequest((task,), xml, 7, context))
         assert isinstance(entry, dict)
         return [r for r in entry["result"] if r["value"]["brushlabels"] == ["wine"]]
 
-    assert ask(Words("wine")) == ask(Words("all")) == []
+    assert ask(TypedWords("wine")) == ask(TypedWords("all")) == []
     school.learn(1, 2, config=xml)
     school.step(xml)
     for shape in shapes:
@@ -401,7 +401,7 @@ def test_what_an_annotator_asks_for_follows_too(database: Database) -> None:
         mask = mask_of(region)
         assert mask[:, :18].all()
         assert not mask[:, 22:].any()
-    assert ask(Words("a bottle -> wine")) == []  # free words have learned nothing
+    assert ask(TypedWords("a bottle -> wine")) == []  # free words have learned nothing
 
 
 @pytest.mark.parametrize("ious", [(0.5, 0.4), (0.5, 0.5)])

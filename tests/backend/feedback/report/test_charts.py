@@ -7,7 +7,7 @@ from xml.etree.ElementTree import Element, fromstring
 from backend.feedback.annotation_table import AnnotationOrigin, ReadAnnotation
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.report.charts import PLOTS, plots
-from backend.feedback.report.statistics import PrelabelReport, measure
+from backend.feedback.report.statistics import PrelabelReport, project_statistics
 
 DAY = 86400.0
 
@@ -16,7 +16,7 @@ def savings_of(
     *shares: float, kind: AnnotationOrigin = "compared", name: str = "label {}"
 ) -> PrelabelReport:
     """A label a share of saved paint, a day an annotation."""
-    return measure(7, reads_of(*shares, kind=kind, name=name))
+    return project_statistics(7, reads_of(*shares, kind=kind, name=name))
 
 
 def reads_of(
@@ -57,13 +57,13 @@ def test_a_label_that_nobody_has_painted_has_no_bar_and_no_figure() -> None:
     """Its prediction was deleted: there are no annotated pixels to compare it with."""
     deleted = LabelDiff("nobody's", 1, predicted_px=50, true_px=0, shared_px=0)
     read = ReadAnnotation(9, 7, 1, "compared", "v", 1, 10.0, DAY, changes=(deleted,))
-    svg = fromstring(plots(measure(7, [*reads_of(0.5, -0.25), read]))["saved-paint"])
+    svg = fromstring(plots(project_statistics(7, [*reads_of(0.5, -0.25), read]))["saved-paint"])
     assert len(list(svg.iter("rect"))) == 2
     shown = texts(svg)
     assert shown.index("nobody's") > shown.index("label 1")
     assert "nothing annotated" in shown
     assert "-100.0 %" not in shown
-    alone = fromstring(plots(measure(7, [read]))["saved-paint"])
+    alone = fromstring(plots(project_statistics(7, [read]))["saved-paint"])
     assert list(alone.iter("rect")) == []
     (text,) = (each for each in alone.iter("text") if each.text == "nothing annotated")
     width = float(alone.get("viewBox", "").split()[2])

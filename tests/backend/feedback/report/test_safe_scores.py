@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 from backend.feedback.annotation_table import ReadAnnotation
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.report.safe_scores import SafeScore, lower_bound
-from backend.feedback.report.statistics import PrelabelReport, measure
+from backend.feedback.report.statistics import PrelabelReport, project_statistics
 from backend.feedback.report.tables import print_report, to_csv
 
 VERSION = "demo clearclip d4f5aa8d"
@@ -30,7 +30,7 @@ def report_of(
         ReadAnnotation(9 + n, 7, n, "compared", version, created=2e9 + n, changes=(each,))
         for n, each in enumerate(masks)
     ]
-    return measure(7, [*(before or ()), *reads])
+    return project_statistics(7, [*(before or ()), *reads])
 
 
 @pytest.mark.parametrize(("kept", "masks"), [(1, 1), (28, 29), (29, 29), (190, 200), (0, 9)])

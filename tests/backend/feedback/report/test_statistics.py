@@ -15,7 +15,7 @@ import pytest
 
 from backend.feedback.annotation_table import AnnotationOrigin, ReadAnnotation
 from backend.feedback.comparison import LabelDiff
-from backend.feedback.report.statistics import LabelStatistics, advice, measure
+from backend.feedback.report.statistics import LabelStatistics, advice, project_statistics
 from backend.feedback.report.tables import to_csv
 
 MONDAY = datetime(2026, 11, 23, 12, tzinfo=timezone.utc).timestamp()
@@ -83,7 +83,7 @@ def test_nothing_to_measure() -> None:
     )
     assert LabelStatistics.of([FALSE]).saved_paint is None
     assert LabelStatistics.of([FALSE]).harms
-    empty = measure(7, [])
+    empty = project_statistics(7, [])
     assert (empty.periods, empty.versions, empty.harmful) == ((), (), {})
 
 
@@ -97,7 +97,7 @@ def test_a_project_by_time_and_by_version() -> None:
         read(6, kind="skipped", seconds=1.0, day=90),
         read(7, kind="broken", reason="It has no size.", day=2),
     ]
-    savings = measure(7, reads, waiting=3)
+    savings = project_statistics(7, reads, waiting=3)
     assert {kind: count for kind, count in savings.kinds.items() if count != 1} == {
         "compared": 3,
         "converted": 0,
@@ -132,7 +132,7 @@ def test_annotations_are_added_up_as_they_come_and_not_kept() -> None:
             del made
             assert sum(each() is not None for each in alive) <= 1
 
-    savings = measure(7, some())
+    savings = project_statistics(7, some())
     assert savings.all.total == replace(
         LabelStatistics.of([CAR, OTHER] * 50),
         pictures=50,
@@ -145,36 +145,40 @@ def test_annotations_are_added_up_as_they_come_and_not_kept() -> None:
 
 def test_labels_that_are_mostly_missed_are_named_with_what_to_do() -> None:
     scant = LabelDiff("dog", corrected=1, predicted_px=4, true_px=10, shared_px=4, band_px=10)
-    savings = measure(7, [read(1, scant, CAR), read(2, CAT)])
+    savings = project_statistics(7, [read(1, scant, CAR), read(2, CAT)])
     assert list(savings.missing) == ["cat", "dog"]
     assert savings.missing["dog"].startswith("60 % of its pixels were painted by hand")
     assert savings.to_json()["missing"] == savings.missing
     assert savings.harmful == {}
     half = LabelDiff("dog", corrected=1, predicted_px=5, true_px=10, shared_px=5, band_px=10)
-    assert measure(7, [read(1, half)]).missing == {}
+    assert project_statistics(7, [read(1, half)]).missing == {}
 
 
 def test_a_picture_counts_once_in_the_lines_of_all_labels() -> None:
     second = replace(CAT, image=1)
-    savings = measure(7, [read(1, CAR, FALSE, second, version="v1"), read(2, SAME, version="v1")])
+    savings = project_statistics(
+        7, [read(1, CAR, FALSE, second, version="v1"), read(2, SAME, version="v1")]
+    )
     for group in (savings.all, *savings.periods, *savings.versions):
         assert group.total.pictures == 3  # two of the first annotation, one of the second
         assert group.total.mean_iou == (0.5 + 0 + 0 + 1) / 4
     assert savings.all.labels["car"].pictures == 2
-    assert measure(7, [read(1, CAR, SAME, FALSE)]).all.total.pictures == 2  # read before numbers
+    assert (
+        project_statistics(7, [read(1, CAR, SAME, FALSE)]).all.total.pictures == 2
+    )  # read before numbers
     nothing = LabelDiff("dog", accepted=1)
-    assert measure(7, [read(1, nothing)]).all.total.pictures == 0
+    assert project_statistics(7, [read(1, nothing)]).all.total.pictures == 0
 
 
 def test_one_label_over_time() -> None:
     reads = [read(1, CAR, FALSE, seconds=9.0), read(2, SAME, day=1), read(3, MISSED, day=2)]
-    car = measure(7, reads, label="car")
+    car = project_statistics(7, reads, label="car")
     assert (car.label, list(car.all.labels), car.kinds["compared"]) == ("car", ["car"], 3)
     assert car.all.total == LabelStatistics.of([CAR, SAME])
     saved = [group.total.saved_paint for group in car.periods]
     assert saved == [pytest.approx(0.4), 1, None]
     assert car.all.seconds.with_prelabel == 9
-    assert measure(7, reads, label="cow").all.total == LabelStatistics()
+    assert project_statistics(7, reads, label="cow").all.total == LabelStatistics()
 
 
 @pytest.mark.parametrize(
@@ -198,7 +202,7 @@ def test_advice_for_labels_that_do_harm(changes: list[LabelDiff], words: str) ->
 @pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t=", "\r="])
 def test_names_are_no_formulas_for_a_spreadsheet(sign: str) -> None:
     change = LabelDiff(f"{sign}cmd", accepted=1, predicted_px=5, true_px=5, shared_px=5)
-    text = to_csv(measure(7, [read(1, change, version=f"{sign}HYPERLINK()")]))
+    text = to_csv(project_statistics(7, [read(1, change, version=f"{sign}HYPERLINK()")]))
     cells = {cell for row in csv.reader(io.StringIO(text)) for cell in row}
     assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in cells)
     assert {cell[-3:] for cell in cells if cell[:1] in ("'", "\ufffd")} == {"cmd", "K()"}
@@ -209,7 +213,7 @@ def test_json_and_csv_say_the_same() -> None:
         read(1, CAR, FALSE, version="v1", seconds=10.0),
         read(2, OTHER, CAT, version="v2", day=1),
     ]
-    savings = measure(7, reads)
+    savings = project_statistics(7, reads)
     figures = json.loads(json.dumps(savings.to_json()))
     rows = list(csv.DictReader(io.StringIO(to_csv(savings))))
     names = [(row["period"], row["model_version"], row["label"]) for row in rows]

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from backend.feedback.annotation_table import ReadAnnotation
 from backend.feedback.comparison import LabelDiff
-from backend.feedback.report.statistics import measure
+from backend.feedback.report.statistics import project_statistics
 from backend.feedback.report.tables import print_report
 
 
@@ -25,7 +25,7 @@ def test_figures_are_whole_in_a_terminal_of_80_letters() -> None:
         changes=(change,),
     )
     file = io.StringIO()
-    print_report(measure(7, [read]), Console(file=file, width=80))
+    print_report(project_statistics(7, [read]), Console(file=file, width=80))
     lines = file.getvalue().splitlines()
     figures = ["1", "1", "100.0", "100.0", "–", "100.0", "0", "0", "0"]
     for name in ("car", "all", "2023-11-14"):
@@ -37,7 +37,7 @@ def test_figures_are_whole_in_a_terminal_of_80_letters() -> None:
 def test_names_from_outside_do_nothing_to_the_terminal() -> None:
     label, version = "\x1b[31mcar[bold]", "\x1b]0;title\x07v1"
     change = LabelDiff(label, accepted=1, predicted_px=5, true_px=5, shared_px=5)
-    savings = measure(
+    savings = project_statistics(
         7, [ReadAnnotation(1, 7, 1, "compared", version, created=1.7e9, changes=(change,))]
     )
     file = io.StringIO()
