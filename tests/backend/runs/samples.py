@@ -90,7 +90,7 @@ CHECKED_WORDS: Final = WordsReport(
     pictures=2,
 )
 
-DATASET: Final = DatasetFile(2, {"train": 2, "val": 0}, 5, 1, {41: EVIL}, 7, 3 << 20)
+DATASET: Final = DatasetFile(2, {"train": 2, "val": 0}, 5, 1, [], {41: EVIL}, 7, 3 << 20)
 
 #: Name of a kind -> what is asked for, something else that is, and a report.
 SAMPLES: Final[dict[str, tuple[Any, Any, Any]]] = {
