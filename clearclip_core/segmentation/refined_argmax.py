@@ -6,7 +6,8 @@ several can.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -253,22 +254,57 @@ def check_size(scores: Scores, image: RGBArray) -> None:
         )
 
 
+#: Yields logits at rows and columns of the image, of some queries or all: ``Scores.logits_at``.
+LogitsAt = Callable[
+    [Matrix, Matrix, Indices | None], Iterator[tuple[slice, npt.NDArray[np.floating[Any]]]]
+]
+
+
 @one_blas_thread()
-def competing_probabilities(scores: Scores, y_px: Matrix, x_px: Matrix) -> tuple[Float32s, Labels]:
+def competing_probabilities(
+    query_labels: Labels,
+    logits_at: LogitsAt,
+    y_px: Matrix,
+    x_px: Matrix,
+    labels: Labels | None = None,
+) -> tuple[Float32s, Labels]:
     """Compute the probabilities of the labels that compete, at positions of the image.
 
+    Of the other labels no more is kept than a band of rows.
+
     Args:
-        scores: scores of the image.
+        query_labels: (Q,) the label of each query, -1 for the contrast words.
+        logits_at: of the scores.
         y_px: (m,) rows, pixel 0 has its centre at 0.
         x_px: (n,) columns.
+        labels: the labels that compete, if they are known.
 
     Returns:
-        (K, m, n) probabilities, each that of the label's best query; and (K,) the labels, -1 for
-        the contrast words.
+        (K, m, n) probabilities, each that of the label's best query; and (K,) the labels.
     """
-    probabilities, labels = _probabilities(scores, scores.logits_at(y_px, x_px))
-    competing = _competing(probabilities)
-    return probabilities[competing], labels[competing]
+    first = _first_queries(query_labels)
+    competes, logs = np.zeros(len(first), np.bool_), []
+    for _, logits in logits_at(y_px, x_px, None):  # (r, n, Q)
+        most = logits.max(axis=2, keepdims=True)
+        logits -= most
+        best = np.maximum.reduceat(logits, first, axis=2)
+        competes |= (best >= math.log(SHARE)).any(axis=(0, 1))
+        total = np.exp(logits, out=logits).sum(axis=2, dtype=np.float64)  # in any order the same
+        logs.append(most[..., 0] + np.log(total))
+    if labels is None:
+        labels = query_labels[first][competes]
+    queries = np.flatnonzero(np.isin(query_labels, labels))
+    first, made = _first_queries(query_labels[queries]), []
+    every_log = np.concatenate(logs)[..., None]
+    for rows, logits in logits_at(y_px, x_px, queries):
+        best = np.maximum.reduceat(logits, first, axis=2)
+        made.append(np.exp(best - every_log[rows], dtype=np.float32).transpose(2, 0, 1))
+    return np.concatenate(made, axis=1), labels
+
+
+def _first_queries(query_labels: Labels) -> Indices:
+    """Return the index of each label's first query; a label's queries follow one another."""
+    return np.flatnonzero(np.diff(query_labels, prepend=-2))
 
 
 def _fit(scores: Scores, guided_filter: GuidedFilter) -> tuple[Float32s, Labels]:
@@ -280,34 +316,11 @@ def _fit(scores: Scores, guided_filter: GuidedFilter) -> tuple[Float32s, Labels]
         (K, 4, rows + 1, columns + 1) functions; and (K,) the labels that compete, -1 for the
         contrast words.
     """
-    corners_px = guided_filter.grid.corners_px
-    probabilities, labels = _probabilities(scores, scores.logits_at(*corners_px))
-    knots, _ = _probabilities(scores, scores.logits_at_knots(*corners_px))
-    some = _competing(probabilities)
-    roots, root_knots = np.sqrt(probabilities[some]), np.sqrt(knots[some])
-    return fit_with_detail(guided_filter, roots, root_knots), labels[some]
-
-
-def _probabilities(
-    scores: Scores, bands: Iterator[tuple[slice, npt.NDArray[np.floating[Any]]]]
-) -> tuple[Float32s, Labels]:
-    """Return (L, m, n) probabilities of each label's best query; and (L,) the labels."""
+    at = guided_filter.grid.corners_px
     query_labels = np.asarray(scores.vocabulary.query_labels, np.int16)
-    # A label's queries follow one another.
-    first = np.flatnonzero(np.diff(query_labels, prepend=-2))
-    made = []
-    for _, logits in bands:  # (r, n, Q)
-        exponents = np.exp(logits - logits.max(axis=2, keepdims=True))
-        best = np.maximum.reduceat(exponents, first, axis=2)
-        total = exponents.sum(axis=2, keepdims=True, dtype=np.float64)  # in any order the same
-        made.append((best / total).transpose(2, 0, 1))
-    return np.concatenate(made, axis=1, dtype=np.float32), query_labels[first]
-
-
-def _competing(probabilities: Float32s) -> npt.NDArray[np.bool_]:
-    """Return (L,) which labels somewhere have at least their share of the winner's probability."""
-    winner = probabilities.max(axis=0)
-    return np.array([(label >= SHARE * winner).any() for label in probabilities])
+    probabilities, labels = competing_probabilities(query_labels, scores.logits_at, *at)
+    knots, _ = competing_probabilities(query_labels, scores.logits_at_knots, *at, labels)
+    return fit_with_detail(guided_filter, np.sqrt(probabilities), np.sqrt(knots)), labels
 
 
 def _largest_code(

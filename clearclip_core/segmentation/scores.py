@@ -18,6 +18,7 @@ from clearclip_core.segmentation.argmax import BATCH_ELEMENTS, ArgmaxBands
 from clearclip_core.segmentation.upsampling import (
     AxisSamples,
     AxisUpsampling,
+    Indices,
     Matrix,
     Values,
     dense_blocks,
@@ -303,43 +304,48 @@ class Scores:
         return torch.stack(best).cpu().numpy()
 
     def logits_at(
-        self, y_px: Matrix, x_px: Matrix
+        self, y_px: Matrix, x_px: Matrix, queries: Indices | None = None
     ) -> Iterator[tuple[slice, npt.NDArray[np.floating[Any]]]]:
         """Compute temperature times cosines at positions of the original image, in bands of rows.
 
         Args:
             y_px: (m,) rows, pixel 0 has its centre at 0.
             x_px: (n,) columns.
+            queries: indices of queries; all by default.
 
         Yields:
             The slice of `y_px`, and (r, n, Q) logits.
         """
         rows, columns = self._upsamplings
-        yield from self._logits(rows.at(rows.positions(y_px)), columns.at(columns.positions(x_px)))
+        down, along = rows.at(rows.positions(y_px)), columns.at(columns.positions(x_px))
+        yield from self._logits(down, along, queries)
 
     def logits_at_knots(
-        self, y_px: Matrix, x_px: Matrix
+        self, y_px: Matrix, x_px: Matrix, queries: Indices | None = None
     ) -> Iterator[tuple[slice, npt.NDArray[np.floating[Any]]]]:
         """Compute logits as `logits_at`, but such that bilinear interpolation comes nearest to all.
 
         Args:
             y_px: (m,) rows, see ``AxisUpsampling.at_knots``.
             x_px: (n,) columns.
+            queries: see `logits_at`.
 
         Yields:
             The slice of `y_px`, and (r, n, Q) logits.
         """
         rows, columns = self._upsamplings
-        yield from self._logits(rows.at_knots(y_px), columns.at_knots(x_px))
+        yield from self._logits(rows.at_knots(y_px), columns.at_knots(x_px), queries)
 
     def _logits(
-        self, down: Matrix, along: Matrix
+        self, down: Matrix, along: Matrix, queries: Indices | None
     ) -> Iterator[tuple[slice, npt.NDArray[np.floating[Any]]]]:
         """Yield logits in bands of rows, of (m, h) and (n, w) weights of the patches."""
-        step = max(1, BATCH_ELEMENTS // (len(self.cosines) * len(along)))
+        cosines = self._by_pixel if queries is None else self._by_pixel[..., queries]
+        down, along = down.astype(cosines.dtype), along.astype(cosines.dtype)
+        step = max(1, BATCH_ELEMENTS // (cosines.shape[2] * len(along)))
         for start in range(0, len(down), step):
             some = slice(start, start + step)
-            yield some, upsample(self._by_pixel, down[some], along) * self.temperature
+            yield some, upsample(cosines, down[some], along) * self.temperature
 
     def thresholds(self, threshold: float | Sequence[float]) -> npt.NDArray[np.float32]:
         """Return each label's threshold, and at index -1 the contrast words', which is 0.

@@ -237,8 +237,11 @@ def upsample(values: Values, rows: Values, columns: Values) -> Values:
     Returns:
         (m, n, Q).
     """
-    height, width, queries = values.shape
-    bands = (rows @ values.reshape(height, -1)).reshape(-1, width, queries)
+    _, width, queries = values.shape
+    used = np.flatnonzero(rows.any(axis=0))
+    some = slice(used[0], used[-1] + 1)  # a few rows of pixels have weights for few patches
+    bands = rows[:, some] @ values[some].reshape(some.stop - some.start, -1)
+    bands = bands.reshape(-1, width, queries)
     upsampled = np.empty((len(rows), len(columns), queries), values.dtype)
     for some, patches, weights in dense_blocks(columns):
         np.matmul(weights, bands[:, patches], out=upsampled[:, some])

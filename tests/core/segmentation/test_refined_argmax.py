@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import product
@@ -153,7 +154,9 @@ def bilinear(values: np.ndarray, at: np.ndarray, pixels: int, axis: int) -> np.n
 def test_what_competes_has_its_probabilities_at_the_places_asked_for() -> None:
     scores = scores_of()
     y, x = np.arange(1, 96, 3), np.arange(1, 144, 3)
-    found, query_labels = competing_probabilities(scores, y.astype(float), x.astype(float))
+    owners = np.array(scores.vocabulary.query_labels, np.int16)
+    at = y.astype(float), x.astype(float)
+    found, query_labels = competing_probabilities(owners, scores.logits_at, *at)
     assert query_labels.tolist() == [0, 1, 2, -1]
     assert found[:3] == pytest.approx(scores.probabilities()[:, 1::3, 1::3], abs=1e-5)
 
@@ -163,8 +166,25 @@ def test_who_nowhere_comes_near_does_not_compete() -> None:
     cosines = scores.cosines.clone()
     cosines[2] = -1  # the sky
     hopeless = Scores(cosines, scores.plan, scores.vocabulary)
-    _, query_labels = competing_probabilities(hopeless, np.arange(96.0), np.arange(144.0))
+    owners = np.array(scores.vocabulary.query_labels, np.int16)
+    at = np.arange(96.0), np.arange(144.0)
+    _, query_labels = competing_probabilities(owners, hopeless.logits_at, *at)
     assert query_labels.tolist() == [0, 2, -1]
+
+
+def test_memory_is_that_of_the_labels_that_compete() -> None:
+    plan, count = scores_of().plan, 2000
+    rare = scores_of().cosines[:1].expand(count, -1, -1).clone()
+    rare[3:] -= 1
+    scores = Scores(rare, plan, Vocabulary.of([str(number) for number in range(count)]))
+    owners, at = np.arange(count, dtype=np.int16), (np.arange(96.0), np.arange(144.0))
+    tracemalloc.start()
+    try:
+        found, labels = competing_probabilities(owners, scores.logits_at, *at)
+        assert tracemalloc.get_traced_memory()[1] < 0.3 * found[0].nbytes * count
+    finally:
+        tracemalloc.stop()
+    assert labels.tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.4, (0.5, 0.0, 0.3)])
