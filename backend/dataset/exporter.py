@@ -201,7 +201,8 @@ class DatasetReport(msgspec.Struct, frozen=True):
             f"{self.unlabelled} without an annotation that counts, "
             f"{len(self.skipped)} skipped."
         ]
-        for name, counts in self.classes.items():
+        drawn = {n: c for n, c in self.classes.items() if any(each.objects for each in c.values())}
+        for name, counts in drawn.items():
             told = (
                 f"{part} {quantity(count.objects, 'object')} in "
                 f"{quantity(count.pictures, 'picture')}"

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final, get_args
 from xml.etree.ElementTree import Element
 
@@ -46,6 +46,9 @@ from backend.label_studio.region_reader import (
     written_labels,
 )
 from backend.label_studio.requests import Task
+
+#: Pixels of all masks of a picture that are kept while it is written.
+_KEPT_PIXELS: Final = 32 << 20
 
 #: Controls whose regions cover pixels. ``<Labels>`` has the labels of the tools beside it.
 MASK_TAGS: Final = (
@@ -347,10 +350,12 @@ class TaskImageReader:
         return tuple((area, _provenance_of(area, whole)) for area in areas)
 
     def _regions(self, areas: Sequence[tuple[Area, Provenance]]) -> tuple[LabelledRegion, ...]:
+        pixels = sum(math.prod(area.size_hw) for area, _ in areas)
+        kept = cache if pixels <= _KEPT_PIXELS else _same  # several formats read each mask
         return tuple(
             LabelledRegion(
                 label=name,
-                read_mask=_mask_reader(area),
+                read_mask=kept(_mask_reader(area)),
                 score=area.score,
                 provenance=provenance,
                 id=area.id,
@@ -437,6 +442,10 @@ def _on_image(
     return tuple(
         each for each in version if each[0].image == tag.name and (each[0].item_index or 0) == index
     )
+
+
+def _same(read: Callable[[], BoolMask]) -> Callable[[], BoolMask]:
+    return read
 
 
 def _mask_reader(area: Area) -> Callable[[], BoolMask]:

@@ -23,6 +23,7 @@ from backend.dataset.mask_source import Limits, MaskSource
 from backend.dataset.matching import match_by_table
 from backend.dataset.readers.coco import draw_runs, read_coco, read_runs
 from backend.dataset.readers.label_map import read_index_png
+from backend.dataset.readers.labelme import read_labelme
 from backend.dataset.readers.parquet import read_parquet
 from backend.dataset.readers.yolo import read_yolo
 from backend.dataset.tasks import ExportedTasks
@@ -107,6 +108,27 @@ def test_runs(counts: Any) -> None:
         mask = draw_runs(runs, SIZE_HW)
         assert mask.shape == SIZE_HW
         assert mask.sum() == runs[1::2].sum()
+
+
+# ---- LabelMe -------------------------------------------------------------------------------------
+
+SHAPES = st.fixed_dictionaries(
+    {
+        "label": st.just("sky") | JSON,
+        "points": st.lists(st.lists(st.floats(-2, 6) | NUMBERS, max_size=3), max_size=5) | JSON,
+        "shape_type": st.sampled_from(["polygon", "rectangle", "circle", "mask", "line"]) | JSON,
+    },
+    optional={"group_id": st.just(1) | JSON, "mask": st.text(max_size=9) | JSON},
+)
+
+
+@FUZZ
+@given(shapes=st.lists(SHAPES | JSON, max_size=3) | JSON, side=st.just(3) | JSON)
+def test_labelme(folder: Path, shapes: Any, side: Any) -> None:
+    told = {"shapes": shapes, "imagePath": "a.jpg", "imageHeight": side, "imageWidth": 4}
+    (folder / "labelme").mkdir(exist_ok=True)
+    (folder / "labelme/a.json").write_text(json.dumps(told))
+    draw(read_labelme(folder / "labelme", LIMITS))
 
 
 # ---- YOLO ---------------------------------------------------------------------------------------
