@@ -31,19 +31,16 @@ from backend.web.middleware.guards import (
 )
 from backend.web.middleware.request_log import add_request_log
 from backend.web.ml_backend import MlBackendRoutes
-from backend.web.pages.connection_status import ConnectionStatus
 from backend.web.pages.dashboard import DashboardRoutes
-from backend.web.pages.deleted_projects import DeletedProjects
 from backend.web.pages.html import add_filters, error_response
 from backend.web.pages.jobs import JobRoutes
 from backend.web.pages.learning import LearningRoutes
 from backend.web.pages.learning_status import describe_learning
-from backend.web.pages.missing_projects import MissingProjects
 from backend.web.pages.project import ProjectRoutes
-from backend.web.pages.project_check import ProjectCheck
+from backend.web.pages.projects import DeletedProjects, MissingProjects, ProjectCheck
 from backend.web.pages.report import ReportRoutes
 from backend.web.pages.runs import DatasetRoutes, LabelErrorRoutes, RunRoutes, WordsRoutes
-from backend.web.pages.status import StatusReport
+from backend.web.pages.status import ConnectionStatus, StatusReport
 from backend.web.request_slots import RequestSlots
 
 

@@ -15,10 +15,8 @@ import yaml
 from backend.runs.kinds import KINDS
 from backend.runs.run import Run, RunKind
 
-Json = dict[str, Any]
 
-
-def description(has_password: bool = False) -> Json:
+def description(has_password: bool = False) -> dict[str, Any]:
     """Describe the routes.
 
     Args:
@@ -41,15 +39,15 @@ def description(has_password: bool = False) -> Json:
 
 
 @cache
-def _read() -> Json:
+def _read() -> dict[str, Any]:
     text = (files("backend") / "web" / "openapi.yaml").read_text(encoding="utf-8")
-    read: Json = yaml.safe_load(text)
+    read: dict[str, Any] = yaml.safe_load(text)
     for kind in KINDS:
         _add_run(read, kind)
     return read
 
 
-def _add_run(read: Json, kind: RunKind[Any, Any]) -> None:
+def _add_run(read: dict[str, Any], kind: RunKind[Any, Any]) -> None:
     """Add the routes of a kind of run, and the schemas of its structs."""
     template = "#/components/schemas/{name}"
     refs, schemas = msgspec.json.schema_components(
@@ -71,10 +69,10 @@ def _version() -> str:
         return "0"
 
 
-def _add_password(described: Json, password: Json) -> None:
+def _add_password(described: dict[str, Any], password: dict[str, Any]) -> None:
     """Ask for the password on all routes but ``/health`` and ``/webhook``."""
     described["components"]["securitySchemes"] = password["securitySchemes"]
-    basic: list[Json] = [{"basic": []}]
+    basic: list[dict[str, Any]] = [{"basic": []}]
     for path, methods in described["paths"].items():
         for operation in methods.values():
             if path in ("/health", "/webhook"):

@@ -15,7 +15,7 @@ from backend.web.metrics import CONTENT_TYPE, Metrics
 from backend.web.middleware.errors import json_response
 from backend.web.pages.html import html_page, is_for_people
 from backend.web.pages.jobs import USE
-from backend.web.pages.label_studio_token import no_key
+from backend.web.pages.projects import no_key
 from backend.web.pages.status import StatusReport
 
 

@@ -17,8 +17,7 @@ from backend.web.middleware.errors import json_response, see_other
 from backend.web.middleware.guards import BodyReader
 from backend.web.pages.forms import parse_job, parse_project
 from backend.web.pages.html import answer_action, answer_form, html_page, is_for_people
-from backend.web.pages.label_studio_token import require_token
-from backend.web.pages.project_check import ProjectCheck
+from backend.web.pages.projects import ProjectCheck, require_token
 from backend.web.pages.serializers import StatusSerializer
 
 #: The start of the routes of one job; its number is one that a database can hold.

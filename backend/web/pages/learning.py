@@ -16,8 +16,7 @@ from backend.web.middleware.errors import attachment, json_response, see_other
 from backend.web.middleware.guards import BodyReader
 from backend.web.pages.forms import MAX_FORM_BYTES, ActionRequest, parse_action
 from backend.web.pages.html import answer_action, html_page, is_for_people
-from backend.web.pages.label_studio_token import require_token
-from backend.web.pages.project_routes import PROJECT
+from backend.web.pages.projects import PROJECT, require_token
 
 Json = dict[str, Any]
 

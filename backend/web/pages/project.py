@@ -32,8 +32,7 @@ from backend.runs.words import WORDS
 from backend.services import Services
 from backend.web.pages.html import html_page, is_for_people
 from backend.web.pages.jobs import USE
-from backend.web.pages.label_studio_token import no_key
-from backend.web.pages.project_routes import PROJECT
+from backend.web.pages.projects import PROJECT, no_key
 from backend.web.pages.runs import json_of
 from backend.web.pages.serializers import StatusSerializer
 

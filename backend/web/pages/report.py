@@ -26,10 +26,7 @@ from backend.label_studio.client import LabelStudioClient
 from backend.settings import Settings
 from backend.web.middleware.errors import attachment, json_response
 from backend.web.pages.html import html_page, is_for_people
-from backend.web.pages.label_studio_token import no_key
-from backend.web.pages.project_routes import PROJECT
-
-Json = dict[str, Any]
+from backend.web.pages.projects import PROJECT, no_key
 
 _REPORT: Final = f"{PROJECT}/report"
 
@@ -41,7 +38,9 @@ _USE: Final = "What annotators change is read from Label Studio"
 _PLOT_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
-def learned_versions(report: PrelabelReport, versions: Iterable[Json]) -> dict[str, list[int]]:
+def learned_versions(
+    report: PrelabelReport, versions: Iterable[dict[str, Any]]
+) -> dict[str, list[int]]:
     """Return model version -> the numbers of the learned versions that it can stand for.
 
     A model version ends with the number of annotations learned from, see
@@ -80,7 +79,7 @@ class ReportRoutes:
         settings: Settings,
         annotations: AnnotationStore,
         client: LabelStudioClient | None,
-        describe_learning: Callable[[int], Json],
+        describe_learning: Callable[[int], dict[str, Any]],
     ) -> None:
         self._has_key = settings.label_studio_api_key is not None
         self._annotations = annotations

@@ -38,9 +38,7 @@ from backend.web.pages.forms import (
     read_form,
 )
 from backend.web.pages.html import answer_action, answer_form, html_page, is_for_people
-from backend.web.pages.label_studio_token import no_key, required_client
-from backend.web.pages.project_check import ProjectCheck
-from backend.web.pages.project_routes import NUMBER, PROJECT
+from backend.web.pages.projects import PROJECT, URL_NUMBER, ProjectCheck, no_key, required_client
 from clearclip_core import METHODS
 
 Json = dict[str, Any]
@@ -97,7 +95,7 @@ class RunRoutes:
     def blueprint(self) -> Blueprint:
         """Make the blueprint of these routes, which has the name of the kind."""
         start = f"{PROJECT}/{self.kind.name}"
-        one = f"{start}/<{NUMBER}:run>"
+        one = f"{start}/<{URL_NUMBER}:run>"
         routes = Blueprint(self.kind.name, __name__)
         routes.add_url_rule(start, "page", self.page, methods=["GET"])
         routes.add_url_rule(start, "start", self.start, methods=["POST"])
@@ -338,7 +336,7 @@ class WordsRoutes(RunRoutes):
 
     def add_routes(self, routes: Blueprint, start: str) -> None:
         """Add the routes that list labels and write words into the label config."""
-        use = f"{start}/<{NUMBER}:run>/use"
+        use = f"{start}/<{URL_NUMBER}:run>/use"
         routes.add_url_rule(f"{start}/labels", "labels", self.labels, methods=["GET"])
         routes.add_url_rule(use, "use", self.use, methods=["POST"])
 
@@ -396,7 +394,7 @@ class DatasetRoutes(RunRoutes):
 
     def add_routes(self, routes: Blueprint, start: str) -> None:
         """Add the routes that answer with a file and delete a data set."""
-        one = f"{start}/<{NUMBER}:run>"
+        one = f"{start}/<{URL_NUMBER}:run>"
         routes.add_url_rule(f"{one}/file", "file", self.file, methods=["GET"])
         routes.add_url_rule(f"{one}/delete", "delete", self.delete, methods=["POST"])
 

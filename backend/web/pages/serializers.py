@@ -10,9 +10,7 @@ from backend.label_studio.download import LabelStudioFiles
 from backend.prediction.failures import FailingTask, Failure
 from backend.telemetry.logs import scrub
 from backend.telemetry.task_tracker import HandledTask, Running, TaskId
-from backend.web.pages.deleted_projects import DeletedProjects
-
-Json = dict[str, Any]
+from backend.web.pages.projects import DeletedProjects
 
 #: Longest task id that is shown, in characters.
 _TASK_ID_LENGTH = 100
@@ -34,7 +32,7 @@ class StatusSerializer:
         self._files = files
         self._secrets = tuple(secrets)
 
-    def job(self, job: Job) -> Json:
+    def job(self, job: Job) -> dict[str, Any]:
         """Serialize a job. Of the tasks that a job names, only their count is shown."""
         is_gone = self._deleted.has_project_of(job)
         return {
@@ -70,7 +68,7 @@ class StatusSerializer:
             "withdrawn": job.is_withdrawn,
         }
 
-    def running_task(self, running: Running) -> Json:
+    def running_task(self, running: Running) -> dict[str, Any]:
         """Serialize a task that is being worked on."""
         return {
             "task": self._task_id(running.task),
@@ -81,7 +79,7 @@ class StatusSerializer:
             "url": self._files.task_url(running.project, running.task),
         }
 
-    def failed_task(self, record: HandledTask) -> Json:
+    def failed_task(self, record: HandledTask) -> dict[str, Any]:
         """Serialize a failure that this process remembers."""
         return {
             "task": self._task_id(record.task),
@@ -94,7 +92,7 @@ class StatusSerializer:
             "url": self._files.task_url(record.project, record.task),
         }
 
-    def failing_task(self, failing: FailingTask) -> Json:
+    def failing_task(self, failing: FailingTask) -> dict[str, Any]:
         """Serialize a task without a prediction, as the database has it."""
         return {
             "task": failing.task,
@@ -107,7 +105,7 @@ class StatusSerializer:
             "url": self._files.task_url(failing.project, failing.task),
         }
 
-    def failure(self, failure: Failure, project: int) -> Json:
+    def failure(self, failure: Failure, project: int) -> dict[str, Any]:
         """Serialize a failure of a job of a project."""
         of_job = FailingTask(
             failure.task, project, failure.job, failure.reason, failure.at, failure.at
@@ -123,7 +121,7 @@ class StatusSerializer:
         return scrub(task, self._secrets, _TASK_ID_LENGTH) if isinstance(task, str) else task
 
 
-def merge_failures(failures: Iterable[Json]) -> list[Json]:
+def merge_failures(failures: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Merge the failures of one task, as several tries leave them; those of no task by sentence.
 
     Args:
@@ -139,7 +137,7 @@ def merge_failures(failures: Iterable[Json]) -> list[Json]:
     >>> merged == again | {"since": 1.0, "project": 7, "url": "u"}
     True
     """
-    merged: dict[tuple[TaskId, str], Json] = {}
+    merged: dict[tuple[TaskId, str], dict[str, Any]] = {}
     for failure in failures:
         key = failure["task"], "" if failure["task"] is not None else failure["sentence"]
         known = merged.setdefault(key, failure)
@@ -150,6 +148,6 @@ def merge_failures(failures: Iterable[Json]) -> list[Json]:
     return sorted(merged.values(), key=_time, reverse=True)
 
 
-def _time(failure: Json) -> float:
+def _time(failure: dict[str, Any]) -> float:
     at: float = failure["at"]
     return at

@@ -5,34 +5,172 @@ Nothing here waits for the model, for Label Studio, or for an image.
 
 from __future__ import annotations
 
+import logging
 import platform
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from operator import itemgetter
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy.exc import SQLAlchemyError
+import msgspec
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
+from backend.database.database import cause_of
 from backend.errors import ModelUnavailable
+from backend.feedback.annotation_store import AnnotationQueries
 from backend.feedback.learning.version_registry import VersionRegistry
 from backend.feedback.learning.versions import Summary
 from backend.feedback.report.statistics import LabelStatistics
 from backend.feedback.sums import GroupSums
 from backend.inference.engine import Engine, Snapshot
 from backend.inference.queue import Priority
+from backend.jobs.change_poller import ChangePoller, Poll
+from backend.jobs.connection_watch import TokenWatch
+from backend.jobs.job import Job
 from backend.jobs.job_store import JobStore
 from backend.label_studio.download import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader
 from backend.prediction.batches import TaskRunner
+from backend.prediction.failures import FailingTask, FailureCount, FailureStore
 from backend.settings import Settings
 from backend.telemetry.logs import known_secrets
 from backend.telemetry.task_tracker import HandledTask, TaskId, TaskTracker
 from backend.web.metrics import gpu_memory_bytes
-from backend.web.pages.connection_status import ConnectionStatus
-from backend.web.pages.database_status import DatabaseReader, DatabaseStatus
-from backend.web.pages.deleted_projects import DeletedProjects
+from backend.web.pages.projects import DeletedProjects
 from backend.web.pages.serializers import StatusSerializer, merge_failures
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class ConnectionStatus:
+    """Read what background threads have found out about Label Studio; ask it nothing.
+
+    Args:
+        token_watch: whether Label Studio accepts the token.
+        change_poller: which projects are polled for changes.
+        files: makes links to Label Studio.
+    """
+
+    token_watch: TokenWatch
+    change_poller: ChangePoller
+    files: LabelStudioFiles
+
+    def read(self, scrub: Callable[[str], str]) -> dict[str, Any]:
+        """Read the status of one moment.
+
+        Args:
+            scrub: cuts secrets out of a sentence.
+
+        Returns:
+            JSON: ``trouble``, a sentence; ``poll_interval_s``, None where nothing is polled; and
+            the projects that are ``polled``. Times are in seconds since the epoch.
+        """
+        return {
+            "trouble": scrub(self.token_watch.trouble),
+            "poll_interval_s": self._interval_s,
+            "polled": [self._poll(poll, scrub) for poll in self._polls()],
+        }
+
+    @property
+    def _interval_s(self) -> float | None:
+        poller = self.change_poller
+        return None if poller.client is None else poller.settings.poll_interval_s
+
+    def _polls(self) -> list[Poll]:
+        try:
+            return self.change_poller.polls.list_polls() if self.change_poller.client else []
+        except SQLAlchemyError:  # the status of the database says so
+            return []
+
+    def _poll(self, poll: Poll, scrub: Callable[[str], str]) -> dict[str, Any]:
+        at, trouble = poll.polled or None, scrub(poll.trouble)
+        tasks = poll.tasks if poll.noted else None
+        return {**self._link(poll.project), "at": at, "tasks": tasks, "trouble": trouble}
+
+    def _link(self, project: int) -> dict[str, Any]:
+        return {"project": project, "url": self.files.task_url(project)}
+
+
+#: Jobs that are read for each that is shown: those of deleted projects are left out.
+_JOBS_READ: Final = 5
+
+
+@dataclass(frozen=True)
+class DatabaseStatus:
+    """The rows of the database that the pages show.
+
+    Attributes:
+        jobs: the newest jobs; those that are not over come first. Jobs that were over for a day
+            are left out when their project is gone.
+        failing: the tasks without a prediction, the one that failed last first; not those of a
+            project that is gone, a day after its last failure.
+        hidden: these projects.
+        failure_count: how many these are in all, and since when.
+        solved_at: id of a task that has failed -> when it was predicted since.
+        failing_by_project: project -> number of its tasks without a prediction.
+        annotations: project that is there -> the sums over its annotations.
+        trouble: what is wrong with the database, in one sentence; empty if it could be read.
+    """
+
+    jobs: tuple[Job, ...] = ()
+    failing: tuple[FailingTask, ...] = ()
+    hidden: Collection[int] = ()
+    failure_count: FailureCount = field(default_factory=FailureCount)
+    solved_at: Mapping[int, float] = field(default_factory=dict)
+    failing_by_project: Mapping[int, int] = field(default_factory=dict)
+    annotations: Mapping[int, GroupSums] = field(default_factory=dict)
+    trouble: str = ""
+
+
+class DatabaseReader:
+    """Read a `DatabaseStatus`.
+
+    Args:
+        store: the jobs.
+        deleted: hides what is of projects that are gone.
+        limit: how many jobs, and how many failing tasks, to read.
+    """
+
+    def __init__(self, store: JobStore, deleted: DeletedProjects, limit: int) -> None:
+        self._store = store
+        self._deleted = deleted
+        self._limit = limit
+        self._failures = FailureStore(store.database)
+        self._annotations = AnnotationQueries(store.database)
+
+    def read(self, failed: Collection[int] = ()) -> DatabaseStatus:
+        """Read the database; where that fails, the status holds nothing but the trouble.
+
+        Args:
+            failed: tasks that have failed in this process: were they predicted since?
+        """
+        try:
+            return self._read(failed)
+        except SQLAlchemyError as error:
+            log.warning("The database of jobs cannot be read: %s", error)
+            if isinstance(error, OperationalError):
+                return DatabaseStatus(trouble=f"{cause_of(error)}.")
+            sentence = f"The database of jobs cannot be read: {type(error).__name__}."
+            return DatabaseStatus(trouble=sentence)
+
+    def _read(self, failed: Collection[int]) -> DatabaseStatus:
+        newest = self._store.list_jobs(limit=_JOBS_READ * self._limit)
+        jobs = [job for job in newest if not self._deleted.hides(job)][: self._limit]
+        hidden = self._deleted.hidden(self._failures.failed_at())
+        totals = self._annotations.totals()
+        return DatabaseStatus(
+            jobs=tuple(sorted(jobs, key=lambda job: job.over)),
+            failing=tuple(self._failures.failing(self._limit, hidden)),
+            hidden=hidden,
+            failure_count=self._failures.count(hidden),
+            solved_at=self._failures.solved_at(failed),
+            failing_by_project=self._failures.count_by_project(),
+            annotations={each: totals[each] for each in self._deleted.there(totals)},
+        )
+
 
 #: How many jobs and how many failures are shown; ``/jobs`` lists more jobs.
 ROWS_SHOWN = 20
@@ -45,8 +183,6 @@ _PACKAGES = (
     "label-studio-sdk",
     "flask",
 )
-
-Json = dict[str, Any]
 
 
 class StatusReport:
@@ -94,7 +230,7 @@ class StatusReport:
         self._versions = package_versions()
         self._started_at = time.time()
 
-    def read(self) -> Json:
+    def read(self) -> dict[str, Any]:
         """Read the status of one moment.
 
         Returns:
@@ -133,7 +269,7 @@ class StatusReport:
             "versions": self._versions,
         }
 
-    def _model(self, now: Snapshot) -> Json:
+    def _model(self, now: Snapshot) -> dict[str, Any]:
         return {
             "name": self._settings.model,
             "method": self._settings.method,
@@ -146,14 +282,14 @@ class StatusReport:
             "batches": now.batches,
         }
 
-    def _projects(self) -> list[Json]:
+    def _projects(self) -> list[dict[str, Any]]:
         """The tasks done and failed by project, the latest project first."""
         return [
             {"project": project, "done": done, "failed": failed}
             for project, (done, failed) in reversed(self._tracker.projects.items())
         ]
 
-    def _learning(self) -> Json:
+    def _learning(self) -> dict[str, Any]:
         """What all projects have learned together; zeros where that cannot be read."""
         try:
             summary = self._registry.summary()
@@ -168,7 +304,9 @@ class StatusReport:
             **({"rolled_back": rolled_back} if rolled_back else {}),
         }
 
-    def _errors(self, of_process: Iterable[HandledTask], database: DatabaseStatus) -> list[Json]:
+    def _errors(
+        self, of_process: Iterable[HandledTask], database: DatabaseStatus
+    ) -> list[dict[str, Any]]:
         """Merge what this process and the database know, but not of tasks predicted since."""
         solved = database.solved_at
         there = [each for each in of_process if each.project not in database.hidden]
@@ -178,11 +316,11 @@ class StatusReport:
             + [self.serializer.failing_task(failing) for failing in database.failing]
         )
 
-    def _caches(self, now: Snapshot) -> Json:
+    def _caches(self, now: Snapshot) -> dict[str, Any]:
         return {
-            "features": now.cache.to_json(),
+            "features": msgspec.to_builtins(now.cache),
             "words": {"hits": now.words_known, "misses": now.words_new},
-            "pictures": self._images.cache_stats.to_json(),
+            "pictures": msgspec.to_builtins(self._images.cache_stats),
         }
 
 
@@ -191,7 +329,7 @@ def _number(task: TaskId) -> int:
     return task if isinstance(task, int) else 0
 
 
-def _count_failing(errors: Sequence[Json], database: DatabaseStatus) -> Json:
+def _count_failing(errors: Sequence[dict[str, Any]], database: DatabaseStatus) -> dict[str, Any]:
     """Count the tasks without a whole prediction; since when: the time of the first failure."""
     known = {each.task for each in database.failing}
     more = [each for each in errors if each["task"] is not None and each["task"] not in known]
@@ -215,7 +353,7 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
-def _served(polled: Sequence[Json], database: DatabaseStatus) -> list[Json]:
+def _served(polled: Sequence[dict[str, Any]], database: DatabaseStatus) -> list[dict[str, Any]]:
     """Return the figures of each project that is connected, or of which annotations were read.
 
     The project with most failures comes first, then the one with most annotations.
@@ -236,7 +374,7 @@ def _served(polled: Sequence[Json], database: DatabaseStatus) -> list[Json]:
     return sorted(found, key=order, reverse=True)
 
 
-def _waiting(now: Snapshot, batches: Mapping[int | None, int]) -> list[Json]:
+def _waiting(now: Snapshot, batches: Mapping[int | None, int]) -> list[dict[str, Any]]:
     """Count waiting work by priority and project.
 
     For annotators these are images in the engine's queue; for batches, tasks, running ones
@@ -252,7 +390,7 @@ def _waiting(now: Snapshot, batches: Mapping[int | None, int]) -> list[Json]:
     ]
 
 
-def _remaining(now: Snapshot, batches: Mapping[int | None, int], jobs: list[Json]) -> int:
+def _remaining(now: Snapshot, batches: Mapping[int | None, int], jobs: list[dict[str, Any]]) -> int:
     """Count what is still to be done; a running job already counts the batches of its project."""
     running = {job["project"] for job in jobs if job["state"] == "running"}
     return (
@@ -262,7 +400,7 @@ def _remaining(now: Snapshot, batches: Mapping[int | None, int], jobs: list[Json
     )
 
 
-def _eta_s(jobs: list[Json]) -> float | None:
+def _eta_s(jobs: list[dict[str, Any]]) -> float | None:
     """Return the seconds until the last running job ends; None if one of them has no estimate."""
     estimates = [job["eta_s"] for job in jobs if job["state"] == "running"]
     return max(estimates) if estimates and None not in estimates else None

@@ -19,9 +19,8 @@ from backend.prediction.batches import TaskRunner
 from backend.prediction.failures import FailureStore
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker
-from backend.web.pages.connection_status import ConnectionStatus
-from backend.web.pages.deleted_projects import DeletedProjects
-from backend.web.pages.status import StatusReport
+from backend.web.pages.projects import DeletedProjects
+from backend.web.pages.status import ConnectionStatus, StatusReport
 from tests.backend.fakes.colour_segmenter import colour_engine
 
 KEY = "0123456789abcdef0123456789abcdef01234567"

@@ -157,7 +157,7 @@ def test_a_job_of_a_deleted_project_says_so_and_goes_a_day_after_its_end(
     assert "http://studio:8080/projects/7/data" in links
     assert "http://studio:8080/projects/8/data" not in links
     now = time.time()
-    monkeypatch.setattr("backend.web.pages.deleted_projects.time.time", lambda: now + 86400 + 60)
+    monkeypatch.setattr("backend.web.pages.projects.time.time", lambda: now + 86400 + 60)
     rows = [row["id"] for row in dashboard.page().all("li") if "id" in row]
     assert rows == ["job-1"]
     assert "is gone" in dashboard.page("/jobs/2").text

@@ -10,11 +10,11 @@ import pytest
 from backend.errors import BadRequest
 from backend.runs.kinds import KINDS
 from backend.settings import Settings
-from backend.web.pages import label_studio_token
-from backend.web.pages.label_studio_token import no_key, require_token, required_client
+from backend.web.pages import projects
+from backend.web.pages.projects import no_key, require_token, required_client
 from tests.backend.web.pages.browser import HERE, Dashboard
 
-PAGES = Path(label_studio_token.__file__).parent
+PAGES = Path(projects.__file__).parent
 
 #: What is asked for -> the body of the request, and what is said.
 REFUSED = {
@@ -76,8 +76,8 @@ def test_a_token_is_enough() -> None:
 @pytest.mark.parametrize(
     ("text", "place"),
     [
-        ("set LABEL_STUDIO_URL and", "label_studio_token.py"),
-        ("/projects/<", "project_routes.py"),
+        ("set LABEL_STUDIO_URL and", "projects.py"),
+        ("/projects/<", "projects.py"),
     ],
 )
 def test_it_stands_in_one_place(text: str, place: str) -> None:
