@@ -14,11 +14,11 @@ without a learner, such as the command line, leaves the row for a reader that ha
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import msgspec
 from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, select, update
 
 from backend.database.database import MAX_KEYS, Database, key_batches, unindexed
@@ -340,7 +340,7 @@ class AnnotationStore(AnnotationMarks, AnnotationQueries):
             "seconds": read.seconds,
             "created": read.created,
             "updated": read.updated,
-            "changes": json.dumps([change.to_json() for change in read.changes]),
+            "changes": msgspec.json.encode(read.changes).decode(),
             "reason": read.reason,
             "seen": pending.count,
             "tries": 0,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from msgspec.json import Decoder
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -103,6 +103,8 @@ for _flag in (ANNOTATIONS.c.open, ANNOTATIONS.c.untaught):
     Index(f"ix_annotations_{_flag.name}_due", _flag, *_order)
     Index(f"ix_annotations_{_flag.name}_project", _flag, ANNOTATIONS.c.project, *_order)
 
+_CHANGES: Final = Decoder(tuple[LabelDiff, ...])
+
 
 @contextmanager
 def write_annotations(database: Database) -> Iterator[Connection]:
@@ -113,7 +115,6 @@ def write_annotations(database: Database) -> Iterator[Connection]:
 
 def read_in(row: Row[Any]) -> ReadAnnotation:
     """Return what was read, from a row with all columns."""
-    changes = tuple(LabelDiff.from_json(each) for each in json.loads(row.changes))
     return ReadAnnotation(
         annotation=row.annotation,
         project=row.project,
@@ -124,6 +125,6 @@ def read_in(row: Row[Any]) -> ReadAnnotation:
         seconds=row.seconds,
         created=row.created,
         updated=row.updated,
-        changes=changes,
+        changes=_CHANGES.decode(row.changes),
         reason=row.reason,
     )

@@ -23,8 +23,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
+
+from msgspec import Struct, structs
 
 from backend.errors import BadRequest, DataKeyError
 from backend.feedback.evidence import (
@@ -52,9 +54,10 @@ from clearclip_core.evaluation.metrics import MaskOverlap
 Regions = Sequence[Any]
 
 
-@dataclass(frozen=True)
-class LabelDiff:
+class LabelDiff(Struct, frozen=True, omit_defaults=True):
     """The difference of one label on one image between prediction and annotation.
+
+    Databases keep it as JSON without what is 0.
 
     Attributes:
         label: its name.
@@ -83,7 +86,7 @@ class LabelDiff:
     accepted: int = 0
     corrected: int = 0
     deleted: int = 0
-    relabelled: Mapping[str, int] = field(default_factory=dict)
+    relabelled: dict[str, int] = {}
     added: int = 0
     received: int = 0
     predicted_px: int = 0
@@ -120,45 +123,6 @@ class LabelDiff:
     def _overlap(self) -> MaskOverlap:
         return MaskOverlap(
             self.predicted_px, self.true_px, self.shared_px, self.band_shared_px, self.band_px
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON that databases keep; these names stay."""
-        return {
-            "label": self.label,
-            "accepted": self.accepted,
-            "corrected": self.corrected,
-            "deleted": self.deleted,
-            "relabelled": dict(self.relabelled),
-            "added": self.added,
-            "received": self.received,
-            "predicted_px": self.predicted_px,
-            "true_px": self.true_px,
-            "shared_px": self.shared_px,
-            "band_shared_px": self.band_shared_px,
-            "band_px": self.band_px,
-            **({"image": self.image} if self.image else {}),
-            **({} if self.score is None else {"score": self.score}),
-        }
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> LabelDiff:
-        """Read what `to_json` has written; a missing count is 0."""
-        return cls(
-            label=value["label"],
-            accepted=value.get("accepted", 0),
-            corrected=value.get("corrected", 0),
-            deleted=value.get("deleted", 0),
-            relabelled=value.get("relabelled", {}),
-            added=value.get("added", 0),
-            received=value.get("received", 0),
-            predicted_px=value.get("predicted_px", 0),
-            true_px=value.get("true_px", 0),
-            shared_px=value.get("shared_px", 0),
-            band_shared_px=value.get("band_shared_px", 0),
-            band_px=value.get("band_px", 0),
-            image=value.get("image", 0),
-            score=value.get("score"),
         )
 
 
@@ -235,7 +199,7 @@ class AnnotationDiff:
     def changes(self) -> tuple[LabelDiff, ...]:
         """The changes of all images."""
         return tuple(
-            replace(change, image=index)
+            structs.replace(change, image=index)
             for index, picture in enumerate(self.pictures)
             for change in picture.changes
         )
@@ -529,7 +493,7 @@ def _compare_label(
     for area in is_:
         if area.id not in before or not area.id:
             counts["received" if area.id in known else "added"] += 1
-    return replace(
+    return structs.replace(
         overlap,
         accepted=counts["accepted"],
         corrected=counts["corrected"],

@@ -9,11 +9,11 @@ import tempfile
 import threading
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from cachetools import LRUCache
+from msgspec import Struct
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -31,8 +31,7 @@ _CGROUP_LIMITS = (
 )
 
 
-@dataclass(frozen=True)
-class CacheUse:
+class CacheUse(Struct, frozen=True):
     """Counts of a cache since its start, and its present contents."""
 
     hits: int
@@ -40,16 +39,6 @@ class CacheUse:
     entries: int
     bytes: int
     limit_bytes: int
-
-    def to_json(self) -> dict[str, int]:
-        """Return the counts as `/status` has them."""
-        return {
-            "hits": self.hits,
-            "misses": self.misses,
-            "entries": self.entries,
-            "bytes": self.bytes,
-            "limit_bytes": self.limit_bytes,
-        }
 
 
 class FeatureCache:

@@ -19,6 +19,7 @@ from urllib.parse import parse_qs, unquote, unquote_to_bytes, urlsplit
 import numpy as np
 import numpy.typing as npt
 from cachetools import TTLCache
+from msgspec import Struct
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
 
@@ -157,23 +158,13 @@ _BROKEN = (
 )
 
 
-@dataclass(frozen=True)
-class ImageCacheStats:
+class ImageCacheStats(Struct, frozen=True):
     """Hits, misses and bytes of the cache for images that annotators have open."""
 
     hits: int
     misses: int
     bytes: int
     limit_bytes: int
-
-    def to_json(self) -> dict[str, int]:
-        """Return the counts as `/status` has them."""
-        return {
-            "hits": self.hits,
-            "misses": self.misses,
-            "bytes": self.bytes,
-            "limit_bytes": self.limit_bytes,
-        }
 
 
 @dataclass(frozen=True)

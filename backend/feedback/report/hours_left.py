@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -56,11 +56,6 @@ class HoursLeft(msgspec.Struct, frozen=True):
     annotations_without: int
     with_prelabels: Hours | None = None
     without_prelabels: Hours | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the figures as JSON."""
-        found: dict[str, Any] = msgspec.to_builtins(self)
-        return found
 
     @property
     def missing(self) -> list[str]:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar, get_args
 
+import msgspec
+
 from backend.feedback.annotation_table import AnnotationOrigin, ReadAnnotation
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.report.definitions import FEW, REPORT_DEFINITIONS
@@ -18,8 +20,6 @@ from backend.feedback.report.hours_left import HoursLeft
 from backend.feedback.report.safe_scores import SafeScore, safe_scores
 from backend.feedback.sums import SUMMED, GroupSums, LabelSums, ProjectSums, Step
 from clearclip_core.quantities import quantity
-
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class LabelStatistics:
         """Whether the predictions do no harm, but lack most of the annotated pixels."""
         return not self.harms and 2 * self.shared_px < self.true_px
 
-    def to_json(self) -> Json:
+    def to_json(self) -> dict[str, Any]:
         """Return the figures as JSON; shares to six digits."""
         return {
             "pictures": self.pictures,
@@ -145,8 +145,7 @@ def _round(value: float | None) -> float | None:
     return None if value is None else round(value, 6)
 
 
-@dataclass(frozen=True)
-class Seconds:
+class Seconds(msgspec.Struct, frozen=True):
     """How long annotations took, in seconds.
 
     Attributes:
@@ -165,15 +164,6 @@ class Seconds:
     def of(cls, sums: GroupSums) -> Seconds:
         """Take the times of running sums."""
         return cls(*sums.medians_s, *sums.measured)
-
-    def to_json(self) -> Json:
-        """Return the figures as JSON."""
-        return {
-            "with_prelabel": self.with_prelabel,
-            "without_prelabel": self.without_prelabel,
-            "n_with": self.n_with,
-            "n_without": self.n_without,
-        }
 
 
 @dataclass(frozen=True)
@@ -224,14 +214,14 @@ class Group:
         """Name of a label -> its statistics; a page of many periods shows their totals alone."""
         return _statistics(self.sums)
 
-    def to_json(self) -> Json:
+    def to_json(self) -> dict[str, Any]:
         """Return the figures as JSON."""
         return {
             "name": self.name,
             "annotations": self.annotations,
             "total": self.total.to_json(),
             "labels": _to_json(self.sums) if self.kept is None else self.kept.kept(_labels),
-            "seconds": self.seconds.to_json(),
+            "seconds": msgspec.to_builtins(self.seconds),
         }
 
 
@@ -241,11 +231,11 @@ def _statistics(sums: Mapping[str, LabelSums]) -> dict[str, LabelStatistics]:
     return {name: LabelStatistics.of_sums(sums[name]) for name in names}
 
 
-def _labels(sums: GroupSums) -> Json:
+def _labels(sums: GroupSums) -> dict[str, Any]:
     return _to_json(sums.labels)
 
 
-def _to_json(sums: Mapping[str, LabelSums]) -> Json:
+def _to_json(sums: Mapping[str, LabelSums]) -> dict[str, Any]:
     return {name: statistics.to_json() for name, statistics in _statistics(sums).items()}
 
 
@@ -397,7 +387,7 @@ class PrelabelReport:
         """Name of a label whose newest predictions do no harm, but lack most pixels -> advice."""
         return {name: lack(each) for name, each in self.recent.items() if each.figures.misses}
 
-    def to_json(self) -> Json:
+    def to_json(self) -> dict[str, Any]:
         """Return the report as JSON, with the definitions."""
         return {
             "project": self.project,
@@ -411,7 +401,7 @@ class PrelabelReport:
             "harmful": self.harmful,
             "missing": self.missing,
             "safe_scores": {label: each.to_json() for label, each in self.safe_scores.items()},
-            "hours_left": None if self.hours_left is None else self.hours_left.to_json(),
+            "hours_left": msgspec.to_builtins(self.hours_left),
             "broken": {str(annotation): why for annotation, why in self.broken.items()},
             "definitions": dict(REPORT_DEFINITIONS),
         }

@@ -292,9 +292,6 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.0f}"
 
 
-Json = dict[str, Any]
-
-
 def to_csv(report: PrelabelReport) -> str:
     """Return the report as CSV: one line for each label, in all, by period and by model version.
 
@@ -359,16 +356,16 @@ _CSV_COLUMNS: Final = (
 )
 
 
-def _flat(statistics: LabelStatistics) -> Json:
+def _flat(statistics: LabelStatistics) -> dict[str, Any]:
     return statistics.to_json() | {"relabelled": sum(statistics.relabelled.values())}
 
 
-def _csv_seconds(seconds: Seconds) -> Json:
+def _csv_seconds(seconds: Seconds) -> dict[str, Any]:
     return {
         "seconds_with_prelabel": seconds.with_prelabel,
         "seconds_without_prelabel": seconds.without_prelabel,
     }
 
 
-def _safe_score(found: SafeScore | None) -> Json:
+def _safe_score(found: SafeScore | None) -> dict[str, Any]:
     return {f"safe_{name}": value for name, value in found.to_json().items()} if found else {}

@@ -99,12 +99,12 @@ def test_one_that_cannot_be_read_is_kept_as_broken_and_holds_up_none(
     notebook: Notebook,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    compare = annotation_reader.compare
+    compare = annotation_reader.compare_annotation
 
     def fail_on_one(predicted: Any, result: Any, *more: Any) -> Any:
         return 1 / 0 if result[0]["id"] == "odd" else compare(predicted, result, *more)
 
-    monkeypatch.setattr(annotation_reader, "compare", fail_on_one)
+    monkeypatch.setattr(annotation_reader, "compare_annotation", fail_on_one)
     good = [region("a", "red", 4)]
     made = [
         studio.annotate(1, good, 1.0),
@@ -125,7 +125,7 @@ def test_one_that_cannot_be_read_is_kept_as_broken_and_holds_up_none(
     assert "names no task or no project" in homeless.reason
     assert "OverflowError" in huge.reason
     assert set(notebook.known) >= {first.annotation, last.annotation}
-    monkeypatch.setattr(annotation_reader, "compare", compare)
+    monkeypatch.setattr(annotation_reader, "compare_annotation", compare)
     assert {row.kind for row in read(reader, annotations, odd.annotation)} == {"scratch", "broken"}
     assert next(row for row in annotations.read(7) if row.annotation == odd.annotation).reason == ""
 
