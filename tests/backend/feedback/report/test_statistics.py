@@ -7,11 +7,12 @@ import io
 import json
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
+from msgspec import structs
 
 from backend.feedback.annotation_table import AnnotationOrigin, ReadAnnotation
 from backend.feedback.comparison import LabelDiff
@@ -155,7 +156,7 @@ def test_labels_that_are_mostly_missed_are_named_with_what_to_do() -> None:
 
 
 def test_a_picture_counts_once_in_the_lines_of_all_labels() -> None:
-    second = replace(CAT, image=1)
+    second = structs.replace(CAT, image=1)
     savings = project_statistics(
         7, [read(1, CAR, FALSE, second, version="v1"), read(2, SAME, version="v1")]
     )
