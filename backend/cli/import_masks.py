@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import click
+import msgspec
 from tqdm import tqdm
 
 from backend.cli.options import (
@@ -188,7 +189,7 @@ def import_masks(
                 report = importer.write(progress)
             click.echo(report)
     if report_file:
-        told = plan.to_json() | ({} if report is None else report.to_json())
+        told = {k: v for each in (plan, report) if each for k, v in _json(each).items()}
         write_text(report_file, json.dumps(told, indent=2) + "\n")
     if services.stopping.is_set():
         raise SystemExit(130)
@@ -197,6 +198,11 @@ def import_masks(
             "Nothing was written. Correct these masks, or write the others by --skip-broken."
         )
     raise SystemExit(_status(plan, report))
+
+
+def _json(told: ImportPlan | ImportReport) -> dict[str, Any]:
+    found: dict[str, Any] = msgspec.to_builtins(told, str_keys=True)
+    return found
 
 
 def _status(plan: ImportPlan, report: ImportReport | None) -> int:

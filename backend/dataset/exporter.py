@@ -252,23 +252,21 @@ class DatasetExporter:
         if options.background:
             classes = labels.classes.with_background(options.background)
             labels = replace(labels, classes=classes)
+        self.labels = labels
+        self.options = options
+        self.max_megapixels = max_megapixels
+        self.describer = describer
+        self.local_file = local_file
+        self.reader = TaskImageReader(
+            labels,
+            options.choice,
+            with_predictions=options.with_predictions,
+            overlap=options.overlap,
+            max_megapixels=max_megapixels,
+        )
         self._folder = folder
         self._max_mb = max_mb
-        self._parts = _ExportParts(
-            labels,
-            options,
-            TaskImageReader(
-                labels,
-                options.choice,
-                with_predictions=options.with_predictions,
-                overlap=options.overlap,
-                max_megapixels=max_megapixels,
-            ),
-            max_megapixels,
-            describer,
-            local_file,
-        )
-        self._loader = TaskLoader(self._parts.reader, read_file, options.needs_pictures)
+        self._loader = TaskLoader(self.reader, read_file, options.needs_pictures)
 
     def run(
         self,
@@ -293,7 +291,7 @@ class DatasetExporter:
         """
         try:
             with OutputFolder(self._folder, source.name, self._max_mb) as output:
-                export = _Export(self._parts, output, source.name)
+                export = _Export(self, output, source.name)
                 with closing(self._loader.load(source.references())) as loading:
                     for number, loaded in enumerate(loading, 1):
                         if stopping.is_set():
@@ -303,16 +301,6 @@ class DatasetExporter:
                 return export.finish()
         except OSError as error:
             raise DatasetError(f"{self._folder} cannot be written: {error}.") from None
-
-
-@dataclass(frozen=True)
-class _ExportParts:
-    labels: ProjectLabels
-    options: DatasetOptions
-    reader: TaskImageReader
-    max_megapixels: float
-    describer: Describer | None
-    local_file: LocalFile
 
 
 @dataclass
@@ -364,8 +352,8 @@ class _Export:
     What is known of a picture waits on the disk, so that the memory stays flat.
     """
 
-    def __init__(self, parts: _ExportParts, output: OutputFolder, source: str) -> None:
-        self._of = parts
+    def __init__(self, exporter: DatasetExporter, output: OutputFolder, source: str) -> None:
+        self._of = exporter
         self._output = output
         self._source = source
         self._names: set[str] = set()
@@ -373,7 +361,7 @@ class _Export:
         self._skipped: list[Skipped] = []
         self._tasks = self._unlabelled = self._regions = 0
         self._counts = _Counts()
-        self._known = _read_parts(output.target, parts.options.splitting)
+        self._known = _read_parts(output.target, exporter.options.splitting)
         (output.path / _PARTS).mkdir()
         self._rows = (output.path / _PARTS / "rows").open("wb")
         self._features = (output.path / _PARTS / "features").open("wb")
@@ -617,7 +605,7 @@ def _told(labelled: LabelledImage) -> list[dict[str, Any]]:
         {
             "label": region.label,
             **({} if region.score is None else {"score": region.score}),
-            **region.provenance.to_json(),
+            **msgspec.structs.asdict(region.provenance),
         }
         for region in labelled.regions
     ]

@@ -122,8 +122,7 @@ class ClassTable:
         }
 
 
-@dataclass(frozen=True)
-class Provenance:
+class Provenance(msgspec.Struct, frozen=True):
     """Where a region came from.
 
     Attributes:
@@ -141,14 +140,8 @@ class Provenance:
     annotation: int | None = None
     annotator: int | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """Return what files say of it."""
-        return {
-            "origin": self.origin,
-            "model_version": self.model_version,
-            "annotation": self.annotation,
-            "annotator": self.annotator,
-        }
+
+_DRAWN: Final = Provenance()
 
 
 @dataclass(frozen=True)
@@ -168,7 +161,7 @@ class LabelledRegion:
     label: str
     read_mask: Callable[[], BoolMask] = field(repr=False, compare=False)
     score: float | None = None
-    provenance: Provenance = Provenance()
+    provenance: Provenance = _DRAWN
     id: str = ""
     parent: str = ""
 

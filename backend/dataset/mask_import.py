@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import msgspec
 import numpy as np
 from PIL import Image
 
@@ -95,8 +96,14 @@ def version_of(path: Path) -> str:
 _SHOWN: Final = 10
 
 
-@dataclass(frozen=True)
-class ImportPlan:
+class MappedClass(msgspec.Struct, frozen=True):
+    """The label and control of a class, empty where it has none, and its number of images."""
+
+    label: str
+    pictures: int
+
+
+class ImportPlan(msgspec.Struct, frozen=True):
     """What an import would write.
 
     Attributes:
@@ -111,8 +118,7 @@ class ImportPlan:
         tasks_without: tasks of the project that no mask is for.
         left_out: files of masks, or single regions of them, that are not written, and why.
         problems: sentences about masks that cannot be written.
-        classes: class -> its label and control, and number of images that have it; an empty text
-            where it has none.
+        classes: class -> where it goes.
     """
 
     project: int
@@ -124,9 +130,9 @@ class ImportPlan:
     present: int
     replaced: int
     tasks_without: int
-    left_out: Sequence[Unmatched]
-    problems: Sequence[str]
-    classes: Mapping[str, tuple[str, int]]
+    left_out: tuple[Unmatched, ...]
+    problems: tuple[str, ...]
+    classes: dict[str, MappedClass]
 
     def __str__(self) -> str:
         lines = [
@@ -139,36 +145,15 @@ class ImportPlan:
         if self.classes:
             lines.append("Classes:")
             lines += [
-                f"  {name} -> {label or 'no label'}, in {quantity(count, 'picture')}"
-                for name, (label, count) in self.classes.items()
+                f"  {name} -> {each.label or 'no label'}, in {quantity(each.pictures, 'picture')}"
+                for name, each in self.classes.items()
             ]
         lines += _listed("Left out:", [f"{each.where}: {each.reason}." for each in self.left_out])
         lines += _listed("Cannot be written:", self.problems)
         return "\n".join(lines)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the plan as `--report` writes it."""
-        return {
-            "project": self.project,
-            "version": self.version,
-            "kind": self.kind,
-            "files": self.files,
-            "matched": self.matched,
-            "ready": self.ready,
-            "present": self.present,
-            "replaced": self.replaced,
-            "tasks_without": self.tasks_without,
-            "left_out": [{"file": each.where, "reason": each.reason} for each in self.left_out],
-            "problems": list(self.problems),
-            "classes": {
-                name: {"label": label, "pictures": count}
-                for name, (label, count) in self.classes.items()
-            },
-        }
 
-
-@dataclass(frozen=True)
-class ImportReport:
+class ImportReport(msgspec.Struct, frozen=True):
     """What an import has written.
 
     Attributes:
@@ -179,18 +164,13 @@ class ImportReport:
 
     written: int
     left: int
-    refused: Mapping[int, str]
+    refused: dict[int, str]
 
     def __str__(self) -> str:
         written = quantity(self.written, "task")
         lines = [f"{written} written, {len(self.refused)} refused, {self.left} left."]
         lines += _listed("Refused:", [f"task {t}: {why}" for t, why in self.refused.items()])
         return "\n".join(lines)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the report as `--report` writes it."""
-        refused = {str(task): reason for task, reason in self.refused.items()}
-        return {"written": self.written, "left": self.left, "refused": refused}
 
 
 def _listed(title: str, sentences: Sequence[str]) -> list[str]:
@@ -578,7 +558,7 @@ class MaskImporter:
             left_out=(*unmatched, *annotated, *check.degenerate),
             problems=check.sentences(),
             classes={
-                name: (check.labels.get(name, ""), check.pictures[name])
+                name: MappedClass(check.labels.get(name, ""), check.pictures[name])
                 for name in sorted(check.pictures)
             },
         )

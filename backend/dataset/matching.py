@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
+import msgspec
+
 from backend.dataset.mask_source import Limits, MaskSource, read_bytes
 from backend.dataset.output_folder import PICTURES_FILE
 from backend.errors import DatasetError
@@ -137,11 +139,10 @@ class Matched:
     place: ImagePlace
 
 
-@dataclass(frozen=True)
-class Unmatched:
+class Unmatched(msgspec.Struct, frozen=True):
     """Masks that no image takes, and why not."""
 
-    where: str
+    where: str = msgspec.field(name="file")
     reason: str
 
 

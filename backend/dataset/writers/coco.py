@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 
 from backend.dataset.labelled_image import (
@@ -53,7 +54,7 @@ def coco_annotation(thing: LabelledObject, mask: BoolMask, classes: ClassTable) 
         "bbox": [int(side) for side in coco_mask.toBbox(rle)],
         "iscrowd": 0,
         **({} if thing.score is None else {"score": thing.score}),
-        "provenance": thing.regions[0].provenance.to_json(),
+        "provenance": msgspec.structs.asdict(thing.regions[0].provenance),
     }
 
 

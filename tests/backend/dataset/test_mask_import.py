@@ -16,7 +16,7 @@ import pytest
 from label_studio_sdk.converter.brush import decode_rle
 from PIL import Image, ImageOps
 
-from backend.dataset.mask_import import ImportOptions, ImportPlan, MaskImporter
+from backend.dataset.mask_import import ImportOptions, ImportPlan, MappedClass, MaskImporter
 from backend.dataset.mask_source import Limits, MaskSource
 from backend.dataset.readers.label_map import read_index_png
 from backend.label_studio.client import UNLISTED, LabelStudioClient
@@ -98,8 +98,8 @@ def test_masks_become_predictions_with_every_pixel(
     plan = run(importer, folder)
     assert (plan.files, plan.matched, plan.ready, plan.tasks_without) == (2, 2, 2, 1)
     assert plan.classes == {
-        "sky": ("Sky (mask)", 2),
-        "traffic_light": ("Traffic Light (mask)", 2),
+        "sky": MappedClass("Sky (mask)", 2),
+        "traffic_light": MappedClass("Traffic Light (mask)", 2),
     }
     assert studio.stored(VERSION) == {1: 1, 2: 1}
     for stored in studio.predictions:
