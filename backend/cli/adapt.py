@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 _LEARNING_SETTINGS = ("model", "method", "short_side_px", "model_dir", "database_url", "adapt")
 
 
-@click.group()
-def adapt() -> None:
+@click.group("adapt")
+def adapt_group() -> None:
     """See and steer what a project has learned from its corrections.
 
     Give it the settings of the backend, above all MODEL and DATABASE_URL.
@@ -64,14 +64,14 @@ def _learner_command(name: str) -> Callable[[Command], Command]:
             services.database.check()
             command(services.learner, project, **own)
 
-        return adapt.command(name)(project_option(run))
+        return adapt_group.command(name)(project_option(run))
 
     return add
 
 
 @_learner_command("status")
 @click.option("--json", "json_file", type=OUTPUT_FILE, help="Write all of it to this file.")
-def status(learner: Learner, project: int, json_file: Path | None) -> None:
+def print_status(learner: Learner, project: int, json_file: Path | None) -> None:
     """Show the versions of a project, and the thresholds that corrections suggest."""
     from backend.web.pages.learning_status import describe_learning
 
@@ -152,7 +152,7 @@ def import_version(learner: Learner, project: int, file: Path) -> None:
     _print_status(learner, project)
 
 
-@adapt.command()
+@adapt_group.command()
 @project_option
 @backfill_option
 @with_settings(*MODEL_SETTINGS)

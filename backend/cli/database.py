@@ -42,7 +42,7 @@ def _command(name: str) -> Callable[[Command], Command]:
 
 
 @_command("upgrade")
-def upgrade(database: Database) -> None:
+def upgrade_database(database: Database) -> None:
     """Make the database, or bring it to the newest revision.
 
     A backend does so by itself when it starts.
@@ -56,7 +56,7 @@ def upgrade(database: Database) -> None:
 
 
 @_command("status")
-def status(database: Database) -> None:
+def show_revision(database: Database) -> None:
     """Say at which revision the database is, and change nothing.
 
     The exit status is 1 where another version has made it, or it cannot be read.
@@ -90,7 +90,7 @@ def backup(database: Database, file: Path) -> None:
 
 @_command("restore")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-def restore(database: Database, file: Path) -> None:
+def restore_database(database: Database, file: Path) -> None:
     """Replace what the database holds by the backup FILE.
 
     Stop the backends that use the database first. What it held is kept in a file beside it. A

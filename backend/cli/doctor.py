@@ -8,7 +8,13 @@ from typing import Any, Final
 import click
 from label_studio_sdk.label_interface import LabelInterface, control_tags
 
-from backend.cli.doctor_context import CheckContext, CheckFailed, CheckWarned, Finding, json_object
+from backend.cli.doctor_context import (
+    CheckContext,
+    CheckFailed,
+    CheckResult,
+    CheckWarned,
+    json_object,
+)
 from backend.cli.doctor_label_studio import (
     check_connection,
     check_exports,
@@ -188,7 +194,7 @@ def doctor(project: int | None, backend_url: str | None, **given: str | None) ->
 
 def check_setup(
     settings: Settings, project_id: int | None, *, backend_url: str | None = None
-) -> Iterator[Finding]:
+) -> Iterator[CheckResult]:
     """Make all checks of a set-up, in the order of `_CHECKS`.
 
     A check that needs one that failed is left out.
@@ -210,13 +216,15 @@ def check_setup(
     for name, needs, check in _CHECKS if project_id else _CHECKS_WITHOUT_PROJECT:
         missing = [need for need in needs if need not in passed]
         if missing:
-            yield Finding(name, None, f"Not checked: {' and '.join(missing)} must be well first.")
+            yield CheckResult(
+                name, None, f"Not checked: {' and '.join(missing)} must be well first."
+            )
             continue
         try:
-            yield Finding(name, True, check(context))
+            yield CheckResult(name, True, check(context))
             passed.add(name)
         except CheckWarned as warned:
-            yield Finding(name, True, *warned.finding, warns=True)
+            yield CheckResult(name, True, *warned.finding, warns=True)
             passed.add(name)
         except CheckFailed as failed:
-            yield Finding(name, False, *failed.finding)
+            yield CheckResult(name, False, *failed.finding)

@@ -38,7 +38,7 @@ class MlBackend(msgspec.Struct):
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """The result of a check.
 
     Attributes:
@@ -48,7 +48,7 @@ class Finding:
         advice: what to do, where it has failed or warns.
         warns: whether it has passed, but something later will not go well.
 
-    >>> print(Finding("token", False, "It is refused.", "Make a new one."))
+    >>> print(CheckResult("token", False, "It is refused.", "Make a new one."))
     FAIL  token            It is refused. Make a new one.
     """
 
@@ -64,7 +64,7 @@ class Finding:
 
 
 class CheckFailed(Exception):  # noqa: N818 -- a result, no error of the program
-    """A check that fails, with the observation and the advice of its `Finding`."""
+    """A check that fails, with the observation and the advice of its `CheckResult`."""
 
     def __init__(self, text: str, advice: str) -> None:
         super().__init__(text)
@@ -72,7 +72,7 @@ class CheckFailed(Exception):  # noqa: N818 -- a result, no error of the program
 
 
 class CheckWarned(CheckFailed):
-    """A check that passes, with what will not go well later and the advice of its `Finding`."""
+    """A check that passes, with what will not go well later and the advice of its `CheckResult`."""
 
 
 @dataclass

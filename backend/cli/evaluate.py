@@ -60,7 +60,7 @@ from clearclip_core.evaluation.atomic_write import write_whole
     *("short_side_px", "refine", "propagate", "model_dir", "database_url", "max_image_mb"),
     *("max_image_megapixels", "min_island_share", "adapt", "presence", "synonyms"),
 )
-def evaluate(
+def evaluate_project(
     settings: Settings,
     project: int,
     image: str | None,

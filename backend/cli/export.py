@@ -63,7 +63,7 @@ def split_names(labels: str) -> tuple[str, ...]:
 _BATCH_SIZE = 16
 
 
-@click.command()
+@click.command("export")
 @click.argument("pictures", nargs=-1, required=True)
 @click.option("--labels", help='Names of the labels: "sky,tree,horse".')
 @click.option(
@@ -91,7 +91,7 @@ _BATCH_SIZE = 16
     *("model", "method", "device", "precision", "short_side_px", "refine", "propagate", "score"),
     *("model_dir", "min_island_share", "presence", "synonyms"),
 )
-def export(
+def export_folder(
     settings: Settings,
     pictures: tuple[str, ...],
     labels: str | None,

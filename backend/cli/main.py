@@ -9,7 +9,7 @@ import click
 from clearclip_core.cli.main import CommandSource, LazyGroup
 
 #: The commands, in the order of the help.
-COMMANDS: Final = {
+BACKEND_COMMANDS: Final = {
     "serve": CommandSource(
         "backend.cli.serve",
         "serve",
@@ -32,7 +32,7 @@ COMMANDS: Final = {
     ),
     "eval": CommandSource(
         "backend.cli.evaluate",
-        "evaluate",
+        "evaluate_project",
         "Measure how well the annotations of a project are predicted, and write nothing there.",
     ),
     "run": CommandSource(
@@ -62,7 +62,7 @@ COMMANDS: Final = {
     ),
     "adapt": CommandSource(
         "backend.cli.adapt",
-        "adapt",
+        "adapt_group",
         "See and steer what a project has learned from its corrections.",
     ),
     "database": CommandSource(
@@ -77,7 +77,7 @@ COMMANDS: Final = {
     ),
     "export": CommandSource(
         "backend.cli.export",
-        "export",
+        "export_folder",
         "Write pictures as Label Studio tasks with predictions, ready to import.",
     ),
     "dataset": CommandSource(
@@ -103,7 +103,7 @@ COMMANDS: Final = {
 }
 
 
-@click.group(cls=LazyGroup, sources=COMMANDS)
+@click.group(cls=LazyGroup, sources=BACKEND_COMMANDS)
 @click.version_option(package_name="clearclip-label-studio")
 def main() -> None:
     """ClearCLIP as a Label Studio ML backend."""

@@ -41,7 +41,7 @@ from backend.dataset.tasks import TaskSource
 from backend.dataset.writers import coco, index_png, parquet, yolo
 from backend.errors import DatasetError, TaskError
 from backend.label_studio.annotations import AnnotationChoice
-from backend.label_studio.image_loader import RGBArray
+from clearclip_core import RGBArray
 from clearclip_core.quantities import quantity
 
 #: A format of trainers: palette PNGs, COCO's JSON, YOLO's polygons or boxes, Hugging Face's tables.

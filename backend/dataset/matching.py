@@ -20,7 +20,7 @@ from backend.dataset.output_folder import PICTURES_FILE
 from backend.errors import DatasetError
 from backend.label_studio.image_loader import ImageName, ImagePlace, as_uploaded
 from backend.label_studio.label_config import Control, ControlLabel, LabelConfig
-from backend.label_studio.label_config_parser import words
+from backend.label_studio.label_config_parser import words_of_name
 
 _DRAWN_BY: Final = "of the brushes, bitmasks, polygons and rectangles of the project"
 
@@ -109,7 +109,7 @@ class ClassMapping:
 
 
 def _spoken(text: str) -> str:
-    return words(text).replace("-", " ").casefold()
+    return words_of_name(text).replace("-", " ").casefold()
 
 
 def _spoken_names(label: ControlLabel) -> set[str]:

@@ -15,8 +15,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from PIL import Image
 
 from backend.errors import ImageNotFound, ImageTooLarge
-from backend.label_studio.image_loader import RGBArray, decode_image, read_data_url
+from backend.label_studio.image_loader import decode_image, read_data_url
 from backend.label_studio.requests import Task
+from clearclip_core import RGBArray
 from clearclip_core.images.opening import open_image
 from clearclip_core.images.preprocessing import upright_transposition
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from backend.errors import DatasetError
-from backend.label_studio.image_loader import RGBArray
+from clearclip_core import RGBArray
 
 if TYPE_CHECKING:
     from backend.inference.engine import Engine

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qs, unquote, unquote_to_bytes, urlsplit
 
-import numpy as np
-import numpy.typing as npt
 from cachetools import TTLCache
 from msgspec import Struct
 from PIL import Image, UnidentifiedImageError
@@ -28,6 +26,7 @@ from backend.label_studio.download import LabelStudioFiles
 from backend.label_studio.label_config import ImageTag
 from backend.label_studio.requests import Task
 from backend.settings import Settings
+from clearclip_core import RGBArray
 from clearclip_core.images.opening import FORMATS, ImageWorkError, open_image
 from clearclip_core.images.preprocessing import decode_rgb, upright_transposition
 
@@ -133,8 +132,6 @@ def as_uploaded(file: str) -> str:
     """
     return re.sub(r"[^-\w.]", "", file.strip().replace(" ", "_"))
 
-
-RGBArray = npt.NDArray[np.uint8]
 
 #: An address and the task that names it -> (H, W, 3) uint8; raises `TaskError`.
 ReadImage = Callable[[str, Task], RGBArray]

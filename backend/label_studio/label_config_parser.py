@@ -320,11 +320,11 @@ def _check_words(labels: Sequence[Label]) -> None:
         )
 
 
-def words(name: str) -> str:
+def words_of_name(name: str) -> str:
     """Return a name as the words of a caption.
 
-    >>> words("trafficLight"), words("traffic_light"), words("TrafficLight"), words("TV")
-    ('traffic light', 'traffic light', 'traffic light', 'tv')
+    >>> words_of_name("trafficLight"), words_of_name("traffic_light"), words_of_name("TV")
+    ('traffic light', 'traffic light', 'tv')
     """
     spaced = re.sub(r"(?<=[a-z]{2})(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]{2})", " ", name)
     return " ".join(spaced.replace("_", " ").split()).lower()
@@ -464,7 +464,9 @@ def _background(elements: Mapping[str, list[Element]]) -> str | None:
             return name
     for name, same in elements.items():
         called = {
-            words(text) for element in same for text in (name, attribute_of(element, "alias"))
+            words_of_name(text)
+            for element in same
+            for text in (name, attribute_of(element, "alias"))
         }
         if called & set(BACKGROUND_NAMES):
             return name
@@ -473,10 +475,10 @@ def _background(elements: Mapping[str, list[Element]]) -> str | None:
 
 def _prompts(label: Element) -> list[str]:
     given = [prompt.strip() for prompt in attribute_of(label, "predicted_values").split(",")]
-    alias = words(attribute_of(label, "alias"))
+    alias = words_of_name(attribute_of(label, "alias"))
     name = label_name(label)
     prompts = [prompt for prompt in given if prompt] or [
-        alias if _reads_as_words(alias) else words(name) or name
+        alias if _reads_as_words(alias) else words_of_name(name) or name
     ]
     return [prompt[:MAX_PROMPT_LENGTH] for prompt in prompts]
 

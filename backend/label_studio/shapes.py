@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from clearclip_core import BoolMask
 
-Points = npt.NDArray[np.int32]
+OutlinePoints = npt.NDArray[np.int32]
 
 #: Holes that are cut out of one island, the largest first; the others are filled.
 MAX_HOLES: Final = 1000
@@ -197,7 +197,7 @@ def _edges(points_px: npt.NDArray[np.float64], size_hw: tuple[int, ...]) -> _Edg
     return _Edges(starts, ends, first, np.maximum(one, other) - first)
 
 
-def trace_rings(island: BoolMask) -> tuple[Points, list[Points]]:
+def trace_rings(island: BoolMask) -> tuple[OutlinePoints, list[OutlinePoints]]:
     """Return the rings that bound an island: the outer one, and one for each hole.
 
     OpenCV traces the centres of the pixels inside of an edge. Of an island of twice the size, each
@@ -216,8 +216,8 @@ def trace_rings(island: BoolMask) -> tuple[Points, list[Points]]:
     """
     doubled = island.view(np.uint8).repeat(2, axis=0).repeat(2, axis=1)
     found, hierarchy = cv2.findContours(doubled, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    outer: Points | None = None
-    holes: list[Points] = []
+    outer: OutlinePoints | None = None
+    holes: list[OutlinePoints] = []
     for contour, (_, _, _, parent) in zip(found, hierarchy[0].tolist(), strict=True):
         ring = _corners((contour[:, 0] + 1) // 2)
         if parent < 0:
@@ -228,7 +228,7 @@ def trace_rings(island: BoolMask) -> tuple[Points, list[Points]]:
     return outer, holes
 
 
-def simplify(ring: Points, tolerance_px: float) -> Points:
+def simplify(ring: OutlinePoints, tolerance_px: float) -> OutlinePoints:
     """Leave points of a ring (P, 2) out that are within a tolerance of the lines between others.
 
     The algorithm is that of Douglas and Peucker (1973).
@@ -236,11 +236,11 @@ def simplify(ring: Points, tolerance_px: float) -> Points:
     Returns:
         (Q, 2) int32, of three points or more; the ring itself where fewer would be left.
     """
-    kept: Points = cv2.approxPolyDP(ring[:, None], tolerance_px, True)[:, 0].astype(np.int32)
+    kept: OutlinePoints = cv2.approxPolyDP(ring[:, None], tolerance_px, True)[:, 0].astype(np.int32)
     return kept if len(kept) >= 3 else ring
 
 
-def join_rings(outer: Points, holes: Iterable[Points]) -> Points:
+def join_rings(outer: OutlinePoints, holes: Iterable[OutlinePoints]) -> OutlinePoints:
     """Join an outer ring with those of its holes: there and back along the shortest way to each.
 
     Args:
@@ -259,17 +259,17 @@ def join_rings(outer: Points, holes: Iterable[Points]) -> Points:
     return ring
 
 
-def _corners(points: npt.NDArray[Any]) -> Points:
+def _corners(points: npt.NDArray[Any]) -> OutlinePoints:
     """Leave points out that repeat the one before, or lie on a line between their neighbours."""
     points = points[(points != np.roll(points, 1, axis=0)).any(axis=1)]
     before, after = points - np.roll(points, 1, axis=0), np.roll(points, -1, axis=0) - points
     turns = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]
     turns_back = (before * after).sum(axis=1) < 0
-    corners: Points = points[turns | turns_back].astype(np.int32)
+    corners: OutlinePoints = points[turns | turns_back].astype(np.int32)
     return corners
 
 
-def _shortest_cut(ring: Points, hole: Points) -> tuple[int, int]:
+def _shortest_cut(ring: OutlinePoints, hole: OutlinePoints) -> tuple[int, int]:
     """Return indices of a point of each that are near to each other.
 
     Nearest points are looked for in turn, which needs no table of all distances.

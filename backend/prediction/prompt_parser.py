@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from backend.label_studio.label_config import ImageTag, LabelConfig, Tool
-from backend.label_studio.label_config_parser import words
+from backend.label_studio.label_config_parser import words_of_name
 from backend.label_studio.requests import Context, Keypoint, Prompt, Rectangle, TypedWords
 from clearclip_core import Label
 
@@ -175,7 +175,7 @@ class _PhraseReader:
 
     def whole(self, part: str) -> tuple[Label, ...]:
         """Return the labels that a phrase asks for on the whole image, if it does."""
-        text = words(part)
+        text = words_of_name(part)
         if text == "all":
             return () if self._named(text) else self._labels
         name = re.sub(r"^all (?=.)|(?<=.) all$", "", text)
@@ -192,19 +192,19 @@ class _PhraseReader:
         if label is None:
             log.info("%r names no label: it gets no answer.", text)
             return None
-        own = words(text) in self._titles[label.name]
+        own = words_of_name(text) in self._titles[label.name]
         return Phrase(label.prompts if own else (text,), label)
 
     def _named(self, text: str) -> Label | None:
         """Return the label with that name or alias, else the one with that prompt."""
-        wanted = words(text)
+        wanted = words_of_name(text)
         if not wanted:
             return None
         for label in self._labels:
             if wanted in self._titles[label.name]:
                 return label
         for label in self._labels:
-            if wanted in map(words, label.prompts):
+            if wanted in map(words_of_name, label.prompts):
                 return label
         return None
 
@@ -237,7 +237,7 @@ def _titles(label: Label, config: LabelConfig) -> frozenset[str]:
             if own.name == label.name
         )
     )
-    return frozenset(map(words, spellings))
+    return frozenset(map(words_of_name, spellings))
 
 
 def plain_words(text: str) -> str:
@@ -246,7 +246,7 @@ def plain_words(text: str) -> str:
     >>> plain_words("the T-shirt, red")
     'the t shirt red'
     """
-    return " ".join(re.findall(r"\w+", words(text)))
+    return " ".join(re.findall(r"\w+", words_of_name(text)))
 
 
 def _same_target(prompt: Prompt) -> tuple[object, ...]:

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from backend.dataset.labelled_image import BoolMask, ClassTable
 from backend.dataset.output_folder import OutputFolder
-from backend.label_studio.shapes import Points, join_rings
+from backend.label_studio.shapes import OutlinePoints, join_rings
 
 FOLDER: Final = "labels"
 
@@ -72,7 +72,7 @@ def box_line(value: int, mask: BoolMask) -> str:
     return f"{value} {' '.join(f'{number:.6f}' for number in numbers)}\n"
 
 
-def outline(mask: BoolMask) -> Points:
+def outline(mask: BoolMask) -> OutlinePoints:
     """Return one ring around all islands of a mask (H, W), (P, 2) int32, x and y in px.
 
     >>> outline(np.ones((2, 3), np.bool_)).tolist()
@@ -83,7 +83,7 @@ def outline(mask: BoolMask) -> Points:
     pixels = np.ascontiguousarray(mask[box]).view(np.uint8)
     found, hierarchy = cv2.findContours(pixels, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     contours = [each[:, 0].astype(np.int32) for each in found]
-    holes: dict[int, list[Points]] = {}
+    holes: dict[int, list[OutlinePoints]] = {}
     for contour, (_, _, _, parent) in zip(contours, hierarchy[0].tolist(), strict=True):
         holes.setdefault(parent, []).append(contour)
     outer = [index for index, each in enumerate(hierarchy[0].tolist()) if each[3] < 0]
@@ -94,11 +94,11 @@ def outline(mask: BoolMask) -> Points:
         ring = join_rings(ring, islands[start : start + _AT_ONCE])
     if len(ring) < _MIN_POINTS:
         ring = np.concatenate([ring, ring[-1:].repeat(_MIN_POINTS - len(ring), axis=0)])
-    shifted: Points = ring + np.array([box[1].start, box[0].start], np.int32)
+    shifted: OutlinePoints = ring + np.array([box[1].start, box[0].start], np.int32)
     return shifted
 
 
-def _cut_out(outer: Points, holes: Sequence[Points], pixels: Pixels) -> Points:
+def _cut_out(outer: OutlinePoints, holes: Sequence[OutlinePoints], pixels: Pixels) -> OutlinePoints:
     """Join the ring of an island with those of its holes.
 
     From its leftmost pixel, a hole is joined along the row with the ring where the mask begins:
@@ -114,7 +114,7 @@ def _cut_out(outer: Points, holes: Sequence[Points], pixels: Pixels) -> Points:
     starts = np.cumsum([0, *(len(ring) for ring in rings)])
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
-    joined: dict[int, list[tuple[int, Points]]] = {}
+    joined: dict[int, list[tuple[int, OutlinePoints]]] = {}
     for number in sorted(range(1, len(rings)), key=lambda each: -lefts[each]):
         ring = rings[number]
         first = int(ring[:, 0].argmin())
@@ -131,7 +131,7 @@ def _cut_out(outer: Points, holes: Sequence[Points], pixels: Pixels) -> Points:
     return _splice(outer, joined.get(0, []))
 
 
-def _splice(ring: Points, others: Sequence[tuple[int, Points]]) -> Points:
+def _splice(ring: OutlinePoints, others: Sequence[tuple[int, OutlinePoints]]) -> OutlinePoints:
     """Insert closed rings behind points of a ring, to which it returns after each."""
     pieces, before = [], 0
     for place, other in sorted(others, key=lambda each: each[0]):
@@ -140,13 +140,13 @@ def _splice(ring: Points, others: Sequence[tuple[int, Points]]) -> Points:
     return np.concatenate([*pieces, ring[before:]])
 
 
-def _corners(ring: Points) -> Points:
+def _corners(ring: OutlinePoints) -> OutlinePoints:
     """Leave points out that repeat the one before, or lie between their neighbours."""
     ring = ring[(ring != np.roll(ring, 1, axis=0)).any(axis=1)] if len(ring) > 1 else ring
     before, after = ring - np.roll(ring, 1, axis=0), np.roll(ring, -1, axis=0) - ring
     turns = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]
     turns_back = (before * after).sum(axis=1) < 0
-    kept: Points = ring[turns | turns_back]
+    kept: OutlinePoints = ring[turns | turns_back]
     return kept if len(kept) else ring[:1]
 
 

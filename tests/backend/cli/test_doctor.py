@@ -17,7 +17,7 @@ import pytest
 from werkzeug.serving import make_server
 
 from backend import create_app
-from backend.cli.doctor import Finding, check_setup
+from backend.cli.doctor import CheckResult, check_setup
 from backend.jobs.connection_watch import TokenWatch
 from backend.prediction.batches import Outcome
 from backend.settings import Settings, load_settings
@@ -124,7 +124,7 @@ def studio_url(label_studio: LabelStudio) -> Iterator[str]:
         yield server.url
 
 
-def found(studio_url: str, project: int = 7, **given: Any) -> dict[str, Finding]:
+def found(studio_url: str, project: int = 7, **given: Any) -> dict[str, CheckResult]:
     options = {name: given.pop(name) for name in ("fix", "backend_url") if name in given}
     reach = {"label_studio_url": studio_url, "label_studio_api_key": TOKEN}
     findings = list(check_setup(load_settings(**reach | given), project, **options))
@@ -138,7 +138,7 @@ def found(studio_url: str, project: int = 7, **given: Any) -> dict[str, Finding]
     return {finding.name: finding for finding in findings}
 
 
-def ill(findings: dict[str, Finding]) -> list[str]:
+def ill(findings: dict[str, CheckResult]) -> list[str]:
     return [name for name, finding in findings.items() if finding.well is False]
 
 

@@ -12,7 +12,7 @@ from label_studio_sdk.converter.brush import decode_rle
 from label_studio_sdk.label_interface import LabelInterface
 from PIL import Image
 
-from backend.cli.export import export
+from backend.cli.export import export_folder
 from backend.inference.engine import Engine
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, flag
 
@@ -31,7 +31,7 @@ def test_export_writes_tasks_ready_to_import(tmp_path: Path) -> None:
     Image.fromarray(flag("blue")).save(folder / "b" / "ä.png")
     out = tmp_path / "out" / "tasks.json"
     arguments = [str(folder), "--labels", "red,blue", "--root", str(folder), "-o", str(out)]
-    result = CliRunner().invoke(export, arguments)
+    result = CliRunner().invoke(export_folder, arguments)
     assert result.exit_code == 0, result.output
     tasks = json.loads(out.read_text())
     assert [task["data"]["image"] for task in tasks] == [
@@ -56,7 +56,7 @@ def test_export_takes_a_projects_own_config(tmp_path: Path) -> None:
     config.write_text(brush_config("red").replace("$image", "$photo"))
     out = tmp_path / "tasks.json"
     arguments = [str(tmp_path / "a.png"), "--label-config", str(config), "-o", str(out)]
-    result = CliRunner().invoke(export, [*arguments, "--url-prefix", "s3://bucket/"])
+    result = CliRunner().invoke(export_folder, [*arguments, "--url-prefix", "s3://bucket/"])
     assert result.exit_code == 0, result.output
     (task,) = json.loads(out.read_text())
     assert task["data"] == {"photo": f"s3://bucket{tmp_path}/a.png"}
@@ -68,7 +68,7 @@ def test_export_keeps_a_broken_picture_as_a_task_and_says_so(tmp_path: Path) -> 
     (tmp_path / "a.png").write_bytes(b"no picture")
     Image.fromarray(flag("red")).save(tmp_path / "b.png")
     out = tmp_path / "tasks.json"
-    result = CliRunner().invoke(export, [str(tmp_path), "--labels", "red", "-o", str(out)])
+    result = CliRunner().invoke(export_folder, [str(tmp_path), "--labels", "red", "-o", str(out)])
     assert result.exit_code == 1
     assert "1 without predictions" in result.output
     broken, good = json.loads(out.read_text())
@@ -84,7 +84,7 @@ def test_export_keeps_a_broken_picture_as_a_task_and_says_so(tmp_path: Path) -> 
     ],
 )
 def test_export_says_what_is_missing(arguments: list[str], sentence: str) -> None:
-    result = CliRunner().invoke(export, arguments)
+    result = CliRunner().invoke(export_folder, arguments)
     assert result.exit_code != 0
     assert sentence in result.output
 
@@ -98,7 +98,7 @@ def test_a_picture_outside_the_root_is_refused_before_anything_is_predicted(
     Image.fromarray(flag("red")).save(tmp_path / "root" / "a.png")
     Image.fromarray(flag("red")).save(tmp_path / "b.png")
     arguments = [str(tmp_path), "--labels", "red", "--root", str(tmp_path / "root")]
-    result = CliRunner().invoke(export, [*arguments, "-o", str(tmp_path / "tasks.json")])
+    result = CliRunner().invoke(export_folder, [*arguments, "-o", str(tmp_path / "tasks.json")])
     assert result.exit_code == 1
     assert f"{tmp_path}/b.png is not below --root {tmp_path}/root" in result.output
     assert engines == []

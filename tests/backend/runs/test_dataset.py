@@ -21,7 +21,6 @@ from PIL import Image
 from backend.database.database import Database
 from backend.errors import BadRequest, ModelUnavailable
 from backend.label_studio.client import LabelStudioClient
-from backend.label_studio.image_loader import RGBArray
 from backend.runs import dataset as dataset_module
 from backend.runs import runner as runner_module
 from backend.runs.dataset import (
@@ -37,6 +36,7 @@ from backend.runs.run import Run
 from backend.runs.run_store import RunStore
 from backend.runs.runner import Runner
 from backend.settings import Settings
+from clearclip_core import RGBArray
 from tests.backend.dataset.exported_tasks import CONFIG, brush_region, picture_bytes, rectangle
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, Asked
