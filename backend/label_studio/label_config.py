@@ -119,7 +119,8 @@ class Control:
         to_names: names of the images that it is for.
         labels: in the order of the config.
         overlap: whether its regions may cover others that are drawn already.
-        is_predicted: whether predictions have regions of it; answers to prompts always do.
+        is_predicted: whether predictions have regions of it. A control that is not predicted
+            answers prompts for the labels that no other one has.
         tool: name of the ``<Brush>``, ``<Bitmask>``, ``<Polygon>`` or ``<Rectangle>`` that draws
             the regions of a ``<Labels>``; empty for a control that has labels of its own.
     """

@@ -378,7 +378,10 @@ class MaskDrawer:
         """Yield a mask's regions, each with the place of its control in the label config."""
         config = spec.config
         order = [control.name for control in (*config.controls, *config.boxes)]
-        for control, label in config.controls_for(image.tag, mask.label):
+        controls = config.controls_for(image.tag, mask.label)
+        if spec.prompt is not None and controls:  # one form; a predicted control comes first
+            controls = (min(controls, key=lambda own: not own[0].is_predicted),)
+        for control, label in controls:
             if not spec.draws(control) or mask.threshold not in (None, label.threshold):
                 continue
             drawn, mean = mask.mask, mask.mean_confidence

@@ -143,18 +143,23 @@ class RunRoutes:
         """Make a view in Label Studio that lists the tasks of the newest report."""
         return self.act(project, lambda _: self._make_view(project))
 
-    def act(self, project: int, action: Callable[[bool], None], of: Run | None = None) -> Response:
+    def act(
+        self, project: int, action: Callable[[bool], int | None], of: Run | None = None
+    ) -> Response:
         """Act, and answer with the page or with what it would show, without the report.
 
         Args:
             project: id of the project.
-            action: acts; it is told whether the body is a form.
+            action: acts, and returns the id of the view that it has made, if it has; it is told
+                whether the body is a form.
             of: the run whose page a browser goes to; None: the page of the newest.
         """
-        page = url_for(f"{self.kind.name}.page", project=project)
+        page = f"{self.kind.name}.page"
         return answer_action(
             action,
-            lambda _: see_other(page if of is None else self._address(of)),
+            lambda view: see_other(
+                url_for(page, project=project, view=view) if of is None else self._address(of)
+            ),
             lambda _: json_of(self._describe(project, with_report=False)),
             lambda error: self._page(project, error, of=of),
         )
@@ -179,7 +184,7 @@ class RunRoutes:
     def _address(self, run: Run) -> str:
         return url_for(f"{self.kind.name}.run", project=run.project, run=run.id)
 
-    def _make_view(self, project: int) -> None:
+    def _make_view(self, project: int) -> int:
         client, made = required_client(self.client, self.kind.use), self._last(project)
         if made is None:
             raise BadRequest("There is no report yet to make a view of.")
@@ -187,7 +192,7 @@ class RunRoutes:
         tasks = self.kind.tasks(made[1])
         if not tasks:
             raise BadRequest("The report lists no task: there is nothing to make a view of.")
-        client.views.show(project, self.kind.title, tasks)
+        return client.views.show(project, self.kind.title, tasks)
 
     def _last(self, project: int) -> tuple[Run, Any] | None:
         made = self.store.last(self.kind, project)
@@ -241,6 +246,7 @@ class RunRoutes:
             kind=self.kind,
             is_open=is_open,
             is_one=of is not None,
+            view=request.args.get("view", type=int),
             no_key=no_key(self.client is not None, self.kind.use),
         )
 

@@ -385,7 +385,7 @@ def kinds_of(entry: object) -> list[str]:
     return [region["type"] for region in entry["result"]]
 
 
-def test_a_control_that_is_not_predicted_answers_prompts_only() -> None:
+def test_a_prompt_is_answered_in_one_form_by_a_control_that_is_predicted_if_there_is_one() -> None:
     off = 'prelabel="no"'
     config = three_controls(polygon=off, rectangle=off)
     predictor = make_predictor()
@@ -393,12 +393,14 @@ def test_a_control_that_is_not_predicted_answers_prompts_only() -> None:
     assert kinds_of(opened) == ["brushlabels"] * 2
     batch = predictor.predict(request(config, "flag", "red"))
     assert list(map(kinds_of, batch)) == [["brushlabels"] * 2, ["brushlabels"]]
-    every = ["brushlabels", "polygonlabels", "rectanglelabels"]
     click = Prompt(Keypoint(10, 50), ("red",), image="image")
     box = Prompt(Rectangle(0, 0, 40, 100), ("red",), image="image")
     for prompt in (click, box, Prompt(TypedWords("red")), Prompt(TypedWords("red all"))):
         (answer,) = predictor.predict(request(config, "flag", context=Context((prompt,))))
-        assert kinds_of(answer) == every, prompt
+        assert kinds_of(answer) == ["brushlabels"], prompt
+    alone = three_controls(brush=off, polygon=off, rectangle=off)
+    (answer,) = predictor.predict(request(alone, "flag", context=Context((click,))))
+    assert kinds_of(answer) == ["brushlabels"], "the first that has the label"
 
 
 def test_labels_that_are_not_predicted_compete_nevertheless() -> None:

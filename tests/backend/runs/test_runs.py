@@ -363,7 +363,12 @@ def test_a_view_lists_the_tasks_of_the_report(
     assert "There is no report yet" in Page(refused).text
     studio.tabs[99] = {"title": "Default"}
     store.add_done(kind, 7, *sample(kind), 1.0)
-    assert dashboard.post(view).status_code == 303
+    made_view = dashboard.post(view)
+    assert made_view.status_code == 303
+    said = dashboard.page(made_view.headers["Location"])
+    number = min(studio.tabs)
+    assert "lists these tasks now" in said.text
+    assert any(str(each.get("href")).endswith(f"?tab={number}") for each in said.all("a"))
     assert dashboard.client.post(view).status_code == 200
     default, made = studio.tabs.values()
     assert default == {"title": "Default"}
