@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from types import TracebackType
@@ -132,7 +131,6 @@ class OutputFolder:
         """Put the folder in the place of the target, which is removed; remove a folder in it."""
         shutil.rmtree(self.path / without)
         (self.path / MARKER).write_text(self._source, encoding="utf-8", errors="replace")
-        os.sync()  # a power cut must not leave empty files under a name that stands for whole ones
         self._lock.release()
         (self.path / _LOCK).unlink(missing_ok=True)
         if self.target.exists():

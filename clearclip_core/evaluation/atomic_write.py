@@ -1,4 +1,4 @@
-"""Write, link and remove files atomically: until all of one is on the disk, the old one stays."""
+"""Write and remove files atomically: until all of one is on the disk, the old one stays."""
 
 from __future__ import annotations
 
@@ -42,17 +42,6 @@ def write_whole(path: Path, data: bytes) -> None:
     """Write a file as a whole; see `replaced`."""
     with replaced(path) as stream:
         stream.write(data)
-
-
-def link_whole(path: Path, target: Path) -> None:
-    """Make a symbolic link to a file, in place of what is there.
-
-    Raises:
-        OSError: the link cannot be made.
-    """
-    part = _partial(path)
-    part.symlink_to(target)
-    part.replace(path)
 
 
 def remove_whole(path: Path) -> None:
