@@ -22,10 +22,10 @@ def test_a_round_that_crashes_is_told_and_the_next_one_works(
     crashes = [ZeroDivisionError("a secret")]
     lease = JobStore.lease_job
 
-    def crash(*arguments: Any) -> Any:
+    def crash(*arguments: Any, **named: Any) -> Any:
         if crashes:
             raise crashes.pop()
-        return lease(*arguments)
+        return lease(*arguments, **named)
 
     monkeypatch.setattr(JobStore, "lease_job", crash)
     backend.worker.start()
