@@ -110,6 +110,7 @@ SET = {
     "PRECISION": "fp32",
     "SHORT_SIDE_PX": "336",
     "COMPILE": "true",
+    "TEMPLATES": "80",
     "BATCH_WINDOWS": "8",
     "QUEUE_SIZE": "65",
     "FEATURE_CACHE_MB": "513",
@@ -234,6 +235,8 @@ def test_the_proxy_leads_to_both_services_and_sets_no_time_limit() -> None:
         assert (host == "label-studio" and port == "8080") or (host in aliases and port == "9090")
     assert "timeout" not in re.sub(r"#.*", "", caddyfile)
     assert set(re.findall(r"\{\$(\w+)\}", caddyfile)) == set(proxy["environment"])
+    # Where one of its ports is taken, the others have started.
+    assert set(proxy["depends_on"]) == {"label-studio", *BACKENDS}
     # Django refuses forms of another origin, and the proxy's is one: Caddy asks without TLS.
     origin = SERVICES["label-studio"]["environment"]["CSRF_TRUSTED_ORIGINS"]
     assert origin == "https://" + proxy["environment"]["PROXY_HOST"]
@@ -270,11 +273,12 @@ def test_the_backend_has_the_token_of_label_studios_user_and_its_address() -> No
         assert told["LABEL_STUDIO_URL"] == "http://label-studio:8080"
 
 
-def test_the_address_to_connect_needs_no_webhook() -> None:
+def test_label_studio_makes_no_webhook_for_the_address_to_connect() -> None:
     (address,) = re.findall(r"http://(backend[^ ]*):9090", "\n".join(EXAMPLE_LINES))
     assert "." not in address  # for others Label Studio makes one, which it may not call
     for name in BACKENDS:
         assert address in SERVICES[name]["networks"]["default"]["aliases"]
+        assert address == SERVICES[name]["hostname"]  # as the backend's log says
 
 
 @pytest.mark.parametrize("name", SERVICES)
