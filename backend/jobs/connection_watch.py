@@ -54,25 +54,26 @@ class TokenWatch:
         """Try the token where that is due; return False: the next round may wait."""
         if self._client is None or self._clock() < self._next_check:
             return False
-        before, self._trouble = self._trouble, self._try(self._client)
+        before = self._trouble
+        level, self._trouble = self._try(self._client)
         if self._trouble and self._trouble != before:
-            log.error("%s", self._trouble)
+            log.log(level, "%s", self._trouble)
         if before and not self._trouble:
             log.info("Label Studio accepts the token of this backend again")
         self._next_check = self._clock() + (_RECHECK_EVERY_S if self._trouble else _CHECK_EVERY_S)
         return False
 
-    def _try(self, client: LabelStudioClient) -> str:
-        """Return what is wrong; empty where Label Studio accepts the token."""
+    def _try(self, client: LabelStudioClient) -> tuple[int, str]:
+        """Return what is wrong, after its level; empty where Label Studio accepts the token."""
         try:
             client.user()
         except StudioRefused as error:
             if error.status not in (401, 403):
-                return str(error)
-            return _REFUSED.format(url=client.url, status=error.status)
-        except BackendError as error:
-            return str(error)
-        return ""
+                return logging.ERROR, str(error)
+            return logging.ERROR, _REFUSED.format(url=client.url, status=error.status)
+        except BackendError as error:  # it may be starting, too
+            return logging.WARNING, str(error)
+        return logging.INFO, ""
 
 
 #: How old titles may be before somebody who looks at them has them read again, in seconds.

@@ -65,7 +65,7 @@ class Worker:
             try:
                 busy = round_()
             except (BackendError, SQLAlchemyError) as error:
-                log.warning("%s; tried again in %g s", error, _RETRY_AFTER_S)
+                log.warning("%s; tried again in %g s", str(error).rstrip("."), _RETRY_AFTER_S)
                 self._stopping.wait(_RETRY_AFTER_S)
             except Exception:  # as for a request, the next round may succeed
                 log.exception("The background has failed; tried again in %g s", _RETRY_AFTER_S)

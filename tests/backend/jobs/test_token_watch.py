@@ -50,7 +50,9 @@ def test_a_token_that_was_replaced_is_said_once_in_the_log(
         clock.now += 31
     assert "refuses the token of this backend (HTTP 401)" in watch.trouble
     assert "Set LABEL_STUDIO_API_KEY" in watch.trouble
-    assert caplog.text.count("refuses the token") == 1
+    assert [each.levelname for each in caplog.records if "refuses the token" in each.message] == [
+        "ERROR"
+    ]
     assert TOKEN not in caplog.text
     studio.token = TOKEN
     watch.check()
@@ -59,12 +61,14 @@ def test_a_token_that_was_replaced_is_said_once_in_the_log(
 
 @pytest.mark.parametrize("status", [500, 503])
 def test_a_label_studio_that_is_away_is_no_matter_of_the_token(
-    watch: TokenWatch, studio: FakeStudio, status: int
+    watch: TokenWatch, studio: FakeStudio, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     studio.fault = lambda asked: Answer(status)
     watch.check()
     assert f"HTTP {status}" in watch.trouble
     assert "token" not in watch.trouble
+    assert "WARNING" in caplog.text
+    assert "ERROR" not in caplog.text, "it may be starting, as with Compose"
 
 
 def test_without_a_token_nothing_is_tried(clock: Clock) -> None:
