@@ -230,15 +230,23 @@ def apply_linear(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return linear(x, module.weight, module.bias)
 
 
+#: torch for x86, which has both libraries.
+_HAS_ONEDNN = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+
+
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     """Compute ``x Wᵀ + b``: (B, N, in) -> (B, N, out), on a CPU as a 1×1 convolution.
 
     On x86 torch multiplies float32 matrices with MKL, which leaves AVX-512 unused on CPUs that
-    are not Intel's, but convolves with oneDNN, which uses it. In bfloat16 both are oneDNN, but
-    only the convolution fuses the addition of the bias.
+    are not Intel's; so does its convolution in a single thread. oneDNN's own convolution uses it.
+    In bfloat16 all are oneDNN, but only the convolution fuses the addition of the bias.
     """
-    by_mkl = x.device.type == "cpu" and torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
-    if not by_mkl or torch.is_grad_enabled():
+    if not (x.device.type == "cpu" and _HAS_ONEDNN) or torch.is_grad_enabled():
         return F.linear(x, weight, bias)
     pixels = x.transpose(1, 2).unsqueeze(2)  # (B, in, 1, N), channels last already
-    return F.conv2d(pixels, weight[:, :, None, None], bias).squeeze(2).transpose(1, 2)
+    kernel = weight[:, :, None, None]
+    if x.dtype is torch.float32 and not torch.compiler.is_compiling():
+        convolved = torch.mkldnn_convolution(pixels, kernel, bias, (0, 0), (1, 1), (1, 1), 1)
+    else:
+        convolved = F.conv2d(pixels, kernel, bias)
+    return convolved.squeeze(2).transpose(1, 2)
