@@ -228,7 +228,7 @@ def check_smart_tools(context: CheckContext) -> str:
     ):
         raise CheckWarned(
             "<BitmaskLabels>: a click on a spot that a region covers asks nothing, nor with Ctrl.",
-            "Use <BrushLabels> where people correct with clicks; boxes work with both.",
+            "Use <BrushLabels> where people correct with clicks.",
         )
     return f"Interactive preannotations are on, for {', '.join(tools)}."
 

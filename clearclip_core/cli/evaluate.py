@@ -248,9 +248,9 @@ def evaluate(
 ) -> None:
     """Measure on your own labelled pictures as the backend predicts, or mIoU on a benchmark.
 
-    --images, --masks and --names measure on your pictures: mIoU, boundary IoU, saved paint and
-    accepted masks of each model, method and file of prompts. A mask is a PNG of label values with
-    the path of its picture.
+    --images, --masks and --names measure on your pictures: mIoU, boundary IoU, saved paint and the
+    masks with an IoU of at least 0.9, for each model, method and file of prompts. A mask is a PNG
+    of label values with the path of its picture.
 
     --benchmark measures as the paper does, and later methods as their authors did: short side,
     windows, scale and thresholds are theirs, unless --short-side is given. The result is a JSON

@@ -280,7 +280,7 @@ class LabelledFolder:
 
 
 #: IoU from which a mask would be submitted as it is.
-ACCEPTED_IOU: Final = 0.9
+CLOSE_IOU: Final = 0.9
 
 #: Long side in px of the pictures that are kept to be shown.
 _SHOWN_PX = 480
@@ -296,21 +296,21 @@ class LabelFigures:
         overlap: sums over all pictures.
         pictures: pictures where it was predicted or is true.
         predicted: pictures where it was predicted.
-        accepted: pictures where it was predicted with an IoU of at least 0.9.
+        close: pictures where it was predicted with an IoU of at least 0.9.
     """
 
     overlap: MaskOverlap = field(default_factory=MaskOverlap)
     pictures: int = 0
     predicted: int = 0
-    accepted: int = 0
+    close: int = 0
 
     @classmethod
     def of(cls, overlap: MaskOverlap) -> LabelFigures:
         """Return the figures of one picture."""
         iou = overlap.iou
         predicted = overlap.predicted_px > 0
-        accepted = predicted and iou is not None and iou >= ACCEPTED_IOU
-        return cls(overlap, int(iou is not None), int(predicted), int(accepted))
+        close = predicted and iou is not None and iou >= CLOSE_IOU
+        return cls(overlap, int(iou is not None), int(predicted), int(close))
 
     def __add__(self, other: LabelFigures) -> LabelFigures:
         """Add the figures of other pictures."""
@@ -318,13 +318,13 @@ class LabelFigures:
             self.overlap + other.overlap,
             self.pictures + other.pictures,
             self.predicted + other.predicted,
-            self.accepted + other.accepted,
+            self.close + other.close,
         )
 
     @property
-    def accepted_share(self) -> float | None:
-        """Share of the predicted masks that were accepted; None where none was predicted."""
-        return self.accepted / self.predicted if self.predicted else None
+    def close_share(self) -> float | None:
+        """Share of the predicted masks with such an IoU; None where none was predicted."""
+        return self.close / self.predicted if self.predicted else None
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures as JSON."""
@@ -334,7 +334,7 @@ class LabelFigures:
             "boundary_iou": self.overlap.boundary_iou,
             "saved_paint": self.overlap.saved_paint,
             "predicted": self.predicted,
-            "accepted": self.accepted,
+            "close": self.close,
             "predicted_px": self.overlap.predicted_px,
             "true_px": self.overlap.true_px,
             "shared_px": self.overlap.shared_px,

@@ -52,7 +52,7 @@ DEFINITIONS: Final[dict[str, str]] = {
     "saved paint": "1 - (pixels to paint + pixels to erase) / pixels of the label: 100 where "
     "nothing is left to do, 0 where drawing it from nothing is as much work, below 0 where the "
     "prediction makes more work than none.",
-    "accepted": "Share of the predicted masks with an IoU of at least 0.9.",
+    "IoU ≥ 0.9": "Share of the predicted masks with an IoU of at least 0.9.",
 }
 
 
@@ -76,7 +76,7 @@ def comparison_page(comparison: Comparison) -> bytes:
 
 def cells(iou: float | None, boundary_iou: float | None, figures: LabelFigures) -> list[str]:
     """Format IoU, boundary IoU, saved paint and acceptance in percent; a dash for none."""
-    shares = (iou, boundary_iou, figures.overlap.saved_paint, figures.accepted_share)
+    shares = (iou, boundary_iou, figures.overlap.saved_paint, figures.close_share)
     return ["-" if share is None else f"{100 * share:.1f}" for share in shares]
 
 
@@ -260,7 +260,7 @@ def _run(labels: Sequence[str], candidate: Candidate, figures: CandidateFigures)
         "miou": figures.mean_iou,
         "mean_boundary_iou": figures.mean_boundary_iou,
         "saved_paint": figures.all.overlap.saved_paint,
-        "accepted_share": figures.all.accepted_share,
+        "close_share": figures.all.close_share,
         "seconds_per_picture": figures.seconds_per_picture,
         "labels": {name: each.to_json() for name, each in zip(labels, figures.labels, strict=True)},
     }

@@ -111,15 +111,15 @@ def test_figures_are_of_the_sums_over_all_pictures(tmp_path: Path) -> None:
     made = compare(folder, candidates(first))
     (figures,) = made.figures
     sky, car = figures.labels
-    assert (sky.pictures, sky.predicted, sky.accepted) == (2, 2, 1)
+    assert (sky.pictures, sky.predicted, sky.close) == (2, 2, 1)
     assert sky.overlap.iou == pytest.approx(40 / 50)
     assert sky.overlap.saved_paint == pytest.approx(1 - 10 / 50)
-    assert (car.pictures, car.predicted, car.accepted) == (2, 2, 0)
+    assert (car.pictures, car.predicted, car.close) == (2, 2, 0)
     assert car.overlap.iou == pytest.approx(0 / 30)
     assert car.overlap.saved_paint == pytest.approx(1 - 30 / 10)
     assert figures.mean_iou == pytest.approx((40 / 50 + 0) / 2)
     assert figures.all.overlap.saved_paint == pytest.approx(1 - 40 / 60)
-    assert figures.all.accepted_share == pytest.approx(1 / 4)
+    assert figures.all.close_share == pytest.approx(1 / 4)
     assert figures.seconds_per_picture == 0.5
 
 
@@ -140,10 +140,10 @@ def test_pictures_that_cannot_be_read_are_left_out_where_that_is_asked_for(tmp_p
         compare(folder, fixed, leave_out=(LayoutError,))
 
 
-def test_a_mask_is_accepted_from_nine_tenths_on() -> None:
-    assert LabelFigures.of(MaskOverlap(10, 9, 9)).accepted == 1
-    assert LabelFigures.of(MaskOverlap(11, 9, 9)).accepted == 0
-    assert LabelFigures.of(MaskOverlap(0, 9, 0)).accepted_share is None
+def test_a_mask_is_close_from_nine_tenths_on() -> None:
+    assert LabelFigures.of(MaskOverlap(10, 9, 9)).close == 1
+    assert LabelFigures.of(MaskOverlap(11, 9, 9)).close == 0
+    assert LabelFigures.of(MaskOverlap(0, 9, 0)).close_share is None
 
 
 def test_the_worst_pictures_are_kept_the_worst_first(tmp_path: Path) -> None:
