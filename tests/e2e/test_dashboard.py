@@ -188,7 +188,7 @@ def test_a_data_set_is_exported_from_the_page_and_its_picture(
         }
         studio.post(f"/api/tasks/{task}/annotations/", json={"result": [painted]})
     console.goto(urljoin(console.url, f"/projects/{project}/datasets"))
-    console.get_by_label("COCO").check()
+    console.get_by_label("COCO (Detectron2").check()
     console.get_by_label("Split in percent").fill("80/20")
     console.get_by_text("More choices").click()
     console.get_by_label("Keep near-duplicates").fill("0.98")
