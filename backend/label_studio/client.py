@@ -19,13 +19,11 @@ from backend.label_studio.records import (
     Annotation,
     AnnotationRow,
     BackendRow,
-    ConnectedBackend,
     IdRow,
     PredictionRegions,
     PredictionRow,
     ProjectRow,
     RegionsRow,
-    StoredPrediction,
     SummaryRow,
     TaskPage,
     TaskRow,
@@ -84,31 +82,6 @@ def read_rows(
     given = {"fields": "task_only", "resolve_uri": "false"}
     answer = connection.get("/api/tasks/", TaskPage, **which, **given)
     return answer.tasks, answer.total
-
-
-def read_prediction_rows(connection: Connection, task: int) -> list[PredictionRow]:
-    """Read the predictions of a task without their regions, the oldest first.
-
-    There are none where the task is gone. Label Studio answers a list of predictions with HTTP 400,
-    not 404, where no task has the id that chooses them: it is a choice that a filter does not know.
-
-    Args:
-        connection: calls the API.
-        task: its id.
-
-    Returns:
-        The rows.
-
-    Raises:
-        BadRequest: they have too many values to be read.
-        StudioRefused: the token may not see them.
-        StudioUnreachable: Label Studio does not answer.
-    """
-    kind = list[PredictionRow]
-    found = connection.find(
-        "/api/predictions/", kind, gone=(400, 404), whose="predictions", task=task
-    )
-    return sorted(found or (), key=lambda each: each.id)
 
 
 class TaskContents:
@@ -375,7 +348,7 @@ class LabelStudioClient:
         """
         return {each.id: each.name for each in self._connection.get("/api/users/", list[UserRow])}
 
-    def backends(self, project: int) -> list[ConnectedBackend]:
+    def backends(self, project: int) -> list[BackendRow]:
         """List the backends that are connected to a project.
 
         Label Studio asks each of them for health and setup meanwhile.
@@ -384,8 +357,7 @@ class LabelStudioClient:
             StudioRefused: there is no such project for this token.
             StudioUnreachable: Label Studio does not answer.
         """
-        found = self._connection.get("/api/ml/", list[BackendRow], project=project)
-        return [ConnectedBackend(each.url or "", epoch_seconds(each.created_at)) for each in found]
+        return self._connection.get("/api/ml/", list[BackendRow], project=project)
 
     def count(self, project: int, wanted: TaskFilter) -> int:
         """Count the tasks of a project that pass a filter.
@@ -524,7 +496,7 @@ class LabelStudioClient:
         """
         return self._writer.write(project, version, entries)
 
-    def stored(self, task: int) -> list[StoredPrediction]:
+    def stored(self, task: int) -> list[PredictionRow]:
         """List the predictions of a task, the oldest first; none where the task is gone.
 
         Raises:
@@ -532,10 +504,15 @@ class LabelStudioClient:
             StudioRefused: the token may not see them.
             StudioUnreachable: Label Studio does not answer.
         """
-        return [
-            StoredPrediction(each.id, task, each.model_version or "", each.created_at.timestamp())
-            for each in read_prediction_rows(self._connection, task)
-        ]
+        # A choice that its filter does not know, such as a task that is gone, is HTTP 400 there.
+        found = self._connection.find(
+            "/api/predictions/",
+            list[PredictionRow],
+            gone=(400, 404),
+            whose="predictions",
+            task=task,
+        )
+        return sorted(found or (), key=lambda each: each.id)
 
     def task(self, project: int, task: int) -> Task | None:
         """Return one task; None where it is gone.
@@ -617,7 +594,7 @@ def _may_have_duplicates(row: TaskRow) -> bool:
     return int(row.total_predictions or 0) > len(versions)
 
 
-def list_to_change(client: LabelStudioClient, task: int) -> list[StoredPrediction] | None:
+def list_to_change(client: LabelStudioClient, task: int) -> list[PredictionRow] | None:
     """List the predictions of a task, some of which are to be deleted or to get a newer one.
 
     Label Studio sends them all together. Where they have too many values to be read, nothing tells

@@ -20,36 +20,6 @@ DAMAGED: Final = "holds what is no JSON: NaN, half a character or a number out o
 
 
 @dataclass(frozen=True)
-class ConnectedBackend:
-    """An ML backend that is connected to a project.
-
-    Attributes:
-        url: its address; empty where Label Studio has none.
-        created: when it was connected, in seconds since the epoch.
-    """
-
-    url: str
-    created: float
-
-
-@dataclass(frozen=True)
-class StoredPrediction:
-    """A prediction that Label Studio has stored.
-
-    Attributes:
-        id: its own.
-        task: the task's.
-        version: its ``model_version``.
-        created: time at which it was stored, in seconds since the epoch.
-    """
-
-    id: int
-    task: int
-    version: str
-    created: float
-
-
-@dataclass(frozen=True)
 class Annotation:
     """An annotation as Label Studio has it now. Times are in seconds since the epoch.
 
@@ -159,6 +129,16 @@ class PredictionRow(Struct):
     created_at: datetime
     model_version: str | None = None
 
+    @property
+    def version(self) -> str:
+        """The ``model_version``; empty where it has none."""
+        return self.model_version or ""
+
+    @property
+    def created(self) -> float:
+        """Time at which it was stored, in seconds since the epoch."""
+        return self.created_at.timestamp()
+
 
 class RegionsRow(Struct):
     """A prediction with its regions."""
@@ -209,6 +189,11 @@ class BackendRow(Struct):
     id: int
     url: str | None = None
     created_at: datetime | None = None
+
+    @property
+    def created(self) -> float:
+        """When it was connected, in seconds since the epoch; 0.0 where that is not known."""
+        return epoch_seconds(self.created_at)
 
 
 class ImportAnswer(Struct):
