@@ -156,6 +156,8 @@ _MODELS = click.option(
     multiple=True,
     default=(_DEFAULT_MODEL,),
     show_default=True,
+    envvar="MODEL",
+    show_envvar=True,
     help="See `models`. Several are compared.",
 )
 
