@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 
 from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.segmentation.guided_filter import (
@@ -71,11 +72,14 @@ def _means(
     places = torch.arange(count)
     inside = (places >= middles[:, None] - before) & (places < middles[:, None] + after)
     weights = inside.to(torch.float64)
-    return (weights / weights.sum(dim=1, keepdim=True)).to(like.dtype).to(like.device)
+    return _upload((weights / weights.sum(dim=1, keepdim=True)).to(like.dtype), like.device)
 
 
 #: Pixels whose colours or values are computed at once. A value takes up to 40 bytes meanwhile.
 _BAND_PX = 1 << 21
+
+#: Maps whose values are computed at once in a band.
+_MAPS = 8
 
 #: Maps are fitted so many at a time that their means have at most this many elements.
 _FIT_ELEMENTS = 1 << 23
@@ -163,26 +167,26 @@ class DeviceGuidedFilter:
         band = self._pixels(rows)
         return band.reshape(-1, self.grid.tile_px, *band.shape[1:]).permute(3, 0, 1, 2).float()
 
-    def values(self, function: torch.Tensor, rows: slice, colours: torch.Tensor) -> torch.Tensor:
-        """Evaluate one map's linear functions at every pixel of some rows of tiles.
+    def values(self, functions: torch.Tensor, rows: slice, colours: torch.Tensor) -> torch.Tensor:
+        """Evaluate maps' linear functions at every pixel of some rows of tiles.
 
         Args:
-            function: (4, rows + 1, columns + 1), see `fit`.
+            functions: (K, 4, rows + 1, columns + 1), see `fit`.
             rows: rows of tiles.
             colours: their colours, see `colours`.
 
         Returns:
-            (n, tile_px, W) float32, pixels below the image included.
+            (K, n, tile_px, W) float32, pixels below the image included.
         """
-        corners = function[:, rows.start : rows.stop + 1]
+        corners = functions[:, :, rows.start : rows.stop + 1]
         left, right = corners[..., :-1, None], corners[..., 1:, None]
-        along = (left + (right - left) * self._fractions).flatten(2)[..., : colours.shape[3]]
-        above = along[:, :-1, None]  # (4, n, 1, W): the functions at the upper ends of columns
-        down = along[:, 1:, None] - above
-        top, slope = above[3], down[3]
-        for colour in range(3):
-            top = torch.addcmul(top, colours[colour], above[colour])
-            slope = torch.addcmul(slope, colours[colour], down[colour])
+        along = (left + (right - left) * self._fractions).flatten(3)[..., : colours.shape[3]]
+        above = along[:, :, :-1, None]  # (K, 4, n, 1, W): at the upper ends of columns
+        down = along[:, :, 1:, None] - above
+        top, slope = above[:, 3], down[:, 3]
+        for number, colour in enumerate(colours):
+            top = torch.addcmul(top, colour, above[:, number])
+            slope = torch.addcmul(slope, colour, down[:, number])
         return torch.addcmul(top, slope, self._fractions[:, None])
 
     def _pixels(self, rows: slice) -> torch.Tensor:
@@ -297,14 +301,19 @@ def find_runs(
         torch.ne(band[:, 1:], band[:, :-1], out=begins[:, 1:])
         first = begins.flatten().nonzero().flatten()
         before = confidence[top : top + rows_at_once].flatten().cumsum(0, dtype=torch.float64)
-        ends = torch.cat([first[1:], first.new_tensor([band.numel()])]) - 1
+        ends = F.pad(first[1:], (0, 1), value=band.numel()) - 1
         sums.append(before[ends].diff(prepend=before.new_zeros(1)))
         labels.append(band.flatten()[first])
         starts.append((first + top * width).int())
+    # As one copy, for which the host waits once.
+    parts = [torch.cat(each) for each in (sums, starts, labels)]
+    packed = torch.cat([part.view(torch.uint8) for part in parts]).cpu().numpy()
+    count = len(parts[0])
+    cuts = 8 * count, 12 * count
     runs = LabelRuns(
-        np.asarray(torch.cat(starts).cpu()), np.asarray(torch.cat(labels).cpu()), (height, width)
+        packed[cuts[0] : cuts[1]].view(np.int32), packed[cuts[1] :].view(np.int16), (height, width)
     )
-    return runs, np.asarray(torch.cat(sums).cpu())
+    return runs, packed[: cuts[0]].view(np.float64)
 
 
 @torch.inference_mode()
@@ -333,9 +342,10 @@ def decide_refined_on_device(
     check_size(scores, image)
     check_image(image)
     device = scores.cosines.device
-    limits = torch.from_numpy(scores.thresholds(threshold)).to(device)
+    limits = _upload(torch.from_numpy(scores.thresholds(threshold)), device)
     grid = refinement.grid((image.shape[0], image.shape[1]), patch_px or scores.plan.patch_image_px)
-    guided_filter = DeviceGuidedFilter(_upload(image, device), grid, refinement.epsilon)
+    rgb = _upload(torch.from_numpy(np.ascontiguousarray(image)), device)
+    guided_filter = DeviceGuidedFilter(rgb, grid, refinement.epsilon)
     functions, owners = _fit(scores, guided_filter)
     height, width = grid.image_hw
     labels = torch.empty((height, width), dtype=torch.int16, device=device)
@@ -343,12 +353,13 @@ def decide_refined_on_device(
     for rows in guided_filter.row_bands():
         pixels = slice(rows.start * grid.tile_px, min(rows.stop * grid.tile_px, height))
         colours = guided_filter.colours(rows)
-        best = guided_filter.values(functions[0], rows, colours)
-        winner = owners[0].expand_as(best).clone()
-        for owner, function in zip(owners[1:], functions[1:], strict=True):
-            values = guided_filter.values(function, rows, colours)
-            winner = torch.where(values > best, owner, winner)
-            best = torch.maximum(best, values)
+        best, winner = guided_filter.values(functions[:_MAPS], rows, colours).max(dim=0)
+        for first in range(_MAPS, len(functions), _MAPS):
+            some = functions[first : first + _MAPS]
+            largest, index = guided_filter.values(some, rows, colours).max(dim=0)
+            winner = torch.where(largest > best, index + first, winner)
+            best = torch.maximum(best, largest)
+        winner = owners[winner]
         probability = best.clamp_(0, 1).square_()
         low = probability < limits[winner.int()]
         count = pixels.stop - pixels.start
@@ -357,9 +368,8 @@ def decide_refined_on_device(
     return labels, confidence
 
 
-def _upload(image: npt.NDArray[np.uint8], device: torch.device) -> torch.Tensor:
-    """Copy an image to a device; to CUDA through pinned memory, beside what the device computes."""
-    tensor = torch.from_numpy(np.ascontiguousarray(image))
+def _upload(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Copy to a device; to CUDA through pinned memory, so that the host need not wait."""
     if device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
@@ -379,8 +389,9 @@ def _fit(scores: Scores, guided_filter: DeviceGuidedFilter) -> tuple[torch.Tenso
     )
     at_knots = _probabilities(scores, lambda axis, px: axis.at_knots(px), (y_px, x_px), precise)
     winner = at_corners.amax(dim=0)
-    competing = (at_corners >= SHARE * winner).flatten(1).any(dim=1)
-    owners = torch.tensor(_labels(scores)[0], dtype=torch.int16, device=competing.device)
+    # As indices: the host waits once for their number, and not at each use of a mask.
+    competing = (at_corners >= SHARE * winner).flatten(1).any(dim=1).nonzero().flatten()
+    owners = _upload(torch.tensor(_labels(scores)[0], dtype=torch.int16), competing.device)
     functions = fit_with_detail(
         guided_filter, at_corners[competing].sqrt(), at_knots[competing].sqrt()
     )
@@ -412,7 +423,7 @@ def _probabilities(
     """
     axes = scores.plan.rows.upsampling, scores.plan.columns.upsampling
     down, along = (
-        torch.from_numpy(weights(axis, px)).to(precise).to(scores.cosines.device)
+        _upload(torch.from_numpy(weights(axis, px)).to(precise), scores.cosines.device)
         for axis, px in zip(axes, places_px, strict=True)
     )
     labels, ends = _labels(scores)

@@ -42,7 +42,7 @@ def test_it_refines_as_on_a_cpu(
     assert made.at_corners(functions).numpy() == pytest.approx(other.at_corners(expected), abs=step)
     width = size_hw[1]
     for rows in (slice(0, 1), slice(other.tiles_hw[0] - 1, other.tiles_hw[0])):
-        values = made.values(functions[1], rows, made.colours(rows)).reshape(-1, width)
+        values = made.values(functions[1:2], rows, made.colours(rows)).reshape(-1, width)
         corners = tile_corners(expected[1][:, rows.start : rows.stop + 1])[..., 0, :]
         reference = other.row_values(rows.start, corners)[:, :width]
         assert values.numpy() == pytest.approx(reference, abs=step)

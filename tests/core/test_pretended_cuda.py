@@ -1,0 +1,66 @@
+"""What a device computes after the encoder, on the CPU: operators and waits are counted.
+
+No GPU runs here. Uploads are not seen: on a CPU there are none.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from clearclip_core import SCENE_LABELS, Segmenter, render_scene
+from clearclip_core.segmentation.on_device import decide_refined_on_device, find_runs
+
+#: Operators whose result the host must know before it goes on.
+WAITS = {
+    "aten::item",
+    "aten::_local_scalar_dense",
+    "aten::nonzero",
+    "aten::masked_select",
+    "aten::equal",
+}
+#: Operators that only look at a tensor in another way.
+VIEWS = {"view", "slice", "select", "transpose", "permute", "expand", "unsqueeze", "t", "detach"}
+VIEWS |= {"alias", "_unsafe_view", "squeeze", "split", "unbind", "as_strided", "_reshape_alias"}
+
+
+class Counting(TorchDispatchMode):
+    """Counts operators, and those for which the host would wait for a GPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operators: Counter[str] = Counter()
+        self.waits: Counter[str] = Counter()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        name = func.name().split(".")[0]
+        if name.removeprefix("aten::") not in VIEWS:
+            self.operators[name] += 1
+        masks = args[1] if name in ("aten::index", "aten::index_put_") else ()
+        if name in WAITS or any(mask is not None and mask.dtype is torch.bool for mask in masks):
+            self.waits[name] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_few_operators_and_waits_after_the_encoder() -> None:
+    """Two megapixels, 18 labels; with the copy of the runs it is a wait more."""
+    segmenter = Segmenter.load("demo", device="cpu", precision="fp32")
+    image = render_scene(5, size_hw=(1224, 1632)).image
+    labels = [*SCENE_LABELS, *(f"thing {number}" for number in range(18 - len(SCENE_LABELS)))]
+    scores = segmenter.score(segmenter.encode(image), labels, contrast=True)
+    wanted = segmenter.decide(scores, 0.1, image, refine=True)
+    with Counting() as counted:
+        label_map, confidence = decide_refined_on_device(
+            scores, image, 0.1, patch_px=scores.plan.patch_image_px
+        )
+        find_runs(label_map, confidence)
+    assert np.mean(label_map.numpy() == wanted.label_map) > 0.9999
+    assert counted.waits.total() <= 3, counted.waits
+    assert counted.operators.total() <= 400, counted.operators.most_common(12)
