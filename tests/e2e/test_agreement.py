@@ -116,8 +116,7 @@ def test_pixels_in_dispute_are_shown_as_pictures_and_their_tasks_as_a_view(
         each["task"] for each in report["disputes"]
     )
     open_tab(page, studio.url, project, view["id"])
-    page.goto(backend_url)
-    page.locator("#projects").get_by_role("link", name=f"({project})").click()
+    page.goto(f"{backend_url}/projects/{project}")
     page.get_by_role("navigation").get_by_role("link", name="Agreement").click()
     expect(page.get_by_role("heading", name="Agreement")).to_be_visible()
     assert complaints == []

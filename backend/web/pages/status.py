@@ -260,7 +260,7 @@ class StatusReport:
             "projects": self._projects(),
             "jobs": jobs,
             "jobs_trouble": database.trouble,
-            "served": _served(connection["polled"], database),
+            "served": _served(connection["polled"], database, jobs),
             "learning": self._learning(),
             "errors": errors[:ROWS_SHOWN],
             "failing": _count_failing(errors, database),
@@ -353,14 +353,17 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
-def _served(polled: Sequence[dict[str, Any]], database: DatabaseStatus) -> list[dict[str, Any]]:
-    """Return the figures of each project that is connected, or of which annotations were read.
+def _served(
+    polled: Sequence[dict[str, Any]], database: DatabaseStatus, jobs: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return the figures of each project that is connected, has a job, or was read from.
 
     The project with most failures comes first, then the one with most annotations.
     """
     tasks = {each["project"]: each["tasks"] for each in polled}
     found = []
-    for project in tasks.keys() | database.annotations.keys():
+    with_job = {job["project"] for job in jobs if not job["project_gone"]}
+    for project in tasks.keys() | database.annotations.keys() | with_job:
         sums = database.annotations.get(project, GroupSums())
         figures = {
             "project": project,
