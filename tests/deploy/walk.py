@@ -91,6 +91,21 @@ class Walk:
         assert len(found) > 5, said
         assert set(found) == {"ok"}, said
 
+    def inspect(self, field: str) -> str:
+        """Return a field of the backend's container, such as `.State.ExitCode`."""
+        container = self.compose("ps", "--all", "--quiet", "backend-cpu").strip()
+        return run("docker", "inspect", "--format", f"{{{{{field}}}}}", container).strip()
+
+    def stop(self) -> None:
+        """Stop the backend: it ends by itself, before Compose kills it after 10 s."""
+        self.compose("stop", "backend-cpu")
+        assert self.inspect(".State.ExitCode") == "0"
+
+    def kill(self) -> None:
+        """Kill the server, the one child of the container's init; the container ends with it."""
+        killing = ["sh", "-c", "kill -9 $(cat /proc/1/task/1/children)"]
+        self.compose("exec", "--detach", "backend-cpu", *killing)
+
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         """Time a step, and say that it is done."""
@@ -127,6 +142,8 @@ def first_day(steps: Walk) -> str:
     """Start, connect, predict, learn, and prelabel; return the project's number."""
     with steps.step("up"):
         steps.up()
+        logged = steps.compose("logs", "backend-cpu")
+        assert " ERROR " not in logged, logged
     with steps.step("read-only root file system, no network"):
         steps.inside("closed")
     with steps.step("connect"):
@@ -147,13 +164,21 @@ def first_day(steps: Walk) -> str:
 
 
 def keep(steps: Walk, project: str) -> None:
-    """Back up, lose what was learned, restore it; stop everything and start it."""
+    """Kill the server; back up, lose what was learned, restore it; stop everything and start it."""
     learned = steps.inside("version", project)
+    with steps.step("a server that is killed is started again"):
+        steps.kill()
+        end = time.monotonic() + 60
+        while steps.inspect(".RestartCount") != "1" or steps.inspect(".State.Running") != "true":
+            assert time.monotonic() < end, steps.inspect(".State")
+            time.sleep(0.2)
+        steps.inside("ready")
+        assert steps.inside("version", project) == learned
     with steps.step("back up and restore (SQLite)"):
         steps.backend("database", "backup", "/models/copy.db")
         steps.backend("adapt", "reset", "--project", project)
         assert steps.inside("version", project) != learned
-        steps.compose("stop", "backend-cpu")
+        steps.stop()
         restore = ["clearclip-backend", "database", "restore", "/models/copy.db"]
         steps.compose("run", "--rm", "-T", "backend-cpu", *restore)
         steps.compose("start", "backend-cpu")
@@ -194,7 +219,7 @@ def with_profiles(steps: Walk) -> None:
         dump = ["--username", "labelstudio", "--format=custom", "--file=/tmp/copy.dump"]
         steps.compose("exec", "-T", "postgres", "pg_dump", *dump, "clearclip")
         steps.backend("adapt", "reset", "--project", project)
-        steps.compose("stop", "backend-cpu")
+        steps.stop()
         load = ["--username", "labelstudio", "--clean", "--if-exists", "--single-transaction"]
         restore = ["pg_restore", *load, "--dbname", "clearclip", "/tmp/copy.dump"]
         steps.compose("exec", "-T", "postgres", *restore)
