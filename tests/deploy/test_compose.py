@@ -286,6 +286,7 @@ def test_no_service_gains_privileges_or_fills_the_machine(name: str) -> None:
     service = SERVICES[name]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["cap_drop"] == ["ALL"]
+    assert service["init"] is True
     assert 0 < service["pids_limit"] <= 4096
     assert re.fullmatch(r"\d+[gm]|\$\{\w+_MEMORY:-\d+g\}", service["mem_limit"])
     assert service["logging"]["driver"] == "json-file"
