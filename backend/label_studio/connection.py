@@ -118,8 +118,13 @@ _page_wait: ContextVar[PageWait | None] = ContextVar("page_wait", default=None)
 
 
 def begin_page() -> None:
-    """Let all calls of this thread, until the next page begins, take `PAGE_WAIT_S` together."""
+    """Let all calls of this thread, until the page ends, take `PAGE_WAIT_S` together."""
     _page_wait.set(PageWait(time.monotonic() + PAGE_WAIT_S))
+
+
+def end_page(_error: BaseException | None = None) -> None:
+    """Let later calls of this thread take their own time again."""
+    _page_wait.set(None)
 
 
 def page_gave_up() -> bool:

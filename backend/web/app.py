@@ -8,7 +8,7 @@ from functools import partial
 from flask import Blueprint, Flask
 
 from backend.inference.engine import Engine
-from backend.label_studio.connection import begin_page, page_gave_up
+from backend.label_studio.connection import begin_page, end_page, page_gave_up
 from backend.prediction.predictor import Predictor
 from backend.runs.agreement import AGREEMENT
 from backend.runs.dataset import DATASETS
@@ -70,6 +70,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
     worker = services.worker(predictor)
     app = Flask("backend", static_folder=None, template_folder="web/pages/templates")
     app.before_request(begin_page)
+    app.teardown_request(end_page)
     app.jinja_env.globals["label_studio_was_silent"] = page_gave_up
     app.extensions["worker"] = worker
     app.extensions["metrics"] = metrics

@@ -5,8 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from clearclip_core.cli.options import parse_threshold
-from clearclip_core.cli.parameters import thresholds_by_label
+from clearclip_core.cli.parameters import parse_threshold, thresholds_by_label
 
 
 def test_one_for_a_label_wins_over_one_for_all() -> None:
