@@ -273,7 +273,10 @@ def window_seconds(
 def window_flops(segmenter: Segmenter, window: torch.Tensor) -> int:
     """Count the additions and multiplications of the encoder's matrix products for a window."""
     on_cpu = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # torch does not count it
-    uncounted: dict[Any, Callable[..., int]] = {on_cpu: _attention_flops}
+    uncounted: dict[Any, Callable[..., int]] = {
+        on_cpu: _attention_flops,
+        torch.ops.aten.mkldnn_convolution: _convolution_flops,
+    }
     with FlopCounterMode(display=False, custom_mapping=uncounted) as counter:
         segmenter.encoder.encode(window)
     return int(counter.get_total_flops())
@@ -282,6 +285,12 @@ def window_flops(segmenter: Segmenter, window: torch.Tensor) -> int:
 def _attention_flops(query: torch.Size, key: torch.Size, *_: object, **__: object) -> int:
     batch, heads, queries, width = query
     return 4 * batch * heads * queries * key[-2] * width
+
+
+def _convolution_flops(_image: torch.Size, weight: torch.Size, *_: object, **more: Any) -> int:
+    outputs, inputs, height, width = weight
+    batch, _, rows, columns = more["out_val"].shape if "out_val" in more else more["out_shape"]
+    return int(2 * batch * rows * columns * outputs * inputs * height * width)
 
 
 @torch.inference_mode()

@@ -47,8 +47,10 @@ def make_predictor(**settings: object) -> Predictor:
     return Predictor(colour_engine(), read_image, Settings(**settings))  # type: ignore[arg-type]
 
 
-def request(config: str, *images: str, context: Context | None = None) -> PredictRequest:
-    tasks = tuple(Task(i, 1, {"image": image}) for i, image in enumerate(images, 1))
+def request(
+    config: str, *images: str, context: Context | None = None, first: int = 1
+) -> PredictRequest:
+    tasks = tuple(Task(i, 1, {"image": image}) for i, image in enumerate(images, first))
     return PredictRequest(tasks, config, 1, context)
 
 
@@ -279,10 +281,12 @@ def test_a_slow_picture_holds_up_no_other_of_its_batch() -> None:
 
 def test_a_batch_gets_through_a_queue_of_one_beside_others() -> None:
     predictor = Predictor(colour_engine(queue_size=1), read_image, Settings())
-    body = request(brush_config("red"), *["red", "flag", "wide"] * 7)
+    images = ["red", "flag", "wide"] * 7
+    bodies = [request(brush_config("red"), *images, first=100 * number) for number in range(5)]
     answers: list[Any] = []
     threads = [
-        threading.Thread(target=lambda: answers.append(predictor.predict(body))) for _ in range(5)
+        threading.Thread(target=lambda body=body: answers.append(predictor.predict(body)))
+        for body in bodies
     ]
     for thread in threads:
         thread.start()
@@ -297,8 +301,14 @@ def test_many_batches_of_one_project_take_no_more_than_their_share() -> None:
     engine = colour_engine(segmenter)
     predictor = Predictor(engine, read_image, Settings())
     segmenter.gate.clear()
-    tasks = tuple(Task(i, 1, {"image": "red"}) for i in range(9))
-    bodies = [PredictRequest(tasks, brush_config("red"), project) for project in (1, 1, 1, 1, 2)]
+    bodies = [
+        PredictRequest(
+            tuple(Task(100 * number + i, 1, {"image": "red"}) for i in range(9)),
+            brush_config("red"),
+            project,
+        )
+        for number, project in enumerate((1, 1, 1, 1, 2))
+    ]
     threads = [threading.Thread(target=predictor.predict, args=(body,)) for body in bodies]
     for thread in threads:
         thread.start()

@@ -14,14 +14,14 @@ import pytest
 from PIL import Image
 
 from backend.errors import StudioUnreachable
-from backend.feedback.learning.versions import TrainingExample
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
+from backend.learning.examples import TrainingExample
 from backend.runs.label_errors import LABEL_ERRORS, place_pictures
 from backend.services import Services
 from backend.settings import Settings
 from clearclip_core import SCENE_LABELS, Adaptation, Example, PreparedImage
-from clearclip_core.adaptation.held_out import fit_held_out
+from clearclip_core.adaptation.fitting import fit_held_out
 from clearclip_core.images.label_maps import NOTHING
 from clearclip_core.label_errors.disagreement import Disagreement
 from clearclip_core.label_errors.ranking import Ranked, rank
@@ -146,7 +146,7 @@ def test_each_annotation_counts_but_what_cannot_be_read_or_was_skipped(
 def test_a_task_whose_annotations_are_too_large_is_left_out(
     make: Maker, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backend.label_studio.answers._MAX_BYTES_OF_TASK", 1 << 20)
+    monkeypatch.setattr("backend.label_studio.connection._MOST_BYTES", 1 << 20)
     annotation_of(studio, 2)["result"][0]["meta"] = {"text": "x" * (1 << 20)}
     report = make()
     assert (report.reviewed, list(report.left_out)) == (3, [2])
@@ -250,7 +250,7 @@ def test_an_annotation_that_is_too_large_by_itself_has_no_picture_and_the_others
     make: Maker, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The list of a task may be larger than one annotation may be."""
-    monkeypatch.setattr("backend.label_studio.answers._MAX_BYTES", 1 << 20)
+    monkeypatch.setattr("backend.label_studio.connection._MOST_REGION_BYTES", 1 << 20)
     annotation_of(studio, 2)["result"][0]["meta"] = {"text": "x" * (1 << 20)}
     report = make()
     assert (report.reviewed, report.left_out) == (4, {})
@@ -292,7 +292,7 @@ def test_each_image_is_scored_by_what_the_other_images_teach(
         masks = {name: scene.label_map == SCENE_LABELS.index(name) for name in LABELS}
         picture = segmenter.prepare(scene.image).digest
         example = Example.of(segmenter.encode(scene.image), masks, LABELS, picture)
-        stored = TrainingExample(example.digest, example.to_bytes(), "{}")
+        stored = TrainingExample(example.digest, example.to_bytes())
         services.examples.replace(int(annotation_of(studio, task)["id"]), 7, [stored])
         examples.append(example)
     used: dict[str, Adaptation | None] = {}
