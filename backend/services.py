@@ -9,13 +9,6 @@ from backend.database.database import Database
 from backend.database.leases import new_owner
 from backend.feedback.annotation_reader import AnnotationReader
 from backend.feedback.annotation_store import AnnotationStore
-from backend.feedback.learning.active_models import ActiveModels
-from backend.feedback.learning.example_store import ExampleStore
-from backend.feedback.learning.learner import Learner
-from backend.feedback.learning.model_key import model_key
-from backend.feedback.learning.step_queue import StepQueue
-from backend.feedback.learning.trial_store import TrialStore
-from backend.feedback.learning.version_registry import VersionRegistry
 from backend.inference.engine import Engine
 from backend.jobs.change_poller import ChangePoller, PollStore
 from backend.jobs.connection_watch import ProjectTitles, TokenWatch
@@ -29,6 +22,9 @@ from backend.jobs.worker import Round, Worker
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio_services import READ_RETRY_FOR_S, LabelStudioServices
+from backend.learning.examples import ExampleStore
+from backend.learning.learner import Learner
+from backend.learning.versions import VersionStore, model_key
 from backend.prediction.batches import TaskRunner
 from backend.prediction.failures import FailureStore
 from backend.prediction.predictor import Predictor
@@ -117,28 +113,14 @@ class Services(LabelStudioServices):
         return ExampleStore(self.database, self._model_key)
 
     @cached_property
-    def registry(self) -> VersionRegistry:
+    def versions(self) -> VersionStore:
         """The learned versions that belong to the model of the settings."""
-        return VersionRegistry(self.database, self._model_key)
-
-    @cached_property
-    def active_models(self) -> ActiveModels:
-        """The learned versions that predictions use."""
-        return ActiveModels(self.database, self.registry)
+        return VersionStore(self.database, self.owner, self._model_key)
 
     @cached_property
     def learner(self) -> Learner:
         """The learner, which makes versions of the training examples."""
-        steps = StepQueue(self.database, self.owner, self._model_key)
-        return Learner(
-            self.settings,
-            self.engine,
-            self.images.read,
-            self.examples,
-            self.registry,
-            steps,
-            TrialStore(self.database, self._model_key),
-        )
+        return Learner(self.settings, self.engine, self.images.read, self.examples, self.versions)
 
     @cached_property
     def token_watch(self) -> TokenWatch:
@@ -191,7 +173,7 @@ class Services(LabelStudioServices):
             images.read_cached,
             self.task_runner,
             tracker,
-            self.active_models,
+            self.versions,
         )
 
     def database_free_predictor(self, read_image: ReadImage | None = None) -> Predictor:
@@ -246,7 +228,6 @@ class Services(LabelStudioServices):
             self.engine,
             self.settings,
             self.examples,
-            self.registry,
             self.confirmed,
         )
 

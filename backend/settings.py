@@ -100,8 +100,8 @@ def _database_url(value: SecretStr) -> SecretStr:
 ScoreKind = Literal["confidence", "uncertainty", "effort"]
 #: How the words of a label count together.
 Synonyms = Literal["best", "joined"]
-#: The parts of a project's predictions that follow its corrections.
-Adapt = Literal["scores", "thresholds", "all", "off"]
+#: Whether predictions of a project follow its corrections: by a gate, once somebody says so, never.
+Adapt = Literal["auto", "ask", "off"]
 
 TemplateCount = Annotated[Literal[7, 80], PlainValidator(_template_count)]
 AutoOrCount = Annotated[Literal["auto"] | int, PlainValidator(_auto_or_count)]
@@ -277,10 +277,10 @@ class Settings(BaseSettings):
         "seconds. Needs LABEL_STUDIO_API_KEY.",
     )
     adapt: Adapt = Field(
-        default="scores",
-        description="Parts of predictions that follow corrections: scores, thresholds, all or off; "
-        'for one project adapt="..." on a control in the labeling config, which wins. Needs '
-        "LABEL_STUDIO_API_KEY.",
+        default="auto",
+        description="Whether predictions follow corrections: auto where held-out pictures gain, "
+        'ask once somebody says so, or off; for one project adapt="..." on a control in the '
+        "labeling config, which wins. Needs LABEL_STUDIO_API_KEY.",
     )
     adapt_every: int = Field(
         default=10,
@@ -294,16 +294,6 @@ class Settings(BaseSettings):
         le=100,
         description="Points of IoU: what is learned is not taken over where held-out corrected "
         "pictures say that a label loses more.",
-    )
-    adapt_presence: bool = Field(
-        default=False,
-        description="Learn from corrections, too, how likely each label is in a picture at all, by "
-        "how well its words fit the whole picture. Pictures are then read with their CLS feature.",
-    )
-    adapt_synonyms: bool = Field(
-        default=False,
-        description="Learn from corrections, too, of which labels the words are joined, as with "
-        "SYNONYMS=joined, in place of the best word alone.",
     )
     host: _Words = Field(
         default="127.0.0.1",

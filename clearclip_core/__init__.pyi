@@ -1,10 +1,7 @@
 # The names of the library and where they are from; `__init__.py` reads this file.
 from .adaptation.adaptation import Adaptation
-from .adaptation.contradictions import SetAside
-from .adaptation.examples import Example
-from .adaptation.fit import Fit
-from .adaptation.fitting import adapt
-from .adaptation.sufficient_statistics import SufficientStatistics
+from .adaptation.example import Example
+from .adaptation.fitting import Fit, adapt
 from .clip.dense_encoder import DenseEncoder, WindowFeatures
 from .clip.devices import usable_cpus
 from .clip.embedding_cache import EmbeddingStore
@@ -71,8 +68,6 @@ __all__ = [
     "Scores",
     "Segmentation",
     "Segmenter",
-    "SetAside",
-    "SufficientStatistics",
     "TextEncoder",
     "Uncertainty",
     "Vocabulary",

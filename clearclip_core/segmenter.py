@@ -338,19 +338,15 @@ class Segmenter:
                 have a presence prior, or a presence prior for features without CLS features.
         """
         vocabulary = self.vocabulary(labels, contrast)
-        embeddings = words = self.embed(vocabulary.queries)
+        embeddings = self.embed(vocabulary.queries)
         bias = None
         if options.presence:
             embeddings, bias = apply_presence(embeddings, features.image_cls, options.presence)
         if adaptation is not None:
-            image_cls = features.image_cls if adaptation.needs_cls else None
-            embeddings, learned = adaptation.apply(embeddings, vocabulary, image_cls, words)
+            embeddings, learned = adaptation.apply(embeddings, vocabulary)
             bias = learned if bias is None else bias + learned
         scores = Scores.of(features, embeddings, vocabulary, bias)
-        if options.join_synonyms:
-            return join_synonyms(scores)
-        joined = () if adaptation is None else adaptation.joined
-        return join_synonyms(scores, joined) if joined else scores
+        return join_synonyms(scores) if options.join_synonyms else scores
 
     @torch.inference_mode()
     def segment(
@@ -378,8 +374,7 @@ class Segmenter:
             propagate: see `decide`.
         """
         rgb = to_rgb(image)
-        learned = adaptation is not None and adaptation.needs_cls
-        features = self.encode(rgb, with_cls=options.needs_cls or learned)
+        features = self.encode(rgb, with_cls=options.needs_cls)
         scores = self.score(features, labels, contrast, adaptation, options)
         return self.decide(scores, threshold, rgb, refine, propagate)
 

@@ -14,7 +14,6 @@ import click
 from rich.console import Console
 
 from backend.cli.options import (
-    ANNOTATION,
     MODEL_SETTINGS,
     NUMBER,
     NUMBER_OR_ZERO,
@@ -34,7 +33,7 @@ from backend.label_studio_services import READ_RETRY_FOR_S, check_token
 from backend.settings import Settings
 
 if TYPE_CHECKING:
-    from backend.feedback.learning.learner import Learner
+    from backend.learning.learner import Learner
 
 #: The settings that name the model and the database.
 _LEARNING_SETTINGS = ("model", "method", "short_side_px", "model_dir", "database_url", "adapt")
@@ -72,10 +71,10 @@ def _learner_command(name: str) -> Callable[[Command], Command]:
 @_learner_command("status")
 @click.option("--json", "json_file", type=OUTPUT_FILE, help="Write all of it to this file.")
 def print_status(learner: Learner, project: int, json_file: Path | None) -> None:
-    """Show the versions of a project, and the thresholds that corrections suggest."""
-    from backend.web.pages.learning_status import describe_learning
+    """Show what a project has learned, and its versions."""
+    from backend.web.pages.learning import describe_learning
 
-    described = describe_learning(learner.settings, learner, project)
+    described = describe_learning(learner, project)
     if json_file is not None:
         write_text(json_file, json.dumps(described, indent=2) + "\n")
     print_learned(described, Console())
@@ -84,24 +83,38 @@ def print_status(learner: Learner, project: int, json_file: Path | None) -> None
 @_learner_command("pin")
 def pin(learner: Learner, project: int) -> None:
     """Keep the live version until `unpin`."""
-    learner.registry.pin(project)
+    learner.versions.pin(project)
     _print_status(learner, project)
 
 
 @_learner_command("unpin")
 def unpin(learner: Learner, project: int) -> None:
     """Let new versions go live again."""
-    learner.registry.pin(project, pinned=False)
+    learner.versions.pin(project, pinned=False)
+    _print_status(learner, project)
+
+
+@_learner_command("use")
+@click.argument("number", type=NUMBER_OR_ZERO)
+def use(learner: Learner, project: int, number: int) -> None:
+    """Use the version of that number, 0: the words alone; with ADAPT=auto, pin it."""
+    learner.versions.use(project, number, pin=learner.settings.adapt != "ask")
     _print_status(learner, project)
 
 
 @_learner_command("rollback")
-@click.option(
-    "--to", "number", type=NUMBER_OR_ZERO, help="Number of the version; 0: the words alone."
-)
-def rollback(learner: Learner, project: int, number: int | None) -> None:
-    """Go back to the version before, or to the words alone, and pin it."""
-    learner.registry.roll_back(project, number, learner.settings.adapt)
+def rollback(learner: Learner, project: int) -> None:
+    """Go back to the version before, or to the words alone; with ADAPT=auto, pin it."""
+    learner.versions.use(project, pin=learner.settings.adapt != "ask")
+    _print_status(learner, project)
+
+
+@_learner_command("keep-words")
+@click.argument("label")
+@click.option("--learn-again", is_flag=True, help="Take that back.")
+def keep_words(learner: Learner, project: int, label: str, learn_again: bool) -> None:
+    """Leave LABEL as the words have it, from the next version on."""
+    learner.versions.keep_words(project, label, kept=not learn_again)
     _print_status(learner, project)
 
 
@@ -109,23 +122,7 @@ def rollback(learner: Learner, project: int, number: int | None) -> None:
 @click.option("--keep-evidence", is_flag=True, help="Keep what the annotations have taught.")
 def reset(learner: Learner, project: int, keep_evidence: bool) -> None:
     """Delete all versions, and what the annotations have taught."""
-    learner.registry.reset(project, keep_examples=keep_evidence)
-    _print_status(learner, project)
-
-
-@_learner_command("trust")
-@click.argument("annotation", type=ANNOTATION)
-def trust(learner: Learner, project: int, annotation: int) -> None:
-    """Never set the annotation of that number aside."""
-    learner.examples.trust(project, annotation)
-    _print_status(learner, project)
-
-
-@_learner_command("distrust")
-@click.argument("annotation", type=ANNOTATION)
-def distrust(learner: Learner, project: int, annotation: int) -> None:
-    """Set the annotation of that number aside again where it contradicts others."""
-    learner.examples.trust(project, annotation, trusted=False)
+    learner.versions.reset(project, keep_examples=keep_evidence)
     _print_status(learner, project)
 
 
@@ -134,21 +131,19 @@ def distrust(learner: Learner, project: int, annotation: int) -> None:
 @click.argument("file", type=OUTPUT_FILE)
 def export_version(learner: Learner, project: int, file: Path, number: int | None) -> None:
     """Write the live version to FILE, for another project or backend with the same model."""
-    from backend.feedback.learning.versions import describe_version
-
     version, data = learner.export(project, number)
     write_bytes(file, data)
-    click.echo(f"{file}: {describe_version(version)}.")
+    click.echo(f"{file}: {version}.")
 
 
 @_learner_command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def import_version(learner: Learner, project: int, file: Path) -> None:
-    """Read a version that `export` wrote to FILE, and make it live."""
-    from backend.feedback.learning.version_file import read_export
+    """Read a version that `export` wrote to FILE, make it live and pin it."""
+    from backend.learning.versions import read_export
 
-    version, adaptation = read_export(file.read_bytes(), learner.registry.model_key)
-    learner.registry.import_version(project, version, adaptation)
+    version, adaptation = read_export(file.read_bytes(), learner.versions.model_key)
+    learner.versions.import_version(project, version, adaptation)
     _print_status(learner, project)
 
 
@@ -184,6 +179,6 @@ def step(settings: Settings, project: int, backfill: bool) -> None:
 
 
 def _print_status(learner: Learner, project: int) -> None:
-    from backend.web.pages.learning_status import describe_learning
+    from backend.web.pages.learning import describe_learning
 
-    print_learned(describe_learning(learner.settings, learner, project), Console())
+    print_learned(describe_learning(learner, project), Console())

@@ -131,7 +131,7 @@ class Plan:
         """
         settings = self.settings.model_copy(update={"model": model, "method": method})
         config, project = self.project.config, self.project.project
-        active = Services(settings).active_models.get(project, adapt_mode(settings, config))
+        active = Services(settings).versions.active(project, adapt_mode(settings, config))
         if active is None:
             raise ValueError(
                 f"Project {project} uses nothing that was learned with {model} and {method}: see "
@@ -143,7 +143,7 @@ class Plan:
             "these are among the pictures.",
             err=True,
         )
-        rule = self._rule(config.with_thresholds(active.thresholds))
+        rule = self._rule(config)
         name = f"{OWN_WORDS}, learned"
         return Candidate(
             segmenter,

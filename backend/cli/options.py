@@ -103,8 +103,6 @@ MODEL_SETTINGS: Final = (
     "synonyms",
     "adapt",
     "adapt_label_loss",
-    "adapt_presence",
-    "adapt_synonyms",
 )
 
 #: The largest number of a column of whole numbers, and of one for the ids of annotations.

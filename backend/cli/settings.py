@@ -46,8 +46,6 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "adapt",
         "adapt_every",
         "adapt_label_loss",
-        "adapt_presence",
-        "adapt_synonyms",
     ),
     "Database": ("database_url",),
     "Access": (

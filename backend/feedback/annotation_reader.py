@@ -130,6 +130,10 @@ class AnnotationReader:
         """The time on the clock by which annotations are due, in seconds since the epoch."""
         return self._annotations.now
 
+    def has_due(self) -> bool:
+        """Whether an annotation is due, to be read or to be learned from."""
+        return self._annotations.has_due()
+
     def read_some(
         self,
         project: int | None = None,

@@ -306,6 +306,14 @@ class AnnotationStore(AnnotationMarks, AnnotationQueries):
             for row in rows
         ]
 
+    def has_due(self) -> bool:
+        """Whether an annotation is due, to be read or to be learned from."""
+        now = self._database.clock()
+        query = select(ANNOTATIONS).where(_ROW.due <= now, is_free(ANNOTATIONS, now))
+        queries = [query.where(flag == 1) for flag in (_ROW.open, _ROW.untaught)]
+        with self._database.read() as connection:
+            return bool(_first_due(connection, queries, 1))
+
     def renew(self) -> None:
         """Renew the leases of this backend for another `LEASE_S`.
 

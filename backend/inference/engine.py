@@ -20,7 +20,7 @@ from backend.errors import ModelUnavailable
 from backend.inference.batching import BatchCollector, BatchEncoder
 from backend.inference.feature_cache import CacheUse, FeatureCache
 from backend.inference.model_loader import ModelLoader, ModelStatus
-from backend.inference.queue import EncodedImage, ImageQueue, ImageRequest, Priority, needs_cls
+from backend.inference.queue import EncodedImage, ImageQueue, ImageRequest, Priority
 from backend.inference.words import WordsQueue
 from backend.settings import Settings
 from backend.telemetry.logs import stage
@@ -321,7 +321,7 @@ class Engine:
         """
         self.segmenter()
         key = f"{self._loader.features_id} {image.digest}"
-        if needs_cls(options, adaptation):
+        if options.needs_cls:
             key += " cls"  # features without, of other projects too, stay of use
         request = ImageRequest(image, key, labels, priority, project, adaptation, options)
         with stage("cache"):

@@ -66,12 +66,7 @@ class ImageRequest:
     @property
     def needs_cls(self) -> bool:
         """Whether its features need CLS features."""
-        return needs_cls(self.options, self.adaptation)
-
-
-def needs_cls(options: ScoreOptions, adaptation: Adaptation | None) -> bool:
-    """Return whether scores of these options and this adaptation need CLS features."""
-    return options.needs_cls or (adaptation is not None and adaptation.needs_cls)
+        return self.options.needs_cls
 
 
 _T = TypeVar("_T")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from backend.feedback.annotation_reader import AnnotationReader
-from backend.feedback.learning.learner import Learner
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
+from backend.learning.learner import Learner
 
 
 class FeedbackUpdater:
@@ -38,8 +38,11 @@ class FeedbackUpdater:
         return self._reader.read_some(pause=self._is_stopping) > 0
 
     def make_version(self) -> bool:
-        """Make a new version for a project where one is due; return whether one was."""
-        return self._learner.take_due_step(self._label_config)
+        """Make a new version for a project where one is due; return whether one was.
+
+        All annotations that are due are read first: many at once make one version.
+        """
+        return not self._reader.has_due() and self._learner.take_due_step(self._label_config)
 
     def _label_config(self, project: int) -> LabelConfig:
         return parse_label_config(self._client.label_config(project))

@@ -16,7 +16,6 @@ from typing import Any, Final
 import numpy as np
 
 from backend.errors import ModelUnavailable
-from backend.feedback.learning.versions import ActiveModel
 from backend.inference.queue import Priority
 from backend.jobs.chunk import CHUNK, predict_and_write
 from backend.jobs.job import Job
@@ -26,6 +25,7 @@ from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
+from backend.learning.versions import ActiveModel
 from backend.prediction.batches import Outcome, TaskRunner
 from backend.prediction.predictor import Predictor
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from itertools import product
@@ -88,14 +88,11 @@ class ControlLabel:
         written: its text in results of this control: its alias where it has one.
         threshold: probability in [0, 1] below which pixels and regions are left out; 1 is never
             reached, also where a probability is rounded to 1.
-        has_threshold: whether the config sets it, be it to 0; else a learned one may take its
-            place.
     """
 
     name: str
     written: str
     threshold: float = 0.0
-    has_threshold: bool = False
 
     @property
     def is_never_predicted(self) -> bool:
@@ -172,7 +169,7 @@ class LabelConfig:
         box_labels: labels that only `boxes` have.
         prelabel: whether new tasks are to be predicted at once.
         score: score that predictions are sorted by; None where the config does not say.
-        adapt: parts that follow corrections; None where the config does not say.
+        adapt: whether predictions follow corrections; None where the config does not say.
         presence: weight of the presence prior; None where the config does not say.
         synonyms: how the words of a label count; None where the config does not say.
     """
@@ -274,31 +271,12 @@ class LabelConfig:
         labels = (*self.labels, *self.box_labels)
         return tuple(each.name for each in labels if not each.background and each.name not in used)
 
-    def with_thresholds(self, thresholds: Mapping[str, float]) -> LabelConfig:
-        """Return a config with these thresholds, by label, where this one sets none itself."""
-
-        def changed(controls: tuple[Control, ...]) -> tuple[Control, ...]:
-            return tuple(
-                replace(
-                    control,
-                    labels=tuple(
-                        label
-                        if label.has_threshold
-                        else replace(label, threshold=thresholds.get(label.name, 0.0))
-                        for label in control.labels
-                    ),
-                )
-                for control in controls
-            )
-
-        return replace(self, controls=changed(self.controls), boxes=changed(self.boxes))
-
     def _label(self, name: str) -> Label:
         return next(label for label in (*self.labels, *self.box_labels) if label.name == name)
 
 
 def adapt_mode(settings: Settings, config: LabelConfig) -> Adapt:
-    """Return the parts of a project that follow corrections: of its config, else the settings."""
+    """Return whether a project follows corrections: of its config, else the settings."""
     return config.adapt or settings.adapt
 
 
@@ -358,12 +336,10 @@ def score_options(settings: Settings, config: LabelConfig) -> ScoreOptions:
     from clearclip_core import ScoreOptions, resolve_method  # torch, seconds
 
     presence = settings.presence if config.presence is None else config.presence
-    weighs_classes = resolve_method(settings.method).remove_redundancy
-    if weighs_classes:
+    if resolve_method(settings.method).remove_redundancy:
         presence = 0.0
     synonyms = config.synonyms or settings.synonyms
     return ScoreOptions(
         presence,
         join_synonyms=synonyms == "joined",
-        with_cls=settings.adapt_presence and not weighs_classes,
     )

@@ -129,7 +129,7 @@ def _expected(
         replace(
             control,
             labels=tuple(
-                replace(own, threshold=threshold, has_threshold=True) if own.name == name else own
+                replace(own, threshold=threshold) if own.name == name else own
                 for own in control.labels
             ),
         )

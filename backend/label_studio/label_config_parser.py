@@ -12,8 +12,7 @@ Tags and attributes are found in any letter case, as the editor does. What is dr
   its ``alias`` where it has one, as the editor does.
 - Words for the model: ``predicted_values="tabby cat, kitten"``; else the alias where that reads
   as words; else the value. Underscores and CamelCase are read as words.
-- ``model_score_threshold="0.4"`` on a control, or on one label of it; 1 means never, and 0 that no
-  learned threshold applies.
+- ``model_score_threshold="0.4"`` on a control, or on one label of it; 1 means never.
 - ``overlap="false"`` on several controls, or on one: a mask that an annotator asks for there leaves
   out what regions of these controls cover already. Polygons and boxes, drawn around what is left,
   may close over what lies inside.
@@ -22,8 +21,7 @@ Tags and attributes are found in any letter case, as the editor does. What is dr
 - ``prelabel`` on a control: with ``no`` it is left out of predictions, and answers prompts only;
   ``yes`` is the default; with ``auto`` new tasks of the project are predicted at once.
 - ``score="effort"`` on a control: what the project's predictions are sorted by. The first counts.
-- ``adapt="thresholds"`` on a control: what of the project follows its corrections; scores,
-  thresholds, all or off.
+- ``adapt="ask"`` on a control: whether the project follows its corrections; auto, ask or off.
 - ``presence="0.1"`` on a control: the weight of the presence prior. The first counts.
 - ``synonyms="joined"`` on a control: how several words of a label count; best or joined.
 - An annotator asks with ``<KeyPointLabels>``, ``<KeyPoint>``, ``<RectangleLabels>``,
@@ -371,7 +369,6 @@ def _control_labels(element: Element) -> tuple[ControlLabel, ...]:
             name=label_name(label),
             written=attribute_of(label, "alias") or label_name(label),
             threshold=threshold or 0.0,
-            has_threshold=threshold is not None,
         )
 
     return tuple(map(read, label_elements(element)))
@@ -407,9 +404,7 @@ def _adapt(controls: Iterable[Element]) -> Adapt | None:
         text for element in controls if (text := attribute_of(element, "adapt").strip().lower())
     ]
     if given and given[0] not in get_args(Adapt):
-        raise LabelConfigError(
-            f"Expected adapt to be scores, thresholds, all or off, but got {given[0]!r}."
-        )
+        raise LabelConfigError(f"Expected adapt to be auto, ask or off, but got {given[0]!r}.")
     return cast(Adapt, given[0]) if given else None
 
 

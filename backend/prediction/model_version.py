@@ -10,9 +10,8 @@ from typing import Any, Final
 
 from cachetools import TTLCache
 
-from backend.feedback.learning.active_models import ActiveModels
-from backend.feedback.learning.versions import ActiveModel
 from backend.label_studio.label_config import ControlLabel, LabelConfig, adapt_mode, score_options
+from backend.learning.versions import ActiveModel, VersionStore
 from backend.prediction.images import score_kind
 from backend.settings import Settings
 from clearclip_core import resolve_method
@@ -39,15 +38,15 @@ class ModelVersions:
     Args:
         settings: model, method, and the limits that change masks.
         model_id: identifies the weights; raises `ModelUnavailable` where they are not there.
-        active_models: what projects have learned; None where none has learned anything.
+        learned: what projects have learned; None where none has learned anything.
     """
 
     def __init__(
-        self, settings: Settings, model_id: Callable[[], str], active_models: ActiveModels | None
+        self, settings: Settings, model_id: Callable[[], str], learned: VersionStore | None
     ) -> None:
         self._settings = settings
         self._model_id = model_id
-        self._active_models = active_models
+        self._learned = learned
         self._lock = threading.Lock()
         self._current: TTLCache[tuple[int | None, LabelConfig], str] = TTLCache(_KEPT, _KEPT_FOR_S)
 
@@ -89,13 +88,13 @@ class ModelVersions:
         Raises:
             ModelUnavailable: the weights are not there.
         """
-        if self._active_models is None:
+        if self._learned is None:
             return None
         mode = adapt_mode(self._settings, config)
-        live = self._active_models.get(project, mode)
+        live = self._learned.active(project, mode)
         if keep in ("", self.of(config, live)):
             return live
-        for earlier in self._active_models.earlier(project, mode):
+        for earlier in self._learned.earlier(project, mode):
             if self.of(config, earlier) == keep:
                 return earlier
         return live
@@ -105,7 +104,8 @@ class ModelVersions:
 
         Equal versions mean equal masks, up to rounding on another device or in another precision.
         The version is known before the weights are loaded. Where a project has learned, it ends
-        with the number of annotations learned from: ``demo clearclip 1a2b3c4d +20``.
+        with the number of annotations learned from, and of the version: ``demo clearclip 1a2b3c4d
+        +20 v2``.
 
         Args:
             config: label config of the project.
@@ -123,7 +123,7 @@ class ModelVersions:
             settings.templates,
             settings.min_island_share,
             settings.refine and _REFINEMENT,
-            _config_parts(config, has_learned=learned is not None),
+            _config_parts(config),
         ]
         if (score := score_kind(settings, config)) != "confidence":
             parts.append(score)
@@ -136,13 +136,13 @@ class ModelVersions:
             if value := getattr(options, name):
                 parts.append({name: value})
         if learned is not None:
-            parts.append(learned.digest)
+            parts.append(learned.adaptation.digest)
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-        count = "" if learned is None else f" +{learned.annotations}"
+        count = "" if learned is None else f" +{learned.annotations} v{learned.number}"
         return f"{settings.model} {settings.method} {digest[:8]}{count}"
 
 
-def _config_parts(config: LabelConfig, has_learned: bool) -> list[list[dict[str, Any]]]:
+def _config_parts(config: LabelConfig) -> list[list[dict[str, Any]]]:
     """Return the parts of a label config that change masks; these names are part of the hash.
 
     A part for an attribute or a meaning that came later stands there only where it is used.
@@ -154,7 +154,7 @@ def _config_parts(config: LabelConfig, has_learned: bool) -> list[list[dict[str,
                 "kind": control.kind,
                 "name": control.name,
                 "to_names": control.to_names,
-                "labels": [_label_parts(own, has_learned) for own in control.labels],
+                "labels": [_label_parts(own) for own in control.labels],
                 "overlap": control.overlap,
                 **({} if control.is_predicted else {"is_predicted": False}),
                 **({"tool": control.tool} if control.tool else {}),
@@ -168,10 +168,8 @@ def _config_parts(config: LabelConfig, has_learned: bool) -> list[list[dict[str,
     ]
 
 
-def _label_parts(own: ControlLabel, has_learned: bool) -> dict[str, Any]:
+def _label_parts(own: ControlLabel) -> dict[str, Any]:
     parts: dict[str, Any] = {"name": own.name, "written": own.written, "threshold": own.threshold}
     if own.is_never_predicted:
         parts["is_never_predicted"] = True
-    if has_learned and own.has_threshold and own.threshold == 0:
-        parts["has_threshold"] = True  # no learned one takes its place
     return parts

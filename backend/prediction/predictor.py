@@ -13,14 +13,13 @@ from functools import partial
 from typing import Any
 
 from backend.errors import BackendError, Busy, ImageRefused, ModelUnavailable, TaskError
-from backend.feedback.learning.active_models import ActiveModels
-from backend.feedback.learning.versions import ActiveModel
 from backend.inference.engine import Engine
 from backend.inference.queue import Priority
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import LabelConfig, score_options
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import PredictRequest, Task
+from backend.learning.versions import ActiveModel, VersionStore
 from backend.prediction.batches import Entry, Outcome, TaskRunner
 from backend.prediction.images import (
     ImagePrediction,
@@ -50,7 +49,7 @@ class Predictor:
         task_runner: runs the tasks of requests without a prompt; by default it waits for all of
             them.
         tracker: records the end of each task; one of the predictor's own by default.
-        active_models: what projects have learned; by default none has learned anything.
+        learned: what projects have learned; by default none has learned anything.
 
     Attributes:
         versions: the ``model_version`` of predictions.
@@ -64,7 +63,7 @@ class Predictor:
         recall_image: ReadImage | None = None,
         task_runner: TaskRunner | None = None,
         tracker: TaskTracker | None = None,
-        active_models: ActiveModels | None = None,
+        learned: VersionStore | None = None,
     ) -> None:
         self._engine = engine
         self._recall_image = recall_image or read_image
@@ -77,7 +76,7 @@ class Predictor:
         )
         self._masks = MaskPredictor(engine, settings)
         self._drawer = MaskDrawer(settings)
-        self.versions = ModelVersions(settings, lambda: engine.model_id, active_models)
+        self.versions = ModelVersions(settings, lambda: engine.model_id, learned)
 
     def predict(self, request: PredictRequest) -> list[Entry]:
         """Return one entry for each task in their order; ``[]`` for a task that fails.
@@ -136,10 +135,8 @@ class Predictor:
         Raises:
             ModelUnavailable: the weights are not there.
         """
-        version, adaptation = self.versions.of(config, learned), None
-        options = score_options(self._settings, config)
-        if learned is not None:
-            config, adaptation = config.with_thresholds(learned.thresholds), learned.adaptation
+        version, options = self.versions.of(config, learned), score_options(self._settings, config)
+        adaptation = None if learned is None else learned.adaptation
         return PredictionSpec(config, version, priority, project, prompt, adaptation, options)
 
     def outcomes(

@@ -27,7 +27,6 @@ from sqlalchemy import (
 
 from backend.database.database import LOCK, METADATA, Database
 from backend.errors import BadRequest, DataKeyError, StudioRefused, StudioUnreachable
-from backend.feedback.learning.version_fitter import LabelEmbeddings, digests_of
 from backend.inference.queue import Priority
 from backend.label_studio.annotations import LEAVE_OUT, AnnotationMap, draw_annotation
 from backend.label_studio.client import UnreadableTasks
@@ -36,9 +35,10 @@ from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.records import Annotation
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
+from backend.learning.examples import ExampleReader
 from backend.runs.run import MOST_LEFT_OUT, AskedNothing, Progress, Run, RunKind, RunParts
 from clearclip_core import RGBArray, Scores, palette
-from clearclip_core.adaptation.held_out import HeldOutAdaptations, fit_held_out
+from clearclip_core.adaptation.fitting import HeldOutAdaptations, fit_held_out
 from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth, blend
 from clearclip_core.images.opening import to_data_url
 from clearclip_core.label_errors.disagreement import Disagreement, Kind, find_disagreements
@@ -97,7 +97,6 @@ class Suspicion(msgspec.Struct, frozen=True):
         other: name of the label that the part looks like, or that the scores see where none is
             painted; "" for edges.
         score: how far its disagreement is from what is usual for the label, 0 and more.
-        set_aside: whether learning sets it aside.
         sentence: what is found, for people.
         preview: the place in the annotation, as a data URL; "" where the annotation was changed
             during the run, or it or its image can be read no more.
@@ -112,7 +111,6 @@ class Suspicion(msgspec.Struct, frozen=True):
     label: str
     other: str
     score: float
-    set_aside: bool = False
     sentence: str = ""
     preview: str = ""
     suggestion: str = ""
@@ -265,7 +263,7 @@ class _Search:
         began = time.perf_counter()
         held_out, examples = self._learn()
         # Read now: after hours of work nothing is lost where the database is away for a while.
-        aside, confirmed = self._set_aside(), self.parts.confirmed.of(self.project)
+        confirmed = self.parts.confirmed.of(self.project)
         client = self.parts.client
         total = client.count(self.project, TaskFilter(labeled=True))
         tasks: set[object] = set()
@@ -303,9 +301,7 @@ class _Search:
             for image in (reviewed[each.index],)
             if confirmed.get(image.annotation.id) != image.annotation.updated
         ]
-        suspicions = [
-            self._suspicion(image, each, held_out, aside) for image, each in ranked[:listed]
-        ]
+        suspicions = [self._suspicion(image, each, held_out) for image, each in ranked[:listed]]
         seconds = time.perf_counter() - began
         return LabelErrors(
             len(reviewed),
@@ -342,15 +338,9 @@ class _Search:
         if not stored:
             return HeldOutAdaptations(), 0
         presence = score_options(parts.settings, self.config).presence
-        labels = LabelEmbeddings.of(parts.engine, self.config.labels, presence)
-        trusted = digests_of(stored, parts.examples.trusted(self.project))
-        examples = [labels.read(each.example) for each in stored]
-        return fit_held_out(examples, labels.embed, labels.vocabulary, trusted), len(examples)
-
-    def _set_aside(self) -> set[int]:
-        """The annotations that the newest version was not fitted to."""
-        versions = self.parts.registry.versions(self.project)
-        return {each.annotation for each in versions[0].set_aside} if versions else set()
+        reader = ExampleReader.of(parts.engine, self.config.labels, presence)
+        _, examples = reader.read(stored)
+        return fit_held_out(examples, reader.embed, reader.vocabulary), len(examples)
 
     def _look(self, image: _AnnotatedImage, held_out: HeldOutAdaptations) -> _Seen | None:
         """Read an image and score it; None where no region is on it.
@@ -397,7 +387,7 @@ class _Search:
             return None
 
     def _suspicion(
-        self, image: _AnnotatedImage, ranked: Ranked, held_out: HeldOutAdaptations, aside: set[int]
+        self, image: _AnnotatedImage, ranked: Ranked, held_out: HeldOutAdaptations
     ) -> Suspicion:
         """Describe an image, with pictures of it as it is now if its annotation is the same."""
         disagreement = ranked.disagreement
@@ -411,7 +401,6 @@ class _Search:
             names[disagreement.label + 1],
             names[disagreement.other + 1],
             ranked.score,
-            image.annotation.id in aside,
         )
         sentence = _SENTENCES[made.kind].format(label=made.label, other=made.other)
         made = msgspec.structs.replace(made, sentence=sentence)

@@ -13,7 +13,6 @@ import msgspec
 import numpy as np
 
 from backend.errors import StudioRefused
-from backend.feedback.learning.example_builder import NOT_FINITE
 from backend.inference.queue import Priority
 from backend.label_studio.annotations import LEAVE_OUT
 from backend.label_studio.client import PAGE, LabelStudioClient
@@ -21,6 +20,7 @@ from backend.label_studio.label_config import LabelConfig, score_options
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
+from backend.learning.examples import NOT_FINITE
 from backend.runs.run import MOST_LEFT_OUT, MOST_NEXT_TASKS, Progress, Run, RunKind, RunParts
 from clearclip_core import Example, RGBArray
 from clearclip_core.adaptation.similarity import DistinctImages, ImageLayout

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Protocol, TypeVa
 import msgspec
 
 if TYPE_CHECKING:
-    from backend.feedback.learning.example_store import ExampleStore
-    from backend.feedback.learning.version_registry import VersionRegistry
     from backend.inference.engine import Engine
     from backend.label_studio.client import LabelStudioClient
     from backend.label_studio.image_loader import ImageReader
+    from backend.learning.examples import ExampleStore
     from backend.runs.label_errors import ConfirmedAnnotations
     from backend.settings import Settings
 
@@ -87,7 +86,6 @@ class RunParts:
         engine: the owner of the model, started.
         settings: the settings.
         examples: the training examples.
-        registry: the learned versions.
         confirmed: the annotations that people have confirmed.
     """
 
@@ -96,7 +94,6 @@ class RunParts:
     engine: Engine
     settings: Settings
     examples: ExampleStore
-    registry: VersionRegistry
     confirmed: ConfirmedAnnotations
 
 

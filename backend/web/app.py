@@ -34,8 +34,7 @@ from backend.web.ml_backend import MlBackendRoutes
 from backend.web.pages.dashboard import DashboardRoutes
 from backend.web.pages.html import add_filters, error_response
 from backend.web.pages.jobs import JobRoutes
-from backend.web.pages.learning import LearningRoutes
-from backend.web.pages.learning_status import describe_learning
+from backend.web.pages.learning import LearningRoutes, describe_learning
 from backend.web.pages.project import ProjectRoutes
 from backend.web.pages.projects import DeletedProjects, MissingProjects, ProjectCheck
 from backend.web.pages.report import ReportRoutes
@@ -59,11 +58,11 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
         ValueError: settings name a model that does not exist.
     """
     services = Services(settings, engine)
-    images, registry = services.images, services.registry
+    images = services.images
     metrics = Metrics(
         services.engine.snapshot,
         lambda: images.cache_stats,
-        registry.summary,
+        services.versions.summary,
     )
     tracker = TaskTracker((metrics.task,), secrets=tuple(known_secrets(settings)))
     predictor = services.predictor(tracker)
@@ -128,7 +127,7 @@ def _pages(
     status = _status(services, tracker)
     dashboard = DashboardRoutes(settings, services.engine, metrics, status, services.project_titles)
     projects = ProjectCheck(services.page_client)
-    describe = partial(describe_learning, settings, learner, tasks=services.annotations.tasks)
+    describe = partial(describe_learning, learner)
     yield dashboard.blueprint()
     yield ProjectRoutes(services, predictor.versions, status.serializer).blueprint()
     yield JobRoutes(
@@ -146,14 +145,13 @@ def _pages(
         LABEL_ERRORS,
         *shared,
         services.confirmed,
-        services.examples,
         services.annotations.tasks,
     ).blueprint()
     yield RunRoutes(AGREEMENT, *shared).blueprint()
     yield RunRoutes(NEXT_TASKS, *shared).blueprint()
     yield DatasetRoutes(DATASETS, *shared, settings).blueprint()
     yield WordsRoutes(WORDS, *shared, settings.method).blueprint()
-    yield LearningRoutes(settings, learner, describe, body).blueprint()
+    yield LearningRoutes(learner, body).blueprint()
 
 
 def _status(services: Services, tracker: TaskTracker) -> StatusReport:
@@ -165,7 +163,7 @@ def _status(services: Services, tracker: TaskTracker) -> StatusReport:
         services.task_runner,
         services.files,
         services.images,
-        services.registry,
+        services.versions,
         ConnectionStatus(services.token_watch, services.change_poller, services.files),
         DeletedProjects(services.project_titles),
     )

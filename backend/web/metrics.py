@@ -13,9 +13,9 @@ from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
 from backend.errors import ModelUnavailable
-from backend.feedback.learning.versions import Summary, Version
 from backend.inference.engine import Snapshot
 from backend.label_studio.image_loader import ImageCacheStats
+from backend.learning.versions import Summary, Version
 from backend.telemetry.task_tracker import HandledTask
 
 log = logging.getLogger(__name__)
@@ -218,8 +218,6 @@ def _caches(now: Snapshot, images: ImageCacheStats) -> Iterator[Metric]:
 
 
 def _learned_iou(newest: Version) -> Iterator[Metric]:
-    if newest.text_iou is None or newest.adapted_iou is None:
-        return
     ious = GaugeMetricFamily(
         "clearclip_learned_iou",
         "Mean IoU on held-out corrections at the last step of any project.",

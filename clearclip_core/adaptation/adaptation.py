@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -10,20 +10,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from clearclip_core.adaptation.examples import UNLABELED
-from clearclip_core.adaptation.learned_presence import LearnedPresence, cls_scores
-from clearclip_core.adaptation.serialization import (
+from clearclip_core.adaptation.example import (
+    UNLABELED,
+    Arrays,
     check_names,
     check_shape,
     check_width,
     digest_of,
+    from_safetensors,
     to_safetensors,
-    unpack_as,
 )
 from clearclip_core.vocabulary import Vocabulary
-
-#: Names of the arrays of learned presence in files.
-_PRESENCE_ARRAYS = ("presence_intercepts", "presence_slopes")
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,12 +28,10 @@ class Adaptation:
     """Terms that corrections add to the text scores: a direction and an offset a label.
 
     Attributes:
-        names: names of the adapted labels, sorted; "" stands for the contrast words.
+        names: names of the adapted labels, sorted.
         directions: (K, D) float32, added to the embeddings of a label's queries.
         offsets: (K,) float32, added to the cosines of a label's queries.
         pictures: number of corrected images.
-        presence: how likely labels are in an image at all, by its CLS score; None where that was
-            not learned.
 
     Raises:
         ValueError: the shapes do not fit, or names are not sorted.
@@ -52,12 +47,9 @@ class Adaptation:
     directions: npt.NDArray[np.float32]
     offsets: npt.NDArray[np.float32]
     pictures: int
-    presence: LearnedPresence | None = None
-    joined: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_names(self.names)
-        check_names(self.joined)
         check_shape("directions", self.directions, (len(self.names), self.width))
         check_shape("offsets", self.offsets, (len(self.names),))
 
@@ -76,37 +68,19 @@ class Adaptation:
         """Whether all numbers are finite."""
         return all(np.isfinite(array).all() for array in self._arrays.values())
 
-    @property
-    def needs_cls(self) -> bool:
-        """Whether images need CLS features."""
-        return self.presence is not None
-
-    def without_presence(self) -> Adaptation:
-        """Return the adaptation without learned presence, for images without CLS features."""
-        return replace(self, presence=None)
-
     def apply(
-        self,
-        embeddings: torch.Tensor,
-        vocabulary: Vocabulary,
-        image_cls: torch.Tensor | None = None,
-        words: torch.Tensor | None = None,
+        self, embeddings: torch.Tensor, vocabulary: Vocabulary
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Add the labels' terms to text embeddings.
 
-        All queries of a label get its term; contrast words get the term of "". Queries without a
-        term stay as they are, bit for bit. The prompts of `joined` are joined later, in scores:
-        `join_synonyms`.
+        All queries of a label get its term. Queries without a term stay as they are, bit for bit.
 
         Args:
             embeddings: (Q, D) embeddings of ``vocabulary.queries``.
             vocabulary: labels and contrast words.
-            image_cls: (D,) unit CLS feature of the image, which learned presence needs.
-            words: (Q, D) unit text embeddings by which CLS scores are computed, where `embeddings`
-                are scaled; `embeddings` by default.
 
         Raises:
-            ValueError: embeddings of another model, or no CLS feature where presence was learned.
+            ValueError: embeddings of another model.
 
         Returns:
             (Q, D) embeddings, no longer of length 1, and (Q,) offsets of the cosines.
@@ -118,14 +92,6 @@ class Adaptation:
             if name in row:
                 adapted[query] += torch.from_numpy(self.directions[row[name]]).to(adapted)
                 bias[query] = float(self.offsets[row[name]])
-        if self.presence is not None:
-            if image_cls is None:
-                raise ValueError(
-                    "Expected argument `image_cls` to be a feature where presence was learned, but "
-                    "got None: encode with `with_cls=True`."
-                )
-            own = embeddings if words is None else words
-            bias = bias + _presence_terms(self.presence, own, image_cls, vocabulary).to(bias)
         return adapted, bias
 
     def to_bytes(self) -> bytes:
@@ -143,57 +109,26 @@ class Adaptation:
         Raises:
             ValueError: damaged bytes, another format, or features of another model.
         """
-        made = unpack_as(
+        made = from_safetensors(
             data,
             "adaptation",
-            ("directions", "offsets"),
-            lambda metadata, arrays: cls(
-                tuple(metadata["names"]),
+            lambda facts, arrays: cls(
+                tuple(facts["names"]),
                 arrays["directions"],
                 arrays["offsets"],
-                int(metadata["pictures"]),
-                _presence_of(metadata, arrays),
-                tuple(metadata.get("joined", ())),
+                int(facts["pictures"]),
             ),
-            optional=_PRESENCE_ARRAYS,
         )
         check_width(made.width, width)
         return made
 
     @property
     def _metadata(self) -> dict[str, Any]:
-        metadata = {"names": list(self.names), "pictures": self.pictures}
-        # Absent values stay out, so that adaptations without them keep their digests.
-        if self.presence is not None:
-            metadata["presence"] = list(self.presence.names)
-        if self.joined:
-            metadata["joined"] = list(self.joined)
-        return metadata
+        return {"names": list(self.names), "pictures": self.pictures}
 
     @property
-    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
-        arrays = {"directions": self.directions, "offsets": self.offsets}
-        if self.presence is not None:
-            numbers = self.presence.intercepts, self.presence.slopes
-            arrays |= dict(zip(_PRESENCE_ARRAYS, numbers, strict=True))
-        return arrays
-
-
-def _presence_terms(
-    presence: LearnedPresence, words: torch.Tensor, image_cls: torch.Tensor, vocabulary: Vocabulary
-) -> torch.Tensor:
-    """Return (Q,) what learned presence adds to the cosines of each query."""
-    owners = query_names(vocabulary)
-    return torch.from_numpy(presence.of(cls_scores(words, image_cls, owners), owners))
-
-
-def _presence_of(
-    metadata: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]
-) -> LearnedPresence | None:
-    """Read learned presence from metadata and arrays; None where there is none."""
-    if "presence" not in metadata:
-        return None
-    return LearnedPresence(tuple(metadata["presence"]), *(arrays[n] for n in _PRESENCE_ARRAYS))
+    def _arrays(self) -> Arrays:
+        return {"directions": self.directions, "offsets": self.offsets}
 
 
 def query_names(vocabulary: Vocabulary) -> tuple[str, ...]:

@@ -1,308 +1,647 @@
 """Fit scores to corrected images: text logits plus a linear function of the features a label.
 
-No network is trained, and no score is made from images alone. For each label that was corrected,
-a linear function of the features is added to its text logit. The functions are the mode of the
-posterior of a multinomial logistic regression, whose prior is a Gaussian around the text logits:
-a convex problem with one solution, found in seconds. The words of a label weigh less where they
-are wrong: the precision of its prior is chosen by cross-validation. What goes live has to gain on
-held-out images beyond chance, and may cost no label more than a bound. A label without corrections
-keeps its text score. All terms are linear in the features, as the text scores are, so label maps
-stay exact (`Adaptation`).
+No network is trained. The functions are the mode of a multinomial logistic regression with balanced
+classes, whose prior is a Gaussian around the text logits: a convex problem with one solution. How
+far each label may move from its words is chosen by cross-validation, and offsets of the labels are
+calibrated for the mean IoU of held-out pixels. One gate decides whether predictions follow. All
+terms are linear in the features, as the text scores are, so label maps stay exact.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.optimize import minimize
+from scipy.special import log_softmax
 
-from clearclip_core.adaptation.acceptance import Comparison
-from clearclip_core.adaptation.adaptation import Adaptation, group_names
-from clearclip_core.adaptation.batch import Batch
-from clearclip_core.adaptation.contradictions import (
-    BOX,
-    EXCHANGED,
-    BoolArray,
-    SetAside,
-    find_contradictions,
-)
-from clearclip_core.adaptation.cross_validation import CrossValidation, Trial
-from clearclip_core.adaptation.evidence import Evidence, count_images, gather_evidence
-from clearclip_core.adaptation.examples import UNLABELED, Example
-from clearclip_core.adaptation.fit import Fit, mean_iou
-from clearclip_core.adaptation.lessons import Lessons
-from clearclip_core.adaptation.posterior import Terms
-from clearclip_core.adaptation.selection import Refusal, Selection
-from clearclip_core.adaptation.serialization import check_width
-from clearclip_core.adaptation.similarity import cluster
-from clearclip_core.adaptation.sufficient_statistics import Float64Array
+from clearclip_core.adaptation.adaptation import Adaptation
+from clearclip_core.adaptation.example import BoolArray, Example, Float32Array, check_width
+from clearclip_core.adaptation.targets import Targets
 from clearclip_core.segmentation.scores import TEMPERATURE
 from clearclip_core.thread_pools import one_blas_thread
 from clearclip_core.vocabulary import Vocabulary
 
+Float64Array = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.intp]
+
 #: How much of a label's IoU an adaptation may cost.
 LABEL_LOSS = 0.03
 
-#: Limit of the patches of all examples together; of many examples, each gives fewer.
-PATCHES = 12_000
-
-#: Number of different images that a label must be painted on.
+#: Number of different images that a label must be drawn on.
 FEWEST_IMAGES = 2
+
+#: Precisions of the prior, in images, the strongest first.
+_PRECISIONS = (30.0, 3.0, 0.3, 0.03, 0.003)
+
+#: Directions of the whitened features that are kept, and the weight of the identity in their
+#: covariance.
+_DIRECTIONS = 128
+_SHRINKAGE = 0.1
+
+_STOP = {"maxiter": 100, "maxcor": 10, "ftol": 1e-5, "gtol": 1e-4}
+
+#: Folds of cross-validation, and draws of images with replacement (bootstrap).
+_FOLDS = 10
+_DRAWS = 200
+
+#: The share of draws that may say otherwise, of a gain and of a label's loss.
+_BEYOND = 0.1
+_LIKELY = 0.3
+
+#: What an offset may be, in logits; how many times they are gone through; and the share of what
+#: held-out pixels ask for that is taken.
+_OFFSETS = np.linspace(-3, 3, 25)
+_SWEEPS = 3
+_SHRUNK = 0.5
+
+#: What a label's loss may cost in the calibration of offsets, in gains.
+_PRICES = (2.0, 10.0)
+
+#: A label's loss of so many times the bound is let pass where no candidate loses less.
+_TOLERATED = 2.0
+
+#: Share of the area below which a label is small: there few pixels tell of a loss.
+_SMALL = 0.02
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """The outcome of `adapt`.
+
+    IoUs are of held-out pixels. Where nobody drew, the words' own answer counts as right, by half
+    and as far as they are sure.
+
+    Attributes:
+        adaptation: scores with corrections; None where none is better than the text scores.
+        text_ious: IoU of the text scores by label, in [0, 1].
+        adapted_ious: IoU of the adapted scores by label; of the text's without an adaptation.
+        precisions: precision of the prior of each adapted label, in images.
+        pictures: number of images that somebody drew on.
+        refused: name of each drawn label that is not adapted -> why, as a sentence.
+    """
+
+    adaptation: Adaptation | None
+    text_ious: Mapping[str, float] = field(default_factory=dict)
+    adapted_ious: Mapping[str, float] = field(default_factory=dict)
+    precisions: Mapping[str, float] = field(default_factory=dict)
+    pictures: int = 0
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def text_iou(self) -> float:
+        """Mean IoU of the text scores over the labels that occur."""
+        return mean_iou(self.text_ious)
+
+    @property
+    def adapted_iou(self) -> float:
+        """Mean IoU of the adapted scores over the labels that occur."""
+        return mean_iou(self.adapted_ious)
+
+
+def mean_iou(ious: Mapping[str, float]) -> float:
+    """Return the mean over labels; 0 without one."""
+    return sum(ious.values()) / len(ious) if ious else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOutAdaptations:
+    """Adaptations by the image that they have not learned from.
+
+    Attributes:
+        by_picture: key of an image, see `Example.picture_key` -> the adaptation to the other folds.
+        others: the adaptation to all examples, for images that gave none; None where nothing can
+            be learned.
+    """
+
+    by_picture: Mapping[str, Adaptation] = field(default_factory=dict)
+    others: Adaptation | None = None
+
+    def of(self, picture: str) -> Adaptation | None:
+        """Return the adaptation for an image, by its key; None: the words alone.
+
+        >>> HeldOutAdaptations().of("a") is None
+        True
+        """
+        return self.by_picture.get(picture, self.others)
 
 
 def adapt(
     examples: Iterable[Example],
     embed: Callable[[Sequence[str]], torch.Tensor],
     vocabulary: Vocabulary,
-    trusted: Collection[str] = (),
     label_loss: float = LABEL_LOSS,
-    learn_presence: bool = False,
-    learn_synonyms: bool = False,
+    as_words: Collection[str] = (),
 ) -> Fit:
-    """Fit an adaptation of the text scores to training examples.
+    """Fit an adaptation of the text scores to training examples, and judge it on held-out images.
 
-    Each image is scored by an adaptation to the others, so all IoUs are of images that were not
-    learned from. Near-duplicates count as one image, and one image alone gives no adaptation.
-    Examples with numbers that are not finite are left out and not counted. The outcome depends
-    neither on the order of the examples nor on the machine that made them.
+    Near-duplicates count as one image, and one image alone gives no adaptation. Examples with
+    numbers that are not finite are left out. The order of the examples changes nothing.
 
     Args:
         examples: one for each correction.
         embed: prompts -> (Q, D) unit embeddings, such as `TextEncoder`.
         vocabulary: the labels in use; corrections of other labels are left out.
-        trusted: digests of examples of which nothing is set aside.
-        label_loss: IoU in [0, 1]; an adaptation is refused where a label loses more than that, see
-            `clearclip_core.adaptation.acceptance.find_losing`.
-        learn_presence: learn how likely labels are in an image at all, from examples with a CLS
-            feature, see `clearclip_core.adaptation.presence`.
-        learn_synonyms: learn of which labels the prompts are joined, see
-            `clearclip_core.adaptation.synonyms`.
+        label_loss: IoU in [0, 1]; an adaptation is refused where a label loses more than that.
+        as_words: names of labels that keep their text scores.
 
     Raises:
         ValueError: examples of another model.
     """
     # On such small products, threads cost many times what they win, and take the model's cores.
     with one_blas_thread():
-        return _adapt(
-            examples, embed, vocabulary, trusted, label_loss, learn_presence, learn_synonyms
-        )
+        return _Fitting(examples, embed, vocabulary, as_words).fit(label_loss)
 
 
-def _adapt(
+def fit_held_out(
     examples: Iterable[Example],
     embed: Callable[[Sequence[str]], torch.Tensor],
     vocabulary: Vocabulary,
-    trusted: Collection[str],
-    label_loss: float,
-    learn_presence: bool,
-    learn_synonyms: bool,
-) -> Fit:
-    finite = (example for example in examples if example.is_finite)
-    ordered = sorted(finite, key=lambda example: (example.picture_key, example.digest))
-    names = group_names(vocabulary)
-    batches = make_batches(ordered, embed, vocabulary)
-    clusters = cluster(ordered)
-    aside = find_set_aside(batches, clusters, names, trusted) if batches else []
-    evidence: Sequence[Evidence] = gather_evidence(batches, clusters, names, aside)
-    pictures = len({example.picture_key for example in ordered})
-    fit = _Fitting(evidence, names, pictures, tuple(aside), label_loss).fit()
-    if not evidence or not (learn_presence or learn_synonyms):
-        return fit
-    lessons = Lessons(ordered, embed(vocabulary.queries), vocabulary, label_loss)
-    if learn_synonyms:
-        fit, evidence = lessons.join_synonyms(fit, evidence)
-    return lessons.learn_presence(fit, evidence) if learn_presence else fit
+) -> HeldOutAdaptations:
+    """Fit an adaptation to all folds of the training examples but one, for each fold.
 
-
-def find_set_aside(
-    batches: Sequence[Batch],
-    clusters: npt.NDArray[np.intp],
-    names: Sequence[str],
-    trusted: Collection[str],
-) -> list[SetAside]:
-    """Find the paint that is not learned from: what the words and the others' paint contradict.
+    The folds are those of `adapt`, and no gate is asked: it says what the other annotations say,
+    not what predictions use.
 
     Args:
-        batches: n examples for one vocabulary.
-        clusters: (n,) numbers of their images, near-duplicates alike.
-        names: names of the G groups.
-        trusted: digests of examples of which nothing is set aside.
-    """
-    aside = find_contradictions(batches, names, trusted)
-    certain = [each for each in aside if each.reason in (BOX, EXCHANGED)]
-    if len(certain) == len(aside):
-        return aside
-    evidence = gather_evidence(batches, clusters, names, certain)
-    learning = np.any([each.shows(len(names)) for each in evidence], axis=0)
-    if not learning.any() or len(np.unique(clusters)) < 2:
-        return aside
-    held_out = CrossValidation(evidence).predict(learning)
-    return find_contradictions(batches, names, trusted, held_out)
-
-
-class _Fitting:
-    """One fit.
-
-    Args:
-        evidence: what the examples say.
-        names: names of the groups.
-        pictures: number of corrected images.
-        set_aside: paint that is not learned from.
-        label_loss: IoU that a label may lose at most.
-    """
-
-    def __init__(
-        self,
-        evidence: Sequence[Evidence],
-        names: Sequence[str],
-        pictures: int,
-        set_aside: tuple[SetAside, ...],
-        label_loss: float,
-    ) -> None:
-        self._evidence = evidence
-        self._names = names
-        self._pictures = pictures
-        self._set_aside = set_aside
-        self._label_loss = label_loss
-        self._refused: dict[str, str] = {}
-
-    def fit(self) -> Fit:
-        """Select among the labels with enough images, and fit them to all."""
-        learning = self._learnable()
-        if not learning.any():
-            return self._words_alone()
-        validation = CrossValidation(self._evidence)
-        labels = np.array([name != UNLABELED for name in self._names])
-        selection = Selection(validation, self._label_loss, labels)
-        trial = selection.select(learning)
-        for refusal in selection.refusals:
-            self._refuse(refusal)
-        if trial is None:
-            return self._words_alone(selection.refusals[-1].comparison)
-        return self._adapted(trial, validation.fit(trial))
-
-    def _learnable(self) -> BoolArray:
-        """Return (G,) bool: the labels that are painted on enough images."""
-        groups = len(self._names)
-        images = count_images(self._evidence, groups)
-        painted: list[set[int]] = [set() for _ in range(groups)]
-        for each in self._evidence:
-            for group in np.flatnonzero(each.batch.painted.any(axis=0)):
-                painted[group].add(each.cluster)
-        for group, name in enumerate(self._names):
-            some, shown = int(images[group]), len(painted[group])
-            if not shown or some >= FEWEST_IMAGES:
-                continue
-            if self._evidence[0].widely_doubted[group]:
-                reason = "Too much of its paint is where the words see labels that nobody paints."
-            else:
-                reason = (
-                    f"It can be learned from {some} of {shown} different pictures that show it, "
-                    f"and needs {FEWEST_IMAGES}."
-                )
-            self._refused[name] = reason
-        enough: BoolArray = images >= FEWEST_IMAGES
-        return enough
-
-    def _refuse(self, refusal: Refusal) -> None:
-        """Write down why labels are not adapted."""
-        learning, losing, comparison = refusal.learning, refusal.losing, refusal.comparison
-        bound = f"the bound of {100 * self._label_loss:.3g}"
-        losers = [f"“{self._names[group]}”" for group in np.flatnonzero(losing)]
-        for group in np.flatnonzero(learning):
-            lost = 100 * (comparison.before - comparison.after)[group]
-            if losing[group]:
-                reason = f"It loses {lost:.1f} points of IoU on held-out pictures, above {bound}."
-            elif losers:
-                reason = f"With it {', '.join(losers)} loses more points of IoU than {bound}."
-            elif comparison.gain_bound > 0:
-                reason = (
-                    "It gains where pictures are painted, but the mean IoU of all labels falls."
-                )
-            else:
-                reason = "That it gains on held-out pictures is not certain."
-            self._refused[self._names[group]] = reason
-
-    def _adapted(self, trial: Trial, terms: Terms) -> Fit:
-        """Make the adaptation of the labels that learn."""
-        learning, comparison = trial.learning, trial.comparison
-        adaptation = adaptation_of(terms, learning, self._names, self._pictures)
-        found = [self._names[group] for group in np.flatnonzero(learning)]
-        priors = dict(zip(found, trial.prior.precisions.tolist(), strict=True))
-        for name in found:
-            self._refused.pop(name, None)
-        return self._fit(adaptation, comparison.before, comparison.after, priors)
-
-    def _words_alone(self, comparison: Comparison | None = None) -> Fit:
-        """Return the fit without an adaptation."""
-        before = comparison.before if comparison is not None else self._words_ious()
-        return self._fit(None, before, before, {})
-
-    def _words_ious(self) -> Float64Array:
-        if not self._evidence:
-            return np.zeros(len(self._names))
-        return CrossValidation(self._evidence).words_ious()
-
-    def _fit(
-        self,
-        adaptation: Adaptation | None,
-        before: Float64Array,
-        after: Float64Array,
-        priors: Mapping[str, float],
-    ) -> Fit:
-        text, adapted = (self._by_label(ious) for ious in (before, after))
-        return Fit(
-            adaptation,
-            mean_iou(text),
-            mean_iou(adapted),
-            text,
-            adapted,
-            priors,
-            self._pictures,
-            dict(self._refused),
-            self._set_aside,
-        )
-
-    def _by_label(self, ious: Float64Array) -> dict[str, float]:
-        """IoU by label, of the labels that occur."""
-        occurs = {int(group) for each in self._evidence for group in np.unique(each.truth)}
-        return {
-            name: float(ious[group])
-            for group, name in enumerate(self._names)
-            if name != UNLABELED and group in occurs
-        }
-
-
-def adaptation_of(
-    terms: Terms, learning: BoolArray, names: Sequence[str], pictures: int
-) -> Adaptation:
-    """Make the adaptation of the labels that learn; terms of logits become cosines'.
-
-    Args:
-        terms: of all G groups.
-        learning: (G,) bool, the groups that learn.
-        names: names of the groups.
-        pictures: number of corrected images.
-    """
-    rows = sorted(np.flatnonzero(learning).tolist(), key=lambda index: names[index])
-    directions, offsets = (term[rows] / np.float32(TEMPERATURE) for term in terms)
-    return Adaptation(tuple(names[row] for row in rows), directions, offsets, pictures)
-
-
-def make_batches(
-    examples: Sequence[Example],
-    embed: Callable[[Sequence[str]], torch.Tensor],
-    vocabulary: Vocabulary,
-) -> list[Batch]:
-    """Make the batch of each example; all together have at most `PATCHES` patches.
+        examples: one for each correction; those with numbers that are not finite are left out.
+        embed: prompts -> (Q, D) unit embeddings, such as `TextEncoder`.
+        vocabulary: the labels in use.
 
     Raises:
         ValueError: examples of another model.
     """
-    embeddings = embed(vocabulary.queries).to("cpu", torch.float32).numpy()
-    for example in examples:
-        check_width(example.width, embeddings.shape[1])
-    limit = PATCHES // max(1, len(examples))
-    return [Batch.of(example, embeddings, vocabulary, limit) for example in examples]
+    with one_blas_thread():
+        return _Fitting(examples, embed, vocabulary).held_out()
+
+
+class Regression:
+    """A multinomial logistic regression around the text logits.
+
+    The features are whitened and reduced to `_DIRECTIONS`, with a mean square of 1; a constant one
+    stands beside them. The prior is a Gaussian around weights of 0, at which the logits are the
+    text's. Only the labels that learn have weights.
+
+    Args:
+        targets: the pixels.
+        learning: (L,) indices of the labels that learn.
+    """
+
+    def __init__(self, targets: Targets, learning: Indices) -> None:
+        self._targets, self._learning = targets, learning
+        features = targets.features.astype(np.float64)
+        self._mean = features.mean(axis=0)
+        values, vectors = np.linalg.eigh(_covariance(features - self._mean))
+        top = np.argsort(-values, kind="stable")[:_DIRECTIONS]
+        root = vectors[:, top] / np.sqrt(np.maximum(values[top], 0) + _SHRINKAGE * values.mean())
+        white = (features - self._mean) @ root
+        self._root = root / np.sqrt(np.maximum((white**2).sum(axis=1).mean(), 1e-12))
+        ones = np.ones((len(features), 1))
+        self._inputs = np.hstack([(features - self._mean) @ self._root, ones]).astype(np.float32)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Labels that learn, and weights of each; the last one is the constant's."""
+        return len(self._learning), self._inputs.shape[1]
+
+    def mode(
+        self, pixels: BoolArray, precisions: Float64Array, start: Float64Array | None = None
+    ) -> Float64Array:
+        """Find the mode of the posterior of some pixels.
+
+        Args:
+            pixels: (N,) bool.
+            precisions: (L,) of the labels' priors, in images.
+            start: (L, W) weights to begin at; None begins at the text's.
+
+        Returns:
+            (L, W) weights.
+        """
+        some = pixels & (self._targets.fit_weights > 0)
+        first = np.zeros(self.shape) if start is None else start
+        arrays = self._inputs, self._targets.text, self._targets.target, self._targets.fit_weights
+        arguments = (*(each[some] for each in arrays), precisions[:, None])
+        found = minimize(
+            self.negative_log, first.ravel(), arguments, "L-BFGS-B", jac=True, options=_STOP
+        )
+        weights: Float64Array = found.x.reshape(self.shape)
+        return weights
+
+    def negative_log(
+        self,
+        flat: Float64Array,
+        inputs: Float32Array,
+        text: Float32Array,
+        target: Float32Array,
+        counts: Float32Array,
+        precisions: Float64Array,
+    ) -> tuple[float, Float64Array]:
+        """Return the negative log posterior up to a constant, and its gradient."""
+        weights = flat.reshape(self.shape)
+        logits = text.copy()
+        logits[:, self._learning] += inputs @ weights.T.astype(np.float32)
+        logarithms = log_softmax(logits, axis=1)
+        value = -float(counts @ (target * logarithms).sum(axis=1))
+        value += float((precisions * weights * weights).sum()) / 2
+        errors = (np.exp(logarithms) - target)[:, self._learning] * counts[:, None]
+        return value, (errors.T @ inputs + precisions * weights).ravel()
+
+    def logits(self, weights: Float64Array, pixels: BoolArray) -> Float32Array:
+        """Return the (P, G) logits of some pixels."""
+        logits = self._targets.text[pixels].copy()
+        logits[:, self._learning] += self._inputs[pixels] @ weights.T.astype(np.float32)
+        return logits
+
+    def adaptation(self, weights: Float64Array, offsets: Float64Array, pictures: int) -> Adaptation:
+        """Return weights as terms of the features' cosines.
+
+        Args:
+            weights: (L, W).
+            offsets: (G,) of the logits.
+            pictures: number of corrected images.
+        """
+        names = [self._targets.names[label] for label in self._learning]
+        directions = weights[:, :-1] @ self._root.T
+        biases = weights[:, -1] - directions @ self._mean + offsets[self._learning]
+        order = sorted(range(len(names)), key=lambda row: names[row])
+        return Adaptation(
+            tuple(names[row] for row in order),
+            (directions[order] / TEMPERATURE).astype(np.float32),
+            (biases[order] / TEMPERATURE).astype(np.float32),
+            pictures,
+        )
+
+
+class Judge:
+    """IoUs of held-out pixels, and of draws of their images.
+
+    Args:
+        targets: the pixels.
+    """
+
+    def __init__(self, targets: Targets) -> None:
+        self._targets = targets
+        self._area = targets.truth.sum(axis=1)
+        images = targets.images
+        draws = np.random.default_rng(0).multinomial(images, np.full(images, 1 / images), _DRAWS)
+        self._draws = np.vstack([np.ones((1, images)), draws])
+        self._true = self._by_image(targets.truth)
+        #: (G,) bool, the labels that occur.
+        self.occurs = (self._true.sum(axis=0) > 0) & targets.labels
+        drawn = targets.truth[targets.drawn].sum(axis=0, dtype=np.float64)
+        #: (G,) share of each label's truth that somebody drew: the rest is the words' own answer.
+        self.share = targets.labels * drawn / np.maximum(self._true.sum(axis=0), 1e-12)
+        #: (G,) bool, those with little area.
+        self.is_small = self._true.sum(axis=0) < _SMALL * self._true.sum()
+
+    def ious(self, logits: Float32Array) -> Float64Array:
+        """Return the (1 + draws, G) IoUs of all images and of each draw."""
+        chosen = np.eye(logits.shape[1], dtype=np.float32)[logits.argmax(axis=1)]
+        right = self._draws @ self._by_image(chosen * self._targets.truth)
+        taken = self._draws @ self._by_image(chosen * self._area[:, None])
+        union = self._draws @ self._true + taken - right
+        ious: Float64Array = right / np.maximum(union, 1e-12)
+        return ious
+
+    @cached_property
+    def words(self) -> Float64Array:
+        """(1 + draws, G) IoUs of the words alone."""
+        return self.ious(self._targets.text)
+
+    def gains(self, logits: Float32Array) -> Float64Array:
+        """Return the (1 + draws, G) differences of IoU from the words'."""
+        return self.ious(logits) - self.words
+
+    def means(self, ious: Float64Array) -> Float64Array:
+        """Return the means over the labels, each as far as its truth was drawn."""
+        means: Float64Array = (
+            ious @ self.share.astype(np.float64) / max(float(self.share.sum()), 1e-12)
+        )
+        return means
+
+    def offsets(
+        self, logits: Float32Array, pixels: BoolArray, learning: Indices, price: float
+    ) -> Float64Array:
+        """Find offsets that raise the mean IoU of pixels, one label after another.
+
+        Args:
+            logits: (N, G), held out.
+            pixels: (N,) bool, those that are asked.
+            learning: indices of the labels that get one.
+            price: what a loss of IoU below the words' costs, in gains of IoU.
+
+        Returns:
+            (G,) offsets of the logits.
+        """
+        truth, area = self._targets.truth[pixels], self._area[pixels]
+        own = _ious_of(self._targets.text[pixels], truth, area)
+        logits, offsets = logits[pixels].copy(), np.zeros(logits.shape[1])
+        for _ in range(_SWEEPS):
+            for label in learning.tolist():
+                change = _OFFSETS - offsets[label]
+                gains = ious_by_offset(logits, truth, area, label, change) - own
+                values = self.means(gains + price * np.minimum(gains, 0))
+                best = np.flatnonzero(values >= values.max() - 1e-4)
+                nearest = best[np.abs(change[best]).argmin()]
+                logits[:, label] += np.float32(change[nearest])
+                offsets[label] = _OFFSETS[nearest]
+        shrunk: Float64Array = _SHRUNK * offsets
+        return shrunk
+
+    def _by_image(self, values: Float32Array) -> Float64Array:
+        sums = np.zeros((self._targets.images, values.shape[1]))
+        np.add.at(sums, self._targets.image, values)
+        return sums
+
+
+def _covariance(centred: Float64Array) -> Float64Array:
+    covariance: Float64Array = centred.T @ centred / max(len(centred), 1)
+    return covariance
+
+
+def _ious_of(logits: Float32Array, truth: Float32Array, area: Float32Array) -> Float64Array:
+    """Return the (G,) IoUs of logits."""
+    ious: Float64Array = ious_by_offset(logits, truth, area, 0, np.zeros(1))[0]
+    return ious
+
+
+def ious_by_offset(
+    logits: Float32Array, truth: Float32Array, area: Float32Array, label: int, change: Float64Array
+) -> Float64Array:
+    """Return the IoUs of all groups for each change of one label's logit.
+
+    Args:
+        logits: (N, G).
+        truth: (N, G) true area of each group.
+        area: (N,) its sums.
+        label: index of the label.
+        change: (M,) ascending, added to its logit.
+
+    Returns:
+        (M, G).
+    """
+    count, groups = len(change), logits.shape[1]
+    others = logits.copy()
+    others[:, label] = -np.inf
+    rival = others.argmax(axis=1)
+    rows = np.arange(len(logits))
+    # From which change on the label has a pixel, and to which group it belongs before that.
+    first = np.searchsorted(change, others[rows, rival] - logits[:, label], side="right")
+    place = first * groups + rival
+
+    def after(rival_values: Float32Array, label_values: Float32Array) -> Float64Array:
+        held = np.bincount(place, rival_values, (count + 1) * groups).reshape(-1, groups)
+        left = held.sum(axis=0) - held.cumsum(axis=0)[:count]
+        left[:, label] += np.bincount(first, label_values, count + 1).cumsum()[:count]
+        return np.asarray(left, np.float64)
+
+    taken, right = after(area, area), after(truth[rows, rival], truth[:, label])
+    union = truth.sum(axis=0, dtype=np.float64) + taken - right
+    return np.asarray(right / np.maximum(union, 1e-12))
+
+
+@dataclass(frozen=True, eq=False)
+class _HeldOut:
+    """A choice of the prior, and what that gives on held-out images.
+
+    Attributes:
+        precisions: (L,), in images.
+        weights: (L, W) of each fold, fitted to the others.
+        logits: (N, G), of pixels by weights that have not seen them, without offsets.
+        gains: (1 + draws, G) of IoU beside the words, with offsets.
+        price: of the calibration of offsets, see `Judge.offsets`; None: there are none.
+    """
+
+    precisions: Float64Array
+    weights: Sequence[Float64Array]
+    logits: Float32Array
+    gains: Float64Array
+    price: float | None = None
+
+
+class _CrossValidation:
+    """Fits of some labels to folds of the images.
+
+    Args:
+        targets: the pixels.
+        judge: judges held-out pixels.
+        learning: (L,) indices of the labels that learn.
+    """
+
+    def __init__(self, targets: Targets, judge: Judge, learning: Indices) -> None:
+        self._targets, self._judge, self.learning = targets, judge, learning
+        self._regression = Regression(targets, learning)
+        self._folds = targets.image % min(_FOLDS, targets.images)
+        self._every = np.ones_like(targets.drawn)
+
+    @cached_property
+    def best(self) -> _HeldOut:
+        """The precision of each label's prior, and what it gives.
+
+        Each label takes the one under which its own IoU gains most in nine draws in ten: the
+        smallest where its words find nothing, the largest where they are right. One for all labels
+        is taken instead where that gains more.
+        """
+        tried: list[_HeldOut] = []
+        for precision in _PRECISIONS:
+            start = tried[-1].weights if tried else None
+            tried.append(self._hold_out(np.full(len(self.learning), precision), start))
+        own = np.array([np.quantile(each.gains[1:], _BEYOND, axis=0) for each in tried])
+        by_label = np.array(_PRECISIONS)[own[:, self.learning].argmax(axis=0)]
+        alike = max(tried, key=self.bound)
+        return max((self._hold_out(by_label, alike.weights), alike), key=self.bound)
+
+    @cached_property
+    def candidates(self) -> list[_HeldOut]:
+        """The best choice without offsets and with those of each price, the best first."""
+        priced = [self._calibrated(self.best, price) for price in _PRICES]
+        return sorted([self.best, *priced], key=self.bound, reverse=True)
+
+    @property
+    def certain(self) -> Indices:
+        """The labels that gain on held-out images in nine draws in ten."""
+        low = np.quantile(self.best.gains[1:, self.learning], _BEYOND, axis=0)
+        certain: Indices = self.learning[low > 0]
+        return certain
+
+    def bound(self, held_out: _HeldOut) -> float:
+        """Return the gain of the mean IoU that nine draws in ten exceed."""
+        return float(np.quantile(self._judge.means(held_out.gains[1:]), _BEYOND))
+
+    def of_folds(self, held_out: _HeldOut, pictures: int) -> list[Adaptation]:
+        """Return the adaptation of each fold, fitted to the others."""
+        offsets = self._offsets(held_out, self._every)
+        return [
+            self._regression.adaptation(weights, offsets, pictures) for weights in held_out.weights
+        ]
+
+    def of_all(self, held_out: _HeldOut, pictures: int) -> Adaptation:
+        """Return the adaptation to all images."""
+        start = np.mean(held_out.weights, axis=0)
+        weights = self._regression.mode(self._every, held_out.precisions, start)
+        offsets = self._offsets(held_out, self._every)
+        return self._regression.adaptation(weights, offsets, pictures)
+
+    def _hold_out(self, precisions: Float64Array, start: Sequence[Float64Array] | None) -> _HeldOut:
+        logits = np.empty_like(self._targets.text)
+        weights = []
+        for fold in range(int(self._folds.max()) + 1):
+            held = self._folds == fold
+            first = None if start is None else start[fold]
+            weights.append(self._regression.mode(~held, precisions, first))
+            logits[held] = self._regression.logits(weights[-1], held)
+        return _HeldOut(precisions, weights, logits, self._judge.gains(logits))
+
+    def _offsets(self, held_out: _HeldOut, pixels: BoolArray) -> Float64Array:
+        """Return the (G,) offsets that some pixels ask for."""
+        if held_out.price is None:
+            return np.zeros(len(self._targets.names))
+        return self._judge.offsets(held_out.logits, pixels, self.learning, held_out.price)
+
+    def _calibrated(self, held_out: _HeldOut, price: float) -> _HeldOut:
+        """Return a choice with offsets; those of held-out pixels are what other folds ask for."""
+        moved = np.zeros_like(held_out.logits)
+        for fold in range(int(self._folds.max()) + 1):
+            held = self._folds == fold
+            moved[held] = self._judge.offsets(held_out.logits, ~held, self.learning, price)
+        gains = self._judge.gains(held_out.logits + moved)
+        return replace(held_out, gains=gains, price=price)
+
+
+def find_losing(change: Float64Array, is_small: BoolArray, bound: float) -> BoolArray:
+    """Find labels that lose too much.
+
+    A label does where its loss is above the bound and seven draws in ten say that it loses. Few
+    pixels tell of a small one: it does where three draws in ten say that it loses more than that.
+
+    Args:
+        change: (1 + draws, G) of IoU, of all images and of each draw.
+        is_small: (G,) bool.
+        bound: IoU in [0, 1].
+
+    Returns:
+        (G,) bool.
+    """
+    low, high = np.quantile(change[1:], (_LIKELY, 1 - _LIKELY), axis=0)
+    losing: BoolArray = (change[0] < -bound) & (high < 0) | is_small & (low < -bound)
+    return losing
+
+
+class _Fitting:
+    """One fit; see `adapt` for the arguments."""
+
+    def __init__(
+        self,
+        examples: Iterable[Example],
+        embed: Callable[[Sequence[str]], torch.Tensor],
+        vocabulary: Vocabulary,
+        as_words: Collection[str] = (),
+    ) -> None:
+        embeddings = embed(vocabulary.queries).to("cpu", torch.float32)
+        finite = [example for example in examples if example.is_finite]
+        for example in finite:
+            check_width(example.width, embeddings.shape[1])
+        finite.sort(key=lambda example: (example.picture_key, example.digest))
+        self._targets = Targets.of(finite, embeddings, vocabulary)
+        self._pictures = len(self._targets.pictures)
+        self._refused: dict[str, str] = {}
+        self._learning = self._learnable(as_words)
+
+    def _learnable(self, as_words: Collection[str]) -> Indices:
+        """Return the labels that somebody drew on enough images."""
+        targets = self._targets
+        enough = np.zeros(len(targets.names), np.bool_)
+        for label in np.flatnonzero(targets.labels & (targets.shown > 0)).tolist():
+            name, shown = targets.names[label], int(targets.shown[label])
+            if name in as_words:
+                self._refused[name] = "It is left as the words have it."
+            elif shown < FEWEST_IMAGES:
+                self._refused[name] = f"{shown} picture shows it, and {FEWEST_IMAGES} are needed."
+            else:
+                enough[label] = True
+        return np.flatnonzero(enough)
+
+    @cached_property
+    def _judge(self) -> Judge:
+        return Judge(self._targets)
+
+    @property
+    def _can_learn(self) -> bool:
+        return bool(len(self._learning)) and self._targets.images >= FEWEST_IMAGES
+
+    def fit(self, label_loss: float) -> Fit:
+        """Fit and judge all labels, or where these are refused, those that gain for certain."""
+        if not self._targets.images:
+            return Fit(None, pictures=self._pictures, refused=self._refused)
+        if not self._can_learn:
+            return self._words_alone("Another picture is needed.")
+        first = _CrossValidation(self._targets, self._judge, self._learning)
+        fit = self._judged(first, label_loss)
+        if isinstance(fit, Fit):
+            return fit
+        if 0 < len(first.certain) < len(self._learning):
+            second = _CrossValidation(self._targets, self._judge, first.certain)
+            fit = self._judged(second, label_loss)
+        return fit if isinstance(fit, Fit) else self._words_alone(fit)
+
+    def held_out(self) -> HeldOutAdaptations:
+        """Fit to all folds but one, for each fold, and to all."""
+        if not self._can_learn:
+            return HeldOutAdaptations()
+        validation = _CrossValidation(self._targets, self._judge, self._learning)
+        chosen = validation.candidates[0]
+        made = validation.of_folds(chosen, self._pictures)
+        by_picture = {key: made[image % len(made)] for key, image in self._targets.pictures.items()}
+        return HeldOutAdaptations(by_picture, validation.of_all(chosen, self._pictures))
+
+    def _judged(self, validation: _CrossValidation, label_loss: float) -> Fit | str:
+        """Return the first candidate that passes the gate, or why none does."""
+        reason = ""
+        for bound in (label_loss, _TOLERATED * label_loss):
+            for candidate in validation.candidates:
+                reason = self._why_refused(validation, candidate, bound)
+                if not reason:
+                    return self._adapted(validation, candidate)
+        return reason
+
+    def _why_refused(self, validation: _CrossValidation, candidate: _HeldOut, bound: float) -> str:
+        """Return why a candidate is not used, as a sentence; "" where it is.
+
+        Nine draws in ten have to say that the mean IoU gains, and no label may lose too much, as
+        far as somebody drew it.
+        """
+        if validation.bound(candidate) <= 0:
+            return "That it gains on held-out pictures is not certain."
+        change = candidate.gains * self._judge.share
+        losing = np.flatnonzero(find_losing(change, self._judge.is_small, bound))
+        names = ", ".join(f"“{self._targets.names[label]}”" for label in losing)
+        points = f"{100 * bound:.3g} points of IoU"
+        return f"On held-out pictures {names} may lose more than {points}." if names else ""
+
+    def _adapted(self, validation: _CrossValidation, candidate: _HeldOut) -> Fit:
+        names = [self._targets.names[label] for label in validation.learning]
+        left = {self._targets.names[label] for label in self._learning} - set(names)
+        before = self._judge.words
+        return Fit(
+            validation.of_all(candidate, self._pictures),
+            self._by_label(before[0]),
+            self._by_label(before[0] + candidate.gains[0]),
+            dict(zip(names, candidate.precisions.tolist(), strict=True)),
+            self._pictures,
+            self._refused | dict.fromkeys(left, "That it gains is not certain."),
+        )
+
+    def _words_alone(self, reason: str) -> Fit:
+        """Return the fit without an adaptation."""
+        names = [self._targets.names[label] for label in self._learning]
+        ious, refused = self._by_label(self._judge.words[0]), dict.fromkeys(names, reason)
+        return Fit(None, ious, ious, pictures=self._pictures, refused=self._refused | refused)
+
+    def _by_label(self, ious: Float64Array) -> dict[str, float]:
+        """IoU by label, of the labels that occur."""
+        occurs = np.flatnonzero(self._judge.occurs).tolist()
+        return {self._targets.names[label]: float(ious[label]) for label in occurs}

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from clearclip_core.adaptation.examples import Example, Float32Array, mean_cells
+from clearclip_core.adaptation.example import Example, Float32Array, mean_cells
 from clearclip_core.segmentation.windows import DenseFeatures
 
 #: Mean cosine of the cells of two layouts from which on their images count as one, at least and at

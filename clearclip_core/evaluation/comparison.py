@@ -111,8 +111,7 @@ class Candidate:
     @property
     def needs_cls(self) -> bool:
         """Whether features need CLS features."""
-        learned = self.adaptation is not None and self.adaptation.needs_cls
-        return self.options.needs_cls or learned
+        return self.options.needs_cls
 
     def embed(self) -> None:
         """Embed the words, so that no image's time includes it."""

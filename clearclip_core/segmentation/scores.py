@@ -464,8 +464,6 @@ class ScoreOptions:
             and a method that does not weigh classes by them itself.
         join_synonyms: whether a label's prompts are joined by a weighted log-sum-exp, see
             `clearclip_core.segmentation.scores`; else its best prompt counts.
-        with_cls: compute CLS features though nothing here needs them, so that presence can be
-            learned from the image.
 
     Raises:
         ValueError: a weight outside [0, 1).
@@ -473,7 +471,6 @@ class ScoreOptions:
 
     presence: float = 0.0
     join_synonyms: bool = False
-    with_cls: bool = False
 
     def __post_init__(self) -> None:
         check_presence(self.presence)
@@ -481,7 +478,7 @@ class ScoreOptions:
     @property
     def needs_cls(self) -> bool:
         """Whether features need CLS features."""
-        return self.presence > 0 or self.with_cls
+        return self.presence > 0
 
 
 #: The scores of the paper.

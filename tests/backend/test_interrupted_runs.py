@@ -33,7 +33,7 @@ from tests.backend.conftest import Clock, Postgres
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, Asked
 from tests.backend.fakes.one_run import Kind, do_run, make_services
-from tests.backend.feedback.learning.test_learner import School
+from tests.backend.learning.test_learner import School
 from tests.backend.runs.scene_project import scene_studio
 from tests.backend.runs.shared_project import brushed, shared_studio
 
@@ -220,7 +220,7 @@ def test_a_login_page_that_stays(
 ENDLESS_STEP = """
 import sys, time
 from backend.database.database import Database
-from tests.backend.feedback.learning.test_learner import School
+from tests.backend.learning.test_learner import School
 school = School(Database(sys.argv[1]), "killed")
 def fit(*_, **__):
     print("at work", flush=True)
@@ -254,9 +254,9 @@ def test_a_step_of_learning_that_loses_its_database(postgres: Postgres, tmp_path
     database = Database(postgres.make_url(f"step-{tmp_path.name}"[:60]), clock)
     school, fit = School(database), School(database).fits
 
-    def stop(*arguments: Any) -> Fit:
+    def stop(*arguments: Any, **named: Any) -> Fit:
         postgres.stop()
-        return fit(*arguments)
+        return fit(*arguments, **named)
 
     school.learn(1, 2)
     school.learner._fit_examples = stop
@@ -271,11 +271,11 @@ def test_a_step_of_learning_that_loses_its_database(postgres: Postgres, tmp_path
 
 def assert_made_once(school: School, clock: Clock) -> None:
     """Nothing is kept of a step that ended in its middle, and another makes it after its lease."""
-    assert school.stores.registry.versions(7) == []
+    assert school.stores.versions.versions(7) == []
     assert school.labels() == ["blue"]
     assert not school.step(), "it may be at work still"
     clock.now = time.time() + LEASE_S + 1
     assert school.step()
     assert not school.step()
-    assert len(school.stores.registry.versions(7)) == 1
+    assert len(school.stores.versions.versions(7)) == 1
     assert school.labels() == ["wine", "blue"]

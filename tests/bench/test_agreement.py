@@ -22,8 +22,8 @@ import pytest
 from clearclip_core import SCENE_LABELS, BoolMask, render_scene
 from clearclip_core.agreement.agreement import ImageAgreement, compare_image
 from clearclip_core.images.label_maps import NOTHING, Truth
-from tests.bench.annotation_world import PROJECT
 from tests.bench.conftest import Report
+from tests.bench.corrections import PROJECT
 from tests.bench.test_label_errors import MISTAKES, SEEDS, WRONG_EACH, painted, things
 from tests.bench.test_street import NAMES, street_folder, unseen
 

@@ -18,9 +18,8 @@ from backend.database.database import Database
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.annotation_table import ANNOTATIONS, ReadAnnotation
 from backend.feedback.comparison import LabelDiff
-from backend.feedback.learning.example_store import MOST_ANNOTATIONS
-from backend.feedback.learning.tables import EXAMPLES
 from backend.jobs.job_store import JobStore
+from backend.learning.examples import EXAMPLES, MOST_ANNOTATIONS
 from backend.prediction.failures import FailureStore
 from backend.services import Services
 from backend.settings import Settings
@@ -85,8 +84,6 @@ def fill(database: Database) -> AnnotationStore:
 
 def teach(database: Database, model: str) -> None:
     """Keep a training example of each annotation that may have one."""
-    steps = {"right": list(range(50)), "wrong": list(range(50)), "true_px": 1000.0, "shown": []}
-    paint = json.dumps({f"label {label}": steps for label in range(5)})
     rows = [
         {
             "annotation": number,
@@ -94,8 +91,6 @@ def teach(database: Database, model: str) -> None:
             "picture": 0,
             "project": 7,
             "digest": f"{number:064x}",
-            "paint": paint,
-            "learned": 1.0,
             "example": bytes(1000),
         }
         for number in range(ANNOTATIONS_READ - MOST_ANNOTATIONS, ANNOTATIONS_READ)
@@ -160,7 +155,7 @@ def test_pages_are_flat(
         "once for a walk through its tasks",
     )
     settings, engine_of_colours = Settings(model="demo"), colour_engine()
-    teach(database, Services(settings, engine_of_colours).registry.model_key)
+    teach(database, Services(settings, engine_of_colours).versions.model_key)
     FailureStore(database).add([(task, "It is no image.") for task in range(FAILED)])
     client: FlaskClient = create_app(settings, engine_of_colours).test_client()
     for path in ("/status", "/jobs", "/projects/7/report.json", "/projects/7/report?step=day"):

@@ -42,12 +42,12 @@ from clearclip_core import (
     Segmenter,
     render_scene,
 )
-from clearclip_core.adaptation.held_out import fit_held_out
+from clearclip_core.adaptation.fitting import fit_held_out
 from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth
 from clearclip_core.label_errors.disagreement import Disagreement, find_disagreements
 from clearclip_core.label_errors.ranking import rank
-from tests.bench.annotation_world import PROJECT
 from tests.bench.conftest import Report
+from tests.bench.corrections import PROJECT
 from tests.bench.test_street import load_street
 
 DRAWS = int(os.environ.get("LABEL_ERROR_DRAWS", "200"))

@@ -8,7 +8,7 @@ sequences ``train`` does not have.
 
 The street model is trained from ``train`` in 45 minutes, or read from ``STREET_WEIGHTS=FOLDER``.
 Its figures are no CLIP's: it knows 11 labels and was trained on the readout of ``clearclip``.
-What learning gains from corrected frames: `tests.bench.test_annotators`, ``-k street``.
+What learning gains from corrected frames: `tests.bench.test_learning`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,6 @@ import numpy.typing as npt
 import pytest
 from scipy.stats import spearmanr
 
-from backend.feedback.evidence import ImageEvidence
-from backend.feedback.learning.thresholds import add_up, best_thresholds, measure
 from clearclip_core import (
     BEST_TEMPLATES,
     METHODS,
@@ -313,25 +311,6 @@ def test_fewer_templates_draw_nearly_the_same(report: Report, world: World) -> N
             f"{same[0]:.2f} %, {same[1]:.2f} % of half of the labels",
             f"{len(pictures)} of them; cosine with all templates {cosines.min():.4f} at least",
         )
-
-
-def test_learned_thresholds(report: Report, world: World) -> None:
-    """Thresholds are learned from the first half of the pictures, and judged on the second."""
-    half = len(world.encoded) // 2
-    counts = []
-    for number, each in enumerate(world.encoded[:half]):
-        scores = world.segmenter.score(each.features, world.names, contrast=True)
-        made = world.segmenter.decide(scores, image=each.rgb, refine=True)
-        shown = {name: each.truth == index for index, name in enumerate(world.names)}
-        masks = {name: mask for name, mask in shown.items() if mask.any()}
-        counts.append(measure(made, ImageEvidence(masks), str(number)))
-    best = best_thresholds(add_up(counts))
-    learned = tuple(best.get(name, 0.0) for name in world.names)
-    for name, threshold in (("no thresholds", 0.0), ("learned thresholds", learned)):
-        rule = replace(AS_BACKEND, threshold=threshold)
-        measured, detail = row(world.figures(rule, pictures=slice(half, None)))
-        told = f"{detail}; learned from {half} pictures: {best}"
-        report.add(f"mIoU with {name}: {world.name}", "", measured, told)
 
 
 def counted_only(ask: PromptRequest, counted: BoolMask, points: list[Point]) -> BoolMask:

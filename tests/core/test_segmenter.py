@@ -206,25 +206,6 @@ def test_a_presence_prior_is_the_formulas_and_joins_what_was_learned(model: Load
     assert np.array_equal(made.label_map, scores.label_map())
 
 
-def test_words_are_joined_of_the_labels_for_which_that_was_learned(model: LoadedModel) -> None:
-    segmenter = Segmenter(model, "clearclip", SIZES)
-    features = segmenter.encode(picture(64, 140))
-    words = [Label("water", ("sea", "lake")), Label("air", ("sky", "cloud"))]
-    direction = np.full((1, features.patches.shape[-1]), 0.01, np.float32)
-    lesson = Adaptation(("water",), direction, np.ones(1, np.float32), 1, joined=("water",))
-    plain = segmenter.score(features, words, adaptation=dataclasses.replace(lesson, joined=()))
-    logits = 50 * plain.cosines[:2].double().numpy()
-    weights = np.exp(logits.mean(axis=(1, 2), keepdims=True))
-    expected = np.log((weights / weights.sum() * np.exp(logits)).sum(axis=0)) / 50
-    scores = segmenter.score(features, words, adaptation=lesson)
-    assert scores.vocabulary.queries == ("sea", "sky", "cloud")
-    np.testing.assert_allclose(scores.cosines[0].numpy(), expected, rtol=1e-4, atol=1e-5)
-    assert torch.equal(scores.cosines[1:], plain.cosines[2:])
-    options = ScoreOptions(join_synonyms=True)
-    both = segmenter.score(features, words, adaptation=lesson, options=options)
-    assert both.vocabulary.queries == ("sea", "sky")
-
-
 def test_a_presence_prior_needs_cls_features_and_a_method_without_class_weights(
     model: LoadedModel,
 ) -> None:

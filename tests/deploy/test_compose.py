@@ -122,7 +122,7 @@ SET = {
     "DATABASE_URL": "sqlite:////models/other.db",
     "PREDICT_DEADLINE_S": "81",
     "AUTO_PRELABEL": "7",
-    "ADAPT": "all",
+    "ADAPT": "ask",
     "ADAPT_EVERY": "11",
     "ADAPT_LABEL_LOSS": "4",
     "HOST": "127.0.0.9",
@@ -145,8 +145,6 @@ SET = {
     "MIN_ISLAND_SHARE": "0.5",
     "PRESENCE": "0.25",
     "PROPAGATE": "true",
-    "ADAPT_PRESENCE": "true",
-    "ADAPT_SYNONYMS": "true",
     "SYNONYMS": "joined",
 }
 

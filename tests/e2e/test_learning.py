@@ -230,7 +230,9 @@ def test_corrections_are_measured_learned_from_and_forgotten(
     wait_for(lambda: team.version() != words, "a version that has learned")
     learned = team.version()
     assert learned.startswith("demo clearclip ")
-    assert int(learned.rpartition(" +")[2]) in (CORRECTED - 1, CORRECTED)
+    made_of, number = learned.rpartition(" +")[2].split(" v")
+    assert int(made_of) in (CORRECTED - 1, CORRECTED)
+    assert int(number) >= 1
     team.retrieve(rest)
     before, after = team.quality(words, rest), team.quality(learned, rest)
     print(f"IoU with the words alone: {before}; with {learned}: {after}")

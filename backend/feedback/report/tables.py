@@ -75,7 +75,7 @@ def print_learned(learned: Mapping[str, Any], console: Console) -> None:
     """Print what a project has learned.
 
     Args:
-        learned: from `backend.web.pages.learning_status.describe_learning`.
+        learned: from `backend.web.pages.learning.describe_learning`.
         console: the terminal.
     """
     live, pinned = learned["live"], ", pinned" if learned["pinned"] else ""
@@ -89,45 +89,26 @@ def print_learned(learned: Mapping[str, Any], console: Console) -> None:
     )
     if learned["trouble"]:
         console.print(f"[bold red]The last step has failed:[/] {_safe(learned['trouble'])}")
-    for rollback in learned.get("rollbacks", [])[:1]:
-        console.print(f"[bold red]{_safe(rollback['reason'])}[/]", highlight=False)
+    if learned["waits"]:
+        console.print("The newest version waits for `adapt use`.", highlight=False)
     if learned["versions"]:
         console.print(_versions(learned["versions"]))
     for version in learned["versions"]:
         if version["live"] or version is learned["versions"][0]:
-            _print_reasons(version, console)
-    if learned.get("trusted"):
-        trusted = ", ".join(map(str, learned["trusted"]))
-        console.print(f"Annotations that are trusted: {trusted}.", highlight=False)
-    if learned["labels"]:
-        console.print(_thresholds(learned["labels"]))
-
-
-def _print_reasons(version: Mapping[str, Any], console: Console) -> None:
-    """Print what a version has not taken over, and why."""
-    number = version["number"]
-    if version.get("objection"):
-        console.print(f"Version {number}: {_safe(version['objection'])}", highlight=False)
-    for lesson in ("presence", "synonyms"):
-        if version.get(lesson):
-            console.print(f"Version {number}, {lesson}: {_safe(version[lesson])}", highlight=False)
-    for label, reason in version.get("refused", {}).items():
-        console.print(
-            f"Version {number} leaves {_safe(label or 'no label')} as it was: {_safe(reason)}",
-            highlight=False,
-        )
-    for each in version.get("set_aside", []):
-        console.print(
-            f"Version {number} sets annotation {each['annotation']} aside for "
-            f"{_safe(each['label'] or 'all labels')}: {_safe(each['reason'])}",
-            highlight=False,
-        )
+            for label, reason in version["refused"].items():
+                console.print(
+                    f"Version {version['number']} leaves {_safe(label)} as it was: {_safe(reason)}",
+                    highlight=False,
+                )
+    if learned["as_words"]:
+        labels = ", ".join(map(_safe, learned["as_words"]))
+        console.print(f"Labels that keep their words: {labels}.", highlight=False)
 
 
 def _versions(versions: list[Mapping[str, Any]]) -> Table:
     table = Table(
         title="Held-out IoU: mean over labels, on corrected pictures that learning did not use",
-        caption="The model version of a version's predictions ends with + and its annotations.",
+        caption="A version's model version ends with its annotations and number.",
         title_justify="left",
         caption_justify="left",
     )
@@ -137,7 +118,6 @@ def _versions(versions: list[Mapping[str, Any]]) -> Table:
         table.add_column(column, justify="right")
     for each in versions:
         notes = ["live" if each["live"] else "" if each["better"] else "not better"]
-        notes += ["held back"] if each.get("objection") and not each["live"] else []
         notes += ["from a file"] if each["origin"] == "import" else []
         table.add_row(
             str(each["number"]),
@@ -146,24 +126,6 @@ def _versions(versions: list[Mapping[str, Any]]) -> Table:
             str(each["annotations"]),
             percent(each["text_iou"]),
             percent(each["adapted_iou"]),
-        )
-    return table
-
-
-def _thresholds(labels: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Tabulate the thresholds of the words alone that would have saved most paint so far."""
-    title = "Thresholds that would have saved most paint with the words alone"
-    table = Table(title=title, title_justify="left")
-    table.add_column("label", overflow="fold")
-    for column in ("pictures", "threshold", "would save without", "would save with"):
-        table.add_column(column, justify="right")
-    for label, each in labels.items():
-        table.add_row(
-            _safe(label),
-            str(each["pictures"]),
-            _two_digits(each["threshold"]),
-            percent(each["saved"]),
-            percent(each["saved_with_threshold"]),
         )
     return table
 

@@ -37,15 +37,15 @@ class ActionRequest:
     """The parameters of an action on what a project has learned.
 
     Attributes:
-        number: for a rollback, the version to go back to; 0 for the text embeddings alone, None
-            for the version before the live one.
+        number: the version to use; 0 for the words alone, None for the version before the live
+            one.
         keep_evidence: for a reset, whether the training examples stay.
-        annotation: the annotation to trust, or to trust no more.
+        label: the label that keeps its words, or learns again.
     """
 
     number: int | None = None
     keep_evidence: bool = False
-    annotation: int | None = None
+    label: str = ""
 
 
 def parse_job(body: bytes, is_form: bool = False) -> JobRequest:
@@ -86,19 +86,19 @@ def parse_action(body: bytes, is_form: bool = False) -> ActionRequest:
         BadRequest: the body is neither, or has a value that is not allowed.
 
     >>> parse_action(b"number=3", is_form=True), parse_action(b"").number
-    (ActionRequest(number=3, keep_evidence=False, annotation=None), None)
+    (ActionRequest(number=3, keep_evidence=False, label=''), None)
     """
     fields = {} if not body else _form(body) if is_form else parse_object(body)
-    unknown = sorted(fields.keys() - {"number", "keep_evidence", "annotation"})
+    unknown = sorted(fields.keys() - {"number", "keep_evidence", "label"})
     if unknown:
-        raise BadRequest(
-            f"Expected number, keep_evidence and annotation, but got {unknown[0][:50]!r}."
-        )
+        raise BadRequest(f"Expected number, keep_evidence and label, but got {unknown[0][:50]!r}.")
     keep = fields.get("keep_evidence") or False
     if keep not in (True, False, "true", "on"):
         raise BadRequest('Expected "keep_evidence" to be true or false, but got something else.')
-    number, annotation = read_count(fields, "number", least=0), read_count(fields, "annotation")
-    return ActionRequest(number, bool(keep), annotation)
+    label = fields.get("label") or ""
+    if not isinstance(label, str):
+        raise BadRequest('Expected "label" to be a name, but got something else.')
+    return ActionRequest(read_count(fields, "number", least=0), bool(keep), label)
 
 
 def parse_row(body: bytes, is_form: bool = False) -> int:

@@ -1,17 +1,16 @@
-"""Serve what projects learn: their state, the actions of people, and versions as files."""
+"""Serve what projects learn: their state, the decisions of people, and versions as files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
 from flask import Blueprint, Response, url_for
 
-from backend.errors import BackendError, BadRequest
-from backend.feedback.learning.learner import Learner
-from backend.feedback.learning.version_file import read_export
-from backend.settings import Settings
+from backend.errors import BackendError, BadRequest, ModelUnavailable
+from backend.learning.learner import Learner
+from backend.learning.versions import LearningState, due_after, read_export
 from backend.web.middleware.errors import attachment, json_response, see_other
 from backend.web.middleware.guards import BodyReader
 from backend.web.pages.forms import MAX_FORM_BYTES, ActionRequest, parse_action
@@ -22,13 +21,49 @@ Json = dict[str, Any]
 
 _LEARNING: Final = f"{PROJECT}/learning"
 
-#: The actions of people, as the last part of a route.
-ACTIONS = ("step", "pin", "unpin", "rollback", "reset", "trust", "distrust")
+#: What people decide, as the last part of a route.
+ACTIONS = ("step", "use", "rollback", "pin", "unpin", "keep-words", "learn-label", "reset")
 
 #: Largest version file, in bytes: it holds some numbers for each label.
 _MAX_FILE_BYTES = 1 << 26
 
 _USE: Final = "A project learns from what Label Studio has"
+
+#: Mean IoU of the words on held-out pictures below which other words may do more than corrections.
+_WEAK_WORDS: Final = 0.4
+
+
+def describe_learning(learner: Learner, project: int) -> Json:
+    """Describe a project's learning state and its versions.
+
+    Where the model is unavailable, the description has a ``trouble`` and no versions.
+
+    Args:
+        learner: the learner, with its training examples and versions.
+        project: number of the project.
+    """
+    settings = learner.settings
+    described: Json = {
+        "adapt": settings.adapt,
+        "every": settings.adapt_every,
+        "can_learn": learner.can_learn,
+        "has_key": settings.label_studio_api_key is not None,
+        "versions": [],
+    }
+    try:
+        state = learner.versions.state(project)
+        versions = learner.versions.versions(project)
+    except ModelUnavailable as error:
+        return {
+            **described,
+            **msgspec.to_builtins(LearningState(project=project, trouble=str(error))),
+        }
+    described["every"] = due_after(settings.adapt_every, state.annotations)
+    described["versions"] = [
+        msgspec.to_builtins(each) | {"live": each.number == state.live} for each in versions
+    ]
+    described["weak_words"] = bool(versions) and versions[0].text_iou < _WEAK_WORDS
+    return {**described, **msgspec.to_builtins(state)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,23 +73,17 @@ class LearningRoutes:
     None of them waits for the model or for Label Studio.
 
     Args:
-        settings: what is served.
         learner: the learner, with its training examples and versions.
-        describe: describes what a project has learned, see
-            `backend.web.pages.learning_status.describe_learning`.
         body: reads the bodies of requests.
     """
 
-    settings: Settings
     learner: Learner
-    describe: Callable[[int], Json]
     body: BodyReader
 
     def blueprint(self) -> Blueprint:
         """Make the blueprint of these routes."""
         routes = Blueprint("learning", __name__)
-        # The text of a route is the label of a metric, and so the name `turn` stays.
-        actions = f"<any({', '.join(ACTIONS)}):turn>"
+        actions = f"<any({', '.join(map(repr, ACTIONS))}):action>"
         routes.add_url_rule(_LEARNING, "show", self.show, methods=["GET"])
         routes.add_url_rule(f"{_LEARNING}/{actions}", "act", self.act, methods=["POST"])
         version = f"{_LEARNING}/version"
@@ -66,16 +95,16 @@ class LearningRoutes:
         """Answer with the project's page, or with its description as JSON."""
         if is_for_people():
             return self._page(project)
-        return json_response(self.describe(project))
+        return json_response(describe_learning(self.learner, project))
 
-    def act(self, project: int, turn: str) -> Response:
-        """Do what a person asks for; `turn` is one of `ACTIONS`."""
+    def act(self, project: int, action: str) -> Response:
+        """Do what a person has decided; `action` is one of `ACTIONS`."""
         return answer_action(
             lambda is_form: self._act(
-                project, turn, parse_action(self.body.read(MAX_FORM_BYTES), is_form)
+                project, action, parse_action(self.body.read(MAX_FORM_BYTES), is_form)
             ),
             lambda _: see_other(url_for("learning.show", project=project)),
-            lambda _: json_response(self.describe(project)),
+            lambda _: json_response(describe_learning(self.learner, project)),
             lambda error: self._page(project, error),
         )
 
@@ -85,40 +114,35 @@ class LearningRoutes:
         return attachment(data, "application/json", f"learned-{project}-{version.number}.json")
 
     def import_version(self, project: int) -> Response:
-        """Keep a version that was exported, and make it live."""
-        registry = self.learner.registry
+        """Keep a version that was exported, make it live and pin it."""
+        versions = self.learner.versions
         body = self.body.read(_MAX_FILE_BYTES)
-        version, adaptation = read_export(body, registry.model_key, self.learner.width)
-        registry.import_version(project, version, adaptation)
-        return json_response(self.describe(project))
+        version, adaptation = read_export(body, versions.model_key, self.learner.width)
+        versions.import_version(project, version, adaptation)
+        return json_response(describe_learning(self.learner, project))
 
     def _act(self, project: int, action: str, asked: ActionRequest) -> None:
-        registry = self.learner.registry
+        versions, settings = self.learner.versions, self.learner.settings
         match action:
             case "step":
-                self._check_step()
-                self.learner.steps.request(project)
+                require_token(settings, _USE)
+                self.learner.check()
+                versions.request_step(project)
+            case "use" | "rollback":
+                number = asked.number if action == "use" else None
+                if action == "use" and number is None:
+                    raise BadRequest('Expected "number" to be that of a version; 0: the words.')
+                # Where somebody decides at each version, nothing needs to be held.
+                versions.use(project, number, pin=settings.adapt != "ask")
             case "pin" | "unpin":
-                registry.pin(project, pinned=action == "pin")
-            case "rollback":
-                registry.roll_back(project, asked.number, self.settings.adapt)
+                versions.pin(project, pinned=action == "pin")
+            case "keep-words" | "learn-label":
+                if not asked.label:
+                    raise BadRequest('Expected "label" to be the name of a label.')
+                versions.keep_words(project, asked.label, kept=action == "keep-words")
             case "reset":
-                registry.reset(project, asked.keep_evidence)
-            case "trust" | "distrust":
-                self._trust(project, asked.annotation, trusted=action == "trust")
-
-    def _trust(self, project: int, annotation: int | None, trusted: bool) -> None:
-        if annotation is None:
-            raise BadRequest('Expected "annotation" to be the number of one, but it is missing.')
-        self.learner.examples.trust(project, annotation, trusted)
-
-    def _check_step(self) -> None:
-        require_token(self.settings, _USE)
-        self.learner.check()
+                versions.reset(project, asked.keep_evidence)
 
     def _page(self, project: int, refusal: BackendError | None = None) -> Response:
-        return html_page(
-            "learning.html",
-            learned=self.describe(project),
-            refusal=refusal,
-        )
+        learned = describe_learning(self.learner, project)
+        return html_page("learning.html", learned=learned, refusal=refusal)

@@ -16,7 +16,6 @@ from backend.errors import (
     StudioRefused,
     StudioUnreachable,
 )
-from backend.feedback.learning.versions import Version
 from backend.feedback.report.definitions import FEW
 from backend.feedback.report.hours_left import RECENT, Hours, at_pace
 from backend.jobs.job import Job
@@ -176,13 +175,13 @@ class ProjectRoutes:
 
     def _learned(self, project: int) -> Json | None:
         """Return the version in use with its gain, and what waits; None where that is not known."""
-        registry = self.services.registry
+        versions = self.services.versions
         with suppress(ModelUnavailable):
-            state = registry.state(project)
-            live = [each for each in registry.versions(project) if each.number == state.live]
+            state = versions.state(project)
+            live = [each for each in versions.versions(project) if each.number == state.live]
             return {
                 "live": state.live,
-                "gain": _gain(live[0]) if live else None,
+                "gain": live[0].adapted_iou - live[0].text_iou if live else None,
                 "waits": state.changed,
                 "trouble": self.serializer.scrub(state.trouble),
                 "adapt": self.services.settings.adapt,
@@ -250,12 +249,6 @@ class ProjectRoutes:
                 remedy=f'If it was renamed, write the old name as alias: <Label value="NEW NAME" '
                 f'alias="{label}"/>.',
             )
-
-
-def _gain(version: Version) -> float | None:
-    if version.adapted_iou is None or version.text_iou is None:
-        return None
-    return version.adapted_iou - version.text_iou
 
 
 def _next_step(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
-from operator import itemgetter
 from typing import Any, Final, cast
 
 from flask import Blueprint, Response, request
@@ -36,32 +35,6 @@ _USE: Final = "What annotators change is read from Label Studio"
 
 #: For a chart that is opened as a file of its own: no script runs and nothing is loaded.
 _PLOT_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-
-
-def learned_versions(
-    report: PrelabelReport, versions: Iterable[dict[str, Any]]
-) -> dict[str, list[int]]:
-    """Return model version -> the numbers of the learned versions that it can stand for.
-
-    A model version ends with the number of annotations learned from, see
-    `backend.prediction.model_version`. Mostly one version has learned from that many; several can,
-    where corrections were changed and none was added. A version that was made after the last
-    annotation that began with a model version is another, as after a reset.
-
-    Args:
-        report: the report with the model versions.
-        versions: as `backend.web.pages.learning_status.describe_learning` describes them.
-    """
-    known = sorted(versions, key=itemgetter("number"))
-    found = {
-        name: [
-            each["number"]
-            for each in known
-            if name.endswith(f" +{each['annotations']}") and each["created"] <= seen
-        ]
-        for name, seen in report.last_seen.items()
-    }
-    return {name: numbers for name, numbers in found.items() if numbers}
 
 
 class ReportRoutes:
@@ -100,7 +73,7 @@ class ReportRoutes:
         """Answer a browser with the report's page, and a program with its JSON."""
         if not is_for_people():
             return self.figures(project)
-        report, learned = self._whole_report(project), self._describe_learning(project)
+        report = self._whole_report(project)
         return html_page(
             "report.html",
             report=report,
@@ -110,8 +83,7 @@ class ReportRoutes:
             few=FEW,
             most_versions=MOST_SHOWN_VERSIONS,
             no_key=no_key(self._has_key, _USE),
-            learned=learned,
-            learned_versions=learned_versions(report, learned["versions"]),
+            learned=self._describe_learning(project),
         )
 
     def figures(self, project: int) -> Response:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, get_args
 
@@ -15,11 +14,8 @@ from backend.dataset.exporter import Format
 from backend.errors import (
     BackendError,
     BadRequest,
-    LearningRefused,
-    ModelUnavailable,
     RunNotFound,
 )
-from backend.feedback.learning.example_store import ExampleStore
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.runs.dataset import file_name, file_of
@@ -265,12 +261,10 @@ class LabelErrorRoutes(RunRoutes):
 
     Args:
         confirmed: what people have confirmed.
-        examples: the training examples; learning trusts what is confirmed.
         tasks: annotations -> the task of each that is known.
     """
 
     confirmed: ConfirmedAnnotations
-    examples: ExampleStore
     tasks: Callable[[Iterable[int]], Mapping[int, int]]
 
     def add_routes(self, routes: Blueprint, start: str) -> None:
@@ -315,17 +309,10 @@ class LabelErrorRoutes(RunRoutes):
                 "page again."
             )
         self.confirmed.confirm(project, annotation, updated)
-        self._trust(project, annotation, trusted=True)
 
     def _take_back(self, project: int, is_form: bool) -> None:
         annotation, _ = parse_confirmation(self.body.read(MAX_FORM_BYTES), is_form)
         self.confirmed.take_back(project, annotation)
-        self._trust(project, annotation, trusted=False)
-
-    def _trust(self, project: int, annotation: int, trusted: bool) -> None:
-        """Let learning never set the annotation aside, if the project learns from it."""
-        with suppress(LearningRefused, ModelUnavailable):
-            self.examples.trust(project, annotation, trusted)
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,8 +20,6 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from backend.database.database import cause_of
 from backend.errors import ModelUnavailable
 from backend.feedback.annotation_store import AnnotationQueries
-from backend.feedback.learning.version_registry import VersionRegistry
-from backend.feedback.learning.versions import Summary
 from backend.feedback.report.statistics import LabelStatistics
 from backend.feedback.sums import GroupSums
 from backend.inference.engine import Engine, Snapshot
@@ -32,6 +30,7 @@ from backend.jobs.job import Job
 from backend.jobs.job_store import JobStore
 from backend.label_studio.download import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader
+from backend.learning.versions import Summary, VersionStore
 from backend.prediction.batches import TaskRunner
 from backend.prediction.failures import FailingTask, FailureCount, FailureStore
 from backend.settings import Settings
@@ -196,7 +195,7 @@ class StatusReport:
         task_runner: the tasks of batches that wait.
         files: makes links to Label Studio.
         images: the images that annotators have open.
-        registry: what projects have learned.
+        versions: what projects have learned.
         connection: whether Label Studio can be asked, and tells of changes.
         deleted: knows jobs whose project is gone.
 
@@ -213,7 +212,7 @@ class StatusReport:
         task_runner: TaskRunner,
         files: LabelStudioFiles,
         images: ImageReader,
-        registry: VersionRegistry,
+        versions: VersionStore,
         connection: ConnectionStatus,
         deleted: DeletedProjects,
     ) -> None:
@@ -225,7 +224,7 @@ class StatusReport:
         self._task_runner = task_runner
         self._files = files
         self._images = images
-        self._registry = registry
+        self._learned = versions
         self._connection = connection
         self._versions = package_versions()
         self._started_at = time.time()
@@ -292,16 +291,14 @@ class StatusReport:
     def _learning(self) -> dict[str, Any]:
         """What all projects have learned together; zeros where that cannot be read."""
         try:
-            summary = self._registry.summary()
+            summary = self._learned.summary()
         except (SQLAlchemyError, ModelUnavailable):  # "jobs_trouble" and "model" report these
             summary = Summary()
         newest = summary.newest
-        rolled_back = [{"project": key} | each.to_json() for key, each in summary.rollbacks]
         return {
             "live": summary.live,
             "pictures": summary.pictures,
-            "last_step": None if newest is None else newest.to_json(),
-            **({"rolled_back": rolled_back} if rolled_back else {}),
+            "last_step": None if newest is None else msgspec.to_builtins(newest),
         }
 
     def _errors(

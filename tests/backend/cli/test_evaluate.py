@@ -18,12 +18,13 @@ from PIL import Image
 
 from backend.cli.main import main
 from backend.database.database import Database
-from backend.feedback.learning.model_key import model_key
+from backend.learning.versions import model_key
 from backend.settings import Settings
 from clearclip_core import (
     BEST_TEMPLATES,
     HELD_OUT_SEEDS,
     SCENE_LABELS,
+    Adaptation,
     Scene,
     ScoreOptions,
     Segmenter,
@@ -31,7 +32,7 @@ from clearclip_core import (
 )
 from clearclip_core.clip.weights import weights_id
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
-from tests.backend.fakes.learning_stores import LearningStores
+from tests.backend.fakes.learning_stores import LearningStores, version_with
 from tests.backend.fakes.local_server import LocalServer
 
 LABELS = ("sky", "grass", "road", "car")
@@ -174,7 +175,7 @@ def test_a_picture_that_cannot_be_read_is_left_out(server: LocalServer, studio: 
 def test_what_the_project_has_learned_is_a_row(
     server: LocalServer, studio: FakeStudio, tmp_path: Path
 ) -> None:
-    options = ("--learned", "--adapt=thresholds", f"--json={tmp_path / 'out.json'}")
+    options = ("--learned", f"--json={tmp_path / 'out.json'}")
     refused = run(server, *MODEL, *options)
     assert refused.exit_code == 1
     assert "uses nothing that was learned with demo and clearclip" in refused.output
@@ -182,14 +183,20 @@ def test_what_the_project_has_learned_is_a_row(
     settings = Settings(model="demo", short_side_px=224)
     key = model_key(settings, weights_id("demo"))
     stores = LearningStores.of(Database.from_settings(settings), "test", lambda: key)
-    learned = stores.make_version().thresholds["car"]
+    stores.replace_all(1)
+    lease = stores.versions.lease_step(1, 7)
+    assert lease is not None
+    width = Segmenter.load("demo").embed(["car"]).shape[1]
+    terms = np.zeros((1, width), np.float32), np.zeros(1, np.float32)
+    scores = Adaptation(("car",), *terms, 1)  # which changes nothing
+    stores.versions.commit(lease, version_with(scores), scores)
     result = run(server, *MODEL, *options)
     assert result.exit_code == 0, result.output
     assert "learned from 10 annotations" in result.output
     words, taught = json.loads((tmp_path / "out.json").read_text())["runs"]
     assert taught["prompts"] == "label config, learned"
-    assert (words["thresholds"]["car"], taught["thresholds"]["car"]) == (0, learned)
-    assert (taught["miou"], taught["saved_paint"]) == pytest.approx(expected((0, 0, 0.6, learned)))
+    assert taught["thresholds"] == words["thresholds"]
+    assert (taught["miou"], taught["saved_paint"]) == (words["miou"], words["saved_paint"])
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""All stores of learning on one database, and values to put into them."""
+"""The stores of learning on one database, and values to put into them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from backend.database.database import Database
-from backend.feedback.learning.active_models import ActiveModels
-from backend.feedback.learning.example_store import ExampleStore
-from backend.feedback.learning.step_queue import StepQueue
-from backend.feedback.learning.trial_store import TrialStore
-from backend.feedback.learning.version_registry import VersionRegistry
-from backend.feedback.learning.versions import TrainingExample, Version
+from backend.learning.examples import ExampleStore, TrainingExample
+from backend.learning.versions import Version, VersionStore
 from clearclip_core import Adaptation
 
 
@@ -22,45 +18,33 @@ class LearningStores:
     """The stores of learning as one backend has them."""
 
     examples: ExampleStore
-    registry: VersionRegistry
-    steps: StepQueue
-    active_models: ActiveModels
-    trials: TrialStore
+    versions: VersionStore
 
     @classmethod
     def of(
         cls, database: Database, owner: str, model_key: Callable[[], str] = lambda: "model"
     ) -> LearningStores:
         """Put the stores of a backend together."""
-        registry = VersionRegistry(database, model_key)
-        return cls(
-            ExampleStore(database, model_key),
-            registry,
-            StepQueue(database, owner, model_key),
-            ActiveModels(database, registry),
-            TrialStore(database, model_key),
-        )
+        return cls(ExampleStore(database, model_key), VersionStore(database, owner, model_key))
 
     def replace_all(self, *annotations: int, project: int = 7) -> None:
         """Keep an example of each annotation."""
         for annotation in annotations:
             self.examples.replace(annotation, project, [example(f"of {annotation}")])
 
-    def make_version(self, digest: str = "a", better: bool = True, number: float = 1.0) -> Version:
-        """Make a step of project 7, whose version goes live where it is better."""
-        lease = self.steps.lease_step(1, 7)
+    def make_version(self, number: float | None = 1.0, goes_live: bool = True) -> Version:
+        """Make a step of project 7; None: a version that has not passed the gate."""
+        lease = self.versions.lease_step(1, 7)
         assert lease is not None
-        scores = adaptation(number) if better else None
-        promotion = "live" if better else "words"
-        made = version(digest, better)
-        kept = self.steps.commit(lease, made, scores, promotion, pictures=["p", "q"])
+        scores = None if number is None else adaptation(number)
+        kept = self.versions.commit(lease, version_with(scores), scores, goes_live)
         assert kept is not None
         return kept
 
 
 def example(content: str) -> TrainingExample:
     """An example of some content, which no model could read."""
-    return TrainingExample(content, content.encode(), "{}")
+    return TrainingExample(content, content.encode())
 
 
 def adaptation(number: float = 1.0) -> Adaptation:
@@ -68,6 +52,15 @@ def adaptation(number: float = 1.0) -> Adaptation:
     return Adaptation(("car",), np.full((1, 2), number, np.float32), np.zeros(1, np.float32), 1)
 
 
-def version(digest: str = "a", better: bool = True) -> Version:
-    """A version that was made of ten annotations."""
-    return Version(10, 12, digest, better, 0.4, 0.5, {"car": 0.4}, {"car": 0.5}, {"car": 0.3})
+def version_with(scores: Adaptation | None, annotations: int = 10) -> Version:
+    """A version of an adaptation, that was made of so many annotations."""
+    return Version(
+        annotations=annotations,
+        pictures=12,
+        digest="" if scores is None else scores.digest,
+        better=scores is not None,
+        text_iou=0.4,
+        adapted_iou=0.5,
+        text_ious={"car": 0.4},
+        adapted_ious={"car": 0.5},
+    )

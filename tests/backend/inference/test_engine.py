@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,8 +25,7 @@ from clearclip_core import (
     Segmenter,
     render_scene,
 )
-from clearclip_core.adaptation.learned_presence import LearnedPresence
-from tests.backend.fakes.colour_segmenter import ColourSegmenter, colour_engine, flag, teach
+from tests.backend.fakes.colour_segmenter import ColourSegmenter, colour_engine, flag
 from tests.backend.inference.scene import (
     BATCH,
     CLICK,
@@ -172,16 +170,6 @@ def test_a_presence_prior_is_answered_beside_features_that_were_kept_without(
     assert again.engine.encode(picture, RED).features.cls is None
     assert again.segmenter.encoded == [(7,)]
     assert again.segmenter.options == ScoreOptions()
-
-
-def test_learned_presence_has_pictures_read_with_cls_features() -> None:
-    scene = Scene()
-    picture = scene.segmenter.prepare(flag("red", size_hw=(2, 7)))
-    presence = LearnedPresence((), *np.zeros((2, 0), np.float32))
-    learned = replace(teach(red="blue"), presence=presence)
-    for adaptation in (learned, learned.without_presence()):
-        encoded = scene.engine.encode(picture, RED, adaptation=adaptation)
-        assert (encoded.features.cls is not None) == adaptation.needs_cls
 
 
 # The real model

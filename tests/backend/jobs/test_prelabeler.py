@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ from backend.cli.prelabel import prelabel as prelabel_command
 from backend.database.database import Database
 from backend.database.leases import LeaseLost, new_owner
 from backend.errors import ImageNotFound, ImageRefused, ModelUnavailable, StudioUnreachable
-from backend.feedback.learning.versions import TrainingExample, Version
 from backend.inference.engine import Engine
 from backend.jobs import database_outages
 from backend.jobs import prelabeler as prelabel
@@ -46,7 +45,7 @@ from clearclip_core import RGBArray
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag, teach
 from tests.backend.fakes.flaky_database import FlakyDatabase
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
-from tests.backend.fakes.learning_stores import LearningStores
+from tests.backend.fakes.learning_stores import LearningStores, version_with
 from tests.backend.fakes.local_server import Answer, Asked, LocalServer
 
 ROOT = Path(__file__).parents[3]
@@ -389,15 +388,15 @@ def test_what_is_learned_meanwhile_leaves_a_job_its_version(
     bench = make_bench()
     start = bench.version(studio.label_config)
     learning = LearningStores.of(bench.store.database, "who learns")
-    bench.predictor.versions._active_models = learning.active_models
+    bench.predictor.versions._learned = learning.versions
 
     def learn(job: Job) -> None:
         if job.done:
-            learning.examples.replace(job.done, 7, [TrainingExample(f"{job.done}", b"", "{}")])
-            lease = learning.steps.lease_step(1, 7)
+            learning.replace_all(job.done)
+            lease = learning.versions.lease_step(1, 7)
             assert lease is not None
-            learned = Version(job.done, job.done, f"{job.done}", better=True)
-            learning.steps.commit(lease, learned, teach(red="blue"), "live")
+            scores = replace(teach(red="blue"), pictures=job.done)
+            learning.versions.commit(lease, version_with(scores), scores)
 
     job = bench.run(learn)
     assert (job.state, job.version, job.done) == ("done", start, COUNT)

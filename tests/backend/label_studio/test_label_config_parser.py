@@ -439,16 +439,16 @@ def test_hostile_configs_are_refused(xml: str, sentence: str) -> None:
 
 @pytest.mark.parametrize(
     ("written", "meant"),
-    [('adapt="all"', "all"), ('Adapt=" OFF "', "off"), ('adapt=""', None), ("", None)],
+    [('adapt="ask"', "ask"), ('Adapt=" OFF "', "off"), ('adapt=""', None), ("", None)],
 )
 def test_a_config_may_say_what_follows_corrections(written: str, meant: str | None) -> None:
     config = parse_label_config(brush_config("red", attributes=written))
     assert config.adapt == meant
-    assert adapt_mode(Settings(adapt="thresholds"), config) == (meant or "thresholds")
+    assert adapt_mode(Settings(adapt="ask"), config) == (meant or "ask")
 
 
 def test_what_may_not_follow_corrections_is_refused() -> None:
-    with pytest.raises(LabelConfigError, match="scores, thresholds, all or off, but got 'some'"):
+    with pytest.raises(LabelConfigError, match="auto, ask or off, but got 'some'"):
         parse_label_config(brush_config("red", attributes='adapt="some"'))
 
 
@@ -485,17 +485,6 @@ def test_a_config_may_say_how_words_count(written: str, meant: str | None) -> No
         parse_label_config(brush_config("red", attributes='synonyms="all"'))
 
 
-def test_learned_thresholds_are_for_labels_that_have_none() -> None:
-    config = parse_label_config(
-        '<View><Image name="i" value="$i"/><BrushLabels name="m" toName="i">'
-        '<Label value="a"/><Label value="b" model_score_threshold="0.2"/><Label value="c"/>'
-        "</BrushLabels></View>"
-    )
-    made = config.with_thresholds({"a": 0.5, "b": 0.7, "gone": 0.9})
-    assert [label.threshold for label in made.controls[0].labels] == [0.5, 0.2, 0.0]
-    assert config.with_thresholds({}) == config
-
-
 def test_a_threshold_of_zero_is_set_as_any_other() -> None:
     config = parse_label_config(
         '<View><Image name="i" value="$i"/>'
@@ -504,8 +493,7 @@ def test_a_threshold_of_zero_is_set_as_any_other() -> None:
         '<PolygonLabels name="p" toName="i" model_score_threshold="0.4"><Label value="a"/>'
         '<Label value="b" model_score_threshold="0.0"/></PolygonLabels></View>'
     )
-    made = config.with_thresholds({"a": 0.5, "b": 0.7})
-    thresholds = [[label.threshold for label in control.labels] for control in made.controls]
+    thresholds = [[label.threshold for label in control.labels] for control in config.controls]
     assert thresholds == [[0.0], [0.4, 0.0]]
 
 

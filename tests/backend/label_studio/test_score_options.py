@@ -20,8 +20,6 @@ from tests.backend.fakes.colour_segmenter import brush_config
         (Settings(presence=0.2), 'presence="0"', ScoreOptions()),
         (Settings(synonyms="joined"), "", ScoreOptions(join_synonyms=True)),
         (Settings(synonyms="joined"), 'synonyms="best"', ScoreOptions()),
-        (Settings(adapt_presence=True), "", ScoreOptions(with_cls=True)),
-        (Settings(method="clipsurgery", adapt_presence=True), "", ScoreOptions()),
         (Settings(method="clipsurgery", presence=0.2), 'presence="0.1"', ScoreOptions()),
     ],
 )

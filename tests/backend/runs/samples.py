@@ -26,11 +26,11 @@ EVIL: Final = "<script>alert(1)</script>"
 PICTURE: Final = "data:image/jpeg;base64,AA"
 
 SUSPICION: Final = Suspicion(
-    3, 12, 5.25, None, "label", EVIL, "tree", 2.5, True, f"Painted “{EVIL}”.", PICTURE, "data:b"
+    3, 12, 5.25, None, "label", EVIL, "tree", 2.5, f"Painted “{EVIL}”.", PICTURE, "data:b"
 )
 LABEL_ERRORS: Final = LabelErrors(
     *(40, 13, 9, 30, 75.0),
-    (SUSPICION, msgspec.structs.replace(SUSPICION, task=4, annotation=13, set_aside=False)),
+    (SUSPICION, msgspec.structs.replace(SUSPICION, task=4, annotation=13)),
     {9: EVIL},
     7,
 )

@@ -10,7 +10,6 @@ import msgspec
 import pytest
 
 from backend.database.database import Database
-from backend.feedback.learning.versions import TrainingExample
 from backend.runs.label_errors import LABEL_ERRORS, ConfirmedAnnotations, LabelErrors
 from backend.runs.run import AskedNothing
 from backend.runs.run_store import RunStore
@@ -20,7 +19,6 @@ from tests.backend.runs import samples
 from tests.backend.runs.samples import SUSPICION
 from tests.backend.runs.scene_project import CONFIG
 from tests.backend.web.pages.browser import Dashboard, Page
-from tests.backend.web.pages.test_learning import stores_of
 
 ERRORS = "/projects/7/label-errors"
 
@@ -91,18 +89,6 @@ def test_a_version_that_was_not_compared_is_not_confirmed(dashboard: Dashboard) 
         assert refused.status_code == 400
         assert "time in seconds" in json.loads(refused.data)["error"]
     assert json.loads(dashboard.client.get(ERRORS).data)["confirmed"] == []
-
-
-def test_learning_trusts_what_is_confirmed(dashboard: Dashboard) -> None:
-    keep()
-    stores_of().examples.replace(12, 7, [TrainingExample("a", b"", "{}")])
-    body = {"annotation": 12, "updated": 5.25}
-    for action, trusted in (("confirm", [12]), ("take-back", [])):
-        assert dashboard.client.post(f"{ERRORS}/{action}", json=body).status_code == 200
-        assert stores_of().examples.trusted(7) == trusted
-    other = {"annotation": 13, "updated": 5.25}
-    assert dashboard.client.post(f"{ERRORS}/confirm", json=other).status_code == 200
-    assert stores_of().examples.trusted(7) == [], "nothing is learned from it"
 
 
 def test_clicks_at_the_same_time_do_not_fail(url: str) -> None:

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from backend.errors import LabelConfigError, ModelUnavailable, StudioRefused, StudioUnreachable
-from backend.feedback.learning.versions import TrainingExample
 from backend.inference.engine import Engine
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.task_filter import TaskFilter
+from backend.learning.examples import TrainingExample
 from backend.runs.next_tasks import NEXT_TASKS, AskedTasks, NextTasks, _at_random
 from backend.runs.run import Run
 from backend.services import Services
@@ -84,7 +84,7 @@ def test_drives_that_have_a_corrected_frame_are_passed_over(
         task = drive * FRAMES + 2
         annotation = studio.annotate(task, [])["id"]
         example = Example.of(segmenter.encode(frame), {}, ["sky"], segmenter.prepare(frame).digest)
-        stored = TrainingExample(example.digest, example.to_bytes(), "{}")
+        stored = TrainingExample(example.digest, example.to_bytes())
         services.examples.replace(annotation, 7, [stored])
     try:
         report = choose(count=DRIVES)

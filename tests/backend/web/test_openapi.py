@@ -98,7 +98,7 @@ def enumerated(described: Any, name: str) -> list[list[str]]:
         ("/projects/{project}/report", "step", get_args(Step)),
         ("/projects/{project}/report.csv", "step", get_args(Step)),
         ("/projects/{project}/report/{plot}.svg", "plot", PLOTS),
-        ("/projects/{project}/learning/{turn}", "turn", ACTIONS),
+        ("/projects/{project}/learning/{action}", "action", ACTIONS),
     ],
 )
 def test_values_that_are_listed_are_those_of_the_code(

@@ -11,7 +11,7 @@ import pytest
 
 from clearclip_core import Example
 from clearclip_core.adaptation.similarity import DistinctImages, ImageLayout, cluster
-from tests.core.adaptation.test_examples import example_of, features_of, masks_of
+from tests.core.adaptation.test_example import example_of, features_of, masks_of
 
 EXAMPLE = example_of(0)
 Cells = npt.NDArray[np.float16]

@@ -84,14 +84,6 @@ def upgrade() -> None:
     op.create_index("ix_failures_job", "failures", ["job"])
     op.create_index("ix_failures_task", "failures", ["task"])
     op.create_table(
-        "fitted_pictures",
-        sa.Column("project", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("model", sa.String(64), nullable=False),
-        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("pictures", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("project", "model", "number"),
-    )
-    op.create_table(
         "job_tasks",
         sa.Column("job", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("tasks", sa.Text()),
@@ -134,22 +126,20 @@ def upgrade() -> None:
         sa.Column("project", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("model", sa.String(64), nullable=False),
         sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("origin", sa.String(16), nullable=False),
-        sa.Column("digest", sa.String(64), nullable=False),
-        sa.Column("better", sa.Integer(), nullable=False),
-        sa.Column("annotations", sa.Integer(), nullable=False),
-        sa.Column("pictures", sa.Integer(), nullable=False),
-        sa.Column("facts", sa.Text(), nullable=False),
+        sa.Column("version", sa.Text(), nullable=False),
         sa.Column("created", sa.Float(), nullable=False),
         sa.Column("adaptation", sa.LargeBinary()),
         sa.PrimaryKeyConstraint("project", "model", "number"),
     )
     op.create_table(
-        "learners",
+        "learning_states",
         sa.Column("project", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("model", sa.String(64), nullable=False),
         sa.Column("live", sa.Integer()),
+        sa.Column("newest", sa.Integer(), nullable=False),
+        sa.Column("decided", sa.Integer(), nullable=False),
         sa.Column("pinned", sa.Integer(), nullable=False),
+        sa.Column("as_words", sa.Text(), nullable=False),
         sa.Column("changed", sa.Integer(), nullable=False),
         sa.Column("asked", sa.Integer(), nullable=False),
         sa.Column("trouble", sa.Text(), nullable=False),
@@ -158,19 +148,6 @@ def upgrade() -> None:
         sa.Column("leased_until", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("project", "model"),
     )
-    op.create_table(
-        "lessons",
-        sa.Column("annotation", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("model", sa.String(64), nullable=False),
-        sa.Column("picture", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("project", sa.Integer(), nullable=False),
-        sa.Column("digest", sa.String(64), nullable=False),
-        sa.Column("paint", sa.Text(), nullable=False),
-        sa.Column("learned", sa.Float(), nullable=False),
-        sa.Column("example", sa.LargeBinary(), nullable=False),
-        sa.PrimaryKeyConstraint("annotation", "model", "picture"),
-    )
-    op.create_index("ix_lessons_annotation", "lessons", ["project", "model", "annotation"])
     op.create_table(
         "polls",
         sa.Column("project", sa.Integer(), autoincrement=False, nullable=False),
@@ -208,50 +185,17 @@ def upgrade() -> None:
     op.create_index("ix_runs_project_kind", "runs", ["project", "kind"])
     op.create_index("ix_runs_state", "runs", ["state"])
     op.create_table(
-        "rollbacks",
-        sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
-        sa.Column("project", sa.Integer(), nullable=False),
-        sa.Column("model", sa.String(64), nullable=False),
-        sa.Column("number", sa.Integer(), nullable=False),
-        sa.Column("target", sa.Integer()),
-        sa.Column("at", sa.Float(), nullable=False),
-        sa.Column("facts", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("id"),
-        sqlite_autoincrement=True,
-    )
-    op.create_index("ix_rollbacks_project", "rollbacks", ["project"])
-    op.create_table(
-        "threshold_sums",
-        sa.Column("project", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("model", sa.String(64), nullable=False),
-        sa.Column("examples", sa.Integer(), nullable=False),
-        sa.Column("sums", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("project", "model"),
-    )
-    op.create_table(
-        "trial_pictures",
-        sa.Column("project", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("model", sa.String(64), nullable=False),
-        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("picture", sa.String(64), nullable=False),
-        sa.Column("annotation", sa.BigInteger(), nullable=False),
-        sa.Column("from_before", sa.Float()),
-        sa.Column("from_words", sa.Float(), nullable=False),
-        sa.Column("at", sa.Float(), nullable=False),
-        sa.PrimaryKeyConstraint("project", "model", "number", "picture"),
-    )
-    op.create_table(
-        "trials",
-        sa.Column("project", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("model", sa.String(64), nullable=False),
-        sa.Column("number", sa.Integer(), nullable=False),
-        sa.Column("before", sa.Integer()),
-        sa.Column("since", sa.Float(), nullable=False),
-        sa.PrimaryKeyConstraint("project", "model"),
-    )
-    op.create_table(
-        "trusted_annotations",
-        sa.Column("project", sa.Integer(), autoincrement=False, nullable=False),
+        "training_examples",
         sa.Column("annotation", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.PrimaryKeyConstraint("project", "annotation"),
+        sa.Column("model", sa.String(64), nullable=False),
+        sa.Column("picture", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("project", sa.Integer(), nullable=False),
+        sa.Column("digest", sa.String(64), nullable=False),
+        sa.Column("example", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("annotation", "model", "picture"),
+    )
+    op.create_index(
+        "ix_training_examples_annotation",
+        "training_examples",
+        ["project", "model", "annotation"],
     )

@@ -7,7 +7,6 @@ from typing import Any
 
 from backend.database.database import Database
 from backend.feedback.annotation_store import AnnotationStore
-from backend.feedback.learning.version_registry import VersionRegistry
 from backend.inference.engine import Engine
 from backend.jobs.change_poller import ChangePoller, PollStore
 from backend.jobs.connection_watch import ProjectTitles, TokenWatch
@@ -15,6 +14,7 @@ from backend.jobs.job_store import JobStore
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.download import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader
+from backend.learning.versions import VersionStore
 from backend.prediction.batches import TaskRunner
 from backend.prediction.failures import FailureStore
 from backend.settings import Settings
@@ -49,7 +49,7 @@ class Scene:
             self.task_runner,
             self.files,
             self.reader,
-            VersionRegistry(self.store.database, lambda: "model"),
+            VersionStore(self.store.database, "who looks", lambda: "model"),
             ConnectionStatus(TokenWatch(None), self._poller(settings), self.files),
             DeletedProjects(ProjectTitles(None)),
         )

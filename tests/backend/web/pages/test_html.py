@@ -59,7 +59,16 @@ def test_each_page_of_a_project_leads_to_its_others_and_back(dashboard: Dashboar
 #: What the callers of these macros have done, with a question or without.
 ASKED = {
     "turn": {"pause": False, "resume": False, "cancel": True, "withdraw": True},
-    "steer": {"step": False, "pin": False, "unpin": False, "rollback": True, "reset": True},
+    "steer": {
+        "step": False,
+        "pin": False,
+        "unpin": False,
+        "rollback": True,
+        "reset": True,
+        "use": True,
+        "keep-words": False,
+        "learn-label": False,
+    },
 }
 
 
@@ -74,7 +83,7 @@ def test_each_button_asks_before_what_cannot_be_undone() -> None:
             names = [argument.name for argument in macros[call.node.name].args]
             given = dict(zip(names, call.args, strict=False))
             given |= {keyword.key: keyword.value for keyword in call.kwargs}
-            verb = next(given[name] for name in ("verb", "name", "turn") if name in given)
+            verb = next(given[name] for name in ("verb", "name", "turn", "action") if name in given)
             assert isinstance(verb, nodes.Const)
             found[call.node.name][verb.value] = given.get("question") is not None
     assert found == ASKED

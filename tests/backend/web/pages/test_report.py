@@ -22,13 +22,10 @@ from backend.database.database import Database
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.annotation_table import ReadAnnotation
 from backend.feedback.comparison import LabelDiff
-from backend.feedback.learning.model_key import model_key
-from backend.feedback.learning.versions import Version
 from backend.feedback.report.charts import PLOTS
 from backend.settings import Settings
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
-from tests.backend.fakes.learning_stores import LearningStores
 from tests.backend.fakes.local_server import LocalServer
 from tests.backend.feedback.test_annotation_reader import OURS, region
 from tests.backend.web.pages.browser import PEOPLE, Page
@@ -120,27 +117,6 @@ def test_a_project_of_which_nothing_was_read() -> None:
     answer = client_of().get(f"{REPORT}/seconds.svg")
     assert answer.status_code == 404
     assert "nothing yet" in answer.get_json()["error"]
-
-
-def test_a_model_version_is_tied_to_the_learned_version_that_made_it() -> None:
-    registry = LearningStores.of(
-        Database.from_settings(Settings()), "who learns", lambda: model_key(Settings(), "colours-1")
-    ).registry
-    for count in (20, 30):
-        registry.import_version(7, Version(count, 9, f"d{count}", True, 0.6, 0.631), None)
-    name = "test colours b49a639d +{}"
-    made = (
-        ReadAnnotation(n, 7, n, "compared", name.format(n), 1, 9.0, created, 1e9, (GOOD,))
-        for n, created in ((20, 1e9), (30, 4e9), (40, 4e9))
-    )
-    keep(*made)
-    page = Page(client_of(**KEYS).get(REPORT, headers=PEOPLE))
-    assert f"{name.format(30)} learned version 2" in page.text
-    assert "learned version 1" not in page.text, "it was made after these predictions"
-    assert page.text.count("learned version") == 1
-    assert "2 +30 live" in page.text
-    assert "63.1 %" in page.text
-    assert "100.0 %" in page.text
 
 
 def test_json_csv_and_plots() -> None:

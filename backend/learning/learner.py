@@ -1,41 +1,28 @@
-"""Learns from corrections: keeps examples of annotations, and makes new versions from them.
+"""Learn from corrections: keep examples of annotations, and make versions from them.
 
 An annotation gives a training example for each of its images. A step fits a version to all examples
-of a project, and makes it live where it is at least as good as the words alone. Both are for a
-background thread: they wait for the model.
+of a project; one that passes the gate on held-out images goes live, and otherwise the words alone
+decide. Both are for a background thread: they wait for the model.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
+
+import torch
 
 from backend.errors import BackendError, LearningRefused
 from backend.feedback.comparison import AnnotationDiff
-from backend.feedback.learning.example_builder import ExampleBuilder
-from backend.feedback.learning.example_store import ExampleStore
-from backend.feedback.learning.model_key import can_learn
-from backend.feedback.learning.project_state import check_step
-from backend.feedback.learning.step_queue import StepQueue
-from backend.feedback.learning.trial_store import TrialStore
-from backend.feedback.learning.version_file import export
-from backend.feedback.learning.version_fitter import (
-    FitExamples,
-    LabelEmbeddings,
-    digests_of,
-    fit_version,
-)
-from backend.feedback.learning.version_registry import VersionRegistry
-from backend.feedback.learning.version_watch import VersionWatch
-from backend.feedback.learning.versions import StepLease, Version, describe_version
 from backend.inference.engine import Engine
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import LabelConfig, adapt_mode, score_options
+from backend.learning.examples import ExampleBuilder, ExampleReader, ExampleStore
+from backend.learning.versions import StepLease, Version, VersionStore, can_learn, export
 from backend.settings import Settings
-from clearclip_core import Adaptation, Example, adapt
+from clearclip_core import Adaptation, Example, Fit, Vocabulary, adapt
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +33,20 @@ _RETRY_AFTER_S: Final = 600.0
 ConfigOf = Callable[[int], LabelConfig]
 
 
+class FitExamples(Protocol):
+    """Fits an adaptation to examples, as `clearclip_core.adapt` does."""
+
+    def __call__(
+        self,
+        examples: Sequence[Example],
+        embed: Callable[[Sequence[str]], torch.Tensor],
+        vocabulary: Vocabulary,
+        *,
+        as_words: Collection[str],
+    ) -> Fit:
+        """Fit."""
+
+
 class Learner:
     """Learns for all projects of a backend.
 
@@ -54,9 +55,7 @@ class Learner:
         engine: encodes images and embeds words.
         read_image: address and task -> (H, W, 3) uint8; raises `TaskError`.
         examples: the training examples.
-        registry: the versions.
-        steps: the steps that are due.
-        trials: what versions do after they went live.
+        versions: the versions.
         fit_examples: fits an adaptation to examples; None: `clearclip_core.adapt`, by the settings.
     """
 
@@ -66,27 +65,17 @@ class Learner:
         engine: Engine,
         read_image: ReadImage,
         examples: ExampleStore,
-        registry: VersionRegistry,
-        steps: StepQueue,
-        trials: TrialStore,
+        versions: VersionStore,
         fit_examples: FitExamples | None = None,
     ) -> None:
         self.settings = settings
         self.examples = examples
-        self.registry = registry
-        self.steps = steps
-        self.trials = trials
+        self.versions = versions
         self.can_learn = can_learn(settings)
         self._engine = engine
-        self._watch = VersionWatch(settings, registry, trials, examples, engine)
         self._builder = ExampleBuilder(settings, engine, read_image)
         bound = settings.adapt_label_loss / 100
-        self._fit_examples = fit_examples or partial(
-            adapt,
-            label_loss=bound,
-            learn_presence=settings.adapt_presence,
-            learn_synonyms=settings.adapt_synonyms,
-        )
+        self._fit_examples = fit_examples or partial(adapt, label_loss=bound)
 
     @property
     def width(self) -> int | None:
@@ -114,19 +103,22 @@ class Learner:
         Raises:
             LearningRefused: there is none.
         """
+        number = self.versions.state(project).live if number is None else number
         if number is None:
-            version, adaptation = self.registry.live_version(project)
-        else:
-            version, adaptation = self.registry.version(project, number)
-        return version, export(self.settings, version, adaptation, self.registry.model_key)
+            raise LearningRefused(
+                f"Project {project} uses the words alone: there is nothing to export."
+            )
+        version, adaptation = self.versions.version(project, number)
+        if adaptation is None:
+            raise LearningRefused(f"Version {number} is not better than the words alone.")
+        return version, export(self.settings, version, adaptation, self.versions.model_key)
 
     # ---- annotations -------------------------------------------------------------------------
 
     def learn(self, diff: AnnotationDiff) -> None:
         """Keep the training examples of an annotation in place of those that it gave before.
 
-        An annotation that is older than all that count is left aside. Where what it says shows that
-        the live version is worse than what was live before, that version is rolled back.
+        An annotation that is older than all that count is left aside.
 
         Raises:
             ImageRefused: the storage does not hand out an image now; earlier examples stay.
@@ -140,12 +132,9 @@ class Learner:
         if self.examples.is_too_old(diff.annotation, diff.project):
             return
         examples = self._builder.build(diff)
-        if not self.examples.replace(diff.annotation, diff.project, examples):
-            return
-        teaches = (diff.project, diff.annotation, len(examples))
-        log.info("Project %d: annotation %d teaches %d pictures", *teaches)
-        if adapt_mode(self.settings, diff.config) != "thresholds":
-            self._watch.observe(diff, examples)
+        if self.examples.replace(diff.annotation, diff.project, examples):
+            teaches = (diff.project, diff.annotation, len(examples))
+            log.info("Project %d: annotation %d teaches %d pictures", *teaches)
 
     def forget(self, annotation: int) -> None:
         """Delete the training examples of an annotation that is deleted, skipped or emptied."""
@@ -165,7 +154,7 @@ class Learner:
         """
         if not self.can_learn or self._engine.status.state != "ready":
             return False
-        lease = self.steps.lease_step(self.settings.adapt_every)
+        lease = self.versions.lease_step(self.settings.adapt_every)
         if lease is None:
             return False
         self._make_step(lease, config_of)
@@ -184,49 +173,53 @@ class Learner:
             BackendError: the step has failed, and is tried again later.
         """
         self.check()
-        state = self.registry.state(project)
-        check_step(state.pinned, state.pictures, project)
         if adapt_mode(self.settings, config_of(project)) == "off":
             raise LearningRefused(
                 f"Project {project} is not to learn: ADAPT, or adapt in its label config, is off."
             )
-        lease = self.steps.lease_step(self.settings.adapt_every, project)
+        lease = self.versions.lease_step(self.settings.adapt_every, project)
         if lease is None:
             raise LearningRefused(f"Another backend makes a step of project {project} just now.")
         return self._make_step(lease, config_of)
 
     def _make_step(self, lease: StepLease, config_of: ConfigOf) -> Version | None:
         try:
-            with self.steps.renewed(lease):
+            with self.versions.renewed(lease):
                 return self._fit_and_commit(lease, config_of(lease.project))
         except BackendError as error:
-            self.steps.release(lease, str(error), _RETRY_AFTER_S)
+            self.versions.release(lease, str(error), _RETRY_AFTER_S)
             raise
         except BaseException as error:
-            self.steps.release(lease, f"Unexpected {type(error).__name__}.", _RETRY_AFTER_S)
+            self.versions.release(lease, f"Unexpected {type(error).__name__}.", _RETRY_AFTER_S)
             raise
 
     def _fit_and_commit(self, lease: StepLease, config: LabelConfig) -> Version | None:
         mode, project = adapt_mode(self.settings, config), lease.project
         stored = self.examples.examples(project)
         if mode == "off" or not stored:
-            return self.steps.commit(lease, None, None, "stays" if mode == "off" else "words")
+            return self.versions.commit(lease, None, None)
         presence = score_options(self.settings, config).presence
-        labels = LabelEmbeddings.of(self._engine, config.labels, presence)
-        trusted = self.examples.trusted(project)
-        fitted = fit_version(stored, labels, self._fit_examples, trusted)
-        live = self.registry.version(project, lease.live) if lease.live else (None, None)
-        promotion, version = fitted.promotion(mode, *live), fitted.version
-        if promotion == "live" and mode != "thresholds":
-            digests = digests_of(stored, trusted)
-
-            def fit_to(examples: Sequence[Example]) -> Adaptation | None:
-                return labels.fit(examples, self._fit_examples, digests).adaptation
-
-            objection = self._watch.objection(project, fitted, live[1], fit_to)
-            if objection:
-                promotion, version = "stays", replace(version, objection=objection)
-        kept = self.steps.commit(lease, version, fitted.adaptation, promotion, fitted.pictures)
+        reader = ExampleReader.of(self._engine, config.labels, presence)
+        used, examples = reader.read(stored)
+        fit = self._fit_examples(examples, reader.embed, reader.vocabulary, as_words=lease.as_words)
+        version = version_of(fit, len({each.annotation for each in used}))
+        kept = self.versions.commit(lease, version, fit.adaptation, goes_live=mode == "auto")
         if kept is not None:
-            log.info("Project %d: %s", project, describe_version(kept, promotion))
+            log.info("Project %d: %s", project, kept)
         return kept
+
+
+def version_of(fit: Fit, annotations: int) -> Version:
+    """Return the version of a fit to so many annotations, without number and time."""
+    adaptation: Adaptation | None = fit.adaptation
+    return Version(
+        annotations=annotations,
+        pictures=fit.pictures,
+        digest="" if adaptation is None else adaptation.digest,
+        better=adaptation is not None,
+        text_iou=fit.text_iou,
+        adapted_iou=fit.adapted_iou,
+        text_ious=dict(fit.text_ious),
+        adapted_ious=dict(fit.adapted_ious),
+        refused=dict(fit.refused),
+    )

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -19,12 +20,6 @@ from backend.database.leases import LEASE_S
 from backend.errors import BadRequest, ImageRefused, LearningRefused, StudioUnreachable
 from backend.feedback.comparison import AnnotationDiff, ImageDiff
 from backend.feedback.evidence import ImageEvidence
-from backend.feedback.learning import example_store
-from backend.feedback.learning.learner import Learner
-from backend.feedback.learning.model_key import model_key
-from backend.feedback.learning.version_file import export, read_export
-from backend.feedback.learning.version_fitter import FitExamples, LabelEmbeddings
-from backend.feedback.learning.versions import TrainingExample
 from backend.inference.engine import Engine
 from backend.inference.queue import Priority
 from backend.label_studio.image_loader import ReadImage
@@ -39,6 +34,10 @@ from backend.label_studio.requests import (
     Task,
     TypedWords,
 )
+from backend.learning import examples as training_examples
+from backend.learning.examples import TrainingExample
+from backend.learning.learner import FitExamples, Learner
+from backend.learning.versions import export, model_key, read_export
 from backend.prediction.predictor import Predictor
 from backend.settings import Settings
 from clearclip_core import (
@@ -50,20 +49,17 @@ from clearclip_core import (
     Label,
     RGBArray,
     Vocabulary,
-    adapt,
     render_scene,
 )
 from tests.backend.conftest import Clock
 from tests.backend.fakes.colour_segmenter import (
-    RGB,
     ColourSegmenter,
     brush_config,
     colour_engine,
-    flag,
     teach,
 )
 from tests.backend.fakes.learning_stores import LearningStores
-from tests.backend.prediction.test_predictor import IMAGES, mask_of, read_image
+from tests.backend.prediction.test_predictor import mask_of, read_image
 
 Masks = Mapping[str, npt.NDArray[np.bool_]]
 
@@ -75,9 +71,8 @@ class Fits:
     """A stand-in for `clearclip_core.adapt` that says what it is told to."""
 
     def __init__(self) -> None:
-        self.trusted: list[tuple[str, ...]] = []
         self.adaptation: Adaptation | None = teach(wine="red")
-        self.ious = (0.4, 0.6)
+        self.as_words: tuple[str, ...] = ()
         self.asked: list[tuple[int, Vocabulary]] = []
 
     def __call__(
@@ -85,23 +80,13 @@ class Fits:
         examples: Sequence[Example],
         embed: Any,
         vocabulary: Vocabulary,
-        trusted: Collection[str] = (),
+        *,
+        as_words: Collection[str] = (),
     ) -> Fit:
-        self.trusted.append(tuple(sorted(trusted)))
         self.asked.append((len(examples), vocabulary))
+        self.as_words = tuple(as_words)
         assert embed(vocabulary.queries).shape == (len(vocabulary.queries), 3)
-        text, adapted = self.ious
-        return Fit(
-            self.adaptation,
-            text,
-            adapted,
-            {"wine": text},
-            {"wine": adapted},
-            {},
-            len(examples),
-            {},
-            (),
-        )
+        return Fit(self.adaptation, {"wine": 0.4}, {"wine": 0.6}, {}, len(examples))
 
 
 class School:
@@ -114,9 +99,7 @@ class School:
         self.stores = LearningStores.of(database, owner, lambda: key)
         self.fits = Fits()
         self.learner = make_learner(self.settings, engine, read_image, self.stores, self.fits)
-        self.predictor = Predictor(
-            engine, read_image, self.settings, active_models=self.stores.active_models
-        )
+        self.predictor = Predictor(engine, read_image, self.settings, learned=self.stores.versions)
 
     def learn(self, *annotations: int, config: str = CONFIG, image: str = "flag") -> None:
         for annotation in annotations:
@@ -142,10 +125,9 @@ def make_learner(
     engine: Engine,
     read: ReadImage,
     stores: LearningStores,
-    fit_examples: FitExamples | None = adapt,
+    fit_examples: FitExamples | None = None,
 ) -> Learner:
-    parts = (stores.examples, stores.registry, stores.steps, stores.trials)
-    return Learner(settings, engine, read, *parts, fit_examples)
+    return Learner(settings, engine, read, stores.examples, stores.versions, fit_examples)
 
 
 @pytest.fixture
@@ -189,9 +171,9 @@ def test_a_project_with_a_presence_prior_learns_what_it_leaves_to_be_learned(
     seen: list[tuple[bool, float]] = []
     fits = school.fits
 
-    def fit(examples: Sequence[Example], *more: Any) -> Fit:
+    def fit(examples: Sequence[Example], *more: Any, **named: Any) -> Fit:
         seen.extend((each.cls is not None, each.presence) for each in examples)
-        return fits(examples, *more)
+        return fits(examples, *more, **named)
 
     school.learner = make_learner(school.settings, colour_engine(), read_image, school.stores, fit)
     assert school.step(config)
@@ -203,9 +185,10 @@ def test_an_annotation_gives_what_its_picture_and_masks_teach(database: Database
     school.learn(1)
     (stored,) = school.stores.examples.examples(7)
     example = Example.from_bytes(stored.example)
-    assert (example.known, example.names) == (("blue", "wine"), ("", "wine"))
-    assert example.areas.tolist() == [40 * 40, 40 * 20]
-    assert np.array_equal(example.means[1], [255, 0, 0])  # the stand-in's features are colours
+    assert (example.known, example.names) == (("blue", "wine"), ("wine",))
+    assert example.weights[example.labels == 0].sum() == pytest.approx(1 / 3, abs=0.01)
+    wine = example.features[example.labels == 0]
+    assert np.array_equal(wine, [[255, 0, 0]] * len(wine))  # the stand-in's features are colours
     school.learner.learn(corrected(2, {"blue": left_third()}))
     assert (
         len(
@@ -218,7 +201,7 @@ def test_an_annotation_gives_what_its_picture_and_masks_teach(database: Database
     )
     school.learner.forget(2)
     school.learn(1)
-    assert school.stores.registry.state(7).changed == 3
+    assert school.stores.versions.state(7).changed == 3
     school.learner.forget(1)
     assert school.stores.examples.examples(7) == []
 
@@ -232,14 +215,10 @@ def test_an_example_says_who_drew_what_and_what_was_kept_or_removed(database: Da
     (stored,) = school.stores.examples.examples(7)
     example = Example.from_bytes(stored.example)
     assert example.annotator == "somebody"
-    assert example.names == ("", "wine")
-    assert example.kept is not None
-    assert example.removed is not None
-    assert example.removed_names == ("blue",)
-    assert np.array_equal(example.kept[:, 0], np.zeros(len(example.weights)))
-    judged = example.coverage[:, 1] - example.kept[:, 1]
-    assert np.array_equal(judged, example.removed[:, 0]), "the lower half of the left third"
-    assert 0 < judged.sum() < example.coverage[:, 1].sum()
+    assert (example.names, example.removed_names) == (("wine",), ("blue",))
+    lower_half = example.labels == 0
+    assert np.array_equal(lower_half, example.removed[:, 0]), "of the left third"
+    assert example.weights[lower_half].sum() == pytest.approx(1 / 6, abs=0.01)
 
 
 def test_an_image_of_which_the_annotation_says_nothing_gives_no_example(
@@ -251,21 +230,6 @@ def test_an_image_of_which_the_annotation_says_nothing_gives_no_example(
     boxes = corrected(1, {"wine": left_third()}, image="gone", evidence=ImageEvidence({}))
     school.learner.learn(boxes)  # and it is not read for that
     assert school.stores.examples.examples(7) == []
-
-
-def test_what_the_words_had_right_is_counted(database: Database) -> None:
-    """Blue is the right third, of which the annotator left the upper half."""
-    upper = np.zeros(SIZE_HW, np.bool_)
-    upper[:20, 40:] = True
-    school = School(database)
-    school.learner.learn(corrected(1, {"blue": upper}))
-    (kept,) = school.stores.examples.examples(7)
-    counts = kept.threshold_counts
-    assert '"true_px": 400' in counts
-    for key, wanted in (("right", 400.0), ("wrong", 400.0)):
-        steps = [0.0] * 50
-        steps[25] = wanted  # the stand-in is 0.5 sure there
-        assert f'"{key}": {steps}' in counts
 
 
 @pytest.mark.parametrize("image", ["gone", "wide"])
@@ -309,7 +273,7 @@ def test_a_picture_that_is_not_handed_out_leaves_what_was_learned(database: Data
     for annotation in (1, 2, 3):
         with pytest.raises(ImageRefused):
             away.learn(corrected(annotation, {"wine": left_third()}))
-    state = school.stores.registry.state(7)
+    state = school.stores.versions.state(7)
     assert (state.annotations, state.changed, state.live) == (2, 0, 1)
     assert school.predict() == before
 
@@ -325,7 +289,8 @@ def test_a_list_of_pictures_teaches_those_with_regions(database: Database) -> No
     school = School(database)
     school.learner.learn(AnnotationDiff(1, 7, task, config, pictures, 0.0))
     (stored,) = school.stores.examples.examples(7)
-    assert np.array_equal(Example.from_bytes(stored.example).means[1], [255, 0, 0])
+    example = Example.from_bytes(stored.example)
+    assert (example.features[example.labels == 0] == [255, 0, 0]).all()
 
 
 def test_where_nothing_was_learned_all_is_as_without(
@@ -360,9 +325,9 @@ def test_a_step_comes_after_so_many_and_predictions_follow_it(database: Database
     assert [each["value"]["brushlabels"] for each in after["result"]] == [["wine"], ["blue"]]
     assert np.array_equal(mask_of(after["result"][0]), left_third())
     name, count_text = after["model_version"].rsplit(" ", 1)
-    assert count_text == "+2"
-    assert name.rsplit(" ", 1)[0] == before["model_version"].rsplit(" ", 1)[0]
-    assert name != before["model_version"]
+    assert count_text == "v1"
+    assert name.rsplit(" ", 2)[0] == before["model_version"].rsplit(" ", 1)[0]
+    assert name.endswith(" +2")
     assert school.predict(project=8) == before
     assert School(database, "another").predict() == after
 
@@ -404,54 +369,36 @@ def test_what_an_annotator_asks_for_follows_too(database: Database) -> None:
     assert ask(TypedWords("a bottle -> wine")) == []  # free words have learned nothing
 
 
-@pytest.mark.parametrize("ious", [(0.5, 0.4), (0.5, 0.5)])
-def test_what_is_not_better_never_goes_live(database: Database, ious: tuple[float, float]) -> None:
+def test_what_does_not_pass_the_gate_leaves_the_words(database: Database) -> None:
     school = School(database)
     before = school.predict()
-    school.fits.ious = ious
-    if ious[0] == ious[1]:
-        school.fits.adaptation = None
     school.learn(1, 2)
+    school.step()
+    assert school.predict() != before
+    school.fits.adaptation = None
+    school.learn(3, 4)
     assert school.step()
-    (version,) = school.stores.registry.versions(7)
-    assert not version.better
-    assert (version.text_iou, version.adapted_iou) == ious
+    assert [each.better for each in school.stores.versions.versions(7)] == [False, True]
     assert school.predict() == before
 
 
-def test_as_good_as_the_words_is_good_enough(database: Database) -> None:
-    school = School(database)
-    school.fits.ious = (0.5, 0.5)
+def test_where_somebody_is_asked_a_version_waits(database: Database) -> None:
+    school = School(database, adapt="ask")
+    before = school.predict()
     school.learn(1, 2)
-    school.step()
+    assert school.step()
+    assert school.predict() == before
+    assert school.stores.versions.state(7).waits
+    school.stores.versions.use(7, 1, pin=False)
     assert school.labels() == ["wine", "blue"]
 
 
-@pytest.mark.parametrize(
-    ("colour", "image", "stays"),
-    [("red", "other", True), ("white", "other", False), ("red", "flag", False)],
-)
-def test_what_was_live_stays_while_it_is_good_on_what_came_since(
-    database: Database, colour: str, image: str, stays: bool
-) -> None:
-    """The features of the stand-in are colours: a direction of red finds what is red.
-
-    On a picture that it has learned from it would be good at any rate.
-    """
-    IMAGES["other"] = flag("red", "blue", "white")
+def test_labels_that_keep_their_words_are_told_to_the_fit(database: Database) -> None:
     school = School(database)
-    school.fits.adaptation = teach(wine=colour)
     school.learn(1, 2)
-    school.step()
-    first = school.predict()["model_version"]
-    assert isinstance(database.clock, Clock)
-    database.clock.now += 1
-    school.fits.ious = (0.5, 0.4)
-    school.learn(3, 4, image=image)
-    school.step()
-    assert [each.better for each in school.stores.registry.versions(7)] == [False, True]
-    assert (school.predict()["model_version"] == first) == stays
-    assert school.labels() == (["wine", "blue"] if stays else ["blue"])
+    school.stores.versions.keep_words(7, "wine")
+    assert school.step()
+    assert school.fits.as_words == ("wine",)
 
 
 def test_a_config_may_say_what_follows_corrections(database: Database) -> None:
@@ -464,42 +411,10 @@ def test_a_config_may_say_what_follows_corrections(database: Database) -> None:
     assert school.predict(off) == before
     assert school.predict() != before
     school.learn(1, config=off)
-    assert school.stores.registry.state(7).annotations == 1
+    assert school.stores.versions.state(7).annotations == 1
     assert School(database, adapt="off").predict() == before
-    on = brush_config("wine", "blue", attributes='adapt="scores"')
+    on = brush_config("wine", "blue", attributes='adapt="auto"')
     assert School(database, adapt="off").labels(on) == ["wine", "blue"]
-
-
-def test_thresholds_are_used_where_somebody_asks_for_them(database: Database) -> None:
-    """The stand-in is 0.75 sure on the left half, 0.5 on the right: only red's left is wanted."""
-    for number in range(3):  # pictures that differ in one pixel
-        IMAGES[f"reds{number}"] = flag("red", "red")
-        IMAGES[f"reds{number}"][0, 0, 0] -= number
-    left = np.zeros(SIZE_HW, np.bool_)
-    left[:, :30] = True
-    xml = brush_config("red", attributes='adapt="thresholds"')
-    own = xml.replace('value="red"', 'value="red" model_score_threshold="0.3"')
-    school = School(database)
-    for annotation in range(3):
-        school.learner.learn(corrected(annotation, {"red": left}, config=xml, image="reds0"))
-    school.step(xml)
-    assert school.stores.registry.versions(7)[0].thresholds == {}, "three annotators of one picture"
-    for annotation in range(3):
-        image = f"reds{annotation}"
-        school.learner.learn(corrected(annotation, {"red": left}, config=xml, image=image))
-    school.step(xml)
-    version, _ = school.stores.registry.versions(7)
-    assert version.thresholds == {"red": 0.52}
-
-    def drawn(config: str) -> npt.NDArray[np.bool_]:
-        task = Task(1, 7, {"image": "reds0"})
-        (entry,) = school.predictor.predict(PredictRequest((task,), config, 7))
-        assert isinstance(entry, dict)
-        return mask_of(entry["result"][0])
-
-    assert np.array_equal(drawn(xml), left)
-    assert drawn(own).all(), "what the config sets wins"
-    assert drawn(brush_config("red")).all(), "scores are the default"
 
 
 def test_labels_that_come_later_leave_what_others_have_learned(database: Database) -> None:
@@ -554,20 +469,20 @@ def test_what_is_learned_while_a_step_is_made_is_not_counted(database: Database)
     school = School(database)
     school.learn(1, 2)
 
-    def slow(*given: Any) -> Fit:
+    def slow(*given: Any, **named: Any) -> Fit:
         school.learn(3, 4, 5)
-        return school.fits(*given)
+        return school.fits(*given, **named)
 
     learner = make_learner(school.settings, colour_engine(), read_image, school.stores, slow)
     assert learner.take_due_step(lambda _: parse_label_config(CONFIG))
-    (version,) = school.stores.registry.versions(7)
+    (version,) = school.stores.versions.versions(7)
     assert (version.annotations, version.pictures) == (2, 2)
 
 
 def test_an_annotation_that_is_too_old_to_count_costs_nothing(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(example_store, "MOST_ANNOTATIONS", 2)
+    monkeypatch.setattr(training_examples, "MOST_ANNOTATIONS", 2)
     asked: list[int] = []
 
     def read(source: str, task: Task) -> RGBArray:
@@ -579,7 +494,7 @@ def test_an_annotation_that_is_too_old_to_count_costs_nothing(
     for annotation in (5, 4, 3, 1, 3, 4, 6, 4, 5):
         learner.learn(corrected(annotation, {"wine": left_third()}))
     assert asked == [5, 4, 4, 6, 5]
-    state = school.stores.registry.state(7)
+    state = school.stores.versions.state(7)
     assert (state.annotations, state.changed) == (2, 3)
 
 
@@ -592,7 +507,7 @@ def test_a_step_that_fails_is_given_back_with_the_reason(database: Database) -> 
 
     with pytest.raises(StudioUnreachable):
         school.learner.take_due_step(away)
-    assert school.stores.registry.state(7).trouble == "Label Studio does not answer."
+    assert school.stores.versions.state(7).trouble == "Label Studio does not answer."
     assert not school.step()
     assert isinstance(database.clock, Clock)
     database.clock.now += 601
@@ -602,7 +517,7 @@ def test_a_step_that_fails_is_given_back_with_the_reason(database: Database) -> 
 def test_a_step_that_is_killed_is_made_by_another_and_comes_to_the_same(database: Database) -> None:
     school, other = School(database, "killed"), School(database, "other")
     school.learn(1, 2)
-    assert school.stores.steps.lease_step(2) is not None  # and nothing more is heard of it
+    assert school.stores.versions.lease_step(2) is not None  # and nothing more is heard of it
     assert not other.step()
     assert isinstance(database.clock, Clock)
     database.clock.now += LEASE_S + 1
@@ -619,16 +534,16 @@ def test_a_step_by_hand_is_refused_with_a_reason(database: Database) -> None:
     made = school.learner.step(7, lambda _: now)
     assert made is not None
     assert made.number == 1
-    assert school.stores.steps.lease_step(1, 7) is not None
+    assert school.stores.versions.lease_step(1, 7) is not None
     with pytest.raises(LearningRefused, match="just now"):
         school.learner.step(7, lambda _: now)
     with pytest.raises(LearningRefused, match="is not to learn"):
         School(database, adapt="off").learner.step(7, lambda _: now)
     surgery = School(database, method="clipsurgery")
-    known = school.stores.registry.state(7)
+    known = school.stores.versions.state(7)
     surgery.learn(1, 2)
     assert surgery.stores.examples.examples(7) == []
-    assert school.stores.registry.state(7) == known, "what other methods have learned is left alone"
+    assert school.stores.versions.state(7) == known, "what other methods have learned is left alone"
     with pytest.raises(LearningRefused, match="clipsurgery cannot learn"):
         surgery.learner.step(7, lambda _: now)
 
@@ -637,214 +552,37 @@ def test_a_version_goes_to_another_backend_as_a_file(database: Database, tmp_pat
     school = School(database)
     school.learn(1, 2)
     school.step()
-    version, adaptation = school.stores.registry.version(7, 1)
-    data = export(school.settings, version, adaptation, school.stores.registry.model_key)
+    version, adaptation = school.stores.versions.version(7, 1)
+    assert adaptation is not None
+    data = export(school.settings, version, adaptation, school.stores.versions.model_key)
 
     there = School(Database(f"sqlite:///{tmp_path}/there.db"))
-    brought, scores = read_export(data, there.stores.registry.model_key, there.learner.width)
-    kept = there.stores.registry.import_version(7, brought, scores)
+    brought, scores = read_export(data, there.stores.versions.model_key, there.learner.width)
+    kept = there.stores.versions.import_version(7, brought, scores)
     assert (kept.origin, kept.better, kept.annotations) == ("import", True, 2)
+    assert there.stores.versions.state(7).pinned
     assert there.predict() == school.predict()
 
     for wrong, what in (
         (b"{}", "another"),
         (b"[]", "another"),
         (b"\xff", "another"),
-        (data.replace(b'"annotations": 2', b'"annotations": "2"'), "no number"),
-        (data.replace(b'"text_iou": 0.4', b'"text_iou": NaN'), "no number"),
+        (data.replace(b'"annotations": 2', b'"annotations": "2"'), "another"),
+        (data.replace(b'"text_iou": 0.4', b'"text_iou": NaN'), "another"),
         (data.replace(b'"adaptation": "', b'"adaptation": "AAAA'), "another"),
     ):
         with pytest.raises(BadRequest, match=what):
-            read_export(wrong, there.stores.registry.model_key)
+            read_export(wrong, there.stores.versions.model_key)
     with pytest.raises(BadRequest, match="another model's"):
-        read_export(data, there.stores.registry.model_key, width=512)
+        read_export(data, there.stores.versions.model_key, width=512)
     endless = Adaptation(("wine",), np.full((1, 3), np.inf, np.float32), np.zeros(1, np.float32), 1)
     with pytest.raises(BadRequest, match="numbers that are none"):
         read_export(
-            export(school.settings, version, endless, school.stores.registry.model_key),
-            there.stores.registry.model_key,
+            export(school.settings, version, endless, school.stores.versions.model_key),
+            there.stores.versions.model_key,
         )
     with pytest.raises(BadRequest, match="learned with ViT-B-16/openai, clearclip, 448 px"):
         read_export(data, "another")
-
-
-def test_what_comes_from_a_file_leaves_to_what_is_better_alone(database: Database) -> None:
-    school = School(database)
-    school.learn(1, 2)
-    school.step()
-    brought, scores = read_export(
-        export(
-            school.settings, *school.stores.registry.version(7, 1), school.stores.registry.model_key
-        ),
-        school.stores.registry.model_key,
-    )
-    school.stores.registry.import_version(7, brought, scores)
-    live = school.stores.registry.state(7).live
-    school.fits.adaptation, school.fits.ious = teach(wine="white"), (0.1, 0.2)
-    school.learn(3, 4)
-    school.step()
-    assert school.stores.registry.state(7).live == live
-    school.fits.ious = (0.1, 1.0)
-    school.learn(5, 6)
-    school.step()
-    assert school.stores.registry.state(7).live != live
-
-
-# ---- after a version went live -------------------------------------------------------------------
-
-
-class Mosaics:
-    """Pictures of red and blue cells; wine is drawn in red, and learning finds it there or not."""
-
-    def __init__(self, database: Database, learned: str = "white") -> None:
-        self.school = School(database)
-        self.school.fits.adaptation = teach(wine=learned)
-        chance = np.random.default_rng(7)
-        for number in range(90):
-            IMAGES[f"mosaic {number}"] = mosaic(chance.random((4, 4)) < 0.5)
-        self.learn(0, 2)
-        assert self.school.step()
-
-    def learn(self, first: int, count: int, began_with: str | None = "") -> None:
-        for number in range(first, first + count):
-            self.correct(100 + number, f"mosaic {number}", began_with)
-
-    def correct(self, annotation: int, image: str, began_with: str | None = "") -> None:
-        wine = (IMAGES[image] == RGB["red"]).all(axis=-1)
-        masks, size_hw = {"wine": wine, "blue": ~wine}, (4, 4)
-        self.school.learner.learn(
-            corrected(annotation, masks, image=image, size_hw=size_hw, began_with=began_with)
-        )
-
-    @property
-    def live(self) -> int | None:
-        return self.school.stores.registry.state(7).live
-
-    @property
-    def compared(self) -> int:
-        return len(self.school.stores.trials.pictures(7))
-
-
-def mosaic(is_red: npt.NDArray[np.bool_]) -> RGBArray:
-    return np.where(is_red[..., None], RGB["red"], RGB["blue"]).astype(np.uint8)
-
-
-def against(school: School, example: int = 0) -> float:
-    """By how much what is live beats the words alone on an example; for tests of the fixture."""
-    stored = school.stores.examples.examples(7)[example]
-    labels = LabelEmbeddings.of(colour_engine(), parse_label_config(CONFIG).labels)
-    read = [Example.from_bytes(stored.example)]
-    _, scores = school.stores.registry.live_version(7)
-    return labels.iou(read, scores) - labels.iou(read, None)
-
-
-def test_a_version_that_is_worse_on_what_came_since_is_rolled_back_by_itself(
-    database: Database, caplog: pytest.LogCaptureFixture
-) -> None:
-    worse = Mosaics(database, "blue")
-    assert against(worse.school) < -0.2
-    words = worse.school.predict()["model_version"]
-    worse.learn(2, 60)
-    assert worse.live is None
-    ((project, rollback),) = worse.school.stores.trials.rollbacks()
-    assert (project, rollback.number, rollback.target) == (7, 1, None)
-    assert 5 < rollback.pictures < 30
-    assert rollback.mean < -0.2
-    assert rollback.annotations[0] == 102, "those that it was fitted to do not count"
-    assert rollback.sentence in caplog.text
-    assert worse.school.predict()["model_version"] != words
-
-
-def test_a_version_that_is_as_good_or_better_stays(database: Database) -> None:
-    better = Mosaics(database, "red")
-    assert against(better.school) >= 0
-    better.learn(2, 40)
-    assert better.live == 1
-    assert better.compared == 40
-    assert better.school.stores.trials.rollbacks() == []
-
-
-@pytest.mark.parametrize(
-    ("began_with", "counts"),
-    [
-        ("", True),
-        ("colours clearclip 12ab34cd +2", True),
-        ("colours clearclip 12ab34cd +1", False),
-        ("colours clearclip 12ab34cd", False),
-        (None, False),
-    ],
-)
-def test_what_began_with_an_earlier_prediction_speaks_for_that_one_and_does_not_count(
-    database: Database, began_with: str | None, counts: bool
-) -> None:
-    worse = Mosaics(database, "blue")
-    worse.learn(2, 3, began_with)
-    assert worse.compared == (3 if counts else 0)
-
-
-def test_pictures_that_a_version_was_fitted_to_do_not_count(database: Database) -> None:
-    worse = Mosaics(database, "blue")
-    for annotation in (500, 501):
-        worse.correct(annotation, "mosaic 0")
-    assert worse.compared == 0
-
-
-def test_a_picture_and_its_near_duplicates_count_once(database: Database) -> None:
-    worse = Mosaics(database, "blue")
-    IMAGES["next frame"] = IMAGES["mosaic 2"].copy()
-    IMAGES["next frame"][0, 0] -= IMAGES["next frame"][0, 0] // 100
-    IMAGES["other"] = mosaic(~(IMAGES["mosaic 2"] == RGB["red"]).all(axis=-1))
-    for annotation, image in enumerate(("mosaic 2", "mosaic 2", "next frame"), start=500):
-        worse.correct(annotation, image)
-    assert worse.compared == 1
-    worse.correct(600, "other")
-    assert worse.compared == 2
-
-
-def test_the_next_fit_does_not_bring_back_what_was_rolled_back(database: Database) -> None:
-    worse = Mosaics(database, "blue")
-    worse.learn(2, 60)
-    assert worse.live is None
-    assert worse.school.step()
-    newest = worse.school.stores.registry.versions(7)[0]
-    assert worse.live is None
-    assert "version 1 did, which was rolled back" in newest.objection
-    assert newest.better, "the check on held-out corrections sees nothing"
-
-
-def test_what_the_other_corrections_teach_is_tried_on_those_that_convicted(
-    database: Database,
-) -> None:
-    worse = Mosaics(database, "blue")
-    worse.learn(2, 60)
-    assert worse.live is None
-    worse.school.fits.adaptation = teach(wine="blue", blue="white")  # another, and as bad
-    assert worse.school.step()
-    newest = worse.school.stores.registry.versions(7)[0]
-    assert worse.live is None
-    assert "for which version 1 was rolled back" in newest.objection
-    worse.school.fits.adaptation = teach(wine="red")
-    worse.learn(62, 3)
-    assert worse.school.learner.step(7, lambda _: parse_label_config(CONFIG))
-    assert worse.live is not None
-    assert worse.school.stores.registry.versions(7)[0].objection == ""
-
-
-def test_what_is_pinned_is_not_rolled_back(database: Database) -> None:
-    worse = Mosaics(database, "blue")
-    worse.school.stores.registry.pin(7)
-    worse.learn(2, 40)
-    assert (worse.live, worse.compared) == (1, 40)
-
-
-def test_annotations_that_are_trusted_are_told_to_the_fit(database: Database) -> None:
-    school = School(database)
-    school.learn(1)
-    school.learner.learn(corrected(2, {"blue": left_third()}))
-    school.stores.examples.trust(7, 2)
-    assert school.step()
-    digests = {each.annotation: each.digest for each in school.stores.examples.examples(7)}
-    assert school.fits.trusted == [(digests[2],)]
 
 
 # ---- the demo model on drawn scenes --------------------------------------------------------------
@@ -908,7 +646,7 @@ def test_replicas_come_to_the_same_in_whatever_order(demo: Engine, tmp_path: Pat
     learned = []
     for learner in (one, two[1]):
         assert learner.take_due_step(lambda _: SCENES)
-        (version,) = learner.registry.versions(7)
+        (version,) = learner.versions.versions(7)
         learned.append((version.digest, version.text_iou, version.adapted_iou, version.annotations))
     assert learned[0] == learned[1]
 
@@ -916,7 +654,7 @@ def test_replicas_come_to_the_same_in_whatever_order(demo: Engine, tmp_path: Pat
 def test_an_example_that_is_not_finite_stops_no_step(
     demo: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Earlier releases have kept such examples; the others teach what they teach without it."""
+    """The others teach what they teach without it."""
     learned = []
     for name in ("without", "with"):
         learner = demo_learner(demo, Database(f"sqlite:///{tmp_path}/{name}.db"), "me")
@@ -925,8 +663,8 @@ def test_an_example_that_is_not_finite_stops_no_step(
         if name == "with":
             learner.examples.replace(999, 7, [not_finite(learner.examples.examples(7)[0])])
         assert learner.take_due_step(lambda _: SCENES)
-        (version,) = learner.registry.versions(7)
-        learned.append(replace(version, created=0.0))
+        (version,) = learner.versions.versions(7)
+        learned.append(msgspec.structs.replace(version, created=0.0))
         assert ("Annotation 999 is not learned from: " in caplog.text) == (name == "with")
     assert learned[0] == learned[1]
     assert learned[0].annotations == 4
@@ -935,10 +673,10 @@ def test_an_example_that_is_not_finite_stops_no_step(
 def not_finite(stored: TrainingExample) -> TrainingExample:
     """An example with a number that is none in one of its patches."""
     example = Example.from_bytes(stored.example)
-    patches = example.patches.copy()
-    patches[0, 0] = np.nan
-    broken = replace(example, patches=patches)
-    return TrainingExample(broken.digest, broken.to_bytes(), stored.threshold_counts)
+    features = example.features.copy()
+    features[0, 0] = np.nan
+    broken = replace(example, features=features)
+    return TrainingExample(broken.digest, broken.to_bytes())
 
 
 def test_labels_whose_words_mean_nothing_are_found_after_some_corrections(
@@ -947,7 +685,7 @@ def test_labels_whose_words_mean_nothing_are_found_after_some_corrections(
     """The issue's own promise, on a small scale; tests/bench has the measured figures."""
     stores = demo_stores(demo, Database(f"sqlite:///{tmp_path}/demo.db"), "me")
     learner = make_learner(DEMO, demo, read_scene, stores)
-    predictor = Predictor(demo, read_scene, DEMO, active_models=stores.active_models)
+    predictor = Predictor(demo, read_scene, DEMO, learned=stores.versions)
 
     def iou() -> float:
         both, either = 0, 0
@@ -971,7 +709,7 @@ def test_labels_whose_words_mean_nothing_are_found_after_some_corrections(
     for annotation in range(301, 307):
         learner.learn(of_scene(annotation))
     assert learner.take_due_step(lambda _: SCENES)
-    (version,) = learner.registry.versions(7)
+    (version,) = learner.versions.versions(7)
     assert version.better
     assert iou() > before + 0.05
     for annotation in range(301, 307):
@@ -995,9 +733,9 @@ def test_the_bound_of_a_label_is_the_settings(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[dict[str, Any]] = []
-    name = "backend.feedback.learning.learner.adapt"
+    name = "backend.learning.learner.adapt"
     monkeypatch.setattr(name, lambda *args, **named: asked.append(named))
-    school = School(database, adapt_label_loss=4, adapt_presence=True, adapt_synonyms=True)
-    bounded = make_learner(school.settings, colour_engine(), read_image, school.stores, None)
-    bounded._fit_examples([], lambda _: torch.eye(3), Vocabulary.of(["sky"]), ())
-    assert asked == [{"label_loss": 0.04, "learn_presence": True, "learn_synonyms": True}]
+    school = School(database, adapt_label_loss=4)
+    bounded = make_learner(school.settings, colour_engine(), read_image, school.stores)
+    bounded._fit_examples([], lambda _: torch.eye(3), Vocabulary.of(["sky"]), as_words=())
+    assert asked == [{"label_loss": 0.04, "as_words": ()}]

@@ -1,1 +1,0 @@
-"""Learns from corrections: examples, steps, versions and thresholds; imports no report."""

@@ -1,0 +1,2 @@
+"""What projects learn from corrections: training examples, numbered versions, and the steps that
+make versions of examples."""

@@ -1,0 +1,411 @@
+"""Keep the training examples of projects: a row for each corrected image.
+
+Replacing or deleting an annotation replaces or deletes its rows, whichever backend wrote them. Each
+change is counted in the project's row, so that a step becomes due, see `backend.learning.versions`.
+Where the last example of a project is gone, the words alone decide again.
+
+Examples belong to one model, as features do: those of another model stay beside them and are not
+used.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import torch
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    Row,
+    Select,
+    String,
+    Table,
+    Text,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
+
+from backend.database.database import METADATA, Database
+from backend.database.leases import RELEASED, lease_columns
+from backend.errors import ImageRefused, TaskError
+from backend.feedback.comparison import AnnotationDiff, ImageDiff
+from backend.inference.engine import Engine
+from backend.inference.queue import Priority
+from backend.label_studio.image_loader import ReadImage
+from backend.label_studio.label_config import score_options
+from backend.label_studio.requests import Task
+from backend.settings import Settings
+from clearclip_core import Example, Label, RGBArray, Segmenter, Vocabulary
+
+log = logging.getLogger(__name__)
+
+EXAMPLES: Final = Table(
+    "training_examples",
+    METADATA,
+    Column("annotation", BigInteger, primary_key=True, autoincrement=False),
+    Column("model", String(64), primary_key=True),
+    Column("picture", Integer, primary_key=True, autoincrement=False),
+    Column("project", Integer, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("example", LargeBinary, nullable=False),  # last: SQLite reads all that comes before
+    # examples are counted without their rows, which are large
+    Index("ix_training_examples_annotation", "project", "model", "annotation"),
+)
+
+STATES: Final = Table(
+    "learning_states",
+    METADATA,
+    Column("project", Integer, primary_key=True, autoincrement=False),
+    Column("model", String(64), primary_key=True),
+    Column("live", Integer),
+    Column("newest", Integer, nullable=False, default=0),  # number of the newest version ever
+    Column("decided", Integer, nullable=False, default=0),  # up to this one somebody has decided
+    Column("pinned", Integer, nullable=False, default=0),
+    Column("as_words", Text, nullable=False, default="[]"),  # names of labels, as JSON
+    Column("changed", Integer, nullable=False, default=0),
+    Column("asked", Integer, nullable=False, default=0),
+    Column("trouble", Text, nullable=False, default=""),
+    Column("due", Float, nullable=False, default=0.0),
+    *lease_columns(),
+)
+
+#: Annotations of a project that are learned from, the newest.
+MOST_ANNOTATIONS: Final = 1000
+
+#: Why an example is left out: some activation was too large for the model's precision.
+NOT_FINITE: Final = (
+    "the model's features of its picture are not all finite numbers; PRECISION=fp32 may help."
+)
+
+_EXAMPLE: Final = EXAMPLES.c
+
+
+@dataclass(frozen=True)
+class TrainingExample:
+    """One corrected image, as it is learned from.
+
+    Attributes:
+        digest: of its content.
+        example: the bytes of a `clearclip_core.Example`.
+        annotation: the id of its annotation; 0 before it is kept.
+    """
+
+    digest: str
+    example: bytes = field(repr=False)
+    annotation: int = 0
+
+
+class ExampleStore:
+    """The training examples in a database, of the model in use.
+
+    Args:
+        database: where they are kept.
+        model_key: returns the key of the model in use, see `backend.learning.versions.model_key`;
+            called each time, since weights may be downloaded later.
+
+    >>> examples = ExampleStore(Database("sqlite://"), lambda: "demo")
+    >>> examples.replace(3, 7, [TrainingExample("a", b"...")]), examples.annotations(7)
+    (True, [3])
+    >>> examples.forget(3), examples.annotations(7)
+    (True, [])
+    """
+
+    def __init__(self, database: Database, model_key: Callable[[], str]) -> None:
+        self._database = database
+        self._model_key = model_key
+
+    def replace(self, annotation: int, project: int, examples: Sequence[TrainingExample]) -> bool:
+        """Replace the examples of an annotation; return whether they differ from those before.
+
+        Args:
+            annotation: its id.
+            project: the id of its project.
+            examples: one for each image; empty where the annotation gives none any more.
+
+        Raises:
+            ModelUnavailable: the weights are not there.
+        """
+        model = self._model_key()
+        its = (_EXAMPLE.annotation == annotation, _EXAMPLE.model == model)
+        query = select(_EXAMPLE.project, _EXAMPLE.digest).where(*its).order_by(_EXAMPLE.picture)
+        with self._database.write() as connection:
+            state = lock_state(connection, project, model)
+            before = [tuple(row) for row in connection.execute(query)]
+            if before == [(project, example.digest) for example in examples]:
+                return False
+            connection.execute(delete(EXAMPLES).where(*its))
+            if examples:
+                rows = _rows(annotation, project, model, examples)
+                connection.execute(insert(EXAMPLES), rows)
+                _delete_oldest(connection, project, model)
+            change_state(connection, project, model, changed=state.changed + 1)
+            for other in sorted({project, *(row[0] for row in before)}):
+                _end_without_examples(connection, other, model)
+        return True
+
+    def forget(self, annotation: int) -> bool:
+        """Delete the examples of an annotation, of all models; return whether there was one."""
+        its = _EXAMPLE.annotation == annotation
+        places = select(_EXAMPLE.project, _EXAMPLE.model).where(its).distinct()
+        with self._database.read() as connection:
+            found = sorted((row.project, row.model) for row in connection.execute(places))
+        if not found:  # most often, and then no lock is waited for
+            return False
+        forgotten = False
+        with self._database.write() as connection:
+            for project, model in found:
+                state = lock_state(connection, project, model)
+                own = delete(EXAMPLES).where(its, *in_project(EXAMPLES, project, model))
+                if connection.execute(own).rowcount:
+                    forgotten = True
+                    change_state(connection, project, model, changed=state.changed + 1)
+                    _end_without_examples(connection, project, model)
+        return forgotten
+
+    def is_too_old(self, annotation: int, project: int) -> bool:
+        """Whether a project has `MOST_ANNOTATIONS` newer annotations than this one."""
+        query = _nth_newest(project, self._model_key(), MOST_ANNOTATIONS)
+        with self._database.read() as connection:
+            oldest = connection.execute(query).scalar()
+        return oldest is not None and annotation < oldest
+
+    def annotations(self, project: int) -> list[int]:
+        """Return the annotations that a project has examples of, in ascending order."""
+        own = in_project(EXAMPLES, project, self._model_key())
+        query = select(_EXAMPLE.annotation).where(*own).distinct().order_by(_EXAMPLE.annotation)
+        with self._database.read() as connection:
+            return list(connection.scalars(query))
+
+    def examples(self, project: int) -> list[TrainingExample]:
+        """Return all examples of a project, ordered by their digests."""
+        own = in_project(EXAMPLES, project, self._model_key())
+        query = select(EXAMPLES).where(*own).order_by(_EXAMPLE.digest, _EXAMPLE.annotation)
+        with self._database.read() as connection:
+            rows = connection.execute(query)
+            return [TrainingExample(row.digest, row.example, row.annotation) for row in rows]
+
+
+class ExampleBuilder:
+    """Builds the training examples of annotations.
+
+    An image is read and encoded as for a prediction, and its features are taken at the pixels of
+    the masks that the annotator left.
+
+    Args:
+        settings: what counts in scores beside the words.
+        engine: encodes images.
+        read_image: address and task -> (H, W, 3) uint8; raises `TaskError`.
+    """
+
+    def __init__(self, settings: Settings, engine: Engine, read_image: ReadImage) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._read_image = read_image
+
+    def build(self, diff: AnnotationDiff) -> list[TrainingExample]:
+        """Build an example of each image of an annotation; waits for the model.
+
+        An image that cannot be learned from is left out, and the log says why.
+
+        Raises:
+            ImageRefused: the storage does not hand out an image now.
+            ModelUnavailable: the model is not there.
+        """
+        examples = []
+        for image in diff.pictures:
+            if image.evidence.is_empty:
+                continue
+            segmenter = self._engine.segmenter()  # without a model, no image needs to be read
+            rgb = self._read(diff, image)
+            built = None if rgb is None else self._build_one(segmenter, diff, image, rgb)
+            if built is not None:
+                examples.append(built)
+        return examples
+
+    def _read(self, diff: AnnotationDiff, image: ImageDiff) -> RGBArray | None:
+        """Read an image; None where it cannot be read or has another size than its regions."""
+        try:
+            rgb = self._read_image(_source(image, diff.task), diff.task)
+            if rgb.shape[:2] != image.size_hw:
+                raise TaskError(
+                    f"its picture is of size {rgb.shape[:2]}, its regions of {image.size_hw}."
+                )
+        except ImageRefused:
+            raise
+        except TaskError as error:
+            log.warning("Annotation %d cannot be learned from: %s", diff.annotation, error)
+            return None
+        return rgb
+
+    def _build_one(
+        self, segmenter: Segmenter, diff: AnnotationDiff, image: ImageDiff, rgb: RGBArray
+    ) -> TrainingExample | None:
+        """Build the example of an image; None where its features are not finite numbers."""
+        labels = diff.config.labels_of(image.tag.name)
+        prepared = segmenter.prepare(rgb)
+        encoded = self._engine.encode(
+            prepared,
+            labels,
+            Priority.BATCH,
+            diff.project,
+            options=score_options(self._settings, diff.config),
+        )
+        example = Example.of(
+            encoded.features,
+            image.evidence.masks,
+            known=[label.name for label in labels],
+            picture=prepared.digest,
+            annotator=diff.annotator,
+            kept=image.evidence.kept,
+            removed=image.evidence.removed,
+        )
+        if not example.is_finite:
+            log.warning("Annotation %d cannot be learned from: %s", diff.annotation, NOT_FINITE)
+            return None
+        return TrainingExample(example.digest, example.to_bytes())
+
+
+class ExampleReader:
+    """Reads stored examples for the labels of today.
+
+    Args:
+        embed: prompts -> (N, D).
+        vocabulary: the labels, with their contrast words.
+        presence: weight of the presence prior of the project's scores.
+    """
+
+    def __init__(
+        self,
+        embed: Callable[[Sequence[str]], torch.Tensor],
+        vocabulary: Vocabulary,
+        presence: float = 0.0,
+    ) -> None:
+        self.embed = embed
+        self.vocabulary = vocabulary
+        self._presence = presence
+        self._width = int(embed(vocabulary.queries).shape[-1])
+
+    @classmethod
+    def of(cls, engine: Engine, labels: tuple[Label, ...], presence: float = 0.0) -> ExampleReader:
+        """Embed labels and their contrast words; waits for the model."""
+        engine.embed(labels)
+        segmenter = engine.segmenter()
+        return cls(segmenter.embed, segmenter.vocabulary(labels, contrast=True), presence)
+
+    def read(
+        self, stored: Iterable[TrainingExample]
+    ) -> tuple[list[TrainingExample], list[Example]]:
+        """Read the examples that can be learned from; return them as they are kept, and read.
+
+        Raises:
+            ValueError: damaged bytes, another format, or features of another model.
+        """
+        kept, examples = [], []
+        for each in stored:
+            example = Example.from_bytes(each.example, self._width).with_presence(self._presence)
+            if example.is_finite:
+                kept.append(each)
+                examples.append(example)
+            else:
+                log.warning("Annotation %d is not learned from: %s", each.annotation, NOT_FINITE)
+        return kept, examples
+
+
+# ---- rows ------------------------------------------------------------------------------------
+
+
+def in_project(table: Table, project: int, model: str) -> tuple[Any, ...]:
+    """Return the conditions on the rows of one project and one model in a table."""
+    return table.c.project == project, table.c.model == model
+
+
+def lock_state(connection: Connection, project: int, model: str) -> Row[Any]:
+    """Lock the row of a project until the transaction ends; insert it where it is missing."""
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert as insert_or_leave
+    else:
+        from sqlalchemy.dialects.sqlite import (  # type: ignore[assignment]
+            insert as insert_or_leave,
+        )
+    row = {"project": project, "model": model}
+    connection.execute(insert_or_leave(STATES).values(row).on_conflict_do_nothing())
+    query = select(STATES).where(*in_project(STATES, project, model)).with_for_update()
+    return connection.execute(query).one()
+
+
+def change_state(connection: Connection, project: int, model: str, **changes: Any) -> None:
+    """Change columns of a project's row."""
+    query = update(STATES).where(*in_project(STATES, project, model))
+    connection.execute(query.values(changes))
+
+
+def count_examples(connection: Connection, project: int, model: str) -> tuple[int, int]:
+    """Count the annotations and the images that a project has training examples of."""
+    counts = select(func.count(_EXAMPLE.annotation.distinct()), func.count())
+    annotations, pictures = connection.execute(
+        counts.where(*in_project(EXAMPLES, project, model))
+    ).one()
+    return int(annotations), int(pictures)
+
+
+def _rows(
+    annotation: int, project: int, model: str, examples: Sequence[TrainingExample]
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "annotation": annotation,
+            "model": model,
+            "picture": index,
+            "project": project,
+            "digest": example.digest,
+            "example": example.example,
+        }
+        for index, example in enumerate(examples)
+    ]
+
+
+def _delete_oldest(connection: Connection, project: int, model: str) -> None:
+    """Delete the examples of the oldest annotations beyond `MOST_ANNOTATIONS`."""
+    last = connection.execute(_nth_newest(project, model, MOST_ANNOTATIONS + 1)).scalar()
+    if last is not None:
+        own = in_project(EXAMPLES, project, model)
+        connection.execute(delete(EXAMPLES).where(*own, _EXAMPLE.annotation <= last))
+
+
+def _nth_newest(project: int, model: str, n: int) -> Select[Any]:
+    """Select the id of the n-th newest annotation that a project has examples of."""
+    ids = select(_EXAMPLE.annotation).where(*in_project(EXAMPLES, project, model)).distinct()
+    return ids.order_by(_EXAMPLE.annotation.desc()).offset(n - 1).limit(1)
+
+
+def _end_without_examples(connection: Connection, project: int, model: str) -> None:
+    """Return to the words alone where a project has no examples left and is not pinned."""
+    if count_examples(connection, project, model)[1]:
+        return
+    own = in_project(STATES, project, model)
+    connection.execute(update(STATES).where(*own, STATES.c.pinned == 0).values(live=None))
+    change_state(connection, project, model, changed=0, asked=0, **RELEASED)
+
+
+def _source(image: ImageDiff, task: Task) -> str:
+    """Return the address of an image.
+
+    Raises:
+        TaskError: the task does not have the image any more.
+    """
+    sources = image.tag.sources(task.data)
+    index = image.item_index or 0
+    if not 0 <= index < len(sources):
+        raise TaskError(f"its task has no picture {index} any more.")
+    return sources[index]

@@ -1,0 +1,752 @@
+"""Keep the numbered versions of what projects have learned, and which of them is live.
+
+At most one version of a project is live: predictions use it. None is live before the first one, and
+as soon as the project has no training example left. While a project is pinned, what is live stays.
+
+A step makes a version of all training examples. It is due once enough annotations have changed, or
+once somebody asks for it; one backend at a time leases it, and the lease of a backend that dies
+ends. Versions belong to one model, as features do: those of another model stay beside them.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import msgspec
+from cachetools import LRUCache
+from sqlalchemy import (
+    Column,
+    Connection,
+    Float,
+    Integer,
+    LargeBinary,
+    Row,
+    Select,
+    String,
+    Table,
+    Text,
+    and_,
+    delete,
+    func,
+    insert,
+    not_,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.exc import SQLAlchemyError
+
+from backend.database.database import METADATA, Database
+from backend.database.leases import LEASE_S, RELEASED, is_free, is_owned_by, leased_to, renewed
+from backend.errors import BadRequest, LearningRefused
+from backend.learning.examples import (
+    EXAMPLES,
+    STATES,
+    change_state,
+    count_examples,
+    in_project,
+    lock_state,
+)
+from backend.settings import Adapt, Settings
+from clearclip_core import Adaptation, resolve_method
+from clearclip_core.quantities import quantity
+
+log = logging.getLogger(__name__)
+
+VERSIONS: Final = Table(
+    "learned_versions",
+    METADATA,
+    Column("project", Integer, primary_key=True, autoincrement=False),
+    Column("model", String(64), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("version", Text, nullable=False),  # a `Version`, as JSON
+    Column("created", Float, nullable=False),
+    Column("adaptation", LargeBinary),
+)
+
+#: Versions that are kept of a project: the newest, and the live one.
+MOST_VERSIONS: Final = 50
+
+#: Projects whose live version is kept in memory.
+_CACHED_PROJECTS: Final = 256
+
+#: The form of an exported version.
+_FORMAT: Final = 2
+
+#: Why a project without corrections, or a pinned one, makes no step.
+_NO_CORRECTIONS: Final = (
+    "Project {} has no corrections to learn from yet: submit annotations, or have those that are "
+    "there read."
+)
+_PINNED: Final = "Project {} is pinned: unpin it to let it learn."
+
+_VERSION: Final = VERSIONS.c
+_STATE: Final = STATES.c
+
+
+class Version(msgspec.Struct, frozen=True, kw_only=True):
+    """What a step has learned from the training examples of a project.
+
+    Attributes:
+        annotations: how many annotations it has learned from.
+        pictures: how many corrected images it has learned from.
+        digest: of its adaptation; "" without one.
+        better: whether it passed the gate. If not, it has no adaptation and is never live.
+        text_iou: mean IoU of the words alone on held-out corrections, in [0, 1].
+        adapted_iou: mean IoU of the adapted scores there.
+        text_ious: name of the label -> IoU of the words alone.
+        adapted_ious: name of the label -> IoU of the adapted scores.
+        refused: name of the label -> why what corrections say of it was not taken over.
+        origin: a step here, or a file.
+        created: when it was made, in seconds since the epoch.
+        number: counts up from 1 in each project, never the same twice; 0 before it is kept.
+    """
+
+    annotations: int
+    pictures: int
+    digest: str
+    better: bool
+    text_iou: float = 0.0
+    adapted_iou: float = 0.0
+    text_ious: dict[str, float] = {}
+    adapted_ious: dict[str, float] = {}
+    refused: dict[str, str] = {}
+    origin: Literal["step", "import"] = "step"
+    created: float = 0.0
+    number: int = 0
+
+    def __str__(self) -> str:
+        compared = (
+            f"IoU on held-out corrections {100 * self.adapted_iou:.1f} % "
+            f"(words alone {100 * self.text_iou:.1f} %)"
+        )
+        better = "" if self.better else ", not better than the words alone"
+        return (
+            f"version {self.number} of {quantity(self.annotations, 'annotation')}, "
+            f"{compared}{better}"
+        )
+
+
+class LearningState(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a project stands.
+
+    Attributes:
+        project: its id.
+        live: number of the version that predictions use; None: the words alone.
+        pinned: whether the live version stays live.
+        waits: whether the newest version has passed the gate, and waits for somebody to decide.
+        as_words: names of the labels that keep the scores of their words.
+        changed: annotations that were added, changed or deleted since the last step.
+        asked: whether somebody has asked for a step.
+        annotations: how many annotations it has training examples of.
+        pictures: how many images it has training examples of.
+        trouble: why the last step has failed; empty where it has not.
+    """
+
+    project: int
+    live: int | None = None
+    pinned: bool = False
+    waits: bool = False
+    as_words: tuple[str, ...] = ()
+    changed: int = 0
+    asked: bool = False
+    annotations: int = 0
+    pictures: int = 0
+    trouble: str = ""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Counts over all projects.
+
+    Attributes:
+        live: projects with a live version.
+        pictures: images with a training example.
+        newest: the version of the last step; None before the first.
+    """
+
+    live: int = 0
+    pictures: int = 0
+    newest: Version | None = None
+
+
+@dataclass(frozen=True)
+class StepLease:
+    """A leased step of a project.
+
+    Attributes:
+        project: its id.
+        changed: annotations that had changed when the step was leased.
+        live: number of the version that was live then; None: the words alone.
+        as_words: names of the labels that keep the scores of their words.
+    """
+
+    project: int
+    changed: int
+    live: int | None = None
+    as_words: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class ActiveModel:
+    """What predictions of a project use beside the words.
+
+    Attributes:
+        annotations: how many annotations it has learned from.
+        number: of its version.
+        adaptation: what is added to scores.
+    """
+
+    annotations: int
+    number: int
+    adaptation: Adaptation
+
+
+class VersionStore:
+    """The versions in a database, of the model in use.
+
+    Args:
+        database: where they are kept.
+        owner: the name of this backend, see `backend.database.leases.new_owner`.
+        model_key: returns the key of the model in use, see `model_key`; called each time, since
+            weights may be downloaded later.
+
+    >>> store = VersionStore(Database("sqlite://"), "worker", lambda: "demo")
+    >>> store.lease_step(10) is None, store.pin(7).pinned
+    (True, True)
+    """
+
+    def __init__(self, database: Database, owner: str, model_key: Callable[[], str]) -> None:
+        self._database = database
+        self._owner = owner
+        self._model_key = model_key
+        self._lock = threading.Lock()
+        self._cache: LRUCache[tuple[int, str], ActiveModel | None] = LRUCache(_CACHED_PROJECTS)
+
+    @property
+    def model_key(self) -> str:
+        """The key of the model in use.
+
+        Raises:
+            ModelUnavailable: the weights are not there.
+        """
+        return self._model_key()
+
+    # ---- what is live ------------------------------------------------------------------------
+
+    def pin(self, project: int, pinned: bool = True) -> LearningState:
+        """Pin what is live in a project, or unpin it."""
+        with self._changing(project) as (connection, model, _):
+            change_state(connection, project, model, pinned=int(pinned), due=0.0)
+        return self.state(project)
+
+    def use(self, project: int, number: int | None = None, pin: bool = True) -> LearningState:
+        """Make a version live.
+
+        Args:
+            project: its id.
+            number: of the version; 0 for the words alone; by default the last version before the
+                live one that passed the gate, and the words alone where there is none.
+            pin: let it stay live, whatever is learned.
+
+        Raises:
+            LearningRefused: there is no such version, or nothing is live to go back from.
+        """
+        with self._changing(project) as (connection, model, state):
+            own = in_project(VERSIONS, project, model)
+            query = select(_VERSION.number).where(*own, _VERSION.adaptation.is_not(None))
+            usable = list(connection.scalars(query))
+            if number is None:
+                target = _version_before(state.live, usable, project)
+            elif number and number not in usable:
+                raise LearningRefused(
+                    f"Project {project} has no version {number} that was better than the words."
+                )
+            else:
+                target = number or None
+            changes = {"live": target, "pinned": int(pin), "decided": state.newest}
+            change_state(connection, project, model, **changes)
+        return self.state(project)
+
+    def keep_words(self, project: int, label: str, kept: bool = True) -> LearningState:
+        """Let a label keep the scores of its words, or learn it again; the next step follows."""
+        with self._changing(project) as (connection, model, state):
+            labels = {*json.loads(state.as_words)} - {label} | ({label} if kept else set())
+            asked = int(count_examples(connection, project, model)[1] > 0)
+            as_words = json.dumps(sorted(labels))
+            change_state(connection, project, model, as_words=as_words, asked=asked, due=0.0)
+        return self.state(project)
+
+    def import_version(self, project: int, version: Version, adaptation: Adaptation) -> Version:
+        """Keep a version from elsewhere, make it live and pin it.
+
+        Raises:
+            LearningRefused: the project is pinned.
+        """
+        with self._changing(project) as (connection, model, state):
+            if state.pinned:
+                raise LearningRefused(_PINNED.format(project))
+            kept = self._insert(connection, project, version, adaptation)
+            change_state(connection, project, model, live=kept.number, pinned=1)
+        return kept
+
+    def reset(self, project: int, keep_examples: bool = False) -> LearningState:
+        """Delete all versions of a project, and what people have decided.
+
+        The examples are deleted too unless they are kept.
+        """
+        with self._changing(project) as (connection, model, _):
+            for table in (VERSIONS,) if keep_examples else (VERSIONS, EXAMPLES):
+                connection.execute(delete(table).where(*in_project(table, project, model)))
+            changed = count_examples(connection, project, model)[0]
+            fresh = {"live": None, "pinned": 0, "as_words": "[]", "changed": changed, "asked": 0}
+            change_state(connection, project, model, trouble="", due=0.0, **fresh, **RELEASED)
+        return self.state(project)
+
+    # ---- steps -------------------------------------------------------------------------------
+
+    def request_step(self, project: int) -> LearningState:
+        """Make the step of a project due, however few annotations have changed.
+
+        Raises:
+            LearningRefused: the project is pinned, or it has no training examples.
+        """
+        with self._changing(project) as (connection, model, _):
+            self._check_step(connection, project)
+            change_state(connection, project, model, asked=1, due=0.0)
+        return self.state(project)
+
+    def lease_step(self, every: int, project: int | None = None) -> StepLease | None:
+        """Lease a step that is due; None where none is, or where another backend has it.
+
+        Args:
+            every: annotations that have changed since the last step, at least; see `due_after`.
+            project: lease the step of this project, due or not.
+
+        Raises:
+            LearningRefused: the project that is named is pinned, or has no training examples.
+        """
+        model, now = self._model_key(), self._database.clock()
+        query = select(STATES).where(
+            _STATE.model == model, _STATE.pinned == 0, is_free(STATES, now)
+        )
+        if project is None:
+            query = _due_first(query, every, now)
+        else:
+            query = query.where(_STATE.project == project)
+        with self._database.write() as connection:
+            if project is not None:
+                lock_state(connection, project, model)
+                self._check_step(connection, project)
+            row = connection.execute(query.limit(1).with_for_update(skip_locked=True)).first()
+            if row is None:
+                return None
+            change_state(connection, row.project, model, **leased_to(self._owner, now))
+        return StepLease(row.project, row.changed, row.live, tuple(json.loads(row.as_words)))
+
+    @contextmanager
+    def renewed(self, lease: StepLease) -> Iterator[None]:
+        """Renew a lease from a thread while the block runs."""
+        over = threading.Event()
+
+        def keep() -> None:
+            while not over.wait(LEASE_S / 3):
+                self.renew(lease)
+
+        keeper = threading.Thread(target=keep, name=f"step-{lease.project}", daemon=True)
+        keeper.start()
+        try:
+            yield
+        finally:
+            over.set()
+            keeper.join()
+
+    def renew(self, lease: StepLease) -> None:
+        """Renew a lease for another `LEASE_S`."""
+        own = (
+            *in_project(STATES, lease.project, self._model_key()),
+            is_owned_by(STATES, self._owner),
+        )
+        with self._database.write() as connection:
+            connection.execute(update(STATES).where(*own).values(renewed(self._database.clock())))
+
+    def commit(
+        self,
+        lease: StepLease,
+        version: Version | None,
+        adaptation: Adaptation | None,
+        goes_live: bool = True,
+    ) -> Version | None:
+        """End a leased step with its result.
+
+        One that changes predictions as the newest one does is not kept again. Where the lease has
+        gone to another backend, or the examples are gone, nothing is kept. What somebody has made
+        live meanwhile stays live.
+
+        Args:
+            lease: from `lease_step`.
+            version: the new version; None where nothing is to be kept.
+            adaptation: what it adds to scores; None where it did not pass the gate.
+            goes_live: whether it goes live by itself, or the words alone where it has not passed.
+
+        Returns:
+            The version as it is kept; None where none is.
+        """
+        project = lease.project
+        with self._changing(project) as (connection, model, state):
+            if state.owner != self._owner:
+                return None
+            live, kept = state.live, None
+            if version is not None:
+                kept = self._insert(connection, project, version, adaptation)
+                if goes_live and not state.pinned and live == lease.live:
+                    live = kept.number if kept.better else None
+            changed = max(0, state.changed - lease.changed)
+            done = {"live": live, "changed": changed, "asked": 0, "trouble": "", **RELEASED}
+            change_state(connection, project, model, **done)
+            _delete_old_versions(connection, project, model)
+            return kept
+
+    def release(self, lease: StepLease, trouble: str, retry_after_s: float) -> None:
+        """Give back the lease of a step that has failed.
+
+        Args:
+            lease: from `lease_step`.
+            trouble: why it has failed, in a sentence.
+            retry_after_s: seconds until the step is due again.
+        """
+        due = self._database.clock() + retry_after_s
+        with self._changing(lease.project) as (connection, model, state):
+            if state.owner == self._owner:
+                changes = {"trouble": trouble, "due": due, **RELEASED}
+                change_state(connection, lease.project, model, **changes)
+
+    # ---- what predictions use ------------------------------------------------------------------
+
+    def active(self, project: int | None, mode: Adapt) -> ActiveModel | None:
+        """Return what predictions of a project use now; None: the words alone.
+
+        While the database cannot be reached, the last answer for the project counts.
+
+        Raises:
+            ModelUnavailable: the weights are not there.
+        """
+        if project is None or mode == "off":
+            return None
+        key = project, self._model_key()
+        try:
+            live = self._read_live(*key)
+        except SQLAlchemyError as error:
+            log.warning("The database of what projects have learned: %s", error)
+            with self._lock:
+                return self._cache.get(key)
+        except ValueError as error:  # damaged
+            log.warning("What project %d has learned cannot be used: %s", project, error)
+            return None
+        with self._lock:
+            self._cache[key] = live
+        return live
+
+    def earlier(self, project: int | None, mode: Adapt) -> Iterator[ActiveModel | None]:
+        """Yield what predictions of a project may have used: the newest version first, then None.
+
+        Yields nothing where the words alone decide now.
+        """
+        if project is None or self.active(project, mode) is None:
+            return
+        for version in self.versions(project):
+            if version.better:
+                kept, adaptation = self.version(project, version.number)
+                if adaptation is not None:
+                    yield ActiveModel(kept.annotations, kept.number, adaptation)
+        yield None
+
+    # ---- what there is -----------------------------------------------------------------------
+
+    def state(self, project: int) -> LearningState:
+        """Return where a project stands; one without a row has learned nothing."""
+        model = self._model_key()
+        query = select(STATES).where(*in_project(STATES, project, model))
+        with self._database.read() as connection:
+            row = connection.execute(query).first()
+            if row is None:
+                return LearningState(project=project)
+            annotations, pictures = count_examples(connection, project, model)
+            own = in_project(VERSIONS, project, model)
+            passed = select(_VERSION.adaptation.is_not(None)).where(*own)
+            better = connection.execute(passed.where(_VERSION.number == row.newest)).scalar()
+        return LearningState(
+            project=project,
+            live=row.live,
+            pinned=bool(row.pinned),
+            waits=bool(better) and row.newest not in (row.live, row.decided),
+            as_words=tuple(json.loads(row.as_words)),
+            changed=row.changed,
+            asked=bool(row.asked),
+            annotations=annotations,
+            pictures=pictures,
+            trouble=row.trouble,
+        )
+
+    def summary(self) -> Summary:
+        """Return counts over all projects, and the newest version."""
+        model = self._model_key()
+        live = select(func.count()).where(_STATE.model == model, _STATE.live.is_not(None))
+        pictures = select(func.count()).where(EXAMPLES.c.model == model)
+        newest = select(_VERSION.version).where(_VERSION.model == model)
+        with self._database.read() as connection:
+            last = connection.execute(newest.order_by(_VERSION.created.desc()).limit(1)).scalar()
+            return Summary(
+                int(connection.execute(live).scalar_one()),
+                int(connection.execute(pictures).scalar_one()),
+                None if last is None else _decode(last),
+            )
+
+    def versions(self, project: int) -> list[Version]:
+        """Return the versions of a project, the newest first."""
+        query = select(_VERSION.version).where(*in_project(VERSIONS, project, self._model_key()))
+        with self._database.read() as connection:
+            return [
+                _decode(row) for row in connection.scalars(query.order_by(_VERSION.number.desc()))
+            ]
+
+    def version(self, project: int, number: int) -> tuple[Version, Adaptation | None]:
+        """Return one version and its adaptation.
+
+        Raises:
+            LearningRefused: the project has no version of that number.
+        """
+        own = in_project(VERSIONS, project, self._model_key())
+        with self._database.read() as connection:
+            row = connection.execute(
+                select(VERSIONS).where(*own, _VERSION.number == number)
+            ).first()
+        if row is None:
+            raise LearningRefused(f"Project {project} has no version {number}.")
+        return _decode(row.version), _adaptation(row)
+
+    # ---- rows --------------------------------------------------------------------------------
+
+    @contextmanager
+    def _changing(self, project: int) -> Iterator[tuple[Connection, str, Row[Any]]]:
+        """Begin a transaction in which a project's row is locked."""
+        model = self._model_key()
+        with self._database.write() as connection:
+            yield connection, model, lock_state(connection, project, model)
+
+    def _check_step(self, connection: Connection, project: int) -> None:
+        model = self._model_key()
+        if lock_state(connection, project, model).pinned:
+            raise LearningRefused(_PINNED.format(project))
+        if not count_examples(connection, project, model)[1]:
+            raise LearningRefused(_NO_CORRECTIONS.format(project))
+
+    def _insert(
+        self, connection: Connection, project: int, version: Version, adaptation: Adaptation | None
+    ) -> Version:
+        """Insert a version under the next number, unless it does as the newest one."""
+        model, now = self._model_key(), self._database.clock()
+        own = in_project(VERSIONS, project, model)
+        newest = connection.execute(
+            select(_VERSION.version).where(*own).order_by(_VERSION.number.desc()).limit(1)
+        ).scalar()
+        if newest is not None and (same := _decode(newest)).digest == version.digest:
+            if same.better:
+                return same
+            connection.execute(delete(VERSIONS).where(*own, _VERSION.number == same.number))
+        number = lock_state(connection, project, model).newest + 1
+        kept = msgspec.structs.replace(version, number=number, created=now)
+        connection.execute(
+            insert(VERSIONS).values(
+                project=project,
+                model=model,
+                number=number,
+                version=msgspec.json.encode(kept).decode(),
+                created=now,
+                adaptation=None if adaptation is None else adaptation.to_bytes(),
+            )
+        )
+        change_state(connection, project, model, newest=number)
+        return kept
+
+    def _read_live(self, project: int, model: str) -> ActiveModel | None:
+        """Read the live version; its adaptation only where the cache has another version."""
+        is_live = and_(
+            _STATE.project == _VERSION.project,
+            _STATE.model == _VERSION.model,
+            _STATE.live == _VERSION.number,
+        )
+        own = in_project(VERSIONS, project, model)
+        with self._database.read() as connection:
+            number = connection.execute(
+                select(_VERSION.number).join(STATES, is_live).where(*own)
+            ).scalar()
+            if number is None:
+                return None
+            with self._lock:
+                cached = self._cache.get((project, model))
+            if cached is not None and cached.number == number:
+                return cached
+            row = connection.execute(
+                select(VERSIONS).where(*own, _VERSION.number == number)
+            ).first()
+        adaptation = None if row is None else _adaptation(row)
+        if row is None or adaptation is None:
+            return None
+        return ActiveModel(_decode(row.version).annotations, number, adaptation)
+
+
+def due_after(every: int, annotations: int) -> int:
+    """Return the number of changes after which a step is due: a tenth of all annotations.
+
+    At least `every`.
+
+    >>> due_after(10, 40), due_after(10, 1000)
+    (10, 100)
+    """
+    return max(every, annotations // 10)
+
+
+def model_key(settings: Settings, model_id: str) -> str:
+    """Return the key of what can be learned from together: weights, method, sizes, templates.
+
+    >>> one, other = (model_key(Settings(method=m), "w1") for m in ("clearclip", "clip"))
+    >>> one == other, one == model_key(Settings(method="clearclip"), "w1")
+    (False, True)
+    """
+    parts = [model_id, settings.method, settings.short_side_px, settings.templates]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:40]
+
+
+def can_learn(settings: Settings) -> bool:
+    """Whether the method's scores can follow corrections: not where all classes weigh each other.
+
+    >>> can_learn(Settings(method="clearclip")), can_learn(Settings(method="clipsurgery"))
+    (True, False)
+    """
+    return not resolve_method(settings.method).remove_redundancy
+
+
+# ---- files -----------------------------------------------------------------------------------
+
+
+class _File(msgspec.Struct):
+    """An exported version."""
+
+    format: int
+    model: dict[str, str | int]
+    version: Version
+    adaptation: str
+
+
+def export(settings: Settings, version: Version, adaptation: Adaptation, key: str) -> bytes:
+    """Return the JSON file of a version.
+
+    Args:
+        settings: name model, method and image size.
+        version: what was learned.
+        adaptation: what it adds to scores.
+        key: of the model in use, see `model_key`.
+    """
+    model: dict[str, str | int] = {
+        "name": settings.model,
+        "method": settings.method,
+        "short_side_px": settings.short_side_px,
+        "key": key,
+    }
+    packed = base64.b64encode(adaptation.to_bytes()).decode()
+    file = msgspec.json.encode(_File(_FORMAT, model, version, packed))
+    return msgspec.json.format(file, indent=1) + b"\n"
+
+
+def read_export(data: bytes, key: str, width: int | None = None) -> tuple[Version, Adaptation]:
+    """Read what `export` wrote.
+
+    Args:
+        data: the file's bytes.
+        key: of the model in use, see `model_key`.
+        width: numbers in a feature of the model in use, where that is known.
+
+    Raises:
+        BadRequest: it is no such file, or of another model.
+    """
+    try:
+        file = msgspec.json.decode(data, type=_File)
+        if file.format != _FORMAT:
+            raise ValueError(f"format {file.format!r}")
+        if file.model.get("key") != key:
+            raise BadRequest(
+                "Expected what was learned with this model, but got what was learned with "
+                f"{_named(file.model)}."
+            )
+        adaptation = Adaptation.from_bytes(base64.b64decode(file.adaptation, validate=True), width)
+        if not adaptation.is_finite:
+            raise ValueError("numbers that are none")
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(
+            f"Expected a file of `clearclip-backend adapt export`, but got another ({error})."
+        ) from None
+    return (
+        msgspec.structs.replace(
+            file.version, digest=adaptation.digest, better=True, origin="import"
+        ),
+        adaptation,
+    )
+
+
+def _named(model: Mapping[str, str | int]) -> str:
+    name, method, side = (str(model.get(k))[:100] for k in ("name", "method", "short_side_px"))
+    return f"{name}, {method}, {side} px, or other weights of that name"
+
+
+def _decode(text: str) -> Version:
+    return msgspec.json.decode(text, type=Version)
+
+
+def _adaptation(row: Row[Any]) -> Adaptation | None:
+    """Read the adaptation of a version from its row; None where the version has none.
+
+    Raises:
+        ValueError: damaged bytes.
+    """
+    return None if row.adaptation is None else Adaptation.from_bytes(row.adaptation)
+
+
+def _delete_old_versions(connection: Connection, project: int, model: str) -> None:
+    """Delete the oldest versions of a project beyond `MOST_VERSIONS`, but not the live one."""
+    own = in_project(VERSIONS, project, model)
+    newest = select(_VERSION.number).where(*own).order_by(_VERSION.number.desc())
+    last = connection.execute(newest.offset(MOST_VERSIONS).limit(1)).scalar()
+    if last is not None:
+        live = select(_STATE.live).where(*in_project(STATES, project, model)).scalar_subquery()
+        is_live = _VERSION.number == func.coalesce(live, 0)
+        connection.execute(delete(VERSIONS).where(*own, _VERSION.number <= last, not_(is_live)))
+
+
+def _version_before(live: int | None, usable: list[int], project: int) -> int | None:
+    """Return the last usable version before the live one; None: the words alone."""
+    if live is None:
+        raise LearningRefused(
+            f"Project {project} uses the words alone: there is nothing to go back from."
+        )
+    return max((each for each in usable if each < live), default=None)
+
+
+def _due_first(query: Select[Any], every: int, now: float) -> Select[Any]:
+    """Keep the steps that are due, the longest due first."""
+    annotations = (
+        select(func.count(EXAMPLES.c.annotation.distinct()))
+        .where(EXAMPLES.c.project == _STATE.project, EXAMPLES.c.model == _STATE.model)
+        .scalar_subquery()
+    )
+    enough = and_(_STATE.changed >= every, _STATE.changed >= annotations // 10)
+    due = query.where(or_(enough, _STATE.asked == 1), _STATE.due <= now)
+    return due.order_by(_STATE.due, _STATE.project)

@@ -1,0 +1,455 @@
+"""Training examples: pixels of corrected images, with what an annotator left there.
+
+An example holds a bounded sample of pixels. The features of a pixel are interpolated between
+patches as masks are drawn, so what is learned and judged is the label map, not its patches.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from clearclip_core.segmentation.runs import BoolMask
+from clearclip_core.segmentation.scores import apply_presence
+from clearclip_core.segmentation.windows import DenseFeatures
+
+Float32Array = npt.NDArray[np.float32]
+BoolArray = npt.NDArray[np.bool_]
+Arrays = Mapping[str, npt.NDArray[Any]]
+T = TypeVar("T")
+
+#: The name of the area that no label covers.
+UNLABELED = ""
+
+#: Limit of the numbers in an example's sample: 192 kB in float16.
+SAMPLE_SIZE = 98_304
+
+#: Cells a side of the grid by which similar images are found.
+LAYOUT_CELLS = 4
+
+#: Pixels a side of a patch among which the sample is chosen.
+_PIXELS_PER_PATCH = 4
+
+#: Version of the bytes, stored in them.
+_FORMAT = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A training example: one annotator's correction of an image, in about 200 kB.
+
+    Attributes:
+        known: names of the labels that competed on the image, sorted.
+        names: names of the labels that somebody drew there, sorted.
+        features: (N, D) float16, features of the sampled pixels, interpolated between patches.
+        labels: (N,) int16, index of the label in `names` that was drawn on each pixel; -1 where
+            nothing was drawn, or a prediction stands as it was.
+        weights: (N,) float32, share of the image's area that each pixel stands for; they sum to
+            less than 1 where labels overlap, as such pixels are left out.
+        picture: id of the image, equal in all corrections of the image; "" where the image has no
+            other correction.
+        annotator: opaque id of who made the correction; "" where nobody knows.
+        removed_names: names of the labels that a prediction showed somewhere and the annotator
+            took away there, sorted.
+        removed: (N, R) bool, the pixels where that happened to each label of `removed_names`.
+        layout: (16, D) float16, mean feature of each cell of a 4 x 4 grid over the image, row by
+            row, by which similar images are found.
+        cls: (D,) float16, CLS feature of the image; None where the image was encoded without.
+        presence: weight of the presence prior by which words score the example, see
+            `with_presence`; it is no part of the content.
+
+    Raises:
+        ValueError: the shapes do not fit, or names are not sorted.
+    """
+
+    known: tuple[str, ...]
+    names: tuple[str, ...]
+    features: npt.NDArray[np.float16]
+    labels: npt.NDArray[np.int16]
+    weights: Float32Array
+    picture: str
+    annotator: str
+    removed_names: tuple[str, ...]
+    removed: BoolArray
+    layout: npt.NDArray[np.float16]
+    cls: npt.NDArray[np.float16] | None = None
+    presence: float = 0.0
+
+    def __post_init__(self) -> None:
+        for names in (self.known, self.names, self.removed_names):
+            check_names(names)
+        sampled = len(self.features)
+        check_shape("labels", self.labels, (sampled,))
+        check_shape("weights", self.weights, (sampled,))
+        check_shape("removed", self.removed, (sampled, len(self.removed_names)))
+        check_shape("layout", self.layout, (LAYOUT_CELLS**2, self.width))
+        if self.cls is not None:
+            check_shape("cls", self.cls, (self.width,))
+
+    @classmethod
+    def of(
+        cls,
+        features: DenseFeatures,
+        masks: Mapping[str, BoolMask],
+        known: Collection[str],
+        picture: str = "",
+        *,
+        annotator: str = "",
+        kept: Mapping[str, BoolMask] | None = None,
+        removed: Mapping[str, BoolMask] | None = None,
+    ) -> Example:
+        """Make an example of an image's features and the masks that its annotator left.
+
+        Args:
+            features: features of the image.
+            masks: name of the label -> (H, W) bool, in the size of the image. Pixels of several
+                labels are left out. Boxes are no masks: leave them out.
+            known: names of all labels that the annotator could have used.
+            picture: id of the image, such as ``PreparedImage.digest``.
+            annotator: opaque id of who made the correction, the same in all of that person's.
+            kept: name of the label -> (H, W) bool, the part of its mask that stands as a
+                prediction showed it: it is not learned from.
+            removed: name of the label -> (H, W) bool, the area that a prediction showed as the
+                label and that the annotator took from it.
+
+        Raises:
+            ValueError: a mask of another size, a label without a name, or features of a method that
+                weighs classes by the windows' CLS features, which cannot be adapted.
+        """
+        if features.remove_redundancy:
+            raise ValueError(
+                "Expected argument `features` to be of a method that scores patches by themselves, "
+                "but it weighs classes by the windows' CLS features: such a method cannot learn "
+                "from corrections."
+            )
+        if UNLABELED in {*masks, *known}:
+            raise ValueError("Expected labels to have names, but got an empty one.")
+        grid = _Grid(features)
+        owners, names = grid.owners(masks, kept or {})
+        chosen, weights = _sample(owners, max(1, SAMPLE_SIZE // grid.width))
+        taken = {
+            name: shown
+            for name in sorted(removed or {})
+            if (shown := grid.shown(removed or {}, name)).any()
+        }
+        return cls(
+            tuple(sorted({*known, *masks})),
+            names,
+            grid.features_at(chosen),
+            owners[chosen],
+            weights.astype(np.float32),
+            picture,
+            annotator,
+            tuple(taken),
+            np.stack([*taken.values()], axis=1)[chosen]
+            if taken
+            else np.zeros((len(chosen), 0), np.bool_),
+            mean_cells(features),
+            None if features.cls is None else features.image_cls.cpu().numpy().astype(np.float16),
+        )
+
+    def with_presence(self, weight: float) -> Example:
+        """Return the example as words with a presence prior score it.
+
+        An example without `cls` is scored without a prior.
+
+        Args:
+            weight: of the prior, in [0, 1), see `apply_presence`.
+        """
+        return replace(self, presence=0.0 if self.cls is None else weight)
+
+    def word_terms(self, embeddings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return by what words score the example: text embeddings, and offsets of the cosines.
+
+        Args:
+            embeddings: (Q, D) unit text embeddings.
+
+        Returns:
+            (Q, D) and (Q,): with a presence prior those of `apply_presence`, else the embeddings
+            themselves and zeros.
+        """
+        if self.cls is None or not self.presence:
+            return embeddings, embeddings.new_zeros(len(embeddings))
+        return apply_presence(embeddings, torch.from_numpy(self.cls), self.presence)
+
+    @property
+    def width(self) -> int:
+        """Dimension of the features, D."""
+        return int(self.features.shape[1])
+
+    @cached_property
+    def digest(self) -> str:
+        """Hex digest of the content."""
+        return digest_of(self._metadata, self._arrays)
+
+    @cached_property
+    def is_finite(self) -> bool:
+        """Whether all numbers are finite; `clearclip_core.adapt` leaves other examples out.
+
+        A feature is nan or infinite where an activation was too large for the model's precision.
+        """
+        return all(np.isfinite(array).all() for array in self._arrays.values())
+
+    @property
+    def picture_key(self) -> str:
+        """Key of the image: equal for examples of one image, different for other images."""
+        return self.picture or self.digest
+
+    def to_bytes(self) -> bytes:
+        """Return the example as the bytes of a safetensors file."""
+        return to_safetensors("example", self._metadata, self._arrays)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, width: int | None = None) -> Example:
+        """Read an example from the bytes of `to_bytes`.
+
+        Args:
+            data: the bytes.
+            width: expected dimension of the features; None accepts any.
+
+        Raises:
+            ValueError: damaged bytes, another format, or features of another model.
+        """
+        made = from_safetensors(
+            data,
+            "example",
+            lambda facts, arrays: cls(
+                tuple(facts["known"]),
+                tuple(facts["names"]),
+                arrays["features"],
+                arrays["labels"],
+                arrays["weights"],
+                str(facts["picture"]),
+                str(facts["annotator"]),
+                tuple(facts["removed"]),
+                arrays["removed"],
+                arrays["layout"],
+                arrays.get("cls"),
+            ),
+        )
+        check_width(made.width, width)
+        return made
+
+    @property
+    def _metadata(self) -> dict[str, Any]:
+        return {
+            "known": list(self.known),
+            "names": list(self.names),
+            "picture": self.picture,
+            "annotator": self.annotator,
+            "removed": list(self.removed_names),
+        }
+
+    @property
+    def _arrays(self) -> Arrays:
+        names = ("features", "labels", "weights", "removed", "layout")
+        arrays = {name: getattr(self, name) for name in names}
+        return arrays if self.cls is None else arrays | {"cls": self.cls}
+
+
+class _Grid:
+    """Pixels of an image at equal steps, several a side of each patch.
+
+    Args:
+        features: features of the image.
+    """
+
+    def __init__(self, features: DenseFeatures) -> None:
+        plan = features.plan
+        self._mosaic = plan.mosaic(features.patches.detach().cpu().float().permute(0, 3, 1, 2))
+        self._axes = plan.rows, plan.columns
+        step_px = max(1.0, plan.patch_image_px / _PIXELS_PER_PATCH)
+        self._hw = plan.image_hw
+        self._pixels = [
+            (
+                (np.arange(max(1, round(side / step_px))) + 0.5)
+                * side
+                / max(1, round(side / step_px))
+            ).astype(np.intp)
+            for side in plan.image_hw
+        ]
+
+    @property
+    def width(self) -> int:
+        """Dimension of the features."""
+        return len(self._mosaic)
+
+    def owners(
+        self, masks: Mapping[str, BoolMask], kept: Mapping[str, BoolMask]
+    ) -> tuple[npt.NDArray[np.int16], tuple[str, ...]]:
+        """Return (P,) the drawn label of each pixel, and the names of the labels, sorted.
+
+        -1 where nothing is drawn, -2 where several labels are. One mask is held at a time, as they
+        may be drawn on demand.
+        """
+        rows, columns = (len(each) for each in self._pixels)
+        owners = np.full(rows * columns, -1, np.int16)
+        names: list[str] = []
+        for name in sorted(masks):
+            drawn = self.shown(masks, name)
+            if name in kept:
+                drawn &= ~self.shown(kept, name)
+            if drawn.any():
+                owners[drawn] = np.where(owners[drawn] == -1, len(names), -2)
+                names.append(name)
+        return owners, tuple(names)
+
+    def shown(self, masks: Mapping[str, BoolMask], name: str) -> BoolArray:
+        """Return (P,) whether a mask covers each pixel."""
+        mask = masks[name]
+        if mask.shape != self._hw:
+            raise ValueError(
+                f"Expected the mask of {name!r} to be of size {self._hw}, but got {mask.shape}."
+            )
+        shown: BoolArray = mask[np.ix_(*self._pixels)].reshape(-1)
+        return shown
+
+    def features_at(self, pixels: npt.NDArray[np.intp]) -> npt.NDArray[np.float16]:
+        """Return the (N, D) features of pixels, by their index."""
+        places = np.unravel_index(pixels, [len(each) for each in self._pixels])
+        down, along = (
+            torch.from_numpy(axis.upsampling.at(axis.upsampling.positions(px[at]))).float()
+            for axis, px, at in zip(self._axes, self._pixels, places, strict=True)
+        )
+        lines = torch.einsum("na,dab->ndb", down, self._mosaic)
+        made: npt.NDArray[np.float16] = torch.einsum("ndb,nb->nd", lines, along).half().numpy()
+        return made
+
+
+def mean_cells(features: DenseFeatures) -> npt.NDArray[np.float16]:
+    """Average the features over the cells of a grid over the image: `Example.layout`.
+
+    Args:
+        features: features of the image.
+
+    Returns:
+        (16, D) float16, mean feature of each cell of a 4 x 4 grid, row by row.
+    """
+    mosaic = features.plan.mosaic(features.patches.permute(0, 3, 1, 2)).float()
+    cells = torch.nn.functional.adaptive_avg_pool2d(mosaic[None], LAYOUT_CELLS)[0]
+    return cells.flatten(1).T.contiguous().cpu().numpy().astype(np.float16)
+
+
+def _sample(
+    owners: npt.NDArray[np.int16], limit: int
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+    """Choose at most `limit` pixels: (N,) ascending indices, and the share each stands for.
+
+    All labels, and what none covers, get the same number of places; small labels keep all pixels,
+    and their free places go to larger ones. The pixels of a label are sampled at equal steps. Where
+    several labels are drawn, none is chosen.
+    """
+    sizes = np.bincount(owners[owners >= -1] + 1)
+    places = np.minimum(sizes, limit // max(1, np.count_nonzero(sizes)))
+    for label in np.argsort(sizes, kind="stable"):
+        left = limit - places.sum()
+        places[label] += min(left // 2, sizes[label] - places[label])
+    chosen, weights = [np.zeros(0, np.intp)], [np.zeros(0)]
+    for label in np.flatnonzero(places):
+        own = np.flatnonzero(owners == label - 1)
+        at = (np.arange(places[label]) + 0.5) * len(own) / places[label]
+        chosen.append(own[at.astype(np.intp)])
+        weights.append(np.full(places[label], len(own) / places[label] / len(owners)))
+    order = np.argsort(np.concatenate(chosen))
+    return np.concatenate(chosen)[order], np.concatenate(weights)[order]
+
+
+def to_safetensors(kind: str, facts: Mapping[str, Any], arrays: Arrays) -> bytes:
+    """Serialize facts and arrays as the bytes of a safetensors file, with a digest.
+
+    Args:
+        kind: name of the type of the content, such as "example".
+        facts: values that JSON can hold.
+        arrays: by name; the name "facts" is reserved.
+
+    >>> data = to_safetensors("example", {"names": ["sky"]}, {"areas": np.ones(2)})
+    >>> from_safetensors(data, "example", lambda facts, arrays: (facts, arrays["areas"].tolist()))
+    ({'names': ['sky']}, [1.0, 1.0])
+    """
+    header = {"kind": kind, "format": _FORMAT, "digest": digest_of(facts, arrays), "facts": facts}
+    text = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    packed: bytes = save({"facts": text, **contiguous})
+    return packed
+
+
+def from_safetensors(
+    data: bytes, kind: str, make: Callable[[dict[str, Any], dict[str, npt.NDArray[Any]]], T]
+) -> T:
+    """Read a value from the bytes of `to_safetensors`.
+
+    Args:
+        data: the bytes.
+        kind: name of the type of the content.
+        make: facts and arrays -> the value.
+
+    Raises:
+        ValueError: damaged bytes, another format, another kind, or other content.
+    """
+    try:
+        arrays = dict(load(data))
+        header = json.loads(arrays.pop("facts").tobytes())
+        found, version, digest, facts = (header[k] for k in ("kind", "format", "digest", "facts"))
+        if (found, version) == (kind, _FORMAT) and digest == digest_of(facts, arrays):
+            return make(facts, arrays)
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise ValueError(f"Expected the bytes of an {kind}, but got others ({error}).") from None
+    if (found, version) != (kind, _FORMAT):
+        raise ValueError(
+            f"Expected the bytes of an {kind} in format {_FORMAT}, but got {found!r} in format "
+            f"{version!r}."
+        )
+    raise ValueError(f"Expected the bytes of an {kind}, but some of them are damaged.")
+
+
+def digest_of(facts: Mapping[str, Any], arrays: Arrays) -> str:
+    """Return a hex digest of facts and arrays, whatever their order."""
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def check_names(names: tuple[str, ...]) -> None:
+    """Check that names are sorted and all different.
+
+    Raises:
+        ValueError: they are not.
+    """
+    if list(names) != sorted(set(names)):
+        raise ValueError(f"Expected names to be sorted and all different, but got {names}.")
+
+
+def check_shape(name: str, array: npt.NDArray[Any], shape: tuple[int, ...]) -> None:
+    """Check the shape of an array.
+
+    Raises:
+        ValueError: another shape; the message names the argument.
+    """
+    if array.shape != shape:
+        raise ValueError(
+            f"Expected argument `{name}` to be of shape {shape}, but got {array.shape}."
+        )
+
+
+def check_width(width: int, wanted: int | None) -> None:
+    """Check the dimension of features; `wanted` None accepts any.
+
+    Raises:
+        ValueError: features of another model.
+    """
+    if wanted is not None and width != wanted:
+        raise ValueError(
+            f"Expected features of {wanted} numbers, but got {width}: they are another model's."
+        )

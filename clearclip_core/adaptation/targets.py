@@ -1,0 +1,198 @@
+"""What training examples say of their pixels, for one vocabulary.
+
+What somebody drew is the target of its pixels. Elsewhere on a picture that somebody drew on, the
+words' own answer is, softly, without the labels that were removed there: it holds labels in place
+that paint elsewhere would move. What stands as it was predicted says no more than that. A picture
+that nobody drew on says nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.special import softmax
+
+from clearclip_core.adaptation.adaptation import group_names, query_names
+from clearclip_core.adaptation.example import UNLABELED, BoolArray, Example, Float32Array
+from clearclip_core.adaptation.similarity import cluster
+from clearclip_core.segmentation.scores import TEMPERATURE
+from clearclip_core.vocabulary import Vocabulary
+
+#: The logit of a label that could not be chosen.
+_ABSENT = np.float32(-1e4)
+
+#: Limit of the pixels of all examples together; of many examples, each gives fewer.
+_PIXELS = 12_000
+
+#: Exponent of a class's area in the weight of its pixels, and the smallest share of the area that
+#: counts: at -1 all classes would weigh the same, at 0 the small ones wither.
+_BALANCE = -0.75
+_SMALLEST_SHARE = 1e-4
+
+#: Weight of the words' answer in the fit, and in the truth of held-out pixels.
+_WORDS_IN_FIT = 0.3
+_WORDS_IN_TRUTH = 0.5
+
+#: Number of pixels of a label that make a picture show it.
+_SHOWN = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """The N sampled pixels of all pictures that somebody drew on, for G groups of queries.
+
+    The groups are the labels of the vocabulary and, where there are contrast words, "".
+
+    Attributes:
+        names: names of the groups.
+        features: (N, D) float32.
+        text: (N, G) float32, logits by the words: the best query of each group.
+        target: (N, G) float32, probability of each group.
+        drawn: (N,) bool, where the target is what somebody drew.
+        weights: (N,) float32, shares of the pixels in their image; those of near-duplicates add up
+            to one image.
+        image: (N,) number of the image, near-duplicates alike, from 0.
+        pictures: key of an image, see `Example.picture_key` -> its number.
+    """
+
+    names: tuple[str, ...]
+    features: Float32Array
+    text: Float32Array
+    target: Float32Array
+    drawn: BoolArray
+    weights: Float32Array
+    image: npt.NDArray[np.intp]
+    pictures: Mapping[str, int]
+
+    @classmethod
+    def of(
+        cls, examples: Sequence[Example], embeddings: torch.Tensor, vocabulary: Vocabulary
+    ) -> Targets:
+        """Put the pixels of examples together.
+
+        Args:
+            examples: the training examples; their order is that of the pixels.
+            embeddings: (Q, D) unit text embeddings of the vocabulary's queries.
+            vocabulary: the words.
+        """
+        names = group_names(vocabulary)
+        used = [each for each in examples if set(each.names) & set(names)]
+        number = np.unique(cluster(used), return_inverse=True)[1]
+        pictures = {each.picture_key: int(n) for each, n in zip(used, number, strict=True)}
+        limit = max(1, _PIXELS // max(1, len(used)))
+        parts = [_pixels(each, embeddings, vocabulary, limit) for each in used]
+        groups = np.zeros((0, len(names)), np.float32)
+        nothing = np.zeros((0, embeddings.shape[1]), np.float32), groups, groups
+        parts.append((*nothing, np.zeros(0, np.bool_), np.zeros(0, np.float32)))
+        features, text, target, drawn, weights = map(np.concatenate, zip(*parts, strict=True))
+        image = np.repeat(number, [len(part[0]) for part in parts[:-1]])
+        share = (weights / np.bincount(number)[image]).astype(np.float32)
+        return cls(names, features, text, target, drawn, share, image, pictures)
+
+    @property
+    def images(self) -> int:
+        """Number of different images."""
+        return int(self.image.max()) + 1 if len(self.image) else 0
+
+    @property
+    def labels(self) -> BoolArray:
+        """(G,) bool, the groups that are labels."""
+        return np.array([name != UNLABELED for name in self.names])
+
+    @cached_property
+    def shown(self) -> npt.NDArray[np.intp]:
+        """(G,) numbers of images on which somebody drew each group."""
+        drawn = np.zeros((self.images, len(self.names)))
+        np.add.at(drawn, self.image[self.drawn], self.target[self.drawn] > 0.5)
+        return np.asarray((drawn >= _SHOWN).sum(axis=0), np.intp)
+
+    @cached_property
+    def fit_weights(self) -> Float32Array:
+        """(N,) float32 weights in the fit: what was drawn sums to the number of images.
+
+        Classes are weighed by their area to the power of `_BALANCE`, so small ones do not wither.
+        """
+        drawn = self.target * (self.weights * self.drawn)[:, None]
+        area = drawn.sum(axis=0)
+        share = np.maximum(area / max(float(area.sum()), 1e-12), _SMALLEST_SHARE)
+        balanced = (drawn * share**_BALANCE).sum(axis=1)
+        balanced *= self.images / max(float(balanced.sum()), 1e-12)
+        weights: Float32Array = balanced + _WORDS_IN_FIT * self.weights * ~self.drawn
+        return weights.astype(np.float32)
+
+    @cached_property
+    def truth(self) -> Float32Array:
+        """(N, G) float32, the area of each group by which held-out pixels are judged.
+
+        Where nobody drew, the words' own answer counts as far as they are sure.
+        """
+        rows = np.arange(len(self.text))
+        sure = softmax(self.text, axis=1) * (self.target > 0)  # what was removed is not the answer
+        best = sure.argmax(axis=1)
+        answer = np.zeros_like(self.target)
+        answer[rows, best] = _WORDS_IN_TRUTH * sure[rows, best]
+        truth: Float32Array = np.where(self.drawn[:, None], self.target, answer)
+        return truth * self.weights[:, None]
+
+
+def _pixels(
+    example: Example, embeddings: torch.Tensor, vocabulary: Vocabulary, limit: int
+) -> tuple[Float32Array, Float32Array, Float32Array, BoolArray, Float32Array]:
+    """Return features, text logits, targets, whether they were drawn, and weights of an example."""
+    names = group_names(vocabulary)
+    places = {name: group for group, name in enumerate(names)}
+    groups = np.array([*(places.get(name, -1) for name in example.names), -1])
+    owner = groups[example.labels]  # (N,), -1: nothing was drawn
+    some = _at_equal_steps(np.flatnonzero((example.labels == -1) | (owner >= 0)), limit)
+    features = example.features[some].astype(np.float32)
+    text = text_logits(features, embeddings, vocabulary, example)
+    drawn = owner[some] >= 0
+    drawn &= text[np.arange(len(some)), owner[some]] > _ABSENT
+    words = softmax(text, axis=1)
+    for column, name in enumerate(example.removed_names):
+        if name in places:
+            words[example.removed[some, column], places[name]] = 0
+    left = words.sum(axis=1)
+    target = words / np.maximum(left, 1e-9)[:, None]
+    target[drawn] = np.eye(len(names), dtype=np.float32)[owner[some][drawn]]
+    weights = example.weights[some] * (drawn | (left > 1e-6))
+    weights /= np.float32(max(float(weights.sum()), 1e-12))
+    return features, text, target, drawn, weights
+
+
+def _at_equal_steps(indices: npt.NDArray[np.intp], limit: int) -> npt.NDArray[np.intp]:
+    count = min(len(indices), limit)
+    return indices[((np.arange(count) + 0.5) * len(indices) / max(count, 1)).astype(np.intp)]
+
+
+def text_logits(
+    features: Float32Array, embeddings: torch.Tensor, vocabulary: Vocabulary, example: Example
+) -> Float32Array:
+    """Compute the logits of groups at pixels of an example, with its presence prior.
+
+    A group's best query counts. A label that was added after the correction could not be chosen and
+    has no chance.
+
+    Args:
+        features: (N, D) float32.
+        embeddings: (Q, D) embeddings of the vocabulary's queries.
+        vocabulary: G groups of queries.
+        example: the training example.
+
+    Returns:
+        (N, G) float32.
+    """
+    names, owners = group_names(vocabulary), query_names(vocabulary)
+    words, offsets = (term.numpy() for term in example.word_terms(embeddings))
+    logits = np.float32(TEMPERATURE) * (features @ words.T + offsets)
+    text = np.full((len(features), len(names)), _ABSENT, np.float32)
+    for group, name in enumerate(names):
+        if name == UNLABELED or name in example.known:
+            queries = [query for query, owner in enumerate(owners) if owner == name]
+            text[:, group] = logits[:, queries].max(axis=1)
+    return text

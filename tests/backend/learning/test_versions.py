@@ -1,0 +1,340 @@
+"""Versions, steps and what is live, on SQLite and on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import text
+
+from backend.database.database import Database
+from backend.database.leases import LEASE_S
+from backend.errors import LearningRefused
+from backend.learning import versions
+from backend.learning.versions import StepLease
+from tests.backend.conftest import Clock
+from tests.backend.fakes.learning_stores import (
+    LearningStores,
+    adaptation,
+    example,
+    version_with,
+)
+
+# ---- steps -----------------------------------------------------------------------------------
+
+
+def test_a_step_is_due_after_so_many_changes_and_one_takes_it(
+    learning: LearningStores, other: LearningStores
+) -> None:
+    learning.replace_all(1, 2)
+    assert learning.versions.lease_step(3) is None
+    learning.examples.forget(1)
+    lease = learning.versions.lease_step(3)
+    assert lease == StepLease(7, changed=3)
+    assert other.versions.lease_step(3) is None
+    assert other.versions.lease_step(3, 7) is None
+    learning.replace_all(4)  # meanwhile
+    scores = adaptation()
+    assert learning.versions.commit(lease, version_with(scores), scores) is not None
+    assert learning.versions.state(7).changed == 1
+
+
+def test_a_tenth_of_many_annotations_has_to_change(learning: LearningStores) -> None:
+    learning.replace_all(*range(1, 41))
+    learning.make_version()
+    for annotation in (1, 2, 3):
+        learning.examples.replace(annotation, 7, [example(f"changed {annotation}")])
+        assert learning.versions.lease_step(2) is None
+    learning.replace_all(50, 51, project=8)  # others wait for nobody
+    lease = learning.versions.lease_step(2)
+    assert lease is not None
+    assert lease.project == 8
+    learning.examples.forget(4)  # of 39, so 4 will do as 3 do
+    assert learning.versions.lease_step(2) == StepLease(7, changed=4, live=1)
+
+
+def test_a_step_can_be_asked_for(learning: LearningStores, other: LearningStores) -> None:
+    with pytest.raises(LearningRefused, match="no corrections"):
+        learning.versions.request_step(7)
+    learning.replace_all(1)
+    assert learning.versions.request_step(7).asked
+    lease = other.versions.lease_step(10)
+    assert lease is not None
+    other.versions.commit(lease, version_with(None), None)
+    assert not learning.versions.state(7).asked
+    assert other.versions.lease_step(10) is None
+
+
+def test_a_step_whose_maker_is_killed_is_taken_by_another(
+    learning: LearningStores, other: LearningStores, clock: Clock
+) -> None:
+    learning.replace_all(1, 2)
+    lost = learning.versions.lease_step(2)
+    assert lost is not None
+    clock.now += LEASE_S - 1
+    learning.versions.renew(lost)
+    clock.now += LEASE_S - 1
+    assert other.versions.lease_step(2) is None
+    clock.now += 2
+    lease = other.versions.lease_step(2)
+    assert lease == lost
+    late, good = adaptation(1), adaptation(2)
+    assert learning.versions.commit(lost, version_with(late), late) is None  # it lives after all
+    assert other.versions.commit(lease, version_with(good), good) is not None
+    assert [each.digest for each in learning.versions.versions(7)] == [good.digest]
+
+
+def test_a_step_that_fails_comes_again_later(learning: LearningStores, clock: Clock) -> None:
+    learning.replace_all(1)
+    lease = learning.versions.lease_step(1)
+    assert lease is not None
+    learning.versions.release(lease, "The model is away.", 60)
+    assert learning.versions.state(7).trouble == "The model is away."
+    assert learning.versions.lease_step(1) is None
+    clock.now += 61
+    assert learning.versions.lease_step(1) is not None
+
+
+def test_several_that_look_at_once_take_one_step(url: str) -> None:
+    stores = [Database(url) for _ in range(4)]
+    many = [LearningStores.of(database, f"owner {i}") for i, database in enumerate(stores)]
+    many[0].replace_all(1)
+    taken: list[StepLease | None] = []
+    start = threading.Barrier(len(many))
+
+    def take(learning: LearningStores) -> None:
+        start.wait(20)
+        taken.append(learning.versions.lease_step(1))
+
+    threads = [threading.Thread(target=take, args=(each,)) for each in many]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sum(lease is not None for lease in taken) == 1
+    for database in stores:
+        database.close()
+
+
+MOVES = st.tuples(
+    st.sampled_from(["learn", "learn", "learn", "forget", "step"]),
+    st.integers(1, 4),
+    st.integers(1, 3),
+    st.booleans(),
+)
+
+
+@given(st.lists(MOVES, max_size=25))
+@settings(max_examples=40, deadline=None, derandomize=True, database=None)
+def test_whatever_comes_in_whatever_order_what_is_there_counts(
+    moves: list[tuple[str, int, int, bool]],
+) -> None:
+    """Against a dictionary: two backends learn, forget and step by chance."""
+    database = Database("sqlite://")
+    both = [LearningStores.of(database, owner) for owner in ("one", "other")]
+    known: dict[int, str] = {}
+    changed, stepped = 0, 0
+    for what, annotation, content, first in moves:
+        learning = both[first]
+        before = dict(known)
+        if what == "learn":
+            known[annotation] = f"{content}"
+            learning.examples.replace(annotation, 7, [example(f"{content}")])
+        elif what == "forget":
+            known.pop(annotation, None)
+            learning.examples.forget(annotation)
+        elif (lease := learning.versions.lease_step(2)) is not None:
+            assert lease.changed == changed >= 2
+            scores = adaptation(hash(tuple(sorted(known.items()))) % 97)
+            learning.versions.commit(lease, version_with(scores), scores)
+            changed, stepped = 0, stepped + 1
+        changed = changed + 1 if known != before else changed
+        if not known:
+            changed, stepped = 0, 0
+    state = both[0].versions.state(7)
+    assert [each.digest for each in both[1].examples.examples(7)] == sorted(known.values())
+    assert (state.annotations, state.changed) == (len(known), changed)
+    assert (both[0].versions.active(7, "auto") is not None) == bool(stepped)
+
+
+def test_a_step_of_examples_that_are_gone_by_then_is_not_kept(learning: LearningStores) -> None:
+    learning.replace_all(1)
+    lease = learning.versions.lease_step(1)
+    assert lease is not None
+    learning.examples.forget(1)
+    assert learning.versions.commit(lease, version_with(adaptation()), adaptation()) is None
+    assert learning.versions.active(7, "auto") is None
+
+
+# ---- what is live ----------------------------------------------------------------------------
+
+
+def test_what_has_not_passed_the_gate_leaves_the_words(learning: LearningStores) -> None:
+    learning.replace_all(1)
+    assert learning.make_version(1).number == learning.versions.state(7).live == 1
+    learning.make_version(None)
+    assert learning.versions.state(7).live is None
+
+
+def test_a_version_that_waits_goes_live_once_somebody_says_so(learning: LearningStores) -> None:
+    learning.replace_all(1)
+    learning.make_version(1, goes_live=False)
+    state = learning.versions.state(7)
+    assert (state.live, state.waits) == (None, True)
+    state = learning.versions.use(7, 1, pin=False)
+    assert (state.live, state.waits, state.pinned) == (1, False, False)
+    learning.make_version(2, goes_live=False)
+    assert learning.versions.state(7).waits
+    state = learning.versions.use(7, 0, pin=False)  # keep the words
+    assert (state.live, state.waits) == (None, False)
+
+
+def test_where_a_project_is_pinned_nothing_moves(learning: LearningStores) -> None:
+    learning.replace_all(1, 2)
+    learning.make_version()
+    running = learning.versions.lease_step(1, 7)
+    assert running is not None
+    assert learning.versions.pin(7).pinned
+    scores = adaptation(2)
+    learning.versions.commit(running, version_with(scores), scores)
+    assert learning.versions.state(7).live == 1
+    assert learning.versions.lease_step(0) is None
+    for refused in (
+        lambda: learning.versions.request_step(7),
+        lambda: learning.versions.lease_step(0, 7),
+        lambda: learning.versions.import_version(7, version_with(scores), scores),
+    ):
+        with pytest.raises(LearningRefused, match="pinned"):
+            refused()
+    learning.examples.forget(1)
+    learning.examples.forget(2)
+    assert learning.versions.state(7).live == 1
+    assert not learning.versions.pin(7, pinned=False).pinned
+
+
+def test_back_goes_to_the_last_better_one_and_stays_there(learning: LearningStores) -> None:
+    with pytest.raises(LearningRefused, match="the words alone"):
+        learning.versions.use(7)
+    learning.replace_all(1)
+    for number in (1, None, 3):
+        learning.make_version(number)
+    state = learning.versions.use(7)
+    assert (state.live, state.pinned) == (1, True)
+    assert learning.versions.use(7).live is None
+    assert learning.versions.use(7, 3).live == 3
+    for number in (2, 4):
+        with pytest.raises(LearningRefused, match=f"no version {number}"):
+            learning.versions.use(7, number)
+    assert learning.versions.use(7, 0).live is None
+
+
+def test_labels_keep_their_words_until_they_learn_again(learning: LearningStores) -> None:
+    assert learning.versions.keep_words(7, "sign").as_words == ("sign",)
+    assert not learning.versions.state(7).asked, "there is nothing to learn from"
+    learning.replace_all(1)
+    learning.versions.keep_words(7, "pole")
+    lease = learning.versions.lease_step(10)
+    assert lease is not None
+    assert lease.as_words == ("pole", "sign")
+    assert learning.versions.keep_words(7, "sign", kept=False).as_words == ("pole",)
+
+
+def test_what_somebody_has_made_live_meanwhile_stays(learning: LearningStores) -> None:
+    learning.replace_all(1)
+    lease = learning.versions.lease_step(1)
+    assert lease is not None
+    brought = learning.versions.import_version(7, version_with(adaptation()), adaptation())
+    scores = adaptation(2)
+    made = learning.versions.commit(lease, version_with(scores), scores)
+    assert made is not None
+    assert (made.number, learning.versions.state(7).live) == (2, brought.number)
+    learning.examples.forget(1)
+    assert learning.versions.state(7).live == brought.number, "it is pinned"
+
+
+def test_numbers_count_up_and_never_come_again(learning: LearningStores) -> None:
+    learning.replace_all(1, 2)
+    first = learning.make_version(1)
+    assert learning.make_version(1) == first, "it does as the newest one"
+    assert learning.make_version(2).number == 2
+    learning.versions.pin(7)
+    learning.versions.keep_words(7, "sign")
+    state = learning.versions.reset(7, keep_examples=True)
+    assert (state.live, state.pinned, state.as_words) == (None, False, ())
+    assert (state.changed, state.pictures) == (2, 2)
+    assert learning.versions.versions(7) == []
+    assert learning.make_version(3).number == 3
+    running = learning.versions.lease_step(1, 7)
+    assert running is not None
+    state = learning.versions.reset(7)
+    assert (state.changed, state.pictures) == (0, 0)
+    assert learning.versions.commit(running, version_with(adaptation()), adaptation()) is None
+
+
+def test_what_is_kept_is_bounded(learning: LearningStores, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(versions, "MOST_VERSIONS", 2)
+    learning.replace_all(1)
+    for number in (1, 2, 3):
+        learning.make_version(number)
+    assert [each.number for each in learning.versions.versions(7)] == [3, 2]
+    learning.versions.use(7, 2, pin=False)
+    for number in (4, 5, 6):
+        learning.make_version(number, goes_live=False)
+    assert [each.number for each in learning.versions.versions(7)] == [6, 5, 2]
+    with pytest.raises(LearningRefused, match="no version 9"):
+        learning.versions.version(7, 9)
+
+
+# ---- what predictions use ----------------------------------------------------------------------
+
+
+def test_what_is_live_is_used_unless_learning_is_off(
+    learning: LearningStores, other: LearningStores
+) -> None:
+    learning.replace_all(1)
+    learning.make_version()
+    active = other.versions.active(7, "auto")
+    assert active is not None
+    assert (active.annotations, active.number) == (10, 1)
+    assert active.adaptation.digest == adaptation().digest
+    assert other.versions.active(7, "off") is None
+    assert other.versions.active(None, "auto") is None
+
+
+def test_where_the_database_is_away_what_it_said_last_counts(
+    database: Database, learning: LearningStores, caplog: pytest.LogCaptureFixture
+) -> None:
+    learning.replace_all(1)
+    learning.make_version()
+    before = learning.versions.active(7, "auto")
+    with database.write() as connection:
+        connection.execute(text("DROP TABLE learning_states"))
+    assert learning.versions.active(8, "auto") is None
+    assert learning.versions.active(7, "auto") is before is not None
+    assert "The database of what projects have learned" in caplog.text
+
+
+def test_a_damaged_version_counts_as_none(
+    database: Database, learning: LearningStores, caplog: pytest.LogCaptureFixture
+) -> None:
+    learning.replace_all(1)
+    learning.make_version()
+    with database.write() as connection:
+        connection.execute(text("UPDATE learned_versions SET adaptation = :b"), {"b": b"other"})
+    assert learning.versions.active(7, "auto") is None
+    assert "cannot be used" in caplog.text
+
+
+def test_a_job_finds_the_version_that_it_has_begun_with(learning: LearningStores) -> None:
+    def numbers() -> list[int | None]:
+        return [each and each.number for each in learning.versions.earlier(7, "auto")]
+
+    assert numbers() == []
+    learning.replace_all(1)
+    for number in (1, None, 2):
+        learning.make_version(number)
+    assert numbers() == [3, 1, None]
+    learning.examples.forget(1)
+    assert numbers() == []

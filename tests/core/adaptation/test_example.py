@@ -1,0 +1,198 @@
+"""Training examples: the pixels that stand for an image, and what annotators left there."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+import torch.nn.functional as F
+
+from clearclip_core import Adaptation, DenseFeatures, Example, Scores, Vocabulary
+from clearclip_core.adaptation.example import to_safetensors
+from tests.core.segmentation.test_sliding_windows import plan_of
+
+Mask = npt.NDArray[np.bool_]
+WIDTH = 6
+SMALL = plan_of((80, 64), (80, 64))  # two windows of 4 x 4 patches, the second pushed back
+
+
+def features_of(seed: int) -> DenseFeatures:
+    made = torch.randn(SMALL.count, *SMALL.grid_hw, WIDTH, generator=torch.manual_seed(seed))
+    return DenseFeatures(F.normalize(made, dim=-1), SMALL)
+
+
+def masks_of(seed: int, names: Sequence[str] = ("sky", "sofa")) -> dict[str, Mask]:
+    """A rectangle for each label, which may overlap others and lie anywhere."""
+    rng = np.random.default_rng(seed)
+    masks: dict[str, Mask] = {}
+    for name in names:
+        (top, bottom), (left, right) = np.sort(rng.integers(0, 65, (2, 2)), axis=1)
+        masks[name] = np.zeros((80, 64), np.bool_)
+        masks[name][top : bottom + 9, left : right + 9] = True
+    return masks
+
+
+def example_of(seed: int, names: Sequence[str] = ("sky", "sofa")) -> Example:
+    return Example.of(features_of(seed), masks_of(seed, names), ["sofa", "sky", "dog"])
+
+
+def left_half() -> Mask:
+    mask = np.zeros((80, 64), np.bool_)
+    mask[:, :32] = True
+    return mask
+
+
+def test_the_scores_of_sampled_pixels_are_those_of_the_label_map() -> None:
+    """Every pixel says by its feature what the label map says there."""
+    words = Vocabulary.of([f"word {index}" for index in range(5)])
+    embeddings = F.normalize(torch.randn(5, WIDTH, generator=torch.manual_seed(9)), dim=1)
+    features = features_of(0)
+    label_map = Scores.of(features, embeddings, words).label_map()
+    masks = {f"word {index}": label_map == index for index in range(5)}
+    example = Example.of(features, {k: v for k, v in masks.items() if v.any()}, masks)
+    scored = (torch.from_numpy(example.features).float() @ embeddings.T).argmax(dim=1)
+    drawn = [int(example.names[label].split()[1]) for label in example.labels]
+    assert np.mean(scored.numpy() == drawn) > 0.98  # features are rounded to float16
+
+
+def test_labels_are_sampled_alike_and_stand_for_their_area() -> None:
+    plan = plan_of((640, 640), (640, 640))
+    made = torch.randn(plan.count, *plan.grid_hw, 512, generator=torch.manual_seed(0))
+    small, large = np.zeros((2, 640, 640), np.bool_)
+    small[:16, :32], large[:, 100:] = True, True
+    features = DenseFeatures(F.normalize(made, dim=-1), plan)
+    example = Example.of(features, {"dog": small, "sky": large}, ["dog", "sky"])
+    assert example.names == ("dog", "sky")
+    assert len(example.features) <= 192
+    assert len(example.to_bytes()) < 220_000
+    areas = [example.weights[example.labels == label].sum() for label in (-1, 0, 1)]
+    assert areas == pytest.approx([1 - 540 / 640 - 512 / 640**2, 512 / 640**2, 540 / 640], abs=0.01)
+    assert (example.labels == 0).sum() == 32  # a small label keeps all its pixels
+
+
+def test_pixels_of_several_labels_and_of_kept_predictions_are_not_drawn() -> None:
+    left, top = left_half(), np.zeros((80, 64), np.bool_)
+    top[:40] = True
+    crossed = Example.of(features_of(0), {"sky": left, "dog": top}, ["sky", "dog"])
+    assert crossed.weights.sum() == pytest.approx(0.75)
+    kept = Example.of(features_of(0), {"sky": left}, ["sky"], kept={"sky": left & top})
+    assert kept.weights[kept.labels == 0].sum() == pytest.approx(0.25)
+    assert kept.weights.sum() == pytest.approx(1)
+    accepted = Example.of(features_of(0), {"sky": left}, ["sky"], kept={"sky": left})
+    assert accepted.names == ()
+    assert (accepted.labels == -1).all()
+
+
+class Drawn(Mapping[str, Mask]):
+    """Masks that are made when they are asked for; how many were there at once."""
+
+    most = 0
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+        self._there: set[int] = set()
+
+    def __getitem__(self, name: str) -> Mask:
+        mask = np.ones((80, 64), np.bool_)
+        self._there.add(id(mask))
+        weakref.finalize(mask, self._there.discard, id(mask))
+        self.most = max(self.most, len(self._there))
+        return mask
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def test_masks_are_held_one_by_one() -> None:
+    drawn = Drawn([f"label {index}" for index in range(9)])
+    assert not len(Example.of(features_of(0), drawn, ["sky"]).labels)  # all of them everywhere
+    assert drawn.most == 1
+
+
+def test_examples_survive_their_bytes() -> None:
+    taken = {"dog": left_half(), "sofa": np.zeros((80, 64), np.bool_)}
+    cls = F.normalize(torch.ones(SMALL.count, WIDTH), dim=1)
+    features = DenseFeatures(features_of(0).patches, SMALL, cls)
+    masks = masks_of(0)
+    example = Example.of(features, masks, ["sofa"], "p", annotator="a1", removed=taken)
+    assert (example.known, example.removed_names) == (("sky", "sofa"), ("dog",))
+    read = Example.from_bytes(example.to_bytes(), width=WIDTH)
+    assert read.digest == example.digest
+    assert (read.picture_key, read.annotator, read.names) == ("p", "a1", example.names)
+    assert np.array_equal(read.features, example.features)
+    assert np.array_equal(read.removed, example.removed)
+    assert read.cls is not None
+    assert replace(example, picture="").picture_key != replace(example, annotator="b").picture_key
+
+
+def test_the_layout_averages_the_features_of_each_part_of_the_image() -> None:
+    plan = plan_of((64, 64), (64, 64))  # one window of 4 x 4 patches: a patch a cell
+    made = torch.randn(1, 4, 4, WIDTH, generator=torch.manual_seed(0))
+    example = Example.of(DenseFeatures(made, plan), {}, ["sky"])
+    assert example.layout == pytest.approx(made.reshape(16, WIDTH).numpy(), abs=2e-3)
+
+
+def test_examples_refuse_what_they_cannot_learn_from() -> None:
+    with pytest.raises(ValueError, match="size"):
+        Example.of(features_of(0), {"sky": np.ones((3, 3), np.bool_)}, ["sky"])
+    with pytest.raises(ValueError, match="have names"):
+        Example.of(features_of(0), {"": np.ones((80, 64), np.bool_)}, ["sky"])
+    cls = torch.ones(SMALL.count, WIDTH)
+    weighed = DenseFeatures(features_of(0).patches, SMALL, cls, remove_redundancy=True)
+    with pytest.raises(ValueError, match="cannot learn"):
+        Example.of(weighed, {}, ["sky"])
+
+
+def test_words_score_an_example_with_the_prior_only_where_it_has_a_cls_feature() -> None:
+    features = features_of(0)
+    cls = F.normalize(torch.ones(SMALL.count, WIDTH), dim=1)
+    plain = Example.of(features, {}, ["sky"])
+    asked = Example.of(DenseFeatures(features.patches, SMALL, cls), {}, ["sky"])
+    words = torch.eye(WIDTH)[:2]
+    for example in (asked, plain.with_presence(0.25)):
+        embeddings, offsets = example.word_terms(words)
+        assert torch.equal(embeddings, words)
+        assert offsets.tolist() == [0, 0]
+    embeddings, offsets = asked.with_presence(0.25).word_terms(words)
+    assert torch.equal(embeddings, 0.75 * words)
+    torch.testing.assert_close(offsets, torch.full((2,), 0.25 * WIDTH**-0.5), rtol=1e-3, atol=0)
+    assert asked.with_presence(0.2).digest == asked.digest
+
+
+def adaptation() -> Adaptation:
+    rng = np.random.default_rng(0)
+    numbers = rng.normal(size=(2, WIDTH)).astype(np.float32), np.ones(2, np.float32)
+    return Adaptation(("dog", "sky"), *numbers, 3)
+
+
+@pytest.mark.parametrize("made", [example_of(0), adaptation()])
+def test_other_bytes_are_refused(made: Example | Adaptation) -> None:
+    data = made.to_bytes()
+    damaged = bytearray(data)
+    damaged[-1] ^= 255
+    other = to_safetensors("number", {}, {"features": np.ones(3)})
+    for wrong in (b"", b"{}", data[:-9], bytes(damaged), other):
+        with pytest.raises(ValueError, match="Expected the bytes of an"):
+            type(made).from_bytes(wrong)
+    with pytest.raises(ValueError, match="another model"):
+        type(made).from_bytes(data, WIDTH + 1)
+
+
+def test_adaptations_survive_their_bytes_and_check_themselves() -> None:
+    made = adaptation()
+    read = Adaptation.from_bytes(made.to_bytes(), WIDTH)
+    assert (read.digest, read.names, read.pictures) == (made.digest, made.names, 3)
+    assert read.is_finite
+    with pytest.raises(ValueError, match="sorted"):
+        replace(made, names=("sky", "dog"))
+    with pytest.raises(ValueError, match="offsets"):
+        replace(made, offsets=np.ones(3, np.float32))
+    assert not replace(made, offsets=np.array([1, np.nan], np.float32)).is_finite
