@@ -25,6 +25,7 @@ from backend.label_studio.records import (
     ProjectRow,
     RegionsRow,
     SummaryRow,
+    TaskAnnotations,
     TaskPage,
     TaskRow,
     TitlePage,
@@ -171,14 +172,16 @@ class ChangeList:
     def annotations(self, task: int) -> dict[int, float]:
         """Return the annotations of a task: id -> time of the last change; none of a deleted task.
 
+        They are read from the task itself: the list of its annotations lacks those that skip it.
+
         Raises:
             BadRequest: they are too large to be read.
             StudioRefused: the token may not see it.
             StudioUnreachable: Label Studio does not answer.
         """
-        place = f"/api/tasks/{task}/annotations/"
-        found = self._connection.find(place, list[IdRow], whose="annotations")
-        return {each.id: epoch_seconds(each.updated_at) for each in found or ()}
+        found = self._connection.find(f"/api/tasks/{task}/", TaskAnnotations, whose="annotations")
+        rows = found.annotations if found is not None else []
+        return {each.id: epoch_seconds(each.updated_at) for each in rows}
 
     def _rows(self, project: int, size: int, query: str) -> tuple[list[ChangedTask], int]:
         """List tasks that pass a query, and count all of them."""

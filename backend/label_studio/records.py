@@ -122,6 +122,12 @@ class IdRow(Struct):
     updated_at: Any = None
 
 
+class TaskAnnotations(Struct):
+    """A task, of which its annotations alone are read."""
+
+    annotations: list[IdRow]
+
+
 class PredictionRow(Struct):
     """A prediction without its regions."""
 

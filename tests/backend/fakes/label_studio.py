@@ -193,7 +193,12 @@ class FakeStudio:
             task = int(found[1])
             if asked.method == "POST":
                 return self._annotate(task, json.loads(asked.body))
-            return _json([each for each in self.annotations.values() if each["task"] == task])
+            own = self._annotations_of(task)
+            return _json([each for each in own if not each["was_cancelled"]])  # as seen
+        found = re.fullmatch(r"/api/tasks/(\d+)", path)
+        if found and int(found[1]) in self.tasks:
+            task = int(found[1])
+            return _json(self._row(task, "") | {"annotations": self._annotations_of(task)})
         found = re.fullmatch(r"/api/predictions/(\d+)", path)
         if found and asked.method == "GET":
             return _found(next((p for p in self.predictions if p["id"] == int(found[1])), None))
@@ -202,6 +207,9 @@ class FakeStudio:
             self.predictions = [p for p in self.predictions if p["id"] != int(found[1])]
             return Answer(204) if len(self.predictions) < there else _found(None)
         return _json({"detail": "Not found."}, 404)
+
+    def _annotations_of(self, task: int) -> list[dict[str, Any]]:
+        return [each for each in self.annotations.values() if each["task"] == task]
 
     def _created_labels(self) -> dict[str, dict[str, int]]:
         """As seen: regions of all annotations, by control and label as they write it."""

@@ -154,6 +154,16 @@ def test_a_change_is_read_once(team: Team, studio: FakeStudio) -> None:
     assert [each.seconds for each in team.annotations.read(7)] == [99.0]
 
 
+def test_a_skip_is_read_too(team: Team, studio: FakeStudio) -> None:
+    """Label Studio leaves it out of the list of a task's annotations."""
+    made = studio.annotate(2, [], was_cancelled=True)
+    team.poll()
+    assert team.read() == [made["id"]]
+    assert [each.kind for each in team.annotations.read(7)] == ["skipped"]
+    team.poll()
+    assert open_(team) == 0
+
+
 def test_what_was_marked_otherwise_is_not_read_again(team: Team, studio: FakeStudio) -> None:
     made = studio.annotate(2, [])
     team.annotations.mark(7, [made["id"]])
@@ -210,7 +220,7 @@ def test_a_changed_task_is_looked_into_once(
     asked(server)
     for _ in range(3):
         team.poll()
-    assert asked(server).count("/api/tasks/2/annotations/") == 1
+    assert asked(server).count("/api/tasks/2/") == 1
 
 
 def test_a_task_without_annotations_costs_no_request_of_its_own(
@@ -322,7 +332,7 @@ def test_of_two_backends_one_polls(
     asked(server)
     team.poll(0)
     other.poll(0)
-    assert asked(server).count("/api/tasks/2/annotations/") == 1
+    assert asked(server).count("/api/tasks/2/") == 1
 
 
 def test_new_tasks_are_queued_where_their_project_is_prelabeled(
