@@ -30,7 +30,6 @@ class LabelStudioServices:
     To make a part starts no thread. Ask from one thread.
 
     Args:
-        settings: the settings that all parts are made from.
         stopping: once it is set, no call of Label Studio's API is tried again.
     """
 
@@ -76,9 +75,6 @@ class LabelStudioServices:
         Args:
             use: the purpose, as it stands in the error: "annotations are read".
             retry_for_s: how long a call is tried again, in seconds.
-
-        Raises:
-            ValueError: the settings hold no token.
         """
         check_token(self.settings, use)
         client = self.client(retry_for_s=retry_for_s)
@@ -90,7 +86,6 @@ def check_token(settings: Settings, use: str) -> None:
     """Refuse settings without a token for Label Studio, before anything is loaded.
 
     Args:
-        settings: the settings of a command.
         use: the purpose, as it stands in the error: "annotations are read".
 
     Raises:

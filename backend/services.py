@@ -45,7 +45,6 @@ class Services(LabelStudioServices):
     To make a part loads no model, opens no database and starts no thread. Ask from one thread.
 
     Args:
-        settings: the settings that all parts are made from.
         given_engine: the inference engine to use in place of one made from the settings.
         stopping: once it is set, no call of Label Studio's API is tried again.
 
@@ -57,12 +56,7 @@ class Services(LabelStudioServices):
     given_engine: Engine | None = None
 
     def check(self) -> None:
-        """Refuse what can never work, before anything is started.
-
-        Raises:
-            DatabaseRefused: an unreleased or a newer version has made the database.
-            ValueError: the settings name no model, or the database cannot be opened.
-        """
+        """Refuse what can never work, before anything is started."""
         _ = self.engine
         self.database.check()
 
@@ -70,11 +64,7 @@ class Services(LabelStudioServices):
 
     @cached_property
     def engine(self) -> Engine:
-        """The inference engine, which is not started.
-
-        Raises:
-            ValueError: the settings name a model or a method that does not exist.
-        """
+        """The inference engine, which is not started."""
         return self.given_engine or Engine.from_settings(self.settings)
 
     @cached_property
@@ -181,9 +171,6 @@ class Services(LabelStudioServices):
 
         It answers when all tasks are done. Nothing there would write a late prediction, and no
         project has learned anything unless the caller of `Predictor.spec` says so.
-
-        Args:
-            read_image: reads images in place of the image loader.
         """
         if read_image is not None:
             return Predictor(self.engine, read_image, self.settings)
@@ -195,7 +182,6 @@ class Services(LabelStudioServices):
         """Make the reader of annotations that have changed.
 
         Args:
-            client: Label Studio.
             learner: learns from each of them; None: each stays due for a reader that has one.
         """
         return AnnotationReader(self.annotations, client, learner)
@@ -206,7 +192,6 @@ class Services(LabelStudioServices):
         """Make the prelabeler, which runs jobs in this process.
 
         Args:
-            client: Label Studio.
             predictor: the server's; None: one of its own, for a command.
         """
         predictor = predictor or self.predictor()
@@ -217,11 +202,7 @@ class Services(LabelStudioServices):
         return Withdrawer(self.store, client, self.owner)
 
     def run_parts(self, client: LabelStudioClient) -> RunParts:
-        """Put together what the reports of runs are made with.
-
-        Args:
-            client: Label Studio.
-        """
+        """Put together what the reports of runs are made with."""
         return RunParts(
             client,
             self.images,
@@ -237,7 +218,6 @@ class Services(LabelStudioServices):
         """Make the prelabeler that runs jobs on a Ray cluster; the engine here need not be started.
 
         Args:
-            client: Label Studio.
             address: address of the cluster; empty for one that is made on this machine.
             actors: how many; None: one for each GPU, or one for each node where none has a GPU.
         """

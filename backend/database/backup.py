@@ -26,7 +26,6 @@ def back_up(database: Database, to: Path) -> None:
     """Copy an SQLite database to a new file, while others may read and write it.
 
     Args:
-        database: of any version.
         to: a file that does not exist; it appears when it is complete.
 
     Raises:
@@ -52,8 +51,6 @@ def restore(database: Database, backup: Path) -> Path | None:
         The file beside the database with its earlier content; None if there was no database.
 
     Raises:
-        DatabaseInUse: another process works with the database.
-        DatabaseRefused: the backup is from an unreleased or a newer version.
         ValueError: the file is no backup, or the database cannot be written.
     """
     target = _file_of(database)
@@ -82,7 +79,6 @@ def _check_backup(file: Path) -> None:
     """Check that a file is an undamaged database of this backend, of a known version.
 
     Raises:
-        DatabaseRefused: it is from an unreleased or a newer version.
         ValueError: it is damaged, or no database of this backend.
     """
     with _as_value_error(f"{file} cannot be read"), closing(_read_only(file)) as connection:

@@ -124,7 +124,6 @@ def advise(error: OperationalError, what: str) -> str:
     """Return the sentence for people: the cause, and what to do once it is over.
 
     Args:
-        error: of SQLite or of PostgreSQL.
         what: "try again", say. Of an unknown cause nobody knows whether that helps: it is left out.
     """
     cause = cause_of(error)
@@ -132,11 +131,7 @@ def advise(error: OperationalError, what: str) -> str:
 
 
 def cause_of(error: OperationalError) -> str:
-    """Return why the database could not be used: a sentence without its full stop.
-
-    Args:
-        error: of SQLite or of PostgreSQL.
-    """
+    """Return why the database could not be used: a sentence without its full stop."""
     state = getattr(error.orig, "sqlstate", None)
     if state is not None:
         return _POSTGRESQL.get(state) or _POSTGRESQL.get(state[:2], UNKNOWN_CAUSE)
@@ -231,23 +226,13 @@ class Database:
         return _file(self._url)
 
     def check(self) -> None:
-        """Open the database, upgrade it from an earlier version, and close it again.
-
-        Raises:
-            DatabaseRefused: an unreleased or a newer version has made it.
-            ValueError: it cannot be opened; the message names it without its password.
-        """
+        """Open the database, upgrade it from an earlier version, and close it again."""
         with self._as_value_error("written"), self.write():
             pass
         self.close()
 
     def revision(self) -> str | None:
-        """Read the revision of the database and change nothing; None: it is empty or not there.
-
-        Raises:
-            DatabaseRefused: an unreleased or a newer version has made it.
-            ValueError: it cannot be opened; the message names it without its password.
-        """
+        """Read the revision of the database and change nothing; None: it is empty or not there."""
         if self.file is not None and not self.file.exists():
             return None
         with self._as_value_error("read"), file_lock(self._url):
@@ -365,11 +350,7 @@ def error_message(error: BaseException) -> str:
 
 
 def _open(url: URL) -> _Engines:
-    """Connect, and upgrade the tables to the newest revision.
-
-    Raises:
-        DatabaseRefused: their revision is unknown to this version.
-    """
+    """Connect, and upgrade the tables to the newest revision."""
     engine = _connect(url)
     try:
         with file_lock(url):
@@ -448,10 +429,6 @@ def has_rows(database: Database, project: int) -> bool:
     """Tell whether any table has a row of a project.
 
     All tables with a column `project` are asked in one statement, which ends at the first row.
-
-    Args:
-        database: the database.
-        project: number of the project.
     """
     found = (
         exists().where(table.c.project == project)

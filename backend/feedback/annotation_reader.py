@@ -72,7 +72,6 @@ class AnnotationReader:
 
     Args:
         annotations: the annotations to read, and what was read of them.
-        client: Label Studio.
         learner: learns from each annotation; without one, each annotation is left to be read once
             more by a reader that has one.
     """
@@ -91,15 +90,10 @@ class AnnotationReader:
         """Mark all annotations of a project, those too that it had and has no more.
 
         Args:
-            project: its id.
             watch: called with the number of annotations found so far.
 
         Returns:
             The number of annotations of the project.
-
-        Raises:
-            StudioRefused: there is no such project for this token.
-            StudioUnreachable: Label Studio does not answer.
         """
         self._annotations.mark_all(project)
         count = 0
@@ -115,12 +109,7 @@ class AnnotationReader:
         return count
 
     def mark_gone(self, project: int, annotations: Iterable[int]) -> None:
-        """Mark those of some annotations whose task is gone or has no annotation any more.
-
-        Raises:
-            StudioRefused: there is no such project for this token.
-            StudioUnreachable: Label Studio does not answer.
-        """
+        """Mark those of some annotations whose task is gone or has no annotation any more."""
         tasks = set(self._annotations.tasks(annotations).values())
         there = set(self._client.ids(project, TaskFilter(labeled=True), among=sorted(tasks)))
         self._annotations.mark_tasks(project, tasks - there)
@@ -150,10 +139,6 @@ class AnnotationReader:
 
         Returns:
             How many were read; 0 where none is due.
-
-        Raises:
-            StudioRefused: the token may not see one of them.
-            StudioUnreachable: Label Studio does not answer; the rest is due again later.
         """
         if pause():
             return 0
@@ -341,12 +326,7 @@ def _broken(pending: PendingAnnotation, error: Exception) -> ReadAnnotation:
 
 
 def _reason(annotation: int, error: Exception) -> str:
-    """Say and log why an annotation cannot be read.
-
-    Raises:
-        Exception: the error itself, where it says nothing of the annotation: Label Studio or the
-            database is away.
-    """
+    """Say and log why an annotation cannot be read."""
     is_outage = isinstance(error, StudioRefused | StudioUnreachable | SQLAlchemyError)
     if is_outage and not isinstance(error, DataError):
         raise error
@@ -373,12 +353,7 @@ def _keep_origin(read: ReadAnnotation, before: ReadAnnotation | None) -> ReadAnn
 def read_all(
     reader: AnnotationReader, project: int, stopping: threading.Event, watch: Callable[[int], None]
 ) -> int:
-    """Read all annotations of a project that are due; return how many.
-
-    Raises:
-        StudioRefused: the token may not see one of them.
-        StudioUnreachable: Label Studio does not answer.
-    """
+    """Read all annotations of a project that are due; return how many."""
     count, since = 0, reader.now  # an annotation that fails is not read again here
     while not stopping.is_set():
         some = reader.read_some(project, stopping.is_set, since)

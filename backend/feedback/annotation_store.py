@@ -67,7 +67,6 @@ class AnnotationMarks:
         Those that are marked already are left as they are.
 
         Args:
-            project: its id.
             found: id of a task -> id of each annotation that it has -> time of its last change, in
                 seconds since the epoch.
 
@@ -153,11 +152,7 @@ class AnnotationQueries:
         """Return the sums of a project, in a time that does not grow with its annotations.
 
         Args:
-            project: its id.
             step: the length of a period, see `ProjectSums.of`.
-
-        Raises:
-            ValueError: `step` is neither day nor week.
         """
         with self._database.read() as connection:
             return sum_store.read_sums(connection, project, step)
@@ -225,9 +220,7 @@ class PendingAnnotation:
     """An annotation that is leased to be read.
 
     Attributes:
-        annotation: its id.
         project: the id of its project, as the message said that marked it.
-        count: how often it has been marked.
         tries: how often it could not be read since it was marked first.
         before: what was read of it last; None where nothing was.
     """
@@ -336,8 +329,6 @@ class AnnotationStore(AnnotationMarks, AnnotationQueries):
 
         Args:
             pending: from `lease`.
-            read: what was read.
-            learned: whether it was learned from.
         """
         values = {
             "project": read.project,

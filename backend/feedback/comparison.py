@@ -60,19 +60,13 @@ class LabelDiff(Struct, frozen=True, omit_defaults=True):
     Databases keep it as JSON without what is 0.
 
     Attributes:
-        label: its name.
-        accepted: regions of the prediction that were left as they are.
         corrected: regions of the prediction that cover other pixels now.
-        deleted: regions of the prediction that are gone.
         relabelled: name of another label -> regions of the prediction that have that label now.
         added: regions that the annotator drew.
         received: regions to which the prediction had given another label.
-        predicted_px: pixels that the prediction covers.
         true_px: pixels that the annotation covers.
-        shared_px: pixels that both cover.
         band_shared_px: pixels that the boundary bands of both cover, see
             `clearclip_core.boundary_band`.
-        band_px: pixels that the boundary band of either covers.
         image: index of the image among those of its annotation that are compared.
         score: the lowest score of the predicted regions, in [0, 1]; None where none was predicted,
             or one has no score.
@@ -131,7 +125,6 @@ class ImageDiff:
     """The difference on one image of a task between prediction and annotation.
 
     Attributes:
-        tag: the image tag of the config.
         item_index: index in a list of images; None where the tag shows no list.
         size_hw: height and width in px.
         final: name of a label -> (H, W) bool, for the labels of the annotation; a rectangle is
@@ -156,7 +149,6 @@ class ImageMasks:
     """What an annotation has painted on one image of a task.
 
     Attributes:
-        tag: the image tag of the config.
         item_index: index in a list of images; None where the tag shows no list.
         size_hw: height and width in px.
         masks: name of a label -> (H, W) bool, drawn on each access; a rectangle is filled. To draw
@@ -174,9 +166,6 @@ class AnnotationDiff:
     """The difference between an annotation and the prediction that it began with.
 
     Attributes:
-        annotation: its id.
-        project: the id of its project.
-        task: its task, with data.
         config: the project's label config when the annotation was read.
         pictures: images with a region of a label of the config, in the order of the config. Other
             images of the task are left out: without a region, their size is not known.
@@ -209,12 +198,7 @@ class CorrectionListener(Protocol):
     """Learns from corrections; a call that is repeated changes nothing more."""
 
     def learn(self, diff: AnnotationDiff) -> None:
-        """Learn from an annotation, in place of what it taught before.
-
-        Raises:
-            ImageRefused: the storage does not hand out an image now; earlier examples stay.
-            ModelUnavailable: the model is not there; earlier examples stay.
-        """
+        """Learn from an annotation, in place of what it taught before."""
 
     def forget(self, annotation: int) -> None:
         """Forget an annotation that is deleted, skipped or emptied, if it was learned from."""
@@ -228,7 +212,6 @@ def compare_annotation(
     Args:
         predicted: the result of the prediction; None where the annotator began without one.
         final: the result of the annotation.
-        config: the project's label config.
         task: its data say which image tags show lists.
 
     Returns:
@@ -253,7 +236,6 @@ def painted_masks(result: Regions, config: LabelConfig, task: Task) -> tuple[Ima
 
     Args:
         result: the result of the annotation.
-        config: the project's label config.
         task: its data say which image tags show lists.
 
     Returns:
@@ -297,11 +279,7 @@ def _find_areas(
     task: Task,
     choose: _Choose,
 ) -> list[_ImageAreas]:
-    """Find the areas of each image that are compared.
-
-    Raises:
-        BadRequest: a region cannot be read, or the regions of an image disagree on its size.
-    """
+    """Find the areas of each image that are compared."""
     names = {control.name for control in (*config.controls, *config.boxes)}
     before = _by_image(read_areas(predicted, names))
     after = _by_image(read_areas(final, names))
@@ -373,11 +351,7 @@ def _choose_areas(
 
 
 def _compare_image(areas: _ImageAreas, config: LabelConfig, has_begun: bool) -> ImageDiff:
-    """Compare one image.
-
-    Raises:
-        ValueError: an area is broken.
-    """
+    """Compare one image."""
     predicted, final, size_hw, tag = areas.predicted, areas.final, areas.size_hw, areas.tag
     old, new = LazyMasks.of_areas(predicted, size_hw), LazyMasks.of_areas(final, size_hw)
     order = [label.name for label in (*config.labels, *config.box_labels)]
@@ -445,7 +419,6 @@ def _choose_control(
 
 
 def _there(controls: Iterable[Control], areas: Iterable[Area]) -> list[Control]:
-    """Return the controls that have one of the areas."""
     names = {area.control for area in areas}
     return [control for control in controls if control.name in names]
 
@@ -473,8 +446,6 @@ def _compare_label(
     """Count the regions of a label.
 
     Args:
-        overlap: the label with its pixels.
-        was: its areas in the prediction.
         is_: its areas in the annotation.
         known: id of an area of the prediction -> names of its labels.
         left: id of an area of the annotation -> names of its labels.
@@ -546,10 +517,6 @@ def check_work(images: Iterable[tuple[tuple[int, int], Iterable[AreasByLabel]]])
     Args:
         images: of each image its height and width in px, and the areas of the prediction and of the
             annotation.
-
-    Raises:
-        BadRequest: it would.
-        ValueError: an area has a broken geometry.
     """
     steps = 0
     for size_hw, sides in images:

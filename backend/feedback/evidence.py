@@ -142,11 +142,7 @@ def find_evidence(
 
 
 def draw_areas(areas: Iterable[Area], size_hw: tuple[int, int]) -> BoolMask:
-    """Draw the union of areas as a mask (H, W) bool.
-
-    Raises:
-        ValueError: an area is broken, see `area_mask`.
-    """
+    """Draw the union of areas as a mask (H, W) bool."""
     mask = np.zeros(size_hw, dtype=np.bool_)
     for area in areas:
         draw_area(area, mask)
@@ -250,8 +246,6 @@ def _removed(
     """Draw the pixels that were shown as a label and are not given to it any more.
 
     Args:
-        label: its name.
-        shown: the areas that the prediction showed as the label.
         final: the areas that the annotation gives to it.
         covers: says what another label must cover; None where none needs to.
         size_hw: height and width of the image in px.

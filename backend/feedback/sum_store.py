@@ -94,7 +94,6 @@ def recount_sums(database: Database, project: int) -> bool:
 
     Args:
         database: where the annotations are kept.
-        project: its id.
 
     Returns:
         Whether it could write.
@@ -120,12 +119,7 @@ def read_sums(connection: Connection, project: int, step: Step | None) -> Projec
     """Return the sums of a project.
 
     Args:
-        connection: to the database.
-        project: its id.
         step: the length of a period, see `ProjectSums.of`.
-
-    Raises:
-        ValueError: `step` is neither day nor week.
     """
     check_period(step)
     chosen = step or _choose_step(connection, project)

@@ -38,7 +38,6 @@ class LabelSums:
     """Running sums: differences are added, or taken away, one by one and not kept.
 
     Attributes:
-        changes: how many differences are in the sums.
         counts: sums of `SUMMED`.
         relabelled: name of another label -> predicted regions that have that label now.
         pictures: images where the label was predicted or is annotated.
@@ -157,7 +156,6 @@ class GroupSums:
     Attributes:
         kinds: kind -> number of annotations.
         pictures: images of compared annotations that any label covers.
-        total: the sums of all labels together.
         labels: name of a label -> its sums.
         with_prelabel: time that an annotation with a prediction took, in seconds, to three
             significant digits -> number of annotations.
@@ -315,7 +313,6 @@ class ProjectSums:
 
     Attributes:
         all: over all annotations.
-        step: the length of a period.
         periods: first day of a period, as in ``2026-11-23`` -> its sums, in ascending order. A week
             begins on Monday, in UTC.
         versions: model version -> sums over the annotations that began with it, in the order in
@@ -340,9 +337,6 @@ class ProjectSums:
             reads: in whatever order.
             step: the length of a period; by default a day, or a week where annotations span more
                 than three weeks.
-
-        Raises:
-            ValueError: `step` is neither day nor week.
         """
         check_period(step)
         groups: dict[Grouping, dict[str, GroupSums]] = {}

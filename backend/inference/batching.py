@@ -43,7 +43,6 @@ class BatchCollector:
     """Takes the images of the next batch out of the queue.
 
     Args:
-        images: the queue.
         words: holds images whose words are not embedded yet.
         cache: whose features cost no windows.
     """
@@ -88,12 +87,7 @@ class BatchEncoder:
     """Encodes images together, in smaller batches once memory was too small for larger ones.
 
     Args:
-        changed: guards the counts.
         windows_at_once: most windows of a batch; 0 until `fit` where the segmenter decides.
-
-    Attributes:
-        batches: how often the encoder was called.
-        windows: windows of all batches together.
     """
 
     def __init__(self, changed: threading.Condition, windows_at_once: int = 0) -> None:
@@ -111,11 +105,6 @@ class BatchEncoder:
         """Return the features of each image, or its error; the fault of one costs no other.
 
         Features are in float16, as the cache keeps them: whether it has them changes no answer.
-
-        Args:
-            segmenter: the model.
-            images: the images.
-            with_cls: compute the windows' CLS features too.
         """
         try:
             return list(self._encode_in_memory(segmenter, images, with_cls))

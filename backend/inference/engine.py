@@ -59,20 +59,12 @@ class Snapshot:
     """The state and the counts of the engine at one moment.
 
     Attributes:
-        status: state of the model.
         device: on which it runs, with the model of a GPU; empty before it is loaded.
         precision: number format of the model; empty before it is loaded.
         waiting: images of each priority that are not done yet.
         waiting_by_project: such images by priority and project; only those above 0.
-        vocabularies: sets of labels that are being embedded.
-        done: images that were scored.
-        failed: images that ended in an error.
-        batches: calls of the encoder.
-        windows: windows of all batches together.
         windows_at_once: most windows of a batch; 0 before the model is loaded.
-        cache: use of the feature cache.
         words_known: images whose words were embedded before they came.
-        words_new: images that had to wait for their words.
     """
 
     status: ModelStatus
@@ -157,12 +149,6 @@ class Engine:
 
         It is not started, and ends with this one at the latest. The model is in memory once;
         pictures are encoded for each method, in a thread of its own.
-
-        Args:
-            method: name of a preset.
-
-        Raises:
-            ValueError: there is no such method.
         """
         resolve_method(method)
 
@@ -247,9 +233,6 @@ class Engine:
         """Return the segmenter; wait while it loads for the first time.
 
         Only its methods that need no model may be called in threads other than the engine's own.
-
-        Raises:
-            ModelUnavailable: loading has failed, or the engine has stopped.
         """
         return self._loader.wait()
 
@@ -268,9 +251,6 @@ class Engine:
 
         Returns:
             (Q, D) float32 on the CPU, each row of length 1: the prompts of the labels in order.
-
-        Raises:
-            ModelUnavailable: loading has failed, or the engine has stopped.
         """
         segmenter = self.segmenter()
         prompts = [prompt for label in labels for prompt in label.prompts]
@@ -309,15 +289,8 @@ class Engine:
 
         Args:
             image: from `Segmenter.prepare`.
-            labels: the labels that compete on it.
             priority: the most urgent is served first.
-            project: projects of one priority take turns.
             adaptation: what scores follow beside the words; features do not depend on it.
-            options: what else counts beside the words.
-
-        Raises:
-            ModelUnavailable: loading has failed, or the engine has stopped.
-            Busy: too many images of `Priority.INTERACTIVE` wait; others wait for room.
         """
         self.segmenter()
         key = f"{self._loader.features_id} {image.digest}"

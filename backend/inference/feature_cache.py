@@ -140,9 +140,6 @@ class FeatureFolder:
     Args:
         folder: path of the folder, which is made if it is missing.
         limit_bytes: most bytes of all files together.
-
-    Raises:
-        OSError: the folder cannot be made or read.
     """
 
     def __init__(self, folder: Path, limit_bytes: int) -> None:

@@ -65,7 +65,6 @@ class ModelLoader:
             timeout_s: for how long, in seconds; None for as long as it takes.
 
         Raises:
-            ModelUnavailable: loading has failed, or the loader has stopped.
             TimeoutError: it still loads.
         """
         with self._changed:

@@ -40,14 +40,8 @@ class ImageRequest:
     """An image that is to be encoded and scored.
 
     Attributes:
-        image: the prepared image.
         key: of its features in the cache; those with CLS features have keys of their own.
-        labels: the labels that compete on it.
-        priority: its priority.
-        project: projects of one priority take turns.
         adaptation: the adaptation that its scores follow; None for the words alone.
-        options: what counts beside the words.
-        encoded: resolved with its features and scores, or with an error.
         began: set once the model has taken it, or never will.
         is_new: whether it has not been checked for missing words yet.
     """
@@ -83,9 +77,6 @@ class FairQueue(Generic[_T]):
         max_skips: how many others may be served before an item at the head of a less urgent
             priority.
 
-    Raises:
-        ValueError: `max_skips` below 1.
-
     >>> queue = FairQueue[str](max_skips=8)
     >>> for name, owner in [("a1", "a"), ("a2", "a"), ("b1", "b")]:
     ...     queue.push(name, priority=2, owner=owner)
@@ -114,9 +105,7 @@ class FairQueue(Generic[_T]):
         """Add an item.
 
         Args:
-            item: the item.
             priority: the lowest number is the most urgent.
-            owner: owners of one priority take turns.
             first: before all others of its owner, instead of after them.
         """
         line = self._by_priority.setdefault(priority, OrderedDict()).setdefault(owner, deque())
@@ -126,19 +115,11 @@ class FairQueue(Generic[_T]):
             line.append(item)
 
     def peek(self) -> _T:
-        """Return the item that `pop` would take.
-
-        Raises:
-            IndexError: nothing waits.
-        """
+        """Return the item that `pop` would take."""
         return next(iter(self._by_priority[self._next_priority()].values()))[0]
 
     def pop(self) -> _T:
-        """Take the next item.
-
-        Raises:
-            IndexError: nothing waits.
-        """
+        """Take the next item."""
         served = self._next_priority()
         lines = self._by_priority[served]
         owner, line = next(iter(lines.items()))

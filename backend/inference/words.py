@@ -23,10 +23,8 @@ class WordsRequest:
     """Labels whose words are being embedded.
 
     Attributes:
-        labels: the labels.
         missing: prompts that are not embedded yet; None until they are known.
         prompts_at_once: most prompts of the next turn.
-        images: image requests that wait for them.
         futures: resolved once they are embedded, for annotators who wait.
         turn: when it was served last; the lowest number is served next.
     """
@@ -64,7 +62,6 @@ class WordsQueue:
     Attributes:
         prompts_at_once: most prompts that are embedded in one turn.
         known: images whose words were embedded before they came.
-        new: images that had to wait for their words.
     """
 
     def __init__(

@@ -88,7 +88,6 @@ class Poll:
     """How far a project was polled. Times are in seconds since the epoch.
 
     Attributes:
-        project: its id.
         since: the mark, on Label Studio's clock: all changes up to it are kept. 0: not yet known.
         noted: when `since` was found to be the newest change.
         walked: when the last walk through all changes began that came to its end.
@@ -215,7 +214,6 @@ class _Walk:
     """A walk through the tasks of a project that changed, page by page.
 
     Attributes:
-        poll: the project's poll, as it was leased.
         newest: time of the newest change when the walk began, on Label Studio's clock.
         tasks: number of the project's tasks when the walk began.
         began: when the walk began, on the database's clock.
@@ -251,11 +249,9 @@ class ChangePoller:
 
     Args:
         settings: say how often, and which projects are prelabeled by themselves.
-        polls: how far each project was polled.
         annotations: where annotations are marked.
         jobs: where jobs for new tasks are queued.
         client: Label Studio; None: nothing is polled.
-        is_stopping: whether the poll is to end soon.
     """
 
     settings: Settings
@@ -293,12 +289,7 @@ class ChangePoller:
                 self._woken.add(project)
 
     def poll(self) -> bool:
-        """Poll one page of the changes of one project; return whether there was anything to poll.
-
-        Raises:
-            StudioUnreachable: Label Studio does not answer.
-            SQLAlchemyError: the database is away; what was found is found again.
-        """
+        """Poll a page of the changes of one project; return whether there was anything to poll."""
         if self.client is None:
             return False
         self._wake_projects()
@@ -324,11 +315,7 @@ class ChangePoller:
     def _guard(
         self, client: LabelStudioClient, project: int, work: Callable[[LabelStudioClient], None]
     ) -> None:
-        """Work on a project; where that fails, keep why, and end its lease.
-
-        Raises:
-            StudioUnreachable: Label Studio does not answer.
-        """
+        """Work on a project; where that fails, keep why, and end its lease."""
         try:
             work(client)
         except BackendError as error:

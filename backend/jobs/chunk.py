@@ -29,7 +29,6 @@ class ChunkResult:
     Attributes:
         made: the ids of the tasks whose prediction is written.
         failures: task ids and reasons of tasks without a prediction.
-        cursor: the id of the last task.
         whole: whether no task is left over.
     """
 
@@ -60,15 +59,10 @@ def predict_and_write(
     """Predict some tasks and write their predictions, in one request.
 
     Args:
-        client: Label Studio.
-        project: the project of the tasks.
         version: the ``model_version`` of the predictions.
         tasks: one or more. A task is predicted again where the host of its image was away.
         predict: returns one outcome for each task, in their order.
         halt: once it is set, tasks without a prediction are left over.
-
-    Raises:
-        BackendError: they could not be predicted or written, for no fault of one task.
     """
     ids = [int(task.id or 0) for task in tasks]
     by_id: dict[int, Outcome] = {}

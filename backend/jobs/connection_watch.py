@@ -154,7 +154,6 @@ class ProjectTitles:
         """Tell whether a project is gone, or is no longer shown to this token.
 
         Args:
-            project: its id.
             known_for_s: for how long the project is known, in seconds, by any machine's clock:
                 titles that were read before it was made say nothing of it.
         """
@@ -194,11 +193,7 @@ class ProjectTitles:
         return [(project, self.name(project)) for project in ordered]
 
     def check(self) -> bool:
-        """Read the titles where somebody looks and they are old; return False: it may wait.
-
-        Raises:
-            StudioUnreachable: Label Studio does not answer.
-        """
+        """Read the titles where somebody looks and they are old; return False: it may wait."""
         with self._lock:
             newest = max(self._untitled.values(), default=-math.inf)
         is_sought = newest <= max(self._read_at, self._kept.asked_at)

@@ -51,11 +51,7 @@ class DatabaseOutages:
         self._since, self._tries = None, 0
 
     def outlive(self, work: Callable[[], _T]) -> _T:
-        """Call `work` until it returns, or fails for good.
-
-        Raises:
-            SQLAlchemyError: the database stays away.
-        """
+        """Call `work` until it returns, or fails for good."""
         tries = Retrying(
             retry=retry_if_exception_type(OperationalError),
             after=self._note,

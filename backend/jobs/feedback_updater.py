@@ -12,14 +12,7 @@ from backend.learning.learner import Learner
 
 
 class FeedbackUpdater:
-    """Keeps up with annotators.
-
-    Args:
-        reader: reads them.
-        learner: makes versions of what they teach.
-        client: Label Studio.
-        is_stopping: whether reading is to end soon.
-    """
+    """Keeps up with annotators."""
 
     def __init__(
         self,

@@ -21,7 +21,6 @@ class Job:
 
     Attributes:
         id: counts up from 1.
-        project: the project of the tasks.
         kind: "project" for a whole project, as somebody asked for; "new" for its new tasks; "late"
             for tasks that a request has left over at its deadline; "withdrawal" for one that
             deletes the predictions of another job.
@@ -42,12 +41,10 @@ class Job:
         failed: the number of tasks without a prediction, see `FailureStore`.
         cursor: the task id up to which all tasks are done, skipped or failed.
         worked_s: the seconds that it ran, without pauses.
-        reason: why it has failed, in a sentence.
         created: when it was queued first.
         updated: when a column changed last.
         started: when it was leased first.
         finished: when it was done, cancelled or failed.
-        owner: the owner of the lease, or of the last one.
         leased_until: when the lease ends.
         withdraws: id of the job whose predictions a withdrawal deletes; None for other kinds.
         is_withdrawn: whether all predictions that it has written are known to be withdrawn.

@@ -20,7 +20,6 @@ class JobReport:
     """The result of a job.
 
     Attributes:
-        job: the job at its end.
         failures: the tasks without a prediction.
     """
 
@@ -69,10 +68,7 @@ class JobPlan:
     """The number of tasks that a job would predict.
 
     Attributes:
-        project: the project of the tasks.
         version: the ``model_version`` of the predictions.
-        to_predict: the number of tasks that lack one.
-        to_skip: the number of tasks that have one.
     """
 
     project: int

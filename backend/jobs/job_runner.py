@@ -19,10 +19,6 @@ class JobRunner:
     """Leases jobs and runs them.
 
     Args:
-        store: the jobs.
-        prelabeler: runs one job that predicts.
-        withdrawer: runs one withdrawal.
-        owner: the owner of the leases.
         stopping: once it is set, a running job is released for another backend or for later.
     """
 
@@ -45,9 +41,6 @@ class JobRunner:
 
         Args:
             late: whether to run jobs of late tasks, which wait for no other ones, or the others.
-
-        Raises:
-            BackendError: Label Studio or the model is away; the job is released.
         """
         job = self._store.lease_job(self._owner, late=late)
         if job is None:

@@ -109,6 +109,9 @@ _OF_JOB: Final = [
 class JobStore:
     """The jobs table of a database.
 
+    Methods raise `JobNotFound` for a number that no job has, `JobOver` where a job that is over is
+    changed, and `LeaseLost` where another owner works on it.
+
     Args:
         database: any number of stores, threads and processes may share it.
 
@@ -143,12 +146,8 @@ class JobStore:
         New tasks of a project join its queued job of kind "new", and late ones that of kind "late".
 
         Args:
-            project: the project's id.
-            kind: see `Job`, like the arguments that follow.
-            only: which tasks of the project.
             view: the id of a view in Label Studio's data manager.
             limit: the most predictions, 1 or more.
-            tasks: ids of tasks.
 
         Returns:
             The job that was queued, or the one that was there.
@@ -176,12 +175,7 @@ class JobStore:
             return equal
 
     def start_withdrawal(self, job: int) -> Job:
-        """Queue the withdrawal of a job's predictions, unless one is queued or under way.
-
-        Raises:
-            JobNotFound: there is no job of that number.
-            WithdrawalRefused: it has written none, may still write some, or is a withdrawal itself.
-        """
+        """Queue the withdrawal of a job's predictions, unless one is queued or under way."""
         with self.database.write_exclusively(LOCK) as connection:
             of = _withdrawable(self._get(connection, job))
             same = (_JOBS.c.withdraws == job, _JOBS.c.state.not_in(OVER))
@@ -194,12 +188,7 @@ class JobStore:
             )
 
     def withdrawable(self, job: int) -> Job:
-        """Return a job whose predictions can be withdrawn.
-
-        Raises:
-            JobNotFound: there is no job of that number.
-            WithdrawalRefused: it has written none, may still write some, or is a withdrawal itself.
-        """
+        """Return a job whose predictions can be withdrawn."""
         return _withdrawable(self.get_job(job))
 
     def list_jobs(self, project: int | None = None, limit: int = 100) -> list[Job]:
@@ -211,11 +200,7 @@ class JobStore:
             return [_job(row) for row in connection.execute(query)]
 
     def get_job(self, job: int) -> Job:
-        """Return one job.
-
-        Raises:
-            JobNotFound: there is none of that number.
-        """
+        """Return one job."""
         with self.database.read() as connection:
             return self._get(connection, job)
 
@@ -223,9 +208,6 @@ class JobStore:
         """Return the ids of a job's tasks in ascending order; None for all tasks of its project.
 
         Of a withdrawal, these are the tasks that keep their prediction.
-
-        Raises:
-            JobNotFound: there is no job of that number.
         """
         with self.database.read() as connection:
             self._get(connection, job)
@@ -254,30 +236,15 @@ class JobStore:
             return read_named(connection, connection.scalars(query))
 
     def pause(self, job: int) -> Job:
-        """Pause a job until it is resumed.
-
-        Raises:
-            JobNotFound: there is none of that number.
-            JobOver: it is over.
-        """
+        """Pause a job until it is resumed."""
         return self._set_state(job, "paused", ("queued", "running"))
 
     def resume(self, job: int) -> Job:
-        """Queue a job again that was paused or has failed; it goes on where it was.
-
-        Raises:
-            JobNotFound: there is none of that number.
-            JobOver: it is over.
-        """
+        """Queue a job again that was paused or has failed; it goes on where it was."""
         return self._set_state(job, "queued", ("paused", "failed"))
 
     def cancel(self, job: int) -> Job:
-        """Cancel a job; the predictions that it has written stay.
-
-        Raises:
-            JobNotFound: there is none of that number.
-            JobOver: it is over.
-        """
+        """Cancel a job; the predictions that it has written stay."""
         return self._set_state(job, "cancelled", ("queued", "running", "paused"))
 
     def leased_job(self, project: int) -> Job | None:
@@ -301,7 +268,6 @@ class JobStore:
         Args:
             owner: the owner of the lease, see `backend.database.leases.new_owner`.
             job: the id of the only job to lease; None for any.
-            late: whether to lease jobs of late tasks, or others.
         """
         now = self.database.clock()
         other = _JOBS.alias()
@@ -346,21 +312,15 @@ class JobStore:
         The lease of a job that is over is not renewed.
 
         Args:
-            job: the job's id.
-            owner: the owner of the lease.
             version: the new value of `Job.version`; None leaves it.
             total: the new value of `Job.total`; None leaves it.
             cursor: the new value of `Job.cursor`; None leaves it.
             scope: the ids of its tasks from now on, see `task_ids`; None leaves them.
             done: the number of tasks that were predicted in this step.
-            skipped: the number of tasks that were skipped in this step.
             failures: task ids and reasons of the tasks that failed in this step.
 
         Returns:
             The job as it is now. If it is not running any more, its owner has to release it.
-
-        Raises:
-            LeaseLost: another owner has the lease.
         """
         now = self.database.clock()
         with self.database.write_exclusively(LOCK) as connection:
@@ -384,22 +344,14 @@ class JobStore:
             return self._change(connection, job, **changes)
 
     def release(self, job: int, owner: str) -> Job:
-        """End the lease of a job, so that another owner may lease the job at once.
-
-        Raises:
-            LeaseLost: another owner has the lease.
-        """
+        """End the lease of a job, so that another owner may lease the job at once."""
         with self.database.write_exclusively(LOCK) as connection:
             state = self._owned(connection, job, owner).state
             state = "queued" if state == "running" else state
             return self._change(connection, job, state=state, **ended())
 
     def finish(self, job: int, owner: str, reason: str = "") -> Job:
-        """Finish a leased job: done, or failed where there is a reason.
-
-        Raises:
-            LeaseLost: another owner has the lease.
-        """
+        """Finish a leased job: done, or failed where there is a reason."""
         with self.database.write_exclusively(LOCK) as connection:
             before = self._owned(connection, job, owner)
             state = before.state if before.state == "cancelled" else "failed" if reason else "done"

@@ -53,15 +53,7 @@ _POLL_S: Final = 1.0
 
 
 class Prelabeler:
-    """Runs jobs.
-
-    Args:
-        store: the jobs.
-        task_runner: runs the tasks, beside those of requests.
-        predictor: predicts the tasks.
-        client: Label Studio.
-        owner: the owner of the jobs' leases.
-    """
+    """Runs jobs."""
 
     def __init__(
         self,
@@ -86,11 +78,7 @@ class Prelabeler:
         view: int | None = None,
         limit: int | None = None,
     ) -> JobPlan:
-        """Count what a job would do.
-
-        Raises:
-            BackendError: it could not be done, or Label Studio does not answer.
-        """
+        """Count what a job would do."""
         job = JobStore(Database("sqlite://")).start_job(project, only=only, view=view, limit=limit)
         version = self._spec(job).version
         ids = self._scope(job, version)
@@ -113,12 +101,6 @@ class Prelabeler:
 
         Returns:
             The job. The lease of one that was stopped remains: see `JobStore.release`.
-
-        Raises:
-            StudioUnreachable: Label Studio does not answer; the job can go on later.
-            ModelUnavailable: the model cannot be used; the job can go on later.
-            LeaseLost: another owner has the lease.
-            SQLAlchemyError: the database stays away; the job can go on later.
         """
         outages = DatabaseOutages(stopping)
 
@@ -274,7 +256,6 @@ class Prelabeler:
     def _predict_chunk(
         self, job: Job, spec: PredictionSpec, tasks: Sequence[Task], halt: threading.Event
     ) -> ChunkResult:
-        """Predict a chunk and write it."""
 
         def work(task: Task) -> Outcome:
             return Outcome([]) if halt.is_set() else self._predictor.outcome(task, spec)

@@ -43,11 +43,8 @@ class ClusterPrelabeler(Prelabeler):
         make_parts: travels to the nodes, with the settings and the token in it.
         address: address of the cluster; empty for one that is made on this machine.
         actors: how many; None: one for each GPU, and without any one for each node.
-        store: see `Prelabeler`, like the arguments that follow.
         task_runner: is not used here: the actors run the tasks.
         predictor: knows the versions; its model need not be loaded here.
-        client: Label Studio.
-        owner: the owner of the jobs' leases.
     """
 
     def __init__(
@@ -148,7 +145,6 @@ class Actor:
 
     Args:
         make_parts: makes the client and the predictor, with the settings of the driver.
-        project: whose tasks.
         version: the ``model_version`` that is wanted; for any other, nothing is done.
         learned: what the project has learned, as the driver's database has it.
     """

@@ -38,11 +38,7 @@ _ROW: Final = _LISTS.c
 
 
 def has_list(job: ColumnElement[int]) -> ColumnElement[bool]:
-    """Match jobs that have a list.
-
-    Args:
-        job: the column with the job's id.
-    """
+    """Match jobs that have a list."""
     return exists().where(_ROW.job == job)
 
 
@@ -50,7 +46,6 @@ def has_tasks(job: ColumnElement[int], tasks: Sequence[int] | None) -> ColumnEle
     """Match jobs that somebody has named these tasks for; None: jobs without named tasks.
 
     Args:
-        job: the column with the job's id.
         tasks: ids in ascending order.
     """
     named = select(_ROW.tasks).where(_ROW.job == job).scalar_subquery()
@@ -62,7 +57,6 @@ def write_tasks(connection: Connection, job: int, tasks: Sequence[int]) -> None:
 
     Args:
         connection: to the database, in a transaction that may write.
-        job: the job's id.
         tasks: ids in ascending order.
     """
     _write(connection, job, tasks=json.dumps(tasks))

@@ -34,9 +34,7 @@ class WithdrawalPlan:
     """What a withdrawal would do.
 
     Attributes:
-        job: the job whose predictions would be withdrawn.
         version: their ``model_version``.
-        to_delete: the number of predictions that would be deleted.
         tasks: of so many tasks; a task that was predicted twice has two.
         kept: ids of the tasks that would keep theirs, in ascending order; not those whose
             predictions are all of other runs.
@@ -66,13 +64,7 @@ class WithdrawalPlan:
 
 
 class Withdrawer:
-    """Runs withdrawals.
-
-    Args:
-        store: the jobs.
-        client: Label Studio.
-        owner: the owner of the jobs' leases.
-    """
+    """Runs withdrawals."""
 
     def __init__(self, store: JobStore, client: LabelStudioClient, owner: str) -> None:
         self._store = store
@@ -87,14 +79,7 @@ class Withdrawer:
         That is one request to Label Studio for each task with a prediction of the job's version.
 
         Args:
-            job: the id of the job.
             watch: is called with the number of tasks that were looked at, and of all.
-
-        Raises:
-            JobNotFound: there is no job of that number.
-            WithdrawalRefused: it has written none, may still write some, or is a withdrawal itself.
-            StudioRefused: the project is gone, or the token may not see it.
-            StudioUnreachable: Label Studio does not answer.
         """
         of = self._store.withdrawable(job)
         wanted = self._wanted(of)
@@ -126,10 +111,6 @@ class Withdrawer:
 
         Returns:
             The job. The lease of one that was stopped remains: see `JobStore.release`.
-
-        Raises:
-            StudioUnreachable: Label Studio does not answer; the job can go on later.
-            LeaseLost: another owner has the lease.
         """
         try:
             return self._run(job, stopping, watch)

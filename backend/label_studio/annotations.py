@@ -128,19 +128,11 @@ def draw_label_map(
 
     Args:
         result: the regions of the annotation, as they came.
-        config: label config of the project.
-        image: name of the image tag.
-        labels: the labels, whose indices are the values of the map.
         item_index: index in a list of images; None where the tag shows no list.
 
     Returns:
         (H, W) uint8 label indices, 254 for pixels without a label, 255 for pixels that are not
         counted. None where no region of a label is on the image: its size is not known.
-
-    Raises:
-        BadRequest: a region cannot be read, or the regions take too many steps to draw.
-        ValueError: a region's geometry is broken, the regions disagree on the image's size, or
-            there are more than 254 labels.
     """
     made = draw_annotation(result, config, image, labels, item_index)
     return None if made is None else made.truth
@@ -213,15 +205,7 @@ LEAVE_OUT: Final = (TaskError, BadRequest, ValueError)
 
 @dataclass(frozen=True, eq=False)
 class AnnotatedProject:
-    """A project whose annotations are taken for the truth.
-
-    Attributes:
-        client: Label Studio.
-        read_image: reads the images of tasks.
-        project: id of the project.
-        config: its label config.
-        tag: the image tag whose images are read.
-    """
+    """A project whose annotations are taken for the truth."""
 
     client: LabelStudioClient
     read_image: ReadImage
@@ -235,15 +219,7 @@ class AnnotatedProject:
         return self.config.labels_of(self.tag.name)
 
     def pictures(self, limit: int | None = None) -> tuple[AnnotatedPicture, ...]:
-        """List the images of all tasks with an annotation; no image and no annotation is read.
-
-        Args:
-            limit: limit of their number; they are taken evenly from all.
-
-        Raises:
-            StudioRefused: there is no such project for this token.
-            StudioUnreachable: Label Studio does not answer.
-        """
+        """List the images of all tasks with an annotation; no image and no annotation is read."""
         tasks = self.client.all_tasks(self.project, TaskFilter(labeled=True))
         found = [picture for task in tasks for picture in self._pictures_of(task)]
         if limit is None or limit >= len(found):
@@ -264,8 +240,6 @@ class AnnotatedPicture:
     """An image of a task with the label map of the task's annotation, read on demand.
 
     Attributes:
-        project: the project.
-        task: the task.
         item_index: index in a list of images; None where the tag shows no list.
     """
 
@@ -280,15 +254,7 @@ class AnnotatedPicture:
         return f"task {self.task.id}{more}"
 
     def read(self) -> tuple[RGBArray, Truth]:
-        """Read (H, W, 3) uint8 RGB, and (H, W) uint8 label indices, see `draw_label_map`.
-
-        Raises:
-            TaskError: the image cannot be read.
-            BadRequest: a region cannot be read.
-            ValueError: the annotation has no region there, or does not fit the image.
-            StudioRefused: the token may not see the annotation.
-            StudioUnreachable: Label Studio does not answer.
-        """
+        """Read (H, W, 3) uint8 RGB, and (H, W) uint8 label indices, see `draw_label_map`."""
         truth = self.read_truth()
         return self.read_image(truth.shape), truth
 
@@ -299,7 +265,6 @@ class AnnotatedPicture:
             size_hw: height and width in px that the regions were drawn on.
 
         Raises:
-            TaskError: the image cannot be read.
             ValueError: it has another size.
         """
         source = self.project.tag.sources(self.task.data)[self.item_index or 0]
@@ -317,10 +282,7 @@ class AnnotatedPicture:
         The image itself is not read.
 
         Raises:
-            BadRequest: a region cannot be read.
             ValueError: there is no annotation, or it has no region of a label on the image.
-            StudioRefused: the token may not see the annotation.
-            StudioUnreachable: Label Studio does not answer.
         """
         project = self.project
         annotations = project.client.contents.annotations(int(self.task.id or 0))

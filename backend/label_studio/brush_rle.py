@@ -80,8 +80,6 @@ def decode_rle(rle: Sequence[int], height: int, width: int) -> npt.NDArray[np.ui
 
     Args:
         rle: bytes of the stream.
-        height: of the mask, in pixels.
-        width: of the mask, in pixels.
 
     Returns:
         (H, W) uint8, the alpha channel: a pixel over 127 counts as painted.
@@ -170,7 +168,6 @@ def _alphas(
     Args:
         source: bytes of the stream, and five more.
         tokens: as from `_read_tokens`.
-        word_bits: bits of a value.
         before: number of the values before the first token.
     """
     is_run, counts, positions = tokens

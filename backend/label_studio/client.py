@@ -66,18 +66,11 @@ def read_rows(
     """Read one page of tasks, without their annotations and predictions.
 
     Args:
-        connection: calls the API.
-        project: its id.
-        size: tasks of a page.
         page: number of the page, from 1.
         which: ``query`` or ``view``, which choose and order the tasks; all by default.
 
     Returns:
         The rows, and the number of tasks on all pages.
-
-    Raises:
-        StudioRefused: there is no such project for this token.
-        StudioUnreachable: Label Studio does not answer.
     """
     which |= {"project": project, "page": page, "page_size": size}
     given = {"fields": "task_only", "resolve_uri": "false"}
@@ -86,23 +79,13 @@ def read_rows(
 
 
 class TaskContents:
-    """Reads what people have said about tasks of one Label Studio.
-
-    Args:
-        connection: calls the API.
-    """
+    """Reads what people have said about tasks of one Label Studio."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def annotations(self, task: int) -> list[Annotation]:
-        """Return the annotations of a task with their regions; none of a deleted task.
-
-        Raises:
-            BadRequest: they are too large to be read.
-            StudioRefused: the token may not see it.
-            StudioUnreachable: Label Studio does not answer.
-        """
+        """Return the annotations of a task with their regions; none of a deleted task."""
         place = f"/api/tasks/{task}/annotations/"
         found = self._connection.find(place, list[AnnotationRow], whose="annotations") or []
         for each in found:
@@ -119,11 +102,9 @@ class ChangedTask:
     clock.
 
     Attributes:
-        id: its own.
         created: when it was created.
         updated: when it, one of its annotations or one of its predictions was changed last.
         annotations: the number of its annotations, skipped ones included.
-        predictions: the number of its predictions.
         data: values of the label config's variables.
     """
 
@@ -140,32 +121,19 @@ class ChangeList:
 
     Label Studio sets the time of a task's last change also where an annotation of it is submitted,
     changed, deleted or turned into a draft. It tells nothing of a task that is deleted.
-
-    Args:
-        connection: calls the API.
     """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def newest(self, project: int) -> tuple[float, int]:
-        """Return the time of the newest change of a project's tasks, and the number of its tasks.
-
-        Raises:
-            StudioRefused: there is no such project for this token.
-            StudioUnreachable: Label Studio does not answer.
-        """
+        """Return the time of the newest change of a project, and the number of its tasks."""
         query = TaskFilter(newest_change_first=True).query()
         rows, total = self._rows(project, 1, query)
         return max((row.updated for row in rows), default=0.0), total
 
     def tasks(self, project: int, since: float, after_id: int = 0) -> list[ChangedTask]:
-        """List the first `PAGE` tasks that were changed after a time, by ascending id.
-
-        Raises:
-            StudioRefused: there is no such project for this token.
-            StudioUnreachable: Label Studio does not answer.
-        """
+        """List the first `PAGE` tasks that were changed after a time, by ascending id."""
         wanted = TaskFilter(changed_after=since, after_id=after_id)
         return self._rows(project, PAGE, wanted.query())[0]
 
@@ -173,11 +141,6 @@ class ChangeList:
         """Return the annotations of a task: id -> time of the last change; none of a deleted task.
 
         They are read from the task itself: the list of its annotations lacks those that skip it.
-
-        Raises:
-            BadRequest: they are too large to be read.
-            StudioRefused: the token may not see it.
-            StudioUnreachable: Label Studio does not answer.
         """
         found = self._connection.find(f"/api/tasks/{task}/", TaskAnnotations, whose="annotations")
         rows = found.annotations if found is not None else []
@@ -203,11 +166,10 @@ def _changed_task(row: TaskRow) -> ChangedTask:
 class LabelStudioClient:
     """Reads tasks and annotations of one Label Studio, and writes its predictions.
 
-    Any number of threads may share it.
+    Any number of threads may share it. All methods raise `StudioRefused` where there is no such
+    project for this token, and `StudioUnreachable` where Label Studio does not answer.
 
     Args:
-        url: address of Label Studio.
-        api_key: a legacy or a personal token for it.
         retry_for_s: how long a call is repeated, in seconds.
         timeout_s: longest time of one call, until its answer is read, in seconds.
         first_pause_s: pause before the second try, in seconds; see `Connection`.
@@ -215,11 +177,8 @@ class LabelStudioClient:
         clean: cuts known secrets out of a text; errors pass through it before they are shortened.
 
     Attributes:
-        changes: lists what has changed.
         contents: reads the annotations of tasks.
         annotation_writer: stores annotations.
-        scores: reads the scores that tasks are sorted by.
-        views: makes views of the data manager.
     """
 
     def __init__(
@@ -258,49 +217,24 @@ class LabelStudioClient:
         return cls(settings.label_studio_url, key, **options)
 
     def user(self) -> str:
-        """Return the e-mail address of the user whose token this is.
-
-        Raises:
-            StudioRefused: Label Studio refuses the token.
-            StudioUnreachable: Label Studio does not answer.
-        """
+        """Return the e-mail address of the user whose token this is."""
         return self._connection.get("/api/current-user/whoami", UserRow).email or ""
 
     def has_project(self, project: int) -> bool:
-        """Return whether there is such a project for this token.
-
-        Raises:
-            StudioRefused: Label Studio refuses to say.
-            StudioUnreachable: Label Studio does not answer.
-        """
+        """Return whether there is such a project for this token."""
         return self._connection.find(f"/api/projects/{project}/", ProjectRow) is not None
 
     def project(self, project: int) -> ProjectRow:
-        """Return a project as it is now.
-
-        Raises:
-            StudioRefused: there is no such project for this token.
-            StudioUnreachable: Label Studio does not answer.
-        """
+        """Return a project as it is now."""
         return self._connection.get(f"/api/projects/{project}/", ProjectRow)
 
     def region_counts(self, project: int) -> dict[str, dict[str, int]]:
-        """Count the regions of all annotations: name of a control -> label -> number of regions.
-
-        Raises:
-            StudioRefused: there is no such project for this token.
-            StudioUnreachable: Label Studio does not answer.
-        """
+        """Count the regions of all annotations: name of a control -> label -> number of regions."""
         found = self._connection.get(f"/api/projects/{project}/summary/", SummaryRow)
         return found.created_labels or {}
 
     def label_config(self, project: int) -> str:
-        """Return the labeling config of a project, as it is now.
-
-        Raises:
-            StudioRefused: there is no such project for this token.
-            StudioUnreachable: Label Studio does not answer.
-        """
+        """Return the labeling config of a project, as it is now."""
         return self.project(project).label_config
 
     def replace_label_config(self, project: int, before: str, after: str) -> None:
@@ -308,15 +242,8 @@ class LabelStudioClient:
 
         Between the look and the change lies one call: Label Studio's API has no condition for it.
 
-        Args:
-            project: its id.
-            before: the config that is expected there.
-            after: the new one.
-
         Raises:
             LabelConfigChanged: the project has another config.
-            StudioRefused: Label Studio refuses the new config, or the token may not write it.
-            StudioUnreachable: Label Studio does not answer.
         """
         if self.label_config(project) != before:
             raise LabelConfigChanged(
@@ -327,12 +254,7 @@ class LabelStudioClient:
         self._connection.call("PATCH", f"/api/projects/{project}/", IdRow, change)
 
     def project_titles(self) -> dict[int, str]:
-        """Return the titles of the newest projects, at most `MOST_TITLES`: id -> title.
-
-        Raises:
-            StudioRefused: the token may not list projects.
-            StudioUnreachable: Label Studio does not answer.
-        """
+        """Return the titles of the newest projects, at most `MOST_TITLES`: id -> title."""
         titles: dict[int, str] = {}
         for page in range(1, MOST_TITLES // _PROJECTS_AT_ONCE + 1):
             which = {"include": "id,title", "page": page, "page_size": _PROJECTS_AT_ONCE}
@@ -343,32 +265,18 @@ class LabelStudioClient:
         return titles
 
     def user_names(self) -> dict[int, str]:
-        """Return the names of people, or e-mail addresses of those without a name: id -> name.
-
-        Raises:
-            StudioRefused: the token may not list people.
-            StudioUnreachable: Label Studio does not answer.
-        """
+        """Return the names of people, or e-mail addresses of those without a name: id -> name."""
         return {each.id: each.name for each in self._connection.get("/api/users/", list[UserRow])}
 
     def backends(self, project: int) -> list[BackendRow]:
         """List the backends that are connected to a project.
 
         Label Studio asks each of them for health and setup meanwhile.
-
-        Raises:
-            StudioRefused: there is no such project for this token.
-            StudioUnreachable: Label Studio does not answer.
         """
         return self._connection.get("/api/ml/", list[BackendRow], project=project)
 
     def count(self, project: int, wanted: TaskFilter) -> int:
-        """Count the tasks of a project that pass a filter.
-
-        Raises:
-            StudioRefused: there is no such project for this token.
-            StudioUnreachable: Label Studio does not answer.
-        """
+        """Count the tasks of a project that pass a filter."""
         if wanted.ids is None:
             return self._page(project, 1, query=wanted.query())[1]
         return sum(
@@ -377,12 +285,7 @@ class LabelStudioClient:
         )
 
     def tasks(self, project: int, wanted: TaskFilter, size: int = PAGE) -> list[Task]:
-        """List the first tasks of a project that pass a filter, at most `size`, by ascending id.
-
-        Raises:
-            StudioRefused: there is no such project for this token.
-            StudioUnreachable: Label Studio does not answer.
-        """
+        """List the first tasks of a project that pass a filter, at most `size`, by ascending id."""
         if wanted.ids is not None and not wanted.ids:
             return []  # Label Studio takes an empty list of ids for all tasks
         return self._page(project, size, query=wanted.query())[0]
@@ -391,13 +294,7 @@ class LabelStudioClient:
         """List one page of `PAGE` tasks that pass a filter, and count the tasks of all pages.
 
         Args:
-            project: its id.
-            wanted: the filter.
             number: number of the page, from 1.
-
-        Raises:
-            StudioRefused: there is no such project for this token, or no such page.
-            StudioUnreachable: Label Studio does not answer.
         """
         return self._page(project, PAGE, number, query=wanted.query())
 
@@ -409,13 +306,7 @@ class LabelStudioClient:
         Each page is asked for when the ids of the one before it are taken.
 
         Args:
-            project: its id.
-            wanted: the filter.
             among: ids to choose from, in ascending order; None for all.
-
-        Raises:
-            StudioRefused: there is no such project for this token.
-            StudioUnreachable: Label Studio does not answer.
         """
         for some in _split(among) if among is not None else [None]:
             for task in self.all_tasks(project, replace(wanted, ids=some)):
@@ -425,10 +316,6 @@ class LabelStudioClient:
         """Iterate over all tasks that pass a filter, by ascending id.
 
         Each page is asked for when the tasks of the one before it are taken.
-
-        Raises:
-            StudioRefused: there is no such project for this token.
-            StudioUnreachable: Label Studio does not answer.
         """
         while tasks := self.tasks(project, wanted):
             yield from tasks
@@ -443,16 +330,11 @@ class LabelStudioClient:
         of each.
 
         Args:
-            project: its id.
             version: the ``model_version``.
             among: ids to choose from, in ascending order; None for all.
 
         Returns:
             Ids in ascending order, page by page; a page may have none.
-
-        Raises:
-            StudioRefused: there is no such project for this token.
-            StudioUnreachable: Label Studio does not answer.
         """
         for some in _split(among) if among is not None else [None]:
             wanted: TaskFilter | None = TaskFilter(
@@ -464,12 +346,7 @@ class LabelStudioClient:
                 wanted = replace(wanted, after_id=int(rows[-1].id)) if rows else None
 
     def view_ids(self, project: int, view: int) -> list[int]:
-        """List the ids of the tasks in a view of the data manager, in ascending order.
-
-        Raises:
-            StudioRefused: there is no such view in the project.
-            StudioUnreachable: Label Studio does not answer.
-        """
+        """List the ids of the tasks in a view of the data manager, in ascending order."""
         found: list[int] = []
         total, page = 1, 1
         while len(found) < total:
@@ -486,27 +363,16 @@ class LabelStudioClient:
         """Store predictions, but not those of tasks that have one of that version.
 
         Args:
-            project: its id.
             version: the ``model_version`` of the predictions.
             entries: id of a task -> its prediction.
 
         Returns:
             Id of each task whose prediction Label Studio refuses -> the reason.
-
-        Raises:
-            StudioRefused: the token may not write there.
-            StudioUnreachable: Label Studio does not answer.
         """
         return self._writer.write(project, version, entries)
 
     def stored(self, task: int) -> list[PredictionRow]:
-        """List the predictions of a task, the oldest first; none where the task is gone.
-
-        Raises:
-            BadRequest: they have too many values to be read.
-            StudioRefused: the token may not see them.
-            StudioUnreachable: Label Studio does not answer.
-        """
+        """List the predictions of a task, the oldest first; none where the task is gone."""
         # A choice that its filter does not know, such as a task that is gone, is HTTP 400 there.
         found = self._connection.find(
             "/api/predictions/",
@@ -518,21 +384,11 @@ class LabelStudioClient:
         return sorted(found or (), key=lambda each: each.id)
 
     def task(self, project: int, task: int) -> Task | None:
-        """Return one task; None where it is gone.
-
-        Raises:
-            StudioRefused: there is no such project for this token.
-            StudioUnreachable: Label Studio does not answer.
-        """
+        """Return one task; None where it is gone."""
         return next(iter(self.tasks(project, TaskFilter(ids=(task,)), size=1)), None)
 
     def annotation(self, annotation: int) -> Annotation | None:
-        """Return one annotation; None where it is gone.
-
-        Raises:
-            StudioRefused: the token may not see it.
-            StudioUnreachable: Label Studio does not answer.
-        """
+        """Return one annotation; None where it is gone."""
         place = f"/api/annotations/{annotation}/"
         found = self._connection.find(place, AnnotationRow, whose="regions")
         if found is None:
@@ -543,13 +399,7 @@ class LabelStudioClient:
         return read_annotation(found)
 
     def annotation_ids(self, task: int) -> list[int]:
-        """List the ids of a task's annotations; none where the task is gone.
-
-        Raises:
-            BadRequest: they are too large to be read.
-            StudioRefused: the token may not see it.
-            StudioUnreachable: Label Studio does not answer.
-        """
+        """List the ids of a task's annotations; none where the task is gone."""
         place = f"/api/tasks/{task}/annotations/"
         found = self._connection.find(place, list[IdRow], whose="annotations")
         return sorted(each.id for each in found or ())
@@ -559,8 +409,6 @@ class LabelStudioClient:
 
         Raises:
             BadRequest: they are too large to be read.
-            StudioRefused: the token may not see it.
-            StudioUnreachable: Label Studio does not answer.
         """
         place = f"/api/predictions/{prediction}/"
         found = self._connection.find(place, RegionsRow, whose="regions")
@@ -572,12 +420,7 @@ class LabelStudioClient:
         return PredictionRegions(found.model_version or "", regions)
 
     def delete(self, prediction: int) -> None:
-        """Delete a prediction; one that is gone already is no error.
-
-        Raises:
-            StudioRefused: the token may not remove it.
-            StudioUnreachable: Label Studio does not answer.
-        """
+        """Delete a prediction; one that is gone already is no error."""
         self._connection.find(f"/api/predictions/{prediction}/", IdRow, method="DELETE")
 
     def _page(self, project: int, size: int, page: int = 1, **which: Any) -> tuple[list[Task], int]:
@@ -603,16 +446,8 @@ def list_to_change(client: LabelStudioClient, task: int) -> list[PredictionRow] 
     Label Studio sends them all together. Where they have too many values to be read, nothing tells
     which of them are whose: the task is to be left as it is, which the log says, with the reason.
 
-    Args:
-        client: Label Studio.
-        task: id of the task.
-
     Returns:
         They, the oldest first; none where the task is gone. None where the task is to be left.
-
-    Raises:
-        StudioRefused: the token may not see them.
-        StudioUnreachable: Label Studio does not answer.
     """
     try:
         return client.stored(task)
@@ -622,12 +457,7 @@ def list_to_change(client: LabelStudioClient, task: int) -> list[PredictionRow] 
 
 
 class UnreadableTasks:
-    """Tells a task that cannot be read from a Label Studio that is away.
-
-    Args:
-        client: Label Studio.
-        project: id of the project.
-    """
+    """Tells a task that cannot be read from a Label Studio that is away."""
 
     def __init__(self, client: LabelStudioClient, project: int) -> None:
         self._client = client
@@ -643,9 +473,6 @@ class UnreadableTasks:
         Raises:
             BadRequest: the task is left out, since they are too large to be read, or since Label
                 Studio fails to send them.
-            StudioRefused: the token may not see them, or the project.
-            StudioUnreachable: Label Studio answers nothing else either, or too many tasks of the
-                project were left out already.
         """
         contents = self._client.contents
         try:

@@ -72,7 +72,6 @@ class AnswerTooLargeError(Exception):
 
     Attributes:
         whose: of what a task has too much; empty where it is another answer.
-        most: the bound, with its unit.
     """
 
     def __init__(self, path: str, whose: str, most_bytes: int) -> None:
@@ -85,7 +84,6 @@ class RefusalError(Exception):
     """Label Studio refuses a call.
 
     Attributes:
-        status: HTTP status.
         body: of the answer, where it is a JSON object.
     """
 
@@ -107,7 +105,6 @@ class PageWait:
 
     Attributes:
         end: when it is over, in seconds of the monotonic clock.
-        is_over: whether a call was given up for it.
     """
 
     end: float
@@ -139,8 +136,6 @@ class Connection:
     Any number of threads may share it.
 
     Args:
-        url: address of Label Studio.
-        api_key: a legacy or a personal token for it.
         retry_for_s: how long a call is repeated, in seconds.
         timeout_s: longest time of one call, until its answer is read, in seconds.
         first_pause_s: pause before the second try, in seconds. Each later pause is about twice as
@@ -171,12 +166,7 @@ class Connection:
         self._clean = clean
 
     def call(self, method: str, path: str, kind: type[_T], body: Any = None, **query: Any) -> _T:
-        """Return the answer to a call that may be sent more than once; see `send`.
-
-        Raises:
-            StudioRefused: Label Studio refuses the call, or its answer is too large.
-            StudioUnreachable: Label Studio does not answer, or not as an API does.
-        """
+        """Return the answer to a call that may be sent more than once; see `send`."""
         return self.repeat(partial(self.send, method, path, kind, body, **query))
 
     def get(self, path: str, kind: type[_T], **query: Any) -> _T:
@@ -191,21 +181,7 @@ class Connection:
         method: str = "GET",
         **more: Any,
     ) -> _T | None:
-        """Return the answer to a call; None where Label Studio does not have what is asked for.
-
-        Args:
-            path: see `send`.
-            kind: see `send`.
-            gone: the HTTP statuses that say so.
-            method: see `send`.
-            more: see `send`.
-
-        Raises:
-            BadRequest: the answer is too large, and `whose` was given.
-            StudioRefused: Label Studio refuses the call for another reason, or its answer is too
-                large.
-            StudioUnreachable: Label Studio does not answer, or not as an API does.
-        """
+        """Return the answer to a call; None where Label Studio does not have what is asked for."""
         try:
             return self.call(method, path, kind, **more)
         except StudioRefused as error:
@@ -219,7 +195,6 @@ class Connection:
         Raises:
             BadRequest: an answer is too large, and `whose` was given for it.
             StudioRefused: Label Studio refuses one of the calls: repeated, it would fail again.
-            StudioUnreachable: Label Studio does not answer, or not as an API does.
         """
         try:
             return self._tries()(attempt)
@@ -251,18 +226,10 @@ class Connection:
         It follows no redirect, which would take the token along.
 
         Args:
-            method: GET, POST, PATCH or DELETE.
-            path: of the API, from /api on.
             kind: what the answer has to be; fields that it does not name are skipped.
             body: is sent as JSON; None for nothing.
             whose: of what a task has too much where the answer is too large: "annotations" or
                 "predictions", or "regions" where it is one of these, which has a lower bound.
-            query: goes into the address.
-
-        Raises:
-            RefusalError: Label Studio refuses the call.
-            NoAnswerError: Label Studio does not answer in time, or not as an API does.
-            AnswerTooLargeError: the answer is larger than its bound.
         """
         send = partial(self._send, method, path, kind, body, query, whose)
         while True:
@@ -396,7 +363,6 @@ class Connection:
 
 
 def _read(answer: requests.Response, path: str, whose: str) -> bytes:
-    """Read an answer that is a stream."""
     most_bytes = _MOST_REGION_BYTES if whose == "regions" else _MOST_BYTES
     parts: list[bytes] = []
     size = 0
@@ -414,7 +380,6 @@ def decode_answer(content: bytes, kind: type[_T]) -> _T:
     An object, or one of a list, with such a part has ``is_damaged`` set, so that it costs no other.
 
     Raises:
-        msgspec.ValidationError: it is not of that kind.
         NoAnswerError: it is no JSON.
     """
     try:
@@ -461,8 +426,6 @@ def describe(url: str, error: RefusalError, clean: Callable[[str], str] = str) -
     half of one.
 
     Args:
-        url: address of Label Studio.
-        error: the refusal.
         clean: cuts known secrets out of a text.
 
     >>> describe("http://studio:8080", RefusalError(401))

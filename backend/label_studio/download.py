@@ -34,9 +34,7 @@ class Downloader:
     """Downloads files; sends the token of Label Studio along where the file is Label Studio's.
 
     Args:
-        instance: the Label Studio of this backend.
         timeout_s: longest time that one file may take, in seconds.
-        max_file_mb: largest file, in MiB.
     """
 
     def __init__(self, instance: LabelStudioInstance, timeout_s: float, max_file_mb: int) -> None:
@@ -56,14 +54,6 @@ class Downloader:
             url: where the file is. A link to Label Studio by the name that it announced itself
                 with goes to its configured address.
             called: name of the file in errors; by default its URL without secrets.
-
-        Raises:
-            ImageNotFound: there is no such file.
-            ImageRefused: the host cannot be reached, refuses the file, cuts it off, or takes too
-                long.
-            HostRefused: the host, or one that it redirects to, has no address that may be
-                connected to.
-            ImageTooLarge: it is larger than the limit.
         """
         called = called[:_LONGEST_NAME] or _without_secrets(url)
         url = self._instance.configured_address(url)
@@ -282,7 +272,6 @@ class LabelStudioFiles:
         browser_url: address of Label Studio for people, if another one is configured.
         rules: which other hosts may be asked, and which addresses may be connected to.
         timeout_s: longest time that one file may take, in seconds.
-        max_file_mb: largest file, in MiB.
     """
 
     def __init__(

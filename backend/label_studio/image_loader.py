@@ -40,9 +40,6 @@ class ImagePlace:
     """One image of a task.
 
     Attributes:
-        task: the task.
-        tag: name of the image tag.
-        source: address of the image.
         item_index: its index in a list; None where the task has no list there.
     """
 
@@ -63,7 +60,6 @@ class ImageName:
 
     Attributes:
         folders: names of its folders, the outermost first.
-        file: name of the file.
         uploaded_file: the name that it had before it was uploaded; None for one that was not. Label
             Studio has made underscores of spaces in it, and dropped other signs.
     """
@@ -191,7 +187,6 @@ class ImageReader:
 
     Args:
         files: fetches files from Label Studio, its storages, and elsewhere.
-        settings: limits of size and of the cache.
     """
 
     def __init__(self, files: LabelStudioFiles, settings: Settings) -> None:
@@ -215,39 +210,17 @@ class ImageReader:
 
         Returns:
             (H, W, 3) uint8, turned upright as its EXIF orientation says.
-
-        Raises:
-            ImageNotFound: there is no such image, or it is an address of another kind.
-            ImageRefused: its host cannot be reached, or refuses it.
-            ImageInvalid: it is not an image of `FORMATS`, or truncated.
-            ImageTooLarge: it is over the limit of bytes or pixels.
         """
         source = _checked(source)
         return decode_image(self._fetch(self._address(source, task), source), self._max_megapixels)
 
     def read_file(self, source: str, task: Task) -> bytes:
-        """Read the file of one image of a task, without decoding it.
-
-        Args:
-            source: see `read`.
-            task: see `read`.
-
-        Raises:
-            TaskError: see `read`; what the bytes hold is not looked at.
-        """
+        """Read the file of one image of a task, without decoding it."""
         source = _checked(source)
         return self._fetch(self._address(source, task), source)
 
     def read_shape(self, source: str, task: Task) -> ImageShape:
-        """Read the size of one image of a task and how it is turned; its pixels are not decoded.
-
-        Args:
-            source: see `read`.
-            task: see `read`.
-
-        Raises:
-            TaskError: see `read`.
-        """
+        """Read the size of one image of a task and how it is turned; its pixels are not decoded."""
         source = _checked(source)
         return read_shape(self._fetch(self._address(source, task), source), self._max_megapixels)
 
@@ -258,15 +231,8 @@ class ImageReader:
         is the full address. For a storage it includes the task, so that a project does not see
         an image that only another project may see.
 
-        Args:
-            source: see `read`.
-            task: see `read`.
-
         Returns:
             (H, W, 3) uint8 as of `read`, read-only.
-
-        Raises:
-            TaskError: see `read`.
         """
         source = _checked(source)
         address = self._address(source, task)
@@ -313,14 +279,9 @@ def decode_image(content: bytes, max_megapixels: float) -> RGBArray:
 
     Args:
         content: of a file in one of `FORMATS`.
-        max_megapixels: limit, in millions of pixels.
 
     Returns:
         (H, W, 3) uint8, turned upright.
-
-    Raises:
-        ImageInvalid: not an image, of another format, or truncated.
-        ImageTooLarge: over the limit.
     """
     with _opened(content, max_megapixels) as picture:
         return decode_rgb(picture)
@@ -331,11 +292,6 @@ def read_shape(content: bytes, max_megapixels: float) -> ImageShape:
 
     Args:
         content: of a file in one of `FORMATS`.
-        max_megapixels: limit, in millions of pixels.
-
-    Raises:
-        ImageInvalid: not an image, or of another format.
-        ImageTooLarge: over the limit.
     """
     with _opened(content, max_megapixels) as picture:
         if isinstance(picture, TiffImageFile):

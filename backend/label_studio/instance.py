@@ -27,7 +27,6 @@ class _Setup:
     """What Label Studio has said of itself when it connected.
 
     Attributes:
-        url: its address.
         access: its token, with the host that it is for; None where none is needed.
         is_trusted: whether the request had the backend's password.
     """
@@ -43,7 +42,6 @@ class LabelStudioInstance:
     Any number of threads may share it.
 
     Args:
-        url: configured address.
         api_key: configured token; counts only together with `url`.
         rules: which other hosts may be asked, and which addresses may be connected to.
         browser_url: configured address for people, where it is another one.

@@ -112,8 +112,6 @@ class Control:
     Attributes:
         kind: both the type of its regions and their label key; of a ``<Labels>``, that of the
             control that its tool would be with labels of its own.
-        name: its name.
-        to_names: names of the images that it is for.
         labels: in the order of the config.
         overlap: whether its regions may cover others that are drawn already.
         is_predicted: whether predictions have regions of it. A control that is not predicted
@@ -140,11 +138,8 @@ class Tool:
     """A control that an annotator makes prompts with.
 
     Attributes:
-        name: its name.
-        to_names: names of the images that it is for.
         labels: its labels, if any.
         prompt_label: text of the label for words that name none; may be empty.
-        is_smart: whether the editor asks for an answer to its regions.
     """
 
     name: str
@@ -160,7 +155,6 @@ class LabelConfig:
 
     Attributes:
         images: those that a control is for, in the order of the config.
-        controls: those for masks first.
         labels: all labels of all controls, each once, in the order of the controls; at most one is
             the background.
         tools: controls that an annotator may make prompts with; predictions ignore them.

@@ -35,9 +35,6 @@ def with_words(
     """Return a label config with other words of a label, all else as it was written.
 
     Args:
-        xml: the label config.
-        name: name of the label.
-        words: the words; none has a comma.
         threshold: the probability from which the label is drawn, in [0, 1]; None: as it is.
 
     Returns:

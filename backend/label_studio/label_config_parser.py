@@ -244,11 +244,6 @@ _TOOL_KINDS = ("keypointlabels", "keypoint", "rectanglelabels", "rectangle", "te
 def parse_label_config(xml: str) -> LabelConfig:
     """Parse a project's labeling config.
 
-    Raises:
-        LabelConfigError: the XML does not parse, or has no control on an image that the backend
-            draws, or a threshold that is no number in [0, 1], or an unknown value of another
-            attribute.
-
     >>> config = parse_label_config('''<View>
     ...   <Image name="img" value="$image"/>
     ...   <BrushLabels name="tag" toName="img"><Label value="trafficLight"/></BrushLabels>

@@ -24,18 +24,12 @@ class Annotation:
     """An annotation as Label Studio has it now. Times are in seconds since the epoch.
 
     Attributes:
-        id: its own.
-        task: the task's.
-        project: the project's.
-        result: its regions, as they came.
         prediction: the prediction that it began with; None where there was none, or none is left.
         parent: the annotation that it is a copy of.
         skipped: whether the annotator has skipped the task.
         seconds: working time on it in all, Label Studio's ``lead_time``; None where not measured,
             0 where it is a time that nobody can have worked.
         annotator: id of its annotator.
-        created: time of its submission.
-        updated: time of its last change.
         ground_truth: whether it is marked as the ground truth of its task.
         import_id: number of the import that made it, see
             `backend.label_studio.writers.import_id`; None where none did.

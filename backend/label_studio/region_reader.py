@@ -78,12 +78,8 @@ class Area:
 
     Attributes:
         kind: its type, and the key of its labels in `value`.
-        control: name of the control that it was made with.
-        image: name of the image that it is on.
         item_index: index in a list of images; None where the image is no list.
         size_hw: height and width of the image in px, as the editor has measured it.
-        value: geometry and labels.
-        id: id of the region.
         origin: where the region came from, as Label Studio has it: "prediction" while it stands as
             a prediction showed it, "prediction-changed", or "manual"; empty where it does not say.
         score: of the prediction that it came from; None where it has none.
@@ -109,10 +105,6 @@ def drawn_areas(task: Task) -> Iterator[Area]:
 
 def read_areas(regions: Iterable[Any], controls: Container[str]) -> list[Area]:
     """Read the areas that some controls have drawn, among the regions of a result.
-
-    Args:
-        regions: regions of a result, as they came.
-        controls: names of the controls.
 
     Raises:
         BadRequest: one of them is broken, so that the others alone would be incomplete.
@@ -159,9 +151,6 @@ def area_mask(area: Area) -> BoolMask:
     Returns:
         (H, W) bool of ``area.size_hw``.
 
-    Raises:
-        ValueError: an area of an unknown kind, or with a broken geometry.
-
     >>> box = {"x": 50, "y": 0, "width": 50, "height": 100}
     >>> area_mask(Area("rectanglelabels", "box", "img", None, (1, 4), box))
     array([[False, False,  True,  True]])
@@ -207,9 +196,6 @@ def draw_area(area: Area, mask: BoolMask) -> None:
 def area_box(area: Area) -> tuple[slice, slice]:
     """Return the rows and columns of the image outside of which an area covers no pixel.
 
-    Raises:
-        ValueError: an outline, a rectangle or an ellipse with a broken geometry.
-
     >>> box = {"x": 50, "y": 0, "width": 25, "height": 100}
     >>> area_box(Area("rectanglelabels", "box", "img", None, (10, 40), box))
     (slice(0, 10, None), slice(19, 31, None))
@@ -233,11 +219,7 @@ def area_box(area: Area) -> tuple[slice, slice]:
 
 
 def outline_points(area: Area) -> npt.NDArray[np.float64]:
-    """Return the points of an outline, (P, 2) float64: x and y in px.
-
-    Raises:
-        ValueError: its points are no pairs of numbers.
-    """
+    """Return the points of an outline, (P, 2) float64: x and y in px."""
     try:
         points = np.array(area.value["points"], dtype=np.float64)
     except _BROKEN as error:
@@ -255,9 +237,6 @@ def rectangle_corners(rectangle: Rectangle, size_hw: tuple[int, int]) -> npt.NDA
 
     Returns:
         (4, 2) float64: x and y in px.
-
-    Raises:
-        ValueError: a number is not finite.
 
     >>> rectangle_corners(Rectangle(50, 0, 20, 10, rotation_degrees=90), (100, 200)).round()
     array([[100.,   0.],
@@ -412,10 +391,6 @@ _CROSSING: Final = 100
 def drawing_steps(area: Area) -> int:
     """Return the most steps that it takes to draw an area once.
 
-    Raises:
-        ValueError: it is an outline, a rectangle or an ellipse with a broken geometry, or an
-            outline that takes too long to fill.
-
     >>> box = {"x": 0, "y": 0, "width": 100, "height": 100}
     >>> drawing_steps(Area("rectanglelabels", "box", "img", None, (1000, 2000), box))
     2020000
@@ -472,10 +447,6 @@ def check_masks(size_hw: tuple[int, int], areas: Iterable[Area]) -> None:
     Args:
         size_hw: height and width of the image in px.
         areas: all areas of an annotation on it.
-
-    Raises:
-        BadRequest: they would.
-        ValueError: see `drawing_steps`.
     """
     check_steps(_mask_steps(size_hw, areas))
 
@@ -485,7 +456,6 @@ def check_exported_masks(size_hw: tuple[int, int], areas: Iterable[Area]) -> Non
 
     Raises:
         BadRequest: they do.
-        ValueError: see `drawing_steps`.
     """
     steps = _mask_steps(size_hw, areas)
     if steps > MAX_EXPORT_STEPS:

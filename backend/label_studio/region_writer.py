@@ -37,10 +37,7 @@ class Region:
     Attributes:
         id: digest of its owner, place and content, so that equal predictions have equal ids.
         kind: type of the region, and the key of its label in `value`.
-        from_name: name of the control.
-        to_name: name of the image.
         size_hw: height and width of the upright image in px.
-        value: geometry and label in the format of Label Studio.
         score: mean probability inside, in [0, 1].
         item_index: index in a list of images; None where the image is no list.
         tool: name of the tool beside a ``<Labels>``, see `Control.tool`.
@@ -136,12 +133,9 @@ def draw_regions(
     """Draw the mask of one label the way one control has it.
 
     Args:
-        mask: of the upright picture.
         source: has the probability of each pixel. It is not asked for it where one region is the
             whole mask, and `mean_confidence` is given.
-        control: control that says which kind of region to draw.
         label: label that says what to write, and the least score of a region.
-        to_name: name of the image.
         mean_confidence: mean of the confidence in the mask, where it is known.
         item_index: index in a list of images; None where the image is no list.
         min_island_px: area in px below which islands become no polygon or rectangle.
@@ -192,8 +186,6 @@ class _Shape(NamedTuple):
     """A part of a mask that becomes a region.
 
     Attributes:
-        value: its geometry.
-        box: the rows and columns of an island.
         island: mask of the island in the box; None where the part is the whole mask.
     """
 

@@ -233,7 +233,6 @@ class Task:
 
     Attributes:
         id: a number in Label Studio's own requests.
-        project_id: id of its project.
         data: values of the label config's variables.
         drawn: regions of the open draft or annotation, as they came; see `drawn_areas`. Empty
             unless an annotator waits.
@@ -262,8 +261,6 @@ class Rectangle:
     """A box, in percent of the upright image's width and height; no side is negative.
 
     Attributes:
-        x_percent: x of its top left corner.
-        y_percent: y of its top left corner.
         width_percent: its width before the rotation.
         height_percent: its height before the rotation.
         rotation_degrees: clockwise, about the top left corner.
@@ -288,12 +285,10 @@ class Prompt:
     """One region of a context that asks for an answer.
 
     Attributes:
-        shape: the click, the box or the text.
         labels: labels as the editor writes them: aliases where there are some.
         control: name of the control that it was made with; empty where it is not given.
         image: name of the image that it is on; empty where it is not given.
         item_index: index in a list of images; None where it is not given.
-        id: id of the region.
     """
 
     shape: Keypoint | Rectangle | TypedWords
@@ -326,8 +321,6 @@ class PredictRequest:
 
     Attributes:
         tasks: the tasks that have been read, the first ones of the request.
-        label_config: the label config as XML.
-        project_id: id of their project.
         context: None unless an annotator waits.
         tasks_left_out: number of the tasks that follow, which were only counted.
         waited_s: how long it has waited in line, in seconds.
@@ -368,10 +361,6 @@ def parse_webhook(body: bytes) -> int | None:
 def parse_setup(body: bytes) -> SetupRequest:
     """Read the body of ``POST /setup``.
 
-    Raises:
-        BadRequest: no JSON object, or no label config in it.
-        PayloadTooLarge: from `decode_body`.
-
     >>> parse_setup(b'{"project": "7.1700000000", "schema": "<View/>"}').project_id
     7
     """
@@ -390,11 +379,9 @@ def parse_predict(body: bytes, max_tasks: int = 10_000) -> PredictRequest:
     A task without data is kept: it fails alone, when its image is read.
 
     Args:
-        body: what Label Studio sends.
         max_tasks: the number of tasks that are read; those that follow are counted.
 
     Raises:
-        BadRequest: no list of tasks, no label config, or a context without a list of regions.
         PayloadTooLarge: the tasks have too many values, or from `decode_body`.
 
     >>> request = parse_predict(b'{"tasks": [{"id": 1, "data": {}}], "label_config": "<View/>"}')

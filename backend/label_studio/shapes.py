@@ -44,13 +44,7 @@ class Ellipse:
 
     @classmethod
     def read(cls, value: Mapping[str, Any], size_hw: tuple[int, int]) -> Ellipse:
-        """Read the value of a region, whose numbers are percents and degrees.
-
-        Raises:
-            KeyError: a number is missing.
-            TypeError: one is no number.
-            ValueError: one is not finite in px.
-        """
+        """Read the value of a region, whose numbers are percents and degrees."""
         height, width = size_hw
         x, y, radius_x, radius_y = (
             to_float(value[key]) for key in ("x", "y", "radiusX", "radiusY")
@@ -130,9 +124,6 @@ def fill_outline(points_px: npt.NDArray[np.float64], mask: BoolMask) -> None:
     Args:
         points_px: (P, 2) float64, x and y.
         mask: (H, W) bool; only pixels in the bounding box of the outline are touched.
-
-    Raises:
-        ValueError: a number is not finite, or the edges cross too many rows of pixels.
     """
     starts, ends, first, counts = _edges(points_px, mask.shape)
     crossings = _count(counts)
@@ -166,9 +157,6 @@ def check_finite(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 def check_crossings(points_px: npt.NDArray[np.float64], size_hw: tuple[int, ...]) -> int:
     """Return how many rows of pixels the edges of an outline (P, 2) cross, all together.
-
-    Raises:
-        ValueError: a number is not finite, or they are too many to fill the outline.
 
     >>> check_crossings(np.array([[0.0, 0], [3, 0], [3, 2]]), (9, 9))
     4
@@ -285,7 +273,6 @@ def to_float(value: Any) -> float:
     """Return a number of a region's geometry.
 
     Raises:
-        OverflowError: it is too large.
         TypeError: it is none, such as a text.
     """
     try:

@@ -22,7 +22,6 @@ class TaskFilter:
         labeled: has an annotation.
         drafted: has a draft, of any annotator.
         undrafted: has no draft.
-        after_id: has a greater id.
         ids: is one of these; None for no condition.
         min_predictions: has at least so many predictions, of any version.
         min_annotations: has at least so many annotations; skips do not count.

@@ -29,7 +29,6 @@ class Access:
     minutes, which is renewed before it ends, or sooner where the server says that it has.
 
     Args:
-        url: address of the Label Studio server.
         token: a legacy token, or a personal one (a JWT).
         rules: which addresses may be connected to for it; None where the administrator vouches
             for the server.
@@ -57,10 +56,6 @@ class Access:
             limit: longest time that an exchange may take.
             refused: a value that the server has refused: the token is exchanged anew if this
                 value is still the newest.
-
-        Raises:
-            ImageRefused: the personal access token cannot be exchanged within the limit.
-            HostRefused: the server has no address that may be connected to.
         """
         if self._kind == "legacy":
             return f"Token {self._token}"

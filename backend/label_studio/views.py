@@ -14,11 +14,7 @@ MOST_CONDITIONS: Final = 500
 
 
 class TaskViews:
-    """Makes views of the data manager of one Label Studio.
-
-    Args:
-        connection: calls the API.
-    """
+    """Makes views of the data manager of one Label Studio."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -27,17 +23,11 @@ class TaskViews:
         """Make a view that lists some tasks, in place of the view of that title.
 
         Args:
-            project: id of the project.
-            title: title of the view.
             tasks: ids of the tasks. Ids that follow each other take one condition together; of a
                 list with more than `MOST_CONDITIONS`, the first ids are shown.
 
         Returns:
             The id of the view.
-
-        Raises:
-            StudioRefused: the token may not make views there.
-            StudioUnreachable: Label Studio does not answer.
         """
         # The API has the operator "in_list" for this, but the page of Label Studio 1.23.2 does not
         # know it: with one such view, no task list of the project opens any more.
@@ -47,16 +37,10 @@ class TaskViews:
         """Make a view that lists the tasks of some annotations, in place of the view of that title.
 
         Args:
-            project: id of the project.
-            title: title of the view.
             annotations: ids of the annotations.
 
         Returns:
             The id of the view.
-
-        Raises:
-            StudioRefused: the token may not make views there.
-            StudioUnreachable: Label Studio does not answer.
         """
         ids = ",".join(map(str, sorted(annotations)))
         condition = _condition("annotations_ids", "contains", "String", ids)

@@ -19,12 +19,7 @@ ListTasks = Callable[[int, TaskFilter, int], list[Task]]
 
 
 class PredictionWriter:
-    """Stores the predictions of many tasks with one request.
-
-    Args:
-        connection: Label Studio.
-        list_tasks: lists tasks of a project.
-    """
+    """Stores the predictions of many tasks with one request."""
 
     def __init__(self, connection: Connection, list_tasks: ListTasks) -> None:
         self._connection = connection
@@ -39,16 +34,11 @@ class PredictionWriter:
         asked for the tasks that lack a prediction.
 
         Args:
-            project: its id.
             version: the ``model_version`` of the predictions.
             entries: id of a task -> its prediction.
 
         Returns:
             Id of each task whose prediction Label Studio refuses -> the reason.
-
-        Raises:
-            StudioRefused: the token may not write there.
-            StudioUnreachable: Label Studio does not answer.
         """
 
         def attempt() -> bool:
@@ -104,10 +94,8 @@ class ImportedAnnotations:
     """The annotations of a task, by their ids.
 
     Attributes:
-        unchanged: those of an import that nobody has changed since.
         changed: those of the import that somebody has changed, or saved in the editor, and those
             without a time of their last change.
-        others: all others.
     """
 
     unchanged: list[int] = field(default_factory=list)
@@ -120,9 +108,6 @@ class AnnotationWriter:
 
     Label Studio keeps a number with each, by which those of one import are found again, and a
     unique id, by which it refuses to store one twice.
-
-    Args:
-        connection: Label Studio.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -131,16 +116,8 @@ class AnnotationWriter:
     def write(self, task: int, version: str, result: Sequence[Any]) -> str:
         """Store an annotation of a task; one that an import of that version has is no error.
 
-        Args:
-            task: id of the task.
-            version: what the import is called.
-            result: its regions.
-
         Returns:
             The reason where Label Studio refuses it, else nothing.
-
-        Raises:
-            StudioUnreachable: Label Studio does not answer.
         """
         unique = str(uuid.uuid5(_NAMESPACE, f"{task}/{version}"))
         try:
@@ -156,12 +133,7 @@ class AnnotationWriter:
         return ""
 
     def find_imported(self, task: int, version: str) -> ImportedAnnotations:
-        """Return a task's annotations of an import, those that were changed since apart.
-
-        Raises:
-            BadRequest: the annotations are too large to be read.
-            StudioUnreachable: Label Studio does not answer.
-        """
+        """Return a task's annotations of an import, those that were changed since apart."""
         place = f"/api/tasks/{task}/annotations/"
         listed = self._connection.find(place, list[AnnotationRow], whose="annotations")
         found = ImportedAnnotations()
@@ -175,12 +147,7 @@ class AnnotationWriter:
         return found
 
     def delete(self, annotation: int) -> None:
-        """Delete an annotation; one that is gone already is no error.
-
-        Raises:
-            StudioRefused: the token may not remove it.
-            StudioUnreachable: Label Studio does not answer.
-        """
+        """Delete an annotation; one that is gone already is no error."""
         self._connection.find(f"/api/annotations/{annotation}/", IdRow, method="DELETE")
 
 

@@ -68,7 +68,6 @@ class TimeLimit:
     resolver ends it on its own.
 
     Args:
-        seconds: time for everything together.
         clock: calls it when the time is over.
     """
 
@@ -139,18 +138,10 @@ def request(
     """Send one HTTP request; follow no redirect.
 
     Args:
-        method: GET or POST.
-        url: address of the resource.
         rules: the addresses that may be connected to.
         trusted: whether the administrator allows the host. Only then a proxy of the environment
             (``HTTP_PROXY``, ``NO_PROXY``) is used: the address to which a proxy connects cannot be
             checked here.
-        limit: ends the request.
-        options: see `requests.request`.
-
-    Raises:
-        HostRefused: no address of the host may be connected to.
-        requests.RequestException: the host cannot be reached.
     """
     dial = partial(_dial, rules=None if trusted else rules, limit=limit)
     with requests.Session() as session:
@@ -210,10 +201,7 @@ def _dial(host: str, port: int, rules: HostRules | None, limit: TimeLimit) -> so
     """Connect to the first address of a host that is allowed and can be reached.
 
     Args:
-        host: its name or address.
-        port: of the host.
         rules: the addresses that may be connected to; None: all.
-        limit: ends the connection.
     """
     found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
     allowed = [each for each in found if rules is None or rules.is_allowed_address(str(each[4][0]))]

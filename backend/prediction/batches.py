@@ -115,11 +115,7 @@ class _QueuedTask:
     """A task that waits or runs.
 
     Attributes:
-        key: see `_result_key`.
-        opened: whether somebody has opened the task.
-        waiters: how many requests and jobs wait for it.
         outcome: is set when the task is done; without the prediction, which may be large.
-        finished: the prediction.
         context: context variables of the request that asked for the task first.
     """
 
@@ -185,9 +181,7 @@ class TaskRunner:
         gone to another answer since this request came is left out: Label Studio would store both.
 
         Args:
-            tasks: of one project.
             version: the ``model_version`` of their predictions.
-            project: the tasks' project; projects take turns.
             work: makes the outcome of a task; an error that it raises is raised here.
             waited_s: how long their request has waited before, in seconds.
             is_gone: tells whether nobody will read the outcomes.
@@ -214,9 +208,6 @@ class TaskRunner:
         """Run a task that somebody has opened, before the tasks of batches; return its outcome.
 
         It is handed to everybody who opens the task, even if another answer had it already.
-
-        Args:
-            task, version, project, work, waited_s: see `run`.
         """
         end = time.monotonic() + max(0.0, self._deadline_s - waited_s)
         wanted, work = {_result_key(task, version): task}, self._noting_failures(work, project)

@@ -55,8 +55,6 @@ class Failure:
 
     Attributes:
         job: the job's id; 0 where Label Studio itself has asked for the prediction.
-        task: the task's id.
-        reason: one sentence.
         at: when, in seconds since the epoch.
     """
 
@@ -71,10 +69,8 @@ class FailingTask:
     """A task without a prediction, with all failures since it had one.
 
     Attributes:
-        task: the task's id.
         project: its project; None where that is not known.
         job: the id of the job that has met the newest failure; 0 where it was none.
-        reason: of the newest failure, one sentence.
         at: when the newest failure was, in seconds since the epoch.
         since: when the first one was.
     """
@@ -92,7 +88,6 @@ class FailureCount:
     """How many tasks have no prediction.
 
     Attributes:
-        tasks: the number of tasks, however often each has failed.
         since: when the first of their failures was, in seconds since the epoch; None without any.
     """
 
@@ -215,7 +210,6 @@ class FailureStore:
         """Insert failures in a transaction of their own.
 
         Args:
-            failures: one or more task ids and reasons.
             job: the job's id; 0 where Label Studio itself has asked for the predictions.
             project: the tasks' project, where that is known.
         """

@@ -38,7 +38,6 @@ class PredictionSpec:
         config: the label config, with the thresholds that its project has learned.
         version: the ``model_version`` of the predictions.
         priority: the most urgent is served first.
-        project: projects of one priority take turns.
         prompt: an annotator's prompt; None where all labels are predicted.
         adaptation: what scores follow beside the words; None for the words alone.
         options: what else counts in scores beside the words.
@@ -62,13 +61,8 @@ class TaskImage:
     """One image of a task, with its part of the label config.
 
     Attributes:
-        tag: name of the image tag.
-        controls: the controls for the image that are drawn.
-        labels: the labels that compete on it.
         item_index: its index in a list; None where the task has no list there.
         rgb: (H, W, 3) uint8.
-        prepared: the image as the model takes it.
-        task: its task.
     """
 
     tag: str
@@ -108,7 +102,6 @@ class ImagePrediction:
 
         Args:
             kind: ``"confidence"`` changes nothing.
-            scores: of the image.
             thresholds: the probability from which on each label is drawn, in [0, 1].
         """
         if kind == "confidence":
@@ -146,7 +139,6 @@ def prediction_rule(settings: Settings, thresholds: Sequence[float]) -> Predicti
     """Return the rule by which the backend draws masks.
 
     Args:
-        settings: how masks are made.
         thresholds: the probability from which on each label is drawn, in [0, 1].
     """
     return PredictionRule(
@@ -187,7 +179,6 @@ class TaskImageReader:
     """Reads the images of tasks, and prepares them for the model.
 
     Args:
-        engine: the owner of the model.
         read_image: address and task -> (H, W, 3) uint8; raises `TaskError`.
         recall_image: reads images that annotators have open, which may be asked for again soon.
         patience_s: how long a task waits in vain for the images of one host, in seconds. After
@@ -233,9 +224,6 @@ class TaskImageReader:
         """Read one image; return its error where that fails.
 
         Args:
-            place: where it is.
-            task: its task.
-            spec: what is predicted.
             waited_s: host -> seconds that the task has waited for it in vain; is added to.
         """
         host, started = _HOST.match(place.source.strip()), time.monotonic()
@@ -260,11 +248,7 @@ class TaskImageReader:
     def _read(
         self, source: str, task: Task, spec: PredictionSpec
     ) -> tuple[RGBArray, PreparedImage]:
-        """Read an image of a task, and prepare it for the model.
-
-        Raises:
-            TaskError: it cannot be read.
-        """
+        """Read an image of a task, and prepare it for the model."""
         read = self._read_image if spec.priority is Priority.BATCH else self._recall_image
         with stage("fetch"):
             rgb = read(source, task)

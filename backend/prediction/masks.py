@@ -62,9 +62,6 @@ class LabelMask:
     """The mask of a label.
 
     Attributes:
-        label: name of the label.
-        mask: its pixels.
-        source: has the probability of each pixel.
         threshold: it is drawn by the controls whose label has this threshold; by all where None.
         mean_confidence: mean of the confidence in the mask, where it is known.
     """
@@ -147,7 +144,6 @@ def segment_phrases(
     """Yield the masks of phrases, joined where they are for one label.
 
     Args:
-        phrases: the phrases.
         segmentation: of the image, into `competing_labels`.
         min_px: islands and holes of fewer pixels are dropped and filled.
     """
@@ -168,7 +164,6 @@ def covered(areas: Iterable[Area], controls: Collection[str], size_hw: tuple[int
     are left when the first ones have taken all the work that a click may take.
 
     Args:
-        areas: the regions of one image.
         controls: names of the controls; regions of others are not decoded.
         size_hw: height and width of the image in px.
 
@@ -208,7 +203,6 @@ class MaskPredictor:
     """Asks the engine for scores and makes masks of them, one at a time.
 
     Args:
-        engine: the owner of the model.
         settings: whether scores are propagated and masks refined, and the size of islands that are
             dropped.
     """
@@ -220,11 +214,7 @@ class MaskPredictor:
     def score(
         self, image: TaskImage, spec: PredictionSpec, labels: tuple[Label, ...] | None = None
     ) -> Scores:
-        """Return the scores of labels that compete on an image; by default its own labels.
-
-        Raises:
-            ModelUnavailable: the model has failed to load, or the engine has stopped.
-        """
+        """Return the scores of labels that compete on an image; by default its own labels."""
         return self._engine.score(
             image.prepared,
             labels or image.labels,
@@ -242,8 +232,6 @@ class MaskPredictor:
         A label has one mask for each threshold that a control has for it.
 
         Args:
-            image: the image.
-            scores: of the image's own labels.
             names: names of the labels; None for all.
         """
         segmentation = self._decide(scores, image)
@@ -335,11 +323,7 @@ def min_island_px(settings: Settings, image_px: int) -> int:
 
 
 class MaskDrawer:
-    """Draws the masks of an image as regions.
-
-    Args:
-        settings: the size of islands that are dropped.
-    """
+    """Draws the masks of an image as regions."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

@@ -36,7 +36,6 @@ class ModelVersions:
     """Tells which version the predictions of a project have, and what they follow.
 
     Args:
-        settings: model, method, and the limits that change masks.
         model_id: identifies the weights; raises `ModelUnavailable` where they are not there.
         learned: what projects have learned; None where none has learned anything.
     """
@@ -55,9 +54,6 @@ class ModelVersions:
 
         Label Studio asks for it each time an editor is opened. To read what a project has learned
         takes little, but much longer where many threads wait for the interpreter.
-
-        Raises:
-            ModelUnavailable: the weights are not there.
         """
         key = project, config
         with self._lock:
@@ -80,13 +76,8 @@ class ModelVersions:
         """Return what predictions of a project follow beside the words; None for the words alone.
 
         Args:
-            config: label config of the project.
-            project: id of the project.
             keep: the version of a job that has begun. Where only the learned model has changed
                 since, that version's model is returned in place of the live one.
-
-        Raises:
-            ModelUnavailable: the weights are not there.
         """
         if self._learned is None:
             return None
@@ -108,11 +99,7 @@ class ModelVersions:
         +20 v2``.
 
         Args:
-            config: label config of the project.
             learned: from `active_model`.
-
-        Raises:
-            ModelUnavailable: the weights are not there.
         """
         settings = self._settings
         parts: list[Any] = [

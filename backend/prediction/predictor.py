@@ -41,9 +41,7 @@ class Predictor:
     """Answers requests for predictions.
 
     Args:
-        engine: the owner of the model.
         read_image: address and task -> (H, W, 3) uint8; raises `TaskError`.
-        settings: the limits.
         recall_image: reads images that annotators have open, which may be asked for again soon;
             `read_image` by default.
         task_runner: runs the tasks of requests without a prompt; by default it waits for all of
@@ -82,11 +80,6 @@ class Predictor:
         """Return one entry for each task in their order; ``[]`` for a task that fails.
 
         An editor's ``capabilities`` needs no task: one entry answers it.
-
-        Raises:
-            LabelConfigError: the label config has nothing to draw.
-            ModelUnavailable: the model has failed to load.
-            Busy: too many clicks wait for the model.
         """
         event = request.context.event if request.context else ""
         if event == "capabilities":
@@ -126,14 +119,9 @@ class Predictor:
         """Return a spec with one version for all tasks, whatever the project learns meanwhile.
 
         Args:
-            config: label config of the project.
             priority: the most urgent is served first.
-            project: id of the project.
             learned: from `ModelVersions.active_model`.
             prompt: an annotator's prompt; None where all labels are predicted.
-
-        Raises:
-            ModelUnavailable: the weights are not there.
         """
         version, options = self.versions.of(config, learned), score_options(self._settings, config)
         adaptation = None if learned is None else learned.adaptation
@@ -149,22 +137,14 @@ class Predictor:
         """Return the outcomes of the tasks of a batch; a few of them run at the same time.
 
         Args:
-            tasks: of one project.
-            spec: how they are predicted.
             waited_s: how long their request has waited before, in seconds.
-            is_gone: tells whether nobody will read the outcomes.
         """
         work = partial(self.outcome, spec=spec)
         run = self._task_runner.run
         return run(tasks, spec.version, spec.project, work, waited_s, is_gone)
 
     def outcome(self, task: Task, spec: PredictionSpec) -> Outcome:
-        """Return the outcome of one task; its errors cost no other task.
-
-        Raises:
-            ModelUnavailable: the model has failed to load, or the engine has stopped.
-            Busy: too many clicks wait for the model.
-        """
+        """Return the outcome of one task; its errors cost no other task."""
         with self._tracker.task(task.id, spec.project, spec.priority.word) as work:
             try:
                 return self._predict_task(task, spec, work)
@@ -188,8 +168,6 @@ class Predictor:
         """Return the outcome of a task that an annotator has open.
 
         Args:
-            task: the task.
-            spec: how it is predicted.
             waited_s: how long its request has waited before, in seconds.
         """
         if spec.prompt is not None:
@@ -202,10 +180,6 @@ class Predictor:
         """Return the prediction of a task's images, or the answer to a prompt.
 
         An image that is missing or refused costs no other one of its task.
-
-        Raises:
-            TaskError: no image can be predicted. Where the host of one was away, which may pass, it
-                is the error of that image.
         """
         images: list[ImagePrediction] = []
         errors: list[TaskError] = []
@@ -267,7 +241,6 @@ class Prewarmer:
     """Puts the features of tasks' images into the feature cache, in threads of its own.
 
     Args:
-        engine: the owner of the model, and of the cache.
         read_image: reads images so that they are at hand for the click.
         settings: what scores need beside the features of patches.
     """

@@ -51,7 +51,6 @@ class Phrase:
 
     Attributes:
         prompts: the words; a label's own prompts where the words are its name.
-        label: the label of the region.
     """
 
     prompts: tuple[str, ...]
@@ -64,7 +63,6 @@ class Phrases:
 
     Attributes:
         phrases: in their order.
-        whole: labels that are asked for on the whole image.
     """
 
     phrases: tuple[Phrase, ...] = ()
@@ -76,9 +74,7 @@ class PromptRequest:
     """An annotator's prompt on an image.
 
     Attributes:
-        image: the image tag.
         item_index: index of the image in a list; None for all images of it.
-        query: the clicks, boxes or words.
         region_ids: ids of the prompts' own regions, which an answer may cover.
     """
 
@@ -93,10 +89,6 @@ def parse_prompt(context: Context, config: LabelConfig) -> PromptRequest | None:
 
     The last prompt decides. Earlier ones of its kind, label and image count with it: the editor
     sends all clicks that are not accepted yet. Prompts of tools that ask nothing are ignored.
-
-    Args:
-        context: the prompts.
-        config: label config of the project.
     """
     tools = {tool.name: tool for tool in reversed(config.tools)}  # of equal names the first
     prompts = [prompt for prompt in context.prompts if _asks(prompt, tools)]
@@ -136,8 +128,6 @@ def read_words(
     A phrase that names no label is left out.
 
     Args:
-        text: one phrase, or several with commas between them.
-        config: label config of the project.
         labels: the labels of the image, which the words may name.
         prompt_label: the label of words that name none; may be empty.
     """

@@ -68,8 +68,6 @@ class AgreementOnLabel(msgspec.Struct, frozen=True):
     """Agreement on a label.
 
     Attributes:
-        label: its name.
-        pictures: number of pictures on which somebody has painted it.
         iou: intersection over union of two people's masks: the mean over the pairs of a picture,
             and then over these pictures. 0 where one of a pair has left the label out; a pair that
             has left it out both is not counted.
@@ -92,7 +90,6 @@ class Confusion(msgspec.Struct, frozen=True):
     """Two labels that people have given to the same pixels.
 
     Attributes:
-        label: name of the one.
         other: name of the other one; "" where a person has given none.
         share: share of the pixels to which one of two people has given the first, and the other the
             second: the mean over the pairs of a picture, and then over all pictures. Where labels
@@ -128,9 +125,7 @@ class DisputedLabel(msgspec.Struct, frozen=True):
     """A label in dispute on one picture.
 
     Attributes:
-        label: its name.
         iou: the mean over the pairs of people, see `AgreementOnLabel`.
-        boundary_f: boundary F-measure, in the same way.
         disputed: share of the picture's pixels that are in dispute about it.
     """
 
@@ -144,7 +139,6 @@ class Dispute(msgspec.Struct, frozen=True):
     """A picture on which people do not agree.
 
     Attributes:
-        task: id of its task.
         item_index: index in a list of pictures; None where the task shows no list.
         people: number of people who have annotated it.
         disputed: share of the pixels to which not all have given the same labels.
@@ -167,18 +161,14 @@ class Agreement(msgspec.Struct, frozen=True):
         tasks: number of tasks that several people have annotated and that were compared.
         pictures: number of pictures of these tasks on which somebody has a region.
         annotations: number of annotations that were compared.
-        seconds: time that it took.
         disputed: share of the pixels to which not all have given the same labels: the mean over the
             pictures; None where there is no picture to compare yet.
         labels: the labels that somebody has painted, in the order of the label config.
         confusions: labels that people have given to the same pixels, those of most pixels first; of
             many the first only.
-        annotators: by name.
         disputes: the pictures on which people do not agree, the most disputed first; of many the
             first only.
-        dispute_count: the number of all such pictures.
         left_out: task -> why it was not compared; of the first tasks only.
-        left_out_count: the number of all such tasks.
     """
 
     tasks: int
@@ -210,9 +200,6 @@ def measure_agreement(
         region of a label.
 
     Raises:
-        LabelConfigError: the project has nothing that is drawn.
-        StudioRefused: there is no such project for this token.
-        StudioUnreachable: Label Studio does not answer, see `UnreadableTasks`.
         ValueError: there are such tasks, and none of them can be compared.
     """
     began, client, project = time.perf_counter(), parts.client, run.project
@@ -282,11 +269,7 @@ class _Compared:
 
     @classmethod
     def of(cls, image: SharedImage) -> _Compared:
-        """Compare what people have painted on an image.
-
-        Raises:
-            ValueError: a region is broken.
-        """
+        """Compare what people have painted on an image."""
         made = image.agreement()
         return cls(
             image.without_masks(),
@@ -359,14 +342,10 @@ class _Sums:
     """Sums over pictures; they grow with labels and people, not with tasks.
 
     Attributes:
-        tasks: number of tasks.
-        pictures: number of their pictures.
         annotations: number of their annotations.
         disputed: sum of the shares of the pictures' pixels that are in dispute.
         disputes: the most disputed pictures, at most `MOST_LISTED`, the worst first.
-        dispute_count: the number of all pictures with a dispute.
         left_out: task -> why it was not compared, of the first `MOST_LEFT_OUT`.
-        left_out_count: the number of all tasks that were left out.
     """
 
     tasks: int = 0
@@ -477,15 +456,12 @@ class SharedImage:
     """An image that several people have annotated.
 
     Attributes:
-        task: its task.
-        tag: the image tag.
         item_index: index in a list of images; None where the tag shows no list.
         size_hw: height and width in px.
         people: ids of the annotators, at least two.
         masks: of each of them, name of a label -> (H, W) bool, drawn on each access. A rectangle is
             filled, and counts only where a label has nothing else, see
             `backend.feedback.comparison.painted_masks`.
-        labels: names of all labels that can be painted on it.
     """
 
     task: Task
@@ -497,18 +473,13 @@ class SharedImage:
     labels: tuple[str, ...]
 
     def agreement(self) -> ImageAgreement:
-        """Compare what the people have painted.
-
-        Raises:
-            ValueError: a region is broken.
-        """
+        """Compare what the people have painted."""
         return compare_image(self.masks, self.labels, self.size_hw)
 
     def read(self, read_image: ReadImage) -> RGBArray:
         """Read the image.
 
         Raises:
-            TaskError: it cannot be read.
             ValueError: the task's list is shorter now, or the image has another size than its
                 regions were drawn on.
         """
@@ -553,13 +524,7 @@ def shared_images(
     Who has no region on such an image has painted nothing there.
 
     Args:
-        task: the task.
         annotations: one of each person, see `newest_of_each`.
-        config: label config of the project.
-
-    Raises:
-        BadRequest: a region cannot be read, the regions of an image disagree on its size, or the
-            image is too large for so many people.
     """
     found: dict[tuple[str, int], dict[int, ImageMasks]] = {}
     for number, annotation in enumerate(annotations):
@@ -575,10 +540,8 @@ def _shared(
     """Put together what people have painted on one image.
 
     Args:
-        task: the task.
         people: ids of all annotators of the task.
         images: index of an annotator -> the image; without those who have no region on it.
-        config: label config of the project.
     """
     sizes = {image.size_hw for image in images.values()}
     if len(sizes) > 1:
@@ -621,10 +584,6 @@ def dispute_picture(rgb: RGBArray, coverage: Coverage) -> str:
     """Return an image (H, W, 3) uint8 with its pixels in dispute as the data URL of a JPEG.
 
     Thin lines fade less than their coverage, so that they are seen.
-
-    Args:
-        rgb: the image.
-        coverage: see `shrink`.
     """
     height, width = coverage.shape
     small = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)

@@ -40,10 +40,7 @@ class AskedDataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         view: number of a view of the data manager, whose tasks are taken; None for all.
-        formats: those to write.
-        pictures: whether the pictures are in the file.
         annotations: the annotations that count: a rule, or the number of an annotator.
-        overlap: the rule by which overlaps are resolved.
         split: shares of the parts, such as 80/10/10; empty for one part.
         near_duplicates: cosine of features from which on pictures are kept in one part; None: only
             equal files are.
@@ -102,14 +99,9 @@ class DatasetFile(msgspec.Struct, frozen=True):
     """What is in the file.
 
     Attributes:
-        pictures: number of its pictures.
         parts: name of a part -> number of its pictures.
-        regions: regions of all pictures.
         unlabelled: tasks of which nothing counts.
-        notes: see `DatasetReport.notes`.
         left_out: task -> why it is not in the data set; of the first tasks only.
-        left_out_count: the number of all such tasks.
-        size_bytes: of the file.
     """
 
     pictures: int
@@ -144,9 +136,6 @@ def export_dataset(
 
     Raises:
         DatasetError: the file cannot be written, or is too large; near-duplicates need a model.
-        LabelConfigError: the project has nothing that is drawn.
-        StudioRefused: there is no such project for this token.
-        StudioUnreachable: Label Studio does not answer.
     """
     try:
         return _export(parts, run, asked, progress)
@@ -199,7 +188,6 @@ class OldDatasets:
     """Deletes data sets that are too old, and the oldest of too many.
 
     Args:
-        store: the runs.
         settings: the folder, and how much and how long data sets are kept.
     """
 
@@ -240,7 +228,6 @@ def move_into_zip(folder: Path, path: Path) -> int:
     Each is removed once it is in there, so that the disk holds them once.
 
     Args:
-        folder: the folder.
         path: of the ZIP file, which is there when it is complete.
 
     Returns:

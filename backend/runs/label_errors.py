@@ -88,8 +88,6 @@ class Suspicion(msgspec.Struct, frozen=True):
     """An annotation on one image that disagrees with what the others teach.
 
     Attributes:
-        task: id of its task.
-        annotation: its id.
         updated: when it was changed last, in seconds since the epoch: its version.
         item_index: index in a list of images; None where the tag shows no list.
         kind: in what it disagrees most.
@@ -97,7 +95,6 @@ class Suspicion(msgspec.Struct, frozen=True):
         other: name of the label that the part looks like, or that the scores see where none is
             painted; "" for edges.
         score: how far its disagreement is from what is usual for the label, 0 and more.
-        sentence: what is found, for people.
         preview: the place in the annotation, as a data URL; "" where the annotation was changed
             during the run, or it or its image can be read no more.
         suggestion: the place by the scores, as a data URL; "" as for `preview`.
@@ -125,10 +122,8 @@ class LabelErrors(msgspec.Struct, frozen=True):
         annotations: number of these annotations.
         pictures: number of different images that these are of, copies counted once.
         examples: number of training examples that the scores were learned from, in folds.
-        seconds: time that it took.
         suspicions: of all these images, the most suspicious first.
         left_out: task -> why an image of it was not compared; of the first tasks only.
-        left_out_count: the number of all such tasks.
     """
 
     reviewed: int
@@ -169,8 +164,6 @@ class ConfirmedAnnotations:
         """Remember that somebody has confirmed a version of an annotation.
 
         Args:
-            project: the id of its project.
-            annotation: its id.
             updated: when it was changed last, in seconds since the epoch.
         """
         row = {"project": project, "annotation": annotation, "updated": updated}
@@ -205,13 +198,6 @@ def find_label_errors(
 
     What people have confirmed as it is now is not listed. Nothing is written to Label Studio, and
     nothing that is learned from.
-
-    Raises:
-        LabelConfigError: the project has nothing that is drawn.
-        ModelUnavailable: the model has failed to load, or the engine has stopped.
-        StudioRefused: there is no such project for this token.
-        StudioUnreachable: Label Studio does not answer, see `UnreadableTasks`.
-        ValueError: no annotated image can be read.
     """
     config = parse_label_config(parts.client.label_config(run.project))
     return _Search(parts, run.project, config, progress).report()
@@ -445,7 +431,6 @@ def place_pictures(
         rgb: (H, W, 3) uint8.
         truth: (H, W) label indices of the annotation, see `draw_label_map`.
         made: (H, W) label indices by the scores, -1 for none.
-        box: rows and columns of the place.
     """
     painted = np.where((truth == NOTHING) | (truth == IGNORE), -1, truth.astype(np.int16))
     return _picture(rgb, painted, box), _picture(rgb, made, box)

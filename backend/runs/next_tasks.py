@@ -58,15 +58,11 @@ class NextTasks(msgspec.Struct, frozen=True):
     """Tasks without annotations whose pictures are no near-duplicates.
 
     Attributes:
-        asked: number of tasks that were asked for.
         tasks: the tasks, in random order.
         unlabeled: number of all tasks of the project without an annotation or a draft.
-        compared: number of their pictures that were compared.
         near_duplicates: number of these that were passed over.
         examples: number of corrected pictures that they were compared with.
-        seconds: time that it took.
         left_out: task -> why its picture was not compared; of the first tasks only.
-        left_out_count: the number of all such tasks.
     """
 
     asked: int
@@ -100,12 +96,6 @@ def choose_next_tasks(
 
     A picture is encoded as learning does it, and compared by its rule. Of a task with several
     pictures, the first counts. Nothing is written to Label Studio.
-
-    Raises:
-        LabelConfigError: the project has nothing that is drawn.
-        ModelUnavailable: the model has failed to load, or the engine has stopped.
-        StudioRefused: there is no such project for this token.
-        StudioUnreachable: Label Studio does not answer.
     """
     began = time.perf_counter()
     config = parse_label_config(parts.client.label_config(run.project))

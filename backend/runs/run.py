@@ -37,13 +37,9 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         id: its number; 0 for a run of a command, until it is kept.
-        kind: name of its kind.
-        project: id of the project.
         asked: what was asked for, as JSON.
         state: "queued" until a backend works on it, "running", and at the end one of `OVER`.
-        done: steps that are done: tasks or pictures.
         total: steps in all; None where that is not known.
-        reason: why it has failed.
         created: when it was asked for.
         finished: when it was over; None before.
     """
@@ -81,11 +77,6 @@ class RunParts:
     """What reports are made with.
 
     Attributes:
-        client: Label Studio.
-        images: reads the images of tasks.
-        engine: the owner of the model, started.
-        settings: the settings.
-        examples: the training examples.
         confirmed: the annotations that people have confirmed.
     """
 
@@ -102,14 +93,10 @@ class RunKind(Generic[Asked, Report]):
     """A kind of run.
 
     Attributes:
-        name: its name in routes, commands and the database.
         title: what people call it; also the title of its view in Label Studio.
         use: what Label Studio is needed for, as a sentence without its end.
         asked: what is asked for; all its fields have defaults.
-        report: what is made of it.
-        make: makes the report.
         tasks: the tasks that a view in Label Studio lists; None where there is no view.
-        needs_model: whether it asks the engine.
         forget: removes what a run that is kept no more has left on this machine.
     """
 

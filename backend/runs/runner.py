@@ -34,9 +34,6 @@ class Runner:
     """Makes the reports of runs. Safe to share between threads.
 
     Args:
-        store: the runs.
-        parts: what reports are made with.
-        owner: the owner of the leases.
         stopping: once it is set, a run is released for another backend or for later.
     """
 
@@ -87,11 +84,7 @@ class Runner:
     def _finish(
         self, kind: RunKind[Any, Any], run: Run, report: msgspec.Struct | None, reason: str = ""
     ) -> None:
-        """Keep what took hours to find, also where the database is away for a while.
-
-        Raises:
-            OperationalError: it is away for longer than `_KEPT_FOR_S`, or the backend stops.
-        """
+        """Keep what took hours to find, also where the database is away for a while."""
         last = time.monotonic() + _KEPT_FOR_S
         while True:
             try:
@@ -122,7 +115,6 @@ class _NotedProgress:
         """Note it.
 
         Raises:
-            LeaseLost: the run was cancelled, or another backend has it.
             _BackendStops: the backend stops.
         """
         if self._stopping.is_set():

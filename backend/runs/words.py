@@ -100,7 +100,6 @@ class AskedWords(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         wordings: the words to try, each wording with commas; none to try those of the label config.
         thresholds: the thresholds to try with each; none to try that of the label config.
         methods: the methods to try with each; none to try the backend's own.
-        pictures: number of pictures.
         on: ``"corrected"`` for pictures with an annotation, ``"diverse"`` for pictures that differ
             from each other, ``"auto"`` for the first where there are any.
     """
@@ -164,10 +163,8 @@ class WordsOnPicture(msgspec.Struct, frozen=True):
     """A wording on one picture.
 
     Attributes:
-        task: id of the task.
         share: share of the picture that the label covers, in [0, 1].
         iou: of the label; None where the picture has no truth, or nobody sees the label there.
-        is_corrected: whether the picture has a truth.
         preview: the picture with the label's mask, as a data URL; empty where it is not shown.
     """
 
@@ -184,19 +181,13 @@ class TriedWords(msgspec.Struct, frozen=True):
     Attributes:
         row: its number: 0 for what the label config has.
         rank: from 1 on, see `rank_wordings`; None where no picture has a truth.
-        is_current: whether it is what the project has.
         is_in_config: whether it has the words and the threshold of the label config.
-        words: the words.
         threshold: probability from which the label is drawn, in [0, 1].
         new_threshold: the one that `line` sets; None: as it is.
-        method: name of the method.
         line: the ``<Label>`` tag to write into the label config.
         iou: of the label; None without a truth, as the next two.
-        saved_paint: of the label.
-        saved_paint_all: of all labels.
         share: share of the pictures that the label covers, in [0, 1].
         milliseconds: the median time of a picture, from its cached features to the masks, in ms.
-        pictures: the figures of each picture.
     """
 
     row: int
@@ -229,18 +220,11 @@ class WordsReport(msgspec.Struct, frozen=True):
 
     Attributes:
         label: the label that words were tried for; empty where the vocabulary was checked.
-        labels: names of the project's labels.
         on: ``"corrected"`` or ``"diverse"`` pictures.
-        config: the label config that was measured with.
         trials: the wordings, the best first; in their order where there is no truth.
         check: the findings on the words; None where wordings were tried.
-        swallowed: labels that others swallow.
-        responses: how each label answers.
-        advice: what is found, and what to try.
-        pictures: number of pictures.
         encoding_s: time to encode or to fetch the features of all pictures, in seconds.
         left_out: task -> reason, for pictures that could not be read.
-        left_out_count: the number of all such tasks.
         used: the ``<Label>`` tag of the trial that was written into the label config; else empty.
     """
 
@@ -273,12 +257,7 @@ class WordsReport(msgspec.Struct, frozen=True):
         return found
 
     def config_with(self, number: int) -> str:
-        """Return the label config with the words, and the threshold, of a trial.
-
-        Raises:
-            BadRequest: there is no such trial.
-            LabelConfigError: the words cannot be changed in this config.
-        """
+        """Return the label config with the words, and the threshold, of a trial."""
         row = self.row(number)
         return with_words(self.config, self.label, row.words, row.new_threshold)[0]
 
@@ -392,13 +371,6 @@ def try_words(parts: RunParts, run: Run, asked: AskedWords, progress: Progress) 
 
     What the project has learned is left out: the words alone are compared. Nothing is written to
     Label Studio.
-
-    Raises:
-        LabelConfigError: the project has no such label, or nothing that is drawn.
-        ModelUnavailable: the model has failed to load, or the engine has stopped.
-        StudioRefused: there is no such project for this token.
-        StudioUnreachable: Label Studio does not answer.
-        ValueError: no picture can be read.
     """
     with ExitStack() as stack:
         xml = parts.client.label_config(run.project)
@@ -608,7 +580,6 @@ class _ProjectPicture:
     """A picture that words are tried on.
 
     Attributes:
-        task: id of its task.
         rgb: (H, W, 3) uint8.
         truth: (H, W) label indices of its annotation; None where it has none.
     """
@@ -623,7 +594,6 @@ class _PictureChooser:
     """Reads the pictures of a project that words are tried on, one at a time.
 
     Args:
-        project: the project.
         describe: picture -> (D,) vector of its features, by which pictures are told apart.
         left_out: filled with the task and the reason of each picture that cannot be read.
     """
@@ -644,7 +614,6 @@ class _PictureChooser:
         where it is not must not look good.
 
         Args:
-            count: number of pictures.
             index: of the label in label maps; None for all labels alike.
         """
         with_label = without = 0
@@ -676,7 +645,6 @@ class _PictureChooser:
         """Yield pictures that differ from each other: k-center over their features.
 
         Args:
-            count: number of pictures.
             progress: is told how many pictures were read, of how many.
         """
         tasks = self._tasks(TaskFilter(), count * _READ_PER_CHOSEN)

@@ -255,11 +255,7 @@ class Facts(logging.Filter):
 
 
 class _Lines(logging.Formatter):
-    """The base of both formats.
-
-    Args:
-        secrets: texts that are cut out of all lines.
-    """
+    """The base of both formats."""
 
     def __init__(self, secrets: Collection[str] = ()) -> None:
         super().__init__()

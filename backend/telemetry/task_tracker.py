@@ -33,15 +33,9 @@ class HandledTask:
     """The end of the work on one task.
 
     Attributes:
-        task: id of the task, as its request has it.
-        project: id of its project.
         priority: ``interactive``, ``opened`` or ``batch``.
-        request: id of the HTTP request.
         ended_at: time of the end, in seconds since the epoch.
-        seconds: duration, waiting included.
         stages: seconds by stage.
-        pictures: number of images that were predicted.
-        regions: number of regions that were drawn.
         reason: code of the error, where it failed or is incomplete; else empty.
         sentence: text of the error without secrets, where it failed or is incomplete; else empty.
         is_incomplete: whether it has a prediction, but not of all its images.
@@ -71,11 +65,7 @@ class Running:
     """A task that is being worked on.
 
     Attributes:
-        task: id of the task.
-        project: id of its project.
         priority: ``interactive``, ``opened`` or ``batch``.
-        seconds: time since it began.
-        stage: its present stage.
     """
 
     task: TaskId

@@ -59,11 +59,7 @@ def check_known(revision: str | None) -> None:
 
 
 def current(connection: Connection) -> str | None:
-    """Return the revision of a database; None: it is empty.
-
-    Raises:
-        DatabaseRefused: this version does not know that revision.
-    """
+    """Return the revision of a database; None: it is empty."""
     inspector = inspect(connection)
     if not inspector.has_table("alembic_version"):
         if inspector.has_table("jobs"):
@@ -77,11 +73,7 @@ def current(connection: Connection) -> str | None:
 
 
 def is_up_to_date(connection: Connection) -> bool:
-    """Return whether a database is at the newest revision.
-
-    Raises:
-        DatabaseRefused: it is at one that this version does not know.
-    """
+    """Return whether a database is at the newest revision."""
     return current(connection) == revisions()[-1]
 
 
@@ -89,9 +81,6 @@ def upgrade(connection: Connection) -> None:
     """Run the revisions that a database lacks, in the transaction that the connection is in.
 
     The caller keeps other processes from doing so at the same time.
-
-    Raises:
-        DatabaseRefused: the database is at a revision that this version does not know.
     """
     before = current(connection)
     if before == revisions()[-1]:

@@ -56,10 +56,6 @@ PLOTS: Final = ("saved-paint", "over-time", "seconds")
 def plots(report: PrelabelReport, standalone: bool = False) -> dict[str, str]:
     """Draw all charts that there are figures for: name -> SVG.
 
-    Args:
-        report: the figures.
-        standalone: whether they are files, with colours of their own.
-
     >>> from backend.feedback.report.statistics import project_statistics
     >>> plots(project_statistics(7, []))
     {}

@@ -30,8 +30,6 @@ class Hours(msgspec.Struct, frozen=True):
 
     Attributes:
         hours: tasks left times the median time of an annotation.
-        low: the lower end.
-        high: the upper end.
     """
 
     hours: float
@@ -84,8 +82,6 @@ def estimate(
 
     Args:
         annotations: what was read of annotations.
-        client: Label Studio.
-        project: id of the project.
 
     Returns:
         The estimate; None without a client, or where no annotation was measured yet.
@@ -108,7 +104,6 @@ def at_pace(tasks: int, times_s: Sequence[float]) -> Hours | None:
     """Return the hours that tasks take at the pace of some annotations; the same input, the same.
 
     Args:
-        tasks: how many.
         times_s: seconds that each of the annotations took; None is known of fewer than `LEAST`.
 
     >>> at_pace(60, [60.0] * 10)

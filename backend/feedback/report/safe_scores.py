@@ -32,7 +32,6 @@ class SafeScore:
     Attributes:
         score: the lowest score, in hundredths, for which `lower_bound` is at least `SAFE_SHARE`;
             None where there is none: then the figures are those of all masks of the label.
-        masks: corrected masks with that score or a higher one.
         unchanged: those of them that needed no change.
     """
 

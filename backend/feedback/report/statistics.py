@@ -28,15 +28,11 @@ class LabelStatistics:
 
     Attributes:
         pictures: images where the label was predicted or is annotated.
-        accepted: predicted regions that were left as they are.
         corrected: predicted regions that cover other pixels now.
-        deleted: predicted regions that are gone.
         relabelled: name of another label -> predicted regions that have that label now.
         added: regions that the annotator drew.
         received: regions that were predicted with another label.
-        predicted_px: pixels of the predictions.
         true_px: pixels of the annotations.
-        shared_px: pixels of both.
         mean_iou: mean over `pictures`, in [0, 1]; None where there is none.
         mean_boundary_iou: mean over images with a boundary, in [0, 1]; None without any.
 
@@ -172,8 +168,6 @@ class Group:
 
     Attributes:
         name: the first day of a period, or a model version.
-        annotations: how many were compared with a prediction.
-        total: the statistics of all labels together.
         sums: name of a label -> its sums.
         seconds: how long the annotations took.
         kept: the running sums, where the figures are of all labels: they keep what is made of them.
@@ -191,7 +185,6 @@ class Group:
         """Take the figures of running sums.
 
         Args:
-            name: see `Group`.
             sums: over the annotations.
             label: count this label only; by default all labels.
         """
@@ -347,11 +340,9 @@ class PrelabelReport:
     """The report on the prelabels of a project.
 
     Attributes:
-        project: its id.
         kinds: kind -> number of annotations.
         all: the statistics of all annotations.
         periods: by the day or week (from Monday, UTC) in which annotations were submitted.
-        step: the length of a period.
         versions: by model version, in the order in which they were first seen.
         last_seen: model version -> when the last annotation that began with it was made, in seconds
             since the epoch; the version seen last comes last.
@@ -418,15 +409,11 @@ def project_statistics(
     """Make the report of what was read of a project's annotations.
 
     Args:
-        project: its id.
         reads: in whatever order; none of them is kept in memory.
         waiting: how many annotations are still to be read.
         step: the length of a period; by default a day, or a week where annotations span more than
             three weeks.
         label: count this label only; by default all labels.
-
-    Raises:
-        ValueError: `step` is neither day nor week.
     """
     return make_report(project, ProjectSums.of(reads, step), waiting=waiting, label=label)
 
@@ -437,7 +424,6 @@ def make_report(
     """Make the report of the sums of a project.
 
     Args:
-        project: its id.
         sums: over its annotations.
         waiting: how many annotations are still to be read.
         label: count this label only; by default all labels.

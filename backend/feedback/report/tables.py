@@ -42,8 +42,6 @@ def print_report(report: PrelabelReport, console: Console, *, is_complete: bool 
     """Print the report on the prelabels of a project.
 
     Args:
-        report: the figures.
-        console: the terminal.
         is_complete: whether Label Studio was asked just now for all annotations of the project.
     """
     console.print(_summary(report, is_complete))
@@ -76,7 +74,6 @@ def print_learned(learned: Mapping[str, Any], console: Console) -> None:
 
     Args:
         learned: from `backend.web.pages.learning.describe_learning`.
-        console: the terminal.
     """
     live, pinned = learned["live"], ", pinned" if learned["pinned"] else ""
     now = f"version {live} is live" if live else "the words alone"
