@@ -9,8 +9,7 @@ from typing import Final
 from flask import Blueprint, Response, request, url_for
 
 from backend.errors import BackendError
-from backend.jobs.job import Job
-from backend.jobs.job_store import JobStore
+from backend.jobs.job_store import Job, JobStore
 from backend.prediction.failures import FailureStore
 from backend.settings import Settings
 from backend.web.middleware.errors import json_response, see_other

@@ -18,7 +18,7 @@ from backend.errors import (
 )
 from backend.feedback.report.definitions import FEW
 from backend.feedback.report.hours_left import RECENT, Hours, at_pace
-from backend.jobs.job import Job
+from backend.jobs.job_store import Job
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.task_filter import TaskFilter

@@ -26,8 +26,7 @@ from backend.inference.engine import Engine, Snapshot
 from backend.inference.queue import Priority
 from backend.jobs.change_poller import ChangePoller, Poll
 from backend.jobs.connection_watch import TokenWatch
-from backend.jobs.job import Job
-from backend.jobs.job_store import JobStore
+from backend.jobs.job_store import Job, JobStore
 from backend.label_studio.download import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader
 from backend.learning.versions import Summary, VersionStore
