@@ -30,7 +30,7 @@ from backend.database.leases import LeaseLost, has_died
 from backend.errors import JobOver, StudioUnreachable
 from backend.jobs.job_store import Job, Only
 from backend.label_studio_services import check_token
-from backend.prediction.failures import Failure, FailureStore
+from backend.prediction.failures import FailingTask, FailureStore
 from backend.settings import Settings
 from backend.telemetry.logs import printable
 from clearclip_core.quantities import quantity
@@ -201,7 +201,7 @@ def prelabel(
         job = services.store.start_job(project, only=only, view=view, limit=limit)
         run_job(services, prelabeler, job)
         job = services.store.get_job(job.id)
-        failures = FailureStore(services.database).newest(job.id, limit=10_000)
+        failures = FailureStore(services.database).of_job(job.id, limit=10_000)
     if report_file:
         write_text(report_file, json.dumps(job_as_json(job, failures), indent=2) + "\n")
     click.echo(describe_job(job, failures))
@@ -210,7 +210,7 @@ def prelabel(
     raise SystemExit(0 if job.state == "done" and not job.failed else 1)
 
 
-def describe_job(job: Job, failures: Sequence[Failure]) -> str:
+def describe_job(job: Job, failures: Sequence[FailingTask]) -> str:
     """Return the result of a job in lines for people."""
     reasons = Counter(failure.reason for failure in failures).most_common(_MAX_REASONS)
     lines = [
@@ -224,7 +224,7 @@ def describe_job(job: Job, failures: Sequence[Failure]) -> str:
     return "\n".join(lines)
 
 
-def job_as_json(job: Job, failures: Sequence[Failure]) -> dict[str, Any]:
+def job_as_json(job: Job, failures: Sequence[FailingTask]) -> dict[str, Any]:
     """Return the result of a job as JSON; times are in seconds."""
     return {
         "job": job.id,

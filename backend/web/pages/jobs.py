@@ -81,8 +81,8 @@ class JobRoutes:
     def show(self, job: int) -> Response:
         """Answer with a job and its newest failures."""
         found = self.store.get_job(job)
-        failures = FailureStore(self.store.database).newest(job, _FAILURES_SHOWN)
-        failed = [self.serializer.failure(failure, found.project) for failure in failures]
+        failures = FailureStore(self.store.database).of_job(job, _FAILURES_SHOWN)
+        failed = [self.serializer.failing_task(failure) for failure in failures]
         shown = {**self.serializer.job(found), "failures": failed}
         if found.kind == "withdrawal":
             shown["kept"] = [*(self.store.task_ids(job) or ())]

@@ -9,7 +9,7 @@ import msgspec
 
 from backend.jobs.job_store import Job
 from backend.label_studio.download import LabelStudioFiles
-from backend.prediction.failures import FailingTask, Failure
+from backend.prediction.failures import FailingTask
 from backend.telemetry.logs import scrub
 from backend.telemetry.task_tracker import HandledTask, Running, TaskId
 from backend.web.pages.projects import DeletedProjects
@@ -84,13 +84,6 @@ class StatusSerializer:
             "sentence": self.scrub(failing.reason),
             "url": self._files.task_url(failing.project, failing.task),
         }
-
-    def failure(self, failure: Failure, project: int) -> dict[str, Any]:
-        """Serialize a failure of a job of a project."""
-        of_job = FailingTask(
-            failure.task, project, failure.job, failure.reason, failure.at, failure.at
-        )
-        return self.failing_task(of_job)
 
     def scrub(self, sentence: str) -> str:
         """Cut secrets out of a sentence."""

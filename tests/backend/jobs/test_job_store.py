@@ -39,7 +39,7 @@ def test_a_job_from_its_start_to_its_end(store: JobStore, clock: Clock) -> None:
     clock.now += 1
     over = store.finish(job.id, "me")
     assert (over.state, over.started, over.finished, over.over) == ("done", 1000, 1005, True)
-    (failure,) = FailureStore(store.database).newest(job.id)
+    (failure,) = FailureStore(store.database).of_job(job.id)
     assert (failure.task, failure.reason, failure.at) == (50, "No image.", 1004)
     assert store.lease_job("other") is None
 
@@ -193,32 +193,6 @@ def test_what_is_given_back_can_be_had_at_once(store: JobStore) -> None:
     assert store.release(job.id, "me").state == "queued"
     taken = store.lease_job("other", job.id)
     assert taken is not None
-
-
-def test_only_the_newest_failures_are_kept(
-    store: JobStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("backend.prediction.failures._MAX_REASONS", 5)
-    job, other = store.start_job(7), store.start_job(8)
-    store.lease_job("me"), store.lease_job("me")
-    store.advance(other.id, "me", failures=[(99, "r")])
-    for start in range(0, 12, 4):
-        store.advance(job.id, "me", failures=[(start + i, "r") for i in range(4)])
-    assert [failure.task for failure in FailureStore(store.database).newest(job.id)] == [
-        11,
-        10,
-        9,
-        8,
-        7,
-    ]
-    assert [failure.task for failure in FailureStore(store.database).newest(other.id)] == [99]
-    assert len(FailureStore(store.database).newest(limit=3)) == 3
-    assert FailureStore(store.database).task_ids(job.id) == set(range(12)), (
-        "of those, only the reasons"
-    )
-    for start in range(0, 12, 4):
-        FailureStore(store.database).add([(start + i, "r") for i in range(4)])
-    assert FailureStore(store.database).task_ids(0) == {7, 8, 9, 10, 11}
 
 
 def test_threads_that_race_for_jobs_get_each_once(url: str) -> None:

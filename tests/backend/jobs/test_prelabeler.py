@@ -35,7 +35,7 @@ from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
 from backend.prediction.batches import TaskRunner
-from backend.prediction.failures import Failure, FailureStore
+from backend.prediction.failures import FailingTask, FailureStore
 from backend.prediction.predictor import Predictor
 from backend.settings import Settings
 from clearclip_core import RGBArray
@@ -89,8 +89,8 @@ class Bench:
         assert job is not None
         return self.prelabeler.run(job, self.stopping, watch)
 
-    def failures(self, job: Job) -> list[Failure]:
-        return FailureStore(self.store.database).newest(job.id)
+    def failures(self, job: Job) -> list[FailingTask]:
+        return FailureStore(self.store.database).of_job(job.id)
 
     def version(self, config: str) -> str:
         return self.predictor.versions.current(parse_label_config(config))
