@@ -21,7 +21,7 @@ from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio_services import READ_RETRY_FOR_S, LabelStudioServices
+from backend.label_studio_services import LabelStudioServices
 from backend.learning.examples import ExampleStore
 from backend.learning.learner import Learner
 from backend.learning.versions import VersionStore, model_key
@@ -85,7 +85,7 @@ class Services(LabelStudioServices):
     @cached_property
     def task_runner(self) -> TaskRunner:
         """The task runner of requests and jobs; with a token, it leaves late tasks to a job."""
-        late = None if self.client() is None else self.store
+        late = None if self.client is None else self.store
         failures, watch = FailureStore(self.database), self.token_watch
         deadline_s = self.settings.predict_deadline_s
         return TaskRunner(failures, late, deadline_s, lambda: not watch.trouble)
@@ -116,7 +116,7 @@ class Services(LabelStudioServices):
     @cached_property
     def token_watch(self) -> TokenWatch:
         """The watch of the token for Label Studio."""
-        return TokenWatch(self.client(retry_for_s=READ_RETRY_FOR_S))
+        return TokenWatch(self.page_client)
 
     @cached_property
     def change_poller(self) -> ChangePoller:
@@ -126,15 +126,14 @@ class Services(LabelStudioServices):
             PollStore(self.database, self.owner),
             self.annotations,
             self.store,
-            self.client(retry_for_s=READ_RETRY_FOR_S),
+            self.client,
             self.stopping.is_set,
         )
 
     @cached_property
     def project_titles(self) -> ProjectTitles:
         """The titles of Label Studio's projects."""
-        client = self.client(retry_for_s=READ_RETRY_FOR_S)
-        return ProjectTitles(client, page_client=self.page_client)
+        return ProjectTitles(self.page_client)
 
     @cached_property
     def runs(self) -> RunStore:
@@ -241,12 +240,12 @@ class Services(LabelStudioServices):
         Args:
             predictor: the one that answers requests, so that both tell the same tracker.
         """
-        client, reading_client = self.client(), self.client(retry_for_s=READ_RETRY_FOR_S)
-        if client is None or reading_client is None:
+        client = self.client
+        if client is None:
             return Worker({}, [], self.stopping)
         prelabeler = self.prelabeler(client, predictor)
         jobs = JobRunner(self.store, prelabeler, self.withdrawer(client), self.owner, self.stopping)
-        reader = self.annotation_reader(reading_client, self.learner)
+        reader = self.annotation_reader(client, self.learner)
 
         def config_of(project: int) -> LabelConfig:
             return parse_label_config(client.label_config(project))

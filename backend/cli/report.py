@@ -26,7 +26,7 @@ from backend.feedback.report.hours_left import estimate
 from backend.feedback.report.statistics import make_report
 from backend.feedback.report.tables import print_report, to_csv
 from backend.feedback.sums import Step
-from backend.label_studio_services import READ_RETRY_FOR_S, check_token
+from backend.label_studio_services import check_token
 from backend.settings import Settings
 
 
@@ -93,7 +93,7 @@ def report(
 
     services = Services(settings, stopping=threading.Event())
     services.database.check()
-    client = services.client(retry_for_s=READ_RETRY_FOR_S)
+    client = services.client
     if client is not None:  # without a token there is nothing to read them with
         with stopped_by_signals(services.stopping):
             reader = services.annotation_reader(client)

@@ -186,7 +186,7 @@ class LabelStudioClient:
         url: str,
         api_key: str,
         *,
-        retry_for_s: float = 600.0,
+        retry_for_s: float,
         timeout_s: float = 300.0,
         first_pause_s: float = 0.5,
         stopping: threading.Event | None = None,

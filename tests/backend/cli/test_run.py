@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -13,7 +12,6 @@ from sqlalchemy.exc import OperationalError
 
 from backend.cli.main import main
 from backend.database.database import Database
-from backend.label_studio.client import LabelStudioClient
 from backend.runs.agreement import AGREEMENT
 from backend.runs.label_errors import LABEL_ERRORS
 from backend.runs.next_tasks import NEXT_TASKS
@@ -72,20 +70,6 @@ def test_findings_are_told_before_a_database_that_has_gone_away_fails(
     assert f"1 2 {wrong} Painted “house”, but it looks like “sky”." in said
     assert "it is away" in said
     assert json.loads(out.read_text())["suspicions"][0]["annotation"] == wrong
-
-
-@pytest.mark.parametrize("command", ["label-errors", "agreement", "next-tasks"])
-def test_a_task_is_tried_for_ten_minutes(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[float] = []
-
-    def made(settings: object, *, retry_for_s: float, **_: Any) -> None:
-        asked.append(retry_for_s)
-
-    monkeypatch.setattr(LabelStudioClient, "from_settings", made)
-    monkeypatch.setenv("LABEL_STUDIO_URL", "http://127.0.0.1:9")
-    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "token")
-    CliRunner().invoke(main, [command, "--project=7"])
-    assert asked == [600.0]
 
 
 def test_agreement_is_printed_kept_and_shown_as_a_view(
