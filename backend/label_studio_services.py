@@ -5,18 +5,13 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Final
 
-from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.client import RETRY_FOR_S, LabelStudioClient
 from backend.label_studio.connection import PAGE_WAIT_S
 from backend.label_studio.download import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader
 from backend.settings import Settings
 from backend.telemetry.logs import known_secrets, without_secrets
-
-#: How long a call in the background is tried again, in seconds: it outlasts a restart of Label
-#: Studio. Rounds of work, and commands that are given again, go on from there.
-_RETRY_FOR_S: Final = 120.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +40,7 @@ class LabelStudioServices:
     @cached_property
     def client(self) -> LabelStudioClient | None:
         """The client for work in the background; None without a token."""
-        return self._make_client(retry_for_s=_RETRY_FOR_S)
+        return self._make_client(retry_for_s=RETRY_FOR_S)
 
     @cached_property
     def page_client(self) -> LabelStudioClient | None:
