@@ -1,4 +1,4 @@
-"""``clearclip-backend eval``: how well a project's own annotations are predicted."""
+"""``clearclip-backend run eval``: how well a project's own annotations are predicted."""
 
 from __future__ import annotations
 
