@@ -1,4 +1,4 @@
-"""``make settings``: write the settings into the docs and the example of Docker Compose."""
+"""``clearclip-backend settings``: list the settings for a terminal, the docs or Docker Compose."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+from rich.console import Console
+from rich.table import Table
 
 from backend.cli.options import MAIN_SETTINGS, OUTPUT_FILE, sentences, write_text
 from backend.settings import Settings, variables
@@ -141,13 +143,14 @@ _BACKEND = """\
 """
 
 
-@click.command()
+@click.command("settings")
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["markdown", "env"]),
-    required=True,
-    help="As Markdown, or as the .env.example of Docker Compose.",
+    type=click.Choice(["table", "markdown", "env"]),
+    default="table",
+    show_default=True,
+    help="For the terminal, as Markdown, or as the .env.example of Docker Compose.",
 )
 @click.option(
     "--into",
@@ -155,7 +158,12 @@ _BACKEND = """\
     help="Write to this file: Markdown between its lines settings:begin and settings:end.",
 )
 def list_settings(form: str, into: Path | None) -> None:
-    """List every setting with its default and description."""
+    """List every setting with its default and description; values that are set are not shown."""
+    if form == "table":
+        if into is not None:
+            raise click.UsageError("--into needs --format markdown or env.")
+        Console().print(table())
+        return
     text = settings_markdown() if form == "markdown" else env_example()
     if into is None:
         click.echo(text, nl=False)
@@ -164,6 +172,19 @@ def list_settings(form: str, into: Path | None) -> None:
     else:
         with sentences():
             write_into(into, text)
+
+
+def table() -> Table:
+    """Return every setting with its default and description, for a terminal."""
+    found = Table("variable", "default", "what it does")
+    for field in in_two_groups():
+        found.add_row(
+            " or ".join(variables(field)),
+            _default(field),
+            _description(field),
+            end_section=field == MAIN_SETTINGS[-1],
+        )
+    return found
 
 
 def in_two_groups() -> list[str]:
@@ -235,7 +256,3 @@ def _default(field: str) -> str:
 
 def _description(field: str) -> str:
     return Settings.model_fields[field].description or ""
-
-
-if __name__ == "__main__":
-    list_settings()

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import IO
 
 import click
+import msgspec
 
 from clearclip_core.cli.options import ModelOptions, model_options
 from clearclip_core.cli.parameters import FiniteRange
-from clearclip_core.evaluation.speed import MAX_LABELS, as_json, as_text, measure
+from clearclip_core.evaluation.speed import MOST_LABELS, measure_speed, speed_table
 
 
 @click.command()
@@ -27,7 +27,7 @@ from clearclip_core.evaluation.speed import MAX_LABELS, as_json, as_text, measur
     "--labels",
     default=150,
     show_default=True,
-    type=click.IntRange(1, MAX_LABELS),
+    type=click.IntRange(1, MOST_LABELS),
     help="How many labels compete.",
 )
 @click.option(
@@ -44,7 +44,7 @@ from clearclip_core.evaluation.speed import MAX_LABELS, as_json, as_text, measur
 @click.option(
     "--json",
     "json_file",
-    type=click.File("w", encoding="utf-8", lazy=False, atomic=True),
+    type=click.File("wb", lazy=False, atomic=True),
     help="Write the figures to this file as well.",
 )
 def bench(
@@ -53,7 +53,7 @@ def bench(
     labels: int,
     batch: int | None,
     budget_s: float,
-    json_file: IO[str] | None,
+    json_file: IO[bytes] | None,
 ) -> None:
     """Measure how fast this machine segments, with a drawn picture and a model of your choice.
 
@@ -63,10 +63,10 @@ def bench(
     segmenter = options.load()
     segmenter.windows_at_once = batch or segmenter.windows_at_once
     click.echo(f"Embedding {labels} labels, then measuring for {budget_s:g} s ...", err=True)
-    measured = measure(segmenter, size_wh, labels, budget_s)
-    click.echo(as_text(measured))
+    measured = measure_speed(segmenter, size_wh, labels, budget_s)
+    click.echo(speed_table(measured))
     if json_file is not None:
-        json_file.write(json.dumps(as_json(measured), indent=2) + "\n")
+        json_file.write(msgspec.json.format(msgspec.json.encode(measured)) + b"\n")
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -1,12 +1,12 @@
-"""`clearclip eval`, `merge` and `prepare`: measure models on benchmarks and on own pictures."""
+"""`clearclip eval` and `prepare`: measure models on benchmarks and on own pictures."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -17,7 +17,6 @@ from clearclip_core.cli.options import (
     ModelOptions,
     optional_data_options,
     propagate_option,
-    save_option,
     several_model_options,
 )
 from clearclip_core.cli.parameters import (
@@ -31,7 +30,7 @@ from clearclip_core.clip.devices import device_name
 from clearclip_core.clip.embedding_cache import EmbeddingStore
 from clearclip_core.clip.methods import resolve_method
 from clearclip_core.evaluation.atomic_write import write_whole
-from clearclip_core.evaluation.benchmarks import RECODINGS, digest_of, method_for, prepare
+from clearclip_core.evaluation.benchmarks import RECODINGS, method_for, prepare
 from clearclip_core.evaluation.comparison import (
     AS_BACKEND,
     AS_PAPER,
@@ -49,17 +48,17 @@ from clearclip_core.evaluation.results import (
     Checkpoint,
     Result,
     RunConfig,
-    Shard,
-    merge,
     other_versions,
     result_table,
-    versions,
 )
 from clearclip_core.evaluation.runner import predictor, result_path, run_through
 from clearclip_core.images.preprocessing import Preprocessing
+from clearclip_core.paper.tables import Ablation
 from clearclip_core.segmentation.scores import ScoreOptions
 from clearclip_core.segmenter import Segmenter
 from clearclip_core.vocabulary import Label
+
+Stored = TypeVar("Stored", Result, Ablation)
 
 
 @dataclass(frozen=True)
@@ -224,27 +223,13 @@ def _candidates(
 @folder_options
 @several_model_options
 @click.option(
-    "--shard",
-    default="0/1",
-    show_default=True,
-    metavar="I/N",
-    callback=lambda _context, _option, text: parse_shard(text),
-    help="Measure the I-th of N shares of the pictures (I from 0); see `merge`.",
-)
-@click.option(
     "-o",
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Result file; by default results/BENCHMARK.MODEL.METHOD.json, none of pictures.",
 )
-@save_option
-def evaluate(
-    options: tuple[ModelOptions, ...],
-    data: DataOptions,
-    folder: FolderOptions,
-    shard: Shard,
-    out: Path | None,
-    save_every_s: float,
+def measure(
+    options: tuple[ModelOptions, ...], data: DataOptions, folder: FolderOptions, out: Path | None
 ) -> None:
     """Measure on your own labelled pictures as the backend predicts, or mIoU on a benchmark.
 
@@ -255,12 +240,11 @@ def evaluate(
     --benchmark measures as the paper does, and later methods as their authors did: short side,
     windows, scale and thresholds are theirs, unless --short-side is given. The result is a JSON
     file. Start an interrupted run again with equal options to resume it; the result of a finished
-    run is only printed. With --shard, several processes or GPUs share the work, and `clearclip
-    merge` merges their results.
+    run is only printed.
     """
     if folder.images is not None:
-        if data.benchmark or data.data or shard.of > 1:
-            raise click.UsageError("--images goes without --benchmark, --data and --shard.")
+        if data.benchmark or data.data:
+            raise click.UsageError("--images goes without --benchmark and --data.")
         folder.measure(options, data.names, data.limit, out)
     elif data.benchmark is None:
         raise click.UsageError("name a --benchmark, or --images with --masks and --names.")
@@ -269,12 +253,10 @@ def evaluate(
             "--benchmark takes one --model and one --method, and no option of --images."
         )
     else:
-        _evaluate_benchmark(options[0], data, shard, out, save_every_s)
+        _measure_benchmark(options[0], data, out)
 
 
-def _evaluate_benchmark(
-    options: ModelOptions, data: DataOptions, shard: Shard, out: Path | None, save_every_s: float
-) -> None:
+def _measure_benchmark(options: ModelOptions, data: DataOptions, out: Path | None) -> None:
     with click_errors():
         method = resolve_method(options.method)
     source = click.get_current_context().get_parameter_source("short_side_px")
@@ -284,47 +266,18 @@ def _evaluate_benchmark(
     model = options.load_model()
     with click_errors():
         config = task.run_config(model, method, called)
-    path = out or result_path(config, shard)
-    result = existing_result(path, config, shard)
+    path = out or result_path(config)
+    result = earlier_result(path, config, Result)
     if result is None:
         segmenter = task.segmenter(model, method, options.model_dir)
         predict = predictor(segmenter, task.benchmark, task.labels)
-        samples, classes = task.samples[shard.slice], len(task.benchmark.classes)
-        checkpoint = Checkpoint.beside(path, digest_of([config.key, str(shard)]))
+        checkpoint = Checkpoint.beside(path, config.key)
         with click_errors():
-            (tally,) = run_through(predict, samples, classes, checkpoint, 1, save_every_s)
-            hardware = device_name(segmenter.encoder.device)
-            result = Result(config, shard, tally, versions(), hardware)
+            (tally,) = run_through(predict, task.samples, len(task.benchmark.classes), checkpoint)
+            result = Result.of(config, tally, device_name(segmenter.encoder.device))
             result.write(path)
         checkpoint.remove()
-    else:
-        warn_of_versions(path, result.versions)
-    click.echo(result_table(result))
-    click.echo(f"\n{path}")
-
-
-@click.command("merge")
-@click.argument(
-    "results", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False)
-)
-@click.option(
-    "-o",
-    "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Result file; by default the file that one process would write.",
-)
-def merge_shards(results: tuple[Path, ...], out: Path | None) -> None:
-    """Merge the shards of one run, exactly as if one process had counted it.
-
-    RESULTS are the JSON files of all shards, in any order.
-    """
-    with click_errors():
-        whole = merge([Result.read(path) for path in results])
-        path = out or result_path(whole.config, Shard(), results[0].parent)
-        existing_result(path, whole.config, Shard())  # another result is not overwritten
-        whole.write(path)
-    click.echo(result_table(whole))
-    click.echo(f"\n{path}")
+    click.echo(f"{result_table(result)}\n\n{path}")
 
 
 @click.command("prepare")
@@ -346,45 +299,23 @@ def prepare_maps(benchmark: str, data: Path) -> None:
     click.echo(f"{written} label maps written, for {benchmark}.")
 
 
-def existing_result(path: Path, config: RunConfig, shard: Shard) -> Result | None:
-    """Read the result of an earlier run of one configuration; None where there is no file.
+def earlier_result(path: Path, config: RunConfig, kind: type[Stored]) -> Stored | None:
+    """Read what an earlier run of one configuration has written; None where there is no file.
+
+    Other versions than the installed ones are printed.
 
     Raises:
-        click.ClickException: the file holds another result, or cannot be read.
+        click.ClickException: the file is of another configuration, or cannot be read.
     """
     if not path.exists():
         return None
     with click_errors():
-        result = Result.read(path)
-    differences = config.differences(result.config)
-    if str(shard) != str(result.shard):
-        differences = ", ".join(filter(None, [differences, f"shard {shard} and {result.shard}"]))
-    if differences:
+        found = kind.read(path)
+    if differences := config.differences(found.settings):
         raise click.ClickException(
-            f"{path} holds a result of other settings ({differences}). Name another file with "
-            "--out, or move that one away."
+            f"{path} holds a result of other settings ({differences}). Name another place with "
+            "--out, or move that file away."
         )
-    return result
-
-
-def warn_of_versions(path: Path, measured: Mapping[str, str]) -> None:
-    """Print the versions of an earlier result that differ from the installed ones."""
-    others = other_versions(measured)
-    if others:
+    if others := other_versions(found.versions):
         click.echo(f"{path} was measured with other versions: {others}.", err=True)
-
-
-def parse_shard(text: str) -> Shard:
-    """Parse a shard of a command line.
-
-    Raises:
-        click.BadParameter: the text is not two numbers I/N with I below N.
-
-    >>> parse_shard("3/4")
-    Shard(index=3, of=4)
-    """
-    index, _, of = text.partition("/")
-    try:
-        return Shard(int(index), int(of))
-    except ValueError as error:
-        raise click.BadParameter(f"expected I/N with I from 0 to N-1, but got {text!r}.") from error
+    return found

@@ -85,13 +85,8 @@ COMMANDS: Final = {
     ),
     "eval": CommandSource(
         "clearclip_core.cli.evaluate",
-        "evaluate",
+        "measure",
         "Measure on your own labelled pictures as the backend predicts, or mIoU on a benchmark.",
-    ),
-    "merge": CommandSource(
-        "clearclip_core.cli.evaluate",
-        "merge_shards",
-        "Merge the shards of one run, exactly as if one process had counted it.",
     ),
     "prepare": CommandSource(
         "clearclip_core.cli.evaluate",

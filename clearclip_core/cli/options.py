@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from PIL import Image
 
-from clearclip_core.cli.parameters import FiniteRange, click_errors
+from clearclip_core.cli.parameters import click_errors
 from clearclip_core.clip.methods import METHODS, Method
 from clearclip_core.demo.scenes.render import render_scene
 from clearclip_core.demo.scenes.scene import HELD_OUT_SEEDS
@@ -297,16 +297,6 @@ def _options(own_pictures: bool) -> tuple[Callable[[Any], Any], ...]:
             help=f"Measure only this many of the first pictures{limit}.",
         ),
     )
-
-
-save_option = click.option(
-    "--save-every",
-    "save_every_s",
-    default=10.0,
-    show_default=True,
-    type=FiniteRange(min=0),
-    help="Seconds of work that a killed process may lose.",
-)
 
 
 class ImageFileError(ValueError):

@@ -12,7 +12,7 @@ import torch
 from filelock import FileLock
 from tqdm import tqdm
 
-from clearclip_core.cli.evaluate import warn_of_versions
+from clearclip_core.cli.evaluate import earlier_result
 from clearclip_core.cli.options import (
     MODEL_DIR_HELP,
     DataOptions,
@@ -20,7 +20,6 @@ from clearclip_core.cli.options import (
     ModelOptions,
     data_options,
     many_method_options,
-    save_option,
 )
 from clearclip_core.cli.parameters import click_errors
 from clearclip_core.cli.segment import parse_labels
@@ -29,12 +28,11 @@ from clearclip_core.clip.methods import METHODS
 from clearclip_core.clip.weights import require_weights
 from clearclip_core.demo.scenes.scene import SCENE_LABELS
 from clearclip_core.evaluation.atomic_write import write_whole
-from clearclip_core.evaluation.benchmarks import digest_of
-from clearclip_core.evaluation.results import Checkpoint, Result, RunConfig, Shard, other_versions
+from clearclip_core.evaluation.benchmarks import json_digest
+from clearclip_core.evaluation.results import Checkpoint, Result, other_versions
 from clearclip_core.evaluation.runner import result_path, run_through
 from clearclip_core.images.label_maps import find_images
 from clearclip_core.images.preprocessing import Preprocessing
-from clearclip_core.paper.ablation_figures import draw_figures
 from clearclip_core.paper.feature_statistics import (
     ImageTower,
     MapExample,
@@ -43,7 +41,12 @@ from clearclip_core.paper.feature_statistics import (
     as_table,
     map_statistics,
 )
-from clearclip_core.paper.figures import require_matplotlib, save_examples, save_figures
+from clearclip_core.paper.figures import (
+    require_matplotlib,
+    save_ablations,
+    save_examples,
+    save_figures,
+)
 from clearclip_core.paper.tables import (
     STUDIES,
     Ablation,
@@ -80,10 +83,7 @@ _ALL = "all"
     help="Folder of the results; models and benchmarks that are measured into one folder share "
     "its table and figures.",
 )
-@save_option
-def ablate(
-    options: ModelOptions, data: DataOptions, study: str, out: Path, save_every_s: float
-) -> None:
+def ablate(options: ModelOptions, data: DataOptions, study: str, out: Path) -> None:
     """Repeat Tab. 1 and Figs. 5-6 of the paper on a benchmark.
 
     Writes a JSON file of all readouts, figure5.png and figure6.png, and prints Tab. 1 beside the
@@ -95,10 +95,8 @@ def ablate(
     model = options.load_model()
     with click_errors():
         config = task.run_config(model, METHODS["clearclip"], called="ablation")
-    path = result_path(config, Shard(), out)
-    known = existing_ablation(path, config)
-    if known:
-        warn_of_versions(path, known.versions)
+    path = result_path(config, out)
+    known = earlier_result(path, config, Ablation)
     wanted = methods_of(STUDIES if study == _ALL else [study])
     missing = [method for method in wanted if known is None or method not in known.scores]
     if missing:
@@ -107,17 +105,15 @@ def ablate(
                 f"Readouts of these versions are not added to {path}. Name another folder with "
                 "--out, or move that file away."
             )
-        checkpoint = Checkpoint.beside(path, digest_of([config.key, *map(str, missing)]))
+        checkpoint = Checkpoint.beside(path, json_digest([config.key, *map(str, missing)]))
         predict = readouts(task, model, missing, options.model_dir)
         classes = len(task.benchmark.classes)
         with click_errors():
-            tallies = run_through(
-                predict, task.samples, classes, checkpoint, len(missing), save_every_s
-            )
+            tallies = run_through(predict, task.samples, classes, checkpoint, len(missing))
             made = Ablation.of(config, missing, tallies, device_name(choose_device(options.device)))
             out.mkdir(parents=True, exist_ok=True)
             with FileLock(out / ".lock"):  # another process may have added a study
-                known = existing_ablation(path, config)
+                known = earlier_result(path, config, Ablation)
                 (made.with_scores_of(known) if known else made).write(path)
         checkpoint.remove()
     report_ablations(out)
@@ -137,7 +133,7 @@ def tables(results: tuple[Path, ...]) -> None:
         two, three = table_2(rows), table_3(rows)
     click.echo(f"mIoU in %, benchmarks without a background class (Tab. 2)\n\n{two}")
     click.echo(f"\nmIoU in %, benchmarks with a background class (Tab. 3)\n\n{three}")
-    if any(result.config.benchmark == "demo" for result in own):
+    if any(result.settings.benchmark == "demo" for result in own):
         click.echo(f"\nDrawn scenes, no benchmark of the paper\n\n{demo_table(own)}")
 
 
@@ -150,28 +146,9 @@ def report_ablations(folder: Path) -> None:
     with click_errors():
         found = [Ablation.read(path) for path in sorted(folder.glob("*.json"))]
         click.echo(f"mIoU in % (Tab. 1)\n\n{table_1(found)}\n")
-        pictures = draw_figures(found, folder)
+        pictures = save_ablations(found, folder)
     for path in (*sorted(folder.glob("*.json")), *pictures):
         click.echo(path)
-
-
-def existing_ablation(path: Path, config: RunConfig) -> Ablation | None:
-    """Read an earlier ablation of one configuration; None where there is no file.
-
-    Raises:
-        click.ClickException: the file holds another ablation, or cannot be read.
-    """
-    if not path.exists():
-        return None
-    with click_errors():
-        known = Ablation.read(path)
-    differences = config.differences(known.config)
-    if differences:
-        raise click.ClickException(
-            f"{path} holds an ablation of other settings ({differences}). Name another folder "
-            "with --out, or move that file away."
-        )
-    return known
 
 
 def result_files(paths: Iterable[Path]) -> list[Path]:

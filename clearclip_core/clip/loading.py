@@ -152,7 +152,8 @@ DEMO_NOTICE = (
     "are not for photographs."
 )
 
-_READ_ERRORS = (
+#: Errors of torch, safetensors and open_clip for a bad file of weights.
+READ_ERRORS = (
     AssertionError,
     AttributeError,
     EOFError,
@@ -160,6 +161,7 @@ _READ_ERRORS = (
     OSError,
     RuntimeError,
     StopIteration,
+    ValueError,
     TypeError,
     pickle.UnpicklingError,
     SafetensorError,
@@ -278,7 +280,7 @@ def _tokenizer(name: ModelName, schema: str, folder: Path | None) -> Any:
         return open_clip.get_tokenizer(schema, cache_dir=folder if name.kind == "hf-hub" else None)
     except (ImportError, OSError, ValueError) as error:
         raise WeightsNotFoundError(
-            f"The tokenizer of {name.name} cannot be loaded ({_reason(error)}). It needs "
+            f"The tokenizer of {name.name} cannot be loaded ({error_reason(error)}). It needs "
             "pip install 'clearclip-label-studio[hf]', and where there is no network the Hugging "
             "Face cache (HF_HOME) of a machine that has loaded this model."
         ) from error
@@ -319,8 +321,8 @@ def _read_errors(weights: str) -> Iterator[None]:
     """Turn the errors of torch, safetensors and open_clip for a bad file into one sentence."""
     try:
         yield
-    except _READ_ERRORS as error:
-        reason = _reason(error)
+    except READ_ERRORS as error:
+        reason = error_reason(error)
         if _is_of_another_architecture(error):
             reason = f"they are another architecture's ({reason})."
         raise ValueError(f"The weights of {weights} cannot be read: {reason}") from error
@@ -331,7 +333,8 @@ def _is_of_another_architecture(error: Exception) -> bool:
     return isinstance(error, AssertionError) or "in loading state_dict" in str(error)
 
 
-def _reason(error: Exception) -> str:
+def error_reason(error: Exception) -> str:
+    """Return an error's message in 200 characters at most; its type where it has none."""
     return textwrap.shorten(str(error), 200, placeholder=" ...") or type(error).__name__
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -79,9 +79,6 @@ def read_labels(path: Path, classes: Sequence[str]) -> tuple[Label, ...]:
     return tuple(labels)
 
 
-#: Number of names that a message lists.
-_SHOWN = 3
-
 #: End of the names of label maps that are made from published ones.
 _DERIVED = "TrainIds"
 
@@ -97,8 +94,7 @@ class Layout:
         picture_suffix: end of the images' names.
         maps: folder of the label maps.
         map_suffix: end of the label maps' names.
-        listing: text file with the name of an image on each line; None for all files in
-            `pictures` and `maps`.
+        listing: text file, an image's name on each line; None: all files of both folders.
     """
 
     pictures: str
@@ -113,8 +109,16 @@ class Layout:
         Raises:
             LayoutError: a folder, the listing, an image, or a label map is missing.
         """
-        self._check_folders(root)
-        names = self._listed(root) if self.listing else self._found(root)
+        wanted = [self.pictures, self.maps, *([self.listing] if self.listing else [])]
+        missing = [name for name in wanted if not (root / name).exists()]
+        if missing:
+            raise LayoutError(
+                f"Expected {root} to hold {', '.join(wanted)}, but {', '.join(missing)} is not "
+                "there."
+            )
+        names = self._listed(root / self.listing) if self.listing else self._found(root)
+        if not names or len(set(names)) != len(names):
+            raise LayoutError(f"Expected pictures in {root / wanted[-1]}, each once.")
         found = [
             PictureFiles(
                 name,
@@ -123,48 +127,17 @@ class Layout:
             )
             for name in names
         ]
-        if not found:
-            where = self.listing or f"{self.pictures}/**/*{self.picture_suffix}"
-            raise LayoutError(f"Expected pictures at {root / where}, but there are none.")
-        _check_files("picture", [sample.picture for sample in found])
-        _check_files("label map", [sample.label_map for sample in found])
+        lost = [path for each in found for path in each.paths if not path.is_file()]
+        if lost:
+            raise LayoutError(
+                f"Expected a picture and a label map of {len(found)} names, but {len(lost)} files "
+                f"are not there, such as {lost[0]}."
+            )
         return found
 
-    def missing(self, root: Path) -> list[str]:
-        """Return the folders and files of the layout that `root` lacks."""
-        folders = [name for name in (self.pictures, self.maps) if not (root / name).is_dir()]
-        listing = [self.listing] if self.listing and not (root / self.listing).is_file() else []
-        return [*(f"{name}/" for name in folders), *listing]
-
-    def _check_folders(self, root: Path) -> None:
-        missing = self.missing(root)
-        if not missing:
-            return
-        if not root.is_dir():
-            raise LayoutError(f"Expected a folder at {root}, but there is none.")
-        raise LayoutError(
-            f"Expected {root} to hold {', '.join(self._wanted)}, but {', '.join(missing)} "
-            f"{'is' if len(missing) == 1 else 'are'} not there; it holds {_inside(root)}."
-            f"{self._hint(root)}"
-        )
-
-    @property
-    def _wanted(self) -> list[str]:
-        return [f"{self.pictures}/", f"{self.maps}/", *([self.listing] if self.listing else [])]
-
-    def _hint(self, root: Path) -> str:
-        """Return a hint at a folder below `root` that fits the layout, or ""."""
-        below = sorted(path for depth in ("*", "*/*") for path in root.glob(depth) if path.is_dir())
-        fitting = next((path for path in below if not self.missing(path)), None)
-        return f" Did you mean {fitting}?" if fitting else ""
-
-    def _listed(self, root: Path) -> list[str]:
-        assert self.listing is not None
-        lines = (root / self.listing).read_text(encoding="utf-8-sig").splitlines()
-        names = [line.strip() for line in lines if line.strip()]
-        if len(set(names)) != len(names):
-            raise LayoutError(f"Expected {root / self.listing} to list each picture once.")
-        return names
+    def _listed(self, listing: Path) -> list[str]:
+        lines = listing.read_text(encoding="utf-8-sig").splitlines()
+        return [line.strip() for line in lines if line.strip()]
 
     def _found(self, root: Path) -> list[str]:
         pictures = _names(root / self.pictures, self.picture_suffix)
@@ -176,36 +149,6 @@ def _names(folder: Path, suffix: str) -> set[str]:
     paths = (path.relative_to(folder).as_posix() for path in found)
     names = (path.removesuffix(suffix) for path in paths)
     return {name for name in names if not name.endswith(_DERIVED)}  # beside the published ones
-
-
-def _check_files(kind: str, paths: list[Path]) -> None:
-    missing = [path for path in paths if not path.is_file()]
-    if not missing:
-        return
-    names = ", ".join(str(path) for path in missing[:_SHOWN])
-    more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
-    raise LayoutError(
-        f"Expected {len(paths)} {kind}s, but {len(missing)} are not there: {names}{more}."
-        f"{_hint_of_suffix(missing[0])}"
-    )
-
-
-def _hint_of_suffix(missing: Path) -> str:
-    """Return a hint at files with another suffix beside a missing file, or ""."""
-    stem = missing.name.split(".")[0].split("_labelTrainIds")[0].split("_instanceTrainIds")[0]
-    others = sorted(path.name for path in missing.parent.glob(f"{stem}*"))
-    return f" There is {_some(others)}." if others else ""
-
-
-def _inside(root: Path) -> str:
-    names = sorted(f"{path.name}/" if path.is_dir() else path.name for path in root.iterdir())
-    return _some(names) if names else "nothing"
-
-
-def _some(names: Iterable[str]) -> str:
-    every = list(names)
-    more = f" and {len(every) - 2 * _SHOWN} more" if len(every) > 2 * _SHOWN else ""
-    return ", ".join(every[: 2 * _SHOWN]) + more
 
 
 #: Short side of a resized image in px (Sec. 4.1 of the paper).
@@ -255,16 +198,12 @@ class Benchmark:
     paper_colours: bool = True
 
     def __post_init__(self) -> None:
-        if self.threshold and not self.has_background:
-            raise ValueError(
-                "Expected argument `threshold` to be 0 without a background class, but got "
-                f"{self.threshold}."
-            )
-        if self.least_share and not self.has_background:
-            raise ValueError(
-                "Expected argument `least_share` to be 0 without a background class, but got "
-                f"{self.least_share}."
-            )
+        for name in ("threshold", "least_share"):
+            if getattr(self, name) and not self.has_background:
+                raise ValueError(
+                    f"Expected argument `{name}` to be 0 without a background class, but got "
+                    f"{getattr(self, name)}."
+                )
 
     @property
     def has_background(self) -> bool:
@@ -317,10 +256,6 @@ class Benchmark:
         return labels
 
 
-def _with_background(names: tuple[str, ...]) -> tuple[str, ...]:
-    return (BACKGROUND, *names)
-
-
 _VOC = Layout("JPEGImages", ".jpg", "SegmentationClass", ".png", "ImageSets/Segmentation/val.txt")
 _CONTEXT = Layout(
     "JPEGImages",
@@ -333,12 +268,12 @@ _COCO_MAPS = "annotations/val2017"
 
 _TABLE = (
     Benchmark("voc20", "VOC20", class_names("voc20"), _VOC, reduce_zero_label=True),
-    Benchmark("voc21", "VOC21", _with_background(class_names("voc20")), _VOC, threshold=0.5),
+    Benchmark("voc21", "VOC21", (BACKGROUND, *class_names("voc20")), _VOC, threshold=0.5),
     Benchmark("context59", "Context59", class_names("context59"), _CONTEXT, reduce_zero_label=True),
     Benchmark(
         "context60",
         "Context60",
-        _with_background(class_names("context59")),
+        (BACKGROUND, *class_names("context59")),
         _CONTEXT,
         threshold=0.15,
     ),
@@ -351,7 +286,7 @@ _TABLE = (
     Benchmark(
         "coco_object",
         "Object",
-        _with_background(class_names("coco_object")),
+        (BACKGROUND, *class_names("coco_object")),
         Layout("images/val2017", ".jpg", _COCO_MAPS, "_instanceTrainIds.png"),
         threshold=0.4,
     ),
@@ -383,53 +318,38 @@ BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType({row.name: row for row in
 SCENES = 500
 
 
-class Sample(Protocol):
-    """One image of a benchmark with its ground truth."""
-
-    @property
-    def name(self) -> str:
-        """Name of the sample, unique in the benchmark and equal in every process."""
-
-    @property
-    def digest(self) -> str:
-        """Hex digest of the name and the files.
-
-        Raises:
-            LayoutError: the files cannot be read.
-        """
-
-    def read(self) -> tuple[RGBArray, Truth]:
-        """Read (H, W, 3) uint8 RGB, and (H, W) uint8 class indices; 255 is not counted.
-
-        Raises:
-            LayoutError: the files cannot be read, differ in size, or do not fit the benchmark.
-        """
-
-
 @dataclass(frozen=True)
 class FileSample:
-    """A sample of a data set."""
+    """A picture of a data set with its ground truth, read on demand."""
 
     files: PictureFiles
     benchmark: Benchmark
 
     @property
     def name(self) -> str:
-        """See `Sample`."""
+        """Name of the picture, unique in the benchmark."""
         return self.files.name
 
     @property
     def digest(self) -> str:
-        """Hex digest of the name, the size of the image file and the content of the label map."""
+        """Hex digest of the name, the size of the image file and the content of the label map.
+
+        Raises:
+            LayoutError: the files cannot be read.
+        """
         try:
             size = self.files.picture.stat().st_size
             label_map = hashlib.sha256(self.files.label_map.read_bytes()).hexdigest()
         except OSError as error:
             raise LayoutError(f"{self.name} cannot be read: {error}") from error
-        return digest_of([self.name, size, label_map])
+        return json_digest([self.name, size, label_map])
 
     def read(self) -> tuple[RGBArray, Truth]:
-        """See `Sample`."""
+        """Read (H, W, 3) uint8 RGB, and (H, W) uint8 class indices; 255 is not counted.
+
+        Raises:
+            LayoutError: a file cannot be read, they differ in size, or do not fit the benchmark.
+        """
         rgb, label_map = self.files.read()
         try:
             return rgb, self.benchmark.truth(label_map)
@@ -439,24 +359,27 @@ class FileSample:
 
 @dataclass(frozen=True)
 class SceneSample:
-    """A drawn scene that is not used for training."""
+    """A drawn scene that is not used for training; see `FileSample`."""
 
     seed: int
 
     @property
     def name(self) -> str:
-        """See `Sample`."""
+        """Name of the scene."""
         return f"scene {self.seed}"
 
     @property
     def digest(self) -> str:
-        """See `Sample`."""
-        return digest_of([self.name])
+        """Hex digest of the name."""
+        return json_digest([self.name])
 
     def read(self) -> tuple[RGBArray, Truth]:
-        """See `Sample`."""
+        """Draw the scene."""
         scene = render_scene(self.seed)
         return scene.image, scene.label_map.astype(np.uint8)
+
+
+Sample = FileSample | SceneSample
 
 
 def find_samples(benchmark: Benchmark, root: Path | None) -> Sequence[Sample]:
@@ -507,16 +430,12 @@ class Recoding:
 
         Raises:
             ValueError: the map holds an unknown value.
-
-        >>> Recoding(".png", {0: 1, 7: 255}).apply(np.array([[7, 0]], np.uint8)).tolist()
-        [[255, 1]]
         """
         unknown = set(np.unique(label_map).tolist()) - set(self.values)
         if unknown:
             raise ValueError(f"Expected values of {self.suffix} maps, but got {min(unknown)}.")
         table = np.zeros(256, np.uint8)
-        for value, becomes in self.values.items():
-            table[value] = becomes
+        table[list(self.values)] = list(self.values.values())
         return table[label_map]
 
 
@@ -548,16 +467,11 @@ RECODINGS: Mapping[str, tuple[Recoding, ...]] = MappingProxyType(
 
 
 def prepare(name: str, root: Path) -> Iterator[Path]:
-    """Make the missing label maps of a benchmark.
-
-    All published label maps are found before the first is read.
+    """Make the missing label maps of a benchmark, and yield the path of each that is written.
 
     Args:
         name: one of `RECODINGS`.
         root: the data set's folder.
-
-    Yields:
-        The path of each label map after it is written.
 
     Raises:
         LayoutError: the folder does not fit, or a published label map is missing or unknown.
@@ -565,35 +479,32 @@ def prepare(name: str, root: Path) -> Iterator[Path]:
     """
     layout = BENCHMARKS[name].layout
     assert layout is not None
-    for source, recoding, target in _plan(layout, RECODINGS[name], root):
+    recoding, published = _published(layout, RECODINGS[name], root)
+    for each in published:
+        target = root / layout.maps / f"{each.name}{layout.map_suffix}"
+        if target.is_file():
+            continue
         try:
-            made = recoding.apply(read_label_map(source))
+            made = recoding.apply(read_label_map(each.label_map))
         except ValueError as error:
-            raise LayoutError(f"{source}: {error}") from error
+            raise LayoutError(f"{each.label_map}: {error}") from error
         png = io.BytesIO()
         Image.fromarray(made).save(png, "PNG", optimize=True)
         write_whole(target, png.getvalue())
         yield target
 
 
-def _plan(
-    layout: Layout, recodings: tuple[Recoding, ...], root: Path
-) -> list[tuple[Path, Recoding, Path]]:
-    found = []
+def _published(
+    layout: Layout, recodings: Sequence[Recoding], root: Path
+) -> tuple[Recoding, list[PictureFiles]]:
+    """Find the label maps of the first recoding whose files are there."""
     for recoding in recodings:
-        published = Layout(layout.pictures, layout.picture_suffix, layout.maps, recoding.suffix)
         try:
-            samples = published.find(root)
+            return recoding, replace(layout, map_suffix=recoding.suffix, listing=None).find(root)
         except LayoutError:
             if recoding is recodings[-1]:
                 raise
-            continue
-        for sample in samples:
-            target = root / layout.maps / f"{sample.name}{layout.map_suffix}"
-            if not target.is_file():
-                found.append((sample.label_map, recoding, target))
-        break
-    return found
+    raise AssertionError("a benchmark has a recoding")
 
 
 #: A window of this side holds a whole resized picture, whose long side is limited to it.
@@ -708,6 +619,6 @@ def method_for(name: str, method: Method) -> Method:
     return replace(method, key_weight=protocol.key_weights[name])
 
 
-def digest_of(value: object) -> str:
+def json_digest(value: object) -> str:
     """Return a hex digest of a value that JSON can hold."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

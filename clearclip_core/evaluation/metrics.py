@@ -19,7 +19,7 @@ Counts = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class Confusion:
+class ConfusionMatrix:
     """Confusion matrix: pixels of all images by true and by predicted class.
 
     Matrices of different images are added. Sums of integers are exact in any order, so parts of a
@@ -32,7 +32,7 @@ class Confusion:
         ValueError: not square, not whole numbers, or a negative one.
 
     >>> truth, predicted = np.array([[0, 0, 1, IGNORE]]), np.array([[0, 1, 1, 1]])
-    >>> confusion = Confusion.of(truth, predicted, classes=3)
+    >>> confusion = ConfusionMatrix.of(truth, predicted, classes=3)
     >>> confusion.counts.tolist()
     [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
     >>> confusion.iou.tolist(), confusion.mean_iou
@@ -51,12 +51,14 @@ class Confusion:
             )
 
     @classmethod
-    def empty(cls, classes: int) -> Confusion:
+    def empty(cls, classes: int) -> ConfusionMatrix:
         """Return a matrix of zeros."""
         return cls(np.zeros((classes, classes), np.int64))
 
     @classmethod
-    def of(cls, truth: npt.NDArray[Any], predicted: npt.NDArray[Any], classes: int) -> Confusion:
+    def of(
+        cls, truth: npt.NDArray[Any], predicted: npt.NDArray[Any], classes: int
+    ) -> ConfusionMatrix:
         """Count the pixels of one image.
 
         Args:
@@ -84,7 +86,7 @@ class Confusion:
         return cls(flat.reshape(classes, classes).astype(np.int64))
 
     @classmethod
-    def sum(cls, parts: Sequence[Confusion]) -> Confusion:
+    def sum(cls, parts: Sequence[ConfusionMatrix]) -> ConfusionMatrix:
         """Add the matrices of different images.
 
         Raises:

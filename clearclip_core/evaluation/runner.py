@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -28,12 +27,12 @@ from clearclip_core.evaluation.benchmarks import (
     Benchmark,
     Sample,
     as_labels,
-    digest_of,
     find_samples,
+    json_digest,
     read_labels,
 )
-from clearclip_core.evaluation.metrics import Confusion
-from clearclip_core.evaluation.results import Checkpoint, RunConfig, Shard, Tally, percent
+from clearclip_core.evaluation.metrics import ConfusionMatrix
+from clearclip_core.evaluation.results import Checkpoint, RunConfig, Tally, percent
 from clearclip_core.images.label_maps import Truth
 from clearclip_core.images.preprocessing import Preprocessing, RGBArray
 from clearclip_core.segmentation.scores import Scores, TextSide, group_words, score_with_text_side
@@ -69,6 +68,9 @@ class Readable(Protocol):
 #: Number of images that are read ahead of the model.
 _AHEAD = 4
 
+#: Seconds between two checkpoints, which a killed process may lose.
+_SAVE_EVERY_S = 10.0
+
 
 def predictor(segmenter: Segmenter, benchmark: Benchmark, labels: Labels) -> Predict:
     """Return the function that predicts class indices of a benchmark with a segmenter.
@@ -83,27 +85,16 @@ def predictor(segmenter: Segmenter, benchmark: Benchmark, labels: Labels) -> Pre
     vocabulary = segmenter.vocabulary(labels)
     embeddings = segmenter.embed(vocabulary.queries)
     side = benchmark.text_side
-    score: Callable[[RGBArray], Scores] = (
-        partial(_score, segmenter, embeddings, vocabulary)
-        if side is None
-        else _text_side_scorer(segmenter, embeddings, vocabulary, side)
-    )
+    follow = None if side is None else _text_side_scorer(segmenter, embeddings, vocabulary, side)
 
     @torch.inference_mode()
     def predict(rgb: RGBArray) -> Iterable[LabelMap]:
-        scores = score(rgb)
+        scores = follow(rgb) if follow else Scores.of(segmenter.encode(rgb), embeddings, vocabulary)
         if benchmark.temperature != scores.temperature:
             scores = replace(scores, temperature=benchmark.temperature)
         yield benchmark.decision(scores.label_map(benchmark.threshold))
 
     return predict
-
-
-def _score(
-    segmenter: Segmenter, embeddings: torch.Tensor, vocabulary: Vocabulary, rgb: RGBArray
-) -> Scores:
-    """Score an image against words."""
-    return Scores.of(segmenter.encode(rgb), embeddings, vocabulary)
 
 
 def _text_side_scorer(
@@ -128,12 +119,10 @@ def _text_side_scorer(
     return score
 
 
-def evaluate(
+def tallies_of(
     predict: Predict, samples: Sequence[Sample], start: Sequence[Tally]
 ) -> Iterator[tuple[Tally, ...]]:
-    """Count the images that are not counted yet.
-
-    Images are counted one by one and in order, so their number says which are counted.
+    """Count the images that are not counted yet, one by one and in order.
 
     Args:
         predict: returns one label map for each of `start`.
@@ -148,21 +137,18 @@ def evaluate(
     """
     tallies = tuple(start)
     for rgb, truth in read_ahead(samples[tallies[0].pictures :]):
-        tallies = tuple(_counted(tallies, predict(rgb), truth))
+        label_maps = iter(predict(rgb))
+        tallies = tuple(_counted(tally, label_maps, truth) for tally in tallies)
         yield tallies
 
 
-def _counted(
-    tallies: Sequence[Tally], label_maps: Iterable[LabelMap], truth: Truth
-) -> Iterator[Tally]:
-    answers = iter(label_maps)
-    for tally in tallies:
-        began = time.perf_counter()
-        label_map = next(answers)
-        seconds = time.perf_counter() - began
-        counted = Confusion.of(truth, label_map, len(tally.confusion.counts))
-        both = Confusion.sum([tally.confusion, counted])
-        yield Tally(both, tally.pictures + 1, tally.seconds + seconds)
+def _counted(tally: Tally, label_maps: Iterator[LabelMap], truth: Truth) -> Tally:
+    began = time.perf_counter()
+    label_map = next(label_maps)
+    seconds = time.perf_counter() - began
+    counted = ConfusionMatrix.of(truth, label_map, len(tally.confusion.counts))
+    both = ConfusionMatrix.sum([tally.confusion, counted])
+    return Tally(both, tally.pictures + 1, tally.seconds + seconds)
 
 
 def read_ahead(samples: Sequence[Source[T_co]]) -> Iterator[T_co]:
@@ -191,7 +177,6 @@ def run_through(
     classes: int,
     checkpoint: Checkpoint,
     methods: int = 1,
-    save_every_s: float = 10.0,
 ) -> tuple[Tally, ...]:
     """Count a data set to its end with a progress bar, resuming from a checkpoint.
 
@@ -199,26 +184,25 @@ def run_through(
     after the result is written.
 
     Args:
-        predict: see `evaluate`.
+        predict: see `tallies_of`.
         samples: all images of this process.
         classes: number of classes of the benchmark.
         checkpoint: the checkpoint to resume from and to write.
         methods: number of label maps that `predict` returns.
-        save_every_s: seconds between two checkpoints, which a killed process may lose.
 
     Raises:
         LayoutError: an image that cannot be read, or does not fit its label map.
         ValueError: the checkpoint was written under other versions.
         OSError: the checkpoint cannot be written.
     """
-    start = checkpoint.load(methods) or (Tally(Confusion.empty(classes)),) * methods
+    start = checkpoint.load(methods) or (Tally(ConfusionMatrix.empty(classes)),) * methods
     tallies, saved_at, saved = start, time.monotonic(), start[0].pictures
     bar = tqdm(total=len(samples), initial=saved, unit="picture")
     try:
-        for tallies in evaluate(predict, samples, start):
+        for tallies in tallies_of(predict, samples, start):
             bar.set_postfix_str(f"mIoU {percent(tallies[-1].confusion.mean_iou).strip()}", False)
             bar.update()
-            if time.monotonic() - saved_at >= save_every_s:
+            if time.monotonic() - saved_at >= _SAVE_EVERY_S:
                 checkpoint.save(tallies)
                 saved_at, saved = time.monotonic(), tallies[0].pictures
     finally:
@@ -311,9 +295,9 @@ class EvaluationTask:
             benchmark=self.benchmark.name,
             pictures=len(self.samples),
             limit=self.limit,
-            pictures_digest=digest_of([sample.digest for sample in self.samples]),
+            pictures_digest=json_digest([sample.digest for sample in self.samples]),
             own_names=self.own_names,
-            queries_digest=digest_of([[label.name, *label.prompts] for label in self.labels]),
+            queries_digest=json_digest([[label.name, *label.prompts] for label in self.labels]),
             model=model.name,
             weights=weights_id(model.name),
             method=called or str(method),
@@ -332,19 +316,11 @@ class EvaluationTask:
         )
 
 
-def result_path(config: RunConfig, shard: Shard, folder: Path = Path("results")) -> Path:
-    """Return the default path of a result file.
-
-    Args:
-        config: configuration of the run.
-        shard: the share of the images.
-        folder: folder of the results.
-    """
+def result_path(config: RunConfig, folder: Path = Path("results")) -> Path:
+    """Return the default path of a run's result file in a folder."""
     parts = [config.benchmark, _safe(config.model), config.method]
     if config.short_side_px != SHORT_SIDE_PX:
         parts.append(f"{config.short_side_px}px")
-    if shard.of > 1:
-        parts.append(f"shard-{shard.index}-of-{shard.of}")
     return folder / f"{'.'.join(parts)}.json"
 
 

@@ -7,10 +7,10 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
+import msgspec
 import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
@@ -22,7 +22,6 @@ from clearclip_core.clip.devices import (
     peak_gpu_memory_mb,
     peak_memory_mb,
 )
-from clearclip_core.clip.methods import METHODS, Method
 from clearclip_core.demo.scenes.render import render_scene
 from clearclip_core.demo.scenes.scene import SCENE_LABELS
 from clearclip_core.images.opening import open_image
@@ -30,11 +29,10 @@ from clearclip_core.images.preprocessing import RGBArray, to_rgb
 from clearclip_core.quantities import quantity
 from clearclip_core.segmenter import Segmenter
 
-T = TypeVar("T")
-Clock = Callable[[], float]
+_T = TypeVar("_T")
 
 #: Number of labels that `label_words` can return.
-MAX_LABELS = 1000
+MOST_LABELS = 1000
 
 _KINDS = (
     "",
@@ -47,24 +45,14 @@ _KINDS = (
 _BATCHES = {"cpu": (1, 2, 4, 8, 16), "cuda": (1, 4, 16, 32, 64), "mps": (1, 2, 4, 8, 16)}
 
 
-@dataclass(frozen=True)
-class Measurement:
+class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     """Figures of a measurement; seconds are medians, sizes are (width, height) in px.
 
     Attributes:
-        model: name of the model.
-        method: name of the method, or its parts.
-        precision: fp32, fp16 or bf16.
-        device: name of the graphics card or CPU.
         threads: number of threads of torch on the CPU.
         cpu_flags: flags of the CPU that decide the speed of matrix products; empty where they
             cannot be read.
-        torch: version of torch.
-        picture_wh: size of the image.
-        resized_wh: size of the resized image.
-        windows: number of sliding windows.
         windows_at_once: batch size of the encoder, in windows.
-        labels: number of labels.
         stages_s: name of the stage -> seconds of one image, in order: read (from a JPEG in memory),
             resize, encode, score, decide (for all pixels of the image), masks.
         window_s: batch size -> seconds a window, of the encoder alone.
@@ -76,6 +64,8 @@ class Measurement:
         text_sentences: number of sentences that were embedded.
         memory_mb: peak memory of the process, loading included; None where it is unknown.
         gpu_memory_mb: peak memory of the graphics card, the model included; None without CUDA.
+        picture_s: seconds of one image, all stages together.
+        new_words_s: seconds of an image whose features are cached, with embedded labels.
     """
 
     model: str
@@ -99,34 +89,24 @@ class Measurement:
     text_sentences: int
     memory_mb: float | None
     gpu_memory_mb: float | None
-
-    @property
-    def picture_s(self) -> float:
-        """Seconds of one image, all stages together."""
-        return sum(self.stages_s.values())
-
-    @property
-    def new_words_s(self) -> float:
-        """Seconds of an image whose features are cached, with labels that are embedded already."""
-        return sum(self.stages_s[stage] for stage in ("score", "decide", "masks"))
+    picture_s: float
+    new_words_s: float
 
 
-def measure(
+def measure_speed(
     segmenter: Segmenter,
     size_wh: tuple[int, int] = (2048, 1367),
     labels: int = 150,
     budget_s: float = 20.0,
-    clock: Clock = time.perf_counter,
 ) -> Measurement:
-    """Measure a segmenter on a drawn scene.
+    """Measure a segmenter, with its ``windows_at_once``, on a drawn scene.
 
     Args:
-        segmenter: the segmenter, with its ``windows_at_once``.
+        segmenter: the segmenter.
         size_wh: size of the scene in px, each side at least 16.
-        labels: number of labels, 1 to `MAX_LABELS`.
-        budget_s: time for repetitions in s. Everything is measured at least once; embedding the
-            labels is not included.
-        clock: returns the time in s.
+        labels: number of labels, 1 to `MOST_LABELS`.
+        budget_s: time for repetitions in s, beside that of embedding the labels. Everything is
+            measured at least once.
 
     Raises:
         ValueError: a size or a number of labels out of range.
@@ -137,21 +117,20 @@ def measure(
     if encoder.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(encoder.device)
     new = len(segmenter.embed.missing(words))
-    text_s = _seconds(lambda: segmenter.embed(words), encoder.device, clock)
-    stages_s = stage_seconds(segmenter, jpeg, words, budget_s / 2, clock)
+    text_s = _seconds(lambda: segmenter.embed(words), encoder.device)
+    stages_s = stage_seconds(segmenter, jpeg, words, budget_s / 2)
     plan = segmenter.prepare(_read(jpeg)).plan
-    pixels = torch.randn(1, 3, *_window_hw(segmenter, plan.grid_hw)).to(
-        encoder.device, encoder.dtype
-    )
-    window_s = window_seconds(segmenter, pixels, budget_s / 2, clock)
+    window_hw = (side * px for side, px in zip(plan.grid_hw, encoder.patch_size_hw, strict=True))
+    pixels = torch.randn(1, 3, *window_hw).to(encoder.device, encoder.dtype)
+    window_s = window_seconds(segmenter, pixels, budget_s / 2)
     return Measurement(
         model=segmenter.model.name,
-        method=_method_name(segmenter.method),
+        method=str(segmenter.method),
         precision=encoder.precision,
         device=device_name(encoder.device),
         threads=torch.get_num_threads(),
         cpu_flags=cpu_flags(),
-        torch=torch.__version__,
+        torch=str(torch.__version__),
         picture_wh=size_wh,
         resized_wh=(plan.resized_hw[1], plan.resized_hw[0]),
         windows=plan.count,
@@ -160,12 +139,14 @@ def measure(
         stages_s=stages_s,
         window_s=window_s,
         encoder_tflops=window_flops(segmenter, pixels) / min(window_s.values()) / 1e12,
-        matmul_tflops=matmul_flops_per_s(encoder.device, encoder.dtype, clock) / 1e12,
+        matmul_tflops=matmul_flops_per_s(encoder.device, encoder.dtype) / 1e12,
         text_s=text_s,
         text_labels=new,
         text_sentences=new * len(segmenter.embed.templates),
         memory_mb=peak_memory_mb(),
         gpu_memory_mb=peak_gpu_memory_mb(encoder.device),
+        picture_s=sum(stages_s.values()),
+        new_words_s=sum(stages_s[stage] for stage in ("score", "decide", "masks")),
     )
 
 
@@ -173,23 +154,20 @@ def label_words(count: int) -> tuple[str, ...]:
     """Return different labels of one or two words, the simplest first.
 
     Raises:
-        ValueError: below 1 or above `MAX_LABELS`.
+        ValueError: below 1 or above `MOST_LABELS`.
 
     >>> label_words(200)[0], label_words(200)[199]
     ('sky', 'brown fence')
     """
-    if not 1 <= count <= MAX_LABELS:
-        raise ValueError(f"Expected argument `count` to be 1 to {MAX_LABELS}, but got {count}.")
+    if not 1 <= count <= MOST_LABELS:
+        raise ValueError(f"Expected argument `count` to be 1 to {MOST_LABELS}, but got {count}.")
     words = dict.fromkeys((*SCENE_LABELS, *STUFF_WORDS))
     every = (f"{kind} {word}".strip() for kind in _KINDS for word in words)
     return tuple(itertools.islice(every, count))
 
 
-def rounds(budget_s: float, clock: Clock = time.perf_counter) -> Iterator[int]:
-    """Count rounds while another round of the longest duration so far fits into the budget.
-
-    There is at least one round.
-    """
+def rounds(budget_s: float, clock: Callable[[], float] = time.perf_counter) -> Iterator[int]:
+    """Count rounds, one at least, while one as long as the longest so far fits into the budget."""
     started, longest_s = clock(), 0.0
     for number in itertools.count():
         began = clock()
@@ -200,21 +178,17 @@ def rounds(budget_s: float, clock: Clock = time.perf_counter) -> Iterator[int]:
 
 
 def stage_seconds(
-    segmenter: Segmenter,
-    jpeg: bytes,
-    words: Sequence[str],
-    budget_s: float,
-    clock: Clock = time.perf_counter,
+    segmenter: Segmenter, jpeg: bytes, words: Sequence[str], budget_s: float
 ) -> dict[str, float]:
     """Return the median seconds of each stage of one image, from file bytes to boolean masks."""
     device = segmenter.encoder.device
     times: dict[str, list[float]] = {}
 
-    def stage(name: str, function: Callable[[], T]) -> T:
-        started = clock()
+    def stage(name: str, function: Callable[[], _T]) -> _T:
+        started = time.perf_counter()
         result = function()
         _finish(device)
-        times.setdefault(name, []).append(clock() - started)
+        times.setdefault(name, []).append(time.perf_counter() - started)
         return result
 
     def picture() -> None:
@@ -227,18 +201,13 @@ def stage_seconds(
 
     picture()  # the first call is slow: memory is allocated, kernels are chosen
     times.clear()
-    for _ in rounds(budget_s, clock):
+    for _ in rounds(budget_s):
         picture()
     return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 
 @torch.inference_mode()
-def window_seconds(
-    segmenter: Segmenter,
-    window: torch.Tensor,
-    budget_s: float,
-    clock: Clock = time.perf_counter,
-) -> dict[int, float]:
+def window_seconds(segmenter: Segmenter, window: torch.Tensor, budget_s: float) -> dict[int, float]:
     """Return the encoder's median seconds a window by batch size.
 
     The segmenter's own batch size is always measured. Batch sizes that do not fit into a GPU's
@@ -248,24 +217,23 @@ def window_seconds(
         segmenter: the segmenter of the encoder.
         window: (1, 3, H, W), in the encoder's dtype, on its device.
         budget_s: time for repetitions in s.
-        clock: returns the time in s.
     """
     encoder, own = segmenter.encoder, segmenter.windows_at_once
-    ends = clock() + budget_s
+    ends = time.perf_counter() + budget_s
     times: dict[int, list[float]] = {}
     for size in sorted({*_BATCHES[encoder.device.type], own}):
-        if times and clock() > ends and size != own:
+        if times and time.perf_counter() > ends and size != own:
             continue
         batch = window.expand(size, -1, -1, -1).contiguous()
         try:
             encoder(batch)  # the first call is slow: memory is allocated, kernels are chosen
-            times[size] = [_seconds(partial(encoder, batch), encoder.device, clock)]
+            times[size] = [_seconds(partial(encoder, batch), encoder.device)]
         except torch.cuda.OutOfMemoryError:
             break
-    for _ in rounds(ends - clock(), clock):
+    for _ in rounds(ends - time.perf_counter()):
         for size, seconds in times.items():
             batch = window.expand(size, -1, -1, -1).contiguous()
-            seconds.append(_seconds(partial(encoder, batch), encoder.device, clock))
+            seconds.append(_seconds(partial(encoder, batch), encoder.device))
     return {size: statistics.median(seconds) / size for size, seconds in times.items()}
 
 
@@ -294,18 +262,16 @@ def _convolution_flops(_image: torch.Size, weight: torch.Size, *_: object, **mor
 
 
 @torch.inference_mode()
-def matmul_flops_per_s(
-    device: torch.device, dtype: torch.dtype, clock: Clock = time.perf_counter
-) -> float:
+def matmul_flops_per_s(device: torch.device, dtype: torch.dtype) -> float:
     """Measure the speed of a matrix product of a ViT-L's size: an upper bound of an encoder's."""
     rows = 4096 if device.type == "cpu" else 32768
     left = torch.randn(rows, 1024, device=device).to(dtype)
     right = torch.randn(1024, 4096, device=device).to(dtype)
-    seconds = [_seconds(lambda: left @ right, device, clock) for _ in range(8)]
+    seconds = [_seconds(lambda: left @ right, device) for _ in range(8)]
     return 2 * rows * 1024 * 4096 / statistics.median(seconds[1:])
 
 
-def as_text(measured: Measurement) -> str:
+def speed_table(measured: Measurement) -> str:
     """Format a measurement for the terminal."""
     m = measured
     flags = f" ({' '.join(m.cpu_flags)})" if m.cpu_flags else ""
@@ -344,47 +310,8 @@ def as_text(measured: Measurement) -> str:
     return "\n".join(lines)
 
 
-def as_json(measured: Measurement) -> dict[str, Any]:
-    """Return the figures, and those derived from them, under the names of JSON files."""
-    return {
-        "model": measured.model,
-        "method": measured.method,
-        "precision": measured.precision,
-        "device": measured.device,
-        "threads": measured.threads,
-        "cpu_flags": measured.cpu_flags,
-        "torch": measured.torch,
-        "picture_wh": measured.picture_wh,
-        "resized_wh": measured.resized_wh,
-        "windows": measured.windows,
-        "windows_at_once": measured.windows_at_once,
-        "labels": measured.labels,
-        "stages_s": dict(measured.stages_s),
-        "window_s": dict(measured.window_s),
-        "encoder_tflops": measured.encoder_tflops,
-        "matmul_tflops": measured.matmul_tflops,
-        "text_s": measured.text_s,
-        "text_labels": measured.text_labels,
-        "text_sentences": measured.text_sentences,
-        "memory_mb": measured.memory_mb,
-        "gpu_memory_mb": measured.gpu_memory_mb,
-        "pictures_per_s": 1 / measured.picture_s,
-        "picture_s": measured.picture_s,
-        "new_words_s": measured.new_words_s,
-    }
-
-
 def _size(size_wh: tuple[int, int]) -> str:
     return f"{size_wh[0]}×{size_wh[1]}"
-
-
-def _method_name(method: Method) -> str:
-    return next((name for name, known in METHODS.items() if known == method), str(method))
-
-
-def _window_hw(segmenter: Segmenter, grid_hw: tuple[int, int]) -> tuple[int, int]:
-    patch_h, patch_w = segmenter.encoder.patch_size_hw
-    return grid_hw[0] * patch_h, grid_hw[1] * patch_w
 
 
 def _jpeg(rgb: RGBArray) -> bytes:
@@ -398,11 +325,11 @@ def _read(jpeg: bytes) -> RGBArray:
         return to_rgb(picture)
 
 
-def _seconds(function: Callable[[], object], device: torch.device, clock: Clock) -> float:
-    started = clock()
+def _seconds(function: Callable[[], object], device: torch.device) -> float:
+    started = time.perf_counter()
     function()
     _finish(device)
-    return clock() - started
+    return time.perf_counter() - started
 
 
 def _finish(device: torch.device) -> None:

@@ -113,6 +113,11 @@ class PictureFiles:
     picture: Path
     label_map: Path
 
+    @property
+    def paths(self) -> tuple[Path, Path]:
+        """Both paths."""
+        return self.picture, self.label_map
+
     def read(self) -> tuple[RGBArray, Truth]:
         """Read (H, W, 3) uint8 RGB and the (H, W) uint8 values of the label map.
 

@@ -2,37 +2,23 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from open_clip.factory import load_state_dict
-from safetensors import SafetensorError
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models.vision_transformer import VisionTransformer
 
 from clearclip_core.clip.attention import Projections, attend
+from clearclip_core.clip.loading import READ_ERRORS, error_reason
 from clearclip_core.clip.position_embedding import resize_position_embedding
 from clearclip_core.clip.transformer import LayerMaps, layer_maps
 from clearclip_core.clip.weights import WeightsNotFoundError
 
 #: Width of an attention head in all of DINO's Vision Transformers.
 _HEAD_WIDTH = 64
-
-_READ_ERRORS = (
-    AttributeError,
-    EOFError,
-    KeyError,
-    OSError,
-    RuntimeError,
-    ValueError,
-    StopIteration,
-    TypeError,
-    pickle.UnpicklingError,
-    SafetensorError,
-)
 
 
 class DinoTower:
@@ -82,10 +68,10 @@ class DinoTower:
             backbone = {name: w for name, w in weights.items() if not name.startswith("head.")}
             vit = _vit_of_shape(backbone)
             vit.load_state_dict(backbone)
-        except _READ_ERRORS as error:
+        except READ_ERRORS as error:
             raise ValueError(
                 f"{path} does not hold the backbone of one of DINO's Vision Transformers, such as "
-                f"timm's vit_base_patch16_224.dino: {_first_line(error)}"
+                f"timm's vit_base_patch16_224.dino: {error_reason(error)}"
             ) from error
         return cls(vit.eval().requires_grad_(False).to(device))
 
@@ -124,11 +110,6 @@ class DinoTower:
             self.vit.pos_embed[0], self.vit.patch_embed.grid_size, tuple(projected.shape[2:])
         )
         return tokens + positions
-
-
-def _first_line(error: Exception) -> str:
-    """Return the first line of an error's message; its type where it has none."""
-    return str(error).split("\n")[0] or type(error).__name__
 
 
 def _vit_of_shape(weights: Mapping[str, torch.Tensor]) -> VisionTransformer:

@@ -6,53 +6,41 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from clearclip_core.clip.dense_encoder import DenseEncoder
+from clearclip_core.clip.dense_encoder import DenseEncoder, batches
 from clearclip_core.clip.devices import choose_device
 from clearclip_core.clip.loading import LoadedModel, load_model
 from clearclip_core.clip.methods import MAPS, METHODS
-from clearclip_core.clip.transformer import LayerMaps
 from clearclip_core.images.preprocessing import Preprocessing, RGBArray
 from clearclip_core.paper.dino import DinoTower
+from clearclip_core.paper.tables import ATTENTIONS
 from clearclip_core.quantities import quantity
 from clearclip_core.segmentation.scores import Scores
 from clearclip_core.segmentation.windows import WindowPlan
 from clearclip_core.segmenter import Segmenter
 from clearclip_core.vocabulary import Label, Vocabulary
 
-Values = npt.NDArray[np.float64]
+Float64s = npt.NDArray[np.float64]
 
 #: The three maps of a block, in this order along every axis of maps.
 MAP_NAMES = ("X_sum", "X_res", "X_attn")
 
-#: The attentions that Fig. 2 compares in the last block.
-ATTENTIONS = ("qk", "qq", "kk", "vv", "identity")
+#: Batch size, in windows.
+_WINDOWS_AT_ONCE = 4
 
 #: Significant digits of a number in JSON.
 _DIGITS = 7
 
 
-class Tower(Protocol):
-    """An image tower that yields its feature maps: `DenseEncoder`, `DinoTower`."""
-
-    @property
-    def patch_size_hw(self) -> tuple[int, int]: ...
-
-    @property
-    def dtype(self) -> torch.dtype: ...
-
-    @property
-    def device(self) -> torch.device: ...
-
-    def layer_maps(self, pixels: torch.Tensor, last: Sequence[str] = ()) -> Iterator[LayerMaps]: ...
+Tower = DenseEncoder | DinoTower
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,14 +101,7 @@ class MapExample:
         labels: Iterable[str | Label],
         preprocessing: Preprocessing,
     ) -> MapExample:
-        """Segment an image by ``X_sum``, ``X_res``, ``X_attn`` and ClearCLIP.
-
-        Args:
-            model: a CLIP model.
-            image: (H, W, 3) uint8.
-            labels: names, or `Label` values.
-            preprocessing: sizes, windows, and the mean and std of the model.
-        """
+        """Segment an image (H, W, 3) uint8 by ``X_sum``, ``X_res``, ``X_attn`` and ClearCLIP."""
         words = Vocabulary.of(labels)
         readouts = {**MAPS, "ClearCLIP": METHODS["clearclip"]}
         segmenters = {
@@ -155,11 +136,11 @@ class MapStatistics:
     """
 
     name: str
-    norm: Values
-    entropy: Values
-    maximum: Values
-    attention_norm: Values
-    channel_means: Values
+    norm: Float64s
+    entropy: Float64s
+    maximum: Float64s
+    attention_norm: Float64s
+    channel_means: Float64s
 
     def __post_init__(self) -> None:
         if not len(self.norm):
@@ -176,23 +157,14 @@ def map_statistics(
     name: str,
     pictures: Iterable[RGBArray],
     preprocessing: Preprocessing,
-    windows_at_once: int = 4,
 ) -> MapStatistics:
-    """Compute the statistics of a tower's feature maps over images.
-
-    Args:
-        tower: the tower.
-        name: name of the tower in figures.
-        pictures: (H, W, 3) uint8 RGB images, taken one by one.
-        preprocessing: sizes, windows, and the mean and std of the tower.
-        windows_at_once: batch size, in windows.
+    """Compute the statistics of a tower's feature maps over images (H, W, 3) uint8.
 
     Raises:
         ValueError: no images.
     """
     found = [
-        _image_statistics(tower, _windows(tower, picture, preprocessing), windows_at_once)
-        for picture in pictures
+        _image_statistics(tower, _windows(tower, picture, preprocessing)) for picture in pictures
     ]
     if not found:
         raise ValueError("Expected argument `pictures` to hold one or more, but got none.")
@@ -219,18 +191,13 @@ def _windows(
 
 @torch.inference_mode()
 def _image_statistics(
-    tower: Tower, windows: Iterator[torch.Tensor], at_once: int
-) -> tuple[Values, Values, Values]:
-    """Return the means over an image's windows.
-
-    Returns:
-        (3 statistics, 3 maps, layers), (attentions,) and (3 maps, width) float64.
-    """
+    tower: Tower, windows: Iterator[torch.Tensor]
+) -> tuple[Float64s, Float64s, Float64s]:
+    """Return means over windows: (3 statistics, 3 maps, layers), (attentions,), (3 maps, width)."""
     parts: list[tuple[torch.Tensor, ...]] = []
-    every = list(windows)
-    for start in range(0, len(every), at_once):
+    for batch in batches(windows, _WINDOWS_AT_ONCE):
         layers = []
-        for layer in tower.layer_maps(torch.stack(every[start : start + at_once]), ATTENTIONS):
+        for layer in tower.layer_maps(batch, ATTENTIONS):
             maps = (layer.sum, layer.residual, layer.attention)
             layers.append(torch.stack([_describe(each) for each in maps], dim=1))
         last = [frobenius_norm(layer.attentions[attention]) for attention in ATTENTIONS]
@@ -261,12 +228,7 @@ def frobenius_norm(maps: torch.Tensor) -> torch.Tensor:
 def normalized_entropy(maps: torch.Tensor) -> torch.Tensor:
     """Return the entropy of a softmax over all values of a map, divided by its maximum (Eq. 5).
 
-    Args:
-        maps: (B, N, width).
-
-    Returns:
-        (B,) float64 in [0, 1] on the CPU: 1 where all values are equal, near 0 where one value is
-        much larger than the others.
+    (B, N, width) -> (B,) float64 in [0, 1] on the CPU; 1 where all values are equal.
 
     >>> normalized_entropy(torch.zeros(1, 4, 8)).tolist()
     [1.0]
@@ -283,15 +245,10 @@ def maximum(maps: torch.Tensor) -> torch.Tensor:
 
 
 def sorted_channel_means(maps: torch.Tensor) -> torch.Tensor:
-    """Return the channels' means over the patches, scaled to 0 to 1, ascending (Fig. 4c).
+    """Return the channels' means over the patches, ascending (Fig. 4c).
 
-    The paper does not describe its normalisation. Here the smallest mean becomes 0, the largest 1.
-
-    Args:
-        maps: (B, N, width).
-
-    Returns:
-        (B, width) float64 in [0, 1] on the CPU; zeros where all channels are equal.
+    The paper does not describe its normalisation: here the smallest mean becomes 0, the largest 1.
+    (B, N, width) -> (B, width) float64 on the CPU; zeros where all channels are equal.
 
     >>> sorted_channel_means(torch.tensor([[[9.0, 1.0, 2.0], [9.0, 1.0, 4.0]]])).tolist()
     [[0.0, 0.25, 1.0]]
@@ -343,6 +300,6 @@ def as_table(found: MapStatistics) -> str:
     return "\n".join(lines)
 
 
-def _rounded(values: Values) -> Any:
+def _rounded(values: Float64s) -> Any:
     significant = np.char.mod(f"%.{_DIGITS}g", values)
     return significant.astype(np.float64).tolist()

@@ -1,27 +1,24 @@
-"""The paper's figures of features as numbers and as pictures."""
+"""The paper's figures as pictures: feature maps (Figs. 1 to 4) and ablations (Figs. 5 and 6)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from clearclip_core.clip.methods import Method
+from clearclip_core.evaluation.benchmarks import BENCHMARKS, SHORT_SIDE_PX
 from clearclip_core.images.label_maps import blend, label_shares, palette
-from clearclip_core.paper.feature_statistics import (
-    ATTENTIONS,
-    MAP_NAMES,
-    MapExample,
-    MapStatistics,
-    Values,
-)
+from clearclip_core.paper.feature_statistics import MAP_NAMES, Float64s, MapExample, MapStatistics
+from clearclip_core.paper.tables import ALPHAS, ATTENTIONS, COMBINATIONS, STUDIES, Ablation
+from clearclip_core.quantities import quantity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
 
 #: Okabe and Ito's colours, which differ for the colour-blind, with different markers and dashes.
 _STYLES: dict[str, dict[str, Any]] = {
@@ -29,19 +26,17 @@ _STYLES: dict[str, dict[str, Any]] = {
     "X_res": {"color": "#D55E00", "linestyle": "--", "marker": "s"},
     "X_attn": {"color": "#009E73", "linestyle": "-.", "marker": "^"},
 }
+_COLOURS = ("#0072B2", "#E69F00", "#56B4E9", "#D55E00", "#009E73")
+_MARKERS = ("o", "s", "^", "D", "v")
+
+#: Maps, attentions and combinations in the notation of the paper.
 _NAMES = {"X_sum": r"$X_{sum}$", "X_res": r"$X_{res}$", "X_attn": r"$X_{attn}$"}
-_ATTENTION_NAMES = {
-    "qk": "q-k",
-    "qq": "q-q",
-    "kk": "k-k",
-    "vv": "v-v",
-    "identity": "identity",
-}
+_SIGNS = {"qk": "q-k", "identity": "I", "vv": "v-v", "kk": "k-k", "qq": "q-q"}
+_COMBINATION_NAMES = ("with both", "without FFN", "without residual", "without either")
 
 _RC_PARAMS: Any = {
     "font.size": 13,
     "axes.titlesize": 14,
-    "axes.labelsize": 13,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -49,8 +44,7 @@ _RC_PARAMS: Any = {
     "grid.alpha": 0.3,
     "legend.frameon": False,
     "lines.linewidth": 2.2,
-    "lines.markersize": 6,
-    "savefig.dpi": 200,
+    "savefig.dpi": 160,
 }
 
 _PANEL_INCHES = (4.6, 3.7)
@@ -74,28 +68,13 @@ def require_matplotlib() -> None:
 
 
 def save_figures(found: Sequence[MapStatistics], folder: Path) -> list[Path]:
-    """Write ``norms.png`` (Fig. 2) and ``layers.png`` (Fig. 4).
-
-    Args:
-        found: statistics of one or more towers.
-        folder: folder of the files; made where it is missing.
-
-    Returns:
-        Paths of the files written.
+    """Write ``norms.png`` (Fig. 2) and ``layers.png`` (Fig. 4) of one or more towers.
 
     Raises:
-        ValueError: matplotlib is not installed, or there are no statistics.
+        ValueError: matplotlib is not installed.
     """
-    require_matplotlib()
-    if not found:
-        raise ValueError("Expected argument `found` to hold statistics, but got none.")
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name, draw in (("norms.png", draw_norms), ("layers.png", draw_layers)):
-        with _style():
-            draw(found).savefig(folder / name)
-        written.append(folder / name)
-    return written
+    drawn = ((folder / "norms.png", draw_norms), (folder / "layers.png", draw_layers))
+    return [_save(path, draw, found) for path, draw in drawn]
 
 
 def save_examples(examples: Sequence[MapExample], folder: Path) -> Path:
@@ -104,11 +83,31 @@ def save_examples(examples: Sequence[MapExample], folder: Path) -> Path:
     Raises:
         ValueError: matplotlib is not installed.
     """
+    return _save(folder / "maps.png", draw_examples, examples)
+
+
+def save_ablations(ablations: Sequence[Ablation], folder: Path) -> list[Path]:
+    """Write ``figure5.png`` and ``figure6.png``, if the ablations hold their methods.
+
+    Each model has a panel with the mean over its benchmarks.
+
+    Raises:
+        ValueError: matplotlib is not installed.
+    """
+    written = []
+    for study, draw in (("figure5", draw_combinations), ("figure6", draw_alphas)):
+        panels = averages(ablations, STUDIES[study])
+        if panels:
+            written.append(_save(folder / f"{study}.png", draw, panels))
+    return written
+
+
+def _save(path: Path, draw: Callable[[Any], Figure], drawn: Any) -> Path:
     require_matplotlib()
-    folder.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with _style():
-        draw_examples(examples).savefig(folder / "maps.png")
-    return folder / "maps.png"
+        draw(drawn).savefig(path)
+    return path
 
 
 def draw_examples(examples: Sequence[MapExample]) -> Figure:
@@ -196,7 +195,7 @@ def _style() -> Iterator[None]:
         yield
 
 
-def _draw_by_layer(axis: Axes, values: Values) -> None:
+def _draw_by_layer(axis: Axes, values: Float64s) -> None:
     """Draw mean and standard deviation over the images of (images, 3, layers) values."""
     layers = np.arange(1, values.shape[2] + 1)
     for index, name in enumerate(MAP_NAMES):
@@ -218,7 +217,7 @@ def _draw_attention_norms(axis: Axes, tower: MapStatistics) -> None:
     style = _STYLES["X_res"]
     axis.axhline(residual.mean(), color=style["color"], linestyle=style["linestyle"])
     axis.axhspan(low, high, color=style["color"], alpha=0.18, lw=0)
-    axis.set_xticks(places, [_ATTENTION_NAMES[name] for name in ATTENTIONS])
+    axis.set_xticks(places, [_SIGNS[name] for name in ATTENTIONS])
     axis.set_ylim(0, None)
 
 
@@ -230,7 +229,7 @@ def _draw_channel_means(axis: Axes, tower: MapStatistics) -> None:
     axis.set_ylim(-0.03, 1.06)
 
 
-def _log_scale(axis: Axes, tables: Sequence[Values]) -> None:
+def _log_scale(axis: Axes, tables: Sequence[Float64s]) -> None:
     """Set a logarithmic scale where positive means differ by a factor of more than ten."""
     from matplotlib.ticker import FuncFormatter
 
@@ -257,3 +256,78 @@ def _add_legend(figure: Figure, axis: Axes, found: Sequence[MapStatistics]) -> N
         "one standard deviation.",
         fontsize="small",
     )
+
+
+def averages(
+    ablations: Sequence[Ablation], methods: Sequence[Method]
+) -> dict[str, dict[Method, float]]:
+    """Return title of a panel -> method -> mIoU in percent, mean over benchmarks.
+
+    An ablation is used if it holds all methods of the figure.
+    """
+    groups: dict[str, dict[str, Ablation]] = {}
+    for each in ablations:
+        if set(methods) <= set(each.scores):
+            groups.setdefault(_model_title(each), {})[each.settings.benchmark] = each
+    panels = {}
+    for name, own in groups.items():
+        titles = [_benchmark_title(own[each]) for each in BENCHMARKS if each in own]
+        mean = "mean of " if len(titles) > 1 else ""
+        panels[f"{name}\n{mean}{', '.join(titles)}"] = {
+            method: 100 * sum(each.scores[method].miou for each in own.values()) / len(own)
+            for method in methods
+        }
+    return panels
+
+
+def _model_title(ablation: Ablation) -> str:
+    config = ablation.settings
+    size = "" if config.short_side_px == SHORT_SIDE_PX else f", {config.short_side_px} px"
+    return f"{config.model}{size}, {config.precision}"
+
+
+def _benchmark_title(ablation: Ablation) -> str:
+    config = ablation.settings
+    few = "" if config.limit is None else f" (only {quantity(config.pictures, 'picture')})"
+    return f"{BENCHMARKS[config.benchmark].title}{few}"
+
+
+def draw_combinations(panels: Mapping[str, Mapping[Method, float]]) -> Figure:
+    """Draw Fig. 5: bars of the four combinations, a group for each attention."""
+    figure, axes = _ablation_panels(panels)
+    for axis, miou in zip(axes, panels.values(), strict=True):
+        for index, (residual, ffn) in enumerate(COMBINATIONS):
+            heights = [miou[Method(attention, residual, ffn)] for attention in ATTENTIONS]
+            places = np.arange(len(ATTENTIONS)) + 0.2 * (index - 1.5)
+            label = _COMBINATION_NAMES[index]
+            axis.bar(places, heights, 0.18, color=_COLOURS[index], label=label)
+        axis.set_xticks(range(len(ATTENTIONS)), [_SIGNS[attention] for attention in ATTENTIONS])
+        axis.set_xlabel("attention of the last block")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure
+
+
+def draw_alphas(panels: Mapping[str, Mapping[Method, float]]) -> Figure:
+    """Draw Fig. 6: a line for each attention over the factor α."""
+    figure, axes = _ablation_panels(panels)
+    for axis, miou in zip(axes, panels.values(), strict=True):
+        for attention, colour, marker in zip(ATTENTIONS, _COLOURS, _MARKERS, strict=True):
+            heights = [miou[Method(attention, True, True, alpha)] for alpha in ALPHAS]
+            axis.plot(ALPHAS, heights, marker=marker, color=colour, label=_SIGNS[attention])
+        axis.set_xscale("log")
+        axis.set_xticks(ALPHAS, [f"{alpha:g}" for alpha in ALPHAS])
+        axis.minorticks_off()
+        axis.set_xlabel("α, the weight of the attention output")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    return figure
+
+
+def _ablation_panels(panels: Mapping[str, Mapping[Method, float]]) -> tuple[Figure, Any]:
+    """Make a panel for each model; all have one scale, so that models can be compared."""
+    figure, axes = _panels(1, len(panels), share_rows=False, panel_inches=(6.4, 4.6))
+    top = 1.06 * max(value for miou in panels.values() for value in miou.values())
+    for axis, title in zip(axes[0], panels, strict=True):
+        axis.set_title(title, fontsize="medium")
+        axis.set_ylabel("mIoU in %")
+        axis.set_ylim(0, top or None)
+    return figure, axes[0]

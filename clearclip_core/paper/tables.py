@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
+import msgspec
 import torch
 
 from clearclip_core.clip.dense_encoder import batches, join_windows
 from clearclip_core.clip.loading import LoadedModel
-from clearclip_core.clip.methods import METHODS, Method
+from clearclip_core.clip.methods import Method, resolve_method
 from clearclip_core.clip.weights import ModelName
-from clearclip_core.evaluation.atomic_write import write_whole
-from clearclip_core.evaluation.benchmarks import BENCHMARKS, SHORT_SIDE_PX, Benchmark
+from clearclip_core.evaluation.benchmarks import BENCHMARKS, SHORT_SIDE_PX
 from clearclip_core.evaluation.results import (
-    NOT_A_RESULT,
     Result,
     RunConfig,
     Tally,
-    dump,
     percent,
+    read_json,
     versions,
-    why_not,
+    write_json,
 )
 from clearclip_core.evaluation.runner import EvaluationTask, LabelMap, Predict
 from clearclip_core.images.preprocessing import RGBArray
@@ -54,10 +51,8 @@ class PaperRow:
     Attributes:
         method: name of the method in the paper.
         encoder: the image tower.
-        miou: mIoU in percent for each column of the table, and their mean; None where the paper
-            has a dash.
-        source: `CITED`, `CITED_FROM_TCL` or `MEASURED`; of later methods a text that begins with
-            where the figures are from.
+        miou: mIoU in percent for each column, and their mean; None where the paper has a dash.
+        source: where the figures are from.
         preset: name of the preset that repeats the row, if there is one.
     """
 
@@ -106,56 +101,41 @@ TABLE_3 = (
 )
 
 
-@dataclass(frozen=True)
-class LaterResult:
-    """Published mIoU of a method that is younger than the paper, of OpenAI's weights alone.
-
-    Attributes:
-        method: name of the method.
-        encoder: the image tower.
-        miou: benchmark -> mIoU in percent.
-        preset: name of the preset that repeats it.
-        source: where the figures are from, and what they have that the preset has not.
-    """
-
-    method: str
-    encoder: str
-    miou: Mapping[str, float]
-    preset: str
-    source: str = LATER
-
-    def row(self, benchmarks: Sequence[str]) -> PaperRow:
-        """Return the row of a table with these columns; the mean is computed."""
-        values = [self.miou[name] for name in benchmarks]
-        mean = round(sum(values) / len(values), 1)
-        return PaperRow(self.method, self.encoder, (*values, mean), self.source, self.preset)
-
-
-_EIGHT = (*WITH_BACKGROUND, "voc20", "cityscapes", "context59", "ade20k", "coco_stuff")
-
-
-def _eight(*miou: float) -> Mapping[str, float]:
-    return MappingProxyType(dict(zip(_EIGHT, miou, strict=True)))
-
-
-_NACLIP = _eight(58.9, 32.2, 33.2, 79.7, 35.5, 35.2, 17.4, 23.3)
-_PEARL = _eight(64.1, 35.1, 37.3, 86.9, 37.6, 38.6, 19.4, 26.3)
-_SCCLIP_B = _eight(64.6, 36.8, 37.7, 84.3, 41.0, 40.1, 20.1, 26.6)
-_SCCLIP_L = _eight(65.0, 36.9, 40.5, 88.3, 41.3, 40.6, 21.7, 26.9)
-_SFP = _eight(62.9, 37.2, 37.9, 84.5, 41.1, 39.9, 20.8, 26.4)
-_RFCLIP = _eight(67.2, 37.9, 39.1, 87.0, 43.0, 41.4, 21.0, 27.5)
-
-LATER_RESULTS = (
-    LaterResult("NACLIP", _B, _NACLIP, "naclip"),
-    LaterResult("PEARL", _B, _PEARL, "pearl", f"{LATER}; with its label propagation"),
-    LaterResult("SC-CLIP", _B, _SCCLIP_B, "scclip"),
-    LaterResult("SC-CLIP", _L, _SCCLIP_L, "scclip", f"{LATER}; its layers are not published"),
-    LaterResult("SFP", _B, _SFP, "sfp", f"{LATER}; PEARL's authors measured a mean of 39.6"),
-    LaterResult(
-        *("RF-CLIP", _B, _RFCLIP, "rfclip"),
-        "another paper, not measured by us; with its text side, tuned for each benchmark",
+#: mIoU of methods that are younger than the paper, of OpenAI's weights alone, on these benchmarks.
+_LATER_COLUMNS = (*WITH_BACKGROUND, "voc20", "cityscapes", "context59", "ade20k", "coco_stuff")
+_LATER_ROWS = (
+    PaperRow("NACLIP", _B, (58.9, 32.2, 33.2, 79.7, 35.5, 35.2, 17.4, 23.3), LATER, "naclip"),
+    PaperRow(
+        *("PEARL", _B, (64.1, 35.1, 37.3, 86.9, 37.6, 38.6, 19.4, 26.3)),
+        *(f"{LATER}; with its label propagation", "pearl"),
+    ),
+    PaperRow("SC-CLIP", _B, (64.6, 36.8, 37.7, 84.3, 41.0, 40.1, 20.1, 26.6), LATER, "scclip"),
+    PaperRow(
+        *("SC-CLIP", _L, (65.0, 36.9, 40.5, 88.3, 41.3, 40.6, 21.7, 26.9)),
+        *(f"{LATER}; its layers are not published", "scclip"),
+    ),
+    PaperRow(
+        *("SFP", _B, (62.9, 37.2, 37.9, 84.5, 41.1, 39.9, 20.8, 26.4)),
+        *(f"{LATER}; PEARL's authors measured a mean of 39.6", "sfp"),
+    ),
+    PaperRow(
+        *("RF-CLIP", _B, (67.2, 37.9, 39.1, 87.0, 43.0, 41.4, 21.0, 27.5)),
+        *("another paper, not measured by us; with its text side, tuned for each benchmark",),
+        "rfclip",
     ),
 )
+
+
+def later_rows(benchmarks: Sequence[str]) -> list[PaperRow]:
+    """Return the rows of younger methods in a table with these columns; the mean is computed."""
+    places = [_LATER_COLUMNS.index(name) for name in benchmarks]
+    rows = []
+    for row in _LATER_ROWS:
+        values = [row.miou[place] or math.nan for place in places]
+        mean = round(sum(values) / len(values), 1)
+        rows.append(PaperRow(row.method, row.encoder, (*values, mean), row.source, row.preset))
+    return rows
+
 
 #: Tab. 1, for CLIP ViT-B/16: method -> mIoU in percent on `WITHOUT_BACKGROUND`, and their mean.
 TABLE_1 = {
@@ -171,7 +151,6 @@ TABLE_1_MODEL = "ViT-B-16/openai"
 #: The attentions of Figs. 2 and 5, and the factors of Fig. 6 (its text has 0.5 beside the list).
 ATTENTIONS = ("qk", "identity", "vv", "kk", "qq")
 ALPHAS = (0.1, 0.5, 1.0, 2.0, 10.0, 100.0)
-
 
 #: With and without residual connection and FFN, in the order of Tab. 1.
 COMBINATIONS = ((True, True), (True, False), (False, True), (False, False))
@@ -204,49 +183,43 @@ def methods_of(studies: Iterable[str]) -> list[Method]:
     return list(dict.fromkeys(method for study in studies for method in STUDIES[study]))
 
 
-@dataclass(frozen=True)
-class Score:
+class Score(msgspec.Struct, frozen=True):
     """Measures of one method, in [0, 1]."""
 
     miou: float
     pixel_accuracy: float
 
 
-@dataclass(frozen=True, eq=False)
-class Ablation:
+class Ablation(msgspec.Struct, frozen=True):
     """Scores of several methods of one model on one benchmark.
 
     Attributes:
-        config: configuration of the run; its ``method`` is a placeholder.
-        scores: method -> its measures.
+        readouts: method, spelled out -> its measures.
+        settings: configuration of the run; its ``method`` is a placeholder.
         versions: versions of the packages that may change a result.
         hardware: name of the graphics card or CPU.
     """
 
-    config: RunConfig
-    scores: Mapping[Method, Score]
-    versions: Mapping[str, str]
+    readouts: dict[str, Score]
+    settings: RunConfig
+    versions: dict[str, str]
     hardware: str
-
-    @property
-    def benchmark(self) -> Benchmark:
-        """The benchmark of the run."""
-        return BENCHMARKS[self.config.benchmark]
 
     @classmethod
     def of(
-        cls,
-        config: RunConfig,
-        methods: Sequence[Method],
-        tallies: Sequence[Tally],
-        hardware: str,
+        cls, settings: RunConfig, methods: Sequence[Method], tallies: Sequence[Tally], hardware: str
     ) -> Ablation:
         """Make an ablation of the tally of each method."""
         scores = {
-            method: Score(tally.confusion.mean_iou, tally.confusion.pixel_accuracy)
+            str(method): Score(tally.confusion.mean_iou, tally.confusion.pixel_accuracy)
             for method, tally in zip(methods, tallies, strict=True)
         }
-        return cls(config, scores, versions(), hardware)
+        return cls(scores, settings, versions(), hardware)
+
+    @property
+    def scores(self) -> dict[Method, Score]:
+        """Method -> its measures."""
+        return {resolve_method(name): score for name, score in self.readouts.items()}
 
     def with_scores_of(self, earlier: Ablation) -> Ablation:
         """Return an ablation with the scores of both; these replace earlier ones.
@@ -256,23 +229,14 @@ class Ablation:
         """
         if earlier.versions != self.versions:
             raise ValueError(
-                f"Expected readouts of the same versions, but got {dict(earlier.versions)} and "
-                f"{dict(self.versions)}."
+                f"Expected readouts of the same versions, but got {earlier.versions} and "
+                f"{self.versions}."
             )
-        return Ablation(
-            self.config, {**earlier.scores, **self.scores}, self.versions, self.hardware
-        )
+        return msgspec.structs.replace(self, readouts={**earlier.readouts, **self.readouts})
 
     def write(self, path: Path) -> None:
         """Write a JSON file atomically."""
-        rows = {str(method): _row(method, score) for method, score in self.scores.items()}
-        content = {
-            "readouts": rows,
-            "settings": self.config.to_json(),
-            "versions": dict(self.versions),
-            "hardware": self.hardware,
-        }
-        write_whole(path, dump(content))
+        write_json(path, msgspec.to_builtins(self))
 
     @classmethod
     def read(cls, path: Path) -> Ablation:
@@ -282,21 +246,7 @@ class Ablation:
             ValueError: the file is not an ablation of `clearclip ablate`.
             OSError: the file cannot be read.
         """
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            scores = {
-                Method(row["attention"], row["residual"], row["ffn"], row["alpha"]): Score(
-                    row["miou"], row["pixel_accuracy"]
-                )
-                for row in content["readouts"].values()
-            }
-            config = RunConfig.from_json(content["settings"])
-            return cls(config, scores, content["versions"], content["hardware"])
-        except NOT_A_RESULT as error:
-            raise ValueError(
-                f"Expected {path} to be written by `clearclip ablate`, but it is not: "
-                f"{why_not(error)}."
-            ) from error
+        return read_json(path, cls, "clearclip ablate")
 
 
 def readouts(
@@ -305,15 +255,9 @@ def readouts(
     methods: Sequence[Method],
     model_dir: Path | None = None,
 ) -> Predict:
-    """Return the function that predicts the label maps of several methods.
+    """Return the function that predicts the label maps of methods that change the last block only.
 
     All blocks but the last run once an image.
-
-    Args:
-        task: the benchmark with its samples.
-        model: the model.
-        methods: methods that change the last block only.
-        model_dir: folder of the text embedding cache; None for no cache.
     """
     segmenters = [task.segmenter(model, method, model_dir) for method in methods]
     first = segmenters[0]
@@ -331,34 +275,14 @@ def readouts(
 
 @torch.inference_mode()
 def shared_features(segmenters: Sequence[Segmenter], rgb: RGBArray) -> Iterator[DenseFeatures]:
-    """Yield the features of an image for each segmenter; the trunk runs once.
-
-    Args:
-        segmenters: segmenters of one model and preprocessing, whose methods change the last block
-            only.
-        rgb: (H, W, 3) uint8 RGB.
-    """
+    """Yield the features of an image (H, W, 3) for each segmenter; the trunk runs once."""
     first = segmenters[0]
-    encoder, picture = first.encoder, first.prepare(rgb)
-    precise = torch.promote_types(encoder.dtype, torch.float32)
-    pixels = first.preprocessing.normalize(picture.resized, encoder.device, precise)
-    windows = batches(picture.plan.cut(pixels.to(encoder.dtype)), first.windows_at_once)
-    tokens = [encoder.run_trunk(batch) for batch in windows]
+    picture = first.prepare(rgb)
+    windows = batches(first.windows([picture]), first.windows_at_once)
+    tokens = [first.encoder.run_trunk(batch) for batch in windows]
     for segmenter in segmenters:
         parts = [segmenter.encoder.read_out(each, picture.plan.grid_hw) for each in tokens]
         yield DenseFeatures(join_windows(parts).patches, picture.plan)
-
-
-def _row(method: Method, score: Score) -> dict[str, Any]:
-    """Return a method and its measures as JSON, as `Ablation.read` expects them."""
-    return {
-        "attention": method.attention,
-        "residual": method.residual,
-        "ffn": method.ffn,
-        "alpha": method.alpha,
-        "miou": score.miou,
-        "pixel_accuracy": score.pixel_accuracy,
-    }
 
 
 #: Source of rows that the user measured.
@@ -366,7 +290,7 @@ OWN = "**yours**"
 
 _NAMES = {"clip": "CLIP", "maskclip": "MaskCLIP", "sclip": "SCLIP", "clearclip": "ClearCLIP"}
 _NAMES |= {"clipsurgery": "CLIPsurgery", "gem": "GEM"}
-_NAMES |= {result.preset: result.method for result in LATER_RESULTS}
+_NAMES |= {row.preset: row.method for row in _LATER_ROWS if row.preset}
 
 
 @dataclass(frozen=True)
@@ -393,40 +317,30 @@ class OwnRow:
         return f"{'-'.join(parts[:2])}/{parts[2]}" if len(parts) > 2 else arch
 
     def cells(self, benchmarks: Sequence[str], others: Sequence[str] = ()) -> list[str]:
-        """Return mIoU in percent: of each benchmark, their mean if complete, and of others."""
+        """Format mIoU in percent (of each, their mean if complete, of others) and the source."""
         values = [self.miou.get(name, math.nan) for name in benchmarks]
         mean = sum(values) / len(values)
         behind = [self.miou.get(name, math.nan) for name in others]
-        return [percent(value).strip() for value in (*values, mean, *behind)]
+        shown = [percent(value).strip() for value in (*values, mean, *behind)]
+        return [*shown, ", ".join([OWN, *self.notes])]
 
 
 def own_rows(results: Iterable[Result]) -> list[OwnRow]:
     """Group results by model, method and notes.
 
-    Shards are left out if the whole run is among the results.
-
     Raises:
-        ValueError: shards without the whole run, or two results of one configuration.
+        ValueError: two results of one configuration.
     """
     rows: dict[tuple[str, str, tuple[str, ...]], dict[str, float]] = {}
-    every = sorted(results, key=lambda result: not result.is_whole)
-    whole = {result.config for result in every if result.is_whole}
-    for result in every:
-        config = result.config
-        if not result.is_whole and config in whole:
-            continue
-        if not result.is_whole:
-            raise ValueError(
-                f"Expected whole runs, but got shard {result.shard} of {config.benchmark}: "
-                "put the shards together with `clearclip merge` first."
-            )
+    for result in results:
+        config = result.settings
         row = rows.setdefault((config.method, config.model, _notes(config)), {})
         if config.benchmark in row:
             raise ValueError(
                 f"Expected one result of {config.method}, {config.model} on "
                 f"{config.benchmark}, but got two."
             )
-        row[config.benchmark] = result.tally.confusion.mean_iou
+        row[config.benchmark] = result.matrix.mean_iou
     return [OwnRow(*key, miou) for key, miou in rows.items()]
 
 
@@ -446,21 +360,19 @@ def table_1(ablations: Sequence[Ablation]) -> str:
 
     The mean is of the table's five benchmarks; other benchmarks follow it.
     """
-    measured = {each.config.benchmark for each in ablations}
+    measured = {each.settings.benchmark for each in ablations}
     others = [name for name in BENCHMARKS if name in measured - set(WITHOUT_BACKGROUND)]
     titles = [*_titles(WITHOUT_BACKGROUND), "Avg.", *_titles(others)]
     rows = []
-    for model in dict.fromkeys([TABLE_1_MODEL, *(each.config.model for each in ablations)]):
-        own = [each for each in ablations if each.config.model == model]
+    for model in dict.fromkeys([TABLE_1_MODEL, *(each.settings.model for each in ablations)]):
+        own = [each for each in ablations if each.settings.model == model]
         for method, paper in TABLE_1.items():
             parts = ["qq", *("✓" if part else "✗" for part in (method.residual, method.ffn))]
             if model == TABLE_1_MODEL:
                 cells = [*map(_printed, paper), *["-"] * len(others)]
                 rows.append([model, *parts, *cells, MEASURED])
-            rows += [
-                [model, *parts, *row.cells(WITHOUT_BACKGROUND, others), _own_source(row)]
-                for row in _ablated(own, method)
-            ]
+            for row in _ablated(own, method):
+                rows.append([model, *parts, *row.cells(WITHOUT_BACKGROUND, others)])
     return markdown(["Model", "Attn", "RC", "FFN", *titles, "source"], rows)
 
 
@@ -469,35 +381,34 @@ def _ablated(ablations: Sequence[Ablation], method: Method) -> list[OwnRow]:
     rows: dict[tuple[str, ...], dict[str, float]] = {}
     for each in ablations:
         if method in each.scores:
-            row = rows.setdefault(_notes(each.config), {})
-            row[each.config.benchmark] = each.scores[method].miou
+            row = rows.setdefault(_notes(each.settings), {})
+            row[each.settings.benchmark] = each.scores[method].miou
     return [OwnRow(str(method), "", notes, miou) for notes, miou in rows.items()]
 
 
 def table_2(own: Sequence[OwnRow]) -> str:
-    """Format Tab. 2, benchmarks without a background class; later methods follow the paper's."""
+    """Format Tab. 2, benchmarks without a background class; younger methods follow the paper's."""
     return _beside(TABLE_2, WITHOUT_BACKGROUND, own)
 
 
 def table_3(own: Sequence[OwnRow]) -> str:
-    """Format Tab. 3, benchmarks with a background class; later methods follow the paper's."""
+    """Format Tab. 3, benchmarks with a background class; younger methods follow the paper's."""
     return _beside(TABLE_3, WITH_BACKGROUND, own)
 
 
 def demo_table(results: Iterable[Result]) -> str:
-    """Format results on the drawn scenes, best first; shards are left out."""
-    found = [each for each in results if each.config.benchmark == "demo" and each.is_whole]
-    found.sort(key=lambda each: -each.tally.confusion.mean_iou)
+    """Format results on the drawn scenes, best first."""
+    found = [each for each in results if each.settings.benchmark == "demo"]
     rows = [
         [
-            each.config.method,
-            each.config.model,
-            percent(each.tally.confusion.mean_iou).strip(),
-            percent(each.tally.confusion.pixel_accuracy).strip(),
-            str(each.tally.pictures),
-            ", ".join(_notes(each.config)),
+            each.settings.method,
+            each.settings.model,
+            percent(each.matrix.mean_iou).strip(),
+            percent(each.matrix.pixel_accuracy).strip(),
+            str(each.pictures),
+            ", ".join(_notes(each.settings)),
         ]
-        for each in found
+        for each in sorted(found, key=lambda each: -each.matrix.mean_iou)
     ]
     return markdown(["method", "model", "mIoU", "pixel accuracy", "scenes", ""], rows)
 
@@ -506,24 +417,19 @@ def _beside(table: Sequence[PaperRow], benchmarks: Sequence[str], own: Sequence[
     head = ["Methods", "Encoder", *_titles(benchmarks), "Avg.", "source"]
     fitting = [row for row in own if row.miou.keys() & set(benchmarks)]
     rows, shown = [], set()
-    for paper in (*table, *(result.row(benchmarks) for result in LATER_RESULTS)):
+    for paper in (*table, *later_rows(benchmarks)):
         cells = [_printed(value) for value in paper.miou]
         rows.append([paper.method, paper.encoder, *cells, paper.source])
         for row in fitting:
             if (row.method, row.encoder) == (paper.preset, paper.encoder):
-                rows.append(_own_cells(row, benchmarks))
+                rows.append([_NAMES[row.method], row.model, *row.cells(benchmarks)])
                 shown.add(id(row))
-    rows += [_own_cells(row, benchmarks) for row in fitting if id(row) not in shown]
+    rows += [
+        [_NAMES.get(row.method, row.method), row.model, *row.cells(benchmarks)]
+        for row in fitting
+        if id(row) not in shown
+    ]
     return markdown(head, rows)
-
-
-def _own_cells(row: OwnRow, benchmarks: Sequence[str]) -> list[str]:
-    name = _NAMES.get(row.method, row.method) if row.method in METHODS else row.method
-    return [name, row.model, *row.cells(benchmarks), _own_source(row)]
-
-
-def _own_source(row: OwnRow) -> str:
-    return ", ".join([OWN, *row.notes])
 
 
 def _titles(benchmarks: Iterable[str]) -> list[str]:

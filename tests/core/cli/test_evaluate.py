@@ -1,4 +1,4 @@
-"""`clearclip eval`, `merge` and `prepare` as a person uses them, on miniature data sets."""
+"""`clearclip eval` and `prepare` as a person uses them, on miniature data sets."""
 
 from __future__ import annotations
 
@@ -146,30 +146,13 @@ def test_own_names_synonyms_and_the_threshold_of_the_background(tmp_path: Path) 
     assert moved <= 0.001 * expected.sum()
 
 
-def test_shards_put_together_are_one_run(model: list[str], tmp_path: Path) -> None:
-    miniatures.make("voc20", tmp_path)
-    common = ("eval", "--benchmark=voc20", f"--data={tmp_path}", *model, "--short-side=64")
-    assert clearclip(*common, f"-o{tmp_path / 'whole.json'}").exit_code == 0
-    shards = [tmp_path / f"{index}.json" for index in range(4)]
-    for index, path in enumerate(shards):  # the last has no picture
-        assert clearclip(*common, f"--shard={index}/4", f"-o{path}").exit_code == 0
-    missing = clearclip("merge", *shards[1:])
-    assert missing.exit_code == 1
-    assert "Expected each of 4 shards once, but got 1/4, 2/4, 3/4" in missing.output
-    merged = clearclip("merge", *shards[::-1])
-    assert merged.exit_code == 0, merged.output
-    (path,) = tmp_path.glob("voc20.*.json")
-    whole, together = read_json(tmp_path / "whole.json"), read_json(path)
-    for name in ("confusion", "miou", "iou", "pixel_accuracy", "pictures", "settings", "shard"):
-        assert together[name] == whole[name]
-    assert together["pictures"] == 3
-
-
 #: The command; after its second checkpoint it tells so, and works on no more.
 HELD = """
 import time
 from clearclip_core.cli.main import main
+from clearclip_core.evaluation import runner
 from clearclip_core.evaluation.results import Checkpoint
+runner._SAVE_EVERY_S = 0
 save, saved = Checkpoint.save, []
 
 def hold(self, tallies):
@@ -190,7 +173,7 @@ def test_a_killed_run_goes_on_and_counts_nothing_twice(tmp_path: Path) -> None:
         *("--model=demo", "--device=cpu", "--precision=fp32", "--short-side=112", "--limit=6"),
     ]
     out = tmp_path / "cut.json"
-    cut = [*common, f"-o{out}", "--save-every=0"]
+    cut = [*common, f"-o{out}"]
     held = [sys.executable, "-c", HELD, *cut]
     pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
     with subprocess.Popen(held, cwd=REPOSITORY, stdout=pipe, stderr=nothing, text=True) as running:
@@ -238,11 +221,8 @@ def test_label_maps_are_made_where_they_are_missing(
     [
         (["--benchmark=voc20"], "voc20 needs the folder of its data (--data)"),
         (["--benchmark=voc22"], "'voc22' is not one of 'voc20'"),
-        (["--benchmark=demo", "--shard=4/4"], "expected I/N with I from 0 to N-1, but got '4/4'"),
-        (["--benchmark=demo", "--shard=half"], "but got 'half'"),
         (["--benchmark=demo", "--model=no-such"], "of the form 'arch/tag'"),
         (["--benchmark=demo", "--limit=0"], "'--limit'"),
-        (["--benchmark=demo", "--save-every=nan"], "expected a finite number, but got 'nan'"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(arguments: list[str], sentence: str) -> None:

@@ -103,7 +103,7 @@ def test_methods_and_prompts_are_compared_in_one_table(options: list[str], tmp_p
     ("more", "reason"),
     [
         (("--benchmark=demo",), "--images goes without --benchmark"),
-        (("--shard=0/2",), "--images goes without --benchmark, --data and --shard"),
+        (("--data=x",), "--images goes without --benchmark and --data"),
         (("--as-paper", "--no-refine"), "--as-paper goes without --threshold and --no-refine"),
         (("--as-paper", "--presence=0.1"), "--presence and --synonyms"),
         (("--presence=1",), "1.0 is not in the range"),

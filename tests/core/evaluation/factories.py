@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from clearclip_core import Method
 from clearclip_core.evaluation.benchmarks import BENCHMARKS
-from clearclip_core.evaluation.metrics import Confusion
-from clearclip_core.evaluation.results import Result, RunConfig, Shard, Tally
+from clearclip_core.evaluation.metrics import ConfusionMatrix
+from clearclip_core.evaluation.results import Result, RunConfig, Tally
 from clearclip_core.paper.tables import Ablation, Score
 
 CONFIG = RunConfig(
@@ -29,9 +29,12 @@ CONFIG = RunConfig(
     long_side_px=2048,
     window_px=448,
     stride_px=224,
-    mean=(1.5, 2, 3),
-    std=(4, 5, 6),
+    mean=(1.5, 2.0, 3.0),
+    std=(4.0, 5.0, 6.0),
     threshold=0.0,
+    temperature=50.0,
+    least_share=0.0,
+    text_side=None,
 )
 
 
@@ -39,7 +42,6 @@ def result(
     benchmark: str,
     percent: int,
     method: str = "clearclip",
-    shard: Shard | None = None,
     **other: Any,
 ) -> Result:
     """A result whose mIoU is so many percent.
@@ -50,11 +52,11 @@ def result(
     counts = np.zeros((len(BENCHMARKS[benchmark].classes),) * 2, np.int64)
     counts[:2, :2] = [[2 * percent, 100 - percent], [100 - percent, 2 * percent]]
     config = replace(CONFIG, benchmark=benchmark, method=method, **other)
-    return Result(config, shard or Shard(), Tally(Confusion(counts), 9, 4.5), {}, "a card")
+    return Result.of(config, Tally(ConfusionMatrix(counts), 9, 4.5), "a card")
 
 
 def ablation(benchmark: str, miou: dict[Method, float], **other: Any) -> Ablation:
     """An ablation with the shares given."""
     config = replace(CONFIG, benchmark=benchmark, method="ablation", **other)
-    scores = {method: Score(share, share / 2) for method, share in miou.items()}
-    return Ablation(config, scores, {"torch": "2"}, "a card")
+    readouts = {str(method): Score(share, share / 2) for method, share in miou.items()}
+    return Ablation(readouts, config, {"torch": "2"}, "a card")

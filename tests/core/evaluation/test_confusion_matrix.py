@@ -9,7 +9,7 @@ import pytest
 import torch
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
-from clearclip_core.evaluation.metrics import Confusion
+from clearclip_core.evaluation.metrics import ConfusionMatrix
 from clearclip_core.images.label_maps import IGNORE
 
 CLASSES = 7
@@ -32,12 +32,12 @@ def test_every_pixel_is_counted_once() -> None:
         for x in range(truth.shape[1]):
             if truth[y, x] != 255:
                 counts[truth[y, x]][predicted[y, x]] += 1
-    assert Confusion.of(truth, predicted, CLASSES).counts.tolist() == counts
+    assert ConfusionMatrix.of(truth, predicted, CLASSES).counts.tolist() == counts
 
 
 def test_the_measures_of_several_pictures_are_those_of_sets_of_pixels() -> None:
     pairs = [maps(seed, (5 + seed, 9)) for seed in range(4)]
-    confusion = Confusion.sum([Confusion.of(*pair, CLASSES) for pair in pairs])
+    confusion = ConfusionMatrix.sum([ConfusionMatrix.of(*pair, CLASSES) for pair in pairs])
     truth = np.concatenate([pair[0].ravel() for pair in pairs])
     predicted = np.concatenate([pair[1].ravel() for pair in pairs])
     ious = []
@@ -58,11 +58,11 @@ def test_torchmetrics_agrees_on_a_data_set() -> None:
     parts = []
     for seed in range(6):
         truth, predicted = maps(seed)
-        parts.append(Confusion.of(truth, predicted, CLASSES))
+        parts.append(ConfusionMatrix.of(truth, predicted, CLASSES))
         both = torch.from_numpy(predicted).long(), torch.from_numpy(truth).long()
         for metric in (jaccard, mean, accuracy):
             metric.update(*both)
-    confusion = Confusion.sum(parts)
+    confusion = ConfusionMatrix.sum(parts)
     assert np.allclose(confusion.iou, jaccard.compute().numpy(), atol=1e-6)
     assert confusion.mean_iou == pytest.approx(float(mean.compute()), abs=1e-6)
     assert confusion.pixel_accuracy == pytest.approx(float(accuracy.compute()), abs=1e-6)
@@ -71,7 +71,7 @@ def test_torchmetrics_agrees_on_a_data_set() -> None:
 def test_a_class_that_is_nowhere_is_left_out_and_one_that_is_only_predicted_counts() -> None:
     truth = np.array([[0, 0, 0, 0]])
     predicted = np.array([[0, 0, 0, 2]])
-    confusion = Confusion.of(truth, predicted, 4)
+    confusion = ConfusionMatrix.of(truth, predicted, 4)
     assert confusion.iou[[0, 2]].tolist() == [0.75, 0]
     assert np.isnan(confusion.iou[[1, 3]]).all()
     assert confusion.mean_iou == 0.375
@@ -79,18 +79,22 @@ def test_a_class_that_is_nowhere_is_left_out_and_one_that_is_only_predicted_coun
 
 def test_pixels_that_do_not_count_may_be_predicted_anything() -> None:
     truth = np.full((2, 2), IGNORE, np.uint8)
-    confusion = Confusion.of(truth, np.array([[-1, 0], [99, 1]]), 3)
+    confusion = ConfusionMatrix.of(truth, np.array([[-1, 0], [99, 1]]), 3)
     assert confusion.counts.sum() == 0
     assert math.isnan(confusion.mean_iou)
     assert math.isnan(confusion.pixel_accuracy)
 
 
 def test_parts_add_up_in_any_order() -> None:
-    parts = [Confusion.of(*maps(seed), CLASSES) for seed in range(9)]
-    whole = Confusion.sum(parts).counts
-    split = [Confusion.sum(parts[2::3]), Confusion.sum(parts[0::3]), Confusion.sum(parts[1::3])]
-    assert (Confusion.sum(split).counts == whole).all()
-    assert (Confusion.sum([*parts, Confusion.empty(CLASSES)]).counts == whole).all()
+    parts = [ConfusionMatrix.of(*maps(seed), CLASSES) for seed in range(9)]
+    whole = ConfusionMatrix.sum(parts).counts
+    split = [
+        ConfusionMatrix.sum(parts[2::3]),
+        ConfusionMatrix.sum(parts[0::3]),
+        ConfusionMatrix.sum(parts[1::3]),
+    ]
+    assert (ConfusionMatrix.sum(split).counts == whole).all()
+    assert (ConfusionMatrix.sum([*parts, ConfusionMatrix.empty(CLASSES)]).counts == whole).all()
 
 
 @pytest.mark.parametrize(
@@ -103,4 +107,4 @@ def test_parts_add_up_in_any_order() -> None:
 )
 def test_what_is_no_class_is_refused(truth: list, predicted: list, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        Confusion.of(np.array(truth), np.array(predicted), CLASSES)
+        ConfusionMatrix.of(np.array(truth), np.array(predicted), CLASSES)

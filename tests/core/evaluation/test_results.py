@@ -1,48 +1,36 @@
-"""Results as files, and shards put together."""
+"""Results and checkpoints as files; settings tell runs apart."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
-from clearclip_core.evaluation.metrics import Confusion
-from clearclip_core.evaluation.results import (
-    Result,
-    RunConfig,
-    Shard,
-    Tally,
-    dump,
-    merge,
-    versions,
-)
+from clearclip_core.evaluation.metrics import ConfusionMatrix
+from clearclip_core.evaluation.results import Checkpoint, Result, RunConfig, Tally, versions
 from tests.core.evaluation.factories import CONFIG
 
 
-def result(seed: int, shard: Shard, config: RunConfig = CONFIG) -> Result:
+def result(seed: int) -> Result:
     counts = np.random.default_rng(seed).integers(0, 10**12, (20, 20))
     counts[7] = counts[:, 7] = 0  # no cat anywhere
-    return Result(
-        config, shard, Tally(Confusion(counts), 3, 1.5 * seed), versions(), f"card {seed % 2}"
-    )
+    return Result.of(CONFIG, Tally(ConfusionMatrix(counts), 3, 1.5 * seed), "a card")
 
 
 def test_a_result_comes_back_from_its_file(tmp_path: Path) -> None:
-    written = result(1, Shard())
+    written = result(1)
     written.write(tmp_path / "a" / "r.json")
     read = Result.read(tmp_path / "a" / "r.json")
-    assert read.config == written.config
-    assert (read.tally.confusion.counts == written.tally.confusion.counts).all()
-    assert (read.tally.pictures, read.tally.seconds) == (3, 1.5)
-    assert (read.versions, read.hardware, read.shard) == (versions(), "card 1", Shard())
+    assert msgspec.to_builtins(read) == msgspec.to_builtins(written)
+    assert (read.settings, read.versions, read.hardware) == (CONFIG, versions(), "a card")
 
 
 def test_a_file_holds_measures_settings_and_versions(tmp_path: Path) -> None:
-    made = result(2, Shard(1, 4))
-    made.write(tmp_path / "r.json")
+    result(2).write(tmp_path / "r.json")
     content = json.loads((tmp_path / "r.json").read_text())
     counts = np.array(content["confusion"])
     ship = counts[3, 3] / (counts[3].sum() + counts[:, 3].sum() - counts[3, 3])
@@ -52,59 +40,74 @@ def test_a_file_holds_measures_settings_and_versions(tmp_path: Path) -> None:
     known = [value for value in content["iou"].values() if value is not None]
     assert content["miou"] == pytest.approx(sum(known) / 19)
     assert content["seconds_per_picture"] == 1.0
-    assert content["shard"] == "1/4"
     assert content["settings"]["threshold"] == 0
     assert {"python", "torch", "open_clip_torch", "numpy"} <= set(content["versions"])
 
 
-def test_shards_are_added_exactly(tmp_path: Path) -> None:
-    parts = [result(seed, Shard(seed, 3)) for seed in range(3)]
-    for part in parts:
-        part.write(tmp_path / f"{part.shard.index}.json")
-    whole = merge([Result.read(tmp_path / f"{index}.json") for index in (2, 0, 1)])
-    total = sum(part.tally.confusion.counts.astype(object) for part in parts)
-    assert whole.tally.confusion.counts.tolist() == total.tolist()
-    assert (whole.tally.pictures, whole.tally.seconds) == (9, 4.5)
-    assert whole.is_whole
-    assert set(whole.hardware.split(", ")) == {"card 0", "card 1"}
+def test_files_that_are_no_results_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    for text in (b"", b"[]", b"{}", b'{"confusion": [[1, 2]]}', b"\xff", b"[" * 10**5):
+        path.write_bytes(text)
+        with pytest.raises(ValueError, match="to be written by `clearclip eval`, but it is not"):
+            Result.read(path)
+    content = msgspec.to_builtins(result(1))
+    for counts in ([[1, 2], [3, 4]], [[1], [2, 3]], [[-1] * 20] * 20):
+        path.write_bytes(msgspec.json.encode(content | {"confusion": counts}))
+        with pytest.raises(ValueError, match="to hold the classes of a benchmark"):
+            Result.read(path)
 
 
 @pytest.mark.parametrize(
-    ("parts", "sentence"),
+    "change",
     [
-        ([], "Expected the shards of a run, but got none"),
-        ([result(0, Shard(0, 2))], "each of 2 shards once, but got 0/2"),
-        ([result(0, Shard(0, 2)), result(1, Shard(0, 2))], "once, but got 0/2, 0/2"),
-        ([result(0, Shard(0, 2)), result(1, Shard(1, 3))], "once, but got 0/2, 1/3"),
-        (
-            [result(0, Shard(0, 2)), result(1, Shard(1, 2), replace(CONFIG, method="clip"))],
-            "differ in method 'clearclip' and 'clip'",
-        ),
-        (
-            [result(0, Shard(0, 2)), replace(result(1, Shard(1, 2)), versions={"torch": "1"})],
-            "of the same versions",
-        ),
+        {"method": "clip"},
+        {"mean": (1.0, 2.0, 3.0)},
+        {"threshold": 0.1},
+        {"pictures": 8},
+        {"text_side": (0.1, 0.03, 0.1)},
     ],
 )
-def test_what_is_not_one_run_is_not_merged(parts: list[Result], sentence: str) -> None:
-    with pytest.raises(ValueError, match=sentence):
-        merge(parts)
+def test_settings_tell_runs_apart(change: dict[str, Any]) -> None:
+    other = msgspec.structs.replace(CONFIG, **change)
+    assert other.key != CONFIG.key
+    assert next(iter(change)) in CONFIG.differences(other)
+    again = msgspec.json.decode(msgspec.json.encode(other), type=RunConfig)
+    assert (again, again.key, other.differences(again)) == (other, other.key, "")
 
 
-def test_files_that_are_no_results_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "r.json"
-    for text in ("", "[]", "{}", '{"confusion": [[1, 2]]}'):
-        path.write_text(text)
-        with pytest.raises(ValueError, match="to be a result of `clearclip eval`, but it is not"):
-            Result.read(path)
-    content = result(1, Shard()).as_json()
-    path.write_bytes(dump(content | {"confusion": [[1, 2], [3, 4]]}))
-    with pytest.raises(ValueError, match="to hold all classes of voc20"):
-        Result.read(path)
+def start() -> tuple[Tally, ...]:
+    return (Tally(ConfusionMatrix.empty(3)),) * 2
 
 
-def test_shards_split_without_overlap() -> None:
-    pictures = list(range(11))
-    parts = [pictures[Shard(index, 3).slice] for index in range(3)]
-    assert sorted(picture for part in parts for picture in part) == pictures
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+def test_what_was_counted_comes_back(tmp_path: Path) -> None:
+    counts = np.arange(9).reshape(3, 3) * 10**12
+    tallies = [
+        Tally(ConfusionMatrix(counts), 7, 1.25),
+        Tally(ConfusionMatrix(counts.T.copy()), 7, 0.1),
+    ]
+    checkpoint = Checkpoint(tmp_path / "a" / "partial", "key")
+    checkpoint.save(tallies)
+    kept = checkpoint.load(2)
+    assert kept is not None
+    for before, after in zip(tallies, kept, strict=True):
+        assert after.confusion.counts.tolist() == before.confusion.counts.tolist()
+        assert (after.pictures, after.seconds) == (before.pictures, before.seconds)
+
+
+def test_a_checkpoint_of_other_settings_or_none_is_not_taken_up(tmp_path: Path) -> None:
+    checkpoint = Checkpoint.beside(tmp_path / "r.json", "key")
+    assert checkpoint.load(2) is None
+    checkpoint.save(start())
+    assert checkpoint.load(2) is not None
+    assert Checkpoint(checkpoint.path, "other").load(2) is None
+    assert checkpoint.load(3) is None
+    content = json.loads(checkpoint.path.read_text())
+    checkpoint.path.write_text(json.dumps(content | {"versions": {"torch": "0"}}))
+    with pytest.raises(ValueError, match="was counted under other versions"):
+        checkpoint.load(2)
+    for text in ("", "[]", '{"key": "key"}', json.dumps(content | {"confusions": [[[1]], []]})):
+        checkpoint.path.write_text(text)
+        assert checkpoint.load(2) is None
+    checkpoint.remove()
+    checkpoint.remove()
+    assert list(tmp_path.iterdir()) == []

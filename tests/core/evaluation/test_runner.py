@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from clearclip_core import Segmenter, load_model
+from clearclip_core.evaluation import runner
 from clearclip_core.evaluation.benchmarks import BENCHMARKS, Benchmark, find_samples
-from clearclip_core.evaluation.metrics import Confusion
+from clearclip_core.evaluation.metrics import ConfusionMatrix
 from clearclip_core.evaluation.results import Checkpoint, Tally
-from clearclip_core.evaluation.runner import EvaluationTask, evaluate, predictor, run_through
+from clearclip_core.evaluation.runner import EvaluationTask, predictor, run_through, tallies_of
 from clearclip_core.images.label_maps import LayoutError
 from clearclip_core.segmentation.scores import TextSide, group_words, score_with_text_side
 from tests.core.evaluation import miniatures, reference
@@ -48,7 +49,7 @@ def predict(rgb: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def start() -> tuple[Tally, ...]:
-    return (Tally(Confusion.empty(CLASSES)),) * 2
+    return (Tally(ConfusionMatrix.empty(CLASSES)),) * 2
 
 
 def counts(tallies: tuple[Tally, ...]) -> list[list[list[int]]]:
@@ -57,7 +58,7 @@ def counts(tallies: tuple[Tally, ...]) -> list[list[list[int]]]:
 
 def test_pictures_are_taken_in_order_and_counted_for_each_method() -> None:
     blocks = [Block(index) for index in range(7)]
-    steps = list(evaluate(predict, blocks, start()))
+    steps = list(tallies_of(predict, blocks, start()))
     assert [step[0].pictures for step in steps] == [1, 2, 3, 4, 5, 6, 7]
     sizes = [2 * (2 + index) for index in range(7)]
     right = [sum(sizes[label::CLASSES]) for label in range(CLASSES)]
@@ -69,7 +70,7 @@ def test_pictures_are_taken_in_order_and_counted_for_each_method() -> None:
 
 
 def test_a_pass_goes_on_where_it_was(tmp_path: Path) -> None:
-    whole = list(evaluate(predict, [Block(index) for index in range(7)], start()))[-1]
+    whole = list(tallies_of(predict, [Block(index) for index in range(7)], start()))[-1]
     checkpoint = Checkpoint(tmp_path / "partial", "key")
     cut = [Block(0), Block(1), Block(2), Block(-1)]
     with pytest.raises(LayoutError, match="broken"):
@@ -84,7 +85,10 @@ def test_a_pass_goes_on_where_it_was(tmp_path: Path) -> None:
     assert resumed[1].seconds > kept[1].seconds > 0
 
 
-def test_bookmarks_are_kept_while_the_pass_goes_on(tmp_path: Path) -> None:
+def test_checkpoints_are_kept_while_the_pass_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "_SAVE_EVERY_S", 0)
     checkpoint = Checkpoint(tmp_path / "partial", "key")
     seen = []
 
@@ -93,7 +97,7 @@ def test_bookmarks_are_kept_while_the_pass_goes_on(tmp_path: Path) -> None:
         seen.append(kept[0].pictures if kept else 0)
         yield from predict(rgb)
 
-    run_through(watched, [Block(i) for i in range(4)], CLASSES, checkpoint, 2, save_every_s=0)
+    run_through(watched, [Block(i) for i in range(4)], CLASSES, checkpoint, 2)
     assert seen == [0, 1, 2, 3]
 
 

@@ -53,12 +53,7 @@ def test_scores_come_back_from_their_file_and_add_up(tmp_path: Path) -> None:
     first = factories.ablation("voc20", {Method("qq"): 0.5, Method("vv", True, True, 0.5): 0.25})
     first.write(tmp_path / "a.json")
     read = Ablation.read(tmp_path / "a.json")
-    assert dict(read.scores) == dict(first.scores)
-    assert (read.config, read.versions, read.hardware) == (
-        first.config,
-        first.versions,
-        first.hardware,
-    )
+    assert read == first
     more = factories.ablation("voc20", {Method("kk"): 0.75, Method("qq"): 0.125})
     both = more.with_scores_of(read)
     assert {str(method): score.miou for method, score in both.scores.items()} == {
@@ -74,9 +69,6 @@ def test_a_file_that_is_no_ablation_is_refused(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(ValueError, match="to be written by `clearclip ablate`, but it is not"):
             Ablation.read(path)
-    path.write_bytes(bytes(range(256)) * 1000)
-    with pytest.raises(ValueError, match=r"`clearclip ablate`, but it is not: it is no text\.$"):
-        Ablation.read(path)
 
 
 def test_the_trunk_ends_before_the_last_block(clip_model: open_clip.CLIP) -> None:

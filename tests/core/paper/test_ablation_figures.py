@@ -5,10 +5,9 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from matplotlib.figure import Figure
 
 from clearclip_core import Method
-from clearclip_core.paper.ablation_figures import (
+from clearclip_core.paper.figures import (
     averages,
     draw_alphas,
     draw_combinations,
@@ -41,9 +40,8 @@ def test_models_are_averaged_over_their_benchmarks() -> None:
 
 
 def test_bars_are_as_high_as_the_scores() -> None:
-    axes = Figure().add_subplot()
     miou = {method: float(index) for index, method in enumerate(FIVE)}
-    draw_combinations(axes, miou)
+    axes = draw_combinations({"one": rising(FIVE, 0.5), "two": miou}).axes[1]
     assert len(axes.patches) == 20
     for bar_group, (residual, ffn) in zip(
         axes.containers, [(True, True), (True, False), (False, True), (False, False)], strict=True
@@ -57,9 +55,8 @@ def test_bars_are_as_high_as_the_scores() -> None:
 
 
 def test_lines_go_through_the_scores() -> None:
-    axes = Figure().add_subplot()
     miou = {method: float(index) for index, method in enumerate(SIX)}
-    draw_alphas(axes, miou)
+    (axes,) = draw_alphas({"one": miou}).axes
     lines = {line.get_label(): line for line in axes.get_lines()}
     assert set(lines) == {"q-k", "I", "v-v", "k-k", "q-q"}
     line = lines["v-v"]

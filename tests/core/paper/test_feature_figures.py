@@ -24,7 +24,7 @@ def test_norms_are_drawn_by_attention_and_by_layer() -> None:
     heights = [bar.get_height() for bar in above.containers[-1]]
     assert heights == pytest.approx(TOWERS[1].attention_norm.mean(axis=0))
     names = [label.get_text() for label in above.get_xticklabels()]
-    assert names == ["q-k", "q-q", "k-k", "v-v", "identity"]
+    assert names == ["q-k", "I", "v-v", "k-k", "q-q"]
     for index, line in enumerate(below.lines):
         x, y = line.get_data()
         assert list(x) == list(range(1, 25))

@@ -22,8 +22,8 @@ from clearclip_core import (
     Segmenter,
     render_scene,
 )
+from clearclip_core.paper import feature_statistics
 from clearclip_core.paper.feature_statistics import (
-    ATTENTIONS,
     MAP_NAMES,
     ImageTower,
     MapExample,
@@ -35,6 +35,7 @@ from clearclip_core.paper.feature_statistics import (
     normalized_entropy,
     sorted_channel_means,
 )
+from clearclip_core.paper.tables import ATTENTIONS
 from tests.core.reference import attention
 
 MEAN, STD = (100.0, 110.0, 120.0), (50.0, 60.0, 70.0)
@@ -94,15 +95,15 @@ def windows_of(image: RGBArray) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("method", ["clearclip", "clipsurgery"])
-@pytest.mark.parametrize("at_once", [2, 8])
 def test_statistics_are_of_stock_blocks_and_means_over_windows(
-    clip_model: open_clip.CLIP, at_once: int, method: str
+    clip_model: open_clip.CLIP, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the encoder would read: its blocks are described as they were trained."""
+    monkeypatch.setattr(feature_statistics, "_WINDOWS_AT_ONCE", 2)
     clip = copy.deepcopy(clip_model).double()
     images = [render_scene(seed, size_hw=(64, 128)).image for seed in (1, 2)]
     encoder = DenseEncoder(clip, METHODS[method])
-    found = map_statistics(encoder, "tiny", images, SIZES, at_once)
+    found = map_statistics(encoder, "tiny", images, SIZES)
     assert (found.name, found.layers) == ("tiny", 3)
     for picture, image in enumerate(images):
         each = [stock_maps(clip, window) for window in windows_of(image)]
@@ -188,7 +189,7 @@ def test_lists_hold_every_picture_and_layer_by_name() -> None:
         for index, name in enumerate(("X_sum", "X_res", "X_attn")):
             expected = getattr(found, key)[:, index]
             assert np.array(read[key][name]) == pytest.approx(expected, rel=1e-5)
-    assert list(read["attention_norm"]) == ["qk", "qq", "kk", "vv", "identity"]
-    assert read["attention_norm"]["vv"] == pytest.approx(found.attention_norm[:, 3], rel=1e-5)
+    assert list(read["attention_norm"]) == ["qk", "identity", "vv", "kk", "qq"]
+    assert read["attention_norm"]["vv"] == pytest.approx(found.attention_norm[:, 2], rel=1e-5)
     means = (found.channel_means[0, 1] + found.channel_means[1, 1]) / 2
     assert read["channel_means"]["X_res"] == pytest.approx(means, rel=1e-5)

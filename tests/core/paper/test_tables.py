@@ -5,9 +5,17 @@ from __future__ import annotations
 import pytest
 
 from clearclip_core import Method
-from clearclip_core.evaluation.results import Shard
-from clearclip_core.paper.tables import LATER_RESULTS, own_rows, table_1, table_2, table_3
+from clearclip_core.paper.tables import (
+    WITHOUT_BACKGROUND,
+    later_rows,
+    own_rows,
+    table_1,
+    table_2,
+    table_3,
+)
 from tests.core.evaluation.factories import ablation, result
+
+LATER = len(later_rows(WITHOUT_BACKGROUND))
 
 
 def cells(table: str) -> list[list[str]]:
@@ -18,16 +26,16 @@ def cells(table: str) -> list[list[str]]:
 
 def test_without_results_the_tables_are_the_papers() -> None:
     rows = cells(table_2([]))
-    assert len(rows) == 14 + len(LATER_RESULTS)
+    assert len(rows) == 14 + LATER
     assert rows[9] == [
         *("ClearCLIP", "ViT-B/16", "80.9", "35.9", "23.9", "30.0", "16.7", "37.5"),
         "paper, measured",
     ]
     assert rows[1][:5] == ["CoCu", "ViT-S/16", "-", "-", "13.6"]
-    assert len(cells(table_3([]))) == 15 + len(LATER_RESULTS)
+    assert len(cells(table_3([]))) == 15 + LATER
     for each in (rows, cells(table_3([]))):
-        later = each[-len(LATER_RESULTS) :]
-        assert all(row[-1].startswith("paper, ") for row in each[: -len(LATER_RESULTS)])
+        later = each[-LATER:]
+        assert all(row[-1].startswith("paper, ") for row in each[:-LATER])
         assert all("not measured by us" in row[-1] for row in later)
 
 
@@ -45,9 +53,7 @@ def test_own_rows_stand_below_the_papers_and_say_that_they_are() -> None:
     assert [row[-1] for row in cells(table_3(own_rows(results)))].count("**yours**, fp16") == 0
 
 
-def test_shards_and_doubles_are_refused() -> None:
-    with pytest.raises(ValueError, match="got shard 0/2 of voc20: put the shards together"):
-        own_rows([result("voc20", 50, shard=Shard(0, 2))])
+def test_doubles_are_refused() -> None:
     with pytest.raises(ValueError, match=r"one result of clearclip, .* on voc20, but got two"):
         own_rows([result("voc20", 50), result("voc20", 51)])
 

@@ -86,7 +86,8 @@ def upgrade() -> None:
     op.create_table(
         "job_tasks",
         sa.Column("job", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("tasks", sa.Text(), nullable=False),
+        sa.Column("tasks", sa.Text()),
+        sa.Column("scope", sa.Text()),
         sa.PrimaryKeyConstraint("job"),
     )
     op.create_table(
@@ -97,6 +98,7 @@ def upgrade() -> None:
         sa.Column("only", sa.String(16), nullable=False),
         sa.Column("view", sa.Integer()),
         sa.Column("limit", sa.Integer()),
+        sa.Column("task_count", sa.Integer()),
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("version", sa.Text(), nullable=False),
         sa.Column("total", sa.Integer()),

@@ -1,0 +1,234 @@
+"""The benchmarks, held to the paper's Sec. 4.1 and its released settings; their files."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from clearclip_core import (
+    HELD_OUT_SEEDS,
+    METHODS,
+    SCENE_LABELS,
+    Label,
+    Method,
+    load_model,
+    render_scene,
+)
+from clearclip_core.evaluation.benchmarks import (
+    BENCHMARKS,
+    Benchmark,
+    Layout,
+    as_labels,
+    benchmark_for,
+    class_names,
+    find_samples,
+    read_labels,
+)
+from clearclip_core.images.label_maps import LayoutError, read_label_map
+from tests.core.evaluation import miniatures
+
+VOC = BENCHMARKS["voc20"]
+
+
+def test_with_background_there_is_one_class_more() -> None:
+    for without, with_one in (("voc20", "voc21"), ("context59", "context60")):
+        classes = BENCHMARKS[with_one].classes
+        assert classes == ("background", *BENCHMARKS[without].classes)
+        assert BENCHMARKS[with_one].has_background
+        assert not BENCHMARKS[without].has_background
+    assert BENCHMARKS["demo"].classes == SCENE_LABELS
+
+
+def test_sizes_are_mmsegmentations() -> None:
+    """Its Resize to (2048, 448): as large as fits both, rounded to the nearest."""
+    model = load_model("demo", device="cpu")
+    sizes = BENCHMARKS["cityscapes"].preprocessing(model)
+    assert sizes.resized_hw((1024, 2048)) == (448, 896)
+    assert sizes.resized_hw((375, 500)) == (448, 597)
+    assert sizes.resized_hw((100, 1000)) == (205, 2048)
+    larger = BENCHMARKS["voc20"].preprocessing(model, short_side_px=672)
+    assert (larger.short_side_px, larger.long_side_px, larger.window_px) == (672, 3072, 448)
+
+
+def test_zero_is_left_out_where_it_names_nothing() -> None:
+    label_map = np.array([[0, 1, 2], [255, 59, 58]], np.uint8)
+    assert BENCHMARKS["context59"].truth(label_map).tolist() == [[255, 0, 1], [255, 58, 57]]
+    assert BENCHMARKS["context60"].truth(label_map).tolist() == label_map.tolist()
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "value", "sentence"),
+    [
+        ("voc20", 21, "label map of voc20 to hold 0 to 20 and 255, but got 21"),
+        ("voc21", 21, "label map of voc21 to hold 0 to 20 and 255, but got 21"),
+        ("coco_stuff", 181, "label map of coco_stuff to hold 0 to 170 and 255, but got 181"),
+        ("cityscapes", 33, "to hold 0 to 18 and 255, but got 33"),
+    ],
+)
+def test_a_value_that_is_no_class_is_refused(benchmark: str, value: int, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        BENCHMARKS[benchmark].truth(np.array([[0, value]], np.uint8))
+
+
+def test_what_has_no_label_becomes_background() -> None:
+    label_map = np.array([[-1, 3, 0]], np.int16)
+    assert BENCHMARKS["voc21"].decision(label_map).tolist() == [[0, 3, 0]]
+    assert BENCHMARKS["voc20"].decision(label_map).tolist() == [[-1, 3, 0]]
+
+
+def test_a_threshold_needs_a_background() -> None:
+    for name in ("threshold", "least_share"):
+        with pytest.raises(ValueError, match=rf"`{name}` .* a background class, but got 0\.3"):
+            Benchmark("own", "own", ("sky", "tree"), None, **{name: 0.3})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("voc20", 20),
+        ("context59", 59),
+        ("coco_stuff", 171),
+        ("coco_object", 80),
+        ("cityscapes", 19),
+        ("ade20k", 150),
+    ],
+)
+def test_every_class_has_a_name_of_its_own(name: str, count: int) -> None:
+    names = class_names(name)
+    assert len(names) == len(set(names)) == count
+    assert all(each == each.strip() and each and "," not in each for each in names)
+
+
+def test_a_file_of_ones_own_gives_several_words_to_a_class(tmp_path: Path) -> None:
+    path = tmp_path / "names.txt"
+    path.write_text("sky, air ,heaven\nautomobile\n\n")
+    assert read_labels(path, ("sky", "car")) == (
+        Label("sky", ("sky", "air", "heaven")),
+        Label("car", ("automobile",)),
+    )
+    assert as_labels(("sky", "car")) == (Label("sky"), Label("car"))
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("sky\n", "to have 2 lines, one a class from 'sky' to 'car', but got 1"),
+        ("sky\ncar\ntree\n", "but got 3"),
+        ("sky\n , \n", "line 2 of .* to name 'car', but it is empty"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused(tmp_path: Path, text: str, sentence: str) -> None:
+    path = tmp_path / "names.txt"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=sentence):
+        read_labels(path, ("sky", "car"))
+
+
+def layout_of(benchmark: str) -> Layout:
+    layout = BENCHMARKS[benchmark].layout
+    assert layout is not None
+    return layout
+
+
+@pytest.mark.parametrize("benchmark", list(miniatures.FILE_VALUES))
+def test_pictures_and_maps_are_found_in_order_without_macos_files(
+    benchmark: str, tmp_path: Path
+) -> None:
+    made = miniatures.make(benchmark, tmp_path)
+    for path in (path for pair in made for path in pair):
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")
+    found = layout_of(benchmark).find(tmp_path)
+    assert [(each.picture, each.label_map) for each in found] == made
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    made = miniatures.make("voc20", tmp_path)
+    made[2][1].unlink()
+    with pytest.raises(LayoutError, match=r"but 1 files are not there, such as .*2008_000009\.png"):
+        layout_of("voc20").find(tmp_path)
+    shutil.rmtree(tmp_path / "SegmentationClass")
+    with pytest.raises(LayoutError, match=r"but SegmentationClass is not there\."):
+        layout_of("voc20").find(tmp_path)
+    with pytest.raises(LayoutError, match=r"needs the folder of its data"):
+        find_samples(VOC, None)
+
+
+@pytest.mark.parametrize("benchmark", ["ade20k", "coco_stuff", "coco_object", "cityscapes"])
+def test_pictures_that_no_file_lists_are_missed_where_their_maps_are(
+    benchmark: str, tmp_path: Path
+) -> None:
+    (picture, _), _ = miniatures.make(benchmark, tmp_path)
+    picture.unlink()
+    with pytest.raises(LayoutError, match=f"such as {picture}"):
+        layout_of(benchmark).find(tmp_path)
+
+
+def test_a_picture_is_read_as_opencv_reads_it(tmp_path: Path) -> None:
+    """MMSegmentation reads with OpenCV; a JPEG with thinned-out colours decodes the same here."""
+    made = miniatures.make("voc20", tmp_path)
+    for sample, (picture, label_map) in zip(find_samples(VOC, tmp_path), made, strict=True):
+        rgb, truth = sample.read()
+        assert (rgb == cv2.imread(str(picture))[:, :, ::-1]).all()
+        with Image.open(label_map) as stored:
+            values = np.asarray(stored)
+        expected = [255 if v in (0, 255) else v - 1 for v in values.ravel().tolist()]
+        assert truth.ravel().tolist() == expected
+        assert truth.dtype == np.uint8
+
+
+def test_drawn_scenes_need_no_files() -> None:
+    samples = find_samples(BENCHMARKS["demo"], None)
+    assert len({sample.name for sample in samples}) == len(samples) == 500
+    rgb, truth = samples[3].read()
+    scene = render_scene(HELD_OUT_SEEDS[3])
+    assert (rgb == scene.image).all()
+    assert (truth == scene.label_map).all()
+
+
+def test_digests_follow_the_files_wherever_they_lie(tmp_path: Path) -> None:
+    made = miniatures.make("voc20", tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+
+    def digests(folder: str) -> list[str]:
+        return [sample.digest for sample in find_samples(VOC, tmp_path / folder)]
+
+    first = digests("a")
+    assert len(set(first)) == len(made) == 3
+    assert digests("b") == first
+    _, label_map = made[0]
+    with Image.open(label_map) as stored:
+        shifted = np.asarray(stored) % 20 + 1  # an image of as many bytes, or nearly
+    Image.fromarray(shifted).save(label_map)
+    picture, _ = made[1]
+    miniatures.draw(picture, 77, (60, 52))
+    now = digests("a")
+    assert [one == other for one, other in zip(now, first, strict=True)] == [False, False, True]
+    assert len({sample.digest for sample in find_samples(BENCHMARKS["demo"], None)}) == 500
+
+
+def test_a_painted_map_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "map.png"
+    Image.new("RGB", (4, 4)).save(path)
+    with pytest.raises(LayoutError, match=r"\(mode L or P\), but its mode is RGB"):
+        read_label_map(path)
+
+
+def test_methods_of_the_paper_are_measured_as_the_paper_does() -> None:
+    for name, benchmark in BENCHMARKS.items():
+        for method in (METHODS["clearclip"], METHODS["gem"], Method("kk", residual=True)):
+            assert benchmark_for(name, method) is benchmark
+
+
+def test_labels_of_a_small_share_become_background() -> None:
+    benchmark = benchmark_for("voc21", METHODS["scclip"])
+    label_map = np.full((10, 10), -1, np.int16)
+    label_map[0, :9], label_map[0, 9] = 3, 7  # of ten labelled pixels nine and one
+    label_map[1] = 0
+    decided = benchmark.decision(label_map)
+    assert (decided[0] == [3] * 9 + [0]).all()
+    assert (decided[1:] == 0).all()
