@@ -47,11 +47,11 @@ check: $(VENV)/.made ## format, lint and types of the code; lint and schema of t
 docs: $(VENV)/.made ## the pages of docs/, into site/; warnings are errors
 	PYTHONPATH=. $(VENV)/bin/python -m sphinx -W --keep-going -n -q docs site
 
-settings: $(VENV)/.made ## write the settings anew into .env.example and the page of the docs
-	$(VENV)/bin/clearclip-backend settings --format env --into .env.example
-	test ! -e $(SETTINGS_PAGE) || $(VENV)/bin/clearclip-backend settings --format markdown --into $(SETTINGS_PAGE)
+settings: $(VENV)/.made ## write the settings into .env.example and the page of the docs
+	$(VENV)/bin/python -m backend.cli.settings --format env --into .env.example
+	test ! -e $(SETTINGS_PAGE) || $(VENV)/bin/python -m backend.cli.settings --format markdown --into $(SETTINGS_PAGE)
 
-lock: $(VENV)/.made ## choose the releases in the images anew, into deploy/requirements.lock
+lock: $(VENV)/.made ## choose the releases in the images again, into deploy/requirements.lock
 	$(VENV)/bin/python -m pip install --quiet '$(UV)'
 	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-annotate \
 	--custom-compile-command 'make lock' --constraints deploy/torch.txt --excludes deploy/unlocked.txt \
@@ -62,7 +62,7 @@ bench: $(VENV)/.made $(STUDIO_VENV)/.made ## benchmarks and the longer studies, 
 	LABEL_STUDIO_COMMAND=$(abspath $(STUDIO_VENV))/bin/label-studio OMP_WAIT_POLICY=PASSIVE \
 	$(VENV)/bin/python -m pytest -q -s --timeout 0 $(or $(ARGS),tests/bench --results docs/explanation/measurements.md)
 
-picture: $(VENV)/.made $(STUDIO_VENV)/.made browser ## take the pictures of the pages anew, into docs/images
+picture: $(VENV)/.made $(STUDIO_VENV)/.made browser ## take the pictures of the pages again, into docs/images
 	LABEL_STUDIO_COMMAND=$(abspath $(STUDIO_VENV))/bin/label-studio TAKE_PICTURE=1 \
 	$(VENV)/bin/python -m pytest tests/e2e -k 'picture or click_beside' $(ARGS)
 

@@ -5,22 +5,13 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Final
 
-from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.client import RETRY_FOR_S, LabelStudioClient
 from backend.label_studio.connection import PAGE_WAIT_S
 from backend.label_studio.download import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader
 from backend.settings import Settings
 from backend.telemetry.logs import known_secrets, without_secrets
-
-#: How long a call of Label Studio's API is tried again, in seconds: for a job, which is to outlast
-#: a restart of Label Studio, and for one annotation, after which the next one has its turn.
-JOB_RETRY_FOR_S: Final = 600.0
-READ_RETRY_FOR_S: Final = 20.0
-
-#: Longest time of one call of Label Studio's API, until its answer is read, in seconds.
-CALL_TIMEOUT_S: Final = 300.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,40 +37,35 @@ class LabelStudioServices:
         """The image loader, with its cache for images that annotators have open."""
         return ImageReader(self.files, self.settings)
 
-    def client(
-        self, *, retry_for_s: float = JOB_RETRY_FOR_S, timeout_s: float = CALL_TIMEOUT_S
-    ) -> LabelStudioClient | None:
-        """Make a client for work in the background; None where the settings hold no token."""
-        return LabelStudioClient.from_settings(
-            self.settings,
-            stopping=self.stopping,
-            retry_for_s=retry_for_s,
-            timeout_s=timeout_s,
-            clean=partial(without_secrets, secrets=self._secrets),
-        )
-
     @cached_property
-    def _secrets(self) -> tuple[str, ...]:
-        return tuple(known_secrets(self.settings))
+    def client(self) -> LabelStudioClient | None:
+        """The client for work in the background; None without a token."""
+        return self._make_client(retry_for_s=RETRY_FOR_S)
 
     @cached_property
     def page_client(self) -> LabelStudioClient | None:
         """The client for whoever waits: it asks once, for `PAGE_WAIT_S`; None without a token."""
-        return self.client(retry_for_s=0.0, timeout_s=PAGE_WAIT_S)
+        return self._make_client(retry_for_s=0.0, timeout_s=PAGE_WAIT_S)
 
-    def required_client(
-        self, use: str, *, retry_for_s: float = JOB_RETRY_FOR_S
-    ) -> LabelStudioClient:
-        """Make a client of Label Studio's API.
+    def required_client(self, use: str) -> LabelStudioClient:
+        """Return the client for work in the background.
 
         Args:
             use: the purpose, as it stands in the error: "annotations are read".
-            retry_for_s: how long a call is tried again, in seconds.
+
+        Raises:
+            ValueError: the settings hold no token.
         """
         check_token(self.settings, use)
-        client = self.client(retry_for_s=retry_for_s)
-        assert client is not None
-        return client
+        assert self.client is not None
+        return self.client
+
+    def _make_client(self, **more: float) -> LabelStudioClient | None:
+        secrets = tuple(known_secrets(self.settings))
+        clean = partial(without_secrets, secrets=secrets)
+        return LabelStudioClient.from_settings(
+            self.settings, stopping=self.stopping, clean=clean, **more
+        )
 
 
 def check_token(settings: Settings, use: str) -> None:

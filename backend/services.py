@@ -12,16 +12,16 @@ from backend.feedback.annotation_store import AnnotationStore
 from backend.inference.engine import Engine
 from backend.jobs.change_poller import ChangePoller, PollStore
 from backend.jobs.connection_watch import ProjectTitles, TokenWatch
-from backend.jobs.feedback_updater import FeedbackUpdater
-from backend.jobs.job_runner import JobRunner
 from backend.jobs.job_store import JobStore
 from backend.jobs.prelabeler import Prelabeler
 from backend.jobs.ray_prelabeler import ClusterPrelabeler
 from backend.jobs.withdrawer import Withdrawer
-from backend.jobs.worker import Round, Worker
+from backend.jobs.worker import JobRunner, Round, Worker
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage
-from backend.label_studio_services import READ_RETRY_FOR_S, LabelStudioServices
+from backend.label_studio.label_config import LabelConfig
+from backend.label_studio.label_config_parser import parse_label_config
+from backend.label_studio_services import LabelStudioServices
 from backend.learning.examples import ExampleStore
 from backend.learning.learner import Learner
 from backend.learning.versions import VersionStore, model_key
@@ -85,9 +85,10 @@ class Services(LabelStudioServices):
     @cached_property
     def task_runner(self) -> TaskRunner:
         """The task runner of requests and jobs; with a token, it leaves late tasks to a job."""
-        late = None if self.client() is None else self.store
-        failures = FailureStore(self.database)
-        return TaskRunner(failures, late, self.settings.predict_deadline_s)
+        late = None if self.client is None else self.store
+        failures, watch = FailureStore(self.database), self.token_watch
+        deadline_s = self.settings.predict_deadline_s
+        return TaskRunner(failures, late, deadline_s, lambda: not watch.trouble)
 
     @cached_property
     def annotations(self) -> AnnotationStore:
@@ -115,7 +116,7 @@ class Services(LabelStudioServices):
     @cached_property
     def token_watch(self) -> TokenWatch:
         """The watch of the token for Label Studio."""
-        return TokenWatch(self.client(retry_for_s=READ_RETRY_FOR_S))
+        return TokenWatch(self.page_client)
 
     @cached_property
     def change_poller(self) -> ChangePoller:
@@ -125,15 +126,14 @@ class Services(LabelStudioServices):
             PollStore(self.database, self.owner),
             self.annotations,
             self.store,
-            self.client(retry_for_s=READ_RETRY_FOR_S),
+            self.client,
             self.stopping.is_set,
         )
 
     @cached_property
     def project_titles(self) -> ProjectTitles:
         """The titles of Label Studio's projects."""
-        client = self.client(retry_for_s=READ_RETRY_FOR_S)
-        return ProjectTitles(client, page_client=self.page_client)
+        return ProjectTitles(self.page_client)
 
     @cached_property
     def runs(self) -> RunStore:
@@ -240,21 +240,25 @@ class Services(LabelStudioServices):
         Args:
             predictor: the one that answers requests, so that both tell the same tracker.
         """
-        client, reading_client = self.client(), self.client(retry_for_s=READ_RETRY_FOR_S)
-        if client is None or reading_client is None:
+        client = self.client
+        if client is None:
             return Worker({}, [], self.stopping)
         prelabeler = self.prelabeler(client, predictor)
         jobs = JobRunner(self.store, prelabeler, self.withdrawer(client), self.owner, self.stopping)
-        reader = self.annotation_reader(reading_client, self.learner)
-        feedback = FeedbackUpdater(reader, self.learner, client, self.stopping.is_set)
+        reader = self.annotation_reader(client, self.learner)
+
+        def config_of(project: int) -> LabelConfig:
+            return parse_label_config(client.label_config(project))
+
         runner = Runner(self.runs, self.run_parts(client), self.owner, self.stopping)
         rounds: dict[str, Round] = {
             **{kind.name: partial(runner.run_next, kind) for kind in KINDS},
             "old data sets": OldDatasets(self.runs, self.settings).sweep,
             "jobs": jobs.run_next,
             "late": partial(jobs.run_next, late=True),
-            "annotations": feedback.read_annotations,
-            "steps": feedback.make_version,
+            "annotations": lambda: reader.read_some(pause=self.stopping.is_set) > 0,
+            # many annotations that are due at once make one version
+            "steps": lambda: not reader.has_due() and self.learner.take_due_step(config_of),
             "changes": self.change_poller.poll,
             "token": self.token_watch.check,
             "titles": self.project_titles.check,

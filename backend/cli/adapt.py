@@ -29,7 +29,7 @@ from backend.cli.options import (
 from backend.cli.report import read_annotations
 from backend.feedback.report.tables import print_learned
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio_services import READ_RETRY_FOR_S, check_token
+from backend.label_studio_services import check_token
 from backend.settings import Settings
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def step(settings: Settings, project: int, backfill: bool) -> None:
 
     services = Services(settings, stopping=threading.Event())
     with ExitStack() as stack:
-        client = services.required_client("annotations are read", retry_for_s=READ_RETRY_FOR_S)
+        client = services.required_client("annotations are read")
         services.database.check()
         learner = services.learner
         learner.check()

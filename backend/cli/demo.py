@@ -175,8 +175,8 @@ DEMO_SCENES: Final = 12
 
 #: How annotators click where the prelabels are: on most of a picture.
 COVERED_SPOT: Final = (
-    "A smart click on a spot that any region covers asks nothing: Label Studio selects the "
-    "region.\n              Ctrl+click works (Ctrl+Alt+click for a negative point)."
+    "On a spot that a region covers, a smart click selects the region.\n"
+    "              Ctrl+click asks (Ctrl+Alt+click takes away), but not with <BitmaskLabels>."
 )
 #: The demo falls short below this mean IoU, with the demo model, over its twelve scenes.
 MEAN_IOU_FLOOR: Final = 0.6

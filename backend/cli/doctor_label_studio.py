@@ -21,8 +21,8 @@ from backend.cli.doctor_context import (
     json_object,
 )
 from backend.errors import BackendError
-from backend.label_studio.label_config import ControlKind, ImageTag
-from backend.label_studio.label_config_parser import parse_label_config
+from backend.label_studio.label_config import CONTROL_KINDS, ControlKind, ImageTag
+from backend.label_studio.label_config_parser import attribute_of, parse_label_config
 from backend.label_studio.records import ProjectRow, SummaryRow, TaskPage, TitlePage, UserRow
 from backend.label_studio.requests import Task
 from backend.label_studio.tokens import token_kind
@@ -140,7 +140,8 @@ def check_labels(context: CheckContext) -> str:
     raise CheckWarned(
         f"{quantity(sum(unknown.values()), 'region')} of annotations have a label that the config "
         f"no longer has: {names}. They count nowhere.",
-        'If a label was renamed, write <Label value="NEW NAME" alias="OLD NAME"/>.',
+        f'If it was renamed, write the old name as alias: <Label value="Building" '
+        f'alias="{next(iter(unknown))}"/>.',
     )
 
 
@@ -152,6 +153,16 @@ def check_label_config(context: CheckContext) -> str:
         raise CheckFailed(
             str(error), "Change it in the project's settings, under Labeling Interface."
         ) from None
+    of_tasks = [
+        f'<{element.tag} value="{value}">'
+        for element in _elements(context)
+        if element.tag.lower() in CONTROL_KINDS and (value := attribute_of(element, "value"))
+    ]
+    if of_tasks:
+        raise CheckWarned(
+            f"Labels that come from the task are not predicted: {', '.join(of_tasks)}.",
+            "Write them as <Label> tags in the labeling config.",
+        )
     names = ", ".join(f"“{label.name}”" for label in config.labels[:5])
     more = ", ..." if len(config.labels) > 5 else ""
     controls = quantity(len(config.controls), "control")

@@ -1,4 +1,4 @@
-"""``clearclip-backend eval``: how well a project's own annotations are predicted."""
+"""``clearclip-backend run eval``: how well a project's own annotations are predicted."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from backend.cli.options import OUTPUT_FILE, project_option, with_settings
-from backend.label_studio_services import READ_RETRY_FOR_S, check_token
+from backend.label_studio_services import check_token
 from backend.settings import Settings
 from clearclip_core.cli.parameters import ThresholdOption, threshold_option
 from clearclip_core.evaluation.atomic_write import write_whole
@@ -96,7 +96,7 @@ def evaluate_project(
     )
 
     services = Services(settings)
-    client = services.required_client("annotations are read", retry_for_s=READ_RETRY_FOR_S)
+    client = services.required_client("annotations are read")
     found = find_project(client, services, project, image)
     folder = LabelledFolder(found.pictures(limit), found.labels)
     if not folder.pictures:

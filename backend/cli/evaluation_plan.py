@@ -1,4 +1,4 @@
-"""The candidates that ``clearclip-backend eval`` compares on a project."""
+"""The candidates that ``clearclip-backend run eval`` compares on a project."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from backend.cli.options import (
     OUTPUT_FILE,
     project_option,
+    read_renamings,
     stopped_by_signals,
     with_settings,
     write_text,
@@ -30,7 +31,7 @@ from backend.dataset.mask_import import (
 )
 from backend.dataset.mask_source import Limits
 from backend.dataset.matching import read_picture_addresses
-from backend.dataset.readers.formats import MaskFormat, read_masks
+from backend.dataset.readers import MaskFormat, read_masks
 from backend.label_studio_services import LabelStudioServices
 from backend.settings import Settings
 
@@ -169,7 +170,7 @@ def import_masks(
         replace=replace,
         instances=instances,
         as_stored=as_stored,
-        renamed=dict(map(_renaming, renamed)),
+        renamed=read_renamings(renamed),
         controls=controls,
         table=table,
         addresses=read_picture_addresses(source),
@@ -208,13 +209,6 @@ def _json(told: ImportPlan | ImportReport) -> dict[str, Any]:
 def _status(plan: ImportPlan, report: ImportReport | None) -> int:
     refused = report.refused if report else ()
     return 1 if plan.left_out or plan.problems or refused else 0
-
-
-def _renaming(text: str) -> tuple[str, str]:
-    name, equals, label = text.partition("=")
-    if not equals or not name.strip():
-        raise click.BadParameter(f"expected CLASS=LABEL, but got {text!r}.", param_hint="--map")
-    return name.strip(), label.strip()
 
 
 @contextmanager

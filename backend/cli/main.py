@@ -13,7 +13,7 @@ BACKEND_COMMANDS: Final = {
     "serve": CommandSource(
         "backend.cli.serve",
         "serve",
-        "Serve the backend: one process, one model, a thread for each request.",
+        "Serve the backend.",
     ),
     "prelabel": CommandSource(
         "backend.cli.prelabel",
@@ -23,47 +23,22 @@ BACKEND_COMMANDS: Final = {
     "withdraw": CommandSource(
         "backend.cli.prelabel",
         "withdraw",
-        "Delete the predictions of a job in Label Studio that nobody has worked with.",
+        "Delete the predictions of a job again, where nobody has worked with them.",
     ),
     "report": CommandSource(
         "backend.cli.report",
         "report",
         "Report how much work the prelabels of a project save, and how many hours are left.",
     ),
-    "eval": CommandSource(
-        "backend.cli.evaluate",
-        "evaluate_project",
-        "Measure how well the annotations of a project are predicted, and write nothing there.",
-    ),
     "run": CommandSource(
         "backend.cli.run",
         "run",
-        "Make a report on a whole project, and keep it for the page.",
-    ),
-    "words": CommandSource(
-        "backend.cli.run",
-        "words",
-        "Try words for a label on pictures of a project, or check the words of all its labels.",
-    ),
-    "label-errors": CommandSource(
-        "backend.cli.run",
-        "label_errors",
-        "List the annotations of a project that disagree most with what the others teach.",
-    ),
-    "agreement": CommandSource(
-        "backend.cli.run",
-        "agreement",
-        "Measure how far the annotators of a project agree, on tasks that several have annotated.",
-    ),
-    "next-tasks": CommandSource(
-        "backend.cli.run",
-        "next_tasks",
-        "Choose tasks to correct next: at random, and no picture nearly like another.",
+        "Make a report on a project: words, label-errors, agreement, next-tasks, eval.",
     ),
     "adapt": CommandSource(
         "backend.cli.adapt",
         "adapt_group",
-        "See and steer what a project has learned from its corrections.",
+        "See and change what a project has learned from its corrections.",
     ),
     "database": CommandSource(
         "backend.cli.database",
@@ -73,7 +48,7 @@ BACKEND_COMMANDS: Final = {
     "doctor": CommandSource(
         "backend.cli.doctor",
         "doctor",
-        "Check Label Studio, a project and the running backend, in both directions.",
+        "Check Label Studio, a project and the running backend, and say what to do.",
     ),
     "export": CommandSource(
         "backend.cli.export",
@@ -88,17 +63,12 @@ BACKEND_COMMANDS: Final = {
     "import-masks": CommandSource(
         "backend.cli.import_masks",
         "import_masks",
-        "Bring masks that exist already into a project, to be corrected or as annotations.",
-    ),
-    "settings": CommandSource(
-        "backend.cli.settings",
-        "list_settings",
-        "List every setting with its default and description; values that are set are not shown.",
+        "Bring masks that you have into a project, as predictions or annotations.",
     ),
     "demo": CommandSource(
         "backend.cli.demo",
         "demo",
-        "Start the real Label Studio beside the backend and prelabel a project.",
+        "Start Label Studio and the backend with a project to try.",
     ),
 }
 

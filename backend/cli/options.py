@@ -6,7 +6,7 @@ import logging.config
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -125,6 +125,30 @@ project_option = click.option(
 view_option = click.option(
     "--view", type=NUMBER, help="Number of a view of the data manager: its tasks only."
 )
+
+yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+
+map_option = click.option(
+    "--map",
+    "renamed",
+    metavar="OLD=NEW",
+    multiple=True,
+    help="Count regions of the label OLD, which was renamed, as NEW. May be repeated.",
+)
+
+
+def read_renamings(texts: Iterable[str]) -> dict[str, str]:
+    """Read what --map gives, such as ``House=Building``.
+
+    Raises:
+        click.BadParameter: a text has no = or nothing before it.
+    """
+    pairs = {text: text.partition("=") for text in texts}
+    for text, (name, equals, _) in pairs.items():
+        if not equals or not name.strip():
+            raise click.BadParameter(f"expected OLD=NEW, but got {text!r}.", param_hint="--map")
+    return {name.strip(): label.strip() for name, _, label in pairs.values()}
+
 
 backfill_option = click.option(
     "--backfill",

@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib.util
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 from sqlalchemy.exc import SQLAlchemyError
@@ -27,15 +28,20 @@ from backend.cli.options import (
 from backend.database.database import error_message
 from backend.database.leases import LeaseLost, has_died
 from backend.errors import JobOver, StudioUnreachable
-from backend.jobs.job import Job, Only
+from backend.jobs.job_store import Job, Only
 from backend.label_studio_services import check_token
+from backend.prediction.failures import FailingTask, FailureStore
 from backend.settings import Settings
+from backend.telemetry.logs import printable
 from clearclip_core.quantities import quantity
 
 if TYPE_CHECKING:
     from backend.jobs.prelabeler import Prelabeler
     from backend.services import Services
 
+
+#: The most different reasons of failures that are printed, the most frequent first.
+_MAX_REASONS = 10
 
 #: How often a job that another process works on is looked at, in seconds.
 _POLL_S = 0.5
@@ -194,13 +200,46 @@ def prelabel(
             return
         job = services.store.start_job(project, only=only, view=view, limit=limit)
         run_job(services, prelabeler, job)
-        report = prelabeler.report(job.id)
+        job = services.store.get_job(job.id)
+        failures = FailureStore(services.database).of_job(job.id, limit=10_000)
     if report_file:
-        write_text(report_file, json.dumps(report.to_json(), indent=2) + "\n")
-    click.echo(report)
-    if not report.job.over:
+        write_text(report_file, json.dumps(job_as_json(job, failures), indent=2) + "\n")
+    click.echo(describe_job(job, failures))
+    if not job.over:
         raise SystemExit(130)
-    raise SystemExit(0 if report.complete else 1)
+    raise SystemExit(0 if job.state == "done" and not job.failed else 1)
+
+
+def describe_job(job: Job, failures: Sequence[FailingTask]) -> str:
+    """Return the result of a job in lines for people."""
+    reasons = Counter(failure.reason for failure in failures).most_common(_MAX_REASONS)
+    lines = [
+        f"Job {job.id}, project {job.project}: {job.state}. {printable(job.reason)}".rstrip(),
+        f"{job.done} done, {job.skipped} skipped, {job.failed} failed of {job.total}, "
+        f"{job.rate:.1f} pictures/s",
+        *(f"{count} x {printable(reason)}" for reason, count in reasons),
+    ]
+    if job.state == "paused":
+        lines.append("The same command goes on from here.")
+    return "\n".join(lines)
+
+
+def job_as_json(job: Job, failures: Sequence[FailingTask]) -> dict[str, Any]:
+    """Return the result of a job as JSON; times are in seconds."""
+    return {
+        "job": job.id,
+        "project": job.project,
+        "state": job.state,
+        "reason": job.reason,
+        "model_version": job.version,
+        "total": job.total,
+        "done": job.done,
+        "skipped": job.skipped,
+        "failed": job.failed,
+        "seconds": round(job.worked_s, 3),
+        "pictures_per_second": round(job.rate, 3),
+        "failures": [{"task": each.task, "reason": each.reason} for each in failures],
+    }
 
 
 def _check_project(services: Services, project: int) -> None:

@@ -15,7 +15,9 @@ from backend.cli.options import (
     OUTPUT_FILE,
     OUTPUT_FOLDER,
     backfill_option,
+    map_option,
     project_option,
+    read_renamings,
     stopped_by_signals,
     with_settings,
     write_text,
@@ -26,7 +28,7 @@ from backend.feedback.report.hours_left import estimate
 from backend.feedback.report.statistics import make_report
 from backend.feedback.report.tables import print_report, to_csv
 from backend.feedback.sums import Step
-from backend.label_studio_services import READ_RETRY_FOR_S, check_token
+from backend.label_studio_services import check_token
 from backend.settings import Settings
 
 
@@ -61,6 +63,7 @@ def read_annotations(
     help="Count by day or by week; by default by day, and by week beyond three weeks.",
 )
 @click.option("--label", help="Count this label only.")
+@map_option
 @click.option("--json", "json_file", type=OUTPUT_FILE, help="Write all figures to this file.")
 @click.option(
     "--csv", "csv_file", type=OUTPUT_FILE, help="Write the figures as a table to this file."
@@ -78,6 +81,7 @@ def report(
     backfill: bool,
     step: Step | None,
     label: str | None,
+    renamed: tuple[str, ...],
     json_file: Path | None,
     csv_file: Path | None,
     plots_folder: Path | None,
@@ -93,17 +97,18 @@ def report(
 
     services = Services(settings, stopping=threading.Event())
     services.database.check()
-    client = services.client(retry_for_s=READ_RETRY_FOR_S)
+    client = services.client
     if client is not None:  # without a token there is nothing to read them with
         with stopped_by_signals(services.stopping):
             reader = services.annotation_reader(client)
             read_annotations(reader, project, backfill, services.stopping)
     annotations = services.annotations
     if backfill and not annotations.recount(project):
-        said = "Annotations are being read: the sums were not added up anew. Try again later."
+        said = "Annotations are being read: the sums were not added up again. Try later."
         click.echo(said, err=True)
     waiting = annotations.count_open(project)
-    savings = make_report(project, annotations.sums(project, step), waiting=waiting, label=label)
+    sums = annotations.sums(project, step).renamed(read_renamings(renamed))
+    savings = make_report(project, sums, waiting=waiting, label=label)
     savings = replace(savings, hours_left=estimate(annotations, client, project))
     if json_file is not None:
         write_text(json_file, json.dumps(savings.to_json(), indent=2) + "\n")

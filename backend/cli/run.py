@@ -1,4 +1,4 @@
-"""``clearclip-backend run``: make a report on a whole project, and keep it for the page."""
+"""``clearclip-backend run``: make a report on a project, and keep it for the page."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 from tqdm import tqdm
 
+from backend.cli.evaluate import evaluate_project
 from backend.cli.options import (
     MODEL_SETTINGS,
     OUTPUT_FILE,
@@ -23,6 +24,7 @@ from backend.cli.options import (
     project_option,
     with_settings,
     write_bytes,
+    yes_option,
 )
 from backend.feedback.report.definitions import percent
 from backend.label_studio_services import check_token
@@ -41,10 +43,13 @@ if TYPE_CHECKING:
 def _report_options(command: Command) -> Command:
     """Add the options that all these commands have."""
     view = click.option(
-        "--view", is_flag=True, help="After asking, make a view in Label Studio with these tasks."
+        "--make-view",
+        "view",
+        is_flag=True,
+        help="After asking, make a view in Label Studio with these tasks.",
     )
     file = click.option("--json", "json_file", type=OUTPUT_FILE, help="Write the report to a file.")
-    return project_option(file(view(command)))
+    return project_option(file(view(yes_option(command))))
 
 
 def _run(
@@ -56,6 +61,7 @@ def _run(
     show: Callable[[Any, Console], None],
     *,
     view: bool = False,
+    yes: bool = False,
 ) -> Any:
     """Make a report, tell it, keep it for the page, and make a view; return the report."""
     client, created = services.required_client("the project is read"), time.time()
@@ -79,7 +85,8 @@ def _run(
     if view and not tasks:
         click.echo("The report lists no task: there is no view to make.")
     elif view:
-        click.confirm(f"Make the view “{kind.title}” in project {project}?", abort=True)
+        if not yes:
+            click.confirm(f"Make the view “{kind.title}” in project {project}?", abort=True)
         client.views.show(project, kind.title, tasks)
         click.echo(f"Label Studio has the view “{kind.title}” now.")
     return report
@@ -94,8 +101,10 @@ def _show_left_out(report: Any, console: Console) -> None:
 
 @click.group()
 def run() -> None:
-    """Make a report on a whole project, and keep it for the page."""
+    """Make a report on a project. The project's pages show it, too, except that of eval."""
 
+
+run.add_command(evaluate_project)
 
 # ---- label errors --------------------------------------------------------------------------------
 
@@ -103,11 +112,12 @@ def run() -> None:
 @run.command("label-errors")
 @_report_options
 @with_settings(*MODEL_SETTINGS)
-def label_errors(settings: Settings, project: int, json_file: Path | None, view: bool) -> None:
+def label_errors(
+    settings: Settings, project: int, json_file: Path | None, view: bool, yes: bool
+) -> None:
     """List the annotations of a project that disagree most with what the others teach.
 
-    The report is kept for the page, which shows it with pictures. Annotations that were confirmed
-    there are left out.
+    The project's page shows them with pictures. Those that were confirmed there are left out.
     """
     check_token(settings, "annotations are read")
     from backend.runs.label_errors import LABEL_ERRORS  # and torch with it, see the help
@@ -121,6 +131,7 @@ def label_errors(settings: Settings, project: int, json_file: Path | None, view:
         json_file,
         _show_label_errors,
         view=view,
+        yes=yes,
     )
 
 
@@ -156,10 +167,12 @@ def _show_label_errors(report: LabelErrors, console: Console) -> None:
     "max_image_mb",
     "max_image_megapixels",
 )
-def agreement(settings: Settings, project: int, json_file: Path | None, view: bool) -> None:
+def agreement(
+    settings: Settings, project: int, json_file: Path | None, view: bool, yes: bool
+) -> None:
     """Measure how far the annotators of a project agree, on tasks that several have annotated.
 
-    The report is kept for the page, which shows the pixels in dispute.
+    The project's page shows the pixels in dispute.
     """
     check_token(settings, "annotations are read")
     from backend.runs.agreement import AGREEMENT  # and torch with it, see the help
@@ -173,6 +186,7 @@ def agreement(settings: Settings, project: int, json_file: Path | None, view: bo
         json_file,
         _show_agreement,
         view=view,
+        yes=yes,
     )
 
 
@@ -257,13 +271,12 @@ def _star(pictures: int) -> str:
 @_report_options
 @with_settings(*MODEL_SETTINGS)
 def next_tasks(
-    settings: Settings, project: int, count: int, json_file: Path | None, view: bool
+    settings: Settings, project: int, count: int, json_file: Path | None, view: bool, yes: bool
 ) -> None:
     """Choose tasks to correct next: at random, and no picture nearly like another.
 
-    Tasks without an annotation or a draft are drawn. Passed over are pictures that look nearly like
-    one that was chosen, or like one that the project has learned from. The choice is kept for the
-    page.
+    They have no annotation and no draft. Pictures are passed over that look nearly like one that
+    was chosen, or like one that the project has learned from.
     """
     check_token(settings, "tasks are read")
     from backend.runs.next_tasks import NEXT_TASKS, AskedTasks  # and torch with it, see the help
@@ -272,7 +285,7 @@ def next_tasks(
     services = Services(settings)
     address = partial(services.files.task_url, project)
     show = partial(_show_next_tasks, address=address)
-    _run(services, NEXT_TASKS, project, AskedTasks(count), json_file, show, view=view)
+    _run(services, NEXT_TASKS, project, AskedTasks(count), json_file, show, view=view, yes=yes)
 
 
 def _show_next_tasks(
@@ -338,6 +351,7 @@ def _show_next_tasks(
     help="After asking, write the words of this row into the label config of the project.",
 )
 @click.option("--json", "json_file", type=OUTPUT_FILE, help="Write all figures to this file.")
+@yes_option
 @with_settings(*MODEL_SETTINGS)
 def words(
     settings: Settings,
@@ -350,11 +364,12 @@ def words(
     on: Literal["auto", "corrected", "diverse"],
     use: int | None,
     json_file: Path | None,
+    yes: bool,
 ) -> None:
     """Try words for a label on pictures of a project, or check the words of all its labels.
 
-    Where pictures are corrected, wordings are ranked by the paint that they save over all labels.
-    Nothing is written to Label Studio but what --use asks for.
+    On corrected pictures, words are ranked by the paint that they save over all labels. Only --use
+    writes to Label Studio.
     """
     given = {"--use": use is not None, "--words": wordings, "--threshold": thresholds}
     for option in (name for name, is_given in given.items() if is_given and not label):
@@ -371,7 +386,8 @@ def words(
     report: WordsReport = _run(services, WORDS, project, asked, json_file, show)
     if use is not None:
         row = report.row(use)
-        click.confirm(f"Write {row.line} into project {project}?", abort=True)
+        if not yes:
+            click.confirm(f"Write {row.line} into project {project}?", abort=True)
         client = services.required_client("words are written")
         client.replace_label_config(project, report.config, report.config_with(use))
         click.echo("The label config of the project has these words now.")

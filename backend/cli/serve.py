@@ -13,7 +13,6 @@ import click
 
 from backend.cli.options import configure, sentences, settings_options, stopped_by_signals
 from backend.database.database import Database
-from backend.errors import BackendError
 from backend.settings import Settings
 
 #: How often a database that cannot be opened is tried again, in seconds.
@@ -79,6 +78,7 @@ def wait_for_database(database: Database, retry_delay_s: float = RETRY_DELAY_S) 
         retry_delay_s: seconds between two tries.
 
     Raises:
+        DatabaseRefused: an unreleased or a newer version has made it: to wait helps nobody.
         SystemExit: a signal has ended the wait.
     """
     stopping, said = threading.Event(), ""
@@ -86,7 +86,7 @@ def wait_for_database(database: Database, retry_delay_s: float = RETRY_DELAY_S) 
         while not stopping.is_set():
             try:
                 return database.check()
-            except (BackendError, ValueError) as error:
+            except ValueError as error:
                 if str(error) != said:
                     said = str(error)
                     log.error("%s Trying again every %g s.", said, retry_delay_s)

@@ -1,4 +1,4 @@
-"""``clearclip-backend settings``: list the settings for a terminal, the docs or Docker Compose."""
+"""``make settings``: write the settings into the docs and the example of Docker Compose."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from backend.cli.options import MAIN_SETTINGS, OUTPUT_FILE, sentences, write_text
 from backend.settings import Settings, variables
@@ -143,14 +141,13 @@ _BACKEND = """\
 """
 
 
-@click.command("settings")
+@click.command()
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["table", "markdown", "env"]),
-    default="table",
-    show_default=True,
-    help="For the terminal, as Markdown, or as the .env.example of Docker Compose.",
+    type=click.Choice(["markdown", "env"]),
+    required=True,
+    help="As Markdown, or as the .env.example of Docker Compose.",
 )
 @click.option(
     "--into",
@@ -158,12 +155,7 @@ _BACKEND = """\
     help="Write to this file: Markdown between its lines settings:begin and settings:end.",
 )
 def list_settings(form: str, into: Path | None) -> None:
-    """List every setting with its default and description; values that are set are not shown."""
-    if form == "table":
-        if into is not None:
-            raise click.UsageError("--into needs --format markdown or env.")
-        Console().print(table())
-        return
+    """List every setting with its default and description."""
     text = settings_markdown() if form == "markdown" else env_example()
     if into is None:
         click.echo(text, nl=False)
@@ -172,19 +164,6 @@ def list_settings(form: str, into: Path | None) -> None:
     else:
         with sentences():
             write_into(into, text)
-
-
-def table() -> Table:
-    """Return every setting with its default and description, for a terminal."""
-    found = Table("variable", "default", "what it does")
-    for field in in_two_groups():
-        found.add_row(
-            " or ".join(variables(field)),
-            _default(field),
-            _description(field),
-            end_section=field == MAIN_SETTINGS[-1],
-        )
-    return found
 
 
 def in_two_groups() -> list[str]:
@@ -256,3 +235,7 @@ def _default(field: str) -> str:
 
 def _description(field: str) -> str:
     return Settings.model_fields[field].description or ""
+
+
+if __name__ == "__main__":
+    list_settings()

@@ -15,15 +15,13 @@ from clearclip_core.images.label_maps import is_hidden
 #: Height and width of a picture in px -> its regions.
 ReadRegions = Callable[[tuple[int, int]], Sequence[LabelledRegion]]
 
+#: Bytes of a file, its name for errors, and the size (H, W) of its picture -> the regions.
+ReadFile = Callable[[bytes, str, tuple[int, int]], Sequence[LabelledRegion]]
+
 
 @dataclass(frozen=True)
 class Limits:
-    """What a file may hold at most.
-
-    Attributes:
-        max_file_mb: size of a file with masks of one picture, in MiB.
-        max_megapixels: pixels of a mask, in millions.
-    """
+    """What a file with masks of one picture may have at most: MiB, and millions of pixels."""
 
     max_file_mb: int = 100
     max_megapixels: float = 150
@@ -41,8 +39,7 @@ class MaskSource:
         name: path of the picture in the data set, with slashes; with its suffix where the format
             says it.
         where: the file, and the place in it, for errors.
-        read_regions: reads the regions of a picture of a size. It raises a `DatasetError` where
-            the masks cannot be read or have another size.
+        read_regions: reads the regions of a picture of a size; it may raise a `DatasetError`.
         other_name: another name of the picture, which counts where no picture has the first one.
         has_objects: whether each region is a thing of its own, whose parts belong together.
     """
@@ -53,17 +50,30 @@ class MaskSource:
     other_name: str = ""
     has_objects: bool = False
 
+    @classmethod
+    def of_file(
+        cls, path: Path, root: Path, limits: Limits, read: ReadFile, *, has_objects: bool = False
+    ) -> MaskSource:
+        """Return the masks of a file, which has the name of its picture below a folder."""
+        where = relative_name(path, root)
+
+        def read_regions(picture_hw: tuple[int, int]) -> Sequence[LabelledRegion]:
+            check_pixels(where, picture_hw, limits)
+            return read(read_bytes(path, limits), where, picture_hw)
+
+        name = where[: len(where) - len(path.suffix)]
+        return cls(name, where, read_regions, has_objects=has_objects)
+
 
 def find_below(
     folder: Path, below: Sequence[str], is_wanted: Callable[[Path], bool]
 ) -> tuple[Path, list[Path]]:
-    """Find the files of a data set: those in a folder below its own where there is one.
+    """Find the files of a data set, without hidden ones and links that lead out of the folder.
 
     Args:
         folder: of the data set.
-        below: names of the folder below it, the first that is there counts.
-        is_wanted: tells by its path whether a file is one of them; hidden files are none, nor are
-            links that lead out of the folder.
+        below: names of folders in it, of which the first that is there counts in its place.
+        is_wanted: tells by its path whether a file is one of them.
 
     Returns:
         The folder that names start from, and the files by name.
@@ -93,11 +103,7 @@ def relative_name(path: Path, folder: Path) -> str:
 
 
 def read_bytes(path: Path, limits: Limits) -> bytes:
-    """Read a file within the limit.
-
-    Raises:
-        DatasetError: it cannot be read, or is over the limit.
-    """
+    """Read a file within the limit; raise a `DatasetError` where it cannot be read."""
     try:
         if path.stat().st_size > limits.max_file_mb << 20:
             raise DatasetError(f"{path} is over the limit of {limits.max_file_mb} MB.")
@@ -107,11 +113,7 @@ def read_bytes(path: Path, limits: Limits) -> bytes:
 
 
 def check_size(where: str, found_hw: Sequence[int], picture_hw: tuple[int, int]) -> None:
-    """Refuse masks of another size than their picture.
-
-    Raises:
-        DatasetError: the sizes differ.
-    """
+    """Raise a `DatasetError` where masks have another size than their picture."""
     if tuple(found_hw) != picture_hw:
         raise DatasetError(
             f"{where} is {found_hw[1]}×{found_hw[0]} px, but its picture {picture_hw[1]}×"
@@ -120,11 +122,7 @@ def check_size(where: str, found_hw: Sequence[int], picture_hw: tuple[int, int])
 
 
 def check_pixels(where: str, size_hw: Sequence[int], limits: Limits) -> None:
-    """Refuse a size over the limit, before anything of it is allocated.
-
-    Raises:
-        DatasetError: it has too many pixels, or none.
-    """
+    """Raise a `DatasetError` for too many pixels or none, before any of them is allocated."""
     megapixels = size_hw[0] * size_hw[1] / 1e6
     if not 0 < megapixels <= limits.max_megapixels or min(size_hw) < 1:
         raise DatasetError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta, timezone
 from itertools import accumulate
 from operator import attrgetter
@@ -202,6 +202,19 @@ class GroupSums:
         if read.kind in measured and read.seconds is not None and read.seconds > 0:
             add_count(measured[read.kind], _rounded(read.seconds), times)
 
+    def renamed(self, names: Mapping[str, str]) -> GroupSums:
+        """Return the sums with labels that have another name; those of one name are added up."""
+        labels: dict[str, LabelSums] = {}
+        for label, sums in self.labels.items():
+            made = labels.setdefault(names.get(label, label), LabelSums())
+            made.add_all(sums)
+        for made in labels.values():
+            relabelled: Counter[str] = Counter()
+            for label, count in made.relabelled.items():
+                relabelled[names.get(label, label)] += count
+            made.relabelled = relabelled
+        return replace(self, labels=labels)
+
     def kept(self, make: Callable[[GroupSums], _T]) -> _T:
         """Return what a function makes of the sums; it is kept until an annotation is added.
 
@@ -363,6 +376,15 @@ class ProjectSums:
             {version: groups["version"][version] for version in in_order(first_seen)},
             {version: last_seen[version] for version in in_order(last_seen)},
             {annotation: reason for _, annotation, reason in sorted(broken)},
+        )
+
+    def renamed(self, names: Mapping[str, str]) -> ProjectSums:
+        """Return the sums with labels that have another name, old -> new."""
+        return replace(
+            self,
+            all=self.all.renamed(names),
+            periods={name: sums.renamed(names) for name, sums in self.periods.items()},
+            versions={name: sums.renamed(names) for name, sums in self.versions.items()},
         )
 
 

@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from cachetools import LRUCache
-
 from backend.errors import BackendError, StudioRefused, StudioUnreachable
 from backend.label_studio.client import MOST_TITLES, LabelStudioClient
 
@@ -79,14 +77,11 @@ class TokenWatch:
 #: How old titles may be before somebody who looks at them has them read again, in seconds.
 _FRESH_FOR_S: Final = 10.0
 
-#: For how long after their answer none is read for a project that was not among them, in seconds.
+#: How soon they are read again for a project that was not among them, in seconds.
 _FRESH_FOR_NEW_S: Final = 1.0
 
-#: How long no page waits for titles after they could not be read, in seconds.
+#: For how long no page waits for titles after they could not be read, in seconds.
 _PATIENT_AFTER_S: Final = 60.0
-
-#: Most projects without a title that are remembered, so that no page waits for one of them again.
-_MOST_UNTITLED: Final = 1000
 
 #: By how much the clocks of two machines may differ, in seconds.
 CLOCKS_DIFFER_S: Final = 60.0
@@ -100,53 +95,32 @@ class _Titles(NamedTuple):
 
 
 class ProjectTitles:
-    """Knows projects by title; one background thread reads them, and only while somebody asks.
-
-    They are read once at the start. A page that names a project which was not among them reads
-    them itself, so that it has its title. A project that is still not among them then, or was named
-    before they were read, is gone: no page waits for it again.
+    """Knows projects by title; one background thread reads them, and only while somebody looks.
 
     Args:
         client: Label Studio; None: no title is known, and pages name projects by number.
         clock: the time in seconds.
-        page_client: Label Studio, for a page that waits; None: no page waits.
 
     >>> ProjectTitles(None).name(7), ProjectTitles(None).name(None)
     ('Project 7', 'No project')
     """
 
     def __init__(
-        self,
-        client: LabelStudioClient | None,
-        clock: Callable[[], float] = time.monotonic,
-        page_client: LabelStudioClient | None = None,
+        self, client: LabelStudioClient | None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._client = client
         self._clock = clock
-        self._page_client = page_client
-        self._reading = threading.Lock()  # of the page that reads
-        self._page_reads_from = -math.inf  # when a page may read again
-        self._were_read = False  # the last time that they were asked for
         self._wanted = threading.Event()
         self._wanted.set()
-        self._read_at = -math.inf  # when the background thread has last begun to
-        self._lock = threading.Lock()  # of what follows
+        self._reading = threading.Lock()
         self._kept = _Titles({}, -math.inf)
-        self._untitled: LRUCache[int, float] = LRUCache(_MOST_UNTITLED)  # when each was first named
+        self._failed_at = -math.inf
 
     def name(self, project: int | None) -> str:
-        """Return a project's title and number; "Project 7" where the title is not known.
-
-        Waits for Label Studio where the project is new here, see `ProjectTitles`.
-        """
+        """Return a project's title and number; "Project 7" where the title is not known."""
         if project is None:
             return "No project"
         self._wanted.set()
-        if project not in self._kept.by_project and self._client is not None:
-            now = self._clock()
-            with self._lock:
-                first_named = self._untitled.setdefault(project, now)
-            self._read_for(first_named)
         title = self._kept.by_project.get(project)
         return f"{title} ({project})" if title else f"Project {project}"
 
@@ -160,30 +134,27 @@ class ProjectTitles:
         self._wanted.set()
         kept = self._kept
         read_before_s = self._clock() - kept.asked_at + CLOCKS_DIFFER_S
-        if read_before_s >= known_for_s or len(kept.by_project) >= MOST_TITLES:
-            return False
-        return project not in kept.by_project
+        return read_before_s < known_for_s and self._lacks(project)
 
     def knows(self, project: int) -> bool:
-        """Tell whether the project was there when the titles were read last.
-
-        They are read again in the background where they are old, and nothing waits for it.
-        """
+        """Tell whether the project was there when the titles were read last; never wait."""
         self._wanted.set()
         return project in self._kept.by_project
 
     def is_missing(self, project: int) -> bool:
         """Tell whether Label Studio lists no such project for this token.
 
-        The titles are read for it where that is due, see `ProjectTitles`. Where Label Studio did
-        not answer the last time, or has more projects than titles are read of, none is missing.
+        Waits for Label Studio where the titles are older than a second. Where it did not answer
+        the last time, or has more projects than titles are read of, none is missing.
         """
-        self._wanted.set()
-        self._read_for(self._clock())
-        kept = self._kept
-        is_new = self._clock() - kept.asked_at <= _FRESH_FOR_S
-        is_whole = self._were_read and is_new and len(kept.by_project) < MOST_TITLES
-        return is_whole and project not in kept.by_project
+        if self._client is None:
+            return False
+        with self._reading, suppress(StudioRefused, StudioUnreachable):
+            now = self._clock()
+            is_old = now > self._kept.asked_at + _FRESH_FOR_NEW_S
+            if is_old and now >= self._failed_at + _PATIENT_AFTER_S:
+                self._read(self._client)
+        return self._failed_at < self._kept.asked_at and self._lacks(project)
 
     def choices(self) -> list[tuple[int, str]]:
         """Return number and name of all known projects, sorted by title."""
@@ -194,15 +165,11 @@ class ProjectTitles:
 
     def check(self) -> bool:
         """Read the titles where somebody looks and they are old; return False: it may wait."""
-        with self._lock:
-            newest = max(self._untitled.values(), default=-math.inf)
-        is_sought = newest <= max(self._read_at, self._kept.asked_at)
-        fresh_for_s = _FRESH_FOR_S if is_sought else _FRESH_FOR_NEW_S
-        is_fresh = self._clock() < self._read_at + fresh_for_s
+        tried_at = max(self._kept.asked_at, self._failed_at)
+        is_fresh = self._clock() < tried_at + _FRESH_FOR_S
         if self._client is None or not self._wanted.is_set() or is_fresh:
             return False
         self._wanted.clear()
-        self._read_at = self._clock()
         try:
             self._read(self._client)
         except StudioRefused as error:
@@ -212,22 +179,11 @@ class ProjectTitles:
     def _read(self, client: LabelStudioClient) -> None:
         asked_at = self._clock()
         try:
-            titles = _Titles(client.project_titles(), asked_at)
+            self._kept = _Titles(client.project_titles(), asked_at)
         except (StudioRefused, StudioUnreachable):
-            self._page_reads_from = self._clock() + _PATIENT_AFTER_S
-            self._were_read = False
+            self._failed_at = self._clock()
             raise
-        self._were_read = True
-        self._page_reads_from = self._clock() + _FRESH_FOR_NEW_S
-        with self._lock:
-            if titles.asked_at >= self._kept.asked_at:
-                self._kept = titles
 
-    def _read_for(self, first_named: float) -> None:
-        """Read the titles for a page, unless they were read since it named a project first."""
-        if self._page_client is None or first_named <= self._kept.asked_at:
-            return
-        with self._reading, suppress(StudioRefused, StudioUnreachable):
-            is_sought = first_named <= self._kept.asked_at  # by the page before this one
-            if not is_sought and self._clock() >= self._page_reads_from:
-                self._read(self._page_client)
+    def _lacks(self, project: int) -> bool:
+        titles = self._kept.by_project
+        return len(titles) < MOST_TITLES and project not in titles

@@ -1,4 +1,4 @@
-"""Jobs in the shared database.
+"""Jobs in the shared database: tasks of projects to predict, or predictions to withdraw.
 
 Any number of threads and processes may use the same database. The owner that has leased a job works
 on it, and renews the lease with each step. When the owner dies, the lease ends, and another owner
@@ -7,9 +7,11 @@ goes on where the job was left.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any, Final, get_args
+from typing import Any, Final, Literal
 
+import msgspec
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -17,6 +19,7 @@ from sqlalchemy import (
     Float,
     Integer,
     Row,
+    Select,
     String,
     Table,
     Text,
@@ -39,16 +42,14 @@ from backend.database.leases import (
     renewed,
 )
 from backend.errors import JobNotFound, JobOver, WithdrawalRefused
-from backend.jobs.job import OVER, Job, JobKind, JobState, Only
-from backend.jobs.task_lists import (
-    has_list,
-    has_tasks,
-    read_list,
-    read_named,
-    write_scope,
-    write_tasks,
-)
 from backend.prediction.failures import FailureStore
+
+JobState = Literal["queued", "running", "paused", "cancelled", "done", "failed"]
+JobKind = Literal["project", "new", "late", "withdrawal"]
+Only = Literal["unlabeled", "all"]
+
+#: States in which nothing more happens to a job.
+_OVER: Final = ("cancelled", "done", "failed")
 
 #: Kinds of jobs that take further tasks until they start.
 _MERGED: Final = ("new", "late")
@@ -62,7 +63,6 @@ _JOBS: Final = Table(
     Column("only", String(16), nullable=False),
     Column("view", Integer),
     Column("limit", Integer),
-    Column("task_count", Integer),  # how many tasks somebody has named
     Column("state", String(16), nullable=False, index=True),
     Column("version", Text, nullable=False, default=""),
     Column("total", Integer),
@@ -79,6 +79,15 @@ _JOBS: Final = Table(
     Column("withdraws", Integer, index=True),
     *lease_columns(),
     sqlite_autoincrement=True,
+)
+
+#: The tasks of jobs that are not about all of their project. A list may be many megabytes: in the
+#: row of its job, SQLite would write it again with each step.
+_LISTS: Final = Table(
+    "job_tasks",
+    METADATA,
+    Column("job", Integer, primary_key=True, autoincrement=False),
+    Column("tasks", Text, nullable=False),  # a JSON list of ids
 )
 
 _WITHDRAWALS: Final = _JOBS.alias("withdrawals")
@@ -101,9 +110,89 @@ _IS_WITHDRAWN: Final = and_(
 #: What a `Job` is made of.
 _OF_JOB: Final = [
     *_JOBS.c,
-    has_list(_JOBS.c.id).label("lists_tasks"),
+    exists().where(_LISTS.c.job == _JOBS.c.id).label("lists_tasks"),
     _IS_WITHDRAWN.label("is_withdrawn"),
 ]
+
+
+class Job(msgspec.Struct, frozen=True, rename={"only": "filter", "is_withdrawn": "withdrawn"}):
+    """The tasks of a project to predict, and how many of them are done.
+
+    Times are in seconds since the epoch.
+
+    Attributes:
+        kind: "project" for a whole project, as somebody asked for; "new" for its new tasks; "late"
+            for tasks that a request has left over at its deadline; "withdrawal" for one that
+            deletes the predictions of another job.
+        only: "unlabeled" for tasks without annotations, or "all".
+        view: tasks of this view of the data manager only; None for all.
+        limit: the most predictions; None for all.
+        state: a queued job waits for a worker, a paused one for somebody who resumes it.
+        version: the ``model_version`` of its predictions; empty before it has started.
+        total: the number of its tasks; None before they are counted. Of a withdrawal, tasks whose
+            predictions turn out to be of other runs are taken off.
+        done: the number of tasks that are predicted; of a withdrawal, those whose prediction is
+            deleted.
+        skipped: the number of tasks that had a prediction of that version already; of a withdrawal,
+            those that keep theirs.
+        failed: the number of tasks without a prediction, see `FailureStore`.
+        cursor: the task id up to which all tasks are done, skipped or failed.
+        worked_s: the seconds that it ran, without pauses.
+        owner: the owner of the lease, or of the last one.
+        withdraws: id of the job whose predictions a withdrawal deletes; None for other kinds.
+        lists_tasks: whether it is about the tasks of `JobStore.task_ids`; else it is about all
+            tasks of the project.
+        is_withdrawn: whether all predictions that it has written are known to be withdrawn.
+    """
+
+    id: int
+    project: int
+    kind: JobKind
+    only: Only
+    view: int | None
+    limit: int | None
+    state: JobState
+    version: str
+    total: int | None
+    done: int
+    skipped: int
+    failed: int
+    cursor: int
+    worked_s: float
+    reason: str
+    created: float
+    updated: float
+    started: float | None
+    finished: float | None
+    withdraws: int | None
+    owner: str
+    leased_until: float
+    lists_tasks: bool
+    is_withdrawn: bool
+
+    @property
+    def over(self) -> bool:
+        """Whether it is cancelled, done or failed."""
+        return self.state in _OVER
+
+    @property
+    def remaining(self) -> int | None:
+        """The number of tasks that are left; None before they are counted."""
+        if self.total is None:
+            return None
+        return max(0, self.total - self.done - self.skipped - self.failed)
+
+    @property
+    def rate(self) -> float:
+        """Predictions per second, over the time that it ran."""
+        return self.done / self.worked_s if self.worked_s > 0 else 0.0
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds until it is done at this rate; None where the rate is unknown."""
+        if self.remaining is None or (self.remaining and not self.rate):
+            return None
+        return self.remaining / self.rate if self.remaining else 0.0
 
 
 class JobStore:
@@ -146,46 +235,34 @@ class JobStore:
         New tasks of a project join its queued job of kind "new", and late ones that of kind "late".
 
         Args:
-            view: the id of a view in Label Studio's data manager.
-            limit: the most predictions, 1 or more.
+            kind, only, view, limit: see `Job`.
+            tasks: ids of tasks, of a new or a late job; None: all of the project.
 
         Returns:
             The job that was queued, or the one that was there.
-
-        Raises:
-            ValueError: an argument is not in its range.
         """
-        if kind not in get_args(JobKind) or only not in get_args(Only):
-            raise ValueError(f"Expected a kind and a filter of jobs, but got {kind!r}, {only!r}.")
-        if limit is not None and limit < 1:
-            raise ValueError(f"Expected argument `limit` to be 1 or more, but got {limit}.")
-        wanted = None if tasks is None else sorted(set(tasks))
+        asked = {"project": project, "kind": kind, "only": only, "view": view, "limit": limit}
         with self.database.write_exclusively(LOCK) as connection:
-            equal = self._find_equal(connection, project, kind, only, view, limit, wanted)
-            if equal is None:
-                asked = {"project": project, "kind": kind, "only": only, "view": view}
-                return self._insert(connection, {**asked, "limit": limit}, wanted)
+            row = connection.execute(_equal_job(asked)).first()
+            if row is None:
+                return self._insert(connection, asked, tasks)
             if kind in _MERGED:
-                before = read_list(connection, equal.id)
-                merged = sorted({*(before or ()), *(wanted or ())})
-                write_tasks(connection, equal.id, merged)
-                return self._change(connection, equal.id, task_count=len(merged))
-            if equal.state == "paused":
-                return self._change(connection, equal.id, state="queued")
-            return equal
+                before = _read_list(connection, row.id) or ()
+                _write_list(connection, row.id, {*before, *(tasks or ())})
+            if row.state == "paused":
+                return self._change(connection, row.id, state="queued")
+            return _job(row)
 
     def start_withdrawal(self, job: int) -> Job:
         """Queue the withdrawal of a job's predictions, unless one is queued or under way."""
         with self.database.write_exclusively(LOCK) as connection:
             of = _withdrawable(self._get(connection, job))
-            same = (_JOBS.c.withdraws == job, _JOBS.c.state.not_in(OVER))
+            same = (_JOBS.c.withdraws == job, _JOBS.c.state.not_in(_OVER))
             row = connection.execute(select(*_OF_JOB).where(*same).limit(1)).first()
             if row is not None:
                 return _job(row)
-            asked = {"project": of.project, "kind": "withdrawal", "only": "all"}
-            return self._insert(
-                connection, {**asked, "withdraws": job, "version": of.version}, None
-            )
+            asked = {"project": of.project, "kind": "withdrawal", "only": "all", "withdraws": job}
+            return self._insert(connection, {**asked, "version": of.version}, None)
 
     def withdrawable(self, job: int) -> Job:
         """Return a job whose predictions can be withdrawn."""
@@ -211,14 +288,13 @@ class JobStore:
         """
         with self.database.read() as connection:
             self._get(connection, job)
-            return read_list(connection, job)
+            return _read_list(connection, job)
 
     def new_task_ids(self, project: int, limit: int = 100) -> set[int]:
         """Return the ids of the tasks in the newest jobs of kind "new" of a project."""
         query = select(_JOBS.c.id).where(_JOBS.c.project == project, _JOBS.c.kind == "new")
         with self.database.read() as connection:
-            newest = connection.scalars(query.order_by(_JOBS.c.id.desc()).limit(limit))
-            return read_named(connection, newest)
+            return _read_lists(connection, query.order_by(_JOBS.c.id.desc()).limit(limit))
 
     def add_late_tasks(self, project: int, tasks: Collection[int]) -> None:
         """Queue tasks of a project that a request has left over."""
@@ -233,7 +309,7 @@ class JobStore:
             _JOBS.c.state.in_(("queued", "running")) | (_JOBS.c.finished > since),
         )
         with self.database.read() as connection:
-            return read_named(connection, connection.scalars(query))
+            return _read_lists(connection, query)
 
     def pause(self, job: int) -> Job:
         """Pause a job until it is resumed."""
@@ -336,7 +412,7 @@ class JobStore:
             given = {"version": version, "total": total, "cursor": cursor}
             changes |= {name: value for name, value in given.items() if value is not None}
             if scope is not None:
-                write_scope(connection, job, scope)
+                _write_list(connection, job, scope)
             if before.state == "queued":  # paused and resumed before its owner noticed
                 changes["state"] = "running"
             if failures:
@@ -367,48 +443,15 @@ class JobStore:
     # ---- inside ----------------------------------------------------------------------------------
 
     def _insert(
-        self, connection: Connection, asked: dict[str, Any], tasks: Sequence[int] | None
+        self, connection: Connection, asked: dict[str, Any], tasks: Iterable[int] | None
     ) -> Job:
         now = self.database.clock()
-        times = {"created": now, "updated": now}
-        count = {} if tasks is None else {"task_count": len(tasks)}
-        statement = insert(_JOBS).values(asked | times | count | {"state": "queued"})
-        key = connection.execute(statement).inserted_primary_key
+        values = asked | {"created": now, "updated": now, "state": "queued"}
+        key = connection.execute(insert(_JOBS).values(values)).inserted_primary_key
         assert key is not None
         if tasks is not None:
-            write_tasks(connection, key[0], tasks)
+            _write_list(connection, key[0], tasks)
         return self._get(connection, key[0])
-
-    def _find_equal(
-        self,
-        connection: Connection,
-        project: int,
-        kind: JobKind,
-        only: Only,
-        view: int | None,
-        limit: int | None,
-        tasks: list[int] | None,
-    ) -> Job | None:
-        """Return an equal job that is not over; of a merged kind, any that has not started."""
-        states = ("queued",) if kind in _MERGED else ("queued", "running", "paused")
-        query = select(*_OF_JOB).where(
-            _JOBS.c.project == project,
-            _JOBS.c.kind == kind,
-            _JOBS.c.state.in_(states),
-            _JOBS.c.only == only,
-        )
-        if kind in _MERGED:
-            query = query.where(_JOBS.c.started.is_(None))
-        else:
-            count = None if tasks is None else len(tasks)
-            same = ((_JOBS.c.view, view), (_JOBS.c.limit, limit), (_JOBS.c.task_count, count))
-            for column, value in same:
-                query = query.where(column.is_not_distinct_from(value))
-            if connection.execute(query.limit(1)).first() is None:
-                return None  # most often, and then no long list goes to the database
-            query = query.where(has_tasks(_JOBS.c.id, tasks))
-        row = connection.execute(query.order_by(_JOBS.c.id).limit(1)).first()
-        return None if row is None else _job(row)
 
     def _set_state(self, job: int, to: JobState, allowed: tuple[JobState, ...]) -> Job:
         with self.database.write_exclusively(LOCK) as connection:
@@ -417,7 +460,7 @@ class JobStore:
                 return before
             if before.state not in allowed:
                 raise JobOver(f"Job {job} is {before.state}: it cannot become {to}.")
-            finished = self.database.clock() if to in OVER else None
+            finished = self.database.clock() if to in _OVER else None
             return self._change(connection, job, state=to, finished=finished)
 
     def _get(self, connection: Connection, job: int) -> Job:
@@ -439,33 +482,35 @@ class JobStore:
 
 
 def _job(row: Row[Any]) -> Job:
-    return Job(
-        id=row.id,
-        project=row.project,
-        kind=row.kind,
-        only=row.only,
-        view=row.view,
-        limit=row.limit,
-        task_count=row.task_count,
-        lists_tasks=bool(row.lists_tasks),
-        state=row.state,
-        version=row.version,
-        total=row.total,
-        done=row.done,
-        skipped=row.skipped,
-        failed=row.failed,
-        cursor=row.cursor,
-        worked_s=row.worked_s,
-        reason=row.reason,
-        created=row.created,
-        updated=row.updated,
-        started=row.started,
-        finished=row.finished,
-        owner=row.owner,
-        leased_until=row.leased_until,
-        withdraws=row.withdraws,
-        is_withdrawn=bool(row.is_withdrawn),
-    )
+    return Job(**row._asdict())
+
+
+def _equal_job(asked: dict[str, Any]) -> Select[Any]:
+    """Select an equal job that is not over; of a merged kind, any that has not started."""
+    query = select(*_OF_JOB).order_by(_JOBS.c.id).limit(1)
+    if asked["kind"] in _MERGED:
+        query = query.where(_JOBS.c.state == "queued", _JOBS.c.started.is_(None))
+    else:
+        query = query.where(_JOBS.c.state.not_in(_OVER))
+    return query.where(*(_JOBS.c[name].is_not_distinct_from(asked[name]) for name in asked))
+
+
+def _read_list(connection: Connection, job: int) -> tuple[int, ...] | None:
+    """Return the ids of a job's tasks in ascending order; None where it has no list."""
+    ids = connection.scalar(select(_LISTS.c.tasks).where(_LISTS.c.job == job))
+    return None if ids is None else tuple(json.loads(ids))
+
+
+def _read_lists(connection: Connection, jobs: Select[tuple[int]]) -> set[int]:
+    """Return the tasks in the lists of any of some jobs."""
+    lists = connection.scalars(select(_LISTS.c.tasks).where(_LISTS.c.job.in_(jobs)))
+    return {id_ for ids in lists for id_ in json.loads(ids)}
+
+
+def _write_list(connection: Connection, job: int, tasks: Iterable[int]) -> None:
+    values = {"tasks": json.dumps(sorted(set(tasks)))}
+    if not connection.execute(update(_LISTS).where(_LISTS.c.job == job).values(values)).rowcount:
+        connection.execute(insert(_LISTS).values(job=job, **values))
 
 
 def _withdrawable(of: Job) -> Job:

@@ -8,25 +8,23 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from itertools import islice
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import chain, islice, repeat
 from typing import Final
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from backend.database.database import Database, error_message
 from backend.database.leases import LeaseLost
 from backend.errors import LabelConfigError, StudioRefused
 from backend.inference.queue import Priority
-from backend.jobs.chunk import ChunkResult, chunk_sizes, predict_and_write
-from backend.jobs.database_outages import DatabaseOutages
-from backend.jobs.job import Job, Only
-from backend.jobs.job_report import JobPlan, JobReport
-from backend.jobs.job_store import JobStore
+from backend.jobs.job_store import Job, JobStore, Only
 from backend.label_studio.client import PAGE, LabelStudioClient, list_to_change
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
@@ -39,6 +37,19 @@ from clearclip_core.quantities import quantity
 
 log = logging.getLogger(__name__)
 
+#: The number of tasks that are predicted and written together.
+CHUNK: Final = 25
+
+#: The sizes of the first chunks: somebody who looks sees a prediction as soon as there is one.
+_FIRST_CHUNKS: Final = (1, 4)
+
+#: How often an image is requested whose host is away.
+_TRIES: Final = 3
+
+#: How long a run waits for the database, and the pause between two tries, in seconds.
+_OUTAGE_S: Final = 3600.0
+_PAUSE_S: Final = 5.0
+
 #: Chunks at the same time: while one is written, the model has the next.
 _CHUNKS_AHEAD: Final = 3
 
@@ -50,6 +61,85 @@ _CLOSING_PAUSE_S: Final = 2.0
 
 #: How often a running job's lease is renewed and its state is read, in seconds.
 _POLL_S: Final = 1.0
+
+
+@dataclass(frozen=True)
+class JobPlan:
+    """The number of tasks that a job would predict.
+
+    Attributes:
+        version: the ``model_version`` of the predictions.
+        to_predict: the number of tasks that lack one.
+        to_skip: the number of tasks that have one.
+    """
+
+    project: int
+    version: str
+    to_predict: int
+    to_skip: int
+
+    def __str__(self) -> str:
+        return (
+            f"Project {self.project}: {quantity(self.to_predict, 'task')} to predict as "
+            f"{self.version!r}, {self.to_skip} with such a prediction."
+        )
+
+
+@dataclass(frozen=True)
+class ChunkResult:
+    """The result of a chunk.
+
+    Attributes:
+        made: the ids of the tasks whose prediction is written.
+        failures: task ids and reasons of tasks without a prediction.
+        whole: whether no task is left over.
+    """
+
+    made: list[int]
+    failures: list[tuple[int, str]]
+    cursor: int
+    whole: bool
+
+
+def predict_and_write(
+    client: LabelStudioClient,
+    project: int,
+    version: str,
+    tasks: Sequence[Task],
+    predict: Callable[[Sequence[Task]], list[Outcome]],
+    halt: threading.Event,
+) -> ChunkResult:
+    """Predict some tasks and write their predictions, in one request.
+
+    Args:
+        version: the ``model_version`` of the predictions.
+        tasks: one or more. A task is predicted again where the host of its image was away.
+        predict: returns one outcome for each task, in their order.
+        halt: once it is set, tasks without a prediction are left over.
+    """
+    ids = [int(task.id or 0) for task in tasks]
+    by_id: dict[int, Outcome] = {}
+    for _ in range(_TRIES):
+        again = [t for t, id_ in zip(tasks, ids, strict=True) if _is_open(by_id.get(id_))]
+        if by_id and again and not halt.is_set():
+            client.label_config(project)  # waits where Label Studio is away
+        made = predict(again)
+        by_id |= {int(task.id or 0): each for task, each in zip(again, made, strict=True)}
+    entries = {id_: each.entry for id_, each in by_id.items() if isinstance(each.entry, dict)}
+    refused = client.write(project, version, entries)
+    failures = {id_: each.reason for id_, each in by_id.items() if each.reason} | refused
+    left = len(ids) - len(entries.keys() | failures.keys())
+    return ChunkResult(
+        made=[id_ for id_ in entries if id_ not in refused],
+        failures=list(failures.items()),
+        cursor=ids[-1],
+        whole=not (left and halt.is_set()),
+    )
+
+
+def _is_open(outcome: Outcome | None) -> bool:
+    """Return whether a task is to be predicted: for the first time, or after a passing failure."""
+    return outcome is None or outcome.may_pass
 
 
 class Prelabeler:
@@ -102,19 +192,23 @@ class Prelabeler:
         Returns:
             The job. The lease of one that was stopped remains: see `JobStore.release`.
         """
-        outages = DatabaseOutages(stopping)
-
-        def tell(job: Job) -> None:
-            outages.end()
-            watch(job)
-
-        return outages.outlive(lambda: self._run(job.id, stopping, tell))
-
-    def report(self, job: int) -> JobReport:
-        """Return the report of a job."""
-        return JobReport(self._store.get_job(job), self._failures.newest(job, limit=10_000))
+        while True:
+            try:
+                return self._run(job.id, stopping, watch)
+            except OperationalError as error:
+                self._await_database(job, error, stopping)
 
     # ---- inside ------------------------------------------------------------------------------
+
+    def _await_database(self, job: Job, error: OperationalError, stopping: threading.Event) -> None:
+        """Wait until the database can be written again; raise its error after an hour."""
+        log.warning("%s; job %d waits for the database", error_message(error), job.id)
+        end = time.monotonic() + _OUTAGE_S
+        while time.monotonic() < end and not stopping.wait(_PAUSE_S):
+            with suppress(OperationalError):
+                self._store.advance(job.id, self._owner)
+                return
+        raise error
 
     def _run(self, job_id: int, stopping: threading.Event, watch: Callable[[Job], None]) -> Job:
         job = self._store.advance(job_id, self._owner)
@@ -236,7 +330,8 @@ class Prelabeler:
     def _chunks(self, job: Job) -> Iterator[list[Task]]:
         """Yield the tasks after the cursor that lack a prediction, until the version changes."""
         failed = self._failures.task_ids(job.id)
-        cursor, ids, sizes = job.cursor, self._task_ids(job), chunk_sizes()
+        cursor, ids = job.cursor, self._task_ids(job)
+        sizes = chain(_FIRST_CHUNKS, repeat(CHUNK))
         while self._spec(job).version == job.version:
             if ids is None:
                 wanted = _filter(job, None, job.version, after=cursor)

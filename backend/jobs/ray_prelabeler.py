@@ -17,10 +17,8 @@ import numpy as np
 
 from backend.errors import ModelUnavailable
 from backend.inference.queue import Priority
-from backend.jobs.chunk import CHUNK, predict_and_write
-from backend.jobs.job import Job
-from backend.jobs.job_store import JobStore
-from backend.jobs.prelabeler import Prelabeler
+from backend.jobs.job_store import Job, JobStore
+from backend.jobs.prelabeler import CHUNK, Prelabeler, predict_and_write
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task

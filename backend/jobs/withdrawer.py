@@ -19,8 +19,7 @@ from typing import Final
 
 from backend.errors import StudioRefused
 from backend.jobs.connection_watch import CLOCKS_DIFFER_S
-from backend.jobs.job import Job
-from backend.jobs.job_store import JobStore
+from backend.jobs.job_store import Job, JobStore
 from backend.label_studio.client import LabelStudioClient, list_to_change
 from backend.label_studio.task_filter import TaskFilter
 from clearclip_core.quantities import quantity

@@ -9,8 +9,11 @@ from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from backend.database.leases import LEASE_S
+from backend.database.leases import LEASE_S, LeaseLost
 from backend.errors import BackendError
+from backend.jobs.job_store import JobStore
+from backend.jobs.prelabeler import Prelabeler
+from backend.jobs.withdrawer import Withdrawer
 
 log = logging.getLogger(__name__)
 
@@ -77,4 +80,50 @@ class Worker:
         for renew in self._renewals:
             renew()
         self._stopping.wait(LEASE_S / 3)
+        return True
+
+
+class JobRunner:
+    """Leases jobs and runs them.
+
+    Args:
+        stopping: once it is set, a running job is released for another backend or for later.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        prelabeler: Prelabeler,
+        withdrawer: Withdrawer,
+        owner: str,
+        stopping: threading.Event,
+    ) -> None:
+        self._store = store
+        self._prelabeler = prelabeler
+        self._withdrawer = withdrawer
+        self._owner = owner
+        self._stopping = stopping
+
+    def run_next(self, late: bool = False) -> bool:
+        """Run the next job as far as it goes; return whether there was one.
+
+        Args:
+            late: whether to run jobs of late tasks, which wait for no other ones, or the others.
+        """
+        job = self._store.lease_job(self._owner, late=late)
+        if job is None:
+            return False
+        log.info("Job %d: project %d, by %s", job.id, job.project, self._owner)
+        try:
+            runner = self._withdrawer if job.kind == "withdrawal" else self._prelabeler
+            job = runner.run(job, self._stopping)
+            if not job.over:
+                self._store.release(job.id, self._owner)
+        except LeaseLost as error:
+            log.warning("%s", error)
+        except BackendError:
+            self._store.release(job.id, self._owner)
+            raise
+        counts = job.done, job.skipped, job.failed, job.total
+        log.info("Job %d is %s: %d done, %d skipped, %d failed of %s", job.id, job.state, *counts)
         return True

@@ -44,6 +44,10 @@ log = logging.getLogger(__name__)
 #: Tasks of one request for them; each carries its data.
 PAGE: Final = 100
 
+#: How long a call in the background is tried again, in seconds: it outlasts a restart of Label
+#: Studio. Rounds of work, and commands that are given again, go on from there.
+RETRY_FOR_S: Final = 120.0
+
 #: Projects whose titles are read.
 MOST_TITLES: Final = 1000
 
@@ -186,7 +190,7 @@ class LabelStudioClient:
         url: str,
         api_key: str,
         *,
-        retry_for_s: float = 600.0,
+        retry_for_s: float = RETRY_FOR_S,
         timeout_s: float = 300.0,
         first_pause_s: float = 0.5,
         stopping: threading.Event | None = None,

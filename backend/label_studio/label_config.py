@@ -5,18 +5,21 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
 
+from PIL import ImageColor
+
 from backend.errors import DataKeyError
 from backend.settings import Adapt, ScoreKind, Settings, Synonyms
 from clearclip_core import Label
 
 if TYPE_CHECKING:
-    from clearclip_core import ScoreOptions
+    from clearclip_core import RGBArray, ScoreOptions
 
 ControlKind = Literal["brushlabels", "bitmasklabels", "polygonlabels", "rectanglelabels"]
 
@@ -88,11 +91,13 @@ class ControlLabel:
         written: its text in results of this control: its alias where it has one.
         threshold: probability in [0, 1] below which pixels and regions are left out; 1 is never
             reached, also where a probability is rounded to 1.
+        colour: as in CSS, in which the editor shows it; empty where the config does not say.
     """
 
     name: str
     written: str
     threshold: float = 0.0
+    colour: str = ""
 
     @property
     def is_never_predicted(self) -> bool:
@@ -188,6 +193,24 @@ class LabelConfig:
         """Return the labels that compete on the image of that name."""
         names = {label.name for control in self.controls_of(image) for label in control.labels}
         return tuple(label for label in self.labels if label.name in names)
+
+    def colours_of(self, image: str) -> RGBArray:
+        """Return (labels, 3) uint8 a colour for each of `labels_of`: the editor's where it has one.
+
+        >>> from backend.label_studio.label_config_parser import parse_label_config
+        >>> xml = '''<View><Image name="img" value="$image"/><BrushLabels name="b" toName="img">
+        ...   <Label value="sky" background="#0080ff"/><Label value="sea"/></BrushLabels></View>'''
+        >>> parse_label_config(xml).colours_of("img")[0].tolist()
+        [0, 128, 255]
+        """
+        from clearclip_core import palette  # OpenCV
+
+        names = [label.name for label in self.labels_of(image)]
+        colours = palette(len(names))
+        for label in (each for control in self.controls_of(image) for each in control.labels):
+            with suppress(ValueError):  # no colour, or a word that is none
+                colours[names.index(label.name)] = ImageColor.getrgb(label.colour)[:3]
+        return colours
 
     def tool(self, name: str) -> Tool | None:
         """Return the tool of that name, if any."""

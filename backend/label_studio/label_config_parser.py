@@ -364,6 +364,7 @@ def _control_labels(element: Element) -> tuple[ControlLabel, ...]:
             name=label_name(label),
             written=attribute_of(label, "alias") or label_name(label),
             threshold=threshold or 0.0,
+            colour=attribute_of(label, "background").strip(),
         )
 
     return tuple(map(read, label_elements(element)))

@@ -143,6 +143,7 @@ class TaskRunner:
         failures: gets the tasks that fail; None: nothing is noted.
         late: gets the tasks that are late; None: they are dropped, and Label Studio asks again.
         deadline_s: the time for an answer, in seconds.
+        can_write: whether jobs reach Label Studio; while they do not, no task is left to them.
     """
 
     def __init__(
@@ -150,7 +151,9 @@ class TaskRunner:
         failures: FailureStore | None = None,
         late: LateTasks | None = None,
         deadline_s: float = math.inf,
+        can_write: Callable[[], bool] = lambda: True,
     ) -> None:
+        self._can_write = can_write
         self._failures = failures
         self._late = late
         self._deadline_s = deadline_s
@@ -337,7 +340,7 @@ class TaskRunner:
     # ---- the database, which may be away ---------------------------------------------------------
 
     def _late_task_ids(self, project: int | None, ended_within_s: float) -> set[int]:
-        if self._late is None or project is None:
+        if self._late is None or project is None or not self._can_write():
             return set()
         try:
             return self._late.late_task_ids(project, ended_within_s)

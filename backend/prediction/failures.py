@@ -29,8 +29,8 @@ from sqlalchemy import (
 
 from backend.database.database import METADATA, Database, key_batches
 
-#: Failures of one job that keep their reason: the newest.
-_MAX_REASONS: Final = 10_000
+#: Failures of no job that are kept: the newest.
+_MOST_KEPT: Final = 10_000
 
 #: How long an open failure is listed, in seconds: nothing tells when its task is deleted.
 _LISTED_FOR_S: Final = 30 * 86400.0
@@ -47,21 +47,6 @@ _FAILURES: Final = Table(
     # when the task was predicted after the failure; 0 where it was not
     Column("solved", Float, nullable=False, server_default=text("0")),
 )
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A task that has no prediction.
-
-    Attributes:
-        job: the job's id; 0 where Label Studio itself has asked for the prediction.
-        at: when, in seconds since the epoch.
-    """
-
-    job: int
-    task: int
-    reason: str
-    at: float
 
 
 @dataclass(frozen=True)
@@ -95,6 +80,14 @@ class FailureCount:
     since: float | None = None
 
 
+@dataclass(frozen=True)
+class ProjectFailures:
+    """How many tasks of a project have no prediction, and when the last one failed."""
+
+    tasks: int
+    newest: float
+
+
 class FailureStore:
     """The failures table of a database.
 
@@ -105,24 +98,13 @@ class FailureStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def newest(self, job: int | None = None, limit: int = 100) -> list[Failure]:
-        """Return the newest open failures that have a reason, of one job or of all."""
-        query = select(_FAILURES).where(*_open()).order_by(_FAILURES.c.id.desc()).limit(limit)
-        if job is not None:
-            query = query.where(_FAILURES.c.job == job)
-        with self._database.read() as connection:
-            rows = connection.execute(query)
-            return [Failure(row.job, row.task, row.reason, row.at) for row in rows]
-
-    def failed_at(self) -> dict[int, float]:
-        """Return the projects of tasks with open failures: id -> time of the newest one."""
+    def of_job(self, job: int, limit: int = 100) -> list[FailingTask]:
+        """Return the newest open failures of one job; `since` is the time of the failure."""
         row = _FAILURES.c
-        query = select(row.project, func.max(row.at).label("newest")).where(
-            *self._listed(), row.project.is_not(None)
-        )
+        query = select(row.task, row.project, row.job, row.reason, row.at, row.at.label("since"))
+        query = query.where(row.job == job, row.solved == 0).order_by(row.id.desc())
         with self._database.read() as connection:
-            rows = connection.execute(query.group_by(row.project))
-            return {each.project: each.newest for each in rows}
+            return [FailingTask(*each) for each in connection.execute(query.limit(limit))]
 
     def failing(self, limit: int = 100, without: Collection[int] = ()) -> list[FailingTask]:
         """Return the tasks with open failures, the one that failed last first.
@@ -158,15 +140,14 @@ class FailureStore:
         with self._database.read() as connection:
             return FailureCount(*connection.execute(query).one())
 
-    def count_by_project(self) -> dict[int, int]:
-        """Count the tasks with open failures of each project that has any."""
+    def by_project(self) -> dict[int, ProjectFailures]:
+        """Return the open failures of each project that has any."""
         row = _FAILURES.c
-        query = select(row.project, func.count(row.task.distinct()).label("tasks")).where(
-            *self._listed(), row.project.is_not(None)
-        )
+        figures = func.count(row.task.distinct()), func.max(row.at)
+        query = select(row.project, *figures).where(*self._listed(), row.project.is_not(None))
         with self._database.read() as connection:
             rows = connection.execute(query.group_by(row.project))
-            return {each.project: each.tasks for each in rows}
+            return {project: ProjectFailures(*each) for project, *each in rows}
 
     def solved_at(self, tasks: Collection[int]) -> dict[int, float]:
         """Return when tasks were predicted after a failure that is stored: id -> time.
@@ -227,33 +208,23 @@ class FailureStore:
         known = {"job": job, "project": project, "at": self._database.clock()}
         rows = [{"task": task, "reason": why, **known} for task, why in failures]
         connection.execute(insert(_FAILURES), rows)
-        _trim(connection, job)
+        if not job:
+            _trim(connection)
 
     def _listed(self, without: Collection[int] = ()) -> tuple[ColumnElement[bool], ...]:
         project = _FAILURES.c.project
         wanted = (or_(project.is_(None), project.not_in(without)),) if without else ()
-        return *_open(), _FAILURES.c.at > self._database.clock() - _LISTED_FOR_S, *wanted
+        return (
+            _FAILURES.c.solved == 0,
+            _FAILURES.c.at > self._database.clock() - _LISTED_FOR_S,
+            *wanted,
+        )
 
 
-def _open() -> tuple[ColumnElement[bool], ...]:
-    return _FAILURES.c.solved == 0, _FAILURES.c.reason != ""
-
-
-def _trim(connection: Connection, job: int) -> None:
-    """Delete the oldest failures; of a job, only their reasons, since it skips their tasks."""
-    kept = (
-        select(_FAILURES.c.id)
-        .where(_FAILURES.c.job == job)
-        .order_by(_FAILURES.c.id.desc())
-        .offset(_MAX_REASONS)
-        .limit(1)
-    )
-    newest_trimmed = connection.execute(kept).scalar()
-    if newest_trimmed is None:
-        return
-    old = (_FAILURES.c.job == job, _FAILURES.c.id <= newest_trimmed)
-    if job:
-        blank = update(_FAILURES).where(*old, _FAILURES.c.reason != "")
-        connection.execute(blank.values(reason=""))
-    else:
-        connection.execute(delete(_FAILURES).where(*old))
+def _trim(connection: Connection) -> None:
+    """Delete the oldest failures of no job; a job skips the tasks of all of its own."""
+    row = _FAILURES.c
+    kept = select(row.id).where(row.job == 0).order_by(row.id.desc()).offset(_MOST_KEPT).limit(1)
+    oldest = connection.scalar(kept)
+    if oldest is not None:
+        connection.execute(delete(_FAILURES).where(row.job == 0, row.id <= oldest))

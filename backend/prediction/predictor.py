@@ -8,11 +8,19 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from typing import Any
 
-from backend.errors import BackendError, Busy, ImageRefused, ModelUnavailable, TaskError
+from backend.errors import (
+    BackendError,
+    Busy,
+    ImageRefused,
+    LabelConfigError,
+    ModelUnavailable,
+    TaskError,
+)
 from backend.inference.engine import Engine
 from backend.inference.queue import Priority
 from backend.label_studio.image_loader import ReadImage
@@ -83,7 +91,7 @@ class Predictor:
         """
         event = request.context.event if request.context else ""
         if event == "capabilities":
-            return [capabilities(self._settings)]
+            return [capabilities(self._settings, request.label_config)]
         config = parse_label_config(request.label_config)
         if event == "prewarm":
             for task in request.tasks:
@@ -286,11 +294,18 @@ _PROMPTS = ("point", "box")
 _TARGETS = (("BitmaskLabels", "mask"), ("RectangleLabels", "bbox"), ("PolygonLabels", "polygon"))
 
 
-def capabilities(settings: Settings) -> dict[str, Any]:
-    """Return the entry that answers ``capabilities``; it depends on no task and no label config."""
+def capabilities(settings: Settings, label_config: str) -> dict[str, Any]:
+    """Return the entry that answers ``capabilities``: the targets that the label config has.
+
+    It has all where the config has none of them: brush regions have no name in the contract.
+    """
+    kinds: set[str] = set()
+    with suppress(LabelConfigError):
+        kinds = {control.kind for control in parse_label_config(label_config).controls}
+    there = [each for each in _TARGETS if each[0].lower() in kinds] or _TARGETS
     value = {
         "prompts": list(_PROMPTS),
-        "targets": [{"tag": tag, "output": output} for tag, output in _TARGETS],
+        "targets": [{"tag": tag, "output": output} for tag, output in there],
         "model_info": {"name": "ClearCLIP", "version": f"{settings.model} {settings.method}"},
     }
     region = {

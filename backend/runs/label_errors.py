@@ -37,7 +37,7 @@ from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
 from backend.learning.examples import ExampleReader
 from backend.runs.run import MOST_LEFT_OUT, AskedNothing, Progress, Run, RunKind, RunParts
-from clearclip_core import RGBArray, Scores, palette
+from clearclip_core import RGBArray, Scores
 from clearclip_core.adaptation.fitting import HeldOutAdaptations, fit_held_out
 from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth, blend
 from clearclip_core.images.opening import to_data_url
@@ -98,6 +98,7 @@ class Suspicion(msgspec.Struct, frozen=True):
         preview: the place in the annotation, as a data URL; "" where the annotation was changed
             during the run, or it or its image can be read no more.
         suggestion: the place by the scores, as a data URL; "" as for `preview`.
+        colours: label -> its colour in both pictures, as "#rrggbb".
     """
 
     task: int
@@ -111,6 +112,7 @@ class Suspicion(msgspec.Struct, frozen=True):
     sentence: str = ""
     preview: str = ""
     suggestion: str = ""
+    colours: dict[str, str] = {}
 
 
 class LabelErrors(msgspec.Struct, frozen=True):
@@ -404,10 +406,12 @@ class _Search:
         shown = self.parts.engine.segmenter().decide(
             seen.scores, image=seen.rgb, refine=settings.refine, propagate=settings.propagate
         )
-        before, after = place_pictures(
-            seen.rgb, seen.annotated.truth, shown.label_map, disagreement.box
+        colours = self.config.colours_of(image.tag.name)
+        before, after, seen_labels = place_pictures(
+            seen.rgb, seen.annotated.truth, shown.label_map, disagreement.box, colours
         )
-        return msgspec.structs.replace(made, preview=before, suggestion=after)
+        legend = {names[label + 1]: f"#{bytes(colours[label]).hex()}" for label in seen_labels}
+        return msgspec.structs.replace(made, preview=before, suggestion=after, colours=legend)
 
 
 def _indices(task: Task, tag: ImageTag) -> list[int | None]:
@@ -421,29 +425,39 @@ def _indices(task: Task, tag: ImageTag) -> list[int | None]:
 
 
 def place_pictures(
-    rgb: RGBArray, truth: Truth, made: npt.NDArray[np.int16], box: Box
-) -> tuple[str, str]:
-    """Return two pictures of a place and what is around it, as data URLs of JPEGs.
+    rgb: RGBArray, truth: Truth, made: npt.NDArray[np.int16], box: Box, colours: RGBArray
+) -> tuple[str, str, list[int]]:
+    """Return two pictures of a place and what is around it, as data URLs, and the labels in them.
 
-    Equal labels have equal colours in both. A white frame marks the place.
+    A white frame marks the place.
 
     Args:
         rgb: (H, W, 3) uint8.
         truth: (H, W) label indices of the annotation, see `draw_label_map`.
         made: (H, W) label indices by the scores, -1 for none.
+        colours: (labels, 3) uint8.
     """
     painted = np.where((truth == NOTHING) | (truth == IGNORE), -1, truth.astype(np.int16))
-    return _picture(rgb, painted, box), _picture(rgb, made, box)
+    around = tuple(_around(side, length) for side, length in zip(box, rgb.shape[:2], strict=True))
+    labels = np.union1d(painted[around], made[around])
+    before, after = (_picture(rgb, each, box, around, colours) for each in (painted, made))
+    return before, after, [int(label) for label in labels if label >= 0]
 
 
-def _picture(rgb: RGBArray, label_map: npt.NDArray[Any], box: Box) -> str:
-    rows, columns = (_around(side, length) for side, length in zip(box, rgb.shape[:2], strict=True))
-    part, labels = rgb[rows, columns], label_map[rows, columns]
+def _picture(
+    rgb: RGBArray,
+    label_map: npt.NDArray[Any],
+    box: Box,
+    around: tuple[slice, ...],
+    colours: RGBArray,
+) -> str:
+    rows, columns = around
+    part, labels = rgb[around], label_map[around]
     factor = min(1.0, _SIDE_PX / max(part.shape[:2]))
     size = max(1, round(part.shape[1] * factor)), max(1, round(part.shape[0] * factor))
     small = np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), np.uint8)
     shown = cv2.resize(np.ascontiguousarray(labels), size, interpolation=cv2.INTER_NEAREST)
-    drawn = blend(small, shown, palette(int(label_map.max()) + 2), _OPACITY)
+    drawn = blend(small, shown, colours, _OPACITY)
     first, last = (
         (round((x - columns.start) * factor), round((y - rows.start) * factor))
         for x, y in ((box[1].start, box[0].start), (box[1].stop - 1, box[0].stop - 1))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 
 from flask import Blueprint, Flask
 
@@ -34,7 +33,7 @@ from backend.web.ml_backend import MlBackendRoutes
 from backend.web.pages.dashboard import DashboardRoutes
 from backend.web.pages.html import add_filters, error_response
 from backend.web.pages.jobs import JobRoutes
-from backend.web.pages.learning import LearningRoutes, describe_learning
+from backend.web.pages.learning import LearningRoutes
 from backend.web.pages.project import ProjectRoutes
 from backend.web.pages.projects import DeletedProjects, MissingProjects, ProjectCheck
 from backend.web.pages.report import ReportRoutes
@@ -127,7 +126,6 @@ def _pages(
     status = _status(services, tracker)
     dashboard = DashboardRoutes(settings, services.engine, metrics, status, services.project_titles)
     projects = ProjectCheck(services.page_client)
-    describe = partial(describe_learning, learner)
     yield dashboard.blueprint()
     yield ProjectRoutes(services, predictor.versions, status.serializer).blueprint()
     yield JobRoutes(
@@ -138,8 +136,8 @@ def _pages(
         body,
         dashboard.render,
     ).blueprint()
-    yield ReportRoutes(settings, services.annotations, services.page_client, describe).blueprint()
     client = services.page_client
+    yield ReportRoutes(settings, services.annotations, client, services.change_poller).blueprint()
     shared = (services.runs, client, projects, body)
     yield LabelErrorRoutes(
         LABEL_ERRORS,

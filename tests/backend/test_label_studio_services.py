@@ -16,7 +16,7 @@ KEYS = {"label_studio_url": "http://studio", "label_studio_api_key": "token"}
 
 def test_without_a_token_there_is_no_client() -> None:
     services = LabelStudioServices(Settings())
-    assert services.client() is None
+    assert services.client is None
     with pytest.raises(ValueError, match=r"^Set LABEL_STUDIO_URL .*: annotations are read through"):
         services.required_client("annotations are read")
 
@@ -27,7 +27,7 @@ def test_a_client_asks_the_label_studio_of_the_settings() -> None:
     assert services.images is services.images
 
 
-@pytest.mark.parametrize("begin", range(250, 400, 7))
+@pytest.mark.parametrize("begin", [320, 350, 380])
 def test_no_half_of_a_password_of_several_words_is_left_of_a_long_reason(begin: int) -> None:
     """Label Studio's reason is cut off; a half would not be known to be one."""
     reason = f"{'a word ' * 60}"[:begin] + f" correct horse battery {'and more ' * 60}"

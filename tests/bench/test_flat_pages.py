@@ -134,9 +134,9 @@ def test_pages_are_flat(
     annotations, store = fill(database), JobStore(database)
     recount = once(lambda: annotations.recount(7))
     ids = range(1, TASKS + 1)
-    start = once(lambda: store.start_job(7, tasks=ids))
+    start = once(lambda: store.start_job(7, kind="new", tasks=ids))
     for project in range(8, 27):
-        store.start_job(project, tasks=range(1, 100_001))
+        store.start_job(project, kind="new", tasks=range(1, 100_001))
     job = store.lease_job("bench", 1)
     assert job is not None
     scope = once(lambda: store.advance(1, "bench", version="v", total=TASKS, scope=ids))

@@ -9,9 +9,11 @@ import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -47,8 +49,19 @@ _VOC_NAMES: Final = (
     *("train", "tvmonitor"),
 )
 
-#: What reading a value of another type raises.
-_BROKEN: Final = (ArithmeticError, AttributeError, KeyError, TypeError, ValueError)
+_Value = Annotated[int, msgspec.Meta(ge=0, lt=_MAX_CLASSES)]
+
+
+class _Class(msgspec.Struct):
+    value: _Value
+    name: Annotated[str, msgspec.Meta(pattern=r"\S")]
+    colour: Colour | None = None
+
+
+class _Classes(msgspec.Struct):
+    classes: Annotated[list[_Class], msgspec.Meta(min_length=1, max_length=_MAX_CLASSES)]
+    nothing: _Value | None = NOTHING
+    background: _Value | None = None
 
 
 @dataclass(frozen=True)
@@ -79,16 +92,13 @@ class LabelValues:
         Raises:
             DatasetError: there is no such file, or it holds something else.
         """
-        if given is not None:
-            return cls.read(given)
-        for place in (folder, folder.parent):
-            for name in FILES:
-                if (place / name).is_file():
-                    return cls.read(place / name)
-        raise DatasetError(
-            f"Expected {expected} or {FILES[1]} in {folder}, which say what the values of the "
-            "masks stand for: name such a file by --names."
-        )
+        found = given or _names_file(folder)
+        if found is None:
+            raise DatasetError(
+                f"Expected {expected} or {FILES[1]} in {folder}, which say what the values of the "
+                "masks stand for: name such a file by --names."
+            )
+        return cls.read(found)
 
     @classmethod
     def read(cls, path: Path) -> LabelValues:
@@ -121,24 +131,28 @@ class LabelValues:
         return cls({NOTHING: None} | names, file=str(path))
 
 
+def _names_file(folder: Path) -> Path | None:
+    places = (place / name for place in (folder, folder.parent) for name in FILES)
+    return next((place for place in places if place.is_file()), None)
+
+
 def _read_colours(matches: Sequence[re.Match[str]], path: Path) -> LabelValues:
     """Number the classes of a file of colours; one of the name background is nothing."""
     names: dict[int, str | None] = {NOTHING: None}
     colours: dict[int, Colour] = {}
     for value, (name, *levels) in enumerate(match.groups() for match in matches):
         names[value] = None if name.strip().lower() == "background" else name.strip()
-        colours[value] = _colour(levels)
+        red, green, blue = map(int, levels)
+        colours[value] = red, green, blue
     if len(set(colours.values())) < len(colours) or max(map(max, colours.values())) > NOTHING:
         raise DatasetError(f"Expected {path} to have different colours of 0 to 255 each.")
     return LabelValues(names, colours, str(path), is_by_colour=True)
 
 
-def voc_values() -> LabelValues:
-    """Return the classes and colours of PASCAL VOC."""
+def _voc_values() -> LabelValues:
     names: dict[int, str | None] = {0: None, NOTHING: None}
     names |= dict(enumerate(_VOC_NAMES, 1))
-    colours = {value: _voc_colour(value) for value in (*range(len(_VOC_NAMES) + 1), NOTHING)}
-    return LabelValues(names, colours, "PASCAL VOC")
+    return LabelValues(names, {value: _voc_colour(value) for value in names}, "PASCAL VOC")
 
 
 def _voc_colour(value: int) -> Colour:
@@ -155,58 +169,28 @@ def _voc_colour(value: int) -> Colour:
 
 
 def _read_json(content: bytes, path: Path) -> LabelValues:
-    names: dict[int, str | None]
-    colours: dict[int, Colour] = {}
     try:
         found = json.loads(content)
-        nothing: Any = NOTHING
-        if isinstance(found, list):
-            names = {value: _name(name) for value, name in enumerate(found)}
-        elif isinstance(found, dict) and "classes" in found:
-            classes, nothing = found["classes"], found.get("nothing", NOTHING)
-            if isinstance(classes, list) and all(isinstance(each, str) for each in classes):
-                classes = [{"value": value, "name": name} for value, name in enumerate(classes)]
-            names = {_value(each["value"]): _name(each["name"]) for each in classes}
-            if len(names) != len(classes):
-                raise ValueError("a value is there twice")
-            if "background" in found:
-                names[_value(found["background"])] = None
-            colours = {
-                _value(each["value"]): _colour(each["colour"])
-                for each in classes
-                if "colour" in each
-            }
-        else:
-            names = {_value(value): _name(name) for value, name in found.items()}
-        if not 0 < len(names) <= _MAX_CLASSES:
-            raise ValueError(f"it has {len(names)} classes")
-        empty: dict[int, str | None] = {} if nothing is None else {_value(nothing): None}
-    except (*_BROKEN, RecursionError) as error:
+        if not (isinstance(found, dict) and "classes" in found):
+            found = {"classes": found}
+        some = found["classes"]
+        if isinstance(some, dict):
+            some = [{"value": int(value), "name": name} for value, name in some.items()]
+        rows = [{"value": n, "name": e} if isinstance(e, str) else e for n, e in enumerate(some)]
+        told = msgspec.convert(found | {"classes": rows}, _Classes)
+        names: dict[int, str | None] = {each.value: each.name.strip() for each in told.classes}
+        if len(names) != len(rows):
+            raise ValueError("a value is there twice")
+    except (msgspec.ValidationError, RecursionError, TypeError, ValueError) as error:
         raise DatasetError(
             f'Expected {path} to hold "classes" with a "value" and a "name" each, a list of names, '
             f"or an object of value and name, but got something else ({str(error)[:100]})."
         ) from None
+    if told.background is not None:
+        names[told.background] = None
+    empty: dict[int, str | None] = {} if told.nothing is None else {told.nothing: None}
+    colours = {each.value: each.colour for each in told.classes if each.colour is not None}
     return LabelValues(empty | names, colours, str(path))
-
-
-def _value(given: Any) -> int:
-    if isinstance(given, bool) or not isinstance(given, int | str):
-        raise ValueError("a value is no whole number")
-    value = int(given)
-    if not 0 <= value < _MAX_CLASSES:
-        raise ValueError(f"a value is not from 0 to {_MAX_CLASSES - 1}")
-    return value
-
-
-def _name(given: Any) -> str:
-    if not isinstance(given, str) or not given.strip():
-        raise ValueError("a name is no text")
-    return given.strip()
-
-
-def _colour(given: Any) -> Colour:
-    red, green, blue = (int(each) for each in given)
-    return red, green, blue
 
 
 _UNDECODABLE: Final = (
@@ -257,7 +241,7 @@ class LabelMap:
             name = values.names[value]
             if name is not None:
                 self._check_colour(value, name, values)
-                regions.append(LabelledRegion(name, lambda value=value: self.values == value))  # type: ignore[misc]
+                regions.append(LabelledRegion(name, partial(np.equal, self.values, value)))
         return regions
 
     def _by_colour(self, values: LabelValues) -> LabelMap:
@@ -308,7 +292,7 @@ def read_label_map(content: bytes, where: str, limits: Limits) -> LabelMap:
     stretch to 0 to 255.
 
     Raises:
-        DatasetError: it is no PNG, truncated, over the limit, or a picture in colour.
+        DatasetError: it is no PNG, truncated, over the limit, or has transparency.
     """
     try:
         with open_image(io.BytesIO(content), formats=("PNG",)) as picture:
@@ -337,11 +321,7 @@ def read_label_map(content: bytes, where: str, limits: Limits) -> LabelMap:
 
 
 def find_maps(folder: Path) -> tuple[Path, list[Path]]:
-    """Find the label maps of a data set: those in its folder of masks where it has one.
-
-    Returns:
-        The folder that names start from, and the files by name.
-    """
+    """Return the folder that names start from, and the PNGs in it by name."""
     return find_below(folder, ("masks", _VOC_FOLDER), lambda path: path.suffix.lower() == ".png")
 
 
@@ -379,14 +359,17 @@ def read_index_png(
             raise DatasetError(
                 f"{colours} says no colours: expected lines such as road:128,64,128."
             )
-    elif names is None and root.name == _VOC_FOLDER and not _has_names(folder):
-        values = voc_values()
+    elif names is None and root.name == _VOC_FOLDER and _names_file(folder) is None:
+        values = _voc_values()
     else:
         values = LabelValues.find(folder, names)
+
+    def read(content: bytes, where: str, size_hw: tuple[int, int]) -> list[LabelledRegion]:
+        return read_label_map(content, where, limits).regions(values, size_hw)
+
     for path in files:
-        name = relative_name(path, root)
-        picture = name[: len(name) - len(path.suffix) - len(of_mask)] + of_picture
-        yield _source(path, picture, name, values, limits)
+        source = MaskSource.of_file(path, root, limits, read)
+        yield replace(source, name=source.name.removesuffix(of_mask) + of_picture)
 
 
 def read_binary_masks(folder: Path, limits: Limits) -> Iterator[MaskSource]:
@@ -398,9 +381,9 @@ def read_binary_masks(folder: Path, limits: Limits) -> Iterator[MaskSource]:
     root, files = find_maps(folder)
     by_name: dict[str, list[Path]] = {}
     for path in files:
-        parts = relative_name(path, root).split("/", 1)
-        if len(parts) == 2:
-            by_name.setdefault(parts[1][: -len(path.suffix)], []).append(path)
+        _, slash, name = relative_name(path, root).partition("/")
+        if slash:
+            by_name.setdefault(name[: -len(path.suffix)], []).append(path)
     if not by_name:
         raise DatasetError(f"Expected masks at {root}/CLASS/NAME.png, but there are none.")
     for name, paths in by_name.items():
@@ -418,20 +401,7 @@ def _binary_source(name: str, root: Path, paths: Sequence[Path], limits: Limits)
             if (painted.size and painted.min() != painted.max()) or found.ndim != 2:
                 raise DatasetError(f"{where} is no mask of one class: it has several values.")
             if painted.size:
-                mask = found != 0
-                regions.append(LabelledRegion.of(where.split("/", 1)[0], mask))
+                regions.append(LabelledRegion.of(where.split("/", 1)[0], found != 0))
         return regions
 
     return MaskSource(name, relative_name(paths[0], root), read_regions)
-
-
-def _has_names(folder: Path) -> bool:
-    return any((place / name).is_file() for place in (folder, folder.parent) for name in FILES)
-
-
-def _source(path: Path, picture: str, name: str, values: LabelValues, limits: Limits) -> MaskSource:
-    def read_regions(picture_hw: tuple[int, int]) -> Sequence[LabelledRegion]:
-        content = read_bytes(path, limits)
-        return read_label_map(content, name, limits).regions(values, picture_hw)
-
-    return MaskSource(picture, name, read_regions)

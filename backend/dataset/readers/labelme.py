@@ -6,6 +6,7 @@ import base64
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,8 +24,8 @@ from backend.dataset.mask_source import (
     read_bytes,
     relative_name,
 )
-from backend.dataset.readers.outlines import fill_centres
 from backend.errors import DatasetError
+from backend.label_studio.shapes import fill_outline
 from clearclip_core.images.opening import open_image
 
 #: Points of the polygon that stands for a circle.
@@ -32,13 +33,12 @@ _CIRCLE_POINTS: Final = 720
 
 _BROKEN: Final = (AttributeError, KeyError, TypeError, ValueError, OverflowError, OSError)
 
+#: A shape and its number in the file.
+_Shape = tuple[int, Mapping[str, Any]]
+
 
 def find_labelme_files(folder: Path) -> tuple[Path, list[Path]]:
-    """Find LabelMe's files in a folder and in those below it.
-
-    Returns:
-        The folder that names start from, and the files by name.
-    """
+    """Return the folder that names start from, and the files in it and below it by name."""
     return find_below(folder, (), lambda path: path.suffix.lower() == ".json" and _has_shapes(path))
 
 
@@ -52,7 +52,6 @@ def read_labelme(folder: Path, limits: Limits) -> Iterator[MaskSource]:
     if not files:
         raise DatasetError(f'Expected LabelMe\'s files with "shapes" at {root}/**/*.json.')
     for path in files:
-        where = relative_name(path, root)
         content = read_bytes(path, limits)
         try:
             found = json.loads(content)
@@ -61,7 +60,7 @@ def read_labelme(folder: Path, limits: Limits) -> Iterator[MaskSource]:
             size_hw = int(found["imageHeight"]), int(found["imageWidth"])
         except (*_BROKEN, RecursionError) as error:
             raise DatasetError(f"{path} is no file of LabelMe ({str(error)[:100]}).") from None
-        yield _source(where, picture, size_hw, shapes, limits)
+        yield _source(relative_name(path, root), picture, size_hw, shapes, limits)
 
 
 def _source(
@@ -74,23 +73,21 @@ def _source(
     def read_regions(picture_hw: tuple[int, int]) -> Sequence[LabelledRegion]:
         check_pixels(where, picture_hw, limits)
         check_size(where, size_hw, picture_hw)
-        things: dict[tuple[str, str], list[tuple[int, Mapping[str, Any]]]] = {}
+        things: dict[tuple[str, str], list[_Shape]] = {}
         for number, (label, shape) in enumerate(shapes, 1):
             group = shape.get("group_id")
             key = f"#{number}" if group is None else str(group)
             things.setdefault((label, key), []).append((number, shape))
         return [
-            LabelledRegion(label, lambda some=some: _draw(some, where, picture_hw))  # type: ignore[misc]
+            LabelledRegion(label, partial(_draw, some, where, picture_hw))
             for (label, _), some in things.items()
         ]
 
-    name = Path(where).with_name(picture).as_posix()
+    name = (Path(where).parent / picture).as_posix()
     return MaskSource(name, where, read_regions, has_objects=True)
 
 
-def _draw(
-    shapes: Sequence[tuple[int, Mapping[str, Any]]], where: str, size_hw: tuple[int, int]
-) -> BoolMask:
+def _draw(shapes: Sequence[_Shape], where: str, size_hw: tuple[int, int]) -> BoolMask:
     mask = np.zeros(size_hw, np.bool_)
     for number, shape in shapes:
         try:
@@ -108,20 +105,18 @@ def _add(shape: Mapping[str, Any], mask: BoolMask) -> None:
     """Add the pixels of a shape to a mask; lines and points have none."""
     kind = shape.get("shape_type") or "polygon"
     points = np.array(shape["points"], np.float64).reshape(-1, 2)
-    if kind == "rectangle" and len(points) == 2:
+    if kind == "mask":
+        _add_mask(str(shape["mask"]), points, mask)
+    elif kind == "rectangle" and len(points) == 2:
         (left, top), (right, bottom) = points
-        points = np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
+        corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
+        fill_outline(np.array(corners), mask)
     elif kind == "circle" and len(points) == 2:
         angles = np.linspace(0, 2 * np.pi, _CIRCLE_POINTS, endpoint=False)
         radius = np.hypot(*(points[1] - points[0]))
-        points = points[0] + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    elif kind == "mask":
-        _add_mask(str(shape["mask"]), points, mask)
-        return
-    elif kind != "polygon":
-        return
-    if len(points) >= 3:
-        mask |= fill_centres([points], (mask.shape[0], mask.shape[1]))
+        fill_outline(points[0] + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1), mask)
+    elif kind == "polygon" and len(points) >= 3:
+        fill_outline(points, mask)
 
 
 def _add_mask(encoded: str, points: npt.NDArray[np.float64], mask: BoolMask) -> None:

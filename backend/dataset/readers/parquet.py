@@ -18,12 +18,11 @@ from backend.errors import DatasetError
 #: Columns that may hold masks and names, the usual ones first.
 _MASKS: Final = ("mask", "label", "annotation", "segmentation_mask", "semantic_mask")
 _NAMES: Final = ("file_name", "name", "image_id")
-_IMAGE: Final = "image"
+_PATH: Final = "image.path"
 #: Bytes of a column of a row group, uncompressed but for repeated values, which are held once.
 _MAX_GROUP_BYTES: Final = 512 << 20
-#: Rows of a row group.
+#: Rows of a row group, and letters of a name.
 _MAX_ROWS: Final = 1 << 20
-#: Letters of a name.
 _MAX_NAME: Final = 4096
 
 
@@ -38,23 +37,60 @@ class _Table:
     _rows: Any = ()
 
     def mask_of(self, group: int, row: int) -> bytes:
-        """Return the bytes of a row's mask.
-
-        Raises:
-            DatasetError: it has none, or the file is damaged.
-        """
+        """Return the bytes of a row's mask."""
         if group != self._group:
-            self._rows = _column(self.path, self.file, group, self.mask)
-            self._group = group
+            self._rows, self._group = self.column(group, self.mask), group
         found = self._rows[row].as_py() if row < len(self._rows) else None
         content = found.get("bytes") if isinstance(found, dict) else found
         if not isinstance(content, bytes):
             raise DatasetError(f"Row {row} of row group {group} of {self.path} has no mask in it.")
         return content
 
+    def names(self, group: int) -> Iterator[str]:
+        """Iterate over the names of the pictures of a row group."""
+        columns = self.file.schema_arrow.names
+        column = next((each for each in _NAMES if each in columns), None)
+        if column is None and "image" in columns:
+            column = _PATH
+        found = self.column(group, column) if column else []
+        for row, scalar in enumerate(found):
+            name = scalar.as_py()
+            if column == _PATH:
+                name = name.get("path") if isinstance(name, dict) else None
+            if not isinstance(name, str | int) or not 0 < len(str(name).strip()) <= _MAX_NAME:
+                raise DatasetError(
+                    f"Row {row} of {self.path} does not say the name of its picture."
+                )
+            yield str(name)
+        if len(found) != self.file.metadata.row_group(group).num_rows:
+            raise DatasetError(
+                f"Expected {self.path} to have a column {' or '.join(_NAMES)}, or the path in "
+                "image, for the names of pictures, but it has none."
+            )
+
+    def column(self, group: int, column: str) -> Any:
+        """Read a column of a row group; a value that many rows have is in memory once."""
+        arrow: Any = importlib.import_module("pyarrow")
+        told = self.file.metadata.row_group(group)
+        size_mb = sum(
+            chunk.total_uncompressed_size
+            for chunk in map(told.column, range(told.num_columns))
+            if f"{chunk.path_in_schema}.".startswith(f"{column}.")
+        ) / (1 << 20)
+        if size_mb > _MAX_GROUP_BYTES >> 20 or told.num_rows > _MAX_ROWS:
+            raise DatasetError(
+                f"{self.path} has a row group of {size_mb:.0f} MB and {told.num_rows} rows in the "
+                f'column "{column}".'
+            )
+        try:
+            table = self.file.read_row_group(group, columns=[column], use_threads=False)
+        except (arrow.ArrowException, OSError, ValueError) as error:
+            raise DatasetError(f"{self.path} is damaged ({str(error)[:100]}).") from None
+        return table.column(column.partition(".")[0]) if table.num_columns else ()
+
 
 def find_parquet_files(path: Path) -> list[Path]:
-    """Find the Parquet files of a data set: a file, or all in a folder."""
+    """Return a Parquet file, or all in a folder."""
     if path.is_file():
         return [path] if path.suffix.lower() == ".parquet" else []
     return sorted(each for each in path.rglob("*.parquet") if each.is_file())
@@ -85,7 +121,7 @@ def read_parquet(path: Path, names: Path | None, limits: Limits) -> Iterator[Mas
         if values is None:
             values = LabelValues.find(path if path.is_dir() else path.parent)
         for group in range(table.file.num_row_groups):
-            for row, name in enumerate(_names(table, group)):
+            for row, name in enumerate(table.names(group)):
                 yield _source(table, group, row, name, values, limits)
 
 
@@ -127,48 +163,6 @@ def _open(path: Path) -> _Table:
             f"{', '.join(columns[:20])}."
         )
     return _Table(path, file, mask)
-
-
-def _names(table: _Table, group: int) -> Iterator[str]:
-    """Iterate over the names of the pictures of a row group."""
-    columns = table.file.schema_arrow.names
-    column = next((each for each in _NAMES if each in columns), None)
-    if column is None and _IMAGE in columns:
-        column = f"{_IMAGE}.path"
-    found = _column(table.path, table.file, group, column) if column else []
-    for row, scalar in enumerate(found):
-        name = scalar.as_py()
-        if column == f"{_IMAGE}.path":
-            name = name.get("path") if isinstance(name, dict) else None
-        if not isinstance(name, str | int) or not 0 < len(str(name).strip()) <= _MAX_NAME:
-            raise DatasetError(f"Row {row} of {table.path} does not say the name of its picture.")
-        yield str(name)
-    if len(found) != table.file.metadata.row_group(group).num_rows:
-        raise DatasetError(
-            f"Expected {table.path} to have a column {' or '.join(_NAMES)}, or the path in "
-            f"{_IMAGE}, for the names of pictures, but it has none."
-        )
-
-
-def _column(path: Path, file: Any, group: int, column: str) -> Any:
-    """Read a column of a row group; a value that many rows have is in memory once."""
-    arrow: Any = importlib.import_module("pyarrow")
-    told = file.metadata.row_group(group)
-    sizes = [
-        chunk.total_uncompressed_size
-        for chunk in map(told.column, range(told.num_columns))
-        if f"{chunk.path_in_schema}.".startswith(f"{column}.")
-    ]
-    if sum(sizes) > _MAX_GROUP_BYTES or told.num_rows > _MAX_ROWS:
-        raise DatasetError(
-            f"{path} has a row group of {sum(sizes) >> 20} MB and {told.num_rows} rows in the "
-            f'column "{column}".'
-        )
-    try:
-        table = file.read_row_group(group, columns=[column], use_threads=False)
-    except (arrow.ArrowException, OSError, ValueError) as error:
-        raise DatasetError(f"{path} is damaged ({str(error)[:100]}).") from None
-    return table.column(column.partition(".")[0]) if table.num_columns else ()
 
 
 def _embedded_names(table: _Table) -> LabelValues | None:

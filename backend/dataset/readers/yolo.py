@@ -8,39 +8,37 @@ The numbers are shares of the width and the height of the picture.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import yaml
 
-from backend.dataset.labelled_image import LabelledRegion
+from backend.dataset.labelled_image import BoolMask, LabelledRegion
 from backend.dataset.mask_source import (
     DegenerateRegionError,
     Limits,
     MaskSource,
-    check_pixels,
     find_below,
     read_bytes,
     read_score,
-    relative_name,
 )
 from backend.dataset.readers.label_map import FILES, LabelValues
-from backend.dataset.readers.outlines import fill_with_edges
 from backend.errors import DatasetError
+from backend.label_studio.shapes import check_crossings
 
 _YAML_LIMITS: Final = Limits(max_file_mb=1)
 #: How far beyond the picture a point may lie, as a share of it.
 _MARGIN: Final = 0.5
+#: Fractional bits of the coordinates in which OpenCV fills.
+_SHIFT: Final = 4
 
 
 def find_label_files(folder: Path) -> tuple[Path, list[Path]]:
-    """Find the files of a data set: those in its folder ``labels`` where it has one.
-
-    Returns:
-        The folder that names start from, and the files by name.
-    """
+    """Return the folder that names start from, and the text files in it by name."""
     return find_below(
         folder, ("labels",), lambda path: path.suffix == ".txt" and path.name not in FILES
     )
@@ -62,27 +60,18 @@ def read_yolo(folder: Path, names: Path | None, limits: Limits) -> Iterator[Mask
     if not files:
         raise DatasetError(f"Expected YOLO's files at {root}/**/*.txt, but there are none.")
     values = _find_names(folder, names)
-    for path in files:
-        yield _source(path, root, values, limits)
 
-
-def _source(path: Path, root: Path, values: LabelValues, limits: Limits) -> MaskSource:
-    where = relative_name(path, root)
-
-    def read_regions(picture_hw: tuple[int, int]) -> Sequence[LabelledRegion]:
-        check_pixels(where, picture_hw, limits)
+    def read(content: bytes, where: str, size_hw: tuple[int, int]) -> Sequence[LabelledRegion]:
         try:
-            lines = read_bytes(path, limits).decode("utf-8-sig").splitlines()
+            lines = enumerate(content.decode("utf-8-sig").splitlines(), 1)
         except UnicodeDecodeError:
             raise DatasetError(f"{where} is no text.") from None
-        return [
-            region
-            for number, line in enumerate(lines, 1)
-            if line.strip()
-            and (region := _region(line, f"Line {number} of {where}", values, picture_hw))
-        ]
+        told = [(f"Line {number} of {where}", line) for number, line in lines if line.strip()]
+        regions = [_region(line, place, values, size_hw) for place, line in told]
+        return [region for region in regions if region is not None]
 
-    return MaskSource(where.removesuffix(".txt"), where, read_regions, has_objects=True)
+    for path in files:
+        yield MaskSource.of_file(path, root, limits, read, has_objects=True)
 
 
 def _region(
@@ -100,8 +89,8 @@ def _region(
     name = values.names[value]
     if name is None:
         return None
-    if len(numbers) in (4, 5) or len(numbers) < 6:
-        return LabelledRegion(name, lambda: _refuse(where, len(numbers) in (4, 5)))
+    if len(numbers) < 6:
+        return LabelledRegion(name, partial(_refuse, where, len(numbers) in (4, 5)))
     score = read_score(numbers[-1].item()) if len(numbers) % 2 else None
     points = numbers[: len(numbers) // 2 * 2].reshape(-1, 2)
     if not np.isfinite(points).all():
@@ -111,19 +100,37 @@ def _region(
             f"{where} has a point beyond the picture: expected shares of its width and height, "
             "from 0 to 1."
         )
-    return LabelledRegion(name, lambda: _fill(points * size_hw[::-1], size_hw, where), score)
+    return LabelledRegion(name, partial(_fill, points * size_hw[::-1], size_hw, where), score)
 
 
-def _fill(
-    points: npt.NDArray[np.float64], size_hw: tuple[int, int], where: str
-) -> npt.NDArray[np.bool_]:
+def _fill(points: npt.NDArray[np.float64], size_hw: tuple[int, int], where: str) -> BoolMask:
     try:
-        return fill_with_edges([points], size_hw)
+        return fill_with_edges(points, size_hw)
     except ValueError as error:
         raise DatasetError(f"{where} is broken, {error}.") from None
 
 
-def _refuse(where: str, is_box: bool) -> npt.NDArray[np.bool_]:
+def fill_with_edges(points: npt.NDArray[Any], size_hw: tuple[int, int]) -> BoolMask:
+    """Fill a polygon (P, 2), x and y in px, and the pixels that its edges touch.
+
+    An outline that was traced along the centres of pixels is its mask again.
+
+    Raises:
+        ValueError: it goes up and down through too many rows.
+
+    >>> corners = np.array([[0.5, 0.5], [2.5, 0.5], [2.5, 1.5], [0.5, 1.5]])
+    >>> fill_with_edges(corners, (2, 4)).astype(int)
+    array([[1, 1, 1, 0],
+           [1, 1, 1, 0]])
+    """
+    check_crossings(points, size_hw)
+    centred = np.rint((points - 0.5) * (1 << _SHIFT)).astype(np.int32)  # 0 is a pixel's centre
+    canvas = np.zeros(size_hw, np.uint8)
+    cv2.fillPoly(canvas, [centred], 1, shift=_SHIFT)
+    return canvas.view(np.bool_)
+
+
+def _refuse(where: str, is_box: bool) -> BoolMask:
     reason = "a box, not an outline" if is_box else "no outline of three points or more"
     raise DegenerateRegionError(f"{where} is left out: it is {reason}")
 
@@ -153,11 +160,9 @@ def _read_yaml(path: Path) -> LabelValues | None:
     except (yaml.YAMLError, ValueError, RecursionError):
         raise DatasetError(f"{path} is no YAML file, or is damaged.") from None
     names = found.get("names") if isinstance(found, dict) else None
-    pairs = list(enumerate(names)) if isinstance(names, list) else None
-    if isinstance(names, dict):
-        pairs = list(names.items())
-    if not pairs:
+    pairs = dict(enumerate(names)) if isinstance(names, list) else names
+    if not isinstance(pairs, dict) or not pairs:
         return None
-    if not all(type(value) is int and isinstance(name, str) for value, name in pairs):
+    if not all(type(value) is int and isinstance(name, str) for value, name in pairs.items()):
         raise DatasetError(f'Expected "names" in {path} to be texts by their number.')
-    return LabelValues(dict(pairs), file=str(path))
+    return LabelValues(pairs, file=str(path))

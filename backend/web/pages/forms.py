@@ -9,7 +9,7 @@ from typing import Any, cast, get_args
 from urllib.parse import parse_qs
 
 from backend.errors import BadRequest
-from backend.jobs.job import Only
+from backend.jobs.job_store import Only
 from backend.label_studio.requests import parse_object, read_count
 
 #: The type of a body that a browser sends for a form.

@@ -4,30 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from flask import Blueprint, Response, request, url_for
 
 from backend.errors import BackendError
-from backend.jobs.job import Job
-from backend.jobs.job_store import JobStore
+from backend.jobs.job_store import Job, JobStore
 from backend.prediction.failures import FailureStore
 from backend.settings import Settings
 from backend.web.middleware.errors import json_response, see_other
 from backend.web.middleware.guards import BodyReader
 from backend.web.pages.forms import parse_job, parse_project
-from backend.web.pages.html import answer_action, answer_form, html_page, is_for_people
+from backend.web.pages.html import answer_action, answer_form, is_for_people
 from backend.web.pages.projects import ProjectCheck, require_token
 from backend.web.pages.serializers import StatusSerializer
 
 #: The start of the routes of one job; its number is one that a database can hold.
 _JOB = "/jobs/<int(max=2147483647):job>"
 
-#: How many failures of a job ``/jobs/<id>`` names.
+#: How many failures of a job are named.
 _FAILURES_SHOWN = 100
 
 #: What a token is needed for, as `token_sentence` takes it.
 USE: Final = "To prelabel a project this backend writes to Label Studio"
+
+
+def describe_job(store: JobStore, serializer: StatusSerializer, job: Job) -> dict[str, Any]:
+    """Return a job as JSON with its newest failures, or with the tasks that a withdrawal keeps."""
+    failures = FailureStore(store.database).of_job(job.id, _FAILURES_SHOWN)
+    failed = [serializer.failing_task(failure) for failure in failures]
+    shown = {**serializer.job(job), "failures": failed}
+    if job.kind == "withdrawal":
+        shown["kept"] = [*(store.task_ids(job.id) or ())]
+    return shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,14 +89,11 @@ class JobRoutes:
         )
 
     def show(self, job: int) -> Response:
-        """Answer with a job and its newest failures."""
-        found = self.store.get_job(job)
-        failures = FailureStore(self.store.database).newest(job, _FAILURES_SHOWN)
-        failed = [self.serializer.failure(failure, found.project) for failure in failures]
-        shown = {**self.serializer.job(found), "failures": failed}
-        if found.kind == "withdrawal":
-            shown["kept"] = [*(self.store.task_ids(job) or ())]
-        return html_page("job.html", job=shown) if is_for_people() else json_response(shown)
+        """Answer a program with a job and its newest failures; a browser goes to its project."""
+        shown = describe_job(self.store, self.serializer, self.store.get_job(job))
+        if is_for_people():
+            return see_other(url_for("project.page", project=shown["project"], job=job))
+        return json_response(shown)
 
     def cancel(self, job: int) -> Response:
         """Cancel a job for a program."""
@@ -103,7 +109,7 @@ class JobRoutes:
         }
         return answer_action(
             lambda _: actions[turn](job),
-            lambda _: see_other(url_for("dashboard.page")),
+            lambda acted: see_other(url_for("dashboard.page", did=turn, job=acted.id)),
             lambda acted: json_response(self.serializer.job(acted)),
             self.dashboard,
         )

@@ -11,6 +11,7 @@ import msgspec
 from flask import Blueprint, Response, request, url_for
 
 from backend.errors import (
+    JobNotFound,
     LabelConfigError,
     ModelUnavailable,
     StudioRefused,
@@ -18,7 +19,7 @@ from backend.errors import (
 )
 from backend.feedback.report.definitions import FEW
 from backend.feedback.report.hours_left import RECENT, Hours, at_pace
-from backend.jobs.job import Job
+from backend.jobs.job_store import Job
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.task_filter import TaskFilter
@@ -30,15 +31,13 @@ from backend.runs.label_errors import LABEL_ERRORS
 from backend.runs.words import WORDS
 from backend.services import Services
 from backend.web.pages.html import html_page, is_for_people
-from backend.web.pages.jobs import USE
+from backend.web.pages.jobs import USE, describe_job
 from backend.web.pages.projects import PROJECT, no_key
+from backend.web.pages.report import describe_reading
 from backend.web.pages.runs import json_of
 from backend.web.pages.serializers import StatusSerializer
 
 Json = dict[str, Any]
-
-#: How old figures may be without their age beside them, in seconds.
-_FRESH_FOR_S: Final = 90.0
 
 _JOBS_SHOWN: Final = 3
 
@@ -120,10 +119,18 @@ class ProjectRoutes:
         shown = self.describe(project)
         if not is_for_people():
             return json_of(shown)
-        asked = request.args.get("job", "")
-        started = [job for job in shown["jobs"] if str(job["id"]) == asked]
         has_token = self.services.page_client is not None
-        return html_page("project.html", **shown, started=started, no_key=no_key(has_token, USE))
+        job = self._asked_job(project)
+        return html_page("project.html", **shown, job=job, no_key=no_key(has_token, USE))
+
+    def _asked_job(self, project: int) -> Json | None:
+        """Return the job of this project that the query names."""
+        store, asked = self.services.store, request.args.get("job", "")
+        with suppress(JobNotFound, ValueError):
+            job = store.get_job(int(asked))
+            if job.project == project:
+                return describe_job(store, self.serializer, job)
+        return None
 
     def describe(self, project: int) -> Json:
         """Return what the page shows."""
@@ -131,7 +138,7 @@ class ProjectRoutes:
         jobs = self.services.store.list_jobs(project, _JOBS_SHOWN)
         words, data_set = self._words(project), self._data_set(project)
         learned = self._learned(project)
-        read = self._read(project)
+        services = self.services
         return {
             "project": project,
             "counts": counts,
@@ -142,7 +149,7 @@ class ProjectRoutes:
             "hours": self._hours(project, counts),
             "learned": learned,
             "data_set": data_set,
-            "read": read,
+            "read": describe_reading(services.change_poller, services.annotations, project),
             "findings": list(self._findings(project, counts)),
         }
 
@@ -164,7 +171,8 @@ class ProjectRoutes:
             report = store.report(WORDS, run) if run.state == "done" else None
             if report is not None and report.check is not None:
                 weak = {each.label for each in report.advice}
-                return {"run": run.id, "labels": len(report.labels), "weak": len(weak)}
+                counts = {"labels": len(report.labels), "weak": len(weak)}
+                return {"run": run.id, "at": run.finished, **counts}
         return None
 
     def _hours(self, project: int, counts: TaskCounts | None) -> Hours | None:
@@ -197,18 +205,6 @@ class ProjectRoutes:
             "run": None if newest is None else newest.id,
             "at": None if newest is None else newest.finished,
             "corrected_since": self.services.annotations.count_tasks(project, since),
-        }
-
-    def _read(self, project: int) -> Json:
-        """Return when annotations were read last, if that is long ago, and how many still wait."""
-        poller, annotations = self.services.change_poller, self.services.annotations
-        polls = {each.project: each for each in poller.polls.list_polls()}
-        at = polls[project].polled if project in polls else 0.0
-        is_old = bool(at) and annotations.now - at > _FRESH_FOR_S
-        return {
-            "is_served": project in polls,
-            "at": at if is_old else None,
-            "open": annotations.count_open(project),
         }
 
     # ---- what needs a look -----------------------------------------------------------------------

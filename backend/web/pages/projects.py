@@ -13,7 +13,7 @@ from flask import Flask, request
 from backend.database.database import Database, has_rows
 from backend.errors import BadRequest, ProjectNotFound, StudioRefused, StudioUnreachable
 from backend.jobs.connection_watch import ProjectTitles
-from backend.jobs.job import Job
+from backend.jobs.job_store import Job
 from backend.label_studio.client import LabelStudioClient
 from backend.settings import Settings
 

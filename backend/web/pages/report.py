@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final, cast
 
@@ -21,6 +20,7 @@ from backend.feedback.report.hours_left import estimate
 from backend.feedback.report.statistics import PrelabelReport, make_report
 from backend.feedback.report.tables import to_csv
 from backend.feedback.sums import Step
+from backend.jobs.change_poller import ChangePoller
 from backend.label_studio.client import LabelStudioClient
 from backend.settings import Settings
 from backend.web.middleware.errors import attachment, json_response
@@ -37,6 +37,24 @@ _USE: Final = "What annotators change is read from Label Studio"
 _PLOT_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
+#: How old figures may be without their age beside them, in seconds.
+_FRESH_FOR_S: Final = 90.0
+
+
+def describe_reading(
+    poller: ChangePoller, annotations: AnnotationStore, project: int
+) -> dict[str, Any]:
+    """Return when annotations were read last, if that is long ago, and how many still wait."""
+    polls = {each.project: each for each in poller.polls.list_polls()}
+    at = polls[project].polled if project in polls else 0.0
+    is_old = bool(at) and annotations.now - at > _FRESH_FOR_S
+    return {
+        "is_served": project in polls,
+        "at": at if is_old else None,
+        "open": annotations.count_open(project),
+    }
+
+
 class ReportRoutes:
     """Answer the routes of ``/projects/<id>/report``.
 
@@ -44,7 +62,7 @@ class ReportRoutes:
         settings: what is served.
         annotations: what was read of annotations.
         client: tells page and JSON how many tasks are left; None without a token.
-        describe_learning: describes what a project has learned, to show it with the report.
+        poller: knows when annotations were read last.
     """
 
     def __init__(
@@ -52,12 +70,12 @@ class ReportRoutes:
         settings: Settings,
         annotations: AnnotationStore,
         client: LabelStudioClient | None,
-        describe_learning: Callable[[int], dict[str, Any]],
+        poller: ChangePoller,
     ) -> None:
         self._has_key = settings.label_studio_api_key is not None
         self._annotations = annotations
         self._client = client
-        self._describe_learning = describe_learning
+        self._poller = poller
 
     def blueprint(self) -> Blueprint:
         """Make the blueprint of these routes."""
@@ -83,13 +101,12 @@ class ReportRoutes:
             few=FEW,
             most_versions=MOST_SHOWN_VERSIONS,
             no_key=no_key(self._has_key, _USE),
-            learned=self._describe_learning(project),
+            read=describe_reading(self._poller, self._annotations, project),
         )
 
     def figures(self, project: int) -> Response:
-        """Answer with the report, the hours left and what was learned, as JSON."""
-        learned = {"learned": self._describe_learning(project)}
-        return json_response(self._whole_report(project).to_json() | learned)
+        """Answer with the report and the hours left, as JSON."""
+        return json_response(self._whole_report(project).to_json())
 
     def table(self, project: int) -> Response:
         """Answer with the report as a CSV file."""

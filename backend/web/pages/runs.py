@@ -150,11 +150,13 @@ class RunRoutes:
                 whether the body is a form.
             of: the run whose page a browser goes to; None: the page of the newest.
         """
-        page = f"{self.kind.name}.page"
+        page, did = f"{self.kind.name}.page", str(request.endpoint).rpartition(".")[2]
         return answer_action(
             action,
             lambda view: see_other(
-                url_for(page, project=project, view=view) if of is None else self._address(of)
+                url_for(page, project=project, view=view, did=None if view else did)
+                if of is None
+                else self._address(of)
             ),
             lambda _: json_of(self._describe(project, with_report=False)),
             lambda error: self._page(project, error, of=of),

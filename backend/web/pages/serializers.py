@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from backend.jobs.job import Job
+import msgspec
+
+from backend.jobs.job_store import Job
 from backend.label_studio.download import LabelStudioFiles
-from backend.prediction.failures import FailingTask, Failure
+from backend.prediction.failures import FailingTask
 from backend.telemetry.logs import scrub
 from backend.telemetry.task_tracker import HandledTask, Running, TaskId
 from backend.web.pages.projects import DeletedProjects
@@ -33,39 +35,17 @@ class StatusSerializer:
         self._secrets = tuple(secrets)
 
     def job(self, job: Job) -> dict[str, Any]:
-        """Serialize a job. Of the tasks that a job names, only their count is shown."""
+        """Serialize a job."""
         is_gone = self._deleted.has_project_of(job)
         return {
-            "id": job.id,
-            "project": job.project,
-            "kind": job.kind,
-            "view": job.view,
-            "limit": job.limit,
-            "tasks": job.task_count,
-            "state": job.state,
-            "version": job.version,
-            "total": job.total,
-            "done": job.done,
-            "skipped": job.skipped,
-            "failed": job.failed,
-            "cursor": job.cursor,
-            "worked_s": job.worked_s,
+            **msgspec.to_builtins(job),
             "reason": self.scrub(job.reason),
-            "created": job.created,
-            "updated": job.updated,
-            "started": job.started,
-            "finished": job.finished,
-            "owner": job.owner,
-            "leased_until": job.leased_until,
-            "filter": job.only,
-            "withdraws": job.withdraws,
             "over": job.over,
             "remaining": job.remaining,
             "rate": job.rate,
             "eta_s": job.eta_s,
             "url": None if is_gone else self._files.task_url(job.project),
             "project_gone": is_gone,
-            "withdrawn": job.is_withdrawn,
         }
 
     def running_task(self, running: Running) -> dict[str, Any]:
@@ -104,13 +84,6 @@ class StatusSerializer:
             "sentence": self.scrub(failing.reason),
             "url": self._files.task_url(failing.project, failing.task),
         }
-
-    def failure(self, failure: Failure, project: int) -> dict[str, Any]:
-        """Serialize a failure of a job of a project."""
-        of_job = FailingTask(
-            failure.task, project, failure.job, failure.reason, failure.at, failure.at
-        )
-        return self.failing_task(of_job)
 
     def scrub(self, sentence: str) -> str:
         """Cut secrets out of a sentence."""

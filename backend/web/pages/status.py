@@ -26,8 +26,7 @@ from backend.inference.engine import Engine, Snapshot
 from backend.inference.queue import Priority
 from backend.jobs.change_poller import ChangePoller, Poll
 from backend.jobs.connection_watch import TokenWatch
-from backend.jobs.job import Job
-from backend.jobs.job_store import JobStore
+from backend.jobs.job_store import Job, JobStore
 from backend.label_studio.download import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader
 from backend.learning.versions import Summary, VersionStore
@@ -158,7 +157,8 @@ class DatabaseReader:
     def _read(self, failed: Collection[int]) -> DatabaseStatus:
         newest = self._store.list_jobs(limit=_JOBS_READ * self._limit)
         jobs = [job for job in newest if not self._deleted.hides(job)][: self._limit]
-        hidden = self._deleted.hidden(self._failures.failed_at())
+        by_project = self._failures.by_project()
+        hidden = self._deleted.hidden({id_: each.newest for id_, each in by_project.items()})
         totals = self._annotations.totals()
         return DatabaseStatus(
             jobs=tuple(sorted(jobs, key=lambda job: job.over)),
@@ -166,7 +166,7 @@ class DatabaseReader:
             hidden=hidden,
             failure_count=self._failures.count(hidden),
             solved_at=self._failures.solved_at(failed),
-            failing_by_project=self._failures.count_by_project(),
+            failing_by_project={id_: each.tasks for id_, each in by_project.items()},
             annotations={each: totals[each] for each in self._deleted.there(totals)},
         )
 

@@ -290,7 +290,7 @@ def test_regions_whose_label_the_config_no_longer_has_are_counted(
     assert finding.warns
     assert "12 regions of annotations have a label" in finding.text
     assert "“House” (12)" in finding.text
-    assert 'alias="OLD NAME"' in finding.advice
+    assert 'alias="House"' in finding.advice
 
 
 def test_without_a_project_both_servers_are_checked(studio_url: str) -> None:

@@ -1,4 +1,4 @@
-"""`clearclip-backend eval` as a person uses it, on drawn scenes annotated in a stand-in."""
+"""`clearclip-backend run eval` as a person uses it, on drawn scenes annotated in a stand-in."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def server(studio: FakeStudio) -> Iterator[LocalServer]:
 
 def run(server: LocalServer, *arguments: str) -> Result:
     reach = ["--label-studio-url", server.url, "--label-studio-api-key", TOKEN]
-    result = CliRunner().invoke(main, ["eval", "--project", "7", *reach, *arguments])
+    result = CliRunner().invoke(main, ["run", "eval", "--project", "7", *reach, *arguments])
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result
 

@@ -93,7 +93,7 @@ def test_a_data_set_of_another_project_finds_its_pictures(studio: FakeStudio, fo
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--map", "light"), "expected CLASS=LABEL"),
+        (("--map", "light"), "expected OLD=NEW"),
         (("--version-name", "a,b"), "no comma"),
         (("--control", "nope"), 'no control "nope"'),
     ],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -13,7 +12,6 @@ from sqlalchemy.exc import OperationalError
 
 from backend.cli.main import main
 from backend.database.database import Database
-from backend.label_studio.client import LabelStudioClient
 from backend.runs.agreement import AGREEMENT
 from backend.runs.label_errors import LABEL_ERRORS
 from backend.runs.next_tasks import NEXT_TASKS
@@ -32,18 +30,18 @@ def run(studio: FakeStudio, *arguments: str, answer: str = "") -> Result:
     """What a command says about project 7 of a studio."""
     with studio.served() as server:
         reach = ["--label-studio-url", server.url, "--label-studio-api-key", TOKEN]
-        return CliRunner().invoke(main, [*arguments, "--project", "7", *reach], input=answer)
+        return CliRunner().invoke(main, ["run", *arguments, "--project", "7", *reach], input=answer)
 
 
 def test_label_errors_are_named_kept_for_the_page_and_shown_as_a_view(tmp_path: Path) -> None:
     studio, out = scene_studio(annotated=4), tmp_path / "out.json"
     wrong = exchange(studio, 2, "sky", "house")
     studio.annotate(1, painted(scenes()[0]), completed_by=2)  # a second person's
-    command = ("label-errors", *MODEL, f"--json={out}", "--view")
+    command = ("label-errors", *MODEL, f"--json={out}", "--make-view")
     refused = run(studio, *command, answer="n\n")
     assert refused.exit_code == 1
     assert not studio.tabs
-    made = run(studio, "run", *command, answer="y\n")
+    made = run(studio, *command, answer="y\n")
     assert made.exit_code == 0, made.output
     said = " ".join(made.output.split())
     assert "5 annotations of 4 pictures in" in said
@@ -74,20 +72,6 @@ def test_findings_are_told_before_a_database_that_has_gone_away_fails(
     assert json.loads(out.read_text())["suspicions"][0]["annotation"] == wrong
 
 
-@pytest.mark.parametrize("command", ["label-errors", "agreement", "next-tasks"])
-def test_a_task_is_tried_for_ten_minutes(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[float] = []
-
-    def made(settings: object, *, retry_for_s: float, **_: Any) -> None:
-        asked.append(retry_for_s)
-
-    monkeypatch.setattr(LabelStudioClient, "from_settings", made)
-    monkeypatch.setenv("LABEL_STUDIO_URL", "http://127.0.0.1:9")
-    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "token")
-    CliRunner().invoke(main, [command, "--project=7"])
-    assert asked == [600.0]
-
-
 def test_agreement_is_printed_kept_and_shown_as_a_view(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,7 +81,7 @@ def test_agreement_is_printed_kept_and_shown_as_a_view(
     )
     studio.annotate(2, [brushed((0, 0, 5, 5), "no label")], completed_by=1)
     models = tmp_path / "models"
-    made = run(studio, "agreement", "--view", f"--model-dir={models}", answer="y\n")
+    made = run(studio, "agreement", "--make-view", f"--model-dir={models}", answer="y\n")
     assert made.exit_code == 0, made.output
     said = " ".join(made.output.split())
     assert "in dispute: 25.0 % of the pixels of 1 picture " in said
@@ -114,7 +98,7 @@ def test_agreement_is_printed_kept_and_shown_as_a_view(
 
 def test_a_project_with_nothing_to_compare_yet_is_no_failure() -> None:
     studio = shared_studio([(1, [brushed((0, 0, 20, 20))])])
-    made = run(studio, "agreement", "--view")
+    made = run(studio, "agreement", "--make-view")
     assert made.exit_code == 0, made.output
     assert "There is nothing to compare yet: no task has annotations of several" in made.output
     assert "there is no view to make" in made.output
@@ -124,8 +108,8 @@ def test_a_project_with_nothing_to_compare_yet_is_no_failure() -> None:
 
 def test_next_tasks_are_printed_with_addresses_kept_and_shown_as_a_view(tmp_path: Path) -> None:
     studio, out = drive_studio(SEEDS[:3]), tmp_path / "out.json"
-    command = ("next-tasks", "--count=4", *MODEL, f"--json={out}", "--view")
-    made = run(studio, *command, answer="y\n")
+    command = ("next-tasks", "--count=4", *MODEL, f"--json={out}", "--make-view")
+    made = run(studio, *command, "--yes")
     assert made.exit_code == 0, made.output
     said = " ".join(made.output.split())
     assert "3 tasks of 12 without an annotation or a draft: 12 pictures compared in" in said
@@ -140,7 +124,7 @@ def test_next_tasks_are_printed_with_addresses_kept_and_shown_as_a_view(tmp_path
     kept = RunStore(Database.from_settings(Settings())).last(NEXT_TASKS, 7)
     assert kept is not None
     assert kept[1] == told
-    refused = CliRunner().invoke(main, ["next-tasks", "--project=7", "--count=101"])
+    refused = CliRunner().invoke(main, ["run", "next-tasks", "--project=7", "--count=101"])
     assert refused.exit_code == 2
     assert "1<=x<=100" in refused.output
 
@@ -158,7 +142,7 @@ def server(studio: FakeStudio) -> Iterator[LocalServer]:
 
 def run_words(server: LocalServer, *arguments: str, answer: str = "") -> Result:
     reach = ["--label-studio-url", server.url, "--label-studio-api-key", TOKEN]
-    command = ["words", "--project", "7", *reach, *MODEL, *arguments]
+    command = ["run", "words", "--project", "7", *reach, *MODEL, *arguments]
     result = CliRunner().invoke(main, command, input=answer)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result

@@ -16,6 +16,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, event
 
 import backend.web.app
+from backend.cli.serve import wait_for_database
 from backend.database import migrations
 from backend.database.database import METADATA, Database
 from backend.database.migrations.revisions import revisions
@@ -72,6 +73,7 @@ def test_a_database_of_another_version_is_refused_in_a_sentence(
         Database(url).revision,
         JobStore(Database(url)).list_jobs,
         lambda: JobStore(Database(url)).start_job(7),
+        lambda: wait_for_database(Database(url)),
     ):
         with pytest.raises(DatabaseRefused, match=sentence) as caught:
             use()

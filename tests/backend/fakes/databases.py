@@ -23,7 +23,7 @@ def check_filled(url: str) -> None:
     """Check that the stores read what `fill` has put there, and nothing else."""
     store = JobStore(Database(url))
     assert [job.project for job in store.list_jobs()] == [7]
-    failures = FailureStore(store.database).newest()
+    failures = FailureStore(store.database).failing()
     assert [(each.task, each.reason) for each in failures] == [(9, "No image: “é”.")]
     store.database.close()
 

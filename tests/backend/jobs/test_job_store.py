@@ -39,7 +39,7 @@ def test_a_job_from_its_start_to_its_end(store: JobStore, clock: Clock) -> None:
     clock.now += 1
     over = store.finish(job.id, "me")
     assert (over.state, over.started, over.finished, over.over) == ("done", 1000, 1005, True)
-    (failure,) = FailureStore(store.database).newest(job.id)
+    (failure,) = FailureStore(store.database).of_job(job.id)
     assert (failure.task, failure.reason, failure.at) == (50, "No image.", 1004)
     assert store.lease_job("other") is None
 
@@ -48,12 +48,12 @@ def test_what_is_written_outlives_the_process_that_wrote_it(url: str) -> None:
     code = (
         "import sys; from backend.database.database import Database; "
         "from backend.jobs.job_store import JobStore; "
-        "store = JobStore(Database(sys.argv[1])); store.start_job(7, view=3, tasks=[5, 2, 5])"
+        "store = JobStore(Database(sys.argv[1])); store.start_job(7, kind='new', tasks=[5, 2, 5])"
     )
     subprocess.run([sys.executable, "-c", code, url], check=True, cwd=ROOT)
     store = JobStore(Database(url))
     (job,) = store.list_jobs()
-    assert (job.project, job.view, job.task_count) == (7, 3, 2)
+    assert (job.project, job.kind, job.lists_tasks) == (7, "new", True)
     assert store.task_ids(job.id) == (2, 5)
     store.database.close()
 
@@ -125,7 +125,7 @@ def test_equal_jobs_are_one(store: JobStore, clock: Clock) -> None:
     assert store.start_job(7).id == job.id
     store.lease_job("me")
     assert store.start_job(7).id == job.id
-    for other in ({"only": "all"}, {"view": 1}, {"limit": 5}, {"tasks": [1]}):
+    for other in ({"only": "all"}, {"view": 1}, {"limit": 5}):
         assert store.start_job(7, **other).id != job.id  # type: ignore[arg-type]
     store.pause(job.id)
     assert store.start_job(7).state == "queued"
@@ -137,7 +137,6 @@ def test_new_tasks_gather_in_one_job_until_it_begins(store: JobStore) -> None:
     job = store.start_job(7, kind="new", tasks=[3, 4])
     assert store.start_job(7, kind="new", tasks=[4, 5]).id == job.id
     assert store.task_ids(job.id) == (3, 4, 5)
-    assert store.get_job(job.id).task_count == 3
     store.lease_job("me")
     later = store.start_job(7, kind="new", tasks=[6])
     assert later.id != job.id
@@ -194,38 +193,6 @@ def test_what_is_given_back_can_be_had_at_once(store: JobStore) -> None:
     assert store.release(job.id, "me").state == "queued"
     taken = store.lease_job("other", job.id)
     assert taken is not None
-
-
-def test_only_the_newest_failures_are_kept(
-    store: JobStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("backend.prediction.failures._MAX_REASONS", 5)
-    job, other = store.start_job(7), store.start_job(8)
-    store.lease_job("me"), store.lease_job("me")
-    store.advance(other.id, "me", failures=[(99, "r")])
-    for start in range(0, 12, 4):
-        store.advance(job.id, "me", failures=[(start + i, "r") for i in range(4)])
-    assert [failure.task for failure in FailureStore(store.database).newest(job.id)] == [
-        11,
-        10,
-        9,
-        8,
-        7,
-    ]
-    assert [failure.task for failure in FailureStore(store.database).newest(other.id)] == [99]
-    assert len(FailureStore(store.database).newest(limit=3)) == 3
-    assert FailureStore(store.database).task_ids(job.id) == set(range(12)), (
-        "of those, only the reasons"
-    )
-    for start in range(0, 12, 4):
-        FailureStore(store.database).add([(start + i, "r") for i in range(4)])
-    assert FailureStore(store.database).task_ids(0) == {7, 8, 9, 10, 11}
-
-
-@pytest.mark.parametrize("arguments", [{"only": "some"}, {"kind": "old"}, {"limit": 0}])
-def test_jobs_that_cannot_be(arguments: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="Expected"):
-        JobStore(Database("sqlite://")).start_job(7, **arguments)  # type: ignore[arg-type]
 
 
 def test_threads_that_race_for_jobs_get_each_once(url: str) -> None:

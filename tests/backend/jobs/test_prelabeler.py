@@ -22,23 +22,20 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy.exc import OperationalError
 
+from backend.cli.prelabel import describe_job, job_as_json
 from backend.cli.prelabel import prelabel as prelabel_command
 from backend.database.database import Database
 from backend.database.leases import LeaseLost, new_owner
 from backend.errors import ImageNotFound, ImageRefused, ModelUnavailable, StudioUnreachable
 from backend.inference.engine import Engine
-from backend.jobs import database_outages
 from backend.jobs import prelabeler as prelabel
-from backend.jobs.chunk import CHUNK
-from backend.jobs.job import Job
-from backend.jobs.job_report import JobPlan
-from backend.jobs.job_store import JobStore
-from backend.jobs.prelabeler import Prelabeler
+from backend.jobs.job_store import Job, JobStore
+from backend.jobs.prelabeler import CHUNK, JobPlan, Prelabeler
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
 from backend.prediction.batches import TaskRunner
-from backend.prediction.failures import FailureStore
+from backend.prediction.failures import FailingTask, FailureStore
 from backend.prediction.predictor import Predictor
 from backend.settings import Settings
 from clearclip_core import RGBArray
@@ -56,7 +53,7 @@ COUNT = 130  # several chunks, the last of them not full
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prelabel, "_CLOSING_PAUSE_S", 0.05)
     monkeypatch.setattr(prelabel, "_POLL_S", 0.05)
-    monkeypatch.setattr(database_outages, "_PAUSE_S", 0.05)
+    monkeypatch.setattr(prelabel, "_PAUSE_S", 0.05)
 
 
 @pytest.fixture
@@ -91,6 +88,9 @@ class Bench:
         job = self.store.lease_job(self.owner)
         assert job is not None
         return self.prelabeler.run(job, self.stopping, watch)
+
+    def failures(self, job: Job) -> list[FailingTask]:
+        return FailureStore(self.store.database).of_job(job.id)
 
     def version(self, config: str) -> str:
         return self.predictor.versions.current(parse_label_config(config))
@@ -158,7 +158,7 @@ def test_what_has_a_prediction_or_an_annotation_is_left_alone(
         ({"limit": 3}, [1, 2, 3]),
         ({"view": 1}, [7, 8, 90]),
         ({"view": 1, "limit": 2}, [7, 8]),
-        ({"tasks": [5, 4, 999]}, [4, 5]),
+        ({"kind": "new", "tasks": [5, 4, 999]}, [4, 5]),
     ],
 )
 def test_a_part_of_a_project(
@@ -177,16 +177,16 @@ def test_failures_are_told_with_their_reasons_and_cost_nobody_else(
     studio.tasks[3] = {"other": "key"}
     studio.refused = {4}
     bench = make_bench()
-    report = bench.prelabeler.report(bench.run().id)
-    assert (report.job.state, report.job.done, report.job.failed) == ("done", COUNT - 3, 3)
-    reasons = {failure.task: failure.reason for failure in report.failures}
+    job = bench.run()
+    assert (job.state, job.done, job.failed) == ("done", COUNT - 3, 3)
+    failures = bench.failures(job)
+    reasons = {failure.task: failure.reason for failure in failures}
     assert reasons.keys() == {2, 3, 4}
     assert reasons[2] == "There is no such image."
     assert "$image" in reasons[3]
     assert "no label" in reasons[4]
-    assert not report.complete
-    assert "1 x There is no such image." in str(report)
-    told = json.loads(json.dumps(report.to_json()))
+    assert "1 x There is no such image." in describe_job(job, failures)
+    told = json.loads(json.dumps(job_as_json(job, failures)))
     assert (told["done"], told["failed"], len(told["failures"])) == (COUNT - 3, 3, 3)
 
 
@@ -287,9 +287,9 @@ def test_pictures_whose_host_is_away_are_asked_for_again(
 
     studio.tasks[6] = {"image": "gone"}
     bench = make_bench(read=read)
-    report = bench.prelabeler.report(bench.run().id)
-    assert {failure.task for failure in report.failures} == {5, 6}
-    assert (report.job.done, report.job.failed) == (COUNT - 2, 2)
+    job = bench.run()
+    assert {failure.task for failure in bench.failures(job)} == {5, 6}
+    assert (job.done, job.failed) == (COUNT - 2, 2)
     assert (asked["5"], asked["7"], asked["gone"]) == (3, 2, 2)
 
 
@@ -316,7 +316,7 @@ def test_a_database_that_stays_away_ends_a_run_and_the_job_can_go_on(
     make_bench: Callable[..., Bench], studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("backend.database.leases.LEASE_S", 2.0)
-    monkeypatch.setattr(database_outages, "_OUTAGE_S", 0.3)
+    monkeypatch.setattr(prelabel, "_OUTAGE_S", 0.3)
     bench = make_bench(make_database=FlakyDatabase)
     database = bench.store.database
     assert isinstance(database, FlakyDatabase)

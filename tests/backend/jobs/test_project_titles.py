@@ -49,37 +49,23 @@ def test_projects_are_named_by_title_and_number(server: LocalServer, clock: Cloc
     ]
 
 
-def with_page_client(server: LocalServer, clock: Clock) -> ProjectTitles:
-    client = LabelStudioClient(server.url, TOKEN, retry_for_s=0)
-    return ProjectTitles(client, clock, page_client=client)
-
-
-def test_the_first_page_of_a_project_has_its_title(
+def test_a_page_waits_for_a_project_that_is_not_known_once_a_second(
     studio: FakeStudio, server: LocalServer, clock: Clock
 ) -> None:
-    titles = with_page_client(server, clock)
-    assert titles.name(7) == "streets at night (7)", "before anybody has read them"
-    assert [titles.name(each) for each in (8, 9, 12)] == [
-        "Streets (8)",
-        "Kitchens (9)",
-        "Project 12",
-    ]
-    assert len(server.asked) == 1
-    clock.now += 5
+    titles = made(server, clock)
+    assert titles.is_missing(99), "before anybody has read them"
+    assert titles.name(7) == "streets at night (7)"
     studio.titles[13] = "New"
-    assert titles.name(13) == "New (13)"
-    assert len(server.asked) == 2
-
-
-def test_pages_wait_for_a_project_that_is_gone_once(server: LocalServer, clock: Clock) -> None:
-    titles = with_page_client(server, clock)
-    for _ in range(4):
-        clock.now += 3600
-        assert titles.name(99) == "Project 99"
+    assert [titles.is_missing(each) for each in (13, 100, 101)] == [True] * 3
     assert len(server.asked) == 1
-    for project in (100, 101, 102):
-        titles.name(project)
-    assert len(server.asked) == 1 + 1, "whoever invents numbers has them read once a second"
+    clock.now += 2
+    assert not titles.is_missing(13)
+    assert titles.name(13) == "New (13)"
+    studio.fault = lambda _: Answer(503)
+    for _ in range(4):
+        clock.now += 2
+        assert not titles.is_missing(99), "nobody knows"
+    assert len(server.asked) == 2 + 1
 
 
 def test_titles_are_read_again_only_while_somebody_looks(
@@ -97,21 +83,6 @@ def test_titles_are_read_again_only_while_somebody_looks(
     assert (titles.name(7), len(server.asked)) == ("Renamed (7)", 2)
     titles.check()
     assert len(server.asked) == 2, "not at each look"
-
-
-def test_a_project_that_is_new_has_its_title_soon_and_one_that_is_gone_is_not_asked_for(
-    studio: FakeStudio, server: LocalServer, clock: Clock
-) -> None:
-    titles = made(server, clock)
-    titles.check()
-    studio.titles[13] = "New"
-    for _ in range(4):
-        clock.now += 2
-        assert titles.name(99) == "Project 99", "which was deleted"
-        titles.name(13)
-        titles.check()
-    assert titles.name(13) == "New (13)"
-    assert len(server.asked) == 2, "once for both of them"
 
 
 @pytest.mark.parametrize("status", [401, 503])

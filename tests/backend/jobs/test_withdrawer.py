@@ -14,8 +14,7 @@ from click.testing import CliRunner, Result
 from backend.cli.main import main
 from backend.database.database import Database
 from backend.errors import JobNotFound, StudioUnreachable, WithdrawalRefused
-from backend.jobs.job import Job
-from backend.jobs.job_store import JobStore
+from backend.jobs.job_store import Job, JobStore
 from backend.jobs.withdrawer import Withdrawer
 from backend.label_studio.client import UNLISTED, LabelStudioClient
 from backend.settings import Settings

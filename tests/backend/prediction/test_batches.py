@@ -204,7 +204,7 @@ def test_failures_are_noted_until_the_task_is_predicted(opened: bool, tmp_path: 
 
     assert run(1, lambda _: Outcome([], "No image.")) == Outcome([], "No image.")
     assert made_of([run(2, partial_work)]) == [2]
-    assert {each.task: each.reason for each in failures.newest()} == {
+    assert {each.task: each.reason for each in failures.failing()} == {
         1: "No image.",
         2: "Predicted without 1 of 3 pictures.",
     }

@@ -47,9 +47,12 @@ def test_capabilities_name_what_is_asked_with_and_drawn() -> None:
     }
 
 
-def test_capabilities_need_no_task_and_no_config_that_is_drawn() -> None:
+def test_capabilities_need_no_task_and_name_what_the_config_has() -> None:
     predictor = Predictor(colour_engine(), lambda *_: flag("red"), Settings())
     assert len(predictor.predict(asked("capabilities", config="<View/>"))) == 1
+    polygons = brush_config("red").replace("BrushLabels", "PolygonLabels")
+    (entry,) = predictor.predict(asked("capabilities", config=polygons))
+    assert [each["output"] for each in entry["result"][0]["value"]["targets"]] == ["polygon"]
 
 
 def test_events_of_trackers_are_answered_with_an_empty_result() -> None:

@@ -5,25 +5,7 @@ from __future__ import annotations
 import pytest
 
 from backend.database.database import Database
-from backend.prediction.failures import FailingTask, Failure, FailureCount, FailureStore
-
-
-def test_failures_come_newest_first_of_one_job_or_of_all(url: str) -> None:
-    database = Database(url, lambda: 1000.0)
-    failures = FailureStore(database)
-    failures.add([(5, "No image."), (6, "Too large.")], job=1)
-    failures.add([(7, "Gone.")])
-    expected = [
-        Failure(0, 7, "Gone.", 1000.0),
-        Failure(1, 6, "Too large.", 1000.0),
-        Failure(1, 5, "No image.", 1000.0),
-    ]
-    assert failures.newest() == expected
-    assert failures.newest(limit=2) == expected[:2]
-    assert failures.newest(1) == expected[1:]
-    assert failures.newest(2) == []
-    assert (failures.task_ids(1), failures.task_ids(0)) == ({5, 6}, {7})
-    database.close()
+from backend.prediction.failures import FailingTask, FailureCount, FailureStore, ProjectFailures
 
 
 def test_a_task_fails_until_it_is_predicted(url: str) -> None:
@@ -43,7 +25,8 @@ def test_a_task_fails_until_it_is_predicted(url: str) -> None:
     assert failures.failing() == [six]
     assert failures.count() == FailureCount(1, 1000.0)
     assert failures.solved_at([5, 6, 99]) == {5: 1060.0}
-    assert failures.newest(1) == [Failure(1, 6, "Too large.", 1000.0)]
+    assert [(each.task, each.reason) for each in failures.of_job(1)] == [(6, "Too large.")]
+    assert failures.by_project() == {7: ProjectFailures(1, 1000.0)}
     assert failures.task_ids(1) == {5, 6}, "the job is done with both"
     now[0] = 1120.0
     failures.add([(5, "Gone.")], project=7)
@@ -53,16 +36,15 @@ def test_a_task_fails_until_it_is_predicted(url: str) -> None:
     database.close()
 
 
-def test_an_old_failure_of_a_job_loses_its_reason_and_others_go(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("backend.prediction.failures._MAX_REASONS", 2)
+def test_the_oldest_failures_of_no_job_go(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backend.prediction.failures._MOST_KEPT", 2)
     database = Database(url)
     failures = FailureStore(database)
     for job in (0, 1):
         for task in range(4):
             failures.add([(task, "r")], job)
-        assert [failure.task for failure in failures.newest(job)] == [3, 2]
     assert failures.task_ids(0) == {2, 3}
     assert failures.task_ids(1) == {0, 1, 2, 3}, "so that the job does not predict them again"
+    assert [each.task for each in failures.of_job(1, limit=2)] == [3, 2]
+    assert failures.of_job(2) == []
     database.close()

@@ -22,7 +22,7 @@ from backend.services import Services
 from backend.settings import Settings
 from clearclip_core import SCENE_LABELS, Adaptation, Example, PreparedImage
 from clearclip_core.adaptation.fitting import fit_held_out
-from clearclip_core.images.label_maps import NOTHING
+from clearclip_core.images.label_maps import NOTHING, palette
 from clearclip_core.label_errors.disagreement import Disagreement
 from clearclip_core.label_errors.ranking import Ranked, rank
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
@@ -386,9 +386,10 @@ def test_the_place_and_what_is_around_it_is_shown_at_most_320_px_wide() -> None:
     truth[200:400, 300:600] = 1
     made[200:400, 300:450] = 1
     made[200:400, 450:600] = 0
-    before, after = map(
-        decoded, place_pictures(rgb, truth, made, (slice(200, 400), slice(300, 600)))
-    )
+    box = slice(200, 400), slice(300, 600)
+    *pictures, labels = place_pictures(rgb, truth, made, box, palette(4))
+    before, after = map(decoded, pictures)
+    assert labels == [0, 1]
     assert before.shape == after.shape
     assert max(before.shape[:2]) == 320
     height, width = before.shape[:2]

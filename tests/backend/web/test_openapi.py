@@ -15,7 +15,7 @@ from backend import create_app
 from backend.feedback.report.charts import PLOTS
 from backend.feedback.sums import Step
 from backend.inference.model_loader import ModelState
-from backend.jobs.job import JobState, Only
+from backend.jobs.job_store import JobState, Only
 from backend.settings import Settings
 from backend.web.openapi import description
 from backend.web.pages.learning import ACTIONS

@@ -86,8 +86,7 @@ def upgrade() -> None:
     op.create_table(
         "job_tasks",
         sa.Column("job", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("tasks", sa.Text()),
-        sa.Column("scope", sa.Text()),
+        sa.Column("tasks", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("job"),
     )
     op.create_table(
@@ -98,7 +97,6 @@ def upgrade() -> None:
         sa.Column("only", sa.String(16), nullable=False),
         sa.Column("view", sa.Integer()),
         sa.Column("limit", sa.Integer()),
-        sa.Column("task_count", sa.Integer()),
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("version", sa.Text(), nullable=False),
         sa.Column("total", sa.Integer()),

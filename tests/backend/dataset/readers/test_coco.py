@@ -12,7 +12,7 @@ from pycocotools import mask as coco_api
 
 from backend.dataset.mask_source import DegenerateRegionError, Limits, MaskSource
 from backend.dataset.readers import coco as coco_json
-from backend.dataset.readers.coco import read_coco
+from backend.dataset.readers.coco import draw_runs, read_coco, read_runs
 from backend.errors import DatasetError
 
 MASK = np.zeros((40, 60), np.bool_)
@@ -74,20 +74,20 @@ def test_files_in_the_folder_of_annotations_are_taken(tmp_path: Path) -> None:
         ({"size": [60, 40], "counts": COMPRESSED}, "its mask is 40×60 px"),
         ({"size": [40, 60], "counts": COMPRESSED[:-1] + "o"}, "damaged or cut off"),
         ({"size": [40, 60], "counts": "~"}, "damaged or cut off"),
-        ({"size": [40, 60], "counts": [1, -1]}, "negative"),
-        ({"size": [40, 60], "counts": {"a": 1}}, "no whole numbers"),
-        ({"size": [40, 60], "counts": 5}, "not iterable"),
-        ({"size": "big", "counts": []}, "its mask has no size"),
+        ({"size": [40, 60], "counts": [1, -1]}, "Expected `int` >= 0"),
+        ({"size": [40, 60], "counts": {"a": 1}}, "Expected `str | array`"),
+        ({"size": "big", "counts": []}, "Expected `array`"),
         ([[1, 2, 3]], "no pairs of numbers"),
-        ([1, 2, 3, 4, 5], "no pairs of numbers"),
-        ([["a", "b"]], "no pairs of numbers"),
-        ([[1e300, 0, 5, 5, 1e300, 2]], "not finite|no pairs"),
-        ("text", "no pairs of numbers"),
+        ([1, 2, 3, 4, 5], "Expected `array`"),
+        ([["a", "b"]], "Expected `float`"),
+        ("text", "Expected `object | array | null`"),
+        ([[0, 0, 1e7, 0, 0, 1e7]] * 90_000, "more than 1 MB"),
     ],
 )
 def test_a_broken_mask_is_a_sentence_of_its_picture(
-    tmp_path: Path, segmentation: Any, reason: str
+    tmp_path: Path, segmentation: Any, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(coco_json, "_MAX_SHAPE", 1 << 20)
     source, _ = read(tmp_path, content(segmentation))
     (region,) = source.read_regions((40, 60))
     with pytest.raises(DatasetError, match=f"ü.jpg: the annotation 5 is broken, .*({reason})"):
@@ -99,13 +99,13 @@ def test_a_broken_mask_is_a_sentence_of_its_picture(
     [
         ({"images": []}, "0 images"),
         ({"categories": []}, "0 categories"),
-        ({"images": [{"id": 3}]}, 'entry of "images" that is broken .*file_name'),
-        ({"images": [{"id": 3, "file_name": "a", "width": 2}]}, "a number is missing"),
-        ({"images": [{"id": [], "file_name": "a"}]}, "its id is no number"),
-        ({"categories": [{"id": "1", "name": "a"}]}, "a number is missing"),
+        ({"images": [{"id": 3}]}, "missing required field `file_name` - at `.*images"),
+        ({"images": [{"id": 3, "file_name": " "}]}, "file_name"),
+        ({"images": [{"id": 3, "file_name": "a"}] * 2}, "two images of one id"),
+        ({"categories": [{"id": "1", "name": "a"}]}, "Expected `int`, got `str`"),
         ({"categories": [{"id": 9, "name": "sky"}]}, "no category 1, which the annotation 5"),
-        ({"annotations": [{"id": 5, "image_id": 99, "category_id": 1}]}, "does not list"),
-        ({"annotations": [{"id": 5, "image_id": {}, "category_id": 1}]}, "that is broken"),
+        ({"annotations": [{"id": 5, "image_id": 99, "category_id": 1}]}, "list the image 99"),
+        ({"annotations": [{"id": 5, "image_id": {}, "category_id": 1}]}, "Expected `int | str`"),
     ],
 )
 def test_a_file_that_does_not_hold_together_is_refused(
@@ -115,14 +115,16 @@ def test_a_file_that_does_not_hold_together_is_refused(
         read(tmp_path, content() | change)
 
 
-def test_an_object_that_would_fill_the_memory_is_refused(
+def test_a_file_that_would_fill_the_memory_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(coco_json, "_MAX_VALUES", 1000)
-    with pytest.raises(DatasetError, match="more than 1000 values"):
-        read(tmp_path, content([[0.0] * 2000]))
-    with pytest.raises(DatasetError, match="8 levels"):
-        read(tmp_path, content([[[[[[[[[[1]]]]]]]]]]))
+    for text, reason in (("[" + "{}," * 1_100_000 + "{}]", "too many"), ("[" * 10_000, "no COCO")):
+        (tmp_path / "instances.json").write_text(text)
+        with pytest.raises(DatasetError, match=reason):
+            list(read_coco(tmp_path, None, Limits()))
+    monkeypatch.setattr(coco_json, "_FILE_LIMITS", Limits(max_file_mb=0))
+    with pytest.raises(DatasetError, match="limit of 0 MB"):
+        list(read_coco(tmp_path, None, Limits()))
 
 
 @pytest.mark.parametrize("segmentation", [[[1, 2, 3, 4]], [], [[1, 1, 9, 1, 5, 1]]])
@@ -169,3 +171,71 @@ def test_roboflow_says_the_name_before_its_own(tmp_path: Path) -> None:
     found["images"][0] |= {"file_name": "ü_jpg.rf.01ab.jpg", "extra": {"name": "ü.jpg"}}
     source, _ = read(tmp_path, found)
     assert (source.name, source.other_name) == ("ü_jpg.rf.01ab.jpg", "ü.jpg")
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_masks_of_every_roughness_come_back(seed: int) -> None:
+    chance = np.random.default_rng(seed)
+    size = int(chance.integers(1, 90)), int(chance.integers(1, 90))
+    mask = chance.random(size) < (0.01, 0.5, 0.99)[seed % 3]
+    if seed == 9:
+        mask[:] = True
+    if seed == 10:
+        mask[:] = False
+    encoded = coco_api.encode(np.asfortranarray(mask, np.uint8))["counts"].decode()
+    np.testing.assert_array_equal(draw_runs(read_runs(encoded), size), mask)
+
+
+@pytest.mark.parametrize("length", [1, 1 << 10, 1 << 20, (1 << 28) + 5])
+def test_long_runs_have_several_groups(length: int) -> None:
+    rle = coco_api.frPyObjects({"size": [length, 1], "counts": [length]}, length, 1)
+    assert read_runs(rle["counts"].decode()).tolist() == [length]
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        "P",  # a group that says that another one follows
+        "oooooooooooo0",  # a run of 60 bits
+        "~",
+        "\x00",
+        "ü",
+        "@",  # the sign bit alone: a negative run
+    ],
+)
+def test_what_are_no_runs_is_refused(counts: str) -> None:
+    with pytest.raises(ValueError, match="it"):
+        read_runs(counts)
+
+
+@pytest.mark.parametrize("counts", [[], [5], [2, 3], [(1 << 31) - 1] * 4])
+def test_runs_of_another_number_of_pixels_are_refused_before_they_are_drawn(
+    counts: list[int],
+) -> None:
+    """The C code of the COCO API would write beyond the mask."""
+    with pytest.raises(ValueError, match="pixels, but it is 3×2 px"):
+        draw_runs(np.array(counts, np.int64), (2, 3))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_polygon_at_1000_px_is_that_of_the_coco_api(tmp_path: Path, seed: int) -> None:
+    chance = np.random.default_rng(seed)
+    angles = np.sort(chance.random(9)) * 2 * np.pi
+    radii = 1000 * (0.15 + 0.3 * chance.random(9))
+    points = np.stack([np.cos(angles), np.sin(angles)], 1) * radii[:, None] + 500
+    (rle,) = coco_api.frPyObjects([points.ravel().tolist()], 1000, 1000)
+    expected = coco_api.decode(rle) > 0
+    found = content([points.ravel().tolist()])
+    found["images"][0] |= {"height": 1000, "width": 1000}
+    (region,) = read(tmp_path, found)[0].read_regions((1000, 1000))
+    mask = region.read_mask()
+    assert (mask & expected).sum() / (mask | expected).sum() > 0.995
+
+
+def test_parts_are_united_and_what_lies_outside_is_cut_off(tmp_path: Path) -> None:
+    found = content([[-50, -50, 2, -50, 2, 2, -50, 2], [1, 1, 3, 1, 3, 900, 1, 900]])
+    found["images"][0] |= {"height": 4, "width": 4}
+    (region,) = read(tmp_path, found)[0].read_regions((4, 4))
+    expected = np.zeros((4, 4), bool)
+    expected[:2, :2] = expected[1:, 1:3] = True
+    np.testing.assert_array_equal(region.read_mask(), expected)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
 from backend.dataset.mask_source import DegenerateRegionError, Limits, MaskSource
-from backend.dataset.readers.yolo import read_yolo
+from backend.dataset.readers.yolo import fill_with_edges, read_yolo
 from backend.errors import DatasetError
 
 SIZE = (1000, 1500)
@@ -81,3 +82,17 @@ def test_a_degenerate_line_costs_itself(tmp_path: Path, line: str, reason: str) 
     with pytest.raises(DegenerateRegionError, match=f"Line 1 of val/a.txt is left out: .*{reason}"):
         broken.read_mask()
     assert good.read_mask().any()
+
+
+def test_a_mask_that_was_traced_along_its_pixels_comes_back() -> None:
+    mask = np.zeros((60, 80), np.uint8)
+    cv2.circle(mask, (40, 30), 20, 1, -1)
+    (traced,), _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    np.testing.assert_array_equal(fill_with_edges(traced[:, 0] + 0.5, (60, 80)), mask > 0)
+
+
+def test_a_hostile_zigzag_is_refused_before_it_is_filled(tmp_path: Path) -> None:
+    line = "0 " + "0 0 0 1 " * 100_000
+    (region,) = read(tmp_path, line).read_regions((1000, 4))
+    with pytest.raises(DatasetError, match="too jagged: its edges cross 200000000 rows of pixels"):
+        region.read_mask()

@@ -16,8 +16,14 @@ from msgspec import structs
 
 from backend.feedback.annotation_table import AnnotationOrigin, ReadAnnotation
 from backend.feedback.comparison import LabelDiff
-from backend.feedback.report.statistics import LabelStatistics, advice, project_statistics
+from backend.feedback.report.statistics import (
+    LabelStatistics,
+    advice,
+    make_report,
+    project_statistics,
+)
 from backend.feedback.report.tables import to_csv
+from backend.feedback.sums import ProjectSums
 
 MONDAY = datetime(2026, 11, 23, 12, tzinfo=timezone.utc).timestamp()
 DAY = 86400.0
@@ -233,3 +239,14 @@ def test_json_and_csv_say_the_same() -> None:
     assert (total["seconds_with_prelabel"], total["seconds_without_prelabel"]) == ("10.0", "")
     assert total["annotations"] == "2"
     assert figures["definitions"]["saved paint"].startswith("1 - ")
+
+
+def test_a_renamed_label_counts_under_its_new_name() -> None:
+    old = LabelDiff("House", accepted=1, predicted_px=4, true_px=4, shared_px=4)
+    new = LabelDiff("Building", relabelled={"House": 1}, predicted_px=2, true_px=2)
+    sums = ProjectSums.of([read(1, old), read(2, new)])
+    report = make_report(7, sums.renamed({"House": "Building"}))
+    (made,) = report.all.labels.items()
+    assert (made[0], made[1].pictures, made[1].accepted) == ("Building", 2, 1)
+    assert made[1].relabelled == {"Building": 1}
+    assert set(make_report(7, sums).all.labels) == {"House", "Building"}, "the sums are unchanged"

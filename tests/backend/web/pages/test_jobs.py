@@ -20,7 +20,10 @@ def test_a_job_is_started_paused_resumed_and_cancelled_from_the_page(dashboard: 
     (job,) = dashboard.store.list_jobs()
     assert (job.project, job.only, job.view, job.state) == (7, "all", None, "queued")
     for turn, state in (("pause", "paused"), ("resume", "queued"), ("cancel", "cancelled")):
-        assert dashboard.post(f"/jobs/{job.id}/{turn}").status_code == 303
+        answer = dashboard.post(f"/jobs/{job.id}/{turn}")
+        assert answer.status_code == 303
+        said = dashboard.page(answer.headers["Location"])
+        assert "/jobs/1" in {each["href"] for each in said.all("a")}, "it says what was done"
         assert dashboard.store.get_job(job.id).state == state
     assert dashboard.post("/jobs/1/resume").status_code == 409  # and says why, on the page
     assert "it cannot become queued" in Page(dashboard.post("/jobs/1/resume")).text
@@ -160,6 +163,6 @@ def test_a_job_of_a_deleted_project_says_so_and_goes_a_day_after_its_end(
     monkeypatch.setattr("backend.web.pages.projects.time.time", lambda: now + 86400 + 60)
     rows = [row["id"] for row in dashboard.page().all("li") if "id" in row]
     assert rows == ["job-1"]
-    assert "is gone" in dashboard.page("/jobs/2").text
+    assert "is gone" in dashboard.page("/projects/8?job=2").text
     told = json.loads(dashboard.client.get("/jobs").data)["jobs"]
     assert [(job["id"], job["project_gone"]) for job in told] == [(2, True), (1, False)]

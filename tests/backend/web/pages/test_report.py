@@ -61,7 +61,14 @@ def test_the_page_shows_what_is_saved_and_what_does_harm() -> None:
     client = client_of(**KEYS)
     response = client.get(REPORT, headers=PEOPLE)
     page = Page(response)
-    for text in ("50.0 %", "12 s", "40 s", "2 still to be read", "It has no size.", OURS):
+    for text in (
+        "50.0 %",
+        "12 s",
+        "40 s",
+        "2 annotations are still to be read",
+        "It has no size.",
+        OURS,
+    ):
         assert text in page.text
     assert "<b>dog</b>" in page.text  # as text: nothing in a name becomes a part of the page
     assert "Deleted: 1 of its 1 region." in page.text

@@ -110,11 +110,11 @@ def test_jobs_come_with_what_remains_and_when_they_end() -> None:
     scene.store.lease_job("worker")
     now[0] += 10
     scene.store.advance(running.id, "worker", total=100, done=20, failures=[(5, "Gone.")])
-    scene.store.start_job(8, tasks=[1, 2, 3])
+    scene.store.start_job(8, kind="new", tasks=[1, 2, 3])
     read = scene.read()
     assert [job["state"] for job in read["jobs"]] == ["queued", "running", "cancelled"]
     queued, job, _ = read["jobs"]
-    assert queued["tasks"] == 3
+    assert queued["kind"] == "new"
     assert (job["project"], job["filter"], job["limit"]) == (7, "all", 50)
     assert (job["total"], job["done"], job["failed"], job["remaining"]) == (100, 20, 1, 79)
     assert job["rate"] == pytest.approx(2.0)
