@@ -87,7 +87,7 @@ def _run(
     elif view:
         if not yes:
             click.confirm(f"Make the view “{kind.title}” in project {project}?", abort=True)
-        client.views.show(project, kind.title, tasks)
+        client.show_tasks(project, kind.title, tasks)
         click.echo(f"Label Studio has the view “{kind.title}” now.")
     return report
 

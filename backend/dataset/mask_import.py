@@ -276,7 +276,7 @@ class MaskStore:
     def _write(self, results: Mapping[int, Result]) -> dict[int, str]:
         if self._predicts:
             entries = {task: self._prediction(result) for task, result in results.items()}
-            return self._client.write(self._project, self._version, entries)
+            return self._client.prediction_writer.write(self._project, self._version, entries)
         reasons = {
             task: self._client.annotation_writer.write(
                 task, self._version, [*map(_as_drawn, result)]

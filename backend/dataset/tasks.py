@@ -12,8 +12,8 @@ from typing import Any, Final, Protocol
 import ijson
 
 from backend.errors import DatasetError
-from backend.label_studio.client import PAGE, ChangedTask, LabelStudioClient
-from backend.label_studio.records import Annotation
+from backend.label_studio.client import PAGE, LabelStudioClient
+from backend.label_studio.records import Annotation, TaskRow
 from backend.label_studio.requests import Task, read_number, read_text
 
 _LARGEST_ID: Final = (1 << 63) - 1
@@ -191,7 +191,7 @@ class ProjectTasks:
             StudioRefused: there is no such project for this token.
             StudioUnreachable: Label Studio does not answer.
         """
-        return None if self._view is not None else self._client.changes.newest(self._project)[1]
+        return None if self._view is not None else self._client.newest_change(self._project)[1]
 
     def references(self) -> Iterator[TaskReference]:
         """Iterate over the tasks, page by page.
@@ -203,7 +203,7 @@ class ProjectTasks:
         among = self._among()
         after = 0
         while True:
-            found = self._client.changes.tasks(self._project, 0.0, after)
+            found = self._client.changed_tasks(self._project, 0.0, after)
             for task in found:
                 if among is None or task.id in among:
                     yield TaskReference(task.id, partial(self._read, task))
@@ -216,13 +216,13 @@ class ProjectTasks:
             return None
         return set(self._client.view_ids(self._project, self._view))
 
-    def _read(self, found: ChangedTask) -> TaskRecord:
+    def _read(self, found: TaskRow) -> TaskRecord:
         task = Task(found.id, self._project, found.data)
-        annotations = self._client.contents.annotations(found.id) if found.annotations else []
+        annotations = self._client.annotations(found.id) if found.annotations else []
         began = any(each.prediction is not None for each in annotations)
         predictions: tuple[TaskPrediction, ...] = ()
         counts = self._with_predictions and not annotations
-        if found.predictions and (began or counts):
+        if found.total_predictions and (began or counts):
             predictions = self._predictions(found.id, with_newest=counts)
         return TaskRecord(task, tuple(annotations), predictions)
 

@@ -99,7 +99,7 @@ class AnnotationReader:
         count = 0
         for task in self._client.ids(project, TaskFilter(labeled=True)):
             try:
-                found = self._client.annotation_ids(task)
+                found = self._client.annotation_times(task)
             except BadRequest as error:
                 log.warning("Project %d: task %d is left out: %s", project, task, error)
                 continue

@@ -38,8 +38,9 @@ from backend.database.leases import (
 from backend.errors import BackendError, BadRequest, LabelConfigError, StudioRefused
 from backend.feedback.annotation_store import AnnotationStore
 from backend.jobs.job_store import JobStore
-from backend.label_studio.client import PAGE, ChangedTask, LabelStudioClient
+from backend.label_studio.client import PAGE, LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
+from backend.label_studio.records import TaskRow
 from backend.label_studio.task_filter import TaskFilter
 from backend.settings import Settings, prelabels
 
@@ -265,7 +266,7 @@ class ChangePoller:
     _checked_at: dict[int, float] = field(default_factory=dict)
     _walks: deque[_Walk] = field(default_factory=deque)
     #: Project -> task -> as it was dealt with last, of tasks that changed lately.
-    _known: dict[int, dict[int, ChangedTask]] = field(default_factory=dict)
+    _known: dict[int, dict[int, TaskRow]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)  # of `_woken`
 
     def note_setup(self, project: int | None) -> None:
@@ -343,7 +344,7 @@ class ChangePoller:
             self._forget(poll.project)
             return
         began = self.polls.now
-        newest, tasks = client.changes.newest(poll.project)
+        newest, tasks = client.newest_change(poll.project)
         walk = _Walk(replace(poll, since=since), newest, tasks, began)
         if walk.is_quiet:
             self._finish(client, walk)
@@ -369,7 +370,7 @@ class ChangePoller:
     def _step(self, client: LabelStudioClient, walk: _Walk) -> None:
         """Deal with the next page of a walk."""
         poll, known = walk.poll, self._known.setdefault(walk.poll.project, {})
-        rows = client.changes.tasks(poll.project, walk.since, walk.cursor)
+        rows = client.changed_tasks(poll.project, walk.since, walk.cursor)
         fresh = [row for row in rows if known.get(row.id) != row]
         self._mark(client, poll.project, fresh)
         self._prelabel(client, poll.project, [row for row in fresh if row.created > walk.since])
@@ -384,25 +385,23 @@ class ChangePoller:
         else:
             self._finish(client, walk)
 
-    def _mark(self, client: LabelStudioClient, project: int, rows: Sequence[ChangedTask]) -> None:
+    def _mark(self, client: LabelStudioClient, project: int, rows: Sequence[TaskRow]) -> None:
         """Mark the annotations of tasks that are not as they were read."""
         found: dict[int, dict[int, float]] = {}
         for row in rows:
             if self.is_stopping():
                 return
             try:
-                found[row.id] = client.changes.annotations(row.id) if row.annotations else {}
+                found[row.id] = client.annotation_times(row.id) if row.annotations else {}
             except BadRequest as error:
                 log.warning("Project %d: task %d is not looked into: %s", project, row.id, error)
         marked = self.annotations.mark_different(project, found)
         if marked:
             log.info("Project %d: %d annotations have changed", project, marked)
 
-    def _prelabel(
-        self, client: LabelStudioClient, project: int, rows: Sequence[ChangedTask]
-    ) -> None:
+    def _prelabel(self, client: LabelStudioClient, project: int, rows: Sequence[TaskRow]) -> None:
         """Queue a job for new tasks without a prediction, where their project is prelabeled."""
-        new = {row.id for row in rows if not row.predictions}
+        new = {row.id for row in rows if not row.total_predictions}
         if not new or not self._is_prelabeled(client, project):
             return
         if new := new - self.jobs.new_task_ids(project):

@@ -126,7 +126,7 @@ def predict_and_write(
         made = predict(again)
         by_id |= {int(task.id or 0): each for task, each in zip(again, made, strict=True)}
     entries = {id_: each.entry for id_, each in by_id.items() if isinstance(each.entry, dict)}
-    refused = client.write(project, version, entries)
+    refused = client.prediction_writer.write(project, version, entries)
     failures = {id_: each.reason for id_, each in by_id.items() if each.reason} | refused
     left = len(ids) - len(entries.keys() | failures.keys())
     return ChunkResult(

@@ -285,7 +285,7 @@ class AnnotatedPicture:
             ValueError: there is no annotation, or it has no region of a label on the image.
         """
         project = self.project
-        annotations = project.client.contents.annotations(int(self.task.id or 0))
+        annotations = project.client.annotations(int(self.task.id or 0))
         chosen = AnnotationChoice().choose(annotations)
         if not chosen:
             raise ValueError("It has no annotation that was submitted.")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from backend.errors import BadRequest, LabelConfigChanged, StudioUnreachable
@@ -30,12 +30,12 @@ from backend.label_studio.records import (
     TaskRow,
     TitlePage,
     UserRow,
+    ViewRow,
     epoch_seconds,
     read_annotation,
 )
 from backend.label_studio.requests import Task
-from backend.label_studio.task_filter import TaskFilter
-from backend.label_studio.views import TaskViews
+from backend.label_studio.task_filter import TaskFilter, is_any_of
 from backend.label_studio.writers import AnnotationWriter, PredictionWriter
 from backend.settings import Settings
 
@@ -64,109 +64,6 @@ UNLISTED: Final = "It has too many predictions to be listed, and is left as it i
 MOST_UNREADABLE: Final = 10
 
 
-def read_rows(
-    connection: Connection, project: int, size: int, page: int = 1, **which: Any
-) -> tuple[list[TaskRow], int]:
-    """Read one page of tasks, without their annotations and predictions.
-
-    Args:
-        page: number of the page, from 1.
-        which: ``query`` or ``view``, which choose and order the tasks; all by default.
-
-    Returns:
-        The rows, and the number of tasks on all pages.
-    """
-    which |= {"project": project, "page": page, "page_size": size}
-    given = {"fields": "task_only", "resolve_uri": "false"}
-    answer = connection.get("/api/tasks/", TaskPage, **which, **given)
-    return answer.tasks, answer.total
-
-
-class TaskContents:
-    """Reads what people have said about tasks of one Label Studio."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def annotations(self, task: int) -> list[Annotation]:
-        """Return the annotations of a task with their regions; none of a deleted task."""
-        place = f"/api/tasks/{task}/annotations/"
-        found = self._connection.find(place, list[AnnotationRow], whose="annotations") or []
-        for each in found:
-            if each.is_damaged:
-                log.warning(
-                    "Task %d goes without its annotation %d, which %s", task, each.id, DAMAGED
-                )
-        return [read_annotation(each) for each in found if not each.is_damaged]
-
-
-@dataclass(frozen=True)
-class ChangedTask:
-    """A task as a list of changes shows it. Times are in seconds since the epoch, on Label Studio's
-    clock.
-
-    Attributes:
-        created: when it was created.
-        updated: when it, one of its annotations or one of its predictions was changed last.
-        annotations: the number of its annotations, skipped ones included.
-        data: values of the label config's variables.
-    """
-
-    id: int
-    created: float
-    updated: float
-    annotations: int
-    predictions: int
-    data: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
-
-
-class ChangeList:
-    """Lists changes in projects of one Label Studio.
-
-    Label Studio sets the time of a task's last change also where an annotation of it is submitted,
-    changed, deleted or turned into a draft. It tells nothing of a task that is deleted.
-    """
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def newest(self, project: int) -> tuple[float, int]:
-        """Return the time of the newest change of a project, and the number of its tasks."""
-        query = TaskFilter(newest_change_first=True).query()
-        rows, total = self._rows(project, 1, query)
-        return max((row.updated for row in rows), default=0.0), total
-
-    def tasks(self, project: int, since: float, after_id: int = 0) -> list[ChangedTask]:
-        """List the first `PAGE` tasks that were changed after a time, by ascending id."""
-        wanted = TaskFilter(changed_after=since, after_id=after_id)
-        return self._rows(project, PAGE, wanted.query())[0]
-
-    def annotations(self, task: int) -> dict[int, float]:
-        """Return the annotations of a task: id -> time of the last change; none of a deleted task.
-
-        They are read from the task itself: the list of its annotations lacks those that skip it.
-        """
-        found = self._connection.find(f"/api/tasks/{task}/", TaskAnnotations, whose="annotations")
-        rows = found.annotations if found is not None else []
-        return {each.id: epoch_seconds(each.updated_at) for each in rows}
-
-    def _rows(self, project: int, size: int, query: str) -> tuple[list[ChangedTask], int]:
-        """List tasks that pass a query, and count all of them."""
-        rows, total = read_rows(self._connection, project, size, query=query)
-        return [_changed_task(row) for row in rows], total
-
-
-def _changed_task(row: TaskRow) -> ChangedTask:
-    return ChangedTask(
-        id=row.id,
-        created=epoch_seconds(row.created_at),
-        updated=epoch_seconds(row.updated_at),
-        annotations=(row.total_annotations or 0) + (row.cancelled_annotations or 0),
-        predictions=row.total_predictions or 0,
-        data=row.data,
-    )
-
-
 class LabelStudioClient:
     """Reads tasks and annotations of one Label Studio, and writes its predictions.
 
@@ -180,9 +77,6 @@ class LabelStudioClient:
         stopping: once it is set, no call is repeated.
         clean: cuts known secrets out of a text; errors pass through it before they are shortened.
 
-    Attributes:
-        contents: reads the annotations of tasks.
-        annotation_writer: stores annotations.
     """
 
     def __init__(
@@ -206,11 +100,8 @@ class LabelStudioClient:
             stopping=stopping,
             clean=clean,
         )
-        self._writer = PredictionWriter(self._connection, self.tasks)
-        self.changes = ChangeList(self._connection)
-        self.contents = TaskContents(self._connection)
+        self.prediction_writer = PredictionWriter(self._connection, self.tasks)
         self.annotation_writer = AnnotationWriter(self._connection)
-        self.views = TaskViews(self._connection)
 
     @classmethod
     def from_settings(cls, settings: Settings, **options: Any) -> LabelStudioClient | None:
@@ -345,7 +236,7 @@ class LabelStudioClient:
                 with_version=version, min_predictions=2, ids=some
             )
             while wanted is not None:
-                rows, _ = read_rows(self._connection, project, PAGE, query=wanted.query())
+                rows, _ = self._rows(project, PAGE, query=wanted.query())
                 yield [int(row.id) for row in rows if _may_have_duplicates(row)]
                 wanted = replace(wanted, after_id=int(rows[-1].id)) if rows else None
 
@@ -361,19 +252,28 @@ class LabelStudioClient:
             page += 1
         return sorted(set(found))
 
-    def write(
-        self, project: int, version: str, entries: Mapping[int, Mapping[str, Any]]
-    ) -> dict[int, str]:
-        """Store predictions, but not those of tasks that have one of that version.
+    def show_tasks(self, project: int, title: str, tasks: Collection[int]) -> int:
+        """Make a view of the data manager that lists some tasks, in place of the one of that title.
 
-        Args:
-            version: the ``model_version`` of the predictions.
-            entries: id of a task -> its prediction.
+        Ids that follow each other take one condition together; of more than 500 conditions the
+        first are shown.
 
         Returns:
-            Id of each task whose prediction Label Studio refuses -> the reason.
+            The id of the view.
         """
-        return self._writer.write(project, version, entries)
+        filters = {"conjunction": "or", "items": is_any_of(tasks)}
+        data = {"title": title, "type": "list", "target": "tasks", "ordering": ["tasks:id"]}
+        body = {"project": project, "data": {**data, "filters": filters}}
+
+        def attempt() -> int:
+            """List first, so that a view whose answer was lost is not made twice."""
+            send, place = self._connection.send, "/api/dm/views/"
+            for each in send("GET", place, list[ViewRow], project=project):
+                if (each.data or {}).get("title") == title:
+                    return send("PATCH", f"{place}{each.id}/", ViewRow, body).id
+            return send("POST", place, ViewRow, body).id
+
+        return self._connection.repeat(attempt)
 
     def stored(self, task: int) -> list[PredictionRow]:
         """List the predictions of a task, the oldest first; none where the task is gone."""
@@ -402,11 +302,40 @@ class LabelStudioClient:
             raise BadRequest(f"Annotation {found.id} of task {found.task} {reason}.")
         return read_annotation(found)
 
-    def annotation_ids(self, task: int) -> list[int]:
-        """List the ids of a task's annotations; none where the task is gone."""
+    def annotations(self, task: int) -> list[Annotation]:
+        """Return the annotations of a task with their regions; none of a deleted task."""
         place = f"/api/tasks/{task}/annotations/"
-        found = self._connection.find(place, list[IdRow], whose="annotations")
-        return sorted(each.id for each in found or ())
+        found = self._connection.find(place, list[AnnotationRow], whose="annotations") or []
+        for each in found:
+            if each.is_damaged:
+                log.warning(
+                    "Task %d goes without its annotation %d, which %s", task, each.id, DAMAGED
+                )
+        return [read_annotation(each) for each in found if not each.is_damaged]
+
+    def annotation_times(self, task: int) -> dict[int, float]:
+        """Return the annotations of a task: id -> time of the last change; none of a deleted task.
+
+        They are read from the task itself: the list of its annotations lacks those that skip it.
+        """
+        found = self._connection.find(f"/api/tasks/{task}/", TaskAnnotations, whose="annotations")
+        rows = found.annotations if found is not None else []
+        return {each.id: epoch_seconds(each.updated_at) for each in rows}
+
+    def newest_change(self, project: int) -> tuple[float, int]:
+        """Return the time of the newest change of a project, and the number of its tasks."""
+        query = TaskFilter(newest_change_first=True).query()
+        rows, total = self._rows(project, 1, query=query)
+        return max((row.updated for row in rows), default=0.0), total
+
+    def changed_tasks(self, project: int, since: float, after_id: int = 0) -> list[TaskRow]:
+        """List the first `PAGE` tasks that were changed after a time, by ascending id.
+
+        Label Studio sets the time of a task's last change also where an annotation of it is
+        submitted, changed, deleted or turned into a draft. It tells nothing of a deleted task.
+        """
+        wanted = TaskFilter(changed_after=since, after_id=after_id)
+        return self._rows(project, PAGE, query=wanted.query())[0]
 
     def prediction(self, prediction: int) -> PredictionRegions | None:
         """Return the regions of one prediction; None where it is gone.
@@ -429,8 +358,17 @@ class LabelStudioClient:
 
     def _page(self, project: int, size: int, page: int = 1, **which: Any) -> tuple[list[Task], int]:
         """List one page of tasks, and count the tasks of all pages."""
-        rows, total = read_rows(self._connection, project, size, page, **which)
+        rows, total = self._rows(project, size, page, **which)
         return [Task(row.id, project, row.data) for row in rows], total
+
+    def _rows(
+        self, project: int, size: int, page: int = 1, **which: Any
+    ) -> tuple[list[TaskRow], int]:
+        """List one page of tasks, all or those of a ``query`` or a ``view``; count all pages'."""
+        which |= {"project": project, "page": page, "page_size": size}
+        given = {"fields": "task_only", "resolve_uri": "false"}
+        answer = self._connection.get("/api/tasks/", TaskPage, **which, **given)
+        return answer.tasks, answer.total
 
 
 def _split(ids: Sequence[int]) -> list[tuple[int, ...]]:
@@ -478,13 +416,12 @@ class UnreadableTasks:
             BadRequest: the task is left out, since they are too large to be read, or since Label
                 Studio fails to send them.
         """
-        contents = self._client.contents
         try:
-            return contents.annotations(task)
+            return self._client.annotations(task)
         except StudioUnreachable:
             self._client.label_config(self._project)
         try:
-            return contents.annotations(task)
+            return self._client.annotations(task)
         except StudioUnreachable as error:
             self._count += 1
             if self._count > MOST_UNREADABLE:

@@ -53,9 +53,6 @@ _LONGEST_SENTENCE: Final = 400  # letters
 #: Refusals that a proxy may send as a page for people. What they mean does not depend on the body.
 _UNCHECKED_REFUSALS: Final = (401, 403, 408, 413, 425, 429)
 
-#: Digits of an integer above which Python takes quadratic time, and refuses by default.
-_MOST_DIGITS: Final = 400
-
 _CLOCK: Final = TimerThread()
 _NO_JSON: Final = (
     "with what is no JSON: it may be a login or maintenance page, or LABEL_STUDIO_URL may be the "
@@ -386,7 +383,7 @@ def decode_answer(content: bytes, kind: type[_T]) -> _T:
         return msgspec.json.decode(content, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         try:
-            value = json.loads(content, parse_int=_read_integer)
+            value = json.loads(content)
         except (ValueError, RecursionError):
             raise NoAnswerError("answers what is no JSON") from None
     for each in value if isinstance(value, list) else [value]:
@@ -401,10 +398,6 @@ def _is_damaged(value: Any) -> bool:
     except (msgspec.DecodeError, RecursionError):
         return True
     return False
-
-
-def _read_integer(digits: str) -> float:
-    return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)
 
 
 def is_transient(error: BaseException) -> bool:

@@ -1,12 +1,9 @@
-"""Download Label Studio's files within limits of size and time, and tell those that are cut off."""
+"""Download Label Studio's files within limits of size and time."""
 
 from __future__ import annotations
 
 import base64
-import math
 import re
-import time
-from typing import Final
 from urllib.parse import quote, unquote, urljoin
 
 import requests
@@ -25,10 +22,6 @@ _MAX_REDIRECTS = 5
 _CHUNK_BYTES = 1 << 16
 _LONGEST_NAME = 200  # letters of a file's name in an error
 
-#: The pauses before a file that may have been cut off is downloaded again, in seconds. A Label
-#: Studio that stops may cut it off at the same byte twice; the long pause leaves it time to go.
-_PAUSES_S = (1.0, 5.0)
-
 
 class Downloader:
     """Downloads files; sends the token of Label Studio along where the file is Label Studio's.
@@ -46,10 +39,6 @@ class Downloader:
     def download(self, url: str, called: str = "") -> bytes:
         """Return the content of a file on an http or https host, following redirects.
 
-        An answer without a length ends where the connection ends, as that of a Label Studio that
-        stops. An image that ends too early then is downloaded again, after each of `_PAUSES_S` for
-        which there is time. It is believed where it has come with the same bytes at last.
-
         Args:
             url: where the file is. A link to Label Studio by the name that it announced itself
                 with goes to its configured address.
@@ -58,26 +47,14 @@ class Downloader:
         called = called[:_LONGEST_NAME] or _without_secrets(url)
         url = self._instance.configured_address(url)
         with TimeLimit(self._timeout_s, self._clock) as limit:
-            former = None
-            for pause_s in (*_PAUSES_S, math.inf):
-                content, has_length = self._follow(url, called, limit)
-                if has_length or not is_truncated(content):
-                    return content
-                if pause_s >= limit.left_s:
-                    break
-                former = content
-                time.sleep(pause_s)
-        if content != former:
-            raise self._broken_off(called)
-        return content
-
-    def _follow(self, url: str, called: str, limit: TimeLimit) -> tuple[bytes, bool]:
-        """Return the content of a file, and whether its length was told before."""
-        for _ in range(_MAX_REDIRECTS + 1):
-            with self._get(url, called, limit) as response:
-                if not response.is_redirect:
-                    return self._content(response, called, limit), _has_length(response)
-                url = _redirect_target(url, response.headers["location"])
+            for _ in range(_MAX_REDIRECTS + 1):
+                with self._get(url, called, limit) as response:
+                    if not response.is_redirect:
+                        content = self._content(response, called, limit)
+                        if not _has_length(response) and _is_truncated(content):
+                            raise self._broken_off(called)
+                        return content
+                    url = _redirect_target(url, response.headers["location"])
         raise ImageRefused(f"{called} leads to too many redirects.")
 
     def _get(self, url: str, called: str, limit: TimeLimit) -> requests.Response:
@@ -210,6 +187,13 @@ def _has_length(response: requests.Response) -> bool:
     return "content-length" in response.headers or "transfer-encoding" in response.headers
 
 
+def _is_truncated(content: bytes) -> bool:
+    """Return whether a JPEG or PNG ends before the mark of its end, as where Label Studio stops."""
+    if content.startswith(b"\x89PNG"):
+        return b"IEND" not in content
+    return content.startswith(b"\xff\xd8") and is_cut_off(content)
+
+
 def _redirect_target(url: str, location: str) -> str:
     try:
         return urljoin(url, location)
@@ -229,36 +213,6 @@ def _without_secrets(url: str) -> str:
     """
     url = re.sub("([?#](?!d=)|&).*", "", url, flags=re.DOTALL)
     return re.sub("//[^/]*@", "//", url)[:_LONGEST_NAME]
-
-
-_PNG: Final = b"\x89PNG\r\n\x1a\n"
-_JPEG: Final = b"\xff\xd8"
-
-
-def is_truncated(content: bytes) -> bool:
-    """Return whether a JPEG or PNG ends before the mark of its end.
-
-    False for other formats, and for a file that follows neither. What comes behind the mark does
-    not matter. JPEG: ITU-T T.81, annex B; PNG: ISO/IEC 15948, clauses 5 and 11.
-
-    >>> scan = b"\\xff\\xd8\\xff\\xda\\0\\2..."
-    >>> is_truncated(scan), is_truncated(scan + b"\\xff\\xd9")
-    (True, False)
-    """
-    if content.startswith(_PNG):
-        return _is_png_truncated(content)
-    if content.startswith(_JPEG):
-        return is_cut_off(content)
-    return _PNG.startswith(content) or _JPEG.startswith(content)
-
-
-def _is_png_truncated(content: bytes) -> bool:
-    at = len(_PNG)
-    while at + 12 <= len(content):  # length, type and checksum of a chunk
-        if content[at + 4 : at + 8] == b"IEND":
-            return False
-        at += 12 + int.from_bytes(content[at : at + 4], "big")
-    return True
 
 
 class LabelStudioFiles:

@@ -101,6 +101,21 @@ class TaskRow(Struct):
     created_at: datetime | None = None
     updated_at: datetime | None = None
 
+    @property
+    def annotations(self) -> int:
+        """The number of its annotations, skipped ones included."""
+        return (self.total_annotations or 0) + (self.cancelled_annotations or 0)
+
+    @property
+    def created(self) -> float:
+        """When it was created, in seconds since the epoch on Label Studio's clock."""
+        return epoch_seconds(self.created_at)
+
+    @property
+    def updated(self) -> float:
+        """When it, or an annotation or a prediction of it, was changed last, likewise."""
+        return epoch_seconds(self.updated_at)
+
 
 class TaskPage(Struct):
     """A page of the data manager."""

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any, Final
 
 #: Times in filters of the data manager, in UTC.
 _TIME: Final = "%Y-%m-%dT%H:%M:%S.%fZ"
+
+#: Conditions of a view. Label Studio on SQLite takes no more than 1000 at once, and its page shows
+#: each of them as a filter.
+_MOST_CONDITIONS: Final = 500
 
 
 @dataclass(frozen=True)
@@ -95,3 +100,35 @@ class TaskFilter:
         if self.ids is not None:
             query["selectedItems"] = {"all": False, "included": list(self.ids)}
         return json.dumps(query, separators=(",", ":"))
+
+
+def is_any_of(tasks: Collection[int]) -> list[dict[str, Any]]:
+    """Return conditions of a view of which each of some tasks meets one, and no other task any.
+
+    The API has the operator "in_list" for this, but the page of Label Studio 1.23.2 does not know
+    it: with one such view, no task list of the project opens any more.
+    """
+    column = {"filter": "filter:tasks:id", "type": "Number"}
+    conditions = [
+        column | {"operator": "equal", "value": first}
+        if first == last
+        else column | {"operator": "in", "value": {"min": first, "max": last}}
+        for first, last in _ranges(tasks)[:_MOST_CONDITIONS]
+    ]
+    # No condition would list all tasks.
+    return conditions or [column | {"operator": "equal", "value": 0}]
+
+
+def _ranges(ids: Collection[int]) -> list[tuple[int, int]]:
+    """Return the first and the last of each run of ids that follow each other.
+
+    >>> _ranges([9, 3, 4, 5])
+    [(3, 5), (9, 9)]
+    """
+    found: list[tuple[int, int]] = []
+    for number in sorted(set(ids)):
+        if found and found[-1][1] == number - 1:
+            found[-1] = found[-1][0], number
+        else:
+            found.append((number, number))
+    return found

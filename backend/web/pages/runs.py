@@ -190,7 +190,7 @@ class RunRoutes:
         tasks = self.kind.tasks(made[1])
         if not tasks:
             raise BadRequest("The report lists no task: there is nothing to make a view of.")
-        return client.views.show(project, self.kind.title, tasks)
+        return client.show_tasks(project, self.kind.title, tasks)
 
     def _last(self, project: int) -> tuple[Run, Any] | None:
         made = self.store.last(self.kind, project)

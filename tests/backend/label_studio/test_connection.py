@@ -63,7 +63,7 @@ def test_an_access_token_that_has_just_ended_is_renewed(studio: FakeStudio) -> N
         tokens.access = "ended"
         assert client.label_config(7) == studio.label_config
         tokens.access = "ended"
-        assert client.write(7, VERSION, {1: ENTRY}) == {}
+        assert client.prediction_writer.write(7, VERSION, {1: ENTRY}) == {}
     assert studio.stored() == {1: 1}
 
 

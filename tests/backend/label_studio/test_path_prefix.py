@@ -46,10 +46,10 @@ def test_the_api_is_called_below_the_prefix(proxy: LocalServer) -> None:
     assert client.label_config(7) == CONFIG
     assert [task.id for task in client.tasks(7, TaskFilter())] == [3]
     entry = {"model_version": "v1", "result": [], "score": 0.5}
-    assert client.write(7, "v1", {3: entry}) == {}
+    assert client.prediction_writer.write(7, "v1", {3: entry}) == {}
     assert [each.version for each in client.stored(3)] == ["v1"]
     assert client.user() == "ann@example.com"
-    assert client.changes.newest(7)[1] == 1
+    assert client.newest_change(7)[1] == 1
     assert all(each.path.startswith("/label/api/") for each in proxy.asked)
 
 

@@ -13,8 +13,8 @@ def test_regions_and_ground_truth_are_read() -> None:
     old = studio.add(1, "clip 1", result=[REGION])
     studio.annotate(1, [REGION], ground_truth=True, parent_prediction=old)
     with studio.served() as server:
-        contents = LabelStudioClient(server.url, TOKEN, retry_for_s=1).contents
-        (annotation,) = contents.annotations(1)
+        client = LabelStudioClient(server.url, TOKEN, retry_for_s=1)
+        (annotation,) = client.annotations(1)
         assert (annotation.ground_truth, annotation.prediction) == (True, old)
         assert list(annotation.result) == [REGION]
-        assert contents.annotations(99) == []
+        assert client.annotations(99) == []

@@ -15,10 +15,10 @@ from tests.backend.fakes.local_server import Answer
 def test_a_view_takes_the_place_of_the_one_of_its_title() -> None:
     studio = FakeStudio("<View/>", {})
     with studio.served() as server:
-        views = LabelStudioClient(server.url, TOKEN, retry_for_s=0.05, first_pause_s=0.01).views
-        first = views.show(7, "Safe", [3, 1])
-        other = views.show(7, "Audit", [2])
-        assert views.show(7, "Safe", [5]) == first != other
+        client = LabelStudioClient(server.url, TOKEN, retry_for_s=0.05, first_pause_s=0.01)
+        first = client.show_tasks(7, "Safe", [3, 1])
+        other = client.show_tasks(7, "Audit", [2])
+        assert client.show_tasks(7, "Safe", [5]) == first != other
         ids = {tab["title"]: tab["filters"]["items"][0]["value"] for tab in studio.tabs.values()}
         assert ids == {"Safe": 5, "Audit": 2}
 
@@ -27,7 +27,7 @@ def shown(*tasks: int) -> list[tuple[str, Any]]:
     """Operator and value of each condition of a view of tasks, one of which is to be met."""
     studio = FakeStudio("<View/>", {})
     with studio.served() as server:
-        LabelStudioClient(server.url, TOKEN, retry_for_s=1).views.show(7, "Safe", tasks)
+        LabelStudioClient(server.url, TOKEN, retry_for_s=1).show_tasks(7, "Safe", tasks)
     (tab,) = studio.tabs.values()
     assert tab["filters"]["conjunction"] == "or"
     items = tab["filters"]["items"]
@@ -49,6 +49,6 @@ def test_a_token_that_may_make_no_views_is_told() -> None:
     studio = FakeStudio("<View/>", {})
     studio.fault = lambda asked: Answer(403) if asked.method == "POST" else None
     with studio.served() as server:
-        views = LabelStudioClient(server.url, TOKEN, retry_for_s=0.05, first_pause_s=0.01).views
+        client = LabelStudioClient(server.url, TOKEN, retry_for_s=0.05, first_pause_s=0.01)
         with pytest.raises(StudioRefused):
-            views.show(7, "Safe", [1])
+            client.show_tasks(7, "Safe", [1])
