@@ -28,7 +28,6 @@ from backend.dataset.matching import (
 from backend.errors import BadRequest, DatasetError, TaskError
 from backend.label_studio.client import UNLISTED, LabelStudioClient, list_to_change
 from backend.label_studio.image_loader import ImageReader, ImageShape, image_places
-from backend.label_studio.label_config import ControlLabel
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.region_writer import EvenConfidence, draw_regions
 from backend.label_studio.requests import Task
@@ -39,6 +38,11 @@ from clearclip_core.quantities import quantity
 ImportKind = Literal["predictions", "annotations"]
 
 _LONGEST_VERSION: Final = 100
+#: Lines of one kind that are shown; the report file has all of them.
+_SHOWN: Final = 10
+
+#: Regions as entries of a result of Label Studio.
+Result = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,10 @@ class ImportOptions:
         version: name of the import, the ``model_version`` of its predictions.
         kind: whether the masks are predictions, to be corrected, or annotations.
         replace: whether what an earlier import of that version has stored is removed.
-        instances: see `RegionDrawer`.
-        as_stored: see `RegionDrawer`.
+        instances: draw each object as a brush or bitmask region of its own; by default all of a
+            label are one. Polygons and rectangles are one for each object in any case.
+        as_stored: the masks fit the pixels as the file of the picture has them, and are turned as
+            EXIF says.
         renamed: see `ClassMapping`.
         controls: see `ClassMapping`.
         table: CSV file that matches files and tasks; None: they match by name.
@@ -92,10 +98,6 @@ def version_of(path: Path) -> str:
     return "masks" if name.lower() == "masks" else f"masks {name}"[:_LONGEST_VERSION].strip()
 
 
-#: Lines of one kind that are shown; the report file has all of them.
-_SHOWN: Final = 10
-
-
 class MappedClass(msgspec.Struct, frozen=True):
     """The label and control of a class, empty where it has none, and its number of images."""
 
@@ -107,9 +109,6 @@ class ImportPlan(msgspec.Struct, frozen=True):
     """What an import would write.
 
     Attributes:
-        project: id of the project.
-        version: name of the import.
-        kind: "predictions" or "annotations".
         files: files of masks; of one file with many, the pictures in it.
         matched: those of them that match an image.
         ready: tasks whose masks have no problem and are to be written.
@@ -180,9 +179,6 @@ def _listed(title: str, sentences: Sequence[str]) -> list[str]:
     return [*lines, f"  and {more} more"] if more > 0 else lines
 
 
-#: Regions as entries of a result of Label Studio.
-Result = Sequence[Mapping[str, Any]]
-
 _CHANGED: Final = "somebody has changed the annotation of this import, or begun to"
 
 
@@ -201,19 +197,9 @@ class StoredMasks:
     changed: set[int] = field(default_factory=set)
     others: set[int] = field(default_factory=set)
 
-    def kept(self) -> dict[int, str]:
-        """Return why masks of tasks are not replaced."""
-        return {task: f"task {task}: {_CHANGED}" for task in sorted(self.changed)}
-
 
 class MaskStore:
-    """Stores the masks of one import in one project.
-
-    Args:
-        client: Label Studio.
-        project: id of the project.
-        options: the version, and whether it is one of predictions or of annotations.
-    """
+    """Stores the masks of one import in one project."""
 
     def __init__(self, client: LabelStudioClient, project: int, options: ImportOptions) -> None:
         self._client = client
@@ -222,15 +208,7 @@ class MaskStore:
         self._predicts = options.kind == "predictions"
 
     def find(self, tasks: Sequence[int]) -> StoredMasks:
-        """Find the tasks that have masks already.
-
-        Args:
-            tasks: ids to choose from, in ascending order.
-
-        Raises:
-            StudioRefused: there is no such project for this token.
-            StudioUnreachable: Label Studio does not answer.
-        """
+        """Find those of some tasks, by ascending id, that have masks already."""
         if self._predicts:
             wanted = TaskFilter(with_version=self._version)
             return StoredMasks(set(self._client.ids(self._project, wanted, tasks)))
@@ -251,7 +229,7 @@ class MaskStore:
         return stored
 
     def write(self, results: Mapping[int, Result], replaced: Container[int]) -> dict[int, str]:
-        """Store the masks of tasks, but not of those that have masks of this version.
+        """Store the regions of tasks, but not of those that have masks of this version.
 
         Args:
             results: id of a task -> its regions.
@@ -259,10 +237,6 @@ class MaskStore:
 
         Returns:
             Id of each task whose masks Label Studio refuses -> the reason.
-
-        Raises:
-            StudioRefused: the token may not write there.
-            StudioUnreachable: Label Studio does not answer.
         """
         unread: dict[int, str] = {}
         for task in results:
@@ -291,12 +265,7 @@ class MaskStore:
         return {"model_version": self._version, "score": score, "result": list(result)}
 
     def _remove(self, task: int) -> None:
-        """Remove the masks of this version from a task.
-
-        Raises:
-            BadRequest: the annotations or predictions of the task are too large to be read, or
-                somebody has changed its annotation of this version.
-        """
+        """Remove the masks of this version from a task; raise a `BadRequest` where they stay."""
         if not self._predicts:
             annotations = self._client.annotation_writer.find_imported(task, self._version)
             if annotations.changed or self._drafted([task]):  # meanwhile
@@ -330,50 +299,33 @@ _MASKS: Final = ("brushlabels", "bitmasklabels")
 _TOLERANCE_PX: Final = 0.5
 
 
+@dataclass(frozen=True)
 class RegionDrawer:
-    """Draws the regions of one image.
+    """Draws the regions of one image; see `ImportOptions` for the fields."""
 
-    Args:
-        mapping: where the regions of each class go.
-        instances: draw each object as a brush or bitmask region of its own; by default all of a
-            label are one region. Polygons and rectangles are one for each object in any case.
-        as_stored: the masks fit the pixels as the file of the picture has them, and are turned as
-            EXIF says.
-    """
-
-    def __init__(
-        self, mapping: ClassMapping, *, instances: bool = False, as_stored: bool = False
-    ) -> None:
-        self._mapping = mapping
-        self._instances = instances
-        self._as_stored = as_stored
+    mapping: ClassMapping
+    instances: bool = False
+    as_stored: bool = False
 
     def check(self, matched: Matched, shape: ImageShape) -> tuple[list[str], list[str]]:
-        """Read all masks of an image.
-
-        Returns:
-            Their classes, those that are left out excepted; and why single regions have no mask.
+        """Return the classes of all masks of an image, and why single regions have no mask.
 
         Raises:
-            DatasetError: they cannot be read, have another size, or a mask is of another size.
+            DatasetError: they cannot be read, or have another size.
         """
         names, degenerate = [], []
-        for region in self._regions(matched, shape):
+        for region in matched.source.read_regions(self._size_hw(shape)):
             try:
                 self._mask(region, matched, shape)
             except DegenerateRegionError as error:
                 degenerate.append(str(error))
             else:
-                if not self._mapping.leaves_out(region.label):
+                if not self.mapping.leaves_out(region.label):
                     names.append(region.label)
         return list(dict.fromkeys(names)), degenerate
 
     def draw(self, matched: Matched, shape: ImageShape) -> Iterator[dict[str, Any]]:
-        """Iterate over the entries of a prediction's result for one image.
-
-        Raises:
-            DatasetError: see `check`; or a class has no label.
-        """
+        """Iterate over the entries of a prediction's result for one image."""
         place = matched.place
         owner = f"{place.task.id}/{matched.source.name}"
         for number, (target, mask, score) in enumerate(self._parts(matched, shape)):
@@ -382,7 +334,7 @@ class RegionDrawer:
                 RunMask.of(mask),
                 EvenConfidence(score, (mask.shape[0], mask.shape[1])),
                 target.control,
-                _always(target),
+                replace(target.label, threshold=0.0),  # thresholds are for the model's predictions
                 place.tag,
                 mean_confidence=score,
                 item_index=place.item_index,
@@ -399,16 +351,16 @@ class RegionDrawer:
     ) -> Iterator[tuple[Target, BoolMask, float]]:
         """Iterate over the masks to draw; those of one label are united where one region is."""
         united: dict[Target, tuple[BoolMask, list[float]]] = {}
-        for region in self._regions(matched, shape):
-            if self._mapping.leaves_out(region.label):
+        for region in matched.source.read_regions(self._size_hw(shape)):
+            if self.mapping.leaves_out(region.label):
                 continue
-            target = self._mapping.target(region.label, matched.place.tag)
+            target = self.mapping.target(region.label, matched.place.tag)
             try:
                 mask = self._mask(region, matched, shape)
             except DegenerateRegionError:
                 continue
             score = 1.0 if region.score is None else region.score
-            if self._instances or target.control.kind not in _MASKS:
+            if self.instances or target.control.kind not in _MASKS:
                 yield target, mask, score
                 continue
             before, scores = united.get(target, (None, []))
@@ -416,23 +368,15 @@ class RegionDrawer:
         for target, (mask, scores) in united.items():
             yield target, mask, sum(scores) / len(scores)
 
-    def _regions(self, matched: Matched, shape: ImageShape) -> Sequence[LabelledRegion]:
-        return matched.source.read_regions(self._size_hw(shape))
-
     def _size_hw(self, shape: ImageShape) -> tuple[int, int]:
-        return shape.stored_hw if self._as_stored else shape.size_hw
+        return shape.stored_hw if self.as_stored else shape.size_hw
 
     def _mask(self, region: LabelledRegion, matched: Matched, shape: ImageShape) -> BoolMask:
         mask = region.read_mask()
         check_size(matched.source.where, mask.shape, self._size_hw(shape))
-        if not self._as_stored or shape.turn is None:
+        if not self.as_stored or shape.turn is None:
             return mask
         return np.asarray(Image.fromarray(mask.view(np.uint8)).transpose(shape.turn)).view(np.bool_)
-
-
-def _always(target: Target) -> ControlLabel:
-    """Return a label without its threshold, which is for the model's predictions."""
-    return replace(target.label, threshold=0.0)
 
 
 #: Images whose sizes are asked for at once.
@@ -447,10 +391,6 @@ Progress = Callable[[int, int], None]
 _Checked = tuple[Matched, ImageShape]
 
 
-def _untold(done: int, total: int) -> None:
-    """Show no progress."""
-
-
 @dataclass
 class _Check:
     """What the check of all masks has found.
@@ -458,7 +398,7 @@ class _Check:
     Attributes:
         good: task -> its images without a problem.
         problems: sentences about single masks.
-        degenerate: regions without an area; the others of their pictures stay.
+        degenerate: regions without an area.
         classless: sentence about a class without a label -> the files that have it.
         pictures: class -> number of images that have it.
         labels: class -> its label and control.
@@ -472,7 +412,6 @@ class _Check:
     labels: dict[str, str] = field(default_factory=dict)
 
     def sentences(self) -> tuple[str, ...]:
-        """Return all problems, one sentence each; a class without a label is one."""
         classless = (
             f"{text} It is in {quantity(len(files), 'file')}, such as {files[0]}."
             for text, files in self.classless.items()
@@ -508,20 +447,18 @@ class MaskImporter:
         self._ready: dict[int, list[_Checked]] = {}
         self._replaced: set[int] = set()
 
-    def plan(self, sources: Iterable[MaskSource], progress: Progress = _untold) -> ImportPlan:
+    def plan(
+        self, sources: Iterable[MaskSource], progress: Progress = lambda *_: None
+    ) -> ImportPlan:
         """Match all masks to images, and read each of them; nothing is written.
 
         Raises:
             DatasetError: the data set cannot be read at all.
             LabelConfigError: the project has no control that is drawn.
-            StudioRefused: there is no such project for this token.
-            StudioUnreachable: Label Studio does not answer.
         """
         self._config = parse_label_config(self._client.label_config(self._project))
         self._mapping = ClassMapping(self._config, self._options.renamed, self._options.controls)
-        self._drawer = RegionDrawer(
-            self._mapping, instances=self._options.instances, as_stored=self._options.as_stored
-        )
+        self._drawer = RegionDrawer(self._mapping, self._options.instances, self._options.as_stored)
         tasks = list(self._client.all_tasks(self._project, TaskFilter()))
         matched, unmatched = self._match(sources, tasks)
         by_task: dict[int, list[Matched]] = defaultdict(list)
@@ -539,7 +476,9 @@ class MaskImporter:
         reasons = {
             task: f"task {task} has annotations that are not of this import"
             for task in sorted(stored.others)
-        } | (stored.kept() if self._options.replace else {})
+        }
+        if self._options.replace:
+            reasons |= {task: f"task {task}: {_CHANGED}" for task in sorted(stored.changed)}
         annotated = (
             Unmatched(each.source.where, reason)
             for task, reason in reasons.items()
@@ -563,14 +502,10 @@ class MaskImporter:
             },
         )
 
-    def write(self, progress: Progress = _untold) -> ImportReport:
+    def write(self, progress: Progress = lambda *_: None) -> ImportReport:
         """Store what `plan` has found, without the tasks that have problems.
 
         It ends early once `stopping` is set; the same import goes on from there.
-
-        Raises:
-            StudioRefused: the token may not write there.
-            StudioUnreachable: Label Studio does not answer.
         """
         refused: dict[int, str] = {}
         done, tasks = 0, list(self._ready)
@@ -590,7 +525,6 @@ class MaskImporter:
         return match_by_table(sources, places, self._options.table)
 
     def _check(self, matched: Sequence[Matched], progress: Progress) -> _Check:
-        """Read masks, each with the shape of its image."""
         found = _Check()
         for number, (each, shape) in enumerate(self._with_shapes(matched), 1):
             try:
@@ -623,8 +557,6 @@ class MaskImporter:
     def _with_shapes(
         self, matched: Sequence[Matched]
     ) -> Iterator[tuple[Matched, ImageShape | TaskError]]:
-        """Iterate over masks with the shape of their image, or why it cannot be read."""
-
         def shape(each: Matched) -> ImageShape | TaskError:
             try:
                 return self._images.read_shape(each.place.source, each.place.task)

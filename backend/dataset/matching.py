@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -35,10 +35,7 @@ class Target:
 
 @dataclass(frozen=True)
 class ClassMapping:
-    """Finds the label of each class.
-
-    A class is the label of that name or alias; else the one label of the same words, so that
-    "traffic_light" is "Traffic Light".
+    """Finds the label of each class: that of its name or alias, else the one of the same words.
 
     Attributes:
         config: the project's.
@@ -61,15 +58,10 @@ class ClassMapping:
                 )
 
     def leaves_out(self, name: str) -> bool:
-        """Return whether the caller wants nothing of a class."""
         return self.renamed.get(name) == ""
 
     def target(self, name: str, tag: str) -> Target:
-        """Return where the regions of a class go on an image.
-
-        Args:
-            name: of the class.
-            tag: name of the image tag.
+        """Return where the regions of a class go on the image of a tag.
 
         Raises:
             DatasetError: no label of the image fits, or several do.
@@ -78,7 +70,9 @@ class ClassMapping:
         controls = [each for each in self._chosen_controls() if tag in each.to_names]
         targets = [Target(control, label) for control in controls for label in control.labels]
         exact = [each for each in targets if wanted in each.label.spellings]
-        found = exact or [each for each in targets if _spoken(wanted) in _spoken_names(each.label)]
+        found = exact or [
+            each for each in targets if _spoken(wanted) in map(_spoken, each.label.spellings)
+        ]
         labels = {each.label.name for each in found}
         if len(labels) == 1:
             return found[0]
@@ -112,10 +106,6 @@ def _spoken(text: str) -> str:
     return words_of_name(text).replace("-", " ").casefold()
 
 
-def _spoken_names(label: ControlLabel) -> set[str]:
-    return {_spoken(each) for each in label.spellings}
-
-
 def _quoted(names: Sequence[str], most: int = 12) -> str:
     shown = ", ".join(f'"{name[:60]}"' for name in names[:most])
     return shown + (f" and {len(names) - most} more" if len(names) > most else "") or "none"
@@ -147,17 +137,16 @@ class Unmatched(msgspec.Struct, frozen=True):
 
 
 class NameMatcher:
-    """Finds the one image that has a name.
+    """Finds the one image whose file has a name, with or without suffix.
 
-    An image is found by the name of its file, with or without suffix. Of several, those in the
-    folders of the same names are meant. Nothing is guessed: where several remain, none is taken.
+    Of several, those in the folders of the same names are meant; where several remain, none is
+    taken.
 
     Args:
         places: all images of the project.
         addresses: name of a picture in the data set, without suffix -> the address that it was
-            exported from. The one image of that address is meant. Where none has it, images are
-            found by the name; where none has that either, by the name in the address. The folders
-            in the address tell several of one name apart.
+            exported from. The one image of that address is meant; else the name counts, else the
+            name in the address, whose folders tell several of one name apart.
     """
 
     def __init__(
@@ -190,7 +179,10 @@ class NameMatcher:
         at_address = self._by_address.get(address, ())
         if len(at_address) == 1:
             return at_address[0]
-        found, origin = self._candidates(path), _origin(address)
+        found, origin = self._candidates(path), None
+        if (exported := ImageName.of(address)) is not None:
+            file = exported.uploaded_file or exported.file
+            origin = PurePosixPath(*exported.folders, file)
         for other in (other_name, _ROBOFLOW.sub(r"\1.\2", path.name)):
             if not found and other and other != path.name:
                 found = self._candidates(path.with_name(PurePosixPath(other).name or path.name))
@@ -225,11 +217,7 @@ def match_by_name(
     places: Iterable[ImagePlace],
     addresses: Mapping[str, str] | None = None,
 ) -> tuple[list[Matched], list[Unmatched]]:
-    """Match masks to images by their names; see `NameMatcher`.
-
-    Returns:
-        What has matched, and what has not. Masks whose image has others as well do not match.
-    """
+    """Match masks to images by their names; several masks of one image do not match."""
     matcher = NameMatcher(places, addresses)
     matched: list[Matched] = []
     unmatched: list[Unmatched] = []
@@ -244,7 +232,7 @@ def match_by_name(
 def match_by_table(
     sources: Iterable[MaskSource], places: Iterable[ImagePlace], table: Path
 ) -> tuple[list[Matched], list[Unmatched]]:
-    """Match masks to images by a CSV file.
+    """Match masks to images by a CSV file; several masks of one image do not match.
 
     Args:
         sources: the masks.
@@ -253,14 +241,12 @@ def match_by_table(
             picture, with or without suffix, and ``task``; where tasks have several images also
             ``image``, the name of the image tag, and ``index``, the index in a list.
 
-    Returns:
-        What has matched, and what has not.
-
     Raises:
         DatasetError: the file cannot be read, or a row is wrong.
     """
     rows = _read_table(table)
-    by_stem = _by_stem(rows)
+    stems = Counter(map(_stem, rows))
+    by_stem = {_stem(name): row for name, row in rows.items() if stems[_stem(name)] == 1}
     by_task: dict[int, list[ImagePlace]] = defaultdict(list)
     for place in places:
         by_task[place.key[0]].append(place)
@@ -321,57 +307,26 @@ def _read_table(path: Path) -> dict[str, _Row]:
     return found
 
 
-def _by_stem(rows: Mapping[str, _Row]) -> dict[str, _Row]:
-    """Return the rows by the names of their files without suffix, where one row has it."""
-    found: dict[str, list[_Row]] = defaultdict(list)
-    for name, row in rows.items():
-        found[_stem(name)].append(row)
-    return {stem: same[0] for stem, same in found.items() if len(same) == 1}
-
-
-def _origin(address: str) -> PurePosixPath | None:
-    """Return the path of a picture before it was exported, without an upload's prefix."""
-    name = ImageName.of(address) if address else None
-    if name is None:
-        return None
-    return PurePosixPath(*name.folders, name.uploaded_file or name.file)
-
-
 def _without_twice(
     matched: Sequence[Matched], unmatched: Sequence[Unmatched]
 ) -> tuple[list[Matched], list[Unmatched]]:
     """Take out all masks of images that several masks are for."""
-    by_place: Mapping[tuple[int, str, int], list[Matched]]
-    by_place = defaultdict(list)
-    for each in matched:
-        by_place[each.place.key].append(each)
+    counts = Counter(each.place.key for each in matched)
     twice = [
-        Unmatched(each.source.where, f"{len(same)} files of masks are for task {key[0]}")
-        for key, same in by_place.items()
-        if len(same) > 1
-        for each in same
+        Unmatched(each.source.where, f"{count} files of masks are for task {each.place.key[0]}")
+        for each in matched
+        if (count := counts[each.place.key]) > 1
     ]
-    return [same[0] for same in by_place.values() if len(same) == 1], [*unmatched, *twice]
+    return [each for each in matched if counts[each.place.key] == 1], [*unmatched, *twice]
 
 
 def _same_folders(
     found: Sequence[tuple[ImageName, ImagePlace]], folders: Sequence[str]
 ) -> list[tuple[ImageName, ImagePlace]]:
     """Return those that share the most of their innermost folders with a path."""
-    shared = [_shared(name.folders, folders) for name, _ in found]
+    inwards = [zip(reversed(name.folders), reversed(folders), strict=False) for name, _ in found]
+    shared = [sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], each)) for each in inwards]
     return [each for each, count in zip(found, shared, strict=True) if count == max(shared)]
-
-
-def _shared(one: Sequence[str], other: Sequence[str]) -> int:
-    """Count the equal folders at the end of two paths.
-
-    >>> _shared(("data", "train"), ("train",)), _shared(("train",), ("val",))
-    (1, 0)
-    """
-    count = 0
-    while count < min(len(one), len(other)) and one[-1 - count] == other[-1 - count]:
-        count += 1
-    return count
 
 
 def _stem(file: str) -> str:
@@ -387,33 +342,30 @@ def _stem(file: str) -> str:
 _LIMITS: Final = Limits(max_file_mb=256)
 
 
-def read_picture_addresses(path: Path) -> Mapping[str, str]:
-    """Read the address of each picture in Label Studio, from the `PICTURES_FILE` of a data set.
+class _Exported(msgspec.Struct):
+    image: str
+    source: str
 
-    Lines that hold something else are passed over: names match without them as well.
+
+def read_picture_addresses(path: Path) -> Mapping[str, str]:
+    """Read where the pictures of an exported data set came from, from its `PICTURES_FILE`.
 
     Args:
         path: folder of the data set, or a file in it or in one of its folders.
 
     Returns:
-        Name of the picture's file in the data set, without suffix -> its address. Empty where the
-        data set has no such file.
+        Name of the picture's file in the data set, without suffix -> its address in Label Studio.
+        Empty where the data set has no such file.
 
     Raises:
-        DatasetError: the file cannot be read, or is over the limit.
+        DatasetError: the file cannot be read, is over the limit, or holds something else.
     """
-    for folder in (path, path.parent, path.parent.parent):
-        if (folder / PICTURES_FILE).is_file():
-            return dict(_addresses(read_bytes(folder / PICTURES_FILE, _LIMITS)))
-    return {}
-
-
-def _addresses(content: bytes) -> Iterator[tuple[str, str]]:
-    for line in content.splitlines():
-        try:
-            row: Any = json.loads(line)
-            name, address = row["image"], row["source"]
-        except (KeyError, TypeError, ValueError, RecursionError):
-            continue
-        if isinstance(name, str) and isinstance(address, str):
-            yield PurePosixPath(name).stem, address
+    files = (folder / PICTURES_FILE for folder in (path, path.parent, path.parent.parent))
+    file = next((each for each in files if each.is_file()), None)
+    if file is None:
+        return {}
+    try:
+        rows = msgspec.json.Decoder(_Exported).decode_lines(read_bytes(file, _LIMITS))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DatasetError(f"{file} is not that of a data set: {error}.") from None
+    return {PurePosixPath(row.image).stem: row.source for row in rows}
