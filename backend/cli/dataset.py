@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import click
 from tqdm import tqdm
@@ -12,6 +14,8 @@ from tqdm import tqdm
 from backend.cli.options import (
     NUMBER,
     OUTPUT_FOLDER,
+    map_option,
+    read_renamings,
     stopped_by_signals,
     view_option,
     with_settings,
@@ -20,12 +24,11 @@ from backend.dataset.exporter import (
     DatasetExporter,
     DatasetOptions,
     DatasetReport,
-    Describer,
+    Describe,
     Format,
     Pictures,
-    formats,
 )
-from backend.dataset.labelled_image import Overlap, overlaps
+from backend.dataset.labelled_image import Overlap
 from backend.dataset.picture_file import LocalPictures
 from backend.dataset.splits import Split
 from backend.dataset.task_images import parse_project_labels
@@ -56,7 +59,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--format",
     "chosen",
-    type=click.Choice(formats()),
+    type=click.Choice(get_args(Format)),
     multiple=True,
     default=("index-png",),
     show_default=True,
@@ -64,7 +67,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option(
     "--pictures",
-    type=click.Choice(("copy", "link", "none")),
+    type=click.Choice(get_args(Pictures)),
     help="Copy the pictures, link to files in --picture-folder, or leave them out; by default "
     "copied, except where parquet alone is written, which holds them.",
 )
@@ -90,8 +93,8 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option(
     "--overlap",
-    type=click.Choice(overlaps()),
-    default=overlaps()[0],
+    type=click.Choice(get_args(Overlap)),
+    default="label-order",
     show_default=True,
     help="In label maps (index-png, parquet): which region has the pixels that several cover.",
 )
@@ -134,6 +137,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="With --split: keep pictures in one part from this cosine of their features on, such as "
     "0.98; each picture is encoded by the model.",
 )
+@map_option
 @click.option("--dry-run", is_flag=True, help="Read all and count it, and write nothing.")
 @with_settings(
     *("label_studio_url", "label_studio_api_key", "allowed_hosts"),
@@ -159,6 +163,7 @@ def dataset(
     shares: str | None,
     split_by: str | None,
     near_duplicates: float | None,
+    renamed: tuple[str, ...],
     dry_run: bool,
 ) -> None:
     """Write the annotated pictures of a project as a training set.
@@ -205,17 +210,16 @@ def dataset(
     else:
         raise click.UsageError("Give --label-config together with --export.")
     with ExitStack() as stack:
-        describer = None
+        describe = None
         if options.least_cosine is not None:
-            describer = _describer(settings, stack)
+            describe = _describe(settings, stack)
         exporter = DatasetExporter(
             folder,
-            parse_project_labels(xml),
+            parse_project_labels(xml, read_renamings(renamed)),
             options,
-            local.read,
+            local,
             max_megapixels=settings.max_image_megapixels,
-            describer=describer,
-            local_file=local.find,
+            describe=describe,
         )
         report = _run(exporter, source, services.stopping)
     if report is None:
@@ -225,12 +229,12 @@ def dataset(
     raise SystemExit(1 if report.skipped else 0)
 
 
-def _describer(settings: Settings, stack: ExitStack) -> Describer:
+def _describe(settings: Settings, stack: ExitStack) -> Describe:
     """Load the model, and torch with it, which the command does not need without it."""
-    from backend.dataset.splits import PictureFeatures
+    from backend.dataset.splits import describe_picture
     from backend.services import Services
 
-    return PictureFeatures(stack.enter_context(Services(settings).engine))
+    return partial(describe_picture, stack.enter_context(Services(settings).engine))
 
 
 def _run(

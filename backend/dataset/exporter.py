@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol, get_args
+from typing import Any, Final, Literal
 
 import msgspec
 import numpy as np
@@ -25,13 +25,18 @@ from backend.dataset.labelled_image import (
     PictureRow,
 )
 from backend.dataset.output_folder import PICTURES_FILE, OutputFolder
-from backend.dataset.picture_file import PictureFile, folded, name_of, read_picture_file
+from backend.dataset.picture_file import (
+    LocalPictures,
+    PictureFile,
+    folded,
+    name_of,
+    read_picture_file,
+)
 from backend.dataset.splits import Features, Split, SplitKey, assign
 from backend.dataset.task_images import (
     LoadedImage,
     LoadedTask,
     ProjectLabels,
-    ReadFile,
     TaskImage,
     TaskImageReader,
     TaskLoader,
@@ -59,20 +64,8 @@ _REPORT_FILE: Final = "report.json"
 _SHOWN: Final = 10
 
 
-class Describer(Protocol):
-    """Computes the features by which near-duplicates are found."""
-
-    def describe(self, rgb: RGBArray) -> bytes:
-        """Return the features (D,) float16, of unit length, of an upright picture."""
-        ...
-
-
-#: Address of a picture -> its file on this machine; None where there is none.
-LocalFile = Callable[[str], Path | None]
-
-
-def _nowhere(source: str) -> Path | None:
-    return None
+#: Returns features (D,) float16 of unit length, as bytes, by which near-duplicates are found.
+Describe = Callable[[RGBArray], bytes]
 
 
 @dataclass(frozen=True)
@@ -148,11 +141,6 @@ class DatasetOptions:
         return f"{_PARTS}/masks" if "parquet" in self.formats else ""
 
 
-def formats() -> tuple[Format, ...]:
-    """Return all formats."""
-    return get_args(Format)
-
-
 class Skipped(msgspec.Struct, frozen=True):
     """A task of which a picture is not in the data set, and why."""
 
@@ -220,14 +208,13 @@ class DatasetExporter:
     """Writes a data set into a folder.
 
     Args:
-        folder: the folder: a new or empty one, or one of the same project, which is replaced.
+        folder: a new or empty one, or one of the same project, which is replaced.
         labels: the controls and classes of the project.
         options: what is written.
-        read_file: reads the file of a picture.
+        pictures: reads the files of pictures, and finds those to link to.
         max_megapixels: limit of a picture's size, in millions of pixels.
         max_mb: limit of the data set's size, in MiB; None: as much as the disk holds.
-        describer: computes the features of pictures; None: only equal files are kept together.
-        local_file: finds the file to link to.
+        describe: computes the features of pictures; None: only equal files are kept together.
 
     Raises:
         DatasetError: a library that a format needs is not installed.
@@ -238,35 +225,28 @@ class DatasetExporter:
         folder: Path,
         labels: ProjectLabels,
         options: DatasetOptions,
-        read_file: ReadFile,
+        pictures: LocalPictures,
         *,
         max_megapixels: float,
         max_mb: int | None = None,
-        describer: Describer | None = None,
-        local_file: LocalFile = _nowhere,
+        describe: Describe | None = None,
     ) -> None:
         if "coco" in options.formats:
             coco.check_installed()
         if "parquet" in options.formats:
             parquet.check_installed()
         if options.background:
-            classes = labels.classes.with_background(options.background)
-            labels = replace(labels, classes=classes)
+            labels = replace(labels, classes=labels.classes.with_background(options.background))
         self.labels = labels
         self.options = options
-        self.max_megapixels = max_megapixels
-        self.describer = describer
-        self.local_file = local_file
+        self.pictures = pictures
+        self.describe = describe
         self.reader = TaskImageReader(
-            labels,
-            options.choice,
-            with_predictions=options.with_predictions,
-            overlap=options.overlap,
-            max_megapixels=max_megapixels,
+            labels, options.choice, options.with_predictions, options.overlap, max_megapixels
         )
         self._folder = folder
         self._max_mb = max_mb
-        self._loader = TaskLoader(self.reader, read_file, options.needs_pictures)
+        self._loader = TaskLoader(self.reader, pictures.read, options.needs_pictures)
 
     def run(
         self,
@@ -282,12 +262,10 @@ class DatasetExporter:
             watch: called with the number of tasks so far.
 
         Returns:
-            The report; None where it was stopped. With `dry_run`, nothing is there but the report.
+            The report; None where it was stopped.
 
         Raises:
             DatasetError: the folder is in use for something else, or cannot be written.
-            StudioRefused: the token may not read the project.
-            StudioUnreachable: Label Studio does not answer.
         """
         try:
             with OutputFolder(self._folder, source.name, self._max_mb) as output:
@@ -313,6 +291,8 @@ class _Counts:
         mostly_unpainted: pictures of which more than half of the pixels are unpainted.
         islands: islands that YOLO's files leave out.
         converted: pictures that were written as PNG.
+        unknown: label that the labeling config lacks -> number of its regions.
+        lost: control that the labeling config lacks -> number of its regions.
     """
 
     covered: int = 0
@@ -320,6 +300,8 @@ class _Counts:
     mostly_unpainted: int = 0
     islands: int = 0
     converted: int = 0
+    unknown: Counter[str] = field(default_factory=Counter)
+    lost: Counter[str] = field(default_factory=Counter)
 
     def notes(self, pictures: int, options: DatasetOptions) -> Iterator[str]:
         if self.covered:
@@ -343,6 +325,17 @@ class _Counts:
             yield (
                 f"{quantity(self.converted, 'picture')} written as PNG, since trainers read the "
                 "original otherwise or not at all."
+            )
+        for label, count in self.unknown.most_common():
+            yield (
+                f'{quantity(count, "region")} of the label "{label[:100]}", which the labeling '
+                f'config lacks: their pictures are skipped. Give --map "{label[:100]}=LABEL", or '
+                f'--map "{label[:100]}=" to leave them out, or write it as the alias of a label.'
+            )
+        for control, count in self.lost.most_common():
+            yield (
+                f'{quantity(count, "region")} made with the control "{control[:100]}", which the '
+                "labeling config lacks: they are left out."
             )
 
 
@@ -370,7 +363,11 @@ class _Export:
         """Write the own files of a task's pictures; skip those that cannot be, with the reason."""
         problems = [loaded.problem] if loaded.problem else []
         written = 0
+        self._counts.lost.update(loaded.lost_controls)
         for each in loaded.images:
+            areas = (area for version in each.image.versions for area, _ in version)
+            for area in areas:
+                self._counts.unknown.update(self._of.labels.unknown_labels(area))
             try:
                 if each.problem:
                     raise DatasetError(each.problem)
@@ -382,7 +379,7 @@ class _Export:
         self._tasks += 1
         self._unlabelled += not (problems or written)
         if problems:
-            self._skipped.append(Skipped(loaded.reference.id, " ".join(problems)))
+            self._skipped.append(Skipped(loaded.id, " ".join(problems)))
 
     def finish(self) -> DatasetReport:
         """Write the files that are of all pictures, and the report."""
@@ -429,21 +426,21 @@ class _Export:
         value = self._value_of(image)
         file = None
         if loaded.content is not None:
-            file = read_picture_file(loaded.content, self._of.max_megapixels, suffix)
+            file = read_picture_file(loaded.content, self._of.reader.max_megapixels, suffix)
         size_hw = file.size_hw if file is not None else image.drawn_size_hw
         assert size_hw is not None, "a picture without a region is read"
         suffix = file.suffix if file is not None else suffix or ".png"
         name = self._free_name(wanted, task)
-        labelled = self._of.reader.label(image, name, suffix, size_hw)
+        labelled = self._of.reader.label(image, size_hw)
         things = labelled.objects(options.by_label)
-        contents, annotations = self._contents(labelled, things)
+        contents, annotations = self._contents(name, labelled, things)
         if not options.dry_run:
             if file is not None and options.image_folder:
-                self._write_image(image, file, f"{options.image_folder}/{labelled.file_name}")
+                self._write_image(image, file, f"{options.image_folder}/{name}{suffix}")
             for path, content in contents.items():
                 self._output.write(path, content)
-        if self._of.describer is not None and file is not None:
-            self._features.write(self._of.describer.describe(file.rgb))
+        if self._of.describe is not None and file is not None:
+            self._features.write(self._of.describe(file.rgb))
         row = PictureRow(
             task=task,
             key=image.key,
@@ -479,29 +476,29 @@ class _Export:
         return candidate
 
     def _contents(
-        self, labelled: LabelledImage, things: Sequence[LabelledObject]
+        self, name: str, labelled: LabelledImage, things: Sequence[LabelledObject]
     ) -> tuple[dict[str, bytes], list[dict[str, Any]]]:
         """Return the own files of a picture, path -> bytes, and its annotations for COCO."""
         options, classes = self._of.options, self._of.labels.classes
         contents: dict[str, bytes] = {}
         if options.mask_folder:
-            path = f"{options.mask_folder}/{labelled.name}.png"
+            path = f"{options.mask_folder}/{name}.png"
             contents[path] = index_png.encode_label_map(self._label_map(labelled), classes)
         annotations, lines = [], []
         is_yolo = "yolo" in options.formats
         if is_yolo or not {"coco", "yolo-boxes"}.isdisjoint(options.formats):
             for thing in things:
-                mask = labelled.object_mask(thing)
+                mask, index = thing.mask(), classes.names.index(thing.label)
                 if "coco" in options.formats and mask.any():
-                    annotations.append(coco.coco_annotation(thing, mask, classes))
+                    annotations.append(coco.coco_annotation(thing, mask, index + 1))
                 if is_yolo or "yolo-boxes" in options.formats:
                     mask, left_out = yolo.without_small_islands(mask, options.min_area_px)
                     self._counts.islands += left_out
                     line = yolo.polygon_line if is_yolo else yolo.box_line
                     if mask.any():
-                        lines.append(line(classes.index(thing.label), mask))
+                        lines.append(line(index, mask))
         if is_yolo or "yolo-boxes" in options.formats:
-            contents[f"{yolo.FOLDER}/{labelled.name}.txt"] = "".join(lines).encode()
+            contents[f"{yolo.FOLDER}/{name}.txt"] = "".join(lines).encode()
         return contents, annotations
 
     def _label_map(self, labelled: LabelledImage) -> npt.NDArray[np.uint8]:
@@ -537,17 +534,17 @@ class _Export:
         if self._of.options.pictures != "link" or not file.is_original:
             self._output.write(path, file.content)
             return
-        target = self._of.local_file(image.source)
+        target = self._of.pictures.find(image.source)
         if target is None:
             raise DatasetError(
                 "Its picture is no file of this machine to link to: name --picture-folder, or "
                 "copy the pictures."
             )
-        self._output.link(path, target)
+        self._output.place(path).symlink_to(target)
 
     def _read_features(self) -> Features | None:
         path = self._output.path / _PARTS / "features"
-        if self._of.describer is None or not self._keys:
+        if self._of.describe is None or not self._keys:
             return None
         return np.memmap(path, np.float16, "r").reshape(len(self._keys), -1)
 
@@ -562,7 +559,7 @@ class _Export:
         options, classes, output = self._of.options, self._of.labels.classes, self._output
         names = options.split.names
         is_yolo = not {"yolo", "yolo-boxes"}.isdisjoint(options.formats)
-        with output.open(PICTURES_FILE) as stream:
+        with output.place(PICTURES_FILE).open("wb") as stream:
             for row, part in zip(self._pictures(parts), parts, strict=True):
                 stream.write(_picture_line(row, part))
         index_png.write_classes(output, classes, options.overlap)

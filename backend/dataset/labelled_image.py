@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
 import msgspec
 import numpy as np
@@ -16,7 +16,7 @@ from clearclip_core.images.label_maps import NONE_VALUE, palette
 BoolMask = npt.NDArray[np.bool_]
 Colour = tuple[int, int, int]
 
-#: Which region a pixel belongs to that several cover.
+#: Which region a pixel belongs to that several cover; the first is the default.
 Overlap = Literal["label-order", "largest", "smallest", "score"]
 
 #: Where a region came from, as Label Studio has it; "majority" where several annotators have voted.
@@ -59,13 +59,11 @@ class ClassTable:
 
     def __post_init__(self) -> None:
         all_ = self.all_names
-        if not self.names or len(all_) > NOTHING:
+        if not self.names or len(all_) > NOTHING or len(set(all_)) < len(all_):
             raise DatasetError(
-                f"Expected a data set to have 1 to {NOTHING} classes, but got {len(self.names)}."
+                f"Expected a data set to have 1 to {NOTHING} classes of different names, but got "
+                f"{len(self.names)}."
             )
-        twice = [name for name in all_ if all_.count(name) > 1]
-        if twice:
-            raise DatasetError(f'Expected classes of different names, but got "{twice[0]}" twice.')
 
     def with_background(self, name: str) -> ClassTable:
         """Return the table with a background; a class of that name becomes it."""
@@ -82,19 +80,9 @@ class ClassTable:
         found = [(int(r), int(g), int(b)) for r, g, b in palette(len(self.names))]
         return [(0, 0, 0), *found] if self.background else found
 
-    def index(self, name: str) -> int:
-        """Return the index of a class among those of objects.
-
-        Raises:
-            DatasetError: there is no such class.
-        """
-        if name not in self.names:
-            raise DatasetError(f'Expected a class of the data set, but got "{name[:100]}".')
-        return self.names.index(name)
-
     def value_of(self, name: str) -> int:
         """Return the value of a class in label maps."""
-        return self.index(name) + bool(self.background)
+        return self.names.index(name) + bool(self.background)
 
     def palette_bytes(self) -> bytes:
         """Return the 768 bytes of a palette: RGB of the values 0 to 255; black without a class."""
@@ -103,11 +91,8 @@ class ClassTable:
         return table.tobytes()
 
     def to_json(self, overlap: Overlap) -> dict[str, Any]:
-        """Return what ``classes.json`` holds.
-
-        Args:
-            overlap: the rule by which the label maps resolve overlaps.
-        """
+        """Return what ``classes.json`` holds; `overlap` is the rule of the label maps."""
+        named = zip(self.all_names, self.colours, strict=True)
         return {
             "nothing": NOTHING,
             **({"background": 0} if self.background else {}),
@@ -115,9 +100,7 @@ class ClassTable:
             "overlap_rule": OVERLAP_RULES[overlap],
             "classes": [
                 {"value": value, "name": name, "colour": list(colour)}
-                for value, (name, colour) in enumerate(
-                    zip(self.all_names, self.colours, strict=True)
-                )
+                for value, (name, colour) in enumerate(named)
             ],
         }
 
@@ -191,41 +174,37 @@ class LabelledObject:
         scores = [each.score for each in self.regions if each.score is not None]
         return sum(scores) / len(scores) if len(scores) == len(self.regions) else None
 
+    def mask(self) -> BoolMask:
+        """Return its mask (H, W) bool, which may be shared with its region."""
+        first, *others = self.regions
+        mask = first.read_mask()
+        for region in others:
+            mask = mask | region.read_mask()
+        return mask
+
 
 @dataclass(frozen=True)
 class LabelledImage:
     """A picture and its labelled regions.
 
     Attributes:
-        name: its name in the data set: a path with slashes and without suffix, each once.
         size_hw: height and width in px of the upright picture.
         regions: its regions, in the order of the annotation.
-        suffix: of the file of the picture, with its dot.
         undecided: pixels on which annotators do not agree; None: nobody has voted.
     """
 
-    name: str
     size_hw: tuple[int, int]
     regions: tuple[LabelledRegion, ...] = ()
-    suffix: str = ".png"
     undecided: BoolMask | None = field(default=None, repr=False, compare=False)
 
-    @property
-    def file_name(self) -> str:
-        """Name with the suffix of the picture's file."""
-        return self.name + self.suffix
-
     def objects(self, by_label: bool = False) -> list[LabelledObject]:
-        """Return the things in the picture, which may overlap.
+        """Return the things in the picture, which may overlap; with `by_label` one for each label.
 
         Regions below a region of the same label in Label Studio's list are parts of one thing.
 
-        Args:
-            by_label: whether all regions of a label are one.
-
         >>> one, parts = np.ones((1, 1), np.bool_), {"a": "", "b": "a", "c": ""}
         >>> regions = [LabelledRegion.of("car", one, id=i, parent=p) for i, p in parts.items()]
-        >>> [len(each.regions) for each in LabelledImage("x", (1, 1), tuple(regions)).objects()]
+        >>> [len(each.regions) for each in LabelledImage((1, 1), tuple(regions)).objects()]
         [2, 1]
         """
         found = {(each.id, each.label): each for each in self.regions if each.id}
@@ -239,18 +218,6 @@ class LabelledImage:
             parts.setdefault((region.label, key), []).append(region)
         return [LabelledObject(label, key, tuple(some)) for (label, key), some in parts.items()]
 
-    def object_mask(self, thing: LabelledObject) -> BoolMask:
-        """Return the mask (H, W) bool of a thing, which may be shared with its region.
-
-        Raises:
-            DatasetError: see `mask_of`.
-        """
-        first, *others = thing.regions
-        mask = self.mask_of(first)
-        for region in others:
-            mask = mask | self.mask_of(region)
-        return mask
-
     def label_map(
         self, classes: ClassTable, overlap: Overlap = "label-order"
     ) -> tuple[npt.NDArray[np.uint8], int]:
@@ -263,43 +230,25 @@ class LabelledImage:
             (H, W) uint8, `NOTHING` where no region is; and the number of pixels that a region has
             lost to one of another class.
 
-        Raises:
-            DatasetError: a label without a class, a mask that cannot be read, or one of another
-                size.
-
         >>> left, all_ = np.array([[True, False]]), np.array([[True, True]])
         >>> regions = LabelledRegion.of("sky", all_), LabelledRegion.of("road", left)
-        >>> picture, classes = LabelledImage("a", (1, 2), regions), ClassTable(("sky", "road"))
+        >>> picture, classes = LabelledImage((1, 2), regions), ClassTable(("sky", "road"))
         >>> [picture.label_map(classes, rule)[0].tolist() for rule in ("label-order", "smallest")]
         [[[0, 0]], [[1, 0]]]
         """
         values = np.full(self.size_hw, NOTHING, np.uint8)
         covered = 0
-        ordered = sorted(self.regions, key=lambda each: -classes.index(each.label))
+        ordered = sorted(self.regions, key=lambda each: -classes.names.index(each.label))
         if overlap == "score":
             ordered.sort(key=lambda each: np.inf if each.score is None else each.score)
         elif overlap != "label-order":
             sign = 1 if overlap == "largest" else -1
-            ordered.sort(key=lambda each: sign * int(np.count_nonzero(self.mask_of(each))))
+            ordered.sort(key=lambda each: sign * int(np.count_nonzero(each.read_mask())))
         for region in ordered:  # the one that wins is drawn last
-            mask, value = self.mask_of(region), classes.value_of(region.label)
+            mask, value = region.read_mask(), classes.value_of(region.label)
             covered += int(np.count_nonzero(mask & (values != NOTHING) & (values != value)))
             np.copyto(values, value, where=mask)
         return values, covered
-
-    def mask_of(self, region: LabelledRegion) -> BoolMask:
-        """Return the mask (H, W) bool of one of its regions.
-
-        Raises:
-            DatasetError: it cannot be read, or has another size than the picture.
-        """
-        mask = region.read_mask()
-        if mask.shape != self.size_hw:
-            raise DatasetError(
-                f"Expected a region of {_size(self.size_hw)} px like its picture, but got "
-                f"{_size(mask.shape)}."
-            )
-        return mask
 
 
 class PictureRow(msgspec.Struct, frozen=True):
@@ -333,13 +282,3 @@ class PictureRow(msgspec.Struct, frozen=True):
     def file_name(self) -> str:
         """Name with the suffix of the picture's file."""
         return self.name + self.suffix
-
-
-def overlaps() -> tuple[Overlap, ...]:
-    """Return the rules for overlaps, the default first."""
-    return get_args(Overlap)
-
-
-def _size(shape_hw: Sequence[int]) -> str:
-    """Say a shape in the order of people: width, then height."""
-    return "×".join(str(side) for side in reversed(shape_hw))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Final
+from typing import Final
 
 from filelock import FileLock, Timeout
 
@@ -50,6 +50,7 @@ class OutputFolder:
         self._source = source
         self._max_mb = max_mb
         self._bytes = 0
+        self._made: set[Path] = set()
         self._lock = FileLock(self.path / _LOCK)
 
     def __enter__(self) -> OutputFolder:
@@ -86,34 +87,20 @@ class OutputFolder:
             self._discard()
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file, given its path below the folder.
-
-        Raises:
-            DatasetError: the data set gets too large, or the disk full.
-        """
+        """Write a file, given its path below the folder; see `take`."""
         self.take(len(content))
-        path = self.path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        self.place(name).write_bytes(content)
 
-    def link(self, name: str, target: Path) -> None:
-        """Make a symbolic link to a file."""
+    def place(self, name: str) -> Path:
+        """Return the path of a file in a folder that is there; see `take`."""
         path = self.path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.symlink_to(target)
-
-    def open(self, name: str) -> BinaryIO:
-        """Open a new file for writing; `take` is called with what is written to it."""
-        path = self.path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("wb")
+        if path.parent not in self._made:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._made.add(path.parent)
+        return path
 
     def take(self, size_bytes: int) -> None:
-        """Count bytes before they are written.
-
-        Raises:
-            DatasetError: the data set gets too large, or the disk full.
-        """
+        """Count bytes before they are written; raise a `DatasetError` where they are too many."""
         self._bytes += size_bytes
         if self._max_mb is not None and self._bytes > self._max_mb << 20:
             raise DatasetError(

@@ -20,15 +20,13 @@ if TYPE_CHECKING:
 
 Features = npt.NDArray[np.float16]
 
-#: Names of the parts: of two shares, of three.
-_NAMES = {1: ("train",), 2: ("train", "val"), 3: ("train", "val", "test")}
+_NAMES: Final = ("train", "val", "test")
 
-_CELLS: Final = (
-    2  # of a side of the grid: where in a picture something is tells much alike ones apart
-)
-
-_BLOCK = 1024  # pictures that are compared with all others at once
-_WEIGHT_BITS = 64
+#: Cells of a side of a picture: where in it something is tells much alike ones apart.
+_CELLS: Final = 2
+#: Pictures that are compared with all others at once.
+_BLOCK: Final = 1024
+_WEIGHT_BITS: Final = 64
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ class Split:
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the parts."""
-        return _NAMES[len(self.shares)]
+        return _NAMES[: len(self.shares)]
 
     def __str__(self) -> str:
         return "" if len(self.shares) == 1 else "/".join(map(str, self.shares))
@@ -113,17 +111,13 @@ def group(
         features: (n, D) float16 of unit length; None: near-duplicates are not looked for.
         least_cosine: of the features of near-duplicates.
 
-    Returns:
-        (n,) ints from 0, one number for each group.
-
     >>> group([SplitKey("a"), SplitKey("b"), SplitKey("a")], None, 1).tolist()
     [0, 1, 0]
     """
-    first: dict[tuple[str, str], int] = {}
-    pairs = [(first.setdefault(("", key.digest), i), i) for i, key in enumerate(keys)]
-    pairs += [
-        (first.setdefault(("value", key.value), i), i) for i, key in enumerate(keys) if key.value
-    ]
+    files: dict[str, int] = {}
+    values: dict[str, int] = {}
+    pairs = [(files.setdefault(key.digest, i), i) for i, key in enumerate(keys)]
+    pairs += [(values.setdefault(key.value, i), i) for i, key in enumerate(keys) if key.value]
     joined: list[npt.NDArray[np.intp]] = [np.array(pairs, np.intp).reshape(-1, 2).T]
     if features is not None:
         joined += _near_pairs(features, least_cosine)
@@ -165,11 +159,7 @@ def assign(
     A group is in the part of its picture that was annotated first. A picture stays where an earlier
     run has put it: groups that a new picture joins may be in several parts.
 
-    Args:
-        split: the shares.
-        keys: see `group`.
-        features: see `group`.
-        least_cosine: see `group`.
+    The arguments are those of `group`.
     """
     groups = group(keys, features, least_cosine).tolist()
     leaders: dict[int, SplitKey] = {}
@@ -186,36 +176,23 @@ def assign(
     return parts, len(found) - len(of_group)
 
 
-class PictureFeatures:
-    """Computes a vector for each picture; the cosine of two is the mean of that of their quarters.
+def describe_picture(engine: Engine, rgb: RGBArray) -> bytes:
+    """Return features (4 D,) float16 of unit length of a picture (H, W, 3) uint8, as bytes.
 
-    Args:
-        engine: the inference engine, which is started.
+    The cosine of two is the mean of that of their quarters.
+
+    Raises:
+        ModelUnavailable: loading has failed, or the engine has stopped.
     """
+    import torch  # heavy, for near-duplicates alone
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    from backend.inference.queue import Priority
+    from clearclip_core import Label
 
-    def describe(self, rgb: RGBArray) -> bytes:
-        """Return a vector (4 D,) float16 of unit length, as bytes.
-
-        Args:
-            rgb: (H, W, 3) uint8.
-
-        Raises:
-            ModelUnavailable: loading has failed, or the engine has stopped.
-        """
-        import torch  # heavy, for near-duplicates alone
-
-        from backend.inference.queue import Priority
-        from clearclip_core import Label
-
-        segmenter = self._engine.segmenter()
-        image = segmenter.prepare(rgb)
-        features = self._engine.encode(
-            image, (Label("picture"),), Priority.BATCH
-        ).features  # one label costs least
-        patches = features.plan.mosaic(features.patches.permute(0, 3, 1, 2)).float()
-        cells = torch.nn.functional.adaptive_avg_pool2d(patches[None], _CELLS)[0].flatten(1)
-        unit = torch.nn.functional.normalize(cells, dim=0) / _CELLS
-        return unit.T.contiguous().cpu().numpy().astype(np.float16).tobytes()
+    image = engine.segmenter().prepare(rgb)
+    labels = (Label("picture"),)  # one label costs least
+    features = engine.encode(image, labels, Priority.BATCH).features
+    patches = features.plan.mosaic(features.patches.permute(0, 3, 1, 2)).float()
+    cells = torch.nn.functional.adaptive_avg_pool2d(patches[None], _CELLS)[0].flatten(1)
+    unit = torch.nn.functional.normalize(cells, dim=0) / _CELLS
+    return unit.T.contiguous().cpu().numpy().astype(np.float16).tobytes()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -45,7 +45,7 @@ from backend.label_studio.region_reader import (
     read_areas,
     written_labels,
 )
-from backend.label_studio.requests import Task
+from backend.label_studio.requests import Task, read_text
 
 #: Pixels of all masks of a picture that are kept while it is written.
 _KEPT_PIXELS: Final = 32 << 20
@@ -82,11 +82,26 @@ class ProjectLabels:
         images: in the order of the config.
         controls: name -> control.
         classes: the labels of all controls, each once, in the order of the config.
+        control_names: names of all controls, also of those without masks.
+        renamed: label -> class, as the caller wants it; an empty class leaves its regions out.
+
+    Raises:
+        DatasetError: a label is renamed to what is no class.
     """
 
     images: tuple[ImageTag, ...]
     controls: Mapping[str, MaskControl]
     classes: ClassTable
+    control_names: frozenset[str] = frozenset()
+    renamed: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for label, name in self.renamed.items():
+            if name and name not in self.classes.all_names:
+                raise DatasetError(
+                    f'--map "{label}={name}" names no label of the labeling config, which has '
+                    f"{', '.join(self.classes.names[:20])}."
+                )
 
     def names_of(self, area: Area) -> tuple[str, ...]:
         """Return the names of the classes that a region has: mostly one.
@@ -96,23 +111,33 @@ class ProjectLabels:
         Raises:
             DatasetError: it has no label, or one that the labeling config does not have.
         """
-        control = self.controls[area.control]
-        labels = control.labels
-        written = written_labels(area)
-        known = [text for text in written if text not in control.left_over]
-        unknown = [text for text in known if text not in labels]
+        unknown = self.unknown_labels(area)
         if unknown:
             raise DatasetError(
                 f'A region of "{area.control[:50]}" has the label "{unknown[0][:100]}", which the '
                 "labeling config does not have there."
             )
-        if not written:
+        if not written_labels(area):
             raise DatasetError(f'A region of "{area.control[:50]}" has no label.')
-        return tuple(dict.fromkeys(labels[text] for text in known))
+        return tuple(dict.fromkeys(filter(None, self._names(area).values())))
+
+    def unknown_labels(self, area: Area) -> list[str]:
+        """Return those labels of a region that the labeling config does not have."""
+        known = self.classes.all_names
+        return [text for text, name in self._names(area).items() if name and name not in known]
+
+    def _names(self, area: Area) -> dict[str, str]:
+        control = self.controls[area.control]
+        texts = [text for text in written_labels(area) if text not in control.left_over]
+        names = {text: control.labels.get(text, text) for text in texts}
+        return {
+            text: self.renamed.get(text, self.renamed.get(name, name))
+            for text, name in names.items()
+        }
 
 
-def parse_project_labels(xml: str) -> ProjectLabels:
-    """Read the controls with masks of a labeling config.
+def parse_project_labels(xml: str, renamed: Mapping[str, str] | None = None) -> ProjectLabels:
+    """Read the controls with masks of a labeling config; for `renamed` see `ProjectLabels`.
 
     Unlike `parse_label_config`, which reads what the backend draws, it knows ellipses and every
     tool beside ``<Labels>``. A ``<RectangleLabels>`` for prompts keeps those of its labels that no
@@ -157,6 +182,10 @@ def parse_project_labels(xml: str) -> ProjectLabels:
         images=tuple(tag for tag in images.values() if tag.name in used),
         controls={control.name: control for control in controls},
         classes=ClassTable(tuple(names)),
+        control_names=frozenset(
+            attribute_of(each, "name") for each in root.iter() if isinstance(each.tag, str)
+        ),
+        renamed=renamed or {},
     )
 
 
@@ -172,12 +201,10 @@ def _names(controls: list[Element]) -> Iterator[str]:
 def _control(
     element: Element, images: Mapping[str, ImageTag], taken: Collection[str] = ()
 ) -> MaskControl:
-    labels: dict[str, str] = {}
     all_ = label_elements(element)
     own = [label for label in all_ if label_name(label) not in taken]
     others = [label for label in all_ if label_name(label) in taken]
-    for label in own:
-        labels[label_name(label)] = label_name(label)
+    labels = {label_name(label): label_name(label) for label in own}
     for label in own:
         if alias := attribute_of(label, "alias"):
             labels.setdefault(alias, label_name(label))
@@ -206,8 +233,7 @@ class TaskImage:
         tag: name of the ``<Image>``.
         item_index: index in a list of pictures; 0 where it is no list.
         source: address of the picture.
-        versions: the regions of each annotation that counts: several vote. None: nobody has said
-            anything of the task.
+        versions: the regions of each annotation that counts: several vote.
         created: when the task was annotated first, in seconds since the epoch.
     """
 
@@ -236,31 +262,23 @@ class TaskImage:
         return next(iter(sizes), None)
 
 
+@dataclass(frozen=True)
 class TaskImageReader:
     """Makes labelled pictures of tasks.
 
-    Args:
+    Attributes:
         labels: the controls and classes of the project.
         choice: says which annotations count.
-        with_predictions: whether the newest prediction counts where a task has no such annotation.
+        with_predictions: whether the newest prediction counts where a task has no annotation.
         overlap: the rule by which overlaps are resolved before annotators vote.
         max_megapixels: limit of a picture's size, in millions of pixels.
     """
 
-    def __init__(
-        self,
-        labels: ProjectLabels,
-        choice: AnnotationChoice,
-        *,
-        with_predictions: bool,
-        overlap: Overlap,
-        max_megapixels: float,
-    ) -> None:
-        self._labels = labels
-        self._choice = choice
-        self._with_predictions = with_predictions
-        self._overlap = overlap
-        self._max_megapixels = max_megapixels
+    labels: ProjectLabels
+    choice: AnnotationChoice
+    with_predictions: bool
+    overlap: Overlap
+    max_megapixels: float
 
     def images(self, record: TaskRecord) -> list[TaskImage]:
         """Return the pictures of a task; none where nothing counts of what was said about it.
@@ -275,22 +293,21 @@ class TaskImageReader:
         versions = [self._areas(result) for result in results]
         created = min((each.created for each in record.annotations), default=math.inf)
         found: list[TaskImage] = []
-        for tag in self._labels.images:
+        for tag in self.labels.images:
             for index, source in enumerate(tag.sources(record.task.data)):
                 of_image = tuple(_on_image(version, tag, index) for version in versions)
                 found.append(TaskImage(record.task, tag.name, index, source, of_image, created))
         return found
 
-    def label(
-        self, image: TaskImage, name: str, suffix: str, size_hw: tuple[int, int]
-    ) -> LabelledImage:
-        """Return a picture with its regions.
+    def lost_controls(self, record: TaskRecord) -> Counter[str]:
+        """Count the regions that cover pixels of each control that the labeling config lacks."""
+        regions = [raw for result, _ in self._results(record) for raw in result]
+        drawn = [r for r in regions if isinstance(r, dict) and read_text(r, "type") in MASK_TAGS]
+        made_with = [read_text(raw, "from_name") for raw in drawn]
+        return Counter(name for name in made_with if name not in self.labels.control_names)
 
-        Args:
-            image: the picture.
-            name: its name in the data set.
-            suffix: of its file.
-            size_hw: its height and width in px.
+    def label(self, image: TaskImage, size_hw: tuple[int, int]) -> LabelledImage:
+        """Return a picture, of a height and width in px, with its regions.
 
         Raises:
             DatasetError: its regions were drawn on another size, have an unknown label, take too
@@ -302,29 +319,23 @@ class TaskImageReader:
                 f"Its regions were drawn on {drawn[1]}×{drawn[0]} px, but the picture has "
                 f"{size_hw[1]}×{size_hw[0]} px."
             )
-        if size_hw[0] * size_hw[1] > self._max_megapixels * 1e6:
+        if size_hw[0] * size_hw[1] > self.max_megapixels * 1e6:
             raise DatasetError(
                 f"Its regions cover {size_hw[1]}×{size_hw[0]} px, over the limit of "
-                f"{self._max_megapixels:g} MP."
+                f"{self.max_megapixels:g} MP."
             )
         try:
             for version in image.versions:
                 check_exported_masks(size_hw, [area for area, _ in version])
         except (BadRequest, ValueError) as error:
             raise DatasetError(str(error)) from None
-        versions = [
-            LabelledImage(name, size_hw, self._regions(version), suffix)
-            for version in image.versions
-        ]
-        return versions[0] if len(versions) == 1 else vote(versions, self.classes, self._overlap)
-
-    @property
-    def classes(self) -> ClassTable:
-        """The classes of the project."""
-        return self._labels.classes
+        versions = [LabelledImage(size_hw, self._regions(version)) for version in image.versions]
+        return (
+            versions[0] if len(versions) == 1 else vote(versions, self.labels.classes, self.overlap)
+        )
 
     def _results(self, record: TaskRecord) -> list[tuple[Sequence[Any], Provenance]]:
-        chosen = self._choice.choose(record.annotations)
+        chosen = self.choice.choose(record.annotations)
         if chosen:
             return [
                 (
@@ -337,7 +348,7 @@ class TaskImageReader:
                 )
                 for each in chosen
             ]
-        if self._with_predictions and record.predictions and not _is_judged(record):
+        if self.with_predictions and record.predictions and not record.annotations:
             newest = record.predictions[-1]
             return [(newest.result, Provenance("prediction", plain_text(newest.version)))]
         return []
@@ -346,24 +357,23 @@ class TaskImageReader:
         self, result: tuple[Sequence[Any], Provenance]
     ) -> tuple[tuple[Area, Provenance], ...]:
         regions, whole = result
-        areas = read_areas(regions, self._labels.controls)
+        areas = read_areas(regions, self.labels.controls)
         return tuple((area, _provenance_of(area, whole)) for area in areas)
 
     def _regions(self, areas: Sequence[tuple[Area, Provenance]]) -> tuple[LabelledRegion, ...]:
         pixels = sum(math.prod(area.size_hw) for area, _ in areas)
-        kept = cache if pixels <= _KEPT_PIXELS else _same  # several formats read each mask
         return tuple(
             LabelledRegion(
                 label=name,
-                read_mask=kept(_mask_reader(area)),
+                read_mask=_mask_reader(area, is_kept=pixels <= _KEPT_PIXELS),
                 score=area.score,
                 provenance=provenance,
                 id=area.id,
                 parent=area.parent,
             )
             for area, provenance in areas
-            for name in self._labels.names_of(area)
-            if name != self.classes.background  # as pixels that nobody has painted
+            for name in self.labels.names_of(area)
+            if name != self.labels.classes.background  # as pixels that nobody has painted
         )
 
 
@@ -380,9 +390,6 @@ def vote(versions: Sequence[LabelledImage], classes: ClassTable, overlap: Overla
 
     Returns:
         The picture with one region for each class.
-
-    Raises:
-        DatasetError: see `LabelledImage.label_map`.
     """
     maps = [version.label_map(classes, overlap)[0] for version in versions]
     leader = maps[0].copy()
@@ -398,7 +405,6 @@ def vote(versions: Sequence[LabelledImage], classes: ClassTable, overlap: Overla
         votes += label_map == leader
     undecided = 2 * votes <= len(maps)
     leader[undecided] = NOTHING
-    first = versions[0]
     regions = tuple(
         LabelledRegion(
             classes.all_names[value],
@@ -409,7 +415,7 @@ def vote(versions: Sequence[LabelledImage], classes: ClassTable, overlap: Overla
         for value in np.unique(leader).tolist()
         if value != NOTHING
     )
-    return LabelledImage(first.name, first.size_hw, regions, first.suffix, undecided)
+    return LabelledImage(versions[0].size_hw, regions, undecided)
 
 
 def plain_text(text: str) -> str:
@@ -419,11 +425,6 @@ def plain_text(text: str) -> str:
     'a?'
     """
     return text.encode("utf-8", "replace").decode()
-
-
-def _is_judged(record: TaskRecord) -> bool:
-    """Return whether somebody has said something of a task, be it to skip it."""
-    return bool(record.annotations)
 
 
 def _provenance_of(area: Area, whole: Provenance) -> Provenance:
@@ -444,37 +445,24 @@ def _on_image(
     )
 
 
-def _same(read: Callable[[], BoolMask]) -> Callable[[], BoolMask]:
-    return read
-
-
-def _mask_reader(area: Area) -> Callable[[], BoolMask]:
+def _mask_reader(area: Area, is_kept: bool) -> Callable[[], BoolMask]:
     def read() -> BoolMask:
         try:
             return area_mask(area)
         except ValueError as error:
             raise DatasetError(str(error)) from None
 
-    return read
+    return cache(read) if is_kept else read  # several formats read each mask
 
 
 #: Threads that wait for Label Studio, and tasks that are read ahead: they bound the memory.
 _THREADS: Final = 4
 _AHEAD: Final = 8
 
-#: Address of a picture and its task -> the bytes of its file.
-ReadFile = Callable[[str, Task], bytes]
-
 
 @dataclass(frozen=True)
 class LoadedImage:
-    """A picture of a task with its file.
-
-    Attributes:
-        image: the picture.
-        content: bytes of its file; None where they are not needed.
-        problem: why there is no file; empty otherwise.
-    """
+    """A picture with the bytes of its file, where they are needed, or why there are none."""
 
     image: TaskImage
     content: bytes | None = field(default=None, repr=False)
@@ -483,41 +471,31 @@ class LoadedImage:
 
 @dataclass(frozen=True)
 class LoadedTask:
-    """A task with the pictures that count.
+    """A task with the pictures that count, or why it was not read; see `lost_controls`."""
 
-    Attributes:
-        reference: the task.
-        images: its pictures.
-        problem: why it was not read; empty otherwise.
-    """
-
-    reference: TaskReference
+    id: int
     images: tuple[LoadedImage, ...] = ()
     problem: str = ""
+    lost_controls: Mapping[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
 class TaskLoader:
     """Reads tasks ahead.
 
-    Args:
+    Attributes:
         reader: makes pictures of tasks.
-        read_file: reads the file of a picture.
+        read_file: reads the file of a picture by its address and task.
         needs_pictures: whether all files are read; else only those of pictures without a region,
             whose size nobody knows otherwise.
     """
 
-    def __init__(self, reader: TaskImageReader, read_file: ReadFile, needs_pictures: bool) -> None:
-        self._reader = reader
-        self._read_file = read_file
-        self._needs_pictures = needs_pictures
+    reader: TaskImageReader
+    read_file: Callable[[str, Task], bytes]
+    needs_pictures: bool
 
     def load(self, references: Iterable[TaskReference]) -> Generator[LoadedTask, None, None]:
-        """Iterate over tasks in their order.
-
-        Raises:
-            StudioRefused: the token may not read one of them.
-            StudioUnreachable: Label Studio does not answer.
-        """
+        """Iterate over tasks in their order."""
         waiting: deque[Future[LoadedTask]] = deque()
         with ThreadPoolExecutor(_THREADS) as pool:
             try:
@@ -534,16 +512,16 @@ class TaskLoader:
         try:
             record = reference.read()
             if record is None:
-                return LoadedTask(reference)
-            images = self._reader.images(record)
+                return LoadedTask(reference.id)
+            images = tuple(map(self._load_image, self.reader.images(record)))
+            return LoadedTask(reference.id, images, "", self.reader.lost_controls(record))
         except (BadRequest, DatasetError, TaskError) as error:
-            return LoadedTask(reference, problem=str(error))
-        return LoadedTask(reference, images=tuple(map(self._load_image, images)))
+            return LoadedTask(reference.id, problem=str(error))
 
     def _load_image(self, image: TaskImage) -> LoadedImage:
         try:
-            if not self._needs_pictures and image.drawn_size_hw is not None:
+            if not self.needs_pictures and image.drawn_size_hw is not None:
                 return LoadedImage(image)
-            return LoadedImage(image, self._read_file(image.source, image.task))
+            return LoadedImage(image, self.read_file(image.source, image.task))
         except (DatasetError, TaskError) as error:
             return LoadedImage(image, problem=str(error))

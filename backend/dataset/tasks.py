@@ -4,30 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import ijson
+import msgspec
 
 from backend.errors import DatasetError
 from backend.label_studio.client import PAGE, LabelStudioClient
-from backend.label_studio.records import Annotation, TaskRow
-from backend.label_studio.requests import Task, read_number, read_text
-
-_LARGEST_ID: Final = (1 << 63) - 1
+from backend.label_studio.records import Annotation, AnnotationRow, TaskRow, read_annotation
+from backend.label_studio.requests import Task
 
 
 @dataclass(frozen=True)
 class TaskPrediction:
-    """A prediction of a task with its regions.
-
-    Attributes:
-        id: its own; 0 where an exported file does not say.
-        version: its ``model_version``.
-        result: its regions, as they came; none where nobody has asked for them.
-    """
+    """A prediction of a task: its id, or 0 where a file does not say, version and regions."""
 
     id: int
     version: str
@@ -55,89 +47,10 @@ class TaskRecord:
 
 @dataclass(frozen=True)
 class TaskReference:
-    """A task that is there, and how to read it.
-
-    Attributes:
-        id: its id.
-        read: reads it; None where it is gone by then.
-    """
+    """A task by its id; `read` returns None where it is gone by then."""
 
     id: int
     read: Callable[[], TaskRecord | None] = field(repr=False, compare=False)
-
-
-def read_exported_task(raw: Any, project: int | None = None) -> TaskRecord:
-    """Read a task of a file that Label Studio has exported as JSON.
-
-    Raises:
-        DatasetError: it is no object with an id and data, or its annotations are no list.
-    """
-    if not isinstance(raw, dict) or _id(raw.get("id")) is None:
-        raise DatasetError('Expected each exported task to have an "id", but one has none.')
-    id_, data = raw["id"], raw.get("data")
-    annotations, predictions = raw.get("annotations", []), raw.get("predictions") or []
-    if not isinstance(data, dict) or not isinstance(annotations, list):
-        raise DatasetError(
-            f'Expected the exported task {id_} to have "data" and "annotations" as in Label '
-            "Studio's export JSON, but it has not: JSON-MIN has no masks of use."
-        )
-    task = Task(id_, project, data)
-    given = predictions if isinstance(predictions, list) else []
-    found = [_prediction(each) for each in given if isinstance(each, dict)]
-    began = [each.get("prediction") for each in annotations if isinstance(each, dict)]
-    found += [_prediction(each) for each in began if isinstance(each, dict) and each.get("id")]
-    known = {each.id: each for each in found if each.id}
-    unknown = [each for each in found if not each.id]
-    return TaskRecord(
-        task,
-        tuple(_annotation(each, id_) for each in annotations if isinstance(each, dict)),
-        (*unknown, *sorted(known.values(), key=lambda each: each.id)),
-    )
-
-
-def _prediction(raw: Mapping[str, Any]) -> TaskPrediction:
-    result = raw.get("result")
-    return TaskPrediction(
-        id=_id(raw.get("id")) or 0,
-        version=read_text(raw, "model_version"),
-        result=result if isinstance(result, list) else (),
-    )
-
-
-def _annotation(raw: Mapping[str, Any], task: int) -> Annotation:
-    person = raw.get("completed_by")
-    person = person.get("id") if isinstance(person, dict) else person
-    began = raw.get("prediction")
-    prediction = raw.get("parent_prediction")
-    if prediction is None and isinstance(began, dict):
-        prediction = began.get("id")
-    result = raw.get("result")
-    return Annotation(
-        id=_id(raw.get("id")) or 0,
-        task=task,
-        project=_id(raw.get("project")) or 0,
-        result=result if isinstance(result, list) else (),
-        prediction=_id(prediction),
-        skipped=raw.get("was_cancelled") is True,
-        seconds=read_number(raw.get("lead_time")),
-        annotator=_id(person),
-        created=_seconds(raw.get("created_at")),
-        updated=_seconds(raw.get("updated_at")),
-        ground_truth=raw.get("ground_truth") is True,
-    )
-
-
-def _id(value: Any) -> int | None:
-    """Return an id that a database can hold; None for another value."""
-    return value if type(value) is int and 0 <= value <= _LARGEST_ID else None
-
-
-def _seconds(text: Any) -> float:
-    """Return a time in seconds since the epoch; 0.0 where it is none."""
-    try:
-        return datetime.fromisoformat(str(text).replace("Z", "+00:00")).timestamp()
-    except (ValueError, OverflowError):
-        return 0.0
 
 
 class TaskSource(Protocol):
@@ -185,22 +98,14 @@ class ProjectTasks:
         return f"{self._client.url}/projects/{self._project}"
 
     def count(self) -> int | None:
-        """Return the number of tasks; None with a view, of which all ids are listed first.
-
-        Raises:
-            StudioRefused: there is no such project for this token.
-            StudioUnreachable: Label Studio does not answer.
-        """
+        """Return the number of tasks; None with a view, of which all ids are listed first."""
         return None if self._view is not None else self._client.newest_change(self._project)[1]
 
     def references(self) -> Iterator[TaskReference]:
-        """Iterate over the tasks, page by page.
-
-        Raises:
-            StudioRefused: there is no such project or view for this token.
-            StudioUnreachable: Label Studio does not answer.
-        """
-        among = self._among()
+        """Iterate over the tasks, page by page."""
+        among: set[int] | None = None
+        if self._view is not None:
+            among = set(self._client.view_ids(self._project, self._view))
         after = 0
         while True:
             found = self._client.changed_tasks(self._project, 0.0, after)
@@ -210,11 +115,6 @@ class ProjectTasks:
             if len(found) < PAGE:
                 return
             after = found[-1].id
-
-    def _among(self) -> set[int] | None:
-        if self._view is None:
-            return None
-        return set(self._client.view_ids(self._project, self._view))
 
     def _read(self, found: TaskRow) -> TaskRecord:
         task = Task(found.id, self._project, found.data)
@@ -243,11 +143,7 @@ class ProjectTasks:
 
 
 class ExportedTasks:
-    """The tasks of a file that Label Studio has exported as JSON; it is read as a stream.
-
-    Args:
-        file: the file.
-    """
+    """The tasks of a file that Label Studio has exported as JSON; it is read as a stream."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -267,23 +163,17 @@ class ExportedTasks:
         Raises:
             DatasetError: the file cannot be read, is no list of tasks, or is cut off.
         """
-        seen: set[int] = set()
         try:
             with self._file.open("rb") as stream:
-                start = stream.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
-                stream.seek(0)
-                if start != b"[":
+                if stream.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] != b"[":
                     raise DatasetError(
                         f"Expected {self._file} to be a list of tasks, as Label Studio exports "
                         "with JSON, but it is something else."
                     )
+                stream.seek(0)
                 for raw in ijson.items(stream, "item", use_float=True):
                     record = read_exported_task(raw)
-                    id_ = int(record.task.id or 0)
-                    if id_ in seen:
-                        raise DatasetError(f"{self._file} has the task {id_} twice.")
-                    seen.add(id_)
-                    yield TaskReference(id_, partial(_same, record))
+                    yield TaskReference(int(record.task.id or 0), partial(_same, record))
         except (ijson.JSONError, UnicodeDecodeError):
             raise DatasetError(f"{self._file} is no JSON, or cut off.") from None
         except OSError as error:
@@ -292,3 +182,63 @@ class ExportedTasks:
 
 def _same(record: TaskRecord) -> TaskRecord:
     return record
+
+
+class _ExportedPrediction(msgspec.Struct):
+    id: int = 0
+    model_version: str | None = None
+    result: Any = None
+
+
+class _ExportedTask(msgspec.Struct):
+    """An exported task; some exports have only the ids of predictions."""
+
+    id: int
+    data: dict[str, Any]
+    annotations: list[dict[str, Any]] = []
+    predictions: list[_ExportedPrediction | int] = []
+
+
+def read_exported_task(raw: Any) -> TaskRecord:
+    """Read a task of a file that Label Studio has exported as JSON.
+
+    Raises:
+        DatasetError: it is something else.
+    """
+    try:
+        found = msgspec.convert(raw, _ExportedTask)
+        annotations = tuple(map(_annotation, found.annotations))
+        began = [msgspec.convert(each, _ExportedPrediction) for each in _began(found)]
+    except msgspec.ValidationError as error:
+        raise DatasetError(
+            f'Expected each exported task to have "id", "data" and "annotations" as in Label '
+            f"Studio's export JSON (JSON-MIN has no masks of use), but one has not: {error}."
+        ) from None
+    listed = [each for each in found.predictions if isinstance(each, _ExportedPrediction)]
+    predictions = {(each.id or -n): _prediction(each) for n, each in enumerate([*listed, *began])}
+    return TaskRecord(
+        Task(found.id, None, found.data),
+        annotations,
+        tuple(sorted(predictions.values(), key=lambda each: each.id)),
+    )
+
+
+def _began(task: _ExportedTask) -> Iterator[Mapping[str, Any]]:
+    """Iterate over the predictions that stand with the annotations that began with them."""
+    found = (each.get("prediction") for each in task.annotations)
+    return (each for each in found if isinstance(each, dict) and each.get("id"))
+
+
+def _prediction(found: _ExportedPrediction) -> TaskPrediction:
+    result = found.result if isinstance(found.result, list) else ()
+    return TaskPrediction(found.id, found.model_version or "", result)
+
+
+def _annotation(raw: Mapping[str, Any]) -> Annotation:
+    person, began = raw.get("completed_by"), raw.get("prediction")
+    row = {"id": 0, "task": None, "project": None, **raw}
+    if isinstance(person, dict):
+        row["completed_by"] = person.get("id")
+    if isinstance(began, dict) and raw.get("parent_prediction") is None:
+        row["parent_prediction"] = began.get("id")
+    return read_annotation(msgspec.convert(row, AnnotationRow))

@@ -8,6 +8,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -15,7 +16,8 @@ import msgspec
 
 from backend.dataset.exporter import DatasetExporter, DatasetOptions, Format
 from backend.dataset.labelled_image import Overlap
-from backend.dataset.splits import PictureFeatures, Split
+from backend.dataset.picture_file import LocalPictures
+from backend.dataset.splits import Split, describe_picture
 from backend.dataset.task_images import parse_project_labels
 from backend.dataset.tasks import ProjectTasks
 from backend.errors import BadRequest, DatasetError, ModelUnavailable
@@ -153,10 +155,10 @@ def _export(parts: RunParts, run: Run, asked: AskedDataset, progress: Progress) 
         folder,
         parse_project_labels(client.label_config(run.project)),
         asked.options,
-        parts.images.read_file,
+        LocalPictures(None, settings.max_image_mb, parts.images.read_file),
         max_megapixels=settings.max_image_megapixels,
         max_mb=settings.dataset_mb,
-        describer=None if asked.near_duplicates is None else PictureFeatures(parts.engine),
+        describe=partial(describe_picture, parts.engine) if asked.near_duplicates else None,
     )
     total = source.count()
 

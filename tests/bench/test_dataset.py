@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from backend.dataset.exporter import DatasetExporter, DatasetOptions, DatasetReport
+from backend.dataset.picture_file import LocalPictures
 from backend.dataset.splits import Split
 from backend.dataset.task_images import parse_project_labels
 from backend.dataset.tasks import TaskRecord, TaskReference
@@ -86,7 +87,9 @@ def export(drawn: Drawn, folder: Path) -> DatasetReport:
         formats=("index-png", "coco", "yolo", "parquet"), split=Split((80, 10, 10))
     )
     labels = parse_project_labels(CONFIG)
-    exporter = DatasetExporter(folder, labels, options, drawn.read_file, max_megapixels=150)
+    exporter = DatasetExporter(
+        folder, labels, options, LocalPictures(None, 100, drawn.read_file), max_megapixels=150
+    )
     report = exporter.run(drawn, threading.Event())
     assert report is not None
     assert not report.skipped

@@ -41,14 +41,14 @@ def check_installed() -> None:
         )
 
 
-def coco_annotation(thing: LabelledObject, mask: BoolMask, classes: ClassTable) -> dict[str, Any]:
+def coco_annotation(thing: LabelledObject, mask: BoolMask, category: int) -> dict[str, Any]:
     """Return the annotation of an object, with its key for an id; its mask has a pixel or more."""
     from pycocotools import mask as coco_mask
 
     rle = coco_mask.encode(np.asfortranarray(mask.view(np.uint8)))
     return {
         "id": f"{thing.label}/{thing.key}",
-        "category_id": classes.index(thing.label) + 1,
+        "category_id": category,
         "segmentation": {"size": list(mask.shape), "counts": rle["counts"].decode("ascii")},
         "area": int(coco_mask.area(rle)),
         "bbox": [int(side) for side in coco_mask.toBbox(rle)],
@@ -85,7 +85,7 @@ def write_coco(
         }
         for value, name in enumerate(classes.names)
     ]
-    with output.open(f"{FOLDER}/instances_{part}.json") as stream:
+    with output.place(f"{FOLDER}/instances_{part}.json").open("wb") as stream:
 
         def write(text: str) -> None:
             output.take(len(text))

@@ -116,7 +116,10 @@ def _write_table(
 
     schema = _schema(classes)
     columns = {"use_dictionary": _REPETITIVE, "write_statistics": ["name", "task"]}
-    with output.open(name) as stream, ParquetWriter(stream, schema, **columns) as writer:
+    with (
+        output.place(name).open("wb") as stream,
+        ParquetWriter(stream, schema, **columns) as writer,
+    ):
         for group in _groups(rows, files):
             output.take(sum(file.stat().st_size for row in group for file in files(row)))
             values = [_values(row, files, classes) for row in group]

@@ -76,6 +76,8 @@ def test_what_is_skipped_is_told_and_the_status_says_so(
         (("--split", "80/30"), "make 100"),
         (("--near-duplicates", "0.9"), "together with --split"),
         (("--annotations", "best"), "ground-truth"),
+        (("--map", "House"), "OLD=NEW"),
+        (("--map", "House=Building"), "names no label of the labeling config"),
         (("--pictures", "copy", "--format", "bmp"), "bmp"),
     ],
 )

@@ -115,7 +115,7 @@ class Bench:
         self.file = root / "export.json"
         self.tasks: list[dict[str, Any]] = []
         self.config = CONFIG
-        self.read: list[str] = []
+        self.renamed: dict[str, str] = {}
 
     def add(self, name: str, content: bytes) -> str:
         """Put a picture there; the value is its address."""
@@ -130,20 +130,13 @@ class Bench:
         **options: Any,
     ) -> DatasetReport | None:
         self.file.write_text(json.dumps(self.tasks))
-        local = LocalPictures(self.pictures, 10)
-
-        def read(source: str, task: Any) -> bytes:
-            self.read.append(source)
-            return local.read(source, task)
-
         exporter = DatasetExporter(
             self.folder,
-            parse_project_labels(self.config),
+            parse_project_labels(self.config, self.renamed),
             DatasetOptions(**options),
-            read,
+            LocalPictures(self.pictures, 10),
             max_megapixels=1,
             max_mb=max_mb,
-            local_file=local.find,
         )
         return exporter.run(ExportedTasks(self.file), stopping or threading.Event())
 

@@ -225,6 +225,29 @@ def test_a_broken_region_costs_its_picture_with_one_sentence(bench: Bench, name:
     assert not any("a." in file.rpartition("/")[2][:2] for file in bench.files())
 
 
+def test_regions_whose_label_or_control_is_gone_are_counted_and_mapped(bench: Bench) -> None:
+    for n in (1, 2):
+        regions = [brush_region(SKY, "heaven"), brush_region(ROAD, "road", from_name="old")]
+        source = bench.add(f"{n}.png", picture_bytes(n))
+        bench.tasks.append(task(n, source, [annotation(n, regions)]))
+    report = bench.done()
+    assert (report.pictures, len(report.skipped)) == (0, 2)
+    label, control = report.notes
+    assert label.startswith('2 regions of the label "heaven", which the labeling config lacks')
+    assert '--map "heaven=LABEL"' in label
+    assert control.startswith('2 regions made with the control "old", which the labeling config')
+    bench.renamed = {"heaven": "sky"}
+    report = bench.done()
+    assert [each.partition(" of")[0] for each in report.notes] == [control.partition(" of")[0]]
+    assert (bench.mask("2") == 0).tolist() == SKY.tolist()
+    bench.renamed = {"heaven": ""}
+    bench.done()
+    assert (bench.mask("2") == 255).all()
+    bench.renamed = {"heaven": "skies"}
+    with pytest.raises(DatasetError, match=r'"heaven=skies" names no label .* which has sky, road'):
+        bench.run()
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
@@ -308,7 +331,7 @@ def test_a_killed_run_leaves_what_the_next_one_removes(bench: Bench, when: str) 
         "root = Path(sys.argv[1])\n"
         "pictures = LocalPictures(root / 'pictures', 10)\n"
         "DatasetExporter(root / 'set', parse_project_labels(sys.argv[2]), DatasetOptions(),"
-        " pictures.read, max_megapixels=1).run(ExportedTasks(root / 'export.json'),"
+        " pictures, max_megapixels=1).run(ExportedTasks(root / 'export.json'),"
         " threading.Event())\n"
     )
     root = bench.folder.parent

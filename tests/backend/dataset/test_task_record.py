@@ -15,7 +15,6 @@ def test_people_and_predictions_are_read_in_every_form() -> None:
                 {"id": 1, "completed_by": {"id": 4, "email": "x"}, "prediction": began},
                 {"id": 2, "completed_by": 5, "parent_prediction": 9, "ground_truth": True},
                 {"id": 6, "was_cancelled": True, "updated_at": "2026-01-01T00:00:10.5Z"},
-                "broken",
             ],
             "predictions": [7, {"id": 9, "model_version": "clip 9"}, {"result": [{}]}],
         }
