@@ -70,45 +70,6 @@ _SMALL = 0.02
 
 
 @dataclass(frozen=True, eq=False)
-class Fit:
-    """The outcome of `adapt`.
-
-    IoUs are of held-out pixels. Where nobody drew, the words' own answer counts as right, by half
-    and as far as they are sure.
-
-    Attributes:
-        adaptation: scores with corrections; None where none is better than the text scores.
-        text_ious: IoU of the text scores by label, in [0, 1].
-        adapted_ious: IoU of the adapted scores by label; of the text's without an adaptation.
-        precisions: precision of the prior of each adapted label, in images.
-        pictures: number of images that somebody drew on.
-        refused: name of each drawn label that is not adapted -> why, as a sentence.
-    """
-
-    adaptation: Adaptation | None
-    text_ious: Mapping[str, float] = field(default_factory=dict)
-    adapted_ious: Mapping[str, float] = field(default_factory=dict)
-    precisions: Mapping[str, float] = field(default_factory=dict)
-    pictures: int = 0
-    refused: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def text_iou(self) -> float:
-        """Mean IoU of the text scores over the labels that occur."""
-        return mean_iou(self.text_ious)
-
-    @property
-    def adapted_iou(self) -> float:
-        """Mean IoU of the adapted scores over the labels that occur."""
-        return mean_iou(self.adapted_ious)
-
-
-def mean_iou(ious: Mapping[str, float]) -> float:
-    """Return the mean over labels; 0 without one."""
-    return sum(ious.values()) / len(ious) if ious else 0.0
-
-
-@dataclass(frozen=True, eq=False)
 class HeldOutAdaptations:
     """Adaptations by the image that they have not learned from.
 
@@ -128,6 +89,50 @@ class HeldOutAdaptations:
         True
         """
         return self.by_picture.get(picture, self.others)
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """The outcome of `adapt`.
+
+    IoUs are of held-out pixels. Where nobody drew, the words' own answer counts as right, by half
+    and as far as they are sure.
+
+    Attributes:
+        adaptation: scores with corrections; None where none is better than the text scores.
+        text_ious: IoU of the text scores by label, in [0, 1].
+        adapted_ious: IoU of the adapted scores by label; of the text's without an adaptation.
+        precisions: precision of the prior of each adapted label, in images.
+        pictures: number of images that somebody drew on.
+        refused: name of each drawn label that is not adapted -> why, as a sentence.
+        shown: name of each drawn label -> number of images that it was drawn on, near-duplicates
+            alike.
+        held_out: the adaptations by which the adapted IoUs were measured.
+    """
+
+    adaptation: Adaptation | None
+    text_ious: Mapping[str, float] = field(default_factory=dict)
+    adapted_ious: Mapping[str, float] = field(default_factory=dict)
+    precisions: Mapping[str, float] = field(default_factory=dict)
+    pictures: int = 0
+    refused: Mapping[str, str] = field(default_factory=dict)
+    shown: Mapping[str, int] = field(default_factory=dict)
+    held_out: HeldOutAdaptations = field(default_factory=HeldOutAdaptations)
+
+    @property
+    def text_iou(self) -> float:
+        """Mean IoU of the text scores over the labels that occur."""
+        return mean_iou(self.text_ious)
+
+    @property
+    def adapted_iou(self) -> float:
+        """Mean IoU of the adapted scores over the labels that occur."""
+        return mean_iou(self.adapted_ious)
+
+
+def mean_iou(ious: Mapping[str, float]) -> float:
+    """Return the mean over labels; 0 without one."""
+    return sum(ious.values()) / len(ious) if ious else 0.0
 
 
 def adapt(
@@ -414,6 +419,7 @@ class _HeldOut:
         logits: (N, G), of pixels by weights that have not seen them, without offsets.
         gains: (1 + draws, G) of IoU beside the words, with offsets.
         price: of the calibration of offsets, see `Judge.offsets`; None: there are none.
+        offsets: (G,) of the logits for each fold, that the others ask for.
     """
 
     precisions: Float64Array
@@ -421,6 +427,7 @@ class _HeldOut:
     logits: Float32Array
     gains: Float64Array
     price: float | None = None
+    offsets: Sequence[Float64Array] = ()
 
 
 class _CrossValidation:
@@ -474,17 +481,24 @@ class _CrossValidation:
 
     def of_folds(self, held_out: _HeldOut, pictures: int) -> list[Adaptation]:
         """Return the adaptation of each fold, fitted to the others."""
-        offsets = self._offsets(held_out, self._every)
+        offsets = held_out.offsets or [self._no_offsets] * len(held_out.weights)
         return [
-            self._regression.adaptation(weights, offsets, pictures) for weights in held_out.weights
+            self._regression.adaptation(*each, pictures)
+            for each in zip(held_out.weights, offsets, strict=True)
         ]
 
     def of_all(self, held_out: _HeldOut, pictures: int) -> Adaptation:
         """Return the adaptation to all images."""
         start = np.mean(held_out.weights, axis=0)
         weights = self._regression.mode(self._every, held_out.precisions, start)
-        offsets = self._offsets(held_out, self._every)
+        offsets, price = self._no_offsets, held_out.price
+        if price is not None:
+            offsets = self._judge.offsets(held_out.logits, self._every, self.learning, price)
         return self._regression.adaptation(weights, offsets, pictures)
+
+    @property
+    def _no_offsets(self) -> Float64Array:
+        return np.zeros(len(self._targets.names))
 
     def _hold_out(self, precisions: Float64Array, start: Sequence[Float64Array] | None) -> _HeldOut:
         logits = np.empty_like(self._targets.text)
@@ -496,20 +510,15 @@ class _CrossValidation:
             logits[held] = self._regression.logits(weights[-1], held)
         return _HeldOut(precisions, weights, logits, self._judge.gains(logits))
 
-    def _offsets(self, held_out: _HeldOut, pixels: BoolArray) -> Float64Array:
-        """Return the (G,) offsets that some pixels ask for."""
-        if held_out.price is None:
-            return np.zeros(len(self._targets.names))
-        return self._judge.offsets(held_out.logits, pixels, self.learning, held_out.price)
-
     def _calibrated(self, held_out: _HeldOut, price: float) -> _HeldOut:
         """Return a choice with offsets; those of held-out pixels are what other folds ask for."""
-        moved = np.zeros_like(held_out.logits)
-        for fold in range(int(self._folds.max()) + 1):
-            held = self._folds == fold
-            moved[held] = self._judge.offsets(held_out.logits, ~held, self.learning, price)
+        offsets = [
+            self._judge.offsets(held_out.logits, self._folds != fold, self.learning, price)
+            for fold in range(len(held_out.weights))
+        ]
+        moved = np.stack(offsets).astype(np.float32)[self._folds]
         gains = self._judge.gains(held_out.logits + moved)
-        return replace(held_out, gains=gains, price=price)
+        return replace(held_out, gains=gains, price=price, offsets=offsets)
 
 
 def find_losing(change: Float64Array, is_small: BoolArray, bound: float) -> BoolArray:
@@ -555,14 +564,13 @@ class _Fitting:
         """Return the labels that somebody drew on enough images."""
         targets = self._targets
         enough = np.zeros(len(targets.names), np.bool_)
-        for label in np.flatnonzero(targets.labels & (targets.shown > 0)).tolist():
-            name, shown = targets.names[label], int(targets.shown[label])
+        for name, shown in self._shown.items():
             if name in as_words:
                 self._refused[name] = "It is left as the words have it."
             elif shown < FEWEST_IMAGES:
                 self._refused[name] = f"{shown} picture shows it, and {FEWEST_IMAGES} are needed."
             else:
-                enough[label] = True
+                enough[targets.names.index(name)] = True
         return np.flatnonzero(enough)
 
     @cached_property
@@ -593,10 +601,12 @@ class _Fitting:
         if not self._can_learn:
             return HeldOutAdaptations()
         validation = _CrossValidation(self._targets, self._judge, self._learning)
-        chosen = validation.candidates[0]
-        made = validation.of_folds(chosen, self._pictures)
+        return self._by_picture(validation, validation.candidates[0])
+
+    def _by_picture(self, validation: _CrossValidation, candidate: _HeldOut) -> HeldOutAdaptations:
+        made = validation.of_folds(candidate, self._pictures)
         by_picture = {key: made[image % len(made)] for key, image in self._targets.pictures.items()}
-        return HeldOutAdaptations(by_picture, validation.of_all(chosen, self._pictures))
+        return HeldOutAdaptations(by_picture, validation.of_all(candidate, self._pictures))
 
     def _judged(self, validation: _CrossValidation, label_loss: float) -> Fit | str:
         """Return the first candidate that passes the gate, or why none does."""
@@ -625,21 +635,30 @@ class _Fitting:
     def _adapted(self, validation: _CrossValidation, candidate: _HeldOut) -> Fit:
         names = [self._targets.names[label] for label in validation.learning]
         left = {self._targets.names[label] for label in self._learning} - set(names)
-        before = self._judge.words
+        before, held_out = self._judge.words, self._by_picture(validation, candidate)
         return Fit(
-            validation.of_all(candidate, self._pictures),
+            held_out.others,
             self._by_label(before[0]),
             self._by_label(before[0] + candidate.gains[0]),
             dict(zip(names, candidate.precisions.tolist(), strict=True)),
             self._pictures,
             self._refused | dict.fromkeys(left, "That it gains is not certain."),
+            self._shown,
+            held_out,
         )
 
     def _words_alone(self, reason: str) -> Fit:
         """Return the fit without an adaptation."""
         names = [self._targets.names[label] for label in self._learning]
         ious, refused = self._by_label(self._judge.words[0]), dict.fromkeys(names, reason)
-        return Fit(None, ious, ious, pictures=self._pictures, refused=self._refused | refused)
+        return Fit(None, ious, ious, {}, self._pictures, self._refused | refused, self._shown)
+
+    @property
+    def _shown(self) -> dict[str, int]:
+        """Number of images by label that somebody drew."""
+        targets = self._targets
+        drawn = np.flatnonzero(targets.labels & (targets.shown > 0)).tolist()
+        return {targets.names[label]: int(targets.shown[label]) for label in drawn}
 
     def _by_label(self, ious: Float64Array) -> dict[str, float]:
         """IoU by label, of the labels that occur."""

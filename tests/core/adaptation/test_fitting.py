@@ -28,12 +28,14 @@ from clearclip_core import (
 )
 from clearclip_core.adaptation import fitting
 from clearclip_core.adaptation.fitting import (
+    Judge,
     Regression,
     find_losing,
     fit_held_out,
     ious_by_offset,
 )
 from clearclip_core.adaptation.targets import Targets
+from clearclip_core.segmentation.scores import TEMPERATURE
 from tests.core.adaptation.test_example import SMALL, WIDTH, features_of
 
 WORDS = Vocabulary((Label("sofa", ("sofa", "couch")), Label("sky"), Label("dog")), ("wall", "tin"))
@@ -295,6 +297,23 @@ def test_a_picture_is_scored_by_what_the_others_teach() -> None:
     embeddings, bias = own.apply(embed(WORDS.queries), WORDS)
     label_map = Scores.of(features, embeddings, WORDS, bias).label_map()
     assert (label_map[masks["sky"]] == 1).mean() > 0.8
+
+
+def test_adapted_ious_are_those_of_the_held_out_adaptations() -> None:
+    fit = adapt(EXAMPLES, embed, WORDS)
+    ordered = sorted(EXAMPLES, key=lambda each: (each.picture_key, each.digest))
+    targets = Targets.of(ordered, embed(WORDS.queries), WORDS)
+    logits = targets.text.copy()
+    for key, image in targets.pictures.items():
+        own, of_image = fit.held_out.by_picture[key], targets.image == image
+        labels = [targets.names.index(name) for name in own.names]
+        terms = targets.features[of_image] @ own.directions.T + own.offsets
+        logits[np.ix_(of_image, labels)] += TEMPERATURE * terms
+    ious = Judge(targets).ious(logits)[0]
+    expected = {name: ious[targets.names.index(name)] for name in fit.adapted_ious}
+    assert fit.adapted_ious == pytest.approx(expected, abs=0.005)
+    assert set(fit.shown) == {"sofa", "sky"}
+    assert fit.held_out.others is fit.adaptation
 
 
 def test_nothing_is_held_out_where_nothing_can_be_learned() -> None:
