@@ -10,9 +10,15 @@ import click
 from backend.errors import LabelConfigError
 from backend.label_studio.annotations import AnnotatedProject
 from backend.label_studio.client import LabelStudioClient
-from backend.label_studio.label_config import ImageTag, LabelConfig, adapt_mode, score_options
+from backend.label_studio.label_config import (
+    ImageTag,
+    LabelConfig,
+    adapt_mode,
+    least_thresholds,
+    prediction_rule,
+    score_options,
+)
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.prediction.images import least_thresholds, prediction_rule
 from backend.services import Services
 from backend.settings import Settings
 from clearclip_core import (

@@ -6,14 +6,14 @@ thing and does not fill it: pixels that only rectangles cover are not counted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from backend.errors import BadRequest, DataKeyError, TaskError
+from backend.errors import BadRequest, TaskError
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import ImageTag, LabelConfig
@@ -221,18 +221,14 @@ class AnnotatedProject:
     def pictures(self, limit: int | None = None) -> tuple[AnnotatedPicture, ...]:
         """List the images of all tasks with an annotation; no image and no annotation is read."""
         tasks = self.client.all_tasks(self.project, TaskFilter(labeled=True))
-        found = [picture for task in tasks for picture in self._pictures_of(task)]
+        found = [
+            AnnotatedPicture(self, task, index)
+            for task in tasks
+            for index in self.tag.indices(task.data)
+        ]
         if limit is None or limit >= len(found):
             return tuple(found)
         return tuple(found[index * len(found) // limit] for index in range(limit))
-
-    def _pictures_of(self, task: Task) -> Iterator[AnnotatedPicture]:
-        try:
-            count = len(self.tag.sources(task.data)) if self.tag.is_list(task.data) else None
-        except DataKeyError:
-            count = None  # reading the picture says what is wrong
-        for index in [None] if count is None else range(count):
-            yield AnnotatedPicture(self, task, index)
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -20,6 +20,7 @@ from clearclip_core import Label
 
 if TYPE_CHECKING:
     from clearclip_core import RGBArray, ScoreOptions
+    from clearclip_core.evaluation.comparison import PredictionRule
 
 ControlKind = Literal["brushlabels", "bitmasklabels", "polygonlabels", "rectanglelabels"]
 
@@ -57,6 +58,17 @@ class ImageTag:
         return bool(_VARIABLE.fullmatch(self.value)) and isinstance(
             _look_up(data, self.value), list
         )
+
+    def indices(self, data: Mapping[str, Any]) -> list[int | None]:
+        """Return the indices of its images in a task: None where the tag shows no list.
+
+        >>> ImageTag("img", "$pages").indices({"pages": ["/data/1.png", "/data/2.png"]})
+        [0, 1]
+        """
+        try:
+            return [*range(len(self.sources(data)))] if self.is_list(data) else [None]
+        except DataKeyError:
+            return [None]  # reading the image says what is wrong
 
     def sources(self, data: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the addresses of its images in a task: one, or all of a list in their order.
@@ -359,4 +371,40 @@ def score_options(settings: Settings, config: LabelConfig) -> ScoreOptions:
     return ScoreOptions(
         presence,
         join_synonyms=synonyms == "joined",
+    )
+
+
+def least_thresholds(controls: Iterable[Control], labels: Iterable[Label]) -> list[float]:
+    """Return the probability from which on any of the controls draws each label; 1 where none does.
+
+    >>> from backend.label_studio.label_config_parser import parse_label_config
+    >>> config = parse_label_config('''<View><Image name="img" value="$image"/>
+    ...   <BrushLabels name="b" toName="img" model_score_threshold="0.4"><Label value="sky"/>
+    ...     <Label value="car"/></BrushLabels>
+    ...   <PolygonLabels name="p" toName="img"><Label value="sky"/></PolygonLabels></View>''')
+    >>> least_thresholds(config.controls, config.labels)
+    [0.0, 0.4]
+    """
+    own = [label for control in controls for label in control.labels]
+    return [
+        min((each.threshold for each in own if each.name == label.name), default=1.0)
+        for label in labels
+    ]
+
+
+def prediction_rule(settings: Settings, thresholds: Sequence[float]) -> PredictionRule:
+    """Return the rule by which the backend draws masks.
+
+    Args:
+        settings: how masks are made.
+        thresholds: the probability from which on each label is drawn, in [0, 1].
+    """
+    from clearclip_core.evaluation.comparison import PredictionRule  # torch, seconds
+
+    return PredictionRule(
+        True,
+        settings.refine,
+        tuple(thresholds),
+        min_island_share=settings.min_island_share,
+        propagate=settings.propagate,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -27,7 +27,6 @@ from clearclip_core import (
     Scores,
     Uncertainty,
 )
-from clearclip_core.evaluation.comparison import PredictionRule
 
 
 @dataclass(frozen=True)
@@ -115,39 +114,6 @@ class ImagePrediction:
 def score_kind(settings: Settings, config: LabelConfig) -> ScoreKind:
     """Return the kind of score that sorts predictions: the config's, else the settings'."""
     return config.score or settings.score
-
-
-def least_thresholds(controls: Iterable[Control], labels: Iterable[Label]) -> list[float]:
-    """Return the probability from which on any of the controls draws each label; 1 where none does.
-
-    >>> from backend.label_studio.label_config_parser import parse_label_config
-    >>> config = parse_label_config('''<View><Image name="img" value="$image"/>
-    ...   <BrushLabels name="b" toName="img" model_score_threshold="0.4"><Label value="sky"/>
-    ...     <Label value="car"/></BrushLabels>
-    ...   <PolygonLabels name="p" toName="img"><Label value="sky"/></PolygonLabels></View>''')
-    >>> least_thresholds(config.controls, config.labels)
-    [0.0, 0.4]
-    """
-    own = [label for control in controls for label in control.labels]
-    return [
-        min((each.threshold for each in own if each.name == label.name), default=1.0)
-        for label in labels
-    ]
-
-
-def prediction_rule(settings: Settings, thresholds: Sequence[float]) -> PredictionRule:
-    """Return the rule by which the backend draws masks.
-
-    Args:
-        thresholds: the probability from which on each label is drawn, in [0, 1].
-    """
-    return PredictionRule(
-        True,
-        settings.refine,
-        tuple(thresholds),
-        min_island_share=settings.min_island_share,
-        propagate=settings.propagate,
-    )
 
 
 def mean_score(predictions: list[ImagePrediction]) -> float:

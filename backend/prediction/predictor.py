@@ -24,7 +24,7 @@ from backend.errors import (
 from backend.inference.engine import Engine
 from backend.inference.queue import Priority
 from backend.label_studio.image_loader import ReadImage
-from backend.label_studio.label_config import LabelConfig, score_options
+from backend.label_studio.label_config import LabelConfig, least_thresholds, score_options
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import PredictRequest, Task
 from backend.learning.versions import ActiveModel, VersionStore
@@ -34,7 +34,6 @@ from backend.prediction.images import (
     PredictionSpec,
     TaskImage,
     TaskImageReader,
-    least_thresholds,
     mean_score,
     score_kind,
 )

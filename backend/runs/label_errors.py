@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 
 from backend.database.database import LOCK, METADATA, Database
-from backend.errors import BadRequest, DataKeyError, StudioRefused, StudioUnreachable
+from backend.errors import BadRequest, StudioRefused, StudioUnreachable
 from backend.inference.queue import Priority
 from backend.label_studio.annotations import LEAVE_OUT, AnnotationMap, draw_annotation
 from backend.label_studio.client import UnreadableTasks
@@ -39,7 +39,7 @@ from backend.learning.examples import ExampleReader
 from backend.runs.run import MOST_LEFT_OUT, AskedNothing, Progress, Run, RunKind, RunParts
 from clearclip_core import RGBArray, Scores
 from clearclip_core.adaptation.fitting import HeldOutAdaptations, fit_held_out
-from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth, blend
+from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth, thumbnail
 from clearclip_core.images.opening import to_data_url
 from clearclip_core.label_errors.disagreement import Disagreement, Kind, find_disagreements
 from clearclip_core.label_errors.ranking import Ranked, rank
@@ -316,7 +316,7 @@ class _Search:
                 if annotation.skipped:
                     continue
                 for tag in self.config.images:
-                    for index in _indices(task, tag):
+                    for index in tag.indices(task.data):
                         yield _AnnotatedImage(task, annotation, tag, index)
 
     def _learn(self) -> tuple[HeldOutAdaptations, int]:
@@ -414,13 +414,6 @@ class _Search:
         return msgspec.structs.replace(made, preview=before, suggestion=after, colours=legend)
 
 
-def _indices(task: Task, tag: ImageTag) -> list[int | None]:
-    try:
-        return [*range(len(tag.sources(task.data)))] if tag.is_list(task.data) else [None]
-    except DataKeyError:
-        return [None]  # reading the image says what is wrong
-
-
 # ---- pictures of it ------------------------------------------------------------------------------
 
 
@@ -452,12 +445,9 @@ def _picture(
     colours: RGBArray,
 ) -> str:
     rows, columns = around
-    part, labels = rgb[around], label_map[around]
+    part = rgb[around]
+    drawn = thumbnail(part, label_map[around], colours, _SIDE_PX, _OPACITY)
     factor = min(1.0, _SIDE_PX / max(part.shape[:2]))
-    size = max(1, round(part.shape[1] * factor)), max(1, round(part.shape[0] * factor))
-    small = np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), np.uint8)
-    shown = cv2.resize(np.ascontiguousarray(labels), size, interpolation=cv2.INTER_NEAREST)
-    drawn = blend(small, shown, colours, _OPACITY)
     first, last = (
         (round((x - columns.start) * factor), round((y - rows.start) * factor))
         for x, y in ((box[1].start, box[0].start), (box[1].stop - 1, box[0].stop - 1))

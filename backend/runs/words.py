@@ -10,26 +10,29 @@ from itertools import islice, product
 from statistics import fmean, median
 from typing import Annotated, Final, Literal, TypeVar
 
-import cv2
 import msgspec
 import numpy as np
 import torch
 
-from backend.errors import BadRequest, LabelConfigError, TaskError
+from backend.errors import BadRequest, LabelConfigError
 from backend.inference.engine import Engine
 from backend.inference.queue import EncodedImage, Priority
 from backend.label_studio.annotations import LEAVE_OUT, AnnotatedPicture, AnnotatedProject
-from backend.label_studio.label_config import LabelConfig, score_options
+from backend.label_studio.label_config import (
+    LabelConfig,
+    least_thresholds,
+    prediction_rule,
+    score_options,
+)
 from backend.label_studio.label_config_edit import with_words
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
-from backend.prediction.images import least_thresholds, prediction_rule
 from backend.runs.run import MOST_WORD_PICTURES, Progress, Run, RunKind, RunParts
 from clearclip_core import BoolMask, Label, PreparedImage, RGBArray, resolve_method
 from clearclip_core.evaluation.comparison import LabelFigures, PredictionRule, draw_masks, overlaps
 from clearclip_core.evaluation.metrics import MaskOverlap
-from clearclip_core.images.label_maps import Truth, blend
+from clearclip_core.images.label_maps import Truth, thumbnail
 from clearclip_core.images.opening import to_data_url
 from clearclip_core.wording.vocabulary_check import (
     LabelResponse,
@@ -620,7 +623,7 @@ class _PictureChooser:
         most_without = count if index is None else count // 4
         spare: list[AnnotatedPicture] = []
         for task in self._tasks(TaskFilter(labeled=True), count * _READ_PER_CHOSEN):
-            annotated = AnnotatedPicture(self.project, task, self._item_index(task))
+            annotated = AnnotatedPicture(self.project, task, self.project.tag.indices(task.data)[0])
             truth = self._unless_left_out(task, annotated.read_truth)
             if truth is None:
                 continue
@@ -696,13 +699,6 @@ class _PictureChooser:
             self.left_out[int(task.id or 0)] = str(error)
             return None
 
-    def _item_index(self, task: Task) -> int | None:
-        """Return the index of the first image where a task has a list of them."""
-        try:
-            return 0 if self.project.tag.is_list(task.data) else None
-        except TaskError:
-            return None  # reading the picture says what is wrong
-
 
 def preview(rgb: RGBArray, mask: BoolMask | None) -> str:
     """Return a picture of at most 256 px with a mask laid over it, as a data URL of a JPEG.
@@ -711,14 +707,8 @@ def preview(rgb: RGBArray, mask: BoolMask | None) -> str:
         rgb: (H, W, 3) uint8.
         mask: (H, W) bool; None for an empty one.
     """
-    height, width = rgb.shape[:2]
-    factor = min(1.0, PREVIEW_PX / max(height, width))
-    size = max(1, round(width * factor)), max(1, round(height * factor))
-    small = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
-    if mask is not None:
-        shown = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-        small = blend(small, shown.astype(np.int16) - 1, _COLOUR)
-    return to_data_url(small)
+    shown = np.full(rgb.shape[:2], -1, np.int16) if mask is None else mask.astype(np.int16) - 1
+    return to_data_url(thumbnail(rgb, shown, _COLOUR, PREVIEW_PX))
 
 
 WORDS: Final = RunKind(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
@@ -312,6 +313,24 @@ def blend(
     mixed = opacity * colours[label_map[inside]] + (1 - opacity) * rgb[inside]
     blended[inside] = np.rint(mixed).astype(np.uint8)
     return blended
+
+
+def thumbnail(
+    rgb: RGBArray,
+    label_map: npt.NDArray[np.signedinteger[Any]],
+    colours: RGBArray,
+    side_px: int,
+    opacity: float = 0.55,
+) -> RGBArray:
+    """Shrink an image to a long side of at most `side_px`, and lay the labels' colours over it.
+
+    See `blend` for the other arguments and the value.
+    """
+    factor = min(1.0, side_px / max(rgb.shape[:2]))
+    size = max(1, round(rgb.shape[1] * factor)), max(1, round(rgb.shape[0] * factor))
+    small = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
+    labels = cv2.resize(label_map.astype(np.int16), size, interpolation=cv2.INTER_NEAREST)
+    return blend(small, labels, colours, opacity)
 
 
 def label_shares(label_map: npt.NDArray[Any], count: int) -> npt.NDArray[np.float64]:
