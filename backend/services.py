@@ -19,8 +19,6 @@ from backend.jobs.withdrawer import Withdrawer
 from backend.jobs.worker import JobRunner, Round, Worker
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage
-from backend.label_studio.label_config import LabelConfig
-from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio_services import LabelStudioServices
 from backend.learning.examples import ExampleStore
 from backend.learning.learner import Learner
@@ -246,10 +244,6 @@ class Services(LabelStudioServices):
         prelabeler = self.prelabeler(client, predictor)
         jobs = JobRunner(self.store, prelabeler, self.withdrawer(client), self.owner, self.stopping)
         reader = self.annotation_reader(client, self.learner)
-
-        def config_of(project: int) -> LabelConfig:
-            return parse_label_config(client.label_config(project))
-
         runner = Runner(self.runs, self.run_parts(client), self.owner, self.stopping)
         rounds: dict[str, Round] = {
             **{kind.name: partial(runner.run_next, kind) for kind in KINDS},
@@ -257,8 +251,8 @@ class Services(LabelStudioServices):
             "jobs": jobs.run_next,
             "late": partial(jobs.run_next, late=True),
             "annotations": lambda: reader.read_some(pause=self.stopping.is_set) > 0,
-            # many annotations that are due at once make one version
-            "steps": lambda: not reader.has_due() and self.learner.take_due_step(config_of),
+            # annotations that are due, or being read, make one version together
+            "steps": lambda: not reader.has_due() and self.learner.take_due_step(client),
             "changes": self.change_poller.poll,
             "token": self.token_watch.check,
             "titles": self.project_titles.check,

@@ -28,7 +28,6 @@ from backend.cli.options import (
 )
 from backend.cli.report import read_annotations
 from backend.feedback.report.tables import print_learned
-from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio_services import check_token
 from backend.settings import Settings
 
@@ -97,15 +96,15 @@ def unpin(learner: Learner, project: int) -> None:
 @_learner_command("use")
 @click.argument("number", type=NUMBER_OR_ZERO)
 def use(learner: Learner, project: int, number: int) -> None:
-    """Use the version of that number, 0: the words alone; with ADAPT=auto, pin it."""
-    learner.versions.use(project, number, pin=learner.settings.adapt != "ask")
+    """Use the version of that number, 0: the words alone; pin it, unless ADAPT=ask."""
+    learner.use(project, number)
     _print_status(learner, project)
 
 
 @_learner_command("rollback")
 def rollback(learner: Learner, project: int) -> None:
-    """Go back to the version before, or to the words alone; with ADAPT=auto, pin it."""
-    learner.versions.use(project, pin=learner.settings.adapt != "ask")
+    """Go back to the version before, or to the words alone; pin it, unless ADAPT=ask."""
+    learner.use(project)
     _print_status(learner, project)
 
 
@@ -174,7 +173,7 @@ def step(settings: Settings, project: int, backfill: bool) -> None:
         read_annotations(reader, project, backfill, services.stopping)
         if services.stopping.is_set():
             raise SystemExit(130)
-        learner.step(project, lambda number: parse_label_config(client.label_config(number)))
+        learner.step(project, client)
         _print_status(learner, project)
 
 

@@ -120,7 +120,7 @@ class AnnotationReader:
         return self._annotations.now
 
     def has_due(self) -> bool:
-        """Whether an annotation is due, to be read or to be learned from."""
+        """Whether an annotation is due or being read, also to be learned from."""
         return self._annotations.has_due()
 
     def read_some(

@@ -300,9 +300,8 @@ class AnnotationStore(AnnotationMarks, AnnotationQueries):
         ]
 
     def has_due(self) -> bool:
-        """Whether an annotation is due, to be read or to be learned from."""
-        now = self._database.clock()
-        query = select(ANNOTATIONS).where(_ROW.due <= now, is_free(ANNOTATIONS, now))
+        """Whether an annotation is due or leased, to be read or to be learned from."""
+        query = select(ANNOTATIONS).where(_ROW.due <= self._database.clock())
         queries = [query.where(flag == 1) for flag in (_ROW.open, _ROW.untaught)]
         with self._database.read() as connection:
             return bool(_first_due(connection, queries, 1))

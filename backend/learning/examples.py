@@ -72,6 +72,7 @@ STATES: Final = Table(
     Column("newest", Integer, nullable=False, default=0),  # number of the newest version ever
     Column("decided", Integer, nullable=False, default=0),  # up to this one somebody has decided
     Column("pinned", Integer, nullable=False, default=0),
+    Column("adapt", String(8)),  # who decides, as the last step found it
     Column("as_words", Text, nullable=False, default="[]"),  # names of labels, as JSON
     Column("changed", Integer, nullable=False, default=0),
     Column("asked", Integer, nullable=False, default=0),
@@ -140,7 +141,7 @@ class ExampleStore:
         its = (_EXAMPLE.annotation == annotation, _EXAMPLE.model == model)
         query = select(_EXAMPLE.project, _EXAMPLE.digest).where(*its).order_by(_EXAMPLE.picture)
         with self._database.write() as connection:
-            state = lock_state(connection, project, model)
+            locked = LockedProject.lock(connection, project, model)
             before = [tuple(row) for row in connection.execute(query)]
             if before == [(project, example.digest) for example in examples]:
                 return False
@@ -149,9 +150,9 @@ class ExampleStore:
                 rows = _rows(annotation, project, model, examples)
                 connection.execute(insert(EXAMPLES), rows)
                 _delete_oldest(connection, project, model)
-            change_state(connection, project, model, changed=state.changed + 1)
-            for other in sorted({project, *(row[0] for row in before)}):
-                _end_without_examples(connection, other, model)
+            locked.count_change()
+            for other in sorted({row[0] for row in before} - {project}):
+                LockedProject.lock(connection, other, model).count_change()
         return True
 
     def forget(self, annotation: int) -> bool:
@@ -162,16 +163,15 @@ class ExampleStore:
             found = sorted((row.project, row.model) for row in connection.execute(places))
         if not found:  # most often, and then no lock is waited for
             return False
-        forgotten = False
+        forgotten = 0
         with self._database.write() as connection:
             for project, model in found:
-                state = lock_state(connection, project, model)
-                own = delete(EXAMPLES).where(its, *in_project(EXAMPLES, project, model))
-                if connection.execute(own).rowcount:
-                    forgotten = True
-                    change_state(connection, project, model, changed=state.changed + 1)
-                    _end_without_examples(connection, project, model)
-        return forgotten
+                locked = LockedProject.lock(connection, project, model)
+                own = delete(EXAMPLES).where(its, *locked.own(EXAMPLES))
+                if deleted := connection.execute(own).rowcount:
+                    forgotten += deleted
+                    locked.count_change()
+        return forgotten > 0
 
     def is_too_old(self, annotation: int, project: int) -> bool:
         """Whether a project has `MOST_ANNOTATIONS` newer annotations than this one."""
@@ -330,24 +330,46 @@ def in_project(table: Table, project: int, model: str) -> tuple[Any, ...]:
     return table.c.project == project, table.c.model == model
 
 
-def lock_state(connection: Connection, project: int, model: str) -> Row[Any]:
-    """Lock the row of a project until the transaction ends; insert it where it is missing."""
-    if connection.dialect.name == "postgresql":
-        from sqlalchemy.dialects.postgresql import insert as insert_or_leave
-    else:
-        from sqlalchemy.dialects.sqlite import (  # type: ignore[assignment]
-            insert as insert_or_leave,
-        )
-    row = {"project": project, "model": model}
-    connection.execute(insert_or_leave(STATES).values(row).on_conflict_do_nothing())
-    query = select(STATES).where(*in_project(STATES, project, model)).with_for_update()
-    return connection.execute(query).one()
+@dataclass(frozen=True)
+class LockedProject:
+    """The row of a project and a model in `STATES`, locked until the transaction ends."""
 
+    connection: Connection
+    row: Row[Any]
 
-def change_state(connection: Connection, project: int, model: str, **changes: Any) -> None:
-    """Change columns of a project's row."""
-    query = update(STATES).where(*in_project(STATES, project, model))
-    connection.execute(query.values(changes))
+    @classmethod
+    def lock(cls, connection: Connection, project: int, model: str) -> LockedProject:
+        """Lock the row of a project; insert it where it is missing."""
+        if connection.dialect.name == "postgresql":
+            from sqlalchemy.dialects.postgresql import insert as insert_or_leave
+        else:
+            from sqlalchemy.dialects.sqlite import (  # type: ignore[assignment]
+                insert as insert_or_leave,
+            )
+        row = {"project": project, "model": model}
+        connection.execute(insert_or_leave(STATES).values(row).on_conflict_do_nothing())
+        query = select(STATES).where(*in_project(STATES, project, model)).with_for_update()
+        return cls(connection, connection.execute(query).one())
+
+    def own(self, table: Table) -> tuple[Any, ...]:
+        """Return the conditions on the project's rows in a table."""
+        return in_project(table, self.row.project, self.row.model)
+
+    def change(self, **changes: Any) -> None:
+        """Change columns of the row."""
+        self.connection.execute(update(STATES).where(*self.own(STATES)).values(changes))
+
+    def count_examples(self) -> tuple[int, int]:
+        """Count the project's annotations and images, see `count_examples`."""
+        return count_examples(self.connection, self.row.project, self.row.model)
+
+    def count_change(self) -> None:
+        """Count a changed annotation; without any example left, return to the words alone."""
+        if self.count_examples()[1]:
+            self.change(changed=self.row.changed + 1)
+        else:
+            live = self.row.live if self.row.pinned else None
+            self.change(live=live, changed=0, asked=0, **RELEASED)
 
 
 def count_examples(connection: Connection, project: int, model: str) -> tuple[int, int]:
@@ -387,15 +409,6 @@ def _nth_newest(project: int, model: str, n: int) -> Select[Any]:
     """Select the id of the n-th newest annotation that a project has examples of."""
     ids = select(_EXAMPLE.annotation).where(*in_project(EXAMPLES, project, model)).distinct()
     return ids.order_by(_EXAMPLE.annotation.desc()).offset(n - 1).limit(1)
-
-
-def _end_without_examples(connection: Connection, project: int, model: str) -> None:
-    """Return to the words alone where a project has no examples left and is not pinned."""
-    if count_examples(connection, project, model)[1]:
-        return
-    own = in_project(STATES, project, model)
-    connection.execute(update(STATES).where(*own, STATES.c.pinned == 0).values(live=None))
-    change_state(connection, project, model, changed=0, asked=0, **RELEASED)
 
 
 def _source(image: ImageDiff, task: Task) -> str:

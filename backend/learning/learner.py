@@ -8,43 +8,34 @@ decide. Both are for a background thread: they wait for the model.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import Final, Protocol
-
-import torch
+from typing import Final
 
 from backend.errors import BackendError, LearningRefused
 from backend.feedback.comparison import AnnotationDiff
 from backend.inference.engine import Engine
+from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage
-from backend.label_studio.label_config import LabelConfig, adapt_mode, score_options
+from backend.label_studio.label_config import adapt_mode, score_options
+from backend.label_studio.label_config_parser import parse_label_config
 from backend.learning.examples import ExampleBuilder, ExampleReader, ExampleStore
-from backend.learning.versions import StepLease, Version, VersionStore, can_learn, export
+from backend.learning.pictures import PictureComparer
+from backend.learning.versions import (
+    LearningState,
+    StepLease,
+    Version,
+    VersionStore,
+    can_learn,
+    export,
+)
 from backend.settings import Settings
-from clearclip_core import Adaptation, Example, Fit, Vocabulary, adapt
+from clearclip_core import Fit, adapt
 
 log = logging.getLogger(__name__)
 
 #: Before a step that has failed is tried again, in seconds.
 _RETRY_AFTER_S: Final = 600.0
-
-#: A project's id -> the label config that it has now.
-ConfigOf = Callable[[int], LabelConfig]
-
-
-class FitExamples(Protocol):
-    """Fits an adaptation to examples, as `clearclip_core.adapt` does."""
-
-    def __call__(
-        self,
-        examples: Sequence[Example],
-        embed: Callable[[Sequence[str]], torch.Tensor],
-        vocabulary: Vocabulary,
-        *,
-        as_words: Collection[str],
-    ) -> Fit:
-        """Fit."""
 
 
 class Learner:
@@ -56,7 +47,7 @@ class Learner:
         read_image: address and task -> (H, W, 3) uint8; raises `TaskError`.
         examples: the training examples.
         versions: the versions.
-        fit_examples: fits an adaptation to examples; None: `clearclip_core.adapt`, by the settings.
+        fit_examples: fits an adaptation as `clearclip_core.adapt`, which does by default.
     """
 
     def __init__(
@@ -66,13 +57,14 @@ class Learner:
         read_image: ReadImage,
         examples: ExampleStore,
         versions: VersionStore,
-        fit_examples: FitExamples | None = None,
+        fit_examples: Callable[..., Fit] | None = None,
     ) -> None:
         self.settings = settings
         self.examples = examples
         self.versions = versions
         self.can_learn = can_learn(settings)
         self._engine = engine
+        self._read_image = read_image
         self._builder = ExampleBuilder(settings, engine, read_image)
         bound = settings.adapt_label_loss / 100
         self._fit_examples = fit_examples or partial(adapt, label_loss=bound)
@@ -96,6 +88,14 @@ class Learner:
                 f"The method {self.settings.method} cannot learn from corrections: its scores "
                 "weigh all labels of a window by each other."
             )
+
+    def use(self, project: int, number: int | None = None) -> LearningState:
+        """Make a version live, see `VersionStore.use`.
+
+        It is pinned, unless somebody decides at each version of the project.
+        """
+        mode = self.versions.state(project).adapt or self.settings.adapt
+        return self.versions.use(project, number, pin=mode != "ask")
 
     def export(self, project: int, number: int | None = None) -> tuple[Version, bytes]:
         """Return a version, and its file; by default the live version.
@@ -143,11 +143,11 @@ class Learner:
 
     # ---- steps -------------------------------------------------------------------------------
 
-    def take_due_step(self, config_of: ConfigOf) -> bool:
+    def take_due_step(self, client: LabelStudioClient) -> bool:
         """Make a step of some project; return False where none is due or the model is not there.
 
         Args:
-            config_of: returns the label config that a project has now.
+            client: Label Studio.
 
         Raises:
             BackendError: the step has failed, and is tried again later.
@@ -155,17 +155,12 @@ class Learner:
         if not self.can_learn or self._engine.status.state != "ready":
             return False
         lease = self.versions.lease_step(self.settings.adapt_every)
-        if lease is None:
-            return False
-        self._make_step(lease, config_of)
-        return True
+        if lease is not None:
+            self._make_step(lease, client)
+        return lease is not None
 
-    def step(self, project: int, config_of: ConfigOf) -> Version | None:
+    def step(self, project: int, client: LabelStudioClient) -> Version | None:
         """Make a step of a project now; return its version, or None where none is kept.
-
-        Args:
-            project: its id.
-            config_of: returns the label config that a project has now.
 
         Raises:
             LearningRefused: the project is pinned, has no training examples or is not to learn, or
@@ -173,37 +168,43 @@ class Learner:
             BackendError: the step has failed, and is tried again later.
         """
         self.check()
-        if adapt_mode(self.settings, config_of(project)) == "off":
+        config = parse_label_config(client.label_config(project))
+        if adapt_mode(self.settings, config) == "off":
             raise LearningRefused(
                 f"Project {project} is not to learn: ADAPT, or adapt in its label config, is off."
             )
         lease = self.versions.lease_step(self.settings.adapt_every, project)
         if lease is None:
             raise LearningRefused(f"Another backend makes a step of project {project} just now.")
-        return self._make_step(lease, config_of)
+        return self._make_step(lease, client)
 
-    def _make_step(self, lease: StepLease, config_of: ConfigOf) -> Version | None:
+    def _make_step(self, lease: StepLease, client: LabelStudioClient) -> Version | None:
         try:
             with self.versions.renewed(lease):
-                return self._fit_and_commit(lease, config_of(lease.project))
-        except BackendError as error:
-            self.versions.release(lease, str(error), _RETRY_AFTER_S)
-            raise
+                return self._fit_and_commit(lease, client)
         except BaseException as error:
-            self.versions.release(lease, f"Unexpected {type(error).__name__}.", _RETRY_AFTER_S)
+            is_known = isinstance(error, BackendError)
+            trouble = str(error) if is_known else f"Unexpected {type(error).__name__}."
+            self.versions.release(lease, trouble, _RETRY_AFTER_S)
             raise
 
-    def _fit_and_commit(self, lease: StepLease, config: LabelConfig) -> Version | None:
-        mode, project = adapt_mode(self.settings, config), lease.project
-        stored = self.examples.examples(project)
+    def _fit_and_commit(self, lease: StepLease, client: LabelStudioClient) -> Version | None:
+        project = lease.project
+        config = parse_label_config(client.label_config(project))
+        mode, stored = adapt_mode(self.settings, config), self.examples.examples(project)
         if mode == "off" or not stored:
             return self.versions.commit(lease, None, None)
         presence = score_options(self.settings, config).presence
         reader = ExampleReader.of(self._engine, config.labels, presence)
         used, examples = reader.read(stored)
         fit = self._fit_examples(examples, reader.embed, reader.vocabulary, as_words=lease.as_words)
-        version = version_of(fit, len({each.annotation for each in used}))
-        kept = self.versions.commit(lease, version, fit.adaptation, goes_live=mode == "auto")
+        annotations = [each.annotation for each in used]
+        comparer = PictureComparer(
+            self.settings, self._engine, self._read_image, client, project, config, fit.held_out
+        )
+        pictures = comparer.compare(zip(annotations, examples, strict=True))
+        version = version_of(fit, len(set(annotations)))
+        kept = self.versions.commit(lease, version, fit.adaptation, mode, pictures)
         if kept is not None:
             log.info("Project %d: %s", project, kept)
         return kept
@@ -211,15 +212,15 @@ class Learner:
 
 def version_of(fit: Fit, annotations: int) -> Version:
     """Return the version of a fit to so many annotations, without number and time."""
-    adaptation: Adaptation | None = fit.adaptation
     return Version(
         annotations=annotations,
         pictures=fit.pictures,
-        digest="" if adaptation is None else adaptation.digest,
-        better=adaptation is not None,
+        digest="" if fit.adaptation is None else fit.adaptation.digest,
+        better=fit.adaptation is not None,
         text_iou=fit.text_iou,
         adapted_iou=fit.adapted_iou,
         text_ious=dict(fit.text_ious),
         adapted_ious=dict(fit.adapted_ious),
+        shown=dict(fit.shown),
         refused=dict(fit.refused),
     )

@@ -10,12 +10,11 @@ ends. Versions belong to one model, as features do: those of another model stay 
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -24,7 +23,6 @@ import msgspec
 from cachetools import LRUCache
 from sqlalchemy import (
     Column,
-    Connection,
     Float,
     Integer,
     LargeBinary,
@@ -37,7 +35,6 @@ from sqlalchemy import (
     delete,
     func,
     insert,
-    not_,
     or_,
     select,
     update,
@@ -47,14 +44,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from backend.database.database import METADATA, Database
 from backend.database.leases import LEASE_S, RELEASED, is_free, is_owned_by, leased_to, renewed
 from backend.errors import BadRequest, LearningRefused
-from backend.learning.examples import (
-    EXAMPLES,
-    STATES,
-    change_state,
-    count_examples,
-    in_project,
-    lock_state,
-)
+from backend.learning.examples import EXAMPLES, STATES, LockedProject, count_examples, in_project
+from backend.learning.pictures import BeforeAfter
 from backend.settings import Adapt, Settings
 from clearclip_core import Adaptation, resolve_method
 from clearclip_core.quantities import quantity
@@ -70,6 +61,7 @@ VERSIONS: Final = Table(
     Column("version", Text, nullable=False),  # a `Version`, as JSON
     Column("created", Float, nullable=False),
     Column("adaptation", LargeBinary),
+    Column("pictures", Text),  # a `BeforeAfter`, as JSON; last, as it is large
 )
 
 #: Versions that are kept of a project: the newest, and the live one.
@@ -79,9 +71,8 @@ MOST_VERSIONS: Final = 50
 _CACHED_PROJECTS: Final = 256
 
 #: The form of an exported version.
-_FORMAT: Final = 2
+_FORMAT: Final = 3
 
-#: Why a project without corrections, or a pinned one, makes no step.
 _NO_CORRECTIONS: Final = (
     "Project {} has no corrections to learn from yet: submit annotations, or have those that are "
     "there read."
@@ -104,6 +95,7 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
         adapted_iou: mean IoU of the adapted scores there.
         text_ious: name of the label -> IoU of the words alone.
         adapted_ious: name of the label -> IoU of the adapted scores.
+        shown: name of the label -> on how many corrected images somebody drew it.
         refused: name of the label -> why what corrections say of it was not taken over.
         origin: a step here, or a file.
         created: when it was made, in seconds since the epoch.
@@ -118,20 +110,18 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     adapted_iou: float = 0.0
     text_ious: dict[str, float] = {}
     adapted_ious: dict[str, float] = {}
+    shown: dict[str, int] = {}
     refused: dict[str, str] = {}
     origin: Literal["step", "import"] = "step"
     created: float = 0.0
     number: int = 0
 
     def __str__(self) -> str:
-        compared = (
-            f"IoU on held-out corrections {100 * self.adapted_iou:.1f} % "
-            f"(words alone {100 * self.text_iou:.1f} %)"
-        )
         better = "" if self.better else ", not better than the words alone"
         return (
             f"version {self.number} of {quantity(self.annotations, 'annotation')}, "
-            f"{compared}{better}"
+            f"IoU on held-out corrections {100 * self.adapted_iou:.1f} % "
+            f"(words alone {100 * self.text_iou:.1f} %){better}"
         )
 
 
@@ -143,6 +133,7 @@ class LearningState(msgspec.Struct, frozen=True, kw_only=True):
         live: number of the version that predictions use; None: the words alone.
         pinned: whether the live version stays live.
         waits: whether the newest version has passed the gate, and waits for somebody to decide.
+        adapt: who decides, as the last step found it; None before the first.
         as_words: names of the labels that keep the scores of their words.
         changed: annotations that were added, changed or deleted since the last step.
         asked: whether somebody has asked for a step.
@@ -155,6 +146,7 @@ class LearningState(msgspec.Struct, frozen=True, kw_only=True):
     live: int | None = None
     pinned: bool = False
     waits: bool = False
+    adapt: Adapt | None = None
     as_words: tuple[str, ...] = ()
     changed: int = 0
     asked: bool = False
@@ -233,19 +225,15 @@ class VersionStore:
 
     @property
     def model_key(self) -> str:
-        """The key of the model in use.
-
-        Raises:
-            ModelUnavailable: the weights are not there.
-        """
+        """The key of the model in use; raises ModelUnavailable where the weights are not there."""
         return self._model_key()
 
     # ---- what is live ------------------------------------------------------------------------
 
     def pin(self, project: int, pinned: bool = True) -> LearningState:
         """Pin what is live in a project, or unpin it."""
-        with self._changing(project) as (connection, model, _):
-            change_state(connection, project, model, pinned=int(pinned), due=0.0)
+        with self._locked(project) as locked:
+            locked.change(pinned=int(pinned), due=0.0)
         return self.state(project)
 
     def use(self, project: int, number: int | None = None, pin: bool = True) -> LearningState:
@@ -260,29 +248,26 @@ class VersionStore:
         Raises:
             LearningRefused: there is no such version, or nothing is live to go back from.
         """
-        with self._changing(project) as (connection, model, state):
-            own = in_project(VERSIONS, project, model)
-            query = select(_VERSION.number).where(*own, _VERSION.adaptation.is_not(None))
-            usable = list(connection.scalars(query))
+        with self._locked(project) as locked:
+            passed = select(_VERSION.number).where(_VERSION.adaptation.is_not(None))
+            usable = list(locked.connection.scalars(passed.where(*locked.own(VERSIONS))))
             if number is None:
-                target = _version_before(state.live, usable, project)
+                target = _version_before(locked.row.live, usable, project)
             elif number and number not in usable:
                 raise LearningRefused(
                     f"Project {project} has no version {number} that was better than the words."
                 )
             else:
                 target = number or None
-            changes = {"live": target, "pinned": int(pin), "decided": state.newest}
-            change_state(connection, project, model, **changes)
+            locked.change(live=target, pinned=int(pin), decided=locked.row.newest)
         return self.state(project)
 
     def keep_words(self, project: int, label: str, kept: bool = True) -> LearningState:
         """Let a label keep the scores of its words, or learn it again; the next step follows."""
-        with self._changing(project) as (connection, model, state):
-            labels = {*json.loads(state.as_words)} - {label} | ({label} if kept else set())
-            asked = int(count_examples(connection, project, model)[1] > 0)
-            as_words = json.dumps(sorted(labels))
-            change_state(connection, project, model, as_words=as_words, asked=asked, due=0.0)
+        with self._locked(project) as locked:
+            labels = {*json.loads(locked.row.as_words)} - {label} | ({label} if kept else set())
+            asked = int(locked.count_examples()[1] > 0)
+            locked.change(as_words=json.dumps(sorted(labels)), asked=asked, due=0.0)
         return self.state(project)
 
     def import_version(self, project: int, version: Version, adaptation: Adaptation) -> Version:
@@ -291,24 +276,21 @@ class VersionStore:
         Raises:
             LearningRefused: the project is pinned.
         """
-        with self._changing(project) as (connection, model, state):
-            if state.pinned:
+        with self._locked(project) as locked:
+            if locked.row.pinned:
                 raise LearningRefused(_PINNED.format(project))
-            kept = self._insert(connection, project, version, adaptation)
-            change_state(connection, project, model, live=kept.number, pinned=1)
+            kept = self._insert(locked, version, adaptation, None)
+            locked.change(live=kept.number, pinned=1)
         return kept
 
     def reset(self, project: int, keep_examples: bool = False) -> LearningState:
-        """Delete all versions of a project, and what people have decided.
-
-        The examples are deleted too unless they are kept.
-        """
-        with self._changing(project) as (connection, model, _):
+        """Delete a project's versions, what people have decided, and by default its examples."""
+        with self._locked(project) as locked:
             for table in (VERSIONS,) if keep_examples else (VERSIONS, EXAMPLES):
-                connection.execute(delete(table).where(*in_project(table, project, model)))
-            changed = count_examples(connection, project, model)[0]
-            fresh = {"live": None, "pinned": 0, "as_words": "[]", "changed": changed, "asked": 0}
-            change_state(connection, project, model, trouble="", due=0.0, **fresh, **RELEASED)
+                locked.connection.execute(delete(table).where(*locked.own(table)))
+            changed = locked.count_examples()[0]
+            fresh = {"live": None, "pinned": 0, "as_words": "[]", "asked": 0, "adapt": None}
+            locked.change(changed=changed, trouble="", due=0.0, **fresh, **RELEASED)
         return self.state(project)
 
     # ---- steps -------------------------------------------------------------------------------
@@ -319,9 +301,9 @@ class VersionStore:
         Raises:
             LearningRefused: the project is pinned, or it has no training examples.
         """
-        with self._changing(project) as (connection, model, _):
-            self._check_step(connection, project)
-            change_state(connection, project, model, asked=1, due=0.0)
+        with self._locked(project) as locked:
+            _check_step(locked)
+            locked.change(asked=1, due=0.0)
         return self.state(project)
 
     def lease_step(self, every: int, project: int | None = None) -> StepLease | None:
@@ -344,12 +326,11 @@ class VersionStore:
             query = query.where(_STATE.project == project)
         with self._database.write() as connection:
             if project is not None:
-                lock_state(connection, project, model)
-                self._check_step(connection, project)
+                _check_step(LockedProject.lock(connection, project, model))
             row = connection.execute(query.limit(1).with_for_update(skip_locked=True)).first()
             if row is None:
                 return None
-            change_state(connection, row.project, model, **leased_to(self._owner, now))
+            LockedProject(connection, row).change(**leased_to(self._owner, now))
         return StepLease(row.project, row.changed, row.live, tuple(json.loads(row.as_words)))
 
     @contextmanager
@@ -371,19 +352,18 @@ class VersionStore:
 
     def renew(self, lease: StepLease) -> None:
         """Renew a lease for another `LEASE_S`."""
-        own = (
-            *in_project(STATES, lease.project, self._model_key()),
-            is_owned_by(STATES, self._owner),
-        )
+        own = in_project(STATES, lease.project, self._model_key())
+        query = update(STATES).where(*own, is_owned_by(STATES, self._owner))
         with self._database.write() as connection:
-            connection.execute(update(STATES).where(*own).values(renewed(self._database.clock())))
+            connection.execute(query.values(renewed(self._database.clock())))
 
     def commit(
         self,
         lease: StepLease,
         version: Version | None,
         adaptation: Adaptation | None,
-        goes_live: bool = True,
+        adapt: Adapt = "auto",
+        pictures: BeforeAfter | None = None,
     ) -> Version | None:
         """End a leased step with its result.
 
@@ -395,25 +375,28 @@ class VersionStore:
             lease: from `lease_step`.
             version: the new version; None where nothing is to be kept.
             adaptation: what it adds to scores; None where it did not pass the gate.
-            goes_live: whether it goes live by itself, or the words alone where it has not passed.
+            adapt: "auto": it goes live, or the words alone where it has not passed the gate.
+            pictures: what it changes.
 
         Returns:
             The version as it is kept; None where none is.
         """
-        project = lease.project
-        with self._changing(project) as (connection, model, state):
-            if state.owner != self._owner:
+        with self._locked(lease.project) as locked:
+            row, kept = locked.row, None
+            if row.owner != self._owner:
                 return None
-            live, kept = state.live, None
+            live = row.live
             if version is not None:
-                kept = self._insert(connection, project, version, adaptation)
-                if goes_live and not state.pinned and live == lease.live:
+                kept = self._insert(locked, version, adaptation, pictures)
+                if adapt == "auto" and not row.pinned and live == lease.live:
                     live = kept.number if kept.better else None
-            changed = max(0, state.changed - lease.changed)
-            done = {"live": live, "changed": changed, "asked": 0, "trouble": "", **RELEASED}
-            change_state(connection, project, model, **done)
-            _delete_old_versions(connection, project, model)
-            return kept
+            left = {
+                "changed": max(0, row.changed - lease.changed),
+                "asked": int(tuple(json.loads(row.as_words)) != lease.as_words),
+            }
+            locked.change(live=live, adapt=adapt, trouble="", **left, **RELEASED)
+            _delete_old_versions(locked, live)
+        return kept
 
     def release(self, lease: StepLease, trouble: str, retry_after_s: float) -> None:
         """Give back the lease of a step that has failed.
@@ -424,10 +407,9 @@ class VersionStore:
             retry_after_s: seconds until the step is due again.
         """
         due = self._database.clock() + retry_after_s
-        with self._changing(lease.project) as (connection, model, state):
-            if state.owner == self._owner:
-                changes = {"trouble": trouble, "due": due, **RELEASED}
-                change_state(connection, lease.project, model, **changes)
+        with self._locked(lease.project) as locked:
+            if locked.row.owner == self._owner:
+                locked.change(trouble=trouble, due=due, **RELEASED)
 
     # ---- what predictions use ------------------------------------------------------------------
 
@@ -442,12 +424,13 @@ class VersionStore:
         if project is None or mode == "off":
             return None
         key = project, self._model_key()
+        with self._lock:
+            cached = self._cache.get(key)
         try:
-            live = self._read_live(*key)
+            live = self._read_live(*key, cached)
         except SQLAlchemyError as error:
             log.warning("The database of what projects have learned: %s", error)
-            with self._lock:
-                return self._cache.get(key)
+            return cached
         except ValueError as error:  # damaged
             log.warning("What project %d has learned cannot be used: %s", project, error)
             return None
@@ -463,11 +446,25 @@ class VersionStore:
         if project is None or self.active(project, mode) is None:
             return
         for version in self.versions(project):
-            if version.better:
-                kept, adaptation = self.version(project, version.number)
-                if adaptation is not None:
-                    yield ActiveModel(kept.annotations, kept.number, adaptation)
+            adaptation = self.version(project, version.number)[1] if version.better else None
+            if adaptation is not None:
+                yield ActiveModel(version.annotations, version.number, adaptation)
         yield None
+
+    def _read_live(
+        self, project: int, model: str, cached: ActiveModel | None
+    ) -> ActiveModel | None:
+        """Read the live version; its adaptation only where another version is cached."""
+        is_live = select(_STATE.live).where(*in_project(STATES, project, model)).scalar_subquery()
+        own = *in_project(VERSIONS, project, model), _VERSION.number == is_live
+        with self._database.read() as connection:
+            number = connection.execute(select(_VERSION.number).where(*own)).scalar()
+        if number is None or (cached is not None and cached.number == number):
+            return None if number is None else cached
+        version, adaptation = self.version(project, number)
+        if adaptation is None:
+            return None
+        return ActiveModel(version.annotations, number, adaptation)
 
     # ---- what there is -----------------------------------------------------------------------
 
@@ -480,14 +477,15 @@ class VersionStore:
             if row is None:
                 return LearningState(project=project)
             annotations, pictures = count_examples(connection, project, model)
-            own = in_project(VERSIONS, project, model)
+            own = *in_project(VERSIONS, project, model), _VERSION.number == row.newest
             passed = select(_VERSION.adaptation.is_not(None)).where(*own)
-            better = connection.execute(passed.where(_VERSION.number == row.newest)).scalar()
+            better = connection.execute(passed).scalar()
         return LearningState(
             project=project,
             live=row.live,
             pinned=bool(row.pinned),
             waits=bool(better) and row.newest not in (row.live, row.decided),
+            adapt=row.adapt,
             as_words=tuple(json.loads(row.as_words)),
             changed=row.changed,
             asked=bool(row.asked),
@@ -514,94 +512,73 @@ class VersionStore:
         """Return the versions of a project, the newest first."""
         query = select(_VERSION.version).where(*in_project(VERSIONS, project, self._model_key()))
         with self._database.read() as connection:
-            return [
-                _decode(row) for row in connection.scalars(query.order_by(_VERSION.number.desc()))
-            ]
+            return [*map(_decode, connection.scalars(query.order_by(_VERSION.number.desc())))]
 
     def version(self, project: int, number: int) -> tuple[Version, Adaptation | None]:
         """Return one version and its adaptation.
 
         Raises:
             LearningRefused: the project has no version of that number.
+            ValueError: the adaptation is damaged.
         """
-        own = in_project(VERSIONS, project, self._model_key())
-        with self._database.read() as connection:
-            row = connection.execute(
-                select(VERSIONS).where(*own, _VERSION.number == number)
-            ).first()
+        row = self._row(project, number, _VERSION.version, _VERSION.adaptation)
         if row is None:
             raise LearningRefused(f"Project {project} has no version {number}.")
-        return _decode(row.version), _adaptation(row)
+        made = None if row.adaptation is None else Adaptation.from_bytes(row.adaptation)
+        return _decode(row.version), made
+
+    def before_after(self, project: int, number: int) -> BeforeAfter:
+        """Return the pictures of what a version changes; none where there are none."""
+        row = self._row(project, number, _VERSION.pictures)
+        if row is None or row.pictures is None:
+            return BeforeAfter()
+        return msgspec.json.decode(row.pictures, type=BeforeAfter)
 
     # ---- rows --------------------------------------------------------------------------------
 
     @contextmanager
-    def _changing(self, project: int) -> Iterator[tuple[Connection, str, Row[Any]]]:
+    def _locked(self, project: int) -> Iterator[LockedProject]:
         """Begin a transaction in which a project's row is locked."""
         model = self._model_key()
         with self._database.write() as connection:
-            yield connection, model, lock_state(connection, project, model)
+            yield LockedProject.lock(connection, project, model)
 
-    def _check_step(self, connection: Connection, project: int) -> None:
-        model = self._model_key()
-        if lock_state(connection, project, model).pinned:
-            raise LearningRefused(_PINNED.format(project))
-        if not count_examples(connection, project, model)[1]:
-            raise LearningRefused(_NO_CORRECTIONS.format(project))
+    def _row(self, project: int, number: int, *columns: Column[Any]) -> Row[Any] | None:
+        own = in_project(VERSIONS, project, self._model_key())
+        with self._database.read() as connection:
+            return connection.execute(
+                select(*columns).where(*own, _VERSION.number == number)
+            ).first()
 
     def _insert(
-        self, connection: Connection, project: int, version: Version, adaptation: Adaptation | None
+        self,
+        locked: LockedProject,
+        version: Version,
+        adaptation: Adaptation | None,
+        pictures: BeforeAfter | None,
     ) -> Version:
         """Insert a version under the next number, unless it does as the newest one."""
-        model, now = self._model_key(), self._database.clock()
-        own = in_project(VERSIONS, project, model)
-        newest = connection.execute(
-            select(_VERSION.version).where(*own).order_by(_VERSION.number.desc()).limit(1)
-        ).scalar()
-        if newest is not None and (same := _decode(newest)).digest == version.digest:
+        connection, own = locked.connection, locked.own(VERSIONS)
+        newest = select(_VERSION.version).where(*own, _VERSION.number == locked.row.newest)
+        before = connection.execute(newest).scalar()
+        if before is not None and (same := _decode(before)).digest == version.digest:
             if same.better:
                 return same
             connection.execute(delete(VERSIONS).where(*own, _VERSION.number == same.number))
-        number = lock_state(connection, project, model).newest + 1
+        number, now = locked.row.newest + 1, self._database.clock()
         kept = msgspec.structs.replace(version, number=number, created=now)
-        connection.execute(
-            insert(VERSIONS).values(
-                project=project,
-                model=model,
-                number=number,
-                version=msgspec.json.encode(kept).decode(),
-                created=now,
-                adaptation=None if adaptation is None else adaptation.to_bytes(),
-            )
-        )
-        change_state(connection, project, model, newest=number)
+        row = {
+            "project": locked.row.project,
+            "model": locked.row.model,
+            "number": number,
+            "version": msgspec.json.encode(kept).decode(),
+            "created": now,
+            "adaptation": None if adaptation is None else adaptation.to_bytes(),
+            "pictures": None if pictures is None else msgspec.json.encode(pictures).decode(),
+        }
+        connection.execute(insert(VERSIONS).values(row))
+        locked.change(newest=number)
         return kept
-
-    def _read_live(self, project: int, model: str) -> ActiveModel | None:
-        """Read the live version; its adaptation only where the cache has another version."""
-        is_live = and_(
-            _STATE.project == _VERSION.project,
-            _STATE.model == _VERSION.model,
-            _STATE.live == _VERSION.number,
-        )
-        own = in_project(VERSIONS, project, model)
-        with self._database.read() as connection:
-            number = connection.execute(
-                select(_VERSION.number).join(STATES, is_live).where(*own)
-            ).scalar()
-            if number is None:
-                return None
-            with self._lock:
-                cached = self._cache.get((project, model))
-            if cached is not None and cached.number == number:
-                return cached
-            row = connection.execute(
-                select(VERSIONS).where(*own, _VERSION.number == number)
-            ).first()
-        adaptation = None if row is None else _adaptation(row)
-        if row is None or adaptation is None:
-            return None
-        return ActiveModel(_decode(row.version).annotations, number, adaptation)
 
 
 def due_after(every: int, annotations: int) -> int:
@@ -639,12 +616,13 @@ def can_learn(settings: Settings) -> bool:
 
 
 class _File(msgspec.Struct):
-    """An exported version."""
+    """An exported version, and the model that it was learned with: for people, and its key."""
 
     format: int
-    model: dict[str, str | int]
+    model: str
+    key: str
     version: Version
-    adaptation: str
+    adaptation: bytes
 
 
 def export(settings: Settings, version: Version, adaptation: Adaptation, key: str) -> bytes:
@@ -656,15 +634,9 @@ def export(settings: Settings, version: Version, adaptation: Adaptation, key: st
         adaptation: what it adds to scores.
         key: of the model in use, see `model_key`.
     """
-    model: dict[str, str | int] = {
-        "name": settings.model,
-        "method": settings.method,
-        "short_side_px": settings.short_side_px,
-        "key": key,
-    }
-    packed = base64.b64encode(adaptation.to_bytes()).decode()
-    file = msgspec.json.encode(_File(_FORMAT, model, version, packed))
-    return msgspec.json.format(file, indent=1) + b"\n"
+    model = f"{settings.model}, {settings.method}, {settings.short_side_px} px"
+    file = _File(_FORMAT, model, key, version, adaptation.to_bytes())
+    return msgspec.json.format(msgspec.json.encode(file), indent=1) + b"\n"
 
 
 def read_export(data: bytes, key: str, width: int | None = None) -> tuple[Version, Adaptation]:
@@ -682,53 +654,41 @@ def read_export(data: bytes, key: str, width: int | None = None) -> tuple[Versio
         file = msgspec.json.decode(data, type=_File)
         if file.format != _FORMAT:
             raise ValueError(f"format {file.format!r}")
-        if file.model.get("key") != key:
+        if file.key != key:
             raise BadRequest(
                 "Expected what was learned with this model, but got what was learned with "
-                f"{_named(file.model)}."
+                f"{file.model[:200]}, or other weights of that name."
             )
-        adaptation = Adaptation.from_bytes(base64.b64decode(file.adaptation, validate=True), width)
+        adaptation = Adaptation.from_bytes(file.adaptation, width)
         if not adaptation.is_finite:
             raise ValueError("numbers that are none")
     except (ValueError, RecursionError) as error:
         raise BadRequest(
             f"Expected a file of `clearclip-backend adapt export`, but got another ({error})."
         ) from None
-    return (
-        msgspec.structs.replace(
-            file.version, digest=adaptation.digest, better=True, origin="import"
-        ),
-        adaptation,
-    )
-
-
-def _named(model: Mapping[str, str | int]) -> str:
-    name, method, side = (str(model.get(k))[:100] for k in ("name", "method", "short_side_px"))
-    return f"{name}, {method}, {side} px, or other weights of that name"
+    known = {"digest": adaptation.digest, "better": True, "origin": "import"}
+    return msgspec.structs.replace(file.version, **known), adaptation
 
 
 def _decode(text: str) -> Version:
     return msgspec.json.decode(text, type=Version)
 
 
-def _adaptation(row: Row[Any]) -> Adaptation | None:
-    """Read the adaptation of a version from its row; None where the version has none.
-
-    Raises:
-        ValueError: damaged bytes.
-    """
-    return None if row.adaptation is None else Adaptation.from_bytes(row.adaptation)
+def _check_step(locked: LockedProject) -> None:
+    if locked.row.pinned:
+        raise LearningRefused(_PINNED.format(locked.row.project))
+    if not locked.count_examples()[1]:
+        raise LearningRefused(_NO_CORRECTIONS.format(locked.row.project))
 
 
-def _delete_old_versions(connection: Connection, project: int, model: str) -> None:
+def _delete_old_versions(locked: LockedProject, live: int | None) -> None:
     """Delete the oldest versions of a project beyond `MOST_VERSIONS`, but not the live one."""
-    own = in_project(VERSIONS, project, model)
+    own = locked.own(VERSIONS)
     newest = select(_VERSION.number).where(*own).order_by(_VERSION.number.desc())
-    last = connection.execute(newest.offset(MOST_VERSIONS).limit(1)).scalar()
+    last = locked.connection.execute(newest.offset(MOST_VERSIONS).limit(1)).scalar()
     if last is not None:
-        live = select(_STATE.live).where(*in_project(STATES, project, model)).scalar_subquery()
-        is_live = _VERSION.number == func.coalesce(live, 0)
-        connection.execute(delete(VERSIONS).where(*own, _VERSION.number <= last, not_(is_live)))
+        old = delete(VERSIONS).where(*own, _VERSION.number <= last, _VERSION.number != (live or 0))
+        locked.connection.execute(old)
 
 
 def _version_before(live: int | None, usable: list[int], project: int) -> int | None:

@@ -149,7 +149,7 @@ def _pages(
     yield RunRoutes(NEXT_TASKS, *shared).blueprint()
     yield DatasetRoutes(DATASETS, *shared, settings).blueprint()
     yield WordsRoutes(WORDS, *shared, settings.method).blueprint()
-    yield LearningRoutes(learner, body).blueprint()
+    yield LearningRoutes(learner, body, services.runs, services.confirmed).blueprint()
 
 
 def _status(services: Services, tracker: TaskTracker) -> StatusReport:

@@ -10,7 +10,15 @@ from flask import Blueprint, Response, url_for
 
 from backend.errors import BackendError, BadRequest, ModelUnavailable
 from backend.learning.learner import Learner
-from backend.learning.versions import LearningState, due_after, read_export
+from backend.learning.pictures import BeforeAfter
+from backend.learning.versions import LearningState, Version, due_after, read_export
+from backend.runs.label_errors import (
+    LABEL_ERRORS,
+    ConfirmedAnnotations,
+    LabelErrors,
+    Suspicion,
+)
+from backend.runs.run_store import RunStore
 from backend.web.middleware.errors import attachment, json_response, see_other
 from backend.web.middleware.guards import BodyReader
 from backend.web.pages.forms import MAX_FORM_BYTES, ActionRequest, parse_action
@@ -29,8 +37,14 @@ _MAX_FILE_BYTES = 1 << 26
 
 _USE: Final = "A project learns from what Label Studio has"
 
-#: Mean IoU of the words on held-out pictures below which other words may do more than corrections.
-_WEAK_WORDS: Final = 0.4
+#: IoU of a label's words below which other words may do more than corrections, and so many labels
+#: are named, the weakest first.
+_WEAK_IOU: Final = 0.3
+_MOST_WEAK: Final = 3
+
+#: IoU that a label may lose before the page names the annotations to check; and how many it names.
+_LOSS: Final = 0.005
+_MOST_CHECKED: Final = 5
 
 
 def describe_learning(learner: Learner, project: int) -> Json:
@@ -43,27 +57,29 @@ def describe_learning(learner: Learner, project: int) -> Json:
         project: number of the project.
     """
     settings = learner.settings
-    described: Json = {
-        "adapt": settings.adapt,
-        "every": settings.adapt_every,
-        "can_learn": learner.can_learn,
-        "has_key": settings.label_studio_api_key is not None,
-        "versions": [],
-    }
     try:
         state = learner.versions.state(project)
         versions = learner.versions.versions(project)
     except ModelUnavailable as error:
-        return {
-            **described,
-            **msgspec.to_builtins(LearningState(project=project, trouble=str(error))),
-        }
-    described["every"] = due_after(settings.adapt_every, state.annotations)
-    described["versions"] = [
-        msgspec.to_builtins(each) | {"live": each.number == state.live} for each in versions
-    ]
-    described["weak_words"] = bool(versions) and versions[0].text_iou < _WEAK_WORDS
-    return {**described, **msgspec.to_builtins(state)}
+        state, versions = LearningState(project=project, trouble=str(error)), []
+    return {
+        "every": due_after(settings.adapt_every, state.annotations),
+        "can_learn": learner.can_learn,
+        "has_key": settings.label_studio_api_key is not None,
+        "versions": [
+            msgspec.to_builtins(each) | {"live": each.number == state.live} for each in versions
+        ],
+        "weak_words": _weak_words(versions[0]) if versions else [],
+        **msgspec.to_builtins(state),
+        "adapt": state.adapt or settings.adapt,
+    }
+
+
+def _weak_words(version: Version) -> list[str]:
+    """Return the drawn labels whose words find little, the weakest first."""
+    ious = {label: iou for label, iou in version.text_ious.items() if label in version.shown}
+    weak = (label for label, iou in ious.items() if iou < _WEAK_IOU)
+    return sorted(weak, key=ious.__getitem__)[:_MOST_WEAK]
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,10 +91,14 @@ class LearningRoutes:
     Args:
         learner: the learner, with its training examples and versions.
         body: reads the bodies of requests.
+        runs: the runs, those of label errors among them.
+        confirmed: annotations that people have confirmed as right.
     """
 
     learner: Learner
     body: BodyReader
+    runs: RunStore
+    confirmed: ConfirmedAnnotations
 
     def blueprint(self) -> Blueprint:
         """Make the blueprint of these routes."""
@@ -132,8 +152,7 @@ class LearningRoutes:
                 number = asked.number if action == "use" else None
                 if action == "use" and number is None:
                     raise BadRequest('Expected "number" to be that of a version; 0: the words.')
-                # Where somebody decides at each version, nothing needs to be held.
-                versions.use(project, number, pin=settings.adapt != "ask")
+                self.learner.use(project, number)
             case "pin" | "unpin":
                 versions.pin(project, pinned=action == "pin")
             case "keep-words" | "learn-label":
@@ -144,5 +163,39 @@ class LearningRoutes:
                 versions.reset(project, asked.keep_evidence)
 
     def _page(self, project: int, refusal: BackendError | None = None) -> Response:
+        """Render the page: of its versions the newest if it passed, else the live one."""
         learned = describe_learning(self.learner, project)
-        return html_page("learning.html", learned=learned, refusal=refusal)
+        versions = learned["versions"]
+        version = next((each for each in versions[:1] if each["better"]), None)
+        version = version or next((each for each in versions if each["live"]), None)
+        pictures, losing = BeforeAfter(), []
+        if version is not None:
+            pictures = self.learner.versions.before_after(project, version["number"])
+            losing = _losing(version)
+        made = self.runs.last(LABEL_ERRORS, project) if losing else None
+        return html_page(
+            "learning.html",
+            refusal,
+            learned=learned,
+            version=version,
+            before_after=pictures,
+            losing=losing,
+            errors_found=None if made is None else made[0].finished,
+            errors=[] if made is None else self._errors(project, made[1], losing),
+        )
+
+    def _errors(
+        self, project: int, report: LabelErrors, losing: list[str]
+    ) -> list[tuple[int, Suspicion]]:
+        """List label errors with their places on their page, those of labels that lose first."""
+        left = report.without(self.confirmed.of(project)).suspicions
+        listed = list(enumerate(left, 1))
+        listed.sort(key=lambda each: each[1].label not in losing and each[1].other not in losing)
+        return listed[:_MOST_CHECKED]
+
+
+def _losing(version: Json) -> list[str]:
+    """Return the drawn labels that lose, the most first."""
+    before, after = version["text_ious"], version["adapted_ious"]
+    losses = {name: before[name] - after[name] for name in version["shown"] if name in after}
+    return sorted((each for each in losses if losses[each] > _LOSS), key=losses.__getitem__)[::-1]

@@ -168,11 +168,12 @@ class ColourSegmenter:
     def decide(
         self,
         scores: ColourScores,
-        *,
-        image: RGBArray,
+        threshold: Sequence[float] = (),
+        image: RGBArray | None = None,
         refine: bool = False,
         propagate: bool = False,
     ) -> Segmentation:
+        assert image is not None
         assert image.shape == scores.image.shape
         label_map = np.full(image.shape[:2], -1, np.int16)
         confidence = np.full(image.shape[:2], 0.75, np.float16)

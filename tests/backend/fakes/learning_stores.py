@@ -10,6 +10,7 @@ import numpy as np
 from backend.database.database import Database
 from backend.learning.examples import ExampleStore, TrainingExample
 from backend.learning.versions import Version, VersionStore
+from backend.settings import Adapt
 from clearclip_core import Adaptation
 
 
@@ -37,7 +38,8 @@ class LearningStores:
         lease = self.versions.lease_step(1, 7)
         assert lease is not None
         scores = None if number is None else adaptation(number)
-        kept = self.versions.commit(lease, version_with(scores), scores, goes_live)
+        adapt: Adapt = "auto" if goes_live else "ask"
+        kept = self.versions.commit(lease, version_with(scores), scores, adapt)
         assert kept is not None
         return kept
 
@@ -63,4 +65,5 @@ def version_with(scores: Adaptation | None, annotations: int = 10) -> Version:
         adapted_iou=0.5,
         text_ious={"car": 0.4},
         adapted_ious={"car": 0.5},
+        shown={"car": 12},
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import pickle
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -14,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from label_studio_sdk.converter import brush
+from PIL import Image
 
 from backend.database.database import Database
 from backend.database.leases import LEASE_S
@@ -23,8 +28,8 @@ from backend.feedback.evidence import ImageEvidence
 from backend.inference.engine import Engine
 from backend.inference.queue import Priority
 from backend.label_studio.image_loader import ReadImage
-from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
+from backend.label_studio.records import Annotation
 from backend.label_studio.requests import (
     Context,
     Keypoint,
@@ -36,7 +41,8 @@ from backend.label_studio.requests import (
 )
 from backend.learning import examples as training_examples
 from backend.learning.examples import TrainingExample
-from backend.learning.learner import FitExamples, Learner
+from backend.learning.learner import Learner
+from backend.learning.pictures import MOST_PICTURES, PictureComparer
 from backend.learning.versions import export, model_key, read_export
 from backend.prediction.predictor import Predictor
 from backend.settings import Settings
@@ -51,6 +57,7 @@ from clearclip_core import (
     Vocabulary,
     render_scene,
 )
+from clearclip_core.adaptation.fitting import HeldOutAdaptations
 from tests.backend.conftest import Clock
 from tests.backend.fakes.colour_segmenter import (
     ColourSegmenter,
@@ -86,7 +93,38 @@ class Fits:
         self.asked.append((len(examples), vocabulary))
         self.as_words = tuple(as_words)
         assert embed(vocabulary.queries).shape == (len(vocabulary.queries), 3)
-        return Fit(self.adaptation, {"wine": 0.4}, {"wine": 0.6}, {}, len(examples))
+        told = {"wine": 0.4}, {"wine": 0.6}, {}, len(examples)
+        if self.adaptation is None:
+            return Fit(None, *told)
+        own = {each.picture_key: self.adaptation for each in examples}
+        held_out = HeldOutAdaptations(own, self.adaptation)
+        return Fit(self.adaptation, *told, shown={"wine": len(examples)}, held_out=held_out)
+
+
+class Studio:
+    """What learning asks of Label Studio: a label config, and annotations with their tasks."""
+
+    def __init__(self, config: str = CONFIG) -> None:
+        self.config = config
+        self.regions: dict[int, list[dict[str, Any]]] = {}
+        self.fault: Exception | None = None
+
+    def label_config(self, project: int) -> str:
+        if self.fault is not None:
+            raise self.fault
+        return self.config
+
+    def annotation(self, annotation: int) -> Annotation | None:
+        if annotation not in self.regions:
+            return None
+        return Annotation(annotation, annotation, 7, self.regions[annotation])
+
+    def task(self, project: int, task: int) -> Task:
+        return Task(task, project, {"image": "flag"})
+
+
+def studio(config: str = CONFIG) -> Any:
+    return Studio(config)
 
 
 class School:
@@ -106,7 +144,7 @@ class School:
             self.learner.learn(corrected(annotation, {"wine": left_third()}, config, image))
 
     def step(self, config: str = CONFIG) -> bool:
-        return self.learner.take_due_step(lambda _: parse_label_config(config))
+        return self.learner.take_due_step(studio(config))
 
     def predict(self, config: str = CONFIG, project: int = 7) -> dict[str, Any]:
         task = Task(1, project, {"image": "flag"})
@@ -125,7 +163,7 @@ def make_learner(
     engine: Engine,
     read: ReadImage,
     stores: LearningStores,
-    fit_examples: FitExamples | None = None,
+    fit_examples: Callable[..., Fit] | None = None,
 ) -> Learner:
     return Learner(settings, engine, read, stores.examples, stores.versions, fit_examples)
 
@@ -141,6 +179,25 @@ def left_third() -> npt.NDArray[np.bool_]:
     mask = np.zeros(SIZE_HW, np.bool_)
     mask[:, :20] = True
     return mask
+
+
+def brush_region(label: str, mask: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    height, width = mask.shape
+    rle = brush.mask2rle(mask.astype(np.uint8) * 255)
+    return {
+        "id": label,
+        "type": "brushlabels",
+        "from_name": "mask",
+        "to_name": "image",
+        "original_width": width,
+        "original_height": height,
+        "value": {"format": "rle", "rle": rle, "brushlabels": [label]},
+    }
+
+
+def pixels_of(url: str) -> npt.NDArray[np.int16]:
+    data = base64.b64decode(url.removeprefix("data:image/jpeg;base64,"))
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), np.int16)
 
 
 def corrected(
@@ -389,8 +446,58 @@ def test_where_somebody_is_asked_a_version_waits(database: Database) -> None:
     assert school.step()
     assert school.predict() == before
     assert school.stores.versions.state(7).waits
-    school.stores.versions.use(7, 1, pin=False)
+    school.learner.use(7, 1)
     assert school.labels() == ["wine", "blue"]
+
+
+@pytest.mark.parametrize(
+    ("adapt", "own", "pinned"), [("ask", "auto", True), ("auto", "ask", False)]
+)
+def test_what_a_project_says_of_itself_decides_whether_a_choice_is_pinned(
+    database: Database, adapt: str, own: str, pinned: bool
+) -> None:
+    school = School(database, adapt=adapt)
+    school.learn(1, 2)
+    assert school.step(brush_config("wine", "blue", attributes=f'adapt="{own}"'))
+    assert school.stores.versions.state(7).waits != pinned
+    assert school.learner.use(7, 1).pinned == pinned
+    assert school.learner.use(7).pinned == pinned
+
+
+def test_a_version_is_shown_beside_the_words_and_the_annotation(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On its pictures as they were held out; an annotation that is gone is left out."""
+    school, there = School(database), studio(CONFIG.replace('"wine"', '"wine" background="Red"'))
+    there.regions = {1: [brush_region("wine", left_third())]}
+    school.learn(1)
+    school.learn(2, image="red")
+    assert school.learner.take_due_step(there)
+    before_after = school.stores.versions.before_after(7, 1)
+    (shown,) = before_after.pictures
+    assert shown.task == 1
+    assert (shown.text_iou, shown.adapted_iou) == (0.0, 1.0)
+    assert before_after.colours["wine"] == "#ff0000"
+    assert set(before_after.colours) == {"wine", "blue"}
+    pictures = [pixels_of(url) for url in (shown.annotated, shown.words, shown.adapted)]
+    third = np.s_[5:35, 2:18]
+    assert np.allclose(pictures[0][third], pictures[2][third], atol=12)
+    assert school.stores.versions.before_after(7, 9).pictures == ()
+
+
+def test_at_most_six_pictures_are_shown_with_each_label_among_them(database: Database) -> None:
+    made = PictureComparer(
+        Settings(), colour_engine(), read_image, studio(), 7, parse_label_config(CONFIG),
+        HeldOutAdaptations({f"{number}": teach(wine="red") for number in range(30)}),
+    )  # fmt: skip
+    names = [("blue",)] * 28 + [("wine",), ()]
+    examples = [
+        (number, SimpleNamespace(names=own, picture_key=f"{number}"))
+        for number, own in enumerate(names)
+    ]
+    chosen: Any = list(made._choose(examples))  # type: ignore[arg-type]
+    assert len(chosen) == MOST_PICTURES + 6
+    assert [key for _, key in chosen[:3]] == ["0", "28", "1"]
 
 
 def test_labels_that_keep_their_words_are_told_to_the_fit(database: Database) -> None:
@@ -474,7 +581,7 @@ def test_what_is_learned_while_a_step_is_made_is_not_counted(database: Database)
         return school.fits(*given, **named)
 
     learner = make_learner(school.settings, colour_engine(), read_image, school.stores, slow)
-    assert learner.take_due_step(lambda _: parse_label_config(CONFIG))
+    assert learner.take_due_step(studio())
     (version,) = school.stores.versions.versions(7)
     assert (version.annotations, version.pictures) == (2, 2)
 
@@ -502,9 +609,8 @@ def test_a_step_that_fails_is_given_back_with_the_reason(database: Database) -> 
     school = School(database)
     school.learn(1, 2)
 
-    def away(project: int) -> LabelConfig:
-        raise StudioUnreachable("Label Studio does not answer.")
-
+    away = studio()
+    away.fault = StudioUnreachable("Label Studio does not answer.")
     with pytest.raises(StudioUnreachable):
         school.learner.take_due_step(away)
     assert school.stores.versions.state(7).trouble == "Label Studio does not answer."
@@ -527,25 +633,25 @@ def test_a_step_that_is_killed_is_made_by_another_and_comes_to_the_same(database
 
 def test_a_step_by_hand_is_refused_with_a_reason(database: Database) -> None:
     school = School(database)
-    now = parse_label_config(CONFIG)
+    now = studio()
     with pytest.raises(LearningRefused, match="no corrections"):
-        school.learner.step(7, lambda _: now)
+        school.learner.step(7, now)
     school.learn(1)
-    made = school.learner.step(7, lambda _: now)
+    made = school.learner.step(7, now)
     assert made is not None
     assert made.number == 1
     assert school.stores.versions.lease_step(1, 7) is not None
     with pytest.raises(LearningRefused, match="just now"):
-        school.learner.step(7, lambda _: now)
+        school.learner.step(7, now)
     with pytest.raises(LearningRefused, match="is not to learn"):
-        School(database, adapt="off").learner.step(7, lambda _: now)
+        School(database, adapt="off").learner.step(7, now)
     surgery = School(database, method="clipsurgery")
     known = school.stores.versions.state(7)
     surgery.learn(1, 2)
     assert surgery.stores.examples.examples(7) == []
     assert school.stores.versions.state(7) == known, "what other methods have learned is left alone"
     with pytest.raises(LearningRefused, match="clipsurgery cannot learn"):
-        surgery.learner.step(7, lambda _: now)
+        surgery.learner.step(7, now)
 
 
 def test_a_version_goes_to_another_backend_as_a_file(database: Database, tmp_path: Path) -> None:
@@ -591,7 +697,8 @@ SCENE_HW = (96, 128)
 DEMO = Settings(model="demo", device="cpu", short_side_px=224, adapt_every=1)
 RENAMED = {"grass": "qwump", "sky": "zorv"}
 NAMES = tuple(RENAMED.get(name, name) for name in SCENE_LABELS)
-SCENES = parse_label_config(brush_config(*NAMES))
+SCENES_XML = brush_config(*NAMES)
+SCENES = parse_label_config(SCENES_XML)
 
 
 @pytest.fixture(scope="module")
@@ -645,7 +752,7 @@ def test_replicas_come_to_the_same_in_whatever_order(demo: Engine, tmp_path: Pat
     two[0].forget(999)
     learned = []
     for learner in (one, two[1]):
-        assert learner.take_due_step(lambda _: SCENES)
+        assert learner.take_due_step(studio(SCENES_XML))
         (version,) = learner.versions.versions(7)
         learned.append((version.digest, version.text_iou, version.adapted_iou, version.annotations))
     assert learned[0] == learned[1]
@@ -662,7 +769,7 @@ def test_an_example_that_is_not_finite_stops_no_step(
             learner.learn(of_scene(annotation))
         if name == "with":
             learner.examples.replace(999, 7, [not_finite(learner.examples.examples(7)[0])])
-        assert learner.take_due_step(lambda _: SCENES)
+        assert learner.take_due_step(studio(SCENES_XML))
         (version,) = learner.versions.versions(7)
         learned.append(msgspec.structs.replace(version, created=0.0))
         assert ("Annotation 999 is not learned from: " in caplog.text) == (name == "with")
@@ -708,7 +815,7 @@ def test_labels_whose_words_mean_nothing_are_found_after_some_corrections(
     before = iou()
     for annotation in range(301, 307):
         learner.learn(of_scene(annotation))
-    assert learner.take_due_step(lambda _: SCENES)
+    assert learner.take_due_step(studio(SCENES_XML))
     (version,) = learner.versions.versions(7)
     assert version.better
     assert iou() > before + 0.05
@@ -726,7 +833,7 @@ def test_the_width_is_known_once_the_model_is_loaded(demo: Engine, database: Dat
     unloaded = make_learner(DEMO, Engine(demo.segmenter, lambda: "demo"), read_scene, stores)
     assert unloaded.width is None
     learner.learn(of_scene(301))
-    assert not unloaded.take_due_step(lambda _: SCENES), "it waits for the model"
+    assert not unloaded.take_due_step(studio(SCENES_XML)), "it waits for the model"
 
 
 def test_the_bound_of_a_label_is_the_settings(

@@ -127,6 +127,7 @@ def upgrade() -> None:
         sa.Column("version", sa.Text(), nullable=False),
         sa.Column("created", sa.Float(), nullable=False),
         sa.Column("adaptation", sa.LargeBinary()),
+        sa.Column("pictures", sa.Text()),
         sa.PrimaryKeyConstraint("project", "model", "number"),
     )
     op.create_table(
@@ -137,6 +138,7 @@ def upgrade() -> None:
         sa.Column("newest", sa.Integer(), nullable=False),
         sa.Column("decided", sa.Integer(), nullable=False),
         sa.Column("pinned", sa.Integer(), nullable=False),
+        sa.Column("adapt", sa.String(8)),
         sa.Column("as_words", sa.Text(), nullable=False),
         sa.Column("changed", sa.Integer(), nullable=False),
         sa.Column("asked", sa.Integer(), nullable=False),

@@ -17,8 +17,17 @@ from sqlalchemy import text
 from backend import create_app
 from backend.cli.main import main
 from backend.database.database import Database
+from backend.learning.pictures import BeforeAfter, ComparedPicture
 from backend.learning.versions import model_key
-from backend.settings import Settings
+from backend.runs.label_errors import (
+    LABEL_ERRORS,
+    ConfirmedAnnotations,
+    LabelErrors,
+    Suspicion,
+)
+from backend.runs.run import AskedNothing
+from backend.runs.run_store import RunStore
+from backend.settings import Adapt, Settings
 from clearclip_core import weights_id
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag, teach
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
@@ -41,7 +50,13 @@ def stores_of(model: str = "") -> LearningStores:
     return LearningStores.of(Database.from_settings(settings), "who learns", lambda: key)
 
 
-def learn(stores: LearningStores, *colours: str, goes_live: bool = True, **changes: Any) -> None:
+def learn(
+    stores: LearningStores,
+    *colours: str,
+    adapt: Adapt = "auto",
+    pictures: BeforeAfter | None = None,
+    **changes: Any,
+) -> None:
     """Make a version for each colour that wine is said to have; "" passes no gate."""
     stores.replace_all(1)
     for number, colour in enumerate(colours or ["red"]):
@@ -49,7 +64,7 @@ def learn(stores: LearningStores, *colours: str, goes_live: bool = True, **chang
         assert lease is not None
         scores = teach(wine=colour) if colour else None
         version = msgspec.structs.replace(version_with(scores, 20 + 5 * number), **changes)
-        stores.versions.commit(lease, version, scores, goes_live)
+        stores.versions.commit(lease, version, scores, adapt, pictures)
 
 
 def test_a_project_that_has_learned_nothing() -> None:
@@ -61,32 +76,75 @@ def test_a_project_that_has_learned_nothing() -> None:
     assert "the words alone" in page.text
 
 
-def test_versions_and_labels_are_shown() -> None:
-    ious: Any = {"text_ious": {"wine": 0.625}, "adapted_ious": {"wine": 0.3125, "rose": 0.875}}
-    refused = {"<i>rose</i>": "It would lose more than it may."}
-    learn(stores_of(), "red", "blue", refused=refused, text_iou=0.35, **ious)
+URL = "data:image/jpeg;base64,AAAA"
+PICTURES = BeforeAfter(
+    (ComparedPicture(3, URL + "a", URL + "b", URL + "c", 0.125, 0.875),), {"wine": "#ff8000"}
+)
+#: Of "wine", which loses, "<i>rose</i>", whose words find little, and "sky", which nobody drew.
+FIGURES: Any = {
+    "text_ious": {"wine": 0.625, "<i>rose</i>": 0.0625, "sky": 0.25},
+    "adapted_ious": {"wine": 0.3125, "<i>rose</i>": 0.875, "sky": 0.75},
+    "shown": {"wine": 17, "<i>rose</i>": 4},
+}
+
+
+def test_the_page_shows_before_and_after() -> None:
+    learn(stores_of(), "red", "blue", pictures=PICTURES, **FIGURES)
     client = make_app().test_client()
     told = client.get(LEARNING).get_json(force=True)
     assert [(v["number"], v["live"]) for v in told["versions"]] == [(2, True), (1, False)]
     page = Page(client.get(LEARNING, headers=PEOPLE))
-    shown = ("version 2 is live", "50.0 %", "35.0 %", "62.5 %", "31.2 %", "87.5 %")
-    more = ("<i>rose</i>", "It would lose", "+25 v2", "Other words may do more")
-    for each in (*shown, *more):
+    for each in ("version 2 is live", "62.5 %", "31.2 %", "12.5 %", "87.5 %", "17", "+25 v2"):
         assert each in page.text
+    assert "25.0 %" not in page.text, "nobody drew the sky"
+    assert [each["src"] for each in page.all("img")] == [URL + "a", URL + "b", URL + "c"]
+    assert [each["fill"] for each in page.all("rect")] == ["#ff8000"]
     actions = {form["action"] for form in page.all("form")}
     turns = {action.rsplit("/", 1)[1] for action in actions if action}
-    assert turns == {"step", "pin", "rollback", "use", "keep-words", "reset"}
+    assert turns == {"step", "pin", "rollback", "use", "keep-words", "reset", "label-errors"}
+
+
+def test_labels_whose_words_find_little_lead_to_the_words() -> None:
+    learn(stores_of(), **FIGURES)
+    client = make_app().test_client()
+    assert client.get(LEARNING).get_json(force=True)["weak_words"] == ["<i>rose</i>"]
+    links = [each["href"] for each in Page(client.get(LEARNING, headers=PEOPLE)).all("a")]
+    assert "/projects/7/words?label=%3Ci%3Erose%3C/i%3E" in links
+
+
+def test_where_labels_lose_the_annotations_to_check_are_linked() -> None:
+    learn(stores_of(), **FIGURES)
+    client = make_app().test_client()
+    page = Page(client.get(LEARNING, headers=PEOPLE))
+    assert "/projects/7/label-errors" in {form["action"] for form in page.all("form")}
+    runs = RunStore(Database.from_settings(Settings()))
+    runs.request(LABEL_ERRORS, 7, AskedNothing())
+    run = runs.lease(LABEL_ERRORS, "me")
+    assert run is not None
+    found = [Suspicion(n, 100 + n, 1.0, None, "label", "sky", "road", 2.0) for n in range(1, 8)]
+    found[6] = msgspec.structs.replace(found[6], other="wine", sentence="It looks like “wine”.")
+    runs.finish(run, "me", LabelErrors(40, 13, 9, 30, 75.0, tuple(found)))
+    confirmed = ConfirmedAnnotations(Database.from_settings(Settings()))
+    confirmed.confirm(7, 101, 1.0)
+    page = Page(client.get(LEARNING, headers=PEOPLE))
+    places = [each["href"] for each in page.all("a") if "#annotation-" in str(each["href"])]
+    numbers = [str(each).partition("#")[2] for each in places]
+    assert numbers[:2] == ["annotation-107-6", "annotation-102-1"]
+    assert len(numbers) == 5
+    assert "It looks like “wine”." in page.text
 
 
 def test_a_version_waits_until_somebody_decides() -> None:
     stores = stores_of()
-    learn(stores, goes_live=False)
-    client = make_app(adapt="ask").test_client()
-    assert "Version 1 waits" in Page(client.get(LEARNING, headers=PEOPLE)).text
+    learn(stores, adapt="ask", pictures=PICTURES)
+    client = make_app().test_client()
+    page = Page(client.get(LEARNING, headers=PEOPLE))
+    assert "Version 1 waits" in page.text
+    assert len(page.all("img")) == 3
     assert press(client, "use", number="1").status_code == 303
     state = stores.versions.state(7)
-    assert (state.live, state.pinned, state.waits) == (1, False, False)
-    assert "waits" not in Page(client.get(LEARNING, headers=PEOPLE)).text
+    assert (state.live, state.pinned, state.waits) == (1, False, False), "the project asks"
+    assert "waits for you" not in Page(client.get(LEARNING, headers=PEOPLE)).text
     assert press(client, "use", number="0").status_code == 303
     assert stores.versions.state(7).live is None
 

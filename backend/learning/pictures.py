@@ -1,0 +1,209 @@
+"""Pictures of what a version changes: an annotation, the masks of the words, and the version's.
+
+The version's masks are those of the cross-validation: of an adaptation to other pictures than the
+one that is shown.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from backend.errors import StudioRefused, StudioUnreachable
+from backend.inference.engine import Engine
+from backend.inference.queue import Priority
+from backend.label_studio.annotations import LEAVE_OUT, draw_label_map
+from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.image_loader import ReadImage
+from backend.label_studio.label_config import (
+    ImageTag,
+    LabelConfig,
+    least_thresholds,
+    prediction_rule,
+    score_options,
+)
+from backend.settings import Settings
+from clearclip_core import Adaptation, Example, PreparedImage, RGBArray
+from clearclip_core.adaptation.fitting import HeldOutAdaptations
+from clearclip_core.evaluation.comparison import draw_masks, overlaps
+from clearclip_core.images.label_maps import Truth, thumbnail
+from clearclip_core.images.opening import to_data_url
+
+log = logging.getLogger(__name__)
+
+#: Pictures of a version, and how many more are tried where some cannot be had.
+MOST_PICTURES: Final = 6
+_SPARE: Final = 6
+
+#: Long side of a picture in px.
+_SIDE_PX: Final = 320
+
+LabelMap = npt.NDArray[np.int16]
+
+
+class ComparedPicture(msgspec.Struct, frozen=True):
+    """A corrected image, drawn three times, as data URLs of JPEGs.
+
+    Attributes:
+        task: id of its task.
+        annotated: with the regions of its annotation.
+        words: with the masks of the words alone.
+        adapted: with the masks of a version that has not learned from it.
+        text_iou: mean IoU of the words' masks over the labels that the annotation shows.
+        adapted_iou: that of the version's masks.
+    """
+
+    task: int
+    annotated: str
+    words: str
+    adapted: str
+    text_iou: float
+    adapted_iou: float
+
+
+class BeforeAfter(msgspec.Struct, frozen=True):
+    """What a version changes on some corrected images.
+
+    Attributes:
+        pictures: the images.
+        colours: name of each label that they show -> its colour, as in CSS.
+    """
+
+    pictures: tuple[ComparedPicture, ...] = ()
+    colours: dict[str, str] = {}
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """An annotated image of a task."""
+
+    task: int
+    tag: ImageTag
+    rgb: RGBArray
+    prepared: PreparedImage
+    truth: Truth
+
+
+@dataclass(eq=False)
+class PictureComparer:
+    """Draws corrected images of a project, with and without what was learned of the others.
+
+    Args:
+        settings: how masks are made.
+        engine: encodes images.
+        read_image: address and task -> (H, W, 3) uint8; raises `TaskError`.
+        client: Label Studio.
+        project: id of the project.
+        config: its label config.
+        held_out: what was learned, by image.
+    """
+
+    settings: Settings
+    engine: Engine
+    read_image: ReadImage
+    client: LabelStudioClient
+    project: int
+    config: LabelConfig
+    held_out: HeldOutAdaptations
+
+    def compare(self, examples: Iterable[tuple[int, Example]]) -> BeforeAfter:
+        """Draw some of the images that examples were made of; waits for the model.
+
+        An image that cannot be had is left out, and the log says why.
+
+        Args:
+            examples: each with the id of its annotation.
+
+        Raises:
+            ModelUnavailable: the model is not there.
+        """
+        made: list[ComparedPicture] = []
+        shown: dict[str, str] = {}
+        for annotation, picture in self._choose(examples):
+            try:
+                found = self._find(annotation, picture)
+                if found is not None:
+                    made.append(self._compare(found, self.held_out.by_picture[picture], shown))
+            except LEAVE_OUT as error:
+                log.warning("Annotation %d is not shown: %s", annotation, error)
+            except (StudioRefused, StudioUnreachable) as error:
+                log.warning("Project %d: annotations are not shown: %s", self.project, error)
+                break
+            if len(made) == MOST_PICTURES:
+                break
+        return BeforeAfter(tuple(made), shown)
+
+    def _choose(self, examples: Iterable[tuple[int, Example]]) -> Iterator[tuple[int, str]]:
+        """Yield annotations and their images, so that each label is shown soon."""
+        left = {
+            example.picture_key: (annotation, example)
+            for annotation, example in examples
+            if example.names and example.picture_key in self.held_out.by_picture
+        }
+        times: Counter[str] = Counter()
+        for _ in range(min(len(left), MOST_PICTURES + _SPARE)):
+            picture = min(left, key=lambda key: min(times[name] for name in left[key][1].names))
+            annotation, example = left.pop(picture)
+            times.update(example.names)
+            yield annotation, picture
+
+    def _find(self, annotation: int, picture: str) -> _Found | None:
+        """Read an image and its annotation as they are now; None where they are gone."""
+        there = self.client.annotation(annotation)
+        task = None if there is None else self.client.task(self.project, there.task)
+        if there is None or task is None:
+            return None
+        for tag in self.config.images:
+            labels = self.config.labels_of(tag.name)
+            for index in tag.indices(task.data):
+                truth = draw_label_map(there.result, self.config, tag.name, labels, index)
+                if truth is None:
+                    continue
+                rgb = self.read_image(tag.sources(task.data)[index or 0], task)
+                prepared = self.engine.segmenter().prepare(rgb)
+                if prepared.digest == picture and rgb.shape[:2] == truth.shape:
+                    return _Found(there.task, tag, rgb, prepared, truth)
+        return None
+
+    def _compare(
+        self, found: _Found, adaptation: Adaptation, shown: dict[str, str]
+    ) -> ComparedPicture:
+        """Draw an image three times, and add the labels that it shows, with colours, to `shown`."""
+        names = [label.name for label in self.config.labels_of(found.tag.name)]
+        annotated = np.where(found.truth < len(names), found.truth.astype(np.int16), -1)
+        (words, text_iou), (adapted, adapted_iou) = (
+            self._predict(found, each) for each in (None, adaptation)
+        )
+        drawn = annotated, words, adapted
+        colours = self.config.colours_of(found.tag.name)
+        for index in np.unique(drawn).tolist():
+            if index >= 0:
+                shown[names[index]] = f"#{bytes(colours[index]).hex()}"
+        first, second, third = (
+            to_data_url(thumbnail(found.rgb, each, colours, _SIDE_PX)) for each in drawn
+        )
+        return ComparedPicture(found.task, first, second, third, text_iou, adapted_iou)
+
+    def _predict(self, found: _Found, adaptation: Adaptation | None) -> tuple[LabelMap, float]:
+        """Predict an image as predictions do; return its label map and mean IoU."""
+        labels = self.config.labels_of(found.tag.name)
+        controls = [each for each in self.config.controls_of(found.tag.name) if each.is_predicted]
+        options = score_options(self.settings, self.config)
+        scores = self.engine.encode(
+            found.prepared, labels, Priority.BATCH, self.project, adaptation, options
+        ).scores
+        rule = prediction_rule(self.settings, least_thresholds(controls, labels))
+        masks = draw_masks(self.engine.segmenter(), scores, found.rgb, rule)
+        label_map = np.full(found.truth.shape, -1, np.int16)
+        for index, mask in masks.items():
+            label_map[mask] = index
+        own = [each for each in overlaps(masks, found.truth, len(labels)) if each.true_px]
+        return label_map, fmean(each.iou or 0.0 for each in own) if own else 0.0
