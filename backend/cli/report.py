@@ -103,9 +103,6 @@ def report(
             reader = services.annotation_reader(client)
             read_annotations(reader, project, backfill, services.stopping)
     annotations = services.annotations
-    if backfill and not annotations.recount(project):
-        said = "Annotations are being read: the sums were not added up again. Try later."
-        click.echo(said, err=True)
     waiting = annotations.count_open(project)
     sums = annotations.sums(project, step).renamed(read_renamings(renamed))
     savings = make_report(project, sums, waiting=waiting, label=label)

@@ -156,9 +156,6 @@ _LOCK_TIMEOUT_S: Final = 10
 #: With SQLAlchemy's five that are kept, a process has 20 at most; a server takes 100 by default.
 _MORE_CONNECTIONS: Final = 5
 
-#: The isolation of transactions in PostgreSQL: its own default.
-_ISOLATION: Final = "READ COMMITTED"
-
 #: The most keys of one SQL statement.
 MAX_KEYS: Final = 400
 
@@ -292,16 +289,6 @@ class Database:
         """
         with self._open_engines().readers.connect() as connection:
             yield connection.execution_options(reads_only=True)
-
-    @contextmanager
-    def stream(self) -> Iterator[Connection]:
-        """Open a connection that only reads, for rows that are fetched a few at a time.
-
-        PostgreSQL keeps their place, with a cursor, in a transaction alone.
-        """
-        with self._open_engines().readers.connect() as connection:
-            options = {} if connection.dialect.name == "sqlite" else {"isolation_level": _ISOLATION}
-            yield connection.execution_options(reads_only=True, **options)
 
     def _open_engines(self) -> _Engines:
         with self._lock:

@@ -14,16 +14,15 @@ without a learner, such as the command line, leaves the row for a reader that ha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, select, update
 
-from backend.database.database import MAX_KEYS, Database, key_batches, unindexed
+from backend.database.database import Database, key_batches, unindexed
 from backend.database.leases import RELEASED, is_free, is_owned_by, leased_to, renewed
-from backend.feedback import sum_store
 from backend.feedback.annotation_table import (
     ANNOTATIONS,
     AnnotationOrigin,
@@ -31,21 +30,66 @@ from backend.feedback.annotation_table import (
     read_in,
     write_annotations,
 )
-from backend.feedback.sum_store import change_sums, recount_sums
-from backend.feedback.sums import GroupSums, ProjectSums, Step
+from backend.feedback.sums import (
+    GroupSums,
+    ProjectSums,
+    Step,
+    change_sums,
+    read_sums,
+    read_totals,
+)
 
 _ROW: Final = ANNOTATIONS.c
 
 
-class AnnotationMarks:
-    """Marks annotations of a database, from any number of threads.
+#: Before an annotation that could not be read is tried again, in seconds: at first, and at most.
+_FIRST_RETRY_S: Final = 15.0
+_LONGEST_RETRY_S: Final = 3600.0
 
-    Args:
-        database: where the annotations are kept.
+
+@dataclass(frozen=True)
+class PendingAnnotation:
+    """An annotation that is leased to be read.
+
+    Attributes:
+        project: the id of its project, as the message said that marked it.
+        tries: how often it could not be read since it was marked first.
+        before: what was read of it last; None where nothing was.
     """
 
-    def __init__(self, database: Database) -> None:
+    annotation: int
+    project: int
+    count: int
+    tries: int = 0
+    before: ReadAnnotation | None = field(default=None, repr=False, compare=False)
+
+
+class AnnotationStore:
+    """The annotations in a database, for one backend; safe to share between threads.
+
+    Args:
+        database: where they are kept.
+        owner: the name of this backend, see `backend.database.leases.new_owner`;
+            empty for one that leases nothing.
+
+    >>> annotations = AnnotationStore(Database("sqlite://"), "worker")
+    >>> annotations.mark(7, [3, 3])
+    >>> annotations.mark(7, [3])
+    >>> annotations.lease(10)
+    [PendingAnnotation(annotation=3, project=7, count=2, tries=0)]
+    """
+
+    def __init__(self, database: Database, owner: str = "") -> None:
         self._database = database
+        self._owner = owner
+        self._leased: set[int] = set()  # ids of annotations whose leases are renewed
+
+    @property
+    def now(self) -> float:
+        """The time on the database's clock, in seconds since the epoch."""
+        return self._database.clock()
+
+    # ---- marks ---------------------------------------------------------------------------------
 
     def mark(self, project: int, annotations: Iterable[int]) -> None:
         """Mark annotations of a project that are new, changed or gone."""
@@ -124,38 +168,24 @@ class AnnotationMarks:
                     .values(marked=_ROW.marked + 1, open=1, untaught=1, due=0.0)
                 )
 
-
-class AnnotationQueries:
-    """Reads what was read of annotations, and changes nothing.
-
-    Args:
-        database: where the annotations are kept.
-    """
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    # ---- what was read ---------------------------------------------------------------------------
 
     def read(self, project: int) -> list[ReadAnnotation]:
         """Return what was read of a project's annotations, in the order of their creation."""
-        return list(self.stream(project))
-
-    def stream(self, project: int) -> Iterator[ReadAnnotation]:
-        """Yield what was read of a project's annotations one by one: 100,000 at once take 1 GB."""
         query = select(ANNOTATIONS).where(_ROW.project == project, _ROW.kind != "")
-        ordered = query.order_by(_ROW.created, _ROW.annotation)
-        with self._database.stream() as connection:
-            yield from map(
-                read_in, connection.execute(ordered.execution_options(yield_per=MAX_KEYS))
-            )
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(_ROW.created, _ROW.annotation))
+            return [read_in(row) for row in rows]
 
     def sums(self, project: int, step: Step | None = None) -> ProjectSums:
         """Return the sums of a project, in a time that does not grow with its annotations.
 
         Args:
-            step: the length of a period, see `ProjectSums.of`.
+            step: the length of a period, by default a day, or a week where annotations span more
+                than three weeks.
         """
         with self._database.read() as connection:
-            return sum_store.read_sums(connection, project, step)
+            return read_sums(connection, project, step)
 
     def tasks(self, annotations: Iterable[int]) -> dict[int, int]:
         """Return annotation -> its task, of those among some annotations that were read."""
@@ -204,57 +234,9 @@ class AnnotationQueries:
     def totals(self) -> dict[int, GroupSums]:
         """Return the sums of each project of which anything was read, by ascending project."""
         with self._database.read() as connection:
-            return sum_store.read_totals(connection)
+            return read_totals(connection)
 
-
-#: Before an annotation that could not be read is tried again, in seconds: at first, and at most.
-_FIRST_RETRY_S: Final = 15.0
-_LONGEST_RETRY_S: Final = 3600.0
-
-#: How often sums are counted anew where annotations come meanwhile.
-_RECOUNTS: Final = 3
-
-
-@dataclass(frozen=True)
-class PendingAnnotation:
-    """An annotation that is leased to be read.
-
-    Attributes:
-        project: the id of its project, as the message said that marked it.
-        tries: how often it could not be read since it was marked first.
-        before: what was read of it last; None where nothing was.
-    """
-
-    annotation: int
-    project: int
-    count: int
-    tries: int = 0
-    before: ReadAnnotation | None = field(default=None, repr=False, compare=False)
-
-
-class AnnotationStore(AnnotationMarks, AnnotationQueries):
-    """The annotations in a database, for one backend.
-
-    Args:
-        database: where they are kept.
-        owner: the name of this backend, see `backend.database.leases.new_owner`.
-
-    >>> annotations = AnnotationStore(Database("sqlite://"), "worker")
-    >>> annotations.mark(7, [3, 3])
-    >>> annotations.mark(7, [3])
-    >>> annotations.lease(10)
-    [PendingAnnotation(annotation=3, project=7, count=2, tries=0)]
-    """
-
-    def __init__(self, database: Database, owner: str) -> None:
-        super().__init__(database)
-        self._owner = owner
-        self._leased: set[int] = set()  # ids of annotations whose leases are renewed
-
-    @property
-    def now(self) -> float:
-        """The time on the database's clock, in seconds since the epoch."""
-        return self._database.clock()
+    # ---- work under a lease ----------------------------------------------------------------------
 
     def lease(
         self,
@@ -395,14 +377,6 @@ class AnnotationStore(AnnotationMarks, AnnotationQueries):
                 due = now + min(_retry_delay_s(each.tries), _LONGEST_RETRY_S)
                 later = {"due": due, "tries": each.tries + 1} if each == failed else {}
                 self._update_leased(connection, each, **RELEASED, **later)
-
-    def recount(self, project: int) -> bool:
-        """Add up all that was read of a project anew; return whether it could be written.
-
-        A backend of an earlier release that goes on while the database is upgraded does not keep
-        the sums. Where annotations come all the time, none of the tries may succeed.
-        """
-        return any(recount_sums(self._database, project) for _ in range(_RECOUNTS))
 
     # ---- inside ------------------------------------------------------------------------------
 

@@ -1,21 +1,45 @@
-"""Adds up annotations of a project as they are read: by label, group of annotations and period."""
+"""Adds up annotations of a project as they are read: by label, group of annotations and period.
+
+The database has one row for each group. A row changes in the transaction that changes an
+annotation. So a report reads a few rows, however many annotations there are, and always agrees with
+what was read of them.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta, timezone
+from functools import lru_cache
 from itertools import accumulate
-from operator import attrgetter
-from typing import Any, Final, Literal, TypeVar, get_args
+from typing import Any, Final, Literal, TypeVar
 
-from backend.feedback.annotation_table import AnnotationOrigin, ReadAnnotation
+import msgspec
+from msgspec import Struct
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Integer,
+    String,
+    Table,
+    Text,
+    and_,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
+
+from backend.database.database import METADATA
+from backend.feedback.annotation_table import ANNOTATIONS, AnnotationOrigin, ReadAnnotation
 from backend.feedback.comparison import LabelDiff
 
-#: The counts of a `LabelDiff` that are added up, in the order of `LabelSums.counts`.
-SUMMED: Final = (
+#: The counts of a `LabelDiff` that are added up.
+_COUNTED: Final = (
     "accepted",
     "corrected",
     "deleted",
@@ -30,62 +54,64 @@ SUMMED: Final = (
 #: rounding error, in whatever order they were added.
 _PARTS: Final = 1 << 36
 
-_summed: Final[Callable[[LabelDiff], tuple[int, ...]]] = attrgetter(*SUMMED)
+_Key = TypeVar("_Key", int, str)
 
 
-@dataclass
-class LabelSums:
+class LabelSums(Struct, array_like=True):
     """Running sums: differences are added, or taken away, one by one and not kept.
 
     Attributes:
-        counts: sums of `SUMMED`.
+        changes: the number of differences.
+        pictures: images where the label was predicted or is annotated; of all labels together,
+            where any was or is.
+        measured: differences with an IoU.
+        bands: differences with a boundary band.
+        corrected: predicted regions that cover other pixels now.
+        added: regions that the annotator drew.
+        received: regions that were predicted with another label.
         relabelled: name of another label -> predicted regions that have that label now.
-        pictures: images where the label was predicted or is annotated.
-        bands: images where it has a boundary band.
         scored: score, in hundredths, rounded down -> images whose predicted regions have it, the
             lowest of them.
         unchanged: those of `scored` on which all regions were accepted and none was added.
 
     >>> sums = LabelSums()
     >>> sums.add(LabelDiff("car", corrected=1, predicted_px=8, true_px=10, shared_px=6))
-    >>> sums.mean_iou, sums.mean_boundary_iou
-    (0.5, None)
+    >>> sums.saved_paint, sums.accepted_share, sums.mean_iou, sums.mean_boundary_iou
+    (0.4, 0.0, 0.5, None)
     """
 
     changes: int = 0
-    counts: list[int] = field(default_factory=lambda: [0] * len(SUMMED))
-    relabelled: Counter[str] = field(default_factory=Counter)
     pictures: int = 0
+    measured: int = 0
+    iou_parts: int = 0
     bands: int = 0
-    _iou_parts: int = 0
-    _boundary_iou_parts: int = 0
-    scored: Counter[int] = field(default_factory=Counter)
-    unchanged: Counter[int] = field(default_factory=Counter)
-
-    @property
-    def mean_iou(self) -> float | None:
-        """Mean IoU over `pictures`, in [0, 1]; None where there is none."""
-        return self._iou_parts / _PARTS / self.pictures if self.pictures else None
-
-    @property
-    def mean_boundary_iou(self) -> float | None:
-        """Mean boundary IoU over `bands`, in [0, 1]; None where there is none."""
-        return self._boundary_iou_parts / _PARTS / self.bands if self.bands else None
+    boundary_iou_parts: int = 0
+    accepted: int = 0
+    corrected: int = 0
+    deleted: int = 0
+    added: int = 0
+    received: int = 0
+    predicted_px: int = 0
+    true_px: int = 0
+    shared_px: int = 0
+    relabelled: dict[str, int] = {}
+    scored: dict[int, int] = {}
+    unchanged: dict[int, int] = {}
 
     def add(self, change: LabelDiff, times: int = 1) -> None:
         """Add a difference; with ``times=-1``, take it away."""
         self.changes += times
-        self.counts = [
-            sum_ + times * count for sum_, count in zip(self.counts, _summed(change), strict=True)
-        ]
+        for name in _COUNTED:
+            setattr(self, name, getattr(self, name) + times * getattr(change, name))
         for label, count in change.relabelled.items():
             add_count(self.relabelled, label, times * count)
         if (iou := change.iou) is not None:
             self.pictures += times
-            self._iou_parts += times * round(iou * _PARTS)
+            self.measured += times
+            self.iou_parts += times * round(iou * _PARTS)
         if (boundary_iou := change.boundary_iou) is not None:
             self.bands += times
-            self._boundary_iou_parts += times * round(boundary_iou * _PARTS)
+            self.boundary_iou_parts += times * round(boundary_iou * _PARTS)
         if change.score is not None:
             score = int(100 * change.score + 1e-6)
             add_count(self.scored, score, times)
@@ -94,223 +120,192 @@ class LabelSums:
 
     def add_all(self, other: LabelSums) -> None:
         """Add all differences of other sums."""
-        self.changes += other.changes
-        self.counts = [one + two for one, two in zip(self.counts, other.counts, strict=True)]
-        self.relabelled.update(other.relabelled)
-        self.pictures += other.pictures
-        self.bands += other.bands
-        self._iou_parts += other._iou_parts
-        self._boundary_iou_parts += other._boundary_iou_parts
-        self.scored.update(other.scored)
-        self.unchanged.update(other.unchanged)
+        for name in self.__struct_fields__:
+            own, more = getattr(self, name), getattr(other, name)
+            if isinstance(own, int):
+                setattr(self, name, own + more)
+                continue
+            for key, count in more.items():
+                add_count(own, key, count)
 
-    def to_json(self) -> list[Any]:
-        """Return the JSON that databases keep; the order stays."""
-        return [
-            self.changes,
-            self.pictures,
-            self._iou_parts,
-            self.bands,
-            self._boundary_iou_parts,
-            *self.counts,
-            dict(self.relabelled),
-            [[score, count, self.unchanged[score]] for score, count in sorted(self.scored.items())],
-        ]
+    @property
+    def mean_iou(self) -> float | None:
+        """Mean IoU over labels and images, in [0, 1]; None where there is none."""
+        return self.iou_parts / _PARTS / self.measured if self.measured else None
 
-    @classmethod
-    def from_json(cls, value: Sequence[Any]) -> LabelSums:
-        """Read what `to_json` has written."""
-        changes, pictures, iou_parts, bands, boundary_iou_parts, *counts, relabelled, scores = value
-        return cls(
-            changes,
-            counts,
-            Counter(relabelled),
-            pictures,
-            bands,
-            iou_parts,
-            boundary_iou_parts,
-            Counter({score: count for score, count, _ in scores}),
-            Counter({score: unchanged for score, _, unchanged in scores if unchanged}),
-        )
+    @property
+    def mean_boundary_iou(self) -> float | None:
+        """Mean boundary IoU over `bands`, in [0, 1]; None where there is none."""
+        return self.boundary_iou_parts / _PARTS / self.bands if self.bands else None
+
+    @property
+    def prelabels(self) -> int:
+        """Predicted regions."""
+        return self.accepted + self.corrected + self.false
+
+    @property
+    def false(self) -> int:
+        """Predicted regions that were deleted or given another label."""
+        return self.deleted + sum(self.relabelled.values())
+
+    @property
+    def missed(self) -> int:
+        """Regions that were drawn by hand, or given this label in place of another."""
+        return self.added + self.received
+
+    @property
+    def accepted_share(self) -> float | None:
+        """Share of the predicted regions that were accepted; None where none was predicted."""
+        return self.accepted / self.prelabels if self.prelabels else None
+
+    @property
+    def saved_paint(self) -> float | None:
+        """Saved paint, at most 1, see `REPORT_DEFINITIONS`; None where no pixel is annotated."""
+        wrong = self.predicted_px + self.true_px - 2 * self.shared_px
+        return 1 - wrong / self.true_px if self.true_px else None
+
+    @property
+    def harms(self) -> bool:
+        """Whether the predictions make more work than drawing from nothing."""
+        return self.predicted_px - self.shared_px > self.shared_px
+
+    @property
+    def misses(self) -> bool:
+        """Whether the predictions do no harm, but lack most of the annotated pixels."""
+        return not self.harms and 2 * self.shared_px < self.true_px
+
+    def figures(self) -> dict[str, Any]:
+        """Return the figures of the report as JSON; shares to six digits."""
+        relabelled = sorted(self.relabelled.items(), key=lambda each: (-each[1], each[0]))
+        counts = ("pictures", "prelabels", "accepted", "corrected", "deleted")
+        more = ("added", "received", "false", "missed")
+        shares = ("accepted_share", "mean_iou", "mean_boundary_iou", "saved_paint")
+        last = ("harms", "predicted_px", "true_px", "shared_px")
+        return {
+            **{name: getattr(self, name) for name in counts},
+            "relabelled": dict(relabelled),
+            **{name: getattr(self, name) for name in more},
+            **{name: _six_digits(getattr(self, name)) for name in shares},
+            **{name: getattr(self, name) for name in last},
+        }
 
 
-def add_count(counter: Counter[Any], key: object, count: int) -> None:
+def _six_digits(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)
+
+
+def add_count(counts: dict[_Key, int], key: _Key, count: int) -> None:
     """Add a count, and forget a key that has none left."""
-    counter[key] += count
-    if not counter[key]:
-        del counter[key]
+    counts[key] = counts.get(key, 0) + count
+    if not counts[key]:
+        del counts[key]
 
 
 #: Times are kept to so many significant digits, so that a million of them are a short list.
 _TIME_DIGITS: Final = 3
 
-_T = TypeVar("_T")
 
-_Medians = tuple[float | None, float | None]
+class Seconds(Struct, frozen=True):
+    """How long annotations took, in seconds.
+
+    Attributes:
+        with_prelabel: median of those that began with a prediction; None where none was measured.
+        without_prelabel: median of those that began from nothing; None where none was measured.
+        n_with: annotations with a prediction that were measured.
+        n_without: annotations from nothing that were measured.
+    """
+
+    with_prelabel: float | None = None
+    without_prelabel: float | None = None
+    n_with: int = 0
+    n_without: int = 0
 
 
-@dataclass
-class GroupSums:
+class GroupSums(Struct):
     """Running sums: annotations are added, or taken away, one by one and not kept.
 
     Attributes:
         kinds: kind -> number of annotations.
-        pictures: images of compared annotations that any label covers.
-        labels: name of a label -> its sums.
-        with_prelabel: time that an annotation with a prediction took, in seconds, to three
-            significant digits -> number of annotations.
+        total: the sums of all labels together.
+        with_prelabel: time that an annotation with a prediction took, in ms, to three significant
+            digits -> number of annotations.
         without_prelabel: the times of annotations that began from nothing.
     """
 
-    kinds: Counter[AnnotationOrigin] = field(default_factory=Counter)
-    pictures: int = 0
-    total: LabelSums = field(default_factory=LabelSums)
-    labels: dict[str, LabelSums] = field(default_factory=dict)
-    with_prelabel: Counter[float] = field(default_factory=Counter)
-    without_prelabel: Counter[float] = field(default_factory=Counter)
-    _made: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    kinds: dict[AnnotationOrigin, int] = {}
+    total: LabelSums = msgspec.field(default_factory=LabelSums)
+    labels: dict[str, LabelSums] = {}
+    with_prelabel: dict[int, int] = {}
+    without_prelabel: dict[int, int] = {}
 
     @property
-    def medians_s(self) -> tuple[float | None, float | None]:
-        """The median times with and without a prediction, in seconds; None where there is none."""
-        return self.kept(_times)[0]
+    def compared(self) -> int:
+        """The number of annotations that were compared with a prediction."""
+        return self.kinds.get("compared", 0)
 
     @property
-    def measured(self) -> tuple[int, int]:
-        """How many annotations with and without a prediction were measured."""
-        return self.kept(_times)[1]
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether no annotation is in the sums."""
-        return not self.kinds
+    def seconds(self) -> Seconds:
+        """How long the annotations took."""
+        with_, without = self.with_prelabel, self.without_prelabel
+        counts = sum(with_.values()), sum(without.values())
+        return Seconds(median_s(with_), median_s(without), *counts)
 
     def add(self, read: ReadAnnotation, times: int = 1) -> None:
         """Add an annotation; with ``times=-1``, take it away. Of a skipped one, its kind counts."""
-        self._made.clear()
-        add_count(self.kinds, read.kind, times)
+        kinds: dict[str, int] = self.kinds  # type: ignore[assignment]
+        add_count(kinds, read.kind, times)
         if read.kind == "skipped":
             return
+        pictures = self.total.pictures
         for change in read.changes:
             self.total.add(change, times)
             sums = self.labels.setdefault(change.label, LabelSums())
             sums.add(change, times)
             if not sums.changes:
                 del self.labels[change.label]
-        self.pictures += times * count_pictures(read.changes)
+        shown = {change.image for change in read.changes if change.iou is not None}
+        self.total.pictures = pictures + times * len(shown)
         measured = {"compared": self.with_prelabel, "scratch": self.without_prelabel}
         if read.kind in measured and read.seconds is not None and read.seconds > 0:
-            add_count(measured[read.kind], _rounded(read.seconds), times)
+            add_count(measured[read.kind], _rounded_ms(read.seconds), times)
 
     def renamed(self, names: Mapping[str, str]) -> GroupSums:
         """Return the sums with labels that have another name; those of one name are added up."""
         labels: dict[str, LabelSums] = {}
         for label, sums in self.labels.items():
-            made = labels.setdefault(names.get(label, label), LabelSums())
-            made.add_all(sums)
+            labels.setdefault(names.get(label, label), LabelSums()).add_all(sums)
         for made in labels.values():
-            relabelled: Counter[str] = Counter()
+            relabelled: dict[str, int] = {}
             for label, count in made.relabelled.items():
-                relabelled[names.get(label, label)] += count
+                add_count(relabelled, names.get(label, label), count)
             made.relabelled = relabelled
-        return replace(self, labels=labels)
-
-    def kept(self, make: Callable[[GroupSums], _T]) -> _T:
-        """Return what a function makes of the sums; it is kept until an annotation is added.
-
-        Args:
-            make: a function of a module; nobody may change what it returns.
-        """
-        if make not in self._made:
-            self._made[make] = make(self)
-        made: _T = self._made[make]
-        return made
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON that databases keep; these names stay."""
-        return {
-            "kinds": dict(self.kinds),
-            "pictures": self.pictures,
-            "total": self.total.to_json(),
-            "labels": {label: sums.to_json() for label, sums in self.labels.items()},
-            "with": _flat(self.with_prelabel),
-            "without": _flat(self.without_prelabel),
-        }
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> GroupSums:
-        """Read what `to_json` has written."""
-        return cls(
-            Counter(value["kinds"]),
-            value["pictures"],
-            LabelSums.from_json(value["total"]),
-            {label: LabelSums.from_json(sums) for label, sums in value["labels"].items()},
-            _from_flat(value["with"]),
-            _from_flat(value["without"]),
-        )
+        return msgspec.structs.replace(self, labels=labels)
 
 
-def _times(sums: GroupSums) -> tuple[_Medians, tuple[int, int]]:
-    """Return the medians and the counts of the times with and without a prediction."""
-    both = sums.with_prelabel, sums.without_prelabel
-    with_, without = map(median, both)
-    n_with, n_without = (sum(times.values()) for times in both)
-    return (with_, without), (n_with, n_without)
-
-
-def count_pictures(changes: Sequence[LabelDiff]) -> int:
-    """Count the images of an annotation's differences, without those that nothing covers.
-
-    Differences of before images were numbered all have number 0: of these, the label that occurs
-    most often tells how many images there are at least.
-
-    >>> count_pictures([LabelDiff("car", true_px=1), LabelDiff("dog", true_px=1)])
-    1
-    >>> count_pictures([LabelDiff("car", true_px=1), LabelDiff("dog", true_px=1, image=1)])
-    2
-    """
-    covered = [change for change in changes if change.iou is not None]
-    labels = Counter(change.label for change in covered)
-    return max(len({change.image for change in covered}), *labels.values(), 0)
-
-
-def median(times: Mapping[float, int]) -> float | None:
-    """Return the median; None where there is no time.
+def median_s(times_ms: Mapping[int, int]) -> float | None:
+    """Return the median in seconds; None where there is no time.
 
     Args:
-        times: time -> how often it is there.
+        times_ms: time in ms -> how often it is there.
 
-    >>> median({10.0: 1, 30.0: 1}), median({10.0: 1, 30.0: 2}), median({})
+    >>> median_s({10_000: 1, 30_000: 1}), median_s({10_000: 1, 30_000: 2}), median_s({})
     (20.0, 30.0, None)
     """
-    in_order = sorted(time for time, count in times.items() if count > 0)
-    ends = list(accumulate(times[time] for time in in_order))
+    in_order = sorted(times_ms)
+    ends = list(accumulate(times_ms[time] for time in in_order))
     if not ends:
         return None
     low, high = (in_order[bisect_right(ends, at)] for at in ((ends[-1] - 1) // 2, ends[-1] // 2))
-    return (low + high) / 2
+    return (low + high) / 2000
 
 
-def _rounded(seconds: float) -> float:
+def _rounded_ms(seconds: float) -> int:
     """Round a time.
 
-    >>> _rounded(83.456), _rounded(12345.6)
-    (83.5, 12300.0)
+    >>> _rounded_ms(83.456), _rounded_ms(12345.6)
+    (83500, 12300000)
     """
-    return float(f"{seconds:.{_TIME_DIGITS}g}")
-
-
-def _flat(times: Counter[float]) -> list[float]:
-    """Return each time and its count, one after the other: many short lists are slow to read.
-
-    >>> _flat(Counter({9.5: 2, 3.0: 1}))
-    [3.0, 1, 9.5, 2]
-    """
-    return [number for pair in sorted(times.items()) for number in pair]
-
-
-def _from_flat(flat: Sequence[Any]) -> Counter[float]:
-    return Counter(dict(zip(flat[::2], flat[1::2], strict=True)))
+    return round(1000 * float(f"{seconds:.{_TIME_DIGITS}g}"))
 
 
 Step = Literal["day", "week"]
@@ -341,42 +336,6 @@ class ProjectSums:
     versions: Mapping[str, GroupSums] = field(default_factory=dict)
     last_seen: Mapping[str, float] = field(default_factory=dict)
     broken: Mapping[int, str] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, reads: Iterable[ReadAnnotation], step: Step | None = None) -> ProjectSums:
-        """Add up annotations; none of them is kept in memory.
-
-        Args:
-            reads: in whatever order.
-            step: the length of a period; by default a day, or a week where annotations span more
-                than three weeks.
-        """
-        check_period(step)
-        groups: dict[Grouping, dict[str, GroupSums]] = {}
-        groups = {grouping: {} for grouping in get_args(Grouping)}
-        first_seen: dict[str, float] = {}
-        last_seen: dict[str, float] = {}
-        broken: list[tuple[float, int, str]] = []
-        for read in reads:
-            for grouping, name in groups_of(read):
-                groups[grouping].setdefault(name, GroupSums()).add(read)
-            if read.kind == "compared":
-                first = first_seen.setdefault(read.version, read.created)
-                first_seen[read.version] = min(first, read.created)
-                last = last_seen.setdefault(read.version, read.created)
-                last_seen[read.version] = max(last, read.created)
-            if read.kind == "broken":
-                broken.append((read.created, read.annotation, read.reason))
-        days = sorted(groups["day"])
-        chosen = step or (choose_step(days[0], days[-1]) if days else "day")
-        return cls(
-            groups["all"].get("", GroupSums()),
-            chosen,
-            dict(sorted(groups[chosen].items())),
-            {version: groups["version"][version] for version in in_order(first_seen)},
-            {version: last_seen[version] for version in in_order(last_seen)},
-            {annotation: reason for _, annotation, reason in sorted(broken)},
-        )
 
     def renamed(self, names: Mapping[str, str]) -> ProjectSums:
         """Return the sums with labels that have another name, old -> new."""
@@ -413,16 +372,6 @@ def in_order(times: Mapping[str, float]) -> list[str]:
     return sorted(times, key=lambda name: (times[name], name))
 
 
-def check_period(step: str | None) -> None:
-    """Refuse a step that is neither day nor week nor None.
-
-    Raises:
-        ValueError: it is not.
-    """
-    if step is not None and step not in get_args(Step):
-        raise ValueError(f"Expected argument `step` to be day or week, but got {step!r}.")
-
-
 def choose_step(first: str, last: str) -> Step:
     """Choose the length of a period by the first and the last day, as in ``2026-11-23``.
 
@@ -431,3 +380,143 @@ def choose_step(first: str, last: str) -> Step:
     """
     span = date.fromisoformat(last) - date.fromisoformat(first)
     return "week" if span > timedelta(_DAYS_SHOWN) else "day"
+
+
+_SUMS: Final = Table(
+    "annotation_sums",
+    METADATA,
+    Column("project", Integer, primary_key=True, autoincrement=False),
+    Column("grouping", String(8), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("sums", Text, nullable=False),  # JSON
+)
+
+_ROW: Final = _SUMS.c
+_READ: Final = ANNOTATIONS.c
+
+#: Rows of which the parsed sums are kept in memory.
+_MAX_PARSED: Final = 256
+
+_RowKey = tuple[int, Grouping, str]
+
+
+def change_sums(
+    connection: Connection, before: ReadAnnotation | None, now: ReadAnnotation | None
+) -> None:
+    """Take away what was read of an annotation before, and add what is read of it now.
+
+    Args:
+        connection: to the database, in a transaction that `write_annotations` has opened.
+        before: None where nothing was read.
+        now: None where it is gone.
+    """
+    if before == now:
+        return
+    signed = [(read, sign) for read, sign in ((before, -1), (now, 1)) if read is not None]
+    keys = {key for read, _ in signed for key in _keys(read)}
+    groups = _load(connection, keys)
+    for read, sign in signed:
+        for key in _keys(read):
+            groups.setdefault(key, GroupSums()).add(read, sign)
+    for key in sorted(keys):
+        _write(connection, key, groups[key])
+
+
+def read_sums(connection: Connection, project: int, step: Step | None) -> ProjectSums:
+    """Return the sums of a project.
+
+    Args:
+        step: the length of a period, by default a day, or a week where annotations span more
+            than three weeks.
+    """
+    chosen = step or _choose_step(connection, project)
+    wanted = _ROW.grouping.in_(("all", chosen, "version"))
+    found: dict[str, dict[str, GroupSums]] = {"all": {}, chosen: {}, "version": {}}
+    for row in connection.execute(select(_SUMS).where(_ROW.project == project, wanted)):
+        found[row.grouping][row.name] = _parsed(row.sums)
+    whole, versions = found["all"].get("", GroupSums()), found["version"]
+    # PostgreSQL shows each statement what was committed before it: a version may be newer.
+    first_seen, last_seen = (_seen(connection, project, end) for end in (func.min, func.max))
+    known = versions.keys() & first_seen.keys() & last_seen.keys()
+    return ProjectSums(
+        whole,
+        chosen,
+        dict(sorted(found[chosen].items())),
+        {name: versions[name] for name in in_order(first_seen) if name in known},
+        {name: last_seen[name] for name in in_order(last_seen) if name in known},
+        _broken(connection, project) if "broken" in whole.kinds else {},
+    )
+
+
+def read_totals(connection: Connection) -> dict[int, GroupSums]:
+    """Return project -> the sums over all that was read of it, by ascending project."""
+    query = select(_ROW.project, _ROW.sums).where(_ROW.grouping == "all").order_by(_ROW.project)
+    return {row.project: _parsed(row.sums) for row in connection.execute(query)}
+
+
+@lru_cache(maxsize=_MAX_PARSED)
+def _parsed(sums: str) -> GroupSums:
+    """Parse the sums of a row, for reading alone: most rows are as they were at the last look."""
+    return msgspec.json.decode(sums, type=GroupSums)
+
+
+def _keys(read: ReadAnnotation) -> Iterator[_RowKey]:
+    return ((read.project, grouping, name) for grouping, name in groups_of(read))
+
+
+def _is(key: _RowKey) -> ColumnElement[bool]:
+    project, grouping, name = key
+    return and_(_ROW.project == project, _ROW.grouping == grouping, _ROW.name == name)
+
+
+def _load(connection: Connection, keys: Iterable[_RowKey]) -> dict[_RowKey, GroupSums]:
+    rows = connection.execute(select(_SUMS).where(or_(*map(_is, keys))))
+    return {
+        (row.project, row.grouping, row.name): msgspec.json.decode(row.sums, type=GroupSums)
+        for row in rows
+    }
+
+
+def _write(connection: Connection, key: _RowKey, sums: GroupSums) -> None:
+    if not sums.kinds:
+        connection.execute(delete(_SUMS).where(_is(key)))
+        return
+    row = _row(key, sums)
+    changed = connection.execute(update(_SUMS).where(_is(key)).values(sums=row["sums"]))
+    if not changed.rowcount:
+        connection.execute(insert(_SUMS).values(row))
+
+
+def _row(key: _RowKey, sums: GroupSums) -> dict[str, Any]:
+    project, grouping, name = key
+    text = msgspec.json.encode(sums).decode()
+    return {"project": project, "grouping": grouping, "name": name, "sums": text}
+
+
+def _choose_step(connection: Connection, project: int) -> Step:
+    query = select(func.min(_ROW.name), func.max(_ROW.name))
+    days = query.where(_ROW.project == project, _ROW.grouping == "day")
+    first, last = connection.execute(days).one()
+    return "day" if first is None else choose_step(first, last)
+
+
+def _seen(
+    connection: Connection, project: int, end: Callable[[ColumnElement[float]], Any]
+) -> dict[str, float]:
+    """Return model version -> when an annotation began with it, first or last.
+
+    The index finds each of them; without `scalar_subquery` all annotations would be read.
+    """
+    times = select(end(_READ.created)).where(
+        _READ.project == project, _READ.version == _ROW.name, _READ.kind == "compared"
+    )
+    query = select(_ROW.name, times.scalar_subquery())
+    rows = connection.execute(query.where(_ROW.project == project, _ROW.grouping == "version"))
+    return {name: time for name, time in rows if time is not None}
+
+
+def _broken(connection: Connection, project: int) -> dict[int, str]:
+    query = select(_READ.annotation, _READ.reason)
+    broken = query.where(_READ.project == project, _READ.kind == "broken")
+    rows = connection.execute(broken.order_by(_READ.created, _READ.annotation))
+    return {row.annotation: row.reason for row in rows}

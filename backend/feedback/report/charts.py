@@ -54,12 +54,7 @@ PLOTS: Final = ("saved-paint", "over-time", "seconds")
 
 
 def plots(report: PrelabelReport, standalone: bool = False) -> dict[str, str]:
-    """Draw all charts that there are figures for: name -> SVG.
-
-    >>> from backend.feedback.report.statistics import project_statistics
-    >>> plots(project_statistics(7, []))
-    {}
-    """
+    """Draw all charts that there are figures for: name -> SVG."""
     made: dict[str, Element] = {}
     labels = {
         name: statistics.saved_paint

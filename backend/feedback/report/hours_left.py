@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from backend.errors import StudioRefused, StudioUnreachable
-from backend.feedback.annotation_store import AnnotationQueries
+from backend.feedback.annotation_store import AnnotationStore
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.task_filter import TaskFilter
 
@@ -76,7 +76,7 @@ class HoursLeft(msgspec.Struct, frozen=True):
 
 
 def estimate(
-    annotations: AnnotationQueries, client: LabelStudioClient | None, project: int
+    annotations: AnnotationStore, client: LabelStudioClient | None, project: int
 ) -> HoursLeft | None:
     """Estimate the hours left in a project; Label Studio is asked how many tasks are left.
 

@@ -8,14 +8,13 @@ people where errors are rare; nothing is accepted unseen.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from scipy.special import betaincinv
 
-from backend.feedback.sums import GroupSums
+from backend.feedback.sums import GroupSums, LabelSums
 
 #: Share of the masks that shall need no change, and the confidence that it is at least that.
 SAFE_SHARE: Final = 0.9
@@ -49,7 +48,7 @@ class SafeScore:
         """One-sided lower bound of the share (Clopper and Pearson, 1934), at `_CONFIDENCE`."""
         return lower_bound(self.unchanged, self.masks)
 
-    def to_json(self) -> dict[str, Any]:
+    def figures(self) -> dict[str, Any]:
         """Return the figures as JSON; the score is in [0, 1], shares to six digits."""
         return {
             "score": None if self.score is None else self.score / 100,
@@ -83,18 +82,16 @@ def safe_scores(
         versions: model version -> sums over the annotations that began with it.
         newest_first: the model versions, the one seen last first.
     """
-    masks: dict[str, Counter[int]] = {}
-    unchanged: dict[str, Counter[int]] = {}
+    found: dict[str, LabelSums] = {}
     for version in newest_first:
         if _HASH.sub("", version) != _HASH.sub("", newest_first[0]):
             continue
         for label, sums in versions[version].labels.items():
-            masks.setdefault(label, Counter()).update(sums.scored)
-            unchanged.setdefault(label, Counter()).update(sums.unchanged)
+            found.setdefault(label, LabelSums()).add_all(sums)
     return {
-        label: _safe_score(masks[label], unchanged[label])
-        for label in sorted(masks, key=lambda name: (name.casefold(), name))
-        if masks[label]
+        label: _safe_score(found[label].scored, found[label].unchanged)
+        for label in sorted(found, key=lambda name: (name.casefold(), name))
+        if found[label].scored
     }
 
 

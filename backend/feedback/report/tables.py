@@ -20,7 +20,8 @@ from backend.feedback.report.definitions import (
 )
 from backend.feedback.report.hours_left import HoursLeft, hours
 from backend.feedback.report.safe_scores import SafeScore
-from backend.feedback.report.statistics import Group, LabelStatistics, PrelabelReport, Seconds
+from backend.feedback.report.statistics import Group, PrelabelReport
+from backend.feedback.sums import LabelSums, Seconds
 from backend.telemetry.logs import printable
 from clearclip_core.quantities import quantity
 
@@ -222,7 +223,7 @@ def _empty_table(title: str, first: str, columns: Sequence[str]) -> Table:
     return table
 
 
-def _row(table: Table, name: str, statistics: LabelStatistics) -> None:
+def _row(table: Table, name: str, statistics: LabelSums) -> None:
     table.add_row(
         _safe(name),
         str(statistics.pictures),
@@ -241,10 +242,6 @@ def _row(table: Table, name: str, statistics: LabelStatistics) -> None:
         str(sum(statistics.relabelled.values())),
         style="red" if statistics.harms else None,
     )
-
-
-def _two_digits(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
 
 
 def _number(value: float | None) -> str:
@@ -315,8 +312,8 @@ _CSV_COLUMNS: Final = (
 )
 
 
-def _flat(statistics: LabelStatistics) -> dict[str, Any]:
-    return statistics.to_json() | {"relabelled": sum(statistics.relabelled.values())}
+def _flat(statistics: LabelSums) -> dict[str, Any]:
+    return statistics.figures() | {"relabelled": sum(statistics.relabelled.values())}
 
 
 def _csv_seconds(seconds: Seconds) -> dict[str, Any]:
@@ -327,4 +324,4 @@ def _csv_seconds(seconds: Seconds) -> dict[str, Any]:
 
 
 def _safe_score(found: SafeScore | None) -> dict[str, Any]:
-    return {f"safe_{name}": value for name, value in found.to_json().items()} if found else {}
+    return {f"safe_{name}": value for name, value in found.figures().items()} if found else {}

@@ -19,8 +19,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from backend.database.database import cause_of
 from backend.errors import ModelUnavailable
-from backend.feedback.annotation_store import AnnotationQueries
-from backend.feedback.report.statistics import LabelStatistics
+from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.sums import GroupSums
 from backend.inference.engine import Engine, Snapshot
 from backend.inference.queue import Priority
@@ -137,7 +136,7 @@ class DatabaseReader:
         self._deleted = deleted
         self._limit = limit
         self._failures = FailureStore(store.database)
-        self._annotations = AnnotationQueries(store.database)
+        self._annotations = AnnotationStore(store.database)
 
     def read(self, failed: Collection[int] = ()) -> DatabaseStatus:
         """Read the database; where that fails, the status holds nothing but the trouble.
@@ -366,7 +365,7 @@ def _served(
             "project": project,
             "tasks": tasks.get(project),
             "annotations": sum(sums.kinds.values()),
-            "accepted_share": LabelStatistics.of_sums(sums.total).accepted_share,
+            "accepted_share": sums.total.accepted_share,
             "failing": database.failing_by_project.get(project, 0),
         }
         found.append(figures)

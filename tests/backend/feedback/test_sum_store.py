@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import count
 from typing import Any, get_args
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import insert, text
+from sqlalchemy import text
 
-from backend.database.database import MAX_KEYS, Database
-from backend.feedback import sum_store
+from backend.database.database import Database
 from backend.feedback.annotation_store import AnnotationStore
-from backend.feedback.annotation_table import ANNOTATIONS, AnnotationOrigin, ReadAnnotation, read_in
+from backend.feedback.annotation_table import AnnotationOrigin, ReadAnnotation
 from backend.feedback.comparison import LabelDiff
-from backend.feedback.report.statistics import make_report, project_statistics
-from backend.feedback.sums import ProjectSums, Step
+from backend.feedback.report.statistics import make_report
+from backend.feedback.sums import Step
+from tests.backend.fakes.report import project_statistics
 
 #: Thursday, 2026-11-26.
 DAY_0 = 1_795_651_200.0
@@ -89,15 +87,12 @@ def test_stored_sums_equal_a_full_recount(
         else:
             assert annotations.complete(pending, read)
         for project in (7, 8):
-            kept = list(annotations.stream(project))
+            kept = annotations.read(project)
             sums = annotations.sums(project, step)
             assert make_report(project, sums, label=label) == project_statistics(
                 project, kept, step=step, label=label
             )
             assert (project in annotations.totals()) == bool(kept)
-    before = annotations.sums(7)
-    annotations.recount(7)
-    assert annotations.sums(7) == before
 
 
 def seen(annotation: int, **more: Any) -> ReadAnnotation:
@@ -124,42 +119,3 @@ def test_a_lease_that_was_lost_changes_no_sum(database: Database) -> None:
     assert other.complete(taken, seen(1, version="new"))
     assert [*annotations.sums(7).versions] == ["new"]
     assert annotations.sums(7).all.kinds == {"compared": 1}
-
-
-def test_more_annotations_than_are_fetched_at_once_are_streamed_in_their_order(
-    database: Database,
-) -> None:
-    row = {"project": 7, "kind": "compared", "version": "v", "task": 1, "marked": 1}
-    count_ = 2 * MAX_KEYS + 7
-    with database.write() as connection:
-        connection.execute(
-            insert(ANNOTATIONS),
-            [{**row, "annotation": n, "created": float(-n)} for n in range(1, count_ + 1)],
-        )
-    annotations = AnnotationStore(database, "me")
-    found = [each.annotation for each in annotations.stream(7)]
-    assert found == [*range(count_, 0, -1)]
-
-
-def test_a_recount_writes_nothing_where_an_annotation_came_meanwhile(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    annotations, other = AnnotationStore(database, "me"), AnnotationStore(database, "other")
-    complete(annotations, seen(1))
-    numbers = count(2)
-
-    def slow_read_in(row: Any) -> ReadAnnotation:
-        if not other.count_open():
-            complete(other, seen(next(numbers)))
-        return read_in(row)
-
-    monkeypatch.setattr(sum_store, "read_in", slow_read_in)
-    assert not annotations.recount(7)
-    monkeypatch.undo()
-    assert annotations.sums(7) == ProjectSums.of(annotations.stream(7))
-
-
-@pytest.mark.parametrize("step", ["month", ""])
-def test_a_step_is_a_day_or_a_week(database: Database, step: Any) -> None:
-    with pytest.raises(ValueError, match="step"):
-        AnnotationStore(database, "me").sums(7, step)

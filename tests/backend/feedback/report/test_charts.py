@@ -7,7 +7,8 @@ from xml.etree.ElementTree import Element, fromstring
 from backend.feedback.annotation_table import AnnotationOrigin, ReadAnnotation
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.report.charts import PLOTS, plots
-from backend.feedback.report.statistics import PrelabelReport, project_statistics
+from backend.feedback.report.statistics import PrelabelReport
+from tests.backend.fakes.report import project_statistics
 
 DAY = 86400.0
 

@@ -12,8 +12,9 @@ from scipy.stats import binomtest
 from backend.feedback.annotation_table import ReadAnnotation
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.report.safe_scores import SafeScore, lower_bound
-from backend.feedback.report.statistics import PrelabelReport, project_statistics
+from backend.feedback.report.statistics import PrelabelReport
 from backend.feedback.report.tables import print_report, to_csv
+from tests.backend.fakes.report import project_statistics
 
 VERSION = "demo clearclip d4f5aa8d"
 KEPT = {"accepted": 1, "predicted_px": 5, "true_px": 5, "shared_px": 5}
@@ -43,7 +44,7 @@ def test_the_lowest_score_that_is_sure_enough_is_shown_with_its_figures() -> Non
     masks = [mask(0.9)] * 40 + [mask(0.805)] * 20 + [mask(0.5, corrected=1)] * 30
     (safe,) = report_of(masks).safe_scores.values()
     assert safe == SafeScore(80, 60, 60)
-    assert safe.to_json()["score"] == 0.8
+    assert safe.figures()["score"] == 0.8
     (safe,) = report_of([*masks, mask(0.7, added=1), mask(0.7)]).safe_scores.values()
     assert safe == SafeScore(70, 62, 61), "one change among 62 is within the bound"
 

@@ -8,8 +8,8 @@ from rich.console import Console
 
 from backend.feedback.annotation_table import ReadAnnotation
 from backend.feedback.comparison import LabelDiff
-from backend.feedback.report.statistics import project_statistics
 from backend.feedback.report.tables import print_report
+from tests.backend.fakes.report import project_statistics
 
 
 def test_figures_are_whole_in_a_terminal_of_80_letters() -> None:
