@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -21,6 +22,7 @@ from backend.dataset.labelled_image import (
     NOTHING,
     LabelledImage,
     LabelledObject,
+    LabelledRegion,
     Overlap,
     PictureRow,
 )
@@ -43,7 +45,7 @@ from backend.dataset.task_images import (
     plain_text,
 )
 from backend.dataset.tasks import TaskSource
-from backend.dataset.writers import coco, index_png, parquet, yolo
+from backend.dataset.writers import coco, parquet, yolo
 from backend.errors import DatasetError, TaskError
 from backend.label_studio.annotations import AnnotationChoice
 from clearclip_core import RGBArray
@@ -73,14 +75,10 @@ class DatasetOptions:
     """Choices of a data set.
 
     Attributes:
-        formats: those to write, in any number.
-        pictures: what becomes of the pictures.
-        choice: the annotations that count.
         overlap: the rule by which label maps resolve overlaps.
         background: class of unpainted pixels in label maps; empty: they have none.
         by_label: whether all regions of a label in a picture are one object.
         min_area_px: islands of fewer pixels are left out of YOLO's files.
-        split: shares of the parts.
         split_by: field of the tasks' data whose values are kept in one part; empty: none.
         least_cosine: cosine of features from which on two pictures are near-duplicates, which are
             kept in one part; None: only equal files are.
@@ -112,6 +110,11 @@ class DatasetOptions:
             )
 
     @property
+    def is_yolo(self) -> bool:
+        """Whether there are files of YOLO."""
+        return not {"yolo", "yolo-boxes"}.isdisjoint(self.formats)
+
+    @property
     def splitting(self) -> str:
         """Text of all that decides the parts, but the pictures."""
         return f"{self.split} {self.split_by} {self.least_cosine or ''}".strip()
@@ -128,7 +131,7 @@ class DatasetOptions:
 
     @property
     def image_folder(self) -> str:
-        """Folder of the pictures; hidden where only tables are made of them, empty without any."""
+        """Folder of the pictures; hidden where only tables are made of them, empty without."""
         if self.pictures != "none":
             return "images"
         return f"{_PARTS}/images" if "parquet" in self.formats else ""
@@ -159,13 +162,11 @@ class DatasetReport(msgspec.Struct, frozen=True):
     """The result of a run.
 
     Attributes:
-        pictures: number of pictures.
         parts: name of a part -> number of its pictures.
         splitting: see `DatasetOptions.splitting`.
-        regions: regions of all pictures.
         classes: name of a class -> part -> counts.
-        tasks: tasks that were read.
-        unlabelled: tasks of which nothing counts.
+        tasks: number of tasks that were read.
+        unlabelled: number of those of which nothing counts.
         notes: sentences about what is otherwise than one might think.
         skipped: tasks that lack a picture in the data set.
     """
@@ -184,19 +185,17 @@ class DatasetReport(msgspec.Struct, frozen=True):
         parts = ", ".join(f"{count} {part}" for part, count in self.parts.items())
         lines = [
             f"{quantity(self.pictures, 'picture')} ({parts}) with "
-            f"{quantity(self.regions, 'region')}; "
-            f"{quantity(self.tasks, 'task')} read, "
-            f"{self.unlabelled} without an annotation that counts, "
-            f"{len(self.skipped)} skipped."
+            f"{quantity(self.regions, 'region')}; {quantity(self.tasks, 'task')} read, "
+            f"{self.unlabelled} without an annotation that counts, {len(self.skipped)} skipped."
         ]
-        drawn = {n: c for n, c in self.classes.items() if any(each.objects for each in c.values())}
-        for name, counts in drawn.items():
-            told = (
+        for name, counts in self.classes.items():
+            told = [
                 f"{part} {quantity(count.objects, 'object')} in "
                 f"{quantity(count.pictures, 'picture')}"
                 for part, count in counts.items()
-            )
-            lines.append(f"  {name}: {', '.join(told)}")
+            ]
+            if any(count.objects for count in counts.values()):
+                lines.append(f"  {name}: {', '.join(told)}")
         lines += self.notes
         lines += [f"Task {each.task}: {each.reason}" for each in self.skipped[:_SHOWN]]
         if len(self.skipped) > _SHOWN:
@@ -347,6 +346,8 @@ class _Export:
 
     def __init__(self, exporter: DatasetExporter, output: OutputFolder, source: str) -> None:
         self._of = exporter
+        self._options = exporter.options
+        self._classes = exporter.labels.classes
         self._output = output
         self._source = source
         self._names: set[str] = set()
@@ -355,9 +356,8 @@ class _Export:
         self._tasks = self._unlabelled = self._regions = 0
         self._counts = _Counts()
         self._known = _read_parts(output.target, exporter.options.splitting)
-        (output.path / _PARTS).mkdir()
-        self._rows = (output.path / _PARTS / "rows").open("wb")
-        self._features = (output.path / _PARTS / "features").open("wb")
+        self._rows = output.place(f"{_PARTS}/rows").open("wb")
+        self._features = output.place(f"{_PARTS}/features").open("wb")
 
     def add(self, loaded: LoadedTask) -> None:
         """Write the own files of a task's pictures; skip those that cannot be, with the reason."""
@@ -365,8 +365,7 @@ class _Export:
         written = 0
         self._counts.lost.update(loaded.lost_controls)
         for each in loaded.images:
-            areas = (area for version in each.image.versions for area, _ in version)
-            for area in areas:
+            for area, _ in chain.from_iterable(each.image.versions):
                 self._counts.unknown.update(self._of.labels.unknown_labels(area))
             try:
                 if each.problem:
@@ -385,7 +384,7 @@ class _Export:
         """Write the files that are of all pictures, and the report."""
         self._rows.close()
         self._features.close()
-        options = self._of.options
+        options = self._options
         cosine = options.least_cosine or 1.0
         parts, divided = assign(options.split, self._keys, self._read_features(), cosine)
         counts = Counter(parts)
@@ -420,7 +419,7 @@ class _Export:
         return report
 
     def _write_picture(self, loaded: LoadedImage) -> None:
-        image, options = loaded.image, self._of.options
+        image, options = loaded.image, self._options
         task = int(image.task.id or 0)
         wanted, suffix = name_of(image.source, f"task-{task}")
         value = self._value_of(image)
@@ -441,27 +440,28 @@ class _Export:
                 self._output.write(path, content)
         if self._of.describe is not None and file is not None:
             self._features.write(self._of.describe(file.rgb))
+        digest = file.digest if file is not None else _digest(image.source)
         row = PictureRow(
             task=task,
             key=image.key,
             name=name,
             suffix=suffix,
             size_hw=size_hw,
-            digest=file.digest if file is not None else _digest(image.source),
+            digest=digest,
             source="data:" if image.source[:5].lower() == "data:" else plain_text(image.source),
-            regions=_told(labelled),
-            objects=dict(Counter(each.label for each in things)),
+            regions=[_told(region) for region in labelled.regions],
+            objects=Counter(thing.label for thing in things),
             coco=annotations,
         )
         self._rows.write(msgspec.json.encode(row) + b"\n")
-        known = self._known.get(row.digest, "")
-        self._keys.append(SplitKey(row.digest, value, (image.created, task), known))
+        first = image.created, task
+        self._keys.append(SplitKey(digest, value, first, self._known.get(digest, "")))
         self._names.add(folded(name))
         self._regions += len(row.regions)
 
     def _value_of(self, image: TaskImage) -> str:
         """Return the value of the field that divides pictures into parts; empty without one."""
-        name = self._of.options.split_by
+        name = self._options.split_by
         value = image.task.data.get(name) if name else ""
         if name and (not isinstance(value, str | int | float) or not str(value).strip()):
             raise DatasetError(f'Its data has no "{name}", by which the parts are divided.')
@@ -479,59 +479,55 @@ class _Export:
         self, name: str, labelled: LabelledImage, things: Sequence[LabelledObject]
     ) -> tuple[dict[str, bytes], list[dict[str, Any]]]:
         """Return the own files of a picture, path -> bytes, and its annotations for COCO."""
-        options, classes = self._of.options, self._of.labels.classes
+        options = self._options
         contents: dict[str, bytes] = {}
         if options.mask_folder:
-            path = f"{options.mask_folder}/{name}.png"
-            contents[path] = index_png.encode_label_map(self._label_map(labelled), classes)
+            label_map = self._label_map(labelled)
+            contents[f"{options.mask_folder}/{name}.png"] = self._classes.to_png(label_map)
         annotations, lines = [], []
-        is_yolo = "yolo" in options.formats
-        if is_yolo or not {"coco", "yolo-boxes"}.isdisjoint(options.formats):
-            for thing in things:
-                mask, index = thing.mask(), classes.names.index(thing.label)
-                if "coco" in options.formats and mask.any():
-                    annotations.append(coco.coco_annotation(thing, mask, index + 1))
-                if is_yolo or "yolo-boxes" in options.formats:
-                    mask, left_out = yolo.without_small_islands(mask, options.min_area_px)
-                    self._counts.islands += left_out
-                    line = yolo.polygon_line if is_yolo else yolo.box_line
-                    if mask.any():
-                        lines.append(line(index, mask))
-        if is_yolo or "yolo-boxes" in options.formats:
+        line = yolo.polygon_line if "yolo" in options.formats else yolo.box_line
+        for thing in things if options.is_yolo or "coco" in options.formats else ():
+            mask, index = thing.mask(), self._classes.names.index(thing.label)
+            if "coco" in options.formats and mask.any():
+                annotations.append(coco.coco_annotation(thing, mask, index + 1))
+            if options.is_yolo:
+                mask, left_out = yolo.without_small_islands(mask, options.min_area_px)
+                self._counts.islands += left_out
+                if mask.any():
+                    lines.append(line(index, mask))
+        if options.is_yolo:
             contents[f"{yolo.FOLDER}/{name}.txt"] = "".join(lines).encode()
         return contents, annotations
 
     def _label_map(self, labelled: LabelledImage) -> npt.NDArray[np.uint8]:
         """Return the label map of a picture, its background included; count what it lacks."""
-        options, counts = self._of.options, self._counts
-        label_map, covered_px = labelled.label_map(self._of.labels.classes, options.overlap)
+        counts = self._counts
+        label_map, covered_px = labelled.label_map(self._classes, self._options.overlap)
         unpainted = label_map == NOTHING
         counts.covered += covered_px > 0
         counts.covered_px += covered_px
         counts.mostly_unpainted += 2 * int(np.count_nonzero(unpainted)) > label_map.size
-        if options.background:
+        if self._options.background:
             if labelled.undecided is not None:
                 unpainted &= ~labelled.undecided
             label_map[unpainted] = 0
         return label_map
 
     def _count_classes(self, parts: Sequence[str]) -> dict[str, dict[str, ClassCount]]:
-        found: dict[tuple[str, str], list[int]] = {}
-        for row, part in zip(self._pictures(parts), parts, strict=True):
-            for label, count in row.objects.items():
-                found.setdefault((label, part), []).append(count)
+        pictures, objects = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+        names = self._options.split.names
+        for part in names:
+            for row in self._pictures(parts, part):
+                pictures.update((label, part) for label in row.objects)
+                objects.update({(label, part): count for label, count in row.objects.items()})
         return {
-            label: {
-                part: ClassCount(len(some), sum(some))
-                for part in self._of.options.split.names
-                for some in [found.get((label, part), [])]
-            }
-            for label in self._of.labels.classes.names
+            label: {part: ClassCount(pictures[label, part], objects[label, part]) for part in names}
+            for label in self._classes.names
         }
 
     def _write_image(self, image: TaskImage, file: PictureFile, path: str) -> None:
         self._counts.converted += not file.is_original
-        if self._of.options.pictures != "link" or not file.is_original:
+        if self._options.pictures != "link" or not file.is_original:
             self._output.write(path, file.content)
             return
         target = self._of.pictures.find(image.source)
@@ -548,38 +544,38 @@ class _Export:
             return None
         return np.memmap(path, np.float16, "r").reshape(len(self._keys), -1)
 
-    def _pictures(self, parts: Sequence[str], wanted: str | None = None) -> Iterator[PictureRow]:
+    def _pictures(self, parts: Sequence[str], wanted: str = "") -> Iterator[PictureRow]:
         """Iterate over the pictures of a part, or over all."""
         with (self._output.path / _PARTS / "rows").open("rb") as rows:
             for line, part in zip(rows, parts, strict=True):
-                if wanted in (None, part):
+                if wanted in ("", part):
                     yield msgspec.json.decode(line, type=PictureRow)
 
     def _write_shared_files(self, parts: Sequence[str]) -> None:
-        options, classes, output = self._of.options, self._of.labels.classes, self._output
-        names = options.split.names
-        is_yolo = not {"yolo", "yolo-boxes"}.isdisjoint(options.formats)
+        options, classes, output = self._options, self._classes, self._output
         with output.place(PICTURES_FILE).open("wb") as stream:
-            for row, part in zip(self._pictures(parts), parts, strict=True):
-                stream.write(_picture_line(row, part))
-        index_png.write_classes(output, classes, options.overlap)
-        for part in names:
+            stream.writelines(map(_picture_line, self._pictures(parts), parts))
+        told_classes = json.dumps(classes.to_json(options.overlap), ensure_ascii=False, indent=2)
+        output.write("classes.json", f"{told_classes}\n".encode())
+        for part in options.split.names:
             pictures = partial(self._pictures, parts, part)
             if "index-png" in options.formats:
-                index_png.write_list(output, part, (row.name for row in pictures()))
+                names = "".join(f"{row.name}\n" for row in pictures())
+                output.write(f"splits/{part}.txt", names.encode())
             if "coco" in options.formats:
                 info = {"description": self._source, "annotations": str(options.choice)}
                 coco.write_coco(output, part, pictures, classes, info)
-            if is_yolo:
-                files = (row.file_name for row in pictures())
-                yolo.write_list(output, part, files, options.image_folder or "images")
+            if options.is_yolo:
+                folder = options.image_folder or "images"
+                files = "".join(f"./{folder}/{row.file_name}\n" for row in pictures())
+                output.write(f"{part}.txt", files.encode())
             if "parquet" in options.formats:
                 folders = output.path / options.image_folder, output.path / options.mask_folder
                 parquet.write_tables(output, part, pictures, folders, classes)
-        if is_yolo:
-            yolo.write_data_file(output, names, classes)
+        if options.is_yolo:
+            yolo.write_data_file(output, options.split.names, classes)
         if "parquet" in options.formats:
-            parquet.write_card(output, names, classes, options.overlap, self._source)
+            parquet.write_card(output, options.split.names, classes, options.overlap, self._source)
 
 
 def _picture_line(row: PictureRow, part: str) -> bytes:
@@ -597,15 +593,14 @@ def _picture_line(row: PictureRow, part: str) -> bytes:
     return f"{json.dumps(told, ensure_ascii=False)}\n".encode()
 
 
-def _told(labelled: LabelledImage) -> list[dict[str, Any]]:
-    return [
-        {
-            "label": region.label,
-            **({} if region.score is None else {"score": region.score}),
-            **msgspec.structs.asdict(region.provenance),
-        }
-        for region in labelled.regions
-    ]
+def _told(region: LabelledRegion) -> dict[str, Any]:
+    score = {} if region.score is None else {"score": region.score}
+    return {"label": region.label, **score, **msgspec.structs.asdict(region.provenance)}
+
+
+class _PartOfPicture(msgspec.Struct):
+    digest: str
+    part: str
 
 
 def _read_parts(folder: Path, splitting: str) -> dict[str, str]:
@@ -622,11 +617,6 @@ def _read_parts(folder: Path, splitting: str) -> dict[str, str]:
             return {row.digest: row.part for row in rows if row.part in report.parts}
     except (OSError, msgspec.MsgspecError):
         return {}
-
-
-class _PartOfPicture(msgspec.Struct):
-    digest: str
-    part: str
 
 
 def _digest(source: str) -> str:

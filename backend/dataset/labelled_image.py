@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
@@ -9,6 +10,7 @@ from typing import Any, Final, Literal
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from backend.errors import DatasetError
 from clearclip_core.images.label_maps import NONE_VALUE, palette
@@ -21,6 +23,9 @@ Overlap = Literal["label-order", "largest", "smallest", "score"]
 
 #: Where a region came from, as Label Studio has it; "majority" where several annotators have voted.
 Origin = Literal["manual", "prediction", "prediction-changed", "majority"]
+
+#: Three times faster than the default, 6; the files of label maps are a third larger.
+_COMPRESS_LEVEL: Final = 3
 
 #: Value of pixels without a class in label maps.
 NOTHING: Final = NONE_VALUE
@@ -84,11 +89,15 @@ class ClassTable:
         """Return the value of a class in label maps."""
         return self.names.index(name) + bool(self.background)
 
-    def palette_bytes(self) -> bytes:
-        """Return the 768 bytes of a palette: RGB of the values 0 to 255; black without a class."""
-        table = np.zeros((NOTHING + 1, 3), np.uint8)
-        table[: len(self.all_names)] = self.colours
-        return table.tobytes()
+    def to_png(self, label_map: npt.NDArray[np.uint8]) -> bytes:
+        """Encode a label map (H, W) as a palette PNG, as PASCAL VOC has them."""
+        palette_ = np.zeros((NOTHING + 1, 3), np.uint8)
+        palette_[: len(self.all_names)] = self.colours
+        picture = Image.fromarray(label_map, "P")
+        picture.putpalette(palette_.tobytes())
+        file = io.BytesIO()
+        picture.save(file, "PNG", compress_level=_COMPRESS_LEVEL)
+        return file.getvalue()
 
     def to_json(self, overlap: Overlap) -> dict[str, Any]:
         """Return what ``classes.json`` holds; `overlap` is the rule of the label maps."""

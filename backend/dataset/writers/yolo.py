@@ -13,7 +13,7 @@ the converter of Ultralytics.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from backend.dataset.labelled_image import BoolMask, ClassTable
 from backend.dataset.output_folder import OutputFolder
-from backend.label_studio.shapes import OutlinePoints, join_rings
+from backend.label_studio.shapes import OutlinePoints, corners_of, join_rings
 
 FOLDER: Final = "labels"
 
@@ -87,7 +87,7 @@ def outline(mask: BoolMask) -> OutlinePoints:
     for contour, (_, _, _, parent) in zip(contours, hierarchy[0].tolist(), strict=True):
         holes.setdefault(parent, []).append(contour)
     outer = [index for index, each in enumerate(hierarchy[0].tolist()) if each[3] < 0]
-    islands = [_corners(_cut_out(contours[each], holes.get(each, []), pixels)) for each in outer]
+    islands = [corners_of(_cut_out(contours[each], holes.get(each, []), pixels)) for each in outer]
     islands.sort(key=lambda ring: -cv2.contourArea(ring))
     ring = islands[0]
     for start in range(1, len(islands), _AT_ONCE):
@@ -140,40 +140,14 @@ def _splice(ring: OutlinePoints, others: Sequence[tuple[int, OutlinePoints]]) ->
     return np.concatenate([*pieces, ring[before:]])
 
 
-def _corners(ring: OutlinePoints) -> OutlinePoints:
-    """Leave points out that repeat the one before, or lie between their neighbours."""
-    ring = ring[(ring != np.roll(ring, 1, axis=0)).any(axis=1)] if len(ring) > 1 else ring
-    before, after = ring - np.roll(ring, 1, axis=0), np.roll(ring, -1, axis=0) - ring
-    turns = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]
-    turns_back = (before * after).sum(axis=1) < 0
-    kept: OutlinePoints = ring[turns | turns_back]
-    return kept if len(kept) else ring[:1]
-
-
 def _box(mask: BoolMask) -> tuple[slice, slice] | None:
     """Return the rows and columns of the pixels of a mask; None without one."""
     left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
     return (slice(top, top + height), slice(left, left + width)) if width else None
 
 
-def write_list(output: OutputFolder, part: str, files: Iterable[str], images: str) -> None:
-    """Write the list of pictures of a part.
-
-    Args:
-        output: folder of the data set.
-        part: name of the part.
-        files: names of the files of its pictures.
-        images: name of the folder of pictures.
-    """
-    output.write(f"{part}.txt", "".join(f"./{images}/{name}\n" for name in files).encode())
-
-
 def write_data_file(output: OutputFolder, parts: Sequence[str], classes: ClassTable) -> None:
-    """Write ``data.yaml``, which a trainer is given.
-
-    A trainer needs a part for validation: without one it is given the pictures that it is trained
-    with.
-    """
+    """Write ``data.yaml``; a trainer needs a part for validation: without one it is ``train``."""
     lines = []
     if "val" not in parts:
         lines.append("# There is no part for validation: make one with --split 80/20.")

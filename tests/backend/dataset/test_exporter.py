@@ -303,7 +303,7 @@ def test_a_stopped_or_failed_run_leaves_the_folder_as_it_was(
     stopping.set()
     assert bench.run(stopping) is None
     bench.tasks = []
-    monkeypatch.setattr("backend.dataset.writers.index_png.write_classes", lambda *_: 1 / 0)
+    monkeypatch.setattr("backend.dataset.exporter._Export._write_shared_files", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         bench.run()
     assert bench.files() == before
@@ -315,13 +315,13 @@ def test_a_killed_run_leaves_what_the_next_one_removes(bench: Bench, when: str) 
     one_picture(bench).done()
     before = bench.files()
     place = (
-        "backend.dataset.writers.index_png.write_list = kill"
+        "backend.dataset.exporter._picture_line = kill"
         if when == "writes"
         else "backend.dataset.output_folder.shutil.rmtree = kill"  # .parts, before the renames
     )
     code = (
         "import json, os, sys, threading\nfrom pathlib import Path\n"
-        "import backend.dataset.writers.index_png, backend.dataset.output_folder\n"
+        "import backend.dataset.exporter, backend.dataset.output_folder\n"
         "from backend.dataset.exporter import DatasetExporter, DatasetOptions\n"
         "from backend.dataset.picture_file import LocalPictures\n"
         "from backend.dataset.task_images import parse_project_labels\n"
