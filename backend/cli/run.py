@@ -275,7 +275,7 @@ def next_tasks(
 ) -> None:
     """Choose tasks to correct next: at random, and no picture nearly like another.
 
-    They have no annotation and no draft. Pictures are passed over that look nearly like one that
+    They have no annotation and no draft. Pictures are skipped that look nearly like one that
     was chosen, or like one that the project has learned from.
     """
     check_token(settings, "tasks are read")
@@ -294,7 +294,7 @@ def _show_next_tasks(
     console.print(
         f"{quantity(len(report.tasks), 'task')} of {report.unlabeled} without an annotation or a "
         f"draft: {quantity(report.compared, 'picture')} compared in {report.seconds:.1f} s, "
-        f"{quantity(report.near_duplicates, 'near-duplicate')} passed over; compared with "
+        f"{quantity(report.near_duplicates, 'near-duplicate')} skipped; compared with "
         f"{quantity(report.examples, 'corrected picture')} too"
     )
     table = Table(box=None)

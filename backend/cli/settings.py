@@ -119,7 +119,7 @@ BACKEND_PORT=9090
 # The volume of weights, or a folder such as /srv/models, which user 1000 must own (chown -R 1000).
 # Without network, put weights into it first: clearclip models --download NAME --to FOLDER
 MODELS=models
-# The most memory of the backend and of Label Studio. One that needs more is ended and starts anew.
+# The most memory of the backend and of Label Studio. One that needs more is started again.
 BACKEND_MEMORY=8g
 LABEL_STUDIO_MEMORY=4g
 

@@ -9,8 +9,9 @@ Label Studio keeps where a region came from: its id is that of the prediction's 
   ``prediction``. The annotator agreed with it, or did not look. Where something drawn with the same
   label covers it, it is drawn.
 - **Removed**: pixels that the prediction showed as a label and that the annotation does not give to
-  it any more. Where no region of the prediction is left, the annotator began anew, and what is gone
-  was not judged by itself: then only those pixels are removed that something drawn covers now.
+  it any more. Where no region of the prediction is left, the annotator began from
+  nothing, and what is gone was not judged by itself: then only those pixels are removed
+  that something drawn covers now.
 - A **rectangle** bounds its thing and does not fill it. So it is no mask, neither drawn nor kept,
   and one that is gone removes nothing. Pixels inside a rectangle are not removed from its label.
 

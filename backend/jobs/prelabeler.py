@@ -276,7 +276,7 @@ class Prelabeler:
             keeper.join()
 
     def _update_counts(self, job: Job) -> Job:
-        """Count the tasks that are left, and start anew where the version has changed."""
+        """Count the tasks that are left, and start again where the version has changed."""
         version, count = self._spec(job).version, self._client.count
         ids = self._task_ids(job)
         if ids is None and (ids := self._scope(job, version)) is not None:

@@ -309,7 +309,7 @@ def _opened(content: bytes, max_megapixels: float) -> Iterator[Image.Image]:
             _check(picture, max_megapixels)
             yield picture
     except ImageWorkError as error:
-        raise ImageTooLarge(f"{error} Save it anew with another program.") from None
+        raise ImageTooLarge(f"{error} Save it with another program.") from None
     except UnidentifiedImageError:
         raise ImageInvalid(
             f"The file is not an image that can be read; expected {', '.join(FORMATS)}."

@@ -114,7 +114,7 @@ def read_areas(regions: Iterable[Any], controls: Container[str]) -> list[Area]:
     Traceback (most recent call last):
     ...
     backend.errors.BadRequest: A rectangle of car (made with "box") is broken: Label Studio has \
-not kept the size of its picture. Delete it and draw it anew.
+not kept the size of its picture. Delete it and draw it again.
     """
     found: list[Area] = []
     for raw in regions:
@@ -337,7 +337,7 @@ def _say_broken(kind: str, labels: Sequence[str], reason: str, where: str = "") 
     noun = _NOUNS.get(kind) or f"region {kind[:_TOLD_LETTERS]}".rstrip()
     label = ", ".join(labels)[:_TOLD_LETTERS]
     of_label = f" of {label}" if label else ""
-    return f"A {noun}{of_label}{where} is broken: {reason}. Delete it and draw it anew."
+    return f"A {noun}{of_label}{where} is broken: {reason}. Delete it and draw it again."
 
 
 def _reason(area: Area, error: Exception) -> str:

@@ -150,7 +150,7 @@ def check_finite(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """
     if not np.isfinite(points).all():
         raise ValueError(
-            "A region lies at a place that is no finite number. Delete it and draw it anew."
+            "A region lies at a place that is no finite number. Delete it and draw it again."
         )
     return points
 

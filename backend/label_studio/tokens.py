@@ -54,7 +54,7 @@ class Access:
 
         Args:
             limit: longest time that an exchange may take.
-            refused: a value that the server has refused: the token is exchanged anew if this
+            refused: a value that the server has refused: the token is exchanged again if this
                 value is still the newest.
         """
         if self._kind == "legacy":

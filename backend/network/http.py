@@ -4,7 +4,7 @@ A task may name any address, and a server may redirect to any. Nobody is to reac
 backend what only this backend can reach. So connections are made to public addresses only, unless
 the administrator allows the host by ``LABEL_STUDIO_URL`` or in ``ALLOWED_HOSTS``. The address is
 checked, not the name: a name is looked up once, and the connection goes to the address that was
-checked. Each redirect is checked anew.
+checked. Each redirect is checked again.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from clearclip_core.segmentation.windows import DenseFeatures
 _ALIKE = 0.98
 _EQUAL = 0.999
 
-#: The clusters are computed anew after this share of more images, where fewer are missing: each
+#: The clusters are computed again after this share of more images, where fewer are missing: each
 #: computation compares all pairs.
 _GROWTH = 1 / 64
 

@@ -388,7 +388,7 @@ class KeyMaps:
 
     Keys are copied head by head as the blocks run: those of a head then lie in one piece, and the
     projections that they are a part of need not stay in memory. Room for all is made with the
-    first; small pieces made between the blocks would have their large ones made anew in each.
+    first; small pieces made between the blocks would have their large ones made again in each.
 
     Args:
         blocks: number of blocks.

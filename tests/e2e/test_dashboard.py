@@ -49,8 +49,9 @@ def prelabel(console: Page, project: int) -> int:
     dashboard = console.url
     console.goto(urljoin(dashboard, f"/projects/{project}"))
     console.locator("#prelabel").get_by_role("button").click()
-    said = console.get_by_role("status").get_by_role("link", name="Job")
-    job = int(said.inner_text().removeprefix("Job "))
+    console.wait_for_url("**?job=*")
+    job = int(console.url.rpartition("=")[2])
+    expect(console.locator("#job")).to_contain_text(f"job {job}: tasks without annotations")
     console.goto(dashboard)
     return job
 
@@ -110,6 +111,7 @@ def test_a_job_is_paused_resumed_and_cancelled_from_the_page(
     job = prelabel(console, project)
     row = console.locator(f"#job-{job}")
     row.get_by_role("button", name="Pause").click()
+    expect(console.get_by_role("status").first).to_contain_text(f"Job {job} is paused.")
     expect(row).to_contain_text("paused")
     row.get_by_role("button", name="Resume").click()
     expect(row).to_contain_text("running", timeout=60_000)
@@ -138,8 +140,7 @@ def test_an_error_leads_to_the_task_in_label_studio(
     console.set_viewport_size(PHONE)
     assert console.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     console.locator(f"#job-{job}").get_by_role("link", name="1 failed").click()
-    expect(console.get_by_role("heading", name=f"Job {job}")).to_be_visible()
-    console.get_by_role("link", name=f"Task {task}").click()
+    console.locator("#job").get_by_role("link", name=f"Task {task}").click()
     console.wait_for_url(f"{studio.url}/projects/{project}/data?task={task}*")
 
 

@@ -23,6 +23,7 @@ CONFIG = """<View>
 <KeyPoint name="click" toName="image" smart="true"/>
 </View>"""
 REGIONS = "Htx.annotationStore.selected.regions"
+ASKED = "/interactive-annotating"
 
 
 @pytest.fixture
@@ -87,7 +88,7 @@ def test_a_smart_click_is_answered_and_backspace_leaves_one_region_of_the_thing(
         page.locator(".lsf-tool_smart[aria-label=key-point-tool]").last.click()
         page.locator(".lsf-label").filter(has_text="sky").first.click()
         box: Any = page.locator(".konvajs-content").bounding_box()
-        with page.expect_response(lambda answer: answer.url.endswith("/interactive-annotating")):
+        with page.expect_response(lambda answer: answer.url.endswith(ASKED)):
             page.keyboard.down("Control")  # a region covers the spot
             page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 8)
             page.keyboard.up("Control")
@@ -100,6 +101,51 @@ def test_a_smart_click_is_answered_and_backspace_leaves_one_region_of_the_thing(
         page.keyboard.press("Backspace")
         page.wait_for_function(f"{ids}.length === 1")
         assert page.evaluate(ids) == [answer]
+    finally:
+        if toggle.is_checked():
+            toggle.click(force=True)
+
+
+RULE = """<View>
+<Image name="image" value="$image"/>
+<PolygonLabels name="hand" toName="image" prelabel="no">
+  <Label value="sky"/><Label value="grass"/></PolygonLabels>
+<BrushLabels name="mask" toName="image"><Label value="sky"/></BrushLabels>
+<RectangleLabels name="box" toName="image"><Label value="sky"/></RectangleLabels>
+<KeyPointLabels name="click" toName="image" smart="true" smartOnly="true">
+  <Label value="sky"/><Label value="grass"/></KeyPointLabels>
+</View>"""
+
+
+def test_a_click_is_answered_by_one_control_and_a_control_for_hand_only_by_none(
+    page: Page, studio: LabelStudioProcess, project: int
+) -> None:
+    """The brush comes before the box; the polygon answers for the label that only it has."""
+    studio.client.projects.update(id=project, label_config=RULE)
+    demo.upload(studio, project, [demo.scene_file(702)])
+    (task,) = studio.client.tasks.list(project=project)
+    open_task(page, studio, project, task.id)
+    shown = page.evaluate(f"{REGIONS}.map(r => r.type)")
+    assert "polygonregion" not in shown
+    toggle = page.locator("[data-testid=bottombar-auto-annotation-toggle]")
+    if not toggle.is_checked():
+        toggle.click(force=True)
+    settled(page)
+    try:
+        for label, down, kind in (("sky", 1 / 8, "brushlabels"), ("grass", 7 / 8, "polygonlabels")):
+            page.locator(".lsf-tool_smart").first.hover()
+            page.locator(".lsf-tool_smart[aria-label=key-point-tool]").last.click()
+            page.locator(".lsf-label").filter(has_text=label).last.click()
+            box: Any = page.locator(".konvajs-content").bounding_box()
+            is_asked = page.expect_response(lambda each: each.url.endswith(ASKED))
+            with is_asked as answer:
+                page.keyboard.down("Control")
+                page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] * down)
+                page.keyboard.up("Control")
+            found = answer.value.json()["data"]["result"]
+            assert {each["type"] for each in found} == {kind}, label
+            page.click("[data-testid=bottombar-accept-suggestions-button]")
+            page.wait_for_function("Htx.annotationStore.selected.suggestions.size === 0")
     finally:
         if toggle.is_checked():
             toggle.click(force=True)

@@ -201,7 +201,7 @@ def _print_hours(left: HoursLeft, console: Console) -> None:
     if left.tasks_left is not None:
         tasks = quantity(left.tasks_left, "task")
         console.print(f"Hours left at today's pace, for {tasks} without an annotation")
-        table = _empty_table("", "", ("expected", "in 9 of 10 draws"))
+        table = _empty_table("", "", ("expected", "90 % range"))
         for name, each in (("with", left.with_prelabels), ("without", left.without_prelabels)):
             interval = f"{hours(each.low)} to {hours(each.high)}" if each else ""
             table.add_row(f"{name} prelabels", hours(each.hours) if each else "not known", interval)

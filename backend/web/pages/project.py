@@ -36,6 +36,7 @@ from backend.web.pages.projects import PROJECT, no_key
 from backend.web.pages.report import describe_reading
 from backend.web.pages.runs import json_of
 from backend.web.pages.serializers import StatusSerializer
+from clearclip_core.quantities import inflected
 
 Json = dict[str, Any]
 
@@ -215,19 +216,22 @@ class ProjectRoutes:
         failing = FailureStore(services.database).count(project=project)
         if failing.tasks:
             errors = url_for("dashboard.page", _anchor="errors")
-            yield Finding(failing.tasks, "tasks without a prediction", errors, failing.since)
+            what = f"{inflected(failing.tasks, 'task')} without a prediction"
+            yield Finding(failing.tasks, what, errors, failing.since)
         suspected = services.runs.last(LABEL_ERRORS, project)
         if suspected is not None:
             run, report = suspected
             suspicions = report.without(services.confirmed.of(project)).suspicions
             page = url_for("label-errors.page", project=project)
             n_annotations = len({each.annotation for each in suspicions})
-            yield Finding(n_annotations, "suspicious annotations", page, run.finished)
+            what = f"suspicious {inflected(n_annotations, 'annotation')}"
+            yield Finding(n_annotations, what, page, run.finished)
         compared = services.runs.last(AGREEMENT, project)
         if compared is not None:
             page = url_for("agreement.page", project=project)
-            what = "pictures on which annotators disagree"
-            yield Finding(compared[1].dispute_count, what, page, compared[0].finished)
+            count = compared[1].dispute_count
+            what = f"{inflected(count, 'picture')} on which annotators disagree"
+            yield Finding(count, what, page, compared[0].finished)
         yield from self._label_findings(project, counts)
 
     def _label_findings(self, project: int, counts: TaskCounts | None) -> Iterator[Finding]:
@@ -235,14 +239,15 @@ class ProjectRoutes:
             return
         if counts.unused:
             names, page = ", ".join(counts.unused), url_for("words.page", project=project)
-            yield Finding(len(counts.unused), f"labels without a region: {names}", page)
+            what = f"{inflected(len(counts.unused), 'label')} without a region: {names}"
+            yield Finding(len(counts.unused), what, page)
         for label, count in counts.unknown.items():
             yield Finding(
                 count,
                 f"{'region has' if count == 1 else 'regions have'} the label {label!r}, which the "
                 "label config no longer has",
                 self.services.files.task_url(project),
-                remedy=f'If it was renamed, write the old name as alias: <Label value="NEW NAME" '
+                remedy=f'If it was renamed, write the old name as alias: <Label value="Building" '
                 f'alias="{label}"/>.',
             )
 

@@ -180,8 +180,8 @@ class MissingProjects:
         """Refuse to show a project that is not there.
 
         A project with a title costs nothing. Of others that the database holds nothing of, the
-        titles are read anew, once a second at most and not in the minute after Label Studio did not
-        answer. One that is still not among them is asked for by its number: a list that changes
+        titles are read again, once a second at most, and not in the minute after Label Studio did
+        not answer. One that is still not among them is asked for by its number: a list that changes
         while its pages are read may leave a project out.
 
         Raises:

@@ -113,7 +113,7 @@ def test_next_tasks_are_printed_with_addresses_kept_and_shown_as_a_view(tmp_path
     assert made.exit_code == 0, made.output
     said = " ".join(made.output.split())
     assert "3 tasks of 12 without an annotation or a draft: 12 pictures compared in" in said
-    assert "9 near-duplicates passed over; compared with 0 corrected pictures too" in said
+    assert "9 near-duplicates skipped; compared with 0 corrected pictures too" in said
     assert "12 of 12 tasks were tried" in said
     told = NEXT_TASKS.read_report(out.read_text())
     tasks = [each.task for each in told.tasks]

@@ -132,7 +132,7 @@ def test_a_broken_region_is_told_by_what_an_annotator_sees() -> None:
     value = {"rle": [0] * 9, "brushlabels": ["car"]}
     told = (
         "A brush region of car is broken: its strokes are cut off, or are of a picture of another "
-        "size than 8×4. Delete it and draw it anew."
+        "size than 8×4. Delete it and draw it again."
     )
     with pytest.raises(ValueError, match=f"^{told}$"):
         area_mask(Area("brushlabels", "mask", "img", None, (4, 8), value))

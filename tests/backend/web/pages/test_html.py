@@ -22,7 +22,7 @@ TEMPLATES = Path(html.__file__).parent / "templates"
 def test_the_page_needs_nothing_from_elsewhere(dashboard: Dashboard) -> None:
     """Air-gapped: no script, style, font or picture comes from a server, not even this one."""
     started(dashboard, done=1, total=2)
-    for path in ("/", "/?part=1", "/jobs/1"):
+    for path in ("/", "/?part=1", "/projects/7?job=1"):
         page = dashboard.page(path)
         for tag, attributes in page.elements:
             assert "src" not in attributes, tag
@@ -112,7 +112,7 @@ def test_what_comes_from_outside_is_text(dashboard: Dashboard) -> None:
     for page in (
         dashboard.page(),
         dashboard.page("/?part=1"),
-        dashboard.page("/jobs/1"),
+        dashboard.page("/projects/7?job=1"),
         Page(refused),
     ):
         assert "alert(1)" in page.text

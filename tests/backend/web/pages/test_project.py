@@ -136,10 +136,10 @@ def test_what_needs_a_look_is_counted_and_linked(
     paint(studio, 6, "crimson <b>")
     found = {each["what"]: each for each in figures(lead)["findings"]}
     assert {what: each["count"] for what, each in found.items()} == {
-        "tasks without a prediction": 1,
+        "task without a prediction": 1,
         "suspicious annotations": 2,
         "pictures on which annotators disagree": 400,
-        "labels without a region: blue": 1,
+        "label without a region: blue": 1,
         "region has the label 'crimson <b>', which the label config no longer has": 1,
     }
     page = lead.page(PAGE)
@@ -158,7 +158,7 @@ def test_a_label_studio_that_does_not_answer_costs_only_its_numbers(
     studio.fault = lambda asked: Answer(503) if "summary" in asked.path else None
     shown = figures(lead)
     assert (shown["counts"], shown["next"], shown["words"]["labels"]) == (None, "", 2)
-    assert "Label Studio has not told how far the project is" in lead.page(PAGE).text
+    assert "Label Studio does not say how far the project is" in lead.page(PAGE).text
 
 
 def test_without_a_token_the_page_says_what_to_set() -> None:

@@ -1,0 +1,64 @@
+"""A lead goes from words to a data set on the page of a project, with the real Label Studio."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from backend.cli import demo
+from backend.cli.demo_servers import LabelStudioProcess
+from clearclip_core import render_scene
+from tests.e2e.test_label_errors import LABELS, PHONE, regions
+
+pytestmark = pytest.mark.timeout(300)
+
+SEEDS = [10_000_731, 10_000_732, 10_000_733]
+
+
+def test_the_next_step_is_marked_until_the_data_set_is_there(
+    page: Page, studio: LabelStudioProcess, backend_url: str, new_project: Callable[..., int]
+) -> None:
+    project = new_project(LABELS, seeds=SEEDS)
+    demo.connect(studio, project, backend_url)
+    address = f"{backend_url}/projects/{project}"
+
+    def step(name: str, *said: str) -> None:
+        """Wait until a step is the next one."""
+        next_one = page.locator(".steps > div").filter(has=page.get_by_text("next", exact=True))
+        expect(next_one).to_have_attribute("id", name)
+        for each in said:
+            expect(next_one).to_contain_text(each)
+
+    page.goto(address)
+    step("words", "not checked")
+    page.get_by_role("link", name="Check words").click()
+    page.get_by_role("button", name="Check words").click()
+    expect(page.locator("#responses")).to_be_visible(timeout=120_000)
+    page.goto(address)
+    step("prelabel", "0 of 3 tasks")
+    page.get_by_role("button", name="Prelabel").click()
+    step("correct", "0 of 3 tasks done")
+    expect(page.locator("#prelabel")).to_contain_text("3 of 3 tasks", timeout=120_000)
+    tasks = sorted(task.id for task in studio.client.tasks.list(project=project))
+    for task, seed in zip(tasks, SEEDS, strict=True):
+        result = regions(
+            render_scene(seed).label_map, {"sky": "Himmel"} if seed == SEEDS[0] else {}
+        )
+        studio.post(f"/api/tasks/{task}/annotations/", json={"result": result, "lead_time": 30})
+    page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    page.goto(address)
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    page.set_viewport_size({"width": 1280, "height": 900})
+    expect(page.locator("#look")).to_contain_text("which the label config no longer has")
+    expect(page.locator("#look")).to_contain_text('alias="Himmel"')
+    page.wait_for_timeout(1000)
+    while "3 tasks corrected" not in page.locator("#export").inner_text():
+        page.wait_for_timeout(2000)  # they are read every 15 seconds
+        page.reload()
+    page.locator("#export").get_by_role("link").click()
+    page.get_by_role("button", name="Export data set").click()
+    expect(page.get_by_role("link", name="Download")).to_be_visible(timeout=60_000)
+    page.goto(address)
+    expect(page.locator("#export")).to_contain_text("done")
