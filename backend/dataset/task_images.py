@@ -40,7 +40,7 @@ from backend.label_studio.label_config_parser import (
 from backend.label_studio.region_reader import (
     Area,
     area_mask,
-    check_exported_masks,
+    check_areas,
     disagreement,
     read_areas,
     written_labels,
@@ -326,7 +326,7 @@ class TaskImageReader:
             )
         try:
             for version in image.versions:
-                check_exported_masks(size_hw, [area for area, _ in version])
+                check_areas(size_hw, len(version))
         except (BadRequest, ValueError) as error:
             raise DatasetError(str(error)) from None
         versions = [LabelledImage(size_hw, self._regions(version)) for version in image.versions]

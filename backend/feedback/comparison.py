@@ -24,13 +24,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from msgspec import Struct, structs
 
 from backend.errors import BadRequest, DataKeyError
 from backend.feedback.evidence import (
-    AreasByLabel,
     ImageEvidence,
     LazyMasks,
     find_evidence,
@@ -40,10 +39,8 @@ from backend.feedback.evidence import (
 from backend.label_studio.label_config import Control, ImageTag, LabelConfig
 from backend.label_studio.region_reader import (
     Area,
-    check_image_size,
-    check_steps,
+    check_areas,
     disagreement,
-    drawing_steps,
     read_areas,
     written_labels,
 )
@@ -222,7 +219,6 @@ def compare_annotation(
     """
     found = _find_areas(predicted or (), final, config, task, _choose_controls)
     try:
-        check_work((each.size_hw, (each.predicted, each.final)) for each in found)
         return tuple(_compare_image(each, config, predicted is not None) for each in found)
     except ValueError as error:
         raise BadRequest(str(error)) from None
@@ -245,10 +241,6 @@ def painted_masks(result: Regions, config: LabelConfig, task: Task) -> tuple[Ima
         BadRequest: a region cannot be read, or the regions of an image disagree on its size.
     """
     found = _find_areas((), result, config, task, _choose_painted)
-    try:
-        check_work((each.size_hw, (each.final,)) for each in found)
-    except ValueError as error:
-        raise BadRequest(str(error)) from None
     return tuple(
         ImageMasks(
             each.tag, each.item_index, each.size_hw, LazyMasks.of_areas(each.final, each.size_hw)
@@ -345,7 +337,7 @@ def _choose_areas(
     if not predicted and not final:
         return None
     size_hw = _size(
-        area for side in (predicted, final) for areas in side.values() for area in areas
+        [area for side in (predicted, final) for areas in side.values() for area in areas]
     )
     return _ImageAreas(tag, item_index, size_hw, predicted, final)
 
@@ -427,12 +419,12 @@ def _is_predicted(label: str, config: LabelConfig, tag: ImageTag) -> bool:
     return any(control.is_predicted for control, _ in config.controls_for(tag.name, label))
 
 
-def _size(areas: Iterable[Area]) -> tuple[int, int]:
+def _size(areas: Sequence[Area]) -> tuple[int, int]:
     sizes = {area.size_hw for area in areas}
     if len(sizes) > 1:
         raise BadRequest(disagreement(sizes))
     (size_hw,) = sizes
-    check_image_size(size_hw)
+    check_areas(size_hw, len(areas))
     return size_hw
 
 
@@ -503,26 +495,3 @@ def _overlap(label: str, old: Mapping[str, BoolMask], new: Mapping[str, BoolMask
         band_shared_px=overlap.band_shared_px,
         band_px=overlap.band_px,
     )
-
-
-#: How often an area is drawn at most, to be compared and to be learned from.
-_DRAWN: Final = 8
-#: Steps of a pixel of a label whose masks are compared, with their boundary bands.
-_LABEL_PX: Final = 12
-
-
-def check_work(images: Iterable[tuple[tuple[int, int], Iterable[AreasByLabel]]]) -> None:
-    """Refuse an annotation that would take too many steps.
-
-    Args:
-        images: of each image its height and width in px, and the areas of the prediction and of the
-            annotation.
-    """
-    steps = 0
-    for size_hw, sides in images:
-        labels: set[str] = set()
-        for side in sides:
-            labels |= side.keys()
-            steps += _DRAWN * sum(drawing_steps(area) for areas in side.values() for area in areas)
-        steps += _LABEL_PX * len(labels) * size_hw[0] * size_hw[1]
-    check_steps(steps)

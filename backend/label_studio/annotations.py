@@ -22,8 +22,7 @@ from backend.label_studio.region_reader import (
     Area,
     area_box,
     area_mask,
-    check_image_size,
-    check_masks,
+    check_areas,
     disagreement,
     read_areas,
     written_labels,
@@ -165,8 +164,7 @@ def draw_annotation(
     if len(labels) > NOTHING:
         raise ValueError(f"Expected at most {NOTHING} labels on an image, but got {len(labels)}.")
     size_hw = sizes.pop()
-    check_image_size(size_hw)
-    check_masks(size_hw, [area for _, area in found])
+    check_areas(size_hw, len(found))
     truth = np.full(size_hw, NOTHING, np.uint8)
     regions = np.zeros(size_hw, np.min_scalar_type(len(found)))
     for _, area in found:

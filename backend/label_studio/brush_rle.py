@@ -11,7 +11,7 @@ stands four times. A stream of bits, padded to bytes:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -117,22 +117,6 @@ def decode_rle(rle: Sequence[int], height: int, width: int) -> npt.NDArray[np.ui
             alpha[pixels] = _alphas(source, part, word_bits, before)
             first, before = last, after
     return alpha.reshape(height, width)
-
-
-def count_tokens(rle: Any) -> int:
-    """Return how many tokens of a stream `decode_rle` reads at most, by its header and length.
-
-    >>> count_tokens(encode_rle(np.array([[True, False]])))  # of at least 14 bits
-    2
-    """
-    if not isinstance(rle, list):
-        return 0
-    try:
-        _, word_bits, length_bits = _read_header(bytes(rle[:7]))
-    except (TypeError, ValueError):
-        return 0
-    bits = max(0, 8 * len(rle) - _HEADER_BITS)
-    return min(_MAX_TOKENS, bits // (3 + min(length_bits) + word_bits))
 
 
 class _Tokens(NamedTuple):

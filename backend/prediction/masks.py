@@ -13,7 +13,6 @@ from backend.inference.engine import Engine
 from backend.label_studio.region_reader import (
     Area,
     draw_area,
-    drawing_steps,
     drawn_areas,
     rectangle_corners,
     rectangle_mask,
@@ -51,10 +50,6 @@ log = logging.getLogger(__name__)
 
 #: Most clicks that count: the time for a mask grows with each.
 _MAX_CLICKS = 50
-
-#: Most work, in steps of `drawing_steps`, for the regions that an answer may not cover: seconds.
-#: A thousand outlines on 12 megapixels, each over a tenth of them, take a quarter of it.
-_MAX_COVERED_STEPS = 5_000_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,8 +155,7 @@ def segment_phrases(
 def covered(areas: Iterable[Area], controls: Collection[str], size_hw: tuple[int, int]) -> BoolMask:
     """Return the mask that regions of some controls cover.
 
-    A region that cannot be read, or whose image had another size, covers nothing. So do those that
-    are left when the first ones have taken all the work that a click may take.
+    A region that cannot be read, or whose image had another size, covers nothing.
 
     Args:
         controls: names of the controls; regions of others are not decoded.
@@ -171,14 +165,9 @@ def covered(areas: Iterable[Area], controls: Collection[str], size_hw: tuple[int
         (H, W) bool.
     """
     mask = np.zeros(size_hw, np.bool_)
-    steps = 0
     for area in areas:
         if area.control in controls and area.size_hw == size_hw:
             try:
-                steps += drawing_steps(area)
-                if steps > _MAX_COVERED_STEPS:
-                    log.warning("Of the regions that are drawn already, some are not respected.")
-                    break
                 draw_area(area, mask)
             except ValueError as error:
                 log.warning("A region that is drawn already is not respected: %s", error)

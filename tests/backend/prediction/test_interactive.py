@@ -12,8 +12,7 @@ import pytest
 from PIL import Image
 
 from backend.inference.engine import Engine
-from backend.label_studio.region_reader import Area
-from backend.prediction.masks import competing_labels, covered, segment_phrases
+from backend.prediction.masks import competing_labels, segment_phrases
 from backend.prediction.prompt_parser import Phrase, Phrases, read_words
 from clearclip_core import (
     SCENE_LABELS,
@@ -396,20 +395,3 @@ def test_on_a_scene(demo: Annotator) -> None:
     }
     for prompt in context.values():
         assert iou(demo.mask(scene.image, prompt, config=DEMO_CONFIG), truth) > 0.7
-
-
-def test_regions_that_would_take_minutes_to_draw_are_not_respected(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """Two hundred rectangles of 100 megapixels: of 20 billion steps five billion are allowed."""
-    size_hw = 10_000, 10_000
-    box = {"x": 0, "y": 0, "width": 50, "height": 100}
-    areas = [Area("rectanglelabels", "mask", "img", None, size_hw, box | {"width": 100})] * 200
-    first = Area("rectanglelabels", "mask", "img", None, size_hw, box)
-    drawn: list[Area] = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("backend.prediction.masks.draw_area", lambda area, mask: drawn.append(area))
-        covered([first, *areas], {"mask"}, size_hw)
-    assert drawn[0] is first
-    assert len(drawn) == 1 + 49, "50 million pixels, and 49 times 100 million"
-    assert "some are not respected" in caplog.text
