@@ -135,7 +135,9 @@ class ArgmaxBands:
         Args:
             with_cosines: compute the winning query's cosine as well.
         """
-        step = max(1, BATCH_ELEMENTS // (len(self._columns.matrix) * len(self._query_labels)))
+        values = len(self._columns.matrix) * len(self._query_labels)
+        pixels = int(self._columns.first_px[-1]) * self._tile_hw[0]
+        step = max(1, BATCH_ELEMENTS // max(values, pixels))
         for start in range(0, len(self._rows), step):
             yield self._band(slice(start, min(start + step, len(self._rows))), with_cosines)
 

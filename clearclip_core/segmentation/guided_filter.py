@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -69,6 +69,9 @@ BLOCK_PX = 128_000
 
 #: Rows of tiles whose functions are interpolated along their edges at once.
 _ROWS_AT_ONCE = 8
+
+#: A number, or one on a device.
+_Number = TypeVar("_Number", float, torch.Tensor)
 
 Maps = npt.NDArray[np.floating[Any]]
 Float32s = npt.NDArray[np.float32]
@@ -526,10 +529,11 @@ def noise_variance(explained: Float32s, rest: Float32s) -> float:
     return float(np.quantile(places, PLACES_OF_NOISE))
 
 
-def kept_share(variance: float) -> float:
+def kept_share(variance: _Number) -> _Number:
     """Return the share of the detail that is kept where logits have noise of this variance.
 
     >>> [round(kept_share(variance), 2) for variance in (0.0, 0.4, 4.0)]
     [1.0, 0.5, 0.0]
     """
-    return 1 / (1 + (variance / _HALF_KEPT) ** _STEEPNESS)
+    share: _Number = 1 / (1 + (variance / _HALF_KEPT) ** _STEEPNESS)
+    return share

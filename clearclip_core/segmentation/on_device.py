@@ -32,7 +32,7 @@ from clearclip_core.segmentation.guided_filter import (
 from clearclip_core.segmentation.masks import LabelMasks
 from clearclip_core.segmentation.refined_argmax import SHARE, check_size, decide_refined
 from clearclip_core.segmentation.runs import LabelRuns
-from clearclip_core.segmentation.scores import GPU_BATCH_ELEMENTS, Scores
+from clearclip_core.segmentation.scores import GPU_BATCH_ELEMENTS, Scores, upload
 from clearclip_core.segmentation.segmentation import Segmentation
 from clearclip_core.segmentation.tiles import TileGrid
 from clearclip_core.segmentation.upsampling import AxisUpsampling, Matrix
@@ -72,7 +72,7 @@ def _means(
     places = torch.arange(count)
     inside = (places >= middles[:, None] - before) & (places < middles[:, None] + after)
     weights = inside.to(torch.float64)
-    return _upload((weights / weights.sum(dim=1, keepdim=True)).to(like.dtype), like.device)
+    return upload((weights / weights.sum(dim=1, keepdim=True)).to(like.dtype), like.device)
 
 
 #: Pixels whose colours or values are computed at once. A value takes up to 40 bytes meanwhile.
@@ -243,14 +243,15 @@ def fit_with_detail(
     rows = roots[:, :-1] + roots[:, 1:]
     functions = guided_filter.fit(0.25 * (rows[..., :-1] + rows[..., 1:]))
     explained = guided_filter.at_corners(functions)
-    share = kept_share(_noise_variance(explained, roots - explained, guided_filter.precise))
+    variance = _noise_variance(explained, roots - explained, guided_filter.precise)
+    share = kept_share(variance).to(functions)
     functions *= _raising_factors(roots, explained, 1 - share)[:, None, None, None]
     functions[:, 3] += share * (root_knots - explained)
     return functions
 
 
 def _raising_factors(
-    roots: torch.Tensor, explained: torch.Tensor, dropped_share: float
+    roots: torch.Tensor, explained: torch.Tensor, dropped_share: torch.Tensor
 ) -> torch.Tensor:
     """Return (K,) factors that raise labels whose peaks the filter has lowered."""
     before, after = (_quantile(maps.flatten(1), 1 - ABOVE_PEAK) for maps in (roots, explained))
@@ -264,15 +265,20 @@ def _quantile(values: torch.Tensor, share: float) -> torch.Tensor:
     return values.sort(dim=1).values[:, index]
 
 
-def _noise_variance(explained: torch.Tensor, rest: torch.Tensor, precise: torch.dtype) -> float:
-    """Estimate the variance of noise that is on the logits in all of an image."""
+def _noise_variance(
+    explained: torch.Tensor, rest: torch.Tensor, precise: torch.dtype
+) -> torch.Tensor:
+    """Estimate the variance of noise on an image's logits: (), so that the host need not wait."""
     probability = explained.to(precise).clamp(LEAST_PROBABILITY**0.5, 1) ** 2
     probability /= probability.sum(dim=0)
     squares = (probability**2).sum(dim=0)
     per_variance = (probability * (1 - 2 * probability + squares)).sum(dim=0) / 4
     places = (rest.to(precise) ** 2).sum(dim=0)
     places /= per_variance.clamp(min=LEAST_PROBABILITY**2)
-    return float(places.flatten().quantile(PLACES_OF_NOISE))
+    ordered = places.flatten().sort().values
+    place = PLACES_OF_NOISE * (len(ordered) - 1)
+    low, high = ordered[int(place)], ordered[min(int(place) + 1, len(ordered) - 1)]
+    return low + (place % 1) * (high - low)
 
 
 #: Pixels whose confidence is summed at once: 8 bytes each.
@@ -342,9 +348,9 @@ def decide_refined_on_device(
     check_size(scores, image)
     check_image(image)
     device = scores.cosines.device
-    limits = _upload(torch.from_numpy(scores.thresholds(threshold)), device)
+    limits = upload(torch.from_numpy(scores.thresholds(threshold)), device)
     grid = refinement.grid((image.shape[0], image.shape[1]), patch_px or scores.plan.patch_image_px)
-    rgb = _upload(torch.from_numpy(np.ascontiguousarray(image)), device)
+    rgb = upload(torch.from_numpy(np.ascontiguousarray(image)), device)
     guided_filter = DeviceGuidedFilter(rgb, grid, refinement.epsilon)
     functions, owners = _fit(scores, guided_filter)
     height, width = grid.image_hw
@@ -368,13 +374,6 @@ def decide_refined_on_device(
     return labels, confidence
 
 
-def _upload(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Copy to a device; to CUDA through pinned memory, so that the host need not wait."""
-    if device.type == "cuda":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
-
-
 def _fit(scores: Scores, guided_filter: DeviceGuidedFilter) -> tuple[torch.Tensor, torch.Tensor]:
     """Fit square roots of probabilities to the colours, as `refined_argmax` does.
 
@@ -391,7 +390,7 @@ def _fit(scores: Scores, guided_filter: DeviceGuidedFilter) -> tuple[torch.Tenso
     winner = at_corners.amax(dim=0)
     # As indices: the host waits once for their number, and not at each use of a mask.
     competing = (at_corners >= SHARE * winner).flatten(1).any(dim=1).nonzero().flatten()
-    owners = _upload(torch.tensor(_labels(scores)[0], dtype=torch.int16), competing.device)
+    owners = upload(torch.tensor(_labels(scores)[0], dtype=torch.int16), competing.device)
     functions = fit_with_detail(
         guided_filter, at_corners[competing].sqrt(), at_knots[competing].sqrt()
     )
@@ -423,7 +422,7 @@ def _probabilities(
     """
     axes = scores.plan.rows.upsampling, scores.plan.columns.upsampling
     down, along = (
-        _upload(torch.from_numpy(weights(axis, px)).to(precise), scores.cosines.device)
+        upload(torch.from_numpy(weights(axis, px)).to(precise), scores.cosines.device)
         for axis, px in zip(axes, places_px, strict=True)
     )
     labels, ends = _labels(scores)

@@ -149,6 +149,13 @@ _OUT_OF_REACH = 0.5
 GPU_BATCH_ELEMENTS = 1 << 24
 
 
+def upload(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Copy to a device; to CUDA through pinned memory, so that the host need not wait."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
 @dataclass(frozen=True, eq=False)
 class Scores:
     """Cosines of patches and queries; full resolution is computed only band by band.
@@ -203,7 +210,7 @@ class Scores:
         """
         patches = features.patches
         dtype = torch.promote_types(patches.dtype, torch.float32)
-        queries = embeddings.to(patches.device, dtype)
+        queries = upload(embeddings.to(dtype), patches.device)
         flat = patches.to(dtype) @ queries.T  # (windows, h, w, Q)
         if bias is not None:
             if features.remove_redundancy:
@@ -277,13 +284,15 @@ class Scores:
             return self._decide_everywhere(thresholds)
         labels = np.empty(self.plan.image_hw, np.int16)
         confidence = np.empty(self.plan.image_hw, np.float16)
+        has_threshold = bool(thresholds.any())
         log_sum_exp = LogSumExp(self._by_pixel * self.temperature, *self._upsamplings)
         for band in self._argmax.bands(with_cosines=True):
-            logarithm = band.cosines * self.temperature - log_sum_exp.at_rows(band.rows)
+            logarithm = np.multiply(band.cosines, self.temperature, out=band.cosines)
+            logarithm -= log_sum_exp.at_rows(band.rows)
             probability = np.exp(np.minimum(logarithm, 0, out=logarithm), out=logarithm)
-            low = probability < thresholds[band.labels]
-            labels[band.rows] = np.where(low, np.int16(-1), band.labels)
-            confidence[band.rows] = probability
+            labels[band.rows], confidence[band.rows] = band.labels, probability
+            if has_threshold:
+                labels[band.rows][probability < thresholds[band.labels]] = -1
         return labels, confidence
 
     def probabilities(self, rows: slice = slice(None)) -> npt.NDArray[np.float32]:
@@ -370,18 +379,18 @@ class Scores:
         self, thresholds: npt.NDArray[np.float32]
     ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.float16]]:
         """Compute all queries at all pixels: on a GPU faster than finding those that can win."""
-        limits = torch.from_numpy(thresholds).to(self.cosines.device)
-        labels = np.empty(self.plan.image_hw, np.int16)
-        confidence = np.empty(self.plan.image_hw, np.float16)
+        device = self.cosines.device
+        limits = upload(torch.from_numpy(thresholds), device)
+        labels = torch.empty(self.plan.image_hw, dtype=torch.int16, device=device)
+        confidence = torch.empty(self.plan.image_hw, dtype=torch.float16, device=device)
         for rows, cosines in self._bands():
             best, query = cosines.max(dim=0)  # (r, W) each
             logits = cosines.sub_(best).mul_(self.temperature)
             probability = logits.exp_().sum(dim=0).reciprocal_()  # the winner's own logit is 0
             label = self._query_labels[query]
-            low = probability < limits[label]
-            labels[rows] = label.masked_fill(low, -1).cpu().numpy()
-            confidence[rows] = probability.cpu().numpy()
-        return labels, confidence
+            labels[rows] = label.masked_fill(probability < limits[label], -1)
+            confidence[rows] = probability
+        return labels.cpu().numpy(), confidence.cpu().numpy()  # the host waits here alone
 
     @property
     def _upsamplings(self) -> tuple[AxisUpsampling, AxisUpsampling]:
@@ -399,13 +408,14 @@ class Scores:
 
     @cached_property
     def _query_labels(self) -> torch.Tensor:
-        return torch.tensor(self.vocabulary.query_labels, device=self.cosines.device)
+        return upload(torch.tensor(self.vocabulary.query_labels), self.cosines.device)
 
     @cached_property
     def _matrices(self) -> tuple[torch.Tensor, torch.Tensor]:
         axes = (self.plan.rows.matrix, self.plan.columns.matrix)
         rows, columns = (
-            torch.from_numpy(axis).to(self.cosines.dtype).to(self.cosines) for axis in axes
+            upload(torch.from_numpy(axis).to(self.cosines.dtype), self.cosines.device)
+            for axis in axes
         )
         return rows, columns
 

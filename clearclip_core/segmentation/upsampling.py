@@ -216,13 +216,17 @@ class AxisSamples:
     weights: Matrix
 
     def interpolate(self, values: Values, pixels: slice = slice(None)) -> Values:
-        """Interpolate (points, ...) values at the points to (pixels, ...) values at the pixels."""
+        """Interpolate (points, n) values at the points to (pixels, n) values at the pixels."""
         if len(self.matrix) == len(self.indices):  # the points are the pixels
             return values[pixels]
         indices, weights = self.indices[pixels], self.weights[pixels].astype(values.dtype)
-        made: Values = values[indices[:, 0]] * weights[:, :1]
+        made: Values = values.take(indices[:, 0], axis=0)
+        made *= weights[:, :1]
+        room = np.empty_like(made)
         for point in range(1, 4):
-            made += values[indices[:, point]] * weights[:, point, None]
+            values.take(indices[:, point], axis=0, out=room, mode="clip")  # else it is buffered
+            room *= weights[:, point, None]
+            made += room
         return made
 
 
