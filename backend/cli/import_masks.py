@@ -26,8 +26,8 @@ from backend.dataset.mask_import import (
     ImportPlan,
     ImportReport,
     MaskImporter,
-    Progress,
-    version_of,
+    WatchImport,
+    version_of_masks,
 )
 from backend.dataset.mask_source import Limits
 from backend.dataset.matching import read_picture_addresses
@@ -165,7 +165,7 @@ def import_masks(
     some are not, and 130 after Ctrl-C.
     """
     options = ImportOptions(
-        version=version_of(source) if version_name is None else version_name,
+        version=version_of_masks(source) if version_name is None else version_name,
         kind=kind,
         replace=replace,
         instances=instances,
@@ -212,7 +212,7 @@ def _status(plan: ImportPlan, report: ImportReport | None) -> int:
 
 
 @contextmanager
-def _bar(title: str, unit: str) -> Iterator[Progress]:
+def _bar(title: str, unit: str) -> Iterator[WatchImport]:
     """Show a progress bar; the value is what moves it."""
     with tqdm(unit=unit, desc=title, dynamic_ncols=True) as bar:
 

@@ -204,13 +204,13 @@ def prelabel(
         failures = FailureStore(services.database).of_job(job.id, limit=10_000)
     if report_file:
         write_text(report_file, json.dumps(job_as_json(job, failures), indent=2) + "\n")
-    click.echo(describe_job(job, failures))
+    click.echo(job_as_text(job, failures))
     if not job.over:
         raise SystemExit(130)
     raise SystemExit(0 if job.state == "done" and not job.failed else 1)
 
 
-def describe_job(job: Job, failures: Sequence[FailingTask]) -> str:
+def job_as_text(job: Job, failures: Sequence[FailingTask]) -> str:
     """Return the result of a job in lines for people."""
     reasons = Counter(failure.reason for failure in failures).most_common(_MAX_REASONS)
     lines = [

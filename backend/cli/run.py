@@ -26,7 +26,7 @@ from backend.cli.options import (
     write_bytes,
     yes_option,
 )
-from backend.feedback.report.definitions import percent
+from backend.feedback.report.definitions import in_percent
 from backend.label_studio_services import check_token
 from backend.runs.run import MOST_NEXT_TASKS, MOST_WORD_PICTURES, AskedNothing, Run, RunKind
 from backend.settings import Settings
@@ -203,7 +203,7 @@ def _show_agreement(report: Agreement, console: Console) -> None:
     console.print(
         f"{quantity(report.annotations, 'annotation')} of {quantity(report.tasks, 'task')} in "
         f"{report.seconds:.1f} s; "
-        f"in dispute: {percent(report.disputed)} of the pixels of "
+        f"in dispute: {in_percent(report.disputed)} of the pixels of "
         f"{quantity(report.pictures, 'picture')}"
     )
     shared = ("pictures", "IoU", "boundary F")
@@ -212,9 +212,9 @@ def _show_agreement(report: Agreement, console: Console) -> None:
         labels.add_row(
             escape(label.label),
             f"{label.pictures}{_star(label.pictures)}",
-            percent(label.iou),
-            percent(label.boundary_f),
-            percent(label.disputed),
+            in_percent(label.iou),
+            in_percent(label.boundary_f),
+            in_percent(label.disputed),
             "–" if label.alpha is None else f"{label.alpha:.2f}",
         )
     confusions = Table(box=None)
@@ -222,19 +222,21 @@ def _show_agreement(report: Agreement, console: Console) -> None:
     confusions.add_column("another")
     confusions.add_column("pixels", justify="right")
     for pair in report.confusions:
-        confusions.add_row(escape(pair.label), escape(pair.other or "nothing"), percent(pair.share))
+        confusions.add_row(
+            escape(pair.label), escape(pair.other or "nothing"), in_percent(pair.share)
+        )
     annotators = _table("annotator", *shared)
     for each in report.annotators:
         annotators.add_row(
             escape(each.name or f"User {each.annotator}"),
             f"{each.pictures}{_star(each.pictures)}",
-            percent(each.iou),
-            percent(each.boundary_f),
+            in_percent(each.iou),
+            in_percent(each.boundary_f),
         )
     disputes = _table("task", "picture", "people", "in dispute")
     for dispute in report.disputes:
         item = "" if dispute.item_index is None else str(dispute.item_index + 1)
-        disputes.add_row(str(dispute.task), item, str(dispute.people), percent(dispute.disputed))
+        disputes.add_row(str(dispute.task), item, str(dispute.people), in_percent(dispute.disputed))
     for table in (labels, confusions, annotators, disputes):
         console.print(table)
     counts = [label.pictures for label in report.labels]
@@ -419,10 +421,10 @@ def _print_trials(report: WordsReport, project: int, console: Console) -> None:
             escape(", ".join(row.words) + now),
             row.method,
             f"{row.threshold:.4g}",
-            percent(row.saved_paint_all),
-            percent(row.saved_paint),
-            percent(row.iou),
-            percent(row.share),
+            in_percent(row.saved_paint_all),
+            in_percent(row.saved_paint),
+            in_percent(row.iou),
+            in_percent(row.share),
             f"{row.milliseconds:.0f}",
         )
     console.print(table)
@@ -445,7 +447,7 @@ def _print_check(report: WordsReport, console: Console) -> None:
     for name in ("of the pictures", "goes to another", "highest probability"):
         table.add_column(name, justify="right")
     for each in report.responses:
-        shares = (percent(each.share), percent(each.changed))
+        shares = (in_percent(each.share), in_percent(each.changed))
         table.add_row(escape(each.label), *shares, f"{each.highest:.2f}")
     console.print(table)
     for found in report.advice:

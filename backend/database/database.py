@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from backend.database.migrations.revisions import current, is_up_to_date, upgrade
+from backend.database.migrations.revisions import current, is_up_to_date, upgrade_tables
 from backend.settings import Settings
 
 #: What SQLite and the lock write beside the database file.
@@ -393,7 +393,7 @@ def _upgrade(engine: Engine) -> None:
             return
     with engine.begin() as connection:
         take_lock(connection, LOCK)  # two processes that start at once must not both upgrade
-        upgrade(connection)
+        upgrade_tables(connection)
 
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from backend.dataset.labelled_image import (
-    NOTHING,
+    NO_CLASS,
     LabelledImage,
     LabelledObject,
     LabelledRegion,
@@ -36,11 +36,11 @@ from backend.dataset.picture_file import (
 )
 from backend.dataset.splits import Features, Split, SplitKey, assign
 from backend.dataset.task_images import (
+    AnnotatedImage,
     LoadedImage,
     LoadedTask,
     ProjectLabels,
-    TaskImage,
-    TaskImageReader,
+    RegionReader,
     TaskLoader,
     plain_text,
 )
@@ -231,16 +231,16 @@ class DatasetExporter:
         describe: Describe | None = None,
     ) -> None:
         if "coco" in options.formats:
-            coco.check_installed()
+            coco.check_pycocotools()
         if "parquet" in options.formats:
-            parquet.check_installed()
+            parquet.check_pyarrow()
         if options.background:
             labels = replace(labels, classes=labels.classes.with_background(options.background))
         self.labels = labels
         self.options = options
         self.pictures = pictures
         self.describe = describe
-        self.reader = TaskImageReader(
+        self.reader = RegionReader(
             labels, options.choice, options.with_predictions, options.overlap, max_megapixels
         )
         self._folder = folder
@@ -459,7 +459,7 @@ class _Export:
         self._names.add(folded(name))
         self._regions += len(row.regions)
 
-    def _value_of(self, image: TaskImage) -> str:
+    def _value_of(self, image: AnnotatedImage) -> str:
         """Return the value of the field that divides pictures into parts; empty without one."""
         name = self._options.split_by
         value = image.task.data.get(name) if name else ""
@@ -496,14 +496,14 @@ class _Export:
                 if mask.any():
                     lines.append(line(index, mask))
         if options.is_yolo:
-            contents[f"{yolo.FOLDER}/{name}.txt"] = "".join(lines).encode()
+            contents[f"{yolo.LABELS_FOLDER}/{name}.txt"] = "".join(lines).encode()
         return contents, annotations
 
     def _label_map(self, labelled: LabelledImage) -> npt.NDArray[np.uint8]:
         """Return the label map of a picture, its background included; count what it lacks."""
         counts = self._counts
         label_map, covered_px = labelled.label_map(self._classes, self._options.overlap)
-        unpainted = label_map == NOTHING
+        unpainted = label_map == NO_CLASS
         counts.covered += covered_px > 0
         counts.covered_px += covered_px
         counts.mostly_unpainted += 2 * int(np.count_nonzero(unpainted)) > label_map.size
@@ -525,7 +525,7 @@ class _Export:
             for label in self._classes.names
         }
 
-    def _write_image(self, image: TaskImage, file: PictureFile, path: str) -> None:
+    def _write_image(self, image: AnnotatedImage, file: PictureFile, path: str) -> None:
         self._counts.converted += not file.is_original
         if self._options.pictures != "link" or not file.is_original:
             self._output.write(path, file.content)

@@ -15,8 +15,8 @@ from PIL import Image
 from backend.errors import DatasetError
 from clearclip_core.images.label_maps import NONE_VALUE, palette
 
-BoolMask = npt.NDArray[np.bool_]
-Colour = tuple[int, int, int]
+RegionMask = npt.NDArray[np.bool_]
+ClassColour = tuple[int, int, int]
 
 #: Which region a pixel belongs to that several cover; the first is the default.
 Overlap = Literal["label-order", "largest", "smallest", "score"]
@@ -28,7 +28,7 @@ Origin = Literal["manual", "prediction", "prediction-changed", "majority"]
 _COMPRESS_LEVEL: Final = 3
 
 #: Value of pixels without a class in label maps.
-NOTHING: Final = NONE_VALUE
+NO_CLASS: Final = NONE_VALUE
 
 #: What files say of the rule by which overlaps are resolved.
 OVERLAP_RULES: Final[Mapping[Overlap, str]] = {
@@ -46,7 +46,7 @@ class ClassTable:
     """The classes of a data set.
 
     The value of a class in label maps is its index in `names`, or one more where there is a
-    background, which has the value 0. `NOTHING` is the value of pixels without a class.
+    background, which has the value 0. `NO_CLASS` is the value of pixels without a class.
 
     Attributes:
         names: different names, at most 255 with the background.
@@ -64,9 +64,9 @@ class ClassTable:
 
     def __post_init__(self) -> None:
         all_ = self.all_names
-        if not self.names or len(all_) > NOTHING or len(set(all_)) < len(all_):
+        if not self.names or len(all_) > NO_CLASS or len(set(all_)) < len(all_):
             raise DatasetError(
-                f"Expected a data set to have 1 to {NOTHING} classes of different names, but got "
+                f"Expected a data set to have 1 to {NO_CLASS} classes of different names, but got "
                 f"{len(self.names)}."
             )
 
@@ -80,7 +80,7 @@ class ClassTable:
         return (self.background, *self.names) if self.background else self.names
 
     @property
-    def colours(self) -> list[Colour]:
+    def colours(self) -> list[ClassColour]:
         """RGB of each value in label maps, far apart for neighbouring classes."""
         found = [(int(r), int(g), int(b)) for r, g, b in palette(len(self.names))]
         return [(0, 0, 0), *found] if self.background else found
@@ -91,7 +91,7 @@ class ClassTable:
 
     def to_png(self, label_map: npt.NDArray[np.uint8]) -> bytes:
         """Encode a label map (H, W) as a palette PNG, as PASCAL VOC has them."""
-        palette_ = np.zeros((NOTHING + 1, 3), np.uint8)
+        palette_ = np.zeros((NO_CLASS + 1, 3), np.uint8)
         palette_[: len(self.all_names)] = self.colours
         picture = Image.fromarray(label_map, "P")
         picture.putpalette(palette_.tobytes())
@@ -103,7 +103,7 @@ class ClassTable:
         """Return what ``classes.json`` holds; `overlap` is the rule of the label maps."""
         named = zip(self.all_names, self.colours, strict=True)
         return {
-            "nothing": NOTHING,
+            "nothing": NO_CLASS,
             **({"background": 0} if self.background else {}),
             "overlap": overlap,
             "overlap_rule": OVERLAP_RULES[overlap],
@@ -151,14 +151,14 @@ class LabelledRegion:
     """
 
     label: str
-    read_mask: Callable[[], BoolMask] = field(repr=False, compare=False)
+    read_mask: Callable[[], RegionMask] = field(repr=False, compare=False)
     score: float | None = None
     provenance: Provenance = _DRAWN
     id: str = ""
     parent: str = ""
 
     @classmethod
-    def of(cls, label: str, mask: BoolMask, **more: Any) -> LabelledRegion:
+    def of(cls, label: str, mask: RegionMask, **more: Any) -> LabelledRegion:
         """Make a region of a mask that is there already, (H, W) bool."""
         return cls(label, lambda: mask, **more)
 
@@ -183,7 +183,7 @@ class LabelledObject:
         scores = [each.score for each in self.regions if each.score is not None]
         return sum(scores) / len(scores) if len(scores) == len(self.regions) else None
 
-    def mask(self) -> BoolMask:
+    def mask(self) -> RegionMask:
         """Return its mask (H, W) bool, which may be shared with its region."""
         first, *others = self.regions
         mask = first.read_mask()
@@ -204,7 +204,7 @@ class LabelledImage:
 
     size_hw: tuple[int, int]
     regions: tuple[LabelledRegion, ...] = ()
-    undecided: BoolMask | None = field(default=None, repr=False, compare=False)
+    undecided: RegionMask | None = field(default=None, repr=False, compare=False)
 
     def objects(self, by_label: bool = False) -> list[LabelledObject]:
         """Return the things in the picture, which may overlap; with `by_label` one for each label.
@@ -236,7 +236,7 @@ class LabelledImage:
         region wins.
 
         Returns:
-            (H, W) uint8, `NOTHING` where no region is; and the number of pixels that a region has
+            (H, W) uint8, `NO_CLASS` where no region is; and the number of pixels that a region has
             lost to one of another class.
 
         >>> left, all_ = np.array([[True, False]]), np.array([[True, True]])
@@ -245,7 +245,7 @@ class LabelledImage:
         >>> [picture.label_map(classes, rule)[0].tolist() for rule in ("label-order", "smallest")]
         [[[0, 0]], [[1, 0]]]
         """
-        values = np.full(self.size_hw, NOTHING, np.uint8)
+        values = np.full(self.size_hw, NO_CLASS, np.uint8)
         covered = 0
         ordered = sorted(self.regions, key=lambda each: -classes.names.index(each.label))
         if overlap == "score":
@@ -255,7 +255,7 @@ class LabelledImage:
             ordered.sort(key=lambda each: sign * int(np.count_nonzero(each.read_mask())))
         for region in ordered:  # the one that wins is drawn last
             mask, value = region.read_mask(), classes.value_of(region.label)
-            covered += int(np.count_nonzero(mask & (values != NOTHING) & (values != value)))
+            covered += int(np.count_nonzero(mask & (values != NO_CLASS) & (values != value)))
             np.copyto(values, value, where=mask)
         return values, covered
 

@@ -15,8 +15,8 @@ import msgspec
 import numpy as np
 from PIL import Image
 
-from backend.dataset.labelled_image import BoolMask, LabelledRegion
-from backend.dataset.mask_source import DegenerateRegionError, MaskSource, check_size
+from backend.dataset.labelled_image import LabelledRegion, RegionMask
+from backend.dataset.mask_source import DegenerateRegionError, MaskSource, check_mask_size
 from backend.dataset.matching import (
     ClassMapping,
     Matched,
@@ -41,8 +41,8 @@ _LONGEST_VERSION: Final = 100
 #: Lines of one kind that are shown; the report file has all of them.
 _SHOWN: Final = 10
 
-#: Regions as entries of a result of Label Studio.
-Result = Sequence[Mapping[str, Any]]
+#: _Result as entries of a result of Label Studio.
+_Result = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -86,12 +86,12 @@ class ImportOptions:
             )
 
 
-def version_of(path: Path) -> str:
+def version_of_masks(path: Path) -> str:
     """Return the name of the version of an import from a folder or a file.
 
-    >>> version_of(Path("data/street, 2026/"))
+    >>> version_of_masks(Path("data/street, 2026/"))
     'masks street 2026'
-    >>> version_of(Path("masks"))
+    >>> version_of_masks(Path("masks"))
     'masks'
     """
     name = re.sub(r"[\s,\x00-\x1f\x7f]+", " ", path.resolve().stem).strip()
@@ -228,7 +228,7 @@ class MaskStore:
         stored.changed |= stored.present & self._drafted(sorted(stored.present))
         return stored
 
-    def write(self, results: Mapping[int, Result], replaced: Container[int]) -> dict[int, str]:
+    def write(self, results: Mapping[int, _Result], replaced: Container[int]) -> dict[int, str]:
         """Store the regions of tasks, but not of those that have masks of this version.
 
         Args:
@@ -247,7 +247,7 @@ class MaskStore:
                     unread[task] = str(error)
         return unread | self._write({t: each for t, each in results.items() if t not in unread})
 
-    def _write(self, results: Mapping[int, Result]) -> dict[int, str]:
+    def _write(self, results: Mapping[int, _Result]) -> dict[int, str]:
         if self._predicts:
             entries = {task: self._prediction(result) for task, result in results.items()}
             return self._client.prediction_writer.write(self._project, self._version, entries)
@@ -259,7 +259,7 @@ class MaskStore:
         }
         return {task: reason for task, reason in reasons.items() if reason}
 
-    def _prediction(self, result: Result) -> dict[str, Any]:
+    def _prediction(self, result: _Result) -> dict[str, Any]:
         scores = [float(entry["score"]) for entry in result]
         score = round(sum(scores) / len(scores), 6) if scores else 0.0
         return {"model_version": self._version, "score": score, "result": list(result)}
@@ -348,9 +348,9 @@ class RegionDrawer:
 
     def _parts(
         self, matched: Matched, shape: ImageShape
-    ) -> Iterator[tuple[Target, BoolMask, float]]:
+    ) -> Iterator[tuple[Target, RegionMask, float]]:
         """Iterate over the masks to draw; those of one label are united where one region is."""
-        united: dict[Target, tuple[BoolMask, list[float]]] = {}
+        united: dict[Target, tuple[RegionMask, list[float]]] = {}
         for region in matched.source.read_regions(self._size_hw(shape)):
             if self.mapping.leaves_out(region.label):
                 continue
@@ -371,9 +371,9 @@ class RegionDrawer:
     def _size_hw(self, shape: ImageShape) -> tuple[int, int]:
         return shape.stored_hw if self.as_stored else shape.size_hw
 
-    def _mask(self, region: LabelledRegion, matched: Matched, shape: ImageShape) -> BoolMask:
+    def _mask(self, region: LabelledRegion, matched: Matched, shape: ImageShape) -> RegionMask:
         mask = region.read_mask()
-        check_size(matched.source.where, mask.shape, self._size_hw(shape))
+        check_mask_size(matched.source.where, mask.shape, self._size_hw(shape))
         if not self.as_stored or shape.turn is None:
             return mask
         return np.asarray(Image.fromarray(mask.view(np.uint8)).transpose(shape.turn)).view(np.bool_)
@@ -385,7 +385,7 @@ _AT_ONCE: Final = 4
 _CHUNK: Final = 8
 
 #: Told after each image or task how many of how many are done.
-Progress = Callable[[int, int], None]
+WatchImport = Callable[[int, int], None]
 
 #: The masks of one image, and its shape.
 _Checked = tuple[Matched, ImageShape]
@@ -448,7 +448,7 @@ class MaskImporter:
         self._replaced: set[int] = set()
 
     def plan(
-        self, sources: Iterable[MaskSource], progress: Progress = lambda *_: None
+        self, sources: Iterable[MaskSource], progress: WatchImport = lambda *_: None
     ) -> ImportPlan:
         """Match all masks to images, and read each of them; nothing is written.
 
@@ -502,7 +502,7 @@ class MaskImporter:
             },
         )
 
-    def write(self, progress: Progress = lambda *_: None) -> ImportReport:
+    def write(self, progress: WatchImport = lambda *_: None) -> ImportReport:
         """Store what `plan` has found, without the tasks that have problems.
 
         It ends early once `stopping` is set; the same import goes on from there.
@@ -524,7 +524,7 @@ class MaskImporter:
             return match_by_name(sources, places, self._options.addresses)
         return match_by_table(sources, places, self._options.table)
 
-    def _check(self, matched: Sequence[Matched], progress: Progress) -> _Check:
+    def _check(self, matched: Sequence[Matched], progress: WatchImport) -> _Check:
         found = _Check()
         for number, (each, shape) in enumerate(self._with_shapes(matched), 1):
             try:

@@ -112,7 +112,7 @@ def read_bytes(path: Path, limits: Limits) -> bytes:
         raise DatasetError(f"{path} cannot be read: {error.strerror or error}.") from None
 
 
-def check_size(where: str, found_hw: Sequence[int], picture_hw: tuple[int, int]) -> None:
+def check_mask_size(where: str, found_hw: Sequence[int], picture_hw: tuple[int, int]) -> None:
     """Raise a `DatasetError` where masks have another size than their picture."""
     if tuple(found_hw) != picture_hw:
         raise DatasetError(

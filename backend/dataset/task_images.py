@@ -14,14 +14,14 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from backend.dataset.labelled_image import (
-    NOTHING,
-    BoolMask,
+    NO_CLASS,
     ClassTable,
     LabelledImage,
     LabelledRegion,
     Origin,
     Overlap,
     Provenance,
+    RegionMask,
 )
 from backend.dataset.tasks import TaskRecord, TaskReference
 from backend.errors import BadRequest, DatasetError, LabelConfigError, TaskError
@@ -225,7 +225,7 @@ _ORIGINS: Final = get_args(Origin)
 
 
 @dataclass(frozen=True)
-class TaskImage:
+class AnnotatedImage:
     """One picture of a task, before its file is read.
 
     Attributes:
@@ -263,7 +263,7 @@ class TaskImage:
 
 
 @dataclass(frozen=True)
-class TaskImageReader:
+class RegionReader:
     """Makes labelled pictures of tasks.
 
     Attributes:
@@ -280,7 +280,7 @@ class TaskImageReader:
     overlap: Overlap
     max_megapixels: float
 
-    def images(self, record: TaskRecord) -> list[TaskImage]:
+    def images(self, record: TaskRecord) -> list[AnnotatedImage]:
         """Return the pictures of a task; none where nothing counts of what was said about it.
 
         Raises:
@@ -292,11 +292,13 @@ class TaskImageReader:
             return []
         versions = [self._areas(result) for result in results]
         created = min((each.created for each in record.annotations), default=math.inf)
-        found: list[TaskImage] = []
+        found: list[AnnotatedImage] = []
         for tag in self.labels.images:
             for index, source in enumerate(tag.sources(record.task.data)):
                 of_image = tuple(_on_image(version, tag, index) for version in versions)
-                found.append(TaskImage(record.task, tag.name, index, source, of_image, created))
+                found.append(
+                    AnnotatedImage(record.task, tag.name, index, source, of_image, created)
+                )
         return found
 
     def lost_controls(self, record: TaskRecord) -> Counter[str]:
@@ -306,7 +308,7 @@ class TaskImageReader:
         made_with = [read_text(raw, "from_name") for raw in drawn]
         return Counter(name for name in made_with if name not in self.labels.control_names)
 
-    def label(self, image: TaskImage, size_hw: tuple[int, int]) -> LabelledImage:
+    def label(self, image: AnnotatedImage, size_hw: tuple[int, int]) -> LabelledImage:
         """Return a picture, of a height and width in px, with its regions.
 
         Raises:
@@ -404,7 +406,7 @@ def vote(versions: Sequence[LabelledImage], classes: ClassTable, overlap: Overla
     for label_map in maps:
         votes += label_map == leader
     undecided = 2 * votes <= len(maps)
-    leader[undecided] = NOTHING
+    leader[undecided] = NO_CLASS
     regions = tuple(
         LabelledRegion(
             classes.all_names[value],
@@ -413,7 +415,7 @@ def vote(versions: Sequence[LabelledImage], classes: ClassTable, overlap: Overla
             id="majority",
         )
         for value in np.unique(leader).tolist()
-        if value != NOTHING
+        if value != NO_CLASS
     )
     return LabelledImage(versions[0].size_hw, regions, undecided)
 
@@ -445,8 +447,8 @@ def _on_image(
     )
 
 
-def _mask_reader(area: Area, is_kept: bool) -> Callable[[], BoolMask]:
-    def read() -> BoolMask:
+def _mask_reader(area: Area, is_kept: bool) -> Callable[[], RegionMask]:
+    def read() -> RegionMask:
         try:
             return area_mask(area)
         except ValueError as error:
@@ -464,7 +466,7 @@ _AHEAD: Final = 8
 class LoadedImage:
     """A picture with the bytes of its file, where they are needed, or why there are none."""
 
-    image: TaskImage
+    image: AnnotatedImage
     content: bytes | None = field(default=None, repr=False)
     problem: str = ""
 
@@ -490,7 +492,7 @@ class TaskLoader:
             whose size nobody knows otherwise.
     """
 
-    reader: TaskImageReader
+    reader: RegionReader
     read_file: Callable[[str, Task], bytes]
     needs_pictures: bool
 
@@ -518,7 +520,7 @@ class TaskLoader:
         except (BadRequest, DatasetError, TaskError) as error:
             return LoadedTask(reference.id, problem=str(error))
 
-    def _load_image(self, image: TaskImage) -> LoadedImage:
+    def _load_image(self, image: AnnotatedImage) -> LoadedImage:
         try:
             if not self.needs_pictures and image.drawn_size_hw is not None:
                 return LoadedImage(image)

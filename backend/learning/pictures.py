@@ -46,7 +46,7 @@ _SPARE: Final = 6
 #: Long side of a picture in px.
 _SIDE_PX: Final = 320
 
-LabelMap = npt.NDArray[np.int16]
+_LabelMap = npt.NDArray[np.int16]
 
 
 class ComparedPicture(msgspec.Struct, frozen=True):
@@ -192,7 +192,7 @@ class PictureComparer:
         )
         return ComparedPicture(found.task, first, second, third, text_iou, adapted_iou)
 
-    def _predict(self, found: _Found, adaptation: Adaptation | None) -> tuple[LabelMap, float]:
+    def _predict(self, found: _Found, adaptation: Adaptation | None) -> tuple[_LabelMap, float]:
         """Predict an image as predictions do; return its label map and mean IoU."""
         labels = self.config.labels_of(found.tag.name)
         controls = [each for each in self.config.controls_of(found.tag.name) if each.is_predicted]

@@ -39,7 +39,7 @@ from clearclip_core.images.opening import to_data_url
 FEW_PICTURES: Final = 10
 
 #: The pictures on which people do not agree that are listed at most.
-MOST_LISTED: Final = 40
+MOST_DISPUTES: Final = 40
 
 #: The confusions that are listed at most.
 MOST_CONFUSIONS: Final = 10
@@ -344,7 +344,7 @@ class _Sums:
     Attributes:
         annotations: number of their annotations.
         disputed: sum of the shares of the pictures' pixels that are in dispute.
-        disputes: the most disputed pictures, at most `MOST_LISTED`, the worst first.
+        disputes: the most disputed pictures, at most `MOST_DISPUTES`, the worst first.
         left_out: task -> why it was not compared, of the first `MOST_LEFT_OUT`.
     """
 
@@ -386,7 +386,7 @@ class _Sums:
             self.dispute_count += 1
             self.disputes.append(compared)
             self.disputes.sort(key=lambda each: -each.disputed)  # of equal ones the first stay
-            del self.disputes[MOST_LISTED:]
+            del self.disputes[MOST_DISPUTES:]
 
     def leave_out(self, task: int, reason: str) -> None:
         """Count a task that was not compared."""

@@ -48,8 +48,8 @@ log = logging.getLogger(__name__)
 
 #: The share of the annotated images that is listed, and the least and the most of them.
 LISTED_SHARE: Final = 0.1
-LEAST_LISTED: Final = 10
-MOST_LISTED: Final = 60
+LEAST_SUSPICIONS: Final = 10
+MOST_SUSPICIONS: Final = 60
 
 #: Long side of a picture in px.
 _SIDE_PX: Final = 320
@@ -78,7 +78,7 @@ _CONFIRMED: Final = Table(
     Column("updated", Float, nullable=False),
 )
 
-Box = tuple[slice, slice]
+_Place = tuple[slice, slice]
 
 
 # ---- what is found -------------------------------------------------------------------------------
@@ -277,7 +277,7 @@ class _Search:
                 if self.left_out
                 else "The project has no annotation with a region of a label."
             )
-        listed = min(MOST_LISTED, max(LEAST_LISTED, round(LISTED_SHARE * len(reviewed))))
+        listed = min(MOST_SUSPICIONS, max(LEAST_SUSPICIONS, round(LISTED_SHARE * len(reviewed))))
         vocabularies = [
             tuple(label.name for label in self.config.labels_of(image.tag.name))
             for image in reviewed
@@ -418,7 +418,7 @@ class _Search:
 
 
 def place_pictures(
-    rgb: RGBArray, truth: Truth, made: npt.NDArray[np.int16], box: Box, colours: RGBArray
+    rgb: RGBArray, truth: Truth, made: npt.NDArray[np.int16], box: _Place, colours: RGBArray
 ) -> tuple[str, str, list[int]]:
     """Return two pictures of a place and what is around it, as data URLs, and the labels in them.
 
@@ -440,7 +440,7 @@ def place_pictures(
 def _picture(
     rgb: RGBArray,
     label_map: npt.NDArray[Any],
-    box: Box,
+    box: _Place,
     around: tuple[slice, ...],
     colours: RGBArray,
 ) -> str:

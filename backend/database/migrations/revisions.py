@@ -77,7 +77,7 @@ def is_up_to_date(connection: Connection) -> bool:
     return current(connection) == revisions()[-1]
 
 
-def upgrade(connection: Connection) -> None:
+def upgrade_tables(connection: Connection) -> None:
     """Run the revisions that a database lacks, in the transaction that the connection is in.
 
     The caller keeps other processes from doing so at the same time.

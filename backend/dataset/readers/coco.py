@@ -15,13 +15,13 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from backend.dataset.labelled_image import BoolMask, LabelledRegion
+from backend.dataset.labelled_image import LabelledRegion, RegionMask
 from backend.dataset.mask_source import (
     DegenerateRegionError,
     Limits,
     MaskSource,
+    check_mask_size,
     check_pixels,
-    check_size,
     read_bytes,
     read_score,
 )
@@ -119,7 +119,7 @@ def read_runs(text: str) -> Runs:
     return numbers
 
 
-def draw_runs(runs: Runs, size_hw: tuple[int, int]) -> BoolMask:
+def draw_runs(runs: Runs, size_hw: tuple[int, int]) -> RegionMask:
     """Draw a mask (H, W) bool of runs; raise a `ValueError` where they have other pixels.
 
     >>> draw_runs(np.array([1, 2, 1]), (2, 2))
@@ -183,7 +183,7 @@ def _source(
     def read_regions(picture_hw: tuple[int, int]) -> Sequence[LabelledRegion]:
         check_pixels(name, picture_hw, limits)
         if image.height is not None and image.width is not None:
-            check_size(name, (image.height, image.width), picture_hw)
+            check_mask_size(name, (image.height, image.width), picture_hw)
         return [
             LabelledRegion(
                 classes[each.category_id or 0],
@@ -262,7 +262,7 @@ def _check(path: Path, content: _File) -> None:
             )
 
 
-def _draw(found: _Annotation, name: str, size_hw: tuple[int, int]) -> BoolMask:
+def _draw(found: _Annotation, name: str, size_hw: tuple[int, int]) -> RegionMask:
     try:
         if len(found.segmentation) > _MAX_SHAPE:
             raise ValueError(f"its mask has more than {_MAX_SHAPE >> 20} MB")
@@ -278,7 +278,7 @@ def _draw(found: _Annotation, name: str, size_hw: tuple[int, int]) -> BoolMask:
     return mask
 
 
-def _unpack(packed: _Packed, size_hw: tuple[int, int]) -> BoolMask:
+def _unpack(packed: _Packed, size_hw: tuple[int, int]) -> RegionMask:
     if packed.size != size_hw:
         raise ValueError(f"its mask is {packed.size[1]}×{packed.size[0]} px")
     counts = packed.counts
@@ -286,7 +286,7 @@ def _unpack(packed: _Packed, size_hw: tuple[int, int]) -> BoolMask:
     return draw_runs(runs, size_hw)
 
 
-def _fill(parts: Sequence[Sequence[float]], size_hw: tuple[int, int]) -> BoolMask | None:
+def _fill(parts: Sequence[Sequence[float]], size_hw: tuple[int, int]) -> RegionMask | None:
     """Fill polygons; None where none has three points, and so an area."""
     if any(len(part) % 2 for part in parts):
         raise ValueError("its polygons are no pairs of numbers")

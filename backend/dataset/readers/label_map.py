@@ -18,12 +18,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from backend.dataset.labelled_image import NOTHING, Colour, LabelledRegion
+from backend.dataset.labelled_image import NO_CLASS, ClassColour, LabelledRegion
 from backend.dataset.mask_source import (
     Limits,
     MaskSource,
+    check_mask_size,
     check_pixels,
-    check_size,
     find_below,
     read_bytes,
     relative_name,
@@ -55,12 +55,12 @@ _Value = Annotated[int, msgspec.Meta(ge=0, lt=_MAX_CLASSES)]
 class _Class(msgspec.Struct):
     value: _Value
     name: Annotated[str, msgspec.Meta(pattern=r"\S")]
-    colour: Colour | None = None
+    colour: ClassColour | None = None
 
 
 class _Classes(msgspec.Struct):
     classes: Annotated[list[_Class], msgspec.Meta(min_length=1, max_length=_MAX_CLASSES)]
-    nothing: _Value | None = NOTHING
+    nothing: _Value | None = NO_CLASS
     background: _Value | None = None
 
 
@@ -76,7 +76,7 @@ class LabelValues:
     """
 
     names: Mapping[int, str | None]
-    colours: Mapping[int, Colour] = field(default_factory=dict)
+    colours: Mapping[int, ClassColour] = field(default_factory=dict)
     file: str = ""
     is_by_colour: bool = False
 
@@ -128,7 +128,7 @@ class LabelValues:
             value: given.labels[index].name if index is not None and index >= 0 else None
             for value, index in enumerate(given.indices)
         }
-        return cls({NOTHING: None} | names, file=str(path))
+        return cls({NO_CLASS: None} | names, file=str(path))
 
 
 def _names_file(folder: Path) -> Path | None:
@@ -138,24 +138,24 @@ def _names_file(folder: Path) -> Path | None:
 
 def _read_colours(matches: Sequence[re.Match[str]], path: Path) -> LabelValues:
     """Number the classes of a file of colours; one of the name background is nothing."""
-    names: dict[int, str | None] = {NOTHING: None}
-    colours: dict[int, Colour] = {}
+    names: dict[int, str | None] = {NO_CLASS: None}
+    colours: dict[int, ClassColour] = {}
     for value, (name, *levels) in enumerate(match.groups() for match in matches):
         names[value] = None if name.strip().lower() == "background" else name.strip()
         red, green, blue = map(int, levels)
         colours[value] = red, green, blue
-    if len(set(colours.values())) < len(colours) or max(map(max, colours.values())) > NOTHING:
+    if len(set(colours.values())) < len(colours) or max(map(max, colours.values())) > NO_CLASS:
         raise DatasetError(f"Expected {path} to have different colours of 0 to 255 each.")
     return LabelValues(names, colours, str(path), is_by_colour=True)
 
 
 def _voc_values() -> LabelValues:
-    names: dict[int, str | None] = {0: None, NOTHING: None}
+    names: dict[int, str | None] = {0: None, NO_CLASS: None}
     names |= dict(enumerate(_VOC_NAMES, 1))
     return LabelValues(names, {value: _voc_colour(value) for value in names}, "PASCAL VOC")
 
 
-def _voc_colour(value: int) -> Colour:
+def _voc_colour(value: int) -> ClassColour:
     """Return a colour of VOC's palette: three bits of the value for each bit of a level.
 
     >>> _voc_colour(15), _voc_colour(255)
@@ -206,7 +206,7 @@ _BIT_DEPTH_AT: Final = 24
 
 
 @dataclass(frozen=True)
-class LabelMap:
+class ClassMap:
     """A label map.
 
     Attributes:
@@ -226,7 +226,7 @@ class LabelMap:
             DatasetError: the map has another size than the picture, a value without a class, or a
                 palette that contradicts the colours of the classes.
         """
-        check_size(self.where, self.values.shape[:2], picture_hw)
+        check_mask_size(self.where, self.values.shape[:2], picture_hw)
         if values.is_by_colour or self.values.ndim == 3:
             return self._by_colour(values).regions(replace(values, is_by_colour=False), picture_hw)
         found = np.flatnonzero(np.bincount(self.values.ravel())).tolist()
@@ -244,7 +244,7 @@ class LabelMap:
                 regions.append(LabelledRegion(name, partial(np.equal, self.values, value)))
         return regions
 
-    def _by_colour(self, values: LabelValues) -> LabelMap:
+    def _by_colour(self, values: LabelValues) -> ClassMap:
         """Return the map of the values whose colours its pixels have.
 
         Raises:
@@ -269,7 +269,7 @@ class LabelMap:
                 f"{self.where} has the colour {rgb_text}, which {values.file} does not name."
             )
         table = np.array([known[each] for each in found.tolist()], np.uint16)
-        return LabelMap(table[places].reshape(packed.shape), None, self.where)
+        return ClassMap(table[places].reshape(packed.shape), None, self.where)
 
     def _check_colour(self, value: int, name: str, values: LabelValues) -> None:
         """Refuse a palette with other colours: image editors renumber palettes as they save."""
@@ -285,7 +285,7 @@ class LabelMap:
             )
 
 
-def read_label_map(content: bytes, where: str, limits: Limits) -> LabelMap:
+def read_class_map(content: bytes, where: str, limits: Limits) -> ClassMap:
     """Read a label map from the bytes of a PNG file.
 
     Grey levels of 1, 2 and 4 bits are values from 0 to 1, 3 and 15, as written, which Pillow would
@@ -311,13 +311,13 @@ def read_label_map(content: bytes, where: str, limits: Limits) -> LabelMap:
     except _UNDECODABLE:
         raise DatasetError(f"{where} is no PNG picture, or is damaged or truncated.") from None
     if values.dtype == np.bool_:
-        return LabelMap(values.astype(np.uint8), None, where)
+        return ClassMap(values.astype(np.uint8), None, where)
     bits = content[_BIT_DEPTH_AT]
     if palette is None and bits < 8 and values.ndim == 2:
         values = values // np.uint8(255 // ((1 << bits) - 1))
     if values.dtype != np.uint8:
         values = values.astype(np.uint16)  # PNG has no more bits than these
-    return LabelMap(values, palette, where)
+    return ClassMap(values, palette, where)
 
 
 def find_maps(folder: Path) -> tuple[Path, list[Path]]:
@@ -365,7 +365,7 @@ def read_index_png(
         values = LabelValues.find(folder, names)
 
     def read(content: bytes, where: str, size_hw: tuple[int, int]) -> list[LabelledRegion]:
-        return read_label_map(content, where, limits).regions(values, size_hw)
+        return read_class_map(content, where, limits).regions(values, size_hw)
 
     for path in files:
         source = MaskSource.of_file(path, root, limits, read)
@@ -395,8 +395,8 @@ def _binary_source(name: str, root: Path, paths: Sequence[Path], limits: Limits)
         regions = []
         for path in paths:
             where = relative_name(path, root)
-            found = read_label_map(read_bytes(path, limits), where, limits).values
-            check_size(where, found.shape[:2], picture_hw)
+            found = read_class_map(read_bytes(path, limits), where, limits).values
+            check_mask_size(where, found.shape[:2], picture_hw)
             painted = found[found != 0]
             if (painted.size and painted.min() != painted.max()) or found.ndim != 2:
                 raise DatasetError(f"{where} is no mask of one class: it has several values.")

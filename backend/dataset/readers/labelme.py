@@ -13,13 +13,13 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from backend.dataset.labelled_image import BoolMask, LabelledRegion
+from backend.dataset.labelled_image import LabelledRegion, RegionMask
 from backend.dataset.mask_source import (
     DegenerateRegionError,
     Limits,
     MaskSource,
+    check_mask_size,
     check_pixels,
-    check_size,
     find_below,
     read_bytes,
     relative_name,
@@ -72,7 +72,7 @@ def _source(
 ) -> MaskSource:
     def read_regions(picture_hw: tuple[int, int]) -> Sequence[LabelledRegion]:
         check_pixels(where, picture_hw, limits)
-        check_size(where, size_hw, picture_hw)
+        check_mask_size(where, size_hw, picture_hw)
         things: dict[tuple[str, str], list[_Shape]] = {}
         for number, (label, shape) in enumerate(shapes, 1):
             group = shape.get("group_id")
@@ -87,7 +87,7 @@ def _source(
     return MaskSource(name, where, read_regions, has_objects=True)
 
 
-def _draw(shapes: Sequence[_Shape], where: str, size_hw: tuple[int, int]) -> BoolMask:
+def _draw(shapes: Sequence[_Shape], where: str, size_hw: tuple[int, int]) -> RegionMask:
     mask = np.zeros(size_hw, np.bool_)
     for number, shape in shapes:
         try:
@@ -101,7 +101,7 @@ def _draw(shapes: Sequence[_Shape], where: str, size_hw: tuple[int, int]) -> Boo
     return mask
 
 
-def _add(shape: Mapping[str, Any], mask: BoolMask) -> None:
+def _add(shape: Mapping[str, Any], mask: RegionMask) -> None:
     """Add the pixels of a shape to a mask; lines and points have none."""
     kind = shape.get("shape_type") or "polygon"
     points = np.array(shape["points"], np.float64).reshape(-1, 2)
@@ -119,7 +119,7 @@ def _add(shape: Mapping[str, Any], mask: BoolMask) -> None:
         fill_outline(points, mask)
 
 
-def _add_mask(encoded: str, points: npt.NDArray[np.float64], mask: BoolMask) -> None:
+def _add_mask(encoded: str, points: npt.NDArray[np.float64], mask: RegionMask) -> None:
     """Add a mask that is a PNG of the box whose corners are its points."""
     with open_image(io.BytesIO(base64.b64decode(encoded)), formats=("PNG",)) as picture:
         left, top = np.rint(points[0]).astype(int).tolist()

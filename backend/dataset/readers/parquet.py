@@ -10,9 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from backend.dataset.labelled_image import NOTHING, LabelledRegion
+from backend.dataset.labelled_image import NO_CLASS, LabelledRegion
 from backend.dataset.mask_source import Limits, MaskSource
-from backend.dataset.readers.label_map import LabelValues, read_label_map
+from backend.dataset.readers.label_map import LabelValues, read_class_map
 from backend.errors import DatasetError
 
 #: Columns that may hold masks and names, the usual ones first.
@@ -134,7 +134,7 @@ def _source(
         content = table.mask_of(group, row)
         if len(content) > limits.max_file_mb << 20:
             raise DatasetError(f"{where} is over the limit of {limits.max_file_mb} MB.")
-        return read_label_map(content, where, limits).regions(values, picture_hw)
+        return read_class_map(content, where, limits).regions(values, picture_hw)
 
     return MaskSource(name, where, read_regions)
 
@@ -177,7 +177,7 @@ def _embedded_names(table: _Table) -> LabelValues | None:
         return None
     if not found:
         return None
-    names: dict[int, str | None] = {NOTHING: None}
+    names: dict[int, str | None] = {NO_CLASS: None}
     return LabelValues(names | dict(enumerate(found)), file=str(table.path))
 
 

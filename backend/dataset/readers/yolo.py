@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from backend.dataset.labelled_image import BoolMask, LabelledRegion
+from backend.dataset.labelled_image import LabelledRegion, RegionMask
 from backend.dataset.mask_source import (
     DegenerateRegionError,
     Limits,
@@ -103,14 +103,14 @@ def _region(
     return LabelledRegion(name, partial(_fill, points * size_hw[::-1], size_hw, where), score)
 
 
-def _fill(points: npt.NDArray[np.float64], size_hw: tuple[int, int], where: str) -> BoolMask:
+def _fill(points: npt.NDArray[np.float64], size_hw: tuple[int, int], where: str) -> RegionMask:
     try:
         return fill_with_edges(points, size_hw)
     except ValueError as error:
         raise DatasetError(f"{where} is broken, {error}.") from None
 
 
-def fill_with_edges(points: npt.NDArray[Any], size_hw: tuple[int, int]) -> BoolMask:
+def fill_with_edges(points: npt.NDArray[Any], size_hw: tuple[int, int]) -> RegionMask:
     """Fill a polygon (P, 2), x and y in px, and the pixels that its edges touch.
 
     An outline that was traced along the centres of pixels is its mask again.
@@ -130,7 +130,7 @@ def fill_with_edges(points: npt.NDArray[Any], size_hw: tuple[int, int]) -> BoolM
     return canvas.view(np.bool_)
 
 
-def _refuse(where: str, is_box: bool) -> BoolMask:
+def _refuse(where: str, is_box: bool) -> RegionMask:
     reason = "a box, not an outline" if is_box else "no outline of three points or more"
     raise DegenerateRegionError(f"{where} is left out: it is {reason}")
 

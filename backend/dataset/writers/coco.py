@@ -18,21 +18,21 @@ import msgspec
 import numpy as np
 
 from backend.dataset.labelled_image import (
-    BoolMask,
     ClassTable,
     LabelledObject,
     PictureRow,
+    RegionMask,
 )
 from backend.dataset.output_folder import OutputFolder
 from backend.errors import DatasetError
 
-FOLDER: Final = "annotations"
+_FOLDER: Final = "annotations"
 
 #: Ids stay below 2^48: readers that hold them as floating-point numbers hold them exactly.
 _ID_BYTES: Final = 6
 
 
-def check_installed() -> None:
+def check_pycocotools() -> None:
     """Raise a `DatasetError` where pycocotools is not installed, which encodes the masks."""
     if find_spec("pycocotools") is None:
         raise DatasetError(
@@ -41,7 +41,7 @@ def check_installed() -> None:
         )
 
 
-def coco_annotation(thing: LabelledObject, mask: BoolMask, category: int) -> dict[str, Any]:
+def coco_annotation(thing: LabelledObject, mask: RegionMask, category: int) -> dict[str, Any]:
     """Return the annotation of an object, with its key for an id; its mask has a pixel or more."""
     from pycocotools import mask as coco_mask
 
@@ -85,7 +85,7 @@ def write_coco(
         }
         for value, name in enumerate(classes.names)
     ]
-    with output.place(f"{FOLDER}/instances_{part}.json").open("wb") as stream:
+    with output.place(f"{_FOLDER}/instances_{part}.json").open("wb") as stream:
 
         def write(text: str) -> None:
             output.take(len(text))

@@ -17,7 +17,7 @@ from backend.dataset.labelled_image import OVERLAP_RULES, ClassTable, Overlap, P
 from backend.dataset.output_folder import OutputFolder
 from backend.errors import DatasetError
 
-FOLDER: Final = "data"
+_FOLDER: Final = "data"
 
 #: Bytes of pictures in one file.
 _FILE_BYTES: Final = 256 << 20
@@ -36,7 +36,7 @@ _REPETITIVE: Final = [
 Files = Callable[[PictureRow], tuple[Path, Path]]
 
 
-def check_installed() -> None:
+def check_pyarrow() -> None:
     """Raise a `DatasetError` where pyarrow is not installed, which writes the tables."""
     if find_spec("pyarrow") is None:
         raise DatasetError(
@@ -69,7 +69,7 @@ def write_tables(
     counts = _rows_of_files(sizes)
     rows = iter(pictures())
     for number, count in enumerate(counts):
-        name = f"{FOLDER}/{part}-{number:05d}-of-{len(counts):05d}.parquet"
+        name = f"{_FOLDER}/{part}-{number:05d}-of-{len(counts):05d}.parquet"
         _write_table(output, name, islice(rows, count), files, classes)
 
 
@@ -88,7 +88,7 @@ def write_card(
     lines = ["---", "configs:", "- config_name: default", "  data_files:"]
     for part in parts:
         split = "validation" if part == "val" else part
-        lines += [f"  - split: {split}", f"    path: {FOLDER}/{part}-*.parquet"]
+        lines += [f"  - split: {split}", f"    path: {_FOLDER}/{part}-*.parquet"]
     lines += ["---", "", f"Made from {source}.", "", OVERLAP_RULES[overlap], ""]
     lines += ["The value 255 in a mask stands for no class.", "", "| value | class |", "|---|---|"]
     names = (name.replace("|", "\\|") for name in classes.all_names)

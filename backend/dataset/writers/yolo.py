@@ -21,11 +21,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from backend.dataset.labelled_image import BoolMask, ClassTable
+from backend.dataset.labelled_image import ClassTable, RegionMask
 from backend.dataset.output_folder import OutputFolder
 from backend.label_studio.shapes import OutlinePoints, corners_of, join_rings
 
-FOLDER: Final = "labels"
+LABELS_FOLDER: Final = "labels"
 
 _MIN_POINTS: Final = 3  # of a line that trainers take
 _AT_ONCE: Final = 1000  # islands that `join_rings` joins
@@ -34,7 +34,7 @@ _AT_ONCE: Final = 1000  # islands that `join_rings` joins
 Pixels = npt.NDArray[np.uint8]
 
 
-def without_small_islands(mask: BoolMask, min_area_px: int) -> tuple[BoolMask, int]:
+def without_small_islands(mask: RegionMask, min_area_px: int) -> tuple[RegionMask, int]:
     """Take islands (8-connected) of fewer pixels out of a mask; return how many there were."""
     if min_area_px <= 1:
         return mask, 0
@@ -51,14 +51,14 @@ def without_small_islands(mask: BoolMask, min_area_px: int) -> tuple[BoolMask, i
     return mask, left_out
 
 
-def polygon_line(value: int, mask: BoolMask) -> str:
+def polygon_line(value: int, mask: RegionMask) -> str:
     """Return the line of a mask (H, W) with a pixel or more."""
     columns, rows = _shares(mask.shape[1]), _shares(mask.shape[0])
     points = (f"{columns[x]} {rows[y]}" for x, y in outline(mask).tolist())
     return f"{value} {' '.join(points)}\n"
 
 
-def box_line(value: int, mask: BoolMask) -> str:
+def box_line(value: int, mask: RegionMask) -> str:
     """Return the line of the box of a mask (H, W) with a pixel or more."""
     box = _box(mask)
     assert box is not None, "a mask without a pixel has no line"
@@ -72,7 +72,7 @@ def box_line(value: int, mask: BoolMask) -> str:
     return f"{value} {' '.join(f'{number:.6f}' for number in numbers)}\n"
 
 
-def outline(mask: BoolMask) -> OutlinePoints:
+def outline(mask: RegionMask) -> OutlinePoints:
     """Return one ring around all islands of a mask (H, W), (P, 2) int32, x and y in px.
 
     >>> outline(np.ones((2, 3), np.bool_)).tolist()
@@ -140,7 +140,7 @@ def _splice(ring: OutlinePoints, others: Sequence[tuple[int, OutlinePoints]]) ->
     return np.concatenate([*pieces, ring[before:]])
 
 
-def _box(mask: BoolMask) -> tuple[slice, slice] | None:
+def _box(mask: RegionMask) -> tuple[slice, slice] | None:
     """Return the rows and columns of the pixels of a mask; None without one."""
     left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
     return (slice(top, top + height), slice(left, left + width)) if width else None

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from backend.feedback.report.definitions import percent
+from backend.feedback.report.definitions import in_percent
 from backend.feedback.report.statistics import PrelabelReport
 from backend.telemetry.logs import printable
 
@@ -115,7 +115,7 @@ def _bars(title: str, values: dict[str, float | None]) -> Element:
         start, end = sorted((x(0), x(value)))
         bar = {"x": start, "y": y + 4, "width": max(end - start, 1), "height": _ROW - 8}
         _add(svg, "rect", bar, "harm" if value < 0 else "one")
-        shown = "below -100 %" if value < -1 else percent(value)
+        shown = "below -100 %" if value < -1 else in_percent(value)
         inside = value < 0 and x(value) - left < _LETTER * len(shown)
         at = x(0) + 6 if inside else end + 6 if value >= 0 else start - 6
         _text(svg, at, y + 15, shown, anchor="start" if inside or value >= 0 else "end", soft=True)

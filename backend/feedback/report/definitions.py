@@ -58,12 +58,12 @@ ORIGINS_IN_WORDS: Final[Mapping[AnnotationOrigin, str]] = {
 }
 
 
-def percent(value: float | None) -> str:
-    """Write a share or an IoU in percent, as all pages and terminals do; a dash for None.
+def in_percent(value: float | None) -> str:
+    """Write a share or an IoU in in_percent, as all pages and terminals do; a dash for None.
 
     A share below 1 is never written as 100 %.
 
-    >>> percent(0.9996), percent(1.0), percent(-0.255), percent(None)
+    >>> in_percent(0.9996), in_percent(1.0), in_percent(-0.255), in_percent(None)
     ('99.9 %', '100.0 %', '-25.5 %', '–')
     """
     if value is None:

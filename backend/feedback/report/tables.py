@@ -16,7 +16,7 @@ from backend.feedback.report.definitions import (
     MOST_SHOWN_VERSIONS,
     ORIGINS_IN_WORDS,
     REPORT_DEFINITIONS,
-    percent,
+    in_percent,
 )
 from backend.feedback.report.hours_left import HoursLeft, hours
 from backend.feedback.report.safe_scores import SafeScore
@@ -122,8 +122,8 @@ def _versions(versions: list[Mapping[str, Any]]) -> Table:
             ", ".join(filter(None, notes)),
             datetime.fromtimestamp(each["created"]).strftime("%Y-%m-%d %H:%M"),
             str(each["annotations"]),
-            percent(each["text_iou"]),
-            percent(each["adapted_iou"]),
+            in_percent(each["text_iou"]),
+            in_percent(each["adapted_iou"]),
         )
     return table
 
@@ -191,7 +191,7 @@ def _safe_scores(found: Mapping[str, SafeScore]) -> Table:
             _safe(label),
             "-" if each.score is None else f"{each.score / 100:.2f}",
             str(each.masks),
-            *(percent(share).removesuffix(" %") for share in (each.share, each.lower_bound)),
+            *(in_percent(share).removesuffix(" %") for share in (each.share, each.lower_bound)),
         )
     return table
 
@@ -229,7 +229,7 @@ def _row(table: Table, name: str, statistics: LabelSums) -> None:
         str(statistics.pictures),
         str(statistics.prelabels),
         *(
-            percent(share).removesuffix(" %")
+            in_percent(share).removesuffix(" %")
             for share in (
                 statistics.accepted_share,
                 statistics.mean_iou,

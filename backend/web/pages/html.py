@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from flask import Flask, Response, render_template, request
 
 from backend.errors import BackendError
-from backend.feedback.report.definitions import percent
+from backend.feedback.report.definitions import in_percent
 from backend.feedback.report.hours_left import hours
 from backend.web.middleware.errors import json_response
 from backend.web.middleware.guards import BodyReader
@@ -29,8 +29,10 @@ _POLICY = (
 
 def add_filters(app: Flask) -> None:
     """Let templates use `duration`, `ago`, `count`, `quantity`, `size`, `percent` and `hours`."""
-    for text_filter in (duration, ago, count, quantity, size, percent, hours):
+    for text_filter in (duration, ago, count, size, hours):
         app.add_template_filter(text_filter)
+    app.add_template_filter(count_with_noun, "quantity")
+    app.add_template_filter(in_percent, "percent")
 
 
 def duration(seconds: float | None) -> str:
@@ -68,11 +70,11 @@ def count(number: float) -> str:
     return f"{number:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
-def quantity(number: float, noun: str, plural: str = "") -> str:
+def count_with_noun(number: float, noun: str, plural: str = "") -> str:
     """Format a count with its noun, which is in the singular for one; else `plural`, or with an s.
 
-    >>> quantity(1, "task"), quantity(2, "task"), quantity(2, "miss", "misses")
-    ('1 task', '2 tasks', '2 misses')
+    >>> count_with_noun(1, "task"), count_with_noun(2, "miss", "misses")
+    ('1 task', '2 misses')
     """
     return f"{count(number)} {inflected(number, noun, plural)}"
 

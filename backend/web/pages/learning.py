@@ -25,7 +25,7 @@ from backend.web.pages.forms import MAX_FORM_BYTES, ActionRequest, parse_action
 from backend.web.pages.html import answer_action, html_page, is_for_people
 from backend.web.pages.projects import PROJECT, require_token
 
-Json = dict[str, Any]
+_Json = dict[str, Any]
 
 _LEARNING: Final = f"{PROJECT}/learning"
 
@@ -47,7 +47,7 @@ _LOSS: Final = 0.005
 _MOST_CHECKED: Final = 5
 
 
-def describe_learning(learner: Learner, project: int) -> Json:
+def describe_learning(learner: Learner, project: int) -> _Json:
     """Describe a project's learning state and its versions.
 
     Where the model is unavailable, the description has a ``trouble`` and no versions.
@@ -194,7 +194,7 @@ class LearningRoutes:
         return listed[:_MOST_CHECKED]
 
 
-def _losing(version: Json) -> list[str]:
+def _losing(version: _Json) -> list[str]:
     """Return the drawn labels that lose, the most first."""
     before, after = version["text_ious"], version["adapted_ious"]
     losses = {name: before[name] - after[name] for name in version["shown"] if name in after}

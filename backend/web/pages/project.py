@@ -38,7 +38,7 @@ from backend.web.pages.runs import json_of
 from backend.web.pages.serializers import StatusSerializer
 from clearclip_core.quantities import inflected
 
-Json = dict[str, Any]
+_Json = dict[str, Any]
 
 _JOBS_SHOWN: Final = 3
 
@@ -124,7 +124,7 @@ class ProjectRoutes:
         job = self._asked_job(project)
         return html_page("project.html", **shown, job=job, no_key=no_key(has_token, USE))
 
-    def _asked_job(self, project: int) -> Json | None:
+    def _asked_job(self, project: int) -> _Json | None:
         """Return the job of this project that the query names."""
         store, asked = self.services.store, request.args.get("job", "")
         with suppress(JobNotFound, ValueError):
@@ -133,7 +133,7 @@ class ProjectRoutes:
                 return describe_job(store, self.serializer, job)
         return None
 
-    def describe(self, project: int) -> Json:
+    def describe(self, project: int) -> _Json:
         """Return what the page shows."""
         counts, trouble = self._count(project)
         jobs = self.services.store.list_jobs(project, _JOBS_SHOWN)
@@ -165,7 +165,7 @@ class ProjectRoutes:
         except (LabelConfigError, ModelUnavailable, StudioRefused, StudioUnreachable) as error:
             return None, self.serializer.scrub(str(error))
 
-    def _words(self, project: int) -> Json | None:
+    def _words(self, project: int) -> _Json | None:
         """Return how many labels the last check of all words has found weak; None before it."""
         store = self.services.runs
         for run in store.runs(WORDS, project):
@@ -182,7 +182,7 @@ class ProjectRoutes:
         times_s = self.services.annotations.newest_times(project, "compared", RECENT)
         return at_pace(counts.left, times_s)
 
-    def _learned(self, project: int) -> Json | None:
+    def _learned(self, project: int) -> _Json | None:
         """Return the version in use with its gain, and what waits; None where that is not known."""
         versions = self.services.versions
         with suppress(ModelUnavailable):
@@ -197,7 +197,7 @@ class ProjectRoutes:
             }
         return None
 
-    def _data_set(self, project: int) -> Json:
+    def _data_set(self, project: int) -> _Json:
         """Return the newest data set, and how many tasks were corrected since it was asked for."""
         made = [run for run in self.services.runs.runs(DATASETS, project) if run.state == "done"]
         newest = made[0] if made else None
@@ -255,9 +255,9 @@ class ProjectRoutes:
 def _next_step(
     counts: TaskCounts | None,
     jobs: list[Job],
-    words: Json | None,
-    learned: Json | None,
-    data_set: Json,
+    words: _Json | None,
+    learned: _Json | None,
+    data_set: _Json,
 ) -> str:
     """Return the step to do next; empty where there is none, or where that is not known."""
     if words is None:

@@ -37,7 +37,7 @@ from backend.web.pages.html import answer_action, answer_form, html_page, is_for
 from backend.web.pages.projects import PROJECT, URL_NUMBER, ProjectCheck, no_key, required_client
 from clearclip_core import METHODS
 
-Json = dict[str, Any]
+_Json = dict[str, Any]
 Form = Mapping[str, list[str]]
 
 #: So many of the confirmed annotations are told.
@@ -67,7 +67,7 @@ class RunRoutes:
 
     # ---- what kinds do in their own way ----------------------------------------------------------
 
-    def fields_of(self, form: Form) -> Json:
+    def fields_of(self, form: Form) -> _Json:
         """Return what a form asks for as the fields of the kind's struct."""
         return {**last_values(form)}
 
@@ -75,11 +75,11 @@ class RunRoutes:
         """Return a report as it is shown now."""
         return report
 
-    def more(self, project: int, report: Any | None) -> Json:
+    def more(self, project: int, report: Any | None) -> _Json:
         """Return what an answer tells beside the runs and the report."""
         return {}
 
-    def page_values(self, project: int) -> Json:
+    def page_values(self, project: int) -> _Json:
         """Return what the page's form shows."""
         return {}
 
@@ -196,17 +196,17 @@ class RunRoutes:
         made = self.store.last(self.kind, project)
         return None if made is None else (made[0], self.shown(project, made[1]))
 
-    def _told(self, run: Run) -> Json:
+    def _told(self, run: Run) -> _Json:
         report = self.store.report(self.kind, run)
         report = None if report is None else self.shown(run.project, report)
         told = {"project": run.project, "run": run, "finished": run.finished}
         told |= {"report_run": run.id, "report": report}
         return told | self.more(run.project, report)
 
-    def _describe(self, project: int, *, with_report: bool = True) -> Json:
+    def _describe(self, project: int, *, with_report: bool = True) -> _Json:
         """Return the newest run, all runs, and the newest report with the end of its run."""
         runs, made = self.store.runs(self.kind, project), self._last(project)
-        described: Json = {"project": project, "run": runs[0] if runs else None, "runs": runs}
+        described: _Json = {"project": project, "run": runs[0] if runs else None, "runs": runs}
         report = None if made is None else made[1]
         if with_report:
             finished = None if made is None else made[0].finished
@@ -286,7 +286,7 @@ class LabelErrorRoutes(RunRoutes):
         """Leave out what people have confirmed as it was compared."""
         return report.without(self.confirmed.of(project))
 
-    def more(self, project: int, report: LabelErrors | None) -> Json:
+    def more(self, project: int, report: LabelErrors | None) -> _Json:
         """Tell the confirmed annotations: those of the last report first, then the newest."""
         confirmed, made = self.confirmed.of(project), self.store.last(self.kind, project)
         listed = {each.annotation for each in made[1].suspicions} if made else set()
@@ -335,16 +335,16 @@ class WordsRoutes(RunRoutes):
         routes.add_url_rule(f"{start}/labels", "labels", self.labels, methods=["GET"])
         routes.add_url_rule(use, "use", self.use, methods=["POST"])
 
-    def fields_of(self, form: Form) -> Json:
+    def fields_of(self, form: Form) -> _Json:
         """Return the fields: a wording is a line, thresholds stand in one line."""
-        fields: Json = {**last_values(form)}
+        fields: _Json = {**last_values(form)}
         fields["wordings"] = [each for each in fields.get("wordings", "").splitlines() if each]
         fields["methods"] = form.get("methods", [])
         given = re.split(r"[\s,;]+", fields.get("thresholds", "").strip())
         fields["thresholds"] = [each for each in given if each]
         return fields
 
-    def page_values(self, project: int) -> Json:
+    def page_values(self, project: int) -> _Json:
         """Return what the forms show."""
         return {
             "label": request.args.get("label", "")[:200],
@@ -393,15 +393,15 @@ class DatasetRoutes(RunRoutes):
         routes.add_url_rule(f"{one}/file", "file", self.file, methods=["GET"])
         routes.add_url_rule(f"{one}/delete", "delete", self.delete, methods=["POST"])
 
-    def fields_of(self, form: Form) -> Json:
+    def fields_of(self, form: Form) -> _Json:
         """Return the fields: several formats may come, and an annotator has a field of its own."""
-        fields: Json = {"pictures": False, **last_values(form)}
+        fields: _Json = {"pictures": False, **last_values(form)}
         annotator = fields.pop("annotator", "").strip()
         if annotator:
             fields["annotations"] = annotator
         return fields | {"formats": form.get("formats", [])}
 
-    def page_values(self, project: int) -> Json:
+    def page_values(self, project: int) -> _Json:
         """Return what the form shows, and how long data sets are kept."""
         return {
             "formats": get_args(Format),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.dataset.mask_import import ImportOptions, version_of
+from backend.dataset.mask_import import ImportOptions, version_of_masks
 from backend.errors import DatasetError
 
 
@@ -18,4 +18,4 @@ def test_a_name_that_label_studio_would_confuse_is_refused(version: str) -> None
 
 def test_each_folder_makes_a_name_that_is_taken() -> None:
     for path in ("a/b", "a, b", "x" * 200, "labels.coco.json", "ü"):
-        assert ImportOptions(version_of(Path(path))).version.startswith("masks")
+        assert ImportOptions(version_of_masks(Path(path))).version.startswith("masks")

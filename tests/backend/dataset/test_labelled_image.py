@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from backend.dataset.labelled_image import (
-    NOTHING,
+    NO_CLASS,
     ClassTable,
     LabelledImage,
     LabelledRegion,
@@ -22,7 +22,7 @@ CLASSES = ClassTable(("sky", "road", "car"))
 def _brute_force(image: LabelledImage, overlap: Overlap) -> list[list[int]]:
     """The winner of each pixel, among the regions that cover it."""
     rows, columns = image.size_hw
-    found = [[NOTHING] * columns for _ in range(rows)]
+    found = [[NO_CLASS] * columns for _ in range(rows)]
     for y in range(rows):
         for x in range(columns):
             here = [region for region in image.regions if region.read_mask()[y, x]]

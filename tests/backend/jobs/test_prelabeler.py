@@ -22,7 +22,7 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy.exc import OperationalError
 
-from backend.cli.prelabel import describe_job, job_as_json
+from backend.cli.prelabel import job_as_json, job_as_text
 from backend.cli.prelabel import prelabel as prelabel_command
 from backend.database.database import Database
 from backend.database.leases import LeaseLost, new_owner
@@ -185,7 +185,7 @@ def test_failures_are_told_with_their_reasons_and_cost_nobody_else(
     assert reasons[2] == "There is no such image."
     assert "$image" in reasons[3]
     assert "no label" in reasons[4]
-    assert "1 x There is no such image." in describe_job(job, failures)
+    assert "1 x There is no such image." in job_as_text(job, failures)
     told = json.loads(json.dumps(job_as_json(job, failures)))
     assert (told["done"], told["failed"], len(told["failures"])) == (COUNT - 3, 3, 3)
 

@@ -220,7 +220,7 @@ def test_without_several_people_there_is_nothing_to_compare_yet() -> None:
 
 
 def test_of_many_disputes_the_largest_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agreement, "MOST_LISTED", 2)
+    monkeypatch.setattr(agreement, "MOST_DISPUTES", 2)
     widths = (3, 7, 5, 7)
     report = measured(
         shared_studio(*([(1, [brushed((0, 0, width, 20))]), (2, [])] for width in widths))

@@ -113,7 +113,7 @@ def test_what_was_confirmed_leaves_its_place_to_others(
 ) -> None:
     exchange(studio, 2, "sky", "house")
     first, second, *_ = [each.annotation for each in make().suspicions]
-    monkeypatch.setattr("backend.runs.label_errors.LEAST_LISTED", 1)
+    monkeypatch.setattr("backend.runs.label_errors.LEAST_SUSPICIONS", 1)
     updated = make().suspicions[0].updated
     services.confirmed.confirm(7, first, updated)
     assert [each.annotation for each in make().suspicions] == [second]

@@ -20,8 +20,8 @@ from backend.dataset.mask_source import Limits
 from backend.dataset.readers.label_map import (
     LabelValues,
     read_binary_masks,
+    read_class_map,
     read_index_png,
-    read_label_map,
 )
 from backend.errors import DatasetError
 
@@ -74,7 +74,7 @@ def raw_png(values: npt.NDArray[np.uint8], bits: int) -> bytes:
     ],
 )
 def test_the_values_are_those_that_the_file_has(content: bytes) -> None:
-    found = read_label_map(content, "a.png", LIMITS)
+    found = read_class_map(content, "a.png", LIMITS)
     np.testing.assert_array_equal(found.values, VALUES)
     regions = found.regions(NAMES, (2, 4))
     assert [region.label for region in regions] == ["sky", "road"]
@@ -89,7 +89,7 @@ def test_the_values_are_those_that_the_file_has(content: bytes) -> None:
 def test_a_picture_in_colour_is_refused(mode: str, reason: str) -> None:
     content = png(Image.new(mode, (4, 2)))
     with pytest.raises(DatasetError, match=reason):
-        read_label_map(content, "a.png", LIMITS).regions(LabelValues({0: "sky"}), (2, 4))
+        read_class_map(content, "a.png", LIMITS).regions(LabelValues({0: "sky"}), (2, 4))
 
 
 def test_a_truncated_file_and_one_of_another_format_are_refused() -> None:
@@ -98,7 +98,7 @@ def test_a_truncated_file_and_one_of_another_format_are_refused() -> None:
     Image.new("L", (4, 2)).save(jpeg, "JPEG")
     for content in (whole[:-200], whole[:40], b"", jpeg.getvalue()):
         with pytest.raises(DatasetError, match=r"a\.png is no PNG picture, or is damaged"):
-            read_label_map(content, "a.png", LIMITS)
+            read_class_map(content, "a.png", LIMITS)
 
 
 def test_a_file_that_claims_to_be_huge_is_refused_before_it_is_decoded() -> None:
@@ -106,11 +106,11 @@ def test_a_file_that_claims_to_be_huge_is_refused_before_it_is_decoded() -> None
     content[16:24] = struct.pack(">II", 40_000, 40_000)
     content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
     with pytest.raises(DatasetError, match=r"limit of 1 MP|the limit is 1 MP"):
-        read_label_map(bytes(content), "a.png", LIMITS)
+        read_class_map(bytes(content), "a.png", LIMITS)
 
 
 def test_a_value_without_a_name_is_refused() -> None:
-    found = read_label_map(png(Image.fromarray(VALUES + 6)), "a.png", LIMITS)
+    found = read_class_map(png(Image.fromarray(VALUES + 6)), "a.png", LIMITS)
     with pytest.raises(DatasetError, match=r"a\.png has the value 6, which names does not name"):
         found.regions(NAMES, (2, 4))
 
@@ -119,10 +119,10 @@ def test_a_palette_that_was_renumbered_is_noticed() -> None:
     """Image editors sort palettes as they save, and the pixels with them."""
     content = png(with_palette(1 - VALUES, (40, 50, 60), (10, 20, 30)))
     with pytest.raises(DatasetError, match=r'the value 0 \("sky"\) in \(40, 50, 60\)'):
-        read_label_map(content, "a.png", LIMITS).regions(NAMES, (2, 4))
+        read_class_map(content, "a.png", LIMITS).regions(NAMES, (2, 4))
     short = png(with_palette(VALUES, (10, 20, 30)))
     with pytest.raises(DatasetError, match=r'"road".* in no colour|"road".* in .0, 0, 0.'):
-        read_label_map(short, "a.png", LIMITS).regions(NAMES, (2, 4))
+        read_class_map(short, "a.png", LIMITS).regions(NAMES, (2, 4))
 
 
 # ---- names of classes ---------------------------------------------------------------------------
