@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -214,6 +215,7 @@ class DatasetExporter:
         max_megapixels: limit of a picture's size, in millions of pixels.
         max_mb: limit of the data set's size, in MiB; None: as much as the disk holds.
         describe: computes the features of pictures; None: only equal files are kept together.
+        known: digest of a picture's file -> the part that it stays in; None: as in the folder.
 
     Raises:
         DatasetError: a library that a format needs is not installed.
@@ -229,6 +231,7 @@ class DatasetExporter:
         max_megapixels: float,
         max_mb: int | None = None,
         describe: Describe | None = None,
+        known: Mapping[str, str] | None = None,
     ) -> None:
         if "coco" in options.formats:
             coco.check_pycocotools()
@@ -240,6 +243,7 @@ class DatasetExporter:
         self.options = options
         self.pictures = pictures
         self.describe = describe
+        self.known = known
         self.reader = RegionReader(
             labels, options.choice, options.with_predictions, options.overlap, max_megapixels
         )
@@ -355,7 +359,8 @@ class _Export:
         self._skipped: list[Skipped] = []
         self._tasks = self._unlabelled = self._regions = 0
         self._counts = _Counts()
-        self._known = _read_parts(output.target, exporter.options.splitting)
+        here = read_parts(output.target, exporter.options.splitting)
+        self._known = here if exporter.known is None else exporter.known
         self._rows = output.place(f"{_PARTS}/rows").open("wb")
         self._features = output.place(f"{_PARTS}/features").open("wb")
 
@@ -365,14 +370,14 @@ class _Export:
         written = 0
         self._counts.lost.update(loaded.lost_controls)
         for each in loaded.images:
-            for area, _ in chain.from_iterable(each.image.versions):
-                self._counts.unknown.update(self._of.labels.unknown_labels(area))
             try:
                 if each.problem:
                     raise DatasetError(each.problem)
                 self._write_picture(each)
                 written += 1
             except (DatasetError, TaskError) as error:
+                for area, _ in chain.from_iterable(each.image.versions):
+                    self._counts.unknown.update(self._of.labels.unknown_labels(area))
                 place = f"{each.image.tag} {each.image.item_index}: "
                 problems.append(f"{place if len(loaded.images) > 1 else ''}{error}")
         self._tasks += 1
@@ -603,19 +608,19 @@ class _PartOfPicture(msgspec.Struct):
     part: str
 
 
-def _read_parts(folder: Path, splitting: str) -> dict[str, str]:
+def read_parts(data_set: Path | zipfile.Path, splitting: str) -> dict[str, str]:
     """Read in which parts an earlier run has put pictures: digest -> part.
 
     None, where there is no earlier data set or where it was divided otherwise.
     """
     try:
-        report = msgspec.json.decode((folder / _REPORT_FILE).read_bytes(), type=DatasetReport)
+        report = msgspec.json.decode((data_set / _REPORT_FILE).read_bytes(), type=DatasetReport)
         if report.splitting != splitting:
             return {}
-        with (folder / PICTURES_FILE).open("rb") as lines:
+        with (data_set / PICTURES_FILE).open("rb") as lines:
             rows = (msgspec.json.decode(line, type=_PartOfPicture) for line in lines)
             return {row.digest: row.part for row in rows if row.part in report.parts}
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, zipfile.BadZipFile, msgspec.MsgspecError):
         return {}
 
 

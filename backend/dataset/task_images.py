@@ -111,15 +111,16 @@ class ProjectLabels:
         Raises:
             DatasetError: it has no label, or one that the labeling config does not have.
         """
-        unknown = self.unknown_labels(area)
-        if unknown:
-            raise DatasetError(
-                f'A region of "{area.control[:50]}" has the label "{unknown[0][:100]}", which the '
-                "labeling config does not have there."
-            )
-        if not written_labels(area):
+        names = self._names(area)
+        for text, name in names.items():
+            if name and name not in self.classes.all_names:
+                raise DatasetError(
+                    f'A region of "{area.control[:50]}" has the label "{text[:100]}", which the '
+                    "labeling config does not have there."
+                )
+        if not names and not written_labels(area):
             raise DatasetError(f'A region of "{area.control[:50]}" has no label.')
-        return tuple(dict.fromkeys(filter(None, self._names(area).values())))
+        return tuple(dict.fromkeys(filter(None, names.values())))
 
     def unknown_labels(self, area: Area) -> list[str]:
         """Return those labels of a region that the labeling config does not have."""

@@ -8,13 +8,14 @@ import threading
 import time
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import msgspec
 
-from backend.dataset.exporter import DatasetExporter, DatasetOptions, Format
+from backend.dataset.exporter import DatasetExporter, DatasetOptions, Format, read_parts
 from backend.dataset.labelled_image import Overlap
 from backend.dataset.picture_file import LocalPictures
 from backend.dataset.splits import Split, describe_picture
@@ -32,6 +33,8 @@ from clearclip_core.images.label_maps import is_hidden
 _SWEEP_INTERVAL_S: Final = 600.0
 
 _DAY_S: Final = 86_400.0
+
+_FILE: Final = "dataset.zip"
 
 #: Suffixes of files that get smaller; pictures and tables are compressed already.
 _TEXTS: Final = (".json", ".jsonl", ".txt", ".yaml", ".md")
@@ -118,12 +121,13 @@ class DatasetFile(msgspec.Struct, frozen=True):
 
 def folder_of(settings: Settings, run: Run) -> Path:
     """Return the folder of a data set on this machine; databases may share the folder above it."""
-    return settings.model_dir / "datasets" / f"{run.id}-{round(1000 * run.created)}"
+    name = f"{run.project}-{run.id}-{round(1000 * run.created)}"
+    return settings.model_dir / "datasets" / name
 
 
 def file_of(settings: Settings, run: Run) -> Path:
     """Return the path of a data set's file, which may be on another machine."""
-    return folder_of(settings, run) / "dataset.zip"
+    return folder_of(settings, run) / _FILE
 
 
 def file_name(run: Run) -> str:
@@ -159,6 +163,7 @@ def _export(parts: RunParts, run: Run, asked: AskedDataset, progress: Progress) 
         max_megapixels=settings.max_image_megapixels,
         max_mb=settings.dataset_mb,
         describe=partial(describe_picture, parts.engine) if asked.near_duplicates else None,
+        known=_known_parts(settings, run, asked.options.splitting),
     )
     total = source.count()
 
@@ -179,6 +184,16 @@ def _export(parts: RunParts, run: Run, asked: AskedDataset, progress: Progress) 
         len(report.skipped),
         size_bytes,
     )
+
+
+def _known_parts(settings: Settings, run: Run, splitting: str) -> dict[str, str]:
+    """Return in which parts the last file of the project here that was divided so has pictures."""
+    files = (settings.model_dir / "datasets").glob(f"{run.project}-*/{_FILE}")
+    for file in sorted(files, key=lambda each: each.stat().st_mtime, reverse=True):
+        with suppress(OSError, zipfile.BadZipFile):
+            if found := read_parts(zipfile.Path(file), splitting):
+                return found
+    return {}
 
 
 def remove_dataset(settings: Settings, run: Run) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import Final
 
 import cv2
@@ -53,9 +54,10 @@ def without_small_islands(mask: RegionMask, min_area_px: int) -> tuple[RegionMas
 
 def polygon_line(value: int, mask: RegionMask) -> str:
     """Return the line of a mask (H, W) with a pixel or more."""
+    xs, ys = outline(mask).T.tolist()
     columns, rows = _shares(mask.shape[1]), _shares(mask.shape[0])
-    points = (f"{columns[x]} {rows[y]}" for x, y in outline(mask).tolist())
-    return f"{value} {' '.join(points)}\n"
+    numbers = chain.from_iterable(zip([columns[x] for x in xs], [rows[y] for y in ys], strict=True))
+    return f"{value} {' '.join(numbers)}\n"
 
 
 def box_line(value: int, mask: RegionMask) -> str:
