@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Final
 
 import cv2
@@ -28,7 +29,6 @@ from backend.runs.run import MOST_LEFT_OUT, AskedNothing, Progress, Run, RunKind
 from clearclip_core import BoolMask, RGBArray
 from clearclip_core.agreement.agreement import (
     BinaryValues,
-    ImageAgreement,
     LabelAgreement,
     PairAgreement,
     compare_image,
@@ -225,8 +225,8 @@ def measure_agreement(
         sums.annotator_figures(names),
         disputes,
         sums.dispute_count,
-        sums.left_out,
-        sums.left_out_count,
+        dict(islice(sums.left_out.items(), MOST_LEFT_OUT)),
+        len(sums.left_out),
     )
 
 
@@ -240,7 +240,7 @@ def _compare(task: Task, config: LabelConfig, sums: _Sums, unreadable: Unreadabl
         images = shared_images(task, annotations, config)
         compared = [_Compared.of(image) for image in images]
     except LEAVE_OUT as error:
-        sums.leave_out(number, str(error))
+        sums.left_out[number] = str(error)
         return
     if compared:
         sums.tasks += 1
@@ -270,9 +270,9 @@ class _Compared:
     @classmethod
     def of(cls, image: SharedImage) -> _Compared:
         """Compare what people have painted on an image."""
-        made = image.agreement()
+        made = compare_image(image.masks, image.labels, image.size_hw)
         return cls(
-            image.without_masks(),
+            replace(image, masks=()),  # which may be large
             made.labels,
             made.confusions,
             made.disputed_share,
@@ -306,46 +306,29 @@ class _Compared:
         )
 
 
-@dataclass
-class _Mean:
-    """The mean of the values of pictures; a picture without a value does not count."""
-
-    total: float = 0.0
-    count: int = 0
-
-    def add(self, value: float | None) -> None:
-        if value is not None:
-            self.total += value
-            self.count += 1
-
-    @property
-    def value(self) -> float | None:
-        return self.total / self.count if self.count else None
-
-
 @dataclass(eq=False)
-class _Means:
-    """Means of the pictures of a label or of an annotator."""
+class _Values:
+    """The values of the pictures of a label, or of an annotator."""
 
-    iou: _Mean = field(default_factory=_Mean)
-    boundary_f: _Mean = field(default_factory=_Mean)
-    disputed: _Mean = field(default_factory=_Mean)
+    iou: list[float] = field(default_factory=list)
+    boundary_f: list[float] = field(default_factory=list)
+    disputed: list[float] = field(default_factory=list)
 
     def add(self, pairs: Sequence[PairAgreement]) -> None:
         """Add the pairs of a picture, of which there is at least one."""
-        self.iou.add(_iou(pairs))
-        self.boundary_f.add(_boundary_f(pairs))
+        self.iou.append(_iou(pairs))
+        if (boundary_f := _boundary_f(pairs)) is not None:
+            self.boundary_f.append(boundary_f)
 
 
 @dataclass(eq=False)
 class _Sums:
-    """Sums over pictures; they grow with labels and people, not with tasks.
+    """Sums over pictures.
 
     Attributes:
         annotations: number of their annotations.
         disputed: sum of the shares of the pictures' pixels that are in dispute.
         disputes: the most disputed pictures, at most `MOST_DISPUTES`, the worst first.
-        left_out: task -> why it was not compared, of the first `MOST_LEFT_OUT`.
     """
 
     tasks: int = 0
@@ -355,15 +338,14 @@ class _Sums:
     disputes: list[_Compared] = field(default_factory=list)
     dispute_count: int = 0
     left_out: dict[int, str] = field(default_factory=dict)
-    left_out_count: int = 0
-    labels: defaultdict[str, _Means] = field(default_factory=lambda: defaultdict(_Means))
+    labels: defaultdict[str, _Values] = field(default_factory=lambda: defaultdict(_Values))
     values: defaultdict[str, BinaryValues] = field(
         default_factory=lambda: defaultdict(BinaryValues)
     )
     confusions: defaultdict[tuple[str, str], float] = field(
         default_factory=lambda: defaultdict(float)
     )
-    people: defaultdict[int, _Means] = field(default_factory=lambda: defaultdict(_Means))
+    people: defaultdict[int, _Values] = field(default_factory=lambda: defaultdict(_Values))
 
     def add(self, compared: _Compared) -> None:
         """Add a picture."""
@@ -374,7 +356,7 @@ class _Sums:
             self.values[name] += its.values
             if its.pairs:
                 self.labels[name].add(its.pairs)
-                self.labels[name].disputed.add(compared.share(its))
+                self.labels[name].disputed.append(compared.share(its))
             for pair in its.pairs:
                 for person in pair.people:
                     by_person[compared.image.people[person]].append(pair)
@@ -388,26 +370,20 @@ class _Sums:
             self.disputes.sort(key=lambda each: -each.disputed)  # of equal ones the first stay
             del self.disputes[MOST_DISPUTES:]
 
-    def leave_out(self, task: int, reason: str) -> None:
-        """Count a task that was not compared."""
-        self.left_out_count += 1
-        if len(self.left_out) < MOST_LEFT_OUT:
-            self.left_out[task] = reason
-
     def label_figures(self, config: LabelConfig) -> tuple[AgreementOnLabel, ...]:
         """Return the figures of the labels that somebody has painted, by the config's controls."""
         names = (label.name for label in (*config.labels, *config.box_labels))
         return tuple(
             AgreementOnLabel(
                 name,
-                means.iou.count,
-                means.iou.value or 0.0,
-                means.boundary_f.value,
+                len(values.iou),
+                _mean(values.iou) or 0.0,
+                _mean(values.boundary_f),
                 self.values[name].alpha,
-                means.disputed.value or 0.0,
+                _mean(values.disputed) or 0.0,
             )
             for name in names
-            if (means := self.labels.get(name)) is not None
+            if (values := self.labels.get(name)) is not None
         )
 
     def confusion_figures(self) -> tuple[Confusion, ...]:
@@ -421,31 +397,27 @@ class _Sums:
             AnnotatorFigures(
                 annotator,
                 names.get(annotator, ""),
-                means.iou.count,
-                means.iou.value or 0.0,
-                means.boundary_f.value,
+                len(values.iou),
+                _mean(values.iou) or 0.0,
+                _mean(values.boundary_f),
             )
-            for annotator, means in self.people.items()
+            for annotator, values in self.people.items()
         ]
         return tuple(
             sorted(found, key=lambda each: (not each.name, each.name.casefold(), each.annotator))
         )
 
 
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
 def _iou(pairs: Sequence[PairAgreement]) -> float:
-    """Return the mean IoU of pairs, of which there is at least one."""
-    mean = _Mean()
-    for pair in pairs:
-        mean.add(pair.iou)
-    return mean.value or 0.0
+    return _mean([pair.iou for pair in pairs]) or 0.0
 
 
 def _boundary_f(pairs: Sequence[PairAgreement]) -> float | None:
-    """Return the mean boundary F-measure of the pairs that have one."""
-    mean = _Mean()
-    for pair in pairs:
-        mean.add(pair.boundary_f)
-    return mean.value
+    return _mean([pair.boundary_f for pair in pairs if pair.boundary_f is not None])
 
 
 # ---- what people have painted --------------------------------------------------------------------
@@ -472,10 +444,6 @@ class SharedImage:
     masks: Sequence[Mapping[str, BoolMask]] = field(repr=False)
     labels: tuple[str, ...]
 
-    def agreement(self) -> ImageAgreement:
-        """Compare what the people have painted."""
-        return compare_image(self.masks, self.labels, self.size_hw)
-
     def read(self, read_image: ReadImage) -> RGBArray:
         """Read the image.
 
@@ -490,10 +458,6 @@ class SharedImage:
         if rgb.shape[:2] != self.size_hw:
             raise ValueError("The regions are of a picture of another size.")
         return rgb
-
-    def without_masks(self) -> SharedImage:
-        """Return it without what was painted, which may be large."""
-        return replace(self, masks=())
 
 
 def newest_of_each(annotations: Iterable[Annotation]) -> list[Annotation]:

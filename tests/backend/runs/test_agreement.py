@@ -200,16 +200,6 @@ def test_a_task_whose_annotations_are_too_large_is_left_out(
     assert "MB of JSON" in report.left_out[1]
 
 
-def test_of_tasks_that_are_left_out_as_many_sentences_are_kept_as_are_told(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(agreement, "MOST_LEFT_OUT", 2)
-    sums = agreement._Sums()
-    for task in range(9):
-        sums.leave_out(task, "It is broken.")
-    assert ([*sums.left_out], sums.left_out_count) == ([0, 1], 9)
-
-
 def test_without_several_people_there_is_nothing_to_compare_yet() -> None:
     """Of nobody, of one, of two without a region: no failure, and figures of no picture."""
     for tasks in ([], [[(1, [brushed(LEFT)])]], [[(1, []), (2, [])]]):
