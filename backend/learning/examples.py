@@ -46,7 +46,7 @@ from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import score_options
 from backend.label_studio.requests import Task
 from backend.settings import Settings
-from clearclip_core import Example, Label, RGBArray, Segmenter, Vocabulary
+from clearclip_core import Example, Label, RGBArray, Vocabulary
 
 log = logging.getLogger(__name__)
 
@@ -112,8 +112,7 @@ class ExampleStore:
 
     Args:
         database: where they are kept.
-        model_key: returns the key of the model in use, see `backend.learning.versions.model_key`;
-            called each time, since weights may be downloaded later.
+        model_key: returns the key of the model in use, see `backend.learning.versions.model_key`.
 
     >>> examples = ExampleStore(Database("sqlite://"), lambda: "demo")
     >>> examples.replace(3, 7, [TrainingExample("a", b"...")]), examples.annotations(7)
@@ -129,11 +128,6 @@ class ExampleStore:
     def replace(self, annotation: int, project: int, examples: Sequence[TrainingExample]) -> bool:
         """Replace the examples of an annotation; return whether they differ from those before.
 
-        Args:
-            annotation: its id.
-            project: the id of its project.
-            examples: one for each image; empty where the annotation gives none any more.
-
         Raises:
             ModelUnavailable: the weights are not there.
         """
@@ -146,10 +140,13 @@ class ExampleStore:
             if before == [(project, example.digest) for example in examples]:
                 return False
             connection.execute(delete(EXAMPLES).where(*its))
-            if examples:
-                rows = _rows(annotation, project, model, examples)
+            own = {"annotation": annotation, "model": model, "project": project}
+            if rows := [
+                own | {"picture": index, "digest": each.digest, "example": each.example}
+                for index, each in enumerate(examples)
+            ]:
                 connection.execute(insert(EXAMPLES), rows)
-                _delete_oldest(connection, project, model)
+            _delete_oldest(locked)
             locked.count_change()
             for other in sorted({row[0] for row in before} - {project}):
                 LockedProject.lock(connection, other, model).count_change()
@@ -196,130 +193,86 @@ class ExampleStore:
             return [TrainingExample(row.digest, row.example, row.annotation) for row in rows]
 
 
-class ExampleBuilder:
-    """Builds the training examples of annotations.
+# ---- making and reading them -----------------------------------------------------------------
 
-    An image is read and encoded as for a prediction, and its features are taken at the pixels of
-    the masks that the annotator left.
 
-    Args:
-        settings: what counts in scores beside the words.
-        engine: encodes images.
-        read_image: address and task -> (H, W, 3) uint8; raises `TaskError`.
+def build_examples(
+    settings: Settings, engine: Engine, read_image: ReadImage, diff: AnnotationDiff
+) -> list[TrainingExample]:
+    """Build an example of each image of an annotation; waits for the model.
+
+    An image is read and encoded as for a prediction. One that cannot be learned from is left out,
+    and the log says why.
+
+    Raises:
+        ImageRefused: the storage does not hand out an image now.
+        ModelUnavailable: the model is not there.
     """
-
-    def __init__(self, settings: Settings, engine: Engine, read_image: ReadImage) -> None:
-        self._settings = settings
-        self._engine = engine
-        self._read_image = read_image
-
-    def build(self, diff: AnnotationDiff) -> list[TrainingExample]:
-        """Build an example of each image of an annotation; waits for the model.
-
-        An image that cannot be learned from is left out, and the log says why.
-
-        Raises:
-            ImageRefused: the storage does not hand out an image now.
-            ModelUnavailable: the model is not there.
-        """
-        examples = []
-        for image in diff.pictures:
-            if image.evidence.is_empty:
-                continue
-            segmenter = self._engine.segmenter()  # without a model, no image needs to be read
-            rgb = self._read(diff, image)
-            built = None if rgb is None else self._build_one(segmenter, diff, image, rgb)
-            if built is not None:
-                examples.append(built)
-        return examples
-
-    def _read(self, diff: AnnotationDiff, image: ImageDiff) -> RGBArray | None:
-        """Read an image; None where it cannot be read or has another size than its regions."""
+    made = []
+    for image in diff.pictures:
+        if image.evidence.is_empty:
+            continue
+        engine.segmenter()  # without a model, no image needs to be read
         try:
-            rgb = self._read_image(_source(image, diff.task), diff.task)
-            if rgb.shape[:2] != image.size_hw:
-                raise TaskError(
-                    f"its picture is of size {rgb.shape[:2]}, its regions of {image.size_hw}."
-                )
+            rgb = read_image(_source(image, diff.task), diff.task)
+            made.append(_build(settings, engine, diff, image, rgb))
         except ImageRefused:
             raise
         except TaskError as error:
             log.warning("Annotation %d cannot be learned from: %s", diff.annotation, error)
-            return None
-        return rgb
-
-    def _build_one(
-        self, segmenter: Segmenter, diff: AnnotationDiff, image: ImageDiff, rgb: RGBArray
-    ) -> TrainingExample | None:
-        """Build the example of an image; None where its features are not finite numbers."""
-        labels = diff.config.labels_of(image.tag.name)
-        prepared = segmenter.prepare(rgb)
-        encoded = self._engine.encode(
-            prepared,
-            labels,
-            Priority.BATCH,
-            diff.project,
-            options=score_options(self._settings, diff.config),
-        )
-        example = Example.of(
-            encoded.features,
-            image.evidence.masks,
-            known=[label.name for label in labels],
-            picture=prepared.digest,
-            annotator=diff.annotator,
-            kept=image.evidence.kept,
-            removed=image.evidence.removed,
-        )
-        if not example.is_finite:
-            log.warning("Annotation %d cannot be learned from: %s", diff.annotation, NOT_FINITE)
-            return None
-        return TrainingExample(example.digest, example.to_bytes())
+    return made
 
 
-class ExampleReader:
-    """Reads stored examples for the labels of today.
+def _source(image: ImageDiff, task: Task) -> str:
+    sources = image.tag.sources(task.data)
+    index = image.item_index or 0
+    if not 0 <= index < len(sources):
+        raise TaskError(f"its task has no picture {index} any more.")
+    return sources[index]
+
+
+def _build(
+    settings: Settings, engine: Engine, diff: AnnotationDiff, image: ImageDiff, rgb: RGBArray
+) -> TrainingExample:
+    if rgb.shape[:2] != image.size_hw:
+        raise TaskError(f"its picture is of size {rgb.shape[:2]}, its regions of {image.size_hw}.")
+    labels, options = diff.config.labels_of(image.tag.name), score_options(settings, diff.config)
+    prepared = engine.segmenter().prepare(rgb)
+    encoded = engine.encode(prepared, labels, Priority.BATCH, diff.project, options=options)
+    example = Example.of(
+        encoded.features,
+        image.evidence.masks,
+        known=[label.name for label in labels],
+        picture=prepared.digest,
+        annotator=diff.annotator,
+        kept=image.evidence.kept,
+        removed=image.evidence.removed,
+    )
+    if not example.is_finite:
+        raise TaskError(NOT_FINITE)
+    return TrainingExample(example.digest, example.to_bytes())
+
+
+def read_examples(
+    stored: Iterable[TrainingExample], engine: Engine, labels: tuple[Label, ...], presence: float
+) -> tuple[list[Example], Callable[[Sequence[str]], torch.Tensor], Vocabulary]:
+    """Read stored examples for the labels of today; waits for the model.
 
     Args:
-        embed: prompts -> (N, D).
-        vocabulary: the labels, with their contrast words.
         presence: weight of the presence prior of the project's scores.
+
+    Returns:
+        What `clearclip_core.adapt` takes: the examples, prompts -> (N, D), and the vocabulary.
+
+    Raises:
+        ValueError: damaged bytes, another format, or features of another model.
     """
-
-    def __init__(
-        self,
-        embed: Callable[[Sequence[str]], torch.Tensor],
-        vocabulary: Vocabulary,
-        presence: float = 0.0,
-    ) -> None:
-        self.embed = embed
-        self.vocabulary = vocabulary
-        self._presence = presence
-        self._width = int(embed(vocabulary.queries).shape[-1])
-
-    @classmethod
-    def of(cls, engine: Engine, labels: tuple[Label, ...], presence: float = 0.0) -> ExampleReader:
-        """Embed labels and their contrast words; waits for the model."""
-        engine.embed(labels)
-        segmenter = engine.segmenter()
-        return cls(segmenter.embed, segmenter.vocabulary(labels, contrast=True), presence)
-
-    def read(
-        self, stored: Iterable[TrainingExample]
-    ) -> tuple[list[TrainingExample], list[Example]]:
-        """Read the examples that can be learned from; return them as they are kept, and read.
-
-        Raises:
-            ValueError: damaged bytes, another format, or features of another model.
-        """
-        kept, examples = [], []
-        for each in stored:
-            example = Example.from_bytes(each.example, self._width).with_presence(self._presence)
-            if example.is_finite:
-                kept.append(each)
-                examples.append(example)
-            else:
-                log.warning("Annotation %d is not learned from: %s", each.annotation, NOT_FINITE)
-        return kept, examples
+    engine.embed(labels)
+    segmenter = engine.segmenter()
+    vocabulary = segmenter.vocabulary(labels, contrast=True)
+    width = int(segmenter.embed(vocabulary.queries).shape[-1])
+    read = (Example.from_bytes(each.example, width) for each in stored)
+    return [each.with_presence(presence) for each in read], segmenter.embed, vocabulary
 
 
 # ---- rows ------------------------------------------------------------------------------------
@@ -381,44 +334,16 @@ def count_examples(connection: Connection, project: int, model: str) -> tuple[in
     return int(annotations), int(pictures)
 
 
-def _rows(
-    annotation: int, project: int, model: str, examples: Sequence[TrainingExample]
-) -> list[dict[str, Any]]:
-    return [
-        {
-            "annotation": annotation,
-            "model": model,
-            "picture": index,
-            "project": project,
-            "digest": example.digest,
-            "example": example.example,
-        }
-        for index, example in enumerate(examples)
-    ]
-
-
-def _delete_oldest(connection: Connection, project: int, model: str) -> None:
+def _delete_oldest(locked: LockedProject) -> None:
     """Delete the examples of the oldest annotations beyond `MOST_ANNOTATIONS`."""
-    last = connection.execute(_nth_newest(project, model, MOST_ANNOTATIONS + 1)).scalar()
+    newest = _nth_newest(locked.row.project, locked.row.model, MOST_ANNOTATIONS + 1)
+    last = locked.connection.execute(newest).scalar()
     if last is not None:
-        own = in_project(EXAMPLES, project, model)
-        connection.execute(delete(EXAMPLES).where(*own, _EXAMPLE.annotation <= last))
+        old = delete(EXAMPLES).where(*locked.own(EXAMPLES), _EXAMPLE.annotation <= last)
+        locked.connection.execute(old)
 
 
 def _nth_newest(project: int, model: str, n: int) -> Select[Any]:
     """Select the id of the n-th newest annotation that a project has examples of."""
     ids = select(_EXAMPLE.annotation).where(*in_project(EXAMPLES, project, model)).distinct()
     return ids.order_by(_EXAMPLE.annotation.desc()).offset(n - 1).limit(1)
-
-
-def _source(image: ImageDiff, task: Task) -> str:
-    """Return the address of an image.
-
-    Raises:
-        TaskError: the task does not have the image any more.
-    """
-    sources = image.tag.sources(task.data)
-    index = image.item_index or 0
-    if not 0 <= index < len(sources):
-        raise TaskError(f"its task has no picture {index} any more.")
-    return sources[index]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 from typing import Final
 
 from backend.errors import BackendError, LearningRefused
@@ -19,7 +19,7 @@ from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import adapt_mode, score_options
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.learning.examples import ExampleBuilder, ExampleReader, ExampleStore
+from backend.learning.examples import ExampleStore, build_examples, read_examples
 from backend.learning.pictures import PictureComparer
 from backend.learning.versions import (
     LearningState,
@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 _RETRY_AFTER_S: Final = 600.0
 
 
+@dataclass(eq=False)
 class Learner:
     """Learns for all projects of a backend.
 
@@ -47,34 +48,27 @@ class Learner:
         read_image: address and task -> (H, W, 3) uint8; raises `TaskError`.
         examples: the training examples.
         versions: the versions.
-        fit_examples: fits an adaptation as `clearclip_core.adapt`, which does by default.
+        fit_examples: fits an adaptation, as `clearclip_core.adapt` does.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        engine: Engine,
-        read_image: ReadImage,
-        examples: ExampleStore,
-        versions: VersionStore,
-        fit_examples: Callable[..., Fit] | None = None,
-    ) -> None:
-        self.settings = settings
-        self.examples = examples
-        self.versions = versions
-        self.can_learn = can_learn(settings)
-        self._engine = engine
-        self._read_image = read_image
-        self._builder = ExampleBuilder(settings, engine, read_image)
-        bound = settings.adapt_label_loss / 100
-        self._fit_examples = fit_examples or partial(adapt, label_loss=bound)
+    settings: Settings
+    engine: Engine
+    read_image: ReadImage
+    examples: ExampleStore
+    versions: VersionStore
+    fit_examples: Callable[..., Fit] = adapt
+
+    @property
+    def can_learn(self) -> bool:
+        """Whether the method's scores can follow corrections."""
+        return can_learn(self.settings)
 
     @property
     def width(self) -> int | None:
         """Numbers in a feature of the model; None while it is not loaded."""
-        if self._engine.status.state != "ready":
+        if self.engine.status.state != "ready":
             return None
-        segmenter = self._engine.segmenter()
+        segmenter = self.engine.segmenter()
         return int(segmenter.embed(segmenter.model.contrast).shape[-1])  # embedded by the load
 
     def check(self) -> None:
@@ -103,7 +97,7 @@ class Learner:
         Raises:
             LearningRefused: there is none.
         """
-        number = self.versions.state(project).live if number is None else number
+        number = number or self.versions.state(project).live
         if number is None:
             raise LearningRefused(
                 f"Project {project} uses the words alone: there is nothing to export."
@@ -118,7 +112,7 @@ class Learner:
     def learn(self, diff: AnnotationDiff) -> None:
         """Keep the training examples of an annotation in place of those that it gave before.
 
-        An annotation that is older than all that count is left aside.
+        One that is older than all that count is left aside.
 
         Raises:
             ImageRefused: the storage does not hand out an image now; earlier examples stay.
@@ -131,7 +125,7 @@ class Learner:
             return
         if self.examples.is_too_old(diff.annotation, diff.project):
             return
-        examples = self._builder.build(diff)
+        examples = build_examples(self.settings, self.engine, self.read_image, diff)
         if self.examples.replace(diff.annotation, diff.project, examples):
             teaches = (diff.project, diff.annotation, len(examples))
             log.info("Project %d: annotation %d teaches %d pictures", *teaches)
@@ -146,13 +140,10 @@ class Learner:
     def take_due_step(self, client: LabelStudioClient) -> bool:
         """Make a step of some project; return False where none is due or the model is not there.
 
-        Args:
-            client: Label Studio.
-
         Raises:
             BackendError: the step has failed, and is tried again later.
         """
-        if not self.can_learn or self._engine.status.state != "ready":
+        if not self.can_learn or self.engine.status.state != "ready":
             return False
         lease = self.versions.lease_step(self.settings.adapt_every)
         if lease is not None:
@@ -164,7 +155,7 @@ class Learner:
 
         Raises:
             LearningRefused: the project is pinned, has no training examples or is not to learn, or
-                another backend makes a step of it.
+                another backend makes its step.
             BackendError: the step has failed, and is tried again later.
         """
         self.check()
@@ -173,6 +164,7 @@ class Learner:
             raise LearningRefused(
                 f"Project {project} is not to learn: ADAPT, or adapt in its label config, is off."
             )
+        self.versions.request_step(project)
         lease = self.versions.lease_step(self.settings.adapt_every, project)
         if lease is None:
             raise LearningRefused(f"Another backend makes a step of project {project} just now.")
@@ -195,14 +187,14 @@ class Learner:
         if mode == "off" or not stored:
             return self.versions.commit(lease, None, None)
         presence = score_options(self.settings, config).presence
-        reader = ExampleReader.of(self._engine, config.labels, presence)
-        used, examples = reader.read(stored)
-        fit = self._fit_examples(examples, reader.embed, reader.vocabulary, as_words=lease.as_words)
-        annotations = [each.annotation for each in used]
+        read = read_examples(stored, self.engine, config.labels, presence)
+        bound = self.settings.adapt_label_loss / 100
+        fit = self.fit_examples(*read, label_loss=bound, as_words=lease.as_words)
+        annotations = [each.annotation for each in stored]
         comparer = PictureComparer(
-            self.settings, self._engine, self._read_image, client, project, config, fit.held_out
+            self.settings, self.engine, self.read_image, client, project, config, fit.held_out
         )
-        pictures = comparer.compare(zip(annotations, examples, strict=True))
+        pictures = comparer.compare(zip(annotations, read[0], strict=True))
         version = version_of(fit, len(set(annotations)))
         kept = self.versions.commit(lease, version, fit.adaptation, mode, pictures)
         if kept is not None:
@@ -211,7 +203,7 @@ class Learner:
 
 
 def version_of(fit: Fit, annotations: int) -> Version:
-    """Return the version of a fit to so many annotations, without number and time."""
+    """Describe a fit to so many annotations."""
     return Version(
         annotations=annotations,
         pictures=fit.pictures,

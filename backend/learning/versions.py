@@ -86,19 +86,16 @@ _STATE: Final = STATES.c
 class Version(msgspec.Struct, frozen=True, kw_only=True):
     """What a step has learned from the training examples of a project.
 
+    IoUs are of held-out corrections, in [0, 1], by the name of the label where there are several.
+
     Attributes:
         annotations: how many annotations it has learned from.
         pictures: how many corrected images it has learned from.
         digest: of its adaptation; "" without one.
         better: whether it passed the gate. If not, it has no adaptation and is never live.
-        text_iou: mean IoU of the words alone on held-out corrections, in [0, 1].
-        adapted_iou: mean IoU of the adapted scores there.
-        text_ious: name of the label -> IoU of the words alone.
-        adapted_ious: name of the label -> IoU of the adapted scores.
         shown: name of the label -> on how many corrected images somebody drew it.
         refused: name of the label -> why what corrections say of it was not taken over.
-        origin: a step here, or a file.
-        created: when it was made, in seconds since the epoch.
+        created: in seconds since the epoch.
         number: counts up from 1 in each project, never the same twice; 0 before it is kept.
     """
 
@@ -129,7 +126,6 @@ class LearningState(msgspec.Struct, frozen=True, kw_only=True):
     """Where a project stands.
 
     Attributes:
-        project: its id.
         live: number of the version that predictions use; None: the words alone.
         pinned: whether the live version stays live.
         waits: whether the newest version has passed the gate, and waits for somebody to decide.
@@ -137,8 +133,7 @@ class LearningState(msgspec.Struct, frozen=True, kw_only=True):
         as_words: names of the labels that keep the scores of their words.
         changed: annotations that were added, changed or deleted since the last step.
         asked: whether somebody has asked for a step.
-        annotations: how many annotations it has training examples of.
-        pictures: how many images it has training examples of.
+        annotations: how many annotations it has training examples of; `pictures` likewise.
         trouble: why the last step has failed; empty where it has not.
     """
 
@@ -157,13 +152,7 @@ class LearningState(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Summary:
-    """Counts over all projects.
-
-    Attributes:
-        live: projects with a live version.
-        pictures: images with a training example.
-        newest: the version of the last step; None before the first.
-    """
+    """Counts over all projects: of live versions, of images with an example; the last version."""
 
     live: int = 0
     pictures: int = 0
@@ -172,14 +161,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class StepLease:
-    """A leased step of a project.
-
-    Attributes:
-        project: its id.
-        changed: annotations that had changed when the step was leased.
-        live: number of the version that was live then; None: the words alone.
-        as_words: names of the labels that keep the scores of their words.
-    """
+    """A leased step of a project, with the columns of its row as they were then."""
 
     project: int
     changed: int
@@ -189,13 +171,7 @@ class StepLease:
 
 @dataclass(frozen=True, eq=False)
 class ActiveModel:
-    """What predictions of a project use beside the words.
-
-    Attributes:
-        annotations: how many annotations it has learned from.
-        number: of its version.
-        adaptation: what is added to scores.
-    """
+    """What predictions of a project use beside the words: an adaptation, and its version."""
 
     annotations: int
     number: int
@@ -208,8 +184,7 @@ class VersionStore:
     Args:
         database: where they are kept.
         owner: the name of this backend, see `backend.database.leases.new_owner`.
-        model_key: returns the key of the model in use, see `model_key`; called each time, since
-            weights may be downloaded later.
+        model_key: returns the key of the model in use; weights may be downloaded later.
 
     >>> store = VersionStore(Database("sqlite://"), "worker", lambda: "demo")
     >>> store.lease_step(10) is None, store.pin(7).pinned
@@ -240,7 +215,6 @@ class VersionStore:
         """Make a version live.
 
         Args:
-            project: its id.
             number: of the version; 0 for the words alone; by default the last version before the
                 live one that passed the gate, and the words alone where there is none.
             pin: let it stay live, whatever is learned.
@@ -302,7 +276,10 @@ class VersionStore:
             LearningRefused: the project is pinned, or it has no training examples.
         """
         with self._locked(project) as locked:
-            _check_step(locked)
+            if locked.row.pinned:
+                raise LearningRefused(_PINNED.format(project))
+            if not locked.count_examples()[1]:
+                raise LearningRefused(_NO_CORRECTIONS.format(project))
             locked.change(asked=1, due=0.0)
         return self.state(project)
 
@@ -311,22 +288,13 @@ class VersionStore:
 
         Args:
             every: annotations that have changed since the last step, at least; see `due_after`.
-            project: lease the step of this project, due or not.
-
-        Raises:
-            LearningRefused: the project that is named is pinned, or has no training examples.
+            project: of this project only.
         """
         model, now = self._model_key(), self._database.clock()
-        query = select(STATES).where(
-            _STATE.model == model, _STATE.pinned == 0, is_free(STATES, now)
-        )
-        if project is None:
-            query = _due_first(query, every, now)
-        else:
+        query = _due_first(every, now).where(_STATE.model == model)
+        if project is not None:
             query = query.where(_STATE.project == project)
         with self._database.write() as connection:
-            if project is not None:
-                _check_step(LockedProject.lock(connection, project, model))
             row = connection.execute(query.limit(1).with_for_update(skip_locked=True)).first()
             if row is None:
                 return None
@@ -367,19 +335,15 @@ class VersionStore:
     ) -> Version | None:
         """End a leased step with its result.
 
-        One that changes predictions as the newest one does is not kept again. Where the lease has
-        gone to another backend, or the examples are gone, nothing is kept. What somebody has made
-        live meanwhile stays live.
+        Return the version as it is kept; None where none is, the lease has gone to another backend,
+        or the examples are gone. One that changes predictions as the newest one does is not kept
+        again. What somebody has made live meanwhile stays live.
 
         Args:
-            lease: from `lease_step`.
             version: the new version; None where nothing is to be kept.
             adaptation: what it adds to scores; None where it did not pass the gate.
             adapt: "auto": it goes live, or the words alone where it has not passed the gate.
             pictures: what it changes.
-
-        Returns:
-            The version as it is kept; None where none is.
         """
         with self._locked(lease.project) as locked:
             row, kept = locked.row, None
@@ -399,13 +363,7 @@ class VersionStore:
         return kept
 
     def release(self, lease: StepLease, trouble: str, retry_after_s: float) -> None:
-        """Give back the lease of a step that has failed.
-
-        Args:
-            lease: from `lease_step`.
-            trouble: why it has failed, in a sentence.
-            retry_after_s: seconds until the step is due again.
-        """
+        """Give back the lease of a step that has failed, with the reason as a sentence."""
         due = self._database.clock() + retry_after_s
         with self._locked(lease.project) as locked:
             if locked.row.owner == self._owner:
@@ -626,14 +584,7 @@ class _File(msgspec.Struct):
 
 
 def export(settings: Settings, version: Version, adaptation: Adaptation, key: str) -> bytes:
-    """Return the JSON file of a version.
-
-    Args:
-        settings: name model, method and image size.
-        version: what was learned.
-        adaptation: what it adds to scores.
-        key: of the model in use, see `model_key`.
-    """
+    """Return the JSON file of a version; `key` is that of the model in use, see `model_key`."""
     model = f"{settings.model}, {settings.method}, {settings.short_side_px} px"
     file = _File(_FORMAT, model, key, version, adaptation.to_bytes())
     return msgspec.json.format(msgspec.json.encode(file), indent=1) + b"\n"
@@ -643,7 +594,6 @@ def read_export(data: bytes, key: str, width: int | None = None) -> tuple[Versio
     """Read what `export` wrote.
 
     Args:
-        data: the file's bytes.
         key: of the model in use, see `model_key`.
         width: numbers in a feature of the model in use, where that is known.
 
@@ -674,13 +624,6 @@ def _decode(text: str) -> Version:
     return msgspec.json.decode(text, type=Version)
 
 
-def _check_step(locked: LockedProject) -> None:
-    if locked.row.pinned:
-        raise LearningRefused(_PINNED.format(locked.row.project))
-    if not locked.count_examples()[1]:
-        raise LearningRefused(_NO_CORRECTIONS.format(locked.row.project))
-
-
 def _delete_old_versions(locked: LockedProject, live: int | None) -> None:
     """Delete the oldest versions of a project beyond `MOST_VERSIONS`, but not the live one."""
     own = locked.own(VERSIONS)
@@ -700,13 +643,14 @@ def _version_before(live: int | None, usable: list[int], project: int) -> int | 
     return max((each for each in usable if each < live), default=None)
 
 
-def _due_first(query: Select[Any], every: int, now: float) -> Select[Any]:
-    """Keep the steps that are due, the longest due first."""
+def _due_first(every: int, now: float) -> Select[Any]:
+    """Select the steps that are due and free, the longest due first."""
     annotations = (
         select(func.count(EXAMPLES.c.annotation.distinct()))
         .where(EXAMPLES.c.project == _STATE.project, EXAMPLES.c.model == _STATE.model)
         .scalar_subquery()
     )
     enough = and_(_STATE.changed >= every, _STATE.changed >= annotations // 10)
-    due = query.where(or_(enough, _STATE.asked == 1), _STATE.due <= now)
-    return due.order_by(_STATE.due, _STATE.project)
+    due = or_(enough, _STATE.asked == 1), _STATE.due <= now, _STATE.pinned == 0
+    query = select(STATES).where(*due, is_free(STATES, now))
+    return query.order_by(_STATE.due, _STATE.project)

@@ -35,7 +35,7 @@ from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.records import Annotation
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
-from backend.learning.examples import ExampleReader
+from backend.learning.examples import read_examples
 from backend.runs.run import MOST_LEFT_OUT, AskedNothing, Progress, Run, RunKind, RunParts
 from clearclip_core import RGBArray, Scores
 from clearclip_core.adaptation.fitting import HeldOutAdaptations, fit_held_out
@@ -326,9 +326,8 @@ class _Search:
         if not stored:
             return HeldOutAdaptations(), 0
         presence = score_options(parts.settings, self.config).presence
-        reader = ExampleReader.of(parts.engine, self.config.labels, presence)
-        _, examples = reader.read(stored)
-        return fit_held_out(examples, reader.embed, reader.vocabulary), len(examples)
+        read = read_examples(stored, parts.engine, self.config.labels, presence)
+        return fit_held_out(*read), len(stored)
 
     def _look(self, image: _AnnotatedImage, held_out: HeldOutAdaptations) -> _Seen | None:
         """Read an image and score it; None where no region is on it.

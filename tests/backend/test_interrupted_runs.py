@@ -225,7 +225,7 @@ school = School(Database(sys.argv[1]), "killed")
 def fit(*_, **__):
     print("at work", flush=True)
     time.sleep(600)
-school.learner._fit_examples = fit
+school.learner.fit_examples = fit
 school.step()
 """
 
@@ -259,7 +259,7 @@ def test_a_step_of_learning_that_loses_its_database(postgres: Postgres, tmp_path
         return fit(*arguments, **named)
 
     school.learn(1, 2)
-    school.learner._fit_examples = stop
+    school.learner.fit_examples = stop
     try:
         with pytest.raises(OperationalError):
             school.step()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 import requests
 from label_studio_sdk.converter import brush
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from backend.cli import demo
 from backend.cli.demo_servers import LabelStudioProcess
@@ -24,10 +26,11 @@ pytestmark = pytest.mark.timeout(300)
 #: Label of the scenes -> name of the label in the project.
 CALLED = {
     **{name: name for name in ("sky", "mountain", "grass", "house")},
-    "tree": "blorp",
-    "road": "zindle",
+    "tree": "vegetation",
+    "road": "lane",
 }
 CORRECTED = 11
+PICTURE = Path(__file__).parents[2] / "docs" / "images" / "learning.png"
 SEEDS = [10_000_600 + number for number in range(18)]
 
 Region = dict[str, Any]
@@ -102,6 +105,14 @@ class Team:
         body = {"project": f"{self.project}.1", "schema": self.config, "hostname": self.studio.url}
         answer = requests.post(f"{self._url}/setup", json=body, timeout=60)
         return str(answer.json()["model_version"])
+
+    @property
+    def learning(self) -> str:
+        return f"{self._url}/projects/{self.project}/learning"
+
+    def learned(self) -> dict[str, Any]:
+        told: dict[str, Any] = requests.get(self.learning, timeout=60).json()
+        return told
 
     def report(self) -> dict[str, Any]:
         path = f"{self._url}/projects/{self.project}/report.json"
@@ -204,8 +215,12 @@ def figures_by_hand(
     }
 
 
-def test_corrections_are_measured_learned_from_and_forgotten(
-    page: Page, studio: LabelStudioProcess, backend_url: str, new_project: Callable[..., int]
+def test_corrections_are_measured_learned_from_shown_as_pictures_and_forgotten(
+    page: Page,
+    studio: LabelStudioProcess,
+    backend_url: str,
+    new_project: Callable[..., int],
+    tmp_path: Path,
 ) -> None:
     project = new_project(list(CALLED.values()), seeds=SEEDS)
     demo.connect(studio, project, backend_url)
@@ -237,9 +252,11 @@ def test_corrections_are_measured_learned_from_and_forgotten(
     before, after = team.quality(words, rest), team.quality(learned, rest)
     print(f"IoU with the words alone: {before}; with {learned}: {after}")
     assert np.mean(list(after.values())) > np.mean(list(before.values())) + 0.05
-    for nonsense in ("blorp", "zindle"):
-        assert before[nonsense] < 0.2 < 0.3 < after[nonsense]
+    for unknown in ("vegetation", "lane"):
+        assert before[unknown] < 0.2 < 0.3 < after[unknown]
     assert team.shown(rest[0]) == {learned}
+    check_before_and_after(page, team, tmp_path)
+    decide(page, team)
 
     for annotation in team.exported():
         studio.client.annotations.delete(id=annotation["id"])
@@ -253,6 +270,61 @@ def test_corrections_are_measured_learned_from_and_forgotten(
     assert again["model_version"] == words
     assert again["result"] == first[rest[0]].result
     assert again["score"] == pytest.approx(first[rest[0]].score)
+
+
+def check_before_and_after(page: Page, team: Team, tmp_path: Path) -> None:
+    """Open the page of the version that is live: six pictures, drawn three times each."""
+    page.goto(team.learning)
+    expect(page.locator(".trio")).to_have_count(6)
+    drawn = page.locator(".trio img")
+    widths = drawn.evaluate_all("all => all.map(image => image.naturalWidth)")
+    assert widths == [320] * 18
+    words, version = (
+        [float(text.split()[0]) for text in page.locator(f".trio {which} b").all_inner_texts()]
+        for which in ("figure:nth-child(2)", "figure:nth-child(3)")
+    )
+    assert np.mean(version) > np.mean(words) + 10
+    for label in CALLED.values():
+        expect(page.locator(".legend")).to_contain_text(label)
+    unknown = page.locator("#learned a[href*=words]")
+    assert sorted(unknown.all_inner_texts()) == ["lane", "vegetation"]
+    take_pictures(page, tmp_path)
+
+
+def take_pictures(page: Page, tmp_path: Path) -> None:
+    """Look at the page as on a desk and on a phone; nothing may lie beside the window."""
+    sizes = {PICTURE.name: (1280, 1320), "phone.png": (390, 844)}
+    before = page.viewport_size
+    for name, (width, height) in sizes.items():
+        page.set_viewport_size({"width": width, "height": height})
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        is_docs = os.environ.get("TAKE_PICTURE") and name == PICTURE.name
+        page.screenshot(path=PICTURE if is_docs else tmp_path / name, full_page=not is_docs)
+    assert before is not None
+    page.set_viewport_size(before)
+
+
+def decide(page: Page, team: Team) -> None:
+    """Where the project wants to be asked: leave a label to its words, use that, and go back."""
+    asks = team.config.replace("<BrushLabels", '<BrushLabels adapt="ask"')
+    team.studio.client.projects.update(id=team.project, label_config=asks)
+    first = team.learned()["versions"][0]
+    page.get_by_role("button", name="Keep the words for lane").click()
+    wait_for(lambda: team.learned()["waits"], "a version that waits")
+    newest = team.learned()["versions"][0]
+    assert newest["number"] == first["number"] + 1
+    assert newest["adapted_ious"]["lane"] < first["adapted_ious"]["lane"]
+    assert team.version().endswith(f" v{first['number']}")
+    page.goto(team.learning)
+    expect(page.get_by_role("row", name="lane")).to_contain_text("keeps its words")
+    page.get_by_role("button", name=f"Use version {newest['number']}").click()
+    expect(page.get_by_text(f"version {newest['number']} is live")).to_be_visible()
+    assert not team.learned()["pinned"]
+    wait_for(lambda: team.version().endswith(f" v{newest['number']}"), "the new version")
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Roll back").click()
+    expect(page.get_by_text(f"version {first['number']} is live")).to_be_visible()
+    wait_for(lambda: team.version().endswith(f" v{first['number']}"), "the version before")
 
 
 def check_the_report(team: Team) -> None:

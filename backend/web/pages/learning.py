@@ -43,7 +43,7 @@ _WEAK_IOU: Final = 0.3
 _MOST_WEAK: Final = 3
 
 #: IoU that a label may lose before the page names the annotations to check; and how many it names.
-_LOSS: Final = 0.005
+_LOSS: Final = 0.01
 _MOST_CHECKED: Final = 5
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from backend.database.database import Database
 from backend.learning.examples import ExampleStore, TrainingExample
-from backend.learning.versions import Version, VersionStore
+from backend.learning.versions import StepLease, Version, VersionStore
 from backend.settings import Adapt
 from clearclip_core import Adaptation
 
@@ -33,10 +33,16 @@ class LearningStores:
         for annotation in annotations:
             self.examples.replace(annotation, project, [example(f"of {annotation}")])
 
-    def make_version(self, number: float | None = 1.0, goes_live: bool = True) -> Version:
-        """Make a step of project 7; None: a version that has not passed the gate."""
+    def lease(self) -> StepLease:
+        """Lease the step of project 7, however little has changed."""
+        self.versions.request_step(7)
         lease = self.versions.lease_step(1, 7)
         assert lease is not None
+        return lease
+
+    def make_version(self, number: float | None = 1.0, goes_live: bool = True) -> Version:
+        """Make a step of project 7; None: a version that has not passed the gate."""
+        lease = self.lease()
         scores = None if number is None else adaptation(number)
         adapt: Adapt = "auto" if goes_live else "ask"
         kept = self.versions.commit(lease, version_with(scores), scores, adapt)

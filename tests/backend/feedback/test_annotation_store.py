@@ -67,6 +67,16 @@ def test_a_change_that_comes_while_it_is_read_is_read_too(annotations: Annotatio
     assert annotations.read(7) == [read_of(3, seconds=2.0)]
 
 
+def test_what_is_being_read_is_still_due(
+    annotations: AnnotationStore, other: AnnotationStore
+) -> None:
+    annotations.mark(7, [3])
+    (pending,) = annotations.lease(1)
+    assert other.has_due(), "a version waits for it"
+    annotations.complete(pending, read_of(3))
+    assert not other.has_due()
+
+
 def test_what_is_gone_is_forgotten(annotations: AnnotationStore) -> None:
     annotations.mark(7, [3])
     annotations.complete(annotations.lease(1)[0], read_of(3))

@@ -7,12 +7,10 @@ import io
 import pickle
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -40,7 +38,6 @@ from backend.label_studio.requests import (
     TypedWords,
 )
 from backend.learning import examples as training_examples
-from backend.learning.examples import TrainingExample
 from backend.learning.learner import Learner
 from backend.learning.pictures import MOST_PICTURES, PictureComparer
 from backend.learning.versions import export, model_key, read_export
@@ -55,6 +52,7 @@ from clearclip_core import (
     Label,
     RGBArray,
     Vocabulary,
+    adapt,
     render_scene,
 )
 from clearclip_core.adaptation.fitting import HeldOutAdaptations
@@ -80,6 +78,7 @@ class Fits:
     def __init__(self) -> None:
         self.adaptation: Adaptation | None = teach(wine="red")
         self.as_words: tuple[str, ...] = ()
+        self.label_loss = 0.0
         self.asked: list[tuple[int, Vocabulary]] = []
 
     def __call__(
@@ -88,10 +87,11 @@ class Fits:
         embed: Any,
         vocabulary: Vocabulary,
         *,
+        label_loss: float,
         as_words: Collection[str] = (),
     ) -> Fit:
         self.asked.append((len(examples), vocabulary))
-        self.as_words = tuple(as_words)
+        self.as_words, self.label_loss = tuple(as_words), label_loss
         assert embed(vocabulary.queries).shape == (len(vocabulary.queries), 3)
         told = {"wine": 0.4}, {"wine": 0.6}, {}, len(examples)
         if self.adaptation is None:
@@ -163,7 +163,7 @@ def make_learner(
     engine: Engine,
     read: ReadImage,
     stores: LearningStores,
-    fit_examples: Callable[..., Fit] | None = None,
+    fit_examples: Callable[..., Fit] = adapt,
 ) -> Learner:
     return Learner(settings, engine, read, stores.examples, stores.versions, fit_examples)
 
@@ -500,12 +500,14 @@ def test_at_most_six_pictures_are_shown_with_each_label_among_them(database: Dat
     assert [key for _, key in chosen[:3]] == ["0", "28", "1"]
 
 
-def test_labels_that_keep_their_words_are_told_to_the_fit(database: Database) -> None:
-    school = School(database)
+def test_the_fit_is_told_which_labels_keep_their_words_and_what_one_may_lose(
+    database: Database,
+) -> None:
+    school = School(database, adapt_label_loss=4)
     school.learn(1, 2)
     school.stores.versions.keep_words(7, "wine")
     assert school.step()
-    assert school.fits.as_words == ("wine",)
+    assert (school.fits.as_words, school.fits.label_loss) == (("wine",), 0.04)
 
 
 def test_a_config_may_say_what_follows_corrections(database: Database) -> None:
@@ -640,7 +642,7 @@ def test_a_step_by_hand_is_refused_with_a_reason(database: Database) -> None:
     made = school.learner.step(7, now)
     assert made is not None
     assert made.number == 1
-    assert school.stores.versions.lease_step(1, 7) is not None
+    school.stores.lease()
     with pytest.raises(LearningRefused, match="just now"):
         school.learner.step(7, now)
     with pytest.raises(LearningRefused, match="is not to learn"):
@@ -758,34 +760,6 @@ def test_replicas_come_to_the_same_in_whatever_order(demo: Engine, tmp_path: Pat
     assert learned[0] == learned[1]
 
 
-def test_an_example_that_is_not_finite_stops_no_step(
-    demo: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The others teach what they teach without it."""
-    learned = []
-    for name in ("without", "with"):
-        learner = demo_learner(demo, Database(f"sqlite:///{tmp_path}/{name}.db"), "me")
-        for annotation in range(301, 305):
-            learner.learn(of_scene(annotation))
-        if name == "with":
-            learner.examples.replace(999, 7, [not_finite(learner.examples.examples(7)[0])])
-        assert learner.take_due_step(studio(SCENES_XML))
-        (version,) = learner.versions.versions(7)
-        learned.append(msgspec.structs.replace(version, created=0.0))
-        assert ("Annotation 999 is not learned from: " in caplog.text) == (name == "with")
-    assert learned[0] == learned[1]
-    assert learned[0].annotations == 4
-
-
-def not_finite(stored: TrainingExample) -> TrainingExample:
-    """An example with a number that is none in one of its patches."""
-    example = Example.from_bytes(stored.example)
-    features = example.features.copy()
-    features[0, 0] = np.nan
-    broken = replace(example, features=features)
-    return TrainingExample(broken.digest, broken.to_bytes())
-
-
 def test_labels_whose_words_mean_nothing_are_found_after_some_corrections(
     demo: Engine, tmp_path: Path
 ) -> None:
@@ -834,15 +808,3 @@ def test_the_width_is_known_once_the_model_is_loaded(demo: Engine, database: Dat
     assert unloaded.width is None
     learner.learn(of_scene(301))
     assert not unloaded.take_due_step(studio(SCENES_XML)), "it waits for the model"
-
-
-def test_the_bound_of_a_label_is_the_settings(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[dict[str, Any]] = []
-    name = "backend.learning.learner.adapt"
-    monkeypatch.setattr(name, lambda *args, **named: asked.append(named))
-    school = School(database, adapt_label_loss=4)
-    bounded = make_learner(school.settings, colour_engine(), read_image, school.stores)
-    bounded._fit_examples([], lambda _: torch.eye(3), Vocabulary.of(["sky"]), as_words=())
-    assert asked == [{"label_loss": 0.04, "as_words": ()}]

@@ -34,7 +34,6 @@ def test_a_step_is_due_after_so_many_changes_and_one_takes_it(
     lease = learning.versions.lease_step(3)
     assert lease == StepLease(7, changed=3)
     assert other.versions.lease_step(3) is None
-    assert other.versions.lease_step(3, 7) is None
     learning.replace_all(4)  # meanwhile
     scores = adaptation()
     assert learning.versions.commit(lease, version_with(scores), scores) is not None
@@ -194,8 +193,7 @@ def test_a_version_that_waits_goes_live_once_somebody_says_so(learning: Learning
 def test_where_a_project_is_pinned_nothing_moves(learning: LearningStores) -> None:
     learning.replace_all(1, 2)
     learning.make_version()
-    running = learning.versions.lease_step(1, 7)
-    assert running is not None
+    running = learning.lease()
     assert learning.versions.pin(7).pinned
     scores = adaptation(2)
     learning.versions.commit(running, version_with(scores), scores)
@@ -203,7 +201,6 @@ def test_where_a_project_is_pinned_nothing_moves(learning: LearningStores) -> No
     assert learning.versions.lease_step(0) is None
     for refused in (
         lambda: learning.versions.request_step(7),
-        lambda: learning.versions.lease_step(0, 7),
         lambda: learning.versions.import_version(7, version_with(scores), scores),
     ):
         with pytest.raises(LearningRefused, match="pinned"):
@@ -266,8 +263,7 @@ def test_numbers_count_up_and_never_come_again(learning: LearningStores) -> None
     assert (state.changed, state.pictures) == (2, 2)
     assert learning.versions.versions(7) == []
     assert learning.make_version(3).number == 3
-    running = learning.versions.lease_step(1, 7)
-    assert running is not None
+    running = learning.lease()
     state = learning.versions.reset(7)
     assert (state.changed, state.pictures) == (0, 0)
     assert learning.versions.commit(running, version_with(adaptation()), adaptation()) is None
