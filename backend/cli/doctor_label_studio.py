@@ -137,10 +137,11 @@ def check_labels(context: CheckContext) -> str:
     if not unknown:
         return "The label config has the labels of all regions."
     names = ", ".join(f"“{label}” ({count})" for label, count in [*unknown.items()][:5])
+    count = sum(unknown.values())
     raise CheckWarned(
-        f"{quantity(sum(unknown.values()), 'region')} of annotations have a label that the config "
-        f"no longer has: {names}. They count nowhere.",
-        f'If it was renamed, write the old name as alias: <Label value="Building" '
+        f"{quantity(count, 'region')} of annotations {'has' if count == 1 else 'have'} a label "
+        f"that the config no longer has: {names}. They count nowhere.",
+        f'If it was renamed, write the old name as alias: <Label value="NEW NAME" '
         f'alias="{next(iter(unknown))}"/>.',
     )
 

@@ -14,7 +14,7 @@ from clearclip_core.cli.parameters import ThresholdOption, threshold_option
 from clearclip_core.evaluation.atomic_write import write_whole
 
 
-@click.command("eval")
+@click.command("eval", short_help="Measure predictions on annotated tasks.")
 @project_option
 @click.option("--image", "image", help="Name of the <Image> to measure, where there are several.")
 @click.option("--model", "models", multiple=True, help="Several are compared. [MODEL]")

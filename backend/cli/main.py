@@ -13,7 +13,7 @@ BACKEND_COMMANDS: Final = {
     "serve": CommandSource(
         "backend.cli.serve",
         "serve",
-        "Serve the backend.",
+        "Serve the backend for Label Studio.",
     ),
     "prelabel": CommandSource(
         "backend.cli.prelabel",

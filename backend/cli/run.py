@@ -109,7 +109,7 @@ run.add_command(evaluate_project)
 # ---- label errors --------------------------------------------------------------------------------
 
 
-@run.command("label-errors")
+@run.command("label-errors", short_help="Find annotations to check again.")
 @_report_options
 @with_settings(*MODEL_SETTINGS)
 def label_errors(
@@ -156,7 +156,7 @@ def _show_label_errors(report: LabelErrors, console: Console) -> None:
 # ---- agreement -----------------------------------------------------------------------------------
 
 
-@run.command()
+@run.command(short_help="Compare what several annotators drew.")
 @_report_options
 @with_settings(
     "label_studio_url",
@@ -262,7 +262,7 @@ def _star(pictures: int) -> str:
 # ---- next tasks ----------------------------------------------------------------------------------
 
 
-@run.command("next-tasks")
+@run.command("next-tasks", short_help="Choose tasks to correct next.")
 @click.option(
     "--count",
     type=click.IntRange(1, MOST_NEXT_TASKS),
@@ -313,7 +313,7 @@ def _show_next_tasks(
 # ---- words ---------------------------------------------------------------------------------------
 
 
-@run.command()
+@run.command(short_help="Check the words of labels, or try others.")
 @project_option
 @click.option("--label", default="", help="The label; without it, the words of all are checked.")
 @click.option(

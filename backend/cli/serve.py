@@ -25,12 +25,11 @@ log = logging.getLogger(__name__)
 @click.option(
     "--wait",
     is_flag=True,
-    help="Wait for a database that cannot be opened, instead of ending. For containers: one that "
-    "ends is started again and again.",
+    help="Wait for a database that cannot be opened, instead of ending. For containers.",
 )
 @settings_options()
 def serve(wait: bool, **given: str | None) -> None:
-    """Serve the backend: one process, one model, a thread for each request."""
+    """Serve the backend for Label Studio."""
     settings = configure(given)
     with sentences():
         database = Database.from_settings(settings)
@@ -52,12 +51,17 @@ def greet(settings: Settings) -> None:
     lines = {
         "Connect": f"{connect} in a project of Label Studio, under Settings, Model",
         "Dashboard": here,
-        "Model": f"{settings.model}, {settings.method}; it is loading",
+        "Model": f"{settings.model}, {settings.method}; it is loading{_fetched(settings)}",
         "Missing": f"\n{' ' * 11}".join(missing(settings)),
     }
     click.echo(
         "".join(f"{name:<10} {text}\n" for name, text in lines.items() if text), err=True, nl=False
     )
+
+
+def _fetched(settings: Settings) -> str:
+    is_here = settings.model == "demo" or "@" in settings.model or ":" in settings.model
+    return "" if is_here else ". The first start fetches its weights"
 
 
 def missing(settings: Settings) -> Iterator[str]:

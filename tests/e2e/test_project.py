@@ -43,20 +43,18 @@ def test_the_next_step_is_marked_until_the_data_set_is_there(
     expect(page.locator("#prelabel")).to_contain_text("3 of 3 tasks", timeout=120_000)
     tasks = sorted(task.id for task in studio.client.tasks.list(project=project))
     for task, seed in zip(tasks, SEEDS, strict=True):
-        result = regions(
-            render_scene(seed).label_map, {"sky": "Himmel"} if seed == SEEDS[0] else {}
-        )
+        # Of a project's first annotation Label Studio's summary counts the last region alone.
+        renamed = {} if seed == SEEDS[0] else {"sky": "Himmel"}
+        result = regions(render_scene(seed).label_map, renamed)
         studio.post(f"/api/tasks/{task}/annotations/", json={"result": result, "lead_time": 30})
     page.set_viewport_size(PHONE)  # type: ignore[arg-type]
     page.goto(address)
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     page.set_viewport_size({"width": 1280, "height": 900})
-    expect(page.locator("#look")).to_contain_text("which the label config no longer has")
-    expect(page.locator("#look")).to_contain_text('alias="Himmel"')
-    page.wait_for_timeout(1000)
-    while "3 tasks corrected" not in page.locator("#export").inner_text():
-        page.wait_for_timeout(2000)  # they are read every 15 seconds
+    while page.locator("#export b").inner_text() != "3":
+        page.wait_for_timeout(2000)  # they are read every 2 seconds
         page.reload()
+    expect(page.locator("#look")).to_contain_text('alias="Himmel"')
     page.locator("#export").get_by_role("link").click()
     page.get_by_role("button", name="Export data set").click()
     expect(page.get_by_role("link", name="Download")).to_be_visible(timeout=60_000)

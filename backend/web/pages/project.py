@@ -247,7 +247,7 @@ class ProjectRoutes:
                 f"{'region has' if count == 1 else 'regions have'} the label {label!r}, which the "
                 "label config no longer has",
                 self.services.files.task_url(project),
-                remedy=f'If it was renamed, write the old name as alias: <Label value="Building" '
+                remedy=f'If it was renamed, write the old name as alias: <Label value="NEW NAME" '
                 f'alias="{label}"/>.',
             )
 
