@@ -259,13 +259,8 @@ class DatasetExporter:
     ) -> DatasetReport | None:
         """Write the data set; until all of it is there, the folder stays as it is.
 
-        Args:
-            source: lists and reads tasks.
-            stopping: once it is set, no further task is read.
-            watch: called with the number of tasks so far.
-
         Returns:
-            The report; None where it was stopped.
+            The report; None where `stopping` was set. `watch` is told the number of tasks so far.
 
         Raises:
             DatasetError: the folder is in use for something else, or cannot be written.
@@ -290,9 +285,7 @@ class _Counts:
 
     Attributes:
         covered: pictures in which label maps cover a part of a region.
-        covered_px: pixels of regions that are covered there.
-        mostly_unpainted: pictures of which more than half of the pixels are unpainted.
-        islands: islands that YOLO's files leave out.
+        islands: those that YOLO's files leave out.
         converted: pictures that were written as PNG.
         unknown: label that the labeling config lacks -> number of its regions.
         lost: control that the labeling config lacks -> number of its regions.

@@ -38,7 +38,7 @@ class OutputFolder:
     leaves ``NAME.partial``, which the next run removes. One run works on a folder at a time.
 
     Args:
-        folder: the folder: a new or empty one, or a data set of the same source.
+        folder: a new or empty one, or a data set of the same source.
         source: what it is made of, such as the address of a project.
         max_mb: limit of its size, in MiB; None: as much as the disk holds.
     """
@@ -54,11 +54,7 @@ class OutputFolder:
         self._lock = FileLock(self.path / _LOCK)
 
     def __enter__(self) -> OutputFolder:
-        """Begin with an empty folder.
-
-        Raises:
-            DatasetError: the target is something else, or another run works on it.
-        """
+        """Begin with an empty folder; raise a `DatasetError` where the target is something else."""
         is_ours = (self.path / _LOCK).exists() or not self.path.exists()
         if not is_ours and any(self.path.iterdir()):
             raise DatasetError(f"{self.path} is in the way: move it, or name another folder.")

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from PIL import Image
 
 from backend.errors import ImageNotFound, ImageTooLarge
-from backend.label_studio.image_loader import decode_image, read_data_url
+from backend.label_studio.image_loader import ImageName, decode_image, read_data_url
 from backend.label_studio.requests import Task
 from clearclip_core import RGBArray
 from clearclip_core.images.opening import open_image
@@ -90,26 +90,21 @@ def read_picture_file(content: bytes, max_megapixels: float, suffix: str = "") -
 
 
 def name_of(source: str, otherwise: str) -> tuple[str, str]:
-    """Return the name of a picture by its address, and the suffix of its file.
+    """Return a name for a picture that every file system takes, and the suffix of its file.
 
     Args:
         source: address of the picture.
         otherwise: its name where the address has none.
-
-    Returns:
-        A name that every file system takes, without suffix; and the suffix, which may be empty.
 
     >>> name_of("/data/local-files/?d=caf%C3%A9/a%20b.JPG", "task-3")
     ('a b', '.JPG')
     >>> name_of("data:image/png;base64,AAAA", "task-3")
     ('task-3', '')
     """
-    if source[:5].lower() == "data:":
+    named = ImageName.of(source[:4096])
+    if named is None:
         return otherwise, ""
-    url = urlsplit(source[:4096])
-    local = parse_qs(url.query).get("d") if url.path.endswith("/local-files/") else None
-    path = local[0] if local else unquote(url.path)
-    file = PurePosixPath(path.replace("\\", "/"))
+    file = PurePosixPath(named.file.replace("\\", "/"))
     suffix = file.suffix if re.fullmatch(r"\.[A-Za-z0-9]{1,5}", file.suffix) else ""
     stem = file.name[: len(file.name) - len(suffix)]
     return _clean(stem) or otherwise, suffix
@@ -138,12 +133,8 @@ _MOST_PARTS = 64  # of the path in an address
 class LocalPictures:
     """Finds pictures in a folder by the end of their addresses, the longest that fits.
 
-    ``/data/local-files/?d=cars/a.png`` is ``cars/a.png`` in the folder, else ``a.png``.
-
-    Args:
-        folder: folder of pictures; None: there is none.
-        max_file_mb: largest file, in MiB.
-        download: reads pictures that are not there; None: nothing is downloaded.
+    ``/data/local-files/?d=cars/a.png`` is ``cars/a.png`` in the folder, else ``a.png``. What is not
+    there is downloaded, where that is possible. No file is over `max_file_mb` MiB.
     """
 
     def __init__(
@@ -179,10 +170,7 @@ class LocalPictures:
         )
 
     def find(self, source: str) -> Path | None:
-        """Return the file of a picture; None where there is none in the folder.
-
-        A file is never outside of the folder, whatever the address says.
-        """
+        """Return the file of a picture in the folder, never one outside; None where there is none."""
         if self._folder is None or "\0" in source:
             return None
         try:

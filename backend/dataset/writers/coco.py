@@ -67,12 +67,7 @@ def write_coco(
 ) -> None:
     """Write the pictures of one part, one after another, so that the memory stays flat.
 
-    Args:
-        output: folder of the data set.
-        part: name of the part.
-        pictures: iterates over them, each time that it is called, in one order.
-        classes: the classes.
-        info: what is said of the data set.
+    `pictures` iterates over them in one order, each time that it is called.
     """
     colours = classes.colours[bool(classes.background) :]
     categories = [

@@ -1,7 +1,7 @@
 """Write tables that the library datasets loads with the names of classes: one row a picture.
 
 The features stand in the schema's metadata under "huggingface", where datasets looks for them. The
-label map of a row is a PNG, see `backend.dataset.writers.index_png`.
+label map of a row is a PNG, see `ClassTable.to_png`.
 """
 
 from __future__ import annotations
@@ -32,6 +32,15 @@ _REPETITIVE: Final = [
     f"regions.list.element.{each}" for each in ("label", "origin", "model_version")
 ]
 
+#: What is told of a region beside its label.
+_REGION: Final = {
+    "score": "float64",
+    "origin": "string",
+    "model_version": "string",
+    "annotation": "int64",
+    "annotator": "int64",
+}
+
 #: Path of a picture's file and of its label map.
 Files = Callable[[PictureRow], tuple[Path, Path]]
 
@@ -54,12 +63,8 @@ def write_tables(
 ) -> None:
     """Write the pictures of one part as files of about 256 MiB.
 
-    Args:
-        output: folder of the data set.
-        part: name of the part.
-        pictures: iterates over them, each time that it is called, in one order.
-        folders: of the pictures and of the label maps.
-        classes: the classes.
+    `pictures` iterates over them in one order, each time that it is called; `folders` are those of
+    the pictures and of the label maps.
     """
 
     def files(row: PictureRow) -> tuple[Path, Path]:
@@ -76,15 +81,7 @@ def write_tables(
 def write_card(
     output: OutputFolder, parts: Iterable[str], classes: ClassTable, overlap: Overlap, source: str
 ) -> None:
-    """Write the card, whose head says which files are which part.
-
-    Args:
-        output: folder of the data set.
-        parts: names of the parts.
-        classes: the classes.
-        overlap: the rule by which overlaps were resolved.
-        source: what the data set is made of.
-    """
+    """Write the card, whose head says which files are which part."""
     lines = ["---", "configs:", "- config_name: default", "  data_files:"]
     for part in parts:
         split = "validation" if part == "val" else part
@@ -143,11 +140,7 @@ def _groups(rows: Iterable[PictureRow], files: Files) -> Iterator[list[PictureRo
 def _values(row: PictureRow, files: Files, classes: ClassTable) -> dict[str, Any]:
     image, mask = files(row)
     regions = [
-        {
-            "label": classes.value_of(each["label"]),
-            "score": each.get("score"),
-            **{key: each[key] for key in ("origin", "model_version", "annotation", "annotator")},
-        }
+        {"label": classes.value_of(each["label"]), **{key: each.get(key) for key in _REGION}}
         for each in row.regions
     ]
     return {
@@ -161,51 +154,30 @@ def _values(row: PictureRow, files: Files, classes: ClassTable) -> dict[str, Any
 
 
 def _schema(classes: ClassTable) -> Any:
+    """Return the columns, and in the metadata the features as datasets writes them."""
     import pyarrow
 
+    types = {"float64": pyarrow.float64(), "string": pyarrow.string(), "int64": pyarrow.int64()}
     file = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
-    region = pyarrow.struct(
-        [
-            ("label", pyarrow.int64()),
-            ("score", pyarrow.float64()),
-            ("origin", pyarrow.string()),
-            ("model_version", pyarrow.string()),
-            ("annotation", pyarrow.int64()),
-            ("annotator", pyarrow.int64()),
-        ]
-    )
+    region = [("label", pyarrow.int64()), *((name, types[kind]) for name, kind in _REGION.items())]
     fields = [
         ("image", file),
         ("mask", file),
         ("name", pyarrow.string()),
         ("task", pyarrow.int64()),
         ("labels", pyarrow.list_(pyarrow.int64())),
-        ("regions", pyarrow.list_(region)),
+        ("regions", pyarrow.list_(pyarrow.struct(region))),
     ]
-    told = json.dumps({"info": {"features": _features(classes)}})
-    return pyarrow.schema(fields, metadata={"huggingface": told})
-
-
-def _features(classes: ClassTable) -> dict[str, Any]:
-    """Return the features as the library datasets writes them."""
     label = {"names": list(classes.all_names), "_type": "ClassLabel"}
-
-    def value(dtype: str) -> dict[str, str]:
-        return {"dtype": dtype, "_type": "Value"}
-
-    region = {
-        "label": label,
-        "score": value("float64"),
-        "origin": value("string"),
-        "model_version": value("string"),
-        "annotation": value("int64"),
-        "annotator": value("int64"),
-    }
-    return {
+    features = {
         "image": {"_type": "Image"},
         "mask": {"_type": "Image"},
-        "name": value("string"),
-        "task": value("int64"),
+        "name": {"dtype": "string", "_type": "Value"},
+        "task": {"dtype": "int64", "_type": "Value"},
         "labels": {"feature": label, "_type": "Sequence"},
-        "regions": [region],
+        "regions": [
+            {"label": label} | {n: {"dtype": k, "_type": "Value"} for n, k in _REGION.items()}
+        ],
     }
+    told = json.dumps({"info": {"features": features}})
+    return pyarrow.schema(fields, metadata={"huggingface": told})
