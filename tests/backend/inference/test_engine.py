@@ -17,7 +17,6 @@ from backend.inference.feature_cache import FeatureCache
 from backend.inference.model_loader import ModelStatus
 from backend.inference.queue import MAX_SKIPS
 from backend.settings import Settings
-from backend.telemetry.logs import timed
 from clearclip_core import (
     SCENE_LABELS,
     Label,
@@ -58,12 +57,6 @@ def test_one_thread_and_one_batch_at_a_time() -> None:
     scene.segmenter.fault = look
     assert widths([scene.start(width) for width in range(1, 9)]) == list(range(1, 9))
     assert threads == {"model"}
-
-
-def test_a_picture_that_comes_alone_waits_for_no_other() -> None:
-    scene = Scene()
-    assert [scene.score(width).image.shape[1] for width in (1, 2)] == [1, 2]
-    assert scene.served() == [(1,), (2,)]
 
 
 def test_clicks_come_first_then_opened_tasks_then_batches() -> None:
@@ -115,15 +108,6 @@ def test_the_same_picture_asked_twice_at_once_is_encoded_once() -> None:
     assert widths(asked) == [1, 2, 1]
     assert [future.result().labels[0].name for future in asked] == ["red", "red", "blue"]
     assert scene.served() == [(1,), (2,)]
-
-
-def test_a_picture_that_is_being_encoded_serves_those_who_ask_meanwhile() -> None:
-    scene = Scene(cache=FeatureCache(1 << 20))
-    scene.hold()
-    twin = scene.ask(99, labels=(Label("blue"),))
-    scene.release()
-    twin.result(20)
-    assert scene.segmenter.encoded == [(99,)]
 
 
 def test_kept_features_are_not_computed_again_and_change_nothing() -> None:
@@ -262,35 +246,6 @@ def test_the_snapshot_counts() -> None:
     assert (snapshot.batches, snapshot.windows, snapshot.windows_at_once) == (2, 3, 4)
     assert snapshot.status == ModelStatus("ready")
     assert (snapshot.words_known, snapshot.words_new) == (3, 0)
-
-
-def test_a_picture_that_waits_for_its_words_is_counted_once() -> None:
-    scene = Scene()
-    scene.hold()
-    pictures = [scene.ask(1, labels=NEW), scene.ask(2, labels=NEW), scene.ask(3)]
-    scene.release()
-    widths(pictures)
-    snapshot = scene.engine.snapshot()
-    assert (snapshot.words_known, snapshot.words_new) == (2, 2)
-
-
-def test_waiting_and_the_model_are_stages_of_their_own() -> None:
-    scene = Scene()
-    scene.hold()
-    seen: list[Any] = []
-
-    def ask() -> Any:
-        with timed() as stages:
-            seen.append(stages)
-            return scene.score(1)
-
-    with ThreadPoolExecutor(1) as threads:
-        asked = threads.submit(ask)
-        assert eventually(lambda: seen and seen[0].now == "wait")
-        scene.segmenter.gate.set()
-        assert scene.segmenter.started.acquire(timeout=20)  # its own batch
-        asked.result(20)
-    assert {"wait", "model"} <= set(seen[0].seconds)
 
 
 # Settings

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 
-import pytest
-
 from backend.inference.queue import FairQueue
 
 
@@ -18,17 +16,6 @@ def test_projects_take_turns_and_each_keeps_its_order() -> None:
     for item in ("a1", "a2", "a3", "b1", "c1", "c2"):
         queue.push(item, 1, item[0])
     assert drain(queue) == ["a1", "b1", "c1", "a2", "c2", "a3"]
-
-
-def test_who_comes_back_does_not_jump_the_turns() -> None:
-    queue = FairQueue[str](max_skips=99)
-    for item in ("a1", "a2", "a3"):
-        queue.push(item, 1, "a")
-    served = []
-    for number in range(1, 4):  # b always has one waiting
-        queue.push(f"b{number}", 1, "b")
-        served += [queue.pop(), queue.pop()]
-    assert served == ["a1", "b1", "a2", "b2", "a3", "b3"]
 
 
 def test_the_urgent_come_first_but_not_for_ever() -> None:
@@ -63,15 +50,6 @@ def test_under_any_load_the_first_of_each_class_is_served_within_a_bound() -> No
         assert max(passed) < max_skips + classes
 
 
-def test_peek_is_the_next_pop() -> None:
-    rng = random.Random(1)
-    queue = FairQueue[int](max_skips=2)
-    for item in range(200):
-        queue.push(item, rng.randrange(3), rng.randrange(4))
-    while queue:
-        assert queue.peek() == queue.pop()
-
-
 def test_first_stands_before_its_own_project_only() -> None:
     queue = FairQueue[str](max_skips=9)
     for item in ("a1", "b1", "b2"):
@@ -87,12 +65,3 @@ def test_what_is_taken_out_of_turn_leaves_the_others_in_order() -> None:
     assert sorted(queue.take(lambda item: item.endswith("1"))) == ["a1", "b1"]
     assert len(queue) == 3
     assert drain(queue) == ["a2", "b2", "a3"]
-
-
-def test_nothing_waits_in_an_empty_queue() -> None:
-    queue = FairQueue[str](max_skips=1)
-    for look in (queue.peek, queue.pop):
-        with pytest.raises(IndexError):
-            look()
-    with pytest.raises(ValueError, match="`max_skips` to be 1 or more, but got 0"):
-        FairQueue[str](max_skips=0)

@@ -10,7 +10,7 @@ import pytest
 from backend.errors import ModelUnavailable
 from backend.inference.engine import Engine
 from backend.inference.model_loader import ModelStatus
-from tests.backend.fakes.colour_segmenter import ColourSegmenter, colour_engine
+from tests.backend.fakes.colour_segmenter import ColourSegmenter
 from tests.backend.inference.scene import (
     eventually,
 )
@@ -23,22 +23,6 @@ def test_nothing_loads_before_start() -> None:
     assert threading.active_count() == before
     assert loads == []
     assert engine.status == ModelStatus("loading")
-
-
-def test_there_is_one_owner_however_often_it_is_started() -> None:
-    loads: list[int] = []
-
-    def load() -> Any:
-        loads.append(1)
-        return ColourSegmenter()
-
-    with Engine(load, lambda: "m") as engine:
-        engine.start()
-        engine.segmenter()
-        engine.start()
-    assert loads == [1]
-    with pytest.raises(ModelUnavailable, match="shutting down"):
-        engine.segmenter()
 
 
 def test_whoever_comes_early_waits_for_the_load() -> None:
@@ -82,20 +66,6 @@ def test_a_failed_load_is_said_at_once_and_tried_again() -> None:
     engine.segmenter()
 
 
-def test_any_error_of_a_load_reaches_those_who_wait() -> None:
-    class OddError(Exception):
-        pass
-
-    def load() -> Any:
-        raise OddError
-
-    engine = Engine(load, lambda: "m", retry_after_s=60)
-    engine.start()
-    with pytest.raises(ModelUnavailable, match="OddError"):
-        engine.segmenter()
-    engine.stop()
-
-
 def test_an_error_after_the_weights_are_read_reaches_them_too() -> None:
     segmenter: Any = ColourSegmenter()
     segmenter.embed = lambda _: 1 / 0
@@ -105,10 +75,3 @@ def test_an_error_after_the_weights_are_read_reaches_them_too() -> None:
     with pytest.raises(ModelUnavailable, match="division by zero"):
         engine.segmenter()
     engine.stop()
-
-
-def test_demo_weights_say_what_they_are_once(caplog: pytest.LogCaptureFixture) -> None:
-    engine = colour_engine(ColourSegmenter(notice="for drawn scenes only"))
-    for _ in range(3):
-        engine.segmenter()
-    assert caplog.text.count("for drawn scenes only") == 1

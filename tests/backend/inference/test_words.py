@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 
-from backend.errors import ModelUnavailable
 from backend.inference.engine import Engine
 from clearclip_core import Label
 from tests.backend.fakes.colour_segmenter import ColourSegmenter, colour_engine
@@ -31,12 +30,6 @@ def test_new_words_are_embedded_before_their_picture_is_scored() -> None:
     assert scene.served() == [("crimson",), ("scarlet",), (1,)]
     scene.score(2, labels=TWO_NEW)
     assert scene.served()[3:] == [(2,)]
-
-
-def test_a_larger_batch_takes_more_words_at_once() -> None:
-    scene = Scene(windows_at_once=8)
-    scene.score(1, labels=TWO_NEW)
-    assert scene.served() == [("crimson", "scarlet"), (1,)]
 
 
 def test_a_new_vocabulary_delays_others_by_one_slice_at_a_time() -> None:
@@ -154,15 +147,6 @@ def test_too_little_memory_for_several_words_takes_them_one_by_one() -> None:
     assert scene.served() == [("crimson", "scarlet"), ("crimson",), ("scarlet",), (1,)]
 
 
-def test_words_that_are_known_are_given_at_once() -> None:
-    scene = Scene()
-    scene.hold()
-    rows = scene.engine.embed((Label("red"), Label("sky", ("blue", "red"))))
-    assert rows.tolist() == [[1, 0, 0], [0, 0, 1], [1, 0, 0]]
-    scene.release()
-    assert scene.served() == []
-
-
 def test_words_of_an_annotator_come_before_pictures_and_their_words() -> None:
     scene = Scene(words_known=False)
     scene.segmenter.embed.known.update(["red"])
@@ -189,16 +173,3 @@ def test_words_that_cannot_be_embedded_fail_who_asked() -> None:
         engine.embed(RED)
     segmenter.embed.fault = lambda _: None
     assert engine.embed(RED).tolist() == [[1, 0, 0]]
-
-
-def test_words_of_an_engine_that_stops_are_given_up() -> None:
-    scene = Scene(words_known=False)
-    scene.segmenter.embed.known.update(["red"])
-    scene.hold()
-    with ThreadPoolExecutor(1) as other:
-        asked = other.submit(scene.engine.embed, NEW)
-        assert eventually(lambda: scene.engine.snapshot().vocabularies == 1)
-        scene.engine.stop()
-        with pytest.raises(ModelUnavailable, match="shutting down"):
-            asked.result(20)
-    scene.release()

@@ -164,14 +164,6 @@ def test_a_skip_is_read_too(team: Team, studio: FakeStudio) -> None:
     assert open_(team) == 0
 
 
-def test_what_was_marked_otherwise_is_not_read_again(team: Team, studio: FakeStudio) -> None:
-    made = studio.annotate(2, [])
-    team.annotations.mark(7, [made["id"]])
-    team.read()
-    team.poll()
-    assert open_(team) == 0
-
-
 def test_a_deleted_annotation_and_one_that_became_a_draft_are_forgotten(
     team: Team, studio: FakeStudio
 ) -> None:
@@ -221,16 +213,6 @@ def test_a_changed_task_is_looked_into_once(
     for _ in range(3):
         team.poll()
     assert asked(server).count("/api/tasks/2/") == 1
-
-
-def test_a_task_without_annotations_costs_no_request_of_its_own(
-    team: Team, studio: FakeStudio, server: LocalServer
-) -> None:
-    for task in studio.tasks:
-        studio.touch(task)  # as Label Studio does where it stores a prediction
-    asked(server)
-    team.poll()
-    assert set(asked(server)) == {"/api/tasks/"}
 
 
 def test_more_changes_than_a_page_holds_are_all_found(team: Team, studio: FakeStudio) -> None:
@@ -418,18 +400,6 @@ def test_a_backend_that_is_killed_at_once_polls_the_project_later(
     team = Team(server, own, clock)
     team.poll()
     assert team.read() == [made["id"]]
-
-
-def test_a_database_that_is_away_when_a_project_is_connected(
-    server: LocalServer, own: FlakyDatabase, clock: Clock, studio: FakeStudio
-) -> None:
-    team = Team(server, own, clock)
-    own.good = 0
-    team.poller.note_setup(7)
-    own.good = inf
-    assert team.polls.list_polls() == []
-    team.connect()
-    assert [each.project for each in team.polls.list_polls()] == [7]
 
 
 def test_a_webhook_during_a_poll_is_not_lost(

@@ -64,29 +64,6 @@ def test_the_longest_due_is_leased_first_and_by_one(
     ]
 
 
-def test_what_is_finished_is_kept(polls: PollStore, clock: Clock) -> None:
-    polls.add(7, 0.0)
-    poll = polls.lease()
-    assert poll is not None
-    done = replace(poll, since=1.7e9 + 0.123456, noted=2.0, walked=3.0, tasks=4)
-    polls.finish(done, 60.0)
-    assert polls.list_polls() == [replace(done, polled=clock.now)]
-    clock.now += 59
-    assert polls.lease() is None
-    clock.now += 2
-    assert polls.lease() == replace(done, polled=1000.0)
-
-
-def test_a_failure_leaves_the_mark(polls: PollStore, clock: Clock) -> None:
-    polls.add(7, 0.0)
-    poll = polls.lease()
-    assert poll is not None
-    polls.fail(7, "Away.", 60.0)
-    assert polls.list_polls() == [replace(poll, trouble="Away.")]
-    clock.now += 61
-    assert polls.lease() is not None
-
-
 def test_the_lease_of_one_that_died_ends_and_its_late_word_counts_for_nothing(
     polls: PollStore, other: PollStore, clock: Clock
 ) -> None:
@@ -104,10 +81,3 @@ def test_the_lease_of_one_that_died_ends_and_its_late_word_counts_for_nothing(
     polls.finish(replace(poll, since=9.0), 60.0)
     polls.fail(7, "Late.", 60.0)
     assert polls.list_polls() == [poll]
-
-
-def test_a_project_is_removed(polls: PollStore) -> None:
-    polls.add(7, 0.0)
-    polls.remove(7)
-    polls.remove(7)
-    assert polls.list_polls() == []

@@ -34,12 +34,6 @@ def test_rules(text: str, ids: list[int]) -> None:
     assert str(AnnotationChoice.parse(text)) == text
 
 
-def test_without_a_ground_truth_the_newest_is_preferred() -> None:
-    plain = [each for each in ALL if not each.ground_truth]
-    assert [each.id for each in AnnotationChoice().choose(plain)] == [1]
-    assert AnnotationChoice().choose([ALL[3]]) == [], "a skipped one never counts"
-
-
 @pytest.mark.parametrize("text", ["", "annotator", "best", "-3", "1" * 30])
 def test_other_words_are_refused(text: str) -> None:
     with pytest.raises(BadRequest, match="majority"):

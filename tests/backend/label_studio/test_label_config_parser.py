@@ -98,12 +98,6 @@ def test_written_names_are_those_that_the_sdk_knows() -> None:
         assert set(control.to_names) <= set(theirs.to_name)
 
 
-def test_names_are_read_by_alias_and_by_value() -> None:
-    config = parse_label_config(MANY_TAGS)
-    found = [config.find_label(written, "photo") for written in ("TL1", "house", "unknown")]
-    assert [label.name if label else None for label in found] == ["trafficLight", "house", None]
-
-
 def test_tags_and_attributes_in_any_case() -> None:
     config = parse_label_config(
         '<view><image NAME="i" VALUE="$image"/><brushlabels name="b" toname="i">'
@@ -171,14 +165,6 @@ def test_rectangles_beside_another_control_may_be_a_tool(attributes: str, is_too
     )
     assert [control.name for control in config.controls] == (["b"] if is_tool else ["b", "r"])
     assert [control.name for control in config.boxes] == (["r"] if is_tool else [])
-
-
-def test_smart_rectangles_alone_are_drawn() -> None:
-    config = parse_label_config(
-        '<View><Image name="i" value="$image"/><RectangleLabels name="r" toName="i" smart="true">'
-        '<Label value="dog"/></RectangleLabels></View>'
-    )
-    assert [control.name for control in config.controls] == ["r"]
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,6 @@ import json
 from backend.label_studio.task_filter import TaskFilter
 
 
-def test_without_conditions_all_tasks_are_wanted_by_ascending_id() -> None:
-    assert json.loads(TaskFilter().query()) == {"ordering": ["tasks:id"]}
-
-
 def test_every_condition_is_in_the_query() -> None:
     wanted = TaskFilter("v2", "v1", unlabeled=True, after_id=5, ids=(7, 8), min_predictions=2)
     query = json.loads(wanted.query())
@@ -23,21 +19,6 @@ def test_every_condition_is_in_the_query() -> None:
         ("filter:tasks:total_annotations", "equal", "Number", 0),
         ("filter:tasks:total_predictions", "greater_or_equal", "Number", 2),
     ]
-
-
-def test_labeled_tasks() -> None:
-    (item,) = json.loads(TaskFilter(labeled=True).query())["filters"]["items"]
-    assert (item["operator"], item["value"]) == ("greater", 0)
-
-
-def test_tasks_with_several_annotations() -> None:
-    (item,) = json.loads(TaskFilter(min_annotations=2).query())["filters"]["items"]
-    assert [*item.values()] == ["filter:tasks:total_annotations", "greater_or_equal", "Number", 2]
-
-
-def test_tasks_with_a_score() -> None:
-    (item,) = json.loads(TaskFilter(scored=True).query())["filters"]["items"]
-    assert [*item.values()] == ["filter:tasks:predictions_score", "greater_or_equal", "Number", 0]
 
 
 def test_an_empty_list_of_ids_stays_one() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -211,52 +210,6 @@ def test_the_limit_ends_what_comes_in_drops(opening: bytes, drop: bytes) -> None
         assert limit.is_over
     assert len(content) < 100
     assert time.monotonic() - started < 20  # not for ever
-
-
-def test_the_limit_ends_a_handshake_in_drops() -> None:
-    started = time.monotonic()
-    record = b"\x16\x03\x03\x40\x00"  # a handshake of 16 KB, which never comes
-    with dripping(record, b"\x02") as port, TimeLimit(0.4, TimerThread()) as limit:
-        with pytest.raises((requests.RequestException, ssl.SSLError)):
-            get(f"https://127.0.0.1:{port}/", limit=limit, trusted=True)
-        assert limit.is_over
-    assert time.monotonic() - started < 20  # not for ever
-
-
-def test_a_clock_calls_in_the_order_of_times() -> None:
-    clock, called, last = TimerThread(), [], threading.Event()
-    now = time.monotonic()
-    clock.call_at(now + 0.2, last.set)
-    clock.call_at(now + 0.1, lambda: called.append("second"))
-    clock.call_at(now - 1, lambda: called.append("first"))
-    assert last.wait(10)
-    assert called == ["first", "second"]
-
-
-def test_what_was_lifted_is_not_ended() -> None:
-    clock = ClockByHand()
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        with TimeLimit(60, clock) as limit:
-            limit.hold(ours)
-            limit.lift()
-            clock.strike()
-        theirs.sendall(b"x")
-        assert ours.recv(1) == b"x"
-
-
-class ClockByHand(TimerThread):
-    """Calls when it is told to."""
-
-    def __init__(self) -> None:
-        self._functions: list[Callable[[], None]] = []
-
-    def call_at(self, when: float, function: Callable[[], None]) -> None:
-        self._functions.append(function)
-
-    def strike(self) -> None:
-        for function in self._functions:
-            function()
 
 
 class dripping:  # noqa: N801 -- reads as the verb that it is

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 from backend.label_studio.requests import Context, Keypoint, Prompt
 from backend.prediction.predictor import Predictor
 from backend.settings import Settings
-from clearclip_core import RGBArray, RunMask, ScoreOptions, Segmentation
+from clearclip_core import RGBArray, ScoreOptions, Segmentation
 from tests.backend.fakes.colour_segmenter import ColourSegmenter, brush_config, colour_engine, flag
 from tests.backend.prediction.test_predictor import (
     IMAGES,
@@ -75,37 +74,6 @@ def test_specks_are_dropped_and_pinholes_filled() -> None:
     expected = np.zeros((100, 100), bool)
     expected[:, :60] = True
     assert np.array_equal(mask_of(entry["result"][0]), expected)
-
-
-def test_masks_exist_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many labels there are: a mask of a photograph is 12 MB."""
-    alive: set[int] = set()
-    most = 0
-
-    draw = RunMask.to_mask
-
-    def noted(runs: RunMask) -> Any:
-        nonlocal most
-        own = draw(runs)
-        alive.add(id(own))
-        weakref.finalize(own, alive.discard, id(own))
-        most = max(most, len(alive))
-        return own
-
-    monkeypatch.setattr(RunMask, "to_mask", noted)
-    words = [f"{colour} {number}" for number in range(10) for colour in ("red", "white", "blue")]
-    segmenter = ColourSegmenter()
-    segmenter.embed.known.update(words)
-    predictor = Predictor(colour_engine(segmenter), read_image, Settings())
-    (entry,) = predictor.predict(request(brush_config(*words), "flag"))
-    assert isinstance(entry, dict)
-    assert len(entry["result"]) == 3
-    assert most == 0  # a brush region is written from the runs of its mask
-    config = brush_config(*words).replace("Brush", "Polygon")
-    (entry,) = predictor.predict(request(config, "flag"))
-    assert isinstance(entry, dict)
-    assert len(entry["result"]) == 3
-    assert most == 1
 
 
 def test_islands_are_dropped_before_holes_are_filled() -> None:

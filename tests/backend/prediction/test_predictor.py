@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from backend.label_studio.requests import (
     Task,
     TypedWords,
 )
-from backend.prediction.batches import PROJECT_CONCURRENCY, Outcome
+from backend.prediction.batches import Outcome
 from backend.prediction.predictor import Predictor, priority
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker
@@ -246,14 +245,6 @@ def test_a_model_that_failed_costs_the_request_not_the_tasks() -> None:
     engine.stop()
 
 
-def test_projects_share_nothing() -> None:
-    predictor = make_predictor()
-    one = predictor.predict(request(brush_config("red"), "flag"))
-    other = predictor.predict(request(brush_config("blue"), "flag"))
-    assert predictor.predict(request(brush_config("red"), "flag")) == one
-    assert one != other
-
-
 def test_who_waits_decides_the_urgency() -> None:
     config = brush_config("red")
     click = Context((Prompt(Keypoint(50, 50), ("red",)),))
@@ -296,33 +287,6 @@ def test_a_batch_gets_through_a_queue_of_one_beside_others() -> None:
     assert all(all(answer) for answer in answers)
 
 
-def test_many_batches_of_one_project_take_no_more_than_their_share() -> None:
-    segmenter = ColourSegmenter()
-    engine = colour_engine(segmenter)
-    predictor = Predictor(engine, read_image, Settings())
-    segmenter.gate.clear()
-    bodies = [
-        PredictRequest(
-            tuple(Task(100 * number + i, 1, {"image": "red"}) for i in range(9)),
-            brush_config("red"),
-            project,
-        )
-        for number, project in enumerate((1, 1, 1, 1, 2))
-    ]
-    threads = [threading.Thread(target=predictor.predict, args=(body,)) for body in bodies]
-    for thread in threads:
-        thread.start()
-    end = time.monotonic() + 20
-    expected = 2 * PROJECT_CONCURRENCY  # half of them project 2's
-    while engine.snapshot().waiting[Priority.BATCH] < expected and time.monotonic() < end:
-        time.sleep(0.002)
-    assert engine.snapshot().waiting[Priority.BATCH] == expected
-    segmenter.gate.set()
-    for thread in threads:
-        thread.join(20)
-    assert engine.snapshot().done == 5 * 9
-
-
 def test_a_full_queue_is_no_empty_prediction() -> None:
     segmenter = ColourSegmenter()
     engine = colour_engine(segmenter, queue_size=1)
@@ -340,32 +304,6 @@ def test_a_full_queue_is_no_empty_prediction() -> None:
         ask("flag")
     segmenter.gate.set()
     holding.join(20)
-
-
-def test_a_model_that_goes_away_ends_a_batch_at_once() -> None:
-    segmenter = ColourSegmenter()
-    engine = colour_engine(segmenter)
-    read: list[str] = []
-
-    def counted(source: str, task: Task) -> RGBArray:
-        read.append(source)
-        return IMAGES["red"]
-
-    segmenter.gate.clear()
-    failed = threading.Event()
-
-    def ask() -> None:
-        with pytest.raises(ModelUnavailable):
-            predictor.predict(request(brush_config("red"), *["red"] * 50))
-        failed.set()
-
-    predictor = Predictor(engine, counted, Settings())
-    threading.Thread(target=ask, daemon=True).start()
-    assert segmenter.started.acquire(timeout=20)
-    engine.stop()
-    segmenter.gate.set()
-    assert failed.wait(20)
-    assert len(read) < 50
 
 
 def test_priming_embeds_the_words_of_a_config_once() -> None:

@@ -16,7 +16,6 @@ from backend.runs.agreement import AGREEMENT, Agreement, dispute_picture, shrink
 from backend.runs.run import AskedNothing, Run
 from backend.settings import Settings
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
-from tests.backend.fakes.local_server import Answer, Asked
 from tests.backend.runs.shared_project import (
     HEIGHT,
     WIDTH,
@@ -77,19 +76,6 @@ def test_figures_of_two_tasks() -> None:
     assert (second.task, second.labels[0].iou) == (2, pytest.approx(0.5))
     assert first.picture.startswith("data:image/jpeg;base64,")
     assert (report.dispute_count, report.left_out) == (2, {})
-
-
-def test_a_task_that_label_studio_fails_to_send_is_left_out() -> None:
-    studio = shared_studio(*[[(1, [brushed(LEFT)]), (2, [brushed(LEFT)])]] * 3)
-
-    def fault(asked: Asked) -> Answer | None:
-        is_second = asked.path.startswith("/api/tasks/2/annotations")
-        return Answer(500, b'{"detail": "?"}') if is_second else None
-
-    studio.fault = fault
-    report = measured(studio)
-    assert (report.tasks, list(report.left_out), report.left_out_count) == (2, [2], 1)
-    assert "answers HTTP 500" in report.left_out[2]
 
 
 def test_each_picture_counts_once_however_many_people_there_are() -> None:
@@ -186,20 +172,6 @@ def test_a_task_that_cannot_be_compared_is_left_out_with_its_reason(
         measured(shared_studio(*tasks[1:]))
 
 
-def test_a_task_whose_annotations_are_too_large_is_left_out(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("backend.label_studio.connection._MOST_BYTES", 200_000)
-    large = brushed(LEFT) | {"meta": {"text": "x" * 200_000}}
-    report = measured(
-        shared_studio(
-            [(1, [large]), (2, [brushed(LEFT)])], [(1, [brushed(LEFT)]), (2, [brushed(LEFT)])]
-        )
-    )
-    assert (report.tasks, list(report.left_out)) == (1, [1])
-    assert "MB of JSON" in report.left_out[1]
-
-
 def test_without_several_people_there_is_nothing_to_compare_yet() -> None:
     """Of nobody, of one, of two without a region: no failure, and figures of no picture."""
     for tasks in ([], [[(1, [brushed(LEFT)])]], [[(1, []), (2, [])]]):
@@ -258,22 +230,6 @@ def test_without_the_right_to_list_people_they_have_no_names() -> None:
         (1, ""),
         (2, ""),
     ]
-
-
-def test_names_are_asked_for_first_and_without_them_nothing_is_lost() -> None:
-    studio, asked = shared_studio([(1, [brushed(LEFT)]), (2, [])]), []
-
-    def fault(request: Asked) -> Answer | None:
-        asked.append(request.path)
-        return Answer(503) if request.path.startswith("/api/users") else None
-
-    studio.fault = fault
-    assert [each.name for each in measured(studio).annotators] == ["", ""]
-    of_users, of_annotations = (
-        [index for index, path in enumerate(asked) if part in path]
-        for part in ("/api/users", "/annotations")
-    )
-    assert max(of_users) < min(of_annotations)
 
 
 def test_what_is_in_dispute_is_seen_and_the_rest_stays_grey() -> None:

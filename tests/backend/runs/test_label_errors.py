@@ -234,56 +234,6 @@ def test_what_was_found_outlives_a_label_studio_that_goes_away_at_the_end(
     assert len({each.path for each in asked_again}) == 1, "it is waited for once"
 
 
-def test_what_was_found_outlives_a_token_that_is_refused_at_the_end(
-    make: Maker, studio: FakeStudio
-) -> None:
-    def fault(asked: Asked) -> Answer | None:
-        refused = asked.path.startswith("/api/annotations/")
-        return Answer(403, b'{"detail": "No."}') if refused else None
-
-    studio.fault = fault
-    suspicions = make().suspicions
-    assert {each.preview for each in suspicions} == {""}
-
-
-def test_an_annotation_that_is_too_large_by_itself_has_no_picture_and_the_others_do(
-    make: Maker, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The list of a task may be larger than one annotation may be."""
-    monkeypatch.setattr("backend.label_studio.connection._MOST_REGION_BYTES", 1 << 20)
-    annotation_of(studio, 2)["result"][0]["meta"] = {"text": "x" * (1 << 20)}
-    report = make()
-    assert (report.reviewed, report.left_out) == (4, {})
-    assert {each.task for each in report.suspicions if not each.preview} == {2}
-    assert any(each.preview for each in report.suspicions)
-
-
-def test_a_task_that_was_compared_is_not_left_out_as_well(make: Maker, studio: FakeStudio) -> None:
-    """Its picture cannot be read a second time."""
-
-    def fault(asked: Asked) -> Answer | None:
-        if asked.path.startswith("/api/annotations/"):
-            for annotation in studio.annotations.values():
-                annotation["result"][0]["original_width"] = 1
-        return None
-
-    studio.fault = fault
-    report = make()
-    assert (report.reviewed, report.left_out, report.left_out_count) == (4, {}, 0)
-    assert {each.preview for each in report.suspicions} == {""}
-
-
-def test_of_many_pictures_that_are_left_out_the_first_are_named(
-    make: Maker, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("backend.runs.label_errors.MOST_LEFT_OUT", 1)
-    for annotation in studio.annotations.values():
-        if annotation["task"] != 1:
-            annotation["result"][0]["original_width"] += 1
-    report = make()
-    assert (list(report.left_out), report.left_out_count) == ([2], 3)
-
-
 def test_each_image_is_scored_by_what_the_other_images_teach(
     services: Services, make: Maker, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:

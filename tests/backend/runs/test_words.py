@@ -27,7 +27,6 @@ from backend.runs.words import (
     _Measured,
     _ranked,
     _Trial,
-    parse_words,
     preview,
 )
 from backend.services import Services
@@ -151,16 +150,6 @@ def test_pictures_are_decoded_once(measure: Maker, on: On, monkeypatch: pytest.M
     assert report.pictures == 2
     assert read
     assert len(read) == len(set(read))
-
-
-def test_pictures_beyond_what_memory_keeps_are_decoded_again(
-    measure: Maker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = {"label": "grass", "wordings": ["lawn"], "pictures": 3, "on": "diverse"}
-    kept = measure(**asked).trials
-    monkeypatch.setattr("backend.runs.words._KEPT_BYTES", SIZE_HW[0] * SIZE_HW[1] * 3)
-    again = measure(**asked).trials
-    assert [each.pictures for each in again] == [each.pictures for each in kept]
 
 
 def test_without_corrections_pictures_differ_and_nothing_is_ranked(
@@ -320,10 +309,6 @@ def test_what_the_project_has_comes_first_and_each_trial_once() -> None:
 def test_what_is_not_allowed_is_named(fields: dict[str, Any], said: str) -> None:
     with pytest.raises((BadRequest, msgspec.ValidationError), match=said):
         msgspec.convert(fields, AskedWords)
-
-
-def test_blanks_within_a_word_are_one() -> None:
-    assert parse_words(" traffic \t light,traffic light") == ("traffic light",)
 
 
 def opened(address: str) -> np.ndarray:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 
 import pytest
 
 from backend.telemetry import logs as trace
-from backend.telemetry.logs import about, facts, stage, timed
+from backend.telemetry.logs import stage, timed
 
 
 class Clock:
@@ -60,31 +57,3 @@ def test_a_stage_that_fails_is_counted_too(clock: Clock) -> None:
         with stage("draw"):
             clock.now += 1
     assert stages.seconds == {"fetch": 3, "draw": 1}
-
-
-def test_threads_do_not_see_each_other() -> None:
-    seen: list[object] = []
-
-    def other() -> None:
-        with stage("draw"):
-            seen.append(dict(facts()))
-
-    with timed() as stages, about(task=1):
-        thread = threading.Thread(target=other)
-        thread.start()
-        thread.join()
-    assert seen == [{}]
-    assert stages.seconds == {}
-
-
-def test_a_copied_context_takes_them_along() -> None:
-    def other() -> dict[str, object]:
-        with stage("draw"), about(task=2):
-            return dict(facts())
-
-    with ThreadPoolExecutor(1) as threads, timed() as stages, about(request="a", task=1):
-        seen = threads.submit(copy_context().run, other).result()
-        assert dict(facts()) == {"request": "a", "task": 1}
-    assert seen == {"request": "a", "task": 2}
-    assert set(stages.seconds) == {"draw"}
-    assert dict(facts()) == {}
