@@ -8,7 +8,8 @@ from backend.label_studio.task_filter import TaskFilter
 
 
 def test_every_condition_is_in_the_query() -> None:
-    wanted = TaskFilter("v2", "v1", unlabeled=True, after_id=5, ids=(7, 8), min_predictions=2)
+    counts = {"min_predictions": 2, "min_annotations": 3, "scored": True}
+    wanted = TaskFilter("v2", "v1", True, True, True, True, after_id=5, ids=(7, 8), **counts)  # type: ignore[arg-type]
     query = json.loads(wanted.query())
     assert query["selectedItems"] == {"all": False, "included": [7, 8]}
     assert query["filters"]["conjunction"] == "and"
@@ -17,7 +18,12 @@ def test_every_condition_is_in_the_query() -> None:
         ("filter:tasks:predictions_model_versions", "not_contains", "List", ["v2"]),
         ("filter:tasks:predictions_model_versions", "contains", "List", ["v1"]),
         ("filter:tasks:total_annotations", "equal", "Number", 0),
+        ("filter:tasks:total_annotations", "greater", "Number", 0),
+        ("filter:tasks:draft_exists", "equal", "Boolean", True),
+        ("filter:tasks:draft_exists", "equal", "Boolean", False),
         ("filter:tasks:total_predictions", "greater_or_equal", "Number", 2),
+        ("filter:tasks:total_annotations", "greater_or_equal", "Number", 3),
+        ("filter:tasks:predictions_score", "greater_or_equal", "Number", 0),
     ]
 
 
