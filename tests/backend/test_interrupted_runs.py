@@ -123,9 +123,7 @@ def bench_of(kind: Kind, database_url: str) -> Iterator[Bench]:
 
 
 def wait_long_for_no_answer(monkeypatch: pytest.MonkeyPatch, studio_url: str) -> None:
-    def client(_: Services, **__: object) -> LabelStudioClient:
-        return LabelStudioClient(studio_url, TOKEN, retry_for_s=0.1, first_pause_s=0.01)
-
+    client = LabelStudioClient(studio_url, TOKEN, retry_for_s=0.1, first_pause_s=0.01)
     monkeypatch.setattr(Services, "client", client)
 
 
