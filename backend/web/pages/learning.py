@@ -44,7 +44,7 @@ _MOST_WEAK: Final = 3
 
 #: IoU that a label may lose before the page names the annotations to check; and how many it names.
 _LOSS: Final = 0.01
-_MOST_CHECKED: Final = 5
+_MOST_CHECKED: Final = 3
 
 
 def describe_learning(learner: Learner, project: int) -> _Json:
