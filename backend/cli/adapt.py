@@ -139,10 +139,7 @@ def export_version(learner: Learner, project: int, file: Path, number: int | Non
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def import_version(learner: Learner, project: int, file: Path) -> None:
     """Read a version that `export` wrote to FILE, make it live and pin it."""
-    from backend.learning.versions import read_export
-
-    version, adaptation = read_export(file.read_bytes(), learner.versions.model_key)
-    learner.versions.import_version(project, version, adaptation)
+    learner.import_version(project, file.read_bytes())
     _print_status(learner, project)
 
 

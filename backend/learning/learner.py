@@ -26,11 +26,11 @@ from backend.learning.versions import (
     StepLease,
     Version,
     VersionStore,
-    can_learn,
     export,
+    read_export,
 )
 from backend.settings import Settings
-from clearclip_core import Fit, adapt
+from clearclip_core import Fit, adapt, resolve_method
 
 log = logging.getLogger(__name__)
 
@@ -60,16 +60,8 @@ class Learner:
 
     @property
     def can_learn(self) -> bool:
-        """Whether the method's scores can follow corrections."""
-        return can_learn(self.settings)
-
-    @property
-    def width(self) -> int | None:
-        """Numbers in a feature of the model; None while it is not loaded."""
-        if self.engine.status.state != "ready":
-            return None
-        segmenter = self.engine.segmenter()
-        return int(segmenter.embed(segmenter.model.contrast).shape[-1])  # embedded by the load
+        """Whether the method's scores can follow corrections: classes must not weigh each other."""
+        return not resolve_method(self.settings.method).remove_redundancy
 
     def check(self) -> None:
         """Check that the method can learn.
@@ -106,6 +98,16 @@ class Learner:
         if adaptation is None:
             raise LearningRefused(f"Version {number} is not better than the words alone.")
         return version, export(self.settings, version, adaptation, self.versions.model_key)
+
+    def import_version(self, project: int, data: bytes) -> Version:
+        """Keep a version that was exported, make it live and pin it.
+
+        Raises:
+            BadRequest: the file is none, or of another model.
+            LearningRefused: the project is pinned.
+        """
+        version, adaptation = read_export(data, self.versions.model_key)
+        return self.versions.import_version(project, version, adaptation)
 
     # ---- annotations -------------------------------------------------------------------------
 

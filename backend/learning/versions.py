@@ -47,7 +47,7 @@ from backend.errors import BadRequest, LearningRefused
 from backend.learning.examples import EXAMPLES, STATES, LockedProject, count_examples, in_project
 from backend.learning.pictures import BeforeAfter
 from backend.settings import Adapt, Settings
-from clearclip_core import Adaptation, resolve_method
+from clearclip_core import Adaptation
 from clearclip_core.quantities import quantity
 
 log = logging.getLogger(__name__)
@@ -225,15 +225,18 @@ class VersionStore:
         with self._locked(project) as locked:
             passed = select(_VERSION.number).where(_VERSION.adaptation.is_not(None))
             usable = list(locked.connection.scalars(passed.where(*locked.own(VERSIONS))))
+            live = locked.row.live
+            if number is None and live is None:
+                raise LearningRefused(
+                    f"Project {project} uses the words alone: there is nothing to go back from."
+                )
             if number is None:
-                target = _version_before(locked.row.live, usable, project)
-            elif number and number not in usable:
+                number = max((each for each in usable if each < live), default=0)
+            if number and number not in usable:
                 raise LearningRefused(
                     f"Project {project} has no version {number} that was better than the words."
                 )
-            else:
-                target = number or None
-            locked.change(live=target, pinned=int(pin), decided=locked.row.newest)
+            locked.change(live=number or None, pinned=int(pin), decided=locked.row.newest)
         return self.state(project)
 
     def keep_words(self, project: int, label: str, kept: bool = True) -> LearningState:
@@ -287,7 +290,8 @@ class VersionStore:
         """Lease a step that is due; None where none is, or where another backend has it.
 
         Args:
-            every: annotations that have changed since the last step, at least; see `due_after`.
+            every: annotations that have changed since the last step, at least; a tenth of all if
+                that is more.
             project: of this project only.
         """
         model, now = self._model_key(), self._database.clock()
@@ -539,17 +543,6 @@ class VersionStore:
         return kept
 
 
-def due_after(every: int, annotations: int) -> int:
-    """Return the number of changes after which a step is due: a tenth of all annotations.
-
-    At least `every`.
-
-    >>> due_after(10, 40), due_after(10, 1000)
-    (10, 100)
-    """
-    return max(every, annotations // 10)
-
-
 def model_key(settings: Settings, model_id: str) -> str:
     """Return the key of what can be learned from together: weights, method, sizes, templates.
 
@@ -559,15 +552,6 @@ def model_key(settings: Settings, model_id: str) -> str:
     """
     parts = [model_id, settings.method, settings.short_side_px, settings.templates]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:40]
-
-
-def can_learn(settings: Settings) -> bool:
-    """Whether the method's scores can follow corrections: not where all classes weigh each other.
-
-    >>> can_learn(Settings(method="clearclip")), can_learn(Settings(method="clipsurgery"))
-    (True, False)
-    """
-    return not resolve_method(settings.method).remove_redundancy
 
 
 # ---- files -----------------------------------------------------------------------------------
@@ -590,12 +574,8 @@ def export(settings: Settings, version: Version, adaptation: Adaptation, key: st
     return msgspec.json.format(msgspec.json.encode(file), indent=1) + b"\n"
 
 
-def read_export(data: bytes, key: str, width: int | None = None) -> tuple[Version, Adaptation]:
-    """Read what `export` wrote.
-
-    Args:
-        key: of the model in use, see `model_key`.
-        width: numbers in a feature of the model in use, where that is known.
+def read_export(data: bytes, key: str) -> tuple[Version, Adaptation]:
+    """Read what `export` wrote with the model in use, which has this key.
 
     Raises:
         BadRequest: it is no such file, or of another model.
@@ -609,7 +589,7 @@ def read_export(data: bytes, key: str, width: int | None = None) -> tuple[Versio
                 "Expected what was learned with this model, but got what was learned with "
                 f"{file.model[:200]}, or other weights of that name."
             )
-        adaptation = Adaptation.from_bytes(file.adaptation, width)
+        adaptation = Adaptation.from_bytes(file.adaptation)
         if not adaptation.is_finite:
             raise ValueError("numbers that are none")
     except (ValueError, RecursionError) as error:
@@ -632,15 +612,6 @@ def _delete_old_versions(locked: LockedProject, live: int | None) -> None:
     if last is not None:
         old = delete(VERSIONS).where(*own, _VERSION.number <= last, _VERSION.number != (live or 0))
         locked.connection.execute(old)
-
-
-def _version_before(live: int | None, usable: list[int], project: int) -> int | None:
-    """Return the last usable version before the live one; None: the words alone."""
-    if live is None:
-        raise LearningRefused(
-            f"Project {project} uses the words alone: there is nothing to go back from."
-        )
-    return max((each for each in usable if each < live), default=None)
 
 
 def _due_first(every: int, now: float) -> Select[Any]:

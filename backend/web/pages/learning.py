@@ -11,7 +11,7 @@ from flask import Blueprint, Response, url_for
 from backend.errors import BackendError, BadRequest, ModelUnavailable
 from backend.learning.learner import Learner
 from backend.learning.pictures import BeforeAfter
-from backend.learning.versions import LearningState, Version, due_after, read_export
+from backend.learning.versions import LearningState, Version
 from backend.runs.label_errors import (
     LABEL_ERRORS,
     ConfirmedAnnotations,
@@ -63,7 +63,7 @@ def describe_learning(learner: Learner, project: int) -> _Json:
     except ModelUnavailable as error:
         state, versions = LearningState(project=project, trouble=str(error)), []
     return {
-        "every": due_after(settings.adapt_every, state.annotations),
+        "every": max(settings.adapt_every, state.annotations // 10),
         "can_learn": learner.can_learn,
         "has_key": settings.label_studio_api_key is not None,
         "versions": [
@@ -135,10 +135,7 @@ class LearningRoutes:
 
     def import_version(self, project: int) -> Response:
         """Keep a version that was exported, make it live and pin it."""
-        versions = self.learner.versions
-        body = self.body.read(_MAX_FILE_BYTES)
-        version, adaptation = read_export(body, versions.model_key, self.learner.width)
-        versions.import_version(project, version, adaptation)
+        self.learner.import_version(project, self.body.read(_MAX_FILE_BYTES))
         return json_response(describe_learning(self.learner, project))
 
     def _act(self, project: int, action: str, asked: ActionRequest) -> None:

@@ -665,8 +665,7 @@ def test_a_version_goes_to_another_backend_as_a_file(database: Database, tmp_pat
     data = export(school.settings, version, adaptation, school.stores.versions.model_key)
 
     there = School(Database(f"sqlite:///{tmp_path}/there.db"))
-    brought, scores = read_export(data, there.stores.versions.model_key, there.learner.width)
-    kept = there.stores.versions.import_version(7, brought, scores)
+    kept = there.learner.import_version(7, data)
     assert (kept.origin, kept.better, kept.annotations) == ("import", True, 2)
     assert there.stores.versions.state(7).pinned
     assert there.predict() == school.predict()
@@ -681,8 +680,6 @@ def test_a_version_goes_to_another_backend_as_a_file(database: Database, tmp_pat
     ):
         with pytest.raises(BadRequest, match=what):
             read_export(wrong, there.stores.versions.model_key)
-    with pytest.raises(BadRequest, match="another model's"):
-        read_export(data, there.stores.versions.model_key, width=512)
     endless = Adaptation(("wine",), np.full((1, 3), np.inf, np.float32), np.zeros(1, np.float32), 1)
     with pytest.raises(BadRequest, match="numbers that are none"):
         read_export(
@@ -798,13 +795,8 @@ def test_labels_whose_words_mean_nothing_are_found_after_some_corrections(
     assert iou() == before
 
 
-def test_the_width_is_known_once_the_model_is_loaded(demo: Engine, database: Database) -> None:
+def test_a_step_waits_for_the_model(demo: Engine, database: Database) -> None:
     stores = demo_stores(demo, database, "me")
-    learner = make_learner(DEMO, demo, read_scene, stores)
-    words = demo.segmenter().embed(["sky"])
-    assert learner.width == words.shape[-1]
-    assert isinstance(words, torch.Tensor)
+    make_learner(DEMO, demo, read_scene, stores).learn(of_scene(301))
     unloaded = make_learner(DEMO, Engine(demo.segmenter, lambda: "demo"), read_scene, stores)
-    assert unloaded.width is None
-    learner.learn(of_scene(301))
-    assert not unloaded.take_due_step(studio(SCENES_XML)), "it waits for the model"
+    assert not unloaded.take_due_step(studio(SCENES_XML))
