@@ -57,7 +57,6 @@ class ClearClipModel(LabelStudioMLBase):  # type: ignore[misc]
         """Return one entry for each task, see `Predictor.predict`; it waits for the model.
 
         Args:
-            tasks: as Label Studio sends them.
             context: the prompt of an annotator: regions drawn or words typed in the editor.
             kwargs: further arguments of label-studio-ml, which are not used.
         """

@@ -52,9 +52,6 @@ class LabelStudioServices:
 
         Args:
             use: the purpose, as it stands in the error: "annotations are read".
-
-        Raises:
-            ValueError: the settings hold no token.
         """
         check_token(self.settings, use)
         assert self.client is not None

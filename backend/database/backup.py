@@ -76,11 +76,7 @@ def _file_of(database: Database) -> Path:
 
 
 def _check_backup(file: Path) -> None:
-    """Check that a file is an undamaged database of this backend, of a known version.
-
-    Raises:
-        ValueError: it is damaged, or no database of this backend.
-    """
+    """Check that a file is an undamaged database of this backend, of a known version."""
     with _as_value_error(f"{file} cannot be read"), closing(_read_only(file)) as connection:
         if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
             raise ValueError(f"{file} is damaged: take another backup.")
@@ -96,10 +92,6 @@ def _check_unused(connection: sqlite3.Connection, file: Path) -> None:
     """Check that no other connection has a database open.
 
     SQLite leaves the WAL mode only for the last open connection.
-
-    Raises:
-        DatabaseInUse: another connection is open.
-        ValueError: the file is no SQLite database.
     """
     try:
         mode = connection.execute("PRAGMA journal_mode=DELETE").fetchone()[0]
@@ -127,11 +119,7 @@ def _copy_aside(connection: sqlite3.Connection, file: Path) -> Path:
 
 
 def _copy(connection: sqlite3.Connection, to: Path) -> None:
-    """Copy a database to a file, which appears under its name when it is complete.
-
-    Raises:
-        FileExistsError: there is a file of that name.
-    """
+    """Copy a database to a file, which appears under its name when it is complete."""
     if to.exists():
         raise FileExistsError(f"{to} exists already")
     with tempfile.TemporaryDirectory(dir=to.parent, prefix=".backup-") as folder:

@@ -306,11 +306,7 @@ def _began_with(read: ReadAnnotation) -> str | None:
 
 
 def _annotator_key(user: int | None) -> str:
-    """Return the key by which an annotator's work is told apart; it names nobody.
-
-    Args:
-        user: the id that Label Studio has given to the annotator; None where it does not say.
-    """
+    """Return the key by which an annotator's work is told apart; it names nobody."""
     return "" if user is None else hashlib.sha256(f"annotator {user}".encode()).hexdigest()[:12]
 
 

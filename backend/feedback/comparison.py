@@ -122,8 +122,6 @@ class ImageDiff:
     """The difference on one image of a task between prediction and annotation.
 
     Attributes:
-        item_index: index in a list of images; None where the tag shows no list.
-        size_hw: height and width in px.
         final: name of a label -> (H, W) bool, for the labels of the annotation; a rectangle is
             filled.
         evidence: what the annotation says of the labels, and where it says nothing.
@@ -146,8 +144,6 @@ class ImageMasks:
     """What an annotation has painted on one image of a task.
 
     Attributes:
-        item_index: index in a list of images; None where the tag shows no list.
-        size_hw: height and width in px.
         masks: name of a label -> (H, W) bool, drawn on each access; a rectangle is filled. To draw
             a broken region is a ValueError.
     """
@@ -206,11 +202,6 @@ def compare_annotation(
 ) -> tuple[ImageDiff, ...]:
     """Compare the prediction of a task with an annotation.
 
-    Args:
-        predicted: the result of the prediction; None where the annotator began without one.
-        final: the result of the annotation.
-        task: its data say which image tags show lists.
-
     Returns:
         The images with a region of a label of the config.
 
@@ -230,15 +221,8 @@ def painted_masks(result: Regions, config: LabelConfig, task: Task) -> tuple[Ima
     The mask of a label is the union of its regions of all controls; its rectangles count only where
     it has no other region. All else is as in a comparison.
 
-    Args:
-        result: the result of the annotation.
-        task: its data say which image tags show lists.
-
     Returns:
         The images with a region of a label of the config.
-
-    Raises:
-        BadRequest: a region cannot be read, or the regions of an image disagree on its size.
     """
     found = _find_areas((), result, config, task, _choose_painted)
     return tuple(
@@ -343,7 +327,6 @@ def _choose_areas(
 
 
 def _compare_image(areas: _ImageAreas, config: LabelConfig, has_begun: bool) -> ImageDiff:
-    """Compare one image."""
     predicted, final, size_hw, tag = areas.predicted, areas.final, areas.size_hw, areas.tag
     old, new = LazyMasks.of_areas(predicted, size_hw), LazyMasks.of_areas(final, size_hw)
     order = [label.name for label in (*config.labels, *config.box_labels)]
@@ -435,13 +418,7 @@ def _compare_label(
     known: Mapping[str, Sequence[str]],
     left: Mapping[str, Sequence[str]],
 ) -> LabelDiff:
-    """Count the regions of a label.
-
-    Args:
-        is_: its areas in the annotation.
-        known: id of an area of the prediction -> names of its labels.
-        left: id of an area of the annotation -> names of its labels.
-    """
+    """Count the regions of a label."""
     after = {area.id: area for area in is_ if area.id}
     counts: Counter[str] = Counter()
     relabelled: Counter[str] = Counter()

@@ -114,7 +114,6 @@ def find_evidence(
     Args:
         predicted: the areas of the prediction; None where it is not at hand.
         final: the areas of the annotation.
-        size_hw: height and width of the image in px.
     """
     before = predicted or {}
     shaped = without_rectangles(final)
@@ -247,8 +246,6 @@ def _removed(
     """Draw the pixels that were shown as a label and are not given to it any more.
 
     Args:
-        final: the areas that the annotation gives to it.
-        covers: says what another label must cover; None where none needs to.
         size_hw: height and width of the image in px.
     """
     gone = _first_alone(shown, final, size_hw)

@@ -289,7 +289,6 @@ class Engine:
 
         Args:
             image: from `Segmenter.prepare`.
-            priority: the most urgent is served first.
             adaptation: what scores follow beside the words; features do not depend on it.
         """
         self.segmenter()

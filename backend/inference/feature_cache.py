@@ -247,11 +247,7 @@ def _metadata(key: str, features: WindowFeatures) -> dict[str, str]:
 
 
 def _read(path: Path, key: str) -> WindowFeatures:
-    """Read the features in a file.
-
-    Raises:
-        ValueError: the file holds anything but the features that were written under that key.
-    """
+    """Read the features in a file."""
     with safe_open(path, "pt") as file:
         if set(file.keys()) not in ({"patches"}, {"patches", "cls"}):
             raise ValueError("it does not hold features")

@@ -138,7 +138,6 @@ class Job(msgspec.Struct, frozen=True, rename={"only": "filter", "is_withdrawn":
         failed: the number of tasks without a prediction, see `FailureStore`.
         cursor: the task id up to which all tasks are done, skipped or failed.
         worked_s: the seconds that it ran, without pauses.
-        owner: the owner of the lease, or of the last one.
         withdraws: id of the job whose predictions a withdrawal deletes; None for other kinds.
         lists_tasks: whether it is about the tasks of `JobStore.task_ids`; else it is about all
             tasks of the project.
@@ -201,9 +200,6 @@ class JobStore:
     Methods raise `JobNotFound` for a number that no job has, `JobOver` where a job that is over is
     changed, and `LeaseLost` where another owner works on it.
 
-    Args:
-        database: any number of stores, threads and processes may share it.
-
     >>> store = JobStore(Database("sqlite://"))  # in memory
     >>> job = store.start_job(project=7)
     >>> job.id, job.state, store.start_job(project=7).id
@@ -235,7 +231,6 @@ class JobStore:
         New tasks of a project join its queued job of kind "new", and late ones that of kind "late".
 
         Args:
-            kind, only, view, limit: see `Job`.
             tasks: ids of tasks, of a new or a late job; None: all of the project.
 
         Returns:

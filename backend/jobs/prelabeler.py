@@ -65,13 +65,7 @@ _POLL_S: Final = 1.0
 
 @dataclass(frozen=True)
 class JobPlan:
-    """The number of tasks that a job would predict.
-
-    Attributes:
-        version: the ``model_version`` of the predictions.
-        to_predict: the number of tasks that lack one.
-        to_skip: the number of tasks that have one.
-    """
+    """The number of tasks that a job would predict."""
 
     project: int
     version: str
@@ -112,7 +106,6 @@ def predict_and_write(
     """Predict some tasks and write their predictions, in one request.
 
     Args:
-        version: the ``model_version`` of the predictions.
         tasks: one or more. A task is predicted again where the host of its image was away.
         predict: returns one outcome for each task, in their order.
         halt: once it is set, tasks without a prediction are left over.
@@ -187,7 +180,6 @@ class Prelabeler:
         Args:
             job: as `JobStore.lease_job` returned it.
             stopping: once it is set, the run ends soon; what is predicted by then is written.
-            watch: is called with the job after each step.
 
         Returns:
             The job. The lease of one that was stopped remains: see `JobStore.release`.
@@ -401,13 +393,6 @@ class Prelabeler:
 def _filter(
     job: Job, ids: Sequence[int] | None, lacking: str | None = None, after: int = 0
 ) -> TaskFilter:
-    """Return the filter for the tasks of a job.
-
-    Args:
-        job: which says whether tasks with annotations count.
-        ids: ids of the tasks to choose from; None for all of the project.
-        lacking: the version of a prediction that the tasks are to lack; None: it does not matter.
-        after: only tasks whose id is greater.
-    """
+    """Return the filter for the tasks of a job."""
     among = None if ids is None else tuple(ids)
     return TaskFilter(lacking, unlabeled=job.only == "unlabeled", after_id=after, ids=among)

@@ -106,7 +106,6 @@ class Withdrawer:
         Args:
             job: as `JobStore.lease_job` returned it.
             stopping: once it is set, the run ends after the task at hand.
-            watch: is called with the job after each step.
 
         Returns:
             The job. The lease of one that was stopped remains: see `JobStore.release`.

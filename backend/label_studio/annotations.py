@@ -127,7 +127,6 @@ def draw_label_map(
 
     Args:
         result: the regions of the annotation, as they came.
-        item_index: index in a list of images; None where the tag shows no list.
 
     Returns:
         (H, W) uint8 label indices, 254 for pixels without a label, 255 for pixels that are not
@@ -231,11 +230,7 @@ class AnnotatedProject:
 
 @dataclass(frozen=True, eq=False)
 class AnnotatedPicture:
-    """An image of a task with the label map of the task's annotation, read on demand.
-
-    Attributes:
-        item_index: index in a list of images; None where the tag shows no list.
-    """
+    """An image of a task with the label map of the task's annotation, read on demand."""
 
     project: AnnotatedProject
     task: Task
@@ -254,9 +249,6 @@ class AnnotatedPicture:
 
     def read_image(self, size_hw: tuple[int, ...]) -> RGBArray:
         """Read (H, W, 3) uint8 RGB.
-
-        Args:
-            size_hw: height and width in px that the regions were drawn on.
 
         Raises:
             ValueError: it has another size.

@@ -147,13 +147,7 @@ def _read_header(data: bytes) -> tuple[int, int, list[int]]:
 def _alphas(
     source: npt.NDArray[np.uint8], tokens: _Tokens, word_bits: int, before: int
 ) -> npt.NDArray[np.uint8]:
-    """Return the alphas of successive tokens.
-
-    Args:
-        source: bytes of the stream, and five more.
-        tokens: as from `_read_tokens`.
-        before: number of the values before the first token.
-    """
+    """Return the alphas of successive tokens."""
     is_run, counts, positions = tokens
     words = np.where(is_run, 1, counts)  # (N,) values to read for each token
     nth = np.arange(words.sum()) - np.repeat(np.cumsum(words) - words, words)
@@ -170,7 +164,6 @@ def _pack(
     """Write the header and tokens behind each other, as bits.
 
     Args:
-        n_values: number of values, below 2^32.
         tokens: (M,), each at the lower end.
         used: (M,) bits of each, at most 32.
 
@@ -226,11 +219,7 @@ def _run_tokens(
 def _read_tokens(
     data: bytes, n_values: int, word_bits: int, length_bits: Sequence[int]
 ) -> Iterator[_Tokens]:
-    """Find the tokens up to the last value, and read their headers, a part of the stream at a time.
-
-    Raises:
-        ValueError: the tokens end before the last value or behind it, or are too many.
-    """
+    """Find the tokens up to the last value, a part of the stream at a time."""
     found = before = 0
     for first, heads, starts in _token_starts(data, word_bits, length_bits):
         found += starts.size

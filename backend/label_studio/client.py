@@ -71,12 +71,8 @@ class LabelStudioClient:
     project for this token, and `StudioUnreachable` where Label Studio does not answer.
 
     Args:
-        retry_for_s: how long a call is repeated, in seconds.
-        timeout_s: longest time of one call, until its answer is read, in seconds.
         first_pause_s: pause before the second try, in seconds; see `Connection`.
-        stopping: once it is set, no call is repeated.
         clean: cuts known secrets out of a text; errors pass through it before they are shortened.
-
     """
 
     def __init__(

@@ -133,11 +133,8 @@ class Connection:
     Any number of threads may share it.
 
     Args:
-        retry_for_s: how long a call is repeated, in seconds.
-        timeout_s: longest time of one call, until its answer is read, in seconds.
         first_pause_s: pause before the second try, in seconds. Each later pause is about twice as
             long as the one before, and at most 30 s.
-        stopping: once it is set, no call is repeated.
         clean: cuts known secrets out of a text; errors pass through it before they are shortened.
     """
 

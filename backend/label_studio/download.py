@@ -24,11 +24,7 @@ _LONGEST_NAME = 200  # letters of a file's name in an error
 
 
 class Downloader:
-    """Downloads files; sends the token of Label Studio along where the file is Label Studio's.
-
-    Args:
-        timeout_s: longest time that one file may take, in seconds.
-    """
+    """Downloads files; sends the token of Label Studio along where the file is Label Studio's."""
 
     def __init__(self, instance: LabelStudioInstance, timeout_s: float, max_file_mb: int) -> None:
         self._instance = instance
@@ -225,7 +221,6 @@ class LabelStudioFiles:
         api_key: a token for it, if configured; needs `url`.
         browser_url: address of Label Studio for people, if another one is configured.
         rules: which other hosts may be asked, and which addresses may be connected to.
-        timeout_s: longest time that one file may take, in seconds.
     """
 
     def __init__(

@@ -165,7 +165,6 @@ class ImageShape:
     """The size of an image, and how it lies in its file.
 
     Attributes:
-        size_hw: height and width in px of the upright image, as Label Studio shows it.
         turn: the transposition that turns the stored pixels upright; None where they are.
     """
 
@@ -321,11 +320,7 @@ def _opened(content: bytes, max_megapixels: float) -> Iterator[Image.Image]:
 
 
 def _check(picture: Image.Image, max_megapixels: float) -> None:
-    """Refuse a format or a size by the header of the file.
-
-    Raises:
-        ImageTooLarge: it, or a tile of a TIFF, is over the limit.
-    """
+    """Refuse a format or a size by the header of the file."""
     tags = picture.tag_v2 if isinstance(picture, TiffImageFile) else {}
     tile = tags.get(TILEWIDTH, 0), tags.get(TILELENGTH, 0)
     for thing, (width, height) in (("image has", picture.size), ("tiles of the image have", tile)):
@@ -338,12 +333,7 @@ def _check(picture: Image.Image, max_megapixels: float) -> None:
 
 
 def _checked(source: str) -> str:
-    """Return an address without spaces around it.
-
-    Raises:
-        ImageNotFound: it has control characters, which forge lines of logs and headers, or lone
-            surrogates. A ``data:`` URL may have newlines.
-    """
+    """Return an address without spaces around it."""
     source = source.strip()
     unwanted = _LONE_SURROGATES if source[:5].lower() == "data:" else _NEVER_IN_ADDRESSES
     if unwanted.search(source):

@@ -396,7 +396,6 @@ def prediction_rule(settings: Settings, thresholds: Sequence[float]) -> Predicti
     """Return the rule by which the backend draws masks.
 
     Args:
-        settings: how masks are made.
         thresholds: the probability from which on each label is drawn, in [0, 1].
     """
     from clearclip_core.evaluation.comparison import PredictionRule  # torch, seconds

@@ -77,8 +77,6 @@ class Area:
 
     Attributes:
         kind: its type, and the key of its labels in `value`.
-        item_index: index in a list of images; None where the image is no list.
-        size_hw: height and width of the image in px, as the editor has measured it.
         origin: where the region came from, as Label Studio has it: "prediction" while it stands as
             a prediction showed it, "prediction-changed", or "manual"; empty where it does not say.
         score: of the prediction that it came from; None where it has none.

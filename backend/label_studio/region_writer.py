@@ -37,9 +37,7 @@ class Region:
     Attributes:
         id: digest of its owner, place and content, so that equal predictions have equal ids.
         kind: type of the region, and the key of its label in `value`.
-        size_hw: height and width of the upright image in px.
         score: mean probability inside, in [0, 1].
-        item_index: index in a list of images; None where the image is no list.
         tool: name of the tool beside a ``<Labels>``, see `Control.tool`.
     """
 
@@ -104,7 +102,6 @@ class EvenConfidence:
 
     Attributes:
         value: in [0, 1].
-        size_hw: height and width in px.
     """
 
     value: float
@@ -137,7 +134,6 @@ def draw_regions(
             whole mask, and `mean_confidence` is given.
         label: label that says what to write, and the least score of a region.
         mean_confidence: mean of the confidence in the mask, where it is known.
-        item_index: index in a list of images; None where the image is no list.
         min_island_px: area in px below which islands become no polygon or rectangle.
         tolerance_px: how far a polygon may leave the mask's edge; None: 1 px, and 0.1 % of the long
             side where that is more.

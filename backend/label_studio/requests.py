@@ -211,11 +211,7 @@ def decode_body(body: bytes, decoder: Decoder[_T]) -> _T:
 
 
 def _decode_part(part: Raw, decoder: Decoder[_T], max_values: int = _MAX_VALUES) -> _T:
-    """Decode a part of a body.
-
-    Raises:
-        BadRequest, PayloadTooLarge: see `decode_body`; or it has more values than allowed.
-    """
+    """Decode a part of a body."""
     if _count_values(part) > max_values:
         raise PayloadTooLarge(f"A part of the body has more than {max_values} values.")
     return decode_body(bytes(part), decoder)
@@ -288,7 +284,6 @@ class Prompt:
         labels: labels as the editor writes them: aliases where there are some.
         control: name of the control that it was made with; empty where it is not given.
         image: name of the image that it is on; empty where it is not given.
-        item_index: index in a list of images; None where it is not given.
     """
 
     shape: Keypoint | Rectangle | TypedWords

@@ -34,7 +34,6 @@ class PredictionWriter:
         asked for the tasks that lack a prediction.
 
         Args:
-            version: the ``model_version`` of the predictions.
             entries: id of a task -> its prediction.
 
         Returns:

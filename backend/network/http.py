@@ -198,11 +198,7 @@ class _HttpsConnection(HTTPSConnection):
 
 
 def _dial(host: str, port: int, rules: HostRules | None, limit: TimeLimit) -> socket.socket:
-    """Connect to the first address of a host that is allowed and can be reached.
-
-    Args:
-        rules: the addresses that may be connected to; None: all.
-    """
+    """Connect to the first address of a host that is allowed and can be reached."""
     found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
     allowed = [each for each in found if rules is None or rules.is_allowed_address(str(each[4][0]))]
     if not allowed:

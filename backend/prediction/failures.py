@@ -89,11 +89,7 @@ class ProjectFailures:
 
 
 class FailureStore:
-    """The failures table of a database.
-
-    Args:
-        database: any number of stores, threads and processes may share it.
-    """
+    """The failures table of a database."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

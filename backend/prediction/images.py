@@ -35,8 +35,6 @@ class PredictionSpec:
 
     Attributes:
         config: the label config, with the thresholds that its project has learned.
-        version: the ``model_version`` of the predictions.
-        priority: the most urgent is served first.
         prompt: an annotator's prompt; None where all labels are predicted.
         adaptation: what scores follow beside the words; None for the words alone.
         options: what else counts in scores beside the words.

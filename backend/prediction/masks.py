@@ -159,7 +159,6 @@ def covered(areas: Iterable[Area], controls: Collection[str], size_hw: tuple[int
 
     Args:
         controls: names of the controls; regions of others are not decoded.
-        size_hw: height and width of the image in px.
 
     Returns:
         (H, W) bool.

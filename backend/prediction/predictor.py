@@ -126,7 +126,6 @@ class Predictor:
         """Return a spec with one version for all tasks, whatever the project learns meanwhile.
 
         Args:
-            priority: the most urgent is served first.
             learned: from `ModelVersions.active_model`.
             prompt: an annotator's prompt; None where all labels are predicted.
         """

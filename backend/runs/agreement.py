@@ -428,8 +428,6 @@ class SharedImage:
     """An image that several people have annotated.
 
     Attributes:
-        item_index: index in a list of images; None where the tag shows no list.
-        size_hw: height and width in px.
         people: ids of the annotators, at least two.
         masks: of each of them, name of a label -> (H, W) bool, drawn on each access. A rectangle is
             filled, and counts only where a label has nothing else, see
@@ -501,12 +499,7 @@ def shared_images(
 def _shared(
     task: Task, people: tuple[int, ...], images: Mapping[int, ImageMasks], config: LabelConfig
 ) -> SharedImage:
-    """Put together what people have painted on one image.
-
-    Args:
-        people: ids of all annotators of the task.
-        images: index of an annotator -> the image; without those who have no region on it.
-    """
+    """Put together what people have painted on one image."""
     sizes = {image.size_hw for image in images.values()}
     if len(sizes) > 1:
         raise BadRequest(disagreement(sizes))

@@ -89,7 +89,6 @@ class Suspicion(msgspec.Struct, frozen=True):
 
     Attributes:
         updated: when it was changed last, in seconds since the epoch: its version.
-        item_index: index in a list of images; None where the tag shows no list.
         kind: in what it disagrees most.
         label: name of the label that is painted there; "" where none is.
         other: name of the label that the part looks like, or that the scores see where none is
@@ -149,9 +148,6 @@ class LabelErrors(msgspec.Struct, frozen=True):
 
 class ConfirmedAnnotations:
     """The annotations that people have confirmed as right.
-
-    Args:
-        database: any number of stores, threads and processes may share it.
 
     >>> confirmed = ConfirmedAnnotations(Database("sqlite://"))
     >>> confirmed.confirm(7, 12, 5.0)

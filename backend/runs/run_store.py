@@ -68,11 +68,7 @@ _WITHOUT_REPORT: Final = [each for each in _RUNS.c if each.name != "report"]
 
 
 class RunStore:
-    """The runs of a database.
-
-    Args:
-        database: any number of stores, threads and processes may share it.
-    """
+    """The runs of a database."""
 
     def __init__(self, database: Database) -> None:
         self.database = database

@@ -174,7 +174,6 @@ class PrelabelReport:
         recent: name of a label -> its figures under the newest model versions.
         safe_scores: name of a label -> the score from which on its masks needed no change.
         broken: id of an annotation that could not be read -> the reason.
-        waiting: how many annotations are still to be read.
         hours_left: the hours left in the project; None where nobody has asked, or nothing is known.
         label: the only label of the figures; None for all labels.
     """
@@ -230,7 +229,6 @@ def make_report(
 
     Args:
         sums: over its annotations.
-        waiting: how many annotations are still to be read.
         label: count this label only; by default all labels.
     """
     newest_first = [*sums.last_seen][::-1]
