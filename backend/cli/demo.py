@@ -69,10 +69,6 @@ def predicted_label_map(
 ) -> npt.NDArray[np.int64]:
     """Return the label map of a stored prediction's brush regions.
 
-    Args:
-        result: the regions as Label Studio has them.
-        size_hw: height and width of the picture in pixels.
-
     Returns:
         (H, W) int64: index into `SCENE_LABELS`, -1 for none.
     """
@@ -134,12 +130,6 @@ def upload(studio: LabelStudioProcess, project: int, files: Iterable[tuple[str, 
 
 def connect(studio: LabelStudioProcess, project: int, url: str, **options: Any) -> None:
     """Connect a backend to a project.
-
-    Args:
-        studio: where the project is.
-        project: its id.
-        url: address of the backend.
-        options: the SDK's, such as basic auth.
 
     Raises:
         DemoError: Label Studio cannot reach the backend, or refuses it.

@@ -148,14 +148,7 @@ INSTALL_LABEL_STUDIO: Final = (
 
 @dataclass(frozen=True)
 class LabelStudioProcess:
-    """A running Label Studio and the login of its user.
-
-    Args:
-        url: its address, without a slash at the end.
-        username: e-mail address of its user.
-        password: that user's password.
-        token: that user's legacy token, 40 hex digits.
-    """
+    """A running Label Studio and the login of its user."""
 
     url: str
     username: str = "demo@example.com"

@@ -119,11 +119,6 @@ class CheckContext:
     def ask(self, call: Callable[[Connection], _T], what: str, advice: str) -> _T:
         """Ask Label Studio's API.
 
-        Args:
-            call: sends the call.
-            what: the thing that is asked for, as it stands in the error.
-            advice: what to do where Label Studio refuses it.
-
         Raises:
             CheckFailed: Label Studio refuses it or does not answer.
         """

@@ -53,16 +53,7 @@ class NamedWords:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What is compared on a project.
-
-    Attributes:
-        settings: device, sizes and refinement of all candidates.
-        project: the project.
-        words: words to compare.
-        given: thresholds that win over those of the label config.
-        learned: what the project has learned is compared too.
-        as_paper: predict as the paper does.
-    """
+    """What is compared on a project."""
 
     settings: Settings
     project: AnnotatedProject
@@ -73,9 +64,6 @@ class Plan:
 
     def candidates(self, pairs: Sequence[tuple[str, str]]) -> Iterator[Candidate]:
         """Load the models and yield a candidate for each model, method and words.
-
-        Args:
-            pairs: models and methods.
 
         Raises:
             ValueError: a model or a method does not exist, or the project has learned nothing.

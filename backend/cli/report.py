@@ -35,14 +35,7 @@ from backend.settings import Settings
 def read_annotations(
     reader: AnnotationReader, project: int, backfill: bool, stopping: threading.Event
 ) -> None:
-    """Read the pending annotations of a project.
-
-    Args:
-        reader: reads them.
-        project: number of the project.
-        backfill: first mark all annotations that the project has.
-        stopping: once it is set, no further annotation is read.
-    """
+    """Read the pending annotations of a project."""
     with tqdm(unit="annotation", dynamic_ncols=True, desc=f"Project {project}") as bar:
 
         def show(count: int) -> None:

@@ -47,12 +47,6 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
 
     Call it in the process that serves: CUDA does not survive a fork.
 
-    Args:
-        settings: what to serve and how.
-        engine: the inference engine. By default, an engine is made from the settings, and it and
-            the worker (``app.extensions["worker"]``) are started. With an engine of its own, the
-            caller starts both.
-
     Raises:
         ValueError: settings name a model that does not exist.
     """

@@ -6,10 +6,5 @@ from typing import Any
 
 
 def describe_health(model: str, state: str) -> dict[str, Any]:
-    """Return the answer to ``/health``.
-
-    Args:
-        model: name of the model.
-        state: of the model, a `ModelState`.
-    """
+    """Return the answer to ``/health``."""
     return {"status": "UP", "model": model, "state": state}

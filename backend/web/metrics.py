@@ -34,11 +34,6 @@ class Metrics:
 
     Labels take few values: routes as they are declared, classes of errors, stages. Projects and
     tasks are no labels, as their number has no bound; they are in the logs and in ``/status``.
-
-    Args:
-        snapshot: reads the state of the inference engine.
-        image_cache_stats: reads the cache of images that annotators have open.
-        learned: reads what projects have learned.
     """
 
     def __init__(
@@ -113,12 +108,7 @@ class Metrics:
 
 
 class EngineCollector(Collector):
-    """Collect the counts of the inference engine, and the GPU memory.
-
-    Args:
-        snapshot: reads the state of the inference engine.
-        image_cache_stats: reads the cache of images that annotators have open.
-    """
+    """Collect the counts of the inference engine, and the GPU memory."""
 
     def __init__(
         self, snapshot: Callable[[], Snapshot], image_cache_stats: Callable[[], ImageCacheStats]

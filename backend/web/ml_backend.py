@@ -49,18 +49,7 @@ _FEWER_AT_ONCE = (
 
 @dataclass(frozen=True, eq=False)
 class MlBackendRoutes:
-    """Answer the requests of Label Studio.
-
-    Args:
-        settings: what is served.
-        engine: the inference engine.
-        files: learns the address and token of the Label Studio that asks.
-        predictor: predicts tasks, and tells model versions.
-        slots: of requests for predictions.
-        change_poller: polls connected projects for changes.
-        tracker: shows refused requests on the dashboard.
-        body: reads the bodies of requests.
-    """
+    """Answer the requests of Label Studio."""
 
     settings: Settings
     engine: Engine

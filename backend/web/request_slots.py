@@ -16,10 +16,6 @@ _OTHER_THREADS: Final = 24
 class Slots:
     """A semaphore that a bounded number of threads may wait for.
 
-    Args:
-        at_once: slots that may be held at the same time.
-        waiting: threads that may wait for one.
-
     >>> slots = Slots(1, waiting=0)
     >>> with slots.hold(0), slots.hold(0):
     ...     pass
@@ -56,17 +52,7 @@ _BUSY: Final = "Too many requests for predictions: try again in a moment."
 
 
 class RequestSlots:
-    """The slots of requests for predictions.
-
-    Args:
-        threads: clicks and opened tasks that may be worked on at once.
-
-    Attributes:
-        bodies: parsing a large body holds the interpreter: one at a time.
-        annotators: for clicks and opened tasks.
-        batches: a batch may hold its slot until the deadline.
-        threads: the number of threads that leaves some for all else.
-    """
+    """The slots of requests for predictions."""
 
     def __init__(self, threads: int) -> None:
         self.bodies = Slots(1, waiting=64)

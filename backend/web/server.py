@@ -63,10 +63,6 @@ def run_server(settings: Settings, listening: Callable[[], None] = lambda: None)
 
     The process ends with status 1 where the application cannot be made; the log says why.
 
-    Args:
-        settings: the settings.
-        listening: called once the address is had, before the model is loaded.
-
     Raises:
         ValueError: the address to listen on cannot be had.
     """

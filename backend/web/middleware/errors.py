@@ -28,12 +28,7 @@ Respond = Callable[[str, int], Response]
 
 
 def add_error_handlers(app: Flask, respond: Respond) -> None:
-    """Answer each error with its HTTP status and one sentence.
-
-    Args:
-        app: the application.
-        respond: makes the responses, see `backend.web.pages.html.error_response`.
-    """
+    """Answer each error with its HTTP status and one sentence."""
     app.register_error_handler(BackendError, partial(_answer_backend_error, respond))
     app.register_error_handler(OperationalError, partial(_answer_database_error, respond))
     app.register_error_handler(HTTPException, partial(_answer_http_error, respond))

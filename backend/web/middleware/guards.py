@@ -110,9 +110,6 @@ class HostNames:
 
     With a password and no names in the settings every name is allowed: a browser has the password
     for names only under which a person has typed it.
-
-    Args:
-        settings: the password, and the names that were configured.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -134,11 +131,7 @@ class HostNames:
         )
 
     def is_private(self, host: str) -> bool:
-        """Tell whether a host is allowed whatever else its request says.
-
-        Args:
-            host: value of the header ``Host``.
-        """
+        """Tell whether a host is allowed whatever else its request says."""
         return self._is_any_allowed or _is_private(host)
 
 

@@ -21,15 +21,7 @@ from backend.web.pages.status import StatusReport
 
 @dataclass(frozen=True, eq=False)
 class DashboardRoutes:
-    """Answer ``/``, ``/ready``, ``/status`` and ``/metrics``; none of them waits for the model.
-
-    Args:
-        settings: what is served.
-        engine: the inference engine.
-        metrics: what Prometheus scrapes.
-        status: what the dashboard shows.
-        titles: the projects that Label Studio has.
-    """
+    """Answer ``/``, ``/ready``, ``/status`` and ``/metrics``; none of them waits for the model."""
 
     settings: Settings
     engine: Engine

@@ -41,16 +41,7 @@ def describe_job(store: JobStore, serializer: StatusSerializer, job: Job) -> dic
 
 @dataclass(frozen=True, eq=False)
 class JobRoutes:
-    """Answer ``/jobs`` and the routes below it.
-
-    Args:
-        settings: what is served.
-        store: the jobs.
-        serializer: turns jobs and failures into JSON.
-        projects: refuses projects that are not there.
-        body: reads the bodies of requests.
-        dashboard: renders the dashboard with a refusal on it.
-    """
+    """Answer ``/jobs`` and the routes below it."""
 
     settings: Settings
     store: JobStore

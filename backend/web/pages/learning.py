@@ -51,10 +51,6 @@ def describe_learning(learner: Learner, project: int) -> _Json:
     """Describe a project's learning state and its versions.
 
     Where the model is unavailable, the description has a ``trouble`` and no versions.
-
-    Args:
-        learner: the learner, with its training examples and versions.
-        project: number of the project.
     """
     settings = learner.settings
     try:
@@ -87,12 +83,6 @@ class LearningRoutes:
     """Answer the routes below ``/projects/<id>/learning``.
 
     None of them waits for the model or for Label Studio.
-
-    Args:
-        learner: the learner, with its training examples and versions.
-        body: reads the bodies of requests.
-        runs: the runs, those of label errors among them.
-        confirmed: annotations that people have confirmed as right.
     """
 
     learner: Learner

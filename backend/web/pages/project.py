@@ -97,13 +97,7 @@ def count_tasks(client: LabelStudioClient, versions: ModelVersions, project: int
 
 @dataclass(frozen=True, eq=False)
 class ProjectRoutes:
-    """Answer ``/projects/<id>``: from the database, and from Label Studio where it answers in time.
-
-    Args:
-        services: the parts of the backend.
-        versions: the model version of predictions.
-        serializer: turns jobs into JSON.
-    """
+    """Answer ``/projects/<id>``, from the database and Label Studio."""
 
     services: Services
     versions: ModelVersions

@@ -27,9 +27,6 @@ PROJECT: Final = f"/projects/<{URL_NUMBER}:project>"
 def token_sentence(use: str) -> str:
     """Return the sentence that asks for the address of Label Studio and a token for it.
 
-    Args:
-        use: what they are needed for, as a sentence without its end.
-
     >>> token_sentence("Tasks are read from Label Studio")
     'Tasks are read from Label Studio: set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY.'
     """
@@ -53,10 +50,6 @@ def required_client(client: LabelStudioClient | None, use: str) -> LabelStudioCl
 
 def require_token(settings: Settings, use: str) -> None:
     """Refuse what is done later by a client of its own, in this process or in a worker.
-
-    Args:
-        settings: what is served.
-        use: what the token is needed for, see `token_sentence`.
 
     Raises:
         BadRequest: there is no token.
@@ -111,11 +104,7 @@ _SHOWN_FOR_S: Final = 86400.0
 
 @dataclass(frozen=True)
 class DeletedProjects:
-    """Judges them by the projects that Label Studio had when their titles were read last.
-
-    Args:
-        titles: the projects that are there.
-    """
+    """Judges them by the projects that Label Studio had when their titles were read last."""
 
     titles: ProjectTitles
 
@@ -161,11 +150,6 @@ class MissingProjects:
     """Knows whether a project was never here: it has no title and no row in the database.
 
     A project that was deleted keeps its pages while the database holds something of it.
-
-    Args:
-        titles: the projects that Label Studio has.
-        database: what is held of projects.
-        projects: asks Label Studio for one that has no title.
     """
 
     titles: ProjectTitles

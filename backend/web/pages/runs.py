@@ -322,9 +322,6 @@ class WordsRoutes(RunRoutes):
     """Answer the routes of ``/projects/<id>/words``.
 
     No page waits for Label Studio: the form asks for the labels when it is shown already.
-
-    Args:
-        method: name of the backend's own method.
     """
 
     method: str
@@ -379,11 +376,7 @@ class WordsRoutes(RunRoutes):
 
 @dataclass(frozen=True, eq=False)
 class DatasetRoutes(RunRoutes):
-    """Answer the routes of ``/projects/<id>/datasets``.
-
-    Args:
-        settings: where data sets are, and how much and how long they are kept.
-    """
+    """Answer the routes of ``/projects/<id>/datasets``."""
 
     settings: Settings
 

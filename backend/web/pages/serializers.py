@@ -19,13 +19,7 @@ _TASK_ID_LENGTH = 100
 
 
 class StatusSerializer:
-    """Serialize what `StatusReport` and the job routes answer.
-
-    Args:
-        files: knows the address of Label Studio that browsers use.
-        secrets: texts to cut out of all sentences.
-        deleted: knows jobs whose project is gone.
-    """
+    """Serialize what `StatusReport` and the job routes answer."""
 
     def __init__(
         self, files: LabelStudioFiles, secrets: Iterable[str], deleted: DeletedProjects
@@ -96,9 +90,6 @@ class StatusSerializer:
 
 def merge_failures(failures: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Merge the failures of one task, as several tries leave them; those of no task by sentence.
-
-    Args:
-        failures: serialized, from this process and from the database.
 
     Returns:
         One failure for each task, the one that failed last first, with the newest reason and the

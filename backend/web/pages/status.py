@@ -58,9 +58,6 @@ class ConnectionStatus:
     def read(self, scrub: Callable[[str], str]) -> dict[str, Any]:
         """Read the status of one moment.
 
-        Args:
-            scrub: cuts secrets out of a sentence.
-
         Returns:
             JSON: ``trouble``, a sentence; ``poll_interval_s``, None where nothing is polled; and
             the projects that are ``polled``. Times are in seconds since the epoch.
@@ -123,13 +120,7 @@ class DatabaseStatus:
 
 
 class DatabaseReader:
-    """Read a `DatabaseStatus`.
-
-    Args:
-        store: the jobs.
-        deleted: hides what is of projects that are gone.
-        limit: how many jobs, and how many failing tasks, to read.
-    """
+    """Read a `DatabaseStatus`."""
 
     def __init__(self, store: JobStore, deleted: DeletedProjects, limit: int) -> None:
         self._store = store
@@ -139,11 +130,7 @@ class DatabaseReader:
         self._annotations = AnnotationStore(store.database)
 
     def read(self, failed: Collection[int] = ()) -> DatabaseStatus:
-        """Read the database; where that fails, the status holds nothing but the trouble.
-
-        Args:
-            failed: tasks that have failed in this process: were they predicted since?
-        """
+        """Read the database; where that fails, the status holds nothing but the trouble."""
         try:
             return self._read(failed)
         except SQLAlchemyError as error:
@@ -197,9 +184,6 @@ class StatusReport:
         versions: what projects have learned.
         connection: whether Label Studio can be asked, and tells of changes.
         deleted: knows jobs whose project is gone.
-
-    Attributes:
-        serializer: serializes single jobs and failures as this report does.
     """
 
     def __init__(
