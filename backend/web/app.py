@@ -1,11 +1,17 @@
-"""Make the WSGI application."""
+"""Make the WSGI application; log each request."""
 
 from __future__ import annotations
 
+import logging
+import re
+import secrets
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 
-from flask import Blueprint, Flask
+from flask import Blueprint, Flask, Response, g, request
 
+from backend.errors import BackendError
 from backend.inference.engine import Engine
 from backend.label_studio.connection import begin_page, end_page, page_gave_up
 from backend.prediction.predictor import Predictor
@@ -16,7 +22,7 @@ from backend.runs.next_tasks import NEXT_TASKS
 from backend.runs.words import WORDS
 from backend.services import Services
 from backend.settings import Settings
-from backend.telemetry.logs import known_secrets
+from backend.telemetry.logs import about, known_secrets
 from backend.telemetry.task_tracker import TaskTracker
 from backend.web.metrics import Metrics
 from backend.web.middleware.auth import add_auth
@@ -28,11 +34,9 @@ from backend.web.middleware.guards import (
     add_proxy_headers,
     add_security_headers,
 )
-from backend.web.middleware.request_log import add_request_log
 from backend.web.ml_backend import MlBackendRoutes
-from backend.web.pages.dashboard import DashboardRoutes
+from backend.web.pages.dashboard import DashboardRoutes, JobRoutes
 from backend.web.pages.html import add_filters, error_response
-from backend.web.pages.jobs import JobRoutes
 from backend.web.pages.learning import LearningRoutes
 from backend.web.pages.project import ProjectRoutes
 from backend.web.pages.projects import DeletedProjects, MissingProjects, ProjectCheck
@@ -40,6 +44,53 @@ from backend.web.pages.report import ReportRoutes
 from backend.web.pages.runs import DatasetRoutes, LabelErrorRoutes, RunRoutes, WordsRoutes
 from backend.web.pages.status import ConnectionStatus, StatusReport
 from backend.web.request_slots import RequestSlots
+
+log = logging.getLogger(__name__)
+
+
+#: Request ids that are taken over from ``X-Request-ID``.
+_REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
+
+#: Routes that monitoring asks again and again: only their failures are logged above DEBUG.
+_POLLED_ROUTES = {"/", "/health", "/ready", "/status", "/metrics", "/jobs"}
+
+
+def add_request_log(app: Flask, metrics: Metrics) -> None:
+    """Log and count each request, and tag all log lines that it causes with its id."""
+
+    @app.before_request
+    def begin() -> None:
+        given = request.headers.get("X-Request-ID", "")
+        g.id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(6)
+        g.start, g.error, g.trace = time.perf_counter(), None, ExitStack()
+        g.trace.enter_context(about(request=g.id))
+
+    @app.after_request
+    def end(response: Response) -> Response:
+        seconds = time.perf_counter() - g.start
+        route = str(request.url_rule) if request.url_rule else "other"
+        metrics.request(route, request.method, response.status_code, seconds)
+        _log_request(route, response.status_code, seconds)
+        response.headers["X-Request-ID"] = g.id
+        return response
+
+    @app.teardown_request
+    def leave(_: BaseException | None) -> None:
+        g.trace.close()
+
+
+def _log_request(route: str, status: int, seconds: float) -> None:
+    """Log a request that has been answered, without its query, which may hold a token."""
+    extra = {"facts": {"ms": round(1000 * seconds)}}
+    line = (request.method, request.path, status)
+    if isinstance(g.error, BackendError):
+        log.warning("%s %s: %d, %s", *line, g.error, extra=extra)
+    elif g.error is not None:
+        log.error("%s %s: %d", *line, exc_info=g.error, extra=extra)
+    elif status < 400 and route in _POLLED_ROUTES and request.method == "GET":
+        log.debug("%s %s: %d", *line, extra=extra)
+    else:
+        log.info("%s %s: %d", *line, extra=extra)
 
 
 def create_app(settings: Settings, engine: Engine | None = None) -> Flask:

@@ -23,8 +23,7 @@ from backend.label_studio.requests import (
 from backend.prediction.predictor import Predictor, priority
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker
-from backend.web.health import describe_health
-from backend.web.middleware.errors import json_response
+from backend.web.middleware.errors import describe_health, json_response
 from backend.web.middleware.guards import BodyReader
 from backend.web.openapi import description
 from backend.web.request_slots import RequestSlots

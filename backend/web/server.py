@@ -22,8 +22,7 @@ from werkzeug.wrappers import Request
 
 from backend.errors import BackendError, UnknownName
 from backend.settings import Settings
-from backend.web.health import describe_health
-from backend.web.middleware.errors import reason_phrase
+from backend.web.middleware.errors import describe_health, reason_phrase
 from backend.web.middleware.guards import SECURITY_HEADERS, HostNames, read_proxy_headers
 from backend.web.request_slots import RequestSlots
 

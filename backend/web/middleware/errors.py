@@ -19,6 +19,11 @@ from backend.errors import BackendError, Busy, DatabaseAway, TooManyGuesses, Una
 log = logging.getLogger(__name__)
 
 
+def describe_health(model: str, state: str) -> dict[str, Any]:
+    """Return the answer to ``/health``."""
+    return {"status": "UP", "model": model, "state": state}
+
+
 #: Longest reason phrase. Label Studio keeps nothing of an error but this phrase.
 _REASON_LENGTH = 300
 

@@ -30,8 +30,8 @@ from backend.runs.dataset import DATASETS
 from backend.runs.label_errors import LABEL_ERRORS
 from backend.runs.words import WORDS
 from backend.services import Services
+from backend.web.pages.dashboard import USE, describe_job
 from backend.web.pages.html import html_page, is_for_people
-from backend.web.pages.jobs import USE, describe_job
 from backend.web.pages.projects import PROJECT, no_key
 from backend.web.pages.report import describe_reading
 from backend.web.pages.runs import json_of

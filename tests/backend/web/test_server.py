@@ -214,7 +214,7 @@ def test_what_the_process_writes_is_json_where_that_is_asked_for() -> None:
         "backend.web.server",
         "backend.inference.model_loader",
         "backend.telemetry.task_tracker",
-        "backend.web.middleware.request_log",
+        "backend.web.app",
     } <= loggers
     assert "waitress" not in loggers, "a request is one line"
     (task,) = (line for line in lines if line["logger"] == "backend.telemetry.task_tracker")
@@ -222,7 +222,7 @@ def test_what_the_process_writes_is_json_where_that_is_asked_for() -> None:
     stages = {name for name in task if name.endswith("_ms")}
     assert {f"{name}_ms" for name in ("fetch", "prepare", "wait", "model", "draw")} <= stages
     assert sum(task[stage] for stage in stages) <= task["ms"] + len(stages)
-    (request,) = (line for line in lines if line["logger"] == "backend.web.middleware.request_log")
+    (request,) = (line for line in lines if line["logger"] == "backend.web.app")
     assert (request["message"], request["request"]) == ("POST /predict: 200", "r-1")
 
 
