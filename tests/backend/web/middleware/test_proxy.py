@@ -34,7 +34,9 @@ def own_links(page: Page) -> list[str]:
     return [link for link in links if link and not link.startswith(("http", "data:", "#", "?"))]
 
 
-@pytest.mark.parametrize("path", ["/", "/projects/7/report", "/projects/7/learning", "/projects/7?job=1"])
+@pytest.mark.parametrize(
+    "path", ["/", "/projects/7/report", "/projects/7/learning", "/projects/7?job=1"]
+)
 def test_all_links_and_forms_of_the_pages_have_the_prefix(path: str) -> None:
     ours = client(**STUDIO)
     assert ours.post("/jobs", json={"project": 7}).status_code == 201
