@@ -170,7 +170,7 @@ class LocalPictures:
         )
 
     def find(self, source: str) -> Path | None:
-        """Return the file of a picture in the folder, never one outside; None where there is none."""
+        """Return the file of a picture, never one outside of the folder; None for none."""
         if self._folder is None or "\0" in source:
             return None
         try:

@@ -1,4 +1,4 @@
-"""A prelabel corrected by strokes, as a training set and as Label Studio's own PNGs."""
+"""A prelabel corrected by strokes: as a training set, in Label Studio's PNGs, imported again."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -15,10 +16,12 @@ import requests
 from click.testing import CliRunner
 from PIL import Image
 from playwright.sync_api import Page
+from pycocotools.coco import COCO
 
 from backend.cli import demo
 from backend.cli.dataset import dataset
 from backend.cli.demo_servers import LabelStudioProcess
+from backend.cli.import_masks import import_masks
 from clearclip_core import SCENE_LABELS
 from tests.e2e.editor import Canvas, deepest_point, open_task
 from tests.e2e.masks import Mask, decode
@@ -44,6 +47,16 @@ def pngs_of_label_studio(
             assert told, name
             with Image.open(io.BytesIO(file.read(name))) as alpha:
                 found.setdefault(told[1], []).append(np.asarray(alpha))
+    return found
+
+
+def coco_masks(folder: Path) -> dict[str, Mask]:
+    """Label -> pixels of its objects, as COCO's own reader finds them."""
+    read = COCO(folder / "annotations/instances_train.json")
+    found: dict[str, Mask] = {}
+    for each in read.loadAnns(read.getAnnIds()):
+        name = read.cats[each["category_id"]]["name"]
+        found[name] = found.get(name, np.False_) | read.annToMask(each).astype(bool)
     return found
 
 
@@ -105,18 +118,26 @@ def test_what_strokes_leave_is_what_the_training_set_has(
     for label in reversed(SCENE_LABELS):
         expected[masks.get(label, False)] = SCENE_LABELS.index(label)
 
-    done = CliRunner().invoke(
-        dataset,
-        [
-            *("--project", str(project), "--to", str(tmp_path), "--allowed-hosts", "127.0.0.1"),
-            *("--label-studio-url", studio.url, "--label-studio-api-key", studio.token),
-        ],
-    )
-    assert done.exit_code == 0, done.output
-    (file,) = (tmp_path / "masks").iterdir()
+    def run(command: click.Command, *arguments: str) -> None:
+        reach = ["--label-studio-url", studio.url, "--label-studio-api-key", studio.token]
+        done = CliRunner().invoke(command, [*arguments, *reach, "--allowed-hosts", "127.0.0.1"])
+        assert done.exit_code == 0, done.output
+
+    folder, formats = tmp_path / "out", ("--format", "index-png", "--format", "coco")
+    run(dataset, "--project", str(project), "--to", str(folder), *formats)
+    (file,) = (folder / "masks").iterdir()
     with Image.open(file) as written:
         np.testing.assert_array_equal(np.asarray(written), expected)
-    told = (tmp_path / "pictures.jsonl").read_text(encoding="utf-8")
+    told = (folder / "pictures.jsonl").read_text(encoding="utf-8")
     assert told.count('"prediction-changed"') == 2
     assert told.count('"manual"') == 1
     assert told.count(str(predicted.model_version)) == len(before)
+
+    other = new_project(list(SCENE_LABELS), seeds=[demo.scene_seed(first.data["image"])])
+    source = ("--from", str(folder), "--format", "coco", "--as", "annotations")
+    run(import_masks, "--project", str(other), *source)
+    run(dataset, "--project", str(other), "--to", str(tmp_path / "again"), "--format", "coco")
+    for came_back in (coco_masks(folder), coco_masks(tmp_path / "again")):
+        assert came_back.keys() == masks.keys()
+        for label, mask in masks.items():
+            np.testing.assert_array_equal(came_back[label], mask)

@@ -1,17 +1,19 @@
-"""Names that every file system takes, and files that are pictures as a whole."""
+"""Pictures: names that every file system takes, files as a whole, files of this machine."""
 
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from backend.dataset.picture_file import name_of, read_picture_file
-from backend.errors import ImageInvalid, ImageTooLarge
+from backend.dataset.picture_file import LocalPictures, name_of, read_picture_file
+from backend.errors import ImageInvalid, ImageNotFound, ImageTooLarge
 from backend.label_studio.image_loader import decode_image
+from backend.label_studio.requests import Task
 from tests.backend.dataset.conftest import picture_bytes
 
 
@@ -88,3 +90,56 @@ def test_truncated_and_large_files_are_refused() -> None:
         read_picture_file(picture_bytes(1)[:-100], 1)
     with pytest.raises(ImageTooLarge):
         read_picture_file(picture_bytes(1), 0.001)
+
+
+TASK = Task(1, 7, {})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "photos/cars").mkdir(parents=True)
+    (tmp_path / "photos/cars/a.png").write_bytes(b"in cars")
+    (tmp_path / "photos/a.png").write_bytes(b"above")
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    return tmp_path / "photos"
+
+
+@pytest.mark.parametrize(
+    ("source", "content"),
+    [
+        ("/data/local-files/?d=x/cars/a.png", b"in cars"),
+        ("/data/local-files/?d=bikes/a.png", b"above"),
+        ("https://host/cars/a.png?token=1", b"in cars"),
+        ("s3://bucket/a.png", b"above"),
+        ("/data/upload/7/%61.png", b"above"),
+        ("data:;base64,eHk=", b"xy"),
+    ],
+)
+def test_the_longest_end_of_the_address_wins(folder: Path, source: str, content: bytes) -> None:
+    assert LocalPictures(folder, 1).read(source, TASK) == content
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "/b.png",
+        "../secret.png",
+        "/data/local-files/?d=../secret.png",
+        "cars",
+        "\0a.png",
+        "http://[",
+    ],
+)
+def test_nothing_else_is_read(folder: Path, source: str) -> None:
+    (folder / "link.png").symlink_to(folder.parent / "secret.png")
+    with pytest.raises(ImageNotFound, match="--picture-folder"):
+        LocalPictures(folder, 1).read(source, TASK)
+    assert LocalPictures(folder, 1).find("/link.png") is None
+
+
+def test_limits_hold(folder: Path) -> None:
+    (folder / "large.png").write_bytes(bytes((1 << 20) + 1))
+    with pytest.raises(ImageTooLarge):
+        LocalPictures(folder, 1).read("/large.png", TASK)
+    with pytest.raises(ImageInvalid):
+        LocalPictures(folder, 1).read("data:,", TASK)

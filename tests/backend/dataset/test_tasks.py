@@ -1,4 +1,4 @@
-"""Tasks of a project, read through a stand-in for Label Studio's API."""
+"""Tasks of exported files, and of a project read through a stand-in for Label Studio's API."""
 
 from __future__ import annotations
 
@@ -6,11 +6,35 @@ from collections.abc import Iterator
 
 import pytest
 
-from backend.dataset.tasks import ProjectTasks
+from backend.dataset.tasks import ProjectTasks, read_exported_task
 from backend.errors import BadRequest
 from backend.label_studio.client import LabelStudioClient
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import LocalServer
+
+
+def test_people_and_predictions_are_read_in_every_form() -> None:
+    began = {"id": 8, "model_version": "clip 8", "result": []}
+    read = read_exported_task(
+        {
+            "id": 3,
+            "data": {"image": "a"},
+            "annotations": [
+                {"id": 1, "completed_by": {"id": 4, "email": "x"}, "prediction": began},
+                {"id": 2, "completed_by": 5, "parent_prediction": 9, "ground_truth": True},
+                {"id": 6, "was_cancelled": True, "updated_at": "2026-01-01T00:00:10.5Z"},
+            ],
+            "predictions": [7, {"id": 9, "model_version": "clip 9"}, {"result": [{}]}],
+        }
+    )
+    first, second, third = read.annotations
+    assert (first.annotator, read.version_of(first.prediction)) == (4, "clip 8")
+    assert (second.annotator, read.version_of(second.prediction)) == (5, "clip 9")
+    assert second.ground_truth
+    assert third.skipped
+    assert third.updated == 1767225610.5
+    assert [each.id for each in read.predictions] == [0, 8, 9]
+
 
 REGION = {"id": "r", "type": "brushlabels"}
 

@@ -1,7 +1,8 @@
-"""Files and pictures of tasks: what has one name, what has several, and what a table says."""
+"""Files to pictures of tasks, and classes to labels: by name, by alias, by words, by a table."""
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from pathlib import Path
 from typing import ClassVar
@@ -9,9 +10,16 @@ from typing import ClassVar
 import pytest
 
 from backend.dataset.mask_source import MaskSource
-from backend.dataset.matching import NameMatcher, match_by_name, match_by_table
+from backend.dataset.matching import (
+    ClassMapping,
+    NameMatcher,
+    match_by_name,
+    match_by_table,
+    read_picture_addresses,
+)
 from backend.errors import DatasetError
 from backend.label_studio.image_loader import ImagePlace
+from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
 
 
@@ -176,3 +184,61 @@ class TestPicturesOfAnExportedDataSet:
             matcher.find("eeeeeeee-my_photo_1")
         (matched,), _ = match_by_name([source("a-task12")], PLACES, self.ADDRESSES)
         assert matched.place.task.id == 3
+
+
+CONFIG = parse_label_config(
+    """<View><Image name="img" value="$image"/><Image name="two" value="$two"/>
+    <PolygonLabels name="outline" toName="img"><Label value="Car"/><Label value="Traffic Light"/>
+    </PolygonLabels>
+    <BrushLabels name="mask" toName="img" prelabel="no"><Label value="Car" alias="c"/>
+      <Label value="car"/><Label value="CAR"/></BrushLabels>
+    <RectangleLabels name="box" toName="img,two" smart="true"><Label value="Dog"/>
+    </RectangleLabels></View>"""
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "control", "label"),
+    [
+        ("Car", "mask", "Car"),
+        ("c", "mask", "Car"),
+        ("car", "mask", "car"),
+        ("traffic_light", "outline", "Traffic Light"),
+        ("trafficLight", "outline", "Traffic Light"),
+        ("traffic-light", "outline", "Traffic Light"),
+        ("dog", "box", "Dog"),
+    ],
+)
+def test_a_class_is_the_label_of_its_name(name: str, control: str, label: str) -> None:
+    target = ClassMapping(CONFIG).target(name, "img")
+    assert (target.control.name, target.label.name) == (control, label)
+
+
+def test_a_class_without_a_label_says_what_there_is() -> None:
+    with pytest.raises(DatasetError, match=r'"tree" is no label .* which have "Dog": .*"tree="'):
+        ClassMapping(CONFIG).target("tree", "two")
+
+
+def test_the_controls_that_are_named_are_tried_in_their_order() -> None:
+    mapping = ClassMapping(CONFIG, controls=("outline", "mask"))
+    assert mapping.target("Car", "img").control.name == "outline"
+    assert mapping.target("CAR", "img").control.name == "mask"
+    with pytest.raises(DatasetError, match=r'"Dog" is no label of outline and mask, which have'):
+        mapping.target("Dog", "img")
+
+
+def test_several_labels_of_the_same_words_are_not_chosen_from() -> None:
+    with pytest.raises(DatasetError, match=r'could be the labels "CAR", "Car", "car".*--map "cAR='):
+        ClassMapping(CONFIG).target("cAR", "img")
+
+
+ROW = {"image": "1a2b3c4d-a.b.png", "task": 3, "source": "/data/upload/7/1a2b3c4d-a.b.jpg"}
+
+
+@pytest.mark.parametrize("given", ["", "annotations", "annotations/instances_train.json"])
+def test_the_addresses_of_a_data_set_are_read(tmp_path: Path, given: str) -> None:
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "pictures.jsonl").write_text(json.dumps(ROW) + "\n")
+    assert read_picture_addresses(tmp_path / given) == {
+        "1a2b3c4d-a.b": "/data/upload/7/1a2b3c4d-a.b.jpg"
+    }
