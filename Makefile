@@ -66,8 +66,7 @@ picture: $(VENV)/.made $(STUDIO_VENV)/.made browser ## take the pictures of the 
 	LABEL_STUDIO_COMMAND=$(abspath $(STUDIO_VENV))/bin/label-studio TAKE_PICTURE=1 \
 	$(VENV)/bin/python -m pytest tests/e2e -k 'picture or click_beside' $(ARGS)
 
-# Three packages go in without their requirements. The SDK, since tests rely on the validation of 2.1,
-# whose pins Python 3.14 cannot meet; supervision, which asks for 104 MB to read videos. And
+# Two packages go in without their requirements: supervision, which asks for 104 MB to read videos, and
 # label-studio-ml beside the current Flask: 2.x from GitHub, or where that cannot be reached, 1.0.9
 # from PyPI, which pins Flask 1.1.2.
 $(VENV)/.made: pyproject.toml
@@ -75,7 +74,7 @@ $(VENV)/.made: pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/python -m pip install --quiet --upgrade pip
 	@$(VENV)/bin/python -m pip install --quiet --quiet --editable '.[test,check,docs]' $(STUDIO_IMPORTS)
-	@$(VENV)/bin/python -m pip install --quiet --no-deps 'label-studio-sdk>=2.1' 'supervision>=0.25'
+	@$(VENV)/bin/python -m pip install --quiet --no-deps 'supervision>=0.25'
 	@$(VENV)/bin/python -m pip install --quiet --no-deps --retries 0 --timeout 5 '$(STUDIO_ML)' >/dev/null 2>&1 \
 	|| $(VENV)/bin/python -m pip install --quiet --no-deps label-studio-ml==1.0.9
 	@touch $@
