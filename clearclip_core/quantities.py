@@ -7,8 +7,6 @@ def quantity(count: int, noun: str, plural: str = "") -> str:
     """Return a count with its noun: in the singular for one, else in the plural.
 
     Args:
-        count: the number of things.
-        noun: the noun in the singular.
         plural: its plural; by default the noun with an s.
 
     >>> quantity(0, "picture"), quantity(1, "picture"), quantity(2, "picture")

@@ -30,8 +30,10 @@ from clearclip_core.clip.loading import LoadedModel, load_model
 from clearclip_core.clip.methods import Method, resolve_method
 from clearclip_core.clip.text_encoder import TEMPLATES, Template, TextEncoder
 from clearclip_core.images.preprocessing import Preprocessing, RGBArray, to_rgb
-from clearclip_core.segmentation.on_device import decide_refined_where_scored
+from clearclip_core.segmentation.guided_filter import REFINEMENT
+from clearclip_core.segmentation.on_device import DeviceSegmentation, decide_refined_on_device
 from clearclip_core.segmentation.propagation import propagate as propagate_scores
+from clearclip_core.segmentation.refined_argmax import decide_refined
 from clearclip_core.segmentation.scores import (
     DEFAULT_OPTIONS,
     ScoreOptions,
@@ -80,7 +82,6 @@ class Segmenter:
     It keeps no state between calls except for text embeddings, and may be shared by threads.
 
     Args:
-        model: a loaded model.
         method: name of a preset, or a `Method`.
         preprocessing: sizes, mean and std; by default the paper's sizes and the model's own mean
             and std.
@@ -141,18 +142,12 @@ class Segmenter:
         """Load a model by name; see `load_model` for the other arguments and the errors.
 
         Args:
-            name: see `load_model`.
             method: name of a preset, or a `Method`.
-            device: see `load_model`.
-            precision: see `load_model`.
             short_side_px: images are resized to this short side. A larger one finds smaller
                 objects and takes longer. The long side is limited to 2048 px at 448, and in
                 proportion otherwise.
             folder: folder of weights. Text embeddings are kept in its ``embeddings/``, so that a
                 vocabulary is embedded once for all processes. Without a folder nothing is written.
-            download: see `load_model`.
-            compile: see the class.
-            templates: see the class.
         """
         method = resolve_method(method)
         model = load_model(name, device, precision, folder, download)
@@ -178,11 +173,7 @@ class Segmenter:
         return digest.hexdigest()
 
     def prepare(self, image: ImageLike) -> PreparedImage:
-        """Resize an image and plan its windows, without the model.
-
-        Args:
-            image: see `to_rgb`.
-        """
+        """Resize an image and plan its windows, without the model."""
         rgb = to_rgb(image)
         resized = self.preprocessing.resize(rgb)
         plan = WindowPlan(
@@ -197,10 +188,6 @@ class Segmenter:
 
     def encode(self, image: ImageLike, with_cls: bool = False) -> DenseFeatures:
         """Encode an image: the expensive half, which does not depend on the words.
-
-        Args:
-            image: see `to_rgb`.
-            with_cls: see `encode_batch`.
 
         Returns:
             Features in the model's dtype, on its device.
@@ -300,7 +287,6 @@ class Segmenter:
         more with that of a label's prompt.
 
         Args:
-            labels: names, `Label` values or a `Vocabulary`.
             contrast: add the model's contrast words, unless the vocabulary has its own.
         """
         vocabulary = Vocabulary.of(labels)
@@ -363,15 +349,9 @@ class Segmenter:
         """Encode an image, score it against words and decide its labels.
 
         Args:
-            image: see `to_rgb`.
             labels: names, `Label` values or a `Vocabulary`.
-            contrast: see `score`.
             threshold: probability below which a pixel gets no label; one for all or one for each
                 label.
-            refine: see `decide`.
-            adaptation: see `score`.
-            options: see `score`.
-            propagate: see `decide`.
         """
         rgb = to_rgb(image)
         features = self.encode(rgb, with_cls=options.needs_cls)
@@ -390,8 +370,6 @@ class Segmenter:
         """Decide the best label of each pixel of the original image.
 
         Args:
-            scores: from `score`.
-            threshold: see `segment`.
             image: the image, which only `refine` and `propagate` need; see `to_rgb`.
             refine: refine the probabilities along the image's edges by a guided filter before
                 labels are decided. Without it the result is the paper's.
@@ -409,7 +387,12 @@ class Segmenter:
             words = self.embed(scores.vocabulary.queries)
             scores = propagate_scores(scores, to_rgb(image), words, self.preprocessing.std)
         if refine and image is not None:
-            return decide_refined_where_scored(scores, to_rgb(image), threshold, patch_px=patch_px)
+            given: Any = scores, to_rgb(image), threshold, REFINEMENT, patch_px
+            if scores.is_on_device:
+                return DeviceSegmentation(
+                    *decide_refined_on_device(*given), scores.vocabulary.names
+                )
+            return Segmentation(*decide_refined(*given), scores.vocabulary.names)
         return Segmentation(*scores.decide(threshold), scores.vocabulary.names)
 
 

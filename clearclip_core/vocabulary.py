@@ -23,7 +23,6 @@ class Label:
     """A class and the words that describe it.
 
     Attributes:
-        name: name of the class in results.
         prompts: words or phrases that describe it. Each is a query of its own, and the best one
             counts. By default the name.
         background: whether the class stands for all that no other label names. It then takes over
@@ -60,10 +59,6 @@ class Vocabulary:
     Without contrast words every pixel gets some label: with the one label "dog" a softmax over
     one class labels the whole image. Contrast words win where no label fits. A contrast word that
     a label has as a prompt is left out.
-
-    Attributes:
-        labels: one or more labels with different names.
-        contrast: words for everything else.
 
     Raises:
         ValueError: no labels, two labels of one name, or two background labels.
@@ -141,7 +136,6 @@ class MapNames:
     """What the values of label maps stand for, from a file of names.
 
     Attributes:
-        labels: the labels, in the order of their values.
         indices: for each value from 0 on, the index of its label; -1 where pixels have no label,
             None where they are not counted.
     """
@@ -197,3 +191,22 @@ def _is_background(label: Label) -> bool:
 
 def _normal_form(word: str) -> str:
     return re.sub(r"[\s_-]+", " ", word).strip().lower()
+
+
+#: Contrast words of models for photographs: where they win, nothing is predicted.
+STUFF_WORDS: tuple[str, ...] = tuple(
+    (  # noqa: SIM905 -- the formatter has a line for each item
+        "sky cloud wall floor ceiling ground soil road pavement grass plant tree building water "
+        "sea mountain rock sand snow fence window door curtain furniture cloth paper metal wood "
+        "shadow background"
+    ).split()
+)
+
+#: Contrast words of the demo model, which are all that it knows: the 18 labels of the drawn
+#: scenes, in the order of their label maps.
+DEMO_WORDS: tuple[str, ...] = tuple(
+    (  # noqa: SIM905
+        "sky cloud sun mountain grass tree house road car water boat person dog flower fence rock "
+        "sand snow"
+    ).split()
+)

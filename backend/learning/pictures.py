@@ -33,7 +33,7 @@ from backend.label_studio.label_config import (
 from backend.settings import Settings
 from clearclip_core import Adaptation, Example, PreparedImage, RGBArray
 from clearclip_core.adaptation.fitting import HeldOutAdaptations
-from clearclip_core.evaluation.comparison import draw_masks, overlaps
+from clearclip_core.evaluation.comparison import draw_masks, mask_overlaps
 from clearclip_core.images.label_maps import Truth, thumbnail
 from clearclip_core.images.opening import to_data_url
 
@@ -205,5 +205,5 @@ class PictureComparer:
         label_map = np.full(found.truth.shape, -1, np.int16)
         for index, mask in masks.items():
             label_map[mask] = index
-        own = [each for each in overlaps(masks, found.truth, len(labels)) if each.true_px]
+        own = [each for each in mask_overlaps(masks, found.truth, len(labels)) if each.true_px]
         return label_map, fmean(each.iou or 0.0 for each in own) if own else 0.0

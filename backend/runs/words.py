@@ -30,7 +30,12 @@ from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
 from backend.runs.run import MOST_WORD_PICTURES, Progress, Run, RunKind, RunParts
 from clearclip_core import BoolMask, Label, PreparedImage, RGBArray, resolve_method
-from clearclip_core.evaluation.comparison import LabelFigures, PredictionRule, draw_masks, overlaps
+from clearclip_core.evaluation.comparison import (
+    LabelFigures,
+    PredictionRule,
+    draw_masks,
+    mask_overlaps,
+)
 from clearclip_core.evaluation.metrics import MaskOverlap
 from clearclip_core.images.label_maps import Truth, thumbnail
 from clearclip_core.images.opening import to_data_url
@@ -516,7 +521,7 @@ class _Measurement:
         mask = masks.get(self.index)
         own = all_ = None
         if picture.truth is not None:
-            found = overlaps(masks, picture.truth, len(labels))
+            found = mask_overlaps(masks, picture.truth, len(labels))
             own = LabelFigures.of(found[self.index])
             all_ = LabelFigures.of(sum(found, MaskOverlap()))
         shown = WordsOnPicture(

@@ -25,7 +25,6 @@ class BinaryValues:
 
     Attributes:
         ones: number of values 1.
-        values: number of all values.
         disagreement: over all units, the ordered pairs of different values in the unit divided by
             the number of the unit's people less one.
 
@@ -73,7 +72,6 @@ class PairAgreement:
     """Agreement of two people, at least one of whom has painted the label.
 
     Attributes:
-        people: indices of the two, in ascending order.
         iou: intersection over union of their masks; 0 where one of them has left the label out.
         boundary_f: see `clearclip_core.evaluation.metrics`; 0 where one of them has left the
             label out, None where no edge lies inside the image.
@@ -230,7 +228,6 @@ def _confusions(
 
     Args:
         tops: (H, W) of each person, 0 or 1 + the index of the pixel's label.
-        labels: their names.
     """
     bins = len(labels) + 1
     counts = np.zeros(bins * bins, np.int64)

@@ -46,8 +46,8 @@ from clearclip_core.evaluation.comparison_report import (
 )
 from clearclip_core.evaluation.results import (
     Checkpoint,
-    Result,
     RunConfig,
+    RunResult,
     other_versions,
     result_table,
 )
@@ -58,7 +58,7 @@ from clearclip_core.segmentation.scores import ScoreOptions
 from clearclip_core.segmenter import Segmenter
 from clearclip_core.vocabulary import Label
 
-Stored = TypeVar("Stored", Result, Ablation)
+Stored = TypeVar("Stored", RunResult, Ablation)
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ def _candidates(
     "-o",
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Result file; by default results/BENCHMARK.MODEL.METHOD.json, none of pictures.",
+    help="RunResult file; by default results/BENCHMARK.MODEL.METHOD.json, none of pictures.",
 )
 def measure(
     options: tuple[ModelOptions, ...], data: DataOptions, folder: FolderOptions, out: Path | None
@@ -267,14 +267,14 @@ def _measure_benchmark(options: ModelOptions, data: DataOptions, out: Path | Non
     with click_errors():
         config = task.run_config(model, method, called)
     path = out or result_path(config)
-    result = earlier_result(path, config, Result)
+    result = earlier_result(path, config, RunResult)
     if result is None:
         segmenter = task.segmenter(model, method, options.model_dir)
         predict = predictor(segmenter, task.benchmark, task.labels)
         checkpoint = Checkpoint.beside(path, config.key)
         with click_errors():
             (tally,) = run_through(predict, task.samples, len(task.benchmark.classes), checkpoint)
-            result = Result.of(config, tally, device_name(segmenter.encoder.device))
+            result = RunResult.of(config, tally, device_name(segmenter.encoder.device))
             result.write(path)
         checkpoint.remove()
     click.echo(f"{result_table(result)}\n\n{path}")

@@ -12,13 +12,7 @@ import click
 
 @dataclass(frozen=True)
 class CommandSource:
-    """Where a command is, and what the help of its group says of it.
-
-    Attributes:
-        module: full name of the module that defines the command.
-        attribute: name of the command in the module.
-        summary: the first sentence of the command's own help.
-    """
+    """Where a command is, and what the help of its group says of it."""
 
     module: str
     attribute: str

@@ -45,11 +45,7 @@ class ModelOptions:
     method: str = _DEFAULT_METHOD
 
     def load(self) -> Segmenter:
-        """Load the segmenter and print the model's notice.
-
-        Raises:
-            click.ClickException: `Segmenter.load` failed; the message is its.
-        """
+        """Load the segmenter and print the model's notice."""
         from clearclip_core.clip.weights import WeightsNotFoundError
         from clearclip_core.segmenter import Segmenter
 
@@ -322,11 +318,7 @@ class ImageSource:
     A file that cannot be read is left out; its error is printed once.
 
     Args:
-        paths: the files.
         scenes: number of scenes that are drawn after them.
-
-    Attributes:
-        failed: files that could not be read so far.
     """
 
     def __init__(self, paths: Sequence[Path], scenes: int = 0) -> None:

@@ -29,7 +29,7 @@ from clearclip_core.clip.weights import require_weights
 from clearclip_core.demo.scenes.scene import SCENE_LABELS
 from clearclip_core.evaluation.atomic_write import write_whole
 from clearclip_core.evaluation.benchmarks import json_digest
-from clearclip_core.evaluation.results import Checkpoint, Result, other_versions
+from clearclip_core.evaluation.results import Checkpoint, RunResult, other_versions
 from clearclip_core.evaluation.runner import result_path, run_through
 from clearclip_core.images.label_maps import find_images
 from clearclip_core.images.preprocessing import Preprocessing
@@ -128,7 +128,7 @@ def tables(results: tuple[Path, ...]) -> None:
     by the paper's authors, cited by them, published by a later paper, or yours.
     """
     with click_errors():
-        own = [Result.read(path) for path in result_files(results)]
+        own = [RunResult.read(path) for path in result_files(results)]
         rows = own_rows(own)
         two, three = table_2(rows), table_3(rows)
     click.echo(f"mIoU in %, benchmarks without a background class (Tab. 2)\n\n{two}")
@@ -138,11 +138,7 @@ def tables(results: tuple[Path, ...]) -> None:
 
 
 def report_ablations(folder: Path) -> None:
-    """Print Tab. 1 and draw the figures of all ablations in a folder.
-
-    Raises:
-        click.ClickException: a file cannot be read or written.
-    """
+    """Print Tab. 1 and draw the figures of all ablations in a folder."""
     with click_errors():
         found = [Ablation.read(path) for path in sorted(folder.glob("*.json"))]
         click.echo(f"mIoU in % (Tab. 1)\n\n{table_1(found)}\n")
@@ -249,12 +245,7 @@ def statistics(
 def _tower_loaders(
     models: Sequence[str], dino: Path | None, device: str, model_dir: Path | None
 ) -> list[Callable[[], ImageTower]]:
-    """Return one loader a tower, DINO first.
-
-    Raises:
-        WeightsNotFoundError: weights of a CLIP model are not on disk and cannot be fetched.
-        ValueError: the name of a model is not of the form ARCH/TAG.
-    """
+    """Return one loader a tower, DINO first."""
     for name in models:
         require_weights(name, model_dir)
     loaders = [partial(ImageTower.of_model, name, device, model_dir) for name in models]

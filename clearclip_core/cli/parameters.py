@@ -20,11 +20,7 @@ class FiniteRange(click.FloatRange):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """Parse a number.
-
-        Raises:
-            click.BadParameter: no number, a number out of the range, or one that is not finite.
-        """
+        """Parse a number."""
         number = float(super().convert(value, param, ctx))
         if not math.isfinite(number):
             self.fail(f"expected a finite number, but got {value!r}.", param, ctx)
@@ -37,9 +33,6 @@ ThresholdOption = tuple[str, float]
 
 def parse_threshold(text: str) -> ThresholdOption:
     """Parse an option; what stands after its last ``=`` is the number.
-
-    Raises:
-        click.BadParameter: no number from 0 to 1.
 
     >>> parse_threshold("0.3"), parse_threshold("e = mc2=0.5")
     (('', 0.3), ('e = mc2', 0.5))
@@ -65,8 +58,6 @@ def thresholds_by_label(
     """Return the threshold of each label; one that names a label wins over one for all.
 
     Args:
-        given: the options.
-        labels: names of the labels.
         start: thresholds where nothing is given; 0 by default.
 
     Raises:
@@ -91,9 +82,6 @@ def click_errors(
     kinds: tuple[type[Exception], ...] = (OSError, ValueError),
 ) -> Iterator[None]:
     """Turn errors of files and values into errors that click prints as one line.
-
-    Args:
-        kinds: the errors that are turned.
 
     Raises:
         click.ClickException: one of `kinds` was raised inside; the message stays.

@@ -119,10 +119,6 @@ def write_segmentation(target: Path, image: RGBArray, result: Segmentation) -> N
     Args:
         target: path of the results without their suffixes; its folder is made where it is missing.
         image: (H, W, 3) uint8 RGB.
-        result: the segmentation of the image.
-
-    Raises:
-        OSError: a file cannot be written.
     """
     label_map_suffix, overlay_suffix = RESULT_SUFFIXES
     target.parent.mkdir(parents=True, exist_ok=True)

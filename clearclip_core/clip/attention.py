@@ -33,7 +33,6 @@ def aligned_query_and_key(
     Args:
         query: (B, heads, 1 + N, d), CLS first.
         key: (B, heads, 1 + N, d).
-        key_weight: ``α``.
 
     Returns:
         Two tensors (B, heads, 1 + N, 2d) in the dtype of the query.
@@ -131,10 +130,6 @@ def attend(projections: Projections, attention: str = "qq") -> torch.Tensor:
 
     Returns:
         (B, heads, N, d), in the dtype of the value.
-
-    Raises:
-        ValueError: an unknown term, one that needs a projection which is None, or one that is a
-            map of earlier blocks.
 
     >>> value = torch.eye(2).reshape(1, 1, 2, 2)
     >>> torch.equal(attend(Projections(None, None, value), "identity"), value)
@@ -330,7 +325,6 @@ def apply_symmetric(keys: torch.Tensor, count: int, value: torch.Tensor) -> torc
 
     Args:
         keys: (blocks, heads, M, d), padded with 0 from token `count` on; see `can_be_symmetric`.
-        count: number of tokens.
         value: (heads, M, v), 0 for padding.
 
     Returns:
@@ -389,9 +383,6 @@ class KeyMaps:
     Keys are copied head by head as the blocks run: those of a head then lie in one piece, and the
     projections that they are a part of need not stay in memory. Room for all is made with the
     first; small pieces made between the blocks would have their large ones made again in each.
-
-    Args:
-        blocks: number of blocks.
     """
 
     def __init__(self, blocks: int) -> None:
@@ -414,16 +405,13 @@ class KeyMaps:
         self._added += 1
 
     def apply(self, value: torch.Tensor) -> torch.Tensor:
-        """Multiply the sum of the maps with values.
+        """Multiply the sum of the maps with values: (B, heads, N, v).
 
         The CLS token takes part in each block's softmax. Its row and column are dropped, so rows of
         a map sum to less than 1. Maps are made and dropped in pieces.
 
         Args:
             value: (B, heads, N, v).
-
-        Returns:
-            (B, heads, N, v).
         """
         assert self._keys is not None
         assert self._added == self._blocks
@@ -446,7 +434,6 @@ def _apply_by_rows(keys: torch.Tensor, count: int, value: torch.Tensor) -> torch
 
     Args:
         keys: (blocks, heads, M, d), CLS first, padded.
-        count: number of patches.
         value: (heads, M, v), 0 for the CLS token and padding.
 
     Returns:
@@ -460,15 +447,10 @@ def _apply_by_rows(keys: torch.Tensor, count: int, value: torch.Tensor) -> torch
 
 
 def _map_rows(keys: torch.Tensor, rows: slice, count: int) -> torch.Tensor:
-    """Add up some rows of the maps of all blocks.
+    """Add up some rows of the maps of all blocks: (heads, rows, M), 0 from column `count` on.
 
     Args:
         keys: (blocks, heads, M, d), of which `count` are not padding.
-        rows: rows of the maps.
-        count: number of keys that are no padding.
-
-    Returns:
-        (heads, rows, M), 0 from column `count` on.
     """
     total = keys.new_zeros(keys.shape[1], rows.stop - rows.start, keys.shape[2])
     for key in keys:

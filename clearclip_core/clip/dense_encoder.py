@@ -10,8 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from clearclip_core.clip.methods import Method
-from clearclip_core.clip.position_embedding import resize_position_embedding
+from clearclip_core.clip.methods import Method, Resize
 from clearclip_core.clip.readout import TwoPasses
 from clearclip_core.clip.transformer import (
     LastBlocks,
@@ -23,6 +22,50 @@ from clearclip_core.clip.transformer import (
     run_block,
     run_cls,
 )
+
+
+def resize_position_embedding(
+    embedding: torch.Tensor,
+    trained_grid_hw: tuple[int, int],
+    grid_hw: tuple[int, int],
+    how: Resize = "factor",
+) -> torch.Tensor:
+    """Resize position embeddings to another patch grid.
+
+    ============ ================================================================================
+    ``factor``   as DINO does (the paper's released settings): bicubic without antialiasing, with
+                 the factors ``(h + 0.1) / √N`` and ``(w + 0.1) / √N``; unchanged where the number
+                 of tokens is the trained one
+    ``size``     as GEM does: bicubic with antialiasing, by size
+    ``bilinear`` as CLIP Surgery does: bilinear without antialiasing, by size, corners not aligned
+    ============ ================================================================================
+
+    Resized by size, the embeddings are unchanged where the grid is the trained one.
+
+    Args:
+        embedding: (1 + N, width), CLS first.
+        grid_hw: the new patch grid (h, w).
+        how: one of the names above.
+
+    Returns:
+        (1 + h*w, width), in the dtype of `embedding`.
+    """
+    same_count = grid_hw[0] * grid_hw[1] == trained_grid_hw[0] * trained_grid_hw[1]
+    if tuple(grid_hw) == tuple(trained_grid_hw) if how != "factor" else same_count:
+        return embedding
+    cls, patches = embedding[:1], embedding[1:]
+    precise = patches.to(torch.promote_types(patches.dtype, torch.float32))
+    grid = precise.T.reshape(1, -1, *trained_grid_hw)  # (1, width, √N, √N)
+    if how == "bilinear":
+        resized = F.interpolate(grid, grid_hw, mode="bilinear", align_corners=False)
+    elif how == "size":
+        resized = F.interpolate(grid, grid_hw, mode="bicubic", antialias=True)
+    else:
+        scale = tuple((n + 0.1) / m for n, m in zip(grid_hw, trained_grid_hw, strict=True))
+        resized = F.interpolate(grid, scale_factor=scale, mode="bicubic", align_corners=False)
+    assert resized.shape[2:] == grid_hw, (resized.shape, grid_hw)
+    return torch.cat([cls, resized.flatten(2)[0].T.to(embedding.dtype)])
+
 
 _SUPPORTED = (
     "ClearCLIP needs one of open_clip's native Vision Transformers (CLIP, OpenCLIP, MetaCLIP, "
@@ -166,25 +209,15 @@ class DenseEncoder(nn.Module):
     def forward(self, pixels: torch.Tensor, with_cls: bool = False) -> WindowFeatures:
         """Encode normalised pixels; ``compile()`` compiles this.
 
-        Args:
-            pixels: see `encode`.
-            with_cls: see `read_out`.
-
         Raises:
             ValueError: wrong rank, channels or sides.
         """
         return self.read_out(self.run_trunk(pixels), self._grid_of(pixels), with_cls)
 
     def run_trunk(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Run the blocks before those that the method reads out.
+        """Run the blocks before those that the method reads out: (B, 1 + h*w, width), CLS first.
 
         Encoders whose methods read out the same number of blocks share the result.
-
-        Args:
-            pixels: see `encode`.
-
-        Returns:
-            (B, 1 + h*w, width), CLS first.
 
         Raises:
             ValueError: wrong rank, channels or sides.
@@ -258,10 +291,6 @@ class DenseEncoder(nn.Module):
 
         The method does not change them; its readout is a function of those of the last blocks.
 
-        Args:
-            pixels: see `encode`.
-            last: further attentions to compute in the last block.
-
         Raises:
             ValueError: wrong rank, channels or sides, or an unknown attention.
         """
@@ -312,14 +341,11 @@ _OTHER_WINDOWS = 8
 
 
 def batches(windows: Iterator[torch.Tensor], batch_size: int) -> Iterator[torch.Tensor]:
-    """Stack windows of one size into batches.
+    """Stack windows of one size into batches: (B, 3, h, w).
 
     Args:
         windows: (3, h, w) each.
         batch_size: windows of a batch; the last batch may hold fewer.
-
-    Yields:
-        (B, 3, h, w).
     """
     while batch := list(islice(windows, batch_size)):
         yield torch.stack(batch)
@@ -337,7 +363,6 @@ def split_windows(windows: WindowFeatures, counts: Sequence[int]) -> Iterator[Wi
 
     Args:
         windows: features of ``sum(counts)`` windows.
-        counts: windows of each group.
 
     Yields:
         The features of each group. Where there are several, each is a copy, so that dropping one
@@ -357,10 +382,6 @@ def choose_windows_at_once(encoder: DenseEncoder, window_px: int) -> int:
 
     On a CPU 4. On CUDA as many windows as fit into half of the free memory, 64 at most. On other
     devices 8, because their free memory cannot be read.
-
-    Args:
-        encoder: the encoder that gets the batches.
-        window_px: side of the square window.
     """
     if encoder.device.type == "cpu":
         return _CPU_WINDOWS

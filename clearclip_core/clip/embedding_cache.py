@@ -72,9 +72,6 @@ class EmbeddingStore:
     def get(self, sentences: Sequence[str]) -> torch.Tensor | None:
         """Read the embedding of a prompt's sentences, bit for bit as it was put.
 
-        Args:
-            sentences: the prompt in each template, in their order.
-
         Returns:
             (D,) float32 on the CPU; None if it is missing or damaged.
         """
@@ -90,7 +87,6 @@ class EmbeddingStore:
         """Write the embedding of a prompt's sentences; a failed write is logged, not raised.
 
         Args:
-            sentences: the prompt in each template, in their order.
             embedding: (D,) float32.
         """
         with self._lock:

@@ -23,7 +23,6 @@ from open_clip.transformer import ResidualAttentionBlock
 from safetensors import SafetensorError
 from torch import nn
 
-from clearclip_core.clip.contrast_words import DEMO_WORDS, STUFF_WORDS
 from clearclip_core.clip.dense_encoder import checked_visual
 from clearclip_core.clip.devices import choose_device, choose_precision
 from clearclip_core.clip.sink_channels import sink_channels
@@ -40,6 +39,7 @@ from clearclip_core.clip.weights import (
     uses_quick_gelu,
     verify_checksum,
 )
+from clearclip_core.vocabulary import DEMO_WORDS, STUFF_WORDS
 
 
 class PrefixTree(NamedTuple):
@@ -84,7 +84,7 @@ class PrefixTree(NamedTuple):
 
 
 def encode_text(clip_model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
-    """Embed token ids by a model's own text tower; embeddings are not normalised.
+    """Embed token ids by a model's own text tower; embeddings are not normalised: (B, D) float32.
 
     In a causal tower that reads out the end-of-text token, a token depends on those before it
     alone. So what sentences begin with in common is computed once for all of them, the padding
@@ -92,11 +92,7 @@ def encode_text(clip_model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
     and a word in 80 templates takes less than half of the time.
 
     Args:
-        clip_model: a model made by open_clip.
         tokens: (B, context) int64 token ids.
-
-    Returns:
-        (B, D) float32.
     """
     tower: Any = clip_model
     if not _reads_end_of_text(tower):
@@ -114,16 +110,11 @@ def encode_text(clip_model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
 
 
 def _run_block(block: Any, x: torch.Tensor, tree: PrefixTree, places: torch.Tensor) -> torch.Tensor:
-    """Run a stock block on the beginnings of sentences.
+    """Run a stock block on the beginnings of sentences: (1, M, width).
 
     Args:
-        block: of the tower.
         x: (1, N, width), a row for each beginning.
-        tree: the beginnings.
         places: (M,) places in the flattened nodes whose rows are wanted.
-
-    Returns:
-        (1, M, width).
     """
     projections = project(block, x, "qk")
     query, key, value = (
@@ -173,12 +164,9 @@ class LoadedModel:
     """A CLIP model with its tokenizer, preprocessing statistics and contrast words.
 
     Attributes:
-        name: the model name.
-        clip: open_clip's model, in eval mode.
         tokenize: sentences -> (S, context) token ids.
         mean: mean of each RGB channel, in units of 0-255.
         std: standard deviation of each RGB channel, in units of 0-255.
-        contrast: contrast words that this model understands.
         notice: a warning to users about the model's limits, if there is one.
         sink_channels: sink channels of the weights, see `clearclip_core.clip.sink_channels`; None
             where they are not known.
@@ -210,7 +198,6 @@ def load_model(
     """Load a model by name.
 
     Args:
-        name: see `clearclip_core.clip.weights`.
         device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         precision: ``auto``, ``fp32``, ``fp16`` or ``bf16``; see `choose_precision`.
         folder: folder in which weights are looked up first, and kept when they are downloaded.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final, Literal, get_args
 
-#: How position embeddings are resized, see `clearclip_core.clip.position_embedding`.
+#: How position embeddings are resized, see `clearclip_core.clip.dense_encoder`.
 Resize = Literal["factor", "size", "bilinear"]
 
 RESIZES: Final[tuple[Resize, ...]] = get_args(Resize)
@@ -119,7 +119,6 @@ def scaled_layer(layer: int, depth: int) -> int:
 
     Args:
         layer: a layer of 12.
-        depth: blocks of the model.
 
     Returns:
         At least 1 and at most ``depth - 1``, the input of the last block.
@@ -186,7 +185,6 @@ def spell(parts: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
     """Spell out a method: its attention, and the parts that differ from the defaults.
 
     Args:
-        parts: the attributes of the method by name.
         defaults: their defaults.
     """
     written = [parts["attention"]]
@@ -258,13 +256,11 @@ class Method:
     Attributes:
         attention: terms of `TERMS`, joined by ``+``. Terms are added
             up, with an affinity averaged.
-        residual: keep the residual connection of the attention.
-        ffn: keep the feed-forward network and its own residual.
         alpha: weight of the attention output (Sec. 3.3, Fig. 6); no unit, >= 0.
         blocks: number of last blocks; all blocks of a model that has fewer.
         positions: how position embeddings are resized: by scale ``factor`` (the paper's released
             settings), by ``size`` (GEM) or ``bilinear`` (CLIP Surgery); see
-            `clearclip_core.clip.position_embedding.resize_position_embedding`.
+            `clearclip_core.clip.dense_encoder.resize_position_embedding`.
         remove_redundancy: subtract from the similarities what all classes have in common, with
             classes weighted by the CLS token (CLIP Surgery); see
             `clearclip_core.segmentation.scores.without_redundancy`.
@@ -407,11 +403,7 @@ class Method:
         return first, parse_terms(self.second) if self.second else first
 
     def blocks_read(self, depth: int) -> int:
-        """Return how many of a model's last blocks the method reads out.
-
-        Args:
-            depth: blocks of the model.
-        """
+        """Return how many of a model's last blocks the method reads out."""
         if not self.affinity:
             return min(self.blocks, depth)
         affinity = AFFINITIES[self.affinity]

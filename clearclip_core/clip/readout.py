@@ -152,7 +152,6 @@ def sink_shares(patches: torch.Tensor, channels: Sequence[int] | slice) -> torch
 
     Args:
         patches: (B, N, width).
-        channels: indices of channels.
 
     Returns:
         (B, N, channels) float32 or float64; above 1 for sinks.
@@ -223,8 +222,6 @@ class TwoPasses(nn.Module):
 
     Args:
         blocks: the last ones that `Method.blocks_read` says.
-        method: a method with an affinity.
-        depth: blocks of the model.
         sink_channels: of the weights, for the repair ``sinks``.
 
     Raises:
@@ -256,16 +253,13 @@ class TwoPasses(nn.Module):
     def forward(
         self, tokens: torch.Tensor, grid_hw: tuple[int, int], with_cls: bool = False
     ) -> torch.Tensor:
-        """Compute the input to ``ln_post``.
+        """Compute the input to ``ln_post``: (B, 1 + N, width), CLS first.
 
         Args:
             tokens: (B, 1 + N, width), the first block's input, CLS first.
             grid_hw: patches (h, w).
             with_cls: let the CLS token be the last block's output, as in the trained model, of
                 damped tokens where the repair is ``sinks``; else it is the last block's input.
-
-        Returns:
-            (B, 1 + N, width), CLS first.
         """
         trunk = self._run_blocks(tokens, grid_hw)
         cosines = self._cosines(trunk, grid_hw)

@@ -42,7 +42,6 @@ def sink_channels(name: str, folder: Path | None = None) -> tuple[int, ...] | No
     """Return the sink channels of a model's weights; None where they are not known.
 
     Args:
-        name: see `clearclip_core.clip.loading.load_model`.
         folder: folder of weights; `DEFAULT_FOLDER` by default.
 
     Raises:
@@ -68,16 +67,8 @@ def sink_channels(name: str, folder: Path | None = None) -> tuple[int, ...] | No
 def save_sink_channels(name: str, channels: Iterable[int], folder: Path | None = None) -> Path:
     """Write the sink channels of a model's weights, where `sink_channels` finds them.
 
-    Args:
-        name: see `sink_channels`.
-        channels: from `find_sink_channels`.
-        folder: see `sink_channels`.
-
     Returns:
         The file.
-
-    Raises:
-        OSError: the file cannot be written.
     """
     path = _path(name, folder)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -69,7 +69,6 @@ class TextEncoder:
             time.
         templates: each turns a prompt into a sentence.
         batch: sentences that are encoded at once, at most.
-        store: cache of embeddings on disk.
         remembered: prompts whose embeddings are kept in memory; the least recently used is
             dropped first.
 
@@ -99,14 +98,7 @@ class TextEncoder:
         self._encode_lock = FairLock()
 
     def __call__(self, prompts: Sequence[str]) -> torch.Tensor:
-        """Embed prompts.
-
-        Args:
-            prompts: Q words or phrases.
-
-        Returns:
-            (Q, D) float32, each row of length 1, on the CPU.
-        """
+        """Embed prompts: (Q, D) float32, each row of length 1, on the CPU."""
         rows = self._look_up(prompts)
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in rows]
         at_once = max(1, 4 * self._batch // len(self.templates))

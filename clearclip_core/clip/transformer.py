@@ -100,10 +100,8 @@ def layer_maps(
 
     Args:
         tokens: (B, 1 + N, width), CLS first: the first block's input.
-        blocks: one or more.
         attend_all: block, tokens and names of attentions -> their outputs by name.
         feed: block and tokens -> output of its FFN branch.
-        last: further attentions to compute in the last block.
 
     Yields:
         The maps of each block, without the CLS token.
@@ -156,23 +154,17 @@ def attention_output(block: Any, projections: Projections, attention: str) -> to
     """Compute ``X_attn`` of Eq. 2, layer scale included: (B, N, width).
 
     Args:
-        block: a stock block.
         projections: of `project`, for this attention.
-        attention: see `attend`.
     """
     return project_out(block, attend(projections, attention))
 
 
 def project_out(block: Any, heads: torch.Tensor, bias_factor: int = 1) -> torch.Tensor:
-    """Compute a block's output projection of attended values, layer scale included.
+    """Compute a block's output projection of attended values, layer scale included: (B, N, width).
 
     Args:
-        block: a stock block.
         heads: (B, heads, N, d).
         bias_factor: number of outputs whose sum `heads` is.
-
-    Returns:
-        (B, N, width).
     """
     merged = heads.transpose(1, 2).flatten(2)  # (B, N, width)
     layer = block.attn.out_proj
@@ -183,7 +175,6 @@ def project(block: Any, tokens: torch.Tensor, *attentions: str) -> Projections:
     """Compute the projections of Eq. 1 that any of the attentions needs; the others are None.
 
     Args:
-        block: a stock block.
         tokens: (B, N, width), its input.
         attentions: one or more, see `attend`.
     """

@@ -23,10 +23,7 @@ class ModelName:
     """A parsed model name.
 
     Attributes:
-        name: the name as it was written.
-        kind: its form, see this module's docstring.
         arch: open_clip's architecture, ``""`` where a folder's config holds it.
-        source: tag, file, folder or repository.
     """
 
     name: str
@@ -170,7 +167,6 @@ class KnownModel:
     """A row of ``clearclip models``.
 
     Attributes:
-        name: the model name.
         licence: licence of the weights, as their publisher states it.
         path: file or folder of the weights, None where they are not on disk.
         needs: extra that has to be installed, or ``""``.
@@ -313,10 +309,6 @@ def require_weights(name: str, folder: Path | None = None) -> None:
     """Check before a long run that a model's weights are on disk; download those of a tag.
 
     A repository of ``hf-hub:`` is downloaded only when it is loaded.
-
-    Raises:
-        ValueError: an unknown name.
-        WeightsNotFoundError: the weights are missing, or the download failed.
     """
     parsed = ModelName.parse(name)
     if parsed.kind in ("file", "local-dir"):

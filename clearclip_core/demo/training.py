@@ -25,8 +25,10 @@ from tqdm import tqdm
 from clearclip_core.clip.dense_encoder import DenseEncoder
 from clearclip_core.clip.methods import METHODS
 from clearclip_core.clip.text_encoder import TEMPLATES, TextEncoder
-from clearclip_core.demo.architecture import CONFIG, MEAN, STD
 from clearclip_core.demo.training_images import (
+    CONFIG,
+    MEAN,
+    STD,
     Crops,
     TrainingImages,
     crops,
@@ -55,7 +57,6 @@ class PresenceLosses(nn.Module):
     The last two losses train the dense readout, from the labels of each crop, or of each cell.
 
     Args:
-        model: the open_clip model whose image tower is trained.
         texts: (L, D) unit text embeddings of the labels; embeddings that follow those of the
             crops' labels are of words that no crop shows.
         in_bfloat16: multiply matrices in bfloat16.
@@ -157,7 +158,6 @@ def train_text(model: Any, labels: Sequence[Label]) -> None:
     embedding table are zero, so that one unknown word represents all.
 
     Args:
-        model: the open_clip model.
         labels: L labels, at most `MAX_LABELS`, whose prompts are the words.
     """
     tokens, owners, known = _sentences(labels)
@@ -284,12 +284,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _start(folder: Path | None, seed: int) -> Any:
-    """Return a model at random weights, or at those of an earlier run.
-
-    Raises:
-        OSError: the weights cannot be read.
-        ValueError: they are of another architecture.
-    """
+    """Return a model at random weights, or at those of an earlier run."""
     torch.manual_seed(seed)
     model = open_clip.CLIP(**CONFIG["model_cfg"])
     if folder is not None:
@@ -338,11 +333,6 @@ def faster_in_bfloat16(
 
     A CPU without instructions for bfloat16 emulates it. Each is timed twice, after a step that is
     not timed, and the faster of the two counts.
-
-    Args:
-        losses: the losses; their gradients are cleared.
-        batch: a batch of crops.
-        clock: returns seconds.
     """
 
     def seconds(bfloat16: bool) -> float:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,7 +19,6 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from clearclip_core.demo.architecture import MAX_LABELS
 from clearclip_core.demo.scenes.render import render_scene
 from clearclip_core.demo.scenes.scene import SCENE_LABELS, SYNONYMS
 from clearclip_core.images.label_maps import (
@@ -30,11 +30,40 @@ from clearclip_core.images.label_maps import (
 )
 from clearclip_core.vocabulary import Label, MapNames
 
+#: Mean and standard deviation of the model's input, for every channel; pixels are in [0, 1].
+MEAN, STD = 0.55, 0.22
+
+#: Config of an open_clip folder.
+CONFIG: dict[str, Any] = {
+    "model_cfg": {
+        "embed_dim": 128,
+        "vision_cfg": {
+            "image_size": 112,
+            "layers": 5,
+            "width": 192,
+            "head_width": 64,
+            "patch_size": 16,
+        },
+        "text_cfg": {
+            "context_length": 32,
+            "vocab_size": 49408,
+            "width": 64,
+            "heads": 2,
+            "layers": 2,
+        },
+    },
+    "preprocess_cfg": {"mean": [MEAN] * 3, "std": [STD] * 3},
+}
+
+#: Labels at most: their directions and that of unknown words are orthogonal.
+MAX_LABELS: int = CONFIG["model_cfg"]["embed_dim"] - 1
+
+
 #: Label shares are counted on every fourth pixel of every fourth row.
 COARSE = 4
 
 #: Short side in px of training images, which is that of pictures in predictions.
-SHORT_SIDE_PX = 448
+TRAINING_SIDE_PX = 448
 
 #: The labels of the drawn scenes, with their synonyms as prompts.
 SCENE_WORDS = tuple(Label(name, (name, *SYNONYMS[name])) for name in SCENE_LABELS)
@@ -127,7 +156,7 @@ def _read(files: PictureFiles, names: MapNames) -> tuple[NDArray[np.uint8], NDAr
     except ValueError as error:
         raise LayoutError(f"{files.label_map}: {error}") from error
     height, width = truth.shape
-    factor = SHORT_SIDE_PX / min(height, width)
+    factor = TRAINING_SIDE_PX / min(height, width)
     size = round(width * factor), round(height * factor)
     smaller = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
     resized = cv2.resize(image, size, interpolation=smaller)
@@ -148,7 +177,7 @@ def _rarity(coarse_labels: Sequence[NDArray[np.uint8]], labels: int) -> NDArray[
 
 
 #: Side of a cell in px.
-CELL_PX = 64
+CROP_CELL_PX = 64
 
 #: Shares of the crop above which a label is present, and below which it is absent.
 _POSITIVE, _NEGATIVE = 0.02, 0.003
@@ -198,13 +227,10 @@ def crops(
     brightness and tint vary.
 
     Args:
-        source: the images.
         size: side of the crops in px.
-        batch: number of crops.
         zoom: smallest and largest window, as a factor of `size`.
-        rng: the source of every random choice.
     """
-    cells = max(1, size // CELL_PX) if source.photographs else 1
+    cells = max(1, size // CROP_CELL_PX) if source.photographs else 1
     pixels = np.empty((batch, size, size, 3), dtype=np.uint8)
     shares = np.empty((batch, cells, cells, len(source.labels)))
     for index in range(batch):

@@ -27,7 +27,7 @@ from clearclip_core.images.label_maps import (
     PictureFiles,
     Truth,
     is_hidden,
-    read_label_map,
+    read_label_values,
 )
 from clearclip_core.images.preprocessing import Preprocessing, RGBArray
 from clearclip_core.segmentation.scores import TEMPERATURE, TextSide
@@ -58,7 +58,6 @@ def read_labels(path: Path, classes: Sequence[str]) -> tuple[Label, ...]:
     Args:
         path: a text file in UTF-8, one line a class in the order of `classes`. The words of a
             class are separated by commas; each is a query.
-        classes: the benchmark's names, under which results are written.
 
     Raises:
         ValueError: not as many lines as classes, or a line without a word.
@@ -91,9 +90,6 @@ class Layout:
 
     Attributes:
         pictures: folder of the images, below the data set's.
-        picture_suffix: end of the images' names.
-        maps: folder of the label maps.
-        map_suffix: end of the label maps' names.
         listing: text file, an image's name on each line; None: all files of both folders.
     """
 
@@ -160,15 +156,9 @@ class Benchmark:
     """A data set, its classes, and the protocol under which the paper measures on it.
 
     Attributes:
-        name: name in commands.
-        title: name in the paper's tables.
-        classes: names in the order of the data set's indices.
         layout: layout of the files; None for the drawn scenes.
         reduce_zero_label: value 0 in a label map is not counted, and value n is class n - 1.
         threshold: pixels whose class has a lower probability become class 0, the background.
-        window_px: side of a sliding window.
-        stride_px: step between sliding windows.
-        short_side_px: short side of a resized image.
         temperature: factor on the cosines before the softmax; no unit.
         least_share: a label with at most this share of the pixels that are no background becomes
             background.
@@ -388,7 +378,6 @@ def find_samples(benchmark: Benchmark, root: Path | None) -> Sequence[Sample]:
     All files are checked to exist, and the first sample is read.
 
     Args:
-        benchmark: the benchmark.
         root: folder of the data set; None for the drawn scenes.
 
     Raises:
@@ -471,7 +460,6 @@ def prepare(name: str, root: Path) -> Iterator[Path]:
 
     Args:
         name: one of `RECODINGS`.
-        root: the data set's folder.
 
     Raises:
         LayoutError: the folder does not fit, or a published label map is missing or unknown.
@@ -485,7 +473,7 @@ def prepare(name: str, root: Path) -> Iterator[Path]:
         if target.is_file():
             continue
         try:
-            made = recoding.apply(read_label_map(each.label_map))
+            made = recoding.apply(read_label_values(each.label_map))
         except ValueError as error:
             raise LayoutError(f"{each.label_map}: {error}") from error
         png = io.BytesIO()
@@ -520,7 +508,6 @@ class MeasuringProtocol:
         temperatures: benchmark -> factor on the cosines; 40 for the others.
         short_sides_px: benchmark -> short side; 336 px for the others, 560 px for Cityscapes.
         least_shares: benchmark -> share of the labelled pixels up to which a label is background.
-        whole: benchmarks whose pictures are one window each.
         key_weights: benchmark -> key weight of the attention ``procrustes``.
         text_sides: benchmark -> numbers of the method's text side.
     """
@@ -593,7 +580,6 @@ def benchmark_for(name: str, method: Method) -> Benchmark:
     The drawn scenes keep their own.
 
     Args:
-        name: name of the benchmark.
         method: a method; one that is no preset is measured as the paper does.
     """
     protocol = _protocol(method)
@@ -607,12 +593,7 @@ def _protocol(method: Method) -> MeasuringProtocol | None:
 
 
 def method_for(name: str, method: Method) -> Method:
-    """Return a method with the numbers that its authors chose for a benchmark.
-
-    Args:
-        name: name of the benchmark.
-        method: the method.
-    """
+    """Return a method with the numbers that its authors chose for a benchmark."""
     protocol = _protocol(method)
     if protocol is None or name not in protocol.key_weights:
         return method

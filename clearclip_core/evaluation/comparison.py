@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from clearclip_core.adaptation.adaptation import Adaptation
 from clearclip_core.evaluation.metrics import MaskOverlap
-from clearclip_core.evaluation.runner import Readable, read_ahead
+from clearclip_core.evaluation.runner import LabelIndices, Readable, read_ahead
 from clearclip_core.images.label_maps import (
     IGNORE,
     NOTHING,
@@ -43,8 +43,6 @@ class PredictionRule:
     """How masks are made of scores.
 
     Attributes:
-        contrast: the model's contrast words compete with the labels.
-        refine: masks follow the edges of the image.
         propagate: scores are drawn together where the image has no edge, before that.
         threshold: pixels with a lower probability get no label; one for all labels or one for each.
             A label whose threshold is 1 is never predicted, as in the backend.
@@ -60,9 +58,6 @@ class PredictionRule:
 
     def thresholds(self, labels: int) -> tuple[float, ...]:
         """Return the threshold of each label.
-
-        Args:
-            labels: number of labels.
 
         >>> PredictionRule(threshold=0.5).thresholds(2)
         (0.5, 0.5)
@@ -83,12 +78,7 @@ class Candidate:
 
     Attributes:
         segmenter: of the model and the method. Candidates that share it share its features.
-        labels: the labels, with the prompts.
-        model: name of the model, in tables.
-        prompts: name of the prompts, in tables.
-        rule: how masks are made.
         adaptation: scores adapted to corrected images; None: the scores of the words alone.
-        options: what counts in scores beside the words.
     """
 
     segmenter: Segmenter
@@ -131,8 +121,6 @@ def draw_masks(
     """Draw the masks of an image by a rule.
 
     Args:
-        segmenter: decides the labels.
-        scores: of the image.
         rgb: (H, W, 3) uint8.
         rule: how masks are made; its `contrast` is that of the scores.
 
@@ -172,7 +160,6 @@ def predict_all(candidates: Sequence[Candidate], rgb: RGBArray) -> Iterator[Pred
     """Predict an image with each candidate; it is encoded once for those that share a segmenter.
 
     Args:
-        candidates: the candidates.
         rgb: (H, W, 3) uint8.
 
     Yields:
@@ -195,12 +182,7 @@ def predict_all(candidates: Sequence[Candidate], rgb: RGBArray) -> Iterator[Pred
 
 @dataclass(frozen=True)
 class LabelledPicture:
-    """An image with its ground truth, read on demand.
-
-    Attributes:
-        files: paths of the image and of its label map.
-        names: what the values of the label map stand for.
-    """
+    """An image with its ground truth, read on demand."""
 
     files: PictureFiles
     names: MapNames
@@ -227,12 +209,7 @@ class LabelledPicture:
 
 @dataclass(frozen=True)
 class LabelledFolder:
-    """Labelled pictures with their labels.
-
-    Attributes:
-        pictures: the pictures, by name.
-        labels: the labels.
-    """
+    """Labelled pictures with their labels."""
 
     pictures: tuple[Readable, ...]
     labels: tuple[Label, ...]
@@ -245,13 +222,8 @@ class LabelledFolder:
 
         Args:
             images: folder of images, see `pair_files`.
-            masks: folder of label maps.
             names: file of names, see `MapNames.read`.
             limit: limit of the number of pictures, which are taken evenly from all.
-
-        Raises:
-            ValueError: the folders or the file do not fit.
-            OSError: the file of names cannot be read.
         """
         values = MapNames.read(names)
         files = pair_files(images, masks)
@@ -284,15 +256,12 @@ CLOSE_IOU: Final = 0.9
 #: Long side in px of the pictures that are kept to be shown.
 _SHOWN_PX = 480
 
-LabelMap = npt.NDArray[np.int16]
-
 
 @dataclass(frozen=True)
 class LabelFigures:
     """How well one label was predicted, or all labels together.
 
     Attributes:
-        overlap: sums over all pictures.
         pictures: pictures where it was predicted or is true.
         predicted: pictures where it was predicted.
         close: pictures where it was predicted with an IoU of at least 0.9.
@@ -345,16 +314,15 @@ class CandidateFigures:
     """How well a candidate predicted.
 
     Attributes:
-        labels: figures of each label.
         seconds: time of each picture, from the picture in memory to its masks.
     """
 
     labels: tuple[LabelFigures, ...]
     seconds: tuple[float, ...] = ()
 
-    def added(self, overlaps: Sequence[MaskOverlap], seconds: float) -> CandidateFigures:
+    def added(self, mask_overlaps: Sequence[MaskOverlap], seconds: float) -> CandidateFigures:
         """Add a picture: the overlap of each label, and its time."""
-        pairs = zip(self.labels, overlaps, strict=True)
+        pairs = zip(self.labels, mask_overlaps, strict=True)
         labels = tuple(figures + LabelFigures.of(overlap) for figures, overlap in pairs)
         return CandidateFigures(labels, (*self.seconds, seconds))
 
@@ -389,17 +357,15 @@ class ShownPicture:
     """A picture with its truth and what was predicted, reduced to at most 480 px.
 
     Attributes:
-        name: its name.
         image: (h, w, 3) uint8.
         truth: (h, w) label indices, -1 for no label and for pixels that are not counted.
         predicted: what each candidate predicted, (h, w) label indices each.
-        figures: of all labels on this picture, for each candidate.
     """
 
     name: str
     image: RGBArray
-    truth: LabelMap
-    predicted: tuple[LabelMap, ...]
+    truth: LabelIndices
+    predicted: tuple[LabelIndices, ...]
     figures: tuple[LabelFigures, ...]
 
 
@@ -408,10 +374,6 @@ class Comparison:
     """The candidates with their figures, and the pictures with most wrong pixels.
 
     Attributes:
-        labels: names of the labels.
-        candidates: the candidates.
-        figures: the figures of each.
-        worst: the worst pictures, the worst first.
         left_out: name and reason of each picture that could not be read.
     """
 
@@ -429,13 +391,12 @@ class Comparison:
         return shares.index(max(shares))
 
 
-def overlaps(masks: dict[int, Any], truth: Truth, labels: int) -> list[MaskOverlap]:
+def mask_overlaps(masks: dict[int, Any], truth: Truth, labels: int) -> list[MaskOverlap]:
     """Compare the masks of each label with the truth, without the pixels that are not counted.
 
     Args:
         masks: index of the label -> (H, W) bool.
         truth: (H, W) label indices, 255 for pixels that are not counted.
-        labels: number of labels.
     """
     counted = truth != IGNORE
     found = []
@@ -455,7 +416,6 @@ def compare(
     """Predict all pictures with each candidate and compare the masks with the truth.
 
     Args:
-        folder: the pictures.
         candidates: the candidates, with one label for each of the folder's.
         shown: number of worst pictures to keep: those with the largest share of pixels to paint or
             erase, on average over the candidates.
@@ -487,7 +447,7 @@ def compare(
 
 @dataclass(frozen=True, eq=False)
 class _Measured:
-    """A picture with each candidate's overlaps and seconds."""
+    """A picture with each candidate's mask_overlaps and seconds."""
 
     shown: ShownPicture
     found: list[tuple[list[MaskOverlap], float]]
@@ -525,7 +485,7 @@ def _predicted(
         rgb, truth = read
         found, maps = [], []
         for made in predict_all(candidates, rgb):  # large masks exist for one candidate at a time
-            found.append((overlaps(made.masks, truth, count), made.seconds))
+            found.append((mask_overlaps(made.masks, truth, count), made.seconds))
             maps.append(_reduced(made.label_map((truth.shape[0], truth.shape[1]))))
         sums = tuple(LabelFigures.of(sum(some, MaskOverlap())) for some, _ in found)
         wrong = [figures.overlap.wrong_px for figures in sums]

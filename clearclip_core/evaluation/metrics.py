@@ -64,7 +64,6 @@ class ConfusionMatrix:
         Args:
             truth: (H, W) class indices; 255 is not counted.
             predicted: (H, W) class indices.
-            classes: number of classes, C.
 
         Raises:
             ValueError: maps of different sizes, or an index that is no class.
@@ -131,11 +130,7 @@ class MaskOverlap:
     """Pixels of a predicted mask and of the true one; the sums over images are added with ``+``.
 
     Attributes:
-        predicted_px: pixels of the prediction.
-        true_px: pixels of the truth.
-        shared_px: pixels of both.
         band_shared_px: pixels of both boundary bands, see `boundary_band`.
-        band_px: pixels of either boundary band.
 
     >>> made = MaskOverlap(predicted_px=8, true_px=10, shared_px=6)
     >>> made.iou, made.saved_paint, made.boundary_iou
@@ -218,7 +213,6 @@ class Edge:
         pixels: (H, W) bool, pixels of the mask beside one that is not of the mask. The image's
             border is no edge.
         near: (H, W) bool, pixels within the tolerance of them.
-        count_px: pixels of the edge.
     """
 
     pixels: BoolMask
@@ -230,7 +224,6 @@ class Edge:
         """Find the edge of a mask (H, W) bool.
 
         Args:
-            mask: the mask.
             tolerance_px: distance in px up to which an edge of another mask matches, see
                 `tolerance_px`.
         """

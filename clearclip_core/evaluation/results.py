@@ -24,21 +24,11 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Everything that a result depends on, except the machine and the versions of packages.
 
     Attributes:
-        benchmark: name of the benchmark.
-        pictures: number of images.
         limit: limit of the number of images; None without a limit.
         pictures_digest: digest of the images' names and files, wherever these lie.
         own_names: whether the class names come from a file of the user.
-        queries_digest: digest of the queries of each class.
-        model: name of the model.
         weights: id of the model's weights, see `weights_id`.
-        method: name of the method, or its parts.
         precision: fp32, fp16, bf16 or fp64.
-        device: type of the device: cpu, cuda or mps.
-        short_side_px: short side of a resized image.
-        long_side_px: limit of the long side of a resized image.
-        window_px: side of a sliding window.
-        stride_px: step between sliding windows.
         mean: mean of each RGB channel, in units of 0-255.
         std: standard deviation of each RGB channel, in units of 0-255.
         threshold: probability below which a pixel is background.
@@ -101,8 +91,6 @@ class Tally:
     """Counts of the images so far.
 
     Attributes:
-        confusion: confusion matrix of the images.
-        pictures: number of images.
         seconds: time from the images in memory to their label maps.
     """
 
@@ -111,15 +99,12 @@ class Tally:
     seconds: float = 0.0
 
 
-class Result(msgspec.Struct, frozen=True, eq=False):
+class RunResult(msgspec.Struct, frozen=True, eq=False):
     """A finished run.
 
     Attributes:
-        settings: configuration of the run.
-        pictures: number of images.
         seconds: time from the images in memory to their label maps.
         versions: versions of Python and of the packages that may change a result.
-        hardware: name of the graphics card or CPU.
         confusion: pixels by true class (rows) and predicted class.
     """
 
@@ -131,7 +116,7 @@ class Result(msgspec.Struct, frozen=True, eq=False):
     confusion: list[list[int]]
 
     @classmethod
-    def of(cls, settings: RunConfig, tally: Tally, hardware: str) -> Result:
+    def of(cls, settings: RunConfig, tally: Tally, hardware: str) -> RunResult:
         """Make the result of a tally, with the versions that are installed."""
         counts = tally.confusion.counts.tolist()
         return cls(settings, tally.pictures, tally.seconds, versions(), hardware, counts)
@@ -158,7 +143,7 @@ class Result(msgspec.Struct, frozen=True, eq=False):
         write_json(path, measures | msgspec.to_builtins(self))
 
     @classmethod
-    def read(cls, path: Path) -> Result:
+    def read(cls, path: Path) -> RunResult:
         """Read a JSON file.
 
         Raises:
@@ -198,11 +183,12 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_whole(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
 
 
-def result_table(result: Result) -> str:
+def result_table(result: RunResult) -> str:
     """Format a result for the terminal: classes in two columns, then the means."""
     classes, matrix = result.benchmark.classes, result.matrix
     cells = [
-        f"{name[:20]:20} {percent(iou)}" for name, iou in zip(classes, matrix.iou, strict=True)
+        f"{name[:20]:20} {format_percent(iou)}"
+        for name, iou in zip(classes, matrix.iou, strict=True)
     ]
     half = -(-len(cells) // 2)
     left, right = cells[:half], [*cells[half:], *[""] * (len(cells) % 2)]
@@ -214,18 +200,18 @@ def result_table(result: Result) -> str:
             "",
             *rows,
             "",
-            f"mIoU {percent(matrix.mean_iou).strip()}, "
-            f"pixel accuracy {percent(matrix.pixel_accuracy).strip()}, "
+            f"mIoU {format_percent(matrix.mean_iou).strip()}, "
+            f"pixel accuracy {format_percent(matrix.pixel_accuracy).strip()}, "
             f"{quantity(result.pictures, 'picture')}, "
             f"{result.seconds / max(result.pictures, 1):.3f} s a picture on {result.hardware}",
         ]
     )
 
 
-def percent(share: float) -> str:
-    """Format a share in percent, in five characters; a dash for nan.
+def format_percent(share: float) -> str:
+    """Format a share in format_percent, in five characters; a dash for nan.
 
-    >>> percent(0.8091), percent(float("nan"))
+    >>> format_percent(0.8091), format_percent(float("nan"))
     (' 80.9', '    -')
     """
     return "    -" if math.isnan(share) else f"{100 * share:5.1f}"
@@ -263,7 +249,6 @@ class Checkpoint:
     if the process dies, no image is counted twice.
 
     Attributes:
-        path: path of the file.
         key: digest of the run's configuration; a checkpoint with another key is ignored.
     """
 
@@ -276,11 +261,7 @@ class Checkpoint:
         return cls(result.with_name(f"{result.name}.{key[:12]}.partial"), key)
 
     def save(self, tallies: Sequence[Tally]) -> None:
-        """Write the tallies.
-
-        Raises:
-            OSError: the file cannot be written.
-        """
+        """Write the tallies."""
         stored = _Tallies(
             self.key,
             versions(),

@@ -32,16 +32,16 @@ from clearclip_core.evaluation.benchmarks import (
     read_labels,
 )
 from clearclip_core.evaluation.metrics import ConfusionMatrix
-from clearclip_core.evaluation.results import Checkpoint, RunConfig, Tally, percent
+from clearclip_core.evaluation.results import Checkpoint, RunConfig, Tally, format_percent
 from clearclip_core.images.label_maps import Truth
 from clearclip_core.images.preprocessing import Preprocessing, RGBArray
 from clearclip_core.segmentation.scores import Scores, TextSide, group_words, score_with_text_side
 from clearclip_core.segmenter import Labels, Segmenter
 from clearclip_core.vocabulary import Label, Vocabulary
 
-LabelMap = npt.NDArray[np.int16]
+LabelIndices = npt.NDArray[np.int16]
 #: (H, W, 3) uint8 RGB -> one label map a method, computed lazily.
-Predict = Callable[[RGBArray], Iterable[LabelMap]]
+Predict = Callable[[RGBArray], Iterable[LabelIndices]]
 
 
 T_co = TypeVar("T_co", covariant=True)
@@ -76,11 +76,6 @@ def predictor(segmenter: Segmenter, benchmark: Benchmark, labels: Labels) -> Pre
     """Return the function that predicts class indices of a benchmark with a segmenter.
 
     The words are embedded here, once: no image's time includes it.
-
-    Args:
-        segmenter: a segmenter with the benchmark's preprocessing.
-        benchmark: the benchmark.
-        labels: one label for each class, in order.
     """
     vocabulary = segmenter.vocabulary(labels)
     embeddings = segmenter.embed(vocabulary.queries)
@@ -88,7 +83,7 @@ def predictor(segmenter: Segmenter, benchmark: Benchmark, labels: Labels) -> Pre
     follow = None if side is None else _text_side_scorer(segmenter, embeddings, vocabulary, side)
 
     @torch.inference_mode()
-    def predict(rgb: RGBArray) -> Iterable[LabelMap]:
+    def predict(rgb: RGBArray) -> Iterable[LabelIndices]:
         scores = follow(rgb) if follow else Scores.of(segmenter.encode(rgb), embeddings, vocabulary)
         if benchmark.temperature != scores.temperature:
             scores = replace(scores, temperature=benchmark.temperature)
@@ -127,13 +122,9 @@ def tallies_of(
     Args:
         predict: returns one label map for each of `start`.
         samples: all images, including those of `start`.
-        start: one tally a method, all of the same images.
 
     Yields:
         The tallies after each image.
-
-    Raises:
-        LayoutError: an image that cannot be read, or does not fit its label map.
     """
     tallies = tuple(start)
     for rgb, truth in read_ahead(samples[tallies[0].pictures :]):
@@ -142,7 +133,7 @@ def tallies_of(
         yield tallies
 
 
-def _counted(tally: Tally, label_maps: Iterator[LabelMap], truth: Truth) -> Tally:
+def _counted(tally: Tally, label_maps: Iterator[LabelIndices], truth: Truth) -> Tally:
     began = time.perf_counter()
     label_map = next(label_maps)
     seconds = time.perf_counter() - began
@@ -152,11 +143,7 @@ def _counted(tally: Tally, label_maps: Iterator[LabelMap], truth: Truth) -> Tall
 
 
 def read_ahead(samples: Sequence[Source[T_co]]) -> Iterator[T_co]:
-    """Read samples in another thread, in order.
-
-    Raises:
-        Exception: the error of the first sample that cannot be read.
-    """
+    """Read samples in another thread, in order."""
     pending: deque[Future[T_co]] = deque()
     with ThreadPoolExecutor(1) as reader:
         try:
@@ -184,23 +171,17 @@ def run_through(
     after the result is written.
 
     Args:
-        predict: see `tallies_of`.
-        samples: all images of this process.
-        classes: number of classes of the benchmark.
         checkpoint: the checkpoint to resume from and to write.
         methods: number of label maps that `predict` returns.
-
-    Raises:
-        LayoutError: an image that cannot be read, or does not fit its label map.
-        ValueError: the checkpoint was written under other versions.
-        OSError: the checkpoint cannot be written.
     """
     start = checkpoint.load(methods) or (Tally(ConfusionMatrix.empty(classes)),) * methods
     tallies, saved_at, saved = start, time.monotonic(), start[0].pictures
     bar = tqdm(total=len(samples), initial=saved, unit="picture")
     try:
         for tallies in tallies_of(predict, samples, start):
-            bar.set_postfix_str(f"mIoU {percent(tallies[-1].confusion.mean_iou).strip()}", False)
+            bar.set_postfix_str(
+                f"mIoU {format_percent(tallies[-1].confusion.mean_iou).strip()}", False
+            )
             bar.update()
             if time.monotonic() - saved_at >= _SAVE_EVERY_S:
                 checkpoint.save(tallies)
@@ -217,10 +198,7 @@ class EvaluationTask:
     """A benchmark with its samples and labels.
 
     Attributes:
-        benchmark: the benchmark.
         samples: its images, up to `limit`.
-        labels: one label for each class.
-        short_side_px: short side of resized images.
         limit: limit of the number of images; None without a limit.
         own_names: whether the class names come from a file of the user.
     """
@@ -244,15 +222,8 @@ class EvaluationTask:
         """Find the data and read the class names; needs no model.
 
         Args:
-            benchmark: the benchmark.
             data: folder of the data set; None for the drawn scenes.
             names: file of other class names, see `read_labels`.
-            limit: limit of the number of images.
-            short_side_px: short side of resized images.
-
-        Raises:
-            ValueError: a folder or a file of names that does not fit the benchmark.
-            OSError: the file of names cannot be read.
         """
         classes = benchmark.classes
         labels = read_labels(names, classes) if names else as_labels(classes)
@@ -269,7 +240,6 @@ class EvaluationTask:
         """Return a segmenter with the benchmark's preprocessing.
 
         Args:
-            model: a loaded model.
             method: name of a preset, or a `Method`.
             model_dir: folder of the text embedding cache; None for no cache.
         """
@@ -282,12 +252,7 @@ class EvaluationTask:
         """Return the configuration of a run.
 
         Args:
-            model: a loaded model.
-            method: the method.
             called: name in place of the method's, for runs of several methods.
-
-        Raises:
-            LayoutError: an image or label map cannot be read.
         """
         sizes = self.preprocessing(model)
         encoder = DenseEncoder(model.clip, method, model.sink_channels)

@@ -15,7 +15,6 @@ import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from clearclip_core.clip.contrast_words import STUFF_WORDS
 from clearclip_core.clip.devices import (
     cpu_flags,
     device_name,
@@ -28,6 +27,7 @@ from clearclip_core.images.opening import open_image
 from clearclip_core.images.preprocessing import RGBArray, to_rgb
 from clearclip_core.quantities import quantity
 from clearclip_core.segmenter import Segmenter
+from clearclip_core.vocabulary import STUFF_WORDS
 
 _T = TypeVar("_T")
 
@@ -49,22 +49,17 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     """Figures of a measurement; seconds are medians, sizes are (width, height) in px.
 
     Attributes:
-        threads: number of threads of torch on the CPU.
         cpu_flags: flags of the CPU that decide the speed of matrix products; empty where they
             cannot be read.
-        windows_at_once: batch size of the encoder, in windows.
         stages_s: name of the stage -> seconds of one image, in order: read (from a JPEG in memory),
             resize, encode, score, decide (for all pixels of the image), masks.
         window_s: batch size -> seconds a window, of the encoder alone.
         encoder_tflops: speed of the encoder's matrix products at its best batch size, in 10¹²
             operations a second.
         matmul_tflops: speed of one large matrix product on the same device, in the same dtype.
-        text_s: seconds to embed the labels.
         text_labels: number of labels that were embedded; the others came from the cache.
-        text_sentences: number of sentences that were embedded.
         memory_mb: peak memory of the process, loading included; None where it is unknown.
         gpu_memory_mb: peak memory of the graphics card, the model included; None without CUDA.
-        picture_s: seconds of one image, all stages together.
         new_words_s: seconds of an image whose features are cached, with embedded labels.
     """
 
@@ -102,14 +97,10 @@ def measure_speed(
     """Measure a segmenter, with its ``windows_at_once``, on a drawn scene.
 
     Args:
-        segmenter: the segmenter.
         size_wh: size of the scene in px, each side at least 16.
         labels: number of labels, 1 to `MOST_LABELS`.
         budget_s: time for repetitions in s, beside that of embedding the labels. Everything is
             measured at least once.
-
-    Raises:
-        ValueError: a size or a number of labels out of range.
     """
     words = label_words(labels)
     jpeg = _jpeg(render_scene(1, (size_wh[1], size_wh[0])).image)
@@ -214,9 +205,7 @@ def window_seconds(segmenter: Segmenter, window: torch.Tensor, budget_s: float) 
     memory are left out, and so are larger ones that the budget does not reach.
 
     Args:
-        segmenter: the segmenter of the encoder.
         window: (1, 3, H, W), in the encoder's dtype, on its device.
-        budget_s: time for repetitions in s.
     """
     encoder, own = segmenter.encoder, segmenter.windows_at_once
     ends = time.perf_counter() + budget_s

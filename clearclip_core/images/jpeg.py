@@ -36,10 +36,6 @@ _END, _SCAN, _LONE = 0xD9, 0xDA, frozenset((0x01, *range(0xD0, 0xD9)))
 def has_many_scans(data: bytes, most: int) -> bool:
     """Tell whether the first image of a JPEG file has more scans than some, or too many segments.
 
-    Args:
-        data: of the file.
-        most: scans that are allowed.
-
     >>> has_many_scans(bytes.fromhex("ffd8" + "ffda0002" * 3 + "ffd9"), most=2)
     True
     """
@@ -66,9 +62,6 @@ def has_many_scans(data: bytes, most: int) -> bool:
 
 def plain_frame_hw(data: bytes) -> tuple[int, int] | None:
     """Return the size of the frame of a JPEG file of three 8-bit components in Huffman code.
-
-    Args:
-        data: of the file.
 
     Returns:
         Height and width; None for any other file, such as one with two frames before a scan, or a
@@ -104,9 +97,6 @@ def is_cut_off(data: bytes) -> bool:
     """Tell whether a JPEG file ends before the mark of its end; False where it has no segments.
 
     A thumbnail in a segment has an end of its own, so the mark is looked for from the scan on.
-
-    Args:
-        data: of the file, which begins with SOI.
 
     >>> is_cut_off(bytes.fromhex("ffd8ffda000212")), is_cut_off(bytes.fromhex("ffd8ffda0002ffd9"))
     (True, False)

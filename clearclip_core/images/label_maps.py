@@ -106,7 +106,6 @@ class PictureFiles:
 
     Attributes:
         name: path of the image below the folder of images, without suffix.
-        picture: path of the image.
         label_map: path of the label map, a grey or palette PNG of class indices.
     """
 
@@ -130,7 +129,7 @@ class PictureFiles:
                 rgb = to_rgb(picture)
         except (OSError, SyntaxError, ValueError) as error:
             raise LayoutError(f"{self.picture} cannot be read: {error}") from error
-        label_map = read_label_map(self.label_map)
+        label_map = read_label_values(self.label_map)
         if label_map.shape != rgb.shape[:2]:
             raise LayoutError(
                 f"Expected {self.label_map} to be as large as its picture, "
@@ -147,7 +146,6 @@ def pair_files(images: Path, masks: Path) -> list[PictureFiles]:
 
     Args:
         images: folder of images, in folders below it or not.
-        masks: folder of label maps.
 
     Returns:
         The pairs by name.
@@ -186,11 +184,8 @@ def _by_name(folder: Path, paths: Sequence[Path]) -> dict[str, Path]:
     return dict(found)
 
 
-def read_label_map(path: Path) -> Truth:
-    """Read the values of a label map: grey levels, or the indices of a palette.
-
-    Returns:
-        (H, W) uint8.
+def read_label_values(path: Path) -> Truth:
+    """Read the values of a label map: grey levels, or the indices of a palette: (H, W) uint8.
 
     Raises:
         LayoutError: the file cannot be read, or is an image in colour.
@@ -287,7 +282,6 @@ def overlay(
     Args:
         rgb: (H, W, 3) uint8.
         label_map: (H, W) int, index into `labels`, -1 for no label.
-        labels: names of the labels.
         opacity: of the colours, 0 to 1.
     """
     colours = palette(len(labels))

@@ -90,12 +90,7 @@ def open_image(source: Path | str | BinaryIO, formats: tuple[str, ...] = FORMATS
 
 
 def _check_ppm(source: Path | str | BinaryIO) -> None:
-    """Refuse a PPM file whose comments push its size beyond the first bytes, and a large plain one.
-
-    Raises:
-        PIL.UnidentifiedImageError: it is one.
-        ImageWorkError: its pixels are very many numbers in plain text.
-    """
+    """Refuse a PPM file with a header beyond the first bytes, and a large plain one."""
     if isinstance(source, Path | str):
         with Path(source).open("rb") as file:
             head = file.read(_PPM_HEADER)

@@ -32,7 +32,7 @@ _UNREADABLE_EXIF = (LookupError, OSError, SyntaxError, TypeError, ValueError, st
 
 
 def to_rgb(image: Image.Image | npt.NDArray[Any]) -> RGBArray:
-    """Convert an image of any mode into an upright 8-bit RGB array.
+    """Convert an image of any mode into an upright 8-bit RGB array: (H, W, 3) uint8, C-contiguous.
 
     Pillow images are turned by their EXIF orientation, where it can be read. Transparent pixels
     are laid over white and 16-bit grey keeps its upper 8 bits, as browsers show both. Floats are
@@ -41,9 +41,6 @@ def to_rgb(image: Image.Image | npt.NDArray[Any]) -> RGBArray:
     Args:
         image: a Pillow image of any mode, or an array (H, W), (H, W, 1), (H, W, 3) or
             (H, W, 4): uint8, uint16, bool or float.
-
-    Returns:
-        (H, W, 3) uint8, C-contiguous.
 
     Raises:
         ValueError: an array of another shape or dtype, or an empty image.
@@ -67,9 +64,6 @@ def decode_rgb(image: Image.Image) -> RGBArray:
 
     Returns:
         (H, W, 3) uint8, upright, C-contiguous.
-
-    Raises:
-        OSError: the file is damaged; Pillow's other errors of broken files may come too.
     """
     decoded = decode_jpeg(image)
     if decoded is None:
@@ -162,9 +156,6 @@ class Preprocessing:
         std: standard deviation of each RGB channel, in units of 0-255.
         short_side_px: size to which the short side is resized, aspect kept, unless the long side
             would exceed `long_side_px`.
-        long_side_px: limit of the long side.
-        window_px: side of the square sliding window.
-        stride_px: step between windows.
 
     Raises:
         ValueError: a size below 1 px, a stride longer than the window, or a std of 0.
@@ -232,7 +223,6 @@ class Preprocessing:
 
         Args:
             rgb: (H, W, 3) uint8.
-            device: device of the result.
             dtype: float32 by default, or float64.
 
         Returns:

@@ -34,14 +34,13 @@ from scipy.special import softmax
 
 from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth
 from clearclip_core.images.preprocessing import RGBArray
-from clearclip_core.segmentation.runs import BoolMask
+from clearclip_core.segmentation.runs import BoolMask, PixelBox
 from clearclip_core.segmentation.scores import Scores
+from clearclip_core.segmentation.tiles import Float32s
+from clearclip_core.segmentation.upsampling import Matrix
 from clearclip_core.thread_pools import one_blas_thread
 
 Kind = Literal["label", "missing", "edges"]
-
-#: Rows and columns of a box.
-Box = tuple[slice, slice]
 
 #: The numbers of a part's description beside the K of the labels.
 BESIDE_LABELS: Final = 10
@@ -69,19 +68,14 @@ _STEPS: Final = 1 << 12
 #: (H, W) numbers of regions.
 RegionMap = npt.NDArray[np.integer[Any]]
 
-Float32Array = npt.NDArray[np.float32]
-Float64Array = npt.NDArray[np.float64]
-
 
 @dataclass(frozen=True)
 class Disagreement:
     """A part of an annotated image where scores see something else.
 
     Attributes:
-        kind: which measure says so.
         label: index of the painted label; -1 where nothing is painted.
         other: index of the label that the scores see; -1 for edges.
-        value: the measure, see the module; more is worse.
         weight: how much there is of it: the part's share of the image, the length of the edges in
             px, and 1 for what is missing.
         box: rows and columns of the part, in px.
@@ -98,8 +92,8 @@ class Disagreement:
     other: int
     value: float
     weight: float
-    box: Box
-    description: Float64Array | None = field(default=None, repr=False, compare=False)
+    box: PixelBox
+    description: Matrix | None = field(default=None, repr=False, compare=False)
 
     @property
     def about(self) -> int:
@@ -158,8 +152,8 @@ class _ProbabilityMaps:
         image_hw: height and width of the image in px.
     """
 
-    probabilities: Float32Array
-    logits: Float32Array
+    probabilities: Float32s
+    logits: Float32s
     truth: Truth
     regions: RegionMap
     image_hw: tuple[int, int]
@@ -187,7 +181,7 @@ class _ProbabilityMaps:
             best[-1] = best[:-1].mean(axis=0)
         return cls(shares, best, painted, own, (truth.shape[0], truth.shape[1]))
 
-    def box(self, part: Box) -> Box:
+    def box(self, part: PixelBox) -> PixelBox:
         """Return the box in px of a part of the places."""
         rows, columns = (
             slice(int(side.start * px / count), math.ceil(side.stop * px / count))
@@ -216,13 +210,13 @@ def _other_labels(maps: _ProbabilityMaps, image: RGBArray) -> Iterator[Disagreem
             yield Disagreement("label", label, other, value, share, box, description)
 
 
-def _places(shape: tuple[int, ...]) -> Float32Array:
+def _places(shape: tuple[int, ...]) -> Float32s:
     """Return (2, h, w) rows and columns as shares of the sides."""
     rows, columns = ((np.arange(count) + 0.5) / count for count in shape)
     return np.asarray(np.meshgrid(rows, columns, indexing="ij"), np.float32)
 
 
-def _colours(image: RGBArray, shape: tuple[int, ...]) -> Float32Array:
+def _colours(image: RGBArray, shape: tuple[int, ...]) -> Float32s:
     """Return (6, h, w) L, a and b of the places, in units of 255 steps, and their squares."""
     height, width = shape
     small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
@@ -230,7 +224,7 @@ def _colours(image: RGBArray, shape: tuple[int, ...]) -> Float32Array:
     return np.concatenate([lab, lab**2])
 
 
-def _describe(means: Float64Array, share: float) -> Float64Array:
+def _describe(means: Matrix, share: float) -> Matrix:
     """Return the description of a part, see `Disagreement`, by means over its places.
 
     Args:
@@ -280,7 +274,7 @@ def _edges(image: RGBArray, truth: Truth) -> Iterator[Disagreement]:
         yield Disagreement("edges", label, -1, value, float(length), box)
 
 
-def _contrast(image: RGBArray) -> Float32Array:
+def _contrast(image: RGBArray) -> Float32s:
     """Return (H, W) contrasts: the largest gradient in Lab within a pixel's neighbours."""
     lab = cv2.cvtColor(cv2.GaussianBlur(image, (0, 0), 1.0), cv2.COLOR_RGB2LAB).astype(np.float32)
     gradients = (cv2.Sobel(lab, cv2.CV_32F, *order) for order in ((1, 0), (0, 1)))
@@ -288,7 +282,7 @@ def _contrast(image: RGBArray) -> Float32Array:
     return np.asarray(cv2.dilate(contrast, np.ones((3, 3), np.uint8)), np.float32)
 
 
-def _ranks(contrast: Float32Array) -> Float32Array:
+def _ranks(contrast: Float32s) -> Float32s:
     """Return for each pixel the share of pixels whose contrast is lower: (H, W), in [0, 1]."""
     steps = np.asarray(contrast * ((_STEPS - 1) / float(contrast.max())), np.intp)
     counts = np.bincount(steps.ravel(), minlength=_STEPS)
@@ -304,17 +298,17 @@ def _edges_of(values: npt.NDArray[Any]) -> BoolMask:
     return edge
 
 
-def _parts(mask: BoolMask) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64], list[Box]]:
+def _parts(mask: BoolMask) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64], list[PixelBox]]:
     """Number the connected parts of a mask from 0: (h, w) numbers, -1 outside; areas; boxes."""
     _, parts = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
     areas = np.bincount(parts.ravel())[1:].astype(np.float64)
-    boxes: list[Box] = find_objects(parts)
+    boxes: list[PixelBox] = find_objects(parts)
     return np.asarray(parts - 1, np.int32), areas, boxes
 
 
 def _region_parts(
     mask: BoolMask, regions: RegionMap
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64], list[Box]]:
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64], list[PixelBox]]:
     """Number the parts of a label's paint as `_parts` does: connected paint of one region.
 
     Paint of a region that is too small to be judged by itself counts with the largest part that it
@@ -356,9 +350,7 @@ def _pieces(mask: BoolMask, regions: RegionMap, least: float) -> Iterator[npt.ND
             yield np.argwhere(parts == piece) + np.array([rows.start, columns.start])
 
 
-def _sums(
-    parts: npt.NDArray[np.int32], values: Float32Array, count: int
-) -> npt.NDArray[np.float64]:
+def _sums(parts: npt.NDArray[np.int32], values: Float32s, count: int) -> npt.NDArray[np.float64]:
     """Sum up values over parts: (count,)."""
     inside = parts >= 0
     return np.bincount(parts[inside], values[inside], count).astype(np.float64)
@@ -380,13 +372,12 @@ _LEAST_SHRINKAGE: Final = 0.05
 _LEAST_VARIANCE: Final = 1e-7
 
 IntArray = npt.NDArray[np.intp]
-BoolArray = npt.NDArray[np.bool_]
 
 
 @one_blas_thread()
 def held_out_log_probabilities(
-    descriptions: Float64Array, labels: IntArray, images: IntArray, count: int
-) -> Float64Array:
+    descriptions: Matrix, labels: IntArray, images: IntArray, count: int
+) -> Matrix:
     """Return the log probability of each label for each part, by parts of other images.
 
     Args:
@@ -394,7 +385,6 @@ def held_out_log_probabilities(
         labels: (n,) index of the label that each part is painted as, below `count`.
         images: (n,) number of the image of each part, equal for all annotations of an image. Images
             whose numbers follow one another may be of one fold.
-        count: number of labels K.
 
     Returns:
         (n, K) natural logarithms; minus infinity for labels that are on fewer than `LEAST_IMAGES`
@@ -420,15 +410,13 @@ def held_out_log_probabilities(
     return found
 
 
-def _folds(images: IntArray) -> list[BoolArray]:
+def _folds(images: IntArray) -> list[BoolMask]:
     """Return (n,) bools of the parts of each fold: blocks of images with about equally many."""
     numbers, image = np.unique(images, return_inverse=True)
     return [image * _FOLDS // len(numbers) == fold for fold in range(_FOLDS)]
 
 
-def _fit(
-    descriptions: Float64Array, labels: IntArray, on_images: IntArray
-) -> tuple[Float64Array, Float64Array]:
+def _fit(descriptions: Matrix, labels: IntArray, on_images: IntArray) -> tuple[Matrix, Matrix]:
     """Fit the (d, K) weights and (K,) offsets of the discriminant functions.
 
     A mean of n images is off, so parts seem farther from it than they are: their squared distance
@@ -446,12 +434,12 @@ def _fit(
     variance = max(float(np.trace(covariance)) / width, _LEAST_VARIANCE)
     covariance = (1 - shrinkage) * covariance + shrinkage * variance * np.eye(width)
     weights = np.asarray(np.linalg.solve(covariance, means.T), np.float64)
-    offsets: Float64Array = 0.5 * (width / on_images - (means.T * weights).sum(axis=0))
+    offsets: Matrix = 0.5 * (width / on_images - (means.T * weights).sum(axis=0))
     return weights, offsets
 
 
-def _log_softmax(values: Float64Array) -> Float64Array:
+def _log_softmax(values: Matrix) -> Matrix:
     """Return the logarithms of the softmax over the last axis."""
     values = values - values.max(axis=1, keepdims=True)
-    logarithms: Float64Array = values - np.log(np.exp(values).sum(axis=1, keepdims=True))
+    logarithms: Matrix = values - np.log(np.exp(values).sum(axis=1, keepdims=True))
     return logarithms

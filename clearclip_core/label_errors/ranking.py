@@ -49,7 +49,6 @@ class Ranked:
     """An image with what is most unusual of it.
 
     Attributes:
-        index: its place among the images.
         disagreement: in what it disagrees most.
         score: how far that is beyond what is usual for the label, more than 0; one image in
             twenty has more than 1 of the same kind at most, and of edges one in fifty by each of

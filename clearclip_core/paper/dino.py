@@ -12,8 +12,8 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models.vision_transformer import VisionTransformer
 
 from clearclip_core.clip.attention import Projections, attend
+from clearclip_core.clip.dense_encoder import resize_position_embedding
 from clearclip_core.clip.loading import READ_ERRORS, error_reason
-from clearclip_core.clip.position_embedding import resize_position_embedding
 from clearclip_core.clip.transformer import LayerMaps, layer_maps
 from clearclip_core.clip.weights import WeightsNotFoundError
 
@@ -25,9 +25,6 @@ class DinoTower:
     """One of DINO's Vision Transformers (ViT-S/16, S/8, B/16, B/8) with its weights.
 
     Position embeddings are resized as in DINO's own code.
-
-    Args:
-        vit: timm's model, in eval mode.
 
     Attributes:
         mean: ImageNet's mean of each RGB channel, in units of 0-255.
@@ -52,7 +49,6 @@ class DinoTower:
             path: a state dict of the backbone, safetensors or torch's own: timm's
                 ``vit_base_patch16_224.dino`` or the ``dino_vitbase16_pretrain.pth`` of DINO's
                 authors.
-            device: the device of the model.
 
         Raises:
             WeightsNotFoundError: there is no such file.
@@ -96,7 +92,6 @@ class DinoTower:
 
         Args:
             pixels: (B, 3, H, W), normalised with `mean` and `std`; H and W multiples of the patch.
-            last: further attentions to compute in the last block.
         """
         return layer_maps(
             self._embed(pixels), self.vit.blocks, _attention_outputs, _feed_forward, last

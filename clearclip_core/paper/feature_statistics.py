@@ -48,8 +48,6 @@ class ImageTower:
     """A tower in float32, with its name and normalisation.
 
     Attributes:
-        maps: the tower.
-        name: name in figures.
         mean: mean of each RGB channel, in units of 0-255.
         std: standard deviation of each RGB channel, in units of 0-255.
         model: the CLIP model of the tower; None for DINO, which has no text tower.
@@ -80,9 +78,7 @@ class MapExample:
     """An image segmented by each map of the last block (Figs. 1 and 3).
 
     Attributes:
-        name: name of the model.
         image: (H, W, 3) uint8.
-        labels: names of the labels.
         label_maps: ``X_sum``, ``X_res``, ``X_attn`` and ``ClearCLIP`` -> (H, W) int16, index of
             the label.
     """
@@ -122,7 +118,6 @@ class MapStatistics:
     The value of an image is the mean over its windows.
 
     Attributes:
-        name: name of the tower.
         norm: (images, 3, layers), Frobenius norms; maps in the order of `MAP_NAMES`.
         entropy: (images, 3, layers), normalised entropies in [0, 1] (Eq. 5).
         maximum: (images, 3, layers), largest values.

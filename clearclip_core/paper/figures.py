@@ -68,21 +68,13 @@ def require_matplotlib() -> None:
 
 
 def save_figures(found: Sequence[MapStatistics], folder: Path) -> list[Path]:
-    """Write ``norms.png`` (Fig. 2) and ``layers.png`` (Fig. 4) of one or more towers.
-
-    Raises:
-        ValueError: matplotlib is not installed.
-    """
+    """Write ``norms.png`` (Fig. 2) and ``layers.png`` (Fig. 4) of one or more towers."""
     drawn = ((folder / "norms.png", draw_norms), (folder / "layers.png", draw_layers))
     return [_save(path, draw, found) for path, draw in drawn]
 
 
 def save_examples(examples: Sequence[MapExample], folder: Path) -> Path:
-    """Write ``maps.png`` (Figs. 1 and 3), one row for each example.
-
-    Raises:
-        ValueError: matplotlib is not installed.
-    """
+    """Write ``maps.png`` (Figs. 1 and 3), one row for each example."""
     return _save(folder / "maps.png", draw_examples, examples)
 
 
@@ -90,9 +82,6 @@ def save_ablations(ablations: Sequence[Ablation], folder: Path) -> list[Path]:
     """Write ``figure5.png`` and ``figure6.png``, if the ablations hold their methods.
 
     Each model has a panel with the mean over its benchmarks.
-
-    Raises:
-        ValueError: matplotlib is not installed.
     """
     written = []
     for study, draw in (("figure5", draw_combinations), ("figure6", draw_alphas)):

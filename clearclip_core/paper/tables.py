@@ -17,15 +17,15 @@ from clearclip_core.clip.methods import Method, resolve_method
 from clearclip_core.clip.weights import ModelName
 from clearclip_core.evaluation.benchmarks import BENCHMARKS, SHORT_SIDE_PX
 from clearclip_core.evaluation.results import (
-    Result,
     RunConfig,
+    RunResult,
     Tally,
-    percent,
+    format_percent,
     read_json,
     versions,
     write_json,
 )
-from clearclip_core.evaluation.runner import EvaluationTask, LabelMap, Predict
+from clearclip_core.evaluation.runner import EvaluationTask, LabelIndices, Predict
 from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.quantities import quantity
 from clearclip_core.segmentation.scores import Scores
@@ -49,8 +49,6 @@ class PaperRow:
     """A row of Tab. 2 or 3.
 
     Attributes:
-        method: name of the method in the paper.
-        encoder: the image tower.
         miou: mIoU in percent for each column, and their mean; None where the paper has a dash.
         source: where the figures are from.
         preset: name of the preset that repeats the row, if there is one.
@@ -196,8 +194,6 @@ class Ablation(msgspec.Struct, frozen=True):
     Attributes:
         readouts: method, spelled out -> its measures.
         settings: configuration of the run; its ``method`` is a placeholder.
-        versions: versions of the packages that may change a result.
-        hardware: name of the graphics card or CPU.
     """
 
     readouts: dict[str, Score]
@@ -240,12 +236,7 @@ class Ablation(msgspec.Struct, frozen=True):
 
     @classmethod
     def read(cls, path: Path) -> Ablation:
-        """Read a JSON file.
-
-        Raises:
-            ValueError: the file is not an ablation of `clearclip ablate`.
-            OSError: the file cannot be read.
-        """
+        """Read a JSON file."""
         return read_json(path, cls, "clearclip ablate")
 
 
@@ -265,7 +256,7 @@ def readouts(
     embeddings = first.embed(words.queries)
 
     @torch.inference_mode()
-    def predict(rgb: RGBArray) -> Iterator[LabelMap]:
+    def predict(rgb: RGBArray) -> Iterator[LabelIndices]:
         for features in shared_features(segmenters, rgb):
             scores = Scores.of(features, embeddings, words)
             yield task.benchmark.decision(scores.label_map(task.benchmark.threshold))
@@ -298,9 +289,6 @@ class OwnRow:
     """The user's results of one model and method.
 
     Attributes:
-        method: name of the method.
-        model: name of the model.
-        notes: precision, and deviations from the paper's protocol.
         miou: benchmark -> mIoU in [0, 1].
     """
 
@@ -321,11 +309,11 @@ class OwnRow:
         values = [self.miou.get(name, math.nan) for name in benchmarks]
         mean = sum(values) / len(values)
         behind = [self.miou.get(name, math.nan) for name in others]
-        shown = [percent(value).strip() for value in (*values, mean, *behind)]
+        shown = [format_percent(value).strip() for value in (*values, mean, *behind)]
         return [*shown, ", ".join([OWN, *self.notes])]
 
 
-def own_rows(results: Iterable[Result]) -> list[OwnRow]:
+def own_rows(results: Iterable[RunResult]) -> list[OwnRow]:
     """Group results by model, method and notes.
 
     Raises:
@@ -396,15 +384,15 @@ def table_3(own: Sequence[OwnRow]) -> str:
     return _beside(TABLE_3, WITH_BACKGROUND, own)
 
 
-def demo_table(results: Iterable[Result]) -> str:
+def demo_table(results: Iterable[RunResult]) -> str:
     """Format results on the drawn scenes, best first."""
     found = [each for each in results if each.settings.benchmark == "demo"]
     rows = [
         [
             each.settings.method,
             each.settings.model,
-            percent(each.matrix.mean_iou).strip(),
-            percent(each.matrix.pixel_accuracy).strip(),
+            format_percent(each.matrix.mean_iou).strip(),
+            format_percent(each.matrix.pixel_accuracy).strip(),
             str(each.pictures),
             ", ".join(_notes(each.settings)),
         ]

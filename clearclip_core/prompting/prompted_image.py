@@ -16,7 +16,7 @@ from scipy.sparse.csgraph import dijkstra
 
 from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.segmentation.guided_filter import Refinement, guided
-from clearclip_core.segmentation.runs import BoolMask
+from clearclip_core.segmentation.runs import BoolMask, PixelBox
 from clearclip_core.segmentation.scores import Scores
 from clearclip_core.segmentation.windows import DenseFeatures
 
@@ -79,7 +79,6 @@ class GeodesicGrid:
 
 
 Pixel = tuple[int, int]  # row, column
-Box = tuple[slice, slice]  # rows, columns
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,6 @@ class GridGeometry:
     Attributes:
         image_hw: size of the image in px.
         fine_hw: size in px at which masks are decided.
-        cells_hw: number of cells.
         patch_px: side of a patch in px of the fine size.
     """
 
@@ -114,7 +112,7 @@ class GridGeometry:
             mask[self.cell(pixel)] = True
         return mask
 
-    def box_cells(self, box: Box) -> BoolMask:
+    def box_cells(self, box: PixelBox) -> BoolMask:
         """Return (h, w) bool: the cells in a box of pixels of the image, at least one."""
         rows, columns = box
         top, left = self.cell((rows.start, columns.start))
@@ -127,7 +125,7 @@ class GridGeometry:
         """Return the positions of pixels of the image at the fine size."""
         return [_scaled(pixel, self.image_hw, self.fine_hw) for pixel in pixels]
 
-    def is_within_patch(self, box: Box) -> bool:
+    def is_within_patch(self, box: PixelBox) -> bool:
         """Whether a box of pixels of the image is smaller than a patch in both directions."""
         side = max(each.stop - each.start for each in box)
         return bool(side * self.fine_hw[0] < self.patch_px * self.image_hw[0])
@@ -153,7 +151,6 @@ class FineImage:
 
     Attributes:
         rgb: (h', w', 3) uint8.
-        geometry: the grid of cells.
     """
 
     rgb: RGBArray
@@ -206,7 +203,6 @@ class CellSimilarity:
     """Class probabilities and features of the cells of one image.
 
     Attributes:
-        geometry: the grid of cells.
         root_probabilities: (h, w, Q) float32, square roots of the queries' probabilities.
         log_probability: (h, w) float32, logarithm of the prompted label's probability.
         patches: (I*h_p, J*w_p, D) float32, the windows' features side by side, less the image's
@@ -227,10 +223,7 @@ class CellSimilarity:
         """Compute the probabilities of the cells and center the features.
 
         Args:
-            features: features of the image.
-            scores: scores of the image.
             label: index in ``scores.vocabulary.labels`` of the prompted label.
-            geometry: the grid of cells.
         """
         matrices = _matrices(scores, geometry)
         softmax = _softmax(scores, matrices)
@@ -300,9 +293,6 @@ class PromptedImage:
     """An image, its features and the scores of one label, made ready for prompts.
 
     Attributes:
-        geometry: the grid of cells.
-        geodesic: distances over the cells.
-        similarity: class probabilities and features of the cells.
         fine: the image at the size at which masks are decided.
     """
 
@@ -318,13 +308,8 @@ class PromptedImage:
         """Make an image ready for prompts.
 
         Args:
-            features: features of the image.
-            scores: scores of the image.
             label: index in ``scores.vocabulary.labels`` of the prompted label.
             image: (H, W, 3) uint8.
-
-        Raises:
-            ValueError: an unknown label, or arguments of different images.
         """
         _check(features, scores, label, image)
         plan = scores.plan

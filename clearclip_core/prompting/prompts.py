@@ -22,9 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from clearclip_core.images.preprocessing import RGBArray
-from clearclip_core.prompting.prompted_image import STEP, Box, FloatMap, Pixel, PromptedImage
+from clearclip_core.prompting.prompted_image import STEP, FloatMap, Pixel, PromptedImage
 from clearclip_core.segmentation.masks import drop_islands, fill_holes
-from clearclip_core.segmentation.runs import BoolMask
+from clearclip_core.segmentation.runs import BoolMask, PixelBox
 from clearclip_core.segmentation.scores import Scores
 from clearclip_core.segmentation.windows import DenseFeatures
 from clearclip_core.thread_pools import one_blas_thread
@@ -68,9 +68,7 @@ def click_log_odds(
     Each negative click has a map of its own, so that a further one can only remove cells.
 
     Args:
-        image: the prompted image.
         positive: at least one pixel.
-        negative: pixels.
 
     Returns:
         (1 + negatives, h, w): the object is where all maps are above 0.
@@ -107,12 +105,8 @@ def _positive_log_odds(
     return best
 
 
-def box_log_odds(image: PromptedImage, box: Box) -> Iterator[FloatMap]:
+def box_log_odds(image: PromptedImage, box: PixelBox) -> Iterator[FloatMap]:
     """Compute log-odds from a box.
-
-    Args:
-        image: the prompted image.
-        box: rows and columns of pixels of the image.
 
     Yields:
         (h, w): first those of the label, if the box may hold it; then those of what stands out
@@ -144,7 +138,6 @@ class Point:
     Attributes:
         x_px: distance from the left edge of the image, EXIF orientation applied; the first pixel's
             centre is at 0.5.
-        y_px: distance from the top edge.
         positive: whether the click is on the object or beside it.
     """
 
@@ -186,8 +179,6 @@ def segment_points(
     the mask is empty.
 
     Args:
-        features: features of the image.
-        scores: scores of the labels on the image.
         label: index in ``scores.vocabulary.labels`` of the prompted label.
         points: one or more; a point outside the image counts at its nearest pixel.
         image: (H, W, 3) uint8, the image itself.
@@ -226,8 +217,6 @@ def segment_box(
     a larger one is empty.
 
     Args:
-        features: features of the image.
-        scores: scores of the labels on the image.
         label: index in ``scores.vocabulary.labels`` of the prompted label.
         box_xyxy: left, top, right, bottom in px of the image; a part beyond the image is cut off.
         image: (H, W, 3) uint8, the image itself.
@@ -279,7 +268,7 @@ def _pixel(point: Point, image_hw: tuple[int, int]) -> Pixel:
     return y, x
 
 
-def _box_slices(box_xyxy: tuple[float, float, float, float], image_hw: tuple[int, int]) -> Box:
+def _box_slices(box_xyxy: tuple[float, float, float, float], image_hw: tuple[int, int]) -> PixelBox:
     """Return rows and columns of the whole pixels in the part of a box inside the image."""
     height, width = image_hw
     left, top, right, bottom = box_xyxy

@@ -19,17 +19,12 @@ import numpy.typing as npt
 import torch
 
 from clearclip_core.images.preprocessing import RGBArray
-from clearclip_core.segmentation.tiles import ImageTiles, Scratch, TileGrid, pad
+from clearclip_core.segmentation.tiles import Float32s, ImageTiles, Scratch, TileGrid, pad
 from clearclip_core.segmentation.upsampling import AxisUpsampling, Indices, Matrix
 
 
 class WindowMeans:
-    """Means over the parts of square windows that lie inside a map.
-
-    Args:
-        size_hw: height and width of the map.
-        radius: half the side of the windows, in values.
-    """
+    """Means over the parts of square windows that lie inside a map."""
 
     def __init__(self, size_hw: tuple[int, int], radius: int) -> None:
         self._around_values = (2 * radius + 1, 2 * radius + 1)
@@ -74,7 +69,6 @@ _ROWS_AT_ONCE = 8
 _Number = TypeVar("_Number", float, torch.Tensor)
 
 Maps = npt.NDArray[np.floating[Any]]
-Float32s = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -117,7 +111,7 @@ REFINEMENT = Refinement()
 def guided(
     image: RGBArray, maps: Maps, patch_px: float, refinement: Refinement = REFINEMENT
 ) -> Float32s:
-    """Refine maps of an image, each by itself.
+    """Refine maps of an image, each by itself: (K, H, W) float32.
 
     The filter is linear: maps that add up to 1 still do, and a constant map stays constant. Next
     to edges values may overshoot by some percent.
@@ -126,13 +120,9 @@ def guided(
         image: (H, W, 3) uint8 RGB.
         maps: (K, h, w) float, maps of the whole image, in its size or smaller.
         patch_px: side of a patch in px of `image`, the unit of the radius.
-        refinement: parameters of the filter.
 
     Raises:
         ValueError: an argument is not as described.
-
-    Returns:
-        (K, H, W) float32.
 
     >>> image = np.zeros((32, 32, 3), np.uint8)
     >>> image[:, 13:] = 200
@@ -165,10 +155,6 @@ class GuidedFilter:
     Args:
         image: (H, W, 3) uint8 RGB.
         patch_px: side of a patch in px of `image`.
-        refinement: parameters of the filter.
-
-    Raises:
-        ValueError: an argument is not as described.
     """
 
     def __init__(
@@ -190,13 +176,10 @@ class GuidedFilter:
         self._inverse = np.linalg.inv(covariance + refinement.epsilon * np.eye(3))
 
     def tile_means(self, values: Maps) -> Matrix:
-        """Compute the means of a map in tiles.
+        """Compute the means of a map in tiles: (rows, columns) float64.
 
         Args:
             values: (h, w) float, a map of the whole image, in its size or smaller.
-
-        Returns:
-            (rows, columns) float64.
         """
         if values.shape == self.image_hw:
             single = np.promote_types(values.dtype, np.float32)  # OpenCV does not shrink float16
@@ -247,7 +230,6 @@ class GuidedFilter:
         """Evaluate linear functions at every pixel of one row of tiles.
 
         Args:
-            row: index of the row of tiles.
             corners: (..., 4, 4, columns): the functions, see `fit`, at the four corners of each
                 tile, see `tile_corners`.
 
@@ -319,7 +301,6 @@ class GuidedFilter:
         Args:
             top: (N,) first rows of the squares in px, at most `block_squares`.
             left: (N,) first columns.
-            side: rows and columns of a square.
             functions: (K, 4, 4, N): the functions, see `fit`, at the four corners of the squares.
 
         Returns:
@@ -381,17 +362,13 @@ def _values(
     fractions: torch.Tensor,
     scratch: Scratch,
 ) -> torch.Tensor:
-    """Evaluate functions at pixels of squares.
+    """Evaluate functions at pixels of squares: (..., h, n).
 
     Args:
         above: four (..., 1, n), see `_ends`.
         down: four (..., 1, n).
         colours: red, green and blue, uint8 (h, n) each.
         fractions: (h, 1), where the pixels have their centres along the side of a square.
-        scratch: holds the values.
-
-    Returns:
-        (..., h, n).
     """
     (*factors, value), (*slopes, slope) = above, down
     shape = (*value.shape[:-2], *colours[0].shape)
@@ -456,7 +433,6 @@ def fit_with_detail(
     """Fit maps to the colours, and add again of the rest what is no noise.
 
     Args:
-        guided_filter: the guided filter of the image.
         roots: (K, rows + 1, columns + 1) square roots of the labels' probabilities at the corners
             of the tiles, see ``TileGrid.corners_px``.
         root_knots: (K, rows + 1, columns + 1) the same in values from which pixels are
@@ -476,15 +452,12 @@ def fit_with_detail(
 
 
 def raising_factors(roots: Float32s, explained: Float32s, dropped_share: float) -> Float32s:
-    """Return the factors that raise labels whose peaks the filter has lowered.
+    """Return the factors that raise labels whose peaks the filter has lowered: (K,) from 1 on.
 
     Args:
         roots: (K, h, w) roots of probabilities.
         explained: (K, h, w) what the colours explain of them.
         dropped_share: share of the detail that is left out, in [0, 1]; with 0, all factors are 1.
-
-    Returns:
-        (K,) from 1 on.
 
     >>> thin = np.zeros((1, 1, 5), np.float32)
     >>> thin[..., 2] = 0.8

@@ -30,7 +30,6 @@ def drop_islands(mask: BoolMask, min_px: int) -> BoolMask:
 
     Args:
         mask: (H, W) bool.
-        min_px: area in pixels.
 
     Returns:
         (H, W) bool, a new array.
@@ -54,7 +53,6 @@ def fill_holes(mask: BoolMask, max_px: int) -> BoolMask:
 
     Args:
         mask: (H, W) bool.
-        max_px: area in pixels.
 
     Returns:
         (H, W) bool, a new array.
@@ -220,11 +218,7 @@ class LabelMasks:
         """Make the masks of a label map that is given as runs.
 
         Args:
-            runs: of the label map.
-            min_island_px: see the class.
-            min_hole_px: see the class.
             sums: (N,) float64, the confidence of each run's pixels, summed.
-            numbers: see the class.
         """
         masks = cls.__new__(cls)
         masks._start(runs, min_island_px, min_hole_px, sums, numbers)
@@ -259,11 +253,7 @@ class LabelMasks:
         return self._runs.mask(self._indices(label))
 
     def mask(self, label: int) -> BoolMask:
-        """Draw the mask of a label.
-
-        Returns:
-            (H, W) bool, which takes memory only where the label is.
-        """
+        """Draw the mask of a label: (H, W) bool, which takes memory only where the label is."""
         return self.runs(label).to_mask()
 
     def mean_confidence(self, label: int) -> float:
@@ -321,8 +311,6 @@ def label_masks(
 
     Args:
         label_map: (H, W) int, index of the label or -1.
-        min_island_px: connected parts of fewer pixels are dropped.
-        min_hole_px: holes of fewer pixels are filled.
 
     Returns:
         Index of the label -> (H, W) bool, in ascending order; labels without a pixel left are

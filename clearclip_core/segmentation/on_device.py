@@ -30,9 +30,9 @@ from clearclip_core.segmentation.guided_filter import (
     kept_share,
 )
 from clearclip_core.segmentation.masks import LabelMasks
-from clearclip_core.segmentation.refined_argmax import SHARE, check_size, decide_refined
+from clearclip_core.segmentation.refined_argmax import SHARE, check_image_size
 from clearclip_core.segmentation.runs import LabelRuns
-from clearclip_core.segmentation.scores import GPU_BATCH_ELEMENTS, Scores, upload
+from clearclip_core.segmentation.scores import GPU_BATCH_ELEMENTS, Scores, to_device
 from clearclip_core.segmentation.segmentation import Segmentation
 from clearclip_core.segmentation.tiles import TileGrid
 from clearclip_core.segmentation.upsampling import AxisUpsampling, Matrix
@@ -45,8 +45,6 @@ class DeviceWindowMeans:
     each axis are one product with a band matrix.
 
     Args:
-        size_hw: height and width of the map.
-        radius: half the side of the windows, in values.
         like: a tensor of the dtype and device of the maps.
     """
 
@@ -72,7 +70,7 @@ def _means(
     places = torch.arange(count)
     inside = (places >= middles[:, None] - before) & (places < middles[:, None] + after)
     weights = inside.to(torch.float64)
-    return upload((weights / weights.sum(dim=1, keepdim=True)).to(like.dtype), like.device)
+    return to_device((weights / weights.sum(dim=1, keepdim=True)).to(like.dtype), like.device)
 
 
 #: Pixels whose colours or values are computed at once. A value takes up to 40 bytes meanwhile.
@@ -95,7 +93,6 @@ class DeviceGuidedFilter:
 
     Args:
         image: (H, W, 3) uint8 RGB, on the device that computes.
-        grid: the tiles.
         epsilon: variance of colours, see `Refinement`.
         precise: dtype in which functions are fitted; the most precise one of the device by
             default.
@@ -172,8 +169,6 @@ class DeviceGuidedFilter:
 
         Args:
             functions: (K, 4, rows + 1, columns + 1), see `fit`.
-            rows: rows of tiles.
-            colours: their colours, see `colours`.
 
         Returns:
             (K, n, tile_px, W) float32, pixels below the image included.
@@ -225,13 +220,12 @@ def _inverse(matrices: torch.Tensor) -> torch.Tensor:
     return cofactors / determinant
 
 
-def fit_with_detail(
+def fit_on_device(
     guided_filter: DeviceGuidedFilter, roots: torch.Tensor, root_knots: torch.Tensor
 ) -> torch.Tensor:
     """Fit maps to the colours, and add again of the rest what is no noise.
 
     Args:
-        guided_filter: the guided filter of the image.
         roots: (K, rows + 1, columns + 1) square roots of the labels' probabilities at the corners
             of the tiles.
         root_knots: (K, rows + 1, columns + 1) the same in values from which pixels are
@@ -333,24 +327,17 @@ def decide_refined_on_device(
     """Compute what `decide_refined` computes, on the device of the scores.
 
     Args:
-        scores: scores of the image.
         image: (H, W, 3) uint8 RGB, the image itself.
-        threshold: see `decide_refined`.
-        refinement: parameters of the guided filter.
-        patch_px: see `decide_refined`.
-
-    Raises:
-        ValueError: an argument is not as described.
 
     Returns:
         (H, W) int16 labels and (H, W) float16 probabilities, on the device.
     """
-    check_size(scores, image)
+    check_image_size(scores, image)
     check_image(image)
     device = scores.cosines.device
-    limits = upload(torch.from_numpy(scores.thresholds(threshold)), device)
+    limits = to_device(torch.from_numpy(scores.thresholds(threshold)), device)
     grid = refinement.grid((image.shape[0], image.shape[1]), patch_px or scores.plan.patch_image_px)
-    rgb = upload(torch.from_numpy(np.ascontiguousarray(image)), device)
+    rgb = to_device(torch.from_numpy(np.ascontiguousarray(image)), device)
     guided_filter = DeviceGuidedFilter(rgb, grid, refinement.epsilon)
     functions, owners = _fit(scores, guided_filter)
     height, width = grid.image_hw
@@ -390,8 +377,8 @@ def _fit(scores: Scores, guided_filter: DeviceGuidedFilter) -> tuple[torch.Tenso
     winner = at_corners.amax(dim=0)
     # As indices: the host waits once for their number, and not at each use of a mask.
     competing = (at_corners >= SHARE * winner).flatten(1).any(dim=1).nonzero().flatten()
-    owners = upload(torch.tensor(_labels(scores)[0], dtype=torch.int16), competing.device)
-    functions = fit_with_detail(
+    owners = to_device(torch.tensor(_labels(scores)[0], dtype=torch.int16), competing.device)
+    functions = fit_on_device(
         guided_filter, at_corners[competing].sqrt(), at_knots[competing].sqrt()
     )
     return functions, owners[competing]
@@ -415,14 +402,13 @@ def _probabilities(
     """Return (L, m, n) float32 probabilities of each label's best query at places of the image.
 
     Args:
-        scores: scores of the image.
         weights: makes (places, patches) weights of an axis.
         places_px: (m,) rows and (n,) columns.
         precise: dtype of the products with the weights.
     """
     axes = scores.plan.rows.upsampling, scores.plan.columns.upsampling
     down, along = (
-        upload(torch.from_numpy(weights(axis, px)).to(precise), scores.cosines.device)
+        to_device(torch.from_numpy(weights(axis, px)).to(precise), scores.cosines.device)
         for axis, px in zip(axes, places_px, strict=True)
     )
     labels, ends = _labels(scores)
@@ -447,7 +433,6 @@ class DeviceSegmentation(Segmentation):
     Args:
         label_map: (H, W) int16, index into `labels`, -1 for no label.
         confidence: (H, W) float16 in [0, 1], probability of the winning query.
-        labels: names of the labels.
     """
 
     _labels_there: torch.Tensor
@@ -494,19 +479,3 @@ class DeviceSegmentation(Segmentation):
         labels, confidence = self._labels_there, self._confidence_there
         low = confidence < limits.to(labels.device)[labels.int()]
         return type(self)(labels.masked_fill(low, -1), confidence, self.labels)
-
-
-def decide_refined_where_scored(
-    scores: Scores,
-    image: RGBArray,
-    threshold: float | Sequence[float] = 0.0,
-    refinement: Refinement = REFINEMENT,
-    patch_px: float | None = None,
-) -> Segmentation:
-    """Compute refined labels and probabilities where the scores lie, see `decide_refined`."""
-    names = scores.vocabulary.names
-    if not scores.is_on_device:
-        made = decide_refined(scores, image, threshold, refinement, patch_px)
-        return Segmentation(*made, names)
-    there = decide_refined_on_device(scores, image, threshold, refinement, patch_px)
-    return DeviceSegmentation(*there, names)

@@ -79,12 +79,10 @@ def propagate(
     """Propagate the scores of an image along its edges.
 
     Args:
-        scores: scores of the image.
         image: (H, W, 3) uint8 RGB, the image itself.
         embeddings: (Q, D) unit text embeddings of the scores' queries.
         std: standard deviation of each RGB channel, by which the model's input is divided; only the
             ratios of the three matter.
-        propagation: parameters.
 
     Raises:
         ValueError: `image` is not of the size that was scored.
@@ -121,7 +119,6 @@ def solve(
         logits: (Q, h, w).
         brightness: (h, w), in any unit.
         own: (Q,) similarity of each query's word with itself, beside those with the other words.
-        propagation: parameters.
 
     Returns:
         (Q, h, w).

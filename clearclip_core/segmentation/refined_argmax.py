@@ -15,22 +15,19 @@ import numpy.typing as npt
 import torch
 
 from clearclip_core.images.preprocessing import RGBArray
-from clearclip_core.segmentation.argmax import candidate_batches
 from clearclip_core.segmentation.guided_filter import (
     REFINEMENT,
-    Float32s,
     GuidedFilter,
     Refinement,
     block_squares,
     fit_with_detail,
     tile_corners,
 )
+from clearclip_core.segmentation.runs import BoolMask
 from clearclip_core.segmentation.scores import Scores
-from clearclip_core.segmentation.tiles import write_strip
-from clearclip_core.segmentation.upsampling import Indices, Matrix
+from clearclip_core.segmentation.tiles import Float32s, write_strip
+from clearclip_core.segmentation.upsampling import Indices, Matrix, candidate_batches
 from clearclip_core.thread_pools import one_blas_thread, one_thread
-
-Bools = npt.NDArray[np.bool_]
 
 #: A map this much below the bound is compared all the same: bounds are rounded.
 _MARGIN = 1e-5
@@ -45,7 +42,6 @@ class Squares(NamedTuple):
     Attributes:
         top: (N,) first rows in px, inside the image.
         left: (N,) first columns.
-        side: rows and columns of a square.
         maps: (N, K), ascending; the last is repeated where a square has fewer.
         functions: (K, 4, 4, N), these maps at the four corners of the squares.
     """
@@ -61,7 +57,6 @@ class TileCandidates:
     """For each tile, the maps that can be the largest somewhere in it.
 
     Args:
-        guided_filter: the guided filter of the image.
         functions: (K, 4, rows + 1, columns + 1), see ``GuidedFilter.fit``.
 
     Attributes:
@@ -111,7 +106,7 @@ class TileCandidates:
                 )
                 yield Squares(top[at], left[at], side, maps, functions)
 
-    def _possible_in_parts(self, y: Indices, x: Indices) -> Bools:
+    def _possible_in_parts(self, y: Indices, x: Indices) -> BoolMask:
         """Return (P, N, K): which maps can be the largest somewhere in the parts of N tiles."""
         count = self._by_corner.shape[2]
         weights = self._tiles.parts.corner_weights
@@ -152,7 +147,7 @@ class TileCandidates:
         return np.ascontiguousarray(ends.transpose(2, 3, 1, 0))
 
 
-def _can_win(ahead: Float32s, middle: Float32s, half: Float32s) -> Bools:
+def _can_win(ahead: Float32s, middle: Float32s, half: Float32s) -> BoolMask:
     """Return (...) whether a map can reach another one somewhere in a square.
 
     Args:
@@ -170,7 +165,7 @@ def _values(functions: Float32s, colours: Float32s) -> Float32s:
     return values
 
 
-Labels = npt.NDArray[np.int16]
+Int16s = npt.NDArray[np.int16]
 
 #: A label competes if its probability somewhere is at least this share of the winner's.
 SHARE = 0.5
@@ -183,31 +178,25 @@ def decide_refined(
     threshold: float | Sequence[float] = 0.0,
     refinement: Refinement = REFINEMENT,
     patch_px: float | None = None,
-) -> tuple[Labels, npt.NDArray[np.float16]]:
+) -> tuple[Int16s, npt.NDArray[np.float16]]:
     """Compute the label map and probabilities as ``Scores.decide``, but from refined ones.
 
-    Labels compete whose probability somewhere is at least half of the winner's. The contrast words
+    Int16s compete whose probability somewhere is at least half of the winner's. The contrast words
     compete as one label.
 
     Args:
-        scores: scores of the image.
         image: (H, W, 3) uint8 RGB, the image itself.
         threshold: refined probability below which a pixel gets no label; one for all labels or
             one for each.
-        refinement: parameters of the guided filter.
         patch_px: side in px of `image` of the patches that the filter is fitted to; those of the
             scores by default.
-
-    Raises:
-        ValueError: `image` is not of the size that was scored, or neither one threshold nor one
-            for each label.
 
     Returns:
         (H, W) int16 labels, -1 where a contrast word wins or the probability is below the
         threshold; and (H, W) float16 refined probabilities in [0, 1] of the winners.
     """
     thresholds = scores.thresholds(threshold)
-    check_size(scores, image)
+    check_image_size(scores, image)
     if patch_px is None:
         patch_px = scores.plan.patch_image_px
     guided_filter = GuidedFilter(image, patch_px, refinement)
@@ -241,7 +230,7 @@ def decide_refined(
     return labels, confidence
 
 
-def check_size(scores: Scores, image: RGBArray) -> None:
+def check_image_size(scores: Scores, image: RGBArray) -> None:
     """Check that an image has the size that was scored.
 
     Raises:
@@ -262,19 +251,18 @@ LogitsAt = Callable[
 
 @one_blas_thread()
 def competing_probabilities(
-    query_labels: Labels,
+    query_labels: Int16s,
     logits_at: LogitsAt,
     y_px: Matrix,
     x_px: Matrix,
-    labels: Labels | None = None,
-) -> tuple[Float32s, Labels]:
+    labels: Int16s | None = None,
+) -> tuple[Float32s, Int16s]:
     """Compute the probabilities of the labels that compete, at positions of the image.
 
     Of the other labels no more is kept than a band of rows.
 
     Args:
         query_labels: (Q,) the label of each query, -1 for the contrast words.
-        logits_at: of the scores.
         y_px: (m,) rows, pixel 0 has its centre at 0.
         x_px: (n,) columns.
         labels: the labels that compete, if they are known.
@@ -302,12 +290,12 @@ def competing_probabilities(
     return np.concatenate(made, axis=1), labels
 
 
-def _first_queries(query_labels: Labels) -> Indices:
+def _first_queries(query_labels: Int16s) -> Indices:
     """Return the index of each label's first query; a label's queries follow one another."""
     return np.flatnonzero(np.diff(query_labels, prepend=-2))
 
 
-def _fit(scores: Scores, guided_filter: GuidedFilter) -> tuple[Float32s, Labels]:
+def _fit(scores: Scores, guided_filter: GuidedFilter) -> tuple[Float32s, Int16s]:
     """Fit square roots of probabilities to the colours, see `fit_with_detail`.
 
     They add up to less where labels blend, and a thin object's small probability weighs more.

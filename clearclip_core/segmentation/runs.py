@@ -26,7 +26,6 @@ def row_bands(
     """Iterate over bands of whole rows of an array (H, W).
 
     Args:
-        array: the array.
         band_px: pixels of a band, about; so few by default that they stay in the cache.
 
     Yields:
@@ -42,7 +41,7 @@ def row_bands(
 _SPARSE = 16
 
 Int64s = npt.NDArray[np.int64]
-Box = tuple[slice, slice]  # rows, columns
+PixelBox = tuple[slice, slice]  # rows, columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +117,7 @@ class RunMask:
         return int((self.ends - self.starts).sum())
 
     @property
-    def box(self) -> Box:
+    def box(self) -> PixelBox:
         """The rows and columns of the mask; empty ones where it has no pixel."""
         if not len(self.starts):
             return slice(0, 0), slice(0, 0)
@@ -344,17 +343,12 @@ class LabelRuns:
         return self.size_hw[0] * self.size_hw[1]
 
 
-Bools = npt.NDArray[np.bool_]
 Pairs = tuple[Int32s, Int32s]
 
 
 @dataclass(frozen=True, eq=False)
 class RunComponents:
-    """The parts of a label map.
-
-    Attributes:
-        runs: the runs of the label map.
-    """
+    """The parts of a label map."""
 
     runs: LabelRuns
 
@@ -375,7 +369,7 @@ class RunComponents:
         labels[self.part_of_run] = self.runs.labels
         return labels
 
-    def islands(self, min_px: int) -> Bools:
+    def islands(self, min_px: int) -> BoolMask:
         """Return which parts are in an island: one of fewer than `min_px` px by 8-connectivity.
 
         Returns:
@@ -385,10 +379,10 @@ class RunComponents:
             return np.zeros(len(self.areas), np.bool_)
         corners = self._parts(self._with_one_label(self.runs.touching_corners))
         joined = _components(len(self.areas), corners)
-        island: Bools = (_sums(joined, self.areas) < min_px)[joined]
+        island: BoolMask = (_sums(joined, self.areas) < min_px)[joined]
         return island
 
-    def holes(self, dropped: Bools, max_px: int) -> Iterator[tuple[int, Int32s]]:
+    def holes(self, dropped: BoolMask, max_px: int) -> Iterator[tuple[int, Int32s]]:
         """Find the holes of each label: of fewer than `max_px` px, not at the border.
 
         Args:
@@ -422,7 +416,7 @@ class RunComponents:
             yield from self._surrounded(outside, parts_of, own, max_px)
 
     def _surrounded(
-        self, members: Bools, clusters: Int32s, kept: Bools, max_px: int
+        self, members: BoolMask, clusters: Int32s, kept: BoolMask, max_px: int
     ) -> Iterator[tuple[int, Int32s]]:
         """Yield the clusters of members with parts of one kept label around them, by label.
 
@@ -448,7 +442,9 @@ class RunComponents:
         for label in np.unique(labels_of).tolist():
             yield label, parts[labels_of == label]
 
-    def _labels_around(self, members: Bools, clusters: Int32s, kept: Bools) -> npt.NDArray[Any]:
+    def _labels_around(
+        self, members: BoolMask, clusters: Int32s, kept: BoolMask
+    ) -> npt.NDArray[Any]:
         """Return the kept labels of members and of their neighbours."""
         one, other = self._neighbours
         near = members.copy()
@@ -473,7 +469,6 @@ class RunComponents:
         return self.part_of_run[one], self.part_of_run[other]
 
     def _with_one_label(self, pairs: Pairs) -> Pairs:
-        """Return the pairs of runs with one label."""
         one, other = pairs
         same = self.runs.labels[one] == self.runs.labels[other]
         return one[same], other[same]

@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from scipy.cluster.hierarchy import fcluster, linkage
 
-from clearclip_core.segmentation.argmax import BATCH_ELEMENTS, ArgmaxBands
 from clearclip_core.segmentation.upsampling import (
+    BATCH_ELEMENTS,
+    ArgmaxBands,
     AxisSamples,
     AxisUpsampling,
     Indices,
@@ -48,8 +49,6 @@ class LogSumExp:
 
     Args:
         logits: (h, w, Q), the windows' patch maps side by side.
-        rows: upsampling of the rows.
-        columns: upsampling of the columns.
     """
 
     def __init__(self, logits: Values, rows: AxisUpsampling, columns: AxisUpsampling) -> None:
@@ -149,7 +148,7 @@ _OUT_OF_REACH = 0.5
 GPU_BATCH_ELEMENTS = 1 << 24
 
 
-def upload(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Copy to a device; to CUDA through pinned memory, so that the host need not wait."""
     if device.type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
@@ -164,8 +163,6 @@ class Scores:
         cosines: (Q, I*h, J*w) float32 or float64, the windows' patch maps side by side. For a
             method that removes redundancy these are its similarities. An `Adaptation` adds its
             bias to them.
-        plan: positions of the windows.
-        vocabulary: the vocabulary with these Q queries.
         temperature: factor on the cosines before the softmax; no unit.
 
     Raises:
@@ -201,7 +198,6 @@ class Scores:
             features: unit patch features.
             embeddings: (Q, D) unit text embeddings of ``vocabulary.queries``, or the result of
                 ``Adaptation.apply`` for them.
-            vocabulary: the words.
             bias: (Q,), added to the cosines of each query.
 
         Raises:
@@ -210,7 +206,7 @@ class Scores:
         """
         patches = features.patches
         dtype = torch.promote_types(patches.dtype, torch.float32)
-        queries = upload(embeddings.to(dtype), patches.device)
+        queries = to_device(embeddings.to(dtype), patches.device)
         flat = patches.to(dtype) @ queries.T  # (windows, h, w, Q)
         if bias is not None:
             if features.remove_redundancy:
@@ -232,11 +228,7 @@ class Scores:
         return self.cosines.is_cuda
 
     def without(self, labels: Collection[int]) -> Scores:
-        """Return scores in which some labels win nowhere, and take no probability from others.
-
-        Args:
-            labels: indices of the labels; not all that compete.
-        """
+        """Return scores in which some labels win nowhere, and take no probability from others."""
         if not labels:
             return self
         out = torch.isin(self._query_labels, torch.tensor(sorted(labels)).to(self._query_labels))
@@ -337,7 +329,6 @@ class Scores:
         Args:
             y_px: (m,) rows, see ``AxisUpsampling.at_knots``.
             x_px: (n,) columns.
-            queries: see `logits_at`.
 
         Yields:
             The slice of `y_px`, and (r, n, Q) logits.
@@ -380,7 +371,7 @@ class Scores:
     ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.float16]]:
         """Compute all queries at all pixels: on a GPU faster than finding those that can win."""
         device = self.cosines.device
-        limits = upload(torch.from_numpy(thresholds), device)
+        limits = to_device(torch.from_numpy(thresholds), device)
         labels = torch.empty(self.plan.image_hw, dtype=torch.int16, device=device)
         confidence = torch.empty(self.plan.image_hw, dtype=torch.float16, device=device)
         for rows, cosines in self._bands():
@@ -408,13 +399,13 @@ class Scores:
 
     @cached_property
     def _query_labels(self) -> torch.Tensor:
-        return upload(torch.tensor(self.vocabulary.query_labels), self.cosines.device)
+        return to_device(torch.tensor(self.vocabulary.query_labels), self.cosines.device)
 
     @cached_property
     def _matrices(self) -> tuple[torch.Tensor, torch.Tensor]:
         axes = (self.plan.rows.matrix, self.plan.columns.matrix)
         rows, columns = (
-            upload(torch.from_numpy(axis).to(self.cosines.dtype), self.cosines.device)
+            to_device(torch.from_numpy(axis).to(self.cosines.dtype), self.cosines.device)
             for axis in axes
         )
         return rows, columns
@@ -512,7 +503,6 @@ def join_synonyms(scores: Scores, names: Collection[str] | None = None) -> Score
     words stay as they are.
 
     Args:
-        scores: scores of an image, one query for each prompt.
         names: names of the labels that are joined; None for all.
 
     Returns:
@@ -537,7 +527,6 @@ def join_queries(
     Args:
         cosines: (Q, ...), of the queries at some patches.
         means: (Q,), mean cosine of each query over the picture.
-        vocabulary: the vocabulary with these Q queries.
         temperature: factor on the cosines.
         names: names of the labels that are joined; None for all.
 
@@ -571,14 +560,11 @@ def is_joinable(label: Label) -> bool:
 
 
 def log_mean_exp(logits: torch.Tensor, means: torch.Tensor) -> torch.Tensor:
-    """Compute ``log Σ w_i exp(z_i)`` with ``w`` the softmax of the prompts' mean logits.
+    """Compute ``log Σ w_i exp(z_i)`` with ``w`` the softmax of the prompts' mean logits: (...).
 
     Args:
         logits: (n, ...) z of a label's prompts.
         means: (n,) their means over the picture.
-
-    Returns:
-        (...).
 
     >>> log_mean_exp(torch.tensor([[1.0], [1.0]]), torch.tensor([0.0, 3.0]))
     tensor([1.])
@@ -609,14 +595,10 @@ class TextSide:
 
 
 def group_words(embeddings: torch.Tensor, distance: float) -> npt.NDArray[np.intp]:
-    """Group words by complete linkage of their cosine distances.
+    """Group words by complete linkage of their cosine distances: (Q,) number of each word's group.
 
     Args:
         embeddings: (Q, D) unit text embeddings.
-        distance: largest distance within a group.
-
-    Returns:
-        (Q,) number of each word's group.
     """
     if len(embeddings) == 1:
         return np.zeros(1, np.intp)
@@ -642,13 +624,10 @@ def score_with_text_side(
     scores are ``(1 - w) cos(f, t') + w cos(g, t)``.
 
     Args:
-        features: of one image, with CLS features.
         picture_cls: (D,) unit CLS feature of the whole picture, encoded as one window; None where
             the prior is by window.
         embeddings: (Q, D).
-        vocabulary: the vocabulary with these Q queries.
         groups: (Q,) from `group_words`.
-        side: the numbers.
 
     Raises:
         ValueError: features without CLS features.

@@ -24,7 +24,6 @@ class Segmentation:
     Attributes:
         label_map: (H, W) int16, index into `labels`, -1 for no label.
         confidence: (H, W) float16 in [0, 1], probability of the winning query.
-        labels: names of the labels.
     """
 
     label_map: npt.NDArray[np.int16]
@@ -38,10 +37,6 @@ class Segmentation:
 
     def masks(self, min_island_px: int = 0, min_hole_px: int = 0) -> dict[str, BoolMask]:
         """Return one mask for each label that has a pixel.
-
-        Args:
-            min_island_px: connected parts of fewer pixels are dropped.
-            min_hole_px: holes of fewer pixels are filled.
 
         Returns:
             Name of the label -> (H, W) bool.
@@ -58,8 +53,6 @@ class Segmentation:
         """Return the masks of all labels, to be made one at a time.
 
         Args:
-            min_island_px: connected parts of fewer pixels are dropped.
-            min_hole_px: holes of fewer pixels are filled.
             numbers: labels that share a mask, see `LabelMasks`.
         """
         return LabelMasks(self.label_map, min_island_px, min_hole_px, self.confidence, numbers)
@@ -128,7 +121,6 @@ class Uncertainty:
         """Estimate both figures at one position for each patch, without the guided filter.
 
         Args:
-            scores: of the image.
             threshold: probability below which a pixel gets no label, see ``Scores.label_map``.
                 Such a pixel counts as right with the probability of the contrast words; without
                 contrast words it counts as wrong.

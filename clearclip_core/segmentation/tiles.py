@@ -24,7 +24,6 @@ def read_strip(image: RGBArray, top: Indices, left: Indices, side: int) -> RGBAr
         image: (H, W, 3) uint8, C-contiguous.
         top: (N,) first rows of the squares, inside the image.
         left: (N,) first columns.
-        side: rows and columns of a square.
 
     Returns:
         (side, N * side, 3).
@@ -92,7 +91,6 @@ class TileGrid:
 
     Attributes:
         image_hw: size of the image in px.
-        tile_px: side of a tile.
         radius: half the side in tiles of the windows in which maps are fitted.
 
     >>> TileGrid((5, 9), tile_px=4, radius=1).tiles_hw
@@ -116,8 +114,6 @@ class TileGrid:
         Args:
             image_hw: size of the image in px.
             patch_px: side of a patch in px of the image.
-            radius_patches: half the side of the windows, in patches.
-            tiles_per_patch: tiles along a patch's side.
 
         Raises:
             ValueError: `patch_px` is not positive and finite.
@@ -157,9 +153,6 @@ class TileParts:
     """The squares of one size into which each tile is cut; one square where it is not.
 
     Two squares share a row or column of pixels where the tile's side is odd.
-
-    Attributes:
-        tile_px: side of a tile.
 
     >>> TileParts(33).starts_px, TileParts(33).side_px
     ((0, 16), 17)
@@ -204,7 +197,6 @@ class _Colours(NamedTuple):
     Attributes:
         mean: (rows, columns, 3) uint8.
         low: (rows, p, columns, p, 3) uint8, the least of each part, p along a side of a tile.
-        high: the same of the largest.
     """
 
     mean: npt.NDArray[np.uint8]
@@ -217,7 +209,6 @@ class ImageTiles:
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        grid: the tiles.
 
     Attributes:
         parts: the squares into which a tile is cut.
@@ -242,7 +233,6 @@ class ImageTiles:
         Args:
             top: (N,) first rows of the squares in px.
             left: (N,) first columns.
-            side: rows and columns of a square.
         """
         return read_strip(self._image, top, left, side)
 
@@ -312,7 +302,6 @@ def _rounded_means(
 
     Args:
         sums: (rows, columns * tile_px, 3), of the columns of pixels in rows of tiles.
-        tile_px: side of a tile.
     """
     first = np.arange(0, sums.shape[1], tile_px)
     totals = np.add.reduceat(sums, first, axis=1, dtype=np.uint32)

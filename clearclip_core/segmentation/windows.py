@@ -18,8 +18,6 @@ def window_weights(side_px: int, window_px: int, starts_px: Sequence[int]) -> Ma
     """Return the weight of each window at each pixel of a side; at a pixel they sum to 1.
 
     Args:
-        side_px: length of the side.
-        window_px: length of a window.
         starts_px: ascending; where the windows begin.
 
     Returns:
@@ -46,7 +44,6 @@ def straighten(
 
     Args:
         rows: (side_px, n), weights in each pixel.
-        window_px: length of a window.
         starts_px: where the windows begin.
         centres_px: (patches,), centres of a window's patches; pixel 0 of it has its centre at 0.
 
@@ -88,8 +85,6 @@ class WindowPlan:
     Attributes:
         image_hw: original size in px.
         resized_hw: size in px of the resized image, from which the windows are cut.
-        window_px: side of a window.
-        stride_px: step between windows.
         patch_hw: size of a patch in px.
         tapered: overlapping windows are averaged with weights that fall to zero at their borders,
             see `clearclip_core.segmentation.windows`; with equal weights otherwise (the paper).
@@ -216,12 +211,8 @@ class Axis:
     """One direction of a `WindowPlan`; all lengths in px.
 
     Attributes:
-        image_px: original side.
-        resized_px: resized side.
         window_px: a window's side before padding.
         starts_px: where the windows begin on the resized side.
-        patch_px: a patch's side.
-        tapered: see `WindowPlan`.
     """
 
     image_px: int

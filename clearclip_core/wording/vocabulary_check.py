@@ -45,7 +45,6 @@ class NearWords:
 
     Attributes:
         labels: names of the two labels, in the order of the vocabulary.
-        words: the word of each.
         cosine: cosine of their embeddings, in [-1, 1].
     """
 
@@ -59,8 +58,6 @@ class UnknownWord:
     """A word that the model hardly knows.
 
     Attributes:
-        label: name of its label.
-        word: the word.
         cosine: mean cosine with `MADE_UP_WORDS`, in [-1, 1].
     """
 
@@ -77,7 +74,6 @@ class VocabularyCheck:
         near: pairs of words of different labels that lie too near each other, the nearest first and
             `MOST_NEAR` at most.
         unknown: words that the model hardly knows, those nearest to made-up words first.
-        near_from: cosine from which two words are too near.
         unknown_from: mean cosine with made-up words from which a word counts as hardly known; None
             where the model embeds made-up words like others, so that it cannot be told.
     """
@@ -100,7 +96,6 @@ def check_vocabulary(
 
     Args:
         embed: words -> (Q, D) embeddings of length 1.
-        labels: the labels with their prompts.
         reference: two or more common words of different meanings, such as the model's contrast
             words.
 
@@ -255,8 +250,6 @@ class Swallowed:
     """A label that loses its places to another one.
 
     Attributes:
-        label: name of the label that loses.
-        by: name of the label that wins.
         share: of the places that the label would have without the other one, the share that it
             loses to it narrowly, in [0, 1].
     """
@@ -271,7 +264,6 @@ class LabelResponse:
     """How a label answers on all images.
 
     Attributes:
-        label: its name.
         share: share of the places that it wins, in [0, 1].
         changed: of the places that it wins, the share that changes to another label when it is
             taken out, in [0, 1]; the rest gets no label. None where it wins none.
@@ -288,9 +280,6 @@ class Swallowing:
     """Counts which label wins and which one comes second, over images.
 
     A place is a patch of a window; no mask is drawn. Thresholds do not count.
-
-    Args:
-        labels: names of the labels.
     """
 
     def __init__(self, labels: Iterable[str]) -> None:

@@ -54,7 +54,7 @@ from clearclip_core.evaluation.comparison import (
     LabelledPicture,
     PredictionRule,
     compare,
-    overlaps,
+    mask_overlaps,
 )
 from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth
 from tests.bench.conftest import Report
@@ -159,7 +159,7 @@ class World:
         figures = CandidateFigures((LabelFigures(),) * len(asked))
         for each in self.encoded[pictures]:
             masks = candidate.masks(each.features, each.rgb)
-            figures = figures.added(overlaps(masks, values[each.truth], len(asked)), 0)
+            figures = figures.added(mask_overlaps(masks, values[each.truth], len(asked)), 0)
         return figures
 
     def of_method(self, method: str) -> CandidateFigures:

@@ -53,15 +53,15 @@ _COLOURS: Final[dict[str, str]] = {
     "snow": "f6f8fc e4ecf8 f4e4ea d8dcec f4ecd8 c4d4e8 d4c8e0",
 }
 
-Colour = tuple[int, int, int]
+SceneColour = tuple[int, int, int]
 
 
-def clip_colour(channels: Iterable[float]) -> Colour:
+def clip_colour(channels: Iterable[float]) -> SceneColour:
     red, green, blue = (max(0, min(255, round(value))) for value in channels)
     return red, green, blue
 
 
-def shade(colour: Colour, factor: float) -> Colour:
+def shade(colour: SceneColour, factor: float) -> SceneColour:
     """Darken a colour by a factor below 1, or lighten it towards white by one above 1."""
     if factor <= 1:
         return clip_colour([value * factor for value in colour])
@@ -78,7 +78,6 @@ class Canvas:
 
     Args:
         size_hw: size of the finished image in px.
-        rng: the source of every random choice in the scene.
     """
 
     def __init__(self, size_hw: tuple[int, int], rng: np.random.Generator) -> None:
@@ -95,7 +94,7 @@ class Canvas:
         tint = rng.uniform(-1, 1, 3)
         self._gain = 1 + rng.uniform(0, 0.16) * tint + rng.uniform(-0.16, 0.06)
 
-    def colour(self, material: str) -> Colour:
+    def colour(self, material: str) -> SceneColour:
         """Return a random colour of a material, with jitter and the tint of the scene."""
         code = str(self.rng.choice(_COLOURS[material].split()))
         base = np.array([int(code[start : start + 2], 16) for start in (0, 2, 4)])
@@ -103,14 +102,14 @@ class Canvas:
             base = self.rng.permutation(base)
         return clip_colour((base + self.rng.normal(0, 11, 3)) * self._gain)
 
-    def polygon(self, material: str | None, points: Points, colour: Colour) -> None:
+    def polygon(self, material: str | None, points: Points, colour: SceneColour) -> None:
         """Fill a polygon; without a material only the colour changes, as in a shadow."""
         scaled = [(x * self._scale, y * self._scale) for x, y in points]
         self._draw_colour.polygon(scaled, fill=colour)
         if material is not None:
             self._draw_material.polygon(scaled, fill=MATERIAL_INDEX[material])
 
-    def ellipse(self, material: str | None, centre: Spot, radii: Spot, colour: Colour) -> None:
+    def ellipse(self, material: str | None, centre: Spot, radii: Spot, colour: SceneColour) -> None:
         """Fill an axis-parallel ellipse."""
         (x, y), (across, down) = centre, radii
         corners = (x - across, y - down, x + across, y + down)
@@ -119,7 +118,7 @@ class Canvas:
         if material is not None:
             self._draw_material.ellipse(box, fill=MATERIAL_INDEX[material])
 
-    def limb(self, material: str, points: Points, width: float, colour: Colour) -> None:
+    def limb(self, material: str, points: Points, width: float, colour: SceneColour) -> None:
         """Draw a thick line with round ends."""
         scaled = [(x * self._scale, y * self._scale) for x, y in points]
         stroke, index = max(1, round(width * self._scale)), MATERIAL_INDEX[material]
@@ -128,18 +127,18 @@ class Canvas:
         for end in (points[0], points[-1]):
             self.ellipse(material, end, (width / 2, width / 2), colour)
 
-    def strip(self, bottom: float, material: str | None, colour: Colour) -> None:
+    def strip(self, bottom: float, material: str | None, colour: SceneColour) -> None:
         """Fill from the top of the image down to `bottom`, in points."""
         corners = [(0, 0), (self.width, 0), (self.width, bottom), (0, bottom)]
         self.polygon(material, corners, colour)
 
-    def slope(self, material: str, top: NDArray[np.float64], colour: Colour, far: float) -> None:
+    def slope(
+        self, material: str, top: NDArray[np.float64], colour: SceneColour, far: float
+    ) -> None:
         """Fill the area below a curve.
 
         Args:
-            material: material of the area.
             top: y of the curve in points, at equal steps from the left to the right border.
-            colour: colour at the bottom.
             far: factor that shades the colour at the upper edge, see `shade`.
         """
         left, right = (0.0, self.height + 50), (self.width, self.height + 50)
@@ -185,17 +184,15 @@ class Brush:
     """Draws one thing in units of its height: it stands on (0, 0); x to the right, y up.
 
     Attributes:
-        canvas: the canvas.
         spot: foot of the thing, in points.
         size: height of the thing in points.
-        ground: colour of the ground, for the shadow.
         facing: 1, or -1 to mirror the thing.
     """
 
     canvas: Canvas
     spot: Spot
     size: float
-    ground: Colour
+    ground: SceneColour
     facing: int = 1
 
     @property
@@ -206,19 +203,19 @@ class Brush:
         """Return this brush, facing left or right at random."""
         return replace(self, facing=int(self.rng.choice((-1, 1))))
 
-    def colours(self, *materials: str) -> list[Colour]:
+    def colours(self, *materials: str) -> list[SceneColour]:
         return [self.canvas.colour(material) for material in materials]
 
-    def polygon(self, material: str, points: Points, colour: Colour) -> None:
+    def polygon(self, material: str, points: Points, colour: SceneColour) -> None:
         self.canvas.polygon(material, self._placed(points), colour)
 
-    def trapezoid(self, material: str, low: Spot, high: Spot, colour: Colour) -> None:
+    def trapezoid(self, material: str, low: Spot, high: Spot, colour: SceneColour) -> None:
         """Fill an upright symmetric trapezoid; `low` and `high` are (half a width, a height)."""
         (half_low, bottom), (half_high, top) = low, high
         corners = [(-half_low, bottom), (-half_high, top), (half_high, top), (half_low, bottom)]
         self.polygon(material, corners, colour)
 
-    def box(self, material: str, foot: Spot, size_xy: Spot, colour: Colour) -> None:
+    def box(self, material: str, foot: Spot, size_xy: Spot, colour: SceneColour) -> None:
         """Fill an upright box on `foot`; its size is (half a width, a height)."""
         (x, y), (half, high) = foot, size_xy
         self.polygon(
@@ -227,11 +224,11 @@ class Brush:
             colour,
         )
 
-    def ellipse(self, material: str, centre: Spot, radii: Spot, colour: Colour) -> None:
+    def ellipse(self, material: str, centre: Spot, radii: Spot, colour: SceneColour) -> None:
         scaled = (radii[0] * self.size, radii[1] * self.size)
         self.canvas.ellipse(material, self._placed([centre])[0], scaled, colour)
 
-    def limb(self, material: str, points: Points, width: float, colour: Colour) -> None:
+    def limb(self, material: str, points: Points, width: float, colour: SceneColour) -> None:
         self.canvas.limb(material, self._placed(points), width * self.size, colour)
 
     def shadow(self, half_width: float, x: float = 0.0) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from clearclip_core.demo.scenes.canvas import Brush, Canvas, Colour, clip_colour, shade
+from clearclip_core.demo.scenes.canvas import Brush, Canvas, SceneColour, clip_colour, shade
 from clearclip_core.demo.scenes.objects import draw_cloud, draw_sun
 
 #: Ranges of the far and the near end of the road, in widths of the image.
@@ -22,14 +22,12 @@ class GroundStrip:
     """A strip of ground, from its upper edge to the edge of the next strip or to the bottom.
 
     Attributes:
-        material: material of the ground.
         top: (11,) float64, y of the upper edge in points at each tenth of the width.
-        colour: base colour.
     """
 
     material: str
     top: NDArray[np.float64]
-    colour: Colour
+    colour: SceneColour
 
     def edge(self, canvas: Canvas, x: float) -> float:
         return float(np.interp(x, np.linspace(0, canvas.width, len(self.top)), self.top))
@@ -104,7 +102,7 @@ def paint_road(canvas: Canvas, horizon: float) -> GroundStrip:
 
 
 def _paint_road_across(
-    canvas: Canvas, start: float, colour: Colour, marking: Colour
+    canvas: Canvas, start: float, colour: SceneColour, marking: SceneColour
 ) -> GroundStrip:
     rng, right = canvas.rng, canvas.width
     middle = start + (canvas.height - start) * float(rng.uniform(0.45, 0.85))
@@ -120,7 +118,9 @@ def _paint_road_across(
     return GroundStrip("asphalt", edge, colour)
 
 
-def _paint_road_away(canvas: Canvas, start: float, colour: Colour, marking: Colour) -> GroundStrip:
+def _paint_road_away(
+    canvas: Canvas, start: float, colour: SceneColour, marking: SceneColour
+) -> GroundStrip:
     far, near = (canvas.width * float(canvas.rng.uniform(*ends)) for ends in _ROAD_ENDS)
     half_far, half_near = float(canvas.rng.uniform(8, 20)), float(canvas.rng.uniform(110, 200))
     length = canvas.height + 5 - start

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from clearclip_core.demo.scenes.canvas import Brush, Colour, shade
+from clearclip_core.demo.scenes.canvas import Brush, SceneColour, shade
 from clearclip_core.demo.scenes.textures import Spot
 
 
@@ -20,19 +20,19 @@ def _draw_tree(brush: Brush) -> None:
     (_draw_conifer, _draw_poplar, _draw_crown)[brush.rng.integers(3)](brush, leaves)
 
 
-def _draw_conifer(brush: Brush, leaves: Colour) -> None:
+def _draw_conifer(brush: Brush, leaves: SceneColour) -> None:
     for tier in range(3):
         half, base = 0.34 - 0.08 * tier, 0.18 + 0.24 * tier
         corners = [(-half, base), (0, base + 0.4), (half, base)]
         brush.polygon("leaves", corners, shade(leaves, 0.84 + 0.14 * tier))
 
 
-def _draw_poplar(brush: Brush, leaves: Colour) -> None:
+def _draw_poplar(brush: Brush, leaves: SceneColour) -> None:
     brush.ellipse("leaves", (0, 0.58), (0.21, 0.42), leaves)
     brush.ellipse("leaves", (-0.06, 0.64), (0.11, 0.3), shade(leaves, 1.14))
 
 
-def _draw_crown(brush: Brush, leaves: Colour) -> None:
+def _draw_crown(brush: Brush, leaves: SceneColour) -> None:
     for turn in brush.rng.permutation(6):
         angle = turn * math.pi / 3 + brush.rng.uniform(-0.3, 0.3)
         centre = (0.21 * math.cos(angle), 0.68 + 0.16 * math.sin(angle))
@@ -121,7 +121,7 @@ def _draw_person(brush: Brush) -> None:
     _draw_head(brush, skin, hair)
 
 
-def _draw_head(brush: Brush, skin: Colour, hair: Colour) -> None:
+def _draw_head(brush: Brush, skin: SceneColour, hair: SceneColour) -> None:
     brush.limb("skin", [(0, 0.76), (0, 0.81)], 0.07, shade(skin, 0.88))
     brush.ellipse("skin", (0, 0.91), (0.098, 0.1), hair)
     if brush.rng.random() < 0.45:  # long hair
@@ -166,7 +166,9 @@ def _draw_flowers(brush: Brush) -> None:
         draw_head(brush, head, rng.uniform(0.26, 0.34), petal, heart)
 
 
-def _draw_daisy(brush: Brush, head: Spot, size: float, petal: Colour, heart: Colour) -> None:
+def _draw_daisy(
+    brush: Brush, head: Spot, size: float, petal: SceneColour, heart: SceneColour
+) -> None:
     count = int(brush.rng.integers(5, 9))
     for number in range(count):
         angle, reach = 2 * math.pi * number / count - 0.3, size * 0.6
@@ -176,7 +178,9 @@ def _draw_daisy(brush: Brush, head: Spot, size: float, petal: Colour, heart: Col
     brush.ellipse("petal", head, (size * 0.36, size * 0.36), heart)
 
 
-def _draw_tulip(brush: Brush, head: Spot, size: float, petal: Colour, heart: Colour) -> None:
+def _draw_tulip(
+    brush: Brush, head: Spot, size: float, petal: SceneColour, heart: SceneColour
+) -> None:
     x, y = head
     wide, high = size * 0.8, size * 1.1
     half = [(0.0, 1.15), (0.5, 0.3), (1.0, 1.0), (0.9, 0.0), (0.45, -0.5)]  # of the cup

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from clearclip_core.clip.contrast_words import DEMO_WORDS
+from clearclip_core.vocabulary import DEMO_WORDS
 
 #: Seeds of scenes that are not used for training.
 HELD_OUT_SEEDS: Final = range(10_000_000, 20_000_000)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from clearclip_core import Adaptation, DenseFeatures, Example, Scores, Vocabulary
 from clearclip_core.adaptation.example import to_safetensors
-from tests.core.segmentation.test_sliding_windows import plan_of
+from tests.core.segmentation.test_windows import plan_of
 
 Mask = npt.NDArray[np.bool_]
 WIDTH = 6

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import click
+import open_clip
 import pytest
 from click.testing import CliRunner
 
+from clearclip_core.cli import main as core_cli
 from clearclip_core.cli.options import ModelOptions, model_options
+from clearclip_core.cli.parameters import parse_threshold, thresholds_by_label
+from clearclip_core.clip.sink_channels import sink_channels
+from tests.core.cli.clearclip import clearclip
 
 
 @click.command()
@@ -38,3 +46,109 @@ def test_what_cannot_be_loaded_is_one_sentence(options: ModelOptions, sentence: 
         with pytest.raises(click.ClickException) as refused:
             load()
         assert sentence in refused.value.message
+
+
+def test_one_for_a_label_wins_over_one_for_all() -> None:
+    given = [parse_threshold(text) for text in ("car=0.5", "0.2", "red car = 0.7")]
+    assert thresholds_by_label(given, ["sky", "car", "red car"]) == (0.2, 0.5, 0.7)
+    assert thresholds_by_label(given[:1], ["sky", "car"], [0.3, 0.4]) == (0.3, 0.5)
+
+
+@pytest.mark.parametrize("text", ["car=", "car=2", "nan", "much", "car=0.5=high"])
+def test_what_is_no_probability_is_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter):
+        parse_threshold(text)
+
+
+def test_a_label_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"to name a label \(sky, car\), but got 'bus'"):
+        thresholds_by_label([("bus", 0.5)], ["sky", "car"])
+
+
+def test_models_are_listed_with_their_licences(tmp_path: Path) -> None:
+    carried = tmp_path / "ViT-B-32--openai.safetensors"
+    carried.write_bytes(b"one")
+    result = clearclip("models", "--model-dir", tmp_path)
+    assert result.exit_code == 0
+    rows = {line.split()[0]: line.split() for line in result.output.splitlines()}
+    assert rows["demo"][1] == "Apache-2.0"
+    assert rows["ViT-B-16/openai"][1] == "MIT"
+    assert rows["ViT-B-32/openai"] == ["ViT-B-32/openai", "MIT", str(carried)]
+    assert rows["roberta-ViT-B-32/laion2b_s12b_b32k"][-2:] == ["needs", "[hf]"]
+
+
+def test_models_are_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "model.safetensors"
+    source.write_bytes(os.urandom(10))
+    monkeypatch.setattr(open_clip, "download_pretrained", lambda *_, **__: str(source))
+    result = clearclip("models", "--download", "ViT-B-16/openai", "--to", tmp_path / "to")
+    assert result.exit_code == 0
+    target = tmp_path / "to" / "ViT-B-16--openai.safetensors"
+    assert result.output.strip() == str(target)
+    assert target.read_bytes() == source.read_bytes()
+
+
+def test_models_that_cannot_be_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_network(config: object, cache_dir: Path | None = None) -> str:
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(open_clip, "download_pretrained", no_network)
+    failed = clearclip("models", "--download", "ViT-B-16/openai", "--to", tmp_path)
+    assert failed.exit_code == 1
+    assert failed.output.startswith("Error: The weights of ViT-B-16/openai are not on this")
+    nowhere = clearclip("models", "--download", "ViT-B-16/openai")
+    assert nowhere.exit_code == 2
+    assert "--download needs --to FOLDER." in nowhere.output
+    unknown = clearclip("models", "--download", "demo", "--to", tmp_path)
+    assert unknown.exit_code == 1
+    assert "of the form 'arch/tag'" in unknown.output
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "allowed"),
+    [
+        ("backend", ["--help"], set()),
+        ("backend", ["--version"], set()),
+        ("clearclip_core.cli.main", ["--help"], set()),
+        ("clearclip_core.cli.main", ["--version"], set()),
+        ("clearclip_core.cli.main", ["segment", "--help"], {"numpy"}),
+    ],
+)
+def test_help_and_version_import_neither_torch_nor_the_server(
+    module: str, arguments: list[str], allowed: set[str]
+) -> None:
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = {['program', *arguments]!r}\n"
+        "try:\n"
+        f"    runpy.run_module({module!r}, run_name='__main__')\n"
+        "except SystemExit as end:\n"
+        "    assert not end.code, end.code\n"
+        "loaded = {'torch', 'open_clip', 'numpy', 'flask', 'sqlalchemy', 'label_studio_sdk'}\n"
+        f"loaded -= {allowed!r}\n"
+        "print(sorted(loaded & set(sys.modules)), file=sys.stderr)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stderr.strip().splitlines()[-1] == "[]"
+    assert result.stdout
+
+
+def test_a_command_that_is_not_listed_is_refused_by_its_name() -> None:
+    result = CliRunner().invoke(core_cli.main, ["segmnt"])
+    assert result.exit_code == 2
+    assert "No such command 'segmnt'" in result.output
+
+
+def test_rfclip_runs_once_channels_are_found(photos: Path, tmp_path: Path) -> None:
+    model = ("--model", "demo", "--device", "cpu", "--model-dir", str(tmp_path))
+    segment = ("segment", str(photos), "--labels", "sky,grass", "--method", "rfclip", *model)
+    refused = clearclip(*segment, "-o", str(tmp_path / "out"))
+    assert refused.exit_code == 1
+    assert "find them once with `clearclip sinks --model MODEL PICTURES`" in refused.output
+    found = clearclip("sinks", str(photos), *model)
+    assert found.exit_code == 0, found.output
+    assert "sink channels: " in found.output
+    assert sink_channels("demo", tmp_path) is not None
+    assert clearclip(*segment, "-o", str(tmp_path / "out")).exit_code == 0

@@ -10,7 +10,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from clearclip_core import METHODS, DenseEncoder, Method
+from clearclip_core import METHODS, DenseEncoder, Method, WindowFeatures
+from clearclip_core.clip.dense_encoder import (
+    batches,
+    choose_windows_at_once,
+    join_windows,
+    split_windows,
+)
 from tests.core.conftest import make_clip
 from tests.core.reference import attention
 
@@ -169,3 +175,72 @@ def test_features_are_of_length_one_in_every_precision(name: str, dtype: torch.d
         if part is not None:
             lengths = part.float().norm(dim=-1)
             torch.testing.assert_close(lengths, torch.ones_like(lengths), rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("vision", "why"),
+    [
+        ({"layers": [1, 1, 1, 1], "width": 16}, "another kind"),
+        ({"attentional_pool": True}, "pools by attention"),
+        ({"final_ln_after_pool": True}, "normalises after pooling"),
+        ({"block_type": "custom"}, "attention blocks of another kind"),
+    ],
+)
+def test_towers_that_cannot_be_taken_apart_are_refused(vision: dict[str, object], why: str) -> None:
+    with pytest.raises(ValueError, match=f"native Vision Transformers.*{why}"):
+        DenseEncoder(make_clip(**vision), METHODS["clearclip"])
+
+
+def test_adapters_in_the_place_of_a_linear_layer_run(clip_model: open_clip.CLIP) -> None:
+    class Doubled(torch.nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 2 * super().forward(x)
+
+    plain, adapted = copy.deepcopy(clip_model), copy.deepcopy(clip_model)
+    for block, other in zip(
+        plain.visual.transformer.resblocks, adapted.visual.transformer.resblocks, strict=True
+    ):
+        layer = Doubled(256, 64)
+        layer.load_state_dict(block.mlp.c_proj.state_dict())
+        other.mlp.c_proj = layer.requires_grad_(False)
+        block.mlp.c_proj.weight *= 2
+        block.mlp.c_proj.bias *= 2
+    with torch.inference_mode():
+        one, two = (
+            DenseEncoder(model, METHODS["clearclip"]).encode(pixels_of(64, 64))
+            for model in (plain, adapted)
+        )
+    torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
+
+
+def test_a_batch_on_cuda_takes_half_of_the_free_memory(
+    clip_model: open_clip.CLIP, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = DenseEncoder(clip_model, METHODS["clearclip"])
+    assert choose_windows_at_once(encoder, 64) == 4
+    monkeypatch.setattr(DenseEncoder, "device", torch.device("cuda:0"))
+    one_window = encoder.activation_bytes((64, 64))
+    assert one_window == 17 * 16 * 64 * 4  # tokens, widths, width, bytes
+    for windows, chosen in ((0.5, 1), (1, 1), (20.5, 20), (1000, 64)):
+        free = int(2 * windows * one_window)
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (free, 10**12))
+        assert choose_windows_at_once(encoder, 64) == chosen
+
+
+def test_batches_keep_the_order_and_the_last_one_holds_the_rest() -> None:
+    windows = [torch.full((3, 2, 2), float(index)) for index in range(5)]
+    made = [batch[:, 0, 0, 0].tolist() for batch in batches(iter(windows), 2)]
+    assert made == [[0, 1], [2, 3], [4]]
+
+
+def test_joined_windows_are_split_into_the_same_groups() -> None:
+    patches, cls = torch.arange(5.0).reshape(5, 1, 1, 1), torch.arange(5.0, 10).reshape(5, 1)
+    joined = join_windows(
+        [WindowFeatures(patches[:2], cls[:2]), WindowFeatures(patches[2:], cls[2:])]
+    )
+    groups = list(split_windows(joined, [1, 4]))
+    assert [group.patches.flatten().tolist() for group in groups] == [[0], [1, 2, 3, 4]]
+    assert [group.cls.flatten().tolist() for group in groups if group.cls is not None] == [
+        [5],
+        [6, 7, 8, 9],
+    ]

@@ -1,9 +1,13 @@
+"""Methods: presets, what makes no sense, and their names as text."""
+
+from __future__ import annotations
+
 from dataclasses import replace
 
 import pytest
 
 from clearclip_core import MAPS, METHODS, Method
-from clearclip_core.clip.methods import resolve_method
+from clearclip_core.clip.methods import parse, resolve_method
 
 
 def test_presets_are_the_papers() -> None:
@@ -117,4 +121,23 @@ def test_the_three_maps_are_sum_residual_and_attention() -> None:
         "X_sum": "qk-res",
         "X_res": "qk-res-a0",
         "X_attn": "qk",
+    }
+
+
+def test_every_part_has_its_place() -> None:
+    name = "kk+affinity-affinity.middle-repair.density-layers.middle-second.affinity"
+    assert parse(name) == {
+        "attention": "kk+affinity",
+        "affinity": "middle",
+        "repair": "density",
+        "layers": "middle",
+        "second": "affinity",
+    }
+    assert parse("vv-res-b6-bilinear-surgery-k0.5") == {
+        "attention": "vv",
+        "residual": True,
+        "blocks": 6,
+        "positions": "bilinear",
+        "remove_redundancy": True,
+        "key_weight": 0.5,
     }

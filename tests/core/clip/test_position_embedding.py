@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from clearclip_core.clip.position_embedding import resize_position_embedding
+from clearclip_core.clip.dense_encoder import resize_position_embedding
 
 
 def test_positions_are_untouched_at_the_trained_size(clip_model: open_clip.CLIP) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import threading
 import time
@@ -10,10 +11,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import open_clip
 import pytest
 import torch
 
 from clearclip_core import BEST_TEMPLATES, TEMPLATES, EmbeddingStore, TextEncoder
+from clearclip_core.clip.loading import PrefixTree, encode_text
+from clearclip_core.clip.text_encoder import FairLock
 
 
 def test_the_templates_are_the_eighty_of_imagenet() -> None:
@@ -218,3 +222,66 @@ def test_embeddings_are_averaged_over_the_templates_that_are_given() -> None:
     mean = [sum(column) / len(each) for column in zip(*each, strict=True)]
     assert row.tolist() == pytest.approx(unit(mean), abs=1e-6)
     assert sum(tower.asked.values()) == len(BEST_TEMPLATES)
+
+
+def test_threads_are_served_in_the_order_in_which_they_asked() -> None:
+    lock, served = FairLock(), []
+
+    def ask(number: int) -> None:
+        with lock:
+            served.append(number)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(5)]
+    with lock:
+        for waiting, thread in enumerate(threads, start=2):
+            thread.start()
+            while len(lock._queue) < waiting:
+                time.sleep(0.001)
+    for thread in threads:
+        thread.join(timeout=10)
+    assert served == [0, 1, 2, 3, 4]
+
+
+SENTENCES = {
+    "one": ["a dog"],
+    "of different lengths": ["a dog", "a photo of one red car", ""],
+    "twice the same": ["a dog", "a dog", "a cat"],
+    "one the beginning of another": ["a photo of", "a photo of a dog", "photo of"],
+    "templates": [template(word) for word in ("dog", "traffic light") for template in TEMPLATES],
+}
+
+
+@pytest.mark.parametrize("sentences", SENTENCES.values(), ids=SENTENCES)
+def test_embeddings_are_those_of_the_whole_tower(
+    clip_model: open_clip.CLIP, sentences: list[str]
+) -> None:
+    tokens = open_clip.SimpleTokenizer(context_length=16)(sentences)
+    expected = clip_model.encode_text(tokens)
+    torch.testing.assert_close(encode_text(clip_model, tokens), expected, rtol=0, atol=1e-5)
+
+
+def test_a_beginning_is_found_once() -> None:
+    tokens = torch.tensor([[8, 1, 2, 9, 0], [8, 1, 9, 0, 0], [8, 3, 2, 9, 0], [8, 1, 2, 9, 0]])
+    ends = tokens.argmax(dim=1)
+    tree = PrefixTree.of(tokens, ends)
+    different = {tuple(row[: i + 1]) for row in tokens.tolist() for i in range(row.index(9) + 1)}
+    assert len(tree.tokens) == len(different)
+    beginnings = {
+        int(tree.nodes[row, i]): tuple(tokens[row, : i + 1].tolist())
+        for row, end in enumerate(ends.tolist())
+        for i in range(end + 1)
+    }
+    assert set(beginnings.values()) == different
+    for node, beginning in beginnings.items():
+        assert int(tree.tokens[node]) == beginning[-1]
+        assert int(tree.positions[node]) == len(beginning) - 1
+        assert int(tree.nodes.flatten()[tree.places[node]]) == node
+
+
+def test_a_tower_that_is_not_causal_is_run_whole(clip_model: open_clip.CLIP) -> None:
+    """Every token there depends on those after it, so that nothing may be shared or cut off."""
+    tokens = open_clip.SimpleTokenizer(context_length=16)(["a dog", "a cat"])
+    model = copy.deepcopy(clip_model)
+    model.attn_mask = None
+    expected = model.encode_text(tokens)
+    torch.testing.assert_close(encode_text(model, tokens), expected, rtol=0, atol=0)

@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 
 from clearclip_core import Segmenter
 from clearclip_core.demo import training
-from clearclip_core.demo.architecture import CONFIG
 from clearclip_core.demo.training import (
     WEIGHTS,
     PresenceLosses,
@@ -21,7 +20,7 @@ from clearclip_core.demo.training import (
     main,
     possible_loss,
 )
-from clearclip_core.demo.training_images import Crops
+from clearclip_core.demo.training_images import CONFIG, Crops
 from tests.core.demo.halves import make_folder
 
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from clearclip_core import Method
 from clearclip_core.evaluation.benchmarks import BENCHMARKS
 from clearclip_core.evaluation.metrics import ConfusionMatrix
-from clearclip_core.evaluation.results import Result, RunConfig, Tally
+from clearclip_core.evaluation.results import RunConfig, RunResult, Tally
 from clearclip_core.paper.tables import Ablation, Score
 
 CONFIG = RunConfig(
@@ -43,7 +43,7 @@ def result(
     percent: int,
     method: str = "clearclip",
     **other: Any,
-) -> Result:
+) -> RunResult:
     """A result whose mIoU is so many percent.
 
     The first two classes are each other's mistakes: with h hits and m misses either way the IoU of
@@ -52,7 +52,7 @@ def result(
     counts = np.zeros((len(BENCHMARKS[benchmark].classes),) * 2, np.int64)
     counts[:2, :2] = [[2 * percent, 100 - percent], [100 - percent, 2 * percent]]
     config = replace(CONFIG, benchmark=benchmark, method=method, **other)
-    return Result.of(config, Tally(ConfusionMatrix(counts), 9, 4.5), "a card")
+    return RunResult.of(config, Tally(ConfusionMatrix(counts), 9, 4.5), "a card")
 
 
 def ablation(benchmark: str, miou: dict[Method, float], **other: Any) -> Ablation:

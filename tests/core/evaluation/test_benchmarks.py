@@ -29,7 +29,7 @@ from clearclip_core.evaluation.benchmarks import (
     find_samples,
     read_labels,
 )
-from clearclip_core.images.label_maps import LayoutError, read_label_map
+from clearclip_core.images.label_maps import LayoutError, read_label_values
 from tests.core.evaluation import miniatures
 
 VOC = BENCHMARKS["voc20"]
@@ -215,7 +215,7 @@ def test_a_painted_map_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "map.png"
     Image.new("RGB", (4, 4)).save(path)
     with pytest.raises(LayoutError, match=r"\(mode L or P\), but its mode is RGB"):
-        read_label_map(path)
+        read_label_values(path)
 
 
 def test_methods_of_the_paper_are_measured_as_the_paper_does() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,18 +14,31 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from clearclip_core import BoolMask, Label
+from clearclip_core import (
+    HELD_OUT_SEEDS,
+    Adaptation,
+    BoolMask,
+    Label,
+    RGBArray,
+    ScoreOptions,
+    Segmenter,
+    render_scene,
+)
 from clearclip_core.evaluation import comparison
 from clearclip_core.evaluation.comparison import (
+    AS_PAPER,
     Candidate,
+    CandidateFigures,
     Comparison,
     LabelFigures,
     LabelledFolder,
     Predicted,
+    PredictionRule,
     compare,
-    overlaps,
+    mask_overlaps,
+    predict_all,
 )
-from clearclip_core.evaluation.comparison_report import comparison_page
+from clearclip_core.evaluation.comparison_report import comparison_json, comparison_page
 from clearclip_core.evaluation.metrics import MaskOverlap
 from clearclip_core.images.label_maps import LayoutError
 
@@ -99,7 +114,7 @@ def test_other_words_need_a_line_for_each_label(tmp_path: Path) -> None:
 
 def test_pixels_that_are_not_counted_count_for_neither_side() -> None:
     truth = np.array([[0, 255, 254, 1]], np.uint8)
-    sky, car = overlaps({0: np.array([[True, True, True, False]])}, truth, 2)
+    sky, car = mask_overlaps({0: np.array([[True, True, True, False]])}, truth, 2)
     assert (sky.predicted_px, sky.true_px, sky.shared_px) == (2, 1, 1)
     assert (car.predicted_px, car.true_px, car.shared_px) == (0, 1, 0)
 
@@ -173,3 +188,98 @@ def test_a_page_needs_no_network_and_escapes_names(tmp_path: Path) -> None:
     assert '<meta name="viewport"' in page, "a phone shows it at its own width"
     assert page.count("data:image/jpeg;base64,") == 4  # picture, truth and two predictions
     assert "saved paint 50.0" in page
+
+
+LABELS = tuple(Label(name) for name in ("sky", "grass", "tree", "house"))
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> Segmenter:
+    return Segmenter.load("demo", device="cpu", precision="fp32")
+
+
+@pytest.fixture(scope="module")
+def image() -> RGBArray:
+    return render_scene(HELD_OUT_SEEDS[3], (96, 128)).image
+
+
+def test_the_paper_gives_each_pixel_its_best_label(segmenter: Segmenter, image: RGBArray) -> None:
+    (made,) = predict_all([Candidate(segmenter, LABELS, "demo", "", AS_PAPER)], image)
+    expected = segmenter.segment(image, LABELS).label_map
+    assert (made.label_map(expected.shape) == expected).all()  # type: ignore[arg-type]
+    assert (expected >= 0).all()
+    assert made.seconds > 0
+
+
+def test_the_backend_lets_other_words_win(segmenter: Segmenter, image: RGBArray) -> None:
+    rule = PredictionRule(threshold=0.3, min_island_share=0.01)
+    (made,) = predict_all([Candidate(segmenter, LABELS, "demo", "", rule)], image)
+    segmentation = segmenter.segment(image, LABELS, contrast=True, threshold=0.3, refine=True)
+    min_px = round(0.01 * 96 * 128)
+    expected = segmentation.masks(min_px, min_px)
+    assert {LABELS[index].name for index in made.masks} == set(expected)
+    for index, mask in made.masks.items():
+        assert np.array_equal(mask, expected[LABELS[index].name])
+
+
+def test_each_label_may_have_a_threshold_and_1_is_never_reached(
+    segmenter: Segmenter, image: RGBArray
+) -> None:
+    thresholds = (1.0, 0.6, 0.5, 0.7)
+    rule = PredictionRule(threshold=thresholds, min_island_share=0)
+    (made,) = predict_all([Candidate(segmenter, LABELS, "demo", "", rule)], image)
+    segmentation = segmenter.segment(image, LABELS, contrast=True, refine=True)
+    sure = segmentation.confidence.astype(float)
+    won = [segmentation.label_map == index for index in range(4)]
+    assert won[0].any()
+    expected = {index: won[index] & (sure >= thresholds[index]) for index in (1, 2, 3)}
+    there = {index: mask for index, mask in expected.items() if mask.any()}
+    assert there.keys() == made.masks.keys()
+    assert all(np.array_equal(mask, made.masks[index]) for index, mask in there.items())
+    assert any((won[index] & ~mask).any() for index, mask in there.items())
+
+
+def test_what_was_learned_changes_the_scores(segmenter: Segmenter, image: RGBArray) -> None:
+    width = segmenter.embed(["sky"]).shape[1]
+    grass = Adaptation(("grass",), np.zeros((1, width), np.float32), np.full(1, 9, np.float32), 1)
+    candidate = Candidate(segmenter, LABELS, "demo", "", AS_PAPER, grass)
+    (made,) = predict_all([candidate], image)
+    assert list(made.masks) == [1]  # its scores are far above all others everywhere
+
+
+def test_what_counts_beside_the_words_changes_the_masks(
+    segmenter: Segmenter, image: RGBArray
+) -> None:
+    options = ScoreOptions(presence=0.4, join_synonyms=True)
+    labels = (Label("sky", ("sky", "road")), *LABELS[1:])
+    plain = Candidate(segmenter, labels, "demo", "", AS_PAPER)
+    usual, made = predict_all([plain, replace(plain, options=options)], image)
+    expected = segmenter.segment(image, labels, options=options).label_map
+    assert (made.label_map(expected.shape) == expected).all()  # type: ignore[arg-type]
+    assert (usual.label_map(expected.shape) != expected).any()  # type: ignore[arg-type]
+
+
+def made_comparison(**more: Any) -> Comparison:
+    encoder = SimpleNamespace(device=SimpleNamespace(type="cpu"))
+    candidate: Any = SimpleNamespace(
+        segmenter=SimpleNamespace(encoder=encoder),
+        model="m",
+        method="clearclip",
+        prompts="words",
+        rule=PredictionRule(threshold=(0.0, 0.5)),
+        options=ScoreOptions(presence=0.1, join_synonyms=True),
+    )
+    sky = LabelFigures(MaskOverlap(40, 50, 40, 10, 40), 2, 2, 1)
+    figures = CandidateFigures((sky, LabelFigures()), (0.5, 1.5))
+    return Comparison(("sky", "car"), (candidate,), (figures,), (), **more)
+
+
+def test_json_has_all_figures() -> None:
+    content = json.loads(comparison_json(made_comparison(left_out=(("task 1", "It is gone."),))))
+    assert content["pictures"] == 2
+    assert content["left_out"] == [{"name": "task 1", "reason": "It is gone."}]
+    (run,) = content["runs"]
+    assert run["thresholds"] == {"sky": 0, "car": 0.5}
+    assert (run["presence"], run["synonyms"]) == (0.1, "joined")
+    assert (run["miou"], run["saved_paint"]) == (0.8, 0.8)
+    assert run["labels"]["car"]["iou"] is None

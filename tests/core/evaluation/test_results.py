@@ -11,20 +11,20 @@ import numpy as np
 import pytest
 
 from clearclip_core.evaluation.metrics import ConfusionMatrix
-from clearclip_core.evaluation.results import Checkpoint, Result, RunConfig, Tally, versions
+from clearclip_core.evaluation.results import Checkpoint, RunConfig, RunResult, Tally, versions
 from tests.core.evaluation.factories import CONFIG
 
 
-def result(seed: int) -> Result:
+def result(seed: int) -> RunResult:
     counts = np.random.default_rng(seed).integers(0, 10**12, (20, 20))
     counts[7] = counts[:, 7] = 0  # no cat anywhere
-    return Result.of(CONFIG, Tally(ConfusionMatrix(counts), 3, 1.5 * seed), "a card")
+    return RunResult.of(CONFIG, Tally(ConfusionMatrix(counts), 3, 1.5 * seed), "a card")
 
 
 def test_a_result_comes_back_from_its_file(tmp_path: Path) -> None:
     written = result(1)
     written.write(tmp_path / "a" / "r.json")
-    read = Result.read(tmp_path / "a" / "r.json")
+    read = RunResult.read(tmp_path / "a" / "r.json")
     assert msgspec.to_builtins(read) == msgspec.to_builtins(written)
     assert (read.settings, read.versions, read.hardware) == (CONFIG, versions(), "a card")
 
@@ -49,12 +49,12 @@ def test_files_that_are_no_results_are_refused(tmp_path: Path) -> None:
     for text in (b"", b"[]", b"{}", b'{"confusion": [[1, 2]]}', b"\xff", b"[" * 10**5):
         path.write_bytes(text)
         with pytest.raises(ValueError, match="to be written by `clearclip eval`, but it is not"):
-            Result.read(path)
+            RunResult.read(path)
     content = msgspec.to_builtins(result(1))
     for counts in ([[1, 2], [3, 4]], [[1], [2, 3]], [[-1] * 20] * 20):
         path.write_bytes(msgspec.json.encode(content | {"confusion": counts}))
         with pytest.raises(ValueError, match="to hold the classes of a benchmark"):
-            Result.read(path)
+            RunResult.read(path)
 
 
 @pytest.mark.parametrize(

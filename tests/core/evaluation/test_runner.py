@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clearclip_core import Segmenter, load_model
+from clearclip_core import METHODS, Preprocessing, Segmenter, load_model
 from clearclip_core.evaluation import runner
 from clearclip_core.evaluation.benchmarks import BENCHMARKS, Benchmark, find_samples
 from clearclip_core.evaluation.metrics import ConfusionMatrix
-from clearclip_core.evaluation.results import Checkpoint, Tally
+from clearclip_core.evaluation.results import Checkpoint, RunConfig, Tally
 from clearclip_core.evaluation.runner import EvaluationTask, predictor, run_through, tallies_of
 from clearclip_core.images.label_maps import LayoutError
 from clearclip_core.segmentation.scores import TextSide, group_words, score_with_text_side
@@ -158,3 +158,45 @@ def test_a_benchmark_with_a_text_side_looks_at_the_picture_as_a_whole() -> None:
         vocabulary = segmenter.vocabulary(classes)
         scores = score_with_text_side(features, picture_cls, words, vocabulary, groups, side)
         assert np.array_equal(label_map, scores.label_map())
+
+
+VOC = BENCHMARKS["voc20"]
+MODEL = load_model("demo", device="cpu", precision="fp32")
+
+
+def run_config(task: EvaluationTask, method: str = "clearclip") -> RunConfig:
+    return task.run_config(MODEL, METHODS[method])
+
+
+def test_settings_name_what_was_run(tmp_path: Path) -> None:
+    miniatures.make("cityscapes", tmp_path)
+    made = run_config(EvaluationTask.of(BENCHMARKS["cityscapes"], tmp_path), "sclip")
+    assert (made.benchmark, made.pictures, made.method) == ("cityscapes", 2, "sclip")
+    assert (made.model, made.precision, made.device) == ("demo", "fp32", "cpu")
+    assert (made.short_side_px, made.long_side_px) == (448, 2048)
+    assert (made.window_px, made.stride_px) == (224, 224)
+    assert made.mean == Preprocessing().mean
+
+
+def test_whatever_changes_the_result_changes_the_key(tmp_path: Path) -> None:
+    miniatures.make("voc20", tmp_path)
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(f"{name}, thing" for name in VOC.classes))
+    task = EvaluationTask.of(VOC, tmp_path)
+    others = [
+        run_config(EvaluationTask.of(VOC, tmp_path, names)),
+        run_config(EvaluationTask.of(VOC, tmp_path, limit=2)),
+        run_config(EvaluationTask.of(VOC, tmp_path, short_side_px=336)),
+        run_config(EvaluationTask.of(BENCHMARKS["voc21"], tmp_path)),
+        run_config(task, "clip"),
+        run_config(replace(task, samples=task.samples[::-1])),
+    ]
+    assert len({run_config(task).key, *(other.key for other in others)}) == 7
+    assert run_config(EvaluationTask.of(VOC, tmp_path)).key == run_config(task).key
+
+
+def test_a_segmenter_works_under_the_benchmarks_settings(tmp_path: Path) -> None:
+    miniatures.make("voc20", tmp_path)
+    segmenter = EvaluationTask.of(VOC, tmp_path, short_side_px=224).segmenter(MODEL, "maskclip")
+    assert segmenter.preprocessing == Preprocessing(short_side_px=224, long_side_px=2048)
+    assert segmenter.method == METHODS["maskclip"]

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clearclip_core.images.label_maps import LayoutError, class_indices, pair_files
+from clearclip_core import label_map_image, overlay, palette
+from clearclip_core.images.label_maps import (
+    LayoutError,
+    class_indices,
+    find_images,
+    output_names,
+    pair_files,
+)
 
 
 def save(path: Path, mode: str = "L", size: tuple[int, int] = (6, 4)) -> Path:
@@ -80,3 +87,100 @@ def test_values_become_indices_of_the_classes_that_count() -> None:
 def test_values_without_a_name_are_refused() -> None:
     with pytest.raises(ValueError, match="to hold 0 to 1 and 255, but got 7"):
         class_indices(np.array([[0, 7, 9]], np.uint8), [0, 1])
+
+
+def touch(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def test_a_glob(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path / "photos" / "one.jpg", tmp_path / "photos" / "trip" / "Three.JPG")
+    monkeypatch.chdir(tmp_path)
+    assert find_images(["photos/**/*.JPG"]) == [Path("photos/trip/Three.JPG")]
+    with pytest.raises(Exception, match=r"no pictures at 'photos/\*\.gif'"):
+        find_images(["photos/*.gif"])
+
+
+def test_pictures_are_taken_once_and_in_order(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    one, two, three = photos / "one.jpg", photos / "two.png", photos / "trip" / "Three.JPG"
+    touch(one, two, three, photos / "notes.txt")
+    assert find_images([str(photos)]) == [one, three, two]
+    assert find_images([str(two), str(photos), str(photos / "*.png")]) == [two, one, three]
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        (["a/x.jpg"], ["x"]),
+        (["a/x.jpg", "b/y.v2.png"], ["x", "y.v2"]),
+        (["a/x.jpg", "b/x.png"], ["a/x.jpg", "b/x.png"]),
+        (["a/x.jpg", "b/x.jpg", "b/c/y.jpg"], ["a/x.jpg", "b/x.jpg", "b/c/y.jpg"]),
+        (["a/x.jpg", "a/x.png", "a/x.jpg.png"], ["x.jpg", "x.png", "x.jpg.png"]),
+        (["a/x.jpg", "b/X.png"], ["a/x.jpg", "b/X.png"]),  # one file where case is ignored
+        (["x.jpg", "../x.jpg", "/x.jpg"], None),
+    ],
+)
+def test_every_picture_has_a_name_of_its_own(files: list[str], names: list[str] | None) -> None:
+    paths = [Path(file) for file in files]
+    made = [name.as_posix() for name in output_names(paths)]
+    assert names is None or made == names
+    assert len(set(made)) == len(files)
+    assert not any(name.startswith(("/", "..")) for name in made)
+
+
+def test_colours_are_all_different() -> None:
+    colours = palette(255)
+    assert colours.shape == (255, 3)
+    assert colours.dtype == np.uint8
+    assert len({tuple(colour) for colour in colours.tolist()}) == 255
+    assert palette(0).shape == (0, 3)
+
+
+def test_a_label_map_file_holds_indices_and_255_for_none(tmp_path: Path) -> None:
+    labels = np.array([[0, 1, -1], [2, -1, 0]], np.int16)
+    label_map_image(labels, 3).save(tmp_path / "map.png", optimize=True)
+    with Image.open(tmp_path / "map.png") as read:
+        assert read.mode == "P"
+        assert np.asarray(read).tolist() == [[0, 1, 255], [2, 255, 0]]
+        seen = np.asarray(read.convert("RGB"))
+    colours = palette(3)
+    assert seen[0, :2].tolist() == colours[:2].tolist()
+    assert seen[1, 0].tolist() == colours[2].tolist()
+    assert seen[0, 2].tolist() == [0, 0, 0]
+
+
+def test_a_label_map_holds_255_labels_and_no_more() -> None:
+    assert np.asarray(label_map_image(np.array([[254, -1]]), 255)).tolist() == [[254, 255]]
+    with pytest.raises(ValueError, match="at most 255 labels, but got 256"):
+        label_map_image(np.zeros((1, 1), int), 256)
+
+
+def test_an_overlay_mixes_colours_where_there_is_a_label() -> None:
+    rgb = np.full((200, 300, 3), 100, np.uint8)
+    labels = np.full((200, 300), -1)
+    labels[:, :150] = 1
+    picture = np.asarray(overlay(rgb, labels, ["sky", "tree"], opacity=0.25))
+    mixed = [round(0.25 * channel + 75) for channel in palette(2)[1].tolist()]
+    assert np.abs(picture[:, :150].astype(int) - mixed).max() <= 1
+    assert (picture[:, 150:300] == 100).all()
+    assert (rgb == 100).all()
+
+
+def has_colour(picture: np.ndarray, index: int) -> bool:
+    return bool((picture == palette(index + 1)[index]).all(axis=-1).any())
+
+
+def test_the_legend_shows_the_labels_that_are_there() -> None:
+    rgb = np.full((120, 160, 3), 255, np.uint8)
+    labels = np.zeros((120, 160), int)
+    labels[:60] = 2
+    picture = np.asarray(overlay(rgb, labels, ["sky", "tree", "horse"]))
+    assert picture.shape[0] == 120
+    legend = picture[:, 160:]
+    assert legend.shape[1] > 60
+    assert [has_colour(legend, i) for i in range(3)] == [True, False, True]
+    longer = overlay(rgb, labels, ["sky", "tree", "horse on a far and foggy hill"])
+    assert longer.width > picture.shape[1]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from clearclip_core.label_errors.disagreement import (
-    Float64Array,
     IntArray,
+    Matrix,
     held_out_log_probabilities,
 )
 
@@ -15,7 +15,7 @@ from clearclip_core.label_errors.disagreement import (
 MEANS = np.array([[2.0, 0.0, 0.0, 1.0], [0.0, 2.0, 0.0, -1.0], [0.0, 0.0, 2.0, 0.0]])
 
 
-def parts(images: int, each: int, seed: int = 0) -> tuple[Float64Array, IntArray, IntArray]:
+def parts(images: int, each: int, seed: int = 0) -> tuple[Matrix, IntArray, IntArray]:
     """Draw parts of each label on each image, spread by 1 around their means."""
     rng = np.random.default_rng(seed)
     labels = np.tile(np.repeat(np.arange(3), each), images)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from clearclip_core.label_errors.disagreement import BESIDE_LABELS, Disagreement, Float64Array
+from clearclip_core.label_errors.disagreement import BESIDE_LABELS, Disagreement, Matrix
 from clearclip_core.label_errors.ranking import rank
 
 BOX = slice(0, 1), slice(0, 1)
@@ -17,7 +17,7 @@ BOX = slice(0, 1), slice(0, 1)
 LABELS = 3
 
 
-def describe(seen: int, rng: np.random.Generator, sure: float = 5.0) -> Float64Array:
+def describe(seen: int, rng: np.random.Generator, sure: float = 5.0) -> Matrix:
     """Describe a part in which the scores see a label, as much as they are sure of it."""
     made = rng.normal(size=LABELS + BESIDE_LABELS)
     made[seen] += sure

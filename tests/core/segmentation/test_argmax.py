@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clearclip_core.segmentation.argmax import ArgmaxBands, first_maximum
+from clearclip_core.segmentation.upsampling import ArgmaxBands, AxisUpsampling, first_maximum
 from clearclip_core.segmentation.windows import Axis
 
 #: Overlapping windows, the last one pushed back; 18 and 30 patches in all.
@@ -66,3 +66,66 @@ def test_the_first_of_the_largest_candidates_wins(count: int) -> None:
     winner, largest = first_maximum(values, labels)
     assert np.array_equal(largest, values.max(axis=1))
     assert np.array_equal(winner, np.take_along_axis(labels, values.argmax(axis=1), axis=1))
+
+
+AXES = [
+    Axis(1367, 448, 448, (0,), 16),  # made larger afterwards, one window
+    Axis(2048, 671, 448, (0, 223), 16),
+    Axis(333, 160, 48, (0, 24, 48, 72, 96, 112), 16),
+    Axis(50, 160, 48, (0, 24, 48, 72, 96, 112), 16),  # made smaller afterwards
+    Axis(160, 160, 45, (0, 24, 48, 72, 96, 115), 16),  # padded
+    Axis(1, 64, 64, (0,), 16),
+    Axis(16, 3, 3, (0,), 16),
+    Axis(1, 1, 1, (0,), 16),
+]
+
+
+@pytest.mark.parametrize("axis", AXES)
+@pytest.mark.parametrize("piece_px", [1.0, 5.0, 12.0, 1000.0])
+def test_every_pixel_is_linear_between_the_ends_of_its_piece(axis: Axis, piece_px: float) -> None:
+    pieces = axis.upsampling.pieces(piece_px)
+    ends = np.stack([pieces.matrix[:-1], pieces.matrix[1:]], axis=1)  # (pieces, 2, patches)
+    first, slope = (pieces.start_and_slope @ ends).transpose(1, 0, 2)
+    piece, place = pieces.piece_of_px, pieces.index_in_piece
+    pixels = first[piece] + place[:, None] * slope[piece]
+    assert pixels == pytest.approx(axis.matrix, abs=1e-12)
+    assert pieces.longest_px <= max(np.ceil(piece_px), 1) + 1
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_samples_make_cubics_exactly(axis: Axis) -> None:
+    """The cube of what is linear in a piece is a cubic in it."""
+    slope = np.linspace(-1, 1, axis.matrix.shape[1])
+    for spacing_px in (1.0, 4.0, 30.0, np.inf):
+        samples = axis.upsampling.samples(np.full(len(axis.upsampling.breakpoints) - 1, spacing_px))
+        made = samples.interpolate(((samples.matrix @ slope) ** 3)[:, None])[:, 0]
+        assert made == pytest.approx((axis.matrix @ slope) ** 3, abs=1e-9)
+        part = samples.interpolate(((samples.matrix @ slope) ** 3)[:, None], slice(0, 7))[:, 0]
+        assert part == pytest.approx(made[:7])
+    assert len(samples.matrix) <= axis.image_px
+
+
+def test_values_at_knots_on_the_patches_centres_are_those_of_the_upsampling() -> None:
+    axis = AxisUpsampling(np.eye(5), image_px=40)
+    knots = np.arange(11) * 4 - 0.5  # patches have their centres at 3.5, 11.5...
+    expected = axis.at(axis.positions(knots))
+    assert axis.at_knots(knots) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("spacing_px", [7, 14])
+def test_interpolation_between_knots_comes_nearest_to_the_upsampling(spacing_px: int) -> None:
+    axis = AxisUpsampling(np.eye(7), image_px=70)
+    knots = np.arange(70 // spacing_px + 1) * float(spacing_px) - 0.5
+    places = np.linspace(-0.5, 69.5, 1001)
+    wanted = axis.at(axis.positions(places))
+
+    def error(values: np.ndarray) -> float:
+        made = [np.interp(places, knots, column) for column in values.T]
+        return float(((np.array(made).T - wanted) ** 2).mean())
+
+    best = error(axis.at_knots(knots))
+    assert best < 0.7 * error(axis.at(axis.positions(knots)))
+    generator = np.random.default_rng(0)
+    for _ in range(5):
+        moved = axis.at_knots(knots) + 0.02 * generator.standard_normal((len(knots), 7))
+        assert error(moved) > best

@@ -21,7 +21,7 @@ from clearclip_core import (
 from clearclip_core.segmentation.propagation import Propagation, propagate
 from clearclip_core.segmentation.refined_argmax import decide_refined
 from tests.core.segmentation.test_scores import OWNERS, WORDS, features_of, scores_of, unit
-from tests.core.segmentation.test_sliding_windows import plan_of
+from tests.core.segmentation.test_windows import plan_of
 
 Floats = npt.NDArray[np.float64]
 

@@ -29,7 +29,7 @@ from clearclip_core.segmentation.refined_argmax import (
     competing_probabilities,
     decide_refined,
 )
-from tests.core.segmentation.test_sliding_windows import plan_of
+from tests.core.segmentation.test_windows import plan_of
 
 WORDS = Vocabulary(
     (Label("sofa", ("sofa", "couch")), Label("sky"), Label("dog", ("dog", "puppy", "hound"))),
@@ -227,7 +227,7 @@ def test_batches_change_nothing(
     monkeypatch: pytest.MonkeyPatch, decide: Decide, elements: int
 ) -> None:
     labels, confidence = decide(scores_of(), picture(), 0.4)
-    for module in ("scores", "argmax"):
+    for module in ("scores", "upsampling"):
         monkeypatch.setattr(f"clearclip_core.segmentation.{module}.BATCH_ELEMENTS", elements)
     on_device = "clearclip_core.segmentation.on_device"
     monkeypatch.setattr(f"{on_device}.GPU_BATCH_ELEMENTS", elements)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 import clearclip_core.segmentation.scores
-from clearclip_core import DenseFeatures, Label, Scores, Vocabulary, WindowPlan
-from tests.core.segmentation.test_sliding_windows import one_by_one, plan_of
+from clearclip_core import DenseFeatures, Label, ScoreOptions, Scores, Vocabulary, WindowPlan
+from clearclip_core.segmentation.scores import LogSumExp, apply_presence, join_synonyms
+from tests.core.segmentation.test_argmax import COLUMNS, ROWS, cosines, everywhere
+from tests.core.segmentation.test_windows import one_by_one, plan_of
 
 WORDS = Vocabulary(
     (Label("sofa", ("sofa", "couch")), Label("sky"), Label("dog", ("dog", "puppy", "hound"))),
@@ -97,7 +101,7 @@ def test_confidence_is_float16_between_zero_and_one() -> None:
 @pytest.mark.parametrize("elements", [1, 8 * 83 * 7, 8 * 83 * 56])
 def test_bands_change_nothing(monkeypatch: pytest.MonkeyPatch, elements: int) -> None:
     labels, confidence = scores_of().decide(0.4)
-    for module in ("argmax", "scores"):
+    for module in ("upsampling", "scores"):
         monkeypatch.setattr(f"clearclip_core.segmentation.{module}.BATCH_ELEMENTS", elements)
     banded_labels, banded_confidence = scores_of().decide(0.4)
     assert np.array_equal(banded_labels, labels)
@@ -170,3 +174,148 @@ def test_labels_without_a_chance_leave_the_others_as_if_they_were_alone() -> Non
     assert confidence == pytest.approx(expected_confidence, rel=2e-3)
     assert scores.without([1]).probabilities()[1].max() < 1e-10
     assert scores.without([]) is scores
+
+
+def test_by_default_nothing_counts_beside_the_words() -> None:
+    assert ScoreOptions() == ScoreOptions(presence=0.0)
+    assert [ScoreOptions(presence=weight).needs_cls for weight in (0.0, 0.1)] == [False, True]
+
+
+@pytest.mark.parametrize("weight", [-0.1, 1.0, math.nan, math.inf])
+def test_a_weight_outside_its_range_is_refused(weight: float) -> None:
+    with pytest.raises(ValueError, match="`presence` to be at least 0 and below 1"):
+        ScoreOptions(presence=weight)
+
+
+def test_it_equals_a_constant_shift_of_the_features() -> None:
+    features, queries, image_cls = features_of(), unit(8, 12, seed=2), unit(1, 12, seed=4)[0]
+    shifted = DenseFeatures(0.7 * features.patches + 0.3 * image_cls, PLAN)
+    embeddings, offsets = apply_presence(queries, image_cls, 0.3)
+    made = Scores.of(features, embeddings, WORDS, offsets).cosines
+    expected = Scores.of(shifted, queries, WORDS).cosines
+    torch.testing.assert_close(made, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_of_two_words_that_a_patch_fits_alike_the_one_that_the_image_shows_wins() -> None:
+    dog, wolf = torch.eye(2)
+    plan = plan_of((32, 32), (32, 32))
+    features = DenseFeatures(F.normalize(dog + wolf, dim=0).expand(1, 2, 2, 2), plan)
+    for image_cls, winner in ((dog, 0), (wolf, 1)):
+        embeddings, offsets = apply_presence(torch.eye(2), image_cls, 0.1)
+        scores = Scores.of(features, embeddings, Vocabulary.of(["dog", "wolf"]), offsets)
+        assert np.unique(scores.label_map()).tolist() == [winner]
+
+
+def test_a_labels_prompts_become_one_query_by_the_formula() -> None:
+    scores = scores_of()
+    logits = 50 * scores.cosines.double().numpy()
+    joined = join_synonyms(scores)
+    assert joined.vocabulary.queries == ("sofa", "sky", "dog", "wall", "floor")
+    for label in range(3):
+        own = logits[np.array(OWNERS) == label]
+        weights = np.exp(own.mean(axis=(1, 2)))
+        weights /= weights.sum()
+        expected = np.log((weights[:, None, None] * np.exp(own)).sum(axis=0)) / 50
+        np.testing.assert_allclose(joined.cosines[label].numpy(), expected, rtol=1e-4, atol=1e-5)
+    assert torch.equal(joined.cosines[3:], scores.cosines[6:])
+    assert joined.label_map().shape == PLAN.image_hw
+
+
+def test_words_that_score_alike_gain_nothing_by_their_number() -> None:
+    plan = plan_of((32, 32), (32, 32))
+    labels = (Label("car", ("car", "auto", "van")), Label("road"))
+    cosines = torch.tensor([0.3, 0.3, 0.3, 0.3]).reshape(4, 1, 1).expand(4, 2, 2)
+    joined = join_synonyms(Scores(cosines, plan, Vocabulary(labels)))
+    torch.testing.assert_close(joined.cosines, torch.full((2, 2, 2), 0.3))
+    assert np.allclose(joined.probabilities(), 0.5)
+
+
+def test_the_word_that_fits_the_picture_counts_most() -> None:
+    """On the last patch the other word would have won; the picture's word is heard first."""
+    plan = plan_of((32, 32), (32, 32))
+    lawn, snow = torch.tensor([0.4, 0.4, 0.4, 0.2]), torch.tensor([0.1, 0.1, 0.1, 0.3])
+    road = torch.full((4,), 0.25)
+    cosines = torch.stack([lawn, snow, road]).reshape(3, 2, 2)
+    labels = (Label("ground", ("lawn", "snow")), Label("road"))
+    scores = Scores(cosines, plan, Vocabulary(labels))
+    assert cosines[:2].amax(dim=0)[1, 1] > cosines[2, 1, 1]
+    joined = join_synonyms(scores)
+    assert joined.cosines[0, 1, 1] < joined.cosines[1, 1, 1]
+    torch.testing.assert_close(joined.cosines[0, 0], cosines[0, 0], rtol=1e-3, atol=1e-4)
+
+
+def test_a_background_and_contrast_words_stay_as_they_are() -> None:
+    plan = plan_of((32, 32), (32, 32))
+    labels = (Label("car", ("car", "van")), Label("other", ("thing", "stuff"), background=True))
+    words = Vocabulary(labels, ("wall", "van"))
+    scores = Scores(torch.rand(len(words.queries), 2, 2), plan, words)
+    joined = join_synonyms(scores)
+    assert joined.vocabulary.queries == ("car", "thing", "stuff", "wall")
+    assert torch.equal(joined.cosines[1:], scores.cosines[2:])
+    unbacked = Vocabulary(labels[:1], ("wall",))
+    joined = join_synonyms(Scores(torch.rand(3, 2, 2), plan, unbacked))
+    assert joined.vocabulary.queries == ("car", "wall")
+
+
+def test_redundancy_is_removed_window_by_window() -> None:
+    """Against CLIP Surgery's products of features, in numpy, one patch at a time."""
+    cls = unit(PLAN.count, 12, seed=4)
+    features = DenseFeatures(features_of().patches, PLAN, cls, remove_redundancy=True)
+    queries = unit(8, 12, seed=2)
+    made = Scores.of(features, queries, WORDS).cosines
+    expected = np.empty((PLAN.count, 8, 4, 4))
+    for window in range(PLAN.count):
+        share = np.exp(2 * (queries @ cls[window]).double().numpy())
+        weights = share / share.sum() * 8
+        for y, x in np.ndindex(4, 4):
+            patch = features.patches[window, y, x].double().numpy()
+            products = weights[:, None] * queries.double().numpy() * patch
+            expected[window, :, y, x] = (products - products.mean(axis=0)).sum(axis=1)
+    mosaic = PLAN.mosaic(torch.from_numpy(expected))
+    torch.testing.assert_close(made.double(), mosaic, rtol=1e-4, atol=1e-6)
+    assert len({tuple(np.round(cls[i].numpy(), 3)) for i in range(PLAN.count)}) == PLAN.count
+
+
+def test_a_single_class_keeps_its_cosine() -> None:
+    features = features_of()
+    cls = unit(PLAN.count, 12, seed=4)
+    weighed = DenseFeatures(features.patches, PLAN, cls, remove_redundancy=True)
+    one, query = Vocabulary.of(["dog"]), unit(1, 12, seed=2)
+    assert torch.equal(
+        Scores.of(weighed, query, one).cosines, Scores.of(features, query, one).cosines
+    )
+
+
+def test_a_class_that_the_window_shows_weighs_more() -> None:
+    """Two patches alike between two classes: the CLS feature decides."""
+    dog, grass = torch.eye(2)
+    plan = plan_of((32, 32), (32, 32))
+    patches = F.normalize(dog + grass, dim=0).expand(1, 2, 2, 2)
+    for cls, winner in ((dog, 0), (grass, 1)):
+        features = DenseFeatures(patches, plan, cls[None], remove_redundancy=True)
+        scores = Scores.of(features, torch.stack([dog, grass]), Vocabulary.of(["dog", "grass"]))
+        assert np.unique(scores.label_map()).tolist() == [winner]
+
+
+@pytest.mark.parametrize("queries", [1, 5, 150])
+@pytest.mark.parametrize("spread", [0.05, 1.5, 4.0, 15.0])
+def test_denominators_are_good_to_a_step_of_float16(queries: int, spread: float) -> None:
+    logits = cosines(queries, spread, np.float32)
+    full = everywhere(logits.astype(np.float64))
+    expected = np.log(np.exp(full).sum(axis=2))
+    log_sum_exp = LogSumExp(logits, ROWS.upsampling, COLUMNS.upsampling)
+    made = np.concatenate(
+        [log_sum_exp.at_rows(slice(0, 100)), log_sum_exp.at_rows(slice(100, 211))]
+    )
+    assert made.shape == expected.shape
+    assert np.abs(np.expm1(made - expected)).max() < 2**-11
+
+
+def test_denominators_neither_overflow_nor_vanish() -> None:
+    """Logits of a temperature of 400: exp(400) is more than float32 holds."""
+    logits = cosines(6, 1.0, np.float32)
+    logits *= 400 / np.abs(logits).max()
+    expected = everywhere(logits.astype(np.float64))
+    expected = np.log(np.exp(expected).sum(axis=2))
+    made = LogSumExp(logits, ROWS.upsampling, COLUMNS.upsampling).at_rows(slice(None))
+    assert made == pytest.approx(expected, abs=1e-3)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from clearclip_core import DenseFeatures, Vocabulary
 from clearclip_core.segmentation.scores import TextSide, group_words, score_with_text_side
-from tests.core.segmentation.test_sliding_windows import plan_of
+from tests.core.segmentation.test_windows import plan_of
 
 PLAN = plan_of((64, 96), (64, 64))
 WIDTH = 6

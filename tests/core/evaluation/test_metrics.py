@@ -1,4 +1,4 @@
-"""The confusion matrix against pixel by pixel counting, and against torchmetrics."""
+"""Confusion matrix, overlap of masks, boundaries."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ import pytest
 import torch
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
-from clearclip_core.evaluation.metrics import ConfusionMatrix
+from clearclip_core import BoolMask
+from clearclip_core.evaluation.metrics import (
+    ConfusionMatrix,
+    Edge,
+    MaskOverlap,
+    boundary_f,
+    tolerance_px,
+)
 from clearclip_core.images.label_maps import IGNORE
 
 CLASSES = 7
@@ -108,3 +115,99 @@ def test_parts_add_up_in_any_order() -> None:
 def test_what_is_no_class_is_refused(truth: list, predicted: list, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         ConfusionMatrix.of(np.array(truth), np.array(predicted), CLASSES)
+
+
+def square(left: int, right: int) -> BoolMask:
+    mask = np.zeros((10, 10), bool)
+    mask[2:8, left:right] = True
+    return mask
+
+
+def test_pixels_and_boundary_bands_are_counted() -> None:
+    """6 rows by 4 columns each, half of it shared; the band of 10 px diagonals is a pixel wide.
+
+    A band of 6 x 4 has 16 pixels. Both bands have the top and bottom rows of the two shared columns
+    in common: the left one's right edge is inside the right one.
+    """
+    made = MaskOverlap.of(square(1, 5), square(3, 7))
+    assert made == MaskOverlap(24, 24, 12, band_shared_px=4, band_px=28)
+    assert made.iou == pytest.approx(12 / 36)
+    assert made.boundary_iou == pytest.approx(4 / 28)
+    assert made.saved_paint == pytest.approx(1 - 24 / 24)
+
+
+def test_a_missing_mask_covers_nothing() -> None:
+    assert MaskOverlap.of(square(1, 5), None) == MaskOverlap(predicted_px=24, band_px=16)
+    assert MaskOverlap.of(None, square(1, 5)) == MaskOverlap(true_px=24, band_px=16)
+    nothing = MaskOverlap.of(None, None)
+    assert (nothing.iou, nothing.boundary_iou, nothing.saved_paint) == (None, None, None)
+
+
+def test_sums_are_shares_of_all_pictures() -> None:
+    whole = MaskOverlap(8, 10, 6, 1, 4) + MaskOverlap(2, 0, 0, 0, 2)
+    assert whole == MaskOverlap(10, 10, 6, 1, 6)
+    assert whole.saved_paint == pytest.approx(1 - (4 + 4) / 10)
+
+
+def edge_pixels(mask: BoolMask) -> list[tuple[int, int]]:
+    """Pixels of a mask beside one inside the image that is not of it."""
+    height, width = mask.shape
+    return [
+        (y, x)
+        for y, x in np.argwhere(mask)
+        if any(
+            0 <= y + dy < height and 0 <= x + dx < width and not mask[y + dy, x + dx]
+            for dy, dx in ((0, 1), (1, 0), (0, -1), (-1, 0))
+        )
+    ]
+
+
+def searched(first: BoolMask, second: BoolMask, tolerance: float) -> float | None:
+    edges = edge_pixels(first), edge_pixels(second)
+    if not edges[0] and not edges[1]:
+        return None
+    shares = [
+        sum(any(math.dist(p, q) <= tolerance for q in other) for p in own) / max(1, len(own))
+        for own, other in (edges, edges[::-1])
+    ]
+    return 2 * shares[0] * shares[1] / sum(shares) if sum(shares) else 0.0
+
+
+@pytest.mark.parametrize("tolerance", [1, 2, 3])
+def test_it_is_what_a_search_finds(tolerance: int) -> None:
+    rng = np.random.default_rng(tolerance)
+    rows, columns = np.mgrid[:24, :30]
+    for _ in range(5):
+        masks = []
+        for _ in range(2):
+            y, x, radius = rng.uniform(4, 20), rng.uniform(4, 26), rng.uniform(3, 9)
+            masks.append((rows - y) ** 2 + (columns - x) ** 2 < radius**2)
+        found = boundary_f(*(Edge.of(mask, tolerance) for mask in masks))
+        assert found == pytest.approx(searched(masks[0], masks[1], tolerance))
+        assert boundary_f(*(Edge.of(mask, tolerance) for mask in masks[::-1])) == found
+
+
+def test_edges_within_the_tolerance_match_and_others_do_not() -> None:
+    """Two halves of an image: the edges are straight lines, as far apart as the halves differ."""
+    halves = [np.arange(40)[None].repeat(9, 0) >= start for start in (20, 22, 23)]
+    edges = [Edge.of(half, 2) for half in halves]
+    assert [edge.count_px for edge in edges] == [9, 9, 9], "the border of the image is no edge"
+    assert boundary_f(edges[0], edges[1]) == 1
+    assert boundary_f(edges[0], edges[2]) == 0
+
+
+def test_a_mask_without_an_edge() -> None:
+    whole, part = np.ones((8, 9), bool), np.zeros((8, 9), bool)
+    part[2:5, 3:6] = True
+    edge, no_edge = Edge.of(part, 1), Edge.of(whole, 1)
+    assert (edge.count_px, no_edge.count_px) == (8, 0)
+    for other in (no_edge, None):
+        assert boundary_f(edge, other) == boundary_f(other, edge) == 0
+    assert boundary_f(no_edge, no_edge) is None
+    assert boundary_f(None, None) is None
+
+
+def test_the_tolerance_is_that_of_davis() -> None:
+    """0.8 % of the diagonal, rounded up: of 1080p's 2202.9 px it is 17.6 px."""
+    assert tolerance_px((1080, 1920)) == 18
+    assert tolerance_px((10, 10)) == 1
