@@ -126,8 +126,6 @@ view_option = click.option(
     "--view", type=NUMBER, help="Number of a view of the data manager: its tasks only."
 )
 
-yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
-
 map_option = click.option(
     "--map",
     "renamed",

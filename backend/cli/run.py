@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from functools import partial
+from dataclasses import dataclass
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,7 +25,6 @@ from backend.cli.options import (
     project_option,
     with_settings,
     write_bytes,
-    yes_option,
 )
 from backend.feedback.report.definitions import in_percent
 from backend.label_studio_services import check_token
@@ -40,35 +40,51 @@ if TYPE_CHECKING:
     from backend.services import Services
 
 
+@dataclass(frozen=True)
+class _Given:
+    """The options that all these commands have."""
+
+    project: int
+    json_file: Path | None = None
+    yes: bool = False
+    view: bool = False
+
+
 def _report_options(command: Command) -> Command:
-    """Add the options that all these commands have."""
-    view = click.option(
-        "--make-view",
-        "view",
-        is_flag=True,
-        help="After asking, make a view in Label Studio with these tasks.",
-    )
+    """Add the options that all these commands have, as a `_Given`."""
+
+    @wraps(command)
+    def run(
+        settings: Settings, project: int, json_file: Path | None, yes: bool, **own: Any
+    ) -> None:
+        given = _Given(project, json_file, yes, own.pop("view", False))
+        command(settings, given, **own)
+
     file = click.option("--json", "json_file", type=OUTPUT_FILE, help="Write the report to a file.")
-    return project_option(file(view(yes_option(command))))
+    return project_option(file(click.option("--yes", is_flag=True, help="Do not ask.")(run)))
+
+
+_view_option = click.option(
+    "--make-view",
+    "view",
+    is_flag=True,
+    help="After asking, make a view in Label Studio with these tasks.",
+)
 
 
 def _run(
     services: Services,
     kind: RunKind[Any, Any],
-    project: int,
     asked: msgspec.Struct,
-    json_file: Path | None,
+    given: _Given,
     show: Callable[[Any, Console], None],
-    *,
-    view: bool = False,
-    yes: bool = False,
 ) -> Any:
     """Make a report, tell it, keep it for the page, and make a view; return the report."""
     client, created = services.required_client("the project is read"), time.time()
-    run = Run(id=0, kind=kind.name, project=project, asked=msgspec.to_builtins(asked))
+    run = Run(id=0, kind=kind.name, project=given.project, asked=msgspec.to_builtins(asked))
     with (
         services.engine if kind.needs_model else nullcontext(),
-        tqdm(dynamic_ncols=True, desc=f"Project {project}") as bar,
+        tqdm(dynamic_ncols=True, desc=f"Project {given.project}") as bar,
     ):
 
         def advance(done: int, total: int | None) -> None:
@@ -77,26 +93,45 @@ def _run(
 
         report = kind.make(services.run_parts(client), run, asked, advance)
     # It took long: the report is told before the database is asked to keep it.
-    if json_file is not None:
-        write_bytes(json_file, msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
-    show(report, Console())
-    services.runs.add_done(kind, project, asked, report, created)
-    tasks = kind.tasks(report) if kind.tasks else ()
-    if view and not tasks:
-        click.echo("The report lists no task: there is no view to make.")
-    elif view:
-        if not yes:
-            click.confirm(f"Make the view “{kind.title}” in project {project}?", abort=True)
-        client.show_tasks(project, kind.title, tasks)
-        click.echo(f"Label Studio has the view “{kind.title}” now.")
-    return report
-
-
-def _show_left_out(report: Any, console: Console) -> None:
+    if given.json_file is not None:
+        encoded = msgspec.json.format(msgspec.json.encode(report), indent=2)
+        write_bytes(given.json_file, encoded + b"\n")
+    console = Console()
+    show(report, console)
     for task, reason in report.left_out.items():
         console.print(f"Left out: task {task}: {reason}", markup=False)
     if report.left_out_count > len(report.left_out):
         console.print(f"Left out in all: {report.left_out_count} tasks")
+    services.runs.add_done(kind, given.project, asked, report, created)
+    tasks = kind.tasks(report) if kind.tasks else ()
+    if given.view and not tasks:
+        click.echo("The report lists no task: there is no view to make.")
+    elif given.view:
+        _ask(given, f"Make the view “{kind.title}” in project {given.project}?")
+        client.show_tasks(given.project, kind.title, tasks)
+        click.echo(f"Label Studio has the view “{kind.title}” now.")
+    return report
+
+
+def _ask(given: _Given, question: str) -> None:
+    if not given.yes:
+        click.confirm(question, abort=True)
+
+
+def _print_table(
+    console: Console, columns: Sequence[str], rows: Iterable[Sequence[object]], **layout: Any
+) -> None:
+    """Print a table; a column whose name begins with ">" is of numbers."""
+    table = Table(box=None, **layout)
+    for name in columns:
+        is_number = name.startswith(">")
+        justify: Literal["left", "right"] = "right" if is_number else "left"
+        table.add_column(
+            name.lstrip(">"), justify=justify, no_wrap=is_number and bool(layout), overflow="fold"
+        )
+    for row in rows:
+        table.add_row(*(escape(str(each)) for each in row))
+    console.print(table)
 
 
 @click.group()
@@ -106,15 +141,15 @@ def run() -> None:
 
 run.add_command(evaluate_project)
 
+
 # ---- label errors --------------------------------------------------------------------------------
 
 
 @run.command("label-errors", short_help="Find annotations to check again.")
-@_report_options
 @with_settings(*MODEL_SETTINGS)
-def label_errors(
-    settings: Settings, project: int, json_file: Path | None, view: bool, yes: bool
-) -> None:
+@_view_option
+@_report_options
+def label_errors(settings: Settings, given: _Given) -> None:
     """List the annotations of a project that disagree most with what the others teach.
 
     The project's page shows them with pictures. Those that were confirmed there are left out.
@@ -123,16 +158,7 @@ def label_errors(
     from backend.runs.label_errors import LABEL_ERRORS  # and torch with it, see the help
     from backend.services import Services
 
-    _run(
-        Services(settings),
-        LABEL_ERRORS,
-        project,
-        AskedNothing(),
-        json_file,
-        _show_label_errors,
-        view=view,
-        yes=yes,
-    )
+    _run(Services(settings), LABEL_ERRORS, AskedNothing(), given, _show_label_errors)
 
 
 def _show_label_errors(report: LabelErrors, console: Console) -> None:
@@ -142,34 +168,22 @@ def _show_label_errors(report: LabelErrors, console: Console) -> None:
         f"{quantity(report.pictures, 'picture')} in {report.seconds:.1f} s; "
         f"scores of {examples if report.examples else 'the words'}"
     )
-    table = Table(box=None)
-    for name in ("rank", "task", "annotation"):
-        table.add_column(name, justify="right")
-    table.add_column("what is found")
-    for place, each in enumerate(report.suspicions, 1):
-        numbers = (str(number) for number in (place, each.task, each.annotation))
-        table.add_row(*numbers, escape(each.sentence))
-    console.print(table)
-    _show_left_out(report, console)
+    found = enumerate(report.suspicions, 1)
+    rows = [(rank, each.task, each.annotation, each.sentence) for rank, each in found]
+    _print_table(console, (">rank", ">task", ">annotation", "what is found"), rows)
 
 
 # ---- agreement -----------------------------------------------------------------------------------
 
 
 @run.command(short_help="Compare what several annotators drew.")
-@_report_options
 @with_settings(
-    "label_studio_url",
-    "label_studio_api_key",
-    "allowed_hosts",
-    "model_dir",
-    "database_url",
-    "max_image_mb",
-    "max_image_megapixels",
+    *("label_studio_url", "label_studio_api_key", "allowed_hosts", "model_dir", "database_url"),
+    *("max_image_mb", "max_image_megapixels"),
 )
-def agreement(
-    settings: Settings, project: int, json_file: Path | None, view: bool, yes: bool
-) -> None:
+@_view_option
+@_report_options
+def agreement(settings: Settings, given: _Given) -> None:
     """Measure how far the annotators of a project agree, on tasks that several have annotated.
 
     The project's page shows the pixels in dispute.
@@ -178,16 +192,7 @@ def agreement(
     from backend.runs.agreement import AGREEMENT  # and torch with it, see the help
     from backend.services import Services
 
-    _run(
-        Services(settings),
-        AGREEMENT,
-        project,
-        AskedNothing(),
-        json_file,
-        _show_agreement,
-        view=view,
-        yes=yes,
-    )
+    _run(Services(settings), AGREEMENT, AskedNothing(), given, _show_agreement)
 
 
 def _show_agreement(report: Agreement, console: Console) -> None:
@@ -206,57 +211,42 @@ def _show_agreement(report: Agreement, console: Console) -> None:
         f"in dispute: {in_percent(report.disputed)} of the pixels of "
         f"{quantity(report.pictures, 'picture')}"
     )
-    shared = ("pictures", "IoU", "boundary F")
-    labels = _table("label", *shared, "in dispute", "alpha")
-    for label in report.labels:
-        labels.add_row(
-            escape(label.label),
-            f"{label.pictures}{_star(label.pictures)}",
-            in_percent(label.iou),
-            in_percent(label.boundary_f),
-            in_percent(label.disputed),
-            "–" if label.alpha is None else f"{label.alpha:.2f}",
+    shared = (">pictures", ">IoU", ">boundary F")
+    labels = [
+        (
+            *(each.label, _starred(each.pictures), in_percent(each.iou)),
+            *(in_percent(each.boundary_f), in_percent(each.disputed)),
+            "–" if each.alpha is None else f"{each.alpha:.2f}",
         )
-    confusions = Table(box=None)
-    confusions.add_column("one person")
-    confusions.add_column("another")
-    confusions.add_column("pixels", justify="right")
-    for pair in report.confusions:
-        confusions.add_row(
-            escape(pair.label), escape(pair.other or "nothing"), in_percent(pair.share)
+        for each in report.labels
+    ]
+    _print_table(console, ("label", *shared, ">in dispute", ">alpha"), labels)
+    pairs = [(e.label, e.other or "nothing", in_percent(e.share)) for e in report.confusions]
+    _print_table(console, ("one person", "another", ">pixels"), pairs)
+    people = [
+        (
+            *(each.name or f"User {each.annotator}", _starred(each.pictures)),
+            *(in_percent(each.iou), in_percent(each.boundary_f)),
         )
-    annotators = _table("annotator", *shared)
-    for each in report.annotators:
-        annotators.add_row(
-            escape(each.name or f"User {each.annotator}"),
-            f"{each.pictures}{_star(each.pictures)}",
-            in_percent(each.iou),
-            in_percent(each.boundary_f),
+        for each in report.annotators
+    ]
+    _print_table(console, ("annotator", *shared), people)
+    disputes = [
+        (
+            *(each.task, "" if each.item_index is None else each.item_index + 1),
+            *(each.people, in_percent(each.disputed)),
         )
-    disputes = _table("task", "picture", "people", "in dispute")
-    for dispute in report.disputes:
-        item = "" if dispute.item_index is None else str(dispute.item_index + 1)
-        disputes.add_row(str(dispute.task), item, str(dispute.people), in_percent(dispute.disputed))
-    for table in (labels, confusions, annotators, disputes):
-        console.print(table)
-    counts = [label.pictures for label in report.labels]
-    if any(map(_star, [*counts, *(each.pictures for each in report.annotators)])):
+        for each in report.disputes
+    ]
+    _print_table(console, ("task", ">picture", ">people", ">in dispute"), disputes)
+    if any(str(row[1]).endswith("*") for row in (*labels, *people)):
         console.print("* of few pictures", markup=False)
-    _show_left_out(report, console)
 
 
-def _table(name: str, *numbers: str) -> Table:
-    table = Table(box=None)
-    table.add_column(name)
-    for each in numbers:
-        table.add_column(each, justify="right")
-    return table
-
-
-def _star(pictures: int) -> str:
+def _starred(pictures: int) -> str:
     from backend.runs.agreement import FEW_PICTURES
 
-    return "*" if pictures < FEW_PICTURES else ""
+    return f"{pictures}*" if pictures < FEW_PICTURES else str(pictures)
 
 
 # ---- next tasks ----------------------------------------------------------------------------------
@@ -270,11 +260,10 @@ def _star(pictures: int) -> str:
     show_default=True,
     help="How many tasks.",
 )
-@_report_options
 @with_settings(*MODEL_SETTINGS)
-def next_tasks(
-    settings: Settings, project: int, count: int, json_file: Path | None, view: bool, yes: bool
-) -> None:
+@_view_option
+@_report_options
+def next_tasks(settings: Settings, given: _Given, count: int) -> None:
     """Choose tasks to correct next: at random, and no picture nearly like another.
 
     They have no annotation and no draft. Pictures are skipped that look nearly like one that
@@ -285,9 +274,8 @@ def next_tasks(
     from backend.services import Services
 
     services = Services(settings)
-    address = partial(services.files.task_url, project)
-    show = partial(_show_next_tasks, address=address)
-    _run(services, NEXT_TASKS, project, AskedTasks(count), json_file, show, view=view, yes=yes)
+    show = partial(_show_next_tasks, address=partial(services.files.task_url, given.project))
+    _run(services, NEXT_TASKS, AskedTasks(count), given, show)
 
 
 def _show_next_tasks(
@@ -299,22 +287,16 @@ def _show_next_tasks(
         f"{quantity(report.near_duplicates, 'near-duplicate')} skipped; compared with "
         f"{quantity(report.examples, 'corrected picture')} too"
     )
-    table = Table(box=None)
-    table.add_column("task", justify="right")
-    table.add_column("address", overflow="fold")
-    for each in report.tasks:
-        table.add_row(str(each.task), address(each.task) or "")
-    console.print(table)
+    rows = [(each.task, address(each.task) or "") for each in report.tasks]
+    _print_table(console, (">task", "address"), rows)
     if report.shortage:
         console.print(report.shortage, markup=False)
-    _show_left_out(report, console)
 
 
 # ---- words ---------------------------------------------------------------------------------------
 
 
 @run.command(short_help="Check the words of labels, or try others.")
-@project_option
 @click.option("--label", default="", help="The label; without it, the words of all are checked.")
 @click.option(
     "--words",
@@ -352,12 +334,11 @@ def _show_next_tasks(
     metavar="ROW",
     help="After asking, write the words of this row into the label config of the project.",
 )
-@click.option("--json", "json_file", type=OUTPUT_FILE, help="Write all figures to this file.")
-@yes_option
 @with_settings(*MODEL_SETTINGS)
+@_report_options
 def words(
     settings: Settings,
-    project: int,
+    given: _Given,
     label: str,
     wordings: tuple[str, ...],
     thresholds: tuple[float, ...],
@@ -365,16 +346,14 @@ def words(
     pictures: int,
     on: Literal["auto", "corrected", "diverse"],
     use: int | None,
-    json_file: Path | None,
-    yes: bool,
 ) -> None:
     """Try words for a label on pictures of a project, or check the words of all its labels.
 
     On corrected pictures, words are ranked by the paint that they save over all labels. Only --use
     writes to Label Studio.
     """
-    given = {"--use": use is not None, "--words": wordings, "--threshold": thresholds}
-    for option in (name for name, is_given in given.items() if is_given and not label):
+    of_label = {"--use": use is not None, "--words": wordings, "--threshold": thresholds}
+    for option in (name for name, is_given in of_label.items() if is_given and not label):
         raise click.UsageError(f"{option} needs --label.")
     check_token(settings, "pictures are read")
     from backend.runs.words import WORDS, AskedWords  # and torch with it, see the help
@@ -384,14 +363,12 @@ def words(
     if use is not None and use >= len(asked.trials):  # before anything is measured
         raise click.UsageError(f"--use={use}: the rows are 0 to {len(asked.trials) - 1}.")
     services = Services(settings)
-    show = partial(_show_words, project=project)
-    report: WordsReport = _run(services, WORDS, project, asked, json_file, show)
+    show = partial(_show_words, project=given.project)
+    report: WordsReport = _run(services, WORDS, asked, given, show)
     if use is not None:
-        row = report.row(use)
-        if not yes:
-            click.confirm(f"Write {row.line} into project {project}?", abort=True)
+        _ask(given, f"Write {report.row(use).line} into project {given.project}?")
         client = services.required_client("words are written")
-        client.replace_label_config(project, report.config, report.config_with(use))
+        client.replace_label_config(given.project, report.config, report.config_with(use))
         click.echo("The label config of the project has these words now.")
 
 
@@ -403,31 +380,21 @@ def _show_words(report: WordsReport, console: Console, project: int) -> None:
         _print_trials(report, project, console)
     else:
         _print_check(report, console)
-    _show_left_out(report, console)
 
 
 def _print_trials(report: WordsReport, project: int, console: Console) -> None:
-    table = Table(box=None, padding=(0, 1, 0, 0))  # 80 letters wide, whatever the method
-    table.add_column("row")
-    table.add_column("words", overflow="fold")
-    table.add_column("method", no_wrap=True)
-    shares = ("saved paint,\nall labels", "saved\npaint", "IoU", "of the\npicture")
-    for name in ("thres-\nhold", *shares, "ms a\npicture"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in report.trials:
-        now = " (now)" if row.is_current else ""
-        table.add_row(
-            str(row.row),
-            escape(", ".join(row.words) + now),
-            row.method,
+    shares = (">saved paint,\nall labels", ">saved\npaint", ">IoU", ">of the\npicture")
+    columns = ("row", "words", "method", ">thres-\nhold", *shares, ">ms a\npicture")
+    rows = [
+        (
+            *(row.row, ", ".join(row.words) + (" (now)" if row.is_current else ""), row.method),
             f"{row.threshold:.4g}",
-            in_percent(row.saved_paint_all),
-            in_percent(row.saved_paint),
-            in_percent(row.iou),
-            in_percent(row.share),
+            *map(in_percent, (row.saved_paint_all, row.saved_paint, row.iou, row.share)),
             f"{row.milliseconds:.0f}",
         )
-    console.print(table)
+        for row in report.trials
+    ]
+    _print_table(console, columns, rows, padding=(0, 1, 0, 0))  # at most 80 letters wide
     best = report.trials[0]
     if best.rank is None:
         console.print(
@@ -442,14 +409,12 @@ def _print_trials(report: WordsReport, project: int, console: Console) -> None:
 
 
 def _print_check(report: WordsReport, console: Console) -> None:
-    table = Table(box=None)
-    table.add_column("label")
-    for name in ("of the pictures", "goes to another", "highest probability"):
-        table.add_column(name, justify="right")
-    for each in report.responses:
-        shares = (in_percent(each.share), in_percent(each.changed))
-        table.add_row(escape(each.label), *shares, f"{each.highest:.2f}")
-    console.print(table)
+    columns = ("label", ">of the pictures", ">goes to another", ">highest probability")
+    rows = [
+        (each.label, in_percent(each.share), in_percent(each.changed), f"{each.highest:.2f}")
+        for each in report.responses
+    ]
+    _print_table(console, columns, rows)
     for found in report.advice:
         console.print(f"\n{found.finding}\n  {found.remedy}", markup=False)
     if not report.advice:
