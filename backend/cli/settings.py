@@ -11,70 +11,6 @@ import click
 from backend.cli.options import MAIN_SETTINGS, OUTPUT_FILE, sentences, write_text
 from backend.settings import Settings, variables
 
-#: Every field of `Settings`, by topic.
-GROUPS: dict[str, tuple[str, ...]] = {
-    "Label Studio": (
-        "label_studio_url",
-        "label_studio_browser_url",
-        "label_studio_api_key",
-        "allowed_hosts",
-        "poll_interval_s",
-    ),
-    "Model": (
-        "model",
-        "method",
-        "device",
-        "precision",
-        "short_side_px",
-        "compile",
-        "templates",
-        "model_dir",
-    ),
-    "Predictions": (
-        "refine",
-        "propagate",
-        "score",
-        "min_island_share",
-        "presence",
-        "synonyms",
-        "predict_deadline_s",
-        "auto_prelabel",
-    ),
-    "Learning from corrections": (
-        "adapt",
-        "adapt_every",
-        "adapt_label_loss",
-    ),
-    "Database": ("database_url",),
-    "Access": (
-        "basic_auth_user",
-        "basic_auth_pass",
-        "host",
-        "port",
-        "server_names",
-        "trusted_proxies",
-    ),
-    "Speed and memory": (
-        "batch_windows",
-        "queue_size",
-        "threads",
-        "feature_cache_mb",
-        "feature_disk_cache_mb",
-        "picture_cache_mb",
-    ),
-    "Limits": (
-        "max_body_mb",
-        "request_timeout_s",
-        "max_tasks",
-        "max_image_mb",
-        "max_image_megapixels",
-        "dataset_mb",
-        "dataset_days",
-        "download_timeout_s",
-    ),
-    "Logs": ("log_level", "log_format"),
-}
-
 #: Set by docker-compose.yml itself: addresses in its network, and folders in its containers.
 COMPOSE_OWN = {"label_studio_url", "host", "port", "model_dir"}
 
@@ -166,9 +102,10 @@ def list_settings(form: str, into: Path | None) -> None:
             write_into(into, text)
 
 
-def in_two_groups() -> list[str]:
+def in_two_groups() -> dict[str, list[str]]:
     """Return the names of all settings: those that many people need, then those for tuning."""
-    return [*MAIN_SETTINGS, *(each for each in Settings.model_fields if each not in MAIN_SETTINGS)]
+    tuning = [each for each in Settings.model_fields if each not in MAIN_SETTINGS]
+    return {"You may need": [*MAIN_SETTINGS], "Tuning": tuning}
 
 
 def settings_markdown() -> str:
@@ -178,16 +115,15 @@ def settings_markdown() -> str:
     '| `METHOD` | `clearclip` | How dense features are read: clearclip, scclip, rfclip, \
 sfp, pearl, naclip, sclip, maskclip, clip, clipsurgery or gem. |'
     """
-    head = ["", "| variable | default | what it does |", "|---|---|---|"]
-    lines = ["## You may need", *head]
-    for field in in_two_groups():
-        if field not in MAIN_SETTINGS and "## Tuning" not in lines:
-            lines += ["", "## Tuning", *head]
-        names = " or ".join(f"`{name}`" for name in variables(field))
-        default = _default(field)
-        text = _description(field).replace("|", "\\|")
-        lines.append(f"| {names} | {f'`{default}`' if default else ''} | {text} |")
-    return "\n".join(lines) + "\n"
+    lines: list[str] = []
+    for title, fields in in_two_groups().items():
+        lines += ["", f"## {title}", "", "| variable | default | what it does |", "|---|---|---|"]
+        for field in fields:
+            names = " or ".join(f"`{name}`" for name in variables(field))
+            default = _default(field)
+            text = _description(field).replace("|", "\\|")
+            lines.append(f"| {names} | {f'`{default}`' if default else ''} | {text} |")
+    return "\n".join(lines[1:]) + "\n"
 
 
 def env_example() -> str:
@@ -197,7 +133,7 @@ def env_example() -> str:
 
 def _groups() -> Iterator[str]:
     secrets = {"label_studio_api_key"}  # stands on top
-    for title, fields in GROUPS.items():
+    for title, fields in in_two_groups().items():
         entries = [_entry(field) for field in fields if field not in COMPOSE_OWN | secrets]
         yield f"# == {title} ==\n\n" + "".join(entries)
 
