@@ -50,15 +50,8 @@ def client_network(address: str) -> str:
 _TRIES: Final = 10
 _TRY_EVERY_S: Final = 10.0
 
-#: The same of all addresses together.
-_TRIES_IN_ALL: Final = 100
-_TRY_IN_ALL_EVERY_S: Final = 1.0
-
-#: The most addresses that are remembered: with wrong passwords, and with the right one.
+#: The most addresses that are remembered, and wrong passwords of each, as digests.
 _MAX_CLIENTS: Final = 4096
-_MAX_KNOWN: Final = 4096
-
-#: Wrong passwords of an address that are remembered, as digests.
 _REMEMBERED: Final = 16
 
 #: Routes without a password.
@@ -137,37 +130,22 @@ def add_auth(app: Flask, settings: Settings) -> None:
 
 
 @dataclass
-class _Tries:
-    """The tries that are left, of an address or of all."""
-
-    size: int
-    every_s: float
-    at: float
-    left: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.left = float(self.size)
-
-    def refill(self, now: float) -> None:
-        self.left = min(float(self.size), self.left + (now - self.at) / self.every_s)
-        self.at = now
-
-
-@dataclass
 class _Client:
-    """The tries of an address, and digests of its last wrong passwords."""
+    """The tries that an address has left, and what it has sent."""
 
-    tries: _Tries
+    at: float
+    left: float = float(_TRIES)
+    was_right: bool = False
     refused: deque[bytes] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
 
 
 class GuessLimit:
-    """Counts wrong passwords; any number of threads may share it.
+    """Counts wrong passwords by address; any number of threads may share it.
 
-    A wrong password costs a try; each address gets its tries back one by one. Where it has none
-    left, the answer is HTTP 429 whether the password is right or not, or the answer would tell.
-    Where too many are wrong in all, an address has one try. An address at which the password was
-    right once has it checked at any time. A wrong one that is repeated is no guess.
+    A wrong password costs a try; an address gets its tries back one by one. Where it has none
+    left, the answer is HTTP 429 whether the password is right or not, or the answer would tell. An
+    address at which the password was right once has it checked at any time. A wrong one that is
+    repeated is no guess: Label Studio sends the one that it has stored.
 
     Args:
         clock: seconds on a clock that is never set back.
@@ -180,49 +158,26 @@ class GuessLimit:
         self._clock = clock
         self._lock = threading.Lock()
         self._key = secrets.token_bytes(32)
-        self._in_all = _Tries(_TRIES_IN_ALL, _TRY_IN_ALL_EVERY_S, clock())
         self._clients: LRUCache[str, _Client] = LRUCache(_MAX_CLIENTS)
-        self._known: LRUCache[str, bool] = LRUCache(_MAX_KNOWN)
 
     def count(self, address: str, credentials: str, *, is_right: bool) -> None:
-        """Count the credentials of a request.
-
-        Args:
-            address: address of the client.
-            credentials: what the request has in place of a password; not empty.
-            is_right: whether they are the right ones.
+        """Count the credentials of a request from the address of a client.
 
         Raises:
             TooManyGuesses: no try is left for that address; says nothing of the credentials.
         """
-        place = client_network(address)
+        digest = hashlib.blake2b(credentials.encode("utf-8", "replace"), key=self._key).digest()
         with self._lock:
-            if is_right and self._known.get(place):
+            now = self._clock()
+            client = self._clients.setdefault(client_network(address), _Client(now))
+            if client.was_right if is_right else digest in client.refused:
                 return
-            client = self._client(place)
-            digest = hashlib.blake2b(credentials.encode("utf-8", "replace"), key=self._key).digest()
-            if not is_right and digest in client.refused:
-                return
-            self._take_try(client.tries, is_right)
+            client.left = min(float(_TRIES), client.left + (now - client.at) / _TRY_EVERY_S)
+            client.at = now
+            if client.left < 1:
+                raise TooManyGuesses(math.ceil((1 - client.left) * _TRY_EVERY_S))
             if is_right:
-                self._known[place] = True
+                client.was_right = True
             else:
+                client.left -= 1
                 client.refused.append(digest)
-
-    def _client(self, place: str) -> _Client:
-        client = self._clients.get(place)
-        if client is None:
-            client = self._clients[place] = _Client(_Tries(_TRIES, _TRY_EVERY_S, self._clock()))
-        return client
-
-    def _take_try(self, tries: _Tries, is_right: bool) -> None:
-        """Take a try for wrong credentials; refuse where there is none, even for right ones."""
-        now = self._clock()
-        tries.refill(now)
-        self._in_all.refill(now)
-        needed = 1 if self._in_all.left >= 1 else tries.size
-        if tries.left < needed:
-            raise TooManyGuesses(math.ceil((needed - tries.left) * tries.every_s))
-        if not is_right:
-            tries.left -= 1
-            self._in_all.left = max(0.0, self._in_all.left - 1)

@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import pytest
 
-from backend.errors import BadRequest
 from backend.runs.kinds import KINDS
-from backend.settings import Settings
-from backend.web.pages import projects
-from backend.web.pages.projects import no_key, require_token, required_client
 from tests.backend.web.pages.browser import HERE, Dashboard
-
-PAGES = Path(projects.__file__).parent
 
 #: What is asked for -> the body of the request, and what is said.
 REFUSED = {
@@ -61,29 +52,3 @@ def test_labels_are_refused_in_the_words_of_their_page(dashboard: Dashboard) -> 
 @pytest.mark.parametrize("address", TOLD)
 def test_a_page_says_so_before_anybody_tries(dashboard: Dashboard, address: str) -> None:
     assert TOLD[address] + SET in " ".join(dashboard.page(address).text.split())
-
-
-def test_a_token_is_enough() -> None:
-    settings = Settings(label_studio_url="http://studio:8080", label_studio_api_key="a")
-    require_token(settings, "Tasks are read")
-    with pytest.raises(BadRequest, match=r"^Tasks are read: set LABEL_STUDIO_URL and"):
-        require_token(Settings(label_studio_api_key=None), "Tasks are read")
-    with pytest.raises(BadRequest, match=r"^Tasks are read: set LABEL_STUDIO_URL and"):
-        required_client(None, "Tasks are read")
-    assert no_key(True, "Tasks are read") == ""
-
-
-@pytest.mark.parametrize(
-    ("text", "place"),
-    [
-        ("set LABEL_STUDIO_URL and", "projects.py"),
-        ("/projects/<", "projects.py"),
-    ],
-)
-def test_it_stands_in_one_place(text: str, place: str) -> None:
-    assert [each.name for each in PAGES.glob("*.py") if text in _code(each)] == [place]
-
-
-def _code(file: Path) -> str:
-    """Return a module without its docstrings."""
-    return re.sub(r'""".*?"""', "", file.read_text(), flags=re.DOTALL)

@@ -57,3 +57,13 @@ def test_the_same_is_started_in_a_project_that_is_there(dashboard: Dashboard) ->
     assert dashboard.client.post("/jobs", json={"project": 7}).status_code == 201
     for kind in KINDS:
         assert dashboard.client.post(f"/projects/7/{kind.name}", json={}).status_code == 202
+
+
+def test_the_number_of_a_project_is_one_that_a_database_can_hold(dashboard: Dashboard) -> None:
+    rules = [each.rule for each in dashboard.client.application.url_map.iter_rules()]
+    below = [each for each in rules if each.startswith("/projects/")]
+    assert len(below) > 20
+    start = "/projects/<int(min=1, max=2147483647):project>"
+    assert [each for each in below if not each.startswith(start)] == []
+    for project in ("0", "2147483648", "-1", "seven"):
+        assert dashboard.client.get(f"/projects/{project}/report").status_code == 404
