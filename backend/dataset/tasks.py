@@ -195,8 +195,8 @@ class _ExportedTask(msgspec.Struct):
 
     id: int
     data: dict[str, Any]
-    annotations: list[dict[str, Any]] = []
-    predictions: list[_ExportedPrediction | int] = []
+    annotations: list[dict[str, Any]]
+    predictions: list[_ExportedPrediction | int] | None = None
 
 
 def read_exported_task(raw: Any) -> TaskRecord:
@@ -214,7 +214,7 @@ def read_exported_task(raw: Any) -> TaskRecord:
             f'Expected each exported task to have "id", "data" and "annotations" as in Label '
             f"Studio's export JSON (JSON-MIN has no masks of use), but one has not: {error}."
         ) from None
-    listed = [each for each in found.predictions if isinstance(each, _ExportedPrediction)]
+    listed = [each for each in found.predictions or () if isinstance(each, _ExportedPrediction)]
     predictions = {(each.id or -n): _prediction(each) for n, each in enumerate([*listed, *began])}
     return TaskRecord(
         Task(found.id, None, found.data),

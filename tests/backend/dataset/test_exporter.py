@@ -85,19 +85,6 @@ def test_an_annotation_with_too_many_regions_is_skipped(
     assert "It has too many regions for a picture of this size" in str(skipped)
 
 
-def test_a_rotated_ellipse_turns_clockwise(one_task: Callable[..., Bench]) -> None:
-    value = {"x": 50, "y": 50, "radiusX": 30, "radiusY": 5, "rotation": 90}
-    bench = one_task(region("ellipselabels", "round", "sign", value=value))
-    bench.done()
-    rows, columns = np.nonzero(bench.mask("a") == 4)
-    # Radii of 18 and 2 px about (30, 20), a quarter turned; no centre of the outermost row is in.
-    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (3, 36, 28, 31)
-    bench = one_task(region("ellipselabels", "round", "sign", value=value | {"rotation": 45}))
-    bench.done()
-    assert bench.mask("a")[31, 41] == 4, "12 px to the right, and down"
-    assert bench.mask("a")[8, 41] == 255
-
-
 def test_soft_edges_count_from_the_half(one_task: Callable[..., Bench]) -> None:
     bench = one_task(
         brush_region(rectangle(0, 0, 9, 9), "sky", alpha=127),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from backend.dataset.tasks import ProjectTasks, read_exported_task
-from backend.errors import BadRequest
+from backend.errors import BadRequest, DatasetError
 from backend.label_studio.client import LabelStudioClient
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import LocalServer
@@ -34,6 +34,16 @@ def test_people_and_predictions_are_read_in_every_form() -> None:
     assert third.skipped
     assert third.updated == 1767225610.5
     assert [each.id for each in read.predictions] == [0, 8, 9]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [7, {"id": 1, "image": "/a.png"}, {"id": 1, "data": {}}, {"data": {}, "annotations": []}],
+)
+def test_what_is_no_exported_task_is_refused(raw: object) -> None:
+    with pytest.raises(DatasetError, match="JSON-MIN has no masks of use"):
+        read_exported_task(raw)
+    read_exported_task({"id": 1, "data": {}, "annotations": [], "predictions": None})
 
 
 REGION = {"id": "r", "type": "brushlabels"}
