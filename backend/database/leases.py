@@ -80,11 +80,6 @@ def is_leased(table: FromClause, now: float) -> ColumnElement[bool]:
     return table.c.leased_until >= now
 
 
-def is_orphaned(table: FromClause, now: float) -> ColumnElement[bool]:
-    """Match rows whose lease ended so long ago that its owner has died, or that nobody has."""
-    return table.c.leased_until < now - LEASE_S
-
-
 def is_owned_by(table: FromClause, owner: str) -> ColumnElement[bool]:
     """Match rows that an owner has leased, even if the lease has ended and nobody took over."""
     return table.c.owner == owner

@@ -241,7 +241,7 @@ class AnnotationReader:
         read = _keep_origin(_read_annotation(annotation, kind, prediction, diff), before)
         if read.kind == "converted":
             return read, None
-        return read, replace(diff, began_with=_began_with(read))
+        return read, diff
 
     def _config(self, project: int, configs: dict[int, LabelConfig | str]) -> LabelConfig | str:
         """Return a project's label config, read once a batch, or why it cannot be read."""
@@ -295,14 +295,6 @@ def _read_annotation(
         changes=diff.changes if diff else (),
         reason=reason,
     )
-
-
-def _began_with(read: ReadAnnotation) -> str | None:
-    """Return the version of the prediction that an annotation began with.
-
-    Empty where it began with none; None where nobody knows, or where it is of another model.
-    """
-    return {"compared": read.version, "scratch": ""}.get(read.kind)
 
 
 def _annotator_key(user: int | None) -> str:

@@ -69,8 +69,8 @@ class LabelDiff(Struct, frozen=True, omit_defaults=True):
             or one has no score.
 
     >>> change = LabelDiff("car", corrected=1, predicted_px=8, true_px=10, shared_px=6)
-    >>> change.added_px, change.iou
-    (4, 0.5)
+    >>> change.iou
+    0.5
     """
 
     label: str
@@ -87,11 +87,6 @@ class LabelDiff(Struct, frozen=True, omit_defaults=True):
     band_px: int = 0
     image: int = 0
     score: float | None = None
-
-    @property
-    def added_px(self) -> int:
-        """Pixels that the annotator had to paint."""
-        return self.true_px - self.shared_px
 
     @property
     def needed_change(self) -> bool:
@@ -164,8 +159,6 @@ class AnnotationDiff:
             images of the task are left out: without a region, their size is not known.
         updated: when the annotation was changed last, in seconds since the epoch.
         annotator: opaque key of the annotator; empty where nobody knows.
-        began_with: the ``model_version`` of the prediction that it began with; empty where it began
-            with none, None where nobody knows.
     """
 
     annotation: int
@@ -175,7 +168,6 @@ class AnnotationDiff:
     pictures: tuple[ImageDiff, ...]
     updated: float
     annotator: str = ""
-    began_with: str | None = None
 
     @property
     def changes(self) -> tuple[LabelDiff, ...]:

@@ -50,24 +50,12 @@ def test_a_new_row_is_free(connection: Connection) -> None:
     assert not matches(connection, leases.is_owned_by(ROWS, "me"))
 
 
-@pytest.mark.parametrize(
-    ("after_s", "leased", "orphaned"),
-    [
-        (0, True, False),
-        (30, True, False),
-        (31, False, False),
-        (60, False, False),
-        (61, False, True),
-    ],
-)
-def test_a_lease_ends_and_later_its_owner_has_died(
-    connection: Connection, after_s: float, leased: bool, orphaned: bool
-) -> None:
+@pytest.mark.parametrize(("after_s", "leased"), [(0, True), (30, True), (31, False), (60, False)])
+def test_a_lease_ends(connection: Connection, after_s: float, leased: bool) -> None:
     lease(connection, "me", 1000.0)
     now = 1000.0 + after_s
     assert matches(connection, leases.is_leased(ROWS, now)) == leased
     assert matches(connection, leases.is_free(ROWS, now)) == (not leased)
-    assert matches(connection, leases.is_orphaned(ROWS, now)) == orphaned
     assert matches(connection, leases.is_owned_by(ROWS, "me"))
     assert not matches(connection, leases.is_owned_by(ROWS, "you"))
 

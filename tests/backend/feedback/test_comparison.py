@@ -87,7 +87,7 @@ def test_pixels_that_were_painted_and_erased() -> None:
     final = drawn(".#####..", ".#####..", "........", "........")
     made = change([region("a", "c", LEFT)], [region("a", "c", final)])
     assert (made.accepted, made.corrected) == (0, 1)
-    assert (made.added_px, made.predicted_px - made.shared_px) == (4, 2)
+    assert (made.true_px - made.shared_px, made.predicted_px - made.shared_px) == (4, 2)
     assert made.iou == 6 / 12
 
 
@@ -303,7 +303,7 @@ def test_figures_against_a_plain_reference() -> None:
         made = change([region("a", "Car", old)], [region("a", "Car", new)])
         union = (old | new).sum()
         assert made.iou == pytest.approx((old & new).sum() / union)
-        assert made.added_px + made.predicted_px - made.shared_px == (old ^ new).sum()
+        assert made.true_px + made.predicted_px - 2 * made.shared_px == (old ^ new).sum()
         bands = [eroded_away(mask) for mask in (old, new)]
         assert made.boundary_iou == (bands[0] & bands[1]).sum() / (bands[0] | bands[1]).sum()
 

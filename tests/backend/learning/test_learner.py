@@ -208,14 +208,11 @@ def corrected(
     size_hw: tuple[int, int] = SIZE_HW,
     project: int = 7,
     evidence: ImageEvidence | None = None,
-    began_with: str | None = "",
 ) -> AnnotationDiff:
     parsed = parse_label_config(config)
     picture = ImageDiff(parsed.images[0], None, size_hw, final, evidence or ImageEvidence(final))
     task = Task(annotation, project, {"image": image})
-    return AnnotationDiff(
-        annotation, project, task, parsed, (picture,), 0.0, "somebody", began_with
-    )
+    return AnnotationDiff(annotation, project, task, parsed, (picture,), 0.0, "somebody")
 
 
 def test_a_project_with_a_presence_prior_learns_what_it_leaves_to_be_learned(
