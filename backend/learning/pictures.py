@@ -117,13 +117,10 @@ class PictureComparer:
     def compare(self, examples: Iterable[tuple[int, Example]]) -> BeforeAfter:
         """Draw some of the images that examples were made of; waits for the model.
 
-        An image that cannot be had is left out, and the log says why.
+        An image that cannot be had or drawn is left out, and the log says why.
 
         Args:
             examples: each with the id of its annotation.
-
-        Raises:
-            ModelUnavailable: the model is not there.
         """
         made: list[ComparedPicture] = []
         shown: dict[str, str] = {}
@@ -137,6 +134,8 @@ class PictureComparer:
             except (StudioRefused, StudioUnreachable) as error:
                 log.warning("Project %d: annotations are not shown: %s", self.project, error)
                 break
+            except Exception:  # a broken picture must not stop what is learned
+                log.exception("Annotation %d is not shown", annotation)
             if len(made) == MOST_PICTURES:
                 break
         return BeforeAfter(tuple(made), shown)

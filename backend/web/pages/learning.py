@@ -61,7 +61,6 @@ def describe_learning(learner: Learner, project: int) -> _Json:
     return {
         "every": max(settings.adapt_every, state.annotations // 10),
         "can_learn": learner.can_learn,
-        "has_key": settings.label_studio_api_key is not None,
         "versions": [
             msgspec.to_builtins(each) | {"live": each.number == state.live} for each in versions
         ],

@@ -72,3 +72,17 @@ def test_annotations_teach_and_predictions_follow(connected: Backend, studio: Fa
     wait_for(lambda: connected.client.get(learned).get_json()["annotations"] == 0)
     assert version(connected) == before[0]["model_version"]
     assert connected.predict(1) == before
+
+
+def test_many_annotations_at_once_make_one_version(connected: Backend, studio: FakeStudio) -> None:
+    """Thirty, where two would do: no version is made while others are read."""
+    for task in range(1, 31):
+        noise = np.random.default_rng(task).integers(0, 256, (4, 8, 3), np.uint8)
+        studio.tasks[task] = {"image": data_url(noise)}
+        studio.annotate(task, [region("a", "red", 4)], 1e9)
+    wake(connected)
+    learned = "/projects/7/learning"
+    wait_for(lambda: bool(connected.client.get(learned).get_json()["versions"]))
+    told = connected.client.get(learned).get_json()
+    (only,) = told["versions"]
+    assert (only["number"], only["annotations"], told["changed"]) == (1, 30, 0)
