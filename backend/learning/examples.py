@@ -135,7 +135,7 @@ class ExampleStore:
         its = (_EXAMPLE.annotation == annotation, _EXAMPLE.model == model)
         query = select(_EXAMPLE.project, _EXAMPLE.digest).where(*its).order_by(_EXAMPLE.picture)
         with self._database.write() as connection:
-            locked = LockedProject.lock(connection, project, model)
+            locked = ProjectRow.lock(connection, project, model)
             before = [tuple(row) for row in connection.execute(query)]
             if before == [(project, example.digest) for example in examples]:
                 return False
@@ -149,7 +149,7 @@ class ExampleStore:
             _delete_oldest(locked)
             locked.count_change()
             for other in sorted({row[0] for row in before} - {project}):
-                LockedProject.lock(connection, other, model).count_change()
+                ProjectRow.lock(connection, other, model).count_change()
         return True
 
     def forget(self, annotation: int) -> bool:
@@ -163,7 +163,7 @@ class ExampleStore:
         forgotten = 0
         with self._database.write() as connection:
             for project, model in found:
-                locked = LockedProject.lock(connection, project, model)
+                locked = ProjectRow.lock(connection, project, model)
                 own = delete(EXAMPLES).where(its, *locked.own(EXAMPLES))
                 if deleted := connection.execute(own).rowcount:
                     forgotten += deleted
@@ -284,15 +284,15 @@ def in_project(table: Table, project: int, model: str) -> tuple[Any, ...]:
 
 
 @dataclass(frozen=True)
-class LockedProject:
-    """The row of a project and a model in `STATES`, locked until the transaction ends."""
+class ProjectRow:
+    """The row of a project and a model in `STATES`, in a transaction."""
 
     connection: Connection
     row: Row[Any]
 
     @classmethod
-    def lock(cls, connection: Connection, project: int, model: str) -> LockedProject:
-        """Lock the row of a project; insert it where it is missing."""
+    def lock(cls, connection: Connection, project: int, model: str) -> ProjectRow:
+        """Lock the row of a project until the transaction ends; insert it where it is missing."""
         if connection.dialect.name == "postgresql":
             from sqlalchemy.dialects.postgresql import insert as insert_or_leave
         else:
@@ -313,8 +313,10 @@ class LockedProject:
         self.connection.execute(update(STATES).where(*self.own(STATES)).values(changes))
 
     def count_examples(self) -> tuple[int, int]:
-        """Count the project's annotations and images, see `count_examples`."""
-        return count_examples(self.connection, self.row.project, self.row.model)
+        """Count the annotations and the images that the project has training examples of."""
+        counts = select(func.count(_EXAMPLE.annotation.distinct()), func.count())
+        found = self.connection.execute(counts.where(*self.own(EXAMPLES))).one()
+        return int(found[0]), int(found[1])
 
     def count_change(self) -> None:
         """Count a changed annotation; without any example left, return to the words alone."""
@@ -325,16 +327,7 @@ class LockedProject:
             self.change(live=live, changed=0, asked=0, **RELEASED)
 
 
-def count_examples(connection: Connection, project: int, model: str) -> tuple[int, int]:
-    """Count the annotations and the images that a project has training examples of."""
-    counts = select(func.count(_EXAMPLE.annotation.distinct()), func.count())
-    annotations, pictures = connection.execute(
-        counts.where(*in_project(EXAMPLES, project, model))
-    ).one()
-    return int(annotations), int(pictures)
-
-
-def _delete_oldest(locked: LockedProject) -> None:
+def _delete_oldest(locked: ProjectRow) -> None:
     """Delete the examples of the oldest annotations beyond `MOST_ANNOTATIONS`."""
     newest = _nth_newest(locked.row.project, locked.row.model, MOST_ANNOTATIONS + 1)
     last = locked.connection.execute(newest).scalar()

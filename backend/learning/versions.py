@@ -44,7 +44,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from backend.database.database import METADATA, Database
 from backend.database.leases import LEASE_S, RELEASED, is_free, is_owned_by, leased_to, renewed
 from backend.errors import BadRequest, LearningRefused
-from backend.learning.examples import EXAMPLES, STATES, LockedProject, count_examples, in_project
+from backend.learning.examples import EXAMPLES, STATES, ProjectRow, in_project
 from backend.learning.pictures import BeforeAfter
 from backend.settings import Adapt, Settings
 from clearclip_core import Adaptation
@@ -302,7 +302,7 @@ class VersionStore:
             row = connection.execute(query.limit(1).with_for_update(skip_locked=True)).first()
             if row is None:
                 return None
-            LockedProject(connection, row).change(**leased_to(self._owner, now))
+            ProjectRow(connection, row).change(**leased_to(self._owner, now))
         return StepLease(row.project, row.changed, row.live, tuple(json.loads(row.as_words)))
 
     @contextmanager
@@ -393,7 +393,7 @@ class VersionStore:
         except SQLAlchemyError as error:
             log.warning("The database of what projects have learned: %s", error)
             return cached
-        except ValueError as error:  # damaged
+        except (LearningRefused, ValueError) as error:  # deleted just now, or damaged
             log.warning("What project %d has learned cannot be used: %s", project, error)
             return None
         with self._lock:
@@ -408,9 +408,8 @@ class VersionStore:
         if project is None or self.active(project, mode) is None:
             return
         for version in self.versions(project):
-            adaptation = self.version(project, version.number)[1] if version.better else None
-            if adaptation is not None:
-                yield ActiveModel(version.annotations, version.number, adaptation)
+            if version.better:
+                yield self._load(project, version.number)
         yield None
 
     def _read_live(
@@ -421,8 +420,12 @@ class VersionStore:
         own = *in_project(VERSIONS, project, model), _VERSION.number == is_live
         with self._database.read() as connection:
             number = connection.execute(select(_VERSION.number).where(*own)).scalar()
-        if number is None or (cached is not None and cached.number == number):
-            return None if number is None else cached
+        if number is None:
+            return None
+        is_cached = cached is not None and cached.number == number
+        return cached if is_cached else self._load(project, number)
+
+    def _load(self, project: int, number: int) -> ActiveModel | None:
         version, adaptation = self.version(project, number)
         if adaptation is None:
             return None
@@ -438,10 +441,10 @@ class VersionStore:
             row = connection.execute(query).first()
             if row is None:
                 return LearningState(project=project)
-            annotations, pictures = count_examples(connection, project, model)
-            own = *in_project(VERSIONS, project, model), _VERSION.number == row.newest
-            passed = select(_VERSION.adaptation.is_not(None)).where(*own)
-            better = connection.execute(passed).scalar()
+            found = ProjectRow(connection, row)
+            annotations, pictures = found.count_examples()
+            newest = *found.own(VERSIONS), _VERSION.number == row.newest
+            better = connection.scalar(select(_VERSION.adaptation.is_not(None)).where(*newest))
         return LearningState(
             project=project,
             live=row.live,
@@ -499,11 +502,11 @@ class VersionStore:
     # ---- rows --------------------------------------------------------------------------------
 
     @contextmanager
-    def _locked(self, project: int) -> Iterator[LockedProject]:
+    def _locked(self, project: int) -> Iterator[ProjectRow]:
         """Begin a transaction in which a project's row is locked."""
         model = self._model_key()
         with self._database.write() as connection:
-            yield LockedProject.lock(connection, project, model)
+            yield ProjectRow.lock(connection, project, model)
 
     def _row(self, project: int, number: int, *columns: Column[Any]) -> Row[Any] | None:
         own = in_project(VERSIONS, project, self._model_key())
@@ -514,7 +517,7 @@ class VersionStore:
 
     def _insert(
         self,
-        locked: LockedProject,
+        locked: ProjectRow,
         version: Version,
         adaptation: Adaptation | None,
         pictures: BeforeAfter | None,
@@ -604,7 +607,7 @@ def _decode(text: str) -> Version:
     return msgspec.json.decode(text, type=Version)
 
 
-def _delete_old_versions(locked: LockedProject, live: int | None) -> None:
+def _delete_old_versions(locked: ProjectRow, live: int | None) -> None:
     """Delete the oldest versions of a project beyond `MOST_VERSIONS`, but not the live one."""
     own = locked.own(VERSIONS)
     newest = select(_VERSION.number).where(*own).order_by(_VERSION.number.desc())
