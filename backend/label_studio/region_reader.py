@@ -9,7 +9,7 @@ import struct
 import zlib
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -25,12 +25,6 @@ from backend.label_studio.requests import (
     read_number,
     read_text,
     read_texts,
-)
-from backend.label_studio.shapes import (
-    Ellipse,
-    check_finite,
-    fill_outline,
-    to_float,
 )
 from clearclip_core import BoolMask
 from clearclip_core.images.opening import open_image
@@ -385,3 +379,184 @@ def check_areas(size_hw: tuple[int, int], count: int) -> None:
             f"It has too many regions for a picture of this size: {count} on {width}×{height} px. "
             "Annotate smaller pictures, such as tiles of this one."
         )
+
+
+# ---- ellipses and outlines -----------------------------------------------------------------------
+
+#: Pixels that are looked at at once; each takes about forty bytes of memory meanwhile.
+_BAND_PX: Final = 1 << 20
+
+
+@dataclass(frozen=True)
+class Ellipse:
+    """An ellipse on an image.
+
+    Attributes:
+        x: of its centre, in px.
+        y: of its centre, in px.
+        a: half its first axis, in px.
+        b: half its second axis, in px.
+        angle: by which the first axis is turned clockwise from the rows, in radians.
+        size_hw: height and width of the image, in px.
+    """
+
+    x: float
+    y: float
+    a: float
+    b: float
+    angle: float
+    size_hw: tuple[int, int]
+
+    @classmethod
+    def read(cls, value: Mapping[str, Any], size_hw: tuple[int, int]) -> Ellipse:
+        """Read the value of a region, whose numbers are percents and degrees."""
+        height, width = size_hw
+        x, y, radius_x, radius_y = (
+            to_float(value[key]) for key in ("x", "y", "radiusX", "radiusY")
+        )
+        degrees = to_float(value.get("rotation", 0))
+        in_px = [x * width, y * height, abs(radius_x) * width, abs(radius_y) * height]
+        x, y, a, b = check_finite(np.array(in_px) / 100).tolist()
+        (degrees,) = check_finite(np.array([degrees])).tolist()
+        return cls(x, y, a, b, math.radians(degrees), size_hw)
+
+    @property
+    def box(self) -> tuple[slice, slice]:
+        """The rows and columns of the image outside of which it covers no pixel.
+
+        >>> Ellipse(5, 5, 2, 1, 0, (10, 20)).box
+        (slice(3, 7, None), slice(2, 8, None))
+        """
+        cos, sin = math.cos(self.angle), math.sin(self.angle)
+        reach = math.hypot(self.a * sin, self.b * cos), math.hypot(self.a * cos, self.b * sin)
+        rows, columns = (
+            # A pixel more on each side, for what is rounded.
+            slice(*(int(min(max(at, 0), side)) for at in (middle - far - 1, middle + far + 1)))
+            for middle, far, side in zip((self.y, self.x), reach, self.size_hw, strict=True)
+        )
+        return rows, columns
+
+    def fill(self, mask: BoolMask) -> None:
+        """Add the pixels whose centres are inside to a mask (H, W) bool of the image."""
+        if self.a == 0 or self.b == 0:
+            return
+        rows, columns = self.box
+        height = max(1, _BAND_PX // max(1, columns.stop - columns.start))
+        right = np.arange(columns.start, columns.stop) + 0.5 - self.x  # (W,)
+        for top in range(rows.start, rows.stop, height):
+            band = slice(top, min(top + height, rows.stop))
+            down = (np.arange(band.start, band.stop) + 0.5 - self.y)[:, None]  # (H, 1)
+            mask[band, columns] |= self._is_inside(right, down)
+
+    def _is_inside(
+        self, right: npt.NDArray[np.float64], down: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.bool_]:
+        """Tell of pixels, by their distances (W,) and (H, 1) to the centre, whether they are in."""
+        cos, sin = math.cos(self.angle), math.sin(self.angle)
+        with np.errstate(over="ignore"):  # far outside of a tiny one
+            along, across = (cos * right + sin * down) / self.a, (cos * down - sin * right) / self.b
+            inside: npt.NDArray[np.bool_] = np.square(along) + np.square(across) <= 1
+        return inside
+
+
+#: Rows of pixels that the edges of an outline may cross, all edges together. Each takes about a
+#: tenth of a microsecond, and 60 bytes of memory while the outline is filled.
+_MAX_CROSSINGS: Final = 5_000_000
+
+
+class _Edges(NamedTuple):
+    """The edges of an outline, and the rows whose centres they pass.
+
+    Attributes:
+        starts: (P, 2) float64, x and y.
+        ends: (P, 2) float64.
+        first: (P,) intp, the first row that an edge passes; the lower end belongs to the next edge.
+        counts: (P,) intp, how many rows it passes.
+    """
+
+    starts: npt.NDArray[np.float64]
+    ends: npt.NDArray[np.float64]
+    first: npt.NDArray[np.intp]
+    counts: npt.NDArray[np.intp]
+
+
+def fill_outline(points_px: npt.NDArray[np.float64], mask: BoolMask) -> None:
+    """Add the pixels whose centres lie inside an outline to a mask.
+
+    Where the outline crosses itself, the even-odd rule holds. OpenCV would also fill the pixels
+    that the outline touches, which makes each region half a pixel wider on all sides.
+
+    Args:
+        points_px: (P, 2) float64, x and y.
+        mask: (H, W) bool; only pixels in the bounding box of the outline are touched.
+    """
+    starts, ends, first, counts = _edges(points_px, mask.shape)
+    crossings = _count(counts)
+    if not crossings:
+        return
+    edges = np.repeat(np.arange(len(starts)), counts)
+    rows = np.arange(crossings) - np.repeat(np.cumsum(counts) - counts, counts) + first[edges]
+    (x0, y0), (x1, y1) = starts[edges].T, ends[edges].T
+    xs = x0 + (rows + 0.5 - y0) * ((x1 - x0) / (y1 - y0))
+    columns = np.ceil(xs.clip(0, mask.shape[1]) - 0.5).astype(np.intp)
+    top, left = rows.min(), columns.min()
+    bottom, right = rows.max() + 1, columns.max()
+    inside = np.zeros((bottom - top, right - left + 1), np.uint8)
+    np.bitwise_xor.at(inside, (rows - top, columns - left), 1)  # where it begins, and ends
+    np.bitwise_xor.accumulate(inside, axis=1, out=inside)
+    mask[top:bottom, left:right] |= inside[:, :-1].view(np.bool_)
+
+
+def check_finite(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return points whose numbers are all finite.
+
+    Raises:
+        ValueError: one is not.
+    """
+    if not np.isfinite(points).all():
+        raise ValueError(
+            "A region lies at a place that is no finite number. Delete it and draw it again."
+        )
+    return points
+
+
+def check_crossings(points_px: npt.NDArray[np.float64], size_hw: tuple[int, ...]) -> int:
+    """Return how many rows of pixels the edges of an outline (P, 2) cross, all together.
+
+    >>> check_crossings(np.array([[0.0, 0], [3, 0], [3, 2]]), (9, 9))
+    4
+    """
+    return _count(_edges(points_px, size_hw).counts)
+
+
+def _count(counts: npt.NDArray[np.intp]) -> int:
+    crossings = int(counts.sum())
+    if crossings > _MAX_CROSSINGS:
+        raise ValueError(
+            f"A polygon is too jagged: its edges cross {crossings} rows of pixels, more than "
+            f"{_MAX_CROSSINGS}. Draw it with fewer points, or as a brush region."
+        )
+    return crossings
+
+
+def _edges(points_px: npt.NDArray[np.float64], size_hw: tuple[int, ...]) -> _Edges:
+    far = 2 * max(size_hw)  # products of larger numbers overflow, and no pixels lie beyond
+    starts = check_finite(points_px).clip(-far, far)
+    ends = np.roll(starts, -1, axis=0)
+    one, other = (
+        np.ceil(each[:, 1].clip(0, size_hw[0]) - 0.5).astype(np.intp) for each in (starts, ends)
+    )
+    first = np.minimum(one, other)
+    return _Edges(starts, ends, first, np.maximum(one, other) - first)
+
+
+def to_float(value: Any) -> float:
+    """Return a number of a region's geometry.
+
+    Raises:
+        TypeError: it is none, such as a text.
+    """
+    try:
+        return float(value)
+    except ValueError:
+        raise TypeError(f"{value!r:.50} is no number") from None

@@ -26,7 +26,7 @@ from backend.dataset.mask_source import (
     read_score,
 )
 from backend.errors import DatasetError
-from backend.label_studio.shapes import fill_outline
+from backend.label_studio.region_reader import fill_outline
 from clearclip_core.quantities import quantity
 
 _FILE_LIMITS: Final = Limits(max_file_mb=1 << 10)

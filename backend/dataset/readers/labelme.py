@@ -25,7 +25,7 @@ from backend.dataset.mask_source import (
     relative_name,
 )
 from backend.errors import DatasetError
-from backend.label_studio.shapes import fill_outline
+from backend.label_studio.region_reader import fill_outline
 from clearclip_core.images.opening import open_image
 
 #: Points of the polygon that stands for a circle.

@@ -28,7 +28,7 @@ from backend.dataset.mask_source import (
 )
 from backend.dataset.readers.label_map import FILES, LabelValues
 from backend.errors import DatasetError
-from backend.label_studio.shapes import check_crossings
+from backend.label_studio.region_reader import check_crossings
 
 _YAML_LIMITS: Final = Limits(max_file_mb=1)
 #: How far beyond the picture a point may lie, as a share of it.

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from backend.dataset.labelled_image import ClassTable, RegionMask
 from backend.dataset.output_folder import OutputFolder
-from backend.label_studio.shapes import OutlinePoints, corners_of, join_rings
+from backend.label_studio.region_writer import OutlinePoints, corners_of, join_rings
 
 LABELS_FOLDER: Final = "labels"
 

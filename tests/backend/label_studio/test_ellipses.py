@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backend.label_studio.shapes import Ellipse
+from backend.label_studio.region_reader import Ellipse
 
 PERCENT = st.integers(-50, 150)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy.ndimage import label
 
-from backend.label_studio.shapes import MAX_HOLES, join_rings, simplify, trace_rings
+from backend.label_studio.region_writer import MAX_HOLES, join_rings, simplify, trace_rings
 
 Mask = Any
 EIGHT = np.ones((3, 3))

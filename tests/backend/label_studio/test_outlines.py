@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from backend.label_studio.shapes import fill_outline
+from backend.label_studio.region_reader import fill_outline
 
 
 def filled(points: list[list[float]] | npt.NDArray[np.float64], height: int, width: int) -> int:
