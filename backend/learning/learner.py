@@ -12,7 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from backend.errors import BackendError, LearningRefused
+import msgspec
+
+from backend.errors import BackendError, BadRequest, LearningRefused
 from backend.feedback.comparison import AnnotationDiff
 from backend.inference.engine import Engine
 from backend.label_studio.client import LabelStudioClient
@@ -26,16 +28,27 @@ from backend.learning.versions import (
     StepLease,
     Version,
     VersionStore,
-    export,
-    read_export,
 )
 from backend.settings import Settings
-from clearclip_core import Fit, adapt, resolve_method
+from clearclip_core import Adaptation, Fit, adapt, resolve_method
 
 log = logging.getLogger(__name__)
 
 #: Before a step that has failed is tried again, in seconds.
 _RETRY_AFTER_S: Final = 600.0
+
+#: The form of an exported version.
+_FORMAT: Final = 3
+
+
+class _File(msgspec.Struct):
+    """An exported version, with its model: for people, and its key, see `model_key`."""
+
+    format: int
+    model: str
+    key: str
+    version: Version
+    adaptation: bytes
 
 
 @dataclass(eq=False)
@@ -84,7 +97,7 @@ class Learner:
         return self.versions.use(project, number, pin=mode != "ask")
 
     def export(self, project: int, number: int | None = None) -> tuple[Version, bytes]:
-        """Return a version, and its file; by default the live version.
+        """Return a version, and its JSON file; by default the live version.
 
         Raises:
             LearningRefused: there is none.
@@ -97,7 +110,10 @@ class Learner:
         version, adaptation = self.versions.version(project, number)
         if adaptation is None:
             raise LearningRefused(f"Version {number} is not better than the words alone.")
-        return version, export(self.settings, version, adaptation, self.versions.model_key)
+        settings, key = self.settings, self.versions.model_key
+        model = f"{settings.model}, {settings.method}, {settings.short_side_px} px"
+        file = msgspec.json.encode(_File(_FORMAT, model, key, version, adaptation.to_bytes()))
+        return version, msgspec.json.format(file, indent=1) + b"\n"
 
     def import_version(self, project: int, data: bytes) -> Version:
         """Keep a version that was exported, make it live and pin it.
@@ -106,7 +122,22 @@ class Learner:
             BadRequest: the file is none, or of another model.
             LearningRefused: the project is pinned.
         """
-        version, adaptation = read_export(data, self.versions.model_key)
+        try:
+            file = msgspec.json.decode(data, type=_File)
+            adaptation = Adaptation.from_bytes(file.adaptation)
+            if file.format != _FORMAT or not adaptation.is_finite:
+                raise ValueError("another format, or numbers that are none")
+        except (ValueError, RecursionError) as error:
+            raise BadRequest(
+                f"Expected a file of `clearclip-backend adapt export`, but got another ({error})."
+            ) from None
+        if file.key != self.versions.model_key:
+            raise BadRequest(
+                "Expected what was learned with this model, but got what was learned with "
+                f"{file.model[:200]}, or other weights of that name."
+            )
+        known = {"digest": adaptation.digest, "better": True, "origin": "import"}
+        version = msgspec.structs.replace(file.version, **known)
         return self.versions.import_version(project, version, adaptation)
 
     # ---- annotations -------------------------------------------------------------------------
@@ -187,7 +218,7 @@ class Learner:
         config = parse_label_config(client.label_config(project))
         mode, stored = adapt_mode(self.settings, config), self.examples.examples(project)
         if mode == "off" or not stored:
-            return self.versions.commit(lease, None, None)
+            return self.versions.commit(lease, None, None, mode)
         presence = score_options(self.settings, config).presence
         read = read_examples(stored, self.engine, config.labels, presence)
         bound = self.settings.adapt_label_loss / 100

@@ -43,7 +43,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from backend.database.database import METADATA, Database
 from backend.database.leases import LEASE_S, RELEASED, is_free, is_owned_by, leased_to, renewed
-from backend.errors import BadRequest, LearningRefused
+from backend.errors import LearningRefused
 from backend.learning.examples import EXAMPLES, STATES, ProjectRow, in_project
 from backend.learning.pictures import BeforeAfter
 from backend.settings import Adapt, Settings
@@ -69,9 +69,6 @@ MOST_VERSIONS: Final = 50
 
 #: Projects whose live version is kept in memory.
 _CACHED_PROJECTS: Final = 256
-
-#: The form of an exported version.
-_FORMAT: Final = 3
 
 _NO_CORRECTIONS: Final = (
     "Project {} has no corrections to learn from yet: submit annotations, or have those that are "
@@ -555,52 +552,6 @@ def model_key(settings: Settings, model_id: str) -> str:
     """
     parts = [model_id, settings.method, settings.short_side_px, settings.templates]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:40]
-
-
-# ---- files -----------------------------------------------------------------------------------
-
-
-class _File(msgspec.Struct):
-    """An exported version, and the model that it was learned with: for people, and its key."""
-
-    format: int
-    model: str
-    key: str
-    version: Version
-    adaptation: bytes
-
-
-def export(settings: Settings, version: Version, adaptation: Adaptation, key: str) -> bytes:
-    """Return the JSON file of a version; `key` is that of the model in use, see `model_key`."""
-    model = f"{settings.model}, {settings.method}, {settings.short_side_px} px"
-    file = _File(_FORMAT, model, key, version, adaptation.to_bytes())
-    return msgspec.json.format(msgspec.json.encode(file), indent=1) + b"\n"
-
-
-def read_export(data: bytes, key: str) -> tuple[Version, Adaptation]:
-    """Read what `export` wrote with the model in use, which has this key.
-
-    Raises:
-        BadRequest: it is no such file, or of another model.
-    """
-    try:
-        file = msgspec.json.decode(data, type=_File)
-        if file.format != _FORMAT:
-            raise ValueError(f"format {file.format!r}")
-        if file.key != key:
-            raise BadRequest(
-                "Expected what was learned with this model, but got what was learned with "
-                f"{file.model[:200]}, or other weights of that name."
-            )
-        adaptation = Adaptation.from_bytes(file.adaptation)
-        if not adaptation.is_finite:
-            raise ValueError("numbers that are none")
-    except (ValueError, RecursionError) as error:
-        raise BadRequest(
-            f"Expected a file of `clearclip-backend adapt export`, but got another ({error})."
-        ) from None
-    known = {"digest": adaptation.digest, "better": True, "origin": "import"}
-    return msgspec.structs.replace(file.version, **known), adaptation
 
 
 def _decode(text: str) -> Version:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import pickle
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -40,7 +41,7 @@ from backend.label_studio.requests import (
 from backend.learning import examples as training_examples
 from backend.learning.learner import Learner
 from backend.learning.pictures import MOST_PICTURES, PictureComparer
-from backend.learning.versions import export, model_key, read_export
+from backend.learning.versions import model_key
 from backend.prediction.predictor import Predictor
 from backend.settings import Settings
 from clearclip_core import (
@@ -657,34 +658,36 @@ def test_a_version_goes_to_another_backend_as_a_file(database: Database, tmp_pat
     school = School(database)
     school.learn(1, 2)
     school.step()
-    version, adaptation = school.stores.versions.version(7, 1)
-    assert adaptation is not None
-    data = export(school.settings, version, adaptation, school.stores.versions.model_key)
-
+    _, data = school.learner.export(7)
     there = School(Database(f"sqlite:///{tmp_path}/there.db"))
     kept = there.learner.import_version(7, data)
     assert (kept.origin, kept.better, kept.annotations) == ("import", True, 2)
     assert there.stores.versions.state(7).pinned
     assert there.predict() == school.predict()
-
-    for wrong, what in (
-        (b"{}", "another"),
-        (b"[]", "another"),
-        (b"\xff", "another"),
-        (data.replace(b'"annotations": 2', b'"annotations": "2"'), "another"),
-        (data.replace(b'"text_iou": 0.4', b'"text_iou": NaN'), "another"),
-        (data.replace(b'"adaptation": "', b'"adaptation": "AAAA'), "another"),
-    ):
-        with pytest.raises(BadRequest, match=what):
-            read_export(wrong, there.stores.versions.model_key)
-    endless = Adaptation(("wine",), np.full((1, 3), np.inf, np.float32), np.zeros(1, np.float32), 1)
-    with pytest.raises(BadRequest, match="numbers that are none"):
-        read_export(
-            export(school.settings, version, endless, school.stores.versions.model_key),
-            there.stores.versions.model_key,
-        )
+    other = School(database, method="sclip")
     with pytest.raises(BadRequest, match="learned with ViT-B-16/openai, clearclip, 448 px"):
-        read_export(data, "another")
+        other.learner.import_version(7, data)
+
+
+def test_a_file_that_is_no_version_is_refused(database: Database) -> None:
+    school = School(database)
+    school.learn(1, 2)
+    school.step()
+    _, data = school.learner.export(7)
+    endless = Adaptation(("wine",), np.full((1, 3), np.inf, np.float32), np.zeros(1, np.float32), 1)
+    scores = base64.b64encode(endless.to_bytes()).decode()
+    for wrong in (
+        b"{}",
+        b"[]",
+        b"\xff",
+        data.replace(b'"format": 3', b'"format": 4'),
+        data.replace(b'"annotations": 2', b'"annotations": "2"'),
+        data.replace(b'"text_iou": 0.4', b'"text_iou": NaN'),
+        data.replace(b'"adaptation": "', b'"adaptation": "AAAA'),
+        json.dumps(json.loads(data) | {"adaptation": scores}).encode(),
+    ):
+        with pytest.raises(BadRequest, match="another"):
+            school.learner.import_version(8, wrong)
 
 
 # ---- the demo model on drawn scenes --------------------------------------------------------------

@@ -236,6 +236,10 @@ def test_labels_keep_their_words_until_they_learn_again(learning: LearningStores
     assert lease is not None
     assert lease.as_words == ("pole", "sign")
     assert learning.versions.keep_words(7, "sign", kept=False).as_words == ("pole",)
+    learning.versions.commit(lease, version_with(None), None)
+    assert learning.versions.state(7).asked, "it has changed since the lease"
+    learning.make_version()
+    assert not learning.versions.state(7).asked
 
 
 def test_what_somebody_has_made_live_meanwhile_stays(learning: LearningStores) -> None:
