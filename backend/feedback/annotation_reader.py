@@ -57,7 +57,7 @@ log = logging.getLogger(__name__)
 #: Annotations that are leased at once.
 _BATCH_SIZE: Final = 10
 
-#: A version from `backend.prediction.model_version.ModelVersions`, with or without a suffix.
+#: A version from `backend.prediction.predictor.ModelVersions`, with or without a suffix.
 _OUR_VERSION: Final = re.compile(r"\S.* \S+ [0-9a-f]{8}\b.*", re.DOTALL)
 #: The most letters of a version of ours: PostgreSQL cannot index much longer texts.
 _LONGEST_VERSION: Final = 500

@@ -309,6 +309,11 @@ def adapt_mode(settings: Settings, config: LabelConfig) -> Adapt:
     return config.adapt or settings.adapt
 
 
+def score_kind(settings: Settings, config: LabelConfig) -> ScoreKind:
+    """Return the kind of score that sorts predictions: the config's, else the settings'."""
+    return config.score or settings.score
+
+
 def _described(found: Any) -> str:
     """Describe what stands where an image address should; never its text, which may be long.
 

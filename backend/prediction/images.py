@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Final
 
 from backend.errors import ImageRefused, TaskError
@@ -13,10 +13,8 @@ from backend.inference.engine import Engine
 from backend.inference.queue import Priority
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import Control, ImageTag, LabelConfig
-from backend.label_studio.region_writer import Region
 from backend.label_studio.requests import Task
 from backend.prediction.prompt_parser import PromptRequest
-from backend.settings import ScoreKind, Settings
 from backend.telemetry.logs import stage
 from clearclip_core import (
     Adaptation,
@@ -24,8 +22,6 @@ from clearclip_core import (
     PreparedImage,
     RGBArray,
     ScoreOptions,
-    Scores,
-    Uncertainty,
 )
 
 
@@ -75,54 +71,6 @@ class TaskImage:
         """Height and width in px."""
         height, width = self.rgb.shape[:2]
         return height, width
-
-
-@dataclass(frozen=True)
-class ImagePrediction:
-    """The regions of one image.
-
-    Attributes:
-        regions: in the order of the controls and their labels.
-        score: the score for sorting, in [0, 1]: the mean probability over the pixels of all
-            masks, unless the team wants one of `clearclip_core.Uncertainty`.
-        pixels: the number of pixels that the score is the mean of.
-    """
-
-    regions: list[Region]
-    score: float
-    pixels: int
-
-    def sorted_by(
-        self, kind: ScoreKind, scores: Scores, thresholds: Sequence[float]
-    ) -> ImagePrediction:
-        """Return the prediction with the score of a kind, over all pixels of the image.
-
-        Args:
-            kind: ``"confidence"`` changes nothing.
-            thresholds: the probability from which on each label is drawn, in [0, 1].
-        """
-        if kind == "confidence":
-            return self
-        uncertainty = Uncertainty.of(scores, thresholds)
-        score = uncertainty.uncertainty if kind == "uncertainty" else uncertainty.effort
-        height, width = scores.plan.image_hw
-        return replace(self, score=score, pixels=height * width)
-
-
-def score_kind(settings: Settings, config: LabelConfig) -> ScoreKind:
-    """Return the kind of score that sorts predictions: the config's, else the settings'."""
-    return config.score or settings.score
-
-
-def mean_score(predictions: list[ImagePrediction]) -> float:
-    """Return the mean of the images' scores by their pixels, in [0, 1]; 0 without any pixel.
-
-    >>> mean_score([ImagePrediction([], 0.5, 1), ImagePrediction([], 0.9, 3)])
-    0.8
-    """
-    pixels = sum(each.pixels for each in predictions)
-    total = sum(each.score * each.pixels for each in predictions)
-    return round(total / pixels, 6) if pixels else 0.0
 
 
 #: Scheme and host of an address; empty for a path on Label Studio.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,7 +19,7 @@ from backend.label_studio.region_reader import (
 )
 from backend.label_studio.region_writer import HasConfidence, Region, draw_regions
 from backend.label_studio.requests import Task
-from backend.prediction.images import ImagePrediction, PredictionSpec, TaskImage
+from backend.prediction.images import PredictionSpec, TaskImage
 from backend.prediction.prompt_parser import (
     Boxes,
     Clicks,
@@ -28,7 +28,7 @@ from backend.prediction.prompt_parser import (
     PromptRequest,
     plain_words,
 )
-from backend.settings import Settings
+from backend.settings import ScoreKind, Settings
 from backend.telemetry.logs import stage
 from clearclip_core import (
     BoolMask,
@@ -41,6 +41,7 @@ from clearclip_core import (
     RunMask,
     Scores,
     Segmentation,
+    Uncertainty,
     drop_islands,
     segment_box,
     segment_points,
@@ -185,6 +186,49 @@ def _phrase_label(index: int, phrase: Phrase) -> Label:
     """
     own = phrase.prompts == phrase.label.prompts
     return Label(phrase.label.name if own else f"words {index}", phrase.prompts)
+
+
+@dataclass(frozen=True)
+class ImagePrediction:
+    """The regions of one image.
+
+    Attributes:
+        regions: in the order of the controls and their labels.
+        score: the score for sorting, in [0, 1]: the mean probability over the pixels of all
+            masks, unless the team wants one of `clearclip_core.Uncertainty`.
+        pixels: the number of pixels that the score is the mean of.
+    """
+
+    regions: list[Region]
+    score: float
+    pixels: int
+
+    def sorted_by(
+        self, kind: ScoreKind, scores: Scores, thresholds: Sequence[float]
+    ) -> ImagePrediction:
+        """Return the prediction with the score of a kind, over all pixels of the image.
+
+        Args:
+            kind: ``"confidence"`` changes nothing.
+            thresholds: the probability from which on each label is drawn, in [0, 1].
+        """
+        if kind == "confidence":
+            return self
+        uncertainty = Uncertainty.of(scores, thresholds)
+        score = uncertainty.uncertainty if kind == "uncertainty" else uncertainty.effort
+        height, width = scores.plan.image_hw
+        return replace(self, score=score, pixels=height * width)
+
+
+def mean_score(predictions: list[ImagePrediction]) -> float:
+    """Return the mean of the images' scores by their pixels, in [0, 1]; 0 without any pixel.
+
+    >>> mean_score([ImagePrediction([], 0.5, 1), ImagePrediction([], 0.9, 3)])
+    0.8
+    """
+    pixels = sum(each.pixels for each in predictions)
+    total = sum(each.score * each.pixels for each in predictions)
+    return round(total / pixels, 6) if pixels else 0.0
 
 
 class MaskPredictor:

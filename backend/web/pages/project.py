@@ -24,7 +24,7 @@ from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.task_filter import TaskFilter
 from backend.prediction.failures import FailureStore
-from backend.prediction.model_version import ModelVersions
+from backend.prediction.predictor import ModelVersions
 from backend.runs.agreement import AGREEMENT
 from backend.runs.dataset import DATASETS
 from backend.runs.label_errors import LABEL_ERRORS

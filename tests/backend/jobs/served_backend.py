@@ -11,8 +11,7 @@ from backend.inference.engine import Engine
 from backend.jobs.job_store import JobStore
 from backend.jobs.worker import Worker
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.prediction.model_version import ModelVersions
-from backend.prediction.predictor import Predictor
+from backend.prediction.predictor import ModelVersions, Predictor
 from backend.settings import Settings
 from tests.backend.fakes.colour_segmenter import (
     ColourSegmenter,

@@ -351,7 +351,7 @@ def test_a_list_of_pictures_teaches_those_with_regions(database: Database) -> No
 def test_where_nothing_was_learned_all_is_as_without(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backend.prediction.model_version._KEPT_FOR_S", 0.0)
+    monkeypatch.setattr("backend.prediction.predictor._KEPT_FOR_S", 0.0)
     school = School(database)
     plain = Predictor(colour_engine(), read_image, Settings())
     config = parse_label_config(CONFIG)
@@ -535,7 +535,7 @@ def test_labels_that_come_later_leave_what_others_have_learned(database: Databas
 def test_a_request_keeps_the_version_that_it_has_begun_with(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backend.prediction.model_version._KEPT_FOR_S", 0.0)
+    monkeypatch.setattr("backend.prediction.predictor._KEPT_FOR_S", 0.0)
     school = School(database)
     config = parse_label_config(CONFIG)
     start = school.predictor.versions.current(config, 7)

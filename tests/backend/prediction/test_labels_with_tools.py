@@ -16,7 +16,7 @@ from backend.errors import LabelConfigError
 from backend.feedback.comparison import compare_annotation
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
-from backend.prediction.model_version import ModelVersions
+from backend.prediction.predictor import ModelVersions
 from backend.settings import Settings
 from tests.backend.fakes.colour_segmenter import data_url, flag
 from tests.backend.prediction.annotator import Annotator, mask_of

@@ -8,7 +8,6 @@ import pytest
 from cachetools import TTLCache
 
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.prediction import model_version
 from clearclip_core.clip.sink_channels import save_sink_channels
 from tests.backend.fakes.colour_segmenter import brush_config
 from tests.backend.prediction.test_predictor import (
@@ -107,7 +106,8 @@ def test_the_current_version_is_read_once_a_second(monkeypatch: pytest.MonkeyPat
     """Editors ask for it all the time, each time with the database of what was learned."""
     now = [0.0]
     monkeypatch.setattr(
-        model_version, "TTLCache", lambda size, ttl: TTLCache(size, ttl, timer=lambda: now[0])
+        "backend.prediction.predictor.TTLCache",
+        lambda size, ttl: TTLCache(size, ttl, timer=lambda: now[0]),
     )
     versions = make_predictor().versions
     asked: list[int | None] = []
