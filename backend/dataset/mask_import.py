@@ -47,7 +47,7 @@ _Result = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """What an import is to do.
+    """What an import is to do; see `ClassMapping` and `NameMatcher` for what is not said here.
 
     Attributes:
         version: name of the import, the ``model_version`` of its predictions.
@@ -57,10 +57,7 @@ class ImportOptions:
             label are one. Polygons and rectangles are one for each object in any case.
         as_stored: the masks fit the pixels as the file of the picture has them, and are turned as
             EXIF says.
-        renamed: see `ClassMapping`.
-        controls: see `ClassMapping`.
         table: CSV file that matches files and tasks; None: they match by name.
-        addresses: see `NameMatcher`.
 
     Raises:
         DatasetError: Label Studio cannot tell such a version from others.
@@ -153,13 +150,7 @@ class ImportPlan(msgspec.Struct, frozen=True):
 
 
 class ImportReport(msgspec.Struct, frozen=True):
-    """What an import has written.
-
-    Attributes:
-        written: tasks whose masks Label Studio has stored.
-        left: tasks that were not begun, since the import was stopped.
-        refused: task -> why Label Studio has refused its masks.
-    """
+    """Tasks that an import has written, those it was stopped before, and refused ones, with why."""
 
     written: int
     left: int
@@ -198,14 +189,14 @@ class StoredMasks:
     others: set[int] = field(default_factory=set)
 
 
+@dataclass(frozen=True)
 class MaskStore:
     """Stores the masks of one import in one project."""
 
-    def __init__(self, client: LabelStudioClient, project: int, options: ImportOptions) -> None:
-        self._client = client
-        self._project = project
-        self._version = options.version
-        self._predicts = options.kind == "predictions"
+    _client: LabelStudioClient
+    _project: int
+    _version: str
+    _predicts: bool
 
     def find(self, tasks: Sequence[int]) -> StoredMasks:
         """Find those of some tasks, by ascending id, that have masks already."""
@@ -419,33 +410,17 @@ class _Check:
         return (*classless, *self.problems)
 
 
+@dataclass(eq=False)
 class MaskImporter:
-    """Imports masks into one project.
+    """Imports masks into one project; nothing more is begun once `stopping` is set."""
 
-    Args:
-        client: Label Studio.
-        images: reads the sizes of the pictures.
-        project: id of the project.
-        options: what to do.
-        stopping: once it is set, nothing more is begun.
-    """
-
-    def __init__(
-        self,
-        client: LabelStudioClient,
-        images: ImageReader,
-        project: int,
-        options: ImportOptions,
-        stopping: threading.Event | None = None,
-    ) -> None:
-        self._client = client
-        self._images = images
-        self._project = project
-        self._options = options
-        self._stopping = stopping or threading.Event()
-        self._store = MaskStore(client, project, options)
-        self._ready: dict[int, list[_Checked]] = {}
-        self._replaced: set[int] = set()
+    _client: LabelStudioClient
+    _images: ImageReader
+    _project: int
+    _options: ImportOptions
+    _stopping: threading.Event = field(default_factory=threading.Event)
+    _ready: dict[int, list[_Checked]] = field(default_factory=dict, init=False)
+    _replaced: set[int] = field(default_factory=set, init=False)
 
     def plan(
         self, sources: Iterable[MaskSource], progress: WatchImport = lambda *_: None
@@ -459,6 +434,8 @@ class MaskImporter:
         self._config = parse_label_config(self._client.label_config(self._project))
         self._mapping = ClassMapping(self._config, self._options.renamed, self._options.controls)
         self._drawer = RegionDrawer(self._mapping, self._options.instances, self._options.as_stored)
+        predicts = self._options.kind == "predictions"
+        self._store = MaskStore(self._client, self._project, self._options.version, predicts)
         tasks = list(self._client.all_tasks(self._project, TaskFilter()))
         matched, unmatched = self._match(sources, tasks)
         by_task: dict[int, list[Matched]] = defaultdict(list)
@@ -571,7 +548,6 @@ class MaskImporter:
                 yield from zip(some, pool.map(shape, some), strict=True)
 
     def _hint(self, shape: ImageShape | TaskError) -> str:
-        """Return what may help where a picture is turned by its EXIF data."""
         if isinstance(shape, TaskError) or shape.size_hw == shape.stored_hw:
             return ""
         if self._options.as_stored:

@@ -348,14 +348,9 @@ class _Exported(msgspec.Struct):
 
 
 def read_picture_addresses(path: Path) -> Mapping[str, str]:
-    """Read where the pictures of an exported data set came from, from its `PICTURES_FILE`.
+    """Read where the pictures of an exported data set came from: name without suffix -> address.
 
-    Args:
-        path: folder of the data set, or a file in it or in one of its folders.
-
-    Returns:
-        Name of the picture's file in the data set, without suffix -> its address in Label Studio.
-        Empty where the data set has no such file.
+    Empty where the folder, or that of a file in it, has no `PICTURES_FILE`.
 
     Raises:
         DatasetError: the file cannot be read, is over the limit, or holds something else.

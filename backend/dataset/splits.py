@@ -102,14 +102,9 @@ def group(
 ) -> npt.NDArray[np.intp]:
     """Number groups of pictures that belong into one part.
 
-    These are equal files, pictures of one value, and near-duplicates, also through a chain of them.
-    Two blocks of features and their cosines are in memory at a time, and of pictures that are near
-    to each other as many pairs as join them.
-
-    Args:
-        keys: of n pictures.
-        features: (n, D) float16 of unit length; None: near-duplicates are not looked for.
-        least_cosine: of the features of near-duplicates.
+    These are equal files, pictures of one value, and near-duplicates, also through a chain of them:
+    those with `least_cosine` of their features (n, D) of unit length. Two blocks of features and
+    their cosines are in memory at a time, and as many pairs as join what is near to each other.
 
     >>> group([SplitKey("a"), SplitKey("b"), SplitKey("a")], None, 1).tolist()
     [0, 1, 0]

@@ -384,15 +384,8 @@ def vote(versions: Sequence[LabelledImage], classes: ClassTable, overlap: Overla
     """Give each pixel the class that more than half of the annotators have given it.
 
     Pixels without such a class are undecided. The vote is that of Boyer and Moore (1981): one pass
-    finds the only value that can have a majority, another one counts it.
-
-    Args:
-        versions: the picture as each annotator has labelled it.
-        classes: the classes.
-        overlap: the rule by which the overlaps of each annotator are resolved.
-
-    Returns:
-        The picture with one region for each class.
+    finds the only value that can have a majority, another one counts it. `overlap` resolves the
+    overlaps of each annotator before.
     """
     maps = [version.label_map(classes, overlap)[0] for version in versions]
     leader = maps[0].copy()
@@ -484,14 +477,7 @@ class LoadedTask:
 
 @dataclass(frozen=True)
 class TaskLoader:
-    """Reads tasks ahead.
-
-    Attributes:
-        reader: makes pictures of tasks.
-        read_file: reads the file of a picture by its address and task.
-        needs_pictures: whether all files are read; else only those of pictures without a region,
-            whose size nobody knows otherwise.
-    """
+    """Reads tasks ahead; without `needs_pictures` only pictures without a region, and so a size."""
 
     reader: RegionReader
     read_file: Callable[[str, Task], bytes]

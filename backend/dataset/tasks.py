@@ -70,27 +70,17 @@ class TaskSource(Protocol):
         ...
 
 
+@dataclass(frozen=True, eq=False)
 class ProjectTasks:
-    """The tasks of a project of a running Label Studio.
+    """The tasks of a project of a running Label Studio, or those of a view of the data manager.
 
-    Args:
-        client: Label Studio.
-        project: its id.
-        view: id of a view of the data manager, whose tasks are listed; None for all.
-        with_predictions: whether untouched predictions are read as well.
+    With `with_predictions`, untouched predictions are read as well.
     """
 
-    def __init__(
-        self,
-        client: LabelStudioClient,
-        project: int,
-        view: int | None = None,
-        with_predictions: bool = False,
-    ) -> None:
-        self._client = client
-        self._project = project
-        self._view = view
-        self._with_predictions = with_predictions
+    _client: LabelStudioClient
+    _project: int
+    _view: int | None = None
+    _with_predictions: bool = False
 
     @property
     def name(self) -> str:
@@ -142,11 +132,11 @@ class ProjectTasks:
         return tuple(found)
 
 
+@dataclass(frozen=True)
 class ExportedTasks:
     """The tasks of a file that Label Studio has exported as JSON; it is read as a stream."""
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
+    _file: Path
 
     @property
     def name(self) -> str:

@@ -146,13 +146,8 @@ def read_coco(path: Path, names: Path | None, limits: Limits) -> Iterator[MaskSo
     """Iterate over the images of COCO files, those without an annotation included.
 
     A file may list no image, as that of an empty part of a split does. Of a list of results, the
-    images that have some are read. Masks of Segment Anything, which have no class, are of the class
-    "object".
-
-    Args:
-        path: a file, or a folder; see `find_coco_files`.
-        names: the COCO file that lists the images and categories of results; None: there is none.
-        limits: of each mask.
+    images that have some are read; `names` is the COCO file that lists them. Masks of Segment
+    Anything, which have no class, are of the class "object".
 
     Raises:
         DatasetError: there is no file, one is broken, or none lists an image.

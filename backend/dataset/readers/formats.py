@@ -20,8 +20,8 @@ MaskFormat = Literal["index-png", "binary-masks", "coco", "labelme", "yolo", "pa
 def detect_format(path: Path) -> MaskFormat:
     """Return the format of the masks in a folder or a file.
 
-    Folders that only one format has count first: ``masks``, ``annotations``, ``labels``. Without
-    one, what lies in the folder itself counts; PNGs last, which may be the pictures.
+    Folders that only one format has count first, such as ``masks``. Without one, what lies in the
+    folder itself counts; PNGs last, which may be the pictures.
 
     Raises:
         DatasetError: nothing is there that is read, or the folders of several formats are.

@@ -82,15 +82,10 @@ class LabelValues:
 
     @classmethod
     def find(cls, folder: Path, given: Path | None = None, expected: str = FILES[0]) -> LabelValues:
-        """Read the file that is named, else that of `FILES` in the folder or above it.
-
-        Args:
-            folder: of the data set.
-            given: the file that is named; None: it is looked for.
-            expected: what a data set of that kind has, for the error.
+        """Read the file that is given, else that of `FILES` in the folder or above it.
 
         Raises:
-            DatasetError: there is no such file, or it holds something else.
+            DatasetError: there is none, but one such as `expected` is needed; or see `read`.
         """
         found = given or _names_file(folder)
         if found is None:
@@ -104,11 +99,9 @@ class LabelValues:
     def read(cls, path: Path) -> LabelValues:
         """Read a file of classes.
 
-        Args:
-            path: ``*.json``: what `ClassTable.to_json` writes, a list of names, or an object of
-                value -> name. Another suffix: a text file with one name a line, as `MapNames` reads
-                it, or with a name and its colour a line, ``road:128,64,128``, as CVAT's
-                ``labelmap.txt``.
+        A ``*.json`` is what `ClassTable.to_json` writes, a list of names, or an object of value ->
+        name. Another file has one name a line, as `MapNames` reads it, or a name and its colour,
+        ``road:128,64,128``, as CVAT's ``labelmap.txt``.
 
         Raises:
             DatasetError: it cannot be read, or holds something else.
@@ -333,13 +326,12 @@ def read_index_png(
     colours: Path | None = None,
     suffix: str = "",
 ) -> Iterator[MaskSource]:
-    """Iterate over the label maps of a folder and of the folders in it.
+    """Iterate over the label maps of a folder, its ``masks`` or ``SegmentationClass``.
 
     Args:
-        folder: it, or its folder ``masks`` or ``SegmentationClass``, holds the PNGs; see
-            `LabelValues.find` for the names.
-        names: the file that says what their values stand for; None: one in the folder, or VOC's
-            names in a ``SegmentationClass``.
+        folder: of the data set.
+        names: the file that says what their values stand for; None: see `LabelValues.find`, or
+            VOC's names in a ``SegmentationClass``.
         limits: of each file.
         colours: the file that says what their colours stand for; None: values count.
         suffix: end of the names of masks, and after ``=`` that of pictures in its place: only files

@@ -97,13 +97,9 @@ def find_parquet_files(path: Path) -> list[Path]:
 
 
 def read_parquet(path: Path, names: Path | None, limits: Limits) -> Iterator[MaskSource]:
-    """Iterate over the rows of Parquet files.
+    """Iterate over the rows of a Parquet file, or of all in a folder.
 
-    Args:
-        path: a file, or a folder.
-        names: file that says what the values of the masks stand for; None: the names of classes
-            that ``datasets`` keeps in the file, else a file as of `LabelValues.find`.
-        limits: of each mask.
+    Without `names`, those count that ``datasets`` keeps in the file, else see `LabelValues.find`.
 
     Raises:
         DatasetError: pyarrow is not installed, a file is damaged, or has no masks or names.

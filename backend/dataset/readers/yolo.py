@@ -45,13 +45,9 @@ def find_label_files(folder: Path) -> tuple[Path, list[Path]]:
 
 
 def read_yolo(folder: Path, names: Path | None, limits: Limits) -> Iterator[MaskSource]:
-    """Iterate over the files of a data set and of the folders in it.
+    """Iterate over the files of a folder, or of its folder ``labels``, and of those in it.
 
-    Args:
-        folder: it, or its folder ``labels``, holds the files.
-        names: the file that says what the classes are: YAML with "names", or see `LabelValues`;
-            None: one in the folder or above it.
-        limits: of each file.
+    `names` is a YAML file with "names", or see `LabelValues`; None: one in the folder or above it.
 
     Raises:
         DatasetError: there is no file, or none that says what the classes are.

@@ -90,6 +90,13 @@ def test_nothing_is_guessed(name: str, reason: str) -> None:
         NameMatcher(PLACES).find(name)
 
 
+def test_several_masks_of_a_picture_are_all_left_out() -> None:
+    given = [source("train/a"), source("x/train/a"), source("bär")]
+    matched, unmatched = match_by_name(given, PLACES)
+    assert [each.place.task.id for each in matched] == [4]
+    assert [each.reason for each in unmatched] == ["2 files of masks are for task 2"] * 2
+
+
 PAGES = [place(1, "a", index=0), place(1, "b", index=1), place(2, "c", "left"), place(2, "d", "r")]
 
 

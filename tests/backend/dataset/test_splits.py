@@ -30,6 +30,10 @@ def test_parts_have_their_shares() -> None:
         assert parts.count(name) / 4000 == pytest.approx(share, abs=0.03)
 
 
+def test_a_part_without_a_share_has_no_picture() -> None:
+    assert {Split((0, 100)).part_of(f"{n:032x}") for n in range(1000)} == {"val"}
+
+
 def test_groups_are_chains_of_what_belongs_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(splits, "_BLOCK", 7)
     random = np.random.default_rng(0)
