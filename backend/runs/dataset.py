@@ -163,7 +163,7 @@ def _export(parts: RunParts, run: Run, asked: AskedDataset, progress: Progress) 
         max_megapixels=settings.max_image_megapixels,
         max_mb=settings.dataset_mb,
         describe=partial(describe_picture, parts.engine) if asked.near_duplicates else None,
-        known=_known_parts(settings, run, asked.options.splitting),
+        known=_known_parts(settings, run, asked.options.splitting) if asked.split else None,
     )
     total = source.count()
 

@@ -90,16 +90,6 @@ def test_wrong_arguments_are_one_sentence(
     assert not (tmp_path / "set").exists()
 
 
-def test_a_folder_outside_is_never_read(exported: list[str], tmp_path: Path) -> None:
-    (tmp_path / "secret.png").write_bytes(picture_bytes(1))
-    (tmp_path / "photos/link.png").symlink_to(tmp_path / "secret.png")
-    sources = ["/data/local-files/?d=../secret.png", "/x/link.png"]
-    tasks = [task(n, source, [annotation(n, [SKY])]) for n, source in enumerate(sources)]
-    (tmp_path / "tasks.json").write_text(json.dumps(tasks))
-    done = run(*exported)
-    assert done.output.count("There is no file for") == 2
-
-
 def test_a_task_whose_annotations_are_too_large_is_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
