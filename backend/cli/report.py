@@ -101,7 +101,7 @@ def report(
     savings = make_report(project, sums, waiting=waiting, label=label)
     savings = replace(savings, hours_left=estimate(annotations, client, project))
     if json_file is not None:
-        write_text(json_file, json.dumps(savings.to_json(), indent=2) + "\n")
+        write_text(json_file, json.dumps(savings.figures(), indent=2) + "\n")
     if csv_file is not None:
         write_text(csv_file, to_csv(savings))
     if plots_folder is not None:

@@ -335,7 +335,7 @@ class RegionDrawer:
             ):
                 part_of = {"parentID": whole} if whole and matched.source.has_objects else {}
                 whole = whole or region.id
-                yield from (entry | part_of for entry in region.to_json())
+                yield from (entry | part_of for entry in region.entries())
 
     def _parts(
         self, matched: Matched, shape: ImageShape

@@ -195,7 +195,9 @@ class Connection:
         except RefusalError as error:
             if is_transient(error):
                 raise self._unreachable(f"answers HTTP {error.status}") from None
-            raise StudioRefused(describe(self.url, error, self._clean), error.status) from None
+            raise StudioRefused(
+                describe_refusal(self.url, error, self._clean), error.status
+            ) from None
         except AnswerTooLargeError as error:
             if error.whose:
                 raise BadRequest(
@@ -408,7 +410,7 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, NoAnswerError)
 
 
-def describe(url: str, error: RefusalError, clean: Callable[[str], str] = str) -> str:
+def describe_refusal(url: str, error: RefusalError, clean: Callable[[str], str] = str) -> str:
     """Describe a refusal in one sentence of at most 400 letters, with Label Studio's own reason.
 
     A longer one is cut off between words, after known secrets are cut out: a password may have
@@ -418,7 +420,7 @@ def describe(url: str, error: RefusalError, clean: Callable[[str], str] = str) -
     Args:
         clean: cuts known secrets out of a text.
 
-    >>> describe("http://studio:8080", RefusalError(401))
+    >>> describe_refusal("http://studio:8080", RefusalError(401))
     'Label Studio at http://studio:8080 answers HTTP 401: check LABEL_STUDIO_API_KEY'
     """
     detail = error.body.get("validation_errors") or error.body.get("detail") or ""

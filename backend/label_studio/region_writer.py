@@ -54,7 +54,7 @@ class Region:
     item_index: int | None = None
     tool: str = ""
 
-    def to_json(self) -> list[dict[str, Any]]:
+    def entries(self) -> list[dict[str, Any]]:
         """Return the region as entries of a prediction's result: mostly one.
 
         Of a ``<Labels>`` and its tool, the editor writes two entries of one id: the tool's has the

@@ -206,7 +206,7 @@ class Predictor:
         if errors and not images:
             raise next((each for each in errors if isinstance(each, ImageRefused)), errors[0])
         regions = [region for image in images for region in image.regions]
-        result = [entry for region in regions for entry in region.to_json()]
+        result = [entry for region in regions for entry in region.entries()]
         work.drawn(len(regions), len(images))
         entry = {"model_version": spec.version, "score": mean_score(images), "result": result}
         if not errors:

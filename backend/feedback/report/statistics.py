@@ -202,7 +202,7 @@ class PrelabelReport:
         """Name of a label whose newest predictions do no harm, but lack most pixels -> advice."""
         return {name: lack(each) for name, each in self.recent.items() if each.figures.misses}
 
-    def to_json(self) -> dict[str, Any]:
+    def figures(self) -> dict[str, Any]:
         """Return the report as JSON, with the definitions."""
         return {
             "project": self.project,

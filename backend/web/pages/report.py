@@ -106,7 +106,7 @@ class ReportRoutes:
 
     def figures(self, project: int) -> Response:
         """Answer with the report and the hours left, as JSON."""
-        return json_response(self._whole_report(project).to_json())
+        return json_response(self._whole_report(project).figures())
 
     def table(self, project: int) -> Response:
         """Answer with the report as a CSV file."""

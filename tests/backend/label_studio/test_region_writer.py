@@ -44,7 +44,7 @@ def _draw(mask: Mask, kind: ControlKind, **options: Any) -> list[dict[str, Any]]
     regions = draw_regions(
         RunMask.of(mask), Source(confidence), _control(kind), DOG, "photo", **options
     )
-    return [entry for region in regions for entry in region.to_json()]
+    return [entry for region in regions for entry in region.entries()]
 
 
 def _two_islands() -> Mask:
@@ -201,7 +201,7 @@ def test_the_sdk_finds_every_prediction_valid(kind: ControlKind, alias: str) -> 
         entry
         for label in control.labels
         for region in draw_regions(RunMask.of(mask), Source(confidence), control, label, "photo")
-        for entry in region.to_json()
+        for entry in region.entries()
     ]
     prediction = {"model_version": "v", "score": 0.5, "result": result}
     assert result

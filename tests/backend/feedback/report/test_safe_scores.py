@@ -74,7 +74,7 @@ def test_masks_without_a_score_and_of_other_models_do_not_count() -> None:
 
 def test_it_stands_in_the_json_the_csv_and_the_terminal() -> None:
     report = report_of([mask(0.876)] * 30)
-    assert report.to_json()["safe_scores"]["car"] == {
+    assert report.figures()["safe_scores"]["car"] == {
         "score": 0.87,
         "masks": 30,
         "unchanged": 30,

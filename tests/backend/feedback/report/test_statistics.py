@@ -125,7 +125,7 @@ def test_labels_that_are_mostly_missed_are_named_with_what_to_do() -> None:
     savings = project_statistics(7, [read(1, scant, CAR), read(2, CAT)])
     assert list(savings.missing) == ["cat", "dog"]
     assert savings.missing["dog"].startswith("60 % of its pixels were painted by hand")
-    assert savings.to_json()["missing"] == savings.missing
+    assert savings.figures()["missing"] == savings.missing
     assert savings.harmful == {}
     half = LabelDiff("dog", corrected=1, predicted_px=5, true_px=10, shared_px=5, band_px=10)
     assert project_statistics(7, [read(1, half)]).missing == {}
@@ -188,7 +188,7 @@ def test_json_and_csv_say_the_same() -> None:
         read(2, OTHER, CAT, version="v2", day=1),
     ]
     savings = project_statistics(7, reads)
-    figures = json.loads(json.dumps(savings.to_json()))
+    figures = json.loads(json.dumps(savings.figures()))
     rows = list(csv.DictReader(io.StringIO(to_csv(savings))))
     names = [(row["period"], row["model_version"], row["label"]) for row in rows]
     assert len(set(names)) == len(names) == (4 + 3 + 3) + (3 + 3)
