@@ -7,7 +7,7 @@ import io
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
@@ -219,14 +219,7 @@ def match_by_name(
 ) -> tuple[list[Matched], list[Unmatched]]:
     """Match masks to images by their names; several masks of one image do not match."""
     matcher = NameMatcher(places, addresses)
-    matched: list[Matched] = []
-    unmatched: list[Unmatched] = []
-    for source in sources:
-        try:
-            matched.append(Matched(source, matcher.find(source.name, source.other_name)))
-        except DatasetError as error:
-            unmatched.append(Unmatched(source.where, str(error)))
-    return _without_twice(matched, unmatched)
+    return _match(sources, lambda source: matcher.find(source.name, source.other_name))
 
 
 def match_by_table(
@@ -250,31 +243,47 @@ def match_by_table(
     by_task: dict[int, list[ImagePlace]] = defaultdict(list)
     for place in places:
         by_task[place.key[0]].append(place)
-    matched: list[Matched] = []
-    unmatched: list[Unmatched] = []
-    for source in sources:
+
+    def find(source: MaskSource) -> ImagePlace:
         row = rows.get(source.name) or rows.get(source.where) or by_stem.get(_stem(source.name))
         if row is None:
-            unmatched.append(Unmatched(source.where, f"{table} has no row for it"))
-            continue
-        found = [each for each in by_task.get(row.task, ()) if row.means(each)]
-        if len(found) == 1:
-            matched.append(Matched(source, found[0]))
-        elif row.task not in by_task:
-            unmatched.append(Unmatched(source.where, f"the project has no task {row.task}"))
-        else:
-            reason = f"task {row.task} has {len(found) or 'no'} such pictures" + (
-                ': say which by the columns "image" and "index"' if found else ""
-            )
-            unmatched.append(Unmatched(source.where, reason))
-    return _without_twice(matched, unmatched)
+            raise DatasetError(f"{table} has no row for it")
+        if row.task not in by_task:
+            raise DatasetError(f"the project has no task {row.task}")
+        found = [each for each in by_task[row.task] if row.means(each)]
+        if len(found) != 1:
+            advice = ': say which by the columns "image" and "index"' if found else ""
+            raise DatasetError(f"task {row.task} has {len(found) or 'no'} such pictures{advice}")
+        return found[0]
+
+    return _match(sources, find)
 
 
-@dataclass(frozen=True)
-class _Row:
+def _match(
+    sources: Iterable[MaskSource], find: Callable[[MaskSource], ImagePlace]
+) -> tuple[list[Matched], list[Unmatched]]:
+    """Return what has matched and what has not; all masks of an image that several are for."""
+    found: list[Matched] = []
+    unmatched: list[Unmatched] = []
+    for source in sources:
+        try:
+            found.append(Matched(source, find(source)))
+        except DatasetError as error:
+            unmatched.append(Unmatched(source.where, str(error)))
+    counts = Counter(each.place.key for each in found)
+    unmatched += (
+        Unmatched(each.source.where, f"{count} files of masks are for task {each.place.key[0]}")
+        for each in found
+        if (count := counts[each.place.key]) > 1
+    )
+    return [each for each in found if counts[each.place.key] == 1], unmatched
+
+
+class _Row(msgspec.Struct):
+    file: str
     task: int
-    image: str
-    index: int | None
+    image: str = ""
+    index: int | None = None
 
     def means(self, place: ImagePlace) -> bool:
         return self.image in ("", place.tag) and self.index in (None, place.item_index or 0)
@@ -288,36 +297,21 @@ def _read_table(path: Path) -> dict[str, _Row]:
         raise DatasetError(f"{path} is no CSV file in UTF-8: {error}.") from None
     found: dict[str, _Row] = {}
     for number, row in enumerate(rows, 2):
-        name = unicodedata.normalize("NFC", row.get("file") or "").replace("\\", "/")
         try:
-            index = int(row["index"]) if row.get("index") else None
-            read = _Row(int(row.get("task") or ""), row.get("image") or "", index)
-        except ValueError:
-            name = ""
-        if not name:
+            filled = {name: value for name, value in row.items() if name and value}
+            read = msgspec.convert(filled, _Row, strict=False)
+        except msgspec.ValidationError:
             raise DatasetError(
                 f'Expected row {number} of {path} to have a "file" and the number of its "task", '
                 "but got another."
-            )
+            ) from None
+        name = unicodedata.normalize("NFC", read.file).replace("\\", "/")
         if name in found:
             raise DatasetError(f'{path} has two rows for "{name[:200]}".')
         found[name] = read
     if not found:
         raise DatasetError(f'Expected {path} to have the columns "file" and "task" and a row.')
     return found
-
-
-def _without_twice(
-    matched: Sequence[Matched], unmatched: Sequence[Unmatched]
-) -> tuple[list[Matched], list[Unmatched]]:
-    """Take out all masks of images that several masks are for."""
-    counts = Counter(each.place.key for each in matched)
-    twice = [
-        Unmatched(each.source.where, f"{count} files of masks are for task {each.place.key[0]}")
-        for each in matched
-        if (count := counts[each.place.key]) > 1
-    ]
-    return [each for each in matched if counts[each.place.key] == 1], [*unmatched, *twice]
 
 
 def _same_folders(
