@@ -9,7 +9,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -204,13 +204,12 @@ class DatasetReport(msgspec.Struct, frozen=True):
         return "\n".join(lines)
 
 
+@dataclass(eq=False)
 class DatasetExporter:
     """Writes a data set into a folder.
 
-    Args:
+    Attributes:
         folder: a new or empty one, or one of the same project, which is replaced.
-        labels: the controls and classes of the project.
-        options: what is written.
         pictures: reads the files of pictures, and finds those to link to.
         max_megapixels: limit of a picture's size, in millions of pixels.
         max_mb: limit of the data set's size, in MiB; None: as much as the disk holds.
@@ -221,35 +220,31 @@ class DatasetExporter:
         DatasetError: a library that a format needs is not installed.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        labels: ProjectLabels,
-        options: DatasetOptions,
-        pictures: LocalPictures,
-        *,
-        max_megapixels: float,
-        max_mb: int | None = None,
-        describe: Describe | None = None,
-        known: Mapping[str, str] | None = None,
-    ) -> None:
-        if "coco" in options.formats:
+    folder: Path
+    labels: ProjectLabels
+    options: DatasetOptions
+    pictures: LocalPictures
+    _: KW_ONLY
+    max_megapixels: float
+    max_mb: int | None = None
+    describe: Describe | None = None
+    known: Mapping[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        if "coco" in self.options.formats:
             coco.check_pycocotools()
-        if "parquet" in options.formats:
+        if "parquet" in self.options.formats:
             parquet.check_pyarrow()
-        if options.background:
-            labels = replace(labels, classes=labels.classes.with_background(options.background))
-        self.labels = labels
-        self.options = options
-        self.pictures = pictures
-        self.describe = describe
-        self.known = known
+        if self.options.background:
+            classes = self.labels.classes.with_background(self.options.background)
+            self.labels = replace(self.labels, classes=classes)
         self.reader = RegionReader(
-            labels, options.choice, options.with_predictions, options.overlap, max_megapixels
+            self.labels,
+            self.options.choice,
+            self.options.with_predictions,
+            self.options.overlap,
+            self.max_megapixels,
         )
-        self._folder = folder
-        self._max_mb = max_mb
-        self._loader = TaskLoader(self.reader, pictures.read, options.needs_pictures)
 
     def run(
         self,
@@ -265,10 +260,11 @@ class DatasetExporter:
         Raises:
             DatasetError: the folder is in use for something else, or cannot be written.
         """
+        loader = TaskLoader(self.reader, self.pictures.read, self.options.needs_pictures)
         try:
-            with OutputFolder(self._folder, source.name, self._max_mb) as output:
+            with OutputFolder(self.folder, source.name, self.max_mb) as output:
                 export = _Export(self, output, source.name)
-                with closing(self._loader.load(source.references())) as loading:
+                with closing(loader.load(source.references())) as loading:
                     for number, loaded in enumerate(loading, 1):
                         if stopping.is_set():
                             return None
@@ -276,7 +272,7 @@ class DatasetExporter:
                         watch(number)
                 return export.finish()
         except OSError as error:
-            raise DatasetError(f"{self._folder} cannot be written: {error}.") from None
+            raise DatasetError(f"{self.folder} cannot be written: {error}.") from None
 
 
 @dataclass
