@@ -80,9 +80,8 @@ def print_learned(learned: Mapping[str, Any], console: Console) -> None:
     now = f"version {live} is live" if live else "the words alone"
     console.print(
         f"Project {learned['project']}: {now}{pinned}. Learned from: "
-        f"{quantity(learned['annotations'], 'annotation')} of "
-        f"{quantity(learned['pictures'], 'picture')}; {learned['changed']} changed since the last "
-        "step.",
+        f"{quantity(learned['annotations'], 'annotation')}; {learned['changed']} changed since the "
+        "last step.",
         highlight=False,
     )
     if learned["trouble"]:

@@ -360,7 +360,7 @@ def test_a_step_by_hand_reads_what_there_is_and_learns(
         monkeypatch.setenv("LABEL_STUDIO_API_KEY", TOKEN)
         assert "no corrections to learn from" in run("step", code=1)
         told = run("step", "--backfill", "--short-side-px", "64")
-    assert "Learned from: 2 annotations of 2 pictures; 0 changed" in " ".join(told.split())
+    assert "Learned from: 2 annotations; 0 changed" in " ".join(told.split())
     smaller = Settings(short_side_px=64)
     stores = stores_of(model_key(smaller, weights_id("demo")))
     assert [version.annotations for version in stores.versions.versions(7)] == [2]
