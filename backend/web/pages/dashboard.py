@@ -17,7 +17,7 @@ from backend.settings import Settings
 from backend.web.metrics import CONTENT_TYPE, Metrics
 from backend.web.middleware.errors import describe_health, json_response, see_other
 from backend.web.middleware.guards import BodyReader
-from backend.web.pages.forms import parse_job, parse_project
+from backend.web.pages.forms import JobRequest, parse_fields, parse_project
 from backend.web.pages.html import answer_action, answer_form, html_page, is_for_people
 from backend.web.pages.projects import ProjectCheck, no_key, require_token
 from backend.web.pages.serializers import StatusSerializer
@@ -110,7 +110,7 @@ class JobRoutes:
         )
 
     def _start(self, body: bytes, is_form: bool) -> Job:
-        asked = parse_job(body, is_form)
+        asked = parse_fields(body, is_form, JobRequest)
         require_token(self.settings, USE)
         self.projects.check(asked.project)
         return self.store.start_job(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, cast, get_args
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qs
+
+import msgspec
 
 from backend.errors import BadRequest
 from backend.jobs.job_store import Only
-from backend.label_studio.requests import parse_object, read_count
+from backend.label_studio.requests import read_count
 
 #: The type of a body that a browser sends for a form.
 FORM_TYPE = "application/x-www-form-urlencoded"
@@ -21,19 +21,24 @@ MAX_FORM_BYTES = 1 << 16
 #: Most fields that are read of a form.
 _MAX_FIELDS = 20
 
+Form = Mapping[str, list[str]]
 
-@dataclass(frozen=True)
-class JobRequest:
-    """Ask for a job; see `backend.jobs.job.Job` for the fields."""
+_Number = Annotated[int, msgspec.Meta(ge=1, le=999_999_999)]
+_NumberOrZero = Annotated[int, msgspec.Meta(ge=0, le=999_999_999)]
 
-    project: int
-    only: Only = "unlabeled"
-    view: int | None = None
-    limit: int | None = None
+_Asked = TypeVar("_Asked")
 
 
-@dataclass(frozen=True)
-class ActionRequest:
+class JobRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Ask for a job; see `backend.jobs.job_store.Job` for the fields."""
+
+    project: _Number
+    only: Only = msgspec.field(default="unlabeled", name="filter")
+    view: _Number | None = None
+    limit: _Number | None = None
+
+
+class ActionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The parameters of an action on what a project has learned.
 
     Attributes:
@@ -43,108 +48,62 @@ class ActionRequest:
         label: the label that keeps its words, or learns again.
     """
 
-    number: int | None = None
+    number: _NumberOrZero | None = None
     keep_evidence: bool = False
     label: str = ""
 
 
-def parse_job(body: bytes, is_form: bool = False) -> JobRequest:
-    """Parse the body of ``POST /jobs``. An empty field counts as missing.
+class RowRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The row of a trial, whose words are to be used."""
+
+    row: _NumberOrZero
+
+
+class Confirmation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An annotation, and the time of its last change in seconds since the epoch."""
+
+    annotation: Annotated[int, msgspec.Meta(ge=1)]
+    updated: float = 0.0
+
+
+def last_values(form: Form) -> dict[str, Any]:
+    """Return the last value of each field of a form.
+
+    >>> last_values({"formats": ["coco", "yolo"]})
+    {'formats': 'yolo'}
+    """
+    return {name: values[-1] for name, values in form.items()}
+
+
+def parse_fields(
+    body: bytes,
+    is_form: bool,
+    kind: type[_Asked],
+    fields_of: Callable[[Form], dict[str, Any]] = last_values,
+) -> _Asked:
+    """Parse a JSON object, or the fields of a form; an empty body has none.
 
     Args:
-        body: a JSON object, or an encoded form.
+        body: the JSON object, or an encoded form.
         is_form: whether it is a form.
+        kind: what the route takes.
+        fields_of: a form -> its fields.
 
     Raises:
-        BadRequest: the body is neither, names no project, or has a value that is not allowed.
+        BadRequest: the body is neither, lacks a field, or has a value that is not allowed.
 
-    >>> parse_job(b"project=7&filter=all", is_form=True)
+    >>> parse_fields(b"project=7&filter=all", True, JobRequest)
     JobRequest(project=7, only='all', view=None, limit=None)
     """
-    fields = _form(body) if is_form else parse_object(body)
-    unknown = sorted(fields.keys() - {"project", "filter", "view", "limit"})
-    if unknown:
-        raise BadRequest(f"Expected project, filter, view and limit, but got {unknown[0][:50]!r}.")
-    project = read_count(fields, "project")
-    if project is None:
-        raise BadRequest('Expected "project" to be the number of a project, but it is missing.')
-    given = fields.get("filter") or "unlabeled"
-    if given not in get_args(Only):
-        raise BadRequest('Expected "filter" to be unlabeled or all, but got something else.')
-    only = cast(Only, given)
-    return JobRequest(project, only, read_count(fields, "view"), read_count(fields, "limit"))
-
-
-def parse_action(body: bytes, is_form: bool = False) -> ActionRequest:
-    """Parse the body of ``POST /projects/<id>/learning/<action>``, which may be empty.
-
-    Args:
-        body: a JSON object, or an encoded form.
-        is_form: whether it is a form.
-
-    Raises:
-        BadRequest: the body is neither, or has a value that is not allowed.
-
-    >>> parse_action(b"number=3", is_form=True), parse_action(b"").number
-    (ActionRequest(number=3, keep_evidence=False, label=''), None)
-    """
-    fields = {} if not body else _form(body) if is_form else parse_object(body)
-    unknown = sorted(fields.keys() - {"number", "keep_evidence", "label"})
-    if unknown:
-        raise BadRequest(f"Expected number, keep_evidence and label, but got {unknown[0][:50]!r}.")
-    keep = fields.get("keep_evidence") or False
-    if keep not in (True, False, "true", "on"):
-        raise BadRequest('Expected "keep_evidence" to be true or false, but got something else.')
-    label = fields.get("label") or ""
-    if not isinstance(label, str):
-        raise BadRequest('Expected "label" to be a name, but got something else.')
-    return ActionRequest(read_count(fields, "number", least=0), bool(keep), label)
-
-
-def parse_row(body: bytes, is_form: bool = False) -> int:
-    """Parse the body of ``POST /projects/<id>/words/<run>/use``: the row of a trial.
-
-    Raises:
-        BadRequest: the body has no such number.
-
-    >>> parse_row(b"row=2", is_form=True)
-    2
-    """
-    fields = _form(body) if is_form else parse_object(body)
-    row = read_count(fields, "row", least=0)
-    if row is None or fields.keys() != {"row"}:
-        raise BadRequest('Expected "row" to be the number of a trial, and nothing else.')
-    return row
-
-
-def parse_confirmation(body: bytes, is_form: bool = False) -> tuple[int, float]:
-    """Parse the body of ``POST /projects/<id>/label-errors/confirm`` and ``.../take-back``.
-
-    Args:
-        body: a JSON object, or an encoded form.
-        is_form: whether it is a form.
-
-    Returns:
-        The annotation, and the time of its last change in seconds since the epoch; 0 where the
-        body names none.
-
-    Raises:
-        BadRequest: the body has no annotation, or a value that is not allowed.
-
-    >>> parse_confirmation(b"annotation=12&updated=5.5", is_form=True)
-    (12, 5.5)
-    """
-    fields = _form(body) if is_form else parse_object(body)
-    annotation, given = read_count(fields, "annotation"), fields.get("updated", 0.0)
-    if annotation is None or fields.keys() - {"annotation", "updated"}:
-        raise BadRequest('Expected "annotation" to be the number of one, and "updated" its time.')
     try:
-        updated = float(given)
-    except (OverflowError, TypeError, ValueError):
-        updated = math.nan
-    if not math.isfinite(updated):
-        raise BadRequest('Expected "updated" to be a time in seconds.')
-    return annotation, updated
+        if is_form:
+            form = {name: [each.strip() for each in own] for name, own in read_form(body).items()}
+            return msgspec.convert(fields_of(form), kind, strict=False)
+        return msgspec.json.decode(body or b"{}", type=kind, strict=False)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        sentence = str(error)
+        expected = "" if sentence.startswith("Expected") else "Expected other fields: "
+        raise BadRequest(f"{expected}{sentence}.") from None
 
 
 def parse_project(query: Mapping[str, str]) -> int | None:
@@ -154,20 +113,6 @@ def parse_project(query: Mapping[str, str]) -> int | None:
         BadRequest: the value is not the number of a project.
     """
     return read_count(query, "project")
-
-
-def _form(body: bytes) -> dict[str, Any]:
-    """Parse an HTML form; of a field that comes several times, the last value counts."""
-    return {**last_values(read_form(body))}
-
-
-def last_values(form: Mapping[str, list[str]]) -> dict[str, str]:
-    """Return the last value of each field of a form.
-
-    >>> last_values({"formats": ["coco", "yolo"]})
-    {'formats': 'yolo'}
-    """
-    return {name: values[-1] for name, values in form.items()}
 
 
 def read_form(body: bytes) -> dict[str, list[str]]:

@@ -21,7 +21,7 @@ from backend.runs.label_errors import (
 from backend.runs.run_store import RunStore
 from backend.web.middleware.errors import attachment, json_response, see_other
 from backend.web.middleware.guards import BodyReader
-from backend.web.pages.forms import MAX_FORM_BYTES, ActionRequest, parse_action
+from backend.web.pages.forms import MAX_FORM_BYTES, ActionRequest, parse_fields
 from backend.web.pages.html import answer_action, html_page, is_for_people
 from backend.web.pages.projects import PROJECT, require_token
 
@@ -110,7 +110,9 @@ class LearningRoutes:
         """Do what a person has decided; `action` is one of `ACTIONS`."""
         return answer_action(
             lambda is_form: self._act(
-                project, action, parse_action(self.body.read(MAX_FORM_BYTES), is_form)
+                project,
+                action,
+                parse_fields(self.body.read(MAX_FORM_BYTES), is_form, ActionRequest),
             ),
             lambda _: see_other(url_for("learning.show", project=project)),
             lambda _: json_response(describe_learning(self.learner, project)),

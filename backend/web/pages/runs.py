@@ -28,17 +28,17 @@ from backend.web.middleware.errors import see_other
 from backend.web.middleware.guards import BodyReader
 from backend.web.pages.forms import (
     MAX_FORM_BYTES,
+    Confirmation,
+    Form,
+    RowRequest,
     last_values,
-    parse_confirmation,
-    parse_row,
-    read_form,
+    parse_fields,
 )
 from backend.web.pages.html import answer_action, answer_form, html_page, is_for_people
 from backend.web.pages.projects import PROJECT, URL_NUMBER, ProjectCheck, no_key, required_client
 from clearclip_core import METHODS
 
 _Json = dict[str, Any]
-Form = Mapping[str, list[str]]
 
 #: So many of the confirmed annotations are told.
 _MOST_CONFIRMED: Final = 100
@@ -163,21 +163,10 @@ class RunRoutes:
         )
 
     def _start(self, project: int, body: bytes, is_form: bool) -> Run:
-        asked = self._read(body, is_form)
+        asked: msgspec.Struct = parse_fields(body, is_form, self.kind.asked, self.fields_of)
         required_client(self.client, self.kind.use)
         self.projects.check(project)
         return self.store.request(self.kind, project, asked)
-
-    def _read(self, body: bytes, is_form: bool) -> msgspec.Struct:
-        try:
-            if is_form:
-                fields = self.fields_of(read_form(body))
-                asked: msgspec.Struct = msgspec.convert(fields, self.kind.asked, strict=False)
-            else:
-                asked = msgspec.json.decode(body or b"{}", type=self.kind.asked)
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-            raise BadRequest(f"{error}.") from None
-        return asked
 
     def _address(self, run: Run) -> str:
         return url_for(f"{self.kind.name}.run", project=run.project, run=run.id)
@@ -302,19 +291,19 @@ class LabelErrorRoutes(RunRoutes):
         }
 
     def _confirm(self, project: int, is_form: bool) -> None:
-        annotation, updated = parse_confirmation(self.body.read(MAX_FORM_BYTES), is_form)
+        asked = parse_fields(self.body.read(MAX_FORM_BYTES), is_form, Confirmation)
         made = self.store.last(self.kind, project)
         found = made[1].suspicions if made else ()
-        if updated not in {each.updated for each in found if each.annotation == annotation}:
+        if (asked.annotation, asked.updated) not in {(e.annotation, e.updated) for e in found}:
             raise BadRequest(
-                f"The last report does not have this version of annotation {annotation}: load the "
-                "page again."
+                f"The last report does not have this version of annotation {asked.annotation}: "
+                "load the page again."
             )
-        self.confirmed.confirm(project, annotation, updated)
+        self.confirmed.confirm(project, asked.annotation, asked.updated)
 
     def _take_back(self, project: int, is_form: bool) -> None:
-        annotation, _ = parse_confirmation(self.body.read(MAX_FORM_BYTES), is_form)
-        self.confirmed.take_back(project, annotation)
+        asked = parse_fields(self.body.read(MAX_FORM_BYTES), is_form, Confirmation)
+        self.confirmed.take_back(project, asked.annotation)
 
 
 @dataclass(frozen=True, eq=False)
@@ -364,7 +353,7 @@ class WordsRoutes(RunRoutes):
         return self.act(project, lambda is_form: self._use(found, is_form), of=found)
 
     def _use(self, run: Run, is_form: bool) -> None:
-        row = parse_row(self.body.read(MAX_FORM_BYTES), is_form)
+        row = parse_fields(self.body.read(MAX_FORM_BYTES), is_form, RowRequest).row
         client = required_client(self.client, self.kind.use)
         report: WordsReport | None = self.store.report(self.kind, run)
         if report is None:

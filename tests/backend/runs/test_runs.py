@@ -419,7 +419,7 @@ def test_the_page_of_next_tasks_shows_what_they_were_chosen_of(
     assert [each["id"] for each in page.all("figure")] == ["task-4", "task-3"]
     text = " ".join(page.text.split())
     assert "of 4 321 tasks without an annotation or a draft: 12" in text
-    assert "12 pictures compared in 75 s, 9 near-duplicates passed over, 7 left out" in text
+    assert "12 pictures compared in 75 s, 9 near-duplicates skipped, 7 left out" in text
     assert "compared with 5 corrected pictures too" in text
     assert not [each for each in page.all("p") if each.get("id") == "shortage"]
     for count in ("0", "101", "many"):

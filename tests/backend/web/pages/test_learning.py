@@ -187,7 +187,7 @@ def test_people_steer_with_buttons() -> None:
         assert (state.live, state.pinned) == (live, pinned)
     assert press(client, "step").status_code == 303
     assert stores.versions.state(7).asked
-    assert press(client, "reset", keep_evidence="on").status_code == 303
+    assert press(client, "reset", keep_evidence="true").status_code == 303
     assert (stores.versions.versions(7), stores.versions.state(7).pictures) == ([], 1)
     assert press(client, "reset").status_code == 303
     assert stores.versions.state(7).pictures == 0
