@@ -1,7 +1,6 @@
 """Masks into a project, against a stand-in for Label Studio's API; tests/e2e has the real one.
 
-What was stored is decoded by Label Studio's own converter.
-"""
+What was stored is decoded by Label Studio's own converter."""
 
 from __future__ import annotations
 
@@ -16,9 +15,16 @@ import pytest
 from label_studio_sdk.converter.brush import decode_rle
 from PIL import Image, ImageOps
 
-from backend.dataset.mask_import import ImportOptions, ImportPlan, MappedClass, MaskImporter
+from backend.dataset.mask_import import (
+    ImportOptions,
+    ImportPlan,
+    MappedClass,
+    MaskImporter,
+    version_of_masks,
+)
 from backend.dataset.mask_source import Limits, MaskSource
 from backend.dataset.readers.label_map import read_index_png
+from backend.errors import DatasetError
 from backend.label_studio.client import UNLISTED, LabelStudioClient
 from backend.services import Services
 from backend.settings import load_settings
@@ -346,3 +352,14 @@ def test_a_task_whose_annotations_are_too_large_is_never_touched(
     studio.annotate(1, [{"meta": {"text": "x" * 200_000}}])
     plan = run(importer, folder, kind="annotations", replace=True)
     assert [each.where for each in plan.left_out] == ["a.png"]
+
+
+@pytest.mark.parametrize("version", ["", " a", "a,b", "a\nb", "x" * 101])
+def test_a_name_that_label_studio_would_confuse_is_refused(version: str) -> None:
+    with pytest.raises(DatasetError, match="no comma"):
+        ImportOptions(version)
+
+
+def test_each_folder_makes_a_name_that_is_taken() -> None:
+    for path in ("a/b", "a, b", "x" * 200, "labels.coco.json", "ü"):
+        assert ImportOptions(version_of_masks(Path(path))).version.startswith("masks")
