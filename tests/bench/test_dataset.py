@@ -139,7 +139,7 @@ def test_small_pictures_take_little_time_and_memory(report: Report, tmp_path: Pa
         "training set, 5,000 pictures of 96 x 128, all four formats, processor time of a picture",
         "≤ 10 ms",
         f"{ms:.1f} ms",
-        "beside its download; 10 brush regions, of which four have holes",
+        "beside its download; 10 brush regions of 26 islands, eight of them with holes",
     )
     slope_kb = 1024 * (most_mb - less_mb) / (counts[1] - counts[0])
     report.add(
