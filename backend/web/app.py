@@ -39,10 +39,10 @@ from backend.web.pages.dashboard import DashboardRoutes, JobRoutes
 from backend.web.pages.html import add_filters, error_response
 from backend.web.pages.learning import LearningRoutes
 from backend.web.pages.project import ProjectRoutes
-from backend.web.pages.projects import DeletedProjects, MissingProjects, ProjectCheck
+from backend.web.pages.projects import MissingProjects, ProjectCheck
 from backend.web.pages.report import ReportRoutes
 from backend.web.pages.runs import DatasetRoutes, LabelErrorRoutes, RunRoutes, WordsRoutes
-from backend.web.pages.status import ConnectionStatus, StatusReport
+from backend.web.pages.status import StatusReport
 from backend.web.request_slots import RequestSlots
 
 log = logging.getLogger(__name__)
@@ -96,7 +96,8 @@ def _log_request(route: str, status: int, seconds: float) -> None:
 def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
     """Make the WSGI application.
 
-    Call it in the process that serves: CUDA does not survive a fork.
+    Call it in the process that serves: CUDA does not survive a fork. Who gives it an engine starts
+    that and the worker (``app.extensions["worker"]``); else both are made and started here.
 
     Raises:
         ValueError: settings name a model that does not exist.
@@ -168,7 +169,7 @@ def _pages(
     body: BodyReader,
 ) -> Iterator[Blueprint]:
     settings, learner = services.settings, services.learner
-    status = _status(services, tracker)
+    status = StatusReport(services, tracker)
     dashboard = DashboardRoutes(settings, services.engine, metrics, status, services.project_titles)
     projects = ProjectCheck(services.page_client)
     yield dashboard.blueprint()
@@ -195,18 +196,3 @@ def _pages(
     yield DatasetRoutes(DATASETS, *shared, settings).blueprint()
     yield WordsRoutes(WORDS, *shared, settings.method).blueprint()
     yield LearningRoutes(learner, body, services.runs, services.confirmed).blueprint()
-
-
-def _status(services: Services, tracker: TaskTracker) -> StatusReport:
-    return StatusReport(
-        services.settings,
-        services.engine,
-        tracker,
-        services.store,
-        services.task_runner,
-        services.files,
-        services.images,
-        services.versions,
-        ConnectionStatus(services.token_watch, services.change_poller, services.files),
-        DeletedProjects(services.project_titles),
-    )

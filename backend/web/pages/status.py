@@ -21,17 +21,15 @@ from backend.database.database import cause_of
 from backend.errors import ModelUnavailable
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.sums import GroupSums
-from backend.inference.engine import Engine, Snapshot
+from backend.inference.engine import Snapshot
 from backend.inference.queue import Priority
 from backend.jobs.change_poller import ChangePoller, Poll
 from backend.jobs.connection_watch import TokenWatch
 from backend.jobs.job_store import Job, JobStore
 from backend.label_studio.download import LabelStudioFiles
-from backend.label_studio.image_loader import ImageReader
-from backend.learning.versions import Summary, VersionStore
-from backend.prediction.batches import TaskRunner
+from backend.learning.versions import Summary
 from backend.prediction.failures import FailingTask, FailureCount, FailureStore
-from backend.settings import Settings
+from backend.services import Services
 from backend.telemetry.logs import known_secrets
 from backend.telemetry.task_tracker import HandledTask, TaskId, TaskTracker
 from backend.web.metrics import gpu_memory_bytes
@@ -171,44 +169,18 @@ _PACKAGES = (
 
 
 class StatusReport:
-    """Read the status of the backend's parts.
+    """Read the status of the backend's parts, and of the tasks that run and that have failed."""
 
-    Args:
-        settings: what is served; its secrets are cut out of all sentences.
-        engine: the inference engine.
-        tracker: the tasks that run and that have failed.
-        store: the jobs.
-        task_runner: the tasks of batches that wait.
-        files: makes links to Label Studio.
-        images: the images that annotators have open.
-        versions: what projects have learned.
-        connection: whether Label Studio can be asked, and tells of changes.
-        deleted: knows jobs whose project is gone.
-    """
-
-    def __init__(
-        self,
-        settings: Settings,
-        engine: Engine,
-        tracker: TaskTracker,
-        store: JobStore,
-        task_runner: TaskRunner,
-        files: LabelStudioFiles,
-        images: ImageReader,
-        versions: VersionStore,
-        connection: ConnectionStatus,
-        deleted: DeletedProjects,
-    ) -> None:
-        self.serializer = StatusSerializer(files, known_secrets(settings), deleted)
-        self._settings = settings
-        self._engine = engine
+    def __init__(self, services: Services, tracker: TaskTracker) -> None:
+        deleted = DeletedProjects(services.project_titles)
+        secrets = known_secrets(services.settings)
+        self.serializer = StatusSerializer(services.files, secrets, deleted)
+        self._services = services
         self._tracker = tracker
-        self._database = DatabaseReader(store, deleted, ROWS_SHOWN)
-        self._task_runner = task_runner
-        self._files = files
-        self._images = images
-        self._learned = versions
-        self._connection = connection
+        self._database = DatabaseReader(services.store, deleted, ROWS_SHOWN)
+        self._connection = ConnectionStatus(
+            services.token_watch, services.change_poller, services.files
+        )
         self._versions = package_versions()
         self._started_at = time.time()
 
@@ -218,7 +190,7 @@ class StatusReport:
         Returns:
             JSON: durations in seconds, sizes in bytes, times in seconds since the epoch.
         """
-        now, batches = self._engine.snapshot(), self._task_runner.count_waiting()
+        now, batches = self._services.engine.snapshot(), self._services.task_runner.count_waiting()
         of_process = self._tracker.failures
         database = self._database.read({each.task for each in of_process if type(each.task) is int})
         errors = self._errors(of_process, database)
@@ -227,7 +199,7 @@ class StatusReport:
         return {
             "at": time.time(),
             "started_at": self._started_at,
-            "label_studio": self._files.browser_url,
+            "label_studio": self._services.files.browser_url,
             "connection": connection,
             "model": self._model(now),
             "queue": {priority.word: count for priority, count in now.waiting.items()},
@@ -253,8 +225,8 @@ class StatusReport:
 
     def _model(self, now: Snapshot) -> dict[str, Any]:
         return {
-            "name": self._settings.model,
-            "method": self._settings.method,
+            "name": self._services.settings.model,
+            "method": self._services.settings.method,
             "device": now.device,
             "precision": now.precision,
             "state": now.status.state,
@@ -274,7 +246,7 @@ class StatusReport:
     def _learning(self) -> dict[str, Any]:
         """What all projects have learned together; zeros where that cannot be read."""
         try:
-            summary = self._learned.summary()
+            summary = self._services.versions.summary()
         except (SQLAlchemyError, ModelUnavailable):  # "jobs_trouble" and "model" report these
             summary = Summary()
         newest = summary.newest
@@ -300,7 +272,7 @@ class StatusReport:
         return {
             "features": msgspec.to_builtins(now.cache),
             "words": {"hits": now.words_known, "misses": now.words_new},
-            "pictures": msgspec.to_builtins(self._images.cache_stats),
+            "pictures": msgspec.to_builtins(self._services.images.cache_stats),
         }
 
 

@@ -12,7 +12,6 @@ import torch
 from backend.database.database import Database
 from backend.inference.engine import Engine
 from backend.inference.queue import Priority
-from backend.jobs.job_store import JobStore
 from backend.label_studio.requests import Task
 from backend.prediction.batches import Outcome
 from backend.web.pages.status import package_versions
@@ -103,7 +102,7 @@ def test_tasks_of_batches_wait_too_but_are_not_counted_beside_their_job() -> Non
 
 def test_jobs_come_with_what_remains_and_when_they_end() -> None:
     now = [1000.0]
-    scene = Scene(store=JobStore(Database("sqlite://", clock=lambda: now[0])))
+    scene = Scene(database=Database("sqlite://", clock=lambda: now[0]))
     over = scene.store.start_job(3)
     scene.store.cancel(over.id)
     running = scene.store.start_job(7, only="all", limit=50)
