@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
+from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -57,6 +58,9 @@ Format = Literal["index-png", "coco", "yolo", "yolo-boxes", "parquet"]
 
 #: What becomes of the pictures themselves: copied, linked to files of this machine, or only named.
 Pictures = Literal["copy", "link", "none"]
+
+#: Libraries that formats need, which are in the extra ``dataset``.
+_LIBRARIES: Final = {"coco": "pycocotools", "parquet": "pyarrow"}
 
 #: Folder of what only the tables are made of; it is removed at the end.
 _PARTS: Final = ".parts"
@@ -231,10 +235,12 @@ class DatasetExporter:
     known: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
-        if "coco" in self.options.formats:
-            coco.check_pycocotools()
-        if "parquet" in self.options.formats:
-            parquet.check_pyarrow()
+        for format_ in self.options.formats:
+            if (library := _LIBRARIES.get(format_)) and find_spec(library) is None:
+                raise DatasetError(
+                    f"The format {format_} needs {library}, which is not installed here: "
+                    "pip install 'clearclip-label-studio[dataset]'."
+                )
         if self.options.background:
             classes = self.labels.classes.with_background(self.options.background)
             self.labels = replace(self.labels, classes=classes)

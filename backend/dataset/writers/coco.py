@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from importlib.util import find_spec
 from typing import Any, Final
 
 import msgspec
@@ -24,21 +23,11 @@ from backend.dataset.labelled_image import (
     RegionMask,
 )
 from backend.dataset.output_folder import OutputFolder
-from backend.errors import DatasetError
 
 _FOLDER: Final = "annotations"
 
 #: Ids stay below 2^48: readers that hold them as floating-point numbers hold them exactly.
 _ID_BYTES: Final = 6
-
-
-def check_pycocotools() -> None:
-    """Raise a `DatasetError` where pycocotools is not installed, which encodes the masks."""
-    if find_spec("pycocotools") is None:
-        raise DatasetError(
-            "The format coco needs pycocotools, which is not installed here: "
-            "pip install 'clearclip-label-studio[dataset]'."
-        )
 
 
 def coco_annotation(thing: LabelledObject, mask: RegionMask, category: int) -> dict[str, Any]:

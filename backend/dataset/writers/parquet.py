@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 from backend.dataset.labelled_image import OVERLAP_RULES, ClassTable, Overlap, PictureRow
 from backend.dataset.output_folder import OutputFolder
-from backend.errors import DatasetError
 
 _FOLDER: Final = "data"
 
@@ -43,15 +41,6 @@ _REGION: Final = {
 
 #: Path of a picture's file and of its label map.
 Files = Callable[[PictureRow], tuple[Path, Path]]
-
-
-def check_pyarrow() -> None:
-    """Raise a `DatasetError` where pyarrow is not installed, which writes the tables."""
-    if find_spec("pyarrow") is None:
-        raise DatasetError(
-            "The format parquet needs pyarrow, which is not installed here: "
-            "pip install 'clearclip-label-studio[dataset]'."
-        )
 
 
 def write_tables(

@@ -338,6 +338,16 @@ def test_a_run_killed_between_its_two_renames_is_undone(bench: Bench) -> None:
     assert "masks/a.png" in bench.files()
 
 
+@pytest.mark.parametrize(("format_", "library"), [("coco", "pycocotools"), ("parquet", "pyarrow")])
+def test_a_library_that_is_missing_is_named(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, format_: str, library: str
+) -> None:
+    monkeypatch.setattr("backend.dataset.exporter.find_spec", lambda _: None)
+    bench.done()
+    with pytest.raises(DatasetError, match=f"needs {library}, which is not installed"):
+        bench.run(formats=(format_,))
+
+
 def test_two_runs_do_not_write_one_folder(bench: Bench) -> None:
     with (
         OutputFolder(bench.folder, "export:export.json"),
