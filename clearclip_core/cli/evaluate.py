@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import click
 from click.core import ParameterSource
@@ -15,7 +14,8 @@ from tqdm import tqdm
 from clearclip_core.cli.options import (
     DataOptions,
     ModelOptions,
-    optional_data_options,
+    as_one,
+    data_options,
     propagate_option,
     several_model_options,
 )
@@ -63,7 +63,7 @@ Stored = TypeVar("Stored", RunResult, Ablation)
 
 @dataclass(frozen=True)
 class FolderOptions:
-    """Values of the options for own pictures, see `folder_options`."""
+    """Values of the options for own pictures, given as one argument."""
 
     images: Path | None = None
     masks: Path | None = None
@@ -126,19 +126,6 @@ class FolderOptions:
         )
 
 
-def folder_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options for own pictures, as one `FolderOptions` argument."""
-
-    @functools.wraps(command)
-    def with_options(**arguments: Any) -> None:
-        chosen = {field.name: arguments.pop(field.name) for field in fields(FolderOptions)}
-        command(folder=FolderOptions(**chosen), **arguments)
-
-    for option in reversed(_FOLDER_OPTIONS):
-        with_options = option(with_options)
-    return with_options
-
-
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 
 _FOLDER_OPTIONS = (
@@ -196,6 +183,9 @@ _FOLDER_OPTIONS = (
 )
 
 
+folder_options = as_one(FolderOptions, _FOLDER_OPTIONS, "folder")
+
+
 def _candidates(
     options: Sequence[ModelOptions],
     words: Sequence[tuple[str, tuple[Label, ...]]],
@@ -219,7 +209,7 @@ def _candidates(
 
 
 @click.command("eval")
-@optional_data_options
+@data_options(required=False)
 @folder_options
 @several_model_options
 @click.option(

@@ -45,19 +45,17 @@ class ModelOptions:
     method: str = _DEFAULT_METHOD
 
     def load(self) -> Segmenter:
-        """Load the segmenter and print the model's notice."""
+        """Load the segmenter and print the model's notice.
+
+        Raises:
+            click.ClickException: `Segmenter.load` failed; the message is its.
+        """
         from clearclip_core.clip.weights import WeightsNotFoundError
         from clearclip_core.segmenter import Segmenter
 
+        sizes = self.device, self.precision, self.short_side_px, self.model_dir
         with click_errors((ValueError, WeightsNotFoundError)):
-            segmenter = Segmenter.load(
-                self.model,
-                self.method,
-                self.device,
-                self.precision,
-                self.short_side_px,
-                self.model_dir,
-            )
+            segmenter = Segmenter.load(self.model, self.method, *sizes)
         _print_notice(segmenter.model)
         return segmenter
 
@@ -81,20 +79,30 @@ def _print_notice(model: LoadedModel) -> None:
         click.echo(model.notice, err=True)
 
 
-def model_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that choose a model, as one `ModelOptions` argument."""
-    return _with_options(command, _MODEL_OPTIONS)
+Command = Callable[..., None]
+_Option = Callable[[Any], Any]
 
 
-def many_method_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of `model_options` without ``--method``.
+def as_one(
+    kind: type[Any], options: Sequence[_Option], argument: str
+) -> Callable[[Command], Command]:
+    """Give a command options, whose values it gets as one argument: a dataclass of their names."""
+    names = [field.name for field in fields(kind)]
 
-    For commands that measure many methods and ignore `ModelOptions.method`.
-    """
-    return _with_options(command, [each for each in _MODEL_OPTIONS if each is not _METHOD])
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def with_options(**arguments: Any) -> None:
+            chosen = {name: arguments.pop(name) for name in names if name in arguments}
+            command(**{argument: kind(**chosen)}, **arguments)
+
+        for option in reversed(options):
+            with_options = option(with_options)
+        return with_options
+
+    return decorate
 
 
-def several_model_options(command: Callable[..., None]) -> Callable[..., None]:
+def several_model_options(command: Command) -> Command:
     """Give a command the options of `model_options`; ``--model`` and ``--method`` may be repeated.
 
     The command gets a tuple of `ModelOptions`: the methods of the first model, then those of the
@@ -105,37 +113,17 @@ def several_model_options(command: Callable[..., None]) -> Callable[..., None]:
     def combined(models: tuple[str, ...], methods: tuple[str, ...], **arguments: Any) -> None:
         shared = {name: arguments.pop(name) for name in _SHARED}
         pairs = itertools.product(dict.fromkeys(models), dict.fromkeys(methods))
-        command(
-            tuple(ModelOptions(model=model, method=method, **shared) for model, method in pairs),
-            **arguments,
-        )
+        made = (ModelOptions(model=model, method=method, **shared) for model, method in pairs)
+        command(options=tuple(made), **arguments)
 
-    for option in (*reversed(_MODEL_OPTIONS[2:]), _METHODS, _MODELS):
+    for option in (*reversed(_SHARED_OPTIONS), _METHODS, _MODELS):
         combined = option(combined)
     return combined
 
 
-def _with_options(
-    command: Callable[..., None], options: Sequence[Callable[[Any], Any]]
-) -> Callable[..., None]:
-    names = [field.name for field in fields(ModelOptions)]
-
-    @functools.wraps(command)
-    def with_options(**arguments: Any) -> None:
-        chosen = {name: arguments.pop(name) for name in names if name in arguments}
-        command(ModelOptions(**chosen), **arguments)
-
-    for option in reversed(options):
-        with_options = option(with_options)
-    return with_options
-
-
-_METHOD = click.option(
-    "--method",
-    default=_DEFAULT_METHOD,
-    show_default=True,
-    help=f"{', '.join(METHODS)}, or one spelled out: qk-res-a2.",
-)
+_METHOD_HELP = f"{', '.join(METHODS)}, or one spelled out: qk-res-a2."
+_MODEL = click.option("--model", default=_DEFAULT_MODEL, show_default=True, help="See `models`.")
+_METHOD = click.option("--method", default=_DEFAULT_METHOD, show_default=True, help=_METHOD_HELP)
 
 _METHODS = click.option(
     "--method",
@@ -143,7 +131,7 @@ _METHODS = click.option(
     multiple=True,
     default=(_DEFAULT_METHOD,),
     show_default=True,
-    help=f"{', '.join(METHODS)}, or one spelled out: qk-res-a2. Several are compared.",
+    help=f"{_METHOD_HELP} Several are compared.",
 )
 
 _MODELS = click.option(
@@ -168,9 +156,7 @@ propagate_option = click.option(
 #: Fields of `ModelOptions` beside the model and the method.
 _SHARED = ("device", "precision", "short_side_px", "model_dir")
 
-_MODEL_OPTIONS = (
-    click.option("--model", default=_DEFAULT_MODEL, show_default=True, help="See `models`."),
-    _METHOD,
+_SHARED_OPTIONS = (
     click.option(
         "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."
     ),
@@ -194,6 +180,11 @@ _MODEL_OPTIONS = (
         help=f"{MODEL_DIR_HELP} Words that were embedded once are kept in one that is given.",
     ),
 )
+
+
+#: Options that choose a model and a method; and a model alone, where many methods are measured.
+model_options = as_one(ModelOptions, (_MODEL, _METHOD, *_SHARED_OPTIONS), "options")
+many_method_options = as_one(ModelOptions, (_MODEL, *_SHARED_OPTIONS), "options")
 
 
 @dataclass(frozen=True)
@@ -238,61 +229,37 @@ class DataOptions:
             raise click.ClickException(str(error)) from error
 
 
-def data_options(command: Callable[..., None]) -> Callable[..., None]:
+_DATA_OPTIONS = (
+    click.option(
+        "--data",
+        type=click.Path(path_type=Path),
+        help="Folder of the data set, laid out as for MMSegmentation.",
+    ),
+    click.option(
+        "--names",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        help="Other words for the classes: one line a class, several words separated by commas. "
+        "Of --images: what the mask values stand for, one line a value.",
+    ),
+    click.option(
+        "--limit",
+        type=click.IntRange(min=1),
+        help="Measure only this many of the first pictures; of --images, spread over all.",
+    ),
+)
+
+
+def data_options(required: bool) -> Callable[[Command], Command]:
     """Give a command the options that choose a benchmark, as one `DataOptions` argument."""
-    return _with_all(command, _options(own_pictures=False))
-
-
-def optional_data_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of `data_options`; ``--benchmark`` may be left out."""
-    return _with_all(command, _options(own_pictures=True))
-
-
-def _with_all(
-    command: Callable[..., None], options: Sequence[Callable[[Any], Any]]
-) -> Callable[..., None]:
-    @functools.wraps(command)
-    def with_options(**arguments: Any) -> None:
-        chosen = {field.name: arguments.pop(field.name) for field in fields(DataOptions)}
-        command(data=DataOptions(**chosen), **arguments)
-
-    for option in reversed(options):
-        with_options = option(with_options)
-    return with_options
-
-
-def _options(own_pictures: bool) -> tuple[Callable[[Any], Any], ...]:
-    """Return the options of a benchmark, or with those words that own pictures need beside it."""
     from clearclip_core.evaluation.benchmarks import BENCHMARKS, SCENES
 
-    names = (
-        " Of --images: what the mask values stand for, one line a value." if own_pictures else ""
+    benchmark = click.option(
+        "--benchmark",
+        required=required,
+        type=click.Choice(list(BENCHMARKS)),
+        help=f"What to measure on; demo is {SCENES} drawn scenes, for the demo model.",
     )
-    limit = "; of --images, spread over all" if own_pictures else ""
-    return (
-        click.option(
-            "--benchmark",
-            required=not own_pictures,
-            type=click.Choice(list(BENCHMARKS)),
-            help=f"What to measure on; demo is {SCENES} drawn scenes, for the demo model.",
-        ),
-        click.option(
-            "--data",
-            type=click.Path(path_type=Path),
-            help="Folder of the data set, laid out as for MMSegmentation.",
-        ),
-        click.option(
-            "--names",
-            type=click.Path(path_type=Path, exists=True, dir_okay=False),
-            help="Other words for the classes: one line a class, several words separated by "
-            f"commas.{names}",
-        ),
-        click.option(
-            "--limit",
-            type=click.IntRange(min=1),
-            help=f"Measure only this many of the first pictures{limit}.",
-        ),
-    )
+    return as_one(DataOptions, (benchmark, *_DATA_OPTIONS), "data")
 
 
 class ImageFileError(ValueError):

@@ -64,7 +64,7 @@ _ALL = "all"
 
 
 @click.command("ablate", short_help="Repeat Table 1 and Figures 5 and 6 of the paper.")
-@data_options
+@data_options(required=True)
 @many_method_options
 @click.option(
     "--study",

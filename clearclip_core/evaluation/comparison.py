@@ -294,20 +294,6 @@ class LabelFigures:
         """Share of the predicted masks with such an IoU; None where none was predicted."""
         return self.close / self.predicted if self.predicted else None
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the figures as JSON."""
-        return {
-            "pictures": self.pictures,
-            "iou": self.overlap.iou,
-            "boundary_iou": self.overlap.boundary_iou,
-            "saved_paint": self.overlap.saved_paint,
-            "predicted": self.predicted,
-            "close": self.close,
-            "predicted_px": self.overlap.predicted_px,
-            "true_px": self.overlap.true_px,
-            "shared_px": self.overlap.shared_px,
-        }
-
 
 @dataclass(frozen=True, eq=False)
 class CandidateFigures:

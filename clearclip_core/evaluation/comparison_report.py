@@ -74,35 +74,46 @@ def comparison_page(comparison: Comparison) -> bytes:
     return b"<!DOCTYPE html>\n" + bytes(tostring(html, "utf-8", method="html"))
 
 
-def cells(iou: float | None, boundary_iou: float | None, figures: LabelFigures) -> list[str]:
+def _cells(iou: float | None, boundary_iou: float | None, figures: LabelFigures) -> list[str]:
     """Format IoU, boundary IoU, saved paint and acceptance in percent; a dash for none."""
     shares = (iou, boundary_iou, figures.overlap.saved_paint, figures.close_share)
     return ["-" if share is None else f"{100 * share:.1f}" for share in shares]
 
 
-def _summary(body: Element, comparison: Comparison) -> None:
+def _candidate_rows(comparison: Comparison) -> list[list[str]]:
+    """Return the rows of all candidates, with their header."""
+    rows = [["model", "method", "prompts", *DEFINITIONS, "s a picture"]]
+    for each, figures in zip(comparison.candidates, comparison.figures, strict=True):
+        shares = _cells(figures.mean_iou, figures.mean_boundary_iou, figures.all)
+        named = [each.model, each.method, each.prompts]
+        rows.append([*named, *shares, f"{figures.seconds_per_picture:.2f}"])
+    return rows
+
+
+def _label_rows(comparison: Comparison) -> list[list[str]]:
+    """Return the rows of all labels of the best candidate, with their header."""
+    rows = [["label", "pictures", *DEFINITIONS]]
+    best = comparison.figures[comparison.best]
+    for name, each in zip(comparison.labels, best.labels, strict=True):
+        shares = _cells(each.overlap.iou, each.overlap.boundary_iou, each)
+        rows.append([name, str(each.pictures), *shares])
+    return rows
+
+
+def _size(comparison: Comparison) -> str:
     pictures = quantity(len(comparison.figures[0].seconds), "picture")
+    return f"{pictures}, {quantity(len(comparison.labels), 'label')}"
+
+
+def _summary(body: Element, comparison: Comparison) -> None:
     left_out = f" Pictures left out: {len(comparison.left_out)}." if comparison.left_out else ""
-    size = f"{pictures}, {quantity(len(comparison.labels), 'label')}; figures in percent."
-    _text(body, "p", size + left_out)
-    names = ["model", "method", "prompts"]
-    rows = []
-    for candidate, figures in zip(comparison.candidates, comparison.figures, strict=True):
-        shares = cells(figures.mean_iou, figures.mean_boundary_iou, figures.all)
-        called = [candidate.model, candidate.method, candidate.prompts]
-        rows.append([*called, *shares, f"{figures.seconds_per_picture:.2f}"])
-    _table(body, [*names, *DEFINITIONS, "s a picture"], rows, len(names))
+    _text(body, "p", f"{_size(comparison)}; figures in percent.{left_out}")
+    _table(body, _candidate_rows(comparison), names=3)
 
 
 def _labels(body: Element, comparison: Comparison) -> None:
-    best = comparison.best
-    _text(body, "h2", f"By label: {title(comparison, best)}")
-    rows = []
-    for name, figures in zip(comparison.labels, comparison.figures[best].labels, strict=True):
-        overlap = figures.overlap
-        shares = cells(overlap.iou, overlap.boundary_iou, figures)
-        rows.append([name, str(figures.pictures), *shares])
-    _table(body, ["label", "pictures", *DEFINITIONS], rows, 1)
+    _text(body, "h2", f"By label: {title(comparison, comparison.best)}")
+    _table(body, _label_rows(comparison), names=1)
 
 
 def _definitions(body: Element) -> None:
@@ -160,12 +171,13 @@ def _figure(row: Element, image: npt.NDArray[np.uint8], caption: str) -> None:
     _text(figure, "figcaption", caption)
 
 
-def _table(body: Element, header: Sequence[str], rows: Sequence[Sequence[str]], names: int) -> None:
+def _table(body: Element, rows: Sequence[Sequence[str]], names: int) -> None:
     table = SubElement(SubElement(body, "div", {"class": "scroll", "tabindex": "0"}), "table")
-    for kind, cells_ in (("th", header), *(("td", row) for row in rows)):
+    for number, row in enumerate(rows):
         line = SubElement(table, "tr")
-        for place, text in enumerate(cells_):
-            _text(line, kind, text, **({"class": "name"} if place < names else {}))
+        for place, text in enumerate(row):
+            named = {"class": "name"} if place < names else {}
+            _text(line, "td" if number else "th", text, **named)
 
 
 def _text(parent: Element, tag: str, text: str, **attributes: str) -> Element:
@@ -180,28 +192,16 @@ _NAMED = 5
 
 def comparison_text(comparison: Comparison) -> str:
     """Format a comparison for the terminal: the candidates, then the labels of the best."""
-    header = ["model", "method", "prompts", *DEFINITIONS, "s a picture"]
-    rows = []
-    for candidate, figures in zip(comparison.candidates, comparison.figures, strict=True):
-        shares = cells(figures.mean_iou, figures.mean_boundary_iou, figures.all)
-        called = [candidate.model, candidate.method, candidate.prompts]
-        rows.append([*called, *shares, f"{figures.seconds_per_picture:.2f}"])
-    best = comparison.best
-    labels = []
-    for name, each in zip(comparison.labels, comparison.figures[best].labels, strict=True):
-        shares = cells(each.overlap.iou, each.overlap.boundary_iou, each)
-        labels.append([name, str(each.pictures), *shares])
     device = device_name(comparison.candidates[0].segmenter.encoder.device)
     return "\n".join(
         [
-            f"{quantity(len(comparison.figures[0].seconds), 'picture')}, "
-            f"{quantity(len(comparison.labels), 'label')}, in percent, on {device}",
+            f"{_size(comparison)}, in percent, on {device}",
             "",
-            *_columns([header, *rows], names=3),
+            *_columns(_candidate_rows(comparison), names=3),
             "",
-            f"by label: {title(comparison, best)}",
+            f"by label: {title(comparison, comparison.best)}",
             "",
-            *_columns([["label", "pictures", *DEFINITIONS], *labels], names=1),
+            *_columns(_label_rows(comparison), names=1),
             *_left_out(comparison),
         ]
     )
@@ -262,5 +262,22 @@ def _run(labels: Sequence[str], candidate: Candidate, figures: CandidateFigures)
         "saved_paint": figures.all.overlap.saved_paint,
         "close_share": figures.all.close_share,
         "seconds_per_picture": figures.seconds_per_picture,
-        "labels": {name: each.to_json() for name, each in zip(labels, figures.labels, strict=True)},
+        "labels": {
+            name: _label_figures(each) for name, each in zip(labels, figures.labels, strict=True)
+        },
+    }
+
+
+def _label_figures(figures: LabelFigures) -> dict[str, Any]:
+    overlap = figures.overlap
+    return {
+        "pictures": figures.pictures,
+        "iou": overlap.iou,
+        "boundary_iou": overlap.boundary_iou,
+        "saved_paint": overlap.saved_paint,
+        "predicted": figures.predicted,
+        "close": figures.close,
+        "predicted_px": overlap.predicted_px,
+        "true_px": overlap.true_px,
+        "shared_px": overlap.shared_px,
     }

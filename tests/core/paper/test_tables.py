@@ -45,6 +45,8 @@ def test_without_results_the_tables_are_the_papers() -> None:
         "paper, measured",
     ]
     assert rows[1][:5] == ["CoCu", "ViT-S/16", "-", "-", "13.6"]
+    naclip = ["NACLIP", "ViT-B/16", "79.7", "35.2", "23.3", "35.5", "17.4", "38.2"]
+    assert rows[14][:8] == naclip
     assert len(cells(table_3([]))) == 15 + LATER
     for each in (rows, cells(table_3([]))):
         later = each[-LATER:]
