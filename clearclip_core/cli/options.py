@@ -79,17 +79,17 @@ def _print_notice(model: LoadedModel) -> None:
         click.echo(model.notice, err=True)
 
 
-Command = Callable[..., None]
+_Command = Callable[..., None]
 _Option = Callable[[Any], Any]
 
 
 def as_one(
     kind: type[Any], options: Sequence[_Option], argument: str
-) -> Callable[[Command], Command]:
+) -> Callable[[_Command], _Command]:
     """Give a command options, whose values it gets as one argument: a dataclass of their names."""
     names = [field.name for field in fields(kind)]
 
-    def decorate(command: Command) -> Command:
+    def decorate(command: _Command) -> _Command:
         @functools.wraps(command)
         def with_options(**arguments: Any) -> None:
             chosen = {name: arguments.pop(name) for name in names if name in arguments}
@@ -102,7 +102,7 @@ def as_one(
     return decorate
 
 
-def several_model_options(command: Command) -> Command:
+def several_model_options(command: _Command) -> _Command:
     """Give a command the options of `model_options`; ``--model`` and ``--method`` may be repeated.
 
     The command gets a tuple of `ModelOptions`: the methods of the first model, then those of the
@@ -249,7 +249,7 @@ _DATA_OPTIONS = (
 )
 
 
-def data_options(required: bool) -> Callable[[Command], Command]:
+def data_options(required: bool) -> Callable[[_Command], _Command]:
     """Give a command the options that choose a benchmark, as one `DataOptions` argument."""
     from clearclip_core.evaluation.benchmarks import BENCHMARKS, SCENES
 

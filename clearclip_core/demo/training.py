@@ -247,7 +247,7 @@ _PHOTOGRAPH_STAGES: _Stages = (
 _TIMED_SIZE = 128
 
 
-def main(arguments: list[str] | None = None) -> None:
+def train_demo(arguments: list[str] | None = None) -> None:
     """Train a model from the command line; an error in the data ends with its message."""
     parser = argparse.ArgumentParser(description="Train a tiny CLIP on drawn scenes or pictures.")
     parser.add_argument("--minutes", type=float, default=38.5, help="time for the image tower")
@@ -433,4 +433,4 @@ def save(model: Any, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    train_demo()

@@ -41,7 +41,7 @@ from clearclip_core import (
     Uncertainty,
     segment_box,
 )
-from clearclip_core.demo.training import main as train
+from clearclip_core.demo.training import train_demo as train
 from clearclip_core.demo.training_images import SCENE_WORDS
 from clearclip_core.evaluation.benchmarks import BENCHMARKS, find_samples
 from clearclip_core.evaluation.comparison import (

@@ -17,8 +17,8 @@ from clearclip_core.demo.training import (
     PresenceLosses,
     by_cell,
     found_loss,
-    main,
     possible_loss,
+    train_demo,
 )
 from clearclip_core.demo.training_images import CONFIG, Crops
 from tests.core.demo.halves import make_folder
@@ -32,14 +32,14 @@ def _short_text_training(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_data_and_names_belong_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        main(["--data", str(tmp_path)])
+        train_demo(["--data", str(tmp_path)])
     assert "--data and --names belong together" in capsys.readouterr().err
 
 
 def test_a_folder_that_does_not_fit_ends_with_a_sentence(tmp_path: Path) -> None:
     _, names = make_folder(tmp_path, "")
     with pytest.raises(SystemExit, match=r"Expected a folder at .*images/val, but there is none"):
-        main(["--data", str(tmp_path), "--part", "val", "--names", str(names)])
+        train_demo(["--data", str(tmp_path), "--part", "val", "--names", str(names)])
 
 
 def losses() -> PresenceLosses:
@@ -69,8 +69,8 @@ def test_labels_of_a_cell_are_asked_of_its_own_patches() -> None:
 def test_a_model_is_trained_on_a_folder_and_goes_on_from_earlier_weights(tmp_path: Path) -> None:
     data, names = make_folder(tmp_path, "")
     once = ["--data", str(data), "--names", str(names), "--minutes", "0.0001"]
-    main([*once, "--out", str(tmp_path / "first")])
-    main([*once, "--out", str(tmp_path / "second"), "--start", str(tmp_path / "first")])
+    train_demo([*once, "--out", str(tmp_path / "first")])
+    train_demo([*once, "--out", str(tmp_path / "second"), "--start", str(tmp_path / "first")])
     first, second = (load_file(tmp_path / name / WEIGHTS) for name in ("first", "second"))
     segmenter = Segmenter.load(f"local-dir:{tmp_path / 'second'}", device="cpu")
     labels = segmenter.segment(np.zeros((64, 80, 3), np.uint8), ["sky", "pavement"]).label_map
@@ -79,4 +79,4 @@ def test_a_model_is_trained_on_a_folder_and_goes_on_from_earlier_weights(tmp_pat
     assert torch.equal(first["token_embedding.weight"], second["token_embedding.weight"])
     (tmp_path / "first" / WEIGHTS).write_bytes(b"no weights")
     with pytest.raises(SystemExit, match=r"The weights in .*first cannot be read"):
-        main([*once, "--start", str(tmp_path / "first")])
+        train_demo([*once, "--start", str(tmp_path / "first")])
