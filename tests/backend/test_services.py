@@ -30,10 +30,6 @@ def test_a_part_is_made_once(services: Services, part: str) -> None:
     assert getattr(services, part) is getattr(services, part)
 
 
-def test_two_services_hold_leases_under_two_names(services: Services) -> None:
-    assert Services(services.settings).owner != services.owner
-
-
 def test_making_parts_opens_no_database_and_starts_no_thread(
     services: Services, tmp_path: Path
 ) -> None:
@@ -45,11 +41,6 @@ def test_making_parts_opens_no_database_and_starts_no_thread(
     services.worker(services.predictor())
     assert threading.active_count() == threads
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_engine_is_the_given_one() -> None:
-    engine = colour_engine()
-    assert Services(Settings(model="none/such"), engine).engine is engine
 
 
 def test_check_refuses_a_model_that_does_not_exist() -> None:

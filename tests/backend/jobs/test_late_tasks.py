@@ -120,20 +120,6 @@ def test_a_job_of_the_project_and_one_of_late_tasks_run_beside_each_other(
     assert each_once(studio)
 
 
-def test_late_tasks_join_the_job_that_has_not_started(
-    make_backend: Callable[..., Backend], studio: FakeStudio
-) -> None:
-    backend = make_backend()
-    backend.segmenter.gate.clear()
-    assert backend.predict(1, 2) == [[], []]
-    assert backend.predict(1, 2, 3, 4) == [[]] * 4
-    (job,) = backend.store.list_jobs()
-    assert backend.store.task_ids(job.id) == (1, 2, 3, 4)
-    backend.segmenter.gate.set()
-    backend.worker.start()
-    wait_for(lambda: studio.stored() == {1: 1, 2: 1, 3: 1, 4: 1})
-
-
 @pytest.mark.parametrize("ends", ["cancelled", "failed"])
 def test_tasks_of_a_job_that_will_not_write_them_are_asked_for_again(
     make_backend: Callable[..., Backend], studio: FakeStudio, ends: str

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextvars
 import json
 import time
-import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -126,29 +125,6 @@ def test_a_foreign_answer_to_an_import_stores_each_prediction_once(
     studio.fault = fault
     assert client.prediction_writer.write(7, VERSION, {8: ENTRY, 9: ENTRY}) == {}
     assert (studio.stored()[8], studio.stored()[9], left) == (1, 1, [])
-
-
-def test_the_regions_of_listed_predictions_are_not_built() -> None:
-    """A task that each of many versions has predicted densely; Label Studio sends no pages."""
-    rle = ",".join([str(1000 + number) for number in range(200_000)])
-    row = '{"id":%d,"result":[{"value":{"rle":[%s]}}],"model_version":"v%d","created_at":"%s"}'
-    at = "2001-09-09T01:46:40Z"
-    rows = ",".join(row % (number, rle, number, at) for number in range(40, 0, -1))
-    answer = Answer(200, f"[{rows}]".encode(), {"Content-Type": "application/json"})
-    answers = [answer, Answer(200, b"[]")]
-    with LocalServer(lambda _: answers.pop()) as server:
-        client = LabelStudioClient(server.url, TOKEN, retry_for_s=0)
-        assert client.stored(5) == []  # memory is counted once all is imported
-        tracemalloc.start()
-        try:
-            stored = client.stored(5)
-            _, peak = tracemalloc.get_traced_memory()
-        finally:
-            tracemalloc.stop()
-    assert [(each.id, each.version) for each in stored] == [(n, f"v{n}") for n in range(1, 41)]
-    assert {each.created for each in stored} == {1e9}
-    assert len(answer.body) > 32 << 20
-    assert peak < 3 * len(answer.body)
 
 
 def test_a_list_of_predictions_that_is_too_large_is_refused(

@@ -180,17 +180,6 @@ def test_pictures_are_turned_upright(orientation: int) -> None:
     np.testing.assert_array_equal(decode_image(content, 1), shown)
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA", "I;16", "CMYK"])
-def test_every_mode_becomes_rgb(mode: str) -> None:
-    picture = Image.new("L", (5, 3), 255)
-    converted = Image.fromarray(np.full((3, 5), 65535, np.uint16)) if mode == "I;16" else None
-    content = _file(converted or picture.convert(mode), "TIFF")
-    rgb = decode_image(content, 1)
-    assert rgb.shape == (3, 5, 3)
-    assert rgb.dtype == np.uint8
-    assert rgb.min() > 250
-
-
 @pytest.mark.parametrize("kind", ["BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP"])
 def test_formats(kind: str) -> None:
     picture = Image.new("RGB", (32, 16), (200, 30, 30))

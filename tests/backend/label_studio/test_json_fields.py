@@ -8,19 +8,13 @@ import pytest
 
 from backend.errors import BadRequest
 from backend.label_studio.requests import (
-    describe_type,
     parse_object,
     read_count,
-    read_item_index,
     read_number,
     read_project_id,
     read_text,
     read_texts,
 )
-
-
-def test_an_object() -> None:
-    assert parse_object(b'{"a": 1}') == {"a": 1}
 
 
 @pytest.mark.parametrize(
@@ -69,11 +63,6 @@ def test_project_ids(value: Any, id_: int | None) -> None:
     assert read_project_id(value) == id_
 
 
-@pytest.mark.parametrize(("value", "nth"), [(0, 0), (2, 2), (-1, None), (True, None), ("0", None)])
-def test_item_indices(value: Any, nth: int | None) -> None:
-    assert read_item_index({"item_index": value}) == nth
-
-
 def test_texts() -> None:
     assert read_texts(["car", " ", 3, None, "sky"]) == ["car", "sky"]
     assert read_texts("car") == []
@@ -82,10 +71,3 @@ def test_texts() -> None:
         "",
         "",
     )
-
-
-@pytest.mark.parametrize(
-    ("value", "name"), [({}, "an object"), ("", "a string"), (1, "a number"), (1.5, "a number")]
-)
-def test_types_in_words(value: Any, name: str) -> None:
-    assert describe_type(value) == name

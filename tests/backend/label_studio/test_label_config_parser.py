@@ -98,15 +98,6 @@ def test_written_names_are_those_that_the_sdk_knows() -> None:
         assert set(control.to_names) <= set(theirs.to_name)
 
 
-def test_tags_and_attributes_in_any_case() -> None:
-    config = parse_label_config(
-        '<view><image NAME="i" VALUE="$image"/><brushlabels name="b" toname="i">'
-        '<label value="sky"/></brushlabels></view>'
-    )
-    assert config.controls[0].kind == "brushlabels"
-    assert config.labels == (Label("sky"),)
-
-
 @pytest.mark.parametrize(
     ("label", "prompts"),
     [
@@ -267,16 +258,6 @@ TOOLS = """<View>
   <TextArea name="words" toName="img" prompt_label=" Car "/>
   <TextArea name="notes" toName="txt"/>
 </View>"""
-
-
-def test_what_an_annotator_asks_with() -> None:
-    config = parse_label_config(TOOLS)
-    places = {tool.name: tool.to_names for tool in config.tools}
-    assert places == {"click": ("img",), "box": ("img",), "words": ("img",), "notes": ()}
-    words = config.tool("words")
-    assert words is not None
-    assert words.prompt_label == "Car"
-    assert config.tool("mask") is None
 
 
 @pytest.mark.parametrize(

@@ -229,16 +229,6 @@ def bounds_percent(region: dict[str, Any]) -> tuple[float, ...]:
     return tuple(100 * edge for edge in edges)
 
 
-def test_the_first_control_with_the_label_answers(annotator: Annotator) -> None:
-    config = config_of(
-        '<PolygonLabels name="p" toName="image"><Label value="red"/></PolygonLabels>',
-        '<BrushLabels name="b" toName="image"><Label value="red"/></BrushLabels>',
-        '<BitmaskLabels name="m" toName="image"><Label value="blue"/></BitmaskLabels>',
-    )
-    names = [region["from_name"] for region in annotator.asks(TWO, keypoint(25, 50), config=config)]
-    assert names == ["b"]
-
-
 @pytest.mark.parametrize("written", ["R", "red", "rouge"])
 def test_aliases_are_read_and_written(annotator: Annotator, written: str) -> None:
     config = (

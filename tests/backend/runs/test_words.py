@@ -127,13 +127,6 @@ def test_the_words_of_today_are_measured_once(measure: Maker) -> None:
     assert [row.is_current for row in report.trials].count(True) == 1
 
 
-def test_features_are_encoded_once(measure: Maker) -> None:
-    measure(label="grass", wordings=["lawn", "field"], pictures=2)
-    windows = measure.services.engine.snapshot().windows
-    measure(label="grass", wordings=["lawn", "field"], pictures=2)
-    assert measure.services.engine.snapshot().windows == windows
-
-
 @pytest.mark.parametrize("on", ["corrected", "diverse"])
 def test_pictures_are_decoded_once(measure: Maker, on: On, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that words are tried on, and those that are only compared."""
@@ -241,10 +234,6 @@ def test_a_raised_threshold_that_saves_on_one_picture_alone_is_not_first() -> No
     now, lucky = trial(5, 5, 5, 5), trial(5, 5, 5, 9)
     assert ranks(now, replace(lucky, threshold=0.9)) == [(0, 1), (1, 2)]
     assert ranks(now, lucky) == [(1, 1), (0, 2)]
-
-
-def test_without_truth_trials_keep_their_order() -> None:
-    assert ranks(trial(None), trial(None)) == [(0, None), (1, None)]
 
 
 def test_another_method_with_the_words_of_today_changes_no_label_config() -> None:
