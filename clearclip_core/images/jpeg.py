@@ -23,7 +23,7 @@ _MARKER: Final = re.compile(rb"\xff+([^\x00\xff])", re.DOTALL)
 #: is found by a search for that byte, twenty times as fast.
 _NO_RESTART: Final = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)
 
-#: Segments that are looked at.
+#: Segments that are read.
 _MAX_SEGMENTS: Final = 10_000
 
 #: Markers of frames: all but DHT, JPG and DAC.

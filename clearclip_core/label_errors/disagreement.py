@@ -45,7 +45,7 @@ Kind = Literal["label", "missing", "edges"]
 #: The numbers of a part's description beside the K of the labels.
 BESIDE_LABELS: Final = 10
 
-#: Places along the long side of an image at which probabilities are looked at.
+#: Places along the long side of an image at which probabilities are read.
 _PLACES: Final = 256
 
 #: Smaller parts say nothing: share of the image, and of a label's edges the length in pixels.
@@ -55,7 +55,7 @@ _LEAST_EDGE_PX: Final = 40
 #: Side of the square by which parts without paint are eroded, in places.
 _MARGIN: Final = 5
 
-#: Long side at which edges are looked at, in px: loose edges of a larger image are looser.
+#: Long side at which edges are judged, in px: loose edges of a larger image are looser.
 _EDGE_SIDE_PX: Final = 640
 
 #: An image whose strongest contrast is weaker is plain but for noise: 10 grey levels have 24 as a

@@ -21,7 +21,7 @@ from clearclip_core.label_errors.disagreement import (
 _FEW: Final = 5
 
 #: Of the images, this share is not beyond what is usual: there the score of a kind is 1. Careless
-#: edges lie far beyond the others, so fewer are looked at for those that do not.
+#: edges lie far beyond the others, so fewer are checked for those that do not.
 _USUAL: Final[Mapping[Kind, float]] = {"label": 0.95, "missing": 0.95, "edges": 0.98}
 
 #: Values so little above what is usual for their label are noise: there the score is 1 at most.

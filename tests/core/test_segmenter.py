@@ -184,7 +184,7 @@ def test_cls_features_on_request_are_the_trained_models_and_change_no_patch(
 
 
 def test_a_presence_prior_is_the_formulas_and_joins_what_was_learned(model: LoadedModel) -> None:
-    """Against the sum of the two cosines, and of the lesson's term, in numpy."""
+    """Against the sum of the two cosines, and of what was learned, in numpy."""
     segmenter = Segmenter(model, "clearclip", SIZES)
     features, words = segmenter.encode(picture(64, 140), with_cls=True), ["sea", "sky"]
     text = segmenter.embed(words).double().numpy()
@@ -198,11 +198,11 @@ def test_a_presence_prior_is_the_formulas_and_joins_what_was_learned(model: Load
     scores = segmenter.score(features, words, options=options)
     np.testing.assert_allclose(scores.cosines.numpy(), expected, rtol=1e-4, atol=1e-5)
     direction = np.random.default_rng(0).normal(size=(1, patches.shape[0])).astype(np.float32)
-    lesson = Adaptation(("sky",), direction, np.ones(1, np.float32), 1)
+    learned = Adaptation(("sky",), direction, np.ones(1, np.float32), 1)
     expected[1] += np.einsum("dyx,d->yx", patches, direction[0]) + 1
-    scores = segmenter.score(features, words, adaptation=lesson, options=options)
+    scores = segmenter.score(features, words, adaptation=learned, options=options)
     np.testing.assert_allclose(scores.cosines.numpy(), expected, rtol=1e-4, atol=1e-5)
-    made = segmenter.segment(picture(64, 140), words, adaptation=lesson, options=options)
+    made = segmenter.segment(picture(64, 140), words, adaptation=learned, options=options)
     assert np.array_equal(made.label_map, scores.label_map())
 
 
