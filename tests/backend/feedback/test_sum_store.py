@@ -44,9 +44,9 @@ def diffs(draw: st.DrawFn) -> LabelDiff:
 
 @st.composite
 def reads(draw: st.DrawFn) -> ReadAnnotation:
-    kind: AnnotationOrigin = draw(st.sampled_from(get_args(AnnotationOrigin)))
+    kind: AnnotationOrigin = draw(st.sampled_from([*["compared"] * 8, *get_args(AnnotationOrigin)]))
     return ReadAnnotation(
-        annotation=draw(st.integers(1, 5)),
+        annotation=draw(st.integers(1, 2)),  # so that they are read again
         project=draw(st.sampled_from([7, 7, 7, 8])),
         task=1,
         kind=kind,
