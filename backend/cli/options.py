@@ -105,18 +105,14 @@ MODEL_SETTINGS: Final = (
     "adapt_label_loss",
 )
 
-#: The largest number of a column of whole numbers, and of one for the ids of annotations.
+#: The largest number of a column of whole numbers.
 _LARGEST: Final = (1 << 31) - 1
-_LARGEST_ID: Final = (1 << 63) - 1
 
 #: The number of a project, a view, a task, a job or a version, as far as a database counts.
 NUMBER: Final = click.IntRange(1, _LARGEST)
 
 #: The number of a version, or 0 for none.
 NUMBER_OR_ZERO: Final = click.IntRange(0, _LARGEST)
-
-#: The number of an annotation.
-ANNOTATION: Final = click.IntRange(1, _LARGEST_ID)
 
 project_option = click.option(
     "--project", type=NUMBER, required=True, help="Number of the project."

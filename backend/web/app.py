@@ -170,27 +170,15 @@ def _pages(
 ) -> Iterator[Blueprint]:
     settings, learner = services.settings, services.learner
     status = StatusReport(services, tracker)
-    dashboard = DashboardRoutes(settings, services.engine, metrics, status, services.project_titles)
+    dashboard = DashboardRoutes(services, metrics, status)
     projects = ProjectCheck(services.page_client)
     yield dashboard.blueprint()
     yield ProjectRoutes(services, predictor.versions, status.serializer).blueprint()
-    yield JobRoutes(
-        settings,
-        services.store,
-        status.serializer,
-        projects,
-        body,
-        dashboard.render,
-    ).blueprint()
-    client = services.page_client
-    yield ReportRoutes(settings, services.annotations, client, services.change_poller).blueprint()
-    shared = (services.runs, client, projects, body)
-    yield LabelErrorRoutes(
-        LABEL_ERRORS,
-        *shared,
-        services.confirmed,
-        services.annotations.tasks,
-    ).blueprint()
+    yield JobRoutes(services, status.serializer, projects, body, dashboard.render).blueprint()
+    yield ReportRoutes(services).blueprint()
+    shared = (services.runs, services.page_client, projects, body)
+    confirmed, tasks = services.confirmed, services.annotations.tasks
+    yield LabelErrorRoutes(LABEL_ERRORS, *shared, confirmed, tasks).blueprint()
     yield RunRoutes(AGREEMENT, *shared).blueprint()
     yield RunRoutes(NEXT_TASKS, *shared).blueprint()
     yield DatasetRoutes(DATASETS, *shared, settings).blueprint()

@@ -9,11 +9,9 @@ from typing import Any, Final
 from flask import Blueprint, Response, request, url_for
 
 from backend.errors import BackendError
-from backend.inference.engine import Engine
-from backend.jobs.connection_watch import ProjectTitles
 from backend.jobs.job_store import Job, JobStore
 from backend.prediction.failures import FailureStore
-from backend.settings import Settings
+from backend.services import Services
 from backend.web.metrics import CONTENT_TYPE, Metrics
 from backend.web.middleware.errors import describe_health, json_response, see_other
 from backend.web.middleware.guards import BodyReader
@@ -47,8 +45,7 @@ def describe_job(store: JobStore, serializer: StatusSerializer, job: Job) -> dic
 class JobRoutes:
     """Answer ``/jobs`` and the routes below it."""
 
-    settings: Settings
-    store: JobStore
+    services: Services
     serializer: StatusSerializer
     projects: ProjectCheck
     body: BodyReader
@@ -68,7 +65,7 @@ class JobRoutes:
 
     def list_jobs(self) -> Response:
         """Answer with the newest jobs, of one project or of all."""
-        jobs = self.store.list_jobs(parse_project(request.args))
+        jobs = self.services.store.list_jobs(parse_project(request.args))
         return json_response({"jobs": [self.serializer.job(job) for job in jobs]})
 
     def start(self) -> Response:
@@ -85,21 +82,21 @@ class JobRoutes:
 
     def show(self, job: int) -> Response:
         """Answer a program with a job and its newest failures; a browser goes to its project."""
-        shown = describe_job(self.store, self.serializer, self.store.get_job(job))
+        shown = describe_job(self.services.store, self.serializer, self.services.store.get_job(job))
         if is_for_people():
             return see_other(url_for("project.page", project=shown["project"], job=job))
         return json_response(shown)
 
     def cancel(self, job: int) -> Response:
         """Cancel a job for a program."""
-        return json_response(self.serializer.job(self.store.cancel(job)))
+        return json_response(self.serializer.job(self.services.store.cancel(job)))
 
     def act(self, job: int, turn: str) -> Response:
         """Pause, resume, cancel or withdraw a job; `turn` says which."""
         actions = {
-            "pause": self.store.pause,
-            "resume": self.store.resume,
-            "cancel": self.store.cancel,
+            "pause": self.services.store.pause,
+            "resume": self.services.store.resume,
+            "cancel": self.services.store.cancel,
             "withdraw": self._withdraw,
         }
         return answer_action(
@@ -111,27 +108,25 @@ class JobRoutes:
 
     def _start(self, body: bytes, is_form: bool) -> Job:
         asked = parse_fields(body, is_form, JobRequest)
-        require_token(self.settings, USE)
+        require_token(self.services.settings, USE)
         self.projects.check(asked.project)
-        return self.store.start_job(
+        return self.services.store.start_job(
             asked.project, only=asked.only, view=asked.view, limit=asked.limit
         )
 
     def _withdraw(self, job: int) -> Job:
-        require_token(self.settings, USE)
-        self.projects.check(self.store.withdrawable(job).project)
-        return self.store.start_withdrawal(job)
+        require_token(self.services.settings, USE)
+        self.projects.check(self.services.store.withdrawable(job).project)
+        return self.services.store.start_withdrawal(job)
 
 
 @dataclass(frozen=True, eq=False)
 class DashboardRoutes:
     """Answer ``/``, ``/ready``, ``/status`` and ``/metrics``; none of them waits for the model."""
 
-    settings: Settings
-    engine: Engine
+    services: Services
     metrics: Metrics
     status: StatusReport
-    titles: ProjectTitles
 
     def blueprint(self) -> Blueprint:
         """Make the blueprint of these routes."""
@@ -146,11 +141,13 @@ class DashboardRoutes:
         """Answer a browser with the dashboard, and a program as ``/health`` does."""
         if is_for_people():
             return self.render()
-        return json_response(describe_health(self.settings.model, self.engine.status.state))
+        return json_response(
+            describe_health(self.services.settings.model, self.services.engine.status.state)
+        )
 
     def ready(self) -> Response:
         """Answer 200 once the model is loaded, and 503 otherwise."""
-        status = self.engine.status
+        status = self.services.engine.status
         answer = {"state": status.state, "reason": status.reason}
         return json_response(answer, 200 if status.state == "ready" else 503)
 
@@ -170,7 +167,9 @@ class DashboardRoutes:
             # The page asks for this part of itself every few seconds.
             "part.html" if "part" in request.args else "page.html",
             now=now,
-            others=[each for each in self.titles.choices() if each[0] not in served],
-            no_key=no_key(self.settings.label_studio_api_key is not None, USE),
+            others=[
+                each for each in self.services.project_titles.choices() if each[0] not in served
+            ],
+            no_key=no_key(self.services.settings.label_studio_api_key is not None, USE),
             refusal=refusal,
         )

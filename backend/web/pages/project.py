@@ -133,7 +133,6 @@ class ProjectRoutes:
         jobs = self.services.store.list_jobs(project, _JOBS_SHOWN)
         words, data_set = self._words(project), self._data_set(project)
         learned = self._learned(project)
-        services = self.services
         return {
             "project": project,
             "counts": counts,
@@ -144,7 +143,7 @@ class ProjectRoutes:
             "hours": self._hours(project, counts),
             "learned": learned,
             "data_set": data_set,
-            "read": describe_reading(services.change_poller, services.annotations, project),
+            "read": describe_reading(self.services, project),
             "findings": list(self._findings(project, counts)),
         }
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
 from flask import Blueprint, Response, request
 
 from backend.errors import BadRequest, PlotNotFound
-from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.report.charts import PLOTS, plots
 from backend.feedback.report.definitions import (
     FEW,
@@ -20,9 +19,7 @@ from backend.feedback.report.hours_left import estimate
 from backend.feedback.report.statistics import PrelabelReport, make_report
 from backend.feedback.report.tables import to_csv
 from backend.feedback.sums import Step
-from backend.jobs.change_poller import ChangePoller
-from backend.label_studio.client import LabelStudioClient
-from backend.settings import Settings
+from backend.services import Services
 from backend.web.middleware.errors import attachment, json_response
 from backend.web.pages.html import html_page, is_for_people
 from backend.web.pages.projects import PROJECT, no_key
@@ -41,11 +38,10 @@ _PLOT_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _FRESH_FOR_S: Final = 90.0
 
 
-def describe_reading(
-    poller: ChangePoller, annotations: AnnotationStore, project: int
-) -> dict[str, Any]:
+def describe_reading(services: Services, project: int) -> dict[str, Any]:
     """Return when annotations were read last, if that is long ago, and how many still wait."""
-    polls = {each.project: each for each in poller.polls.list_polls()}
+    annotations = services.annotations
+    polls = {each.project: each for each in services.change_poller.polls.list_polls()}
     at = polls[project].polled if project in polls else 0.0
     is_old = bool(at) and annotations.now - at > _FRESH_FOR_S
     return {
@@ -55,27 +51,11 @@ def describe_reading(
     }
 
 
+@dataclass(frozen=True, eq=False)
 class ReportRoutes:
-    """Answer the routes of ``/projects/<id>/report``.
+    """Answer the routes of ``/projects/<id>/report``."""
 
-    Args:
-        settings: what is served.
-        annotations: what was read of annotations.
-        client: tells page and JSON how many tasks are left; None without a token.
-        poller: knows when annotations were read last.
-    """
-
-    def __init__(
-        self,
-        settings: Settings,
-        annotations: AnnotationStore,
-        client: LabelStudioClient | None,
-        poller: ChangePoller,
-    ) -> None:
-        self._has_key = settings.label_studio_api_key is not None
-        self._annotations = annotations
-        self._client = client
-        self._poller = poller
+    services: Services
 
     def blueprint(self) -> Blueprint:
         """Make the blueprint of these routes."""
@@ -100,8 +80,8 @@ class ReportRoutes:
             kinds=ORIGINS_IN_WORDS,
             few=FEW,
             most_versions=MOST_SHOWN_VERSIONS,
-            no_key=no_key(self._has_key, _USE),
-            read=describe_reading(self._poller, self._annotations, project),
+            no_key=no_key(self.services.settings.label_studio_api_key is not None, _USE),
+            read=describe_reading(self.services, project),
         )
 
     def figures(self, project: int) -> Response:
@@ -126,7 +106,7 @@ class ReportRoutes:
         return response
 
     def _whole_report(self, project: int) -> PrelabelReport:
-        hours_left = estimate(self._annotations, self._client, project)
+        hours_left = estimate(self.services.annotations, self.services.page_client, project)
         return replace(self._report(project), hours_left=hours_left)
 
     def _report(self, project: int) -> PrelabelReport:
@@ -135,6 +115,6 @@ class ReportRoutes:
         if step not in (None, "day", "week"):
             raise BadRequest('Expected "step" to be day or week, but got something else.')
         label = request.args.get("label") or None
-        waiting = self._annotations.count_open(project)
-        sums = self._annotations.sums(project, cast("Step | None", step))
+        waiting = self.services.annotations.count_open(project)
+        sums = self.services.annotations.sums(project, cast("Step | None", step))
         return make_report(project, sums, waiting=waiting, label=label)
