@@ -2,9 +2,9 @@
 
 No network is trained. The functions are the mode of a multinomial logistic regression with balanced
 classes, whose prior is a Gaussian around the text logits: a convex problem with one solution. How
-far each label may move from its words is chosen by cross-validation, and offsets of the labels are
-calibrated for the mean IoU of held-out pixels. One gate decides whether predictions follow. All
-terms are linear in the features, as the text scores are, so label maps stay exact.
+far each label may move from its words is chosen by cross-validation, and so is how much of the way
+is gone. One gate decides whether predictions follow. All terms are linear in the features, as the
+text scores are, so label maps stay exact.
 """
 
 from __future__ import annotations
@@ -53,17 +53,10 @@ _DRAWS = 200
 _BEYOND = 0.1
 _LIKELY = 0.3
 
-#: What an offset may be, in logits; how many times they are gone through; and the share of what
-#: held-out pixels ask for that is taken.
-_OFFSETS = np.linspace(-3, 3, 25)
-_SWEEPS = 3
-_SHRUNK = 0.5
-
-#: What a label's loss may cost in the calibration of offsets, in gains.
-_PRICES = (2.0, 10.0)
-
-#: A label's loss of so many times the bound is let pass where no candidate loses less.
-_TOLERATED = 2.0
+#: Shares of the way from the words to the mode that may be gone, and the share of the best one's
+#: gain that a shorter one has to keep.
+_STEPS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+_KEPT = 0.9
 
 #: Share of the area below which a label is small: there few pixels tell of a loss.
 _SMALL = 0.02
@@ -95,8 +88,7 @@ class HeldOutAdaptations:
 class Fit:
     """The outcome of `adapt`.
 
-    IoUs are of held-out pixels. Where nobody drew, the words' own answer counts as right, by half
-    and as far as they are sure.
+    IoUs are of held-out pixels. Where nobody drew, the words' own answer counts as right.
 
     Attributes:
         adaptation: scores with corrections; None where none is better than the text scores.
@@ -261,17 +253,16 @@ class Regression:
         logits[:, self._learning] += self._inputs[pixels] @ weights.T.astype(np.float32)
         return logits
 
-    def adaptation(self, weights: Float64Array, offsets: Float64Array, pictures: int) -> Adaptation:
+    def adaptation(self, weights: Float64Array, pictures: int) -> Adaptation:
         """Return weights as terms of the features' cosines.
 
         Args:
             weights: (L, W).
-            offsets: (G,) of the logits.
             pictures: number of corrected images.
         """
         names = [self._targets.names[label] for label in self._learning]
         directions = weights[:, :-1] @ self._root.T
-        biases = weights[:, -1] - directions @ self._mean + offsets[self._learning]
+        biases = weights[:, -1] - directions @ self._mean
         order = sorted(range(len(names)), key=lambda row: names[row])
         return Adaptation(
             tuple(names[row] for row in order),
@@ -328,35 +319,6 @@ class Judge:
         )
         return means
 
-    def offsets(
-        self, logits: Float32Array, pixels: BoolArray, learning: Indices, price: float
-    ) -> Float64Array:
-        """Find offsets that raise the mean IoU of pixels, one label after another.
-
-        Args:
-            logits: (N, G), held out.
-            pixels: (N,) bool, those that are asked.
-            learning: indices of the labels that get one.
-            price: what a loss of IoU below the words' costs, in gains of IoU.
-
-        Returns:
-            (G,) offsets of the logits.
-        """
-        truth, area = self._targets.truth[pixels], self._area[pixels]
-        own = _ious_of(self._targets.text[pixels], truth, area)
-        logits, offsets = logits[pixels].copy(), np.zeros(logits.shape[1])
-        for _ in range(_SWEEPS):
-            for label in learning.tolist():
-                change = _OFFSETS - offsets[label]
-                gains = ious_by_offset(logits, truth, area, label, change) - own
-                values = self.means(gains + price * np.minimum(gains, 0))
-                best = np.flatnonzero(values >= values.max() - 1e-4)
-                nearest = best[np.abs(change[best]).argmin()]
-                logits[:, label] += np.float32(change[nearest])
-                offsets[label] = _OFFSETS[nearest]
-        shrunk: Float64Array = _SHRUNK * offsets
-        return shrunk
-
     def _by_image(self, values: Float32Array) -> Float64Array:
         sums = np.zeros((self._targets.images, values.shape[1]))
         np.add.at(sums, self._targets.image, values)
@@ -368,47 +330,6 @@ def _covariance(centred: Float64Array) -> Float64Array:
     return covariance
 
 
-def _ious_of(logits: Float32Array, truth: Float32Array, area: Float32Array) -> Float64Array:
-    """Return the (G,) IoUs of logits."""
-    ious: Float64Array = ious_by_offset(logits, truth, area, 0, np.zeros(1))[0]
-    return ious
-
-
-def ious_by_offset(
-    logits: Float32Array, truth: Float32Array, area: Float32Array, label: int, change: Float64Array
-) -> Float64Array:
-    """Return the IoUs of all groups for each change of one label's logit.
-
-    Args:
-        logits: (N, G).
-        truth: (N, G) true area of each group.
-        area: (N,) its sums.
-        label: index of the label.
-        change: (M,) ascending, added to its logit.
-
-    Returns:
-        (M, G).
-    """
-    count, groups = len(change), logits.shape[1]
-    others = logits.copy()
-    others[:, label] = -np.inf
-    rival = others.argmax(axis=1)
-    rows = np.arange(len(logits))
-    # From which change on the label has a pixel, and to which group it belongs before that.
-    first = np.searchsorted(change, others[rows, rival] - logits[:, label], side="right")
-    place = first * groups + rival
-
-    def after(rival_values: Float32Array, label_values: Float32Array) -> Float64Array:
-        held = np.bincount(place, rival_values, (count + 1) * groups).reshape(-1, groups)
-        left = held.sum(axis=0) - held.cumsum(axis=0)[:count]
-        left[:, label] += np.bincount(first, label_values, count + 1).cumsum()[:count]
-        return np.asarray(left, np.float64)
-
-    taken, right = after(area, area), after(truth[rows, rival], truth[:, label])
-    union = truth.sum(axis=0, dtype=np.float64) + taken - right
-    return np.asarray(right / np.maximum(union, 1e-12))
-
-
 @dataclass(frozen=True, eq=False)
 class _HeldOut:
     """A choice of the prior, and what that gives on held-out images.
@@ -416,18 +337,16 @@ class _HeldOut:
     Attributes:
         precisions: (L,), in images.
         weights: (L, W) of each fold, fitted to the others.
-        logits: (N, G), of pixels by weights that have not seen them, without offsets.
-        gains: (1 + draws, G) of IoU beside the words, with offsets.
-        price: of the calibration of offsets, see `Judge.offsets`; None: there are none.
-        offsets: (G,) of the logits for each fold, that the others ask for.
+        logits: (N, G), of pixels by weights that have not seen them, all of the way.
+        gains: (1 + draws, G) of IoU beside the words, after the step.
+        step: share of the way from the words that is gone.
     """
 
     precisions: Float64Array
     weights: Sequence[Float64Array]
     logits: Float32Array
     gains: Float64Array
-    price: float | None = None
-    offsets: Sequence[Float64Array] = ()
+    step: float = 1.0
 
 
 class _CrossValidation:
@@ -446,12 +365,24 @@ class _CrossValidation:
         self._every = np.ones_like(targets.drawn)
 
     @cached_property
-    def best(self) -> _HeldOut:
-        """The precision of each label's prior, and what it gives.
+    def candidates(self) -> list[_HeldOut]:
+        """All choices after steps, the one that gains most for certain first.
 
-        Each label takes the one under which its own IoU gains most in nine draws in ten: the
-        smallest where its words find nothing, the largest where they are right. One for all labels
-        is taken instead where that gains more.
+        No step is longer than the shortest that keeps most of the gain: the words still have a say
+        there, which spares labels on other images.
+        """
+        made = []
+        for choice in self._choices():
+            stepped = [self._after(choice, step) for step in _STEPS]
+            gains = np.array([float(self._judge.means(each.gains[0])) for each in stepped])
+            made += stepped[: 1 + int(np.argmax(gains >= _KEPT * gains.max()))]
+        return sorted(made, key=self.bound, reverse=True)
+
+    def _choices(self) -> list[_HeldOut]:
+        """Hold out by each precision for all labels, and by one for each label.
+
+        The latter is the one under which the label's own IoU gains most in nine draws in ten: the
+        smallest where its words find nothing, the largest where they are right.
         """
         tried: list[_HeldOut] = []
         for precision in _PRECISIONS:
@@ -459,21 +390,7 @@ class _CrossValidation:
             tried.append(self._hold_out(np.full(len(self.learning), precision), start))
         own = np.array([np.quantile(each.gains[1:], _BEYOND, axis=0) for each in tried])
         by_label = np.array(_PRECISIONS)[own[:, self.learning].argmax(axis=0)]
-        alike = max(tried, key=self.bound)
-        return max((self._hold_out(by_label, alike.weights), alike), key=self.bound)
-
-    @cached_property
-    def candidates(self) -> list[_HeldOut]:
-        """The best choice without offsets and with those of each price, the best first."""
-        priced = [self._calibrated(self.best, price) for price in _PRICES]
-        return sorted([self.best, *priced], key=self.bound, reverse=True)
-
-    @property
-    def certain(self) -> Indices:
-        """The labels that gain on held-out images in nine draws in ten."""
-        low = np.quantile(self.best.gains[1:, self.learning], _BEYOND, axis=0)
-        certain: Indices = self.learning[low > 0]
-        return certain
+        return [*tried, self._hold_out(by_label, tried[-1].weights)]
 
     def bound(self, held_out: _HeldOut) -> float:
         """Return the gain of the mean IoU that nine draws in ten exceed."""
@@ -481,24 +398,16 @@ class _CrossValidation:
 
     def of_folds(self, held_out: _HeldOut, pictures: int) -> list[Adaptation]:
         """Return the adaptation of each fold, fitted to the others."""
-        offsets = held_out.offsets or [self._no_offsets] * len(held_out.weights)
         return [
-            self._regression.adaptation(*each, pictures)
-            for each in zip(held_out.weights, offsets, strict=True)
+            self._regression.adaptation(held_out.step * weights, pictures)
+            for weights in held_out.weights
         ]
 
     def of_all(self, held_out: _HeldOut, pictures: int) -> Adaptation:
         """Return the adaptation to all images."""
         start = np.mean(held_out.weights, axis=0)
         weights = self._regression.mode(self._every, held_out.precisions, start)
-        offsets, price = self._no_offsets, held_out.price
-        if price is not None:
-            offsets = self._judge.offsets(held_out.logits, self._every, self.learning, price)
-        return self._regression.adaptation(weights, offsets, pictures)
-
-    @property
-    def _no_offsets(self) -> Float64Array:
-        return np.zeros(len(self._targets.names))
+        return self._regression.adaptation(held_out.step * weights, pictures)
 
     def _hold_out(self, precisions: Float64Array, start: Sequence[Float64Array] | None) -> _HeldOut:
         logits = np.empty_like(self._targets.text)
@@ -510,15 +419,11 @@ class _CrossValidation:
             logits[held] = self._regression.logits(weights[-1], held)
         return _HeldOut(precisions, weights, logits, self._judge.gains(logits))
 
-    def _calibrated(self, held_out: _HeldOut, price: float) -> _HeldOut:
-        """Return a choice with offsets; those of held-out pixels are what other folds ask for."""
-        offsets = [
-            self._judge.offsets(held_out.logits, self._folds != fold, self.learning, price)
-            for fold in range(len(held_out.weights))
-        ]
-        moved = np.stack(offsets).astype(np.float32)[self._folds]
-        gains = self._judge.gains(held_out.logits + moved)
-        return replace(held_out, gains=gains, price=price, offsets=offsets)
+    def _after(self, held_out: _HeldOut, step: float) -> _HeldOut:
+        """Return a choice after a step."""
+        text = self._targets.text
+        logits = text + np.float32(step) * (held_out.logits - text)
+        return replace(held_out, gains=self._judge.gains(logits), step=step)
 
 
 def find_losing(change: Float64Array, is_small: BoolArray, bound: float) -> BoolArray:
@@ -582,19 +487,18 @@ class _Fitting:
         return bool(len(self._learning)) and self._targets.images >= FEWEST_IMAGES
 
     def fit(self, label_loss: float) -> Fit:
-        """Fit and judge all labels, or where these are refused, those that gain for certain."""
+        """Fit, and use the first candidate that the gate lets pass."""
         if not self._targets.images:
             return Fit(None, pictures=self._pictures, refused=self._refused)
         if not self._can_learn:
             return self._words_alone("Another picture is needed.")
-        first = _CrossValidation(self._targets, self._judge, self._learning)
-        fit = self._judged(first, label_loss)
-        if isinstance(fit, Fit):
-            return fit
-        if 0 < len(first.certain) < len(self._learning):
-            second = _CrossValidation(self._targets, self._judge, first.certain)
-            fit = self._judged(second, label_loss)
-        return fit if isinstance(fit, Fit) else self._words_alone(fit)
+        validation = _CrossValidation(self._targets, self._judge, self._learning)
+        reasons = []
+        for candidate in validation.candidates:
+            reasons.append(self._why_refused(validation, candidate, label_loss))
+            if not reasons[-1]:
+                return self._adapted(validation, candidate)
+        return self._words_alone(reasons[0])
 
     def held_out(self) -> HeldOutAdaptations:
         """Fit to all folds but one, for each fold, and to all."""
@@ -607,16 +511,6 @@ class _Fitting:
         made = validation.of_folds(candidate, self._pictures)
         by_picture = {key: made[image % len(made)] for key, image in self._targets.pictures.items()}
         return HeldOutAdaptations(by_picture, validation.of_all(candidate, self._pictures))
-
-    def _judged(self, validation: _CrossValidation, label_loss: float) -> Fit | str:
-        """Return the first candidate that passes the gate, or why none does."""
-        reason = ""
-        for bound in (label_loss, _TOLERATED * label_loss):
-            for candidate in validation.candidates:
-                reason = self._why_refused(validation, candidate, bound)
-                if not reason:
-                    return self._adapted(validation, candidate)
-        return reason
 
     def _why_refused(self, validation: _CrossValidation, candidate: _HeldOut, bound: float) -> str:
         """Return why a candidate is not used, as a sentence; "" where it is.
@@ -634,7 +528,6 @@ class _Fitting:
 
     def _adapted(self, validation: _CrossValidation, candidate: _HeldOut) -> Fit:
         names = [self._targets.names[label] for label in validation.learning]
-        left = {self._targets.names[label] for label in self._learning} - set(names)
         before, held_out = self._judge.words, self._by_picture(validation, candidate)
         return Fit(
             held_out.others,
@@ -642,7 +535,7 @@ class _Fitting:
             self._by_label(before[0] + candidate.gains[0]),
             dict(zip(names, candidate.precisions.tolist(), strict=True)),
             self._pictures,
-            self._refused | dict.fromkeys(left, "That it gains is not certain."),
+            self._refused,
             self._shown,
             held_out,
         )
