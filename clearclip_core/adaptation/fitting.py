@@ -58,6 +58,9 @@ _LIKELY = 0.3
 _STEPS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _KEPT = 0.9
 
+#: A label's loss of so many times the bound is let pass where no candidate loses less.
+_TOLERATED = 2.0
+
 #: Share of the area below which a label is small: there few pixels tell of a loss.
 _SMALL = 0.02
 
@@ -494,10 +497,11 @@ class _Fitting:
             return self._words_alone("Another picture is needed.")
         validation = _CrossValidation(self._targets, self._judge, self._learning)
         reasons = []
-        for candidate in validation.candidates:
-            reasons.append(self._why_refused(validation, candidate, label_loss))
-            if not reasons[-1]:
-                return self._adapted(validation, candidate)
+        for bound in (label_loss, _TOLERATED * label_loss):
+            for candidate in validation.candidates:
+                reasons.append(self._why_refused(validation, candidate, bound))
+                if not reasons[-1]:
+                    return self._adapted(validation, candidate)
         return self._words_alone(reasons[0])
 
     def held_out(self) -> HeldOutAdaptations:
