@@ -135,7 +135,7 @@ class ExampleStore:
         its = (_EXAMPLE.annotation == annotation, _EXAMPLE.model == model)
         query = select(_EXAMPLE.project, _EXAMPLE.digest).where(*its).order_by(_EXAMPLE.picture)
         with self._database.write() as connection:
-            locked = ProjectRow.lock(connection, project, model)
+            locked = StateRow.lock(connection, project, model)
             before = [tuple(row) for row in connection.execute(query)]
             if before == [(project, example.digest) for example in examples]:
                 return False
@@ -149,7 +149,7 @@ class ExampleStore:
             _delete_oldest(locked)
             locked.count_change()
             for other in sorted({row[0] for row in before} - {project}):
-                ProjectRow.lock(connection, other, model).count_change()
+                StateRow.lock(connection, other, model).count_change()
         return True
 
     def forget(self, annotation: int) -> bool:
@@ -163,7 +163,7 @@ class ExampleStore:
         forgotten = 0
         with self._database.write() as connection:
             for project, model in found:
-                locked = ProjectRow.lock(connection, project, model)
+                locked = StateRow.lock(connection, project, model)
                 own = delete(EXAMPLES).where(its, *locked.own(EXAMPLES))
                 if deleted := connection.execute(own).rowcount:
                     forgotten += deleted
@@ -284,14 +284,14 @@ def in_project(table: Table, project: int, model: str) -> tuple[Any, ...]:
 
 
 @dataclass(frozen=True)
-class ProjectRow:
+class StateRow:
     """The row of a project and a model in `STATES`, in a transaction."""
 
     connection: Connection
     row: Row[Any]
 
     @classmethod
-    def lock(cls, connection: Connection, project: int, model: str) -> ProjectRow:
+    def lock(cls, connection: Connection, project: int, model: str) -> StateRow:
         """Lock the row of a project until the transaction ends; insert it where it is missing."""
         if connection.dialect.name == "postgresql":
             from sqlalchemy.dialects.postgresql import insert as insert_or_leave
@@ -327,7 +327,7 @@ class ProjectRow:
             self.change(live=live, changed=0, asked=0, **RELEASED)
 
 
-def _delete_oldest(locked: ProjectRow) -> None:
+def _delete_oldest(locked: StateRow) -> None:
     """Delete the examples of the oldest annotations beyond `MOST_ANNOTATIONS`."""
     newest = _nth_newest(locked.row.project, locked.row.model, MOST_ANNOTATIONS + 1)
     last = locked.connection.execute(newest).scalar()

@@ -44,7 +44,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from backend.database.database import METADATA, Database
 from backend.database.leases import LEASE_S, RELEASED, is_free, is_owned_by, leased_to, renewed
 from backend.errors import LearningRefused
-from backend.learning.examples import EXAMPLES, STATES, ProjectRow, in_project
+from backend.learning.examples import EXAMPLES, STATES, StateRow, in_project
 from backend.learning.pictures import BeforeAfter
 from backend.settings import Adapt, Settings
 from clearclip_core import Adaptation
@@ -299,7 +299,7 @@ class VersionStore:
             row = connection.execute(query.limit(1).with_for_update(skip_locked=True)).first()
             if row is None:
                 return None
-            ProjectRow(connection, row).change(**leased_to(self._owner, now))
+            StateRow(connection, row).change(**leased_to(self._owner, now))
         return StepLease(row.project, row.changed, row.live, tuple(json.loads(row.as_words)))
 
     @contextmanager
@@ -438,7 +438,7 @@ class VersionStore:
             row = connection.execute(query).first()
             if row is None:
                 return LearningState(project=project)
-            found = ProjectRow(connection, row)
+            found = StateRow(connection, row)
             annotations, pictures = found.count_examples()
             newest = *found.own(VERSIONS), _VERSION.number == row.newest
             better = connection.scalar(select(_VERSION.adaptation.is_not(None)).where(*newest))
@@ -499,11 +499,11 @@ class VersionStore:
     # ---- rows --------------------------------------------------------------------------------
 
     @contextmanager
-    def _locked(self, project: int) -> Iterator[ProjectRow]:
+    def _locked(self, project: int) -> Iterator[StateRow]:
         """Begin a transaction in which a project's row is locked."""
         model = self._model_key()
         with self._database.write() as connection:
-            yield ProjectRow.lock(connection, project, model)
+            yield StateRow.lock(connection, project, model)
 
     def _row(self, project: int, number: int, *columns: Column[Any]) -> Row[Any] | None:
         own = in_project(VERSIONS, project, self._model_key())
@@ -514,7 +514,7 @@ class VersionStore:
 
     def _insert(
         self,
-        locked: ProjectRow,
+        locked: StateRow,
         version: Version,
         adaptation: Adaptation | None,
         pictures: BeforeAfter | None,
@@ -558,7 +558,7 @@ def _decode(text: str) -> Version:
     return msgspec.json.decode(text, type=Version)
 
 
-def _delete_old_versions(locked: ProjectRow, live: int | None) -> None:
+def _delete_old_versions(locked: StateRow, live: int | None) -> None:
     """Delete the oldest versions of a project beyond `MOST_VERSIONS`, but not the live one."""
     own = locked.own(VERSIONS)
     newest = select(_VERSION.number).where(*own).order_by(_VERSION.number.desc())
