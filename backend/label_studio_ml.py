@@ -61,7 +61,7 @@ class ClearClipModel(LabelStudioMLBase):  # type: ignore[misc]
             kwargs: further arguments of label-studio-ml, which are not used.
         """
         message = {"tasks": tasks, "label_config": self._config, "params": {"context": context}}
-        return self._predictor().predict(parse_predict(json.dumps(message).encode(), len(tasks)))
+        return self._predictor().predict(parse_predict(json.dumps(message).encode()))
 
     def fit(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Train nothing: the method is training-free."""

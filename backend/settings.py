@@ -37,15 +37,6 @@ def _base_url(value: str) -> str:
     return url
 
 
-def _auto_or_count(value: Any) -> Literal["auto"] | int:
-    word = str(value).strip().lower()
-    if word == "auto":
-        return "auto"
-    if not re.fullmatch("[0-9]{1,6}", word) or int(word) < 1:
-        raise ValueError("expected auto, or a whole number of 1 or more")
-    return int(word)
-
-
 def _projects_or_all(value: str) -> str:
     words = [word.strip().lower() for word in value.split(",") if word.strip()]
     if words == ["all"]:
@@ -104,7 +95,6 @@ Synonyms = Literal["best", "joined"]
 Adapt = Literal["auto", "ask", "off"]
 
 TemplateCount = Annotated[Literal[7, 80], PlainValidator(_template_count)]
-AutoOrCount = Annotated[Literal["auto"] | int, PlainValidator(_auto_or_count)]
 _Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
@@ -207,17 +197,6 @@ class Settings(BaseSettings):
         default=False,
         description="Compile the model with torch.compile, for GPUs: a slower start, faster "
         "pictures. On a CPU the demo model got slower by it.",
-    )
-    batch_windows: AutoOrCount = Field(
-        default="auto",
-        description="Windows of pictures that are encoded at once; halved where memory is too "
-        "small.",
-    )
-    queue_size: int = Field(
-        default=64,
-        ge=1,
-        description="Pictures that may wait for the model: interactive ones, opened tasks and "
-        "batches each.",
     )
     feature_cache_mb: int = Field(
         default=512,
@@ -336,18 +315,6 @@ class Settings(BaseSettings):
         ge=1,
         description="Largest request; Label Studio sends all old annotations of each task along.",
     )
-    request_timeout_s: float = Field(
-        default=60,
-        gt=0,
-        description="Seconds after which a connection is closed that sends nothing, or reads "
-        "nothing of its answer.",
-    )
-    max_tasks: int = Field(
-        default=10_000,
-        ge=1,
-        description="Most tasks of one request; Label Studio is answered nothing for those above, "
-        "and asks for them again with the next Retrieve.",
-    )
     max_image_mb: int = Field(default=100, ge=1, description="Largest image file.")
     max_image_megapixels: int = Field(
         default=150,
@@ -361,11 +328,6 @@ class Settings(BaseSettings):
         ge=1,
         description="Largest data set that is exported on the page, and the space in "
         "MODEL_DIR/datasets for all of them; the oldest go first.",
-    )
-    dataset_days: float = Field(
-        default=7,
-        gt=0,
-        description="Days after which data sets that were exported on the page are deleted.",
     )
     download_timeout_s: float = Field(
         default=30, gt=0, description="Longest wait in seconds for an image to arrive."

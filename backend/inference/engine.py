@@ -45,6 +45,9 @@ from clearclip_core import (
 
 log = logging.getLogger(__name__)
 
+#: Most images of one priority that wait, and most vocabularies that are being embedded.
+_QUEUE_SIZE = 64
+
 #: So many sentences cost a ViT-B as much as one window.
 _SENTENCES_PER_WINDOW = 20
 
@@ -104,7 +107,7 @@ class Engine:
         model_id: Callable[[], str],
         retry_after_s: float = 30.0,
         cache: FeatureCache | None = None,
-        queue_size: int = 64,
+        queue_size: int = _QUEUE_SIZE,
         windows_at_once: int | None = None,
     ) -> None:
         self._model_id = model_id
@@ -140,8 +143,6 @@ class Engine:
             lambda: _load_segmenter(settings),
             lambda: weights_id(settings.model),
             cache=FeatureCache.from_settings(settings),
-            queue_size=settings.queue_size,
-            windows_at_once=None if settings.batch_windows == "auto" else settings.batch_windows,
         )
 
     def of_method(self, method: str) -> Engine:

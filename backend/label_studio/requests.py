@@ -368,13 +368,13 @@ def parse_setup(body: bytes) -> SetupRequest:
     )
 
 
-def parse_predict(body: bytes, max_tasks: int = 10_000) -> PredictRequest:
+def parse_predict(body: bytes, max_tasks: int | None = None) -> PredictRequest:
     """Read the body of ``POST /predict``.
 
     A task without data is kept: it fails alone, when its image is read.
 
     Args:
-        max_tasks: the number of tasks that are read; those that follow are counted.
+        max_tasks: the number of tasks that are read, by default all; those that follow are counted.
 
     Raises:
         PayloadTooLarge: the tasks have too many values, or from `decode_body`.

@@ -34,6 +34,9 @@ _SWEEP_INTERVAL_S: Final = 600.0
 
 _DAY_S: Final = 86_400.0
 
+#: Days after which a data set that was exported on the page is deleted.
+DAYS_KEPT: Final = 7
+
 _FILE: Final = "dataset.zip"
 
 #: Suffixes of files that get smaller; pictures and tables are compressed already.
@@ -205,7 +208,7 @@ class OldDatasets:
     """Deletes data sets that are too old, and the oldest of too many.
 
     Args:
-        settings: the folder, and how much and how long data sets are kept.
+        settings: the folder, and the space that data sets may take.
     """
 
     def __init__(self, store: RunStore, settings: Settings) -> None:
@@ -218,7 +221,7 @@ class OldDatasets:
         if time.monotonic() < self._next_s:
             return False
         self._next_s = time.monotonic() + _SWEEP_INTERVAL_S
-        before = self._store.database.clock() - self._settings.dataset_days * _DAY_S
+        before = self._store.database.clock() - DAYS_KEPT * _DAY_S
         all_bytes = 0
         for run in self._store.finished(DATASETS):
             report = self._store.report(DATASETS, run)

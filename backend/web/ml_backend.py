@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, replace
+from typing import Final
 
 from flask import Blueprint, Response, request
 
@@ -34,6 +35,10 @@ log = logging.getLogger(__name__)
 _IS_GONE = "waitress.client_disconnected"
 #: The start of ``User-Agent`` in the requests that Label Studio sends to ML backends.
 _LABEL_STUDIO_AGENT = "heartex/"
+
+#: Most tasks of one request that are read. Label Studio is answered nothing for those above, and
+#: asks for them again with the next Retrieve.
+MAX_TASKS: Final = 10_000
 
 #: Most bytes of a webhook that are read, as anybody may send one; the poll finds what a larger one
 #: tells, too.
@@ -99,7 +104,7 @@ class MlBackendRoutes:
             asked = replace(asked, waited_s=time.monotonic() - came, is_gone=is_gone)
             entries = self.predictor.predict(asked)
         if asked.tasks_left_out:
-            log.warning("%d tasks above MAX_TASKS are left for later", asked.tasks_left_out)
+            log.warning("%d tasks above %d are left for later", asked.tasks_left_out, MAX_TASKS)
         return json_response({"results": entries + [[]] * asked.tasks_left_out})
 
     def webhook(self) -> Response:
@@ -119,7 +124,7 @@ class MlBackendRoutes:
     def _read_predict(self) -> PredictRequest:
         try:
             with self.slots.bodies.hold(self.settings.predict_deadline_s):
-                return parse_predict(self.body.read(), self.settings.max_tasks)
+                return parse_predict(self.body.read(), MAX_TASKS)
         except PayloadTooLarge as error:
             if str(request.user_agent).startswith(
                 _LABEL_STUDIO_AGENT

@@ -42,6 +42,8 @@ _MAX_UNREAD: Final = 1 << 20
 #: The server takes bodies of so many times MAX_BODY_MB, so that the application can say what is
 #: wrong with one that is too large; Label Studio shows nobody the reason, but the dashboard does.
 _BODY_MARGIN: Final = 4
+#: Seconds after which a connection is closed that sends nothing, or reads nothing of its answer.
+_QUIET_S: Final = 60
 #: Requests that may wait while the application is made.
 _MAX_WAITING: Final = 64
 #: How long a request that has begun may still take when the server stops, in seconds.
@@ -76,7 +78,7 @@ def run_server(settings: Settings, listening: Callable[[], None] = lambda: None)
         reason = error.strerror or error
         raise ValueError(f"HOST, PORT: cannot listen on {address}: {reason}.") from None
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux ends connections whose answers nobody reads
-        unread = (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _timeout_s(settings) * 1000)
+        unread = (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _QUIET_S * 1000)
         server.adj.socket_options = [*server.adj.socket_options, unread]
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: _end(app))
@@ -97,8 +99,8 @@ def _options(settings: Settings) -> dict[str, Any]:
         "ident": "",
         "threads": RequestSlots(settings.threads).threads,
         "connection_limit": _MAX_CONNECTIONS,
-        "channel_timeout": _timeout_s(settings),
-        "cleanup_interval": min(30, _timeout_s(settings)),
+        "channel_timeout": _QUIET_S,
+        "cleanup_interval": _QUIET_S // 2,
         "max_request_header_size": 1 << 16,
         "max_request_body_size": _BODY_MARGIN * (settings.max_body_mb << 20),
         "inbuf_overflow": _IN_MEMORY,
@@ -109,10 +111,6 @@ def _options(settings: Settings) -> dict[str, Any]:
         "log_socket_errors": False,
         "clear_untrusted_proxy_headers": False,  # the application reads those of trusted ones
     }
-
-
-def _timeout_s(settings: Settings) -> int:
-    return max(1, round(settings.request_timeout_s))
 
 
 def _end(app: StartingApp) -> None:

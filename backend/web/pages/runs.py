@@ -18,7 +18,7 @@ from backend.errors import (
 )
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.runs.dataset import file_name, file_of
+from backend.runs.dataset import DAYS_KEPT, file_name, file_of
 from backend.runs.label_errors import ConfirmedAnnotations, LabelErrors
 from backend.runs.run import MOST_WORD_PICTURES, Run, RunKind
 from backend.runs.run_store import RunStore
@@ -387,7 +387,7 @@ class DatasetRoutes(RunRoutes):
         """Return what the form shows, and how long data sets are kept."""
         return {
             "formats": get_args(Format),
-            "days": self.settings.dataset_days,
+            "days": DAYS_KEPT,
             "limit_bytes": self.settings.dataset_mb << 20,
         }
 

@@ -23,11 +23,8 @@ from backend.settings import Settings
         (["--port", "x"], "PORT"),
         (["--basic-auth-user", "ann"], "BASIC_AUTH_PASS"),
         (["--precision", "int4"], "--precision"),
-        (["--batch-windows", "0"], "BATCH_WINDOWS"),
         (["--feature-cache-mb", "-1"], "FEATURE_CACHE_MB"),
-        (["--queue-size", "0"], "QUEUE_SIZE"),
         (["--allowed-hosts", "http://minio"], "ALLOWED_HOSTS"),
-        (["--request-timeout-s", "0"], "REQUEST_TIMEOUT_S"),
     ],
 )
 def test_serve_refuses_what_cannot_work(arguments: list[str], sentence: str) -> None:
@@ -41,8 +38,8 @@ def test_the_help_shows_what_many_people_need_and_all_on_request() -> None:
     short, long = (CliRunner().invoke(serve, [each]).output for each in ("--help", "--help-all"))
     for shown in (short, long):
         assert "--label-studio-url" in shown
-    assert "--queue-size" not in short
-    assert "--queue-size" in long
+    assert "--feature-cache-mb" not in short
+    assert "--feature-cache-mb" in long
 
 
 def test_the_greeting_says_where_to_go_and_what_is_missing(

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from backend.errors import Busy
+from backend.web import ml_backend
 from backend.web.request_slots import RequestSlots, Slots
 from tests.backend.web.requests_to_app import RED, make_app, predict_body
 
@@ -39,8 +40,9 @@ def test_all_others_find_a_thread_while_all_slots_are_taken(threads: int) -> Non
     assert slots.threads - sum(each.places for each in held) >= 16
 
 
-def test_tasks_above_the_limit_are_left_for_later() -> None:
-    client = make_app(max_tasks=2).test_client()
+def test_tasks_above_the_limit_are_left_for_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ml_backend, "MAX_TASKS", 2)
+    client = make_app().test_client()
     answer = client.post("/predict", json=predict_body(*[RED | {"id": n} for n in range(4)]))
     first, second, *others = json.loads(answer.data)["results"]
     assert first["result"]

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -32,14 +32,21 @@ from tests.backend.fakes.local_server import Answer, Asked, LocalServer
 
 Served = tuple[str, "subprocess.Popen[bytes]"]
 
+#: The backend, which here closes connections after a second in which they send nothing.
+IMPATIENT = (
+    "from backend.web import server; server._QUIET_S = 1; from backend.__main__ import main; main()"
+)
+
 
 @contextmanager
-def served(*flags: str, **variables: str) -> Iterator[Served]:
+def served(
+    *flags: str, program: Sequence[str] = ("-m", "backend"), **variables: str
+) -> Iterator[Served]:
     """``clearclip-backend serve`` as a process; the value is its address, and the process."""
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "backend", "serve", "--port", str(port), *flags]
+    command = [sys.executable, *program, "serve", "--port", str(port), *flags]
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=variables or None
     )
@@ -61,7 +68,7 @@ def served(*flags: str, **variables: str) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Served]:
-    with served("--model", "demo", "--max-body-mb", "1", "--request-timeout-s", "1") as made:
+    with served("--model", "demo", "--max-body-mb", "1", program=("-c", IMPATIENT)) as made:
         yield made
 
 
