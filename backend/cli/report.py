@@ -90,7 +90,7 @@ def report(
 
     services = Services(settings, stopping=threading.Event())
     services.database.check()
-    client = services.client
+    client = services.client if backfill else services.page_client  # somebody waits
     if client is not None:  # without a token there is nothing to read them with
         with stopped_by_signals(services.stopping):
             reader = services.annotation_reader(client)
