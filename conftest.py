@@ -15,10 +15,8 @@ ROOT = Path(__file__).parent
 #: Folders that tools write to, those whose name begins with a dot apart.
 CACHES = {"__pycache__", "build", "dist", "results"}
 
-#: How the node ids begin of the tests with the real Label Studio and Chromium.
+#: How the node ids begin of the tests that share one Label Studio and one Chromium.
 END_TO_END = "tests/e2e/"
-#: The first file of their second half.
-LATER_HALF = "tests/e2e/test_learning.py"
 
 BEFORE = pytest.StashKey[set[Path]]()
 
@@ -37,20 +35,14 @@ def files() -> set[Path]:
 
 
 class FileScheduling(LoadFileScheduling):
-    """A file's tests run in one process, and the end-to-end tests in two halves.
-
-    Each half starts a Label Studio and a Chromium of its own: in one process they would end minutes
-    after all other tests.
+    """A file's tests run in one process, and all end-to-end tests in one.
 
     The marker `xdist_group` would say the same, but pytest-xdist 3.8 forgets it with pytest 9.2,
     whose node ids are fixed at collection.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        scope = str(super()._split_scope(nodeid))
-        if not scope.startswith(END_TO_END):
-            return scope
-        return f"{END_TO_END} {'first' if scope < LATER_HALF else 'second'}"
+        return END_TO_END if nodeid.startswith(END_TO_END) else str(super()._split_scope(nodeid))
 
 
 @pytest.hookimpl(optionalhook=True)
