@@ -96,14 +96,14 @@ def unpin(learner: Learner, project: int) -> None:
 @_learner_command("use")
 @click.argument("number", type=NUMBER_OR_ZERO)
 def use(learner: Learner, project: int, number: int) -> None:
-    """Use the version of that number, 0: the words alone; pin it, unless ADAPT=ask."""
+    """Use the version of that number, 0: the words alone; pin it, unless adapt is ask."""
     learner.use(project, number)
     _print_status(learner, project)
 
 
 @_learner_command("rollback")
 def rollback(learner: Learner, project: int) -> None:
-    """Go back to the version before, or to the words alone; pin it, unless ADAPT=ask."""
+    """Go back to the version before, or to the words alone; pin it, unless adapt is ask."""
     learner.use(project)
     _print_status(learner, project)
 

@@ -41,7 +41,7 @@ _LONGEST_VERSION: Final = 100
 #: Lines of one kind that are shown; the report file has all of them.
 _SHOWN: Final = 10
 
-#: _Result as entries of a result of Label Studio.
+#: Regions as entries of a result of Label Studio.
 _Result = Sequence[Mapping[str, Any]]
 
 

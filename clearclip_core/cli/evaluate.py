@@ -216,7 +216,7 @@ def _candidates(
     "-o",
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="RunResult file; by default results/BENCHMARK.MODEL.METHOD.json, none of pictures.",
+    help="Result file; by default results/BENCHMARK.MODEL.METHOD.json, none of pictures.",
 )
 def measure(
     options: tuple[ModelOptions, ...], data: DataOptions, folder: FolderOptions, out: Path | None

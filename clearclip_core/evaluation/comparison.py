@@ -433,7 +433,7 @@ def compare(
 
 @dataclass(frozen=True, eq=False)
 class _Measured:
-    """A picture with each candidate's mask_overlaps and seconds."""
+    """A picture with each candidate's overlaps and seconds."""
 
     shown: ShownPicture
     found: list[tuple[list[MaskOverlap], float]]

@@ -209,7 +209,7 @@ def result_table(result: RunResult) -> str:
 
 
 def format_percent(share: float) -> str:
-    """Format a share in format_percent, in five characters; a dash for nan.
+    """Format a share in percent, in five characters; a dash for nan.
 
     >>> format_percent(0.8091), format_percent(float("nan"))
     (' 80.9', '    -')

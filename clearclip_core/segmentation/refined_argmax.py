@@ -181,7 +181,7 @@ def decide_refined(
 ) -> tuple[Int16s, npt.NDArray[np.float16]]:
     """Compute the label map and probabilities as ``Scores.decide``, but from refined ones.
 
-    Int16s compete whose probability somewhere is at least half of the winner's. The contrast words
+    Labels compete whose probability somewhere is at least half of the winner's. The contrast words
     compete as one label.
 
     Args:

@@ -59,7 +59,7 @@ ORIGINS_IN_WORDS: Final[Mapping[AnnotationOrigin, str]] = {
 
 
 def in_percent(value: float | None) -> str:
-    """Write a share or an IoU in in_percent, as all pages and terminals do; a dash for None.
+    """Write a share or an IoU in percent, as all pages and terminals do; a dash for None.
 
     A share below 1 is never written as 100 %.
 
