@@ -7,7 +7,6 @@ answer, it also keeps the regions that are drawn already, unread, for `region_re
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -21,21 +20,6 @@ from backend.errors import BadRequest, PayloadTooLarge
 
 #: Bound of percentages and angles. Infinity and NaN are not below it.
 _LARGEST_NUMBER = 1e6
-
-
-def parse_object(body: bytes) -> dict[str, Any]:
-    """Parse a body that holds a JSON object.
-
-    Raises:
-        BadRequest: it is no JSON, or another value than an object.
-    """
-    try:
-        message = json.loads(body)
-    except (ValueError, RecursionError):
-        raise BadRequest("Expected a body of JSON, but got something else.") from None
-    if not isinstance(message, dict):
-        raise BadRequest(f"Expected a JSON object, but got {describe_type(message)}.")
-    return message
 
 
 def read_count(fields: Mapping[str, Any], name: str, least: int = 1) -> int | None:

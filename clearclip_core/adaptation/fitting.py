@@ -97,7 +97,6 @@ class Fit:
         adaptation: scores with corrections; None where none is better than the text scores.
         text_ious: IoU of the text scores by label, in [0, 1].
         adapted_ious: IoU of the adapted scores by label; of the text's without an adaptation.
-        precisions: precision of the prior of each adapted label, in images.
         pictures: number of images that somebody drew on.
         refused: name of each drawn label that is not adapted -> why, as a sentence.
         shown: name of each drawn label -> number of images that it was drawn on, near-duplicates
@@ -108,7 +107,6 @@ class Fit:
     adaptation: Adaptation | None
     text_ious: Mapping[str, float] = field(default_factory=dict)
     adapted_ious: Mapping[str, float] = field(default_factory=dict)
-    precisions: Mapping[str, float] = field(default_factory=dict)
     pictures: int = 0
     refused: Mapping[str, str] = field(default_factory=dict)
     shown: Mapping[str, int] = field(default_factory=dict)
@@ -362,7 +360,7 @@ class _CrossValidation:
     """
 
     def __init__(self, targets: Targets, judge: Judge, learning: Indices) -> None:
-        self._targets, self._judge, self.learning = targets, judge, learning
+        self._targets, self._judge, self._learning = targets, judge, learning
         self._regression = Regression(targets, learning)
         self._folds = targets.image % min(_FOLDS, targets.images)
         self._every = np.ones_like(targets.drawn)
@@ -390,9 +388,9 @@ class _CrossValidation:
         tried: list[_HeldOut] = []
         for precision in _PRECISIONS:
             start = tried[-1].weights if tried else None
-            tried.append(self._hold_out(np.full(len(self.learning), precision), start))
+            tried.append(self._hold_out(np.full(len(self._learning), precision), start))
         own = np.array([np.quantile(each.gains[1:], _BEYOND, axis=0) for each in tried])
-        by_label = np.array(_PRECISIONS)[own[:, self.learning].argmax(axis=0)]
+        by_label = np.array(_PRECISIONS)[own[:, self._learning].argmax(axis=0)]
         return [*tried, self._hold_out(by_label, tried[-1].weights)]
 
     def bound(self, held_out: _HeldOut) -> float:
@@ -531,13 +529,11 @@ class _Fitting:
         return f"On held-out pictures {names} may lose more than {points}." if names else ""
 
     def _adapted(self, validation: _CrossValidation, candidate: _HeldOut) -> Fit:
-        names = [self._targets.names[label] for label in validation.learning]
         before, held_out = self._judge.words, self._by_picture(validation, candidate)
         return Fit(
             held_out.others,
             self._by_label(before[0]),
             self._by_label(before[0] + candidate.gains[0]),
-            dict(zip(names, candidate.precisions.tolist(), strict=True)),
             self._pictures,
             self._refused,
             self._shown,
@@ -548,7 +544,7 @@ class _Fitting:
         """Return the fit without an adaptation."""
         names = [self._targets.names[label] for label in self._learning]
         ious, refused = self._by_label(self._judge.words[0]), dict.fromkeys(names, reason)
-        return Fit(None, ious, ious, {}, self._pictures, self._refused | refused, self._shown)
+        return Fit(None, ious, ious, self._pictures, self._refused | refused, self._shown)
 
     @property
     def _shown(self) -> dict[str, int]:

@@ -198,13 +198,6 @@ class WindowPlan:
         grid = patches.reshape(rows, columns, channels, height, width)
         return grid.permute(2, 0, 3, 1, 4).reshape(channels, rows * height, columns * width)
 
-    def unmosaic(self, mosaic: torch.Tensor) -> torch.Tensor:
-        """Cut maps that `mosaic` has laid side by side: (C, I*h, J*w) -> (windows, C, h, w)."""
-        rows, columns = len(self.rows.starts_px), len(self.columns.starts_px)
-        height, width = self.grid_hw
-        grid = mosaic.reshape(-1, rows, height, columns, width)
-        return grid.permute(1, 3, 0, 2, 4).reshape(self.count, -1, height, width)
-
 
 @dataclass(frozen=True)
 class Axis:

@@ -8,22 +8,12 @@ import pytest
 
 from backend.errors import BadRequest
 from backend.label_studio.requests import (
-    parse_object,
     read_count,
     read_number,
     read_project_id,
     read_text,
     read_texts,
 )
-
-
-@pytest.mark.parametrize(
-    ("body", "sentence"),
-    [(b"", "a body of JSON"), (b"[" * 100_000, "a body of JSON"), (b"[]", "but got a list")],
-)
-def test_bodies_that_are_no_object(body: bytes, sentence: str) -> None:
-    with pytest.raises(BadRequest, match=sentence):
-        parse_object(body)
 
 
 @pytest.mark.parametrize(

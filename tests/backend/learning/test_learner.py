@@ -94,7 +94,7 @@ class Fits:
         self.asked.append((len(examples), vocabulary))
         self.as_words, self.label_loss = tuple(as_words), label_loss
         assert embed(vocabulary.queries).shape == (len(vocabulary.queries), 3)
-        told = {"wine": 0.4}, {"wine": 0.6}, {}, len(examples)
+        told = {"wine": 0.4}, {"wine": 0.6}, len(examples)
         if self.adaptation is None:
             return Fit(None, *told)
         own = {each.picture_key: self.adaptation for each in examples}

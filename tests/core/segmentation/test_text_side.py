@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from clearclip_core import DenseFeatures, Vocabulary
 from clearclip_core.segmentation.scores import TextSide, group_words, score_with_text_side
-from tests.core.segmentation.test_windows import plan_of
+from tests.core.segmentation.test_windows import plan_of, unmosaic
 
 PLAN = plan_of((64, 96), (64, 64))
 WIDTH = 6
@@ -97,7 +97,7 @@ def test_scores_are_those_of_the_formulas(
         group_words(embeddings, side.distance),
         side,
     )
-    windows = PLAN.unmosaic(scores.cosines).permute(0, 2, 3, 1)
+    windows = unmosaic(PLAN, scores.cosines).permute(0, 2, 3, 1)
     assert scores.cosines.dtype == dtype
     np.testing.assert_allclose(windows.numpy(), np.stack(expected), rtol=0, atol=tolerance)
 
