@@ -176,16 +176,15 @@ class PictureComparer:
         self, found: _Found, adaptation: Adaptation, shown: dict[str, str]
     ) -> ComparedPicture:
         """Draw an image three times, and add the labels that it shows, with colours, to `shown`."""
-        names = [label.name for label in self.config.labels_of(found.tag.name)]
-        annotated = np.where(found.truth < len(names), found.truth.astype(np.int16), -1)
+        count = len(self.config.labels_of(found.tag.name))
+        annotated = np.where(found.truth < count, found.truth.astype(np.int16), -1)
         (words, text_iou), (adapted, adapted_iou) = (
             self._predict(found, each) for each in (None, adaptation)
         )
         drawn = annotated, words, adapted
         colours = self.config.colours_of(found.tag.name)
-        for index in np.unique(drawn).tolist():
-            if index >= 0:
-                shown[names[index]] = f"#{bytes(colours[index]).hex()}"
+        labels = [index for index in np.unique(drawn).tolist() if index >= 0]
+        shown.update(self.config.legend_of(found.tag.name, labels))
         first, second, third = (
             to_data_url(thumbnail(found.rgb, each, colours, _SIDE_PX)) for each in drawn
         )

@@ -405,7 +405,7 @@ class _Search:
         before, after, seen_labels = place_pictures(
             seen.rgb, seen.annotated.truth, shown.label_map, disagreement.box, colours
         )
-        legend = {names[label + 1]: f"#{bytes(colours[label]).hex()}" for label in seen_labels}
+        legend = self.config.legend_of(image.tag.name, seen_labels)
         return msgspec.structs.replace(made, preview=before, suggestion=after, colours=legend)
 
 
