@@ -144,7 +144,8 @@ def adapt(
         examples: one for each correction.
         embed: prompts -> (Q, D) unit embeddings, such as `TextEncoder`.
         vocabulary: the labels in use; corrections of other labels are left out.
-        label_loss: IoU in [0, 1]; an adaptation is refused where a label loses more than that.
+        label_loss: IoU in [0, 1]; an adaptation is refused where a label loses more than that, or
+            twice that where no other one would pass.
         as_words: names of labels that keep their text scores.
 
     Raises:
