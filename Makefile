@@ -13,7 +13,7 @@ STUDIO_IMPORTS := attrs colorama doclang label-studio-tools redis rq semver~=3.0
 # The same release as the image's.
 UV := $(shell sed -nE 's/.*pip install .*(uv==[0-9.]+).*/\1/p' backend/Dockerfile)
 PYTEST = LABEL_STUDIO_COMMAND=$(abspath $(STUDIO_VENV))/bin/label-studio OMP_NUM_THREADS=1 \
-	$(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --no-loadscope-reorder
+	$(VENV)/bin/python -m pytest --numprocesses auto --no-loadscope-reorder
 TOOLS = PATH="$(abspath $(VENV))/bin:$$PATH"
 
 .DEFAULT_GOAL := help

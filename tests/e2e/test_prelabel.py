@@ -181,6 +181,7 @@ def test_pressing_retrieve_again_predicts_all_of_100_tasks(
     assert_each_task_has_one(studio, project, 100)
 
 
+@pytest.mark.thorough
 def test_what_is_late_is_written_by_a_job_that_outlives_kill_9(
     studio: LabelStudioProcess, make_project: MakeProject, tmp_path: Path
 ) -> None:
@@ -267,6 +268,7 @@ def test_a_bulk_run_outlives_a_label_studio_that_is_away_for_a_while(
     assert_each_task_has_one(studio, project, 80)
 
 
+@pytest.mark.thorough
 def test_two_backends_share_a_job_and_one_of_them_is_killed(
     studio: LabelStudioProcess, make_project: MakeProject, tmp_path: Path
 ) -> None:
