@@ -272,7 +272,7 @@ class Settings(BaseSettings):
         ge=0,
         le=100,
         description="Points of IoU: what is learned is not taken over where held-out corrected "
-        "pictures say that a label loses more; twice as many where nothing else would pass.",
+        "pictures say that a label loses more.",
     )
     host: _Words = Field(
         default="127.0.0.1",

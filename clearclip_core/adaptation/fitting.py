@@ -58,9 +58,6 @@ _LIKELY = 0.3
 _STEPS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _KEPT = 0.9
 
-#: A label's loss of so many times the bound is let pass where no candidate loses less.
-_TOLERATED = 2.0
-
 #: Share of the area below which a label is small: there few pixels tell of a loss.
 _SMALL = 0.02
 
@@ -144,8 +141,7 @@ def adapt(
         examples: one for each correction.
         embed: prompts -> (Q, D) unit embeddings, such as `TextEncoder`.
         vocabulary: the labels in use; corrections of other labels are left out.
-        label_loss: IoU in [0, 1]; an adaptation is refused where a label loses more than that, or
-            twice that where no other one would pass.
+        label_loss: IoU in [0, 1]; an adaptation is refused where a label loses more than that.
         as_words: names of labels that keep their text scores.
 
     Raises:
@@ -496,11 +492,10 @@ class _Fitting:
             return self._words_alone("Another picture is needed.")
         validation = _CrossValidation(self._targets, self._judge, self._learning)
         reasons = []
-        for bound in (label_loss, _TOLERATED * label_loss):
-            for candidate in validation.candidates:
-                reasons.append(self._why_refused(validation, candidate, bound))
-                if not reasons[-1]:
-                    return self._adapted(validation, candidate)
+        for candidate in validation.candidates:
+            reasons.append(self._why_refused(validation, candidate, label_loss))
+            if not reasons[-1]:
+                return self._adapted(validation, candidate)
         return self._words_alone(reasons[0])
 
     def held_out(self) -> HeldOutAdaptations:

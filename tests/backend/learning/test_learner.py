@@ -783,14 +783,15 @@ def test_labels_whose_words_mean_nothing_are_found_after_some_corrections(
                 either += int(np.count_nonzero(ours | wanted))
         return both / either
 
-    before = iou()
-    for annotation in range(301, 307):
+    before, corrections = iou(), range(301, 321)
+    for annotation in corrections:
         learner.learn(of_scene(annotation))
     assert learner.take_due_step(studio(SCENES_XML))
     (version,) = learner.versions.versions(7)
     assert version.better
+    assert version.adapted_iou > version.text_iou + 0.1
     assert iou() > before + 0.05
-    for annotation in range(301, 307):
+    for annotation in corrections:
         learner.forget(annotation)
     assert iou() == before
 
