@@ -88,7 +88,8 @@ class HeldOutAdaptations:
 class Fit:
     """The outcome of `adapt`.
 
-    IoUs are of held-out pixels. Where nobody drew, the words' own answer counts as right.
+    IoUs are of held-out pixels, of the labels that somebody drew. Where nobody drew, the words' own
+    answer counts as right.
 
     Attributes:
         adaptation: scores with corrections; None where none is better than the text scores.
@@ -111,12 +112,12 @@ class Fit:
 
     @property
     def text_iou(self) -> float:
-        """Mean IoU of the text scores over the labels that occur."""
+        """Mean IoU of the text scores over the labels."""
         return mean_iou(self.text_ious)
 
     @property
     def adapted_iou(self) -> float:
-        """Mean IoU of the adapted scores over the labels that occur."""
+        """Mean IoU of the adapted scores over the labels."""
         return mean_iou(self.adapted_ious)
 
 
@@ -284,8 +285,6 @@ class Judge:
         draws = np.random.default_rng(0).multinomial(images, np.full(images, 1 / images), _DRAWS)
         self._draws = np.vstack([np.ones((1, images)), draws])
         self._true = self._by_image(targets.truth)
-        #: (G,) bool, the labels that occur.
-        self.occurs = (self._true.sum(axis=0) > 0) & targets.labels
         drawn = targets.truth[targets.drawn].sum(axis=0, dtype=np.float64)
         #: (G,) share of each label's truth that somebody drew: the rest is the words' own answer.
         self.share = targets.labels * drawn / np.maximum(self._true.sum(axis=0), 1e-12)
@@ -550,6 +549,6 @@ class _Fitting:
         return {targets.names[label]: int(targets.shown[label]) for label in drawn}
 
     def _by_label(self, ious: Float64Array) -> dict[str, float]:
-        """IoU by label, of the labels that occur."""
-        occurs = np.flatnonzero(self._judge.occurs).tolist()
-        return {self._targets.names[label]: float(ious[label]) for label in occurs}
+        """IoU by label, of the labels that somebody drew."""
+        names = self._targets.names
+        return {name: float(ious[names.index(name)]) for name in self._shown}

@@ -71,8 +71,8 @@ def describe_learning(learner: Learner, project: int) -> _Json:
 
 
 def _weak_words(version: Version) -> list[str]:
-    """Return the drawn labels whose words find little, the weakest first."""
-    ious = {label: iou for label, iou in version.text_ious.items() if label in version.shown}
+    """Return the labels whose words find little, the weakest first."""
+    ious = version.text_ious
     weak = (label for label, iou in ious.items() if iou < _WEAK_IOU)
     return sorted(weak, key=ious.__getitem__)[:_MOST_WEAK]
 
@@ -183,7 +183,7 @@ class LearningRoutes:
 
 
 def _losing(version: _Json) -> list[str]:
-    """Return the drawn labels that lose, the most first."""
-    before, after = version["text_ious"], version["adapted_ious"]
-    losses = {name: before[name] - after[name] for name in version["shown"] if name in after}
+    """Return the labels that lose, the most first."""
+    after = version["adapted_ious"]
+    losses = {name: iou - after[name] for name, iou in version["text_ious"].items()}
     return sorted((each for each in losses if losses[each] > _LOSS), key=losses.__getitem__)[::-1]

@@ -311,7 +311,7 @@ def test_adapted_ious_are_those_of_the_held_out_adaptations() -> None:
     ious = Judge(targets).ious(logits)[0]
     expected = {name: ious[targets.names.index(name)] for name in fit.adapted_ious}
     assert fit.adapted_ious == pytest.approx(expected, abs=0.005)
-    assert set(fit.shown) == {"sofa", "sky"}
+    assert set(fit.adapted_ious) == set(fit.text_ious) == set(fit.shown) == {"sofa", "sky"}
     assert fit.held_out.others is fit.adaptation
 
 
