@@ -25,7 +25,8 @@ log = logging.getLogger(__name__)
 @click.option(
     "--wait",
     is_flag=True,
-    help="Wait for a database that cannot be opened, instead of ending. For containers.",
+    help="Wait for a database that cannot be opened, and for weights that are not there, instead "
+    "of ending. For containers.",
 )
 @settings_options()
 def serve(wait: bool, **given: str | None) -> None:
@@ -36,9 +37,27 @@ def serve(wait: bool, **given: str | None) -> None:
         if wait:
             wait_for_database(database)
         database.check()
+        check_model(settings, wait)
         from backend.web import server  # takes time to import: only a server pays for it
 
         server.run_server(settings, lambda: greet(settings))
+
+
+def check_model(settings: Settings, wait: bool) -> None:
+    """Refuse an unknown model or method, and weights that cannot be had, before torch is imported.
+
+    Args:
+        wait: weights may come later.
+    """
+    from clearclip_core.clip.methods import resolve_method
+    from clearclip_core.clip.weights import WeightsNotFoundError, check_weights
+
+    resolve_method(settings.method)
+    try:
+        check_weights(settings.model, settings.model_dir)
+    except WeightsNotFoundError as error:
+        if not wait:
+            raise ValueError(str(error)) from None
 
 
 def greet(settings: Settings) -> None:
@@ -60,8 +79,11 @@ def greet(settings: Settings) -> None:
 
 
 def _fetched(settings: Settings) -> str:
-    is_here = settings.model == "demo" or "@" in settings.model or ":" in settings.model
-    return "" if is_here else ". The first start fetches its weights"
+    from clearclip_core.clip.weights import ModelName, find_weights
+
+    name = ModelName.parse(settings.model)
+    is_fetched = name.kind in ("tag", "hf-hub") and find_weights(name, settings.model_dir) is None
+    return ". Its weights are downloaded first" if is_fetched else ""
 
 
 def missing(settings: Settings) -> Iterator[str]:

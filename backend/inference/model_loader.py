@@ -106,10 +106,11 @@ class ModelLoader:
             segmenter.embed(segmenter.model.contrast)
             features_id = segmenter.features_id
         except Exception as error:  # noqa: BLE001 -- whatever it is, those who wait must hear of it
-            log.error(
-                "The model cannot be loaded, next try in %g s: %s", self._retry_after_s, error
-            )
-            self._set(ModelStatus("failed", str(error) or type(error).__name__))
+            reason = str(error) or type(error).__name__
+            if reason != self.status.reason:
+                often = self._retry_after_s
+                log.error("The model cannot be loaded; tried again every %g s. %s", often, reason)
+            self._set(ModelStatus("failed", reason))
             return None
         if segmenter.model.notice:
             log.warning("%s", segmenter.model.notice)

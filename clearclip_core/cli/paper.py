@@ -25,7 +25,7 @@ from clearclip_core.cli.parameters import click_errors
 from clearclip_core.cli.segment import parse_labels
 from clearclip_core.clip.devices import choose_device, device_name
 from clearclip_core.clip.methods import METHODS
-from clearclip_core.clip.weights import require_weights
+from clearclip_core.clip.weights import check_weights
 from clearclip_core.demo.scenes.scene import SCENE_LABELS
 from clearclip_core.evaluation.atomic_write import write_whole
 from clearclip_core.evaluation.benchmarks import json_digest
@@ -247,7 +247,7 @@ def _tower_loaders(
 ) -> list[Callable[[], ImageTower]]:
     """Return one loader a tower, DINO first."""
     for name in models:
-        require_weights(name, model_dir)
+        check_weights(name, model_dir)
     loaders = [partial(ImageTower.of_model, name, device, model_dir) for name in models]
     dino_loaders = [] if dino is None else [partial(ImageTower.of_dino, dino, device)]
     return [*dino_loaders, *loaders]

@@ -1,21 +1,59 @@
-"""Weights: find them on disk and in open_clip's caches, download them, check them."""
+"""Weights: find them on disk and in open_clip's caches, download them, check them.
+
+Nothing here imports torch before weights are downloaded: a wrong name is told at once.
+"""
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import importlib
 import importlib.util
+import json
 import shutil
+import sys
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from types import ModuleType
+from typing import Any, Final, Literal
 
 import huggingface_hub
-import open_clip
 
 WeightsSource = Literal["tag", "file", "local-dir", "hf-hub", "demo", "random"]
 
 DEMO_FOLDER = Path(__file__).parents[1] / "demo" / "weights"
+
+#: How long the hub of weights may take to answer at all, in seconds.
+_HUB_TIMEOUT_S: Final = 5.0
+
+
+def _import_tables(folder: Path) -> Any:
+    """Import open_clip's module of pretrained weights; open_clip itself imports torch."""
+    package = ModuleType("open_clip_tables")
+    package.__path__ = [str(folder)]
+    sys.modules[package.__name__] = package
+    hidden = sys.modules.setdefault("safetensors.torch", None)  # type: ignore[arg-type]
+    try:
+        return importlib.import_module(f"{package.__name__}.pretrained")
+    finally:
+        if hidden is None:
+            del sys.modules["safetensors.torch"]
+
+
+_OPEN_CLIP: Final = Path(importlib.util.find_spec("open_clip").origin).parent  # type: ignore
+
+#: open_clip's functions that list tags and their sources.
+TABLES: Final = _import_tables(_OPEN_CLIP)
+
+#: The file of each architecture that open_clip knows.
+ARCHITECTURES: Final = {file.stem: file for file in _OPEN_CLIP.glob("model_configs/*.json")}
+
+
+@functools.cache
+def _config_of(arch: str) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads(ARCHITECTURES[arch].read_text(encoding="utf-8"))
+    return config
 
 
 @dataclass(frozen=True)
@@ -55,9 +93,10 @@ class ModelName:
         if not tag:
             raise _not_a_name(name)
         _checked_arch(arch)
-        if tag != "random" and tag not in open_clip.list_pretrained_tags_by_model(arch):
-            tags = ", ".join(open_clip.list_pretrained_tags_by_model(arch)) or "none"
-            raise ValueError(f"{arch} has no weights named {tag!r}; open_clip knows: {tags}.")
+        tags = TABLES.list_pretrained_tags_by_model(arch)
+        if tag not in ("random", *tags):
+            known = ", ".join(tags) or "none"
+            raise ValueError(f"{arch} has no weights named {tag!r}; open_clip knows: {known}.")
         return cls(name, "random" if tag == "random" else "tag", arch, tag)
 
 
@@ -77,13 +116,13 @@ def _not_a_name(name: str) -> ValueError:
 
 def _file_arch(written: str) -> str:
     """Return the architecture of `arch@file`, without a suffix -gelu or -quickgelu."""
-    if written.endswith("-quickgelu") and open_clip.get_model_config(written) is None:
+    if written.endswith("-quickgelu") and written not in ARCHITECTURES:
         return written.removesuffix("-quickgelu")
     return written.removesuffix("-gelu")
 
 
 def _checked_arch(arch: str) -> str:
-    if open_clip.get_model_config(arch) is None:
+    if arch not in ARCHITECTURES:
         raise ValueError(
             f"open_clip knows no architecture {arch!r}; `clearclip models` lists them."
         )
@@ -100,13 +139,13 @@ def _checked_arch(arch: str) -> str:
 
 def needs_hf(arch: str) -> bool:
     """Whether the text tower, or its tokenizer alone, comes from Hugging Face."""
-    text = open_clip.get_model_config(arch)["text_cfg"]
+    text = _config_of(arch)["text_cfg"]
     return "hf_model_name" in text or "hf_tokenizer_name" in text
 
 
 def is_native(arch: str) -> bool:
     """Whether an architecture of open_clip has a native ViT that can be read out densely."""
-    config = open_clip.get_model_config(arch)
+    config = _config_of(arch)
     vision = config["vision_cfg"]
     return (
         "timm_model_name" not in vision
@@ -185,7 +224,7 @@ def known_models(folder: Path | None = None) -> list[KnownModel]:
         folder: folder of weights; `DEFAULT_FOLDER` by default.
     """
     rows = [KnownModel("demo", "Apache-2.0", DEMO_FOLDER, "")]
-    for arch, tag in open_clip.list_pretrained():
+    for arch, tag in TABLES.list_pretrained():
         # A name with and one without -quickgelu are the same weights: the tag decides.
         if arch.endswith("-quickgelu") or not is_native(arch):
             continue
@@ -208,21 +247,25 @@ def licence_of(tag: str) -> str:
 
 
 def find_weights(name: ModelName, folder: Path | None = None) -> Path | None:
-    """Find a tag's weights on disk, in a folder or in open_clip's own caches.
+    """Find the weights of a tag or a hub repository on disk.
+
+    Those of a tag are in a folder or in open_clip's own caches.
 
     Args:
-        name: a model name of the form ``arch/tag``.
+        name: a model name of the form ``arch/tag`` or ``hf-hub:org/repo``.
         folder: folder with files of `download_weights` or `fetch_weights`, by default
             `DEFAULT_FOLDER`; it is searched first.
 
     Returns:
         The file, None if there is none.
     """
+    if name.kind == "hf-hub":
+        return _in_hub_cache(f"{name.source}/", folder)
     folder = folder or DEFAULT_FOLDER.expanduser()
     for path in sorted(folder.glob(f"{_file_stem(name)}.*")):
         if path.suffix in _SUFFIXES:
             return path
-    config = open_clip.get_pretrained_cfg(name.arch, name.source)
+    config = TABLES.get_pretrained_cfg(name.arch, name.source)
     for cache in (folder, None):
         hub, url = config.get("hf_hub", ""), config.get("url", "")
         found = _in_hub_cache(hub, cache) or _in_url_cache(url, cache)
@@ -262,13 +305,13 @@ def tag_of_checksum(arch: str, path: Path) -> str | None:
 
     Only a file that `download_weights` named is found by name. Call `verify_checksum` first.
     """
-    tags = open_clip.list_pretrained_tags_by_model(arch)
+    tags = TABLES.list_pretrained_tags_by_model(arch)
     stems = {_file_stem(ModelName("", "tag", arch, tag)): tag for tag in tags}
     if path.stem in stems and _checksum_file(path).exists():
         return str(stems[path.stem])
     checksum = _sha256(path)
     for tag in tags:
-        url = open_clip.get_pretrained_cfg(arch, tag).get("url") or ""
+        url = TABLES.get_pretrained_cfg(arch, tag).get("url") or ""
         if checksum in url or (f"-{checksum[:8]}." in url):
             return str(tag)
     return None
@@ -276,7 +319,7 @@ def tag_of_checksum(arch: str, path: Path) -> str | None:
 
 def uses_quick_gelu(arch: str, tag: str) -> bool:
     """Whether a tag's weights were trained with QuickGELU: the tag or its architecture says so."""
-    config = {**open_clip.get_model_config(arch), **open_clip.get_pretrained_cfg(arch, tag)}
+    config = {**_config_of(arch), **TABLES.get_pretrained_cfg(arch, tag)}
     return bool(config.get("quick_gelu"))
 
 
@@ -298,23 +341,43 @@ def fetch_weights(name: ModelName, folder: Path | None = None) -> Path:
     Raises:
         WeightsNotFoundError: the download failed.
     """
-    config = open_clip.get_pretrained_cfg(name.arch, name.source)
+    _check_hub(name)
+    import open_clip
+
+    config = TABLES.get_pretrained_cfg(name.arch, name.source)
     try:
         return Path(open_clip.download_pretrained(config, cache_dir=folder))
     except (OSError, RuntimeError) as error:  # hub and URL errors alike
         raise WeightsNotFoundError(missing_weights_help(name)) from error
 
 
-def require_weights(name: str, folder: Path | None = None) -> None:
-    """Check before a long run that a model's weights are on disk; download those of a tag.
+def check_weights(name: str, folder: Path | None = None) -> None:
+    """Check that a model's weights are on disk, or that the hub which has them answers.
 
-    A repository of ``hf-hub:`` is downloaded only when it is loaded.
+    Raises:
+        ValueError: unknown name.
+        WeightsNotFoundError: neither; the message says how to bring them.
     """
     parsed = ModelName.parse(name)
     if parsed.kind in ("file", "local-dir"):
         existing_path(parsed)
-    elif parsed.kind == "tag" and find_weights(parsed, folder) is None:
-        fetch_weights(parsed, folder)
+    elif parsed.kind in ("tag", "hf-hub") and find_weights(parsed, folder) is None:
+        _check_hub(parsed)
+
+
+def _check_hub(name: ModelName) -> None:
+    """Ask the hub once: a download that cannot reach it tries again for a minute.
+
+    The few weights that have another address are not asked for: their download tries once.
+    """
+    if name.kind == "tag" and not TABLES.get_pretrained_cfg(name.arch, name.source).get("hf_hub"):
+        return
+    try:
+        huggingface_hub.get_session().head(
+            huggingface_hub.constants.ENDPOINT, timeout=_HUB_TIMEOUT_S
+        )
+    except Exception as error:  # the hub's release decides which client it is
+        raise WeightsNotFoundError(missing_weights_help(name)) from error
 
 
 def missing_weights_help(name: ModelName) -> str:

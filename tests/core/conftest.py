@@ -6,11 +6,15 @@ import copy
 import json
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
+import huggingface_hub
 import open_clip
 import pytest
 import torch
 from safetensors.torch import save_file
+
+from clearclip_core.clip.weights import ARCHITECTURES
 
 VISION = {"image_size": 64, "layers": 3, "width": 64, "head_width": 16, "patch_size": 16}
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
@@ -41,7 +45,14 @@ def tiny_arch(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("configs") / "Tiny-ViT.json"
     path.write_text(json.dumps(CONFIG))
     open_clip.add_model_config(path)
+    ARCHITECTURES[path.stem] = path
     return path.stem
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub of weights answers when it is asked whether it is there."""
+    monkeypatch.setattr(huggingface_hub, "get_session", Mock)
 
 
 @pytest.fixture(scope="session")

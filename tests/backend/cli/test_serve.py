@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -32,6 +34,40 @@ def test_serve_refuses_what_cannot_work(arguments: list[str], sentence: str) -> 
     assert result.exit_code != 0
     assert sentence in result.output
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--model", "ViT-B-16/opnai"], "ViT-B-16 has no weights named 'opnai'"),
+        (["--method", "clearclop"], "clearclop"),
+        (["--model", "ViT-B-16@{}/none.pt"], "There are no weights at"),
+        (["--model", "ViT-B-16/laion2b_s34b_b88k"], "clearclip models --download ViT-B-16/laion2b"),
+        (["--model", "hf-hub:org/repo"], "local-dir:FOLDER"),
+    ],
+)
+def test_a_model_that_cannot_be_had_is_told_before_torch_is_imported(
+    tmp_path: Path, arguments: list[str], sentence: str
+) -> None:
+    code = (
+        "import sys\n"
+        "from click.testing import CliRunner\n"
+        "from backend.cli.serve import serve\n"
+        "result = CliRunner().invoke(serve, sys.argv[1:])\n"
+        "print(result.exit_code, 'torch' in sys.modules, result.output, end='')\n"
+    )
+    nowhere = {"HTTPS_PROXY": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hub")}
+    given = [each.format(tmp_path) for each in arguments]
+    result = subprocess.run(
+        [sys.executable, "-c", code, *given, "--model-dir", str(tmp_path)],
+        env={**os.environ, **nowhere},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout.startswith("1 False Error: ")
+    assert sentence in result.stdout
+    assert len(result.stdout.splitlines()) == 1
 
 
 def test_the_help_shows_what_many_people_need_and_all_on_request() -> None:

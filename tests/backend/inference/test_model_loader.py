@@ -47,7 +47,7 @@ def test_whoever_comes_early_waits_for_the_load() -> None:
     assert segmenter.embedded == [("grey",)]  # the first request does not pay for them
 
 
-def test_a_failed_load_is_said_at_once_and_tried_again() -> None:
+def test_a_failed_load_is_said_once_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
     tries: list[int] = []
 
     def load() -> Any:
@@ -63,6 +63,7 @@ def test_a_failed_load_is_said_at_once_and_tried_again() -> None:
     assert engine.status == ModelStatus("failed", "no weights: bring them")
     assert eventually(lambda: engine.status.state == "ready")
     assert len(tries) == 3
+    assert caplog.text.count("no weights: bring them") == 1
     engine.segmenter()
 
 

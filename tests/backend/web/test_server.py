@@ -151,7 +151,18 @@ def test_what_can_never_work_is_refused(given: dict[str, Any], sentence: str) ->
 def test_a_server_that_cannot_start_ends_with_a_sentence() -> None:
     port = free_port(0)
     ran = subprocess.run(
-        [sys.executable, "-m", "backend", "serve", "--port", str(port), "--device", "abacus"],
+        [
+            sys.executable,
+            "-m",
+            "backend",
+            "serve",
+            "--port",
+            str(port),
+            "--model",
+            "demo",
+            "--device",
+            "abacus",
+        ],
         capture_output=True,
         text=True,
         timeout=120,
@@ -234,7 +245,7 @@ def test_what_the_process_writes_is_json_where_that_is_asked_for() -> None:
 
 
 def test_weights_that_cannot_be_had_are_said_over_http(tmp_path: Path) -> None:
-    with served("--model", f"ViT-B-16-quickgelu@{tmp_path}/none.safetensors") as (url, _):
+    with served("--wait", "--model", f"ViT-B-16-quickgelu@{tmp_path}/none.safetensors") as (url, _):
         assert requests.get(f"{url}/health", timeout=60).status_code == 200
         body = {"tasks": [], "label_config": brush_config("red"), "schema": brush_config("red")}
         for path in ("predict", "setup"):

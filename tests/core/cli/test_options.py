@@ -77,6 +77,7 @@ def test_models_are_listed_with_their_licences(tmp_path: Path) -> None:
     assert rows["roberta-ViT-B-32/laion2b_s12b_b32k"][-2:] == ["needs", "[hf]"]
 
 
+@pytest.mark.usefixtures("hub")
 def test_models_are_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = tmp_path / "model.safetensors"
     source.write_bytes(os.urandom(10))
@@ -88,6 +89,7 @@ def test_models_are_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert target.read_bytes() == source.read_bytes()
 
 
+@pytest.mark.usefixtures("hub")
 def test_models_that_cannot_be_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_network(config: object, cache_dir: Path | None = None) -> str:
         raise OSError("Name or service not known")

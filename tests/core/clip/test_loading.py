@@ -16,12 +16,12 @@ import open_clip
 import pytest
 import torch
 
-import clearclip_core.clip.weights
 from clearclip_core import (
     WeightsNotFoundError,
     download_weights,
     load_model,
 )
+from clearclip_core.clip import weights
 from tests.core.conftest import make_clip
 
 SENTENCES = ["a photo of a dog.", "snow"]
@@ -121,14 +121,14 @@ def test_a_bare_file(
 
 
 @pytest.fixture
-def tags(tiny_arch: str, monkeypatch: pytest.MonkeyPatch, safetensors_file: Path) -> str:
+def tags(tiny_arch: str, monkeypatch: pytest.MonkeyPatch, safetensors_file: Path, hub: None) -> str:
     """The small architecture gets two tags; the network gives the small weights for both."""
     mean_std = {"mean": (0.2, 0.3, 0.4), "std": (1.0, 0.5, 0.1)}
     entries = {
         "quick": {"url": "", "hf_hub": "org/quick/", "quick_gelu": True, **mean_std},
         "plain": {"url": "", "hf_hub": "org/plain/", **mean_std},
     }
-    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, tiny_arch, entries)
+    monkeypatch.setitem(weights.TABLES._PRETRAINED, tiny_arch, entries)
     monkeypatch.setattr(open_clip, "download_pretrained", lambda *_, **__: str(safetensors_file))
     return tiny_arch
 
@@ -168,7 +168,7 @@ def test_what_is_downloaded_stays_in_the_folder(
 ) -> None:
     """By open_clip's own downloader; a file URL stands for the network."""
     entry = {"url": safetensors_file.as_uri()}
-    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, tiny_arch, {"here": entry})
+    monkeypatch.setitem(weights.TABLES._PRETRAINED, tiny_arch, {"here": entry})
     folder = tmp_path / "models"
     with pytest.raises(WeightsNotFoundError):
         load_model(f"{tiny_arch}/here", "cpu", "fp32", folder, download=False)
@@ -181,9 +181,9 @@ def test_what_is_downloaded_stays_in_the_folder(
 def test_a_file_is_known_by_the_checksum_in_its_url(
     tags: str, safetensors_file: Path, monkeypatch: pytest.MonkeyPatch, clip_model: open_clip.CLIP
 ) -> None:
-    start = clearclip_core.clip.weights._sha256(safetensors_file)[:8]
+    start = weights._sha256(safetensors_file)[:8]
     entry = {"url": f"https://example.org/quickgelu-{start}.pt", "quick_gelu": True}
-    monkeypatch.setitem(open_clip.pretrained._PRETRAINED[tags], "quick", entry)
+    monkeypatch.setitem(weights.TABLES._PRETRAINED[tags], "quick", entry)
     loaded = load_model(f"{tags}@{safetensors_file}", "cpu", "fp32")
     assert_same(loaded.clip, with_quick_gelu(clip_model))
 
@@ -238,7 +238,7 @@ def test_openais_archive_is_read_through_its_state_dict(
 
 
 def test_weights_of_another_architecture_are_refused(
-    tmp_path: Path, archive: Path, safetensors_file: Path
+    tmp_path: Path, archive: Path, safetensors_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = {
         "embed_dim": 16,
@@ -247,6 +247,7 @@ def test_weights_of_another_architecture_are_refused(
     }
     (tmp_path / "Other-ViT.json").write_text(json.dumps(config))
     open_clip.add_model_config(tmp_path / "Other-ViT.json")
+    monkeypatch.setitem(weights.ARCHITECTURES, "Other-ViT", tmp_path / "Other-ViT.json")
     for path in (archive, safetensors_file):
         with pytest.raises(ValueError, match=f"weights of Other-ViT@{path} cannot be read: ") as e:
             load_model(f"Other-ViT-quickgelu@{path}", device="cpu")

@@ -104,7 +104,7 @@ def test_a_file_is_no_model_folder(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
+def fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hub: None) -> bytes:
     """The network gives these bytes, whatever is asked."""
     content = os.urandom(100)
     (tmp_path / "network").mkdir()
