@@ -122,6 +122,19 @@ class Bench:
         (self.pictures / name).write_bytes(content)
         return f"/data/upload/7/{name}"
 
+    def draw(
+        self,
+        name: str,
+        *regions: dict[str, Any],
+        size_hw: tuple[int, int] = SIZE_HW,
+        person: int = 1,
+        **more: Any,
+    ) -> None:
+        """Add a picture, and a task with an annotation of it."""
+        number = len(self.tasks) + 1
+        source = self.add(name, picture_bytes(number, size_hw))
+        self.tasks.append(task(number, source, [annotation(number, [*regions], person)], **more))
+
     def run(
         self,
         stopping: threading.Event | None = None,

@@ -18,12 +18,9 @@ from tests.backend.dataset.exported_tasks import (
     NAMES,
     SIZE_HW,
     Bench,
-    annotation,
     bitmask_region,
     brush_region,
-    picture_bytes,
     rectangle,
-    task,
 )
 
 
@@ -38,8 +35,7 @@ def drawn(bench: Bench) -> dict[str, list[tuple[int, Any]]]:
         road = rectangle(top, left, top + 25, left + 40) & ~rectangle(top + 5, 30, top + 9, 40)
         regions = [brush_region(road, "road", id="r"), bitmask_region(car, "c", id="c")]
         name = f"bär {n}.png"
-        source = bench.add(name, picture_bytes(n))
-        bench.tasks.append(task(n, source, [annotation(n, regions)]))
+        bench.draw(name, *regions)
         found[name] = [(NAMES.index("road"), road), (NAMES.index("car"), car)]
     formats = ("index-png", "coco", "yolo", "parquet")
     bench.done(formats=formats, split=Split.parse("60/40"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,12 +12,9 @@ from tests.backend.dataset.exported_tasks import (
     NAMES,
     SIZE_HW,
     Bench,
-    annotation,
     bitmask_region,
     brush_region,
-    picture_bytes,
     rectangle,
-    task,
 )
 
 SKY, ROAD = rectangle(0, 0, 20, 60), rectangle(15, 0, 40, 60)
@@ -48,8 +44,7 @@ def test_objects_come_back_in_every_pixel_as_they_were_drawn(bench: Bench) -> No
             bitmask_region(masks[3], "c", id="c"),
             brush_region(np.zeros(SIZE_HW, np.bool_), "sky", id="erased"),
         ]
-        source = bench.add(f"größe {n}.png", picture_bytes(n))
-        bench.tasks.append(task(n, source, [annotation(n, regions, person=8)]))
+        bench.draw(f"größe {n}.png", *regions, person=8)
     bench.done(formats=("coco",))
     read = COCO(bench.folder / "annotations/instances_train.json")
     assert [each["name"] for each in read.loadCats(read.getCatIds())] == NAMES
@@ -68,9 +63,10 @@ def test_objects_come_back_in_every_pixel_as_they_were_drawn(bench: Bench) -> No
         assert [each.get("score") for each in found] == [0.25, None, None, None]
 
 
-def test_a_face_in_a_person_and_parts_of_one_thing(one_task: Callable[..., Bench]) -> None:
+def test_a_face_in_a_person_and_parts_of_one_thing(bench: Bench) -> None:
     left, right = rectangle(5, 5, 20, 20), rectangle(5, 40, 20, 50)
-    bench = one_task(
+    bench.draw(
+        "a.png",
         brush_region(SKY, "sky", id="person"),
         brush_region(rectangle(3, 3, 9, 9), "road", id="face", parentID="person"),
         bitmask_region(left, "c", id="front"),
@@ -92,8 +88,7 @@ def test_a_face_in_a_person_and_parts_of_one_thing(one_task: Callable[..., Bench
 def test_ids_stay_whatever_comes_and_goes(bench: Bench) -> None:
     for n in range(1, 7):
         regions = [brush_region(SKY, "sky", id=f"s{n}"), brush_region(ROAD, "road", id=f"r{n}")]
-        source = bench.add(f"{n}.png", picture_bytes(n))
-        bench.tasks.append(task(n, source, [annotation(n, regions)]))
+        bench.draw(f"{n}.png", *regions)
     bench.done(formats=("coco",))
     before = objects(bench)
     ids = [each for found in before.values() for each in found]
@@ -109,8 +104,7 @@ def test_ids_stay_whatever_comes_and_goes(bench: Bench) -> None:
 
 def test_each_part_is_a_file(bench: Bench) -> None:
     for n in range(1, 21):
-        source = bench.add(f"{n}.png", picture_bytes(n))
-        bench.tasks.append(task(n, source, [annotation(n, [brush_region(SKY, "sky")])]))
+        bench.draw(f"{n}.png", brush_region(SKY, "sky"))
     report = bench.done(formats=("coco",), split=Split.parse("60/40"))
     for part, count in report.parts.items():
         read = COCO(bench.folder / f"annotations/instances_{part}.json")

@@ -15,11 +15,9 @@ from backend.dataset.splits import Split
 from backend.dataset.writers import parquet
 from tests.backend.dataset.exported_tasks import (
     Bench,
-    annotation,
     brush_region,
     picture_bytes,
     rectangle,
-    task,
 )
 
 SKY = rectangle(0, 0, 20, 60)
@@ -35,9 +33,8 @@ def rows_of(bench: Bench, part: str = "train") -> list[dict[str, Any]]:
 
 def fill(bench: Bench, count: int) -> None:
     for n in range(1, count + 1):
-        source = bench.add(f"é {n}.png", picture_bytes(n))
-        regions = [brush_region(SKY, "sky", origin="prediction", score=0.5)]
-        bench.tasks.append(task(n, source, [annotation(n, regions, person=3)]))
+        sky = brush_region(SKY, "sky", origin="prediction", score=0.5)
+        bench.draw(f"é {n}.png", sky, person=3)
 
 
 def test_rows_hold_pictures_and_label_maps(bench: Bench) -> None:
