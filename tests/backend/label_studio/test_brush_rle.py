@@ -51,23 +51,18 @@ MASKS = {
 
 
 @pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS.keys())
-def test_encodes_as_label_studio_does(mask: Mask) -> None:
+def test_writes_the_bytes_of_label_studio_and_reads_them(mask: Mask) -> None:
     rle = encode_rle(mask)
     assert rle == brush.mask2rle(mask.astype(np.uint8) * 255)
     assert all(type(byte) is int for byte in rle)
-
-
-@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS.keys())
-def test_label_studio_decodes_what_we_encode(mask: Mask) -> None:
-    rgba = brush.decode_rle(encode_rle(mask)).reshape(*mask.shape, 4)
-    np.testing.assert_array_equal(rgba, np.repeat(mask[..., None] * np.uint8(255), 4, axis=2))
-
-
-@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS.keys())
-def test_decodes_what_label_studio_encodes(mask: Mask) -> None:
-    alpha = decode_rle(brush.mask2rle(mask.astype(np.uint8) * 255), *mask.shape)
+    alpha = decode_rle(rle, *mask.shape)
     assert alpha.dtype == np.uint8
     np.testing.assert_array_equal(alpha, mask * np.uint8(255))
+
+
+def stream(bits: str) -> list[int]:
+    bits += "0" * (-len(bits) % 8)
+    return list(int(bits, 2).to_bytes(len(bits) // 8, "big"))
 
 
 def test_decodes_soft_edges_and_colours() -> None:
@@ -79,22 +74,23 @@ def test_decodes_soft_edges_and_colours() -> None:
 @pytest.mark.parametrize("sizes", [(1, 2, 3, 4), (2, 3, 8, 16), (16, 16, 16, 16)])
 @pytest.mark.parametrize("word_bits", [1, 5, 8, 11, 16, 32])
 def test_decodes_other_word_and_length_sizes(word_bits: int, sizes: tuple[int, ...]) -> None:
-    """Streams written out bit by bit: literals and runs in turn, of 1 up to 16 values."""
+    """Streams written out bit by bit: literals and runs in turn, of 1 up to 16 values.
+
+    Values beyond a byte are opaque.
+    """
     rng = np.random.default_rng(word_bits)
     bits, values = "", []
     while len(values) < 4 * 6 * 7:
         count = int(min(rng.integers(1, 17), 4 * 6 * 7 - len(values)))
         index = next(i for i, size in enumerate(sizes) if count <= 1 << size)
         is_run = rng.random() < 0.5
-        words = rng.integers(0, 1 << min(word_bits, 8), 1 if is_run else count).tolist()
+        words = rng.integers(0, 1 << min(word_bits, 9), 1 if is_run else count).tolist()
         bits += f"{int(is_run)}{index:02b}" + format(count - 1, f"0{sizes[index]}b")
         bits += "".join(format(word, f"0{word_bits}b") for word in words)
         values += words * count if is_run else words
     header = f"{len(values):032b}{word_bits - 1:05b}" + "".join(f"{size - 1:04b}" for size in sizes)
-    bits = header + bits
-    bits += "0" * (-len(bits) % 8)
-    rle = [int(bits[i : i + 8], 2) for i in range(0, len(bits), 8)]
-    np.testing.assert_array_equal(decode_rle(rle, 6, 7).ravel(), values[3::4])
+    alpha = decode_rle(stream(header + bits), 6, 7)
+    np.testing.assert_array_equal(alpha.ravel(), np.minimum(values[3::4], 255))
 
 
 @pytest.mark.parametrize("cut", [0, 1, 6, 7, 8, 20])
@@ -106,14 +102,6 @@ def test_cut_streams_are_refused(cut: int) -> None:
 def test_other_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match="19 x 20 pixels"):
         decode_rle(encode_rle(_random(20, 20, 0.5)), 19, 20)
-
-
-def test_runs_past_the_end_are_refused() -> None:
-    bits = f"{4:032b}{7:05b}" + "0010001101111111" + "100" + "111" + "1" * 8  # a run of 8, not 4
-    bits += "0" * (-len(bits) % 8)
-    rle = [int(bits[i : i + 8], 2) for i in range(0, len(bits), 8)]
-    with pytest.raises(ValueError, match="end elsewhere"):
-        decode_rle(rle, 1, 1)
 
 
 @pytest.mark.parametrize("seed", range(50))
@@ -143,8 +131,7 @@ def test_a_hostile_stream_takes_little_memory() -> None:
     literal = "011" + "1" * 16 + "10" * (1 << 15)
     bits = f"{side * side * 4:032b}" + "00000" + "0010" + "0011" + "0111" + "1111"
     bits += literal * (count >> 16) + ("111" + "1" * 16 + "1") * ((side * side * 4 - count) >> 16)
-    bits += "0" * (-len(bits) % 8)
-    rle = list(int(bits, 2).to_bytes(len(bits) // 8, "big"))
+    rle = stream(bits)
     tracemalloc.start()
     decoded = decode_rle(rle, side, side)
     _, peak = tracemalloc.get_traced_memory()
@@ -153,28 +140,10 @@ def test_a_hostile_stream_takes_little_memory() -> None:
     assert peak < 5 * decoded.nbytes
 
 
-def test_values_beyond_a_byte_are_opaque() -> None:
-    words = [0, 0, 0, 40_000]
-    bits = f"{4:032b}{15:05b}" + "0" * 16 + "0" + "00" + "1"  # a literal of 2 ...
-    bits += "".join(f"{word:016b}" for word in words[:2]) + "0001"  # ... and another
-    bits += "".join(f"{word:016b}" for word in words[2:])
-    bits += "0" * (-len(bits) % 8)
-    rle = [int(bits[i : i + 8], 2) for i in range(0, len(bits), 8)]
-    assert decode_rle(rle, 1, 1).tolist() == [[255]]
-
-
-def short_tokens(count: int, side: int, word_bits: int = 1, is_run: bool = True) -> list[int]:
-    """A stream of tokens of one value each, and runs for the rest of side x side pixels."""
-    head = f"{side * side * 4:032b}{word_bits - 1:05b}" + "0000" * 3 + "1111"
-    token = f"{int(is_run)}00" + "0" + "1" * word_bits
-    rest = side * side * 4 - count
-    runs = ["1" * 16] * (rest >> 16) + [f"{(rest & 0xFFFF) - 1:016b}"] * bool(rest & 0xFFFF)
-    bits = head + token * count + "".join("111" + run + "1" * word_bits for run in runs)
-    return np.packbits(np.frombuffer(bits.encode(), np.uint8) - ord("0")).tolist()
-
-
 def test_streams_of_too_many_tokens_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backend.label_studio.brush_rle._MAX_TOKENS", 1000)
-    assert decode_rle(short_tokens(990, 16), 16, 16).all()
-    with pytest.raises(ValueError, match="more than 1000 runs and literals"):
-        decode_rle(short_tokens(1001, 16), 16, 16)
+    rle = encode_rle(_stripes(1, 1000, 1))
+    monkeypatch.setattr("backend.label_studio.brush_rle._MAX_TOKENS", 1010)
+    assert decode_rle(rle, 1, 1000).any()
+    monkeypatch.setattr("backend.label_studio.brush_rle._MAX_TOKENS", 990)
+    with pytest.raises(ValueError, match="more than 990 runs and literals"):
+        decode_rle(rle, 1, 1000)

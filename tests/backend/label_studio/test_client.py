@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from backend.label_studio.client import PAGE, LabelStudioClient
 from backend.label_studio.task_filter import TaskFilter
 from backend.settings import Settings
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
-from tests.backend.fakes.local_server import LocalServer
+from tests.backend.fakes.local_server import Answer, LocalServer
 
 VERSION = "demo clearclip 12ab"
 
@@ -83,12 +84,6 @@ def test_stored_predictions_are_listed_and_deleted(
     client.delete(first)
     client.delete(first)
     assert [each.id for each in client.stored(5)] == [second]
-
-
-def test_a_task_that_is_gone_has_no_predictions(
-    client: LabelStudioClient, studio: FakeStudio
-) -> None:
-    studio.add(5, VERSION)
     del studio.tasks[5]
     assert client.stored(5) == []
 
@@ -100,3 +95,73 @@ def test_settings_without_a_token_make_no_client() -> None:
     client = LabelStudioClient.from_settings(settings)
     assert client is not None
     assert client.url == "http://studio"
+
+
+def test_regions_and_ground_truth_are_read(client: LabelStudioClient, studio: FakeStudio) -> None:
+    region = {"id": "r", "type": "brushlabels"}
+    old = studio.add(1, "clip 1", result=[region])
+    studio.annotate(1, [region], ground_truth=True, parent_prediction=old)
+    (annotation,) = client.annotations(1)
+    assert (annotation.ground_truth, annotation.prediction) == (True, old)
+    assert list(annotation.result) == [region]
+    assert client.annotations(999) == []
+
+
+def test_a_view_takes_the_place_of_the_one_of_its_title(
+    client: LabelStudioClient, studio: FakeStudio
+) -> None:
+    first = client.show_tasks(7, "Safe", [3, 1])
+    other = client.show_tasks(7, "Audit", [2])
+    assert client.show_tasks(7, "Safe", [5]) == first != other
+    ids = {tab["title"]: tab["filters"]["items"][0]["value"] for tab in studio.tabs.values()}
+    assert ids == {"Safe": 5, "Audit": 2}
+
+
+@pytest.mark.parametrize(
+    ("tasks", "conditions"),
+    [
+        (
+            [9, 3, 4, 5, 11, 12],
+            [("in", {"min": 3, "max": 5}), ("equal", 9), ("in", {"min": 11, "max": 12})],
+        ),
+        ([], [("equal", 0)]),  # without a condition it would list all tasks
+    ],
+)
+def test_a_view_has_only_operators_that_the_page_of_label_studio_knows(
+    client: LabelStudioClient, studio: FakeStudio, tasks: list[int], conditions: list[Any]
+) -> None:
+    """With "in_list" no task list of the project opens: `tests/e2e/test_next_tasks.py`."""
+    client.show_tasks(7, "Safe", tasks)
+    (tab,) = studio.tabs.values()
+    assert tab["filters"]["conjunction"] == "or"
+    items = tab["filters"]["items"]
+    assert {(each["filter"], each["type"]) for each in items} == {("filter:tasks:id", "Number")}
+    assert [(each["operator"], each["value"]) for each in items] == conditions
+
+
+def test_a_token_that_may_make_no_views_is_told(
+    client: LabelStudioClient, studio: FakeStudio
+) -> None:
+    studio.fault = lambda asked: Answer(403) if asked.method == "POST" else None
+    with pytest.raises(StudioRefused):
+        client.show_tasks(7, "Safe", [1])
+
+
+def test_every_condition_is_in_the_query() -> None:
+    counts = {"min_predictions": 2, "min_annotations": 3, "scored": True}
+    wanted = TaskFilter("v2", "v1", True, True, True, True, after_id=5, ids=(7, 8), **counts)  # type: ignore[arg-type]
+    query = json.loads(wanted.query())
+    assert query["selectedItems"] == {"all": False, "included": [7, 8]}
+    assert query["filters"]["conjunction"] == "and"
+    assert [tuple(item.values()) for item in query["filters"]["items"]] == [
+        ("filter:tasks:id", "greater", "Number", 5),
+        ("filter:tasks:predictions_model_versions", "not_contains", "List", ["v2"]),
+        ("filter:tasks:predictions_model_versions", "contains", "List", ["v1"]),
+        ("filter:tasks:total_annotations", "equal", "Number", 0),
+        ("filter:tasks:total_annotations", "greater", "Number", 0),
+        ("filter:tasks:draft_exists", "equal", "Boolean", True),
+        ("filter:tasks:draft_exists", "equal", "Boolean", False),
+        ("filter:tasks:total_predictions", "greater_or_equal", "Number", 2),
+        ("filter:tasks:total_annotations", "greater_or_equal", "Number", 3),
+        ("filter:tasks:predictions_score", "greater_or_equal", "Number", 0),
+    ]

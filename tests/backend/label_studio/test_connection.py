@@ -1,20 +1,248 @@
-"""Which token goes along with a call of Label Studio's API, and when it is renewed."""
+"""Calls of Label Studio's API: what is an answer, what is repeated, which token goes along."""
 
 from __future__ import annotations
 
+import contextvars
 import json
+import threading
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jwt
 import pytest
 
-from backend.errors import StudioRefused, StudioUnreachable
+from backend.errors import BadRequest, StudioRefused, StudioUnreachable
+from backend.label_studio import connection
 from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.task_filter import TaskFilter
+from tests.backend.fakes.colour_segmenter import brush_config
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, Asked, LocalServer
+
+VERSION = "demo clearclip 12ab"
+ENTRY: dict[str, Any] = {"model_version": VERSION, "score": 0.5, "result": []}
+
+PAGE = Answer(200, b"<h1>Log in</h1>", {"Content-Type": "text/html"})
+
+#: Answers of others, which no call may take for one of Label Studio's API.
+FOREIGN = {
+    "page": PAGE,
+    "not-found-page": Answer(404, b"<h1>404 Not Found</h1>"),
+    "bad-request-page": Answer(400, b"<h1>400 Bad Request</h1>"),
+    "empty": Answer(200),
+    "login": Answer(302, headers={"Location": "/user/login/?next=/api/"}),
+    "null": Answer(200, b"null"),
+    "object": Answer(200, b"{}"),
+    "list-of-null": Answer(200, b"[null]"),
+    "number": Answer(200, b"17"),
+    "cut": Answer(200, b'{"tasks": [{"id": 1, "da'),
+    "not-unicode": Answer(200, b'{"id": "\xff"}'),
+    "deep": Answer(200, b"[" * 100_000),
+    "no-gzip": Answer(200, b"plain", {"Content-Encoding": "gzip"}),
+    "wrong-types": Answer(200, b'{"tasks": {}, "total": "many"}'),
+}
+
+#: Calls of the client -> what each returns of the stand-in below.
+CALLS: dict[str, tuple[Callable[[LabelStudioClient, FakeStudio], Any], Any]] = {
+    "label_config": (lambda client, studio: client.label_config(7) == studio.label_config, True),
+    "tasks": (lambda client, _: [task.id for task in client.tasks(7, TaskFilter(), 2)], [1, 2]),
+    "count": (lambda client, _: client.count(7, TaskFilter()), 250),
+    "project_titles": (lambda client, _: client.project_titles(), {7: "Streets"}),
+    "user_names": (lambda client, _: client.user_names(), {5: "Ann Berg"}),
+    "backends": (lambda client, _: [each.url for each in client.backends(7)], ["http://here"]),
+    "view_ids": (lambda client, _: client.view_ids(7, 3), [4, 5]),
+    "stored": (lambda client, _: [each.id for each in client.stored(5)], [1]),
+    "prediction": (lambda client, _: getattr(client.prediction(1), "version", None), VERSION),
+    "annotation": (lambda client, _: getattr(client.annotation(2), "task", None), 6),
+    "annotations": (lambda client, _: [each.task for each in client.annotations(6)], [6]),
+    "write": (lambda client, _: client.prediction_writer.write(7, VERSION, {9: ENTRY}), {}),
+    "delete": (lambda client, _: client.delete(1), None),
+}
+
+
+@pytest.fixture
+def studio(studio: FakeStudio) -> FakeStudio:
+    studio.views[3] = [4, 5]
+    studio.titles = {7: "Streets"}
+    studio.backends = [{"id": 1, "url": "http://here", "created_at": "2001-09-09T01:46:40Z"}]
+    studio.users = [{"id": 5, "username": "ann", "first_name": "Ann", "last_name": "Berg"}]
+    studio.add(5, VERSION, created=10)
+    studio.annotate(6, [])
+    return studio
+
+
+@pytest.mark.parametrize(
+    ("call", "foreign"),
+    [(call, PAGE) for call in CALLS] + [("tasks", each) for each in FOREIGN.values()],
+    ids=[*CALLS, *FOREIGN],
+)
+def test_what_is_no_answer_of_label_studio_is_waited_out(
+    client: LabelStudioClient, studio: FakeStudio, call: str, foreign: Answer
+) -> None:
+    left = [foreign] * 2
+    studio.fault = lambda _: left.pop() if left else None
+    ask, expected = CALLS[call]
+    assert ask(client, studio) == expected
+    assert left == []
+    assert studio.stored()[5] == (0 if call == "delete" else 1)
+    assert studio.stored()[9] == (1 if call == "write" else 0)
+
+
+@pytest.mark.parametrize(
+    ("foreign", "sentence"),
+    [
+        (PAGE, "HTTP 200 with what is no JSON: it may be a login or maintenance page"),
+        (
+            Answer(302, headers={"Location": "/login?a"}),
+            "redirects to /login: it may be a login or",
+        ),
+        (Answer(404, b"<h1>?</h1>"), "HTTP 404 with what is no JSON"),
+        (
+            Answer(200, b"{}"),
+            r"/api/projects/7/ with JSON that .* send: Object missing required field `id`",
+        ),
+        (Answer(200, b"[]"), "Expected `object`, got `array`"),
+    ],
+)
+def test_a_person_understands_what_is_wrong(
+    server: LocalServer, studio: FakeStudio, foreign: Answer, sentence: str
+) -> None:
+    studio.fault = lambda _: foreign
+    client = LabelStudioClient(server.url, TOKEN, retry_for_s=0.1, first_pause_s=0.01)
+    with pytest.raises(StudioUnreachable, match=sentence):
+        client.label_config(7)
+
+
+@pytest.mark.parametrize("foreign", FOREIGN.values(), ids=FOREIGN)
+def test_a_foreign_answer_to_an_import_stores_each_prediction_once(
+    client: LabelStudioClient, studio: FakeStudio, foreign: Answer
+) -> None:
+    left = [foreign] * 2
+
+    def fault(asked: Asked) -> Answer | None:
+        return left.pop() if left and asked.path.partition("?")[0].endswith("predictions") else None
+
+    studio.fault = fault
+    assert client.prediction_writer.write(7, VERSION, {8: ENTRY, 9: ENTRY}) == {}
+    assert (studio.stored()[8], studio.stored()[9], left) == (1, 1, [])
+
+
+def test_an_answer_that_is_too_large_is_refused(
+    client: LabelStudioClient, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.label_studio.connection._MOST_BYTES", 4000)
+    studio.add(5, "hostile", result=[{}] * 4000)
+    with pytest.raises(BadRequest, match="Its predictions take more than"):
+        client.stored(5)
+    with pytest.raises(StudioRefused, match=f"at {client.url} sends more than .* for /api/tasks/"):
+        client.tasks(7, TaskFilter())
+
+
+DAMAGED = {"NaN": "NaN", "surrogate": '"\\ud800"', "huge": "1e999"}
+
+
+@pytest.mark.parametrize("part", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_annotation_costs_itself_alone_and_is_named(
+    client: LabelStudioClient, studio: FakeStudio, part: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad = studio.annotate(6, ["DAMAGED"])["id"]
+    rows = json.dumps([*studio.annotations.values()]).replace('"DAMAGED"', part)
+    one = json.dumps(studio.annotations[bad]).replace('"DAMAGED"', part)
+
+    def fault(asked: Asked) -> Answer | None:
+        if asked.path.startswith("/api/tasks/6/annotations"):
+            return Answer(200, rows.encode())
+        return Answer(200, one.encode()) if asked.path == f"/api/annotations/{bad}/" else None
+
+    studio.fault = fault
+    assert [each.id for each in client.annotations(6)] == [2]
+    assert f"Task 6 goes without its annotation {bad}, which holds what is no JSON" in caplog.text
+    assert [*client.annotation_times(6)] == [2, bad]
+    with pytest.raises(BadRequest, match=f"Annotation {bad} of task 6 holds what is no JSON"):
+        client.annotation(bad)
+
+
+def test_an_answer_that_trickles_ends_with_its_time() -> None:
+    answer = Answer(200, b" " * 1000 + b"{}", has_length=False)
+    with LocalServer(lambda _: answer, pause_s=0.05) as server:
+        client = LabelStudioClient(server.url, TOKEN, retry_for_s=0, timeout_s=0.5)
+        began = time.monotonic()
+        with pytest.raises(StudioUnreachable, match=r"gave no whole answer within 0\.5 s"):
+            client.label_config(7)
+        assert time.monotonic() - began < 10
+
+
+def test_all_calls_of_a_page_take_their_time_together(
+    server: LocalServer, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "PAGE_WAIT_S", 1.0)
+    client = LabelStudioClient(server.url, TOKEN, retry_for_s=0)
+
+    def page() -> bool:
+        connection.begin_page()
+        assert client.label_config(7) == studio.label_config
+        assert not connection.page_gave_up()
+        studio.fault = lambda _: time.sleep(3)
+        for _ in range(3):
+            with pytest.raises(StudioUnreachable, match="within 1 s"):
+                client.label_config(7)
+        return connection.page_gave_up()
+
+    began = time.monotonic()
+    assert contextvars.copy_context().run(page)
+    assert time.monotonic() - began < 3
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_label_studio_that_is_down_for_a_while_is_waited_for(
+    client: LabelStudioClient, studio: FakeStudio, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    left = [Answer(status)] * 3
+    studio.fault = lambda _: left.pop() if left else None
+    assert client.label_config(7) == brush_config("red")
+    assert caplog.text.count("next try in") == 3
+    assert TOKEN not in caplog.text
+
+
+def test_the_time_for_retries_ends(server: LocalServer, studio: FakeStudio) -> None:
+    studio.fault = lambda _: Answer(503)
+    with pytest.raises(StudioUnreachable, match="answers HTTP 503"):
+        LabelStudioClient(server.url, TOKEN, retry_for_s=0.1, first_pause_s=0.01).label_config(7)
+
+
+def test_nobody_there() -> None:
+    with LocalServer(lambda asked: Answer()) as server:
+        url = server.url
+    with pytest.raises(StudioUnreachable, match="cannot be reached"):
+        LabelStudioClient(url, TOKEN, retry_for_s=0, first_pause_s=0.01).label_config(7)
+
+
+def test_who_is_to_stop_waits_no_longer() -> None:
+    stopping = threading.Event()
+    with LocalServer(lambda asked: Answer(503)) as server:
+        client = LabelStudioClient(server.url, TOKEN, first_pause_s=60, stopping=stopping)
+        threading.Timer(0.2, stopping.set).start()
+        started = time.monotonic()
+        with pytest.raises(StudioUnreachable):
+            client.label_config(7)
+        assert time.monotonic() - started < 30
+
+
+@pytest.mark.parametrize(
+    ("token", "project", "sentence"),
+    [("cd" * 20, 7, "check LABEL_STUDIO_API_KEY"), (TOKEN, 8, "no such project")],
+)
+def test_what_is_refused_for_good_is_said_at_once(
+    server: LocalServer, token: str, project: int, sentence: str
+) -> None:
+    with pytest.raises(StudioRefused, match=sentence) as caught:
+        LabelStudioClient(server.url, token).label_config(project)
+    assert token not in str(caught.value)
+    assert len(server.asked) == 1
+
 
 VERSION = "demo clearclip 12ab"
 ENTRY: dict[str, Any] = {"model_version": VERSION, "score": 0.5, "result": []}
@@ -64,7 +292,7 @@ def test_an_access_token_that_has_just_ended_is_renewed(studio: FakeStudio) -> N
         assert client.label_config(7) == studio.label_config
         tokens.access = "ended"
         assert client.prediction_writer.write(7, VERSION, {1: ENTRY}) == {}
-    assert studio.stored() == {1: 1}
+    assert studio.stored()[1] == 1
 
 
 def test_a_proxy_that_answers_for_label_studio_while_a_token_is_renewed_is_waited_for(

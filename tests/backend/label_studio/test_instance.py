@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
 import pytest
 
 from backend.errors import HostRefused, ImageNotFound, ImageRefused
+from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.download import LabelStudioFiles
-from tests.backend.fakes.file_studio import (
-    LEGACY,
-    LOOPBACK,
-    PERSONAL,
-    FileStudio,
-    fetch_file,
-)
+from backend.label_studio.task_filter import TaskFilter
+from tests.backend.fakes.colour_segmenter import brush_config
+from tests.backend.fakes.file_studio import LEGACY, LOOPBACK, PERSONAL, FileStudio, fetch_file
+from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, Asked, LocalServer
 
 
 def test_other_hosts_never_see_a_token(file_server: LocalServer, stranger: LocalServer) -> None:
     files = LabelStudioFiles(file_server.url, LEGACY, rules=LOOPBACK)
-    assert files.download(f"{stranger.url}/a.png") == b"strange"
-    files.download(f"http://127.0.0.1:{file_server.port}@127.0.0.1:{stranger.port}/a.png")
-    authorizations = [asked.authorization or "" for asked in stranger.asked]
-    assert len(authorizations) == 2
-    assert all("Token" not in value for value in authorizations)
-
-
-def test_hosts_that_parsers_disagree_on(file_server: LocalServer, stranger: LocalServer) -> None:
-    """To Python's urlsplit the host is what follows the @, to the HTTP client what precedes it."""
-    files = LabelStudioFiles(file_server.url, LEGACY, rules=LOOPBACK)
-    assert files.download(f"{stranger.url}\\@127.0.0.1:{file_server.port}/a.png") == b"strange"
-    assert stranger.asked[0].authorization is None
+    own, other = (f"127.0.0.1:{each.port}" for each in (file_server, stranger))
+    # To Python's urlsplit the last one's host is what follows the @.
+    for url in (f"http://{other}/a.png", f"http://{own}@{other}/a", f"http://{other}\\@{own}/a"):
+        assert files.download(url) == b"strange"
+    assert all("Token" not in (asked.authorization or "") for asked in stranger.asked)
 
 
 def test_redirects_leave_the_token_behind(
@@ -161,3 +156,123 @@ def test_who_has_the_password_does(file_server: LocalServer, stranger: LocalServ
     files.use_setup(stranger.url, LEGACY)  # somebody else, without: takes the trust along
     with pytest.raises(HostRefused):
         fetch_file(files)
+
+
+def test_storages_are_asked_by_task_or_by_project() -> None:
+    files = LabelStudioFiles("http://studio")
+    fileuri = base64.urlsafe_b64encode("gs://b/ü?.png".encode()).decode().replace("=", "%3D")
+    assert files.storage_url("gs://b/ü?.png", None, 7).endswith(
+        f"/projects/7/presign/?fileuri={fileuri}"
+    )
+    with pytest.raises(ImageNotFound, match="no number"):
+        files.storage_url("gs://b/a.png", "word", None)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/data/../api/users/",
+        "/data/upload/..",
+        "/data/upload/%2e%2e/%2E%2E/api/",
+        "/data/upload/%252e%252e/x",
+        "/data/upload\\..\\..\\api",
+        "/data/upload/..%5capi",
+        "/data/local-files/?d=../../etc/passwd",
+        "/data/local-files/?d=%2e%2e%2fetc%2fpasswd",
+        "/data/local-files/?d=a/../../b",
+        "/etc/passwd",
+        "data/upload/a.png",
+        "~/a.png",
+    ],
+)
+def test_paths_that_lead_elsewhere(path: str) -> None:
+    with pytest.raises(ImageNotFound, match="no address of an image"):
+        LabelStudioFiles("http://studio").file_url(path)
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_no_announced_address_replaces_a_configured_one(trusted: bool) -> None:
+    """As without a password anybody can announce one."""
+    files = LabelStudioFiles("http://label-studio:8080")
+    files.use_setup("https://evil.example.com", "", trusted)
+    assert files.task_url(7) == "http://label-studio:8080/projects/7/data"
+    assert files.browser_url == "http://label-studio:8080"
+    files = LabelStudioFiles("http://studio:8080", browser_url="https://people.example.com")
+    files.use_setup("https://evil.example.com", "", trusted)
+    assert files.task_url(7, 3) == "https://people.example.com/projects/7/data?task=3"
+    assert files.file_url("/data/upload/1/a.png") == "http://studio:8080/data/upload/1/a.png"
+
+
+def test_people_are_sent_where_label_studio_says_that_it_is() -> None:
+    files = LabelStudioFiles()
+    files.use_setup("https://studio.example.com/label/", "")
+    assert files.task_url(7, 3) == "https://studio.example.com/label/projects/7/data?task=3"
+    assert files.task_url(7, "3&x=<") == "https://studio.example.com/label/projects/7/data"
+    assert files.task_url(None, 3) is None
+    assert LabelStudioFiles().task_url(7, 3) is None
+
+
+CONFIG = brush_config("red")
+
+
+def behind_proxy(answer: Callable[[Asked], Answer], prefix: str = "/label") -> LocalServer:
+    """A reverse proxy that takes a prefix away; another application has the rest of the host."""
+
+    def route(asked: Asked) -> Answer:
+        if not asked.path.startswith(f"{prefix}/"):
+            return Answer(body=b"another application")
+        return answer(replace(asked, path=asked.path.removeprefix(prefix)))
+
+    return LocalServer(route)
+
+
+@pytest.fixture
+def proxy() -> Iterator[LocalServer]:
+    with behind_proxy(FakeStudio(CONFIG, {3: {"image": "/label/data/a.png"}}).answer) as server:
+        yield server
+
+
+@pytest.fixture
+def file_proxy() -> Iterator[LocalServer]:
+    with behind_proxy(FileStudio().route) as server:
+        yield server
+
+
+def test_the_api_is_called_below_the_prefix(proxy: LocalServer) -> None:
+    client = LabelStudioClient(f"{proxy.url}/label", TOKEN, retry_for_s=0)
+    assert client.label_config(7) == CONFIG
+    assert [task.id for task in client.tasks(7, TaskFilter())] == [3]
+    entry = {"model_version": "v1", "result": [], "score": 0.5}
+    assert client.prediction_writer.write(7, "v1", {3: entry}) == {}
+    assert [each.version for each in client.stored(3)] == ["v1"]
+    assert client.user() == "ann@example.com"
+    assert client.newest_change(7)[1] == 1
+    assert all(each.path.startswith("/label/api/") for each in proxy.asked)
+
+
+@pytest.mark.parametrize("path", ["/label/data/upload/1/a.png", "/data/upload/1/a.png"])
+def test_files_are_fetched_below_the_prefix(file_proxy: LocalServer, path: str) -> None:
+    files = LabelStudioFiles(f"{file_proxy.url}/label", LEGACY)
+    assert files.download(files.file_url(path)) == b"picture"
+    assert [each.path for each in file_proxy.asked] == ["/label/data/upload/1/a.png"]
+
+
+@pytest.mark.parametrize("announced", [False, True])
+def test_the_prefix_of_the_address_for_people_is_known_inside_too(
+    file_server: LocalServer, announced: bool
+) -> None:
+    """As in Docker Compose: inside, nothing takes the prefix away, and there is none."""
+    people = "https://host.example/label"
+    files = LabelStudioFiles(file_server.url, LEGACY, browser_url=None if announced else people)
+    if announced:
+        files.use_setup(people, "")
+    for path in ("/label/data/upload/1/a.png", "/data/upload/1/a.png"):
+        assert files.file_url(path) == f"{file_server.url}/data/upload/1/a.png"
+        assert files.download(files.file_url(path)) == b"picture"
+
+
+def test_another_application_on_the_host_gets_no_token(file_proxy: LocalServer) -> None:
+    files = LabelStudioFiles(f"{file_proxy.url}/label", LEGACY)
+    for path in ("/data/upload/1/a.png", "/labels/data/a.png", "/tasks/3/presign/"):
+        assert files.download(f"{file_proxy.url}{path}") == b"another application"
+    assert [each.authorization for each in file_proxy.asked] == [None] * 3

@@ -5,16 +5,32 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
-from backend.label_studio.region_reader import Area, area_mask, drawn_areas, written_labels
+from backend.label_studio.region_reader import (
+    Area,
+    area_box,
+    area_mask,
+    drawn_areas,
+    fill_outline,
+    written_labels,
+)
 from backend.label_studio.requests import Task, parse_predict
+
+
+def ellipse(x: float, y: float, a: float, b: float, degrees: float = 0) -> dict[str, float]:
+    return {"x": x, "y": y, "radiusX": a, "radiusY": b, "rotation": degrees}
 
 
 def _version(*regions: Any, at: str = "2026-01-01T00:00:00Z", **rest: Any) -> dict[str, Any]:
@@ -77,22 +93,15 @@ def test_strange_regions_are_left_out(region: Any) -> None:
     assert [area.id for area in _drawn(drafts=[_version(region, _area("good"))])] == ["good"]
 
 
-def test_a_polygon_covers_the_pixels_inside_to_within_one_at_its_edge() -> None:
-    corners = [[20, 10], [60, 10], [60, 50], [20, 50]]  # columns 40 to 120, rows 10 to 50
-    mask = area_mask(Area("polygonlabels", "tag", "img", None, (100, 200), {"points": corners}))
-    assert mask[10:50, 40:120].all()
-    mask[9:51, 39:121] = False
-    assert not mask.any()
-
-
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     ("kind", "value", "reason"),
     [
         (
             "brushlabels",
-            {"rle": [1, 2]},
-            "strokes are cut off, or are of a picture .* than 800×400",
+            {"rle": [0] * 9, "brushlabels": ["car"]},
+            "^A brush region of car is broken: its strokes are cut off, or are of a picture of "
+            "another size than 800×400. Delete it and draw it again.$",
         ),
         ("brushlabels", {"rle": "x"}, "its strokes are cut off"),
         ("brushlabels", {"rle": 10**18}, "its strokes are cut off"),
@@ -119,23 +128,16 @@ def test_a_polygon_covers_the_pixels_inside_to_within_one_at_its_edge() -> None:
         ),
         ("ellipselabels", {"x": "left", "y": 1, "radiusX": 1, "radiusY": 1}, "number's place"),
         ("ellipselabels", {"x": 1, "y": 1}, "it has no radiusX"),
-        ("ellipselabels", {"x": 1e308, "y": 1, "radiusX": 1, "radiusY": 1}, "finite"),
+        ("ellipselabels", ellipse(math.nan, 1, 1, 1), "finite"),
+        ("ellipselabels", ellipse(1e308, 1, 1, 1), "finite"),
+        ("ellipselabels", ellipse(1, 1, math.inf, 1), "finite"),
+        ("ellipselabels", ellipse(1, 1, 1, 1, math.inf), "finite"),
     ],
 )
 def test_broken_geometry_is_refused(kind: str, value: dict[str, Any], reason: str) -> None:
     """In words that a person understands, and without a word in the log."""
     with pytest.raises(ValueError, match=reason):
         area_mask(Area(kind, "tag", "img", None, (400, 800), value))
-
-
-def test_a_broken_region_is_told_by_what_an_annotator_sees() -> None:
-    value = {"rle": [0] * 9, "brushlabels": ["car"]}
-    told = (
-        "A brush region of car is broken: its strokes are cut off, or are of a picture of another "
-        "size than 8×4. Delete it and draw it again."
-    )
-    with pytest.raises(ValueError, match=f"^{told}$"):
-        area_mask(Area("brushlabels", "mask", "img", None, (4, 8), value))
 
 
 def test_labels_that_are_no_texts_are_left_out() -> None:
@@ -176,3 +178,85 @@ def test_an_outline_covers_the_pixels_whose_centres_are_inside(seed: int) -> Non
     value = {"points": (points * 100).tolist()}
     mask = area_mask(Area("polygonlabels", "p", "img", None, (40, 60), value))
     np.testing.assert_array_equal(mask, expected)
+
+
+PERCENT = st.integers(-50, 150)
+
+
+def ellipse_mask(value: dict[str, float], size_hw: tuple[int, int]) -> np.ndarray:
+    area = Area("ellipselabels", "e", "img", None, size_hw, value)
+    mask = area_mask(area)
+    outside = mask.copy()
+    outside[area_box(area)] = False
+    assert not outside.any()
+    return mask
+
+
+@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@given(x=PERCENT, y=PERCENT, a=st.integers(1, 80), b=st.integers(1, 80))
+def test_the_pixels_whose_centres_are_inside(x: int, y: int, a: int, b: int) -> None:
+    height, width = 13, 17
+    mask = ellipse_mask(ellipse(x, y, a, b), (height, width))
+    for row, column in np.ndindex(height, width):
+        along = (Fraction(2 * column + 1, 2) - Fraction(x * width, 100)) / Fraction(a * width, 100)
+        across = (Fraction(2 * row + 1, 2) - Fraction(y * height, 100)) / Fraction(b * height, 100)
+        distance = along**2 + across**2
+        if distance != 1:  # on the edge, rounding decides
+            assert mask[row, column] == (distance < 1)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@given(x=PERCENT, y=PERCENT, a=st.integers(1, 80), b=st.integers(1, 80), at=st.integers(0, 360))
+def test_a_turned_one(x: int, y: int, a: int, b: int, at: int) -> None:
+    """Each pixel by the distances to the two foci, which add up to the longer axis."""
+    size = 40, 40
+    mask = ellipse_mask(ellipse(x, y, a, b, at), size)
+    angle = math.radians(at + (90 if b > a else 0))
+    far, longer = 0.4 * math.sqrt(abs(a**2 - b**2)), 0.4 * max(a, b)  # 40 px for 100 %
+    centre = 0.4 * complex(x, y)
+    foci = [centre + sign * far * complex(math.cos(angle), math.sin(angle)) for sign in (1, -1)]
+    for row, column in np.ndindex(size):
+        pixel = complex(column + 0.5, row + 0.5)
+        slack = sum(abs(pixel - focus) for focus in foci) - 2 * longer
+        if abs(slack) > 1e-9:
+            assert mask[row, column] == (slack < 0)
+
+
+def filled(points: list[list[float]] | npt.NDArray[np.float64], height: int, width: int) -> int:
+    mask = np.zeros((height, width), np.bool_)
+    fill_outline(np.array(points, np.float64), mask)
+    return int(mask.sum())
+
+
+def test_an_outline_of_many_short_edges_is_filled() -> None:
+    angles = np.linspace(0, 2 * np.pi, 200_000, endpoint=False)
+    corners = np.stack([250 + 200 * np.cos(angles), 250 + 200 * np.sin(angles)], axis=1)
+    assert filled(corners, 500, 500) == pytest.approx(np.pi * 200**2, rel=0.01)
+
+
+def test_what_other_outlines_have_filled_stays() -> None:
+    mask = np.zeros((4, 6), np.bool_)
+    for left in (0, 4):
+        corners = [[left, 0], [left + 2, 0], [left + 2, 4], [left, 4]]
+        fill_outline(np.array(corners, np.float64), mask)
+    assert mask[:, :2].all()
+    assert mask[:, 4:].all()
+
+
+def test_points_far_outside_count_for_nothing() -> None:
+    far = 1e12
+    assert filled([[-far, -far], [far, -far], [far, far], [-far, far]], 30, 20) == 600
+
+
+@pytest.mark.parametrize(
+    ("points", "reason"),
+    [
+        # counted by hand: of six edges, four go down 500 px and two 1000 px
+        ([[n % 2 * 10, n % 3 * 500] for n in range(20_000)], r"cross 1333\d{4} rows"),
+        ([[3, n % 2 * 1000] for n in range(5_002)], "cross 5002000 rows"),
+        ([[0, 0], [float("nan"), 1], [2, 2]], "finite"),
+    ],
+)
+def test_outlines_that_take_minutes_are_refused(points: list[list[float]], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        filled(points, 1000, 1000)

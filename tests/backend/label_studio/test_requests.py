@@ -19,6 +19,11 @@ from backend.label_studio.requests import (
     parse_predict,
     parse_setup,
     parse_webhook,
+    read_count,
+    read_number,
+    read_project_id,
+    read_text,
+    read_texts,
 )
 
 CONFIG = '<View><Image name="i" value="$image"/></View>'
@@ -281,3 +286,37 @@ def test_numbers_that_json_has_not_become_null_and_texts_with_their_names_stay()
     rest = _body(tasks=[])[1:].replace(b'"tasks": [], ', b"").replace(b'"tasks": []', b'"x": 1')
     (task,) = parse_predict(body % rest).tasks
     assert task.data == {"a": [None, None], "b": 'a " NaN'}
+
+
+@pytest.mark.parametrize(
+    ("value", "count"), [(None, None), ("", None), (3, 3), (" 3 ", 3), ("007", 7)]
+)
+def test_counts(value: Any, count: int | None) -> None:
+    assert read_count({"n": value}, "n") == count
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "x", "1e3", [], "1" * 10])
+def test_counts_that_are_none(value: Any) -> None:
+    with pytest.raises(BadRequest, match='Expected "n" to be a whole number of 1 or more'):
+        read_count({"n": value}, "n")
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [(3, 3.0), (-1.5, -1.5), (True, None), ("3", None), (1e6, None), (float("nan"), None)],
+)
+def test_numbers(value: Any, number: float | None) -> None:
+    assert read_number(value) == number
+
+
+@pytest.mark.parametrize(
+    ("value", "id_"), [(7, 7), ("7.17", 7), ("x", None), (None, None), (-7, None), ("1" * 19, None)]
+)
+def test_project_ids(value: Any, id_: int | None) -> None:
+    assert read_project_id(value) == id_
+
+
+def test_texts() -> None:
+    assert read_texts(["car", " ", 3, None, "sky"]) == ["car", "sky"]
+    assert read_texts("car") == []
+    assert [read_text({"a": "b", "n": 3}, key) for key in ("a", "n", "x")] == ["b", "", ""]

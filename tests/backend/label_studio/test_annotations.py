@@ -1,0 +1,219 @@
+"""Which annotations of a task count."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from label_studio_sdk.converter import brush
+
+from backend.errors import BadRequest, DataKeyError
+from backend.label_studio.annotations import (
+    AnnotatedProject,
+    AnnotationChoice,
+    draw_annotation,
+    draw_label_map,
+)
+from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.label_config_parser import parse_label_config
+from backend.label_studio.records import Annotation
+from backend.label_studio.requests import Task
+from clearclip_core import RGBArray
+from tests.backend.fakes.label_studio import FakeStudio
+
+ALL = [
+    Annotation(1, 1, 1, (), annotator=4, updated=9.0),
+    Annotation(2, 1, 1, (), annotator=5, updated=3.0, ground_truth=True),
+    Annotation(3, 1, 1, (), annotator=5, updated=2.0, ground_truth=True),
+    Annotation(4, 1, 1, (), annotator=6, updated=99.0, skipped=True, ground_truth=True),
+    Annotation(5, 1, 1, (), updated=1.0),
+    Annotation(6, 1, 1, (), updated=1.0),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("preferred", [2]),
+        ("newest", [1]),
+        ("ground-truth", [2]),
+        ("5", [2]),
+        ("6", []),
+        ("majority", [1, 2, 5, 6]),
+    ],
+)
+def test_rules(text: str, ids: list[int]) -> None:
+    assert [each.id for each in AnnotationChoice.parse(text).choose(ALL)] == ids
+    assert str(AnnotationChoice.parse(text)) == text
+
+
+@pytest.mark.parametrize("text", ["", "annotator", "best", "-3", "1" * 30])
+def test_other_words_are_refused(text: str) -> None:
+    with pytest.raises(BadRequest, match="majority"):
+        AnnotationChoice.parse(text)
+
+
+CONFIG = parse_label_config(
+    """<View><Image name="img" value="$image"/><Image name="pages" valueList="$pages"/>
+    <BrushLabels name="mask" toName="img,pages">
+      <Label value="Car" alias="c"/><Label value="Dog"/></BrushLabels>
+    <PolygonLabels name="poly" toName="img"><Label value="Roof"/></PolygonLabels>
+    <RectangleLabels name="box" toName="img"><Label value="Dog"/></RectangleLabels></View>"""
+)
+LABELS = CONFIG.labels_of("img")  # Car, Dog, Roof
+CAR, DOG, ROOF, NONE, UNKNOWN = 0, 1, 2, 254, 255
+
+
+def region(kind: str, control: str, label: str, value: dict[str, Any], **more: Any) -> Any:
+    """A region on a picture of 2 x 4 px."""
+    size = {"original_width": 4, "original_height": 2, "to_name": "img"}
+    return {"type": kind, "from_name": control, "value": value | {kind: [label]}} | size | more
+
+
+def painted(label: str, *columns: int, **more: Any) -> Any:
+    mask = np.zeros((2, 4), np.uint8)
+    mask[:, list(columns)] = 255
+    value = {"format": "rle", "rle": brush.mask2rle(mask)}
+    return region("brushlabels", "mask", label, value, **more)
+
+
+def boxed(label: str, x: float, width: float) -> Any:
+    value = {"x": x, "y": 0, "width": width, "height": 100}
+    return region("rectanglelabels", "box", label, value)
+
+
+def drawn(*regions: Any, image: str = "img", item_index: int | None = None) -> Any:
+    made = draw_label_map(regions, CONFIG, image, LABELS, item_index)
+    return None if made is None else made[1].tolist()
+
+
+def test_regions_by_value_or_alias_and_the_later_one_on_top() -> None:
+    assert drawn(painted("c", 0, 1), painted("Dog", 1)) == [CAR, DOG, NONE, NONE]
+    assert drawn(painted("Dog", 1), painted("Car", 0, 1)) == [CAR, CAR, NONE, NONE]
+
+
+def test_regions_of_one_label_are_kept_apart_and_the_later_one_is_on_top() -> None:
+    result = [painted("Car", 0, 1), boxed("Dog", 0, 100), painted("Car", 1), painted("Dog", 2)]
+    made = draw_annotation(result, CONFIG, "img", LABELS)
+    assert made is not None
+    assert made.truth[1].tolist() == [CAR, CAR, DOG, UNKNOWN]
+    assert made.regions[1].tolist() == [1, 3, 4, 0]
+    many = draw_annotation([painted("Car", 0)] * 299 + result[2:3], CONFIG, "img", LABELS)
+    assert many is not None
+    assert many.regions[0].tolist() == [299, 300, 0, 0]
+    assert draw_annotation([], CONFIG, "img", LABELS) is None
+
+
+def test_outlines_are_filled() -> None:
+    points = [[50, 0], [100, 0], [100, 100], [50, 100]]
+    roof = region("polygonlabels", "poly", "Roof", {"points": points})
+    assert drawn(roof) == [NONE, NONE, ROOF, ROOF]
+
+
+def test_what_only_a_rectangle_covers_is_not_counted() -> None:
+    """It bounds its dog, and nobody has said which of its pixels are the dog's."""
+    assert drawn(painted("Car", 0, 1), boxed("Dog", 25, 50)) == [CAR, CAR, UNKNOWN, NONE]
+
+
+def test_other_images_and_other_controls_count_nothing() -> None:
+    page = painted("Dog", 0, to_name="pages", item_index=1)
+    assert drawn(page) is None
+    assert drawn(page, image="pages") is None
+    assert drawn(page, image="pages", item_index=1) == [DOG, NONE, NONE, NONE]
+    assert drawn(painted("Dog", 0, from_name="other")) is None
+
+
+def test_broken_regions_and_sizes_that_disagree_are_refused() -> None:
+    with pytest.raises(ValueError, match="different sizes: 4×2 and 5×2 px"):
+        drawn(painted("Car", 0), painted("Dog", 0, original_width=5))
+    with pytest.raises(
+        BadRequest, match=r'of Car \(made with "mask"\) is broken: .* the size of its picture'
+    ):
+        drawn(painted("Car", 0, original_width=None))
+
+
+def test_an_annotation_that_takes_all_memory_or_hours_is_refused() -> None:
+    """An annotation says itself how large its picture is."""
+    huge = {"original_width": 1 << 20, "original_height": 1 << 20}
+    with pytest.raises(BadRequest, match="1048576×1048576 px are 1099511 megapixels"):
+        drawn(painted("Car", 0, **huge))
+    large = {"original_width": 1 << 14, "original_height": 1 << 14}
+    many = [boxed("Dog", 0, 100) | large] * 4100
+    with pytest.raises(BadRequest, match="too many regions for a picture of this size: 4100 on"):
+        drawn(*many)
+
+
+LISTS = parse_label_config(
+    '<View><Image name="image" valueList="$image"/><BrushLabels name="mask" toName="image">'
+    '<Label value="red"/></BrushLabels></View>'
+)
+
+
+def read_image(source: str, task: Task) -> RGBArray:
+    """A picture whose colour is the number in its name."""
+    return np.full((1, 2, 3), int(source.partition(".")[0]), np.uint8)
+
+
+def project_of(client: LabelStudioClient, studio: FakeStudio) -> AnnotatedProject:
+    config = parse_label_config(studio.label_config)
+    return AnnotatedProject(client, read_image, 7, config, config.images[0])
+
+
+def left(**more: Any) -> dict[str, Any]:
+    """The left half of a picture of 1 x 2 px, painted red."""
+    size_hw = more.get("original_height", 1), 2
+    mask = np.zeros(size_hw, np.uint8)
+    mask[:, 0] = 255
+    size = {"original_width": 2, "original_height": 1, "from_name": "mask", "to_name": "image"}
+    value = {"format": "rle", "brushlabels": ["red"], "rle": brush.mask2rle(mask)}
+    return {"id": "r", "type": "brushlabels", "value": value} | size | more
+
+
+def test_the_pictures_of_annotated_tasks_are_read_when_asked(
+    client: LabelStudioClient, studio: FakeStudio
+) -> None:
+    studio.annotate(9, [left()])
+    studio.annotate(200, [], ground_truth=False)
+    studio.annotate(200, [left()], ground_truth=True)
+    pictures = project_of(client, studio).pictures()
+    assert [picture.name for picture in pictures] == ["task 9", "task 200"]
+    for picture, colour in zip(pictures, (9, 200), strict=True):
+        rgb, truth = picture.read()
+        assert rgb[0, 0, 0] == colour
+        assert truth.tolist() == [[0, 254]]
+
+
+def test_some_of_many_are_spread_over_all(client: LabelStudioClient, studio: FakeStudio) -> None:
+    for task in range(1, 251):
+        studio.annotate(task, [left()])
+    some = project_of(client, studio).pictures(limit=5)
+    assert [picture.task.id for picture in some] == [1, 51, 101, 151, 201]
+
+
+def test_what_cannot_be_measured_says_why(client: LabelStudioClient, studio: FakeStudio) -> None:
+    studio.tasks[5] = {"photo": "5.png"}
+    studio.annotate(4, [])
+    studio.annotate(5, [left()])
+    studio.annotate(6, [left(original_width=2, original_height=2)])
+    empty, keyless, large = project_of(client, studio).pictures()
+    with pytest.raises(ValueError, match="has no region of a label on it"):
+        empty.read()
+    with pytest.raises(DataKeyError, match=r"asks for .\$image."):
+        keyless.read()
+    with pytest.raises(ValueError, match=r"of a picture of 2×2 px, but it has 2×1"):
+        large.read()
+    studio.annotate(7, [left()], was_cancelled=True)
+    with pytest.raises(ValueError, match="no annotation that was submitted"):
+        project_of(client, studio).pictures()[-1].read()
+
+
+def test_each_picture_of_a_list_is_one(client: LabelStudioClient, studio: FakeStudio) -> None:
+    studio.tasks[3] = {"image": ["30.png", "31.png"]}
+    studio.annotate(3, [left(item_index=1)])
+    project = AnnotatedProject(client, read_image, 7, LISTS, LISTS.images[0])
+    first, second = project.pictures()
+    assert second.name == "task 3, picture 2"
+    assert second.read()[0][0, 0, 0] == 31
+    with pytest.raises(ValueError, match="no region"):
+        first.read()
