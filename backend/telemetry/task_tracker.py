@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from backend.errors import BackendError, code_of
+from backend.errors import BackendError
 from backend.telemetry.logs import Stages, about, facts, scrub, timed
 
 log = logging.getLogger(__name__)
@@ -157,7 +157,7 @@ class TaskTracker:
             ended_at=time.time(),
             seconds=0.0,
             stages={},
-            reason=code_of(error),
+            reason=type(error).__name__,
             sentence=f"{error} {advice}",
         )
         with self._lock:
@@ -220,7 +220,7 @@ class TaskTracker:
             stages=work.stages.seconds,
             pictures=work.pictures,
             regions=work.regions,
-            reason=code_of(error) if error is not None else "",
+            reason=type(error).__name__ if error is not None else "",
             sentence=self._sentence(error) if error is not None else "",
             is_incomplete=work.is_incomplete,
         )
