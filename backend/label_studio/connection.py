@@ -27,9 +27,16 @@ from tenacity import (
 )
 
 from backend.errors import BadRequest, StudioRefused, StudioUnreachable
-from backend.label_studio.tokens import CANNOT_REACH, Header, token_kind
+from backend.label_studio.tokens import (
+    CANNOT_REACH,
+    EXCHANGE_PATH,
+    Access,
+    AccessToken,
+    Header,
+    TokenRefusedError,
+)
 from backend.network.host_rules import HostRules
-from backend.network.http import TimeLimit, TimerThread, request
+from backend.network.http import TimeLimit, read_body, request
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +51,6 @@ _MOST_BYTES: Final = 256 << 20
 #: Largest annotation, or prediction, that is read alone. A hundred painted regions of a large
 #: photograph have a tenth of it.
 _MOST_REGION_BYTES: Final = 64 << 20
-_CHUNK: Final = 1 << 16
 
 _LONGEST_PAUSE_S: Final = 30.0
 _TRANSIENT_STATUSES: Final = (408, 425, 429, 500, 502, 503, 504)
@@ -53,7 +59,6 @@ _LONGEST_SENTENCE: Final = 400  # letters
 #: Refusals that a proxy may send as a page for people. What they mean does not depend on the body.
 _UNCHECKED_REFUSALS: Final = (401, 403, 408, 413, 425, 429)
 
-_CLOCK: Final = TimerThread()
 _NO_JSON: Final = (
     "with what is no JSON: it may be a login or maintenance page, or LABEL_STUDIO_URL may be the "
     "address of something else"
@@ -88,12 +93,6 @@ class RefusalError(Exception):
         super().__init__(f"HTTP {status}")
         self.status = status
         self.body: dict[str, Any] = body if isinstance(body, dict) else {}
-
-
-class AccessToken(msgspec.Struct):
-    """What a personal token is exchanged for."""
-
-    access: str
 
 
 @dataclass
@@ -150,9 +149,7 @@ class Connection:
         clean: Callable[[str], str] = str,
     ) -> None:
         self.url = url
-        self._api_key = api_key
-        self._kind = token_kind(api_key)
-        self._access = ""  # what a personal token was exchanged for
+        self._access = Access(url, api_key)
         self._retry_for_s = retry_for_s
         self._timeout_s = timeout_s
         self._first_pause_s = first_pause_s
@@ -227,65 +224,25 @@ class Connection:
             whose: of what a task has too much where the answer is too large: "annotations" or
                 "predictions", or "regions" where it is one of these, which has a lower bound.
         """
-        send = partial(self._send, method, path, kind, body, query, whose)
-        while True:
-            header = self._authorization()
-            try:
-                return send(header)
-            except RefusalError as error:
-                # An access token lives for minutes, and the last one may just have ended.
-                if error.status != 401 or self._kind != "personal" or not self._access:
-                    raise
-                if header != f"Bearer {self._access}":
-                    continue  # another thread has exchanged it meanwhile
-                self._access = ""
-                header = self._authorization()
-                return send(header)
-
-    def _authorization(self) -> str:
-        if self._kind == "legacy":
-            return f"Token {self._api_key}"
-        if self._kind == "access":
-            return f"Bearer {self._api_key}"
-        if not self._access:
-            refresh, place = {"refresh": self._api_key}, "/api/token/refresh/"
-            answer = self._send("POST", place, AccessToken, refresh, {}, "", None)
-            self._access = answer.access
-        return f"Bearer {self._access}"
-
-    def _send(
-        self,
-        method: str,
-        path: str,
-        kind: type[_T],
-        body: Any,
-        query: dict[str, Any],
-        whose: str,
-        authorization: str | None,
-    ) -> _T:
         wait = _page_wait.get()
         seconds = self._timeout_s
         if wait is not None:
             seconds = min(seconds, wait.end - time.monotonic())
-        limit = TimeLimit(max(0.0, seconds), _CLOCK)
+        limit = TimeLimit(max(0.0, seconds))
+        send = partial(self._send, method, path, body, query, whose, limit)
         try:
             with limit:
-                answer = request(
-                    method,
-                    f"{self.url.rstrip('/')}{path}",
-                    rules=HostRules(),
-                    trusted=True,
-                    limit=limit,
-                    stream=True,
-                    params=query,
-                    data=None if body is None else msgspec.json.encode(body),
-                    headers=None if body is None else {"Content-Type": "application/json"},
-                    auth=Header(authorization),
-                )
-                with closing(answer):
-                    content = _read(answer, path, whose)
+                header = self._access.header(limit)
+                answer, content = send(header)
+                if answer.status_code == 401:
+                    # An access token lives for minutes, and this one may just have ended.
+                    renewed = self._access.header(limit, refused=header)
+                    answer, content = send(renewed) if renewed != header else (answer, content)
             if limit.is_over:
                 raise OSError  # a body without a length seems whole where it was cut
+        except TokenRefusedError as error:
+            self._check(error.answer, error.body, EXCHANGE_PATH, AccessToken)
+            raise NoAnswerError(f"exchanges a token with {error}") from None
         except CANNOT_REACH as error:
             if not limit.is_over:
                 raise NoAnswerError(f"cannot be reached ({type(error).__name__})") from None
@@ -294,6 +251,35 @@ class Connection:
             waited = PAGE_WAIT_S if wait is not None else seconds
             raise NoAnswerError(f"gave no whole answer within {waited:g} s") from None
         return self._check(answer, content, path, kind)
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        query: dict[str, Any],
+        whose: str,
+        limit: TimeLimit,
+        authorization: str,
+    ) -> tuple[requests.Response, bytes]:
+        answer = request(
+            method,
+            f"{self.url.rstrip('/')}{path}",
+            rules=HostRules(),
+            trusted=True,
+            limit=limit,
+            stream=True,
+            params=query,
+            data=None if body is None else msgspec.json.encode(body),
+            headers=None if body is None else {"Content-Type": "application/json"},
+            auth=Header(authorization),
+        )
+        most_bytes = _MOST_REGION_BYTES if whose == "regions" else _MOST_BYTES
+        with closing(answer):
+            content = read_body(answer, most_bytes)
+        if content is None:
+            raise AnswerTooLargeError(path, whose, most_bytes)
+        return answer, content
 
     def _check(self, answer: requests.Response, content: bytes, path: str, kind: type[_T]) -> _T:
         """Return what an answer holds; a page, or a proxy, may answer in Label Studio's place."""
@@ -356,18 +342,6 @@ class Connection:
         error = state.outcome.exception() if state.outcome else None
         pause_s = state.next_action.sleep if state.next_action else 0
         log.warning("Label Studio at %s: %s; next try in %.1f s", self.url, error, pause_s)
-
-
-def _read(answer: requests.Response, path: str, whose: str) -> bytes:
-    most_bytes = _MOST_REGION_BYTES if whose == "regions" else _MOST_BYTES
-    parts: list[bytes] = []
-    size = 0
-    for part in answer.iter_content(_CHUNK):
-        parts.append(part)
-        size += len(part)
-        if size > most_bytes:
-            raise AnswerTooLargeError(path, whose, most_bytes)
-    return b"".join(parts)
 
 
 def decode_answer(content: bytes, kind: type[_T]) -> _T:

@@ -12,14 +12,13 @@ from urllib3.util import parse_url
 
 from backend.errors import ImageNotFound, ImageRefused, ImageTooLarge
 from backend.label_studio.instance import LabelStudioInstance, is_file_path
-from backend.label_studio.tokens import CANNOT_REACH, Header
+from backend.label_studio.tokens import CANNOT_REACH, Access, Header, TokenRefusedError
 from backend.network.host_rules import HostRules, origin
-from backend.network.http import TimeLimit, TimerThread, request
+from backend.network.http import TimeLimit, read_body, request
 from backend.settings import Settings
 from clearclip_core.images.jpeg import is_cut_off
 
 _MAX_REDIRECTS = 5
-_CHUNK_BYTES = 1 << 16
 _LONGEST_NAME = 200  # letters of a file's name in an error
 
 
@@ -48,7 +47,6 @@ class LabelStudioFiles:
         self._instance = LabelStudioInstance(url, api_key, rules or HostRules(), browser_url)
         self._timeout_s = timeout_s
         self._max_file_mb = max_file_mb
-        self._clock = TimerThread()
 
     @classmethod
     def from_settings(cls, settings: Settings) -> LabelStudioFiles:
@@ -77,7 +75,7 @@ class LabelStudioFiles:
         """
         called = called[:_LONGEST_NAME] or _without_secrets(url)
         url = self._instance.configured_address(url)
-        with TimeLimit(self._timeout_s, self._clock) as limit:
+        with TimeLimit(self._timeout_s) as limit:
             for _ in range(_MAX_REDIRECTS + 1):
                 with self._get(url, called, limit) as response:
                     if not response.is_redirect:
@@ -160,14 +158,25 @@ class LabelStudioFiles:
         access = self._instance.access_for(url)
         if access is None:
             return self._send(url, None, called, limit)
-        header = access.header(limit)
+        header = self._header(access, limit)
         response = self._send(url, header, called, limit)
         if response.status_code == 401:
-            renewed = access.header(limit, refused=header)
+            renewed = self._header(access, limit, refused=header)
             if renewed != header:
                 response.close()
                 return self._send(url, renewed, called, limit)
         return response
+
+    def _header(self, access: Access, limit: TimeLimit, refused: str | None = None) -> str:
+        try:
+            return access.header(limit, refused)
+        except CANNOT_REACH:
+            raise ImageRefused(f"Label Studio at {access.url} cannot be reached.") from None
+        except TokenRefusedError as error:
+            raise ImageRefused(
+                f"Label Studio at {access.url} refused the personal access token of this backend "
+                f"({error}): make a new one and set LABEL_STUDIO_API_KEY."
+            ) from None
 
     def _send(
         self, url: str, header: str | None, called: str, limit: TimeLimit
@@ -197,15 +206,15 @@ class LabelStudioFiles:
             raise ImageRefused(self._refusal(response, called))
         if response.status_code != 200:
             raise ImageRefused(self._failure(response, called))
-        content, too_large = b"", False
+        content: bytes | None = b""
         try:
-            content, too_large = _read(response, self._max_file_mb << 20)
+            content = read_body(response, self._max_file_mb << 20)
         except CANNOT_REACH:
             if not limit.is_over:
                 raise self._broken_off(called) from None
         if limit.is_over:  # a body without a length that was cut off looks complete
             raise self._too_slow(called)
-        if too_large:
+        if content is None:
             raise ImageTooLarge(f"{called} is larger than the limit of {self._max_file_mb} MB.")
         if not content:  # one without a length that was cut off at its start looks empty
             raise ImageRefused(f"{called} is empty, or its download broke off.")
@@ -261,19 +270,6 @@ class LabelStudioFiles:
             f"Label Studio wants a token for {called} (HTTP {status}): set LABEL_STUDIO_URL and "
             "LABEL_STUDIO_API_KEY."
         )
-
-
-def _read(response: requests.Response, max_bytes: int) -> tuple[bytes, bool]:
-    """Read a body; stop where it is over the limit, which the second value tells."""
-    length = response.headers.get("content-length", "")
-    if length.isdecimal() and int(length[:18]) > max_bytes:
-        return b"", True
-    content = bytearray()
-    while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=True):
-        content += chunk
-        if len(content) > max_bytes:
-            return b"", True
-    return bytes(content), False
 
 
 def _has_length(response: requests.Response) -> bool:

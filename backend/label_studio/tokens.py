@@ -6,20 +6,39 @@ import base64
 import json
 import threading
 import time
+from contextlib import closing, suppress
 from typing import Any, Literal
 
+import msgspec
 import requests
 from urllib3.exceptions import HTTPError
 
-from backend.errors import ImageRefused
 from backend.network.host_rules import HostRules, origin
-from backend.network.http import TimeLimit, request
+from backend.network.http import TimeLimit, read_body, request
 
 _RENEW_BEFORE_S = 30.0
 _DEFAULT_LIFETIME_S = 300.0
+_MOST_BYTES = 1 << 20
+
+EXCHANGE_PATH = "/api/token/refresh/"
 
 #: Errors of a request to a host that cannot be reached, or that breaks off.
 CANNOT_REACH = (requests.RequestException, HTTPError, OSError)
+
+
+class TokenRefusedError(Exception):
+    """Label Studio, or what answers in its place, exchanges a personal token for none."""
+
+    def __init__(self, answer: requests.Response, body: bytes) -> None:
+        super().__init__(f"HTTP {answer.status_code}")
+        self.answer = answer
+        self.body = body
+
+
+class AccessToken(msgspec.Struct):
+    """What a personal token is exchanged for."""
+
+    access: str
 
 
 class Access:
@@ -35,7 +54,7 @@ class Access:
     """
 
     def __init__(self, url: str, token: str, rules: HostRules | None = None) -> None:
-        self._url = url
+        self.url = url
         self._token = token
         self._rules = rules
         self._kind = token_kind(token)
@@ -45,7 +64,7 @@ class Access:
 
     def is_for(self, url: str) -> bool:
         """Return whether a URL has the scheme, host and port of this server."""
-        return origin(url) == origin(self._url)
+        return origin(url) == origin(self.url)
 
     def header(self, limit: TimeLimit, refused: str | None = None) -> str:
         """Return the value of ``Authorization`` for a request.
@@ -56,6 +75,10 @@ class Access:
             limit: longest time that an exchange may take.
             refused: a value that the server has refused: the token is exchanged again if this
                 value is still the newest.
+
+        Raises:
+            TokenRefusedError: the answer to the exchange is no token.
+            OSError, urllib3.exceptions.HTTPError: there is no answer; see `CANNOT_REACH`.
         """
         if self._kind == "legacy":
             return f"Token {self._token}"
@@ -63,10 +86,10 @@ class Access:
             return f"Bearer {self._token}"
         asked_at = time.monotonic()
         if not self._lock.acquire(timeout=limit.left_s):
-            raise self._unreachable()
+            raise TimeoutError
         try:
             if self._failed_at > asked_at:
-                raise self._unreachable()
+                raise ConnectionError
             if self._header in ("", refused) or time.monotonic() >= self._renew_at:
                 self._renew(self._exchange(limit))
             return self._header
@@ -84,29 +107,25 @@ class Access:
 
     def _exchange(self, limit: TimeLimit) -> str:
         try:
-            response = request(
+            answer = request(
                 "POST",
-                f"{self._url}/api/token/refresh/",
+                f"{self.url.rstrip('/')}{EXCHANGE_PATH}",
                 rules=self._rules or HostRules(),
                 trusted=self._rules is None,
                 limit=limit,
+                stream=True,
                 json={"refresh": self._token},
                 auth=Header(None),
             )
-            answer = response.json() if response.status_code == 200 else None
-        except CANNOT_REACH:  # includes the error of requests for a body that is no JSON
+            with closing(answer):
+                body = read_body(answer, _MOST_BYTES) or b""
+        except CANNOT_REACH:
             self._failed_at = time.monotonic()
-            raise self._unreachable() from None
-        access = answer.get("access") if isinstance(answer, dict) else None
-        if not isinstance(access, str):
-            raise ImageRefused(
-                f"Label Studio at {self._url} refused the personal access token of this backend "
-                f"(HTTP {response.status_code}): make a new one and set LABEL_STUDIO_API_KEY."
-            )
-        return access
-
-    def _unreachable(self) -> ImageRefused:
-        return ImageRefused(f"Label Studio at {self._url} cannot be reached.")
+            raise
+        if answer.status_code == 200:
+            with suppress(msgspec.DecodeError, RecursionError):
+                return msgspec.json.decode(body, type=AccessToken).access
+        raise TokenRefusedError(answer, body)
 
 
 class Header(requests.auth.AuthBase):

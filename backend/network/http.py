@@ -9,7 +9,6 @@ checked. Each redirect is checked again.
 
 from __future__ import annotations
 
-import heapq
 import socket
 import threading
 import time
@@ -28,57 +27,23 @@ from backend.errors import HostRefused
 from backend.network.host_rules import HostRules
 
 
-class TimerThread:
-    """Calls functions at set times, all in one thread.
-
-    A timer for each request would be a thread for each request.
-    """
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._due: list[tuple[float, int, Callable[[], None]]] = []
-        self._count = 0
-
-    def call_at(self, when: float, function: Callable[[], None]) -> None:
-        """Call a function at a time of the monotonic clock; it must be quick and raise nothing."""
-        with self._changed:
-            if not self._count:
-                threading.Thread(target=self._run, name="clock", daemon=True).start()
-            self._count += 1
-            heapq.heappush(self._due, (when, self._count, function))
-            if self._due[0][1] == self._count:
-                self._changed.notify()
-
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                wait_s = self._due[0][0] - time.monotonic() if self._due else None
-                if wait_s is None or wait_s > 0:
-                    self._changed.wait(wait_s)
-                    continue
-                _, _, function = heapq.heappop(self._due)
-            function()
-
-
 class TimeLimit:
     """Closes the connections made under it when its time is over; a context manager.
 
     A timeout of a single read is no such limit: a server that sends a byte of a header or of a
     handshake now and then never exceeds it. The lookup of a name is not limited: the system's
     resolver ends it on its own.
-
-    Args:
-        clock: calls it when the time is over.
     """
 
-    def __init__(self, seconds: float, clock: TimerThread) -> None:
+    def __init__(self, seconds: float) -> None:
         self._end = time.monotonic() + seconds
-        self._clock = clock
+        self._timer = threading.Timer(seconds, self._cut)
+        self._timer.daemon = True
         self._lock = threading.Lock()
         self._connections: list[socket.socket] = []
 
     def __enter__(self) -> TimeLimit:
-        self._clock.call_at(self._end, self._cut)
+        self._timer.start()
         return self
 
     def __exit__(
@@ -87,10 +52,7 @@ class TimeLimit:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.lift()
-
-    def lift(self) -> None:
-        """Stop limiting the connections made so far."""
+        self._timer.cancel()
         with self._lock:
             for connection in self._connections:
                 connection.close()
@@ -125,6 +87,8 @@ class TimeLimit:
 
 Dial = Callable[[str, int], socket.socket]
 
+_CHUNK_BYTES = 1 << 16
+
 
 def request(
     method: str,
@@ -148,6 +112,19 @@ def request(
         for scheme in ("http://", "https://"):
             session.mount(scheme, _Adapter(dial, proxied=trusted))
         return session.request(method, url, timeout=limit.left_s, allow_redirects=False, **options)
+
+
+def read_body(answer: requests.Response, most_bytes: int) -> bytes | None:
+    """Read the body of an answer; None where it is larger than a bound."""
+    length = answer.headers.get("content-length", "")
+    if length.isdecimal() and int(length[:18]) > most_bytes:
+        return None
+    content = bytearray()
+    while chunk := answer.raw.read1(_CHUNK_BYTES, decode_content=True):
+        content += chunk
+        if len(content) > most_bytes:
+            return None
+    return bytes(content)
 
 
 class _Adapter(HTTPAdapter):

@@ -10,8 +10,6 @@ import pytest
 
 from backend.errors import ImageRefused
 from backend.label_studio.download import LabelStudioFiles
-from backend.label_studio.tokens import Access
-from backend.network.http import TimeLimit, TimerThread
 from tests.backend.fakes.file_studio import (
     LEGACY,
     PERSONAL,
@@ -118,4 +116,4 @@ def test_refused_tokens(file_server: LocalServer, token: str) -> None:
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'{"access": 3}'])
 def test_strange_exchanges(body: bytes) -> None:
     with LocalServer(lambda asked: Answer(body=body)) as server, pytest.raises(ImageRefused):
-        Access(server.url, PERSONAL).header(TimeLimit(20, TimerThread()))
+        fetch_file(LabelStudioFiles(server.url, PERSONAL))

@@ -14,12 +14,12 @@ import requests
 
 from backend.errors import HostRefused
 from backend.network.host_rules import HostRules
-from backend.network.http import TimeLimit, TimerThread, request
+from backend.network.http import TimeLimit, request
 from tests.backend.fakes.local_server import Answer, LocalServer
 
 
 def get(url: str, rules: HostRules | None = None, **options: Any) -> requests.Response:
-    given = {"trusted": False, "limit": TimeLimit(20, TimerThread()), **options}
+    given = {"trusted": False, "limit": TimeLimit(20), **options}
     return request("GET", url, rules=rules or HostRules(), **given)
 
 
@@ -176,7 +176,7 @@ def test_a_proxy_of_the_environment_is_only_for_hosts_that_are_vouched_for(
 def test_the_limit_ends_what_comes_in_drops(opening: bytes, drop: bytes) -> None:
     """Each drop comes in time for a timeout of a single read."""
     started = time.monotonic()
-    with dripping(opening, drop) as port, TimeLimit(0.4, TimerThread()) as limit:
+    with dripping(opening, drop) as port, TimeLimit(0.4) as limit:
         try:
             content = get(f"http://127.0.0.1:{port}/", limit=limit, trusted=True).content
         except requests.RequestException:
