@@ -15,7 +15,6 @@ from typing import Any, Final
 from backend.errors import BadRequest, LabelConfigChanged, StudioUnreachable
 from backend.label_studio.connection import Connection
 from backend.label_studio.records import (
-    DAMAGED,
     Annotation,
     AnnotationRow,
     BackendRow,
@@ -293,21 +292,15 @@ class LabelStudioClient:
         found = self._connection.find(place, AnnotationRow, whose="regions")
         if found is None:
             return None
-        if found.is_damaged or found.task is None or found.project is None:
-            reason = DAMAGED if found.is_damaged else "names no task or no project"
-            raise BadRequest(f"Annotation {found.id} of task {found.task} {reason}.")
+        if found.task is None or found.project is None:
+            raise BadRequest(f"Annotation {found.id} names no task or no project.")
         return read_annotation(found)
 
     def annotations(self, task: int) -> list[Annotation]:
         """Return the annotations of a task with their regions; none of a deleted task."""
         place = f"/api/tasks/{task}/annotations/"
         found = self._connection.find(place, list[AnnotationRow], whose="annotations") or []
-        for each in found:
-            if each.is_damaged:
-                log.warning(
-                    "Task %d goes without its annotation %d, which %s", task, each.id, DAMAGED
-                )
-        return [read_annotation(each) for each in found if not each.is_damaged]
+        return [read_annotation(each) for each in found]
 
     def annotation_times(self, task: int) -> dict[int, float]:
         """Return the annotations of a task: id -> time of the last change; none of a deleted task.
@@ -343,8 +336,6 @@ class LabelStudioClient:
         found = self._connection.find(place, RegionsRow, whose="regions")
         if found is None:
             return None
-        if found.is_damaged:
-            raise BadRequest(f"Prediction {found.id} {DAMAGED}.")
         regions = found.result if isinstance(found.result, list) else ()
         return PredictionRegions(found.model_version or "", regions)
 

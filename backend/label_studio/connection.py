@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
@@ -15,6 +14,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 import requests
+from msgspec.json import Decoder
 from tenacity import (
     RetryCallState,
     Retrying,
@@ -27,6 +27,7 @@ from tenacity import (
 )
 
 from backend.errors import BadRequest, StudioRefused, StudioUnreachable
+from backend.label_studio.requests import decode_json
 from backend.label_studio.tokens import (
     CANNOT_REACH,
     EXCHANGE_PATH,
@@ -288,8 +289,8 @@ class Connection:
             self._refuse_redirect(answer)
         if status >= 400:
             try:
-                body = decode_answer(content, Any)
-            except (NoAnswerError, RecursionError):
+                body = decode_json(content, Decoder(Any))
+            except (msgspec.DecodeError, RecursionError):
                 if status < 500 and status not in _UNCHECKED_REFUSALS:
                     raise NoAnswerError(f"answers HTTP {status} {_NO_JSON}") from None
                 body = None
@@ -299,13 +300,13 @@ class Connection:
                 raise NoAnswerError(f"answers HTTP {status} where it should delete")
             return None  # type: ignore[return-value]
         try:
-            return decode_answer(content, kind)
+            return decode_json(content, Decoder(kind))
         except msgspec.ValidationError as error:
             raise NoAnswerError(
                 f"answers HTTP {status} for {path} with JSON that its API does not send: "
                 f"{str(error)[:100]}"
             ) from None
-        except NoAnswerError:
+        except (msgspec.DecodeError, RecursionError):
             raise NoAnswerError(f"answers HTTP {status} {_NO_JSON}") from None
 
     def _refuse_redirect(self, answer: requests.Response) -> None:
@@ -342,35 +343,6 @@ class Connection:
         error = state.outcome.exception() if state.outcome else None
         pause_s = state.next_action.sleep if state.next_action else 0
         log.warning("Label Studio at %s: %s; next try in %.1f s", self.url, error, pause_s)
-
-
-def decode_answer(content: bytes, kind: type[_T]) -> _T:
-    """Decode JSON, also where a part of it is none: NaN, a lone surrogate or a number out of range.
-
-    An object, or one of a list, with such a part has ``is_damaged`` set, so that it costs no other.
-
-    Raises:
-        NoAnswerError: it is no JSON.
-    """
-    try:
-        return msgspec.json.decode(content, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        try:
-            value = json.loads(content)
-        except (ValueError, RecursionError):
-            raise NoAnswerError("answers what is no JSON") from None
-    for each in value if isinstance(value, list) else [value]:
-        if isinstance(each, dict) and _is_damaged(each):
-            each["is_damaged"] = True
-    return msgspec.convert(value, kind)
-
-
-def _is_damaged(value: Any) -> bool:
-    try:
-        msgspec.json.decode(json.dumps(value))
-    except (msgspec.DecodeError, RecursionError):
-        return True
-    return False
 
 
 def is_transient(error: BaseException) -> bool:

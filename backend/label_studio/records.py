@@ -15,10 +15,6 @@ LEAST_SECONDS: Final = 0.1
 MOST_SECONDS: Final = 7 * 86400.0
 
 
-#: What is said of a part that is damaged.
-DAMAGED: Final = "holds what is no JSON: NaN, half a character or a number out of range"
-
-
 @dataclass(frozen=True)
 class Annotation:
     """An annotation as Label Studio has it now. Times are in seconds since the epoch.
@@ -161,7 +157,6 @@ class RegionsRow(Struct):
     id: int
     model_version: str | None = None
     result: Any = None
-    is_damaged: bool = False
 
 
 class AnnotationRow(Struct):
@@ -180,7 +175,6 @@ class AnnotationRow(Struct):
     updated_at: Any = None
     ground_truth: Any = None
     import_id: Any = None
-    is_damaged: bool = False
 
 
 class UserRow(Struct):

@@ -72,18 +72,6 @@ def read_text(message: Mapping[str, Any], key: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def describe_type(value: Any) -> str:
-    """Name the type of a JSON value in words.
-
-    >>> describe_type(None), describe_type([]), describe_type(True)
-    ('nothing', 'a list', 'true or false')
-    """
-    if value is None:
-        return "nothing"
-    names = {dict: "an object", list: "a list", str: "a string", bool: "true or false"}
-    return names.get(type(value), "a number")
-
-
 _T = TypeVar("_T")
 
 #: Largest value of an id column of Label Studio's database.
@@ -169,10 +157,7 @@ _ANY: Final = Decoder(Any)
 
 
 def decode_body(body: bytes, decoder: Decoder[_T]) -> _T:
-    """Decode JSON; what the type of the decoder does not name is skipped unread.
-
-    Surrogates that are no pair become question marks, as a text that was cut in the middle of an
-    emoji has one; NaN and infinities become null. So they cost the region alone that has them.
+    """Decode the body of a request, see `decode_json`.
 
     Raises:
         BadRequest: it is no JSON, too deeply nested, or of another type.
@@ -181,17 +166,36 @@ def decode_body(body: bytes, decoder: Decoder[_T]) -> _T:
     if body.count(b"{") > 1_000_000 + len(body) / 64:
         raise PayloadTooLarge("The body has too many objects for its size.")
     try:
-        return decoder.decode(body)
+        return decode_json(body, decoder)
     except RecursionError:
         raise BadRequest("The body is nested too deeply.") from None
     except ValidationError as error:
         raise BadRequest(f"The body has another form than Label Studio's: {error}.") from None
-    except (DecodeError, UnicodeDecodeError):
-        mended = _ESCAPES.sub(lambda found: b"?" if found[1] else found[0], body)
-        mended = _NO_NUMBERS.sub(lambda found: b"null" if found[1] else found[0], mended)
-        if mended != body:
-            return decode_body(mended, decoder)
+    except DecodeError:
         raise BadRequest("Expected a body of JSON, but got something else.") from None
+
+
+def decode_json(content: bytes, decoder: Decoder[_T]) -> _T:
+    """Decode JSON; what the type of the decoder does not name is skipped unread.
+
+    Surrogates that are no pair become question marks, as a text that was cut in the middle of an
+    emoji has one; NaN and infinities become null. So they cost the region alone that has them.
+
+    Raises:
+        msgspec.DecodeError: it is no JSON, or of another type.
+        RecursionError: it is too deeply nested.
+    """
+    try:
+        return decoder.decode(content)
+    except ValidationError:
+        raise
+    except (DecodeError, UnicodeDecodeError):
+        mended = _ESCAPES.sub(lambda found: b"?" if found[1] else found[0], content)
+        mended = _NO_NUMBERS.sub(lambda found: b"null" if found[1] else found[0], mended)
+        try:
+            return decoder.decode(mended)
+        except UnicodeDecodeError as error:
+            raise DecodeError(str(error)) from None
 
 
 def _decode_part(part: Raw, decoder: Decoder[_T], max_values: int = _MAX_VALUES) -> _T:
@@ -435,9 +439,7 @@ def _read_context(raw: Any) -> Context | None:
     if regions is None and event:
         regions = []  # only prompts have some
     if not isinstance(regions, list):
-        raise BadRequest(
-            f'Expected "context" to hold a list "result", but got {describe_type(regions)}.'
-        )
+        raise BadRequest('Expected "context" to hold a list "result".')
     prompts = tuple(prompt for region in regions if (prompt := _read_prompt(region)) is not None)
     answered = sum(not isinstance(prompt.shape, Keypoint) for prompt in prompts)
     if answered > _MAX_PROMPTS:
@@ -492,11 +494,6 @@ def _read_words(value: Mapping[str, Any]) -> TypedWords | None:
     """Read the last text, as those before it are answered. Text with geometry is a description."""
     given = value.get("text")
     texts = read_texts([given] if isinstance(given, str) else given)
-    return (
-        TypedWords(_clean_text(texts[-1])) if texts and not _GEOMETRY_KEYS & value.keys() else None
-    )
-
-
-def _clean_text(text: str) -> str:
-    """Shorten a text, and replace lone surrogates, which no tokenizer takes."""
-    return text[:_LONGEST_TEXT].encode("utf-8", "replace").decode()
+    if not texts or _GEOMETRY_KEYS & value.keys():
+        return None
+    return TypedWords(texts[-1][:_LONGEST_TEXT])

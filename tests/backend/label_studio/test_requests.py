@@ -152,8 +152,8 @@ def test_the_empty_context_after_submit() -> None:
         (_body(tasks={}), r"Expected `array`, got `object` - at `\$.tasks`"),
         (_body(tasks=[{}, 3]), r"Expected `object`, got `int` - at `\$.tasks\[1\]`"),
         (_body(label_config=None), "label_config"),
-        (_body(params={"context": "x"}), '"context" to hold a list "result", but got a string'),
-        (_body(params={"context": {"result": 1}}), "but got a number"),
+        (_body(params={"context": "x"}), '"context" to hold a list "result"'),
+        (_body(params={"context": {"result": 1}}), 'hold a list "result"'),
         (_body(params={"context": [1e300]}).replace(b"e+300", b"e999"), "Number out of range"),
     ],
 )
