@@ -116,37 +116,21 @@ class AnnotationMap:
     regions: npt.NDArray[np.unsignedinteger[Any]]
 
 
-def draw_label_map(
-    result: Sequence[Any],
-    config: LabelConfig,
-    image: str,
-    labels: Sequence[Label],
-    item_index: int | None = None,
-) -> Truth | None:
-    """Draw the regions of an annotation on one image as a label map.
+def draw_annotation(
+    result: Sequence[Any], config: LabelConfig, image: str, item_index: int | None = None
+) -> AnnotationMap | None:
+    """Draw the regions of an annotation on one image as a map of its labels, `labels_of` it.
 
     Args:
         result: the regions of the annotation, as they came.
 
     Returns:
-        (H, W) uint8 label indices, 254 for pixels without a label, 255 for pixels that are not
-        counted. None where no region of a label is on the image: its size is not known.
+        None where no region of a label is on the image: its size is not known.
+
+    Raises:
+        ValueError: a region is broken, or they are of pictures of different sizes.
     """
-    made = draw_annotation(result, config, image, labels, item_index)
-    return None if made is None else made.truth
-
-
-def draw_annotation(
-    result: Sequence[Any],
-    config: LabelConfig,
-    image: str,
-    labels: Sequence[Label],
-    item_index: int | None = None,
-) -> AnnotationMap | None:
-    """Draw the regions of an annotation on one image, and keep apart which is which.
-
-    Arguments and errors are those of `draw_label_map`; None where that returns None.
-    """
+    labels = config.labels_of(image)
     indices = _label_indices(config, labels)
     names = {control for control, _ in indices}
     found = [
@@ -243,7 +227,7 @@ class AnnotatedPicture:
         return f"task {self.task.id}{more}"
 
     def read(self) -> tuple[RGBArray, Truth]:
-        """Read (H, W, 3) uint8 RGB, and (H, W) uint8 label indices, see `draw_label_map`."""
+        """Read (H, W, 3) uint8 RGB, and (H, W) uint8 label indices, see `AnnotationMap`."""
         truth = self.read_truth()
         return self.read_image(truth.shape), truth
 
@@ -263,7 +247,7 @@ class AnnotatedPicture:
         return rgb
 
     def read_truth(self) -> Truth:
-        """Draw the annotation that counts as (H, W) uint8 label indices, see `draw_label_map`.
+        """Draw the annotation that counts as (H, W) uint8 label indices, see `AnnotationMap`.
 
         The image itself is not read.
 
@@ -276,12 +260,10 @@ class AnnotatedPicture:
         if not chosen:
             raise ValueError("It has no annotation that was submitted.")
         (annotation,) = chosen
-        made = draw_label_map(
-            annotation.result, project.config, project.tag.name, project.labels, self.item_index
-        )
+        made = draw_annotation(annotation.result, project.config, project.tag.name, self.item_index)
         if made is None:
             raise ValueError(f"Annotation {annotation.id} has no region of a label on it.")
-        return made
+        return made.truth
 
 
 def _size(shape: Sequence[int]) -> str:

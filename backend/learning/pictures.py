@@ -20,7 +20,7 @@ import numpy.typing as npt
 from backend.errors import StudioRefused, StudioUnreachable
 from backend.inference.engine import Engine
 from backend.inference.queue import Priority
-from backend.label_studio.annotations import LEAVE_OUT, draw_label_map
+from backend.label_studio.annotations import LEAVE_OUT, draw_annotation
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import (
@@ -161,11 +161,11 @@ class PictureComparer:
         if there is None or task is None:
             return None
         for tag in self.config.images:
-            labels = self.config.labels_of(tag.name)
             for index in tag.indices(task.data):
-                truth = draw_label_map(there.result, self.config, tag.name, labels, index)
-                if truth is None:
+                annotated = draw_annotation(there.result, self.config, tag.name, index)
+                if annotated is None:
                     continue
+                truth = annotated.truth
                 rgb = self.read_image(tag.sources(task.data)[index or 0], task)
                 prepared = self.engine.segmenter().prepare(rgb)
                 if prepared.digest == picture and rgb.shape[:2] == truth.shape:

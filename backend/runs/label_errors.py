@@ -212,10 +212,7 @@ class _AnnotatedImage:
 
     def draw(self, config: LabelConfig) -> AnnotationMap | None:
         """Draw the annotation, see `draw_annotation`; None where it has no region on the image."""
-        labels = config.labels_of(self.tag.name)
-        return draw_annotation(
-            self.annotation.result, config, self.tag.name, labels, self.item_index
-        )
+        return draw_annotation(self.annotation.result, config, self.tag.name, self.item_index)
 
     def without_regions(self) -> _AnnotatedImage:
         """Return it without the regions of its annotation, which may be large."""
@@ -421,7 +418,7 @@ def place_pictures(
 
     Args:
         rgb: (H, W, 3) uint8.
-        truth: (H, W) label indices of the annotation, see `draw_label_map`.
+        truth: (H, W) label indices of the annotation, see `AnnotationMap`.
         made: (H, W) label indices by the scores, -1 for none.
         colours: (labels, 3) uint8.
     """

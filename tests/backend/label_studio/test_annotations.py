@@ -13,7 +13,6 @@ from backend.label_studio.annotations import (
     AnnotatedProject,
     AnnotationChoice,
     draw_annotation,
-    draw_label_map,
 )
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
@@ -61,7 +60,7 @@ CONFIG = parse_label_config(
     <PolygonLabels name="poly" toName="img"><Label value="Roof"/></PolygonLabels>
     <RectangleLabels name="box" toName="img"><Label value="Dog"/></RectangleLabels></View>"""
 )
-LABELS = CONFIG.labels_of("img")  # Car, Dog, Roof
+# The labels of "img", by their indices in maps.
 CAR, DOG, ROOF, NONE, UNKNOWN = 0, 1, 2, 254, 255
 
 
@@ -84,8 +83,8 @@ def boxed(label: str, x: float, width: float) -> Any:
 
 
 def drawn(*regions: Any, image: str = "img", item_index: int | None = None) -> Any:
-    made = draw_label_map(regions, CONFIG, image, LABELS, item_index)
-    return None if made is None else made[1].tolist()
+    made = draw_annotation(regions, CONFIG, image, item_index)
+    return None if made is None else made.truth[1].tolist()
 
 
 def test_regions_by_value_or_alias_and_the_later_one_on_top() -> None:
@@ -95,14 +94,14 @@ def test_regions_by_value_or_alias_and_the_later_one_on_top() -> None:
 
 def test_regions_of_one_label_are_kept_apart_and_the_later_one_is_on_top() -> None:
     result = [painted("Car", 0, 1), boxed("Dog", 0, 100), painted("Car", 1), painted("Dog", 2)]
-    made = draw_annotation(result, CONFIG, "img", LABELS)
+    made = draw_annotation(result, CONFIG, "img")
     assert made is not None
     assert made.truth[1].tolist() == [CAR, CAR, DOG, UNKNOWN]
     assert made.regions[1].tolist() == [1, 3, 4, 0]
-    many = draw_annotation([painted("Car", 0)] * 299 + result[2:3], CONFIG, "img", LABELS)
+    many = draw_annotation([painted("Car", 0)] * 299 + result[2:3], CONFIG, "img")
     assert many is not None
     assert many.regions[0].tolist() == [299, 300, 0, 0]
-    assert draw_annotation([], CONFIG, "img", LABELS) is None
+    assert draw_annotation([], CONFIG, "img") is None
 
 
 def test_outlines_are_filled() -> None:
