@@ -37,14 +37,7 @@ from backend.label_studio.label_config_parser import (
     parse_xml,
     to_names,
 )
-from backend.label_studio.region_reader import (
-    Area,
-    area_mask,
-    check_areas,
-    disagreement,
-    read_areas,
-    written_labels,
-)
+from backend.label_studio.region_reader import Area, area_mask, image_size, read_areas
 from backend.label_studio.requests import Task, read_text
 
 #: Pixels of all masks of a picture that are kept while it is written.
@@ -118,7 +111,7 @@ class ProjectLabels:
                     f'A region of "{area.control[:50]}" has the label "{text[:100]}", which the '
                     "labeling config does not have there."
                 )
-        if not names and not written_labels(area):
+        if not names and not area.labels:
             raise DatasetError(f'A region of "{area.control[:50]}" has no label.')
         return tuple(dict.fromkeys(filter(None, names.values())))
 
@@ -129,7 +122,7 @@ class ProjectLabels:
 
     def _names(self, area: Area) -> dict[str, str]:
         control = self.controls[area.control]
-        texts = [text for text in written_labels(area) if text not in control.left_over]
+        texts = [text for text in area.labels if text not in control.left_over]
         names = {text: control.labels.get(text, text) for text in texts}
         return {
             text: self.renamed.get(text, self.renamed.get(name, name))
@@ -255,12 +248,13 @@ class AnnotatedImage:
         """The size in px on which its regions were drawn; None without a region.
 
         Raises:
-            DatasetError: regions were drawn on several sizes.
+            DatasetError: regions were drawn on several sizes, or are more than can be drawn.
         """
-        sizes = {area.size_hw for version in self.versions for area, _ in version}
-        if len(sizes) > 1:
-            raise DatasetError(disagreement(sizes))
-        return next(iter(sizes), None)
+        areas = [area for version in self.versions for area, _ in version]
+        try:
+            return image_size(areas) if areas else None
+        except BadRequest as error:
+            raise DatasetError(str(error)) from None
 
 
 @dataclass(frozen=True)
@@ -327,11 +321,6 @@ class RegionReader:
                 f"Its regions cover {size_hw[1]}×{size_hw[0]} px, over the limit of "
                 f"{self.max_megapixels:g} MP."
             )
-        try:
-            for version in image.versions:
-                check_areas(size_hw, len(version))
-        except (BadRequest, ValueError) as error:
-            raise DatasetError(str(error)) from None
         versions = [LabelledImage(size_hw, self._regions(version)) for version in image.versions]
         return (
             versions[0] if len(versions) == 1 else vote(versions, self.labels.classes, self.overlap)

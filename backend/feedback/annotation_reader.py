@@ -37,7 +37,6 @@ from backend.errors import (
     BackendError,
     BadRequest,
     ImageRefused,
-    LabelConfigError,
     ModelUnavailable,
     StudioRefused,
     StudioUnreachable,
@@ -144,7 +143,7 @@ class AnnotationReader:
             return 0
         unlearned = self._learner is not None
         batch = self._annotations.lease(_BATCH_SIZE, project, unlearned, since)
-        configs: dict[int, LabelConfig | str] = {}
+        configs: dict[int, LabelConfig] = {}
         for number, pending in enumerate(batch):
             if number and pause():
                 self._annotations.release(batch[number:])
@@ -156,7 +155,7 @@ class AnnotationReader:
                 raise
         return len(batch)
 
-    def _read(self, pending: PendingAnnotation, configs: dict[int, LabelConfig | str]) -> None:
+    def _read(self, pending: PendingAnnotation, configs: dict[int, LabelConfig]) -> None:
         """Read an annotation, learn from it, and complete it."""
         try:
             read, diff = self._look_up(pending, configs)
@@ -164,16 +163,14 @@ class AnnotationReader:
             read, diff = _broken(pending, error), None
         learned = self._learn(pending.annotation, diff)
         if read is None:
-            done = self._annotations.discard(pending, learned)
-        else:
-            done = self._complete(pending, read, learned)
-            if not learned and self._learner is not None:
-                self._annotations.postpone(pending)
-        if not done:  # another backend has read it meanwhile, and may have read an older state
-            self._annotations.mark(pending.project, [pending.annotation])
+            self._annotations.discard(pending, learned)
+            return
+        self._complete(pending, read, learned)
+        if not learned and self._learner is not None:
+            self._annotations.postpone(pending)
 
     def _look_up(
-        self, pending: PendingAnnotation, configs: dict[int, LabelConfig | str]
+        self, pending: PendingAnnotation, configs: dict[int, LabelConfig]
     ) -> tuple[ReadAnnotation | None, AnnotationDiff | None]:
         """Return what Label Studio has of an annotation; None where it or its task is gone."""
         annotation = self._client.annotation(pending.annotation)
@@ -188,12 +185,12 @@ class AnnotationReader:
             reason = _reason(pending.annotation, error)
             return _read_annotation(annotation, "broken", reason=reason), None
 
-    def _complete(self, pending: PendingAnnotation, read: ReadAnnotation, learned: bool) -> bool:
+    def _complete(self, pending: PendingAnnotation, read: ReadAnnotation, learned: bool) -> None:
         """Keep what was read, or that the database has no place for it."""
         try:
-            return self._annotations.complete(pending, read, learned)
+            self._annotations.complete(pending, read, learned)
         except Exception as error:  # noqa: BLE001 -- `_reason` raises an outage again
-            return self._annotations.complete(pending, _broken(pending, error), learned)
+            self._annotations.complete(pending, _broken(pending, error), learned)
 
     def _learn(self, annotation: int, diff: AnnotationDiff | None) -> bool:
         """Have an annotation learned from or forgotten; False where that is to be done later."""
@@ -218,17 +215,15 @@ class AnnotationReader:
         self,
         annotation: Annotation,
         task: Task,
-        configs: dict[int, LabelConfig | str],
+        configs: dict[int, LabelConfig],
         before: ReadAnnotation | None,
     ) -> tuple[ReadAnnotation, AnnotationDiff | None]:
         if annotation.skipped:
             return _read_annotation(annotation, "skipped"), None
         config = self._config(annotation.project, configs)
-        if isinstance(config, str):
-            return _read_annotation(annotation, "broken", reason=config), None
         kind, prediction = self._origin(annotation)
         predicted = prediction.result if prediction else None
-        pictures = compare_annotation(predicted, annotation.result, config, task)
+        pictures = compare_annotation(predicted, annotation.result, config)
         diff = AnnotationDiff(
             annotation.id,
             annotation.project,
@@ -243,13 +238,10 @@ class AnnotationReader:
             return read, None
         return read, diff
 
-    def _config(self, project: int, configs: dict[int, LabelConfig | str]) -> LabelConfig | str:
-        """Return a project's label config, read once a batch, or why it cannot be read."""
+    def _config(self, project: int, configs: dict[int, LabelConfig]) -> LabelConfig:
+        """Return a project's label config, read once a batch."""
         if project not in configs:
-            try:
-                configs[project] = parse_label_config(self._client.label_config(project))
-            except LabelConfigError as error:
-                configs[project] = str(error)
+            configs[project] = parse_label_config(self._client.label_config(project))
         return configs[project]
 
     def _origin(self, annotation: Annotation) -> tuple[AnnotationOrigin, PredictionRegions | None]:

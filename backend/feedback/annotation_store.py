@@ -303,10 +303,11 @@ class AnnotationStore:
 
     def complete(
         self, pending: PendingAnnotation, read: ReadAnnotation, learned: bool = True
-    ) -> bool:
-        """Keep what was read; return whether the lease was still held.
+    ) -> None:
+        """Keep what was read, if the lease is still held.
 
-        The annotation is pending no more, unless it was marked again meanwhile.
+        The annotation is pending no more, unless it was marked again meanwhile. Where another
+        backend has the lease, or had it, that may have read an older state: it is marked again.
 
         Args:
             pending: from `lease`.
@@ -329,18 +330,18 @@ class AnnotationStore:
         self._leased.discard(pending.annotation)
         with write_annotations(self._database) as connection:
             before = self._read_before(connection, pending)
-            done = self._update_leased(connection, pending, **values)
-            if done:
-                change_sums(connection, before, read)
+            if not self._update_leased(connection, pending, **values):
+                self._mark(connection, pending.project, [pending.annotation])
+                return
+            change_sums(connection, before, read)
             connection.execute(
                 update(ANNOTATIONS)
                 .where(_ROW.annotation == pending.annotation, _ROW.seen == _ROW.marked)
-                .values(_closed(learned))
+                .values({"open": 0} | ({"untaught": 0} if learned else {}))
             )
-        return done
 
-    def discard(self, pending: PendingAnnotation, learned: bool = True) -> bool:
-        """Forget an annotation that is gone; return whether the lease was still held.
+    def discard(self, pending: PendingAnnotation, learned: bool = True) -> None:
+        """Forget an annotation that is gone, if the lease is still held; else see `complete`.
 
         Args:
             pending: from `lease`.
@@ -349,13 +350,13 @@ class AnnotationStore:
         self._leased.discard(pending.annotation)
         with write_annotations(self._database) as connection:
             before = self._read_before(connection, pending)
-            there = self._update_leased(connection, pending, kind="", changes="[]", **RELEASED)
-            if there:
-                change_sums(connection, before, None)
-                newest = (_ROW.annotation == pending.annotation, _ROW.marked == pending.count)
-                closing = delete(ANNOTATIONS) if learned else update(ANNOTATIONS).values(open=0)
-                connection.execute(closing.where(*newest))
-        return there
+            if not self._update_leased(connection, pending, kind="", changes="[]", **RELEASED):
+                self._mark(connection, pending.project, [pending.annotation])
+                return
+            change_sums(connection, before, None)
+            newest = (_ROW.annotation == pending.annotation, _ROW.marked == pending.count)
+            closing = delete(ANNOTATIONS) if learned else update(ANNOTATIONS).values(open=0)
+            connection.execute(closing.where(*newest))
 
     def postpone(self, pending: PendingAnnotation) -> None:
         """Postpone an annotation that was read but not learned from, longer each time."""
@@ -417,7 +418,3 @@ def _first_due(
 def _retry_delay_s(tries: int) -> float:
     """Return the retry delay after so many failures: twice as long each time, up to days."""
     return _FIRST_RETRY_S * 2.0 ** min(tries, 15)
-
-
-def _closed(learned: bool) -> dict[str, int]:
-    return {"open": 0, "untaught": 0} if learned else {"open": 0}

@@ -22,28 +22,23 @@ What the annotation says beyond that, to those who learn from it: `backend.feedb
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Protocol
 
 from msgspec import Struct, structs
 
-from backend.errors import BadRequest, DataKeyError
+from backend.errors import BadRequest
 from backend.feedback.evidence import (
+    AreasByLabel,
     ImageEvidence,
     LazyMasks,
     find_evidence,
     has_same_pixels,
-    without_rectangles,
 )
 from backend.label_studio.label_config import Control, ImageTag, LabelConfig
-from backend.label_studio.region_reader import (
-    Area,
-    check_areas,
-    disagreement,
-    read_areas,
-    written_labels,
-)
+from backend.label_studio.region_reader import Area, image_size, read_areas
 from backend.label_studio.requests import Task
 from clearclip_core import BoolMask
 from clearclip_core.evaluation.metrics import MaskOverlap
@@ -117,6 +112,7 @@ class ImageDiff:
     """The difference on one image of a task between prediction and annotation.
 
     Attributes:
+        item_index: index in a list of images; 0 where the task shows no list.
         final: name of a label -> (H, W) bool, for the labels of the annotation; a rectangle is
             filled.
         evidence: what the annotation says of the labels, and where it says nothing.
@@ -126,27 +122,12 @@ class ImageDiff:
     """
 
     tag: ImageTag
-    item_index: int | None
+    item_index: int
     size_hw: tuple[int, int]
     final: Mapping[str, BoolMask]
     evidence: ImageEvidence
     predicted: Mapping[str, BoolMask] | None = None
     changes: tuple[LabelDiff, ...] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class ImageMasks:
-    """What an annotation has painted on one image of a task.
-
-    Attributes:
-        masks: name of a label -> (H, W) bool, drawn on each access; a rectangle is filled. To draw
-            a broken region is a ValueError.
-    """
-
-    tag: ImageTag
-    item_index: int | None
-    size_hw: tuple[int, int]
-    masks: Mapping[str, BoolMask]
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,7 +171,7 @@ class CorrectionListener(Protocol):
 
 
 def compare_annotation(
-    predicted: Regions | None, final: Regions, config: LabelConfig, task: Task
+    predicted: Regions | None, final: Regions, config: LabelConfig
 ) -> tuple[ImageDiff, ...]:
     """Compare the prediction of a task with an annotation.
 
@@ -200,83 +181,40 @@ def compare_annotation(
     Raises:
         BadRequest: a region cannot be read, or the regions of an image disagree on its size.
     """
-    found = _find_areas(predicted or (), final, config, task, _choose_controls)
+    before, after = find_areas(predicted or (), config), find_areas(final, config)
     try:
-        return tuple(_compare_image(each, config, predicted is not None) for each in found)
+        return tuple(
+            _compare_image(
+                *(tag, index, config, predicted is not None),
+                before.get((tag.name, index), {}),
+                after.get((tag.name, index), {}),
+            )
+            for tag in config.images
+            for index in sorted({item for name, item in (*before, *after) if name == tag.name})
+        )
     except ValueError as error:
         raise BadRequest(str(error)) from None
 
 
-def painted_masks(result: Regions, config: LabelConfig, task: Task) -> tuple[ImageMasks, ...]:
-    """Read what an annotation has painted, with all controls; nothing is drawn.
-
-    The mask of a label is the union of its regions of all controls; its rectangles count only where
-    it has no other region. All else is as in a comparison.
+def find_areas(result: Regions, config: LabelConfig) -> dict[tuple[str, int], AreasByLabel]:
+    """Find the regions of the config's labels.
 
     Returns:
-        The images with a region of a label of the config.
+        Name of an image tag, and index in its list of images -> name of a label -> its areas, in
+        their order.
+
+    Raises:
+        BadRequest: a region cannot be read.
     """
-    found = _find_areas((), result, config, task, _choose_painted)
-    return tuple(
-        ImageMasks(
-            each.tag, each.item_index, each.size_hw, LazyMasks.of_areas(each.final, each.size_hw)
-        )
-        for each in found
-    )
-
-
-#: Keeps what counts of the areas of a prediction and of an annotation, by label, on an image.
-_Choose = Callable[[dict[str, list[Area]], dict[str, list[Area]], LabelConfig, ImageTag], None]
-
-
-@dataclass(frozen=True)
-class _ImageAreas:
-    """The areas of one image that are compared, by label."""
-
-    tag: ImageTag
-    item_index: int | None
-    size_hw: tuple[int, int]
-    predicted: Mapping[str, list[Area]]
-    final: Mapping[str, list[Area]]
-
-
-def _find_areas(
-    predicted: Regions,
-    final: Regions,
-    config: LabelConfig,
-    task: Task,
-    choose: _Choose,
-) -> list[_ImageAreas]:
-    """Find the areas of each image that are compared."""
-    names = {control.name for control in (*config.controls, *config.boxes)}
-    before = _by_image(read_areas(predicted, names))
-    after = _by_image(read_areas(final, names))
-    found = []
-    for tag in config.images:
-        its_labels = _names_of_labels(config, tag)
-        is_list = _is_list(tag, task)
-        for item in sorted({item for name, item in (*before, *after) if name == tag.name}):
-            old, new = (
-                _by_label(side.get((tag.name, item), []), its_labels) for side in (before, after)
-            )
-            areas = _choose_areas(tag, item if is_list else None, old, new, config, choose)
-            if areas is not None:
-                found.append(areas)
-    return found
-
-
-def _is_list(tag: ImageTag, task: Task) -> bool:
-    try:
-        return tag.is_list(task.data)
-    except DataKeyError:
-        return False
-
-
-def _by_image(areas: Iterable[Area]) -> dict[tuple[str, int], list[Area]]:
-    found: dict[tuple[str, int], list[Area]] = {}
-    for area in areas:
-        found.setdefault((area.image, area.item_index or 0), []).append(area)
-    return found
+    names = {tag.name: _names_of_labels(config, tag) for tag in config.images}
+    found: dict[tuple[str, int], dict[str, list[Area]]] = {}
+    for area in read_areas(result, {control.name for control in (*config.controls, *config.boxes)}):
+        for written in area.labels:
+            name = names.get(area.image, {}).get((area.control, written))
+            if name is not None:
+                its = found.setdefault((area.image, area.item_index or 0), {})
+                its.setdefault(name, []).append(area)
+    return {**found}
 
 
 def _names_of_labels(config: LabelConfig, tag: ImageTag) -> dict[tuple[str, str], str]:
@@ -287,39 +225,16 @@ def _names_of_labels(config: LabelConfig, tag: ImageTag) -> dict[tuple[str, str]
     return by_name | {(control.name, label.written): label.name for control, label in there}
 
 
-def _by_label(areas: Iterable[Area], names: Mapping[tuple[str, str], str]) -> dict[str, list[Area]]:
-    """Return name of a label -> its areas, in their order."""
-    found: dict[str, list[Area]] = {}
-    for area in areas:
-        for written in dict.fromkeys(written_labels(area)):
-            name = names.get((area.control, written))
-            if name is not None:
-                found.setdefault(name, []).append(area)
-    return found
-
-
-def _choose_areas(
+def _compare_image(
     tag: ImageTag,
-    item_index: int | None,
-    predicted: dict[str, list[Area]],
-    final: dict[str, list[Area]],
+    item_index: int,
     config: LabelConfig,
-    choose: _Choose,
-) -> _ImageAreas | None:
-    """Choose what is compared on one image; None where it has none of its labels."""
-    choose(predicted, final, config, tag)
-    predicted = {label: areas for label, areas in predicted.items() if areas}
-    final = {label: areas for label, areas in final.items() if areas}
-    if not predicted and not final:
-        return None
-    size_hw = _size(
-        [area for side in (predicted, final) for areas in side.values() for area in areas]
-    )
-    return _ImageAreas(tag, item_index, size_hw, predicted, final)
-
-
-def _compare_image(areas: _ImageAreas, config: LabelConfig, has_begun: bool) -> ImageDiff:
-    predicted, final, size_hw, tag = areas.predicted, areas.final, areas.size_hw, areas.tag
+    has_begun: bool,
+    predicted: AreasByLabel,
+    final: AreasByLabel,
+) -> ImageDiff:
+    predicted, final = _choose_areas(predicted, final, config, tag)
+    size_hw = image_size(chain.from_iterable((*predicted.values(), *final.values())))
     old, new = LazyMasks.of_areas(predicted, size_hw), LazyMasks.of_areas(final, size_hw)
     order = [label.name for label in (*config.labels, *config.box_labels)]
     labels = [
@@ -339,7 +254,7 @@ def _compare_image(areas: _ImageAreas, config: LabelConfig, has_begun: bool) -> 
         new[label]
     return ImageDiff(
         tag,
-        areas.item_index,
+        item_index,
         size_hw,
         new,
         find_evidence(predicted if has_begun else None, final, size_hw),
@@ -348,41 +263,24 @@ def _compare_image(areas: _ImageAreas, config: LabelConfig, has_begun: bool) -> 
     )
 
 
-def _choose_controls(
-    predicted: dict[str, list[Area]],
-    final: dict[str, list[Area]],
-    config: LabelConfig,
-    tag: ImageTag,
-) -> None:
-    """Keep the areas of one control for each label, see above."""
-    for label in predicted.keys() | final.keys():
-        _choose_control(label, predicted, final, config, tag)
+def _choose_areas(
+    predicted: AreasByLabel, final: AreasByLabel, config: LabelConfig, tag: ImageTag
+) -> tuple[AreasByLabel, AreasByLabel]:
+    """Keep the areas of the one control that counts for each label, see above."""
+    before: dict[str, list[Area]] = {}
+    after: dict[str, list[Area]] = {}
+    for label in dict.fromkeys((*predicted, *final)):
+        controls = [each for each, _ in config.controls_for(tag.name, label)]
+        old, new = predicted.get(label, ()), final.get(label, ())
+        chosen = (_there(controls, new) or _there(controls, old))[0]
+        first = _there([chosen] if chosen.is_predicted else [chosen, *controls], old)[:1]
+        before[label] = [area for area in old if first and area.control == first[0].name]
+        after[label] = [area for area in new if area.control == chosen.name]
+    return _without_empty(before), _without_empty(after)
 
 
-def _choose_painted(
-    _predicted: dict[str, list[Area]],
-    final: dict[str, list[Area]],
-    _config: LabelConfig,
-    _tag: ImageTag,
-) -> None:
-    """Keep the areas of all controls, but no rectangle of a label that has another one."""
-    final |= without_rectangles(final)
-
-
-def _choose_control(
-    label: str,
-    predicted: dict[str, list[Area]],
-    final: dict[str, list[Area]],
-    config: LabelConfig,
-    tag: ImageTag,
-) -> None:
-    """Keep the areas of the one control that counts for a label, see above."""
-    controls = [each for each, _ in config.controls_for(tag.name, label)]
-    old, new = predicted.get(label, []), final.get(label, [])
-    chosen = (_there(controls, new) or _there(controls, old))[0]
-    before = _there([chosen] if chosen.is_predicted else [chosen, *controls], old)
-    predicted[label] = [area for area in old if before and area.control == before[0].name]
-    final[label] = [area for area in new if area.control == chosen.name]
+def _without_empty(areas: AreasByLabel) -> AreasByLabel:
+    return {label: its for label, its in areas.items() if its}
 
 
 def _there(controls: Iterable[Control], areas: Iterable[Area]) -> list[Control]:
@@ -392,15 +290,6 @@ def _there(controls: Iterable[Control], areas: Iterable[Area]) -> list[Control]:
 
 def _is_predicted(label: str, config: LabelConfig, tag: ImageTag) -> bool:
     return any(control.is_predicted for control, _ in config.controls_for(tag.name, label))
-
-
-def _size(areas: Sequence[Area]) -> tuple[int, int]:
-    sizes = {area.size_hw for area in areas}
-    if len(sizes) > 1:
-        raise BadRequest(disagreement(sizes))
-    (size_hw,) = sizes
-    check_areas(size_hw, len(areas))
-    return size_hw
 
 
 def _compare_label(

@@ -22,10 +22,8 @@ from backend.label_studio.region_reader import (
     Area,
     area_box,
     area_mask,
-    check_areas,
-    disagreement,
+    image_size,
     read_areas,
-    written_labels,
 )
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
@@ -139,15 +137,11 @@ def draw_annotation(
         if area.image == image and (area.item_index or 0) == (item_index or 0)
         for index in _indices_of(area, indices)
     ]
-    sizes = {area.size_hw for _, area in found}
-    if len(sizes) > 1:
-        raise ValueError(disagreement(sizes))
-    if not sizes:
+    if not found:
         return None
     if len(labels) > NOTHING:
         raise ValueError(f"Expected at most {NOTHING} labels on an image, but got {len(labels)}.")
-    size_hw = sizes.pop()
-    check_areas(size_hw, len(found))
+    size_hw = image_size(area for _, area in found)
     truth = np.full(size_hw, NOTHING, np.uint8)
     regions = np.zeros(size_hw, np.min_scalar_type(len(found)))
     for _, area in found:
@@ -176,8 +170,8 @@ def _label_indices(config: LabelConfig, labels: Sequence[Label]) -> dict[tuple[s
 
 
 def _indices_of(area: Area, indices: dict[tuple[str, str], int]) -> list[int]:
-    texts = dict.fromkeys(written_labels(area))
-    return [indices[area.control, text] for text in texts if (area.control, text) in indices]
+    places = [(area.control, text) for text in area.labels]
+    return [indices[place] for place in places if place in indices]
 
 
 #: Errors of one picture, for which it is left out.

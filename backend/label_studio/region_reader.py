@@ -7,6 +7,7 @@ import io
 import math
 import struct
 import zlib
+from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, cast
@@ -75,6 +76,7 @@ class Area:
             a prediction showed it, "prediction-changed", or "manual"; empty where it does not say.
         score: of the prediction that it came from; None where it has none.
         parent: id of the region that it lies below in the editor's list; empty where none.
+        labels: its labels as the editor writes them, each once: aliases where there are some.
     """
 
     kind: str
@@ -87,6 +89,7 @@ class Area:
     origin: str = ""
     score: float | None = None
     parent: str = ""
+    labels: tuple[str, ...] = ()
 
 
 def drawn_areas(task: Task) -> Iterator[Area]:
@@ -121,19 +124,25 @@ not kept the size of its picture. Delete it and draw it again.
     return found
 
 
-def written_labels(area: Area) -> list[str]:
-    """Return the labels of an area as the editor writes them: aliases where there are some."""
-    return read_texts(area.value.get(area.kind))
+def image_size(areas: Iterable[Area]) -> tuple[int, int]:
+    """Return the height and width in px of the image that some areas, at least one, are on.
 
+    Raises:
+        BadRequest: they are of images of different sizes, or more than can be drawn.
 
-def disagreement(sizes_hw: Iterable[tuple[int, int]]) -> str:
-    """Say that the regions of one picture were drawn on pictures of different sizes.
-
-    >>> disagreement({(4, 6), (4, 5)})
-    'Its regions were drawn on pictures of different sizes: 5×4 and 6×4 px.'
+    >>> image_size([Area("brushlabels", "mask", "img", None, (4, side), {}) for side in (5, 6)])
+    Traceback (most recent call last):
+    ...
+    backend.errors.BadRequest: Its regions were drawn on pictures of different sizes: 5×4 and \
+6×4 px.
     """
-    told = " and ".join(f"{width}×{height}" for height, width in sorted(sizes_hw))
-    return f"Its regions were drawn on pictures of different sizes: {told} px."
+    sizes = Counter(area.size_hw for area in areas)
+    if len(sizes) > 1:
+        told = " and ".join(f"{width}×{height}" for height, width in sorted(sizes))
+        raise BadRequest(f"Its regions were drawn on pictures of different sizes: {told} px.")
+    ((size_hw, count),) = sizes.items()
+    _check_areas(size_hw, count)
+    return size_hw
 
 
 def area_mask(area: Area) -> BoolMask:
@@ -274,6 +283,7 @@ def _read_area(raw: Any) -> Area | None:
         parent=read_text(region, "parentID"),
         origin=read_text(region, "origin"),
         score=read_number(region.get("score")),
+        labels=tuple(dict.fromkeys(read_texts(value.get(kind)))),
     )
 
 
@@ -320,7 +330,7 @@ def _unreadable(raw: Mapping[str, Any], control: str) -> str:
 
 
 def _broken(area: Area, error: Exception) -> ValueError:
-    return ValueError(_say_broken(area.kind, written_labels(area), _reason(area, error)))
+    return ValueError(_say_broken(area.kind, area.labels, _reason(area, error)))
 
 
 def _say_broken(kind: str, labels: Sequence[str], reason: str, where: str = "") -> str:
@@ -361,7 +371,7 @@ LARGEST_PX: Final = 1 << 28
 _MOST_AREA_PX: Final = 1 << 37
 
 
-def check_areas(size_hw: tuple[int, int], count: int) -> None:
+def _check_areas(size_hw: tuple[int, int], count: int) -> None:
     """Refuse to draw so many areas on an image of that height and width in px.
 
     Raises:

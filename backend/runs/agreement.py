@@ -6,7 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
 from typing import Final
 
 import cv2
@@ -15,14 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from backend.errors import BadRequest, StudioRefused, StudioUnreachable
-from backend.feedback.comparison import ImageMasks, painted_masks
+from backend.feedback.comparison import find_areas
+from backend.feedback.evidence import AreasByLabel, LazyMasks, without_rectangles
 from backend.label_studio.annotations import LEAVE_OUT, AnnotationChoice
 from backend.label_studio.client import LabelStudioClient, UnreadableTasks
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import ImageTag, LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.records import Annotation
-from backend.label_studio.region_reader import disagreement
+from backend.label_studio.region_reader import image_size
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
 from backend.runs.run import MOST_LEFT_OUT, AskedNothing, Progress, Run, RunKind, RunParts
@@ -430,8 +431,8 @@ class SharedImage:
     Attributes:
         people: ids of the annotators, at least two.
         masks: of each of them, name of a label -> (H, W) bool, drawn on each access. A rectangle is
-            filled, and counts only where a label has nothing else, see
-            `backend.feedback.comparison.painted_masks`.
+            filled, and counts only where a label has nothing else. To draw a broken region is a
+            ValueError.
     """
 
     task: Task
@@ -488,36 +489,38 @@ def shared_images(
     Args:
         annotations: one of each person, see `newest_of_each`.
     """
-    found: dict[tuple[str, int], dict[int, ImageMasks]] = {}
-    for number, annotation in enumerate(annotations):
-        for image in painted_masks(annotation.result, config, task):
-            found.setdefault((image.tag.name, image.item_index or 0), {})[number] = image
+    painted = [find_areas(each.result, config) for each in annotations]
     people = tuple(int(each.annotator or 0) for each in annotations)
-    return [_shared(task, people, found[key], config) for key in sorted(found)]
+    return [
+        _shared(task, tag, people, [each.get((tag.name, index), {}) for each in painted], config)
+        for tag in config.images
+        for index in sorted({item for name, item in chain(*painted) if name == tag.name})
+    ]
 
 
 def _shared(
-    task: Task, people: tuple[int, ...], images: Mapping[int, ImageMasks], config: LabelConfig
+    task: Task,
+    tag: ImageTag,
+    people: tuple[int, ...],
+    painted: Sequence[AreasByLabel],
+    config: LabelConfig,
 ) -> SharedImage:
     """Put together what people have painted on one image."""
-    sizes = {image.size_hw for image in images.values()}
-    if len(sizes) > 1:
-        raise BadRequest(disagreement(sizes))
-    (size_hw,) = sizes
+    areas = [area for its in painted for label in its.values() for area in label]
+    size_hw = image_size(areas)
     if size_hw[0] * size_hw[1] * len(people) > MOST_PX:
         raise BadRequest(
             f"Expected at most {MOST_PX} pixels times people, but {len(people)} people have "
             f"annotated a picture of {size_hw[1]}×{size_hw[0]} px."
         )
-    tag = next(iter(images.values())).tag
     every = (label.name for label in (*config.labels, *config.box_labels))
     return SharedImage(
         task,
         tag,
-        next(iter(images.values())).item_index,
+        areas[0].item_index,
         size_hw,
         people,
-        [images[number].masks if number in images else {} for number in range(len(people))],
+        [LazyMasks.of_areas({**its, **without_rectangles(its)}, size_hw) for its in painted],
         tuple(name for name in every if config.controls_for(tag.name, name)),
     )
 

@@ -24,7 +24,7 @@ from backend.label_studio.brush_rle import decode_rle, encode_rle
 from backend.label_studio.image_loader import decode_image
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.region_reader import area_mask, read_areas
-from backend.label_studio.requests import Task, parse_predict, parse_setup, parse_webhook
+from backend.label_studio.requests import parse_predict, parse_setup, parse_webhook
 from backend.prediction.prompt_parser import parse_prompt
 from tests.backend.fuzzing import FUZZ, JSON, NUMBERS, SCALARS
 
@@ -142,7 +142,7 @@ def test_annotations(predicted: Any, final: Any) -> None:
             if isinstance(region, dict) and region.get(side) in (1 << 20, 10**6):
                 region[side] = 2  # large masks take long to draw
     try:
-        pictures = compare_annotation(predicted, final, CONFIG, Task(1, 1, {"image": "a"}))
+        pictures = compare_annotation(predicted, final, CONFIG)
     except BadRequest:
         return
     for each in pictures:

@@ -19,7 +19,6 @@ from backend.feedback.comparison import (
     AnnotationDiff,
     LabelDiff,
     compare_annotation,
-    painted_masks,
 )
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
@@ -68,7 +67,7 @@ def shape(
 
 
 def change(predicted: list[Any], final: list[Any], label: str = "Car") -> LabelDiff:
-    (picture,) = compare_annotation(predicted, final, CONFIG, TASK)
+    (picture,) = compare_annotation(predicted, final, CONFIG)
     return next(each for each in picture.changes if each.label == label)
 
 
@@ -94,7 +93,7 @@ def test_pixels_that_were_painted_and_erased() -> None:
 def test_a_region_that_is_gone_was_false_and_one_that_is_new_was_missed() -> None:
     predicted = [region("a", "Car", LEFT), region("b", "Dog", WIDE)]
     final = [region("a", "Car", LEFT), region("n", "Sky", WIDE)]
-    (picture,) = compare_annotation(predicted, final, CONFIG, TASK)
+    (picture,) = compare_annotation(predicted, final, CONFIG)
     car, dog, sky = picture.changes
     assert (car.accepted, dog.deleted, sky.added) == (1, 1, 1)
     assert (dog.iou, dog.predicted_px, dog.true_px) == (0, 12, 0)
@@ -138,7 +137,7 @@ def test_every_kind_of_region() -> None:
         shape("polygonlabels", "poly", "Roof", corners, "2"),
         shape("rectanglelabels", "box", "Sign", half, "3"),
     ]
-    (picture,) = compare_annotation([], final, CONFIG, TASK)
+    (picture,) = compare_annotation([], final, CONFIG)
     assert {each.label: (each.added, each.true_px) for each in picture.changes} == {
         "Leaf": (1, 8),
         "Roof": (1, 8),
@@ -176,20 +175,20 @@ PARTLY = parse_label_config(
 def test_a_prediction_is_compared_with_a_control_that_is_not_predicted() -> None:
     box = shape("rectanglelabels", "box", "Car", {"x": 0, "y": 0, "width": 50, "height": 50})
     predicted = [region("a", "Car", WIDE)]
-    (picture,) = compare_annotation(predicted, [box], PARTLY, TASK)
+    (picture,) = compare_annotation(predicted, [box], PARTLY)
     (car,) = picture.changes
     assert (car.predicted_px, car.true_px, car.shared_px) == (12, 8, 8)
     assert (car.deleted, car.added) == (1, 1)
-    (kept,) = compare_annotation(predicted, [*predicted, box], PARTLY, TASK)
+    (kept,) = compare_annotation(predicted, [*predicted, box], PARTLY)
     assert (kept.changes[0].accepted, kept.changes[0].true_px) == (1, 12)
 
 
 def test_what_is_never_predicted_is_not_missed() -> None:
     sign = shape("rectanglelabels", "box", "Sign", {"x": 0, "y": 0, "width": 50, "height": 50})
-    (picture,) = compare_annotation([], [sign], PARTLY, TASK)
+    (picture,) = compare_annotation([], [sign], PARTLY)
     assert picture.changes == ()
     assert picture.final["Sign"].sum() == 8
-    (before,) = compare_annotation([sign], [sign], PARTLY, TASK)  # it was predicted once
+    (before,) = compare_annotation([sign], [sign], PARTLY)  # it was predicted once
     assert before.changes[0].accepted == 1
 
 
@@ -197,7 +196,7 @@ def test_prompts_and_labels_that_are_not_ours_are_left_aside() -> None:
     prompt = shape("rectanglelabels", "tool", "Dog", {"x": 0, "y": 0, "width": 9, "height": 9})
     other = region("o", "Unicorn", LEFT)
     words = {"id": "w", "type": "textarea", "from_name": "words", "value": {"text": ["car"]}}
-    assert compare_annotation([other], [prompt, other, words, None, 5], CONFIG, TASK) == ()
+    assert compare_annotation([other], [prompt, other, words, None, 5], CONFIG) == ()
 
 
 def test_pictures_of_a_list_are_told_apart() -> None:
@@ -206,70 +205,21 @@ def test_pictures_of_a_list_are_told_apart() -> None:
         return region(id_, "Sky", LEFT, **more | ({} if index is None else {"item_index": index}))
 
     single = region("i", "Sky", LEFT)
-    pictures = compare_annotation(
-        [page("a", None)], [page("a", 0), page("b", 1), single], CONFIG, TASK
-    )
+    pictures = compare_annotation([page("a", None)], [page("a", 0), page("b", 1), single], CONFIG)
     named = [(each.tag.name, each.item_index) for each in pictures]
-    assert named == [("img", None), ("pages", 0), ("pages", 1)]
+    assert named == [("img", 0), ("pages", 0), ("pages", 1)]
     assert [each.changes[0].accepted for each in pictures] == [0, 1, 0]
     changes = AnnotationDiff(3, 7, TASK, CONFIG, pictures, 1.0).changes
     assert [each.image for each in changes] == [0, 1, 2]
 
 
-def test_masks_are_read_as_in_a_comparison() -> None:
-    annotation = [
-        region("a", "c", LEFT),
-        region("b", "Dog", ~LEFT),
-        shape("rectanglelabels", "box", "Car", {"x": 0, "y": 0, "width": 100, "height": 100}),
-        region("p", "Sky", LEFT, to_name="pages", item_index=1),
-    ]
-    compared, read = (
-        compare_annotation(None, annotation, CONFIG, TASK),
-        painted_masks(annotation, CONFIG, TASK),
-    )
-    for one, other in zip(compared, read, strict=True):
-        assert (other.tag, other.item_index, other.size_hw) == (
-            *(one.tag, one.item_index),
-            one.size_hw,
-        )
-        assert [*other.masks] == [*one.final]
-    assert np.array_equal(read[0].masks["Car"], LEFT), "not the box around it"
-    with pytest.raises(BadRequest):
-        painted_masks([region("a", "Car", LEFT) | {"value": None}], CONFIG, TASK)
-    (cut,) = painted_masks(
-        [region("a", "Car", LEFT) | {"value": {"rle": [1, 2], "brushlabels": ["Car"]}}],
-        CONFIG,
-        TASK,
-    )
-    with pytest.raises(ValueError, match="brush region of Car is broken"):
-        cut.masks["Car"]
-
-
-def test_what_was_painted_with_several_controls_is_all_read() -> None:
-    config = parse_label_config(
-        """<View><Image name="img" value="$image"/>
-        <BrushLabels name="mask" toName="img"><Label value="Car"/></BrushLabels>
-        <PolygonLabels name="poly" toName="img"><Label value="Car"/></PolygonLabels>
-        <RectangleLabels name="box" toName="img"><Label value="Car"/></RectangleLabels></View>"""
-    )
-    brush = region("a", "Car", LEFT)
-    right = {"points": [[50, 50], [100, 50], [100, 100], [50, 100]], "closed": True}
-    outline = shape("polygonlabels", "poly", "Car", right)
-    whole = {"x": 0, "y": 0, "width": 100, "height": 100}
-    box = shape("rectanglelabels", "box", "Car", whole)
-    (image,) = painted_masks([outline, brush, box], config, TASK)
-    assert np.array_equal(image.masks["Car"], LEFT | LEFT[::-1, ::-1])
-    (image,) = painted_masks([box], config, TASK)
-    assert image.masks["Car"].all(), "where it is alone"
-
-
 def test_without_a_prediction_there_are_masks_and_nothing_to_compare() -> None:
-    (picture,) = compare_annotation(None, [region("a", "Car", LEFT)], CONFIG, TASK)
+    (picture,) = compare_annotation(None, [region("a", "Car", LEFT)], CONFIG)
     assert (picture.predicted, picture.changes) == (None, ())
     assert np.array_equal(picture.final["Car"], LEFT)
     made = AnnotationDiff(3, 7, TASK, CONFIG, (picture,), 1.0, "somebody")
     assert (made.changes, made.pictures[0].size_hw) == ((), (4, 8))
-    (all_new,) = compare_annotation([], [region("a", "Car", LEFT)], CONFIG, TASK)
+    (all_new,) = compare_annotation([], [region("a", "Car", LEFT)], CONFIG)
     assert (all_new.predicted, all_new.changes[0].added) == ({}, 1)
 
 
@@ -292,7 +242,7 @@ def test_what_cannot_be_read_is_a_sentence(broken: dict[str, Any], side: str) ->
     sides = {"predicted": ([broken], good), "final": (good, [broken]), "by hand": (None, [broken])}
     told = "of different sizes|is broken|is too large"
     with pytest.raises(BadRequest, match=rf"^[A-Z].*({told}).*\.$"):
-        compare_annotation(*sides[side], CONFIG, TASK)
+        compare_annotation(*sides[side], CONFIG)
 
 
 def test_figures_against_a_plain_reference() -> None:
@@ -342,7 +292,7 @@ def test_more_regions_than_can_be_drawn_in_minutes_are_refused_undrawn(
 ) -> None:
     monkeypatch.setattr("backend.label_studio.region_reader._MOST_AREA_PX", 3 * LEFT.size)
     some = [region(f"r{n}", "Car", LEFT) for n in range(4)]
-    assert compare_annotation(None, some[:3], CONFIG, TASK)
+    assert compare_annotation(None, some[:3], CONFIG)
     monkeypatch.setattr("backend.feedback.evidence.draw_area", lambda *_: pytest.fail("drawn"))
     with pytest.raises(BadRequest, match="too many regions for a picture of this size: 4 on"):
-        compare_annotation(None, some, CONFIG, TASK)
+        compare_annotation(None, some, CONFIG)

@@ -11,7 +11,7 @@ import pytest
 
 from backend.feedback.comparison import ImageDiff, compare_annotation
 from backend.feedback.evidence import ImageEvidence, LazyMasks
-from tests.backend.feedback.test_comparison import CONFIG, LEFT, TASK, WIDE, drawn, region, shape
+from tests.backend.feedback.test_comparison import CONFIG, LEFT, WIDE, drawn, region, shape
 
 RIGHT = drawn("....####", "....####", "........", "........")
 EDGE = drawn("....##..", "....##..", "........", "........")
@@ -21,7 +21,7 @@ HALF = {"x": 0, "y": 0, "width": 50, "height": 100}
 
 
 def picture_of(predicted: list[Any] | None, final: list[Any]) -> ImageDiff:
-    (picture,) = compare_annotation(predicted, final, CONFIG, TASK)
+    (picture,) = compare_annotation(predicted, final, CONFIG)
     return picture
 
 

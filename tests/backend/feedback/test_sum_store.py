@@ -83,9 +83,9 @@ def test_stored_sums_equal_a_full_recount(
         annotations.mark(read.project, [read.annotation])
         (pending,) = annotations.lease(1)
         if is_gone:
-            assert annotations.discard(pending)
+            annotations.discard(pending)
         else:
-            assert annotations.complete(pending, read)
+            annotations.complete(pending, read)
         for project in (7, 8):
             kept = annotations.read(project)
             sums = annotations.sums(project, step)
@@ -114,8 +114,8 @@ def test_a_lease_that_was_lost_changes_no_sum(database: Database) -> None:
     with database.write() as connection:
         connection.execute(text("UPDATE annotations SET leased_until = 0"))
     (taken,) = other.lease(1)
-    assert not annotations.complete(late, seen(1, version="late"))
-    assert not annotations.discard(late)
-    assert other.complete(taken, seen(1, version="new"))
+    annotations.complete(late, seen(1, version="late"))
+    annotations.discard(late)
+    other.complete(taken, seen(1, version="new"))
     assert [*annotations.sums(7).versions] == ["new"]
     assert annotations.sums(7).all.kinds == {"compared": 1}

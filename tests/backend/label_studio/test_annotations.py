@@ -124,7 +124,7 @@ def test_other_images_and_other_controls_count_nothing() -> None:
 
 
 def test_broken_regions_and_sizes_that_disagree_are_refused() -> None:
-    with pytest.raises(ValueError, match="different sizes: 4×2 and 5×2 px"):
+    with pytest.raises(BadRequest, match="different sizes: 4×2 and 5×2 px"):
         drawn(painted("Car", 0), painted("Dog", 0, original_width=5))
     with pytest.raises(
         BadRequest, match=r'of Car \(made with "mask"\) is broken: .* the size of its picture'

@@ -24,7 +24,7 @@ from backend.label_studio.region_reader import (
     area_mask,
     drawn_areas,
     fill_outline,
-    written_labels,
+    read_areas,
 )
 from backend.label_studio.requests import Task, parse_predict
 
@@ -99,7 +99,7 @@ def test_strange_regions_are_left_out(region: Any) -> None:
     [
         (
             "brushlabels",
-            {"rle": [0] * 9, "brushlabels": ["car"]},
+            {"rle": [0] * 9},
             "^A brush region of car is broken: its strokes are cut off, or are of a picture of "
             "another size than 800×400. Delete it and draw it again.$",
         ),
@@ -123,7 +123,7 @@ def test_strange_regions_are_left_out(region: Any) -> None:
         ("rectanglelabels", {"x": float("nan"), "y": 1, "width": 1, "height": 1}, "finite"),
         (
             "rectanglelabels",
-            {"x": "left", "y": 1, "width": 1, "height": 1, "rectanglelabels": ["car"]},
+            {"x": "left", "y": 1, "width": 1, "height": 1},
             "A rectangle of car is broken: what it has in a number's place is none. Delete it",
         ),
         ("ellipselabels", {"x": "left", "y": 1, "radiusX": 1, "radiusY": 1}, "number's place"),
@@ -137,13 +137,14 @@ def test_strange_regions_are_left_out(region: Any) -> None:
 def test_broken_geometry_is_refused(kind: str, value: dict[str, Any], reason: str) -> None:
     """In words that a person understands, and without a word in the log."""
     with pytest.raises(ValueError, match=reason):
-        area_mask(Area(kind, "tag", "img", None, (400, 800), value))
+        area_mask(Area(kind, "tag", "img", None, (400, 800), value, labels=("car",)))
 
 
 def test_labels_that_are_no_texts_are_left_out() -> None:
     value = {"brushlabels": ["car", 3, "", " ", None, "c"], "labels": ["sky"]}
-    area = Area("brushlabels", "tag", "img", None, (4, 8), value)
-    assert written_labels(area) == ["car", "c"]
+    region = {"type": "brushlabels", "from_name": "tag", "to_name": "img", "value": value}
+    (area,) = read_areas([region | {"original_height": 4, "original_width": 8}], {"tag"})
+    assert area.labels == ("car", "c")
 
 
 @pytest.mark.parametrize("image_format", ["EPS", "TIFF"])

@@ -15,7 +15,6 @@ from label_studio_sdk.label_interface import LabelInterface
 from backend.errors import LabelConfigError
 from backend.feedback.comparison import compare_annotation
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio.requests import Task
 from backend.prediction.predictor import ModelVersions
 from backend.settings import Settings
 from tests.backend.fakes.colour_segmenter import data_url, flag
@@ -146,7 +145,7 @@ def test_what_annotators_leave_is_compared() -> None:
     point = {**size, "id": "p", "type": "labels", "from_name": "kind"}
     point["value"] = {"x": 5, "y": 5, "width": 1, "labels": ["r"]}
     final = [*result[2:], *drawn, point]  # red was deleted and drawn anew as a box
-    (picture,) = compare_annotation(result, final, config, Task(1, 1, {"image": "a.png"}))
+    (picture,) = compare_annotation(result, final, config)
     red, blue = picture.changes
     assert (red.label, red.deleted, red.added, blue.accepted) == ("red", 1, 1, 1)
     assert red.iou == 1

@@ -17,7 +17,8 @@ CONFIG = """<View><Image name="image" value="$image"/>
 <BrushLabels name="mask" toName="image"><Label value="car" alias="c"/><Label value="tree"/>
 </BrushLabels>
 <PolygonLabels name="outline" toName="image"><Label value="car"/></PolygonLabels>
-<RectangleLabels name="box" toName="image"><Label value="sign"/></RectangleLabels>
+<RectangleLabels name="box" toName="image"><Label value="sign"/><Label value="car"/>
+</RectangleLabels>
 </View>"""
 
 #: Height and width of the pictures in px.

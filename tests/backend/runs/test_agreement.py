@@ -140,6 +140,13 @@ def test_all_kinds_of_regions_aliases_and_filled_rectangles_are_compared() -> No
     assert (sign.label, sign.pictures, sign.iou) == ("sign", 1, pytest.approx(0.5))
 
 
+def test_what_was_painted_with_several_controls_is_one_mask() -> None:
+    parts = [brushed((0, 0, 10, 20)), outlined((10, 0, 10, 20))]
+    around = boxed((0, 0, WIDTH, HEIGHT), "car")
+    report = measured(shared_studio([(1, [*parts, around]), (2, [brushed(LEFT)])]))
+    assert (report.labels[0].iou, report.disputed) == (1.0, 0.0), "and not the box around it"
+
+
 def test_who_submits_nothing_has_painted_nothing() -> None:
     report = measured(shared_studio([(1, [brushed(LEFT)]), (2, [])], [(1, []), (2, [])]))
     assert (report.tasks, report.labels[0].iou) == (1, 0.0), "without a region there is no picture"
