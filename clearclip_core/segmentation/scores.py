@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -17,7 +18,6 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from clearclip_core.segmentation.upsampling import (
     BATCH_ELEMENTS,
     ArgmaxBands,
-    AxisSamples,
     AxisUpsampling,
     Indices,
     Matrix,
@@ -26,7 +26,7 @@ from clearclip_core.segmentation.upsampling import (
     upsample,
 )
 from clearclip_core.segmentation.windows import DenseFeatures, WindowPlan
-from clearclip_core.thread_pools import one_blas_thread
+from clearclip_core.thread_pools import one_blas_thread, one_thread
 from clearclip_core.vocabulary import Label, Vocabulary
 
 #: Logits by which the slopes of two queries may differ from one sample to the next. The fourth
@@ -56,21 +56,25 @@ class LogSumExp:
         dtype = logits.dtype if np.ptp(logits) < _FLOAT32_RANGE else np.float64
         logits = (logits - self._middle).astype(dtype)
         vertical, horizontal = _spacings_px(logits, rows, columns)
-        self._rows, self._columns = rows.samples(vertical), columns.samples(horizontal)
-        logs = _log_sum_exp(logits, self._rows, self._columns)
-        self._logs = np.ascontiguousarray(self._columns.interpolate(logs.T).T)
+        down, along = rows.samples(vertical), columns.samples(horizontal)
+        logs = _log_sum_exp(logits, down.matrix, along.matrix)
+        # OpenCV transposes four times as fast as NumPy copies what is transposed.
+        along_rows = along.cubics.astype(logs.dtype) @ cv2.transpose(logs)
+        self._logs = np.asarray(cv2.transpose(along_rows)).astype(logs.dtype, copy=False)
+        self._cubics = down.cubics.astype(logs.dtype)
 
     def at_rows(self, rows: slice) -> Values:
         """Return (r, W) logs of the sum over all queries of exp(logit), in rows of the image."""
-        logs: Values = self._rows.interpolate(self._logs, rows) + self._middle
+        logs: Values = self._cubics[rows] @ self._logs
+        logs += self._middle
         return logs
 
 
-def _log_sum_exp(logits: Values, rows: AxisSamples, columns: AxisSamples) -> Values:
-    """(h, w, Q) -> (m, n) at the samples."""
+def _log_sum_exp(logits: Values, rows: Matrix, columns: Matrix) -> Values:
+    """(h, w, Q) -> (m, n) at samples, of (m, h) and (n, w) weights."""
     height, width, queries = logits.shape
     by_row = logits.transpose(0, 2, 1).reshape(height, -1)  # (h, Q*w)
-    down, along = rows.matrix.astype(logits.dtype), columns.matrix.astype(logits.dtype)
+    down, along = rows.astype(logits.dtype), columns.astype(logits.dtype)
     blocks = list(dense_blocks(along))
     logs = np.empty((len(down), len(along)), logits.dtype)
     step = max(1, BATCH_ELEMENTS // (queries * width))
@@ -259,7 +263,7 @@ class Scores:
             labels[band.rows] = band.labels
         return labels
 
-    @one_blas_thread()
+    @one_thread()
     def decide(
         self, threshold: float | Sequence[float] = 0.0
     ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.float16]]:
@@ -279,12 +283,13 @@ class Scores:
         has_threshold = bool(thresholds.any())
         log_sum_exp = LogSumExp(self._by_pixel * self.temperature, *self._upsamplings)
         for band in self._argmax.bands(with_cosines=True):
-            logarithm = np.multiply(band.cosines, self.temperature, out=band.cosines)
-            logarithm -= log_sum_exp.at_rows(band.rows)
-            probability = np.exp(np.minimum(logarithm, 0, out=logarithm), out=logarithm)
-            labels[band.rows], confidence[band.rows] = band.labels, probability
+            logs = torch.from_numpy(log_sum_exp.at_rows(band.rows))
+            logits = torch.from_numpy(band.cosines).mul_(self.temperature)
+            probability = logits.sub_(logs).clamp_(max=0).exp_()
+            labels[band.rows] = band.labels
+            torch.from_numpy(confidence[band.rows]).copy_(probability)
             if has_threshold:
-                labels[band.rows][probability < thresholds[band.labels]] = -1
+                labels[band.rows][probability.numpy() < thresholds[band.labels]] = -1
         return labels, confidence
 
     def probabilities(self, rows: slice = slice(None)) -> npt.NDArray[np.float32]:

@@ -13,10 +13,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 
 Matrix = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
@@ -139,11 +140,14 @@ class AxisUpsampling:
             size = stop - start
             count = max(4, int(np.ceil((size - 1) / max(spacing, 1.0))) + 1)
             count, interpolate = (count, lagrange_cubic) if count < size else (size, _identity)
-            indices, weights = interpolate(np.linspace(0, max(count - 1, 0), size), count)
-            parts.append((np.linspace(start, stop - 1, count), indices + total, weights))
+            points, weights = interpolate(np.linspace(0, max(count - 1, 0), size), count)
+            parts.append((np.linspace(start, stop - 1, count), points + total, weights))
             total += count
-        points, indices, weights = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return AxisSamples(self.at(self.positions(points)), indices, weights)
+        places, points, weights = (np.concatenate(part) for part in zip(*parts, strict=True))
+        row_ends = np.arange(0, points.size + 1, 4)
+        cubics = csr_array((weights.ravel(), points.ravel(), row_ends), (self.image_px, total))
+        cubics.eliminate_zeros()
+        return AxisSamples(self.at(self.positions(places)), cubics)
 
     def _first_px(self, ends: Matrix) -> Indices:
         """Return (pieces + 1,) the first pixel at or after each end of a piece."""
@@ -199,33 +203,16 @@ class AxisPieces:
         return np.arange(self.first_px[-1]) - self.first_px[self.piece_of_px]
 
 
-@dataclass(frozen=True, eq=False)
-class AxisSamples:
+class AxisSamples(NamedTuple):
     """Points along one axis from which a smooth function's pixels are interpolated.
 
     Attributes:
         matrix: (points, windows * patches), weights of the patches at the points.
-        indices: (image_px, 4), the points from which a pixel is interpolated.
-        weights: (image_px, 4), their weights; each row sums to 1.
+        cubics: (image_px, points), weights of the points in each pixel; each row sums to 1.
     """
 
     matrix: Matrix
-    indices: Indices
-    weights: Matrix
-
-    def interpolate(self, values: Values, pixels: slice = slice(None)) -> Values:
-        """Interpolate (points, n) values at the points to (pixels, n) values at the pixels."""
-        if len(self.matrix) == len(self.indices):  # the points are the pixels
-            return values[pixels]
-        indices, weights = self.indices[pixels], self.weights[pixels].astype(values.dtype)
-        made: Values = values.take(indices[:, 0], axis=0)
-        made *= weights[:, :1]
-        room = np.empty_like(made)
-        for point in range(1, 4):
-            values.take(indices[:, point], axis=0, out=room, mode="clip")  # else it is buffered
-            room *= weights[:, point, None]
-            made += room
-        return made
+    cubics: csr_array
 
 
 def upsample(values: Values, rows: Values, columns: Values) -> Values:
