@@ -14,7 +14,7 @@ from backend.dataset.picture_file import LocalPictures, name_of, read_picture_fi
 from backend.errors import ImageInvalid, ImageNotFound, ImageTooLarge
 from backend.label_studio.image_loader import decode_image
 from backend.label_studio.requests import Task
-from tests.backend.dataset.conftest import picture_bytes
+from tests.backend.dataset.exported_tasks import picture_bytes
 
 
 @pytest.mark.parametrize(
