@@ -1,22 +1,15 @@
-"""The settings as people read them: in a terminal, on a page, in `.env.example`."""
+"""The settings as people read them: on a page, in `.env.example`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
-from backend.cli.settings import in_two_groups, list_settings
+from backend.cli.settings import in_two_groups, write_settings
 from backend.settings import Settings
 
 ROOT = Path(__file__).parents[3]
-
-
-def settings(*arguments: str, status: int = 0) -> Result:
-    result = CliRunner(env={"COLUMNS": "300"}).invoke(list_settings, arguments)
-    assert result.exit_code == status, result.output
-    return result
 
 
 def test_every_setting_is_in_one_group() -> None:
@@ -24,27 +17,22 @@ def test_every_setting_is_in_one_group() -> None:
     assert sorted(grouped) == sorted(Settings.model_fields)
 
 
-def test_the_example_is_what_the_settings_are() -> None:
-    example = (ROOT / ".env.example").read_text(encoding="utf-8")
-    assert settings("--format", "env").output == example, "make settings writes it"
-    assert max(map(len, example.splitlines())) <= 100
-
-
-def test_nothing_that_is_set_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LABEL_STUDIO_URL", "http://studio:8080")
+@pytest.mark.parametrize("name", [".env.example", "docs/reference/settings.md"])
+def test_both_files_are_what_the_settings_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Nothing that is set is shown, and what stands around the settings is kept."""
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", "s3cret")
     monkeypatch.setenv("PORT", "none")  # a value that cannot be is no reason to say nothing
-    for form in ("markdown", "env"):
-        output = settings("--format", form).output
-        assert "s3cret" not in output
-        assert "http://studio" not in output
+    before = (ROOT / name).read_text(encoding="utf-8")
+    file = tmp_path / f"example{Path(name).suffix}"
+    file.write_text(before.replace("Longest wait", "Shortest wait"), encoding="utf-8")
+    write_settings(file)
+    assert file.read_text(encoding="utf-8") == before, "make settings writes it"
+    assert name.endswith(".md") or max(map(len, before.splitlines())) <= 100
 
 
-def test_a_page_keeps_what_stands_around_the_table(tmp_path: Path) -> None:
-    page = tmp_path / "settings.md"
-    page.write_text("# Settings\n<!-- settings:begin -->\nold\n<!-- settings:end -->\nMore.\n")
-    for _ in range(2):
-        settings("--format", "markdown", "--into", str(page))
-        table = settings("--format", "markdown").output
-        begin, end = "<!-- settings:begin -->", "<!-- settings:end -->"
-        assert page.read_text() == f"# Settings\n{begin}\n{table}{end}\nMore.\n"
+def test_a_file_without_a_place_for_settings_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "page.md").write_text("<!-- settings:end -->\n<!-- settings:begin -->\n")
+    with pytest.raises(ValueError, match="needs a line with settings:begin"):
+        write_settings(tmp_path / "page.md")
