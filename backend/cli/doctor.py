@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Final
 
 import click
-from label_studio_sdk.label_interface import LabelInterface, control_tags
+from label_studio_sdk.label_interface import LabelInterface
 
 from backend.cli.doctor_context import (
     CheckContext,
@@ -109,8 +109,7 @@ def check_prediction(context: CheckContext) -> str:
             f"Task {context.task['id']} has no prediction.",
             "The backend's log says why, with the task's number.",
         )
-    known = _known_to_the_sdk(entry)
-    errors = LabelInterface(context.xml).validate_prediction(known, return_errors=True)
+    errors = LabelInterface(context.xml).validate_prediction(entry, return_errors=True)
     if errors:
         raise CheckFailed(
             f"Label Studio would refuse the prediction: {str(errors[0])[:300]}",
@@ -118,15 +117,6 @@ def check_prediction(context: CheckContext) -> str:
         )
     regions = quantity(len(entry["result"]), "region")
     return f"Task {context.task['id']} has a valid prediction of {regions}."
-
-
-def _known_to_the_sdk(entry: dict[str, Any]) -> dict[str, Any]:
-    """Leave out bitmask regions, where the SDK is older than 2.1 and refuses all of them."""
-    if hasattr(control_tags, "BitmaskLabelsTag"):
-        return entry
-    return entry | {
-        "result": [region for region in entry["result"] if not region["type"].startswith("bitmask")]
-    }
 
 
 #: Name of a check, checks that it needs, function.

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from typing import Final
 from xml.etree.ElementTree import Element
 
 import requests
@@ -21,7 +20,7 @@ from backend.cli.doctor_context import (
     json_object,
 )
 from backend.errors import BackendError
-from backend.label_studio.label_config import CONTROL_KINDS, ControlKind, ImageTag
+from backend.label_studio.label_config import CONTROL_KINDS, ControlKind
 from backend.label_studio.label_config_parser import attribute_of, parse_label_config
 from backend.label_studio.records import ProjectRow, SummaryRow, TaskPage, TitlePage, UserRow
 from backend.label_studio.requests import Task
@@ -289,23 +288,14 @@ def _is_smart(element: Element) -> bool:
 
 # ---- pictures ----------------------------------------------------------------------------------
 
+#: Tasks that are asked for from each end of a project: what another storage has comes last.
+_TASKS_AT_AN_END: Final = 25
+
 #: Kinds of address of which a picture is read.
 _MOST_KINDS: Final = 12
 
 #: What addresses of one kind begin with: a scheme and a host or bucket, or a path's first folders.
 _KIND: Final = re.compile(r"data:|[A-Za-z][A-Za-z0-9+.-]*://[^/?]*/?|/[^/?]*/[^/?]*/?")
-
-#: A variable that the data manager can filter by: the key of a task's data, and no path in it.
-_KEY: Final = re.compile(r"\$(\w+)")
-
-
-@dataclass(frozen=True)
-class _Example:
-    """A picture of a task, whose address is the first of its kind."""
-
-    kind: str
-    source: str
-    task: Task
 
 
 def kind_of(source: str) -> str:
@@ -325,16 +315,17 @@ def check_images(context: CheckContext) -> str:
     read: list[str] = []
     failures: list[str] = []
     images = LabelStudioServices(context.settings).images
-    for example in _examples(context):
-        task = example.task
+    first, last = _tasks(context, "tasks:id"), _tasks(context, "-tasks:id")
+    examples = _examples(context, [*first, *reversed(last)])
+    for kind, (source, task) in [*examples.items()][:_MOST_KINDS]:
         try:
-            rgb = images.read(example.source, task)
+            rgb = images.read(source, task)
         except BackendError as error:
             failures.append(f"Task {task.id}: {error}")
             continue
         if not read:
             context.task = {"id": task.id, "project": context.project_id, "data": dict(task.data)}
-        read.append(f"{example.kind} (task {task.id}, {rgb.shape[1]} x {rgb.shape[0]} px)")
+        read.append(f"{kind} (task {task.id}, {rgb.shape[1]} x {rgb.shape[0]} px)")
     if failures:
         which = f"{len(failures)} of {len(read) + len(failures)} kinds of address cannot be read. "
         raise CheckFailed(
@@ -344,75 +335,45 @@ def check_images(context: CheckContext) -> str:
     return f"A picture of each kind of address can be read: {', '.join(read)}."
 
 
-def _examples(context: CheckContext) -> Iterator[_Example]:
-    """Yield a picture of each kind of address, of each image tag; at most `_MOST_KINDS`.
+def _examples(context: CheckContext, tasks: Sequence[Task]) -> dict[str, tuple[str, Task]]:
+    """Return the first address of each kind, with its task.
 
     Raises:
-        CheckFailed: the project has no task, or the first one has no address of a picture.
+        CheckFailed: there is no task, or none has an address for one of the image tags.
     """
     assert context.config is not None
-    kinds: dict[str, None] = {}
+    if not tasks:
+        raise CheckFailed("The project has no task yet.", "Import pictures, and run this again.")
+    found: dict[str, tuple[str, Task]] = {}
     for tag in context.config.images:
-        known: list[str] = []
-        while len(kinds) < _MOST_KINDS and (task := _task_without(context, tag, known)) is not None:
-            found = _new_examples(tag, task, known)
-            if not found:  # all that is left is of a kind that is known
-                break
-            known += [example.kind for example in found]
-            yield from (example for example in found if example.kind not in kinds)
-            kinds |= dict.fromkeys(known)
-            if _KEY.fullmatch(tag.value) is None:
-                break
+        errors: list[str] = []
+        for task in tasks:
+            try:
+                sources = [source.strip() for source in tag.sources(task.data)]
+            except BackendError as error:
+                errors.append(f"Task {task.id}: {error}")
+                continue
+            for source in sources:
+                found.setdefault(kind_of(source), (source, task))
+        if len(errors) == len(tasks):
+            raise CheckFailed(errors[0], "The backend cannot read it either.")
+    return found
 
 
-def _new_examples(tag: ImageTag, task: Task, known: list[str]) -> list[_Example]:
-    """Return the first picture of a task of each kind of address that is not known yet."""
-    try:
-        sources = tag.sources(task.data)
-    except BackendError as error:
-        if known:  # other tasks have shown that the label config fits the project
-            return []
-        raise CheckFailed(
-            f"Task {task.id}: {error}", "The backend cannot read it either."
-        ) from None
-    first: dict[str, _Example] = {}
-    for source in map(str.strip, sources):
-        kind = kind_of(source)
-        if kind not in known:
-            first.setdefault(kind, _Example(kind, source, task))
-    return list(first.values())
-
-
-def _task_without(context: CheckContext, tag: ImageTag, known: list[str]) -> Task | None:
-    """Return the first task whose address is of no known kind; None where there is none.
-
-    Raises:
-        CheckFailed: the project has no task at all.
-    """
-    query: dict[str, Any] = {"ordering": ["tasks:id"]}
-    if known:
-        column = f"filter:tasks:data.{tag.value[1:]}"
-        other = {"filter": column, "operator": "not_contains", "type": "String"}
-        items = [other | {"value": kind} for kind in known]
-        query["filters"] = {"conjunction": "and", "items": items}
-    rows = context.ask(
-        lambda studio: (
-            studio.send(
-                "GET",
-                "/api/tasks/",
-                TaskPage,
-                project=context.project_id,
-                page_size=1,
-                fields="task_only",
-                resolve_uri="false",
-                query=json.dumps(query),
-            ).tasks
+def _tasks(context: CheckContext, order: str) -> list[Task]:
+    """Return the first tasks of the project in an order of the data manager."""
+    page = context.ask(
+        lambda studio: studio.send(
+            "GET",
+            "/api/tasks/",
+            TaskPage,
+            project=context.project_id,
+            page_size=_TASKS_AT_AN_END,
+            fields="task_only",
+            resolve_uri="false",
+            query=json.dumps({"ordering": [order]}),
         ),
-        "a task",
+        "its tasks",
         "The token's user must be a member of the project.",
     )
-    if rows:
-        return Task(rows[0].id, context.project_id, rows[0].data)
-    if known:
-        return None
-    raise CheckFailed("The project has no task yet.", "Import pictures, and run this again.")
+    return [Task(row.id, context.project_id, row.data) for row in page.tasks]
