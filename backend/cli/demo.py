@@ -70,33 +70,29 @@ def predicted_label_map(
     """Return the label map of a stored prediction's brush regions.
 
     Returns:
-        (H, W) int64: index into `SCENE_LABELS`, -1 for none.
+        (H, W) int64: index into `SCENE_LABELS`, its length for none.
     """
-    label_map = np.full(size_hw, -1, dtype=np.int64)
+    label_map = np.full(size_hw, len(SCENE_LABELS), dtype=np.int64)
     for region in result:
         mask = decode_rle(region["value"]["rle"]).reshape(*size_hw, 4)[..., 3] > 127
         label_map[mask] = SCENE_LABELS.index(region["value"]["brushlabels"][0])
     return label_map
 
 
-def scenes_mean_iou(pairs: Iterable[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]) -> float:
-    """Return the dataset-level mIoU in [0, 1] of (predicted, true) label maps.
+def scenes_mean_iou(predictions: Mapping[int, Sequence[Mapping[str, Any]]]) -> float:
+    """Return the mean IoU, in [0, 1], of the labels that occur in drawn scenes.
 
-    Each map is (H, W), -1 for none.
-
-    Intersections and unions are summed over all pictures, then averaged over the labels that
-    occur.
-
-    >>> scenes_mean_iou([(np.array([[0, 1, 1, 1]]), np.array([[0, 0, 1, 1]]))])  # 1/2 and 2/3
-    0.5833333333333333
+    Args:
+        predictions: the seed of each scene -> the regions of its stored prediction.
     """
-    count = len(SCENE_LABELS)
-    confusion = np.zeros((count + 1, count + 1), dtype=np.int64)  # true x predicted, last: none
-    for predicted, true in pairs:
-        np.add.at(confusion, (true.ravel(), predicted.ravel()), 1)
-    hits = np.diag(confusion)[:count]
-    unions = confusion.sum(axis=0)[:count] + confusion.sum(axis=1)[:count] - hits
-    return float((hits[unions > 0] / unions[unions > 0]).mean())
+    from clearclip_core.evaluation.metrics import ConfusionMatrix  # and torch
+
+    parts = []
+    for seed, result in predictions.items():
+        truth = render_scene(seed).label_map
+        predicted = predicted_label_map(result, truth.shape)
+        parts.append(ConfusionMatrix.of(truth, predicted, classes=len(SCENE_LABELS) + 1))
+    return float(np.nanmean(ConfusionMatrix.sum(parts).iou[:-1]))
 
 
 TITLE: Final = "ClearCLIP demo"
@@ -210,12 +206,8 @@ def run_demo(
     Args:
         images: folder of pictures; None: twelve drawn scenes, which have a ground truth.
         labels: the project's labels; needed with `images`, refused without.
-        model: what the backend serves.
         once: end after the report, instead of staying up until Ctrl-C.
-        label_studio_command: the label-studio command, if it is not where it is looked for.
         data_dir: Label Studio's folder, kept; None: a temporary one, removed at the end.
-        studio_port: Label Studio's port; another one if that is taken.
-        backend_port: the backend's port; another one if that is taken.
 
     Returns:
         The exit status: 0 if every task got a prediction and, for the scenes under the demo
@@ -289,11 +281,8 @@ def report_demo(studio: LabelStudioProcess, project: int, *, floor: float | None
     missing = len(tasks.keys() - predictions.keys())
     shortfalls = [f"{missing} of {len(tasks)} tasks have no prediction."] if missing else []
     if floor is not None:
-        seeds = {task: scene_seed(path) for task, path in tasks.items()}
         reached = scenes_mean_iou(
-            (predicted_label_map(predictions.get(task, []), truth.shape), truth)
-            for task, seed in seeds.items()
-            for truth in [render_scene(seed).label_map]
+            {scene_seed(path): predictions.get(task, []) for task, path in tasks.items()}
         )
         _say(f"Mean IoU      {reached:.1%} against the scenes' ground truth")
         if reached < floor:
