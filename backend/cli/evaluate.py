@@ -85,7 +85,7 @@ def evaluate_project(
         raise click.UsageError("--as-paper goes without --threshold and --learned.")
     check_token(settings, "annotations are read")
     # These import torch, which the help does without.
-    from backend.cli.evaluation_plan import OWN_WORDS, NamedWords, Plan, find_project
+    from backend.cli.evaluation_plan import OWN_WORDS, Plan, find_project
     from backend.label_studio.annotations import LEAVE_OUT
     from backend.services import Services
     from clearclip_core.evaluation.comparison import LabelledFolder, compare
@@ -101,11 +101,11 @@ def evaluate_project(
     folder = LabelledFolder(found.pictures(limit), found.labels)
     if not folder.pictures:
         raise click.ClickException(f"Project {project} has no annotated tasks.")
-    words = [NamedWords(path.name, folder.with_prompts(path)) for path in prompts]
+    words = {path.name: folder.with_prompts(path) for path in prompts}
     plan = Plan(
         settings=settings,
         project=found,
-        words=tuple(words) or (NamedWords(OWN_WORDS, found.labels),),
+        words=words or {OWN_WORDS: found.labels},
         given=threshold,
         learned=learned,
         as_paper=as_paper,

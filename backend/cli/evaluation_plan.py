@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import click
@@ -11,7 +11,6 @@ from backend.errors import LabelConfigError
 from backend.label_studio.annotations import AnnotatedProject
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config import (
-    ImageTag,
     LabelConfig,
     adapt_mode,
     least_thresholds,
@@ -43,21 +42,17 @@ from clearclip_core.quantities import quantity
 OWN_WORDS = "label config"
 
 
-@dataclass(frozen=True)
-class NamedWords:
-    """The labels with words that are compared, and their name in tables."""
-
-    name: str
-    labels: tuple[Label, ...]
-
-
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What is compared on a project."""
+    """What is compared on a project.
+
+    Attributes:
+        words: name in tables -> the labels with the words that are compared.
+    """
 
     settings: Settings
     project: AnnotatedProject
-    words: tuple[NamedWords, ...]
+    words: Mapping[str, tuple[Label, ...]]
     given: tuple[ThresholdOption, ...] = ()
     learned: bool = False
     as_paper: bool = False
@@ -74,10 +69,9 @@ class Plan:
         models = {name: self._load(name) for name, _ in pairs}
         for name, method in pairs:
             segmenter = self._segmenter(models[name], method)
-            for words in self.words:
-                yield Candidate(
-                    segmenter, words.labels, name, words.name, rule, options=self._options(method)
-                )
+            for words, labels in self.words.items():
+                options = self._options(method)
+                yield Candidate(segmenter, labels, name, words, rule, options=options)
             if self.learned:
                 yield self._learned(segmenter, name, method)
 
@@ -133,21 +127,12 @@ class Plan:
             )
         click.echo(
             f"The row of what was learned from {quantity(active.annotations, 'annotation')} "
-            "flatters where "
-            "these are among the pictures.",
+            "flatters where these are among the pictures.",
             err=True,
         )
-        rule = self._rule(config)
-        name = f"{OWN_WORDS}, learned"
-        return Candidate(
-            segmenter,
-            self.project.labels,
-            model,
-            name,
-            rule,
-            active.adaptation,
-            self._options(method),
-        )
+        words = (self.project.labels, model, f"{OWN_WORDS}, learned")
+        rule, options = self._rule(config), self._options(method)
+        return Candidate(segmenter, *words, rule, active.adaptation, options)
 
 
 def find_project(
@@ -156,29 +141,16 @@ def find_project(
     """Return the annotated tasks of a project.
 
     Args:
-        client: Label Studio.
-        services: reads images.
-        project: its id.
         image: name of the image tag; None: the only one.
 
     Raises:
-        ValueError: the label config has no such tag.
+        LabelConfigError: there is no such tag, or several and no name.
     """
     config = parse_label_config(client.label_config(project))
-    tag = _choose_tag(config, image)
-    return AnnotatedProject(client, services.images.read, project, config, tag)
-
-
-def _choose_tag(config: LabelConfig, name: str | None) -> ImageTag:
-    """Return the image tag of that name, or the only one.
-
-    Raises:
-        LabelConfigError: there is none, or several and no name.
-    """
-    found = [tag for tag in config.images if name in (None, tag.name)]
+    found = [tag for tag in config.images if image in (None, tag.name)]
     if len(found) != 1:
         names = ", ".join(tag.name for tag in config.images)
         raise LabelConfigError(
             f"Expected --image to name one <Image> of the label config, which has: {names}."
         )
-    return found[0]
+    return AnnotatedProject(client, services.images.read, project, config, found[0])

@@ -7,9 +7,9 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import click
 from sqlalchemy.exc import SQLAlchemyError
@@ -36,7 +36,6 @@ from backend.telemetry.logs import printable
 from clearclip_core.quantities import quantity
 
 if TYPE_CHECKING:
-    from backend.jobs.prelabeler import Prelabeler
     from backend.services import Services
 
 
@@ -47,11 +46,8 @@ _MAX_REASONS = 10
 _POLL_S = 0.5
 
 
-class _JobRunner(Protocol):
-    """Runs a leased job, see `Prelabeler.run` and `Withdrawer.run`."""
-
-    def run(self, job: Job, stopping: threading.Event, watch: Callable[[Job], None]) -> Job:
-        """Run it until it is over, paused or stopped."""
+#: Runs a leased job until it is over, paused or stopped: `Prelabeler.run`, `Withdrawer.run`.
+_RunJob = Callable[[Job, threading.Event, Callable[[Job], None]], Job]
 
 
 @contextmanager
@@ -71,7 +67,7 @@ def resumable() -> Iterator[None]:
         raise click.ClickException(str(error)) from None
 
 
-def run_job(services: Services, runner: _JobRunner, job: Job) -> None:
+def run_job(services: Services, run: _RunJob, job: Job) -> None:
     """Run a job here with a progress bar, or show its progress where another process runs it.
 
     It returns when the job is over, or after Ctrl-C.
@@ -89,7 +85,7 @@ def run_job(services: Services, runner: _JobRunner, job: Job) -> None:
         leased = _lease(services, job, show)
         if leased is not None:
             try:
-                runner.run(leased, services.stopping, show)
+                run(leased, services.stopping, show)
             finally:
                 _pause(services, job.id)
 
@@ -192,14 +188,20 @@ def prelabel(
     from backend.services import Services  # and torch with it, which the help does without
 
     services = Services(settings, stopping=threading.Event())
+    client = services.required_client("predictions are written")
     _check_project(services, project)
-    with resumable(), ExitStack() as stack:
-        prelabeler = make_prelabeler(services, stack, where, ray_address, actors)
+    with resumable(), services.engine if where == "local" else nullcontext():
+        services.database.check()
+        prelabeler = (
+            services.prelabeler(client)
+            if where == "local"
+            else services.ray_prelabeler(client, ray_address, actors)
+        )
         if dry_run:
             click.echo(prelabeler.plan(project, only=only, view=view, limit=limit))
             return
         job = services.store.start_job(project, only=only, view=view, limit=limit)
-        run_job(services, prelabeler, job)
+        run_job(services, prelabeler.run, job)
         job = services.store.get_job(job.id)
         failures = FailureStore(services.database).of_job(job.id, limit=10_000)
     if report_file:
@@ -256,37 +258,11 @@ def _check_project(services: Services, project: int) -> None:
         client.label_config(project)
 
 
-def make_prelabeler(
-    services: Services, stack: ExitStack, where: str, ray_address: str, actors: int | None
-) -> Prelabeler:
-    """Make the prelabeler for this machine or for a Ray cluster.
-
-    Args:
-        services: the parts that it is made of.
-        stack: ends the inference engine, which runs where `where` is "local".
-        where: "local" or "ray".
-        ray_address: address of the cluster; empty for one that is made on this machine.
-        actors: how many copies of the model the cluster has; None: one for each GPU or node.
-
-    Raises:
-        ValueError: there is no token for Label Studio.
-    """
-    client = services.required_client("predictions are written")
-    engine = services.engine
-    if where == "local":
-        stack.enter_context(engine)
-    services.database.check()
-    if where == "ray":
-        return services.ray_prelabeler(client, ray_address, actors)
-    return services.prelabeler(client)
-
-
 @click.command()
 @click.option("--job", type=NUMBER, required=True, help="Number of the job, see the dashboard.")
 @click.option("--dry-run", is_flag=True, help="Say what there is to delete, and delete nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @with_settings("label_studio_url", "label_studio_api_key", "model_dir", "database_url")
-def withdraw(settings: Settings, job: int, dry_run: bool, as_json: bool) -> None:
+def withdraw(settings: Settings, job: int, dry_run: bool) -> None:
     """Delete the predictions of a job in Label Studio that nobody has worked with.
 
     Tasks that have an annotation or a draft keep theirs, and are listed. A run that was interrupted
@@ -309,21 +285,15 @@ def withdraw(settings: Settings, job: int, dry_run: bool, as_json: bool) -> None
                 bar.refresh()
 
             plan = withdrawer.plan(job, watch)
-        counts = {"job": job, "version": plan.version, "to_delete": plan.to_delete}
-        ids = {"kept": [*plan.kept], "unlisted": [*plan.unlisted]}
-        click.echo(json.dumps({**counts, "tasks": plan.tasks, **ids}) if as_json else plan)
+        click.echo(plan)
         return
     with resumable():
         started = store.start_withdrawal(job)
-        run_job(services, withdrawer, started)
+        run_job(services, withdrawer.run, started)
         done, kept = store.get_job(started.id), store.task_ids(started.id) or ()
-    if as_json:
-        counts = {"job": job, "version": done.version, "state": done.state, "deleted": done.done}
-        click.echo(json.dumps({**counts, "reason": done.reason, "kept": [*kept]}))
-    else:
-        click.echo(f"Withdrawal of job {job}: {done.state}. {done.reason}".rstrip())
-        deleted = quantity(done.done, "prediction")
-        click.echo(f"{deleted} deleted, those of {quantity(len(kept), 'task')} kept.")
-        if kept:
-            click.echo(f"Kept: {', '.join(map(str, kept))}")
+    click.echo(f"Withdrawal of job {job}: {done.state}. {done.reason}".rstrip())
+    deleted = quantity(done.done, "prediction")
+    click.echo(f"{deleted} deleted, those of {quantity(len(kept), 'task')} kept.")
+    if kept:
+        click.echo(f"Kept: {', '.join(map(str, kept))}")
     raise SystemExit(130 if not done.over else 0 if done.state == "done" else 1)

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 import msgspec
@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from backend.runs.next_tasks import NextTasks
     from backend.runs.words import WordsReport
     from backend.services import Services
+
+
+#: What these commands need Label Studio for.
+_USE: Final = "the project is read"
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,15 @@ _view_option = click.option(
 )
 
 
+def _begin(settings: Settings, name: str) -> tuple[Services, RunKind[Any, Any]]:
+    """Refuse settings without a token; else return the kind of run, and what makes it."""
+    check_token(settings, _USE)
+    from backend.runs.kinds import KINDS  # and torch with it, which the help does without
+    from backend.services import Services
+
+    return Services(settings), next(kind for kind in KINDS if kind.name == name)
+
+
 def _run(
     services: Services,
     kind: RunKind[Any, Any],
@@ -80,7 +93,7 @@ def _run(
     show: Callable[[Any, Console], None],
 ) -> Any:
     """Make a report, tell it, keep it for the page, and make a view; return the report."""
-    client, created = services.required_client("the project is read"), time.time()
+    client, created = services.required_client(_USE), time.time()
     run = Run(id=0, kind=kind.name, project=given.project, asked=msgspec.to_builtins(asked))
     with (
         services.engine if kind.needs_model else nullcontext(),
@@ -154,11 +167,7 @@ def label_errors(settings: Settings, given: _Given) -> None:
 
     The project's page shows them with pictures. Those that were confirmed there are left out.
     """
-    check_token(settings, "annotations are read")
-    from backend.runs.label_errors import LABEL_ERRORS  # and torch with it, see the help
-    from backend.services import Services
-
-    _run(Services(settings), LABEL_ERRORS, AskedNothing(), given, _show_label_errors)
+    _run(*_begin(settings, "label-errors"), AskedNothing(), given, _show_label_errors)
 
 
 def _show_label_errors(report: LabelErrors, console: Console) -> None:
@@ -188,11 +197,7 @@ def agreement(settings: Settings, given: _Given) -> None:
 
     The project's page shows the pixels in dispute.
     """
-    check_token(settings, "annotations are read")
-    from backend.runs.agreement import AGREEMENT  # and torch with it, see the help
-    from backend.services import Services
-
-    _run(Services(settings), AGREEMENT, AskedNothing(), given, _show_agreement)
+    _run(*_begin(settings, "agreement"), AskedNothing(), given, _show_agreement)
 
 
 def _show_agreement(report: Agreement, console: Console) -> None:
@@ -211,30 +216,37 @@ def _show_agreement(report: Agreement, console: Console) -> None:
         f"in dispute: {in_percent(report.disputed)} of the pixels of "
         f"{quantity(report.pictures, 'picture')}"
     )
-    shared = (">pictures", ">IoU", ">boundary F")
     labels = [
         (
-            *(each.label, _starred(each.pictures), in_percent(each.iou)),
-            *(in_percent(each.boundary_f), in_percent(each.disputed)),
+            each.label,
+            _starred(each.pictures),
+            in_percent(each.iou),
+            in_percent(each.boundary_f),
+            in_percent(each.disputed),
             "–" if each.alpha is None else f"{each.alpha:.2f}",
         )
         for each in report.labels
     ]
+    shared = (">pictures", ">IoU", ">boundary F")
     _print_table(console, ("label", *shared, ">in dispute", ">alpha"), labels)
     pairs = [(e.label, e.other or "nothing", in_percent(e.share)) for e in report.confusions]
     _print_table(console, ("one person", "another", ">pixels"), pairs)
     people = [
         (
-            *(each.name or f"User {each.annotator}", _starred(each.pictures)),
-            *(in_percent(each.iou), in_percent(each.boundary_f)),
+            each.name or f"User {each.annotator}",
+            _starred(each.pictures),
+            in_percent(each.iou),
+            in_percent(each.boundary_f),
         )
         for each in report.annotators
     ]
     _print_table(console, ("annotator", *shared), people)
     disputes = [
         (
-            *(each.task, "" if each.item_index is None else each.item_index + 1),
-            *(each.people, in_percent(each.disputed)),
+            each.task,
+            "" if each.item_index is None else each.item_index + 1,
+            each.people,
+            in_percent(each.disputed),
         )
         for each in report.disputes
     ]
@@ -269,13 +281,9 @@ def next_tasks(settings: Settings, given: _Given, count: int) -> None:
     They have no annotation and no draft. Pictures are skipped that look nearly like one that
     was chosen, or like one that the project has learned from.
     """
-    check_token(settings, "tasks are read")
-    from backend.runs.next_tasks import NEXT_TASKS, AskedTasks  # and torch with it, see the help
-    from backend.services import Services
-
-    services = Services(settings)
+    services, kind = _begin(settings, "next-tasks")
     show = partial(_show_next_tasks, address=partial(services.files.task_url, given.project))
-    _run(services, NEXT_TASKS, AskedTasks(count), given, show)
+    _run(services, kind, kind.asked(count), given, show)
 
 
 def _show_next_tasks(
@@ -355,19 +363,15 @@ def words(
     of_label = {"--use": use is not None, "--words": wordings, "--threshold": thresholds}
     for option in (name for name, is_given in of_label.items() if is_given and not label):
         raise click.UsageError(f"{option} needs --label.")
-    check_token(settings, "pictures are read")
-    from backend.runs.words import WORDS, AskedWords  # and torch with it, see the help
-    from backend.services import Services
-
-    asked = AskedWords(label, wordings, thresholds, methods, pictures, on)
+    services, kind = _begin(settings, "words")
+    asked = kind.asked(label, wordings, thresholds, methods, pictures, on)
     if use is not None and use >= len(asked.trials):  # before anything is measured
         raise click.UsageError(f"--use={use}: the rows are 0 to {len(asked.trials) - 1}.")
-    services = Services(settings)
     show = partial(_show_words, project=given.project)
-    report: WordsReport = _run(services, WORDS, asked, given, show)
+    report: WordsReport = _run(services, kind, asked, given, show)
     if use is not None:
         _ask(given, f"Write {report.row(use).line} into project {given.project}?")
-        client = services.required_client("words are written")
+        client = services.required_client(_USE)
         client.replace_label_config(given.project, report.config, report.config_with(use))
         click.echo("The label config of the project has these words now.")
 

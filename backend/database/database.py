@@ -5,7 +5,6 @@ Any number of threads and processes may hold a `Database` on the same URL.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -32,59 +31,6 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from backend.database.migrations.revisions import current, is_up_to_date, upgrade_tables
 from backend.settings import Settings
-
-#: What SQLite and the lock write beside the database file.
-_SUFFIXES = ("", "-wal", "-shm", ".lock")
-
-
-def forbidden_path(file: Path) -> Path | None:
-    """Return what this user may not write of a database file, its companions and its folder.
-
-    Returns:
-        The folder, or the nearest one above it that exists; else one of the files; None where all
-        may be written, or where nobody may, since the file system is mounted read-only, and where
-        what was in the way has gone meanwhile.
-    """
-    folder = next(path for path in file.parents if path.exists())
-    files = [Path(f"{file}{suffix}") for suffix in _SUFFIXES]
-    for path in (folder, *(one for one in files if one.exists())):
-        if not os.access(path, os.W_OK):
-            return path if _on_writable_mount(path) else None
-    return None
-
-
-def file_advice(file: Path | None) -> str:
-    """Say what to do about a database that cannot be opened.
-
-    Args:
-        file: file of an SQLite database; None for any other.
-
-    >>> file_advice(None)
-    'set DATABASE_URL.'
-    """
-    if file is None:
-        return "set DATABASE_URL."
-    path = forbidden_path(file)
-    if path is None:
-        return (
-            "set MODEL_DIR, the folder of clearclip.db, to one that can be written; or set "
-            "DATABASE_URL, which names another database."
-        )
-    user = os.getuid() if hasattr(os, "getuid") else "of this process"
-    return (
-        f"user {user} may not write {path}. Give the folder to that user, with all that is in it: "
-        f"chown -R {user} FOLDER. With Docker Compose, FOLDER is what MODELS names in .env."
-    )
-
-
-def _on_writable_mount(path: Path) -> bool:
-    if not hasattr(os, "statvfs"):
-        return True
-    try:
-        return not os.statvfs(path).f_flag & os.ST_RDONLY
-    except FileNotFoundError:
-        return False
-
 
 LOCKED: Final = "The database is locked by another program"
 FULL: Final = "The disk of the database is full"
@@ -158,6 +104,12 @@ _MORE_CONNECTIONS: Final = 5
 
 #: The most keys of one SQL statement.
 MAX_KEYS: Final = 400
+
+#: What to do about an SQLite file that cannot be opened; its usual cause is the folder's owner.
+_ADVICE: Final = (
+    "MODEL_DIR to a folder that this user may write, or DATABASE_URL to another database. With "
+    "Docker Compose, user 1000 must own the folder that MODELS names: chown -R 1000 FOLDER."
+)
 
 #: All tables; each module that owns some registers them here.
 METADATA: Final = MetaData()
@@ -253,7 +205,7 @@ class Database:
         except (OSError, SQLAlchemyError) as error:
             raise ValueError(
                 f"The database {self.name} cannot be {done} ({error_message(error)}): "
-                f"{file_advice(self.file)}"
+                f"set {_ADVICE if self.file else 'DATABASE_URL.'}"
             ) from None
 
     def close(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,8 +30,10 @@ def test_a_run_is_taken_back_where_nobody_has_begun(
     annotated, drafted = tasks[0], tasks[2]
     studio.client.annotations.create(id=annotated, result=[])
     studio.post(f"/api/tasks/{drafted}/drafts", json={"result": []})
-    done = runner.invoke(main, ["withdraw", "--job", "1", "--json"])
+    done = runner.invoke(main, ["withdraw", "--job", "1"])
     assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout)
-    assert (told["deleted"], told["kept"]) == (2, [annotated, drafted])
+    assert (
+        f"2 predictions deleted, those of 2 tasks kept.\nKept: {annotated}, {drafted}"
+        in done.stdout
+    )
     assert predicted() == [annotated, drafted]
