@@ -29,7 +29,7 @@ from backend.errors import BadRequest, DatasetError, TaskError
 from backend.label_studio.client import UNLISTED, LabelStudioClient, list_to_change
 from backend.label_studio.image_loader import ImageReader, ImageShape, image_places
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio.region_writer import EvenConfidence, draw_regions
+from backend.label_studio.region_writer import draw_regions
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
 from clearclip_core import RunMask
@@ -323,11 +323,10 @@ class RegionDrawer:
             whole = ""
             for region in draw_regions(
                 RunMask.of(mask),
-                EvenConfidence(score, (mask.shape[0], mask.shape[1])),
+                score,
                 target.control,
                 replace(target.label, threshold=0.0),  # thresholds are for the model's predictions
                 place.tag,
-                mean_confidence=score,
                 item_index=place.item_index,
                 tolerance_px=_TOLERANCE_PX,
                 with_holes=True,

@@ -9,10 +9,10 @@ import struct
 import zlib
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, cast
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -50,20 +50,16 @@ _NOUNS: Final[Mapping[str, str]] = {
     "ellipselabels": "ellipse",
 }
 
+_NOT_KEPT: Final = "Label Studio has not kept its kind, its shape or the size of its picture"
+
 #: Letters of a region's labels that an error repeats.
 _TOLD_LETTERS: Final = 50
 
+#: What is raised for numbers that are none, and by decoders for broken content.
 _BROKEN = (
-    AttributeError,
-    KeyError,
-    TypeError,
-    OverflowError,
-    OSError,
-    Image.DecompressionBombError,
+    *(ArithmeticError, AttributeError, EOFError, LookupError, OSError, SyntaxError, TypeError),
+    *(ValueError, struct.error, zlib.error, Image.DecompressionBombError),
 )
-
-#: What else decoders raise for broken content.
-_UNDECODABLE = (ValueError, ArithmeticError, EOFError, SyntaxError, struct.error, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -108,7 +104,7 @@ def read_areas(regions: Iterable[Any], controls: Container[str]) -> list[Area]:
     Traceback (most recent call last):
     ...
     backend.errors.BadRequest: A rectangle of car (made with "box") is broken: Label Studio has \
-not kept the size of its picture. Delete it and draw it again.
+not kept its kind, its shape or the size of its picture. Delete it and draw it again.
     """
     found: list[Area] = []
     for raw in regions:
@@ -119,7 +115,9 @@ not kept the size of its picture. Delete it and draw it again.
         if area is not None and area.kind == "labels":
             continue  # a point, or another shape without an area, of a tool beside <Labels>
         if area is None:
-            raise BadRequest(_unreadable(raw, name))
+            kind, value = read_text(raw, "type"), raw.get("value")
+            labels = read_texts(value.get(kind)) if isinstance(value, dict) else []
+            raise BadRequest(_say_broken(kind, labels, _NOT_KEPT, name))
         found.append(area)
     return found
 
@@ -155,15 +153,12 @@ def area_mask(area: Area) -> BoolMask:
     >>> area_mask(Area("rectanglelabels", "box", "img", None, (1, 4), box))
     array([[False, False,  True,  True]])
     """
-    value = area.value
-    try:
+    with _told(area):
         if area.kind == "brushlabels":
-            alpha = decode_rle(value["rle"], *area.size_hw)
+            alpha = decode_rle(area.value["rle"], *area.size_hw)
             return np.greater_equal(alpha, _MIN_ALPHA, out=alpha.view(np.bool_))
         if area.kind == "bitmasklabels":
-            return _read_bitmask(value["imageDataURL"], area.size_hw)
-    except (*_BROKEN, *_UNDECODABLE) as error:
-        raise _broken(area, error) from None
+            return _read_bitmask(area.value["imageDataURL"], area.size_hw)
     mask = np.zeros(area.size_hw, dtype=np.bool_)
     draw_area(area, mask)
     return mask
@@ -180,17 +175,14 @@ def draw_area(area: Area, mask: BoolMask) -> None:
     if area.kind in ("brushlabels", "bitmasklabels"):
         np.logical_or(mask, area_mask(area), out=mask)
         return
-    try:
-        if area.kind == "polygonlabels":
-            fill_outline(outline_points(area), mask)
-        elif area.kind == "rectanglelabels":
-            _fill_rectangle(_read_rectangle(area), mask)
-        elif area.kind == "ellipselabels":
-            Ellipse.read(area.value, area.size_hw).fill(mask)
-        else:
-            raise ValueError(f"A region of the kind {area.kind} cannot be drawn: leave it out.")
-    except (*_BROKEN, cv2.error) as error:
-        raise _broken(area, error) from None
+    if area.kind == "polygonlabels":
+        fill_outline(_outline_points(area), mask)
+    elif area.kind == "rectanglelabels":
+        _fill_rectangle(_read_rectangle(area), mask)
+    elif area.kind == "ellipselabels":
+        _fill_ellipse(_read_ellipse(area), mask)
+    else:
+        raise ValueError(f"A region of the kind {area.kind} cannot be drawn: leave it out.")
 
 
 def area_box(area: Area) -> tuple[slice, slice]:
@@ -201,35 +193,18 @@ def area_box(area: Area) -> tuple[slice, slice]:
     (slice(0, 10, None), slice(19, 31, None))
     """
     height, width = area.size_hw
-    try:
-        if area.kind == "ellipselabels":
-            return Ellipse.read(area.value, area.size_hw).box
-        if area.kind == "rectanglelabels":
-            points = rectangle_corners(_read_rectangle(area), area.size_hw)
-    except _BROKEN as error:
-        raise _broken(area, error) from None
-    if area.kind == "polygonlabels":
-        points = check_finite(outline_points(area))
-    elif area.kind != "rectanglelabels":
+    if area.kind == "ellipselabels":
+        return _ellipse_box(_read_ellipse(area), area.size_hw)
+    if area.kind == "rectanglelabels":
+        points = rectangle_corners(_read_rectangle(area), area.size_hw)
+    elif area.kind == "polygonlabels":
+        points = _check_finite(_outline_points(area))
+    else:
         return slice(0, height), slice(0, width)
     # A pixel more on each side: the edge of an outline covers the pixels that it goes through.
     low = (np.floor(points.min(axis=0)) - 1).clip(0, (width, height)).astype(int).tolist()
     high = (np.ceil(points.max(axis=0)) + 1).clip(0, (width, height)).astype(int).tolist()
     return slice(low[1], high[1]), slice(low[0], high[0])
-
-
-def outline_points(area: Area) -> npt.NDArray[np.float64]:
-    """Return the points of an outline, (P, 2) float64: x and y in px."""
-    try:
-        points = np.array(area.value["points"], dtype=np.float64)
-    except _BROKEN as error:
-        raise _broken(area, error) from None
-    except ValueError:  # points of different lengths, or texts
-        points = np.empty(0)
-    if points.ndim != 2 or points.shape[1] != 2:
-        raise _broken(area, ValueError("its points are no pairs of numbers"))
-    with np.errstate(over="ignore"):  # who fills the outline refuses infinity
-        return points * area.size_hw[::-1] / 100
 
 
 def rectangle_corners(rectangle: Rectangle, size_hw: tuple[int, int]) -> npt.NDArray[np.float64]:
@@ -249,7 +224,7 @@ def rectangle_corners(rectangle: Rectangle, size_hw: tuple[int, int]) -> npt.NDA
     angle = math.radians(rectangle.rotation_degrees)
     along = np.array([math.cos(angle), math.sin(angle)]) * rectangle.width_percent * width / 100
     down = np.array([-math.sin(angle), math.cos(angle)]) * rectangle.height_percent * height / 100
-    return check_finite(origin + np.array([along * 0, along, along + down, down]))
+    return _check_finite(origin + np.array([along * 0, along, along + down, down]))
 
 
 def rectangle_mask(rectangle: Rectangle, size_hw: tuple[int, int]) -> BoolMask:
@@ -298,9 +273,32 @@ def _as_control(value: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     return kind, shape | {kind: value.get("labels")}
 
 
+def _outline_points(area: Area) -> npt.NDArray[np.float64]:
+    """Return the points of an outline, (P, 2) float64: x and y in px."""
+    with _told(area):
+        try:
+            points = np.array(area.value["points"], dtype=np.float64)
+        except ValueError:  # points of different lengths, or texts
+            points = np.empty(0)
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise ValueError(
+            _say_broken(area.kind, area.labels, "its points are no pairs of numbers")
+        )
+    with np.errstate(over="ignore"):  # who fills the outline refuses infinity
+        return points * area.size_hw[::-1] / 100
+
+
 def _read_rectangle(area: Area) -> Rectangle:
-    x, y, width, height = (to_float(area.value[key]) for key in ("x", "y", "width", "height"))
-    return Rectangle(x, y, width, height, to_float(area.value.get("rotation", 0)))
+    return Rectangle(*_numbers(area, "x", "y", "width", "height", "rotation"))
+
+
+def _numbers(area: Area, *keys: str) -> list[float]:
+    """Read numbers of an area's geometry; without a rotation, it is 0."""
+    value = {"rotation": 0, **area.value}
+    numbers: list[float] = []
+    with _told(area):
+        numbers += [float(value[key]) for key in keys]
+    return numbers
 
 
 def _fill_rectangle(rectangle: Rectangle, mask: BoolMask) -> None:
@@ -315,43 +313,33 @@ def _fill_rectangle(rectangle: Rectangle, mask: BoolMask) -> None:
     mask[top:bottom, left:right] = True
 
 
-def _unreadable(raw: Mapping[str, Any], control: str) -> str:
-    """Say in an annotator's words which region is no area, why, and what to do."""
-    kind, value = read_text(raw, "type"), raw.get("value")
-    if not kind:
-        reason = "Label Studio has not kept what kind of region it is"
-    elif not isinstance(value, dict):
-        reason = "Label Studio has not kept its shape"
-    else:
-        reason = "Label Studio has not kept the size of its picture"
-    labels = read_texts(value.get(kind)) if isinstance(value, dict) else []
-    made_with = f' (made with "{control[:_TOLD_LETTERS]}")'
-    return _say_broken(kind, labels, reason, made_with)
+@contextmanager
+def _told(area: Area) -> Iterator[None]:
+    """Tell of an area that cannot be read which it is, why, and what to do."""
+    try:
+        yield
+    except _BROKEN as error:
+        height, width = area.size_hw
+        reason = "what it has in a number's place is none"
+        if isinstance(error, KeyError):
+            reason = f"it has no {error.args[0]}"
+        elif area.kind == "brushlabels":
+            reason = (
+                "its strokes are cut off, or are of a picture of another size than "
+                f"{width}×{height}"
+            )
+        elif area.kind == "bitmasklabels":
+            reason = f"it is no PNG of {width}×{height} px that can be opened"
+        raise ValueError(_say_broken(area.kind, area.labels, reason)) from None
 
 
-def _broken(area: Area, error: Exception) -> ValueError:
-    return ValueError(_say_broken(area.kind, area.labels, _reason(area, error)))
-
-
-def _say_broken(kind: str, labels: Sequence[str], reason: str, where: str = "") -> str:
+def _say_broken(kind: str, labels: Sequence[str], reason: str, control: str = "") -> str:
     """Say in an annotator's words which region is broken, why, and what to do."""
     noun = _NOUNS.get(kind) or f"region {kind[:_TOLD_LETTERS]}".rstrip()
     label = ", ".join(labels)[:_TOLD_LETTERS]
     of_label = f" of {label}" if label else ""
-    return f"A {noun}{of_label}{where} is broken: {reason}. Delete it and draw it again."
-
-
-def _reason(area: Area, error: Exception) -> str:
-    if isinstance(error, KeyError):
-        return f"it has no {error.args[0]}"
-    height, width = area.size_hw
-    if area.kind == "brushlabels":
-        return f"its strokes are cut off, or are of a picture of another size than {width}×{height}"
-    if area.kind == "bitmasklabels":
-        return f"it is no PNG of {width}×{height} px that can be opened"
-    if type(error) is ValueError:
-        return str(error)
-    return "what it has in a number's place is none"
+    made_with = f' (made with "{control[:_TOLD_LETTERS]}")' if control else ""
+    return f"A {noun}{of_label}{made_with} is broken: {reason}. Delete it and draw it again."
 
 
 def _read_bitmask(url: str, size_hw: tuple[int, int]) -> BoolMask:
@@ -397,76 +385,56 @@ def _check_areas(size_hw: tuple[int, int], count: int) -> None:
 _BAND_PX: Final = 1 << 20
 
 
-@dataclass(frozen=True)
-class Ellipse:
-    """An ellipse on an image.
-
-    Attributes:
-        x: of its centre, in px.
-        y: of its centre, in px.
-        a: half its first axis, in px.
-        b: half its second axis, in px.
-        angle: by which the first axis is turned clockwise from the rows, in radians.
-        size_hw: height and width of the image, in px.
-    """
+class _Ellipse(NamedTuple):
+    """Its centre, its half axes in px, and how far the first is turned clockwise, in radians."""
 
     x: float
     y: float
     a: float
     b: float
     angle: float
-    size_hw: tuple[int, int]
 
-    @classmethod
-    def read(cls, value: Mapping[str, Any], size_hw: tuple[int, int]) -> Ellipse:
-        """Read the value of a region, whose numbers are percents and degrees."""
-        height, width = size_hw
-        x, y, radius_x, radius_y = (
-            to_float(value[key]) for key in ("x", "y", "radiusX", "radiusY")
-        )
-        degrees = to_float(value.get("rotation", 0))
-        in_px = [x * width, y * height, abs(radius_x) * width, abs(radius_y) * height]
-        x, y, a, b = check_finite(np.array(in_px) / 100).tolist()
-        (degrees,) = check_finite(np.array([degrees])).tolist()
-        return cls(x, y, a, b, math.radians(degrees), size_hw)
 
-    @property
-    def box(self) -> tuple[slice, slice]:
-        """The rows and columns of the image outside of which it covers no pixel.
+def _read_ellipse(area: Area) -> _Ellipse:
+    height, width = area.size_hw
+    x, y, a, b, degrees = _numbers(area, "x", "y", "radiusX", "radiusY", "rotation")
+    in_px = np.array([x * width, y * height, abs(a) * width, abs(b) * height]) / 100
+    x, y, a, b, degrees = _check_finite(np.array([*in_px, degrees])).tolist()
+    return _Ellipse(x, y, a, b, math.radians(degrees))
 
-        >>> Ellipse(5, 5, 2, 1, 0, (10, 20)).box
-        (slice(3, 7, None), slice(2, 8, None))
-        """
-        cos, sin = math.cos(self.angle), math.sin(self.angle)
-        reach = math.hypot(self.a * sin, self.b * cos), math.hypot(self.a * cos, self.b * sin)
-        rows, columns = (
-            # A pixel more on each side, for what is rounded.
-            slice(*(int(min(max(at, 0), side)) for at in (middle - far - 1, middle + far + 1)))
-            for middle, far, side in zip((self.y, self.x), reach, self.size_hw, strict=True)
-        )
-        return rows, columns
 
-    def fill(self, mask: BoolMask) -> None:
-        """Add the pixels whose centres are inside to a mask (H, W) bool of the image."""
-        if self.a == 0 or self.b == 0:
-            return
-        rows, columns = self.box
-        height = max(1, _BAND_PX // max(1, columns.stop - columns.start))
-        right = np.arange(columns.start, columns.stop) + 0.5 - self.x  # (W,)
-        for top in range(rows.start, rows.stop, height):
-            band = slice(top, min(top + height, rows.stop))
-            down = (np.arange(band.start, band.stop) + 0.5 - self.y)[:, None]  # (H, 1)
-            mask[band, columns] |= self._is_inside(right, down)
+def _ellipse_box(ellipse: _Ellipse, size_hw: tuple[int, int]) -> tuple[slice, slice]:
+    """Return the rows and columns of the image outside of which it covers no pixel.
 
-    def _is_inside(
-        self, right: npt.NDArray[np.float64], down: npt.NDArray[np.float64]
-    ) -> npt.NDArray[np.bool_]:
-        """Tell of pixels, by their distances (W,) and (H, 1) to the centre, whether they are in."""
-        cos, sin = math.cos(self.angle), math.sin(self.angle)
+    >>> _ellipse_box(_Ellipse(5, 5, 2, 1, 0), (10, 20))
+    (slice(3, 7, None), slice(2, 8, None))
+    """
+    x, y, a, b, angle = ellipse
+    cos, sin = math.cos(angle), math.sin(angle)
+    reach = math.hypot(a * sin, b * cos), math.hypot(a * cos, b * sin)
+    rows, columns = (
+        # A pixel more on each side, for what is rounded.
+        slice(*(int(min(max(at, 0), side)) for at in (middle - far - 1, middle + far + 1)))
+        for middle, far, side in zip((y, x), reach, size_hw, strict=True)
+    )
+    return rows, columns
+
+
+def _fill_ellipse(ellipse: _Ellipse, mask: BoolMask) -> None:
+    """Add the pixels whose centres are inside to a mask (H, W) bool of the image."""
+    x, y, a, b, angle = ellipse
+    if a == 0 or b == 0:
+        return
+    cos, sin = math.cos(angle), math.sin(angle)
+    rows, columns = _ellipse_box(ellipse, (mask.shape[0], mask.shape[1]))
+    height = max(1, _BAND_PX // max(1, columns.stop - columns.start))
+    right = np.arange(columns.start, columns.stop) + 0.5 - x  # (W,)
+    for top in range(rows.start, rows.stop, height):
+        band = slice(top, min(top + height, rows.stop))
+        down = (np.arange(band.start, band.stop) + 0.5 - y)[:, None]  # (H, 1)
         with np.errstate(over="ignore"):  # far outside of a tiny one
-            along, across = (cos * right + sin * down) / self.a, (cos * down - sin * right) / self.b
-            inside: npt.NDArray[np.bool_] = np.square(along) + np.square(across) <= 1
-        return inside
+            along, across = (cos * right + sin * down) / a, (cos * down - sin * right) / b
+            mask[band, columns] |= np.square(along) + np.square(across) <= 1
 
 
 #: Rows of pixels that the edges of an outline may cross, all edges together. Each takes about a
@@ -501,7 +469,7 @@ def fill_outline(points_px: npt.NDArray[np.float64], mask: BoolMask) -> None:
         mask: (H, W) bool; only pixels in the bounding box of the outline are touched.
     """
     starts, ends, first, counts = _edges(points_px, mask.shape)
-    crossings = _count(counts)
+    crossings = int(counts.sum())
     if not crossings:
         return
     edges = np.repeat(np.arange(len(starts)), counts)
@@ -517,12 +485,7 @@ def fill_outline(points_px: npt.NDArray[np.float64], mask: BoolMask) -> None:
     mask[top:bottom, left:right] |= inside[:, :-1].view(np.bool_)
 
 
-def check_finite(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return points whose numbers are all finite.
-
-    Raises:
-        ValueError: one is not.
-    """
+def _check_finite(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     if not np.isfinite(points).all():
         raise ValueError(
             "A region lies at a place that is no finite number. Delete it and draw it again."
@@ -533,40 +496,28 @@ def check_finite(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 def check_crossings(points_px: npt.NDArray[np.float64], size_hw: tuple[int, ...]) -> int:
     """Return how many rows of pixels the edges of an outline (P, 2) cross, all together.
 
+    Raises:
+        ValueError: they are too many, or a point is not finite.
+
     >>> check_crossings(np.array([[0.0, 0], [3, 0], [3, 2]]), (9, 9))
     4
     """
-    return _count(_edges(points_px, size_hw).counts)
+    return int(_edges(points_px, size_hw).counts.sum())
 
 
-def _count(counts: npt.NDArray[np.intp]) -> int:
+def _edges(points_px: npt.NDArray[np.float64], size_hw: tuple[int, ...]) -> _Edges:
+    far = 2 * max(size_hw)  # products of larger numbers overflow, and no pixels lie beyond
+    starts = _check_finite(points_px).clip(-far, far)
+    ends = np.roll(starts, -1, axis=0)
+    one, other = (
+        np.ceil(each[:, 1].clip(0, size_hw[0]) - 0.5).astype(np.intp) for each in (starts, ends)
+    )
+    first = np.minimum(one, other)
+    counts = np.maximum(one, other) - first
     crossings = int(counts.sum())
     if crossings > _MAX_CROSSINGS:
         raise ValueError(
             f"A polygon is too jagged: its edges cross {crossings} rows of pixels, more than "
             f"{_MAX_CROSSINGS}. Draw it with fewer points, or as a brush region."
         )
-    return crossings
-
-
-def _edges(points_px: npt.NDArray[np.float64], size_hw: tuple[int, ...]) -> _Edges:
-    far = 2 * max(size_hw)  # products of larger numbers overflow, and no pixels lie beyond
-    starts = check_finite(points_px).clip(-far, far)
-    ends = np.roll(starts, -1, axis=0)
-    one, other = (
-        np.ceil(each[:, 1].clip(0, size_hw[0]) - 0.5).astype(np.intp) for each in (starts, ends)
-    )
-    first = np.minimum(one, other)
-    return _Edges(starts, ends, first, np.maximum(one, other) - first)
-
-
-def to_float(value: Any) -> float:
-    """Return a number of a region's geometry.
-
-    Raises:
-        TypeError: it is none, such as a text.
-    """
-    try:
-        return float(value)
-    except ValueError:
-        raise TypeError(f"{value!r:.50} is no number") from None
+    return _Edges(starts, ends, first, counts)

@@ -93,32 +93,10 @@ class HasConfidence(Protocol):
         """(H, W) float in [0, 1]."""
         ...
 
-    @property
-    def size_hw(self) -> tuple[int, int]:
-        """Height and width in px."""
-        ...
-
-
-@dataclass(frozen=True, eq=False)
-class EvenConfidence:
-    """One probability for all pixels of an image.
-
-    Attributes:
-        value: in [0, 1].
-    """
-
-    value: float
-    size_hw: tuple[int, int]
-
-    @property
-    def confidence(self) -> npt.NDArray[np.float64]:
-        """(H, W) float64, a view of one number."""
-        return np.broadcast_to(np.float64(self.value), self.size_hw)
-
 
 def draw_regions(
     mask: RunMask,
-    source: HasConfidence,
+    source: HasConfidence | float,
     control: Control,
     label: ControlLabel,
     to_name: str,
@@ -133,8 +111,8 @@ def draw_regions(
     """Draw the mask of one label the way one control has it.
 
     Args:
-        source: has the probability of each pixel. It is not asked for it where one region is the
-            whole mask, and `mean_confidence` is given.
+        source: has the probability of each pixel, or is that of all. It is not asked for it where
+            one region is the whole mask, and `mean_confidence` is given.
         label: label that says what to write, and the least score of a region.
         mean_confidence: mean of the confidence in the mask, where it is known.
         min_island_px: area in px below which islands become no polygon or rectangle.
@@ -146,19 +124,13 @@ def draw_regions(
 
     Returns:
         No region for an empty mask; else one, or one for each island, the largest first.
-
-    Raises:
-        ValueError: the source has another size than the mask.
     """
-    if mask.size_hw != source.size_hw:
-        raise ValueError(
-            f"Expected argument `source` to be of size {mask.size_hw} as the mask, but got "
-            f"{source.size_hw}."
-        )
     place = f"{owner}/{control.kind}/{control.name}/{to_name}/{item_index}/{label.written}"
     regions: list[Region] = []
     for shape in _shapes(mask, control.kind, min_island_px, tolerance_px, with_holes):
-        if shape.island is not None:
+        if isinstance(source, float):
+            mean = source
+        elif shape.island is not None:
             inside = source.confidence[shape.box][shape.island]
             mean = float(inside.mean(dtype=np.float64))
         else:
@@ -213,11 +185,9 @@ def _shapes(
         for box, island in _islands(mask, min_island_px):
             points = _outline(mask.size_hw, box, island, tolerance_px, with_holes)
             yield _Shape({"points": points, "closed": True}, box, island)
-    elif kind == "rectanglelabels":
+    else:
         for box, island in _islands(mask, min_island_px):
             yield _Shape(_rectangle(mask.size_hw, box), box, island)
-    else:
-        raise ValueError(f"Expected argument `kind` to be one of the controls, but got {kind!r}.")
 
 
 def _png_data_url(mask: BoolMask) -> str:

@@ -68,7 +68,7 @@ def hostile(written: Path) -> list[tuple[list[Any], str]]:
         ([polygon(BOX, number) for number in range(1000)], "too many regions"),
         (
             [{"from_name": "mask", "type": None, "value": None}],
-            "has not kept what kind of region it is",
+            "has not kept its kind, its shape or the size of its picture",
         ),
     ]
 

@@ -218,12 +218,6 @@ def test_the_sdk_finds_every_prediction_valid(kind: ControlKind, alias: str) -> 
     assert LabelInterface(xml).validate_prediction(prediction, return_errors=True) == []
 
 
-def test_wrong_shapes_are_refused() -> None:
-    mask = RunMask.of(np.zeros((2, 3), np.bool_))
-    with pytest.raises(ValueError, match=r"`source` to be of size \(2, 3\)"):
-        draw_regions(mask, Source(np.zeros((3, 2))), _control("brushlabels"), DOG, "photo")
-
-
 EIGHT = np.ones((3, 3))
 
 
