@@ -1,16 +1,14 @@
 """Projects whose pictures are corrected: drawn scenes and street photographs, and annotators.
 
-Street photographs are those of ``STREET_PICTURES=FOLDER``, in CamVid's layout (see
-`tests.bench.test_street`). Of the frames of ``test`` whose sequence ``train`` lacks, the first half
-is corrected, and every second of the others is unseen. Two kinds of features describe them:
-"network" are those of a small network that learned the labels of ``train`` for some minutes;
-"colours" are random Fourier features of colour, texture and place. Their words are ridge
-regressions on every tenth frame of ``train``, made worse by noise where a project says so.
+Of the street photographs of `tests.bench.street` whose sequence ``train`` lacks, the first half is
+corrected, and every second of the others is unseen. Two kinds of features describe them: "network"
+are those of a small network that learned the labels of ``train`` for some minutes; "colours" are
+random Fourier features of colour, texture and place. Their words are ridge regressions on every
+tenth frame of ``train``, made worse by noise where a project says so.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
@@ -19,7 +17,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
-import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -38,13 +35,12 @@ from clearclip_core import (
     WindowPlan,
     render_scene,
 )
+from clearclip_core.images.label_maps import Truth
+from tests.bench.street import NAMES, sequence, street_folder
 
 #: Labels of a project that leaves some things of the scenes unlabelled, as projects do.
 PROJECT = ("sky", "tree", "house", "road", "grass", "mountain", "water", "car", "person", "fence")
-STREET = (
-    *("sky", "building", "pole", "road", "pavement", "tree"),
-    *("sign", "fence", "car", "pedestrian", "bicyclist"),
-)
+STREET = tuple(line.split(",")[0] for line in NAMES.splitlines())
 CORRECTED, UNSEEN = HELD_OUT_SEEDS[1200:1280], HELD_OUT_SEEDS[2300:2360]
 #: Pictures that are corrected, and the step between the pixels that are compared.
 COUNT, STEP = 10, 4
@@ -54,7 +50,6 @@ _WAVES, _SCALE = 192, 0.35
 _STEPS, _CROPS, _SIDE = 800, 8, 256
 
 Masks = dict[str, BoolMask]
-Truth = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.floating]
 #: Features and (H, W) truth of a picture; the value of a label is its place in the list of all.
 Picture = tuple[DenseFeatures, Truth]
@@ -350,21 +345,13 @@ def street(kind: str, noise: float = 0.0) -> World:
     return World(name, vocabulary, embed, pictures[:half], pictures[half::2])
 
 
-def street_folder() -> Path:
-    """Return the folder of street photographs, or skip."""
-    folder = os.environ.get("STREET_PICTURES")
-    if not folder:
-        pytest.skip("set STREET_PICTURES to a folder in CamVid's layout")
-    return Path(folder)
-
-
 @cache
 def _street_pictures(kind: str) -> tuple[Sequence[Picture], Sequence[Picture]]:
     """Describe every tenth picture of ``train``, and those of unseen sequences of ``test``."""
     folder = street_folder()
     train, test = (sorted((folder / "images" / part).iterdir()) for part in ("train", "test"))
-    seen = {path.name.partition("_")[0] for path in train}
-    fresh = [path for path in test if path.name.partition("_")[0] not in seen]
+    seen = {sequence(path.name) for path in train}
+    fresh = [path for path in test if sequence(path.name) not in seen]
     encode = (
         _Colours([_read(path)[0] for path in train[::10]])
         if kind == "colours"

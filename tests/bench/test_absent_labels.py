@@ -2,8 +2,7 @@
 
 Most of the words are made: each lies in the middle between two or three words that the model
 knows, so that it fits what is between their things, and much of the things themselves. Measured
-are drawn scenes of at most six labels and, with ``STREET_PICTURES`` and ``STREET_WEIGHTS``, street
-photographs; see `tests.bench.test_street`.
+are drawn scenes of at most six labels and street photographs; see `tests.bench.street`.
 """
 
 from __future__ import annotations
@@ -12,24 +11,16 @@ import itertools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from clearclip_core import (
-    SCENE_LABELS,
-    DenseFeatures,
-    RGBArray,
-    ScoreOptions,
-    Segmenter,
-    render_scene,
-)
-from clearclip_core.images.label_maps import IGNORE
+from clearclip_core import SCENE_LABELS, RGBArray, ScoreOptions, Segmenter, render_scene
+from clearclip_core.images.label_maps import IGNORE, Truth
 from tests.bench.conftest import Report
-from tests.bench.test_street import load_street, street_folder
+from tests.bench.street import Encoded, encoded, load_street
 
 #: Words of the vocabulary, labels that a drawn scene shows at most, and pictures.
 WORDS, SHOWN, PICTURES = 150, 6, 24
@@ -39,7 +30,6 @@ FIRST_SEED = 10_001_000
 OPTIONS = {
     "off": ScoreOptions(),
     "presence 0.1": ScoreOptions(presence=0.1),
-    "presence 0.25": ScoreOptions(presence=0.25),
 }
 
 
@@ -59,49 +49,34 @@ class MadeWords:
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
-    """An encoded picture with its truth: (H, W) index of the label, `IGNORE` for none."""
-
-    features: DenseFeatures
-    truth: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
 class World:
     """A model with pictures that it has not seen, and the names of their labels."""
 
     name: str
     segmenter: Segmenter
     known: tuple[str, ...]
-    pictures: list[Picture]
+    pictures: list[Encoded]
 
 
-def scenes() -> Iterator[tuple[RGBArray, np.ndarray]]:
+def scenes() -> Iterator[tuple[RGBArray, Truth]]:
     """Yield drawn scenes of few labels."""
     for seed in itertools.count(FIRST_SEED):
-        scene = render_scene(seed=seed, size_hw=(448, 597))
+        scene = render_scene(seed=seed)
         if len(np.unique(scene.label_map)) <= SHOWN:
-            yield scene.image, scene.label_map
+            yield scene.image, scene.label_map.astype(np.uint8)
 
 
 @pytest.fixture(scope="module", params=["drawn scenes", "street photographs"])
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> World:
     if request.param == "drawn scenes":
         segmenter = Segmenter.load("demo", device="cpu", precision="fp32")
-        name, known, found = "demo model, drawn scenes", SCENE_LABELS, scenes()
+        name, known, read = "demo model, drawn scenes", SCENE_LABELS, scenes()
     else:
-        street_folder()
-        made: Path = tmp_path_factory.mktemp("street")
-        segmenter, folder = load_street(made, PICTURES)
-        name, known = (
-            "street model (no CLIP), photographs",
-            tuple(label.name for label in folder.labels),
-        )
-        found = (picture.read() for picture in folder.pictures)
-    pictures = [
-        Picture(segmenter.encode(rgb, with_cls=True), truth.astype(np.int64))
-        for rgb, truth in itertools.islice(found, PICTURES)
-    ]
+        segmenter, folder = load_street(tmp_path_factory.mktemp("street"), PICTURES)
+        name = "street model (no CLIP), photographs"
+        known = tuple(label.name for label in folder.labels)
+        read = (picture.read() for picture in folder.pictures)
+    pictures = encoded(segmenter, itertools.islice(read, PICTURES))
     segmenter.embed = MadeWords(segmenter)  # type: ignore[assignment]
     return World(name, segmenter, known, pictures)
 

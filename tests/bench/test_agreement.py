@@ -9,23 +9,21 @@ thing is not painted, and in two all edges are 8 px off. No model is asked.
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from clearclip_core import SCENE_LABELS, BoolMask, render_scene
+from clearclip_core import BoolMask, render_scene
 from clearclip_core.agreement.agreement import ImageAgreement, compare_image
-from clearclip_core.images.label_maps import NOTHING, Truth
+from clearclip_core.images.label_maps import Truth
 from tests.bench.conftest import Report
 from tests.bench.corrections import PROJECT
+from tests.bench.street import scene_values, unseen
 from tests.bench.test_label_errors import MISTAKES, SEEDS, WRONG_EACH, painted, things
-from tests.bench.test_street import NAMES, street_folder, unseen
 
 DRAWS = int(os.environ.get("AGREEMENT_DRAWS", "5"))
 CAREFUL_PX = 2
@@ -35,18 +33,13 @@ LEAST = 0.3
 
 
 def drawn() -> tuple[list[Truth], list[str]]:
-    numbers = np.full(256, NOTHING, np.uint8)
-    numbers[[SCENE_LABELS.index(label) for label in PROJECT]] = range(len(PROJECT))
-    scenes = map(render_scene, SEEDS)
-    return [numbers[scene.label_map.astype(np.uint8)] for scene in scenes], [*PROJECT]
+    values = scene_values(PROJECT)
+    return [values[scene.label_map] for scene in map(render_scene, SEEDS)], [*PROJECT]
 
 
 def street() -> tuple[list[Truth], list[str]]:
-    with tempfile.TemporaryDirectory() as made:
-        names = Path(made) / "names.txt"
-        names.write_text(NAMES, encoding="utf-8")
-        folder = unseen(street_folder(), names, 100)
-        truths = [picture.read()[1] for picture in folder.pictures]
+    folder = unseen(100)
+    truths = [picture.read()[1] for picture in folder.pictures]
     return truths, [label.name for label in folder.labels]
 
 

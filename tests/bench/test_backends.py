@@ -34,6 +34,7 @@ from clearclip_core import (
 )
 from tests.backend.fakes.colour_segmenter import brush_config
 from tests.bench.conftest import Report
+from tests.bench.timing import memory_mb
 
 ENCODER_S, MEASURED_S, CLIENTS, SIZE_HW = 0.01, 6.0, 4, (1224, 1632)
 
@@ -93,8 +94,7 @@ def backend(number: int, database: str, begin: Barrier, results: Any) -> None:
     for client in clients:
         client.join()
     used_s = time.process_time() - began_s
-    status = Path("/proc/self/status").read_text()
-    results.put((sum(counts), used_s, int(status.partition("VmHWM:")[2].split()[0]) / 1024))
+    results.put((sum(counts), used_s, memory_mb(peak=True)))
 
 
 def test_several_backends_answer_more(report: Report, tmp_path: Path) -> None:

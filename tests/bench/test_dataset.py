@@ -23,6 +23,7 @@ from backend.label_studio.brush_rle import encode_rle
 from backend.label_studio.records import Annotation
 from backend.label_studio.requests import Task
 from clearclip_core import SCENE_LABELS, BoolMask, render_scene
+from tests.bench.timing import memory_mb
 
 if TYPE_CHECKING:  # it loads torch, which the command does not
     from tests.bench.conftest import Report
@@ -111,8 +112,7 @@ def _small_pictures(count: int, folder: Path) -> tuple[float, float]:
     started = time.process_time()
     export(drawn, folder)
     ms = 1000 * (time.process_time() - started) / count
-    status = Path("/proc/self/status").read_text()
-    return ms, int(status.partition("VmHWM:")[2].split()[0]) / 1024
+    return ms, memory_mb(peak=True)
 
 
 def test_a_picture_takes_little_time(report: Report, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from backend import create_app
 from backend.database.database import Database
 from backend.feedback import sums
 from backend.feedback.annotation_store import AnnotationStore
-from backend.feedback.annotation_table import ANNOTATIONS, ReadAnnotation
+from backend.feedback.annotation_table import ANNOTATIONS
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.sums import GroupSums
 from backend.jobs.job_store import JobStore
@@ -75,19 +75,17 @@ def annotation_row(number: int) -> dict[str, Any]:
     }
 
 
-def fill(database: Database) -> AnnotationStore:
-    annotations = AnnotationStore(database, "bench")
+def fill(database: Database) -> None:
     for start in range(0, ANNOTATIONS_READ, 10_000):
         rows = [annotation_row(number) for number in range(start, start + 10_000)]
         with database.write() as connection:
             connection.execute(insert(ANNOTATIONS), rows)
     groups: dict[Any, GroupSums] = {}
-    for read in annotations.read(7):
+    for read in AnnotationStore(database, "bench").read(7):
         for key in sums._keys(read):
             groups.setdefault(key, GroupSums()).add(read)
     with database.write() as connection:
         connection.execute(insert(sums._SUMS), [sums._row(*each) for each in groups.items()])
-    return annotations
 
 
 def teach(database: Database, model: str) -> None:
@@ -139,7 +137,8 @@ def test_pages_are_flat(
         url = request.getfixturevalue("postgres_url")("flat")
     monkeypatch.setenv("DATABASE_URL", url)
     database = Database(url)
-    annotations, store = fill(database), JobStore(database)
+    fill(database)
+    store = JobStore(database)
     ids = range(1, TASKS + 1)
     start = once(lambda: store.start_job(7, kind="new", tasks=ids))
     for project in range(8, 27):
@@ -176,22 +175,4 @@ def test_pages_are_flat(
             f"{LABELS} labels, {MOST_ANNOTATIONS:,} learned from, {VERSIONS} model versions, "
             f"{FAILED:,} failed tasks; median of {ROUNDS}",
         )
-    numbers = iter(range(ANNOTATIONS_READ, 2 * ANNOTATIONS_READ))
-
-    def read_one() -> None:
-        number = next(numbers)
-        row = annotation_row(number)
-        annotations.mark(7, [number])
-        (pending,) = annotations.lease(1)
-        read = ReadAnnotation(
-            number, 7, number, "compared", row["version"], None, row["seconds"], row["created"]
-        )
-        annotations.complete(pending, read)
-
-    report.add(
-        f"an annotation is marked, leased, read and summed up, {engine}",
-        "",
-        spread(read_one),
-        "one transaction",
-    )
     database.close()

