@@ -37,15 +37,10 @@ def test_a_machine_is_measured(tiny_arch: str, tmp_path: Path) -> None:
     [
         (["--size=90"], "expected two sides of 16 to 20000 px as WxH, but got '90'"),
         (["--size=90x8"], "expected two sides of 16"),
-        (["--size=90x90000"], "expected two sides of 16"),
-        (["--labels=0"], "'--labels'"),
         (["--labels=1001"], "'--labels'"),
         (["--batch=0"], "'--batch'"),
         (["--seconds=nan"], "'--seconds': expected a finite number, but got 'nan'"),
-        (["--seconds=inf"], "'--seconds': expected a finite number, but got 'inf'"),
         (["--json=nowhere/bench.json"], "No such file or directory"),
-        (["--model=ViT-B-16"], "of the form 'arch/tag'"),
-        (["--model=ViT-B-16/random", "--precision=fp16", "--device=cpu"], "fp16 needs a GPU"),
         (["--model=ViT-B-16/random", "--device=tpu"], "to be auto, cpu, cuda or mps"),
     ],
 )

@@ -62,7 +62,7 @@ def plain_text(sure_clip: open_clip.CLIP) -> reference.PlainText:
     "benchmark",
     [
         name if name in ONE_OF_A_KIND else pytest.param(name, marks=pytest.mark.thorough)
-        for name in miniatures.FILE_VALUES
+        for name in miniatures.MINIATURES
     ],
 )
 def test_every_benchmark_measures_what_plain_loops_measure(
@@ -81,7 +81,7 @@ def test_every_benchmark_measures_what_plain_loops_measure(
     content = read_json(out)
     names = list(content["iou"])
     assert {index: names[index] for index in NAMES[benchmark]} == NAMES[benchmark]
-    assert len(names) == miniatures.FILE_VALUES[benchmark][2]
+    assert len(names) == miniatures.MINIATURES[benchmark].classes
 
     pictures, maps = zip(*files, strict=True)
     predicted = reference.label_maps(benchmark, sure_clip, plain_text(names), pictures)

@@ -6,22 +6,91 @@ under test.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-#: Benchmark -> (lowest and highest class in a file, number of classes, whether 0 is left out).
-FILE_VALUES = {
-    "voc20": (0, 20, 20, True),
-    "voc21": (0, 20, 21, False),
-    "context59": (0, 59, 59, True),
-    "context60": (0, 59, 60, False),
-    "coco_stuff": (0, 170, 171, False),
-    "coco_object": (0, 80, 81, False),
-    "cityscapes": (0, 18, 19, False),
-    "ade20k": (0, 150, 150, True),
+
+@dataclass(frozen=True)
+class Miniature:
+    """Files of a benchmark; ``{}`` stands for a picture's name.
+
+    Attributes:
+        values: what a label map may hold, beside 255.
+        zero_is_left_out: whether value 0 is no class.
+        listing: file that names the pictures.
+        other: a picture of another part of the data set.
+        published: the label map from which the benchmark's own is made, and its values.
+    """
+
+    values: range
+    zero_is_left_out: bool
+    picture: str
+    label_map: str
+    names: tuple[str, ...]
+    listing: str | None = None
+    other: str | None = None
+    published: tuple[str, tuple[int, ...]] | None = None
+
+    @property
+    def classes(self) -> int:
+        return len(self.values) - self.zero_is_left_out
+
+
+_VOC20 = Miniature(
+    range(21),
+    True,
+    "JPEGImages/{}.jpg",
+    "SegmentationClass/{}.png",
+    ("2007_000033", "2011_003256", "2008_000009"),
+    listing="ImageSets/Segmentation/val.txt",
+    other="JPEGImages/2007_000032.jpg",
+)
+_CONTEXT59 = Miniature(
+    range(60),
+    True,
+    "JPEGImages/{}.jpg",
+    "SegmentationClassContext/{}.png",
+    ("2008_000008", "2010_006086"),
+    listing="ImageSets/SegmentationContext/val.txt",
+    other="JPEGImages/2008_000002.jpg",
+)
+_STUFF = Miniature(
+    range(171),
+    False,
+    "images/val2017/{}.jpg",
+    "annotations/val2017/{}_labelTrainIds.png",
+    ("000000000139", "000000581781"),
+    published=("annotations/val2017/{}.png", (0, 89, 181)),
+)
+MINIATURES = {
+    "voc20": _VOC20,
+    "voc21": replace(_VOC20, zero_is_left_out=False),
+    "context59": _CONTEXT59,
+    "context60": replace(_CONTEXT59, zero_is_left_out=False),
+    "coco_stuff": _STUFF,
+    "coco_object": replace(
+        _STUFF, values=range(81), label_map="annotations/val2017/{}_instanceTrainIds.png"
+    ),
+    "cityscapes": Miniature(
+        range(19),
+        False,
+        "leftImg8bit/val/{}_leftImg8bit.png",
+        "gtFine/val/{}_gtFine_labelTrainIds.png",
+        ("frankfurt/frankfurt_000000_000294", "munster/munster_000173_000019"),
+        published=("gtFine/val/{}_gtFine_labelIds.png", (7, 33)),
+    ),
+    "ade20k": Miniature(
+        range(151),
+        True,
+        "images/validation/{}.jpg",
+        "annotations/validation/{}.png",
+        ("ADE_val_00000001", "ADE_val_00000002"),
+        other="images/training/ADE_train_00000001.jpg",
+    ),
 }
 
 
@@ -31,7 +100,21 @@ def make(benchmark: str, root: Path) -> list[tuple[Path, Path]]:
     Returns:
         Path of the picture and of its label map, in the order in which they are to be read.
     """
-    return _MAKERS[benchmark](root, benchmark)
+    each, made = MINIATURES[benchmark], []
+    if each.listing:
+        (root / each.listing).parent.mkdir(parents=True, exist_ok=True)
+        (root / each.listing).write_text("\n".join(each.names) + "\n")
+    if each.other:
+        draw(root / each.other, 99)
+    for seed, name in enumerate(each.names):
+        size_wh = (60, 44 + 8 * seed)
+        if each.published:
+            pattern, values = each.published
+            draw_map(root / pattern.format(name), seed, values, size_wh)
+        picture = draw(root / each.picture.format(name), seed, size_wh)
+        label_map = draw_map(root / each.label_map.format(name), seed, each.values, size_wh)
+        made.append((picture, label_map))
+    return made
 
 
 def draw(path: Path, seed: int, size_wh: tuple[int, int] = (60, 44)) -> Path:
@@ -43,10 +126,8 @@ def draw(path: Path, seed: int, size_wh: tuple[int, int] = (60, 44)) -> Path:
     return path
 
 
-def draw_map(
-    path: Path, seed: int, values: Sequence[int], size_wh: tuple[int, int] = (60, 44)
-) -> Path:
-    """A label map of blocks; a palette picture, with 255 at some edges."""
+def draw_map(path: Path, seed: int, values: Sequence[int], size_wh: tuple[int, int]) -> Path:
+    """A label map of blocks, with 255 at some edges; every second one has a palette."""
     rng = np.random.default_rng(1000 + seed)
     blocks = rng.choice(np.array(values), (9, 12)).astype(np.uint8)
     blocks[0, ::3] = 255
@@ -55,111 +136,5 @@ def draw_map(
     if seed % 2:
         picture = picture.convert("P")
         picture.putpalette(rng.integers(0, 256, 768, dtype=np.uint8).tobytes())
-    else:
-        assert picture.mode == "L"
     picture.save(path)
     return path
-
-
-def values_of(benchmark: str) -> range:
-    """What a file of the benchmark may hold, beside 255."""
-    low, high, *_ = FILE_VALUES[benchmark]
-    return range(low, high + 1)
-
-
-def _voc(root: Path, benchmark: str) -> list[tuple[Path, Path]]:
-    names = ["2007_000033", "2011_003256", "2008_000009"]
-    _list(root / "ImageSets" / "Segmentation" / "val.txt", names)
-    draw(root / "JPEGImages" / "2007_000032.jpg", 99)  # of the training set: not listed
-    return [
-        (
-            draw(root / "JPEGImages" / f"{name}.jpg", seed, (60, 44 + 8 * seed)),
-            draw_map(
-                root / "SegmentationClass" / f"{name}.png",
-                seed,
-                values_of(benchmark),
-                (60, 44 + 8 * seed),
-            ),
-        )
-        for seed, name in enumerate(names)
-    ]
-
-
-def _context(root: Path, benchmark: str) -> list[tuple[Path, Path]]:
-    names = ["2008_000008", "2010_006086"]
-    _list(root / "ImageSets" / "SegmentationContext" / "val.txt", names)
-    draw(root / "JPEGImages" / "2008_000002.jpg", 99)
-    return [
-        (
-            draw(root / "JPEGImages" / f"{name}.jpg", seed),
-            draw_map(root / "SegmentationClassContext" / f"{name}.png", seed, values_of(benchmark)),
-        )
-        for seed, name in enumerate(names)
-    ]
-
-
-def _coco(root: Path, benchmark: str) -> list[tuple[Path, Path]]:
-    kind = "label" if benchmark == "coco_stuff" else "instance"
-    names = ["000000000139", "000000581781"]
-    maps = root / "annotations" / "val2017"
-    for name in names:  # the published map lies beside
-        draw_map(maps / f"{name}.png", 7, [0, 89, 181])
-    return [
-        (
-            draw(root / "images" / "val2017" / f"{name}.jpg", seed),
-            draw_map(maps / f"{name}_{kind}TrainIds.png", seed, values_of(benchmark)),
-        )
-        for seed, name in enumerate(names)
-    ]
-
-
-def _cityscapes(root: Path, benchmark: str) -> list[tuple[Path, Path]]:
-    names = ["frankfurt/frankfurt_000000_000294", "munster/munster_000173_000019"]
-    pictures, maps = root / "leftImg8bit" / "val", root / "gtFine" / "val"
-    found = []
-    for seed, name in enumerate(names):
-        draw_map(maps / f"{name}_gtFine_labelIds.png", seed, [7, 33], (96, 48))
-        found.append(
-            (
-                draw(pictures / f"{name}_leftImg8bit.png", seed, (96, 48)),
-                draw_map(
-                    maps / f"{name}_gtFine_labelTrainIds.png",
-                    seed,
-                    values_of(benchmark),
-                    (96, 48),
-                ),
-            )
-        )
-    return found
-
-
-def _ade20k(root: Path, benchmark: str) -> list[tuple[Path, Path]]:
-    draw(root / "images" / "training" / "ADE_train_00000001.jpg", 99)
-    return [
-        (
-            draw(root / "images" / "validation" / f"ADE_val_0000000{seed}.jpg", seed),
-            draw_map(
-                root / "annotations" / "validation" / f"ADE_val_0000000{seed}.png",
-                seed,
-                values_of(benchmark),
-            ),
-        )
-        for seed in (1, 2)
-    ]
-
-
-def _list(path: Path, names: Sequence[str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(names) + "\n")
-
-
-_MAKERS: dict[str, Callable[[Path, str], list[tuple[Path, Path]]]] = {
-    "voc20": _voc,
-    "voc21": _voc,
-    "context59": _context,
-    "context60": _context,
-    "coco_stuff": _coco,
-    "coco_object": _coco,
-    "cityscapes": _cityscapes,
-    "ade20k": _ade20k,
-}

@@ -11,9 +11,10 @@ import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from clearclip_core import Preprocessing
-from tests.core.evaluation.miniatures import FILE_VALUES
+from tests.core.evaluation.miniatures import MINIATURES
 from tests.core.reference import Reference
 
 #: Mean, std, short side, long side: the paper's released settings.
@@ -70,16 +71,14 @@ def confusion(
     benchmark: str, maps: Sequence[Path], predicted: Sequence[np.ndarray]
 ) -> list[list[int]]:
     """Count pixel by pixel."""
-    _, _, classes, reduce_zero = FILE_VALUES[benchmark]
+    first, classes = int(MINIATURES[benchmark].zero_is_left_out), MINIATURES[benchmark].classes
     counts = [[0] * classes for _ in range(classes)]
     for path, label_map in zip(maps, predicted, strict=True):
-        values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-        if values.ndim == 3:  # OpenCV paints a palette's colours
-            values = _palette_indices(path)
+        with Image.open(path) as picture:
+            values = np.array(picture)
         for value, guess in zip(values.ravel().tolist(), label_map.ravel().tolist(), strict=True):
-            if value == 255 or (reduce_zero and value == 0):
-                continue
-            counts[value - 1 if reduce_zero else value][guess] += 1
+            if first <= value < 255:
+                counts[value - first][guess] += 1
     return counts
 
 
@@ -91,10 +90,3 @@ def mean_iou(counts: Sequence[Sequence[int]]) -> float:
         if union:
             ious.append(counts[label][label] / union)
     return sum(ious) / len(ious)
-
-
-def _palette_indices(path: Path) -> np.ndarray:
-    from PIL import Image
-
-    with Image.open(path) as picture:
-        return np.array(picture)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -16,22 +15,6 @@ def test_a_file_is_written_with_its_folders(tmp_path: Path) -> None:
     write_whole(path, b"two")
     assert path.read_bytes() == b"two"
     assert list(path.parent.iterdir()) == [path]
-
-
-def test_what_fails_leaves_the_old_file_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "b.json"
-    write_whole(path, b"one")
-
-    def full(_: int) -> None:
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        write_whole(path, b"two")
-    assert path.read_bytes() == b"one"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_an_interrupt_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

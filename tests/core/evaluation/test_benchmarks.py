@@ -21,11 +21,9 @@ from clearclip_core import (
 )
 from clearclip_core.evaluation.benchmarks import (
     BENCHMARKS,
-    Benchmark,
     Layout,
     as_labels,
     benchmark_for,
-    class_names,
     find_samples,
     read_labels,
 )
@@ -33,15 +31,6 @@ from clearclip_core.images.label_maps import LayoutError, read_label_values
 from tests.core.evaluation import miniatures
 
 VOC = BENCHMARKS["voc20"]
-
-
-def test_with_background_there_is_one_class_more() -> None:
-    for without, with_one in (("voc20", "voc21"), ("context59", "context60")):
-        classes = BENCHMARKS[with_one].classes
-        assert classes == ("background", *BENCHMARKS[without].classes)
-        assert BENCHMARKS[with_one].has_background
-        assert not BENCHMARKS[without].has_background
-    assert BENCHMARKS["demo"].classes == SCENE_LABELS
 
 
 def test_sizes_are_mmsegmentations() -> None:
@@ -55,18 +44,10 @@ def test_sizes_are_mmsegmentations() -> None:
     assert (larger.short_side_px, larger.long_side_px, larger.window_px) == (672, 3072, 448)
 
 
-def test_zero_is_left_out_where_it_names_nothing() -> None:
-    label_map = np.array([[0, 1, 2], [255, 59, 58]], np.uint8)
-    assert BENCHMARKS["context59"].truth(label_map).tolist() == [[255, 0, 1], [255, 58, 57]]
-    assert BENCHMARKS["context60"].truth(label_map).tolist() == label_map.tolist()
-
-
 @pytest.mark.parametrize(
     ("benchmark", "value", "sentence"),
     [
         ("voc20", 21, "label map of voc20 to hold 0 to 20 and 255, but got 21"),
-        ("voc21", 21, "label map of voc21 to hold 0 to 20 and 255, but got 21"),
-        ("coco_stuff", 181, "label map of coco_stuff to hold 0 to 170 and 255, but got 181"),
         ("cityscapes", 33, "to hold 0 to 18 and 255, but got 33"),
     ],
 )
@@ -75,33 +56,12 @@ def test_a_value_that_is_no_class_is_refused(benchmark: str, value: int, sentenc
         BENCHMARKS[benchmark].truth(np.array([[0, value]], np.uint8))
 
 
-def test_what_has_no_label_becomes_background() -> None:
-    label_map = np.array([[-1, 3, 0]], np.int16)
-    assert BENCHMARKS["voc21"].decision(label_map).tolist() == [[0, 3, 0]]
-    assert BENCHMARKS["voc20"].decision(label_map).tolist() == [[-1, 3, 0]]
-
-
-def test_a_threshold_needs_a_background() -> None:
-    for name in ("threshold", "least_share"):
-        with pytest.raises(ValueError, match=rf"`{name}` .* a background class, but got 0\.3"):
-            Benchmark("own", "own", ("sky", "tree"), None, **{name: 0.3})  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("name", "count"),
-    [
-        ("voc20", 20),
-        ("context59", 59),
-        ("coco_stuff", 171),
-        ("coco_object", 80),
-        ("cityscapes", 19),
-        ("ade20k", 150),
-    ],
-)
-def test_every_class_has_a_name_of_its_own(name: str, count: int) -> None:
-    names = class_names(name)
-    assert len(names) == len(set(names)) == count
+@pytest.mark.parametrize("name", list(miniatures.MINIATURES))
+def test_every_class_has_a_name_of_its_own(name: str) -> None:
+    names = BENCHMARKS[name].classes
+    assert len(names) == len(set(names)) == miniatures.MINIATURES[name].classes
     assert all(each == each.strip() and each and "," not in each for each in names)
+    assert BENCHMARKS["demo"].classes == SCENE_LABELS
 
 
 def test_a_file_of_ones_own_gives_several_words_to_a_class(tmp_path: Path) -> None:
@@ -135,7 +95,7 @@ def layout_of(benchmark: str) -> Layout:
     return layout
 
 
-@pytest.mark.parametrize("benchmark", list(miniatures.FILE_VALUES))
+@pytest.mark.parametrize("benchmark", list(miniatures.MINIATURES))
 def test_pictures_and_maps_are_found_in_order_without_macos_files(
     benchmark: str, tmp_path: Path
 ) -> None:
@@ -156,16 +116,10 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         layout_of("voc20").find(tmp_path)
     with pytest.raises(LayoutError, match=r"needs the folder of its data"):
         find_samples(VOC, None)
-
-
-@pytest.mark.parametrize("benchmark", ["ade20k", "coco_stuff", "coco_object", "cityscapes"])
-def test_pictures_that_no_file_lists_are_missed_where_their_maps_are(
-    benchmark: str, tmp_path: Path
-) -> None:
-    (picture, _), _ = miniatures.make(benchmark, tmp_path)
+    (picture, _), _ = miniatures.make("ade20k", tmp_path / "unlisted")
     picture.unlink()
     with pytest.raises(LayoutError, match=f"such as {picture}"):
-        layout_of(benchmark).find(tmp_path)
+        layout_of("ade20k").find(tmp_path / "unlisted")
 
 
 def test_a_picture_is_read_as_opencv_reads_it(tmp_path: Path) -> None:

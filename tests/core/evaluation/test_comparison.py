@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,6 @@ from clearclip_core.evaluation import comparison
 from clearclip_core.evaluation.comparison import (
     AS_PAPER,
     Candidate,
-    CandidateFigures,
     Comparison,
     LabelFigures,
     LabelledFolder,
@@ -43,6 +41,8 @@ from clearclip_core.evaluation.metrics import MaskOverlap
 from clearclip_core.images.label_maps import LayoutError
 
 NAMES = "sky\ncar, van\n-\n?\n"
+RULE = PredictionRule(threshold=(0.0, 0.5))
+OPTIONS = ScoreOptions(presence=0.1, join_synonyms=True)
 
 
 def make_folder(root: Path, maps: Sequence[npt.NDArray[np.uint8]]) -> LabelledFolder:
@@ -63,6 +63,8 @@ class Fixed:
     model: str = "m"
     method: str = "clearclip"
     prompts: str = "names.txt"
+    rule: PredictionRule = RULE
+    options: ScoreOptions = OPTIONS
 
     def embed(self) -> None: ...
 
@@ -149,6 +151,14 @@ def test_pictures_that_cannot_be_read_are_left_out_where_that_is_asked_for(tmp_p
     ((name, reason),) = made.left_out
     assert name == "1"
     assert "1.jpg cannot be read" in reason
+    content = json.loads(comparison_json(made))
+    assert content["pictures"] == 2
+    assert content["left_out"] == [{"name": name, "reason": reason}]
+    (run,) = content["runs"]
+    assert run["thresholds"] == {"sky": 0, "car": 0.5}
+    assert (run["presence"], run["synonyms"]) == (0.1, "joined")
+    assert (run["miou"], run["saved_paint"]) == (0.5, 0.5)
+    assert run["labels"]["car"]["close"] == 0
     for picture in (tmp_path / "images").iterdir():
         picture.write_bytes(b"broken")
     with pytest.raises(ValueError, match=r"No picture can be measured. 0: .*cannot be read"):
@@ -257,29 +267,3 @@ def test_what_counts_beside_the_words_changes_the_masks(
     expected = segmenter.segment(image, labels, options=options).label_map
     assert (made.label_map(expected.shape) == expected).all()  # type: ignore[arg-type]
     assert (usual.label_map(expected.shape) != expected).any()  # type: ignore[arg-type]
-
-
-def made_comparison(**more: Any) -> Comparison:
-    encoder = SimpleNamespace(device=SimpleNamespace(type="cpu"))
-    candidate: Any = SimpleNamespace(
-        segmenter=SimpleNamespace(encoder=encoder),
-        model="m",
-        method="clearclip",
-        prompts="words",
-        rule=PredictionRule(threshold=(0.0, 0.5)),
-        options=ScoreOptions(presence=0.1, join_synonyms=True),
-    )
-    sky = LabelFigures(MaskOverlap(40, 50, 40, 10, 40), 2, 2, 1)
-    figures = CandidateFigures((sky, LabelFigures()), (0.5, 1.5))
-    return Comparison(("sky", "car"), (candidate,), (figures,), (), **more)
-
-
-def test_json_has_all_figures() -> None:
-    content = json.loads(comparison_json(made_comparison(left_out=(("task 1", "It is gone."),))))
-    assert content["pictures"] == 2
-    assert content["left_out"] == [{"name": "task 1", "reason": "It is gone."}]
-    (run,) = content["runs"]
-    assert run["thresholds"] == {"sky": 0, "car": 0.5}
-    assert (run["presence"], run["synonyms"]) == (0.1, "joined")
-    assert (run["miou"], run["saved_paint"]) == (0.8, 0.8)
-    assert run["labels"]["car"]["iou"] is None

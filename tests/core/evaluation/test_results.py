@@ -57,16 +57,7 @@ def test_files_that_are_no_results_are_refused(tmp_path: Path) -> None:
             RunResult.read(path)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"method": "clip"},
-        {"mean": (1.0, 2.0, 3.0)},
-        {"threshold": 0.1},
-        {"pictures": 8},
-        {"text_side": (0.1, 0.03, 0.1)},
-    ],
-)
+@pytest.mark.parametrize("change", [{"method": "clip"}, {"text_side": (0.1, 0.03, 0.1)}])
 def test_settings_tell_runs_apart(change: dict[str, Any]) -> None:
     other = msgspec.structs.replace(CONFIG, **change)
     assert other.key != CONFIG.key

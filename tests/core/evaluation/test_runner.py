@@ -101,21 +101,6 @@ def test_checkpoints_are_kept_while_the_pass_goes_on(
     assert seen == [0, 1, 2, 3]
 
 
-def test_a_segmenter_answers_for_a_benchmark() -> None:
-    """What falls below the threshold is background; without one each pixel has its best class."""
-    classes = ("background", "sky", "grass", "tree")
-    benchmark = Benchmark("own", "own", classes, None, threshold=0.6)
-    segmenter = Segmenter.load("demo", device="cpu", precision="fp32", short_side_px=112)
-    rgb, _ = find_samples(Benchmark("demo", "demo", classes, None), None)[0].read()
-    (label_map,) = predictor(segmenter, benchmark, classes)(rgb)
-    scores = segmenter.score(segmenter.encode(rgb), classes)
-    probabilities = scores.probabilities()
-    sure = probabilities.max(axis=0) >= 0.6
-    assert 0.05 < sure.mean() < 0.999
-    expected = np.where(sure, probabilities.argmax(axis=0), 0)
-    assert (label_map == expected).mean() > 0.9999
-
-
 @pytest.mark.parametrize("name", ["voc21", "cityscapes"])
 def test_in_float64_plain_loops_give_the_same_label_maps(
     name: str, sure_model_folder: Path, tmp_path: Path
@@ -193,10 +178,3 @@ def test_whatever_changes_the_result_changes_the_key(tmp_path: Path) -> None:
     ]
     assert len({run_config(task).key, *(other.key for other in others)}) == 7
     assert run_config(EvaluationTask.of(VOC, tmp_path)).key == run_config(task).key
-
-
-def test_a_segmenter_works_under_the_benchmarks_settings(tmp_path: Path) -> None:
-    miniatures.make("voc20", tmp_path)
-    segmenter = EvaluationTask.of(VOC, tmp_path, short_side_px=224).segmenter(MODEL, "maskclip")
-    assert segmenter.preprocessing == Preprocessing(short_side_px=224, long_side_px=2048)
-    assert segmenter.method == METHODS["maskclip"]

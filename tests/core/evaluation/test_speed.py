@@ -11,9 +11,7 @@ from PIL import Image
 
 from clearclip_core import LoadedModel, Preprocessing, Segmenter
 from clearclip_core.evaluation.speed import (
-    Measurement,
     rounds,
-    speed_table,
     stage_seconds,
     window_flops,
     window_seconds,
@@ -72,42 +70,3 @@ def test_every_matrix_product_of_the_encoder_is_counted(segmenter: Segmenter) ->
     projection = 2 * 16 * width * 24
     expected = patches + 2 * block + last + projection
     assert window_flops(segmenter, WINDOW) == pytest.approx(expected, rel=0.02)
-
-
-MEASURED = Measurement(
-    model="demo",
-    method="clearclip",
-    precision="bf16",
-    device="A card",
-    threads=2,
-    cpu_flags=("avx2",),
-    torch="2.13.0",
-    picture_wh=(2048, 1367),
-    resized_wh=(671, 448),
-    windows=2,
-    windows_at_once=4,
-    labels=150,
-    stages_s={"read": 0.03, "encode": 0.4, "score": 0.01, "decide": 0.05, "masks": 0.01},
-    window_s={1: 0.3, 4: 0.2},
-    encoder_tflops=0.3,
-    matmul_tflops=0.5,
-    text_s=10.0,
-    text_labels=150,
-    text_sentences=12000,
-    memory_mb=1234.5,
-    gpu_memory_mb=5678.0,
-    picture_s=0.5,
-    new_words_s=0.07,
-)
-
-
-def test_a_person_reads_the_figures() -> None:
-    rows = speed_table(MEASURED).splitlines()
-    assert "model       demo, clearclip, bf16" in rows
-    assert "  encode             400.0   80.0%" in rows
-    assert "  together           500.0   2.00 pictures/s" in rows
-    assert "  4                  200.0   in use" in rows
-    assert "encoder     0.30 TFLOP/s, 60% of a plain matrix product's 0.50" in rows
-    assert "words       10.0 s to embed 150 labels, once (1200 sentences/s)" in rows
-    assert "memory      1,234 MB, loading included, of the GPU 5,678 MB" in rows
-    assert any("  new words           70.0" in row for row in rows)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-import open_clip
 import pytest
 import torch
 
-from clearclip_core import DenseEncoder, Method, load_model
+from clearclip_core import Method, load_model
 from clearclip_core.evaluation.benchmarks import BENCHMARKS
 from clearclip_core.evaluation.runner import EvaluationTask, predictor
 from clearclip_core.paper.tables import (
@@ -143,15 +141,3 @@ def test_a_file_that_is_no_ablation_is_refused(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(ValueError, match="to be written by `clearclip ablate`, but it is not"):
             Ablation.read(path)
-
-
-def test_the_trunk_ends_before_the_last_block(clip_model: open_clip.CLIP) -> None:
-    """Against open_clip's own blocks, run one after the other."""
-    pixels = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 3, 64, 64))).float()
-    encoder = DenseEncoder(clip_model, Method())
-    visual = clip_model.visual
-    with torch.inference_mode():
-        x = visual._embeds(pixels)
-        for block in visual.transformer.resblocks[:-1]:
-            x = block(x)
-        torch.testing.assert_close(encoder.run_trunk(pixels), x, rtol=1e-4, atol=1e-5)
