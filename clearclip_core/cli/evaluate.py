@@ -281,8 +281,8 @@ def _measure_benchmark(options: ModelOptions, data: DataOptions, out: Path | Non
 def prepare_maps(benchmark: str, data: Path) -> None:
     """Make a benchmark's label maps from the published ones, beside them.
 
-    coco_stuff and coco_object: from COCO-Stuff's annotations/val2017/*.png (coco_object also from
-    *_labelTrainIds.png); cityscapes: from gtFine's *_labelIds.png. Existing files stay.
+    coco_stuff and coco_object: from COCO-Stuff's annotations/val2017/*.png; cityscapes: from
+    gtFine's *_labelIds.png. Existing files stay.
     """
     with click_errors():
         written = sum(1 for _ in tqdm(prepare(benchmark, data), unit="map"))

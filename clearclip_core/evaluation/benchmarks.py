@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
@@ -166,9 +166,6 @@ class Benchmark:
         paper_colours: normalise colours with the paper's mean and std for every model, not with
             the model's own.
 
-    Raises:
-        ValueError: a threshold or a least share, but no background class to fall back to.
-
     >>> BENCHMARKS["voc21"].classes[:2], BENCHMARKS["voc21"].threshold
     (('background', 'aeroplane'), 0.5)
     """
@@ -186,14 +183,6 @@ class Benchmark:
     least_share: float = 0.0
     text_side: TextSide | None = None
     paper_colours: bool = True
-
-    def __post_init__(self) -> None:
-        for name in ("threshold", "least_share"):
-            if getattr(self, name) and not self.has_background:
-                raise ValueError(
-                    f"Expected argument `{name}` to be 0 without a background class, but got "
-                    f"{getattr(self, name)}."
-                )
 
     @property
     def has_background(self) -> bool:
@@ -402,55 +391,20 @@ _COCO_VALUES = [value for value in range(182) if value not in _COCO_GAPS]
 _CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 
 
-@dataclass(frozen=True)
-class Recoding:
-    """The suffix of published label maps, and the classes of their values.
-
-    Attributes:
-        suffix: end of the file's name, in place of the benchmark's suffix.
-        values: value in the file -> value in the benchmark's label map.
-    """
-
-    suffix: str
-    values: Mapping[int, int]
-
-    def apply(self, label_map: Truth) -> Truth:
-        """Recode every pixel.
-
-        Raises:
-            ValueError: the map holds an unknown value.
-        """
-        unknown = set(np.unique(label_map).tolist()) - set(self.values)
-        if unknown:
-            raise ValueError(f"Expected values of {self.suffix} maps, but got {min(unknown)}.")
-        table = np.zeros(256, np.uint8)
-        table[list(self.values)] = list(self.values.values())
-        return table[label_map]
-
-
-def _things_only(train_ids: Mapping[int, int]) -> dict[int, int]:
-    """Return COCO-Object's values: things from 1 on, and 0 for stuff and pixels without a label."""
-    return {
-        value: train_id + 1 if train_id < _COCO_THINGS else 0
-        for value, train_id in train_ids.items()
-    }
-
-
 _STUFF = {value: index for index, value in enumerate(_COCO_VALUES)} | {IGNORE: IGNORE}
-_STUFF_TRAIN_IDS = {index: index for index in range(len(_COCO_VALUES))} | {IGNORE: IGNORE}
+#: Things from 1 on, and 0 for stuff and pixels without a label.
+_OBJECT = {value: index + 1 if index < _COCO_THINGS else 0 for value, index in _STUFF.items()}
 _CITYSCAPES = dict.fromkeys([*range(34), IGNORE], IGNORE) | {
     value: index for index, value in enumerate(_CITYSCAPES_IDS)
 }
 
-#: Benchmark -> the published label maps that its own can be made from, best first.
-RECODINGS: Mapping[str, tuple[Recoding, ...]] = MappingProxyType(
+#: Benchmark -> suffix of the published label maps that its own are made from, and the class of each
+#: of their values.
+RECODINGS: Mapping[str, tuple[str, Mapping[int, int]]] = MappingProxyType(
     {
-        "coco_stuff": (Recoding(".png", _STUFF),),
-        "coco_object": (
-            Recoding(".png", _things_only(_STUFF)),
-            Recoding("_labelTrainIds.png", _things_only(_STUFF_TRAIN_IDS)),
-        ),
-        "cityscapes": (Recoding("_gtFine_labelIds.png", _CITYSCAPES),),
+        "coco_stuff": (".png", _STUFF),
+        "coco_object": (".png", _OBJECT),
+        "cityscapes": ("_gtFine_labelIds.png", _CITYSCAPES),
     }
 )
 
@@ -465,113 +419,66 @@ def prepare(name: str, root: Path) -> Iterator[Path]:
         LayoutError: the folder does not fit, or a published label map is missing or unknown.
         OSError: a label map cannot be written.
     """
-    layout = BENCHMARKS[name].layout
+    layout, (suffix, classes) = BENCHMARKS[name].layout, RECODINGS[name]
     assert layout is not None
-    recoding, published = _published(layout, RECODINGS[name], root)
-    for each in published:
+    table = np.zeros(256, np.uint8)
+    table[list(classes)] = list(classes.values())
+    for each in replace(layout, map_suffix=suffix).find(root):
         target = root / layout.maps / f"{each.name}{layout.map_suffix}"
         if target.is_file():
             continue
-        try:
-            made = recoding.apply(read_label_values(each.label_map))
-        except ValueError as error:
-            raise LayoutError(f"{each.label_map}: {error}") from error
+        label_map = read_label_values(each.label_map)
+        if unknown := set(np.unique(label_map).tolist()) - set(classes):
+            raise LayoutError(
+                f"{each.label_map}: Expected values of published maps, but got {min(unknown)}."
+            )
         png = io.BytesIO()
-        Image.fromarray(made).save(png, "PNG", optimize=True)
+        Image.fromarray(table[label_map]).save(png, "PNG", optimize=True)
         write_whole(target, png.getvalue())
         yield target
-
-
-def _published(
-    layout: Layout, recodings: Sequence[Recoding], root: Path
-) -> tuple[Recoding, list[PictureFiles]]:
-    """Find the label maps of the first recoding whose files are there."""
-    for recoding in recodings:
-        try:
-            return recoding, replace(layout, map_suffix=recoding.suffix, listing=None).find(root)
-        except LayoutError:
-            if recoding is recodings[-1]:
-                raise
-    raise AssertionError("a benchmark has a recoding")
 
 
 #: A window of this side holds a whole resized picture, whose long side is limited to it.
 WHOLE_PX = 2048
 
 
-@dataclass(frozen=True)
-class MeasuringProtocol:
-    """How the authors of a method measured, where it is not as the paper did.
-
-    Attributes:
-        thresholds: benchmark -> probability below which a pixel is background.
-        temperatures: benchmark -> factor on the cosines; 40 for the others.
-        short_sides_px: benchmark -> short side; 336 px for the others, 560 px for Cityscapes.
-        least_shares: benchmark -> share of the labelled pixels up to which a label is background.
-        key_weights: benchmark -> key weight of the attention ``procrustes``.
-        text_sides: benchmark -> numbers of the method's text side.
-    """
-
-    thresholds: Mapping[str, float]
-    temperatures: Mapping[str, float] = field(default_factory=dict)
-    short_sides_px: Mapping[str, int] = field(default_factory=dict)
-    least_shares: Mapping[str, float] = field(default_factory=dict)
-    whole: frozenset[str] = frozenset()
-    key_weights: Mapping[str, float] = field(default_factory=dict)
-    text_sides: Mapping[str, TextSide] = field(default_factory=dict)
-
-    def of(self, benchmark: Benchmark) -> Benchmark:
-        """Return a benchmark under this protocol."""
-        name = benchmark.name
-        sides_px = {"cityscapes": 560, **self.short_sides_px}
-        window_px, stride_px = (WHOLE_PX, WHOLE_PX) if name in self.whole else (224, 112)
-        return replace(
-            benchmark,
-            threshold=self.thresholds.get(name, 0.0),
-            temperature=self.temperatures.get(name, 40.0),
-            short_side_px=sides_px.get(name, 336),
-            window_px=window_px,
-            stride_px=stride_px,
-            least_share=self.least_shares.get(name, 0.0),
-            text_side=self.text_sides.get(name),
-        )
-
-
-_TENTH = {"voc21": 0.1, "context60": 0.1, "coco_object": 0.1}
-_MIDDLE = MeasuringProtocol(
-    thresholds={"voc21": 0.15, "context60": 0.15, "coco_object": 0.35},
-    temperatures={"voc21": 50.0, "coco_object": 55.0},
-    least_shares={"voc21": 0.1},
+#: What the authors of younger methods have in common; Cityscapes is read at 560 px.
+_YOUNGER: Mapping[str, Any] = MappingProxyType(
+    {"short_side_px": 336, "window_px": 224, "stride_px": 112, "temperature": 40.0}
 )
-_RFCLIP_TEXT_SIDES: Mapping[str, TextSide] = MappingProxyType(
+_WHOLE = {"window_px": WHOLE_PX, "stride_px": WHOLE_PX}
+_TENTH = {name: {"threshold": 0.1} for name in ("voc21", "context60", "coco_object")}
+_MIDDLE: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
-        "voc21": TextSide(0.1, 0.03, 0.10),
-        "context60": TextSide(0.25, 0.04, 0.09),
-        "coco_object": TextSide(0.25, 0.01, 0.10),
-        "voc20": TextSide(0.4, 0.02, 0.10),
-        "cityscapes": TextSide(0.1, 0.03, 0.14, by_window=True),
-        "context59": TextSide(0.25, 0.04, 0.09),
-        "ade20k": TextSide(0.3, 0.05, 0.06),
-        "coco_stuff": TextSide(0.2, 0.02, 0.02),
+        "voc21": {"threshold": 0.15, "temperature": 50.0, "least_share": 0.1},
+        "context60": {"threshold": 0.15},
+        "coco_object": {"threshold": 0.35, "temperature": 55.0},
     }
 )
 
-#: Preset -> its protocol. The paper's own is that of all others.
-PROTOCOLS: Mapping[str, MeasuringProtocol] = MappingProxyType(
+#: Preset -> benchmark -> how its authors measured on it, beside `_YOUNGER`. All other methods are
+#: measured as the paper does.
+PROTOCOLS: Mapping[str, Mapping[str, Mapping[str, Any]]] = MappingProxyType(
     {
-        "naclip": MeasuringProtocol(_TENTH),
-        "pearl": MeasuringProtocol(
-            _TENTH,
-            whole=frozenset({"voc20", "voc21"}),
-            key_weights={"ade20k": 0.3, "cityscapes": 0.3},
-        ),
+        "naclip": _TENTH,
+        "pearl": {**_TENTH, "voc20": _WHOLE, "voc21": {**_WHOLE, "threshold": 0.1}},
         "scclip": _MIDDLE,
-        "sfp": replace(_MIDDLE, short_sides_px={"ade20k": 384}),
-        "rfclip": MeasuringProtocol(
-            _TENTH, whole=frozenset({"voc21"}), text_sides=_RFCLIP_TEXT_SIDES
-        ),
+        "sfp": {**_MIDDLE, "ade20k": {"short_side_px": 384}},
+        "rfclip": {
+            "voc21": {**_WHOLE, "threshold": 0.1, "text_side": TextSide(0.1, 0.03, 0.10)},
+            "context60": {"threshold": 0.1, "text_side": TextSide(0.25, 0.04, 0.09)},
+            "coco_object": {"threshold": 0.1, "text_side": TextSide(0.25, 0.01, 0.10)},
+            "voc20": {"text_side": TextSide(0.4, 0.02, 0.10)},
+            "cityscapes": {"text_side": TextSide(0.1, 0.03, 0.14, by_window=True)},
+            "context59": {"text_side": TextSide(0.25, 0.04, 0.09)},
+            "ade20k": {"text_side": TextSide(0.3, 0.05, 0.06)},
+            "coco_stuff": {"text_side": TextSide(0.2, 0.02, 0.02)},
+        },
     }
 )
+
+#: Benchmark -> key weight of the attention of ``pearl``.
+_PEARL_KEY_WEIGHTS = {"ade20k": 0.3, "cityscapes": 0.3}
 
 
 def benchmark_for(name: str, method: Method) -> Benchmark:
@@ -582,22 +489,24 @@ def benchmark_for(name: str, method: Method) -> Benchmark:
     Args:
         method: a method; one that is no preset is measured as the paper does.
     """
-    protocol = _protocol(method)
-    benchmark = BENCHMARKS[name]
-    return benchmark if protocol is None or name == "demo" else protocol.of(benchmark)
-
-
-def _protocol(method: Method) -> MeasuringProtocol | None:
-    """Return the protocol of a preset, whose windows may be tapered; None for other methods."""
-    return PROTOCOLS.get(str(replace(method, tapered=False)))
+    benchmark, protocol = BENCHMARKS[name], PROTOCOLS.get(_preset(method))
+    if protocol is None or name == "demo":
+        return benchmark
+    cityscapes = {"short_side_px": 560} if name == "cityscapes" else {}
+    changes = {"threshold": 0.0, **_YOUNGER, **cityscapes, **protocol.get(name, {})}
+    return replace(benchmark, **changes)
 
 
 def method_for(name: str, method: Method) -> Method:
     """Return a method with the numbers that its authors chose for a benchmark."""
-    protocol = _protocol(method)
-    if protocol is None or name not in protocol.key_weights:
+    if _preset(method) != "pearl" or name not in _PEARL_KEY_WEIGHTS:
         return method
-    return replace(method, key_weight=protocol.key_weights[name])
+    return replace(method, key_weight=_PEARL_KEY_WEIGHTS[name])
+
+
+def _preset(method: Method) -> str:
+    """Return the name of a method, whose windows may be tapered."""
+    return str(replace(method, tapered=False))
 
 
 def json_digest(value: object) -> str:
