@@ -8,12 +8,11 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 import torch
 from PIL import Image
-from torch.utils.flop_counter import FlopCounterMode
 
 from clearclip_core.clip.devices import (
     cpu_flags,
@@ -54,9 +53,6 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
         stages_s: name of the stage -> seconds of one image, in order: read (from a JPEG in memory),
             resize, encode, score, decide (for all pixels of the image), masks.
         window_s: batch size -> seconds a window, of the encoder alone.
-        encoder_tflops: speed of the encoder's matrix products at its best batch size, in 10¹²
-            operations a second.
-        matmul_tflops: speed of one large matrix product on the same device, in the same dtype.
         text_labels: number of labels that were embedded; the others came from the cache.
         memory_mb: peak memory of the process, loading included; None where it is unknown.
         gpu_memory_mb: peak memory of the graphics card, the model included; None without CUDA.
@@ -77,8 +73,6 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     labels: int
     stages_s: dict[str, float]
     window_s: dict[int, float]
-    encoder_tflops: float
-    matmul_tflops: float
     text_s: float
     text_labels: int
     text_sentences: int
@@ -129,8 +123,6 @@ def measure_speed(
         labels=labels,
         stages_s=stages_s,
         window_s=window_s,
-        encoder_tflops=window_flops(segmenter, pixels) / min(window_s.values()) / 1e12,
-        matmul_tflops=matmul_flops_per_s(encoder.device, encoder.dtype) / 1e12,
         text_s=text_s,
         text_labels=new,
         text_sentences=new * len(segmenter.embed.templates),
@@ -226,40 +218,6 @@ def window_seconds(segmenter: Segmenter, window: torch.Tensor, budget_s: float) 
     return {size: statistics.median(seconds) / size for size, seconds in times.items()}
 
 
-@torch.inference_mode()
-def window_flops(segmenter: Segmenter, window: torch.Tensor) -> int:
-    """Count the additions and multiplications of the encoder's matrix products for a window."""
-    on_cpu = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # torch does not count it
-    uncounted: dict[Any, Callable[..., int]] = {
-        on_cpu: _attention_flops,
-        torch.ops.aten.mkldnn_convolution: _convolution_flops,
-    }
-    with FlopCounterMode(display=False, custom_mapping=uncounted) as counter:
-        segmenter.encoder.encode(window)
-    return int(counter.get_total_flops())
-
-
-def _attention_flops(query: torch.Size, key: torch.Size, *_: object, **__: object) -> int:
-    batch, heads, queries, width = query
-    return 4 * batch * heads * queries * key[-2] * width
-
-
-def _convolution_flops(_image: torch.Size, weight: torch.Size, *_: object, **more: Any) -> int:
-    outputs, inputs, height, width = weight
-    batch, _, rows, columns = more["out_val"].shape if "out_val" in more else more["out_shape"]
-    return int(2 * batch * rows * columns * outputs * inputs * height * width)
-
-
-@torch.inference_mode()
-def matmul_flops_per_s(device: torch.device, dtype: torch.dtype) -> float:
-    """Measure the speed of a matrix product of a ViT-L's size: an upper bound of an encoder's."""
-    rows = 4096 if device.type == "cpu" else 32768
-    left = torch.randn(rows, 1024, device=device).to(dtype)
-    right = torch.randn(1024, 4096, device=device).to(dtype)
-    seconds = [_seconds(lambda: left @ right, device) for _ in range(8)]
-    return 2 * rows * 1024 * 4096 / statistics.median(seconds[1:])
-
-
 def speed_table(measured: Measurement) -> str:
     """Format a measurement for the terminal."""
     m = measured
@@ -291,8 +249,6 @@ def speed_table(measured: Measurement) -> str:
             for size, seconds in m.window_s.items()
         ),
         "",
-        f"encoder     {m.encoder_tflops:.2f} TFLOP/s, {m.encoder_tflops / m.matmul_tflops:.0%} of "
-        f"a plain matrix product's {m.matmul_tflops:.2f}",
         f"words       {m.text_s:.1f} s to embed {quantity(m.labels, 'label')}, once ({text_rate})",
         f"memory      {memory}{gpu}",
     ]

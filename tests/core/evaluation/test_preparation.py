@@ -92,8 +92,6 @@ def test_coco_object_keeps_things_and_calls_the_rest_background(coco: Path) -> N
     assert read_map(path) == [*expected, *[0] * len(STUFF), 0]
 
 
-
-
 def test_every_value_of_coco_has_a_class() -> None:
     _, stuff = RECODINGS["coco_stuff"]
     assert sorted(set(stuff.values())) == [*range(171), 255]
