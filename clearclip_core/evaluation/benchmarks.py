@@ -26,6 +26,7 @@ from clearclip_core.images.label_maps import (
     LayoutError,
     PictureFiles,
     Truth,
+    class_indices,
     is_hidden,
     read_label_values,
 )
@@ -202,26 +203,15 @@ class Benchmark:
         sizes = Preprocessing.of_short_side(mean, std, short_side_px)
         return replace(sizes, window_px=self.window_px, stride_px=self.stride_px)
 
-    def truth(self, label_map: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """Return the class indices of a file's label map; 255 is not counted.
+    @property
+    def indices(self) -> tuple[int | None, ...]:
+        """Class index of each value of a file's label map; None for one that is not counted.
 
-        Raises:
-            ValueError: the map holds a value that is no class.
-
-        >>> BENCHMARKS["voc20"].truth(np.array([[0, 1, 20, 255]], np.uint8)).tolist()
-        [[255, 0, 19, 255]]
+        >>> BENCHMARKS["voc20"].indices[:3]
+        (None, 0, 1)
         """
-        truth = label_map
-        if self.reduce_zero_label:
-            truth = np.where(np.isin(label_map, (0, IGNORE)), IGNORE, label_map - 1)
-        wrong = np.unique(truth[(truth >= len(self.classes)) & (truth != IGNORE)])
-        if wrong.size:
-            first = int(self.reduce_zero_label)
-            raise ValueError(
-                f"Expected a label map of {self.name} to hold 0 to "
-                f"{len(self.classes) - 1 + first} and {IGNORE}, but got {wrong[0] + first}."
-            )
-        return np.asarray(truth, np.uint8)
+        left_out = (None,) if self.reduce_zero_label else ()
+        return (*left_out, *range(len(self.classes)))
 
     def decision(self, label_map: npt.NDArray[Any]) -> npt.NDArray[np.int16]:
         """Return the class indices of a segmenter's label map; without a label it is background."""
@@ -298,15 +288,19 @@ SCENES = 500
 
 
 @dataclass(frozen=True)
-class FileSample:
-    """A picture of a data set with its ground truth, read on demand."""
+class LabelledPicture:
+    """A picture of a data set with its ground truth, read on demand.
+
+    Attributes:
+        indices: class index of each value of the label map, see `class_indices`.
+    """
 
     files: PictureFiles
-    benchmark: Benchmark
+    indices: tuple[int | None, ...]
 
     @property
     def name(self) -> str:
-        """Name of the picture, unique in the benchmark."""
+        """Name of the picture, unique in the data set."""
         return self.files.name
 
     @property
@@ -324,21 +318,23 @@ class FileSample:
         return json_digest([self.name, size, label_map])
 
     def read(self) -> tuple[RGBArray, Truth]:
-        """Read (H, W, 3) uint8 RGB, and (H, W) uint8 class indices; 255 is not counted.
+        """Read (H, W, 3) uint8 RGB, and (H, W) uint8 class indices.
+
+        254 stands for pixels without a class, 255 for pixels that are not counted.
 
         Raises:
-            LayoutError: a file cannot be read, they differ in size, or do not fit the benchmark.
+            LayoutError: a file cannot be read, they differ in size, or a value has no class.
         """
-        rgb, label_map = self.files.read()
+        rgb, values = self.files.read()
         try:
-            return rgb, self.benchmark.truth(label_map)
+            return rgb, class_indices(values, self.indices)
         except ValueError as error:
             raise LayoutError(f"{self.files.label_map}: {error}") from error
 
 
 @dataclass(frozen=True)
 class SceneSample:
-    """A drawn scene that is not used for training; see `FileSample`."""
+    """A drawn scene that is not used for training; see `LabelledPicture`."""
 
     seed: int
 
@@ -358,7 +354,7 @@ class SceneSample:
         return scene.image, scene.label_map.astype(np.uint8)
 
 
-Sample = FileSample | SceneSample
+Sample = LabelledPicture | SceneSample
 
 
 def find_samples(benchmark: Benchmark, root: Path | None) -> Sequence[Sample]:
@@ -376,7 +372,8 @@ def find_samples(benchmark: Benchmark, root: Path | None) -> Sequence[Sample]:
         return [SceneSample(seed) for seed in HELD_OUT_SEEDS[:SCENES]]
     if root is None:
         raise LayoutError(f"Benchmark {benchmark.name} needs the folder of its data (--data).")
-    samples = [FileSample(files, benchmark) for files in benchmark.layout.find(root)]
+    indices = benchmark.indices
+    samples = [LabelledPicture(files, indices) for files in benchmark.layout.find(root)]
     samples[0].read()
     return samples
 

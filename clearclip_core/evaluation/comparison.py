@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import heapq
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
 from clearclip_core.adaptation.adaptation import Adaptation
+from clearclip_core.evaluation.benchmarks import LabelledPicture
 from clearclip_core.evaluation.metrics import MaskOverlap
-from clearclip_core.evaluation.runner import LabelIndices, Readable, read_ahead
+from clearclip_core.evaluation.runner import LabelIndices, read_ahead
 from clearclip_core.images.label_maps import (
     IGNORE,
     NOTHING,
-    LayoutError,
-    PictureFiles,
     Truth,
-    class_indices,
     pair_files,
+    palette,
+    thumbnail,
 )
 from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.segmentation.runs import BoolMask
@@ -180,31 +178,15 @@ def predict_all(candidates: Sequence[Candidate], rgb: RGBArray) -> Iterator[Pred
         yield Predicted(masks, encoding_s + time.perf_counter() - began)
 
 
-@dataclass(frozen=True)
-class LabelledPicture:
-    """An image with its ground truth, read on demand."""
-
-    files: PictureFiles
-    names: MapNames
+class Readable(Protocol):
+    """An image with its ground truth."""
 
     @property
     def name(self) -> str:
         """Name of the image."""
-        return self.files.name
 
     def read(self) -> tuple[RGBArray, Truth]:
-        """Read (H, W, 3) uint8 RGB, and (H, W) uint8 label indices.
-
-        254 stands for pixels without a label, 255 for pixels that are not counted.
-
-        Raises:
-            LayoutError: a file cannot be read, they differ in size, or a value has no name.
-        """
-        rgb, values = self.files.read()
-        try:
-            return rgb, class_indices(values, self.names.indices)
-        except ValueError as error:
-            raise LayoutError(f"{self.files.label_map}: {error}") from error
+        """Read (H, W, 3) uint8 RGB, and (H, W) uint8 class indices."""
 
 
 @dataclass(frozen=True)
@@ -229,7 +211,7 @@ class LabelledFolder:
         files = pair_files(images, masks)
         if limit is not None and limit < len(files):
             files = [files[index * len(files) // limit] for index in range(limit)]
-        pictures = tuple(LabelledPicture(each, values) for each in files)
+        pictures = tuple(LabelledPicture(each, tuple(values.indices)) for each in files)
         pictures[0].read()
         return cls(pictures, values.labels)
 
@@ -340,19 +322,16 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 @dataclass(frozen=True, eq=False)
 class ShownPicture:
-    """A picture with its truth and what was predicted, reduced to at most 480 px.
+    """A picture, its truth and each candidate's prediction, drawn with at most 480 px.
 
     Attributes:
-        image: (h, w, 3) uint8.
-        truth: (h, w) label indices, -1 for no label and for pixels that are not counted.
-        predicted: what each candidate predicted, (h, w) label indices each.
+        images: (h, w, 3) uint8 each: the picture, the truth, the predictions.
+        saved_paint: of each candidate; None where the picture shows no label.
     """
 
     name: str
-    image: RGBArray
-    truth: LabelIndices
-    predicted: tuple[LabelIndices, ...]
-    figures: tuple[LabelFigures, ...]
+    images: tuple[RGBArray, ...]
+    saved_paint: tuple[float | None, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -417,76 +396,49 @@ def compare(
     figures = [CandidateFigures((LabelFigures(),) * count) for _ in candidates]
     worst: list[tuple[float, int, ShownPicture]] = []
     left_out: list[tuple[str, str]] = []
-    for number, picture in enumerate(_predicted(folder, candidates, leave_out, left_out)):
-        for place, (found, seconds) in enumerate(picture.found):
-            figures[place] = figures[place].added(found, seconds)
-        heapq.heappush(worst, (picture.wrong_share, -number, picture.shown))
-        if len(worst) > shown:
-            heapq.heappop(worst)
+    for number, (name, rgb, truth) in enumerate(_readable(folder, leave_out, left_out)):
+        maps, overlaps = [], []
+        for place, made in enumerate(predict_all(candidates, rgb)):  # one candidate's masks at once
+            found = mask_overlaps(made.masks, truth, count)
+            figures[place] = figures[place].added(found, made.seconds)
+            overlaps.append(sum(found, MaskOverlap()))
+            maps.append(made.label_map((truth.shape[0], truth.shape[1])))
+        wrong_px = fmean(each.wrong_px for each in overlaps)
+        wrong_share = wrong_px / max(1, np.count_nonzero(truth != IGNORE))
+        if shown and (len(worst) < shown or wrong_share > worst[0][0]):
+            true = np.where(truth >= NOTHING, -1, truth.astype(np.int16))
+            images = _drawn(rgb, [np.full_like(true, -1), true, *maps], count)
+            saved = tuple(each.saved_paint for each in overlaps)
+            worst.append((wrong_share, -number, ShownPicture(name, images, saved)))
+            worst = sorted(worst, key=lambda entry: entry[:2])[-shown:]
     if left_out and len(left_out) == len(folder.pictures):
         raise ValueError(f"No picture can be measured. {left_out[0][0]}: {left_out[0][1]}")
-    ordered = sorted(worst, key=lambda entry: entry[:2], reverse=True)
     names = tuple(label.name for label in folder.labels)
-    pictures = tuple(picture for _, _, picture in ordered)
+    pictures = tuple(picture for _, _, picture in reversed(worst))
     return Comparison(names, tuple(candidates), tuple(figures), pictures, tuple(left_out))
 
 
-@dataclass(frozen=True, eq=False)
-class _Measured:
-    """A picture with each candidate's overlaps and seconds."""
-
-    shown: ShownPicture
-    found: list[tuple[list[MaskOverlap], float]]
-    wrong_share: float
-
-
-@dataclass(frozen=True)
-class _Attempt:
-    """A picture that is read; an error for which it is left out is returned."""
-
-    picture: Readable
-    leave_out: tuple[type[Exception], ...]
-
-    def read(self) -> tuple[RGBArray, Truth] | Exception:
-        try:
-            return self.picture.read()
-        except self.leave_out as error:
-            return error
-
-
-def _predicted(
+def _readable(
     folder: LabelledFolder,
-    candidates: Sequence[Candidate],
     leave_out: tuple[type[Exception], ...],
     left_out: list[tuple[str, str]],
-) -> Iterator[_Measured]:
-    """Measure the pictures one by one; those that are left out are added to `left_out`."""
-    count = len(folder.labels)
-    attempts = [_Attempt(picture, leave_out) for picture in folder.pictures]
-    bar = tqdm(read_ahead(attempts), total=len(attempts), unit="picture")
-    for picture, read in zip(folder.pictures, bar, strict=True):
-        if isinstance(read, Exception):
-            left_out.append((picture.name, str(read)))
-            continue
-        rgb, truth = read
-        found, maps = [], []
-        for made in predict_all(candidates, rgb):  # large masks exist for one candidate at a time
-            found.append((mask_overlaps(made.masks, truth, count), made.seconds))
-            maps.append(_reduced(made.label_map((truth.shape[0], truth.shape[1]))))
-        sums = tuple(LabelFigures.of(sum(some, MaskOverlap())) for some, _ in found)
-        wrong = [figures.overlap.wrong_px for figures in sums]
-        share = fmean(wrong) / max(1, np.count_nonzero(truth != IGNORE))
-        true = np.where(truth >= NOTHING, -1, truth.astype(np.int16))
-        image = _reduced(rgb, cv2.INTER_AREA)
-        shown = ShownPicture(picture.name, image, _reduced(true), tuple(maps), sums)
-        yield _Measured(shown, found, share)
+) -> Iterator[tuple[str, RGBArray, Truth]]:
+    """Read the pictures one by one; those that are left out are added to `left_out`."""
+
+    def read(picture: Readable) -> tuple[RGBArray, Truth] | Exception:
+        try:
+            return picture.read()
+        except leave_out as error:
+            return error
+
+    reads = [partial(read, picture) for picture in folder.pictures]
+    bar = tqdm(read_ahead(reads), total=len(reads), unit="picture")
+    for picture, found in zip(folder.pictures, bar, strict=True):
+        if isinstance(found, Exception):
+            left_out.append((picture.name, str(found)))
+        else:
+            yield picture.name, *found
 
 
-def _reduced(image: npt.NDArray[Any], method: int = cv2.INTER_NEAREST) -> Any:
-    """Reduce an image or a label map to at most 480 px."""
-    height, width = image.shape[:2]
-    factor = _SHOWN_PX / max(height, width)
-    if factor >= 1:
-        return image
-    size = max(1, round(width * factor)), max(1, round(height * factor))
-    return cv2.resize(image, size, interpolation=method)
+def _drawn(rgb: RGBArray, maps: Sequence[LabelIndices], labels: int) -> tuple[RGBArray, ...]:
+    return tuple(thumbnail(rgb, each, palette(labels), _SHOWN_PX) for each in maps)

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files
 from typing import Any, Final
 
 import jinja2
-import numpy as np
-import numpy.typing as npt
-from PIL import Image
 
 from clearclip_core.clip.devices import device_name
 from clearclip_core.evaluation.comparison import (
@@ -22,7 +17,8 @@ from clearclip_core.evaluation.comparison import (
     LabelFigures,
     ShownPicture,
 )
-from clearclip_core.images.label_maps import blend, palette
+from clearclip_core.images.label_maps import palette
+from clearclip_core.images.opening import to_data_url
 from clearclip_core.quantities import quantity
 
 #: Columns of the tables, and what their figures mean.
@@ -59,21 +55,12 @@ def comparison_page(comparison: Comparison) -> bytes:
 
 
 def _shown(comparison: Comparison, picture: ShownPicture) -> Iterator[tuple[str, str]]:
-    """Yield image and caption of a picture, its truth and each prediction."""
-    colours = palette(len(comparison.labels))
-    yield _jpeg(picture.image), "picture"
-    yield _jpeg(blend(picture.image, picture.truth, colours)), "truth"
-    for index, label_map in enumerate(picture.predicted):
-        saved = picture.figures[index].overlap.saved_paint
+    """Return data URL and caption of a picture, its truth and each prediction."""
+    captions = ["picture", "truth"]
+    for index, saved in enumerate(picture.saved_paint):
         paint = "" if saved is None else f"; saved paint {100 * saved:.1f}"
-        caption = f"{title(comparison, index)}{paint}"
-        yield _jpeg(blend(picture.image, label_map, colours)), caption
-
-
-def _jpeg(image: npt.NDArray[np.uint8]) -> str:
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "JPEG", quality=85)
-    return base64.b64encode(file.getvalue()).decode()
+        captions.append(f"{title(comparison, index)}{paint}")
+    return zip(map(to_data_url, picture.images), captions, strict=True)
 
 
 def _cells(iou: float | None, boundary_iou: float | None, figures: LabelFigures) -> list[str]:

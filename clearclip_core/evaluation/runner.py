@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -42,27 +42,7 @@ from clearclip_core.vocabulary import Label, Vocabulary
 LabelIndices = npt.NDArray[np.int16]
 #: (H, W, 3) uint8 RGB -> one label map a method, computed lazily.
 Predict = Callable[[RGBArray], Iterable[LabelIndices]]
-
-
-T_co = TypeVar("T_co", covariant=True)
-
-
-class Source(Protocol[T_co]):
-    """Something that is read on demand."""
-
-    def read(self) -> T_co:
-        """Read it."""
-
-
-class Readable(Protocol):
-    """An image with its ground truth."""
-
-    @property
-    def name(self) -> str:
-        """Name of the image."""
-
-    def read(self) -> tuple[RGBArray, Truth]:
-        """Read (H, W, 3) uint8 RGB, and (H, W) uint8 class indices."""
+_Read = TypeVar("_Read")
 
 
 #: Number of images that are read ahead of the model.
@@ -127,7 +107,8 @@ def tallies_of(
         The tallies after each image.
     """
     tallies = tuple(start)
-    for rgb, truth in read_ahead(samples[tallies[0].pictures :]):
+    reads = [sample.read for sample in samples[tallies[0].pictures :]]
+    for rgb, truth in read_ahead(reads):
         label_maps = iter(predict(rgb))
         tallies = tuple(_counted(tally, label_maps, truth) for tally in tallies)
         yield tallies
@@ -142,13 +123,13 @@ def _counted(tally: Tally, label_maps: Iterator[LabelIndices], truth: Truth) -> 
     return Tally(both, tally.pictures + 1, tally.seconds + seconds)
 
 
-def read_ahead(samples: Sequence[Source[T_co]]) -> Iterator[T_co]:
-    """Read samples in another thread, in order."""
-    pending: deque[Future[T_co]] = deque()
+def read_ahead(reads: Sequence[Callable[[], _Read]]) -> Iterator[_Read]:
+    """Call functions that read in another thread, in order."""
+    pending: deque[Future[_Read]] = deque()
     with ThreadPoolExecutor(1) as reader:
         try:
-            for sample in samples:
-                pending.append(reader.submit(sample.read))
+            for read in reads:
+                pending.append(reader.submit(read))
                 if len(pending) > _AHEAD:
                     yield pending.popleft().result()
             while pending:
