@@ -379,7 +379,7 @@ def words(
 def _show_words(report: WordsReport, console: Console, project: int) -> None:
     kind = "corrected picture" if report.on == "corrected" else "picture"
     what = quantity(report.pictures, kind) + (", not corrected" if kind == "picture" else "")
-    console.print(f"{what}; encoded in {report.encoding_s:.1f} s")
+    console.print(what)
     if report.label:
         _print_trials(report, project, console)
     else:

@@ -64,6 +64,9 @@ VERSIONS: Final = Table(
     Column("pictures", Text),  # a `BeforeAfter`, as JSON; last, as it is large
 )
 
+#: At least one of so many annotations changes before a step is due.
+_CHANGED_OF: Final = 10
+
 #: Versions that are kept of a project: the newest, and the live one.
 MOST_VERSIONS: Final = 50
 
@@ -145,6 +148,10 @@ class LearningState(msgspec.Struct, frozen=True, kw_only=True):
     annotations: int = 0
     pictures: int = 0
     trouble: str = ""
+
+    def due_after(self, every: int) -> int:
+        """Return after how many changes a step is due; see `VersionStore.lease_step`."""
+        return max(every, self.annotations // _CHANGED_OF)
 
 
 @dataclass(frozen=True)
@@ -575,7 +582,7 @@ def _due_first(every: int, now: float) -> Select[Any]:
         .where(EXAMPLES.c.project == _STATE.project, EXAMPLES.c.model == _STATE.model)
         .scalar_subquery()
     )
-    enough = and_(_STATE.changed >= every, _STATE.changed >= annotations // 10)
+    enough = and_(_STATE.changed >= every, _STATE.changed >= annotations // _CHANGED_OF)
     due = or_(enough, _STATE.asked == 1), _STATE.due <= now, _STATE.pinned == 0
     query = select(STATES).where(*due, is_free(STATES, now))
     return query.order_by(_STATE.due, _STATE.project)

@@ -70,10 +70,6 @@ MOST_TASKS: Final = 1000
 #: So many times as many pictures are read as are chosen.
 _READ_PER_CHOSEN: Final = 4
 
-#: Bytes of pictures that are kept in memory while others are read. A chosen one beyond them is
-#: decoded a second time.
-_KEPT_BYTES: Final = 256 << 20
-
 _T = TypeVar("_T")
 
 
@@ -231,7 +227,6 @@ class WordsReport(msgspec.Struct, frozen=True):
         on: ``"corrected"`` or ``"diverse"`` pictures.
         trials: the wordings, the best first; in their order where there is no truth.
         check: the findings on the words; None where wordings were tried.
-        encoding_s: time to encode or to fetch the features of all pictures, in seconds.
         left_out: task -> reason, for pictures that could not be read.
         used: the ``<Label>`` tag of the trial that was written into the label config; else empty.
     """
@@ -246,7 +241,6 @@ class WordsReport(msgspec.Struct, frozen=True):
     responses: tuple[LabelResponse, ...] = ()
     advice: tuple[Advice, ...] = ()
     pictures: int = 0
-    encoding_s: float = 0.0
     left_out: dict[int, str] = {}
     left_out_count: int = 0
     used: str = ""
@@ -395,7 +389,6 @@ class _Measurement:
     xml: str
     progress: Progress
     stack: ExitStack
-    encoding_s: float = 0.0
     engines: dict[str, Engine] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -432,12 +425,7 @@ class _Measurement:
                 if on == "diverse"
                 else "The project has no annotated task: try words on diverse pictures."
             )
-        return msgspec.structs.replace(
-            report,
-            encoding_s=self.encoding_s,
-            left_out=left_out,
-            left_out_count=len(left_out),
-        )
+        return msgspec.structs.replace(report, left_out=left_out, left_out_count=len(left_out))
 
     def _pictures(self, on: str) -> Iterator[_ProjectPicture]:
         if on == "corrected":
@@ -448,9 +436,7 @@ class _Measurement:
         engine, swallowing, count = self._engine(""), Swallowing(report.labels), 0
         for count, picture in enumerate(pictures, 1):
             prepared = engine.segmenter().prepare(picture.rgb)
-            began = time.perf_counter()
             swallowing.add(self._encode(prepared, "", self.labels).scores)
-            self.encoding_s += time.perf_counter() - began
             self.progress(count, self.asked.pictures)
 
         def embed(words: Sequence[str]) -> torch.Tensor:
@@ -477,7 +463,7 @@ class _Measurement:
             # Methods differ in how pictures are encoded, and not in how they are prepared.
             prepared = self._engine("").segmenter().prepare(picture.rgb)
             for method in dict.fromkeys(trial.wording.method for trial in trials):
-                self._warm_up(prepared, method)
+                self._encode(prepared, method, self.labels)  # now: trials are timed without it
             measured = [self._measure(trial, picture, prepared, count) for trial in trials]
             trials = [
                 replace(trial, pictures=(*trial.pictures, figures))
@@ -498,12 +484,6 @@ class _Measurement:
             wording.method or self.parts.settings.method,
             with_words(self.xml, self.label, words, wording.threshold)[1],
         )
-
-    def _warm_up(self, prepared: PreparedImage, method: str) -> None:
-        """Have the features of a picture in the cache, and count the time that it takes."""
-        began = time.perf_counter()
-        self._encode(prepared, method, self.labels)
-        self.encoding_s += time.perf_counter() - began
 
     def _measure(
         self, trial: _Trial, picture: _ProjectPicture, prepared: PreparedImage, number: int
@@ -574,10 +554,7 @@ class _Measurement:
 
     def _describe(self, rgb: RGBArray) -> torch.Tensor:
         prepared = self._engine("").segmenter().prepare(rgb)
-        began = time.perf_counter()
-        encoded = self._encode(prepared, "", self.labels)
-        self.encoding_s += time.perf_counter() - began
-        return image_vector(encoded.features)
+        return image_vector(self._encode(prepared, "", self.labels).features)
 
 
 # ---- the pictures --------------------------------------------------------------------------------
@@ -658,22 +635,14 @@ class _PictureChooser:
         tasks = self._tasks(TaskFilter(), count * _READ_PER_CHOSEN)
         seen: list[Task] = []
         vectors: list[torch.Tensor] = []
-        kept: dict[int, _ProjectPicture] = {}
-        room = _KEPT_BYTES
         for number, task in enumerate(tasks):
             progress(number, len(tasks))
             picture = self._plain(task)
-            if picture is None:
-                continue
-            if picture.rgb.nbytes <= room:
-                room -= picture.rgb.nbytes
-                kept[len(seen)] = picture
-            seen.append(task)
-            vectors.append(self.describe(picture.rgb))
-        chosen = k_center(torch.stack(vectors), count) if vectors else []
-        kept = {index: kept[index] for index in chosen if index in kept}
-        for index in chosen:
-            picture = kept.pop(index, None) or self._plain(seen[index])
+            if picture is not None:
+                seen.append(task)
+                vectors.append(self.describe(picture.rgb))
+        for index in k_center(torch.stack(vectors), count) if vectors else ():
+            picture = self._plain(seen[index])  # again: all of them would take gigabytes
             if picture is not None:
                 yield picture
 

@@ -99,17 +99,13 @@ class Adaptation:
         return to_safetensors("adaptation", self._metadata, self._arrays)
 
     @classmethod
-    def from_bytes(cls, data: bytes, width: int | None = None) -> Adaptation:
+    def from_bytes(cls, data: bytes) -> Adaptation:
         """Read an adaptation from the bytes of `to_bytes`.
 
-        Args:
-            data: the bytes.
-            width: expected dimension of the features; None accepts any.
-
         Raises:
-            ValueError: damaged bytes, another format, or features of another model.
+            ValueError: damaged bytes, or another format.
         """
-        made = from_safetensors(
+        return from_safetensors(
             data,
             "adaptation",
             lambda facts, arrays: cls(
@@ -119,8 +115,6 @@ class Adaptation:
                 int(facts["pictures"]),
             ),
         )
-        check_width(made.width, width)
-        return made
 
     @property
     def _metadata(self) -> dict[str, Any]:

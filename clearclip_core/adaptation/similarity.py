@@ -33,11 +33,11 @@ class ImageLayout:
 
     Attributes:
         picture: id of the image, such as `Example.picture_key`.
-        cells: (16, D) float16, see `Example.layout`; None where nobody knows.
+        cells: (16, D) float16, see `Example.layout`.
     """
 
     picture: str
-    cells: npt.NDArray[np.float16] | None = field(repr=False)
+    cells: npt.NDArray[np.float16] = field(repr=False)
 
     @classmethod
     def of(cls, features: DenseFeatures, picture: str) -> ImageLayout:
@@ -57,7 +57,7 @@ class ImageLayout:
     @property
     def is_finite(self) -> bool:
         """Whether all numbers are finite; other images cannot be compared."""
-        return self.cells is None or bool(np.isfinite(self.cells).all())
+        return bool(np.isfinite(self.cells).all())
 
 
 @dataclass(eq=False)
@@ -124,8 +124,7 @@ def cluster(examples: Sequence[Example]) -> npt.NDArray[np.intp]:
     """Number the images of examples, near-duplicates alike.
 
     Examples of one image are in one cluster, and so are images whose coarse layouts of features
-    are nearly equal, also through a chain of such images. Examples without a layout, of version
-    0.1, are compared by the id of their image only.
+    are nearly equal, also through a chain of such images.
 
     Args:
         examples: n training examples of one model.
@@ -138,16 +137,12 @@ def cluster(examples: Sequence[Example]) -> npt.NDArray[np.intp]:
 
 def _cluster(images: Sequence[ImageLayout]) -> npt.NDArray[np.intp]:
     """Number n images, near-duplicates alike: see `cluster`."""
-    n = len(images)
-    keys = {key: index for index, key in enumerate(dict.fromkeys(each.picture for each in images))}
-    image = np.array([keys[each.picture] for each in images], np.intp)
-    alike = image[:, None] == image[None]
-    layouts = [each.cells for each in images]
-    drawn = np.flatnonzero([cells is not None for cells in layouts])
-    if len(drawn) > 1:
-        cosines = _cosines([cells for cells in layouts if cells is not None])
-        alike[np.ix_(drawn, drawn)] |= cosines > _threshold(cosines)
-    _, clusters = connected_components(csr_array(alike), directed=False) if n else (0, image)
+    image = np.unique([each.picture for each in images], return_inverse=True)[1]
+    if len(images) < 2:
+        return np.asarray(image, np.intp)
+    cosines = _cosines([each.cells for each in images])
+    alike = (image[:, None] == image[None]) | (cosines > _threshold(cosines))
+    _, clusters = connected_components(csr_array(alike), directed=False)
     return np.asarray(clusters, np.intp)
 
 

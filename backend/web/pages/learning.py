@@ -59,7 +59,7 @@ def describe_learning(learner: Learner, project: int) -> _Json:
     except ModelUnavailable as error:
         state, versions = LearningState(project=project, trouble=str(error)), []
     return {
-        "every": max(settings.adapt_every, state.annotations // 10),
+        "every": state.due_after(settings.adapt_every),
         "can_learn": learner.can_learn,
         "versions": [
             msgspec.to_builtins(each) | {"live": each.number == state.live} for each in versions

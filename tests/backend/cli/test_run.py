@@ -190,13 +190,13 @@ def test_a_row_that_no_trial_has_is_refused_before_anything_is_measured(
     result = run_words(server, "--label=grass", "--words=lawn", "--use=2")
     assert result.exit_code == 2
     assert "the rows are 0 to 1" in result.output
-    assert "encoded in" not in result.output
+    assert "corrected picture" not in result.output
 
 
 def test_pictures_that_nobody_has_corrected_are_said_not_to_be_ranked(server: LocalServer) -> None:
     result = run_words(server, "--label=grass", "--words=lawn", "--on=diverse", "--pictures=1")
     assert result.exit_code == 0, result.output
-    assert "1 picture, not corrected; " in result.output
+    assert "1 picture, not corrected" in result.output
     assert "Nothing is ranked" in result.output
 
 

@@ -20,7 +20,6 @@ from backend.runs.words import (
     WORDS,
     Advice,
     AskedWords,
-    On,
     Wording,
     WordsOnPicture,
     _advice,
@@ -127,9 +126,9 @@ def test_the_words_of_today_are_measured_once(measure: Maker) -> None:
     assert [row.is_current for row in report.trials].count(True) == 1
 
 
-@pytest.mark.parametrize("on", ["corrected", "diverse"])
-def test_pictures_are_decoded_once(measure: Maker, on: On, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that words are tried on, and those that are only compared."""
+def test_corrected_pictures_are_decoded_once(
+    measure: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read: list[int | None] = []
     images = measure.services.images
     before = images.read
@@ -139,7 +138,7 @@ def test_pictures_are_decoded_once(measure: Maker, on: On, monkeypatch: pytest.M
         return before(source, task)
 
     monkeypatch.setattr(type(images), "read", lambda _, *given: counted(*given))
-    report = measure(label="grass", wordings=["lawn"], pictures=2, on=on)
+    report = measure(label="grass", wordings=["lawn"], pictures=2, on="corrected")
     assert report.pictures == 2
     assert read
     assert len(read) == len(set(read))

@@ -182,13 +182,16 @@ def test_other_bytes_are_refused(made: Example | Adaptation) -> None:
     for wrong in (b"", b"{}", data[:-9], bytes(damaged), other):
         with pytest.raises(ValueError, match="Expected the bytes of an"):
             type(made).from_bytes(wrong)
+
+
+def test_examples_of_another_model_are_refused() -> None:
     with pytest.raises(ValueError, match="another model"):
-        type(made).from_bytes(data, WIDTH + 1)
+        Example.from_bytes(example_of(0).to_bytes(), WIDTH + 1)
 
 
 def test_adaptations_survive_their_bytes_and_check_themselves() -> None:
     made = adaptation()
-    read = Adaptation.from_bytes(made.to_bytes(), WIDTH)
+    read = Adaptation.from_bytes(made.to_bytes())
     assert (read.digest, read.names, read.pictures) == (made.digest, made.names, 3)
     assert read.is_finite
     with pytest.raises(ValueError, match="sorted"):
