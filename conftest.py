@@ -52,7 +52,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFil
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """One process more than there are cores: that of the end-to-end tests waits half of its time."""
+    """One process more than there are cores: that of the end-to-end tests mostly waits."""
     return min(1 + (os.cpu_count() or 1), 4)
 
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 import base64
 import json
 import socket
-import struct
-import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -164,53 +162,6 @@ def test_bytes(app: Flask, raw: bytes) -> None:
     for path in ("/predict", "/setup"):
         assert "error" in ask(app, raw, path)
     assert app.test_client().post("/webhook", data=raw).status_code in (200, 400)
-
-
-# ---- label configs ------------------------------------------------------------------------------
-
-TAGS = ["View", "Image", "BrushLabels", "PolygonLabels", "RectangleLabels", "BitmaskLabels"]
-TAGS += ["Label", "TextArea", "Repeater", "KeyPointLabels", "x"]
-XML_TEXT = st.text(
-    st.characters(codec="utf-8", exclude_characters='<&"', exclude_categories=["Cc", "Cs"]),
-    max_size=8,
-)
-ATTRIBUTES = {
-    "name": st.sampled_from(["image", "mask", "b"]) | XML_TEXT,
-    "toName": st.sampled_from(["image", "image,image", ","]) | XML_TEXT,
-    "value": st.sampled_from(["$image", "red", "$a[0].b", "$", "$$", "${x}"]) | XML_TEXT,
-    "alias": XML_TEXT,
-    "valueList": st.just("$image"),
-    "predicted_values": st.sampled_from(["red, crimson", ",", ",,red"]) | XML_TEXT,
-    "model_score_threshold": st.sampled_from(["0.5", "1", "nan", "inf", "-1", "1e-400"]) | XML_TEXT,
-    "overlap": st.sampled_from(["true", "false", ""]),
-    "smart": st.sampled_from(["true", "false"]),
-    "background": st.sampled_from(["true", "red"]),
-    "prompt_label": XML_TEXT,
-}
-
-
-def element(inner: Any) -> Any:
-    def write(tag: str, attributes: dict[str, str], children: list[str]) -> str:
-        written = "".join(f' {name}="{text}"' for name, text in attributes.items())
-        return f"<{tag}{written}>{''.join(children)}</{tag}>"
-
-    attributes = st.fixed_dictionaries({}, optional=ATTRIBUTES)
-    return st.builds(write, st.sampled_from(TAGS), attributes, st.lists(inner, max_size=4))
-
-
-TREES = st.recursive(XML_TEXT, element, max_leaves=12)
-
-
-# ---- pictures -----------------------------------------------------------------------------------
-
-
-def png(width: int, height: int, *chunks: tuple[bytes, bytes], depth: int = 8) -> bytes:
-    """A PNG of grey pixels with these chunks."""
-    header = struct.pack(">IIBBBBB", width, height, depth, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in ((b"IHDR", header), *chunks, (b"IEND", b""))
-    )
 
 
 # ---- addresses ----------------------------------------------------------------------------------

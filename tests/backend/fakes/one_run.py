@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from typing import Any, Literal
 
-from backend.database.database import METADATA, Database
 from backend.runs.kinds import KINDS
 from backend.runs.run import AskedNothing, Run
 from backend.services import Services
 from backend.settings import Settings
 from tests.backend.fakes.label_studio import TOKEN
+from tests.backend.fakes.leases import end_leases
 
 Kind = Literal["agreement", "label-errors"]
 
@@ -30,17 +30,11 @@ def make_services(database_url: str, studio_url: str) -> Services:
     )
 
 
-def end_leases(database: Database) -> None:
-    """Let the leases of a process that has died be over, as after half a minute."""
-    with database.write() as connection:
-        connection.execute(METADATA.tables["runs"].update().values(leased_until=0.0))
-
-
 def do_run(services: Services, name: Kind) -> Run:
     """Ask for a run over project 7, and do it; the value is what became of it."""
     (kind,) = (each for each in KINDS if each.name == name)
     run = services.runs.request(kind, 7, AskedNothing())
-    end_leases(services.database)
+    end_leases(services.database, table="runs")
     with services.engine:
         assert services.worker(services.predictor())._rounds[name]()
     return services.runs.get(kind, 7, run.id)
