@@ -1,9 +1,13 @@
-"""The editor in Chromium: open a task, and find the image's pixels on the screen."""
+"""Pages in Chromium: their sizes and pictures, and the editor with the image's pixels."""
 
 from __future__ import annotations
 
 import io
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -14,6 +18,76 @@ from playwright.sync_api import Page, expect
 
 from backend.cli.demo_servers import LabelStudioProcess
 from tests.e2e.masks import Mask
+from tests.e2e.servers import get
+
+IMAGES = Path(__file__).parents[2] / "docs" / "images"
+SIZE, DESK, PHONE = (1440, 900), (1280, 900), (390, 844)
+
+
+def resize(page: Page, size: tuple[int, int]) -> None:
+    """Make the window (width, height) px; nothing may lie beside it."""
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+
+
+def keep_picture(page: Page, name: str, folder: Path, size: tuple[int, int]) -> None:
+    """Take a picture of a page for the docs, only where it is asked for; then look on a phone."""
+    resize(page, size)
+    path = IMAGES if os.environ.get("TAKE_PICTURE") else folder
+    (path / name).write_bytes(settled(page))
+    resize(page, PHONE)
+    resize(page, SIZE)
+
+
+def keep_editor_picture(page: Page, name: str, folder: Path) -> None:
+    """Take a picture of the editor without the list of tasks, as `keep_picture` does."""
+    canvas: Any = page.locator(".konvajs-content").bounding_box()
+    left, top = canvas["x"] - 14, canvas["y"] - 56
+    path = (IMAGES if os.environ.get("TAKE_PICTURE") else folder) / name
+    clip = {"x": left, "y": top, "width": SIZE[0] - left, "height": SIZE[1] - top}
+    settled(page, path=path, clip=clip)
+
+
+@contextmanager
+def no_complaints(page: Page, backend_url: str, expected: str = "\0") -> Iterator[None]:
+    """Fail where a page of the backend has an error, or its console one without a text."""
+    found: list[str] = []
+
+    def note(said: object) -> None:
+        if page.url.startswith(backend_url) and expected not in str(said):
+            found.append(str(said))
+
+    page.on("pageerror", note)
+    page.on("console", lambda said: said.type == "error" and note(f"{said.text} {said.location}"))
+    yield
+    assert found == []
+
+
+def make_view(page: Page, studio: LabelStudioProcess, project: int, title: str) -> list[int]:
+    """Make the view of the page that is open, look at its tab, and return its tasks."""
+
+    def views() -> list[int]:
+        listed = get(studio, f"/api/dm/views?project={project}").json()
+        return [each["id"] for each in listed if each["data"]["title"] == title]
+
+    button = page.get_by_role("button", name="Make a view")
+    page.once("dialog", lambda question: question.dismiss())
+    button.click()
+    assert views() == [], "nobody said yes"
+    page.once("dialog", lambda question: question.accept())
+    button.click()
+    expect(page.locator(":is(#ask, #tasks)").first).to_be_visible()
+    (view,) = views()
+    shown = get(studio, f"/api/tasks?view={view}&project={project}").json()["tasks"]
+    open_tab(page, studio.url, project, view)
+    return sorted(each["id"] for each in shown)
+
+
+def switch(page: Page, name: str, on: bool) -> None:
+    """Turn a switch below the editor on or off, where it is shown."""
+    toggle = page.locator(f"[data-testid=bottombar-{name}-toggle]")
+    if toggle.count() and toggle.is_checked() != on:
+        toggle.click(force=True)
 
 
 def open_task(page: Page, studio: LabelStudioProcess, project: int, task: int) -> None:
@@ -79,3 +153,28 @@ class Canvas:
     def on_screen(self, row: int, column: int) -> tuple[float, float]:
         """Return the position of an image's pixel on the page."""
         return self.box["x"] + float(self.xs[column]), self.box["y"] + float(self.ys[row])
+
+
+def drag(page: Page, start: tuple[float, float], by: tuple[float, float]) -> None:
+    """Draw one stroke with the tool that is chosen, from a point of the page on."""
+    page.mouse.move(*start)
+    page.mouse.down()
+    page.mouse.move(start[0] + by[0], start[1] + by[1], steps=8)
+    page.mouse.up()
+    page.wait_for_timeout(300)
+
+
+def submit(page: Page, task: int) -> None:
+    """Submit the annotation that is open, and wait until Label Studio has stored it."""
+    with page.expect_response(lambda answer: f"/api/tasks/{task}/annotations" in answer.url):
+        page.click("[data-testid=bottombar-submit-button]")
+
+
+def erase_a_little(page: Page, label: str, mask: Mask) -> tuple[int, int]:
+    """Erase a stroke in the middle of a region; return the row and column it goes through."""
+    middle = deepest_point(mask)
+    x, y = Canvas(page, mask.shape).on_screen(*middle)
+    page.locator("[class*=outliner-item]").filter(has_text=label).first.click()
+    page.click("[aria-label=eraser]")
+    drag(page, (x - 15, y), (30, 0))
+    return middle

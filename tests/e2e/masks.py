@@ -1,14 +1,52 @@
-"""Decode masks with Label Studio's own converter, and compare masks by IoU."""
+"""Write and read masks with Label Studio's own converter, and compare masks by IoU."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from label_studio_sdk.converter.brush import decode_rle
+from label_studio_sdk.converter.brush import decode_rle, mask2rle
+
+from clearclip_core import SCENE_LABELS
 
 Mask = npt.NDArray[np.bool_]
+
+
+def brush_region(
+    mask: npt.NDArray[Any], label: str, control: str = "mask", image: str = "image"
+) -> dict[str, Any]:
+    """Write a (H, W) mask as a region of a brush."""
+    rle = mask2rle(mask.astype(np.uint8) * 255)
+    return {
+        "type": "brushlabels",
+        "from_name": control,
+        "to_name": image,
+        "original_height": mask.shape[0],
+        "original_width": mask.shape[1],
+        "image_rotation": 0,
+        "value": {"format": "rle", "rle": rle, "brushlabels": [label]},
+    }
+
+
+def scene_regions(
+    label_map: npt.NDArray[Any], labels: Iterable[str], names: Mapping[str, str] | None = None
+) -> list[dict[str, Any]]:
+    """Paint labels of a scene, each as the one that `names` says; "" leaves it out."""
+    named = {label: (names or {}).get(label, label) for label in labels}
+    masks = {label: label_map == SCENE_LABELS.index(label) for label in named}
+    return [brush_region(masks[k], name) for k, name in named.items() if name and masks[k].any()]
+
+
+def masks_of(result: Iterable[dict[str, Any]]) -> dict[str, Mask]:
+    """Return label -> union of the masks of its brush regions."""
+    masks: dict[str, Mask] = {}
+    for region in result:
+        if region["type"] == "brushlabels":
+            (label,) = region["value"]["brushlabels"]
+            masks[label] = decode(region) | masks.get(label, False)
+    return masks
 
 
 def decode(region: dict[str, Any]) -> Mask:

@@ -11,20 +11,17 @@ from urllib.parse import urljoin
 
 import numpy as np
 import pytest
-import requests
-from label_studio_sdk.converter import brush
 from PIL import Image
 from playwright.sync_api import Page, expect
 
 from backend.cli.demo_servers import LabelStudioProcess
+from tests.e2e.editor import DESK, IMAGES, PHONE, SIZE, keep_picture, no_complaints, resize
+from tests.e2e.masks import brush_region
+from tests.e2e.servers import get
 
 pytestmark = pytest.mark.timeout(300)
 
-DATASET_PICTURE = Path(__file__).parents[2] / "docs" / "images" / "dataset.png"
-PICTURE = Path(__file__).parents[2] / "docs" / "images" / "dashboard.png"
 LABELS = ["sky", "grass", "tree", "house"]
-PHONE = {"width": 390, "height": 844}
-DESK = {"width": 1280, "height": 900}
 
 NewProject = Callable[..., int]
 
@@ -32,16 +29,13 @@ NewProject = Callable[..., int]
 @pytest.fixture
 def console(page: Page, backend_url: str) -> Iterator[Page]:
     """Open the dashboard on a wide screen in light colours; errors of Chromium fail the test."""
-    complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
-    page.set_viewport_size(DESK)
+    resize(page, DESK)
     page.goto(backend_url)
     expect(page.get_by_text("Ready")).to_be_visible(timeout=60_000)
-    yield page
+    with no_complaints(page, backend_url, "Failed to load resource"):
+        yield page
     page.emulate_media(color_scheme="no-preference")
-    page.set_viewport_size({"width": 1440, "height": 900})
-    assert not [each for each in complaints if "Security Policy" in each or "Error" in each]
+    resize(page, SIZE)
 
 
 def prelabel(console: Page, project: int) -> int:
@@ -76,9 +70,8 @@ def test_a_project_is_prelabeled_from_the_page_and_that_is_taken_back(
     said = "12 of 12 tasks left to correct have masks of the version in use"
     expect(console.locator("#prelabel")).to_contain_text(said)
     expect(console.locator("#correct")).to_contain_text("0 of 12 tasks done, 12 left")
-    console.set_viewport_size(PHONE)
-    assert console.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-    console.set_viewport_size(DESK)
+    resize(console, PHONE)
+    resize(console, DESK)
     console.get_by_role("link", name="Dashboard").click()
     expect(row.get_by_role("button")).to_have_text(["Withdraw"])
     console.once("dialog", lambda question: question.accept())
@@ -137,8 +130,7 @@ def test_an_error_leads_to_the_task_in_label_studio(
     title = "Streets at night, part two: the old town's squares"
     studio.client.projects.update(id=project, title=title)
     expect(line).to_contain_text(title, timeout=60_000)
-    console.set_viewport_size(PHONE)
-    assert console.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    resize(console, PHONE)
     console.locator(f"#job-{job}").get_by_role("link", name="1 failed").click()
     console.locator("#job").get_by_role("link", name=f"Task {task}").click()
     console.wait_for_url(f"{studio.url}/projects/{project}/data?task={task}*")
@@ -169,32 +161,19 @@ def test_a_data_set_is_exported_from_the_page_and_its_picture(
     """What was painted is in the file; what cannot be read is told with its reason."""
     project = new_project(LABELS, seeds=[810, 811, 812])
     tasks = sorted(int(task.id) for task in studio.client.tasks.list(project=project))
-    with_size = next(iter(studio.client.tasks.list(project=project))).data["image"]
-    answer = requests.get(
-        f"{studio.url}{with_size}", headers={"Authorization": studio.authorization}, timeout=60
-    )
+    answer = get(studio, next(iter(studio.client.tasks.list(project=project))).data["image"])
     width, height = Image.open(io.BytesIO(answer.content)).size
     mask = np.zeros((height, width), np.bool_)
     mask[: height // 3] = True
     for task, size in zip(tasks[:2], ((height, width), (height, width - 1)), strict=True):
-        rle = brush.mask2rle(mask.astype(np.uint8) * 255)
-        painted = {
-            "type": "brushlabels",
-            "from_name": "mask",
-            "to_name": "image",
-            "original_height": size[0],
-            "original_width": size[1],
-            "image_rotation": 0,
-            "value": {"format": "rle", "rle": rle, "brushlabels": ["grass"]},
-        }
+        painted = brush_region(mask, "grass")
+        painted |= {"original_height": size[0], "original_width": size[1]}
         studio.post(f"/api/tasks/{task}/annotations/", json={"result": [painted]})
     console.goto(urljoin(console.url, f"/projects/{project}/datasets"))
     console.get_by_label("COCO (Detectron2").check()
     console.get_by_label("Split in percent").fill("80/20")
     console.get_by_text("More choices").click()
     console.get_by_label("Keep near-duplicates").fill("0.98")
-    path = tmp_path / "form.png"
-    console.screenshot(path=path, full_page=True)
     console.get_by_role("button", name="Export data set").click()
     link = console.get_by_role("link", name="Download")
     expect(link).to_be_visible(timeout=60_000)
@@ -211,11 +190,7 @@ def test_a_data_set_is_exported_from_the_page_and_its_picture(
         assert {"classes.json", "report.json", "annotations/instances_val.json"} <= {
             *file.namelist()
         }
-    console.set_viewport_size({"width": 1100, "height": 620})
-    console.screenshot(path=DATASET_PICTURE if os.environ.get("TAKE_PICTURE") else path)
-    console.set_viewport_size(PHONE)
-    assert console.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-    console.screenshot(path=tmp_path / "phone.png", full_page=True)
+    keep_picture(console, "dataset.png", tmp_path, (1100, 620))
     console.once("dialog", lambda question: question.accept())
     console.get_by_role("button", name="Delete").click()
     expect(console.locator(".jobs")).to_have_count(0)
@@ -234,15 +209,14 @@ def test_the_readmes_picture_of_the_page(
     backgrounds = {}
     for size in (DESK, PHONE):
         for scheme in ("dark", "light"):
-            console.set_viewport_size(size)  # type: ignore[arg-type]
             console.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-            path = tmp_path / f"{scheme}-{size['width']}.png"
+            resize(console, size)
+            path = tmp_path / f"{scheme}-{size[0]}.png"
             console.screenshot(path=path, full_page=True, animations="disabled")
             shot = np.asarray(Image.open(path).convert("RGB"))
             backgrounds[scheme] = int(shot[2, 2].mean())
-            assert console.evaluate("document.documentElement.scrollWidth") <= size["width"]
             assert shot.std() > 5
     assert backgrounds["dark"] < 60 < 200 < backgrounds["light"]
     if os.environ.get("TAKE_PICTURE"):
-        console.set_viewport_size(DESK)
-        console.screenshot(path=PICTURE, animations="disabled")
+        resize(console, DESK)
+        console.screenshot(path=IMAGES / "dashboard.png", animations="disabled")

@@ -12,16 +12,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-import requests
 from click.testing import CliRunner
-from label_studio_sdk.converter import brush
 from PIL import Image, ImageDraw
 from pycocotools.coco import COCO
 
 from backend.cli.dataset import dataset
 from backend.cli.demo_servers import LabelStudioProcess
 from backend.cli.import_masks import import_masks
-from tests.e2e.masks import decode
+from tests.e2e.masks import brush_region, decode
+from tests.e2e.servers import get
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -49,10 +48,7 @@ def region(kind: str, control: str, image: str, size_hw: tuple[int, int], **valu
 
 
 def brushed(mask: Any, label: str, image: str) -> Any:
-    """A brush region, written by Label Studio's converter."""
-    rle = brush.mask2rle(mask.astype(np.uint8) * 255)
-    value = {"format": "rle", "rle": rle, "brushlabels": [label]}
-    return region("brushlabels", "brush", image, mask.shape, **value)
+    return brush_region(mask, label, "brush", image)
 
 
 def bitmask(mask: Any, label: str) -> Any:
@@ -82,11 +78,7 @@ def uploaded(studio: LabelStudioProcess, project: int, files: dict[str, bytes]) 
         studio.post(
             f"/api/projects/{project}/import?commit_to_project=false", files={name: (name, content)}
         )
-    found = requests.get(
-        f"{studio.url}/api/projects/{project}/file-uploads?all=true",
-        headers={"Authorization": studio.authorization},
-        timeout=60,
-    ).json()
+    found = get(studio, f"/api/projects/{project}/file-uploads?all=true").json()
     return [f"/data/{each['file']}" for each in sorted(found, key=lambda each: each["id"])]
 
 
@@ -156,7 +148,13 @@ def test_what_was_painted_is_what_the_training_set_has(
     result.append(brushed(grass, "grass", "rear"))
     first, second = annotators
     kept = submit(first, result)
-    submit(second, [brushed(~sky, "grass", "front"), brushed(grass, "grass", "rear")])
+    submit(
+        second,
+        [
+            brushed(~sky, "grass", "front"),
+            brushed(grass, "grass", "rear"),
+        ],
+    )
 
     def run(*options: str) -> dict[str, Any]:
         done = CliRunner().invoke(
@@ -206,7 +204,10 @@ def test_what_was_painted_is_what_the_training_set_has(
     assert (agreed == NOTHING).all(), "two annotators who agree on no pixel"
     assert np.array_equal(agreed_rear == 1, grass)
 
-    changed = [brushed(sky, "grass", "front"), brushed(grass, "sky", "rear")]
+    changed = [
+        brushed(sky, "grass", "front"),
+        brushed(grass, "sky", "rear"),
+    ]
     studio.client.annotations.update(id=kept, result=changed)
     report = tmp_path / "report.json"
     found, found_rear = masks(run("--annotations", "majority"))

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import requests
 from click.testing import CliRunner
 from label_studio_sdk.core.api_error import ApiError
 
@@ -20,6 +19,7 @@ from backend.cli import demo, demo_servers
 from backend.cli import doctor as doctor_command
 from backend.cli.demo_servers import LabelStudioProcess
 from tests.e2e.conftest import MODEL, WithPersonalToken
+from tests.e2e.servers import get
 
 LOGIN = {"BASIC_AUTH_USER": "studio", "BASIC_AUTH_PASS": "pass word"}
 BASIC_AUTH = {
@@ -175,11 +175,7 @@ def test_label_studios_yolo_export_loses_polygons_beside_key_points(
         demo.upload(studio, project, [demo.scene_file(10_000_200)])
         (task,) = studio.client.tasks.list(project=project)
         studio.client.annotations.create(id=task.id, result=[region])
-        exported = requests.get(
-            f"{studio.url}/api/projects/{project}/export?exportType=YOLO",
-            headers={"Authorization": studio.authorization},
-            timeout=60,
-        )
+        exported = get(studio, f"/api/projects/{project}/export?exportType=YOLO")
         with zipfile.ZipFile(io.BytesIO(exported.content)) as files:
             (labels,) = [name for name in files.namelist() if name.endswith("txt") and "/" in name]
             assert files.read("classes.txt").decode() == classes

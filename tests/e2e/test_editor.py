@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import Image
 from playwright.sync_api import Page
 
 from backend.cli import demo
 from backend.cli.demo_servers import LabelStudioProcess
 from clearclip_core import SCENE_LABELS, render_scene
-from tests.e2e.editor import Canvas, deepest_point, open_task, settled
+from tests.e2e.editor import Canvas, erase_a_little, keep_editor_picture, open_task, submit
 from tests.e2e.masks import Mask, decode, iou
 
 pytestmark = pytest.mark.timeout(300)
 
-PICTURE = Path(__file__).parents[2] / "docs" / "images" / "editor.png"
 REGIONS = "Htx.annotationStore.selected.regions"
 
 
@@ -74,21 +70,12 @@ def test_masks_are_seen_where_they_belong(
 def test_a_corrected_mask_is_stored_as_changed(
     page: Page, studio: LabelStudioProcess, demo_project: int
 ) -> None:
-    task, truth = task_of(studio, demo_project, 4)
+    task, _ = task_of(studio, demo_project, 4)
     predicted = prediction_of(studio, task)
     open_task(page, studio, demo_project, task)
     label = max(predicted, key=lambda label: predicted[label].sum())
-    row, column = deepest_point(predicted[label])
-    canvas = Canvas(page, truth.shape)
-    page.locator("[class*=outliner-item]").filter(has_text=label).first.click()
-    page.click("[aria-label=eraser]")
-    x, y = canvas.on_screen(row, column)
-    page.mouse.move(x - 15, y)
-    page.mouse.down()
-    page.mouse.move(x + 15, y, steps=6)
-    page.mouse.up()
-    with page.expect_response(lambda answer: f"/api/tasks/{task}/annotations" in answer.url):
-        page.click("[data-testid=bottombar-submit-button]")
+    row, column = erase_a_little(page, label, predicted[label])
+    submit(page, task)
 
     (annotation,) = studio.client.annotations.list(id=task)
     regions = {region["value"]["brushlabels"][0]: region for region in annotation.result}
@@ -114,8 +101,4 @@ def test_the_readmes_picture(
     open_task(page, studio, demo_project, task)
     page.click("[aria-label=move-tool]")
     page.mouse.move(0, 0)  # away from the tool, whose tip would stay
-    canvas: Any = page.locator(".konvajs-content").bounding_box()
-    left, top = canvas["x"] - 14, canvas["y"] - 56  # the editor without the list of tasks
-    path = PICTURE if os.environ.get("TAKE_PICTURE") else tmp_path / PICTURE.name
-    settled(page, path=path, clip={"x": left, "y": top, "width": 1440 - left, "height": 900 - top})
-    assert np.asarray(Image.open(path).convert("RGB")).std() > 20
+    keep_editor_picture(page, "editor.png", tmp_path)

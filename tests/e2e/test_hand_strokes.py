@@ -12,7 +12,6 @@ import click
 import numpy as np
 import numpy.typing as npt
 import pytest
-import requests
 from click.testing import CliRunner
 from PIL import Image
 from playwright.sync_api import Page
@@ -23,8 +22,9 @@ from backend.cli.dataset import dataset
 from backend.cli.demo_servers import LabelStudioProcess
 from backend.cli.import_masks import import_masks
 from clearclip_core import SCENE_LABELS
-from tests.e2e.editor import Canvas, deepest_point, open_task
+from tests.e2e.editor import Canvas, deepest_point, drag, open_task, submit
 from tests.e2e.masks import Mask, decode
+from tests.e2e.servers import get
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -35,11 +35,7 @@ def pngs_of_label_studio(
     studio: LabelStudioProcess, project: int
 ) -> dict[str, list[npt.NDArray[np.uint8]]]:
     """Label -> alphas (H, W) of each of its regions, from the export *Brush labels to PNG*."""
-    answer = requests.get(
-        f"{studio.url}/api/projects/{project}/export?exportType=BRUSH_TO_PNG",
-        headers={"Authorization": studio.authorization},
-        timeout=60,
-    )
+    answer = get(studio, f"/api/projects/{project}/export?exportType=BRUSH_TO_PNG")
     found: dict[str, list[npt.NDArray[np.uint8]]] = {}
     with zipfile.ZipFile(io.BytesIO(answer.content)) as file:
         for name in file.namelist():
@@ -58,15 +54,6 @@ def coco_masks(folder: Path) -> dict[str, Mask]:
         name = read.cats[each["category_id"]]["name"]
         found[name] = found.get(name, np.False_) | read.annToMask(each).astype(bool)
     return found
-
-
-def drag(page: Page, start: tuple[float, float], by: tuple[int, int]) -> None:
-    """Draw one stroke with the tool that is chosen, from a point of the page on."""
-    page.mouse.move(*start)
-    page.mouse.down()
-    page.mouse.move(start[0] + by[0], start[1] + by[1], steps=8)
-    page.mouse.up()
-    page.wait_for_timeout(300)
 
 
 def test_what_strokes_leave_is_what_the_training_set_has(
@@ -100,8 +87,7 @@ def test_what_strokes_leave_is_what_the_training_set_has(
     page.keyboard.press("u")  # selects no region: the next stroke begins one
     page.locator(".lsf-label").filter(has_text=added).first.click()
     drag(page, canvas.on_screen(*deepest_point(before[grown])), (30, -7))
-    with page.expect_response(lambda answer: f"/api/tasks/{task.id}/annotations" in answer.url):
-        page.click("[data-testid=bottombar-submit-button]")
+    submit(page, task.id)
 
     alphas = pngs_of_label_studio(studio, project)
     assert alphas.keys() == {*before, added}

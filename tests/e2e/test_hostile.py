@@ -13,7 +13,7 @@ import requests
 
 from backend.cli import demo
 from backend.cli.demo_servers import LabelStudioProcess
-from tests.e2e.test_learning import wait_for
+from tests.e2e.servers import wait_for_json
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -107,17 +107,11 @@ def test_what_hostile_people_send_through_label_studio_stops_nothing(
 
     report = f"{backend_url}/projects/{project}/report"
 
-    def told() -> dict[str, Any]:
-        figures: dict[str, Any] = requests.get(f"{report}.json", timeout=30).json()
-        return figures
+    def is_read(told: dict[str, Any]) -> bool:
+        counts = told["annotations"]
+        return not told["waiting"] and counts["broken"] + counts["scratch"] == len(reasons) + 1
 
-    def is_read() -> bool:
-        now = told()
-        counts = now["annotations"]
-        return not now["waiting"] and counts["broken"] + counts["scratch"] == len(reasons) + 1
-
-    wait_for(is_read, "the last annotation")
-    broken = told()["broken"]
+    broken = wait_for_json(f"{report}.json", is_read)["broken"]
     assert broken.keys() == reasons.keys()
     assert str(good["id"]) not in broken
     for annotation, reason in reasons.items():

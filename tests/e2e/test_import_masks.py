@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet
 import pytest
-import requests
 from click.testing import CliRunner
 from PIL import Image, ImageDraw
 from playwright.sync_api import Page
@@ -28,6 +27,7 @@ from backend.cli.main import main
 from clearclip_core import SCENE_LABELS, render_scene
 from tests.e2e.editor import open_task
 from tests.e2e.masks import Mask, decode, iou
+from tests.e2e.servers import get
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -215,9 +215,7 @@ def test_what_the_editor_submits_and_label_studio_exports_is_what_came_in(
         done = CliRunner().invoke(main, [*command, *reach, *options])
         assert done.exit_code == 1, "one file has no row"
         assert "has no row for it" in done.output
-    path = f"{studio.url}/api/projects/{project}/export?exportType=JSON"
-    headers = {"Authorization": studio.authorization}
-    exported = requests.get(path, headers=headers, timeout=60).json()
+    exported = get(studio, f"/api/projects/{project}/export?exportType=JSON").json()
     assert {task["id"] for task in exported} == set(of_task)
     for task in exported:
         (annotation,) = task["annotations"]

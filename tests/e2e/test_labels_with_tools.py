@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
-import requests
 from playwright.sync_api import Page
 
 from backend.cli import demo
 from backend.cli.demo_servers import LabelStudioProcess
-from tests.e2e.editor import open_task, settled
+from tests.e2e.editor import open_task, settled, submit, switch
+from tests.e2e.servers import wait_for_json
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -34,15 +34,33 @@ def project(studio: LabelStudioProcess, backend_url: str) -> Iterator[int]:
     studio.client.projects.delete(id=int(made.id))
 
 
-def report(backend_url: str, project: int) -> dict[str, Any]:
-    """Wait until the report has compared an annotation, and return its figures."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        answer = requests.get(f"{backend_url}/projects/{project}/report.json", timeout=30).json()
-        if answer["annotations"]["compared"]:
-            return dict(answer["all"]["labels"])
-        time.sleep(0.5)
-    raise AssertionError("The annotation was not read.")
+@contextmanager
+def asking(page: Page) -> Iterator[None]:
+    """Let smart tools ask the backend."""
+    switch(page, "auto-annotation", True)
+    settled(page)
+    try:
+        yield
+    finally:
+        switch(page, "auto-annotation", False)
+
+
+def click_and_accept(page: Page, label: str, down: float) -> list[dict[str, Any]]:
+    """Click with a label in the middle of the picture, so far down; accept what is answered."""
+    suggestions = "Htx.annotationStore.selected.suggestions.size"
+    page.locator(".lsf-tool_smart").first.hover()
+    page.locator(".lsf-tool_smart[aria-label=key-point-tool]").last.click()
+    page.locator(".lsf-label").filter(has_text=label).last.click()
+    box: Any = page.locator(".konvajs-content").bounding_box()
+    with page.expect_response(lambda each: each.url.endswith(ASKED)) as answer:
+        page.keyboard.down("Control")  # a region covers the spot
+        page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] * down)
+        page.keyboard.up("Control")
+    page.wait_for_function(f"{suggestions} === 1")
+    page.click("[data-testid=bottombar-accept-suggestions-button]")
+    page.wait_for_function(f"{suggestions} === 0")
+    result: list[dict[str, Any]] = answer.value.json()["data"]["result"]
+    return result
 
 
 def test_a_prediction_is_shown_submitted_and_reported_as_accepted(
@@ -56,16 +74,16 @@ def test_a_prediction_is_shown_submitted_and_reported_as_accepted(
     assert [[type_, types] for type_, _, types in shown] == [
         ["brushregion", ["brush", "labels"]] for _ in shown
     ]
-    stored = f"/api/tasks/{task.id}/annotations"
-    with page.expect_response(lambda answer: stored in answer.url):
-        page.click("[data-testid=bottombar-submit-button]")
+    submit(page, task.id)
     (annotation,) = studio.client.annotations.list(id=task.id)
     (prediction,) = studio.client.predictions.list(task=task.id)
     kept = ("id", "type", "from_name", "to_name", "value")
     assert [{key: each[key] for key in kept} for each in annotation.result] == [
         {key: each[key] for key in kept} for each in prediction.result
     ]
-    figures = report(backend_url, project)
+    address = f"{backend_url}/projects/{project}/report.json"
+    told = wait_for_json(address, lambda told: bool(told["annotations"]["compared"]))
+    figures = told["all"]["labels"]
     assert {each["accepted_share"] for each in figures.values()} == {1}
     assert sum(each["accepted"] for each in figures.values()) == len(shown)
 
@@ -79,31 +97,14 @@ def test_a_smart_click_is_answered_and_backspace_leaves_one_region_of_the_thing(
     open_task(page, studio, project, task.id)
     ids = f"{REGIONS}.filter(r => r.labels[0] === 's').map(r => r.id)"
     (predicted,) = page.evaluate(ids)
-    toggle = page.locator("[data-testid=bottombar-auto-annotation-toggle]")
-    if not toggle.is_checked():
-        toggle.click(force=True)
-    settled(page)
-    try:
-        page.locator(".lsf-tool_smart").first.hover()
-        page.locator(".lsf-tool_smart[aria-label=key-point-tool]").last.click()
-        page.locator(".lsf-label").filter(has_text="sky").first.click()
-        box: Any = page.locator(".konvajs-content").bounding_box()
-        with page.expect_response(lambda answer: answer.url.endswith(ASKED)):
-            page.keyboard.down("Control")  # a region covers the spot
-            page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 8)
-            page.keyboard.up("Control")
-        page.wait_for_function("Htx.annotationStore.selected.suggestions.size === 1")
-        page.click("[data-testid=bottombar-accept-suggestions-button]")
-        page.wait_for_function("Htx.annotationStore.selected.suggestions.size === 0")
+    with asking(page):
+        click_and_accept(page, "sky", 1 / 8)
         first, answer = page.evaluate(ids)
         assert first == predicted
         page.locator("[class*=outliner-item]").filter(has_text="sky").first.click()
         page.keyboard.press("Backspace")
         page.wait_for_function(f"{ids}.length === 1")
         assert page.evaluate(ids) == [answer]
-    finally:
-        if toggle.is_checked():
-            toggle.click(force=True)
 
 
 RULE = """<View>
@@ -127,25 +128,7 @@ def test_a_click_is_answered_by_one_control_and_a_control_for_hand_only_by_none(
     open_task(page, studio, project, task.id)
     shown = page.evaluate(f"{REGIONS}.map(r => r.type)")
     assert "polygonregion" not in shown
-    toggle = page.locator("[data-testid=bottombar-auto-annotation-toggle]")
-    if not toggle.is_checked():
-        toggle.click(force=True)
-    settled(page)
-    try:
+    with asking(page):
         for label, down, kind in (("sky", 1 / 8, "brushlabels"), ("grass", 7 / 8, "polygonlabels")):
-            page.locator(".lsf-tool_smart").first.hover()
-            page.locator(".lsf-tool_smart[aria-label=key-point-tool]").last.click()
-            page.locator(".lsf-label").filter(has_text=label).last.click()
-            box: Any = page.locator(".konvajs-content").bounding_box()
-            is_asked = page.expect_response(lambda each: each.url.endswith(ASKED))
-            with is_asked as answer:
-                page.keyboard.down("Control")
-                page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] * down)
-                page.keyboard.up("Control")
-            found = answer.value.json()["data"]["result"]
+            found = click_and_accept(page, label, down)
             assert {each["type"] for each in found} == {kind}, label
-            page.click("[data-testid=bottombar-accept-suggestions-button]")
-            page.wait_for_function("Htx.annotationStore.selected.suggestions.size === 0")
-    finally:
-        if toggle.is_checked():
-            toggle.click(force=True)

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import io
-import os
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import requests
 from PIL import Image
 from playwright.sync_api import Page, expect
 
@@ -19,13 +15,14 @@ from backend.cli.demo_servers import LabelStudioProcess
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.task_filter import TaskFilter
 from clearclip_core import render_scene
-from tests.e2e.editor import open_tab, settled
-from tests.e2e.test_label_errors import LABELS, PHONE, asked, regions
+from tests.e2e.editor import keep_picture, make_view, no_complaints
+from tests.e2e.masks import scene_regions
+from tests.e2e.servers import finished_run, wait_for_json
 
+LABELS = ["sky", "grass", "tree", "house"]
 SEEDS = [10_000_000 + number for number in (731, 733, 735, 737, 739, 741)]
 FRAMES = 4
 WHOLE_HW, FRAME_HW = (450, 603), (448, 597)
-PICTURE = Path(__file__).parents[2] / "docs" / "images" / "next_tasks.png"
 
 
 def drive(seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -54,17 +51,6 @@ def upload(studio: LabelStudioProcess, project: int) -> list[int]:
     return [named[name.removeprefix("drive-")] for name, _ in files]
 
 
-def wait_for(url: str, is_there: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """Ask for a page as JSON until something is there."""
-    end = time.monotonic() + 240
-    while True:
-        told: dict[str, Any] = requests.get(url, timeout=30).json()
-        if is_there(told):
-            return told
-        assert time.monotonic() < end, told
-        time.sleep(0.5)
-
-
 def test_one_picture_of_each_drive_is_chosen_shown_and_labeled_from_a_tab(
     page: Page,
     studio: LabelStudioProcess,
@@ -76,42 +62,26 @@ def test_one_picture_of_each_drive_is_chosen_shown_and_labeled_from_a_tab(
     project = new_project(LABELS, seeds=[])
     tasks = upload(studio, project)
     demo.connect(studio, project, backend_url)
-    corrected = regions(drive(SEEDS[0])[1][1], {})
+    corrected = scene_regions(drive(SEEDS[0])[1][1], LABELS)
     studio.post(f"/api/tasks/{tasks[1]}/annotations/", json={"result": corrected})
     studio.post(f"/api/tasks/{tasks[2]}/drafts", json={"result": corrected, "lead_time": 1.0})
     client = LabelStudioClient(studio.url, studio.token, retry_for_s=20)
     free = TaskFilter(unlabeled=True, undrafted=True)
     assert client.count(project, free) == len(tasks) - 2
     address = f"{backend_url}/projects/{project}"
-    wait_for(f"{address}/learning", lambda told: told["annotations"] == 1)
-    complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.goto(f"{address}/next-tasks")
-    page.get_by_label("Number of tasks").fill("20")
-    page.get_by_role("button", name="Choose tasks").click()
-    told = wait_for(
-        f"{address}/next-tasks.json", lambda told: told["run"]["state"] in ("done", "failed")
-    )
-    assert told["run"]["state"] == "done", told["run"]["reason"]
-    report = told["report"]
-    found = [each["task"] for each in report["tasks"]]
-    assert sorted(tasks.index(task) // FRAMES for task in found) == [1, 2, 3, 4, 5]
-    assert (report["examples"], report["unlabeled"]) == (1, len(tasks) - 2)
-    expect(page.locator("#shortage")).to_contain_text("22 of 22 tasks were tried")
-    expect(page.locator("figure img")).to_have_count(5)  # the page has loaded itself anew
-    page.set_viewport_size({"width": 1100, "height": 760})
-    path = PICTURE if os.environ.get("TAKE_PICTURE") else tmp_path / PICTURE.name
-    path.write_bytes(settled(page))
-    page.set_viewport_size(PHONE)  # type: ignore[arg-type]
-    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-    page.set_viewport_size({"width": 1440, "height": 900})
-    page.once("dialog", lambda question: question.accept())
-    page.get_by_role("button", name="Make a view").click()
-    expect(page.locator("#tasks")).to_be_visible()
-    views = asked(studio, f"/api/dm/views?project={project}")
-    (view,) = [each for each in views if each["data"]["title"] == "Next tasks"]
-    assert complaints == []
-    open_tab(page, studio.url, project, view["id"])
+    wait_for_json(f"{address}/learning", lambda told: told["annotations"] == 1)
+    with no_complaints(page, backend_url):
+        page.goto(f"{address}/next-tasks")
+        page.get_by_label("Number of tasks").fill("20")
+        page.get_by_role("button", name="Choose tasks").click()
+        report = finished_run(f"{address}/next-tasks.json")
+        found = sorted(each["task"] for each in report["tasks"])
+        assert [tasks.index(task) // FRAMES for task in found] == [1, 2, 3, 4, 5]
+        assert (report["examples"], report["unlabeled"]) == (1, len(tasks) - 2)
+        expect(page.locator("#shortage")).to_contain_text("22 of 22 tasks were tried")
+        expect(page.locator("figure img")).to_have_count(5)  # the page has loaded itself again
+        keep_picture(page, "next_tasks.png", tmp_path, (1100, 760))
+        assert make_view(page, studio, project, "Next tasks") == found
     page.get_by_text("Label All Tasks").locator("xpath=ancestor::button[1]/..").get_by_label(
         "Toggle open"
     ).click()

@@ -5,8 +5,8 @@ The scene has two dogs, one before the other: to the label they are one thing, t
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,19 @@ from backend.cli import demo
 from backend.cli.demo_servers import LabelStudioProcess
 from backend.cli.export import label_config
 from clearclip_core import SCENE_LABELS, render_scene
-from tests.e2e.editor import Canvas, deepest_point, settled
-from tests.e2e.masks import Mask, decode, iou
+from tests.e2e.editor import (
+    Canvas,
+    deepest_point,
+    drag,
+    keep_editor_picture,
+    settled,
+    submit,
+    switch,
+)
+from tests.e2e.masks import Mask, decode, iou, masks_of
 
 pytestmark = pytest.mark.timeout(300)
 
-PICTURE = Path(__file__).parents[2] / "docs" / "images" / "on_demand.png"
 SEED = 10_000_004
 LABELS = ["sky", "house", "dog", "tree", "water", "snow", "mountain"]
 FRONT_DOG, BACK_DOG = (355, 390), (300, 470)  # rows and columns of pixels that are clicked,
@@ -97,13 +104,8 @@ class Annotator:
         start = self.canvas.on_screen(rows.min(), columns.min())
         end = self.canvas.on_screen(rows.max(), columns.max())
 
-        def drag() -> None:
-            self.page.mouse.move(*start)
-            self.page.mouse.down()
-            self.page.mouse.move(*end, steps=8)
-            self.page.mouse.up()
-
-        self.asks(drag)
+        by = (end[0] - start[0], end[1] - start[1])
+        self.asks(lambda: drag(self.page, start, by))
         self.page.mouse.move(5, 5)
 
     def types(self, words: str) -> None:
@@ -126,9 +128,7 @@ class Annotator:
 
     def submits(self) -> list[dict[str, Any]]:
         """Submit the annotation, and return the regions that Label Studio stores."""
-        stored = f"/api/tasks/{self.task}/annotations"
-        with self.page.expect_response(lambda answer: stored in answer.url):
-            self.page.click("[data-testid=bottombar-submit-button]")
+        submit(self.page, self.task)
         self.page.wait_for_timeout(1500)  # what the editor asks after that, and adds
         (annotation,) = self.studio.client.annotations.list(id=self.task)
         result: list[dict[str, Any]] = annotation.result
@@ -151,26 +151,30 @@ def project(studio: LabelStudioProcess, backend_url: str) -> Iterator[int]:
     studio.client.projects.delete(id=made.id)
 
 
-def switch(page: Page, name: str, on: bool) -> None:
-    toggle = page.locator(f"[data-testid=bottombar-{name}-toggle]")
-    if toggle.count() and toggle.is_checked() != on:
-        toggle.click(force=True)
+@contextmanager
+def sitting_down(
+    page: Page, studio: LabelStudioProcess, project: int, task: int, predicted: int = -1
+) -> Iterator[Annotator]:
+    """Open a task with more than so many masks, and let tools ask the backend."""
+    page.goto(f"{studio.url}/projects/{project}/data?task={task}")
+    page.wait_for_selector(".konvajs-content canvas")
+    switch(page, "auto-annotation", True)
+    page.wait_for_selector("[data-testid=bottombar-auto-accept-toggle]", state="attached")
+    switch(page, "auto-accept", False)
+    page.wait_for_function(f"{REGIONS}.filter({IS_BRUSH}).length > {predicted}")
+    settled(page)
+    annotator = Annotator(page, studio, task, render_scene(SEED).label_map)
+    yield annotator
+    annotator.leave()
+    switch(page, "auto-annotation", False)
 
 
 @pytest.fixture
 def annotator(page: Page, studio: LabelStudioProcess, project: int) -> Iterator[Annotator]:
     demo.upload(studio, project, [demo.scene_file(SEED)])
     task = max(task.id for task in studio.client.tasks.list(project=project))
-    page.goto(f"{studio.url}/projects/{project}/data?task={task}")
-    page.wait_for_selector(".konvajs-content canvas")
-    switch(page, "auto-annotation", True)
-    page.wait_for_selector("[data-testid=bottombar-auto-accept-toggle]", state="attached")
-    switch(page, "auto-accept", False)
-    settled(page)
-    made = Annotator(page, studio, task, render_scene(SEED).label_map)
-    yield made
-    made.leave()
-    switch(page, "auto-annotation", False)
+    with sitting_down(page, studio, project, task) as made:
+        yield made
 
 
 def test_a_click_then_a_click_beside_it(annotator: Annotator, tmp_path: Path) -> None:
@@ -188,7 +192,7 @@ def test_a_click_then_a_click_beside_it(annotator: Annotator, tmp_path: Path) ->
     assert not front[NEAR_BACK]
     assert (front & ~both).mean() < 0.001
     assert 0.4 < front.sum() / both.sum() < 0.8
-    take_picture(annotator.page, tmp_path)
+    keep_editor_picture(annotator.page, "on_demand.png", tmp_path)
 
     annotator.accepts()
     assert annotator.labels(REGIONS) == ["dog"]
@@ -216,11 +220,7 @@ def test_a_box_then_words_beside_it(annotator: Annotator) -> None:
     annotator.accepts()
 
     stored = annotator.submits()
-    masks = {
-        region["value"]["brushlabels"][0]: decode(region)
-        for region in stored
-        if region["type"] == "brushlabels"
-    }
+    masks = masks_of(stored)
     assert len(stored) == 3  # the words are kept as well
     assert masks.keys() == {"house", "water"}
     rows, columns = np.nonzero(house)
@@ -235,10 +235,13 @@ def test_a_box_then_words_beside_it(annotator: Annotator) -> None:
 def test_nothing_is_added_after_submit(annotator: Annotator) -> None:
     annotator.types("tree")
     annotator.accepts()
-    stored = annotator.submits()
+    with annotator.page.expect_response(
+        lambda each: (
+            each.url.endswith(ASKED) and '"context":{"result":[]}' in (each.request.post_data or "")
+        )
+    ):  # the editor asks again
+        stored = annotator.submits()
     assert [region["type"] for region in stored].count("brushlabels") == 1
-    last = annotator.answers[-1]
-    assert '"context":{"result":[]}' in (last.request.post_data or "")  # the editor asked again
     assert annotator.labels(REGIONS) == ["tree"]
     assert not annotator.labels(SUGGESTIONS)
 
@@ -258,21 +261,9 @@ def test_what_is_accepted_by_itself(annotator: Annotator) -> None:
 def test_all_labels_at_once(annotator: Annotator) -> None:
     annotator.types("all")
     annotator.accepts()
-    masks = {
-        region["value"]["brushlabels"][0]: decode(region)
-        for region in annotator.submits()
-        if region["type"] == "brushlabels"
-    }
+    masks = masks_of(annotator.submits())
     assert masks.keys() == set(LABELS)
     assert np.mean([iou(masks[label], annotator.of(label)) for label in LABELS]) > 0.7
-
-
-def take_picture(page: Page, tmp_path: Path) -> None:
-    """Take the picture of docs/guides/click-box-words.md; keep it only when asked for."""
-    canvas: Any = page.locator(".konvajs-content").bounding_box()
-    left, top = canvas["x"] - 14, canvas["y"] - 56  # the editor without the list of tasks
-    path = PICTURE if os.environ.get("TAKE_PICTURE") else tmp_path / PICTURE.name
-    settled(page, path=path, clip={"x": left, "y": top, "width": 1440 - left, "height": 900 - top})
 
 
 @pytest.fixture
@@ -286,17 +277,8 @@ def prelabeled(page: Page, studio: LabelStudioProcess, backend_url: str) -> Iter
     demo.connect(studio, made.id, backend_url)
     demo.retrieve_predictions(studio, made.id)
     (task,) = studio.client.tasks.list(project=made.id)
-    page.goto(f"{studio.url}/projects/{made.id}/data?task={task.id}")
-    page.wait_for_selector(".konvajs-content canvas")
-    switch(page, "auto-annotation", True)
-    page.wait_for_selector("[data-testid=bottombar-auto-accept-toggle]", state="attached")
-    switch(page, "auto-accept", False)
-    page.wait_for_function(f"{REGIONS}.filter({IS_BRUSH}).length > 2")
-    settled(page)
-    annotator = Annotator(page, studio, task.id, render_scene(SEED).label_map)
-    yield annotator
-    annotator.leave()
-    switch(page, "auto-annotation", False)
+    with sitting_down(page, studio, made.id, task.id, predicted=2) as annotator:
+        yield annotator
     studio.client.projects.delete(id=made.id)
 
 

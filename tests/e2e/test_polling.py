@@ -13,7 +13,8 @@ import requests
 from backend.cli import demo, demo_servers
 from backend.cli.demo_servers import LabelStudioProcess
 from tests.e2e.conftest import MODEL
-from tests.e2e.test_learning import CALLED, SEEDS, Team, corrected, true_masks, wait_for
+from tests.e2e.servers import wait_for
+from tests.e2e.test_learning import CALLED, SEEDS, Team, corrected, true_masks
 
 pytestmark = pytest.mark.timeout(300)
 

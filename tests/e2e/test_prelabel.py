@@ -29,11 +29,11 @@ from backend.database.database import Database
 from backend.jobs.job_store import JobStore
 from tests.backend.fakes.leases import end_leases
 from tests.e2e.conftest import MODEL, DemoRun
+from tests.e2e.servers import wait_for
 
 LABELS = ["sky", "tree"]
 SMALL = ["--model", MODEL, "--short-side-px", "64"]
 SLOW = [sys.executable, "-m", "tests.e2e.slow_segmenter"]
-PATIENCE_S = 180
 
 MakeProject = Callable[[LabelStudioProcess, int], int]
 
@@ -153,13 +153,6 @@ def assert_each_task_has_one(studio: LabelStudioProcess, project: int, count: in
     assert set(stored.values()) == {1}
 
 
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end, f"{what} has not come within {PATIENCE_S} s"
-        time.sleep(0.3)
-
-
 def test_pressing_retrieve_again_predicts_all_of_100_tasks(
     studio: LabelStudioProcess, make_project: MakeProject, tmp_path: Path
 ) -> None:
@@ -227,7 +220,7 @@ def kill_and_go_on(
         end_leases(store.database, job.owner)
         left.append(tasks - len(predictions(studio, project)))
     run = bulk_run(studio, project, 0.01, database, "--report", str(report))
-    output, _ = run.communicate(timeout=PATIENCE_S)
+    output, _ = run.communicate(timeout=180)
     assert run.returncode == 0, output
     assert_each_task_has_one(studio, project, tasks)
     told = json.loads(report.read_text())
@@ -264,7 +257,7 @@ def test_a_bulk_run_outlives_a_label_studio_that_is_away_for_a_while(
     assert run.poll() is None
     own_studio.start()
     output = run.stdout.read()
-    assert run.wait(PATIENCE_S) == 0, output
+    assert run.wait(180) == 0, output
     assert_each_task_has_one(studio, project, 80)
 
 

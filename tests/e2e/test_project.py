@@ -10,10 +10,12 @@ from playwright.sync_api import Page, expect
 from backend.cli import demo
 from backend.cli.demo_servers import LabelStudioProcess
 from clearclip_core import render_scene
-from tests.e2e.test_label_errors import LABELS, PHONE, regions
+from tests.e2e.editor import DESK, PHONE, resize
+from tests.e2e.masks import scene_regions
 
 pytestmark = pytest.mark.timeout(300)
 
+LABELS = ["sky", "grass", "tree", "house"]
 SEEDS = [10_000_731, 10_000_732, 10_000_733]
 
 
@@ -45,12 +47,11 @@ def test_the_next_step_is_marked_until_the_data_set_is_there(
     for task, seed in zip(tasks, SEEDS, strict=True):
         # Of a project's first annotation Label Studio's summary counts the last region alone.
         renamed = {} if seed == SEEDS[0] else {"sky": "Himmel"}
-        result = regions(render_scene(seed).label_map, renamed)
+        result = scene_regions(render_scene(seed).label_map, LABELS, renamed)
         studio.post(f"/api/tasks/{task}/annotations/", json={"result": result, "lead_time": 30})
-    page.set_viewport_size(PHONE)  # type: ignore[arg-type]
     page.goto(address)
-    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-    page.set_viewport_size({"width": 1280, "height": 900})
+    resize(page, PHONE)
+    resize(page, DESK)
     while page.locator("#export b").inner_text() != "3":
         page.wait_for_timeout(2000)  # they are read every 2 seconds
         page.reload()

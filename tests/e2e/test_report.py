@@ -2,82 +2,65 @@
 
 from __future__ import annotations
 
-import copy
-import json
 import re
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import requests
-from label_studio_sdk.converter import brush
 from PIL import Image
 from playwright.sync_api import Page, expect
 
 from backend.cli import demo
 from backend.cli.demo_servers import LabelStudioProcess
-from tests.e2e.editor import open_task, settled
-from tests.e2e.masks import decode
+from tests.e2e.editor import DESK, PHONE, SIZE, no_complaints, open_task, resize, settled
+from tests.e2e.masks import brush_region, decode, iou, masks_of
+from tests.e2e.servers import wait_for_json
 
 pytestmark = pytest.mark.timeout(300)
 
 LABELS = ["sky", "grass", "tree", "house"]
-PHONE = {"width": 390, "height": 844}
-DESK = {"width": 1280, "height": 900}
 
 
 def report(backend_url: str, project: int, **kinds: int) -> dict[str, Any]:
     """Wait until the report has a number of annotations, and return it."""
-    end = time.monotonic() + 60
-    while True:
-        asked = requests.get(f"{backend_url}/projects/{project}/report.json", timeout=30)
-        told: dict[str, Any] = asked.json()
-        if not told["waiting"] and {k: told["annotations"][k] for k in kinds} == kinds:
-            return told
-        assert time.monotonic() < end, (told["waiting"], told["annotations"])
-        time.sleep(0.2)
+    return wait_for_json(
+        f"{backend_url}/projects/{project}/report.json",
+        lambda told: not told["waiting"] and kinds.items() <= told["annotations"].items(),
+    )
 
 
 def erased(region: dict[str, Any]) -> dict[str, Any]:
     """Erase the left half of a region's pixels, written by Label Studio's converter."""
-    changed = copy.deepcopy(region)
     mask = decode(region)
     mask[:, : int(np.median(np.flatnonzero(mask.any(axis=0))))] = False
-    changed["value"]["rle"] = brush.mask2rle(mask.astype(np.uint8) * 255)
-    return changed | {"origin": "prediction-changed"}
+    value = brush_region(mask, region["value"]["brushlabels"][0])["value"]
+    return region | {"value": value, "origin": "prediction-changed"}
 
 
 def by_hand(studio: LabelStudioProcess, project: int) -> dict[str, dict[str, float]]:
     """Compute the figures of each label from Label Studio's data with its own decoder."""
-    sums = {label: {"hit": 0, "predicted": 0, "true": 0, "ious": []} for label in LABELS}
+    sums = {label: np.zeros(3) for label in LABELS}  # pixels: in both, predicted, true
+    ious: dict[str, list[float]] = {label: [] for label in LABELS}
     for each in studio.client.tasks.list(project=project):
         for made in studio.client.annotations.list(id=each.id):
             if made.was_cancelled or made.parent_prediction is None:
                 continue
             before = studio.client.predictions.get(id=made.parent_prediction).result
-            for label, sum_ in sums.items():
-                masks = []
-                for result in (before, made.result):
-                    found = [r for r in result if r["value"].get("brushlabels") == [label]]
-                    masks.append(np.any([decode(r) for r in found], axis=0) if found else None)
-                if masks[0] is None and masks[1] is None:
-                    continue
-                shape = next(mask.shape for mask in masks if mask is not None)
-                old, new = (np.zeros(shape, bool) if m is None else m for m in masks)
-                sum_["hit"] += int((old & new).sum())
-                sum_["predicted"] += int(old.sum())
-                sum_["true"] += int(new.sum())
-                sum_["ious"].append((old & new).sum() / (old | new).sum())  # type: ignore[attr-defined]
+            predicted, true = masks_of(before), masks_of(made.result)
+            for label in predicted.keys() | true.keys():
+                nothing = np.zeros_like(predicted.get(label, true.get(label)))
+                old, new = predicted.get(label, nothing), true.get(label, nothing)
+                sums[label] += [(old & new).sum(), old.sum(), new.sum()]
+                ious[label].append(iou(old, new))
     return {
         label: {
-            "mean_iou": float(np.mean(s["ious"])),
-            "saved_paint": 1 - (s["predicted"] + s["true"] - 2 * s["hit"]) / s["true"],  # type: ignore[operator]
+            "mean_iou": float(np.mean(ious[label])),
+            "saved_paint": 1 - (predicted + true - 2 * hit) / true,
         }
-        for label, s in sums.items()
-        if s["true"]
+        for label, (hit, predicted, true) in sums.items()
+        if true
     }
 
 
@@ -132,12 +115,10 @@ def test_what_annotators_do_is_what_the_report_says(
             assert told["all"]["labels"][label][name] == pytest.approx(value, abs=1e-5)
 
     studio.client.annotations.update(id=changed, result=predicted[tasks[1]].result)
-    end = time.monotonic() + 60
-    while report(backend_url, project, compared=3)["all"]["total"]["corrected"]:
-        assert time.monotonic() < end
-        time.sleep(0.2)
-
-    before = report(backend_url, project, compared=3)["all"]
+    before = wait_for_json(
+        f"{backend_url}/projects/{project}/report.json",
+        lambda told: not told["waiting"] and not told["all"]["total"]["corrected"],
+    )["all"]
 
     def act(name: str) -> None:
         everything = {"selectedItems": {"all": True, "excluded": []}}
@@ -150,7 +131,8 @@ def test_what_annotators_do_is_what_the_report_says(
     studio.client.annotations.update(id=changed, lead_time=20.0)
     assert report(backend_url, project, compared=3, converted=3)["all"] == before
 
-    check_the_page(page, backend_url, project, tmp_path)
+    with no_complaints(page, backend_url):
+        check_the_page(page, backend_url, project, tmp_path)
 
 
 def check_the_key_column(page: Page) -> None:
@@ -166,9 +148,6 @@ def check_the_key_column(page: Page) -> None:
 
 def check_the_page(page: Page, backend_url: str, project: int, folder: Path) -> None:
     """Check the page on a wide and a narrow screen, light and dark; save a plot as an image."""
-    complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
     page.goto(backend_url)
     named = re.compile(rf"\({project}\)$")
     page.locator("#projects").get_by_role("link", name=named).click()
@@ -177,16 +156,15 @@ def check_the_page(page: Page, backend_url: str, project: int, folder: Path) -> 
     backgrounds = {}
     for size in (DESK, PHONE):
         for scheme in ("dark", "light"):
-            page.set_viewport_size(size)  # type: ignore[arg-type]
             page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-            path = folder / f"{scheme}-{size['width']}.png"
+            resize(page, size)
+            path = folder / f"{scheme}-{size[0]}.png"
             path.write_bytes(settled(page, full_page=True))
             shot = np.asarray(Image.open(path).convert("RGB"))
             backgrounds[scheme] = int(shot[2, 2].mean())
-            assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
     assert backgrounds["dark"] < 60 < 200 < backgrounds["light"]
     check_the_key_column(page)
-    page.set_viewport_size(DESK)  # type: ignore[arg-type]
+    resize(page, DESK)
     with page.expect_download() as saved:
         page.get_by_role("link", name="PNG").first.click()
     with Image.open(saved.value.path()) as plot:
@@ -196,5 +174,4 @@ def check_the_page(page: Page, backend_url: str, project: int, folder: Path) -> 
         page.get_by_role("link", name="CSV").click()
     assert "saved_paint" in saved.value.path().read_text()
     page.emulate_media(color_scheme="no-preference")
-    page.set_viewport_size({"width": 1440, "height": 900})
-    assert json.dumps(complaints) == "[]"
+    resize(page, SIZE)
