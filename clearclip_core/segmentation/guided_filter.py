@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,42 +21,7 @@ import torch
 from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.segmentation.tiles import Float32s, ImageTiles, Scratch, TileGrid, pad
 from clearclip_core.segmentation.upsampling import AxisUpsampling, Indices, Matrix
-
-
-class WindowMeans:
-    """Means over the parts of square windows that lie inside a map."""
-
-    def __init__(self, size_hw: tuple[int, int], radius: int) -> None:
-        self._around_values = (2 * radius + 1, 2 * radius + 1)
-        self._around_corners = (2 * radius, 2 * radius)  # OpenCV's anchor is the value after it
-        ones = np.ones((*size_hw, 1))
-        self._shares = 1 / _box(ones, self._around_values)
-        self._corner_shares = 1 / _box(_with_last_corner(ones), self._around_corners)
-
-    def at_values(self, values: Matrix) -> Matrix:
-        """Return (h, w, C) means over the window around each value."""
-        means: Matrix = _box(values, self._around_values) * self._shares
-        return means
-
-    def at_corners(self, values: Matrix) -> Matrix:
-        """Return (h + 1, w + 1, C) means over the window around each corner."""
-        sums = _box(_with_last_corner(values), self._around_corners)
-        means: Matrix = sums * self._corner_shares
-        return means
-
-
-def _with_last_corner(values: Matrix) -> Matrix:
-    """(h, w, C) -> (h + 1, w + 1, C), zeros behind: one value for each corner."""
-    return np.asarray(cv2.copyMakeBorder(values, 0, 1, 0, 1, cv2.BORDER_CONSTANT)).reshape(
-        values.shape[0] + 1, values.shape[1] + 1, -1
-    )
-
-
-def _box(values: Matrix, side: tuple[int, int]) -> Matrix:
-    """Return sums in windows, with zeros outside the map."""
-    sums = cv2.boxFilter(values, -1, side, normalize=False, borderType=cv2.BORDER_CONSTANT)
-    return np.asarray(sums).reshape(values.shape)  # OpenCV drops a last axis of 1
-
+from clearclip_core.thread_pools import one_thread
 
 #: Pixels of a block of `GuidedFilter.row_blocks`: so many that calling torch costs little, and so
 #: few that the block stays in a CPU's cache.
@@ -64,9 +29,6 @@ BLOCK_PX = 128_000
 
 #: Rows of tiles whose functions are interpolated along their edges at once.
 _ROWS_AT_ONCE = 8
-
-#: A number, or one on a device.
-_Number = TypeVar("_Number", float, torch.Tensor)
 
 Maps = npt.NDArray[np.floating[Any]]
 
@@ -100,14 +62,223 @@ class Refinement:
                 )
 
     def grid(self, image_hw: tuple[int, int], patch_px: float) -> TileGrid:
-        """Return the tiles of an image whose patches have a side of `patch_px`."""
-        return TileGrid.of(image_hw, patch_px, self.radius_patches, self.tiles_per_patch)
+        """Return the tiles of an image whose patches have a side of `patch_px`.
+
+        Raises:
+            ValueError: `patch_px` is not positive and finite.
+        """
+        if not 0 < patch_px < np.inf:
+            raise ValueError(f"Expected argument `patch_px` to be positive, but got {patch_px}.")
+        tile_px = max(1, round(patch_px / self.tiles_per_patch))
+        return TileGrid(image_hw, tile_px, max(1, round(self.radius_patches * patch_px / tile_px)))
 
 
 #: Default parameters.
 REFINEMENT = Refinement()
 
 
+class WindowMeans:
+    """Means over the parts of square windows that lie inside a map.
+
+    The windows are separable, and so is the number of values inside the map. So the means along
+    each axis are one product with a band matrix.
+
+    Args:
+        like: a tensor of the dtype and device of the maps.
+    """
+
+    def __init__(self, size_hw: tuple[int, int], radius: int, like: torch.Tensor) -> None:
+        self._values = [_band_matrix(n, n, radius, radius + 1, like) for n in size_hw]
+        self._corners = [_band_matrix(n + 1, n, radius, radius, like) for n in size_hw]
+
+    def at_values(self, values: torch.Tensor) -> torch.Tensor:
+        """Return (..., h, w) means over the window around each value."""
+        rows, columns = self._values
+        return rows @ values @ columns.T
+
+    def at_corners(self, values: torch.Tensor) -> torch.Tensor:
+        """Return (..., h + 1, w + 1) means over the window around each corner."""
+        rows, columns = self._corners
+        return rows @ values @ columns.T
+
+
+def _band_matrix(
+    middles: int, count: int, before: int, after: int, like: torch.Tensor
+) -> torch.Tensor:
+    """Return (middles, count) weights of values in means from `before` to `after` of middles."""
+    places = torch.arange(count, device=like.device)
+    middle = torch.arange(middles, device=like.device)[:, None]
+    weights = ((places >= middle - before) & (places < middle + after)).to(like.dtype)
+    return weights / weights.sum(dim=1, keepdim=True)
+
+
+#: Maps are fitted so many at a time that their means have at most this many elements.
+_FIT_ELEMENTS = 1 << 20
+
+
+class ColourFit:
+    """Linear functions of an image's colours that are fitted to maps, on any device.
+
+    Args:
+        colours: (3, rows, columns) float64 mean colours of the tiles, in [0, 1]. In float32 the
+            rounding error of a constant colour's covariance would not be far below epsilon.
+        epsilon: variance of colours, see `Refinement`.
+    """
+
+    def __init__(self, colours: torch.Tensor, grid: TileGrid, epsilon: float) -> None:
+        self._colours = torch.cat([colours, torch.ones_like(colours[:1])])
+        self._means = WindowMeans(grid.tiles_hw, grid.radius, colours)
+        self._around = WindowMeans(grid.tiles_hw, 1, colours)
+        self._mean_colours = self._means.at_values(colours)
+        products = self._means.at_values(colours[:, None] * colours)  # (3, 3, h, w)
+        covariance = products - self._mean_colours[:, None] * self._mean_colours
+        identity = torch.eye(3, dtype=colours.dtype, device=colours.device)
+        self._inverse = _inverse(covariance + epsilon * identity[..., None, None])
+
+    def fit(self, tiles: torch.Tensor) -> torch.Tensor:
+        """Fit maps to the colours in every window, and average the overlapping windows.
+
+        Args:
+            tiles: (K, rows, columns) means of the maps in tiles.
+
+        Returns:
+            (K, 4, rows + 1, columns + 1) float32 linear functions at the corners of the tiles:
+            factors of red, green and blue, each in [0, 255], and an offset.
+        """
+        step = max(1, _FIT_ELEMENTS // (4 * tiles[0].numel()))
+        return torch.cat([self._fit(some) for some in torch.split(tiles.double(), step)])
+
+    def _fit(self, tiles: torch.Tensor) -> torch.Tensor:
+        means = self._means.at_values(tiles[:, None] * self._colours)  # (K, 4, h, w)
+        covariance = means[:, :3] - self._mean_colours * means[:, 3:]
+        slopes = (self._inverse * covariance[:, None]).sum(dim=2)
+        offsets = means[:, 3:] - (slopes * self._mean_colours).sum(dim=1, keepdim=True)
+        return self._means.at_corners(torch.cat([slopes / 255, offsets], dim=1)).float()
+
+    def at_corners(self, functions: torch.Tensor) -> torch.Tensor:
+        """Evaluate linear functions at the corners of tiles, at the mean colours around them.
+
+        Args:
+            functions: (K, 4, rows + 1, columns + 1), see `fit`.
+
+        Returns:
+            (K, rows + 1, columns + 1) float32.
+        """
+        colours = (255 * self._around.at_corners(self._colours[:3])).float()
+        return (functions[:, :3] * colours).sum(dim=1) + functions[:, 3]
+
+    def fit_with_detail(self, roots: torch.Tensor, root_knots: torch.Tensor) -> torch.Tensor:
+        """Fit maps to the colours, and add again of the rest what is no noise.
+
+        Args:
+            roots: (K, rows + 1, columns + 1) square roots of the labels' probabilities at the
+                corners of the tiles, see ``TileGrid.corners_px``.
+            root_knots: (K, rows + 1, columns + 1) the same in values from which pixels are
+                interpolated best, see ``Scores.logits_at_knots``.
+
+        Returns:
+            (K, 4, rows + 1, columns + 1) float32 linear functions, see `fit`.
+        """
+        rows = roots[:, :-1] + roots[:, 1:]
+        functions = self.fit(0.25 * (rows[..., :-1] + rows[..., 1:]))
+        explained = self.at_corners(functions)
+        share = kept_share(noise_variance(explained, roots - explained)).to(functions)
+        functions *= raising_factors(roots, explained, 1 - share)[:, None, None, None]
+        functions[:, 3] += share * (root_knots - explained)
+        return functions
+
+
+def _inverse(matrices: torch.Tensor) -> torch.Tensor:
+    """Invert (3, 3, ...) symmetric matrices by their cofactors."""
+    rows = [
+        torch.linalg.cross(matrices[(i + 1) % 3], matrices[(i + 2) % 3], dim=0) for i in range(3)
+    ]
+    cofactors = torch.stack(rows)
+    determinant = (matrices[0] * cofactors[0]).sum(dim=0)
+    return cofactors / determinant
+
+
+#: Variance of the logits' noise at which half of the detail is kept, and how fast the kept share
+#: falls with it. Chosen on photographs whose scores are made of their masks.
+_HALF_KEPT, _STEEPNESS = 0.4, 3
+
+#: Share of the places of an image whose rest is no detail. Many of them lie inside one large thing,
+#: where noise leaves little; so the estimate is of those with the most.
+_PLACES_OF_NOISE = 0.7
+
+#: Share of the places of an image that lie above a label's peak.
+_ABOVE_PEAK = 0.001
+
+#: Exponent of the factor by which a label's map is raised where no detail is kept: 1 restores its
+#: peak, which noise has raised too. And the largest quotient of peaks.
+_RAISED, _MOST_RAISED = 0.75, 4.0
+
+#: A peak is at least this, as the root of a probability: lower ones are of noise alone.
+_LEAST_PEAK = 0.05
+
+#: Probabilities are at least this where the effect of noise on them is computed.
+_LEAST_PROBABILITY = 1e-3
+
+
+def raising_factors(
+    roots: torch.Tensor, explained: torch.Tensor, dropped_share: torch.Tensor
+) -> torch.Tensor:
+    """Return the factors that raise labels whose peaks the filter has lowered: (K,) from 1 on.
+
+    Args:
+        roots: (K, h, w) roots of probabilities.
+        explained: (K, h, w) what the colours explain of them.
+        dropped_share: share of the detail that is left out, in [0, 1]; with 0, all factors are 1.
+
+    >>> thin = torch.zeros(1, 1, 5)
+    >>> thin[..., 2] = 0.8
+    >>> raising_factors(thin, thin / 2, torch.ones(()))  # 2 to the power of 0.75
+    tensor([1.6818])
+    """
+    places = roots[0].numel()
+    above = places + int(-(1 - _ABOVE_PEAK) * (places - 1) // 1)
+    before, after = (
+        maps.flatten(1).topk(above, dim=1).values[:, -1] for maps in (roots, explained)
+    )
+    quotients = (before / after.clamp(min=_LEAST_PEAK)).clamp(1, _MOST_RAISED)
+    return 1 + dropped_share * (quotients**_RAISED - 1)
+
+
+def noise_variance(explained: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
+    """Estimate the variance of noise that is on the logits in all of an image: () float64.
+
+    If each logit has independent noise of variance s², the root of a softmax p has noise of
+    variance s² p (1 - 2 p + Σ p²) / 4, to first order. The ratio of the squared rest to that, both
+    summed over the labels, is an estimate of s² at one place. Places differ, and where there is
+    detail it is far too large; a quantile of all places is returned.
+
+    Args:
+        explained: (K, h, w) roots of probabilities as the colours explain them.
+        rest: (K, h, w) what they leave of the roots.
+    """
+    # In float64 the order of the labels changes nothing that is seen.
+    probability = explained.double().clamp(_LEAST_PROBABILITY**0.5, 1) ** 2
+    probability /= probability.sum(dim=0)
+    squares = (probability**2).sum(dim=0)
+    per_variance = (probability * (1 - 2 * probability + squares)).sum(dim=0) / 4
+    places = (rest.double() ** 2).sum(dim=0)
+    places /= per_variance.clamp(min=_LEAST_PROBABILITY**2)
+    ordered = places.flatten().sort().values  # torch's quantile would make the host wait
+    place = _PLACES_OF_NOISE * (len(ordered) - 1)
+    low, high = ordered[int(place)], ordered[min(int(place) + 1, len(ordered) - 1)]
+    return low + (place % 1) * (high - low)
+
+
+def kept_share(variance: torch.Tensor) -> torch.Tensor:
+    """Return the share of the detail that is kept where logits have noise of this variance.
+
+    >>> kept_share(torch.tensor([0.0, 0.4, 4.0])).round(decimals=2)
+    tensor([1.0000, 0.5000, 0.0000])
+    """
+    return 1 / (1 + (variance / _HALF_KEPT) ** _STEEPNESS)
+
+
+@one_thread()
 def guided(
     image: RGBArray, maps: Maps, patch_px: float, refinement: Refinement = REFINEMENT
 ) -> Float32s:
@@ -135,14 +306,12 @@ def guided(
         raise ValueError(
             f"Expected argument `maps` to be (K, h, w) float, but got {maps.shape} {maps.dtype}."
         )
-    functions = np.stack([guided_filter.fit(guided_filter.tile_means(one)) for one in maps])
-    height, width = image.shape[:2]
-    refined = np.empty((len(maps), height, width), np.float32)
-    for row in range(guided_filter.tiles_hw[0]):
-        rows = slice(row * guided_filter.tile_px, (row + 1) * guided_filter.tile_px)
-        corners = tile_corners(functions[:, :, row : row + 2])  # (K, 4, 4, 1, columns)
-        values = guided_filter.row_values(row, corners[..., 0, :])
-        refined[:, rows] = values[:, : height - rows.start, :width]
+    tiles = torch.from_numpy(np.stack([guided_filter.tile_means(one) for one in maps]))
+    functions = guided_filter.colour_fit.fit(tiles).numpy()
+    refined = np.empty((len(maps), *image.shape[:2]), np.float32)
+    for own, function in zip(refined, functions, strict=True):
+        for rows, values in guided_filter.row_blocks(tile_corners(function)):
+            own[rows] = values.numpy()
     return refined
 
 
@@ -164,16 +333,11 @@ class GuidedFilter:
         self.grid = refinement.grid((image.shape[0], image.shape[1]), patch_px)
         self.image_hw, self.tile_px = self.grid.image_hw, self.grid.tile_px
         self.tiles_hw = self.grid.tiles_hw
-        self._means = WindowMeans(self.tiles_hw, self.grid.radius)
         self._fraction = _fractions(self.tile_px)
         self._scratch = Scratch()
         self.tiles = ImageTiles(image, self.grid)
-        colours = self.tiles.mean_colours() / 255
-        self._mean_colours = self._means.at_values(colours)
-        self._colours = np.dstack([colours, np.ones(self.tiles_hw)])  # (h, w, 4)
-        covariance = self._covariance(colours)
-        # In float64 the rounding error of a constant colour's covariance is far below epsilon.
-        self._inverse = np.linalg.inv(covariance + refinement.epsilon * np.eye(3))
+        colours = torch.from_numpy(self.tiles.mean_colours().transpose(2, 0, 1) / 255)
+        self.colour_fit = ColourFit(colours, self.grid, refinement.epsilon)
 
     def tile_means(self, values: Maps) -> Matrix:
         """Compute the means of a map in tiles: (rows, columns) float64.
@@ -194,71 +358,12 @@ class GuidedFilter:
         )
         return np.asarray(down @ values @ along.T, np.float64)
 
-    def fit(self, tiles: Matrix) -> Float32s:
-        """Fit one map to the colours in every window, and average the overlapping windows.
-
-        Args:
-            tiles: (rows, columns), see `tile_means`.
-
-        Returns:
-            (4, rows + 1, columns + 1) linear functions at the corners of the tiles: factors of
-            red, green and blue, each in [0, 255], and an offset.
-        """
-        means = self._means.at_values(tiles[..., None] * self._colours)  # (h, w, 4)
-        covariance = means[..., :3] - self._mean_colours * means[..., 3:]
-        slopes = np.einsum("hwij,hwj->hwi", self._inverse, covariance)
-        offset = means[..., 3] - np.einsum("hwi,hwi->hw", slopes, self._mean_colours)
-        function = self._means.at_corners(np.dstack([slopes / 255, offset]))
-        return np.ascontiguousarray(function.transpose(2, 0, 1), np.float32)
-
-    def at_corners(self, functions: Float32s) -> Float32s:
-        """Evaluate linear functions at the corners of tiles, at the mean colours around them.
-
-        Args:
-            functions: (K, 4, rows + 1, columns + 1), see `fit`.
-
-        Returns:
-            (K, rows + 1, columns + 1).
-        """
-        around = 255 * WindowMeans(self.tiles_hw, radius=1).at_corners(self._colours[..., :3])
-        colours = around.transpose(2, 0, 1).astype(np.float32)
-        values: Float32s = np.einsum("kihw,ihw->khw", functions[:, :3], colours)
-        values += functions[:, 3]
-        return values
-
-    def row_values(self, row: int, corners: Float32s) -> Float32s:
-        """Evaluate linear functions at every pixel of one row of tiles.
-
-        Args:
-            corners: (..., 4, 4, columns): the functions, see `fit`, at the four corners of each
-                tile, see `tile_corners`.
-
-        Returns:
-            (..., tile_px, columns * tile_px), pixels beyond the image included.
-        """
-        shape = (*corners.shape[:-2], 1, -1)
-        top, bottom = (
-            (left[..., None] + (right - left)[..., None] * self._fraction).reshape(shape)
-            for left, right in (
-                (corners[..., 0, :], corners[..., 1, :]),
-                (corners[..., 2, :], corners[..., 3, :]),
-            )
-        )
-        planes = (bottom - top) * self._fraction[:, None]  # (..., 4, tile_px, W)
-        planes += top
-        values: Float32s = planes[..., 3, :, :]
-        colours = self.tiles.row(row).astype(np.float32)
-        for colour in range(3):
-            plane = planes[..., colour, :, :]
-            plane *= colours[..., colour]
-            values += plane
-        return values
-
     def row_blocks(self, corners: Float32s) -> Iterator[tuple[slice, torch.Tensor]]:
         """Evaluate one linear function for each tile at all of its pixels, by blocks of rows.
 
         Args:
-            corners: (4, 4, rows, columns): the functions, see `fit`, at the corners of the tiles.
+            corners: (4, 4, rows, columns): the functions, see `ColourFit.fit`, at the corners of
+                the tiles.
 
         Yields:
             Rows of the image, and (h, W) float32 values of their pixels, which the next block
@@ -301,7 +406,8 @@ class GuidedFilter:
         Args:
             top: (N,) first rows of the squares in px, at most `block_squares`.
             left: (N,) first columns.
-            functions: (K, 4, 4, N): the functions, see `fit`, at the four corners of the squares.
+            functions: (K, 4, 4, N): the functions, see `ColourFit.fit`, at the four corners of
+                the squares.
 
         Returns:
             (K, side, N * side) float32 values of each function, pixels beyond the image included;
@@ -311,14 +417,6 @@ class GuidedFilter:
         fractions = torch.from_numpy(_fractions(side))[:, None]
         colours = planes(self.tiles.strip(top, left, side))
         return _values(above, down, colours, fractions, self._scratch).numpy()
-
-    def _covariance(self, colours: Matrix) -> Matrix:
-        """Return (rows, columns, 3, 3) covariances of the colours in the window of each tile."""
-        products = colours[..., :, None] * colours[..., None, :]
-        means = self._means.at_values(products.reshape(*self.tiles_hw, 9))
-        covariance: Matrix = means.reshape(products.shape)
-        covariance -= self._mean_colours[..., :, None] * self._mean_colours[..., None, :]
-        return covariance
 
     def _shrink(self, padded: npt.NDArray[Any]) -> Matrix:
         """Return (rows, columns, ...) float64 means in tiles."""
@@ -403,110 +501,3 @@ def tile_corners(functions: Float32s) -> Float32s:
     above, below = functions[..., :-1, :], functions[..., 1:, :]
     ends = [above[..., :-1], above[..., 1:], below[..., :-1], below[..., 1:]]
     return np.stack(ends, axis=-3)
-
-
-#: Variance of the logits' noise at which half of the detail is kept, and how fast the kept share
-#: falls with it. Chosen on photographs whose scores are made of their masks.
-_HALF_KEPT, _STEEPNESS = 0.4, 3
-
-#: Share of the places of an image whose rest is no detail. Many of them lie inside one large thing,
-#: where noise leaves little; so the estimate is of those with the most.
-PLACES_OF_NOISE = 0.7
-
-#: Share of the places of an image that lie above a label's peak.
-ABOVE_PEAK = 0.001
-
-#: Exponent of the factor by which a label's map is raised where no detail is kept: 1 restores its
-#: peak, which noise has raised too. And the largest quotient of peaks.
-RAISED, MOST_RAISED = 0.75, 4.0
-
-#: A peak is at least this, as the root of a probability: lower ones are of noise alone.
-LEAST_PEAK = 0.05
-
-#: Probabilities are at least this where the effect of noise on them is computed.
-LEAST_PROBABILITY = 1e-3
-
-
-def fit_with_detail(
-    guided_filter: GuidedFilter, roots: Float32s, root_knots: Float32s | None = None
-) -> Float32s:
-    """Fit maps to the colours, and add again of the rest what is no noise.
-
-    Args:
-        roots: (K, rows + 1, columns + 1) square roots of the labels' probabilities at the corners
-            of the tiles, see ``TileGrid.corners_px``.
-        root_knots: (K, rows + 1, columns + 1) the same in values from which pixels are
-            interpolated best, see ``Scores.logits_at_knots``; `roots` by default.
-
-    Returns:
-        (K, 4, rows + 1, columns + 1) linear functions, see ``GuidedFilter.fit``.
-    """
-    functions = np.stack([guided_filter.fit(tiles) for tiles in tile_means(roots)])
-    explained = guided_filter.at_corners(functions)
-    share = kept_share(noise_variance(explained, roots - explained))
-    functions *= raising_factors(roots, explained, 1 - share)[:, None, None, None]
-    functions[:, 3] += np.float32(share) * (
-        (roots if root_knots is None else root_knots) - explained
-    )
-    return functions
-
-
-def raising_factors(roots: Float32s, explained: Float32s, dropped_share: float) -> Float32s:
-    """Return the factors that raise labels whose peaks the filter has lowered: (K,) from 1 on.
-
-    Args:
-        roots: (K, h, w) roots of probabilities.
-        explained: (K, h, w) what the colours explain of them.
-        dropped_share: share of the detail that is left out, in [0, 1]; with 0, all factors are 1.
-
-    >>> thin = np.zeros((1, 1, 5), np.float32)
-    >>> thin[..., 2] = 0.8
-    >>> raising_factors(thin, thin / 2, dropped_share=1.0).round(3)  # 2 to the power of 0.75
-    array([1.682], dtype=float32)
-    """
-    before, after = (
-        np.quantile(maps.reshape(len(maps), -1), 1 - ABOVE_PEAK, axis=1, method="higher")
-        for maps in (roots, explained)
-    )
-    quotients = np.clip(before / np.maximum(after, LEAST_PEAK), 1, MOST_RAISED)
-    factors: Float32s = 1 + np.float32(dropped_share) * (quotients**RAISED - 1)
-    return factors.astype(np.float32)
-
-
-def tile_means(corners: Float32s) -> Float32s:
-    """(K, rows + 1, columns + 1) -> (K, rows, columns): means of the values at tiles' corners."""
-    above, below = corners[:, :-1], corners[:, 1:]
-    sums: Float32s = above[..., :-1] + above[..., 1:] + below[..., :-1] + below[..., 1:]
-    return sums * np.float32(0.25)
-
-
-def noise_variance(explained: Float32s, rest: Float32s) -> float:
-    """Estimate the variance of noise that is on the logits in all of an image.
-
-    If each logit has independent noise of variance s², the root of a softmax p has noise of
-    variance s² p (1 - 2 p + Σ p²) / 4, to first order. The ratio of the squared rest to that, both
-    summed over the labels, is an estimate of s² at one place. Places differ, and where there is
-    detail it is far too large; a quantile of all places is returned.
-
-    Args:
-        explained: (K, h, w) roots of probabilities as the colours explain them.
-        rest: (K, h, w) what they leave of the roots.
-    """
-    # In float64 the order of the labels changes nothing that is seen.
-    probability: Matrix = np.clip(explained.astype(np.float64), LEAST_PROBABILITY**0.5, 1) ** 2
-    probability /= probability.sum(axis=0)
-    squares = (probability**2).sum(axis=0)
-    per_variance = (probability * (1 - 2 * probability + squares)).sum(axis=0) / 4
-    places = (rest.astype(np.float64) ** 2).sum(axis=0)
-    places /= np.maximum(per_variance, LEAST_PROBABILITY**2)
-    return float(np.quantile(places, PLACES_OF_NOISE))
-
-
-def kept_share(variance: _Number) -> _Number:
-    """Return the share of the detail that is kept where logits have noise of this variance.
-
-    >>> [round(kept_share(variance), 2) for variance in (0.0, 0.4, 4.0)]
-    [1.0, 0.5, 0.0]
-    """
-    share: _Number = 1 / (1 + (variance / _HALF_KEPT) ** _STEEPNESS)
-    return share

@@ -18,16 +18,10 @@ import torch.nn.functional as F
 
 from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.segmentation.guided_filter import (
-    ABOVE_PEAK,
-    LEAST_PEAK,
-    LEAST_PROBABILITY,
-    MOST_RAISED,
-    PLACES_OF_NOISE,
-    RAISED,
     REFINEMENT,
+    ColourFit,
     Refinement,
     check_image,
-    kept_share,
 )
 from clearclip_core.segmentation.masks import LabelMasks
 from clearclip_core.segmentation.refined_argmax import SHARE, check_image_size
@@ -37,118 +31,23 @@ from clearclip_core.segmentation.segmentation import Segmentation
 from clearclip_core.segmentation.tiles import TileGrid
 from clearclip_core.segmentation.upsampling import AxisUpsampling, Matrix
 
-
-class DeviceWindowMeans:
-    """Means over the parts of square windows that lie inside a map.
-
-    The windows are separable, and so is the number of values inside the map. So the means along
-    each axis are one product with a band matrix.
-
-    Args:
-        like: a tensor of the dtype and device of the maps.
-    """
-
-    def __init__(self, size_hw: tuple[int, int], radius: int, like: torch.Tensor) -> None:
-        self._values = [_means(torch.arange(n), n, radius, radius + 1, like) for n in size_hw]
-        self._corners = [_means(torch.arange(n + 1), n, radius, radius, like) for n in size_hw]
-
-    def at_values(self, values: torch.Tensor) -> torch.Tensor:
-        """Return (..., h, w) means over the window around each value."""
-        rows, columns = self._values
-        return rows @ values @ columns.T
-
-    def at_corners(self, values: torch.Tensor) -> torch.Tensor:
-        """Return (..., h + 1, w + 1) means over the window around each corner."""
-        rows, columns = self._corners
-        return rows @ values @ columns.T
-
-
-def _means(
-    middles: torch.Tensor, count: int, before: int, after: int, like: torch.Tensor
-) -> torch.Tensor:
-    """Return (middles, count) weights of values in means from `before` to `after` of middles."""
-    places = torch.arange(count)
-    inside = (places >= middles[:, None] - before) & (places < middles[:, None] + after)
-    weights = inside.to(torch.float64)
-    return to_device((weights / weights.sum(dim=1, keepdim=True)).to(like.dtype), like.device)
-
-
 #: Pixels whose colours or values are computed at once. A value takes up to 40 bytes meanwhile.
 _BAND_PX = 1 << 21
 
 #: Maps whose values are computed at once in a band.
 _MAPS = 8
 
-#: Maps are fitted so many at a time that their means have at most this many elements.
-_FIT_ELEMENTS = 1 << 23
 
-
-def precise_dtype(device: torch.device) -> torch.dtype:
-    """Return the most precise floating dtype of a device: MPS has no float64."""
-    return torch.float32 if device.type == "mps" else torch.float64
-
-
-class DeviceGuidedFilter:
-    """A colour guided filter for one image.
+class DevicePixels:
+    """The pixels of an image on a device, cut into rows of tiles.
 
     Args:
         image: (H, W, 3) uint8 RGB, on the device that computes.
-        epsilon: variance of colours, see `Refinement`.
-        precise: dtype in which functions are fitted; the most precise one of the device by
-            default.
     """
 
-    def __init__(
-        self,
-        image: torch.Tensor,
-        grid: TileGrid,
-        epsilon: float,
-        precise: torch.dtype | None = None,
-    ) -> None:
+    def __init__(self, image: torch.Tensor, grid: TileGrid) -> None:
         self.image, self.grid = image, grid
-        self.precise = precise or precise_dtype(image.device)
         self._fractions = (torch.arange(grid.tile_px, device=image.device) + 0.5) / grid.tile_px
-        tiles = self._tile_colours()  # (3, h, w)
-        self._colours = torch.cat([tiles, torch.ones_like(tiles[:1])])
-        self._means = DeviceWindowMeans(grid.tiles_hw, grid.radius, tiles)
-        self._around = DeviceWindowMeans(grid.tiles_hw, 1, tiles)
-        self._mean_colours = self._means.at_values(tiles)
-        products = self._means.at_values(tiles[:, None] * tiles)  # (3, 3, h, w)
-        covariance = products - self._mean_colours[:, None] * self._mean_colours
-        identity = torch.eye(3, dtype=tiles.dtype, device=tiles.device)
-        self._inverse = _inverse(covariance + epsilon * identity[..., None, None])
-
-    def fit(self, tiles: torch.Tensor) -> torch.Tensor:
-        """Fit maps to the colours in every window, and average the overlapping windows.
-
-        Args:
-            tiles: (K, rows, columns) means of the maps in tiles.
-
-        Returns:
-            (K, 4, rows + 1, columns + 1) float32 linear functions, see ``GuidedFilter.fit`` of
-            `clearclip_core.segmentation.guided_filter`.
-        """
-        step = max(1, _FIT_ELEMENTS // (4 * tiles[0].numel()))
-        return torch.cat([self._fit(some) for some in torch.split(tiles.to(self.precise), step)])
-
-    def _fit(self, tiles: torch.Tensor) -> torch.Tensor:
-        means = self._means.at_values(tiles[:, None] * self._colours)  # (K, 4, h, w)
-        covariance = means[:, :3] - self._mean_colours * means[:, 3:]
-        slopes = (self._inverse * covariance[:, None]).sum(dim=2)
-        offsets = means[:, 3:] - (slopes * self._mean_colours).sum(dim=1, keepdim=True)
-        return self._means.at_corners(torch.cat([slopes / 255, offsets], dim=1)).float()
-
-    def at_corners(self, functions: torch.Tensor) -> torch.Tensor:
-        """Evaluate linear functions at the corners of tiles, at the mean colours around them.
-
-        Args:
-            functions: (K, 4, rows + 1, columns + 1), see `fit`.
-
-        Returns:
-            (K, rows + 1, columns + 1) float32.
-        """
-        colours = (255 * self._around.at_corners(self._colours[:3])).float()
-        return (functions[:, :3] * colours).sum(dim=1) + functions[:, 3]
 
     def row_bands(self) -> list[slice]:
         """Return slices of the rows of tiles that are computed together."""
@@ -193,8 +92,8 @@ class DeviceGuidedFilter:
         indices = torch.arange(first, last, device=self.image.device).clamp(max=height - 1)
         return self.image[indices]
 
-    def _tile_colours(self) -> torch.Tensor:
-        """Return (3, rows, columns) mean colours of tiles in [0, 1], rounded to whole steps.
+    def mean_colours(self) -> torch.Tensor:
+        """Return (3, rows, columns) float64 mean colours of tiles in [0, 1], in whole steps.
 
         OpenCV rounds halves to the even step, but up where a tile has four pixels.
         """
@@ -205,74 +104,9 @@ class DeviceGuidedFilter:
         for rows in self.row_bands():
             band = self._pixels(rows)[:, columns].reshape(-1, tile, width, tile, 3)
             sums.append(band.sum(dim=(1, 3), dtype=torch.int32))  # (n, columns, 3)
-        means = torch.cat(sums).permute(2, 0, 1).to(self.precise) / tile**2
+        means = torch.cat(sums).permute(2, 0, 1).double() / tile**2
         steps = (means + 0.5).floor() if tile == 2 else means.round()
         return steps / 255
-
-
-def _inverse(matrices: torch.Tensor) -> torch.Tensor:
-    """Invert (3, 3, ...) symmetric matrices by their cofactors."""
-    rows = [
-        torch.linalg.cross(matrices[(i + 1) % 3], matrices[(i + 2) % 3], dim=0) for i in range(3)
-    ]
-    cofactors = torch.stack(rows)
-    determinant = (matrices[0] * cofactors[0]).sum(dim=0)
-    return cofactors / determinant
-
-
-def fit_on_device(
-    guided_filter: DeviceGuidedFilter, roots: torch.Tensor, root_knots: torch.Tensor
-) -> torch.Tensor:
-    """Fit maps to the colours, and add again of the rest what is no noise.
-
-    Args:
-        roots: (K, rows + 1, columns + 1) square roots of the labels' probabilities at the corners
-            of the tiles.
-        root_knots: (K, rows + 1, columns + 1) the same in values from which pixels are
-            interpolated best, see ``Scores.logits_at_knots``.
-
-    Returns:
-        (K, 4, rows + 1, columns + 1) float32 linear functions.
-    """
-    rows = roots[:, :-1] + roots[:, 1:]
-    functions = guided_filter.fit(0.25 * (rows[..., :-1] + rows[..., 1:]))
-    explained = guided_filter.at_corners(functions)
-    variance = _noise_variance(explained, roots - explained, guided_filter.precise)
-    share = kept_share(variance).to(functions)
-    functions *= _raising_factors(roots, explained, 1 - share)[:, None, None, None]
-    functions[:, 3] += share * (root_knots - explained)
-    return functions
-
-
-def _raising_factors(
-    roots: torch.Tensor, explained: torch.Tensor, dropped_share: torch.Tensor
-) -> torch.Tensor:
-    """Return (K,) factors that raise labels whose peaks the filter has lowered."""
-    before, after = (_quantile(maps.flatten(1), 1 - ABOVE_PEAK) for maps in (roots, explained))
-    quotients = (before / after.clamp(min=LEAST_PEAK)).clamp(1, MOST_RAISED)
-    return 1 + dropped_share * (quotients**RAISED - 1)
-
-
-def _quantile(values: torch.Tensor, share: float) -> torch.Tensor:
-    """Return (K,) the value of (K, N) values at or next above a share of them."""
-    index = -int(-share * (values.shape[1] - 1) // 1)
-    return values.sort(dim=1).values[:, index]
-
-
-def _noise_variance(
-    explained: torch.Tensor, rest: torch.Tensor, precise: torch.dtype
-) -> torch.Tensor:
-    """Estimate the variance of noise on an image's logits: (), so that the host need not wait."""
-    probability = explained.to(precise).clamp(LEAST_PROBABILITY**0.5, 1) ** 2
-    probability /= probability.sum(dim=0)
-    squares = (probability**2).sum(dim=0)
-    per_variance = (probability * (1 - 2 * probability + squares)).sum(dim=0) / 4
-    places = (rest.to(precise) ** 2).sum(dim=0)
-    places /= per_variance.clamp(min=LEAST_PROBABILITY**2)
-    ordered = places.flatten().sort().values
-    place = PLACES_OF_NOISE * (len(ordered) - 1)
-    low, high = ordered[int(place)], ordered[min(int(place) + 1, len(ordered) - 1)]
-    return low + (place % 1) * (high - low)
 
 
 #: Pixels whose confidence is summed at once: 8 bytes each.
@@ -338,49 +172,49 @@ def decide_refined_on_device(
     limits = to_device(torch.from_numpy(scores.thresholds(threshold)), device)
     grid = refinement.grid((image.shape[0], image.shape[1]), patch_px or scores.plan.patch_image_px)
     rgb = to_device(torch.from_numpy(np.ascontiguousarray(image)), device)
-    guided_filter = DeviceGuidedFilter(rgb, grid, refinement.epsilon)
-    functions, owners = _fit(scores, guided_filter)
+    pixels = DevicePixels(rgb, grid)
+    functions, owners = _fit(
+        scores, ColourFit(pixels.mean_colours(), grid, refinement.epsilon), grid
+    )
     height, width = grid.image_hw
     labels = torch.empty((height, width), dtype=torch.int16, device=device)
     confidence = torch.empty((height, width), dtype=torch.float16, device=device)
-    for rows in guided_filter.row_bands():
-        pixels = slice(rows.start * grid.tile_px, min(rows.stop * grid.tile_px, height))
-        colours = guided_filter.colours(rows)
-        best, winner = guided_filter.values(functions[:_MAPS], rows, colours).max(dim=0)
+    for rows in pixels.row_bands():
+        band = slice(rows.start * grid.tile_px, min(rows.stop * grid.tile_px, height))
+        colours = pixels.colours(rows)
+        best, winner = pixels.values(functions[:_MAPS], rows, colours).max(dim=0)
         for first in range(_MAPS, len(functions), _MAPS):
             some = functions[first : first + _MAPS]
-            largest, index = guided_filter.values(some, rows, colours).max(dim=0)
+            largest, index = pixels.values(some, rows, colours).max(dim=0)
             winner = torch.where(largest > best, index + first, winner)
             best = torch.maximum(best, largest)
         winner = owners[winner]
         probability = best.clamp_(0, 1).square_()
         low = probability < limits[winner.int()]
-        count = pixels.stop - pixels.start
-        labels[pixels] = winner.masked_fill_(low, -1).reshape(-1, width)[:count]
-        confidence[pixels] = probability.reshape(-1, width)[:count]
+        count = band.stop - band.start
+        labels[band] = winner.masked_fill_(low, -1).reshape(-1, width)[:count]
+        confidence[band] = probability.reshape(-1, width)[:count]
     return labels, confidence
 
 
-def _fit(scores: Scores, guided_filter: DeviceGuidedFilter) -> tuple[torch.Tensor, torch.Tensor]:
+def _fit(
+    scores: Scores, colour_fit: ColourFit, grid: TileGrid
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Fit square roots of probabilities to the colours, as `refined_argmax` does.
 
     Returns:
         (K, 4, rows + 1, columns + 1) float32 functions; and (K,) int16 labels that compete, -1 for
         the contrast words.
     """
-    y_px, x_px = guided_filter.grid.corners_px
-    precise = guided_filter.precise
-    at_corners = _probabilities(
-        scores, lambda axis, px: axis.at(axis.positions(px)), (y_px, x_px), precise
-    )
-    at_knots = _probabilities(scores, lambda axis, px: axis.at_knots(px), (y_px, x_px), precise)
+    at = grid.corners_px
+    at_corners = _probabilities(scores, lambda axis, px: axis.at(axis.positions(px)), at)
+    at_knots = _probabilities(scores, lambda axis, px: axis.at_knots(px), at)
     winner = at_corners.amax(dim=0)
     # As indices: the host waits once for their number, and not at each use of a mask.
     competing = (at_corners >= SHARE * winner).flatten(1).any(dim=1).nonzero().flatten()
     owners = to_device(torch.tensor(_labels(scores)[0], dtype=torch.int16), competing.device)
-    functions = fit_on_device(
-        guided_filter, at_corners[competing].sqrt(), at_knots[competing].sqrt()
-    )
+    roots, root_knots = at_corners[competing].sqrt(), at_knots[competing].sqrt()
+    functions = colour_fit.fit_with_detail(roots, root_knots)
     return functions, owners[competing]
 
 
@@ -397,27 +231,25 @@ def _probabilities(
     scores: Scores,
     weights: Callable[[AxisUpsampling, Matrix], Matrix],
     places_px: tuple[Matrix, Matrix],
-    precise: torch.dtype,
 ) -> torch.Tensor:
     """Return (L, m, n) float32 probabilities of each label's best query at places of the image.
 
     Args:
         weights: makes (places, patches) weights of an axis.
         places_px: (m,) rows and (n,) columns.
-        precise: dtype of the products with the weights.
     """
     axes = scores.plan.rows.upsampling, scores.plan.columns.upsampling
     down, along = (
-        to_device(torch.from_numpy(weights(axis, px)).to(precise), scores.cosines.device)
+        to_device(torch.from_numpy(weights(axis, px)).double(), scores.cosines.device)
         for axis, px in zip(axes, places_px, strict=True)
     )
     labels, ends = _labels(scores)
-    cosines = scores.cosines.to(precise)
+    cosines = scores.cosines.double()
     made = []
     for band in torch.split(down, max(1, GPU_BATCH_ELEMENTS // (len(cosines) * len(along)))):
         logits = (band @ cosines @ along.T).to(scores.cosines.dtype) * scores.temperature
         exponents = (logits - logits.amax(dim=0)).exp_()  # (Q, r, n)
-        total = exponents.sum(dim=0, dtype=precise)
+        total = exponents.sum(dim=0, dtype=torch.float64)
         if len(labels) < len(exponents):
             pairs = pairwise(ends)
             exponents = torch.stack([exponents[one:end].amax(dim=0) for one, end in pairs])

@@ -20,7 +20,6 @@ from clearclip_core.segmentation.guided_filter import (
     GuidedFilter,
     Refinement,
     block_squares,
-    fit_with_detail,
     tile_corners,
 )
 from clearclip_core.segmentation.runs import BoolMask
@@ -57,7 +56,7 @@ class TileCandidates:
     """For each tile, the maps that can be the largest somewhere in it.
 
     Args:
-        functions: (K, 4, rows + 1, columns + 1), see ``GuidedFilter.fit``.
+        functions: (K, 4, rows + 1, columns + 1), see ``ColourFit.fit``.
 
     Attributes:
         middle_argmax: (rows, columns), the map that is largest in the middle of a tile, at the
@@ -296,7 +295,7 @@ def _first_queries(query_labels: Int16s) -> Indices:
 
 
 def _fit(scores: Scores, guided_filter: GuidedFilter) -> tuple[Float32s, Int16s]:
-    """Fit square roots of probabilities to the colours, see `fit_with_detail`.
+    """Fit square roots of probabilities to the colours, see ``ColourFit.fit_with_detail``.
 
     They add up to less where labels blend, and a thin object's small probability weighs more.
 
@@ -308,7 +307,8 @@ def _fit(scores: Scores, guided_filter: GuidedFilter) -> tuple[Float32s, Int16s]
     query_labels = np.asarray(scores.vocabulary.query_labels, np.int16)
     probabilities, labels = competing_probabilities(query_labels, scores.logits_at, *at)
     knots, _ = competing_probabilities(query_labels, scores.logits_at_knots, *at, labels)
-    return fit_with_detail(guided_filter, np.sqrt(probabilities), np.sqrt(knots)), labels
+    roots, root_knots = (torch.from_numpy(each).sqrt() for each in (probabilities, knots))
+    return guided_filter.colour_fit.fit_with_detail(roots, root_knots).numpy(), labels
 
 
 def _largest_code(

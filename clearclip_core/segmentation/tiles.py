@@ -101,28 +101,6 @@ class TileGrid:
     tile_px: int
     radius: int
 
-    @classmethod
-    def of(
-        cls,
-        image_hw: tuple[int, int],
-        patch_px: float,
-        radius_patches: float,
-        tiles_per_patch: int,
-    ) -> TileGrid:
-        """Return the grid whose tiles come nearest to a size given in patches.
-
-        Args:
-            image_hw: size of the image in px.
-            patch_px: side of a patch in px of the image.
-
-        Raises:
-            ValueError: `patch_px` is not positive and finite.
-        """
-        if not 0 < patch_px < np.inf:
-            raise ValueError(f"Expected argument `patch_px` to be positive, but got {patch_px}.")
-        tile_px = max(1, round(patch_px / tiles_per_patch))
-        return cls(image_hw, tile_px, max(1, round(radius_patches * patch_px / tile_px)))
-
     @property
     def tiles_hw(self) -> tuple[int, int]:
         """Rows and columns of tiles."""

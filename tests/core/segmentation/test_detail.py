@@ -73,17 +73,18 @@ def test_a_thin_object_is_not_lost_beside_large_ones_where_scores_are_noisy() ->
 
 def test_labels_are_raised_by_what_their_peaks_have_lost() -> None:
     rng = np.random.default_rng(5)
-    roots = rng.uniform(0, 1, (3, 40, 50)).astype(np.float32)
-    explained = roots * np.array([1.0, 0.5, 0.01], np.float32)[:, None, None]
-    none, half, whole = (raising_factors(roots, explained, share) for share in (0.0, 0.5, 1.0))
+    roots = torch.from_numpy(rng.uniform(0, 1, (3, 40, 50)).astype(np.float32))
+    explained = roots * torch.tensor([1.0, 0.5, 0.01])[:, None, None]
+    none, half, whole = (
+        raising_factors(roots, explained, torch.tensor(share)).numpy() for share in (0.0, 0.5, 1.0)
+    )
     assert (none == 1).all()
     assert whole == pytest.approx([1, 2**0.75, 4**0.75], rel=1e-5)
     assert half == pytest.approx((1 + whole) / 2, rel=1e-5)
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    exponents = np.exp(logits)
-    return np.asarray(exponents / exponents.sum(axis=0))
+def roots_of(logits: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(logits).softmax(dim=0).sqrt().float()
 
 
 @pytest.mark.parametrize("deviation", [0.05, 0.2])
@@ -91,14 +92,14 @@ def test_the_variance_of_noise_on_the_logits_is_found(deviation: float) -> None:
     generator = np.random.default_rng(2)
     logits = generator.normal(0, 1, (40, 30, 30))
     noisy = logits + deviation * generator.standard_normal(logits.shape)
-    clear, seen = (np.sqrt(softmax(each)).astype(np.float32) for each in (logits, noisy))
+    clear, seen = map(roots_of, (logits, noisy))
     # A sum of many squares is about its mean everywhere.
-    assert noise_variance(clear, seen - clear) == pytest.approx(deviation**2, rel=0.2)
+    assert float(noise_variance(clear, seen - clear)) == pytest.approx(deviation**2, rel=0.2)
 
 
 def test_what_is_in_few_places_is_no_noise() -> None:
-    clear = np.sqrt(softmax(np.random.default_rng(3).normal(0, 1, (3, 20, 20)))).astype(np.float32)
-    rest = np.zeros_like(clear)
+    clear = roots_of(np.random.default_rng(3).normal(0, 1, (3, 20, 20)))
+    rest = torch.zeros_like(clear)
     rest[:, :, :5] = 0.5
     assert noise_variance(clear, rest) == 0
     rest[:, :, :7] = 0.5
@@ -106,7 +107,7 @@ def test_what_is_in_few_places_is_no_noise() -> None:
 
 
 def test_the_more_noise_the_less_is_kept() -> None:
-    shares = [kept_share(variance) for variance in (0.0, 0.1, 0.4, 0.8, 8.0)]
+    shares = kept_share(torch.tensor([0.0, 0.1, 0.4, 0.8, 8.0])).tolist()
     assert shares == sorted(shares, reverse=True)
     assert shares[0] == 1
     assert shares[-1] < 0.001

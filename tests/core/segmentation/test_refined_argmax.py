@@ -99,7 +99,7 @@ def everywhere(scores: Scores) -> np.ndarray:
     )
     tiles = np.mean([corners[:, y : 32 + y, x : 48 + x] for y in (0, 1) for x in (0, 1)], axis=0)
     smooth = explained(guided_filter, tiles)
-    kept = kept_share(noise_of(smooth, corners - smooth))
+    kept = float(kept_share(torch.tensor(noise_of(smooth, corners - smooth))))
     assert 0.02 < kept < 0.98  # both matter here: the rest is far above the tolerance
     refined = guided(picture(), tiles, scores.plan.patch_image_px, FINE)
     refined *= (1 + (1 - kept) * (lowered(corners, smooth) ** 0.75 - 1))[:, None, None]
@@ -120,7 +120,7 @@ def roots(scores: Scores, bands: Iterator[tuple[slice, np.ndarray]]) -> np.ndarr
 def explained(guided_filter: GuidedFilter, tiles: np.ndarray) -> np.ndarray:
     """(labels + 1, 33, 49): functions of the colours at corners, at those of 6 px around."""
     made = np.empty((len(tiles), 33, 49))
-    functions = [guided_filter.fit(one) for one in tiles]
+    functions = guided_filter.colour_fit.fit(torch.from_numpy(tiles)).numpy()
     for y, x in product(range(33), range(49)):
         around = picture()[max(3 * y - 3, 0) : 3 * y + 3, max(3 * x - 3, 0) : 3 * x + 3]
         colours = np.append(around.reshape(-1, 3).mean(axis=0), 1)
@@ -231,8 +231,8 @@ def test_batches_change_nothing(
         monkeypatch.setattr(f"clearclip_core.segmentation.{module}.BATCH_ELEMENTS", elements)
     on_device = "clearclip_core.segmentation.on_device"
     monkeypatch.setattr(f"{on_device}.GPU_BATCH_ELEMENTS", elements)
-    for name in ("_BAND_PX", "_FIT_ELEMENTS"):
-        monkeypatch.setattr(f"{on_device}.{name}", elements)
+    monkeypatch.setattr(f"{on_device}._BAND_PX", elements)
+    monkeypatch.setattr("clearclip_core.segmentation.guided_filter._FIT_ELEMENTS", elements)
     again = decide(scores_of(), picture(), 0.4)
     assert (again[0] == labels).mean() > 0.999
     assert again[1] == pytest.approx(confidence, abs=1e-3)
