@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import wraps
@@ -155,7 +154,7 @@ def step(settings: Settings, project: int, backfill: bool) -> None:
     check_token(settings, "annotations are read")
     from backend.services import Services
 
-    services = Services(settings, stopping=threading.Event())
+    services = Services(settings)
     with ExitStack() as stack:
         client = services.required_client("annotations are read")
         services.database.check()

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import get_args
 
 import click
-from tqdm import tqdm
 
 from backend.cli.options import (
     NUMBER,
     OUTPUT_FOLDER,
     map_option,
+    progress_bar,
     read_renamings,
     stopped_by_signals,
     view_option,
@@ -23,7 +22,6 @@ from backend.cli.options import (
 from backend.dataset.exporter import (
     DatasetExporter,
     DatasetOptions,
-    DatasetReport,
     Describe,
     Format,
     Pictures,
@@ -221,7 +219,9 @@ def dataset(
             max_megapixels=settings.max_image_megapixels,
             describe=describe,
         )
-        report = _run(exporter, source, services.stopping)
+        with stopped_by_signals(services.stopping), progress_bar("Reading", "task") as show:
+            total = source.count()
+            report = exporter.run(source, services.stopping, lambda done: show(done, total))
     if report is None:
         click.echo("Interrupted: nothing was written.")
         raise SystemExit(130)
@@ -235,18 +235,3 @@ def _describe(settings: Settings, stack: ExitStack) -> Describe:
     from backend.services import Services
 
     return partial(describe_picture, stack.enter_context(Services(settings).engine))
-
-
-def _run(
-    exporter: DatasetExporter, source: TaskSource, stopping: threading.Event
-) -> DatasetReport | None:
-    """Run with a progress bar, until the end or Ctrl-C."""
-    with (
-        stopped_by_signals(stopping),
-        tqdm(unit="task", dynamic_ncols=True, total=source.count()) as bar,
-    ):
-
-        def show(count: int) -> None:
-            bar.update(count - bar.n)
-
-        return exporter.run(source, stopping, show)

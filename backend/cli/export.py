@@ -11,9 +11,8 @@ from typing import Any, Final
 from urllib.parse import quote
 
 import click
-from tqdm import tqdm
 
-from backend.cli.options import OUTPUT_FILE, with_settings, write_text
+from backend.cli.options import OUTPUT_FILE, progress_bar, with_settings, write_text
 from backend.errors import ImageInvalid, LabelConfigError
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import PredictRequest, Task
@@ -143,7 +142,7 @@ def export_tasks(
     services = Services(settings)
     with (
         services.engine as engine,
-        tqdm(total=len(paths), unit="picture", disable=len(paths) == 1) as bar,
+        progress_bar("Predicting", "picture") as show,
     ):
         engine.segmenter()  # raises now where no model can be loaded
         predictor = services.database_free_predictor(_read_file)
@@ -153,7 +152,7 @@ def export_tasks(
             entries = predictor.predict(PredictRequest(tasks, xml))
             for url, entry in zip(urls[batch], entries, strict=True):
                 exported.append({"data": {key: url}, "predictions": [entry] if entry else []})
-            bar.update(len(tasks))
+            show(len(exported), len(paths))
     return exported
 
 

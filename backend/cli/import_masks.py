@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
 import click
 import msgspec
-from tqdm import tqdm
 
 from backend.cli.options import (
     OUTPUT_FILE,
+    progress_bar,
     project_option,
     read_renamings,
     stopped_by_signals,
@@ -26,7 +24,6 @@ from backend.dataset.mask_import import (
     ImportPlan,
     ImportReport,
     MaskImporter,
-    WatchImport,
     version_of_masks,
 )
 from backend.dataset.mask_source import Limits
@@ -180,13 +177,13 @@ def import_masks(
     client = services.required_client("masks are written")
     with stopped_by_signals(services.stopping):
         importer = MaskImporter(client, services.images, project, options, services.stopping)
-        with _bar("Checking", "picture") as progress:
+        with progress_bar("Checking", "picture") as progress:
             masks = read_masks(source, format_, names, limits, colours=colours, suffix=suffix)
             plan = importer.plan(masks, progress)
         click.echo(plan)
         report = None
         if not (dry_run or services.stopping.is_set() or (plan.problems and not skip_broken)):
-            with _bar("Writing", "task") as progress:
+            with progress_bar("Writing", "task") as progress:
                 report = importer.write(progress)
             click.echo(report)
     if report_file:
@@ -209,15 +206,3 @@ def _json(told: ImportPlan | ImportReport) -> dict[str, Any]:
 def _status(plan: ImportPlan, report: ImportReport | None) -> int:
     refused = report.refused if report else ()
     return 1 if plan.left_out or plan.problems or refused else 0
-
-
-@contextmanager
-def _bar(title: str, unit: str) -> Iterator[WatchImport]:
-    """Show a progress bar; the value is what moves it."""
-    with tqdm(unit=unit, desc=title, dynamic_ncols=True) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield show

@@ -15,8 +15,10 @@ from typing import Any, Final, Literal, get_args
 
 import click
 from sqlalchemy.exc import SQLAlchemyError
+from tqdm import tqdm
 
 from backend.errors import BackendError
+from backend.runs.run import Progress
 from backend.settings import Settings, load_settings, variables
 from backend.telemetry.logs import logging_config
 
@@ -265,6 +267,18 @@ def write_bytes(file: Path, content: bytes) -> None:
         file.write_bytes(content)
     except OSError as error:
         raise ValueError(f"{file} cannot be written ({error.strerror}).") from None
+
+
+@contextmanager
+def progress_bar(title: str, unit: str) -> Iterator[Progress]:
+    """Show a progress bar on a terminal; the value moves it to so many steps of so many."""
+    with tqdm(desc=title, unit=unit, dynamic_ncols=True, disable=None) as bar:
+
+        def show(done: int, total: int | None) -> None:
+            bar.n, bar.total = done, total
+            bar.refresh()
+
+        yield show
 
 
 @contextmanager

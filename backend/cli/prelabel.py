@@ -19,6 +19,7 @@ from backend.cli.options import (
     MODEL_SETTINGS,
     NUMBER,
     OUTPUT_FILE,
+    progress_bar,
     project_option,
     stopped_by_signals,
     view_option,
@@ -187,7 +188,7 @@ def prelabel(
         raise ValueError("Ray is not installed here: pip install '.[ray]'.")
     from backend.services import Services  # and torch with it, which the help does without
 
-    services = Services(settings, stopping=threading.Event())
+    services = Services(settings)
     client = services.required_client("predictions are written")
     _check_project(services, project)
     with resumable(), services.engine if where == "local" else nullcontext():
@@ -273,18 +274,13 @@ def withdraw(settings: Settings, job: int, dry_run: bool) -> None:
     check_token(settings, "predictions are deleted")
     from backend.services import Services  # and torch with it, which the help does without
 
-    services = Services(settings, stopping=threading.Event())
+    services = Services(settings)
     client = services.required_client("predictions are deleted")
     services.database.check()
     withdrawer, store = services.withdrawer(client), services.store
     if dry_run:
-        with tqdm(unit="task", desc=f"Job {job}", leave=False, disable=None) as bar:
-
-            def watch(done: int, total: int) -> None:
-                bar.n, bar.total = done, total
-                bar.refresh()
-
-            plan = withdrawer.plan(job, watch)
+        with progress_bar(f"Job {job}", "task") as show:
+            plan = withdrawer.plan(job, show)
         click.echo(plan)
         return
     with resumable():

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from tqdm import tqdm
 
 from backend.cli.options import (
     OUTPUT_FILE,
     OUTPUT_FOLDER,
     backfill_option,
     map_option,
+    progress_bar,
     project_option,
     read_renamings,
     stopped_by_signals,
@@ -36,15 +36,9 @@ def read_annotations(
     reader: AnnotationReader, project: int, backfill: bool, stopping: threading.Event
 ) -> None:
     """Read the pending annotations of a project."""
-    with tqdm(unit="annotation", dynamic_ncols=True, desc=f"Project {project}") as bar:
-
-        def show(count: int) -> None:
-            bar.n = count
-            bar.refresh()
-
-        if backfill:
-            bar.total = reader.mark_project(project)
-        read_all(reader, project, stopping, show)
+    with progress_bar(f"Project {project}", "annotation") as show:
+        total = reader.mark_project(project) if backfill else None
+        read_all(reader, project, stopping, lambda done: show(done, total))
 
 
 @click.command()
@@ -88,7 +82,7 @@ def report(
         check_token(settings, "annotations are read")
     from backend.services import Services  # and torch with it, which the help does without
 
-    services = Services(settings, stopping=threading.Event())
+    services = Services(settings)
     services.database.check()
     client = services.client if backfill else services.page_client  # somebody waits
     if client is not None:  # without a token there is nothing to read them with

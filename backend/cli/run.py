@@ -15,13 +15,13 @@ import msgspec
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from tqdm import tqdm
 
 from backend.cli.evaluate import evaluate_project
 from backend.cli.options import (
     MODEL_SETTINGS,
     OUTPUT_FILE,
     Command,
+    progress_bar,
     project_option,
     with_settings,
     write_bytes,
@@ -97,14 +97,9 @@ def _run(
     run = Run(id=0, kind=kind.name, project=given.project, asked=msgspec.to_builtins(asked))
     with (
         services.engine if kind.needs_model else nullcontext(),
-        tqdm(dynamic_ncols=True, desc=f"Project {given.project}") as bar,
+        progress_bar(f"Project {given.project}", "step") as show_progress,
     ):
-
-        def advance(done: int, total: int | None) -> None:
-            bar.n, bar.total = done, total
-            bar.refresh()
-
-        report = kind.make(services.run_parts(client), run, asked, advance)
+        report = kind.make(services.run_parts(client), run, asked, show_progress)
     # It took long: the report is told before the database is asked to keep it.
     if given.json_file is not None:
         encoded = msgspec.json.format(msgspec.json.encode(report), indent=2)

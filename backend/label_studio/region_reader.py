@@ -281,9 +281,7 @@ def _outline_points(area: Area) -> npt.NDArray[np.float64]:
         except ValueError:  # points of different lengths, or texts
             points = np.empty(0)
     if points.ndim != 2 or points.shape[1] != 2:
-        raise ValueError(
-            _say_broken(area.kind, area.labels, "its points are no pairs of numbers")
-        )
+        raise ValueError(_say_broken(area.kind, area.labels, "its points are no pairs of numbers"))
     with np.errstate(over="ignore"):  # who fills the outline refuses infinity
         return points * area.size_hw[::-1] / 100
 

@@ -88,6 +88,7 @@ def test_a_backup_is_restored(tmp_path: Path) -> None:
     kept = [each for each in tmp_path.iterdir() if "before-restore" in each.name]
     assert len(kept) == 1
     assert str(kept[0]) in result.output
+    assert execute(f"sqlite:///{kept[0]}", "SELECT max(project) FROM jobs") == [(70,)]
     check_filled(place[1])
     assert run("database", "backup", file, *place).exit_code == 1
 

@@ -137,28 +137,19 @@ def test_a_project_is_measured_with_its_words_and_thresholds(
     assert own["labels"]["car"]["predicted"] == 0
 
 
-def test_thresholds_of_the_command_win(server: LocalServer, tmp_path: Path) -> None:
-    out = tmp_path / "out.json"
-    result = run(server, *MODEL, "--threshold=car=0.25", "--limit=2", f"--json={out}")
-    assert result.exit_code == 0, result.output
-    (figures,) = json.loads(out.read_text())["runs"]
-    assert (figures["miou"], figures["saved_paint"]) == pytest.approx(expected((0, 0, 0.6, 0.25)))
-    assert figures["prompts"] == "label config"
-
-
 def test_what_counts_beside_the_words_is_that_of_the_project(
     server: LocalServer, studio: FakeStudio, tmp_path: Path
 ) -> None:
-    """The label config wins over the settings."""
+    """The label config wins over the settings, and the thresholds of the command over both."""
     studio.label_config = CONFIG.format(car=1).replace(
         'toName="image">', 'toName="image" presence="0.4">'
     )
-    out, beside = tmp_path / "out.json", ("--presence=0.1",)
+    out, beside = tmp_path / "out.json", ("--presence=0.1", "--threshold=car=0.25", "--limit=2")
     result = run(server, *MODEL, *beside, f"--json={out}")
     assert result.exit_code == 0, result.output
     (figures,) = json.loads(out.read_text())["runs"]
-    assert figures["presence"] == 0.4
-    thresholds, options = (0, 0, 0.6, 1), ScoreOptions(presence=0.4)
+    assert (figures["presence"], figures["prompts"]) == (0.4, "label config")
+    thresholds, options = (0, 0, 0.6, 0.25), ScoreOptions(presence=0.4)
     found = expected(thresholds, options=options)
     assert (figures["miou"], figures["saved_paint"]) == pytest.approx(found)
     assert found != pytest.approx(expected(thresholds))

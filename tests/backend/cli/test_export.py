@@ -12,8 +12,9 @@ from label_studio_sdk.converter.brush import decode_rle
 from label_studio_sdk.label_interface import LabelInterface
 from PIL import Image
 
-from backend.cli.export import export_folder
+from backend.cli.export import export_folder, label_config
 from backend.inference.engine import Engine
+from backend.label_studio.label_config_parser import parse_label_config
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, flag
 
 
@@ -103,3 +104,13 @@ def test_a_picture_outside_the_root_is_refused_before_anything_is_predicted(
     assert f"{tmp_path}/b.png is not below --root {tmp_path}/root" in result.output
     assert engines == []
     assert not (tmp_path / "tasks.json").exists()
+
+
+def test_the_label_config_has_tools_that_ask_for_every_label() -> None:
+    config = parse_label_config(label_config(["sky", "tree"]))
+    assert [control.kind for control in config.controls] == ["brushlabels"]
+    for name in ("click", "box"):
+        tool = config.tool(name)
+        assert tool is not None
+        assert [label.name for label in tool.labels] == ["sky", "tree"]
+    assert config.tool("words") is not None

@@ -1,7 +1,9 @@
-"""The options that commands share."""
+"""The options that commands share, and Ctrl-C, which ends a command gracefully."""
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +12,13 @@ import pytest
 from click.testing import CliRunner
 
 from backend.cli.main import main
-from backend.cli.options import OUTPUT_FILE, OUTPUT_FOLDER, with_settings, write_text
+from backend.cli.options import (
+    OUTPUT_FILE,
+    OUTPUT_FOLDER,
+    stopped_by_signals,
+    with_settings,
+    write_text,
+)
 from backend.errors import LabelConfigError
 from backend.settings import Settings
 
@@ -34,15 +42,18 @@ def numbered(command: click.Command, path: str = "") -> Iterator[tuple[str, clic
             yield path, each
 
 
-def test_no_command_takes_a_number_that_no_database_holds() -> None:
+def test_no_command_takes_a_number_that_nothing_has() -> None:
+    """No database holds the larger ones; of the smaller ones Label Studio makes a page."""
     found = {f"{path} {each.opts[0]}": each for path, each in numbered(main)}
     assert found.keys() > COUNTS
     assert {" report --project"} <= found.keys()
     for name in found.keys() - COUNTS:
         each = found[name]
         assert isinstance(each.type, click.IntRange), name
-        with pytest.raises(click.BadParameter, match="is not in the range"):
-            each.type.convert(str(1 << 63), each, None)
+        for number in ("-1", str(1 << 63)):
+            with pytest.raises(click.BadParameter, match=f"{number} is not in the range"):
+                each.type.convert(number, each, None)
+    assert CliRunner().invoke(main, ["doctor", "--project", "0"]).exit_code == 2
 
 
 @click.command()
@@ -112,3 +123,14 @@ def test_what_cannot_be_written_after_all_is_told_in_a_sentence(tmp_path: Path) 
     (tmp_path / "out").mkdir()
     with pytest.raises(ValueError, match=r"out cannot be written \(Is a directory\)\.$"):
         write_text(tmp_path / "out", "a")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_sets_the_event_and_a_second_one_interrupts(number: int) -> None:
+    before, stopping = signal.getsignal(number), threading.Event()
+    with stopped_by_signals(stopping):
+        signal.raise_signal(number)
+        assert stopping.is_set()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+    assert signal.getsignal(number) is before

@@ -11,30 +11,12 @@ from tests.backend.fakes.colour_segmenter import brush_config
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 
 
-@pytest.mark.parametrize("number", ["-1", "0", "99999999999"])
 @pytest.mark.parametrize(
-    "arguments",
+    ("command", "token", "project", "sentence"),
     [
-        *("prelabel --project", "doctor --project", "prelabel --project 7 --view"),
-        *("prelabel --project 7 --limit", "withdraw --job", "adapt export --project 7 a --version"),
-    ],
-)
-def test_numbers_that_nothing_has_are_refused_at_once(arguments: str, number: str) -> None:
-    """Label Studio answers them with a page, as it does where something else is at its address.
-
-    No database holds the larger ones.
-    """
-    result = CliRunner().invoke(main, [*arguments.split(), number])
-    assert result.exit_code == 2
-    assert f"{number} is not in the range" in result.output
-
-
-@pytest.mark.parametrize("command", ["prelabel", "prelabel --dry-run", "adapt step"])
-@pytest.mark.parametrize(
-    ("token", "project", "sentence"),
-    [
-        ("cd" * 20, "7", "answers HTTP 401: check LABEL_STUDIO_API_KEY"),
-        (TOKEN, "8", "answers HTTP 404: there is no such project"),
+        ("prelabel", "cd" * 20, "7", "answers HTTP 401: check LABEL_STUDIO_API_KEY"),
+        ("prelabel --dry-run", TOKEN, "8", "answers HTTP 404: there is no such project"),
+        ("adapt step", TOKEN, "8", "answers HTTP 404: there is no such project"),
     ],
 )
 def test_what_label_studio_refuses_is_said_before_the_model_is_loaded(

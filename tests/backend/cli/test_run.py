@@ -176,21 +176,23 @@ def test_all_words_are_checked(server: LocalServer, studio: FakeStudio) -> None:
     assert "“zither” (zither) means as little to the model as a made-up word" in said
 
 
-def test_a_wrong_request_of_words_ends_with_a_sentence(server: LocalServer) -> None:
-    result = run_words(server, "--label=moon", "--words=lune")
-    assert result.exit_code == 1
-    assert "no label 'moon'" in result.output
-    assert "--words needs --label." in run_words(server, "--words=lune").output
-    assert "--threshold needs --label." in run_words(server, "--threshold=0.5").output
-
-
-def test_a_row_that_no_trial_has_is_refused_before_anything_is_measured(
-    server: LocalServer,
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--label=moon", "--words=lune"), "no label 'moon'"),
+        (("--words=lune",), "--words needs --label."),
+        (("--threshold=0.5",), "--threshold needs --label."),
+        (("--use=1",), "--use needs --label."),
+        (("--label=grass", "--words=lawn", "--use=2"), "the rows are 0 to 1"),
+    ],
+)
+def test_a_wrong_request_of_words_ends_with_a_sentence(
+    server: LocalServer, arguments: tuple[str, ...], sentence: str
 ) -> None:
-    result = run_words(server, "--label=grass", "--words=lawn", "--use=2")
-    assert result.exit_code == 2
-    assert "the rows are 0 to 1" in result.output
-    assert "corrected picture" not in result.output
+    result = run_words(server, *arguments)
+    assert result.exit_code in (1, 2)
+    assert sentence in result.output
+    assert "corrected picture" not in result.output, "nothing is measured"
 
 
 def test_pictures_that_nobody_has_corrected_are_said_not_to_be_ranked(server: LocalServer) -> None:
@@ -198,9 +200,3 @@ def test_pictures_that_nobody_has_corrected_are_said_not_to_be_ranked(server: Lo
     assert result.exit_code == 0, result.output
     assert "1 picture, not corrected" in result.output
     assert "Nothing is ranked" in result.output
-
-
-def test_words_can_be_used_for_a_named_label_only(server: LocalServer) -> None:
-    result = run_words(server, "--use=1")
-    assert result.exit_code == 2
-    assert "--use needs --label" in result.output

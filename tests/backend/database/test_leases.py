@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pytest
 from sqlalchemy import (
@@ -36,45 +37,36 @@ def connection() -> Iterator[Connection]:
         yield connection
 
 
-def lease(connection: Connection, owner: str, now: float) -> None:
-    connection.execute(update(ROWS).values(leases.leased_to(owner, now)))
+def change(connection: Connection, values: Mapping[str, Any]) -> None:
+    connection.execute(update(ROWS).values(**values))
 
 
 def matches(connection: Connection, condition: ColumnElement[bool]) -> bool:
     return connection.execute(select(ROWS).where(condition)).first() is not None
 
 
-def test_a_new_row_is_free(connection: Connection) -> None:
+def test_a_lease_ends_unless_it_is_renewed(connection: Connection) -> None:
     assert matches(connection, leases.is_free(ROWS, 1.0))
     assert not matches(connection, leases.is_leased(ROWS, 1.0))
-    assert not matches(connection, leases.is_owned_by(ROWS, "me"))
-
-
-@pytest.mark.parametrize(("after_s", "leased"), [(0, True), (30, True), (31, False), (60, False)])
-def test_a_lease_ends(connection: Connection, after_s: float, leased: bool) -> None:
-    lease(connection, "me", 1000.0)
-    now = 1000.0 + after_s
-    assert matches(connection, leases.is_leased(ROWS, now)) == leased
-    assert matches(connection, leases.is_free(ROWS, now)) == (not leased)
+    change(connection, leases.leased_to("me", 1000.0))
+    for ends in (1000.0 + LEASE_S, 1020.0 + LEASE_S):
+        assert matches(connection, leases.is_leased(ROWS, ends))
+        assert not matches(connection, leases.is_free(ROWS, ends))
+        assert matches(connection, leases.is_free(ROWS, ends + 1))
+        assert not matches(connection, leases.is_leased(ROWS, ends + 1))
+        change(connection, leases.renewed(1020.0))
     assert matches(connection, leases.is_owned_by(ROWS, "me"))
     assert not matches(connection, leases.is_owned_by(ROWS, "you"))
-
-
-def test_a_lease_that_is_renewed_goes_on(connection: Connection) -> None:
-    lease(connection, "me", 1000.0)
-    connection.execute(update(ROWS).values(leases.renewed(1020.0)))
-    assert matches(connection, leases.is_leased(ROWS, 1020.0 + LEASE_S))
-    assert matches(connection, leases.is_owned_by(ROWS, "me"))
 
 
 def test_a_lease_that_ends_keeps_its_owner_and_one_that_is_released_does_not(
     connection: Connection,
 ) -> None:
-    lease(connection, "me", 1000.0)
-    connection.execute(update(ROWS).values(leases.ended()))
+    change(connection, leases.leased_to("me", 1000.0))
+    change(connection, leases.ended())
     assert matches(connection, leases.is_free(ROWS, 1000.0))
     assert matches(connection, leases.is_owned_by(ROWS, "me"))
-    connection.execute(update(ROWS).values(leases.RELEASED))
+    change(connection, leases.RELEASED)
     assert not matches(connection, leases.is_owned_by(ROWS, "me"))
 
 
