@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from backend.errors import StudioRefused
-from backend.label_studio.client import PAGE, LabelStudioClient
+from backend.errors import BadRequest, StudioRefused, StudioUnreachable
+from backend.label_studio.client import PAGE, LabelStudioClient, UnreadableTasks
 from backend.label_studio.task_filter import TaskFilter
 from backend.settings import Settings
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
-from tests.backend.fakes.local_server import Answer, LocalServer
+from tests.backend.fakes.local_server import Answer, Asked, LocalServer
 
 VERSION = "demo clearclip 12ab"
 
@@ -165,3 +165,43 @@ def test_every_condition_is_in_the_query() -> None:
         ("filter:tasks:total_annotations", "greater_or_equal", "Number", 3),
         ("filter:tasks:predictions_score", "greater_or_equal", "Number", 0),
     ]
+
+
+@pytest.fixture
+def unreadable(server: LocalServer) -> UnreadableTasks:
+    """Of a client that does not wait long."""
+    client = LabelStudioClient(server.url, TOKEN, retry_for_s=0.02, first_pause_s=0.01)
+    return UnreadableTasks(client, 7)
+
+
+def test_tasks_that_cannot_be_sent_are_left_out_and_many_are_an_outage(
+    unreadable: UnreadableTasks, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.label_studio.client.MOST_UNREADABLE", 2)
+    studio.fault = lambda asked: Answer(500) if asked.path.startswith("/api/tasks/") else None
+    for task in (1, 2):
+        with pytest.raises(BadRequest, match="answers HTTP 500"):
+            unreadable.annotations(task)
+    with pytest.raises(StudioUnreachable, match="answers HTTP 500"):
+        unreadable.annotations(3)
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_a_label_studio_that_is_away_is_no_unreadable_task(
+    unreadable: UnreadableTasks, studio: FakeStudio, comes_back: bool
+) -> None:
+    """Away a little longer than calls are repeated, and back for the question whether it is."""
+    studio.annotate(2, [])
+    asked_for: list[str] = []
+
+    def fault(asked: Asked) -> Answer | None:
+        asked_for.append(asked.path)
+        is_back = comes_back and any(path.startswith("/api/projects/7") for path in asked_for)
+        return None if is_back else Answer(503)
+
+    studio.fault = fault
+    if comes_back:
+        assert len(unreadable.annotations(2)) == 1
+    else:
+        with pytest.raises(StudioUnreachable, match="answers HTTP 503"):
+            unreadable.annotations(2)

@@ -20,7 +20,6 @@ from label_studio_sdk.converter import brush
 from PIL import Image
 
 from backend.database.database import Database
-from backend.database.leases import LEASE_S
 from backend.errors import BadRequest, ImageRefused, LearningRefused, StudioUnreachable
 from backend.feedback.comparison import AnnotationDiff, ImageDiff
 from backend.feedback.evidence import ImageEvidence
@@ -170,7 +169,7 @@ def make_learner(
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Database]:
+def database(tmp_path: Path) -> Iterator[Database]:
     database = Database(f"sqlite:///{tmp_path}/school.db", Clock())
     yield database
     database.close()
@@ -387,19 +386,6 @@ def test_a_step_comes_after_so_many_and_predictions_follow_it(database: Database
     assert School(database, "another").predict() == after
 
 
-def test_without_annotations_all_is_as_at_the_start(database: Database) -> None:
-    school = School(database)
-    before = school.predict()
-    school.learn(1, 2)
-    school.step()
-    assert school.predict() != before
-    school.learner.forget(2)
-    assert school.predict() != before
-    school.learner.forget(1)
-    assert school.predict() == before
-    assert not school.step()
-
-
 def test_what_an_annotator_asks_for_follows_too(database: Database) -> None:
     school = School(database)
     xml = CONFIG.replace("</View>", '<TextArea name="t" toName="image"/></View>')
@@ -435,17 +421,6 @@ def test_what_does_not_pass_the_gate_leaves_the_words(database: Database) -> Non
     assert school.step()
     assert [each.better for each in school.stores.versions.versions(7)] == [False, True]
     assert school.predict() == before
-
-
-def test_where_somebody_is_asked_a_version_waits(database: Database) -> None:
-    school = School(database, adapt="ask")
-    before = school.predict()
-    school.learn(1, 2)
-    assert school.step()
-    assert school.predict() == before
-    assert school.stores.versions.state(7).waits
-    school.learner.use(7, 1)
-    assert school.labels() == ["wine", "blue"]
 
 
 @pytest.mark.parametrize(
@@ -572,20 +547,6 @@ def test_a_node_without_the_database_makes_the_same(database: Database) -> None:
     assert entry == wanted
 
 
-def test_what_is_learned_while_a_step_is_made_is_not_counted(database: Database) -> None:
-    school = School(database)
-    school.learn(1, 2)
-
-    def slow(*given: Any, **named: Any) -> Fit:
-        school.learn(3, 4, 5)
-        return school.fits(*given, **named)
-
-    learner = make_learner(school.settings, colour_engine(), read_image, school.stores, slow)
-    assert learner.take_due_step(studio())
-    (version,) = school.stores.versions.versions(7)
-    assert (version.annotations, version.pictures) == (2, 2)
-
-
 def test_an_annotation_that_is_too_old_to_count_costs_nothing(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -618,17 +579,6 @@ def test_a_step_that_fails_is_given_back_with_the_reason(database: Database) -> 
     assert isinstance(database.clock, Clock)
     database.clock.now += 601
     assert school.step()
-
-
-def test_a_step_that_is_killed_is_made_by_another_and_comes_to_the_same(database: Database) -> None:
-    school, other = School(database, "killed"), School(database, "other")
-    school.learn(1, 2)
-    assert school.stores.versions.lease_step(2) is not None  # and nothing more is heard of it
-    assert not other.step()
-    assert isinstance(database.clock, Clock)
-    database.clock.now += LEASE_S + 1
-    assert other.step()
-    assert school.labels() == ["wine", "blue"]
 
 
 def test_a_step_by_hand_is_refused_with_a_reason(database: Database) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import threading
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
@@ -13,7 +12,6 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from backend.errors import StudioUnreachable
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.learning.examples import TrainingExample
@@ -153,66 +151,12 @@ def test_a_task_whose_annotations_are_too_large_is_left_out(
     assert "MB of JSON" in report.left_out[2]
 
 
-def fails(asked: Asked, path: str) -> Answer | None:
-    return Answer(500, b'{"detail": "?"}') if asked.path.startswith(path) else None
-
-
 @pytest.fixture
 def hasty(services: Services, studio: FakeStudio) -> Iterator[Maker]:
     """One that does not wait long for Label Studio."""
     with studio.served() as server:
         client = LabelStudioClient(server.url, TOKEN, retry_for_s=0.02, first_pause_s=0.01)
         yield Maker(LABEL_ERRORS, services, client)
-
-
-def test_a_task_that_label_studio_fails_to_send_is_left_out(
-    hasty: Maker, studio: FakeStudio
-) -> None:
-    studio.fault = lambda asked: fails(asked, "/api/tasks/2/annotations")
-    report = hasty()
-    assert (report.reviewed, list(report.left_out), report.left_out_count) == (3, [2], 1)
-    assert "answers HTTP 500" in report.left_out[2]
-
-
-def test_a_task_is_read_again_once_label_studio_is_back(hasty: Maker, studio: FakeStudio) -> None:
-    """Away a little longer than calls are repeated, back for the question whether it is away."""
-    away = threading.Event()
-    gone: list[str] = []
-
-    def fault(asked: Asked) -> Answer | None:
-        if asked.path.startswith("/api/tasks/2/annotations") and not gone:
-            away.set()
-        elif asked.path.startswith("/api/projects/7") and away.is_set():
-            away.clear()
-            gone.append("and back")
-        return Answer(503) if away.is_set() else None
-
-    studio.fault = fault
-    report = hasty()
-    assert gone
-    assert (report.reviewed, report.left_out) == (4, {})
-
-
-def test_many_tasks_that_label_studio_fails_to_send_end_a_run(
-    hasty: Maker, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("backend.label_studio.client.MOST_UNREADABLE", 2)
-    studio.fault = lambda asked: fails(asked, "/api/tasks/")
-    with pytest.raises(StudioUnreachable, match="answers HTTP 500"):
-        hasty()
-
-
-def test_a_label_studio_that_goes_away_is_no_broken_task(hasty: Maker, studio: FakeStudio) -> None:
-    away = threading.Event()
-
-    def fault(asked: Asked) -> Answer | None:
-        if asked.path.startswith("/api/tasks/2/annotations"):
-            away.set()
-        return Answer(503) if away.is_set() else None
-
-    studio.fault = fault
-    with pytest.raises(StudioUnreachable, match="answers HTTP 503"):
-        hasty()
 
 
 def test_what_was_found_outlives_a_label_studio_that_goes_away_at_the_end(
