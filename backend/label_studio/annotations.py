@@ -174,6 +174,25 @@ def _indices_of(area: Area, indices: dict[tuple[str, str], int]) -> list[int]:
     return [indices[place] for place in places if place in indices]
 
 
+def read_annotated_image(
+    read_image: ReadImage, task: Task, tag: ImageTag, item_index: int | None, size_hw: Sequence[int]
+) -> RGBArray:
+    """Read an image (H, W, 3) uint8 RGB whose regions were drawn on that height and width in px.
+
+    Raises:
+        TaskError: it cannot be read, the task has no such image any more, or it has another size.
+    """
+    sources, index = tag.sources(task.data), item_index or 0
+    if index >= len(sources):
+        raise TaskError(f"The task has no picture {index + 1} any more.")
+    rgb = read_image(sources[index], task)
+    if rgb.shape[:2] != tuple(size_hw):
+        raise TaskError(
+            f"The regions are of a picture of {_size(size_hw)} px, but it has {_size(rgb.shape)}."
+        )
+    return rgb
+
+
 #: Errors of one picture, for which it is left out.
 LEAVE_OUT: Final = (TaskError, BadRequest, ValueError)
 
@@ -225,20 +244,12 @@ class AnnotatedPicture:
         truth = self.read_truth()
         return self.read_image(truth.shape), truth
 
-    def read_image(self, size_hw: tuple[int, ...]) -> RGBArray:
-        """Read (H, W, 3) uint8 RGB.
-
-        Raises:
-            ValueError: it has another size.
-        """
-        source = self.project.tag.sources(self.task.data)[self.item_index or 0]
-        rgb = self.project.read_image(source, self.task)
-        if rgb.shape[:2] != size_hw:
-            raise ValueError(
-                f"The regions are of a picture of {_size(size_hw)} px, but it has "
-                f"{_size(rgb.shape)}."
-            )
-        return rgb
+    def read_image(self, size_hw: Sequence[int]) -> RGBArray:
+        """Read (H, W, 3) uint8 RGB, see `read_annotated_image`."""
+        project = self.project
+        return read_annotated_image(
+            project.read_image, self.task, project.tag, self.item_index, size_hw
+        )
 
     def read_truth(self) -> Truth:
         """Draw the annotation that counts as (H, W) uint8 label indices, see `AnnotationMap`.

@@ -42,9 +42,9 @@ from backend.errors import ImageRefused, TaskError
 from backend.feedback.comparison import AnnotationDiff, ImageDiff
 from backend.inference.engine import Engine
 from backend.inference.queue import Priority
+from backend.label_studio.annotations import read_annotated_image
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import score_options
-from backend.label_studio.requests import Task
 from backend.settings import Settings
 from clearclip_core import Example, Label, RGBArray, Vocabulary
 
@@ -214,7 +214,8 @@ def build_examples(
             continue
         engine.segmenter()  # without a model, no image needs to be read
         try:
-            rgb = read_image(_source(image, diff.task), diff.task)
+            place = diff.task, image.tag, image.item_index
+            rgb = read_annotated_image(read_image, *place, image.size_hw)
             made.append(_build(settings, engine, diff, image, rgb))
         except ImageRefused:
             raise
@@ -223,19 +224,9 @@ def build_examples(
     return made
 
 
-def _source(image: ImageDiff, task: Task) -> str:
-    sources = image.tag.sources(task.data)
-    index = image.item_index or 0
-    if not 0 <= index < len(sources):
-        raise TaskError(f"its task has no picture {index} any more.")
-    return sources[index]
-
-
 def _build(
     settings: Settings, engine: Engine, diff: AnnotationDiff, image: ImageDiff, rgb: RGBArray
 ) -> TrainingExample:
-    if rgb.shape[:2] != image.size_hw:
-        raise TaskError(f"its picture is of size {rgb.shape[:2]}, its regions of {image.size_hw}.")
     labels, options = diff.config.labels_of(image.tag.name), score_options(settings, diff.config)
     prepared = engine.segmenter().prepare(rgb)
     encoded = engine.encode(prepared, labels, Priority.BATCH, diff.project, options=options)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from backend.errors import BadRequest, StudioRefused, StudioUnreachable
 from backend.feedback.comparison import find_areas
 from backend.feedback.evidence import AreasByLabel, LazyMasks, without_rectangles
-from backend.label_studio.annotations import LEAVE_OUT, AnnotationChoice
+from backend.label_studio.annotations import LEAVE_OUT, AnnotationChoice, read_annotated_image
 from backend.label_studio.client import LabelStudioClient, UnreadableTasks
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import ImageTag, LabelConfig
@@ -289,7 +289,9 @@ class _Compared:
         """Describe the dispute, with a picture if the image can be read."""
         image = self.image
         try:
-            picture = dispute_picture(image.read(read_image), self.coverage)
+            place = image.task, image.tag, image.item_index
+            rgb = read_annotated_image(read_image, *place, image.size_hw)
+            picture = dispute_picture(rgb, self.coverage)
         except LEAVE_OUT:
             picture = ""
         labels = [
@@ -442,21 +444,6 @@ class SharedImage:
     people: tuple[int, ...]
     masks: Sequence[Mapping[str, BoolMask]] = field(repr=False)
     labels: tuple[str, ...]
-
-    def read(self, read_image: ReadImage) -> RGBArray:
-        """Read the image.
-
-        Raises:
-            ValueError: the task's list is shorter now, or the image has another size than its
-                regions were drawn on.
-        """
-        sources, index = self.tag.sources(self.task.data), self.item_index or 0
-        if index >= len(sources):
-            raise ValueError("The task has no such picture any more.")
-        rgb = read_image(sources[index], self.task)
-        if rgb.shape[:2] != self.size_hw:
-            raise ValueError("The regions are of a picture of another size.")
-        return rgb
 
 
 def newest_of_each(annotations: Iterable[Annotation]) -> list[Annotation]:

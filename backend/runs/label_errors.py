@@ -28,7 +28,12 @@ from sqlalchemy import (
 from backend.database.database import LOCK, METADATA, Database
 from backend.errors import BadRequest, StudioRefused, StudioUnreachable
 from backend.inference.queue import Priority
-from backend.label_studio.annotations import LEAVE_OUT, AnnotationMap, draw_annotation
+from backend.label_studio.annotations import (
+    LEAVE_OUT,
+    AnnotationMap,
+    draw_annotation,
+    read_annotated_image,
+)
 from backend.label_studio.client import UnreadableTasks
 from backend.label_studio.label_config import ImageTag, LabelConfig, score_options
 from backend.label_studio.label_config_parser import parse_label_config
@@ -330,10 +335,8 @@ class _Search:
         annotated = image.draw(self.config)
         if annotated is None:
             return None
-        source = image.tag.sources(image.task.data)[image.item_index or 0]
-        rgb = self.parts.images.read(source, image.task)
-        if rgb.shape[:2] != annotated.truth.shape:
-            raise ValueError("The regions are of a picture of another size.")
+        place = image.task, image.tag, image.item_index
+        rgb = read_annotated_image(self.parts.images.read, *place, annotated.truth.shape)
         settings, engine = self.parts.settings, self.parts.engine
         prepared = engine.segmenter().prepare(rgb)
         scores = engine.encode(

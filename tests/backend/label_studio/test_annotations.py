@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from label_studio_sdk.converter import brush
 
-from backend.errors import BadRequest, DataKeyError
+from backend.errors import BadRequest, DataKeyError, TaskError
 from backend.label_studio.annotations import (
     AnnotatedProject,
     AnnotationChoice,
@@ -200,7 +200,7 @@ def test_what_cannot_be_measured_says_why(client: LabelStudioClient, studio: Fak
         empty.read()
     with pytest.raises(DataKeyError, match=r"asks for .\$image."):
         keyless.read()
-    with pytest.raises(ValueError, match=r"of a picture of 2×2 px, but it has 2×1"):
+    with pytest.raises(TaskError, match=r"of a picture of 2×2 px, but it has 2×1"):
         large.read()
     studio.annotate(7, [left()], was_cancelled=True)
     with pytest.raises(ValueError, match="no annotation that was submitted"):
