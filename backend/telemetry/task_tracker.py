@@ -60,23 +60,13 @@ class HandledTask:
         return bool(self.reason) and not self.is_incomplete
 
 
-@dataclass(frozen=True)
-class Running:
-    """A task that is being worked on.
+class TrackedTask:
+    """A task that is worked on; takes its result.
 
     Attributes:
         priority: ``interactive``, ``opened`` or ``batch``.
+        start: when the work began, on the monotonic clock.
     """
-
-    task: TaskId
-    project: int | None
-    priority: str
-    seconds: float
-    stage: str
-
-
-class TrackedTask:
-    """Takes the result of one task while it is worked on."""
 
     def __init__(self, task: TaskId, project: int | None, priority: str, stages: Stages) -> None:
         self.task, self.project, self.priority, self.stages = task, project, priority, stages
@@ -84,6 +74,11 @@ class TrackedTask:
         self.pictures = self.regions = 0
         self.error: BaseException | None = None
         self.is_incomplete = False
+
+    @property
+    def seconds(self) -> float:
+        """The time since the work began."""
+        return time.monotonic() - self.start
 
     def drawn(self, regions: int, pictures: int = 1) -> None:
         """Note that the task has a prediction."""
@@ -164,15 +159,10 @@ class TaskTracker:
             self._failures.append(record)
 
     @property
-    def running(self) -> list[Running]:
+    def running(self) -> list[TrackedTask]:
         """The tasks that are worked on now, the longest-running first."""
-        now = time.monotonic()
         with self._lock:
-            works = list(self._running.values())
-        return [
-            Running(work.task, work.project, work.priority, now - work.start, work.stages.now)
-            for work in sorted(works, key=lambda work: work.start)
-        ]
+            return sorted(self._running.values(), key=lambda work: work.start)
 
     @property
     def failures(self) -> list[HandledTask]:
@@ -216,12 +206,15 @@ class TaskTracker:
             priority=work.priority,
             request=str(facts().get("request", "")),
             ended_at=time.time(),
-            seconds=time.monotonic() - work.start,
+            seconds=work.seconds,
             stages=work.stages.seconds,
             pictures=work.pictures,
             regions=work.regions,
             reason=type(error).__name__ if error is not None else "",
-            sentence=self._sentence(error) if error is not None else "",
+            # Cut off after the secrets, of which no half may stay.
+            sentence=scrub(str(error), self._secrets, _SENTENCE_LENGTH)
+            if error is not None
+            else "",
             is_incomplete=work.is_incomplete,
         )
         with self._lock:
@@ -230,10 +223,6 @@ class TaskTracker:
         _write(record, error)
         for listener in self._listeners:
             listener(record)
-
-    def _sentence(self, error: BaseException) -> str:
-        """Return the text of an error, cut off: after the secrets, of which no half may stay."""
-        return scrub(str(error), self._secrets, _SENTENCE_LENGTH)
 
     def _count(self, record: HandledTask) -> None:
         done, failed = self._projects.pop(record.project, (0, 0))

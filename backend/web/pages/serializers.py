@@ -11,7 +11,7 @@ from backend.jobs.job_store import Job
 from backend.label_studio.download import LabelStudioFiles
 from backend.prediction.failures import FailingTask
 from backend.telemetry.logs import scrub
-from backend.telemetry.task_tracker import HandledTask, Running, TaskId
+from backend.telemetry.task_tracker import HandledTask, TaskId, TrackedTask
 from backend.web.pages.projects import DeletedProjects
 
 #: Longest task id that is shown, in characters.
@@ -42,14 +42,14 @@ class StatusSerializer:
             "project_gone": is_gone,
         }
 
-    def running_task(self, running: Running) -> dict[str, Any]:
+    def running_task(self, running: TrackedTask) -> dict[str, Any]:
         """Serialize a task that is being worked on."""
         return {
             "task": self._task_id(running.task),
             "project": running.project,
             "urgency": running.priority,
             "seconds": running.seconds,
-            "stage": running.stage,
+            "stage": running.stages.now,
             "url": self._files.task_url(running.project, running.task),
         }
 

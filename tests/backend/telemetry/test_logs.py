@@ -177,13 +177,13 @@ def test_a_password_of_the_database_is_known_whatever_signs_it_has(written: str)
     assert {written, unquote(written), sent} <= set(known_secrets(settings))
 
 
-@pytest.mark.parametrize("begin", range(7940, 7970, 3))
-def test_no_half_of_a_secret_is_left_where_a_long_text_is_cut_off(begin: int) -> None:
-    """It is cut off before the search; with the picture out of it, its end would be shown."""
-    picture = f"data:image/png;base64,{'A' * begin}"[:begin]
-    clean = scrub(f"{picture} http://ann:open-sesame-nine-and-ten@host/a.png {'more ' * 100}")
-    assert clean.startswith("data:…")
-    assert "open" not in clean
+def test_no_half_of_a_secret_is_left_where_a_long_text_is_cut_off() -> None:
+    """With the picture out of a text that was cut before, the secret's end would be shown."""
+    clean = scrub(
+        f"data:image/png;base64,{'A' * 7950} http://ann:open-sesame@host/a {'more ' * 500}"
+    )
+    assert clean.startswith("data:… http://…@host/a more")
+    assert len(clean) == 2001
 
 
 def test_an_inner_stage_is_not_counted_twice_and_one_that_fails_is_counted(

@@ -65,8 +65,8 @@ def test_what_runs_is_seen_with_its_stage() -> None:
     tracker = TaskTracker()
     with tracker.task(1, 3, "batch"), tracker.task(2, 4, "interactive"), stage("model"):
         first, second = tracker.running
-    assert (first.task, first.project, first.priority, first.stage) == (1, 3, "batch", "")
-    assert (second.task, second.project, second.stage) == (2, 4, "model")
+        assert (first.task, first.project, first.priority, first.stages.now) == (1, 3, "batch", "")
+        assert (second.task, second.project, second.stages.now) == (2, 4, "model")
     assert tracker.running == []
 
 
