@@ -37,11 +37,6 @@ CONTROL_KINDS: tuple[ControlKind, ...] = (
 _VARIABLE = re.compile(r"\$[\w[\].{}]+")  # as the editor reads them
 
 
-#: Keys of a task's data that are looked through for one that is meant: so many, and so long.
-_MOST_KEYS = 100
-_LONGEST_KEY = 100
-
-
 @dataclass(frozen=True)
 class ImageTag:
     """An ``<Image>``: its name, and the variable that its address or addresses come from."""
@@ -349,8 +344,7 @@ def _look_up(data: Mapping[str, Any], variable: str) -> Any:
             found = found[key]
         else:
             known = ", ".join(map(str, data)) or "nothing"
-            short = [key for key in map(str, data) if len(key) <= _LONGEST_KEY]
-            near = get_close_matches(path[:_LONGEST_KEY], short[:_MOST_KEYS], n=1)
+            near = get_close_matches(path, map(str, data), n=1)
             raise DataKeyError(
                 f'The label config asks for "{variable}", but the task\'s data has only: {known}.'
                 + (f' Write "${near[0]}" if that is meant.' if near else "")

@@ -219,28 +219,20 @@ def prelabel_of(control: Element) -> str:
     Raises:
         LabelConfigError: the attribute has another word.
     """
-    text = attribute_of(control, "prelabel")
-    word = text.strip().lower() or "yes"
-    if word not in ("yes", "no", "auto"):
-        raise LabelConfigError(f"Expected prelabel to be yes, no or auto, but got {text!r}.")
-    return word
+    return _word((control,), "prelabel", ("yes", "no", "auto")) or "yes"
 
 
-#: Labels of a label config, and the words of all of them, which are embedded before the first
-#: prediction. A text of CLIP takes some milliseconds.
-_MAX_LABELS = 3000
-MAX_PROMPTS = 3000
+#: Words of all labels of a label config, which are embedded before the first prediction. A text of
+#: CLIP takes some milliseconds.
+_MAX_WORDS: Final = 3000
 #: Letters of one prompt. CLIP reads 77 tokens of it, but its tokenizer reads all letters first.
-MAX_PROMPT_LENGTH = 1000
-
-#: Label configs that are kept parsed, of so many letters at most.
-_KEPT: Final = 64
-_KEPT_LETTERS: Final = 1 << 15
+_MAX_WORD_LENGTH: Final = 1000
 
 _SUPPORTED = "<BrushLabels>, <BitmaskLabels>, <PolygonLabels> or <RectangleLabels>"
 _TOOL_KINDS = ("keypointlabels", "keypoint", "rectanglelabels", "rectangle", "textarea")
 
 
+@lru_cache(64)  # Label Studio sends the label config with each request
 def parse_label_config(xml: str) -> LabelConfig:
     """Parse a project's labeling config.
 
@@ -251,10 +243,6 @@ def parse_label_config(xml: str) -> LabelConfig:
     >>> config.labels
     (Label(name='trafficLight', prompts=('traffic light',), background=False),)
     """
-    return _parse_known(xml) if len(xml) <= _KEPT_LETTERS else _parse(xml)
-
-
-def _parse(xml: str) -> LabelConfig:
     root = parse_xml(xml)
     images = {tag.name: tag for tag in image_tags(root)}
     repeated = {element for repeater in find(root, "repeater") for element in repeater.iter()}
@@ -265,7 +253,6 @@ def _parse(xml: str) -> LabelConfig:
     ]
     if not found:
         raise LabelConfigError(_why_nothing(root, images, bool(repeated)))
-    _check_count(found)
     drawn = [each for each in found if not is_prompt_tool(each)] or found
     boxes = [each for each in found if each not in drawn]
     controls = tuple(_control(each, images) for each in drawn)
@@ -284,32 +271,19 @@ def _parse(xml: str) -> LabelConfig:
         boxes=tuple(_control(each, images) for each in boxes),
         box_labels=box_labels,
         prelabel=any(prelabel_of(element) == "auto" for element in elements),
-        score=next(filter(None, map(_score, elements)), None),
-        adapt=_adapt(elements),
-        presence=_number(elements, "presence", below=1),
-        synonyms=_synonyms(elements),
+        score=cast("ScoreKind | None", _word(elements, "score", get_args(ScoreKind))),
+        adapt=cast("Adapt | None", _word(elements, "adapt", get_args(Adapt))),
+        presence=_number(elements, "presence", below_1=True),
+        synonyms=cast("Synonyms | None", _word(elements, "synonyms", get_args(Synonyms))),
     )
 
 
-#: Label Studio sends the label config with each request.
-_parse_known = lru_cache(_KEPT)(_parse)
-
-
-def _check_count(found: Iterable[FoundControl]) -> None:
-    """Refuse too many labels before anything is made of them."""
-    names = {label_name(label) for each in found for label in label_elements(each.labels)}
-    if len(names) > _MAX_LABELS:
-        raise LabelConfigError(
-            f"The label config has {len(names)} labels, more than {_MAX_LABELS}: split the project."
-        )
-
-
 def _check_words(labels: Sequence[Label]) -> None:
-    prompts = sum(len(label.prompts) for label in labels)
-    if prompts > MAX_PROMPTS:
+    words = sum(len(label.prompts) for label in labels)
+    if words > _MAX_WORDS:
         raise LabelConfigError(
-            f"The labels have {prompts} words in predicted_values, more than {MAX_PROMPTS}: give "
-            "each label fewer."
+            f"The {len(labels)} labels have {words} words, more than {_MAX_WORDS}: give each label "
+            "fewer, or split the project."
         )
 
 
@@ -371,66 +345,36 @@ def _control_labels(element: Element) -> tuple[ControlLabel, ...]:
 
 
 def _threshold(element: Element) -> float | None:
-    """Read the threshold of a control or a label; None where it sets none."""
-    text = attribute_of(element, "model_score_threshold")
-    if not text:
-        return None
-    try:
-        threshold = float(text)
-    except ValueError:
-        threshold = -1
-    if not 0 <= threshold <= 1:
-        raise LabelConfigError(
-            f"Expected model_score_threshold to be a number from 0 to 1, but got {text!r}."
-        )
-    return threshold
+    return _number((element,), "model_score_threshold")
 
 
-def _score(control: Element) -> ScoreKind | None:
-    text = attribute_of(control, "score")
-    kind = text.strip().lower() or None
-    if kind is not None and kind not in get_args(ScoreKind):
-        known = ", ".join(get_args(ScoreKind))
-        raise LabelConfigError(f"Expected score to be one of {known}, but got {text!r}.")
-    return cast("ScoreKind | None", kind)
-
-
-def _adapt(controls: Iterable[Element]) -> Adapt | None:
-    given = [
-        text for element in controls if (text := attribute_of(element, "adapt").strip().lower())
-    ]
-    if given and given[0] not in get_args(Adapt):
-        raise LabelConfigError(f"Expected adapt to be auto, ask or off, but got {given[0]!r}.")
-    return cast(Adapt, given[0]) if given else None
-
-
-def _number(controls: Iterable[Element], attribute: str, below: float) -> float | None:
-    """Read a number of at least 0 and below a limit; the first that a control has counts."""
-    text = _first(controls, attribute)
+def _number(elements: Iterable[Element], attribute: str, below_1: bool = False) -> float | None:
+    """Read a number from 0 to 1; the first that an element has counts."""
+    text = _first(elements, attribute)
     if not text:
         return None
     try:
         number = float(text)
     except ValueError:
         number = -1
-    if not 0 <= number < below:
-        raise LabelConfigError(
-            f"Expected {attribute} to be a number of at least 0 and below {below:g}, but got "
-            f"{text!r}."
-        )
+    if not 0 <= number <= 1 or (below_1 and number == 1):
+        allowed = "of at least 0 and below 1" if below_1 else "from 0 to 1"
+        raise LabelConfigError(f"Expected {attribute} to be a number {allowed}, but got {text!r}.")
     return number
 
 
-def _synonyms(controls: Iterable[Element]) -> Synonyms | None:
-    text = _first(controls, "synonyms").lower()
-    if text and text not in get_args(Synonyms):
-        raise LabelConfigError(f"Expected synonyms to be best or joined, but got {text!r}.")
-    return cast(Synonyms, text) if text else None
+def _word(elements: Iterable[Element], attribute: str, words: Sequence[str]) -> str | None:
+    """Read one of some words; the first that an element has counts."""
+    text = _first(elements, attribute)
+    if text and text.lower() not in words:
+        known = f"{', '.join(words[:-1])} or {words[-1]}"
+        raise LabelConfigError(f"Expected {attribute} to be {known}, but got {text!r}.")
+    return text.lower() or None
 
 
-def _first(controls: Iterable[Element], attribute: str) -> str:
-    """Return what the first control that has an attribute says; empty where none does."""
-    given = (attribute_of(element, attribute).strip() for element in controls)
+def _first(elements: Iterable[Element], attribute: str) -> str:
+    """Return what the first element that has an attribute says; empty where none does."""
+    given = (attribute_of(element, attribute).strip() for element in elements)
     return next(filter(None, given), "")
 
 
@@ -471,7 +415,7 @@ def _prompts(label: Element) -> list[str]:
     prompts = [prompt for prompt in given if prompt] or [
         alias if _reads_as_words(alias) else words_of_name(name) or name
     ]
-    return [prompt[:MAX_PROMPT_LENGTH] for prompt in prompts]
+    return [prompt[:_MAX_WORD_LENGTH] for prompt in prompts]
 
 
 def _reads_as_words(alias: str) -> bool:
