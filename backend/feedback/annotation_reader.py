@@ -222,7 +222,7 @@ class AnnotationReader:
             return _read_annotation(annotation, "skipped"), None
         config = self._config(annotation.project, configs)
         kind, prediction = self._origin(annotation)
-        predicted = prediction.result if prediction else None
+        predicted = prediction.regions if prediction else None
         pictures = compare_annotation(predicted, annotation.result, config)
         diff = AnnotationDiff(
             annotation.id,
@@ -250,7 +250,7 @@ class AnnotationReader:
             prediction = self._client.prediction(annotation.prediction)
             if prediction is None:
                 return "lost", None
-            if annotation.seconds is None and list(annotation.result) == list(prediction.result):
+            if annotation.seconds is None and list(annotation.result) == list(prediction.regions):
                 return "converted", None
             if not _is_ours(prediction.version):
                 return "foreign", None

@@ -38,31 +38,16 @@ _BATCH_VALUES = 1 << 23
 _LITERAL_COST = 20
 
 
-def encode_rle(mask: npt.NDArray[np.bool_]) -> list[int]:
+def encode_runs(mask: RunMask) -> list[int]:
     """Encode a mask; the same integers as Label Studio's own converter.
 
-    Args:
-        mask: (H, W) bool, at least one pixel; true is written as 255, false as 0.
-
-    Raises:
-        ValueError: a mask of another shape or dtype, or of more than 2^30 pixels.
-
-    >>> encode_rle(np.array([[True, False]]))
-    [0, 0, 0, 8, 57, 27, 252, 127, 241, 128, 0]
-    """
-    if mask.ndim != 2 or mask.dtype != np.bool_ or not mask.size:
-        raise ValueError(
-            "Expected argument `mask` to be a bool array (H, W) of at least one pixel, but got "
-            f"{mask.dtype} {mask.shape}."
-        )
-    return encode_runs(RunMask.of(mask))
-
-
-def encode_runs(mask: RunMask) -> list[int]:
-    """Encode a mask that is given as runs, as `encode_rle` does.
+    Painted pixels are written as 255, others as 0.
 
     Raises:
         ValueError: a mask of no pixel, or of more than 2^30 pixels.
+
+    >>> encode_runs(RunMask.of(np.array([[True, False]])))
+    [0, 0, 0, 8, 57, 27, 252, 127, 241, 128, 0]
     """
     size = mask.size_hw[0] * mask.size_hw[1]
     if not 0 < size < 1 << 30:
@@ -88,7 +73,7 @@ def decode_rle(rle: Sequence[int], height: int, width: int) -> npt.NDArray[np.ui
         ValueError: values that are no bytes, a stream that is cut off, or another number of
             pixels.
 
-    >>> decode_rle(encode_rle(np.array([[True, False]])), 1, 2)
+    >>> decode_rle([0, 0, 0, 8, 57, 27, 252, 127, 241, 128, 0], 1, 2)
     array([[255,   0]], dtype=uint8)
     """
     try:

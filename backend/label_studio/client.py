@@ -22,7 +22,6 @@ from backend.label_studio.records import (
     PredictionRegions,
     PredictionRow,
     ProjectRow,
-    RegionsRow,
     SummaryRow,
     TaskAnnotations,
     TaskPage,
@@ -333,11 +332,7 @@ class LabelStudioClient:
             BadRequest: they are too large to be read.
         """
         place = f"/api/predictions/{prediction}/"
-        found = self._connection.find(place, RegionsRow, whose="regions")
-        if found is None:
-            return None
-        regions = found.result if isinstance(found.result, list) else ()
-        return PredictionRegions(found.model_version or "", regions)
+        return self._connection.find(place, PredictionRegions, whose="regions")
 
     def delete(self, prediction: int) -> None:
         """Delete a prediction; one that is gone already is no error."""

@@ -36,7 +36,6 @@ from backend.label_studio.tokens import (
     Header,
     TokenRefusedError,
 )
-from backend.network.host_rules import HostRules
 from backend.network.http import TimeLimit, read_body, request
 
 log = logging.getLogger(__name__)
@@ -97,7 +96,7 @@ class RefusalError(Exception):
 
 
 @dataclass
-class PageWait:
+class _PageWait:
     """The time that a page may wait for Label Studio.
 
     Attributes:
@@ -108,12 +107,12 @@ class PageWait:
     is_over: bool = False
 
 
-_page_wait: ContextVar[PageWait | None] = ContextVar("page_wait", default=None)
+_page_wait: ContextVar[_PageWait | None] = ContextVar("page_wait", default=None)
 
 
 def begin_page() -> None:
     """Let all calls of this thread, until the page ends, take `PAGE_WAIT_S` together."""
-    _page_wait.set(PageWait(time.monotonic() + PAGE_WAIT_S))
+    _page_wait.set(_PageWait(time.monotonic() + PAGE_WAIT_S))
 
 
 def end_page(_error: BaseException | None = None) -> None:
@@ -191,10 +190,10 @@ class Connection:
         try:
             return self._tries()(attempt)
         except RefusalError as error:
-            if is_transient(error):
+            if _is_transient(error):
                 raise self._unreachable(f"answers HTTP {error.status}") from None
             raise StudioRefused(
-                describe_refusal(self.url, error, self._clean), error.status
+                _describe_refusal(self.url, error, self._clean), error.status
             ) from None
         except AnswerTooLargeError as error:
             if error.whose:
@@ -266,8 +265,7 @@ class Connection:
         answer = request(
             method,
             f"{self.url.rstrip('/')}{path}",
-            rules=HostRules(),
-            trusted=True,
+            rules=None,
             limit=limit,
             stream=True,
             params=query,
@@ -326,7 +324,7 @@ class Connection:
 
     def _tries(self) -> Retrying:
         return Retrying(
-            retry=retry_if_exception(is_transient),
+            retry=retry_if_exception(_is_transient),
             wait=wait_exponential_jitter(
                 self._first_pause_s, max=_LONGEST_PAUSE_S, jitter=self._first_pause_s
             ),
@@ -345,29 +343,17 @@ class Connection:
         log.warning("Label Studio at %s: %s; next try in %.1f s", self.url, error, pause_s)
 
 
-def is_transient(error: BaseException) -> bool:
-    """Return whether the call that failed with this error may succeed later.
-
-    >>> is_transient(RefusalError(503)), is_transient(RefusalError(404))
-    (True, False)
-    """
+def _is_transient(error: BaseException) -> bool:
+    """Return whether the call that failed with this error may succeed later."""
     if isinstance(error, RefusalError):
         return error.status in _TRANSIENT_STATUSES
     return isinstance(error, NoAnswerError)
 
 
-def describe_refusal(url: str, error: RefusalError, clean: Callable[[str], str] = str) -> str:
-    """Describe a refusal in one sentence of at most 400 letters, with Label Studio's own reason.
+def _describe_refusal(url: str, error: RefusalError, clean: Callable[[str], str] = str) -> str:
+    """Describe a refusal in a sentence with Label Studio's own reason; one that is too long is cut.
 
-    A longer one is cut off between words, after known secrets are cut out: a password may have
-    several words. What shows or logs it cuts out what looks like a secret, and would not know the
-    half of one.
-
-    Args:
-        clean: cuts known secrets out of a text.
-
-    >>> describe_refusal("http://studio:8080", RefusalError(401))
-    'Label Studio at http://studio:8080 answers HTTP 401: check LABEL_STUDIO_API_KEY'
+    Secrets are cut out before: what logs it would not know the half of one.
     """
     detail = error.body.get("validation_errors") or error.body.get("detail") or ""
     if error.status in (401, 403):

@@ -187,8 +187,7 @@ class LabelStudioFiles:
             return request(
                 "GET",
                 url,
-                rules=self._instance.rules,
-                trusted=self._instance.is_trusted(url),
+                rules=None if self._instance.is_trusted(url) else self._instance.rules,
                 limit=limit,
                 auth=basic or Header(header),
                 headers={"Accept-Encoding": "identity"},

@@ -46,14 +46,6 @@ class Annotation:
     import_id: int | None = None
 
 
-@dataclass(frozen=True)
-class PredictionRegions:
-    """The regions of a prediction that Label Studio has, and its ``model_version``."""
-
-    version: str
-    result: Sequence[Any] = field(repr=False)
-
-
 class ProjectRow(Struct):
     """A project, as the API answers it."""
 
@@ -151,12 +143,22 @@ class PredictionRow(Struct):
         return self.created_at.timestamp()
 
 
-class RegionsRow(Struct):
+class PredictionRegions(Struct):
     """A prediction with its regions."""
 
     id: int
     model_version: str | None = None
     result: Any = None
+
+    @property
+    def version(self) -> str:
+        """The ``model_version``; empty where it has none."""
+        return self.model_version or ""
+
+    @property
+    def regions(self) -> Sequence[Any]:
+        """The regions, as they came."""
+        return self.result if isinstance(self.result, list) else ()
 
 
 class AnnotationRow(Struct):

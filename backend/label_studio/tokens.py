@@ -110,8 +110,7 @@ class Access:
             answer = request(
                 "POST",
                 f"{self.url.rstrip('/')}{EXCHANGE_PATH}",
-                rules=self._rules or HostRules(),
-                trusted=self._rules is None,
+                rules=self._rules,
                 limit=limit,
                 stream=True,
                 json={"refresh": self._token},

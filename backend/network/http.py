@@ -94,23 +94,21 @@ def request(
     method: str,
     url: str,
     *,
-    rules: HostRules,
-    trusted: bool,
+    rules: HostRules | None,
     limit: TimeLimit,
     **options: Any,
 ) -> requests.Response:
     """Send one HTTP request; follow no redirect.
 
     Args:
-        rules: the addresses that may be connected to.
-        trusted: whether the administrator allows the host. Only then a proxy of the environment
-            (``HTTP_PROXY``, ``NO_PROXY``) is used: the address to which a proxy connects cannot be
-            checked here.
+        rules: the addresses that may be connected to; None where the administrator allows the host.
+            Only then a proxy of the environment (``HTTP_PROXY``, ``NO_PROXY``) is used: the address
+            to which a proxy connects cannot be checked here.
     """
-    dial = partial(_dial, rules=None if trusted else rules, limit=limit)
+    dial = partial(_dial, rules=rules, limit=limit)
     with requests.Session() as session:
         for scheme in ("http://", "https://"):
-            session.mount(scheme, _Adapter(dial, proxied=trusted))
+            session.mount(scheme, _Adapter(dial, proxied=rules is None))
         return session.request(method, url, timeout=limit.left_s, allow_redirects=False, **options)
 
 

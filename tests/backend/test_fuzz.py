@@ -20,12 +20,13 @@ from PIL import Image
 
 from backend.errors import BadRequest, LabelConfigError, PayloadTooLarge, TaskError
 from backend.feedback.comparison import compare_annotation
-from backend.label_studio.brush_rle import decode_rle, encode_rle
+from backend.label_studio.brush_rle import decode_rle, encode_runs
 from backend.label_studio.image_loader import decode_image
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.region_reader import area_mask, read_areas
 from backend.label_studio.requests import parse_predict, parse_setup, parse_webhook
 from backend.prediction.prompt_parser import parse_prompt
+from clearclip_core import RunMask
 from tests.backend.fuzzing import FUZZ, JSON, NUMBERS, SCALARS
 
 pytestmark = pytest.mark.thorough
@@ -45,7 +46,7 @@ def png(width: int, height: int, mode: str = "RGBA") -> bytes:
 def rles(draw: st.DrawFn) -> Any:
     """A stream of the format, damaged in some places."""
     mask = np.array(draw(st.lists(st.booleans(), min_size=6, max_size=6))).reshape(2, 3)
-    rle: list[Any] = encode_rle(mask)
+    rle: list[Any] = encode_runs(RunMask.of(mask))
     for _ in range(draw(st.integers(0, 4))):
         rle[draw(st.integers(0, len(rle) - 1))] = draw(st.integers(0, 255) | SCALARS)
     return rle[: draw(st.integers(0, len(rle)) | st.just(len(rle)))]

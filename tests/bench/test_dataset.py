@@ -19,10 +19,10 @@ from backend.dataset.picture_file import LocalPictures
 from backend.dataset.splits import Split
 from backend.dataset.task_images import parse_project_labels
 from backend.dataset.tasks import TaskRecord, TaskReference
-from backend.label_studio.brush_rle import encode_rle
+from backend.label_studio.brush_rle import encode_runs
 from backend.label_studio.records import Annotation
 from backend.label_studio.requests import Task
-from clearclip_core import SCENE_LABELS, BoolMask, render_scene
+from clearclip_core import SCENE_LABELS, BoolMask, RunMask, render_scene
 from tests.bench.timing import memory_mb
 
 if TYPE_CHECKING:  # it loads torch, which the command does not
@@ -46,7 +46,7 @@ def brush_regions(masks: Mapping[str, BoolMask]) -> list[dict[str, Any]]:
             "to_name": "img",
             "original_width": mask.shape[1],
             "original_height": mask.shape[0],
-            "value": {"format": "rle", "rle": encode_rle(mask), "brushlabels": [name]},
+            "value": {"format": "rle", "rle": encode_runs(RunMask.of(mask)), "brushlabels": [name]},
         }
         for name, mask in masks.items()
     ]

@@ -21,9 +21,9 @@ from PIL import Image
 from backend import create_app
 from backend.inference.engine import Engine
 from backend.inference.feature_cache import FeatureCache
-from backend.label_studio.brush_rle import encode_rle
+from backend.label_studio.brush_rle import encode_runs
 from backend.settings import Settings
-from clearclip_core import SCENE_LABELS, Scene, Segmenter, TextEncoder, render_scene
+from clearclip_core import SCENE_LABELS, RunMask, Scene, Segmenter, TextEncoder, render_scene
 from tests.bench.conftest import Report
 from tests.bench.timing import seconds
 
@@ -136,7 +136,11 @@ class Annotator:
         height, width = self._scene.label_map.shape
         y, x = np.mgrid[:height, :width]
         mask = np.hypot(y - height / 2, x - width / 2) < 0.28 * width + 9 * np.sin(y + x)
-        drawn = {"format": "rle", "rle": encode_rle(mask), "brushlabels": [SCENE_LABELS[0]]}
+        drawn = {
+            "format": "rle",
+            "rle": encode_runs(RunMask.of(mask)),
+            "brushlabels": [SCENE_LABELS[0]],
+        }
         return {
             "result": [self._region("brushlabels", "mask", **drawn)],
             "updated_at": "2026-01-01",

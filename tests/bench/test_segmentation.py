@@ -21,10 +21,11 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from backend.label_studio.brush_rle import encode_rle
+from backend.label_studio.brush_rle import encode_runs
 from clearclip_core import (
     SCENE_LABELS,
     DenseFeatures,
+    RunMask,
     Scores,
     Segmentation,
     Segmenter,
@@ -144,7 +145,7 @@ def beside_the_encoder(bench: Bench, picture: bytes, words: torch.Tensor) -> int
     names = tuple(label.name for label in made.vocabulary.labels)
     pixels = round(0.0001 * SIZE_HW[0] * SIZE_HW[1])
     masks = Segmentation(*made.decide(), names).masks(pixels, pixels)
-    return sum(len(encode_rle(mask)) for mask in masks.values())
+    return sum(len(encode_runs(RunMask.of(mask))) for mask in masks.values())
 
 
 @pytest.mark.parametrize("kind", ["random", "spread"])
@@ -219,7 +220,8 @@ import ctypes, sys
 from pathlib import Path
 import torch
 from PIL import Image
-from backend.label_studio.brush_rle import encode_rle
+from backend.label_studio.brush_rle import encode_runs
+from clearclip_core import RunMask
 from clearclip_core import Label, Scores, Segmentation, Segmenter, Vocabulary
 
 def mib(key):
@@ -238,7 +240,7 @@ with torch.inference_mode():
     scores = Scores.of(segmenter.encode(image), words, Vocabulary(tuple(labels)))
     made = Segmentation(*scores.decide(), tuple(label.name for label in labels))
 print(mib("VmHWM") - before)
-sum(len(encode_rle(mask)) for mask in made.masks(1200, 1200).values())
+sum(len(encode_runs(RunMask.of(mask))) for mask in made.masks(1200, 1200).values())
 print(mib("VmHWM") - before)
 """
 

@@ -18,9 +18,11 @@ from backend.network.http import TimeLimit, request
 from tests.backend.fakes.local_server import Answer, LocalServer
 
 
-def get(url: str, rules: HostRules | None = None, **options: Any) -> requests.Response:
-    given = {"trusted": False, "limit": TimeLimit(20), **options}
-    return request("GET", url, rules=rules or HostRules(), **given)
+def get(
+    url: str, rules: HostRules | None = None, trusted: bool = False, limit: TimeLimit | None = None
+) -> requests.Response:
+    rules = None if trusted else rules or HostRules()
+    return request("GET", url, rules=rules, limit=limit or TimeLimit(20))
 
 
 @pytest.fixture
