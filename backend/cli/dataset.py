@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import click
 
@@ -110,6 +110,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option(
     "--min-area",
+    "min_area_px",
     type=click.IntRange(0),
     default=20,
     show_default=True,
@@ -124,12 +125,14 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option(
     "--split-by",
+    default="",
     metavar="FIELD",
     help="With --split: keep pictures of one value in this field of the tasks' data in one part, "
     "such as patient.",
 )
 @click.option(
     "--near-duplicates",
+    "least_cosine",
     type=click.FloatRange(0, 1, min_open=True),
     metavar="COSINE",
     help="With --split: keep pictures in one part from this cosine of their features on, such as "
@@ -153,16 +156,10 @@ def dataset(
     picture_folder: Path | None,
     annotations: str,
     view: int | None,
-    with_predictions: bool,
-    overlap: Overlap,
-    background: str,
     merge_regions: str | None,
-    min_area: int,
     shares: str | None,
-    split_by: str | None,
-    near_duplicates: float | None,
     renamed: tuple[str, ...],
-    dry_run: bool,
+    **more: Any,
 ) -> None:
     """Write the annotated pictures of a project as a training set.
 
@@ -176,22 +173,16 @@ def dataset(
         raise click.UsageError("Give --label-config only together with --export.")
     if export_file is not None and view is not None:
         raise click.UsageError("Give --view only together with --project.")
-    if shares is None and (near_duplicates is not None or split_by):
-        option = "--near-duplicates" if near_duplicates is not None else "--split-by"
-        raise click.UsageError(f"Give {option} only together with --split.")
+    for name, option in (("least_cosine", "--near-duplicates"), ("split_by", "--split-by")):
+        if shares is None and more[name]:
+            raise click.UsageError(f"Give {option} only together with --split.")
     options = DatasetOptions(
         formats=tuple(dict.fromkeys(chosen)),
         pictures=pictures or ("none" if set(chosen) == {"parquet"} else "copy"),
         choice=AnnotationChoice.parse(annotations),
-        overlap=overlap,
-        background=background,
         by_label=merge_regions == "label",
-        min_area_px=min_area,
-        split_by=split_by or "",
-        dry_run=dry_run,
         split=Split.parse(shares) if shares is not None else Split(),
-        with_predictions=with_predictions,
-        least_cosine=near_duplicates,
+        **more,
     )
     services = LabelStudioServices(settings)
     max_mb = settings.max_image_mb
@@ -199,7 +190,7 @@ def dataset(
     if project is not None:
         client = services.required_client("annotations are read")
         xml = client.label_config(project)
-        source = ProjectTasks(client, project, view, with_predictions)
+        source = ProjectTasks(client, project, view, options.with_predictions)
         local = LocalPictures(picture_folder, max_mb, services.images.read_file)
     elif export_file is not None and config_file is not None:
         xml = config_file.read_text(encoding="utf-8-sig")
@@ -225,7 +216,7 @@ def dataset(
     if report is None:
         click.echo("Interrupted: nothing was written.")
         raise SystemExit(130)
-    click.echo(f"{folder}{' (nothing was written)' if dry_run else ''}: {report}")
+    click.echo(f"{folder}{' (nothing was written)' if options.dry_run else ''}: {report}")
     raise SystemExit(1 if report.skipped else 0)
 
 

@@ -143,17 +143,12 @@ def import_masks(
     names: Path | None,
     colours: Path | None,
     suffix: str,
-    kind: ImportKind,
     renamed: tuple[str, ...],
-    controls: tuple[str, ...],
-    table: Path | None,
-    instances: bool,
-    as_stored: bool,
     version_name: str | None,
-    replace: bool,
     skip_broken: bool,
     dry_run: bool,
     report_file: Path | None,
+    **more: Any,
 ) -> None:
     """Bring masks that exist already into a project, to be corrected or as annotations.
 
@@ -163,14 +158,9 @@ def import_masks(
     """
     options = ImportOptions(
         version=version_of_masks(source) if version_name is None else version_name,
-        kind=kind,
-        replace=replace,
-        instances=instances,
-        as_stored=as_stored,
         renamed=read_renamings(renamed),
-        controls=controls,
-        table=table,
         addresses=read_picture_addresses(source),
+        **more,
     )
     limits = Limits(settings.max_image_mb, settings.max_image_megapixels)
     services = LabelStudioServices(settings)
