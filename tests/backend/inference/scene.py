@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from backend.inference.queue import Priority
 from clearclip_core import Label
 from tests.backend.fakes.colour_segmenter import ColourSegmenter, colour_engine, flag
+from tests.backend.fakes.waiting import wait_for
 
 CLICK, OPENED, BATCH = Priority.INTERACTIVE, Priority.OPENED, Priority.BATCH
 RED = (Label("red"),)
 NEW = (Label("crimson"),)  # not embedded yet
 TWO_NEW = (Label("crimson"), Label("scarlet"))
-
-
-def eventually(condition: Callable[[], Any], timeout_s: float = 20) -> bool:
-    end = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.002)
-    return True
 
 
 class Scene:
@@ -48,7 +38,7 @@ class Scene:
         """Ask in a thread of its own, while the model is held; returns once it is in the queue."""
         before = sum(self.engine.snapshot().waiting.values())
         future = self.start(width, priority, project, labels)
-        assert eventually(lambda: sum(self.engine.snapshot().waiting.values()) > before)
+        wait_for(lambda: sum(self.engine.snapshot().waiting.values()) > before)
         return future
 
     def start(self, *asked: Any) -> Future[Any]:
@@ -77,7 +67,7 @@ class Scene:
 
     def served(self) -> list[tuple[Any, ...]]:
         """What the model did once it was released."""
-        assert eventually(lambda: not sum(self.engine.snapshot().waiting.values()))
+        wait_for(lambda: not sum(self.engine.snapshot().waiting.values()))
         return [what for _, what in self.segmenter.log if what != (99,)]
 
 

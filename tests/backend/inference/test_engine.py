@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from backend.errors import ModelUnavailable
+from backend.errors import Busy, ModelUnavailable
 from backend.inference.engine import Engine
 from backend.inference.feature_cache import FeatureCache
 from backend.inference.model_loader import ModelStatus
-from backend.inference.queue import MAX_SKIPS
+from backend.inference.queue import MAX_SKIPS, Priority
 from backend.settings import Settings
 from clearclip_core import (
     SCENE_LABELS,
@@ -25,6 +25,7 @@ from clearclip_core import (
     render_scene,
 )
 from tests.backend.fakes.colour_segmenter import ColourSegmenter, colour_engine, flag
+from tests.backend.fakes.waiting import wait_for
 from tests.backend.inference.scene import (
     BATCH,
     CLICK,
@@ -32,7 +33,6 @@ from tests.backend.inference.scene import (
     OPENED,
     RED,
     Scene,
-    eventually,
     widths,
 )
 
@@ -97,6 +97,32 @@ def test_a_click_during_a_batch_waits_for_the_running_pictures_only() -> None:
     assert scene.served()[0][0] == 50
 
 
+# The bound of the queue
+
+
+def test_a_full_queue_is_said_at_once_to_clicks() -> None:
+    scene = Scene(queue_size=1)
+    scene.hold()
+    scene.ask(1, CLICK)
+    with pytest.raises(Busy):
+        scene.score(2, CLICK)
+    scene.ask(3, BATCH)  # others have room of their own
+    scene.release()
+    scene.served()
+    assert scene.score(2, CLICK).image.shape[1] == 2
+
+
+@pytest.mark.parametrize("priority", [BATCH, OPENED])
+def test_others_wait_for_room_and_all_get_through(priority: Priority) -> None:
+    scene = Scene(queue_size=2)
+    scene.hold()
+    asked = [scene.start(width, priority, width % 3) for width in range(1, 31)]
+    wait_for(lambda: scene.engine.snapshot().waiting[priority] == 2)
+    scene.release()
+    assert widths(asked) == list(range(1, 31))
+    assert sum(map(len, scene.served())) == 30
+
+
 # Joins and kept features
 
 
@@ -119,17 +145,14 @@ def test_kept_features_are_not_computed_again_and_change_nothing() -> None:
     assert (use.hits, use.misses, use.bytes) == (1, 1, 2 * 7 * 3 * 2)
 
 
-def test_kept_features_survive_the_process(tmp_path: Any) -> None:
+def test_kept_features_survive_the_process_and_are_not_used_by_other_weights(
+    tmp_path: Any,
+) -> None:
     settings = Settings(feature_disk_cache_mb=1, model_dir=tmp_path)
     Scene(cache=FeatureCache.from_settings(settings)).score(7)
     again = Scene(cache=FeatureCache.from_settings(settings))
     assert again.score(7).image.shape == (2, 7, 3)
     assert again.segmenter.encoded == []
-
-
-def test_features_of_other_weights_are_not_used(tmp_path: Any) -> None:
-    settings = Settings(feature_disk_cache_mb=1, model_dir=tmp_path)
-    Scene(cache=FeatureCache.from_settings(settings)).score(7)
     other = ColourSegmenter()
     other.features_id = "other weights"
     engine = colour_engine(other, cache=FeatureCache.from_settings(settings))
@@ -197,7 +220,7 @@ def test_stopping_tells_all_who_wait() -> None:
         scene.score(6)
     scene.engine.warm_up(NEW)
     scene.release()
-    assert eventually(lambda: scene.engine.snapshot().done == 1)  # what was running is handed out
+    wait_for(lambda: scene.engine.snapshot().done == 1)  # what was running is handed out
 
 
 def test_an_engine_of_another_method_ends_with_its_own(tmp_path: Any) -> None:
@@ -208,24 +231,6 @@ def test_an_engine_of_another_method_ends_with_its_own(tmp_path: Any) -> None:
         assert derived.segmenter().model is made.segmenter().model
     with pytest.raises(ModelUnavailable, match="shutting down"):
         derived.embed((Label("sky"),))
-
-
-def test_stopping_while_it_loads_tells_those_who_wait() -> None:
-    may_load = threading.Event()
-
-    def load() -> Any:
-        assert may_load.wait(20)
-        return ColourSegmenter()
-
-    engine = Engine(load, lambda: "m")
-    engine.start()
-    with ThreadPoolExecutor() as threads:
-        waiting = threads.submit(engine.segmenter)
-        engine.stop()
-        with pytest.raises(ModelUnavailable, match="shutting down"):
-            waiting.result(20)
-    may_load.set()
-    assert engine.status.state == "failed"
 
 
 def test_the_snapshot_counts() -> None:
@@ -264,6 +269,3 @@ def test_the_snapshot_counts() -> None:
 def test_what_can_never_be_served_is_refused(given: dict[str, str], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         Engine.from_settings(Settings(**given))  # type: ignore[arg-type]
-
-
-# Prompts

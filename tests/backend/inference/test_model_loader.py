@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -11,9 +12,7 @@ from backend.errors import ModelUnavailable
 from backend.inference.engine import Engine
 from backend.inference.model_loader import ModelStatus
 from tests.backend.fakes.colour_segmenter import ColourSegmenter
-from tests.backend.inference.scene import (
-    eventually,
-)
+from tests.backend.fakes.waiting import wait_for
 
 
 def test_nothing_loads_before_start() -> None:
@@ -25,25 +24,25 @@ def test_nothing_loads_before_start() -> None:
     assert engine.status == ModelStatus("loading")
 
 
-def test_whoever_comes_early_waits_for_the_load() -> None:
+def test_whoever_comes_early_waits_for_the_load_or_the_end() -> None:
     may_load = threading.Event()
-    segmenter: Any = ColourSegmenter()
 
     def load() -> Any:
         assert may_load.wait(20)
-        return segmenter
+        return ColourSegmenter()
 
-    engine = Engine(load, lambda: "m")
-    engine.start()
-    got: list[Any] = []
-    waiting = threading.Thread(target=lambda: got.append(engine.segmenter()))
-    waiting.start()
-    assert engine.status.state == "loading"
-    assert got == []
-    may_load.set()
-    waiting.join(20)
-    assert got == [segmenter]
-    assert engine.status.state == "ready"
+    stops, loads = Engine(load, lambda: "m"), Engine(load, lambda: "m")
+    with ThreadPoolExecutor() as threads:
+        for engine in (stops, loads):
+            engine.start()
+        waiting = [threads.submit(engine.segmenter) for engine in (stops, loads)]
+        assert stops.status.state == loads.status.state == "loading"
+        stops.stop()
+        with pytest.raises(ModelUnavailable, match="shutting down"):
+            waiting[0].result(20)
+        may_load.set()
+        segmenter: Any = waiting[1].result(20)
+    assert (stops.status.state, loads.status.state) == ("failed", "ready")
     assert segmenter.embedded == [("grey",)]  # the first request does not pay for them
 
 
@@ -61,7 +60,7 @@ def test_a_failed_load_is_said_once_and_tried_again(caplog: pytest.LogCaptureFix
     with pytest.raises(ModelUnavailable, match="no weights: bring them"):
         engine.segmenter()
     assert engine.status == ModelStatus("failed", "no weights: bring them")
-    assert eventually(lambda: engine.status.state == "ready")
+    wait_for(lambda: engine.status.state == "ready")
     assert len(tries) == 3
     assert caplog.text.count("no weights: bring them") == 1
     engine.segmenter()
@@ -72,7 +71,7 @@ def test_an_error_after_the_weights_are_read_reaches_them_too() -> None:
     segmenter.embed = lambda _: 1 / 0
     engine = Engine(lambda: segmenter, lambda: "m", retry_after_s=60)
     engine.start()
-    assert eventually(lambda: engine.status.state == "failed")
+    wait_for(lambda: engine.status.state == "failed")
     with pytest.raises(ModelUnavailable, match="division by zero"):
         engine.segmenter()
     engine.stop()

@@ -12,6 +12,7 @@ import torch
 from backend.inference.engine import Engine
 from clearclip_core import Label
 from tests.backend.fakes.colour_segmenter import ColourSegmenter, colour_engine
+from tests.backend.fakes.waiting import wait_for
 from tests.backend.inference.scene import (
     BATCH,
     CLICK,
@@ -19,7 +20,6 @@ from tests.backend.inference.scene import (
     RED,
     TWO_NEW,
     Scene,
-    eventually,
     widths,
 )
 
@@ -79,7 +79,7 @@ def test_setup_words_come_when_there_is_nothing_else_to_do() -> None:
         scene.ask(width, BATCH)
     assert scene.engine.snapshot().vocabularies == 1
     scene.release()
-    assert eventually(lambda: not scene.engine.snapshot().vocabularies)
+    wait_for(lambda: not scene.engine.snapshot().vocabularies)
     assert scene.served() == [(1,), (2,), ("crimson",), ("scarlet",)]
 
 
@@ -114,7 +114,7 @@ def test_priming_never_waits_not_even_for_the_load() -> None:
     engine.start()
     assert engine.snapshot().vocabularies == 3
     may_load.set()
-    assert eventually(lambda: not engine.snapshot().vocabularies)
+    wait_for(lambda: not engine.snapshot().vocabularies)
     assert segmenter.embedded == [("grey",), ("word 0",), ("word 1",), ("word 2",)]
 
 
@@ -155,7 +155,7 @@ def test_words_of_an_annotator_come_before_pictures_and_their_words() -> None:
     scene.ask(4, BATCH)
     with ThreadPoolExecutor(1) as other:
         asked = other.submit(scene.engine.embed, (Label("navy"),))
-        assert eventually(lambda: scene.engine.snapshot().vocabularies == 1)
+        wait_for(lambda: scene.engine.snapshot().vocabularies == 1)
         scene.release()
         assert asked.result(20).tolist() == [[0, 0, 1]]
     assert scene.served()[0] == ("navy",)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +9,7 @@ from backend.inference.engine import Engine
 from backend.jobs.job_store import JobStore
 from backend.jobs.worker import Worker
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.prediction.predictor import ModelVersions, Predictor
+from backend.prediction.predictor import Predictor
 from backend.settings import Settings
 from tests.backend.fakes.colour_segmenter import (
     ColourSegmenter,
@@ -46,15 +44,5 @@ def picture(number: int) -> str:
 
 
 def version() -> str:
-    return _versions().current(parse_label_config(CONFIG))
-
-
-def _versions() -> ModelVersions:
-    return Predictor(colour_engine(), lambda *_: flag("red"), Settings()).versions
-
-
-def wait_for(condition: Callable[[], bool], within_s: float = 20.0) -> None:
-    end = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    versions = Predictor(colour_engine(), lambda *_: flag("red"), Settings()).versions
+    return versions.current(parse_label_config(CONFIG))

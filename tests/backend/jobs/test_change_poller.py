@@ -80,12 +80,6 @@ def studio() -> FakeStudio:
 
 
 @pytest.fixture
-def server(studio: FakeStudio) -> Iterator[LocalServer]:
-    with studio.served() as server:
-        yield server
-
-
-@pytest.fixture
 def own(tmp_path: Path, clock: Clock) -> Iterator[FlakyDatabase]:
     database = FlakyDatabase(f"sqlite:///{tmp_path}/own.db", clock)
     yield database
@@ -108,13 +102,6 @@ def asked(server: LocalServer) -> list[str]:
 
 def open_(team: Team) -> int:
     return team.annotations.count_open(7)
-
-
-def test_an_annotation_is_marked(team: Team, studio: FakeStudio) -> None:
-    made = studio.annotate(2, [])
-    team.poll()
-    assert team.read() == [made["id"]]
-    assert [each.task for each in team.annotations.read(7)] == [2]
 
 
 def test_a_task_whose_annotations_are_too_large_keeps_no_other_from_being_marked(
@@ -144,7 +131,8 @@ def test_a_change_is_read_once(team: Team, studio: FakeStudio) -> None:
     for _ in range(4):
         team.poll()
         assert open_(team) == 1
-    team.read()
+    assert team.read() == [made["id"]]
+    assert [each.task for each in team.annotations.read(7)] == [2]
     for _ in range(4):
         team.poll()
     assert open_(team) == 0
@@ -193,19 +181,7 @@ def test_annotations_of_a_deleted_task_are_forgotten(team: Team, studio: FakeStu
     assert [each.annotation for each in team.annotations.read(7)] == [kept["id"]]
 
 
-def test_a_quiet_project_costs_one_request(
-    team: Team, studio: FakeStudio, server: LocalServer
-) -> None:
-    studio.annotate(2, [])
-    for _ in range(3):
-        team.poll()
-    asked(server)
-    for _ in range(3):
-        team.poll()
-    assert asked(server) == ["/api/tasks/"] * 3
-
-
-def test_a_changed_task_is_looked_into_once(
+def test_a_changed_task_is_looked_into_once_and_a_quiet_project_costs_one_request(
     team: Team, studio: FakeStudio, server: LocalServer
 ) -> None:
     studio.annotate(2, [])
@@ -213,6 +189,9 @@ def test_a_changed_task_is_looked_into_once(
     for _ in range(3):
         team.poll()
     assert asked(server).count("/api/tasks/2/") == 1
+    for _ in range(3):
+        team.poll()
+    assert asked(server) == ["/api/tasks/"] * 3
 
 
 def test_more_changes_than_a_page_holds_are_all_found(team: Team, studio: FakeStudio) -> None:
@@ -363,10 +342,8 @@ def test_a_project_that_is_not_connected_or_gone_is_not_polled(
     asked(server)
     team.poll()
     assert asked(server) == []
-
-
-def test_a_project_that_is_deleted_is_forgotten(team: Team, studio: FakeStudio) -> None:
-    studio.project = 9
+    team.connect()
+    studio.project = 9  # it is deleted
     team.poll()
     assert team.polls.list_polls() == []
 
@@ -394,7 +371,10 @@ def test_a_backend_that_is_killed_at_once_polls_the_project_later(
     server: LocalServer, own: FlakyDatabase, clock: Clock, studio: FakeStudio
 ) -> None:
     """What has changed between the connection and its next start is found as well."""
-    Team(server, own, clock).poller.note_setup(7)
+    killed = Team(server, own, clock)
+    killed.poller.note_setup(7)
+    killed.poll(5)
+    assert asked(server) == [], "the project is still being connected"
     made = studio.annotate(2, [])
     clock.now += DAY_S
     team = Team(server, own, clock)
@@ -432,15 +412,6 @@ def test_what_a_webhook_names_that_is_not_polled_costs_no_request(
         team.poll(2)
     assert asked(server) == []
     assert [each.project for each in team.polls.list_polls()] == [7]
-
-
-def test_a_setup_while_the_project_is_being_connected_leaves_time_for_that(
-    server: LocalServer, own: FlakyDatabase, clock: Clock
-) -> None:
-    team = Team(server, own, clock)
-    team.poller.note_setup(7)
-    team.poll(5)
-    assert asked(server) == []
 
 
 def test_a_poll_that_is_to_stop_leaves_the_page_to_another(

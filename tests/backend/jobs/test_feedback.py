@@ -11,8 +11,9 @@ from backend.feedback.annotation_store import AnnotationStore
 from backend.jobs import change_poller
 from tests.backend.fakes.colour_segmenter import data_url
 from tests.backend.fakes.label_studio import FakeStudio
+from tests.backend.fakes.waiting import wait_for
 from tests.backend.feedback.test_annotation_reader import region
-from tests.backend.jobs.served_backend import CONFIG, Backend, wait_for
+from tests.backend.jobs.served_backend import CONFIG, Backend
 
 
 @pytest.fixture

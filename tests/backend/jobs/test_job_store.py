@@ -21,13 +21,8 @@ ROOT = Path(__file__).parents[3]
 
 def test_a_job_from_its_start_to_its_end(store: JobStore, clock: Clock) -> None:
     job = store.start_job(7, only="all", limit=10)
-    assert (job.state, job.project, job.only, job.limit, job.total) == (
-        "queued",
-        7,
-        "all",
-        10,
-        None,
-    )
+    assert (job.state, job.project, job.only, job.limit) == ("queued", 7, "all", 10)
+    assert (job.total, job.lists_tasks, store.task_ids(job.id)) == (None, False, None)
     leased = store.lease_job("me")
     assert leased is not None
     assert (leased.id, leased.state, leased.owner) == (job.id, "running", "me")
@@ -42,20 +37,6 @@ def test_a_job_from_its_start_to_its_end(store: JobStore, clock: Clock) -> None:
     (failure,) = FailureStore(store.database).of_job(job.id)
     assert (failure.task, failure.reason, failure.at) == (50, "No image.", 1004)
     assert store.lease_job("other") is None
-
-
-def test_what_is_written_outlives_the_process_that_wrote_it(url: str) -> None:
-    code = (
-        "import sys; from backend.database.database import Database; "
-        "from backend.jobs.job_store import JobStore; "
-        "store = JobStore(Database(sys.argv[1])); store.start_job(7, kind='new', tasks=[5, 2, 5])"
-    )
-    subprocess.run([sys.executable, "-c", code, url], check=True, cwd=ROOT)
-    store = JobStore(Database(url))
-    (job,) = store.list_jobs()
-    assert (job.project, job.kind, job.lists_tasks) == (7, "new", True)
-    assert store.task_ids(job.id) == (2, 5)
-    store.database.close()
 
 
 def test_the_rate_leaves_pauses_out_and_tells_how_long_it_takes(
@@ -136,6 +117,7 @@ def test_equal_jobs_are_one(store: JobStore, clock: Clock) -> None:
 def test_new_tasks_gather_in_one_job_until_it_begins(store: JobStore) -> None:
     job = store.start_job(7, kind="new", tasks=[3, 4])
     assert store.start_job(7, kind="new", tasks=[4, 5]).id == job.id
+    assert store.get_job(job.id).lists_tasks
     assert store.task_ids(job.id) == (3, 4, 5)
     store.lease_job("me")
     later = store.start_job(7, kind="new", tasks=[6])
@@ -147,6 +129,10 @@ def test_who_works_on_it_sees_that_it_is_to_rest(store: JobStore) -> None:
     job = store.start_job(7)
     store.lease_job("me")
     store.pause(job.id)
+    store.resume(job.id)
+    assert store.lease_job("other") is None, "it was resumed before its owner noticed"
+    assert store.advance(job.id, "me").state == "running"
+    store.pause(job.id)
     assert store.advance(job.id, "me", done=1).state == "paused"
     assert store.release(job.id, "me").state == "paused"
     assert store.lease_job("other") is None
@@ -154,15 +140,8 @@ def test_who_works_on_it_sees_that_it_is_to_rest(store: JobStore) -> None:
     taken = store.lease_job("other")
     assert taken is not None
     assert taken.done == 1
-
-
-def test_a_job_that_is_resumed_at_once_stays_with_its_worker(store: JobStore) -> None:
-    job = store.start_job(7)
-    store.lease_job("me")
-    store.pause(job.id)
-    store.resume(job.id)
-    assert store.lease_job("other") is None
-    assert store.advance(job.id, "me").state == "running"
+    assert store.release(job.id, "other").state == "queued"
+    assert store.lease_job("me", job.id) is not None, "at once"
 
 
 def test_a_cancelled_job_stays_cancelled(store: JobStore) -> None:
@@ -185,14 +164,6 @@ def test_a_failed_job_says_why_and_can_go_on(store: JobStore) -> None:
     taken = store.lease_job("me")
     assert taken is not None
     assert taken.reason == ""
-
-
-def test_what_is_given_back_can_be_had_at_once(store: JobStore) -> None:
-    job = store.start_job(7)
-    store.lease_job("me")
-    assert store.release(job.id, "me").state == "queued"
-    taken = store.lease_job("other", job.id)
-    assert taken is not None
 
 
 def test_threads_that_race_for_jobs_get_each_once(url: str) -> None:

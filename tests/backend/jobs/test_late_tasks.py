@@ -21,7 +21,8 @@ from backend.jobs.job_store import JobStore
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.leases import end_leases
 from tests.backend.fakes.local_server import Answer, Asked, LocalServer
-from tests.backend.jobs.served_backend import CONFIG, Backend, picture, version, wait_for
+from tests.backend.fakes.waiting import wait_for
+from tests.backend.jobs.served_backend import CONFIG, Backend, picture, version
 
 
 def retrieve(backend: Backend, studio: FakeStudio) -> list[int]:

@@ -22,7 +22,6 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy.exc import OperationalError
 
-from backend.cli.prelabel import job_as_json, job_as_text
 from backend.cli.prelabel import prelabel as prelabel_command
 from backend.database.database import Database
 from backend.database.leases import LeaseLost, new_owner
@@ -59,12 +58,6 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def studio() -> FakeStudio:
     return FakeStudio(brush_config("red"), {i: {"image": f"{i}"} for i in range(1, COUNT + 1)})
-
-
-@pytest.fixture
-def server(studio: FakeStudio) -> Iterator[LocalServer]:
-    with studio.served() as server:
-        yield server
 
 
 def read_image(source: str, task: Task) -> RGBArray:
@@ -179,15 +172,11 @@ def test_failures_are_told_with_their_reasons_and_cost_nobody_else(
     bench = make_bench()
     job = bench.run()
     assert (job.state, job.done, job.failed) == ("done", COUNT - 3, 3)
-    failures = bench.failures(job)
-    reasons = {failure.task: failure.reason for failure in failures}
+    reasons = {failure.task: failure.reason for failure in bench.failures(job)}
     assert reasons.keys() == {2, 3, 4}
     assert reasons[2] == "There is no such image."
     assert "$image" in reasons[3]
     assert "no label" in reasons[4]
-    assert "1 x There is no such image." in job_as_text(job, failures)
-    told = json.loads(json.dumps(job_as_json(job, failures)))
-    assert (told["done"], told["failed"], len(told["failures"])) == (COUNT - 3, 3, 3)
 
 
 def test_a_run_that_was_stopped_goes_on_and_does_nothing_twice(

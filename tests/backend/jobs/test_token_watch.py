@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from backend.jobs.connection_watch import TokenWatch
@@ -16,12 +14,6 @@ from tests.backend.fakes.local_server import Answer, LocalServer
 @pytest.fixture
 def studio() -> FakeStudio:
     return FakeStudio("", {})
-
-
-@pytest.fixture
-def server(studio: FakeStudio) -> Iterator[LocalServer]:
-    with studio.served() as server:
-        yield server
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,8 @@ from backend.label_studio.client import UNLISTED, LabelStudioClient
 from backend.settings import Settings
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, Asked, LocalServer
-from tests.backend.jobs.served_backend import CONFIG, Backend, picture, wait_for
+from tests.backend.fakes.waiting import wait_for
+from tests.backend.jobs.served_backend import CONFIG, Backend, picture
 
 HOUR_S = 3600.0
 
@@ -27,12 +28,6 @@ HOUR_S = 3600.0
 @pytest.fixture
 def studio() -> FakeStudio:
     return FakeStudio(CONFIG, {i: {"image": f"{i}.png"} for i in range(1, 51)})
-
-
-@pytest.fixture
-def server(studio: FakeStudio) -> Iterator[LocalServer]:
-    with studio.served() as server:
-        yield server
 
 
 @pytest.fixture
@@ -59,10 +54,13 @@ def job_that_is_over(store: JobStore, studio: FakeStudio, *tasks: int) -> Job:
 
 
 def withdrawn(withdrawer: Withdrawer, store: JobStore, job: Job) -> Job:
-    started = store.start_withdrawal(job.id)
-    leased = store.lease_job("me", started.id)
+    return withdrawer.run(leased_withdrawal(store, job), threading.Event())
+
+
+def leased_withdrawal(store: JobStore, job: Job) -> Job:
+    leased = store.lease_job("me", store.start_withdrawal(job.id).id)
     assert leased is not None
-    return withdrawer.run(leased, threading.Event())
+    return leased
 
 
 def test_what_nobody_has_touched_is_deleted_and_the_rest_is_listed(
@@ -142,25 +140,15 @@ def test_a_task_whose_predictions_cannot_be_listed_keeps_them(
     assert "added" not in caplog.text, "a withdrawal adds none"
 
 
-def test_a_dry_run_counts_predictions_and_not_tasks(
-    withdrawer: Withdrawer, store: JobStore, studio: FakeStudio
-) -> None:
-    job = job_that_is_over(store, studio, 1, 2, 3)
-    studio.add(2, "v2", created=time.time())  # as two backends with one version may leave it
-    plan = withdrawer.plan(job.id)
-    assert (plan.to_delete, plan.tasks, plan.kept) == (4, 3, [])
-    withdrawn(withdrawer, store, job)
-    assert studio.stored() == {}
-
-
 def test_other_runs_of_the_same_version_keep_theirs(
     withdrawer: Withdrawer, store: JobStore, studio: FakeStudio
 ) -> None:
     studio.add(1, "v2", created=time.time() - HOUR_S)
     job = job_that_is_over(store, studio, 2, 3)
+    studio.add(2, "v2", created=time.time())  # as two backends with one version may leave it
     studio.add(4, "v2", created=time.time() + HOUR_S)
     plan = withdrawer.plan(job.id)
-    assert (plan.to_delete, plan.tasks, plan.kept) == (2, 2, [])
+    assert (plan.to_delete, plan.tasks, plan.kept) == (3, 2, [])
     over = withdrawn(withdrawer, store, job)
     assert (over.total, over.done, over.skipped, store.task_ids(over.id)) == (2, 2, 0, ())
     assert studio.stored() == {1: 1, 4: 1}
@@ -179,11 +167,9 @@ def test_a_withdrawal_that_was_interrupted_goes_on(
         return Answer(503) if deleted > 30 else None
 
     studio.fault = fails
-    started = store.start_withdrawal(job.id)
-    leased = store.lease_job("me", started.id)
-    assert leased is not None
+    started = leased_withdrawal(store, job)
     with pytest.raises(StudioUnreachable):
-        withdrawer.run(leased, threading.Event())
+        withdrawer.run(started, threading.Event())
     studio.fault = lambda _: None
     store.release(started.id, "me")
     assert store.start_withdrawal(job.id).id == started.id  # the same command goes on
@@ -199,12 +185,10 @@ def test_it_ends_soon_where_it_is_to_stop_or_is_paused(
     job = job_that_is_over(store, studio, *range(1, 51))
     stopping = threading.Event()
     stopping.set()
-    started = store.start_withdrawal(job.id)
-    leased = store.lease_job("me", started.id)
-    assert leased is not None
+    leased = leased_withdrawal(store, job)
     assert not withdrawer.run(leased, stopping).over
     assert sum(studio.stored().values()) == 50
-    halfway = withdrawer.run(leased, threading.Event(), lambda _: store.pause(started.id) and None)
+    halfway = withdrawer.run(leased, threading.Event(), lambda _: store.pause(leased.id) and None)
     assert halfway.state == "paused"
     assert sum(studio.stored().values()) == 30
 

@@ -19,7 +19,8 @@ from backend.jobs.job_store import JobStore
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.leases import end_leases
 from tests.backend.fakes.local_server import LocalServer
-from tests.backend.jobs.served_backend import Backend, picture, wait_for
+from tests.backend.fakes.waiting import wait_for
+from tests.backend.jobs.served_backend import Backend, picture
 
 
 def test_a_job_is_run_in_the_background(

@@ -64,7 +64,8 @@ from tests.backend.fakes.colour_segmenter import (
     teach,
 )
 from tests.backend.fakes.learning_stores import LearningStores
-from tests.backend.prediction.test_predictor import mask_of, read_image
+from tests.backend.prediction.annotator import mask_of
+from tests.backend.prediction.test_predictor import read_image
 
 Masks = Mapping[str, npt.NDArray[np.bool_]]
 

@@ -101,6 +101,14 @@ class Annotator:
             assert 0 <= entry["score"] <= 1
         return list(entry["result"])
 
+    def predicted(self, image: RGBArray, config: str = CONFIG) -> list[dict[str, Any]]:
+        """The regions of the prediction of a task that is opened."""
+        tasks = [{"id": 1, "project": 1, "data": {"image": data_url(image)}}]
+        body = {"tasks": tasks, "label_config": config, "project": "1.7"}
+        (entry,) = self.client.post("/predict", json=body).get_json()["results"]
+        assert LabelInterface(config).validate_prediction(entry)
+        return list(entry["result"])
+
     def mask(self, image: RGBArray | str, *context: Any, **options: Any) -> Mask:
         """The one brush mask of the answer."""
         (region,) = self.asks(image, *context, **options)

@@ -1,15 +1,14 @@
-"""Batches: projects take turns, a deadline ends the wait, and each task is made once."""
+"""Batches: projects share the threads, a deadline ends the wait, and each task is made once."""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,18 +19,32 @@ from backend.prediction import batches
 from backend.prediction.batches import PROJECT_CONCURRENCY, Outcome, TaskRunner
 from backend.prediction.failures import FailureStore
 from tests.backend.fakes.flaky_database import FlakyDatabase
-from tests.backend.prediction.held_work import (
-    VERSION,
-    GoneModel,
-    HeldWork,
-    made_of,
-    tasks,
-    wait_for,
-)
+from tests.backend.fakes.waiting import wait_for
 
+VERSION = "v1"
 #: More tasks than a project may have at work.
 MANY = range(1, 2 * PROJECT_CONCURRENCY + 1)
-FIRST, REST = MANY[:PROJECT_CONCURRENCY], MANY[PROJECT_CONCURRENCY:]
+FIRST = MANY[:PROJECT_CONCURRENCY]
+
+
+class HeldWork:
+    """Makes predictions; those of the held tasks wait until `release`."""
+
+    def __init__(self, *held: int) -> None:
+        self.made: list[Any] = []
+        self.held = {task: threading.Event() for task in held}
+        self.started = {task: threading.Event() for task in held}
+
+    def __call__(self, task: Task) -> Outcome:
+        if isinstance(task.id, int) and task.id in self.held:
+            self.started[task.id].set()
+            assert self.held[task.id].wait(30)
+        self.made.append(task.id)
+        return Outcome({"model_version": VERSION, "score": 0.5, "result": [task.id]})
+
+    def release(self) -> None:
+        for event in self.held.values():
+            event.set()
 
 
 @dataclass
@@ -49,12 +62,20 @@ class LateJobs:
         return self.open
 
 
-def test_all_that_is_ready_in_time_is_answered_in_order() -> None:
-    late = LateJobs()
-    assert made_of(TaskRunner(None, late, 60).run(tasks(3, 1, 2), VERSION, 7, HeldWork())) == [
-        *(3, 1, 2)
-    ]
-    assert late.added == []
+def tasks(*ids: int) -> list[Task]:
+    return [Task(i, 7, {"image": f"{i}.png"}) for i in ids]
+
+
+def made_of(outcomes: list[Outcome]) -> list[Any]:
+    """The task that each entry is of; None where there is none."""
+    return [o.entry["result"][0] if isinstance(o.entry, dict) else None for o in outcomes]
+
+
+def test_all_that_is_ready_in_time_is_answered_in_order_and_made_once() -> None:
+    late, work = LateJobs(open={4}), HeldWork()
+    outcomes = TaskRunner(None, late, 60).run(tasks(3, 1, 4, 3), VERSION, 7, work)
+    assert made_of(outcomes) == [3, 1, None, 3], "a job has the fourth"
+    assert (sorted(work.made), late.added) == ([1, 3], [])
 
 
 @pytest.mark.parametrize("has_token", [True, False])
@@ -70,14 +91,6 @@ def test_what_has_not_begun_is_late_and_what_runs_is_kept(has_token: bool) -> No
     assert made_of(runner.run_all(tasks(*MANY), VERSION, 7, work)) == list(MANY)
     assert made_of(runner.run(tasks(*MANY), VERSION, 7, work)) == list(MANY)
     assert sorted(work.made) == list(MANY), "each was made once"
-
-
-def test_tasks_of_an_open_job_are_left_to_it() -> None:
-    work, late = HeldWork(), LateJobs(open={1, 2})
-    assert made_of(TaskRunner(None, late, 60).run(tasks(1, 2, 3), VERSION, 7, work)) == [
-        *(None, None, 3)
-    ]
-    assert (work.made, late.added) == ([3], [])
 
 
 def test_the_time_in_line_counts_towards_the_deadline() -> None:
@@ -110,7 +123,7 @@ def test_two_requests_for_a_task_share_the_work_and_one_gets_it() -> None:
     with ThreadPoolExecutor() as pool:
         first = pool.submit(runner.run, tasks(1, 5), VERSION, 7, work)
         assert work.started[1].wait(20)
-        second = pool.submit(runner.run, tasks(1, 2), VERSION, 7, work)
+        second = pool.submit(runner.run_all, tasks(1, 2), VERSION, 7, work)
         wait_for(lambda: 2 in work.made)
         assert made_of(runner.run(tasks(1), VERSION, 7, work, waited_s=hasty)) == [None]
         work.release()
@@ -119,18 +132,6 @@ def test_two_requests_for_a_task_share_the_work_and_one_gets_it() -> None:
     assert sorted([answers[0][0], answers[1][0]], key=str) == [1, None]
     assert sorted(work.made) == [1, 2, 5]
     assert made_of(runner.run(tasks(1), VERSION, 7, work)) == [1], "in case that answer was lost"
-
-
-def test_two_jobs_or_a_job_and_a_request_never_both_get_a_task() -> None:
-    work, runner = HeldWork(1), TaskRunner()
-    with ThreadPoolExecutor() as pool:
-        both = [
-            pool.submit(run, tasks(1), VERSION, 7, work) for run in (runner.run_all, runner.run)
-        ]
-        assert work.started[1].wait(20)
-        wait_for(lambda: sum(each.waiters for each in runner._in_progress.values()) == 2)
-        work.release()
-        assert sorted((made_of(each.result(20))[0] for each in both), key=str) == [1, None]
 
 
 def test_an_opened_task_comes_before_its_own_batch_and_is_made_once() -> None:
@@ -182,12 +183,6 @@ def test_what_is_kept_is_bounded_and_so_is_an_answer(monkeypatch: pytest.MonkeyP
     assert late.added == sorted({21, 22, 23} - {answered})
 
 
-def test_a_task_that_is_sent_twice_is_made_once() -> None:
-    work = HeldWork()
-    assert made_of(TaskRunner().run(tasks(1, 1), VERSION, 7, work)) == [1, 1]
-    assert work.made == [1]
-
-
 @pytest.mark.parametrize("opened", [True, False])
 def test_failures_are_noted_until_the_task_is_predicted(opened: bool, tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path}/jobs.db")
@@ -215,10 +210,15 @@ def test_failures_are_noted_until_the_task_is_predicted(opened: bool, tmp_path: 
 
 
 def test_what_is_no_fault_of_one_task_ends_all_of_them_at_once() -> None:
-    runner, work, late = TaskRunner(), GoneModel(), LateJobs()
+    runner, asked, late = TaskRunner(), list[Any](), LateJobs()
+
+    def gone_model(task: Task) -> Outcome:
+        asked.append(task.id)
+        raise ConnectionError("the model is gone")
+
     with pytest.raises(ConnectionError, match="the model is gone"):
-        runner.run(tasks(*range(500)), VERSION, 7, work)
-    assert len(work.asked) < 500
+        runner.run(tasks(*range(500)), VERSION, 7, gone_model)
+    assert len(asked) < 500
     wait_for(lambda: runner.count_waiting() == {})
     assert made_of(runner.run(tasks(1), VERSION, 7, HeldWork())) == [1]
     assert late.added == []
@@ -232,44 +232,17 @@ def test_a_database_that_is_away_costs_no_prediction(
     runner, work = TaskRunner(FailureStore(database), store, 0.3), HeldWork(*FIRST)
     database.away = float("inf")
     assert made_of(runner.run(tasks(21, 22), VERSION, 7, work)) == [21, 22]
+    assert runner.run(tasks(23), VERSION, 7, lambda _: Outcome([], "No image."))[0].reason
     assert made_of(runner.run(tasks(*MANY), VERSION, 7, work)) == [None] * len(MANY)
     assert "shutting down" in caplog.text
     database.away = 0
     assert store.list_jobs() == []
     work.release()
     assert made_of(runner.run(tasks(*FIRST), VERSION, 7, work)) == list(FIRST)
-    away = Database("postgresql+psycopg://ann:secret@127.0.0.1:9/name")
-    without = TaskRunner(FailureStore(away), JobStore(away), 60)
-    assert made_of(without.run(tasks(1), VERSION, 7, HeldWork())) == [1]
-    assert made_of([without.run_opened(tasks(1)[0], VERSION, 7, HeldWork())]) == [1]
-    assert "secret" not in caplog.text
     database.close()
 
 
-def test_projects_take_turns_and_none_takes_more_than_its_share() -> None:
-    runner, lock, seen = TaskRunner(), threading.Lock(), []
-    gate = threading.Event()
-
-    def work(task: Task) -> Outcome:
-        with lock:
-            seen.append(task.project_id)
-        assert gate.wait(20)
-        return Outcome([])
-
-    with ThreadPoolExecutor() as pool:
-        for project, first in ((1, 0), (1, 20), (2, 0)):
-            some = [Task(first + i, project, {}) for i in range(20)]
-            pool.submit(runner.run, some, VERSION, project, work)
-        wait_for(lambda: len(seen) == 2 * PROJECT_CONCURRENCY)
-        time.sleep(0.1)
-        assert sorted(seen) == [1] * PROJECT_CONCURRENCY + [2] * PROJECT_CONCURRENCY
-        assert runner.count_waiting() == {1: 40, 2: 20}
-        gate.set()
-    assert len(seen) == 60
-
-
-def test_a_task_stays_in_its_queue_until_a_thread_is_free() -> None:
-    """What waits anywhere else can be neither counted nor dropped."""
+def test_projects_share_the_threads_and_none_takes_more_than_its_share() -> None:
     runner, lock, seen = TaskRunner(), threading.Lock(), list[int | None]()
     gates = {project: threading.Event() for project in (1, 2, 3)}
 
@@ -279,20 +252,20 @@ def test_a_task_stays_in_its_queue_until_a_thread_is_free() -> None:
         assert gates[task.project_id or 0].wait(20)
         return Outcome([])
 
-    def is_waiting(project: int) -> bool:
-        return project in runner.count_waiting()
-
+    full = {1: PROJECT_CONCURRENCY, 2: PROJECT_CONCURRENCY}
     with ThreadPoolExecutor() as pool:
-        for project in gates:
-            some = [Task(i, project, {}) for i in range(PROJECT_CONCURRENCY + 1)]
+        for number, project in enumerate((1, 1, 2)):
+            some = [Task(10 * number + i, project, {}) for i in range(PROJECT_CONCURRENCY + 1)]
             pool.submit(runner.run, some, VERSION, project, work)
-            wait_for(partial(is_waiting, project))
-        wait_for(lambda: len(seen) == 2 * PROJECT_CONCURRENCY)
-        queued = {project: len(queue) for (project, _), queue in runner._queues.items()}
-        assert queued == {1: 1, 2: 1, 3: PROJECT_CONCURRENCY + 1}
+        wait_for(lambda: Counter(seen) == full)
+        some = [Task(i, 3, {}) for i in range(PROJECT_CONCURRENCY + 1)]
+        pool.submit(runner.run, some, VERSION, 3, work)
+        wait_for(lambda: 3 in runner.count_waiting())
+        assert Counter(seen) == full, "all threads are taken"
         gates[1].set()
-        shares = {1: PROJECT_CONCURRENCY + 1, 2: PROJECT_CONCURRENCY, 3: PROJECT_CONCURRENCY}
-        wait_for(lambda: Counter(seen) == shares)
+        wait_for(lambda: Counter(seen)[3] == PROJECT_CONCURRENCY)
+        assert Counter(seen)[2] == PROJECT_CONCURRENCY
         for gate in gates.values():
             gate.set()
-    assert len(seen) == 3 * (PROJECT_CONCURRENCY + 1)
+    assert Counter(seen)[3] == PROJECT_CONCURRENCY + 1
+    assert runner.count_waiting() == {}

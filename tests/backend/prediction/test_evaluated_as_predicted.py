@@ -10,7 +10,8 @@ from backend.settings import Settings
 from clearclip_core import HELD_OUT_SEEDS, Label, Segmenter, render_scene
 from clearclip_core.evaluation.comparison import Candidate, predict_all
 from tests.backend.fakes.colour_segmenter import brush_config
-from tests.backend.prediction.test_predictor import IMAGES, mask_of, read_image, request
+from tests.backend.prediction.annotator import mask_of
+from tests.backend.prediction.test_predictor import IMAGES, read_image, request
 
 NAMES = ("sky", "grass", "tree", "house", "other")
 

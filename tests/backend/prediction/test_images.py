@@ -27,14 +27,7 @@ def read(
     priority: Priority = Priority.BATCH,
     patience_s: float = 60.0,
 ) -> tuple[list[str], Counter[str]]:
-    """Return what is read of a task, and how often each address was asked for.
-
-    Args:
-        pages: the addresses of its images.
-        fetch: address and how often it was asked for -> the image.
-        priority: who waits.
-        patience_s: how long for one host.
-    """
+    """Return what is read of a task with these pages, and how often each was asked for."""
     asked: Counter[str] = Counter()
 
     def counted(source: str, task: Task) -> RGBArray:

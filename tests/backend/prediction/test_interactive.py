@@ -44,16 +44,11 @@ from tests.backend.prediction.annotator import (
 # Clicks and boxes: geometry
 
 
-def test_a_click_gets_what_it_points_at(annotator: Annotator) -> None:
-    mask = annotator.mask(TWO, keypoint(*CENTRE))
-    assert iou(mask, of_colour(TWO, "red")) > 0.9
-
-
 def test_what_is_clicked_counts_not_what_would_be_predicted(annotator: Annotator) -> None:
     """The label says "blue", the click is on the red box."""
     (region,) = annotator.asks(TWO, keypoint(*CENTRE, label="blue"))
     assert region["value"]["brushlabels"] == ["blue"]
-    assert mask_of(region)[60, 50]
+    assert iou(mask_of(region), of_colour(TWO, "red")) > 0.9
 
 
 def test_points_add_up(annotator: Annotator) -> None:
@@ -82,9 +77,15 @@ def exif_file(image: RGBArray, orientation: int) -> str:
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-@pytest.mark.parametrize("size_hw", [(120, 200), (200, 90), (100, 100)])
-@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
-@pytest.mark.parametrize("tool", ["click", "box"])
+@pytest.mark.parametrize(
+    ("size_hw", "orientation", "tool"),
+    [
+        ((120, 200), 1, "click"),
+        ((120, 200), 3, "box"),
+        ((200, 90), 6, "click"),
+        ((100, 100), 8, "box"),
+    ],
+)
 def test_percent_are_of_the_upright_picture(
     annotator: Annotator, size_hw: tuple[int, int], orientation: int, tool: str
 ) -> None:
@@ -99,16 +100,8 @@ def test_percent_are_of_the_upright_picture(
     assert iou(mask_of(region), of_colour(upright, "red")) > 0.85
 
 
-def test_a_box_has_nothing_outside(annotator: Annotator) -> None:
-    mask = annotator.mask(TWO, rectangle(5, 10, 20, 80))
-    inside = np.zeros(TWO.shape[:2], bool)
-    inside[12:108, 10:50] = True
-    assert not (mask & ~inside).any()
-    assert mask[60, 40]
-
-
-@pytest.mark.parametrize("rotation", [30.0, -45.0, 90.0, 200.0, 360.0])
-def test_a_turned_box_has_nothing_outside(annotator: Annotator, rotation: float) -> None:
+@pytest.mark.parametrize("rotation", [0.0, 30.0, -45.0, 200.0])
+def test_a_box_has_nothing_outside(annotator: Annotator, rotation: float) -> None:
     """Each pixel is turned back about the corner, and compared with the box as it was."""
     image = flag("red", size_hw=(100, 160))
     x_px, y_px, width_px, height_px = 80, 50, 48, 20
@@ -133,22 +126,15 @@ def test_a_turned_box_has_nothing_outside(annotator: Annotator, rotation: float)
     [
         [],
         [{"type": "brushlabels", "value": {"brushlabels": ["red"], "rle": []}}],
-        [keypoint(-1, 50)],
         [keypoint(50, 100.1)],
         [keypoint(25, 50, positive=False)],
         [keypoint(25, 50, label="unknown")],
         [keypoint(25, 50, to_name="other")],
         [rectangle(20, 20, 0, 0)],
-        [rectangle(20, 20, 0, 50)],
-        [rectangle(50, 50, 0, 0, rotation=30)],
         [rectangle(50.1, 50.1, 0, 0, rotation=30)],
         [rectangle(50, 50, 10, 0, rotation=90)],
-        [rectangle(25, 50, 0, 20, rotation=10)],
         [rectangle(0, 50, 30, 30, rotation=180)],
-        [rectangle(120, 20, 30, 30)],
         [rectangle(-40, -40, 30, 30)],
-        [rectangle(20, 20, 30, 30, label="unknown")],
-        [textarea("")],
         [textarea(",  ,")],
         [textarea("green")],
     ],
@@ -158,17 +144,7 @@ def test_nothing_is_answered_where_there_is_nothing(annotator: Annotator, contex
     assert annotator.asks(TWO, *context) == []
 
 
-def test_after_submit_the_answer_is_empty_to_the_letter(annotator: Annotator) -> None:
-    body = {
-        "tasks": [{"id": 1, "data": {"image": "gone"}}],
-        "label_config": CONFIG,
-        "params": {"context": {"result": []}},
-    }
-    response = annotator.client.post("/predict", json=body)
-    assert response.get_json() == {"results": [{"result": []}]}
-
-
-@pytest.mark.parametrize("corner", [(0, 0), (100, 100), (100, 0)])
+@pytest.mark.parametrize("corner", [(0, 0), (100, 100)])
 def test_the_edge_belongs_to_the_picture(annotator: Annotator, corner: tuple[float, float]) -> None:
     image = flag("red", size_hw=(40, 60))
     assert annotator.mask(image, keypoint(*corner)).mean() > 0.9
@@ -188,26 +164,22 @@ def test_a_picture_that_is_gone_is_no_error(annotator: Annotator) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tag", "kind"),
+    ("tag", "prompt"),
     [
-        ("BrushLabels", "brushlabels"),
-        ("BitmaskLabels", "bitmasklabels"),
-        ("PolygonLabels", "polygonlabels"),
-        ("RectangleLabels", "rectanglelabels"),
+        ("BrushLabels", keypoint(*CENTRE)),
+        ("BitmaskLabels", rectangle(5, 15, 40, 75)),
+        ("PolygonLabels", textarea("red")),
+        ("RectangleLabels", keypoint(*CENTRE)),
     ],
 )
-@pytest.mark.parametrize(
-    "prompt", [keypoint(*CENTRE), rectangle(5, 15, 40, 75), textarea("red")], ids=lambda p: p["id"]
-)
 def test_controls_get_the_answer_in_their_own_form(
-    annotator: Annotator, tag: str, kind: str, prompt: Any
+    annotator: Annotator, tag: str, prompt: Any
 ) -> None:
-    control = f'<{tag} name="mask" toName="image">{LABELS}</{tag}>'
+    control, kind = f'<{tag} name="mask" toName="image">{LABELS}</{tag}>', tag.lower()
     (region,) = annotator.asks(TWO, prompt, config=config_of(control))
     assert (region["type"], region["from_name"]) == (kind, "mask")
     assert region["value"][kind] == ["red"]
-    left, top, right, bottom = bounds_percent(region)
-    assert (left, top, right, bottom) == pytest.approx((10, 25, 40, 83), abs=4)
+    assert bounds_percent(region) == pytest.approx((10, 25, 40, 83), abs=4)
 
 
 def bounds_percent(region: dict[str, Any]) -> tuple[float, ...]:
@@ -229,15 +201,15 @@ def bounds_percent(region: dict[str, Any]) -> tuple[float, ...]:
     return tuple(100 * edge for edge in edges)
 
 
-@pytest.mark.parametrize("written", ["R", "red", "rouge"])
-def test_aliases_are_read_and_written(annotator: Annotator, written: str) -> None:
+def test_aliases_are_read_and_written(annotator: Annotator) -> None:
     config = (
         f'<View>{IMAGE}<BrushLabels name="mask" toName="image"><Label value="red" alias="R"/>'
         '<Label value="blue"/></BrushLabels><KeyPointLabels name="click" toName="image" '
         'smart="true"><Label value="red" alias="rouge"/></KeyPointLabels></View>'
     )
-    (region,) = annotator.asks(TWO, keypoint(*CENTRE, label=written), config=config)
-    assert region["value"]["brushlabels"] == ["R"]
+    for written in ("R", "red", "rouge"):
+        (region,) = annotator.asks(TWO, keypoint(*CENTRE, label=written), config=config)
+        assert region["value"]["brushlabels"] == ["R"]
 
 
 def test_the_least_score_of_a_label_is_not_asked_of_an_answer(annotator: Annotator) -> None:
@@ -309,8 +281,7 @@ def test_masks_of_phrases_have_no_specks() -> None:
 
 
 def test_all_gets_what_a_prediction_has(annotator: Annotator) -> None:
-    body = {"tasks": [{"id": 1, "data": {"image": data_url(TWO)}}], "label_config": CONFIG}
-    predicted = annotator.client.post("/predict", json=body).get_json()["results"][0]["result"]
+    predicted = annotator.predicted(TWO)
     assert len(predicted) == 2
     asked = [annotator.asks(TWO, textarea(text)) for text in ("all", "blue all", "blue all, blue")]
     for regions in (predicted, *asked):
@@ -319,37 +290,26 @@ def test_all_gets_what_a_prediction_has(annotator: Annotator) -> None:
     assert asked == [predicted, predicted[1:], predicted[1:]]
 
 
-@pytest.mark.parametrize(
-    "prompt", [keypoint(*CENTRE), rectangle(5, 15, 40, 75), textarea("all")], ids=lambda p: p["id"]
-)
-def test_an_answer_replaces_no_region_when_it_is_accepted(
-    annotator: Annotator, prompt: Any
-) -> None:
+def test_an_answer_replaces_no_region_when_it_is_accepted(annotator: Annotator) -> None:
     """The editor puts regions in their places by id."""
-    body = {"tasks": [{"id": 1, "data": {"image": data_url(TWO)}}], "label_config": CONFIG}
-    predicted = annotator.client.post("/predict", json=body).get_json()["results"][0]["result"]
-    answers = [predicted, *(annotator.asks(TWO, prompt) for _ in range(2))]
+    answers = [annotator.predicted(TWO)]
+    for prompt in (keypoint(*CENTRE), keypoint(*CENTRE), textarea("all")):
+        answers.append(annotator.asks(TWO, prompt))
     ids = [region["id"] for regions in answers for region in regions]
-    assert len(set(ids)) == len(ids) >= 4
+    assert len(set(ids)) == len(ids) == 6
 
 
-def test_labels_that_words_name_are_no_rivals() -> None:
-    found = read_words("red car, lamp -> tl", STREET, STREET.labels_of("image"), "")
-    assert [label.name for label in competing_labels(found, STREET.labels)] == [
-        "words 0",
-        "words 1",
-        "Veg",
-        "background",
-    ]
-    over = read_words("red car -> Veg", STREET, STREET.labels_of("image"), "")
-    names = [label.name for label in competing_labels(over, STREET.labels)]
-    assert names == ["words 0", "TrafficLight", "background"]
-    own = read_words("Veg", STREET, STREET.labels_of("image"), "")
-    names = [label.name for label in competing_labels(own, STREET.labels)]
-    assert names[0] == "Veg", "what it has learned counts"
-
-
-# The picture and its features are kept
+@pytest.mark.parametrize(
+    ("text", "competing"),
+    [
+        ("red car, lamp -> tl", ["words 0", "words 1", "Veg", "background"]),
+        ("red car -> Veg", ["words 0", "TrafficLight", "background"]),
+        ("Veg", ["Veg", "Car", "TrafficLight", "background"]),  # what it has learned counts
+    ],
+)
+def test_labels_that_words_name_are_no_rivals(text: str, competing: list[str]) -> None:
+    phrases = read_words(text, STREET, STREET.labels_of("image"), "")
+    assert [label.name for label in competing_labels(phrases, STREET.labels)] == competing
 
 
 # The demo model, on scenes that it never saw

@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from label_studio_sdk.label_interface import LabelInterface
 
 from backend.errors import LabelConfigError
 from backend.feedback.comparison import compare_annotation
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.prediction.predictor import ModelVersions
 from backend.settings import Settings
-from tests.backend.fakes.colour_segmenter import data_url, flag
+from tests.backend.fakes.colour_segmenter import flag
 from tests.backend.prediction.annotator import Annotator, mask_of
 
 LABELS = (
@@ -38,15 +37,7 @@ def config_of(*tags: str) -> str:
 
 
 def predicted(config: str) -> list[dict[str, Any]]:
-    body = {
-        "tasks": [{"id": 1, "project": 1, "data": {"image": data_url(flag("red", "blue"))}}],
-        "label_config": config,
-        "project": "1.7",
-    }
-    response = Annotator().client.post("/predict", json=body)
-    (entry,) = response.get_json()["results"]
-    assert LabelInterface(config).validate_prediction(entry, return_errors=True) == []
-    return list(entry["result"])
+    return Annotator().predicted(flag("red", "blue"), config)
 
 
 @pytest.mark.parametrize("tool", ["brush", "polygon", "rectangle"])
@@ -88,12 +79,8 @@ def test_attributes_count_on_either_tag() -> None:
     config = parse_label_config(config_of(labels, brush))
     (control,) = config.controls
     assert [label.threshold for label in control.labels] == [0.5, 0.5]
-    assert (control.overlap, config.prelabel, config.score, config.adapt) == (
-        False,
-        True,
-        "effort",
-        "off",
-    )
+    assert (control.overlap, config.prelabel) == (False, True)
+    assert (config.score, config.adapt) == ("effort", "off")
 
 
 @pytest.mark.parametrize(

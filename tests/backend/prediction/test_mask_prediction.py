@@ -1,4 +1,4 @@
-"""Masks of labels: one at a time, cleaned, refined."""
+"""Masks of labels: thresholds, islands and holes, refinement; and the scores for sorting."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backend.label_studio.requests import Context, Keypoint, Prompt
+from backend.label_studio.requests import Context, PredictRequest, Prompt, Task, TypedWords
 from backend.prediction.predictor import Predictor
 from backend.settings import Settings
 from clearclip_core import RGBArray, ScoreOptions, Segmentation
 from tests.backend.fakes.colour_segmenter import ColourSegmenter, brush_config, colour_engine, flag
+from tests.backend.prediction.annotator import mask_of
 from tests.backend.prediction.test_predictor import (
+    CLICK,
     IMAGES,
     make_predictor,
-    mask_of,
+    predicted,
     read_image,
     request,
 )
@@ -29,9 +31,7 @@ def test_unlikely_pixels_are_left_out_for_each_control_and_label() -> None:
         '<Label value="white"/><Label value="blue" model_score_threshold="0.1"/></BrushLabels>'
         '<PolygonLabels name="lax" toName="image"><Label value="white"/></PolygonLabels></View>'
     )
-    (entry,) = make_predictor().predict(request(config, "flag"))
-    assert isinstance(entry, dict)
-    white, blue, polygon = entry["result"]
+    white, blue, polygon = predicted(request(config, "flag"))["result"]
     assert mask_of(white).sum() == 40 * 10  # only the half that is 0.75 sure
     assert mask_of(blue).sum() == 40 * 20
     assert polygon["from_name"] == "lax"
@@ -48,44 +48,38 @@ class CertainSegmenter(ColourSegmenter):
 
 
 def test_a_threshold_of_one_is_never_reached() -> None:
+    kinds = ("BrushLabels", "BitmaskLabels", "PolygonLabels", "RectangleLabels")
     labels = '<Label value="red"/><Label value="blue" model_score_threshold="0.9"/>'
     controls = "".join(
         f'<{kind} name="{kind}" toName="image" model_score_threshold="1">{labels}</{kind}>'
-        for kind in ("BrushLabels", "BitmaskLabels", "PolygonLabels", "RectangleLabels")
+        for kind in kinds
     )
     config = f'<View><Image name="image" value="$image"/>{controls}</View>'
     predictor = Predictor(colour_engine(CertainSegmenter()), read_image, Settings())
-    (entry,) = predictor.predict(request(config, "flag"))
-    assert isinstance(entry, dict)
+    entry = predicted(request(config, "flag"), predictor)
     drawn = [(region["from_name"], region["value"][region["type"]]) for region in entry["result"]]
-    kinds = ("BrushLabels", "BitmaskLabels", "PolygonLabels", "RectangleLabels")
     assert drawn == [(kind, ["blue"]) for kind in kinds]
 
 
-def test_specks_are_dropped_and_pinholes_filled() -> None:
+def test_specks_are_dropped_before_pinholes_are_filled() -> None:
+    """As in the library: an island in a hole would else make two of it."""
     image = flag("red", size_hw=(100, 100))
     image[10, 10] = image[50, 50] = 0  # two pinholes
     image[:, 60:] = 0
     image[80, 80] = (255, 0, 0)  # a speck
     IMAGES["specks"] = image
     predictor = make_predictor(min_island_share=0.001)  # 10 px
-    (entry,) = predictor.predict(request(brush_config("red"), "specks"))
-    assert isinstance(entry, dict)
+    (region,) = predicted(request(brush_config("red"), "specks"), predictor)["result"]
     expected = np.zeros((100, 100), bool)
     expected[:, :60] = True
-    assert np.array_equal(mask_of(entry["result"][0]), expected)
-
-
-def test_islands_are_dropped_before_holes_are_filled() -> None:
-    """As in the library: an island in a hole would else make two of it."""
+    assert np.array_equal(mask_of(region), expected)
     image = flag("red", size_hw=(100, 100))
     image[40:60, 40:60] = 0
     image[49:51, 49:51] = (255, 0, 0)
     IMAGES["ring"] = image
     predictor = make_predictor(min_island_share=0.0397)  # 397 px: the hole has 396, or 400
-    (entry,) = predictor.predict(request(brush_config("red"), "ring"))
-    assert isinstance(entry, dict)
-    assert not mask_of(entry["result"][0])[40:60, 40:60].any()
+    (region,) = predicted(request(brush_config("red"), "ring"), predictor)["result"]
+    assert not mask_of(region)[40:60, 40:60].any()
 
 
 @pytest.mark.parametrize(("refine", "propagate"), [(True, False), (False, True)])
@@ -105,21 +99,55 @@ def test_masks_are_refined_as_the_settings_say(refine: bool, propagate: bool) ->
     assert asked == [(refine, propagate, (10, 200, 3))]
 
 
-def test_scores_follow_the_presence_prior_of_the_project() -> None:
+@pytest.mark.parametrize("context", [None, CLICK])
+def test_scores_follow_the_presence_prior_of_the_project(context: Context | None) -> None:
     segmenter = ColourSegmenter()
     predictor = Predictor(colour_engine(segmenter), read_image, Settings(presence=0.2))
-    predictor.predict(request(brush_config("red"), "flag"))
+    predictor.predict(request(brush_config("red"), "flag", context=context))
     assert segmenter.options == ScoreOptions(presence=0.2)
-    predictor.predict(request(brush_config("red", attributes='presence="0.1"'), "flag"))
+    own = brush_config("red", attributes='presence="0.1"')
+    predictor.predict(request(own, "flag", context=context))
     assert segmenter.options == ScoreOptions(presence=0.1)
 
 
-def test_predictions_are_filtered_and_what_an_annotator_asks_for_is_not() -> None:
-    segmenter = ColourSegmenter()
-    settings = Settings(presence=0.2)
-    predictor = Predictor(colour_engine(segmenter), read_image, settings)
-    predictor.predict(request(brush_config("red"), "flag"))
-    assert segmenter.options == ScoreOptions(presence=0.2)
-    click = Context((Prompt(Keypoint(10, 50), ("red",)),))
-    predictor.predict(request(brush_config("red"), "flag", context=click))
-    assert segmenter.options == ScoreOptions(presence=0.2)
+# ---- the scores by which predictions are sorted --------------------------------------------------
+
+
+def scored(score: str, config: str, **data: object) -> float:
+    asked = PredictRequest((Task(1, 1, data),), config)
+    return float(predicted(asked, make_predictor(score=score))["score"])
+
+
+def test_predictions_may_be_sorted_by_what_is_open_about_a_picture() -> None:
+    """White fits no word: red, blue and the contrast words are a third each on a third of it."""
+    config = brush_config("blue", "red")
+    assert scored("uncertainty", config, image="flag") == pytest.approx(1 / 3, abs=1e-6)
+    assert scored("effort", config, image="flag") == pytest.approx(2 / 9, abs=1e-6)
+    assert scored("uncertainty", config, image="red") == 0
+    # Below its threshold nothing is drawn; and that nothing is there is as unlikely.
+    picky = brush_config("blue", "white", "red", attributes='model_score_threshold="0.9"')
+    assert scored("effort", picky, image="flag") == pytest.approx(0, abs=1e-6)
+    # A project has its own choice.
+    own = brush_config("blue", "red", attributes='score="effort"')
+    assert scored("uncertainty", own, image="flag") == pytest.approx(2 / 9, abs=1e-6)
+    plain = brush_config("blue", "red", attributes='score="confidence"')
+    assert scored("effort", plain, image="flag") == pytest.approx((0.5 + 0.75) / 2)
+
+
+def test_all_pictures_of_a_task_count_by_their_pixels() -> None:
+    config = (
+        '<View><Image name="many" valueList="$pages"/>'
+        '<BrushLabels name="m" toName="many"><Label value="red"/></BrushLabels></View>'
+    )
+    # Of 2400 pixels a third is red, of 2000 a half; the others are as likely a contrast word.
+    expected = (2400 * 2 / 3 + 2000 / 2) / 4400
+    pages = ["flag", "wide"]
+    assert scored("uncertainty", config, pages=pages) == pytest.approx(expected, abs=1e-6)
+    assert scored("effort", config, pages=pages) == pytest.approx(expected / 2, abs=1e-6)
+
+
+def test_the_answer_to_a_prompt_keeps_its_confidence() -> None:
+    ask = Context((Prompt(TypedWords("red"), image="image"),))
+    asked = request(brush_config("blue", "red"), "flag", context=ask)
+    for score in ("confidence", "effort"):
+        assert predicted(asked, make_predictor(score=score))["score"] == 0.75

@@ -1,0 +1,15 @@
+"""Wait for what another thread or process does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+def wait_for(condition: Callable[[], Any], within_s: float = 20.0) -> None:
+    """Wait until a condition holds; fail where it does not in time."""
+    end = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
