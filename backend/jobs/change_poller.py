@@ -18,12 +18,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Final, TypeGuard
 
-from sqlalchemy import Column, Float, Integer, Row, Table, Text, delete, insert, select, update
+from sqlalchemy import Column, Float, Integer, Table, Text, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from backend.database.database import METADATA, Database
@@ -106,6 +105,9 @@ class Poll:
     trouble: str = ""
 
 
+_OF_POLL: Final = [_ROW[each.name] for each in fields(Poll)]
+
+
 class PollStore:
     """The polls in a database, for one backend.
 
@@ -156,12 +158,13 @@ class PollStore:
     def list_polls(self) -> list[Poll]:
         """Return all polls, by ascending project."""
         with self._database.read() as connection:
-            return [_poll(row) for row in connection.execute(select(_POLLS).order_by(_ROW.project))]
+            query = select(*_OF_POLL).order_by(_ROW.project)
+            return [Poll(*row) for row in connection.execute(query)]
 
     def lease(self) -> Poll | None:
         """Lease the project that is due the longest; None where none is due."""
         now = self.now
-        due = select(_POLLS).where(_ROW.due <= now, is_free(_POLLS, now)).order_by(_ROW.due)
+        due = select(*_OF_POLL).where(_ROW.due <= now, is_free(_POLLS, now)).order_by(_ROW.due)
         with self._database.read() as connection:  # most often nothing is due: no lock
             if connection.execute(due.limit(1)).first() is None:
                 return None
@@ -172,7 +175,7 @@ class PollStore:
             leased = update(_POLLS).where(_ROW.project == row.project)
             connection.execute(leased.values(leased_to(self._owner, now)))
         self._leased.add(row.project)
-        return _poll(row)
+        return Poll(*row)
 
     def renew(self) -> None:
         """Renew the leases of this backend, but not those that it has let go."""
@@ -206,41 +209,6 @@ class PollStore:
             connection.execute(update(_POLLS).where(*ours).values(values))
 
 
-def _poll(row: Row[Any]) -> Poll:
-    return Poll(row.project, row.since, row.noted, row.walked, row.polled, row.tasks, row.trouble)
-
-
-@dataclass
-class _Walk:
-    """A walk through the tasks of a project that changed, page by page.
-
-    Attributes:
-        newest: time of the newest change when the walk began, on Label Studio's clock.
-        tasks: number of the project's tasks when the walk began.
-        began: when the walk began, on the database's clock.
-        cursor: all tasks with ids up to this one are dealt with.
-        created: tasks that are newer than the mark, and not newer than the walk.
-    """
-
-    poll: Poll
-    newest: float
-    tasks: int
-    began: float
-    cursor: int = 0
-    created: int = 0
-
-    @property
-    def since(self) -> float:
-        """The time after which changes are asked for."""
-        return self.poll.since - OVERLAP_S
-
-    @property
-    def is_quiet(self) -> bool:
-        """Whether nothing has changed since a walk that came too late to miss anything."""
-        is_settled = self.poll.walked >= self.poll.noted + OVERLAP_S
-        return self.newest <= self.poll.since and is_settled
-
-
 @dataclass
 class ChangePoller:
     """Polls the projects of one Label Studio.
@@ -264,16 +232,13 @@ class ChangePoller:
     _added: set[int] = field(default_factory=set)  # projects that are in the table
     _woken: set[int] = field(default_factory=set)
     _checked_at: dict[int, float] = field(default_factory=dict)
-    _walks: deque[_Walk] = field(default_factory=deque)
     #: Project -> task -> as it was dealt with last, of tasks that changed lately.
     _known: dict[int, dict[int, TaskRow]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)  # of `_woken`
 
     def note_setup(self, project: int | None) -> None:
         """Keep that Label Studio has asked for the setup of a project: it is to be polled."""
-        if self.client is None or project is None or project in self._added:
-            return
-        if len(self._added) >= _MOST_PROJECTS or not 0 < project <= _LARGEST_PROJECT:
+        if project in self._added or not self._may_be_polled(project, self._added):
             return
         try:
             self.polls.add(project, SETTLED_AFTER_S)
@@ -283,73 +248,77 @@ class ChangePoller:
 
     def wake(self, project: int | None) -> None:
         """Have a project polled soon, if it is polled at all; waits for nothing."""
-        if self.client is None or project is None or not 0 < project <= _LARGEST_PROJECT:
-            return
         with self._lock:
-            if len(self._woken) < _MOST_PROJECTS:
+            if self._may_be_polled(project, self._woken):
                 self._woken.add(project)
 
+    def _may_be_polled(self, project: int | None, others: Collection[int]) -> TypeGuard[int]:
+        """Return whether a project of which anybody has told may be remembered beside others."""
+        is_one = project is not None and 0 < project <= _LARGEST_PROJECT
+        return self.client is not None and is_one and len(others) < _MOST_PROJECTS
+
     def poll(self) -> bool:
-        """Poll a page of the changes of one project; return whether there was anything to poll."""
-        if self.client is None:
+        """Poll the changes of one project; return whether one was due."""
+        client = self.client
+        if client is None:
             return False
-        self._wake_projects()
-        leased = self.polls.lease()
-        if leased is not None:
-            self._guard(self.client, leased.project, lambda client: self._begin(client, leased))
-        if not self._walks:
-            return leased is not None
-        walk = self._walks.popleft()
-        self._guard(self.client, walk.poll.project, lambda client: self._step(client, walk))
-        return True
-
-    # ---- projects ----------------------------------------------------------------------------
-
-    def _wake_projects(self) -> None:
-        """Let projects be due of which webhooks have told, but none that is being walked."""
         with self._lock:
-            woken = self._woken - {walk.poll.project for walk in self._walks}
-            self._woken -= woken
+            woken, self._woken = self._woken, set()
         if woken:
             self.polls.wake(woken, _WAKE_AFTER_S)
-
-    def _guard(
-        self, client: LabelStudioClient, project: int, work: Callable[[LabelStudioClient], None]
-    ) -> None:
-        """Work on a project; where that fails, keep why, and end its lease."""
+        poll = self.polls.lease()
+        if poll is None:
+            return False
         try:
-            work(client)
+            self._poll_project(client, poll)
         except BackendError as error:
             if isinstance(error, StudioRefused) and error.status == 404:
-                self._forget(project)
-                return
-            self.polls.fail(project, str(error), self.settings.poll_interval_s)
+                self._forget(poll.project)
+                return True
+            self.polls.fail(poll.project, str(error), self.settings.poll_interval_s)
             if not isinstance(error, StudioRefused):
                 raise
-            log.warning("Project %d cannot be polled for changes: %s", project, error)
+            log.warning("Project %d cannot be polled for changes: %s", poll.project, error)
         except BaseException:
-            self.polls.let_go(project)
+            self.polls.let_go(poll.project)
             raise
+        return True
+
+    # ---- one project -------------------------------------------------------------------------
+
+    def _poll_project(self, client: LabelStudioClient, poll: Poll) -> None:
+        """Walk through what has changed, and move the mark once all of it is kept."""
+        since = self._mark_of(client, poll)
+        if since is None:
+            self._forget(poll.project)
+            return
+        began, poll = self.polls.now, replace(poll, since=since)
+        newest, tasks = client.newest_change(poll.project)
+        created = 0
+        done = poll
+        # nothing has changed since a walk that came too late to miss anything
+        is_settled = poll.walked >= poll.noted + OVERLAP_S
+        if newest > since or not is_settled:
+            created = self._walk(client, poll, newest)
+            if self.is_stopping():
+                self.polls.let_go(poll.project)
+                return  # the next backend finds the rest
+            done = replace(poll, walked=began)
+        if newest > since:
+            done = replace(done, since=newest, noted=began)
+        if tasks < poll.tasks + created:
+            self._mark_gone(client, poll.project)
+        self.polls.finish(replace(done, tasks=tasks), self.settings.poll_interval_s)
+        known = self._known.get(poll.project, {})
+        self._known[poll.project] = {
+            id_: row for id_, row in known.items() if row.updated > done.since - OVERLAP_S
+        }
 
     def _forget(self, project: int) -> None:
         self.polls.remove(project)
         self._added.discard(project)
         self._checked_at.pop(project, None)
         self._known.pop(project, None)
-
-    def _begin(self, client: LabelStudioClient, poll: Poll) -> None:
-        """Begin a walk where anything has changed."""
-        since = self._mark_of(client, poll)
-        if since is None:
-            self._forget(poll.project)
-            return
-        began = self.polls.now
-        newest, tasks = client.newest_change(poll.project)
-        walk = _Walk(replace(poll, since=since), newest, tasks, began)
-        if walk.is_quiet:
-            self._finish(client, walk)
-        else:
-            self._walks.append(walk)
 
     def _mark_of(self, client: LabelStudioClient, poll: Poll) -> float | None:
         """Return the mark of a project, at first the time at which it was connected.
@@ -365,25 +334,26 @@ class ChangePoller:
         self._checked_at[poll.project] = now
         return (poll.since or min(connected)) if connected else None
 
-    # ---- one walk ----------------------------------------------------------------------------
+    def _walk(self, client: LabelStudioClient, poll: Poll, newest: float) -> int:
+        """Deal with all tasks that changed since the mark; return how many are new since then.
 
-    def _step(self, client: LabelStudioClient, walk: _Walk) -> None:
-        """Deal with the next page of a walk."""
-        poll, known = walk.poll, self._known.setdefault(walk.poll.project, {})
-        rows = client.changed_tasks(poll.project, walk.since, walk.cursor)
-        fresh = [row for row in rows if known.get(row.id) != row]
-        self._mark(client, poll.project, fresh)
-        self._prelabel(client, poll.project, [row for row in fresh if row.created > walk.since])
-        if self.is_stopping():
-            self.polls.let_go(poll.project)
-            return  # the next backend finds the page again
-        known.update({row.id: row for row in fresh})
-        walk.created += sum(poll.since < row.created <= walk.newest for row in rows)
-        if len(rows) == PAGE:
-            walk.cursor = rows[-1].id
-            self._walks.append(walk)
-        else:
-            self._finish(client, walk)
+        Args:
+            newest: time of the newest change when the walk begins, on Label Studio's clock.
+        """
+        since, known = poll.since - OVERLAP_S, self._known.setdefault(poll.project, {})
+        cursor = created = 0
+        while True:
+            rows = client.changed_tasks(poll.project, since, cursor)
+            fresh = [row for row in rows if known.get(row.id) != row]
+            self._mark(client, poll.project, fresh)
+            self._prelabel(client, poll.project, [row for row in fresh if row.created > since])
+            created += sum(poll.since < row.created <= newest for row in rows)
+            if self.is_stopping():
+                return created
+            known.update({row.id: row for row in fresh})
+            if len(rows) < PAGE:
+                return created
+            cursor = rows[-1].id
 
     def _mark(self, client: LabelStudioClient, project: int, rows: Sequence[TaskRow]) -> None:
         """Mark the annotations of tasks that are not as they were read."""
@@ -414,22 +384,6 @@ class ChangePoller:
             return parse_label_config(client.label_config(project)).prelabel
         except LabelConfigError:  # a config without labels to draw switches nothing on
             return False
-
-    def _finish(self, client: LabelStudioClient, walk: _Walk) -> None:
-        """Move the mark of a project, as all that the walk has found is kept."""
-        poll = walk.poll
-        if walk.tasks < poll.tasks + walk.created:
-            self._mark_gone(client, poll.project)
-        done = poll
-        if not walk.is_quiet:
-            done = replace(poll, walked=walk.began)
-            if walk.newest > poll.since:
-                done = replace(done, since=walk.newest, noted=walk.began)
-        self.polls.finish(replace(done, tasks=walk.tasks), self.settings.poll_interval_s)
-        known = self._known.get(poll.project, {})
-        self._known[poll.project] = {
-            id_: row for id_, row in known.items() if row.updated > done.since - OVERLAP_S
-        }
 
     def _mark_gone(self, client: LabelStudioClient, project: int) -> None:
         """Mark the annotations of tasks that are deleted, of which Label Studio lists nothing."""
