@@ -86,18 +86,13 @@ class BatchCollector:
 class BatchEncoder:
     """Encodes images together, in smaller batches once memory was too small for larger ones.
 
-    Args:
-        windows_at_once: most windows of a batch; 0 until `fit` where the segmenter decides.
+    Attributes:
+        windows_at_once: most windows of a batch; 0 before the model is loaded.
     """
 
-    def __init__(self, changed: threading.Condition, windows_at_once: int = 0) -> None:
+    def __init__(self, changed: threading.Condition) -> None:
         self._changed = changed
-        self.windows_at_once = windows_at_once
-        self.batches = self.windows = 0
-
-    def fit(self, segmenter: Segmenter) -> None:
-        """Adopt the segmenter's batch size where none was given."""
-        self.windows_at_once = self.windows_at_once or segmenter.windows_at_once
+        self.windows_at_once = self.batches = self.windows = 0
 
     def encode(
         self, segmenter: Segmenter, images: Sequence[PreparedImage], with_cls: bool = False

@@ -32,7 +32,6 @@ from clearclip_core import (
     Label,
     PreparedImage,
     ScoreOptions,
-    Scores,
     Segmenter,
     Vocabulary,
     WeightsNotFoundError,
@@ -44,9 +43,6 @@ from clearclip_core import (
 )
 
 log = logging.getLogger(__name__)
-
-#: Most images of one priority that wait, and most vocabularies that are being embedded.
-_QUEUE_SIZE = 64
 
 #: So many sentences cost a ViT-B as much as one window.
 _SENTENCES_PER_WINDOW = 20
@@ -97,8 +93,6 @@ class Engine:
         model_id: identifies the weights, before they are loaded too; called each time.
         retry_after_s: pause in seconds between two attempts to load.
         cache: keeps features; none are kept by default.
-        queue_size: most images of one priority that may wait.
-        windows_at_once: most windows of a batch; the segmenter's own choice by default.
     """
 
     def __init__(
@@ -107,20 +101,17 @@ class Engine:
         model_id: Callable[[], str],
         retry_after_s: float = 30.0,
         cache: FeatureCache | None = None,
-        queue_size: int = _QUEUE_SIZE,
-        windows_at_once: int | None = None,
     ) -> None:
         self._model_id = model_id
-        self._queue_size = queue_size
         self._cache = cache or FeatureCache(0)
         # One lock for all parts: a request checks the model, waits for room and joins the queue in
         # one step, and a snapshot is of one moment.
         self._changed = threading.Condition()
         self._loader = ModelLoader(load, retry_after_s, self._changed)
-        self._images = ImageQueue(queue_size, self._changed)
-        self._words = WordsQueue(self._images, self._changed, queue_size)
+        self._images = ImageQueue(self._changed)
+        self._words = WordsQueue(self._images, self._changed)
         self._collector = BatchCollector(self._images, self._words, self._cache)
-        self._encoder = BatchEncoder(self._changed, windows_at_once or 0)
+        self._encoder = BatchEncoder(self._changed)
         self._thread: threading.Thread | None = None
         self._derived: weakref.WeakSet[Engine] = weakref.WeakSet()
 
@@ -159,8 +150,7 @@ class Engine:
             made.embed = own.embed
             return made
 
-        size = self._queue_size
-        made = Engine(load, self._model_id, cache=self._cache, queue_size=size)
+        made = Engine(load, self._model_id, cache=self._cache)
         self._derived.add(made)
         return made
 
@@ -240,7 +230,7 @@ class Engine:
     def warm_up(self, labels: Iterable[Label]) -> None:
         """Embed labels when there is nothing else to do, so that their first image need not wait.
 
-        Never waits. Does nothing while `queue_size` vocabularies are being embedded.
+        Never waits. Does nothing while many vocabularies are being embedded.
         """
         labels = tuple(labels)
         with self._changed:
@@ -261,18 +251,6 @@ class Engine:
                 embedded = self._words.embed_soon(labels)
             embedded.result()
         return segmenter.embed(prompts)  # kept by now: nothing is computed in this thread
-
-    def score(
-        self,
-        image: PreparedImage,
-        labels: tuple[Label, ...],
-        priority: Priority = Priority.OPENED,
-        project: Hashable = None,
-        adaptation: Adaptation | None = None,
-        options: ScoreOptions = _DEFAULT,
-    ) -> Scores:
-        """Score an image, contrast words included; `encode` explains the arguments."""
-        return self.encode(image, labels, priority, project, adaptation, options).scores
 
     def encode(
         self,
@@ -329,7 +307,7 @@ class Engine:
         segmenter = self._loader.load()
         if segmenter is None:
             return
-        self._encoder.fit(segmenter)
+        self._encoder.windows_at_once = segmenter.windows_at_once
         sentences = self._encoder.windows_at_once * _SENTENCES_PER_WINDOW
         self._words.prompts_at_once = max(1, sentences // len(segmenter.embed.templates))
         while self._wait_for_work():

@@ -58,18 +58,10 @@ class ModelLoader:
         """Whether `stop` was called."""
         return self._stopping.is_set()
 
-    def wait(self, timeout_s: float | None = None) -> Segmenter:
-        """Return the segmenter; wait while it loads for the first time.
-
-        Args:
-            timeout_s: for how long, in seconds; None for as long as it takes.
-
-        Raises:
-            TimeoutError: it still loads.
-        """
+    def wait(self) -> Segmenter:
+        """Return the segmenter; wait while it loads for the first time."""
         with self._changed:
-            if not self._changed.wait_for(lambda: self._status.state != "loading", timeout_s):
-                raise TimeoutError("The model still loads.")
+            self._changed.wait_for(lambda: self._status.state != "loading")
             return self.loaded()
 
     def loaded(self) -> Segmenter:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from backend.errors import Busy, ModelUnavailable
 from clearclip_core import Adaptation, DenseFeatures, Label, PreparedImage, ScoreOptions, Scores
@@ -63,6 +63,12 @@ class ImageRequest:
         return self.options.needs_cls
 
 
+#: How many more urgent images are served before one of a less urgent class.
+MAX_SKIPS: Final = 16
+
+#: Most images of one priority that wait, and most vocabularies that are being embedded.
+CAPACITY: Final = 64
+
 _T = TypeVar("_T")
 Lines = OrderedDict[Hashable, deque[_T]]
 
@@ -70,14 +76,10 @@ Lines = OrderedDict[Hashable, deque[_T]]
 class FairQueue(Generic[_T]):
     """Serves items by priority, then owners in turn, then in the order of arrival.
 
-    A priority that has been skipped `max_skips` times is served once, whatever is more urgent. Not
+    A priority that has been skipped `MAX_SKIPS` times is served once, whatever is more urgent. Not
     thread-safe: threads that share one hold a lock.
 
-    Args:
-        max_skips: how many others may be served before an item at the head of a less urgent
-            priority.
-
-    >>> queue = FairQueue[str](max_skips=8)
+    >>> queue = FairQueue[str]()
     >>> for name, owner in [("a1", "a"), ("a2", "a"), ("b1", "b")]:
     ...     queue.push(name, priority=2, owner=owner)
     >>> queue.push("click", priority=0, owner="a")
@@ -85,10 +87,7 @@ class FairQueue(Generic[_T]):
     ['click', 'a1', 'b1', 'a2']
     """
 
-    def __init__(self, max_skips: int) -> None:
-        if max_skips < 1:
-            raise ValueError(f"Expected argument `max_skips` to be 1 or more, but got {max_skips}.")
-        self._max_skips = max_skips
+    def __init__(self) -> None:
         self._by_priority: dict[int, Lines[_T]] = {}  # owners in the order of their turns
         self._skips: dict[int, int] = {}
 
@@ -145,7 +144,7 @@ class FairQueue(Generic[_T]):
             raise IndexError("Nothing waits in the queue.")
         skips = {priority: self._skips.get(priority, 0) for priority in self._by_priority}
         longest = max(self._by_priority, key=lambda priority: (skips[priority], -priority))
-        return longest if skips[longest] >= self._max_skips else min(self._by_priority)
+        return longest if skips[longest] >= MAX_SKIPS else min(self._by_priority)
 
     def _remove_empty(self) -> None:
         """Remove owners and priorities without items."""
@@ -157,10 +156,6 @@ class FairQueue(Generic[_T]):
                 self._skips.pop(priority, None)
 
 
-#: How many more urgent images are served before one of a less urgent class.
-MAX_SKIPS = 16
-
-
 class ImageQueue:
     """Holds image requests until they are served, and counts them until they are resolved.
 
@@ -168,14 +163,12 @@ class ImageQueue:
     share between threads.
 
     Args:
-        capacity: most waiting requests of one priority.
         changed: guards the queue; notified when a request comes and when one is resolved.
     """
 
-    def __init__(self, capacity: int, changed: threading.Condition) -> None:
-        self._capacity = capacity
+    def __init__(self, changed: threading.Condition) -> None:
         self._changed = changed
-        self._queue = FairQueue[ImageRequest](MAX_SKIPS)
+        self._queue = FairQueue[ImageRequest]()
         self._waiting: Counter[Priority] = Counter()
         self._by_project: Counter[tuple[Priority, Hashable]] = Counter()
         self._done = self._failed = 0
@@ -208,7 +201,7 @@ class ImageQueue:
 
     def has_room(self, priority: Priority) -> bool:
         """Return whether one more request of a priority may wait."""
-        return self._waiting[priority] < self._capacity
+        return self._waiting[priority] < CAPACITY
 
     def put(self, request: ImageRequest) -> None:
         """Append a request.

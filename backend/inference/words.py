@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from backend.errors import ModelUnavailable
-from backend.inference.queue import ImageQueue, ImageRequest, Priority
+from backend.inference.queue import CAPACITY, ImageQueue, ImageRequest, Priority
 from clearclip_core import Label, Segmenter
 
 log = logging.getLogger(__name__)
@@ -57,19 +57,15 @@ class WordsQueue:
     Args:
         images: the queue to which images return once their words are embedded.
         changed: guards the queue; notified when labels come.
-        capacity: most sets of labels; above it, none is added for which nobody waits.
 
     Attributes:
         prompts_at_once: most prompts that are embedded in one turn.
         known: images whose words were embedded before they came.
     """
 
-    def __init__(
-        self, images: ImageQueue, changed: threading.Condition, capacity: int = 64
-    ) -> None:
+    def __init__(self, images: ImageQueue, changed: threading.Condition) -> None:
         self._images = images
         self._changed = changed
-        self._capacity = capacity
         self._requests: dict[tuple[Label, ...], WordsRequest] = {}
         self._is_next = False
         self._turns = 0
@@ -84,7 +80,7 @@ class WordsQueue:
     def add(self, labels: tuple[Label, ...]) -> None:
         """Embed labels when there is nothing else to do; does nothing where there is no room."""
         with self._changed:
-            if len(self._requests) < self._capacity:
+            if len(self._requests) < CAPACITY:
                 self._request(labels)
                 self._changed.notify_all()
 

@@ -22,8 +22,9 @@ class Scene:
     A picture is known by its width. While the model is held, whatever is asked waits.
     """
 
-    def __init__(self, words_known: bool = True, **options: Any) -> None:
+    def __init__(self, words_known: bool = True, windows_at_once: int = 4, **options: Any) -> None:
         self.segmenter = ColourSegmenter(words_known=words_known)
+        self.segmenter.windows_at_once = windows_at_once
         self.engine = colour_engine(self.segmenter, **options)
         self.segmenter.log.clear()
         self._threads = ThreadPoolExecutor(40)
@@ -52,7 +53,7 @@ class Scene:
         labels: tuple[Label, ...] = RED,
     ) -> Any:
         picture = self.segmenter.prepare(flag("red", size_hw=(2, width)))
-        return self.engine.score(picture, labels, priority, project)
+        return self.engine.encode(picture, labels, priority, project).scores
 
     def hold(self) -> None:
         """Keep the model busy with a picture 99 wide."""

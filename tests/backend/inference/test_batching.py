@@ -24,15 +24,6 @@ def test_waiting_pictures_become_one_batch_up_to_its_size() -> None:
     assert scene.served() == [(1, 2, 3, 4), (5, 6)]
 
 
-def test_a_batch_size_that_is_set_wins_over_the_segmenters() -> None:
-    scene = Scene(windows_at_once=2)
-    scene.hold()
-    for width in (1, 2, 3):
-        scene.ask(width)
-    scene.release()
-    assert scene.served() == [(1, 2), (3,)]
-
-
 def test_a_crash_of_one_picture_costs_no_other_of_its_batch() -> None:
     scene = Scene()
 

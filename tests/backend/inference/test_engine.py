@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from backend.errors import Busy, ModelUnavailable
+from backend.inference import queue
 from backend.inference.engine import Engine
 from backend.inference.feature_cache import FeatureCache
 from backend.inference.model_loader import ModelStatus
@@ -78,7 +79,7 @@ def test_projects_take_turns() -> None:
 
 
 def test_no_batch_starves_under_clicks_that_never_end() -> None:
-    scene = Scene(windows_at_once=1, queue_size=MAX_SKIPS + 9)
+    scene = Scene(windows_at_once=1)
     scene.hold()
     scene.ask(90, BATCH)
     for width in range(MAX_SKIPS + 4):
@@ -100,8 +101,9 @@ def test_a_click_during_a_batch_waits_for_the_running_pictures_only() -> None:
 # The bound of the queue
 
 
-def test_a_full_queue_is_said_at_once_to_clicks() -> None:
-    scene = Scene(queue_size=1)
+def test_a_full_queue_is_said_at_once_to_clicks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "CAPACITY", 1)
+    scene = Scene()
     scene.hold()
     scene.ask(1, CLICK)
     with pytest.raises(Busy):
@@ -113,8 +115,11 @@ def test_a_full_queue_is_said_at_once_to_clicks() -> None:
 
 
 @pytest.mark.parametrize("priority", [BATCH, OPENED])
-def test_others_wait_for_room_and_all_get_through(priority: Priority) -> None:
-    scene = Scene(queue_size=2)
+def test_others_wait_for_room_and_all_get_through(
+    priority: Priority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "CAPACITY", 2)
+    scene = Scene()
     scene.hold()
     asked = [scene.start(width, priority, width % 3) for width in range(1, 31)]
     wait_for(lambda: scene.engine.snapshot().waiting[priority] == 2)
@@ -156,7 +161,7 @@ def test_kept_features_survive_the_process_and_are_not_used_by_other_weights(
     other = ColourSegmenter()
     other.features_id = "other weights"
     engine = colour_engine(other, cache=FeatureCache.from_settings(settings))
-    engine.score(other.prepare(flag("red", size_hw=(2, 7))), RED)
+    engine.encode(other.prepare(flag("red", size_hw=(2, 7))), RED)
     assert other.encoded == [(7,)]
 
 
@@ -195,10 +200,10 @@ def test_the_engine_segments_as_the_library_does_with_kept_features_too(
         engine.start()
         engine.segmenter()
         with ThreadPoolExecutor() as threads:
-            scores = [threads.submit(engine.score, segmenter.prepare(i), labels) for i in scenes]
-        for image, future in zip(scenes, scores, strict=True):
+            encoded = [threads.submit(engine.encode, segmenter.prepare(i), labels) for i in scenes]
+        for image, future in zip(scenes, encoded, strict=True):
             expected = segmenter.segment(image, labels, contrast=True).label_map
-            got = segmenter.decide(future.result()).label_map
+            got = segmenter.decide(future.result().scores).label_map
             assert np.mean(got == expected) >= 0.999
         assert batches is None or engine.snapshot().batches == batches
         engine.stop()
@@ -207,8 +212,9 @@ def test_the_engine_segments_as_the_library_does_with_kept_features_too(
 # The end
 
 
-def test_stopping_tells_all_who_wait() -> None:
-    scene = Scene(queue_size=2)
+def test_stopping_tells_all_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "CAPACITY", 2)
+    scene = Scene()
     scene.hold()
     waiting = [scene.ask(1), scene.ask(2, BATCH), scene.ask(3, BATCH)]
     waiting += [scene.start(4, BATCH), scene.ask(5, CLICK, labels=NEW)]

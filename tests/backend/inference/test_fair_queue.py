@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 
-from backend.inference.queue import FairQueue
+from backend.inference.queue import MAX_SKIPS, FairQueue
 
 
 def test_under_any_load_the_first_of_each_class_is_served_within_a_bound() -> None:
     rng = random.Random(0)
-    max_skips, classes = 4, 3
-    queue = FairQueue[int](max_skips)
+    classes = 3
+    queue = FairQueue[int]()
     passed = [0] * classes  # pops since a class with items was served
     waiting = [0] * classes
     for _ in range(5000):
@@ -24,11 +24,11 @@ def test_under_any_load_the_first_of_each_class_is_served_within_a_bound() -> No
         for priority in range(classes):
             idle = priority == served or not waiting[priority]
             passed[priority] = 0 if idle else passed[priority] + 1
-        assert max(passed) < max_skips + classes
+        assert max(passed) < MAX_SKIPS + classes
 
 
 def test_first_stands_before_its_own_project_and_what_is_taken_leaves_the_others_in_order() -> None:
-    queue = FairQueue[str](max_skips=9)
+    queue = FairQueue[str]()
     for item in ("a1", "a2", "b1", "a3", "b2"):
         queue.push(item, 1, item[0])
     queue.push("b0", 1, "b", first=True)

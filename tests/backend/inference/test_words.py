@@ -100,7 +100,8 @@ def test_setup_words_that_a_picture_needs_go_with_it_and_lose_no_progress() -> N
     assert scene.served() == [("crimson",), ("scarlet",), (2,), (1,)]
 
 
-def test_priming_never_waits_not_even_for_the_load() -> None:
+def test_priming_never_waits_not_even_for_the_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backend.inference.words.CAPACITY", 3)
     may_load = threading.Event()
     segmenter: Any = ColourSegmenter()
 
@@ -108,7 +109,7 @@ def test_priming_never_waits_not_even_for_the_load() -> None:
         assert may_load.wait(20)
         return segmenter
 
-    engine = Engine(load, lambda: "m", queue_size=3)
+    engine = Engine(load, lambda: "m")
     for number in range(9):
         engine.warm_up((Label(f"word {number}"),))
     engine.start()

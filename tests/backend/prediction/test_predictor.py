@@ -237,8 +237,11 @@ def test_a_slow_picture_holds_up_no_other_of_its_batch() -> None:
     assert all(entries)
 
 
-def test_a_batch_gets_through_a_queue_of_one_beside_others() -> None:
-    predictor = Predictor(colour_engine(queue_size=1), read_image, Settings())
+def test_a_batch_gets_through_a_queue_of_one_beside_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("backend.inference.queue.CAPACITY", 1)
+    predictor = make_predictor()
     images = ["red", "flag", "wide"] * 7
     bodies = [request(brush_config("red"), *images, first=100 * number) for number in range(5)]
     answers: list[Any] = []
@@ -254,9 +257,10 @@ def test_a_batch_gets_through_a_queue_of_one_beside_others() -> None:
     assert all(all(answer) for answer in answers)
 
 
-def test_a_full_queue_is_no_empty_prediction() -> None:
+def test_a_full_queue_is_no_empty_prediction(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backend.inference.queue.CAPACITY", 1)
     segmenter = ColourSegmenter()
-    predictor = Predictor(colour_engine(segmenter, queue_size=1), read_image, Settings())
+    predictor = Predictor(colour_engine(segmenter), read_image, Settings())
 
     def ask(picture: str) -> None:
         predictor.predict(request(brush_config("red"), picture, context=CLICK))

@@ -16,7 +16,7 @@ def test_the_engine_is_asked_at_each_scrape() -> None:
     assert before["clearclip_model_loaded{}"] == 1
     assert before["clearclip_pictures_total{outcome=done}"] == 0
     picture = segmenter.prepare(flag("red"))
-    engine.score(picture, (Label("red"),))
+    engine.encode(picture, (Label("red"),))
     after = values(metrics)
     assert after["clearclip_pictures_total{outcome=done}"] == 1
     assert after["clearclip_windows_total{}"] == 1
