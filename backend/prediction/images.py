@@ -15,6 +15,7 @@ from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import Control, ImageTag, LabelConfig
 from backend.label_studio.requests import Task
 from backend.prediction.prompt_parser import PromptRequest
+from backend.settings import ScoreKind
 from backend.telemetry.logs import stage
 from clearclip_core import (
     Adaptation,
@@ -34,6 +35,7 @@ class PredictionSpec:
         prompt: an annotator's prompt; None where all labels are predicted.
         adaptation: what scores follow beside the words; None for the words alone.
         options: what else counts in scores beside the words.
+        sorted_by: the score of the predictions.
     """
 
     config: LabelConfig
@@ -43,6 +45,7 @@ class PredictionSpec:
     prompt: PromptRequest | None = None
     adaptation: Adaptation | None = None
     options: ScoreOptions = field(default_factory=ScoreOptions)
+    sorted_by: ScoreKind = "confidence"
 
     def draws(self, control: Control) -> bool:
         """Return whether a control has regions: all answer prompts, some are not predicted."""
@@ -71,6 +74,12 @@ class TaskImage:
         """Height and width in px."""
         height, width = self.rgb.shape[:2]
         return height, width
+
+    @property
+    def px(self) -> int:
+        """The number of its pixels."""
+        height, width = self.size_hw
+        return height * width
 
 
 #: Scheme and host of an address; empty for a path on Label Studio.

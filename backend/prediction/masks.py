@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from backend.inference.engine import Engine
+from backend.inference.queue import EncodedImage
+from backend.label_studio.label_config import least_thresholds
 from backend.label_studio.region_reader import (
-    Area,
     draw_area,
     drawn_areas,
     rectangle_corners,
     rectangle_mask,
 )
 from backend.label_studio.region_writer import HasConfidence, Region, draw_regions
-from backend.label_studio.requests import Task
 from backend.prediction.images import PredictionSpec, TaskImage
 from backend.prediction.prompt_parser import (
     Boxes,
@@ -28,7 +28,7 @@ from backend.prediction.prompt_parser import (
     PromptRequest,
     plain_words,
 )
-from backend.settings import ScoreKind, Settings
+from backend.settings import Settings
 from backend.telemetry.logs import stage
 from clearclip_core import (
     BoolMask,
@@ -153,27 +153,6 @@ def segment_phrases(
         yield LabelMask(name, masks.runs(number), segmentation, mean_confidence=mean)
 
 
-def covered(areas: Iterable[Area], controls: Collection[str], size_hw: tuple[int, int]) -> BoolMask:
-    """Return the mask that regions of some controls cover.
-
-    A region that cannot be read, or whose image had another size, covers nothing.
-
-    Args:
-        controls: names of the controls; regions of others are not decoded.
-
-    Returns:
-        (H, W) bool.
-    """
-    mask = np.zeros(size_hw, np.bool_)
-    for area in areas:
-        if area.control in controls and area.size_hw == size_hw:
-            try:
-                draw_area(area, mask)
-            except ValueError as error:
-                log.warning("A region that is drawn already is not respected: %s", error)
-    return mask
-
-
 def _index(label: Label, scores: Scores) -> int:
     return [own.name for own in scores.vocabulary.labels].index(label.name)
 
@@ -203,22 +182,6 @@ class ImagePrediction:
     score: float
     pixels: int
 
-    def sorted_by(
-        self, kind: ScoreKind, scores: Scores, thresholds: Sequence[float]
-    ) -> ImagePrediction:
-        """Return the prediction with the score of a kind, over all pixels of the image.
-
-        Args:
-            kind: ``"confidence"`` changes nothing.
-            thresholds: the probability from which on each label is drawn, in [0, 1].
-        """
-        if kind == "confidence":
-            return self
-        uncertainty = Uncertainty.of(scores, thresholds)
-        score = uncertainty.uncertainty if kind == "uncertainty" else uncertainty.effort
-        height, width = scores.plan.image_hw
-        return replace(self, score=score, pixels=height * width)
-
 
 def mean_score(predictions: list[ImagePrediction]) -> float:
     """Return the mean of the images' scores by their pixels, in [0, 1]; 0 without any pixel.
@@ -231,8 +194,8 @@ def mean_score(predictions: list[ImagePrediction]) -> float:
     return round(total / pixels, 6) if pixels else 0.0
 
 
-class MaskPredictor:
-    """Asks the engine for scores and makes masks of them, one at a time.
+class ImagePredictor:
+    """Predicts the regions of images: asks the engine for scores, makes masks and draws them.
 
     Args:
         settings: whether scores are propagated and masks refined, and the size of islands that are
@@ -243,20 +206,30 @@ class MaskPredictor:
         self._engine = engine
         self._settings = settings
 
-    def score(
-        self, image: TaskImage, spec: PredictionSpec, labels: tuple[Label, ...] | None = None
-    ) -> Scores:
-        """Return the scores of labels that compete on an image; by default its own labels."""
-        return self._engine.score(
-            image.prepared,
-            labels or image.labels,
-            spec.priority,
-            spec.project,
-            spec.adaptation,
-            spec.options,
+    def predict_image(self, image: TaskImage, spec: PredictionSpec) -> ImagePrediction:
+        """Predict all labels of an image, or answer a prompt on it."""
+        if spec.prompt is not None:
+            return self._draw(self._prompt_masks(image, spec.prompt, spec), image, spec)
+        scores = self._encode(image, spec, image.labels).scores
+        drawn = self._draw(self._label_masks(image, scores), image, spec)
+        if spec.sorted_by == "confidence":
+            return drawn
+        uncertainty = Uncertainty.of(scores, least_thresholds(image.controls, image.labels))
+        by_effort = spec.sorted_by == "effort"
+        score = uncertainty.effort if by_effort else uncertainty.uncertainty
+        return replace(drawn, score=score, pixels=image.px)
+
+    # ---- masks -----------------------------------------------------------------------------------
+
+    def _encode(
+        self, image: TaskImage, spec: PredictionSpec, labels: tuple[Label, ...]
+    ) -> EncodedImage:
+        """Return the features of an image, and the scores of labels that compete on it."""
+        return self._engine.encode(
+            image.prepared, labels, spec.priority, spec.project, spec.adaptation, spec.options
         )
 
-    def predict_labels(
+    def _label_masks(
         self, image: TaskImage, scores: Scores, names: Collection[str] | None = None
     ) -> Iterator[LabelMask]:
         """Yield the masks of labels, where they win against all others.
@@ -273,48 +246,32 @@ class MaskPredictor:
             for label in control.labels
             if (names is None or label.name in names) and not label.is_never_predicted
         )
-        cleaned = self._clean_masks(segmentation, wanted)
+        cleaned = self._clean_masks(segmentation, wanted, self._min_px(image))
         for name, threshold in wanted:
             masks, label = cleaned[name, threshold], segmentation.labels.index(name)
             mean = masks.mean_confidence(label)
             yield LabelMask(name, masks.runs(label), segmentation, threshold, mean)
 
-    def predict_prompt(
+    def _prompt_masks(
         self, image: TaskImage, prompt: PromptRequest, spec: PredictionSpec
     ) -> Iterator[LabelMask]:
         """Yield the masks that answer an annotator's prompt."""
-        if isinstance(prompt.query, Phrases):
-            return self._predict_phrases(image, prompt.query, spec)
-        return self._predict_region(image, prompt.query, spec)
-
-    def _predict_phrases(
-        self, image: TaskImage, phrases: Phrases, spec: PredictionSpec
-    ) -> Iterator[LabelMask]:
-        if phrases.whole:
-            names = {label.name for label in phrases.whole}
-            yield from self.predict_labels(image, self.score(image, spec), names)
-        if phrases.phrases:
-            scores = self.score(image, spec, competing_labels(phrases, image.labels))
-            segmentation = self._decide(scores, image)
-            yield from segment_phrases(phrases, segmentation, self._min_px(segmentation))
-
-    def _predict_region(
-        self, image: TaskImage, query: Clicks | Boxes, spec: PredictionSpec
-    ) -> Iterator[LabelMask]:
-        own = image.labels
-        competing = own if query.label in own else (*own, query.label)
-        encoded = self._engine.encode(
-            image.prepared,
-            competing,
-            spec.priority,
-            spec.project,
-            spec.adaptation,
-            spec.options,
-        )
-        if isinstance(query, Clicks):
-            yield from segment_clicks(query, encoded.features, encoded.scores, image.rgb)
-        else:
-            yield from segment_boxes(query, encoded.features, encoded.scores, image.rgb)
+        query, own = prompt.query, image.labels
+        if not isinstance(query, Phrases):
+            competing = own if query.label in own else (*own, query.label)
+            encoded = self._encode(image, spec, competing)
+            found = encoded.features, encoded.scores, image.rgb
+            if isinstance(query, Clicks):
+                yield from segment_clicks(query, *found)
+            else:
+                yield from segment_boxes(query, *found)
+            return
+        if query.whole:
+            names = {label.name for label in query.whole}
+            yield from self._label_masks(image, self._encode(image, spec, own).scores, names)
+        if query.phrases:
+            scores = self._encode(image, spec, competing_labels(query, own)).scores
+            yield from segment_phrases(query, self._decide(scores, image), self._min_px(image))
 
     @stage("decide")
     def _decide(self, scores: Scores, image: TaskImage) -> Segmentation:
@@ -324,7 +281,7 @@ class MaskPredictor:
         )
 
     def _clean_masks(
-        self, segmentation: Segmentation, wanted: Iterable[tuple[str, float]]
+        self, segmentation: Segmentation, wanted: Iterable[tuple[str, float]], min_px: int
     ) -> dict[tuple[str, float], LabelMasks]:
         """Return the masks of pairs of a label and a threshold, cleaned together where they can be.
 
@@ -337,31 +294,20 @@ class MaskPredictor:
             if free is None:
                 together.append(free := {})
             free[name] = threshold
-        min_px = self._min_px(segmentation)
         cleaned: dict[tuple[str, float], LabelMasks] = {}
         for thresholds in together:
             masks = segmentation.above(thresholds).label_masks(min_px, min_px)
             cleaned |= dict.fromkeys(thresholds.items(), masks)
         return cleaned
 
-    def _min_px(self, segmentation: Segmentation) -> int:
-        height, width = segmentation.size_hw
-        return min_island_px(self._settings, height * width)
+    def _min_px(self, image: TaskImage) -> int:
+        """Return the size in px below which an island is dropped."""
+        return round(self._settings.min_island_share * image.px)
 
-
-def min_island_px(settings: Settings, image_px: int) -> int:
-    """Return the size in px below which an island is dropped, in masks of so many pixels."""
-    return round(settings.min_island_share * image_px)
-
-
-class MaskDrawer:
-    """Draws the masks of an image as regions."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    # ---- regions ---------------------------------------------------------------------------------
 
     @stage("draw")
-    def draw(
+    def _draw(
         self, masks: Iterable[LabelMask], image: TaskImage, spec: PredictionSpec
     ) -> ImagePrediction:
         """Draw masks, each in the form of all controls that want it.
@@ -402,7 +348,7 @@ class MaskDrawer:
                 continue
             drawn, mean = mask.mask, mask.mean_confidence
             if taken is not None and not control.overlap:
-                drawn, mean = self._free(mask.mask, taken, image.task), None
+                drawn, mean = self._free(mask.mask, taken, image), None
             for region in draw_regions(
                 drawn,
                 mask.source,
@@ -415,7 +361,7 @@ class MaskDrawer:
             ):
                 yield order.index(control.name), region
 
-    def _free(self, runs: RunMask, taken: BoolMask, task: Task) -> RunMask:
+    def _free(self, runs: RunMask, taken: BoolMask, image: TaskImage) -> RunMask:
         """Return the part of a mask that is not taken, without slivers along the taken part.
 
         An annotation that covers most of the mask is taken for another annotator's and ignored.
@@ -423,13 +369,14 @@ class MaskDrawer:
         mask = runs.to_mask()
         size = runs.area
         share = np.count_nonzero(mask & taken) / max(1, size)
-        if share == 0 or (share > 0.5 and not task.is_draft):
+        if share == 0 or (share > 0.5 and not image.task.is_draft):
             return runs
         # What an annotator points at may be smaller than what counts as an island elsewhere.
-        min_px = min(min_island_px(self._settings, mask.size), size // 4)
+        min_px = min(self._min_px(image), size // 4)
         free = drop_islands(mask & ~taken, min_px)
         if not free.any():
-            log.info("Nothing is left of a mask: regions of task %s cover it already.", task.id)
+            task = image.task.id
+            log.info("Nothing is left of a mask: regions of task %s cover it already.", task)
         return RunMask.of(free)
 
 
@@ -444,17 +391,21 @@ def _added_confidence(mask: LabelMask, union: RunMask) -> float:
 def _taken(image: TaskImage, prompt: PromptRequest) -> BoolMask | None:
     """Return the mask of what may not be covered; None where no control asks for that.
 
+    A region that cannot be read, or whose image had another size, covers nothing.
+
     Returns:
         (H, W) bool: what the regions of controls without overlap cover on the image.
     """
     exclusive = {control.name for control in image.controls if not control.overlap}
     if not exclusive:
         return None
-    drawn = (
-        area
-        for area in drawn_areas(image.task)
-        if area.image == image.tag
-        and (area.item_index or 0) == (image.item_index or 0)
-        and area.id not in prompt.region_ids
-    )
-    return covered(drawn, exclusive, image.size_hw)
+    mask = np.zeros(image.size_hw, np.bool_)
+    for area in drawn_areas(image.task):
+        is_here = area.image == image.tag and (area.item_index or 0) == (image.item_index or 0)
+        is_taken = area.control in exclusive and area.id not in prompt.region_ids
+        if is_here and is_taken and area.size_hw == image.size_hw:
+            try:
+                draw_area(area, mask)
+            except ValueError as error:
+                log.warning("A region that is drawn already is not respected: %s", error)
+    return mask

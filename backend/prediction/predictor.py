@@ -7,12 +7,10 @@ import json
 import logging
 import secrets
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
-from functools import partial
 from typing import Any, Final
 
 from cachetools import TTLCache
@@ -32,7 +30,6 @@ from backend.label_studio.label_config import (
     ControlLabel,
     LabelConfig,
     adapt_mode,
-    least_thresholds,
     score_kind,
     score_options,
 )
@@ -40,12 +37,8 @@ from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import PredictRequest, Task
 from backend.learning.versions import ActiveModel, VersionStore
 from backend.prediction.batches import Entry, Outcome, TaskRunner
-from backend.prediction.images import (
-    PredictionSpec,
-    TaskImage,
-    TaskImageReader,
-)
-from backend.prediction.masks import ImagePrediction, MaskDrawer, MaskPredictor, mean_score
+from backend.prediction.images import PredictionSpec, TaskImageReader
+from backend.prediction.masks import ImagePrediction, ImagePredictor, mean_score
 from backend.prediction.prompt_parser import PromptRequest, parse_prompt
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker, TrackedTask
@@ -88,8 +81,7 @@ class Predictor:
         self._images = TaskImageReader(
             engine, read_image, self._recall_image, settings.download_timeout_s
         )
-        self._masks = MaskPredictor(engine, settings)
-        self._drawer = MaskDrawer(settings)
+        self._masks = ImagePredictor(engine, settings)
         self.versions = ModelVersions(settings, lambda: engine.model_id, learned)
 
     def predict(self, request: PredictRequest) -> list[Entry]:
@@ -108,16 +100,12 @@ class Predictor:
         if request.context is not None and prompt is None:
             return [{"result": []} for _ in request.tasks]
         learned = self.versions.active_model(config, request.project_id)
-        began = time.monotonic()
         spec = self.spec(config, priority(request), request.project_id, learned, prompt)
-        if spec.priority is Priority.BATCH:
+        if prompt is None:
             outcomes = self.outcomes(request.tasks, spec, request.waited_s, request.is_gone)
-            return [outcome.entry for outcome in outcomes]
-
-        def waited_s() -> float:
-            return request.waited_s + time.monotonic() - began
-
-        return [self._outcome_now(task, spec, waited_s()).entry for task in request.tasks]
+        else:
+            outcomes = [self.outcome(task, spec) for task in request.tasks]
+        return [outcome.entry for outcome in outcomes]
 
     def warm_up(self, config: LabelConfig) -> None:
         """Have the words of a label config embedded before its first image; never wait."""
@@ -138,9 +126,16 @@ class Predictor:
             learned: from `ModelVersions.active_model`.
             prompt: an annotator's prompt; None where all labels are predicted.
         """
-        version, options = self.versions.of(config, learned), score_options(self._settings, config)
-        adaptation = None if learned is None else learned.adaptation
-        return PredictionSpec(config, version, priority, project, prompt, adaptation, options)
+        return PredictionSpec(
+            config,
+            self.versions.of(config, learned),
+            priority,
+            project,
+            prompt,
+            None if learned is None else learned.adaptation,
+            score_options(self._settings, config),
+            score_kind(self._settings, config),
+        )
 
     def outcomes(
         self,
@@ -149,14 +144,12 @@ class Predictor:
         waited_s: float = 0.0,
         is_gone: Callable[[], bool] = lambda: False,
     ) -> list[Outcome]:
-        """Return the outcomes of the tasks of a batch; a few of them run at the same time.
+        """Return the outcomes of the tasks of a request; a few of them run at the same time.
 
         Args:
             waited_s: how long their request has waited before, in seconds.
         """
-        work = partial(self.outcome, spec=spec)
-        run = self._task_runner.run
-        return run(tasks, spec.version, spec.project, work, waited_s, is_gone)
+        return self._task_runner.run(tasks, spec, self.outcome, waited_s, is_gone)
 
     def outcome(self, task: Task, spec: PredictionSpec) -> Outcome:
         """Return the outcome of one task; its errors cost no other task."""
@@ -179,18 +172,6 @@ class Predictor:
             return None
         return parse_prompt(context, config)
 
-    def _outcome_now(self, task: Task, spec: PredictionSpec, waited_s: float) -> Outcome:
-        """Return the outcome of a task that an annotator has open.
-
-        Args:
-            waited_s: how long its request has waited before, in seconds.
-        """
-        if spec.prompt is not None:
-            return self.outcome(task, spec)
-        work = partial(self.outcome, spec=spec)
-        run = self._task_runner.run_opened
-        return run(task, spec.version, spec.project, work, waited_s)
-
     def _predict_task(self, task: Task, spec: PredictionSpec, work: TrackedTask) -> Outcome:
         """Return the prediction of a task's images, or the answer to a prompt.
 
@@ -202,7 +183,7 @@ class Predictor:
             if isinstance(image, TaskError):
                 errors.append(image)
             else:
-                images.append(self._predict_image(image, spec))
+                images.append(self._masks.predict_image(image, spec))
         if errors and not images:
             raise next((each for each in errors if isinstance(each, ImageRefused)), errors[0])
         regions = [region for image in images for region in image.regions]
@@ -214,20 +195,6 @@ class Predictor:
         missing = _missing(errors, len(images))
         work.incomplete(missing)
         return Outcome(entry, missing=str(missing))
-
-    def _predict_image(self, image: TaskImage, spec: PredictionSpec) -> ImagePrediction:
-        """Predict all labels of an image, or answer a prompt on it."""
-        scores = None
-        if spec.prompt is None:
-            scores = self._masks.score(image, spec)
-            masks = self._masks.predict_labels(image, scores)
-        else:
-            masks = self._masks.predict_prompt(image, spec.prompt, spec)
-        drawn = self._drawer.draw(masks, image, spec)
-        if scores is None:
-            return drawn
-        kind = score_kind(self._settings, spec.config)
-        return drawn.sorted_by(kind, scores, least_thresholds(image.controls, image.labels))
 
 
 def _missing(errors: Sequence[TaskError], predicted: int) -> TaskError:

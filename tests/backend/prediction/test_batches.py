@@ -13,15 +13,20 @@ from typing import Any
 import pytest
 
 from backend.database.database import Database
+from backend.inference.queue import Priority
 from backend.jobs.job_store import JobStore
+from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
 from backend.prediction import batches
 from backend.prediction.batches import PROJECT_CONCURRENCY, Outcome, TaskRunner
 from backend.prediction.failures import FailureStore
+from backend.prediction.images import PredictionSpec
+from tests.backend.fakes.colour_segmenter import brush_config
 from tests.backend.fakes.flaky_database import FlakyDatabase
 from tests.backend.fakes.waiting import wait_for
 
-VERSION = "v1"
+BATCH = PredictionSpec(parse_label_config(brush_config("red")), "v1", Priority.BATCH, 7)
+OPENED = replace(BATCH, priority=Priority.OPENED)
 #: More tasks than a project may have at work.
 MANY = range(1, 2 * PROJECT_CONCURRENCY + 1)
 FIRST = MANY[:PROJECT_CONCURRENCY]
@@ -35,12 +40,12 @@ class HeldWork:
         self.held = {task: threading.Event() for task in held}
         self.started = {task: threading.Event() for task in held}
 
-    def __call__(self, task: Task) -> Outcome:
+    def __call__(self, task: Task, spec: PredictionSpec) -> Outcome:
         if isinstance(task.id, int) and task.id in self.held:
             self.started[task.id].set()
             assert self.held[task.id].wait(30)
         self.made.append(task.id)
-        return Outcome({"model_version": VERSION, "score": 0.5, "result": [task.id]})
+        return Outcome({"model_version": spec.version, "score": 0.5, "result": [task.id]})
 
     def release(self) -> None:
         for event in self.held.values():
@@ -73,7 +78,7 @@ def made_of(outcomes: list[Outcome]) -> list[Any]:
 
 def test_all_that_is_ready_in_time_is_answered_in_order_and_made_once() -> None:
     late, work = LateJobs(open={4}), HeldWork()
-    outcomes = TaskRunner(None, late, 60).run(tasks(3, 1, 4, 3), VERSION, 7, work)
+    outcomes = TaskRunner(None, late, 60).run(tasks(3, 1, 4, 3), BATCH, work)
     assert made_of(outcomes) == [3, 1, None, 3], "a job has the fourth"
     assert (sorted(work.made), late.added) == ([1, 3], [])
 
@@ -82,21 +87,21 @@ def test_all_that_is_ready_in_time_is_answered_in_order_and_made_once() -> None:
 def test_what_has_not_begun_is_late_and_what_runs_is_kept(has_token: bool) -> None:
     work, late = HeldWork(*FIRST), LateJobs()
     runner = TaskRunner(None, late if has_token else None, 0.3)
-    assert made_of(runner.run(tasks(*MANY), VERSION, 7, work)) == [None] * len(MANY)
+    assert made_of(runner.run(tasks(*MANY), BATCH, work)) == [None] * len(MANY)
     assert runner.count_waiting() == {7: len(FIRST)}
     work.release()
     wait_for(lambda: runner.count_waiting() == {})
     assert sorted(work.made) == list(FIRST)
     assert late.added == (list(MANY) if has_token else []), "a job takes from memory what is made"
-    assert made_of(runner.run_all(tasks(*MANY), VERSION, 7, work)) == list(MANY)
-    assert made_of(runner.run(tasks(*MANY), VERSION, 7, work)) == list(MANY)
+    assert made_of(runner.run_all(tasks(*MANY), BATCH, work)) == list(MANY)
+    assert made_of(runner.run(tasks(*MANY), BATCH, work)) == list(MANY)
     assert sorted(work.made) == list(MANY), "each was made once"
 
 
 def test_the_time_in_line_counts_towards_the_deadline() -> None:
     work, late = HeldWork(1), LateJobs()
     runner = TaskRunner(None, late, 60)
-    assert made_of(runner.run(tasks(1), VERSION, 7, work, waited_s=60)) == [None]
+    assert made_of(runner.run(tasks(1), BATCH, work, waited_s=60)) == [None]
     assert late.added == [1]
     work.release()
 
@@ -106,13 +111,13 @@ def test_a_batch_whose_client_has_gone_waits_no_more() -> None:
     work, late, gone = HeldWork(2), LateJobs(), threading.Event()
     runner = TaskRunner(None, late, 60)
     with ThreadPoolExecutor() as pool:
-        answer = pool.submit(runner.run, tasks(1, 2), VERSION, 7, work, is_gone=gone.is_set)
+        answer = pool.submit(runner.run, tasks(1, 2), BATCH, work, is_gone=gone.is_set)
         assert work.started[2].wait(20)
         gone.set()
         assert made_of(answer.result(20)) == [None, None]
         work.release()
     assert late.added == [1, 2]
-    assert made_of(runner.run_all(tasks(1, 2), VERSION, 7, work)) == [1, 2]
+    assert made_of(runner.run_all(tasks(1, 2), BATCH, work)) == [1, 2]
     assert sorted(work.made) == [1, 2]
 
 
@@ -121,25 +126,25 @@ def test_two_requests_for_a_task_share_the_work_and_one_gets_it() -> None:
     work, late = HeldWork(1), LateJobs()
     runner, hasty = TaskRunner(None, late, 60), 59.7
     with ThreadPoolExecutor() as pool:
-        first = pool.submit(runner.run, tasks(1, 5), VERSION, 7, work)
+        first = pool.submit(runner.run, tasks(1, 5), BATCH, work)
         assert work.started[1].wait(20)
-        second = pool.submit(runner.run_all, tasks(1, 2), VERSION, 7, work)
+        second = pool.submit(runner.run_all, tasks(1, 2), BATCH, work)
         wait_for(lambda: 2 in work.made)
-        assert made_of(runner.run(tasks(1), VERSION, 7, work, waited_s=hasty)) == [None]
+        assert made_of(runner.run(tasks(1), BATCH, work, waited_s=hasty)) == [None]
         work.release()
         answers = [made_of(first.result(20)), made_of(second.result(20))]
     assert (answers[0][1], answers[1][1], late.added) == (5, 2, [])
     assert sorted([answers[0][0], answers[1][0]], key=str) == [1, None]
     assert sorted(work.made) == [1, 2, 5]
-    assert made_of(runner.run(tasks(1), VERSION, 7, work)) == [1], "in case that answer was lost"
+    assert made_of(runner.run(tasks(1), BATCH, work)) == [1], "in case that answer was lost"
 
 
 def test_an_opened_task_comes_before_its_own_batch_and_is_made_once() -> None:
     work, runner = HeldWork(*FIRST), TaskRunner()
     with ThreadPoolExecutor() as pool:
-        batch = pool.submit(runner.run, tasks(*FIRST, 8, 9), VERSION, 7, work)
+        batch = pool.submit(runner.run, tasks(*FIRST, 8, 9), BATCH, work)
         wait_for(lambda: runner.count_waiting() == {7: len(FIRST) + 2})
-        assert made_of([runner.run_opened(tasks(9)[0], VERSION, 7, work)]) == [9]
+        assert made_of(runner.run(tasks(9), OPENED, work)) == [9]
         assert work.made == [9]
         work.release()
         assert made_of(batch.result(20)) == [*FIRST, 8, None]
@@ -150,35 +155,34 @@ def test_two_who_open_a_task_at_once_both_get_it() -> None:
     """Annotators who begin a project together are all handed its first task."""
     work, runner = HeldWork(1), TaskRunner()
     with ThreadPoolExecutor() as pool:
-        first = pool.submit(runner.run_opened, tasks(1)[0], VERSION, 7, work)
+        first = pool.submit(runner.run, tasks(1), OPENED, work)
         assert work.started[1].wait(20)
-        second = pool.submit(runner.run_opened, tasks(1)[0], VERSION, 7, work)
+        second = pool.submit(runner.run, tasks(1), OPENED, work)
         work.release()
-        assert made_of([first.result(20), second.result(20)]) == [1, 1]
+        assert made_of(first.result(20) + second.result(20)) == [1, 1]
     assert work.made == [1]
 
 
 def test_an_opened_task_that_takes_too_long_is_left_to_a_job_and_kept() -> None:
     work, late = HeldWork(1), LateJobs()
     runner = TaskRunner(None, late, 0.1)
-    assert runner.run_opened(tasks(1)[0], VERSION, 7, work) == Outcome([])
+    assert runner.run(tasks(1), OPENED, work) == [Outcome([])]
     assert late.added == [1]
     work.release()
     wait_for(lambda: runner.count_waiting() == {})
-    assert made_of([runner.run_opened(tasks(1)[0], VERSION, 7, work)]) == [1]
-    assert made_of([runner.run_opened(tasks(1)[0], "v2", 7, work)]) == [1]
+    assert made_of(runner.run(tasks(1), OPENED, work)) == [1]
+    assert made_of(runner.run(tasks(1), replace(OPENED, version="v2"), work)) == [1]
     assert work.made == [1, 1]
 
 
 def test_what_is_kept_is_bounded_and_so_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    size = len(batches._FinishedPrediction.of({"result": [1], "model_version": "v1"}).packed)
-    monkeypatch.setattr(batches, "_KEPT_BYTES", 4 * size)
+    monkeypatch.setattr(batches, "_KEPT_BYTES", 300)  # four of them, packed
     work, late = HeldWork(), LateJobs()
     runner = TaskRunner(None, late, 60)
-    assert made_of(runner.run_all(tasks(*MANY), VERSION, 7, work)) == list(MANY)
+    assert made_of(runner.run_all(tasks(*MANY), BATCH, work)) == list(MANY)
     assert 0 < len(runner._kept) < len(MANY)
     monkeypatch.setattr(batches, "_ANSWER_BYTES", 1)
-    answer = made_of(runner.run(tasks(21, 22, 23), VERSION, 7, work))
+    answer = made_of(runner.run(tasks(21, 22, 23), BATCH, work))
     (answered,) = filter(None, answer)
     assert late.added == sorted({21, 22, 23} - {answered})
 
@@ -189,15 +193,13 @@ def test_failures_are_noted_until_the_task_is_predicted(opened: bool, tmp_path: 
     failures, late = FailureStore(database), LateJobs()
     runner, whole = TaskRunner(failures, late, 60), HeldWork()
 
-    def partial_work(task: Task) -> Outcome:
-        return replace(whole(task), missing="Predicted without 1 of 3 pictures.")
+    def partial_work(task: Task, spec: PredictionSpec) -> Outcome:
+        return replace(whole(task, spec), missing="Predicted without 1 of 3 pictures.")
 
     def run(task: int, work: batches.Work) -> Outcome:
-        if opened:
-            return runner.run_opened(tasks(task)[0], VERSION, 7, work)
-        return runner.run(tasks(task), VERSION, 7, work)[0]
+        return runner.run(tasks(task), OPENED if opened else BATCH, work)[0]
 
-    assert run(1, lambda _: Outcome([], "No image.")) == Outcome([], "No image.")
+    assert run(1, lambda *_: Outcome([], "No image.")) == Outcome([], "No image.")
     assert made_of([run(2, partial_work)]) == [2]
     assert {each.task: each.reason for each in failures.failing()} == {
         1: "No image.",
@@ -212,15 +214,15 @@ def test_failures_are_noted_until_the_task_is_predicted(opened: bool, tmp_path: 
 def test_what_is_no_fault_of_one_task_ends_all_of_them_at_once() -> None:
     runner, asked, late = TaskRunner(), list[Any](), LateJobs()
 
-    def gone_model(task: Task) -> Outcome:
+    def gone_model(task: Task, spec: PredictionSpec) -> Outcome:
         asked.append(task.id)
         raise ConnectionError("the model is gone")
 
     with pytest.raises(ConnectionError, match="the model is gone"):
-        runner.run(tasks(*range(500)), VERSION, 7, gone_model)
+        runner.run(tasks(*range(500)), BATCH, gone_model)
     assert len(asked) < 500
     wait_for(lambda: runner.count_waiting() == {})
-    assert made_of(runner.run(tasks(1), VERSION, 7, HeldWork())) == [1]
+    assert made_of(runner.run(tasks(1), BATCH, HeldWork())) == [1]
     assert late.added == []
 
 
@@ -231,14 +233,14 @@ def test_a_database_that_is_away_costs_no_prediction(
     store = JobStore(database)
     runner, work = TaskRunner(FailureStore(database), store, 0.3), HeldWork(*FIRST)
     database.away = float("inf")
-    assert made_of(runner.run(tasks(21, 22), VERSION, 7, work)) == [21, 22]
-    assert runner.run(tasks(23), VERSION, 7, lambda _: Outcome([], "No image."))[0].reason
-    assert made_of(runner.run(tasks(*MANY), VERSION, 7, work)) == [None] * len(MANY)
+    assert made_of(runner.run(tasks(21, 22), BATCH, work)) == [21, 22]
+    assert runner.run(tasks(23), BATCH, lambda *_: Outcome([], "No image."))[0].reason
+    assert made_of(runner.run(tasks(*MANY), BATCH, work)) == [None] * len(MANY)
     assert "shutting down" in caplog.text
     database.away = 0
     assert store.list_jobs() == []
     work.release()
-    assert made_of(runner.run(tasks(*FIRST), VERSION, 7, work)) == list(FIRST)
+    assert made_of(runner.run(tasks(*FIRST), BATCH, work)) == list(FIRST)
     database.close()
 
 
@@ -246,7 +248,7 @@ def test_projects_share_the_threads_and_none_takes_more_than_its_share() -> None
     runner, lock, seen = TaskRunner(), threading.Lock(), list[int | None]()
     gates = {project: threading.Event() for project in (1, 2, 3)}
 
-    def work(task: Task) -> Outcome:
+    def work(task: Task, spec: PredictionSpec) -> Outcome:
         with lock:
             seen.append(task.project_id)
         assert gates[task.project_id or 0].wait(20)
@@ -256,10 +258,10 @@ def test_projects_share_the_threads_and_none_takes_more_than_its_share() -> None
     with ThreadPoolExecutor() as pool:
         for number, project in enumerate((1, 1, 2)):
             some = [Task(10 * number + i, project, {}) for i in range(PROJECT_CONCURRENCY + 1)]
-            pool.submit(runner.run, some, VERSION, project, work)
+            pool.submit(runner.run, some, replace(BATCH, project=project), work)
         wait_for(lambda: Counter(seen) == full)
         some = [Task(i, 3, {}) for i in range(PROJECT_CONCURRENCY + 1)]
-        pool.submit(runner.run, some, VERSION, 3, work)
+        pool.submit(runner.run, some, replace(BATCH, project=3), work)
         wait_for(lambda: 3 in runner.count_waiting())
         assert Counter(seen) == full, "all threads are taken"
         gates[1].set()
