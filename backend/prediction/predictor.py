@@ -7,13 +7,14 @@ import json
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
+from operator import attrgetter
 from typing import Any, Final
 
-from cachetools import TTLCache
+from cachetools import TTLCache, cachedmethod
 
 from backend.errors import (
     BackendError,
@@ -96,9 +97,11 @@ class Predictor:
         if event == "prewarm":
             for task in request.tasks:
                 self._prewarmer.prewarm(task, config, request.project_id)
-        prompt = self._prompt(request, config)
-        if request.context is not None and prompt is None:
-            return [{"result": []} for _ in request.tasks]
+        prompt = None
+        if request.context is not None:
+            prompt = parse_prompt(request.context, config)
+            if prompt is None:
+                return [{"result": []} for _ in request.tasks]
         learned = self.versions.active_model(config, request.project_id)
         spec = self.spec(config, priority(request), request.project_id, learned, prompt)
         if prompt is None:
@@ -164,13 +167,6 @@ class Predictor:
             except Exception as error:  # noqa: BLE001 -- the task tracker logs it
                 work.failed(error)
                 return Outcome([], f"Unexpected {type(error).__name__}: see the backend's log.")
-
-    def _prompt(self, request: PredictRequest, config: LabelConfig) -> PromptRequest | None:
-        """Return the prompt of a request; None where it has none that can be answered."""
-        context = request.context
-        if context is None or context.event != "predict" or not context.prompts:
-            return None
-        return parse_prompt(context, config)
 
     def _predict_task(self, task: Task, spec: PredictionSpec, work: TrackedTask) -> Outcome:
         """Return the prediction of a task's images, or the answer to a prompt.
@@ -323,23 +319,16 @@ class ModelVersions:
         self._model_id = model_id
         self._learned = learned
         self._lock = threading.Lock()
-        self._current: TTLCache[tuple[int | None, LabelConfig], str] = TTLCache(_KEPT, _KEPT_FOR_S)
+        self._current: TTLCache[Hashable, str] = TTLCache(_KEPT, _KEPT_FOR_S)
 
+    @cachedmethod(attrgetter("_current"), lock=attrgetter("_lock"))
     def current(self, config: LabelConfig, project: int | None = None) -> str:
         """Return the version of predictions made now, or a second ago; see `of`.
 
         Label Studio asks for it each time an editor is opened. To read what a project has learned
         takes little, but much longer where many threads wait for the interpreter.
         """
-        key = project, config
-        with self._lock:
-            known = self._current.get(key)
-        if known is not None:
-            return known
-        version = self.of(config, self.active_model(config, project))
-        with self._lock:
-            self._current[key] = version
-        return version
+        return self.of(config, self.active_model(config, project))
 
     def is_wanted(self, version: str, config: LabelConfig, project: int | None) -> bool:
         """Return whether a version is the current one, or was before the last training step."""

@@ -85,11 +85,13 @@ class PromptRequest:
 
 
 def parse_prompt(context: Context, config: LabelConfig) -> PromptRequest | None:
-    """Parse the prompts of a context; None, and a line in the log, where no answer is possible.
+    """Parse the prompts of a context; None where there are none, or no answer is possible.
 
     The last prompt decides. Earlier ones of its kind, label and image count with it: the editor
     sends all clicks that are not accepted yet. Prompts of tools that ask nothing are ignored.
     """
+    if context.event != "predict" or not context.prompts:
+        return None
     tools = {tool.name: tool for tool in reversed(config.tools)}  # of equal names the first
     prompts = [prompt for prompt in context.prompts if _asks(prompt, tools)]
     if not prompts:

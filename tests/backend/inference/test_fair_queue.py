@@ -33,4 +33,4 @@ def test_first_stands_before_its_own_project_and_what_is_taken_leaves_the_others
         queue.push(item, 1, item[0])
     queue.push("b0", 1, "b", first=True)
     assert sorted(queue.take(lambda item: item.endswith("1"))) == ["a1", "b1"]
-    assert [queue.pop() for _ in range(len(queue))] == ["a2", "b0", "a3", "b2"]
+    assert [queue.pop() for _ in range(len(queue))] == ["b0", "a2", "b2", "a3"]

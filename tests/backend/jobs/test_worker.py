@@ -23,17 +23,6 @@ from tests.backend.fakes.waiting import wait_for
 from tests.backend.jobs.served_backend import Backend, picture
 
 
-def test_a_job_is_run_in_the_background(
-    make_backend: Callable[..., Backend], studio: FakeStudio
-) -> None:
-    backend = make_backend()
-    backend.worker.start()
-    job = backend.store.start_job(7)
-    wait_for(lambda: backend.store.get_job(job.id).over)
-    assert backend.store.get_job(job.id).done == 40
-    assert studio.stored() == dict.fromkeys(range(1, 41), 1)
-
-
 def test_a_backend_that_ends_gives_its_job_to_another(
     make_backend: Callable[..., Backend], studio: FakeStudio
 ) -> None:

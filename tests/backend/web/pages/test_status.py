@@ -12,12 +12,15 @@ import torch
 from backend.database.database import Database
 from backend.inference.engine import Engine
 from backend.inference.queue import Priority
+from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
 from backend.prediction.batches import Outcome
+from backend.prediction.images import PredictionSpec
 from backend.web.pages.status import package_versions
 from clearclip_core import Label
 from tests.backend.fakes.colour_segmenter import (
     ColourSegmenter,
+    brush_config,
     colour_engine,
     flag,
 )
@@ -54,7 +57,7 @@ def test_it_waits_for_no_model() -> None:
     pictures = [segmenter.prepare(flag("red", size_hw=(2, width))) for width in (3, 4)]
     threads = [
         threading.Thread(
-            target=scene.engine.score, args=(picture, (Label("red"),), Priority.OPENED, project)
+            target=scene.engine.encode, args=(picture, (Label("red"),), Priority.OPENED, project)
         )
         for picture, project in zip(pictures, (8, 9), strict=True)
     ]
@@ -75,12 +78,13 @@ def test_tasks_of_batches_wait_too_but_are_not_counted_beside_their_job() -> Non
     scene = Scene()
     gate = threading.Event()
 
-    def work(task: Task) -> Outcome:
+    def work(task: Task, spec: PredictionSpec) -> Outcome:
         assert gate.wait(20)
         return Outcome({"result": []})
 
     tasks = [Task(number, 7, {}) for number in range(10)]
-    batch = threading.Thread(target=scene.task_runner.run, args=(tasks, "v", 7, work))
+    spec = PredictionSpec(parse_label_config(brush_config("red")), "v", Priority.BATCH, 7)
+    batch = threading.Thread(target=scene.task_runner.run, args=(tasks, spec, work))
     batch.start()
     end = time.monotonic() + 20
     while scene.read()["remaining"] < 10 and time.monotonic() < end:
