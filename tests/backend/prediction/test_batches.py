@@ -231,11 +231,12 @@ def test_a_database_that_is_away_costs_no_prediction(
 ) -> None:
     database = FlakyDatabase(f"sqlite:///{tmp_path}/jobs.db")
     store = JobStore(database)
-    runner, work = TaskRunner(FailureStore(database), store, 0.3), HeldWork(*FIRST)
+    runner, work = TaskRunner(FailureStore(database), store, 60), HeldWork(*FIRST)
     database.away = float("inf")
     assert made_of(runner.run(tasks(21, 22), BATCH, work)) == [21, 22]
     assert runner.run(tasks(23), BATCH, lambda *_: Outcome([], "No image."))[0].reason
-    assert made_of(runner.run(tasks(*MANY), BATCH, work)) == [None] * len(MANY)
+    late = runner.run(tasks(*MANY), BATCH, work, waited_s=59.7)
+    assert made_of(late) == [None] * len(MANY)
     assert "shutting down" in caplog.text
     database.away = 0
     assert store.list_jobs() == []
