@@ -25,7 +25,12 @@ from clearclip_core.segmentation.guided_filter import (
 from clearclip_core.segmentation.runs import BoolMask
 from clearclip_core.segmentation.scores import Scores
 from clearclip_core.segmentation.tiles import Float32s, write_strip
-from clearclip_core.segmentation.upsampling import Indices, Matrix, candidate_batches
+from clearclip_core.segmentation.upsampling import (
+    Indices,
+    Matrix,
+    candidate_batches,
+    first_maximum,
+)
 from clearclip_core.thread_pools import one_blas_thread, one_thread
 
 #: A map this much below the bound is compared all the same: bounds are rounded.
@@ -214,13 +219,11 @@ def decide_refined(
         if has_threshold:
             limits = torch.from_numpy(thresholds[row_owners[rows.start // tile]])
             torch.from_numpy(labels[rows]).masked_fill_(probability < limits, -1)
-    # The first of equal maps has the largest code; 0 is none's.
-    codes = np.arange(len(functions), 0, -1, dtype=np.min_scalar_type(len(functions)))
-    labels_of_codes = np.append(np.int16(-1), labels_of_maps[::-1])
     for top, left, side, maps, at_corners in candidates.ambiguous_squares():
         values = guided_filter.strip_values(top, left, side, at_corners)
-        winners, largest = _largest_code(values, codes[maps.T].repeat(side, axis=1))
-        owners = labels_of_codes.take(winners)
+        winners, largest = first_maximum(values)
+        first = np.arange(0, maps.size, maps.shape[1]).repeat(side)  # of each column's maps
+        owners = labels_of_maps[maps].ravel().take(winners + first)
         probability = torch.from_numpy(largest).clamp_(0, 1).square_()
         if has_threshold:
             owners[probability.numpy() < thresholds[owners]] = -1
@@ -309,23 +312,3 @@ def _fit(scores: Scores, guided_filter: GuidedFilter) -> tuple[Float32s, Int16s]
     knots, _ = competing_probabilities(query_labels, scores.logits_at_knots, *at, labels)
     roots, root_knots = (torch.from_numpy(each).sqrt() for each in (probabilities, knots))
     return guided_filter.colour_fit.fit_with_detail(roots, root_knots).numpy(), labels
-
-
-def _largest_code(
-    maps: Float32s, codes: npt.NDArray[np.unsignedinteger[Any]]
-) -> tuple[npt.NDArray[np.unsignedinteger[Any]], Float32s]:
-    """Return the code of the largest of some maps at each pixel, and its value.
-
-    Of equal values the largest code is returned.
-
-    Args:
-        maps: (K, h, n).
-        codes: (K, n), the code of each map in each column, above 0.
-
-    Returns:
-        (h, n) codes, and (h, n) float32.
-    """
-    largest = np.maximum.reduce(maps)
-    # To look the code up where it is the largest takes a branch a pixel.
-    is_largest = np.equal(maps, largest).view(np.uint8)
-    return np.maximum.reduce(is_largest * codes[:, None]), largest

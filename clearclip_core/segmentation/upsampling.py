@@ -314,30 +314,24 @@ def candidate_batches(
         done = stop
 
 
-def first_maximum(
-    values: Values, labels: npt.NDArray[np.int16]
-) -> tuple[npt.NDArray[np.int16], Values]:
-    """Return the label of the largest value of each pixel, and that value.
+def first_maximum(values: Values) -> tuple[npt.NDArray[np.unsignedinteger[Any]], Values]:
+    """Return the index of the largest of K values at each place, and that value.
 
     Of equal values the first wins.
 
     Args:
-        values: (N, K, P), K candidates in P pixels of N cells.
-        labels: (N, K), the label of each candidate.
-
-    Returns:
-        (N, P) int16 labels and (N, P) values.
+        values: (K, ...).
     """
-    largest = values[:, 0].copy()
-    count, better = values.shape[1], np.empty(largest.shape, np.bool_)
+    largest = values[0].copy()
+    better = np.empty(largest.shape, np.bool_)
     # The winner is the last one that was better than all before it, so its index is the largest.
-    winner = np.zeros(largest.shape, np.min_scalar_type(count - 1))
-    for index in range(1, count):
-        np.greater(values[:, index], largest, out=better)
-        np.maximum(largest, values[:, index], out=largest)
+    winner = np.zeros(largest.shape, np.min_scalar_type(len(values) - 1))
+    for index in range(1, len(values)):
+        np.greater(values[index], largest, out=better)
+        np.maximum(largest, values[index], out=largest)
         # To copy the index where it is better takes a branch a pixel.
         np.maximum(winner, better.view(np.uint8) * winner.dtype.type(index), out=winner)
-    return labels.ravel().take(winner + count * np.arange(len(labels))[:, None]), largest
+    return winner, largest
 
 
 Number = TypeVar("Number", bound=np.generic)
@@ -405,8 +399,9 @@ class ArgmaxBands:
         y, x = np.nonzero(~agreed)
         for some_y, some_x, queries in _ambiguous_cells(corners, y, x, self._monomials.shape[1]):
             values = self._tiles(corners, pieces.start, some_y, some_x, queries)
-            winner, peak = first_maximum(values, self._query_labels[queries])
-            labels[some_y, :, some_x] = winner.reshape(-1, *self._tile_hw)
+            winner, peak = first_maximum(values.swapaxes(0, 1))  # (cells, tile) each
+            own = np.take_along_axis(self._query_labels[queries], winner.astype(np.intp), axis=1)
+            labels[some_y, :, some_x] = own.reshape(-1, *self._tile_hw)
             if with_cosines:
                 peaks[some_y, :, some_x] = peak.reshape(-1, *self._tile_hw)
         rows = slice(int(self._rows.first_px[pieces.start]), int(self._rows.first_px[pieces.stop]))
