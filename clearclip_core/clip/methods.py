@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any, Final, Literal, get_args
 
@@ -146,14 +146,9 @@ _SWITCHES = {
     "stitched": "stitched",
     "tapered": "tapered",
 }
-#: Part with a number -> the letter before it.
-_NUMBERS = {"alpha": "a", "blocks": "b", "key_weight": "k"}
-#: Parts whose names follow their own and a dot.
-_NAMED = ("affinity", "repair", "layers", "second")
-#: The parts behind the attention, in the order of a name.
-_ORDER = (
-    *("residual", "ffn", "alpha", "blocks", "positions", "remove_redundancy", "key_weight"),
-    *(*_NAMED, "stitched", "tapered"),
+#: Part with a number -> the letter before it, and its type.
+_NUMBERS: Mapping[str, tuple[str, type]] = MappingProxyType(
+    {"alpha": ("a", float), "blocks": ("b", int), "key_weight": ("k", float)}
 )
 
 
@@ -170,60 +165,23 @@ def parse(name: str) -> dict[str, Any] | None:
     match = _SPELLED_OUT.fullmatch(name)
     if match is None:
         return None
-    parts: dict[str, Any] = {}
-    for part, text in match.groupdict().items():
-        if text is None:
-            continue
-        try:
-            parts[part] = _value(part, text)
-        except ValueError:  # such as 1.2.3
-            return None
-    return parts
+    parts: dict[str, Any] = {part: text for part, text in match.groupdict().items() if text}
+    try:
+        for part in parts.keys() & _NUMBERS.keys():
+            parts[part] = _NUMBERS[part][1](parts[part])
+    except ValueError:  # such as 1.2.3
+        return None
+    return parts | dict.fromkeys(parts.keys() & _SWITCHES.keys(), True)
 
 
-def spell(parts: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
-    """Spell out a method: its attention, and the parts that differ from the defaults.
-
-    Args:
-        defaults: their defaults.
-    """
-    written = [parts["attention"]]
-    written += [_text(name, parts[name]) for name in _ORDER if parts[name] != defaults[name]]
-    return "-".join(written)
-
-
-def _value(part: str, text: str) -> Any:
-    if part in _SWITCHES:
-        return True
-    if part == "blocks":
-        return int(text)
-    return float(text) if part in _NUMBERS else text
-
-
-def _text(part: str, value: Any) -> str:
+def _spell(part: str, value: Any) -> str:
+    """Spell out a part that follows the attention."""
     if part in _SWITCHES:
         return _SWITCHES[part]
     if part in _NUMBERS:
-        return f"{_NUMBERS[part]}{_shortest(value)}"
-    if part == "positions":
-        assert value in RESIZES
-        return str(value)
-    return f"{part}.{value}"
-
-
-def _shortest(number: float) -> str:
-    """Format a number with the fewest digits that read back as the same number."""
-    short = f"{number:g}"
-    return short if float(short) == number else repr(float(number))
-
-
-#: What may follow the name of a preset whose windows are read or averaged in another way.
-_STITCHED, _TAPERED = "-stitched", "-tapered"
-
-#: Positions as `Method.key` writes them: the first two as when there were only these.
-_POSITIONS_IN_KEYS: Mapping[Resize, str] = MappingProxyType(
-    {"factor": "False", "size": "True", "bilinear": "'bilinear'"}
-)
+        short = f"{value:g}"  # or as many digits as read back as the same number
+        return _NUMBERS[part][0] + (short if float(short) == value else repr(float(value)))
+    return str(value) if part == "positions" else f"{part}.{value}"
 
 
 @dataclass(frozen=True)
@@ -417,59 +375,18 @@ class Method:
 
     @property
     def key(self) -> str:
-        """Key of this method in feature caches; equal for methods of equal features only.
-
-        It is part of keys on disk, so its text does not follow renamed attributes. Features do not
-        depend on `tapered`.
-        """
-        earlier = {
-            "affinity": self.affinity,
-            "repair": self.repair,
-            "layers": self.layers,
-            "second": self.second,
-        }
-        more = "".join(f", {name}={value!r}" for name, value in earlier.items() if value)
-        if self.stitched:
-            more += ", stitched=True"
-        if self.key_weight != Method.key_weight:
-            more = f", key_weight={self.key_weight!r}{more}"
-        return (
-            f"Method(attention={self.attention!r}, residual={self.residual!r}, ffn={self.ffn!r}, "
-            f"alpha={self.alpha!r}, blocks={self.blocks!r}, "
-            f"positions_by_size={_POSITIONS_IN_KEYS[self.positions]}, "
-            f"remove_redundancy={self.remove_redundancy!r}{more})"
-        )
+        """Key of this method in feature caches, which do not depend on `tapered`."""
+        return repr(replace(self, tapered=False))
 
     def __str__(self) -> str:
         """Return the preset's name, or every part spelled out; `resolve_method` reads both."""
         for name, preset in METHODS.items():
-            if preset == self:
-                return name
-            if self.stitched and preset == replace(self, stitched=False):
-                return f"{name}{_STITCHED}"
-            if self.tapered and preset == replace(self, tapered=False):
-                return f"{name}{_TAPERED}"
-        return spell(self._parts, Method()._parts)
-
-    @property
-    def _parts(self) -> Mapping[str, Any]:
-        """Parts by the names that `spell` knows."""
-        return {
-            "attention": self.attention,
-            "residual": self.residual,
-            "ffn": self.ffn,
-            "alpha": self.alpha,
-            "blocks": self.blocks,
-            "positions": self.positions,
-            "remove_redundancy": self.remove_redundancy,
-            "key_weight": self.key_weight,
-            "affinity": self.affinity,
-            "repair": self.repair,
-            "layers": self.layers,
-            "second": self.second,
-            "stitched": self.stitched,
-            "tapered": self.tapered,
-        }
+            if preset == replace(self, stitched=False, tapered=False):
+                suffix = "-stitched" if self.stitched else "-tapered" if self.tapered else ""
+                return f"{name}{suffix}"
+        _, *parts = ((part.name, getattr(self, part.name), part.default) for part in fields(self))
+        spelled = [_spell(name, value) for name, value, default in parts if value != default]
+        return "-".join([self.attention, *spelled])
 
 
 METHODS: Mapping[str, Method] = MappingProxyType(
@@ -533,23 +450,14 @@ def resolve_method(method: str | Method) -> Method:
         return method
     if method in METHODS:
         return METHODS[method]
-    if (name := method.removesuffix(_STITCHED)) in METHODS:
-        return replace(METHODS[name], stitched=True)
-    if (name := method.removesuffix(_TAPERED)) in METHODS:
-        return replace(METHODS[name], tapered=True)
+    name, _, suffix = method.rpartition("-")
+    if name in METHODS and suffix in ("stitched", "tapered"):
+        preset = METHODS[name]
+        return replace(preset, stitched=suffix == "stitched", tapered=suffix == "tapered")
     parts = parse(method)
-    try:
-        if parts is not None:
-            parse_terms(parts["attention"])
-    except ValueError as error:
-        raise _unknown(method) from error
-    if parts is None:
-        raise _unknown(method)
+    if parts is None or not set(parts["attention"].split("+")) <= set(TERMS):
+        raise ValueError(
+            f"Expected argument `method` to be one of {', '.join(METHODS)}, or one that is spelled "
+            f"out such as qk-res-a2, but got {method!r}."
+        )
     return Method(**parts)
-
-
-def _unknown(method: str) -> ValueError:
-    return ValueError(
-        f"Expected argument `method` to be one of {', '.join(METHODS)}, or one that is spelled "
-        f"out such as qk-res-a2, but got {method!r}."
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -99,16 +99,8 @@ class WindowPlan:
 
     @property
     def key(self) -> str:
-        """Key of this geometry in feature caches; equal for plans with equal windows only.
-
-        It is part of keys on disk, so its text does not follow renamed attributes. Features do not
-        depend on `tapered`.
-        """
-        return (
-            f"WindowPlan(image_hw={self.image_hw!r}, resized_hw={self.resized_hw!r}, "
-            f"window_px={self.window_px!r}, stride_px={self.stride_px!r}, "
-            f"patch_hw={self.patch_hw!r})"
-        )
+        """Key of this geometry in feature caches, which do not depend on `tapered`."""
+        return repr(replace(self, tapered=False))
 
     @cached_property
     def rows(self) -> Axis:
