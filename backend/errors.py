@@ -177,6 +177,12 @@ class StudioRefused(BackendError):
         self.status = status
 
 
+class AnswerTooLarge(BadRequest):
+    """An answer of Label Studio's API is larger than is read, and will be when it is repeated."""
+
+    http_status = 424
+
+
 class TaskError(BackendError):
     """One task cannot be predicted; the other tasks of its request are."""
 

@@ -10,13 +10,8 @@ from typing import Any, Final, TypeVar
 import msgspec
 import requests
 
-from backend.errors import StudioRefused
-from backend.label_studio.connection import (
-    AnswerTooLargeError,
-    Connection,
-    NoAnswerError,
-    RefusalError,
-)
+from backend.errors import AnswerTooLarge, StudioRefused
+from backend.label_studio.connection import Connection, NoAnswerError, RefusalError
 from backend.label_studio.label_config import LabelConfig
 from backend.settings import Settings
 from backend.web.middleware.auth import BasicAuth
@@ -129,9 +124,10 @@ class CheckContext:
             raise CheckFailed(refusal, advice) from None
         except StudioRefused as error:
             raise CheckFailed(str(error), "Do what that says, and run this again.") from None
-        except (NoAnswerError, AnswerTooLargeError) as error:
+        except (NoAnswerError, AnswerTooLarge) as error:
+            is_answer = isinstance(error, AnswerTooLarge)
             raise CheckFailed(
-                f"What should be Label Studio {error}.",
+                str(error) if is_answer else f"What should be Label Studio {error}.",
                 f"Open {self.studio_url} in a browser and see what answers there.",
             ) from None
 

@@ -128,7 +128,7 @@ class ProjectTasks:
             newest = self._client.prediction(found[-1].id)
             if newest is None:
                 return ()
-            found[-1] = replace(found[-1], result=newest.result)
+            found[-1] = replace(found[-1], result=newest.regions)
         return tuple(found)
 
 

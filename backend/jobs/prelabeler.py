@@ -22,7 +22,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from backend.database.database import Database, error_message
 from backend.database.leases import LeaseLost
-from backend.errors import LabelConfigError, StudioRefused
+from backend.errors import BadRequest, StudioRefused
 from backend.inference.queue import Priority
 from backend.jobs.job_store import Job, JobStore, Only
 from backend.label_studio.client import PAGE, LabelStudioClient, list_to_change
@@ -213,7 +213,7 @@ class Prelabeler:
 
             try:
                 job = self._run_leased(job, halt, tell)
-            except (StudioRefused, LabelConfigError) as error:
+            except (StudioRefused, BadRequest) as error:
                 job = self._store.finish(job.id, self._owner, str(error))
         watch(job)
         return job

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final
 
-from backend.errors import StudioRefused
+from backend.errors import AnswerTooLarge, StudioRefused
 from backend.jobs.connection_watch import CLOCKS_DIFFER_S
 from backend.jobs.job_store import Job, JobStore
 from backend.label_studio.client import LabelStudioClient, list_to_change
@@ -112,7 +112,7 @@ class Withdrawer:
         """
         try:
             return self._run(job, stopping, watch)
-        except StudioRefused as error:
+        except (StudioRefused, AnswerTooLarge) as error:
             return self._store.finish(job.id, self._owner, str(error))
 
     def _run(self, job: Job, stopping: threading.Event, watch: Callable[[Job], None]) -> Job:

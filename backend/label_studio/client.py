@@ -276,7 +276,6 @@ class LabelStudioClient:
             "/api/predictions/",
             list[PredictionRow],
             gone=(400, 404),
-            whose="predictions",
             task=task,
         )
         return sorted(found or (), key=lambda each: each.id)
@@ -288,7 +287,7 @@ class LabelStudioClient:
     def annotation(self, annotation: int) -> Annotation | None:
         """Return one annotation; None where it is gone."""
         place = f"/api/annotations/{annotation}/"
-        found = self._connection.find(place, AnnotationRow, whose="regions")
+        found = self._connection.find(place, AnnotationRow)
         if found is None:
             return None
         if found.task is None or found.project is None:
@@ -298,7 +297,7 @@ class LabelStudioClient:
     def annotations(self, task: int) -> list[Annotation]:
         """Return the annotations of a task with their regions; none of a deleted task."""
         place = f"/api/tasks/{task}/annotations/"
-        found = self._connection.find(place, list[AnnotationRow], whose="annotations") or []
+        found = self._connection.find(place, list[AnnotationRow]) or []
         return [read_annotation(each) for each in found]
 
     def annotation_times(self, task: int) -> dict[int, float]:
@@ -306,7 +305,7 @@ class LabelStudioClient:
 
         They are read from the task itself: the list of its annotations lacks those that skip it.
         """
-        found = self._connection.find(f"/api/tasks/{task}/", TaskAnnotations, whose="annotations")
+        found = self._connection.find(f"/api/tasks/{task}/", TaskAnnotations)
         rows = found.annotations if found is not None else []
         return {each.id: epoch_seconds(each.updated_at) for each in rows}
 
@@ -332,7 +331,7 @@ class LabelStudioClient:
             BadRequest: they are too large to be read.
         """
         place = f"/api/predictions/{prediction}/"
-        return self._connection.find(place, PredictionRegions, whose="regions")
+        return self._connection.find(place, PredictionRegions)
 
     def delete(self, prediction: int) -> None:
         """Delete a prediction; one that is gone already is no error."""

@@ -26,7 +26,7 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
-from backend.errors import BadRequest, StudioRefused, StudioUnreachable
+from backend.errors import AnswerTooLarge, StudioRefused, StudioUnreachable
 from backend.label_studio.requests import decode_json
 from backend.label_studio.tokens import (
     CANNOT_REACH,
@@ -48,10 +48,6 @@ PAGE_WAIT_S: Final = 10.0
 #: Largest answer: a page of 100 tasks, or all annotations or predictions of a task.
 _MOST_BYTES: Final = 256 << 20
 
-#: Largest annotation, or prediction, that is read alone. A hundred painted regions of a large
-#: photograph have a tenth of it.
-_MOST_REGION_BYTES: Final = 64 << 20
-
 _LONGEST_PAUSE_S: Final = 30.0
 _TRANSIENT_STATUSES: Final = (408, 425, 429, 500, 502, 503, 504)
 _LONGEST_SENTENCE: Final = 400  # letters
@@ -67,19 +63,6 @@ _NO_JSON: Final = (
 
 class NoAnswerError(Exception):
     """There is no answer of Label Studio's API; the message goes on after "Label Studio at URL"."""
-
-
-class AnswerTooLargeError(Exception):
-    """An answer is larger than its bound; the message goes on after "Label Studio at URL".
-
-    Attributes:
-        whose: of what a task has too much; empty where it is another answer.
-    """
-
-    def __init__(self, path: str, whose: str, most_bytes: int) -> None:
-        self.whose = whose
-        self.most = f"{most_bytes >> 20} MB"
-        super().__init__(f"sends more than {self.most} for {path}")
 
 
 class RefusalError(Exception):
@@ -184,7 +167,7 @@ class Connection:
         """Repeat an attempt, which may consist of several `send`, until it succeeds.
 
         Raises:
-            BadRequest: an answer is too large, and `whose` was given for it.
+            AnswerTooLarge: an answer is too large to be read.
             StudioRefused: Label Studio refuses one of the calls: repeated, it would fail again.
         """
         try:
@@ -195,12 +178,6 @@ class Connection:
             raise StudioRefused(
                 _describe_refusal(self.url, error, self._clean), error.status
             ) from None
-        except AnswerTooLargeError as error:
-            if error.whose:
-                raise BadRequest(
-                    f"Its {error.whose} take more than {error.most} of JSON."
-                ) from None
-            raise StudioRefused(f"Label Studio at {self.url} {error}.") from None
         except NoAnswerError as error:
             raise self._unreachable(str(error)) from None
 
@@ -210,8 +187,6 @@ class Connection:
         path: str,
         kind: type[_T],
         body: Any = None,
-        *,
-        whose: str = "",
         **query: Any,
     ) -> _T:
         """Send one call, and return its answer.
@@ -221,15 +196,13 @@ class Connection:
         Args:
             kind: what the answer has to be; fields that it does not name are skipped.
             body: is sent as JSON; None for nothing.
-            whose: of what a task has too much where the answer is too large: "annotations" or
-                "predictions", or "regions" where it is one of these, which has a lower bound.
         """
         wait = _page_wait.get()
         seconds = self._timeout_s
         if wait is not None:
             seconds = min(seconds, wait.end - time.monotonic())
         limit = TimeLimit(max(0.0, seconds))
-        send = partial(self._send, method, path, body, query, whose, limit)
+        send = partial(self._send, method, path, body, query, limit)
         try:
             with limit:
                 header = self._access.header(limit)
@@ -258,7 +231,6 @@ class Connection:
         path: str,
         body: Any,
         query: dict[str, Any],
-        whose: str,
         limit: TimeLimit,
         authorization: str,
     ) -> tuple[requests.Response, bytes]:
@@ -273,11 +245,11 @@ class Connection:
             headers=None if body is None else {"Content-Type": "application/json"},
             auth=Header(authorization),
         )
-        most_bytes = _MOST_REGION_BYTES if whose == "regions" else _MOST_BYTES
         with closing(answer):
-            content = read_body(answer, most_bytes)
+            content = read_body(answer, _MOST_BYTES)
         if content is None:
-            raise AnswerTooLargeError(path, whose, most_bytes)
+            most = f"{_MOST_BYTES >> 20} MB"
+            raise AnswerTooLarge(f"Label Studio at {self.url} sends more than {most} for {path}.")
         return answer, content
 
     def _check(self, answer: requests.Response, content: bytes, path: str, kind: type[_T]) -> _T:

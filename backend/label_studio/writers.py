@@ -134,7 +134,7 @@ class AnnotationWriter:
     def find_imported(self, task: int, version: str) -> ImportedAnnotations:
         """Return a task's annotations of an import, those that were changed since apart."""
         place = f"/api/tasks/{task}/annotations/"
-        listed = self._connection.find(place, list[AnnotationRow], whose="annotations")
+        listed = self._connection.find(place, list[AnnotationRow])
         found = ImportedAnnotations()
         for each in map(read_annotation, listed or ()):
             if each.import_id != import_id(version):

@@ -12,7 +12,7 @@ import cv2
 import msgspec
 import numpy as np
 
-from backend.errors import StudioRefused
+from backend.errors import AnswerTooLarge, StudioRefused
 from backend.inference.queue import Priority
 from backend.label_studio.annotations import LEAVE_OUT
 from backend.label_studio.client import PAGE, LabelStudioClient
@@ -151,7 +151,7 @@ def _at_random(
     for number in pages:
         try:
             tasks = client.page(project, wanted, number)[0]
-        except StudioRefused:
+        except (StudioRefused, AnswerTooLarge):
             continue  # tasks that were annotated meanwhile pass no more: the last page is gone
         random.shuffle(tasks)
         rest |= {task.id: task for task in tasks[_OF_PAGE:]}

@@ -109,7 +109,7 @@ def test_a_task_whose_annotations_are_too_large_is_skipped(
         )
     assert done.exit_code == 1
     assert "1 picture " in done.output
-    assert "Task 1: Its annotations take more than 0 MB of JSON." in done.output
+    assert f"Task 1: Label Studio at {server.url} sends more than 0 MB" in done.output
 
 
 def test_a_project_becomes_a_data_set(tmp_path: Path) -> None:

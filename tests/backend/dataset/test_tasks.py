@@ -96,8 +96,9 @@ def test_a_prediction_that_is_gone_by_then_makes_no_empty_picture(
 
 
 def test_one_that_is_too_large_is_a_problem_of_its_task(
-    server: LocalServer, monkeypatch: pytest.MonkeyPatch
+    server: LocalServer, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backend.label_studio.connection._MOST_REGION_BYTES", 100)
-    with pytest.raises(BadRequest, match="MB of JSON"):
+    monkeypatch.setattr("backend.label_studio.connection._MOST_BYTES", 4000)
+    studio.add(1, "clip 3", result=[REGION] * 200)
+    with pytest.raises(BadRequest, match="sends more than"):
         read(server, True)

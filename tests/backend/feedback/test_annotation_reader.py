@@ -327,7 +327,6 @@ def test_what_takes_too_much_work_or_memory_is_told_and_stops_nobody(
     studio: FakeStudio,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("backend.label_studio.connection._MOST_REGION_BYTES", 200_000)
     monkeypatch.setattr("backend.label_studio.connection._MOST_BYTES", 200_000)
     large = region("a", "red", 4) | {"meta": {"text": "x" * 200_000}}
     wide = region("a", "red", 4) | {"original_width": 1 << 15, "original_height": 1 << 14}
@@ -338,7 +337,7 @@ def test_what_takes_too_much_work_or_memory_is_told_and_stops_nobody(
     ]
     first, second, third = read(reader, annotations, *(each["id"] for each in made))
     assert (first.kind, second.kind, third.kind) == ("broken", "broken", "scratch")
-    assert "MB of JSON" in first.reason
+    assert "sends more than 0 MB" in first.reason
     assert "Its picture is too large" in second.reason
     assert reader.mark_project(7) == 2, "that of task 1 is too large"
 

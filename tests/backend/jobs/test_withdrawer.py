@@ -136,7 +136,7 @@ def test_a_task_whose_predictions_cannot_be_listed_keeps_them(
     over = withdrawn(withdrawer, store, job)
     assert (over.state, over.done, over.skipped) == ("done", 1, 2)
     assert studio.stored("v2") == {2: 1, 3: 1}
-    assert f"Task 2: {UNLISTED} (Its predictions take more than 0 MB of JSON.)" in caplog.text
+    assert f"Task 2: {UNLISTED} (Label Studio at" in caplog.text
     assert "added" not in caplog.text, "a withdrawal adds none"
 
 

@@ -135,9 +135,9 @@ def test_an_answer_that_is_too_large_is_refused(
 ) -> None:
     monkeypatch.setattr("backend.label_studio.connection._MOST_BYTES", 4000)
     studio.add(5, "hostile", result=[{}] * 4000)
-    with pytest.raises(BadRequest, match="Its predictions take more than"):
+    with pytest.raises(BadRequest, match="sends more than 0 MB for /api/predictions/"):
         client.stored(5)
-    with pytest.raises(StudioRefused, match=f"at {client.url} sends more than .* for /api/tasks/"):
+    with pytest.raises(BadRequest, match=f"at {client.url} sends more than .* for /api/tasks/"):
         client.tasks(7, TaskFilter())
 
 

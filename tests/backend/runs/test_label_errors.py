@@ -148,7 +148,7 @@ def test_a_task_whose_annotations_are_too_large_is_left_out(
     annotation_of(studio, 2)["result"][0]["meta"] = {"text": "x" * (1 << 20)}
     report = make()
     assert (report.reviewed, list(report.left_out)) == (3, [2])
-    assert "MB of JSON" in report.left_out[2]
+    assert "sends more than 1 MB" in report.left_out[2]
 
 
 @pytest.fixture
