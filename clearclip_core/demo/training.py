@@ -1,4 +1,4 @@
-"""Training losses of the demo model's image tower, from image-level labels alone."""
+"""Train the demo model from image-level labels alone, or a like one on a folder of pictures."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,13 @@ import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
 from clearclip_core.clip.dense_encoder import DenseEncoder
+from clearclip_core.clip.devices import cpu_has_bf16
 from clearclip_core.clip.methods import METHODS
 from clearclip_core.clip.text_encoder import TEMPLATES, TextEncoder
 from clearclip_core.demo.training_images import (
@@ -64,7 +64,7 @@ class PresenceLosses(nn.Module):
 
     texts: torch.Tensor
 
-    def __init__(self, model: nn.Module, texts: torch.Tensor, in_bfloat16: bool = True) -> None:
+    def __init__(self, model: nn.Module, texts: torch.Tensor, in_bfloat16: bool) -> None:
         super().__init__()
         self.in_bfloat16 = in_bfloat16
         self.encoder = DenseEncoder(model, METHODS["clearclip"])
@@ -243,9 +243,6 @@ _PHOTOGRAPH_STAGES: _Stages = (
     (1.00, (256, 320, 448), (0.8, 1.25)),
 )
 
-#: Size of the crops that measure the speed of a step, in px.
-_TIMED_SIZE = 128
-
 
 def train_demo(arguments: list[str] | None = None) -> None:
     """Train a model from the command line; an error in the data ends with its message."""
@@ -260,53 +257,26 @@ def train_demo(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--names", type=Path, help="words of each mask value, one line a value, name first"
     )
-    parser.add_argument("--precision", choices=("auto", "bf16", "fp32"), default="auto")
-    parser.add_argument(
-        "--start", type=Path, help="folder of an earlier run with these names, to go on from"
-    )
     options = parser.parse_args(arguments)
     if (options.data is None) != (options.names is None):
         parser.error("--data and --names belong together.")
     try:
-        images = _training_images(options.data, options.names, options.part)
-        model = _start(options.start, options.seed)
+        images = (
+            render_scenes(_SCENES)
+            if options.data is None
+            else read_folder(options.data, options.names, options.part)
+        )
     except (OSError, ValueError) as error:
         sys.exit(str(error))
+    torch.manual_seed(options.seed)
     rng = np.random.default_rng(options.seed)
-    if options.start is None:
-        train_text(model, images.labels)
-        whiten_patches(model, images, rng)
+    model = open_clip.CLIP(**CONFIG["model_cfg"])
+    train_text(model, images.labels)
+    whiten_patches(model, images, rng)
     words = (*images.labels, UNKNOWN) if images.photographs else images.labels
-    losses = PresenceLosses(model, label_embeddings(model, words))
-    losses.in_bfloat16 = _in_bfloat16(options.precision, losses, images, rng)
+    losses = PresenceLosses(model, label_embeddings(model, words), cpu_has_bf16())
     train_images(losses, images, options.minutes, rng)
     save(model, options.out)
-
-
-def _start(folder: Path | None, seed: int) -> Any:
-    """Return a model at random weights, or at those of an earlier run."""
-    torch.manual_seed(seed)
-    model = open_clip.CLIP(**CONFIG["model_cfg"])
-    if folder is not None:
-        try:
-            model.load_state_dict(load_file(folder / WEIGHTS))
-        except (RuntimeError, SafetensorError) as error:
-            raise ValueError(f"The weights in {folder} cannot be read: {error}") from error
-    return model
-
-
-def _in_bfloat16(
-    precision: str, losses: PresenceLosses, images: TrainingImages, rng: np.random.Generator
-) -> bool:
-    if precision != "auto":
-        return precision == "bf16"
-    return faster_in_bfloat16(losses, _draw(images, _TIMED_SIZE, (1.0, 1.0), rng))
-
-
-def _training_images(data: Path | None, names: Path | None, part: str) -> TrainingImages:
-    if data is None or names is None:
-        return render_scenes(_SCENES)
-    return read_folder(data, names, part)
 
 
 @torch.no_grad()
@@ -324,28 +294,6 @@ def whiten_patches(model: Any, images: TrainingImages, rng: np.random.Generator)
     variances, components = torch.linalg.eigh(covariance)  # ascending, in columns
     filters = 0.5 * components * (variances + 0.05).rsqrt()
     conv.weight.copy_(filters[:, -conv.out_channels :].T.reshape(conv.weight.shape))
-
-
-def faster_in_bfloat16(
-    losses: PresenceLosses, batch: Crops, clock: Callable[[], float] = time.perf_counter
-) -> bool:
-    """Time a step in bfloat16 and in float32, and return whether bfloat16 is the faster.
-
-    A CPU without instructions for bfloat16 emulates it. Each is timed twice, after a step that is
-    not timed, and the faster of the two counts.
-    """
-
-    def seconds(bfloat16: bool) -> float:
-        losses.in_bfloat16 = bfloat16
-        start = clock()
-        sum(losses(batch).values()).backward()
-        return clock() - start
-
-    seconds(True), seconds(False)
-    times = {kind: min(seconds(kind), seconds(kind)) for kind in (True, False)}
-    losses.zero_grad()
-    losses.encoder.zero_grad()
-    return times[True] < times[False]
 
 
 def train_images(
@@ -404,10 +352,12 @@ def _batches(
     """
     start = time.monotonic()
     stages = _PHOTOGRAPH_STAGES if images.photographs else _SCENE_STAGES
+    patches = _PHOTOGRAPH_PATCHES if images.photographs else _SCENE_PATCHES
 
     def draw(progress: float) -> Crops:
         _, sizes, zoom = next(stage for stage in stages if progress <= stage[0])
-        return _draw(images, int(rng.choice(sizes)), zoom, rng)
+        size = int(rng.choice(sizes))
+        return crops(images, size, patches // (size // 16) ** 2, zoom, rng)
 
     with ThreadPoolExecutor(1) as pool:
         pending = pool.submit(draw, 0.0)
@@ -415,13 +365,6 @@ def _batches(
             batch = pending.result()
             pending = pool.submit(draw, progress)
             yield progress, batch
-
-
-def _draw(
-    images: TrainingImages, size: int, zoom: tuple[float, float], rng: np.random.Generator
-) -> Crops:
-    patches = _PHOTOGRAPH_PATCHES if images.photographs else _SCENE_PATCHES
-    return crops(images, size, patches // (size // 16) ** 2, zoom, rng)
 
 
 def save(model: Any, folder: Path) -> None:

@@ -46,22 +46,7 @@ class Scene:
     Attributes:
         image: (H, W, 3) uint8, RGB.
         label_map: (H, W) int64, index into `SCENE_LABELS`; every pixel has a label.
-
-    Raises:
-        ValueError: a wrong shape or dtype, or maps of different sizes.
     """
 
     image: NDArray[np.uint8]
     label_map: NDArray[np.int64]
-
-    def __post_init__(self) -> None:
-        if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:
-            raise ValueError(
-                "Expected argument `image` to be (H, W, 3) uint8, "
-                f"but got {self.image.shape} {self.image.dtype}."
-            )
-        if self.label_map.shape != self.image.shape[:2]:
-            raise ValueError(
-                f"Expected argument `label_map` to have shape {self.image.shape[:2]}, "
-                f"but got {self.label_map.shape}."
-            )
