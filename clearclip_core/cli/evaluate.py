@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 import click
 from click.core import ParameterSource
@@ -53,12 +52,9 @@ from clearclip_core.evaluation.results import (
 )
 from clearclip_core.evaluation.runner import predictor, result_path, run_through
 from clearclip_core.images.preprocessing import Preprocessing
-from clearclip_core.paper.tables import Ablation
 from clearclip_core.segmentation.scores import ScoreOptions
 from clearclip_core.segmenter import Segmenter
 from clearclip_core.vocabulary import Label
-
-Stored = TypeVar("Stored", RunResult, Ablation)
 
 
 @dataclass(frozen=True)
@@ -257,7 +253,7 @@ def _measure_benchmark(options: ModelOptions, data: DataOptions, out: Path | Non
     with click_errors():
         config = task.run_config(model, method, called)
     path = out or result_path(config)
-    result = earlier_result(path, config, RunResult)
+    result = earlier_result(path, config)
     if result is None:
         segmenter = task.segmenter(model, method, options.model_dir)
         predict = predictor(segmenter, task.benchmark, task.labels)
@@ -289,7 +285,7 @@ def prepare_maps(benchmark: str, data: Path) -> None:
     click.echo(f"{written} label maps written, for {benchmark}.")
 
 
-def earlier_result(path: Path, config: RunConfig, kind: type[Stored]) -> Stored | None:
+def earlier_result(path: Path, config: RunConfig) -> RunResult | None:
     """Read what an earlier run of one configuration has written; None where there is no file.
 
     Other versions than the installed ones are printed.
@@ -300,7 +296,7 @@ def earlier_result(path: Path, config: RunConfig, kind: type[Stored]) -> Stored 
     if not path.exists():
         return None
     with click_errors():
-        found = kind.read(path)
+        found = RunResult.read(path)
     if differences := config.differences(found.settings):
         raise click.ClickException(
             f"{path} holds a result of other settings ({differences}). Name another place with "

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 import torch
-from filelock import FileLock
+from msgspec.structs import replace
 from tqdm import tqdm
 
 from clearclip_core.cli.evaluate import earlier_result
@@ -24,12 +24,12 @@ from clearclip_core.cli.options import (
 from clearclip_core.cli.parameters import click_errors
 from clearclip_core.cli.segment import parse_labels
 from clearclip_core.clip.devices import choose_device, device_name
-from clearclip_core.clip.methods import METHODS
+from clearclip_core.clip.methods import METHODS, Method
 from clearclip_core.clip.weights import check_weights
 from clearclip_core.demo.scenes.scene import SCENE_LABELS
 from clearclip_core.evaluation.atomic_write import write_whole
 from clearclip_core.evaluation.benchmarks import json_digest
-from clearclip_core.evaluation.results import Checkpoint, RunResult, other_versions
+from clearclip_core.evaluation.results import Checkpoint, RunConfig, RunResult
 from clearclip_core.evaluation.runner import result_path, run_through
 from clearclip_core.images.label_maps import find_images
 from clearclip_core.images.preprocessing import Preprocessing
@@ -49,7 +49,6 @@ from clearclip_core.paper.figures import (
 )
 from clearclip_core.paper.tables import (
     STUDIES,
-    Ablation,
     demo_table,
     methods_of,
     own_rows,
@@ -58,6 +57,7 @@ from clearclip_core.paper.tables import (
     table_2,
     table_3,
 )
+from clearclip_core.quantities import quantity
 from clearclip_core.vocabulary import Label
 
 _ALL = "all"
@@ -86,37 +86,40 @@ _ALL = "all"
 def ablate(options: ModelOptions, data: DataOptions, study: str, out: Path) -> None:
     """Repeat Tab. 1 and Figs. 5-6 of the paper on a benchmark.
 
-    Writes a JSON file of all readouts, figure5.png and figure6.png, and prints Tab. 1 beside the
-    paper's figures. Only missing readouts are measured, and an interrupted run is resumed.
+    Writes a result as `eval` does for each method, figure5.png and figure6.png, and prints Tab. 1
+    beside the paper's figures. The blocks before the last run once a picture for all methods. Only
+    missing results are measured, and an interrupted run is resumed.
     """
     with click_errors():
         require_matplotlib()
     task = data.find(options.short_side_px)
     model = options.load_model()
     with click_errors():
-        config = task.run_config(model, METHODS["clearclip"], called="ablation")
-    path = result_path(config, out)
-    known = earlier_result(path, config, Ablation)
-    wanted = methods_of(STUDIES if study == _ALL else [study])
-    missing = [method for method in wanted if known is None or method not in known.scores]
+        config = task.run_config(model, METHODS["clearclip"])
+    missing: dict[Path, tuple[Method, RunConfig]] = {}
+    for method in methods_of(STUDIES if study == _ALL else [study]):
+        settings = replace(config, method=str(method))
+        path = result_path(settings, out)
+        if earlier_result(path, settings) is None:
+            missing[path] = method, settings
     if missing:
-        if known and other_versions(known.versions):
-            raise click.ClickException(
-                f"Readouts of these versions are not added to {path}. Name another folder with "
-                "--out, or move that file away."
-            )
-        checkpoint = Checkpoint.beside(path, json_digest([config.key, *map(str, missing)]))
-        predict = readouts(task, model, missing, options.model_dir)
-        classes = len(task.benchmark.classes)
+        methods = [method for method, _ in missing.values()]
+        key = json_digest([settings.key for _, settings in missing.values()])
+        checkpoint = Checkpoint.beside(out / "ablation", key)
+        predict = readouts(task, model, methods, options.model_dir)
+        hardware = device_name(choose_device(options.device))
         with click_errors():
+            classes = len(task.benchmark.classes)
             tallies = run_through(predict, task.samples, classes, checkpoint, len(missing))
-            made = Ablation.of(config, missing, tallies, device_name(choose_device(options.device)))
-            out.mkdir(parents=True, exist_ok=True)
-            with FileLock(out / ".lock"):  # another process may have added a study
-                known = earlier_result(path, config, Ablation)
-                (made.with_scores_of(known) if known else made).write(path)
+            for (path, (_, settings)), tally in zip(missing.items(), tallies, strict=True):
+                RunResult.of(settings, tally, hardware).write(path)
         checkpoint.remove()
-    report_ablations(out)
+    with click_errors():
+        found = [RunResult.read(path) for path in result_files([out])]
+        click.echo(f"mIoU in % (Tab. 1)\n\n{table_1(found)}\n")
+        for path in save_ablations(found, out):
+            click.echo(path)
+    click.echo(f"{quantity(len(found), 'result')} in {out}")
 
 
 @click.command("tables", short_help="Print Tables 2 and 3 of the paper beside your results.")
@@ -135,16 +138,6 @@ def tables(results: tuple[Path, ...]) -> None:
     click.echo(f"\nmIoU in %, benchmarks with a background class (Tab. 3)\n\n{three}")
     if any(result.settings.benchmark == "demo" for result in own):
         click.echo(f"\nDrawn scenes, no benchmark of the paper\n\n{demo_table(own)}")
-
-
-def report_ablations(folder: Path) -> None:
-    """Print Tab. 1 and draw the figures of all ablations in a folder."""
-    with click_errors():
-        found = [Ablation.read(path) for path in sorted(folder.glob("*.json"))]
-        click.echo(f"mIoU in % (Tab. 1)\n\n{table_1(found)}\n")
-        pictures = save_ablations(found, folder)
-    for path in (*sorted(folder.glob("*.json")), *pictures):
-        click.echo(path)
 
 
 def result_files(paths: Iterable[Path]) -> list[Path]:

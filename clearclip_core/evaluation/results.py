@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -83,8 +82,6 @@ _PACKAGES = (
     "opencv-python-headless",
 )
 
-_File = TypeVar("_File", bound=msgspec.Struct)
-
 
 @dataclass(frozen=True, eq=False)
 class Tally:
@@ -132,7 +129,7 @@ class RunResult(msgspec.Struct, frozen=True, eq=False):
         return ConfusionMatrix(np.array(self.confusion, np.int64))
 
     def write(self, path: Path) -> None:
-        """Write a JSON file, with the measures and the IoU of each class before the rest."""
+        """Write a JSON file: measures and the IoU of each class first, one line a value."""
         matrix = self.matrix
         measures = {
             "miou": matrix.mean_iou,
@@ -140,7 +137,12 @@ class RunResult(msgspec.Struct, frozen=True, eq=False):
             "seconds_per_picture": self.seconds / max(self.pictures, 1),
             "iou": dict(zip(self.benchmark.classes, matrix.iou.tolist(), strict=True)),
         }
-        write_json(path, measures | msgspec.to_builtins(self))
+        content = measures | msgspec.to_builtins(self)
+        lines = (  # nan becomes null
+            f"  {json.dumps(name)}: {msgspec.json.encode(value).decode()}"
+            for name, value in content.items()
+        )
+        write_whole(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
 
     @classmethod
     def read(cls, path: Path) -> RunResult:
@@ -150,7 +152,12 @@ class RunResult(msgspec.Struct, frozen=True, eq=False):
             ValueError: the file is not a result of `clearclip eval`.
             OSError: the file cannot be read.
         """
-        result = read_json(path, cls, "clearclip eval")
+        try:
+            result = msgspec.json.decode(path.read_bytes(), type=cls)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise ValueError(
+                f"Expected {path} to be written by `clearclip eval`, but it is not: {error}."
+            ) from error
         try:
             fits = len(result.matrix.counts) == len(result.benchmark.classes)
         except (KeyError, ValueError):
@@ -158,29 +165,6 @@ class RunResult(msgspec.Struct, frozen=True, eq=False):
         if not fits:
             raise ValueError(f"Expected {path} to hold the classes of a benchmark.")
         return result
-
-
-def read_json(path: Path, kind: type[_File], command: str) -> _File:
-    """Read a JSON file that a command has written.
-
-    Raises:
-        ValueError: the file is another one.
-        OSError: the file cannot be read.
-    """
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise ValueError(
-            f"Expected {path} to be written by `{command}`, but it is not: {error}."
-        ) from error
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file atomically, one line a value; nan becomes null."""
-    lines = (
-        f"  {json.dumps(name)}: {msgspec.json.encode(v).decode()}" for name, v in content.items()
-    )
-    write_whole(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
 
 
 def result_table(result: RunResult) -> str:

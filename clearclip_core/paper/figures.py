@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from clearclip_core.clip.methods import Method
 from clearclip_core.evaluation.benchmarks import BENCHMARKS, SHORT_SIDE_PX
+from clearclip_core.evaluation.results import RunConfig, RunResult
 from clearclip_core.images.label_maps import blend, label_shares, palette
 from clearclip_core.paper.feature_statistics import MAP_NAMES, Float64s, MapExample, MapStatistics
-from clearclip_core.paper.tables import ALPHAS, ATTENTIONS, COMBINATIONS, STUDIES, Ablation
+from clearclip_core.paper.tables import ALPHAS, ATTENTIONS, COMBINATIONS, STUDIES
 from clearclip_core.quantities import quantity
 
 if TYPE_CHECKING:
@@ -78,14 +80,14 @@ def save_examples(examples: Sequence[MapExample], folder: Path) -> Path:
     return _save(folder / "maps.png", draw_examples, examples)
 
 
-def save_ablations(ablations: Sequence[Ablation], folder: Path) -> list[Path]:
-    """Write ``figure5.png`` and ``figure6.png``, if the ablations hold their methods.
+def save_ablations(results: Sequence[RunResult], folder: Path) -> list[Path]:
+    """Write ``figure5.png`` and ``figure6.png``, if there are results of all their methods.
 
     Each model has a panel with the mean over its benchmarks.
     """
     written = []
     for study, draw in (("figure5", draw_combinations), ("figure6", draw_alphas)):
-        panels = averages(ablations, STUDIES[study])
+        panels = averages(results, STUDIES[study])
         if panels:
             written.append(_save(folder / f"{study}.png", draw, panels))
     return written
@@ -248,35 +250,36 @@ def _add_legend(figure: Figure, axis: Axes, found: Sequence[MapStatistics]) -> N
 
 
 def averages(
-    ablations: Sequence[Ablation], methods: Sequence[Method]
+    results: Sequence[RunResult], methods: Sequence[Method]
 ) -> dict[str, dict[Method, float]]:
     """Return title of a panel -> method -> mIoU in percent, mean over benchmarks.
 
-    An ablation is used if it holds all methods of the figure.
+    A benchmark counts where all methods were measured on it.
     """
-    groups: dict[str, dict[str, Ablation]] = {}
-    for each in ablations:
-        if set(methods) <= set(each.scores):
-            groups.setdefault(_model_title(each), {})[each.settings.benchmark] = each
-    panels = {}
-    for name, own in groups.items():
-        titles = [_benchmark_title(own[each]) for each in BENCHMARKS if each in own]
-        mean = "mean of " if len(titles) > 1 else ""
-        panels[f"{name}\n{mean}{', '.join(titles)}"] = {
-            method: 100 * sum(each.scores[method].miou for each in own.values()) / len(own)
-            for method in methods
-        }
+    groups: dict[str, dict[str, dict[str, RunResult]]] = {}
+    for each in results:
+        by_benchmark = groups.setdefault(_model_title(each.settings), {})
+        by_benchmark.setdefault(each.settings.benchmark, {})[each.settings.method] = each
+    names, panels = list(map(str, methods)), {}
+    for title, by_benchmark in groups.items():
+        found = [by_benchmark[name] for name in BENCHMARKS if name in by_benchmark]
+        complete = [each for each in found if each.keys() >= set(names)]
+        if complete:
+            titles = ", ".join(_benchmark_title(each[names[0]].settings) for each in complete)
+            mean = "mean of " if len(complete) > 1 else ""
+            panels[f"{title}\n{mean}{titles}"] = {
+                method: 100 * fmean(each[str(method)].matrix.mean_iou for each in complete)
+                for method in methods
+            }
     return panels
 
 
-def _model_title(ablation: Ablation) -> str:
-    config = ablation.settings
+def _model_title(config: RunConfig) -> str:
     size = "" if config.short_side_px == SHORT_SIDE_PX else f", {config.short_side_px} px"
     return f"{config.model}{size}, {config.precision}"
 
 
-def _benchmark_title(ablation: Ablation) -> str:
-    config = ablation.settings
+def _benchmark_title(config: RunConfig) -> str:
     few = "" if config.limit is None else f" (only {quantity(config.pictures, 'picture')})"
     return f"{BENCHMARKS[config.benchmark].title}{few}"
 

@@ -8,23 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-import msgspec
 import torch
 
 from clearclip_core.clip.dense_encoder import batches, join_windows
 from clearclip_core.clip.loading import LoadedModel
-from clearclip_core.clip.methods import Method, resolve_method
+from clearclip_core.clip.methods import Method
 from clearclip_core.clip.weights import ModelName
 from clearclip_core.evaluation.benchmarks import BENCHMARKS, SHORT_SIDE_PX
-from clearclip_core.evaluation.results import (
-    RunConfig,
-    RunResult,
-    Tally,
-    format_percent,
-    read_json,
-    versions,
-    write_json,
-)
+from clearclip_core.evaluation.results import RunConfig, RunResult, format_percent
 from clearclip_core.evaluation.runner import EvaluationTask, LabelIndices, Predict
 from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.quantities import quantity
@@ -181,65 +172,6 @@ def methods_of(studies: Iterable[str]) -> list[Method]:
     return list(dict.fromkeys(method for study in studies for method in STUDIES[study]))
 
 
-class Score(msgspec.Struct, frozen=True):
-    """Measures of one method, in [0, 1]."""
-
-    miou: float
-    pixel_accuracy: float
-
-
-class Ablation(msgspec.Struct, frozen=True):
-    """Scores of several methods of one model on one benchmark.
-
-    Attributes:
-        readouts: method, spelled out -> its measures.
-        settings: configuration of the run; its ``method`` is a placeholder.
-    """
-
-    readouts: dict[str, Score]
-    settings: RunConfig
-    versions: dict[str, str]
-    hardware: str
-
-    @classmethod
-    def of(
-        cls, settings: RunConfig, methods: Sequence[Method], tallies: Sequence[Tally], hardware: str
-    ) -> Ablation:
-        """Make an ablation of the tally of each method."""
-        scores = {
-            str(method): Score(tally.confusion.mean_iou, tally.confusion.pixel_accuracy)
-            for method, tally in zip(methods, tallies, strict=True)
-        }
-        return cls(scores, settings, versions(), hardware)
-
-    @property
-    def scores(self) -> dict[Method, Score]:
-        """Method -> its measures."""
-        return {resolve_method(name): score for name, score in self.readouts.items()}
-
-    def with_scores_of(self, earlier: Ablation) -> Ablation:
-        """Return an ablation with the scores of both; these replace earlier ones.
-
-        Raises:
-            ValueError: the earlier scores are of other versions.
-        """
-        if earlier.versions != self.versions:
-            raise ValueError(
-                f"Expected readouts of the same versions, but got {earlier.versions} and "
-                f"{self.versions}."
-            )
-        return msgspec.structs.replace(self, readouts={**earlier.readouts, **self.readouts})
-
-    def write(self, path: Path) -> None:
-        """Write a JSON file atomically."""
-        write_json(path, msgspec.to_builtins(self))
-
-    @classmethod
-    def read(cls, path: Path) -> Ablation:
-        """Read a JSON file."""
-        return read_json(path, cls, "clearclip ablate")
-
-
 def readouts(
     task: EvaluationTask,
     model: LoadedModel,
@@ -343,35 +275,26 @@ def _notes(config: RunConfig) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def table_1(ablations: Sequence[Ablation]) -> str:
-    """Format Tab. 1 with the user's ablations of any models.
+def table_1(results: Sequence[RunResult]) -> str:
+    """Format Tab. 1 with the user's results of any models.
 
     The mean is of the table's five benchmarks; other benchmarks follow it.
     """
-    measured = {each.settings.benchmark for each in ablations}
+    own = own_rows(each for each in results if each.settings.method in map(str, TABLE_1))
+    measured = {name for row in own for name in row.miou}
     others = [name for name in BENCHMARKS if name in measured - set(WITHOUT_BACKGROUND)]
     titles = [*_titles(WITHOUT_BACKGROUND), "Avg.", *_titles(others)]
     rows = []
-    for model in dict.fromkeys([TABLE_1_MODEL, *(each.settings.model for each in ablations)]):
-        own = [each for each in ablations if each.settings.model == model]
+    for model in dict.fromkeys([TABLE_1_MODEL, *(row.model for row in own)]):
         for method, paper in TABLE_1.items():
             parts = ["qq", *("✓" if part else "✗" for part in (method.residual, method.ffn))]
             if model == TABLE_1_MODEL:
                 cells = [*map(_printed, paper), *["-"] * len(others)]
                 rows.append([model, *parts, *cells, MEASURED])
-            for row in _ablated(own, method):
-                rows.append([model, *parts, *row.cells(WITHOUT_BACKGROUND, others)])
+            for row in own:
+                if (row.model, row.method) == (model, str(method)):
+                    rows.append([model, *parts, *row.cells(WITHOUT_BACKGROUND, others)])
     return markdown(["Model", "Attn", "RC", "FFN", *titles, "source"], rows)
-
-
-def _ablated(ablations: Sequence[Ablation], method: Method) -> list[OwnRow]:
-    """Return the rows of one method of one model, one for each set of notes."""
-    rows: dict[tuple[str, ...], dict[str, float]] = {}
-    for each in ablations:
-        if method in each.scores:
-            row = rows.setdefault(_notes(each.settings), {})
-            row[each.settings.benchmark] = each.scores[method].miou
-    return [OwnRow(str(method), "", notes, miou) for notes, miou in rows.items()]
 
 
 def table_2(own: Sequence[OwnRow]) -> str:

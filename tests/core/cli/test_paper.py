@@ -7,10 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock, Timeout
 
-from clearclip_core.cli import paper as paper_commands
-from clearclip_core.paper.tables import Ablation, methods_of
 from tests.core.cli.clearclip import clearclip
 from tests.core.evaluation import factories, miniatures
 
@@ -25,55 +22,34 @@ def arguments(model_folder: Path, tmp_path: Path) -> list[str | Path]:
     ]
 
 
-def test_table_1_is_measured_then_the_rest(
-    arguments: list[str | Path], model_folder: Path, tmp_path: Path
-) -> None:
+def readouts(folder: Path) -> dict[str, dict[str, Any]]:
+    found = [json.loads(path.read_text()) for path in folder.glob("*.json")]
+    return {each["settings"]["method"]: each for each in found}
+
+
+def test_table_1_is_measured_then_the_rest(arguments: list[str | Path], tmp_path: Path) -> None:
     first = clearclip(*arguments, "--study=table1")
     assert first.exit_code == 0, first.output
-    (path,) = (tmp_path / "out").glob("*.json")
-    readouts = json.loads(path.read_text())["readouts"]
-    assert list(readouts) == ["qq-res-ffn", "qq-res", "qq-ffn", "clearclip"]
+    measured = readouts(tmp_path / "out")
+    assert set(measured) == {"qq-res-ffn", "qq-res", "qq-ffn", "clearclip"}
     shown = [line for line in first.output.splitlines() if "**yours**, fp32" in line]
     assert len(shown) == 4
-    assert f"{100 * readouts['clearclip']['miou']:.1f}" in shown[3]
+    assert f"{100 * measured['clearclip']['miou']:.1f}" in shown[3]
     assert not list((tmp_path / "out").glob("*.png"))
-    out = f"-o{tmp_path / 'alone.json'}"
-    assert clearclip("eval", *arguments[1:-2], out).exit_code == 0
-    alone = json.loads((tmp_path / "alone.json").read_text())
+    out = tmp_path / "alone.json"
+    assert clearclip("eval", *arguments[1:-2], f"-o{out}").exit_code == 0
+    alone = json.loads(out.read_text())
     for measure in ("miou", "pixel_accuracy"):
-        assert readouts["clearclip"][measure] == pytest.approx(alone[measure], abs=2e-3)
+        assert measured["clearclip"][measure] == pytest.approx(alone[measure], abs=2e-3)
+    assert measured["clearclip"]["settings"] == alone["settings"]
 
     again = clearclip(*arguments, "--study=figure5")
     assert again.exit_code == 0, again.output
-    more = json.loads(path.read_text())["readouts"]
+    more = readouts(tmp_path / "out")
     assert len(more) == 20
-    assert {name: more[name] for name in readouts} == readouts  # not measured again
+    assert {name: more[name] for name in measured} == measured  # not measured again
     assert [picture.name for picture in (tmp_path / "out").glob("*.png")] == ["figure5.png"]
-    assert sorted(each.suffix for each in (tmp_path / "out").glob("[!.]*")) == [".json", ".png"]
-
-
-def test_a_study_that_ends_meanwhile_is_kept(
-    arguments: list[str | Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    small = [*arguments, "--limit=1", "--short-side=64"]
-    run_through, write = paper_commands.run_through, Ablation.write
-
-    def overtaken(*given: Any) -> Any:
-        monkeypatch.setattr(paper_commands, "run_through", run_through)
-        assert clearclip(*small, "--study=figure6").exit_code == 0
-        return run_through(*given)
-
-    def write_alone(self: Ablation, path: Path) -> None:
-        with pytest.raises(Timeout):
-            FileLock(path.parent / ".lock").acquire(timeout=0)
-        write(self, path)
-
-    monkeypatch.setattr(paper_commands, "run_through", overtaken)
-    monkeypatch.setattr(Ablation, "write", write_alone)
-    assert clearclip(*small, "--study=table1").exit_code == 0
-    (path,) = (tmp_path / "out").glob("*.json")
-    both = methods_of(["table1", "figure6"])
-    assert set(json.loads(path.read_text())["readouts"]) == set(map(str, both))
+    assert sorted(each.suffix for each in (tmp_path / "out").iterdir()) == [*[".json"] * 20, ".png"]
 
 
 def test_tables_alone_are_the_papers() -> None:

@@ -11,7 +11,6 @@ from clearclip_core import Method
 from clearclip_core.evaluation.benchmarks import BENCHMARKS
 from clearclip_core.evaluation.metrics import ConfusionMatrix
 from clearclip_core.evaluation.results import RunConfig, RunResult, Tally
-from clearclip_core.paper.tables import Ablation, Score
 
 CONFIG = RunConfig(
     benchmark="voc20",
@@ -40,8 +39,8 @@ CONFIG = RunConfig(
 
 def result(
     benchmark: str,
-    percent: int,
-    method: str = "clearclip",
+    percent: float,
+    method: Method | str = "clearclip",
     **other: Any,
 ) -> RunResult:
     """A result whose mIoU is so many percent.
@@ -50,13 +49,12 @@ def result(
     both is h / (h + 2m), here p / 100 of h = 2p and m = 100 - p. All other classes have none.
     """
     counts = np.zeros((len(BENCHMARKS[benchmark].classes),) * 2, np.int64)
-    counts[:2, :2] = [[2 * percent, 100 - percent], [100 - percent, 2 * percent]]
-    config = replace(CONFIG, benchmark=benchmark, method=method, **other)
+    hits, misses = round(200 * percent), round(100 * (100 - percent))
+    counts[:2, :2] = [[hits, misses], [misses, hits]]
+    config = replace(CONFIG, benchmark=benchmark, method=str(method), **other)
     return RunResult.of(config, Tally(ConfusionMatrix(counts), 9, 4.5), "a card")
 
 
-def ablation(benchmark: str, miou: dict[Method, float], **other: Any) -> Ablation:
-    """An ablation with the shares given."""
-    config = replace(CONFIG, benchmark=benchmark, method="ablation", **other)
-    readouts = {str(method): Score(share, share / 2) for method, share in miou.items()}
-    return Ablation(readouts, config, {"torch": "2"}, "a card")
+def results(benchmark: str, percents: dict[Method, float], **other: Any) -> list[RunResult]:
+    """Results of several methods."""
+    return [result(benchmark, each, method, **other) for method, each in percents.items()]

@@ -18,7 +18,7 @@ from clearclip_core.paper.figures import (
     draw_norms,
 )
 from clearclip_core.paper.tables import STUDIES
-from tests.core.evaluation.factories import ablation
+from tests.core.evaluation.factories import results
 from tests.core.paper.test_feature_statistics import made_up
 
 TOWERS = [made_up("DINO", layers=12), made_up("ViT-L-14/openai", pictures=3, layers=24)]
@@ -97,10 +97,10 @@ def rising(methods: tuple[Method, ...], step: float) -> dict[Method, float]:
 
 def test_models_are_averaged_over_their_benchmarks() -> None:
     found = [
-        ablation("voc20", rising(FIVE, 0.01)),
-        ablation("ade20k", rising(FIVE, 0.03)),
-        ablation("voc20", rising(FIVE, 0.02), model="demo", limit=9),
-        ablation("voc20", rising(FIVE[:3], 0.02), model="ViT-L-14/openai"),  # not complete
+        *results("voc20", rising(FIVE, 1)),
+        *results("ade20k", rising(FIVE, 3)),
+        *results("voc20", rising(FIVE, 2), model="demo", limit=9),
+        *results("voc20", rising(FIVE[:3], 2), model="ViT-L-14/openai"),  # not complete
     ]
     panels = averages(found, FIVE)
     assert list(panels) == [
@@ -108,8 +108,8 @@ def test_models_are_averaged_over_their_benchmarks() -> None:
         "demo, fp16\nVOC20 (only 9 pictures)",
     ]
     first, second = panels.values()
-    assert first[FIVE[4]] == pytest.approx(100 * 0.02 * 5)
-    assert second[FIVE[19]] == pytest.approx(100 * 0.02 * 20)
+    assert first[FIVE[4]] == pytest.approx(2 * 5)
+    assert second[FIVE[19]] == pytest.approx(2 * 20)
 
 
 def test_bars_are_as_high_as_the_scores() -> None:

@@ -13,7 +13,6 @@ from clearclip_core.evaluation.runner import EvaluationTask, predictor
 from clearclip_core.paper.tables import (
     STUDIES,
     WITHOUT_BACKGROUND,
-    Ablation,
     later_rows,
     methods_of,
     own_rows,
@@ -23,8 +22,8 @@ from clearclip_core.paper.tables import (
     table_2,
     table_3,
 )
-from tests.core.evaluation import factories, miniatures
-from tests.core.evaluation.factories import ablation, result
+from tests.core.evaluation import miniatures
+from tests.core.evaluation.factories import result, results
 
 LATER = len(later_rows(WITHOUT_BACKGROUND))
 
@@ -54,8 +53,8 @@ def test_without_results_the_tables_are_the_papers() -> None:
 
 def test_own_rows_stand_below_the_papers_and_say_that_they_are() -> None:
     names = ("voc20", "context59", "coco_stuff", "cityscapes", "ade20k")
-    results = [result(name, 20 + 10 * index) for index, name in enumerate(names)]
-    rows = cells(table_2(own_rows(results)))
+    own = own_rows(result(name, 20 + 10 * index) for index, name in enumerate(names))
+    rows = cells(table_2(own))
     where = [index for index, row in enumerate(rows) if row[-1].startswith("**yours**")]
     assert where == [10]
     assert rows[9][:2] == ["ClearCLIP", "ViT-B/16"]
@@ -63,7 +62,7 @@ def test_own_rows_stand_below_the_papers_and_say_that_they_are() -> None:
     shares = [2 * p / (2 * p + 2 * (100 - p)) for p in (20, 30, 40, 50, 60)]
     assert rows[10][2:8] == [*(f"{100 * share:.1f}" for share in shares), "40.0"]
     assert rows[10][8] == "**yours**, fp16"
-    assert [row[-1] for row in cells(table_3(own_rows(results)))].count("**yours**, fp16") == 0
+    assert [row[-1] for row in cells(table_3(own))].count("**yours**, fp16") == 0
 
 
 def test_doubles_are_refused() -> None:
@@ -74,8 +73,8 @@ def test_doubles_are_refused() -> None:
 def test_table_1_has_the_papers_row_and_ones_own() -> None:
     plain = Method("qq", residual=True, ffn=True)
     found = [
-        ablation("voc20", {plain: 0.5, Method("qq"): 0.75}),
-        ablation("demo", {Method("qq"): 0.25}, model="demo", precision="fp32"),
+        *results("voc20", {plain: 50, Method("qq"): 75, Method("kk"): 80}),
+        result("demo", 25, model="demo", precision="fp32"),
     ]
     rows = cells(table_1(found))
     assert [row[:4] for row in rows if row[-1] == "paper, measured"] == [
@@ -119,25 +118,3 @@ def test_a_shared_trunk_gives_what_each_method_gives_alone(
     for method, label_map in zip(some, maps, strict=True):
         (expected,) = predictor(task.segmenter(model, method), task.benchmark, task.labels)(rgb)
         assert (label_map == expected).mean() > 0.999
-
-
-def test_scores_come_back_from_their_file_and_add_up(tmp_path: Path) -> None:
-    first = factories.ablation("voc20", {Method("qq"): 0.5, Method("vv", True, True, 0.5): 0.25})
-    first.write(tmp_path / "a.json")
-    read = Ablation.read(tmp_path / "a.json")
-    assert read == first
-    more = factories.ablation("voc20", {Method("kk"): 0.75, Method("qq"): 0.125})
-    both = more.with_scores_of(read)
-    assert {str(method): score.miou for method, score in both.scores.items()} == {
-        "clearclip": 0.125,
-        "vv-res-ffn-a0.5": 0.25,
-        "kk": 0.75,
-    }
-
-
-def test_a_file_that_is_no_ablation_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "a.json"
-    for text in ("", "[]", "{}", '{"readouts": {}}'):
-        path.write_text(text)
-        with pytest.raises(ValueError, match="to be written by `clearclip ablate`, but it is not"):
-            Ablation.read(path)
