@@ -6,70 +6,52 @@ from typing import Final
 
 import click
 
-from clearclip_core.cli.main import CommandSource, LazyGroup
+from clearclip_core.cli.main import LazyGroup
 
 #: The commands, in the order of the help.
 BACKEND_COMMANDS: Final = {
-    "serve": CommandSource(
-        "backend.cli.serve",
-        "serve",
-        "Serve the backend for Label Studio.",
-    ),
-    "prelabel": CommandSource(
-        "backend.cli.prelabel",
-        "prelabel",
+    "serve": ("backend.cli.serve:serve", "Serve the backend for Label Studio."),
+    "prelabel": (
+        "backend.cli.prelabel:prelabel",
         "Predict all tasks of a project and write the predictions to Label Studio.",
     ),
-    "withdraw": CommandSource(
-        "backend.cli.prelabel",
-        "withdraw",
+    "withdraw": (
+        "backend.cli.prelabel:withdraw",
         "Delete the predictions of a job again, where nobody has worked with them.",
     ),
-    "report": CommandSource(
-        "backend.cli.report",
-        "report",
+    "report": (
+        "backend.cli.report:report",
         "Report how much work the prelabels of a project save, and how many hours are left.",
     ),
-    "run": CommandSource(
-        "backend.cli.run",
-        "run",
+    "run": (
+        "backend.cli.run:run",
         "Make a report on a project: words, label-errors, agreement, next-tasks, eval.",
     ),
-    "adapt": CommandSource(
-        "backend.cli.adapt",
-        "adapt_group",
+    "adapt": (
+        "backend.cli.adapt:adapt_group",
         "See and change what a project has learned from its corrections.",
     ),
-    "database": CommandSource(
-        "backend.cli.database",
-        "database",
+    "database": (
+        "backend.cli.database:database",
         "Upgrade, back up and restore the database of the backend.",
     ),
-    "doctor": CommandSource(
-        "backend.cli.doctor",
-        "doctor",
+    "doctor": (
+        "backend.cli.doctor:doctor",
         "Check Label Studio, a project and the running backend, and say what to do.",
     ),
-    "export": CommandSource(
-        "backend.cli.export",
-        "export_folder",
+    "export": (
+        "backend.cli.export:export_folder",
         "Write pictures as Label Studio tasks with predictions, ready to import.",
     ),
-    "dataset": CommandSource(
-        "backend.cli.dataset",
-        "dataset",
+    "dataset": (
+        "backend.cli.dataset:dataset",
         "Write the annotated pictures of a project as a training set.",
     ),
-    "import-masks": CommandSource(
-        "backend.cli.import_masks",
-        "import_masks",
+    "import-masks": (
+        "backend.cli.import_masks:import_masks",
         "Bring masks that you have into a project, as predictions or annotations.",
     ),
-    "demo": CommandSource(
-        "backend.cli.demo",
-        "demo",
-        "Start Label Studio and the backend with a project to try.",
-    ),
+    "demo": ("backend.cli.demo:demo", "Start Label Studio and the backend with a project to try."),
 }
 
 

@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import importlib
+import pkgutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import click
-
-
-@dataclass(frozen=True)
-class CommandSource:
-    """Where a command is, and what the help of its group says of it."""
-
-    module: str
-    attribute: str
-    summary: str
 
 
 class LazyGroup(click.Group):
     """A command group that lists its commands without importing them.
 
     Args:
-        sources: command name -> where it is, in the order of the help. Commands that are added in
-            the usual way come first.
+        sources: command name -> ``module:name`` of the command and what the help says of it, in
+            the order of the help. Commands that are added in the usual way come first.
     """
 
-    def __init__(self, *args: Any, sources: Mapping[str, CommandSource], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, sources: Mapping[str, tuple[str, str]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.sources = sources
 
@@ -37,62 +27,55 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a command; None: there is none of this name."""
-        source = self.sources.get(cmd_name)
-        if source is None:
+        if cmd_name not in self.sources:
             return super().get_command(ctx, cmd_name)
-        command = getattr(importlib.import_module(source.module), source.attribute)
-        if not isinstance(command, click.Command):
-            raise TypeError(f"{source.module}.{source.attribute} is no click command: {command!r}")
+        place, _ = self.sources[cmd_name]
+        command: click.Command = pkgutil.resolve_name(place)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands from their summaries."""
-        rows = [(name, source.summary) for name, source in self.sources.items()]
+        rows = [(name, summary) for name, (_, summary) in self.sources.items()]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
 
 #: The commands, in the order of the help.
 COMMANDS: Final = {
-    "segment": CommandSource(
-        "clearclip_core.cli.segment", "segment", "Write a label map and an overlay of each picture."
+    "segment": (
+        "clearclip_core.cli.segment:segment",
+        "Write a label map and an overlay of each picture.",
     ),
-    "models": CommandSource(
-        "clearclip_core.cli.segment",
-        "models",
+    "models": (
+        "clearclip_core.cli.segment:models",
         "List models, their licences and what is on disk; or fetch one for another machine.",
     ),
-    "sinks": CommandSource(
-        "clearclip_core.cli.segment",
-        "sinks",
+    "sinks": (
+        "clearclip_core.cli.segment:sinks",
         "Find the channels that the method rfclip needs.",
     ),
-    "bench": CommandSource(
-        "clearclip_core.cli.bench",
-        "bench",
+    "bench": (
+        "clearclip_core.cli.bench:bench",
         "Measure how fast this machine segments, with a drawn picture and a model of your choice.",
     ),
-    "statistics": CommandSource(
-        "clearclip_core.cli.paper",
-        "statistics",
+    "statistics": (
+        "clearclip_core.cli.paper:statistics",
         "Describe the feature maps of each layer: Figures 2 to 4.",
     ),
-    "eval": CommandSource(
-        "clearclip_core.cli.evaluate",
-        "measure",
+    "eval": (
+        "clearclip_core.cli.evaluate:measure",
         "Measure on your own labelled pictures as the backend predicts, or mIoU on a benchmark.",
     ),
-    "prepare": CommandSource(
-        "clearclip_core.cli.evaluate",
-        "prepare_maps",
+    "prepare": (
+        "clearclip_core.cli.evaluate:prepare_maps",
         "Make a benchmark's label maps from the published ones, beside them.",
     ),
-    "ablate": CommandSource(
-        "clearclip_core.cli.paper", "ablate", "Repeat Table 1 and Figures 5 and 6 of the paper."
+    "ablate": (
+        "clearclip_core.cli.paper:ablate",
+        "Repeat Table 1 and Figures 5 and 6 of the paper.",
     ),
-    "tables": CommandSource(
-        "clearclip_core.cli.paper",
-        "tables",
+    "tables": (
+        "clearclip_core.cli.paper:tables",
         "Print Tables 2 and 3 of the paper beside your results.",
     ),
 }

@@ -63,7 +63,7 @@ from clearclip_core.vocabulary import Label
 _ALL = "all"
 
 
-@click.command("ablate", short_help="Repeat Table 1 and Figures 5 and 6 of the paper.")
+@click.command("ablate")
 @data_options(required=True)
 @many_method_options
 @click.option(
@@ -122,7 +122,7 @@ def ablate(options: ModelOptions, data: DataOptions, study: str, out: Path) -> N
     click.echo(f"{quantity(len(found), 'result')} in {out}")
 
 
-@click.command("tables", short_help="Print Tables 2 and 3 of the paper beside your results.")
+@click.command("tables")
 @click.argument("results", nargs=-1, type=click.Path(path_type=Path, exists=True))
 def tables(results: tuple[Path, ...]) -> None:
     """Print Tabs. 2 and 3 of the paper, and your own results beside them.
@@ -149,7 +149,7 @@ def result_files(paths: Iterable[Path]) -> list[Path]:
     ]
 
 
-@click.command(short_help="Describe the feature maps of each layer: Figures 2 to 4.")
+@click.command()
 @click.argument("pictures", nargs=-1)
 @click.option(
     "--model",

@@ -173,7 +173,7 @@ def models(download: str | None, folder: Path | None, model_dir: Path | None) ->
         click.echo(f"{model.name:48} {model.licence:18} {where}{needs}")
 
 
-@click.command("sinks", short_help="Find the channels that the method rfclip needs.")
+@click.command("sinks")
 @click.argument("pictures", nargs=-1, required=True)
 @many_method_options
 def sinks(options: ModelOptions, pictures: tuple[str, ...]) -> None:
