@@ -125,9 +125,6 @@ class MapStatistics:
             `ATTENTIONS`.
         channel_means: (images, 3, width), of the last block: means of the channels over the
             patches, scaled to 0 to 1, in ascending order.
-
-    Raises:
-        ValueError: no images.
     """
 
     name: str
@@ -136,10 +133,6 @@ class MapStatistics:
     maximum: Float64s
     attention_norm: Float64s
     channel_means: Float64s
-
-    def __post_init__(self) -> None:
-        if not len(self.norm):
-            raise ValueError("Expected statistics of one or more pictures, but got none.")
 
     @property
     def layers(self) -> int:
@@ -207,8 +200,9 @@ def _image_statistics(
 
 
 def _describe(maps: torch.Tensor) -> torch.Tensor:
-    """Return Frobenius norm, normalised entropy and maximum: (B, N, width) -> (3, B)."""
-    return torch.stack([frobenius_norm(maps), normalized_entropy(maps), maximum(maps)])
+    """Return Frobenius norm, normalised entropy and maximum: (B, N, width) -> (3, B) float64."""
+    largest = _precise(maps).amax(dim=(1, 2))
+    return torch.stack([frobenius_norm(maps), normalized_entropy(maps), largest])
 
 
 def frobenius_norm(maps: torch.Tensor) -> torch.Tensor:
@@ -234,11 +228,6 @@ def normalized_entropy(maps: torch.Tensor) -> torch.Tensor:
     return entropy / math.log(flat.shape[1])
 
 
-def maximum(maps: torch.Tensor) -> torch.Tensor:
-    """Return the largest value of each map: (B, N, width) -> (B,) float64 on the CPU."""
-    return _precise(maps).amax(dim=(1, 2))
-
-
 def sorted_channel_means(maps: torch.Tensor) -> torch.Tensor:
     """Return the channels' means over the patches, ascending (Fig. 4c).
 
@@ -247,6 +236,8 @@ def sorted_channel_means(maps: torch.Tensor) -> torch.Tensor:
 
     >>> sorted_channel_means(torch.tensor([[[9.0, 1.0, 2.0], [9.0, 1.0, 4.0]]])).tolist()
     [[0.0, 0.25, 1.0]]
+    >>> sorted_channel_means(torch.ones(1, 2, 3)).tolist()
+    [[0.0, 0.0, 0.0]]
     """
     means = _precise(maps).mean(dim=1).sort(dim=1).values
     low, high = means[:, :1], means[:, -1:]

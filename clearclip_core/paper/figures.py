@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -94,9 +93,10 @@ def save_ablations(results: Sequence[RunResult], folder: Path) -> list[Path]:
 
 
 def _save(path: Path, draw: Callable[[Any], Figure], drawn: Any) -> Path:
-    require_matplotlib()
+    from matplotlib import rc_context
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _style():
+    with rc_context(_RC_PARAMS):
         draw(drawn).savefig(path)
     return path
 
@@ -176,14 +176,6 @@ def _panels(
     figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.08))
     axes = figure.subplots(rows, columns, squeeze=False, sharey="col" if share_rows else False)
     return figure, axes
-
-
-@contextmanager
-def _style() -> Iterator[None]:
-    import matplotlib as mpl
-
-    with mpl.rc_context(_RC_PARAMS):
-        yield
 
 
 def _draw_by_layer(axis: Axes, values: Float64s) -> None:
