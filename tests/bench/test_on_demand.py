@@ -25,7 +25,6 @@ from backend.label_studio.brush_rle import encode_runs
 from backend.settings import Settings
 from clearclip_core import SCENE_LABELS, RunMask, Scene, Segmenter, TextEncoder, render_scene
 from tests.bench.conftest import Report
-from tests.bench.timing import seconds
 
 ROUNDS = 9
 LABELS = "".join(f'<Label value="{name}"/>' for name in SCENE_LABELS)
@@ -183,32 +182,20 @@ class Annotator:
 
     def tells(self, event: str) -> float:
         """Return the milliseconds until the response to an event."""
-        body = {
-            "tasks": [self._task],
-            "label_config": CONFIG,
-            "project": "1.7",
-            "params": {"context": {"event": event}},
-        }
-        client = self.app.test_client()
-
-        def tell() -> None:
-            assert client.post("/predict", json=body).status_code == 200
-
-        return 1000 * seconds(tell)
+        return self._post({"event": event})[0]
 
     def asks(self, prompt: dict[str, Any]) -> float:
         """Return the milliseconds until the response."""
-        body = {
-            "tasks": [self._task],
-            "label_config": CONFIG,
-            "project": "1.7",
-            "params": {"context": {"result": [prompt]}},
-        }
-        client = self.app.test_client()
+        ms, answer = self._post({"result": [prompt]})
+        assert "result" in answer["results"][0]
+        return ms
 
-        def ask() -> None:
-            response = client.post("/predict", json=body)
-            assert response.status_code == 200
-            assert "result" in response.get_json()["results"][0]
-
-        return 1000 * seconds(ask)
+    def _post(self, context: dict[str, Any]) -> tuple[float, Any]:
+        body = {"tasks": [self._task], "label_config": CONFIG, "project": "1.7"}
+        began = time.perf_counter()
+        response = self.app.test_client().post(
+            "/predict", json=body | {"params": {"context": context}}
+        )
+        ms = 1000 * (time.perf_counter() - began)
+        assert response.status_code == 200
+        return ms, response.get_json()
