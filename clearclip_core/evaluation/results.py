@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from clearclip_core.evaluation.atomic_write import remove_whole, write_whole
+from clearclip_core.evaluation.atomic_write import write_whole
 from clearclip_core.evaluation.benchmarks import BENCHMARKS, Benchmark, json_digest
 from clearclip_core.evaluation.metrics import ConfusionMatrix
 from clearclip_core.quantities import quantity
@@ -281,4 +281,4 @@ class Checkpoint:
 
     def remove(self) -> None:
         """Remove the file, as the pass is complete."""
-        remove_whole(self.path)
+        self.path.unlink(missing_ok=True)
