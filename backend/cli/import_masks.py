@@ -95,13 +95,6 @@ _EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "masks before polygons before rectangles. May be repeated: the first named is preferred.",
 )
 @click.option(
-    "--tasks",
-    "table",
-    type=_EXISTING_FILE,
-    help="CSV file with the columns file (of masks or of a picture) and task, where names do not "
-    "match; image and index where tasks have several pictures.",
-)
-@click.option(
     "--instances",
     is_flag=True,
     help="One brush or bitmask region for each object, not one for each label; label maps do not "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -16,21 +16,19 @@ import numpy as np
 from PIL import Image
 
 from backend.dataset.labelled_image import LabelledRegion, RegionMask
-from backend.dataset.mask_source import DegenerateRegionError, MaskSource, check_mask_size
+from backend.dataset.mask_source import MaskSource, check_mask_size
 from backend.dataset.matching import (
     ClassMapping,
     Matched,
     Target,
     Unmatched,
     match_by_name,
-    match_by_table,
 )
 from backend.errors import BadRequest, DatasetError, TaskError
 from backend.label_studio.client import UNLISTED, LabelStudioClient, list_to_change
 from backend.label_studio.image_loader import ImageReader, ImageShape, image_places
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.region_writer import draw_regions
-from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
 from clearclip_core import RunMask
 from clearclip_core.quantities import quantity
@@ -57,7 +55,6 @@ class ImportOptions:
             label are one. Polygons and rectangles are one for each object in any case.
         as_stored: the masks fit the pixels as the file of the picture has them, and are turned as
             EXIF says.
-        table: CSV file that matches files and tasks; None: they match by name.
 
     Raises:
         DatasetError: Label Studio cannot tell such a version from others.
@@ -70,7 +67,6 @@ class ImportOptions:
     as_stored: bool = False
     renamed: Mapping[str, str] = field(default_factory=dict)
     controls: tuple[str, ...] = ()
-    table: Path | None = None
     addresses: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -95,14 +91,14 @@ def version_of_masks(path: Path) -> str:
     return "masks" if name.lower() == "masks" else f"masks {name}"[:_LONGEST_VERSION].strip()
 
 
-class MappedClass(msgspec.Struct, frozen=True):
+class MappedClass(msgspec.Struct):
     """The label and control of a class, empty where it has none, and its number of images."""
 
-    label: str
-    pictures: int
+    label: str = ""
+    pictures: int = 0
 
 
-class ImportPlan(msgspec.Struct, frozen=True):
+class ImportPlan(msgspec.Struct):
     """What an import would write.
 
     Attributes:
@@ -110,11 +106,8 @@ class ImportPlan(msgspec.Struct, frozen=True):
         matched: those of them that match an image.
         ready: tasks whose masks have no problem and are to be written.
         present: tasks that have this version already, which stays.
-        replaced: tasks whose earlier masks of this version are replaced.
-        tasks_without: tasks of the project that no mask is for.
         left_out: files of masks, or single regions of them, that are not written, and why.
         problems: sentences about masks that cannot be written.
-        classes: class -> where it goes.
     """
 
     project: int
@@ -126,9 +119,9 @@ class ImportPlan(msgspec.Struct, frozen=True):
     present: int
     replaced: int
     tasks_without: int
-    left_out: tuple[Unmatched, ...]
-    problems: tuple[str, ...]
-    classes: dict[str, MappedClass]
+    left_out: list[Unmatched]
+    problems: list[str] = []
+    classes: dict[str, MappedClass] = {}
 
     def __str__(self) -> str:
         lines = [
@@ -304,16 +297,13 @@ class RegionDrawer:
         Raises:
             DatasetError: they cannot be read, or have another size.
         """
-        names, degenerate = [], []
-        for region in matched.source.read_regions(self._size_hw(shape)):
-            try:
-                self._mask(region, matched, shape)
-            except DegenerateRegionError as error:
-                degenerate.append(str(error))
+        names, empty = [], []
+        for region, mask in self._regions(matched, shape):
+            if mask.any():
+                names.append(region.label)
             else:
-                if not self.mapping.leaves_out(region.label):
-                    names.append(region.label)
-        return list(dict.fromkeys(names)), degenerate
+                empty.append(f"{region.id} is left out: it has no mask, or one without an area")
+        return list(dict.fromkeys(names)), empty
 
     def draw(self, matched: Matched, shape: ImageShape) -> Iterator[dict[str, Any]]:
         """Iterate over the entries of a prediction's result for one image."""
@@ -341,14 +331,10 @@ class RegionDrawer:
     ) -> Iterator[tuple[Target, RegionMask, float]]:
         """Iterate over the masks to draw; those of one label are united where one region is."""
         united: dict[Target, tuple[RegionMask, list[float]]] = {}
-        for region in matched.source.read_regions(self._size_hw(shape)):
-            if self.mapping.leaves_out(region.label):
+        for region, mask in self._regions(matched, shape):
+            if not mask.any():
                 continue
             target = self.mapping.target(region.label, matched.place.tag)
-            try:
-                mask = self._mask(region, matched, shape)
-            except DegenerateRegionError:
-                continue
             score = 1.0 if region.score is None else region.score
             if self.instances or target.control.kind not in _MASKS:
                 yield target, mask, score
@@ -358,15 +344,22 @@ class RegionDrawer:
         for target, (mask, scores) in united.items():
             yield target, mask, sum(scores) / len(scores)
 
-    def _size_hw(self, shape: ImageShape) -> tuple[int, int]:
-        return shape.stored_hw if self.as_stored else shape.size_hw
-
-    def _mask(self, region: LabelledRegion, matched: Matched, shape: ImageShape) -> RegionMask:
-        mask = region.read_mask()
-        check_mask_size(matched.source.where, mask.shape, self._size_hw(shape))
-        if not self.as_stored or shape.turn is None:
-            return mask
-        return np.asarray(Image.fromarray(mask.view(np.uint8)).transpose(shape.turn)).view(np.bool_)
+    def _regions(
+        self, matched: Matched, shape: ImageShape
+    ) -> Iterator[tuple[LabelledRegion, RegionMask]]:
+        """Iterate over the regions that are not left out, and their masks as people see them."""
+        source, turn = matched.source, shape.turn if self.as_stored else None
+        size_hw = shape.stored_hw if self.as_stored else shape.size_hw
+        check_mask_size(source.where, source.size_hw or size_hw, size_hw)
+        for region in source.read_regions(size_hw):
+            if self.mapping.leaves_out(region.label):
+                continue
+            mask = region.read_mask()
+            check_mask_size(source.where, mask.shape, size_hw)
+            if turn is not None:
+                turned = Image.fromarray(mask.view(np.uint8)).transpose(turn)
+                mask = np.asarray(turned).view(np.bool_)
+            yield region, mask
 
 
 #: Images whose sizes are asked for at once.
@@ -379,34 +372,6 @@ WatchImport = Callable[[int, int], None]
 
 #: The masks of one image, and its shape.
 _Checked = tuple[Matched, ImageShape]
-
-
-@dataclass
-class _Check:
-    """What the check of all masks has found.
-
-    Attributes:
-        good: task -> its images without a problem.
-        problems: sentences about single masks.
-        degenerate: regions without an area.
-        classless: sentence about a class without a label -> the files that have it.
-        pictures: class -> number of images that have it.
-        labels: class -> its label and control.
-    """
-
-    good: dict[int, list[_Checked]] = field(default_factory=lambda: defaultdict(list))
-    problems: list[str] = field(default_factory=list)
-    degenerate: list[Unmatched] = field(default_factory=list)
-    classless: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    pictures: Counter[str] = field(default_factory=Counter)
-    labels: dict[str, str] = field(default_factory=dict)
-
-    def sentences(self) -> tuple[str, ...]:
-        classless = (
-            f"{text} It is in {quantity(len(files), 'file')}, such as {files[0]}."
-            for text, files in self.classless.items()
-        )
-        return (*classless, *self.problems)
 
 
 @dataclass(eq=False)
@@ -436,19 +401,14 @@ class MaskImporter:
         predicts = self._options.kind == "predictions"
         self._store = MaskStore(self._client, self._project, self._options.version, predicts)
         tasks = list(self._client.all_tasks(self._project, TaskFilter()))
-        matched, unmatched = self._match(sources, tasks)
+        places = image_places(tasks, self._config.images)
+        matched, unmatched = match_by_name(sources, places, self._options.addresses)
         by_task: dict[int, list[Matched]] = defaultdict(list)
         for each in sorted(matched, key=lambda each: each.place.key):
             by_task[each.place.key[0]].append(each)
         stored = self._store.find(list(by_task))
         self._replaced = stored.present - stored.changed if self._options.replace else set()
         closed = (stored.present - self._replaced) | stored.others
-        check = self._check(
-            [m for t, some in by_task.items() if t not in closed for m in some], progress
-        )
-        self._ready = {
-            task: images for task, images in check.good.items() if len(images) == len(by_task[task])
-        }
         reasons = {
             task: f"task {task} has annotations that are not of this import"
             for task in sorted(stored.others)
@@ -460,23 +420,23 @@ class MaskImporter:
             for task, reason in reasons.items()
             for each in by_task[task]
         )
-        return ImportPlan(
+        plan = ImportPlan(
             project=self._project,
             version=self._options.version,
             kind=self._options.kind,
             files=len(matched) + len(unmatched),
             matched=len(matched),
-            ready=len(self._ready),
+            ready=0,
             present=len(stored.present - self._replaced),
             replaced=len(self._replaced),
             tasks_without=len({task.id for task in tasks} - set(by_task)),
-            left_out=(*unmatched, *annotated, *check.degenerate),
-            problems=check.sentences(),
-            classes={
-                name: MappedClass(check.labels.get(name, ""), check.pictures[name])
-                for name in sorted(check.pictures)
-            },
+            left_out=[*unmatched, *annotated],
         )
+        checked = [each for task, some in by_task.items() if task not in closed for each in some]
+        good = self._check(checked, plan, progress)
+        self._ready = {task: some for task, some in good.items() if len(some) == len(by_task[task])}
+        plan.ready = len(self._ready)
+        return plan
 
     def write(self, progress: WatchImport = lambda *_: None) -> ImportReport:
         """Store what `plan` has found, without the tasks that have problems.
@@ -492,43 +452,46 @@ class MaskImporter:
             progress(done, len(tasks))
         return ImportReport(done - len(refused), len(tasks) - done, refused)
 
-    def _match(
-        self, sources: Iterable[MaskSource], tasks: Iterable[Task]
-    ) -> tuple[list[Matched], list[Unmatched]]:
-        places = image_places(tasks, self._config.images)
-        if self._options.table is None:
-            return match_by_name(sources, places, self._options.addresses)
-        return match_by_table(sources, places, self._options.table)
-
-    def _check(self, matched: Sequence[Matched], progress: WatchImport) -> _Check:
-        found = _Check()
+    def _check(
+        self, matched: Sequence[Matched], plan: ImportPlan, progress: WatchImport
+    ) -> dict[int, list[_Checked]]:
+        """Read all masks; return task -> its images without a problem, and plan the others."""
+        good: dict[int, list[_Checked]] = defaultdict(list)
+        problems: dict[str, list[str]] = defaultdict(list)
         for number, (each, shape) in enumerate(self._with_shapes(matched), 1):
             try:
                 if isinstance(shape, TaskError):
                     raise DatasetError(f"{each.source.where}: {shape}")
-                names, degenerate = self._drawer.check(each, shape)
+                found = self._find_labels(each, shape, plan)
+                if not found:
+                    good[each.place.key[0]].append((each, shape))
             except DatasetError as error:
-                found.problems.append(f"{error}{self._hint(shape)}")
-            else:
-                found.degenerate += (Unmatched(each.source.where, why) for why in degenerate)
-                if self._find_labels(names, each, found):
-                    found.good[each.place.key[0]].append((each, shape))
+                found = [f"{error}{self._hint(shape)}"]
+            for text in found:
+                problems[text].append(each.source.where)
             progress(number, len(matched))
-        return found
+        plan.problems = [
+            f"{text} It is in {len(files)} files, such as {files[0]}." if len(files) > 1 else text
+            for text, files in problems.items()
+        ]
+        plan.classes = dict(sorted(plan.classes.items()))
+        return good
 
-    def _find_labels(self, names: Iterable[str], each: Matched, found: _Check) -> bool:
-        """Find the labels of an image's classes; return whether each class has one."""
-        is_complete = True
+    def _find_labels(self, each: Matched, shape: ImageShape, plan: ImportPlan) -> list[str]:
+        """Find the labels of an image's classes; return what is wrong with those without one."""
+        names, empty = self._drawer.check(each, shape)
+        plan.left_out += (Unmatched(each.source.where, reason) for reason in empty)
+        problems = []
         for name in names:
-            found.pictures[name] += 1
+            told = plan.classes.setdefault(name, MappedClass())
+            told.pictures += 1
             try:
                 target = self._mapping.target(name, each.place.tag)
             except DatasetError as error:
-                found.classless[str(error)].append(each.source.where)
-                is_complete = False
+                problems.append(str(error))
             else:
-                found.labels[name] = f"{target.label.name} ({target.control.name})"
-        return is_complete
+                told.label = f"{target.label.name} ({target.control.name})"
+        return problems
 
     def _with_shapes(
         self, matched: Sequence[Matched]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,8 @@ from backend.dataset.labelled_image import LabelledRegion
 from backend.errors import DatasetError
 from clearclip_core.images.label_maps import is_hidden
 
-#: Height and width of a picture in px -> its regions.
-ReadRegions = Callable[[tuple[int, int]], Sequence[LabelledRegion]]
-
 #: Bytes of a file, its name for errors, and the size (H, W) of its picture -> the regions.
-ReadFile = Callable[[bytes, str, tuple[int, int]], Sequence[LabelledRegion]]
+ReadFile = Callable[[bytes, str, tuple[int, int]], Iterable[LabelledRegion]]
 
 
 @dataclass(frozen=True)
@@ -27,10 +24,6 @@ class Limits:
     max_megapixels: float = 150
 
 
-class DegenerateRegionError(DatasetError):
-    """A region without an area: it is left out and listed, and the others of its picture stay."""
-
-
 @dataclass(frozen=True)
 class MaskSource:
     """The masks of one picture, which are not read yet.
@@ -39,16 +32,21 @@ class MaskSource:
         name: path of the picture in the data set, with slashes; with its suffix where the format
             says it.
         where: the file, and the place in it, for errors.
-        read_regions: reads the regions of a picture of a size; it may raise a `DatasetError`.
+        read_regions: reads the regions of a picture of a height and width in px. One without an
+            area is left out and listed under its id, and the others of its picture stay.
         other_name: another name of the picture, which counts where no picture has the first one.
         has_objects: whether each region is a thing of its own, whose parts belong together.
+        size_hw: the size of the picture, where the file says it.
     """
 
     name: str
     where: str
-    read_regions: ReadRegions = field(repr=False, compare=False)
+    read_regions: Callable[[tuple[int, int]], Iterable[LabelledRegion]] = field(
+        repr=False, compare=False
+    )
     other_name: str = ""
     has_objects: bool = False
+    size_hw: tuple[int, int] | None = None
 
     @classmethod
     def of_file(
@@ -57,8 +55,7 @@ class MaskSource:
         """Return the masks of a file, which has the name of its picture below a folder."""
         where = relative_name(path, root)
 
-        def read_regions(picture_hw: tuple[int, int]) -> Sequence[LabelledRegion]:
-            check_pixels(where, picture_hw, limits)
+        def read_regions(picture_hw: tuple[int, int]) -> Iterable[LabelledRegion]:
             return read(read_bytes(path, limits), where, picture_hw)
 
         name = where[: len(where) - len(path.suffix)]
@@ -71,9 +68,7 @@ def find_below(
     """Find the files of a data set, without hidden ones and links that lead out of the folder.
 
     Args:
-        folder: of the data set.
         below: names of folders in it, of which the first that is there counts in its place.
-        is_wanted: tells by its path whether a file is one of them.
 
     Returns:
         The folder that names start from, and the files by name.
@@ -118,16 +113,6 @@ def check_mask_size(where: str, found_hw: Sequence[int], picture_hw: tuple[int, 
         raise DatasetError(
             f"{where} is {found_hw[1]}×{found_hw[0]} px, but its picture {picture_hw[1]}×"
             f"{picture_hw[0]} px."
-        )
-
-
-def check_pixels(where: str, size_hw: Sequence[int], limits: Limits) -> None:
-    """Raise a `DatasetError` for too many pixels or none, before any of them is allocated."""
-    megapixels = size_hw[0] * size_hw[1] / 1e6
-    if not 0 < megapixels <= limits.max_megapixels or min(size_hw) < 1:
-        raise DatasetError(
-            f"{where} is {size_hw[1]}×{size_hw[0]} px, {megapixels:.0f} MP; the limit is "
-            f"{limits.max_megapixels:g} MP."
         )
 
 

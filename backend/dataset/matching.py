@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
@@ -49,7 +47,7 @@ class ClassMapping:
     controls: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        known = {control.name for control in self._all_controls()}
+        known = {each.name for each in (*self.config.controls, *self.config.boxes)}
         for name in self.controls:
             if name not in known:
                 raise DatasetError(
@@ -67,8 +65,12 @@ class ClassMapping:
             DatasetError: no label of the image fits, or several do.
         """
         wanted = self.renamed.get(name, name)
-        controls = [each for each in self._chosen_controls() if tag in each.to_names]
-        targets = [Target(control, label) for control in controls for label in control.labels]
+        targets = [
+            Target(control, label)
+            for control in self._controls()
+            if tag in control.to_names
+            for label in control.labels
+        ]
         exact = [each for each in targets if wanted in each.label.spellings]
         found = exact or [
             each for each in targets if _spoken(wanted) in map(_spoken, each.label.spellings)
@@ -91,15 +93,11 @@ class ClassMapping:
             f'"{name}=LABEL", or leave the class out by --map "{name}=".'
         )
 
-    def _chosen_controls(self) -> Iterator[Control]:
-        """Iterate over the controls to draw with, the preferred ones first."""
-        if not self.controls:
-            yield from self._all_controls()
-        for name in self.controls:
-            yield from (each for each in self._all_controls() if each.name == name)
-
-    def _all_controls(self) -> tuple[Control, ...]:
-        return (*self.config.controls, *self.config.boxes)
+    def _controls(self) -> Sequence[Control]:
+        """Return the controls to draw with, the preferred ones first."""
+        all_ = (*self.config.controls, *self.config.boxes)
+        chosen = [each for name in self.controls for each in all_ if each.name == name]
+        return chosen if self.controls else all_
 
 
 def _spoken(text: str) -> str:
@@ -117,7 +115,7 @@ _PICTURES: Final = {
 }
 #: What Roboflow makes of a name: a.jpg is a_jpg.rf.0123abcd.jpg.
 _ROBOFLOW: Final = re.compile(r"(.+)_(jpe?g|png|bmp|webp|tiff?)\.rf\.[0-9A-Za-z]+(?:\.\w+)?")
-_MAPPING_LIMITS: Final = Limits(max_file_mb=64)
+_LIMITS: Final = Limits(max_file_mb=256)
 _SHOWN: Final = 3
 
 
@@ -144,27 +142,25 @@ class NameMatcher:
 
     Args:
         places: all images of the project.
-        addresses: name of a picture in the data set, without suffix -> the address that it was
-            exported from. The one image of that address is meant; else the name counts, else the
-            name in the address, whose folders tell several of one name apart.
+        addresses: path of a picture in the data set, without suffix -> its address. The one image
+            of that address is meant; else the name counts, else the name in the address, whose
+            folders tell several of one name apart.
     """
 
     def __init__(
         self, places: Iterable[ImagePlace], addresses: Mapping[str, str] | None = None
     ) -> None:
         self._addresses = addresses or {}
-        self._by_file: dict[str, list[tuple[ImageName, ImagePlace]]] = defaultdict(list)
-        self._by_stem: dict[str, list[tuple[ImageName, ImagePlace]]] = defaultdict(list)
+        self._named: dict[str, list[tuple[ImageName, ImagePlace]]] = defaultdict(list)
         self._by_address: dict[str, list[ImagePlace]] = defaultdict(list)
         for place in places:
             if place.source[:5].lower() != "data:":
                 self._by_address[place.source].append(place)
             name = ImageName.of(place.source)
-            if name is None:
-                continue
-            for file in dict.fromkeys((name.file, name.uploaded_file or name.file)):
-                self._by_file[file].append((name, place))
-                self._by_stem[_stem(file)].append((name, place))
+            if name is not None:
+                files = (name.file, name.uploaded_file or name.file)
+                for file in {*files, *map(_stem, files)}:
+                    self._named[file].append((name, place))
 
     def find(self, name: str, other_name: str = "") -> ImagePlace:
         """Find the image of a name, a path with slashes; else of another one.
@@ -175,41 +171,43 @@ class NameMatcher:
             DatasetError: none has it, or several have.
         """
         path = PurePosixPath(unicodedata.normalize("NFC", name.replace("\\", "/")))
-        address = self._addresses.get(path.name) or self._addresses.get(_stem(path.name)) or ""
+        keys = (key for each in (str(path), path.name) for key in (each, _stem(each)))
+        address = next(filter(None, map(self._addresses.get, keys)), "")
         at_address = self._by_address.get(address, ())
         if len(at_address) == 1:
             return at_address[0]
-        found, origin = self._candidates(path), None
+        found, origin = self._candidates(path.name), None
         if (exported := ImageName.of(address)) is not None:
             file = exported.uploaded_file or exported.file
             origin = PurePosixPath(*exported.folders, file)
-        for other in (other_name, _ROBOFLOW.sub(r"\1.\2", path.name)):
-            if not found and other and other != path.name:
-                found = self._candidates(path.with_name(PurePosixPath(other).name or path.name))
+        for other in (PurePosixPath(other_name).name, _ROBOFLOW.sub(r"\1.\2", path.name)):
+            found = found or self._candidates(other)
         if not found and origin is not None:
             path = origin
-            found = self._candidates(path)
+            found = self._candidates(path.name)
         if not found:
             raise DatasetError("no task has a picture of that name")
-        nearest = _same_folders(found, path.parts[:-1]) if len(found) > 1 else found
-        if len(nearest) > 1 and origin is not None:
-            nearest = _same_folders(nearest, origin.parts[:-1])
-        if len(nearest) > 1:
-            tasks = sorted({place.key[0] for _, place in nearest})
+        for each in filter(None, (path, origin)):
+            if len(found) > 1:
+                found = _same_folders(found, each.parts[:-1])
+        if len(found) > 1:
+            tasks = sorted({place.key[0] for _, place in found})
             shown = ", ".join(map(str, tasks[:_SHOWN])) + (", ..." if len(tasks) > _SHOWN else "")
-            raise DatasetError(f"{len(nearest)} pictures have that name, in tasks {shown}")
-        return nearest[0][1]
+            raise DatasetError(f"{len(found)} pictures have that name, in tasks {shown}")
+        return found[0][1]
 
-    def _candidates(self, path: PurePosixPath) -> Sequence[tuple[ImageName, ImagePlace]]:
-        return self._named(path.name) or [
-            each for each in self._named(as_uploaded(path.name)) if each[0].uploaded_file
-        ]
-
-    def _named(self, file: str) -> Sequence[tuple[ImageName, ImagePlace]]:
-        found = self._by_file.get(file) or self._by_stem.get(file)
-        if not found and _stem(file) != file:  # the picture of a COCO file was stored as another
-            found = self._by_stem.get(_stem(file))
-        return found or ()
+    def _candidates(self, file: str) -> Sequence[tuple[ImageName, ImagePlace]]:
+        """Return the images of a name, of one without suffix, or of what an upload makes of it."""
+        uploaded = as_uploaded(file)
+        return (
+            self._named.get(file)
+            or self._named.get(_stem(file))  # the picture of a COCO file was stored as another
+            or [
+                each
+                for each in self._named.get(uploaded) or self._named.get(_stem(uploaded)) or ()
+                if each[0].uploaded_file
+            ]
+        )
 
 
 def match_by_name(
@@ -219,55 +217,11 @@ def match_by_name(
 ) -> tuple[list[Matched], list[Unmatched]]:
     """Match masks to images by their names; several masks of one image do not match."""
     matcher = NameMatcher(places, addresses)
-    return _match(sources, lambda source: matcher.find(source.name, source.other_name))
-
-
-def match_by_table(
-    sources: Iterable[MaskSource], places: Iterable[ImagePlace], table: Path
-) -> tuple[list[Matched], list[Unmatched]]:
-    """Match masks to images by a CSV file; several masks of one image do not match.
-
-    Args:
-        sources: the masks.
-        places: all images of the project.
-        table: CSV in UTF-8 with the columns ``file``, the path of the file of masks or of the
-            picture, with or without suffix, and ``task``; where tasks have several images also
-            ``image``, the name of the image tag, and ``index``, the index in a list.
-
-    Raises:
-        DatasetError: the file cannot be read, or a row is wrong.
-    """
-    rows = _read_table(table)
-    stems = Counter(map(_stem, rows))
-    by_stem = {_stem(name): row for name, row in rows.items() if stems[_stem(name)] == 1}
-    by_task: dict[int, list[ImagePlace]] = defaultdict(list)
-    for place in places:
-        by_task[place.key[0]].append(place)
-
-    def find(source: MaskSource) -> ImagePlace:
-        row = rows.get(source.name) or rows.get(source.where) or by_stem.get(_stem(source.name))
-        if row is None:
-            raise DatasetError(f"{table} has no row for it")
-        if row.task not in by_task:
-            raise DatasetError(f"the project has no task {row.task}")
-        found = [each for each in by_task[row.task] if row.means(each)]
-        if len(found) != 1:
-            advice = ': say which by the columns "image" and "index"' if found else ""
-            raise DatasetError(f"task {row.task} has {len(found) or 'no'} such pictures{advice}")
-        return found[0]
-
-    return _match(sources, find)
-
-
-def _match(
-    sources: Iterable[MaskSource], find: Callable[[MaskSource], ImagePlace]
-) -> tuple[list[Matched], list[Unmatched]]:
-    """Return what has matched and what has not; all masks of an image that several are for."""
     found: list[Matched] = []
     unmatched: list[Unmatched] = []
     for source in sources:
         try:
-            found.append(Matched(source, find(source)))
+            found.append(Matched(source, matcher.find(source.name, source.other_name)))
         except DatasetError as error:
             unmatched.append(Unmatched(source.where, str(error)))
     counts = Counter(each.place.key for each in found)
@@ -277,41 +231,6 @@ def _match(
         if (count := counts[each.place.key]) > 1
     )
     return [each for each in found if counts[each.place.key] == 1], unmatched
-
-
-class _Row(msgspec.Struct):
-    file: str
-    task: int
-    image: str = ""
-    index: int | None = None
-
-    def means(self, place: ImagePlace) -> bool:
-        return self.image in ("", place.tag) and self.index in (None, place.item_index or 0)
-
-
-def _read_table(path: Path) -> dict[str, _Row]:
-    try:
-        text = read_bytes(path, _MAPPING_LIMITS).decode("utf-8-sig")
-        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{path} is no CSV file in UTF-8: {error}.") from None
-    found: dict[str, _Row] = {}
-    for number, row in enumerate(rows, 2):
-        try:
-            filled = {name: value for name, value in row.items() if name and value}
-            read = msgspec.convert(filled, _Row, strict=False)
-        except msgspec.ValidationError:
-            raise DatasetError(
-                f'Expected row {number} of {path} to have a "file" and the number of its "task", '
-                "but got another."
-            ) from None
-        name = unicodedata.normalize("NFC", read.file).replace("\\", "/")
-        if name in found:
-            raise DatasetError(f'{path} has two rows for "{name[:200]}".')
-        found[name] = read
-    if not found:
-        raise DatasetError(f'Expected {path} to have the columns "file" and "task" and a row.')
-    return found
 
 
 def _same_folders(
@@ -333,16 +252,13 @@ def _stem(file: str) -> str:
     return file[: -len(suffix)] if suffix.lower() in _PICTURES else file
 
 
-_LIMITS: Final = Limits(max_file_mb=256)
-
-
 class _Exported(msgspec.Struct):
     image: str
     source: str
 
 
 def read_picture_addresses(path: Path) -> Mapping[str, str]:
-    """Read where the pictures of an exported data set came from: name without suffix -> address.
+    """Read where the pictures of a data set came from: path without suffix -> address.
 
     Empty where the folder, or that of a file in it, has no `PICTURES_FILE`.
 
@@ -357,4 +273,4 @@ def read_picture_addresses(path: Path) -> Mapping[str, str]:
         rows = msgspec.json.Decoder(_Exported).decode_lines(read_bytes(file, _LIMITS))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DatasetError(f"{file} is not that of a data set: {error}.") from None
-    return {PurePosixPath(row.image).stem: row.source for row in rows}
+    return {row.image.removesuffix(PurePosixPath(row.image).suffix): row.source for row in rows}

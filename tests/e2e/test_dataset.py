@@ -215,35 +215,32 @@ def test_what_was_painted_is_what_the_training_set_has(
     assert (found[sky] == NOTHING).all()
 
     run("--annotations", str(first))
+    studio.client.tasks.delete(id=str(first_task))  # both have the same pictures
     check_import_into_another_task(studio, project, tmp_path, second_task, list(told))
 
 
 def check_import_into_another_task(
     studio: LabelStudioProcess, project: int, folder: Path, task: int, names: list[str]
 ) -> None:
-    """Both pictures of the other task get the masks of their files, named in a table."""
-    table = folder.parent / "tasks.csv"
-    stems = [Path(name).stem for name in names]
-    rows = [f"{stem}.png,{task},{tag}" for stem, tag in zip(stems, ("front", "rear"), strict=True)]
-    table.write_text("\n".join(["file,task,image", *rows]), encoding="utf-8")
+    """Both pictures of the other task get the masks of their files, by their addresses."""
     done = CliRunner().invoke(
         import_masks,
         [
             *("--project", str(project), "--from", str(folder), "--format", "index-png"),
-            *("--as", "annotations", "--tasks", str(table), "--allowed-hosts", "127.0.0.1"),
+            *("--as", "annotations", "--allowed-hosts", "127.0.0.1"),
             *("--label-studio-url", studio.url, "--label-studio-api-key", studio.token),
         ],
     )
     assert done.exit_code == 0, done.output
     (made,) = studio.client.annotations.list(id=task)
     assert {each["to_name"] for each in made.result} == {"front", "rear"}
-    for tag, stem in zip(("front", "rear"), stems, strict=True):
-        values = np.asarray(Image.open(folder / "masks" / f"{stem}.png"))
+    for tag, name in zip(("front", "rear"), names, strict=True):
+        values = np.asarray(Image.open(folder / "masks" / f"{Path(name).stem}.png"))
         of_brush = {
             each["value"]["brushlabels"][0]: decode(each)
             for each in made.result
             if each["to_name"] == tag and each["type"] == "brushlabels"
         }
         assert of_brush
-        for name, mask in of_brush.items():
-            assert np.array_equal(mask, values == ["sky", "grass"].index(name))
+        for label, mask in of_brush.items():
+            assert np.array_equal(mask, values == ["sky", "grass"].index(label))

@@ -16,15 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from backend.dataset.labelled_image import LabelledRegion, RegionMask
-from backend.dataset.mask_source import (
-    DegenerateRegionError,
-    Limits,
-    MaskSource,
-    check_mask_size,
-    check_pixels,
-    read_bytes,
-    read_score,
-)
+from backend.dataset.mask_source import Limits, MaskSource, read_bytes, read_score
 from backend.errors import DatasetError
 from backend.label_studio.region_reader import fill_outline
 from clearclip_core.quantities import quantity
@@ -36,6 +28,9 @@ _MAX_SHAPE: Final = 32 << 20
 _OTHERS: Final = ("classes.json", "report.json")
 #: Class of masks that have none, as those of Segment Anything.
 _UNNAMED: Final = "object"
+
+#: Of a polygon with an area: three points.
+_LEAST_NUMBERS: Final = 6
 
 Runs = npt.NDArray[np.int64]
 
@@ -142,7 +137,7 @@ def find_coco_files(path: Path) -> list[Path]:
     return below or sorted(each for each in path.glob("*.json") if each.name not in _OTHERS)
 
 
-def read_coco(path: Path, names: Path | None, limits: Limits) -> Iterator[MaskSource]:
+def read_coco(path: Path, names: Path | None) -> Iterator[MaskSource]:
     """Iterate over the images of COCO files, those without an annotation included.
 
     A file may list no image, as that of an empty part of a split does. Of a list of results, the
@@ -165,32 +160,29 @@ def read_coco(path: Path, names: Path | None, limits: Limits) -> Iterator[MaskSo
         for each in content.annotations:
             objects[each.image_id].append(each)
         for image in content.images:
-            yield _source(image, objects[image.id], classes, limits)
+            yield _source(image, objects[image.id], classes)
     if not has_images:
         raise DatasetError(f"Expected a COCO file at {path} to list images, but it has 0 images.")
 
 
 def _source(
-    image: _Image, objects: Sequence[_Annotation], classes: Mapping[int, str], limits: Limits
+    image: _Image, objects: Sequence[_Annotation], classes: Mapping[int, str]
 ) -> MaskSource:
     name = image.file_name
 
-    def read_regions(picture_hw: tuple[int, int]) -> Sequence[LabelledRegion]:
-        check_pixels(name, picture_hw, limits)
-        if image.height is not None and image.width is not None:
-            check_mask_size(name, (image.height, image.width), picture_hw)
-        return [
-            LabelledRegion(
+    def read_regions(picture_hw: tuple[int, int]) -> Iterator[LabelledRegion]:
+        for each in objects:
+            yield LabelledRegion(
                 classes[each.category_id or 0],
                 partial(_draw, each, name, picture_hw),
                 read_score(each.predicted_iou if each.score is None else each.score),
+                id=f"the annotation {each.id}",
             )
-            for each in objects
-        ]
 
     roboflow = image.extra.get("name") if isinstance(image.extra, dict) else None
     other_name = roboflow if isinstance(roboflow, str) else ""
-    return MaskSource(name, name, read_regions, other_name, has_objects=True)
+    size_hw = (image.height, image.width) if image.height and image.width else None
+    return MaskSource(name, name, read_regions, other_name, has_objects=True, size_hw=size_hw)
 
 
 def _read(path: Path, listed: _File) -> _File:
@@ -262,15 +254,11 @@ def _draw(found: _Annotation, name: str, size_hw: tuple[int, int]) -> RegionMask
         if len(found.segmentation) > _MAX_SHAPE:
             raise ValueError(f"its mask has more than {_MAX_SHAPE >> 20} MB")
         shape = _SHAPES.decode(found.segmentation)
-        mask = (
-            _unpack(shape, size_hw) if isinstance(shape, _Packed) else _fill(shape or (), size_hw)
-        )
+        if isinstance(shape, _Packed):
+            return _unpack(shape, size_hw)
+        return _fill(shape or (), size_hw)
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
         raise DatasetError(f"{name}: the annotation {found.id} is broken, {error}.") from None
-    if mask is None or not mask.any():
-        reason = "it has no mask, only a box" if mask is None else "it has no area"
-        raise DegenerateRegionError(f"the annotation {found.id} is left out: {reason}")
-    return mask
 
 
 def _unpack(packed: _Packed, size_hw: tuple[int, int]) -> RegionMask:
@@ -281,12 +269,11 @@ def _unpack(packed: _Packed, size_hw: tuple[int, int]) -> RegionMask:
     return draw_runs(runs, size_hw)
 
 
-def _fill(parts: Sequence[Sequence[float]], size_hw: tuple[int, int]) -> RegionMask | None:
-    """Fill polygons; None where none has three points, and so an area."""
-    if any(len(part) % 2 for part in parts):
-        raise ValueError("its polygons are no pairs of numbers")
-    outlines = [np.array(part).reshape(-1, 2) for part in parts if len(part) >= 6]
+def _fill(parts: Sequence[Sequence[float]], size_hw: tuple[int, int]) -> RegionMask:
     mask = np.zeros(size_hw, np.bool_)
-    for points in outlines:
-        fill_outline(points, mask)
-    return mask if outlines else None
+    for part in parts:
+        if len(part) % 2:
+            raise ValueError("its polygons are no pairs of numbers")
+        if len(part) >= _LEAST_NUMBERS:
+            fill_outline(np.array(part).reshape(-1, 2), mask)
+    return mask

@@ -69,12 +69,9 @@ def read_masks(
     """Iterate over the masks in a folder or a file.
 
     Args:
-        path: the folder or the file.
-        format_: the format; None: see `detect_format`.
+        format_: None: see `detect_format`.
         names: file that says what the values of classes stand for; None: one beside them.
-        limits: of each file.
-        colours: see `read_index_png`.
-        suffix: see `read_index_png`.
+        colours: see `read_index_png`, as for `suffix`.
 
     Raises:
         DatasetError: there are no masks of that format.
@@ -84,9 +81,10 @@ def read_masks(
         return read_index_png(path, names, limits, colours=colours, suffix=suffix)
     if colours or suffix:
         raise DatasetError("Colours and suffixes are those of label maps: --format index-png.")
+    if format_ == "coco":
+        return read_coco(path, names)
     if format_ == "labelme":
         return read_labelme(path, limits)
     if format_ == "binary-masks":
         return read_binary_masks(path, limits)
-    read = {"coco": read_coco, "yolo": read_yolo, "parquet": read_parquet}[format_]
-    return read(path, names, limits)
+    return {"yolo": read_yolo, "parquet": read_parquet}[format_](path, names, limits)

@@ -23,7 +23,6 @@ from backend.dataset.mask_source import (
     Limits,
     MaskSource,
     check_mask_size,
-    check_pixels,
     find_below,
     read_bytes,
     relative_name,
@@ -82,11 +81,7 @@ class LabelValues:
 
     @classmethod
     def find(cls, folder: Path, given: Path | None = None, expected: str = FILES[0]) -> LabelValues:
-        """Read the file that is given, else that of `FILES` in the folder or above it.
-
-        Raises:
-            DatasetError: there is none, but one such as `expected` is needed; or see `read`.
-        """
+        """Read the file that is given, else that of `FILES` in the folder or above it."""
         found = given or _names_file(folder)
         if found is None:
             raise DatasetError(
@@ -133,10 +128,9 @@ def _read_colours(matches: Sequence[re.Match[str]], path: Path) -> LabelValues:
     """Number the classes of a file of colours; one of the name background is nothing."""
     names: dict[int, str | None] = {NO_CLASS: None}
     colours: dict[int, ClassColour] = {}
-    for value, (name, *levels) in enumerate(match.groups() for match in matches):
+    for value, (name, red, green, blue) in enumerate(match.groups() for match in matches):
         names[value] = None if name.strip().lower() == "background" else name.strip()
-        red, green, blue = map(int, levels)
-        colours[value] = red, green, blue
+        colours[value] = int(red), int(green), int(blue)
     if len(set(colours.values())) < len(colours) or max(map(max, colours.values())) > NO_CLASS:
         raise DatasetError(f"Expected {path} to have different colours of 0 to 255 each.")
     return LabelValues(names, colours, str(path), is_by_colour=True)
@@ -205,7 +199,6 @@ class ClassMap:
     Attributes:
         values: (H, W) uint8 or uint16; (H, W, 3) uint8 of a picture in colour.
         palette: (N, 3) uint8, the colours of a palette picture; None for a grey one.
-        where: the file, for errors.
     """
 
     values: npt.NDArray[Any]
@@ -216,7 +209,7 @@ class ClassMap:
         """Return a region of each class that the map has, in the order of the values.
 
         Raises:
-            DatasetError: the map has another size than the picture, a value without a class, or a
+            DatasetError: another size than the picture's, a value or colour without a class, or a
                 palette that contradicts the colours of the classes.
         """
         check_mask_size(self.where, self.values.shape[:2], picture_hw)
@@ -238,11 +231,7 @@ class ClassMap:
         return regions
 
     def _by_colour(self, values: LabelValues) -> ClassMap:
-        """Return the map of the values whose colours its pixels have.
-
-        Raises:
-            DatasetError: a pixel has another colour, or nobody says what colours stand for.
-        """
+        """Return the map of the values whose colours its pixels have."""
         if not values.colours:
             raise DatasetError(
                 f"{self.where} is a picture in colour, but expected a grey or palette picture "
@@ -253,15 +242,17 @@ class ClassMap:
         if rgb.ndim == 2:
             rgb = rgb[..., None].repeat(3, axis=2)
         packed = rgb.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
-        known = {(r << 16) + (g << 8) + b: value for value, (r, g, b) in values.colours.items()}
+        value_of = {colour: value for value, colour in values.colours.items()}
         found, places = np.unique(packed, return_inverse=True)
-        unknown = [each for each in found.tolist() if each not in known]
-        if unknown:
-            rgb_text = ", ".join(str(unknown[0] >> shift & 255) for shift in (16, 8, 0))
-            raise DatasetError(
-                f"{self.where} has the colour {rgb_text}, which {values.file} does not name."
-            )
-        table = np.array([known[each] for each in found.tolist()], np.uint16)
+        table = np.zeros(len(found), np.uint16)
+        for place, colour in enumerate(found.tolist()):
+            red, green, blue = colour >> 16, colour >> 8 & 255, colour & 255
+            if (red, green, blue) not in value_of:
+                raise DatasetError(
+                    f"{self.where} has the colour {red}, {green}, {blue}, which {values.file} "
+                    "does not name."
+                )
+            table[place] = value_of[red, green, blue]
         return ClassMap(table[places].reshape(packed.shape), None, self.where)
 
     def _check_colour(self, value: int, name: str, values: LabelValues) -> None:
@@ -283,13 +274,11 @@ def read_class_map(content: bytes, where: str, limits: Limits) -> ClassMap:
 
     Grey levels of 1, 2 and 4 bits are values from 0 to 1, 3 and 15, as written, which Pillow would
     stretch to 0 to 255.
-
-    Raises:
-        DatasetError: it is no PNG, truncated, over the limit, or has transparency.
     """
     try:
         with open_image(io.BytesIO(content), formats=("PNG",)) as picture:
-            check_pixels(where, picture.size[::-1], limits)
+            if picture.width * picture.height > limits.max_megapixels * 1e6:
+                raise Image.DecompressionBombError
             if picture.mode not in ("1", "L", "P", "I", "I;16", "RGB"):
                 raise DatasetError(
                     f"{where} is a picture with transparency (mode {picture.mode}), but expected a "
@@ -329,10 +318,8 @@ def read_index_png(
     """Iterate over the label maps of a folder, its ``masks`` or ``SegmentationClass``.
 
     Args:
-        folder: of the data set.
         names: the file that says what their values stand for; None: see `LabelValues.find`, or
             VOC's names in a ``SegmentationClass``.
-        limits: of each file.
         colours: the file that says what their colours stand for; None: values count.
         suffix: end of the names of masks, and after ``=`` that of pictures in its place: only files
             with it are masks.
@@ -365,11 +352,7 @@ def read_index_png(
 
 
 def read_binary_masks(folder: Path, limits: Limits) -> Iterator[MaskSource]:
-    """Iterate over the pictures of a folder of masks a class: ``CLASS/NAME.png``, nothing is 0.
-
-    Raises:
-        DatasetError: there is no such PNG.
-    """
+    """Iterate over the pictures of a folder of masks a class: ``CLASS/NAME.png``, nothing is 0."""
     root, files = find_maps(folder)
     by_name: dict[str, list[Path]] = {}
     for path in files:
@@ -379,21 +362,19 @@ def read_binary_masks(folder: Path, limits: Limits) -> Iterator[MaskSource]:
     if not by_name:
         raise DatasetError(f"Expected masks at {root}/CLASS/NAME.png, but there are none.")
     for name, paths in by_name.items():
-        yield _binary_source(name, root, paths, limits)
+        where = relative_name(paths[0], root)
+        yield MaskSource(name, where, partial(_binary_regions, paths, root, limits))
 
 
-def _binary_source(name: str, root: Path, paths: Sequence[Path], limits: Limits) -> MaskSource:
-    def read_regions(picture_hw: tuple[int, int]) -> Sequence[LabelledRegion]:
-        regions = []
-        for path in paths:
-            where = relative_name(path, root)
-            found = read_class_map(read_bytes(path, limits), where, limits).values
-            check_mask_size(where, found.shape[:2], picture_hw)
-            painted = found[found != 0]
-            if (painted.size and painted.min() != painted.max()) or found.ndim != 2:
-                raise DatasetError(f"{where} is no mask of one class: it has several values.")
-            if painted.size:
-                regions.append(LabelledRegion.of(where.split("/", 1)[0], found != 0))
-        return regions
-
-    return MaskSource(name, relative_name(paths[0], root), read_regions)
+def _binary_regions(
+    paths: Sequence[Path], root: Path, limits: Limits, picture_hw: tuple[int, int]
+) -> Iterator[LabelledRegion]:
+    for path in paths:
+        where = relative_name(path, root)
+        found = read_class_map(read_bytes(path, limits), where, limits).values
+        check_mask_size(where, found.shape[:2], picture_hw)
+        painted = found[found != 0]
+        if (painted.size and painted.min() != painted.max()) or found.ndim != 2:
+            raise DatasetError(f"{where} is no mask of one class: it has several values.")
+        if painted.size:
+            yield LabelledRegion.of(where.split("/", 1)[0], found != 0)

@@ -15,11 +15,8 @@ import numpy.typing as npt
 
 from backend.dataset.labelled_image import LabelledRegion, RegionMask
 from backend.dataset.mask_source import (
-    DegenerateRegionError,
     Limits,
     MaskSource,
-    check_mask_size,
-    check_pixels,
     find_below,
     read_bytes,
     relative_name,
@@ -60,31 +57,23 @@ def read_labelme(folder: Path, limits: Limits) -> Iterator[MaskSource]:
             size_hw = int(found["imageHeight"]), int(found["imageWidth"])
         except (*_BROKEN, RecursionError) as error:
             raise DatasetError(f"{path} is no file of LabelMe ({str(error)[:100]}).") from None
-        yield _source(relative_name(path, root), picture, size_hw, shapes, limits)
+        where = relative_name(path, root)
+        read_regions = partial(_regions, shapes, where)
+        name = (Path(where).parent / picture).as_posix()
+        yield MaskSource(name, where, read_regions, has_objects=True, size_hw=size_hw)
 
 
-def _source(
-    where: str,
-    picture: str,
-    size_hw: tuple[int, int],
-    shapes: Sequence[tuple[str, Mapping[str, Any]]],
-    limits: Limits,
-) -> MaskSource:
-    def read_regions(picture_hw: tuple[int, int]) -> Sequence[LabelledRegion]:
-        check_pixels(where, picture_hw, limits)
-        check_mask_size(where, size_hw, picture_hw)
-        things: dict[tuple[str, str], list[_Shape]] = {}
-        for number, (label, shape) in enumerate(shapes, 1):
-            group = shape.get("group_id")
-            key = f"#{number}" if group is None else str(group)
-            things.setdefault((label, key), []).append((number, shape))
-        return [
-            LabelledRegion(label, partial(_draw, some, where, picture_hw))
-            for (label, _), some in things.items()
-        ]
-
-    name = (Path(where).parent / picture).as_posix()
-    return MaskSource(name, where, read_regions, has_objects=True)
+def _regions(
+    shapes: Sequence[tuple[str, Mapping[str, Any]]], where: str, size_hw: tuple[int, int]
+) -> Iterator[LabelledRegion]:
+    things: dict[tuple[str, str], list[_Shape]] = {}
+    for number, (label, shape) in enumerate(shapes, 1):
+        group = shape.get("group_id")
+        key = f"#{number}" if group is None else str(group)
+        things.setdefault((label, key), []).append((number, shape))
+    for (label, _), some in things.items():
+        draw = partial(_draw, some, where, size_hw)
+        yield LabelledRegion(label, draw, id=f"the shape {some[0][0]}")
 
 
 def _draw(shapes: Sequence[_Shape], where: str, size_hw: tuple[int, int]) -> RegionMask:
@@ -96,8 +85,6 @@ def _draw(shapes: Sequence[_Shape], where: str, size_hw: tuple[int, int]) -> Reg
             raise DatasetError(
                 f"{where}: the shape {number} is broken, {str(error)[:100]}."
             ) from None
-    if not mask.any():
-        raise DegenerateRegionError(f"the shape {shapes[0][0]} is left out: it has no area")
     return mask
 
 

@@ -49,24 +49,21 @@ class _Table:
     def names(self, group: int) -> Iterator[str]:
         """Iterate over the names of the pictures of a row group."""
         columns = self.file.schema_arrow.names
-        column = next((each for each in _NAMES if each in columns), None)
-        if column is None and "image" in columns:
-            column = _PATH
-        found = self.column(group, column) if column else []
-        for row, scalar in enumerate(found):
-            name = scalar.as_py()
-            if column == _PATH:
-                name = name.get("path") if isinstance(name, dict) else None
-            if not isinstance(name, str | int) or not 0 < len(str(name).strip()) <= _MAX_NAME:
-                raise DatasetError(
-                    f"Row {row} of {self.path} does not say the name of its picture."
-                )
-            yield str(name)
+        column = next((each for each in (*_NAMES, "image") if each in columns), None)
+        found = self.column(group, _PATH if column == "image" else column) if column else ()
         if len(found) != self.file.metadata.row_group(group).num_rows:
             raise DatasetError(
                 f"Expected {self.path} to have a column {' or '.join(_NAMES)}, or the path in "
                 "image, for the names of pictures, but it has none."
             )
+        for row, scalar in enumerate(found):
+            told = scalar.as_py()
+            name = told.get("path") if isinstance(told, dict) else told
+            if not isinstance(name, str | int) or not 0 < len(str(name).strip()) <= _MAX_NAME:
+                raise DatasetError(
+                    f"Row {row} of {self.path} does not say the name of its picture."
+                )
+            yield str(name)
 
     def column(self, group: int, column: str) -> Any:
         """Read a column of a row group; a value that many rows have is in memory once."""

@@ -7,7 +7,7 @@ The numbers are shares of the width and the height of the picture.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -18,14 +18,7 @@ import numpy.typing as npt
 import yaml
 
 from backend.dataset.labelled_image import LabelledRegion, RegionMask
-from backend.dataset.mask_source import (
-    DegenerateRegionError,
-    Limits,
-    MaskSource,
-    find_below,
-    read_bytes,
-    read_score,
-)
+from backend.dataset.mask_source import Limits, MaskSource, find_below, read_bytes, read_score
 from backend.dataset.readers.label_map import FILES, LabelValues
 from backend.errors import DatasetError
 from backend.label_studio.region_reader import check_crossings
@@ -33,6 +26,8 @@ from backend.label_studio.region_reader import check_crossings
 _YAML_LIMITS: Final = Limits(max_file_mb=1)
 #: How far beyond the picture a point may lie, as a share of it.
 _MARGIN: Final = 0.5
+#: Of an outline; a box has two.
+_LEAST_POINTS: Final = 3
 #: Fractional bits of the coordinates in which OpenCV fills.
 _SHIFT: Final = 4
 
@@ -57,23 +52,23 @@ def read_yolo(folder: Path, names: Path | None, limits: Limits) -> Iterator[Mask
         raise DatasetError(f"Expected YOLO's files at {root}/**/*.txt, but there are none.")
     values = _find_names(folder, names)
 
-    def read(content: bytes, where: str, size_hw: tuple[int, int]) -> Sequence[LabelledRegion]:
+    def read(content: bytes, where: str, size_hw: tuple[int, int]) -> Iterator[LabelledRegion]:
         try:
-            lines = enumerate(content.decode("utf-8-sig").splitlines(), 1)
+            lines = content.decode("utf-8-sig").splitlines()
         except UnicodeDecodeError:
             raise DatasetError(f"{where} is no text.") from None
-        told = [(f"Line {number} of {where}", line) for number, line in lines if line.strip()]
-        regions = [_region(line, place, values, size_hw) for place, line in told]
-        return [region for region in regions if region is not None]
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield from _regions(line, f"Line {number} of {where}", values, size_hw)
 
     for path in files:
         yield MaskSource.of_file(path, root, limits, read, has_objects=True)
 
 
-def _region(
+def _regions(
     line: str, where: str, values: LabelValues, size_hw: tuple[int, int]
-) -> LabelledRegion | None:
-    """Read a line; None where its class stands for nothing."""
+) -> Iterator[LabelledRegion]:
+    """Read a line; no region where its class stands for nothing, one without a pixel of a box."""
     first, *rest = line.split()
     try:
         value = int(first)
@@ -82,24 +77,21 @@ def _region(
         raise DatasetError(f"{where} is no class and numbers.") from None
     if value not in values.names:
         raise DatasetError(f"{where} has the class {value}, which {values.file} does not name.")
-    name = values.names[value]
-    if name is None:
-        return None
-    if len(numbers) < 6:
-        return LabelledRegion(name, partial(_refuse, where, len(numbers) in (4, 5)))
     score = read_score(numbers[-1].item()) if len(numbers) % 2 else None
     points = numbers[: len(numbers) // 2 * 2].reshape(-1, 2)
-    if not np.isfinite(points).all():
-        raise DatasetError(f"{where} has a number that is not finite.")
-    if points.min() < -_MARGIN or points.max() > 1 + _MARGIN:
+    if not ((points >= -_MARGIN) & (points <= 1 + _MARGIN)).all():
         raise DatasetError(
             f"{where} has a point beyond the picture: expected shares of its width and height, "
             "from 0 to 1."
         )
-    return LabelledRegion(name, partial(_fill, points * size_hw[::-1], size_hw, where), score)
+    if (name := values.names[value]) is not None:
+        draw = partial(_fill, points * size_hw[::-1], size_hw, where)
+        yield LabelledRegion(name, draw, score, id=where)
 
 
 def _fill(points: npt.NDArray[np.float64], size_hw: tuple[int, int], where: str) -> RegionMask:
+    if len(points) < _LEAST_POINTS:
+        return np.zeros(size_hw, np.bool_)
     try:
         return fill_with_edges(points, size_hw)
     except ValueError as error:
@@ -124,11 +116,6 @@ def fill_with_edges(points: npt.NDArray[Any], size_hw: tuple[int, int]) -> Regio
     canvas = np.zeros(size_hw, np.uint8)
     cv2.fillPoly(canvas, [centred], 1, shift=_SHIFT)
     return canvas.view(np.bool_)
-
-
-def _refuse(where: str, is_box: bool) -> RegionMask:
-    reason = "a box, not an outline" if is_box else "no outline of three points or more"
-    raise DegenerateRegionError(f"{where} is left out: it is {reason}")
 
 
 def _find_names(folder: Path, given: Path | None) -> LabelValues:

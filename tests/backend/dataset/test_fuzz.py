@@ -6,7 +6,6 @@ import io
 import json
 from collections.abc import Iterable
 from contextlib import suppress
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from backend.dataset.mask_source import Limits, MaskSource
-from backend.dataset.matching import match_by_table
 from backend.dataset.readers.coco import draw_runs, read_coco, read_runs
 from backend.dataset.readers.label_map import read_index_png
 from backend.dataset.readers.labelme import read_labelme
@@ -95,7 +93,7 @@ def test_coco(folder: Path, content: Any, cut: int, damage: bool) -> None:
     written = json.dumps(content).encode()
     file = folder / "coco.json"
     file.write_bytes(written[: len(written) - cut] if damage else written)
-    draw(read_coco(file, None, LIMITS))
+    draw(read_coco(file, None))
 
 
 @FUZZ
@@ -301,16 +299,3 @@ def test_exported_tasks(folder: Path, tasks: Any, cut: int) -> None:
     with suppress(DatasetError):
         for reference in ExportedTasks(file).references():
             reference.read()
-
-
-@FUZZ
-@given(
-    rows=st.lists(st.lists(st.sampled_from(["a.png", "1", "", '"', "x\n", "7" * 30]), max_size=4)),
-    raw=st.none() | st.binary(max_size=40),
-)
-def test_tables_of_tasks(folder: Path, rows: list[list[str]], raw: bytes | None) -> None:
-    file = folder / "tasks.csv"
-    lines = chain(["file,task,index"], (",".join(row) for row in rows))
-    file.write_bytes("\n".join(lines).encode() if raw is None else raw)
-    with suppress(DatasetError):
-        match_by_table([], [], file)

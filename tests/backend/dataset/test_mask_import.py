@@ -342,7 +342,7 @@ def test_annotations_that_people_have_corrected_are_not_replaced(
     assert studio.annotations[first["id"]] == kept
     assert second["id"] not in studio.annotations
     assert len(studio.annotations) == 2
-    assert run(importer, folder, kind="annotations").left_out == (), "they are in the project"
+    assert run(importer, folder, kind="annotations").left_out == [], "they are in the project"
 
 
 def test_a_task_whose_annotations_are_too_large_is_never_touched(

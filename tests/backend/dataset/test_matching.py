@@ -14,7 +14,6 @@ from backend.dataset.matching import (
     ClassMapping,
     NameMatcher,
     match_by_name,
-    match_by_table,
     read_picture_addresses,
 )
 from backend.errors import DatasetError
@@ -97,53 +96,6 @@ def test_several_masks_of_a_picture_are_all_left_out() -> None:
     assert [each.reason for each in unmatched] == ["2 files of masks are for task 2"] * 2
 
 
-PAGES = [place(1, "a", index=0), place(1, "b", index=1), place(2, "c", "left"), place(2, "d", "r")]
-
-
-def table(folder: Path, text: str) -> Path:
-    path = folder / "tasks.csv"
-    path.write_text(text, encoding="utf-8-sig")
-    return path
-
-
-def test_a_table_says_which_image_is_meant(tmp_path: Path) -> None:
-    text = "file,task,image,index\nü/x.png,1,,1\ny,2,r,\nz,2,,\nw,99,,\n"
-    given = [source("ü/x"), source("y"), source("z"), source("w"), source("v")]
-    matched, unmatched = match_by_table(given, PAGES, table(tmp_path, text))
-    assert [(each.source.name, each.place.source) for each in matched] == [("ü/x", "b"), ("y", "d")]
-    assert [each.reason.partition(":")[0] for each in unmatched] == [
-        "task 2 has 2 such pictures",
-        "the project has no task 99",
-        f"{tmp_path / 'tasks.csv'} has no row for it",
-    ]
-
-
-def test_a_table_names_the_files_of_masks_or_of_pictures(tmp_path: Path) -> None:
-    text = "file,task,image\nx/a.jpg,1,\nb.png,2,r\nc.jpg,2,left\nc.png,2,r\n"
-    given = [source("x/a"), source("b"), source("c.tif")]
-    places = [place(1, "a"), *PAGES[2:]]
-    matched, (unmatched,) = match_by_table(given, places, table(tmp_path, text))
-    assert [(each.source.name, each.place.source) for each in matched] == [("x/a", "a"), ("b", "d")]
-    assert unmatched.where == "c.tif.png", "two rows have its name"
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("", "the columns"),
-        ("file,task\n", "the columns"),
-        ("name,id\na,1\n", "row 2"),
-        ("file,task\na,one\n", "row 2"),
-        ("file,task,index\na,1,first\n", "row 2"),
-        ("file,task\na,1\na,2\n", "two rows"),
-        ('file,task\n"a,1\n', "no CSV file"),
-    ],
-)
-def test_a_table_that_is_wrong_is_refused(tmp_path: Path, text: str, reason: str) -> None:
-    with pytest.raises(DatasetError, match=reason):
-        match_by_table([source("a")], PAGES, table(tmp_path, text))
-
-
 class TestPicturesOfAnExportedDataSet:
     """The names of its pictures are those of the project that it was exported from."""
 
@@ -177,6 +129,11 @@ class TestPicturesOfAnExportedDataSet:
         assert NameMatcher(PLACES, elsewhere).find("a").task.id == 2
         with pytest.raises(DatasetError, match="2 pictures have that name"):
             NameMatcher(PLACES, {"a": "https://host/a.jpg"}).find("a")
+
+    def test_folders_tell_masks_of_one_name_apart(self) -> None:
+        here = {"cam1/17": PLACES[4].source, "cam2/17": PLACES[6].source}
+        found = [NameMatcher(PLACES, here).find(name) for name in ("cam2/17.png", "cam1/17")]
+        assert [each.task.id for each in found] == [7, 5]
 
     def test_an_address_that_several_tasks_have_tells_nothing(self) -> None:
         places = [place(1, "https://host/a.jpg"), place(2, "https://host/a.jpg")]

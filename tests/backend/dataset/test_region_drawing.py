@@ -13,7 +13,7 @@ from scipy.ndimage import binary_fill_holes
 
 from backend.dataset.labelled_image import LabelledRegion
 from backend.dataset.mask_import import RegionDrawer
-from backend.dataset.mask_source import DegenerateRegionError, MaskSource
+from backend.dataset.mask_source import MaskSource
 from backend.dataset.matching import ClassMapping, Matched
 from backend.errors import DatasetError
 from backend.label_studio.image_loader import ImagePlace, ImageShape
@@ -73,20 +73,21 @@ def test_parts_of_one_object_lie_below_the_first() -> None:
 
 
 def test_a_region_without_an_area_costs_itself() -> None:
-    def refuse() -> Any:
-        raise DegenerateRegionError("line 2 is left out")
-
-    regions = (*REGIONS, LabelledRegion("car", refuse))
+    regions = (*REGIONS, LabelledRegion.of("car", LEFT & ~LEFT, id="line 2"))
     matched = Matched(MaskSource("a", "a.txt", lambda _: regions), MATCHED.place)
-    drawer = RegionDrawer(ClassMapping(config("BrushLabels")))
-    assert drawer.check(matched, SHAPE) == (["car"], ["line 2 is left out"])
-    assert list(drawer.draw(matched, SHAPE)) != []
+    drawer = RegionDrawer(ClassMapping(config("PolygonLabels")))
+    names, (reason,) = drawer.check(matched, SHAPE)
+    assert names == ["car"]
+    assert reason.startswith("line 2 is left out: it has no mask")
+    assert len(list(drawer.draw(matched, SHAPE))) == 2
 
 
 def test_a_mask_of_another_size_is_refused() -> None:
     drawer = RegionDrawer(ClassMapping(config("BrushLabels")))
-    with pytest.raises(DatasetError, match=r"a\.json is 30×20 px, but its picture 20×30 px"):
-        drawer.check(MATCHED, ImageShape((30, 20)))
+    told = Matched(MaskSource("a", "a.json", lambda _: (), size_hw=(20, 30)), MATCHED.place)
+    for matched in (MATCHED, told):
+        with pytest.raises(DatasetError, match=r"a\.json is 30×20 px, but its picture 20×30 px"):
+            drawer.check(matched, ImageShape((30, 20)))
 
 
 @pytest.mark.parametrize("seed", [702, 706])

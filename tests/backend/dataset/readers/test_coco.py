@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_api
 
-from backend.dataset.mask_source import DegenerateRegionError, Limits, MaskSource
+from backend.dataset.mask_source import Limits, MaskSource
 from backend.dataset.readers import coco as coco_json
 from backend.dataset.readers.coco import draw_runs, read_coco, read_runs
 from backend.errors import DatasetError
@@ -37,7 +37,7 @@ def content(segmentation: Any = None, **more: Any) -> dict[str, Any]:
 
 def read(folder: Path, found: Any) -> list[MaskSource]:
     (folder / "instances.json").write_text(json.dumps(found))
-    return list(read_coco(folder, None, Limits()))
+    return list(read_coco(folder, None))
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def read(folder: Path, found: Any) -> list[MaskSource]:
 )
 def test_every_kind_of_mask_has_its_pixels(tmp_path: Path, segmentation: Any) -> None:
     source, empty = read(tmp_path, content(segmentation, score=0.5))
-    assert (source.name, empty.name) == ("val/ü.jpg", "empty.jpg")
+    assert (source.name, source.size_hw, empty.name) == ("val/ü.jpg", (40, 60), "empty.jpg")
     (region,) = source.read_regions((40, 60))
     assert (region.label, region.score) == ("traffic light", 0.5)
     np.testing.assert_array_equal(region.read_mask(), MASK)
@@ -63,8 +63,8 @@ def test_files_in_the_folder_of_annotations_are_taken(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text("{")
     (tmp_path / "annotations" / "val.json").write_text(json.dumps(content()))
     (tmp_path / "annotations" / "train.json").write_text(json.dumps(content()))
-    assert len(list(read_coco(tmp_path, None, Limits()))) == 4
-    assert len(list(read_coco(tmp_path / "annotations" / "val.json", None, Limits()))) == 2
+    assert len(list(read_coco(tmp_path, None))) == 4
+    assert len(list(read_coco(tmp_path / "annotations" / "val.json", None))) == 2
 
 
 @pytest.mark.parametrize(
@@ -75,11 +75,7 @@ def test_files_in_the_folder_of_annotations_are_taken(tmp_path: Path) -> None:
         ({"size": [40, 60], "counts": COMPRESSED[:-1] + "o"}, "damaged or cut off"),
         ({"size": [40, 60], "counts": "~"}, "damaged or cut off"),
         ({"size": [40, 60], "counts": [1, -1]}, "Expected `int` >= 0"),
-        ({"size": [40, 60], "counts": {"a": 1}}, "Expected `str | array`"),
-        ({"size": "big", "counts": []}, "Expected `array`"),
         ([[1, 2, 3]], "no pairs of numbers"),
-        ([1, 2, 3, 4, 5], "Expected `array`"),
-        ([["a", "b"]], "Expected `float`"),
         ("text", "Expected `object | array | null`"),
         ([[0, 0, 1e7, 0, 0, 1e7]] * 90_000, "more than 1 MB"),
     ],
@@ -99,13 +95,11 @@ def test_a_broken_mask_is_a_sentence_of_its_picture(
     [
         ({"images": []}, "0 images"),
         ({"categories": []}, "0 categories"),
-        ({"images": [{"id": 3}]}, "missing required field `file_name` - at `.*images"),
         ({"images": [{"id": 3, "file_name": " "}]}, "file_name"),
         ({"images": [{"id": 3, "file_name": "a"}] * 2}, "two images of one id"),
         ({"categories": [{"id": "1", "name": "a"}]}, "Expected `int`, got `str`"),
         ({"categories": [{"id": 9, "name": "sky"}]}, "no category 1, which the annotation 5"),
         ({"annotations": [{"id": 5, "image_id": 99, "category_id": 1}]}, "list the image 99"),
-        ({"annotations": [{"id": 5, "image_id": {}, "category_id": 1}]}, "Expected `int | str`"),
     ],
 )
 def test_a_file_that_does_not_hold_together_is_refused(
@@ -121,22 +115,19 @@ def test_a_file_that_would_fill_the_memory_is_refused(
     for text, reason in (("[" + "{}," * 1_100_000 + "{}]", "too many"), ("[" * 10_000, "no COCO")):
         (tmp_path / "instances.json").write_text(text)
         with pytest.raises(DatasetError, match=reason):
-            list(read_coco(tmp_path, None, Limits()))
+            list(read_coco(tmp_path, None))
     monkeypatch.setattr(coco_json, "_FILE_LIMITS", Limits(max_file_mb=0))
     with pytest.raises(DatasetError, match="limit of 0 MB"):
-        list(read_coco(tmp_path, None, Limits()))
+        list(read_coco(tmp_path, None))
 
 
 @pytest.mark.parametrize("segmentation", [[[1, 2, 3, 4]], [], [[1, 1, 9, 1, 5, 1]]])
-def test_one_degenerate_polygon_or_box_costs_itself(tmp_path: Path, segmentation: Any) -> None:
+def test_a_polygon_or_box_without_an_area_has_no_pixel(tmp_path: Path, segmentation: Any) -> None:
     found = content()
-    found["annotations"].append(found["annotations"][0] | {"id": 6})
     found["annotations"][0]["segmentation"] = segmentation
-    source, _ = read(tmp_path, found)
-    broken, good = source.read_regions((40, 60))
-    with pytest.raises(DegenerateRegionError, match="annotation 5 is left out"):
-        broken.read_mask()
-    np.testing.assert_array_equal(good.read_mask(), MASK)
+    (region,) = read(tmp_path, found)[0].read_regions((40, 60))
+    assert region.id == "the annotation 5"
+    assert not region.read_mask().any()
 
 
 def test_results_need_the_file_of_their_images(tmp_path: Path) -> None:
@@ -145,8 +136,8 @@ def test_results_need_the_file_of_their_images(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text(json.dumps(results))
     (tmp_path / "val.json").write_text(json.dumps(content()))
     with pytest.raises(DatasetError, match="by --names"):
-        list(read_coco(tmp_path / "results.json", None, Limits()))
-    (source,) = read_coco(tmp_path / "results.json", tmp_path / "val.json", Limits())
+        list(read_coco(tmp_path / "results.json", None))
+    (source,) = read_coco(tmp_path / "results.json", tmp_path / "val.json")
     (region,) = source.read_regions((40, 60))
     assert (source.name, region.label, region.score) == ("val/ü.jpg", "sky", 0.75)
     np.testing.assert_array_equal(region.read_mask(), MASK)
@@ -158,7 +149,7 @@ def test_masks_of_segment_anything(tmp_path: Path) -> None:
     image = {"image_id": 7, "file_name": "sa_7.jpg", "height": 40, "width": 60}
     (tmp_path / "sa_7.json").write_text(json.dumps({"annotations": masks, "image": image}))
     (tmp_path / "b.json").write_text(json.dumps(masks))
-    sources = list(read_coco(tmp_path, None, Limits()))
+    sources = list(read_coco(tmp_path, None))
     assert [each.name for each in sources] == ["b", "sa_7.jpg"]
     for source in sources:
         (region,) = source.read_regions((40, 60))
@@ -217,7 +208,7 @@ def test_runs_of_another_number_of_pixels_are_refused_before_they_are_drawn(
         draw_runs(np.array(counts, np.int64), (2, 3))
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_polygon_at_1000_px_is_that_of_the_coco_api(tmp_path: Path, seed: int) -> None:
     chance = np.random.default_rng(seed)
     angles = np.sort(chance.random(9)) * 2 * np.pi
