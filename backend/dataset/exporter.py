@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import threading
 import zipfile
@@ -32,6 +31,7 @@ from backend.dataset.output_folder import PICTURES_FILE, OutputFolder
 from backend.dataset.picture_file import (
     LocalPictures,
     PictureFile,
+    digest_of,
     folded,
     name_of,
     read_picture_file,
@@ -39,7 +39,6 @@ from backend.dataset.picture_file import (
 from backend.dataset.splits import Features, Split, SplitKey, assign
 from backend.dataset.task_images import (
     AnnotatedImage,
-    LoadedImage,
     LoadedTask,
     ProjectLabels,
     RegionReader,
@@ -48,7 +47,7 @@ from backend.dataset.task_images import (
 )
 from backend.dataset.tasks import TaskSource
 from backend.dataset.writers import coco, parquet, yolo
-from backend.errors import DatasetError, TaskError
+from backend.errors import BadRequest, DatasetError, TaskError
 from backend.label_studio.annotations import AnnotationChoice
 from clearclip_core import RGBArray
 from clearclip_core.quantities import quantity
@@ -64,6 +63,10 @@ _LIBRARIES: Final = {"coco": "pycocotools", "parquet": "pyarrow"}
 
 #: Folder of what only the tables are made of; it is removed at the end.
 _PARTS: Final = ".parts"
+
+#: What is known of each picture, a line a picture; and their features, where they are computed.
+_ROWS: Final = f"{_PARTS}/rows"
+_FEATURES: Final = f"{_PARTS}/features"
 
 _REPORT_FILE: Final = "report.json"
 
@@ -163,7 +166,7 @@ class ClassCount(msgspec.Struct, frozen=True):
     objects: int = 0
 
 
-class DatasetReport(msgspec.Struct, frozen=True):
+class DatasetReport(msgspec.Struct):
     """The result of a run.
 
     Attributes:
@@ -176,15 +179,15 @@ class DatasetReport(msgspec.Struct, frozen=True):
         skipped: tasks that lack a picture in the data set.
     """
 
-    pictures: int
-    parts: dict[str, int]
-    splitting: str
-    regions: int
-    classes: dict[str, dict[str, ClassCount]]
-    tasks: int
-    unlabelled: int
-    notes: list[str]
-    skipped: list[Skipped]
+    pictures: int = 0
+    parts: dict[str, int] = {}
+    splitting: str = ""
+    regions: int = 0
+    classes: dict[str, dict[str, ClassCount]] = {}
+    tasks: int = 0
+    unlabelled: int = 0
+    notes: list[str] = []
+    skipped: list[Skipped] = []
 
     def __str__(self) -> str:
         parts = ", ".join(f"{count} {part}" for part, count in self.parts.items())
@@ -206,79 +209,6 @@ class DatasetReport(msgspec.Struct, frozen=True):
         if len(self.skipped) > _SHOWN:
             lines.append(f"… and {len(self.skipped) - _SHOWN} more, in report.json.")
         return "\n".join(lines)
-
-
-@dataclass(eq=False)
-class DatasetExporter:
-    """Writes a data set into a folder.
-
-    Attributes:
-        folder: a new or empty one, or one of the same project, which is replaced.
-        pictures: reads the files of pictures, and finds those to link to.
-        max_megapixels: limit of a picture's size, in millions of pixels.
-        max_mb: limit of the data set's size, in MiB; None: as much as the disk holds.
-        describe: computes the features of pictures; None: only equal files are kept together.
-        known: digest of a picture's file -> the part that it stays in; None: as in the folder.
-
-    Raises:
-        DatasetError: a library that a format needs is not installed.
-    """
-
-    folder: Path
-    labels: ProjectLabels
-    options: DatasetOptions
-    pictures: LocalPictures
-    _: KW_ONLY
-    max_megapixels: float
-    max_mb: int | None = None
-    describe: Describe | None = None
-    known: Mapping[str, str] | None = None
-
-    def __post_init__(self) -> None:
-        for format_ in self.options.formats:
-            if (library := _LIBRARIES.get(format_)) and find_spec(library) is None:
-                raise DatasetError(
-                    f"The format {format_} needs {library}, which is not installed here: "
-                    "pip install 'clearclip-label-studio[dataset]'."
-                )
-        if self.options.background:
-            classes = self.labels.classes.with_background(self.options.background)
-            self.labels = replace(self.labels, classes=classes)
-        self.reader = RegionReader(
-            self.labels,
-            self.options.choice,
-            self.options.with_predictions,
-            self.options.overlap,
-            self.max_megapixels,
-        )
-
-    def run(
-        self,
-        source: TaskSource,
-        stopping: threading.Event,
-        watch: Callable[[int], None] = lambda _: None,
-    ) -> DatasetReport | None:
-        """Write the data set; until all of it is there, the folder stays as it is.
-
-        Returns:
-            The report; None where `stopping` was set. `watch` is told the number of tasks so far.
-
-        Raises:
-            DatasetError: the folder is in use for something else, or cannot be written.
-        """
-        loader = TaskLoader(self.reader, self.pictures.read, self.options.needs_pictures)
-        try:
-            with OutputFolder(self.folder, source.name, self.max_mb) as output:
-                export = _Export(self, output, source.name)
-                with closing(loader.load(source.references())) as loading:
-                    for number, loaded in enumerate(loading, 1):
-                        if stopping.is_set():
-                            return None
-                        export.add(loaded)
-                        watch(number)
-                return export.finish()
-        except OSError as error:
-            raise DatasetError(f"{self.folder} cannot be written: {error}.") from None
 
 
 @dataclass
@@ -337,131 +267,177 @@ class _Counts:
             )
 
 
-class _Export:
-    """One run: adds task after task, and writes the files of all pictures at the end.
+@dataclass(eq=False)
+class DatasetExporter:
+    """Writes a data set into a folder, once.
 
     What is known of a picture waits on the disk, so that the memory stays flat.
+
+    Attributes:
+        folder: a new or empty one, or one of the same project, which is replaced.
+        pictures: reads the files of pictures, and finds those to link to.
+        max_megapixels: limit of a picture's size, in millions of pixels.
+        max_mb: limit of the data set's size, in MiB; None: as much as the disk holds.
+        describe: computes the features of pictures; None: only equal files are kept together.
+        known: digest of a picture's file -> the part that it stays in; None: as in the folder.
+
+    Raises:
+        DatasetError: a library that a format needs is not installed.
     """
 
-    def __init__(self, exporter: DatasetExporter, output: OutputFolder, source: str) -> None:
-        self._of = exporter
-        self._options = exporter.options
-        self._classes = exporter.labels.classes
-        self._output = output
-        self._source = source
+    folder: Path
+    labels: ProjectLabels
+    options: DatasetOptions
+    pictures: LocalPictures
+    _: KW_ONLY
+    max_megapixels: float
+    max_mb: int | None = None
+    describe: Describe | None = None
+    known: Mapping[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        options = self.options
+        for format_ in options.formats:
+            if (library := _LIBRARIES.get(format_)) and find_spec(library) is None:
+                raise DatasetError(
+                    f"The format {format_} needs {library}, which is not installed here: "
+                    "pip install 'clearclip-label-studio[dataset]'."
+                )
+        if options.background:
+            classes = self.labels.classes.with_background(options.background)
+            self.labels = replace(self.labels, classes=classes)
+        self._classes = self.labels.classes
+        self._reader = RegionReader(
+            self.labels, options.choice, options.with_predictions, options.overlap
+        )
         self._names: set[str] = set()
         self._keys: list[SplitKey] = []
-        self._skipped: list[Skipped] = []
-        self._tasks = self._unlabelled = self._regions = 0
         self._counts = _Counts()
-        here = read_parts(output.target, exporter.options.splitting)
-        self._known = here if exporter.known is None else exporter.known
-        self._rows = output.place(f"{_PARTS}/rows").open("wb")
-        self._features = output.place(f"{_PARTS}/features").open("wb")
+        self._report = DatasetReport(splitting=options.splitting)
 
-    def add(self, loaded: LoadedTask) -> None:
+    def run(
+        self,
+        source: TaskSource,
+        stopping: threading.Event,
+        watch: Callable[[int], None] = lambda _: None,
+    ) -> DatasetReport | None:
+        """Write the data set; until all of it is there, the folder stays as it is.
+
+        Returns:
+            The report; None where `stopping` was set. `watch` is told the number of tasks so far.
+
+        Raises:
+            DatasetError: the folder is in use for something else, or cannot be written.
+        """
+        loader = TaskLoader(self._reader, self.pictures.read, self.options.needs_pictures)
+        try:
+            with OutputFolder(self.folder, source.name, self.max_mb) as self._output:
+                if self.known is None:
+                    self.known = read_parts(self._output.target, self.options.splitting)
+                with (
+                    self._output.place(_ROWS).open("wb") as self._rows,
+                    self._output.place(_FEATURES).open("wb") as self._features,
+                    closing(loader.load(source.references())) as loading,
+                ):
+                    for number, loaded in enumerate(loading, 1):
+                        if stopping.is_set():
+                            return None
+                        self._add(loaded)
+                        watch(number)
+                return self._finish(source.name)
+        except OSError as error:
+            raise DatasetError(f"{self.folder} cannot be written: {error}.") from None
+
+    def _add(self, loaded: LoadedTask) -> None:
         """Write the own files of a task's pictures; skip those that cannot be, with the reason."""
         problems = [loaded.problem] if loaded.problem else []
-        written = 0
         self._counts.lost.update(loaded.lost_controls)
         for each in loaded.images:
             try:
-                if each.problem:
-                    raise DatasetError(each.problem)
                 self._write_picture(each)
-                written += 1
-            except (DatasetError, TaskError) as error:
-                for area, _ in chain.from_iterable(each.image.versions):
-                    self._counts.unknown.update(self._of.labels.unknown_labels(area))
-                place = f"{each.image.tag} {each.image.item_index}: "
-                problems.append(f"{place if len(loaded.images) > 1 else ''}{error}")
-        self._tasks += 1
-        self._unlabelled += not (problems or written)
+            except (BadRequest, DatasetError, TaskError) as error:
+                for area, _ in chain.from_iterable(each.versions):
+                    self._counts.unknown.update(self.labels.unknown_labels(area))
+                place = f"{each.tag} {each.item_index}: " if len(loaded.images) > 1 else ""
+                problems.append(f"{place}{error}")
+        self._report.tasks += 1
+        self._report.unlabelled += not (problems or loaded.images)
         if problems:
-            self._skipped.append(Skipped(loaded.id, " ".join(problems)))
+            self._report.skipped.append(Skipped(loaded.id, " ".join(problems)))
 
-    def finish(self) -> DatasetReport:
+    def _finish(self, source: str) -> DatasetReport:
         """Write the files that are of all pictures, and the report."""
-        self._rows.close()
-        self._features.close()
-        options = self._options
+        options, report = self.options, self._report
         cosine = options.least_cosine or 1.0
         parts, divided = assign(options.split, self._keys, self._read_features(), cosine)
-        counts = Counter(parts)
-        notes = list(self._counts.notes(len(parts), options))
-        empty = [part for part in options.split.names if parts and not counts[part]]
+        report.parts = {name: parts.count(name) for name in options.split.names}
+        report.classes = self._count_classes(parts)
+        report.notes = list(self._counts.notes(len(parts), options))
+        empty = [name for name, count in report.parts.items() if parts and not count]
         if empty:
-            notes.append(
+            report.notes.append(
                 f"No picture is in {' and '.join(empty)}: parts are drawn at random, and few "
                 "pictures may miss one. Annotate more, or give another split."
             )
         if divided:
-            notes.append(
+            report.notes.append(
                 f"{quantity(divided, 'group')} of pictures that belong together are in several "
                 "parts, since a new picture joins some that are there already."
             )
-        report = DatasetReport(
-            pictures=len(parts),
-            parts={name: counts[name] for name in options.split.names},
-            splitting=options.splitting,
-            regions=self._regions,
-            classes=self._count_classes(parts),
-            tasks=self._tasks,
-            unlabelled=self._unlabelled,
-            notes=notes,
-            skipped=self._skipped,
-        )
         if not options.dry_run:
-            self._write_shared_files(parts)
+            self._write_shared_files(parts, source)
             text = msgspec.json.format(msgspec.json.encode(report), indent=2)
             self._output.write(_REPORT_FILE, text + b"\n")
             self._output.finish(without=_PARTS)
         return report
 
-    def _write_picture(self, loaded: LoadedImage) -> None:
-        image, options = loaded.image, self._options
-        task = int(image.task.id or 0)
+    def _write_picture(self, image: AnnotatedImage) -> None:
+        if image.problem:
+            raise DatasetError(image.problem)
+        options, task = self.options, int(image.task.id or 0)
         wanted, suffix = name_of(image.source, f"task-{task}")
         value = self._value_of(image)
         file = None
-        if loaded.content is not None:
-            file = read_picture_file(loaded.content, self._of.reader.max_megapixels, suffix)
+        if image.content is not None:
+            file = read_picture_file(image.content, self.max_megapixels, suffix)
+            suffix = file.suffix
         size_hw = file.size_hw if file is not None else image.drawn_size_hw
         assert size_hw is not None, "a picture without a region is read"
-        suffix = file.suffix if file is not None else suffix or ".png"
         name = self._free_name(wanted, task)
-        labelled = self._of.reader.label(image, size_hw)
+        labelled = self._reader.label(image, size_hw)
         things = labelled.objects(options.by_label)
         contents, annotations = self._contents(name, labelled, things)
-        if not options.dry_run:
-            if file is not None and options.image_folder:
-                self._write_image(image, file, f"{options.image_folder}/{name}{suffix}")
-            for path, content in contents.items():
-                self._output.write(path, content)
-        if self._of.describe is not None and file is not None:
-            self._features.write(self._of.describe(file.rgb))
-        digest = file.digest if file is not None else _digest(image.source)
         row = PictureRow(
             task=task,
             key=image.key,
             name=name,
-            suffix=suffix,
+            suffix=suffix or ".png",
             size_hw=size_hw,
-            digest=digest,
+            digest=file.digest
+            if file is not None
+            else digest_of(image.source.encode("utf-8", "replace")),
             source="data:" if image.source[:5].lower() == "data:" else plain_text(image.source),
             regions=[_told(region) for region in labelled.regions],
             objects=Counter(thing.label for thing in things),
             coco=annotations,
         )
+        if not options.dry_run:
+            if file is not None and options.image_folder:
+                self._write_image(image, file, f"{options.image_folder}/{row.file_name}")
+            for path, content in contents.items():
+                self._output.write(path, content)
+        if self.describe is not None and file is not None:
+            self._features.write(self.describe(file.rgb))
         self._rows.write(msgspec.json.encode(row) + b"\n")
-        first = image.created, task
-        self._keys.append(SplitKey(digest, value, first, self._known.get(digest, "")))
+        known = (self.known or {}).get(row.digest, "")
+        self._keys.append(SplitKey(row.digest, value, (image.created, task), known))
         self._names.add(folded(name))
-        self._regions += len(row.regions)
+        self._report.pictures += 1
+        self._report.regions += len(row.regions)
 
     def _value_of(self, image: AnnotatedImage) -> str:
         """Return the value of the field that divides pictures into parts; empty without one."""
-        name = self._options.split_by
+        name = self.options.split_by
         value = image.task.data.get(name) if name else ""
         if name and (not isinstance(value, str | int | float) or not str(value).strip()):
             raise DatasetError(f'Its data has no "{name}", by which the parts are divided.')
@@ -479,7 +455,7 @@ class _Export:
         self, name: str, labelled: LabelledImage, things: Sequence[LabelledObject]
     ) -> tuple[dict[str, bytes], list[dict[str, Any]]]:
         """Return the own files of a picture, path -> bytes, and its annotations for COCO."""
-        options = self._options
+        options = self.options
         contents: dict[str, bytes] = {}
         if options.mask_folder:
             label_map = self._label_map(labelled)
@@ -502,12 +478,12 @@ class _Export:
     def _label_map(self, labelled: LabelledImage) -> npt.NDArray[np.uint8]:
         """Return the label map of a picture, its background included; count what it lacks."""
         counts = self._counts
-        label_map, covered_px = labelled.label_map(self._classes, self._options.overlap)
+        label_map, covered_px = labelled.label_map(self._classes, self.options.overlap)
         unpainted = label_map == NO_CLASS
         counts.covered += covered_px > 0
         counts.covered_px += covered_px
         counts.mostly_unpainted += 2 * int(np.count_nonzero(unpainted)) > label_map.size
-        if self._options.background:
+        if self.options.background:
             if labelled.undecided is not None:
                 unpainted &= ~labelled.undecided
             label_map[unpainted] = 0
@@ -515,11 +491,11 @@ class _Export:
 
     def _count_classes(self, parts: Sequence[str]) -> dict[str, dict[str, ClassCount]]:
         pictures, objects = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
-        names = self._options.split.names
-        for part in names:
-            for row in self._pictures(parts, part):
-                pictures.update((label, part) for label in row.objects)
-                objects.update({(label, part): count for label, count in row.objects.items()})
+        for row, part in zip(self._pictures(parts), parts, strict=True):
+            for label, count in row.objects.items():
+                pictures[label, part] += 1
+                objects[label, part] += count
+        names = self.options.split.names
         return {
             label: {part: ClassCount(pictures[label, part], objects[label, part]) for part in names}
             for label in self._classes.names
@@ -527,10 +503,10 @@ class _Export:
 
     def _write_image(self, image: AnnotatedImage, file: PictureFile, path: str) -> None:
         self._counts.converted += not file.is_original
-        if self._options.pictures != "link" or not file.is_original:
+        if self.options.pictures != "link" or not file.is_original:
             self._output.write(path, file.content)
             return
-        target = self._of.pictures.find(image.source)
+        target = self.pictures.find(image.source)
         if target is None:
             raise DatasetError(
                 "Its picture is no file of this machine to link to: name --picture-folder, or "
@@ -539,20 +515,20 @@ class _Export:
         self._output.place(path).symlink_to(target)
 
     def _read_features(self) -> Features | None:
-        path = self._output.path / _PARTS / "features"
-        if self._of.describe is None or not self._keys:
+        if self.describe is None or not self._keys:
             return None
+        path = self._output.place(_FEATURES)
         return np.memmap(path, np.float16, "r").reshape(len(self._keys), -1)
 
     def _pictures(self, parts: Sequence[str], wanted: str = "") -> Iterator[PictureRow]:
         """Iterate over the pictures of a part, or over all."""
-        with (self._output.path / _PARTS / "rows").open("rb") as rows:
+        with self._output.place(_ROWS).open("rb") as rows:
             for line, part in zip(rows, parts, strict=True):
                 if wanted in ("", part):
                     yield msgspec.json.decode(line, type=PictureRow)
 
-    def _write_shared_files(self, parts: Sequence[str]) -> None:
-        options, classes, output = self._options, self._classes, self._output
+    def _write_shared_files(self, parts: Sequence[str], source: str) -> None:
+        options, classes, output = self.options, self._classes, self._output
         with output.place(PICTURES_FILE).open("wb") as stream:
             stream.writelines(map(_picture_line, self._pictures(parts), parts))
         told_classes = json.dumps(classes.to_json(options.overlap), ensure_ascii=False, indent=2)
@@ -563,7 +539,7 @@ class _Export:
                 names = "".join(f"{row.name}\n" for row in pictures())
                 output.write(f"splits/{part}.txt", names.encode())
             if "coco" in options.formats:
-                info = {"description": self._source, "annotations": str(options.choice)}
+                info = {"description": source, "annotations": str(options.choice)}
                 coco.write_coco(output, part, pictures, classes, info)
             if options.is_yolo:
                 folder = options.image_folder or "images"
@@ -575,7 +551,7 @@ class _Export:
         if options.is_yolo:
             yolo.write_data_file(output, options.split.names, classes)
         if "parquet" in options.formats:
-            parquet.write_card(output, options.split.names, classes, options.overlap, self._source)
+            parquet.write_card(output, options.split.names, classes, options.overlap, source)
 
 
 def _picture_line(row: PictureRow, part: str) -> bytes:
@@ -617,7 +593,3 @@ def read_parts(data_set: Path | zipfile.Path, splitting: str) -> dict[str, str]:
             return {row.digest: row.part for row in rows if row.part in report.parts}
     except (OSError, zipfile.BadZipFile, msgspec.MsgspecError):
         return {}
-
-
-def _digest(source: str) -> str:
-    return hashlib.blake2b(source.encode("utf-8", "replace"), digest_size=16).hexdigest()

@@ -21,7 +21,8 @@ ClassColour = tuple[int, int, int]
 #: Which region a pixel belongs to that several cover; the first is the default.
 Overlap = Literal["label-order", "largest", "smallest", "score"]
 
-#: Where a region came from, as Label Studio has it; "majority" where several annotators have voted.
+#: Where a region came from, as Label Studio has it: drawn by a person, as it was predicted, or
+#: changed by a person; "majority" where more than half of several annotators agree.
 Origin = Literal["manual", "prediction", "prediction-changed", "majority"]
 
 #: Three times faster than the default, 6; the files of label maps are a third larger.
@@ -49,11 +50,8 @@ class ClassTable:
     background, which has the value 0. `NO_CLASS` is the value of pixels without a class.
 
     Attributes:
-        names: different names, at most 255 with the background.
+        names: different names, 1 to 255 with the background, else a `DatasetError` is raised.
         background: name of the class of pixels that nobody has painted; empty: they have none.
-
-    Raises:
-        DatasetError: no names, a name twice, or too many.
 
     >>> ClassTable(("sky", "road")).value_of("road"), ClassTable(("sky",), "other").value_of("sky")
     (1, 1)
@@ -118,9 +116,6 @@ class Provenance(msgspec.Struct, frozen=True):
     """Where a region came from.
 
     Attributes:
-        origin: "manual" for one that a person has drawn; "prediction" for one that stands as it
-            was predicted; "prediction-changed" for one that a person has changed; "majority" for
-            the pixels on which more than half of the annotators agree.
         model_version: version of the prediction; empty where a person has drawn it, or where Label
             Studio has lost the prediction.
         annotation: id of the annotation; None where it is of a prediction that nobody has taken.
@@ -145,9 +140,8 @@ class LabelledRegion:
         read_mask: draws or decodes its mask, (H, W) bool in the size of the picture. It may raise
             a `DatasetError`.
         score: probability in [0, 1]; None where a person has drawn it.
-        provenance: where it came from.
-        id: id of the region in Label Studio; empty where it has none.
-        parent: id of the region that it lies below in Label Studio's list; empty where none.
+        id: of the region in Label Studio, or what it is called in its file.
+        parent: id of the region that it lies below in Label Studio's list.
     """
 
     label: str
@@ -168,9 +162,7 @@ class LabelledObject:
     """A thing in a picture: one region, or several that are parts of it.
 
     Attributes:
-        label: name of its class.
         key: text that tells it from all others of the picture, and stays between exports.
-        regions: its parts.
     """
 
     label: str
@@ -194,11 +186,9 @@ class LabelledObject:
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """A picture and its labelled regions.
+    """An upright picture of a height and width in px, and its regions as they were drawn.
 
     Attributes:
-        size_hw: height and width in px of the upright picture.
-        regions: its regions, in the order of the annotation.
         undecided: pixels on which annotators do not agree; None: nobody has voted.
     """
 
@@ -233,11 +223,7 @@ class LabelledImage:
         """Return the value of each pixel's class, and how many pixels regions of others cover.
 
         Regions that a rule does not tell apart follow the label order; of one label, the later
-        region wins.
-
-        Returns:
-            (H, W) uint8, `NO_CLASS` where no region is; and the number of pixels that a region has
-            lost to one of another class.
+        region wins. The map is (H, W) uint8, `NO_CLASS` where no region is.
 
         >>> left, all_ = np.array([[True, False]]), np.array([[True, True]])
         >>> regions = LabelledRegion.of("sky", all_), LabelledRegion.of("road", left)
@@ -264,12 +250,8 @@ class PictureRow(msgspec.Struct, frozen=True):
     """What the files of all pictures say of one whose own files are written.
 
     Attributes:
-        task: id of its task.
         key: text that tells it from all other pictures of the project.
         name: its name in the data set, without suffix.
-        suffix: of its file.
-        size_hw: height and width in px.
-        digest: of its file.
         source: its address in Label Studio; "data:" where the address is the picture itself.
         regions: label, score and provenance of each region.
         objects: label -> number of its objects.

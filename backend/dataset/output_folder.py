@@ -40,7 +40,7 @@ class OutputFolder:
     Args:
         folder: a new or empty one, or a data set of the same source.
         source: what it is made of, such as the address of a project.
-        max_mb: limit of its size, in MiB; None: as much as the disk holds.
+        max_mb: limit of its size in MiB; None: as much as the disk holds.
     """
 
     def __init__(self, folder: Path, source: str, max_mb: int | None = None) -> None:

@@ -47,9 +47,7 @@ class PictureFile:
         content: bytes for the data set: those of its file, or a PNG of the picture as the model
             sees it where trainers see it otherwise or not at all: where EXIF turns it, with 16
             bits or floating-point numbers, and in formats that they skip, such as GIF.
-        suffix: that fits the content.
-        size_hw: height and width in px of the upright picture.
-        digest: of the bytes of its file, as hexadecimal digits.
+        digest: see `digest_of`; of the bytes of its file.
         is_original: whether `content` is its file.
         rgb: (H, W, 3) uint8, upright.
     """
@@ -67,12 +65,11 @@ def read_picture_file(content: bytes, max_megapixels: float, suffix: str = "") -
 
     Args:
         content: bytes of its file.
-        max_megapixels: limit, in millions of pixels.
         suffix: that its file has had.
 
     Raises:
         ImageInvalid: it is no picture, or truncated.
-        ImageTooLarge: it is over the limit.
+        ImageTooLarge: it has more millions of pixels than the limit.
     """
     rgb = decode_image(content, max_megapixels)
     with open_image(io.BytesIO(content)) as picture:
@@ -80,7 +77,7 @@ def read_picture_file(content: bytes, max_megapixels: float, suffix: str = "") -
         is_deep = picture.mode.startswith(("I", "F"))
         is_original = bool(known) and not is_deep and upright_transposition(picture) is None
     height, width = rgb.shape[:2]
-    digest = hashlib.blake2b(content, digest_size=_DIGEST_BYTES).hexdigest()
+    digest = digest_of(content)
     if not is_original:
         file = io.BytesIO()
         Image.fromarray(rgb).save(file, "PNG", compress_level=3)
@@ -89,12 +86,15 @@ def read_picture_file(content: bytes, max_megapixels: float, suffix: str = "") -
     return PictureFile(content, chosen, (height, width), digest, is_original, rgb)
 
 
+def digest_of(content: bytes) -> str:
+    """Return what tells a file from others, as hexadecimal digits."""
+    return hashlib.blake2b(content, digest_size=_DIGEST_BYTES).hexdigest()
+
+
 def name_of(source: str, otherwise: str) -> tuple[str, str]:
     """Return a name for a picture that every file system takes, and the suffix of its file.
 
-    Args:
-        source: address of the picture.
-        otherwise: its name where the address has none.
+    Both are those in its address; where it has none, the name is another one.
 
     >>> name_of("/data/local-files/?d=caf%C3%A9/a%20b.JPG", "task-3")
     ('a b', '.JPG')

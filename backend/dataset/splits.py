@@ -31,10 +31,7 @@ _WEIGHT_BITS: Final = 64
 
 @dataclass(frozen=True)
 class Split:
-    """Shares of the parts of a data set.
-
-    Attributes:
-        shares: of the parts in percent; one part is all of it.
+    """Shares of the parts of a data set in percent; one part is all of it.
 
     >>> Split.parse("80/10/10").names
     ('train', 'val', 'test')
@@ -46,11 +43,7 @@ class Split:
 
     @classmethod
     def parse(cls, text: str) -> Split:
-        """Read shares such as 80/10/10.
-
-        Raises:
-            DatasetError: they are not two or three whole numbers that make 100.
-        """
+        """Read shares such as 80/10/10; raise a `DatasetError` where they do not make 100."""
         if re.fullmatch(r"\d{1,3}(/\d{1,3}){1,2}", text, re.ASCII):
             shares = tuple(map(int, text.split("/")))
             if sum(shares) == 100:
@@ -85,7 +78,6 @@ class SplitKey:
     """What decides the part of a picture.
 
     Attributes:
-        digest: of its file.
         value: of the field that divides; empty: none does.
         first: when it was annotated first, in seconds since the epoch, and the id of its task.
         part: where an earlier run has put it; empty: it is new.
@@ -152,9 +144,7 @@ def assign(
     """Return the name of the part of each picture, and how many groups are in several parts.
 
     A group is in the part of its picture that was annotated first. A picture stays where an earlier
-    run has put it: groups that a new picture joins may be in several parts.
-
-    The arguments are those of `group`.
+    run has put it: groups that a new picture joins may be in several parts. See `group`.
     """
     groups = group(keys, features, least_cosine).tolist()
     leaders: dict[int, SplitKey] = {}

@@ -6,7 +6,7 @@ import math
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import Any, Final, get_args
 from xml.etree.ElementTree import Element
@@ -55,16 +55,14 @@ class MaskControl:
     """A control whose regions cover pixels.
 
     Attributes:
-        name: its name.
         to_names: names of the images that it is for.
-        labels: text of a label in results, its value or its alias -> name of its class.
-        left_over: labels of a control for prompts whose regions are no masks.
+        labels: text of a label in results, its value or its alias -> name of its class; empty for
+            those whose regions prompts have left behind.
     """
 
     name: str
     to_names: tuple[str, ...]
     labels: Mapping[str, str]
-    left_over: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -99,33 +97,31 @@ class ProjectLabels:
     def names_of(self, area: Area) -> tuple[str, ...]:
         """Return the names of the classes that a region has: mostly one.
 
-        None, where a prompt has left the region behind.
+        None, where a prompt has left the region behind, or where the caller leaves it out.
 
         Raises:
             DatasetError: it has no label, or one that the labeling config does not have.
         """
         names = self._names(area)
-        for text, name in names.items():
-            if name and name not in self.classes.all_names:
-                raise DatasetError(
-                    f'A region of "{area.control[:50]}" has the label "{text[:100]}", which the '
-                    "labeling config does not have there."
-                )
-        if not names and not area.labels:
+        if unknown := self.unknown_labels(area):
+            raise DatasetError(
+                f'A region of "{area.control[:50]}" has the label "{unknown[0][:100]}", which the '
+                "labeling config does not have there."
+            )
+        if not names:
             raise DatasetError(f'A region of "{area.control[:50]}" has no label.')
         return tuple(dict.fromkeys(filter(None, names.values())))
 
     def unknown_labels(self, area: Area) -> list[str]:
         """Return those labels of a region that the labeling config does not have."""
-        known = self.classes.all_names
-        return [text for text, name in self._names(area).items() if name and name not in known]
+        known = ("", *self.classes.all_names)
+        return [text for text, name in self._names(area).items() if name not in known]
 
     def _names(self, area: Area) -> dict[str, str]:
-        control = self.controls[area.control]
-        texts = [text for text in area.labels if text not in control.left_over]
-        names = {text: control.labels.get(text, text) for text in texts}
+        labels, renamed = self.controls[area.control].labels, self.renamed
+        names = {text: labels.get(text, text) for text in area.labels}
         return {
-            text: self.renamed.get(text, self.renamed.get(name, name))
+            text: name and renamed.get(text, renamed.get(name, name))
             for text, name in names.items()
         }
 
@@ -158,11 +154,9 @@ def parse_project_labels(xml: str, renamed: Mapping[str, str] | None = None) -> 
         and label_elements(element)
         and set(to_names(element)) & images.keys()
     ]
-    prompts = [each for each in found if _is_prompt_tool(each)]
-    drawn = [each for each in found if each not in prompts] or found
-    names = list(dict.fromkeys(_names(drawn)))
-    left = [each for each in prompts if each not in drawn]
-    names += [name for name in dict.fromkeys(_names(left)) if name not in names]
+    drawn = [each for each in found if not _is_prompt_tool(each)] or found
+    left = [each for each in found if each not in drawn]
+    names = tuple(dict.fromkeys(_names([*drawn, *left])))
     if not names:
         raise LabelConfigError(
             "Expected the labeling config to have labels for brushes, bitmasks, polygons, "
@@ -175,7 +169,7 @@ def parse_project_labels(xml: str, renamed: Mapping[str, str] | None = None) -> 
     return ProjectLabels(
         images=tuple(tag for tag in images.values() if tag.name in used),
         controls={control.name: control for control in controls},
-        classes=ClassTable(tuple(names)),
+        classes=ClassTable(names),
         control_names=frozenset(
             attribute_of(each, "name") for each in root.iter() if isinstance(each.tag, str)
         ),
@@ -196,23 +190,12 @@ def _control(
     element: Element, images: Mapping[str, ImageTag], taken: Collection[str] = ()
 ) -> MaskControl:
     all_ = label_elements(element)
-    own = [label for label in all_ if label_name(label) not in taken]
-    others = [label for label in all_ if label_name(label) in taken]
-    labels = {label_name(label): label_name(label) for label in own}
-    for label in own:
+    labels = {name: "" if name in taken else name for name in map(label_name, all_)}
+    for label in all_:
         if alias := attribute_of(label, "alias"):
-            labels.setdefault(alias, label_name(label))
-    return MaskControl(
-        name=attribute_of(element, "name"),
-        to_names=tuple(name for name in to_names(element) if name in images),
-        labels=labels,
-        left_over=frozenset(
-            text
-            for label in others
-            for text in (label_name(label), attribute_of(label, "alias"))
-            if text and text not in labels
-        ),
-    )
+            labels.setdefault(alias, labels[label_name(label)])
+    to_images = tuple(name for name in to_names(element) if name in images)
+    return MaskControl(attribute_of(element, "name"), to_images, labels)
 
 
 _ORIGINS: Final = get_args(Origin)
@@ -220,15 +203,16 @@ _ORIGINS: Final = get_args(Origin)
 
 @dataclass(frozen=True)
 class AnnotatedImage:
-    """One picture of a task, before its file is read.
+    """One picture of a task.
 
     Attributes:
-        task: the task.
         tag: name of the ``<Image>``.
         item_index: index in a list of pictures; 0 where it is no list.
         source: address of the picture.
         versions: the regions of each annotation that counts: several vote.
         created: when the task was annotated first, in seconds since the epoch.
+        content: bytes of its file, where they are needed.
+        problem: why they could not be read.
     """
 
     task: Task
@@ -237,6 +221,8 @@ class AnnotatedImage:
     source: str
     versions: tuple[tuple[tuple[Area, Provenance], ...], ...]
     created: float
+    content: bytes | None = field(default=None, repr=False)
+    problem: str = ""
 
     @property
     def key(self) -> str:
@@ -248,13 +234,10 @@ class AnnotatedImage:
         """The size in px on which its regions were drawn; None without a region.
 
         Raises:
-            DatasetError: regions were drawn on several sizes, or are more than can be drawn.
+            BadRequest: regions were drawn on several sizes, or are more than can be drawn.
         """
         areas = [area for version in self.versions for area, _ in version]
-        try:
-            return image_size(areas) if areas else None
-        except BadRequest as error:
-            raise DatasetError(str(error)) from None
+        return image_size(areas) if areas else None
 
 
 @dataclass(frozen=True)
@@ -266,14 +249,12 @@ class RegionReader:
         choice: says which annotations count.
         with_predictions: whether the newest prediction counts where a task has no annotation.
         overlap: the rule by which overlaps are resolved before annotators vote.
-        max_megapixels: limit of a picture's size, in millions of pixels.
     """
 
     labels: ProjectLabels
     choice: AnnotationChoice
     with_predictions: bool
     overlap: Overlap
-    max_megapixels: float
 
     def images(self, record: TaskRecord) -> list[AnnotatedImage]:
         """Return the pictures of a task; none where nothing counts of what was said about it.
@@ -282,19 +263,24 @@ class RegionReader:
             DatasetError: a region is broken, or has an unknown label.
             DataKeyError: the task's data lacks an address.
         """
-        results = self._results(record)
-        if not results:
-            return []
-        versions = [self._areas(result) for result in results]
+        controls = self.labels.controls
+        versions = [
+            [(area, _provenance_of(area, whole)) for area in read_areas(regions, controls)]
+            for regions, whole in self._results(record)
+        ]
         created = min((each.created for each in record.annotations), default=math.inf)
-        found: list[AnnotatedImage] = []
-        for tag in self.labels.images:
-            for index, source in enumerate(tag.sources(record.task.data)):
-                of_image = tuple(_on_image(version, tag, index) for version in versions)
-                found.append(
-                    AnnotatedImage(record.task, tag.name, index, source, of_image, created)
-                )
-        return found
+        return [
+            AnnotatedImage(
+                record.task,
+                tag.name,
+                index,
+                source,
+                tuple(_on_image(version, tag, index) for version in versions),
+                created,
+            )
+            for tag in (self.labels.images if versions else ())
+            for index, source in enumerate(tag.sources(record.task.data))
+        ]
 
     def lost_controls(self, record: TaskRecord) -> Counter[str]:
         """Count the regions that cover pixels of each control that the labeling config lacks."""
@@ -307,8 +293,8 @@ class RegionReader:
         """Return a picture, of a height and width in px, with its regions.
 
         Raises:
-            DatasetError: its regions were drawn on another size, have an unknown label, take too
-                long to draw, or cannot be decoded.
+            BadRequest: see `AnnotatedImage.drawn_size_hw`.
+            DatasetError: its regions were drawn on another size, or have an unknown label.
         """
         drawn = image.drawn_size_hw
         if drawn is not None and drawn != size_hw:
@@ -316,41 +302,27 @@ class RegionReader:
                 f"Its regions were drawn on {drawn[1]}×{drawn[0]} px, but the picture has "
                 f"{size_hw[1]}×{size_hw[0]} px."
             )
-        if size_hw[0] * size_hw[1] > self.max_megapixels * 1e6:
-            raise DatasetError(
-                f"Its regions cover {size_hw[1]}×{size_hw[0]} px, over the limit of "
-                f"{self.max_megapixels:g} MP."
-            )
         versions = [LabelledImage(size_hw, self._regions(version)) for version in image.versions]
-        return (
-            versions[0] if len(versions) == 1 else vote(versions, self.labels.classes, self.overlap)
-        )
+        if len(versions) == 1:
+            return versions[0]
+        return vote(versions, self.labels.classes, self.overlap)
 
     def _results(self, record: TaskRecord) -> list[tuple[Sequence[Any], Provenance]]:
-        chosen = self.choice.choose(record.annotations)
-        if chosen:
-            return [
-                (
-                    each.result,
-                    Provenance(
-                        model_version=plain_text(record.version_of(each.prediction)),
-                        annotation=each.id,
-                        annotator=each.annotator,
-                    ),
-                )
-                for each in chosen
-            ]
+        """Return the regions of each annotation or prediction that counts, and where it is from."""
         if self.with_predictions and record.predictions and not record.annotations:
             newest = record.predictions[-1]
             return [(newest.result, Provenance("prediction", plain_text(newest.version)))]
-        return []
-
-    def _areas(
-        self, result: tuple[Sequence[Any], Provenance]
-    ) -> tuple[tuple[Area, Provenance], ...]:
-        regions, whole = result
-        areas = read_areas(regions, self.labels.controls)
-        return tuple((area, _provenance_of(area, whole)) for area in areas)
+        return [
+            (
+                each.result,
+                Provenance(
+                    model_version=plain_text(record.version_of(each.prediction)),
+                    annotation=each.id,
+                    annotator=each.annotator,
+                ),
+            )
+            for each in self.choice.choose(record.annotations)
+        ]
 
     def _regions(self, areas: Sequence[tuple[Area, Provenance]]) -> tuple[LabelledRegion, ...]:
         pixels = sum(math.prod(area.size_hw) for area, _ in areas)
@@ -372,24 +344,17 @@ class RegionReader:
 def vote(versions: Sequence[LabelledImage], classes: ClassTable, overlap: Overlap) -> LabelledImage:
     """Give each pixel the class that more than half of the annotators have given it.
 
-    Pixels without such a class are undecided. The vote is that of Boyer and Moore (1981): one pass
-    finds the only value that can have a majority, another one counts it. `overlap` resolves the
-    overlaps of each annotator before.
+    Pixels without such a class are undecided. `overlap` resolves the overlaps of each annotator
+    before.
     """
     maps = [version.label_map(classes, overlap)[0] for version in versions]
-    leader = maps[0].copy()
-    lead = np.ones(leader.shape, np.int32)
-    for label_map in maps[1:]:
-        agrees = label_map == leader
-        lead += np.where(agrees, 1, -1)
-        lost = lead < 0
-        leader[lost] = label_map[lost]
-        lead[lost] = 1
-    votes = np.zeros(leader.shape, np.int32)
-    for label_map in maps:
-        votes += label_map == leader
-    undecided = 2 * votes <= len(maps)
-    leader[undecided] = NO_CLASS
+    leader = np.full(maps[0].shape, NO_CLASS, np.uint8)
+    undecided = np.ones(leader.shape, np.bool_)
+    for value in np.unique(maps).tolist():
+        votes = np.sum([label_map == value for label_map in maps], axis=0, dtype=np.uint16)
+        agreed = 2 * votes > len(maps)
+        leader[agreed] = value
+        undecided &= ~agreed
     regions = tuple(
         LabelledRegion(
             classes.all_names[value],
@@ -446,20 +411,11 @@ _AHEAD: Final = 8
 
 
 @dataclass(frozen=True)
-class LoadedImage:
-    """A picture with the bytes of its file, where they are needed, or why there are none."""
-
-    image: AnnotatedImage
-    content: bytes | None = field(default=None, repr=False)
-    problem: str = ""
-
-
-@dataclass(frozen=True)
 class LoadedTask:
     """A task with the pictures that count, or why it was not read; see `lost_controls`."""
 
     id: int
-    images: tuple[LoadedImage, ...] = ()
+    images: tuple[AnnotatedImage, ...] = ()
     problem: str = ""
     lost_controls: Mapping[str, int] = field(default_factory=dict)
 
@@ -489,17 +445,15 @@ class TaskLoader:
     def _load(self, reference: TaskReference) -> LoadedTask:
         try:
             record = reference.read()
-            if record is None:
-                return LoadedTask(reference.id)
             images = tuple(map(self._load_image, self.reader.images(record)))
             return LoadedTask(reference.id, images, "", self.reader.lost_controls(record))
         except (BadRequest, DatasetError, TaskError) as error:
             return LoadedTask(reference.id, problem=str(error))
 
-    def _load_image(self, image: AnnotatedImage) -> LoadedImage:
+    def _load_image(self, image: AnnotatedImage) -> AnnotatedImage:
         try:
             if not self.needs_pictures and image.drawn_size_hw is not None:
-                return LoadedImage(image)
-            return LoadedImage(image, self.read_file(image.source, image.task))
-        except (DatasetError, TaskError) as error:
-            return LoadedImage(image, problem=str(error))
+                return image
+            return replace(image, content=self.read_file(image.source, image.task))
+        except (BadRequest, TaskError) as error:
+            return replace(image, problem=str(error))

@@ -19,7 +19,7 @@ from backend.label_studio.requests import Task
 
 @dataclass(frozen=True)
 class TaskPrediction:
-    """A prediction of a task: its id, or 0 where a file does not say, version and regions."""
+    """A prediction of a task; its id is 0 where a file does not say."""
 
     id: int
     version: str
@@ -31,7 +31,6 @@ class TaskRecord:
     """A task with what people and models have said about it.
 
     Attributes:
-        task: the task.
         annotations: all of them, skipped ones included.
         predictions: the oldest first; none where nobody has asked for them.
     """
@@ -47,10 +46,10 @@ class TaskRecord:
 
 @dataclass(frozen=True)
 class TaskReference:
-    """A task by its id; `read` returns None where it is gone by then."""
+    """A task by its id, to be read in a thread."""
 
     id: int
-    read: Callable[[], TaskRecord | None] = field(repr=False, compare=False)
+    read: Callable[[], TaskRecord] = field(repr=False, compare=False)
 
 
 class TaskSource(Protocol):

@@ -16,12 +16,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from backend.dataset.labelled_image import (
-    ClassTable,
-    LabelledObject,
-    PictureRow,
-    RegionMask,
-)
+from backend.dataset.labelled_image import ClassTable, LabelledObject, PictureRow, RegionMask
 from backend.dataset.output_folder import OutputFolder
 
 _FOLDER: Final = "annotations"
@@ -56,18 +51,12 @@ def write_coco(
 ) -> None:
     """Write the pictures of one part, one after another, so that the memory stays flat.
 
-    `pictures` iterates over them in one order, each time that it is called.
+    `pictures` iterates over them, each time that it is called.
     """
     colours = classes.colours[bool(classes.background) :]
     categories = [
-        {
-            "id": value + 1,
-            "name": name,
-            "supercategory": "",
-            "isthing": 1,
-            "color": list(colours[value]),
-        }
-        for value, name in enumerate(classes.names)
+        {"id": number, "name": name, "supercategory": "", "isthing": 1, "color": list(colour)}
+        for number, (name, colour) in enumerate(zip(classes.names, colours, strict=True), 1)
     ]
     with output.place(f"{_FOLDER}/instances_{part}.json").open("wb") as stream:
 

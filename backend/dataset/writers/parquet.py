@@ -52,8 +52,8 @@ def write_tables(
 ) -> None:
     """Write the pictures of one part as files of about 256 MiB.
 
-    `pictures` iterates over them in one order, each time that it is called; `folders` are those of
-    the pictures and of the label maps.
+    `pictures` iterates over them, each time that it is called; `folders` are those of the pictures
+    and of the label maps.
     """
 
     def files(row: PictureRow) -> tuple[Path, Path]:

@@ -94,7 +94,7 @@ IMAGE = '<Image name="img" value="$image"/>'
 
 
 def area(control: str, kind: str, *labels: str) -> Area:
-    return Area(kind, control, "img", None, (1, 1), {kind: list(labels)})
+    return Area(kind, control, "img", None, (1, 1), {}, labels=labels)
 
 
 def test_classes_are_in_the_order_of_the_config_and_each_once() -> None:
