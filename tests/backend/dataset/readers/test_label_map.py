@@ -64,12 +64,9 @@ def raw_png(values: npt.NDArray[np.uint8], bits: int) -> bytes:
     "content",
     [
         png(Image.fromarray(VALUES)),
-        png(with_palette(VALUES, (10, 20, 30), (40, 50, 60))),
         png(with_palette(VALUES, (10, 20, 30), (40, 50, 60)), bits=2),
-        png(Image.fromarray(VALUES.astype(bool))),
         png(Image.fromarray(VALUES.astype(np.uint16))),
         raw_png(VALUES, 1),
-        raw_png(VALUES, 2),
         raw_png(VALUES, 4),
     ],
 )
@@ -153,20 +150,9 @@ def test_other_forms_of_json(tmp_path: Path, content: object, names: dict[int, s
 @pytest.mark.parametrize(
     "content",
     [
-        "",
-        "{",
-        "7",
-        "[]",
-        "[1]",
-        '[""]',
-        '{"classes": {}}',
-        '{"classes": [{"value": 1}]}',
+        *("{", "7", "[]", '[""]', '{"one": "a"}', "[" * 100_000),
         '{"classes": [{"value": -1, "name": "a"}]}',
-        '{"classes": [{"value": true, "name": "a"}]}',
         '{"classes": [{"value": 1, "name": "a"}, {"value": 1, "name": "b"}]}',
-        '{"classes": [{"value": 1, "name": "a", "colour": "red"}]}',
-        '{"one": "a"}',
-        "[" * 100_000,
     ],
 )
 def test_what_is_no_such_file_is_refused_in_a_sentence(tmp_path: Path, content: str) -> None:
