@@ -464,7 +464,9 @@ class DatasetExporter:
         line = yolo.polygon_line if "yolo" in options.formats else yolo.box_line
         for thing in things if options.is_yolo or "coco" in options.formats else ():
             mask, index = thing.mask(), self._classes.names.index(thing.label)
-            if "coco" in options.formats and mask.any():
+            if not mask.any():
+                continue
+            if "coco" in options.formats:
                 annotations.append(coco.coco_annotation(thing, mask, index + 1))
             if options.is_yolo:
                 mask, left_out = yolo.without_small_islands(mask, options.min_area_px)

@@ -40,8 +40,6 @@ def without_small_islands(mask: RegionMask, min_area_px: int) -> tuple[RegionMas
     if min_area_px <= 1:
         return mask, 0
     box = _box(mask)
-    if box is None:
-        return mask, 0
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask[box].view(np.uint8), connectivity=8)
     kept = stats[:, cv2.CC_STAT_AREA] >= min_area_px
     kept[0] = False
@@ -62,14 +60,13 @@ def polygon_line(value: int, mask: RegionMask) -> str:
 
 def box_line(value: int, mask: RegionMask) -> str:
     """Return the line of the box of a mask (H, W) with a pixel or more."""
-    box = _box(mask)
-    assert box is not None, "a mask without a pixel has no line"
+    rows, columns = _box(mask)
     height, width = mask.shape
     numbers = (
-        (box[1].start + box[1].stop) / 2 / width,
-        (box[0].start + box[0].stop) / 2 / height,
-        (box[1].stop - box[1].start) / width,
-        (box[0].stop - box[0].start) / height,
+        (columns.start + columns.stop) / 2 / width,
+        (rows.start + rows.stop) / 2 / height,
+        (columns.stop - columns.start) / width,
+        (rows.stop - rows.start) / height,
     )
     return f"{value} {' '.join(f'{number:.6f}' for number in numbers)}\n"
 
@@ -81,7 +78,6 @@ def outline(mask: RegionMask) -> OutlinePoints:
     [[0, 0], [0, 1], [2, 1], [2, 0]]
     """
     box = _box(mask)
-    assert box is not None, "a mask without a pixel has no outline"
     pixels = np.ascontiguousarray(mask[box]).view(np.uint8)
     found, hierarchy = cv2.findContours(pixels, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     contours = [each[:, 0].astype(np.int32) for each in found]
@@ -142,10 +138,10 @@ def _splice(ring: OutlinePoints, others: Sequence[tuple[int, OutlinePoints]]) ->
     return np.concatenate([*pieces, ring[before:]])
 
 
-def _box(mask: RegionMask) -> tuple[slice, slice] | None:
-    """Return the rows and columns of the pixels of a mask; None without one."""
+def _box(mask: RegionMask) -> tuple[slice, slice]:
+    """Return the rows and columns of the pixels of a mask that has one."""
     left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
-    return (slice(top, top + height), slice(left, left + width)) if width else None
+    return slice(top, top + height), slice(left, left + width)
 
 
 def write_data_file(output: OutputFolder, parts: Sequence[str], classes: ClassTable) -> None:
