@@ -26,7 +26,6 @@ from .segmentation.masks import (
     boundary_band,
     drop_islands,
     fill_holes,
-    label_masks,
 )
 from .segmentation.runs import BoolMask, RunMask
 from .segmentation.scores import ScoreOptions, Scores
@@ -82,7 +81,6 @@ __all__ = [
     "guided",
     "known_models",
     "label_map_image",
-    "label_masks",
     "load_model",
     "overlay",
     "palette",

@@ -185,56 +185,26 @@ class LabelMasks:
     Islands and holes of all labels are found at once, see `RunComponents`.
 
     Args:
-        label_map: (H, W) int, index of the label or -1.
+        runs: the runs of the label map.
+        sums: (N,) float64, the confidence of each run's pixels, summed.
         min_island_px: connected parts (8-connectivity) of fewer pixels are dropped.
         min_hole_px: holes (4-connectivity) of fewer pixels are filled. What touches the border
             is no hole.
-        confidence: (H, W) float, of which `mean_confidence` is the mean.
         numbers: (labels + 1,) the number of the mask that each label is in, -1 for none; the last
             one that of -1. By default each label has a mask of its own number.
     """
 
     def __init__(
         self,
-        label_map: npt.NDArray[Any],
+        runs: LabelRuns,
+        sums: npt.NDArray[np.float64],
         min_island_px: int = 0,
         min_hole_px: int = 0,
-        confidence: npt.NDArray[np.floating[Any]] | None = None,
         numbers: npt.NDArray[Any] | None = None,
-    ) -> None:
-        runs = LabelRuns.of(label_map)
-        sums = None if confidence is None else runs.sums(confidence)
-        self._start(runs, min_island_px, min_hole_px, sums, numbers)
-
-    @classmethod
-    def of_runs(
-        cls,
-        runs: LabelRuns,
-        min_island_px: int = 0,
-        min_hole_px: int = 0,
-        sums: npt.NDArray[np.float64] | None = None,
-        numbers: npt.NDArray[Any] | None = None,
-    ) -> LabelMasks:
-        """Make the masks of a label map that is given as runs.
-
-        Args:
-            sums: (N,) float64, the confidence of each run's pixels, summed.
-        """
-        masks = cls.__new__(cls)
-        masks._start(runs, min_island_px, min_hole_px, sums, numbers)
-        return masks
-
-    def _start(
-        self,
-        runs: LabelRuns,
-        min_island_px: int,
-        min_hole_px: int,
-        sums: npt.NDArray[np.float64] | None,
-        numbers: npt.NDArray[Any] | None,
     ) -> None:
         if numbers is not None:
             runs, first = runs.renumbered(numbers)
-            sums = None if sums is None else np.add.reduceat(sums, first)
+            sums = np.add.reduceat(sums, first)
         self._least_px = min_island_px, min_hole_px
         self._runs, self._sums = runs, sums
         self._runs_of = {label: some for label, some in _by_label(self._runs.labels) if label >= 0}
@@ -257,13 +227,7 @@ class LabelMasks:
         return self.runs(label).to_mask()
 
     def mean_confidence(self, label: int) -> float:
-        """Compute the mean confidence in the mask of a label, in float64; 0 for an empty mask.
-
-        Raises:
-            ValueError: there is no confidence.
-        """
-        if self._sums is None:
-            raise ValueError("Expected argument `confidence` to be given, but got None.")
+        """Compute the mean confidence in the mask of a label, in float64; 0 for an empty mask."""
         runs = self._indices(label)
         area = int(self._runs.lengths[runs].sum(dtype=np.int64))
         return float(self._sums[runs].sum()) / area if area else 0.0
@@ -299,27 +263,6 @@ class LabelMasks:
         for label, parts in components.holes(islands, self._least_px[1]):
             runs_of[label] += [order[ends[part] : ends[part + 1]] for part in parts.tolist()]
         self._runs_of = {label: np.unique(np.concatenate(some)) for label, some in runs_of.items()}
-
-
-def label_masks(
-    label_map: npt.NDArray[Any], min_island_px: int = 0, min_hole_px: int = 0
-) -> dict[int, BoolMask]:
-    """Make one mask for each label of a label map, without small islands and holes.
-
-    Islands are searched in the label map itself, so the masks stay disjoint unless holes are
-    filled.
-
-    Args:
-        label_map: (H, W) int, index of the label or -1.
-
-    Returns:
-        Index of the label -> (H, W) bool, in ascending order; labels without a pixel left are
-        left out.
-
-    >>> label_masks(np.array([[0, 0, -1, 2]]))[0].tolist()
-    [[True, True, False, False]]
-    """
-    return dict(LabelMasks(label_map, min_island_px, min_hole_px))
 
 
 def _by_label(labels: npt.NDArray[Any]) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:

@@ -300,7 +300,7 @@ class DeviceSegmentation(Segmentation):
     ) -> LabelMasks:
         """Return the masks of all labels, see `Segmentation.label_masks`."""
         runs, sums = find_runs(self._labels_there, self._confidence_there)
-        return LabelMasks.of_runs(runs, min_island_px, min_hole_px, sums, numbers)
+        return LabelMasks(runs, sums, min_island_px, min_hole_px, numbers)
 
     @torch.inference_mode()
     def above(self, thresholds: Mapping[str, float]) -> DeviceSegmentation:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clearclip_core.segmentation.masks import LabelMasks
-from clearclip_core.segmentation.runs import BoolMask
+from clearclip_core.segmentation.runs import BoolMask, LabelRuns
 from clearclip_core.segmentation.scores import Scores
 from clearclip_core.segmentation.upsampling import Matrix, Values
 from clearclip_core.thread_pools import one_blas_thread
@@ -55,7 +55,9 @@ class Segmentation:
         Args:
             numbers: labels that share a mask, see `LabelMasks`.
         """
-        return LabelMasks(self.label_map, min_island_px, min_hole_px, self.confidence, numbers)
+        runs = LabelRuns.of(self.label_map)
+        sums = runs.sums(self.confidence)
+        return LabelMasks(runs, sums, min_island_px, min_hole_px, numbers)
 
     def above(self, thresholds: Mapping[str, float]) -> Segmentation:
         """Return the segmentation without the pixels that are below their label's threshold.

@@ -16,10 +16,8 @@ import torch
 from clearclip_core import (
     METHODS,
     Adaptation,
-    DenseEncoder,
     Label,
     LoadedModel,
-    Method,
     PreparedImage,
     Preprocessing,
     RGBArray,
@@ -54,27 +52,6 @@ def picture(height: int, width: int, seed: int = 0) -> RGBArray:
 
 def normalized(rgb: RGBArray) -> torch.Tensor:
     return ((torch.from_numpy(rgb) - torch.tensor(MEAN)) / torch.tensor(STD)).permute(2, 0, 1)
-
-
-@pytest.mark.parametrize("method", ["clip", "clearclip", Method("vv", residual=True)])
-def test_one_window_is_the_encoders_own_output(model: LoadedModel, method: str | Method) -> None:
-    image = picture(64, 64)
-    features = Segmenter(model, method, SIZES).encode(image)
-    wanted = method if isinstance(method, Method) else METHODS[method]
-    expected = DenseEncoder(model.clip, wanted).encode(normalized(image)[None])
-    assert features.patches.shape == (1, 4, 4, 24)
-    torch.testing.assert_close(features.patches, expected, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("windows_at_once", [1, 2, 100])
-def test_windows_are_encoded_row_by_row(model: LoadedModel, windows_at_once: int) -> None:
-    image = picture(64, 140)
-    features = Segmenter(model, "clearclip", SIZES, windows_at_once).encode(image)
-    encoder = DenseEncoder(model.clip, METHODS["clearclip"])
-    assert len(features.patches) == 4
-    for patches, left in zip(features.patches, (0, 32, 64, 76), strict=True):
-        expected = encoder.encode(normalized(image[:, left : left + 64])[None])[0]
-        torch.testing.assert_close(patches, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("windows_at_once", [1, 3, 8, 100])

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import copy
-import itertools
 
 import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
 
-from clearclip_core import METHODS, DenseEncoder, Method, WindowFeatures
+from clearclip_core import METHODS, DenseEncoder
 from clearclip_core.clip.dense_encoder import (
-    batches,
     choose_windows_at_once,
-    join_windows,
-    split_windows,
 )
 from tests.core.conftest import make_clip
 from tests.core.reference import attention
@@ -29,44 +25,8 @@ def stock_tokens(model: open_clip.CLIP, pixels: torch.Tensor) -> torch.Tensor:
     return F.normalize(tokens @ visual.proj, dim=-1)
 
 
-def plain_last_block(model: open_clip.CLIP, pixels: torch.Tensor, method: Method) -> torch.Tensor:
-    """The table of the method, written out with explicit matrices, head by head."""
-    visual = model.visual
-    x = visual._embeds(pixels)
-    for block in visual.transformer.resblocks[:-1]:
-        x = block(x)
-    block = visual.transformer.resblocks[-1]
-    qkv = block.ln_1(x) @ block.attn.in_proj_weight.T + block.attn.in_proj_bias
-    query, key, value = qkv.chunk(3, dim=-1)
-    sides = {"q": query, "k": key, "v": value}
-    width = x.shape[-1] // block.attn.num_heads
-    attended = torch.zeros_like(x)
-    for head in range(block.attn.num_heads):
-        part = slice(head * width, (head + 1) * width)
-        for term in method.attention.split("+"):
-            if term == "identity":
-                attended[..., part] += value[..., part]
-                continue
-            left, right = sides[term[0]][..., part], sides[term[1]][..., part]
-            weights = torch.softmax(left @ right.transpose(1, 2) / width**0.5, dim=-1)
-            attended[..., part] += weights @ value[..., part]
-    attn = method.alpha * (attended @ block.attn.out_proj.weight.T + block.attn.out_proj.bias)
-    out = x + attn if method.residual else attn
-    if method.ffn:
-        out = out + block.mlp(block.ln_2(out))
-    return F.normalize((visual.ln_post(out) @ visual.proj)[:, 1:], dim=-1)
-
-
 def pixels_of(height: int, width: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     return torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(1)).to(dtype)
-
-
-def test_clip_preset_is_stock_open_clip(clip_model: open_clip.CLIP) -> None:
-    pixels = pixels_of(64, 64)
-    dense = DenseEncoder(clip_model, METHODS["clip"]).encode(pixels)
-    assert dense.shape == (2, 4, 4, 24)
-    expected = stock_tokens(clip_model, pixels)
-    torch.testing.assert_close(dense.flatten(1, 2), expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("inference", [False, True])
@@ -84,55 +44,6 @@ def test_the_faster_ways_of_inference_change_nothing(
         dense = DenseEncoder(model, METHODS["clip"]).encode(pixels).flatten(1, 2)
     torch.testing.assert_close(dense, expected, rtol=1e-9, atol=1e-10)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-
-
-@pytest.mark.parametrize("attention", ["qk", "qq", "kk", "vv", "identity", "qq+kk", "qk+vv"])
-def test_every_combination_is_the_plain_one(attention: str) -> None:
-    model = make_clip().double()
-    pixels = pixels_of(64, 64, torch.float64)
-    for residual, ffn, alpha in itertools.product((True, False), (True, False), (1.0, 2.5)):
-        if alpha != 1 and not residual and not ffn:
-            continue
-        method = Method(attention, residual, ffn, alpha)
-        dense = DenseEncoder(model, method).encode(pixels).flatten(1, 2)
-        expected = plain_last_block(model, pixels, method)
-        torch.testing.assert_close(dense, expected, rtol=1e-9, atol=1e-10)
-
-
-def test_the_combinations_differ() -> None:
-    """Else the test above could pass with everything ignored."""
-    model, pixels = make_clip(), pixels_of(64, 64)
-    outputs = [
-        DenseEncoder(model, Method(attention, residual, ffn)).encode(pixels)
-        for attention in ("qk", "qq", "kk", "vv", "identity")
-        for residual in (True, False)
-        for ffn in (True, False)
-    ]
-    for one, other in itertools.combinations(outputs, 2):
-        assert (one - other).abs().max() > 1e-3
-
-
-def test_features_have_length_one_and_follow_the_picture(clip_model: open_clip.CLIP) -> None:
-    dense = DenseEncoder(clip_model, METHODS["clearclip"]).encode(pixels_of(32, 96))
-    assert dense.shape == (2, 2, 6, 24)
-    torch.testing.assert_close(dense.norm(dim=-1), torch.ones(2, 2, 6))
-
-
-def test_rectangular_pictures_keep_their_rows_and_columns(clip_model: open_clip.CLIP) -> None:
-    """A change in the bottom right patch moves that feature most under identity attention."""
-    encoder = DenseEncoder(clip_model, Method("identity"))
-    one = pixels_of(32, 96)
-    other = one.clone()
-    other[..., 16:, 80:] += 3
-    moved = (encoder.encode(one) - encoder.encode(other)).norm(dim=-1)[0]
-    assert moved.argmax().item() == 2 * 6 - 1
-
-
-def test_layer_scale_belongs_to_the_attention_output() -> None:
-    model = make_clip(ls_init_value=0.3)
-    pixels = pixels_of(64, 64)
-    dense = DenseEncoder(model, METHODS["clip"]).encode(pixels)
-    torch.testing.assert_close(dense.flatten(1, 2), stock_tokens(model, pixels), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 1, 32, 32), (1, 3, 33, 32), (1, 3, 8, 32)])
@@ -225,22 +136,3 @@ def test_a_batch_on_cuda_takes_half_of_the_free_memory(
         free = int(2 * windows * one_window)
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (free, 10**12))
         assert choose_windows_at_once(encoder, 64) == chosen
-
-
-def test_batches_keep_the_order_and_the_last_one_holds_the_rest() -> None:
-    windows = [torch.full((3, 2, 2), float(index)) for index in range(5)]
-    made = [batch[:, 0, 0, 0].tolist() for batch in batches(iter(windows), 2)]
-    assert made == [[0, 1], [2, 3], [4]]
-
-
-def test_joined_windows_are_split_into_the_same_groups() -> None:
-    patches, cls = torch.arange(5.0).reshape(5, 1, 1, 1), torch.arange(5.0, 10).reshape(5, 1)
-    joined = join_windows(
-        [WindowFeatures(patches[:2], cls[:2]), WindowFeatures(patches[2:], cls[2:])]
-    )
-    groups = list(split_windows(joined, [1, 4]))
-    assert [group.patches.flatten().tolist() for group in groups] == [[0], [1, 2, 3, 4]]
-    assert [group.cls.flatten().tolist() for group in groups if group.cls is not None] == [
-        [5],
-        [6, 7, 8, 9],
-    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from clearclip_core.clip import attention
 from clearclip_core.clip.attention import KeyMaps
@@ -44,3 +45,14 @@ def test_padding_is_attended_to_by_nothing(tokens: int) -> None:
     value = torch.randn(1, 2, tokens - 1, 3, dtype=torch.float64)
     made = applied(keys, value)
     torch.testing.assert_close(made, plainly(keys, value), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("length", [1.0, 1000.0])
+def test_logits_of_any_size_are_attended_by(length: float) -> None:
+    """The large ones overflow, as exponentials, in float32 and in float64."""
+    torch.manual_seed(3)
+    keys = [length * torch.randn(2, 3, 12, 4) for _ in range(3)]
+    value = torch.randn(2, 3, 11, 5)
+    maps = [F.softmax((key @ key.mT).double() / 2, dim=-1)[..., 1:, 1:] for key in keys]
+    expected = sum(maps[1:], maps[0]) @ value.double()
+    torch.testing.assert_close(applied(keys, value).double(), expected, rtol=0, atol=1e-5)

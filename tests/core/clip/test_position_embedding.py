@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from clearclip_core.clip.dense_encoder import resize_position_embedding
+from clearclip_core.clip.methods import Resize
 
 
 def test_positions_are_untouched_at_the_trained_size(clip_model: open_clip.CLIP) -> None:
@@ -57,13 +58,6 @@ def test_positions_by_size_are_those_of_pillows_bicubic() -> None:
             assert got == pytest.approx(np.asarray(expected), abs=1e-5)
 
 
-def test_positions_by_size_are_untouched_on_the_trained_grid_alone() -> None:
-    embedding = torch.randn(17, 3, generator=torch.Generator().manual_seed(2))
-    assert resize_position_embedding(embedding, (4, 4), (4, 4), how="size") is embedding
-    same_number = resize_position_embedding(embedding, (4, 4), (2, 8), how="size")
-    assert (same_number - embedding).abs().max() > 0.1
-
-
 def linear(samples: list[list[float]], row: float, column: float) -> float:
     """Bilinear interpolation at a point, edges repeated, written out."""
     height, width = len(samples), len(samples[0])
@@ -98,8 +92,9 @@ def test_bilinear_positions_are_clip_surgerys(height: int, width: int) -> None:
         assert resized[1:, channel].tolist() == pytest.approx(expected, abs=1e-5)
 
 
-def test_bilinear_positions_are_untouched_on_the_trained_grid_alone() -> None:
+@pytest.mark.parametrize("how", ["size", "bilinear"])
+def test_positions_by_size_are_untouched_on_the_trained_grid_alone(how: Resize) -> None:
     embedding = torch.randn(17, 3, generator=torch.Generator().manual_seed(2))
-    assert resize_position_embedding(embedding, (4, 4), (4, 4), how="bilinear") is embedding
-    same_number = resize_position_embedding(embedding, (4, 4), (2, 8), how="bilinear")
+    assert resize_position_embedding(embedding, (4, 4), (4, 4), how) is embedding
+    same_number = resize_position_embedding(embedding, (4, 4), (2, 8), how)
     assert (same_number - embedding).abs().max() > 0.1

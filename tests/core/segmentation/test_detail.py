@@ -10,7 +10,6 @@ from clearclip_core import Scores, Vocabulary, WindowPlan
 from clearclip_core.segmentation.guided_filter import (
     kept_share,
     noise_variance,
-    raising_factors,
 )
 from clearclip_core.segmentation.refined_argmax import decide_refined
 
@@ -69,18 +68,6 @@ def test_a_thin_object_is_not_lost_beside_large_ones_where_scores_are_noisy() ->
         overlaps.append([(truth & one).sum() / (truth | one).sum() for one in found])
     plain, refined = np.mean(overlaps, axis=0)
     assert refined > plain + 0.1
-
-
-def test_labels_are_raised_by_what_their_peaks_have_lost() -> None:
-    rng = np.random.default_rng(5)
-    roots = torch.from_numpy(rng.uniform(0, 1, (3, 40, 50)).astype(np.float32))
-    explained = roots * torch.tensor([1.0, 0.5, 0.01])[:, None, None]
-    none, half, whole = (
-        raising_factors(roots, explained, torch.tensor(share)).numpy() for share in (0.0, 0.5, 1.0)
-    )
-    assert (none == 1).all()
-    assert whole == pytest.approx([1, 2**0.75, 4**0.75], rel=1e-5)
-    assert half == pytest.approx((1 + whole) / 2, rel=1e-5)
 
 
 def roots_of(logits: np.ndarray) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Islands and holes on masks drawn by hand: # is in the mask, + is wanted beside it."""
+"""Masks: islands, holes and boundaries against whole pictures, runs against pixels."""
 
 from __future__ import annotations
 
@@ -11,68 +11,13 @@ from scipy import ndimage
 
 from clearclip_core import (
     BoolMask,
-    LabelMasks,
     RunMask,
+    Segmentation,
     boundary_band,
     drop_islands,
     fill_holes,
-    label_masks,
 )
 from clearclip_core.segmentation import masks, runs
-from clearclip_core.segmentation import masks as module
-
-
-def drawn(*rows: str, ink: str = "#") -> BoolMask:
-    return np.array([[character in ink for character in row] for row in rows])
-
-
-ISLANDS = (
-    "##..#...",
-    "##...#..",  # touches the pixel above by a corner: one part of 2
-    "........",
-    "#.......",
-)
-
-
-def test_islands_smaller_than_asked_are_dropped() -> None:
-    mask = drawn(*ISLANDS)
-    assert np.array_equal(drop_islands(mask, 1), mask)
-    without_one = drawn(*ISLANDS[:3], "........")
-    assert np.array_equal(drop_islands(mask, 2), without_one)
-    square = drawn("##......", "##......", "........", "........")
-    assert np.array_equal(drop_islands(mask, 3), square)
-    assert np.array_equal(drop_islands(mask, 4), square)
-    assert not drop_islands(mask, 5).any()
-
-
-def test_empty_and_full_masks_stay() -> None:
-    empty, full = np.zeros((4, 5), bool), np.ones((4, 5), bool)
-    assert np.array_equal(drop_islands(empty, 9), empty)
-    assert np.array_equal(drop_islands(full, 20), full)
-    assert not drop_islands(full, 21).any()
-    assert np.array_equal(fill_holes(empty, 100), empty)
-    assert np.array_equal(fill_holes(full, 100), full)
-
-
-HOLES = (
-    "#########.",
-    "#+##++###.",
-    "##+##+####",  # the holes on the left meet by a corner: two of 1 px, beside one of 3 px
-    "##########",
-    "###.######",
-    "###.######",  # open to the border
-)
-
-
-def test_holes_smaller_than_asked_are_filled() -> None:
-    """Corners do not join holes, and what touches the border is none."""
-    mask = drawn(*HOLES)
-    assert np.array_equal(fill_holes(mask, 1), mask)
-    small = drawn("#########.", "####..###.", "#####.####", *HOLES[3:])
-    assert np.array_equal(fill_holes(mask, 2), small)
-    assert np.array_equal(fill_holes(mask, 3), small)
-    for max_px in (4, 1000):
-        assert np.array_equal(fill_holes(mask, max_px), drawn(*HOLES, ink="#+"))
 
 
 def whole_parts(mask: BoolMask, connectivity: int) -> tuple[np.ndarray, np.ndarray]:
@@ -124,8 +69,8 @@ def test_the_boundary_is_what_erosions_take_away(
     assert not boundary_band(np.zeros(size_hw, dtype=bool)).any()
 
 
-@pytest.fixture(params=[1 << 18, 7], autouse=True, ids=["one band", "bands of a row or two"])
-def _bands(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(params=[1 << 18, 7], ids=["one band", "bands of a row or two"])
+def bands(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "_BAND_PX", request.param)
 
 
@@ -137,6 +82,7 @@ def drawn_by_chance() -> Iterator[BoolMask]:
         yield rng.random((height, width)) < rng.choice([0.0, 0.05, 0.5, 0.9, 1.0])
 
 
+@pytest.mark.usefixtures("bands")
 def test_runs_are_drawn_as_the_mask_they_are_of() -> None:
     for mask in drawn_by_chance():
         runs = RunMask.of(mask)
@@ -167,6 +113,7 @@ def test_the_box_holds_all_pixels(rows: list[str], box: tuple[slice, slice]) -> 
     assert RunMask.of(mask).box == box
 
 
+@pytest.mark.usefixtures("bands")
 def test_the_mean_is_of_the_pixels_alone() -> None:
     for mask in drawn_by_chance():
         values = np.random.default_rng(mask.size).random(mask.shape).astype(np.float16)
@@ -187,36 +134,6 @@ def test_unions_and_common_pixels_are_those_of_the_arrays() -> None:
         ):
             assert np.array_equal(made.to_mask(), expected)
             assert np.array_equal(made.starts, RunMask.of(expected).starts)
-
-
-LABELS = np.array(
-    [
-        [0, 0, 0, 2, 2],
-        [0, 2, 0, 2, 2],
-        [0, 0, 0, -1, 5],
-    ],
-    np.int16,
-)
-
-
-#: Label 0 without its hole.
-LABELS_FILLED = np.array([[True] * 3 + [False] * 2] * 3)
-
-
-def test_each_label_that_is_left_gets_a_mask() -> None:
-    masks = label_masks(LABELS)
-    assert list(masks) == [0, 2, 5]
-    for index, mask in masks.items():
-        assert mask.dtype == bool
-        assert np.array_equal(mask, index == LABELS)
-
-
-def test_masks_are_cleaned_and_empty_ones_left_out() -> None:
-    masks = label_masks(LABELS, min_island_px=2, min_hole_px=2)
-    assert list(masks) == [0, 2]
-    assert np.array_equal(masks[0], LABELS_FILLED)
-    assert np.argwhere(masks[2]).tolist() == [[0, 3], [0, 4], [1, 3], [1, 4]]
-    assert label_masks(np.full((3, 3), -1)) == {}
 
 
 def cleaned(mask: BoolMask, min_island_px: int, min_hole_px: int) -> BoolMask:
@@ -246,67 +163,51 @@ def label_map_by_chance(seed: int) -> np.ndarray:
     return label_map.astype(np.int16)
 
 
+def segmentation_by_chance(seed: int) -> Segmentation:
+    label_map = label_map_by_chance(seed)
+    confidence = np.random.default_rng(seed).random(label_map.shape).astype(np.float16)
+    return Segmentation(label_map, confidence, tuple("abcd"))
+
+
+def mean_in(mask: BoolMask, confidence: np.ndarray) -> object:
+    expected = confidence[mask].mean(dtype=np.float64) if mask.any() else 0.0
+    return pytest.approx(expected, rel=1e-12)
+
+
 @pytest.mark.parametrize("most_runs", [0.0, 1.0])
 @pytest.mark.parametrize("part", range(4))
 def test_all_labels_at_once_are_cleaned_as_one_at_a_time(
     monkeypatch: pytest.MonkeyPatch, most_runs: float, part: int
 ) -> None:
     """By their runs, and label by label as in noise."""
-    monkeypatch.setattr(module, "_MOST_RUNS", most_runs)
+    monkeypatch.setattr(masks, "_MOST_RUNS", most_runs)
     for seed in range(100 * part, 100 * part + 60):
-        label_map = label_map_by_chance(seed)
+        made = segmentation_by_chance(seed)
         least = np.random.default_rng(seed).choice([0, 1, 2, 3, 5, 9, 20, 60], 2).tolist()
         expected = {
-            label: cleaned(label_map == label, *least)
-            for label in np.unique(label_map).tolist()
+            label: cleaned(made.label_map == label, *least)
+            for label in np.unique(made.label_map).tolist()
             if label >= 0
         }
-        masks = label_masks(label_map, *least)
-        assert list(masks) == [label for label, mask in expected.items() if mask.any()], seed
-        for label, mask in masks.items():
-            assert np.array_equal(mask, expected[label]), (seed, label)
-
-
-def test_a_mask_is_made_when_it_is_asked_for() -> None:
-    masks = LabelMasks(LABELS, min_island_px=2)
-    assert masks.labels == [0, 2, 5]
-    assert np.array_equal(masks.mask(0), LABELS == 0)
-    assert not masks.mask(5).any()
-    assert not masks.mask(7).any()
-    assert masks.mask(7).shape == LABELS.shape
-
-
-@pytest.mark.parametrize("most_runs", [0.0, 1.0])
-def test_the_mean_confidence_is_that_of_the_cleaned_mask(
-    monkeypatch: pytest.MonkeyPatch, most_runs: float
-) -> None:
-    monkeypatch.setattr(module, "_MOST_RUNS", most_runs)
-    for seed in range(40):
-        label_map = label_map_by_chance(seed)
-        confidence = np.random.default_rng(seed).random(label_map.shape).astype(np.float16)
-        masks = LabelMasks(label_map, 3, 5, confidence)
-        for label in masks.labels:
-            mask = cleaned(label_map == label, 3, 5)
-            expected = confidence[mask].mean(dtype=np.float64) if mask.any() else 0.0
-            assert masks.mean_confidence(label) == pytest.approx(expected, rel=1e-12)
-        assert masks.mean_confidence(99) == 0.0
+        found = made.label_masks(*least)
+        assert found.labels == list(expected)
+        assert [label for label, _ in found] == [k for k, mask in expected.items() if mask.any()]
+        for label, mask in expected.items():
+            assert np.array_equal(found.mask(label), mask), (seed, label)
+            assert found.mean_confidence(label) == mean_in(mask, made.confidence)
+        assert not found.mask(99).any()
+        assert found.mask(99).shape == made.size_hw
+        assert found.mean_confidence(99) == 0.0
 
 
 def test_labels_share_masks() -> None:
     """The masks of a label map whose pixels have other numbers."""
     numbers = np.array([1, -1, 0, 1, -1])  # of the labels 0 to 3, and of -1
     for seed in range(40):
-        label_map = label_map_by_chance(seed)
-        confidence = np.random.default_rng(seed).random(label_map.shape).astype(np.float16)
-        masks = LabelMasks(label_map, 3, 5, confidence, numbers)
-        assert set(masks.labels) <= {0, 1}
+        made = segmentation_by_chance(seed)
+        found = made.label_masks(3, 5, numbers)
+        assert set(found.labels) <= {0, 1}
         for number in (0, 1):
-            mask = cleaned(numbers[label_map] == number, 3, 5)
-            assert np.array_equal(masks.mask(number), mask), seed
-            expected = confidence[mask].mean(dtype=np.float64) if mask.any() else 0.0
-            assert masks.mean_confidence(number) == pytest.approx(expected, rel=1e-12)
-
-
-def test_a_mean_confidence_needs_the_confidence() -> None:
-    with pytest.raises(ValueError, match="`confidence`"):
-        LabelMasks(LABELS).mean_confidence(0)
+            mask = cleaned(numbers[made.label_map] == number, 3, 5)
+            assert np.array_equal(found.mask(number), mask), seed
+            assert found.mean_confidence(number) == mean_in(mask, made.confidence)

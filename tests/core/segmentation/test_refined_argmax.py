@@ -5,6 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -89,8 +90,10 @@ def picture(height: int = 96, width: int = 144) -> np.ndarray:
     return (image + generator.integers(0, 16, image.shape)).astype(np.uint8)
 
 
-def everywhere(scores: Scores) -> np.ndarray:
+@cache
+def everywhere() -> np.ndarray:
     """(labels + 1, H, W): refined probabilities, the contrast words' at the end."""
+    scores = scores_of()
     guided_filter = GuidedFilter(picture(), scores.plan.patch_image_px, FINE)
     at = np.arange(33) * 3 - 0.5, np.arange(49) * 3 - 0.5
     corners, knots = (
@@ -191,7 +194,7 @@ def test_memory_is_that_of_the_labels_that_compete() -> None:
 def test_it_is_the_largest_of_all_refined_probabilities(
     decide: Decide, threshold: float | tuple[float, ...]
 ) -> None:
-    refined = everywhere(scores_of())
+    refined = everywhere()
     labels, confidence = decide(scores_of(), picture(), threshold, FINE)
     ordered = np.sort(refined, axis=0)
     limits = np.append(np.broadcast_to(threshold, 3), 0)
@@ -296,7 +299,7 @@ def test_a_segmenter_refines_only_where_asked_for(segmenter: Segmenter) -> None:
 
 def test_more_pixels_get_their_scenes_label(segmenter: Segmenter) -> None:
     wrong = np.zeros(2)
-    for seed in range(10_000_000, 10_000_004):
+    for seed in (10_000_000, 10_000_001):
         scene = render_scene(seed=seed, size_hw=(448, 600))
         for index, refine in enumerate((False, True)):
             result = segmenter.segment(scene.image, SCENE_LABELS, refine=refine)

@@ -45,10 +45,6 @@ def softmax_at_full_resolution(scores: Scores) -> torch.Tensor:
     return exponents / exponents.sum(dim=0)
 
 
-def test_queries_belong_to_labels_as_written_here() -> None:
-    assert WORDS.query_labels == OWNERS
-
-
 def test_probabilities_are_the_best_query_of_a_softmax_over_all() -> None:
     softmax = softmax_at_full_resolution(scores_of())
     expected = torch.stack([softmax[0:2].amax(0), softmax[2], softmax[3:6].amax(0)])
@@ -187,15 +183,6 @@ def test_a_weight_outside_its_range_is_refused(weight: float) -> None:
         ScoreOptions(presence=weight)
 
 
-def test_it_equals_a_constant_shift_of_the_features() -> None:
-    features, queries, image_cls = features_of(), unit(8, 12, seed=2), unit(1, 12, seed=4)[0]
-    shifted = DenseFeatures(0.7 * features.patches + 0.3 * image_cls, PLAN)
-    embeddings, offsets = apply_presence(queries, image_cls, 0.3)
-    made = Scores.of(features, embeddings, WORDS, offsets).cosines
-    expected = Scores.of(shifted, queries, WORDS).cosines
-    torch.testing.assert_close(made, expected, rtol=1e-5, atol=1e-6)
-
-
 def test_of_two_words_that_a_patch_fits_alike_the_one_that_the_image_shows_wins() -> None:
     dog, wolf = torch.eye(2)
     plan = plan_of((32, 32), (32, 32))
@@ -228,20 +215,6 @@ def test_words_that_score_alike_gain_nothing_by_their_number() -> None:
     joined = join_synonyms(Scores(cosines, plan, Vocabulary(labels)))
     torch.testing.assert_close(joined.cosines, torch.full((2, 2, 2), 0.3))
     assert np.allclose(joined.probabilities(), 0.5)
-
-
-def test_the_word_that_fits_the_picture_counts_most() -> None:
-    """On the last patch the other word would have won; the picture's word is heard first."""
-    plan = plan_of((32, 32), (32, 32))
-    lawn, snow = torch.tensor([0.4, 0.4, 0.4, 0.2]), torch.tensor([0.1, 0.1, 0.1, 0.3])
-    road = torch.full((4,), 0.25)
-    cosines = torch.stack([lawn, snow, road]).reshape(3, 2, 2)
-    labels = (Label("ground", ("lawn", "snow")), Label("road"))
-    scores = Scores(cosines, plan, Vocabulary(labels))
-    assert cosines[:2].amax(dim=0)[1, 1] > cosines[2, 1, 1]
-    joined = join_synonyms(scores)
-    assert joined.cosines[0, 1, 1] < joined.cosines[1, 1, 1]
-    torch.testing.assert_close(joined.cosines[0, 0], cosines[0, 0], rtol=1e-3, atol=1e-4)
 
 
 def test_a_background_and_contrast_words_stay_as_they_are() -> None:
@@ -284,17 +257,6 @@ def test_a_single_class_keeps_its_cosine() -> None:
     assert torch.equal(
         Scores.of(weighed, query, one).cosines, Scores.of(features, query, one).cosines
     )
-
-
-def test_a_class_that_the_window_shows_weighs_more() -> None:
-    """Two patches alike between two classes: the CLS feature decides."""
-    dog, grass = torch.eye(2)
-    plan = plan_of((32, 32), (32, 32))
-    patches = F.normalize(dog + grass, dim=0).expand(1, 2, 2, 2)
-    for cls, winner in ((dog, 0), (grass, 1)):
-        features = DenseFeatures(patches, plan, cls[None], remove_redundancy=True)
-        scores = Scores.of(features, torch.stack([dog, grass]), Vocabulary.of(["dog", "grass"]))
-        assert np.unique(scores.label_map()).tolist() == [winner]
 
 
 @pytest.mark.parametrize("queries", [1, 5, 150])

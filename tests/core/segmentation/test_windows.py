@@ -152,12 +152,6 @@ def unmosaic(plan: WindowPlan, mosaic: torch.Tensor) -> torch.Tensor:
     return torch.stack([window for row in rows for window in row.split(width, dim=2)])
 
 
-def test_a_mosaic_is_cut_into_its_windows_again() -> None:
-    plan = plan_of((80, 100), (80, 100))
-    patches = torch.randn(plan.count, 3, *plan.grid_hw)
-    assert torch.equal(unmosaic(plan, plan.mosaic(patches)), patches)
-
-
 PLAN = plan_of((57, 83), (70, 102))
 
 
