@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
-import json
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,10 @@ import pytest
 from flask.testing import FlaskClient
 from label_studio_sdk.converter.brush import decode_rle
 
+from backend.errors import Busy
 from backend.inference.engine import Engine
+from backend.web import ml_backend
+from backend.web.request_slots import RequestSlots, Slots
 from tests.backend.fakes.colour_segmenter import (
     ColourSegmenter,
     brush_config,
@@ -21,20 +24,21 @@ from tests.backend.fakes.colour_segmenter import (
     data_url,
     flag,
 )
+from tests.backend.fakes.local_server import Answer, LocalServer
 from tests.backend.web.requests_to_app import RED, error_of, failing_engine, make_app, predict_body
 
 
-def test_setup_and_predict_name_the_same_version(client: FlaskClient) -> None:
+def predicted(client: FlaskClient, *tasks: Any, **body: Any) -> Any:
+    """The results of tasks."""
+    response = client.post("/predict", json=predict_body(*tasks, **body))
+    assert response.status_code == 200
+    return response.get_json(force=True)["results"]
+
+
+def test_masks_are_answered_in_their_place_under_the_version_of_setup(client: FlaskClient) -> None:
     setup = client.post("/setup", json={"project": "1.7", "schema": brush_config("red")})
-    predict = client.post("/predict", json=predict_body(RED))
-    (entry,) = json.loads(predict.data)["results"]
-    assert setup.status_code == predict.status_code == 200
-    assert json.loads(setup.data) == {"model_version": entry["model_version"]}
-
-
-def test_predict_answers_masks_in_their_place(client: FlaskClient) -> None:
-    response = client.post("/predict", json=predict_body(RED))
-    (entry,) = json.loads(response.data)["results"]
+    (entry,) = predicted(client, RED)
+    assert setup.get_json(force=True) == {"model_version": entry["model_version"]}
     (region,) = entry["result"]
     mask = np.array(decode_rle(region["value"]["rle"])).reshape(40, 60, 4)[..., 3]
     assert (mask[:, :30] == 255).all()
@@ -42,48 +46,36 @@ def test_predict_answers_masks_in_their_place(client: FlaskClient) -> None:
 
 
 def test_several_tasks_are_answered_while_the_database_is_away() -> None:
-    app = make_app(database_url="postgresql+psycopg://ann@127.0.0.1:9/name")
-    one, *_ = predict_body(RED)["tasks"]
-    body = predict_body(RED) | {"tasks": [one | {"id": number} for number in (1, 2, 3)]}
-    response = app.test_client().post("/predict", json=body)
-    entries = json.loads(response.data)["results"]
+    client = make_app(database_url="postgresql+psycopg://ann@127.0.0.1:9/name").test_client()
+    entries = predicted(client, *(RED | {"id": number} for number in (1, 2, 3)))
     assert [len(entry["result"]) for entry in entries] == [1, 1, 1]
 
 
 def test_the_label_config_of_each_request_decides(client: FlaskClient) -> None:
     for label in ("red", "blue", "red"):
-        body = predict_body(RED, config=brush_config(label))
-        (entry,) = json.loads(client.post("/predict", json=body).data)["results"]
+        (entry,) = predicted(client, RED, config=brush_config(label))
         assert [region["value"]["brushlabels"] for region in entry["result"]] == [[label]]
 
 
 @pytest.mark.parametrize(
-    "data",
+    "image",
     [
-        {},
-        {"picture": "x"},
-        {"image": "/nowhere"},
-        {"image": "file:///etc/passwd"},
-        {"image": "data:image/png;base64,AAAA"},
-        {"image": data_url(flag("red"))[:-40]},
-        {"image": 7},
+        "/nowhere",
+        "file:///etc/passwd",
+        "data:image/png;base64,AAAA",
+        data_url(flag("red"))[:-40],
+        data_url(flag("red", size_hw=(1001, 1000))),  # over the limit
+        7,
+        None,
     ],
 )
 def test_a_bad_task_has_an_empty_entry_beside_a_good_one(
-    client: FlaskClient, data: dict[str, Any]
+    caplog: pytest.LogCaptureFixture, image: str | int | None
 ) -> None:
-    response = client.post("/predict", json=predict_body({"id": 2, "data": data}, RED))
-    bad, good = json.loads(response.data)["results"]
-    assert response.status_code == 200
+    client = make_app(max_image_megapixels=1).test_client()
+    bad, good = predicted(client, {"id": 9, "data": {"image": image} if image else {}}, RED)
     assert bad == []
     assert good["result"]
-
-
-def test_an_image_over_the_limit_has_an_empty_entry(caplog: pytest.LogCaptureFixture) -> None:
-    client = make_app(max_image_megapixels=1).test_client()
-    large = {"id": 9, "data": {"image": data_url(flag("red", size_hw=(1001, 1000)))}}
-    results = json.loads(client.post("/predict", json=predict_body(large)).data)["results"]
-    assert results == [[]]
     assert "Task 9" in caplog.text
 
 
@@ -129,8 +121,7 @@ def test_a_request_of_label_studio_that_is_refused_as_a_whole_is_told_on_the_pag
 
 
 def test_after_submit_with_a_text_area_the_answer_is_empty(client: FlaskClient) -> None:
-    body = predict_body(RED, context={"result": []})
-    assert json.loads(client.post("/predict", json=body).data) == {"results": [{"result": []}]}
+    assert predicted(client, RED, context={"result": []}) == [{"result": []}]
 
 
 def test_while_the_model_loads_setup_answers_and_predict_waits() -> None:
@@ -143,7 +134,6 @@ def test_while_the_model_loads_setup_answers_and_predict_waits() -> None:
     engine = Engine(load, lambda: "m")
     engine.start()
     client = make_app(engine).test_client()
-    assert json.loads(client.get("/health").data)["state"] == "loading"
     setup = client.post("/setup", json={"schema": brush_config("red")})
     assert setup.status_code == 200
     answers: list[Any] = []
@@ -213,14 +203,11 @@ def test_setup_hands_the_words_on_and_does_not_wait_for_them() -> None:
 
 
 def test_versions_answers_get_and_post(client: FlaskClient) -> None:
-    expected = {"versions": ["ViT-B-16/openai clearclip"]}
-    assert json.loads(client.get("/versions").data) == expected
-    assert json.loads(client.post("/versions", json={"project": "1.7"}).data) == expected
+    for answer in (client.get("/versions"), client.post("/versions", json={"project": "1.7"})):
+        assert answer.get_json(force=True) == {"versions": ["ViT-B-16/openai clearclip"]}
 
 
 def test_what_setup_sends_opens_pictures_on_that_host_only() -> None:
-    from tests.backend.fakes.local_server import Answer, LocalServer
-
     png = base64.b64decode(data_url(flag("red")).partition(",")[2])
     token = "0123456789abcdef0123456789abcdef01234567"
 
@@ -235,6 +222,43 @@ def test_what_setup_sends_opens_pictures_on_that_host_only() -> None:
         )
         tasks = [{"id": 1, "data": {"image": "/data/upload/1/a.png"}}]
         tasks += [{"id": 2, "data": {"image": f"{other.url}/a.png"}}]
-        results = json.loads(client.post("/predict", json=predict_body(*tasks)).data)["results"]
-    assert all(results)
+        assert all(predicted(client, *tasks))
     assert [asked.authorization for asked in other.asked] == [None]
+
+
+def test_tasks_above_the_limit_are_left_for_later(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ml_backend, "MAX_TASKS", 2)
+    first, second, *others = predicted(client, *(RED | {"id": number} for number in range(4)))
+    assert all((first["result"], second["result"]))
+    assert others == [[], []]
+
+
+# ---- the slots of requests for predictions -------------------------------------------------------
+
+
+def test_who_waits_gets_a_slot_and_who_is_too_many_is_told_so_at_once() -> None:
+    slots, may_end = Slots(1, waiting=1), threading.Event()
+
+    def work() -> str:
+        try:
+            with slots.hold(60):
+                assert may_end.wait(60)
+                return "done"
+        except Busy:
+            may_end.set()  # while the others hold a slot and wait
+            return "busy"
+
+    with ThreadPoolExecutor(3) as pool:
+        done = [each.result() for each in [pool.submit(work) for _ in range(3)]]
+    assert sorted(done) == ["busy", "done", "done"]
+    with slots.hold(0), pytest.raises(Busy), slots.hold(0.01):
+        pass
+
+
+@pytest.mark.parametrize("threads", [4, 256])
+def test_all_others_find_a_thread_while_all_slots_are_taken(threads: int) -> None:
+    slots = RequestSlots(threads)
+    held = (slots.bodies, slots.annotators, slots.batches)
+    assert slots.threads - sum(each.places for each in held) >= 16

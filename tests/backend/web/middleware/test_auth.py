@@ -1,16 +1,23 @@
-"""Basic auth as browsers and as Label Studio write it."""
+"""Basic auth as browsers and as Label Studio write it, and slow guesses."""
 
 from __future__ import annotations
 
 import base64
-import re
+import itertools
+import tracemalloc
+from typing import Any
 
 import pytest
 import requests
 
+from backend.errors import TooManyGuesses
 from backend.settings import load_settings
-from backend.web.middleware.auth import BasicAuth
-from tests.backend.web.requests_to_app import RED, make_app, predict_body
+from backend.web.middleware.auth import BasicAuth, GuessLimit
+from tests.backend.conftest import Clock
+from tests.backend.web.requests_to_app import RED, error_of, make_app, predict_body
+
+NUMBERS = itertools.count()
+ANN = {"basic_auth_user": "ann", "basic_auth_pass": "secret"}
 
 
 def by_requests(user: str, password: str) -> str:
@@ -47,41 +54,108 @@ def test_all_else_is_refused(authorization: str) -> None:
 
 def test_it_comes_with_both_settings_and_hides_the_password() -> None:
     assert BasicAuth.from_settings(load_settings()) is None
-    auth = BasicAuth.from_settings(load_settings(basic_auth_user="ann", basic_auth_pass="secret"))
+    auth = BasicAuth.from_settings(load_settings(**ANN))
     assert auth == BasicAuth("ann", "secret")
     assert "secret" not in repr(auth)
     with pytest.raises(ValueError, match="hold something"):
         BasicAuth("ann", "")
 
 
-def test_basic_auth_guards_every_route_but_two() -> None:
+def test_who_has_the_password_gets_in_and_others_are_asked_for_it() -> None:
     client = make_app(basic_auth_user="ann", basic_auth_pass="p:ä").test_client()
+    refused = client.get("/", headers={"Authorization": "Bearer x"})
+    assert refused.status_code == 401
+    assert refused.headers["WWW-Authenticate"].startswith("Basic")
     right = {"Authorization": "Basic " + base64.b64encode("ann:p:ä".encode()).decode()}
-    wrong = {"Authorization": "Basic " + base64.b64encode(b"ann:no").decode()}
-    assert client.get("/health").status_code == 200
-    assert client.post("/webhook", json={}).status_code == 200
-    for headers in ({}, wrong, {"Authorization": "Bearer x"}, {"Authorization": "Basic !!"}):
-        for path in ("/setup", "/predict", "/versions", "/jobs", "/jobs/1/pause"):
-            response = client.post(path, json=predict_body(RED), headers=headers)
-            assert response.status_code == 401
-            assert response.headers["WWW-Authenticate"].startswith("Basic")
-        assert client.get("/", headers=headers).status_code == 401
-    assert client.get("/", headers=right).status_code == 200
     assert client.post("/predict", json=predict_body(RED), headers=right).status_code == 200
 
 
-def test_no_other_route_is_forgotten() -> None:
-    """Whatever routes there are: each is asked in each of its methods, and some that are none."""
-    app = make_app(basic_auth_user="ann", basic_auth_pass="secret")
-    client = app.test_client()
-    asked = 0
-    for rule in app.url_map.iter_rules():
-        path = re.sub("<[^>]+>", "1", rule.rule)
-        for method in {"GET", "POST", "OPTIONS", "DELETE", *(rule.methods or ())}:
-            if path not in ("/health", "/webhook"):
-                assert client.open(path, method=method).status_code == 401
-                asked += 1
-    assert asked > 20
-    for path in ("/health/", "//health", "/health/../", "/HEALTH", "/health;x", "/x", "/webhook/"):
-        assert client.get(path).status_code == 401
-    assert client.get("/health").status_code == 200
+# ---- guesses -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def limit(clock: Clock) -> GuessLimit:
+    return GuessLimit(clock)
+
+
+def is_checked(limit: GuessLimit, address: str, password: str) -> bool:
+    """Whether the limit lets a password be told right or wrong; the right one is "right"."""
+    try:
+        limit.count(address, password, is_right=password == "right")
+    except TooManyGuesses:
+        return False
+    return True
+
+
+def guesses(limit: GuessLimit, address: str, count: int) -> int:
+    """How many of so many wrong passwords, each another one, are checked."""
+    return sum(is_checked(limit, address, f"wrong {next(NUMBERS)}") for _ in range(count))
+
+
+def test_an_address_has_some_tries_and_then_one_now_and_then(
+    limit: GuessLimit, clock: Clock
+) -> None:
+    assert guesses(limit, "192.0.2.1", 1000) == 10
+    assert not is_checked(limit, "192.0.2.1", "right"), "a 200 would tell that it is right"
+    clock.now += 9.9
+    assert not is_checked(limit, "192.0.2.1", "right")
+    clock.now += 0.2
+    assert is_checked(limit, "192.0.2.1", "right")
+    clock.now += 3600
+    assert guesses(limit, "192.0.2.2", 1000) == 10
+
+
+def test_who_has_had_it_right_is_never_held_up(limit: GuessLimit) -> None:
+    assert is_checked(limit, "192.0.2.1", "right")
+    guesses(limit, "192.0.2.1", 1000)
+    assert is_checked(limit, "192.0.2.1", "right")
+
+
+def test_a_network_of_ipv6_is_one_address(limit: GuessLimit) -> None:
+    checked = sum(guesses(limit, f"2001:db8:1:2::{i:x}", 5) for i in range(100))
+    assert checked == 10
+    assert is_checked(limit, "2001:db8:1:3::1", "right")
+    assert guesses(limit, "::ffff:192.0.2.1", 20) + guesses(limit, "192.0.2.1", 20) == 10
+    assert guesses(limit, "", 20) == 10
+
+
+def test_a_wrong_password_that_is_repeated_is_no_guess(limit: GuessLimit) -> None:
+    """As Label Studio sends an old one that it has stored, with every call."""
+    assert all(is_checked(limit, "192.0.2.1", "old") for _ in range(1000))
+    assert is_checked(limit, "192.0.2.1", "right")
+
+
+def test_memory_is_bounded(limit: GuessLimit) -> None:
+    def ask(first: int) -> None:
+        for i in range(first, first + 6000):
+            address = f"10.{i >> 16}.{i >> 8 & 255}.{i & 255}"
+            is_checked(limit, address, "wrong" * 1000)
+            is_checked(limit, f"11{address[2:]}", "right")
+
+    ask(0)
+    tracemalloc.start()
+    ask(100_000)
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert grown < 20 << 20
+    assert len(limit._clients) <= 4096
+
+
+def test_the_application_slows_guesses_down() -> None:
+    client = make_app(**ANN).test_client()
+
+    def ask(password: str = "", path: str = "/status", address: str = "192.0.2.1") -> Any:
+        auth = ("ann", password) if password else None
+        return client.get(path, environ_base={"REMOTE_ADDR": address}, auth=auth)
+
+    assert ask("secret", address="192.0.2.9").status_code == 200
+    assert [ask().status_code for _ in range(100)] == [401] * 100, "no password is no guess"
+    assert [ask(f"wrong {i}").status_code for i in range(30)] == [401] * 10 + [429] * 20
+    refused = ask("secret")
+    assert refused.status_code == 429
+    assert 1 <= int(refused.headers["Retry-After"]) <= 10
+    assert "WWW-Authenticate" not in refused.headers
+    assert "Too many wrong passwords" in error_of(refused)
+    assert ask("wrong", "/health").status_code == 200
+    for address in ("192.0.2.2", "192.0.2.9"):
+        assert ask("secret", address=address).status_code == 200

@@ -1,42 +1,47 @@
-"""Every failure is one sentence, in JSON; a browser gets a page with it."""
+"""Every failure is one sentence and one line of the log; a browser gets a page with it."""
 
 from __future__ import annotations
 
+import json
+import logging
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 
+from backend.telemetry.logs import Facts
 from tests.backend.web.pages.browser import PEOPLE, Page
 from tests.backend.web.requests_to_app import RED, error_of, make_app, predict_body
 
 
-def test_unknown_routes_and_methods_are_json_too(client: FlaskClient) -> None:
-    assert client.get("/nope").status_code == 404
-    assert client.get("/predict").status_code == 405
-    error_of(client.get("/nope"))
-
-
-def test_a_person_gets_a_page_that_leads_back(client: FlaskClient) -> None:
-    told = {"/jobs/999": "There is no job 999.", "/nope": "Not Found: GET /nope"}
-    for path, sentence in told.items():
-        response = client.get(path, headers=PEOPLE)
-        assert response.status_code == 404
-        page = Page(response)
-        assert sentence in page.text
-        assert "/" in [link["href"] for link in page.all("a")]
-        assert error_of(client.get(path)) == sentence
-
-
-def test_an_unexpected_error_shows_no_traceback(
-    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("path", "status", "sentence"),
+    [
+        ("/jobs/999", 404, "There is no job 999."),
+        ("/nope", 404, "Not Found: GET /nope"),
+        ("/predict", 405, "Method Not Allowed: GET /predict"),
+    ],
+)
+def test_a_program_gets_json_and_a_person_a_page_that_leads_back(
+    client: FlaskClient, path: str, status: int, sentence: str
 ) -> None:
-    monkeypatch.setattr("backend.web.ml_backend.parse_predict", lambda *_: 1 / 0)
-    response = client.post("/predict", json=predict_body(RED))
-    assert response.status_code == 500
-    assert error_of(response) == "Unexpected ZeroDivisionError: see the backend's log."
+    told, shown = client.get(path), client.get(path, headers=PEOPLE)
+    assert (told.status_code, shown.status_code) == (status, status)
+    assert error_of(told) == sentence
+    page = Page(shown)
+    assert sentence in page.text
+    assert [link["href"] for link in page.all("a")] == ["/"]
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example"])
+def test_a_malformed_host_is_answered_with_a_page(client: FlaskClient, host: str) -> None:
+    """Flask knows no routes then, and makes no address of one."""
+    answer = client.get("/nowhere", headers={**PEOPLE, "Host": host})
+    assert 400 <= answer.status_code < 500
+    assert [link["href"] for link in Page(answer).all("a")] == ["/"]
 
 
 def test_a_database_that_another_program_locks_is_said(
@@ -57,3 +62,70 @@ def test_a_database_that_another_program_locks_is_said(
     assert int(response.headers["Retry-After"]) > 0
     assert not any(record.exc_info for record in caplog.records)
     assert client.post("/jobs", json={"project": 8}).status_code == 201
+
+
+def test_a_body_over_the_limit_is_413_and_one_of_64_mb_is_normal(client: FlaskClient) -> None:
+    """As old annotations come along with a task."""
+    small = make_app(max_body_mb=1).test_client()
+    response = small.post("/predict", data=b" " * ((1 << 20) + 1))
+    assert response.status_code == 413
+    assert "MAX_BODY_MB" in error_of(response)
+    body = json.dumps(predict_body(RED)).encode()
+    padded = body[:-1] + b', "old": "' + b"x" * (64 << 20) + b'"}'
+    response = client.post("/predict", data=padded, content_type="application/json")
+    assert json.loads(response.data)["results"][0]["result"]
+
+
+# ---- the log -------------------------------------------------------------------------------------
+
+
+def test_a_request_is_one_line_with_its_id(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, client: FlaskClient
+) -> None:
+    monkeypatch.setattr(caplog.handler, "filters", [Facts()])
+    caplog.set_level(logging.INFO, "backend")
+    caplog.clear()
+    response = client.post("/predict", json=predict_body(RED, {"id": 2, "data": {}}))
+    *tasks, last = (record.__dict__ for record in caplog.records)
+    assert last["message"] == "POST /predict: 200"
+    for each in (*tasks, last):
+        assert each["facts"]["request"] == response.headers["X-Request-ID"]
+    assert sorted(each["facts"]["task"] for each in tasks) == [1, 2]
+    assert last["facts"]["ms"] >= 0
+    assert "task" not in last["facts"]
+
+
+def test_the_id_of_a_request_may_be_given(client: FlaskClient) -> None:
+    given = client.get("/health", headers={"X-Request-ID": "proxy-7.1"})
+    assert given.headers["X-Request-ID"] == "proxy-7.1"
+    for bad in ("a b", "x" * 65, "é", '"', "a;b"):
+        made = client.get("/health", headers={"X-Request-ID": bad}).headers["X-Request-ID"]
+        assert (made != bad, len(made)) == (True, 12)
+
+
+def test_refusals_and_crashes_are_one_line_each_and_show_no_traceback(
+    client: FlaskClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.clear()
+    caplog.set_level(logging.INFO, "backend")
+    client.post("/predict", data=b"{")
+    monkeypatch.setattr("backend.web.ml_backend.parse_predict", lambda *_: 1 / 0)
+    response: Any = client.post("/predict", json=predict_body(RED))
+    assert response.status_code == 500
+    assert error_of(response) == "Unexpected ZeroDivisionError: see the backend's log."
+    assert response.headers["X-Frame-Options"] == "DENY"
+    refused, crashed = caplog.records
+    assert refused.levelname == "WARNING"
+    assert refused.getMessage().startswith("POST /predict: 400, Expected a body of JSON")
+    assert (crashed.levelname, crashed.getMessage()) == ("ERROR", "POST /predict: 500")
+    assert crashed.exc_info
+
+
+def test_who_watches_fills_no_log(client: FlaskClient, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.clear()
+    caplog.set_level(logging.INFO, "backend")
+    for path in ("/health", "/ready", "/status", "/metrics", "/", "/jobs"):
+        assert client.get(path).status_code == 200
+    assert caplog.records == []
+    client.get("/nowhere")
+    assert len(caplog.records) == 1

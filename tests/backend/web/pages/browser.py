@@ -5,18 +5,14 @@ from __future__ import annotations
 from html.parser import HTMLParser
 from typing import Any
 
-import pytest
 from flask.testing import FlaskClient
 
 from backend import create_app
 from backend.database.database import Database
 from backend.inference.engine import Engine
 from backend.jobs.job_store import JobStore
-from backend.services import Services
 from backend.settings import Settings
-from tests.backend.fakes.colour_segmenter import (
-    colour_engine,
-)
+from tests.backend.fakes.colour_segmenter import colour_engine
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 
@@ -46,6 +42,11 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
     @property
+    def links(self) -> list[str]:
+        """Where the page leads, in its order."""
+        return [str(each["href"]) for each in self.all("a")]
+
+    @property
     def next_page(self) -> str:
         """Where the page goes by itself; empty where it stays."""
         contents = [each["content"] for each in self.all("meta") if "http-equiv" in each]
@@ -69,23 +70,6 @@ class Dashboard:
     def post(self, path: str, form: dict[str, Any] | None = None, **headers: str) -> Any:
         """As a form of the page does."""
         return self.client.post(path, data=form or {"x": "1"}, headers=headers or HERE)
-
-
-def dashboard_and_services(
-    monkeypatch: pytest.MonkeyPatch, **settings: Any
-) -> tuple[Dashboard, Services]:
-    """A dashboard, and the services that its application was made with."""
-    made: list[Services] = []
-    before = Services.__init__
-
-    def note(self: Services, *given: Any, **options: Any) -> None:
-        before(self, *given, **options)
-        made.append(self)
-
-    monkeypatch.setattr(Services, "__init__", note)
-    dashboard = Dashboard(**settings)
-    (services,) = made
-    return dashboard, services
 
 
 def started(dashboard: Dashboard, done: int = 0, total: int | None = None) -> int:

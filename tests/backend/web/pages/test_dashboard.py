@@ -1,10 +1,11 @@
-"""The dashboard, and what monitoring asks for; nothing of it waits for the model."""
+"""The dashboard, jobs, and what monitoring asks for; nothing of it waits for the model."""
 
 from __future__ import annotations
 
 import json
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,43 +14,35 @@ from backend.database.database import Database
 from backend.inference.engine import Engine
 from backend.jobs import worker
 from backend.jobs.change_poller import PollStore
+from backend.jobs.connection_watch import ProjectTitles
 from backend.prediction.failures import FailureStore
 from backend.settings import Settings
-from tests.backend.fakes.colour_segmenter import (
-    ColourSegmenter,
-    brush_config,
-    colour_engine,
-    data_url,
-    flag,
-)
+from tests.backend.fakes.colour_segmenter import ColourSegmenter, brush_config, colour_engine
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
-from tests.backend.web.pages.browser import PEOPLE, Dashboard, started
+from tests.backend.web.pages.browser import PEOPLE, Dashboard, Page, started
+from tests.backend.web.requests_to_app import RED, predict_body
 
 
 def test_browsers_get_the_page_and_programs_json(dashboard: Dashboard) -> None:
     assert "ClearCLIP for Label Studio" in dashboard.page().text
     for headers in ({}, {"Accept": "*/*"}, {"Accept": "application/json"}):
-        assert json.loads(dashboard.client.get("/", headers=headers).data)["status"] == "UP"
+        assert dashboard.client.get("/", headers=headers).get_json()["status"] == "UP"
 
 
 def test_the_page_shows_model_jobs_tasks_and_errors(dashboard: Dashboard) -> None:
     started(dashboard, done=30, total=120)
     gone = {"id": 41, "data": {"picture": "x"}}
-    good = {"id": 42, "data": {"image": data_url(flag("red"))}}
-    body = {"tasks": [gone, good], "label_config": brush_config("red"), "project": "7.1"}
-    dashboard.client.post("/predict", json=body)
+    dashboard.client.post("/predict", json=predict_body(gone, RED) | {"project": "7.1"})
     page = dashboard.page()
     for text in ("Ready", "ViT-B-16/openai", "float32", "30 predicted of 120", "running"):
         assert text in page.text, text
     assert 'asks for "$image"' in page.text
     (progress,) = page.all("progress")
     assert (progress["value"], progress["max"]) == ("30", "120")
-    links = [link["href"] for link in page.all("a")]
-    assert "http://studio:8080/projects/7/data?task=41" in links
-    assert [button["id"] for button in page.all("button") if "id" in button] == [
-        "pause-1",
-        "cancel-1",
-    ]
+    assert "http://studio:8080/projects/7/data?task=41" in page.links
+    asks = {form["action"]: "data-confirm" in form for form in page.all("form")}
+    assert asks == {"/jobs/1/pause": False, "/jobs/1/cancel": True}
+    assert dashboard.client.get("/status").get_json()["jobs"][0]["done"] == 30
 
 
 def test_ready_is_another_thing_than_alive() -> None:
@@ -63,24 +56,22 @@ def test_ready_is_another_thing_than_alive() -> None:
         dashboard = Dashboard(engine)
         assert dashboard.client.get("/health").status_code == 200
         ready = dashboard.client.get("/ready")
-        assert ready.status_code == 503
-        assert json.loads(ready.data)["state"] == "loading"
+        assert (ready.status_code, ready.get_json()["state"]) == (503, "loading")
         assert "Loading the model" in dashboard.page().text
         may_load.set()
         engine.segmenter()
         assert dashboard.client.get("/ready").status_code == 200
     ready = dashboard.client.get("/ready")
-    assert ready.status_code == 503
-    assert json.loads(ready.data)["reason"] == "The backend is shutting down."
-    assert "The backend is shutting down." in dashboard.page().text
+    sentence = "The backend is shutting down."
+    assert (ready.status_code, ready.get_json()["reason"]) == (503, sentence)
+    assert sentence in dashboard.page().text
 
 
 def test_nothing_here_waits_for_a_model_that_is_busy() -> None:
     segmenter = ColourSegmenter()
     dashboard = Dashboard(colour_engine(segmenter))
     segmenter.gate.clear()
-    task = {"id": 5, "data": {"image": data_url(flag("red"))}}
-    body = {"tasks": [task], "label_config": brush_config("red"), "project": "7.1"}
+    body = predict_body(RED | {"id": 5}) | {"project": "7.1"}
     answers: list[Any] = []
     asking = threading.Thread(
         target=lambda: answers.append(dashboard.app.test_client().post("/predict", json=body))
@@ -91,26 +82,31 @@ def test_nothing_here_waits_for_a_model_that_is_busy() -> None:
         assert dashboard.client.get(path, headers=PEOPLE).status_code == 200
     page = dashboard.page()
     assert "in the model" in page.text
-    assert "http://studio:8080/projects/7/data?task=5" in [link["href"] for link in page.all("a")]
+    assert "http://studio:8080/projects/7/data?task=5" in page.links
     assert answers == []
     segmenter.gate.set()
     asking.join(20)
     assert answers[0].status_code == 200
 
 
-def test_the_page_says_that_label_studio_refuses_the_token(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def worked_until(dashboard: Dashboard, is_shown: Callable[[Page], bool]) -> Page:
+    """The page as it is once a worker has found something out."""
+    dashboard.app.extensions["worker"].start()
+    end = time.monotonic() + 20
+    while not is_shown(page := dashboard.page("/?part=1")):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    dashboard.app.extensions["worker"].stop()
+    return page
+
+
+def test_the_page_says_that_label_studio_refuses_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "_POLL_S", 0.02)
+    refused = "refuses the token of this backend (HTTP 401)"
     with FakeStudio(brush_config("red"), {}, token="another").served() as server:
         dashboard = Dashboard(label_studio_url=server.url, label_studio_api_key=TOKEN)
-        dashboard.app.extensions["worker"].start()
-        end = time.monotonic() + 20
-        while "refuses the token of this backend (HTTP 401)" not in dashboard.page().text:
-            assert time.monotonic() < end
-            time.sleep(0.02)
-        dashboard.app.extensions["worker"].stop()
-    status = json.loads(dashboard.client.get("/status").data)["connection"]
+        worked_until(dashboard, lambda page: refused in page.text)
+    status = dashboard.client.get("/status").get_json()["connection"]
     assert "Set LABEL_STUDIO_API_KEY" in status["trouble"]
     assert TOKEN not in json.dumps(status)
 
@@ -125,53 +121,102 @@ def test_projects_that_are_served_come_first_with_their_figures_and_others_in_a_
     PollStore(database, "another").add(7, in_s=600)
     with FakeStudio(brush_config("red"), {}, titles=titles).served() as server:
         dashboard = Dashboard(label_studio_url=server.url, label_studio_api_key=TOKEN)
-        dashboard.app.extensions["worker"].start()
-        end = time.monotonic() + 20
-        while "Kitchens (8)" not in dashboard.page("/?part=1").text:
-            assert time.monotonic() < end
-            time.sleep(0.02)
-        dashboard.app.extensions["worker"].stop()
-    page = dashboard.page()
+        page = worked_until(dashboard, lambda page: "Kitchens (8)" in page.text)
     assert "<b>Streets</b> (7)" in page.text, "as text"
-    links = [link["href"] for link in page.all("a")]
-    assert links.index("/projects/7") < links.index("/projects/8")
+    assert page.links.index("/projects/7") < page.links.index("/projects/8")
     assert page.text.index("1 project that this backend does not serve") < page.text.index("Kit")
-    served = json.loads(dashboard.client.get("/status").data)["served"]
+    (served,) = dashboard.client.get("/status").get_json()["served"]
     nothing = {"tasks": None, "annotations": 0, "accepted_share": None}
-    assert served == [{"project": 7, "failing": 2} | nothing]
+    assert served == {"project": 7, "failing": 2} | nothing
 
 
-def test_status_is_the_same_as_json(dashboard: Dashboard) -> None:
-    started(dashboard, done=30, total=120)
-    status = json.loads(dashboard.client.get("/status").data)
-    assert status["model"]["state"] == "ready"
-    assert status["jobs"][0]["done"] == 30
+# ---- jobs ----------------------------------------------------------------------------------------
 
 
-def test_metrics_count_requests_and_tasks(dashboard: Dashboard) -> None:
-    task = {"id": 5, "data": {"image": data_url(flag("red"))}}
-    bad = {"id": 6, "data": {}}
-    body = {"tasks": [task, bad], "label_config": brush_config("red"), "project": "7.1"}
-    dashboard.client.post("/predict", json=body)
-    dashboard.client.get("/nowhere/at/all")
-    response = dashboard.client.get("/metrics")
-    assert response.headers["Content-Type"].startswith("text/plain; version=")
-    text = response.data.decode()
-    assert 'clearclip_requests_total{method="POST",route="/predict",status="200"} 1.0' in text
-    assert 'clearclip_requests_total{method="GET",route="other",status="404"} 1.0' in text
-    assert 'clearclip_tasks_total{urgency="batch"} 1.0' in text
-    assert 'clearclip_failures_total{reason="DataKeyError"} 1.0' in text
-    for stage in ("fetch", "prepare", "wait", "model", "decide", "draw"):
-        assert f'clearclip_stage_seconds_count{{stage="{stage}"}} 1.0' in text
-    assert "nowhere" not in text
+def test_a_job_is_started_paused_resumed_and_cancelled_from_the_page(dashboard: Dashboard) -> None:
+    for _ in range(2):  # pressing twice starts one
+        response = dashboard.post("/jobs", {"project": " 7 ", "filter": "all", "view": ""})
+        assert response.status_code == 303
+        assert response.headers["Location"].endswith("/projects/7?job=1")
+    (job,) = dashboard.store.list_jobs()
+    assert (job.project, job.only, job.view, job.state) == (7, "all", None, "queued")
+    for turn, state in (("pause", "paused"), ("resume", "queued"), ("cancel", "cancelled")):
+        assert dashboard.client.get(f"/jobs/{job.id}/{turn}").status_code == 405
+        answer = dashboard.post(f"/jobs/{job.id}/{turn}")
+        assert answer.status_code == 303
+        assert "/jobs/1" in dashboard.page(answer.headers["Location"]).links, "it says so"
+        assert dashboard.store.get_job(job.id).state == state
+    refused = dashboard.post("/jobs/1/resume")
+    assert refused.status_code == 409
+    assert "it cannot become queued" in Page(refused).text
 
 
-def test_everything_is_behind_basic_auth_but_health() -> None:
-    dashboard = Dashboard(basic_auth_user="ann", basic_auth_pass="p")
-    for path in ("/", "/status", "/metrics", "/ready", "/jobs", "/jobs/1"):
-        response = dashboard.client.get(path, headers=PEOPLE)
-        assert response.status_code == 401
-        assert b"ViT" not in response.data
-    for path in ("/jobs", "/jobs/1/cancel"):
-        assert dashboard.post(path).status_code == 401
-    assert dashboard.client.get("/health").status_code == 200
+def test_a_job_is_started_listed_read_and_cancelled_by_a_program(dashboard: Dashboard) -> None:
+    client = dashboard.client
+    response = client.post("/jobs", json={"project": 7, "filter": "all", "view": 3, "limit": 10})
+    assert (response.status_code, response.headers["Location"]) == (201, "/jobs/1")
+    job = response.get_json()
+    expected = {"id": 1, "project": 7, "filter": "all", "view": 3, "limit": 10, "state": "queued"}
+    assert expected.items() <= job.items()
+    assert client.get("/jobs").get_json()["jobs"] == [job]
+    assert client.get("/jobs?project=8").get_json()["jobs"] == []
+    dashboard.store.lease_job("worker")
+    dashboard.store.advance(1, "worker", total=5, done=1, failures=[(41, "There is no file.")])
+    read = client.get("/jobs/1").get_json()
+    assert (read["done"], read["failed"], read["remaining"]) == (1, 1, 3)
+    (failure,) = read["failures"]
+    assert (failure["task"], failure["sentence"]) == (41, "There is no file.")
+    assert failure["url"] == "http://studio:8080/projects/7/data?task=41"
+    assert client.post("/jobs/1/pause").get_json()["state"] == "paused"
+    assert client.delete("/jobs/1").get_json()["state"] == "cancelled"
+    assert client.post("/jobs/1/pause").status_code == 409
+    assert client.get("/jobs/2").status_code == client.delete("/jobs/2").status_code == 404
+    assert client.get(f"/jobs/{'9' * 30}").status_code == 404
+    for project in ("x", "0", "9" * 30):
+        assert client.get(f"/jobs?project={project}").status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("body", "form"),
+    [
+        (b"", {"project": ""}),
+        (b'{"project": "x"}', {"project": "seven"}),
+        (b'{"project": -1}', {"project": "7", "limit": "0"}),
+        (b'{"project": 7, "what": 1}', {"project": "7", "filter": "none"}),
+    ],
+)
+def test_a_job_that_cannot_be_is_refused_in_a_sentence(
+    dashboard: Dashboard, body: bytes, form: dict[str, str]
+) -> None:
+    response = dashboard.client.post("/jobs", data=body, content_type="application/json")
+    assert response.status_code == 400
+    assert response.get_json()["error"].startswith("Expected ")
+    on_page = dashboard.post("/jobs", form)
+    assert on_page.status_code == 400
+    assert "Expected " in Page(on_page).text
+    assert dashboard.store.list_jobs() == []
+
+
+def test_a_job_of_a_deleted_project_says_so_and_goes_a_day_after_its_end(
+    dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Label Studio has project 7 and no other."""
+    monkeypatch.setattr(ProjectTitles, "is_gone", lambda _self, project, _known_for_s: project != 7)
+    for project in (7, 8):
+        job = dashboard.store.start_job(project)
+        dashboard.store.lease_job("worker", job.id)
+        dashboard.store.advance(job.id, "worker", total=2, done=2)
+        dashboard.store.finish(job.id, "worker")
+    page = dashboard.page()
+    assert page.text.count("The project is gone from Label Studio") == 1
+    (form,) = page.all("form")
+    assert (form["action"], "data-confirm" in form) == ("/jobs/1/withdraw", True)
+    assert "http://studio:8080/projects/7/data" in page.links
+    assert "http://studio:8080/projects/8/data" not in page.links
+    now = time.time()
+    monkeypatch.setattr("backend.web.pages.projects.time.time", lambda: now + 86400 + 60)
+    rows = [row["id"] for row in dashboard.page().all("li") if "id" in row]
+    assert rows == ["job-1"]
+    assert "is gone" in dashboard.page("/projects/8?job=2").text
+    told = dashboard.client.get("/jobs").get_json()["jobs"]
+    assert [(job["id"], job["project_gone"]) for job in told] == [(2, True), (1, False)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -59,9 +58,7 @@ def keep(database: Database, kind: RunKind[Any, Any], asked: Any, report: Any) -
 
 
 def figures(lead: Dashboard) -> dict[str, Any]:
-    answer = lead.client.get(PAGE)
-    assert answer.status_code == 200
-    shown: dict[str, Any] = json.loads(answer.data)
+    shown: dict[str, Any] = lead.client.get(PAGE).get_json()
     return shown
 
 
@@ -144,9 +141,8 @@ def test_what_needs_a_look_is_counted_and_linked(
     }
     page = lead.page(PAGE)
     assert 'alias="crimson <b>"' in page.text
-    links = {str(each["href"]) for each in page.all("a")}
-    assert {f"{PAGE}/label-errors", f"{PAGE}/agreement"} <= links
-    for link in links:
+    assert {f"{PAGE}/label-errors", f"{PAGE}/agreement"} <= {*page.links}
+    for link in page.links:
         if link.startswith(PAGE):
             assert lead.client.get(link, headers={"Accept": "text/html"}).status_code == 200
 

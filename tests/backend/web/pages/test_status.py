@@ -1,30 +1,65 @@
-"""The status of all parts, without waiting for any."""
+"""The status of all parts: linked to Label Studio, without secrets, and without waiting."""
 
 from __future__ import annotations
 
+import json
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from backend.database.database import Database
-from backend.inference.engine import Engine
+from backend.errors import ImageNotFound
 from backend.inference.queue import Priority
+from backend.label_studio.download import LabelStudioFiles
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
 from backend.prediction.batches import Outcome
+from backend.prediction.failures import FailureStore
 from backend.prediction.images import PredictionSpec
-from backend.web.pages.status import package_versions
+from backend.services import Services
+from backend.settings import Settings
+from backend.telemetry.task_tracker import TaskTracker
+from backend.web.pages.status import StatusReport, package_versions
 from clearclip_core import Label
-from tests.backend.fakes.colour_segmenter import (
-    ColourSegmenter,
-    brush_config,
-    colour_engine,
-    flag,
-)
-from tests.backend.web.pages.status_scene import Scene
+from tests.backend.fakes.colour_segmenter import ColourSegmenter, brush_config, colour_engine, flag
+from tests.backend.web.pages.browser import KEY, Dashboard
+
+
+class Scene:
+    """The parts of a backend, and their status report."""
+
+    def __init__(self, database: Database | None = None) -> None:
+        settings = Settings(
+            model="demo", label_studio_url="http://label-studio:8080", label_studio_api_key=KEY
+        )
+        self.segmenter = ColourSegmenter()
+        self.services = Services(settings, colour_engine(self.segmenter))
+        if database is not None:
+            vars(self.services)["database"] = database  # in place of the cached one
+        self.store, self.tracker = self.services.store, TaskTracker()
+        self.status = StatusReport(self.services, self.tracker)
+
+    def read(self) -> dict[str, Any]:
+        """What a client would get."""
+        now: dict[str, Any] = json.loads(json.dumps(self.status.read()))
+        return now
+
+    def read_once(self, remaining: int) -> dict[str, Any]:
+        """What a client would get once so much remains."""
+        end = time.monotonic() + 20
+        while (now := self.read())["remaining"] != remaining:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        return now
+
+    def fail(self, task: int | str, sentence: str = "Gone.") -> None:
+        """Let a task fail in this process."""
+        with self.tracker.task(task, 7, "batch") as work:
+            work.failed(ImageNotFound(sentence))
 
 
 def test_a_fresh_backend() -> None:
@@ -39,37 +74,31 @@ def test_a_fresh_backend() -> None:
     assert now["versions"]["torch"] == torch.__version__
 
 
-def test_it_waits_for_no_model() -> None:
-    """Neither for one that loads, nor for one that is busy."""
-    may_load = threading.Event()
+def test_versions_name_what_is_not_there_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backend.web.pages.status._PACKAGES", ("torch", "no-such-package-here"))
+    assert package_versions()["no-such-package-here"] == ""
 
-    def load() -> Any:
-        assert may_load.wait(20)
-        return ColourSegmenter()
 
-    with Engine(load, lambda: "m") as engine:
-        assert Scene(engine).read()["model"]["state"] == "loading"
-        may_load.set()
+# ---- what waits ----------------------------------------------------------------------------------
 
-    segmenter = ColourSegmenter()
-    scene = Scene(colour_engine(segmenter))
-    segmenter.gate.clear()
-    pictures = [segmenter.prepare(flag("red", size_hw=(2, width))) for width in (3, 4)]
+
+def test_pictures_that_wait_for_a_busy_model_are_counted_by_project() -> None:
+    scene = Scene()
+    scene.segmenter.gate.clear()
     threads = [
         threading.Thread(
-            target=scene.engine.encode, args=(picture, (Label("red"),), Priority.OPENED, project)
+            target=scene.services.engine.encode,
+            args=(scene.segmenter.prepare(flag("red", size_hw=(2, project))), (Label("red"),)),
+            kwargs={"priority": Priority.OPENED, "project": project},
         )
-        for picture, project in zip(pictures, (8, 9), strict=True)
+        for project in (8, 9)
     ]
     for thread in threads:
         thread.start()
-    end = time.monotonic() + 20
-    while scene.read()["remaining"] < 2 and time.monotonic() < end:
-        time.sleep(0.01)
-    now = scene.read()
+    now = scene.read_once(remaining=2)
     assert now["queue"] == {"interactive": 0, "opened": 2, "batch": 0}
     assert sorted((line["project"], line["count"]) for line in now["waiting"]) == [(8, 1), (9, 1)]
-    segmenter.gate.set()
+    scene.segmenter.gate.set()
     for thread in threads:
         thread.join(20)
 
@@ -84,29 +113,24 @@ def test_tasks_of_batches_wait_too_but_are_not_counted_beside_their_job() -> Non
 
     tasks = [Task(number, 7, {}) for number in range(10)]
     spec = PredictionSpec(parse_label_config(brush_config("red")), "v", Priority.BATCH, 7)
-    batch = threading.Thread(target=scene.task_runner.run, args=(tasks, spec, work))
+    run = scene.services.task_runner.run
+    batch = threading.Thread(target=run, args=(tasks, spec, work))
     batch.start()
-    end = time.monotonic() + 20
-    while scene.read()["remaining"] < 10 and time.monotonic() < end:
-        time.sleep(0.01)
-    now = scene.read()
+    now = scene.read_once(remaining=10)
     assert now["waiting"] == [{"urgency": "batch", "project": 7, "count": 10}]
-    assert now["remaining"] == 10
     job = scene.store.start_job(7)
     scene.store.lease_job("worker")
     scene.store.advance(job.id, "worker", total=100, done=60)
     assert scene.read()["remaining"] == 40
     gate.set()
     batch.join(20)
-    end = time.monotonic() + 20  # the last thread may have to say so yet
-    while scene.read()["waiting"] and time.monotonic() < end:
-        time.sleep(0.01)
-    assert scene.read()["waiting"] == []
+    scene.store.cancel(job.id)
+    assert scene.read_once(remaining=0)["waiting"] == []
 
 
 def test_jobs_come_with_what_remains_and_when_they_end() -> None:
     now = [1000.0]
-    scene = Scene(database=Database("sqlite://", clock=lambda: now[0]))
+    scene = Scene(Database("sqlite://", clock=lambda: now[0]))
     over = scene.store.start_job(3)
     scene.store.cancel(over.id)
     running = scene.store.start_job(7, only="all", limit=50)
@@ -127,6 +151,113 @@ def test_jobs_come_with_what_remains_and_when_they_end() -> None:
     assert (error["task"], error["project"], error["job"]) == (5, 7, running.id)
 
 
-def test_versions_name_what_is_not_there_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backend.web.pages.status._PACKAGES", ("torch", "no-such-package-here"))
-    assert package_versions()["no-such-package-here"] == ""
+# ---- what failed ---------------------------------------------------------------------------------
+
+
+def test_a_task_that_failed_in_a_job_is_named_once() -> None:
+    scene = Scene()
+    job = scene.store.start_job(7)
+    scene.store.lease_job("worker")
+    scene.store.advance(job.id, "worker", failures=[(5, "Gone."), (6, "Gone.")])
+    for _ in range(4):  # it is tried again
+        scene.fail(5)
+    FailureStore(scene.store.database).add([(6, "Gone.")])
+    five, six = sorted(scene.read()["errors"], key=lambda error: error["task"])
+    assert (five["task"], five["project"], five["job"]) == (5, 7, job.id)
+    assert (six["task"], six["url"]) == (6, "http://label-studio:8080/projects/7/data?task=6")
+
+
+def test_tasks_without_a_prediction_are_counted_and_not_their_tries() -> None:
+    scene = Scene()
+    failures = FailureStore(scene.store.database)
+    failures.add([(number, "Gone.") for number in range(15)], project=7)
+    for sentence in ("Gone.", "There is no file."):
+        scene.fail(5, sentence)
+    now = scene.read()
+    assert now["failed"] == 2, "tries since the start"
+    assert now["projects"] == [{"project": 7, "done": 0, "failed": 2}]
+    assert now["failing"]["tasks"] == len(now["errors"]) == 15
+    first, *_ = now["errors"]
+    assert (first["task"], first["sentence"]) == (5, "There is no file.")
+    assert now["failing"]["since"] == first["since"] < first["at"]
+    failures.add([(number, "Gone.") for number in range(15, 30)], project=7)
+    now = scene.read()
+    assert (now["failing"]["tasks"], len(now["errors"])) == (30, 20)
+
+
+def test_what_another_backend_has_predicted_since_fails_no_more() -> None:
+    scene = Scene()
+    failures = FailureStore(scene.store.database)
+    for task in (5, 6):
+        scene.fail(task)
+        failures.add([(task, "Gone.")], project=7)
+    failures.solve([5])
+    now = scene.read()
+    assert [error["task"] for error in now["errors"]] == [6]
+    assert now["failing"]["tasks"] == 1
+
+
+# ---- Label Studio and the database ---------------------------------------------------------------
+
+
+def test_polls_are_shown() -> None:
+    scene = Scene()
+    polls = scene.services.change_poller.polls
+    polls.add(7, 0)
+    polls.add(8, 0)
+    poll = polls.lease()
+    assert poll is not None
+    polls.finish(poll, 60.0)
+    assert polls.lease() is not None
+    polls.fail(8, f"Label Studio refuses {KEY}.", 60.0)
+    now = scene.read()["connection"]
+    assert now["poll_interval_s"] == 15
+    good, bad = now["polled"]
+    assert (good["project"], good["trouble"], good["at"] > 1e9) == (7, "", True)
+    assert good["url"] == "http://label-studio:8080/projects/7/data"
+    assert (bad["project"], bad["at"]) == (8, None)
+    assert "Label Studio refuses" in bad["trouble"]
+    assert KEY not in bad["trouble"]
+
+
+def test_without_a_token_nothing_is_polled() -> None:
+    now = Dashboard(label_studio_api_key=None).client.get("/status").get_json()["connection"]
+    assert now == {"trouble": "", "poll_interval_s": None, "polled": []}
+
+
+@pytest.mark.parametrize("hostname", ["javascript:alert(1)", "data:text/html,x", "//x", "x"])
+def test_nothing_but_web_addresses_is_linked_to(hostname: str) -> None:
+    scene = Scene()
+    scene.services.files.use_setup(hostname, "")
+    assert scene.read()["label_studio"] == "http://label-studio:8080"
+    files = LabelStudioFiles()
+    files.use_setup(hostname, "")
+    assert files.browser_url is None
+
+
+def test_no_secret_is_seen() -> None:
+    scene = Scene()
+    scene.fail(f"\n{KEY}", f"refused {KEY} at http://a:hunter2@host/")
+    text = json.dumps(scene.status.read())
+    assert KEY not in text
+    assert "hunter2" not in text
+
+
+@pytest.mark.parametrize(
+    ("is_folder", "sentence"),
+    [
+        (False, "The database of jobs cannot be read: DatabaseError."),
+        (True, "The file of the database cannot be opened."),
+    ],
+)
+def test_a_database_that_is_gone_hides_nothing_else(
+    tmp_path: Path, is_folder: bool, sentence: str
+) -> None:
+    path = tmp_path / "jobs.db"
+    if is_folder:
+        path.mkdir()
+    else:
+        path.write_bytes(b"this is no database" * 100)
+    now = Scene(Database(f"sqlite:///{path}")).read()
+    assert (now["jobs"], now["jobs_trouble"]) == ([], sentence)
+    assert now["model"]["state"] == "ready"

@@ -1,0 +1,194 @@
+"""Other sites steer nothing through a browser, under whatever name, and behind a proxy too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from tests.backend.fakes.colour_segmenter import brush_config
+from tests.backend.web.pages.browser import PEOPLE, Dashboard, Page, started
+from tests.backend.web.requests_to_app import error_of, make_app
+
+LOCKED = {"basic_auth_user": "ann", "basic_auth_pass": "secret"}
+
+
+# ---- pages of other sites ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "null"},
+        {"Origin": "http://localhost.evil.example"},
+        {"Origin": "http://localhost:8080"},
+        {"Origin": "ftp://localhost"},
+        {"Origin": "http://["},
+        {"Sec-Fetch-Site": "cross-site", "Origin": "http://localhost"},
+        {"Sec-Fetch-Site": "same-site", "Origin": "http://localhost"},
+    ],
+)
+def test_a_page_of_another_site_steers_no_job(
+    dashboard: Dashboard, headers: dict[str, str]
+) -> None:
+    job = started(dashboard)
+    for method, path in (("POST", "/jobs"), ("POST", f"/jobs/{job}/cancel")):
+        for data in ({"project": "8"}, b'{"project": 8}'):
+            response = dashboard.client.open(path, method=method, headers=headers, data=data)
+            assert response.status_code == 403
+    (only,) = dashboard.store.list_jobs()
+    assert (only.id, only.state) == (job, "running")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://localhost"},
+        {"Origin": "https://localhost"},  # a proxy before it speaks TLS
+        {"Sec-Fetch-Site": "same-origin", "Origin": "https://clearclip.example.com"},
+        {"Sec-Fetch-Site": "none"},
+        {},  # no browser
+    ],
+)
+def test_its_own_page_and_programs_do(dashboard: Dashboard, headers: dict[str, str]) -> None:
+    response = dashboard.client.post("/jobs", data={"project": "8"}, headers=headers)
+    assert response.status_code == 303
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "status"),
+    [
+        ("evil.example:9090", {}, 403),
+        ("evil.example:9090", {"host": "localhost"}, 403),
+        ("localhost.evil.example", {"host": "::1"}, 403),
+        ("localhost:9090", {}, 303),
+        ("[::1]:9090", {}, 303),
+        ("192.168.1.7", {}, 303),
+        ("gpu.lab.example", {"server_names": "*.lab.example"}, 403),
+        ("gpu.lab.example", {"server_names": "*.lab.example", "host": "0.0.0.0"}, 303),
+        ("clearclip.example.com", LOCKED, 303),
+    ],
+)
+def test_a_form_at_a_name_that_another_site_may_have_pointed_here(
+    name: str, settings: dict[str, str], status: int
+) -> None:
+    headers = {"Host": name, "Origin": f"http://{name}"}
+    basic = ("ann", "secret") if settings is LOCKED else None
+    client = Dashboard(**settings).client
+    answer = client.post("/jobs", data={"project": "8"}, headers=headers, auth=basic)
+    assert answer.status_code == status
+
+
+def test_a_form_over_https_comes_from_who_has_the_certificate(dashboard: Dashboard) -> None:
+    headers = {"Host": "clearclip.example.com", "Origin": "https://clearclip.example.com"}
+    answer = dashboard.client.post("/jobs", data={"project": "8"}, headers=headers)
+    assert answer.status_code == 303
+
+
+# ---- names of hosts ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "status"),
+    [
+        ("localhost:9090", {}, 200),
+        ("127.0.0.1:9090", {}, 200),
+        ("[::1]:9090", {}, 200),
+        ("192.168.1.7", {}, 200),
+        ("backend", {}, 200),
+        ("BACKEND.internal:9090", {}, 200),
+        ("gpu.local", {}, 200),
+        ("x.localhost", {}, 200),
+        ("evil.example", {}, 403),
+        ("evil.example", {"host": "0.0.0.0"}, 403),
+        ("localhost.evil.example", {}, 403),
+        ("127.0.0.1.evil.example", {}, 403),
+        ("evil.example.", {}, 403),
+        ("evil。example", {}, 403),
+        ("a.b@localhost", {}, 403),
+        ("evilinternal.org", {}, 403),
+        ("clearclip.lab.example:9090", {"server_names": "clearclip.lab.example, *.b.c"}, 200),
+        ("Gpu.Lab.example", {"server_names": "*.lab.example"}, 200),
+        ("lab.example", {"server_names": "*.lab.example"}, 403),
+        ("lab.example.evil.example", {"server_names": "*.lab.example"}, 403),
+        ("clearclip.example.com", LOCKED, 200),
+        ("clearclip.example.com", LOCKED | {"server_names": "a.example"}, 403),
+    ],
+)
+def test_it_answers_under_names_that_no_other_site_may_own(
+    name: str, settings: dict[str, str], status: int
+) -> None:
+    answer = make_app(**settings).test_client().get("/health", headers={"Host": name})
+    assert answer.status_code == status
+    if status == 403 and name == "evil.example":
+        assert "does not know the name evil.example: name it in SERVER_NAMES" in error_of(answer)
+
+
+# ---- behind a reverse proxy ----------------------------------------------------------------------
+
+#: What a proxy sends along that serves https://host.example/clearclip/.
+FORWARDED = {
+    "X-Forwarded-For": "203.0.113.9",
+    "X-Forwarded-Host": "host.example",
+    "X-Forwarded-Proto": "https",
+    "X-Forwarded-Prefix": "/clearclip",
+}
+STUDIO = {"label_studio_url": "http://studio:8080", "label_studio_api_key": "ab" * 20}
+
+
+def proxied(**settings: Any) -> FlaskClient:
+    named = {"trusted_proxies": 1, "server_names": "host.example"}
+    return make_app(**{**named, **settings}).test_client()
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/projects/7/report", "/projects/7/learning", "/projects/7?job=1"]
+)
+def test_all_links_and_forms_of_the_pages_have_the_prefix(path: str) -> None:
+    client = proxied(**STUDIO)
+    assert client.post("/jobs", json={"project": 7}).status_code == 201
+    answer = client.get(path, headers=FORWARDED | PEOPLE)
+    assert answer.status_code == 200
+    page = Page(answer)
+    links = [each.get("href") for each in page.all("a")]
+    links += [each.get("action") for each in page.all("form")]
+    own = [link for link in links if link and not link.startswith(("http", "data:", "#", "?"))]
+    assert own
+    assert [link for link in own if not link.startswith("/clearclip/")] == []
+
+
+@pytest.mark.parametrize(("host", "status"), [("host.example", 303), ("evil.example", 403)])
+def test_a_form_of_the_page_is_not_taken_for_another_sites(host: str, status: int) -> None:
+    headers = FORWARDED | PEOPLE | {"Origin": f"https://{host}"}
+    answer = proxied(**STUDIO).post("/jobs", data={"project": "7"}, headers=headers)
+    assert answer.status_code == status
+
+
+def test_label_studio_connects_through_the_proxy() -> None:
+    body = {"project": "7.1", "schema": brush_config("red")}
+    assert proxied().post("/setup", json=body, headers=FORWARDED).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("trusted", "addresses"),
+    [
+        (1, "203.0.113.9"),
+        (1, "192.0.2.{number}, 203.0.113.9"),  # the one that the proxy has seen counts
+        (0, "203.0.113.{number}"),  # anybody may send this header
+    ],
+)
+def test_passwords_are_counted_by_the_address_of_the_client(trusted: int, addresses: str) -> None:
+    client = proxied(trusted_proxies=trusted, **LOCKED)
+    for number in range(12):
+        headers = FORWARDED | {"X-Forwarded-For": addresses.format(number=number)}
+        last = client.get("/status", headers=headers, auth=("ann", f"wrong{number}"))
+    assert last.status_code == 429
+    other = FORWARDED | {"X-Forwarded-For": "198.51.100.7"}
+    answer = client.get("/status", headers=other, auth=("ann", "secret"))
+    assert answer.status_code == (200 if trusted else 429)
+
+
+def test_the_prefix_of_anybody_is_not_believed() -> None:
+    answer = proxied(trusted_proxies=0).get("/", headers=FORWARDED | PEOPLE)
+    assert "/clearclip" not in answer.text
