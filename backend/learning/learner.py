@@ -109,7 +109,9 @@ class Learner:
             )
         version, adaptation = self.versions.version(project, number)
         if adaptation is None:
-            raise LearningRefused(f"Version {number} is not better than the words alone.")
+            raise LearningRefused(
+                f"Version {number} has not passed the check on held-out pictures."
+            )
         settings, key = self.settings, self.versions.model_key
         model = f"{settings.model}, {settings.method}, {settings.short_side_px} px"
         file = msgspec.json.encode(_File(_FORMAT, model, key, version, adaptation.to_bytes()))

@@ -114,7 +114,7 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     number: int = 0
 
     def __str__(self) -> str:
-        better = "" if self.better else ", not better than the words alone"
+        better = "" if self.better else ", which has not passed"
         return (
             f"version {self.number} of {quantity(self.annotations, 'annotation')}, "
             f"IoU on held-out corrections {100 * self.adapted_iou:.1f} % "

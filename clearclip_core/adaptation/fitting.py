@@ -94,7 +94,8 @@ class Fit:
     Attributes:
         adaptation: scores with corrections; None where none is better than the text scores.
         text_ious: IoU of the text scores by label, in [0, 1].
-        adapted_ious: IoU of the adapted scores by label; of the text's without an adaptation.
+        adapted_ious: IoU of the adapted scores by label; where none is better than the text
+            scores, of what was tried first.
         pictures: number of images that somebody drew on.
         refused: name of each drawn label that is not adapted -> why, as a sentence.
         shown: name of each drawn label -> number of images that it was drawn on, near-duplicates
@@ -488,14 +489,17 @@ class _Fitting:
         if not self._targets.images:
             return Fit(None, pictures=self._pictures, refused=self._refused)
         if not self._can_learn:
-            return self._words_alone("Another picture is needed.")
+            ious = self._by_label(self._judge.words[0])
+            refused = self._why_words_alone("Another picture is needed.")
+            return Fit(None, ious, ious, self._pictures, refused, self._shown)
         validation = _CrossValidation(self._targets, self._judge, self._learning)
         reasons = []
         for candidate in validation.candidates:
             reasons.append(self._why_refused(validation, candidate, label_loss))
             if not reasons[-1]:
                 return self._adapted(validation, candidate)
-        return self._words_alone(reasons[0])
+        tried = self._adapted(validation, validation.candidates[0])
+        return replace(tried, adaptation=None, refused=self._why_words_alone(reasons[0]))
 
     def held_out(self) -> HeldOutAdaptations:
         """Fit to all folds but one, for each fold, and to all."""
@@ -535,11 +539,10 @@ class _Fitting:
             held_out,
         )
 
-    def _words_alone(self, reason: str) -> Fit:
-        """Return the fit without an adaptation."""
+    def _why_words_alone(self, reason: str) -> dict[str, str]:
+        """Return why each drawn label keeps its words where no label learns."""
         names = [self._targets.names[label] for label in self._learning]
-        ious, refused = self._by_label(self._judge.words[0]), dict.fromkeys(names, reason)
-        return Fit(None, ious, ious, self._pictures, self._refused | refused, self._shown)
+        return self._refused | dict.fromkeys(names, reason)
 
     @property
     def _shown(self) -> dict[str, int]:

@@ -114,7 +114,7 @@ def _versions(versions: list[Mapping[str, Any]]) -> Table:
     for column in ("made", "annotations", "words alone", "learned"):
         table.add_column(column, justify="right")
     for each in versions:
-        notes = ["live" if each["live"] else "" if each["better"] else "not better"]
+        notes = ["live" if each["live"] else "" if each["better"] else "not passed"]
         notes += ["from a file"] if each["origin"] == "import" else []
         table.add_row(
             str(each["number"]),

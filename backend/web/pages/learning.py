@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
-from flask import Blueprint, Response, url_for
+from flask import Blueprint, Response, request, url_for
 
 from backend.errors import BackendError, BadRequest, ModelUnavailable
 from backend.learning.learner import Learner
@@ -151,11 +151,16 @@ class LearningRoutes:
                 versions.reset(project, asked.keep_evidence)
 
     def _page(self, project: int, refusal: BackendError | None = None) -> Response:
-        """Render the page: of its versions the newest if it passed, else the live one."""
+        """Render the page, with the pictures of the version that the query names.
+
+        Else they are those of the newest if it passed, of the live one, or of the newest.
+        """
         learned = describe_learning(self.learner, project)
-        versions = learned["versions"]
-        version = next((each for each in versions[:1] if each["better"]), None)
-        version = version or next((each for each in versions if each["live"]), None)
+        versions, asked = learned["versions"], request.args.get("version", type=int)
+        shown = [each for each in versions if each["number"] == asked]
+        shown += [each for each in versions[:1] if each["better"]]
+        shown += [each for each in versions if each["live"]]
+        version = next(iter(shown + versions[:1]), None)
         pictures, losing = BeforeAfter(), []
         if version is not None:
             pictures = self.learner.versions.before_after(project, version["number"])

@@ -250,6 +250,19 @@ def test_what_is_known_by_heart_does_not_count() -> None:
     assert adapt(examples(), embed, Vocabulary(WORDS.labels)).adapted_iou < 0.23
 
 
+def test_what_does_not_pass_has_what_was_tried_and_why_it_was_not_used() -> None:
+    """Half of the pictures have the two labels exchanged."""
+    examples = EXAMPLES[:3]
+    for seed in range(3, 6):
+        features, masks = drawn_image(seed)
+        masks = {"sofa": masks["sky"], "sky": masks["sofa"]}
+        examples.append(Example.of(features, masks, KNOWN, f"{seed}"))
+    fit = adapt(examples, embed, WORDS)
+    assert fit.adaptation is None
+    assert len(fit.held_out.by_picture) == 6
+    assert fit.refused["sky"] == "That it gains on held-out pictures is not certain."
+
+
 def test_labels_that_show_on_one_picture_are_named_as_such() -> None:
     features, masks = drawn_image(50)
     other = Example.of(features, {"dog": masks["sky"], "sofa": masks["sofa"]}, KNOWN)
