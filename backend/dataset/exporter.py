@@ -257,8 +257,9 @@ class _Counts:
         for label, count in self.unknown.most_common():
             yield (
                 f'{quantity(count, "region")} of the label "{label[:100]}", which the labeling '
-                f'config lacks: their pictures are skipped. Give --map "{label[:100]}=LABEL", or '
-                f'--map "{label[:100]}=" to leave them out, or write it as the alias of a label.'
+                "config lacks: their pictures are skipped. Say what it is now with --map or under "
+                f'"Renamed labels" on the page, as "{label[:100]}=LABEL", or "{label[:100]}=" to '
+                "leave them out; or write it as the alias of a label."
             )
         for control, count in self.lost.most_common():
             yield (

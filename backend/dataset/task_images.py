@@ -90,7 +90,7 @@ class ProjectLabels:
         for label, name in self.renamed.items():
             if name and name not in self.classes.all_names:
                 raise DatasetError(
-                    f'--map "{label}={name}" names no label of the labeling config, which has '
+                    f'"{label}={name}" names no label of the labeling config, which has '
                     f"{', '.join(self.classes.names[:20])}."
                 )
 

@@ -57,6 +57,7 @@ class AskedDataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         merge_regions: "label": all regions of a label in a picture are one object.
         min_area: islands of fewer pixels are left out of YOLO's files.
         split_by: field of the tasks' data whose values are kept in one part; empty: none.
+        renamed: label of regions -> the label that it is now; empty: they are left out.
     """
 
     view: Annotated[int, msgspec.Meta(ge=1, le=999_999_999)] | None = None
@@ -73,6 +74,7 @@ class AskedDataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     merge_regions: Literal["", "label"] = ""
     min_area: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 20
     split_by: Annotated[str, msgspec.Meta(max_length=100)] = ""
+    renamed: Annotated[dict[str, str], msgspec.Meta(max_length=100)] = {}
 
     def __post_init__(self) -> None:
         AnnotationChoice.parse(self.annotations)
@@ -160,7 +162,7 @@ def _export(parts: RunParts, run: Run, asked: AskedDataset, progress: Progress) 
     source = ProjectTasks(client, run.project, asked.view, asked.with_predictions)
     exporter = DatasetExporter(
         folder,
-        parse_project_labels(client.label_config(run.project)),
+        parse_project_labels(client.label_config(run.project), asked.renamed),
         asked.options,
         LocalPictures(None, settings.max_image_mb, parts.images.read_file),
         max_megapixels=settings.max_image_megapixels,

@@ -239,9 +239,10 @@ class ProjectRoutes:
                 count,
                 f"{'region has' if count == 1 else 'regions have'} the label {label!r}, which the "
                 "label config no longer has",
-                self.services.files.task_url(project),
+                url_for("datasets.page", project=project, renamed=label, _anchor="renamed"),
                 remedy=f'If it was renamed, write the old name as alias: <Label value="NEW NAME" '
-                f'alias="{label}"/>.',
+                f'alias="{label}"/>. Until then data sets leave out its pictures, or name its new '
+                "label there.",
             )
 
 

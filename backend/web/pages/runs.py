@@ -381,6 +381,11 @@ class DatasetRoutes(RunRoutes):
         annotator = fields.pop("annotator", "").strip()
         if annotator:
             fields["annotations"] = annotator
+        lines = filter(str.strip, fields.pop("renamed", "").splitlines())
+        pairs = [line.partition("=") for line in lines]
+        if not all(equals for _, equals, _ in pairs):
+            raise BadRequest("Expected lines such as House=Building for renamed labels.")
+        fields["renamed"] = {old.strip(): new.strip() for old, _, new in pairs}
         return fields | {"formats": form.get("formats", [])}
 
     def page_values(self, project: int) -> _Json:
@@ -389,6 +394,7 @@ class DatasetRoutes(RunRoutes):
             "formats": get_args(Format),
             "days": DAYS_KEPT,
             "limit_bytes": self.settings.dataset_mb << 20,
+            "renamed": request.args.get("renamed", "")[:100],
         }
 
     def file(self, project: int, run: int) -> Response:

@@ -180,7 +180,7 @@ def test_regions_whose_label_or_control_is_gone_are_counted_and_mapped(bench: Be
     assert (report.pictures, len(report.skipped)) == (0, 2)
     label, control = report.notes
     assert label.startswith('2 regions of the label "heaven", which the labeling config lacks')
-    assert '--map "heaven=LABEL"' in label
+    assert '"heaven=LABEL"' in label
     assert control.startswith('2 regions made with the control "old", which the labeling config')
     bench.renamed = {"heaven": "sky"}
     report = bench.done()

@@ -303,13 +303,18 @@ def test_a_data_set_is_exported_downloaded_and_deleted_on_the_page(
         refused = dashboard.post(path, form)
         assert refused.status_code == 400
         assert "Expected " in Page(refused).text
-    form = {"formats": ["coco", "yolo"], "annotator": "", "pictures": "true"}
+    assert dashboard.post(path, {"formats": "coco", "renamed": "lane"}).status_code == 400
+    assert "lane=Building" in str(dashboard.page(f"{path}?renamed=lane").all("textarea"))
+    world.studio.annotate(1, [brush_region(MASK, "lane")])
+    form = {"formats": ["coco", "yolo"], "annotator": "", "renamed": "lane = road\r\n\r\nold="}
     assert dashboard.post(path, form).status_code == 303
     (run,) = world.store.runs(DATASETS, 7)
     assert dashboard.client.get(f"{path}/{run.id}/file").status_code == 404, "it has no file yet"
     assert world.runner.run_next(DATASETS)
     text = dashboard.page(path).text
     assert "coco, yolo" in text
+    assert "lane: road, old: left out" in text
+    assert "labeling config lacks" not in text
     assert "the ground truth, else the newest" in text
     file = dashboard.client.get(f"{path}/{run.id}/file")
     assert zipfile.ZipFile(io.BytesIO(file.data)).testzip() is None
