@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,9 +18,8 @@ log = logging.getLogger(__name__)
 #: Seconds over which the pace is measured.
 PACE_S = 60.0
 
-#: Most failures, and most projects, that are kept: clients can send any number of both.
+#: Most failures that are kept: clients can send any number.
 MAX_FAILURES = 50
-MAX_PROJECTS = 200
 
 #: Most letters of a failure's sentence that are kept; the log has all of it.
 _SENTENCE_LENGTH = 300
@@ -124,7 +123,6 @@ class TaskTracker:
         self._failures: deque[HandledTask] = deque(maxlen=MAX_FAILURES)
         self._ends: deque[tuple[float, int]] = deque()
         self._done = self._failed = 0
-        self._projects: OrderedDict[int | None, tuple[int, int]] = OrderedDict()
         self._started_at = clock()
 
     @contextmanager
@@ -184,12 +182,6 @@ class TaskTracker:
         return self._failed
 
     @property
-    def projects(self) -> dict[int | None, tuple[int, int]]:
-        """The numbers of done and failed tasks of recent projects; the latest project last."""
-        with self._lock:
-            return dict(self._projects)
-
-    @property
     def pictures_per_second(self) -> float:
         """The pace in images per second over the last `PACE_S` seconds, or since the start."""
         now = self._clock()
@@ -225,20 +217,15 @@ class TaskTracker:
             listener(record)
 
     def _count(self, record: HandledTask) -> None:
-        done, failed = self._projects.pop(record.project, (0, 0))
         if record.reason:
             self._failures.append(record)
         elif record.task is not None:
             self._forget_failures(record)
         if record.failed:
             self._failed += 1
-            self._projects[record.project] = done, failed + 1
         else:
             self._done += 1
             self._ends.append((self._clock(), record.pictures))
-            self._projects[record.project] = done + 1, failed
-        if len(self._projects) > MAX_PROJECTS:
-            self._projects.popitem(last=False)
         self._forget(self._clock())
 
     def _forget_failures(self, solved: HandledTask) -> None:

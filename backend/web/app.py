@@ -103,12 +103,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
         ValueError: settings name a model that does not exist.
     """
     services = Services(settings, engine)
-    images = services.images
-    metrics = Metrics(
-        services.engine.snapshot,
-        lambda: images.cache_stats,
-        services.versions.summary,
-    )
+    metrics = Metrics(services)
     tracker = TaskTracker((metrics.task,), secrets=tuple(known_secrets(settings)))
     predictor = services.predictor(tracker)
     worker = services.worker(predictor)
@@ -125,10 +120,8 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
     add_filters(app)
     app.jinja_env.globals["project_title"] = services.project_titles.name
     app.jinja_env.globals["task_url"] = services.files.task_url
-    body = BodyReader(settings)
-    app.register_blueprint(_ml_backend(services, predictor, tracker, body))
-    for pages in _pages(services, predictor, tracker, metrics, body):
-        app.register_blueprint(pages)
+    for blueprint in _blueprints(services, predictor, tracker, metrics, projects):
+        app.register_blueprint(blueprint)
     if engine is None:
         services.engine.start()
         worker.start()
@@ -145,42 +138,27 @@ def _add_middleware(app: Flask, settings: Settings, metrics: Metrics) -> None:
     add_error_handlers(app, error_response)
 
 
-def _ml_backend(
-    services: Services, predictor: Predictor, tracker: TaskTracker, body: BodyReader
-) -> Blueprint:
-    settings = services.settings
-    return MlBackendRoutes(
-        settings,
-        services.engine,
-        services.files,
-        predictor,
-        RequestSlots(settings.threads),
-        services.change_poller,
-        tracker,
-        body,
-    ).blueprint()
-
-
-def _pages(
+def _blueprints(
     services: Services,
     predictor: Predictor,
     tracker: TaskTracker,
     metrics: Metrics,
-    body: BodyReader,
+    projects: ProjectCheck,
 ) -> Iterator[Blueprint]:
-    settings, learner = services.settings, services.learner
+    body, slots = BodyReader(services.settings), RequestSlots(services.settings.threads)
     status = StatusReport(services, tracker)
     dashboard = DashboardRoutes(services, metrics, status)
-    projects = ProjectCheck(services.page_client)
+    yield MlBackendRoutes(services, predictor, slots, tracker, body).blueprint()
     yield dashboard.blueprint()
     yield ProjectRoutes(services, predictor.versions, status.serializer).blueprint()
     yield JobRoutes(services, status.serializer, projects, body, dashboard.render).blueprint()
     yield ReportRoutes(services).blueprint()
-    shared = (services.runs, services.page_client, projects, body)
-    confirmed, tasks = services.confirmed, services.annotations.tasks
-    yield LabelErrorRoutes(LABEL_ERRORS, *shared, confirmed, tasks).blueprint()
-    yield RunRoutes(AGREEMENT, *shared).blueprint()
-    yield RunRoutes(NEXT_TASKS, *shared).blueprint()
-    yield DatasetRoutes(DATASETS, *shared, settings).blueprint()
-    yield WordsRoutes(WORDS, *shared, settings.method).blueprint()
-    yield LearningRoutes(learner, body, services.runs, services.confirmed).blueprint()
+    for routes, kind in (
+        (LabelErrorRoutes, LABEL_ERRORS),
+        (RunRoutes, AGREEMENT),
+        (RunRoutes, NEXT_TASKS),
+        (DatasetRoutes, DATASETS),
+        (WordsRoutes, WORDS),
+    ):
+        yield routes(kind, services, projects, body).blueprint()
+    yield LearningRoutes(services, body).blueprint()

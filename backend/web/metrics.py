@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
@@ -15,7 +15,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from backend.errors import ModelUnavailable
 from backend.inference.engine import Snapshot
 from backend.label_studio.image_loader import ImageCacheStats
-from backend.learning.versions import Summary, Version
+from backend.learning.versions import Summary
+from backend.services import Services
 from backend.telemetry.task_tracker import HandledTask
 
 log = logging.getLogger(__name__)
@@ -36,12 +37,7 @@ class Metrics:
     tasks are no labels, as their number has no bound; they are in the logs and in ``/status``.
     """
 
-    def __init__(
-        self,
-        snapshot: Callable[[], Snapshot],
-        image_cache_stats: Callable[[], ImageCacheStats],
-        learned: Callable[[], Summary] = Summary,
-    ) -> None:
+    def __init__(self, services: Services) -> None:
         self._registry = registry = CollectorRegistry()
         self._requests = Counter(
             "clearclip_requests",
@@ -75,8 +71,7 @@ class Metrics:
             ("reason",),
             registry=registry,
         )
-        registry.register(EngineCollector(snapshot, image_cache_stats))
-        registry.register(LearningCollector(learned))
+        registry.register(StateCollector(services))
         ProcessCollector(registry=registry)
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
@@ -107,22 +102,19 @@ class Metrics:
         return text
 
 
-class EngineCollector(Collector):
-    """Collect the counts of the inference engine, and the GPU memory."""
+class StateCollector(Collector):
+    """Collect what the engine counts, the GPU memory, and what projects have learned."""
 
-    def __init__(
-        self, snapshot: Callable[[], Snapshot], image_cache_stats: Callable[[], ImageCacheStats]
-    ) -> None:
-        self._snapshot = snapshot
-        self._image_cache_stats = image_cache_stats
+    def __init__(self, services: Services) -> None:
+        self._services = services
 
     def describe(self) -> Iterable[Metric]:
-        """Describe nothing: else the registry would read the engine when it is made."""
+        """Describe nothing: else the registry would read all of it when this is made."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """Collect all metrics from one snapshot."""
-        now = self._snapshot()
+        """Collect all metrics of one moment."""
+        now = self._services.engine.snapshot()
         loaded = float(now.status.state == "ready")
         yield _gauge("model_loaded", "Whether the model is loaded.", loaded)
         yield _queue(now)
@@ -132,39 +124,14 @@ class EngineCollector(Collector):
         yield _images(now)
         yield _counter("batches", "Batches of windows that were encoded.", now.batches)
         yield _counter("windows", "Windows that were encoded.", now.windows)
-        yield from _caches(now, self._image_cache_stats())
+        yield from _caches(now, self._services.images.cache_stats)
         yield from _gpu_memory()
-
-
-class LearningCollector(Collector):
-    """Collect what projects have learned; nothing where the database cannot be read."""
-
-    def __init__(self, learned: Callable[[], Summary]) -> None:
-        self._learned = learned
-
-    def describe(self) -> Iterable[Metric]:
-        """Describe nothing: else the registry would read the database when it is made."""
-        return ()
-
-    def collect(self) -> Iterator[Metric]:
-        """Collect all metrics from one summary."""
         try:
-            summary = self._learned()
+            yield from _learned(self._services.versions.summary())
         except ModelUnavailable:  # examples belong to a model, which is unknown without weights
             return
         except SQLAlchemyError as error:
             log.warning("What projects have learned cannot be read: %s", error)
-            return
-        yield _gauge(
-            "learned_versions_live",
-            "Projects that predict by what they have learned.",
-            summary.live,
-        )
-        yield _gauge(
-            "learned_pictures", "Corrected pictures that are learned from.", summary.pictures
-        )
-        if summary.newest is not None:
-            yield from _learned_iou(summary.newest)
 
 
 def _queue(now: Snapshot) -> Metric:
@@ -207,15 +174,20 @@ def _caches(now: Snapshot, images: ImageCacheStats) -> Iterator[Metric]:
     yield from (hits, misses, size)
 
 
-def _learned_iou(newest: Version) -> Iterator[Metric]:
-    ious = GaugeMetricFamily(
-        "clearclip_learned_iou",
-        "Mean IoU on held-out corrections at the last step of any project.",
-        labels=("scores",),
-    )
-    ious.add_metric(("words",), newest.text_iou)
-    ious.add_metric(("learned",), newest.adapted_iou)
-    yield ious
+def _learned(summary: Summary) -> Iterator[Metric]:
+    about = "Projects that predict by what they have learned."
+    yield _gauge("learned_versions_live", about, summary.live)
+    about = "Corrected pictures that are learned from."
+    yield _gauge("learned_pictures", about, summary.pictures)
+    if summary.newest is not None:
+        ious = GaugeMetricFamily(
+            "clearclip_learned_iou",
+            "Mean IoU on held-out corrections at the last step of any project.",
+            labels=("scores",),
+        )
+        ious.add_metric(("words",), summary.newest.text_iou)
+        ious.add_metric(("learned",), summary.newest.adapted_iou)
+        yield ious
 
 
 def _gpu_memory() -> Iterator[Metric]:

@@ -10,10 +10,7 @@ from typing import Final
 from flask import Blueprint, Response, request
 
 from backend.errors import ModelUnavailable, PayloadTooLarge
-from backend.inference.engine import Engine
 from backend.inference.queue import Priority
-from backend.jobs.change_poller import ChangePoller
-from backend.label_studio.download import LabelStudioFiles
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import (
     PredictRequest,
@@ -22,7 +19,7 @@ from backend.label_studio.requests import (
     parse_webhook,
 )
 from backend.prediction.predictor import Predictor, priority
-from backend.settings import Settings
+from backend.services import Services
 from backend.telemetry.task_tracker import TaskTracker
 from backend.web.middleware.errors import describe_health, json_response
 from backend.web.middleware.guards import BodyReader
@@ -55,12 +52,9 @@ _FEWER_AT_ONCE = (
 class MlBackendRoutes:
     """Answer the requests of Label Studio."""
 
-    settings: Settings
-    engine: Engine
-    files: LabelStudioFiles
+    services: Services
     predictor: Predictor
     slots: RequestSlots
-    change_poller: ChangePoller
     tracker: TaskTracker
     body: BodyReader
 
@@ -77,17 +71,21 @@ class MlBackendRoutes:
 
     def health(self) -> Response:
         """Answer that the process is up, and how far the model is."""
-        return json_response(describe_health(self.settings.model, self.engine.status.state))
+        return json_response(
+            describe_health(self.services.settings.model, self.services.engine.status.state)
+        )
 
     def setup(self) -> Response:
         """Learn a project's address, and answer with the version of its predictions."""
         asked = parse_setup(self.body.read())
-        self.files.use_setup(asked.hostname, asked.access_token, trusted=self._has_password)
-        status = self.engine.status
+        self.services.files.use_setup(
+            asked.hostname, asked.access_token, trusted=self._has_password
+        )
+        status = self.services.engine.status
         if status.state == "failed":
             raise ModelUnavailable(status.reason)
         config = parse_label_config(asked.label_config)
-        self.change_poller.note_setup(asked.project_id)
+        self.services.change_poller.note_setup(asked.project_id)
         version = self.predictor.versions.current(config, asked.project_id)
         self.predictor.warm_up(config)
         return json_response({"model_version": version})
@@ -98,7 +96,7 @@ class MlBackendRoutes:
         asked = self._read_predict()
         is_batch = priority(asked) is Priority.BATCH
         slots = self.slots.batches if is_batch else self.slots.annotators
-        deadline_s = self.settings.predict_deadline_s
+        deadline_s = self.services.settings.predict_deadline_s
         with slots.hold(max(0.0, came + deadline_s - time.monotonic())):
             is_gone = request.environ.get(_IS_GONE, lambda: False)
             asked = replace(asked, waited_s=time.monotonic() - came, is_gone=is_gone)
@@ -110,28 +108,29 @@ class MlBackendRoutes:
     def webhook(self) -> Response:
         """Wake the poller, which asks Label Studio what has happened in the project."""
         if (request.content_length or 0) <= _LARGEST_WEBHOOK:
-            self.change_poller.wake(parse_webhook(self.body.read(_LARGEST_WEBHOOK)))
+            self.services.change_poller.wake(parse_webhook(self.body.read(_LARGEST_WEBHOOK)))
         return json_response({})
 
     def versions(self) -> Response:
         """Answer with the model and the method."""
-        return json_response({"versions": [f"{self.settings.model} {self.settings.method}"]})
+        return json_response(
+            {"versions": [f"{self.services.settings.model} {self.services.settings.method}"]}
+        )
 
     def openapi(self) -> Response:
         """Answer with the description of all routes."""
-        return json_response(description(has_password=self._has_password))
+        return json_response(description(self._has_password))
 
     def _read_predict(self) -> PredictRequest:
         try:
-            with self.slots.bodies.hold(self.settings.predict_deadline_s):
+            with self.slots.bodies.hold(self.services.settings.predict_deadline_s):
                 return parse_predict(self.body.read(), MAX_TASKS)
         except PayloadTooLarge as error:
-            if str(request.user_agent).startswith(
-                _LABEL_STUDIO_AGENT
-            ):  # it shows nobody the reason
+            agent = str(request.user_agent)
+            if agent.startswith(_LABEL_STUDIO_AGENT):  # it shows nobody the reason
                 self.tracker.refused(error, _FEWER_AT_ONCE)
             raise
 
     @property
     def _has_password(self) -> bool:
-        return self.settings.basic_auth_user is not None
+        return self.services.settings.basic_auth_user is not None

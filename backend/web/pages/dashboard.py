@@ -17,9 +17,8 @@ from backend.web.middleware.errors import describe_health, json_response, see_ot
 from backend.web.middleware.guards import BodyReader
 from backend.web.pages.forms import JobRequest, parse_fields, parse_project
 from backend.web.pages.html import answer_action, answer_form, html_page, is_for_people
-from backend.web.pages.projects import ProjectCheck, no_key, require_token
-from backend.web.pages.serializers import StatusSerializer
-from backend.web.pages.status import StatusReport
+from backend.web.pages.projects import ProjectCheck, no_key, required_client
+from backend.web.pages.status import StatusReport, StatusSerializer
 
 #: The start of the routes of one job; its number is one that a database can hold.
 _JOB = "/jobs/<int(max=2147483647):job>"
@@ -108,14 +107,14 @@ class JobRoutes:
 
     def _start(self, body: bytes, is_form: bool) -> Job:
         asked = parse_fields(body, is_form, JobRequest)
-        require_token(self.services.settings, USE)
+        required_client(self.services.page_client, USE)
         self.projects.check(asked.project)
         return self.services.store.start_job(
             asked.project, only=asked.only, view=asked.view, limit=asked.limit
         )
 
     def _withdraw(self, job: int) -> Job:
-        require_token(self.services.settings, USE)
+        required_client(self.services.page_client, USE)
         self.projects.check(self.services.store.withdrawable(job).project)
         return self.services.store.start_withdrawal(job)
 
@@ -170,6 +169,6 @@ class DashboardRoutes:
             others=[
                 each for each in self.services.project_titles.choices() if each[0] not in served
             ],
-            no_key=no_key(self.services.settings.label_studio_api_key is not None, USE),
+            no_key=no_key(self.services.page_client, USE),
             refusal=refusal,
         )

@@ -12,18 +12,13 @@ from backend.errors import BackendError, BadRequest, ModelUnavailable
 from backend.learning.learner import Learner
 from backend.learning.pictures import BeforeAfter
 from backend.learning.versions import LearningState, Version
-from backend.runs.label_errors import (
-    LABEL_ERRORS,
-    ConfirmedAnnotations,
-    LabelErrors,
-    Suspicion,
-)
-from backend.runs.run_store import RunStore
+from backend.runs.label_errors import LABEL_ERRORS, LabelErrors, Suspicion
+from backend.services import Services
 from backend.web.middleware.errors import attachment, json_response, see_other
 from backend.web.middleware.guards import BodyReader
 from backend.web.pages.forms import MAX_FORM_BYTES, ActionRequest, parse_fields
 from backend.web.pages.html import answer_action, html_page, is_for_people
-from backend.web.pages.projects import PROJECT, require_token
+from backend.web.pages.projects import PROJECT, required_client
 
 _Json = dict[str, Any]
 
@@ -84,10 +79,13 @@ class LearningRoutes:
     None of them waits for the model or for Label Studio.
     """
 
-    learner: Learner
+    services: Services
     body: BodyReader
-    runs: RunStore
-    confirmed: ConfirmedAnnotations
+
+    @property
+    def learner(self) -> Learner:
+        """The learner of all projects."""
+        return self.services.learner
 
     def blueprint(self) -> Blueprint:
         """Make the blueprint of these routes."""
@@ -130,10 +128,10 @@ class LearningRoutes:
         return json_response(describe_learning(self.learner, project))
 
     def _act(self, project: int, action: str, asked: ActionRequest) -> None:
-        versions, settings = self.learner.versions, self.learner.settings
+        versions = self.learner.versions
         match action:
             case "step":
-                require_token(settings, _USE)
+                required_client(self.services.page_client, _USE)
                 self.learner.check()
                 versions.request_step(project)
             case "use" | "rollback":
@@ -165,7 +163,7 @@ class LearningRoutes:
         if version is not None:
             pictures = self.learner.versions.before_after(project, version["number"])
             losing = _losing(version)
-        made = self.runs.last(LABEL_ERRORS, project) if losing else None
+        made = self.services.runs.last(LABEL_ERRORS, project) if losing else None
         return html_page(
             "learning.html",
             refusal,
@@ -181,7 +179,7 @@ class LearningRoutes:
         self, project: int, report: LabelErrors, losing: list[str]
     ) -> list[tuple[int, Suspicion]]:
         """List label errors with their places on their page, those of labels that lose first."""
-        left = report.without(self.confirmed.of(project)).suspicions
+        left = report.without(self.services.confirmed.of(project)).suspicions
         listed = list(enumerate(left, 1))
         listed.sort(key=lambda each: each[1].label not in losing and each[1].other not in losing)
         return listed[:_MOST_CHECKED]

@@ -35,7 +35,7 @@ from backend.web.pages.html import html_page, is_for_people
 from backend.web.pages.projects import PROJECT, no_key
 from backend.web.pages.report import describe_reading
 from backend.web.pages.runs import json_of
-from backend.web.pages.serializers import StatusSerializer
+from backend.web.pages.status import StatusSerializer
 from clearclip_core.quantities import inflected
 
 _Json = dict[str, Any]
@@ -114,9 +114,10 @@ class ProjectRoutes:
         shown = self.describe(project)
         if not is_for_people():
             return json_of(shown)
-        has_token = self.services.page_client is not None
         job = self._asked_job(project)
-        return html_page("project.html", **shown, job=job, no_key=no_key(has_token, USE))
+        return html_page(
+            "project.html", **shown, job=job, no_key=no_key(self.services.page_client, USE)
+        )
 
     def _asked_job(self, project: int) -> _Json | None:
         """Return the job of this project that the query names."""

@@ -15,7 +15,6 @@ from backend.errors import BadRequest, ProjectNotFound, StudioRefused, StudioUnr
 from backend.jobs.connection_watch import ProjectTitles
 from backend.jobs.job_store import Job
 from backend.label_studio.client import LabelStudioClient
-from backend.settings import Settings
 
 #: A part of a rule for a number from 1 on that a database can hold.
 URL_NUMBER: Final = "int(min=1, max=2147483647)"
@@ -48,24 +47,9 @@ def required_client(client: LabelStudioClient | None, use: str) -> LabelStudioCl
     return client
 
 
-def require_token(settings: Settings, use: str) -> None:
-    """Refuse what is done later by a client of its own, in this process or in a worker.
-
-    Raises:
-        BadRequest: there is no token.
-    """
-    if settings.label_studio_api_key is None:
-        raise BadRequest(token_sentence(use))
-
-
-def no_key(has_token: bool, use: str) -> str:
-    """Return what a page tells people who cannot use it: empty where there is a token.
-
-    Args:
-        has_token: whether there is one.
-        use: what it is needed for, see `token_sentence`.
-    """
-    return "" if has_token else token_sentence(use)
+def no_key(client: LabelStudioClient | None, use: str) -> str:
+    """Return what a page tells people who cannot use it: empty where there is a token."""
+    return token_sentence(use) if client is None else ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -80,7 +80,7 @@ class ReportRoutes:
             kinds=ORIGINS_IN_WORDS,
             few=FEW,
             most_versions=MOST_SHOWN_VERSIONS,
-            no_key=no_key(self.services.settings.label_studio_api_key is not None, _USE),
+            no_key=no_key(self.services.page_client, _USE),
             read=describe_reading(self.services, project),
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, get_args
 
@@ -11,19 +11,15 @@ import msgspec
 from flask import Blueprint, Response, request, send_file, url_for
 
 from backend.dataset.exporter import Format
-from backend.errors import (
-    BackendError,
-    BadRequest,
-    RunNotFound,
-)
+from backend.errors import BackendError, BadRequest, RunNotFound
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.runs.dataset import DAYS_KEPT, file_name, file_of
-from backend.runs.label_errors import ConfirmedAnnotations, LabelErrors
+from backend.runs.label_errors import LabelErrors
 from backend.runs.run import MOST_WORD_PICTURES, Run, RunKind
 from backend.runs.run_store import RunStore
 from backend.runs.words import MAX_TRIALS, WordsReport
-from backend.settings import Settings
+from backend.services import Services
 from backend.web.middleware.errors import see_other
 from backend.web.middleware.guards import BodyReader
 from backend.web.pages.forms import (
@@ -53,17 +49,28 @@ class RunRoutes:
 
     Args:
         kind: the kind.
-        store: the runs.
-        client: Label Studio, for who waits for a page; None without a token.
+        services: the runs, and Label Studio for who waits for a page.
         projects: refuses projects that are not there.
         body: reads the bodies of requests.
     """
 
     kind: RunKind[Any, Any]
-    store: RunStore
-    client: LabelStudioClient | None
+    services: Services
     projects: ProjectCheck
     body: BodyReader
+
+    @property
+    def store(self) -> RunStore:
+        """The runs."""
+        return self.services.runs
+
+    def client(self) -> LabelStudioClient:
+        """Return Label Studio, for who waits for a page.
+
+        Raises:
+            BadRequest: there is no token.
+        """
+        return required_client(self.services.page_client, self.kind.use)
 
     # ---- what kinds do in their own way ----------------------------------------------------------
 
@@ -164,7 +171,7 @@ class RunRoutes:
 
     def _start(self, project: int, body: bytes, is_form: bool) -> Run:
         asked: msgspec.Struct = parse_fields(body, is_form, self.kind.asked, self.fields_of)
-        required_client(self.client, self.kind.use)
+        self.client()
         self.projects.check(project)
         return self.store.request(self.kind, project, asked)
 
@@ -172,7 +179,7 @@ class RunRoutes:
         return url_for(f"{self.kind.name}.run", project=run.project, run=run.id)
 
     def _make_view(self, project: int) -> int:
-        client, made = required_client(self.client, self.kind.use), self._last(project)
+        client, made = self.client(), self._last(project)
         if made is None:
             raise BadRequest("There is no report yet to make a view of.")
         assert self.kind.tasks is not None
@@ -234,7 +241,7 @@ class RunRoutes:
             is_open=is_open,
             is_one=of is not None,
             view=request.args.get("view", type=int),
-            no_key=no_key(self.client is not None, self.kind.use),
+            no_key=no_key(self.services.page_client, self.kind.use),
         )
 
 
@@ -246,17 +253,8 @@ def json_of(value: Any, status: int = 200, location: str | None = None) -> Respo
     return response
 
 
-@dataclass(frozen=True, eq=False)
 class LabelErrorRoutes(RunRoutes):
-    """Answer the routes of ``/projects/<id>/label-errors``.
-
-    Args:
-        confirmed: what people have confirmed.
-        tasks: annotations -> the task of each that is known.
-    """
-
-    confirmed: ConfirmedAnnotations
-    tasks: Callable[[Iterable[int]], Mapping[int, int]]
+    """Answer the routes of ``/projects/<id>/label-errors``."""
 
     def add_routes(self, routes: Blueprint, start: str) -> None:
         """Add the routes that confirm an annotation and take that back."""
@@ -273,15 +271,15 @@ class LabelErrorRoutes(RunRoutes):
 
     def shown(self, project: int, report: LabelErrors) -> LabelErrors:
         """Leave out what people have confirmed as it was compared."""
-        return report.without(self.confirmed.of(project))
+        return report.without(self.services.confirmed.of(project))
 
     def more(self, project: int, report: LabelErrors | None) -> _Json:
         """Tell the confirmed annotations: those of the last report first, then the newest."""
-        confirmed, made = self.confirmed.of(project), self.store.last(self.kind, project)
+        confirmed, made = self.services.confirmed.of(project), self.store.last(self.kind, project)
         listed = {each.annotation for each in made[1].suspicions} if made else set()
         newest = sorted(confirmed, key=lambda each: (each not in listed, -confirmed[each], -each))
         told = newest[:_MOST_CONFIRMED]
-        tasks = self.tasks(told)
+        tasks = self.services.annotations.tasks(told)
         return {
             "confirmed": [
                 {"annotation": each, "updated": confirmed[each], "task": tasks.get(each)}
@@ -299,21 +297,18 @@ class LabelErrorRoutes(RunRoutes):
                 f"The last report does not have this version of annotation {asked.annotation}: "
                 "load the page again."
             )
-        self.confirmed.confirm(project, asked.annotation, asked.updated)
+        self.services.confirmed.confirm(project, asked.annotation, asked.updated)
 
     def _take_back(self, project: int, is_form: bool) -> None:
         asked = parse_fields(self.body.read(MAX_FORM_BYTES), is_form, Confirmation)
-        self.confirmed.take_back(project, asked.annotation)
+        self.services.confirmed.take_back(project, asked.annotation)
 
 
-@dataclass(frozen=True, eq=False)
 class WordsRoutes(RunRoutes):
     """Answer the routes of ``/projects/<id>/words``.
 
     No page waits for Label Studio: the form asks for the labels when it is shown already.
     """
-
-    method: str
 
     def add_routes(self, routes: Blueprint, start: str) -> None:
         """Add the routes that list labels and write words into the label config."""
@@ -335,15 +330,14 @@ class WordsRoutes(RunRoutes):
         return {
             "label": request.args.get("label", "")[:200],
             "methods": list(METHODS),
-            "method": self.method,
+            "method": self.services.settings.method,
             "max_trials": MAX_TRIALS,
             "max_pictures": MOST_WORD_PICTURES,
         }
 
     def labels(self, project: int) -> Response:
         """Answer with the labels whose words can be tried, as the label config has them now."""
-        client = required_client(self.client, self.kind.use)
-        config = parse_label_config(client.label_config(project))
+        config = parse_label_config(self.client().label_config(project))
         labels = config.labels_of(config.images[0].name)
         return json_of({"labels": [label.name for label in labels]})
 
@@ -354,7 +348,7 @@ class WordsRoutes(RunRoutes):
 
     def _use(self, run: Run, is_form: bool) -> None:
         row = parse_fields(self.body.read(MAX_FORM_BYTES), is_form, RowRequest).row
-        client = required_client(self.client, self.kind.use)
+        client = self.client()
         report: WordsReport | None = self.store.report(self.kind, run)
         if report is None:
             raise BadRequest(f"The run {run.id} is {run.state}: it has no words to use.")
@@ -363,11 +357,8 @@ class WordsRoutes(RunRoutes):
         self.store.replace_report(run, used)
 
 
-@dataclass(frozen=True, eq=False)
 class DatasetRoutes(RunRoutes):
     """Answer the routes of ``/projects/<id>/datasets``."""
-
-    settings: Settings
 
     def add_routes(self, routes: Blueprint, start: str) -> None:
         """Add the routes that answer with a file and delete a data set."""
@@ -393,7 +384,7 @@ class DatasetRoutes(RunRoutes):
         return {
             "formats": get_args(Format),
             "days": DAYS_KEPT,
-            "limit_bytes": self.settings.dataset_mb << 20,
+            "limit_bytes": self.services.settings.dataset_mb << 20,
             "renamed": request.args.get("renamed", "")[:100],
         }
 
@@ -404,7 +395,7 @@ class DatasetRoutes(RunRoutes):
             RunNotFound: there is none, it is not done, or is on another machine.
         """
         found = self.store.get(self.kind, project, run)
-        path = file_of(self.settings, found)
+        path = file_of(self.services.settings, found)
         if found.state != "done":
             raise RunNotFound(f"The data set {run} is {found.state}: it has no file.")
         if not path.is_file():
@@ -423,4 +414,4 @@ class DatasetRoutes(RunRoutes):
     def _delete(self, run: Run) -> None:
         self.store.delete(run)
         if run.state != "running":  # who makes it removes the files as soon as it notices
-            self.kind.forget(self.settings, run)
+            self.kind.forget(self.services.settings, run)

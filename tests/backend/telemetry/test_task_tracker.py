@@ -8,7 +8,6 @@ from backend.errors import ImageNotFound
 from backend.telemetry.logs import about, stage
 from backend.telemetry.task_tracker import (
     MAX_FAILURES,
-    MAX_PROJECTS,
     PACE_S,
     HandledTask,
     TaskTracker,
@@ -88,19 +87,6 @@ def test_what_is_raised_is_a_failure_and_goes_on() -> None:
     assert tracker.running == []
 
 
-def test_projects_are_counted_and_not_without_end() -> None:
-    tracker = TaskTracker()
-    do(tracker, 1, project=5)
-    do(tracker, 2, project=6)
-    do(tracker, 3, project=5, error=ImageNotFound("No."))
-    assert tracker.projects == {6: (1, 0), 5: (1, 1)}
-    for project in range(1000, 1000 + MAX_PROJECTS):
-        do(tracker, 1, project=project)
-    assert len(tracker.projects) == MAX_PROJECTS
-    assert 5 not in tracker.projects
-    assert tracker.done == 2 + MAX_PROJECTS
-
-
 def test_the_pace_is_that_of_the_last_minute() -> None:
     now = [1000.0]
     tracker = TaskTracker(clock=lambda: now[0])
@@ -125,7 +111,7 @@ def test_an_incomplete_task_is_done_and_is_shown_with_the_reason(
     with tracker.task(7, 3, "batch") as work:
         work.drawn(5, pictures=2)
         work.incomplete(ImageNotFound("Predicted without 1 of 3 pictures: there is no file."))
-    assert (tracker.done, tracker.failed, tracker.projects) == (1, 0, {3: (1, 0)})
+    assert (tracker.done, tracker.failed) == (1, 0)
     assert tracker.failures == records
     assert (records[0].failed, records[0].reason) == (False, "ImageNotFound")
     (line,) = caplog.records

@@ -175,7 +175,6 @@ def test_tasks_without_a_prediction_are_counted_and_not_their_tries() -> None:
         scene.fail(5, sentence)
     now = scene.read()
     assert now["failed"] == 2, "tries since the start"
-    assert now["projects"] == [{"project": 7, "done": 0, "failed": 2}]
     assert now["failing"]["tasks"] == len(now["errors"]) == 15
     first, *_ = now["errors"]
     assert (first["task"], first["sentence"]) == (5, "There is no file.")
