@@ -520,7 +520,7 @@ class _Fitting:
         far as somebody drew it.
         """
         if validation.bound(candidate) <= 0:
-            return "That it gains on held-out pictures is not certain."
+            return "On held-out pictures it may gain nothing."
         change = candidate.gains * self._judge.share
         losing = np.flatnonzero(find_losing(change, self._judge.is_small, bound))
         names = ", ".join(f"“{self._targets.names[label]}”" for label in losing)
