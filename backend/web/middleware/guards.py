@@ -123,16 +123,14 @@ class HostNames:
             UnknownName: the backend does not answer under the name of its host.
         """
         host = request.host
-        if self.is_private(host) or _has_certificate(request) or _is_ours(host, self._rules):
+        if self._is_any_allowed or _is_private(host):
+            return
+        if _has_certificate(request) or _is_ours(host, self._rules):
             return
         raise UnknownName(
             f"This backend does not know the name {host[:100]}: name it in SERVER_NAMES, or "
             "use an address."
         )
-
-    def is_private(self, host: str) -> bool:
-        """Tell whether a host is allowed whatever else its request says."""
-        return self._is_any_allowed or _is_private(host)
 
 
 def add_host_check(app: Flask, settings: Settings) -> None:
@@ -197,20 +195,16 @@ class BodyReader:
         Raises:
             PayloadTooLarge: the body is larger than a limit.
         """
-        if max_bytes is None:
-            return _read(
-                self._max_mb << 20, f"The request is larger than MAX_BODY_MB ({self._max_mb})."
+        limit = self._max_mb << 20 if max_bytes is None else max_bytes
+        is_larger = (request.content_length or 0) > limit
+        body: bytes = b"" if is_larger else request.stream.read(limit + 1)
+        if is_larger or len(body) > limit:
+            raise PayloadTooLarge(
+                f"The request is larger than MAX_BODY_MB ({self._max_mb})."
+                if max_bytes is None
+                else f"Expected at most {max_bytes} bytes, but got more."
             )
-        return _read(max_bytes, f"Expected at most {max_bytes} bytes, but got more.")
-
-
-def _read(limit: int, refusal: str) -> bytes:
-    if (request.content_length or 0) > limit:
-        raise PayloadTooLarge(refusal)
-    body: bytes = request.stream.read(limit + 1)
-    if len(body) > limit:
-        raise PayloadTooLarge(refusal)
-    return body
+        return body
 
 
 #: The type that is declared is what a browser takes an answer for. No page of another site frames

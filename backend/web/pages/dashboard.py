@@ -10,12 +10,13 @@ from flask import Blueprint, Response, request, url_for
 
 from backend.errors import BackendError
 from backend.jobs.job_store import Job, JobStore
+from backend.label_studio.requests import read_count
 from backend.prediction.failures import FailureStore
 from backend.services import Services
 from backend.web.metrics import CONTENT_TYPE, Metrics
 from backend.web.middleware.errors import describe_health, json_response, see_other
 from backend.web.middleware.guards import BodyReader
-from backend.web.pages.forms import JobRequest, parse_fields, parse_project
+from backend.web.pages.forms import JobRequest, parse_fields
 from backend.web.pages.html import answer_action, answer_form, html_page, is_for_people
 from backend.web.pages.projects import ProjectCheck, no_key, required_client
 from backend.web.pages.status import StatusReport, StatusSerializer
@@ -64,7 +65,7 @@ class JobRoutes:
 
     def list_jobs(self) -> Response:
         """Answer with the newest jobs, of one project or of all."""
-        jobs = self.services.store.list_jobs(parse_project(request.args))
+        jobs = self.services.store.list_jobs(read_count(request.args, "project"))
         return json_response({"jobs": [self.serializer.job(job) for job in jobs]})
 
     def start(self) -> Response:

@@ -10,7 +10,6 @@ import msgspec
 
 from backend.errors import BadRequest
 from backend.jobs.job_store import Only
-from backend.label_studio.requests import read_count
 
 #: The type of a body that a browser sends for a form.
 FORM_TYPE = "application/x-www-form-urlencoded"
@@ -104,15 +103,6 @@ def parse_fields(
         sentence = str(error)
         expected = "" if sentence.startswith("Expected") else "Expected other fields: "
         raise BadRequest(f"{expected}{sentence}.") from None
-
-
-def parse_project(query: Mapping[str, str]) -> int | None:
-    """Return the project that the query of ``GET /jobs`` names; None if it names none.
-
-    Raises:
-        BadRequest: the value is not the number of a project.
-    """
-    return read_count(query, "project")
 
 
 def read_form(body: bytes) -> dict[str, list[str]]:
