@@ -242,8 +242,8 @@ class ProjectRoutes:
                 "label config no longer has",
                 url_for("datasets.page", project=project, renamed=label, _anchor="renamed"),
                 remedy=f'If it was renamed, write the old name as alias: <Label value="NEW NAME" '
-                f'alias="{label}"/>. Until then data sets leave out its pictures, or name its new '
-                "label there.",
+                f'alias="{label}"/>. Until then, data sets skip its pictures, unless you name '
+                "its new label there.",
             )
 
 
