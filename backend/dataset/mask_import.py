@@ -194,10 +194,11 @@ class MaskStore:
     def find(self, tasks: Sequence[int]) -> StoredMasks:
         """Find those of some tasks, by ascending id, that have masks already."""
         if self._predicts:
-            wanted = TaskFilter(with_version=self._version)
-            return StoredMasks(set(self._client.ids(self._project, wanted, tasks)))
+            wanted = TaskFilter(with_version=self._version, ids=tuple(tasks))
+            return StoredMasks(set(self._client.ids(self._project, wanted)))
         stored = StoredMasks()
-        for task in self._client.ids(self._project, TaskFilter(labeled=True), tasks):
+        wanted = TaskFilter(labeled=True, ids=tuple(tasks))
+        for task in self._client.ids(self._project, wanted):
             try:
                 found = self._client.annotation_writer.find_imported(task, self._version)
             except BadRequest:  # too many to be read
@@ -266,9 +267,8 @@ class MaskStore:
 
     def _drafted(self, tasks: Sequence[int]) -> set[int]:
         """Return those of some tasks with a draft, which is deleted with its annotation."""
-        if not tasks:
-            return set()
-        return set(self._client.ids(self._project, TaskFilter(drafted=True), tasks))
+        wanted = TaskFilter(drafted=True, ids=tuple(tasks))
+        return set(self._client.ids(self._project, wanted))
 
 
 def _as_drawn(entry: Mapping[str, Any]) -> dict[str, Any]:

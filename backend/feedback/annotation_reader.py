@@ -110,7 +110,8 @@ class AnnotationReader:
     def mark_gone(self, project: int, annotations: Iterable[int]) -> None:
         """Mark those of some annotations whose task is gone or has no annotation any more."""
         tasks = set(self._annotations.tasks(annotations).values())
-        there = set(self._client.ids(project, TaskFilter(labeled=True), among=sorted(tasks)))
+        wanted = TaskFilter(labeled=True, ids=tuple(sorted(tasks)))
+        there = set(self._client.ids(project, wanted))
         self._annotations.mark_tasks(project, tasks - there)
 
     @property

@@ -388,5 +388,5 @@ class ChangePoller:
     def _mark_gone(self, client: LabelStudioClient, project: int) -> None:
         """Mark the annotations of tasks that are deleted, of which Label Studio lists nothing."""
         tasks = self.annotations.project_tasks(project)
-        there = set(client.ids(project, TaskFilter(), among=tasks)) if tasks else set()
+        there = set(client.ids(project, TaskFilter(ids=tuple(tasks))))
         self.annotations.mark_tasks(project, set(tasks) - there)

@@ -136,7 +136,7 @@ class Job(msgspec.Struct, frozen=True, rename={"only": "filter", "is_withdrawn":
         skipped: the number of tasks that had a prediction of that version already; of a withdrawal,
             those that keep theirs.
         failed: the number of tasks without a prediction, see `FailureStore`.
-        cursor: the task id up to which all tasks are done, skipped or failed.
+        cursor: of a withdrawal, the task id up to which all tasks are dealt with.
         worked_s: the seconds that it ran, without pauses.
         withdraws: id of the job whose predictions a withdrawal deletes; None for other kinds.
         lists_tasks: whether it is about the tasks of `JobStore.task_ids`; else it is about all

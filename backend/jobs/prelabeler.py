@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,7 +24,7 @@ from backend.database.leases import LeaseLost
 from backend.errors import BadRequest, StudioRefused
 from backend.inference.queue import Priority
 from backend.jobs.job_store import Job, JobStore, Only
-from backend.label_studio.client import PAGE, LabelStudioClient, list_to_change
+from backend.label_studio.client import LabelStudioClient, list_to_change
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
@@ -86,13 +85,10 @@ class ChunkResult:
     Attributes:
         made: the ids of the tasks whose prediction is written.
         failures: task ids and reasons of tasks without a prediction.
-        whole: whether no task is left over.
     """
 
     made: list[int]
     failures: list[tuple[int, str]]
-    cursor: int
-    whole: bool
 
 
 def predict_and_write(
@@ -110,29 +106,20 @@ def predict_and_write(
         predict: returns one outcome for each task, in their order.
         halt: once it is set, tasks without a prediction are left over.
     """
-    ids = [int(task.id or 0) for task in tasks]
     by_id: dict[int, Outcome] = {}
-    for _ in range(_TRIES):
-        again = [t for t, id_ in zip(tasks, ids, strict=True) if _is_open(by_id.get(id_))]
-        if by_id and again and not halt.is_set():
+    again = tasks
+    for attempt in range(_TRIES):
+        if attempt and not halt.is_set():
             client.label_config(project)  # waits where Label Studio is away
         made = predict(again)
         by_id |= {int(task.id or 0): each for task, each in zip(again, made, strict=True)}
+        again = [task for task, each in zip(again, made, strict=True) if each.may_pass]
+        if not again:
+            break
     entries = {id_: each.entry for id_, each in by_id.items() if isinstance(each.entry, dict)}
     refused = client.prediction_writer.write(project, version, entries)
     failures = {id_: each.reason for id_, each in by_id.items() if each.reason} | refused
-    left = len(ids) - len(entries.keys() | failures.keys())
-    return ChunkResult(
-        made=[id_ for id_ in entries if id_ not in refused],
-        failures=list(failures.items()),
-        cursor=ids[-1],
-        whole=not (left and halt.is_set()),
-    )
-
-
-def _is_open(outcome: Outcome | None) -> bool:
-    """Return whether a task is to be predicted: for the first time, or after a passing failure."""
-    return outcome is None or outcome.may_pass
+    return ChunkResult([id_ for id_ in entries if id_ not in refused], list(failures.items()))
 
 
 class Prelabeler:
@@ -165,8 +152,8 @@ class Prelabeler:
         job = JobStore(Database("sqlite://")).start_job(project, only=only, view=view, limit=limit)
         version = self._spec(job).version
         ids = self._scope(job, version)
-        there = self._client.count(project, _filter(job, ids))
-        lacking = self._client.count(project, _filter(job, ids, version))
+        there = self._client.count(project, tasks_of(job, ids))
+        lacking = self._client.count(project, tasks_of(job, ids, version))
         return JobPlan(project, version, lacking, there - lacking)
 
     def run(
@@ -227,7 +214,6 @@ class Prelabeler:
                 break
             if closing:
                 halt.wait(_CLOSING_PAUSE_S)  # others may be writing some of them just now
-                job = self._store.advance(job.id, self._owner, cursor=0)
             job = self._walk(job, halt, watch)
         if halt.is_set() or job.state != "running":
             return self._store.get_job(job.id)
@@ -273,9 +259,9 @@ class Prelabeler:
         ids = self._task_ids(job)
         if ids is None and (ids := self._scope(job, version)) is not None:
             job = self._store.advance(job.id, self._owner, scope=ids)
-        lacking = count(job.project, _filter(job, ids, version))
+        lacking = count(job.project, tasks_of(job, ids, version))
         if job.version != version:
-            there = count(job.project, _filter(job, ids))
+            there = count(job.project, tasks_of(job, ids))
             before = job.done + job.skipped + job.failed
             return self._store.advance(
                 job.id,
@@ -283,7 +269,6 @@ class Prelabeler:
                 version=version,
                 total=before + there,
                 skipped=there - lacking,
-                cursor=0,
             )
         left = (job.total or 0) - job.done - job.skipped - job.failed
         more = left - max(0, lacking - job.failed)  # written without our noting it, or new tasks
@@ -291,10 +276,9 @@ class Prelabeler:
         return self._store.advance(job.id, self._owner, done=max(0, more), total=total)
 
     def _walk(self, job: Job, halt: threading.Event, watch: Callable[[Job], None]) -> Job:
-        """Predict and write all tasks after the cursor, a few chunks at the same time."""
+        """Predict and write all tasks that lack a prediction, a few chunks at the same time."""
         spec, chunks = self._spec(job), self._chunks(job)
         moving: deque[Future[ChunkResult]] = deque()
-        gapless = True
         with ThreadPoolExecutor(_CHUNKS_AHEAD, thread_name_prefix=f"job-{job.id}") as pool:
             try:
                 while True:
@@ -305,14 +289,8 @@ class Prelabeler:
                     if not moving:
                         return job
                     step = moving.popleft().result()
-                    gapless = gapless and step.whole
-                    cursor = step.cursor if gapless else None
                     job = self._store.advance(
-                        job.id,
-                        self._owner,
-                        cursor=cursor,
-                        done=len(step.made),
-                        failures=step.failures,
+                        job.id, self._owner, done=len(step.made), failures=step.failures
                     )
                     watch(job)
             except BaseException:
@@ -320,25 +298,16 @@ class Prelabeler:
                 raise
 
     def _chunks(self, job: Job) -> Iterator[list[Task]]:
-        """Yield the tasks after the cursor that lack a prediction, until the version changes."""
+        """Yield the tasks that lack a prediction, until the version changes."""
         failed = self._failures.task_ids(job.id)
-        cursor, ids = job.cursor, self._task_ids(job)
+        lacking = tasks_of(job, self._task_ids(job), job.version)
+        tasks = (t for t in self._client.all_tasks(job.project, lacking) if t.id not in failed)
         sizes = chain(_FIRST_CHUNKS, repeat(CHUNK))
         while self._spec(job).version == job.version:
-            if ids is None:
-                wanted = _filter(job, None, job.version, after=cursor)
-            else:
-                first = bisect_right(ids, cursor)
-                wanted = _filter(job, ids[first : first + PAGE], job.version)
-            tasks = self._client.tasks(job.project, wanted)
-            last = wanted.ids[-1:] if wanted.ids is not None else [task.id for task in tasks[-1:]]
-            if not last:
+            chunk = list(islice(tasks, next(sizes)))
+            if not chunk:
                 return
-            cursor = int(last[0] or 0)
-            tasks = [task for task in tasks if task.id not in failed]
-            left = iter(tasks)
-            while chunk := list(islice(left, next(sizes))):
-                yield chunk
+            yield chunk
 
     def _predict_chunk(
         self, job: Job, spec: PredictionSpec, tasks: Sequence[Task], halt: threading.Event
@@ -377,22 +346,21 @@ class Prelabeler:
         learned = self._predictor.versions.active_model(config, job.project, keep=job.version)
         return self._predictor.spec(config, Priority.BATCH, job.project, learned)
 
-    def _task_ids(self, job: Job) -> Sequence[int] | None:
+    def _task_ids(self, job: Job) -> tuple[int, ...] | None:
         """Return the ids of its tasks, in ascending order; None for all of the project."""
         return self._store.task_ids(job.id) if job.lists_tasks else None
 
-    def _scope(self, job: Job, version: str) -> list[int] | None:
+    def _scope(self, job: Job, version: str) -> tuple[int, ...] | None:
         """Return the tasks of a view, or the first ones without a prediction; None for all."""
-        ids = None if job.view is None else self._client.view_ids(job.project, job.view)
+        ids = None
+        if job.view is not None:
+            ids = tuple(self._client.view_ids(job.project, job.view))
         if job.limit is None:
             return ids
-        lacking = self._client.ids(job.project, _filter(job, None, version), among=ids)
-        return list(islice(lacking, job.limit))
+        lacking = self._client.ids(job.project, tasks_of(job, ids, version))
+        return tuple(islice(lacking, job.limit))
 
 
-def _filter(
-    job: Job, ids: Sequence[int] | None, lacking: str | None = None, after: int = 0
-) -> TaskFilter:
-    """Return the filter for the tasks of a job."""
-    among = None if ids is None else tuple(ids)
-    return TaskFilter(lacking, unlabeled=job.only == "unlabeled", after_id=after, ids=among)
+def tasks_of(job: Job, ids: tuple[int, ...] | None, lacking: str | None = None) -> TaskFilter:
+    """Return the filter for the tasks of a job, of those ids and without that version."""
+    return TaskFilter(lacking, unlabeled=job.only == "unlabeled", ids=ids)

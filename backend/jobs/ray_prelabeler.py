@@ -18,7 +18,7 @@ import numpy as np
 from backend.errors import ModelUnavailable
 from backend.inference.queue import Priority
 from backend.jobs.job_store import Job, JobStore
-from backend.jobs.prelabeler import CHUNK, Prelabeler, predict_and_write
+from backend.jobs.prelabeler import CHUNK, Prelabeler, predict_and_write, tasks_of
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
@@ -66,8 +66,7 @@ class ClusterPrelabeler(Prelabeler):
         import ray
 
         failed = self._failures.task_ids(job.id)
-        wanted = TaskFilter(job.version, unlabeled=job.only == "unlabeled")
-        lacking = self._client.ids(job.project, wanted, self._task_ids(job))
+        lacking = self._client.ids(job.project, tasks_of(job, self._task_ids(job), job.version))
         ids = [id_ for id_ in lacking if id_ not in failed]
         if not ids:
             return job

@@ -86,7 +86,7 @@ class Withdrawer:
         worked_on = self._worked_on(of.project, wanted)
         kept, unlisted = [], []
         to_delete = tasks = 0
-        ids = self._client.ids(of.project, wanted, among=wanted.ids)
+        ids = self._client.ids(of.project, wanted)
         for done, task in enumerate(ids, start=1):
             found = self._predictions(of, task)
             if found is None:
@@ -123,7 +123,7 @@ class Withdrawer:
             job = self._store.advance(job.id, self._owner, total=total)
         kept = {*(self._store.task_ids(job.id) or ())}
         watch(job)
-        ids = self._client.ids(job.project, replace(wanted, after_id=job.cursor), among=wanted.ids)
+        ids = self._client.ids(job.project, replace(wanted, after_id=job.cursor))
         while tasks := tuple(islice(ids, _TASKS_AT_ONCE)):
             if stopping.is_set() or job.state != "running":
                 return job
@@ -155,11 +155,7 @@ class Withdrawer:
 
     def _worked_on(self, project: int, wanted: TaskFilter) -> set[int]:
         """Return the tasks that have an annotation or a draft, of those that pass a filter."""
-        return {
-            id_
-            for each in wanted.worked_on()
-            for id_ in self._client.ids(project, each, among=wanted.ids)
-        }
+        return {id_ for each in wanted.worked_on() for id_ in self._client.ids(project, each)}
 
     def _delete(self, predictions: Sequence[int]) -> None:
         for each in predictions:

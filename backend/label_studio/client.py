@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from typing import Any, Final
 
@@ -166,8 +166,6 @@ class LabelStudioClient:
 
     def count(self, project: int, wanted: TaskFilter) -> int:
         """Count the tasks of a project that pass a filter."""
-        if wanted.ids is None:
-            return self._page(project, 1, query=wanted.query())[1]
         return sum(
             self._page(project, 1, query=replace(wanted, ids=some).query())[1]
             for some in _split(wanted.ids)
@@ -187,31 +185,24 @@ class LabelStudioClient:
         """
         return self._page(project, PAGE, number, query=wanted.query())
 
-    def ids(
-        self, project: int, wanted: TaskFilter, among: Sequence[int] | None = None
-    ) -> Iterator[int]:
-        """Iterate over the ids of all tasks that pass a filter, in ascending order.
-
-        Each page is asked for when the ids of the one before it are taken.
-
-        Args:
-            among: ids to choose from, in ascending order; None for all.
-        """
-        for some in _split(among) if among is not None else [None]:
-            for task in self.all_tasks(project, replace(wanted, ids=some)):
-                yield int(task.id or 0)
+    def ids(self, project: int, wanted: TaskFilter) -> Iterator[int]:
+        """Iterate over the ids of all tasks that pass a filter, see `all_tasks`."""
+        for task in self.all_tasks(project, wanted):
+            yield int(task.id or 0)
 
     def all_tasks(self, project: int, wanted: TaskFilter) -> Iterator[Task]:
-        """Iterate over all tasks that pass a filter, by ascending id.
+        """Iterate over all tasks that pass a filter, by ascending id, as its own ids have to be.
 
         Each page is asked for when the tasks of the one before it are taken.
         """
-        while tasks := self.tasks(project, wanted):
-            yield from tasks
-            wanted = replace(wanted, after_id=int(tasks[-1].id or 0))
+        for some in _split(wanted.ids):
+            wanted = replace(wanted, ids=some)
+            while tasks := self.tasks(project, wanted):
+                yield from tasks
+                wanted = replace(wanted, after_id=int(tasks[-1].id or 0))
 
     def possible_duplicates(
-        self, project: int, version: str, among: Sequence[int] | None = None
+        self, project: int, version: str, among: tuple[int, ...] | None = None
     ) -> Iterator[list[int]]:
         """Find tasks that may have several predictions of one version.
 
@@ -225,7 +216,7 @@ class LabelStudioClient:
         Returns:
             Ids in ascending order, page by page; a page may have none.
         """
-        for some in _split(among) if among is not None else [None]:
+        for some in _split(among):
             wanted: TaskFilter | None = TaskFilter(
                 with_version=version, min_predictions=2, ids=some
             )
@@ -352,9 +343,11 @@ class LabelStudioClient:
         return answer.tasks, answer.total
 
 
-def _split(ids: Sequence[int]) -> list[tuple[int, ...]]:
-    """Split ids into tuples that the address of one request can hold."""
-    return [tuple(ids[start : start + _IDS_AT_ONCE]) for start in range(0, len(ids), _IDS_AT_ONCE)]
+def _split(ids: tuple[int, ...] | None) -> list[tuple[int, ...] | None]:
+    """Split ids into tuples that the address of one request can hold; None stays."""
+    if ids is None:
+        return [None]
+    return [ids[start : start + _IDS_AT_ONCE] for start in range(0, len(ids), _IDS_AT_ONCE)]
 
 
 def _may_have_duplicates(row: TaskRow) -> bool:

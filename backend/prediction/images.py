@@ -154,8 +154,12 @@ class TaskImageReader:
                 "Some pictures were not asked for: the host of others of their task did not "
                 f"answer for {self._patience_s:g} s."
             )
+        read = self._read_image if spec.priority is Priority.BATCH else self._recall_image
         try:
-            rgb, prepared = self._read(place.source, task, spec)
+            with stage("fetch"):
+                rgb = read(place.source, task)
+            with stage("prepare"):
+                prepared = self._engine.segmenter().prepare(rgb)
         except ImageRefused as error:
             waited_s[name] = waited_s.get(name, 0.0) + time.monotonic() - started
             return error
@@ -165,16 +169,6 @@ class TaskImageReader:
         return TaskImage(
             place.tag.name, place.controls, labels, place.item_index, rgb, prepared, task
         )
-
-    def _read(
-        self, source: str, task: Task, spec: PredictionSpec
-    ) -> tuple[RGBArray, PreparedImage]:
-        """Read an image of a task, and prepare it for the model."""
-        read = self._read_image if spec.priority is Priority.BATCH else self._recall_image
-        with stage("fetch"):
-            rgb = read(source, task)
-        with stage("prepare"):
-            return rgb, self._engine.segmenter().prepare(rgb)
 
 
 def _places(task: Task, spec: PredictionSpec) -> Iterator[_Place | TaskError]:
