@@ -60,22 +60,19 @@ def test_one_thread_and_one_batch_at_a_time() -> None:
     assert threads == {"model"}
 
 
-def test_clicks_come_first_then_opened_tasks_then_batches() -> None:
+def test_clicks_come_first_then_opened_tasks_then_batches_of_projects_in_turn() -> None:
     scene = Scene(windows_at_once=1)
     scene.hold()
-    for width, priority in ((1, BATCH), (2, OPENED), (3, CLICK), (4, BATCH), (5, CLICK)):
-        scene.ask(width, priority)
-    scene.release()
-    assert scene.served() == [(3,), (5,), (2,), (1,), (4,)]
-
-
-def test_projects_take_turns() -> None:
-    scene = Scene(windows_at_once=1)
-    scene.hold()
-    for width, project in ((11, 1), (12, 1), (13, 1), (21, 2), (31, 3), (22, 2)):
+    scene.ask(11, BATCH, 1)
+    scene.ask(12, BATCH, 1)
+    scene.ask(2, OPENED)
+    scene.ask(3, CLICK)
+    for width, project in ((13, 1), (21, 2), (31, 3), (22, 2)):
         scene.ask(width, BATCH, project)
+    scene.ask(5, CLICK)
     scene.release()
-    assert scene.served() == [(11,), (21,), (31,), (12,), (22,), (13,)]
+    order = [3, 5, 2, 11, 21, 31, 12, 22, 13]
+    assert scene.served() == [(width,) for width in order]
 
 
 def test_no_batch_starves_under_clicks_that_never_end() -> None:
@@ -86,16 +83,6 @@ def test_no_batch_starves_under_clicks_that_never_end() -> None:
         scene.ask(width + 1, CLICK)
     scene.release()
     assert scene.served().index((90,)) == MAX_SKIPS
-
-
-def test_a_click_during_a_batch_waits_for_the_running_pictures_only() -> None:
-    scene = Scene()
-    scene.hold()
-    for width in range(1, 13):
-        scene.ask(width, BATCH)
-    scene.ask(50, CLICK)
-    scene.release()
-    assert scene.served()[0][0] == 50
 
 
 # The bound of the queue
