@@ -166,10 +166,7 @@ class FailureStore:
         for some in key_batches(tasks):
             open_ = (_FAILURES.c.task.in_(some), _FAILURES.c.solved == 0)
             with self._database.read() as connection:  # most tasks have none: nobody waits then
-                if (
-                    connection.execute(select(_FAILURES.c.id).where(*open_).limit(1)).first()
-                    is None
-                ):
+                if connection.scalar(select(_FAILURES.c.id).where(*open_).limit(1)) is None:
                     continue
             with self._database.write() as connection:
                 solved = self._database.clock()
