@@ -1,4 +1,4 @@
-"""Each check, well and ill, on a hand-made Label Studio and the real application.
+"""Each check, well and ill, on a stand-in for Label Studio and the real application.
 
 The real Label Studio: `tests/e2e/test_doctor.py`.
 """
@@ -6,12 +6,10 @@ The real Label Studio: `tests/e2e/test_doctor.py`.
 from __future__ import annotations
 
 import base64
-import json
 import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from werkzeug.serving import make_server
@@ -22,64 +20,14 @@ from backend.jobs.connection_watch import TokenWatch
 from backend.prediction.batches import Outcome
 from backend.settings import Settings, load_settings
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag
+from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, Asked, LocalServer
 
-TOKEN = "c0ffee" * 6 + "beef"
 PNG = base64.b64decode(data_url(flag("red", "blue")).partition(",")[2])
 CHECKS = ["settings", "label studio", "token", "project", "label config", "labels", "exports"]
 CHECKS += ["connection", "smart tools", "backend", "setup", "backend token", "picture"]
 CHECKS += ["prediction"]
-CONNECTION = ("connection", "FAIL")
 LOCK = {"basic_auth_user": "ann", "basic_auth_pass": "secret"}
-
-
-class LabelStudio:
-    """What its API answers about project 7, as the real one does."""
-
-    def __init__(self, backend_url: str) -> None:
-        self.token = TOKEN
-        self.answers: dict[str, Any] = {
-            "/api/version/": {"release": "1.23.2"},
-            "/api/current-user/whoami": {"id": 1, "email": "ann@example.com"},
-            "/api/projects/7/": {
-                "id": 7,
-                "title": "Streets",
-                "label_config": brush_config("red"),
-                "model_version": "ClearCLIP",
-            },
-            "/api/projects/7/summary/": {"created_labels": {"mask": {"red": 3}}},
-            "/api/projects/": {"count": 2, "results": [{"id": 7, "title": "Streets"}]},
-            "/api/ml/": [
-                {"id": 3, "url": backend_url, "state": "CO", "project": 7, "is_interactive": True}
-            ],
-        }
-        self.tasks: list[dict[str, Any]] = [{"id": 11, "data": {"image": "/data/upload/7/a.png"}}]
-        self.files = {"/data/upload/7/a.png": PNG}
-
-    def route(self, asked: Asked) -> Answer:
-        path = asked.path.partition("?")[0]
-        if path != "/api/version/" and asked.authorization != f"Token {self.token}":
-            return Answer(
-                401, b'{"detail": "Invalid token."}', {"Content-Type": "application/json"}
-            )
-        if path in self.files:
-            return Answer(body=self.files[path])
-        if path == "/api/tasks/":
-            return _json(self._tasks(asked.path))
-        if path not in self.answers:
-            return Answer(404, b'{"detail": "Not found."}', {"Content-Type": "application/json"})
-        return _json(self.answers[path])
-
-    def _tasks(self, path: str) -> dict[str, Any]:
-        """List the first tasks in the order of a query."""
-        given = parse_qs(urlsplit(path).query)
-        (order,) = json.loads(given["query"][0])["ordering"]
-        ordered = self.tasks if order == "tasks:id" else self.tasks[::-1]
-        return {"tasks": ordered[: int(given["page_size"][0])], "total": len(self.tasks)}
-
-
-def _json(value: Any, status: int = 200) -> Answer:
-    return Answer(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
 
 @pytest.fixture
@@ -101,15 +49,21 @@ def backend_url(backend_settings: dict[str, Any]) -> Iterator[str]:
 
 
 @pytest.fixture
-def label_studio(backend_url: str) -> LabelStudio:
-    made = LabelStudio(backend_url)
-    made.tasks[0]["data"]["image"] = data_url(flag("red", "blue"))
-    return made
+def studio(backend_url: str) -> FakeStudio:
+    connected = {"id": 3, "url": backend_url, "state": "CO", "project": 7, "is_interactive": True}
+    return FakeStudio(
+        brush_config("red"),
+        {11: {"image": data_url(flag("red", "blue"))}},
+        backends=[connected],
+        titles={7: "Streets", 8: "Fields"},
+        files={"/data/upload/7/a.png": PNG},
+        shows="ClearCLIP",
+    )
 
 
 @pytest.fixture
-def studio_url(label_studio: LabelStudio) -> Iterator[str]:
-    with LocalServer(label_studio.route) as server:
+def studio_url(studio: FakeStudio) -> Iterator[str]:
+    with studio.served() as server:
         yield server.url
 
 
@@ -152,11 +106,11 @@ def test_its_checks_need_no_model(studio_url: str, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_picture_on_label_studio_is_fetched_with_the_token(
-    studio_url: str, label_studio: LabelStudio
+    studio_url: str, studio: FakeStudio
 ) -> None:
-    label_studio.tasks[0]["data"]["image"] = "/data/upload/7/a.png"
+    studio.tasks[11]["image"] = "/data/upload/7/a.png"
     assert found(studio_url)["picture"].well
-    label_studio.files.clear()
+    studio.files.clear()
     findings = found(studio_url)
     assert "picture" in ill(findings)
     assert "There is no file" in findings["picture"].text
@@ -171,8 +125,8 @@ def test_nothing_is_set() -> None:
     assert "LABEL_STUDIO_API_KEY" in without_token["settings"].text
 
 
-def test_a_token_that_is_refused(studio_url: str, label_studio: LabelStudio) -> None:
-    label_studio.token = "another"
+def test_a_token_that_is_refused(studio_url: str, studio: FakeStudio) -> None:
+    studio.token = "another"
     findings = found(studio_url)
     assert ill(findings) == ["token"]
     assert "Copy it again from Account & Settings" in findings["token"].advice
@@ -182,7 +136,7 @@ def test_a_token_that_is_refused(studio_url: str, label_studio: LabelStudio) -> 
 def test_a_label_studio_that_has_moved(studio_url: str) -> None:
     def moved(asked: Asked) -> Answer:
         if asked.path == "/api/version/":
-            return _json({"release": "1.23.2"})
+            return Answer(body=b'{"release": "1.23.2"}')
         return Answer(308, headers={"Location": f"{studio_url}{asked.path}"})
 
     with LocalServer(moved) as server:
@@ -197,35 +151,28 @@ SMART = brush_config("red").replace(
     "</View>",
 )
 BITMASKS = SMART.replace("BrushLabels", "BitmaskLabels")
-GONE = {"mask": {"red": 3, "House": 12}, "another control": {"old": 1}}
+GONE = {"from_name": "mask", "type": "brushlabels", "value": {"brushlabels": ["House"]}}
 
 
 @pytest.mark.parametrize(
-    ("path", "answer", "check", "mark", "sentence"),
+    ("name", "value", "check", "mark", "sentence"),
     [
-        ("projects/7/", {"label_config": "<View/>"}, "label config", "FAIL", "Labeling Interface"),
-        ("projects/7/", {"label_config": SMART}, "smart tools", "ok", "are on, for KeyPointLabels"),
-        ("projects/7/", {"label_config": BITMASKS}, "smart tools", "warn", "Use <BrushLabels>"),
-        ("projects/7/", {"model_version": ""}, "connection", "warn", "under Annotation"),
-        ("projects/7/summary/", {"created_labels": GONE}, "labels", "warn", "“House” (12)"),
-        ("projects/7/summary/", {"created_labels": GONE}, "labels", "warn", 'alias="House"'),
-        ("ml/", {"is_interactive": False}, "smart tools", "ok", "no smart tools"),
-        ("ml/", {"state": "DI"}, "connection", "FAIL", "ML_BLOCK_LOCAL_IP"),
-        ("ml/", {"state": "ER", "error_message": "401 for url"}, *CONNECTION, "Model dialog"),
-        ("ml/", {"state": "ER", "error_message": "no weights"}, *CONNECTION, "Do what that says"),
+        ("label_config", "<View/>", "label config", "FAIL", "Labeling Interface"),
+        ("label_config", SMART, "smart tools", "ok", "are on, for KeyPointLabels"),
+        ("label_config", BITMASKS, "smart tools", "warn", "Use <BrushLabels>"),
+        ("shows", "", "connection", "warn", "under Annotation"),
     ],
 )
-def test_what_label_studio_says_of_a_project(
+def test_the_settings_of_a_project_are_checked(
     studio_url: str,
-    label_studio: LabelStudio,
-    path: str,
-    answer: dict[str, Any],
+    studio: FakeStudio,
+    name: str,
+    value: str,
     check: str,
     mark: str,
     sentence: str,
 ) -> None:
-    changed = label_studio.answers[f"/api/{path}"]
-    (changed[0] if isinstance(changed, list) else changed).update(answer)
+    setattr(studio, name, value)
     findings = found(studio_url)
     assert str(findings[check]).startswith(mark)
     assert sentence in str(findings[check])
@@ -233,56 +180,76 @@ def test_what_label_studio_says_of_a_project(
     assert findings["backend"].well
 
 
-def test_smart_tools_need_interactive_preannotations(
-    studio_url: str, label_studio: LabelStudio
+def test_regions_whose_label_the_config_no_longer_has_are_counted(
+    studio_url: str, studio: FakeStudio
 ) -> None:
-    label_studio.answers["/api/projects/7/"]["label_config"] = SMART
-    label_studio.answers["/api/ml/"][0]["is_interactive"] = False
+    studio.annotate(11, [GONE] * 12)
+    finding = found(studio_url)["labels"]
+    assert finding.warns
+    assert "“House” (12)" in finding.text
+    assert 'alias="House"' in finding.advice
+
+
+@pytest.mark.parametrize(
+    ("state", "message", "sentence"),
+    [
+        ("DI", None, "ML_BLOCK_LOCAL_IP"),
+        ("ER", "401 Client Error: UNAUTHORIZED for url", "Model dialog"),
+        ("ER", "503 Server Error: There are no weights", "Do what that says, and run this again"),
+    ],
+)
+def test_label_studio_does_not_reach_the_backend(
+    studio_url: str, studio: FakeStudio, state: str, message: str | None, sentence: str
+) -> None:
+    studio.backends[0] |= {"state": state, "error_message": message}
+    findings = found(studio_url)
+    assert ill(findings) == ["connection"]
+    assert sentence in findings["connection"].advice
+
+
+def test_smart_tools_need_interactive_preannotations(studio_url: str, studio: FakeStudio) -> None:
+    studio.label_config = SMART
+    studio.backends[0]["is_interactive"] = False
     findings = found(studio_url)
     assert ill(findings) == ["smart tools"]
     assert "Interactive preannotations are off" in findings["smart tools"].text
+    studio.label_config = brush_config("red")
+    assert "no smart tools" in found(studio_url)["smart tools"].text
 
 
 def test_no_backend_is_connected_or_several(
-    studio_url: str, label_studio: LabelStudio, backend_url: str
+    studio_url: str, studio: FakeStudio, backend_url: str
 ) -> None:
     second = {"id": 9, "url": "http://127.0.0.1:1", "state": "DI", "project": 7}
-    label_studio.answers["/api/ml/"].insert(0, second)
+    studio.backends.insert(0, second)
     findings = found(studio_url)
     assert ill(findings) == []
     assert "first of 2" in findings["connection"].text
-    label_studio.answers["/api/ml/"] = []
+    studio.backends.clear()
     findings = found(studio_url, backend_url=backend_url)
     assert ill(findings) == ["connection"]
     assert findings["prediction"].well, "from here it is reached all the same"
 
 
-def test_another_server_where_the_backend_should_be(
-    studio_url: str, label_studio: LabelStudio
-) -> None:
+def test_another_server_where_the_backend_should_be(studio_url: str, studio: FakeStudio) -> None:
     findings = found(studio_url, backend_url=studio_url)
     assert ill(findings) == ["backend"]
     findings = found(studio_url, backend_url="http://127.0.0.1:1")
     assert "cannot be reached from here" in findings["backend"].text
 
 
-def test_a_picture_of_each_kind_of_address_is_read(
-    studio_url: str, label_studio: LabelStudio
-) -> None:
-    label_studio.files["/data/upload/7/b.png"] = PNG
+def test_a_picture_of_each_kind_of_address_is_read(studio_url: str, studio: FakeStudio) -> None:
+    studio.files["/data/upload/7/b.png"] = PNG
     addresses = ["/data/upload/7/a.png", "/data/upload/7/b.png", data_url(flag("red"))]
     addresses += ["/data/local-files/?d=gone.png", "s3://bucket/a.png", "/data/local-files/?d=b"]
-    between = ["/data/upload/7/a.png"] * 60  # which are not looked at
-    label_studio.tasks = [
-        {"id": 20 + number, "data": {"image": address}}
-        for number, address in enumerate([*addresses[:3], *between, *addresses[3:]])
-    ]
+    addresses[3:3] = ["/data/upload/7/a.png"] * 60  # which are not looked at
+    studio.tasks = {20 + n: {"image": address} for n, address in enumerate(addresses)}
     text = found(studio_url)["picture"].text
     assert text.startswith("2 of 4 kinds of address cannot be read. Task 83: ")
     assert "no local storage of the task's project" in text
     assert "Task 84: Label Studio has no storage that hands out s3://bucket/a.png" in text
     assert "Task 85" not in text
-    del label_studio.tasks[63:]
+    studio.tasks = {task: studio.tasks[task] for task in range(20, 83)}
     assert found(studio_url)["picture"].text == (
         "A picture of each kind of address can be read: /data/upload/ (task 20, 60 x 40 px), data: "
         "(task 22, 60 x 40 px)."
@@ -293,7 +260,7 @@ def test_without_a_project_both_servers_are_checked(studio_url: str) -> None:
     reach = {"label_studio_url": studio_url, "label_studio_api_key": TOKEN}
     findings = {f.name: f for f in check_setup(load_settings(**reach, port=1), None)}
     assert [*findings][:4] == ["settings", "label studio", "token", "projects"]
-    assert "7 (Streets) and 1 more" in findings["projects"].text
+    assert "7 (Streets), 8 (Fields)." in findings["projects"].text
     assert ill(findings) == ["backend"]
 
 
@@ -308,7 +275,7 @@ def test_without_a_project_both_servers_are_checked(studio_url: str) -> None:
     ],
 )
 def test_exports_that_lose_labels_are_warned_of(
-    studio_url: str, label_studio: LabelStudio, controls: str, words: tuple[str, ...]
+    studio_url: str, studio: FakeStudio, controls: str, words: tuple[str, ...]
 ) -> None:
     """What a real Label Studio 1.23.2 exported of one region each: `tests/e2e/test_doctor.py`."""
     tags = [
@@ -316,7 +283,7 @@ def test_exports_that_lose_labels_are_warned_of(
         for tag, _, smart in (each.partition(":") for each in controls.split())
     ]
     config = f'<View><Image name="image" value="$image"/>{"".join(tags)}</View>'
-    label_studio.answers["/api/projects/7/"]["label_config"] = config
+    studio.label_config = config
     finding = found(studio_url)["exports"]
     assert finding.warns == bool(words)
     assert str(finding).startswith("warn" if words else "ok")
@@ -333,10 +300,10 @@ class TestWithAPassword:
         assert ill(found(studio_url, **LOCK)) == []
 
     def test_another_backend_that_is_connected_gets_no_password(
-        self, studio_url: str, label_studio: LabelStudio
+        self, studio_url: str, studio: FakeStudio
     ) -> None:
-        with LocalServer(lambda asked: _json({"status": "UP", "model_class": "Other"})) as other:
-            label_studio.answers["/api/ml/"][0]["url"] = other.url
+        with LocalServer(lambda _: Answer(body=b'{"status": "UP"}')) as other:
+            studio.backends[0]["url"] = other.url
             findings = found(studio_url, **LOCK)
         assert "not as this backend" in findings["backend"].text
         assert other.asked == [Asked("GET", "/health", None)]

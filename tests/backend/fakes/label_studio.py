@@ -42,6 +42,7 @@ class FakeStudio:
         files: path -> content of the files that it hands out.
         users: what it tells of its users; None refuses to.
         made: task -> when it was created; 0 where it is not here.
+        shows: whose predictions the project shows; empty until somebody chooses.
         changed: task -> when it, or an annotation of it, was changed last; else when it was made.
     """
 
@@ -67,6 +68,7 @@ class FakeStudio:
     users: list[dict[str, Any]] | None = field(default_factory=list)
     made: dict[int, float] = field(default_factory=dict)
     changed: dict[int, float] = field(default_factory=dict)
+    shows: str = ""
     _ids: Iterator[int] = field(default_factory=lambda: count(1))
 
     def served(self) -> LocalServer:
@@ -134,6 +136,8 @@ class FakeStudio:
         faulty = self.fault(asked)
         if faulty is not None:
             return faulty
+        if asked.path == "/api/version/":
+            return _json({"release": "1.23.2"})
         if asked.authorization != f"Token {self.token}":
             return _json({"detail": "Invalid token."}, 401)
         url = urlsplit(asked.path)
@@ -147,15 +151,16 @@ class FakeStudio:
         if path == f"/api/projects/{self.project}" and asked.method == "PATCH":
             return self._change_config(json.loads(asked.body)["label_config"])
         if path == f"/api/projects/{self.project}":
-            counts = {"task_number": len(self.tasks)}
-            return _json({"id": self.project, "label_config": self.label_config, **counts})
+            row = {"id": self.project, "title": self.titles.get(self.project, "")}
+            row |= {"task_number": len(self.tasks), "label_config": self.label_config}
+            return _json(row | {"model_version": self.shows})
         if path == f"/api/projects/{self.project}/summary":
             return _json({"created_labels": self._created_labels()})
         if path == "/api/projects" and given["include"] == "id,title":
             titles = {self.project: ""} | self.titles
             found = [{"id": each, "title": title} for each, title in titles.items()]
             size = min(int(given["page_size"]), 100)  # and no more, as the real one
-            begin = (int(given["page"]) - 1) * size
+            begin = (int(given.get("page", 1)) - 1) * size
             shown = found[begin : begin + size]
             return _json({"count": len(found), "next": None, "previous": None, "results": shown})
         if path == f"/api/projects/{self.project}/import/predictions":
@@ -276,6 +281,8 @@ class FakeStudio:
             found = [task for task in sorted(self.tasks) if self._fits(task, given["query"])]
         if "-tasks:updated_at" in given.get("query", ""):
             found = sorted(found, key=self._changed_at, reverse=True)
+        if "-tasks:id" in given.get("query", ""):
+            found = found[::-1]
         size, page = int(given["page_size"]), int(given.get("page", 1))
         some = found[size * (page - 1) : size * page]
         if page > 1 and not some:
