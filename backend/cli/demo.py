@@ -13,7 +13,7 @@ import re
 import signal
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from itertools import islice
 from pathlib import Path
 from types import FrameType
@@ -37,6 +37,7 @@ from backend.cli.demo_servers import (
     served_backend,
 )
 from backend.cli.export import label_config, split_names
+from backend.cli.options import signals_handled
 from clearclip_core import HELD_OUT_SEEDS, SCENE_LABELS, render_scene
 from clearclip_core.images.label_maps import is_hidden
 from clearclip_core.quantities import quantity
@@ -221,7 +222,7 @@ def run_demo(
     files = map(scene_file, HELD_OUT_SEEDS[:DEMO_SCENES]) if images is None else _pictures(images)
     command = find_label_studio(label_studio_command)
     with ExitStack() as stack:
-        stack.enter_context(_ended_by_signals())
+        stack.enter_context(signals_handled(_unwind, signal.SIGTERM, signal.SIGHUP))
         folder = data_dir or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         _say("Starting Label Studio. In a new folder it takes about a minute.")
         port = free_port(studio_port)
@@ -294,19 +295,6 @@ def _say(*lines: str) -> None:
     print(*lines, sep="\n", flush=True)
 
 
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Unwind the stack, and so end the servers, on `kill` and where the terminal is closed.
-
-    Ctrl-C does so by itself.
-    """
-
-    def unwind(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    before = {number: signal.signal(number, unwind) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _unwind(number: int, frame: FrameType | None) -> None:
+    """End the servers on `kill` and where the terminal is closed, as Ctrl-C does by itself."""
+    raise SystemExit(128 + number)

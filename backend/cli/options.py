@@ -293,9 +293,18 @@ def stopped_by_signals(stopping: threading.Event) -> Iterator[None]:
             raise KeyboardInterrupt
         stopping.set()
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    with signals_handled(stop, signal.SIGINT, signal.SIGTERM):
+        yield
+
+
+@contextmanager
+def signals_handled(
+    handler: Callable[[int, FrameType | None], None], *numbers: signal.Signals
+) -> Iterator[None]:
+    """Handle signals by a function until the end of the block."""
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
