@@ -50,11 +50,13 @@ class ModelOptions:
         Raises:
             click.ClickException: `Segmenter.load` failed; the message is its.
         """
-        from clearclip_core.clip.weights import WeightsNotFoundError
-        from clearclip_core.segmenter import Segmenter
+        from clearclip_core.clip.weights import WeightsNotFoundError, check_weights
 
         sizes = self.device, self.precision, self.short_side_px, self.model_dir
         with click_errors((ValueError, WeightsNotFoundError)):
+            check_weights(self.model, self.model_dir)
+            from clearclip_core.segmenter import Segmenter  # and torch, for seconds
+
             segmenter = Segmenter.load(self.model, self.method, *sizes)
         _print_notice(segmenter.model)
         return segmenter
@@ -65,10 +67,12 @@ class ModelOptions:
         Raises:
             click.ClickException: `load_model` failed; the message is its.
         """
-        from clearclip_core.clip.loading import load_model
-        from clearclip_core.clip.weights import WeightsNotFoundError
+        from clearclip_core.clip.weights import WeightsNotFoundError, check_weights
 
         with click_errors((ValueError, WeightsNotFoundError)):
+            check_weights(self.model, self.model_dir)
+            from clearclip_core.clip.loading import load_model
+
             model = load_model(self.model, self.device, self.precision, self.model_dir)
         _print_notice(model)
         return model
