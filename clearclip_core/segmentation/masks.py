@@ -12,18 +12,6 @@ import numpy.typing as npt
 
 from clearclip_core.segmentation.runs import BoolMask, LabelRuns, RunComponents, RunMask
 
-#: Masks are first searched in blocks of this side, so that parts far apart are cleaned apart.
-_BLOCK_PX = 32
-
-#: Pixels of the rows whose band is found at once: it takes six bytes for each.
-_STRIP_PX = 1 << 24
-
-#: A part of a mask is a box where it fills this share of its bounding box, whose sides have at
-#: least so many px. A mask is made of boxes where they have more than this share of its area.
-_BOX_FILL = 0.95
-_BOX_SIDE_PX = 8
-_BOX_SHARE = 0.6
-
 
 def drop_islands(mask: BoolMask, min_px: int) -> BoolMask:
     """Drop connected parts (8-connectivity) of fewer than `min_px` pixels.
@@ -37,14 +25,14 @@ def drop_islands(mask: BoolMask, min_px: int) -> BoolMask:
     >>> drop_islands(np.array([[True, False, True, True]]), 2).tolist()
     [[False, False, True, True]]
     """
-    if min_px <= 1:
+    box = _bounding_box(mask)
+    if min_px <= 1 or not mask[box].size:
         return mask.copy()
     kept = np.zeros_like(mask)
-    for box, part in _clusters(mask):
-        parts, areas = _connected(part, connectivity=8)
-        keep = areas >= min_px
-        keep[0] = False  # part 0 is everything outside the mask
-        kept[box] |= keep[parts]
+    parts, areas = _connected(mask[box], connectivity=8)
+    keep = areas >= min_px
+    keep[0] = False  # part 0 is everything outside the mask
+    kept[box] = keep[parts]
     return kept
 
 
@@ -57,17 +45,15 @@ def fill_holes(mask: BoolMask, max_px: int) -> BoolMask:
     Returns:
         (H, W) bool, a new array.
     """
-    if max_px <= 1:
-        return mask.copy()
-    filled = mask.copy()
-    for box, _ in _clusters(mask):
-        # A hole lies within the part around it: what reaches the cluster's border is none.
-        parts, areas = _connected(~mask[box], connectivity=4)
-        fill = areas < max_px
-        fill[0] = False  # part 0 is the mask itself
-        for edge in (parts[0], parts[-1], parts[:, 0], parts[:, -1]):
-            fill[edge] = False
-        filled[box] |= fill[parts]
+    filled, box = mask.copy(), _bounding_box(mask)
+    if max_px <= 1 or not mask[box].size:
+        return filled
+    parts, areas = _connected(~mask[box], connectivity=4)
+    fill = areas < max_px
+    fill[0] = False  # part 0 is the mask itself
+    for edge in (parts[0], parts[-1], parts[:, 0], parts[:, -1]):
+        fill[edge] = False
+    filled[box] |= fill[parts]
     return filled
 
 
@@ -91,58 +77,17 @@ def boundary_band(mask: BoolMask, share: float = 0.02) -> BoolMask:
            [1, 1, 1, 1, 1]])
     """
     width = max(1, round(share * math.hypot(*mask.shape)))
-    band = np.zeros_like(mask)
-    left, top, columns, rows = cv2.boundingRect(mask.view(np.uint8))
-    inner = mask[top : top + rows, left : left + columns]
-    step = max(4 * width, _STRIP_PX // max(1, columns))
-    for start in range(0, rows, step):
-        strip = slice(start, min(start + step, rows))
-        band[top : top + rows, left : left + columns][strip] = _band_of_rows(inner, strip, width)
-    return band
-
-
-def _band_of_rows(mask: BoolMask, rows: slice, width: int) -> BoolMask:
-    """Return some rows of the band of a mask beyond which there is nothing of it.
-
-    Only so many rows around them count as the band is wide.
-    """
-    first, last = max(0, rows.start - width), min(len(mask), rows.stop + width)
-    above, below = int(first == 0), int(last == len(mask))
-    padded = np.pad(mask[first:last].view(np.uint8), ((above, below), (1, 1)))
+    band, box = np.zeros_like(mask), _bounding_box(mask)
+    padded = np.pad(mask[box].view(np.uint8), 1)
     # Chebyshev distance to the nearest pixel outside: the number of erosions by 3 x 3 squares.
-    steps = cv2.distanceTransform(padded, cv2.DIST_C, 3)
-    start = above + rows.start - first
-    inside = slice(start, start + rows.stop - rows.start), slice(1, -1)
-    band: BoolMask = mask[rows] & (steps[inside] <= width)
+    steps = cv2.distanceTransform(padded, cv2.DIST_C, 3)[1:-1, 1:-1]
+    band[box] = mask[box] & (steps <= width)
     return band
 
 
-def _clusters(mask: BoolMask) -> Iterator[tuple[tuple[slice, slice], BoolMask]]:
-    """Find boxes that hold all of a mask, no connected part (8-connectivity) in two of them.
-
-    Yields:
-        A box, and the mask inside it without the pixels of other clusters.
-    """
-    rows = np.stack(
-        [mask[top : top + _BLOCK_PX].any(axis=0) for top in range(0, len(mask), _BLOCK_PX)]
-    )
-    padded = np.pad(rows, ((0, 0), (0, -mask.shape[1] % _BLOCK_PX)))
-    blocks = padded.reshape(len(rows), -1, _BLOCK_PX).any(axis=2)
-    count, clusters, stats, _ = cv2.connectedComponentsWithStats(
-        blocks.astype(np.uint8), connectivity=8
-    )
-    for cluster in range(1, count):
-        left, top, width, height = stats[cluster, : cv2.CC_STAT_AREA]
-        own = clusters[top : top + height, left : left + width] == cluster
-        box = (
-            slice(top * _BLOCK_PX, (top + height) * _BLOCK_PX),
-            slice(left * _BLOCK_PX, (left + width) * _BLOCK_PX),
-        )
-        part = mask[box]
-        if not own.all():
-            pixels = own.repeat(_BLOCK_PX, axis=0).repeat(_BLOCK_PX, axis=1)
-            part = part & pixels[: part.shape[0], : part.shape[1]]
-        yield box, part
+def _bounding_box(mask: BoolMask) -> tuple[slice, slice]:
+    left, top, columns, rows = cv2.boundingRect(mask.view(np.uint8))
+    return slice(top, top + rows), slice(left, left + columns)
 
 
 def _connected(
@@ -153,23 +98,6 @@ def _connected(
         mask.astype(np.uint8), connectivity=connectivity
     )
     return np.asarray(parts, np.int32), np.asarray(stats[:, cv2.CC_STAT_AREA], np.int32)
-
-
-def is_made_of_boxes(mask: BoolMask) -> bool:
-    """Tell whether most of a mask's area is in connected parts that fill their bounding box.
-
-    A part counts as a box from a side of 8 px on, where it fills at least 95 % of the box.
-
-    Args:
-        mask: (H, W) bool.
-
-    >>> is_made_of_boxes(np.ones((9, 9), bool)), is_made_of_boxes(np.tri(9, dtype=bool))
-    (True, False)
-    """
-    _, _, parts, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
-    widths, heights, areas = parts[1:, cv2.CC_STAT_WIDTH :].T.astype(np.int64)
-    filled = (areas >= _BOX_FILL * widths * heights) & (np.minimum(widths, heights) >= _BOX_SIDE_PX)
-    return bool(areas[filled].sum() > _BOX_SHARE * areas.sum())
 
 
 #: Runs take some 60 bytes each. A label map with more of them than this share of its pixels is
@@ -243,10 +171,8 @@ class LabelMasks:
         """Return the indices of the runs in the mask of a label; of noise, it is cleaned first."""
         runs = self._runs_of.get(label, _NO_RUNS)
         if label in self._uncleaned:
-            plain = self._runs.mask(runs)
-            mask = plain.to_mask()
-            own = mask[plain.box]  # a view
-            own[:] = fill_holes(drop_islands(own, self._least_px[0]), self._least_px[1])
+            plain = self._runs.mask(runs).to_mask()
+            mask = fill_holes(drop_islands(plain, self._least_px[0]), self._least_px[1])
             # What is dropped and filled are whole runs.
             runs = self._runs_of[label] = np.flatnonzero(mask.reshape(-1)[self._runs.starts])
             self._uncleaned.remove(label)

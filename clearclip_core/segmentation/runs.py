@@ -37,9 +37,6 @@ def row_bands(
         yield top, array[top : top + rows_at_once]
 
 
-#: Pixels are looked up one by one where there are so many between them.
-_SPARSE = 16
-
 Int64s = npt.NDArray[np.int64]
 PixelBox = tuple[slice, slice]  # rows, columns
 
@@ -148,8 +145,6 @@ class RunMask:
         """
         if not len(self.starts):
             return 0.0
-        if self.area * _SPARSE < self.ends[-1] - self.starts[0]:
-            return float(values.ravel()[self._pixels()].mean(dtype=np.float64))
         total = 0.0
         for top, rows in row_bands(values):
             first = top * rows.shape[1]
@@ -173,12 +168,6 @@ class RunMask:
         ends = np.append(self.starts, np.int64(self.size_hw[0] * self.size_hw[1]))
         some = starts < ends
         return RunMask(starts[some], ends[some], self.size_hw)
-
-    def _pixels(self) -> Int64s:
-        """Return (area,) the pixels, ascending."""
-        lengths = self.ends - self.starts
-        first: Int64s = self.starts - np.cumsum(lengths) + lengths
-        return np.repeat(first, lengths) + np.arange(self.area)
 
     def _edges(self, runs: slice) -> Int64s:
         """Return (2 M,) the starts and ends of some runs by turns, ascending."""

@@ -54,12 +54,8 @@ def test_parts_apart_are_cleaned_as_the_whole_picture_is(
 
 @pytest.mark.parametrize("size_hw", [(60, 80), (9, 200), (1, 1), (3, 3)])
 @pytest.mark.parametrize("share", [0.02, 0.1])
-@pytest.mark.parametrize("strip_px", [1, 1 << 24], ids=["strips", "whole"])
-def test_the_boundary_is_what_erosions_take_away(
-    size_hw: tuple[int, int], share: float, strip_px: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_boundary_is_what_erosions_take_away(size_hw: tuple[int, int], share: float) -> None:
     """As Cheng et al. wrote it: as many erosions as the band is wide, the picture's edge too."""
-    monkeypatch.setattr(masks, "_STRIP_PX", strip_px)
     for seed in range(3):
         mask = blobs(seed, size_hw, 17, 0.5)
         steps = max(1, round(share * float(np.hypot(*size_hw))))
