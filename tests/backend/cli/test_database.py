@@ -61,8 +61,9 @@ def test_upgrade_says_what_it_has_done(url: str) -> None:
     ids=lambda command: " ".join(command[:2]),
 )
 def test_a_database_of_a_newer_version_ends_a_command_with_a_sentence(
-    command: list[str], url: str, monkeypatch: pytest.MonkeyPatch
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    url = f"sqlite:///{tmp_path}/newer.db"
     monkeypatch.setenv("LABEL_STUDIO_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", "a" * 40)
     fill(url)

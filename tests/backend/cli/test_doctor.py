@@ -115,6 +115,9 @@ def test_a_picture_on_label_studio_is_fetched_with_the_token(
     assert "picture" in ill(findings)
     assert "There is no file" in findings["picture"].text
     assert findings["prediction"].well is None
+    for tasks, sentence in (({11: {"text": "none"}}, "Task 11: "), ({}, "has no task yet")):
+        studio.tasks = tasks
+        assert sentence in found(studio_url)["picture"].text
 
 
 def test_nothing_is_set() -> None:
@@ -244,6 +247,7 @@ def test_a_picture_of_each_kind_of_address_is_read(studio_url: str, studio: Fake
     addresses += ["/data/local-files/?d=gone.png", "s3://bucket/a.png", "/data/local-files/?d=b"]
     addresses[3:3] = ["/data/upload/7/a.png"] * 60  # which are not looked at
     studio.tasks = {20 + n: {"image": address} for n, address in enumerate(addresses)}
+    studio.tasks[1] = {"text": "another project's"}
     text = found(studio_url)["picture"].text
     assert text.startswith("2 of 4 kinds of address cannot be read. Task 83: ")
     assert "no local storage of the task's project" in text

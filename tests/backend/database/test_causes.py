@@ -44,18 +44,17 @@ def test_a_file_that_another_program_locks(sqlite: Database) -> None:
     assert said == [causes.LOCKED]
 
 
-def test_a_file_that_may_grow_no_more(sqlite: Database) -> None:
+@pytest.mark.parametrize(
+    ("limit", "cause"),
+    [("PRAGMA max_page_count = 1", causes.FULL), ("PRAGMA query_only = 1", causes.READ_ONLY)],
+)
+def test_a_file_that_may_grow_no_more_or_must_not_be_written(
+    sqlite: Database, limit: str, cause: str
+) -> None:
     with failing() as said, sqlite.write() as connection:
-        connection.execute(text("PRAGMA max_page_count = 1"))
+        connection.execute(text(limit))
         connection.execute(text("CREATE TABLE more AS SELECT randomblob(1000000) AS bytes"))
-    assert said == [causes.FULL]
-
-
-def test_a_file_that_must_not_be_written(sqlite: Database) -> None:
-    with failing() as said, sqlite.write() as connection:
-        connection.execute(text("PRAGMA query_only = 1"))
-        connection.execute(text("CREATE TABLE more (id INTEGER)"))
-    assert said == [causes.READ_ONLY]
+    assert said == [cause]
 
 
 def test_a_file_that_is_none(tmp_path: Path) -> None:

@@ -143,7 +143,8 @@ def test_tables_are_made_all_or_none(url: str) -> None:
     check_filled(url)
 
 
-def test_alembic_is_not_even_imported_where_a_database_is_up_to_date(url: str) -> None:
+def test_alembic_is_not_even_imported_where_a_database_is_up_to_date(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/ready.db"
     Database(url).check()
     code = (
         "import sys; from backend.database.database import Database\n"
