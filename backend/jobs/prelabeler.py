@@ -363,4 +363,5 @@ class Prelabeler:
 
 def tasks_of(job: Job, ids: tuple[int, ...] | None, lacking: str | None = None) -> TaskFilter:
     """Return the filter for the tasks of a job, of those ids and without that version."""
-    return TaskFilter(lacking, unlabeled=job.only == "unlabeled", ids=ids)
+    labeled = False if job.only == "unlabeled" else None
+    return TaskFilter(lacking, labeled=labeled, ids=ids)

@@ -27,6 +27,7 @@ class _Setup:
     """What Label Studio has said of itself when it connected.
 
     Attributes:
+        url: its address; empty before it has connected.
         access: its token, with the host that it is for; None where none is needed.
         is_trusted: whether the request had the backend's password.
     """
@@ -58,7 +59,7 @@ class LabelStudioInstance:
         self.rules = rules
         self._browser_url = browser_url
         self._access = Access(url, api_key) if url and api_key else None
-        self._setup: _Setup | None = None  # replaced as a whole, so that no lock is needed
+        self._setup = _Setup("", None, False)  # replaced as a whole, so that no lock is needed
 
     def use_setup(self, hostname: str, access_token: str, trusted: bool) -> None:
         """Keep the address and the token that Label Studio sends when it connects.
@@ -86,15 +87,9 @@ class LabelStudioInstance:
         self._setup = _Setup(url, access, trusted)
 
     @property
-    def announced_url(self) -> str | None:
-        """The address that Label Studio has announced itself with."""
-        setup = self._setup
-        return setup.url if setup is not None else None
-
-    @property
     def base_url(self) -> str | None:
         """The address at which this backend reaches Label Studio: as configured, else announced."""
-        return self.url or self.announced_url
+        return self.url or self._setup.url or None
 
     @property
     def browser_url(self) -> str | None:
@@ -119,7 +114,7 @@ class LabelStudioInstance:
         An administrator configures hosts, and has the backend's password.
         """
         setup = self._setup
-        is_announced = setup is not None and setup.is_trusted and origin(setup.url) == origin(url)
+        is_announced = setup.is_trusted and origin(setup.url) == origin(url)
         return self.is_configured(url) or is_announced or self.rules.is_allowed_host(url)
 
     def is_file(self, url: str) -> bool:
@@ -137,7 +132,7 @@ class LabelStudioInstance:
         Behind a reverse proxy, Label Studio writes the path of its address for people, which the
         address that is configured may lack. Other paths are returned as they are.
         """
-        for name in (self.url, self._browser_url, self.announced_url):
+        for name in (self.url, self._browser_url, self._setup.url):
             below = path_below(path, name)
             if below is not None and below != path and is_file_path(below):
                 return below
@@ -156,8 +151,7 @@ class LabelStudioInstance:
 
     def access_for(self, url: str) -> Access | None:
         """Return the token to send with a request for a URL; None for a request without one."""
-        setup = self._setup
-        access = self._access or (setup.access if setup is not None else None)
+        access = self._access or self._setup.access
         if access is None or not access.is_for(url) or not self.is_file(url):
             return None
         return access
@@ -169,7 +163,7 @@ class LabelStudioInstance:
         one. Other URLs are returned as they are.
         """
         setup = self._setup
-        announced = setup.url if setup is not None and setup.is_trusted else None
+        announced = setup.url if setup.is_trusted else None
         for name in (self._browser_url, announced):
             if not self.url or not name or origin(url) != origin(name):
                 continue

@@ -83,7 +83,6 @@ class TaskRow(Struct):
     data: dict[str, Any]
     total_predictions: int | None = None
     predictions_model_versions: str | None = None
-    predictions_score: float | None = None
     total_annotations: int | None = None
     cancelled_annotations: int | None = None
     created_at: datetime | None = None

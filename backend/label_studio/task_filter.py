@@ -23,14 +23,11 @@ class TaskFilter:
     Attributes:
         without_version: has no prediction of this ``model_version``; None for no condition.
         with_version: has a prediction of this ``model_version``; None for no condition.
-        unlabeled: has no annotation.
-        labeled: has an annotation.
-        drafted: has a draft, of any annotator.
-        undrafted: has no draft.
+        labeled: whether it has an annotation; None for no condition.
+        drafted: whether it has a draft, of any annotator; None for no condition.
         ids: is one of these; None for no condition.
         min_predictions: has at least so many predictions, of any version.
         min_annotations: has at least so many annotations; skips do not count.
-        scored: has a prediction with a score; the score is told where it is asked for.
         changed_after: it, an annotation or a prediction of it was changed after that time, in
             seconds since the epoch on Label Studio's clock; None for no condition.
         newest_change_first: no condition; lists the task that was changed last first, not by id.
@@ -38,15 +35,12 @@ class TaskFilter:
 
     without_version: str | None = None
     with_version: str | None = None
-    unlabeled: bool = False
-    labeled: bool = False
-    drafted: bool = False
-    undrafted: bool = False
+    labeled: bool | None = None
+    drafted: bool | None = None
     after_id: int = 0
     ids: tuple[int, ...] | None = None
     min_predictions: int = 0
     min_annotations: int = 0
-    scored: bool = False
     changed_after: float | None = None
     newest_change_first: bool = False
 
@@ -76,20 +70,14 @@ class TaskFilter:
             require("predictions_model_versions", "not_contains", "List", [self.without_version])
         if self.with_version is not None:
             require("predictions_model_versions", "contains", "List", [self.with_version])
-        if self.unlabeled:
-            require("total_annotations", "equal", "Number", 0)
-        if self.labeled:
-            require("total_annotations", "greater", "Number", 0)
-        if self.drafted:
-            require("draft_exists", "equal", "Boolean", True)
-        if self.undrafted:
-            require("draft_exists", "equal", "Boolean", False)
+        if self.labeled is not None:
+            require("total_annotations", "greater" if self.labeled else "equal", "Number", 0)
+        if self.drafted is not None:
+            require("draft_exists", "equal", "Boolean", self.drafted)
         if self.min_predictions:
             require("total_predictions", "greater_or_equal", "Number", self.min_predictions)
         if self.min_annotations:
             require("total_annotations", "greater_or_equal", "Number", self.min_annotations)
-        if self.scored:
-            require("predictions_score", "greater_or_equal", "Number", 0)
         if self.changed_after is not None:
             time = datetime.fromtimestamp(max(0.0, self.changed_after), timezone.utc)
             require("updated_at", "greater", "Datetime", time.strftime(_TIME))

@@ -102,7 +102,7 @@ def choose_next_tasks(
     parts.engine.segmenter()  # without a model, nothing needs to be read
     known = _corrected(parts, run.project)
     images = DistinctImages(known, asked.count)
-    wanted = TaskFilter(unlabeled=True, undrafted=True)
+    wanted = TaskFilter(labeled=False, drafted=False)
     total = parts.client.count(run.project, wanted)
     most = min(COMPARED_PER_TASK * asked.count, total)
     seen: list[NextTask] = []

@@ -66,7 +66,7 @@ def test_one_picture_of_each_drive_is_chosen_shown_and_labeled_from_a_tab(
     studio.post(f"/api/tasks/{tasks[1]}/annotations/", json={"result": corrected})
     studio.post(f"/api/tasks/{tasks[2]}/drafts", json={"result": corrected, "lead_time": 1.0})
     client = LabelStudioClient(studio.url, studio.token, retry_for_s=20)
-    free = TaskFilter(unlabeled=True, undrafted=True)
+    free = TaskFilter(labeled=False, drafted=False)
     assert client.count(project, free) == len(tasks) - 2
     address = f"{backend_url}/projects/{project}"
     wait_for_json(f"{address}/learning", lambda told: told["annotations"] == 1)

@@ -92,7 +92,7 @@ def estimate(
     if client is None or not any(counts):
         return None
     try:
-        tasks_left = client.count(project, TaskFilter(unlabeled=True))
+        tasks_left = client.count(project, TaskFilter(labeled=False))
     except (StudioRefused, StudioUnreachable) as error:
         log.warning("The hours left in project %d are not known: %s", project, error)
         return HoursLeft(None, *counts)

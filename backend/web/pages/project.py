@@ -85,9 +85,9 @@ def count_tasks(client: LabelStudioClient, versions: ModelVersions, project: int
     found = client.project(project)
     config = parse_label_config(found.label_config)
     version = versions.current(config, project)
-    left = client.count(project, TaskFilter(unlabeled=True))
-    waiting = TaskFilter(unlabeled=True, without_version=version)
-    older = TaskFilter(unlabeled=True, without_version=version, min_predictions=1)
+    left = client.count(project, TaskFilter(labeled=False))
+    waiting = TaskFilter(labeled=False, without_version=version)
+    older = TaskFilter(labeled=False, without_version=version, min_predictions=1)
     n_waiting = client.count(project, waiting) if left else 0
     n_older = client.count(project, older) if n_waiting else 0
     tasks, regions = max(left, found.task_number or 0), client.region_counts(project)

@@ -28,13 +28,13 @@ def test_the_tasks_that_are_wanted(client: LabelStudioClient, studio: FakeStudio
 
     assert ids(TaskFilter()) == [1, 2, 3, 4]
     assert ids(TaskFilter(without_version=VERSION)) == [3, 4, 5, 6]
-    assert ids(TaskFilter(without_version=VERSION, unlabeled=True, after_id=4)) == [5, 6, 7, 8]
+    assert ids(TaskFilter(without_version=VERSION, labeled=False, after_id=4)) == [5, 6, 7, 8]
     assert ids(TaskFilter(with_version=VERSION)) == [1, 2]
     assert ids(TaskFilter(min_predictions=1)) == [1, 2, 4]
     assert ids(TaskFilter(ids=(2, 9, 999), without_version=VERSION)) == [9]
     assert ids(TaskFilter(ids=())) == []
     assert client.count(7, TaskFilter(without_version=VERSION)) == 248
-    assert client.count(7, TaskFilter(ids=tuple(range(1, 1000)), unlabeled=True)) == 248
+    assert client.count(7, TaskFilter(ids=tuple(range(1, 1000)), labeled=False)) == 248
     (first,) = client.tasks(7, TaskFilter(), size=1)
     assert (first.data, first.project_id) == ({"image": "1.png"}, 7)
 
@@ -148,8 +148,7 @@ def test_a_token_that_may_make_no_views_is_told(
 
 
 def test_every_condition_is_in_the_query() -> None:
-    counts = {"min_predictions": 2, "min_annotations": 3, "scored": True}
-    wanted = TaskFilter("v2", "v1", True, True, True, True, after_id=5, ids=(7, 8), **counts)  # type: ignore[arg-type]
+    wanted = TaskFilter("v2", "v1", True, False, 5, (7, 8), min_predictions=2, min_annotations=3)
     query = json.loads(wanted.query())
     assert query["selectedItems"] == {"all": False, "included": [7, 8]}
     assert query["filters"]["conjunction"] == "and"
@@ -157,13 +156,10 @@ def test_every_condition_is_in_the_query() -> None:
         ("filter:tasks:id", "greater", "Number", 5),
         ("filter:tasks:predictions_model_versions", "not_contains", "List", ["v2"]),
         ("filter:tasks:predictions_model_versions", "contains", "List", ["v1"]),
-        ("filter:tasks:total_annotations", "equal", "Number", 0),
         ("filter:tasks:total_annotations", "greater", "Number", 0),
-        ("filter:tasks:draft_exists", "equal", "Boolean", True),
         ("filter:tasks:draft_exists", "equal", "Boolean", False),
         ("filter:tasks:total_predictions", "greater_or_equal", "Number", 2),
         ("filter:tasks:total_annotations", "greater_or_equal", "Number", 3),
-        ("filter:tasks:predictions_score", "greater_or_equal", "Number", 0),
     ]
 
 

@@ -157,7 +157,7 @@ def test_of_a_large_project_some_pages_are_read_and_no_task_twice(
     """Tasks are annotated meanwhile: the real server answers 404 for a page that is gone."""
     monkeypatch.setattr("backend.runs.next_tasks._MOST_LISTED", 100)
     studio = FakeStudio("<View/>", {task: {} for task in range(1, 251)})
-    wanted, asked = TaskFilter(unlabeled=True, undrafted=True), []
+    wanted, asked = TaskFilter(labeled=False, drafted=False), []
     studio.fault = lambda each: asked.append(each)  # type: ignore[func-returns-value]
     with studio.served() as server:
         client = LabelStudioClient(server.url, TOKEN, retry_for_s=1)
