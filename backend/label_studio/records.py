@@ -142,17 +142,10 @@ class PredictionRow(Struct):
         return self.created_at.timestamp()
 
 
-class PredictionRegions(Struct):
+class PredictionRegions(PredictionRow):
     """A prediction with its regions."""
 
-    id: int
-    model_version: str | None = None
     result: Any = None
-
-    @property
-    def version(self) -> str:
-        """The ``model_version``; empty where it has none."""
-        return self.model_version or ""
 
     @property
     def regions(self) -> Sequence[Any]:

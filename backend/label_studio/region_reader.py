@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -383,14 +383,8 @@ def _check_areas(size_hw: tuple[int, int], count: int) -> None:
 _BAND_PX: Final = 1 << 20
 
 
-class _Ellipse(NamedTuple):
-    """Its centre, its half axes in px, and how far the first is turned clockwise, in radians."""
-
-    x: float
-    y: float
-    a: float
-    b: float
-    angle: float
+#: Its centre and its half axes in px, and how far the first is turned clockwise, in radians.
+_Ellipse = tuple[float, float, float, float, float]
 
 
 def _read_ellipse(area: Area) -> _Ellipse:
@@ -398,13 +392,13 @@ def _read_ellipse(area: Area) -> _Ellipse:
     x, y, a, b, degrees = _numbers(area, "x", "y", "radiusX", "radiusY", "rotation")
     in_px = np.array([x * width, y * height, abs(a) * width, abs(b) * height]) / 100
     x, y, a, b, degrees = _check_finite(np.array([*in_px, degrees])).tolist()
-    return _Ellipse(x, y, a, b, math.radians(degrees))
+    return x, y, a, b, math.radians(degrees)
 
 
 def _ellipse_box(ellipse: _Ellipse, size_hw: tuple[int, int]) -> tuple[slice, slice]:
     """Return the rows and columns of the image outside of which it covers no pixel.
 
-    >>> _ellipse_box(_Ellipse(5, 5, 2, 1, 0), (10, 20))
+    >>> _ellipse_box((5, 5, 2, 1, 0), (10, 20))
     (slice(3, 7, None), slice(2, 8, None))
     """
     x, y, a, b, angle = ellipse
@@ -440,20 +434,11 @@ def _fill_ellipse(ellipse: _Ellipse, mask: BoolMask) -> None:
 _MAX_CROSSINGS: Final = 5_000_000
 
 
-class _Edges(NamedTuple):
-    """The edges of an outline, and the rows whose centres they pass.
-
-    Attributes:
-        starts: (P, 2) float64, x and y.
-        ends: (P, 2) float64.
-        first: (P,) intp, the first row that an edge passes; the lower end belongs to the next edge.
-        counts: (P,) intp, how many rows it passes.
-    """
-
-    starts: npt.NDArray[np.float64]
-    ends: npt.NDArray[np.float64]
-    first: npt.NDArray[np.intp]
-    counts: npt.NDArray[np.intp]
+#: Of the edges of an outline: (P, 2) float64 their starts and ends, x and y, and (P,) intp the
+#: first row whose centre each passes, and how many. The lower end belongs to the next edge.
+_Edges = tuple[
+    npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.intp], npt.NDArray[np.intp]
+]
 
 
 def fill_outline(points_px: npt.NDArray[np.float64], mask: BoolMask) -> None:
@@ -500,7 +485,7 @@ def check_crossings(points_px: npt.NDArray[np.float64], size_hw: tuple[int, ...]
     >>> check_crossings(np.array([[0.0, 0], [3, 0], [3, 2]]), (9, 9))
     4
     """
-    return int(_edges(points_px, size_hw).counts.sum())
+    return int(_edges(points_px, size_hw)[-1].sum())
 
 
 def _edges(points_px: npt.NDArray[np.float64], size_hw: tuple[int, ...]) -> _Edges:
@@ -518,4 +503,4 @@ def _edges(points_px: npt.NDArray[np.float64], size_hw: tuple[int, ...]) -> _Edg
             f"A polygon is too jagged: its edges cross {crossings} rows of pixels, more than "
             f"{_MAX_CROSSINGS}. Draw it with fewer points, or as a brush region."
         )
-    return _Edges(starts, ends, first, counts)
+    return starts, ends, first, counts

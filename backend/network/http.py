@@ -163,13 +163,8 @@ class _HttpConnection(HTTPConnection):
         return self._dial(self._dns_host, self.port)
 
 
-class _HttpsConnection(HTTPSConnection):
-    def __init__(self, *args: Any, dial: Dial, **options: Any) -> None:
-        self._dial = dial
-        super().__init__(*args, **options)
-
-    def _new_conn(self) -> socket.socket:
-        return self._dial(self._dns_host, self.port)
+class _HttpsConnection(_HttpConnection, HTTPSConnection):
+    pass
 
 
 def _dial(host: str, port: int, rules: HostRules | None, limit: TimeLimit) -> socket.socket:
