@@ -9,10 +9,12 @@ from pathlib import Path
 
 from backend.cli import main as cli
 
-#: Asks each command and each of its own commands for its help.
-ALL_HELP = """
-import sys
+#: Asks each command and each of its own commands for its help; then runs the commands given, which
+#: are refused. None of that may import torch.
+WITHOUT_TORCH = """
+import json, sys
 from click import Context, Group
+from click.testing import CliRunner
 from backend.cli.main import main
 
 def show(command, path):
@@ -23,24 +25,6 @@ def show(command, path):
     return 1 + sum(show(command.get_command(context, name), f"{path} {name}") for name in names)
 
 print(show(main, "clearclip-backend"))
-"""
-
-
-def test_no_help_imports_torch_which_takes_seconds() -> None:
-    root = Path(__file__).parents[3]
-    ran = subprocess.run(
-        [sys.executable, "-c", ALL_HELP], capture_output=True, text=True, cwd=root, check=False
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert int(ran.stdout) > len(cli.BACKEND_COMMANDS)
-
-
-#: Runs each of the commands given, which is refused, and says whether it has imported torch.
-ALL_REFUSED = """
-import json, sys
-from click.testing import CliRunner
-from backend.cli.main import main
-
 runner = CliRunner(env=dict.fromkeys(("LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY")))
 for arguments in json.loads(sys.argv[1]):
     said = runner.invoke(main, arguments).output
@@ -65,14 +49,14 @@ NEED_A_TOKEN = (
 )
 
 
-def test_without_a_token_commands_are_refused_before_they_import_torch() -> None:
-    root = Path(__file__).parents[3]
+def test_neither_help_nor_a_refusal_imports_torch_which_takes_seconds() -> None:
     commands = json.dumps([command.split() for command in NEED_A_TOKEN])
     ran = subprocess.run(
-        [sys.executable, "-c", ALL_REFUSED, commands],
+        [sys.executable, "-c", WITHOUT_TORCH, commands],
         capture_output=True,
         text=True,
-        cwd=root,
+        cwd=Path(__file__).parents[3],
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
+    assert int(ran.stdout) > len(cli.BACKEND_COMMANDS)
