@@ -157,7 +157,6 @@ class AnnotationReader:
         return len(batch)
 
     def _read(self, pending: PendingAnnotation, configs: dict[int, LabelConfig]) -> None:
-        """Read an annotation, learn from it, and complete it."""
         try:
             read, diff = self._look_up(pending, configs)
         except Exception as error:  # noqa: BLE001 -- `_reason` raises an outage again
@@ -246,7 +245,6 @@ class AnnotationReader:
         return configs[project]
 
     def _origin(self, annotation: Annotation) -> tuple[AnnotationOrigin, PredictionRegions | None]:
-        """Return the kind of an annotation, and the prediction to compare it with."""
         if annotation.prediction is not None:
             prediction = self._client.prediction(annotation.prediction)
             if prediction is None:

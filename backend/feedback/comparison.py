@@ -299,7 +299,6 @@ def _compare_label(
     known: Mapping[str, Sequence[str]],
     left: Mapping[str, Sequence[str]],
 ) -> LabelDiff:
-    """Count the regions of a label."""
     after = {area.id: area for area in is_ if area.id}
     counts: Counter[str] = Counter()
     relabelled: Counter[str] = Counter()

@@ -216,7 +216,6 @@ class _Covers:
         self._size_hw = size_hw
 
     def has_others(self, label: str) -> bool:
-        """Whether anything is drawn with another label."""
         return bool(self._drawn.keys() - {label})
 
     def of_others(self, label: str) -> BoolMask:

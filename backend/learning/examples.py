@@ -319,7 +319,6 @@ class StateRow:
 
 
 def _delete_oldest(locked: StateRow) -> None:
-    """Delete the examples of the oldest annotations beyond `MOST_ANNOTATIONS`."""
     newest = _nth_newest(locked.row.project, locked.row.model, MOST_ANNOTATIONS + 1)
     last = locked.connection.execute(newest).scalar()
     if last is not None:

@@ -83,8 +83,6 @@ class BeforeAfter(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, eq=False)
 class _Found:
-    """An annotated image of a task."""
-
     task: int
     tag: ImageTag
     rgb: RGBArray

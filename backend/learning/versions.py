@@ -507,7 +507,6 @@ class VersionStore:
 
     @contextmanager
     def _locked(self, project: int) -> Iterator[StateRow]:
-        """Begin a transaction in which a project's row is locked."""
         model = self._model_key()
         with self._database.write() as connection:
             yield StateRow.lock(connection, project, model)

@@ -270,7 +270,6 @@ class _Compared:
 
     @classmethod
     def of(cls, image: SharedImage) -> _Compared:
-        """Compare what people have painted on an image."""
         made = compare_image(image.masks, image.labels, image.size_hw)
         return cls(
             replace(image, masks=()),  # which may be large
@@ -281,7 +280,6 @@ class _Compared:
         )
 
     def share(self, label: LabelAgreement) -> float:
-        """Return the share of the pixels that are in dispute about a label."""
         height, width = self.image.size_hw
         return label.disputed_px / (height * width)
 
@@ -351,7 +349,6 @@ class _Sums:
     people: defaultdict[int, _Values] = field(default_factory=lambda: defaultdict(_Values))
 
     def add(self, compared: _Compared) -> None:
-        """Add a picture."""
         self.pictures += 1
         self.disputed += compared.disputed
         by_person: defaultdict[int, list[PairAgreement]] = defaultdict(list)
@@ -374,7 +371,6 @@ class _Sums:
             del self.disputes[MOST_DISPUTES:]
 
     def label_figures(self, config: LabelConfig) -> tuple[AgreementOnLabel, ...]:
-        """Return the figures of the labels that somebody has painted, by the config's controls."""
         names = (label.name for label in (*config.labels, *config.box_labels))
         return tuple(
             AgreementOnLabel(

@@ -226,8 +226,6 @@ class _AnnotatedImage:
 
 @dataclass(frozen=True, eq=False)
 class _Seen:
-    """An annotated image, read and scored."""
-
     rgb: RGBArray
     annotated: AnnotationMap
     scores: Scores
@@ -236,8 +234,6 @@ class _Seen:
 
 @dataclass(eq=False)
 class _Search:
-    """One run."""
-
     parts: RunParts
     project: int
     config: LabelConfig

@@ -588,7 +588,6 @@ class _PictureChooser:
     left_out: dict[int, str] = field(default_factory=dict)
 
     def has_corrected(self) -> bool:
-        """Return whether a task of the project has an annotation."""
         wanted = TaskFilter(labeled=True)
         return bool(self.project.client.tasks(self.project.project, wanted, size=1))
 

@@ -281,7 +281,6 @@ class _Grid:
 
     @property
     def width(self) -> int:
-        """Dimension of the features."""
         return len(self._mosaic)
 
     def owners(

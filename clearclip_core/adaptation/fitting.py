@@ -395,14 +395,12 @@ class _CrossValidation:
         return float(np.quantile(self._judge.means(held_out.gains[1:]), _BEYOND))
 
     def of_folds(self, held_out: _HeldOut, pictures: int) -> list[Adaptation]:
-        """Return the adaptation of each fold, fitted to the others."""
         return [
             self._regression.adaptation(held_out.step * weights, pictures)
             for weights in held_out.weights
         ]
 
     def of_all(self, held_out: _HeldOut, pictures: int) -> Adaptation:
-        """Return the adaptation to all images."""
         start = np.mean(held_out.weights, axis=0)
         weights = self._regression.mode(self._every, held_out.precisions, start)
         return self._regression.adaptation(held_out.step * weights, pictures)
@@ -418,7 +416,6 @@ class _CrossValidation:
         return _HeldOut(precisions, weights, logits, self._judge.gains(logits))
 
     def _after(self, held_out: _HeldOut, step: float) -> _HeldOut:
-        """Return a choice after a step."""
         text = self._targets.text
         logits = text + np.float32(step) * (held_out.logits - text)
         return replace(held_out, gains=self._judge.gains(logits), step=step)
@@ -502,7 +499,6 @@ class _Fitting:
         return replace(tried, adaptation=None, refused=self._why_words_alone(reasons[0]))
 
     def held_out(self) -> HeldOutAdaptations:
-        """Fit to all folds but one, for each fold, and to all."""
         if not self._can_learn:
             return HeldOutAdaptations()
         validation = _CrossValidation(self._targets, self._judge, self._learning)
@@ -546,12 +542,10 @@ class _Fitting:
 
     @property
     def _shown(self) -> dict[str, int]:
-        """Number of images by label that somebody drew."""
         targets = self._targets
         drawn = np.flatnonzero(targets.labels & (targets.shown > 0)).tolist()
         return {targets.names[label]: int(targets.shown[label]) for label in drawn}
 
     def _by_label(self, ious: Float64Array) -> dict[str, float]:
-        """IoU by label, of the labels that somebody drew."""
         names = self._targets.names
         return {name: float(ious[names.index(name)]) for name in self._shown}

@@ -170,7 +170,6 @@ def _groups(title: str, first: str, groups: tuple[Group, ...]) -> Table:
 
 
 def _seconds(report: PrelabelReport) -> Table:
-    """Tabulate the median seconds of annotations, with prelabels and without."""
     table = _empty_table("Seconds an annotation, median", "", ("with prelabel", "without"))
     for group in (report.all, *report.periods, *report.versions[-MOST_SHOWN_VERSIONS:]):
         seconds = group.seconds
@@ -182,7 +181,6 @@ def _seconds(report: PrelabelReport) -> Table:
 
 
 def _safe_scores(found: Mapping[str, SafeScore]) -> Table:
-    """Tabulate the scores from which on masks needed no change."""
     columns = ("from\nscore", "masks", "no\nchange %", "at\nleast %")
     table = _empty_table("Scores from which on masks needed no change", "label", columns)
     for label, each in found.items():
@@ -196,7 +194,6 @@ def _safe_scores(found: Mapping[str, SafeScore]) -> Table:
 
 
 def _print_hours(left: HoursLeft, console: Console) -> None:
-    """Print how many hours the project still takes."""
     if left.tasks_left is not None:
         tasks = quantity(left.tasks_left, "task")
         console.print(f"Hours left at today's pace, for {tasks} without an annotation")

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -224,6 +225,13 @@ def data_url(image: RGBArray) -> str:
     file = io.BytesIO()
     Image.fromarray(image).save(file, "PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def pixels_of(url: str) -> npt.NDArray[np.int64]:
+    """The pixels (H, W, 3) of a picture that a page shows: the data URL of a JPEG."""
+    kind, _, data = url.partition(",")
+    assert kind == "data:image/jpeg;base64"
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"), np.int64)
 
 
 def brush_config(*labels: str, attributes: str = "") -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 import pickle
 import threading
@@ -17,7 +16,6 @@ import numpy.typing as npt
 import pytest
 import torch
 from label_studio_sdk.converter import brush
-from PIL import Image
 
 from backend.database.database import Database
 from backend.errors import BadRequest, ImageRefused, LearningRefused, StudioUnreachable
@@ -61,6 +59,7 @@ from tests.backend.fakes.colour_segmenter import (
     ColourSegmenter,
     brush_config,
     colour_engine,
+    pixels_of,
     teach,
 )
 from tests.backend.fakes.learning_stores import LearningStores
@@ -194,11 +193,6 @@ def brush_region(label: str, mask: npt.NDArray[np.bool_]) -> dict[str, Any]:
         "original_height": height,
         "value": {"format": "rle", "rle": rle, "brushlabels": [label]},
     }
-
-
-def pixels_of(url: str) -> npt.NDArray[np.int16]:
-    data = base64.b64decode(url.removeprefix("data:image/jpeg;base64,"))
-    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), np.int16)
 
 
 def corrected(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from clearclip_core import HELD_OUT_SEEDS, RGBArray, render_scene
+from tests.backend.fakes.colour_segmenter import data_url
 from tests.backend.fakes.label_studio import FakeStudio
 from tests.backend.runs.scene_project import CONFIG
 
@@ -29,13 +27,6 @@ def frames(seed: int, count: int = FRAMES) -> Iterator[RGBArray]:
         yield np.clip(frame, 0, 255).astype(np.uint8)
 
 
-def png_url(rgb: RGBArray) -> str:
-    """Return an image as a data URL."""
-    file = io.BytesIO()
-    Image.fromarray(rgb).save(file, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-
-
 def drive_of(task: int) -> int:
     """Return which drive a task of `drive_studio` is a frame of, from 0."""
     return (task - 1) // FRAMES
@@ -46,5 +37,5 @@ def drive_studio(seeds: Sequence[int] = SEEDS) -> FakeStudio:
     tasks: dict[int, dict[str, Any]] = {}
     for seed in seeds:
         for frame in frames(seed):
-            tasks[len(tasks) + 1] = {"image": png_url(frame)}
+            tasks[len(tasks) + 1] = {"image": data_url(frame)}
     return FakeStudio(CONFIG, tasks)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from typing import Any
 
 import numpy as np
 from label_studio_sdk.converter import brush
-from PIL import Image
 
 from clearclip_core import HELD_OUT_SEEDS, SCENE_LABELS, Scene, render_scene
+from tests.backend.fakes.colour_segmenter import data_url
 from tests.backend.fakes.label_studio import FakeStudio
 
 LABELS = ("sky", "grass", "tree", "house")
@@ -46,11 +44,7 @@ def scene_studio(annotated: int) -> FakeStudio:
     """A project of four scenes and a task without a picture; the first so many are annotated."""
     tasks: dict[int, dict[str, Any]] = {9: {"image": "data:,"}}
     for task, scene in enumerate(scenes(), 1):
-        file = io.BytesIO()
-        Image.fromarray(scene.image).save(file, "PNG")
-        tasks[task] = {
-            "image": f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-        }
+        tasks[task] = {"image": data_url(scene.image)}
     studio = FakeStudio(CONFIG, tasks)
     for task, scene in list(enumerate(scenes(), 1))[:annotated]:
         studio.annotate(task, painted(scene))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from label_studio_sdk.converter import brush
-from PIL import Image
 
+from tests.backend.fakes.colour_segmenter import data_url
 from tests.backend.fakes.label_studio import FakeStudio
 
 CONFIG = """<View><Image name="image" value="$image"/>
@@ -63,16 +61,10 @@ def outlined(box: Box, label: str = "car") -> dict[str, Any]:
     return {"id": f"{label}{box}", "value": value} | place | SIZE
 
 
-def picture() -> str:
-    """A grey picture as a data URL."""
-    file = io.BytesIO()
-    Image.new("RGB", (WIDTH, HEIGHT), (120, 130, 140)).save(file, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-
-
 def shared_studio(*tasks: Sequence[tuple[int, Sequence[dict[str, Any]]]]) -> FakeStudio:
     """A project of tasks 1, 2, …; each is a list of annotators and of what they have painted."""
-    data = {number: {"image": picture()} for number in range(1, len(tasks) + 1)}
+    grey = data_url(np.full((HEIGHT, WIDTH, 3), 128, np.uint8))
+    data = {number: {"image": grey} for number in range(1, len(tasks) + 1)}
     studio = FakeStudio(CONFIG, data, users=[ANN, BOB])
     for number, made in enumerate(tasks, 1):
         for annotator, result in made:

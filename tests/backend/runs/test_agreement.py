@@ -15,6 +15,7 @@ from backend.runs import agreement
 from backend.runs.agreement import AGREEMENT, Agreement, dispute_picture, shrink
 from backend.runs.run import AskedNothing, Run
 from backend.settings import Settings
+from tests.backend.fakes.colour_segmenter import pixels_of
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.runs.shared_project import (
     HEIGHT,
@@ -24,7 +25,6 @@ from tests.backend.runs.shared_project import (
     outlined,
     shared_studio,
 )
-from tests.backend.runs.test_label_errors import decoded
 
 PIXELS = HEIGHT * WIDTH
 LEFT, RIGHT = (0, 0, 20, 20), (20, 0, 20, 20)
@@ -244,7 +244,7 @@ def test_what_is_in_dispute_is_seen_and_the_rest_stays_grey() -> None:
     disputed = np.zeros((600, 960), bool)
     disputed[200:400, 300:600] = True
     disputed[498:501] = True
-    drawn = decoded(dispute_picture(rgb, shrink(disputed)))
+    drawn = pixels_of(dispute_picture(rgb, shrink(disputed)))
     assert drawn.shape == (300, 480, 3)
     red, green, blue = drawn[150, 225]
     assert red > green + 80, "pink"

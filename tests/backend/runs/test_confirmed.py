@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
@@ -14,19 +13,11 @@ from backend.runs.label_errors import LABEL_ERRORS, ConfirmedAnnotations, LabelE
 from backend.runs.run import AskedNothing
 from backend.runs.run_store import RunStore
 from backend.settings import Settings
-from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.runs import samples
 from tests.backend.runs.samples import SUSPICION
-from tests.backend.runs.scene_project import CONFIG
 from tests.backend.web.pages.browser import Dashboard, Page
 
 ERRORS = "/projects/7/label-errors"
-
-
-@pytest.fixture
-def dashboard() -> Iterator[Dashboard]:
-    with FakeStudio(CONFIG, {3: {}, 4: {}}).served() as server:
-        yield Dashboard(label_studio_url=server.url, label_studio_api_key=TOKEN)
 
 
 def keep(report: LabelErrors = samples.LABEL_ERRORS) -> None:

@@ -2,45 +2,27 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
-from PIL import Image
 
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.learning.examples import TrainingExample
 from backend.runs.label_errors import LABEL_ERRORS, place_pictures
 from backend.services import Services
-from backend.settings import Settings
 from clearclip_core import SCENE_LABELS, Adaptation, Example, PreparedImage
 from clearclip_core.adaptation.fitting import fit_held_out
 from clearclip_core.images.label_maps import NOTHING, palette
 from clearclip_core.label_errors.disagreement import Disagreement
 from clearclip_core.label_errors.ranking import Ranked, rank
+from tests.backend.fakes.colour_segmenter import pixels_of
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, Asked
 from tests.backend.runs.maker import Maker
 from tests.backend.runs.scene_project import CONFIG, LABELS, painted, scene_studio, scenes
-
-MODEL: dict[str, Any] = {
-    "model": "demo",
-    "device": "cpu",
-    "precision": "fp32",
-    "short_side_px": 224,
-}
-
-
-@pytest.fixture(scope="module")
-def services() -> Iterator[Services]:
-    made = Services(Settings(**MODEL))
-    with made.engine:
-        yield made
 
 
 @pytest.fixture
@@ -268,11 +250,6 @@ def test_annotations_of_one_picture_are_known_as_such(
     assert [pictures.index(each) for each in pictures] == [0, 0, 0, 3, 4]
 
 
-def decoded(url: str) -> npt.NDArray[np.int64]:
-    data = base64.b64decode(url.removeprefix("data:image/jpeg;base64,"))
-    return np.asarray(Image.open(io.BytesIO(data))).astype(np.int64)
-
-
 def test_the_place_and_what_is_around_it_is_shown_at_most_320_px_wide() -> None:
     rgb = np.full((600, 900, 3), 128, np.uint8)
     truth = np.full((600, 900), NOTHING, np.uint8)
@@ -282,7 +259,7 @@ def test_the_place_and_what_is_around_it_is_shown_at_most_320_px_wide() -> None:
     made[200:400, 450:600] = 0
     box = slice(200, 400), slice(300, 600)
     *pictures, labels = place_pictures(rgb, truth, made, box, palette(4))
-    before, after = map(decoded, pictures)
+    before, after = map(pixels_of, pictures)
     assert labels == [0, 1]
     assert before.shape == after.shape
     assert max(before.shape[:2]) == 320

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any
 
 import pytest
 
@@ -21,6 +20,7 @@ from backend.settings import Settings
 from clearclip_core import Example, Segmenter
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer
+from tests.backend.runs.conftest import MODEL
 from tests.backend.runs.drives import (
     FRAMES,
     SEEDS,
@@ -30,20 +30,7 @@ from tests.backend.runs.drives import (
 )
 from tests.backend.runs.maker import Maker
 
-MODEL: dict[str, Any] = {
-    "model": "demo",
-    "device": "cpu",
-    "precision": "fp32",
-    "short_side_px": 224,
-}
 DRIVES = len(SEEDS)
-
-
-@pytest.fixture(scope="module")
-def services() -> Iterator[Services]:
-    made = Services(Settings(**MODEL))
-    with made.engine:
-        yield made
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +29,6 @@ from backend.settings import Settings
 from tests.backend.conftest import Clock
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.runs.samples import EVIL, SAMPLES
-from tests.backend.runs.scene_project import CONFIG
 from tests.backend.web.pages.browser import PEOPLE, Dashboard, Page
 
 Kind = RunKind[Any, Any]
@@ -262,17 +260,6 @@ def test_three_are_kept_that_are_done_and_three_that_are_not(bench: Bench, kind:
 
 
 # ---- pages ---------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def studio() -> FakeStudio:
-    return FakeStudio(CONFIG, {3: {}, 4: {}})
-
-
-@pytest.fixture
-def dashboard(studio: FakeStudio) -> Iterator[Dashboard]:
-    with studio.served() as server:
-        yield Dashboard(label_studio_url=server.url, label_studio_api_key=TOKEN)
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -11,7 +9,6 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from PIL import Image
 
 from backend.errors import BadRequest, LabelConfigError
 from backend.label_studio.client import LabelStudioClient
@@ -29,7 +26,6 @@ from backend.runs.words import (
     preview,
 )
 from backend.services import Services
-from backend.settings import Settings
 from clearclip_core import SCENE_LABELS, Label, RGBArray, Segmenter
 from clearclip_core.evaluation.comparison import LabelFigures
 from clearclip_core.evaluation.metrics import MaskOverlap
@@ -40,24 +36,12 @@ from clearclip_core.wording.vocabulary_check import (
     UnknownWord,
     VocabularyCheck,
 )
+from tests.backend.fakes.colour_segmenter import pixels_of
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.runs.maker import Maker
 from tests.backend.runs.scene_project import LABELS, SIZE_HW, scene_studio, scenes
 
-MODEL: dict[str, Any] = {
-    "model": "demo",
-    "device": "cpu",
-    "precision": "fp32",
-    "short_side_px": 224,
-}
 MIN_PX = round(0.0005 * SIZE_HW[0] * SIZE_HW[1])
-
-
-@pytest.fixture(scope="module")
-def services() -> Iterator[Services]:
-    made = Services(Settings(**MODEL))
-    with made.engine:
-        yield made
 
 
 @pytest.fixture
@@ -299,19 +283,13 @@ def test_what_is_not_allowed_is_named(fields: dict[str, Any], said: str) -> None
         msgspec.convert(fields, AskedWords)
 
 
-def opened(address: str) -> np.ndarray:
-    kind, _, data = address.partition(",")
-    assert kind == "data:image/jpeg;base64"
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"), np.int16)
-
-
 def test_the_mask_is_coloured_and_the_rest_is_the_picture() -> None:
     rgb = np.full((300, 600, 3), 128, np.uint8)
     mask = np.zeros((300, 600), bool)
     mask[:, :300] = True
-    small = opened(preview(rgb, mask))
+    small = pixels_of(preview(rgb, mask))
     assert small.shape == (128, 256, 3)
     assert np.abs(small[:, 140:] - 128).max() <= 4
     assert (small[:, :110, 0] - small[:, :110, 1]).min() > 80
-    assert np.abs(opened(preview(rgb, None)) - 128).max() <= 4
-    assert opened(preview(rgb[:1, :1], mask[:1, :1])).shape == (1, 1, 3)
+    assert np.abs(pixels_of(preview(rgb, None)) - 128).max() <= 4
+    assert pixels_of(preview(rgb[:1, :1], mask[:1, :1])).shape == (1, 1, 3)

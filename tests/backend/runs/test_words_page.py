@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-
-import pytest
 
 from backend.database.database import Database
 from backend.runs.run_store import RunStore
 from backend.runs.words import WORDS as KIND
 from backend.runs.words import AskedWords, WordsReport
 from backend.settings import Settings
-from tests.backend.fakes.label_studio import TOKEN, FakeStudio
+from tests.backend.fakes.label_studio import FakeStudio
 from tests.backend.fakes.local_server import Answer, Asked
 from tests.backend.runs import samples
 from tests.backend.runs.samples import EVIL, LINE
@@ -20,17 +17,6 @@ from tests.backend.runs.scene_project import CONFIG
 from tests.backend.web.pages.browser import Dashboard, Page
 
 WORDS = "/projects/7/words"
-
-
-@pytest.fixture
-def studio() -> FakeStudio:
-    return FakeStudio(CONFIG, {3: {}})
-
-
-@pytest.fixture
-def dashboard(studio: FakeStudio) -> Iterator[Dashboard]:
-    with studio.served() as server:
-        yield Dashboard(label_studio_url=server.url, label_studio_api_key=TOKEN)
 
 
 def tried(report: WordsReport = samples.WORDS) -> str:
