@@ -286,6 +286,22 @@ def test_a_label_loses_too_much(mean: float, spread: float, is_small: bool, expe
     assert find_losing(change, np.array([is_small]), 0.03).tolist() == [expected]
 
 
+def test_nothing_passes_that_costs_a_label_more_than_the_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: set[float] = set()
+
+    def sofa_loses(change: fitting.Float64Array, _small: object, bound: float) -> Mask:
+        asked.add(bound)
+        return np.arange(change.shape[1]) == WORDS_AT["sofa"]
+
+    monkeypatch.setattr(fitting, "find_losing", sofa_loses)
+    fit = adapt(EXAMPLES, embed, WORDS, label_loss=0.05)
+    told = "On held-out pictures “sofa” may lose more than 5 points of IoU."
+    assert (fit.adaptation, fit.refused) == (None, {"sofa": told, "sky": told})
+    assert asked == {0.05}
+
+
 def test_examples_of_another_model_are_refused() -> None:
     narrow = replace(
         EXAMPLES[0], features=EXAMPLES[0].features[:, :5], layout=EXAMPLES[0].layout[:, :5]
