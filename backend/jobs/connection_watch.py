@@ -48,10 +48,10 @@ class TokenWatch:
         """What was wrong when the token was tried last, in sentences; empty where nothing was."""
         return self._trouble
 
-    def check(self) -> bool:
-        """Try the token where that is due; return False: the next round may wait."""
+    def check(self) -> None:
+        """Try the token where that is due."""
         if self._client is None or self._clock() < self._next_check:
-            return False
+            return
         before = self._trouble
         level, self._trouble = self._try(self._client)
         if self._trouble and self._trouble != before:
@@ -59,7 +59,6 @@ class TokenWatch:
         if before and not self._trouble:
             log.info("Label Studio accepts the token of this backend again")
         self._next_check = self._clock() + (_RECHECK_EVERY_S if self._trouble else _CHECK_EVERY_S)
-        return False
 
     def _try(self, client: LabelStudioClient) -> tuple[int, str]:
         """Return what is wrong, after its level; empty where Label Studio accepts the token."""
@@ -163,18 +162,17 @@ class ProjectTitles:
         ordered = sorted(titles, key=lambda project: (titles[project].casefold(), project))
         return [(project, self.name(project)) for project in ordered]
 
-    def check(self) -> bool:
-        """Read the titles where somebody looks and they are old; return False: it may wait."""
+    def check(self) -> None:
+        """Read the titles where somebody looks and they are old."""
         tried_at = max(self._kept.asked_at, self._failed_at)
         is_fresh = self._clock() < tried_at + _FRESH_FOR_S
         if self._client is None or not self._wanted.is_set() or is_fresh:
-            return False
+            return
         self._wanted.clear()
         try:
             self._read(self._client)
         except StudioRefused as error:
             log.warning("The titles of projects cannot be read: %s", error)
-        return False
 
     def _read(self, client: LabelStudioClient) -> None:
         asked_at = self._clock()

@@ -23,8 +23,8 @@ _POLL_S: Final = 1.0
 #: How long a thread waits after an error, in seconds.
 _RETRY_AFTER_S: Final = 15.0
 
-#: Does a piece of work; returns whether there was any.
-Round = Callable[[], bool]
+#: Does a piece of work; returns whether there was any, and the next round should come at once.
+Round = Callable[[], bool | None]
 
 
 class Worker:
