@@ -418,6 +418,8 @@ def test_a_poll_that_is_to_stop_leaves_the_page_to_another(
     team: Team, studio: FakeStudio, server: LocalServer, own: FlakyDatabase
 ) -> None:
     ids = [studio.annotate(task, [])["id"] for task in (1, 2, 3)]
+    studio.now += DAY_S
+    ids.append(studio.annotate(4, [])["id"])
     stopping = False
 
     def stop(each: Asked) -> Answer | None:

@@ -481,7 +481,7 @@ def test_the_command_predicts_reports_and_skips_the_next_time(tmp_path: Path) ->
 
 def test_ctrl_c_writes_what_is_predicted_and_the_same_command_goes_on(tmp_path: Path) -> None:
     database = tmp_path / "jobs.db"
-    with drawn_studio(400) as (studio, url):
+    with drawn_studio(150) as (studio, url):
         command = [sys.executable, "-m", "backend", "prelabel", *arguments(url, database)]
         run = subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -493,11 +493,11 @@ def test_ctrl_c_writes_what_is_predicted_and_the_same_command_goes_on(tmp_path: 
         output, _ = run.communicate(timeout=120)
         assert run.returncode == 130, output
         assert "The same command goes on from here." in output
-        assert 0 < len(studio.stored()) < 400
+        assert 0 < len(studio.stored()) < 150
         result = CliRunner().invoke(prelabel_command, arguments(url, database))
         assert result.exit_code == 0, result.output
-        assert studio.stored() == each_once(400)
-        assert sum(studio.imports) == 400
+        assert studio.stored() == each_once(150)
+        assert sum(studio.imports) == 150
     assert len(JobStore(Database(f"sqlite:///{database}")).list_jobs()) == 1
 
 
@@ -517,33 +517,29 @@ def test_a_killed_run_is_taken_over_at_once_on_the_same_machine(tmp_path: Path) 
     assert os.getpid() != dead.pid
 
 
-def test_a_job_that_another_works_on_is_watched_to_its_end(tmp_path: Path) -> None:
+def test_a_job_that_another_works_on_is_watched_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     database = tmp_path / "jobs.db"
     store = JobStore(Database(f"sqlite:///{database}"))
     job, other = store.start_job(7), "another:1:abcd"
     store.lease_job(other)
-    with drawn_studio(2) as (studio, url):
-        command = [sys.executable, "-m", "backend", "prelabel", *arguments(url, database)]
-        with open_ended(command) as run, ThreadPoolExecutor() as pool:
-            shown = pool.submit(run.stderr.read, 1)  # type: ignore[union-attr]
-            while not shown.done():
-                store.advance(job.id, other, total=2)
-                time.sleep(0.2)
-            time.sleep(1)
-            store.advance(job.id, other, done=2)
-            store.finish(job.id, other)
-            output, _ = run.communicate(timeout=120)
-        assert run.returncode == 0, output
-        assert "2 done, 0 skipped, 0 failed of 2" in output
+    is_wanted, lease = threading.Event(), JobStore.lease_job
+
+    def lease_later(*asked: Any) -> Job | None:
+        is_wanted.set()
+        return lease(*asked)
+
+    def work() -> None:
+        assert is_wanted.wait(60)
+        store.advance(job.id, other, total=2, done=2)
+        store.finish(job.id, other)
+
+    monkeypatch.setattr(JobStore, "lease_job", lease_later)
+    with drawn_studio(2) as (studio, url), ThreadPoolExecutor(1) as pool:
+        worked = pool.submit(work)
+        result = CliRunner().invoke(prelabel_command, arguments(url, database))
+        worked.result(60)
+        assert result.exit_code == 0, result.output
+        assert "2 done, 0 skipped, 0 failed of 2" in result.output
         assert studio.stored() == {}
-
-
-@contextmanager
-def open_ended(command: list[str]) -> Iterator[subprocess.Popen[str]]:
-    """A process, ended at the end at the latest."""
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True) as run:
-        try:
-            yield run
-        finally:
-            run.kill()
