@@ -67,6 +67,7 @@ def test_a_model_that_cannot_be_had_is_told_before_torch_is_imported(tmp_path: P
         env={**os.environ, **nowhere},
         capture_output=True,
         text=True,
+        timeout=120,  # a server would go on
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
