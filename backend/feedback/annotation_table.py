@@ -36,10 +36,7 @@ class ReadAnnotation:
     """What was read of an annotation. Times are in seconds since the epoch.
 
     Attributes:
-        kind: "compared": it began with a prediction of this backend and was compared with it.
-            "scratch", "copy", "foreign", "lost": it began from nothing, from another annotation,
-            with a prediction of another model, or with a prediction that is deleted by now.
-            "converted": it is a prediction as it was. "skipped", "broken": see `reason`.
+        kind: see `backend.feedback.annotation_reader`; "broken": it cannot be read, see `reason`.
         version: the ``model_version`` of the prediction that it was compared with.
         seconds: how long it took in all, as Label Studio has measured it.
         created: when it was submitted first.

@@ -98,13 +98,6 @@ class ImageEvidence:
         """Whether it says nothing of any label."""
         return not self.masks and not self.removed
 
-    def drawn(self, label: str) -> BoolMask | None:
-        """Return the drawn pixels of a label, (H, W) bool; None where it has no mask."""
-        if label not in self.masks:
-            return None
-        mask = self.masks[label]
-        return mask & ~self.kept[label] if label in self.kept else mask
-
 
 def find_evidence(
     predicted: AreasByLabel | None, final: AreasByLabel, size_hw: tuple[int, int]

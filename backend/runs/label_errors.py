@@ -215,10 +215,6 @@ class _AnnotatedImage:
     tag: ImageTag
     item_index: int | None
 
-    def draw(self, config: LabelConfig) -> AnnotationMap | None:
-        """Draw the annotation, see `draw_annotation`; None where it has no region on the image."""
-        return draw_annotation(self.annotation.result, config, self.tag.name, self.item_index)
-
     def without_regions(self) -> _AnnotatedImage:
         """Return it without the regions of its annotation, which may be large."""
         return replace(self, annotation=replace(self.annotation, result=()))
@@ -328,16 +324,17 @@ class _Search:
 
         An image that cannot be read raises an error of `LEAVE_OUT`.
         """
-        annotated = image.draw(self.config)
+        result, tag = image.annotation.result, image.tag
+        annotated = draw_annotation(result, self.config, tag.name, image.item_index)
         if annotated is None:
             return None
-        place = image.task, image.tag, image.item_index
+        place = image.task, tag, image.item_index
         rgb = read_annotated_image(self.parts.images.read, *place, annotated.truth.shape)
         settings, engine = self.parts.settings, self.parts.engine
         prepared = engine.segmenter().prepare(rgb)
         scores = engine.encode(
             prepared,
-            self.config.labels_of(image.tag.name),
+            self.config.labels_of(tag.name),
             Priority.BATCH,
             self.project,
             held_out.of(prepared.digest),
