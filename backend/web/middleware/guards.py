@@ -196,14 +196,13 @@ class BodyReader:
             PayloadTooLarge: the body is larger than a limit.
         """
         limit = self._max_mb << 20 if max_bytes is None else max_bytes
-        is_larger = (request.content_length or 0) > limit
-        body: bytes = b"" if is_larger else request.stream.read(limit + 1)
-        if is_larger or len(body) > limit:
+        if (request.content_length or 0) > limit:  # the server knows it of bodies in chunks, too
             raise PayloadTooLarge(
                 f"The request is larger than MAX_BODY_MB ({self._max_mb})."
                 if max_bytes is None
                 else f"Expected at most {max_bytes} bytes, but got more."
             )
+        body: bytes = request.stream.read(limit)
         return body
 
 
