@@ -42,6 +42,7 @@ def test_requests_tasks_and_what_the_engine_does_are_counted(client: FlaskClient
         "stage_seconds_count{stage=model}": 2,
         "stage_seconds_count{stage=fetch}": 2,
         "pictures_total{outcome=done}": 2,
+        "pictures_total{outcome=failed}": 0,
         "windows_total{}": 2,
         "queue_pictures{urgency=interactive}": 0,
         "cache_misses_total{cache=features}": 2,
