@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 
 from clearclip_core.images.preprocessing import RGBArray
-from clearclip_core.segmentation.tiles import Float32s, ImageTiles, Scratch, TileGrid, pad
+from clearclip_core.segmentation.tiles import Float32s, ImageTiles, Scratch, TileGrid
 from clearclip_core.segmentation.upsampling import AxisUpsampling, Indices, Matrix
 from clearclip_core.thread_pools import one_thread
 
@@ -289,7 +289,7 @@ def guided(
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        maps: (K, h, w) float, maps of the whole image, in its size or smaller.
+        maps: (K, h, w) float, maps of the whole image; a value stands in the middle of its part.
         patch_px: side of a patch in px of `image`, the unit of the radius.
 
     Raises:
@@ -340,15 +340,7 @@ class GuidedFilter:
         self.colour_fit = ColourFit(colours, self.grid, refinement.epsilon)
 
     def tile_means(self, values: Maps) -> Matrix:
-        """Compute the means of a map in tiles: (rows, columns) float64.
-
-        Args:
-            values: (h, w) float, a map of the whole image, in its size or smaller.
-        """
-        if values.shape == self.image_hw:
-            single = np.promote_types(values.dtype, np.float32)  # OpenCV does not shrink float16
-            padded = pad(values.astype(single, copy=False), self.tiles_hw, self.tile_px)
-            return self._shrink(padded)
+        """Interpolate a map (h, w) of the whole image in the middles of tiles: (rows, columns)."""
         upsamplings = [
             AxisUpsampling(np.eye(n), px) for n, px in zip(values.shape, self.image_hw, strict=True)
         ]
@@ -417,12 +409,6 @@ class GuidedFilter:
         fractions = torch.from_numpy(_fractions(side))[:, None]
         colours = planes(self.tiles.strip(top, left, side))
         return _values(above, down, colours, fractions, self._scratch).numpy()
-
-    def _shrink(self, padded: npt.NDArray[Any]) -> Matrix:
-        """Return (rows, columns, ...) float64 means in tiles."""
-        height, width = self.tiles_hw
-        shrunken = cv2.resize(padded, (width, height), interpolation=cv2.INTER_AREA)
-        return np.asarray(shrunken, np.float64)
 
 
 def block_squares(side: int) -> int:

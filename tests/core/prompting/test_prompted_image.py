@@ -31,29 +31,6 @@ def test_log_odds_are_sharpened_at_the_edge_of_the_image() -> None:
     assert np.flatnonzero(inside[10])[0] == 18
 
 
-def test_a_square_of_a_cell_is_filled_around_a_pixel() -> None:
-    fine = np.zeros((20, 40), bool)
-    fine_image().fill_around(fine, [(20, 40), (0, 0)], True)
-    assert fine.sum() == 25 + 9  # 2 px in each direction, cut off at the corner
-    assert fine[8:13, 18:23].all()
-    assert fine[:3, :3].all()
-
-
-def test_only_the_parts_with_a_pixel_are_kept() -> None:
-    fine = np.zeros((20, 40), bool)
-    fine[:5, :5] = fine[5, 5] = fine[10:, 20:] = True
-    kept = fine_image().parts_at(fine, [(4, 4), (19, 79)])  # the second is outside all parts
-    assert kept.sum() == 26
-    assert kept[5, 5]
-
-
-def test_a_mask_is_enlarged_to_the_image() -> None:
-    fine = np.zeros((20, 40), bool)
-    fine[:, 20:] = True
-    assert np.array_equal(fine_image().enlarge(fine), fine.repeat(2, 0).repeat(2, 1))
-    assert fine_image((20, 40)).enlarge(fine) is fine
-
-
 def test_confidence_is_the_logistic_function_in_steps() -> None:
     log_odds = np.full((5, 10), np.log(3), np.float32)
     confidence = fine_image().confidence(log_odds)
@@ -103,40 +80,6 @@ def test_a_difference_that_half_of_all_steps_have_is_no_edge() -> None:
     assert grid.distance(seeds)[1, 4] == pytest.approx(5 * 0.5)
 
 
-#: Cells of 10 x 10 px of an image of 40 x 60 px, whose fine size is half of that.
-GRID = GridGeometry(image_hw=(40, 60), fine_hw=(20, 30), cells_hw=(4, 6), patch_px=8.0)
-
-
-def test_a_pixel_is_in_one_cell() -> None:
-    assert [GRID.cell(pixel) for pixel in ((0, 0), (9, 9), (10, 9), (39, 59))] == [
-        (0, 0),
-        (0, 0),
-        (1, 0),
-        (3, 5),
-    ]
-    cells = GRID.cells([(0, 0), (39, 59), (39, 58)])
-    assert cells.sum() == 2
-    assert cells[0, 0]
-    assert cells[3, 5]
-
-
-def test_a_box_has_all_cells_that_it_touches() -> None:
-    cells = GRID.box_cells((slice(9, 11), slice(20, 30)))
-    assert cells.sum() == 2
-    assert cells[:2, 2].all()
-    assert GRID.box_cells((slice(5, 6), slice(5, 6))).sum() == 1
-
-
-def test_pixels_keep_their_place_at_the_fine_size() -> None:
-    assert GRID.fine_pixels([(0, 0), (39, 59), (20, 31)]) == [(0, 0), (19, 29), (10, 15)]
-    assert GRID.cell_area_px == 25
-
-
-def test_a_box_is_within_a_patch_if_both_sides_are_smaller() -> None:
-    assert GRID.is_within_patch((slice(0, 15), slice(0, 15)))  # a patch has 16 px of the image
-    assert not GRID.is_within_patch((slice(0, 15), slice(0, 16)))
-
-
 def prompted(label: int) -> PromptedImage:
     picture = Picture(disc((160, 256), (128, 80), 50))
     return PromptedImage.of(picture.features, picture.scores, label, picture.image)
@@ -148,13 +91,6 @@ def test_a_click_on_its_label_has_its_full_log_odds() -> None:
     assert maps.shape == (1, *image.geometry.cells_hw)
     assert maps[0][image.geometry.cell((80, 128))] == pytest.approx(16 + 1.2 * np.log(2), abs=0.05)
     assert maps[0][image.geometry.cell((4, 4))] < 0
-
-
-def test_each_negative_click_has_a_map_that_only_lowers_the_first() -> None:
-    maps = click_log_odds(prompted(DOG), [(80, 128)], [(80, 100), (4, 4)])
-    assert len(maps) == 3
-    assert (maps[1:] <= maps[0]).all()
-    assert maps[1][prompted(DOG).geometry.cell((80, 100))] < 0
 
 
 def test_a_box_without_its_label_has_only_what_stands_out() -> None:
@@ -184,17 +120,3 @@ def test_probabilities_are_those_of_the_label(similarity: CellSimilarity) -> Non
     assert similarity.log_probability[on_dog] == pytest.approx(0, abs=1e-3)
     assert similarity.log_probability[on_grass] == pytest.approx(np.log(1e-4), abs=1e-2)
     assert (similarity.root_probabilities**2).sum(axis=2) == pytest.approx(1, abs=1e-5)
-
-
-def test_a_certain_click_is_similar_to_what_has_its_class(similarity: CellSimilarity) -> None:
-    classes = similarity.classes((80, 128))
-    assert classes == pytest.approx(similarity.log_probability, abs=1e-2)
-
-
-def test_cosines_are_one_at_the_click_and_negative_on_the_other_class(
-    similarity: CellSimilarity,
-) -> None:
-    cosines = similarity.cosines((80, 128))
-    assert cosines.shape == similarity.geometry.cells_hw
-    assert cosines[similarity.geometry.cell((80, 128))] == pytest.approx(1, abs=1e-2)
-    assert cosines[0, 0] < 0

@@ -23,20 +23,19 @@ def around(middle: float, radius: float, count: int) -> range:
 def one_by_one(
     image: np.ndarray, target: np.ndarray, tile: int, radius: int, epsilon: float
 ) -> np.ndarray:
-    """Tiles, windows, corners and pixels, each by itself, in float64."""
+    """Windows, corners and pixels, each by itself, in float64; a target value for each tile."""
     height, width = image.shape[:2]
     assert height % tile == width % tile == 0
     rows, columns = height // tile, width // tile
-    colours, values = np.empty((rows, columns, 3)), np.empty((rows, columns))
+    colours = np.empty((rows, columns, 3))
     for y, x in product(range(rows), range(columns)):
         inside = slice(y * tile, (y + 1) * tile), slice(x * tile, (x + 1) * tile)
         colours[y, x] = image[inside].reshape(-1, 3).mean(axis=0) / 255
-        values[y, x] = target[inside].mean()
     fits = np.empty((rows, columns, 4))
     for y, x in product(range(rows), range(columns)):
         window = [(i, j) for i in around(y, radius, rows) for j in around(x, radius, columns)]
         equations = [[*colours[at], 1] for at in window]
-        wanted = [values[at] for at in window]
+        wanted = [target[at] for at in window]
         # Ridge regression: slopes are to be small, as if so many more equations said so.
         ridge = np.sqrt(len(window) * epsilon)
         equations += [[ridge if i == j else 0 for j in range(4)] for i in range(3)]
@@ -73,7 +72,7 @@ def test_it_is_ridge_regression_window_by_window(
     size_hw: tuple[int, int], patch_px: float, tile: int, radius: int
 ) -> None:
     refinement = Refinement(radius_patches=1, tiles_per_patch=4, epsilon=1e-3)
-    target = np.random.default_rng(1).random(size_hw)
+    target = np.random.default_rng(1).random((size_hw[0] // tile, size_hw[1] // tile))
     # A tile's mean colour has whole steps of 1/255 only.
     colours = picture(size_hw[0] // tile, size_hw[1] // tile).repeat(tile, 0).repeat(tile, 1)
     expected = one_by_one(colours, target, tile, radius, 1e-3)
