@@ -600,8 +600,8 @@ class _PictureChooser:
         Args:
             index: of the label in label maps; None for all labels alike.
         """
-        with_label = without = 0
-        most_without = count if index is None else count // 4
+        lacking = count if index is None else count // 4
+        left = {True: count - lacking, False: lacking}  # by whether they have the label
         spare: list[AnnotatedPicture] = []
         for task in self._tasks(TaskFilter(labeled=True), count * _READ_PER_CHOSEN):
             annotated = AnnotatedPicture(self.project, task, self.project.tag.indices(task.data)[0])
@@ -609,17 +609,16 @@ class _PictureChooser:
             if truth is None:
                 continue
             has_label = index is not None and bool((truth == index).any())
-            if (with_label >= count - most_without) if has_label else (without >= most_without):
+            if not left[has_label]:
                 spare.append(annotated)
                 continue
             picture = self._annotated(annotated, truth)
-            if picture is None:
-                continue
-            with_label, without = with_label + has_label, without + (not has_label)
-            yield picture
-            if with_label + without == count:
+            if picture is not None:
+                left[has_label] -= 1
+                yield picture
+            if not any(left.values()):
                 return
-        for annotated in spare[: count - with_label - without]:
+        for annotated in spare[: sum(left.values())]:
             truth = self._unless_left_out(annotated.task, annotated.read_truth)
             picture = None if truth is None else self._annotated(annotated, truth)
             if picture is not None:
