@@ -59,7 +59,7 @@ def test_labels_of_a_cell_are_asked_of_its_own_patches() -> None:
 @pytest.mark.usefixtures("_short_text_training")
 def test_a_model_is_trained_on_a_folder(tmp_path: Path) -> None:
     data, names = make_folder(tmp_path, "")
-    arguments = ["--data", str(data), "--names", str(names), "--minutes", "0.0001"]
+    arguments = ["--data", str(data), "--names", str(names), "--minutes", "0.02"]
     train_demo([*arguments, "--out", str(tmp_path / "made")])
     segmenter = Segmenter.load(f"local-dir:{tmp_path / 'made'}", device="cpu")
     labels = segmenter.segment(np.zeros((64, 80, 3), np.uint8), ["sky", "pavement"]).label_map

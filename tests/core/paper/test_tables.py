@@ -9,7 +9,7 @@ import torch
 
 from clearclip_core import Method, load_model
 from clearclip_core.evaluation.benchmarks import BENCHMARKS
-from clearclip_core.evaluation.runner import EvaluationTask, predictor
+from clearclip_core.evaluation.runner import EvaluationTask, predictor, result_path
 from clearclip_core.paper.tables import (
     STUDIES,
     WITHOUT_BACKGROUND,
@@ -63,6 +63,13 @@ def test_own_rows_stand_below_the_papers_and_say_that_they_are() -> None:
     assert rows[10][2:8] == [*(f"{100 * share:.1f}" for share in shares), "40.0"]
     assert rows[10][8] == "**yours**, fp16"
     assert [row[-1] for row in cells(table_3(own))].count("**yours**, fp16") == 0
+
+
+def test_what_a_result_was_measured_under_stands_beside_it() -> None:
+    other = result("voc20", 50, short_side_px=336, limit=9, own_names=True)
+    (found,) = [row for row in cells(table_2(own_rows([other]))) if "yours" in row[-1]]
+    assert found[-1] == "**yours**, fp16, 336 px, only 9 pictures, own names"
+    assert result_path(other.settings).name == "voc20.ViT-B-16-openai.clearclip.336px.json"
 
 
 def test_doubles_are_refused() -> None:
