@@ -23,9 +23,7 @@ from clearclip_core.demo.scenes.render import render_scene
 from clearclip_core.demo.scenes.scene import SCENE_LABELS, SYNONYMS
 from clearclip_core.images.label_maps import (
     IGNORE,
-    LayoutError,
     PictureFiles,
-    class_indices,
     pair_files,
 )
 from clearclip_core.vocabulary import Label, MapNames
@@ -150,11 +148,7 @@ def read_folder(folder: Path, names: Path, part: str = "") -> TrainingImages:
 
 
 def _read(files: PictureFiles, names: MapNames) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    image, values = files.read()
-    try:
-        truth = class_indices(values, names.indices)
-    except ValueError as error:
-        raise LayoutError(f"{files.label_map}: {error}") from error
+    image, truth = files.read(names.indices)
     height, width = truth.shape
     factor = TRAINING_SIDE_PX / min(height, width)
     size = round(width * factor), round(height * factor)

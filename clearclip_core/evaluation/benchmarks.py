@@ -26,7 +26,6 @@ from clearclip_core.images.label_maps import (
     LayoutError,
     PictureFiles,
     Truth,
-    class_indices,
     is_hidden,
     read_label_values,
 )
@@ -318,18 +317,8 @@ class LabelledPicture:
         return json_digest([self.name, size, label_map])
 
     def read(self) -> tuple[RGBArray, Truth]:
-        """Read (H, W, 3) uint8 RGB, and (H, W) uint8 class indices.
-
-        254 stands for pixels without a class, 255 for pixels that are not counted.
-
-        Raises:
-            LayoutError: a file cannot be read, they differ in size, or a value has no class.
-        """
-        rgb, values = self.files.read()
-        try:
-            return rgb, class_indices(values, self.indices)
-        except ValueError as error:
-            raise LayoutError(f"{self.files.label_map}: {error}") from error
+        """Read (H, W, 3) uint8 RGB, and (H, W) uint8 class indices; see `PictureFiles.read`."""
+        return self.files.read(self.indices)
 
 
 @dataclass(frozen=True)

@@ -118,11 +118,11 @@ class PictureFiles:
         """Both paths."""
         return self.picture, self.label_map
 
-    def read(self) -> tuple[RGBArray, Truth]:
-        """Read (H, W, 3) uint8 RGB and the (H, W) uint8 values of the label map.
+    def read(self, indices: Sequence[int | None]) -> tuple[RGBArray, Truth]:
+        """Read (H, W, 3) uint8 RGB and (H, W) uint8 class indices, see `class_indices`.
 
         Raises:
-            LayoutError: a file cannot be read, or they differ in size.
+            LayoutError: a file cannot be read, they differ in size, or a value has no class.
         """
         try:
             with open_image(self.picture) as picture:
@@ -135,7 +135,10 @@ class PictureFiles:
                 f"Expected {self.label_map} to be as large as its picture, "
                 f"{_size(rgb)} px, but it has {_size(label_map)}."
             )
-        return rgb, label_map
+        try:
+            return rgb, class_indices(label_map, indices)
+        except ValueError as error:
+            raise LayoutError(f"{self.label_map}: {error}") from error
 
 
 def pair_files(images: Path, masks: Path) -> list[PictureFiles]:
