@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from clearclip_core.evaluation.speed import rounds
 from tests.core.cli.clearclip import clearclip
 
 
@@ -24,7 +25,7 @@ def test_a_machine_is_measured(tiny_arch: str, tmp_path: Path) -> None:
     assert (figures["labels"], figures["windows_at_once"]) == (3, 3)
     assert figures["model"] == f"{tiny_arch}/random"
     assert [*figures["stages_s"]] == ["read", "resize", "encode", "score", "decide", "masks"]
-    assert "3" in figures["window_s"]
+    assert [*figures["window_s"]] == ["1", "3"]  # others are left out without time
     assert figures["picture_s"] == pytest.approx(sum(figures["stages_s"].values()))
     for shown in ("90×60 px, resized to 96×64", "3 labels", "pictures/s", "clearclip, fp32"):
         assert shown in result.output
@@ -48,3 +49,24 @@ def test_what_cannot_be_measured(arguments: list[str], sentence: str) -> None:
     result = clearclip("bench", *arguments)
     assert result.exit_code in (1, 2)
     assert sentence in result.output
+
+
+@pytest.mark.parametrize(
+    ("lengths_s", "budget_s", "expected"),
+    [
+        ([2, 2, 2, 2, 2, 2], 10, 5),
+        ([2, 2, 2, 2, 2, 2], 9.9, 4),
+        ([3, 1, 1, 1, 1, 1], 7, 3),  # after 3 + 1 + 1 s another of 3 does not fit
+        ([100], 10, 1),
+        ([2], 0, 1),
+    ],
+)
+def test_rounds_end_before_the_budget_does(
+    lengths_s: list[float], budget_s: float, expected: int
+) -> None:
+    now = [0.0]
+    seen = []
+    for number in rounds(budget_s, lambda: sum(now)):
+        now.append(lengths_s[number])
+        seen.append(number)
+    assert seen == list(range(expected))
