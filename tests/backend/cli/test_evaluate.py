@@ -144,12 +144,12 @@ def test_what_counts_beside_the_words_is_that_of_the_project(
     studio.label_config = CONFIG.format(car=1).replace(
         'toName="image">', 'toName="image" presence="0.4">'
     )
-    out, beside = tmp_path / "out.json", ("--presence=0.1", "--threshold=car=0.25", "--limit=2")
+    out, beside = tmp_path / "out.json", ("--presence=0.1", "--threshold=sky=0.9", "--limit=2")
     result = run(server, *MODEL, *beside, f"--json={out}")
     assert result.exit_code == 0, result.output
     (figures,) = json.loads(out.read_text())["runs"]
     assert (figures["presence"], figures["prompts"]) == (0.4, "label config")
-    thresholds, options = (0, 0, 0.6, 0.25), ScoreOptions(presence=0.4)
+    thresholds, options = (0.9, 0, 0.6, 1), ScoreOptions(presence=0.4)
     found = expected(thresholds, options=options)
     assert (figures["miou"], figures["saved_paint"]) == pytest.approx(found)
     assert found != pytest.approx(expected(thresholds))
