@@ -200,23 +200,24 @@ def test_a_job_that_cannot_be_is_refused_in_a_sentence(
 def test_a_job_of_a_deleted_project_says_so_and_goes_a_day_after_its_end(
     dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Label Studio has project 7 and no other."""
+    """Label Studio has project 7 and no other; a job that is not over stays."""
     monkeypatch.setattr(ProjectTitles, "is_gone", lambda _self, project, _known_for_s: project != 7)
     for project in (7, 8):
         job = dashboard.store.start_job(project)
         dashboard.store.lease_job("worker", job.id)
         dashboard.store.advance(job.id, "worker", total=2, done=2)
         dashboard.store.finish(job.id, "worker")
+    dashboard.store.start_job(9)
     page = dashboard.page()
-    assert page.text.count("The project is gone from Label Studio") == 1
-    (form,) = page.all("form")
+    assert page.text.count("The project is gone from Label Studio") == 2
+    (form,) = (each for each in page.all("form") if "withdraw" in str(each["action"]))
     assert (form["action"], "data-confirm" in form) == ("/jobs/1/withdraw", True)
     assert "http://studio:8080/projects/7/data" in page.links
     assert "http://studio:8080/projects/8/data" not in page.links
     now = time.time()
     monkeypatch.setattr("backend.web.pages.projects.time.time", lambda: now + 86400 + 60)
     rows = [row["id"] for row in dashboard.page().all("li") if "id" in row]
-    assert rows == ["job-1"]
+    assert rows == ["job-3", "job-1"]
     assert "is gone" in dashboard.page("/projects/8?job=2").text
     told = dashboard.client.get("/jobs").get_json()["jobs"]
-    assert [(job["id"], job["project_gone"]) for job in told] == [(2, True), (1, False)]
+    assert [(job["id"], job["project_gone"]) for job in told] == [(3, True), (2, True), (1, False)]
