@@ -6,8 +6,8 @@ import re
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -24,6 +24,7 @@ from backend.dataset.matching import (
     Unmatched,
     match_by_name,
 )
+from backend.dataset.tasks import read_ahead
 from backend.errors import BadRequest, DatasetError, TaskError
 from backend.label_studio.client import UNLISTED, LabelStudioClient, list_to_change
 from backend.label_studio.image_loader import ImageReader, ImageShape, image_places
@@ -362,8 +363,6 @@ class RegionDrawer:
             yield region, mask
 
 
-#: Images whose sizes are asked for at once.
-_AT_ONCE: Final = 4
 #: Tasks of one request to write.
 _CHUNK: Final = 8
 
@@ -458,7 +457,8 @@ class MaskImporter:
         """Read all masks; return task -> its images without a problem, and plan the others."""
         good: dict[int, list[_Checked]] = defaultdict(list)
         problems: dict[str, list[str]] = defaultdict(list)
-        for number, (each, shape) in enumerate(self._with_shapes(matched), 1):
+        wanted = takewhile(lambda _: not self._stopping.is_set(), matched)
+        for number, (each, shape) in enumerate(read_ahead(self._with_shape, wanted), 1):
             try:
                 if isinstance(shape, TaskError):
                     raise DatasetError(f"{each.source.where}: {shape}")
@@ -493,21 +493,11 @@ class MaskImporter:
                 told.label = f"{target.label.name} ({target.control.name})"
         return problems
 
-    def _with_shapes(
-        self, matched: Sequence[Matched]
-    ) -> Iterator[tuple[Matched, ImageShape | TaskError]]:
-        def shape(each: Matched) -> ImageShape | TaskError:
-            try:
-                return self._images.read_shape(each.place.source, each.place.task)
-            except TaskError as error:
-                return error
-
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            for start in range(0, len(matched), 2 * _AT_ONCE):
-                if self._stopping.is_set():
-                    return
-                some = matched[start : start + 2 * _AT_ONCE]
-                yield from zip(some, pool.map(shape, some), strict=True)
+    def _with_shape(self, each: Matched) -> tuple[Matched, ImageShape | TaskError]:
+        try:
+            return each, self._images.read_shape(each.place.source, each.place.task)
+        except TaskError as error:
+            return each, error
 
     def _hint(self, shape: ImageShape | TaskError) -> str:
         if isinstance(shape, TaskError) or shape.size_hw == shape.stored_hw:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import Any, Final, get_args
@@ -23,7 +22,7 @@ from backend.dataset.labelled_image import (
     Provenance,
     RegionMask,
 )
-from backend.dataset.tasks import TaskRecord, TaskReference
+from backend.dataset.tasks import TaskRecord, TaskReference, read_ahead
 from backend.errors import BadRequest, DatasetError, LabelConfigError, TaskError
 from backend.label_studio.annotations import AnnotationChoice
 from backend.label_studio.label_config import ImageTag
@@ -311,7 +310,7 @@ class RegionReader:
         """Return the regions of each annotation or prediction that counts, and where it is from."""
         if self.with_predictions and record.predictions and not record.annotations:
             newest = record.predictions[-1]
-            return [(newest.result, Provenance("prediction", plain_text(newest.version)))]
+            return [(newest.regions, Provenance("prediction", plain_text(newest.version)))]
         return [
             (
                 each.result,
@@ -405,11 +404,6 @@ def _mask_reader(area: Area, is_kept: bool) -> Callable[[], RegionMask]:
     return cache(read) if is_kept else read  # several formats read each mask
 
 
-#: Threads that wait for Label Studio, and tasks that are read ahead: they bound the memory.
-_THREADS: Final = 4
-_AHEAD: Final = 8
-
-
 @dataclass(frozen=True)
 class LoadedTask:
     """A task with the pictures that count, or why it was not read; see `lost_controls`."""
@@ -430,17 +424,7 @@ class TaskLoader:
 
     def load(self, references: Iterable[TaskReference]) -> Generator[LoadedTask, None, None]:
         """Iterate over tasks in their order."""
-        waiting: deque[Future[LoadedTask]] = deque()
-        with ThreadPoolExecutor(_THREADS) as pool:
-            try:
-                for reference in references:
-                    waiting.append(pool.submit(self._load, reference))
-                    if len(waiting) > _AHEAD:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        return read_ahead(self._load, references)
 
     def _load(self, reference: TaskReference) -> LoadedTask:
         try:

@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import ijson
 import msgspec
 
 from backend.errors import DatasetError
 from backend.label_studio.client import PAGE, LabelStudioClient
-from backend.label_studio.records import Annotation, AnnotationRow, TaskRow, read_annotation
+from backend.label_studio.records import (
+    Annotation,
+    AnnotationRow,
+    TaskRow,
+    read_annotation,
+)
 from backend.label_studio.requests import Task
 
 
-@dataclass(frozen=True)
-class TaskPrediction:
+class TaskPrediction(msgspec.Struct):
     """A prediction of a task; its id is 0 where a file does not say."""
 
-    id: int
-    version: str
-    result: Sequence[Any] = field(default=(), repr=False)
+    id: int = 0
+    model_version: str | None = None
+    result: Any = None
+
+    @property
+    def version(self) -> str:
+        """The ``model_version``; empty where it has none."""
+        return self.model_version or ""
+
+    @property
+    def regions(self) -> Sequence[Any]:
+        """The regions, as they came."""
+        return self.result if isinstance(self.result, list) else ()
 
 
 @dataclass(frozen=True)
@@ -52,21 +68,43 @@ class TaskReference:
     read: Callable[[], TaskRecord] = field(repr=False, compare=False)
 
 
+#: Threads that wait for Label Studio, and what is read ahead of each: they bound the memory.
+_THREADS: Final = 4
+_AHEAD: Final = 8
+
+_Item = TypeVar("_Item")
+_Read = TypeVar("_Read")
+
+
+def read_ahead(
+    read: Callable[[_Item], _Read], items: Iterable[_Item]
+) -> Generator[_Read, None, None]:
+    """Read items in threads, some ahead of the one that is used; iterate in their order."""
+    waiting: deque[Future[_Read]] = deque()
+    with ThreadPoolExecutor(_THREADS) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(read, item))
+                if len(waiting) > _AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
 class TaskSource(Protocol):
     """Lists the tasks of a project."""
 
     @property
     def name(self) -> str:
         """Name of the project or the file, by which a folder knows what it was made of."""
-        ...
 
     def count(self) -> int | None:
         """Return the number of tasks; None where nobody knows before all are read."""
-        ...
 
     def references(self) -> Iterator[TaskReference]:
         """Iterate over the tasks by ascending id, or in the order of a file."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +165,7 @@ class ProjectTasks:
             newest = self._client.prediction(found[-1].id)
             if newest is None:
                 return ()
-            found[-1] = replace(found[-1], result=newest.regions)
+            found[-1].result = newest.result
         return tuple(found)
 
 
@@ -173,19 +211,13 @@ def _same(record: TaskRecord) -> TaskRecord:
     return record
 
 
-class _ExportedPrediction(msgspec.Struct):
-    id: int = 0
-    model_version: str | None = None
-    result: Any = None
-
-
 class _ExportedTask(msgspec.Struct):
     """An exported task; some exports have only the ids of predictions."""
 
     id: int
     data: dict[str, Any]
     annotations: list[dict[str, Any]]
-    predictions: list[_ExportedPrediction | int] | None = None
+    predictions: list[dict[str, Any] | int] | None = None
 
 
 def read_exported_task(raw: Any) -> TaskRecord:
@@ -197,30 +229,18 @@ def read_exported_task(raw: Any) -> TaskRecord:
     try:
         found = msgspec.convert(raw, _ExportedTask)
         annotations = tuple(map(_annotation, found.annotations))
-        began = [msgspec.convert(each, _ExportedPrediction) for each in _began(found)]
+        told = [each for each in found.predictions or () if isinstance(each, dict)]
+        began = [each.get("prediction") for each in found.annotations]
+        told += [each for each in began if isinstance(each, dict) and each.get("id")]
+        rows = [msgspec.convert(each, TaskPrediction) for each in told]
     except msgspec.ValidationError as error:
         raise DatasetError(
             f'Expected each exported task to have "id", "data" and "annotations" as in Label '
             f"Studio's export JSON (JSON-MIN has no masks of use), but one has not: {error}."
         ) from None
-    listed = [each for each in found.predictions or () if isinstance(each, _ExportedPrediction)]
-    predictions = {(each.id or -n): _prediction(each) for n, each in enumerate([*listed, *began])}
-    return TaskRecord(
-        Task(found.id, None, found.data),
-        annotations,
-        tuple(sorted(predictions.values(), key=lambda each: each.id)),
-    )
-
-
-def _began(task: _ExportedTask) -> Iterator[Mapping[str, Any]]:
-    """Iterate over the predictions that stand with the annotations that began with them."""
-    found = (each.get("prediction") for each in task.annotations)
-    return (each for each in found if isinstance(each, dict) and each.get("id"))
-
-
-def _prediction(found: _ExportedPrediction) -> TaskPrediction:
-    result = found.result if isinstance(found.result, list) else ()
-    return TaskPrediction(found.id, found.model_version or "", result)
+    by_id = {(each.id or -n): each for n, each in enumerate(rows)}
+    predictions = tuple(sorted(by_id.values(), key=lambda each: each.id))
+    return TaskRecord(Task(found.id, None, found.data), annotations, predictions)
 
 
 def _annotation(raw: Mapping[str, Any]) -> Annotation:

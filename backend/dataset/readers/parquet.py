@@ -69,17 +69,17 @@ class _Table:
         """Read a column of a row group; a value that many rows have is in memory once."""
         arrow: Any = importlib.import_module("pyarrow")
         told = self.file.metadata.row_group(group)
-        size_mb = sum(
-            chunk.total_uncompressed_size
-            for chunk in map(told.column, range(told.num_columns))
-            if f"{chunk.path_in_schema}.".startswith(f"{column}.")
-        ) / (1 << 20)
-        if size_mb > _MAX_GROUP_BYTES >> 20 or told.num_rows > _MAX_ROWS:
-            raise DatasetError(
-                f"{self.path} has a row group of {size_mb:.0f} MB and {told.num_rows} rows in the "
-                f'column "{column}".'
-            )
         try:
+            size_mb = sum(
+                chunk.total_uncompressed_size
+                for chunk in map(told.column, range(told.num_columns))
+                if f"{chunk.path_in_schema}.".startswith(f"{column}.")
+            ) / (1 << 20)
+            if size_mb > _MAX_GROUP_BYTES >> 20 or told.num_rows > _MAX_ROWS:
+                raise DatasetError(
+                    f"{self.path} has a row group of {size_mb:.0f} MB and {told.num_rows} rows in "
+                    f'the column "{column}".'
+                )
             table = self.file.read_row_group(group, columns=[column], use_threads=False)
         except (arrow.ArrowException, OSError, ValueError) as error:
             raise DatasetError(f"{self.path} is damaged ({str(error)[:100]}).") from None

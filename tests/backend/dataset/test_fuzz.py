@@ -47,7 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @st.composite
 def spoiled(draw: Callable[[Any], Any], valid: Any) -> Any:
-    """A value of JSON of which up to four parts, deep inside or all of it, are others."""
+    """A value of JSON of which up to four parts, deep inside or all of it, are others or gone."""
     root = [copy.deepcopy(valid)]
     for _ in range(draw(st.integers(0, 4))):
         holder, key = root, 0
@@ -55,7 +55,10 @@ def spoiled(draw: Callable[[Any], Any], valid: Any) -> Any:
             holder = holder[key]
             keys = list(holder) if isinstance(holder, dict) else list(range(len(holder)))
             key = draw(st.sampled_from(keys))
-        holder[key] = draw(st.floats(-2, 6) | NUMBERS | TEXTS | JSON)
+        if isinstance(holder, dict) and draw(st.booleans()):
+            del holder[key]
+        else:
+            holder[key] = draw(st.floats(-2, 6) | NUMBERS | TEXTS | JSON)
     return root[0]
 
 
@@ -190,13 +193,13 @@ def test_label_maps(folder: Path, content: bytes, classes: Any, names: str | Non
 def test_parquet(
     folder: Path, rows: Any, names: Any, features: Any, changes: Any, cut: int
 ) -> None:
+    file = io.BytesIO()
     try:
         table = pa.table({"mask": rows, "file_name": names})
+        info = {"huggingface": json.dumps(features)}
+        pq.write_table(table.replace_schema_metadata(info), file)
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
         return  # what pyarrow itself does not write
-    table = table.replace_schema_metadata({"huggingface": json.dumps(features)})
-    file = io.BytesIO()
-    pq.write_table(table, file)
     place = folder / "parquet"
     place.mkdir(exist_ok=True)
     (place / "a.parquet").write_bytes(damaged(file.getvalue(), changes, cut))

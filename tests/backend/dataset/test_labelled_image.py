@@ -121,9 +121,11 @@ def test_a_box_for_prompts_has_the_labels_that_no_other_control_has() -> None:
         f"""<View>{IMAGE}
         <RectangleLabels name="r" toName="img" smart="true"><Label value="a"/><Label value="b"/>
         </RectangleLabels>
-        <BrushLabels name="m" toName="img"><Label value="a"/></BrushLabels></View>"""
+        <BrushLabels name="m" toName="img"><Label value="a"/></BrushLabels></View>""",
+        {"a": "b"},
     )
     assert found.classes.names == ("a", "b")
+    assert found.names_of(area("m", "brushlabels", "a")) == ("b",)
     assert found.names_of(area("r", "rectanglelabels", "a")) == ()
     assert found.names_of(area("r", "rectanglelabels", "b")) == ("b",)
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import datasets
 import numpy as np
 import pytest
@@ -97,18 +96,3 @@ def test_supervision(bench: Bench, drawn: dict[str, list[tuple[int, Any]]]) -> N
                 yield Path(path).name, found.class_id.tolist(), found.mask
 
     check(read(), drawn)
-
-
-def test_supervision_rounds_the_points_of_yolo(
-    bench: Bench, drawn: dict[str, list[tuple[int, Any]]]
-) -> None:
-    """Its masks are those that were drawn but for a pixel at their edges."""
-    folders = str(bench.folder / "images"), str(bench.folder / "labels")
-    found = supervision.DetectionDataset.from_yolo(*folders, str(bench.folder / "data.yaml"))
-    assert len(found) == len(drawn)
-    for path, _, objects in found:
-        assert objects.class_id.tolist() == [each for each, _ in drawn[Path(path).name]]
-        for mask, (_, expected) in zip(objects.mask, drawn[Path(path).name], strict=True):
-            pixels = expected.astype(np.uint8)
-            assert not (cv2.erode(pixels, np.ones((3, 3))).astype(bool) & ~mask).any()
-            assert not (mask & ~cv2.dilate(pixels, np.ones((3, 3))).astype(bool)).any()

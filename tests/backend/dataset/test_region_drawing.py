@@ -75,11 +75,11 @@ def test_parts_of_one_object_lie_below_the_first() -> None:
 def test_a_region_without_an_area_costs_itself() -> None:
     regions = (*REGIONS, LabelledRegion.of("car", LEFT & ~LEFT, id="line 2"))
     matched = Matched(MaskSource("a", "a.txt", lambda _: regions), MATCHED.place)
-    drawer = RegionDrawer(ClassMapping(config("PolygonLabels")))
+    drawer = RegionDrawer(ClassMapping(config("BrushLabels")))
     names, (reason,) = drawer.check(matched, SHAPE)
     assert names == ["car"]
     assert reason.startswith("line 2 is left out: it has no mask")
-    assert len(list(drawer.draw(matched, SHAPE))) == 2
+    assert [entry["score"] for entry in drawer.draw(matched, SHAPE)] == [0.75], "of the others"
 
 
 def test_a_mask_of_another_size_is_refused() -> None:

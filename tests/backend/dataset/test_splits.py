@@ -71,7 +71,7 @@ def test_a_group_is_in_the_part_of_what_was_annotated_first() -> None:
         assert divided == 0
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(20))
 def test_no_new_picture_moves_one_that_is_there(seed: int) -> None:
     """Whatever its id and time, also where it joins two groups; what moves is said."""
     random = np.random.default_rng(seed)

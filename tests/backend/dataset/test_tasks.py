@@ -73,7 +73,7 @@ def read(server: LocalServer, with_predictions: bool) -> dict[int, list[tuple[st
     client = LabelStudioClient(server.url, TOKEN, retry_for_s=0)
     records = [each.read() for each in ProjectTasks(client, 7, None, with_predictions).references()]
     return {
-        int(record.task.id or 0): [(p.version, len(p.result)) for p in record.predictions]
+        int(record.task.id or 0): [(p.version, len(p.regions)) for p in record.predictions]
         for record in records
         if record is not None
     }

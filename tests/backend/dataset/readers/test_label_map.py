@@ -100,9 +100,9 @@ def test_a_truncated_file_and_one_of_another_format_are_refused() -> None:
 
 def test_a_file_that_claims_to_be_huge_is_refused_before_it_is_decoded() -> None:
     content = bytearray(png(Image.fromarray(VALUES)))
-    content[16:24] = struct.pack(">II", 40_000, 40_000)
+    content[16:24] = struct.pack(">II", 2_000, 1_000)
     content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
-    with pytest.raises(DatasetError, match=r"limit of 1 MP|the limit is 1 MP"):
+    with pytest.raises(DatasetError, match="limit of 1 MP"):
         read_class_map(bytes(content), "a.png", LIMITS)
 
 
