@@ -17,33 +17,6 @@ from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.segmentation.upsampling import Indices, Matrix
 
 
-def read_strip(image: RGBArray, top: Indices, left: Indices, side: int) -> RGBArray:
-    """Read squares of an image; its last pixels are repeated in those that reach beyond it.
-
-    Args:
-        image: (H, W, 3) uint8, C-contiguous.
-        top: (N,) first rows of the squares, inside the image.
-        left: (N,) first columns.
-
-    Returns:
-        (side, N * side, 3).
-
-    >>> image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
-    >>> read_strip(image, np.array([0]), np.array([1]), 2)[..., 0].tolist()
-    [[3, 3], [9, 9]]
-    """
-    if _are_inside(image, top, left, side):
-        rows = np.arange(side)[:, None] + top
-        read: RGBArray = _lines(image.reshape(len(image), -1), 3 * side)[rows, 3 * left]
-        return read.reshape(side, -1, 3)
-    strip = np.empty((side, len(top), side, 3), np.uint8)
-    for index, (y, x) in enumerate(zip(top.tolist(), left.tolist(), strict=True)):
-        part = image[y : y + side, x : x + side]
-        missing = (0, side - part.shape[0]), (0, side - part.shape[1]), (0, 0)
-        strip[:, index] = np.pad(part, missing, mode="edge")
-    return strip.reshape(side, -1, 3)
-
-
 def write_strip(
     target: npt.NDArray[Any], top: Indices, left: Indices, strip: npt.NDArray[Any]
 ) -> None:
@@ -208,11 +181,23 @@ class ImageTiles:
     def strip(self, top: Indices, left: Indices, side: int) -> RGBArray:
         """Return (side, N * side, 3) pixels of squares that lie side by side.
 
+        The image's last pixels are repeated in those that reach beyond it.
+
         Args:
-            top: (N,) first rows of the squares in px.
+            top: (N,) first rows of the squares in px, inside the image.
             left: (N,) first columns.
         """
-        return read_strip(self._image, top, left, side)
+        image = self._image
+        if _are_inside(image, top, left, side):
+            rows = np.arange(side)[:, None] + top
+            read: RGBArray = _lines(image.reshape(len(image), -1), 3 * side)[rows, 3 * left]
+            return read.reshape(side, -1, 3)
+        strip = np.empty((side, len(top), side, 3), np.uint8)
+        for index, (y, x) in enumerate(zip(top.tolist(), left.tolist(), strict=True)):
+            part = image[y : y + side, x : x + side]
+            missing = (0, side - part.shape[0]), (0, side - part.shape[1]), (0, 0)
+            strip[:, index] = np.pad(part, missing, mode="edge")
+        return strip.reshape(side, -1, 3)
 
     def mean_colours(self) -> Matrix:
         """Return (rows, columns, 3) float64 mean colours of tiles, in whole steps of [0, 255]."""

@@ -31,6 +31,22 @@ def test_log_odds_are_sharpened_at_the_edge_of_the_image() -> None:
     assert np.flatnonzero(inside[10])[0] == 18
 
 
+def test_a_square_of_a_cell_is_filled_around_a_pixel() -> None:
+    fine = np.zeros((20, 40), bool)
+    fine_image().fill_around(fine, [(20, 40), (0, 0)], True)
+    assert fine.sum() == 25 + 9  # 2 px in each direction, cut off at the corner
+    assert fine[8:13, 18:23].all()
+    assert fine[:3, :3].all()
+
+
+def test_only_the_parts_with_a_pixel_are_kept() -> None:
+    fine = np.zeros((20, 40), bool)
+    fine[:5, :5] = fine[5, 5] = fine[10:, 20:] = True
+    kept = fine_image().parts_at(fine, [(4, 4), (19, 79)])  # the second is outside all parts
+    assert kept.sum() == 26
+    assert kept[5, 5]
+
+
 def test_confidence_is_the_logistic_function_in_steps() -> None:
     log_odds = np.full((5, 10), np.log(3), np.float32)
     confidence = fine_image().confidence(log_odds)
