@@ -83,7 +83,7 @@ def test_many_annotations_at_once_make_one_version(connected: Backend, studio: F
         studio.annotate(task, [region("a", "red", 4)], 1e9)
     wake(connected)
     learned = "/projects/7/learning"
-    wait_for(lambda: bool(connected.client.get(learned).get_json()["versions"]))
+    wait_for(lambda: bool(connected.client.get(learned).get_json()["versions"]), 60)
     told = connected.client.get(learned).get_json()
     (only,) = told["versions"]
     assert (only["number"], only["annotations"], told["changed"]) == (1, 30, 0)
