@@ -113,7 +113,7 @@ def _band_matrix(
 
 
 #: Maps are fitted so many at a time that their means have at most this many elements.
-_FIT_ELEMENTS = 1 << 20
+_FIT_ELEMENTS = 1 << 18
 
 
 class ColourFit:
