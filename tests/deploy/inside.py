@@ -131,7 +131,7 @@ def annotate(project: str) -> dict[str, Any]:
     after = wait_for(
         lambda: (now := version(project)["version"]) != before and now, "a version that has learned"
     )
-    assert re.search(r" \+\d+$", after), after
+    assert re.search(r" \+\d+ v\d+$", after), after
     return {"version": after}
 
 
