@@ -294,14 +294,7 @@ _KEPT: Final = 64
 _KEPT_FOR_S: Final = 1.0
 
 #: Raised by one whenever the same settings would give other masks than before.
-_ALGORITHM = 2
-
-#: In place of `True` for refined masks: raised by one where they alone change, the others' versions
-#: stay.
-_REFINEMENT: Final = 2
-
-#: In place of `_ALGORITHM` for a preset whose masks alone have changed: the others' versions stay.
-_ALGORITHM_OF_PRESETS: Final = {"clipsurgery": 3}
+_ALGORITHM: Final = 3
 
 
 class ModelVersions:
@@ -368,13 +361,13 @@ class ModelVersions:
         """
         settings = self._settings
         parts: list[Any] = [
-            _ALGORITHM_OF_PRESETS.get(settings.method, _ALGORITHM),
+            _ALGORITHM,
             self._model_id(),
             settings.method,
             settings.short_side_px,
             settings.templates,
             settings.min_island_share,
-            settings.refine and _REFINEMENT,
+            settings.refine,
             _config_parts(config),
         ]
         if (score := score_kind(settings, config)) != "confidence":
