@@ -28,7 +28,7 @@ demo: $(VENV)/.made $(STUDIO_VENV)/.made ## Label Studio and the backend on draw
 test: $(VENV)/.made $(STUDIO_VENV)/.made browser postgres ## the tests, the real Label Studio and Chromium included (ARGS: pytest's)
 	$(PYTEST) -m 'not thorough' $(ARGS)
 
-test-all: test ## the tests, then those that take longer: PostgreSQL's doubles and the long fuzz
+test-all: test ## the tests, then those that take longer: PostgreSQL's doubles, the long fuzz, kills of servers
 	$(PYTEST) -m thorough $(ARGS)
 
 test-compose: ## build the image and walk through Docker Compose with a real engine (ARGS: --file more.yml, --results PAGE)

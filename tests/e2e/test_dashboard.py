@@ -72,7 +72,7 @@ def test_a_project_is_prelabeled_from_the_page_and_that_is_taken_back(
     expect(console.locator("#correct")).to_contain_text("0 of 12 tasks done, 12 left")
     resize(console, PHONE)
     resize(console, DESK)
-    console.get_by_role("link", name="Dashboard").click()
+    console.get_by_role("link", name="Dashboard", exact=True).click()
     expect(row.get_by_role("button")).to_have_text(["Withdraw"])
     console.once("dialog", lambda question: question.accept())
     row.get_by_role("button").click()

@@ -98,6 +98,7 @@ def test_for_which_hosts_label_studio_makes_a_webhook(
         assert refused.value.status_code == status
 
 
+@pytest.mark.thorough
 def test_a_password_that_label_studio_does_not_send(
     studio: LabelStudioProcess, new_project: Callable[..., int], tmp_path: Path
 ) -> None:

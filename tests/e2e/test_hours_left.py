@@ -17,6 +17,7 @@ from tests.e2e.conftest import MODEL
 VERSION = "demo clearclip 0123abcd"
 
 
+@pytest.mark.thorough
 def test_what_is_left(
     page: Page,
     studio: LabelStudioProcess,

@@ -31,6 +31,8 @@ from tests.backend.fakes.leases import end_leases
 from tests.e2e.conftest import MODEL, DemoRun
 from tests.e2e.servers import wait_for
 
+pytestmark = pytest.mark.thorough
+
 LABELS = ["sky", "tree"]
 SMALL = ["--model", MODEL, "--short-side-px", "64"]
 SLOW = [sys.executable, "-m", "tests.e2e.slow_segmenter"]
@@ -174,7 +176,6 @@ def test_pressing_retrieve_again_predicts_all_of_100_tasks(
     assert_each_task_has_one(studio, project, 100)
 
 
-@pytest.mark.thorough
 def test_what_is_late_is_written_by_a_job_that_outlives_kill_9(
     studio: LabelStudioProcess, make_project: MakeProject, tmp_path: Path
 ) -> None:
@@ -242,7 +243,6 @@ def test_a_bulk_run_that_is_killed_three_times_ends_complete_and_without_duplica
     assert left[0] > left[1] > 0
 
 
-@pytest.mark.thorough
 def test_a_bulk_run_outlives_a_label_studio_that_is_away_for_a_while(
     own_studio: OwnLabelStudio, make_project: MakeProject, tmp_path: Path
 ) -> None:
@@ -261,7 +261,6 @@ def test_a_bulk_run_outlives_a_label_studio_that_is_away_for_a_while(
     assert_each_task_has_one(studio, project, 80)
 
 
-@pytest.mark.thorough
 def test_two_backends_share_a_job_and_one_of_them_is_killed(
     studio: LabelStudioProcess, make_project: MakeProject, tmp_path: Path
 ) -> None:
