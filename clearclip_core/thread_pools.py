@@ -1,4 +1,4 @@
-"""Threads of the pools that a process has: torch's, OpenCV's, and those of NumPy's BLAS.
+"""Threads of a process: torch's, OpenCV's, those of NumPy's BLAS, and such that read ahead.
 
 Each library starts a thread for each CPU. Where several of them compute at once, the threads wait
 for one another. NumPy's products here are small, and OpenBLAS's threads spin while they wait: they
@@ -8,16 +8,43 @@ take many times the processor time of the products, from whatever runs beside th
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 from threadpoolctl import ThreadpoolController
 
 #: BLAS libraries whose threads are of one pool for all threads of the process.
 _LIBRARIES = ("openblas", "blis", "flexiblas")
+
+_Item = TypeVar("_Item")
+_Read = TypeVar("_Read")
+
+
+def read_ahead(
+    read: Callable[[_Item], _Read], items: Iterable[_Item], threads: int = 1, ahead: int = 4
+) -> Generator[_Read, None, None]:
+    """Read items in threads, so many ahead of the one that is used; iterate in their order.
+
+    >>> list(read_ahead(len, ["a", "bcd"]))
+    [1, 3]
+    """
+    waiting: deque[Future[_Read]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(read, item))
+                if len(waiting) > ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 @contextmanager

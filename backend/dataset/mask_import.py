@@ -24,7 +24,7 @@ from backend.dataset.matching import (
     Unmatched,
     match_by_name,
 )
-from backend.dataset.tasks import read_ahead
+from backend.dataset.tasks import READ_AHEAD, READERS
 from backend.errors import BadRequest, DatasetError, TaskError
 from backend.label_studio.client import UNLISTED, LabelStudioClient, list_to_change
 from backend.label_studio.image_loader import ImageReader, ImageShape, image_places
@@ -33,6 +33,7 @@ from backend.label_studio.region_writer import draw_regions
 from backend.label_studio.task_filter import TaskFilter
 from clearclip_core import RunMask
 from clearclip_core.quantities import quantity
+from clearclip_core.thread_pools import read_ahead
 
 ImportKind = Literal["predictions", "annotations"]
 
@@ -458,7 +459,8 @@ class MaskImporter:
         good: dict[int, list[_Checked]] = defaultdict(list)
         problems: dict[str, list[str]] = defaultdict(list)
         wanted = takewhile(lambda _: not self._stopping.is_set(), matched)
-        for number, (each, shape) in enumerate(read_ahead(self._with_shape, wanted), 1):
+        shapes = read_ahead(self._with_shape, wanted, READERS, READ_AHEAD)
+        for number, (each, shape) in enumerate(shapes, 1):
             try:
                 if isinstance(shape, TaskError):
                     raise DatasetError(f"{each.source.where}: {shape}")

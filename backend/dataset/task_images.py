@@ -22,7 +22,7 @@ from backend.dataset.labelled_image import (
     Provenance,
     RegionMask,
 )
-from backend.dataset.tasks import TaskRecord, TaskReference, read_ahead
+from backend.dataset.tasks import READ_AHEAD, READERS, TaskRecord, TaskReference
 from backend.errors import BadRequest, DatasetError, LabelConfigError, TaskError
 from backend.label_studio.annotations import AnnotationChoice
 from backend.label_studio.label_config import ImageTag
@@ -38,6 +38,7 @@ from backend.label_studio.label_config_parser import (
 )
 from backend.label_studio.region_reader import Area, area_mask, image_size, read_areas
 from backend.label_studio.requests import Task, read_text
+from clearclip_core.thread_pools import read_ahead
 
 #: Pixels of all masks of a picture that are kept while it is written.
 _KEPT_PIXELS: Final = 32 << 20
@@ -424,7 +425,7 @@ class TaskLoader:
 
     def load(self, references: Iterable[TaskReference]) -> Generator[LoadedTask, None, None]:
         """Iterate over tasks in their order."""
-        return read_ahead(self._load, references)
+        return read_ahead(self._load, references, READERS, READ_AHEAD)
 
     def _load(self, reference: TaskReference) -> LoadedTask:
         try:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol
 
 import ijson
 import msgspec
@@ -68,29 +66,9 @@ class TaskReference:
     read: Callable[[], TaskRecord] = field(repr=False, compare=False)
 
 
-#: Threads that wait for Label Studio, and what is read ahead of each: they bound the memory.
-_THREADS: Final = 4
-_AHEAD: Final = 8
-
-_Item = TypeVar("_Item")
-_Read = TypeVar("_Read")
-
-
-def read_ahead(
-    read: Callable[[_Item], _Read], items: Iterable[_Item]
-) -> Generator[_Read, None, None]:
-    """Read items in threads, some ahead of the one that is used; iterate in their order."""
-    waiting: deque[Future[_Read]] = deque()
-    with ThreadPoolExecutor(_THREADS) as pool:
-        try:
-            for item in items:
-                waiting.append(pool.submit(read, item))
-                if len(waiting) > _AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+#: Threads that wait for Label Studio, and what is read ahead: they bound the memory.
+READERS: Final = 4
+READ_AHEAD: Final = 8
 
 
 class TaskSource(Protocol):

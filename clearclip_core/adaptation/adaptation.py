@@ -16,7 +16,7 @@ from clearclip_core.adaptation.example import (
     check_names,
     check_shape,
     check_width,
-    digest_of,
+    facts_digest,
     from_safetensors,
     to_safetensors,
 )
@@ -61,7 +61,7 @@ class Adaptation:
     @cached_property
     def digest(self) -> str:
         """Hex digest of the content; equal digests give equal predictions."""
-        return digest_of(self._metadata, self._arrays)
+        return facts_digest(self._metadata, self._arrays)
 
     @property
     def is_finite(self) -> bool:

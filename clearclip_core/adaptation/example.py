@@ -190,7 +190,7 @@ class Example:
     @cached_property
     def digest(self) -> str:
         """Hex digest of the content."""
-        return digest_of(self._metadata, self._arrays)
+        return facts_digest(self._metadata, self._arrays)
 
     @cached_property
     def is_finite(self) -> bool:
@@ -375,7 +375,12 @@ def to_safetensors(kind: str, facts: Mapping[str, Any], arrays: Arrays) -> bytes
     >>> from_safetensors(data, "example", lambda facts, arrays: (facts, arrays["areas"].tolist()))
     ({'names': ['sky']}, [1.0, 1.0])
     """
-    header = {"kind": kind, "format": _FORMAT, "digest": digest_of(facts, arrays), "facts": facts}
+    header = {
+        "kind": kind,
+        "format": _FORMAT,
+        "digest": facts_digest(facts, arrays),
+        "facts": facts,
+    }
     text = np.frombuffer(json.dumps(header).encode(), np.uint8)
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     packed: bytes = save({"facts": text, **contiguous})
@@ -399,7 +404,7 @@ def from_safetensors(
         arrays = dict(load(data))
         header = json.loads(arrays.pop("facts").tobytes())
         found, version, digest, facts = (header[k] for k in ("kind", "format", "digest", "facts"))
-        if (found, version) == (kind, _FORMAT) and digest == digest_of(facts, arrays):
+        if (found, version) == (kind, _FORMAT) and digest == facts_digest(facts, arrays):
             return make(facts, arrays)
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise ValueError(f"Expected the bytes of an {kind}, but got others ({error}).") from None
@@ -411,7 +416,7 @@ def from_safetensors(
     raise ValueError(f"Expected the bytes of an {kind}, but some of them are damaged.")
 
 
-def digest_of(facts: Mapping[str, Any], arrays: Arrays) -> str:
+def facts_digest(facts: Mapping[str, Any], arrays: Arrays) -> str:
     """Return a hex digest of facts and arrays, whatever their order."""
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name, array in sorted(arrays.items()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any, Final, Protocol
@@ -17,7 +17,7 @@ from tqdm import tqdm
 from clearclip_core.adaptation.adaptation import Adaptation
 from clearclip_core.evaluation.benchmarks import LabelledPicture
 from clearclip_core.evaluation.metrics import MaskOverlap
-from clearclip_core.evaluation.runner import LabelIndices, read_ahead
+from clearclip_core.evaluation.runner import LabelIndices
 from clearclip_core.images.label_maps import (
     IGNORE,
     NOTHING,
@@ -30,6 +30,7 @@ from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.segmentation.runs import BoolMask
 from clearclip_core.segmentation.scores import DEFAULT_OPTIONS, ScoreOptions, Scores
 from clearclip_core.segmenter import Segmenter
+from clearclip_core.thread_pools import read_ahead
 from clearclip_core.vocabulary import Label, MapNames, Vocabulary
 
 #: Share of the image below which the backend drops islands and fills holes, by default.
@@ -431,8 +432,7 @@ def _readable(
         except leave_out as error:
             return error
 
-    reads = [partial(read, picture) for picture in folder.pictures]
-    bar = tqdm(read_ahead(reads), total=len(reads), unit="picture")
+    bar = tqdm(read_ahead(read, folder.pictures), total=len(folder.pictures), unit="picture")
     for picture, found in zip(folder.pictures, bar, strict=True):
         if isinstance(found, Exception):
             left_out.append((picture.name, str(found)))

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -37,16 +34,13 @@ from clearclip_core.images.label_maps import Truth
 from clearclip_core.images.preprocessing import Preprocessing, RGBArray
 from clearclip_core.segmentation.scores import Scores, TextSide, group_words, score_with_text_side
 from clearclip_core.segmenter import Labels, Segmenter
+from clearclip_core.thread_pools import read_ahead
 from clearclip_core.vocabulary import Label, Vocabulary
 
 LabelIndices = npt.NDArray[np.int16]
 #: (H, W, 3) uint8 RGB -> one label map a method, computed lazily.
 Predict = Callable[[RGBArray], Iterable[LabelIndices]]
-_Read = TypeVar("_Read")
 
-
-#: Number of images that are read ahead of the model.
-_AHEAD = 4
 
 #: Seconds between two checkpoints, which a killed process may lose.
 _SAVE_EVERY_S = 10.0
@@ -107,8 +101,8 @@ def tallies_of(
         The tallies after each image.
     """
     tallies = tuple(start)
-    reads = [sample.read for sample in samples[tallies[0].pictures :]]
-    for rgb, truth in read_ahead(reads):
+    left = samples[tallies[0].pictures :]
+    for rgb, truth in read_ahead(lambda sample: sample.read(), left):
         label_maps = iter(predict(rgb))
         tallies = tuple(_counted(tally, label_maps, truth) for tally in tallies)
         yield tallies
@@ -121,22 +115,6 @@ def _counted(tally: Tally, label_maps: Iterator[LabelIndices], truth: Truth) -> 
     counted = ConfusionMatrix.of(truth, label_map, len(tally.confusion.counts))
     both = ConfusionMatrix.sum([tally.confusion, counted])
     return Tally(both, tally.pictures + 1, tally.seconds + seconds)
-
-
-def read_ahead(reads: Sequence[Callable[[], _Read]]) -> Iterator[_Read]:
-    """Call functions that read in another thread, in order."""
-    pending: deque[Future[_Read]] = deque()
-    with ThreadPoolExecutor(1) as reader:
-        try:
-            for read in reads:
-                pending.append(reader.submit(read))
-                if len(pending) > _AHEAD:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
 
 
 def run_through(
