@@ -18,6 +18,9 @@ CACHES = {"__pycache__", "build", "dist", "results"}
 #: How the node ids begin of the tests that share one Label Studio and one Chromium.
 END_TO_END = "tests/e2e/"
 
+#: By how much the others give way to them, see nice(1).
+_GIVES_WAY = 10
+
 BEFORE = pytest.StashKey[set[Path]]()
 
 
@@ -61,6 +64,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Begin with the end-to-end tests where processes share the run: they take longest."""
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: item.nodeid.startswith(END_TO_END), reverse=True)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Let the end-to-end tests go first where processes share the run: they take longest."""
+    gives_way = hasattr(item.config, "workerinput") and not item.nodeid.startswith(END_TO_END)
+    if gives_way and os.nice(0) < _GIVES_WAY:
+        os.nice(_GIVES_WAY)
 
 
 @pytest.hookimpl(wrapper=True)
