@@ -17,7 +17,7 @@ from label_studio_sdk.core.api_error import ApiError
 
 from backend.cli import demo, demo_servers
 from backend.cli import doctor as doctor_command
-from backend.cli.demo_servers import LabelStudioProcess
+from backend.cli.demo_servers import DemoError, LabelStudioProcess
 from tests.e2e.conftest import MODEL, WithPersonalToken
 from tests.e2e.servers import get
 
@@ -67,7 +67,7 @@ def test_all_is_well(studio: LabelStudioProcess, demo_project: int, backend_url:
     assert "valid prediction" in diagnosis.texts["prediction"]
 
 
-def test_a_backend_with_a_password(
+def test_a_backend_with_a_password_lets_label_studio_in_and_nobody_else(
     studio: LabelStudioProcess, new_project: Callable[..., int], tmp_path: Path
 ) -> None:
     project = new_project(["sky"], seeds=[10_000_200])
@@ -75,7 +75,11 @@ def test_a_backend_with_a_password(
     with demo_servers.served_backend(
         studio, model=MODEL, port=demo_servers.free_port(0), log=log, variables=LOGIN
     ) as url:
+        with pytest.raises(DemoError, match="cannot connect"):
+            demo.connect(studio, project, url)
         demo.connect(studio, project, url, **BASIC_AUTH)
+        demo.retrieve_predictions(studio, project)
+        assert len(list(studio.client.predictions.list(project=project))) == 1
         assert doctor(studio, project, **LOGIN).status == 0
 
         wrong = doctor(studio, project, **{**LOGIN, "BASIC_AUTH_PASS": "another"})

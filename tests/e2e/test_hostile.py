@@ -15,7 +15,7 @@ from backend.cli import demo
 from backend.cli.demo_servers import LabelStudioProcess
 from tests.e2e.servers import wait_for_json
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.thorough]
 
 LABELS = '<Label value="sky"/><Label value="grass"/>'
 CONFIG: Final = (

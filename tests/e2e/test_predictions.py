@@ -12,7 +12,7 @@ import requests
 from label_studio_sdk.core.api_error import ApiError
 
 from backend.cli import demo, demo_servers
-from backend.cli.demo_servers import DemoError, LabelStudioProcess
+from backend.cli.demo_servers import LabelStudioProcess
 from clearclip_core import SCENE_LABELS, render_scene
 from tests.e2e.conftest import MODEL, WithPersonalToken
 from tests.e2e.masks import decode, iou
@@ -110,28 +110,6 @@ def test_a_second_project_has_labels_of_its_own(
         masks = [decode(r) for r in results[task] if r["value"]["brushlabels"] == ["sky"]]
         if sky.mean() > 0.1:
             assert iou(masks[0], sky) > 0.5
-
-
-def test_basic_auth_lets_label_studio_in_and_nobody_else(
-    studio: LabelStudioProcess, new_project: Callable[..., int], tmp_path: Path
-) -> None:
-    project = new_project(["sky"], seeds=SEEDS[:1])
-    login = {"BASIC_AUTH_USER": "studio", "BASIC_AUTH_PASS": "pass word"}
-    with demo_servers.served_backend(
-        studio, model=MODEL, port=demo_servers.free_port(0), log=tmp_path / "log", variables=login
-    ) as url:
-        with pytest.raises(DemoError, match="cannot connect"):
-            demo.connect(studio, project, url)
-        demo.connect(
-            studio,
-            project,
-            url,
-            auth_method="BASIC_AUTH",
-            basic_auth_user="studio",
-            basic_auth_pass="pass word",
-        )
-        demo.retrieve_predictions(studio, project)
-    assert len(stored(studio, project)) == 1
 
 
 def test_images_are_fetched_with_a_personal_token_where_legacy_tokens_are_off(
