@@ -16,7 +16,7 @@ from tests.e2e.conftest import MODEL
 from tests.e2e.servers import wait_for
 from tests.e2e.test_learning import CALLED, SEEDS, Team, corrected, true_masks
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.thorough]
 
 SETTINGS = {"POLL_INTERVAL_S": "1", "ADAPT_EVERY": "3", "AUTO_PRELABEL": "all"}
 
