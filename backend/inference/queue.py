@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
-from collections.abc import Callable, Hashable, Iterable
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -70,6 +70,7 @@ MAX_SKIPS: Final = 16
 CAPACITY: Final = 64
 
 _T = TypeVar("_T")
+Lines = OrderedDict[Hashable, deque[_T]]
 
 
 class FairQueue(Generic[_T]):
@@ -87,13 +88,17 @@ class FairQueue(Generic[_T]):
     """
 
     def __init__(self) -> None:
-        self._items: list[tuple[int, Hashable, _T]] = []  # priority, owner and item
+        self._by_priority: dict[int, Lines[_T]] = {}  # owners in the order of their turns
         self._skips: dict[int, int] = {}
-        self._last_turns: dict[tuple[int, Hashable], int] = {}
-        self._turns = 0
 
     def __len__(self) -> int:
-        return len(self._items)
+        return sum(1 for _ in self)
+
+    def __iter__(self) -> Iterator[_T]:
+        """Iterate over all items in an undefined order."""
+        for lines in self._by_priority.values():
+            for line in lines.values():
+                yield from line
 
     def push(self, item: _T, priority: int, owner: Hashable, first: bool = False) -> None:
         """Add an item.
@@ -102,41 +107,53 @@ class FairQueue(Generic[_T]):
             priority: the lowest number is the most urgent.
             first: before all others of its owner, instead of after them.
         """
-        self._items.insert(0 if first else len(self._items), (priority, owner, item))
+        line = self._by_priority.setdefault(priority, OrderedDict()).setdefault(owner, deque())
+        if first:
+            line.appendleft(item)
+        else:
+            line.append(item)
 
     def peek(self) -> _T:
         """Return the item that `pop` would take."""
-        return self._items[self._next()][2]
+        return next(iter(self._by_priority[self._next_priority()].values()))[0]
 
     def pop(self) -> _T:
         """Take the next item."""
-        served, owner, item = self._items.pop(self._next())
-        self._turns += 1
-        self._last_turns[served, owner] = self._turns
-        skips = {priority: self._skips.get(priority, 0) + 1 for priority, _, _ in self._items}
-        self._skips = {**skips, served: 0}
+        served = self._next_priority()
+        lines = self._by_priority[served]
+        owner, line = next(iter(lines.items()))
+        item = line.popleft()
+        lines.move_to_end(owner)
+        self._remove_empty()
+        for priority in self._by_priority:
+            self._skips[priority] = self._skips.get(priority, 0) + 1
+        self._skips[served] = 0
         return item
 
     def take(self, wanted: Callable[[_T], bool]) -> list[_T]:
         """Take all items that are wanted, out of turn."""
-        taken = [item for _, _, item in self._items if wanted(item)]
-        self._items = [each for each in self._items if not wanted(each[2])]
+        taken = [item for item in self if wanted(item)]
+        for lines in self._by_priority.values():
+            for owner, line in lines.items():
+                lines[owner] = deque(item for item in line if not wanted(item))
+        self._remove_empty()
         return taken
 
-    def _next(self) -> int:
-        """Return the index of the next item; raise IndexError where there is none."""
-        if not self._items:
+    def _next_priority(self) -> int:
+        if not self._by_priority:
             raise IndexError("Nothing waits in the queue.")
-        waiting = {priority for priority, _, _ in self._items}
-        served = max(waiting, key=lambda priority: (self._skips.get(priority, 0), -priority))
-        if self._skips.get(served, 0) < MAX_SKIPS:
-            served = min(waiting)
-        turns = {
-            index: self._last_turns.get((served, owner), 0)
-            for index, (priority, owner, _) in enumerate(self._items)
-            if priority == served
-        }
-        return min(turns, key=turns.__getitem__)
+        skips = {priority: self._skips.get(priority, 0) for priority in self._by_priority}
+        longest = max(self._by_priority, key=lambda priority: (skips[priority], -priority))
+        return longest if skips[longest] >= MAX_SKIPS else min(self._by_priority)
+
+    def _remove_empty(self) -> None:
+        """Remove owners and priorities without items."""
+        for priority, lines in list(self._by_priority.items()):
+            for owner in [owner for owner, line in lines.items() if not line]:
+                del lines[owner]
+            if not lines:
+                del self._by_priority[priority]
+                self._skips.pop(priority, None)
 
 
 class ImageQueue:

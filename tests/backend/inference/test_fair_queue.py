@@ -7,6 +7,17 @@ import random
 from backend.inference.queue import MAX_SKIPS, FairQueue
 
 
+def drain(queue: FairQueue[str]) -> list[str]:
+    return [queue.pop() for _ in range(len(queue))]
+
+
+def test_projects_take_turns_and_each_keeps_its_order() -> None:
+    queue = FairQueue[str]()
+    for item in ("a1", "a2", "a3", "b1", "c1", "c2"):
+        queue.push(item, 1, item[0])
+    assert drain(queue) == ["a1", "b1", "c1", "a2", "c2", "a3"]
+
+
 def test_under_any_load_the_first_of_each_class_is_served_within_a_bound() -> None:
     rng = random.Random(0)
     classes = 3
@@ -27,10 +38,18 @@ def test_under_any_load_the_first_of_each_class_is_served_within_a_bound() -> No
         assert max(passed) < MAX_SKIPS + classes
 
 
-def test_first_stands_before_its_own_project_and_what_is_taken_leaves_the_others_in_order() -> None:
+def test_first_stands_before_its_own_project_only() -> None:
+    queue = FairQueue[str]()
+    for item in ("a1", "b1", "b2"):
+        queue.push(item, 1, item[0])
+    queue.push("b0", 1, "b", first=True)
+    assert drain(queue) == ["a1", "b0", "b1", "b2"]
+
+
+def test_what_is_taken_out_of_turn_leaves_the_others_in_order() -> None:
     queue = FairQueue[str]()
     for item in ("a1", "a2", "b1", "a3", "b2"):
         queue.push(item, 1, item[0])
-    queue.push("b0", 1, "b", first=True)
     assert sorted(queue.take(lambda item: item.endswith("1"))) == ["a1", "b1"]
-    assert [queue.pop() for _ in range(len(queue))] == ["b0", "a2", "b2", "a3"]
+    assert len(queue) == 3
+    assert drain(queue) == ["a2", "b2", "a3"]
