@@ -19,6 +19,8 @@ import pytest
 
 from backend.database.database import Database
 from backend.jobs.job_store import JobStore
+from tests.backend.fakes.label_studio import FakeStudio
+from tests.backend.fakes.local_server import LocalServer
 
 DATABASE_TESTS = Path(__file__).parent / "database"
 
@@ -78,6 +80,13 @@ def database(url: str, clock: Clock) -> Iterator[Database]:
 @pytest.fixture
 def store(database: Database) -> JobStore:
     return JobStore(database)
+
+
+@pytest.fixture
+def server(studio: FakeStudio) -> Iterator[LocalServer]:
+    """Serves the Label Studio that a module makes by its fixture `studio`."""
+    with studio.served() as server:
+        yield server
 
 
 @dataclass(frozen=True)

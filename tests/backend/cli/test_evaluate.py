@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,12 +79,6 @@ def studio() -> FakeStudio:
     for task, scene in zip((2, 3), SCENES, strict=True):
         made.annotate(task, painted(scene))
     return made
-
-
-@pytest.fixture
-def server(studio: FakeStudio) -> Iterator[LocalServer]:
-    with studio.served() as server:
-        yield server
 
 
 def run(server: LocalServer, *arguments: str) -> Result:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -132,12 +131,6 @@ def test_next_tasks_are_printed_with_addresses_kept_and_shown_as_a_view(tmp_path
 @pytest.fixture
 def studio() -> FakeStudio:
     return scene_studio(annotated=2)
-
-
-@pytest.fixture
-def server(studio: FakeStudio) -> Iterator[LocalServer]:
-    with studio.served() as server:
-        yield server
 
 
 def run_words(server: LocalServer, *arguments: str, answer: str = "") -> Result:

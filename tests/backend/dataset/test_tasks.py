@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from backend.dataset.tasks import ProjectTasks, read_exported_task
@@ -60,12 +58,6 @@ def studio() -> FakeStudio:
     began = studio.add(2, "clip 1", result=[REGION])
     studio.annotate(2, [REGION], parent_prediction=began)
     return studio
-
-
-@pytest.fixture
-def server(studio: FakeStudio) -> Iterator[LocalServer]:
-    with studio.served() as server:
-        yield server
 
 
 def read(server: LocalServer, with_predictions: bool) -> dict[int, list[tuple[str, int]]]:

@@ -34,12 +34,6 @@ def studio() -> FakeStudio:
 
 
 @pytest.fixture
-def server(studio: FakeStudio) -> Iterator[LocalServer]:
-    with studio.served() as server:
-        yield server
-
-
-@pytest.fixture
 def make_backend(
     server: LocalServer, tmp_path: Path, short_pauses: None
 ) -> Iterator[Callable[..., Backend]]:

@@ -19,12 +19,6 @@ def studio() -> FakeStudio:
 
 
 @pytest.fixture
-def server(studio: FakeStudio) -> Iterator[LocalServer]:
-    with studio.served() as server:
-        yield server
-
-
-@pytest.fixture
 def client(server: LocalServer) -> LabelStudioClient:
     return LabelStudioClient(server.url, TOKEN, retry_for_s=20, first_pause_s=0.01)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -20,8 +19,8 @@ from backend.runs.run_store import RunStore
 from backend.runs.words import WORDS, AskedWords
 from backend.settings import Settings
 from tests.backend.fakes.colour_segmenter import brush_config
-from tests.backend.fakes.label_studio import TOKEN, FakeStudio
-from tests.backend.fakes.local_server import Answer, LocalServer
+from tests.backend.fakes.label_studio import FakeStudio
+from tests.backend.fakes.local_server import Answer
 from tests.backend.runs import samples
 from tests.backend.web.pages.browser import Dashboard
 
@@ -33,18 +32,6 @@ CHECK = msgspec.structs.replace(samples.CHECKED_WORDS, labels=("red", "blue"), a
 def studio() -> FakeStudio:
     data = {"image": "data:,"}
     return FakeStudio(brush_config("red", "blue"), dict.fromkeys(range(1, 11), data))
-
-
-@pytest.fixture
-def server(studio: FakeStudio) -> Iterator[LocalServer]:
-    with studio.served() as server:
-        yield server
-
-
-@pytest.fixture
-def lead(server: LocalServer) -> Dashboard:
-    """A lead before a backend that has a token."""
-    return Dashboard(label_studio_url=server.url, label_studio_api_key=TOKEN)
 
 
 @pytest.fixture

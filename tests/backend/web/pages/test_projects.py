@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,18 +20,6 @@ AWAY = Answer(503, b"{}")
 @pytest.fixture
 def studio() -> FakeStudio:
     return FakeStudio("<View/>", {}, titles={7: "Streets"})
-
-
-@pytest.fixture
-def server(studio: FakeStudio) -> Iterator[LocalServer]:
-    with studio.served() as server:
-        yield server
-
-
-@pytest.fixture
-def lead(server: LocalServer) -> Dashboard:
-    """A lead before a backend that has a token."""
-    return Dashboard(label_studio_url=server.url, label_studio_api_key=TOKEN)
 
 
 # ---- what is started -----------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import fromstring
@@ -144,12 +143,6 @@ def studio() -> FakeStudio:
         made.annotate(task, [region("a", "red", columns)], 1e9, parent_prediction=prediction)
     made.annotate(3, [region("n", "blue", 2)], 1e9, lead_time=70.0)
     return made
-
-
-@pytest.fixture
-def server(studio: FakeStudio) -> Iterator[LocalServer]:
-    with studio.served() as server:
-        yield server
 
 
 def run(*arguments: str) -> Any:
