@@ -242,7 +242,8 @@ class _Counts:
             yield (
                 f"More than half of the pixels are unpainted in {self.mostly_unpainted} of "
                 f"{quantity(pictures, 'picture')}, and trainers ignore them (255). If they are "
-                "what is to be told from your classes, name them: --background other."
+                "the ground that your classes stand on, make them a class: --background other, or "
+                '"Class of unpainted pixels" on the page.'
             )
         if self.islands:
             yield (
