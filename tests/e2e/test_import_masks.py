@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet
 import pytest
 from click.testing import CliRunner
 from PIL import Image, ImageDraw
@@ -96,18 +95,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     categories = [{"id": value, "name": name} for value, name in enumerate(SCENE_LABELS)]
     content = {"images": images, "annotations": annotations, "categories": categories}
     (coco / "instances.json").write_text(json.dumps(content))
-    parquet = root / "parquet"
-    parquet.mkdir()
-    rows = [
-        {
-            "image": {"bytes": b"", "path": NAMES[seed]},
-            "mask": {"bytes": (maps / f"{Path(NAMES[seed]).stem}.png").read_bytes(), "path": None},
-        }
-        for seed in SEEDS
-    ]
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), parquet / "train.parquet")
-    (parquet / "names.txt").write_text("\n".join(SCENE_LABELS))
-    return {"index-png": maps, "coco": coco, "parquet": parquet}
+    return {"index-png": maps, "coco": coco}
 
 
 def import_masks(studio: LabelStudioProcess, project: int, folder: Path, *more: str) -> str:
@@ -176,7 +164,7 @@ def seeds(studio: LabelStudioProcess, project: int) -> dict[int, int]:
     return dict(zip(tasks, SEEDS, strict=True))
 
 
-@pytest.mark.parametrize("format_", ["index-png", "coco", "parquet"])
+@pytest.mark.parametrize("format_", ["index-png", "coco"])
 def test_predictions_have_every_pixel_of_every_kind(
     studio: LabelStudioProcess, project: int, folders: dict[str, Path], format_: str
 ) -> None:
@@ -225,7 +213,7 @@ def test_a_training_set_comes_back_into_the_project_it_was_made_of(
     """After the test before, each task has an annotation: the round goes out and in again."""
     command = ["dataset", "--project", str(project), "--to", str(tmp_path), "--pictures", "none"]
     reach = ["--label-studio-url", studio.url, "--label-studio-api-key", studio.token]
-    formats = [word for name in ("index-png", "yolo", "parquet") for word in ("--format", name)]
+    formats = [word for name in ("index-png", "yolo") for word in ("--format", name)]
     done = CliRunner().invoke(main, [*command, *formats, *reach, "--allowed-hosts", "127.0.0.1"])
     assert done.exit_code == 0, done.output
     classes = json.loads((tmp_path / "classes.json").read_text())["classes"]
@@ -236,7 +224,7 @@ def test_a_training_set_comes_back_into_the_project_it_was_made_of(
         masks = {each["name"].lower(): values == each["value"] for each in classes}
         expected[told["task"]] = {name: mask for name, mask in masks.items() if mask.any()}
     assert set(expected) == set(seeds(studio, project))
-    for format_, least_iou in (("yolo", 0.99), ("parquet", 1.0)):
+    for format_, least_iou in (("yolo", 0.99), ("index-png", 1.0)):
         version = f"again {format_}"
         more = ["--format", format_, "--version-name", version]
         import_masks(studio, project, tmp_path, *more)

@@ -10,11 +10,10 @@ from backend.dataset.mask_source import Limits, MaskSource
 from backend.dataset.readers.coco import find_coco_files, read_coco
 from backend.dataset.readers.label_map import find_maps, read_binary_masks, read_index_png
 from backend.dataset.readers.labelme import find_labelme_files, read_labelme
-from backend.dataset.readers.parquet import find_parquet_files, read_parquet
 from backend.dataset.readers.yolo import find_label_files, read_yolo
 from backend.errors import DatasetError
 
-MaskFormat = Literal["index-png", "binary-masks", "coco", "labelme", "yolo", "parquet"]
+MaskFormat = Literal["index-png", "binary-masks", "coco", "labelme", "yolo"]
 
 
 def detect_format(path: Path) -> MaskFormat:
@@ -26,9 +25,9 @@ def detect_format(path: Path) -> MaskFormat:
     Raises:
         DatasetError: nothing is there that is read, or the folders of several formats are.
     """
-    if path.is_file() and path.suffix.lower() not in (".json", ".parquet"):
+    if path.is_file() and path.suffix.lower() != ".json":
         raise DatasetError(
-            f"Expected {path} to be a folder, a COCO file (*.json) or a Parquet file (*.parquet): "
+            f"Expected {path} to be a folder or a COCO file (*.json): "
             + ("unpack it first." if path.suffix.lower() == ".zip" else "name its folder.")
         )
     maps, coco, texts = find_maps(path), find_coco_files(path), find_label_files(path)
@@ -36,7 +35,6 @@ def detect_format(path: Path) -> MaskFormat:
         "index-png": bool(maps[1]) and maps[0] != path,
         "coco": any(each.parent != path for each in coco),
         "yolo": bool(texts[1]) and texts[0] != path,
-        "parquet": bool(find_parquet_files(path)),
     }
     found = [format_ for format_, is_there in by_folder.items() if is_there]
     if len(found) > 1:
@@ -52,8 +50,8 @@ def detect_format(path: Path) -> MaskFormat:
     if maps[1]:
         return "index-png"
     raise DatasetError(
-        f"Expected {path} to have label maps (*.png), COCO files (*.json), YOLO's files (*.txt) or "
-        "Parquet files (*.parquet), but it has none."
+        f"Expected {path} to have label maps (*.png), COCO files (*.json) or YOLO's files (*.txt), "
+        "but it has none."
     )
 
 
@@ -87,4 +85,4 @@ def read_masks(
         return read_labelme(path, limits)
     if format_ == "binary-masks":
         return read_binary_masks(path, limits)
-    return {"yolo": read_yolo, "parquet": read_parquet}[format_](path, names, limits)
+    return read_yolo(path, names, limits)

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import yaml
 from hypothesis import given
@@ -23,7 +21,6 @@ from backend.dataset.mask_source import Limits, MaskSource
 from backend.dataset.readers.coco import draw_runs, read_coco, read_runs
 from backend.dataset.readers.label_map import read_index_png
 from backend.dataset.readers.labelme import read_labelme
-from backend.dataset.readers.parquet import read_parquet
 from backend.dataset.readers.yolo import read_yolo
 from backend.dataset.tasks import ExportedTasks
 from backend.errors import DatasetError
@@ -179,32 +176,6 @@ def test_label_maps(folder: Path, content: bytes, classes: Any, names: str | Non
     (place / "classes.json").write_text(json.dumps(classes))
     (place / "names.txt").write_text(names or "", "utf-8", errors="replace")
     draw_all(read_index_png(place, None if names is None else place / "names.txt", LIMITS))
-
-
-@FUZZ
-@given(
-    rows=spoiled([{"bytes": None, "path": "a.png"}] * 2)
-    | st.lists(st.none() | st.sampled_from(PNGS)),
-    names=st.lists(st.none() | st.text(max_size=5), min_size=2, max_size=2),
-    features=spoiled({"info": {"features": {"label": {"names": ["sky"]}}}}),
-    changes=DAMAGE,
-    cut=st.integers(0, 3),
-)
-def test_parquet(
-    folder: Path, rows: Any, names: Any, features: Any, changes: Any, cut: int
-) -> None:
-    file = io.BytesIO()
-    try:
-        table = pa.table({"mask": rows, "file_name": names})
-        info = {"huggingface": json.dumps(features)}
-        pq.write_table(table.replace_schema_metadata(info), file)
-    except (pa.ArrowException, TypeError, ValueError, OverflowError):
-        return  # what pyarrow itself does not write
-    place = folder / "parquet"
-    place.mkdir(exist_ok=True)
-    (place / "a.parquet").write_bytes(damaged(file.getvalue(), changes, cut))
-    (place / "classes.json").write_text('["nothing", "sky"]')
-    draw_all(read_parquet(place, None, LIMITS))
 
 
 EXPORT = [

@@ -32,7 +32,6 @@ def make(folder: Path, *files: str) -> Path:
         (["annotations/train.json", "report.json", "classes.json", "images/a.png"], "coco"),
         (["labels/train/a.txt", "images/train/a.png", "data.yaml"], "yolo"),
         (["a.txt", "classes.txt", "a.png"], "yolo"),
-        (["data/train-0.parquet", "a.png"], "parquet"),
     ],
 )
 def test_the_format_is_found(tmp_path: Path, files: list[str], expected: str) -> None:
@@ -41,8 +40,7 @@ def test_the_format_is_found(tmp_path: Path, files: list[str], expected: str) ->
 
 def test_several_formats_are_not_chosen_from(tmp_path: Path) -> None:
     make(tmp_path, "masks/a.png", "annotations/train.json", "labels/a.txt", "data.yaml")
-    make(tmp_path, "data/train.parquet")
-    with pytest.raises(DatasetError, match="index-png, coco, yolo, parquet: say which by --format"):
+    with pytest.raises(DatasetError, match="index-png, coco, yolo: say which by --format"):
         detect_format(tmp_path)
     with pytest.raises(DatasetError, match="COCO file"):
         next(read_masks(tmp_path, "coco", None, Limits()))
