@@ -101,18 +101,12 @@ _EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "tell objects apart.",
 )
 @click.option(
-    "--as-stored",
-    is_flag=True,
-    help="The masks fit the pictures as stored, before EXIF turns them.",
-)
-@click.option(
     "--version-name", help='Name of this import; by default "masks" and the folder\'s name.'
 )
 @click.option(
     "--replace",
     is_flag=True,
-    help="Replace what an earlier import of this name stored, "
-    "except annotations that somebody has changed since.",
+    help="Replace the predictions that an earlier import of this name stored.",
 )
 @click.option("--skip-broken", is_flag=True, help="Write the others where some have problems.")
 @click.option(

@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
-import numpy as np
-from PIL import Image
 
 from backend.dataset.labelled_image import LabelledRegion, RegionMask
 from backend.dataset.mask_source import MaskSource, check_mask_size
@@ -25,9 +23,9 @@ from backend.dataset.matching import (
     match_by_name,
 )
 from backend.dataset.tasks import READ_AHEAD, READERS
-from backend.errors import BadRequest, DatasetError, TaskError
+from backend.errors import DatasetError, TaskError
 from backend.label_studio.client import UNLISTED, LabelStudioClient, list_to_change
-from backend.label_studio.image_loader import ImageReader, ImageShape, image_places
+from backend.label_studio.image_loader import ImageReader, image_places
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.region_writer import draw_regions
 from backend.label_studio.task_filter import TaskFilter
@@ -52,21 +50,19 @@ class ImportOptions:
     Attributes:
         version: name of the import, the ``model_version`` of its predictions.
         kind: whether the masks are predictions, to be corrected, or annotations.
-        replace: whether what an earlier import of that version has stored is removed.
+        replace: whether predictions that an earlier import of that version has stored are removed.
         instances: draw each object as a brush or bitmask region of its own; by default all of a
             label are one. Polygons and rectangles are one for each object in any case.
-        as_stored: the masks fit the pixels as the file of the picture has them, and are turned as
-            EXIF says.
 
     Raises:
-        DatasetError: Label Studio cannot tell such a version from others.
+        DatasetError: Label Studio cannot tell such a version from others; or annotations are to be
+            replaced, which somebody may have corrected.
     """
 
     version: str
     kind: ImportKind = "predictions"
     replace: bool = False
     instances: bool = False
-    as_stored: bool = False
     renamed: Mapping[str, str] = field(default_factory=dict)
     controls: tuple[str, ...] = ()
     addresses: Mapping[str, str] = field(default_factory=dict)
@@ -78,6 +74,11 @@ class ImportOptions:
             raise DatasetError(
                 f"Expected the name of a version to have 1 to {_LONGEST_VERSION} letters and no "
                 f"comma, which Label Studio puts between versions, but got {self.version[:100]!r}."
+            )
+        if self.replace and self.kind == "annotations":
+            raise DatasetError(
+                "Annotations are not replaced, since somebody may have corrected them: delete them "
+                "in the data manager, and import again."
             )
 
 
@@ -107,7 +108,7 @@ class ImportPlan(msgspec.Struct):
         files: files of masks; of one file with many, the pictures in it.
         matched: those of them that match an image.
         ready: tasks whose masks have no problem and are to be written.
-        present: tasks that have this version already, which stays.
+        present: tasks that have this version, or any annotation, already; they stay as they are.
         left_out: files of masks, or single regions of them, that are not written, and why.
         problems: sentences about masks that cannot be written.
     """
@@ -126,11 +127,12 @@ class ImportPlan(msgspec.Struct):
     classes: dict[str, MappedClass] = {}
 
     def __str__(self) -> str:
+        has = "annotations" if self.kind == "annotations" else "this version"
         lines = [
             f'Project {self.project}, {self.kind} of the version "{self.version}":',
             f"{quantity(self.files, 'file')} of masks, {self.matched} for a picture of a task; "
             f"{quantity(self.tasks_without, 'task')} without masks.",
-            f"{quantity(self.ready, 'task')} to write; {self.present} with this version already, "
+            f"{quantity(self.ready, 'task')} to write; {self.present} with {has} already, "
             f"{self.replaced} with it replaced.",
         ]
         if self.classes:
@@ -165,25 +167,6 @@ def _listed(title: str, sentences: Sequence[str]) -> list[str]:
     return [*lines, f"  and {more} more"] if more > 0 else lines
 
 
-_CHANGED: Final = "somebody has changed the annotation of this import, or begun to"
-
-
-@dataclass
-class StoredMasks:
-    """Tasks that have masks or annotations already, by their ids.
-
-    Attributes:
-        present: those with masks of this version.
-        changed: those of `present` whose annotation somebody has changed since, or begun to.
-        others: those without masks of this version that have other annotations, and those whose
-            annotations are too large to be read; none where masks are predictions.
-    """
-
-    present: set[int] = field(default_factory=set)
-    changed: set[int] = field(default_factory=set)
-    others: set[int] = field(default_factory=set)
-
-
 @dataclass(frozen=True)
 class MaskStore:
     """Stores the masks of one import in one project."""
@@ -191,86 +174,52 @@ class MaskStore:
     _client: LabelStudioClient
     _project: int
     _version: str
-    _predicts: bool
+    _kind: ImportKind
 
-    def find(self, tasks: Sequence[int]) -> StoredMasks:
-        """Find those of some tasks, by ascending id, that have masks already."""
-        if self._predicts:
-            wanted = TaskFilter(with_version=self._version, ids=tuple(tasks))
-            return StoredMasks(set(self._client.ids(self._project, wanted)))
-        stored = StoredMasks()
-        wanted = TaskFilter(labeled=True, ids=tuple(tasks))
-        for task in self._client.ids(self._project, wanted):
-            try:
-                found = self._client.annotation_writer.find_imported(task, self._version)
-            except BadRequest:  # too many to be read
-                stored.others.add(task)
-                continue
-            if found.changed:
-                stored.changed.add(task)
-            if found.changed or found.unchanged:
-                stored.present.add(task)
-            elif found.others:
-                stored.others.add(task)
-        stored.changed |= stored.present & self._drafted(sorted(stored.present))
-        return stored
+    def find(self, tasks: Sequence[int]) -> set[int]:
+        """Find those of some tasks that have predictions of this version, or any annotation."""
+        wanted = TaskFilter(ids=tuple(tasks))
+        if self._kind == "predictions":
+            wanted = replace(wanted, with_version=self._version)
+        else:
+            wanted = replace(wanted, labeled=True)
+        return set(self._client.ids(self._project, wanted))
 
     def write(self, results: Mapping[int, _Result], replaced: Container[int]) -> dict[int, str]:
         """Store the regions of tasks, but not of those that have masks of this version.
 
         Args:
             results: id of a task -> its regions.
-            replaced: tasks whose masks of this version are removed before.
+            replaced: tasks whose predictions of this version are removed before.
 
         Returns:
             Id of each task whose masks Label Studio refuses -> the reason.
         """
-        unread: dict[int, str] = {}
-        for task in results:
-            if task in replaced:
-                try:
-                    self._remove(task)
-                except BadRequest as error:
-                    unread[task] = str(error)
-        return unread | self._write({t: each for t, each in results.items() if t not in unread})
-
-    def _write(self, results: Mapping[int, _Result]) -> dict[int, str]:
-        if self._predicts:
-            entries = {task: self._prediction(result) for task, result in results.items()}
-            return self._client.prediction_writer.write(self._project, self._version, entries)
-        reasons = {
-            task: self._client.annotation_writer.write(
-                task, self._version, [*map(_as_drawn, result)]
-            )
-            for task, result in results.items()
+        if self._kind == "annotations":
+            write = self._client.annotation_writer.write
+            reasons = {
+                task: write(task, self._version, [*map(_as_drawn, result)])
+                for task, result in results.items()
+            }
+            return {task: reason for task, reason in reasons.items() if reason}
+        kept = {task: UNLISTED for task in results if task in replaced and not self._remove(task)}
+        entries = {
+            task: self._prediction(result) for task, result in results.items() if task not in kept
         }
-        return {task: reason for task, reason in reasons.items() if reason}
+        return kept | self._client.prediction_writer.write(self._project, self._version, entries)
 
     def _prediction(self, result: _Result) -> dict[str, Any]:
         scores = [float(entry["score"]) for entry in result]
         score = round(sum(scores) / len(scores), 6) if scores else 0.0
         return {"model_version": self._version, "score": score, "result": list(result)}
 
-    def _remove(self, task: int) -> None:
-        """Remove the masks of this version from a task; raise a `BadRequest` where they stay."""
-        if not self._predicts:
-            annotations = self._client.annotation_writer.find_imported(task, self._version)
-            if annotations.changed or self._drafted([task]):  # meanwhile
-                raise BadRequest(_CHANGED)
-            for annotation in annotations.unchanged:
-                self._client.annotation_writer.delete(annotation)
-            return
+    def _remove(self, task: int) -> bool:
+        """Remove the predictions of this version; return whether they could be listed."""
         found = list_to_change(self._client, task)
-        if found is None:
-            raise BadRequest(UNLISTED)
-        for stored in found:
+        for stored in found or ():
             if stored.version == self._version:
                 self._client.delete(stored.id)
-
-    def _drafted(self, tasks: Sequence[int]) -> set[int]:
-        """Return those of some tasks with a draft, which is deleted with its annotation."""
-        wanted = TaskFilter(drafted=True, ids=tuple(tasks))
-        return set(self._client.ids(self._project, wanted))
+        return found is not None
 
 
 def _as_drawn(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -291,27 +240,26 @@ class RegionDrawer:
 
     mapping: ClassMapping
     instances: bool = False
-    as_stored: bool = False
 
-    def check(self, matched: Matched, shape: ImageShape) -> tuple[list[str], list[str]]:
+    def check(self, matched: Matched, size_hw: tuple[int, int]) -> tuple[list[str], list[str]]:
         """Return the classes of all masks of an image, and why single regions have no mask.
 
         Raises:
             DatasetError: they cannot be read, or have another size.
         """
         names, empty = [], []
-        for region, mask in self._regions(matched, shape):
+        for region, mask in self._regions(matched, size_hw):
             if mask.any():
                 names.append(region.label)
             else:
                 empty.append(f"{region.id} is left out: it has no mask, or one without an area")
         return list(dict.fromkeys(names)), empty
 
-    def draw(self, matched: Matched, shape: ImageShape) -> Iterator[dict[str, Any]]:
+    def draw(self, matched: Matched, size_hw: tuple[int, int]) -> Iterator[dict[str, Any]]:
         """Iterate over the entries of a prediction's result for one image."""
         place = matched.place
         owner = f"{place.task.id}/{matched.source.name}"
-        for number, (target, mask, score) in enumerate(self._parts(matched, shape)):
+        for number, (target, mask, score) in enumerate(self._parts(matched, size_hw)):
             whole = ""
             for region in draw_regions(
                 RunMask.of(mask),
@@ -329,11 +277,11 @@ class RegionDrawer:
                 yield from (entry | part_of for entry in region.entries())
 
     def _parts(
-        self, matched: Matched, shape: ImageShape
+        self, matched: Matched, size_hw: tuple[int, int]
     ) -> Iterator[tuple[Target, RegionMask, float]]:
         """Iterate over the masks to draw; those of one label are united where one region is."""
         united: dict[Target, tuple[RegionMask, list[float]]] = {}
-        for region, mask in self._regions(matched, shape):
+        for region, mask in self._regions(matched, size_hw):
             if not mask.any():
                 continue
             target = self.mapping.target(region.label, matched.place.tag)
@@ -347,20 +295,16 @@ class RegionDrawer:
             yield target, mask, sum(scores) / len(scores)
 
     def _regions(
-        self, matched: Matched, shape: ImageShape
+        self, matched: Matched, size_hw: tuple[int, int]
     ) -> Iterator[tuple[LabelledRegion, RegionMask]]:
         """Iterate over the regions that are not left out, and their masks as people see them."""
-        source, turn = matched.source, shape.turn if self.as_stored else None
-        size_hw = shape.stored_hw if self.as_stored else shape.size_hw
+        source = matched.source
         check_mask_size(source.where, source.size_hw or size_hw, size_hw)
         for region in source.read_regions(size_hw):
             if self.mapping.leaves_out(region.label):
                 continue
             mask = region.read_mask()
             check_mask_size(source.where, mask.shape, size_hw)
-            if turn is not None:
-                turned = Image.fromarray(mask.view(np.uint8)).transpose(turn)
-                mask = np.asarray(turned).view(np.bool_)
             yield region, mask
 
 
@@ -370,8 +314,8 @@ _CHUNK: Final = 8
 #: Told after each image or task how many of how many are done.
 WatchImport = Callable[[int, int], None]
 
-#: The masks of one image, and its shape.
-_Checked = tuple[Matched, ImageShape]
+#: The masks of one image, and its height and width in px.
+_Checked = tuple[Matched, tuple[int, int]]
 
 
 @dataclass(eq=False)
@@ -397,9 +341,9 @@ class MaskImporter:
         """
         self._config = parse_label_config(self._client.label_config(self._project))
         self._mapping = ClassMapping(self._config, self._options.renamed, self._options.controls)
-        self._drawer = RegionDrawer(self._mapping, self._options.instances, self._options.as_stored)
-        predicts = self._options.kind == "predictions"
-        self._store = MaskStore(self._client, self._project, self._options.version, predicts)
+        self._drawer = RegionDrawer(self._mapping, self._options.instances)
+        version, kind = self._options.version, self._options.kind
+        self._store = MaskStore(self._client, self._project, version, kind)
         tasks = list(self._client.all_tasks(self._project, TaskFilter()))
         places = image_places(tasks, self._config.images)
         matched, unmatched = match_by_name(sources, places, self._options.addresses)
@@ -407,32 +351,21 @@ class MaskImporter:
         for each in sorted(matched, key=lambda each: each.place.key):
             by_task[each.place.key[0]].append(each)
         stored = self._store.find(list(by_task))
-        self._replaced = stored.present - stored.changed if self._options.replace else set()
-        closed = (stored.present - self._replaced) | stored.others
-        reasons = {
-            task: f"task {task} has annotations that are not of this import"
-            for task in sorted(stored.others)
-        }
-        if self._options.replace:
-            reasons |= {task: f"task {task}: {_CHANGED}" for task in sorted(stored.changed)}
-        annotated = (
-            Unmatched(each.source.where, reason)
-            for task, reason in reasons.items()
-            for each in by_task[task]
-        )
+        self._replaced = stored if self._options.replace else set()
+        present = stored - self._replaced
         plan = ImportPlan(
             project=self._project,
-            version=self._options.version,
-            kind=self._options.kind,
+            version=version,
+            kind=kind,
             files=len(matched) + len(unmatched),
             matched=len(matched),
             ready=0,
-            present=len(stored.present - self._replaced),
+            present=len(present),
             replaced=len(self._replaced),
             tasks_without=len({task.id for task in tasks} - set(by_task)),
-            left_out=[*unmatched, *annotated],
+            left_out=unmatched,
         )
-        checked = [each for task, some in by_task.items() if task not in closed for each in some]
+        checked = [each for task, some in by_task.items() if task not in present for each in some]
         good = self._check(checked, plan, progress)
         self._ready = {task: some for task, some in good.items() if len(some) == len(by_task[task])}
         plan.ready = len(self._ready)
@@ -459,16 +392,16 @@ class MaskImporter:
         good: dict[int, list[_Checked]] = defaultdict(list)
         problems: dict[str, list[str]] = defaultdict(list)
         wanted = takewhile(lambda _: not self._stopping.is_set(), matched)
-        shapes = read_ahead(self._with_shape, wanted, READERS, READ_AHEAD)
-        for number, (each, shape) in enumerate(shapes, 1):
+        sizes = read_ahead(self._with_size, wanted, READERS, READ_AHEAD)
+        for number, (each, size_hw) in enumerate(sizes, 1):
             try:
-                if isinstance(shape, TaskError):
-                    raise DatasetError(f"{each.source.where}: {shape}")
-                found = self._find_labels(each, shape, plan)
+                if isinstance(size_hw, TaskError):
+                    raise DatasetError(f"{each.source.where}: {size_hw}")
+                found = self._find_labels(each, size_hw, plan)
                 if not found:
-                    good[each.place.key[0]].append((each, shape))
+                    good[each.place.key[0]].append((each, size_hw))
             except DatasetError as error:
-                found = [f"{error}{self._hint(shape)}"]
+                found = [str(error)]
             for text in found:
                 problems[text].append(each.source.where)
             progress(number, len(matched))
@@ -479,9 +412,9 @@ class MaskImporter:
         plan.classes = dict(sorted(plan.classes.items()))
         return good
 
-    def _find_labels(self, each: Matched, shape: ImageShape, plan: ImportPlan) -> list[str]:
+    def _find_labels(self, each: Matched, size_hw: tuple[int, int], plan: ImportPlan) -> list[str]:
         """Find the labels of an image's classes; return what is wrong with those without one."""
-        names, empty = self._drawer.check(each, shape)
+        names, empty = self._drawer.check(each, size_hw)
         plan.left_out += (Unmatched(each.source.where, reason) for reason in empty)
         problems = []
         for name in names:
@@ -495,18 +428,11 @@ class MaskImporter:
                 told.label = f"{target.label.name} ({target.control.name})"
         return problems
 
-    def _with_shape(self, each: Matched) -> tuple[Matched, ImageShape | TaskError]:
+    def _with_size(self, each: Matched) -> tuple[Matched, tuple[int, int] | TaskError]:
         try:
-            return each, self._images.read_shape(each.place.source, each.place.task)
+            return each, self._images.read_size(each.place.source, each.place.task)
         except TaskError as error:
             return each, error
-
-    def _hint(self, shape: ImageShape | TaskError) -> str:
-        if isinstance(shape, TaskError) or shape.size_hw == shape.stored_hw:
-            return ""
-        if self._options.as_stored:
-            return " EXIF turns the picture: leave --as-stored out if masks fit what people see."
-        return " EXIF turns the picture: give --as-stored if masks fit it unturned."
 
     def _result(self, task: int) -> list[dict[str, Any]]:
         return [entry for found in self._ready[task] for entry in self._drawer.draw(*found)]

@@ -159,27 +159,6 @@ class ImageCacheStats(Struct, frozen=True):
     limit_bytes: int
 
 
-@dataclass(frozen=True)
-class ImageShape:
-    """The size of an image, and how it lies in its file.
-
-    Attributes:
-        turn: the transposition that turns the stored pixels upright; None where they are.
-    """
-
-    size_hw: tuple[int, int]
-    turn: Image.Transpose | None = None
-
-    @property
-    def stored_hw(self) -> tuple[int, int]:
-        """Height and width in px of the pixels as the file has them.
-
-        >>> ImageShape((4, 3), Image.Transpose.ROTATE_90).stored_hw
-        (3, 4)
-        """
-        return self.size_hw[::-1] if self.turn in _SWAPPING else self.size_hw
-
-
 class ImageReader:
     """Reads the images of tasks from Label Studio, its storages and other hosts.
 
@@ -216,9 +195,9 @@ class ImageReader:
         source = _checked(source)
         return self._fetch(self._address(source, task), source)
 
-    def read_shape(self, source: str, task: Task) -> ImageShape:
-        """Read the size of one image of a task and how it is turned; its pixels are not decoded."""
-        return read_shape(self.read_file(source, task), self._max_megapixels)
+    def read_size(self, source: str, task: Task) -> tuple[int, int]:
+        """Read the upright height and width in px of an image; its pixels are not decoded."""
+        return read_size(self.read_file(source, task), self._max_megapixels)
 
     def read_cached(self, source: str, task: Task) -> RGBArray:
         """Read an image that an annotator has open, through the cache, for the next click.
@@ -283,18 +262,13 @@ def decode_image(content: bytes, max_megapixels: float) -> RGBArray:
         return decode_rgb(picture)
 
 
-def read_shape(content: bytes, max_megapixels: float) -> ImageShape:
-    """Read the size and the orientation of an image from the header of its file.
-
-    Args:
-        content: of a file in one of `FORMATS`.
-    """
+def read_size(content: bytes, max_megapixels: float) -> tuple[int, int]:
+    """Read the upright height and width in px of an image from the header of its file."""
     with _opened(content, max_megapixels) as picture:
         if isinstance(picture, TiffImageFile):
             picture.load()  # which turns it
-        turn = upright_transposition(picture)
-        shape = ImageShape((picture.height, picture.width), turn)
-        return ImageShape(shape.stored_hw, turn)  # the header has the size as stored
+        turned = upright_transposition(picture) in _SWAPPING
+        return (picture.width, picture.height) if turned else (picture.height, picture.width)
 
 
 @contextmanager

@@ -27,8 +27,6 @@ class Annotation:
             0 where it is a time that nobody can have worked.
         annotator: id of its annotator.
         ground_truth: whether it is marked as the ground truth of its task.
-        import_id: number of the import that made it, see
-            `backend.label_studio.writers.import_id`; None where none did.
     """
 
     id: int
@@ -43,7 +41,6 @@ class Annotation:
     created: float = 0.0
     updated: float = 0.0
     ground_truth: bool = False
-    import_id: int | None = None
 
 
 class ProjectRow(Struct):
@@ -168,7 +165,6 @@ class AnnotationRow(Struct):
     created_at: Any = None
     updated_at: Any = None
     ground_truth: Any = None
-    import_id: Any = None
 
 
 class UserRow(Struct):
@@ -227,7 +223,6 @@ def read_annotation(found: AnnotationRow) -> Annotation:
         created=epoch_seconds(found.created_at),
         updated=epoch_seconds(found.updated_at),
         ground_truth=found.ground_truth is True,
-        import_id=_number(found.import_id),
     )
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from backend.errors import StudioRefused
 from backend.label_studio.connection import Connection, RefusalError
-from backend.label_studio.records import AnnotationRow, IdRow, ImportAnswer, read_annotation
+from backend.label_studio.records import IdRow, ImportAnswer
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
 
@@ -84,29 +82,11 @@ class PredictionWriter:
 
 _NAMESPACE: Final = uuid.UUID("6d1b6c52-3d0f-5b6e-9a53-0c5b9d3c6f1e")
 
-#: Label Studio writes both times of a new annotation one after the other: so many seconds at most.
-_WRITTEN_WITHIN_S: Final = 2.0
-
-
-@dataclass
-class ImportedAnnotations:
-    """The annotations of a task, by their ids.
-
-    Attributes:
-        changed: those of the import that somebody has changed, or saved in the editor, and those
-            without a time of their last change.
-    """
-
-    unchanged: list[int] = field(default_factory=list)
-    changed: list[int] = field(default_factory=list)
-    others: list[int] = field(default_factory=list)
-
 
 class AnnotationWriter:
     """Stores annotations that were made elsewhere.
 
-    Label Studio keeps a number with each, by which those of one import are found again, and a
-    unique id, by which it refuses to store one twice.
+    Label Studio keeps a unique id with each, by which it refuses to store one twice.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -124,37 +104,9 @@ class AnnotationWriter:
                 "POST",
                 f"/api/tasks/{task}/annotations/",
                 IdRow,
-                {"result": list(result), "import_id": import_id(version), "unique_id": unique},
+                {"result": list(result), "unique_id": unique},
             )
         except StudioRefused as error:
             # A request whose answer was lost may have been stored.
             return "" if error.status == 409 else str(error)
         return ""
-
-    def find_imported(self, task: int, version: str) -> ImportedAnnotations:
-        """Return a task's annotations of an import, those that were changed since apart."""
-        place = f"/api/tasks/{task}/annotations/"
-        listed = self._connection.find(place, list[AnnotationRow])
-        found = ImportedAnnotations()
-        for each in map(read_annotation, listed or ()):
-            if each.import_id != import_id(version):
-                found.others.append(each.id)
-            elif each.seconds is None and 0 < each.updated <= each.created + _WRITTEN_WITHIN_S:
-                found.unchanged.append(each.id)
-            else:
-                found.changed.append(each.id)
-        return found
-
-    def delete(self, annotation: int) -> None:
-        """Delete an annotation; one that is gone already is no error."""
-        self._connection.find(f"/api/annotations/{annotation}/", IdRow, method="DELETE")
-
-
-def import_id(version: str) -> int:
-    """Return the number by which the annotations of an import are found: 53 bits of a digest.
-
-    >>> import_id("masks") == import_id("masks") < 1 << 53
-    True
-    """
-    digest = hashlib.blake2b(version.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 11  # JavaScript reads such numbers exactly

@@ -197,11 +197,8 @@ def test_masks_lie_on_a_turned_photograph_as_people_see_it(
     stored = Image.fromarray(VALUES)
     stored.info["exif"] = exif.tobytes()
     shown = np.asarray(ImageOps.exif_transpose(stored))
-    run(importer, folder, as_stored=True)
-    (entry, _) = studio.predictions[-1]["result"]
-    np.testing.assert_array_equal(decoded(entry), shown == 0)
     put(folder, "a", shown.copy())
-    run(importer, folder, version="as shown")
+    run(importer, folder)
     (entry, _) = studio.predictions[-1]["result"]
     np.testing.assert_array_equal(decoded(entry), shown == 0)
 
@@ -224,29 +221,13 @@ def test_what_people_have_annotated_is_never_touched(
     importer: Make, folder: Path, studio: FakeStudio
 ) -> None:
     theirs = studio.annotate(1, [])["id"]
-    plan = run(importer, folder, kind="annotations", replace=True)
-    assert [each.where for each in plan.left_out] == ["a.png"]
-    assert "task 1 has annotations that are not of this import" in plan.left_out[0].reason
-    own = set(studio.annotations) - {theirs}
-    beside = studio.annotate(2, [])["id"]
-    plan = run(importer, folder, kind="annotations", replace=True)
-    assert (plan.ready, plan.replaced) == (1, 1)
-    assert {theirs, beside} < set(studio.annotations)
-    assert not own & set(studio.annotations)
-
-
-def test_an_annotation_that_is_corrected_after_the_check_is_not_replaced(
-    importer: Make, folder: Path, studio: FakeStudio
-) -> None:
-    run(importer, folder, kind="annotations")
-    started = importer(kind="annotations", replace=True)
-    started.plan(masks(folder))
-    first = next(iter(studio.annotations))
-    studio.update(first, lead_time=3.0)
-    report = started.write()
-    assert (report.written, list(report.refused)) == (1, [1])
-    assert "somebody has changed" in str(report)
-    assert first in studio.annotations
+    plan = run(importer, folder, kind="annotations")
+    assert (plan.ready, plan.present) == (1, 1)
+    assert [each["task"] for each in studio.annotations.values()] == [1, 2]
+    assert theirs in studio.annotations
+    assert "1 with annotations already" in str(plan)
+    with pytest.raises(DatasetError, match="Annotations are not replaced"):
+        importer(kind="annotations", replace=True)
 
 
 def test_masks_that_cannot_be_removed_are_not_doubled(
@@ -296,40 +277,6 @@ def test_several_images_of_a_task_are_one_prediction(
     (stored,) = studio.predictions
     assert [entry["item_index"] for entry in stored["result"]] == [0, 0, 1, 1]
     assert stored["task"] == 5
-
-
-@pytest.mark.parametrize("how", ["saved in the editor", "changed by the API", "begun"])
-def test_annotations_that_people_have_corrected_are_not_replaced(
-    importer: Make, folder: Path, studio: FakeStudio, how: str
-) -> None:
-    run(importer, folder, kind="annotations")
-    first, second = studio.annotations.values()
-    if how == "begun":  # a draft is deleted with its annotation
-        studio.drafted = {1}
-    elif how == "changed by the API":
-        studio.now += 60
-        studio.update(first["id"], result=[{"id": "theirs"}])
-    else:
-        studio.update(first["id"], lead_time=12.5)
-    kept = dict(studio.annotations[first["id"]])
-    plan = run(importer, folder, kind="annotations", replace=True)
-    assert (plan.ready, plan.present, plan.replaced) == (1, 1, 1)
-    (left_out,) = plan.left_out
-    assert left_out.where == "a.png"
-    assert left_out.reason.startswith("task 1: somebody has changed the annotation of this import")
-    assert studio.annotations[first["id"]] == kept
-    assert second["id"] not in studio.annotations
-    assert len(studio.annotations) == 2
-    assert run(importer, folder, kind="annotations").left_out == [], "they are in the project"
-
-
-def test_a_task_whose_annotations_are_too_large_is_never_touched(
-    importer: Make, folder: Path, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("backend.label_studio.connection._MOST_BYTES", 200_000)
-    studio.annotate(1, [{"meta": {"text": "x" * 200_000}}])
-    plan = run(importer, folder, kind="annotations", replace=True)
-    assert [each.where for each in plan.left_out] == ["a.png"]
 
 
 @pytest.mark.parametrize("version", ["", " a", "a,b", "a\nb", "x" * 101])

@@ -16,7 +16,7 @@ from backend.dataset.mask_import import RegionDrawer
 from backend.dataset.mask_source import MaskSource
 from backend.dataset.matching import ClassMapping, Matched
 from backend.errors import DatasetError
-from backend.label_studio.image_loader import ImagePlace, ImageShape
+from backend.label_studio.image_loader import ImagePlace
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
@@ -29,7 +29,7 @@ REGIONS = (LabelledRegion.of("car", LEFT, score=0.5), LabelledRegion.of("car", R
 MATCHED = Matched(
     MaskSource("a", "a.json", lambda size_hw: REGIONS), ImagePlace(Task(3, 7, {}), "img", "a.jpg")
 )
-SHAPE = ImageShape((20, 30))
+SIZE_HW = (20, 30)
 
 
 def config(control: str) -> LabelConfig:
@@ -40,7 +40,7 @@ def config(control: str) -> LabelConfig:
 
 
 def drawn(control: str, **options: Any) -> list[dict[str, Any]]:
-    return list(RegionDrawer(ClassMapping(config(control)), **options).draw(MATCHED, SHAPE))
+    return list(RegionDrawer(ClassMapping(config(control)), **options).draw(MATCHED, SIZE_HW))
 
 
 def test_a_brush_has_one_region_for_each_label_or_object() -> None:
@@ -65,7 +65,7 @@ def test_parts_of_one_object_lie_below_the_first() -> None:
     def parents(has_objects: bool) -> list[Any]:
         source = MaskSource("a", "a.json", lambda _: regions, has_objects=has_objects)
         drawer = RegionDrawer(ClassMapping(config("PolygonLabels")))
-        entries = list(drawer.draw(Matched(source, MATCHED.place), SHAPE))
+        entries = list(drawer.draw(Matched(source, MATCHED.place), SIZE_HW))
         return [entry.get("parentID") == entries[0]["id"] for entry in entries]
 
     assert parents(True) == [False, True]
@@ -76,10 +76,10 @@ def test_a_region_without_an_area_costs_itself() -> None:
     regions = (*REGIONS, LabelledRegion.of("car", LEFT & ~LEFT, id="line 2"))
     matched = Matched(MaskSource("a", "a.txt", lambda _: regions), MATCHED.place)
     drawer = RegionDrawer(ClassMapping(config("BrushLabels")))
-    names, (reason,) = drawer.check(matched, SHAPE)
+    names, (reason,) = drawer.check(matched, SIZE_HW)
     assert names == ["car"]
     assert reason.startswith("line 2 is left out: it has no mask")
-    assert [entry["score"] for entry in drawer.draw(matched, SHAPE)] == [0.75], "of the others"
+    assert [entry["score"] for entry in drawer.draw(matched, SIZE_HW)] == [0.75], "of the others"
 
 
 def test_a_mask_of_another_size_is_refused() -> None:
@@ -87,7 +87,7 @@ def test_a_mask_of_another_size_is_refused() -> None:
     told = Matched(MaskSource("a", "a.json", lambda _: (), size_hw=(20, 30)), MATCHED.place)
     for matched in (MATCHED, told):
         with pytest.raises(DatasetError, match=r"a\.json is 30×20 px, but its picture 20×30 px"):
-            drawer.check(matched, ImageShape((30, 20)))
+            drawer.check(matched, (30, 20))
 
 
 @pytest.mark.parametrize("seed", [702, 706])
@@ -105,7 +105,7 @@ def test_polygons_cover_drawn_masks_and_leave_their_holes_out(seed: int) -> None
         matched = Matched(source, MATCHED.place)
         points = [
             (np.array(each["value"]["points"]) * size_hw[::-1] / 100).ravel().tolist()
-            for each in drawer.draw(matched, ImageShape(size_hw))
+            for each in drawer.draw(matched, size_hw)
         ]
         drawn = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(points, *size_hw)))
         both, either = (drawn & mask).sum(), (drawn | mask).sum()

@@ -24,7 +24,6 @@ from backend.label_studio.image_loader import (
     ImageCacheStats,
     ImageName,
     ImageReader,
-    ImageShape,
     as_uploaded,
     decode_image,
     image_places,
@@ -174,11 +173,7 @@ def test_pictures_are_turned_upright(orientation: int) -> None:
     with Image.open(io.BytesIO(content)) as picture:
         shown = np.asarray(ImageOps.exif_transpose(picture))
     np.testing.assert_array_equal(decode_image(content, 1), shown)
-    shape = images.read_shape(content, 1)
-    assert (shape.size_hw, shape.stored_hw) == (shown.shape[:2], PIXELS.shape[:2])
-    turned = Image.fromarray(PIXELS)
-    turned = turned if shape.turn is None else turned.transpose(shape.turn)
-    np.testing.assert_array_equal(np.asarray(turned), shown)
+    assert images.read_size(content, 1) == shown.shape[:2]
 
 
 @pytest.mark.parametrize("kind", ["BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP"])
@@ -311,13 +306,13 @@ def test_what_is_kept_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> No
     assert len(decoded) == 6
 
 
-def test_the_shape_is_read_without_the_pixels_but_within_the_limit() -> None:
+def test_the_size_is_read_without_the_pixels_but_within_the_limit() -> None:
     cut_off = _file(Image.new("RGB", (600, 400)))[:200]
-    assert images.read_shape(cut_off, 1) == ImageShape((400, 600))
+    assert images.read_size(cut_off, 1) == (400, 600)
     with pytest.raises(ImageTooLarge):
-        images.read_shape(cut_off, 0.1)
+        images.read_size(cut_off, 0.1)
     with pytest.raises(ImageInvalid):
-        images.read_shape(b"no image", 1)
+        images.read_size(b"no image", 1)
 
 
 @pytest.mark.parametrize(
