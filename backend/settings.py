@@ -89,8 +89,6 @@ def _database_url(value: SecretStr) -> SecretStr:
 
 #: The meaning of a prediction's score, by which Label Studio's data manager sorts tasks.
 ScoreKind = Literal["confidence", "uncertainty", "effort"]
-#: How the words of a label count together.
-Synonyms = Literal["best", "joined"]
 #: Whether predictions of a project follow its corrections: by a gate, once somebody says so, never.
 Adapt = Literal["auto", "ask", "off"]
 
@@ -192,11 +190,6 @@ class Settings(BaseSettings):
         le=4096,
         description="The short side of a picture is resized to this; more sees smaller things "
         "and takes longer.",
-    )
-    compile: bool = Field(
-        default=False,
-        description="Compile the model with torch.compile, for GPUs: a slower start, faster "
-        "pictures. On a CPU the demo model got slower by it.",
     )
     feature_cache_mb: int = Field(
         default=512,
@@ -341,12 +334,6 @@ class Settings(BaseSettings):
         'presence="0.1" on a control in the labeling config, which wins. '
         "METHOD=clipsurgery has a prior of its own instead.",
     )
-    synonyms: Synonyms = Field(
-        default="best",
-        description="How several words of a label count: the best of them at each place, or joined "
-        'with those first that fit the picture; for one project synonyms="joined" on a control in '
-        "the labeling config, which wins.",
-    )
     min_island_share: float = Field(
         default=0.0005,
         ge=0,
@@ -361,7 +348,7 @@ class Settings(BaseSettings):
             return values
         level = values.get("log_level")
         upper = {"log_level": level.upper()} if isinstance(level, str) else {}
-        words = ((name, values.get(name)) for name in ("log_format", "score", "adapt", "synonyms"))
+        words = ((name, values.get(name)) for name in ("log_format", "score", "adapt"))
         lower = {name: word.lower() for name, word in words if isinstance(word, str)}
         return values | upper | lower
 

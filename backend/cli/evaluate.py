@@ -58,7 +58,7 @@ from clearclip_core.evaluation.atomic_write import write_whole
 @with_settings(
     *("label_studio_url", "label_studio_api_key", "allowed_hosts", "device", "precision"),
     *("short_side_px", "refine", "propagate", "model_dir", "database_url", "max_image_mb"),
-    *("max_image_megapixels", "min_island_share", "adapt", "presence", "synonyms"),
+    *("max_image_megapixels", "min_island_share", "adapt", "presence"),
 )
 def evaluate_project(
     settings: Settings,

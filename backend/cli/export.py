@@ -88,7 +88,7 @@ _BATCH_SIZE = 16
 )
 @with_settings(
     *("model", "method", "device", "precision", "short_side_px", "refine", "propagate", "score"),
-    *("model_dir", "min_island_share", "presence", "synonyms"),
+    *("model_dir", "min_island_share", "presence"),
 )
 def export_folder(
     settings: Settings,

@@ -102,7 +102,6 @@ MODEL_SETTINGS: Final = (
     "max_image_megapixels",
     "min_island_share",
     "presence",
-    "synonyms",
     "adapt",
     "adapt_label_loss",
 )

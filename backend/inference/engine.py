@@ -13,7 +13,6 @@ import weakref
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from backend.errors import ModelUnavailable
@@ -389,16 +388,12 @@ class Engine:
 def _load_segmenter(settings: Settings) -> Segmenter:
     # Only this thread's encoder may use all CPUs: requests work on masks in threads beside it.
     set_pool_threads(usable_cpus(), 1)
-    segmenter = Segmenter.load(
+    return Segmenter.load(
         settings.model,
         method=settings.method,
         device=settings.device,
         precision=settings.precision,
         short_side_px=settings.short_side_px,
         folder=settings.model_dir,
-        compile=settings.compile,
         templates=BEST_TEMPLATES if settings.templates == len(BEST_TEMPLATES) else TEMPLATES,
     )
-    if settings.compile:  # now, while nobody waits: the first image would take minutes
-        segmenter.encode(np.zeros((448, 448, 3), np.uint8))
-    return segmenter

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from PIL import ImageColor
 
 from backend.errors import DataKeyError
-from backend.settings import Adapt, ScoreKind, Settings, Synonyms
+from backend.settings import Adapt, ScoreKind, Settings
 from clearclip_core import Label
 
 if TYPE_CHECKING:
@@ -177,7 +177,6 @@ class LabelConfig:
         score: score that predictions are sorted by; None where the config does not say.
         adapt: whether predictions follow corrections; None where the config does not say.
         presence: weight of the presence prior; None where the config does not say.
-        synonyms: how the words of a label count; None where the config does not say.
     """
 
     images: tuple[ImageTag, ...]
@@ -190,7 +189,6 @@ class LabelConfig:
     score: ScoreKind | None = None
     adapt: Adapt | None = None
     presence: float | None = None
-    synonyms: Synonyms | None = None
 
     def controls_of(self, image: str) -> tuple[Control, ...]:
         """Return the controls for the image of that name."""
@@ -371,11 +369,7 @@ def score_options(settings: Settings, config: LabelConfig) -> ScoreOptions:
     presence = settings.presence if config.presence is None else config.presence
     if resolve_method(settings.method).remove_redundancy:
         presence = 0.0
-    synonyms = config.synonyms or settings.synonyms
-    return ScoreOptions(
-        presence,
-        join_synonyms=synonyms == "joined",
-    )
+    return ScoreOptions(presence)
 
 
 def least_thresholds(controls: Iterable[Control], labels: Iterable[Label]) -> list[float]:

@@ -23,7 +23,6 @@ Tags and attributes are found in any letter case, as the editor does. What is dr
 - ``score="effort"`` on a control: what the project's predictions are sorted by. The first counts.
 - ``adapt="ask"`` on a control: whether the project follows its corrections; auto, ask or off.
 - ``presence="0.1"`` on a control: the weight of the presence prior. The first counts.
-- ``synonyms="joined"`` on a control: how several words of a label count; best or joined.
 - An annotator asks with ``<KeyPointLabels>``, ``<KeyPoint>``, ``<RectangleLabels>``,
   ``<Rectangle>`` and ``<TextArea>``, unless it has ``smart="false"``. ``prompt_label="Car"`` on a
   text area is the label of words that name none.
@@ -57,7 +56,7 @@ from backend.label_studio.label_config import (
     LabelConfig,
     Tool,
 )
-from backend.settings import Adapt, ScoreKind, Synonyms
+from backend.settings import Adapt, ScoreKind
 from clearclip_core import Label
 from clearclip_core.vocabulary import BACKGROUND_NAMES
 
@@ -274,7 +273,6 @@ def parse_label_config(xml: str) -> LabelConfig:
         score=cast("ScoreKind | None", _word(elements, "score", get_args(ScoreKind))),
         adapt=cast("Adapt | None", _word(elements, "adapt", get_args(Adapt))),
         presence=_number(elements, "presence", below_1=True),
-        synonyms=cast("Synonyms | None", _word(elements, "synonyms", get_args(Synonyms))),
     )
 
 

@@ -376,10 +376,8 @@ class ModelVersions:
             parts.append({"sinks": sink_channels(settings.model, settings.model_dir)})
         if settings.propagate:
             parts.append("propagate")
-        options = score_options(settings, config)
-        for name in ("presence", "join_synonyms"):
-            if value := getattr(options, name):
-                parts.append({name: value})
+        if presence := score_options(settings, config).presence:
+            parts.append({"presence": presence})
         if learned is not None:
             parts.append(learned.adaptation.digest)
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -118,7 +118,6 @@ def test_the_folder_of_weights_is_shared_in_full(
         ("SCORE", "margin"),
         ("FEATURE_CACHE_MB", "-1"),
         ("FEATURE_DISK_CACHE_MB", "-1"),
-        ("COMPILE", "perhaps"),
         ("ALLOWED_HOSTS", "http://minio"),
         ("ALLOWED_HOSTS", "http://user:pass@minio"),
         ("SERVER_NAMES", "https://clearclip.lab.example"),

@@ -329,9 +329,6 @@ def test_who_answers() -> None:
         ("presence", 'presence=""', None),
         ("presence", 'Presence="0.1"', 0.1),
         ("presence", 'presence=" 0 "', 0.0),
-        ("synonyms", "", None),
-        ("synonyms", 'Synonyms=" BEST "', "best"),
-        ("synonyms", 'synonyms="joined"', "joined"),
     ],
 )
 def test_a_control_says_it_for_its_project(field: str, written: str, meant: object) -> None:
@@ -355,7 +352,6 @@ def test_the_first_control_that_says_it_counts() -> None:
         ('prelabel="false"', "prelabel to be yes, no or auto, but got 'false'"),
         ('score="margin"', "score to be confidence, uncertainty or effort, but got 'margin'"),
         ('adapt="some"', "adapt to be auto, ask or off, but got 'some'"),
-        ('synonyms="all"', "synonyms to be best or joined, but got 'all'"),
         *(
             (f'presence="{each}"', f"a number of at least 0 and below 1, but got '{each}'")
             for each in ("1", "-0.1", "nan", "inf", "much")

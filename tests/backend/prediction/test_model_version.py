@@ -41,7 +41,7 @@ def test_the_version_follows_all_that_changes_masks() -> None:
 
 @pytest.mark.parametrize(
     ("name", "plain", "other"),
-    [("score", "confidence", "effort"), ("presence", 0, 0.1), ("synonyms", "best", "joined")],
+    [("score", "confidence", "effort"), ("presence", 0, 0.1)],
 )
 def test_what_a_config_chooses_is_in_the_version_only_where_it_changes_masks(
     name: str, plain: object, other: object
