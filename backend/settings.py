@@ -197,11 +197,6 @@ class Settings(BaseSettings):
         description="Memory for features of pictures, so that new labels on a picture take no "
         "time; 0 keeps none.",
     )
-    feature_disk_cache_mb: int = Field(
-        default=0,
-        ge=0,
-        description="Disk space for such features in MODEL_DIR/features; 0 keeps none there.",
-    )
     picture_cache_mb: int = Field(
         default=256,
         ge=0,
@@ -360,8 +355,6 @@ class Settings(BaseSettings):
             raise ValueError(
                 "LABEL_STUDIO_API_KEY needs LABEL_STUDIO_URL, the one host that it may be sent to"
             )
-        if self.feature_disk_cache_mb and not self.feature_cache_mb:
-            raise ValueError("FEATURE_DISK_CACHE_MB needs a FEATURE_CACHE_MB above 0 to read into")
         object.__setattr__(self, "model_dir", self.model_dir.expanduser())
         return self
 

@@ -274,16 +274,11 @@ class Engine:
         if options.needs_cls:
             key += " cls"  # features without, of other projects too, stay of use
         request = ImageRequest(image, key, labels, priority, project, adaptation, options)
-        with stage("cache"):
-            self._cache.load(key)
         with stage("wait"):
             self._enqueue(request)
             request.began.wait()
         with stage("model"):
-            encoded = request.encoded.result()
-        with stage("cache"):
-            self._cache.save(key)
-        return encoded
+            return request.encoded.result()
 
     def _enqueue(self, request: ImageRequest) -> None:
         with self._changed:

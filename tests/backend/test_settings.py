@@ -117,7 +117,6 @@ def test_the_folder_of_weights_is_shared_in_full(
         ("LOG_FORMAT", "xml"),
         ("SCORE", "margin"),
         ("FEATURE_CACHE_MB", "-1"),
-        ("FEATURE_DISK_CACHE_MB", "-1"),
         ("ALLOWED_HOSTS", "http://minio"),
         ("ALLOWED_HOSTS", "http://user:pass@minio"),
         ("SERVER_NAMES", "https://clearclip.lab.example"),
@@ -221,11 +220,6 @@ def test_a_database_of_another_kind_is_refused_with_those_that_are_supported(url
 def test_numbers_that_no_project_has_are_not_prelabeled(projects: str) -> None:
     with pytest.raises(ValueError, match="AUTO_PRELABEL: expected numbers of projects"):
         load_settings(auto_prelabel=projects)
-
-
-def test_a_disk_cache_needs_memory_to_read_into() -> None:
-    with pytest.raises(ValueError, match="FEATURE_CACHE_MB above 0"):
-        load_settings(feature_cache_mb=0, feature_disk_cache_mb=10)
 
 
 def test_space_around_a_token_is_none_of_it() -> None:

@@ -137,53 +137,41 @@ def test_kept_features_are_not_computed_again_and_change_nothing() -> None:
     assert (use.hits, use.misses, use.bytes) == (1, 1, 2 * 7 * 3 * 2)
 
 
-def test_kept_features_survive_the_process_and_are_not_used_by_other_weights(
-    tmp_path: Any,
-) -> None:
-    settings = Settings(feature_disk_cache_mb=1, model_dir=tmp_path)
-    Scene(cache=FeatureCache.from_settings(settings)).score(7)
-    again = Scene(cache=FeatureCache.from_settings(settings))
-    assert again.score(7).image.shape == (2, 7, 3)
-    assert again.segmenter.encoded == []
+def test_kept_features_are_not_used_by_another_method() -> None:
+    cache = FeatureCache(1 << 20)
+    Scene(cache=cache).score(7)
     other = ColourSegmenter()
-    other.features_id = "other weights"
-    engine = colour_engine(other, cache=FeatureCache.from_settings(settings))
+    other.features_id = "another method"
+    engine = colour_engine(other, cache=cache)
     engine.encode(other.prepare(flag("red", size_hw=(2, 7))), RED)
     assert other.encoded == [(7,)]
 
 
-def test_a_presence_prior_is_answered_beside_features_that_were_kept_without(
-    tmp_path: Any,
-) -> None:
-    """Features that an earlier release kept have no CLS features, and stay of use."""
-    settings = Settings(feature_disk_cache_mb=1, model_dir=tmp_path)
-    Scene(cache=FeatureCache.from_settings(settings)).score(7)
-    again = Scene(cache=FeatureCache.from_settings(settings))
-    picture = again.segmenter.prepare(flag("red", size_hw=(2, 7)))
+def test_a_presence_prior_is_answered_beside_features_that_were_kept_without() -> None:
+    scene = Scene(cache=FeatureCache(1 << 20))
+    scene.score(7)
+    picture = scene.segmenter.prepare(flag("red", size_hw=(2, 7)))
     options = ScoreOptions(presence=0.1)
     for _ in range(2):
-        encoded = again.engine.encode(picture, RED, options=options)
+        encoded = scene.engine.encode(picture, RED, options=options)
         assert encoded.features.cls is not None
-        assert again.segmenter.options == options
-    assert again.segmenter.encoded == [(7,)]  # once more, with CLS features
-    assert again.engine.encode(picture, RED).features.cls is None
-    assert again.segmenter.encoded == [(7,)]
-    assert again.segmenter.options == ScoreOptions()
+        assert scene.segmenter.options == options
+    assert scene.engine.encode(picture, RED).features.cls is None
+    assert scene.segmenter.encoded == [(7,), (7,)]  # once more, with CLS features
+    assert scene.segmenter.options == ScoreOptions()
 
 
 # The real model
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=CUDA)])
-def test_the_engine_segments_as_the_library_does_with_kept_features_too(
-    tmp_path: Any, device: str
-) -> None:
+def test_the_engine_segments_as_the_library_does_with_kept_features_too(device: str) -> None:
     segmenter = Segmenter.load("demo", device=device)
     labels = tuple(Label(name) for name in SCENE_LABELS[:6])
     scenes = [render_scene(seed=seed, size_hw=(120, 100 + 40 * seed)).image for seed in range(4)]
-    settings = Settings(feature_disk_cache_mb=9, model_dir=tmp_path)
-    for batches in (None, 0):  # fresh, and from the disk
-        engine = Engine(lambda: segmenter, lambda: "m", cache=FeatureCache.from_settings(settings))
+    cache = FeatureCache(9 << 20)
+    for batches in (None, 0):  # fresh, and kept
+        engine = Engine(lambda: segmenter, lambda: "m", cache=cache)
         engine.start()
         engine.segmenter()
         with ThreadPoolExecutor() as threads:
@@ -216,7 +204,7 @@ def test_stopping_tells_all_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     wait_for(lambda: scene.engine.snapshot().done == 1)  # what was running is handed out
 
 
-def test_an_engine_of_another_method_ends_with_its_own(tmp_path: Any) -> None:
+def test_an_engine_of_another_method_ends_with_its_own() -> None:
     made = Engine(lambda: Segmenter.load("demo", device="cpu"), lambda: "demo")
     derived = made.of_method("maskclip")
     with made:
