@@ -206,8 +206,7 @@ def _show_agreement(report: Agreement, console: Console) -> None:
         )
         return
     console.print(
-        f"{quantity(report.annotations, 'annotation')} of {quantity(report.tasks, 'task')} in "
-        f"{report.seconds:.1f} s; "
+        f"{quantity(report.annotations, 'annotation')} of {quantity(report.tasks, 'task')}; "
         f"in dispute: {in_percent(report.disputed)} of the pixels of "
         f"{quantity(report.pictures, 'picture')}"
     )
@@ -216,14 +215,12 @@ def _show_agreement(report: Agreement, console: Console) -> None:
             each.label,
             _starred(each.pictures),
             in_percent(each.iou),
-            in_percent(each.boundary_f),
             in_percent(each.disputed),
-            "–" if each.alpha is None else f"{each.alpha:.2f}",
         )
         for each in report.labels
     ]
-    shared = (">pictures", ">IoU", ">boundary F")
-    _print_table(console, ("label", *shared, ">in dispute", ">alpha"), labels)
+    shared = (">pictures", ">IoU")
+    _print_table(console, ("label", *shared, ">in dispute"), labels)
     pairs = [(e.label, e.other or "nothing", in_percent(e.share)) for e in report.confusions]
     _print_table(console, ("one person", "another", ">pixels"), pairs)
     people = [
@@ -231,7 +228,6 @@ def _show_agreement(report: Agreement, console: Console) -> None:
             each.name or f"User {each.annotator}",
             _starred(each.pictures),
             in_percent(each.iou),
-            in_percent(each.boundary_f),
         )
         for each in report.annotators
     ]

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from clearclip_core import BoolMask, render_scene
-from clearclip_core.agreement.agreement import ImageAgreement, compare_image
+from clearclip_core.agreement import ImageAgreement, compare_image
 from clearclip_core.images.label_maps import Truth
 from tests.bench.conftest import Report
 from tests.bench.corrections import PROJECT

@@ -36,15 +36,15 @@ LABEL_ERRORS: Final = LabelErrors(
 )
 
 AGREEMENT: Final = Agreement(
-    *(40, 41, 85, 75.0, 0.0312),
+    *(40, 41, 85, 0.0312),
     labels=(
-        AgreementOnLabel(EVIL, 9, 0.75, 0.875, 0.6543, 0.01),
-        AgreementOnLabel("tree", 10, 0.25, None, None, 0.02),
+        AgreementOnLabel(EVIL, 9, 0.75, 0.01),
+        AgreementOnLabel("tree", 10, 0.25, 0.02),
     ),
     confusions=(Confusion(EVIL, "tree", 0.125), Confusion("tree", "", 0.0625)),
-    annotators=(AnnotatorFigures(5, EVIL, 40, 0.8125, 0.9), AnnotatorFigures(6, "", 2, 0.5, 0.25)),
+    annotators=(AnnotatorFigures(5, EVIL, 40, 0.8125), AnnotatorFigures(6, "", 2, 0.5)),
     disputes=(
-        Dispute(3, None, 2, 0.125, (DisputedLabel(EVIL, 0.5, None, 0.125),), PICTURE),
+        Dispute(3, None, 2, 0.125, (DisputedLabel(EVIL, 0.5, 0.125),), PICTURE),
         Dispute(4, 1, 3, 0.0625, ()),
     ),
     dispute_count=400,

@@ -12,7 +12,7 @@ import pytest
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio_services import LabelStudioServices
 from backend.runs import agreement
-from backend.runs.agreement import AGREEMENT, Agreement, dispute_picture, shrink
+from backend.runs.agreement import AGREEMENT, Agreement, shrink
 from backend.runs.run import AskedNothing, Run
 from backend.settings import Settings
 from tests.backend.fakes.colour_segmenter import pixels_of
@@ -59,10 +59,8 @@ def test_figures_of_two_tasks() -> None:
     car, tree = report.labels
     assert (car.label, car.pictures, car.iou) == ("car", 2, pytest.approx((1 + 0.5) / 2))
     assert car.disputed == pytest.approx((0 + 100 / PIXELS) / 2)
-    assert (tree.label, tree.pictures, tree.iou, tree.boundary_f) == ("tree", 1, 0.0, 0.0)
+    assert (tree.label, tree.pictures, tree.iou) == ("tree", 1, 0.0)
     assert tree.disputed == pytest.approx(200 / PIXELS)
-    # Of the car 1100 values are 1 of all 3200, and the 100 pixels in dispute are two pairs each.
-    assert car.alpha == pytest.approx(1 - 3199 * 200 / (2 * 1100 * 2100))
     assert [(each.label, each.other) for each in report.confusions] == [("tree", ""), ("car", "")]
     shares = [each.share for each in report.confusions]
     assert shares == pytest.approx([200 / PIXELS / 2, 100 / PIXELS / 2])
@@ -75,7 +73,7 @@ def test_figures_of_two_tasks() -> None:
     assert [each.label for each in first.labels] == ["tree"]
     assert (second.task, second.labels[0].iou) == (2, pytest.approx(0.5))
     assert first.picture.startswith("data:image/jpeg;base64,")
-    assert (report.dispute_count, report.left_out) == (2, {})
+    assert report.left_out == {}
 
 
 def test_each_picture_counts_once_however_many_people_there_are() -> None:
@@ -165,14 +163,11 @@ def test_a_task_that_cannot_be_compared_is_left_out_with_its_reason(
         [(1, [brushed(LEFT)]), (2, [larger])],
         [(1, [brushed(LEFT)]), (2, [broken(brushed(LEFT))])],
         [(1, [brushed(LEFT)]), (2, [brushed(LEFT) | {"value": None}])],
-        [(person, [brushed(LEFT)]) for person in (1, 2, 3)],
     ]
-    monkeypatch.setattr(agreement, "MOST_LEFT_OUT", 3)
-    monkeypatch.setattr(agreement, "MOST_PX", 2 * PIXELS)
+    monkeypatch.setattr(agreement, "MOST_LEFT_OUT", 2)
     report = measured(shared_studio(*tasks))
     assert report.tasks == 1
-    assert [*report.left_out] == [2, 3, 4]
-    assert report.left_out_count == 4
+    assert ([*report.left_out], report.left_out_count) == ([2, 3], 3)
     assert "different sizes" in report.left_out[2]
     assert "brush region of car is broken" in report.left_out[3]
     with pytest.raises(ValueError, match=r"No task can be compared\. .*different sizes"):
@@ -220,16 +215,6 @@ def test_each_picture_of_a_list_is_compared_by_itself() -> None:
     assert [(each.item_index, each.disputed) for each in report.disputes] == [(2, 0.5)]
 
 
-def test_a_region_on_a_picture_that_the_list_no_longer_has_ends_no_measurement() -> None:
-    studio = shared_studio([])
-    studio.label_config = studio.label_config.replace('value="$image"', 'valueList="$images"')
-    studio.tasks[1] = {"images": [studio.tasks[1]["image"]]}
-    studio.annotate(1, [brushed(LEFT) | {"item_index": 7}], completed_by=1)
-    studio.annotate(1, [], completed_by=2)
-    (dispute,) = measured(studio).disputes
-    assert (dispute.item_index, dispute.disputed, dispute.picture) == (7, 0.5, "")
-
-
 def test_without_the_right_to_list_people_they_have_no_names() -> None:
     studio = shared_studio([(1, [brushed(LEFT)]), (2, [])])
     studio.users = None
@@ -239,22 +224,17 @@ def test_without_the_right_to_list_people_they_have_no_names() -> None:
     ]
 
 
-def test_what_is_in_dispute_is_seen_and_the_rest_stays_grey() -> None:
-    rgb = np.full((600, 960, 3), (90, 130, 170), np.uint8)
+def test_what_is_in_dispute_is_seen_also_where_it_is_thin() -> None:
     disputed = np.zeros((600, 960), bool)
     disputed[200:400, 300:600] = True
-    disputed[498:501] = True
-    drawn = pixels_of(dispute_picture(rgb, shrink(disputed)))
-    assert drawn.shape == (300, 480, 3)
-    red, green, blue = drawn[150, 225]
-    assert red > green + 80, "pink"
-    assert blue > green + 40
-    assert np.ptp(drawn[20, 20]) < 50, "the image, with less colour"
-    assert abs(int(drawn[20, 20].mean()) - 130) < 8, "as light as it is"
-    line = drawn[249, 20]
-    assert line[0] > drawn[20, 20][0] + 20, "a line of three pixels, which are one and a half here"
-
-
-def test_a_small_image_is_not_made_larger() -> None:
-    assert shrink(np.ones((3, 5), bool)).shape == (3, 5)
-    assert shrink(np.ones((1, 5000), bool)).shape == (1, 480)
+    disputed[498:499] = True
+    small = shrink(disputed)
+    assert small.shape == (300, 480)
+    assert small[100:200, 150:300].all()
+    assert small[249].all(), "a line of one pixel, which is half of one here"
+    assert small.sum() == 100 * 150 + 480
+    assert shrink(np.ones((3, 5), bool)).shape == (3, 5), "it is not made larger"
+    report = measured(shared_studio([(1, [brushed(LEFT)]), (2, [])]))
+    drawn = pixels_of(report.disputes[0].picture).astype(int)
+    assert drawn[10, 5, 0] > drawn[10, 5, 1] + 80, "pink"
+    assert np.abs(drawn[10, 35] - 128).max() < 8, "the picture itself"

@@ -385,13 +385,12 @@ def test_the_page_of_agreement_shows_all_figures(dashboard: Dashboard, store: Ru
     text = " ".join(dashboard.page("/projects/7/agreement").text.split())
     for figures in (
         "People do not agree on 3.1 % of a picture's pixels, on average over 41",
-        f"{EVIL}9 few75.0 %87.5 %1.0 %0.65",
-        "tree1025.0 %–2.0 %–",
+        f"{EVIL}9 few75.0 %1.0 %",
+        "tree1025.0 %2.0 %",
         f"{EVIL}tree12.5 % treenothing6.2 %",
-        f"{EVIL}4081.2 %90.0 %",
-        "User 62 few50.0 %25.0 %",
+        f"{EVIL}4081.2 %",
+        "User 62 few50.0 %",
         "The picture cannot be read.",
-        "The first 2 of 400 pictures",
         "The first 1 of 7 tasks.",
     ):
         assert figures in text

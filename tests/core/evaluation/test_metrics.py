@@ -12,9 +12,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardInd
 from clearclip_core import BoolMask
 from clearclip_core.evaluation.metrics import (
     ConfusionMatrix,
-    Edge,
     MaskOverlap,
-    boundary_f,
 )
 from clearclip_core.images.label_maps import IGNORE
 
@@ -102,52 +100,3 @@ def test_a_missing_mask_covers_nothing() -> None:
     assert MaskOverlap.of(None, square(1, 5)) == MaskOverlap(true_px=24, band_px=16)
     nothing = MaskOverlap.of(None, None)
     assert (nothing.iou, nothing.boundary_iou, nothing.saved_paint) == (None, None, None)
-
-
-def edge_pixels(mask: BoolMask) -> list[tuple[int, int]]:
-    """Pixels of a mask beside one inside the image that is not of it."""
-    height, width = mask.shape
-    return [
-        (y, x)
-        for y, x in np.argwhere(mask)
-        if any(
-            0 <= y + dy < height and 0 <= x + dx < width and not mask[y + dy, x + dx]
-            for dy, dx in ((0, 1), (1, 0), (0, -1), (-1, 0))
-        )
-    ]
-
-
-def searched(first: BoolMask, second: BoolMask, tolerance: float) -> float | None:
-    edges = edge_pixels(first), edge_pixels(second)
-    if not edges[0] and not edges[1]:
-        return None
-    shares = [
-        sum(any(math.dist(p, q) <= tolerance for q in other) for p in own) / max(1, len(own))
-        for own, other in (edges, edges[::-1])
-    ]
-    return 2 * shares[0] * shares[1] / sum(shares) if sum(shares) else 0.0
-
-
-@pytest.mark.parametrize("tolerance", [1, 2, 3])
-def test_it_is_what_a_search_finds(tolerance: int) -> None:
-    rng = np.random.default_rng(tolerance)
-    rows, columns = np.mgrid[:24, :30]
-    for _ in range(5):
-        masks = []
-        for _ in range(2):
-            y, x, radius = rng.uniform(4, 20), rng.uniform(4, 26), rng.uniform(3, 9)
-            masks.append((rows - y) ** 2 + (columns - x) ** 2 < radius**2)
-        found = boundary_f(*(Edge.of(mask, tolerance) for mask in masks))
-        assert found == pytest.approx(searched(masks[0], masks[1], tolerance))
-        assert boundary_f(*(Edge.of(mask, tolerance) for mask in masks[::-1])) == found
-
-
-def test_a_mask_without_an_edge() -> None:
-    whole, part = np.ones((8, 9), bool), np.zeros((8, 9), bool)
-    part[2:5, 3:6] = True
-    edge, no_edge = Edge.of(part, 1), Edge.of(whole, 1)
-    assert (edge.count_px, no_edge.count_px) == (8, 0)
-    for other in (no_edge, None):
-        assert boundary_f(edge, other) == boundary_f(other, edge) == 0
-    assert boundary_f(no_edge, no_edge) is None
-    assert boundary_f(None, None) is None

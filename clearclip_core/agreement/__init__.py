@@ -1,1 +1,0 @@
-"""Compare what several people have painted on one image."""

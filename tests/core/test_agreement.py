@@ -1,0 +1,99 @@
+"""Agreement of several people, as a whole and by label."""
+
+from __future__ import annotations
+
+import tracemalloc
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from clearclip_core import BoolMask, agreement
+from clearclip_core.agreement import LabelAgreement, compare_image
+from clearclip_core.evaluation.metrics import MaskOverlap
+
+SIZE_HW = (40, 60)
+
+
+def square(top: int, left: int, side: int = 10) -> BoolMask:
+    mask = np.zeros(SIZE_HW, bool)
+    mask[top : top + side, left : left + side] = True
+    return mask
+
+
+def compared(*masks: BoolMask | None) -> LabelAgreement:
+    people = [{} if mask is None else {"car": mask} for mask in masks]
+    return compare_image(people, ["car"], SIZE_HW).labels["car"]
+
+
+def test_pairs_and_pixels_of_three_people() -> None:
+    """Two squares of 100 px that share 50; the third person has left the label out."""
+    made = compared(square(5, 5), square(5, 10), None)
+    assert [(pair.people, pair.iou) for pair in made.pairs] == [
+        ((0, 1), pytest.approx(50 / 150)),
+        ((0, 2), 0.0),
+        ((1, 2), 0.0),
+    ]
+    assert made.disputed_px == 150
+    same = compared(*[square(3, 4)] * 3)
+    assert ({pair.iou for pair in same.pairs}, same.disputed_px) == ({1.0}, 0)
+
+
+def test_a_pair_that_has_left_the_label_out_both_is_not_counted() -> None:
+    assert [pair.people for pair in compared(None, square(5, 5), None).pairs] == [(0, 1), (1, 2)]
+    nobody = compared(None, np.zeros(SIZE_HW, bool))
+    assert (nobody.pairs, nobody.disputed_px) == ((), 0)
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (30, 50), (5, 7)])
+def test_masks_anywhere_overlap_as_the_metric_says(corner: tuple[int, int]) -> None:
+    masks = [square(*corner), square(max(0, corner[0] - 1), max(0, corner[1] - 3)), square(20, 20)]
+    for pair in compared(*masks).pairs:
+        first, second = (masks[person] for person in pair.people)
+        assert pair.iou == pytest.approx(MaskOverlap.of(first, second).iou)
+
+
+def test_a_pixel_is_in_dispute_where_not_all_have_given_it_the_same_labels() -> None:
+    rng = np.random.default_rng(5)
+    names = ["sky", "tree", "car"]
+    people = [{name: rng.random(SIZE_HW) < 0.3 for name in names[: 2 + n % 2]} for n in range(3)]
+    made = compare_image(people, names, SIZE_HW)
+    stacks = [np.stack([own.get(n, np.zeros(SIZE_HW, bool)) for n in names]) for own in people]
+    expected = np.zeros(SIZE_HW, bool)
+    for first, second in combinations(stacks, 2):
+        expected |= (first != second).any(axis=0)
+    assert np.array_equal(made.disputed, expected)
+    assert made.disputed_share == pytest.approx(expected.mean())
+    assert [*made.labels] == names
+
+
+def test_labels_that_are_taken_for_each_other() -> None:
+    """Of three pairs two take 100 px of sky for a car, and one car has 20 px of nothing more."""
+    sky = {"sky": square(5, 5)}
+    more = np.zeros(SIZE_HW, bool)
+    more[5:15, 15:17] = True
+    car = {"car": square(5, 5) | more}
+    made = compare_image([sky, car, sky], ["sky", "tree", "car"], SIZE_HW)
+    pixels = 3 * SIZE_HW[0] * SIZE_HW[1]
+    assert made.confusions == {
+        ("sky", "car"): pytest.approx(200 / pixels),
+        ("car", ""): pytest.approx(40 / pixels),
+    }
+    both = {"sky": square(5, 5), "car": square(5, 5)}
+    made = compare_image([both, {"car": square(5, 5)}], ["sky", "car"], SIZE_HW)
+    assert made.confusions == {}, "of labels that overlap the last counts"
+    assert made.disputed_share == pytest.approx(100 / (40 * 60)), "it is a dispute all the same"
+
+
+def test_memory_is_a_few_bytes_a_pixel_where_no_pixel_agrees(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(agreement, "_COUNTED_PX", 1 << 12)
+    size_hw = (1000, 1000)
+    whole = np.ones(size_hw, bool)
+    tracemalloc.start()
+    made = compare_image([{"sky": whole}, {"car": whole}], ["sky", "car"], size_hw)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert made.confusions == {("sky", "car"): 1.0}
+    assert most < 20 * whole.size
