@@ -551,7 +551,7 @@ class DatasetExporter:
                 output.write(f"{part}.txt", files.encode())
             if "parquet" in options.formats:
                 folders = output.path / options.image_folder, output.path / options.mask_folder
-                parquet.write_tables(output, part, pictures, folders, classes)
+                parquet.write_tables(output, part, pictures(), folders, classes)
         if options.is_yolo:
             yolo.write_data_file(output, options.split.names, classes)
         if "parquet" in options.formats:

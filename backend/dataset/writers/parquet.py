@@ -7,8 +7,8 @@ label map of a row is a PNG, see `ClassTable.to_png`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,32 +39,39 @@ _REGION: Final = {
     "annotator": "int64",
 }
 
-#: Path of a picture's file and of its label map.
-Files = Callable[[PictureRow], tuple[Path, Path]]
+#: Columns of a picture's file and of its label map.
+_FILES: Final = ("image", "mask")
 
 
 def write_tables(
     output: OutputFolder,
     part: str,
-    pictures: Callable[[], Iterable[PictureRow]],
+    rows: Iterable[PictureRow],
     folders: tuple[Path, Path],
     classes: ClassTable,
 ) -> None:
-    """Write the pictures of one part as files of about 256 MiB.
+    """Write the pictures of one part as files of about 256 MiB; one without a row where none is.
 
-    `pictures` iterates over them, each time that it is called; `folders` are those of the pictures
-    and of the label maps.
+    `folders` are those of the pictures and of the label maps.
     """
+    import pyarrow
+    from pyarrow.parquet import ParquetWriter
 
-    def files(row: PictureRow) -> tuple[Path, Path]:
-        return folders[0] / row.file_name, folders[1] / f"{row.name}.png"
-
-    sizes = [sum(file.stat().st_size for file in files(row)) for row in pictures()]
-    counts = _rows_of_files(sizes)
-    rows = iter(pictures())
-    for number, count in enumerate(counts):
-        name = f"{_FOLDER}/{part}-{number:05d}-of-{len(counts):05d}.parquet"
-        _write_table(output, name, islice(rows, count), files, classes)
+    schema = _schema(classes)
+    columns = {"use_dictionary": _REPETITIVE, "write_statistics": ["name", "task"]}
+    groups = _groups(rows, folders, classes)
+    group = next(groups, None)
+    for number in count():
+        path, filled = output.place(f"{_FOLDER}/{part}-{number:05d}.parquet"), 0
+        with ParquetWriter(path, schema, **columns) as writer:
+            while group and filled < _FILE_BYTES:
+                size = sum(len(row[column]["bytes"]) for row in group for column in _FILES)
+                output.take(size)
+                writer.write_table(pyarrow.Table.from_pylist(group, schema=schema))
+                filled += size
+                group = next(groups, None)
+        if group is None:
+            return
 
 
 def write_card(
@@ -82,43 +89,16 @@ def write_card(
     output.write("README.md", ("\n".join(lines) + "\n").encode())
 
 
-def _rows_of_files(sizes: Sequence[int]) -> list[int]:
-    """Return the number of rows of each file; one file without a row where there is none."""
-    counts, filled = [0], 0
-    for size in sizes:
-        if counts[-1] and filled + size > _FILE_BYTES:
-            counts.append(0)
-            filled = 0
-        counts[-1] += 1
-        filled += size
-    return counts
-
-
-def _write_table(
-    output: OutputFolder, name: str, rows: Iterable[PictureRow], files: Files, classes: ClassTable
-) -> None:
-    import pyarrow
-    from pyarrow.parquet import ParquetWriter
-
-    schema = _schema(classes)
-    columns = {"use_dictionary": _REPETITIVE, "write_statistics": ["name", "task"]}
-    with (
-        output.place(name).open("wb") as stream,
-        ParquetWriter(stream, schema, **columns) as writer,
-    ):
-        for group in _groups(rows, files):
-            output.take(sum(file.stat().st_size for row in group for file in files(row)))
-            values = [_values(row, files, classes) for row in group]
-            writer.write_table(pyarrow.Table.from_pylist(values, schema=schema))
-
-
-def _groups(rows: Iterable[PictureRow], files: Files) -> Iterator[list[PictureRow]]:
-    """Divide rows so that the files of each group fit into memory."""
-    group: list[PictureRow] = []
+def _groups(
+    rows: Iterable[PictureRow], folders: tuple[Path, Path], classes: ClassTable
+) -> Iterator[list[dict[str, Any]]]:
+    """Iterate over the values of rows, as many at once as fit into memory."""
+    group: list[dict[str, Any]] = []
     filled = 0
     for row in rows:
-        group.append(row)
-        filled += sum(file.stat().st_size for file in files(row))
+        values = _values(row, folders, classes)
+        group.append(values)
+        filled += sum(len(values[column]["bytes"]) for column in _FILES)
         if filled > _GROUP_BYTES or len(group) == _GROUP_ROWS:
             yield group
             group, filled = [], 0
@@ -126,15 +106,16 @@ def _groups(rows: Iterable[PictureRow], files: Files) -> Iterator[list[PictureRo
         yield group
 
 
-def _values(row: PictureRow, files: Files, classes: ClassTable) -> dict[str, Any]:
-    image, mask = files(row)
+def _values(row: PictureRow, folders: tuple[Path, Path], classes: ClassTable) -> dict[str, Any]:
     regions = [
         {"label": classes.value_of(each["label"]), **{key: each.get(key) for key in _REGION}}
         for each in row.regions
     ]
+    names = row.file_name, f"{row.name}.png"
     return {
-        "image": {"bytes": image.read_bytes(), "path": row.file_name},
-        "mask": {"bytes": mask.read_bytes(), "path": f"{row.name}.png"},
+        column: {"bytes": (folder / name).read_bytes(), "path": name}
+        for column, folder, name in zip(_FILES, folders, names, strict=True)
+    } | {
         "name": row.name,
         "task": row.task,
         "labels": sorted({each["label"] for each in regions}),

@@ -74,7 +74,8 @@ def test_parts_are_files_and_the_card_names_them(bench: Bench) -> None:
 
 
 def test_large_parts_are_several_files(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parquet, "_FILE_BYTES", 2 * len(picture_bytes(1)) + 2000)
+    monkeypatch.setattr(parquet, "_GROUP_BYTES", 0)
+    monkeypatch.setattr(parquet, "_FILE_BYTES", 2 * len(picture_bytes(1)))
     fill(bench, 4)
     bench.done(formats=("parquet",))
     assert len(list((bench.folder / "data").iterdir())) == 2
