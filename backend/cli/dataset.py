@@ -10,10 +10,10 @@ from typing import Any, get_args
 import click
 
 from backend.cli.options import (
-    NUMBER,
     OUTPUT_FOLDER,
     map_option,
     progress_bar,
+    project_option,
     read_renamings,
     stopped_by_signals,
     view_option,
@@ -30,29 +30,14 @@ from backend.dataset.labelled_image import Overlap
 from backend.dataset.picture_file import LocalPictures
 from backend.dataset.splits import Split
 from backend.dataset.task_images import parse_project_labels
-from backend.dataset.tasks import ExportedTasks, ProjectTasks, TaskSource
+from backend.dataset.tasks import ProjectTasks
 from backend.label_studio.annotations import AnnotationChoice
 from backend.label_studio_services import LabelStudioServices
 from backend.settings import Settings
 
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-
 
 @click.command()
-@click.option("--project", type=NUMBER, help="Number of the project.")
-@click.option(
-    "--export",
-    "export_file",
-    type=_FILE,
-    help="A file that Label Studio has exported as JSON, in place of --project: no network is "
-    "used.",
-)
-@click.option(
-    "--label-config",
-    "config_file",
-    type=_FILE,
-    help="With --export: the project's labeling config as an XML file.",
-)
+@project_option
 @click.option("--to", "folder", type=OUTPUT_FOLDER, required=True, help="Folder to write.")
 @click.option(
     "--format",
@@ -147,15 +132,14 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 def dataset(
     settings: Settings,
-    project: int | None,
-    export_file: Path | None,
-    config_file: Path | None,
+    project: int,
     folder: Path,
     chosen: tuple[Format, ...],
     pictures: Pictures | None,
     picture_folder: Path | None,
     annotations: str,
     view: int | None,
+    with_predictions: bool,
     merge_regions: str | None,
     shares: str | None,
     renamed: tuple[str, ...],
@@ -167,12 +151,6 @@ def dataset(
     Masks are exact to the pixel. The exit status is 0 when every task with an annotation is in the
     data set, 1 when some were skipped (report.json says why), and 130 after Ctrl-C.
     """
-    if (project is None) == (export_file is None):
-        raise click.UsageError("Give either --project or --export.")
-    if project is not None and config_file is not None:
-        raise click.UsageError("Give --label-config only together with --export.")
-    if export_file is not None and view is not None:
-        raise click.UsageError("Give --view only together with --project.")
     for name, option in (("least_cosine", "--near-duplicates"), ("split_by", "--split-by")):
         if shares is None and more[name]:
             raise click.UsageError(f"Give {option} only together with --split.")
@@ -185,34 +163,23 @@ def dataset(
         **more,
     )
     services = LabelStudioServices(settings)
-    max_mb = settings.max_image_mb
-    source: TaskSource
-    if project is not None:
-        client = services.required_client("annotations are read")
-        xml = client.label_config(project)
-        source = ProjectTasks(client, project, view, options.with_predictions)
-        local = LocalPictures(picture_folder, max_mb, services.images.read_file)
-    elif export_file is not None and config_file is not None:
-        xml = config_file.read_text(encoding="utf-8-sig")
-        source = ExportedTasks(export_file)
-        local = LocalPictures(picture_folder, max_mb)
-    else:
-        raise click.UsageError("Give --label-config together with --export.")
+    client = services.required_client("annotations are read")
+    tasks = ProjectTasks(client, project, view, with_predictions)
     with ExitStack() as stack:
         describe = None
         if options.least_cosine is not None:
             describe = _describe(settings, stack)
         exporter = DatasetExporter(
             folder,
-            parse_project_labels(xml, read_renamings(renamed)),
+            parse_project_labels(client.label_config(project), read_renamings(renamed)),
             options,
-            local,
+            LocalPictures(picture_folder, settings.max_image_mb, services.images.read_file),
             max_megapixels=settings.max_image_megapixels,
             describe=describe,
         )
         with stopped_by_signals(services.stopping), progress_bar("Reading", "task") as show:
-            total = source.count()
-            report = exporter.run(source, services.stopping, lambda done: show(done, total))
+            total = tasks.count()
+            report = exporter.run(tasks, services.stopping, lambda done: show(done, total))
     if report is None:
         click.echo("Interrupted: nothing was written.")
         raise SystemExit(130)

@@ -90,7 +90,6 @@ class DatasetOptions:
         split_by: field of the tasks' data whose values are kept in one part; empty: none.
         least_cosine: cosine of features from which on two pictures are near-duplicates, which are
             kept in one part; None: only equal files are.
-        with_predictions: whether untouched predictions count where a task has no annotation.
         dry_run: whether nothing is written.
 
     Raises:
@@ -107,7 +106,6 @@ class DatasetOptions:
     split: Split = field(default_factory=Split)
     split_by: str = ""
     least_cosine: float | None = None
-    with_predictions: bool = False
     dry_run: bool = False
 
     def __post_init__(self) -> None:
@@ -309,9 +307,7 @@ class DatasetExporter:
             classes = self.labels.classes.with_background(options.background)
             self.labels = replace(self.labels, classes=classes)
         self._classes = self.labels.classes
-        self._reader = RegionReader(
-            self.labels, options.choice, options.with_predictions, options.overlap
-        )
+        self._reader = RegionReader(self.labels, options.choice, options.overlap)
         self._names: set[str] = set()
         self._keys: list[SplitKey] = []
         self._counts = _Counts()

@@ -8,14 +8,14 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Final
-from urllib.parse import parse_qs, unquote, urlsplit
 
 from PIL import Image
 
 from backend.errors import ImageNotFound, ImageTooLarge
-from backend.label_studio.image_loader import ImageName, decode_image, read_data_url
+from backend.label_studio.image_loader import ImageName, decode_image
 from backend.label_studio.requests import Task
 from clearclip_core import RGBArray
 from clearclip_core.images.opening import open_image
@@ -134,14 +134,14 @@ class LocalPictures:
     """Finds pictures in a folder by the end of their addresses, the longest that fits.
 
     ``/data/local-files/?d=cars/a.png`` is ``cars/a.png`` in the folder, else ``a.png``. What is not
-    there is downloaded, where that is possible. No file is over `max_file_mb` MiB.
+    there is downloaded. No file is over `max_file_mb` MiB.
     """
 
     def __init__(
         self,
         folder: Path | None,
         max_file_mb: int,
-        download: Callable[[str, Task], bytes] | None = None,
+        download: Callable[[str, Task], bytes],
     ) -> None:
         self._folder = folder.resolve() if folder is not None else None
         self._max_file_mb = max_file_mb
@@ -153,35 +153,28 @@ class LocalPictures:
         Raises:
             TaskError: there is none, or it is over the limit.
         """
-        if source[:5].lower() == "data:":
-            return read_data_url(source, self._max_file_mb)
         file = self.find(source)
-        if file is not None:
-            try:
-                if file.stat().st_size > self._max_file_mb << 20:
-                    raise ImageTooLarge(f"{file.name} is over the limit of {self._max_file_mb} MB.")
-                return file.read_bytes()
-            except OSError as error:
-                raise ImageNotFound(f"{file.name} cannot be read: {error.strerror}.") from None
-        if self._download is not None:
+        if file is None:
             return self._download(source, task)
-        raise ImageNotFound(
-            f'There is no file for "{source[:200]}": name its folder with --picture-folder.'
-        )
+        try:
+            if file.stat().st_size > self._max_file_mb << 20:
+                raise ImageTooLarge(f"{file.name} is over the limit of {self._max_file_mb} MB.")
+            return file.read_bytes()
+        except OSError as error:
+            raise ImageNotFound(f"{file.name} cannot be read: {error.strerror}.") from None
 
     def find(self, source: str) -> Path | None:
-        """Return the file of a picture, never one outside of the folder; None for none."""
-        if self._folder is None or "\0" in source:
+        """Return the file of a picture, never one outside of the folder; None for none.
+
+        Its letters may be composed, or decomposed as macOS has them.
+        """
+        named = ImageName.of(source[:4096])
+        if self._folder is None or named is None:
             return None
-        try:
-            url = urlsplit(source[:4096])
-        except ValueError:
-            return None
-        local = parse_qs(url.query).get("d") if url.path.endswith("/local-files/") else None
-        path = PurePosixPath(local[0] if local else unquote(url.path))
-        parts = [part for part in path.parts if part not in ("/", "..")][-_MOST_PARTS:]
-        for start in range(len(parts)):
-            file = self._folder.joinpath(*parts[start:])
+        parts = [part for part in (*named.folders, named.file) if part != ".."][-_MOST_PARTS:]
+        paths = ["/".join(parts[start:]) for start in range(len(parts))]
+        for path in chain.from_iterable((p, unicodedata.normalize("NFD", p)) for p in paths):
+            file = self._folder / path
             try:
                 if file.is_file() and file.resolve().is_relative_to(self._folder):
                     return file.resolve()

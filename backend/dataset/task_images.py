@@ -247,13 +247,11 @@ class RegionReader:
     Attributes:
         labels: the controls and classes of the project.
         choice: says which annotations count.
-        with_predictions: whether the newest prediction counts where a task has no annotation.
         overlap: the rule by which overlaps are resolved before annotators vote.
     """
 
     labels: ProjectLabels
     choice: AnnotationChoice
-    with_predictions: bool
     overlap: Overlap
 
     def images(self, record: TaskRecord) -> list[AnnotatedImage]:
@@ -309,14 +307,14 @@ class RegionReader:
 
     def _results(self, record: TaskRecord) -> list[tuple[Sequence[Any], Provenance]]:
         """Return the regions of each annotation or prediction that counts, and where it is from."""
-        if self.with_predictions and record.predictions and not record.annotations:
-            newest = record.predictions[-1]
-            return [(newest.regions, Provenance("prediction", plain_text(newest.version)))]
+        if record.prediction is not None:
+            version, regions = record.prediction
+            return [(regions, Provenance("prediction", plain_text(version)))]
         return [
             (
                 each.result,
                 Provenance(
-                    model_version=plain_text(record.version_of(each.prediction)),
+                    model_version=plain_text(record.versions.get(each.prediction or 0, "")),
                     annotation=each.id,
                     annotator=each.annotator,
                 ),

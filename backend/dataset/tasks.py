@@ -1,43 +1,15 @@
-"""The tasks of a project with their annotations, of a running Label Studio or a file."""
+"""The tasks of a project of Label Studio with their annotations."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, Final, Protocol
 
-import ijson
-import msgspec
-
-from backend.errors import DatasetError
 from backend.label_studio.client import PAGE, LabelStudioClient
-from backend.label_studio.records import (
-    Annotation,
-    AnnotationRow,
-    TaskRow,
-    read_annotation,
-)
+from backend.label_studio.records import Annotation, TaskRow
 from backend.label_studio.requests import Task
-
-
-class TaskPrediction(msgspec.Struct):
-    """A prediction of a task; its id is 0 where a file does not say."""
-
-    id: int = 0
-    model_version: str | None = None
-    result: Any = None
-
-    @property
-    def version(self) -> str:
-        """The ``model_version``; empty where it has none."""
-        return self.model_version or ""
-
-    @property
-    def regions(self) -> Sequence[Any]:
-        """The regions, as they came."""
-        return self.result if isinstance(self.result, list) else ()
 
 
 @dataclass(frozen=True)
@@ -46,16 +18,14 @@ class TaskRecord:
 
     Attributes:
         annotations: all of them, skipped ones included.
-        predictions: the oldest first; none where nobody has asked for them.
+        versions: id of each prediction -> its ``model_version``.
+        prediction: version and regions of the newest prediction, where it counts.
     """
 
     task: Task
     annotations: tuple[Annotation, ...] = ()
-    predictions: tuple[TaskPrediction, ...] = ()
-
-    def version_of(self, prediction: int | None) -> str:
-        """Return the ``model_version`` of one of its predictions; empty where it is gone."""
-        return next((each.version for each in self.predictions if each.id == prediction), "")
+    versions: Mapping[int, str] = field(default_factory=dict)
+    prediction: tuple[str, Sequence[Any]] | None = None
 
 
 @dataclass(frozen=True)
@@ -72,24 +42,21 @@ READ_AHEAD: Final = 8
 
 
 class TaskSource(Protocol):
-    """Lists the tasks of a project."""
+    """Lists tasks."""
 
     @property
     def name(self) -> str:
-        """Name of the project or the file, by which a folder knows what it was made of."""
-
-    def count(self) -> int | None:
-        """Return the number of tasks; None where nobody knows before all are read."""
+        """Name by which a folder knows what it was made of."""
 
     def references(self) -> Iterator[TaskReference]:
-        """Iterate over the tasks by ascending id, or in the order of a file."""
+        """Iterate over the tasks by ascending id."""
 
 
 @dataclass(frozen=True, eq=False)
 class ProjectTasks:
-    """The tasks of a project of a running Label Studio, or those of a view of the data manager.
+    """The tasks of a project, or those of a view of the data manager.
 
-    With `with_predictions`, untouched predictions are read as well.
+    With `with_predictions`, the newest prediction of tasks without an annotation counts.
     """
 
     _client: LabelStudioClient
@@ -123,109 +90,15 @@ class ProjectTasks:
 
     def _read(self, found: TaskRow) -> TaskRecord:
         task = Task(found.id, self._project, found.data)
-        annotations = self._client.annotations(found.id) if found.annotations else []
-        began = any(each.prediction is not None for each in annotations)
-        predictions: tuple[TaskPrediction, ...] = ()
-        counts = self._with_predictions and not annotations
-        if found.total_predictions and (began or counts):
-            predictions = self._predictions(found.id, with_newest=counts)
-        return TaskRecord(task, tuple(annotations), predictions)
-
-    def _predictions(self, task: int, with_newest: bool) -> tuple[TaskPrediction, ...]:
-        """Read the predictions of a task, with the regions of the newest one or of none.
-
-        There are none where the newest one, whose regions are wanted, has been deleted meanwhile:
-        without regions it would count as an empty picture.
-        """
-        stored = self._client.stored(task)
-        found = [TaskPrediction(each.id, each.version) for each in stored]
-        if found and with_newest:
-            newest = self._client.prediction(found[-1].id)
-            if newest is None:
-                return ()
-            found[-1].result = newest.result
-        return tuple(found)
-
-
-@dataclass(frozen=True)
-class ExportedTasks:
-    """The tasks of a file that Label Studio has exported as JSON; it is read as a stream."""
-
-    _file: Path
-
-    @property
-    def name(self) -> str:
-        """Name of the file."""
-        return f"export:{self._file.name}"
-
-    def count(self) -> int | None:
-        """Return None: the file is read once."""
-        return None
-
-    def references(self) -> Iterator[TaskReference]:
-        """Iterate over the tasks.
-
-        Raises:
-            DatasetError: the file cannot be read, is no list of tasks, or is cut off.
-        """
-        try:
-            with self._file.open("rb") as stream:
-                if stream.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] != b"[":
-                    raise DatasetError(
-                        f"Expected {self._file} to be a list of tasks, as Label Studio exports "
-                        "with JSON, but it is something else."
-                    )
-                stream.seek(0)
-                for raw in ijson.items(stream, "item", use_float=True):
-                    record = read_exported_task(raw)
-                    yield TaskReference(int(record.task.id or 0), partial(_same, record))
-        except (ijson.JSONError, UnicodeDecodeError):
-            raise DatasetError(f"{self._file} is no JSON, or cut off.") from None
-        except OSError as error:
-            raise DatasetError(f"{self._file} cannot be read: {error.strerror}.") from None
-
-
-def _same(record: TaskRecord) -> TaskRecord:
-    return record
-
-
-class _ExportedTask(msgspec.Struct):
-    """An exported task; some exports have only the ids of predictions."""
-
-    id: int
-    data: dict[str, Any]
-    annotations: list[dict[str, Any]]
-    predictions: list[dict[str, Any] | int] | None = None
-
-
-def read_exported_task(raw: Any) -> TaskRecord:
-    """Read a task of a file that Label Studio has exported as JSON.
-
-    Raises:
-        DatasetError: it is something else.
-    """
-    try:
-        found = msgspec.convert(raw, _ExportedTask)
-        annotations = tuple(map(_annotation, found.annotations))
-        told = [each for each in found.predictions or () if isinstance(each, dict)]
-        began = [each.get("prediction") for each in found.annotations]
-        told += [each for each in began if isinstance(each, dict) and each.get("id")]
-        rows = [msgspec.convert(each, TaskPrediction) for each in told]
-    except msgspec.ValidationError as error:
-        raise DatasetError(
-            f'Expected each exported task to have "id", "data" and "annotations" as in Label '
-            f"Studio's export JSON (JSON-MIN has no masks of use), but one has not: {error}."
-        ) from None
-    by_id = {(each.id or -n): each for n, each in enumerate(rows)}
-    predictions = tuple(sorted(by_id.values(), key=lambda each: each.id))
-    return TaskRecord(Task(found.id, None, found.data), annotations, predictions)
-
-
-def _annotation(raw: Mapping[str, Any]) -> Annotation:
-    person, began = raw.get("completed_by"), raw.get("prediction")
-    row = {"id": 0, "task": None, "project": None, **raw}
-    if isinstance(person, dict):
-        row["completed_by"] = person.get("id")
-    if isinstance(began, dict) and raw.get("parent_prediction") is None:
-        row["parent_prediction"] = began.get("id")
-    return read_annotation(msgspec.convert(row, AnnotationRow))
+        if found.annotations:
+            annotations = tuple(self._client.annotations(found.id))
+            began = any(each.prediction is not None for each in annotations)
+            stored = self._client.stored(found.id) if found.total_predictions and began else ()
+            return TaskRecord(task, annotations, {each.id: each.version for each in stored})
+        counts = self._with_predictions and found.total_predictions
+        stored = self._client.stored(found.id) if counts else ()
+        newest = self._client.prediction(stored[-1].id) if stored else None
+        if newest is None:  # none, or deleted meanwhile: it would count as an empty picture
+            return TaskRecord(task)
+        regions = newest.result if isinstance(newest.result, list) else ()
+        return TaskRecord(task, prediction=(newest.version, regions))

@@ -97,7 +97,6 @@ class AskedDataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             overlap=self.overlap,
             split=Split.parse(self.split) if self.split else Split(),
             least_cosine=self.near_duplicates,
-            with_predictions=self.with_predictions,
             background=self.background,
             by_label=self.merge_regions == "label",
             min_area_px=self.min_area,

@@ -69,9 +69,6 @@ class Drawn:
         Image.fromarray(scene.image).resize(size_hw[::-1]).save(file, "JPEG", quality=90)
         self._picture = file.getvalue()
 
-    def count(self) -> int:
-        return self.total
-
     def references(self) -> Iterator[TaskReference]:
         for number in range(1, self.total + 1):
             yield TaskReference(number, partial(self._read, number))

@@ -22,7 +22,7 @@ from pycocotools.coco import COCO
 from scipy.ndimage import binary_fill_holes
 
 from backend.dataset.splits import Split
-from tests.backend.dataset.exported_tasks import NAMES, Bench, bitmask_region, brush_region
+from tests.backend.dataset.drawn_tasks import NAMES, Bench, bitmask_region, brush_region
 from tests.bench.conftest import Report
 
 COUNT = 12

@@ -107,10 +107,7 @@ def _groups(
 
 
 def _values(row: PictureRow, folders: tuple[Path, Path], classes: ClassTable) -> dict[str, Any]:
-    regions = [
-        {"label": classes.value_of(each["label"]), **{key: each.get(key) for key in _REGION}}
-        for each in row.regions
-    ]
+    values = [classes.value_of(each["label"]) for each in row.regions]
     names = row.file_name, f"{row.name}.png"
     return {
         column: {"bytes": (folder / name).read_bytes(), "path": name}
@@ -118,8 +115,11 @@ def _values(row: PictureRow, folders: tuple[Path, Path], classes: ClassTable) ->
     } | {
         "name": row.name,
         "task": row.task,
-        "labels": sorted({each["label"] for each in regions}),
-        "regions": regions,
+        "labels": sorted(set(values)),
+        "regions": [
+            {"label": value, **{key: each.get(key) for key in _REGION}}
+            for value, each in zip(values, row.regions, strict=True)
+        ],
     }
 
 

@@ -1,4 +1,4 @@
-"""The command `clearclip-backend dataset`, on an exported file and on a project."""
+"""The command `clearclip-backend dataset`, on a project."""
 
 from __future__ import annotations
 
@@ -12,67 +12,31 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from backend.cli.dataset import dataset
-from tests.backend.dataset.exported_tasks import (
+from tests.backend.dataset.drawn_tasks import (
     CONFIG,
     SIZE_HW,
-    annotation,
     brush_region,
     picture_bytes,
     rectangle,
-    task,
 )
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
-from tests.backend.fakes.local_server import Answer, Asked
+from tests.backend.fakes.local_server import Answer, Asked, LocalServer
 
 SKY = brush_region(rectangle(0, 0, 20, 60), "sky")
+
+
+def reach(server: LocalServer) -> list[Any]:
+    options = ["--project", 7, "--label-studio-url", server.url, "--allowed-hosts", "127.0.0.1"]
+    return [*options, "--label-studio-api-key", TOKEN]
 
 
 def run(*arguments: Any) -> Result:
     return CliRunner().invoke(dataset, [str(each) for each in arguments])
 
 
-@pytest.fixture
-def exported(tmp_path: Path) -> list[str]:
-    (tmp_path / "config.xml").write_text(CONFIG, encoding="utf-8")
-    (tmp_path / "photos/cars").mkdir(parents=True)
-    (tmp_path / "photos/cars/a b.png").write_bytes(picture_bytes(1))
-    source = "/data/local-files/?d=other/cars/a%20b.png"
-    tasks = [task(1, source, [annotation(1, [SKY])]), task(2, "/data/upload/7/gone.png", [])]
-    (tmp_path / "tasks.json").write_text(json.dumps(tasks))
-    return [
-        *("--export", str(tmp_path / "tasks.json"), "--to", str(tmp_path / "set")),
-        *("--label-config", str(tmp_path / "config.xml")),
-        *("--picture-folder", str(tmp_path / "photos")),
-    ]
-
-
-def test_an_exported_file_becomes_a_data_set_without_network(
-    exported: list[str], tmp_path: Path
-) -> None:
-    done = run(*exported, "--format", "coco", "--format", "yolo")
-    assert done.exit_code == 0, done.output
-    assert "1 picture (1 train) with 1 region; 2 tasks read, 1 without" in done.output
-    assert (tmp_path / "set/images/a b.png").read_bytes() == picture_bytes(1)
-    assert (tmp_path / "set/annotations/instances_train.json").is_file()
-    assert (tmp_path / "set/data.yaml").is_file()
-
-
-def test_what_is_skipped_is_told_and_the_status_says_so(
-    exported: list[str], tmp_path: Path
-) -> None:
-    (tmp_path / "photos/cars/a b.png").unlink()
-    done = run(*exported)
-    assert done.exit_code == 1
-    assert 'Task 1: There is no file for "/data/local-files/' in done.output
-    told = json.loads((tmp_path / "set/report.json").read_text())
-    assert [each["task"] for each in told["skipped"]] == [1]
-
-
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        (("--project", 7), "either --project or --export"),
-        (("--view", 7), "--view only together with --project"),
         (("--split", "80/30"), "make 100"),
         (("--near-duplicates", "0.9"), "together with --split"),
         (("--annotations", "best"), "ground-truth"),
@@ -82,9 +46,10 @@ def test_what_is_skipped_is_told_and_the_status_says_so(
     ],
 )
 def test_wrong_arguments_are_one_sentence(
-    exported: list[str], more: tuple[Any, ...], sentence: str, tmp_path: Path
+    more: tuple[Any, ...], sentence: str, tmp_path: Path
 ) -> None:
-    done = run(*exported, *more)
+    with FakeStudio(CONFIG, {}).served() as server:
+        done = run(*reach(server), "--to", tmp_path / "set", *more)
     assert done.exit_code != 0
     assert sentence in done.output
     assert not (tmp_path / "set").exists()
@@ -103,13 +68,12 @@ def test_a_task_whose_annotations_are_too_large_is_skipped(
         number = studio.create({"image": f"/data/upload/7/{name}.png"})
         studio.annotate(number, [SKY | {"meta": {"text": text}}])
     with studio.served() as server:
-        done = run(
-            *("--project", 7, "--to", tmp_path / "set", "--label-studio-url", server.url),
-            *("--label-studio-api-key", TOKEN, "--allowed-hosts", "127.0.0.1"),
-        )
+        done = run(*reach(server), "--to", tmp_path / "set")
     assert done.exit_code == 1
     assert "1 picture " in done.output
     assert f"Task 1: Label Studio at {server.url} sends more than 0 MB" in done.output
+    told = json.loads((tmp_path / "set/report.json").read_text())
+    assert [each["task"] for each in told["skipped"]] == [1]
 
 
 def test_a_project_becomes_a_data_set(tmp_path: Path) -> None:
@@ -128,12 +92,9 @@ def test_a_project_becomes_a_data_set(tmp_path: Path) -> None:
     studio.annotate(2, [SKY])
     studio.add(3, "clip 2", result=[kept])
     with studio.served() as server:
-        server_url = server.url
-        common = ["--project", 7, "--label-studio-url", server_url, "--allowed-hosts", "127.0.0.1"]
-        common += ["--label-studio-api-key", TOKEN]
 
         def told(folder: str, *more: Any) -> dict[str, Any]:
-            done = run(*common, "--to", tmp_path / folder, *more)
+            done = run(*reach(server), "--to", tmp_path / folder, *more)
             assert done.exit_code == 0, done.output
             lines = (tmp_path / folder / "pictures.jsonl").read_text().splitlines()
             return {each["image"]: each["regions"] for each in map(json.loads, lines)}

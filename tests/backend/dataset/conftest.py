@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.backend.dataset.exported_tasks import Bench
+from tests.backend.dataset.drawn_tasks import Bench
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Data sets of exported files: what is in them, what is skipped, what a later run does."""
+"""Data sets of tasks: what is in them, what is skipped, what a later run does."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from backend.dataset.output_folder import OutputFolder
 from backend.dataset.splits import Split
 from backend.errors import DatasetError
 from backend.label_studio.annotations import AnnotationChoice
-from tests.backend.dataset.exported_tasks import (
+from tests.backend.dataset.drawn_tasks import (
     NAMES,
     SIZE_HW,
     TWO_IMAGES,
@@ -196,7 +196,7 @@ def test_regions_whose_label_or_control_is_gone_are_counted_and_mapped(bench: Be
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
-    [(picture_bytes(1)[:200], "damaged or truncated"), (None, "no file")],
+    [(picture_bytes(1)[:200], "damaged or truncated"), (None, "is gone")],
 )
 def test_a_broken_picture_is_skipped_and_tried_again(
     bench: Bench, content: bytes | None, sentence: str
@@ -258,7 +258,7 @@ def test_a_killed_run_leaves_what_the_next_one_removes(bench: Bench, when: str) 
         "import os, sys\nfrom pathlib import Path\n"
         "from backend.dataset import output_folder\n"
         "from backend.dataset.output_folder import OutputFolder\n"
-        "from tests.backend.dataset.exported_tasks import Bench\n"
+        "from tests.backend.dataset.drawn_tasks import Bench\n"
         "def kill(*_): os.kill(os.getpid(), 9)\n"
         "root = Path(sys.argv[1])\n"
         "(root / 'pictures').rename(root / 'kept')\n"
@@ -298,7 +298,7 @@ def test_a_library_that_is_missing_is_named(
 
 def test_a_folder_of_something_else_is_left_alone(bench: Bench) -> None:
     with (
-        OutputFolder(bench.folder, "export:export.json"),
+        OutputFolder(bench.folder, "project 7"),
         pytest.raises(DatasetError, match="Another run"),
     ):
         bench.run()
@@ -315,8 +315,8 @@ def test_a_folder_of_something_else_is_left_alone(bench: Bench) -> None:
         bench.run()
     assert (bench.folder / "runs/best.pt").is_file()
     assert not bench.folder.with_name("set.partial").exists()
-    bench.file = bench.file.with_name("other.json")
-    with pytest.raises(DatasetError, match=r"export\.json, not of export:other\.json"):
+    bench.name = "project 8"
+    with pytest.raises(DatasetError, match="project 7, not of project 8"):
         bench.run()
 
 
@@ -348,8 +348,7 @@ def test_annotators_and_predictions_and_where_regions_come_from(bench: Bench) ->
             ],
             predictions=[predicted],
         ),
-        task(2, bench.add("b.png", picture_bytes(2)), [], predictions=[predicted]),
-        task(3, bench.add("c.png", picture_bytes(3)), [annotation(4, [], was_cancelled=True)]),
+        task(2, bench.add("b.png", picture_bytes(2)), [annotation(4, [], was_cancelled=True)]),
     ]
 
     def run(rule: str, **more: Any) -> dict[str, Any]:
@@ -366,10 +365,6 @@ def test_annotators_and_predictions_and_where_regions_come_from(bench: Bench) ->
     ]
     assert run("4") == truth
     assert run("6") == {}
-    nobodys = whose | {"annotation": None, "annotator": None}
-    assert run("newest", with_predictions=True)["b.png"] == [
-        {"label": "sky", "score": 0.9, "origin": "prediction", **nobodys}
-    ]
 
 
 def test_a_majority_has_the_pixels_that_more_than_half_agree_on(bench: Bench) -> None:

@@ -22,7 +22,6 @@ from backend.dataset.readers.coco import draw_runs, read_coco, read_runs
 from backend.dataset.readers.label_map import read_index_png
 from backend.dataset.readers.labelme import read_labelme
 from backend.dataset.readers.yolo import read_yolo
-from backend.dataset.tasks import ExportedTasks
 from backend.errors import DatasetError
 from tests.backend.fuzzing import FUZZ, JSON, NUMBERS
 
@@ -176,33 +175,3 @@ def test_label_maps(folder: Path, content: bytes, classes: Any, names: str | Non
     (place / "classes.json").write_text(json.dumps(classes))
     (place / "names.txt").write_text(names or "", "utf-8", errors="replace")
     draw_all(read_index_png(place, None if names is None else place / "names.txt", LIMITS))
-
-
-EXPORT = [
-    {
-        "id": 1,
-        "data": {"image": "a.png"},
-        "annotations": [
-            {
-                "id": 2,
-                "result": [{}],
-                "completed_by": {"id": 3},
-                "created_at": "0001-01-01T00:00:00+14:00",
-                "updated_at": "9999-12-31",
-                "prediction": {"id": 4, "model_version": "a", "result": []},
-            }
-        ],
-        "predictions": [5, {"id": 6, "model_version": "b", "result": [{}]}],
-    }
-]
-
-
-@FUZZ
-@given(tasks=spoiled(EXPORT), cut=st.integers(0, 3))
-def test_exported_tasks(folder: Path, tasks: Any, cut: int) -> None:
-    file = folder / "export.json"
-    written = json.dumps(tasks).encode()
-    file.write_bytes(written[: len(written) - cut])
-    with suppress(DatasetError):
-        for reference in ExportedTasks(file).references():
-            reference.read()

@@ -13,7 +13,7 @@ import supervision
 from torchvision.datasets import CocoDetection, wrap_dataset_for_transforms_v2
 
 from backend.dataset.splits import Split
-from tests.backend.dataset.exported_tasks import (
+from tests.backend.dataset.drawn_tasks import (
     NAMES,
     SIZE_HW,
     Bench,

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from backend.dataset.picture_file import LocalPictures, name_of, read_picture_file
-from backend.errors import ImageInvalid, ImageNotFound, ImageTooLarge
+from backend.errors import ImageInvalid, ImageTooLarge
 from backend.label_studio.image_loader import decode_image
 from backend.label_studio.requests import Task
-from tests.backend.dataset.exported_tasks import picture_bytes
+from tests.backend.dataset.drawn_tasks import picture_bytes
 
 
 @pytest.mark.parametrize(
@@ -90,6 +90,10 @@ def test_truncated_and_large_files_are_refused() -> None:
 TASK = Task(1, 7, {})
 
 
+def download(source: str, task: Task) -> bytes:
+    return b"from the network"
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "photos/cars").mkdir(parents=True)
@@ -107,11 +111,11 @@ def folder(tmp_path: Path) -> Path:
         ("https://host/cars/a.png?token=1", b"in cars"),
         ("s3://bucket/a.png", b"above"),
         ("/data/upload/7/%61.png", b"above"),
-        ("data:;base64,eHk=", b"xy"),
+        ("data:;base64,eHk=", b"from the network"),
     ],
 )
 def test_the_longest_end_of_the_address_wins(folder: Path, source: str, content: bytes) -> None:
-    assert LocalPictures(folder, 1).read(source, TASK) == content
+    assert LocalPictures(folder, 1, download).read(source, TASK) == content
 
 
 @pytest.mark.parametrize(
@@ -121,20 +125,17 @@ def test_the_longest_end_of_the_address_wins(folder: Path, source: str, content:
         "../secret.png",
         "/data/local-files/?d=../secret.png",
         "cars",
-        "\0a.png",
         "http://[",
     ],
 )
 def test_nothing_else_is_read(folder: Path, source: str) -> None:
     (folder / "link.png").symlink_to(folder.parent / "secret.png")
-    with pytest.raises(ImageNotFound, match="--picture-folder"):
-        LocalPictures(folder, 1).read(source, TASK)
-    assert LocalPictures(folder, 1).find("/link.png") is None
+    pictures = LocalPictures(folder, 1, download)
+    assert pictures.read(source, TASK) == b"from the network"
+    assert pictures.find("/link.png") is None
 
 
 def test_limits_hold(folder: Path) -> None:
     (folder / "large.png").write_bytes(bytes((1 << 20) + 1))
     with pytest.raises(ImageTooLarge):
-        LocalPictures(folder, 1).read("/large.png", TASK)
-    with pytest.raises(ImageInvalid):
-        LocalPictures(folder, 1).read("data:,", TASK)
+        LocalPictures(folder, 1, download).read("/large.png", TASK)

@@ -1,48 +1,14 @@
-"""Tasks of exported files, and of a project read through a stand-in for Label Studio's API."""
+"""Tasks of a project, read through a stand-in for Label Studio's API."""
 
 from __future__ import annotations
 
 import pytest
 
-from backend.dataset.tasks import ProjectTasks, read_exported_task
-from backend.errors import BadRequest, DatasetError
+from backend.dataset.tasks import ProjectTasks, TaskRecord
+from backend.errors import BadRequest
 from backend.label_studio.client import LabelStudioClient
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import LocalServer
-
-
-def test_people_and_predictions_are_read_in_every_form() -> None:
-    began = {"id": 8, "model_version": "clip 8", "result": []}
-    read = read_exported_task(
-        {
-            "id": 3,
-            "data": {"image": "a"},
-            "annotations": [
-                {"id": 1, "completed_by": {"id": 4, "email": "x"}, "prediction": began},
-                {"id": 2, "completed_by": 5, "parent_prediction": 9, "ground_truth": True},
-                {"id": 6, "was_cancelled": True, "updated_at": "2026-01-01T00:00:10.5Z"},
-            ],
-            "predictions": [7, {"id": 9, "model_version": "clip 9"}, {"result": [{}]}],
-        }
-    )
-    first, second, third = read.annotations
-    assert (first.annotator, read.version_of(first.prediction)) == (4, "clip 8")
-    assert (second.annotator, read.version_of(second.prediction)) == (5, "clip 9")
-    assert second.ground_truth
-    assert third.skipped
-    assert third.updated == 1767225610.5
-    assert [each.id for each in read.predictions] == [0, 8, 9]
-
-
-@pytest.mark.parametrize(
-    "raw",
-    [7, {"id": 1, "image": "/a.png"}, {"id": 1, "data": {}}, {"data": {}, "annotations": []}],
-)
-def test_what_is_no_exported_task_is_refused(raw: object) -> None:
-    with pytest.raises(DatasetError, match="JSON-MIN has no masks of use"):
-        read_exported_task(raw)
-    read_exported_task({"id": 1, "data": {}, "annotations": [], "predictions": None})
-
 
 REGION = {"id": "r", "type": "brushlabels"}
 
@@ -60,20 +26,18 @@ def studio() -> FakeStudio:
     return studio
 
 
-def read(server: LocalServer, with_predictions: bool) -> dict[int, list[tuple[str, int]]]:
-    """Task -> version of each prediction, and how many regions of it were read."""
+def read(server: LocalServer, with_predictions: bool) -> dict[int, TaskRecord]:
     client = LabelStudioClient(server.url, TOKEN, retry_for_s=0)
-    records = [each.read() for each in ProjectTasks(client, 7, None, with_predictions).references()]
-    return {
-        int(record.task.id or 0): [(p.version, len(p.regions)) for p in record.predictions]
-        for record in records
-        if record is not None
-    }
+    tasks = ProjectTasks(client, 7, None, with_predictions)
+    return {each.id: each.read() for each in tasks.references()}
 
 
-def test_regions_are_read_of_the_prediction_that_counts_alone(server: LocalServer) -> None:
-    assert read(server, True) == {1: [("clip 1", 0), ("clip 2", 1)], 2: [("clip 1", 0)]}
-    assert read(server, False) == {1: [], 2: [("clip 1", 0)]}
+def test_the_newest_prediction_counts_where_nobody_has_annotated(server: LocalServer) -> None:
+    first, second = read(server, True).values()
+    assert (first.prediction, first.annotations) == (("clip 2", [REGION]), ())
+    assert (second.prediction, second.versions) == (None, {3: "clip 1"})
+    assert [each.prediction for each in second.annotations] == [3]
+    assert [each.prediction for each in read(server, False).values()] == [None, None]
 
 
 def test_a_prediction_that_is_gone_by_then_makes_no_empty_picture(
@@ -84,7 +48,7 @@ def test_a_prediction_that_is_gone_by_then_makes_no_empty_picture(
             studio.predictions = [each for each in studio.predictions if each["id"] != 2]
 
     studio.fault = forget
-    assert read(server, True)[1] == []
+    assert read(server, True)[1].prediction is None
 
 
 def test_one_that_is_too_large_is_a_problem_of_its_task(

@@ -37,7 +37,7 @@ from backend.runs.run_store import RunStore
 from backend.runs.runner import Runner
 from backend.settings import Settings
 from clearclip_core import RGBArray
-from tests.backend.dataset.exported_tasks import CONFIG, brush_region, picture_bytes, rectangle
+from tests.backend.dataset.drawn_tasks import CONFIG, brush_region, picture_bytes, rectangle
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, Asked
 from tests.backend.web.pages.browser import Dashboard, Page

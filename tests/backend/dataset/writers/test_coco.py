@@ -8,7 +8,7 @@ import numpy as np
 from pycocotools.coco import COCO
 
 from backend.dataset.splits import Split
-from tests.backend.dataset.exported_tasks import (
+from tests.backend.dataset.drawn_tasks import (
     NAMES,
     SIZE_HW,
     Bench,

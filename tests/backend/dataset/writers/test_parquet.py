@@ -13,7 +13,7 @@ from PIL import Image
 
 from backend.dataset.splits import Split
 from backend.dataset.writers import parquet
-from tests.backend.dataset.exported_tasks import (
+from tests.backend.dataset.drawn_tasks import (
     Bench,
     brush_region,
     picture_bytes,

@@ -14,7 +14,7 @@ from backend.dataset.splits import Split
 from backend.dataset.writers.yolo import outline
 from backend.errors import DatasetError
 from clearclip_core import render_scene
-from tests.backend.dataset.exported_tasks import (
+from tests.backend.dataset.drawn_tasks import (
     NAMES,
     SIZE_HW,
     Bench,

@@ -1,4 +1,4 @@
-"""Tasks as Label Studio exports them: a project with every kind of mask, on drawn pictures."""
+"""Tasks as Label Studio has them: a project with every kind of mask, on drawn pictures."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import base64
 import io
 import json
 import threading
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from label_studio_sdk.converter import brush
 from PIL import Image
@@ -17,7 +20,11 @@ from backend.dataset.exporter import DatasetExporter, DatasetOptions, DatasetRep
 from backend.dataset.output_folder import MARKER
 from backend.dataset.picture_file import LocalPictures
 from backend.dataset.task_images import parse_project_labels
-from backend.dataset.tasks import ExportedTasks
+from backend.dataset.tasks import TaskRecord, TaskReference
+from backend.errors import ImageNotFound
+from backend.label_studio.image_loader import read_data_url
+from backend.label_studio.records import AnnotationRow, read_annotation
+from backend.label_studio.requests import Task
 
 CONFIG = """<View>
   <Image name="img" value="$image"/>
@@ -105,14 +112,24 @@ def rectangle(top: int, left: int, bottom: int, right: int) -> Any:
     return mask
 
 
+def record(raw: dict[str, Any]) -> TaskRecord:
+    rows = [{"task": raw["id"], "project": 7} | each for each in raw["annotations"]]
+    return TaskRecord(
+        Task(raw["id"], 7, raw["data"]),
+        tuple(read_annotation(msgspec.convert(row, AnnotationRow)) for row in rows),
+        {each["id"]: each["model_version"] for each in raw["predictions"]},
+    )
+
+
 class Bench:
-    """A folder of pictures, an exported file, and the data set that is made of them."""
+    """A folder of pictures, tasks of a project, and the data set that is made of them."""
+
+    name = "project 7"
 
     def __init__(self, root: Path) -> None:
         self.pictures = root / "pictures"
         self.pictures.mkdir()
         self.folder = root / "set"
-        self.file = root / "export.json"
         self.tasks: list[dict[str, Any]] = []
         self.config = CONFIG
         self.renamed: dict[str, str] = {}
@@ -142,16 +159,24 @@ class Bench:
         max_mb: int | None = None,
         **options: Any,
     ) -> DatasetReport | None:
-        self.file.write_text(json.dumps(self.tasks))
         exporter = DatasetExporter(
             self.folder,
             parse_project_labels(self.config, self.renamed),
             DatasetOptions(**options),
-            LocalPictures(self.pictures, 10),
+            LocalPictures(self.pictures, 10, self.download),
             max_megapixels=1,
             max_mb=max_mb,
         )
-        return exporter.run(ExportedTasks(self.file), stopping or threading.Event())
+        return exporter.run(self, stopping or threading.Event())
+
+    def references(self) -> Iterator[TaskReference]:
+        for each in self.tasks:
+            yield TaskReference(each["id"], partial(record, each))
+
+    def download(self, source: str, task: Task) -> bytes:
+        if source.startswith("data:"):
+            return read_data_url(source, 10)
+        raise ImageNotFound("It is gone.")
 
     def done(self, **options: Any) -> DatasetReport:
         report = self.run(**options)
