@@ -291,7 +291,7 @@ class Context:
             the last click was undone, and where all regions were made with other tools; only an
             empty answer then leaves the annotation as it is.
         event: ``predict`` answers the prompts. An editor may send other events, such as
-            ``capabilities`` and ``prewarm``, or such as only trackers of videos know.
+            ``capabilities``, or such as only trackers of videos know.
     """
 
     prompts: tuple[Prompt, ...] = ()

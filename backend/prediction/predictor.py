@@ -3,37 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import logging
 import secrets
-import threading
-from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from contextvars import copy_context
-from operator import attrgetter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
-from cachetools import TTLCache, cachedmethod
+import msgspec
 
-from backend.errors import (
-    BackendError,
-    Busy,
-    ImageRefused,
-    LabelConfigError,
-    ModelUnavailable,
-    TaskError,
-)
+from backend.errors import Busy, ImageRefused, ModelUnavailable, TaskError
 from backend.inference.engine import Engine
 from backend.inference.queue import Priority
 from backend.label_studio.image_loader import ReadImage
-from backend.label_studio.label_config import (
-    ControlLabel,
-    LabelConfig,
-    adapt_mode,
-    score_kind,
-    score_options,
-)
+from backend.label_studio.label_config import LabelConfig, adapt_mode, score_kind, score_options
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import PredictRequest, Task
 from backend.learning.versions import ActiveModel, VersionStore
@@ -74,13 +55,11 @@ class Predictor:
         learned: VersionStore | None = None,
     ) -> None:
         self._engine = engine
-        self._recall_image = recall_image or read_image
         self._settings = settings
         self._task_runner = task_runner or TaskRunner()
         self._tracker = tracker or TaskTracker()
-        self._prewarmer = Prewarmer(engine, self._recall_image, settings)
         self._images = TaskImageReader(
-            engine, read_image, self._recall_image, settings.download_timeout_s
+            engine, read_image, recall_image or read_image, settings.download_timeout_s
         )
         self._masks = ImagePredictor(engine, settings)
         self.versions = ModelVersions(settings, lambda: engine.model_id, learned)
@@ -90,15 +69,11 @@ class Predictor:
 
         An editor's ``capabilities`` needs no task: one entry answers it.
         """
-        event = request.context.event if request.context else ""
-        if event == "capabilities":
-            return [capabilities(self._settings, request.label_config)]
         config = parse_label_config(request.label_config)
-        if event == "prewarm":
-            for task in request.tasks:
-                self._prewarmer.prewarm(task, config, request.project_id)
         prompt = None
         if request.context is not None:
+            if request.context.event == "capabilities":
+                return [capabilities(self._settings, config)]
             prompt = parse_prompt(request.context, config)
             if prompt is None:
                 return [{"result": []} for _ in request.tasks]
@@ -207,91 +182,28 @@ def priority(request: PredictRequest) -> Priority:
     return Priority.OPENED if len(request.tasks) < 2 else Priority.BATCH
 
 
-log = logging.getLogger(__name__)
-
-#: Tasks whose images are fetched and encoded at the same time.
-_WORKERS = 2
-#: Most tasks that wait or are worked on: each may hold a large body. Further ones are left out.
-_MAX_WAITING = 16
-
-
-class Prewarmer:
-    """Puts the features of tasks' images into the feature cache, in threads of its own.
-
-    Args:
-        read_image: reads images so that they are at hand for the click.
-        settings: what scores need beside the features of patches.
-    """
-
-    def __init__(self, engine: Engine, read_image: ReadImage, settings: Settings) -> None:
-        self._engine = engine
-        self._read_image = read_image
-        self._settings = settings
-        self._places = threading.BoundedSemaphore(_MAX_WAITING)
-        self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="prewarm")
-
-    def prewarm(self, task: Task, config: LabelConfig, project: int | None) -> None:
-        """Have all images of a task encoded; never wait, and do nothing if too many wait."""
-        if not self._places.acquire(blocking=False):
-            log.info("Task %s is not prewarmed: too many tasks wait for it.", task.id)
-            return
-        self._workers.submit(copy_context().run, self._run, task, config, project)
-
-    def _run(self, task: Task, config: LabelConfig, project: int | None) -> None:
-        try:
-            self._encode(task, config, project)
-        except BackendError as error:  # the click itself tells its annotator
-            log.info("Task %s is not prewarmed: %s", task.id, error)
-        except Exception:
-            log.exception("Task %s is not prewarmed", task.id)
-        finally:
-            self._places.release()
-
-    def _encode(self, task: Task, config: LabelConfig, project: int | None) -> None:
-        segmenter = self._engine.segmenter()
-        options = score_options(self._settings, config)
-        for tag in config.images:
-            labels = config.labels_of(tag.name)
-            for source in tag.sources(task.data):
-                prepared = segmenter.prepare(self._read_image(source, task))
-                self._engine.encode(prepared, labels, Priority.OPENED, project, options=options)
-
-
-#: Shapes of regions that an annotator may ask with.
-_PROMPTS = ("point", "box")
 #: Controls that the contract names and the backend draws, and the form of their answers. Brush
 #: regions have no name there.
-_TARGETS = (("BitmaskLabels", "mask"), ("RectangleLabels", "bbox"), ("PolygonLabels", "polygon"))
+_TARGETS: Final = {"BitmaskLabels": "mask", "RectangleLabels": "bbox", "PolygonLabels": "polygon"}
 
 
-def capabilities(settings: Settings, label_config: str) -> dict[str, Any]:
+def capabilities(settings: Settings, config: LabelConfig) -> dict[str, Any]:
     """Return the entry that answers ``capabilities``: the targets that the label config has.
 
     It has all where the config has none of them: brush regions have no name in the contract.
     """
-    kinds: set[str] = set()
-    with suppress(LabelConfigError):
-        kinds = {control.kind for control in parse_label_config(label_config).controls}
-    there = [each for each in _TARGETS if each[0].lower() in kinds] or _TARGETS
+    kinds = {control.kind for control in config.controls}
+    there = [tag for tag in _TARGETS if tag.lower() in kinds] or _TARGETS
     value = {
-        "prompts": list(_PROMPTS),
-        "targets": [{"tag": tag, "output": output} for tag, output in there],
+        "prompts": ["point", "box"],
+        "targets": [{"tag": tag, "output": _TARGETS[tag]} for tag in there],
         "model_info": {"name": "ClearCLIP", "version": f"{settings.model} {settings.method}"},
     }
-    region = {
-        "id": secrets.token_hex(4),
-        "type": "capabilities",
-        "origin": "manual",
-        "value": value,
-    }
-    return {"result": [region]}
+    region = {"id": secrets.token_hex(4), "type": "capabilities", "origin": "manual"}
+    return {"result": [region | {"value": value}]}
 
 
 # ---- the model version ---------------------------------------------------------------------------
-
-#: Versions of `ModelVersions.current` that are kept, and for how long, in seconds.
-_KEPT: Final = 64
-_KEPT_FOR_S: Final = 1.0
 
 #: Raised by one whenever the same settings would give other masks than before.
 _ALGORITHM: Final = 3
@@ -311,22 +223,10 @@ class ModelVersions:
         self._settings = settings
         self._model_id = model_id
         self._learned = learned
-        self._lock = threading.Lock()
-        self._current: TTLCache[Hashable, str] = TTLCache(_KEPT, _KEPT_FOR_S)
 
-    @cachedmethod(attrgetter("_current"), lock=attrgetter("_lock"))
     def current(self, config: LabelConfig, project: int | None = None) -> str:
-        """Return the version of predictions made now, or a second ago; see `of`.
-
-        Label Studio asks for it each time an editor is opened. To read what a project has learned
-        takes little, but much longer where many threads wait for the interpreter.
-        """
+        """Return the version of predictions made now; see `of`."""
         return self.of(config, self.active_model(config, project))
-
-    def is_wanted(self, version: str, config: LabelConfig, project: int | None) -> bool:
-        """Return whether a version is the current one, or was before the last training step."""
-        learned = self.active_model(config, project, keep=version)
-        return self.of(config, learned) == version
 
     def active_model(
         self, config: LabelConfig, project: int | None, keep: str = ""
@@ -360,59 +260,31 @@ class ModelVersions:
             learned: from `active_model`.
         """
         settings = self._settings
-        parts: list[Any] = [
+        uses_sinks = resolve_method(settings.method).repair == "sinks"
+        parts = [
             _ALGORITHM,
             self._model_id(),
             settings.method,
+            sink_channels(settings.model, settings.model_dir) if uses_sinks else None,
             settings.short_side_px,
             settings.templates,
             settings.min_island_share,
             settings.refine,
+            settings.propagate,
+            score_kind(settings, config),
+            score_options(settings, config),
             _config_parts(config),
+            None if learned is None else learned.adaptation.digest,
         ]
-        if (score := score_kind(settings, config)) != "confidence":
-            parts.append(score)
-        if resolve_method(settings.method).repair == "sinks":
-            parts.append({"sinks": sink_channels(settings.model, settings.model_dir)})
-        if settings.propagate:
-            parts.append("propagate")
-        if presence := score_options(settings, config).presence:
-            parts.append({"presence": presence})
-        if learned is not None:
-            parts.append(learned.adaptation.digest)
-        digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        digest = hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
         count = "" if learned is None else f" +{learned.annotations} v{learned.number}"
         return f"{settings.model} {settings.method} {digest[:8]}{count}"
 
 
-def _config_parts(config: LabelConfig) -> list[list[dict[str, Any]]]:
-    """Return the parts of a label config that change masks; these names are part of the hash.
-
-    A part for an attribute or a meaning that came later stands there only where it is used.
-    """
-    return [
-        [{"name": image.name, "value": image.value} for image in config.images],
-        [
-            {
-                "kind": control.kind,
-                "name": control.name,
-                "to_names": control.to_names,
-                "labels": [_label_parts(own) for own in control.labels],
-                "overlap": control.overlap,
-                **({} if control.is_predicted else {"is_predicted": False}),
-                **({"tool": control.tool} if control.tool else {}),
-            }
-            for control in config.controls
-        ],
-        [
-            {"name": label.name, "prompts": label.prompts, "background": label.background}
-            for label in config.labels
-        ],
+def _config_parts(config: LabelConfig) -> list[Any]:
+    """Return the parts of a label config that change masks: not the labels' colours."""
+    controls = [
+        replace(control, labels=tuple(replace(own, colour="") for own in control.labels))
+        for control in config.controls
     ]
-
-
-def _label_parts(own: ControlLabel) -> dict[str, Any]:
-    parts: dict[str, Any] = {"name": own.name, "written": own.written, "threshold": own.threshold}
-    if own.is_never_predicted:
-        parts["is_never_predicted"] = True
-    return parts
+    return [config.images, controls, config.labels]

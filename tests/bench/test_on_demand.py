@@ -86,34 +86,6 @@ def test_prompts(
         )
 
 
-def test_first_click_after_prewarm(report: Report) -> None:
-    """Each picture is opened, which newer editors tell, and clicked two seconds later."""
-    times: dict[str, list[float]] = {"capabilities": [], "prewarm": [], "click": []}
-    with Engine(demo, lambda: "demo", cache=FeatureCache(256 << 20)) as engine:
-        engine.segmenter()
-        app = create_app(Settings(), engine)
-        scenes = [
-            render_scene(seed=10_000_100 + index, size_hw=(1024, 1365)) for index in range(21)
-        ]
-        Annotator(app, scenes[0]).asks(Annotator(app, scenes[0]).click())  # the words
-        for scene in scenes[1:]:
-            annotator = Annotator(app, scene)
-            for event in ("capabilities", "prewarm"):
-                times[event].append(annotator.tells(event))
-            time.sleep(2)
-            times["click"].append(annotator.asks(annotator.click()))
-    goals = {"capabilities": 100, "prewarm": 100, "click": 300}
-    names = {"click": "the first click on a picture after prewarm"}
-    for kind, measured in times.items():
-        report.add(
-            f"{names.get(kind, kind)}, whole request, demo model, 1024 x 1365",
-            f"p90 ≤ {goals[kind]} ms",
-            f"p90 {np.quantile(measured, 0.9):.0f} ms",
-            f"median {statistics.median(measured):.0f} ms, most {max(measured):.0f} ms, "
-            f"{len(measured)} pictures",
-        )
-
-
 class Annotator:
     """An annotator of one image, which is part of the request, with a draft of a large mask.
 
@@ -179,10 +151,6 @@ class Annotator:
     def words(self, text: str) -> dict[str, Any]:
         value = {"text": [text]}
         return {"type": "textarea", "from_name": "words", "to_name": "image", "value": value}
-
-    def tells(self, event: str) -> float:
-        """Return the milliseconds until the response to an event."""
-        return self._post({"event": event})[0]
 
     def asks(self, prompt: dict[str, Any]) -> float:
         """Return the milliseconds until the response."""

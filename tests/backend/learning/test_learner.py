@@ -24,6 +24,7 @@ from backend.feedback.evidence import ImageEvidence
 from backend.inference.engine import Engine
 from backend.inference.queue import Priority
 from backend.label_studio.image_loader import ReadImage
+from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.records import Annotation
 from backend.label_studio.requests import (
@@ -342,10 +343,7 @@ def test_a_list_of_pictures_teaches_those_with_regions(database: Database) -> No
     assert (example.features[example.labels == 0] == [255, 0, 0]).all()
 
 
-def test_where_nothing_was_learned_all_is_as_without(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("backend.prediction.predictor._KEPT_FOR_S", 0.0)
+def test_where_nothing_was_learned_all_is_as_without(database: Database) -> None:
     school = School(database)
     plain = Predictor(colour_engine(), read_image, Settings())
     config = parse_label_config(CONFIG)
@@ -502,11 +500,13 @@ def test_labels_that_come_later_leave_what_others_have_learned(database: Databas
     assert school.labels(brush_config("port", "blue")) == ["blue"]  # renamed: begins anew
 
 
-def test_a_request_keeps_the_version_that_it_has_begun_with(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("backend.prediction.predictor._KEPT_FOR_S", 0.0)
+def test_a_request_keeps_the_version_that_it_has_begun_with(database: Database) -> None:
     school = School(database)
+
+    def is_wanted(version: str, config: LabelConfig) -> bool:
+        versions = school.predictor.versions
+        return versions.of(config, versions.active_model(config, 7, keep=version)) == version
+
     config = parse_label_config(CONFIG)
     start = school.predictor.versions.current(config, 7)
     school.learn(1, 2)
@@ -518,13 +518,13 @@ def test_a_request_keeps_the_version_that_it_has_begun_with(
     newest = school.predictor.versions.current(config, 7)
     assert len({start, first, newest}) == 3
     for version in (start, first, newest):
-        assert school.predictor.versions.is_wanted(version, config, 7)
-    assert not school.predictor.versions.is_wanted("another", config, 7)
+        assert is_wanted(version, config)
+    assert not is_wanted("another", config)
     other = parse_label_config(brush_config("wine"))
-    assert not school.predictor.versions.is_wanted(first, other, 7)
+    assert not is_wanted(first, other)
     for annotation in (1, 2, 3, 4):
         school.learner.forget(annotation)
-    assert not school.predictor.versions.is_wanted(first, config, 7), "the words decide at once"
+    assert not is_wanted(first, config), "the words decide at once"
 
 
 def test_a_node_without_the_database_makes_the_same(database: Database) -> None:

@@ -101,6 +101,16 @@ class Annotator:
             assert 0 <= entry["score"] <= 1
         return list(entry["result"])
 
+    def tells(self, event: str, config: str, *prompts: Any) -> dict[str, Any]:
+        """The answer to an event."""
+        body = {
+            "tasks": [{"id": 1, "project": 1, "data": {"image": data_url(TWO)}}],
+            "label_config": config,
+            "params": {"context": {"event": event, "result": list(prompts)}},
+        }
+        (entry,) = self.client.post("/predict", json=body).get_json()["results"]
+        return dict(entry)
+
     def predicted(self, image: RGBArray, config: str = CONFIG) -> list[dict[str, Any]]:
         """The regions of the prediction of a task that is opened."""
         tasks = [{"id": 1, "project": 1, "data": {"image": data_url(image)}}]

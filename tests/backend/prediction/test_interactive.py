@@ -160,6 +160,23 @@ def test_a_picture_that_is_gone_is_no_error(annotator: Annotator) -> None:
     assert (response.status_code, response.get_json()) == (200, {"results": [[]]})
 
 
+@pytest.mark.parametrize(
+    ("tag", "outputs"),
+    [("BrushLabels", ["mask", "bbox", "polygon"]), ("PolygonLabels", ["polygon"])],
+)
+def test_capabilities_name_what_is_asked_with_and_drawn(tag: str, outputs: list[str]) -> None:
+    config = config_of(f'<{tag} name="mask" toName="image">{LABELS}</{tag}>')
+    region = Annotator(model="demo").tells("capabilities", config)["result"][0]
+    assert (region["type"], region["value"]["prompts"]) == ("capabilities", ["point", "box"])
+    assert [target["output"] for target in region["value"]["targets"]] == outputs
+    assert region["value"]["model_info"] == {"name": "ClearCLIP", "version": "demo clearclip"}
+
+
+@pytest.mark.parametrize("event", ["track", "something new"])
+def test_other_events_are_answered_with_an_empty_result(annotator: Annotator, event: str) -> None:
+    assert annotator.tells(event, CONFIG, keypoint(*CENTRE)) == {"result": []}
+
+
 # Which control answers, and in what form
 
 

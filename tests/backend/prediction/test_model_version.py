@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from cachetools import TTLCache
 
 from backend.label_studio.label_config_parser import parse_label_config
 from clearclip_core.clip.sink_channels import save_sink_channels
@@ -68,22 +67,3 @@ def test_sink_channels_are_part_of_the_version_of_methods_that_use_them(tmp_path
 def test_a_method_with_class_weights_has_no_presence_prior_in_its_version() -> None:
     weighed = version(method="clipsurgery", presence=0.1)
     assert weighed == version(method="clipsurgery", presence=0.0)
-
-
-def test_the_current_version_is_read_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Editors ask for it all the time, each time with the database of what was learned."""
-    now = [0.0]
-    monkeypatch.setattr(
-        "backend.prediction.predictor.TTLCache",
-        lambda size, ttl: TTLCache(size, ttl, timer=lambda: now[0]),
-    )
-    versions = make_predictor().versions
-    asked: list[int | None] = []
-    monkeypatch.setattr(versions, "active_model", lambda _config, project: asked.append(project))
-    red, blue = (parse_label_config(brush_config(name)) for name in ("red", "blue"))
-    for _ in range(3):
-        assert versions.current(red, 7) == versions.current(red, 8) != versions.current(blue, 7)
-    assert asked == [7, 8, 7]
-    now[0] = 1.5
-    versions.current(red, 7)
-    assert asked == [7, 8, 7, 7]

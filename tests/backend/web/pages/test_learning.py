@@ -248,8 +248,7 @@ def test_a_version_goes_out_and_comes_in_as_a_file() -> None:
     assert "learned with" in refused.get_json(force=True)["error"]
 
 
-def test_setup_and_predict_follow_what_is_live(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backend.prediction.predictor._KEPT_FOR_S", 0.0)
+def test_setup_and_predict_follow_what_is_live() -> None:
     client = make_app().test_client()
     xml = brush_config("wine", "blue")
     task = {"id": 1, "project": 7, "data": {"image": data_url(flag("red", "blue"))}}
