@@ -23,27 +23,13 @@ def _stripes(height: int, width: int, period: int) -> Mask:
     return np.broadcast_to(np.arange(width) // period % 2 == 1, (height, width)).copy()
 
 
-def _disc(height: int, width: int) -> Mask:
-    y, x = np.ogrid[:height, :width]
-    return np.asarray(np.hypot(y - height / 2, x - width / 3) < min(height, width) / 4)
-
-
 MASKS = {
-    "one pixel off": np.zeros((1, 1), dtype=bool),
     "one pixel on": np.ones((1, 1), dtype=bool),
     "empty": np.zeros((17, 23), dtype=bool),
-    "full": np.ones((31, 7), dtype=bool),
-    "one of many": np.arange(35).reshape(5, 7) == 17,
     "random": _random(37, 41, 0.5),
-    "random, rare": _random(64, 64, 0.02),
-    "random row": _random(1, 999, 0.3),
-    "random column": _random(999, 1, 0.3),
     "stripes of 1": _stripes(3, 50, 1),
-    "stripes of 2": _stripes(1, 64, 2),
-    "stripes of 3": _stripes(4, 60, 3),
     "stripes of 64": _stripes(1, 512, 64),
     "stripes of 65": _stripes(1, 520, 65),
-    "disc": _disc(211, 307),
     "exactly the longest run": np.ones((128, 128), dtype=bool),
     "one pixel over it": np.ones((1, 128 * 128 + 1), dtype=bool),
     "twice the longest run": np.arange(3 * 128 * 128).reshape(3 * 128, 128) < 2 * 128 * 128,
@@ -72,8 +58,8 @@ def test_decodes_soft_edges_and_colours() -> None:
     np.testing.assert_array_equal(alpha, rgba[..., 3])
 
 
-@pytest.mark.parametrize("sizes", [(1, 2, 3, 4), (2, 3, 8, 16), (16, 16, 16, 16)])
-@pytest.mark.parametrize("word_bits", [1, 5, 8, 11, 16, 32])
+@pytest.mark.parametrize("sizes", [(1, 2, 3, 4), (16, 16, 16, 16)])
+@pytest.mark.parametrize("word_bits", [1, 5, 11, 32])
 def test_decodes_other_word_and_length_sizes(word_bits: int, sizes: tuple[int, ...]) -> None:
     """Streams written out bit by bit: literals and runs in turn, of 1 up to 16 values.
 
@@ -94,26 +80,21 @@ def test_decodes_other_word_and_length_sizes(word_bits: int, sizes: tuple[int, .
     np.testing.assert_array_equal(alpha.ravel(), np.minimum(values[3::4], 255))
 
 
-@pytest.mark.parametrize("cut", [0, 1, 6, 7, 8, 20])
-def test_cut_streams_are_refused(cut: int) -> None:
-    with pytest.raises(ValueError, match="Expected argument `rle`"):
-        decode_rle(encode_runs(RunMask.of(_random(20, 20, 0.5)))[:cut], 20, 20)
-
-
-def test_other_sizes_are_refused() -> None:
+def test_cut_streams_and_other_sizes_are_refused() -> None:
+    rle = encode_runs(RunMask.of(_random(20, 20, 0.5)))
+    for cut in (0, 1, 6, 7, 8, 20, len(rle) - 2):
+        with pytest.raises(ValueError, match="Expected argument `rle`"):
+            decode_rle(rle[:cut], 20, 20)
     with pytest.raises(ValueError, match="19 x 20 pixels"):
-        decode_rle(encode_runs(RunMask.of(_random(20, 20, 0.5))), 19, 20)
+        decode_rle(rle, 19, 20)
 
 
-@pytest.mark.parametrize("seed", range(50))
-def test_bytes_without_sense_are_refused(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    rle = [0, 0, 4, 0, *rng.integers(0, 256, 60).tolist()]  # 256 pixels
-    with pytest.raises(ValueError, match="end elsewhere"):
-        decode_rle(rle, 16, 16)
-
-
-def test_a_mask_without_a_pixel_is_refused() -> None:
+def test_bytes_without_sense_are_refused() -> None:
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        rle = [0, 0, 4, 0, *rng.integers(0, 256, 60).tolist()]  # 256 pixels
+        with pytest.raises(ValueError, match="end elsewhere"):
+            decode_rle(rle, 16, 16)
     with pytest.raises(ValueError, match="Expected argument `mask`"):
         encode_runs(RunMask.of(np.zeros((0, 3), np.bool_)))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -10,7 +9,6 @@ import pytest
 from backend.errors import BadRequest, StudioRefused, StudioUnreachable
 from backend.label_studio.client import PAGE, LabelStudioClient, UnreadableTasks
 from backend.label_studio.task_filter import TaskFilter
-from backend.settings import Settings
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, Asked, LocalServer
 
@@ -33,8 +31,12 @@ def test_the_tasks_that_are_wanted(client: LabelStudioClient, studio: FakeStudio
     assert ids(TaskFilter(min_predictions=1)) == [1, 2, 4]
     assert ids(TaskFilter(ids=(2, 9, 999), without_version=VERSION)) == [9]
     assert ids(TaskFilter(ids=())) == []
+    studio.annotate(9, [])
+    studio.drafted = {8}
+    assert ids(TaskFilter(labeled=True, min_annotations=1)) == [9]
+    assert ids(TaskFilter(drafted=True)) == [8]
     assert client.count(7, TaskFilter(without_version=VERSION)) == 248
-    assert client.count(7, TaskFilter(ids=tuple(range(1, 1000)), labeled=False)) == 248
+    assert client.count(7, TaskFilter(ids=tuple(range(1, 1000)), labeled=False)) == 247
     (first,) = client.tasks(7, TaskFilter(), size=1)
     assert (first.data, first.project_id) == ({"image": "1.png"}, 7)
 
@@ -88,15 +90,6 @@ def test_stored_predictions_are_listed_and_deleted(
     assert client.stored(5) == []
 
 
-def test_settings_without_a_token_make_no_client() -> None:
-    assert LabelStudioClient.from_settings(Settings()) is None
-    assert LabelStudioClient.from_settings(Settings(label_studio_url="http://studio")) is None
-    settings = Settings(label_studio_url="http://studio", label_studio_api_key=TOKEN)  # type: ignore[arg-type]
-    client = LabelStudioClient.from_settings(settings)
-    assert client is not None
-    assert client.url == "http://studio"
-
-
 def test_regions_and_ground_truth_are_read(client: LabelStudioClient, studio: FakeStudio) -> None:
     region = {"id": "r", "type": "brushlabels"}
     old = studio.add(1, "clip 1", result=[region])
@@ -139,28 +132,26 @@ def test_a_view_has_only_operators_that_the_page_of_label_studio_knows(
     assert [(each["operator"], each["value"]) for each in items] == conditions
 
 
-def test_a_token_that_may_make_no_views_is_told(
-    client: LabelStudioClient, studio: FakeStudio
-) -> None:
-    studio.fault = lambda asked: Answer(403) if asked.method == "POST" else None
-    with pytest.raises(StudioRefused):
-        client.show_tasks(7, "Safe", [1])
-
-
-def test_every_condition_is_in_the_query() -> None:
-    wanted = TaskFilter("v2", "v1", True, False, 5, (7, 8), min_predictions=2, min_annotations=3)
-    query = json.loads(wanted.query())
-    assert query["selectedItems"] == {"all": False, "included": [7, 8]}
-    assert query["filters"]["conjunction"] == "and"
-    assert [tuple(item.values()) for item in query["filters"]["items"]] == [
-        ("filter:tasks:id", "greater", "Number", 5),
-        ("filter:tasks:predictions_model_versions", "not_contains", "List", ["v2"]),
-        ("filter:tasks:predictions_model_versions", "contains", "List", ["v1"]),
-        ("filter:tasks:total_annotations", "greater", "Number", 0),
-        ("filter:tasks:draft_exists", "equal", "Boolean", False),
-        ("filter:tasks:total_predictions", "greater_or_equal", "Number", 2),
-        ("filter:tasks:total_annotations", "greater_or_equal", "Number", 3),
-    ]
+def test_what_is_read(client: LabelStudioClient, studio: FakeStudio) -> None:
+    studio.titles, studio.users = {7: "Streets"}, [{"id": 5, "first_name": "Ann"}, {"id": 6}]
+    studio.backends = [{"id": 1, "url": "http://here", "created_at": "2001-09-09T01:46:40Z"}]
+    studio.users[1]["email"] = "bo@example.com"
+    prediction = studio.add(6, VERSION, result=[{"id": "a"}])
+    made = studio.annotate(6, [{"id": "r"}], created=3.0)
+    skip = studio.annotate(6, [], created=4.0, was_cancelled=True)
+    assert client.project_titles() == {7: "Streets"}
+    assert client.user_names() == {5: "Ann", 6: "bo@example.com"}
+    assert [(each.url, each.created) for each in client.backends(7)] == [("http://here", 1e9)]
+    found = client.prediction(prediction)
+    assert found is not None
+    assert (found.version, found.regions) == (VERSION, [{"id": "a"}])
+    annotation = client.annotation(made["id"])
+    assert annotation is not None
+    assert (annotation.task, annotation.project, annotation.created) == (6, 7, 3.0)
+    assert client.annotation(99) is None
+    assert client.prediction(99) is None
+    assert client.annotation_times(6) == {made["id"]: 3.0, skip["id"]: 4.0}
+    assert [row.annotations for row in client.changed_tasks(7, 1e9, after_id=5)] == [2]
 
 
 @pytest.fixture

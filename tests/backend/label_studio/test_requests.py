@@ -19,11 +19,6 @@ from backend.label_studio.requests import (
     parse_predict,
     parse_setup,
     parse_webhook,
-    read_count,
-    read_number,
-    read_project_id,
-    read_text,
-    read_texts,
 )
 
 CONFIG = '<View><Image name="i" value="$image"/></View>'
@@ -40,13 +35,13 @@ def _body(**changes: Any) -> bytes:
 
 
 def test_a_batch_request() -> None:
-    request = parse_predict(_body())
-    assert request.label_config == CONFIG
-    assert request.project_id == 7
-    assert request.context is None
-    (task,) = request.tasks
-    assert (task.id, task.project_id) == (1, 7)
-    assert task.data == {"image": "/data/upload/7/a.png"}
+    task = {"id": 1, "project": 7, "data": {"image": "/data/upload/7/a.png"}}
+    request = parse_predict(_body(tasks=[task] * 3), max_tasks=1)
+    assert (request.label_config, request.project_id) == (CONFIG, 7)
+    assert (request.context, request.tasks_left_out) == (None, 2)
+    (read,) = request.tasks
+    assert (read.id, read.project_id) == (1, 7)
+    assert read.data == {"image": "/data/upload/7/a.png"}
 
 
 def test_old_annotations_are_left_behind() -> None:
@@ -61,7 +56,7 @@ def test_old_annotations_are_left_behind() -> None:
 
 @pytest.mark.parametrize(
     "task",
-    [{}, {"id": None}, {"id": 4, "data": "x"}, {"id": 4, "data": []}, {"data": {"n": "1e999"}}],
+    [{}, {"id": 10**30}, {"id": 4, "data": "x"}, {"data": {"n": "1e999"}}],
 )
 def test_a_strange_task_fails_alone(task: Any) -> None:
     good = {"id": 5, "data": {"image": "x"}}
@@ -80,9 +75,10 @@ def test_clicks_as_the_editor_sends_them() -> None:
     place = {"from_name": "click", "to_name": "img", "original_width": 640, "original_height": 480}
     value = {"x": 12.5, "y": 30, "width": 0.4, "keypointlabels": ["sky"]}
     click = {"id": "a", "type": "keypointlabels", "is_positive": True, "value": value, **place}
-    first, second = _context(click, click | {"id": "b", "is_positive": False}).prompts
+    newer = {"type": "keypoint", "value": value | {"positive": False}}
+    first, second, third = _context(click, click | {"is_positive": False}, newer).prompts
     assert first == Prompt(Keypoint(12.5, 30.0, positive=True), ("sky",), "click", "img", None, "a")
-    assert second.shape == Keypoint(12.5, 30.0, positive=False)
+    assert second.shape == third.shape == Keypoint(12.5, 30.0, positive=False)
 
 
 def test_boxes_as_the_editor_sends_them() -> None:
@@ -108,48 +104,32 @@ BOX = {"x": 0, "y": 0, "width": 1, "height": 1}
         None,
         {},
         {"type": "keypointlabels"},
-        {"type": "keypointlabels", "value": {"keypointlabels": ["sky"]}},
-        {"type": "keypointlabels", "value": {"x": "1", "y": 1}},
         {"type": "keypointlabels", "value": {"x": True, "y": 1}},
         {"type": "keypointlabels", "value": {"x": 10**400, "y": 1}},
         {"type": "rectanglelabels", "value": BOX | {"width": None}},
         {"type": "rectanglelabels", "value": BOX | {"height": -1}},
-        {"type": "rectanglelabels", "value": {"x": 1, "y": 1}},
-        {"type": "textarea", "value": {"text": []}},
         {"type": "textarea", "value": {"text": [" "]}},
         {"type": "textarea", "value": {"text": [3, None]}},
         {"type": "textarea", "value": BOX | {"text": ["describes a region"]}},
         {"type": "textarea", "value": {"points": [[1, 1], [2, 1], [2, 2]], "text": ["a note"]}},
         {"type": "textarea", "value": {"format": "rle", "rle": [1, 2], "text": ["a note"]}},
-        {"type": "textarea", "value": {"imageDataURL": "data:,", "text": ["a note"]}},
         {"type": "brushlabels", "value": {"rle": [], "brushlabels": ["dog"]}},
-        {"type": "ellipselabels", "value": {"x": 1, "y": 1, "radiusX": 2, "radiusY": 2}},
-        {"type": "polygonlabels", "value": {"points": []}},
         {"type": "choices", "value": {"choices": ["a"]}},
         {"type": ["textarea"], "value": {}},
     ],
 )
 def test_what_is_no_prompt_costs_no_other(region: Any) -> None:
-    assert _context(region).prompts == ()
     words = {"type": "textarea", "value": {"text": "cat"}}
     assert _context(region, words).prompts == (Prompt(TypedWords("cat")),)
-
-
-def test_the_empty_context_after_submit() -> None:
-    assert _context() == Context()
 
 
 @pytest.mark.parametrize(
     ("body", "sentence"),
     [
-        (b"", "Expected a body of JSON"),
         (b"\xff\xfe", "Expected a body of JSON"),
-        (b"tasks=1", "Expected a body of JSON"),
         (b'{"tasks": [{"old": ' + b"[" * 5000, "nested too deeply"),
         (_body()[:-1], "Expected a body of JSON"),
         (b"[]", "Expected `object`, got `array`"),
-        (b"null", "Expected `object`, got `null`"),
-        (_body(tasks={}), r"Expected `array`, got `object` - at `\$.tasks`"),
         (_body(tasks=[{}, 3]), r"Expected `object`, got `int` - at `\$.tasks\[1\]`"),
         (_body(label_config=None), "label_config"),
         (_body(params={"context": "x"}), '"context" to hold a list "result"'),
@@ -174,12 +154,8 @@ def test_setup() -> None:
     assert (request.label_config, request.project_id) == (CONFIG, 7)
     assert (request.hostname, request.access_token) == ("http://studio:8080", "c" * 40)
     assert "cccc" not in repr(request)
-
-
-@pytest.mark.parametrize("body", [b"x", b"[]", b"{}", b'{"schema": 1}'])
-def test_wrong_setup_requests(body: bytes) -> None:
     with pytest.raises(BadRequest):
-        parse_setup(body)
+        parse_setup(b'{"schema": 1}')
 
 
 @pytest.mark.parametrize(
@@ -187,10 +163,8 @@ def test_wrong_setup_requests(body: bytes) -> None:
     [
         (b'{"action": "TASKS_CREATED", "tasks": [{"id": "x"}], "project": {"id": 7}}', 7),
         (b'{"project": {"id": "7"}}', None),
-        (b'{"project": 7}', None),
         (b'{"project": {"id": 7}', None),
         (b"[" * 100_000, None),
-        (b"\xff", None),
     ],
 )
 def test_a_webhook_names_its_project(body: bytes, project: int | None) -> None:
@@ -204,19 +178,6 @@ def test_a_webhook_names_its_project(body: bytes, project: int | None) -> None:
 def test_what_is_typed_can_be_tokenized(text: str, read: str) -> None:
     region = {"type": "textarea", "value": {"text": [text]}}
     assert _context(region).prompts == (Prompt(TypedWords(read)),)
-
-
-@pytest.mark.parametrize(
-    ("is_positive", "positive", "read"),
-    [(None, True, True), (None, False, False), (True, False, False), (False, True, False)],
-)
-def test_a_click_is_negative_in_either_spelling(
-    is_positive: bool | None, positive: bool, read: bool
-) -> None:
-    value = {"x": 45.2, "y": 30.1, "positive": positive}
-    own = {} if is_positive is None else {"is_positive": is_positive}
-    (prompt,) = _context({"type": "keypointlabels", "value": value, **own}).prompts
-    assert prompt.shape == Keypoint(45.2, 30.1, positive=read)
 
 
 def test_a_context_has_a_bounded_number_of_boxes_and_words() -> None:
@@ -274,49 +235,3 @@ def test_half_an_emoji_costs_nothing_else(half: str) -> None:
     assert first.data["whole"] == "\U0001f600 \\ud83d"
     assert first.data["image"][0] == "?"
     assert second.data == {"image": "x"}
-
-
-def test_tasks_above_the_limit_are_counted() -> None:
-    request = parse_predict(_tasks(5, b'{"id": 1}'), max_tasks=2)
-    assert (len(request.tasks), request.tasks_left_out) == (2, 3)
-
-
-def test_numbers_that_json_has_not_become_null_and_texts_with_their_names_stay() -> None:
-    body = b'{"tasks": [{"id": 1, "data": {"a": [NaN, -Infinity], "b": "a \\" NaN"}}], %s'
-    rest = _body(tasks=[])[1:].replace(b'"tasks": [], ', b"").replace(b'"tasks": []', b'"x": 1')
-    (task,) = parse_predict(body % rest).tasks
-    assert task.data == {"a": [None, None], "b": 'a " NaN'}
-
-
-@pytest.mark.parametrize(
-    ("value", "count"), [(None, None), ("", None), (3, 3), (" 3 ", 3), ("007", 7)]
-)
-def test_counts(value: Any, count: int | None) -> None:
-    assert read_count({"n": value}, "n") == count
-
-
-@pytest.mark.parametrize("value", [0, -1, 1.5, True, "x", "1e3", [], "1" * 10])
-def test_counts_that_are_none(value: Any) -> None:
-    with pytest.raises(BadRequest, match='Expected "n" to be a whole number of 1 or more'):
-        read_count({"n": value}, "n")
-
-
-@pytest.mark.parametrize(
-    ("value", "number"),
-    [(3, 3.0), (-1.5, -1.5), (True, None), ("3", None), (1e6, None), (float("nan"), None)],
-)
-def test_numbers(value: Any, number: float | None) -> None:
-    assert read_number(value) == number
-
-
-@pytest.mark.parametrize(
-    ("value", "id_"), [(7, 7), ("7.17", 7), ("x", None), (None, None), (-7, None), ("1" * 19, None)]
-)
-def test_project_ids(value: Any, id_: int | None) -> None:
-    assert read_project_id(value) == id_
-
-
-def test_texts() -> None:
-    assert read_texts(["car", " ", 3, None, "sky"]) == ["car", "sky"]
-    assert read_texts("car") == []
-    assert [read_text({"a": "b", "n": 3}, key) for key in ("a", "n", "x")] == ["b", "", ""]

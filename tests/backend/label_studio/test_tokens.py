@@ -20,11 +20,6 @@ from tests.backend.fakes.file_studio import (
 from tests.backend.fakes.local_server import Answer, Asked, LocalServer
 
 
-def test_a_legacy_token(file_server: LocalServer) -> None:
-    assert fetch_file(LabelStudioFiles(file_server.url, LEGACY)) == b"picture"
-    assert file_server.asked == [Asked("GET", "/data/upload/1/a.png", f"Token {LEGACY}")]
-
-
 def test_personal_tokens_are_exchanged_once(
     file_server: LocalServer, file_studio: FileStudio
 ) -> None:

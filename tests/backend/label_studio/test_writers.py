@@ -69,7 +69,4 @@ def test_an_answer_that_is_lost_does_not_store_an_annotation_twice(
     assert client.annotation_writer.write(2, "masks", [{"id": "a"}]) == ""
     (stored,) = studio.annotations.values()
     assert stored["result"] == [{"id": "a"}]
-
-
-def test_a_task_that_is_gone_is_refused_with_a_reason(client: LabelStudioClient) -> None:
     assert "404" in client.annotation_writer.write(999, "masks", [])
