@@ -2,152 +2,369 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Iterator
-from typing import Final
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final, Literal
 
 import click
-from label_studio_sdk.label_interface import LabelInterface
+import requests
 
-from backend.cli.doctor_context import (
-    CheckContext,
-    CheckFailed,
-    CheckResult,
-    CheckWarned,
-    json_object,
-)
-from backend.cli.doctor_label_studio import (
-    check_connection,
-    check_exports,
-    check_images,
-    check_label_config,
-    check_label_studio,
-    check_labels,
-    check_project,
-    check_projects,
-    check_settings,
-    check_smart_tools,
-    check_token_works,
-)
 from backend.cli.options import NUMBER, configure, settings_options
+from backend.errors import BackendError, StudioRefused
+from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.label_config import LabelConfig
+from backend.label_studio.label_config_parser import parse_label_config
+from backend.label_studio.records import BackendRow
+from backend.label_studio.requests import Task
+from backend.label_studio.task_filter import TaskFilter
+from backend.label_studio.tokens import token_kind
+from backend.label_studio_services import LabelStudioServices
 from backend.settings import Settings
+from backend.web.middleware.auth import BasicAuth
 from clearclip_core.quantities import quantity
 
-#: Longest wait for a prediction, in seconds.
+#: Longest wait for an answer of the backend, and for a prediction, in seconds.
+_TIMEOUT_S: Final = 10.0
 _PREDICT_TIMEOUT_S: Final = 120.0
 
+#: Tasks whose pictures are looked through, of those first imported and of those last changed.
+_TASKS_AT_AN_END: Final = 25
 
-def check_backend(context: CheckContext) -> str:
+#: Kinds of address of which a picture is read.
+_MOST_KINDS: Final = 12
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of a check: well, well with something to mind, wrong, or not checked.
+
+    >>> print(Finding("backend", "FAIL", "It is away. Start it."))
+    FAIL  backend        It is away. Start it.
+    """
+
+    name: str
+    mark: Literal["ok", "warn", "FAIL", "-"]
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.mark:<4}  {self.name:<13}  {self.text}"
+
+
+class CheckFailed(Exception):  # noqa: N818 -- a result, no error of the program
+    """Something is wrong: what that is, and what to do."""
+
+
+class CheckWarned(CheckFailed):
+    """All is well, but something later will not be: what, and what to do."""
+
+
+@dataclass
+class Setup:
+    """What is checked, and what earlier checks have read for later ones.
+
+    Attributes:
+        settings: those of the backend.
+        project: number of the project in Label Studio; 0 for none.
+        backend_url: address of the backend from here; None until Label Studio has told it.
+        xml: the project's labeling config.
+        is_interactive: whether Label Studio asks the backend where an annotator uses a smart tool.
+        task: a task of the project whose picture can be read, as a request has it.
+    """
+
+    settings: Settings
+    project: int
+    backend_url: str | None
+    xml: str = ""
+    config: LabelConfig = field(default_factory=lambda: LabelConfig((), (), ()))
+    is_interactive: bool = True
+    task: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def services(self) -> LabelStudioServices:
+        """The parts that reach Label Studio as the backend does."""
+        return LabelStudioServices(self.settings)
+
+    @property
+    def client(self) -> LabelStudioClient:
+        """A client of Label Studio that asks once."""
+        assert self.services.page_client is not None
+        return self.services.page_client
+
+    def ask_backend(self, path: str, timeout_s: float = _TIMEOUT_S, **body: Any) -> tuple[int, Any]:
+        """Ask the backend, and return the status and the JSON object of its answer.
+
+        The request for /health comes without a password: only its response shows that the server
+        there is this backend.
+
+        Raises:
+            CheckFailed: the backend cannot be reached.
+        """
+        url = str(self.backend_url).rstrip("/") + path
+        auth = BasicAuth.from_settings(self.settings) if path != "/health" else None
+        headers = {"Authorization": auth.header} if auth else {}
+        more: dict[str, Any] = {"allow_redirects": False, "timeout": timeout_s}
+        try:
+            method = "POST" if body else "GET"
+            response = requests.request(method, url, headers=headers, json=body or None, **more)
+        except (requests.RequestException, ValueError) as error:
+            raise CheckFailed(
+                f"{url} cannot be reached from here ({type(error).__name__}). Start the backend "
+                "with `clearclip-backend serve`; if only Label Studio can reach that address, give "
+                "another one with --backend-url."
+            ) from None
+        try:
+            answer = json.loads(response.content)
+        except ValueError:
+            answer = None
+        return response.status_code, answer if isinstance(answer, dict) else {}
+
+
+# ---- Label Studio --------------------------------------------------------------------------------
+
+#: What to do about a token that Label Studio refuses, by its kind.
+_REFUSED: Final = {
+    "legacy": "Copy it again from Account & Settings: Reset there makes a new one, and the old one "
+    "is refused. Or legacy tokens are off, as in new organizations: switch them on under "
+    "Organization, API Tokens Settings, or set LABEL_STUDIO_API_KEY to a personal access token.",
+    "personal": "Make a new personal access token and set LABEL_STUDIO_API_KEY.",
+    "access": "That is a token which lives for minutes: set LABEL_STUDIO_API_KEY to the personal "
+    "access token that it was made from.",
+}
+
+
+def check_label_studio(setup: Setup) -> str:
+    """Check that Label Studio answers at its address, and accepts the token."""
+    url, key = setup.settings.label_studio_url, setup.settings.label_studio_api_key
+    if url is None:
+        raise CheckFailed(
+            "LABEL_STUDIO_URL is not set. Set it to the address at which this machine reaches "
+            "Label Studio."
+        )
+    if key is None:
+        raise CheckFailed(
+            "LABEL_STUDIO_API_KEY is not set. Make a token in Label Studio under Account & "
+            "Settings and set it."
+        )
+    kind = token_kind(key.get_secret_value())
+    try:
+        user = setup.client.user()
+    except StudioRefused as error:
+        raise CheckFailed(f"{str(error).rstrip('.')}. {_REFUSED[kind]}") from None
+    except BackendError as error:
+        raise CheckFailed(
+            f"{error} Start Label Studio, or correct LABEL_STUDIO_URL; inside of containers "
+            "localhost is the container itself."
+        ) from None
+    if kind == "access":
+        raise CheckFailed(_REFUSED[kind])
+    return f"{url} accepts the {kind} token of {user}."
+
+
+def check_project(setup: Setup) -> str:
+    """Check that the project exists, and whose predictions it shows."""
+    project = setup.client.project(setup.project)
+    setup.xml = project.label_config
+    if not project.model_version:
+        raise CheckWarned(
+            f"Project {project.id} shows nobody's predictions. Choose the model in its settings, "
+            "under Annotation, Prelabeling."
+        )
+    return f"Project {project.id} is {project.title!r}."
+
+
+def check_label_config(setup: Setup) -> str:
+    """Check that the labeling config can be predicted, and has the labels of all regions."""
+    try:
+        setup.config = config = parse_label_config(setup.xml)
+    except BackendError as error:
+        raise CheckFailed(
+            f"{error} Change it in the project's settings, under Labeling Interface."
+        ) from None
+    if of_task := re.findall(r"<\w+labels\b[^>]*\bvalue=[\"']\$[^>]*>", setup.xml, re.IGNORECASE):
+        raise CheckWarned(
+            f"Labels that come from the task are not predicted: {', '.join(of_task)}. Write them "
+            "as <Label> tags in the labeling config."
+        )
+    if unknown := config.unknown_labels(setup.client.region_counts(setup.project)):
+        names = ", ".join(f"“{label}” ({count})" for label, count in [*unknown.items()][:5])
+        raise CheckWarned(
+            f"{quantity(sum(unknown.values()), 'region')} of annotations with a label that the "
+            f"config no longer has: {names}. They count nowhere. If it was renamed, write the old "
+            f'name as alias: <Label value="NEW NAME" alias="{next(iter(unknown))}"/>.'
+        )
+    names = ", ".join(f"“{label.name}”" for label in config.labels[:5])
+    more = ", ..." if len(config.labels) > 5 else ""
+    controls = quantity(len(config.controls), "control")
+    return f"{controls}, {quantity(len(config.labels), 'label')}: {names}{more}."
+
+
+def check_connection(setup: Setup) -> str:
+    """Check that Label Studio reaches the backend, which it tries as it lists its backends."""
+    connected = setup.client.backends(setup.project)
+    if not connected:
+        raise CheckFailed(
+            "No backend is connected to the project. Connect this one in the project's settings, "
+            "under Model, at an address that Label Studio reaches, such as http://localhost:9090."
+        )
+    first = min(connected, key=lambda each: each.id)
+    setup.is_interactive = first.is_interactive is not False
+    setup.backend_url = setup.backend_url or first.url
+    if first.state != "CO":
+        raise CheckFailed(_not_connected(first))
+    others = f", the first of {len(connected)}: only it is used" if len(connected) > 1 else ""
+    return f"Label Studio reaches {first.url}{others}."
+
+
+def _not_connected(backend: BackendRow) -> str:
+    """Return why Label Studio has no connection to a backend, and what to do."""
+    message = backend.error_message or ""
+    if backend.state == "DI":
+        return (
+            f"Label Studio cannot reach {backend.url} within a second. Start the backend there, or "
+            "correct the address under Model: it is Label Studio that must reach it. For private "
+            "addresses Label Studio needs ML_BLOCK_LOCAL_IP=false."
+        )
+    if "401" in message:
+        return (
+            f"{backend.url} refuses what Label Studio sends as user name and password. Type "
+            "BASIC_AUTH_USER and BASIC_AUTH_PASS into the Model dialog."
+        )
+    return f"{backend.url} refuses the project: {message[:300]} Do what that says."
+
+
+def check_smart_tools(setup: Setup) -> str:
+    """Check that Label Studio asks the backend where an annotator uses a smart tool."""
+    smart = re.findall(r"<(\w+)\b[^>]*\bsmart(?:only)?\s*=\s*[\"']true", setup.xml, re.IGNORECASE)
+    tools = ", ".join(sorted(set(smart)))
+    if not tools:
+        return "The label config has no smart tools."
+    if not setup.is_interactive:
+        raise CheckFailed(
+            f"Interactive preannotations are off, but the label config has smart tools ({tools}): "
+            "they ask nothing. Switch them on in the project's settings, under Model, where you "
+            "edit the connection."
+        )
+    if any(control.kind == "bitmasklabels" for control in setup.config.controls):
+        raise CheckWarned(
+            "<BitmaskLabels>: a click on a spot that a region covers asks nothing, nor with Ctrl. "
+            "Use <BrushLabels> where people correct with clicks."
+        )
+    return f"Interactive preannotations are on, for {tools}."
+
+
+def check_pictures(setup: Setup) -> str:
+    """Check that a picture of each kind of address in the project can be read."""
+    client, size = setup.client, _TASKS_AT_AN_END
+    tasks = client.tasks(setup.project, TaskFilter(), size)
+    tasks += client.tasks(setup.project, TaskFilter(newest_change_first=True), size)
+    if not tasks:
+        raise CheckFailed("The project has no task yet. Import pictures, and run this again.")
+    found: dict[str, tuple[str, Task]] = {}
+    failures: dict[str, str] = {}
+    for task in tasks:
+        try:
+            sources = [
+                each.strip() for tag in setup.config.images for each in tag.sources(task.data)
+            ]
+        except BackendError as error:
+            failures.setdefault(str(error), f"Task {task.id}: {error}")
+            continue
+        for source in sources:
+            found.setdefault(kind_of(source), (source, task))
+    read = []
+    for kind, (source, task) in [*found.items()][:_MOST_KINDS]:
+        try:
+            rgb = setup.services.images.read(source, task)
+        except BackendError as error:
+            failures[kind] = f"Task {task.id}: {error}"
+            continue
+        setup.task = {"id": task.id, "project": setup.project, "data": dict(task.data)}
+        read.append(f"{kind} (task {task.id}, {rgb.shape[1]} x {rgb.shape[0]} px)")
+    if failures:
+        count = quantity(len(read) + len(failures), "kind")
+        raise CheckFailed(
+            f"{len(failures)} of {count} of address cannot be read, nor by the backend. "
+            + " ".join(failures.values())
+        )
+    return f"A picture of each kind of address can be read: {', '.join(read)}."
+
+
+def kind_of(source: str) -> str:
+    """Return what all addresses of one kind begin with: a scheme and a host, or two folders.
+
+    >>> kind_of("https://host:81/a/b.png"), kind_of("s3://bucket/a.png"), kind_of("a.png")
+    ('https://host:81/', 's3://bucket/', 'a.png')
+    >>> kind_of("/data/upload/7/a.png"), kind_of("/data/local-files/?d=a.png")
+    ('/data/upload/', '/data/local-files/')
+    """
+    found = re.match(r"data:|[A-Za-z][\w+.-]*://[^/?]*/?|/[^/?]*/[^/?]*/?", source)
+    return found[0] if found else source
+
+
+# ---- the backend ---------------------------------------------------------------------------------
+
+
+def check_backend(setup: Setup) -> str:
     """Check that this backend answers from here, and that its model loads."""
-    context.backend_url = context.backend_url or f"http://127.0.0.1:{context.settings.port}"
-    response = context.ask_backend("GET", "/health")
-    body = json_object(response)
-    if response.status_code != 200 or "model" not in body:
+    setup.backend_url = setup.backend_url or f"http://127.0.0.1:{setup.settings.port}"
+    status, body = setup.ask_backend("/health")
+    if status != 200 or "model" not in body:
         raise CheckFailed(
-            f"{context.backend_url} answers HTTP {response.status_code}, but not as this backend.",
-            "Connect the address of `clearclip-backend serve`, or give it with --backend-url.",
+            f"{setup.backend_url} answers HTTP {status}, but not as this backend. Connect the "
+            "address of `clearclip-backend serve`, or give it with --backend-url."
         )
-    state = body.get("state")
-    if state == "failed":
-        ready = json_object(context.ask_backend("GET", "/ready"))
-        raise CheckFailed(
-            f"The model {body['model']} cannot be loaded.",
-            str(ready.get("reason") or "Look into the backend's log."),
-        )
-    return f"{context.backend_url} serves {body['model']}, {state}."
+    if body.get("state") == "failed":
+        reason = setup.ask_backend("/ready")[1].get("reason") or "Look into the backend's log."
+        raise CheckFailed(f"The model {body['model']} cannot be loaded. {reason}")
+    return f"{setup.backend_url} serves {body['model']}, {body.get('state')}."
 
 
-def check_setup_route(context: CheckContext) -> str:
-    """Check that the backend accepts the labeling config."""
-    body = {"project": str(context.project_id), "schema": context.xml}
-    response = context.ask_backend("POST", "/setup", json=body)
-    answer = json_object(response)
-    if response.status_code == 401:
+def check_prediction(setup: Setup) -> str:
+    """Check one prediction of the backend."""
+    body = {"tasks": [setup.task], "label_config": setup.xml, "project": str(setup.project)}
+    status, answer = setup.ask_backend("/predict", _PREDICT_TIMEOUT_S, **body)
+    if status == 401:
         raise CheckFailed(
-            "The backend has another user name and password than these settings.",
-            "Set BASIC_AUTH_USER and BASIC_AUTH_PASS as the backend has them.",
+            "The backend has another user name and password than these settings. Set "
+            "BASIC_AUTH_USER and BASIC_AUTH_PASS as the backend has them."
         )
-    version = answer.get("model_version")
-    if response.status_code != 200 or not isinstance(version, str):
+    if status != 200 or len(answer.get("results", ())) != 1:
         raise CheckFailed(
-            f"/setup answers HTTP {response.status_code}: {answer.get('error', response.reason)}",
-            "Do what that says, and look into the backend's log.",
+            f"/predict answers HTTP {status}: {answer.get('error', '')} Do what that says, and "
+            "look into the backend's log."
         )
-    return f"The model version is {version!r}."
-
-
-def check_backend_token(context: CheckContext) -> str:
-    """Check that Label Studio accepts the token with which the backend was started."""
-    answer = json_object(context.ask_backend("GET", "/status"))
-    connection = answer.get("connection")
-    trouble = connection.get("trouble") if isinstance(connection, dict) else None
-    if trouble:
-        raise CheckFailed(
-            f"The running backend says: {trouble}",
-            "These settings may be newer than those that it was started with: start it again.",
-        )
-    return "Label Studio accepts the token of the running backend."
-
-
-def check_prediction(context: CheckContext) -> str:
-    """Check one prediction of the backend with Label Studio's own SDK."""
-    body = {
-        "tasks": [context.task],
-        "label_config": context.xml,
-        "project": str(context.project_id),
-    }
-    response = context.ask_backend("POST", "/predict", json=body, timeout=_PREDICT_TIMEOUT_S)
-    answer = json_object(response)
-    entries = answer.get("results")
-    if response.status_code != 200 or not isinstance(entries, list) or len(entries) != 1:
-        raise CheckFailed(
-            f"/predict answers HTTP {response.status_code}: {answer.get('error', response.reason)}",
-            "Do what that says, and look into the backend's log.",
-        )
-    (entry,) = entries
+    (entry,) = answer["results"]
     if not entry:
         raise CheckFailed(
-            f"Task {context.task['id']} has no prediction.",
-            "The backend's log says why, with the task's number.",
-        )
-    errors = LabelInterface(context.xml).validate_prediction(entry, return_errors=True)
-    if errors:
-        raise CheckFailed(
-            f"Label Studio would refuse the prediction: {str(errors[0])[:300]}",
-            "Please report that, with the label config.",
+            f"Task {setup.task['id']} has no prediction. The backend's log says why, with the "
+            "task's number."
         )
     regions = quantity(len(entry["result"]), "region")
-    return f"Task {context.task['id']} has a valid prediction of {regions}."
+    return f"Task {setup.task['id']} has a prediction of {regions} by {entry['model_version']!r}."
 
+
+# ---- the command ---------------------------------------------------------------------------------
 
 #: Name of a check, checks that it needs, function.
-_Check = tuple[str, tuple[str, ...], Callable[[CheckContext], str]]
+_Check = tuple[str, tuple[str, ...], Callable[[Setup], str]]
 
 #: The checks of a project in their order.
 _CHECKS: Final[tuple[_Check, ...]] = (
-    ("settings", (), check_settings),
-    ("label studio", ("settings",), check_label_studio),
-    ("token", ("label studio",), check_token_works),
-    ("project", ("token",), check_project),
+    ("label studio", (), check_label_studio),
+    ("project", ("label studio",), check_project),
     ("label config", ("project",), check_label_config),
-    ("labels", ("label config",), check_labels),
-    ("exports", ("label config",), check_exports),
     ("connection", ("project",), check_connection),
     ("smart tools", ("connection", "label config"), check_smart_tools),
     ("backend", ("project",), check_backend),
-    ("setup", ("backend", "label config"), check_setup_route),
-    ("backend token", ("setup",), check_backend_token),
-    ("picture", ("label config",), check_images),
-    ("prediction", ("setup", "picture"), check_prediction),
+    ("pictures", ("label config",), check_pictures),
+    ("prediction", ("backend", "pictures"), check_prediction),
 )
-
 
 #: The checks where no project is given.
-_CHECKS_WITHOUT_PROJECT: Final[tuple[_Check, ...]] = (
-    *_CHECKS[:3],
-    ("projects", ("token",), check_projects),
-    ("backend", (), check_backend),
-    ("backend token", ("backend",), check_backend_token),
-)
+_CHECKS_WITHOUT_PROJECT: Final[tuple[_Check, ...]] = (_CHECKS[0], ("backend", (), check_backend))
 
 
 @click.command()
@@ -161,12 +378,8 @@ _CHECKS_WITHOUT_PROJECT: Final[tuple[_Check, ...]] = (
     help="Address of the backend from here, if it is not the one that Label Studio has.",
 )
 @settings_options(
-    "label_studio_url",
-    "label_studio_api_key",
-    "allowed_hosts",
-    "basic_auth_user",
-    "basic_auth_pass",
-    "port",
+    *("label_studio_url", "label_studio_api_key", "allowed_hosts"),
+    *("basic_auth_user", "basic_auth_pass", "port"),
 )
 def doctor(project: int | None, backend_url: str | None, **given: str | None) -> None:
     """Check Label Studio, a project and the running backend, in both directions.
@@ -174,47 +387,41 @@ def doctor(project: int | None, backend_url: str | None, **given: str | None) ->
     Give it the settings of the backend. The exit status is 0 if all is well, else 1.
     """
     settings = configure(given, "ERROR")
-    failed = 0
+    marks = []
     for finding in check_setup(settings, project, backend_url=backend_url):
         click.echo(finding)
-        failed += finding.well is False
-    if failed:
+        marks.append(finding.mark)
+    if "FAIL" in marks:
         raise SystemExit(1)
 
 
 def check_setup(
-    settings: Settings, project_id: int | None, *, backend_url: str | None = None
-) -> Iterator[CheckResult]:
-    """Make all checks of a set-up, in the order of `_CHECKS`.
-
-    A check that needs one that failed is left out.
+    settings: Settings, project: int | None, *, backend_url: str | None = None
+) -> Iterator[Finding]:
+    """Make all checks of a set-up, in the order of `_CHECKS`; leave out what needs a failed one.
 
     Args:
         settings: those of the backend.
-        project_id: the project in Label Studio; None: what needs no project is checked.
+        project: number of the project; None: what needs no project is checked.
         backend_url: address of the backend from here; by default the one that Label Studio has.
-
-    Yields:
-        One finding for each check.
 
     >>> from backend.settings import load_settings
     >>> print(next(check_setup(load_settings(), 7)))  # doctest: +ELLIPSIS
-    FAIL  settings         LABEL_STUDIO_URL is not set. Set it to the address at which ...
+    FAIL  label studio   LABEL_STUDIO_URL is not set. Set it to the address at which ...
     """
-    context = CheckContext(settings, project_id or 0, backend_url)
+    setup = Setup(settings, project or 0, backend_url)
     passed: set[str] = set()
-    for name, needs, check in _CHECKS if project_id else _CHECKS_WITHOUT_PROJECT:
+    for name, needs, check in _CHECKS if project else _CHECKS_WITHOUT_PROJECT:
         missing = [need for need in needs if need not in passed]
         if missing:
-            yield CheckResult(
-                name, None, f"Not checked: {' and '.join(missing)} must be well first."
-            )
+            yield Finding(name, "-", f"Not checked: {' and '.join(missing)} must be well first.")
             continue
         try:
-            yield CheckResult(name, True, check(context))
-            passed.add(name)
+            finding = Finding(name, "ok", check(setup))
         except CheckWarned as warned:
-            yield CheckResult(name, True, *warned.finding, warns=True)
+            finding = Finding(name, "warn", str(warned))
+        except (CheckFailed, BackendError) as failed:
+            finding = Finding(name, "FAIL", str(failed))
+        yield finding
+        if finding.mark != "FAIL":
             passed.add(name)
-        except CheckFailed as failed:
-            yield CheckResult(name, False, *failed.finding)

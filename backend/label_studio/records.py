@@ -183,10 +183,17 @@ class UserRow(Struct):
 
 
 class BackendRow(Struct):
-    """A connection of a project to an ML backend."""
+    """A connection of a project to an ML backend, with what Label Studio says of it.
+
+    Attributes:
+        state: ``CO`` where Label Studio has reached it, ``DI`` where not, ``ER`` where it refuses.
+    """
 
     id: int
     url: str | None = None
+    state: str | None = None
+    error_message: str | None = None
+    is_interactive: bool | None = None
     created_at: datetime | None = None
 
     @property
