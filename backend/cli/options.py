@@ -237,6 +237,26 @@ def configure(
     return settings
 
 
+def check_model(settings: Settings, may_come_later: bool = False) -> None:
+    """Refuse an unknown model or method, and weights that cannot be had, before torch is imported.
+
+    Args:
+        may_come_later: whether weights that are not there are no reason to end.
+
+    Raises:
+        ValueError: a sentence says what is wrong.
+    """
+    from clearclip_core.clip.methods import resolve_method
+    from clearclip_core.clip.weights import WeightsNotFoundError, check_weights
+
+    resolve_method(settings.method)
+    try:
+        check_weights(settings.model, settings.model_dir)
+    except WeightsNotFoundError as error:
+        if not may_come_later:
+            raise ValueError(str(error)) from None
+
+
 @contextmanager
 def sentences() -> Iterator[None]:
     """End the command with a sentence in place of a traceback, where people can do something."""

@@ -11,7 +11,13 @@ from typing import Final
 
 import click
 
-from backend.cli.options import configure, sentences, settings_options, stopped_by_signals
+from backend.cli.options import (
+    check_model,
+    configure,
+    sentences,
+    settings_options,
+    stopped_by_signals,
+)
 from backend.database.database import Database
 from backend.settings import Settings
 
@@ -37,27 +43,10 @@ def serve(wait: bool, **given: str | None) -> None:
         if wait:
             wait_for_database(database)
         database.check()
-        check_model(settings, wait)
+        check_model(settings, may_come_later=wait)
         from backend.web import server  # takes time to import: only a server pays for it
 
         server.run_server(settings, lambda: greet(settings))
-
-
-def check_model(settings: Settings, wait: bool) -> None:
-    """Refuse an unknown model or method, and weights that cannot be had, before torch is imported.
-
-    Args:
-        wait: weights may come later.
-    """
-    from clearclip_core.clip.methods import resolve_method
-    from clearclip_core.clip.weights import WeightsNotFoundError, check_weights
-
-    resolve_method(settings.method)
-    try:
-        check_weights(settings.model, settings.model_dir)
-    except WeightsNotFoundError as error:
-        if not wait:
-            raise ValueError(str(error)) from None
 
 
 def greet(settings: Settings) -> None:

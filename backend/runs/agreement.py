@@ -31,9 +31,6 @@ from clearclip_core.agreement import LabelAgreement, PairAgreement, compare_imag
 from clearclip_core.images.label_maps import thumbnail
 from clearclip_core.images.opening import to_data_url
 
-#: A figure of fewer pictures is marked: one picture more may change it much.
-FEW_PICTURES: Final = 10
-
 #: The pictures on which people do not agree that are listed at most.
 MOST_DISPUTES: Final = 40
 

@@ -25,7 +25,7 @@ from backend.settings import Settings
 #: Options with a whole number that is not looked for in the database.
 COUNTS = {
     *(" prelabel --actors", " run eval --limit", " run eval --worst"),
-    *(" demo --studio-port", " demo --backend-port", " dataset --min-area", " run words --use"),
+    *(" demo --studio-port", " demo --backend-port", " dataset --min-area"),
 }
 
 
