@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 
 import numpy as np
 
@@ -58,15 +59,21 @@ class LabelMask:
     """The mask of a label.
 
     Attributes:
+        mean_confidence: mean of the confidence in the mask.
         threshold: it is drawn by the controls whose label has this threshold; by all where None.
-        mean_confidence: mean of the confidence in the mask, where it is known.
     """
 
     label: str
     mask: RunMask
     source: HasConfidence
+    mean_confidence: float
     threshold: float | None = None
-    mean_confidence: float | None = None
+
+    @classmethod
+    def of(cls, label: Label, made: PromptedMask) -> LabelMask:
+        """Return the mask that answers a click or box."""
+        runs = RunMask.of(made.mask)
+        return cls(label.name, runs, made, runs.mean(made.confidence))
 
 
 def competing_labels(phrases: Phrases, labels: Iterable[Label]) -> tuple[Label, ...]:
@@ -93,20 +100,17 @@ def segment_clicks(
 ) -> Iterator[LabelMask]:
     """Yield the mask of the region that clicks point at; none without a positive one on the image.
 
-    Of more than 50 clicks, the first positive one and the newest count: the first one chooses the
-    object.
+    Of more than 50 clicks, the first ones count.
     """
     height, width = image.shape[:2]
     points = [
         Point(point.x_percent / 100 * width, point.y_percent / 100 * height, point.positive)
         for point in clicks.points
         if 0 <= point.x_percent <= 100 and 0 <= point.y_percent <= 100
-    ]
-    first = [point for point in points[:-_MAX_CLICKS] if point.positive][:1]
-    points = [*first, *points[-_MAX_CLICKS:]]
+    ][:_MAX_CLICKS]
     if any(point.positive for point in points):
         made = segment_points(features, scores, _index(clicks.label, scores), points, image)
-        yield LabelMask(clicks.label.name, RunMask.of(made.mask), made)
+        yield LabelMask.of(clicks.label, made)
 
 
 def segment_boxes(
@@ -131,7 +135,7 @@ def segment_boxes(
             mask |= found
             confidence[found] = np.maximum(confidence[found], made.confidence[found])
     if mask.any():
-        yield LabelMask(boxes.label.name, RunMask.of(mask), PromptedMask(mask, confidence))
+        yield LabelMask.of(boxes.label, PromptedMask(mask, confidence))
 
 
 def segment_phrases(
@@ -149,8 +153,7 @@ def segment_phrases(
     numbers[: len(own)] = [names.index(name) for name in own]
     masks = segmentation.label_masks(min_px, min_px, numbers)
     for number, name in enumerate(names):
-        mean = masks.mean_confidence(number)
-        yield LabelMask(name, masks.runs(number), segmentation, mean_confidence=mean)
+        yield LabelMask(name, masks.runs(number), segmentation, masks.mean_confidence(number))
 
 
 def _index(label: Label, scores: Scores) -> int:
@@ -209,9 +212,9 @@ class ImagePredictor:
     def predict_image(self, image: TaskImage, spec: PredictionSpec) -> ImagePrediction:
         """Predict all labels of an image, or answer a prompt on it."""
         if spec.prompt is not None:
-            return self._draw(self._prompt_masks(image, spec.prompt, spec), image, spec)
+            return self._draw([*self._prompt_masks(image, spec.prompt, spec)], image, spec)
         scores = self._encode(image, spec, image.labels).scores
-        drawn = self._draw(self._label_masks(image, scores), image, spec)
+        drawn = self._draw([*self._label_masks(image, scores)], image, spec)
         if spec.sorted_by == "confidence":
             return drawn
         uncertainty = Uncertainty.of(scores, least_thresholds(image.controls, image.labels))
@@ -234,7 +237,8 @@ class ImagePredictor:
     ) -> Iterator[LabelMask]:
         """Yield the masks of labels, where they win against all others.
 
-        A label has one mask for each threshold that a control has for it.
+        A label has one mask for each threshold that a control has for it. Labels are disjoint, so
+        one label map serves a threshold of each; a second one of a label needs another.
 
         Args:
             names: names of the labels; None for all.
@@ -246,11 +250,16 @@ class ImagePredictor:
             for label in control.labels
             if (names is None or label.name in names) and not label.is_never_predicted
         )
-        cleaned = self._clean_masks(segmentation, wanted, self._min_px(image))
-        for name, threshold in wanted:
-            masks, label = cleaned[name, threshold], segmentation.labels.index(name)
+        cleaned: dict[tuple[str, float], LabelMasks] = {}
+        min_px = self._min_px(image)
+        while rest := [pair for pair in wanted if pair not in cleaned]:
+            thresholds = dict(reversed(rest))  # the first one of each label
+            masks = segmentation.above(thresholds).label_masks(min_px, min_px)
+            cleaned |= dict.fromkeys(thresholds.items(), masks)
+        for (name, threshold), masks in ((pair, cleaned[pair]) for pair in wanted):
+            label = segmentation.labels.index(name)
             mean = masks.mean_confidence(label)
-            yield LabelMask(name, masks.runs(label), segmentation, threshold, mean)
+            yield LabelMask(name, masks.runs(label), segmentation, mean, threshold)
 
     def _prompt_masks(
         self, image: TaskImage, prompt: PromptRequest, spec: PredictionSpec
@@ -280,26 +289,6 @@ class ImagePredictor:
             scores, image=image.rgb, refine=refine, propagate=propagate
         )
 
-    def _clean_masks(
-        self, segmentation: Segmentation, wanted: Iterable[tuple[str, float]], min_px: int
-    ) -> dict[tuple[str, float], LabelMasks]:
-        """Return the masks of pairs of a label and a threshold, cleaned together where they can be.
-
-        Labels are disjoint, so each may have a threshold of its own in one label map. A second
-        threshold of a label needs another.
-        """
-        together: list[dict[str, float]] = []
-        for name, threshold in wanted:
-            free = next((each for each in together if name not in each), None)
-            if free is None:
-                together.append(free := {})
-            free[name] = threshold
-        cleaned: dict[tuple[str, float], LabelMasks] = {}
-        for thresholds in together:
-            masks = segmentation.above(thresholds).label_masks(min_px, min_px)
-            cleaned |= dict.fromkeys(thresholds.items(), masks)
-        return cleaned
-
     def _min_px(self, image: TaskImage) -> int:
         """Return the size in px below which an island is dropped."""
         return round(self._settings.min_island_share * image.px)
@@ -308,7 +297,7 @@ class ImagePredictor:
 
     @stage("draw")
     def _draw(
-        self, masks: Iterable[LabelMask], image: TaskImage, spec: PredictionSpec
+        self, masks: Sequence[LabelMask], image: TaskImage, spec: PredictionSpec
     ) -> ImagePrediction:
         """Draw masks, each in the form of all controls that want it.
 
@@ -319,14 +308,14 @@ class ImagePredictor:
         taken = None if spec.prompt is None else _taken(image, spec.prompt)
         owner = str(image.task.id) if spec.prompt is None else secrets.token_hex(8)
         regions: list[tuple[int, Region]] = []
-        union = RunMask.union([], image.size_hw)
-        total = 0.0
+        largest: dict[str, LabelMask] = {}
         for mask in masks:
             regions += self._draw_mask(mask, taken, image, spec, owner)
-            total += _added_confidence(mask, union)
-            union = RunMask.union([union, mask.mask], image.size_hw)
-        pixels = union.area
-        ordered = [region for _, region in sorted(regions, key=lambda pair: pair[0])]
+            if mask.label not in largest or largest[mask.label].mask.area < mask.mask.area:
+                largest[mask.label] = mask
+        pixels = sum(each.mask.area for each in largest.values())
+        total = sum(each.mean_confidence * each.mask.area for each in largest.values())
+        ordered = [region for _, region in sorted(regions, key=itemgetter(0))]
         return ImagePrediction(ordered, total / pixels if pixels else 0.0, pixels)
 
     def _draw_mask(
@@ -338,9 +327,8 @@ class ImagePredictor:
         owner: str,
     ) -> Iterator[tuple[int, Region]]:
         """Yield a mask's regions, each with the place of its control in the label config."""
-        config = spec.config
-        order = [control.name for control in (*config.controls, *config.boxes)]
-        controls = config.controls_for(image.tag, mask.label)
+        order = [*spec.config.controls, *spec.config.boxes]
+        controls = spec.config.controls_for(image.tag, mask.label)
         if spec.prompt is not None and controls:  # one form; a predicted control comes first
             controls = (min(controls, key=lambda own: not own[0].is_predicted),)
         for control, label in controls:
@@ -348,7 +336,8 @@ class ImagePredictor:
                 continue
             drawn, mean = mask.mask, mask.mean_confidence
             if taken is not None and not control.overlap:
-                drawn, mean = self._free(mask.mask, taken, image), None
+                drawn = self._free(mask.mask, taken, image)
+                mean = drawn.mean(mask.source.confidence)
             for region in draw_regions(
                 drawn,
                 mask.source,
@@ -359,7 +348,7 @@ class ImagePredictor:
                 item_index=image.item_index,
                 owner=owner,
             ):
-                yield order.index(control.name), region
+                yield order.index(control), region
 
     def _free(self, runs: RunMask, taken: BoolMask, image: TaskImage) -> RunMask:
         """Return the part of a mask that is not taken, without slivers along the taken part.
@@ -378,14 +367,6 @@ class ImagePredictor:
             task = image.task.id
             log.info("Nothing is left of a mask: regions of task %s cover it already.", task)
         return RunMask.of(free)
-
-
-def _added_confidence(mask: LabelMask, union: RunMask) -> float:
-    """Sum the confidence of a mask's pixels that are in no mask before."""
-    mean = mask.mean_confidence
-    mean = mask.mask.mean(mask.source.confidence) if mean is None else mean
-    total, before = mean * mask.mask.area, mask.mask.common(union)
-    return total - before.mean(mask.source.confidence) * before.area if before.area else total
 
 
 def _taken(image: TaskImage, prompt: PromptRequest) -> BoolMask | None:
