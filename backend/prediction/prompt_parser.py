@@ -16,17 +16,16 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
-from backend.label_studio.label_config import ImageTag, LabelConfig, Tool
+from backend.label_studio.label_config import ImageTag, LabelConfig
 from backend.label_studio.label_config_parser import words_of_name
 from backend.label_studio.requests import Context, Keypoint, Prompt, Rectangle, TypedWords
 from clearclip_core import Label
 
 log = logging.getLogger(__name__)
-
-_ARROW = "->|→"
 
 
 @dataclass(frozen=True)
@@ -59,11 +58,7 @@ class Phrase:
 
 @dataclass(frozen=True)
 class Phrases:
-    """Phrases that compete, and labels whose masks are those of a prediction.
-
-    Attributes:
-        phrases: in their order.
-    """
+    """Phrases that compete, and labels whose masks are those of a prediction."""
 
     phrases: tuple[Phrase, ...] = ()
     whole: tuple[Label, ...] = ()
@@ -92,8 +87,7 @@ def parse_prompt(context: Context, config: LabelConfig) -> PromptRequest | None:
     """
     if context.event != "predict" or not context.prompts:
         return None
-    tools = {tool.name: tool for tool in reversed(config.tools)}  # of equal names the first
-    prompts = [prompt for prompt in context.prompts if _asks(prompt, tools)]
+    prompts = [prompt for prompt in context.prompts if _asks(prompt, config)]
     if not prompts:
         log.info("All that was drawn or typed was made with tools that ask nothing.")
         return None
@@ -106,7 +100,7 @@ def parse_prompt(context: Context, config: LabelConfig) -> PromptRequest | None:
     labels = config.labels_of(image.name)
     ids = frozenset(prompt.id for prompt in same if prompt.id)
     if isinstance(last.shape, TypedWords):
-        tool = tools.get(last.control)
+        tool = config.tool(last.control)
         prompt_label = tool.prompt_label if tool else ""
         phrases = read_words(last.shape.text, config, labels, prompt_label)
         if not phrases.phrases and not phrases.whole:
@@ -136,7 +130,7 @@ def read_words(
     reader = _PhraseReader(config, labels, prompt_label)
     phrases: list[Phrase] = []
     whole: list[Label] = []
-    for part in reader.parts(text):
+    for part in filter(None, map(str.strip, text.split(","))):
         asked = reader.whole(part)
         whole += asked
         if not asked and (phrase := reader.phrase(part)) is not None:
@@ -158,28 +152,20 @@ class _PhraseReader:
         if prompt_label and self._default is None:
             log.warning("prompt_label=%r is the name of no label.", prompt_label)
 
-    def parts(self, text: str) -> list[str]:
-        """Split a text into phrases at commas, unless these are in the name of a label."""
-        sides = [side for side in re.split(_ARROW, text, maxsplit=1) if "," in side]
-        if self.whole(text) or any(map(self._named, sides)):
-            return [text]
-        return [part for part in map(str.strip, text.split(",")) if part]
-
     def whole(self, part: str) -> tuple[Label, ...]:
         """Return the labels that a phrase asks for on the whole image, if it does."""
         text = words_of_name(part)
         if text == "all":
-            return () if self._named(text) else self._labels
-        name = re.sub(r"^all (?=.)|(?<=.) all$", "", text)
-        label = self._named(name) if name != text and not self._named(text) else None
+            return self._labels
+        name = re.sub(r"^all | all$", "", text)
+        label = self._named(name) if name != text else None
         return (label,) if label else ()
 
     def phrase(self, part: str) -> Phrase | None:
         """Parse a phrase into words and their label; None where they name none."""
-        text, *arrow = (side.strip() for side in re.split(_ARROW, part, maxsplit=1))
+        text, *arrow = (side.strip() for side in re.split("->|→", part, maxsplit=1))
         wanted = self._named(arrow[0]) if arrow else None
-        if not text:
-            text = arrow[0] if arrow and arrow[0] else part
+        text = text or part
         label = wanted or self._named(text) or self._within(text) or self._fallback()
         if label is None:
             log.info("%r names no label: it gets no answer.", text)
@@ -190,15 +176,9 @@ class _PhraseReader:
     def _named(self, text: str) -> Label | None:
         """Return the label with that name or alias, else the one with that prompt."""
         wanted = words_of_name(text)
-        if not wanted:
-            return None
-        for label in self._labels:
-            if wanted in self._titles[label.name]:
-                return label
-        for label in self._labels:
-            if wanted in map(words_of_name, label.prompts):
-                return label
-        return None
+        named = (label for label in self._labels if wanted in self._titles[label.name])
+        prompted = (label for label in self._labels if wanted in map(words_of_name, label.prompts))
+        return next(chain(named, prompted), None)
 
     def _within(self, text: str) -> Label | None:
         """Return the label that a text names; the longest name, of equal ones the first."""
@@ -213,10 +193,8 @@ class _PhraseReader:
 
     def _fallback(self) -> Label | None:
         """Return the label of words that name none; never the background beside other labels."""
-        labels = [label for label in self._labels if not label.background] or list(self._labels)
-        if len(labels) == 1:
-            return labels[0]
-        return self._default
+        labels = [label for label in self._labels if not label.background] or self._labels
+        return labels[0] if len(labels) == 1 else self._default
 
 
 def _titles(label: Label, config: LabelConfig) -> frozenset[str]:
@@ -263,6 +241,6 @@ def _label(prompt: Prompt, config: LabelConfig, image: str) -> Label | None:
     return labels[0] if len(labels) == 1 and not prompt.labels else None
 
 
-def _asks(prompt: Prompt, tools: Mapping[str, Tool]) -> bool:
-    tool = tools.get(prompt.control)
+def _asks(prompt: Prompt, config: LabelConfig) -> bool:
+    tool = config.tool(prompt.control)
     return tool is None or tool.is_smart
