@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 
 from backend.label_studio.client import RETRY_FOR_S, LabelStudioClient
 from backend.label_studio.connection import PAGE_WAIT_S
 from backend.label_studio.download import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader
 from backend.settings import Settings
-from backend.telemetry.logs import known_secrets, without_secrets
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,11 +57,7 @@ class LabelStudioServices:
         return self.client
 
     def _make_client(self, **more: float) -> LabelStudioClient | None:
-        secrets = tuple(known_secrets(self.settings))
-        clean = partial(without_secrets, secrets=secrets)
-        return LabelStudioClient.from_settings(
-            self.settings, stopping=self.stopping, clean=clean, **more
-        )
+        return LabelStudioClient.from_settings(self.settings, stopping=self.stopping, **more)
 
 
 def check_token(settings: Settings, use: str) -> None:

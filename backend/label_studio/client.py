@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any, Final
 
@@ -70,7 +70,6 @@ class LabelStudioClient:
 
     Args:
         first_pause_s: pause before the second try, in seconds; see `Connection`.
-        clean: cuts known secrets out of a text; errors pass through it before they are shortened.
     """
 
     def __init__(
@@ -82,7 +81,6 @@ class LabelStudioClient:
         timeout_s: float = 300.0,
         first_pause_s: float = 0.5,
         stopping: threading.Event | None = None,
-        clean: Callable[[str], str] = str,
     ) -> None:
         self.url = url
         self._connection = Connection(
@@ -92,7 +90,6 @@ class LabelStudioClient:
             timeout_s=timeout_s,
             first_pause_s=first_pause_s,
             stopping=stopping,
-            clean=clean,
         )
         self.prediction_writer = PredictionWriter(self._connection, self.tasks)
         self.annotation_writer = AnnotationWriter(self._connection)

@@ -53,16 +53,17 @@ _TRANSIENT_STATUSES: Final = (408, 425, 429, 500, 502, 503, 504)
 _LONGEST_SENTENCE: Final = 400  # letters
 
 #: Refusals that a proxy may send as a page for people. What they mean does not depend on the body.
-_UNCHECKED_REFUSALS: Final = (401, 403, 408, 413, 425, 429)
+_UNCHECKED_REFUSALS: Final = (401, 403, 413)
 
-_NO_JSON: Final = (
-    "with what is no JSON: it may be a login or maintenance page, or LABEL_STUDIO_URL may be the "
-    "address of something else"
+_IS_A_PAGE: Final = (
+    "it may be a login or maintenance page, or LABEL_STUDIO_URL is not the address at which Label "
+    "Studio answers itself"
 )
+_NO_JSON: Final = f"with what is no JSON: {_IS_A_PAGE}"
 
 
 class NoAnswerError(Exception):
-    """There is no answer of Label Studio's API; the message goes on after "Label Studio at URL"."""
+    """Label Studio's API does not answer; the message goes on after "Label Studio at URL"."""
 
 
 class RefusalError(Exception):
@@ -117,7 +118,6 @@ class Connection:
     Args:
         first_pause_s: pause before the second try, in seconds. Each later pause is about twice as
             long as the one before, and at most 30 s.
-        clean: cuts known secrets out of a text; errors pass through it before they are shortened.
     """
 
     def __init__(
@@ -129,15 +129,19 @@ class Connection:
         timeout_s: float,
         first_pause_s: float = 0.5,
         stopping: threading.Event | None = None,
-        clean: Callable[[str], str] = str,
     ) -> None:
         self.url = url
         self._access = Access(url, api_key)
-        self._retry_for_s = retry_for_s
         self._timeout_s = timeout_s
-        self._first_pause_s = first_pause_s
-        self._stopping = stopping or threading.Event()
-        self._clean = clean
+        stopping = stopping or threading.Event()
+        self._tries = Retrying(
+            retry=retry_if_exception(_is_transient),
+            wait=wait_exponential_jitter(first_pause_s, max=_LONGEST_PAUSE_S, jitter=first_pause_s),
+            stop=stop_any(stop_after_delay(retry_for_s), stop_when_event_set(stopping)),
+            sleep=sleep_using_event(stopping),
+            before_sleep=self._log_failure,
+            reraise=True,
+        )
 
     def call(self, method: str, path: str, kind: type[_T], body: Any = None, **query: Any) -> _T:
         """Return the answer to a call that may be sent more than once; see `send`."""
@@ -171,15 +175,14 @@ class Connection:
             StudioRefused: Label Studio refuses one of the calls: repeated, it would fail again.
         """
         try:
-            return self._tries()(attempt)
+            return self._tries.copy()(attempt)  # an attempt may repeat others
         except RefusalError as error:
-            if _is_transient(error):
-                raise self._unreachable(f"answers HTTP {error.status}") from None
-            raise StudioRefused(
-                _describe_refusal(self.url, error, self._clean), error.status
-            ) from None
+            if not _is_transient(error):
+                raise StudioRefused(_describe_refusal(self.url, error), error.status) from None
+            reason = f"answers HTTP {error.status}"
         except NoAnswerError as error:
-            raise self._unreachable(str(error)) from None
+            reason = str(error)
+        raise StudioUnreachable(f"Label Studio at {self.url} {reason}.")
 
     def send(
         self,
@@ -256,7 +259,9 @@ class Connection:
         """Return what an answer holds; a page, or a proxy, may answer in Label Studio's place."""
         status = answer.status_code
         if answer.is_redirect:
-            self._refuse_redirect(answer)
+            raise NoAnswerError(
+                f"redirects to {answer.headers['Location'].partition('?')[0][:200]}: {_IS_A_PAGE}"
+            )
         if status >= 400:
             try:
                 body = decode_json(content, Decoder(Any))
@@ -279,36 +284,6 @@ class Connection:
         except (msgspec.DecodeError, RecursionError):
             raise NoAnswerError(f"answers HTTP {status} {_NO_JSON}") from None
 
-    def _refuse_redirect(self, answer: requests.Response) -> None:
-        """Refuse a redirect; one to another path is that of a page, which goes away."""
-        place = answer.headers["Location"].partition("?")[0]
-        asked = str(answer.request.path_url).partition("?")[0].rstrip("/")
-        if not place.rstrip("/").endswith(asked):
-            raise NoAnswerError(
-                f"redirects to {place[:200]}: it may be a login or maintenance page, or "
-                "LABEL_STUDIO_URL may be the address of something else"
-            )
-        raise StudioRefused(
-            f"Label Studio at {self.url} redirects to {place[:200]}: set LABEL_STUDIO_URL to the "
-            "address at which it answers itself.",
-            answer.status_code,
-        )
-
-    def _tries(self) -> Retrying:
-        return Retrying(
-            retry=retry_if_exception(_is_transient),
-            wait=wait_exponential_jitter(
-                self._first_pause_s, max=_LONGEST_PAUSE_S, jitter=self._first_pause_s
-            ),
-            stop=stop_any(stop_after_delay(self._retry_for_s), stop_when_event_set(self._stopping)),
-            sleep=sleep_using_event(self._stopping),
-            before_sleep=self._log_failure,
-            reraise=True,
-        )
-
-    def _unreachable(self, reason: str) -> StudioUnreachable:
-        return StudioUnreachable(f"Label Studio at {self.url} {reason}.")
-
     def _log_failure(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         pause_s = state.next_action.sleep if state.next_action else 0
@@ -322,11 +297,8 @@ def _is_transient(error: BaseException) -> bool:
     return isinstance(error, NoAnswerError)
 
 
-def _describe_refusal(url: str, error: RefusalError, clean: Callable[[str], str] = str) -> str:
-    """Describe a refusal in a sentence with Label Studio's own reason; one that is too long is cut.
-
-    Secrets are cut out before: what logs it would not know the half of one.
-    """
+def _describe_refusal(url: str, error: RefusalError) -> str:
+    """Describe a refusal in a sentence with Label Studio's own reason; one too long is cut."""
     detail = error.body.get("validation_errors") or error.body.get("detail") or ""
     if error.status in (401, 403):
         detail = "check LABEL_STUDIO_API_KEY"
@@ -334,7 +306,5 @@ def _describe_refusal(url: str, error: RefusalError, clean: Callable[[str], str]
         detail = "there is no such project, view or task for this token"
     elif error.status == 413:
         detail = "larger than it takes, or a proxy before it (nginx: client_max_body_size)"
-    sentence = clean(f"Label Studio at {url} answers HTTP {error.status}: {detail}")
-    if len(sentence) <= _LONGEST_SENTENCE:
-        return sentence
-    return f"{sentence[: _LONGEST_SENTENCE - 1].rpartition(' ')[0]} …"
+    sentence = f"Label Studio at {url} answers HTTP {error.status}: {detail}"
+    return sentence if len(sentence) <= _LONGEST_SENTENCE else f"{sentence[:_LONGEST_SENTENCE]} …"

@@ -7,7 +7,6 @@ import json
 import threading
 import time
 from contextlib import closing, suppress
-from typing import Any, Literal
 
 import msgspec
 import requests
@@ -16,8 +15,8 @@ from urllib3.exceptions import HTTPError
 from backend.network.host_rules import HostRules, origin
 from backend.network.http import TimeLimit, read_body, request
 
-_RENEW_BEFORE_S = 30.0
-_DEFAULT_LIFETIME_S = 300.0
+#: Age at which an access token is exchanged again: Label Studio's live for 300 s.
+_RENEW_AFTER_S = 150.0
 _MOST_BYTES = 1 << 20
 
 EXCHANGE_PATH = "/api/token/refresh/"
@@ -45,7 +44,7 @@ class Access:
     """A token and the one server that it is for.
 
     A legacy token is sent as it is. A personal access token is exchanged for one that lives some
-    minutes, which is renewed before it ends, or sooner where the server says that it has.
+    minutes, which is renewed before it ends, or where the server refuses it.
 
     Args:
         token: a legacy token, or a personal one (a JWT).
@@ -57,10 +56,9 @@ class Access:
         self.url = url
         self._token = token
         self._rules = rules
-        self._kind = token_kind(token)
         self._lock = threading.Lock()
         self._header = ""
-        self._renew_at = self._failed_at = 0.0  # on the monotonic clock
+        self._renew_at = 0.0  # on the monotonic clock
 
     def is_for(self, url: str) -> bool:
         """Return whether a URL has the scheme, host and port of this server."""
@@ -69,7 +67,7 @@ class Access:
     def header(self, limit: TimeLimit, refused: str | None = None) -> str:
         """Return the value of ``Authorization`` for a request.
 
-        Of threads that ask at the same time one exchanges the token; if it fails, it fails for all.
+        Of threads that ask at the same time one exchanges the token.
 
         Args:
             limit: longest time that an exchange may take.
@@ -80,47 +78,30 @@ class Access:
             TokenRefusedError: the answer to the exchange is no token.
             OSError, urllib3.exceptions.HTTPError: there is no answer; see `CANNOT_REACH`.
         """
-        if self._kind == "legacy":
+        if not is_personal(self._token):
             return f"Token {self._token}"
-        if self._kind == "access":
-            return f"Bearer {self._token}"
-        asked_at = time.monotonic()
         if not self._lock.acquire(timeout=limit.left_s):
             raise TimeoutError
         try:
-            if self._failed_at > asked_at:
-                raise ConnectionError
             if self._header in ("", refused) or time.monotonic() >= self._renew_at:
-                self._renew(self._exchange(limit))
+                self._header = f"Bearer {self._exchange(limit)}"
+                self._renew_at = time.monotonic() + _RENEW_AFTER_S
             return self._header
         finally:
             self._lock.release()
 
-    def _renew(self, access: str) -> None:
-        claims = _claims(access)
-        try:
-            lifetime_s = float(claims["exp"]) - float(claims["iat"])
-        except (KeyError, TypeError, ValueError):
-            lifetime_s = _DEFAULT_LIFETIME_S
-        self._header = f"Bearer {access}"
-        self._renew_at = time.monotonic() + lifetime_s - min(_RENEW_BEFORE_S, lifetime_s / 2)
-
     def _exchange(self, limit: TimeLimit) -> str:
-        try:
-            answer = request(
-                "POST",
-                f"{self.url.rstrip('/')}{EXCHANGE_PATH}",
-                rules=self._rules,
-                limit=limit,
-                stream=True,
-                json={"refresh": self._token},
-                auth=Header(None),
-            )
-            with closing(answer):
-                body = read_body(answer, _MOST_BYTES) or b""
-        except CANNOT_REACH:
-            self._failed_at = time.monotonic()
-            raise
+        answer = request(
+            "POST",
+            f"{self.url.rstrip('/')}{EXCHANGE_PATH}",
+            rules=self._rules,
+            limit=limit,
+            stream=True,
+            json={"refresh": self._token},
+            auth=Header(None),
+        )
+        with closing(answer):
+            body = read_body(answer, _MOST_BYTES) or b""
         if answer.status_code == 200:
             with suppress(msgspec.DecodeError, RecursionError):
                 return msgspec.json.decode(body, type=AccessToken).access
@@ -139,23 +120,15 @@ class Header(requests.auth.AuthBase):
         return request
 
 
-def token_kind(token: str) -> Literal["legacy", "personal", "access"]:
-    """Return the kind of a token; a personal token is exchanged for access tokens.
+def is_personal(token: str) -> bool:
+    """Return whether a token is a personal one: a JWT that is exchanged for access tokens.
 
-    >>> token_kind("c0ffee" * 6 + "beef")
-    'legacy'
+    >>> is_personal("c0ffee" * 6 + "beef")
+    False
     """
-    kind = _claims(token).get("token_type")
-    if kind is None:
-        return "legacy"
-    return "personal" if kind == "refresh" else "access"
-
-
-def _claims(token: str) -> dict[str, Any]:
-    """Read the claims of a JWT without verifying it; none of a legacy token (40 hex digits)."""
     try:
         payload = token.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
     except (IndexError, ValueError):
-        return {}
-    return claims if isinstance(claims, dict) else {}
+        return False
+    return isinstance(claims, dict) and claims.get("token_type") == "refresh"
