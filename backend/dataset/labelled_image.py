@@ -19,7 +19,7 @@ RegionMask = npt.NDArray[np.bool_]
 ClassColour = tuple[int, int, int]
 
 #: Which region a pixel belongs to that several cover; the first is the default.
-Overlap = Literal["label-order", "largest", "smallest", "score"]
+Overlap = Literal["label-order", "smallest"]
 
 #: Where a region came from, as Label Studio has it: drawn by a person, as it was predicted, or
 #: changed by a person; "majority" where more than half of several annotators agree.
@@ -35,10 +35,7 @@ NO_CLASS: Final = NONE_VALUE
 OVERLAP_RULES: Final[Mapping[Overlap, str]] = {
     "label-order": "Where regions overlap, the class of the lowest value wins: the label that "
     "comes first in the labeling config.",
-    "largest": "Where regions overlap, the region with the most pixels wins.",
     "smallest": "Where regions overlap, the region with the fewest pixels wins.",
-    "score": "Where regions overlap, the region with the highest score wins; one without a score, "
-    "which a person has drawn, wins over all that have one.",
 }
 
 
@@ -234,11 +231,8 @@ class LabelledImage:
         values = np.full(self.size_hw, NO_CLASS, np.uint8)
         covered = 0
         ordered = sorted(self.regions, key=lambda each: -classes.names.index(each.label))
-        if overlap == "score":
-            ordered.sort(key=lambda each: np.inf if each.score is None else each.score)
-        elif overlap != "label-order":
-            sign = 1 if overlap == "largest" else -1
-            ordered.sort(key=lambda each: sign * int(np.count_nonzero(each.read_mask())))
+        if overlap == "smallest":
+            ordered.sort(key=lambda each: -int(np.count_nonzero(each.read_mask())))
         for region in ordered:  # the one that wins is drawn last
             mask, value = region.read_mask(), classes.value_of(region.label)
             covered += int(np.count_nonzero(mask & (values != NO_CLASS) & (values != value)))

@@ -176,18 +176,16 @@ class NameMatcher:
         at_address = self._by_address.get(address, ())
         if len(at_address) == 1:
             return at_address[0]
-        found, origin = self._candidates(path.name), None
+        origin = PurePosixPath()
         if (exported := ImageName.of(address)) is not None:
             file = exported.uploaded_file or exported.file
             origin = PurePosixPath(*exported.folders, file)
-        for other in (PurePosixPath(other_name).name, _ROBOFLOW.sub(r"\1.\2", path.name)):
-            found = found or self._candidates(other)
-        if not found and origin is not None:
-            path = origin
-            found = self._candidates(path.name)
+        roboflow = _ROBOFLOW.sub(r"\1.\2", path.name)
+        names = (path.name, PurePosixPath(other_name).name, roboflow, origin.name)
+        found = next(filter(None, map(self._candidates, names)), ())
         if not found:
             raise DatasetError("no task has a picture of that name")
-        for each in filter(None, (path, origin)):
+        for each in (path, origin):
             if len(found) > 1:
                 found = _same_folders(found, each.parts[:-1])
         if len(found) > 1:
@@ -197,17 +195,12 @@ class NameMatcher:
         return found[0][1]
 
     def _candidates(self, file: str) -> Sequence[tuple[ImageName, ImagePlace]]:
-        """Return the images of a name, of one without suffix, or of what an upload makes of it."""
+        """Return the images of a name, with or without suffix, or of what an upload makes of it."""
+        if found := self._named.get(file) or self._named.get(_stem(file)):
+            return found
         uploaded = as_uploaded(file)
-        return (
-            self._named.get(file)
-            or self._named.get(_stem(file))  # the picture of a COCO file was stored as another
-            or [
-                each
-                for each in self._named.get(uploaded) or self._named.get(_stem(uploaded)) or ()
-                if each[0].uploaded_file
-            ]
-        )
+        found = self._named.get(uploaded) or self._named.get(_stem(uploaded)) or []
+        return [each for each in found if each[0].uploaded_file]
 
 
 def match_by_name(

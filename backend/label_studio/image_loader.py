@@ -144,7 +144,8 @@ _SWAPPING = (
     Image.Transpose.TRANSPOSE,
     Image.Transpose.TRANSVERSE,
 )
-_BROKEN = (
+#: What Pillow raises for files that are damaged, beside its own errors.
+UNDECODABLE = (
     *(ArithmeticError, AttributeError, EOFError, LookupError, OSError, RuntimeError),
     *(SyntaxError, TypeError, ValueError, struct.error, zlib.error),
 )
@@ -286,7 +287,7 @@ def _opened(content: bytes, max_megapixels: float) -> Iterator[Image.Image]:
         ) from None
     except Image.DecompressionBombError:
         raise ImageTooLarge(f"The image is over the limit of {max_megapixels:g} MP.") from None
-    except _BROKEN:
+    except UNDECODABLE:
         raise ImageInvalid("The image file is damaged or truncated.") from None
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import struct
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -28,6 +26,7 @@ from backend.dataset.mask_source import (
     relative_name,
 )
 from backend.errors import DatasetError
+from backend.label_studio.image_loader import UNDECODABLE
 from clearclip_core.images.opening import open_image
 from clearclip_core.vocabulary import MapNames
 
@@ -180,11 +179,6 @@ def _read_json(content: bytes, path: Path) -> LabelValues:
     return LabelValues(empty | names, colours, str(path))
 
 
-_UNDECODABLE: Final = (
-    *(ArithmeticError, AttributeError, EOFError, LookupError, OSError, RuntimeError),
-    *(SyntaxError, TypeError, ValueError, struct.error, zlib.error),
-)
-
 #: Folder of PASCAL VOC's label maps.
 _VOC_FOLDER: Final = "SegmentationClass"
 
@@ -209,8 +203,7 @@ class ClassMap:
         """Return a region of each class that the map has, in the order of the values.
 
         Raises:
-            DatasetError: another size than the picture's, a value or colour without a class, or a
-                palette that contradicts the colours of the classes.
+            DatasetError: another size than the picture's, or a value or colour without a class.
         """
         check_mask_size(self.where, self.values.shape[:2], picture_hw)
         if values.is_by_colour or self.values.ndim == 3:
@@ -222,13 +215,8 @@ class ClassMap:
                 f"{self.where} has the value {unknown[0]}, which {values.file or 'no file'} does "
                 "not name."
             )
-        regions = []
-        for value in found:
-            name = values.names[value]
-            if name is not None:
-                self._check_colour(value, name, values)
-                regions.append(LabelledRegion(name, partial(np.equal, self.values, value)))
-        return regions
+        named = [(value, name) for value in found if (name := values.names[value]) is not None]
+        return [LabelledRegion(name, partial(np.equal, self.values, at)) for at, name in named]
 
     def _by_colour(self, values: LabelValues) -> ClassMap:
         """Return the map of the values whose colours its pixels have."""
@@ -255,19 +243,6 @@ class ClassMap:
             table[place] = value_of[red, green, blue]
         return ClassMap(table[places].reshape(packed.shape), None, self.where)
 
-    def _check_colour(self, value: int, name: str, values: LabelValues) -> None:
-        """Refuse a palette with other colours: image editors renumber palettes as they save."""
-        expected = values.colours.get(value)
-        if expected is None or self.palette is None:
-            return
-        found = tuple(self.palette[value].tolist()) if value < len(self.palette) else None
-        if found != expected:
-            raise DatasetError(
-                f'{self.where} draws the value {value} ("{name}") in {found or "no colour"}, but '
-                f"{values.file} in {expected}: a program that has saved it may have renumbered "
-                'the palette. Take "colour" out of the classes if the values are right.'
-            )
-
 
 def read_class_map(content: bytes, where: str, limits: Limits) -> ClassMap:
     """Read a label map from the bytes of a PNG file.
@@ -290,7 +265,7 @@ def read_class_map(content: bytes, where: str, limits: Limits) -> ClassMap:
             palette = colours if picture.mode == "P" else None
     except Image.DecompressionBombError:
         raise DatasetError(f"{where} is over the limit of {limits.max_megapixels:g} MP.") from None
-    except _UNDECODABLE:
+    except UNDECODABLE:
         raise DatasetError(f"{where} is no PNG picture, or is damaged or truncated.") from None
     if values.dtype == np.bool_:
         return ClassMap(values.astype(np.uint8), None, where)

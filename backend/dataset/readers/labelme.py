@@ -1,4 +1,4 @@
-"""Read LabelMe's files: one JSON file a picture, with polygons, rectangles, circles and masks."""
+"""Read LabelMe's files: one JSON file a picture, with polygons, rectangles and masks."""
 
 from __future__ import annotations
 
@@ -24,9 +24,6 @@ from backend.dataset.mask_source import (
 from backend.errors import DatasetError
 from backend.label_studio.region_reader import fill_outline
 from clearclip_core.images.opening import open_image
-
-#: Points of the polygon that stands for a circle.
-_CIRCLE_POINTS: Final = 720
 
 _BROKEN: Final = (AttributeError, KeyError, TypeError, ValueError, OverflowError, OSError)
 
@@ -89,19 +86,14 @@ def _draw(shapes: Sequence[_Shape], where: str, size_hw: tuple[int, int]) -> Reg
 
 
 def _add(shape: Mapping[str, Any], mask: RegionMask) -> None:
-    """Add the pixels of a shape to a mask; lines and points have none."""
+    """Add the pixels of a shape to a mask; lines, points and circles have none."""
     kind = shape.get("shape_type") or "polygon"
     points = np.array(shape["points"], np.float64).reshape(-1, 2)
     if kind == "mask":
         _add_mask(str(shape["mask"]), points, mask)
     elif kind == "rectangle" and len(points) == 2:
         (left, top), (right, bottom) = points
-        corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
-        fill_outline(np.array(corners), mask)
-    elif kind == "circle" and len(points) == 2:
-        angles = np.linspace(0, 2 * np.pi, _CIRCLE_POINTS, endpoint=False)
-        radius = np.hypot(*(points[1] - points[0]))
-        fill_outline(points[0] + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1), mask)
+        fill_outline(np.array([(left, top), (right, top), (right, bottom), (left, bottom)]), mask)
     elif kind == "polygon" and len(points) >= 3:
         fill_outline(points, mask)
 

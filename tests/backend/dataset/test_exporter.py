@@ -72,13 +72,13 @@ def test_soft_edges_count_from_the_half_and_overlaps_follow_the_rule(bench: Benc
         brush_region(rectangle(0, 0, 9, 9), "sky", alpha=127),
         brush_region(rectangle(20, 0, 30, 9), "road", alpha=128),
     )
-    bench.draw("b.png", brush_region(ROAD, "road"), brush_region(SKY, "sky"))
-    bench.done(overlap="largest")
+    bench.draw("b.png", brush_region(SKY, "sky"), brush_region(ROAD, "road"))
+    bench.done(overlap="smallest")
     assert np.array_equal(bench.mask("a"), np.where(rectangle(20, 0, 30, 9), 1, 255))
-    assert np.array_equal(bench.mask("b"), np.where(ROAD, 1, 0))
+    assert np.array_equal(bench.mask("b"), np.where(SKY, 0, 1))
     classes = json.loads((bench.folder / "classes.json").read_text())
-    assert classes["overlap"] == "largest"
-    assert "the most pixels wins" in classes["overlap_rule"]
+    assert classes["overlap"] == "smallest"
+    assert "the fewest pixels wins" in classes["overlap_rule"]
 
 
 def test_two_images_of_a_task_and_lists_of_images_are_pictures_of_their_own(bench: Bench) -> None:

@@ -33,8 +33,7 @@ def _brute_force(image: LabelledImage, overlap: Overlap) -> list[list[int]]:
 
             def rank(region: LabelledRegion) -> tuple[float, int]:
                 area = int(region.read_mask().sum())
-                score = 2.0 if region.score is None else region.score
-                first = {"largest": -area, "smallest": area, "score": -score}.get(overlap, 0)
+                first = area if overlap == "smallest" else 0
                 return first, CLASSES.names.index(region.label)
 
             found[y][x] = CLASSES.names.index(min(here, key=rank).label)
@@ -48,9 +47,8 @@ def test_every_rule_agrees_with_a_loop_over_pixels(overlap: Overlap) -> None:
         LabelledRegion.of(
             CLASSES.names[random.integers(3)],
             random.random((6, 7)) < random.random(),
-            score=None if index == 3 else float(random.random()),
         )
-        for index in range(6)
+        for _ in range(6)
     )
     image = LabelledImage((6, 7), regions)
     found, covered = image.label_map(CLASSES, overlap)

@@ -256,10 +256,12 @@ def test_without_a_model_it_says_what_needs_one(world: World, describer: Describ
 
 
 def test_choices_are_those_of_the_command() -> None:
-    asked = AskedDataset(3, ("coco", "yolo", "coco"), False, "5", "score", "80/10/10", 0.98, True)
+    asked = AskedDataset(
+        3, ("coco", "yolo", "coco"), False, "5", "smallest", "80/10/10", 0.98, True
+    )
     options = asked.options
     assert (options.formats, options.pictures) == (("coco", "yolo"), "none")
-    assert (options.choice.annotator, options.overlap) == (5, "score")
+    assert (options.choice.annotator, options.overlap) == (5, "smallest")
     assert (options.split.shares, options.with_predictions) == ((80, 10, 10), True)
     assert options.least_cosine == 0.98
     plain = AskedDataset().options
