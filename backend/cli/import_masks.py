@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,8 +20,6 @@ from backend.cli.options import (
 from backend.dataset.mask_import import (
     ImportKind,
     ImportOptions,
-    ImportPlan,
-    ImportReport,
     MaskImporter,
     version_of_masks,
 )
@@ -156,30 +153,20 @@ def import_masks(
         importer = MaskImporter(client, services.images, project, options, services.stopping)
         with progress_bar("Checking", "picture") as progress:
             masks = read_masks(source, format_, names, limits, colours=colours, suffix=suffix)
-            plan = importer.plan(masks, progress)
-        click.echo(plan)
-        report = None
-        if not (dry_run or services.stopping.is_set() or (plan.problems and not skip_broken)):
+            report = importer.plan(masks, progress)
+        click.echo(report.plan())
+        broken = bool(report.problems) and not skip_broken
+        if not (dry_run or services.stopping.is_set() or broken):
             with progress_bar("Writing", "task") as progress:
-                report = importer.write(progress)
-            click.echo(report)
+                importer.write(progress)
+            click.echo(report.outcome())
     if report_file:
-        told = {k: v for each in (plan, report) if each for k, v in _json(each).items()}
-        write_text(report_file, json.dumps(told, indent=2) + "\n")
+        told = msgspec.json.format(msgspec.json.encode(report), indent=2)
+        write_text(report_file, told.decode() + "\n")
     if services.stopping.is_set():
         raise SystemExit(130)
-    if plan.problems and not (dry_run or skip_broken):
+    if broken and not dry_run:
         raise click.ClickException(
             "Nothing was written. Correct these masks, or write the others by --skip-broken."
         )
-    raise SystemExit(_status(plan, report))
-
-
-def _json(told: ImportPlan | ImportReport) -> dict[str, Any]:
-    found: dict[str, Any] = msgspec.to_builtins(told, str_keys=True)
-    return found
-
-
-def _status(plan: ImportPlan, report: ImportReport | None) -> int:
-    refused = report.refused if report else ()
-    return 1 if plan.left_out or plan.problems or refused else 0
+    raise SystemExit(1 if report.left_out or report.problems or report.refused else 0)

@@ -52,7 +52,6 @@ from backend.label_studio.annotations import AnnotationChoice
 from clearclip_core import RGBArray
 from clearclip_core.quantities import quantity
 
-#: A format of trainers: palette PNGs, COCO's JSON, YOLO's polygons or boxes, Hugging Face's tables.
 Format = Literal["index-png", "coco", "yolo", "yolo-boxes", "parquet"]
 
 #: What becomes of the pictures themselves: copied, linked to files of this machine, or only named.
@@ -61,10 +60,9 @@ Pictures = Literal["copy", "link", "none"]
 #: Libraries that formats need, which are in the extra ``dataset``.
 _LIBRARIES: Final = {"coco": "pycocotools", "parquet": "pyarrow"}
 
-#: Folder of what only the tables are made of; it is removed at the end.
+#: Folder of what is removed at the end: what is known of each picture, a line a picture; features;
+#: and what only tables are made of.
 _PARTS: Final = ".parts"
-
-#: What is known of each picture, a line a picture; and their features, where they are computed.
 _ROWS: Final = f"{_PARTS}/rows"
 _FEATURES: Final = f"{_PARTS}/features"
 
@@ -72,7 +70,6 @@ _REPORT_FILE: Final = "report.json"
 
 #: Reasons that are shown on a terminal; the file has all.
 _SHOWN: Final = 10
-
 
 #: Returns features (D,) float16 of unit length, as bytes, by which near-duplicates are found.
 Describe = Callable[[RGBArray], bytes]
@@ -117,7 +114,6 @@ class DatasetOptions:
 
     @property
     def is_yolo(self) -> bool:
-        """Whether there are files of YOLO."""
         return not {"yolo", "yolo-boxes"}.isdisjoint(self.formats)
 
     @property
@@ -144,14 +140,13 @@ class DatasetOptions:
 
     @property
     def mask_folder(self) -> str:
-        """Folder of the label maps; hidden where only tables are made of them, empty without."""
         if "index-png" in self.formats:
             return "masks"
         return f"{_PARTS}/masks" if "parquet" in self.formats else ""
 
 
 class Skipped(msgspec.Struct, frozen=True):
-    """A task of which a picture is not in the data set, and why."""
+    """A task that lacks a picture in the data set, and why."""
 
     task: int
     reason: str
@@ -171,10 +166,8 @@ class DatasetReport(msgspec.Struct):
         parts: name of a part -> number of its pictures.
         splitting: see `DatasetOptions.splitting`.
         classes: name of a class -> part -> counts.
-        tasks: number of tasks that were read.
-        unlabelled: number of those of which nothing counts.
+        tasks: number of tasks that were read; of `unlabelled` ones nothing counts.
         notes: sentences about what is otherwise than one might think.
-        skipped: tasks that lack a picture in the data set.
     """
 
     pictures: int = 0
@@ -195,11 +188,10 @@ class DatasetReport(msgspec.Struct):
             f"{self.unlabelled} without an annotation that counts, {len(self.skipped)} skipped."
         ]
         for name, counts in self.classes.items():
-            told = [
-                f"{part} {quantity(count.objects, 'object')} in "
-                f"{quantity(count.pictures, 'picture')}"
-                for part, count in counts.items()
-            ]
+            told = (
+                f"{part} {quantity(n.objects, 'object')} in {quantity(n.pictures, 'picture')}"
+                for part, n in counts.items()
+            )
             if any(count.objects for count in counts.values()):
                 lines.append(f"  {name}: {', '.join(told)}")
         lines += self.notes
@@ -211,23 +203,15 @@ class DatasetReport(msgspec.Struct):
 
 @dataclass
 class _Counts:
-    """Counts of what the notes of a report are about.
+    """Counts of what the notes of a report are about."""
 
-    Attributes:
-        covered: pictures in which label maps cover a part of a region.
-        islands: those that YOLO's files leave out.
-        converted: pictures that were written as PNG.
-        unknown: label that the labeling config lacks -> number of its regions.
-        lost: control that the labeling config lacks -> number of its regions.
-    """
-
-    covered: int = 0
+    covered: int = 0  # label maps
     covered_px: int = 0
-    mostly_unpainted: int = 0
+    mostly_unpainted: int = 0  # label maps
     islands: int = 0
-    converted: int = 0
-    unknown: Counter[str] = field(default_factory=Counter)
-    lost: Counter[str] = field(default_factory=Counter)
+    converted: int = 0  # pictures
+    unknown: Counter[str] = field(default_factory=Counter)  # regions of labels
+    lost: Counter[str] = field(default_factory=Counter)  # regions of controls
 
     def notes(self, pictures: int, options: DatasetOptions) -> Iterator[str]:
         if self.covered:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path
@@ -101,8 +101,8 @@ class MappedClass(msgspec.Struct):
     pictures: int = 0
 
 
-class ImportPlan(msgspec.Struct):
-    """What an import would write.
+class ImportReport(msgspec.Struct):
+    """What an import would write, and what it has written.
 
     Attributes:
         files: files of masks; of one file with many, the pictures in it.
@@ -111,6 +111,9 @@ class ImportPlan(msgspec.Struct):
         present: tasks that have this version, or any annotation, already; they stay as they are.
         left_out: files of masks, or single regions of them, that are not written, and why.
         problems: sentences about masks that cannot be written.
+        written: tasks that were written; None before.
+        left: tasks before which the import was stopped.
+        refused: id of a task that Label Studio refuses -> why.
     """
 
     project: int
@@ -125,8 +128,12 @@ class ImportPlan(msgspec.Struct):
     left_out: list[Unmatched]
     problems: list[str] = []
     classes: dict[str, MappedClass] = {}
+    written: int | None = None
+    left: int = 0
+    refused: dict[int, str] = {}
 
-    def __str__(self) -> str:
+    def plan(self) -> str:
+        """Return what would be written, a line each."""
         has = "annotations" if self.kind == "annotations" else "this version"
         lines = [
             f'Project {self.project}, {self.kind} of the version "{self.version}":',
@@ -145,16 +152,9 @@ class ImportPlan(msgspec.Struct):
         lines += _listed("Cannot be written:", self.problems)
         return "\n".join(lines)
 
-
-class ImportReport(msgspec.Struct, frozen=True):
-    """Tasks that an import has written, those it was stopped before, and refused ones, with why."""
-
-    written: int
-    left: int
-    refused: dict[int, str]
-
-    def __str__(self) -> str:
-        written = quantity(self.written, "task")
+    def outcome(self) -> str:
+        """Return what was written, a line each."""
+        written = quantity(self.written or 0, "task")
         lines = [f"{written} written, {len(self.refused)} refused, {self.left} left."]
         lines += _listed("Refused:", [f"task {t}: {why}" for t, why in self.refused.items()])
         return "\n".join(lines)
@@ -165,61 +165,6 @@ def _listed(title: str, sentences: Sequence[str]) -> list[str]:
     lines = [title, *(f"  {each}" for each in sentences[:_SHOWN])] if sentences else []
     more = len(sentences) - _SHOWN
     return [*lines, f"  and {more} more"] if more > 0 else lines
-
-
-@dataclass(frozen=True)
-class MaskStore:
-    """Stores the masks of one import in one project."""
-
-    _client: LabelStudioClient
-    _project: int
-    _version: str
-    _kind: ImportKind
-
-    def find(self, tasks: Sequence[int]) -> set[int]:
-        """Find those of some tasks that have predictions of this version, or any annotation."""
-        wanted = TaskFilter(ids=tuple(tasks))
-        if self._kind == "predictions":
-            wanted = replace(wanted, with_version=self._version)
-        else:
-            wanted = replace(wanted, labeled=True)
-        return set(self._client.ids(self._project, wanted))
-
-    def write(self, results: Mapping[int, _Result], replaced: Container[int]) -> dict[int, str]:
-        """Store the regions of tasks, but not of those that have masks of this version.
-
-        Args:
-            results: id of a task -> its regions.
-            replaced: tasks whose predictions of this version are removed before.
-
-        Returns:
-            Id of each task whose masks Label Studio refuses -> the reason.
-        """
-        if self._kind == "annotations":
-            write = self._client.annotation_writer.write
-            reasons = {
-                task: write(task, self._version, [*map(_as_drawn, result)])
-                for task, result in results.items()
-            }
-            return {task: reason for task, reason in reasons.items() if reason}
-        kept = {task: UNLISTED for task in results if task in replaced and not self._remove(task)}
-        entries = {
-            task: self._prediction(result) for task, result in results.items() if task not in kept
-        }
-        return kept | self._client.prediction_writer.write(self._project, self._version, entries)
-
-    def _prediction(self, result: _Result) -> dict[str, Any]:
-        scores = [float(entry["score"]) for entry in result]
-        score = round(sum(scores) / len(scores), 6) if scores else 0.0
-        return {"model_version": self._version, "score": score, "result": list(result)}
-
-    def _remove(self, task: int) -> bool:
-        """Remove the predictions of this version; return whether they could be listed."""
-        found = list_to_change(self._client, task)
-        for stored in found or ():
-            if stored.version == self._version:
-                self._client.delete(stored.id)
-        return found is not None
 
 
 def _as_drawn(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -332,31 +277,30 @@ class MaskImporter:
 
     def plan(
         self, sources: Iterable[MaskSource], progress: WatchImport = lambda *_: None
-    ) -> ImportPlan:
+    ) -> ImportReport:
         """Match all masks to images, and read each of them; nothing is written.
 
         Raises:
             DatasetError: the data set cannot be read at all.
             LabelConfigError: the project has no control that is drawn.
         """
-        self._config = parse_label_config(self._client.label_config(self._project))
-        self._mapping = ClassMapping(self._config, self._options.renamed, self._options.controls)
-        self._drawer = RegionDrawer(self._mapping, self._options.instances)
-        version, kind = self._options.version, self._options.kind
-        self._store = MaskStore(self._client, self._project, version, kind)
+        options = self._options
+        config = parse_label_config(self._client.label_config(self._project))
+        self._mapping = ClassMapping(config, options.renamed, options.controls)
+        self._drawer = RegionDrawer(self._mapping, options.instances)
         tasks = list(self._client.all_tasks(self._project, TaskFilter()))
-        places = image_places(tasks, self._config.images)
-        matched, unmatched = match_by_name(sources, places, self._options.addresses)
+        places = image_places(tasks, config.images)
+        matched, unmatched = match_by_name(sources, places, options.addresses)
         by_task: dict[int, list[Matched]] = defaultdict(list)
         for each in sorted(matched, key=lambda each: each.place.key):
             by_task[each.place.key[0]].append(each)
-        stored = self._store.find(list(by_task))
-        self._replaced = stored if self._options.replace else set()
+        stored = self._find_stored(tuple(by_task))
+        self._replaced = stored if options.replace else set()
         present = stored - self._replaced
-        plan = ImportPlan(
+        self._report = ImportReport(
             project=self._project,
-            version=version,
-            kind=kind,
+            version=options.version,
+            kind=options.kind,
             files=len(matched) + len(unmatched),
             matched=len(matched),
             ready=0,
@@ -366,27 +310,65 @@ class MaskImporter:
             left_out=unmatched,
         )
         checked = [each for task, some in by_task.items() if task not in present for each in some]
-        good = self._check(checked, plan, progress)
+        good = self._check(checked, progress)
         self._ready = {task: some for task, some in good.items() if len(some) == len(by_task[task])}
-        plan.ready = len(self._ready)
-        return plan
+        self._report.ready = len(self._ready)
+        return self._report
 
     def write(self, progress: WatchImport = lambda *_: None) -> ImportReport:
         """Store what `plan` has found, without the tasks that have problems.
 
         It ends early once `stopping` is set; the same import goes on from there.
         """
-        refused: dict[int, str] = {}
+        report = self._report
         done, tasks = 0, list(self._ready)
         while done < len(tasks) and not self._stopping.is_set():
             chunk = tasks[done : done + _CHUNK]
-            refused |= self._store.write({t: self._result(t) for t in chunk}, self._replaced)
+            report.refused |= self._store({task: self._result(task) for task in chunk})
             done += len(chunk)
             progress(done, len(tasks))
-        return ImportReport(done - len(refused), len(tasks) - done, refused)
+        report.written, report.left = done - len(report.refused), len(tasks) - done
+        return report
+
+    def _find_stored(self, tasks: tuple[int, ...]) -> set[int]:
+        """Find those of some tasks that have predictions of this version, or any annotation."""
+        wanted = TaskFilter(ids=tasks, with_version=self._options.version)
+        if self._options.kind == "annotations":
+            wanted = TaskFilter(ids=tasks, labeled=True)
+        return set(self._client.ids(self._project, wanted))
+
+    def _store(self, results: Mapping[int, _Result]) -> dict[int, str]:
+        """Store the regions of tasks; return why Label Studio refuses those of some."""
+        client, version = self._client, self._options.version
+        if self._options.kind == "annotations":
+            reasons = {
+                task: client.annotation_writer.write(task, version, [*map(_as_drawn, result)])
+                for task, result in results.items()
+            }
+            return {task: reason for task, reason in reasons.items() if reason}
+        kept = {
+            task: UNLISTED
+            for task in results
+            if task in self._replaced and not self._remove_predictions(task)
+        }
+        entries = {t: self._prediction(result) for t, result in results.items() if t not in kept}
+        return kept | client.prediction_writer.write(self._project, version, entries)
+
+    def _prediction(self, result: _Result) -> dict[str, Any]:
+        scores = [float(entry["score"]) for entry in result]
+        score = round(sum(scores) / len(scores), 6) if scores else 0.0
+        return {"model_version": self._options.version, "score": score, "result": list(result)}
+
+    def _remove_predictions(self, task: int) -> bool:
+        """Remove the predictions of this version; return whether they could be listed."""
+        found = list_to_change(self._client, task)
+        for stored in found or ():
+            if stored.version == self._options.version:
+                self._client.delete(stored.id)
+        return found is not None
 
     def _check(
-        self, matched: Sequence[Matched], plan: ImportPlan, progress: WatchImport
+        self, matched: Sequence[Matched], progress: WatchImport
     ) -> dict[int, list[_Checked]]:
         """Read all masks; return task -> its images without a problem, and plan the others."""
         good: dict[int, list[_Checked]] = defaultdict(list)
@@ -397,7 +379,7 @@ class MaskImporter:
             try:
                 if isinstance(size_hw, TaskError):
                     raise DatasetError(f"{each.source.where}: {size_hw}")
-                found = self._find_labels(each, size_hw, plan)
+                found = self._find_labels(each, size_hw)
                 if not found:
                     good[each.place.key[0]].append((each, size_hw))
             except DatasetError as error:
@@ -405,20 +387,20 @@ class MaskImporter:
             for text in found:
                 problems[text].append(each.source.where)
             progress(number, len(matched))
-        plan.problems = [
+        self._report.problems = [
             f"{text} It is in {len(files)} files, such as {files[0]}." if len(files) > 1 else text
             for text, files in problems.items()
         ]
-        plan.classes = dict(sorted(plan.classes.items()))
+        self._report.classes = dict(sorted(self._report.classes.items()))
         return good
 
-    def _find_labels(self, each: Matched, size_hw: tuple[int, int], plan: ImportPlan) -> list[str]:
+    def _find_labels(self, each: Matched, size_hw: tuple[int, int]) -> list[str]:
         """Find the labels of an image's classes; return what is wrong with those without one."""
         names, empty = self._drawer.check(each, size_hw)
-        plan.left_out += (Unmatched(each.source.where, reason) for reason in empty)
+        self._report.left_out += (Unmatched(each.source.where, reason) for reason in empty)
         problems = []
         for name in names:
-            told = plan.classes.setdefault(name, MappedClass())
+            told = self._report.classes.setdefault(name, MappedClass())
             told.pictures += 1
             try:
                 target = self._mapping.target(name, each.place.tag)

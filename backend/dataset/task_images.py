@@ -102,15 +102,14 @@ class ProjectLabels:
         Raises:
             DatasetError: it has no label, or one that the labeling config does not have.
         """
-        names = self._names(area)
         if unknown := self.unknown_labels(area):
             raise DatasetError(
                 f'A region of "{area.control[:50]}" has the label "{unknown[0][:100]}", which the '
                 "labeling config does not have there."
             )
-        if not names:
+        if not area.labels:
             raise DatasetError(f'A region of "{area.control[:50]}" has no label.')
-        return tuple(dict.fromkeys(filter(None, names.values())))
+        return tuple(dict.fromkeys(filter(None, self._names(area).values())))
 
     def unknown_labels(self, area: Area) -> list[str]:
         """Return those labels of a region that the labeling config does not have."""
@@ -155,16 +154,15 @@ def parse_project_labels(xml: str, renamed: Mapping[str, str] | None = None) -> 
         and set(to_names(element)) & images.keys()
     ]
     drawn = [each for each in found if not _is_prompt_tool(each)] or found
-    left = [each for each in found if each not in drawn]
-    names = tuple(dict.fromkeys(_names([*drawn, *left])))
+    ordered = [*drawn, *(each for each in found if each not in drawn)]
+    names = tuple(dict.fromkeys(_names(ordered)))
     if not names:
         raise LabelConfigError(
             "Expected the labeling config to have labels for brushes, bitmasks, polygons, "
             "rectangles or ellipses on an <Image>, but got none."
         )
     taken = set(_names(drawn))
-    controls = [_control(each, images) for each in drawn]
-    controls += [_control(each, images, taken) for each in left]
+    controls = [_control(each, images, () if each in drawn else taken) for each in ordered]
     used = {name for control in controls for name in control.to_names}
     return ProjectLabels(
         images=tuple(tag for tag in images.values() if tag.name in used),
@@ -187,7 +185,7 @@ def _names(controls: list[Element]) -> Iterator[str]:
 
 
 def _control(
-    element: Element, images: Mapping[str, ImageTag], taken: Collection[str] = ()
+    element: Element, images: Mapping[str, ImageTag], taken: Collection[str]
 ) -> MaskControl:
     all_ = label_elements(element)
     labels = {name: "" if name in taken else name for name in map(label_name, all_)}

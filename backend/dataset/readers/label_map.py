@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final
 import msgspec
 import numpy as np
 import numpy.typing as npt
+import yaml
 from PIL import Image
 
 from backend.dataset.labelled_image import NO_CLASS, ClassColour, LabelledRegion
@@ -40,6 +41,14 @@ _LIMITS: Final = Limits(max_file_mb=16)
 _COLOUR_LINE: Final = re.compile(
     r"(.{1,200}?)[:\s]\s*(\d{1,3})\s*,\s*(\d{1,3})\s*,\s*(\d{1,3})(?::.{0,200})?"
 )
+
+_NO_CLASSES: Final = (
+    *(LookupError, RecursionError, TypeError, ValueError),
+    *(msgspec.ValidationError, yaml.YAMLError),
+)
+
+#: Of a YAML file with the names of classes.
+_NAMES_KEY: Final = re.compile(rb"^names\s*:", re.MULTILINE)
 
 _VOC_NAMES: Final = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -79,10 +88,14 @@ class LabelValues:
     is_by_colour: bool = False
 
     @classmethod
-    def find(cls, folder: Path, given: Path | None = None, expected: str = FILES[0]) -> LabelValues:
-        """Read the file that is given, else that of `FILES` in the folder or above it."""
-        found = given or _names_file(folder)
-        if found is None:
+    def find(cls, folder: Path, given: Path | None = None, *, in_yaml: bool = False) -> LabelValues:
+        """Read the file that is given, else that of `FILES` in the folder or above it.
+
+        With `in_yaml`, a YAML file with "names" comes first.
+        """
+        found = given or (in_yaml and _yaml_file(folder)) or _names_file(folder)
+        if not found:
+            expected = f'data.yaml with "names", {FILES[0]}' if in_yaml else FILES[0]
             raise DatasetError(
                 f"Expected {expected} or {FILES[1]} in {folder}, which say what the values of the "
                 "masks stand for: name such a file by --names."
@@ -94,15 +107,18 @@ class LabelValues:
         """Read a file of classes.
 
         A ``*.json`` is what `ClassTable.to_json` writes, a list of names, or an object of value ->
-        name. Another file has one name a line, as `MapNames` reads it, or a name and its colour,
-        ``road:128,64,128``, as CVAT's ``labelmap.txt``.
+        name; a ``*.yaml`` has one of these two as "names". Another file has one name a line, as
+        `MapNames` reads it, or a name and its colour, ``road:128,64,128``, as CVAT's
+        ``labelmap.txt``.
 
         Raises:
             DatasetError: it cannot be read, or holds something else.
         """
         content = read_bytes(path, _LIMITS)
         if path.suffix.lower() == ".json":
-            return _read_json(content, path)
+            return _read_classes(lambda: json.loads(content), path)
+        if path.suffix.lower() in (".yaml", ".yml"):
+            return _read_classes(lambda: yaml.safe_load(content)["names"], path)
         lines = content.decode("utf-8", "replace").splitlines()
         coloured = [_COLOUR_LINE.fullmatch(line) for line in lines if line.strip()[:1] not in "#"]
         if coloured and all(coloured):
@@ -121,6 +137,11 @@ class LabelValues:
 def _names_file(folder: Path) -> Path | None:
     places = (place / name for place in (folder, folder.parent) for name in FILES)
     return next((place for place in places if place.is_file()), None)
+
+
+def _yaml_file(folder: Path) -> Path | None:
+    found = (path for each in (folder, folder.parent) for path in sorted(each.glob("*.y*ml")))
+    return next((path for path in found if _NAMES_KEY.search(read_bytes(path, _LIMITS))), None)
 
 
 def _read_colours(matches: Sequence[re.Match[str]], path: Path) -> LabelValues:
@@ -154,9 +175,9 @@ def _voc_colour(value: int) -> ClassColour:
     return levels[0], levels[1], levels[2]
 
 
-def _read_json(content: bytes, path: Path) -> LabelValues:
+def _read_classes(parse: Callable[[], Any], path: Path) -> LabelValues:
     try:
-        found = json.loads(content)
+        found = parse()
         if not (isinstance(found, dict) and "classes" in found):
             found = {"classes": found}
         some = found["classes"]
@@ -167,7 +188,7 @@ def _read_json(content: bytes, path: Path) -> LabelValues:
         names: dict[int, str | None] = {each.value: each.name.strip() for each in told.classes}
         if len(names) != len(rows):
             raise ValueError("a value is there twice")
-    except (msgspec.ValidationError, RecursionError, TypeError, ValueError) as error:
+    except _NO_CLASSES as error:
         raise DatasetError(
             f'Expected {path} to hold "classes" with a "value" and a "name" each, a list of names, '
             f"or an object of value and name, but got something else ({str(error)[:100]})."

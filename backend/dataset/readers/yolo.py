@@ -15,15 +15,13 @@ from typing import Any, Final
 import cv2
 import numpy as np
 import numpy.typing as npt
-import yaml
 
 from backend.dataset.labelled_image import LabelledRegion, RegionMask
-from backend.dataset.mask_source import Limits, MaskSource, find_below, read_bytes, read_score
+from backend.dataset.mask_source import Limits, MaskSource, find_below, read_score
 from backend.dataset.readers.label_map import FILES, LabelValues
 from backend.errors import DatasetError
 from backend.label_studio.region_reader import check_crossings
 
-_YAML_LIMITS: Final = Limits(max_file_mb=1)
 #: How far beyond the picture a point may lie, as a share of it.
 _MARGIN: Final = 0.5
 #: Of an outline; a box has two.
@@ -42,7 +40,7 @@ def find_label_files(folder: Path) -> tuple[Path, list[Path]]:
 def read_yolo(folder: Path, names: Path | None, limits: Limits) -> Iterator[MaskSource]:
     """Iterate over the files of a folder, or of its folder ``labels``, and of those in it.
 
-    `names` is a YAML file with "names", or see `LabelValues`; None: one in the folder or above it.
+    For `names` see `LabelValues.find`.
 
     Raises:
         DatasetError: there is no file, or none that says what the classes are.
@@ -50,7 +48,7 @@ def read_yolo(folder: Path, names: Path | None, limits: Limits) -> Iterator[Mask
     root, files = find_label_files(folder)
     if not files:
         raise DatasetError(f"Expected YOLO's files at {root}/**/*.txt, but there are none.")
-    values = _find_names(folder, names)
+    values = LabelValues.find(folder, names, in_yaml=True)
 
     def read(content: bytes, where: str, size_hw: tuple[int, int]) -> Iterator[LabelledRegion]:
         try:
@@ -116,36 +114,3 @@ def fill_with_edges(points: npt.NDArray[Any], size_hw: tuple[int, int]) -> Regio
     canvas = np.zeros(size_hw, np.uint8)
     cv2.fillPoly(canvas, [centred], 1, shift=_SHIFT)
     return canvas.view(np.bool_)
-
-
-def _find_names(folder: Path, given: Path | None) -> LabelValues:
-    if given is not None and given.suffix.lower() not in (".yaml", ".yml"):
-        return LabelValues.read(given)
-    for path in [given] if given else _yaml_files(folder):
-        found = _read_yaml(path)
-        if found is not None:
-            return found
-    if given is not None:
-        raise DatasetError(f'Expected {given} to hold "names", but it does not.')
-    return LabelValues.find(folder, expected='data.yaml with "names", classes.json')
-
-
-def _yaml_files(folder: Path) -> list[Path]:
-    """Return the YAML files of a folder and of the one above it."""
-    folders = (folder, folder.parent)
-    return [path for each in folders for path in sorted(each.glob("*.y*ml")) if path.is_file()]
-
-
-def _read_yaml(path: Path) -> LabelValues | None:
-    """Read the names in a YAML file; None where it has none."""
-    try:
-        found = yaml.safe_load(read_bytes(path, _YAML_LIMITS))
-    except (yaml.YAMLError, ValueError, RecursionError):
-        raise DatasetError(f"{path} is no YAML file, or is damaged.") from None
-    names = found.get("names") if isinstance(found, dict) else None
-    pairs = dict(enumerate(names)) if isinstance(names, list) else names
-    if not isinstance(pairs, dict) or not pairs:
-        return None
-    if not all(type(value) is int and isinstance(name, str) for value, name in pairs.items()):
-        raise DatasetError(f'Expected "names" in {path} to be texts by their number.')
-    return LabelValues(pairs, file=str(path))

@@ -262,7 +262,7 @@ def test_choices_are_those_of_the_command() -> None:
     options = asked.options
     assert (options.formats, options.pictures) == (("coco", "yolo"), "none")
     assert (options.choice.annotator, options.overlap) == (5, "smallest")
-    assert (options.split.shares, options.with_predictions) == ((80, 10, 10), True)
+    assert (options.split.shares, asked.with_predictions) == ((80, 10, 10), True)
     assert options.least_cosine == 0.98
     plain = AskedDataset().options
     assert (plain.formats, plain.pictures) == (("index-png",), "copy")
