@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from sqlalchemy.exc import SQLAlchemyError
@@ -18,13 +16,11 @@ from tqdm import tqdm
 from backend.cli.options import (
     MODEL_SETTINGS,
     NUMBER,
-    OUTPUT_FILE,
-    progress_bar,
+    check_model,
     project_option,
     stopped_by_signals,
     view_option,
     with_settings,
-    write_text,
 )
 from backend.database.database import error_message
 from backend.database.leases import LeaseLost, has_died
@@ -135,7 +131,6 @@ def _lease(services: Services, job: Job, show: Callable[[Job], None]) -> Job | N
 )
 @view_option
 @click.option("--limit", type=NUMBER, help="Predict at most this many tasks.")
-@click.option("--dry-run", is_flag=True, help="Say what there is to do, and do nothing.")
 @click.option(
     "--engine",
     "where",
@@ -154,12 +149,6 @@ def _lease(services: Services, job: Job, show: Callable[[Job], None]) -> Job | N
 @click.option(
     "--actors", type=click.IntRange(min=1), help="With --engine ray: how many copies of the model."
 )
-@click.option(
-    "--report",
-    "report_file",
-    type=OUTPUT_FILE,
-    help="Write the counts, and the reason of each task that failed, to this file as JSON.",
-)
 @with_settings(*MODEL_SETTINGS)
 def prelabel(
     settings: Settings,
@@ -167,11 +156,9 @@ def prelabel(
     only: Only,
     view: int | None,
     limit: int | None,
-    dry_run: bool,
     where: str,
     ray_address: str,
     actors: int | None,
-    report_file: Path | None,
 ) -> None:
     """Predict all tasks of a project and write the predictions to Label Studio.
 
@@ -184,6 +171,7 @@ def prelabel(
     130 after Ctrl-C or where the job was paused.
     """
     check_token(settings, "predictions are written")
+    check_model(settings)
     if where == "ray" and importlib.util.find_spec("ray") is None:
         raise ValueError("Ray is not installed here: pip install '.[ray]'.")
     from backend.services import Services  # and torch with it, which the help does without
@@ -198,22 +186,17 @@ def prelabel(
             if where == "local"
             else services.ray_prelabeler(client, ray_address, actors)
         )
-        if dry_run:
-            click.echo(prelabeler.plan(project, only=only, view=view, limit=limit))
-            return
         job = services.store.start_job(project, only=only, view=view, limit=limit)
         run_job(services, prelabeler.run, job)
         job = services.store.get_job(job.id)
         failures = FailureStore(services.database).of_job(job.id, limit=10_000)
-    if report_file:
-        write_text(report_file, json.dumps(job_as_json(job, failures), indent=2) + "\n")
-    click.echo(job_as_text(job, failures))
+    click.echo(_describe(job, failures))
     if not job.over:
         raise SystemExit(130)
     raise SystemExit(0 if job.state == "done" and not job.failed else 1)
 
 
-def job_as_text(job: Job, failures: Sequence[FailingTask]) -> str:
+def _describe(job: Job, failures: Sequence[FailingTask]) -> str:
     """Return the result of a job in lines for people."""
     reasons = Counter(failure.reason for failure in failures).most_common(_MAX_REASONS)
     lines = [
@@ -225,24 +208,6 @@ def job_as_text(job: Job, failures: Sequence[FailingTask]) -> str:
     if job.state == "paused":
         lines.append("The same command goes on from here.")
     return "\n".join(lines)
-
-
-def job_as_json(job: Job, failures: Sequence[FailingTask]) -> dict[str, Any]:
-    """Return the result of a job as JSON; times are in seconds."""
-    return {
-        "job": job.id,
-        "project": job.project,
-        "state": job.state,
-        "reason": job.reason,
-        "model_version": job.version,
-        "total": job.total,
-        "done": job.done,
-        "skipped": job.skipped,
-        "failed": job.failed,
-        "seconds": round(job.worked_s, 3),
-        "pictures_per_second": round(job.rate, 3),
-        "failures": [{"task": each.task, "reason": each.reason} for each in failures],
-    }
 
 
 def _check_project(services: Services, project: int) -> None:
@@ -261,15 +226,13 @@ def _check_project(services: Services, project: int) -> None:
 
 @click.command()
 @click.option("--job", type=NUMBER, required=True, help="Number of the job, see the dashboard.")
-@click.option("--dry-run", is_flag=True, help="Say what there is to delete, and delete nothing.")
 @with_settings("label_studio_url", "label_studio_api_key", "model_dir", "database_url")
-def withdraw(settings: Settings, job: int, dry_run: bool) -> None:
+def withdraw(settings: Settings, job: int) -> None:
     """Delete the predictions of a job in Label Studio that nobody has worked with.
 
     Tasks that have an annotation or a draft keep theirs, and are listed. A run that was interrupted
-    continues when the same command is given again. With --dry-run, Label Studio is asked for the
-    predictions of each task, too, which takes its time. The exit status is 0 when it is over, 1
-    when it could not go on, and 130 after Ctrl-C or where it was paused.
+    continues when the same command is given again. The exit status is 0 when it is over, 1 when it
+    could not go on, and 130 after Ctrl-C or where it was paused.
     """
     check_token(settings, "predictions are deleted")
     from backend.services import Services  # and torch with it, which the help does without
@@ -278,11 +241,6 @@ def withdraw(settings: Settings, job: int, dry_run: bool) -> None:
     client = services.required_client("predictions are deleted")
     services.database.check()
     withdrawer, store = services.withdrawer(client), services.store
-    if dry_run:
-        with progress_bar(f"Job {job}", "task") as show:
-            plan = withdrawer.plan(job, show)
-        click.echo(plan)
-        return
     with resumable():
         started = store.start_withdrawal(job)
         run_job(services, withdrawer.run, started)

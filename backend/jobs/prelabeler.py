@@ -19,11 +19,11 @@ from typing import Final
 
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from backend.database.database import Database, error_message
+from backend.database.database import error_message
 from backend.database.leases import LeaseLost
 from backend.errors import BadRequest, StudioRefused
 from backend.inference.queue import Priority
-from backend.jobs.job_store import Job, JobStore, Only
+from backend.jobs.job_store import Job, JobStore
 from backend.label_studio.client import LabelStudioClient, list_to_change
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
@@ -60,22 +60,6 @@ _CLOSING_PAUSE_S: Final = 2.0
 
 #: How often a running job's lease is renewed and its state is read, in seconds.
 _POLL_S: Final = 1.0
-
-
-@dataclass(frozen=True)
-class JobPlan:
-    """The number of tasks that a job would predict."""
-
-    project: int
-    version: str
-    to_predict: int
-    to_skip: int
-
-    def __str__(self) -> str:
-        return (
-            f"Project {self.project}: {quantity(self.to_predict, 'task')} to predict as "
-            f"{self.version!r}, {self.to_skip} with such a prediction."
-        )
 
 
 @dataclass(frozen=True)
@@ -139,22 +123,6 @@ class Prelabeler:
         self._predictor = predictor
         self._client = client
         self._owner = owner
-
-    def plan(
-        self,
-        project: int,
-        *,
-        only: Only = "unlabeled",
-        view: int | None = None,
-        limit: int | None = None,
-    ) -> JobPlan:
-        """Count what a job would do."""
-        job = JobStore(Database("sqlite://")).start_job(project, only=only, view=view, limit=limit)
-        version = self._spec(job).version
-        ids = self._scope(job, version)
-        there = self._client.count(project, tasks_of(job, ids))
-        lacking = self._client.count(project, tasks_of(job, ids, version))
-        return JobPlan(project, version, lacking, there - lacking)
 
     def run(
         self,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from typing import Final
 
@@ -22,44 +22,9 @@ from backend.jobs.connection_watch import CLOCKS_DIFFER_S
 from backend.jobs.job_store import Job, JobStore
 from backend.label_studio.client import LabelStudioClient, list_to_change
 from backend.label_studio.task_filter import TaskFilter
-from clearclip_core.quantities import quantity
 
 #: Tasks between two steps of a job; a lease outlasts them.
 _TASKS_AT_ONCE: Final = 20
-
-
-@dataclass(frozen=True)
-class WithdrawalPlan:
-    """What a withdrawal would do.
-
-    Attributes:
-        version: their ``model_version``.
-        tasks: of so many tasks; a task that was predicted twice has two.
-        kept: ids of the tasks that would keep theirs, in ascending order; not those whose
-            predictions are all of other runs.
-        unlisted: ids of those of them whose predictions cannot be listed, in ascending order.
-    """
-
-    job: int
-    version: str
-    to_delete: int
-    tasks: int
-    kept: Sequence[int]
-    unlisted: Sequence[int] = ()
-
-    def __str__(self) -> str:
-        predictions, tasks = quantity(self.to_delete, "prediction"), quantity(self.tasks, "task")
-        stay = quantity(len(self.kept) - len(self.unlisted), "task")
-        said = (
-            f"Job {self.job}: {predictions} {self.version!r} of {tasks} to delete; those of {stay} "
-            "stay, which somebody has worked on"
-        )
-        if not self.unlisted:
-            return f"{said}."
-        return (
-            f"{said}, and those of {quantity(len(self.unlisted), 'task')} that cannot be listed: "
-            f"{', '.join(map(str, self.unlisted))}."
-        )
 
 
 class Withdrawer:
@@ -69,34 +34,6 @@ class Withdrawer:
         self._store = store
         self._client = client
         self._owner = owner
-
-    def plan(
-        self, job: int, watch: Callable[[int, int], None] = lambda _done, _total: None
-    ) -> WithdrawalPlan:
-        """Find out what the withdrawal of a job would do; it reads what that would read.
-
-        That is one request to Label Studio for each task with a prediction of the job's version.
-
-        Args:
-            watch: is called with the number of tasks that were looked at, and of all.
-        """
-        of = self._store.withdrawable(job)
-        wanted = self._wanted(of)
-        total = self._client.count(of.project, wanted)
-        worked_on = self._worked_on(of.project, wanted)
-        kept, unlisted = [], []
-        to_delete = tasks = 0
-        ids = self._client.ids(of.project, wanted)
-        for done, task in enumerate(ids, start=1):
-            found = self._predictions(of, task)
-            if found is None:
-                unlisted.append(task)
-            if found is None or (found and task in worked_on):
-                kept.append(task)
-            elif found:
-                to_delete, tasks = to_delete + len(found), tasks + 1
-            watch(done, total)
-        return WithdrawalPlan(job, of.version, to_delete, tasks, sorted(kept), sorted(unlisted))
 
     def run(
         self, job: Job, stopping: threading.Event, watch: Callable[[Job], None] = lambda _: None

@@ -35,7 +35,7 @@ for arguments in json.loads(sys.argv[1]):
 #: The commands that do nothing without a token for Label Studio.
 NEED_A_TOKEN = (
     "prelabel --project 7",
-    "prelabel --project 7 --dry-run --engine ray",
+    "prelabel --project 7 --engine ray",
     "withdraw --job 7",
     "report --project 7 --backfill",
     "run eval --project 7",

@@ -87,7 +87,6 @@ def test_a_command_ends_with_a_sentence(arguments: list[str], sentence: str) -> 
         "report --project 7 --json {}",
         "report --project 7 --csv {}",
         "report --project 7 --plots {}",
-        "prelabel --project 7 --report {}",
         "export a.png --labels sky --out {}",
         "dataset --project 7 --to {}",
         "adapt export --project 7 {}",

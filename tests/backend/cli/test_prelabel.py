@@ -15,7 +15,7 @@ from tests.backend.fakes.label_studio import TOKEN, FakeStudio
     ("command", "token", "project", "sentence"),
     [
         ("prelabel", "cd" * 20, "7", "answers HTTP 401: check LABEL_STUDIO_API_KEY"),
-        ("prelabel --dry-run", TOKEN, "8", "answers HTTP 404: there is no such project"),
+        ("prelabel", TOKEN, "8", "answers HTTP 404: there is no such project"),
         ("adapt step", TOKEN, "8", "answers HTTP 404: there is no such project"),
     ],
 )

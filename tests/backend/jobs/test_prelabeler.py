@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -29,7 +28,7 @@ from backend.errors import ImageNotFound, ImageRefused, ModelUnavailable, Studio
 from backend.inference.engine import Engine
 from backend.jobs import prelabeler as prelabel
 from backend.jobs.job_store import Job, JobStore
-from backend.jobs.prelabeler import CHUNK, JobPlan, Prelabeler
+from backend.jobs.prelabeler import CHUNK, Prelabeler
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
@@ -424,21 +423,6 @@ def test_who_has_lost_the_lease_stops(make_bench: Callable[..., Bench], studio: 
     assert len(studio.stored()) < COUNT
 
 
-def test_a_plan_tells_and_does_nothing(
-    make_bench: Callable[..., Bench], studio: FakeStudio
-) -> None:
-    bench = make_bench()
-    version = bench.version(studio.label_config)
-    studio.add(1, version)
-    studio.annotated = {2}
-    studio.views[1] = [1, 2, 3, 4]
-    assert bench.prelabeler.plan(7) == JobPlan(7, version, COUNT - 2, 1)
-    assert bench.prelabeler.plan(7, only="all", view=1) == JobPlan(7, version, 3, 1)
-    assert bench.prelabeler.plan(7, view=1, limit=1) == JobPlan(7, version, 1, 0)
-    assert bench.store.list_jobs() == []
-    assert "127 tasks" not in str(bench.prelabeler.plan(7))
-
-
 # ---- the command line, with the demo model ------------------------------------------------------
 
 
@@ -458,25 +442,18 @@ def arguments(url: str, database: Path, *more: str) -> list[str]:
 
 
 def test_the_command_predicts_reports_and_skips_the_next_time(tmp_path: Path) -> None:
-    report = tmp_path / "out" / "report.json"
     with drawn_studio(5) as (studio, url):
         studio.tasks[2] = {"image": "data:image/png;base64,AAAA"}
         given = arguments(url, tmp_path / "jobs.db")
-        dry = CliRunner().invoke(prelabel_command, [*given, "--dry-run"])
-        assert (dry.exit_code, studio.stored()) == (0, {})
-        assert "5 tasks to predict" in dry.output
-        failed = CliRunner().invoke(prelabel_command, [*given, "--report", str(report)])
+        failed = CliRunner().invoke(prelabel_command, given)
         assert failed.exit_code == 1, failed.output
         assert "4 done, 0 skipped, 1 failed of 5" in failed.output
-        assert "1 x " in failed.output
+        assert "1 x The file is not an image that" in failed.output
         studio.tasks[2] = studio.tasks[1]
         again = CliRunner().invoke(prelabel_command, given)
         assert again.exit_code == 0
         assert "1 done, 4 skipped, 0 failed of 5" in again.output
         assert studio.stored() == each_once(5)
-    told = json.loads(report.read_text())
-    assert (told["state"], told["done"]) == ("done", 4)
-    assert [failure["task"] for failure in told["failures"]] == [2]
 
 
 def test_ctrl_c_writes_what_is_predicted_and_the_same_command_goes_on(tmp_path: Path) -> None:
