@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -94,20 +94,6 @@ class RunMask:
         last = np.append(np.flatnonzero(begins)[1:], len(starts)) - 1
         return cls(starts[begins], reached[last], size_hw)
 
-    @classmethod
-    def union(cls, masks: Iterable[RunMask], size_hw: tuple[int, int]) -> RunMask:
-        """Return the pixels that are in any of some masks of one size.
-
-        >>> masks = [RunMask.of(np.array([[True, False]])), RunMask.of(np.array([[True, True]]))]
-        >>> RunMask.union(masks, (1, 2)).area
-        2
-        """
-        all_masks = list(masks)
-        starts = np.concatenate([np.empty(0, np.int64), *(mask.starts for mask in all_masks)])
-        ends = np.concatenate([np.empty(0, np.int64), *(mask.ends for mask in all_masks)])
-        order = np.argsort(starts, kind="stable")
-        return cls.joined(starts[order], ends[order], size_hw)
-
     @property
     def area(self) -> int:
         """Number of pixels."""
@@ -156,18 +142,6 @@ class RunMask:
                 sums = np.add.reduceat(rows.ravel(), edges, dtype=np.float64)
                 total += float(sums[::2].sum())
         return total / self.area
-
-    def common(self, other: RunMask) -> RunMask:
-        """Return the pixels that are in another mask of the same size, too."""
-        both = RunMask.union([self._inverted(), other._inverted()], self.size_hw)
-        return both._inverted()
-
-    def _inverted(self) -> RunMask:
-        """Return the pixels that are not in the mask."""
-        starts = np.concatenate([np.zeros(1, np.int64), self.ends])
-        ends = np.append(self.starts, np.int64(self.size_hw[0] * self.size_hw[1]))
-        some = starts < ends
-        return RunMask(starts[some], ends[some], self.size_hw)
 
     def _edges(self, runs: slice) -> Int64s:
         """Return (2 M,) the starts and ends of some runs by turns, ascending."""

@@ -117,21 +117,6 @@ def test_the_mean_is_of_the_pixels_alone() -> None:
         assert RunMask.of(mask).mean(values) == pytest.approx(expected, rel=1e-12)
 
 
-def test_unions_and_common_pixels_are_those_of_the_arrays() -> None:
-    rng = np.random.default_rng(0)
-    for one in drawn_by_chance():
-        other, third = (rng.random(one.shape) < share for share in (0.2, 0.6))
-        runs = [RunMask.of(mask) for mask in (one, other, third)]
-        union = RunMask.union(runs, runs[0].size_hw)
-        for made, expected in (
-            (union, one | other | third),
-            (runs[0].common(runs[1]), one & other),
-            (runs[2].common(union), third),
-        ):
-            assert np.array_equal(made.to_mask(), expected)
-            assert np.array_equal(made.starts, RunMask.of(expected).starts)
-
-
 def cleaned(mask: BoolMask, min_island_px: int, min_hole_px: int) -> BoolMask:
     """Clean one mask, part by part."""
     kept = mask.copy()
