@@ -84,9 +84,8 @@ class Services(LabelStudioServices):
     def task_runner(self) -> TaskRunner:
         """The task runner of requests and jobs; with a token, it leaves late tasks to a job."""
         late = None if self.client is None else self.store
-        failures, watch = FailureStore(self.database), self.token_watch
-        deadline_s = self.settings.predict_deadline_s
-        return TaskRunner(failures, late, deadline_s, lambda: not watch.trouble)
+        failures = FailureStore(self.database)
+        return TaskRunner(failures, late, self.settings.predict_deadline_s)
 
     @cached_property
     def annotations(self) -> AnnotationStore:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from cachetools import LRUCache
@@ -62,7 +62,7 @@ class Outcome:
         entry: its prediction; ``[]`` where there is none, or none for this answer.
         reason: why the task has failed; empty if it has not failed, even if its prediction is
             not made yet or went to another answer.
-        may_pass: whether a later attempt may succeed, since a host was away.
+        may_pass: whether a later attempt may make more of it, since a host was away.
         missing: why its prediction lacks some of its images; empty where it lacks none.
     """
 
@@ -108,6 +108,10 @@ class _MadeTask:
     json_bytes: int = 0
     handed_at: float = -math.inf
 
+    @property
+    def reason(self) -> str:
+        return self.outcome.reason if self.outcome else ""
+
     def pack(self, prediction: Mapping[str, Any]) -> None:
         text = json.dumps(prediction, separators=(",", ":")).encode()
         self.packed, self.json_bytes = zlib.compress(text, 1), len(text)
@@ -117,7 +121,6 @@ class _MadeTask:
         return prediction
 
 
-@dataclass(eq=False)
 class _Run:
     """The tasks that a request or a job waits for.
 
@@ -126,10 +129,16 @@ class _Run:
         made: those of them that were started, joined or kept.
     """
 
-    wanted: Mapping[str, Task]
-    spec: PredictionSpec
-    work: Work
-    made: dict[str, _MadeTask] = field(default_factory=dict)
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        spec: PredictionSpec,
+        work: Work,
+        notes_failures: bool = False,
+    ) -> None:
+        self.wanted = {_result_key(task, spec.version): task for task in tasks}
+        self.spec, self.work, self.notes_failures = spec, work, notes_failures
+        self.made: dict[str, _MadeTask] = {}
 
 
 class TaskRunner:
@@ -142,7 +151,6 @@ class TaskRunner:
         failures: gets the tasks that fail; None: nothing is noted.
         late: gets the tasks that are late; None: they are dropped, and Label Studio asks again.
         deadline_s: the time for an answer, in seconds.
-        can_write: whether jobs reach Label Studio; while they do not, no task is left to them.
     """
 
     def __init__(
@@ -150,9 +158,7 @@ class TaskRunner:
         failures: FailureStore | None = None,
         late: LateTasks | None = None,
         deadline_s: float = math.inf,
-        can_write: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._can_write = can_write
         self._failures = failures
         self._late = late
         self._deadline_s = deadline_s
@@ -161,7 +167,7 @@ class TaskRunner:
             for opened, name in ((False, "batch"), (True, "opened"))
         }
         self._changed = threading.Condition()
-        self._queued: Counter[int | None] = Counter()
+        self._runs: set[_Run] = set()
         self._running: dict[str, _MadeTask] = {}
         self._kept: LRUCache[str, _MadeTask] = LRUCache(_KEPT_BYTES, lambda made: len(made.packed))
 
@@ -185,83 +191,86 @@ class TaskRunner:
             is_gone: tells whether nobody will read the outcomes.
         """
         end = time.monotonic() + max(0.0, self._deadline_s - waited_s)
-        skipped, max_bytes = set[int](), math.inf
+        wanted, most_bytes = tasks, math.inf
         if spec.priority is Priority.BATCH:
-            skipped = self._late_task_ids(spec.project, waited_s + _CHOOSING_S)
-            max_bytes = _ANSWER_BYTES
-        wanted = [task for task in tasks if task.id not in skipped]
-        noting = self._noting_failures(work)
-        outcomes, late = self._run_until(end, wanted, spec, noting, is_gone, max_bytes)
+            of_jobs = self._late_task_ids(spec.project, waited_s + _CHOOSING_S)
+            wanted, most_bytes = [task for task in tasks if task.id not in of_jobs], _ANSWER_BYTES
+        run = _Run(wanted, spec, work, notes_failures=True)
+        outcomes, late = self._run_until(end, run, is_gone, most_bytes)
         self._hand_over(spec.project, late)
         return [outcomes.get(_result_key(task, spec.version), Outcome([])) for task in tasks]
 
     def run_all(self, tasks: Sequence[Task], spec: PredictionSpec, work: Work) -> list[Outcome]:
         """Run the tasks of a job, however long it takes; note no failures. See `run`."""
-        outcomes, _ = self._run_until(math.inf, tasks, spec, work)
+        outcomes, _ = self._run_until(math.inf, _Run(tasks, spec, work))
         return [outcomes.get(_result_key(task, spec.version), Outcome([])) for task in tasks]
 
     def count_waiting(self) -> dict[int | None, int]:
         """Count the tasks that are not done yet, by project."""
         with self._changed:
-            return dict(+(self._queued + Counter(each.project for each in self._running.values())))
+            counts = Counter(each.project for each in self._running.values())
+            for run in self._runs:
+                counts[run.spec.project] += len(run.wanted) - len(run.made)
+            return dict(+counts)
 
     # ---- requests --------------------------------------------------------------------------------
 
     def _run_until(
         self,
         end: float,
-        tasks: Sequence[Task],
-        spec: PredictionSpec,
-        work: Work,
+        run: _Run,
         is_gone: Callable[[], bool] = lambda: False,
-        max_bytes: float = math.inf,
+        most_bytes: float = math.inf,
     ) -> tuple[dict[str, Outcome], list[Task]]:
         """Run tasks until the monotonic time is `end`.
+
+        Args:
+            most_bytes: the room for predictions in the answer.
 
         Returns:
             The outcomes by key; those tasks that have none, and that nobody else waits for.
         """
-        asked = math.inf if spec.priority is Priority.OPENED else time.monotonic()
-        run = _Run({_result_key(task, spec.version): task for task in tasks}, spec, work)
+        asked = math.inf if run.spec.priority is Priority.OPENED else time.monotonic()
+        taken, late = set[str](), list[Task]()
         with self._changed:
+            self._runs.add(run)
             try:
                 self._start_and_wait(run, end, is_gone)
             finally:
+                self._runs.remove(run)
                 for each in run.made.values():
                     each.waiters -= 1
-            settled = {
-                key
-                for key, each in run.made.items()
-                if each.waiters
-                or each.handed_at > asked  # it has gone to another answer
-                or (each.outcome and each.outcome.reason)
-            }
-            taken = set[str]() if is_gone() else _take(run.made, asked, max_bytes)
+            is_read = not is_gone()
+            for key, task in run.wanted.items():
+                made = run.made.get(key)
+                if made is None:
+                    late.append(task)
+                elif made.packed and made.handed_at <= asked and is_read and most_bytes > 0:
+                    made.handed_at = time.monotonic()
+                    most_bytes -= made.json_bytes
+                    taken.add(key)
+                elif not (made.waiters or made.handed_at > asked or made.reason):
+                    late.append(task)
         outcomes = {
             key: replace(each.outcome, entry=each.unpack() if key in taken else [])
             for key, each in run.made.items()
             if each.outcome is not None
         }
-        return outcomes, [task for key, task in run.wanted.items() if key not in settled | taken]
+        return outcomes, late
 
     def _start_and_wait(self, run: _Run, end: float, is_gone: Callable[[], bool]) -> None:
         """Start tasks as threads become free, and wait for all; the caller holds the lock."""
         queue = deque(key for key in run.wanted if not self._join(run, key))
-        self._queued[run.spec.project] += len(queue)
-        try:
-            while True:
-                while queue and (self._join(run, queue[0]) or self._start(run, queue[0])):
-                    queue.popleft()
-                    self._queued[run.spec.project] -= 1
-                for error in filter(None, (each.error for each in run.made.values())):
-                    raise error
-                is_done = not queue and all(each.outcome for each in run.made.values())
-                left_s = end - time.monotonic()
-                if is_done or left_s <= 0 or is_gone():
-                    return
-                self._changed.wait(min(_POLL_S, left_s))
-        finally:
-            self._queued[run.spec.project] -= len(queue)
+        while True:
+            while queue and (self._join(run, queue[0]) or self._start(run, queue[0])):
+                queue.popleft()
+            for error in filter(None, (each.error for each in run.made.values())):
+                raise error
+            is_done = not queue and all(each.outcome for each in run.made.values())
+            left_s = end - time.monotonic()
+            if is_done or left_s <= 0 or is_gone():
+                return
+            self._changed.wait(min(_POLL_S, left_s))
 
     def _join(self, run: _Run, key: str) -> bool:
         """Wait for a task that runs, or take what is kept of it; return whether there is one."""
@@ -289,21 +298,20 @@ class TaskRunner:
             outcome = run.work(task, run.spec)
             if isinstance(outcome.entry, dict):
                 made.pack(outcome.entry)
-                if not outcome.missing:
-                    self._note_success(task)
+            self._note(run, task, outcome)
         except Exception as error:  # noqa: BLE001 -- raised in the threads that wait for the task
             made.error = error
         with self._changed:
             del self._running[key]
             made.outcome = replace(outcome, entry=[])
-            if made.packed and len(made.packed) <= self._kept.maxsize:
+            if made.packed and not outcome.missing and len(made.packed) <= self._kept.maxsize:
                 self._kept[key] = made
             self._changed.notify_all()
 
     # ---- the database, which may be away ---------------------------------------------------------
 
     def _late_task_ids(self, project: int | None, ended_within_s: float) -> set[int]:
-        if self._late is not None and project is not None and self._can_write():
+        if self._late is not None and project is not None:
             with _outages_logged():
                 return self._late.late_task_ids(project, ended_within_s)
         return set()
@@ -317,22 +325,15 @@ class TaskRunner:
         with _outages_logged():
             self._late.add_late_tasks(project, ids)
 
-    def _noting_failures(self, work: Work) -> Work:
-        """Return work that also adds a task without a whole prediction to the failure store."""
-
-        def noting(task: Task, spec: PredictionSpec) -> Outcome:
-            outcome = work(task, spec)
-            reason = outcome.reason or outcome.missing
-            if reason and isinstance(task.id, int) and self._failures is not None:
-                with _outages_logged():  # the log of the task tracker has the reason
-                    self._failures.add([(task.id, reason)], project=spec.project)
-            return outcome
-
-        return noting
-
-    def _note_success(self, task: Task) -> None:
-        if isinstance(task.id, int) and self._failures is not None:
-            with _outages_logged():
+    def _note(self, run: _Run, task: Task, outcome: Outcome) -> None:
+        """Note that a task has its whole prediction, or of a request why it has not."""
+        if self._failures is None or not isinstance(task.id, int):
+            return
+        reason = outcome.reason or outcome.missing
+        with _outages_logged():  # the log of the task tracker has the reason
+            if reason and run.notes_failures:
+                self._failures.add([(task.id, reason)], project=run.spec.project)
+            elif isinstance(outcome.entry, dict) and not reason:
                 self._failures.solve([task.id])
 
 
@@ -344,28 +345,7 @@ def _outages_logged() -> Iterator[None]:
         log.warning("The database of jobs: %s", error_message(error))
 
 
-def _take(made: Mapping[str, _MadeTask], asked: float, max_bytes: float) -> set[str]:
-    """Mark predictions as handed out; return their keys.
-
-    Those are left that went elsewhere since the monotonic time `asked`, or for which the answer has
-    no room.
-    """
-    taken: set[str] = set()
-    for key, each in made.items():
-        if each.packed and each.outcome and each.handed_at <= asked and max_bytes > 0:
-            each.handed_at = time.monotonic()
-            max_bytes -= each.json_bytes
-            taken.add(key)
-    return taken
-
-
 def _result_key(task: Task, version: str) -> str:
-    """Return the key of a prediction; a task whose data was changed has another key.
-
-    >>> tasks = [Task(1, 7, {"image": image}) for image in ("a.png", "b.png", "a.png")]
-    >>> one, other, same = (_result_key(task, "v1") for task in tasks)
-    >>> one == same, one == other, one == _result_key(tasks[0], "v2")
-    (True, False, False)
-    """
+    """Return the key of a prediction; a task whose data was changed has another key."""
     parts = [task.id, task.project_id, version, dict(task.data)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:40]

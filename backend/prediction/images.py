@@ -115,29 +115,15 @@ class TaskImageReader:
         self._patience_s = patience_s
 
     def read(self, task: Task, spec: PredictionSpec) -> Iterator[TaskImage | TaskError]:
-        """Yield the images of a task that are asked for, or the error of each.
-
-        In a batch, a host that refuses an image is asked once more after the other images, as it
-        may be back by then.
-        """
+        """Yield the images of a task that are asked for, or the error of each."""
         with stage("load"):
             self._engine.segmenter()  # where it is gone, nothing needs to be fetched
         waited_s: dict[str, float] = {}
-        refused: list[tuple[_Place, ImageRefused]] = []
-        has_read = False
         for place in _places(task, spec):
             if isinstance(place, TaskError):
                 yield place
-                continue
-            image = self._read_place(place, task, spec, waited_s)
-            if isinstance(image, ImageRefused):
-                refused.append((place, image))
-                continue
-            has_read = has_read or isinstance(image, TaskImage)
-            yield image
-        is_repeated = has_read and spec.priority is Priority.BATCH
-        for place, error in refused:
-            yield self._read_place(place, task, spec, waited_s) if is_repeated else error
+            else:
+                yield self._read_place(place, task, spec, waited_s)
 
     def _read_place(
         self, place: _Place, task: Task, spec: PredictionSpec, waited_s: dict[str, float]

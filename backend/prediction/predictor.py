@@ -165,7 +165,8 @@ class Predictor:
             return Outcome(entry)
         missing = _missing(errors, len(images))
         work.incomplete(missing)
-        return Outcome(entry, missing=str(missing))
+        may_pass = any(isinstance(each, ImageRefused) for each in errors)
+        return Outcome(entry, missing=str(missing), may_pass=may_pass)
 
 
 def _missing(errors: Sequence[TaskError], predicted: int) -> TaskError:

@@ -144,16 +144,6 @@ def test_tasks_of_a_job_that_will_not_write_them_are_asked_for_again(
     later.database.close()
 
 
-def test_while_label_studio_cannot_be_written_a_retrieve_answers_the_tasks_of_a_job(
-    make_backend: Callable[..., Backend], studio: FakeStudio
-) -> None:
-    backend = make_backend(predict_deadline_s=20)
-    backend.store.add_late_tasks(7, [1, 2])
-    studio.fault = lambda asked: Answer(401)
-    backend.client.application.extensions["worker"]._rounds["token"]()
-    assert retrieve(backend, studio) == list(range(1, 41))
-
-
 def test_late_tasks_outlive_kill_9(server: LocalServer, studio: FakeStudio, tmp_path: Path) -> None:
     studio.tasks = {i: {"image": picture(i)} for i in range(1, 101)}
     url = f"sqlite:///{tmp_path}/killed.db"

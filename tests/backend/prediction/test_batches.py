@@ -207,6 +207,8 @@ def test_failures_are_noted_until_the_task_is_predicted(opened: bool, tmp_path: 
     }
     assert made_of([run(1, whole)]) == [1]
     assert [each.task for each in failures.failing()] == [2]
+    assert made_of([run(2, whole)]) == [2]
+    assert failures.failing() == [], "what lacked a picture was not kept"
     assert late.added == [], "a task that has failed is not late"
     database.close()
 
