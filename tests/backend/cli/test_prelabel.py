@@ -11,6 +11,12 @@ from tests.backend.fakes.colour_segmenter import brush_config
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 
 
+@pytest.fixture(autouse=True)
+def _demo_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its weights are there."""
+    monkeypatch.setenv("MODEL", "demo")
+
+
 @pytest.mark.parametrize(
     ("command", "token", "project", "sentence"),
     [
