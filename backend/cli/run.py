@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from backend.runs.agreement import Agreement
     from backend.runs.label_errors import LabelErrors
     from backend.runs.next_tasks import NextTasks
-    from backend.runs.words import TriedWords, WordsReport
+    from backend.runs.words import WordsReport
 
 #: What these commands need Label Studio for.
 _USE: Final = "the project is read"
@@ -254,16 +254,6 @@ def show_next_tasks(
         help="Words to try, separated by commas; several times for several wordings.",
     ),
     click.option(
-        "--threshold",
-        "thresholds",
-        multiple=True,
-        type=click.FloatRange(0, 1),
-        help="Probability from which the label is drawn; several are tried. By default as it is.",
-    ),
-    click.option(
-        "--try-method", "methods", multiple=True, help="Method to try; several are tried. [METHOD]"
-    ),
-    click.option(
         "--pictures",
         default=8,
         show_default=True,
@@ -277,50 +267,37 @@ def show_words(report: WordsReport, console: Console, *_: object) -> None:
     On corrected pictures, words are ranked by the paint that they save over all labels. Nothing is
     written to Label Studio: the project's page has a button for it.
     """
-    kind = "corrected picture" if report.on == "corrected" else "picture"
-    what = quantity(report.pictures, kind) + (", not corrected" if kind == "picture" else "")
-    console.print(what)
+    pictures = quantity(report.pictures, "corrected picture" if report.is_corrected else "picture")
+    console.print(pictures + ("" if report.is_corrected else ", not corrected"))
     if report.label:
-        _print_trials(report.trials, console)
+        _print_trials(report, console)
     else:
         _print_check(report, console)
 
 
-def _print_trials(trials: tuple[TriedWords, ...], console: Console) -> None:
+def _print_trials(report: WordsReport, console: Console) -> None:
     columns = {
-        "words": lambda row: ", ".join(row.words) + (" (now)" if row.is_current else ""),
-        "method": "method",
-        ">thres-\nhold": lambda row: f"{row.threshold:.4g}",
-        ">saved paint,\nall labels": "saved_paint_all",
-        ">saved\npaint": "saved_paint",
+        "words": lambda row: ", ".join(row.words) + ("" if row.row else " (now)"),
+        ">saved paint,\nall labels": "saved_paint",
         ">IoU": "iou",
         ">of the\npicture": "share",
-        ">ms a\npicture": lambda row: f"{row.milliseconds:.0f}",
     }
-    _print_table(console, trials, columns)
-    best = trials[0]
-    if best.rank is None:
+    _print_table(console, report.trials, columns)
+    best = report.trials[0]
+    if not report.is_corrected:
         console.print(
             "Nothing is ranked, since nobody has corrected these pictures: the project's page "
             "shows the masks side by side.",
             soft_wrap=True,
         )
-    elif not best.is_current:
-        line = "" if best.is_in_config else f"{best.line} with "
-        console.print(f"Best: {line}METHOD={best.method}", markup=False, soft_wrap=True)
+    elif best.row:
+        console.print(f"Best: {best.line}", markup=False, soft_wrap=True)
 
 
 def _print_check(report: WordsReport, console: Console) -> None:
-    columns = {
-        "label": "label",
-        ">of the pictures": "share",
-        ">goes to another": "changed",
-        ">highest probability": lambda row: f"{row.highest:.2f}",
-    }
-    _print_table(console, report.responses, columns)
+    shares = {"label": lambda row: row[0], ">of the pictures": lambda row: row[1]}
+    _print_table(console, report.shares.items(), shares)
     for found in report.advice:
         console.print(f"\n{found.finding}\n  {found.remedy}", markup=False)
     if not report.advice:
         console.print("Nothing is found: the words lie apart.")
-    if report.check is not None and report.check.unknown_from is None:
-        console.print("Whether the model knows a word cannot be told with this model.")

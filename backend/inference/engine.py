@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import weakref
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 
@@ -112,7 +111,6 @@ class Engine:
         self._collector = BatchCollector(self._images, self._words, self._cache)
         self._encoder = BatchEncoder(self._changed)
         self._thread: threading.Thread | None = None
-        self._derived: weakref.WeakSet[Engine] = weakref.WeakSet()
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Engine:
@@ -135,24 +133,6 @@ class Engine:
             cache=FeatureCache.from_settings(settings),
         )
 
-    def of_method(self, method: str) -> Engine:
-        """Make an engine for another method, with this one's weights, words and feature cache.
-
-        It is not started, and ends with this one at the latest. The model is in memory once;
-        pictures are encoded for each method, in a thread of its own.
-        """
-        resolve_method(method)
-
-        def load() -> Segmenter:
-            own = self.segmenter()
-            made = Segmenter(own.model, method, own.preprocessing, own.windows_at_once)
-            made.embed = own.embed
-            return made
-
-        made = Engine(load, self._model_id, cache=self._cache)
-        self._derived.add(made)
-        return made
-
     def start(self) -> None:
         """Load the model and then serve it, in the background; a second call does nothing."""
         with self._changed:
@@ -164,8 +144,6 @@ class Engine:
         """Stop serving: requests that wait, and later ones, fail with `ModelUnavailable`."""
         self._loader.stop()
         self._fail_all()
-        for each in list(self._derived):
-            each.stop()
 
     def __enter__(self) -> Engine:
         self.start()
@@ -179,8 +157,6 @@ class Engine:
         """Wait for the end of the batch that is running: a process that ends under it may abort."""
         if self._thread is not None:
             self._thread.join(_LAST_BATCH_S)
-        for each in list(self._derived):
-            each.join()
 
     @property
     def status(self) -> ModelStatus:

@@ -10,7 +10,6 @@ from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
 
 from backend.errors import LabelConfigError
-from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import (
     find,
     find_controls,
@@ -22,20 +21,15 @@ from backend.label_studio.label_config_parser import (
     parse_xml,
 )
 
-#: An attribute of a tag, and the blanks before it.
-_ATTRIBUTE = r"""(?<!\s)\s+{name}\s*=\s*("[^"]*"|'[^']*')"""
+#: The attribute of a tag that holds its words, and the blanks before it.
+_WORDS = re.compile(r"""(?<!\s)\s+predicted_values\s*=\s*("[^"]*"|'[^']*')""", re.IGNORECASE)
 
 #: A tag, whose attributes may hold a ``>``.
 _TAG = re.compile(rb"""<[^"'>]*(?:"[^"]*"[^"'>]*|'[^']*'[^"'>]*)*>""")
 
 
-def with_words(
-    xml: str, name: str, words: Sequence[str], threshold: float | None = None
-) -> tuple[str, str]:
+def with_words(xml: str, name: str, words: Sequence[str]) -> tuple[str, str]:
     """Return a label config with other words of a label, all else as it was written.
-
-    Args:
-        threshold: the probability from which the label is drawn, in [0, 1]; None: as it is.
 
     Returns:
         The changed config, and the changed ``<Label>`` tag as it stands there; the first one where
@@ -46,26 +40,26 @@ def with_words(
 
     >>> xml = '''<View><Image name="i" value="$i"/>
     ...   <BrushLabels name="b" toName="i"><Label value="tree"/></BrushLabels></View>'''
-    >>> with_words(xml, "tree", ["tree", "pine"], 0.4)[1]
-    '<Label value="tree" predicted_values="tree, pine" model_score_threshold="0.4"/>'
+    >>> with_words(xml, "tree", ["tree", "pine"])[1]
+    '<Label value="tree" predicted_values="tree, pine"/>'
     """
     before = parse_label_config(xml)
     known = {label.name: label.prompts for label in before.labels}
-    changes: dict[str, str] = {}
-    if tuple(words) != known.get(name):  # written, a name with a comma would read as two words
-        changes["predicted_values"] = ", ".join(words)
-    if threshold is not None:
-        changes["model_score_threshold"] = f"{threshold:g}"
+    # Equal ones stay as they are: written, a name with a comma would read as two words.
+    new = None if tuple(words) == known.get(name) else ", ".join(words)
     data, shift, first = xml.strip().encode(), 0, ""
     for start, end in _tags_of(data, name):
-        tag = _with_attributes(data[start + shift : end + shift].decode(), changes)
+        tag = _with_attribute(data[start + shift : end + shift].decode(), new)
         data = data[: start + shift] + tag.encode() + data[end + shift :]
         shift += len(tag.encode()) - (end - start)
         first = first or tag
     if not first:
         raise LabelConfigError(f"The label config has no label {name!r} that is predicted.")
     after = data.decode()
-    if parse_label_config(after) != _expected(before, name, words, threshold):
+    labels = tuple(
+        replace(each, prompts=tuple(words)) if each.name == name else each for each in before.labels
+    )
+    if parse_label_config(after) != replace(before, labels=labels):
         raise LabelConfigError(
             f"The words of {name!r} cannot be changed in this label config: change them by hand."
         )
@@ -101,35 +95,10 @@ def _tags_of(data: bytes, name: str) -> Iterator[tuple[int, int]]:
             yield start, tag.end()
 
 
-def _with_attributes(tag: str, changes: dict[str, str]) -> str:
-    """Return a tag with attributes set: in their place, else behind all others."""
-    for name, value in changes.items():
-        written = f" {name}={quoteattr(value)}"
-        found = re.search(_ATTRIBUTE.format(name=name), tag, re.IGNORECASE)
-        if found is None:
-            found = re.search(r"(?<!\s)\s*(?=/?>$)", tag)
-        assert found is not None, "each tag has an end"
-        tag = tag[: found.start()] + written + tag[found.end() :]
-    return tag
-
-
-def _expected(
-    config: LabelConfig, name: str, words: Sequence[str], threshold: float | None
-) -> LabelConfig:
-    """Return a config with other words of a label, as it should be read."""
-    labels = tuple(
-        replace(each, prompts=tuple(words)) if each.name == name else each for each in config.labels
-    )
-    if threshold is None:
-        return replace(config, labels=labels)
-    controls = tuple(
-        replace(
-            control,
-            labels=tuple(
-                replace(own, threshold=threshold) if own.name == name else own
-                for own in control.labels
-            ),
-        )
-        for control in config.controls
-    )
-    return replace(config, labels=labels, controls=controls)
+def _with_attribute(tag: str, words: str | None) -> str:
+    """Return a tag with these words: in the place of those that it has, else behind all else."""
+    if words is None:
+        return tag
+    found = _WORDS.search(tag) or re.search(r"(?<!\s)\s*(?=/?>$)", tag)
+    assert found is not None, "each tag has an end"
+    return f"{tag[: found.start()]} predicted_values={quoteattr(words)}{tag[found.end() :]}"

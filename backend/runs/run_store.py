@@ -134,12 +134,6 @@ class RunStore:
             row = connection.execute(query.order_by(_RUNS.c.id.desc()).limit(1)).first()
         return None if row is None else (_run(row), kind.read_report(row.report))
 
-    def replace_report(self, run: Run, report: msgspec.Struct) -> None:
-        """Store a report in place of the one that a run has."""
-        text = msgspec.json.encode(report).decode()
-        with self.database.write() as connection:
-            connection.execute(update(_RUNS).where(_RUNS.c.id == run.id).values(report=text))
-
     def cancel(self, run: Run) -> None:
         """End a run that waits or is at work: who makes it notices. One that is over stays."""
         values: dict[str, Any] = {"state": "cancelled", "finished": self.database.clock()}

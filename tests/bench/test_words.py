@@ -19,9 +19,8 @@ from clearclip_core import (
     Segmenter,
     render_scene,
 )
-from clearclip_core.evaluation.comparison import PredictionRule, draw_masks
+from clearclip_core.evaluation.comparison import AS_BACKEND, draw_masks
 from clearclip_core.evaluation.metrics import MaskOverlap
-from clearclip_core.wording.vocabulary_check import rank_wordings
 from tests.bench.conftest import Report
 from tests.bench.street import Encoded, encoded, load_street
 
@@ -33,31 +32,26 @@ UNKNOWN = ("accordion", "carburetor", "lasagna", "microscope", "stethoscope", "u
 CORRECTED, UNSEEN = 8, 12
 
 
-@dataclass(frozen=True)
-class Tried:
-    """Words and a threshold of one label."""
-
-    words: tuple[str, ...]
-    threshold: float = 0.0
+#: Words of one label.
+Words = tuple[str, ...]
 
 
 def measured(
     segmenter: Segmenter,
     labels: Sequence[Label],
     index: int,
-    tried: Tried,
+    tried: Words,
     pictures: Sequence[Encoded],
 ) -> tuple[MaskOverlap, MaskOverlap]:
     """Return the overlap of a label on all pictures, and that of all labels together."""
     changed = [
-        replace(each, prompts=tried.words) if number == index else each
+        replace(each, prompts=tried) if number == index else each
         for number, each in enumerate(labels)
     ]
-    limits = tuple(tried.threshold if n == index else 0.0 for n in range(len(labels)))
     own = all_ = MaskOverlap()
     for picture in pictures:
         scores = segmenter.score(picture.features, changed, contrast=True)
-        masks = draw_masks(segmenter, scores, picture.rgb, PredictionRule(threshold=limits))
+        masks = draw_masks(segmenter, scores, picture.rgb, AS_BACKEND)
         for number in range(len(labels)):
             true = picture.truth == number
             mask = masks.get(number, np.zeros_like(true))
@@ -84,16 +78,13 @@ def choose(
     segmenter: Segmenter,
     labels: Sequence[Label],
     index: int,
-    pool: Sequence[Tried],
+    pool: Sequence[Words],
     corrected: Sequence[Encoded],
     unseen: Sequence[Encoded],
 ) -> Choice:
     """Choose as the words page does: most saved paint over all labels on corrected pictures."""
-    wrong = [
-        [measured(segmenter, labels, index, each, [one])[1].wrong_px for one in corrected]
-        for each in pool
-    ]
-    chosen = rank_wordings(wrong, [each.threshold > 0 for each in pool]).index(1)
+    wrong = [measured(segmenter, labels, index, each, corrected)[1].wrong_px for each in pool]
+    chosen = wrong.index(min(wrong))
     found = [measured(segmenter, labels, index, each, unseen) for each in pool]
     paint = [100 * (all_.saved_paint or 0.0) for _, all_ in found]
     iou = [100 * (own.iou or 0.0) for own, _ in found]
@@ -139,17 +130,16 @@ def test_words_chosen_on_drawn_scenes(report: Report) -> None:
         other = rng.choice([each for each in names if each != name])
         synonyms = SYNONYMS[name]
         pool = [
-            Tried((rng.choice(UNKNOWN),)),
-            Tried((name, rng.choice(UNKNOWN))),
-            Tried((name, other)),
-            Tried((SYNONYMS[other][0],)),
-            Tried((rng.choice(synonyms),)),
-            Tried((name, *synonyms[:2])),
-            Tried((name,), 0.5),
-            Tried((name,), 0.9),
+            (rng.choice(UNKNOWN),),
+            (name, rng.choice(UNKNOWN)),
+            (name, other),
+            (SYNONYMS[other][0],),
+            (rng.choice(synonyms),),
+            (name, *synonyms[:2]),
+            (name,),
         ]
         found.append(choose(segmenter, labels, index, pool, corrected, unseen))
-    summed_up(report, "drawn scenes, demo model", found, f"{len(pictures)} scenes, pools of 8")
+    summed_up(report, "drawn scenes, demo model", found, f"{len(pictures)} scenes, pools of 7")
 
 
 def test_words_chosen_on_street_photographs(report: Report, tmp_path: Path) -> None:
@@ -160,14 +150,12 @@ def test_words_chosen_on_street_photographs(report: Report, tmp_path: Path) -> N
     for index, label in enumerate(folder.labels):
         other = rng.choice([each for each in names if each != label.name])
         pool = [
-            Tried((rng.choice(UNKNOWN),)),
-            Tried((label.name, other)),
-            Tried((label.name,)),
-            Tried(label.prompts),
-            Tried((label.name,), 0.3),
-            Tried((label.name,), 0.6),
+            (rng.choice(UNKNOWN),),
+            (label.name, other),
+            (label.name,),
+            label.prompts,
         ]
         corrected, unseen = split(pictures, index)
         found.append(choose(segmenter, folder.labels, index, pool, corrected, unseen))
-    detail = f"{len(pictures)} photographs, pools of 6"
+    detail = f"{len(pictures)} photographs, pools of 4"
     summed_up(report, "street photographs, street model (no CLIP)", found, detail)

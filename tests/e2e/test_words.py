@@ -35,9 +35,6 @@ def test_the_right_words_are_found_on_pictures_and_used(
     with no_complaints(page, backend_url, "409"):
         words = f"/projects/{project}/words"
         page.goto(f"{backend_url}{words}")
-        offered = page.locator("#labels option")
-        expect(offered).to_have_count(len(LABELS))
-        assert [each.get_attribute("value") for each in offered.all()] == LABELS
         page.get_by_role("button", name="Check words").click()
         advice = page.locator("#advice")
         expect(advice).to_contain_text("“turf” (turf) means as little to the model")
@@ -60,12 +57,9 @@ def test_the_right_words_are_found_on_pictures_and_used(
         other.goto(trial)
         page.once("dialog", lambda question: question.accept())
         page.get_by_role("button", name="Use this").first.click()
-        expect(page.get_by_role("status")).to_contain_text("These words were written")
+        expect(page.get_by_role("status")).to_contain_text("The words are in the label config")
         after = studio.client.projects.get(id=project).label_config
         assert f'predicted_values="{", ".join(ranked[0])}"' in after
-        page.goto(trial)
-        expect(page.locator("main")).to_contain_text("These words were written")
-        expect(page.get_by_role("button", name="Use this")).to_have_count(0)
         other.once("dialog", lambda question: question.accept())
         other.get_by_role("button", name="Use this").last.click()
         expect(other.get_by_role("alert")).to_contain_text("was changed since")

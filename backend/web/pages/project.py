@@ -164,7 +164,7 @@ class ProjectRoutes:
         store = self.services.runs
         for run in store.runs(WORDS, project):
             report = store.report(WORDS, run) if run.state == "done" else None
-            if report is not None and report.check is not None:
+            if report is not None and not report.label:
                 weak = {each.label for each in report.advice}
                 counts = {"labels": len(report.labels), "weak": len(weak)}
                 return {"run": run.id, "at": run.finished, **counts}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, get_args
@@ -13,12 +12,11 @@ from flask import Blueprint, Response, request, send_file, url_for
 from backend.dataset.exporter import Format
 from backend.errors import BackendError, BadRequest, RunNotFound
 from backend.label_studio.client import LabelStudioClient
-from backend.label_studio.label_config_parser import parse_label_config
 from backend.runs.dataset import DAYS_KEPT, file_name, file_of
 from backend.runs.label_errors import LabelErrors
 from backend.runs.run import MOST_WORD_PICTURES, Run, RunKind
 from backend.runs.run_store import RunStore
-from backend.runs.words import MAX_TRIALS, WordsReport
+from backend.runs.words import MAX_WORDINGS, WordsReport
 from backend.services import Services
 from backend.web.middleware.errors import see_other
 from backend.web.middleware.guards import BodyReader
@@ -32,7 +30,6 @@ from backend.web.pages.forms import (
 )
 from backend.web.pages.html import answer_action, answer_form, html_page, is_for_people
 from backend.web.pages.projects import PROJECT, URL_NUMBER, ProjectCheck, no_key, required_client
-from clearclip_core import METHODS
 
 _Json = dict[str, Any]
 
@@ -146,27 +143,22 @@ class RunRoutes:
         """Make a view in Label Studio that lists the tasks of the newest report."""
         return self.act(project, lambda _: self._make_view(project))
 
-    def act(
-        self, project: int, action: Callable[[bool], int | None], of: Run | None = None
-    ) -> Response:
+    def act(self, project: int, action: Callable[[bool], int | None]) -> Response:
         """Act, and answer with the page or with what it would show, without the report.
 
         Args:
             project: id of the project.
             action: acts, and returns the id of the view that it has made, if it has; it is told
                 whether the body is a form.
-            of: the run whose page a browser goes to; None: the page of the newest.
         """
         page, did = f"{self.kind.name}.page", str(request.endpoint).rpartition(".")[2]
         return answer_action(
             action,
             lambda view: see_other(
                 url_for(page, project=project, view=view, did=None if view else did)
-                if of is None
-                else self._address(of)
             ),
             lambda _: json_of(self._describe(project, with_report=False)),
-            lambda error: self._page(project, error, of=of),
+            lambda error: self._page(project, error),
         )
 
     def _start(self, project: int, body: bytes, is_form: bool) -> Run:
@@ -305,56 +297,38 @@ class LabelErrorRoutes(RunRoutes):
 
 
 class WordsRoutes(RunRoutes):
-    """Answer the routes of ``/projects/<id>/words``.
-
-    No page waits for Label Studio: the form asks for the labels when it is shown already.
-    """
+    """Answer the routes of ``/projects/<id>/words``."""
 
     def add_routes(self, routes: Blueprint, start: str) -> None:
-        """Add the routes that list labels and write words into the label config."""
+        """Add the route that writes words into the label config."""
         use = f"{start}/<{URL_NUMBER}:run>/use"
-        routes.add_url_rule(f"{start}/labels", "labels", self.labels, methods=["GET"])
         routes.add_url_rule(use, "use", self.use, methods=["POST"])
 
     def fields_of(self, form: Form) -> _Json:
-        """Return the fields: a wording is a line, thresholds stand in one line."""
+        """Return the fields: a wording is a line."""
         fields: _Json = {**last_values(form)}
-        fields["wordings"] = [each for each in fields.get("wordings", "").splitlines() if each]
-        fields["methods"] = form.get("methods", [])
-        given = re.split(r"[\s,;]+", fields.get("thresholds", "").strip())
-        fields["thresholds"] = [each for each in given if each]
-        return fields
+        lines = fields.get("wordings", "").splitlines()
+        return fields | {"wordings": [each for each in lines if each]}
 
     def page_values(self, project: int) -> _Json:
         """Return what the forms show."""
         return {
             "label": request.args.get("label", "")[:200],
-            "methods": list(METHODS),
-            "method": self.services.settings.method,
-            "max_trials": MAX_TRIALS,
+            "max_wordings": MAX_WORDINGS,
             "max_pictures": MOST_WORD_PICTURES,
         }
 
-    def labels(self, project: int) -> Response:
-        """Answer with the labels whose words can be tried, as the label config has them now."""
-        config = parse_label_config(self.client().label_config(project))
-        labels = config.labels_of(config.images[0].name)
-        return json_of({"labels": [label.name for label in labels]})
-
     def use(self, project: int, run: int) -> Response:
         """Write the words of a row into the project's label config."""
-        found = self.store.get(self.kind, project, run)
-        return self.act(project, lambda is_form: self._use(found, is_form), of=found)
+        return self.act(project, lambda is_form: self._use(project, run, is_form))
 
-    def _use(self, run: Run, is_form: bool) -> None:
+    def _use(self, project: int, run: int, is_form: bool) -> None:
         row = parse_fields(self.body.read(MAX_FORM_BYTES), is_form, RowRequest).row
-        client = self.client()
-        report: WordsReport | None = self.store.report(self.kind, run)
+        client, found = self.client(), self.store.get(self.kind, project, run)
+        report: WordsReport | None = self.store.report(self.kind, found)
         if report is None:
-            raise BadRequest(f"The run {run.id} is {run.state}: it has no words to use.")
-        client.replace_label_config(run.project, report.config, report.config_with(row))
-        used = msgspec.structs.replace(report, used=report.row(row).line)
-        self.store.replace_report(run, used)
+            raise BadRequest(f"The run {run} is {found.state}: it has no words to use.")
+        client.replace_label_config(project, report.config, report.config_with(row))
 
 
 class DatasetRoutes(RunRoutes):

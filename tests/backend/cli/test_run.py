@@ -146,7 +146,7 @@ def test_the_best_words_are_named(server: LocalServer, tmp_path: Path) -> None:
     assert made.exit_code == 0, made.output
     assert "lawn, meadow" in made.output
     told = json.loads(out.read_text())
-    assert told["on"] == "corrected"
+    assert told["is_corrected"] is True
     assert [row["words"] for row in told["trials"]][-1] == ["xylophone"], "the worst comes last"
 
 

@@ -204,16 +204,6 @@ def test_stopping_tells_all_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     wait_for(lambda: scene.engine.snapshot().done == 1)  # what was running is handed out
 
 
-def test_an_engine_of_another_method_ends_with_its_own() -> None:
-    made = Engine(lambda: Segmenter.load("demo", device="cpu"), lambda: "demo")
-    derived = made.of_method("maskclip")
-    with made:
-        derived.start()
-        assert derived.segmenter().model is made.segmenter().model
-    with pytest.raises(ModelUnavailable, match="shutting down"):
-        derived.embed((Label("sky"),))
-
-
 def test_the_snapshot_counts() -> None:
     scene = Scene()
     scene.hold()

@@ -31,14 +31,6 @@ def test_each_predicted_tag_of_the_label_is_changed_in_its_place() -> None:
     assert changed == expected
 
 
-def test_a_threshold_is_written_for_all_controls() -> None:
-    changed, line = with_words(XML, "tree", ["fir"], 0.25)
-    assert 'model_score_threshold="0.25"' in line
-    assert changed.count('model_score_threshold="0.25"') == 2
-    controls = parse_label_config(changed).controls
-    assert [label.threshold for each in controls for label in each.labels] == [0, 0.25, 0.25]
-
-
 def test_signs_are_escaped_and_read_back() -> None:
     words = ["\"<b>\" & 'c'", "größer"]
     changed, line = with_words(XML, "größe > 1", words)
@@ -64,11 +56,9 @@ def test_words_that_stay_are_not_written(name: str) -> None:
     """A name with a comma is one word, and would be two as `predicted_values`."""
     xml = XML.replace('value="größe > 1"', f'value="{name}"')
     label = next(each for each in parse_label_config(xml).labels if each.name == name)
-    assert with_words(xml, name, label.prompts)[0] == xml
-    changed, line = with_words(xml, name, label.prompts, 0.5)
+    changed, line = with_words(xml, name, label.prompts)
+    assert changed == xml
     assert "predicted_values" not in line
-    written = "background='#f00' model_score_threshold=\"0.5\"/>"
-    assert changed == xml.replace("background='#f00' />", written)
 
 
 def test_tags_that_are_repeated_for_each_picture_stay() -> None:

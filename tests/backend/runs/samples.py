@@ -19,7 +19,6 @@ from backend.runs.label_errors import LabelErrors, Suspicion
 from backend.runs.next_tasks import AskedTasks, NextTask, NextTasks
 from backend.runs.run import AskedNothing
 from backend.runs.words import Advice, AskedWords, TriedWords, WordsOnPicture, WordsReport
-from clearclip_core.wording.vocabulary_check import LabelResponse, UnknownWord, VocabularyCheck
 from tests.backend.runs.scene_project import CONFIG
 
 EVIL: Final = "<script>alert(1)</script>"
@@ -62,32 +61,25 @@ NEXT_TASKS: Final = NextTasks(
 LINE: Final = '<Label value="tree" predicted_values="fir"/>'
 
 
-def tried(row: int, rank: int, words: str, line: str = LINE) -> TriedWords:
+def tried(row: int, words: str, line: str = LINE) -> TriedWords:
     """A wording that was tried."""
-    picture = WordsOnPicture(3, 0.25, 0.75, True, PICTURE)
-    return TriedWords(
-        *(row, rank, row == 0, row == 0, (words,), 0.0, None, "clearclip", line),
-        *(0.8, 0.8, 0.8, 0.25, 12.0, (picture,)),
-    )
+    return TriedWords(row, (words,), line, 0.8, 0.8, 0.25, (WordsOnPicture(3, 0.75, PICTURE),))
 
 
 WORDS: Final = WordsReport(
-    *("tree", ("sky", "tree"), "corrected", CONFIG),
+    *("tree", ("sky", "tree"), CONFIG, True, 1),
     trials=(
-        tried(1, 1, "fir"),
-        tried(0, 2, "tree", '<Label value="tree"/>'),
-        tried(2, 3, EVIL, f'<Label value="tree" hint="{EVIL}"/>'),
+        tried(1, "fir"),
+        tried(0, "tree", '<Label value="tree"/>'),
+        tried(2, EVIL, f'<Label value="tree" hint="{EVIL}"/>'),
     ),
-    pictures=1,
     left_out={4: EVIL},
     left_out_count=1,
 )
 CHECKED_WORDS: Final = WordsReport(
-    *("", ("sky", "tree"), "diverse"),
-    check=VocabularyCheck((), (UnknownWord("tree", EVIL, 0.9),), 0.5, 0.5),
-    responses=(LabelResponse("tree", 0.5, None, 0.75),),
+    *("", ("sky", "tree"), CONFIG, False, 2),
     advice=(Advice("tree", f"“{EVIL}” means little.", "Try a more common word."),),
-    pictures=2,
+    shares={"sky": 0.25, "tree": 0.5},
 )
 
 DATASET: Final = DatasetFile(2, {"train": 2, "val": 0}, 5, 1, [], {41: EVIL}, 7, 3 << 20)
@@ -97,6 +89,6 @@ SAMPLES: Final[dict[str, tuple[Any, Any, Any]]] = {
     "label-errors": (AskedNothing(), None, LABEL_ERRORS),
     "agreement": (AskedNothing(), None, AGREEMENT),
     "next-tasks": (AskedTasks(5), AskedTasks(6), NEXT_TASKS),
-    "words": (AskedWords("tree", ("fir", "oak, pine"), (0.5,)), AskedWords(), WORDS),
+    "words": (AskedWords("tree", ("fir", "oak, pine")), AskedWords(), WORDS),
     "datasets": (AskedDataset(formats=("coco",), split="80/20"), AskedDataset(), DATASET),
 }
