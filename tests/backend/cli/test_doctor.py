@@ -180,7 +180,7 @@ def test_another_server_where_label_studio_or_the_backend_should_be(
     server: LocalServer, backend_url: str
 ) -> None:
     with LocalServer(lambda _: Answer(body=b"<html>")) as other:
-        assert "may be the address of something else" in found(other)["label studio"].text
+        assert "is not the address at which Label Studio" in found(other)["label studio"].text
     assert ill(found(server, backend_url=server.url)) == {"backend": "FAIL"}
     nobody = found(server, backend_url="http://127.0.0.1:1")
     assert "cannot be reached from here" in nobody["backend"].text
