@@ -24,7 +24,7 @@ from backend.dataset.matching import (
 )
 from backend.dataset.tasks import READ_AHEAD, READERS
 from backend.errors import DatasetError, TaskError
-from backend.label_studio.client import UNLISTED, LabelStudioClient, list_to_change
+from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ImageReader, image_places
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.region_writer import draw_regions
@@ -346,26 +346,21 @@ class MaskImporter:
                 for task, result in results.items()
             }
             return {task: reason for task, reason in reasons.items() if reason}
-        kept = {
-            task: UNLISTED
-            for task in results
-            if task in self._replaced and not self._remove_predictions(task)
-        }
-        entries = {t: self._prediction(result) for t, result in results.items() if t not in kept}
-        return kept | client.prediction_writer.write(self._project, version, entries)
+        for task in self._replaced.intersection(results):
+            self._remove_predictions(task)
+        entries = {task: self._prediction(result) for task, result in results.items()}
+        return client.prediction_writer.write(self._project, version, entries)
 
     def _prediction(self, result: _Result) -> dict[str, Any]:
         scores = [float(entry["score"]) for entry in result]
         score = round(sum(scores) / len(scores), 6) if scores else 0.0
         return {"model_version": self._options.version, "score": score, "result": list(result)}
 
-    def _remove_predictions(self, task: int) -> bool:
-        """Remove the predictions of this version; return whether they could be listed."""
-        found = list_to_change(self._client, task)
-        for stored in found or ():
+    def _remove_predictions(self, task: int) -> None:
+        """Remove the predictions of this version."""
+        for stored in self._client.stored(task):
             if stored.version == self._options.version:
                 self._client.delete(stored.id)
-        return found is not None
 
     def _check(
         self, matched: Sequence[Matched], progress: WatchImport

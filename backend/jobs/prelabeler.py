@@ -24,7 +24,7 @@ from backend.database.leases import LeaseLost
 from backend.errors import BadRequest, StudioRefused
 from backend.inference.queue import Priority
 from backend.jobs.job_store import Job, JobStore
-from backend.label_studio.client import LabelStudioClient, list_to_change
+from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
@@ -301,9 +301,7 @@ class Prelabeler:
                 return
 
     def _remove_duplicates_of(self, task: int, job: Job) -> None:
-        stored = list_to_change(self._client, task)
-        if stored is None:
-            return
+        stored = self._client.stored(task)
         for double in [each for each in stored if each.version == job.version][1:]:
             log.info("Task %d had a second prediction, which is removed", task)
             self._client.delete(double.id)

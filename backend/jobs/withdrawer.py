@@ -20,7 +20,7 @@ from typing import Final
 from backend.errors import AnswerTooLarge, StudioRefused
 from backend.jobs.connection_watch import CLOCKS_DIFFER_S
 from backend.jobs.job_store import Job, JobStore
-from backend.label_studio.client import LabelStudioClient, list_to_change
+from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.task_filter import TaskFilter
 
 #: Tasks between two steps of a job; a lease outlasts them.
@@ -68,7 +68,7 @@ class Withdrawer:
             done, stay = 0, set[int]()
             for task in tasks:
                 found = self._predictions(of, task)
-                if found is None or (found and task in worked_on):
+                if found and task in worked_on:
                     stay.add(task)
                 elif found:
                     self._delete(found)
@@ -98,15 +98,12 @@ class Withdrawer:
         for each in predictions:
             self._client.delete(each)
 
-    def _predictions(self, of: Job, task: int) -> list[int] | None:
-        """Return the ids of the predictions of a job for a task; None if they cannot be listed."""
+    def _predictions(self, of: Job, task: int) -> list[int]:
+        """Return the ids of the predictions of a job for a task."""
         first = (of.started or of.created) - CLOCKS_DIFFER_S
         last = (of.finished or of.updated) + CLOCKS_DIFFER_S
-        stored = list_to_change(self._client, task)
-        if stored is None:
-            return None
         return [
             each.id
-            for each in stored
+            for each in self._client.stored(task)
             if each.version == of.version and first <= each.created <= last
         ]

@@ -6,13 +6,12 @@ Label Studio may be down for a while, or busy: each call is repeated, with growi
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any, Final
 
-from backend.errors import BadRequest, LabelConfigChanged, StudioUnreachable
+from backend.errors import BadRequest, LabelConfigChanged
 from backend.label_studio.connection import Connection
 from backend.label_studio.records import (
     Annotation,
@@ -37,8 +36,6 @@ from backend.label_studio.task_filter import TaskFilter, is_any_of
 from backend.label_studio.writers import AnnotationWriter, PredictionWriter
 from backend.settings import Settings
 
-log = logging.getLogger(__name__)
-
 #: Tasks of one request for them; each carries its data.
 PAGE: Final = 100
 
@@ -54,12 +51,6 @@ _PROJECTS_AT_ONCE: Final = 100
 
 #: Ids of one request, which go into its address.
 _IDS_AT_ONCE: Final = 400
-
-#: What becomes of a task whose predictions cannot be listed.
-UNLISTED: Final = "It has too many predictions to be listed, and is left as it is."
-
-#: So many tasks are left out. Each has cost twice the time for which calls are repeated.
-MOST_UNREADABLE: Final = 10
 
 
 class LabelStudioClient:
@@ -351,50 +342,3 @@ def _may_have_duplicates(row: TaskRow) -> bool:
     """Return whether a task has more predictions than versions, or its row does not tell."""
     versions = [each for each in (row.predictions_model_versions or "").split(",") if each]
     return int(row.total_predictions or 0) > len(versions)
-
-
-def list_to_change(client: LabelStudioClient, task: int) -> list[PredictionRow] | None:
-    """List the predictions of a task, some of which are to be deleted or to get a newer one.
-
-    Label Studio sends them all together. Where they have too many values to be read, nothing tells
-    which of them are whose: the task is to be left as it is, which the log says, with the reason.
-
-    Returns:
-        They, the oldest first; none where the task is gone. None where the task is to be left.
-    """
-    try:
-        return client.stored(task)
-    except BadRequest as error:
-        log.warning("Task %d: %s (%s)", task, UNLISTED, error)
-        return None
-
-
-class UnreadableTasks:
-    """Tells a task that cannot be read from a Label Studio that is away."""
-
-    def __init__(self, client: LabelStudioClient, project: int) -> None:
-        self._client = client
-        self._project = project
-        self._count = 0
-
-    def annotations(self, task: int) -> list[Annotation]:
-        """Read the annotations of a task.
-
-        A task that fails is read once more after Label Studio has answered something else: it may
-        have been away, and have come back.
-
-        Raises:
-            BadRequest: the task is left out, since they are too large to be read, or since Label
-                Studio fails to send them.
-        """
-        try:
-            return self._client.annotations(task)
-        except StudioUnreachable:
-            self._client.label_config(self._project)
-        try:
-            return self._client.annotations(task)
-        except StudioUnreachable as error:
-            self._count += 1
-            if self._count > MOST_UNREADABLE:
-                raise
-            raise BadRequest(str(error)) from None

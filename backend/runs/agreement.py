@@ -17,7 +17,7 @@ from backend.errors import StudioRefused
 from backend.feedback.comparison import find_areas
 from backend.feedback.evidence import AreasByLabel, LazyMasks, without_rectangles
 from backend.label_studio.annotations import LEAVE_OUT, AnnotationChoice, read_annotated_image
-from backend.label_studio.client import LabelStudioClient, UnreadableTasks
+from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import ImageTag, LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
@@ -176,11 +176,11 @@ def measure_agreement(
     """
     client, project, sums = parts.client, run.project, _Sums()
     config = parse_label_config(client.label_config(project))
-    wanted, unreadable = TaskFilter(min_annotations=2), UnreadableTasks(client, project)
+    wanted = TaskFilter(min_annotations=2)
     total = client.count(project, wanted)
     for done, task in enumerate(client.all_tasks(project, wanted), 1):
         try:
-            sums.add(_compare(task, unreadable.annotations(int(task.id or 0)), config))
+            sums.add(_compare(task, client.annotations(int(task.id or 0)), config))
         except LEAVE_OUT as error:
             sums.left_out[int(task.id or 0)] = str(error)
         progress(done, max(done, total))

@@ -34,7 +34,6 @@ from backend.label_studio.annotations import (
     draw_annotation,
     read_annotated_image,
 )
-from backend.label_studio.client import UnreadableTasks
 from backend.label_studio.label_config import ImageTag, LabelConfig, score_options
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.records import Annotation
@@ -294,11 +293,10 @@ class _Search:
 
     def _images(self) -> Iterator[_AnnotatedImage]:
         """Read each image of each annotation, in the order of the tasks; skips do not count."""
-        client, project = self.parts.client, self.project
-        unreadable = UnreadableTasks(client, project)
-        for task in client.all_tasks(project, TaskFilter(labeled=True)):
+        client = self.parts.client
+        for task in client.all_tasks(self.project, TaskFilter(labeled=True)):
             try:
-                annotations = unreadable.annotations(int(task.id or 0))
+                annotations = client.annotations(int(task.id or 0))
             except BadRequest as error:
                 self._leave_out(task, str(error))
                 continue

@@ -25,7 +25,7 @@ from backend.dataset.mask_import import (
 from backend.dataset.mask_source import Limits, MaskSource
 from backend.dataset.readers.label_map import read_index_png
 from backend.errors import DatasetError
-from backend.label_studio.client import UNLISTED, LabelStudioClient
+from backend.label_studio.client import LabelStudioClient
 from backend.services import Services
 from backend.settings import load_settings
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
@@ -228,24 +228,6 @@ def test_what_people_have_annotated_is_never_touched(
     assert "1 with annotations already" in plan.plan()
     with pytest.raises(DatasetError, match="Annotations are not replaced"):
         importer(kind="annotations", replace=True)
-
-
-def test_masks_that_cannot_be_removed_are_not_doubled(
-    importer: Make,
-    folder: Path,
-    studio: FakeStudio,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    run(importer, folder)
-    monkeypatch.setattr("backend.label_studio.connection._MOST_BYTES", 4000)
-    studio.add(1, "hostile", result=[{}] * 4000)
-    started = importer(replace=True)
-    started.plan(masks(folder))
-    report = started.write()
-    assert (report.written, report.refused) == (1, {1: UNLISTED})
-    assert f"Task 1: {UNLISTED}" in caplog.text
-    assert studio.stored(VERSION) == {1: 1, 2: 1}
 
 
 def test_a_task_that_label_studio_refuses_is_told(

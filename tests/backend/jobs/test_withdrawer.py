@@ -15,7 +15,7 @@ from backend.database.database import Database
 from backend.errors import JobNotFound, StudioUnreachable, WithdrawalRefused
 from backend.jobs.job_store import Job, JobStore
 from backend.jobs.withdrawer import Withdrawer
-from backend.label_studio.client import UNLISTED, LabelStudioClient
+from backend.label_studio.client import LabelStudioClient
 from backend.settings import Settings
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, Asked, LocalServer
@@ -112,24 +112,6 @@ def test_a_task_that_is_deleted_meanwhile_ends_no_withdrawal(
     assert 2 not in studio.tasks
     assert (over.state, over.total, over.done, over.skipped) == ("done", 2, 2, 0)
     assert studio.stored("v2") == {2: 1}, "which went with its task"
-
-
-def test_a_task_whose_predictions_cannot_be_listed_keeps_them(
-    withdrawer: Withdrawer,
-    store: JobStore,
-    studio: FakeStudio,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    monkeypatch.setattr("backend.label_studio.connection._MOST_BYTES", 4000)
-    job = job_that_is_over(store, studio, 1, 2, 3)
-    studio.add(2, "hostile", result=[{}] * 4000)
-    studio.annotate(3, [])
-    over = withdrawn(withdrawer, store, job)
-    assert (over.state, over.done, over.skipped) == ("done", 1, 2)
-    assert studio.stored("v2") == {2: 1, 3: 1}
-    assert f"Task 2: {UNLISTED} (Label Studio at" in caplog.text
-    assert "added" not in caplog.text, "a withdrawal adds none"
 
 
 def test_other_runs_of_the_same_version_keep_theirs(

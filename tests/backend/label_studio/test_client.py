@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from backend.errors import BadRequest, StudioRefused, StudioUnreachable
-from backend.label_studio.client import PAGE, LabelStudioClient, UnreadableTasks
+from backend.errors import StudioRefused
+from backend.label_studio.client import PAGE, LabelStudioClient
 from backend.label_studio.task_filter import TaskFilter
-from tests.backend.fakes.label_studio import TOKEN, FakeStudio
-from tests.backend.fakes.local_server import Answer, Asked, LocalServer
+from tests.backend.fakes.label_studio import FakeStudio
+from tests.backend.fakes.local_server import LocalServer
 
 VERSION = "demo clearclip 12ab"
 
@@ -152,43 +152,3 @@ def test_what_is_read(client: LabelStudioClient, studio: FakeStudio) -> None:
     assert client.prediction(99) is None
     assert client.annotation_times(6) == {made["id"]: 3.0, skip["id"]: 4.0}
     assert [row.annotations for row in client.changed_tasks(7, 1e9, after_id=5)] == [2]
-
-
-@pytest.fixture
-def unreadable(server: LocalServer) -> UnreadableTasks:
-    """Of a client that does not wait long."""
-    client = LabelStudioClient(server.url, TOKEN, retry_for_s=0.02, first_pause_s=0.01)
-    return UnreadableTasks(client, 7)
-
-
-def test_tasks_that_cannot_be_sent_are_left_out_and_many_are_an_outage(
-    unreadable: UnreadableTasks, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("backend.label_studio.client.MOST_UNREADABLE", 2)
-    studio.fault = lambda asked: Answer(500) if asked.path.startswith("/api/tasks/") else None
-    for task in (1, 2):
-        with pytest.raises(BadRequest, match="answers HTTP 500"):
-            unreadable.annotations(task)
-    with pytest.raises(StudioUnreachable, match="answers HTTP 500"):
-        unreadable.annotations(3)
-
-
-@pytest.mark.parametrize("comes_back", [True, False])
-def test_a_label_studio_that_is_away_is_no_unreadable_task(
-    unreadable: UnreadableTasks, studio: FakeStudio, comes_back: bool
-) -> None:
-    """Away a little longer than calls are repeated, and back for the question whether it is."""
-    studio.annotate(2, [])
-    asked_for: list[str] = []
-
-    def fault(asked: Asked) -> Answer | None:
-        asked_for.append(asked.path)
-        is_back = comes_back and any(path.startswith("/api/projects/7") for path in asked_for)
-        return None if is_back else Answer(503)
-
-    studio.fault = fault
-    if comes_back:
-        assert len(unreadable.annotations(2)) == 1
-    else:
-        with pytest.raises(StudioUnreachable, match="answers HTTP 503"):
-            unreadable.annotations(2)
