@@ -179,7 +179,8 @@ def dataset(
         )
         with stopped_by_signals(services.stopping), progress_bar("Reading", "task") as show:
             total = tasks.count()
-            report = exporter.run(tasks, services.stopping, lambda done: show(done, total))
+            references, stopping = tasks.references(), services.stopping
+            report = exporter.run(tasks.name, references, stopping, lambda n: show(n, total))
     if report is None:
         click.echo("Interrupted: nothing was written.")
         raise SystemExit(130)

@@ -6,7 +6,7 @@ import json
 import threading
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
@@ -45,7 +45,7 @@ from backend.dataset.task_images import (
     TaskLoader,
     plain_text,
 )
-from backend.dataset.tasks import TaskSource
+from backend.dataset.tasks import TaskReference
 from backend.dataset.writers import coco, parquet, yolo
 from backend.errors import BadRequest, DatasetError, TaskError
 from backend.label_studio.annotations import AnnotationChoice
@@ -80,14 +80,12 @@ class DatasetOptions:
     """Choices of a data set.
 
     Attributes:
-        overlap: the rule by which label maps resolve overlaps.
         background: class of unpainted pixels in label maps; empty: they have none.
         by_label: whether all regions of a label in a picture are one object.
         min_area_px: islands of fewer pixels are left out of YOLO's files.
         split_by: field of the tasks' data whose values are kept in one part; empty: none.
-        least_cosine: cosine of features from which on two pictures are near-duplicates, which are
-            kept in one part; None: only equal files are.
-        dry_run: whether nothing is written.
+        least_cosine: of the features of near-duplicates, which are kept in one part; None: only
+            equal files are.
 
     Raises:
         DatasetError: two formats need files of the same names.
@@ -259,8 +257,6 @@ class DatasetExporter:
 
     Attributes:
         folder: a new or empty one, or one of the same project, which is replaced.
-        pictures: reads the files of pictures, and finds those to link to.
-        max_megapixels: limit of a picture's size, in millions of pixels.
         max_mb: limit of the data set's size, in MiB; None: as much as the disk holds.
         describe: computes the features of pictures; None: only equal files are kept together.
         known: digest of a picture's file -> the part that it stays in; None: as in the folder.
@@ -299,34 +295,39 @@ class DatasetExporter:
 
     def run(
         self,
-        source: TaskSource,
+        source: str,
+        tasks: Iterable[TaskReference],
         stopping: threading.Event,
         watch: Callable[[int], None] = lambda _: None,
     ) -> DatasetReport | None:
         """Write the data set; until all of it is there, the folder stays as it is.
 
+        Args:
+            source: name of what the tasks are of, such as the address of a project.
+            watch: is told the number of tasks so far.
+
         Returns:
-            The report; None where `stopping` was set. `watch` is told the number of tasks so far.
+            The report; None where `stopping` was set.
 
         Raises:
             DatasetError: the folder is in use for something else, or cannot be written.
         """
         loader = TaskLoader(self._reader, self.pictures.read, self.options.needs_pictures)
         try:
-            with OutputFolder(self.folder, source.name, self.max_mb) as self._output:
+            with OutputFolder(self.folder, source, self.max_mb) as self._output:
                 if self.known is None:
                     self.known = read_parts(self._output.target, self.options.splitting)
                 with (
                     self._output.place(_ROWS).open("wb") as self._rows,
                     self._output.place(_FEATURES).open("wb") as self._features,
-                    closing(loader.load(source.references())) as loading,
+                    closing(loader.load(tasks)) as loading,
                 ):
                     for number, loaded in enumerate(loading, 1):
                         if stopping.is_set():
                             return None
                         self._add(loaded)
                         watch(number)
-                return self._finish(source.name)
+                return self._finish(source)
         except OSError as error:
             raise DatasetError(f"{self.folder} cannot be written: {error}.") from None
 

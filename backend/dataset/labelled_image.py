@@ -49,9 +49,6 @@ class ClassTable:
     Attributes:
         names: different names, 1 to 255 with the background, else a `DatasetError` is raised.
         background: name of the class of pixels that nobody has painted; empty: they have none.
-
-    >>> ClassTable(("sky", "road")).value_of("road"), ClassTable(("sky",), "other").value_of("sky")
-    (1, 1)
     """
 
     names: tuple[str, ...]
@@ -110,14 +107,7 @@ class ClassTable:
 
 
 class Provenance(msgspec.Struct, frozen=True):
-    """Where a region came from.
-
-    Attributes:
-        model_version: version of the prediction; empty where a person has drawn it, or where Label
-            Studio has lost the prediction.
-        annotation: id of the annotation; None where it is of a prediction that nobody has taken.
-        annotator: id of the annotator; None where Label Studio does not say.
-    """
+    """Where a region came from; ids are None, and the version is empty, where nobody knows."""
 
     origin: Origin = "manual"
     model_version: str = ""
@@ -133,7 +123,6 @@ class LabelledRegion:
     """A part of a picture that has a label.
 
     Attributes:
-        label: name of its class.
         read_mask: draws or decodes its mask, (H, W) bool in the size of the picture. It may raise
             a `DatasetError`.
         score: probability in [0, 1]; None where a person has drawn it.
@@ -197,11 +186,6 @@ class LabelledImage:
         """Return the things in the picture, which may overlap; with `by_label` one for each label.
 
         Regions below a region of the same label in Label Studio's list are parts of one thing.
-
-        >>> one, parts = np.ones((1, 1), np.bool_), {"a": "", "b": "a", "c": ""}
-        >>> regions = [LabelledRegion.of("car", one, id=i, parent=p) for i, p in parts.items()]
-        >>> [len(each.regions) for each in LabelledImage((1, 1), tuple(regions)).objects()]
-        [2, 1]
         """
         found = {(each.id, each.label): each for each in self.regions if each.id}
         parts: dict[tuple[str, str], list[LabelledRegion]] = {}
@@ -221,12 +205,6 @@ class LabelledImage:
 
         Regions that a rule does not tell apart follow the label order; of one label, the later
         region wins. The map is (H, W) uint8, `NO_CLASS` where no region is.
-
-        >>> left, all_ = np.array([[True, False]]), np.array([[True, True]])
-        >>> regions = LabelledRegion.of("sky", all_), LabelledRegion.of("road", left)
-        >>> picture, classes = LabelledImage((1, 2), regions), ClassTable(("sky", "road"))
-        >>> [picture.label_map(classes, rule)[0].tolist() for rule in ("label-order", "smallest")]
-        [[[0, 0]], [[1, 0]]]
         """
         values = np.full(self.size_hw, NO_CLASS, np.uint8)
         covered = 0
@@ -245,9 +223,7 @@ class PictureRow(msgspec.Struct, frozen=True):
 
     Attributes:
         key: text that tells it from all other pictures of the project.
-        name: its name in the data set, without suffix.
         source: its address in Label Studio; "data:" where the address is the picture itself.
-        regions: label, score and provenance of each region.
         objects: label -> number of its objects.
         coco: annotations in COCO's format, without ids; empty where they were not asked for.
     """

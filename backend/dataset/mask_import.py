@@ -15,13 +15,7 @@ import msgspec
 
 from backend.dataset.labelled_image import LabelledRegion, RegionMask
 from backend.dataset.mask_source import MaskSource, check_mask_size
-from backend.dataset.matching import (
-    ClassMapping,
-    Matched,
-    Target,
-    Unmatched,
-    match_by_name,
-)
+from backend.dataset.matching import ClassMapping, Matched, Target, Unmatched, match_by_name
 from backend.dataset.tasks import READ_AHEAD, READERS
 from backend.errors import DatasetError, TaskError
 from backend.label_studio.client import LabelStudioClient
@@ -52,11 +46,11 @@ class ImportOptions:
         kind: whether the masks are predictions, to be corrected, or annotations.
         replace: whether predictions that an earlier import of that version has stored are removed.
         instances: draw each object as a brush or bitmask region of its own; by default all of a
-            label are one. Polygons and rectangles are one for each object in any case.
+            label are one.
 
     Raises:
         DatasetError: Label Studio cannot tell such a version from others; or annotations are to be
-            replaced, which somebody may have corrected.
+            replaced.
     """
 
     version: str
@@ -87,8 +81,6 @@ def version_of_masks(path: Path) -> str:
 
     >>> version_of_masks(Path("data/street, 2026/"))
     'masks street 2026'
-    >>> version_of_masks(Path("masks"))
-    'masks'
     """
     name = re.sub(r"[\s,\x00-\x1f\x7f]+", " ", path.resolve().stem).strip()
     return "masks" if name.lower() == "masks" else f"masks {name}"[:_LONGEST_VERSION].strip()
@@ -105,14 +97,12 @@ class ImportReport(msgspec.Struct):
     """What an import would write, and what it has written.
 
     Attributes:
-        files: files of masks; of one file with many, the pictures in it.
-        matched: those of them that match an image.
+        files: files of masks, or the pictures in one; `matched` of them match an image.
         ready: tasks whose masks have no problem and are to be written.
         present: tasks that have this version, or any annotation, already; they stay as they are.
         left_out: files of masks, or single regions of them, that are not written, and why.
         problems: sentences about masks that cannot be written.
-        written: tasks that were written; None before.
-        left: tasks before which the import was stopped.
+        written: tasks that were written; None before. It was stopped before `left` others.
         refused: id of a task that Label Studio refuses -> why.
     """
 

@@ -33,7 +33,7 @@ class MaskSource:
             says it.
         where: the file, and the place in it, for errors.
         read_regions: reads the regions of a picture of a height and width in px. One without an
-            area is left out and listed under its id, and the others of its picture stay.
+            area is left out and listed under its id.
         other_name: another name of the picture, which counts where no picture has the first one.
         has_objects: whether each region is a thing of its own, whose parts belong together.
         size_hw: the size of the picture, where the file says it.
@@ -90,9 +90,6 @@ def relative_name(path: Path, folder: Path) -> str:
     """Return the path of a file below a folder, with slashes and composed letters (Unicode NFC).
 
     macOS hands out file names in decomposed letters.
-
-    >>> relative_name(Path("masks/a/u\\u0308.png"), Path("masks")) == "a/ü.png"
-    True
     """
     return unicodedata.normalize("NFC", path.relative_to(folder).as_posix())
 

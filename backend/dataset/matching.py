@@ -36,7 +36,6 @@ class ClassMapping:
     """Finds the label of each class: that of its name or alias, else the one of the same words.
 
     Attributes:
-        config: the project's.
         renamed: class -> label, as the caller wants it; an empty label leaves the class out.
         controls: names of the controls to draw with, the first of them that has the label; empty:
             any, masks before outlines before boxes.
@@ -84,11 +83,8 @@ class ClassMapping:
                 f'--map "{name}=LABEL".'
             )
         drawn_by = f"of {' and '.join(self.controls)}" if self.controls else _DRAWN_BY
-        found_none = f'The class "{name}" is no label'
-        if wanted != name:
-            found_none = f'"{wanted}", which --map names for the class "{name}", is no label'
         raise DatasetError(
-            f"{found_none} {drawn_by}, which have "
+            f'The class "{wanted}" is no label {drawn_by}, which have '
             f"{_quoted(sorted({each.label.name for each in targets}))}: name one by --map "
             f'"{name}=LABEL", or leave the class out by --map "{name}=".'
         )
@@ -236,11 +232,7 @@ def _same_folders(
 
 
 def _stem(file: str) -> str:
-    """Return the name of a picture's file without its suffix; another name as it is.
-
-    >>> _stem("a.v2.JPG"), _stem("a.v2")
-    ('a.v2', 'a.v2')
-    """
+    """Return the name of a picture's file without its suffix; another name as it is."""
     suffix = PurePosixPath(file).suffix
     return file[: -len(suffix)] if suffix.lower() in _PICTURES else file
 

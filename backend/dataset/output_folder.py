@@ -39,7 +39,6 @@ class OutputFolder:
 
     Args:
         folder: a new or empty one, or a data set of the same source.
-        source: what it is made of, such as the address of a project.
         max_mb: limit of its size in MiB; None: as much as the disk holds.
     """
 
@@ -50,7 +49,6 @@ class OutputFolder:
         self._source = source
         self._max_mb = max_mb
         self._bytes = 0
-        self._made: set[Path] = set()
         self._lock = FileLock(self.path / _LOCK)
 
     def __enter__(self) -> OutputFolder:
@@ -69,8 +67,10 @@ class OutputFolder:
             self._put_back()
             self._check_target()
             for each in self.path.iterdir():
-                if each.name != _LOCK:
-                    _remove(each)
+                if each.is_dir() and not each.is_symlink():
+                    shutil.rmtree(each)
+                elif each.name != _LOCK:
+                    each.unlink()
         except BaseException:
             self._discard()
             raise
@@ -90,9 +90,7 @@ class OutputFolder:
     def place(self, name: str) -> Path:
         """Return the path of a file in a folder that is there; see `take`."""
         path = self.path / name
-        if path.parent not in self._made:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._made.add(path.parent)
+        path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
     def take(self, size_bytes: int) -> None:
@@ -130,11 +128,9 @@ class OutputFolder:
                 self._replaced.rename(self.target)
 
     def _check_target(self) -> None:
-        if not self.target.exists():
-            return
         if self.target.is_mount():
             raise DatasetError(f"{self.target} is a disk of its own: name a folder in it.")
-        found = {each.name for each in self.target.iterdir()}
+        found = {each.name for each in self.target.iterdir()} if self.target.exists() else ()
         if not found:
             return
         if MARKER not in found:
@@ -148,7 +144,7 @@ class OutputFolder:
                 f"{self.target} is the data set of {owner[:500]}, not of {self._source}: name "
                 "another folder."
             )
-        others = sorted(each for each in found - _OURS if not each.endswith(".cache"))
+        others = sorted(e for e in found if e not in _OURS and not e.endswith(".cache"))
         if others:
             raise DatasetError(
                 f'{self.target} has "{others[0]}", which is not of the data set and would be '
@@ -158,10 +154,3 @@ class OutputFolder:
     def _discard(self) -> None:
         self._lock.release()
         shutil.rmtree(self.path, ignore_errors=True)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()

@@ -35,7 +35,6 @@ _SUFFIXES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 _NEVER_IN_NAMES: Final = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*\ud800-\udfff]')
-_RESERVED: Final = re.compile(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")  # on Windows
 _LONGEST_NAME_BYTES: Final = 180
 
 
@@ -62,10 +61,6 @@ class PictureFile:
 
 def read_picture_file(content: bytes, max_megapixels: float, suffix: str = "") -> PictureFile:
     """Decode a picture as a whole, so that a truncated one is found.
-
-    Args:
-        content: bytes of its file.
-        suffix: that its file has had.
 
     Raises:
         ImageInvalid: it is no picture, or truncated.
@@ -95,11 +90,6 @@ def name_of(source: str, otherwise: str) -> tuple[str, str]:
     """Return a name for a picture that every file system takes, and the suffix of its file.
 
     Both are those in its address; where it has none, the name is another one.
-
-    >>> name_of("/data/local-files/?d=caf%C3%A9/a%20b.JPG", "task-3")
-    ('a b', '.JPG')
-    >>> name_of("data:image/png;base64,AAAA", "task-3")
-    ('task-3', '')
     """
     named = ImageName.of(source[:4096])
     if named is None:
@@ -111,11 +101,7 @@ def name_of(source: str, otherwise: str) -> tuple[str, str]:
 
 
 def folded(name: str) -> str:
-    """Return a text that is equal for names that a file system may take for one.
-
-    >>> folded("Cafe\\u0301") == folded("CAF\\u00c9")
-    True
-    """
+    """Return a text that is equal for names that a file system may take for one."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
@@ -124,10 +110,7 @@ def _clean(stem: str) -> str:
     name = _NEVER_IN_NAMES.sub("_", unicodedata.normalize("NFC", stem)).strip().strip(".")
     while len(name.encode()) > _LONGEST_NAME_BYTES:
         name = name[:-1]
-    return f"_{name}" if _RESERVED.fullmatch(name) else name.rstrip(" .")
-
-
-_MOST_PARTS = 64  # of the path in an address
+    return name.rstrip(" .")
 
 
 class LocalPictures:
@@ -171,7 +154,7 @@ class LocalPictures:
         named = ImageName.of(source[:4096])
         if self._folder is None or named is None:
             return None
-        parts = [part for part in (*named.folders, named.file) if part != ".."][-_MOST_PARTS:]
+        parts = [part for part in (*named.folders, named.file) if part != ".."]
         paths = ["/".join(parts[start:]) for start in range(len(parts))]
         for path in chain.from_iterable((p, unicodedata.normalize("NFD", p)) for p in paths):
             file = self._folder / path

@@ -31,13 +31,7 @@ _WEIGHT_BITS: Final = 64
 
 @dataclass(frozen=True)
 class Split:
-    """Shares of the parts of a data set in percent; one part is all of it.
-
-    >>> Split.parse("80/10/10").names
-    ('train', 'val', 'test')
-    >>> str(Split((90, 10))), str(Split())
-    ('90/10', '')
-    """
+    """Shares of the parts of a data set in percent; one part is all of it."""
 
     shares: tuple[int, ...] = (100,)
 
@@ -62,11 +56,7 @@ class Split:
         return "" if len(self.shares) == 1 else "/".join(map(str, self.shares))
 
     def part_of(self, digest: str) -> str:
-        """Return the name of the part that a picture is in, by the digest of its file or a value.
-
-        >>> Split().part_of("00ff")
-        'train'
-        """
+        """Return the name of the part of a picture, by the digest of its file or a value."""
         drawn = hashlib.blake2b(digest.encode(), digest_size=_WEIGHT_BITS // 8).digest()
         at = int.from_bytes(drawn, "big") * 100 >> _WEIGHT_BITS  # 0 to 99
         bounds = accumulate(self.shares)
@@ -95,11 +85,7 @@ def group(
     """Number groups of pictures that belong into one part.
 
     These are equal files, pictures of one value, and near-duplicates, also through a chain of them:
-    those with `least_cosine` of their features (n, D) of unit length. Two blocks of features and
-    their cosines are in memory at a time, and as many pairs as join what is near to each other.
-
-    >>> group([SplitKey("a"), SplitKey("b"), SplitKey("a")], None, 1).tolist()
-    [0, 1, 0]
+    those with `least_cosine` of their features (n, D) of unit length.
     """
     files: dict[str, int] = {}
     values: dict[str, int] = {}

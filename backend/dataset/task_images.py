@@ -70,8 +70,6 @@ class ProjectLabels:
     """The images of a labeling config, the controls with masks on them, and their classes.
 
     Attributes:
-        images: in the order of the config.
-        controls: name -> control.
         classes: the labels of all controls, each once, in the order of the config.
         control_names: names of all controls, also of those without masks.
         renamed: label -> class, as the caller wants it; an empty class leaves its regions out.
@@ -135,13 +133,6 @@ def parse_project_labels(xml: str, renamed: Mapping[str, str] | None = None) -> 
     Raises:
         LabelConfigError: the XML does not parse, or has no such control with labels.
         DatasetError: it has more labels than a label map holds.
-
-    >>> labels = parse_project_labels('''<View><Image name="img" value="$image"/>
-    ...   <KeyPointLabels name="click" toName="img"><Label value="car"/></KeyPointLabels>
-    ...   <BrushLabels name="mask" toName="img"><Label value="sky"/><Label value="car" alias="c"/>
-    ...   </BrushLabels></View>''')
-    >>> labels.classes.names, dict(labels.controls["mask"].labels)
-    (('sky', 'car'), {'sky': 'sky', 'car': 'car', 'c': 'car'})
     """
     root = parse_xml(xml)
     images = {tag.name: tag for tag in image_tags(root)}
@@ -204,9 +195,7 @@ class AnnotatedImage:
     """One picture of a task.
 
     Attributes:
-        tag: name of the ``<Image>``.
         item_index: index in a list of pictures; 0 where it is no list.
-        source: address of the picture.
         versions: the regions of each annotation that counts: several vote.
         created: when the task was annotated first, in seconds since the epoch.
         content: bytes of its file, where they are needed.
@@ -243,7 +232,6 @@ class RegionReader:
     """Makes labelled pictures of tasks.
 
     Attributes:
-        labels: the controls and classes of the project.
         choice: says which annotations count.
         overlap: the rule by which overlaps are resolved before annotators vote.
     """
@@ -256,7 +244,6 @@ class RegionReader:
         """Return the pictures of a task; none where nothing counts of what was said about it.
 
         Raises:
-            DatasetError: a region is broken, or has an unknown label.
             DataKeyError: the task's data lacks an address.
         """
         controls = self.labels.controls
@@ -365,11 +352,7 @@ def vote(versions: Sequence[LabelledImage], classes: ClassTable, overlap: Overla
 
 
 def plain_text(text: str) -> str:
-    """Replace lone surrogates, which no file of UTF-8 can hold.
-
-    >>> plain_text("a\\ud800")
-    'a?'
-    """
+    """Replace lone surrogates, which no file of UTF-8 can hold."""
     return text.encode("utf-8", "replace").decode()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from backend.label_studio.client import PAGE, LabelStudioClient
 from backend.label_studio.records import Annotation, TaskRow
@@ -41,17 +41,6 @@ READERS: Final = 4
 READ_AHEAD: Final = 8
 
 
-class TaskSource(Protocol):
-    """Lists tasks."""
-
-    @property
-    def name(self) -> str:
-        """Name by which a folder knows what it was made of."""
-
-    def references(self) -> Iterator[TaskReference]:
-        """Iterate over the tasks by ascending id."""
-
-
 @dataclass(frozen=True, eq=False)
 class ProjectTasks:
     """The tasks of a project, or those of a view of the data manager.
@@ -66,7 +55,7 @@ class ProjectTasks:
 
     @property
     def name(self) -> str:
-        """Address of the project."""
+        """Address of the project, by which a folder knows what it was made of."""
         return f"{self._client.url}/projects/{self._project}"
 
     def count(self) -> int | None:

@@ -174,7 +174,7 @@ def _export(parts: RunParts, run: Run, asked: AskedDataset, progress: Progress) 
     def watch(done: int) -> None:
         progress(done, total)
 
-    report = exporter.run(source, threading.Event(), watch)
+    report = exporter.run(source.name, source.references(), threading.Event(), watch)
     assert report is not None, "what is watched ends it, and not an event"
     size_bytes = move_into_zip(folder, file_of(settings, run))
     shutil.rmtree(folder, ignore_errors=True)

@@ -55,8 +55,6 @@ def brush_regions(masks: Mapping[str, BoolMask]) -> list[dict[str, Any]]:
 class Drawn:
     """Tasks whose pictures differ, with a brush region for each label of a scene."""
 
-    name = "bench"
-
     def __init__(self, count: int, size_hw: tuple[int, int]) -> None:
         self.total = count
         scene = render_scene(10_000_500)
@@ -90,7 +88,7 @@ def export(drawn: Drawn, folder: Path) -> DatasetReport:
     exporter = DatasetExporter(
         folder, labels, options, LocalPictures(None, 100, drawn.read_file), max_megapixels=150
     )
-    report = exporter.run(drawn, threading.Event())
+    report = exporter.run("bench", drawn.references(), threading.Event())
     assert report is not None
     assert not report.skipped
     return report

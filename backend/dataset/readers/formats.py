@@ -64,25 +64,16 @@ def read_masks(
     colours: Path | None = None,
     suffix: str = "",
 ) -> Iterator[MaskSource]:
-    """Iterate over the masks in a folder or a file.
-
-    Args:
-        format_: None: see `detect_format`.
-        names: file that says what the values of classes stand for; None: one beside them.
-        colours: see `read_index_png`, as for `suffix`.
+    """Iterate over the masks in a folder or a file; for the options see the readers.
 
     Raises:
-        DatasetError: there are no masks of that format.
+        DatasetError: there are no masks of that format; without one, see `detect_format`.
     """
     format_ = format_ or ("index-png" if colours or suffix else detect_format(path))
     if format_ == "index-png":
         return read_index_png(path, names, limits, colours=colours, suffix=suffix)
     if colours or suffix:
         raise DatasetError("Colours and suffixes are those of label maps: --format index-png.")
-    if format_ == "coco":
-        return read_coco(path, names)
-    if format_ == "labelme":
-        return read_labelme(path, limits)
-    if format_ == "binary-masks":
-        return read_binary_masks(path, limits)
-    return read_yolo(path, names, limits)
+    if format_ in ("coco", "yolo"):
+        return read_coco(path, names) if format_ == "coco" else read_yolo(path, names, limits)
+    return {"labelme": read_labelme, "binary-masks": read_binary_masks}[format_](path, limits)

@@ -78,7 +78,6 @@ class LabelValues:
     Attributes:
         names: value -> name of its class; None for pixels that have no class.
         colours: value -> RGB of its class, where the file says it.
-        file: the file that says so.
         is_by_colour: whether the colours of pixels say their class, whatever their values.
     """
 
@@ -163,11 +162,7 @@ def _voc_values() -> LabelValues:
 
 
 def _voc_colour(value: int) -> ClassColour:
-    """Return a colour of VOC's palette: three bits of the value for each bit of a level.
-
-    >>> _voc_colour(15), _voc_colour(255)
-    ((192, 128, 128), (224, 224, 192))
-    """
+    """Return a colour of VOC's palette: three bits of the value for each bit of a level."""
     levels = [0, 0, 0]
     for bit in range(8):
         for channel in range(3):
@@ -317,8 +312,7 @@ def read_index_png(
         names: the file that says what their values stand for; None: see `LabelValues.find`, or
             VOC's names in a ``SegmentationClass``.
         colours: the file that says what their colours stand for; None: values count.
-        suffix: end of the names of masks, and after ``=`` that of pictures in its place: only files
-            with it are masks.
+        suffix: end of the names of masks, and after ``=`` that of pictures in its place.
 
     Raises:
         DatasetError: there is no PNG, or no file of names.

@@ -14,13 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from backend.dataset.labelled_image import LabelledRegion, RegionMask
-from backend.dataset.mask_source import (
-    Limits,
-    MaskSource,
-    find_below,
-    read_bytes,
-    relative_name,
-)
+from backend.dataset.mask_source import Limits, MaskSource, find_below, read_bytes, relative_name
 from backend.errors import DatasetError
 from backend.label_studio.region_reader import fill_outline
 from clearclip_core.images.opening import open_image

@@ -103,11 +103,6 @@ def fill_with_edges(points: npt.NDArray[Any], size_hw: tuple[int, int]) -> Regio
 
     Raises:
         ValueError: it goes up and down through too many rows.
-
-    >>> corners = np.array([[0.5, 0.5], [2.5, 0.5], [2.5, 1.5], [0.5, 1.5]])
-    >>> fill_with_edges(corners, (2, 4)).astype(int)
-    array([[1, 1, 1, 0],
-           [1, 1, 1, 0]])
     """
     check_crossings(points, size_hw)
     centred = np.rint((points - 0.5) * (1 << _SHIFT)).astype(np.int32)  # 0 is a pixel's centre

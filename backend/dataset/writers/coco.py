@@ -74,10 +74,10 @@ def write_coco(
 
 
 def _images(pictures: Iterable[PictureRow]) -> Iterator[dict[str, Any]]:
-    ids = _Ids()
+    taken: set[int] = set()
     for picture in pictures:
         yield {
-            "id": ids.of(picture.key),
+            "id": _number(picture.key, taken),
             "file_name": picture.file_name,
             "height": picture.size_hw[0],
             "width": picture.size_hw[1],
@@ -87,27 +87,23 @@ def _images(pictures: Iterable[PictureRow]) -> Iterator[dict[str, Any]]:
 
 
 def _all(pictures: Iterable[PictureRow]) -> Iterator[dict[str, Any]]:
-    images, ids = _Ids(), _Ids()
+    images: set[int] = set()
+    taken: set[int] = set()
     for picture in pictures:
-        image = images.of(picture.key)
+        image = _number(picture.key, images)
         for each in picture.coco:
-            yield each | {"id": ids.of(f"{picture.key}/{each['id']}"), "image_id": image}
+            number = _number(f"{picture.key}/{each['id']}", taken)
+            yield each | {"id": number, "image_id": image}
 
 
-class _Ids:
-    """Makes numbers of texts, each once."""
-
-    def __init__(self) -> None:
-        self._taken: set[int] = set()
-
-    def of(self, key: str) -> int:
-        """Return the number of a text, from 1 to 2^48; the next one that is free."""
-        digest = hashlib.blake2b(key.encode("utf-8", "replace"), digest_size=_ID_BYTES).digest()
-        number = int.from_bytes(digest, "big") + 1
-        while number in self._taken:
-            number += 1
-        self._taken.add(number)
-        return number
+def _number(key: str, taken: set[int]) -> int:
+    """Return the number of a text, from 1 to 2^48; the next one that is free."""
+    digest = hashlib.blake2b(key.encode("utf-8", "replace"), digest_size=_ID_BYTES).digest()
+    number = int.from_bytes(digest, "big") + 1
+    while number in taken:
+        number += 1
+    taken.add(number)
+    return number
 
 
 def _json(value: Any) -> str:

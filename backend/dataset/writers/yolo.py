@@ -72,11 +72,7 @@ def box_line(value: int, mask: RegionMask) -> str:
 
 
 def outline(mask: RegionMask) -> OutlinePoints:
-    """Return one ring around all islands of a mask (H, W), (P, 2) int32, x and y in px.
-
-    >>> outline(np.ones((2, 3), np.bool_)).tolist()
-    [[0, 0], [0, 1], [2, 1], [2, 0]]
-    """
+    """Return one ring around all islands of a mask (H, W), (P, 2) int32, x and y in px."""
     box = _box(mask)
     pixels = np.ascontiguousarray(mask[box]).view(np.uint8)
     found, hierarchy = cv2.findContours(pixels, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)

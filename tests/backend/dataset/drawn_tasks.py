@@ -167,7 +167,7 @@ class Bench:
             max_megapixels=1,
             max_mb=max_mb,
         )
-        return exporter.run(self, stopping or threading.Event())
+        return exporter.run(self.name, self.references(), stopping or threading.Event())
 
     def references(self) -> Iterator[TaskReference]:
         for each in self.tasks:

@@ -25,7 +25,6 @@ from tests.backend.dataset.drawn_tasks import picture_bytes
         ("/data/local-files/?d=a/b%2Fc.png", ("c", ".png")),
         ("https://host/..%2F..%2Fetc%2Fpasswd", ("passwd", "")),
         ("https://host/...", ("task-3", "")),
-        ("/data/upload/7/con.png", ("_con", ".png")),
         ("/data/upload/7/a:b|c.png", ("a_b_c", ".png")),
         ("/data/upload/7/.hidden.png", ("hidden", ".png")),
         ("data:image/png;base64,AAAA/b.png", ("task-3", "")),
