@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, TypeGuard
 
@@ -54,9 +55,6 @@ SETTLED_AFTER_S: Final = 10.0
 
 #: How soon a project is polled of which a webhook tells: a burst of them is one poll.
 _WAKE_AFTER_S: Final = 1.0
-
-#: How often a project is checked to be still connected, in seconds.
-_CONNECTED_FOR_S: Final = 3600.0
 
 #: Most projects of which a setup or a webhook is remembered: anybody may send them.
 _MOST_PROJECTS: Final = 1000
@@ -179,8 +177,7 @@ class PollStore:
 
     def renew(self) -> None:
         """Renew the leases of this backend, but not those that it has let go."""
-        for project in sorted(self._leased):
-            self._update_leased(project, **renewed(self.now))
+        self._update_leased(sorted(self._leased), **renewed(self.now))
 
     def let_go(self, project: int) -> None:
         """Renew a lease no more, so that it ends by itself: for where the database is away."""
@@ -200,11 +197,11 @@ class PollStore:
 
     def _end(self, project: int, in_s: float, **values: Any) -> None:
         self.let_go(project)
-        self._update_leased(project, due=self.now + in_s, **values, **RELEASED)
+        self._update_leased([project], due=self.now + in_s, **values, **RELEASED)
 
-    def _update_leased(self, project: int, **values: Any) -> None:
-        """Change a row if it is leased here."""
-        ours = (_ROW.project == project, is_owned_by(_POLLS, self._owner))
+    def _update_leased(self, projects: Collection[int], **values: Any) -> None:
+        """Change those rows that are leased here."""
+        ours = (_ROW.project.in_(projects), is_owned_by(_POLLS, self._owner))
         with self._database.write() as connection:
             connection.execute(update(_POLLS).where(*ours).values(values))
 
@@ -214,7 +211,7 @@ class ChangePoller:
     """Polls the projects of one Label Studio.
 
     Requests tell of projects; one background thread polls. A project without changes costs one
-    request for one task. Each changed task with annotations costs one more, once.
+    request for one task. Each changed task with annotations costs one more for each walk over it.
 
     Args:
         settings: say how often, and which projects are prelabeled by themselves.
@@ -231,9 +228,8 @@ class ChangePoller:
     is_stopping: Callable[[], bool] = lambda: False
     _added: set[int] = field(default_factory=set)  # projects that are in the table
     _woken: set[int] = field(default_factory=set)
-    _checked_at: dict[int, float] = field(default_factory=dict)
-    #: Project -> task -> as it was dealt with last, of tasks that changed lately.
-    _known: dict[int, dict[int, TaskRow]] = field(default_factory=dict)
+    #: projects that are being polled, in the order of their turns, and the rest of their pages
+    _walks: deque[tuple[int, Iterator[bool]]] = field(default_factory=deque)
     _lock: threading.Lock = field(default_factory=threading.Lock)  # of `_woken`
 
     def note_setup(self, project: int | None) -> None:
@@ -258,102 +254,88 @@ class ChangePoller:
         return self.client is not None and is_one and len(others) < _MOST_PROJECTS
 
     def poll(self) -> bool:
-        """Poll the changes of one project; return whether one was due."""
+        """Read a page of what has changed in one project; return whether there was one to poll.
+
+        Projects that are due take turns, so that a long backlog of one delays no other.
+        """
         client = self.client
         if client is None:
             return False
+        walking = {project for project, _ in self._walks}  # these are polled again after it
         with self._lock:
-            woken, self._woken = self._woken, set()
+            woken, self._woken = self._woken - walking, self._woken & walking
         if woken:
             self.polls.wake(woken, _WAKE_AFTER_S)
         poll = self.polls.lease()
-        if poll is None:
+        if poll is not None:
+            self._walks.append((poll.project, self._walk(client, poll)))
+        if not self._walks:
             return False
+        project, walk = self._walks.popleft()
         try:
-            self._poll_project(client, poll)
+            if next(walk, False):
+                self._walks.append((project, walk))
+        except StudioRefused as error:
+            if error.status == 404:
+                self._forget(project)
+            else:
+                self.polls.fail(project, str(error), self.settings.poll_interval_s)
+                log.warning("Project %d cannot be polled for changes: %s", project, error)
         except BackendError as error:
-            if isinstance(error, StudioRefused) and error.status == 404:
-                self._forget(poll.project)
-                return True
-            self.polls.fail(poll.project, str(error), self.settings.poll_interval_s)
-            if not isinstance(error, StudioRefused):
-                raise
-            log.warning("Project %d cannot be polled for changes: %s", poll.project, error)
+            self.polls.fail(project, str(error), self.settings.poll_interval_s)
+            raise
         except BaseException:
-            self.polls.let_go(poll.project)
+            self.polls.let_go(project)
             raise
         return True
 
     # ---- one project -------------------------------------------------------------------------
 
-    def _poll_project(self, client: LabelStudioClient, poll: Poll) -> None:
-        """Walk through what has changed, and move the mark once all of it is kept."""
-        since = self._mark_of(client, poll)
-        if since is None:
-            self._forget(poll.project)
-            return
-        began, poll = self.polls.now, replace(poll, since=since)
-        newest, tasks = client.newest_change(poll.project)
-        created = 0
-        done = poll
+    def _walk(self, client: LabelStudioClient, poll: Poll) -> Iterator[bool]:
+        """Walk through what has changed, and move the mark once all of it is kept.
+
+        Yields:
+            True after each page.
+        """
+        project, began = poll.project, self.polls.now
+        newest, tasks = client.newest_change(project)
+        created, done = 0, poll
         # nothing has changed since a walk that came too late to miss anything
         is_settled = poll.walked >= poll.noted + OVERLAP_S
-        if newest > since or not is_settled:
-            created = self._walk(client, poll, newest)
-            if self.is_stopping():
-                self.polls.let_go(poll.project)
-                return  # the next backend finds the rest
-            done = replace(poll, walked=began)
-        if newest > since:
-            done = replace(done, since=newest, noted=began)
+        if newest > poll.since or not is_settled:
+            connected = [each.created for each in client.backends(project)]
+            if not connected:
+                self._forget(project)
+                return
+            since = poll.since or min(connected)
+            for rows in self._pages(client, project, since - OVERLAP_S):
+                self._mark(client, project, rows)
+                self._prelabel(client, project, since - OVERLAP_S, rows)
+                created += sum(since < row.created <= newest for row in rows)
+                if self.is_stopping():  # the next backend finds the rest
+                    self.polls.let_go(project)
+                    return
+                yield True
+            done = replace(poll, since=since, walked=began)
+            if newest > since:
+                done = replace(done, since=newest, noted=began)
         if tasks < poll.tasks + created:
-            self._mark_gone(client, poll.project)
+            self._mark_gone(client, project)
         self.polls.finish(replace(done, tasks=tasks), self.settings.poll_interval_s)
-        known = self._known.get(poll.project, {})
-        self._known[poll.project] = {
-            id_: row for id_, row in known.items() if row.updated > done.since - OVERLAP_S
-        }
+
+    def _pages(
+        self, client: LabelStudioClient, project: int, since: float
+    ) -> Iterator[Sequence[TaskRow]]:
+        cursor = 0
+        while rows := client.changed_tasks(project, since, cursor):
+            yield rows
+            if len(rows) < PAGE:
+                return
+            cursor = rows[-1].id
 
     def _forget(self, project: int) -> None:
         self.polls.remove(project)
         self._added.discard(project)
-        self._checked_at.pop(project, None)
-        self._known.pop(project, None)
-
-    def _mark_of(self, client: LabelStudioClient, poll: Poll) -> float | None:
-        """Return the mark of a project, at first the time at which it was connected.
-
-        None where it is connected no more, which is checked now and then.
-        """
-        now = self.polls.now
-        # after a start the backend may not listen yet, and that check would find it away
-        checked_at = self._checked_at.setdefault(poll.project, now)
-        if poll.since and now < checked_at + _CONNECTED_FOR_S:
-            return poll.since
-        connected = [each.created for each in client.backends(poll.project)]
-        self._checked_at[poll.project] = now
-        return (poll.since or min(connected)) if connected else None
-
-    def _walk(self, client: LabelStudioClient, poll: Poll, newest: float) -> int:
-        """Deal with all tasks that changed since the mark; return how many are new since then.
-
-        Args:
-            newest: time of the newest change when the walk begins, on Label Studio's clock.
-        """
-        since, known = poll.since - OVERLAP_S, self._known.setdefault(poll.project, {})
-        cursor = created = 0
-        while True:
-            rows = client.changed_tasks(poll.project, since, cursor)
-            fresh = [row for row in rows if known.get(row.id) != row]
-            self._mark(client, poll.project, fresh)
-            self._prelabel(client, poll.project, [row for row in fresh if row.created > since])
-            created += sum(poll.since < row.created <= newest for row in rows)
-            if self.is_stopping():
-                return created
-            known.update({row.id: row for row in fresh})
-            if len(rows) < PAGE:
-                return created
-            cursor = rows[-1].id
 
     def _mark(self, client: LabelStudioClient, project: int, rows: Sequence[TaskRow]) -> None:
         """Mark the annotations of tasks that are not as they were read."""
@@ -369,9 +351,11 @@ class ChangePoller:
         if marked:
             log.info("Project %d: %d annotations have changed", project, marked)
 
-    def _prelabel(self, client: LabelStudioClient, project: int, rows: Sequence[TaskRow]) -> None:
+    def _prelabel(
+        self, client: LabelStudioClient, project: int, since: float, rows: Sequence[TaskRow]
+    ) -> None:
         """Queue a job for new tasks without a prediction, where their project is prelabeled."""
-        new = {row.id for row in rows if not row.total_predictions}
+        new = {row.id for row in rows if row.created > since and not row.total_predictions}
         if not new or not self._is_prelabeled(client, project):
             return
         if new := new - self.jobs.new_task_ids(project):

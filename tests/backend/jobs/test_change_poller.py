@@ -5,8 +5,10 @@ The real one: `tests/e2e/test_polling.py`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -126,80 +128,66 @@ def test_what_happened_before_the_first_poll_and_after_the_connection_is_found(
     assert team.read() == [made["id"]]
 
 
-def test_a_change_is_read_once(team: Team, studio: FakeStudio) -> None:
-    made = studio.annotate(2, [])
+def test_a_change_is_read_once_and_a_quiet_project_costs_one_request(
+    team: Team, studio: FakeStudio, server: LocalServer
+) -> None:
+    made, skipped = studio.annotate(2, []), studio.annotate(3, [], was_cancelled=True)
     for _ in range(4):
         team.poll()
-        assert open_(team) == 1
-    assert team.read() == [made["id"]]
-    assert [each.task for each in team.annotations.read(7)] == [2]
+        assert open_(team) == 2
+    assert team.read() == [made["id"], skipped["id"]]
+    assert [(each.task, each.kind) for each in team.annotations.read(7)] == [
+        (2, "scratch"),
+        (3, "skipped"),
+    ]
+    asked(server)
     for _ in range(4):
         team.poll()
-    assert open_(team) == 0
+    assert asked(server) == ["/api/tasks/"] * 4
     studio.update(made["id"], lead_time=99.0)
     team.poll()
     assert team.read() == [made["id"]]
-    assert [each.seconds for each in team.annotations.read(7)] == [99.0]
+    assert [each.seconds for each in team.annotations.read(7)] == [99.0, 10.0]
 
 
-def test_a_skip_is_read_too(team: Team, studio: FakeStudio) -> None:
-    """Label Studio leaves it out of the list of a task's annotations."""
-    made = studio.annotate(2, [], was_cancelled=True)
-    team.poll()
-    assert team.read() == [made["id"]]
-    assert [each.kind for each in team.annotations.read(7)] == ["skipped"]
-    team.poll()
-    assert open_(team) == 0
-
-
-def test_a_deleted_annotation_and_one_that_became_a_draft_are_forgotten(
+def test_annotations_that_are_deleted_or_whose_task_is_are_forgotten(
     team: Team, studio: FakeStudio
 ) -> None:
-    ids = [studio.annotate(2, [])["id"] for _ in range(3)]
+    ids = [studio.annotate(task, [])["id"] for task in (2, 2, 3)]
     team.poll()
-    assert team.read() == ids
+    team.read()
     studio.remove(ids[0])
     team.poll()
     team.read()
     assert [each.annotation for each in team.annotations.read(7)] == ids[1:]
-    studio.remove(ids[1])
-    studio.remove(ids[2])
-    team.poll()
-    team.read()
-    assert team.annotations.read(7) == []
-
-
-def test_annotations_of_a_deleted_task_are_forgotten(team: Team, studio: FakeStudio) -> None:
-    kept, gone = studio.annotate(2, []), studio.annotate(3, [])
-    team.poll()
-    team.read()
-    del studio.tasks[3], studio.annotations[gone["id"]]
+    del studio.tasks[3], studio.annotations[ids[2]]
     studio.create({"image": "/data/b.png"})  # the number of tasks is as it was
     team.poll()
     assert open_(team) == 1
     team.read()
-    assert [each.annotation for each in team.annotations.read(7)] == [kept["id"]]
+    assert [each.annotation for each in team.annotations.read(7)] == ids[1:2]
 
 
-def test_a_changed_task_is_looked_into_once_and_a_quiet_project_costs_one_request(
+def test_all_pages_of_a_long_backlog_are_read_and_delay_no_other_project(
     team: Team, studio: FakeStudio, server: LocalServer
 ) -> None:
-    studio.annotate(2, [])
-    asked(server)
-    for _ in range(3):
-        team.poll()
-    assert asked(server).count("/api/tasks/2/") == 1
-    for _ in range(3):
-        team.poll()
-    assert asked(server) == ["/api/tasks/"] * 3
-
-
-def test_more_changes_than_a_page_holds_are_all_found(team: Team, studio: FakeStudio) -> None:
     studio.tasks |= {task: {"image": "/data/a.png"} for task in range(6, 256)}
     ids = [studio.annotate(task, [])["id"] for task in range(1, 256)]
     studio.changed = dict.fromkeys(studio.tasks, studio.now)  # a bulk action, all at one time
+
+    def as_seven(asked: Asked) -> Answer | None:
+        path = asked.path.replace("project=8", "project=7")
+        return None if path == asked.path else studio.answer(replace(asked, path=path))
+
+    studio.fault = as_seven
+    team.poller.note_setup(8)
+    asked(server)
     team.poll()
-    assert open_(team) == len(ids)
+    pages = [each.path for each in server.asked if each.path.startswith("/api/tasks/?")]
+    projects = [re.findall(r"project=(\d)", each)[0] for each in pages]
+    assert projects.index("8") < len(projects) - projects[::-1].index("7") - 1
+    marked = sum(team.annotations.count_open(project) for project in (7, 8))
+    assert marked == len(ids), "of the same ids in both"
 
 
 def test_a_change_that_becomes_visible_late_is_found(team: Team, studio: FakeStudio) -> None:
@@ -264,38 +252,6 @@ def test_an_outage_of_the_database_loses_nothing(
     assert poll.since == studio.now
 
 
-def test_a_backend_that_was_away_for_days_finds_everything(
-    team: Team, studio: FakeStudio, server: LocalServer, own: FlakyDatabase
-) -> None:
-    kept, changed, removed = (studio.annotate(task, []) for task in (1, 2, 3))
-    team.poll()
-    team.read()
-    studio.now += 3 * DAY_S
-    team.clock.now += 3 * DAY_S
-    studio.update(changed["id"], lead_time=50.0)
-    studio.remove(removed["id"])
-    new = studio.annotate(4, [])
-    another = Team(server, own, team.clock)
-    another.poll()
-    assert open_(another) == 3
-    another.read()
-    read = {each.annotation: each.seconds for each in another.annotations.read(7)}
-    assert read == {kept["id"]: 10.0, changed["id"]: 50.0, new["id"]: 10.0}
-
-
-def test_of_two_backends_one_polls(
-    team: Team, studio: FakeStudio, server: LocalServer, own: FlakyDatabase
-) -> None:
-    other = Team(server, own, team.clock)
-    other.connect()
-    studio.annotate(2, [])
-    team.clock.now += 60
-    asked(server)
-    team.poll(0)
-    other.poll(0)
-    assert asked(server).count("/api/tasks/2/") == 1
-
-
 def test_new_tasks_are_queued_where_their_project_is_prelabeled(
     server: LocalServer, own: FlakyDatabase, clock: Clock, studio: FakeStudio
 ) -> None:
@@ -303,6 +259,9 @@ def test_new_tasks_are_queued_where_their_project_is_prelabeled(
     team.connect()
     assert team.jobs.list_jobs() == [], "tasks from before the connection are not new"
     new = [studio.create({"image": "/data/b.png"}) for _ in range(2)]
+    Team(server, own, clock).poll()
+    assert team.jobs.list_jobs() == [], "no setting asks for them"
+    studio.touch(new[0])
     for _ in range(4):
         team.poll()
     (job,) = team.jobs.list_jobs()
@@ -324,12 +283,6 @@ def test_new_tasks_that_a_job_has_are_not_queued_again(
     assert (len(team.jobs.list_jobs()), team.jobs.task_ids(newest.id)) == (2, (lost,))
 
 
-def test_new_tasks_of_other_projects_are_not_queued(team: Team, studio: FakeStudio) -> None:
-    studio.create({"image": "/data/b.png"})
-    team.poll()
-    assert team.jobs.list_jobs() == []
-
-
 def test_a_project_that_is_not_connected_or_gone_is_not_polled(
     team: Team, studio: FakeStudio, server: LocalServer
 ) -> None:
@@ -337,7 +290,8 @@ def test_a_project_that_is_not_connected_or_gone_is_not_polled(
     team.poll(10)
     assert [each.project for each in team.polls.list_polls()] == [7]
     studio.backends.clear()
-    team.poll(3601)
+    studio.annotate(2, [])
+    team.poll()
     assert team.polls.list_polls() == []
     asked(server)
     team.poll()
