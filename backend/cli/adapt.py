@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import wraps
@@ -19,11 +18,11 @@ from backend.cli.options import (
     OUTPUT_FILE,
     Command,
     backfill_option,
+    check_model,
     project_option,
     stopped_by_signals,
     with_settings,
     write_bytes,
-    write_text,
 )
 from backend.cli.report import read_annotations
 from backend.feedback.report.tables import print_learned
@@ -48,7 +47,7 @@ def adapt_group() -> None:
 def _learner_command(name: str) -> Callable[[Command], Command]:
     """Make a command of `adapt` whose first arguments are the learner and the project.
 
-    It loads no model.
+    It loads no model, and prints what the project has learned then.
     """
 
     def add(command: Command) -> Command:
@@ -60,6 +59,7 @@ def _learner_command(name: str) -> Callable[[Command], Command]:
             services = Services(settings)
             services.database.check()
             command(services.learner, project, **own)
+            _print_status(services.learner, project)
 
         return adapt_group.command(name)(project_option(run))
 
@@ -67,29 +67,8 @@ def _learner_command(name: str) -> Callable[[Command], Command]:
 
 
 @_learner_command("status")
-@click.option("--json", "json_file", type=OUTPUT_FILE, help="Write all of it to this file.")
-def print_status(learner: Learner, project: int, json_file: Path | None) -> None:
+def status(_learner: Learner, _project: int) -> None:
     """Show what a project has learned, and its versions."""
-    from backend.web.pages.learning import describe_learning
-
-    described = describe_learning(learner, project)
-    if json_file is not None:
-        write_text(json_file, json.dumps(described, indent=2) + "\n")
-    print_learned(described, Console())
-
-
-@_learner_command("pin")
-def pin(learner: Learner, project: int) -> None:
-    """Keep the live version until `unpin`."""
-    learner.versions.pin(project)
-    _print_status(learner, project)
-
-
-@_learner_command("unpin")
-def unpin(learner: Learner, project: int) -> None:
-    """Let new versions go live again."""
-    learner.versions.pin(project, pinned=False)
-    _print_status(learner, project)
 
 
 @_learner_command("use")
@@ -97,14 +76,12 @@ def unpin(learner: Learner, project: int) -> None:
 def use(learner: Learner, project: int, number: int) -> None:
     """Use the version of that number, 0: the words alone; pin it, unless adapt is ask."""
     learner.use(project, number)
-    _print_status(learner, project)
 
 
-@_learner_command("rollback")
-def rollback(learner: Learner, project: int) -> None:
-    """Go back to the version before, or to the words alone; pin it, unless adapt is ask."""
-    learner.use(project)
-    _print_status(learner, project)
+@_learner_command("unpin")
+def unpin(learner: Learner, project: int) -> None:
+    """Let new versions go live again."""
+    learner.versions.pin(project, pinned=False)
 
 
 @_learner_command("keep-words")
@@ -113,15 +90,12 @@ def rollback(learner: Learner, project: int) -> None:
 def keep_words(learner: Learner, project: int, label: str, learn_again: bool) -> None:
     """Leave LABEL as the words have it, from the next version on."""
     learner.versions.keep_words(project, label, kept=not learn_again)
-    _print_status(learner, project)
 
 
 @_learner_command("reset")
-@click.option("--keep-evidence", is_flag=True, help="Keep what the annotations have taught.")
-def reset(learner: Learner, project: int, keep_evidence: bool) -> None:
+def reset(learner: Learner, project: int) -> None:
     """Delete all versions, and what the annotations have taught."""
-    learner.versions.reset(project, keep_examples=keep_evidence)
-    _print_status(learner, project)
+    learner.versions.reset(project)
 
 
 @_learner_command("export")
@@ -139,7 +113,6 @@ def export_version(learner: Learner, project: int, file: Path, number: int | Non
 def import_version(learner: Learner, project: int, file: Path) -> None:
     """Read a version that `export` wrote to FILE, make it live and pin it."""
     learner.import_version(project, file.read_bytes())
-    _print_status(learner, project)
 
 
 @adapt_group.command()
@@ -152,6 +125,7 @@ def step(settings: Settings, project: int, backfill: bool) -> None:
     A backend that serves does so by itself, see ADAPT_EVERY.
     """
     check_token(settings, "annotations are read")
+    check_model(settings)
     from backend.services import Services
 
     services = Services(settings)

@@ -3,15 +3,41 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from backend.cli.options import OUTPUT_FILE, project_option, with_settings
+from backend.cli.options import OUTPUT_FILE, check_model, project_option, with_settings
+from backend.errors import LabelConfigError
+from backend.label_studio.label_config import (
+    adapt_mode,
+    least_thresholds,
+    prediction_rule,
+    score_options,
+)
+from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio_services import check_token
 from backend.settings import Settings
-from clearclip_core.cli.parameters import ThresholdOption, threshold_option
+from clearclip_core.cli.parameters import ThresholdOption, threshold_option, thresholds_by_label
 from clearclip_core.evaluation.atomic_write import write_whole
+from clearclip_core.quantities import quantity
+
+if TYPE_CHECKING:
+    from backend.label_studio.annotations import AnnotatedProject
+    from backend.services import Services
+    from clearclip_core import Adaptation, Label
+    from clearclip_core.evaluation.comparison import Candidate, PredictionRule
+
+#: What Label Studio is needed for.
+_USE: Final = "annotations are read"
+
+#: Name of the words of the label config, in tables.
+_OWN_WORDS: Final = "label config"
+
+#: Pictures on the page, the worst.
+_WORST: Final = 12
 
 
 @click.command("eval", short_help="Measure predictions on annotated tasks.")
@@ -33,11 +59,6 @@ from clearclip_core.evaluation.atomic_write import write_whole
     help="Add a row for what the project has learned from its corrections.",
 )
 @click.option(
-    "--as-paper",
-    is_flag=True,
-    help="Predict as the paper does: no contrast words, thresholds and refinement.",
-)
-@click.option(
     "--limit",
     type=click.IntRange(min=1),
     help="Measure only this many pictures, spread over all.",
@@ -46,13 +67,6 @@ from clearclip_core.evaluation.atomic_write import write_whole
     "--page",
     type=OUTPUT_FILE,
     help="Write an HTML page with the worst of the pictures side by side.",
-)
-@click.option(
-    "--worst",
-    default=12,
-    show_default=True,
-    type=click.IntRange(min=0),
-    help="Pictures on the page.",
 )
 @click.option("--json", "json_file", type=OUTPUT_FILE, help="Write all figures to this file.")
 @with_settings(
@@ -69,10 +83,8 @@ def evaluate_project(
     prompts: tuple[Path, ...],
     threshold: tuple[ThresholdOption, ...],
     learned: bool,
-    as_paper: bool,
     limit: int | None,
     page: Path | None,
-    worst: int,
     json_file: Path | None,
 ) -> None:
     """Measure how well the annotations of a project are predicted, and write nothing there.
@@ -81,11 +93,16 @@ def evaluate_project(
     and thresholds of the project's labeling config. Of each task, the annotation that is marked as
     ground truth counts, else the newest.
     """
-    if as_paper and (threshold or learned):
-        raise click.UsageError("--as-paper goes without --threshold and --learned.")
-    check_token(settings, "annotations are read")
+    check_token(settings, _USE)
+    several = [
+        settings.model_copy(update={"model": model, "method": method})
+        for model, method in itertools.product(
+            dict.fromkeys(models or (settings.model,)), dict.fromkeys(methods or (settings.method,))
+        )
+    ]
+    for each in several:
+        check_model(each)
     # These import torch, which the help does without.
-    from backend.cli.evaluation_plan import OWN_WORDS, Plan, find_project
     from backend.label_studio.annotations import LEAVE_OUT
     from backend.services import Services
     from clearclip_core.evaluation.comparison import LabelledFolder, compare
@@ -95,28 +112,99 @@ def evaluate_project(
         comparison_text,
     )
 
-    services = Services(settings)
-    client = services.required_client("annotations are read")
-    found = find_project(client, services, project, image)
+    found = _find_project(Services(settings), project, image)
     folder = LabelledFolder(found.pictures(limit), found.labels)
     if not folder.pictures:
         raise click.ClickException(f"Project {project} has no annotated tasks.")
     words = {path.name: folder.with_prompts(path) for path in prompts}
-    plan = Plan(
-        settings=settings,
-        project=found,
-        words=words or {OWN_WORDS: found.labels},
-        given=threshold,
-        learned=learned,
-        as_paper=as_paper,
-    )
-    pairs = itertools.product(
-        dict.fromkeys(models or (settings.model,)), dict.fromkeys(methods or (settings.method,))
-    )
-    candidates = list(plan.candidates(tuple(pairs)))
-    comparison = compare(folder, candidates, worst if page else 0, LEAVE_OUT)
+    rule = _rule(settings, found, threshold)
+    candidates = _candidates(several, found, words or {_OWN_WORDS: found.labels}, rule, learned)
+    comparison = compare(folder, [*candidates], _WORST if page else 0, LEAVE_OUT)
     click.echo(comparison_text(comparison))
     for file, content in ((json_file, comparison_json), (page, comparison_page)):
         if file is not None:
             write_whole(file, content(comparison))
             click.echo(f"\n{file}")
+
+
+def _find_project(services: Services, project: int, image: str | None) -> AnnotatedProject:
+    """Return the annotated tasks of a project.
+
+    Args:
+        image: name of the image tag; None: the only one.
+
+    Raises:
+        LabelConfigError: there is no such tag, or several and no name.
+    """
+    from backend.label_studio.annotations import AnnotatedProject
+
+    client = services.required_client(_USE)
+    config = parse_label_config(client.label_config(project))
+    found = [tag for tag in config.images if image in (None, tag.name)]
+    if len(found) != 1:
+        names = ", ".join(tag.name for tag in config.images)
+        raise LabelConfigError(
+            f"Expected --image to name one <Image> of the label config, which has: {names}."
+        )
+    return AnnotatedProject(client, services.images.read, project, config, found[0])
+
+
+def _rule(
+    settings: Settings, project: AnnotatedProject, given: Sequence[ThresholdOption]
+) -> PredictionRule:
+    """Return the rule by which the backend draws masks of the project."""
+    drawn = [each for each in project.config.controls_of(project.tag.name) if each.is_predicted]
+    masks = [control for control in drawn if control.kind != "rectanglelabels"]
+    names = [label.name for label in project.labels]
+    least = least_thresholds(masks, project.labels)
+    return prediction_rule(settings, thresholds_by_label(given, names, least))
+
+
+def _candidates(
+    several: Sequence[Settings],
+    project: AnnotatedProject,
+    words: Mapping[str, tuple[Label, ...]],
+    rule: PredictionRule,
+    learned: bool,
+) -> Iterator[Candidate]:
+    """Load the models and yield a candidate for each model, method and words.
+
+    Args:
+        several: settings with each model and method.
+        words: name in tables -> the labels with the words that are compared.
+        learned: whether what the project has learned is compared too.
+
+    Raises:
+        ValueError: the project has learned nothing with a model and a method.
+    """
+    from backend.inference.engine import load_segmenter
+    from clearclip_core.evaluation.comparison import Candidate
+
+    for settings in several:
+        segmenter, options = load_segmenter(settings), score_options(settings, project.config)
+        if segmenter.model.notice:
+            click.echo(segmenter.model.notice, err=True)
+        for name, labels in words.items():
+            yield Candidate(segmenter, labels, settings.model, name, rule, options=options)
+        if learned:
+            taught = settings.model, f"{_OWN_WORDS}, learned", rule, _learned(settings, project)
+            yield Candidate(segmenter, project.labels, *taught, options)
+
+
+def _learned(settings: Settings, project: AnnotatedProject) -> Adaptation:
+    """Return what the project has learned with the model and the method of settings."""
+    from backend.services import Services
+
+    mode = adapt_mode(settings, project.config)
+    active = Services(settings).versions.active(project.project, mode)
+    if active is None:
+        raise ValueError(
+            f"Project {project.project} uses nothing that was learned with {settings.model} and "
+            f"{settings.method}: see clearclip-backend adapt status --project {project.project}."
+        )
+    click.echo(
+        f"The row of what was learned from {quantity(active.annotations, 'annotation')} flatters "
+        "where these are among the pictures.",
+        err=True,
+    )
+    return active.adaptation

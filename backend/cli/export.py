@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import click
 
-from backend.cli.options import OUTPUT_FILE, progress_bar, with_settings, write_text
+from backend.cli.options import OUTPUT_FILE, check_model, progress_bar, with_settings, write_text
 from backend.errors import ImageInvalid, LabelConfigError
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import PredictRequest, Task
@@ -137,6 +137,7 @@ def export_tasks(
     exported = []
     key = _data_key(xml)
     urls = [url_prefix + quote(_shown(path, root).as_posix().lstrip("/")) for path in paths]
+    check_model(settings)
     from backend.services import Services  # and torch with it, which the help does without
 
     services = Services(settings)

@@ -33,7 +33,7 @@ BACKEND_COMMANDS: Final = {
     ),
     "database": (
         "backend.cli.database:database",
-        "Upgrade, back up and restore the database of the backend.",
+        "Back up and restore the database of the backend.",
     ),
     "doctor": (
         "backend.cli.doctor:doctor",

@@ -29,31 +29,18 @@ _VALUES: dict[Any, str] = {int: "NUMBER", float: "NUMBER", bool: "true|false", P
 
 
 class OutputPath(click.Path):
-    """A file or a folder to write; refused before any work where that is not possible.
+    """A file or a folder to write; its folder is made, or it is refused, before any work."""
 
-    Its folder is made where there is none, as `write_text` does.
-    """
-
-    def convert(
-        self,
-        value: Any,
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> Any:
-        """Return the path.
-
-        Raises:
-            click.BadParameter: there is something else at the path, or no way to make it.
-        """
-        converted: Any = super().convert(value, param, ctx)
-        path = Path(converted).absolute()
-        if os.access(path, os.F_OK):  # a file, or what `click.Path` allows in its place
-            return converted
-        there = next(each for each in path.parents if os.access(each, os.F_OK))
-        if not there.is_dir():
-            self.fail(f"{there} is no folder.", param, ctx)
-        if not os.access(there, os.W_OK | os.X_OK):
-            self.fail(f"The folder {there} is not writable.", param, ctx)
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path."""
+        converted = super().convert(value, param, ctx)
+        folder = Path(str(converted)).absolute().parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            self.fail(f"{folder} cannot be made ({error.strerror}).", param, ctx)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            self.fail(f"The folder {folder} is not writable.", param, ctx)
         return converted
 
 

@@ -26,8 +26,7 @@ from backend.feedback.annotation_reader import AnnotationReader, read_all
 from backend.feedback.report.charts import plots
 from backend.feedback.report.hours_left import estimate
 from backend.feedback.report.statistics import make_report
-from backend.feedback.report.tables import print_report, to_csv
-from backend.feedback.sums import Step
+from backend.feedback.report.tables import print_report
 from backend.label_studio_services import check_token
 from backend.settings import Settings
 
@@ -44,17 +43,9 @@ def read_annotations(
 @click.command()
 @project_option
 @backfill_option
-@click.option(
-    "--step",
-    type=click.Choice(["day", "week"]),
-    help="Count by day or by week; by default by day, and by week beyond three weeks.",
-)
 @click.option("--label", help="Count this label only.")
 @map_option
 @click.option("--json", "json_file", type=OUTPUT_FILE, help="Write all figures to this file.")
-@click.option(
-    "--csv", "csv_file", type=OUTPUT_FILE, help="Write the figures as a table to this file."
-)
 @click.option(
     "--plots",
     "plots_folder",
@@ -66,11 +57,9 @@ def report(
     settings: Settings,
     project: int,
     backfill: bool,
-    step: Step | None,
     label: str | None,
     renamed: tuple[str, ...],
     json_file: Path | None,
-    csv_file: Path | None,
     plots_folder: Path | None,
 ) -> None:
     """Report how much work the prelabels of a project save, and how many hours are left.
@@ -91,13 +80,11 @@ def report(
             read_annotations(reader, project, backfill, services.stopping)
     annotations = services.annotations
     waiting = annotations.count_open(project)
-    sums = annotations.sums(project, step).renamed(read_renamings(renamed))
+    sums = annotations.sums(project).renamed(read_renamings(renamed))
     savings = make_report(project, sums, waiting=waiting, label=label)
     savings = replace(savings, hours_left=estimate(annotations, client, project))
     if json_file is not None:
         write_text(json_file, json.dumps(savings.figures(), indent=2) + "\n")
-    if csv_file is not None:
-        write_text(csv_file, to_csv(savings))
     if plots_folder is not None:
         for name, svg in plots(savings, standalone=True).items():
             write_text(plots_folder / f"{name}.svg", svg)

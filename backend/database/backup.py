@@ -71,7 +71,9 @@ def restore(database: Database, backup: Path) -> Path | None:
 def _file_of(database: Database) -> Path:
     """Return the file of a database; a ValueError says that it has none."""
     if database.file is None:
-        raise ValueError(f"The database {database.name} is no SQLite file.")
+        raise ValueError(
+            f"The database {database.name} is no SQLite file: PostgreSQL has pg_dump, pg_restore."
+        )
     return database.file
 
 

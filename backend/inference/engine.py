@@ -128,7 +128,7 @@ class Engine:
         except WeightsNotFoundError as error:
             log.warning("%s", error)  # the file may be copied there later
         return cls(
-            lambda: _load_segmenter(settings),
+            lambda: load_segmenter(settings),
             lambda: weights_id(settings.model),
             cache=FeatureCache.from_settings(settings),
         )
@@ -356,7 +356,8 @@ class Engine:
         self._images.finish(request, EncodedImage(features, scores))
 
 
-def _load_segmenter(settings: Settings) -> Segmenter:
+def load_segmenter(settings: Settings) -> Segmenter:
+    """Load the model and the method of settings."""
     # Only this thread's encoder may use all CPUs: requests work on masks in threads beside it.
     set_pool_threads(usable_cpus(), 1)
     return Segmenter.load(

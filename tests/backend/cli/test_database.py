@@ -14,7 +14,6 @@ from backend.jobs.job_store import JobStore
 from tests.backend.fakes.databases import check_filled, execute, fill
 
 NEWEST = revisions()[-1]
-POSTGRES = "postgresql+psycopg://ann:geheim@host:5433/name?passfile=geheim&sslmode=require"
 
 
 def run(*arguments: str) -> Result:
@@ -24,28 +23,17 @@ def run(*arguments: str) -> Result:
     return result
 
 
-def test_status_says_where_a_database_stands_and_upgrades_nothing(url: str, tmp_path: Path) -> None:
+def test_status_says_where_a_database_stands_and_makes_nothing(url: str, tmp_path: Path) -> None:
     status = ("database", "status", "--database-url", url)
     result = run(*status)
     assert result.exit_code == 0
     assert f"not there yet; the newest is {NEWEST}" in result.output
-    assert "database upgrade" in result.output
     assert not (tmp_path / "store.db").exists()
     assert Database(url).revision() is None
     Database(url).check()
     result = run(*status)
     assert result.exit_code == 0
-    assert f"is up to date: it is at revision {NEWEST}" in result.output
-    assert Database(url).name in result.output
-
-
-def test_upgrade_says_what_it_has_done(url: str) -> None:
-    upgrade = ("database", "upgrade", "--database-url", url)
-    result = run(*upgrade)
-    assert (result.exit_code, f"is upgraded to revision {NEWEST}" in result.output) == (0, True)
-    result = run(*upgrade)
-    assert (result.exit_code, "is up to date" in result.output) == (0, True)
-    assert Database(url).revision() == NEWEST
+    assert f"{Database(url).name} is up to date: it is at revision {NEWEST}" in result.output
 
 
 @pytest.mark.parametrize(
@@ -55,7 +43,6 @@ def test_upgrade_says_what_it_has_done(url: str) -> None:
         ["prelabel", "--project", "7", "--model", "demo"],
         ["report", "--project", "7"],
         ["adapt", "status", "--project", "7", "--model", "demo"],
-        ["database", "upgrade"],
         ["database", "status"],
     ],
     ids=lambda command: " ".join(command[:2]),
@@ -92,34 +79,6 @@ def test_a_backup_is_restored(tmp_path: Path) -> None:
     assert execute(f"sqlite:///{kept[0]}", "SELECT max(project) FROM jobs") == [(70,)]
     check_filled(place[1])
     assert run("database", "backup", file, *place).exit_code == 1
-
-
-def test_the_settings_name_the_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("DATABASE_URL")
-    assert run("database", "upgrade", "--model-dir", str(tmp_path)).exit_code == 0
-    assert Database(f"sqlite:///{tmp_path}/clearclip.db").revision() == NEWEST
-
-
-@pytest.mark.parametrize(
-    ("command", "says"),
-    [
-        ("backup", "pg_dump --format=custom --file={file} --dbname={address}"),
-        (
-            "restore",
-            "pg_restore --clean --if-exists --single-transaction --dbname={address} {file}",
-        ),
-    ],
-)
-def test_the_tools_of_postgresql_are_named_without_a_password(
-    command: str, says: str, tmp_path: Path
-) -> None:
-    file = tmp_path / "monday.db"
-    file.touch()
-    result = run("database", command, str(file), "--database-url", POSTGRES)
-    assert result.exit_code == 1
-    address = "'postgresql://ann@host:5433/name?sslmode=require'"
-    assert says.format(file=file, address=address) in result.output
-    assert "geheim" not in result.output
 
 
 def test_what_cannot_be_read_is_said_in_a_sentence(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ CONFIG = (
     + '<Label value="car" model_score_threshold="{car}"/></BrushLabels></View>'
 )
 SCENES = tuple(render_scene(seed, (96, 128)) for seed in HELD_OUT_SEEDS[:2])
-MODEL = ("--model=demo", "--device=cpu", "--precision=fp32", "--short-side-px=224")
+OPTIONS = ("--device=cpu", "--precision=fp32", "--short-side-px=224")
 MIN_PX = round(0.0005 * 96 * 128)
 
 
@@ -81,6 +81,12 @@ def studio() -> FakeStudio:
     return made
 
 
+@pytest.fixture(autouse=True)
+def _demo_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its weights are there."""
+    monkeypatch.setenv("MODEL", "demo")
+
+
 def run(server: LocalServer, *arguments: str) -> Result:
     reach = ["--label-studio-url", server.url, "--label-studio-api-key", TOKEN]
     result = CliRunner().invoke(main, ["run", "eval", "--project", "7", *reach, *arguments])
@@ -117,10 +123,10 @@ def test_a_project_is_measured_with_its_words_and_thresholds(
     words.write_text("heaven\nlawn\nstreet\nautomobile\n")
     (tmp_path / "own.txt").write_text("\n".join(LABELS))
     prompts = [f"--prompts={tmp_path / 'own.txt'}", f"--prompts={words}"]
-    result = run(server, *MODEL, *prompts, f"--page={page}", "--worst=1", f"--json={out}")
+    result = run(server, *OPTIONS, *prompts, f"--page={page}", f"--json={out}")
     assert result.exit_code == 0, result.output
     assert "2 pictures, 4 labels" in result.output
-    assert page.read_text().count("data:image/jpeg") == 4  # picture, truth and two predictions
+    assert page.read_text().count("data:image/jpeg") == 8  # pictures, truths and two predictions
     own, other = json.loads(out.read_text())["runs"]
     assert [own["prompts"], other["prompts"]] == ["own.txt", "words.txt"]
     assert list(own["thresholds"].values()) == [0, 0, 0.6, 1]
@@ -138,7 +144,7 @@ def test_what_counts_beside_the_words_is_that_of_the_project(
         'toName="image">', 'toName="image" presence="0.4">'
     )
     out, beside = tmp_path / "out.json", ("--presence=0.1", "--threshold=sky=0.9", "--limit=2")
-    result = run(server, *MODEL, *beside, f"--json={out}")
+    result = run(server, *OPTIONS, *beside, f"--json={out}")
     assert result.exit_code == 0, result.output
     (figures,) = json.loads(out.read_text())["runs"]
     assert (figures["presence"], figures["prompts"]) == (0.4, "label config")
@@ -150,7 +156,7 @@ def test_what_counts_beside_the_words_is_that_of_the_project(
 
 def test_a_picture_that_cannot_be_read_is_left_out(server: LocalServer, studio: FakeStudio) -> None:
     studio.annotate(1, painted(SCENES[0]))
-    result = run(server, *MODEL, "--as-paper")
+    result = run(server, *OPTIONS)
     assert result.exit_code == 0, result.output
     assert "2 pictures, 4 labels" in result.output
     assert "pictures left out: 1\ntask 1: The data: URL holds no image." in result.output
@@ -160,7 +166,7 @@ def test_what_the_project_has_learned_is_a_row(
     server: LocalServer, studio: FakeStudio, tmp_path: Path
 ) -> None:
     options = ("--learned", f"--json={tmp_path / 'out.json'}")
-    refused = run(server, *MODEL, *options)
+    refused = run(server, *OPTIONS, *options)
     assert refused.exit_code == 1
     assert "uses nothing that was learned with demo and clearclip" in refused.output
     studio.label_config = CONFIG.replace(' model_score_threshold="{car}"', "")
@@ -174,7 +180,7 @@ def test_what_the_project_has_learned_is_a_row(
     terms = np.zeros((1, width), np.float32), np.zeros(1, np.float32)
     scores = Adaptation(("car",), *terms, 1)  # which changes nothing
     stores.versions.commit(lease, version_with(scores), scores)
-    result = run(server, *MODEL, *options)
+    result = run(server, *OPTIONS, *options)
     assert result.exit_code == 0, result.output
     assert "learned from 10 annotations" in result.output
     words, taught = json.loads((tmp_path / "out.json").read_text())["runs"]
@@ -186,7 +192,6 @@ def test_what_the_project_has_learned_is_a_row(
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (("--as-paper", "--learned"), "--as-paper goes without --threshold and --learned"),
         (("--threshold=bus=0.5",), "to name a label (sky, grass, road, car), but got 'bus'"),
         (("--image=photo",), "to name one <Image> of the label config, which has: image"),
         (("--model=nothing/here",), "knows no architecture 'nothing'"),
@@ -195,11 +200,11 @@ def test_what_the_project_has_learned_is_a_row(
 def test_what_does_not_fit_is_a_sentence(
     server: LocalServer, arguments: tuple[str, ...], reason: str
 ) -> None:
-    result = run(server, *MODEL[1:], *arguments)
+    result = run(server, *OPTIONS, *arguments)
     assert result.exit_code in (1, 2)
     assert reason in " ".join(result.output.split())
 
 
 def test_a_project_without_annotations_says_so(server: LocalServer, studio: FakeStudio) -> None:
     studio.annotations.clear()
-    assert "Project 7 has no annotated tasks" in run(server, *MODEL).output
+    assert "Project 7 has no annotated tasks" in run(server, *OPTIONS).output

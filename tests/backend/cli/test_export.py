@@ -20,7 +20,8 @@ from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, fl
 
 @pytest.fixture
 def colours(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The stand-in in place of the model."""
+    """The stand-in in place of the demo model, whose weights are there."""
+    monkeypatch.setenv("MODEL", "demo")
     monkeypatch.setattr(Engine, "from_settings", classmethod(lambda *_: colour_engine()))
 
 
