@@ -23,7 +23,6 @@ from sqlalchemy import (
     String,
     Table,
     Text,
-    and_,
     exists,
     insert,
     select,
@@ -90,32 +89,8 @@ _LISTS: Final = Table(
     Column("tasks", Text, nullable=False),  # a JSON list of ids
 )
 
-_WITHDRAWALS: Final = _JOBS.alias("withdrawals")
 
-#: Whether all that a job has written is known to be deleted: a withdrawal has left none of it. A
-#: number of deleted ones tells nothing, since those of other runs may be among them. Only one that
-#: began after the job's last step counts: it may be asked for before, since the worker of a
-#: cancelled job ends the step at hand. An index finds them, so that it costs the same however many
-#: tasks there are.
-_IS_WITHDRAWN: Final = and_(
-    _JOBS.c.done > 0,
-    exists().where(
-        _WITHDRAWALS.c.withdraws == _JOBS.c.id,
-        _WITHDRAWALS.c.started >= _JOBS.c.updated,
-        _WITHDRAWALS.c.state == "done",
-        _WITHDRAWALS.c.skipped == 0,
-    ),
-)
-
-#: What a `Job` is made of.
-_OF_JOB: Final = [
-    *_JOBS.c,
-    exists().where(_LISTS.c.job == _JOBS.c.id).label("lists_tasks"),
-    _IS_WITHDRAWN.label("is_withdrawn"),
-]
-
-
-class Job(msgspec.Struct, frozen=True, rename={"only": "filter", "is_withdrawn": "withdrawn"}):
+class Job(msgspec.Struct, frozen=True, rename={"only": "filter"}):
     """The tasks of a project to predict, and how many of them are done.
 
     Times are in seconds since the epoch.
@@ -139,9 +114,6 @@ class Job(msgspec.Struct, frozen=True, rename={"only": "filter", "is_withdrawn":
         cursor: of a withdrawal, the task id up to which all tasks are dealt with.
         worked_s: the seconds that it ran, without pauses.
         withdraws: id of the job whose predictions a withdrawal deletes; None for other kinds.
-        lists_tasks: whether it is about the tasks of `JobStore.task_ids`; else it is about all
-            tasks of the project.
-        is_withdrawn: whether all predictions that it has written are known to be withdrawn.
     """
 
     id: int
@@ -166,8 +138,6 @@ class Job(msgspec.Struct, frozen=True, rename={"only": "filter", "is_withdrawn":
     withdraws: int | None
     owner: str
     leased_until: float
-    lists_tasks: bool
-    is_withdrawn: bool
 
     @property
     def over(self) -> bool:
@@ -251,21 +221,21 @@ class JobStore:
     def start_withdrawal(self, job: int) -> Job:
         """Queue the withdrawal of a job's predictions, unless one is queued or under way."""
         with self.database.write_exclusively(LOCK) as connection:
-            of = _withdrawable(self._get(connection, job))
+            of = self._get(connection, job)
+            if of.kind == "withdrawal" or not of.done:
+                raise WithdrawalRefused(f"Job {of.id} has written no predictions.")
+            if not of.over:
+                raise WithdrawalRefused(f"Job {of.id} is {of.state}: cancel it first.")
             same = (_JOBS.c.withdraws == job, _JOBS.c.state.not_in(_OVER))
-            row = connection.execute(select(*_OF_JOB).where(*same).limit(1)).first()
+            row = connection.execute(select(_JOBS).where(*same).limit(1)).first()
             if row is not None:
                 return _job(row)
             asked = {"project": of.project, "kind": "withdrawal", "only": "all", "withdraws": job}
             return self._insert(connection, {**asked, "version": of.version}, None)
 
-    def withdrawable(self, job: int) -> Job:
-        """Return a job whose predictions can be withdrawn."""
-        return _withdrawable(self.get_job(job))
-
     def list_jobs(self, project: int | None = None, limit: int = 100) -> list[Job]:
         """Return the newest jobs, of one project or of all, newest first."""
-        query = select(*_OF_JOB).order_by(_JOBS.c.id.desc()).limit(limit)
+        query = select(_JOBS).order_by(_JOBS.c.id.desc()).limit(limit)
         if project is not None:
             query = query.where(_JOBS.c.project == project)
         with self.database.read() as connection:
@@ -320,7 +290,7 @@ class JobStore:
 
     def leased_job(self, project: int) -> Job | None:
         """Return the job of a project that keeps others waiting; None where there is none."""
-        query = select(*_OF_JOB).where(
+        query = select(_JOBS).where(
             _JOBS.c.project == project,
             _JOBS.c.kind != "late",
             is_leased(_JOBS, self.database.clock()),
@@ -348,7 +318,7 @@ class JobStore:
             (other.c.kind == "late") == late,
             is_leased(other, now),
         )
-        query = select(*_OF_JOB).where(_JOBS.c.state.in_(("queued", "running")), ~taken)
+        query = select(_JOBS).where(_JOBS.c.state.in_(("queued", "running")), ~taken)
         query = query.where((_JOBS.c.kind == "late") == late, is_free(_JOBS, now))
         if job is not None:
             query = query.where(_JOBS.c.id == job)
@@ -370,25 +340,21 @@ class JobStore:
         job: int,
         owner: str,
         *,
-        version: str | None = None,
-        total: int | None = None,
-        cursor: int | None = None,
         scope: Iterable[int] | None = None,
         done: int = 0,
         skipped: int = 0,
         failures: Sequence[tuple[int, str]] = (),
+        **changes: str | int,
     ) -> Job:
         """Write a step of a leased job in one transaction, and renew the lease.
 
         The lease of a job that is over is not renewed.
 
         Args:
-            version: the new value of `Job.version`; None leaves it.
-            total: the new value of `Job.total`; None leaves it.
-            cursor: the new value of `Job.cursor`; None leaves it.
             scope: the ids of its tasks from now on, see `task_ids`; None leaves them.
             done: the number of tasks that were predicted in this step.
             failures: task ids and reasons of the tasks that failed in this step.
+            changes: new values of `Job.version`, `Job.total` or `Job.cursor`.
 
         Returns:
             The job as it is now. If it is not running any more, its owner has to release it.
@@ -396,23 +362,21 @@ class JobStore:
         now = self.database.clock()
         with self.database.write_exclusively(LOCK) as connection:
             before = self._owned(connection, job, owner)
-            changes: dict[str, Any] = {
+            values: dict[str, Any] = {
                 "done": before.done + done,
                 "skipped": before.skipped + skipped,
                 "failed": before.failed + len(failures),
                 "worked_s": before.worked_s + max(0.0, min(now - before.updated, LEASE_S)),
             }
             if not before.over:  # nobody would release that lease
-                changes |= renewed(now)
-            given = {"version": version, "total": total, "cursor": cursor}
-            changes |= {name: value for name, value in given.items() if value is not None}
+                values |= renewed(now)
+            if before.state == "queued":  # paused and resumed before its owner noticed
+                values["state"] = "running"
             if scope is not None:
                 _write_list(connection, job, scope)
-            if before.state == "queued":  # paused and resumed before its owner noticed
-                changes["state"] = "running"
             if failures:
                 self._failures.insert(connection, failures, job, before.project)
-            return self._change(connection, job, **changes)
+            return self._change(connection, job, **values, **changes)
 
     def release(self, job: int, owner: str) -> Job:
         """End the lease of a job, so that another owner may lease the job at once."""
@@ -426,14 +390,8 @@ class JobStore:
         with self.database.write_exclusively(LOCK) as connection:
             before = self._owned(connection, job, owner)
             state = before.state if before.state == "cancelled" else "failed" if reason else "done"
-            return self._change(
-                connection,
-                job,
-                state=state,
-                reason=reason,
-                finished=self.database.clock(),
-                **ended(),
-            )
+            over = {"state": state, "reason": reason, "finished": self.database.clock()}
+            return self._change(connection, job, **over, **ended())
 
     # ---- inside ----------------------------------------------------------------------------------
 
@@ -459,7 +417,7 @@ class JobStore:
             return self._change(connection, job, state=to, finished=finished)
 
     def _get(self, connection: Connection, job: int) -> Job:
-        row = connection.execute(select(*_OF_JOB).where(_JOBS.c.id == job)).first()
+        row = connection.execute(select(_JOBS).where(_JOBS.c.id == job)).first()
         if row is None:
             raise JobNotFound(f"There is no job {job}.")
         return _job(row)
@@ -482,7 +440,7 @@ def _job(row: Row[Any]) -> Job:
 
 def _equal_job(asked: dict[str, Any]) -> Select[Any]:
     """Select an equal job that is not over; of a merged kind, any that has not started."""
-    query = select(*_OF_JOB).order_by(_JOBS.c.id).limit(1)
+    query = select(_JOBS).order_by(_JOBS.c.id).limit(1)
     if asked["kind"] in _MERGED:
         query = query.where(_JOBS.c.state == "queued", _JOBS.c.started.is_(None))
     else:
@@ -506,12 +464,3 @@ def _write_list(connection: Connection, job: int, tasks: Iterable[int]) -> None:
     values = {"tasks": json.dumps(sorted(set(tasks)))}
     if not connection.execute(update(_LISTS).where(_LISTS.c.job == job).values(values)).rowcount:
         connection.execute(insert(_LISTS).values(job=job, **values))
-
-
-def _withdrawable(of: Job) -> Job:
-    """Return the job where its predictions can be withdrawn; else raise WithdrawalRefused."""
-    if of.kind == "withdrawal" or not of.done:
-        raise WithdrawalRefused(f"Job {of.id} has written no predictions.")
-    if not of.over:
-        raise WithdrawalRefused(f"Job {of.id} is {of.state}: cancel it first.")
-    return of

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain, islice, repeat
+from itertools import chain, islice, takewhile
 from typing import Final
 
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from backend.database.database import error_message
 from backend.database.leases import LeaseLost
@@ -39,15 +38,8 @@ log = logging.getLogger(__name__)
 #: The number of tasks that are predicted and written together.
 CHUNK: Final = 25
 
-#: The sizes of the first chunks: somebody who looks sees a prediction as soon as there is one.
-_FIRST_CHUNKS: Final = (1, 4)
-
 #: How often an image is requested whose host is away.
 _TRIES: Final = 3
-
-#: How long a run waits for the database, and the pause between two tries, in seconds.
-_OUTAGE_S: Final = 3600.0
-_PAUSE_S: Final = 5.0
 
 #: Chunks at the same time: while one is written, the model has the next.
 _CHUNKS_AHEAD: Final = 3
@@ -139,26 +131,7 @@ class Prelabeler:
         Returns:
             The job. The lease of one that was stopped remains: see `JobStore.release`.
         """
-        while True:
-            try:
-                return self._run(job.id, stopping, watch)
-            except OperationalError as error:
-                self._await_database(job, error, stopping)
-
-    # ---- inside ------------------------------------------------------------------------------
-
-    def _await_database(self, job: Job, error: OperationalError, stopping: threading.Event) -> None:
-        """Wait until the database can be written again; raise its error after an hour."""
-        log.warning("%s; job %d waits for the database", error_message(error), job.id)
-        end = time.monotonic() + _OUTAGE_S
-        while time.monotonic() < end and not stopping.wait(_PAUSE_S):
-            with suppress(OperationalError):
-                self._store.advance(job.id, self._owner)
-                return
-        raise error
-
-    def _run(self, job_id: int, stopping: threading.Event, watch: Callable[[Job], None]) -> Job:
-        job = self._store.advance(job_id, self._owner)
+        job = self._store.advance(job.id, self._owner)
         with self._keep_lease(job, stopping) as halt:
 
             def tell(job: Job) -> None:
@@ -178,13 +151,11 @@ class Prelabeler:
         for closing in range(1 + _CLOSING_ROUNDS):
             job = self._update_counts(job)
             watch(job)
-            if halt.is_set() or job.state != "running" or (closing and not job.remaining):
+            if halt.is_set() or (closing and not job.remaining):
                 break
             if closing:
                 halt.wait(_CLOSING_PAUSE_S)  # others may be writing some of them just now
             job = self._walk(job, halt, watch)
-        if halt.is_set() or job.state != "running":
-            return self._store.get_job(job.id)
         self._remove_duplicates(job, halt)
         if halt.is_set():
             return self._store.get_job(job.id)
@@ -224,7 +195,7 @@ class Prelabeler:
     def _update_counts(self, job: Job) -> Job:
         """Count the tasks that are left, and start again where the version has changed."""
         version, count = self._spec(job).version, self._client.count
-        ids = self._task_ids(job)
+        ids = self._store.task_ids(job.id)
         if ids is None and (ids := self._scope(job, version)) is not None:
             job = self._store.advance(job.id, self._owner, scope=ids)
         lacking = count(job.project, tasks_of(job, ids, version))
@@ -268,13 +239,9 @@ class Prelabeler:
     def _chunks(self, job: Job) -> Iterator[list[Task]]:
         """Yield the tasks that lack a prediction, until the version changes."""
         failed = self._failures.task_ids(job.id)
-        lacking = tasks_of(job, self._task_ids(job), job.version)
+        lacking = tasks_of(job, self._store.task_ids(job.id), job.version)
         tasks = (t for t in self._client.all_tasks(job.project, lacking) if t.id not in failed)
-        sizes = chain(_FIRST_CHUNKS, repeat(CHUNK))
-        while self._spec(job).version == job.version:
-            chunk = list(islice(tasks, next(sizes)))
-            if not chunk:
-                return
+        while self._spec(job).version == job.version and (chunk := list(islice(tasks, CHUNK))):
             yield chunk
 
     def _predict_chunk(
@@ -291,30 +258,19 @@ class Prelabeler:
 
     def _remove_duplicates(self, job: Job, halt: threading.Event) -> None:
         """Delete all but one prediction of the version where a task has several."""
-        ids = self._task_ids(job)
-        for tasks in self._client.possible_duplicates(job.project, job.version, ids):
-            for task in tasks:
-                if halt.is_set():
-                    return
-                self._remove_duplicates_of(task, job)
-            if halt.is_set():
-                return
-
-    def _remove_duplicates_of(self, task: int, job: Job) -> None:
-        stored = self._client.stored(task)
-        for double in [each for each in stored if each.version == job.version][1:]:
-            log.info("Task %d had a second prediction, which is removed", task)
-            self._client.delete(double.id)
+        ids = self._store.task_ids(job.id)
+        pages = self._client.possible_duplicates(job.project, job.version, ids)
+        for task in chain.from_iterable(takewhile(lambda _: not halt.is_set(), pages)):
+            stored = self._client.stored(task)
+            for double in [each for each in stored if each.version == job.version][1:]:
+                log.info("Task %d had a second prediction, which is removed", task)
+                self._client.delete(double.id)
 
     def _spec(self, job: Job) -> PredictionSpec:
         """Return what to predict, by the version that the job has started with where it can."""
         config = parse_label_config(self._client.label_config(job.project))
         learned = self._predictor.versions.active_model(config, job.project, keep=job.version)
         return self._predictor.spec(config, Priority.BATCH, job.project, learned)
-
-    def _task_ids(self, job: Job) -> tuple[int, ...] | None:
-        """Return the ids of its tasks, in ascending order; None for all of the project."""
-        return self._store.task_ids(job.id) if job.lists_tasks else None
 
     def _scope(self, job: Job, version: str) -> tuple[int, ...] | None:
         """Return the tasks of a view, or the first ones without a prediction; None for all."""

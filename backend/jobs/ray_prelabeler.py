@@ -66,7 +66,9 @@ class ClusterPrelabeler(Prelabeler):
         import ray
 
         failed = self._failures.task_ids(job.id)
-        lacking = self._client.ids(job.project, tasks_of(job, self._task_ids(job), job.version))
+        lacking = self._client.ids(
+            job.project, tasks_of(job, self._store.task_ids(job.id), job.version)
+        )
         ids = [id_ for id_ in lacking if id_ not in failed]
         if not ids:
             return job

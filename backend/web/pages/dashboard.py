@@ -116,7 +116,7 @@ class JobRoutes:
 
     def _withdraw(self, job: int) -> Job:
         required_client(self.services.page_client, USE)
-        self.projects.check(self.services.store.withdrawable(job).project)
+        self.projects.check(self.services.store.get_job(job).project)
         return self.services.store.start_withdrawal(job)
 
 

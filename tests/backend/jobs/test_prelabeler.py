@@ -51,7 +51,6 @@ COUNT = 130  # several chunks, the last of them not full
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prelabel, "_CLOSING_PAUSE_S", 0.05)
     monkeypatch.setattr(prelabel, "_POLL_S", 0.05)
-    monkeypatch.setattr(prelabel, "_PAUSE_S", 0.05)
 
 
 @pytest.fixture
@@ -122,7 +121,6 @@ def test_every_task_gets_one_prediction_of_the_version(
     assert (job.state, job.total, job.done, job.failed) == ("done", COUNT, COUNT, 0)
     assert job.version == bench.version(studio.label_config)
     assert studio.stored(job.version) == each_once()
-    assert min(studio.imports) == 1, "the first prediction waits for no other"
     assert max(studio.imports) <= CHUNK
     assert [step.done for step in steps] == sorted(step.done for step in steps)
 
@@ -286,19 +284,10 @@ def test_pictures_whose_host_is_away_are_asked_for_again(
     assert (asked["5"], asked["7"], asked["gone"]) == (3, 2, 2)
 
 
-def test_a_database_that_is_away_is_waited_for_as_long_as_patience_lasts(
-    make_bench: Callable[..., Bench], studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+def test_after_an_outage_of_the_database_the_job_goes_on(
+    make_bench: Callable[..., Bench], studio: FakeStudio
 ) -> None:
-    monkeypatch.setattr("backend.database.leases.LEASE_S", 2.0)
-    monkeypatch.setattr(prelabel, "_OUTAGE_S", 0.3)
-    left = list[int]()
-
-    def read(source: str, task: Task) -> RGBArray:
-        if source == "30" and left:
-            database.away = left.pop()
-        return read_image(source, task)
-
-    bench = make_bench(read=read, make_database=FlakyDatabase)
+    bench = make_bench(make_database=FlakyDatabase)
     database = bench.store.database
     assert isinstance(database, FlakyDatabase)
 
@@ -308,13 +297,10 @@ def test_a_database_that_is_away_is_waited_for_as_long_as_patience_lasts(
 
     with pytest.raises(OperationalError):
         bench.run(leave)
-    assert len(studio.stored()) < COUNT
+    assert 0 < len(studio.stored()) < COUNT
     database.away = 0
     bench.store.release(1, "me")
-    monkeypatch.setattr(prelabel, "_OUTAGE_S", 20.0)
-    left.append(8)
     assert bench.run().state == "done"
-    assert (left, database.away <= 0) == ([], True)
     assert studio.stored() == each_once()
 
 
