@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import astuple, dataclass, field
 from datetime import date
 from importlib.metadata import version
-from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -58,60 +57,31 @@ class Report:
 def with_rows(page: str, rows: list[Row], machine: str) -> str:
     """Return a page with these rows in the table between its two marker comments.
 
-    Rows take the place of those with the same figure; a new figure goes to the end. Other rows
-    stay with the day on which they were measured, and above the table stands one machine for each
-    of these days, so a part of the benchmarks can be run alone. What is measured under several
-    conditions has them in the names of its figures. A figure that no benchmark measures any more is
-    taken out by hand.
+    Rows take the place of those with the same figure, and new ones go to the end, so a part of the
+    benchmarks can be run alone. A figure that no benchmark measures any more is taken out by hand.
 
     Args:
         page: Markdown.
         rows: what was measured, all on one day.
         machine: the machine that measured them.
-
-    Raises:
-        ValueError: the page lacks the markers, or has them in another order.
-
-    >>> page = f"text\\n{BEGIN}\\n\\n{END}\\n"
-    >>> page = with_rows(page, [Row("a", "", "1", "", "Mon"), Row("b", "", "1", "", "Mon")], "old")
-    >>> print(with_rows(page, [Row("a", "", "2", "", "Tue")], "new"))
-    text
-    <!-- bench:begin -->
-    <BLANKLINE>
-    - Mon: old
-    - Tue: new
-    <BLANKLINE>
-    | figure | goal (least) | measured | detail | day |
-    |---|---|---|---|---|
-    | a |  | 2 |  | Tue |
-    | b |  | 1 |  | Mon |
-    <BLANKLINE>
-    <!-- bench:end -->
-    <BLANKLINE>
     """
-    before, begin, rest = page.partition(BEGIN)
-    table, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"Expected a page with the lines {BEGIN} and {END} in this order.")
+    before, _, rest = page.partition(BEGIN)
+    table, _, after = rest.partition(END)
     lines = table.strip().splitlines()
     machines = dict(line[2:].split(": ", 1) for line in lines if line.startswith("- "))
-    found = [Row(*map(str.strip, line[1:-1].split("|"))) for line in lines if line.startswith("| ")]
-    merged: dict[str, list[Row]] = {row.figure: [] for row in [*found[1:], *rows]}
-    measured = {row.figure for row in rows}
-    for row in [*(each for each in found[1:] if each.figure not in measured), *rows]:
-        merged[row.figure].append(row)
-    all_rows = list(chain.from_iterable(merged.values()))
     machines |= {row.day: machine for row in rows}
-    days = sorted({row.day for row in all_rows})
-    lines = [
-        *(f"- {day}: {machines[day]}" for day in days),
-        "",
-        "| figure | goal (least) | measured | detail | day |",
-        "|---|---|---|---|---|",
-        *(f"| {' | '.join(astuple(row))} |" for row in all_rows),
-    ]
-    text = "\n".join(lines)
-    return f"{before}{begin}\n\n{text}\n\n{end}{after}"
+    found = [Row(*map(str.strip, line[1:-1].split("|"))) for line in lines if line.startswith("| ")]
+    merged = {row.figure: row for row in [*found[1:], *rows]}.values()
+    text = "\n".join(
+        [
+            *(f"- {day}: {machines[day]}" for day in sorted({row.day for row in merged})),
+            "",
+            "| figure | goal (least) | measured | detail | day |",
+            "|---|---|---|---|---|",
+            *(f"| {' | '.join(astuple(row))} |" for row in merged),
+        ]
+    )
+    return f"{before}{BEGIN}\n\n{text}\n\n{END}{after}"
 
 
 def machine() -> str:

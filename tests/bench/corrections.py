@@ -1,10 +1,8 @@
 """Projects whose pictures are corrected: drawn scenes and street photographs, and annotators.
 
 Of the street photographs of `tests.bench.street` whose sequence ``train`` lacks, the first half is
-corrected, and every second of the others is unseen. Two kinds of features describe them: "network"
-are those of a small network that learned the labels of ``train`` for some minutes; "colours" are
-random Fourier features of colour, texture and place. Their words are ridge regressions on every
-tenth frame of ``train``, made worse by noise where a project says so.
+corrected, and every second of the others is unseen. Random Fourier features of colour, texture and
+place describe them. Their words are ridge regressions on every tenth frame of ``train``.
 """
 
 from __future__ import annotations
@@ -19,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from clearclip_core import (
     HELD_OUT_SEEDS,
@@ -46,8 +43,6 @@ CORRECTED, UNSEEN = HELD_OUT_SEEDS[1200:1280], HELD_OUT_SEEDS[2300:2360]
 COUNT, STEP = 10, 4
 #: Random Fourier features, and the scale of their frequencies.
 _WAVES, _SCALE = 192, 0.35
-#: Training of the street network: steps, crops of each, and the side of a crop in px.
-_STEPS, _CROPS, _SIDE = 800, 8, 256
 
 Masks = dict[str, BoolMask]
 Floats = npt.NDArray[np.floating]
@@ -325,43 +320,25 @@ def _drawn_pictures() -> tuple[Segmenter, Sequence[Picture], Sequence[Picture]]:
     return segmenter, encoded(CORRECTED), encoded(UNSEEN)
 
 
-def street(kind: str, noise: float = 0.0) -> World:
-    """Make a world of street photographs.
-
-    Args:
-        kind: of features, "network" or "colours".
-        noise: length of what is added to the unit embeddings of words.
-    """
-    taught, pictures = _street_pictures(kind)
-    half = len(pictures) // 2
-    words = _fit_words(taught, noise)
-    contrast = tuple(name for name in words if name not in STREET)
-    vocabulary = Vocabulary(tuple(map(Label, STREET)), contrast)
-    name = f"street photographs, features of {kind}{f', noise {noise:g}' if noise else ''}"
-
-    def embed(prompts: Sequence[str]) -> torch.Tensor:
-        return torch.stack([words[prompt] for prompt in prompts])
-
-    return World(name, vocabulary, embed, pictures[:half], pictures[half::2])
-
-
-@cache
-def _street_pictures(kind: str) -> tuple[Sequence[Picture], Sequence[Picture]]:
-    """Describe every tenth picture of ``train``, and those of unseen sequences of ``test``."""
+def street() -> World:
+    """Make a world of street photographs."""
     folder = street_folder()
     train, test = (sorted((folder / "images" / part).iterdir()) for part in ("train", "test"))
-    seen = {sequence(path.name) for path in train}
+    train, seen = train[::10], {sequence(path.name) for path in train}
     fresh = [path for path in test if sequence(path.name) not in seen]
-    encode = (
-        _Colours([_read(path)[0] for path in train[::10]])
-        if kind == "colours"
-        else _Network.taught([_read(path) for path in train])
-    )
+    encode = _Colours([_read(path)[0] for path in train])
 
     def pictures(paths: Sequence[Path]) -> list[Picture]:
         return [(encode.features_of(rgb), truth) for rgb, truth in map(_read, paths)]
 
-    return pictures(train[::10]), pictures(fresh)
+    unseen, words = pictures(fresh), _fit_words(pictures(train))
+    half = len(unseen) // 2
+    vocabulary = Vocabulary(tuple(map(Label, STREET)), tuple(w for w in words if w not in STREET))
+
+    def embed(prompts: Sequence[str]) -> torch.Tensor:
+        return torch.stack([words[prompt] for prompt in prompts])
+
+    return World("street photographs", vocabulary, embed, unseen[:half], unseen[half::2])
 
 
 def _read(path: Path) -> tuple[npt.NDArray[np.uint8], Truth]:
@@ -376,76 +353,6 @@ def _plan(hw: tuple[int, ...]) -> WindowPlan:
     height, width = hw
     resized = 448, round(448 * width / height / 16) * 16
     return WindowPlan((height, width), resized, max(resized), max(resized), (16, 16))
-
-
-class _Network(nn.Module):
-    """Features of a small convolutional network, one for each 16 px."""
-
-    def __init__(self) -> None:
-        super().__init__()
-
-        def layer(inputs: int, outputs: int, stride: int = 1, apart: int = 1) -> nn.Module:
-            conv = nn.Conv2d(inputs, outputs, 3, stride, apart, apart, bias=False)
-            return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU())
-
-        sizes = zip((3, 24, 48, 96), (24, 48, 96, 128), strict=True)
-        self.stem = nn.Sequential(*(layer(*size, stride=2) for size in sizes))
-        self.context = nn.ModuleList(layer(128, 128, apart=apart) for apart in (1, 2, 4))
-        self.out = nn.Conv2d(128, 128, 1)
-        self.labels = nn.Parameter(0.1 * torch.randn(len(STREET), 128))
-
-    def forward(self, rgb: npt.NDArray[np.uint8]) -> torch.Tensor:
-        """(B, H, W, 3) uint8 -> (B, 128, H / 16, W / 16), each of length 1."""
-        pixels = (torch.from_numpy(rgb).float() / 255 - 0.45) / 0.25
-        made = self.stem(pixels.permute(0, 3, 1, 2))
-        for layer in self.context:
-            made = made + layer(made)
-        return F.normalize(self.out(made), dim=1)
-
-    @classmethod
-    def taught(cls, pictures: Sequence[tuple[npt.NDArray[np.uint8], Truth]]) -> _Network:
-        """Train a network on all pixels of pictures."""
-        torch.manual_seed(0)
-        made, rng = cls(), np.random.default_rng(0)
-        optimizer = torch.optim.AdamW(made.parameters(), weight_decay=0.02)
-        counts = sum(
-            np.bincount(truth.ravel(), minlength=256)[: len(STREET)] for _, truth in pictures
-        )
-        weights = torch.from_numpy(np.asarray(counts) ** -0.5).float()
-        for step in range(_STEPS):
-            optimizer.param_groups[0]["lr"] = 2e-3 * min(1, (step + 1) / 50) * (1 - step / _STEPS)
-            some = [pictures[index] for index in rng.integers(len(pictures), size=_CROPS)]
-            crops, truths = zip(*(_crop(rgb, truth, rng) for rgb, truth in some), strict=True)
-            labels = F.normalize(made.labels, dim=1)
-            logits = 20 * torch.einsum("kd,bdhw->bkhw", labels, made(np.stack(crops)))
-            logits = F.interpolate(logits, scale_factor=4, mode="bilinear")
-            target = torch.from_numpy(np.stack(truths)[:, ::4, ::4]).long()
-            target[target >= len(STREET)] = -100  # ignored
-            optimizer.zero_grad()
-            loss = F.cross_entropy(logits, target, weights / weights.mean())
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-        return made.eval()
-
-    @torch.no_grad()
-    def features_of(self, rgb: npt.NDArray[np.uint8]) -> DenseFeatures:
-        """Encode an image."""
-        plan = _plan(rgb.shape[:2])
-        made = self(cv2.resize(rgb, plan.resized_hw[::-1])[None])
-        return DenseFeatures(made.permute(0, 2, 3, 1).contiguous(), plan)
-
-
-def _crop(
-    rgb: npt.NDArray[np.uint8], truth: Truth, rng: np.random.Generator
-) -> tuple[npt.NDArray[np.uint8], Truth]:
-    """Cut a square out of a picture in the size in which it is encoded, with other colours."""
-    height, width = resized = _plan(rgb.shape[:2]).resized_hw
-    rgb = cv2.resize(rgb, resized[::-1])
-    truth = cv2.resize(truth, resized[::-1], interpolation=cv2.INTER_NEAREST)
-    y, x = (int(rng.integers(side - _SIDE + 1)) for side in (height, width))
-    turned = slice(None, None, -1 if rng.random() < 0.5 else 1)
-    cut, cut_truth = (each[y : y + _SIDE, x : x + _SIDE][:, turned] for each in (rgb, truth))
-    return (cut * rng.uniform(0.8, 1.2, 3)).clip(0, 255).astype(np.uint8), cut_truth
 
 
 class _Colours:
@@ -492,7 +399,7 @@ class _Colours:
         return np.asarray(described.reshape(height * width, -1))
 
 
-def _fit_words(taught: Sequence[Picture], noise: float) -> Mapping[str, torch.Tensor]:
+def _fit_words(taught: Sequence[Picture]) -> Mapping[str, torch.Tensor]:
     """Fit unit embeddings of the labels, and of four contrast words, by ridge regression."""
     patches = np.concatenate(
         [f.patches.reshape(-1, f.patches.shape[-1]).numpy() for f, _ in taught]
@@ -521,7 +428,7 @@ def _fit_words(taught: Sequence[Picture], noise: float) -> Mapping[str, torch.Te
         return unit(rows - np.outer(rows @ middle, middle))
 
     exact = unit(np.linalg.solve(moment + ridge, target).T)
-    labels = moved(exact, noise)
+    labels = moved(exact, 0)
     contrast = moved(exact[rng.permutation(len(STREET))[:4]], 1.5) - 0.02 * middle
     rows = torch.from_numpy(np.concatenate([labels, contrast])).float()
     return dict(zip([*STREET, "stone", "cloth", "glass", "paper"], rows, strict=True))

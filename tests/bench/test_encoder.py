@@ -1,10 +1,9 @@
-"""The encoder against the time that its matrix products alone take, and windows a second."""
+"""The encoder against the time that its matrix products alone take, and prices of methods."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-import open_clip
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -15,7 +14,7 @@ from clearclip_core.clip.devices import cpu_has_bf16
 from clearclip_core.clip.sink_channels import PUBLISHED
 from clearclip_core.clip.transformer import linear
 from tests.bench.conftest import Report
-from tests.bench.timing import compare, in_turn, seconds
+from tests.bench.timing import compare, in_turn
 
 MODEL = "ViT-B-16/random"
 SIDE_PX = 448
@@ -97,39 +96,6 @@ def test_encoder_over_its_floor(report: Report, device: str, precision: str) -> 
     else:
         goal = "1.5× (1.8×)"
         report.add(f"encoder over its GEMM floor ({where})", goal, f"{1 / over:.2f}×", detail)
-
-
-@pytest.mark.parametrize(("device", "precision"), SETUPS[-1:])
-def test_windows_a_second_by_batch_size(report: Report, device: str, precision: str) -> None:
-    encoder = load(device, precision)
-    runs = {count: encoding(encoder, windows(encoder, count)) for count in (1, 2, 4, 8, 16)}
-    for run in runs.values():
-        run()
-    for count, run in runs.items():
-        best = min(seconds(run) for _ in range(3))
-        figure = f"windows a second in batches of {count} ({device}, {precision})"
-        report.add(figure, "", f"{count / best:.2f}", f"{best / count:.3g} s a window")
-
-
-@pytest.mark.parametrize(("device", "precision"), SETUPS)
-def test_encoder_against_open_clips_own(report: Report, device: str, precision: str) -> None:
-    """Measure open_clip's image tower at this size, all blocks in full."""
-    encoder = load(device, precision)
-    stock_model = load_model(MODEL, device, precision).clip
-    assert isinstance(stock_model, open_clip.CLIP)
-    pixels = windows(encoder, 2)
-    grid = SIDE_PX // encoder.patch_size_hw[0]
-    blocks = stock_model.visual.transformer
-
-    @torch.inference_mode()
-    def stock() -> None:
-        blocks(encoder.embed(pixels, (grid, grid)))
-        if device == "cuda":
-            torch.cuda.synchronize()
-
-    found = compare(stock, encoding(encoder, pixels), rounds=5)
-    figure = f"encoder against open_clip's own blocks ({device}, {precision})"
-    report.add(figure, "", f"{found.ratio:.2f}×", f"{found}")
 
 
 #: Preset -> most of the time of the whole encoder that it may take more.

@@ -168,32 +168,6 @@ def test_beside_the_encoder(report: Report, bench: Bench, kind: str) -> None:
     )
 
 
-@pytest.mark.parametrize("kind", ["random", "spread"])
-def test_new_words_for_a_cached_picture(report: Report, bench: Bench, kind: str) -> None:
-    words = bench.random_words(150) if kind == "random" else bench.spread_words(150)
-    for segmenter in (bench.exact, bench.auto):
-        features = segmenter.encode(image())
-
-        def anew(features: DenseFeatures = features) -> np.ndarray:
-            return scores(features, words).label_map()
-
-        def likely(features: DenseFeatures = features) -> np.ndarray:
-            return scores(features, words).decide()[1]
-
-        def full(segmenter: Segmenter = segmenter) -> np.ndarray:
-            return label_map(segmenter, words)
-
-        for what, ours in (("label map", anew), ("and probabilities", likely)):
-            timed = compare(full, ours)
-            report.add(
-                f"new words for a cached picture, {what}, share of a full pass, "
-                f"{bench.name(segmenter)}, 150 labels, {kind} words",
-                "10 %",
-                f"{100 / timed.ratio:.0f} %",
-                f"{timed}",
-            )
-
-
 def test_half_precision_on_drawn_scenes(report: Report, bench: Bench) -> None:
     exact = Segmenter.load("demo", device=bench.device, precision="fp32")
     auto = Segmenter.load("demo", device=bench.device)
