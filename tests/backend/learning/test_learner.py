@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import pickle
-import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +20,6 @@ from backend.errors import BadRequest, ImageRefused, LearningRefused, StudioUnre
 from backend.feedback.comparison import AnnotationDiff, ImageDiff
 from backend.feedback.evidence import ImageEvidence
 from backend.inference.engine import Engine
-from backend.inference.queue import Priority
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
@@ -43,7 +40,6 @@ from backend.learning.versions import model_key
 from backend.prediction.predictor import Predictor
 from backend.settings import Settings
 from clearclip_core import (
-    SCENE_LABELS,
     Adaptation,
     DenseFeatures,
     Example,
@@ -52,7 +48,6 @@ from clearclip_core import (
     RGBArray,
     Vocabulary,
     adapt,
-    render_scene,
 )
 from clearclip_core.adaptation.fitting import HeldOutAdaptations
 from tests.backend.conftest import Clock
@@ -155,6 +150,9 @@ class School:
             del region["id"]  # of the version too
         return entry
 
+    def taught(self) -> list[Example]:
+        return [Example.from_bytes(each.example) for each in self.stores.examples.examples(7)]
+
     def labels(self, config: str = CONFIG) -> list[str]:
         return [each["value"]["brushlabels"][0] for each in self.predict(config)["result"]]
 
@@ -216,7 +214,7 @@ def test_a_project_with_a_presence_prior_learns_what_it_leaves_to_be_learned(
 ) -> None:
     config = CONFIG.replace("<BrushLabels", '<BrushLabels presence="0.25"', 1)
     school = School(database)
-    school.learn(1, config=CONFIG)
+    school.learn(1)
     school.learn(2, config=config)
     seen: list[tuple[bool, float]] = []
     fits = school.fits
@@ -225,7 +223,7 @@ def test_a_project_with_a_presence_prior_learns_what_it_leaves_to_be_learned(
         seen.extend((each.cls is not None, each.presence) for each in examples)
         return fits(examples, *more, **named)
 
-    school.learner = make_learner(school.settings, colour_engine(), read_image, school.stores, fit)
+    school.learner.fit_examples = fit
     assert school.step(config)
     assert sorted(seen) == [(False, 0.0), (True, 0.25)]
 
@@ -233,27 +231,18 @@ def test_a_project_with_a_presence_prior_learns_what_it_leaves_to_be_learned(
 def test_an_annotation_gives_what_its_picture_and_masks_teach(database: Database) -> None:
     school = School(database)
     school.learn(1)
-    (stored,) = school.stores.examples.examples(7)
-    example = Example.from_bytes(stored.example)
+    (example,) = school.taught()
     assert (example.known, example.names) == (("blue", "wine"), ("wine",))
     assert example.weights[example.labels == 0].sum() == pytest.approx(1 / 3, abs=0.01)
     wine = example.features[example.labels == 0]
     assert np.array_equal(wine, [[255, 0, 0]] * len(wine))  # the stand-in's features are colours
     school.learner.learn(corrected(2, {"blue": left_third()}))
-    assert (
-        len(
-            {
-                Example.from_bytes(each.example).picture
-                for each in school.stores.examples.examples(7)
-            }
-        )
-        == 1
-    )
+    assert len({each.picture for each in school.taught()}) == 1
     school.learner.forget(2)
     school.learn(1)
     assert school.stores.versions.state(7).changed == 3
     school.learner.forget(1)
-    assert school.stores.examples.examples(7) == []
+    assert school.taught() == []
 
 
 def test_an_example_says_who_drew_what_and_what_was_kept_or_removed(database: Database) -> None:
@@ -262,8 +251,7 @@ def test_an_example_says_who_drew_what_and_what_was_kept_or_removed(database: Da
     said = ImageEvidence({"wine": left_third()}, {"wine": upper}, {"blue": lower})
     school = School(database)
     school.learner.learn(corrected(1, {"wine": left_third()}, evidence=said))
-    (stored,) = school.stores.examples.examples(7)
-    example = Example.from_bytes(stored.example)
+    (example,) = school.taught()
     assert example.annotator == "somebody"
     assert (example.names, example.removed_names) == (("wine",), ("blue",))
     lower_half = example.labels == 0
@@ -279,7 +267,7 @@ def test_an_image_of_which_the_annotation_says_nothing_gives_no_example(
     school.learn(1)
     boxes = corrected(1, {"wine": left_third()}, image="gone", evidence=ImageEvidence({}))
     school.learner.learn(boxes)  # and it is not read for that
-    assert school.stores.examples.examples(7) == []
+    assert school.taught() == []
 
 
 @pytest.mark.parametrize("image", ["gone", "wide"])
@@ -288,7 +276,7 @@ def test_a_picture_that_does_not_fit_its_masks_teaches_nothing(
 ) -> None:
     school = School(database)
     school.learner.learn(corrected(1, {"wine": left_third()}, image=image))
-    assert school.stores.examples.examples(7) == []
+    assert school.taught() == []
     assert "Annotation 1 cannot be learned from" in caplog.text
 
 
@@ -338,21 +326,8 @@ def test_a_list_of_pictures_teaches_those_with_regions(database: Database) -> No
     )
     school = School(database)
     school.learner.learn(AnnotationDiff(1, 7, task, config, pictures, 0.0))
-    (stored,) = school.stores.examples.examples(7)
-    example = Example.from_bytes(stored.example)
+    (example,) = school.taught()
     assert (example.features[example.labels == 0] == [255, 0, 0]).all()
-
-
-def test_where_nothing_was_learned_all_is_as_without(database: Database) -> None:
-    school = School(database)
-    plain = Predictor(colour_engine(), read_image, Settings())
-    config = parse_label_config(CONFIG)
-    assert school.predictor.versions.current(config, 7) == plain.versions.current(config)
-    school.learn(1)
-    assert school.predictor.versions.current(config, 7) == plain.versions.current(config)
-    task = Task(1, 7, {"image": "flag"})
-    request = PredictRequest((task,), CONFIG, 7)
-    assert school.predictor.predict(request) == plain.predict(request)
 
 
 def test_a_step_comes_after_so_many_and_predictions_follow_it(database: Database) -> None:
@@ -492,14 +467,6 @@ def test_a_config_may_say_what_follows_corrections(database: Database) -> None:
     assert School(database, adapt="off").labels(on) == ["wine", "blue"]
 
 
-def test_labels_that_come_later_leave_what_others_have_learned(database: Database) -> None:
-    school = School(database)
-    school.learn(1, 2)
-    school.step()
-    assert school.labels(brush_config("wine", "white", "blue")) == ["wine", "white", "blue"]
-    assert school.labels(brush_config("port", "blue")) == ["blue"]  # renamed: begins anew
-
-
 def test_a_request_keeps_the_version_that_it_has_begun_with(database: Database) -> None:
     school = School(database)
 
@@ -525,21 +492,6 @@ def test_a_request_keeps_the_version_that_it_has_begun_with(database: Database) 
     for annotation in (1, 2, 3, 4):
         school.learner.forget(annotation)
     assert not is_wanted(first, config), "the words decide at once"
-
-
-def test_a_node_without_the_database_makes_the_same(database: Database) -> None:
-    """What the driver of a cluster hands on is all that it takes."""
-    school = School(database)
-    school.learn(1, 2)
-    school.step()
-    config, task = parse_label_config(CONFIG), Task(1, 7, {"image": "flag"})
-    learned = pickle.loads(
-        pickle.dumps(school.predictor.versions.active_model(config, 7))
-    )  # as Ray does
-    node = Predictor(colour_engine(), read_image, Settings())
-    entry = node.outcome(task, node.spec(config, Priority.BATCH, 7, learned)).entry
-    (wanted,) = school.predictor.predict(PredictRequest((task,), CONFIG, 7))
-    assert entry == wanted
 
 
 def test_an_annotation_that_is_too_old_to_count_costs_nothing(
@@ -635,114 +587,11 @@ def test_a_file_that_is_no_version_is_refused(database: Database) -> None:
             school.learner.import_version(8, wrong)
 
 
-# ---- the demo model on drawn scenes --------------------------------------------------------------
-
-SCENE_HW = (96, 128)
-DEMO = Settings(model="demo", device="cpu", short_side_px=224, adapt_every=1)
-RENAMED = {"grass": "qwump", "sky": "zorv"}
-NAMES = tuple(RENAMED.get(name, name) for name in SCENE_LABELS)
-SCENES_XML = brush_config(*NAMES)
-SCENES = parse_label_config(SCENES_XML)
-
-
-@pytest.fixture(scope="module")
-def demo() -> Iterator[Engine]:
-    with Engine.from_settings(DEMO) as engine:
-        engine.segmenter()
-        yield engine
-
-
-def read_scene(source: str, task: Task) -> RGBArray:
-    return render_scene(int(source), SCENE_HW).image
-
-
-def of_scene(annotation: int) -> AnnotationDiff:
-    """What somebody leaves who paints all of it right."""
-    label_map = render_scene(annotation, SCENE_HW).label_map
-    final = {
-        name: label_map == index for index, name in enumerate(NAMES) if (label_map == index).any()
-    }
-    task = Task(annotation, 7, {"image": str(annotation)})
-    picture = ImageDiff(SCENES.images[0], None, SCENE_HW, final, ImageEvidence(final))
-    return AnnotationDiff(annotation, 7, task, SCENES, (picture,), 0.0)
-
-
-def demo_stores(engine: Engine, database: Database, owner: str) -> LearningStores:
-    return LearningStores.of(database, owner, lambda: model_key(DEMO, engine.model_id))
-
-
-def demo_learner(engine: Engine, database: Database, owner: str) -> Learner:
-    return make_learner(DEMO, engine, read_scene, demo_stores(engine, database, owner))
-
-
-def test_replicas_come_to_the_same_in_whatever_order(demo: Engine, tmp_path: Path) -> None:
-    annotations = list(range(301, 305))
-    alone, shared = (Database(f"sqlite:///{tmp_path}/{name}.db") for name in ("alone", "shared"))
-    one = demo_learner(demo, alone, "one")
-    for annotation in annotations:
-        one.learn(of_scene(annotation))
-    two = [demo_learner(demo, shared, owner) for owner in ("first", "second")]
-    halves = annotations[::-2], [*annotations[::2], 999]
-
-    def learn(learner: Learner, some: Sequence[int]) -> None:
-        for annotation in some:
-            learner.learn(of_scene(annotation))
-
-    threads = [threading.Thread(target=learn, args=each) for each in zip(two, halves, strict=True)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
-    two[0].forget(999)
-    learned = []
-    for learner in (one, two[1]):
-        assert learner.take_due_step(studio(SCENES_XML))
-        (version,) = learner.versions.versions(7)
-        learned.append((version.digest, version.text_iou, version.adapted_iou, version.annotations))
-    assert learned[0] == learned[1]
-
-
-def test_labels_whose_words_mean_nothing_are_found_after_some_corrections(
-    demo: Engine, tmp_path: Path
-) -> None:
-    """The issue's own promise, on a small scale; tests/bench has the measured figures."""
-    stores = demo_stores(demo, Database(f"sqlite:///{tmp_path}/demo.db"), "me")
-    learner = make_learner(DEMO, demo, read_scene, stores)
-    predictor = Predictor(demo, read_scene, DEMO, learned=stores.versions)
-
-    def iou() -> float:
-        both, either = 0, 0
-        for seed in range(401, 407):
-            task = Task(seed, 7, {"image": str(seed)})
-            spec = predictor.spec(
-                SCENES, Priority.BATCH, 7, predictor.versions.active_model(SCENES, 7)
-            )
-            entry = predictor.outcome(task, spec).entry
-            assert isinstance(entry, dict)
-            drawn = {r["value"]["brushlabels"][0]: mask_of(r) for r in entry["result"]}
-            true = of_scene(seed).pictures[0].final
-            nothing = np.zeros(SCENE_HW, np.bool_)
-            for name in RENAMED.values():
-                ours, wanted = drawn.get(name, nothing), true.get(name, nothing)
-                both += int(np.count_nonzero(ours & wanted))
-                either += int(np.count_nonzero(ours | wanted))
-        return both / either
-
-    before, corrections = iou(), range(301, 321)
-    for annotation in corrections:
-        learner.learn(of_scene(annotation))
-    assert learner.take_due_step(studio(SCENES_XML))
-    (version,) = learner.versions.versions(7)
-    assert version.better
-    assert version.adapted_iou > version.text_iou + 0.1
-    assert iou() > before + 0.05
-    for annotation in corrections:
-        learner.forget(annotation)
-    assert iou() == before
-
-
-def test_a_step_waits_for_the_model(demo: Engine, database: Database) -> None:
-    stores = demo_stores(demo, database, "me")
-    make_learner(DEMO, demo, read_scene, stores).learn(of_scene(301))
-    unloaded = make_learner(DEMO, Engine(demo.segmenter, lambda: "demo"), read_scene, stores)
-    assert not unloaded.take_due_step(studio(SCENES_XML))
+def test_a_step_waits_for_the_model(database: Database) -> None:
+    school = School(database)
+    school.learn(1, 2)
+    unloaded = Engine(school.learner.engine.segmenter, lambda: "colours-1")
+    assert not make_learner(
+        school.settings, unloaded, read_image, school.stores, school.fits
+    ).take_due_step(studio())
+    assert school.step()

@@ -11,9 +11,8 @@ import pytest
 
 from clearclip_core import Example
 from clearclip_core.adaptation.similarity import DistinctImages, ImageLayout, cluster
-from tests.core.adaptation.test_example import example_of, features_of, masks_of
+from tests.core.adaptation.test_example import WIDTH, example_of, features_of, masks_of
 
-EXAMPLE = example_of(0)
 Cells = npt.NDArray[np.float16]
 
 
@@ -44,13 +43,6 @@ def chosen(
     return distinct.distinct()
 
 
-def by_clusters(known: Sequence[Example], images: Sequence[Example]) -> list[int]:
-    """The first image of each cluster of the union that has no known image."""
-    numbers = cluster([*known, *images]).tolist()
-    before, those = numbers[: len(known)], numbers[len(known) :]
-    return [i for i, each in enumerate(those) if each not in before + those[:i]]
-
-
 def test_a_layout_is_that_of_the_example_of_the_same_picture() -> None:
     example = Example.of(features_of(3), masks_of(3), ["sky", "sofa"], "three")
     of_features = ImageLayout.of(features_of(3), "three")
@@ -65,40 +57,19 @@ def test_frames_of_a_drive_that_came_before_are_passed_over() -> None:
     assert chosen(images, 5) == [0, 2, 5, 7, 9]
 
 
-def test_near_duplicates_of_known_images_are_passed_over() -> None:
-    images = layouts([frame(drive, 1 + drive) for drive in range(4)])
-    known = [ImageLayout("k", frame(2, 7)), ImageLayout("l", frame(0, 9))]
-    assert chosen(images, 4, known) == [1, 3]
-
-
-def test_a_picture_that_is_known_by_its_id_is_passed_over() -> None:
-    images = [ImageLayout("a", scene(1)), ImageLayout("b", scene(2))]
-    assert chosen(images, 2, [ImageLayout("a", scene(3))]) == [1]
-
-
 @pytest.mark.parametrize("seed", range(8))
 def test_the_choice_is_that_of_the_clusters_of_all_images_together(seed: int) -> None:
-    """Also of frames that are alike only by a chain, and with few images, by either bound."""
+    """The first of each cluster without a known image, also of frames alike only by a chain."""
     rng = np.random.default_rng(seed)
     count, spread = rng.integers(2, 40), rng.uniform(0.01, 0.2)
-    cells = [
-        frame(int(drive), number, spread) for number, drive in enumerate(rng.integers(0, 6, count))
-    ]
-    made = [replace(EXAMPLE, picture=f"{n}", layout=_fit(each)) for n, each in enumerate(cells)]
+    drives = rng.integers(0, 6, count).tolist()
+    images = layouts([frame(drive, n, spread)[:, :WIDTH] for n, drive in enumerate(drives)])
     split = int(rng.integers(0, count))
-    known, images = made[:split], made[split:]
-    expected = by_clusters(known, images)
-    found = chosen(
-        [ImageLayout.of_example(each) for each in images],
-        len(images),
-        [ImageLayout.of_example(each) for each in known],
-    )
-    assert found == expected
-
-
-def _fit(cells: Cells) -> Cells:
-    """Cells of the width of the example."""
-    return cells[:, : EXAMPLE.width]
+    made = [replace(example_of(0), picture=each.picture, layout=each.cells) for each in images]
+    clusters = cluster(made).tolist()
+    before, those = clusters[:split], clusters[split:]
+    expected = [i for i, each in enumerate(those) if each not in before + those[:i]]
+    assert chosen(images[split:], count, images[:split]) == expected
 
 
 def test_a_choice_by_few_images_is_taken_back_once_others_show_how_alike_they_are() -> None:
