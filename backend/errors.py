@@ -102,12 +102,6 @@ class RunNotFound(BackendError):
     http_status = 404
 
 
-class PlotNotFound(BackendError):
-    """There is nothing yet that a plot could show."""
-
-    http_status = 404
-
-
 class JobOver(BackendError):
     """A job that is over cannot be paused, resumed or cancelled."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -12,7 +11,6 @@ from rich.console import Console
 
 from backend.cli.options import (
     OUTPUT_FILE,
-    OUTPUT_FOLDER,
     backfill_option,
     map_option,
     progress_bar,
@@ -23,9 +21,8 @@ from backend.cli.options import (
     write_text,
 )
 from backend.feedback.annotation_reader import AnnotationReader, read_all
-from backend.feedback.report.charts import plots
 from backend.feedback.report.hours_left import estimate
-from backend.feedback.report.statistics import make_report
+from backend.feedback.report.statistics import PrelabelReport
 from backend.feedback.report.tables import print_report
 from backend.label_studio_services import check_token
 from backend.settings import Settings
@@ -43,24 +40,15 @@ def read_annotations(
 @click.command()
 @project_option
 @backfill_option
-@click.option("--label", help="Count this label only.")
 @map_option
 @click.option("--json", "json_file", type=OUTPUT_FILE, help="Write all figures to this file.")
-@click.option(
-    "--plots",
-    "plots_folder",
-    type=OUTPUT_FOLDER,
-    help="Write the plots as SVG into this folder.",
-)
 @with_settings("label_studio_url", "label_studio_api_key", "model_dir", "database_url")
 def report(
     settings: Settings,
     project: int,
     backfill: bool,
-    label: str | None,
     renamed: tuple[str, ...],
     json_file: Path | None,
-    plots_folder: Path | None,
 ) -> None:
     """Report how much work the prelabels of a project save, and how many hours are left.
 
@@ -81,13 +69,9 @@ def report(
     annotations = services.annotations
     waiting = annotations.count_open(project)
     sums = annotations.sums(project).renamed(read_renamings(renamed))
-    savings = make_report(project, sums, waiting=waiting, label=label)
-    savings = replace(savings, hours_left=estimate(annotations, client, project))
+    savings = PrelabelReport(project, sums, waiting, estimate(annotations, client, project))
     if json_file is not None:
         write_text(json_file, json.dumps(savings.figures(), indent=2) + "\n")
-    if plots_folder is not None:
-        for name, svg in plots(savings, standalone=True).items():
-            write_text(plots_folder / f"{name}.svg", svg)
     is_complete = backfill and not services.stopping.is_set()
     print_report(savings, Console(), is_complete=is_complete)
     if services.stopping.is_set():

@@ -24,7 +24,7 @@ from backend.cli.options import (
     with_settings,
     write_bytes,
 )
-from backend.feedback.report.definitions import in_percent
+from backend.feedback.report.statistics import in_percent
 from backend.label_studio_services import check_token
 from backend.runs.run import MOST_NEXT_TASKS, MOST_WORD_PICTURES, Run
 from backend.settings import Settings

@@ -30,14 +30,7 @@ from backend.feedback.annotation_table import (
     read_in,
     write_annotations,
 )
-from backend.feedback.sums import (
-    GroupSums,
-    ProjectSums,
-    Step,
-    change_sums,
-    read_sums,
-    read_totals,
-)
+from backend.feedback.sums import GroupSums, ProjectSums, change_sums, read_sums, read_totals
 
 _ROW: Final = ANNOTATIONS.c
 
@@ -170,22 +163,10 @@ class AnnotationStore:
 
     # ---- what was read ---------------------------------------------------------------------------
 
-    def read(self, project: int) -> list[ReadAnnotation]:
-        """Return what was read of a project's annotations, in the order of their creation."""
-        query = select(ANNOTATIONS).where(_ROW.project == project, _ROW.kind != "")
+    def sums(self, project: int) -> ProjectSums:
+        """Return the sums of a project, in a time that does not grow with its annotations."""
         with self._database.read() as connection:
-            rows = connection.execute(query.order_by(_ROW.created, _ROW.annotation))
-            return [read_in(row) for row in rows]
-
-    def sums(self, project: int, step: Step | None = None) -> ProjectSums:
-        """Return the sums of a project, in a time that does not grow with its annotations.
-
-        Args:
-            step: the length of a period, by default a day, or a week where annotations span more
-                than three weeks.
-        """
-        with self._database.read() as connection:
-            return read_sums(connection, project, step)
+            return read_sums(connection, project)
 
     def tasks(self, annotations: Iterable[int]) -> dict[int, int]:
         """Return annotation -> its task, of those among some annotations that were read."""

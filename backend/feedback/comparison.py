@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Protocol
 
+import numpy as np
 from msgspec import Struct, structs
 
 from backend.errors import BadRequest
@@ -41,7 +42,6 @@ from backend.label_studio.label_config import Control, ImageTag, LabelConfig
 from backend.label_studio.region_reader import Area, image_size, read_areas
 from backend.label_studio.requests import Task
 from clearclip_core import BoolMask
-from clearclip_core.evaluation.metrics import MaskOverlap
 
 Regions = Sequence[Any]
 
@@ -57,8 +57,6 @@ class LabelDiff(Struct, frozen=True, omit_defaults=True):
         added: regions that the annotator drew.
         received: regions to which the prediction had given another label.
         true_px: pixels that the annotation covers.
-        band_shared_px: pixels that the boundary bands of both cover, see
-            `clearclip_core.boundary_band`.
         image: index of the image among those of its annotation that are compared.
         score: the lowest score of the predicted regions, in [0, 1]; None where none was predicted,
             or one has no score.
@@ -78,8 +76,6 @@ class LabelDiff(Struct, frozen=True, omit_defaults=True):
     predicted_px: int = 0
     true_px: int = 0
     shared_px: int = 0
-    band_shared_px: int = 0
-    band_px: int = 0
     image: int = 0
     score: float | None = None
 
@@ -93,18 +89,8 @@ class LabelDiff(Struct, frozen=True, omit_defaults=True):
     @property
     def iou(self) -> float | None:
         """Intersection over union; None where neither covers anything."""
-        return self._overlap.iou
-
-    @property
-    def boundary_iou(self) -> float | None:
-        """Boundary IoU (Cheng et al., 2021); None where neither has a boundary band."""
-        return self._overlap.boundary_iou
-
-    @property
-    def _overlap(self) -> MaskOverlap:
-        return MaskOverlap(
-            self.predicted_px, self.true_px, self.shared_px, self.band_shared_px, self.band_px
-        )
+        union = self.predicted_px + self.true_px - self.shared_px
+        return self.shared_px / union if union else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,8 +102,6 @@ class ImageDiff:
         final: name of a label -> (H, W) bool, for the labels of the annotation; a rectangle is
             filled.
         evidence: what the annotation says of the labels, and where it says nothing.
-        predicted: name of a label -> (H, W) bool, for the labels of the prediction; None where the
-            annotator began without one.
         changes: of each label, in the order of the config; empty without a prediction.
     """
 
@@ -126,7 +110,6 @@ class ImageDiff:
     size_hw: tuple[int, int]
     final: Mapping[str, BoolMask]
     evidence: ImageEvidence
-    predicted: Mapping[str, BoolMask] | None = None
     changes: tuple[LabelDiff, ...] = ()
 
 
@@ -245,22 +228,16 @@ def _compare_image(
     known, left = _labels_by_id(predicted), _labels_by_id(final)
     # Also where the annotator began without a prediction: what is drawn here can be drawn later.
     changes = [
-        _compare_label(
-            _overlap(label, old, new), predicted.get(label, ()), final.get(label, ()), known, left
+        structs.replace(
+            _compare_areas(label, predicted.get(label, ()), final.get(label, ()), known, left),
+            **_count_pixels(old.get(label), new.get(label)),
         )
         for label in labels
     ]
     for label in new.keys() - set(labels):
         new[label]
-    return ImageDiff(
-        tag,
-        item_index,
-        size_hw,
-        new,
-        find_evidence(predicted if has_begun else None, final, size_hw),
-        old if has_begun else None,
-        tuple(changes) if has_begun else (),
-    )
+    evidence = find_evidence(predicted if has_begun else None, final, size_hw)
+    return ImageDiff(tag, item_index, size_hw, new, evidence, tuple(changes) if has_begun else ())
 
 
 def _choose_areas(
@@ -292,8 +269,8 @@ def _is_predicted(label: str, config: LabelConfig, tag: ImageTag) -> bool:
     return any(control.is_predicted for control, _ in config.controls_for(tag.name, label))
 
 
-def _compare_label(
-    overlap: LabelDiff,
+def _compare_areas(
+    label: str,
     was: Sequence[Area],
     is_: Sequence[Area],
     known: Mapping[str, Sequence[str]],
@@ -313,16 +290,7 @@ def _compare_label(
     for area in is_:
         if area.id not in before or not area.id:
             counts["received" if area.id in known else "added"] += 1
-    return structs.replace(
-        overlap,
-        accepted=counts["accepted"],
-        corrected=counts["corrected"],
-        deleted=counts["deleted"],
-        relabelled=dict(relabelled),
-        added=counts["added"],
-        received=counts["received"],
-        score=_lowest_score(was),
-    )
+    return LabelDiff(label, relabelled=dict(relabelled), score=_lowest_score(was), **counts)
 
 
 def _lowest_score(areas: Iterable[Area]) -> float | None:
@@ -341,14 +309,10 @@ def _labels_by_id(side: Mapping[str, Sequence[Area]]) -> dict[str, list[str]]:
     return found
 
 
-def _overlap(label: str, old: Mapping[str, BoolMask], new: Mapping[str, BoolMask]) -> LabelDiff:
-    """Count pixels of two masks and of their boundary bands; a missing mask covers none."""
-    overlap = MaskOverlap.of(old.get(label), new.get(label))
-    return LabelDiff(
-        label,
-        predicted_px=overlap.predicted_px,
-        true_px=overlap.true_px,
-        shared_px=overlap.shared_px,
-        band_shared_px=overlap.band_shared_px,
-        band_px=overlap.band_px,
-    )
+def _count_pixels(predicted: BoolMask | None, true: BoolMask | None) -> dict[str, int]:
+    """Count the pixels of two masks of a label; a missing one covers none."""
+    shared = None if predicted is None or true is None else predicted & true
+    masks = {"predicted_px": predicted, "true_px": true, "shared_px": shared}
+    return {
+        name: 0 if mask is None else int(np.count_nonzero(mask)) for name, mask in masks.items()
+    }

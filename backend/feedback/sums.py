@@ -1,4 +1,4 @@
-"""Adds up annotations of a project as they are read: by label, group of annotations and period.
+"""Adds up annotations of a project as they are read: by label, model version and period.
 
 The database has one row for each group. A row changes in the transaction that changes an
 annotation. So a report reads a few rows, however many annotations there are, and always agrees with
@@ -7,12 +7,10 @@ what was read of them.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta, timezone
 from functools import lru_cache
-from itertools import accumulate
 from typing import Any, Final, Literal, TypeVar
 
 import msgspec
@@ -25,13 +23,10 @@ from sqlalchemy import (
     String,
     Table,
     Text,
-    and_,
     delete,
     func,
     insert,
-    or_,
     select,
-    update,
 )
 
 from backend.database.database import METADATA
@@ -55,6 +50,7 @@ _COUNTED: Final = (
 _PARTS: Final = 1 << 36
 
 _Key = TypeVar("_Key", int, str)
+_T = TypeVar("_T")
 
 
 class LabelSums(Struct, array_like=True):
@@ -65,7 +61,6 @@ class LabelSums(Struct, array_like=True):
         pictures: images where the label was predicted or is annotated; of all labels together,
             where any was or is.
         measured: differences with an IoU.
-        bands: differences with a boundary band.
         corrected: predicted regions that cover other pixels now.
         added: regions that the annotator drew.
         received: regions that were predicted with another label.
@@ -76,16 +71,14 @@ class LabelSums(Struct, array_like=True):
 
     >>> sums = LabelSums()
     >>> sums.add(LabelDiff("car", corrected=1, predicted_px=8, true_px=10, shared_px=6))
-    >>> sums.saved_paint, sums.accepted_share, sums.mean_iou, sums.mean_boundary_iou
-    (0.4, 0.0, 0.5, None)
+    >>> sums.saved_paint, sums.accepted_share, sums.mean_iou
+    (0.4, 0.0, 0.5)
     """
 
     changes: int = 0
     pictures: int = 0
     measured: int = 0
     iou_parts: int = 0
-    bands: int = 0
-    boundary_iou_parts: int = 0
     accepted: int = 0
     corrected: int = 0
     deleted: int = 0
@@ -109,9 +102,6 @@ class LabelSums(Struct, array_like=True):
             self.pictures += times
             self.measured += times
             self.iou_parts += times * round(iou * _PARTS)
-        if (boundary_iou := change.boundary_iou) is not None:
-            self.bands += times
-            self.boundary_iou_parts += times * round(boundary_iou * _PARTS)
         if change.score is not None:
             score = int(100 * change.score + 1e-6)
             add_count(self.scored, score, times)
@@ -132,11 +122,6 @@ class LabelSums(Struct, array_like=True):
     def mean_iou(self) -> float | None:
         """Mean IoU over labels and images, in [0, 1]; None where there is none."""
         return self.iou_parts / _PARTS / self.measured if self.measured else None
-
-    @property
-    def mean_boundary_iou(self) -> float | None:
-        """Mean boundary IoU over `bands`, in [0, 1]; None where there is none."""
-        return self.boundary_iou_parts / _PARTS / self.bands if self.bands else None
 
     @property
     def prelabels(self) -> int:
@@ -176,22 +161,16 @@ class LabelSums(Struct, array_like=True):
 
     def figures(self) -> dict[str, Any]:
         """Return the figures of the report as JSON; shares to six digits."""
-        relabelled = sorted(self.relabelled.items(), key=lambda each: (-each[1], each[0]))
-        counts = ("pictures", "prelabels", "accepted", "corrected", "deleted")
-        more = ("added", "received", "false", "missed")
-        shares = ("accepted_share", "mean_iou", "mean_boundary_iou", "saved_paint")
-        last = ("harms", "predicted_px", "true_px", "shared_px")
+        names = (
+            *("pictures", "prelabels", "accepted", "corrected", "false", "missed", "relabelled"),
+            *("accepted_share", "mean_iou", "saved_paint", "harms"),
+            *("predicted_px", "true_px", "shared_px"),
+        )
+        found = {name: getattr(self, name) for name in names}
         return {
-            **{name: getattr(self, name) for name in counts},
-            "relabelled": dict(relabelled),
-            **{name: getattr(self, name) for name in more},
-            **{name: _six_digits(getattr(self, name)) for name in shares},
-            **{name: getattr(self, name) for name in last},
+            name: round(value, 6) if isinstance(value, float) else value
+            for name, value in found.items()
         }
-
-
-def _six_digits(value: float | None) -> float | None:
-    return None if value is None else round(value, 6)
 
 
 def add_count(counts: dict[_Key, int], key: _Key, count: int) -> None:
@@ -201,24 +180,9 @@ def add_count(counts: dict[_Key, int], key: _Key, count: int) -> None:
         del counts[key]
 
 
-#: Times are kept to so many significant digits, so that a million of them are a short list.
-_TIME_DIGITS: Final = 3
-
-
-class Seconds(Struct, frozen=True):
-    """How long annotations took, in seconds.
-
-    Attributes:
-        with_prelabel: median of those that began with a prediction; None where none was measured.
-        without_prelabel: median of those that began from nothing; None where none was measured.
-        n_with: annotations with a prediction that were measured.
-        n_without: annotations from nothing that were measured.
-    """
-
-    with_prelabel: float | None = None
-    without_prelabel: float | None = None
-    n_with: int = 0
-    n_without: int = 0
+def by_name(labels: Mapping[str, _T]) -> dict[str, _T]:
+    """Sort labels by their names, whatever their case."""
+    return {name: labels[name] for name in sorted(labels, key=lambda name: (name.casefold(), name))}
 
 
 class GroupSums(Struct):
@@ -227,28 +191,16 @@ class GroupSums(Struct):
     Attributes:
         kinds: kind -> number of annotations.
         total: the sums of all labels together.
-        with_prelabel: time that an annotation with a prediction took, in ms, to three significant
-            digits -> number of annotations.
-        without_prelabel: the times of annotations that began from nothing.
     """
 
     kinds: dict[AnnotationOrigin, int] = {}
     total: LabelSums = msgspec.field(default_factory=LabelSums)
     labels: dict[str, LabelSums] = {}
-    with_prelabel: dict[int, int] = {}
-    without_prelabel: dict[int, int] = {}
 
     @property
     def compared(self) -> int:
         """The number of annotations that were compared with a prediction."""
         return self.kinds.get("compared", 0)
-
-    @property
-    def seconds(self) -> Seconds:
-        """How long the annotations took."""
-        with_, without = self.with_prelabel, self.without_prelabel
-        counts = sum(with_.values()), sum(without.values())
-        return Seconds(median_s(with_), median_s(without), *counts)
 
     def add(self, read: ReadAnnotation, times: int = 1) -> None:
         """Add an annotation; with ``times=-1``, take it away. Of a skipped one, its kind counts."""
@@ -265,9 +217,6 @@ class GroupSums(Struct):
                 del self.labels[change.label]
         shown = {change.image for change in read.changes if change.iou is not None}
         self.total.pictures = pictures + times * len(shown)
-        measured = {"compared": self.with_prelabel, "scratch": self.without_prelabel}
-        if read.kind in measured and read.seconds is not None and read.seconds > 0:
-            add_count(measured[read.kind], _rounded_ms(read.seconds), times)
 
     def renamed(self, names: Mapping[str, str]) -> GroupSums:
         """Return the sums with labels that have another name; those of one name are added up."""
@@ -281,31 +230,10 @@ class GroupSums(Struct):
             made.relabelled = relabelled
         return msgspec.structs.replace(self, labels=labels)
 
-
-def median_s(times_ms: Mapping[int, int]) -> float | None:
-    """Return the median in seconds; None where there is no time.
-
-    Args:
-        times_ms: time in ms -> how often it is there.
-
-    >>> median_s({10_000: 1, 30_000: 1}), median_s({10_000: 1, 30_000: 2}), median_s({})
-    (20.0, 30.0, None)
-    """
-    in_order = sorted(times_ms)
-    ends = list(accumulate(times_ms[time] for time in in_order))
-    if not ends:
-        return None
-    low, high = (in_order[bisect_right(ends, at)] for at in ((ends[-1] - 1) // 2, ends[-1] // 2))
-    return (low + high) / 2000
-
-
-def _rounded_ms(seconds: float) -> int:
-    """Round a time.
-
-    >>> _rounded_ms(83.456), _rounded_ms(12345.6)
-    (83500, 12300000)
-    """
-    return round(1000 * float(f"{seconds:.{_TIME_DIGITS}g}"))
+    def figures(self) -> dict[str, Any]:
+        """Return the figures of the report as JSON."""
+        labels = {label: sums.figures() for label, sums in by_name(self.labels).items()}
+        return {"annotations": self.compared, "total": self.total.figures(), "labels": labels}
 
 
 Step = Literal["day", "week"]
@@ -323,10 +251,8 @@ class ProjectSums:
         all: over all annotations.
         periods: first day of a period, as in ``2026-11-23`` -> its sums, in ascending order. A week
             begins on Monday, in UTC.
-        versions: model version -> sums over the annotations that began with it, in the order in
-            which versions were first seen.
-        last_seen: model version -> when the last annotation that began with it was made, in seconds
-            since the epoch; the version seen last comes last.
+        versions: model version -> sums over the annotations that began with it; the version that
+            was seen last comes last.
         broken: id of an annotation that could not be read -> the reason.
     """
 
@@ -334,7 +260,6 @@ class ProjectSums:
     step: Step = "day"
     periods: Mapping[str, GroupSums] = field(default_factory=dict)
     versions: Mapping[str, GroupSums] = field(default_factory=dict)
-    last_seen: Mapping[str, float] = field(default_factory=dict)
     broken: Mapping[int, str] = field(default_factory=dict)
 
     def renamed(self, names: Mapping[str, str]) -> ProjectSums:
@@ -361,15 +286,6 @@ def groups_of(read: ReadAnnotation) -> Iterator[tuple[Grouping, str]]:
     yield "week", (day - timedelta(day.weekday())).isoformat()
     if read.kind == "compared":
         yield "version", read.version
-
-
-def in_order(times: Mapping[str, float]) -> list[str]:
-    """Return names by their times; by name where times are equal.
-
-    >>> in_order({"c": 1.0, "b": 0.0, "a": 1.0})
-    ['b', 'a', 'c']
-    """
-    return sorted(times, key=lambda name: (times[name], name))
 
 
 def choose_step(first: str, last: str) -> Step:
@@ -412,38 +328,36 @@ def change_sums(
     """
     if before == now:
         return
+    groups: dict[_RowKey, GroupSums] = {}
     signed = [(read, sign) for read, sign in ((before, -1), (now, 1)) if read is not None]
-    keys = {key for read, _ in signed for key in _keys(read)}
-    groups = _load(connection, keys)
     for read, sign in signed:
-        for key in _keys(read):
-            groups.setdefault(key, GroupSums()).add(read, sign)
-    for key in sorted(keys):
-        _write(connection, key, groups[key])
+        for group in groups_of(read):
+            key = read.project, *group
+            if key not in groups:
+                stored = connection.scalar(select(_ROW.sums).where(*_is(key)))
+                groups[key] = msgspec.json.decode(stored or "{}", type=GroupSums)
+            groups[key].add(read, sign)
+    for key, sums in groups.items():
+        connection.execute(delete(_SUMS).where(*_is(key)))
+        if sums.kinds:
+            connection.execute(insert(_SUMS).values(sums_row(key, sums)))
 
 
-def read_sums(connection: Connection, project: int, step: Step | None) -> ProjectSums:
-    """Return the sums of a project.
-
-    Args:
-        step: the length of a period, by default a day, or a week where annotations span more
-            than three weeks.
-    """
-    chosen = step or _choose_step(connection, project)
-    wanted = _ROW.grouping.in_(("all", chosen, "version"))
-    found: dict[str, dict[str, GroupSums]] = {"all": {}, chosen: {}, "version": {}}
+def read_sums(connection: Connection, project: int) -> ProjectSums:
+    """Return the sums of a project, by day, or by week where annotations span over three weeks."""
+    step = _choose_step(connection, project)
+    wanted = _ROW.grouping.in_(("all", step, "version"))
+    found: dict[str, dict[str, GroupSums]] = {"all": {}, step: {}, "version": {}}
     for row in connection.execute(select(_SUMS).where(_ROW.project == project, wanted)):
         found[row.grouping][row.name] = _parsed(row.sums)
     whole, versions = found["all"].get("", GroupSums()), found["version"]
-    # PostgreSQL shows each statement what was committed before it: a version may be newer.
-    first_seen, last_seen = (_seen(connection, project, end) for end in (func.min, func.max))
-    known = versions.keys() & first_seen.keys() & last_seen.keys()
+    in_order = _versions_in_order(connection, project)
     return ProjectSums(
         whole,
-        chosen,
-        dict(sorted(found[chosen].items())),
-        {name: versions[name] for name in in_order(first_seen) if name in known},
-        {name: last_seen[name] for name in in_order(last_seen) if name in known},
+        step,
+        dict(sorted(found[step].items())),
+        # PostgreSQL shows each statement what was committed before it: a version may be newer.
+        {name: versions[name] for name in in_order if name in versions},
         _broken(connection, project) if "broken" in whole.kinds else {},
     )
 
@@ -460,34 +374,13 @@ def _parsed(sums: str) -> GroupSums:
     return msgspec.json.decode(sums, type=GroupSums)
 
 
-def _keys(read: ReadAnnotation) -> Iterator[_RowKey]:
-    return ((read.project, grouping, name) for grouping, name in groups_of(read))
-
-
-def _is(key: _RowKey) -> ColumnElement[bool]:
+def _is(key: _RowKey) -> tuple[ColumnElement[bool], ...]:
     project, grouping, name = key
-    return and_(_ROW.project == project, _ROW.grouping == grouping, _ROW.name == name)
+    return _ROW.project == project, _ROW.grouping == grouping, _ROW.name == name
 
 
-def _load(connection: Connection, keys: Iterable[_RowKey]) -> dict[_RowKey, GroupSums]:
-    rows = connection.execute(select(_SUMS).where(or_(*map(_is, keys))))
-    return {
-        (row.project, row.grouping, row.name): msgspec.json.decode(row.sums, type=GroupSums)
-        for row in rows
-    }
-
-
-def _write(connection: Connection, key: _RowKey, sums: GroupSums) -> None:
-    if not sums.kinds:
-        connection.execute(delete(_SUMS).where(_is(key)))
-        return
-    row = _row(key, sums)
-    changed = connection.execute(update(_SUMS).where(_is(key)).values(sums=row["sums"]))
-    if not changed.rowcount:
-        connection.execute(insert(_SUMS).values(row))
-
-
-def _row(key: _RowKey, sums: GroupSums) -> dict[str, Any]:
+def sums_row(key: _RowKey, sums: GroupSums) -> dict[str, Any]:
+    """Make the row of a group in the table."""
     project, grouping, name = key
     text = msgspec.json.encode(sums).decode()
     return {"project": project, "grouping": grouping, "name": name, "sums": text}
@@ -500,19 +393,17 @@ def _choose_step(connection: Connection, project: int) -> Step:
     return "day" if first is None else choose_step(first, last)
 
 
-def _seen(
-    connection: Connection, project: int, end: Callable[[ColumnElement[float]], Any]
-) -> dict[str, float]:
-    """Return model version -> when an annotation began with it, first or last.
+def _versions_in_order(connection: Connection, project: int) -> list[str]:
+    """List model versions by the newest annotation that began with each.
 
     The index finds each of them; without `scalar_subquery` all annotations would be read.
     """
-    times = select(end(_READ.created)).where(
+    newest = select(func.max(_READ.created)).where(
         _READ.project == project, _READ.version == _ROW.name, _READ.kind == "compared"
     )
-    query = select(_ROW.name, times.scalar_subquery())
-    rows = connection.execute(query.where(_ROW.project == project, _ROW.grouping == "version"))
-    return {name: time for name, time in rows if time is not None}
+    its = _ROW.project == project, _ROW.grouping == "version"
+    query = select(_ROW.name).where(*its).order_by(newest.scalar_subquery(), _ROW.name)
+    return list(connection.scalars(query))
 
 
 def _broken(connection: Connection, project: int) -> dict[int, str]:

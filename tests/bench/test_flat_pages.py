@@ -27,6 +27,7 @@ from backend.services import Services
 from backend.settings import Settings
 from tests.backend.conftest import postgres, postgres_url  # noqa: F401 -- fixtures
 from tests.backend.fakes.colour_segmenter import colour_engine
+from tests.backend.fakes.report import rows_of
 from tests.bench.conftest import Report
 from tests.bench.timing import seconds
 
@@ -49,8 +50,6 @@ def change(annotation: int, label: int) -> LabelDiff:
         predicted_px=shared + annotation % 31,
         true_px=shared + annotation % 17,
         shared_px=shared,
-        band_shared_px=3,
-        band_px=5 + annotation % 7,
     )
 
 
@@ -81,11 +80,11 @@ def fill(database: Database) -> None:
         with database.write() as connection:
             connection.execute(insert(ANNOTATIONS), rows)
     groups: dict[Any, GroupSums] = {}
-    for read in AnnotationStore(database, "bench").read(7):
-        for key in sums._keys(read):
-            groups.setdefault(key, GroupSums()).add(read)
+    for read in rows_of(AnnotationStore(database, "bench")):
+        for group in sums.groups_of(read):
+            groups.setdefault((read.project, *group), GroupSums()).add(read)
     with database.write() as connection:
-        connection.execute(insert(sums._SUMS), [sums._row(*each) for each in groups.items()])
+        connection.execute(insert(sums._SUMS), [sums.sums_row(*each) for each in groups.items()])
 
 
 def teach(database: Database, model: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from statistics import median
 from typing import Final
 
 import msgspec
@@ -38,13 +39,15 @@ class Hours(msgspec.Struct, frozen=True):
 
 
 class HoursLeft(msgspec.Struct, frozen=True):
-    """The annotation that is left in a project.
+    """The pace of a project's newest annotations, and the annotation that is left in it.
 
     Attributes:
         tasks_left: tasks without an annotation; None where Label Studio does not say.
         annotations_with: the newest measured annotations that began with a prediction, at most
             `RECENT`.
         annotations_without: those that began from nothing, at most `RECENT`.
+        seconds_with: median time of the former; None where there is none.
+        seconds_without: that of the latter.
         with_prelabels: the hours if all tasks that are left have predictions; None: not known.
         without_prelabels: the hours if none has; None: not known.
     """
@@ -52,6 +55,8 @@ class HoursLeft(msgspec.Struct, frozen=True):
     tasks_left: int | None
     annotations_with: int
     annotations_without: int
+    seconds_with: float | None = None
+    seconds_without: float | None = None
     with_prelabels: Hours | None = None
     without_prelabels: Hours | None = None
 
@@ -82,22 +87,34 @@ def estimate(
 
     Args:
         annotations: what was read of annotations.
+        client: None where there is no token: then nobody says how many tasks are left.
 
     Returns:
-        The estimate; None without a client, or where no annotation was measured yet.
+        The estimate; None where no annotation was measured yet.
     """
     with_s = annotations.newest_times(project, "compared", RECENT)
     without_s = annotations.newest_times(project, "scratch", RECENT)
-    counts = len(with_s), len(without_s)
-    if client is None or not any(counts):
+    if not (with_s or without_s):
         return None
+    known = len(with_s), len(without_s), _median(with_s), _median(without_s)
+    tasks_left = None if client is None else _count_left(client, project)
+    if tasks_left is None:
+        return HoursLeft(None, *known)
+    return HoursLeft(
+        tasks_left, *known, at_pace(tasks_left, with_s), at_pace(tasks_left, without_s)
+    )
+
+
+def _count_left(client: LabelStudioClient, project: int) -> int | None:
     try:
-        tasks_left = client.count(project, TaskFilter(labeled=False))
+        return client.count(project, TaskFilter(labeled=False))
     except (StudioRefused, StudioUnreachable) as error:
         log.warning("The hours left in project %d are not known: %s", project, error)
-        return HoursLeft(None, *counts)
-    hours = at_pace(tasks_left, with_s), at_pace(tasks_left, without_s)
-    return HoursLeft(tasks_left, *counts, *hours)
+        return None
+
+
+def _median(times_s: Sequence[float]) -> float | None:
+    return median(times_s) if times_s else None
 
 
 def at_pace(tasks: int, times_s: Sequence[float]) -> Hours | None:

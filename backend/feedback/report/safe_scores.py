@@ -8,13 +8,13 @@ people where errors are rare; nothing is accepted unseen.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from scipy.special import betaincinv
 
-from backend.feedback.sums import GroupSums, LabelSums
+from backend.feedback.sums import GroupSums, LabelSums, by_name
 
 #: Share of the masks that shall need no change, and the confidence that it is at least that.
 SAFE_SHARE: Final = 0.9
@@ -70,28 +70,24 @@ def lower_bound(successes: int, trials: int) -> float:
     return float(betaincinv(successes, trials - successes + 1, 1 - _CONFIDENCE))
 
 
-def safe_scores(
-    versions: Mapping[str, GroupSums], newest_first: Sequence[str]
-) -> dict[str, SafeScore]:
+def safe_scores(versions: Mapping[str, GroupSums]) -> dict[str, SafeScore]:
     """Find the safe score of each label, sorted by name.
 
     Scores of another model or method mean something else: only masks of the newest count, with
     whatever words, and with whatever was learned.
 
     Args:
-        versions: model version -> sums over the annotations that began with it.
-        newest_first: the model versions, the one seen last first.
+        versions: model version -> its sums, the version seen last comes last.
     """
     found: dict[str, LabelSums] = {}
-    for version in newest_first:
-        if _HASH.sub("", version) != _HASH.sub("", newest_first[0]):
-            continue
-        for label, sums in versions[version].labels.items():
-            found.setdefault(label, LabelSums()).add_all(sums)
+    for version, group in versions.items():
+        if _HASH.sub("", version) == _HASH.sub("", [*versions][-1]):
+            for label, sums in group.labels.items():
+                found.setdefault(label, LabelSums()).add_all(sums)
     return {
-        label: _safe_score(found[label].scored, found[label].unchanged)
-        for label in sorted(found, key=lambda name: (name.casefold(), name))
-        if found[label].scored
+        label: _safe_score(sums.scored, sums.unchanged)
+        for label, sums in by_name(found).items()
+        if sums.scored
     }
 
 

@@ -1,163 +1,69 @@
-"""Sums up what prelabels save in a project: by label, by time and by model version, with advice.
+"""Reports what prelabels save in a project, with advice on labels, and defines each figure.
 
 The figures come from annotations that `backend.feedback.annotation_reader` has read.
-`backend.feedback.report.definitions` defines each of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar, get_args
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
 
 import msgspec
 
 from backend.feedback.annotation_table import AnnotationOrigin
-from backend.feedback.report.definitions import FEW, REPORT_DEFINITIONS
 from backend.feedback.report.hours_left import HoursLeft
 from backend.feedback.report.safe_scores import SafeScore, safe_scores
-from backend.feedback.sums import GroupSums, LabelSums, ProjectSums, Seconds, Step
+from backend.feedback.sums import GroupSums, LabelSums, ProjectSums, by_name
 from clearclip_core.quantities import quantity
 
-_T = TypeVar("_T")
+#: Images of a label below which its figures say little.
+FEW: Final = 5
 
+#: Model versions that pages and terminals show, the newest; files have all.
+_MOST_SHOWN_VERSIONS: Final = 50
 
-@dataclass(frozen=True)
-class Group:
-    """The figures of some annotations.
+REPORT_DEFINITIONS: Final[Mapping[str, str]] = {
+    "compared": "Annotations that began with a prediction of this backend. Each counts by itself, "
+    "also where a task has several. Where the prediction has been deleted since, they keep the "
+    "figures that they had then.",
+    "pictures": "Pictures of compared annotations in which the label was predicted or is "
+    "annotated; in a line of all labels, in which any label was or is. Each counts once for each "
+    "annotation.",
+    "accepted": "Share of the predicted regions that were submitted with the pixels and the label "
+    "that they had.",
+    "mean IoU": "Intersection over union of what was predicted and what was left, of all pixels of "
+    "a label in a picture together; mean over these pictures. A line of all labels is the mean "
+    "over all pairs of a label and a picture. It judges the predictions that annotators were "
+    "shown, of whatever model version. What a project has learned is judged on other pictures, "
+    "see held-out IoU.",
+    "saved paint": "1 - (pixels painted + pixels erased) / pixels of the label in the annotations, "
+    "over all pictures: 100 % where nothing was left to do, 0 where drawing it from nothing had "
+    "been as much, below 0 where the prediction made more work than none.",
+    "false": "Predicted regions that were deleted or given another label.",
+    "missed": "Regions that the annotator drew, or gave this label in place of another.",
+    "safe score": "The lowest score from which on, of the newest model's corrected masks of a "
+    "label, at least 90 % needed no change, with a confidence of 95 % (Clopper-Pearson). A mask "
+    "is all that was predicted of a label on a picture, with the lowest score of its regions; it "
+    "needed no change where all of them were accepted and none was added. What the model missed "
+    "altogether has no score: a safe score tells where to hurry, not what to skip.",
+    "seconds": "Median of the time that Label Studio has measured for an annotation (lead_time), "
+    "of the last 50 that began with a prediction, and of the last 50 that began from nothing. They "
+    "are of other pictures, and often of other people.",
+}
 
-    Attributes:
-        name: the first day of a period, or a model version.
-        annotations: the number of annotations that were compared with a prediction.
-        labels: name of a label -> its figures, sorted by name.
-    """
-
-    name: str
-    annotations: int
-    total: LabelSums
-    labels: Mapping[str, LabelSums]
-    seconds: Seconds
-
-    @classmethod
-    def of(cls, name: str, sums: GroupSums, label: str | None = None) -> Group:
-        """Take the figures of running sums, of one label or of all."""
-        labels = _by_name(sums.labels)
-        if label is None:
-            return cls(name, sums.compared, sums.total, labels, sums.seconds)
-        total = labels.get(label, LabelSums())
-        own = {label: total} if label in labels else {}
-        return cls(name, sums.compared, total, own, sums.seconds)
-
-    def figures(self) -> dict[str, Any]:
-        """Return the figures as JSON."""
-        return {
-            "name": self.name,
-            "annotations": self.annotations,
-            "total": self.total.figures(),
-            "labels": {label: sums.figures() for label, sums in self.labels.items()},
-            "seconds": msgspec.to_builtins(self.seconds),
-        }
-
-
-def _by_name(labels: Mapping[str, _T]) -> dict[str, _T]:
-    return {name: labels[name] for name in sorted(labels, key=lambda name: (name.casefold(), name))}
-
-
-@dataclass(frozen=True)
-class RecentLabel:
-    """The figures of a label under the newest model versions, which advice is about.
-
-    What an earlier version got wrong may be solved: by what was learned, or by other words.
-
-    Attributes:
-        figures: of the newest versions that together have `FEW` pictures of the label, or of all.
-        since: the oldest of these versions; empty where no version is left out.
-    """
-
-    figures: LabelSums
-    since: str = ""
-
-
-def recent_labels(
-    versions: Mapping[str, GroupSums], newest_first: Sequence[str]
-) -> dict[str, RecentLabel]:
-    """Return the recent figures of each label, sorted by name.
-
-    Args:
-        versions: model version -> sums over the annotations that began with it.
-        newest_first: the model versions, the one seen last first.
-    """
-    by_label: dict[str, list[tuple[str, LabelSums]]] = {}
-    for version in newest_first:
-        for label, sums in versions[version].labels.items():
-            by_label.setdefault(label, []).append((version, sums))
-    return {label: _recent(its) for label, its in _by_name(by_label).items()}
-
-
-def _recent(newest_first: Sequence[tuple[str, LabelSums]]) -> RecentLabel:
-    recent = LabelSums()
-    for number, (version, sums) in enumerate(newest_first, start=1):
-        recent.add_all(sums)
-        if recent.pictures >= FEW and number < len(newest_first):
-            return RecentLabel(recent, since=version)
-    return RecentLabel(recent)
-
-
-def harm(label: RecentLabel) -> str:
-    """Return advice on a label whose predictions make more work than none."""
-    return advice(label.figures) + _condition(label)
-
-
-def lack(label: RecentLabel) -> str:
-    """Return advice on a label whose predictions lack most of the annotated pixels."""
-    made = label.figures
-    return (
-        f"{round(100 * (1 - made.shared_px / made.true_px))} % of its pixels were "
-        "painted by hand: add words for it to its predicted_values. What was painted "
-        f"teaches the project's next version, where that is on.{_few(made)}{_condition(label)}"
-    )
-
-
-def _condition(label: RecentLabel) -> str:
-    if not label.since:
-        return ""
-    return f" Counted are the last {label.figures.pictures} pictures, since {label.since}."
-
-
-def advice(statistics: LabelSums) -> str:
-    """Return advice on a label whose predictions make more work than none.
-
-    >>> made = LabelSums(pictures=9, relabelled={"dog": 7}, corrected=2, predicted_px=5)
-    >>> print(advice(made))
-    7 of its 9 regions became "dog": give the two labels predicted_values that tell them apart.
-    """
-    few = _few(statistics)
-    prelabels = statistics.prelabels
-    if 2 * sum(statistics.relabelled.values()) >= prelabels > 0:
-        name, count = min(statistics.relabelled.items(), key=lambda each: (-each[1], each[0]))
-        return (
-            f'{count} of its {quantity(prelabels, "region")} became "{name}": give the two labels '
-            f"predicted_values that tell them apart.{few}"
-        )
-    if 2 * statistics.deleted >= prelabels > 0:
-        return (
-            f"Deleted: {statistics.deleted} of its {quantity(prelabels, 'region')}. Raise its "
-            "model_score_threshold, or leave the label out of the predictions with "
-            f'model_score_threshold="1".{few}'
-        )
-    wrong = round(100 * (1 - statistics.shared_px / statistics.predicted_px)) if prelabels else 0
-    return (
-        f"{wrong} % of its predicted pixels were erased: raise its model_score_threshold, or add "
-        f"words for it to its predicted_values.{few}"
-    )
-
-
-def _few(statistics: LabelSums) -> str:
-    return (
-        f" So far: {quantity(statistics.pictures, 'picture')} only."
-        if statistics.pictures < FEW
-        else ""
-    )
+#: The kinds of annotations in words, as the end of a sentence.
+ORIGINS_IN_WORDS: Final[Mapping[AnnotationOrigin, str]] = {
+    "compared": "began with a prediction of this backend",
+    "scratch": "began from nothing",
+    "copy": "are copies of another annotation",
+    "converted": "are predictions that were made annotations as they are",
+    "foreign": "began with a prediction of another model",
+    "lost": "began with a prediction that has been deleted",
+    "skipped": "were skipped",
+    "broken": "could not be read",
+}
 
 
 @dataclass(frozen=True)
@@ -165,88 +71,133 @@ class PrelabelReport:
     """The report on the prelabels of a project.
 
     Attributes:
-        kinds: kind -> number of annotations.
-        all: the statistics of all annotations.
-        periods: by the day or week (from Monday, UTC) in which annotations were submitted.
-        versions: by model version, in the order in which they were first seen.
-        last_seen: model version -> when the last annotation that began with it was made, in seconds
-            since the epoch; the version seen last comes last.
-        recent: name of a label -> its figures under the newest model versions.
-        safe_scores: name of a label -> the score from which on its masks needed no change.
-        broken: id of an annotation that could not be read -> the reason.
+        waiting: annotations that are still to be read.
         hours_left: the hours left in the project; None where nobody has asked, or nothing is known.
-        label: the only label of the figures; None for all labels.
     """
 
     project: int
-    kinds: Mapping[AnnotationOrigin, int]
-    all: Group
-    periods: tuple[Group, ...]
-    step: Step
-    versions: tuple[Group, ...]
-    last_seen: Mapping[str, float] = field(default_factory=dict)
-    recent: Mapping[str, RecentLabel] = field(default_factory=dict)
-    safe_scores: Mapping[str, SafeScore] = field(default_factory=dict)
-    broken: Mapping[int, str] = field(default_factory=dict)
+    sums: ProjectSums
     waiting: int = 0
     hours_left: HoursLeft | None = None
-    label: str | None = None
+
+    @property
+    def kinds(self) -> dict[AnnotationOrigin, int]:
+        """Kind -> number of annotations."""
+        return {kind: self.sums.all.kinds.get(kind, 0) for kind in ORIGINS_IN_WORDS}
+
+    @property
+    def newest_versions(self) -> dict[str, GroupSums]:
+        """The sums of the newest model versions, the one seen last comes last."""
+        return dict([*self.sums.versions.items()][-_MOST_SHOWN_VERSIONS:])
+
+    @cached_property
+    def safe_scores(self) -> dict[str, SafeScore]:
+        """Name of a label -> the score from which on its masks needed no change."""
+        return safe_scores(self.sums.versions)
+
+    @cached_property
+    def _recent(self) -> dict[str, LabelSums]:
+        return recent_labels(self.sums.versions)
 
     @property
     def harmful(self) -> dict[str, str]:
         """Name of a label whose newest predictions make more work than none -> advice."""
-        return {name: harm(each) for name, each in self.recent.items() if each.figures.harms}
+        return {name: harm(sums) for name, sums in self._recent.items() if sums.harms}
 
     @property
     def missing(self) -> dict[str, str]:
         """Name of a label whose newest predictions do no harm, but lack most pixels -> advice."""
-        return {name: lack(each) for name, each in self.recent.items() if each.figures.misses}
+        return {name: _lack(sums) for name, sums in self._recent.items() if sums.misses}
 
     def figures(self) -> dict[str, Any]:
         """Return the report as JSON, with the definitions."""
+        sums = self.sums
         return {
             "project": self.project,
-            "label": self.label,
-            "annotations": dict(self.kinds),
+            "annotations": self.kinds,
             "waiting": self.waiting,
-            "all": self.all.figures(),
-            "step": self.step,
-            "periods": [group.figures() for group in self.periods],
-            "versions": [group.figures() for group in self.versions],
+            "all": sums.all.figures(),
+            "step": sums.step,
+            "periods": [{"name": name} | each.figures() for name, each in sums.periods.items()],
+            "versions": [{"name": name} | each.figures() for name, each in sums.versions.items()],
             "harmful": self.harmful,
             "missing": self.missing,
             "safe_scores": {label: each.figures() for label, each in self.safe_scores.items()},
             "hours_left": msgspec.to_builtins(self.hours_left),
-            "broken": {str(annotation): why for annotation, why in self.broken.items()},
+            "broken": {str(annotation): why for annotation, why in sums.broken.items()},
             "definitions": dict(REPORT_DEFINITIONS),
         }
 
 
-def make_report(
-    project: int, sums: ProjectSums, *, waiting: int = 0, label: str | None = None
-) -> PrelabelReport:
-    """Make the report of the sums of a project.
+def recent_labels(versions: Mapping[str, GroupSums]) -> dict[str, LabelSums]:
+    """Add up each label under the newest model versions that have `FEW` pictures of it, or all.
+
+    What an earlier version got wrong may be solved: by what was learned, or by other words.
 
     Args:
-        sums: over its annotations.
-        label: count this label only; by default all labels.
+        versions: model version -> its sums, the version seen last comes last.
     """
-    newest_first = [*sums.last_seen][::-1]
-    return PrelabelReport(
-        project=project,
-        kinds={kind: sums.all.kinds.get(kind, 0) for kind in get_args(AnnotationOrigin)},
-        all=Group.of("all", sums.all, label),
-        periods=tuple(Group.of(start, each, label) for start, each in sums.periods.items()),
-        step=sums.step,
-        versions=tuple(Group.of(name, each, label) for name, each in sums.versions.items()),
-        last_seen=sums.last_seen,
-        recent=_of_label(recent_labels(sums.versions, newest_first), label),
-        safe_scores=_of_label(safe_scores(sums.versions, newest_first), label),
-        broken=sums.broken,
-        waiting=waiting,
-        label=label,
+    recent: dict[str, LabelSums] = {}
+    for group in [*versions.values()][::-1]:
+        for label, sums in group.labels.items():
+            its = recent.setdefault(label, LabelSums())
+            if its.pictures < FEW:
+                its.add_all(sums)
+    return by_name(recent)
+
+
+def harm(sums: LabelSums) -> str:
+    """Return advice on a label whose predictions make more work than none.
+
+    >>> made = LabelSums(pictures=9, relabelled={"dog": 7}, corrected=2, predicted_px=5)
+    >>> print(harm(made))
+    7 of its 9 regions became "dog": give the two labels predicted_values that tell them apart.
+    """
+    prelabels = sums.prelabels
+    if 2 * sum(sums.relabelled.values()) >= prelabels > 0:
+        name, count = min(sums.relabelled.items(), key=lambda each: (-each[1], each[0]))
+        return (
+            f'{count} of its {quantity(prelabels, "region")} became "{name}": give the two labels '
+            f"predicted_values that tell them apart.{_few(sums)}"
+        )
+    if 2 * sums.deleted >= prelabels > 0:
+        return (
+            f"Deleted: {sums.deleted} of its {quantity(prelabels, 'region')}. Raise its "
+            "model_score_threshold, or leave the label out of the predictions with "
+            f'model_score_threshold="1".{_few(sums)}'
+        )
+    wrong = round(100 * (1 - sums.shared_px / sums.predicted_px)) if prelabels else 0
+    return (
+        f"{wrong} % of its predicted pixels were erased: raise its model_score_threshold, or add "
+        f"words for it to its predicted_values.{_few(sums)}"
     )
 
 
-def _of_label(found: Mapping[str, _T], label: str | None) -> dict[str, _T]:
-    return {name: each for name, each in found.items() if label in (None, name)}
+def _lack(sums: LabelSums) -> str:
+    """Return advice on a label whose predictions lack most of the annotated pixels."""
+    return (
+        f"{round(100 * (1 - sums.shared_px / sums.true_px))} % of its pixels were painted by hand: "
+        "add words for it to its predicted_values. What was painted teaches the project's next "
+        f"version, where that is on.{_few(sums)}"
+    )
+
+
+def _few(sums: LabelSums) -> str:
+    few = f" So far: {quantity(sums.pictures, 'picture')} only."
+    return few if sums.pictures < FEW else ""
+
+
+def in_percent(value: float | None) -> str:
+    """Write a share or an IoU in percent, as all pages and terminals do; a dash for None.
+
+    A share below 1 is never written as 100 %.
+
+    >>> in_percent(0.9996), in_percent(1.0), in_percent(-0.255), in_percent(None)
+    ('99.9 %', '100.0 %', '-25.5 %', '–')
+    """
+    if value is None:
+        return "–"
+    shown = round(100 * value, 1) + 0.0  # no -0
+    if value < 1:
+        shown = min(shown, 99.9)
+    return f"{shown:.1f} %"

@@ -1,4 +1,4 @@
-"""Writes the report, and what was learned, as tables: on a terminal, and as CSV."""
+"""Shows the report: as tables on a terminal, as CSV, and as a chart; and what was learned."""
 
 from __future__ import annotations
 
@@ -7,35 +7,28 @@ import io
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
+from xml.etree.ElementTree import Element, SubElement, tostring
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from backend.feedback.report.definitions import (
-    MOST_SHOWN_VERSIONS,
-    ORIGINS_IN_WORDS,
-    REPORT_DEFINITIONS,
-    in_percent,
-)
 from backend.feedback.report.hours_left import HoursLeft, hours
 from backend.feedback.report.safe_scores import SafeScore
-from backend.feedback.report.statistics import Group, PrelabelReport
-from backend.feedback.sums import LabelSums, Seconds
+from backend.feedback.report.statistics import ORIGINS_IN_WORDS, PrelabelReport, in_percent
+from backend.feedback.sums import GroupSums, LabelSums, ProjectSums, by_name
 from backend.telemetry.logs import printable
 from clearclip_core.quantities import quantity
 
 #: In two lines, so that all columns fit a terminal of 80 letters.
-_COLUMNS = (
+_COLUMNS: Final = (
     "pic-\ntures",
     "pre-\nlabels",
     "accepted\n%",
     "mean\nIoU %",
-    "boundary\nIoU %",
     "saved\npaint %",
     "false",
     "missed",
-    "re-\nlabelled",
 )
 
 
@@ -45,29 +38,31 @@ def print_report(report: PrelabelReport, console: Console, *, is_complete: bool 
     Args:
         is_complete: whether Label Studio was asked just now for all annotations of the project.
     """
+    sums = report.sums
     console.print(_summary(report, is_complete))
-    if report.all.labels:
-        console.print(_labels(report))
-        console.print()
-        console.print(_groups(f"By {report.step}", "from", report.periods))
-        console.print()
-        console.print(
-            _groups(_versions_shown(report), "version", report.versions[-MOST_SHOWN_VERSIONS:])
-        )
-        console.print()
-        console.print(_seconds(report))
-        console.print()
+    if sums.all.labels:
+        labels = by_name(sums.all.labels) | {"all": sums.all.total}
+        for title, first, lines in (
+            ("By label", "label", labels),
+            (f"By {sums.step}", "from", _totals(sums.periods)),
+            ("By model version", "version", _totals(report.newest_versions)),
+        ):
+            table = _empty_table(title, first, _COLUMNS)
+            for name, each in lines.items():
+                _row(table, name, each)
+            console.print(table, "")
     if report.safe_scores:
-        console.print(_safe_scores(report.safe_scores))
-        console.print()
+        console.print(_safe_scores(report.safe_scores), "")
     if report.hours_left is not None:
         _print_hours(report.hours_left, console)
     for label, what in report.harmful.items():
         console.print(f"[bold red]{_safe(label)} costs more than it saves:[/] {_safe(what)}")
     for label, what in report.missing.items():
         console.print(f"[bold]{_safe(label)} is mostly missed:[/] {_safe(what)}")
-    for name, text in REPORT_DEFINITIONS.items() if report.all.labels else ():
-        console.print(f"[bold]{name}[/]: {_safe(text)}", style="dim", highlight=False)
+
+
+def _totals(groups: Mapping[str, GroupSums]) -> dict[str, LabelSums]:
+    return {name: group.total for name, group in groups.items()}
 
 
 def print_learned(learned: Mapping[str, Any], console: Console) -> None:
@@ -148,38 +143,6 @@ def _summary(report: PrelabelReport, is_complete: bool) -> str:
     )
 
 
-def _labels(report: PrelabelReport) -> Table:
-    table = _table("By label", "label")
-    for label, statistics in report.all.labels.items():
-        _row(table, label, statistics)
-    _row(table, "all", report.all.total)
-    return table
-
-
-def _versions_shown(report: PrelabelReport) -> str:
-    count = len(report.versions)
-    left_out = f", the last {MOST_SHOWN_VERSIONS} of {count}" if count > MOST_SHOWN_VERSIONS else ""
-    return f"By model version{left_out}"
-
-
-def _groups(title: str, first: str, groups: tuple[Group, ...]) -> Table:
-    table = _table(title, first)
-    for group in groups:
-        _row(table, group.name, group.total)
-    return table
-
-
-def _seconds(report: PrelabelReport) -> Table:
-    table = _empty_table("Seconds an annotation, median", "", ("with prelabel", "without"))
-    for group in (report.all, *report.periods, *report.versions[-MOST_SHOWN_VERSIONS:]):
-        seconds = group.seconds
-        name = "all" if group is report.all else group.name
-        table.add_row(
-            _safe(name), _number(seconds.with_prelabel), _number(seconds.without_prelabel)
-        )
-    return table
-
-
 def _safe_scores(found: Mapping[str, SafeScore]) -> Table:
     columns = ("from\nscore", "masks", "no\nchange %", "at\nleast %")
     table = _empty_table("Scores from which on masks needed no change", "label", columns)
@@ -194,6 +157,11 @@ def _safe_scores(found: Mapping[str, SafeScore]) -> Table:
 
 
 def _print_hours(left: HoursLeft, console: Console) -> None:
+    seconds = (
+        "not measured" if each is None else f"{each:.0f} s"
+        for each in (left.seconds_with, left.seconds_without)
+    )
+    console.print("An annotation takes: {} with a prelabel, {} without.".format(*seconds))
     if left.tasks_left is not None:
         tasks = quantity(left.tasks_left, "task")
         console.print(f"Hours left at today's pace, for {tasks} without an annotation")
@@ -207,10 +175,6 @@ def _print_hours(left: HoursLeft, console: Console) -> None:
     console.print()
 
 
-def _table(title: str, first: str) -> Table:
-    return _empty_table(title, first, _COLUMNS)
-
-
 def _empty_table(title: str, first: str, columns: Sequence[str]) -> Table:
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
     table.add_column(first, overflow="fold", min_width=10)
@@ -219,51 +183,39 @@ def _empty_table(title: str, first: str, columns: Sequence[str]) -> Table:
     return table
 
 
-def _row(table: Table, name: str, statistics: LabelSums) -> None:
+def _row(table: Table, name: str, sums: LabelSums) -> None:
+    shares = (sums.accepted_share, sums.mean_iou, sums.saved_paint)
     table.add_row(
         _safe(name),
-        str(statistics.pictures),
-        str(statistics.prelabels),
-        *(
-            in_percent(share).removesuffix(" %")
-            for share in (
-                statistics.accepted_share,
-                statistics.mean_iou,
-                statistics.mean_boundary_iou,
-                statistics.saved_paint,
-            )
-        ),
-        str(statistics.false),
-        str(statistics.missed),
-        str(sum(statistics.relabelled.values())),
-        style="red" if statistics.harms else None,
+        str(sums.pictures),
+        str(sums.prelabels),
+        *(in_percent(share).removesuffix(" %") for share in shares),
+        str(sums.false),
+        str(sums.missed),
+        style="red" if sums.harms else None,
     )
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.0f}"
 
 
 def to_csv(report: PrelabelReport) -> str:
     """Return the report as CSV: one line for each label, in all, by period and by model version.
 
-    Lines with the label "all" sum up all labels; only they have seconds. Lines of one label over
-    all periods and versions have its safe score. A name that a spreadsheet
-    would take for a formula gets a ' in front.
+    Lines with the label "all" sum up all labels. A name that a spreadsheet would take for a formula
+    gets a ' in front.
     """
+    places = "period", "model_version", "label", "annotations"
     file = io.StringIO()
-    writer = csv.DictWriter(file, _CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer = csv.DictWriter(file, [*places, *LabelSums().figures()], lineterminator="\n")
     writer.writeheader()
-    groups = [("all", "all", report.all)]
-    groups += [(group.name, "all", group) for group in report.periods]
-    groups += [("all", group.name, group) for group in report.versions]
+    sums = report.sums
+    groups = [("all", "all", sums.all)]
+    groups += [(period, "all", group) for period, group in sums.periods.items()]
+    groups += [("all", version, group) for version, group in sums.versions.items()]
     for period, version, group in groups:
         where = {"period": period, "model_version": _cell(version)}
-        figures = {"annotations": group.annotations, **_csv_seconds(group.seconds)}
-        writer.writerow({**where, "label": "all", **figures, **_flat(group.total)})
-        for label, statistics in group.labels.items():
-            safe = _safe_score(report.safe_scores.get(label)) if group is report.all else {}
-            writer.writerow({**where, "label": _cell(label), **_flat(statistics), **safe})
+        figures = {"annotations": group.compared, **_flat(group.total)}
+        writer.writerow({**where, "label": "all", **figures})
+        for label, each in by_name(group.labels).items():
+            writer.writerow({**where, "label": _cell(label), **_flat(each)})
     return file.getvalue()
 
 
@@ -277,47 +229,88 @@ def _cell(text: str) -> str:
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
-_CSV_COLUMNS: Final = (
-    "period",
-    "model_version",
-    "label",
-    "annotations",
-    "pictures",
-    "prelabels",
-    "accepted",
-    "corrected",
-    "deleted",
-    "relabelled",
-    "added",
-    "received",
-    "false",
-    "missed",
-    "accepted_share",
-    "mean_iou",
-    "mean_boundary_iou",
-    "saved_paint",
-    "predicted_px",
-    "true_px",
-    "shared_px",
-    "seconds_with_prelabel",
-    "seconds_without_prelabel",
-    "safe_score",
-    "safe_masks",
-    "safe_share",
-    "safe_lower_bound",
-)
+def _flat(sums: LabelSums) -> dict[str, Any]:
+    return sums.figures() | {"relabelled": sum(sums.relabelled.values())}
 
 
-def _flat(statistics: LabelSums) -> dict[str, Any]:
-    return statistics.figures() | {"relabelled": sum(statistics.relabelled.values())}
+# ---- the chart ---------------------------------------------------------------------------------
+
+#: Size of the chart.
+_WIDTH: Final = 520.0
+_HEIGHT: Final = 250.0
+_LETTER: Final = 7.5  # width of a letter, about
+_TICKS: Final = 4
+
+#: Class and dashes of each series.
+_STYLES: Final = (("one", ""), ("two", "7 3"), ("three", "2 3"))
 
 
-def _csv_seconds(seconds: Seconds) -> dict[str, Any]:
-    return {
-        "seconds_with_prelabel": seconds.with_prelabel,
-        "seconds_without_prelabel": seconds.without_prelabel,
+def over_time(sums: ProjectSums) -> str:
+    """Draw the shares of each period as SVG for a page; empty where there is none.
+
+    The chart has no style attributes: the page's content security policy allows none. It takes the
+    page's colours, light or dark. Series differ by dashes too.
+    """
+    totals = [group.total for group in sums.periods.values()]
+    series = {
+        "accepted": [total.accepted_share for total in totals],
+        "mean IoU": [total.mean_iou for total in totals],
+        "saved paint": [total.saved_paint for total in totals],
     }
+    found = [value for values in series.values() for value in values if value is not None]
+    if not found:
+        return ""
+    box, title = f"0 0 {_WIDTH:g} {_HEIGHT + 30:g}", f"Prelabels by {sums.step}"
+    svg = Element("svg", {"viewBox": box, "role": "img", "aria-label": title, "class": "plot"})
+    _text(svg, 4, 20, title, size="15")
+    low = -1.0 if min(found) < 0 else 0.0
+    left, right, top, bottom = 56.0, _WIDTH - 16, 66.0, _HEIGHT
+
+    def x(number: int) -> float:
+        return left + (right - left) * ((number + 0.5) / len(totals))
+
+    def y(value: float) -> float:
+        return bottom - (max(low, value) - low) / (1 - low) * (bottom - top)
+
+    for tick in range(_TICKS + 1):
+        value = low + (1 - low) * tick / _TICKS
+        _line(svg, [(left, y(value)), (right, y(value))], "rule")
+        _text(svg, left - 8, y(value) + 4, f"{100 * value:.0f} %", anchor="end", soft=True)
+    starts = [*sums.periods]
+    for number in range(0, len(starts), -(-len(starts) // 5)):
+        _text(svg, x(number), bottom + 20, starts[number], anchor="middle", soft=True)
+    at = left
+    for (name, values), (class_, dashes) in zip(series.items(), _STYLES, strict=True):
+        _line(svg, [(at, 46), (at + 22, 46)], f"{class_} line", dashes)
+        _text(svg, at + 28, 50, name)
+        at += 44 + _LETTER * len(name)
+        points = [(x(n), y(value)) for n, value in enumerate(values) if value is not None]
+        _line(svg, points, f"{class_} line", dashes)
+        for point in points:  # a line of one point is none
+            place = {"cx": f"{point[0]:.1f}", "cy": f"{point[1]:.1f}", "r": "2"}
+            SubElement(svg, "circle", place | {"class": class_})
+    return tostring(svg, encoding="unicode")
 
 
-def _safe_score(found: SafeScore | None) -> dict[str, Any]:
-    return {f"safe_{name}": value for name, value in found.figures().items()} if found else {}
+def _line(
+    svg: Element, points: Sequence[tuple[float, float]], class_: str, dashes: str = ""
+) -> None:
+    line = SubElement(svg, "polyline", {"class": class_})
+    line.set("points", " ".join(f"{x:.1f},{y:.1f}" for x, y in points))
+    if dashes:
+        line.set("stroke-dasharray", dashes)
+
+
+def _text(
+    svg: Element,
+    x: float,
+    y: float,
+    text: str,
+    *,
+    anchor: str = "start",
+    soft: bool = False,
+    size: str = "13",
+) -> None:
+    place = {"x": f"{x:.1f}", "y": f"{y:.1f}", "text-anchor": anchor, "font-size": size}
+    element = SubElement(svg, "text", place | {"class": "soft" if soft else "ink"})
+    element.text = text

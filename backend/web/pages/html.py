@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 from flask import Flask, Response, render_template, request
 
 from backend.errors import BackendError
-from backend.feedback.report.definitions import in_percent
 from backend.feedback.report.hours_left import hours
+from backend.feedback.report.statistics import in_percent
 from backend.web.middleware.errors import json_response
 from backend.web.middleware.guards import BodyReader
 from backend.web.pages.forms import FORM_TYPE, MAX_FORM_BYTES, read_form

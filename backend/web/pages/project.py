@@ -17,8 +17,8 @@ from backend.errors import (
     StudioRefused,
     StudioUnreachable,
 )
-from backend.feedback.report.definitions import FEW
 from backend.feedback.report.hours_left import RECENT, Hours, at_pace
+from backend.feedback.report.statistics import FEW
 from backend.jobs.job_store import Job
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config

@@ -60,7 +60,6 @@ def test_a_command_ends_with_a_sentence(arguments: list[str], sentence: str) -> 
     "arguments",
     [
         "report --project 7 --json {}",
-        "report --project 7 --plots {}",
         "export a.png --labels sky --out {}",
         "adapt export --project 7 {}",
     ],

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import get_args
 
-from backend.feedback.annotation_table import ReadAnnotation
+from sqlalchemy import select
+
+from backend.feedback.annotation_store import AnnotationStore
+from backend.feedback.annotation_table import ANNOTATIONS, ReadAnnotation, read_in
 from backend.feedback.comparison import LabelDiff
-from backend.feedback.report.statistics import PrelabelReport, make_report
+from backend.feedback.report.statistics import PrelabelReport
 from backend.feedback.sums import (
     Grouping,
     GroupSums,
     LabelSums,
     ProjectSums,
-    Step,
     choose_step,
     groups_of,
-    in_order,
 )
 
 
@@ -28,38 +29,39 @@ def sums_of(changes: Iterable[LabelDiff]) -> LabelSums:
     return sums
 
 
-def project_sums(reads: Iterable[ReadAnnotation], step: Step | None = None) -> ProjectSums:
+def project_sums(reads: Iterable[ReadAnnotation]) -> ProjectSums:
     """Add up annotations, in whatever order."""
     groups: dict[Grouping, dict[str, GroupSums]] = {each: {} for each in get_args(Grouping)}
-    seen: dict[str, list[float]] = {}
+    seen: dict[str, float] = {}
     broken: list[tuple[float, int, str]] = []
     for read in reads:
         for grouping, name in groups_of(read):
             groups[grouping].setdefault(name, GroupSums()).add(read)
         if read.kind == "compared":
-            seen.setdefault(read.version, []).append(read.created)
+            seen[read.version] = max(read.created, seen.get(read.version, read.created))
         if read.kind == "broken":
             broken.append((read.created, read.annotation, read.reason))
     days = sorted(groups["day"])
-    chosen = step or (choose_step(days[0], days[-1]) if days else "day")
-    first, last = ({name: end(its) for name, its in seen.items()} for end in (min, max))
+    step = choose_step(days[0], days[-1]) if days else "day"
+    in_order = sorted(seen, key=lambda version: (seen[version], version))
     return ProjectSums(
         groups["all"].get("", GroupSums()),
-        chosen,
-        dict(sorted(groups[chosen].items())),
-        {version: groups["version"][version] for version in in_order(first)},
-        {version: last[version] for version in in_order(last)},
+        step,
+        dict(sorted(groups[step].items())),
+        {version: groups["version"][version] for version in in_order},
         {annotation: reason for _, annotation, reason in sorted(broken)},
     )
 
 
-def project_statistics(
-    project: int,
-    reads: Iterable[ReadAnnotation],
-    *,
-    waiting: int = 0,
-    step: Step | None = None,
-    label: str | None = None,
-) -> PrelabelReport:
-    """Make the report of annotations."""
-    return make_report(project, project_sums(reads, step), waiting=waiting, label=label)
+def report_of(reads: Iterable[ReadAnnotation], waiting: int = 0) -> PrelabelReport:
+    """Make the report of annotations of project 7."""
+    return PrelabelReport(7, project_sums(reads), waiting)
+
+
+def rows_of(annotations: AnnotationStore, project: int = 7) -> list[ReadAnnotation]:
+    """Return what was read of a project's annotations, in the order of their creation."""
+    its = ANNOTATIONS.c
+    query = select(ANNOTATIONS).where(its.project == project, its.kind != "")
+    with annotations._database.read() as connection:
+        rows = connection.execute(query.order_by(its.created, its.annotation))
+        return [read_in(row) for row in rows]

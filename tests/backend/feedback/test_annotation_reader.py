@@ -12,10 +12,7 @@ import pytest
 from label_studio_sdk.converter import brush
 
 from backend.database.database import Database
-from backend.errors import (
-    StudioRefused,
-    StudioUnreachable,
-)
+from backend.errors import StudioRefused, StudioUnreachable
 from backend.feedback import annotation_reader
 from backend.feedback.annotation_reader import AnnotationReader, read_all
 from backend.feedback.annotation_store import AnnotationStore
@@ -25,6 +22,7 @@ from backend.label_studio.client import LabelStudioClient
 from tests.backend.fakes.colour_segmenter import brush_config
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, Asked, LocalServer
+from tests.backend.fakes.report import rows_of
 
 OURS = "ViT-B-16/openai clearclip 12ab34cd"
 
@@ -59,38 +57,36 @@ def studio() -> FakeStudio:
     return FakeStudio(brush_config("red", "blue"), {i: {"image": f"{i}.png"} for i in range(1, 9)})
 
 
-@pytest.fixture
-def annotations(tmp_path: Path) -> AnnotationStore:
-    return AnnotationStore(Database(f"sqlite:///{tmp_path}/own.db"), "me")
+@dataclass(frozen=True)
+class Desk:
+    """A reader with what it reads, keeps and hands on; `read` reads annotations to the end."""
+
+    studio: FakeStudio
+    annotations: AnnotationStore
+    notebook: Notebook
+    reader: AnnotationReader
+
+    def read(self, *ids: int) -> list[ReadAnnotation]:
+        self.annotations.mark(7, ids)
+        while self.reader.read_some():
+            pass
+        assert self.annotations.count_open() == 0
+        return rows_of(self.annotations)
+
+    def read_one(self, made: dict[str, Any]) -> ReadAnnotation:
+        return next(row for row in self.read(made["id"]) if row.annotation == made["id"])
 
 
 @pytest.fixture
-def notebook() -> Notebook:
-    return Notebook()
-
-
-@pytest.fixture
-def reader(
-    server: LocalServer, annotations: AnnotationStore, notebook: Notebook
-) -> AnnotationReader:
+def desk(server: LocalServer, studio: FakeStudio, tmp_path: Path) -> Desk:
+    annotations = AnnotationStore(Database(f"sqlite:///{tmp_path}/own.db"), "me")
     client = LabelStudioClient(server.url, TOKEN, retry_for_s=0.05, first_pause_s=0.01)
-    return AnnotationReader(annotations, client, notebook)
-
-
-def read(reader: AnnotationReader, annotations: AnnotationStore, *ids: int) -> list[ReadAnnotation]:
-    annotations.mark(7, ids)
-    while reader.read_some():
-        pass
-    assert annotations.count_open() == 0
-    return annotations.read(7)
+    notebook = Notebook()
+    return Desk(studio, annotations, notebook, AnnotationReader(annotations, client, notebook))
 
 
 def test_one_that_cannot_be_read_is_kept_as_broken_and_holds_up_none(
-    reader: AnnotationReader,
-    annotations: AnnotationStore,
-    studio: FakeStudio,
-    notebook: Notebook,
-    monkeypatch: pytest.MonkeyPatch,
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compare = annotation_reader.compare_annotation
 
@@ -98,86 +94,62 @@ def test_one_that_cannot_be_read_is_kept_as_broken_and_holds_up_none(
         return 1 / 0 if result[0]["id"] == "odd" else compare(predicted, result, *more)
 
     monkeypatch.setattr(annotation_reader, "compare_annotation", fail_on_one)
-    good = [region("a", "red", 4)]
-    made = [
-        studio.annotate(1, good, 1.0),
-        studio.annotate(2, [region("odd", "red", 4)], 2.0),  # an error of ours
-        studio.annotate(3, good, 3.0, project=None),
-        studio.annotate(4, good, 4.0, completed_by=1 << 70),  # no integer of a database
-        studio.annotate(5, good, 5.0),
+    monkeypatch.setattr("backend.label_studio.connection._MOST_BYTES", 200_000)
+    good = region("a", "red", 4)
+    wide = good | {"original_width": 1 << 15, "original_height": 1 << 14}
+    broken: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+        (region("odd", "red", 4), {}, "Unexpected ZeroDivisionError: see the backend's log."),
+        (good, {"project": None}, "names no task or no project"),
+        (good, {"completed_by": 1 << 70}, "OverflowError"),  # no integer of a database
+        (good | {"original_width": None}, {}, "size of its picture"),
+        (wide, {}, "Its picture is too large"),
+        (good | {"meta": {"text": "x" * 200_000}}, {}, "sends more than 0 MB"),
     ]
-    annotations.mark(7, [each["id"] for each in made])
-    assert reader.read_some() == 5
-    assert annotations.count_open() == 0
-    rows = {row.annotation: row for row in annotations.read(7)}
-    first, odd, homeless, huge, last = (rows[each["id"]] for each in made)
-    assert (first.kind, last.kind) == ("scratch", "scratch")
-    assert (odd.kind, odd.task, odd.created) == ("broken", 2, 2.0)
-    assert odd.reason == "Unexpected ZeroDivisionError: see the backend's log."
-    assert (homeless.kind, huge.kind) == ("broken", "broken")
-    assert "names no task or no project" in homeless.reason
-    assert "OverflowError" in huge.reason
-    assert set(notebook.known) >= {first.annotation, last.annotation}
+    made = [
+        desk.studio.annotate(n, [its], n * 1.0, **more)
+        for n, (its, more, _) in enumerate(broken, 1)
+    ]
+    last = desk.studio.annotate(7, [good], 7.0)
+    rows = {row.annotation: row for row in desk.read(*(each["id"] for each in (*made, last)))}
+    for each, (_, _, reason) in zip(made, broken, strict=True):
+        assert rows[each["id"]].kind == "broken"
+        assert reason in rows[each["id"]].reason
+    odd = rows[made[0]["id"]]
+    assert (odd.task, odd.created, rows[last["id"]].kind) == (1, 1.0, "scratch")
+    assert last["id"] in desk.notebook.known
     monkeypatch.setattr(annotation_reader, "compare_annotation", compare)
-    assert {row.kind for row in read(reader, annotations, odd.annotation)} == {"scratch", "broken"}
-    assert next(row for row in annotations.read(7) if row.annotation == odd.annotation).reason == ""
+    assert (desk.read_one(made[0]).kind, desk.read_one(made[0]).reason) == ("scratch", "")
+    assert desk.reader.mark_project(7) == 6, "that of task 6 is too large"
+    desk.studio.label_config = "<View><Text name='t' value='$t'/></View>"
+    assert "Image" in desk.read_one(last).reason
 
 
-def test_an_annotation_is_compared_with_the_prediction_that_it_began_with(
-    reader: AnnotationReader, annotations: AnnotationStore, studio: FakeStudio, notebook: Notebook
-) -> None:
-    studio.add(1, OURS, result=[region("x", "red", 1)])
-    prediction = studio.add(1, OURS, result=[region("a", "red", 4), region("b", "blue", 1)])
-    result = [region("a", "red", 6)]
-    made = studio.annotate(
-        1, result, 1e9, parent_prediction=prediction, lead_time=12.5, completed_by=3
-    )
-    (row,) = read(reader, annotations, made["id"])
-    assert (row.kind, row.version, row.task, row.seconds, row.annotator) == (
-        "compared",
-        OURS,
-        1,
-        12.5,
-        3,
-    )
-    assert (row.created, row.updated) == (1e9, 1e9)
+def test_an_annotation_is_compared_with_the_prediction_that_it_began_with(desk: Desk) -> None:
+    desk.studio.add(1, OURS, result=[region("x", "red", 1)])
+    prediction = desk.studio.add(1, OURS, result=[region("a", "red", 4), region("b", "blue", 1)])
+    told = {"parent_prediction": prediction, "lead_time": 12.5, "completed_by": 3}
+    row = desk.read_one(desk.studio.annotate(1, [region("a", "red", 6)], 1e9, **told))
+    assert (row.kind, row.version, row.task) == ("compared", OURS, 1)
+    assert (row.seconds, row.annotator, row.created, row.updated) == (12.5, 3, 1e9, 1e9)
     red, blue = row.changes
     assert (red.corrected, red.true_px, red.predicted_px, red.shared_px) == (1, 24, 16, 16)
     assert (blue.deleted, blue.predicted_px) == (1, 4)
-    (picture,) = notebook.known[row.annotation].pictures
-    assert notebook.known[row.annotation].task.data == {"image": "1.png"}
+    (picture,) = desk.notebook.known[row.annotation].pictures
+    assert desk.notebook.known[row.annotation].task.data == {"image": "1.png"}
     assert picture.final["red"].sum() == 24
     removed = {label: mask.sum() for label, mask in picture.evidence.removed.items()}
     assert removed == {"red": 0, "blue": 4}
 
 
-def test_annotators_are_told_apart_by_a_key_that_names_nobody(
-    reader: AnnotationReader, annotations: AnnotationStore, studio: FakeStudio, notebook: Notebook
-) -> None:
-    made = [
-        studio.annotate(1, [region("a", "red", 6)], completed_by=user) for user in (3, 4, 3, None)
-    ]
-    read(reader, annotations, *(each["id"] for each in made))
-    first, other, again, unknown = (notebook.known[each["id"]].annotator for each in made)
+def test_annotators_are_told_apart_by_a_key_that_names_nobody(desk: Desk) -> None:
+    drawn = [region("a", "red", 6)]
+    made = [desk.studio.annotate(1, drawn, completed_by=user)["id"] for user in (3, 4, 3, None)]
+    desk.read(*made)
+    first, other, again, unknown = (desk.notebook.known[each].annotator for each in made)
     assert first == again != other
     assert unknown == ""
     assert len(first) == 12
     assert first.strip("0123456789abcdef") == ""
-
-
-def test_what_stands_as_a_prediction_showed_it_was_kept_wherever_it_came_from(
-    reader: AnnotationReader, annotations: AnnotationStore, studio: FakeStudio, notebook: Notebook
-) -> None:
-    ours, foreign = (
-        studio.add(1, version, result=[region("a", "red", 4)]) for version in (OURS, "yolo")
-    )
-    left = [region("a", "red", 4, origin="prediction"), region("n", "blue", 2, origin="manual")]
-    for prediction in (ours, foreign, 99):
-        made = studio.annotate(1, left, parent_prediction=prediction)
-        read(reader, annotations, made["id"])
-        (picture,) = notebook.known[made["id"]].pictures
-        assert list(picture.evidence.kept) == ["red"]
-        assert sorted(picture.evidence.masks) == ["blue", "red"]
 
 
 @pytest.mark.parametrize(
@@ -192,234 +164,125 @@ def test_what_stands_as_a_prediction_showed_it_was_kept_wherever_it_came_from(
     ],
 )
 def test_what_began_otherwise_is_not_compared(
-    reader: AnnotationReader,
-    annotations: AnnotationStore,
-    studio: FakeStudio,
-    notebook: Notebook,
-    more: dict[str, Any],
-    kind: str,
-    origin: str,
+    desk: Desk, more: dict[str, Any], kind: str, origin: str
 ) -> None:
-    foreign = studio.add(1, "yolo", result=[region("a", "red", 4)])
+    foreign = desk.studio.add(1, "yolo", result=[region("a", "red", 4)])
     if more.get("parent_prediction") == -1:
         more = {"parent_prediction": foreign}
-    made = studio.annotate(1, [region("a", "red", 6, origin=origin)], **more)
-    (row,) = read(reader, annotations, made["id"])
+    made = desk.studio.annotate(1, [region("a", "red", 6, origin=origin)], **more)
+    row = desk.read_one(made)
     assert (row.kind, row.version, row.changes) == (kind, "", ())
-    assert (made["id"] in notebook.known) == (kind != "skipped")
+    assert (made["id"] in desk.notebook.known) == (kind != "skipped")
 
 
 @pytest.mark.parametrize("version", [OURS, "yolo"])
 def test_predictions_that_were_made_annotations_teach_nothing_until_somebody_changes_them(
-    reader: AnnotationReader,
-    annotations: AnnotationStore,
-    studio: FakeStudio,
-    notebook: Notebook,
-    version: str,
+    desk: Desk, version: str
 ) -> None:
-    prediction = studio.add(1, version, result=[region("a", "red", 4)])
-    made = studio.annotate(
-        1, [region("a", "red", 4)], 1e9, parent_prediction=prediction, lead_time=None
-    )
-    (row,) = read(reader, annotations, made["id"])
+    same = [region("a", "red", 4)]
+    prediction = desk.studio.add(1, version, result=same)
+    untimed: dict[str, Any] = {"parent_prediction": prediction, "lead_time": None}
+    made, timed, changed = (desk.studio.annotate(1, same, 1e9, **untimed) for _ in range(3))
+    timed["lead_time"], changed["result"] = 2.0, [region("a", "red", 6)]
+    row = desk.read_one(made)
     assert (row.kind, row.version, row.changes) == ("converted", "", ())
-    studio.predictions.clear()
+    looked_at = "compared" if version == OURS else "foreign"
+    assert [desk.read_one(each).kind for each in (timed, changed)] == [looked_at] * 2
+    desk.studio.predictions.clear()
     made["parent_prediction"] = None
-    assert [row.kind for row in read(reader, annotations, made["id"])] == ["converted"]
-    assert notebook.known == {}
+    assert desk.read_one(made).kind == "converted"
+    assert made["id"] not in desk.notebook.known
     made |= {"result": [region("a", "red", 6)], "updated_at": "2026-11-25T12:00:00Z"}
-    assert [row.kind for row in read(reader, annotations, made["id"])] == ["lost"]
-    assert list(notebook.known) == [made["id"]]
-
-
-@pytest.mark.parametrize("more", [{"lead_time": 2.0}, {"result": [region("a", "red", 6)]}])
-def test_what_somebody_has_looked_at_or_changed_is_compared(
-    reader: AnnotationReader,
-    annotations: AnnotationStore,
-    studio: FakeStudio,
-    notebook: Notebook,
-    more: dict[str, Any],
-) -> None:
-    prediction = studio.add(1, OURS, result=[region("a", "red", 4)])
-    made = studio.annotate(1, [region("a", "red", 4)], parent_prediction=prediction, lead_time=None)
-    made |= more
-    assert [row.kind for row in read(reader, annotations, made["id"])] == ["compared"]
-    assert list(notebook.known) == [made["id"]]
+    assert desk.read_one(made).kind == "lost"
+    assert {*desk.notebook.known} == {made["id"], timed["id"], changed["id"]}
 
 
 @pytest.mark.parametrize("origin", ["prediction-changed", "manual"])
-def test_what_was_compared_stays_so_when_the_prediction_is_deleted(
-    reader: AnnotationReader,
-    annotations: AnnotationStore,
-    studio: FakeStudio,
-    notebook: Notebook,
-    origin: str,
-) -> None:
-    prediction = studio.add(1, OURS, result=[region("a", "red", 4)])
-    made = studio.annotate(
-        1, [region("a", "red", 6, origin=origin)], 1e9, parent_prediction=prediction
-    )
-    before = read(reader, annotations, made["id"])
-    assert before[0].changes[0].corrected == 1
-    studio.predictions.clear()
+def test_what_was_compared_stays_so_when_the_prediction_is_deleted(desk: Desk, origin: str) -> None:
+    prediction = desk.studio.add(1, OURS, result=[region("a", "red", 4)])
+    drawn = [region("a", "red", 6, origin=origin)]
+    made = desk.studio.annotate(1, drawn, 1e9, parent_prediction=prediction)
+    before = desk.read_one(made)
+    assert before.changes[0].corrected == 1
+    desk.studio.predictions.clear()
     made["parent_prediction"] = None  # as Label Studio has it then
-    reader.mark_project(7)
-    assert read_all(reader, 7, threading.Event(), lambda _: None) == 1
-    assert annotations.read(7) == before
+    assert desk.read_one(made) == before
     made |= {"result": [region("a", "red", 8)], "lead_time": 20.0}
-    (row,) = read(reader, annotations, made["id"])
-    assert (row.changes, row.version, row.seconds) == (before[0].changes, OURS, 20)
-    assert notebook.known[made["id"]].pictures[0].final["red"].sum() == 32
+    row = desk.read_one(made)
+    assert (row.changes, row.version, row.seconds) == (before.changes, OURS, 20)
+    assert desk.notebook.known[made["id"]].pictures[0].final["red"].sum() == 32
 
 
-def test_what_is_changed_emptied_or_deleted_later(
-    reader: AnnotationReader, annotations: AnnotationStore, studio: FakeStudio, notebook: Notebook
-) -> None:
-    prediction = studio.add(1, OURS, result=[region("a", "red", 4)])
-    made = studio.annotate(1, [region("a", "red", 4)], parent_prediction=prediction)
-    assert read(reader, annotations, made["id"])[0].changes[0].accepted == 1
+def test_what_is_changed_emptied_or_deleted_later(desk: Desk) -> None:
+    prediction = desk.studio.add(1, OURS, result=[region("a", "red", 4)])
+    made = desk.studio.annotate(1, [region("a", "red", 4)], parent_prediction=prediction)
+    assert desk.read_one(made).changes[0].accepted == 1
     made["result"] = [region("a", "red", 2)]
-    assert read(reader, annotations, made["id"])[0].changes[0].corrected == 1
-    assert notebook.known[made["id"]].pictures[0].final["red"].sum() == 8
+    assert desk.read_one(made).changes[0].corrected == 1
+    assert desk.notebook.known[made["id"]].pictures[0].final["red"].sum() == 8
     made["result"] = []
-    assert read(reader, annotations, made["id"])[0].changes[0].deleted == 1
-    assert notebook.known == {}
-    studio.annotations.clear()
-    assert read(reader, annotations, made["id"]) == []
-    assert notebook.forgotten == [made["id"]] * 2
+    assert desk.read_one(made).changes[0].deleted == 1
+    assert desk.notebook.known == {}
+    other = desk.studio.annotate(2, [region("a", "red", 4)])
+    assert len(desk.read(other["id"], 12345)) == 2, "one never was"
+    desk.studio.annotations.pop(made["id"])
+    del desk.studio.tasks[2]
+    assert desk.read(made["id"], other["id"]) == []
+    assert desk.notebook.known == {}
+    assert sorted(desk.notebook.forgotten) == sorted([12345, *[made["id"]] * 2, other["id"]])
 
 
-def test_an_annotation_whose_task_is_gone_or_that_never_was(
-    reader: AnnotationReader, annotations: AnnotationStore, studio: FakeStudio, notebook: Notebook
-) -> None:
-    made = studio.annotate(1, [region("a", "red", 4)])
-    assert len(read(reader, annotations, made["id"], 12345)) == 1
-    del studio.tasks[1]
-    assert read(reader, annotations, made["id"]) == []
-    assert (notebook.known, notebook.forgotten) == ({}, [12345, made["id"]])
-
-
-def test_what_cannot_be_read_is_told_and_stops_nobody(
-    reader: AnnotationReader, annotations: AnnotationStore, studio: FakeStudio, notebook: Notebook
-) -> None:
-    broken = studio.annotate(1, [region("a", "red", 4) | {"original_width": None}])
-    good = studio.annotate(2, [region("a", "red", 4)])
-    first, second = read(reader, annotations, broken["id"], good["id"])
-    assert (first.kind, second.kind) == ("broken", "scratch")
-    assert "size of its picture" in first.reason
-    studio.label_config = "<View><Text name='t' value='$t'/></View>"
-    (first, second) = read(reader, annotations, good["id"])
-    assert (first.kind, second.kind) == ("broken", "broken")
-    assert "Image" in second.reason
-    assert notebook.known == {}
-
-
-def test_what_takes_too_much_work_or_memory_is_told_and_stops_nobody(
-    reader: AnnotationReader,
-    annotations: AnnotationStore,
-    studio: FakeStudio,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("backend.label_studio.connection._MOST_BYTES", 200_000)
-    large = region("a", "red", 4) | {"meta": {"text": "x" * 200_000}}
-    wide = region("a", "red", 4) | {"original_width": 1 << 15, "original_height": 1 << 14}
-    made = [
-        studio.annotate(1, [large]),
-        studio.annotate(2, [wide]),
-        studio.annotate(3, [region("a", "red", 4)]),
-    ]
-    first, second, third = read(reader, annotations, *(each["id"] for each in made))
-    assert (first.kind, second.kind, third.kind) == ("broken", "broken", "scratch")
-    assert "sends more than 0 MB" in first.reason
-    assert "Its picture is too large" in second.reason
-    assert reader.mark_project(7) == 2, "that of task 1 is too large"
-
-
-def test_one_that_label_studio_chokes_on_lets_the_others_pass(
-    reader: AnnotationReader, annotations: AnnotationStore, studio: FakeStudio
-) -> None:
-    ids = [studio.annotate(n, [region("a", "red", n)])["id"] for n in (1, 2, 3)]
+def test_an_outage_forgets_nothing_and_one_bad_answer_lets_the_others_pass(desk: Desk) -> None:
+    ids = [desk.studio.annotate(n, [region("a", "red", n)])["id"] for n in (1, 2, 3)]
+    desk.read(ids[0])
+    desk.studio.fault = lambda _: Answer(403)
+    desk.annotations.mark(7, ids)
+    with pytest.raises(StudioRefused):
+        desk.reader.read_some()
+    assert (len(rows_of(desk.annotations)), desk.notebook.forgotten) == (1, [])
 
     def choke(asked: Asked) -> Answer | None:
         return Answer(500) if f"/api/annotations/{ids[2]}" in asked.path else None
 
-    studio.fault = choke
-    annotations.mark(7, ids)
+    desk.studio.fault = choke
+    desk.annotations.mark(7, ids)
     with pytest.raises(StudioUnreachable):
-        reader.read_some()
-    assert reader.read_some() == 2
-    assert [row.annotation for row in annotations.read(7)] == ids[:2]
-    assert annotations.count_open() == 1
-    studio.fault = lambda _: None
-    annotations.mark(7, ids[2:])
-    assert reader.read_some() == 1
-    assert annotations.count_open() == 0
+        desk.reader.read_some()
+    assert desk.reader.read_some() == 2
+    assert [row.annotation for row in rows_of(desk.annotations)] == ids[:2]
+    assert desk.annotations.count_open() == 1
+    desk.studio.fault = lambda _: None
+    assert len(desk.read(ids[2])) == 3
 
 
-def test_a_token_that_is_refused_forgets_nothing(
-    reader: AnnotationReader, annotations: AnnotationStore, studio: FakeStudio, notebook: Notebook
-) -> None:
-    made = studio.annotate(1, [region("a", "red", 4)])
-    read(reader, annotations, made["id"])
-    studio.fault = lambda _: Answer(403)
-    annotations.mark(7, [made["id"]])
-    with pytest.raises(StudioRefused):
-        reader.read_some()
-    assert len(annotations.read(7)) == 1
-    assert notebook.forgotten == []
-
-
-def test_a_project_is_read_from_the_beginning(
-    reader: AnnotationReader, annotations: AnnotationStore, studio: FakeStudio
-) -> None:
-    prediction = studio.add(1, OURS, result=[region("a", "red", 4)])
+def test_a_project_is_read_from_the_beginning(desk: Desk) -> None:
+    drawn = [region("a", "red", 4)]
+    prediction = desk.studio.add(1, OURS, result=drawn)
     for task in (1, 2, 2):
-        studio.annotate(task, [region("a", "red", 4)], parent_prediction=prediction)
-    gone = studio.annotate(3, [region("a", "red", 4)])
-    assert len(read(reader, annotations, gone["id"])) == 1
-    del studio.annotations[gone["id"]]
+        desk.studio.annotate(task, drawn, parent_prediction=prediction)
+    gone = desk.studio.annotate(3, drawn)
+    assert len(desk.read(gone["id"])) == 1
+    del desk.studio.annotations[gone["id"]]
     found: list[int] = []
-    assert reader.mark_project(7, found.append) == 3
+    assert desk.reader.mark_project(7, found.append) == 3
     assert found == [1, 3]
-    assert read_all(reader, 7, threading.Event(), found.append) == 4
-    assert [row.task for row in annotations.read(7)] == [1, 2, 2]
-    reader.mark_project(7)
-    assert reader.read_some(pause=lambda: True) == 0
+    assert read_all(desk.reader, 7, threading.Event(), found.append) == 4
+    assert [row.task for row in rows_of(desk.annotations)] == [1, 2, 2]
+    desk.reader.mark_project(7)
+    assert desk.reader.read_some(pause=lambda: True) == 0
     answers = iter([False, False, True])
-    assert reader.read_some(pause=lambda: next(answers)) == 2
-    assert annotations.count_open() == 1
-    assert reader.read_some() == 1, "what was left was given back"
+    assert desk.reader.read_some(pause=lambda: next(answers)) == 2
+    assert desk.annotations.count_open() == 1
+    assert desk.reader.read_some() == 1, "what was left was given back"
 
 
-def test_what_is_gone_without_a_word_is_found(
-    reader: AnnotationReader, annotations: AnnotationStore, studio: FakeStudio, notebook: Notebook
-) -> None:
-    made = [studio.annotate(task, [region("a", "red", 4)])["id"] for task in (1, 2, 3, 4)]
-    read(reader, annotations, *made)
-    del studio.tasks[1], studio.annotations[made[0]], studio.annotations[made[1]]
-    reader.mark_gone(7, [*made[:3], 999])
-    assert reader.read_some() == 2
-    assert sorted(notebook.known) == made[2:]
-    assert [row.annotation for row in annotations.read(7)] == made[2:]
-    reader.mark_gone(7, [])
-    assert reader.read_some() == 0
-
-
-def test_who_has_lost_the_lease_has_it_read_again(
-    server: LocalServer, annotations: AnnotationStore, studio: FakeStudio, tmp_path: Path
-) -> None:
-    """Another may have read what was there before, and have come last."""
-    made = studio.annotate(1, [region("a", "red", 4)])
-    other = AnnotationStore(Database(f"sqlite:///{tmp_path}/own.db", lambda: 4e9), "other")
-
-    class Slow(Notebook):
-        def learn(self, corrected: AnnotationDiff) -> None:
-            super().learn(corrected)
-            other.lease(1)
-
-    notebook = Slow()
-    reader = AnnotationReader(annotations, LabelStudioClient(server.url, TOKEN), notebook)
-    annotations.mark(7, [made["id"]])
-    assert reader.read_some() == 1
-    assert annotations.read(7) == []
-    assert other.count_open() == 1
+def test_what_is_gone_without_a_word_is_found(desk: Desk) -> None:
+    made = [desk.studio.annotate(task, [region("a", "red", 4)])["id"] for task in (1, 2, 3, 4)]
+    desk.read(*made)
+    del desk.studio.tasks[1], desk.studio.annotations[made[0]], desk.studio.annotations[made[1]]
+    desk.reader.mark_gone(7, [*made[:3], 999])
+    assert desk.reader.read_some() == 2
+    assert sorted(desk.notebook.known) == made[2:]
+    assert [row.annotation for row in rows_of(desk.annotations)] == made[2:]
+    desk.reader.mark_gone(7, [])
+    assert desk.reader.read_some() == 0

@@ -30,6 +30,7 @@ from tests.backend.fakes.colour_segmenter import brush_config
 from tests.backend.fakes.flaky_database import FlakyDatabase
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, Asked, LocalServer
+from tests.backend.fakes.report import rows_of
 
 CONFIG = brush_config("red")
 DAY_S = 86_400.0
@@ -136,7 +137,7 @@ def test_a_change_is_read_once_and_a_quiet_project_costs_one_request(
         team.poll()
         assert open_(team) == 2
     assert team.read() == [made["id"], skipped["id"]]
-    assert [(each.task, each.kind) for each in team.annotations.read(7)] == [
+    assert [(each.task, each.kind) for each in rows_of(team.annotations)] == [
         (2, "scratch"),
         (3, "skipped"),
     ]
@@ -147,7 +148,7 @@ def test_a_change_is_read_once_and_a_quiet_project_costs_one_request(
     studio.update(made["id"], lead_time=99.0)
     team.poll()
     assert team.read() == [made["id"]]
-    assert [each.seconds for each in team.annotations.read(7)] == [99.0, 10.0]
+    assert [each.seconds for each in rows_of(team.annotations)] == [99.0, 10.0]
 
 
 def test_annotations_that_are_deleted_or_whose_task_is_are_forgotten(
@@ -159,13 +160,13 @@ def test_annotations_that_are_deleted_or_whose_task_is_are_forgotten(
     studio.remove(ids[0])
     team.poll()
     team.read()
-    assert [each.annotation for each in team.annotations.read(7)] == ids[1:]
+    assert [each.annotation for each in rows_of(team.annotations)] == ids[1:]
     del studio.tasks[3], studio.annotations[ids[2]]
     studio.create({"image": "/data/b.png"})  # the number of tasks is as it was
     team.poll()
     assert open_(team) == 1
     team.read()
-    assert [each.annotation for each in team.annotations.read(7)] == ids[1:2]
+    assert [each.annotation for each in rows_of(team.annotations)] == ids[1:2]
 
 
 def test_all_pages_of_a_long_backlog_are_read_and_delay_no_other_project(

@@ -11,6 +11,7 @@ from backend.feedback.annotation_store import AnnotationStore
 from backend.jobs import change_poller
 from tests.backend.fakes.colour_segmenter import data_url
 from tests.backend.fakes.label_studio import FakeStudio
+from tests.backend.fakes.report import rows_of
 from tests.backend.fakes.waiting import wait_for
 from tests.backend.feedback.test_annotation_reader import region
 from tests.backend.jobs.served_backend import CONFIG, Backend
@@ -46,11 +47,11 @@ def test_a_webhook_brings_the_next_poll_forward(connected: Backend, studio: Fake
     annotations = AnnotationStore(connected.store.database, "who looks")
     studio.annotate(8, [])
     wake(connected)
-    wait_for(lambda: [read.task for read in annotations.read(7)] == [8])
+    wait_for(lambda: [read.task for read in rows_of(annotations)] == [8])
     studio.remove(next(iter(studio.annotations)))
     new = studio.create(studio.tasks[9])
     wake(connected)
-    wait_for(lambda: annotations.read(7) == [] and studio.stored() == {new: 1})
+    wait_for(lambda: rows_of(annotations) == [] and studio.stored() == {new: 1})
 
 
 def test_annotations_teach_and_predictions_follow(connected: Backend, studio: FakeStudio) -> None:

@@ -13,8 +13,6 @@ from flask import Flask
 from hypothesis import HealthCheck, given, settings
 
 from backend import create_app
-from backend.feedback.report.charts import PLOTS
-from backend.feedback.sums import Step
 from backend.inference.model_loader import ModelState
 from backend.jobs.job_store import JobState, Only
 from backend.settings import Settings
@@ -85,8 +83,8 @@ def enumerated(described: Any) -> Iterator[tuple[str, ...]]:
 
 
 def test_values_that_are_listed_are_those_of_the_code() -> None:
-    types = (ModelState, JobState, Only, Step)
-    assert {*map(get_args, types), PLOTS, ACTIONS} <= {*enumerated(description())}
+    types = (ModelState, JobState, Only)
+    assert {*map(get_args, types), ACTIONS} <= {*enumerated(description())}
 
 
 def test_where_a_password_is_asked_for_the_description_says_so() -> None:

@@ -36,15 +36,14 @@ def test_the_last_annotations_of_each_kind_tell_the_pace() -> None:
     with studio.served() as server:
         client = LabelStudioClient(server.url, TOKEN, retry_for_s=0)
         found = estimate(annotations, client, 7)
-        assert found == HoursLeft(120, 50, 9, at_pace(120, [60.0, 30.0] * 25), None)
+        assert found == HoursLeft(120, 50, 9, 45, 120, at_pace(120, [60.0, 30.0] * 25), None)
         assert found.with_prelabels is not None
         assert found.with_prelabels.hours == 120 * 45 / 3600
         assert ["so far there are 9" in each for each in found.missing] == [True]
         assert estimate(annotations, client, 8) is None, "nothing was measured"
-        assert estimate(annotations, None, 7) is None
         studio.fault = lambda _: Answer(503)
         silent = estimate(annotations, client, 7)
-    assert silent == HoursLeft(None, 50, 9)
+    assert silent == HoursLeft(None, 50, 9, 45, 120) == estimate(annotations, None, 7)
     assert "does not say" in silent.missing[0]
 
 

@@ -7,7 +7,6 @@ import io
 import json
 from pathlib import Path
 from typing import Any
-from xml.etree.ElementTree import fromstring
 
 import pytest
 from click.testing import CliRunner
@@ -19,7 +18,6 @@ from backend.database.database import Database
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.annotation_table import ReadAnnotation
 from backend.feedback.comparison import LabelDiff
-from backend.feedback.report.charts import PLOTS
 from backend.settings import Settings
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
@@ -63,7 +61,7 @@ def test_the_page_shows_what_is_saved_and_what_does_harm() -> None:
     assert "<b>dog</b>" in page.text  # as text: nothing in a name becomes a part of the page
     assert "Deleted: 1 of its 1 region." in page.text
     assert "/projects/7" in page.links
-    assert len(page.all("svg")) == 3
+    assert len(page.all("svg")) == 1
     assert "style" not in {name for _, given in page.elements for name in given}
     for link in page.links:
         if link.startswith("/"):
@@ -91,43 +89,22 @@ def test_the_hours_that_are_left_are_shown_and_answered(server: LocalServer) -> 
     assert "does not say now how many tasks are left" in away
 
 
-def test_the_page_of_one_label_leads_to_its_own_figures() -> None:
-    keep(*READS)
-    client = client_of(**KEYS)
-    (link,) = (each for each in Page(client.get(REPORT, headers=PEOPLE)).links if "dog" in each)
-    alone = Page(client.get(link, headers=PEOPLE))
-    assert "<b>dog</b> alone, all labels" in alone.text
-    assert not [each for each in alone.links if "label=car" in each]
-    (file,) = (each for each in alone.links if ".json" in each)
-    assert list(client.get(file).get_json()["all"]["labels"]) == ["<b>dog</b>"]
-
-
 def test_a_project_of_which_nothing_was_read() -> None:
     page = Page(client_of().get(REPORT, headers=PEOPLE))
     assert "--project 7 --backfill" in page.text
     assert "set LABEL_STUDIO_URL" in page.text
     assert page.all("svg") == []
-    answer = client_of().get(f"{REPORT}/seconds.svg")
-    assert answer.status_code == 404
-    assert "nothing yet" in answer.get_json()["error"]
 
 
-def test_json_csv_and_plots() -> None:
+def test_json_and_csv() -> None:
     keep(*READS)
     client = client_of(**KEYS)
     figures = client.get(f"{REPORT}.json").get_json()
     assert client.get(REPORT).get_json() == figures
     assert figures["all"]["labels"]["car"]["saved_paint"] == 1
     assert figures["step"] == "day"
-    assert client.get(f"{REPORT}?step=week").get_json()["step"] == "week"
-    assert client.get(f"{REPORT}?step=month").status_code == 400
     rows = list(csv.DictReader(io.StringIO(client.get(f"{REPORT}.csv").data.decode())))
     assert {row["label"] for row in rows} == {"all", "car", "<b>dog</b>"}
-    for name in PLOTS:
-        plot = client.get(f"{REPORT}/{name}.svg")
-        assert plot.mimetype == "image/svg+xml"
-        assert fromstring(plot.data).get("viewBox")
-        assert "default-src 'none'" in plot.headers["Content-Security-Policy"]
 
 
 # ---- the command line ------------------------------------------------------------------------
@@ -164,7 +141,7 @@ def test_a_project_without_annotations_is_said_to_have_none_once_all_were_asked_
 def test_the_command_reads_a_project_and_reports(server: LocalServer, tmp_path: Path) -> None:
     reach = ["--label-studio-url", server.url, "--label-studio-api-key", TOKEN]
     assert "the database has no annotation of it. --backfill asks" in run(*reach).output
-    files = ["--json", f"{tmp_path}/out/a.json", "--plots", f"{tmp_path}/plots"]
+    files = ["--json", f"{tmp_path}/out/a.json"]
     done = run(*reach, "--backfill", *files)
     assert done.exit_code == 0, done.output
     assert "3 annotations; 2 began with a prediction of this backend, 1 began from" in done.output
@@ -173,10 +150,8 @@ def test_the_command_reads_a_project_and_reports(server: LocalServer, tmp_path: 
     # 16 and 24 px are right, 16 were predicted each time
     assert (red["accepted"], red["corrected"], red["saved_paint"]) == (1, 1, 0.8)
     assert red["mean_iou"] == pytest.approx((1 + 16 / 24) / 2, abs=1e-6)
-    assert figures["all"]["seconds"]["without_prelabel"] == 70
+    assert figures["hours_left"]["seconds_without"] == 70
     assert (figures["hours_left"]["tasks_left"], "for 1 task without" in done.output) == (1, True)
-    assert {path.name for path in (tmp_path / "plots").iterdir()} == {f"{p}.svg" for p in PLOTS}
-    assert "blue" not in run("--label", "red").output
     assert "80.0" in run().output.split(), "what was read is there without Label Studio too"
 
 
