@@ -182,7 +182,7 @@ class Engine:
                 status=self._loader.status,
                 device=self._loader.device,
                 precision=self._loader.precision,
-                waiting=self._images.waiting,
+                waiting={priority: self._images.waiting(priority) for priority in Priority},
                 waiting_by_project=self._images.waiting_by_project,
                 vocabularies=len(self._words),
                 done=self._images.done,

@@ -164,24 +164,21 @@ class ImageQueue:
 
     Args:
         changed: guards the queue; notified when a request comes and when one is resolved.
+
+    Attributes:
+        done: the number of requests that were scored.
+        failed: the number of requests that ended in an error.
     """
 
     def __init__(self, changed: threading.Condition) -> None:
         self._changed = changed
         self._queue = FairQueue[ImageRequest]()
-        self._waiting: Counter[Priority] = Counter()
         self._by_project: Counter[tuple[Priority, Hashable]] = Counter()
-        self._done = self._failed = 0
+        self.done = self.failed = 0
 
     def __len__(self) -> int:
         with self._changed:
             return len(self._queue)
-
-    @property
-    def waiting(self) -> dict[Priority, int]:
-        """The number of unresolved requests of each priority."""
-        with self._changed:
-            return {priority: self._waiting[priority] for priority in Priority}
 
     @property
     def waiting_by_project(self) -> dict[tuple[Priority, Hashable], int]:
@@ -189,19 +186,13 @@ class ImageQueue:
         with self._changed:
             return dict(self._by_project)
 
-    @property
-    def done(self) -> int:
-        """The number of requests that were scored."""
-        return self._done
-
-    @property
-    def failed(self) -> int:
-        """The number of requests that ended in an error."""
-        return self._failed
+    def waiting(self, priority: Priority) -> int:
+        """Count the unresolved requests of a priority."""
+        return sum(n for (each, _), n in self.waiting_by_project.items() if each is priority)
 
     def has_room(self, priority: Priority) -> bool:
         """Return whether one more request of a priority may wait."""
-        return self._waiting[priority] < CAPACITY
+        return self.waiting(priority) < CAPACITY
 
     def put(self, request: ImageRequest) -> None:
         """Append a request.
@@ -212,7 +203,7 @@ class ImageQueue:
         with self._changed:
             if not self.has_room(request.priority):
                 raise Busy("Too many pictures wait for the model: try again in a moment.")
-            self._count(request, 1)
+            self._by_project[request.priority, request.project] += 1
             self._queue.push(request, request.priority, request.project)
             self._changed.notify_all()
 
@@ -237,14 +228,14 @@ class ImageQueue:
     def finish(self, request: ImageRequest, encoded: EncodedImage) -> None:
         """Resolve a request with its features and scores."""
         with self._changed:
-            self._done += 1
+            self.done += 1
             self._leave(request)
         request.encoded.set_result(encoded)
 
     def fail(self, request: ImageRequest, error: Exception) -> None:
         """Resolve a request with an error."""
         with self._changed:
-            self._failed += 1
+            self.failed += 1
             self._leave(request)
         request.encoded.set_exception(error)
 
@@ -255,10 +246,6 @@ class ImageQueue:
 
     def _leave(self, request: ImageRequest) -> None:
         request.began.set()
-        self._count(request, -1)
+        self._by_project[request.priority, request.project] -= 1
         self._by_project += Counter()  # without those at 0: projects come and go
         self._changed.notify_all()
-
-    def _count(self, request: ImageRequest, change: int) -> None:
-        self._waiting[request.priority] += change
-        self._by_project[request.priority, request.project] += change
