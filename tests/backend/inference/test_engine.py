@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from backend.inference import queue
 from backend.inference.engine import Engine
 from backend.inference.feature_cache import FeatureCache
 from backend.inference.model_loader import ModelStatus
-from backend.inference.queue import MAX_SKIPS, Priority
+from backend.inference.queue import MAX_SKIPS, FairQueue, Priority
 from backend.settings import Settings
 from clearclip_core import (
     SCENE_LABELS,
@@ -75,14 +76,45 @@ def test_clicks_come_first_then_opened_tasks_then_batches_of_projects_in_turn() 
     assert scene.served() == [(width,) for width in order]
 
 
-def test_no_batch_starves_under_clicks_that_never_end() -> None:
-    scene = Scene(windows_at_once=1)
-    scene.hold()
-    scene.ask(90, BATCH)
-    for width in range(MAX_SKIPS + 4):
-        scene.ask(width + 1, CLICK)
-    scene.release()
-    assert scene.served().index((90,)) == MAX_SKIPS
+def drain(queue: FairQueue[str]) -> list[str]:
+    return [queue.pop() for _ in range(len(queue))]
+
+
+def test_under_any_load_the_first_of_each_class_is_served_within_a_bound() -> None:
+    rng = random.Random(0)
+    classes = 3
+    queue = FairQueue[int]()
+    passed = [0] * classes  # pops since a class with items was served
+    waiting = [0] * classes
+    for _ in range(5000):
+        for priority in rng.choices(range(classes), [6, 1, 1], k=rng.choice([0, 1, 2])):
+            queue.push(priority, priority, rng.randrange(3))
+            waiting[priority] += 1
+        if not queue:
+            continue
+        served = queue.pop()
+        waiting[served] -= 1
+        for priority in range(classes):
+            idle = priority == served or not waiting[priority]
+            passed[priority] = 0 if idle else passed[priority] + 1
+        assert max(passed) < MAX_SKIPS + classes
+
+
+def test_first_stands_before_its_own_project_only() -> None:
+    queue = FairQueue[str]()
+    for item in ("a1", "b1", "b2"):
+        queue.push(item, 1, item[0])
+    queue.push("b0", 1, "b", first=True)
+    assert drain(queue) == ["a1", "b0", "b1", "b2"]
+
+
+def test_what_is_taken_out_of_turn_leaves_the_others_in_order() -> None:
+    queue = FairQueue[str]()
+    for item in ("a1", "a2", "b1", "a3", "b2"):
+        queue.push(item, 1, item[0])
+    assert sorted(queue.take(lambda item: item.endswith("1"))) == ["a1", "b1"]
+    assert len(queue) == 3
+    assert drain(queue) == ["a2", "b2", "a3"]
 
 
 # The bound of the queue
@@ -128,18 +160,14 @@ def test_the_same_picture_asked_twice_at_once_is_encoded_once() -> None:
     assert scene.served() == [(1,), (2,)]
 
 
-def test_kept_features_are_not_computed_again_and_change_nothing() -> None:
-    scene = Scene(cache=FeatureCache(1 << 20))
+def test_kept_features_are_not_computed_again_but_for_another_method() -> None:
+    cache = FeatureCache(1 << 20)
+    scene = Scene(cache=cache)
     first, second = scene.score(7), scene.score(7)
     assert scene.segmenter.encoded == [(7,)]
     assert (first.image == second.image).all()
     use = scene.engine.snapshot().cache
     assert (use.hits, use.misses, use.bytes) == (1, 1, 2 * 7 * 3 * 2)
-
-
-def test_kept_features_are_not_used_by_another_method() -> None:
-    cache = FeatureCache(1 << 20)
-    Scene(cache=cache).score(7)
     other = ColourSegmenter()
     other.features_id = "another method"
     engine = colour_engine(other, cache=cache)

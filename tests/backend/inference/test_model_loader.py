@@ -15,15 +15,6 @@ from tests.backend.fakes.colour_segmenter import ColourSegmenter
 from tests.backend.fakes.waiting import wait_for
 
 
-def test_nothing_loads_before_start() -> None:
-    loads: list[int] = []
-    before = threading.active_count()
-    engine = Engine(lambda: loads.append(1), lambda: "m")  # type: ignore[func-returns-value, arg-type]
-    assert threading.active_count() == before
-    assert loads == []
-    assert engine.status == ModelStatus("loading")
-
-
 def test_whoever_comes_early_waits_for_the_load_or_the_end() -> None:
     may_load = threading.Event()
 

@@ -11,13 +11,12 @@ import torch
 
 from backend.inference.engine import Engine
 from clearclip_core import Label
-from tests.backend.fakes.colour_segmenter import ColourSegmenter, colour_engine
+from tests.backend.fakes.colour_segmenter import ColourSegmenter
 from tests.backend.fakes.waiting import wait_for
 from tests.backend.inference.scene import (
     BATCH,
     CLICK,
     NEW,
-    RED,
     TWO_NEW,
     Scene,
     widths,
@@ -133,6 +132,8 @@ def test_words_that_crash_cost_their_own_pictures_only() -> None:
     with pytest.raises(ZeroDivisionError, match="words"):
         bad.result(20)
     assert widths([good]) == [2]
+    with pytest.raises(ZeroDivisionError, match="words"):
+        scene.engine.embed(NEW)
     assert scene.engine.snapshot().vocabularies == 0
 
 
@@ -160,17 +161,3 @@ def test_words_of_an_annotator_come_before_pictures_and_their_words() -> None:
         scene.release()
         assert asked.result(20).tolist() == [[0, 0, 1]]
     assert scene.served()[0] == ("navy",)
-
-
-def test_words_that_cannot_be_embedded_fail_who_asked() -> None:
-    segmenter = ColourSegmenter(words_known=False)
-    engine = colour_engine(segmenter)
-
-    def fault(prompts: Any) -> None:
-        raise ZeroDivisionError("no such word")
-
-    segmenter.embed.fault = fault
-    with pytest.raises(ZeroDivisionError):
-        engine.embed(RED)
-    segmenter.embed.fault = lambda _: None
-    assert engine.embed(RED).tolist() == [[1, 0, 0]]
