@@ -200,6 +200,7 @@ def with_profiles(steps: Walk) -> None:
         PROXY_HOST="label.test",
         LABEL_STUDIO_HOST="https://label.test",
         PROXY_BIND="127.0.0.1",
+        BACKEND_PORT="9090-9091",
     )
     with steps.step("up with the profiles database and tls"):
         steps.up()
@@ -226,6 +227,15 @@ def with_profiles(steps: Walk) -> None:
         steps.compose("start", "backend-cpu")
         steps.inside("ready")
         assert steps.inside("version", project) == learned
+    with steps.step("two backends on one database"):
+        steps.compose("up", "--detach", "--wait", "--scale", "backend-cpu=2")
+        ask = "import socket; print(len({each[4] for each in socket.getaddrinfo('backend', 9090)}))"
+        seen = steps.compose("exec", "-T", "label-studio", "python3", "-c", ask)
+        assert seen.split()[-1] == "2", seen
+        steps.inside("add", project, "4")
+        prelabel = ["clearclip-backend", "prelabel", "--project", project]
+        steps.compose("exec", "-T", "--index", "2", "backend-cpu", *prelabel)
+        assert steps.inside("count", project)["predicted"] == PICTURES + 4
 
 
 def result(steps: Walk) -> str:
