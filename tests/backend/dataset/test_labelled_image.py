@@ -97,21 +97,17 @@ def area(control: str, kind: str, *labels: str) -> Area:
 
 def test_classes_are_in_the_order_of_the_config_and_each_once() -> None:
     found = parse_project_labels(
-        f"""<View>{IMAGE}
+        f"""<View>{IMAGE}<Ellipse name="e" toName="img"/>
         <PolygonLabels name="p" toName="img"><Label value="b"/><Label value="a"/></PolygonLabels>
         <brushlabels name="m" toname="img"><Label value="a"/><Label value="c"/></brushlabels>
-        </View>"""
-    )
-    assert found.classes.names == ("b", "a", "c")
-
-
-def test_labels_with_any_tool_and_several_labels_of_a_region() -> None:
-    found = parse_project_labels(
-        f"""<View>{IMAGE}<Ellipse name="e" toName="img"/><Brush name="b" toName="img"/>
         <Labels name="l" toName="img"><Label value="a"/><Label value="b" alias="x"/></Labels>
         </View>"""
     )
+    assert found.classes.names == ("b", "a", "c")
     assert found.names_of(area("l", "ellipselabels", "x", "a", "b")) == ("b", "a")
+    for labels in (("z",), ()):
+        with pytest.raises(DatasetError, match="label"):
+            found.names_of(area("m", "brushlabels", *labels))
 
 
 def test_a_box_for_prompts_has_the_labels_that_no_other_control_has() -> None:
@@ -126,15 +122,6 @@ def test_a_box_for_prompts_has_the_labels_that_no_other_control_has() -> None:
     assert found.names_of(area("m", "brushlabels", "a")) == ("b",)
     assert found.names_of(area("r", "rectanglelabels", "a")) == ()
     assert found.names_of(area("r", "rectanglelabels", "b")) == ("b",)
-
-
-@pytest.mark.parametrize("labels", [("z",), ()])
-def test_unknown_and_missing_labels_are_refused(labels: tuple[str, ...]) -> None:
-    found = parse_project_labels(
-        f'<View>{IMAGE}<BrushLabels name="m" toName="img"><Label value="a"/></BrushLabels></View>'
-    )
-    with pytest.raises(DatasetError, match="label"):
-        found.names_of(area("m", "brushlabels", *labels))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import unicodedata
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 
@@ -93,57 +92,47 @@ def test_several_masks_of_a_picture_are_all_left_out() -> None:
     assert [each.reason for each in unmatched] == ["2 files of masks are for task 2"] * 2
 
 
-class TestPicturesOfAnExportedDataSet:
-    """The names of its pictures are those of the project that it was exported from."""
+#: Names in a data set of another project -> what its pictures are called there.
+ADDRESSES = {
+    "ffffffff-my_photo_1": "/data/upload/3/ffffffff-my_photo_1.jpg",
+    "a-task12": "/data/local-files/?d=stra%C3%9Fe/val/a.jpg",
+    "ffffffff-0001": "/data/upload/3/ffffffff-0001.png",
+    "deadbeef-0001": "/data/upload/3/deadbeef-other.png",
+    "under_score": "data:image/png;base64,AAAA",
+    "a": "s3://bucket/straße/train/a.jpg",
+    "cam1/17": PLACES[4].source,
+    "cam2/17": PLACES[6].source,
+}
 
-    ADDRESSES: ClassVar = {
-        "ffffffff-my_photo_1": "/data/upload/3/ffffffff-my_photo_1.jpg",
-        "a-task12": "/data/local-files/?d=stra%C3%9Fe/val/a.jpg",
-        "ffffffff-0001": "/data/upload/3/ffffffff-0001.png",
-        "deadbeef-0001": "/data/upload/3/deadbeef-other.png",
-        "under_score": "data:image/png;base64,AAAA",
-    }
 
-    @pytest.mark.parametrize(
-        ("name", "task"),
-        [
-            ("ffffffff-my_photo_1.jpg", 1),
-            ("train/ffffffff-my_photo_1.png", 1),
-            ("a-task12", 3),
-            ("deadbeef-0001", 7),  # its own name comes first
-            ("under_score", 9),
-        ],
-    )
-    def test_they_are_found_in_another_project(self, name: str, task: int) -> None:
-        assert NameMatcher(PLACES, self.ADDRESSES).find(name).task.id == task
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        ("ffffffff-my_photo_1.jpg", 1),
+        ("train/ffffffff-my_photo_1.png", 1),
+        ("a-task12", 3),
+        ("deadbeef-0001", 7),  # its own name comes first
+        ("under_score", 9),
+        ("a", 2),  # the first picture of a name is exported under it
+        ("cam1/17", 5),
+        ("cam2/17.png", 7),
+    ],
+)
+def test_pictures_of_another_project_are_found_by_their_addresses(name: str, task: int) -> None:
+    assert NameMatcher(PLACES, ADDRESSES).find(name).task.id == task
+    (matched,), _ = match_by_name([source(name)], PLACES, ADDRESSES)
+    assert matched.place.task.id == task
 
-    def test_the_address_tells_pictures_of_one_name_apart(self) -> None:
-        """The first picture of a name is exported under it, the others with their tasks."""
-        here = {"a": "/data/local-files/?d=straße/val/a.jpg"}
-        assert NameMatcher(PLACES, here).find("a").task.id == 3
-        elsewhere = {"a": "s3://bucket/straße/train/a.jpg"}
-        assert NameMatcher(PLACES, elsewhere).find("a").task.id == 2
-        with pytest.raises(DatasetError, match="2 pictures have that name"):
-            NameMatcher(PLACES, {"a": "https://host/a.jpg"}).find("a")
 
-    def test_folders_tell_masks_of_one_name_apart(self) -> None:
-        here = {"cam1/17": PLACES[4].source, "cam2/17": PLACES[6].source}
-        found = [NameMatcher(PLACES, here).find(name) for name in ("cam2/17.png", "cam1/17")]
-        assert [each.task.id for each in found] == [7, 5]
-
-    def test_an_address_that_several_tasks_have_tells_nothing(self) -> None:
-        places = [place(1, "https://host/a.jpg"), place(2, "https://host/a.jpg")]
-        with pytest.raises(DatasetError, match="in tasks 1, 2"):
-            NameMatcher(places, {"a": "https://host/a.jpg"}).find("a")
-
-    def test_nothing_is_guessed(self) -> None:
-        matcher = NameMatcher(PLACES, self.ADDRESSES)
-        with pytest.raises(DatasetError, match="2 pictures have that name, in tasks 7, 8"):
-            matcher.find("ffffffff-0001")
-        with pytest.raises(DatasetError, match="no task has a picture of that name"):
-            matcher.find("eeeeeeee-my_photo_1")
-        (matched,), _ = match_by_name([source("a-task12")], PLACES, self.ADDRESSES)
-        assert matched.place.task.id == 3
+def test_addresses_do_not_make_anybody_guess() -> None:
+    matcher = NameMatcher([*PLACES, place(10, "s3://bucket/deep/b.v2.jpeg")], ADDRESSES)
+    for name, reason in (
+        ("ffffffff-0001", "2 pictures have that name, in tasks 7, 8"),
+        ("eeeeeeee-my_photo_1", "no task has a picture of that name"),
+        ("cam1/17", "in tasks 5, 10"),  # an address that several tasks have
+    ):
+        with pytest.raises(DatasetError, match=reason):
+            matcher.find(name)
 
 
 CONFIG = parse_label_config(

@@ -164,44 +164,6 @@ def test_roboflow_says_the_name_before_its_own(tmp_path: Path) -> None:
     assert (source.name, source.other_name) == ("ü_jpg.rf.01ab.jpg", "ü.jpg")
 
 
-@pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.99, 1])
-def test_masks_of_every_roughness_come_back(share: float) -> None:
-    size = 71, 83
-    mask = np.random.default_rng(1).random(size) < share
-    encoded = coco_api.encode(np.asfortranarray(mask, np.uint8))["counts"].decode()
-    np.testing.assert_array_equal(draw_runs(read_runs(encoded), size), mask)
-
-
-@pytest.mark.parametrize("length", [1 << 10, (1 << 28) + 5])
-def test_long_runs_have_several_groups(length: int) -> None:
-    rle = coco_api.frPyObjects({"size": [length, 1], "counts": [length]}, length, 1)
-    assert read_runs(rle["counts"].decode()).tolist() == [length]
-
-
-@pytest.mark.parametrize(
-    "counts",
-    [
-        "P",  # a group that says that another one follows
-        "oooooooooooo0",  # a run of 60 bits
-        "~",
-        "\x00",
-        "@",  # the sign bit alone: a negative run
-    ],
-)
-def test_what_are_no_runs_is_refused(counts: str) -> None:
-    with pytest.raises(ValueError, match="it"):
-        read_runs(counts)
-
-
-@pytest.mark.parametrize("counts", [[], [2, 3], [(1 << 31) - 1] * 4])
-def test_runs_of_another_number_of_pixels_are_refused_before_they_are_drawn(
-    counts: list[int],
-) -> None:
-    """The C code of the COCO API would write beyond the mask."""
-    with pytest.raises(ValueError, match="pixels, but it is 3×2 px"):
-        draw_runs(np.array(counts, np.int64), (2, 3))
-
-
 @pytest.mark.parametrize("seed", range(2))
 def test_a_polygon_at_1000_px_is_that_of_the_coco_api(tmp_path: Path, seed: int) -> None:
     chance = np.random.default_rng(seed)
@@ -224,3 +186,21 @@ def test_parts_are_united_and_what_lies_outside_is_cut_off(tmp_path: Path) -> No
     expected = np.zeros((4, 4), bool)
     expected[:2, :2] = expected[1:, 1:3] = True
     np.testing.assert_array_equal(region.read_mask(), expected)
+
+
+@pytest.mark.parametrize("share", [0, 0.01, 0.5, 1])
+def test_runs_are_those_of_the_coco_api(share: float) -> None:
+    size = 71, 83
+    mask = np.random.default_rng(1).random(size) < share
+    encoded = coco_api.encode(np.asfortranarray(mask, np.uint8))["counts"].decode()
+    np.testing.assert_array_equal(draw_runs(read_runs(encoded), size), mask)
+    length = (1 << 28) + 5  # several groups
+    rle = coco_api.frPyObjects({"size": [length, 1], "counts": [length]}, length, 1)
+    assert read_runs(rle["counts"].decode()).tolist() == [length]
+
+
+@pytest.mark.parametrize("counts", ["P", "oooooooooooo0", "~", "\x00", "@"])
+def test_what_are_no_runs_is_refused(counts: str) -> None:
+    """Cut off in a group, of 60 bits, no digits, and a negative run."""
+    with pytest.raises(ValueError, match="it"):
+        read_runs(counts)

@@ -79,48 +79,38 @@ def test_the_values_are_those_that_the_file_has(content: bytes) -> None:
     np.testing.assert_array_equal(regions[1].read_mask(), VALUES == 1)
 
 
-@pytest.mark.parametrize(
-    ("mode", "reason"),
-    [("RGB", "in colour.*--colors"), ("RGBA", "transparency .mode RGBA"), ("LA", "transparency")],
-)
-def test_a_picture_in_colour_is_refused(mode: str, reason: str) -> None:
-    content = png(Image.new(mode, (4, 2)))
-    with pytest.raises(DatasetError, match=reason):
-        read_class_map(content, "a.png", LIMITS).regions(LabelValues({0: "sky"}), (2, 4))
-
-
-def test_a_truncated_file_and_one_of_another_format_are_refused() -> None:
-    whole = png(Image.fromarray(np.random.default_rng(1).integers(0, 255, (90, 90), np.uint8)))
-    jpeg = io.BytesIO()
-    Image.new("L", (4, 2)).save(jpeg, "JPEG")
-    for content in (whole[:-200], whole[:40], b"", jpeg.getvalue()):
-        with pytest.raises(DatasetError, match=r"a\.png is no PNG picture, or is damaged"):
-            read_class_map(content, "a.png", LIMITS)
-
-
-def test_a_file_that_claims_to_be_huge_is_refused_before_it_is_decoded() -> None:
+def huge() -> bytes:
+    """A picture of 2 MP by its header, with a checksum that fits."""
     content = bytearray(png(Image.fromarray(VALUES)))
     content[16:24] = struct.pack(">II", 2_000, 1_000)
     content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
-    with pytest.raises(DatasetError, match="limit of 1 MP"):
-        read_class_map(bytes(content), "a.png", LIMITS)
+    return bytes(content)
 
 
-def test_a_value_without_a_name_is_refused() -> None:
-    found = read_class_map(png(Image.fromarray(VALUES + 6)), "a.png", LIMITS)
-    with pytest.raises(DatasetError, match=r"a\.png has the value 6, which names does not name"):
-        found.regions(NAMES, (2, 4))
+NOISE = png(Image.fromarray(np.random.default_rng(1).integers(0, 255, (90, 90), np.uint8)))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        *((each, "is no PNG picture, or is damaged") for each in (NOISE[:-200], NOISE[:40], b"")),
+        (huge(), "limit of 1 MP"),
+        (png(Image.new("RGB", (4, 2))), "in colour.*--colors"),
+        (png(Image.new("RGBA", (4, 2))), "transparency .mode RGBA"),
+        (png(Image.new("LA", (4, 2))), "transparency"),
+        (png(Image.fromarray(VALUES + 6)), "has the value 6, which names does not name"),
+    ],
+)
+def test_what_is_no_label_map_is_a_sentence(content: bytes, reason: str) -> None:
+    names = LabelValues({0: "sky", 1: "road", 255: None}, file="names")
+    with pytest.raises(DatasetError, match=rf"a\.png .*{reason}"):
+        read_class_map(content, "a.png", LIMITS).regions(names, (2, 4))
 
 
 # ---- names of classes ---------------------------------------------------------------------------
 
 
-def test_the_file_that_an_export_writes_is_read(tmp_path: Path) -> None:
-    table = ClassTable(("sky", "road"), "other")
-    (tmp_path / "classes.json").write_text(json.dumps(table.to_json("smallest")))
-    found = LabelValues.find(tmp_path)
-    assert found.names == {0: None, 1: "sky", 2: "road", 255: None}
-    assert found.colours == dict(enumerate(table.colours))
+TABLE = ClassTable(("sky", "road"), "other")
 
 
 @pytest.mark.parametrize(
@@ -130,9 +120,10 @@ def test_the_file_that_an_export_writes_is_read(tmp_path: Path) -> None:
         ({"classes": ["sky"], "nothing": 0}, {0: "sky"}),
         ({"7": "road", "24": "person"}, {7: "road", 24: "person", 255: None}),
         ({"classes": [{"value": 3, "name": " sky "}], "nothing": None}, {3: "sky"}),
+        (TABLE.to_json("smallest"), {0: None, 1: "sky", 2: "road", 255: None}),
     ],
 )
-def test_other_forms_of_json(tmp_path: Path, content: object, names: dict[int, str]) -> None:
+def test_forms_of_json(tmp_path: Path, content: object, names: dict[int, str | None]) -> None:
     (tmp_path / "c.json").write_text(json.dumps(content))
     assert LabelValues.read(tmp_path / "c.json").names == names
 
