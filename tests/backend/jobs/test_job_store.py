@@ -12,19 +12,24 @@ import pytest
 from backend.database.database import Database
 from backend.database.leases import LEASE_S, LeaseLost
 from backend.errors import JobNotFound, JobOver
-from backend.jobs.job_store import JobStore
+from backend.jobs.job_store import Job, JobStore
 from backend.prediction.failures import FailureStore
 from tests.backend.conftest import Clock
 
 ROOT = Path(__file__).parents[3]
 
 
+def lease(store: JobStore, owner: str, job: int | None = None) -> Job:
+    leased = store.lease_job(owner, job)
+    assert leased is not None
+    return leased
+
+
 def test_a_job_from_its_start_to_its_end(store: JobStore, clock: Clock) -> None:
     job = store.start_job(7, only="all", limit=10)
     assert (job.state, job.project, job.only, job.limit) == ("queued", 7, "all", 10)
     assert (job.total, store.task_ids(job.id)) == (None, None)
-    leased = store.lease_job("me")
-    assert leased is not None
+    leased = lease(store, "me")
     assert (leased.id, leased.state, leased.owner) == (job.id, "running", "me")
     store.advance(job.id, "me", version="v1", total=10)
     clock.now += 4
@@ -65,9 +70,7 @@ def test_a_step_that_comes_after_the_end_takes_no_lease(store: JobStore) -> None
     assert store.advance(1, "me", done=2).done == 2
     assert store.leased_job(7) is None
     store.resume(1)
-    leased = store.lease_job("you")
-    assert leased is not None
-    assert leased.id == 1
+    assert lease(store, "you").id == 1
 
 
 def test_nobody_gets_a_job_that_is_leased_until_the_lease_ends(
@@ -81,8 +84,7 @@ def test_nobody_gets_a_job_that_is_leased_until_the_lease_ends(
     clock.now += LEASE_S - 1
     assert store.lease_job("other") is None
     clock.now += 2
-    taken = store.lease_job("other")
-    assert taken is not None
+    taken = lease(store, "other")
     assert (taken.owner, taken.cursor) == ("other", 9)
     for step in (store.advance, store.finish, store.release):
         with pytest.raises(LeaseLost):
@@ -96,9 +98,7 @@ def test_one_job_of_a_project_at_a_time_the_oldest_first(store: JobStore) -> Non
     owners = {name: store.lease_job(name) for name in "abc"}
     assert [job.id if job else None for job in owners.values()] == [first.id, third.id, None]
     store.finish(first.id, "a")
-    taken = store.lease_job("c")
-    assert taken is not None
-    assert taken.id == second.id
+    assert lease(store, "c").id == second.id
 
 
 def test_equal_jobs_are_one(store: JobStore, clock: Clock) -> None:
@@ -136,9 +136,7 @@ def test_who_works_on_it_sees_that_it_is_to_rest(store: JobStore) -> None:
     assert store.release(job.id, "me").state == "paused"
     assert store.lease_job("other") is None
     store.resume(job.id)
-    taken = store.lease_job("other")
-    assert taken is not None
-    assert taken.done == 1
+    assert lease(store, "other").done == 1
     assert store.release(job.id, "other").state == "queued"
     assert store.lease_job("me", job.id) is not None, "at once"
 
@@ -160,9 +158,7 @@ def test_a_failed_job_says_why_and_can_go_on(store: JobStore) -> None:
     store.lease_job("me")
     assert store.finish(job.id, "me", reason="There is no project 7.").state == "failed"
     assert store.resume(job.id).finished is None
-    taken = store.lease_job("me")
-    assert taken is not None
-    assert taken.reason == ""
+    assert lease(store, "me").reason == ""
 
 
 def test_threads_that_race_for_jobs_get_each_once(url: str) -> None:

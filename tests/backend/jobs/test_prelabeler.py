@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
@@ -11,7 +10,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -109,14 +107,17 @@ def make_bench(server: LocalServer, tmp_path: Path) -> Callable[..., Bench]:
     return make
 
 
+@pytest.fixture
+def bench(make_bench: Callable[..., Bench]) -> Bench:
+    return make_bench()
+
+
 def each_once(count: int = COUNT) -> dict[int, int]:
     return dict.fromkeys(range(1, count + 1), 1)
 
 
-def test_every_task_gets_one_prediction_of_the_version(
-    make_bench: Callable[..., Bench], studio: FakeStudio
-) -> None:
-    bench, steps = make_bench(), []
+def test_every_task_gets_one_prediction_of_the_version(bench: Bench, studio: FakeStudio) -> None:
+    steps = []
     job = bench.run(steps.append)
     assert (job.state, job.total, job.done, job.failed) == ("done", COUNT, COUNT, 0)
     assert job.version == bench.version(studio.label_config)
@@ -126,9 +127,8 @@ def test_every_task_gets_one_prediction_of_the_version(
 
 
 def test_what_has_a_prediction_or_an_annotation_is_left_alone(
-    make_bench: Callable[..., Bench], studio: FakeStudio
+    bench: Bench, studio: FakeStudio
 ) -> None:
-    bench = make_bench()
     version = bench.version(studio.label_config)
     for task in (1, 2, 3):
         studio.add(task, version)
@@ -152,21 +152,20 @@ def test_what_has_a_prediction_or_an_annotation_is_left_alone(
     ],
 )
 def test_a_part_of_a_project(
-    make_bench: Callable[..., Bench], studio: FakeStudio, asked: Any, expected: list[int]
+    bench: Bench, studio: FakeStudio, asked: Any, expected: list[int]
 ) -> None:
     studio.views[1] = [90, 8, 7]
-    job = make_bench().run(**asked)
+    job = bench.run(**asked)
     assert (job.state, job.done) == ("done", len(expected))
     assert sorted(studio.stored()) == expected
 
 
 def test_failures_are_told_with_their_reasons_and_cost_nobody_else(
-    make_bench: Callable[..., Bench], studio: FakeStudio
+    bench: Bench, studio: FakeStudio
 ) -> None:
     studio.tasks[2] = {"image": "gone"}
     studio.tasks[3] = {"other": "key"}
     studio.refused = {4}
-    bench = make_bench()
     job = bench.run()
     assert (job.state, job.done, job.failed) == ("done", COUNT - 3, 3)
     reasons = {failure.task: failure.reason for failure in bench.failures(job)}
@@ -196,12 +195,9 @@ def test_a_run_that_was_stopped_goes_on_and_does_nothing_twice(
     assert sum(studio.imports) == COUNT
 
 
-def test_a_paused_job_rests_and_a_cancelled_one_ends(
-    make_bench: Callable[..., Bench], studio: FakeStudio
-) -> None:
+def test_a_paused_job_rests_and_a_cancelled_one_ends(bench: Bench, studio: FakeStudio) -> None:
     there = 4 * COUNT  # far more than the chunks that are under way when it is told to stop
     studio.tasks = {i: {"image": f"{i}"} for i in range(1, there + 1)}
-    bench = make_bench()
 
     def pause(job: Job) -> None:
         if job.done and job.state == "running":
@@ -304,11 +300,8 @@ def test_after_an_outage_of_the_database_the_job_goes_on(
     assert studio.stored() == each_once()
 
 
-def test_duplicates_are_removed_at_the_end(
-    make_bench: Callable[..., Bench], studio: FakeStudio
-) -> None:
+def test_duplicates_are_removed_at_the_end(bench: Bench, studio: FakeStudio) -> None:
     """Label Studio was retrieving some at the same time."""
-    bench = make_bench()
     version = bench.version(studio.label_config)
     other = studio.add(3, "other")
 
@@ -324,9 +317,8 @@ def test_duplicates_are_removed_at_the_end(
 
 
 def test_a_label_config_that_changes_meanwhile_is_what_counts(
-    make_bench: Callable[..., Bench], studio: FakeStudio
+    bench: Bench, studio: FakeStudio
 ) -> None:
-    bench = make_bench()
 
     def change(job: Job) -> None:
         if job.done:
@@ -339,10 +331,9 @@ def test_a_label_config_that_changes_meanwhile_is_what_counts(
 
 
 def test_what_is_learned_meanwhile_leaves_a_job_its_version(
-    make_bench: Callable[..., Bench], studio: FakeStudio
+    bench: Bench, studio: FakeStudio
 ) -> None:
     """Else one that takes hours would begin anew with every few annotations, and never end."""
-    bench = make_bench()
     start = bench.version(studio.label_config)
     learning = LearningStores.of(bench.store.database, "who learns")
     bench.predictor.versions._learned = learning.versions
@@ -363,24 +354,22 @@ def test_what_is_learned_meanwhile_leaves_a_job_its_version(
     assert (job.state, job.version, job.done) == ("done", newest, COUNT)
 
 
-def test_new_tasks_that_come_meanwhile_are_predicted_too(
-    make_bench: Callable[..., Bench], studio: FakeStudio
-) -> None:
+def test_new_tasks_that_come_meanwhile_are_predicted_too(bench: Bench, studio: FakeStudio) -> None:
     def add(job: Job) -> None:
         studio.tasks[COUNT + 1] = {"image": "new"}
 
-    job = make_bench().run(add)
+    job = bench.run(add)
     assert (job.state, job.total, job.done) == ("done", COUNT + 1, COUNT + 1)
     assert studio.stored() == each_once(COUNT + 1)
 
 
 @pytest.mark.parametrize(("config", "sentence"), [("<View/>", "Image"), (None, "no such project")])
 def test_what_can_never_work_fails_with_a_sentence(
-    make_bench: Callable[..., Bench], studio: FakeStudio, config: str | None, sentence: str
+    bench: Bench, studio: FakeStudio, config: str | None, sentence: str
 ) -> None:
     studio.label_config = config or studio.label_config
     studio.project = 7 if config else 8
-    job = make_bench().run()
+    job = bench.run()
     assert job.state == "failed"
     assert sentence in job.reason
 
@@ -396,8 +385,7 @@ def test_a_model_that_is_not_there_leaves_the_job_for_later(
     assert studio.stored() == {}
 
 
-def test_who_has_lost_the_lease_stops(make_bench: Callable[..., Bench], studio: FakeStudio) -> None:
-    bench = make_bench()
+def test_who_has_lost_the_lease_stops(bench: Bench, studio: FakeStudio) -> None:
 
     def steal(job: Job) -> None:
         if job.done and job.owner == "me":
@@ -477,7 +465,6 @@ def test_a_killed_run_is_taken_over_at_once_on_the_same_machine(tmp_path: Path) 
         assert result.exit_code == 0, result.output
         assert studio.stored() == each_once(2)
     assert store.get_job(job.id).state == "done"
-    assert os.getpid() != dead.pid
 
 
 def test_a_job_that_another_works_on_is_watched_to_its_end(
@@ -485,24 +472,18 @@ def test_a_job_that_another_works_on_is_watched_to_its_end(
 ) -> None:
     database = tmp_path / "jobs.db"
     store = JobStore(Database(f"sqlite:///{database}"))
-    job, other = store.start_job(7), "another:1:abcd"
+    job, other, tries = store.start_job(7), "another:1:abcd", list[Any]()
     store.lease_job(other)
-    is_wanted, lease = threading.Event(), JobStore.lease_job
 
-    def lease_later(*asked: Any) -> Job | None:
-        is_wanted.set()
-        return lease(*asked)
+    def lease_job(*asked: Any) -> None:
+        tries.append(asked)
+        if len(tries) == 2:
+            store.advance(job.id, other, total=2, done=2)
+            store.finish(job.id, other)
 
-    def work() -> None:
-        assert is_wanted.wait(60)
-        store.advance(job.id, other, total=2, done=2)
-        store.finish(job.id, other)
-
-    monkeypatch.setattr(JobStore, "lease_job", lease_later)
-    with drawn_studio(2) as (studio, url), ThreadPoolExecutor(1) as pool:
-        worked = pool.submit(work)
+    monkeypatch.setattr(JobStore, "lease_job", lease_job)
+    with drawn_studio(2) as (studio, url):
         result = CliRunner().invoke(prelabel_command, arguments(url, database))
-        worked.result(60)
         assert result.exit_code == 0, result.output
         assert "2 done, 0 skipped, 0 failed of 2" in result.output
         assert studio.stored() == {}

@@ -18,7 +18,7 @@ from backend.jobs.withdrawer import Withdrawer
 from backend.label_studio.client import LabelStudioClient
 from backend.settings import Settings
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
-from tests.backend.fakes.local_server import Answer, Asked, LocalServer
+from tests.backend.fakes.local_server import Answer, LocalServer
 from tests.backend.fakes.waiting import wait_for
 from tests.backend.jobs.served_backend import CONFIG, Backend, picture
 
@@ -91,25 +91,7 @@ def test_a_withdrawal_that_waits_for_the_last_step_of_a_cancelled_job_withdraws_
     store.finish(job.id, "me")
     for task in (1, 2):
         studio.add(task, "v2", created=time.time())
-    leased = store.lease_job("me", withdrawal.id)
-    assert leased is not None
-    assert withdrawer.run(leased, threading.Event()).done == 2
-
-
-def test_a_task_that_is_deleted_meanwhile_ends_no_withdrawal(
-    withdrawer: Withdrawer, store: JobStore, studio: FakeStudio
-) -> None:
-    job = job_that_is_over(store, studio, 1, 2, 3)
-
-    def delete_the_second(asked: Asked) -> None:
-        if asked.path.startswith("/api/predictions/?task=2"):
-            studio.tasks.pop(2, None)
-
-    studio.fault = delete_the_second
-    over = withdrawn(withdrawer, store, job)
-    assert 2 not in studio.tasks
-    assert (over.state, over.total, over.done, over.skipped) == ("done", 2, 2, 0)
-    assert studio.stored("v2") == {2: 1}, "which went with its task"
+    assert withdrawn(withdrawer, store, job).done == 2
 
 
 def test_other_runs_of_the_same_version_keep_theirs(
@@ -216,20 +198,5 @@ def test_the_command_tells_and_does_the_same(
     assert done.exit_code == 0, done.output
     assert f"Withdrawal of job {job.id}: done." in done.stdout
     assert "2 predictions deleted, those of 1 task kept.\nKept: 2" in done.stdout
-    again = withdraw("--job", str(job.id))
-    assert "0 predictions deleted, those of 1 task kept.\nKept: 2" in again.stdout
-
-
-def test_the_command_refuses_in_one_sentence(
-    withdraw: Callable[..., Result], store: JobStore, studio: FakeStudio
-) -> None:
-    result = withdraw("--job", "9")
-    assert (result.exit_code, result.stderr) == (1, "Error: There is no job 9.\n")
-    studio.add(1, "v2", created=time.time())  # of another run, which this one has skipped
-    job = store.start_job(7)
-    store.lease_job("me")
-    store.advance(job.id, "me", version="v2", total=1, skipped=1)
-    store.finish(job.id, "me")
-    result = withdraw("--job", str(job.id))
-    said = (result.exit_code, result.stderr)
-    assert said == (1, f"Error: Job {job.id} has written no predictions.\n")
+    refused = withdraw("--job", "9")
+    assert (refused.exit_code, refused.stderr) == (1, "Error: There is no job 9.\n")
