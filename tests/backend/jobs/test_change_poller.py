@@ -21,7 +21,7 @@ from backend.database.leases import LEASE_S
 from backend.errors import StudioUnreachable
 from backend.feedback.annotation_reader import AnnotationReader
 from backend.feedback.annotation_store import AnnotationStore
-from backend.jobs.change_poller import ChangePoller, PollStore
+from backend.jobs.change_poller import ChangePoller, Poll, PollStore
 from backend.jobs.job_store import JobStore
 from backend.label_studio.client import LabelStudioClient
 from backend.settings import Settings
@@ -390,3 +390,53 @@ def test_a_poll_that_is_to_stop_leaves_the_page_to_another(
     team.polls.renew()
     another.poll(60)
     assert another.read() == ids
+
+
+# ---- the table, on SQLite and on a real PostgreSQL -----------------------------------------------
+
+
+@pytest.fixture
+def polls(database: Database) -> PollStore:
+    return PollStore(database, "me")
+
+
+def test_a_project_is_added_once_and_due_once_however_often_it_is_woken(
+    polls: PollStore, clock: Clock
+) -> None:
+    polls.add(7, 60.0)
+    polls.add(7, 0.0)
+    for _ in range(3):
+        polls.wake([7, 8], 1.0)
+    assert polls.lease() is None
+    clock.now += 1
+    woken = polls.lease()
+    assert woken == Poll(7)
+    polls.wake([7], 1.0)
+    polls.finish(woken, 60.0)
+    clock.now += 2
+    assert polls.lease() is None
+    assert polls.list_polls() == [Poll(7, polled=clock.now - 2)]
+
+
+def test_the_longest_due_is_leased_first_and_by_one_until_its_lease_ends(
+    polls: PollStore, database: Database, clock: Clock
+) -> None:
+    other = PollStore(database, "other")
+    for project in (7, 8):
+        polls.add(project, 0.0)
+        clock.now += 1
+    leased = polls.lease(), other.lease(), polls.lease()
+    assert leased == (Poll(7), Poll(8), None)
+    clock.now += 0.9 * LEASE_S
+    polls.renew()
+    other.renew()
+    clock.now += 0.9 * LEASE_S
+    assert other.lease() is None
+    polls.let_go(7)
+    polls.renew()
+    clock.now += 0.2 * LEASE_S
+    other.renew()
+    assert other.lease() == Poll(7)
+    polls.finish(Poll(7, since=9.0), 60.0)
+    polls.fail(7, "Late.", 60.0)
+    assert polls.list_polls() == [Poll(7), Poll(8)], "what came late counts for nothing"
