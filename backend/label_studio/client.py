@@ -11,11 +11,10 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any, Final
 
-from backend.errors import BadRequest, LabelConfigChanged
+from backend.errors import LabelConfigChanged
 from backend.label_studio.connection import Connection
 from backend.label_studio.records import (
     Annotation,
-    AnnotationRow,
     BackendRow,
     IdRow,
     PredictionRegions,
@@ -28,8 +27,6 @@ from backend.label_studio.records import (
     TitlePage,
     UserRow,
     ViewRow,
-    epoch_seconds,
-    read_annotation,
 )
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter, is_any_of
@@ -266,18 +263,12 @@ class LabelStudioClient:
     def annotation(self, annotation: int) -> Annotation | None:
         """Return one annotation; None where it is gone."""
         place = f"/api/annotations/{annotation}/"
-        found = self._connection.find(place, AnnotationRow)
-        if found is None:
-            return None
-        if found.task is None or found.project is None:
-            raise BadRequest(f"Annotation {found.id} names no task or no project.")
-        return read_annotation(found)
+        return self._connection.find(place, Annotation)
 
     def annotations(self, task: int) -> list[Annotation]:
         """Return the annotations of a task with their regions; none of a deleted task."""
         place = f"/api/tasks/{task}/annotations/"
-        found = self._connection.find(place, list[AnnotationRow]) or []
-        return [read_annotation(each) for each in found]
+        return self._connection.find(place, list[Annotation]) or []
 
     def annotation_times(self, task: int) -> dict[int, float]:
         """Return the annotations of a task: id -> time of the last change; none of a deleted task.
@@ -286,7 +277,7 @@ class LabelStudioClient:
         """
         found = self._connection.find(f"/api/tasks/{task}/", TaskAnnotations)
         rows = found.annotations if found is not None else []
-        return {each.id: epoch_seconds(each.updated_at) for each in rows}
+        return {each.id: each.updated for each in rows}
 
     def newest_change(self, project: int) -> tuple[float, int]:
         """Return the time of the newest change of a project, and the number of its tasks."""

@@ -27,6 +27,7 @@ from tenacity import (
 )
 
 from backend.errors import AnswerTooLarge, StudioRefused, StudioUnreachable
+from backend.label_studio.records import decode_time
 from backend.label_studio.requests import decode_json
 from backend.label_studio.tokens import (
     CANNOT_REACH,
@@ -275,7 +276,7 @@ class Connection:
                 raise NoAnswerError(f"answers HTTP {status} where it should delete")
             return None  # type: ignore[return-value]
         try:
-            return decode_json(content, Decoder(kind))
+            return decode_json(content, Decoder(kind, dec_hook=decode_time))
         except msgspec.ValidationError as error:
             raise NoAnswerError(
                 f"answers HTTP {status} for {path} with JSON that its API does not send: "

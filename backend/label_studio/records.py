@@ -1,9 +1,8 @@
-"""Annotations and predictions as Label Studio stores them."""
+"""What Label Studio's API answers; fields that no record names are skipped."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -15,16 +14,41 @@ LEAST_SECONDS: Final = 0.1
 MOST_SECONDS: Final = 7 * 86400.0
 
 
-@dataclass(frozen=True)
-class Annotation:
-    """An annotation as Label Studio has it now. Times are in seconds since the epoch.
+class Time(float):
+    """A time of the API in seconds since the epoch, on Label Studio's clock; 0.0 for none."""
+
+
+def decode_time(_kind: type, at: Any) -> Time:
+    """Decode a `Time`: the hook of decoders of records.
+
+    >>> decode_time(Time, "1970-01-01T00:01:00Z"), decode_time(Time, None)
+    (60.0, 0.0)
+    """
+    return Time(0.0 if at is None else msgspec.convert(at, datetime).timestamp())
+
+
+class Annotation(
+    Struct,
+    frozen=True,
+    rename={
+        "prediction": "parent_prediction",
+        "parent": "parent_annotation",
+        "skipped": "was_cancelled",
+        "seconds": "lead_time",
+        "annotator": "completed_by",
+        "created": "created_at",
+        "updated": "updated_at",
+    },
+):
+    """An annotation as Label Studio has it now.
 
     Attributes:
+        result: its regions, as they came: a sequence.
         prediction: the prediction that it began with; None where there was none, or none is left.
         parent: the annotation that it is a copy of.
         skipped: whether the annotator has skipped the task.
-        seconds: working time on it in all, Label Studio's ``lead_time``; None where not measured,
-            0 where it is a time that nobody can have worked.
+        seconds: working time on it in all; None where not measured, 0 where it is a time that
+            nobody can have worked: whoever submits an annotation may claim any.
         annotator: id of its annotator.
         ground_truth: whether it is marked as the ground truth of its task.
     """
@@ -32,15 +56,21 @@ class Annotation:
     id: int
     task: int
     project: int
-    result: Sequence[Any] = field(repr=False)
+    result: Any = ()
     prediction: int | None = None
     parent: int | None = None
     skipped: bool = False
     seconds: float | None = None
     annotator: int | None = None
-    created: float = 0.0
-    updated: float = 0.0
+    created: Time = Time(0)
+    updated: Time = Time(0)
     ground_truth: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.result, list):
+            msgspec.structs.force_setattr(self, "result", ())
+        if self.seconds is not None and not LEAST_SECONDS <= self.seconds <= MOST_SECONDS:
+            msgspec.structs.force_setattr(self, "seconds", 0.0)
 
 
 class ProjectRow(Struct):
@@ -73,8 +103,12 @@ class TitlePage(Struct):
     count: int
 
 
-class TaskRow(Struct):
-    """A task as the data manager lists it, without its annotations and predictions."""
+class TaskRow(Struct, rename={"created": "created_at", "updated": "updated_at"}):
+    """A task as the data manager lists it, without its annotations and predictions.
+
+    Attributes:
+        updated: when it, or an annotation or a prediction of it, was changed last.
+    """
 
     id: int
     data: dict[str, Any]
@@ -82,23 +116,13 @@ class TaskRow(Struct):
     predictions_model_versions: str | None = None
     total_annotations: int | None = None
     cancelled_annotations: int | None = None
-    created_at: datetime | None = None
-    updated_at: datetime | None = None
+    created: Time = Time(0)
+    updated: Time = Time(0)
 
     @property
     def annotations(self) -> int:
         """The number of its annotations, skipped ones included."""
         return (self.total_annotations or 0) + (self.cancelled_annotations or 0)
-
-    @property
-    def created(self) -> float:
-        """When it was created, in seconds since the epoch on Label Studio's clock."""
-        return epoch_seconds(self.created_at)
-
-    @property
-    def updated(self) -> float:
-        """When it, or an annotation or a prediction of it, was changed last, likewise."""
-        return epoch_seconds(self.updated_at)
 
 
 class TaskPage(Struct):
@@ -108,11 +132,11 @@ class TaskPage(Struct):
     total: int
 
 
-class IdRow(Struct):
+class IdRow(Struct, rename={"updated": "updated_at"}):
     """Whatever has an id, as an annotation of which nothing else is read."""
 
     id: int
-    updated_at: Any = None
+    updated: Time = Time(0)
 
 
 class TaskAnnotations(Struct):
@@ -121,22 +145,17 @@ class TaskAnnotations(Struct):
     annotations: list[IdRow]
 
 
-class PredictionRow(Struct):
+class PredictionRow(Struct, rename={"created": "created_at"}):
     """A prediction without its regions."""
 
     id: int
-    created_at: datetime
+    created: Time
     model_version: str | None = None
 
     @property
     def version(self) -> str:
         """The ``model_version``; empty where it has none."""
         return self.model_version or ""
-
-    @property
-    def created(self) -> float:
-        """Time at which it was stored, in seconds since the epoch."""
-        return self.created_at.timestamp()
 
 
 class PredictionRegions(PredictionRow):
@@ -148,23 +167,6 @@ class PredictionRegions(PredictionRow):
     def regions(self) -> Sequence[Any]:
         """The regions, as they came."""
         return self.result if isinstance(self.result, list) else ()
-
-
-class AnnotationRow(Struct):
-    """An annotation; what its annotator may have claimed has any type."""
-
-    id: int
-    task: int | None
-    project: int | None
-    result: Any = None
-    parent_prediction: Any = None
-    parent_annotation: Any = None
-    was_cancelled: Any = None
-    lead_time: Any = None
-    completed_by: Any = None
-    created_at: Any = None
-    updated_at: Any = None
-    ground_truth: Any = None
 
 
 class UserRow(Struct):
@@ -182,24 +184,15 @@ class UserRow(Struct):
         return name or self.email or ""
 
 
-class BackendRow(Struct):
-    """A connection of a project to an ML backend, with what Label Studio says of it.
-
-    Attributes:
-        state: ``CO`` where Label Studio has reached it, ``DI`` where not, ``ER`` where it refuses.
-    """
+class BackendRow(Struct, rename={"created": "created_at"}):
+    """A connection of a project to an ML backend."""
 
     id: int
     url: str | None = None
     state: str | None = None
     error_message: str | None = None
     is_interactive: bool | None = None
-    created_at: datetime | None = None
-
-    @property
-    def created(self) -> float:
-        """When it was connected, in seconds since the epoch; 0.0 where that is not known."""
-        return epoch_seconds(self.created_at)
+    created: Time = Time(0)
 
 
 class ImportAnswer(Struct):
@@ -213,44 +206,3 @@ class ViewRow(Struct):
 
     id: int
     data: dict[str, Any] | None = None
-
-
-def read_annotation(found: AnnotationRow) -> Annotation:
-    """Make an `Annotation` of what the API answers."""
-    return Annotation(
-        id=found.id,
-        task=found.task or 0,
-        project=found.project or 0,
-        result=found.result if isinstance(found.result, list) else (),
-        prediction=_number(found.parent_prediction),
-        parent=_number(found.parent_annotation),
-        skipped=bool(found.was_cancelled),
-        seconds=_lead_time(found.lead_time),
-        annotator=_number(found.completed_by),
-        created=epoch_seconds(found.created_at),
-        updated=epoch_seconds(found.updated_at),
-        ground_truth=found.ground_truth is True,
-    )
-
-
-def _lead_time(value: Any) -> float | None:
-    """Return a working time in seconds; whoever submits an annotation may claim any."""
-    if type(value) not in (int, float):
-        return None
-    return value if LEAST_SECONDS <= value <= MOST_SECONDS else 0.0
-
-
-def _number(value: Any) -> int | None:
-    return value if type(value) is int else None
-
-
-def epoch_seconds(at: Any) -> float:
-    """Return a time of the API, in JSON or decoded, in seconds since the epoch; 0.0 for none.
-
-    >>> epoch_seconds("1970-01-01T00:01:00Z"), epoch_seconds(None), epoch_seconds("today")
-    (60.0, 0.0, 0.0)
-    """
-    try:
-        return msgspec.convert(at, datetime).timestamp()
-    except msgspec.ValidationError:
-        return 0.0

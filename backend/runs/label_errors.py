@@ -216,7 +216,7 @@ class _AnnotatedImage:
 
     def without_regions(self) -> _AnnotatedImage:
         """Return it without the regions of its annotation, which may be large."""
-        return replace(self, annotation=replace(self.annotation, result=()))
+        return replace(self, annotation=msgspec.structs.replace(self.annotation, result=()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -369,7 +369,7 @@ class _Search:
         made = Suspicion(
             int(image.task.id or 0),
             image.annotation.id,
-            image.annotation.updated,
+            float(image.annotation.updated),
             image.item_index,
             disagreement.kind,
             names[disagreement.label + 1],

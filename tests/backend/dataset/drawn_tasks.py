@@ -23,7 +23,7 @@ from backend.dataset.task_images import parse_project_labels
 from backend.dataset.tasks import TaskRecord, TaskReference
 from backend.errors import ImageNotFound
 from backend.label_studio.image_loader import read_data_url
-from backend.label_studio.records import AnnotationRow, read_annotation
+from backend.label_studio.records import Annotation, decode_time
 from backend.label_studio.requests import Task
 
 CONFIG = """<View>
@@ -116,7 +116,7 @@ def record(raw: dict[str, Any]) -> TaskRecord:
     rows = [{"task": raw["id"], "project": 7} | each for each in raw["annotations"]]
     return TaskRecord(
         Task(raw["id"], 7, raw["data"]),
-        tuple(read_annotation(msgspec.convert(row, AnnotationRow)) for row in rows),
+        tuple(msgspec.convert(row, Annotation, dec_hook=decode_time) for row in rows),
         {each["id"]: each["model_version"] for each in raw["predictions"]},
     )
 

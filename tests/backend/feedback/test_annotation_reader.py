@@ -99,7 +99,6 @@ def test_one_that_cannot_be_read_is_kept_as_broken_and_holds_up_none(
     wide = good | {"original_width": 1 << 15, "original_height": 1 << 14}
     broken: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         (region("odd", "red", 4), {}, "Unexpected ZeroDivisionError: see the backend's log."),
-        (good, {"project": None}, "names no task or no project"),
         (good, {"completed_by": 1 << 70}, "OverflowError"),  # no integer of a database
         (good | {"original_width": None}, {}, "size of its picture"),
         (wide, {}, "Its picture is too large"),
@@ -109,7 +108,7 @@ def test_one_that_cannot_be_read_is_kept_as_broken_and_holds_up_none(
         desk.studio.annotate(n, [its], n * 1.0, **more)
         for n, (its, more, _) in enumerate(broken, 1)
     ]
-    last = desk.studio.annotate(7, [good], 7.0)
+    last = desk.studio.annotate(6, [good], 6.0)
     rows = {row.annotation: row for row in desk.read(*(each["id"] for each in (*made, last)))}
     for each, (_, _, reason) in zip(made, broken, strict=True):
         assert rows[each["id"]].kind == "broken"
@@ -119,7 +118,7 @@ def test_one_that_cannot_be_read_is_kept_as_broken_and_holds_up_none(
     assert last["id"] in desk.notebook.known
     monkeypatch.setattr(annotation_reader, "compare_annotation", compare)
     assert (desk.read_one(made[0]).kind, desk.read_one(made[0]).reason) == ("scratch", "")
-    assert desk.reader.mark_project(7) == 6, "that of task 6 is too large"
+    assert desk.reader.mark_project(7) == 5, "that of task 5 is too large"
     desk.studio.label_config = "<View><Text name='t' value='$t'/></View>"
     assert "Image" in desk.read_one(last).reason
 

@@ -8,6 +8,7 @@ import pytest
 
 from backend.errors import StudioRefused
 from backend.label_studio.client import PAGE, LabelStudioClient
+from backend.label_studio.records import MOST_SECONDS, Annotation
 from backend.label_studio.task_filter import TaskFilter
 from tests.backend.fakes.label_studio import FakeStudio
 from tests.backend.fakes.local_server import LocalServer
@@ -145,10 +146,22 @@ def test_what_is_read(client: LabelStudioClient, studio: FakeStudio) -> None:
     found = client.prediction(prediction)
     assert found is not None
     assert (found.version, found.regions) == (VERSION, [{"id": "a"}])
-    annotation = client.annotation(made["id"])
-    assert annotation is not None
-    assert (annotation.task, annotation.project, annotation.created) == (6, 7, 3.0)
+    assert client.annotation(made["id"]) == Annotation(
+        made["id"], 6, 7, [{"id": "r"}], seconds=10.0, annotator=1, created=3.0, updated=3.0
+    )
     assert client.annotation(99) is None
     assert client.prediction(99) is None
     assert client.annotation_times(6) == {made["id"]: 3.0, skip["id"]: 4.0}
     assert [row.annotations for row in client.changed_tasks(7, 1e9, after_id=5)] == [2]
+
+
+@pytest.mark.parametrize(
+    ("claimed", "seconds"),
+    [(None, None), (0.1, 0.1), (-1, 0), (1e-300, 0), (MOST_SECONDS, MOST_SECONDS), (1e300, 0)],
+)
+def test_a_time_that_nobody_can_have_worked_is_none_that_counts(
+    client: LabelStudioClient, studio: FakeStudio, claimed: float | None, seconds: float | None
+) -> None:
+    studio.annotate(6, [], lead_time=claimed)["result"] = None
+    (annotation,) = client.annotations(6)
+    assert (annotation.seconds, annotation.result) == (seconds, ())
