@@ -25,8 +25,9 @@ from backend.cli.options import (
     write_bytes,
 )
 from backend.cli.report import read_annotations
+from backend.feedback.annotation_reader import AnnotationReader
 from backend.feedback.report.tables import print_learned
-from backend.label_studio_services import check_token
+from backend.services import Services, check_token
 from backend.settings import Settings
 
 if TYPE_CHECKING:
@@ -54,8 +55,6 @@ def _learner_command(name: str) -> Callable[[Command], Command]:
         @with_settings(*_LEARNING_SETTINGS)
         @wraps(command)
         def run(settings: Settings, project: int, **own: Any) -> None:
-            from backend.services import Services  # and torch: the help does without
-
             services = Services(settings)
             services.database.check()
             command(services.learner, project, **own)
@@ -126,8 +125,6 @@ def step(settings: Settings, project: int, backfill: bool) -> None:
     """
     check_token(settings, "annotations are read")
     check_model(settings)
-    from backend.services import Services
-
     services = Services(settings)
     with ExitStack() as stack:
         client = services.required_client("annotations are read")
@@ -138,7 +135,7 @@ def step(settings: Settings, project: int, backfill: bool) -> None:
         engine = stack.enter_context(services.engine)
         engine.segmenter()  # raises now where no model can be loaded: learning needs one
         stack.enter_context(stopped_by_signals(services.stopping))
-        reader = services.annotation_reader(client, learner)
+        reader = AnnotationReader(services.annotations, client, learner)
         reader.mark_gone(project, learner.examples.annotations(project))
         read_annotations(reader, project, backfill, services.stopping)
         if services.stopping.is_set():

@@ -32,7 +32,7 @@ from backend.dataset.splits import Split
 from backend.dataset.task_images import parse_project_labels
 from backend.dataset.tasks import ProjectTasks
 from backend.label_studio.annotations import AnnotationChoice
-from backend.label_studio_services import LabelStudioServices
+from backend.services import Services
 from backend.settings import Settings
 
 
@@ -162,7 +162,7 @@ def dataset(
         split=Split.parse(shares) if shares is not None else Split(),
         **more,
     )
-    services = LabelStudioServices(settings)
+    services = Services(settings)
     client = services.required_client("annotations are read")
     tasks = ProjectTasks(client, project, view, with_predictions)
     with ExitStack() as stack:
@@ -191,6 +191,5 @@ def dataset(
 def _describe(settings: Settings, stack: ExitStack) -> Describe:
     """Load the model, and torch with it, which the command does not need without it."""
     from backend.dataset.splits import describe_picture
-    from backend.services import Services
 
     return partial(describe_picture, stack.enter_context(Services(settings).engine))

@@ -21,7 +21,7 @@ from backend.label_studio.records import BackendRow
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
 from backend.label_studio.tokens import is_personal
-from backend.label_studio_services import LabelStudioServices
+from backend.services import Services
 from backend.settings import Settings
 from backend.web.middleware.auth import BasicAuth
 from clearclip_core.quantities import quantity
@@ -83,9 +83,9 @@ class Setup:
     task: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
-    def services(self) -> LabelStudioServices:
+    def services(self) -> Services:
         """The parts that reach Label Studio as the backend does."""
-        return LabelStudioServices(self.settings)
+        return Services(self.settings)
 
     @property
     def client(self) -> LabelStudioClient:

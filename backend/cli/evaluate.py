@@ -18,7 +18,7 @@ from backend.label_studio.label_config import (
     score_options,
 )
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio_services import check_token
+from backend.services import Services, check_token
 from backend.settings import Settings
 from clearclip_core.cli.parameters import ThresholdOption, threshold_option, thresholds_by_label
 from clearclip_core.evaluation.atomic_write import write_whole
@@ -26,7 +26,6 @@ from clearclip_core.quantities import quantity
 
 if TYPE_CHECKING:
     from backend.label_studio.annotations import AnnotatedProject
-    from backend.services import Services
     from clearclip_core import Adaptation, Label
     from clearclip_core.evaluation.comparison import Candidate, PredictionRule
 
@@ -104,7 +103,6 @@ def evaluate_project(
         check_model(each)
     # These import torch, which the help does without.
     from backend.label_studio.annotations import LEAVE_OUT
-    from backend.services import Services
     from clearclip_core.evaluation.comparison import LabelledFolder, compare
     from clearclip_core.evaluation.comparison_report import (
         comparison_json,
@@ -193,8 +191,6 @@ def _candidates(
 
 def _learned(settings: Settings, project: AnnotatedProject) -> Adaptation:
     """Return what the project has learned with the model and the method of settings."""
-    from backend.services import Services
-
     mode = adapt_mode(settings, project.config)
     active = Services(settings).versions.active(project.project, mode)
     if active is None:

@@ -16,6 +16,7 @@ from backend.cli.options import OUTPUT_FILE, check_model, progress_bar, with_set
 from backend.errors import ImageInvalid, LabelConfigError
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import PredictRequest, Task
+from backend.services import Services
 from backend.settings import Settings
 from clearclip_core import RGBArray, palette, to_rgb
 from clearclip_core.images.label_maps import find_images
@@ -138,8 +139,6 @@ def export_tasks(
     key = _data_key(xml)
     urls = [url_prefix + quote(_shown(path, root).as_posix().lstrip("/")) for path in paths]
     check_model(settings)
-    from backend.services import Services  # and torch with it, which the help does without
-
     services = Services(settings)
     with (
         services.engine as engine,

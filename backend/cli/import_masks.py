@@ -26,7 +26,7 @@ from backend.dataset.mask_import import (
 from backend.dataset.mask_source import Limits
 from backend.dataset.matching import read_picture_addresses
 from backend.dataset.readers.formats import MaskFormat, read_masks
-from backend.label_studio_services import LabelStudioServices
+from backend.services import Services
 from backend.settings import Settings
 
 _EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -147,7 +147,7 @@ def import_masks(
         **more,
     )
     limits = Limits(settings.max_image_mb, settings.max_image_megapixels)
-    services = LabelStudioServices(settings)
+    services = Services(settings)
     client = services.required_client("masks are written")
     with stopped_by_signals(services.stopping):
         importer = MaskImporter(client, services.images, project, options, services.stopping)

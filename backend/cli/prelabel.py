@@ -7,7 +7,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from typing import TYPE_CHECKING
 
 import click
 from sqlalchemy.exc import SQLAlchemyError
@@ -26,15 +25,12 @@ from backend.database.database import error_message
 from backend.database.leases import LeaseLost, has_died
 from backend.errors import JobOver, StudioUnreachable
 from backend.jobs.job_store import Job, Only
-from backend.label_studio_services import check_token
+from backend.jobs.withdrawer import Withdrawer
 from backend.prediction.failures import FailingTask, FailureStore
+from backend.services import Services, check_token
 from backend.settings import Settings
 from backend.telemetry.logs import printable
 from clearclip_core.quantities import quantity
-
-if TYPE_CHECKING:
-    from backend.services import Services
-
 
 #: The most different reasons of failures that are printed, the most frequent first.
 _MAX_REASONS = 10
@@ -174,8 +170,6 @@ def prelabel(
     check_model(settings)
     if where == "ray" and importlib.util.find_spec("ray") is None:
         raise ValueError("Ray is not installed here: pip install '.[ray]'.")
-    from backend.services import Services  # and torch with it, which the help does without
-
     services = Services(settings)
     client = services.required_client("predictions are written")
     _check_project(services, project)
@@ -235,12 +229,10 @@ def withdraw(settings: Settings, job: int) -> None:
     could not go on, and 130 after Ctrl-C or where it was paused.
     """
     check_token(settings, "predictions are deleted")
-    from backend.services import Services  # and torch with it, which the help does without
-
     services = Services(settings)
     client = services.required_client("predictions are deleted")
     services.database.check()
-    withdrawer, store = services.withdrawer(client), services.store
+    withdrawer, store = Withdrawer(services.store, client, services.owner), services.store
     with resumable():
         started = store.start_withdrawal(job)
         run_job(services, withdrawer.run, started)

@@ -24,7 +24,7 @@ from backend.feedback.annotation_reader import AnnotationReader, read_all
 from backend.feedback.report.hours_left import estimate
 from backend.feedback.report.statistics import PrelabelReport
 from backend.feedback.report.tables import print_report
-from backend.label_studio_services import check_token
+from backend.services import Services, check_token
 from backend.settings import Settings
 
 
@@ -57,14 +57,12 @@ def report(
     """
     if backfill:
         check_token(settings, "annotations are read")
-    from backend.services import Services  # and torch with it, which the help does without
-
     services = Services(settings)
     services.database.check()
     client = services.client if backfill else services.page_client  # somebody waits
     if client is not None:  # without a token there is nothing to read them with
         with stopped_by_signals(services.stopping):
-            reader = services.annotation_reader(client)
+            reader = AnnotationReader(services.annotations, client)
             read_annotations(reader, project, backfill, services.stopping)
     annotations = services.annotations
     waiting = annotations.count_open(project)

@@ -25,8 +25,8 @@ from backend.cli.options import (
     write_bytes,
 )
 from backend.feedback.report.statistics import in_percent
-from backend.label_studio_services import check_token
 from backend.runs.run import MOST_NEXT_TASKS, MOST_WORD_PICTURES, Run
+from backend.services import Services, check_token
 from backend.settings import Settings
 from clearclip_core.quantities import quantity
 
@@ -96,7 +96,6 @@ def _make(
 ) -> None:
     """Make a report, print it, keep it for the page, and make a view."""
     from backend.runs.kinds import KINDS  # and torch with it, which the help does without
-    from backend.services import Services
 
     services = Services(settings)
     client, created = services.required_client(_USE), time.time()

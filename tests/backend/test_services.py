@@ -10,14 +10,12 @@ import pytest
 
 from backend import create_app
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio.requests import PredictRequest, parse_predict
+from backend.label_studio.requests import parse_predict
 from backend.services import Services
 from backend.settings import Settings
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag
 
 KEYS = {"label_studio_url": "http://studio", "label_studio_api_key": "token"}
-
-PARTS = ("engine", "files", "images", "store", "owner", "task_runner", "annotations")
 
 
 @pytest.fixture
@@ -25,22 +23,26 @@ def services(tmp_path: Path) -> Services:
     return Services(Settings(model="demo", database_url=f"sqlite:///{tmp_path}/jobs.db", **KEYS))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("part", [*PARTS, "examples", "learner"])
-def test_a_part_is_made_once(services: Services, part: str) -> None:
-    assert getattr(services, part) is getattr(services, part)
-
-
-def test_making_parts_opens_no_database_and_starts_no_thread(
+def test_parts_are_made_once_open_no_database_and_start_no_thread(
     services: Services, tmp_path: Path
 ) -> None:
     threads = threading.active_count()
     client = services.required_client("predictions are written")
+    assert client.url == "http://studio"
     services.prelabeler(client)
     services.ray_prelabeler(client, "", None)
-    services.annotation_reader(client, services.learner)
     services.worker(services.predictor())
+    for part in ("engine", "images", "store", "owner", "task_runner", "annotations", "learner"):
+        assert getattr(services, part) is getattr(services, part), part
     assert threading.active_count() == threads
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_token_there_is_no_client() -> None:
+    services = Services(Settings())
+    assert services.client is None
+    with pytest.raises(ValueError, match=r"^Set LABEL_STUDIO_URL .*: annotations are read through"):
+        services.required_client("annotations are read")
 
 
 def test_check_refuses_a_model_that_does_not_exist() -> None:
@@ -65,24 +67,15 @@ def test_commands_and_server_make_predictions_of_one_version() -> None:
     assert services.database_free_predictor().versions.current(config) == version
 
 
-def _request(task: dict[str, object]) -> PredictRequest:
-    message = {"tasks": [task], "label_config": brush_config("red")}
-    return parse_predict(json.dumps(message).encode())
-
-
 def test_a_predictor_without_a_database_makes_none(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/jobs.db"
     services = Services(Settings(database_url=url), colour_engine())  # type: ignore[arg-type]
-    task = {"id": 1, "data": {"image": data_url(flag("red", "blue"))}}
-    request = _request(task)
-    (entry,) = services.database_free_predictor().predict(request)
-    assert entry["result"]
+    for read, source in (
+        (None, data_url(flag("red", "blue"))),
+        (lambda source, task: flag("red", "blue"), "picture.png"),
+    ):
+        task = {"id": 1, "data": {"image": source}}
+        body = json.dumps({"tasks": [task], "label_config": brush_config("red")}).encode()
+        (entry,) = services.database_free_predictor(read).predict(parse_predict(body))
+        assert entry["result"]
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_predictor_without_a_database_reads_images_as_it_is_told(tmp_path: Path) -> None:
-    services = Services(Settings(), colour_engine())
-    predictor = services.database_free_predictor(lambda source, task: flag("red", "blue"))
-    task = {"id": 1, "data": {"image": "picture.png"}}
-    (entry,) = predictor.predict(_request(task))
-    assert entry["result"]

@@ -79,8 +79,8 @@ def ill(findings: dict[str, Finding]) -> dict[str, str]:
 
 
 def test_all_is_well_without_a_model(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`backend.services` imports torch, which takes seconds."""
-    monkeypatch.setitem(sys.modules, "backend.services", None)
+    """Torch takes seconds to import."""
+    monkeypatch.setitem(sys.modules, "backend.inference.engine", None)
     findings = found(server)
     assert {finding.mark for finding in findings.values()} == {"ok"}
     said = {name: finding.text for name, finding in findings.items()}

@@ -39,7 +39,7 @@ def test_what_label_studio_refuses_is_said_before_the_model_is_loaded(
 
 
 def test_a_step_says_that_label_studio_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backend.label_studio_services.RETRY_FOR_S", 0.0)
+    monkeypatch.setattr("backend.services.RETRY_FOR_S", 0.0)
     monkeypatch.setenv("LABEL_STUDIO_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", TOKEN)
     result = CliRunner().invoke(main, ["adapt", "step", "--project", "7"])

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from backend.label_studio.client import LabelStudioClient
-from backend.label_studio_services import LabelStudioServices
 from backend.runs import agreement
 from backend.runs.agreement import AGREEMENT, Agreement, shrink
 from backend.runs.run import AskedNothing, Run
+from backend.services import Services
 from backend.settings import Settings
 from tests.backend.fakes.colour_segmenter import pixels_of
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
@@ -33,7 +33,7 @@ LEFT, RIGHT = (0, 0, 20, 20), (20, 0, 20, 20)
 def measured(
     studio: FakeStudio, advance: Callable[[int, int | None], None] = lambda _done, _all: None
 ) -> Agreement:
-    images = LabelStudioServices(Settings()).images
+    images = Services(Settings()).images
     with studio.served() as server:
         client = LabelStudioClient(server.url, TOKEN, retry_for_s=0.1, first_pause_s=0.02)
         parts: Any = SimpleNamespace(client=client, images=images)
