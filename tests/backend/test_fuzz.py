@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import struct
 import zlib
 from contextlib import suppress
@@ -18,14 +17,12 @@ from hypothesis import strategies as st
 from label_studio_sdk.converter import brush
 from PIL import Image
 
-from backend.errors import BadRequest, LabelConfigError, PayloadTooLarge, TaskError
+from backend.errors import BadRequest, LabelConfigError, TaskError
 from backend.feedback.comparison import compare_annotation
 from backend.label_studio.brush_rle import decode_rle, encode_runs
 from backend.label_studio.image_loader import decode_image
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.region_reader import area_mask, read_areas
-from backend.label_studio.requests import parse_predict, parse_setup, parse_webhook
-from backend.prediction.prompt_parser import parse_prompt
 from clearclip_core import RunMask
 from tests.backend.fuzzing import FUZZ, JSON, NUMBERS, SCALARS
 
@@ -174,45 +171,6 @@ def test_brush_streams(
         np.testing.assert_array_equal(alpha.ravel(), brush.decode_rle(rle)[3::4])
 
 
-PROMPTS = st.lists(
-    st.fixed_dictionaries(
-        {
-            "type": st.sampled_from(["keypointlabels", "rectanglelabels", "textarea"]) | JSON,
-            "value": st.fixed_dictionaries(
-                dict.fromkeys(("x", "y"), PERCENT),
-                optional={
-                    **dict.fromkeys(("width", "height", "rotation"), PERCENT),
-                    "text": st.lists(st.text(max_size=9), max_size=2) | st.just(["red,b"]) | JSON,
-                    "keypointlabels": st.just(["red"]) | JSON,
-                    "rectanglelabels": st.just(["blue"]) | JSON,
-                },
-            )
-            | JSON,
-        },
-        optional={
-            "from_name": st.sampled_from(["click", "box", "words", "mask"]) | JSON,
-            "to_name": st.just("image") | JSON,
-            "item_index": st.integers(-1, 1) | JSON,
-            "is_positive": st.booleans() | JSON,
-            "id": JSON,
-        },
-    )
-    | JSON,
-    max_size=4,
-)
-
-
-@FUZZ
-@given(prompts=PROMPTS, context=JSON)
-def test_contexts(prompts: Any, context: Any) -> None:
-    for given_context in ({"result": prompts}, context):
-        body = {"tasks": [], "label_config": "", "params": {"context": given_context}}
-        with suppress(BadRequest):
-            read = parse_predict(json.dumps(body).encode()).context
-            if read is not None:
-                parse_prompt(read, CONFIG)
-
-
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 NAMES = st.sampled_from(["image", "mask", "$image", "red", "a,b", "", "0.5", "nan", "yes"]) | TEXT
 ATTRIBUTE_NAMES = (
@@ -246,32 +204,6 @@ def test_label_configs(text: str) -> None:
     except LabelConfigError:
         return
     assert config.labels
-
-
-BODIES = st.fixed_dictionaries(
-    {},
-    optional={
-        "tasks": st.lists(JSON | st.fixed_dictionaries({"drafts": JSON, "data": JSON})) | JSON,
-        "label_config": TEXT | JSON,
-        "schema": TEXT | JSON,
-        "action": st.sampled_from(["TASKS_CREATED", "ANNOTATION_UPDATED", "TASKS_DELETED"]) | JSON,
-        "project": JSON | st.fixed_dictionaries({"id": NUMBERS}),
-        "annotation": JSON | st.fixed_dictionaries({"id": NUMBERS}),
-        "params": JSON
-        | st.fixed_dictionaries(
-            {"context": JSON | st.fixed_dictionaries({"result": st.lists(regions() | JSON)})}
-        ),
-    },
-)
-
-
-@FUZZ
-@given(body=BODIES.map(json.dumps).map(str.encode) | st.binary(max_size=40), cut=st.integers(0, 9))
-@pytest.mark.parametrize("parse", [parse_predict, parse_setup, parse_webhook])
-def test_bodies(parse: Any, body: bytes, cut: int) -> None:
-    for part in (body, body[: len(body) - cut]):
-        with suppress(BadRequest, PayloadTooLarge):
-            parse(part)
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:

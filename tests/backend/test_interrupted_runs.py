@@ -24,16 +24,15 @@ from sqlalchemy.exc import OperationalError
 from backend.database.database import Database
 from backend.database.leases import LEASE_S
 from backend.label_studio.client import LabelStudioClient
-from backend.runs.kinds import KINDS
+from backend.runs.agreement import AGREEMENT
 from backend.runs.run import Run
 from backend.services import Services
 from clearclip_core import Fit
 from tests.backend.conftest import Clock, Postgres
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, Asked
-from tests.backend.fakes.one_run import Kind, do_run, make_services
+from tests.backend.fakes.one_run import do_run, make_services
 from tests.backend.learning.test_learner import School
-from tests.backend.runs.scene_project import scene_studio
 from tests.backend.runs.shared_project import brushed, shared_studio
 
 ROOT = Path(__file__).parents[2]
@@ -43,7 +42,6 @@ PAGE = Answer(200, b"<h1>Log in</h1>", {"Content-Type": "text/html"})
 
 #: A run is interrupted when it asks for the annotations of its second task.
 MIDDLE = 2
-EACH_KIND = pytest.mark.parametrize("kind", ["agreement", "label-errors"])
 
 
 @dataclass
@@ -54,7 +52,6 @@ class Bench:
         at_middle: what happens in the middle of the run, after what is asked for is stored.
     """
 
-    kind: Kind
     studio: FakeStudio
     url: str
     database_url: str
@@ -80,33 +77,27 @@ class Bench:
         """Do the run in this process; the value is what became of it."""
         services = make_services(self.database_url, self.url)
         try:
-            return do_run(services, self.kind)
+            return do_run(services, AGREEMENT)
         finally:
             services.database.close()
 
     def last(self) -> Any | None:
         """The last report that is kept."""
-        (kind,) = (each for each in KINDS if each.name == self.kind)
-        made = self.services.runs.last(kind, 7)
+        made = self.services.runs.last(AGREEMENT, 7)
         return None if made is None else made[1]
 
     def is_done(self) -> bool:
         """Whether all is as after a run that nothing has interrupted."""
         report = self.last()
-        if self.kind == "agreement":
-            return report is not None and report.tasks == 4
-        return report is not None and report.reviewed == 4
+        return report is not None and report.tasks == 4
 
 
 @contextmanager
-def bench_of(kind: Kind, database_url: str) -> Iterator[Bench]:
-    """A project that is ready for a run of a kind."""
-    if kind == "agreement":
-        studio = shared_studio(*[[(1, [brushed((0, 0, 9, 9))]), (2, [brushed((0, 0, 8, 8))])]] * 4)
-    else:
-        studio = scene_studio(annotated=4)
+def bench_of(database_url: str) -> Iterator[Bench]:
+    """A project that is ready for a run: all kinds go one way."""
+    studio = shared_studio(*[[(1, [brushed((0, 0, 9, 9))]), (2, [brushed((0, 0, 8, 8))])]] * 4)
     with studio.served() as server:
-        bench = Bench(kind, studio, server.url, database_url)
+        bench = Bench(studio, server.url, database_url)
         studio.fault = bench.fault
         yield bench
         bench.services.database.close()
@@ -117,13 +108,12 @@ def wait_long_for_no_answer(monkeypatch: pytest.MonkeyPatch, studio_url: str) ->
     monkeypatch.setattr(Services, "client", client)
 
 
-@EACH_KIND
-def test_a_run_whose_process_is_killed(kind: Kind, tmp_path: Path) -> None:
-    with bench_of(kind, f"sqlite:///{tmp_path}/killed.db") as bench:
+def test_a_run_whose_process_is_killed(tmp_path: Path) -> None:
+    with bench_of(f"sqlite:///{tmp_path}/killed.db") as bench:
         killed = subprocess.Popen(
             [
                 *(sys.executable, "-m", "tests.backend.fakes.one_run"),
-                *(bench.database_url, bench.url, kind),
+                *(bench.database_url, bench.url),
             ],
             cwd=ROOT,
             env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -143,14 +133,11 @@ def test_a_run_whose_process_is_killed(kind: Kind, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def bench_on_postgres(
-    request: pytest.FixtureRequest, postgres: Postgres, tmp_path: Path
-) -> Iterator[Bench]:
-    with bench_of(request.param, postgres.make_url(f"run-{tmp_path.name}"[:60])) as bench:
+def bench_on_postgres(postgres: Postgres, tmp_path: Path) -> Iterator[Bench]:
+    with bench_of(postgres.make_url(f"run-{tmp_path.name}"[:60])) as bench:
         yield bench
 
 
-@pytest.mark.parametrize("bench_on_postgres", ["agreement", "label-errors"], indirect=True)
 def test_what_took_hours_outlives_an_outage_of_the_database(
     bench_on_postgres: Bench, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,20 +161,16 @@ def test_what_took_hours_outlives_an_outage_of_the_database(
     assert bench.is_done()
 
 
-@EACH_KIND
-def test_a_login_page_in_place_of_one_answer(kind: Kind, tmp_path: Path) -> None:
-    with bench_of(kind, f"sqlite:///{tmp_path}/page.db") as bench:
+def test_a_login_page_in_place_of_one_answer(tmp_path: Path) -> None:
+    with bench_of(f"sqlite:///{tmp_path}/page.db") as bench:
         bench.at_middle = lambda: PAGE
         run = bench.do()
         assert (run.state, run.reason) == ("done", "")
         assert bench.is_done()
 
 
-@EACH_KIND
-def test_a_login_page_that_stays(
-    kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with bench_of(kind, f"sqlite:///{tmp_path}/page.db") as bench:
+def test_a_login_page_that_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with bench_of(f"sqlite:///{tmp_path}/page.db") as bench:
 
         def page_from_now_on() -> Answer:
             bench.studio.fault = lambda _: PAGE

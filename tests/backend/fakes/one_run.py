@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Literal
+from typing import Any
 
-from backend.runs.kinds import KINDS
-from backend.runs.run import AskedNothing, Run
+from backend.runs.agreement import AGREEMENT
+from backend.runs.run import AskedNothing, Run, RunKind
 from backend.services import Services
 from backend.settings import Settings
 from tests.backend.fakes.label_studio import TOKEN
 from tests.backend.fakes.leases import end_leases
-
-Kind = Literal["agreement", "label-errors"]
 
 
 def make_services(database_url: str, studio_url: str) -> Services:
@@ -30,16 +28,15 @@ def make_services(database_url: str, studio_url: str) -> Services:
     )
 
 
-def do_run(services: Services, name: Kind) -> Run:
+def do_run(services: Services, kind: RunKind[Any, Any]) -> Run:
     """Ask for a run over project 7, and do it; the value is what became of it."""
-    (kind,) = (each for each in KINDS if each.name == name)
     run = services.runs.request(kind, 7, AskedNothing())
     end_leases(services.database, table="runs")
     with services.engine:
-        assert services.worker(services.predictor())._rounds[name]()
+        assert services.worker(services.predictor())._rounds[kind.name]()
     return services.runs.get(kind, 7, run.id)
 
 
 if __name__ == "__main__":
-    _, database, studio, asked = sys.argv
-    print(do_run(make_services(database, studio), asked))  # type: ignore[arg-type]
+    _, database, studio = sys.argv
+    print(do_run(make_services(database, studio), AGREEMENT))
