@@ -1,28 +1,193 @@
-"""Download Label Studio's files within limits of size and time."""
+"""Download Label Studio's files within limits of size and time, each with the right token or none.
+
+A token goes to the host of the Label Studio that it is for, never to another that a task or a
+redirect names, and there only with a request for a file.
+"""
 
 from __future__ import annotations
 
 import base64
 import re
-from urllib.parse import quote, unquote, urljoin
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import requests
 from requests.auth import HTTPBasicAuth
 from urllib3.util import parse_url
 
 from backend.errors import ImageNotFound, ImageRefused, ImageTooLarge
-from backend.label_studio.instance import LabelStudioInstance, is_file_path
 from backend.label_studio.tokens import CANNOT_REACH, Access, Header, TokenRefusedError
 from backend.network.host_rules import HostRules, origin
 from backend.network.http import TimeLimit, read_body, request
 from backend.settings import Settings
-from clearclip_core.images.jpeg import is_cut_off
 
+#: Where Label Studio has a file from: an upload, its local storages, or its other storages.
+FileKind = Literal["upload", "local", "storage"]
+
+_FILE_PATHS = ("/data/", "/tasks/", "/projects/", "/storage-data/")
 _MAX_REDIRECTS = 5
 _LONGEST_NAME = 200  # letters of a file's name in an error
 
+#: Where Label Studio has a file from, and the status of its answer -> what to do.
+_HINTS: Final[Mapping[tuple[FileKind | None, int], str]] = {
+    ("storage", 404): "connect the bucket to the task's project, under Settings, Cloud Storage",
+    ("local", 404): "the file is gone, or no local storage of the task's project has its folder "
+    "(Settings, Cloud Storage)",
+    ("local", 403): "start Label Studio with LOCAL_FILES_SERVING_ENABLED=true",
+    ("upload", 500): "its uploaded file may be gone",
+}
 
-class LabelStudioFiles:
+
+@dataclass(frozen=True)
+class _Setup:
+    """What Label Studio has said of itself when it connected.
+
+    Attributes:
+        url: its address; empty before it has connected.
+        access: its token, with the host that it is for; None where none is needed.
+        is_trusted: whether the request had the backend's password.
+    """
+
+    url: str
+    access: Access | None = field(repr=False)
+    is_trusted: bool
+
+
+class LabelStudioInstance:
+    """Holds the address and the token of one Label Studio, as configured or as it announced them.
+
+    Any number of threads may share it.
+
+    Args:
+        api_key: configured token; counts only together with `url`.
+        rules: which other hosts may be asked, and which addresses may be connected to.
+        browser_url: configured address for people, where it is another one.
+    """
+
+    def __init__(
+        self,
+        url: str | None,
+        api_key: str | None,
+        rules: HostRules,
+        browser_url: str | None = None,
+    ) -> None:
+        self.url = url
+        self.rules = rules
+        self._browser_url = browser_url
+        self._access = Access(url, api_key) if url and api_key else None
+        self._setup = _Setup("", None, False)  # replaced as a whole, so that no lock is needed
+
+    def use_setup(self, hostname: str, access_token: str, trusted: bool = False) -> None:
+        """Keep the address and the token that Label Studio sends when it connects.
+
+        The token is used only where none is configured, and only for the host that it came with.
+        The address is used where none is configured. One that came with the backend's password
+        also serves to recognize links to Label Studio.
+
+        Args:
+            hostname: address of Label Studio; a user's name and password in it are left out.
+            access_token: its token; may be empty.
+            trusted: whether the request had the backend's password. Without it anybody may have
+                sent the request, so that only a public address is connected to.
+        """
+        url = hostname.strip().rstrip("/")
+        if origin(url) is None:
+            return
+        parts = urlsplit(url)
+        url = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        is_wanted = self._access is None and (self.url is None or self.is_configured(url))
+        access = None
+        if is_wanted and access_token:
+            rules = None if self.is_configured(url) or trusted else self.rules
+            access = Access(url, access_token, rules)
+        self._setup = _Setup(url, access, trusted)
+
+    @property
+    def base_url(self) -> str | None:
+        """The address at which this backend reaches Label Studio: as configured, else announced."""
+        return self.url or self._setup.url or None
+
+    @property
+    def browser_url(self) -> str | None:
+        """The address for people: as configured, else announced.
+
+        Without a password anybody can announce one, so that it never replaces a configured one.
+        """
+        return self._browser_url or self.base_url
+
+    def is_configured(self, url: str) -> bool:
+        """Return whether a URL is on the host of the configured address."""
+        return self.url is not None and origin(self.url) == origin(url)
+
+    def is_own(self, url: str) -> bool:
+        """Return whether a URL is on the host of `base_url`."""
+        base = self.base_url
+        return base is not None and origin(base) == origin(url)
+
+    def is_trusted(self, url: str) -> bool:
+        """Return whether an administrator vouches for the host of a URL.
+
+        An administrator configures hosts, and has the backend's password.
+        """
+        setup = self._setup
+        is_announced = setup.is_trusted and origin(setup.url) == origin(url)
+        return self.is_configured(url) or is_announced or self.rules.is_allowed_host(url)
+
+    def _file_path(self, path: str) -> str:
+        """Return a path in a task without the prefix that Label Studio writes before it.
+
+        Behind a reverse proxy, Label Studio writes the path of its address for people, which the
+        address that is configured may lack. Other paths are returned as they are.
+        """
+        for name in (self.url, self._browser_url, self._setup.url):
+            below = path_below(path, name)
+            if below is not None and below != path and is_file_path(below):
+                return below
+        return path
+
+    def kind_of(self, url: str) -> FileKind | None:
+        """Return where this Label Studio has a file from; None where a URL is none of its files.
+
+        A token opens all other URLs as well, and must not be sent there. Where Label Studio is
+        under a path of its host, another application may be beside it.
+        """
+        path = path_below(parse_url(url).request_uri, self.base_url)
+        if path is None or not self.is_own(url) or not is_file_path(path):
+            return None
+        if path.startswith("/data/local-files"):
+            return "local"
+        if path.startswith("/data/"):
+            return "upload"
+        return "storage"
+
+    def access_for(self, url: str) -> Access | None:
+        """Return the token to send with a request for a URL; None for a request without one."""
+        access = self._access or self._setup.access
+        if access is None or not access.is_for(url) or self.kind_of(url) is None:
+            return None
+        return access
+
+    def configured_address(self, url: str) -> str:
+        """Return the configured address of a link to Label Studio by another of its names.
+
+        Inside containers the name for people and the announced one differ from the configured
+        one. Other URLs are returned as they are.
+        """
+        setup = self._setup
+        announced = setup.url if setup.is_trusted else None
+        for name in (self._browser_url, announced):
+            if not self.url or not name or origin(url) != origin(name):
+                continue
+            parts = urlsplit(url)
+            path = path_below(parts.path, name)
+            if path is not None:
+                return self.url + (f"{path}?{parts.query}" if parts.query else path)
+        return url
+
+
+class LabelStudioFiles(LabelStudioInstance):
     """Builds the addresses of files and downloads them, those of Label Studio with its token.
 
     Any number of threads may share it.
@@ -44,7 +209,7 @@ class LabelStudioFiles:
         timeout_s: float = 30.0,
         max_file_mb: int = 100,
     ) -> None:
-        self._instance = LabelStudioInstance(url, api_key, rules or HostRules(), browser_url)
+        super().__init__(url, api_key, rules or HostRules(), browser_url)
         self._timeout_s = timeout_s
         self._max_file_mb = max_file_mb
 
@@ -61,10 +226,6 @@ class LabelStudioFiles:
             max_file_mb=settings.max_image_mb,
         )
 
-    def use_setup(self, hostname: str, access_token: str, trusted: bool = False) -> None:
-        """Keep what Label Studio says of itself; see `LabelStudioInstance.use_setup`."""
-        self._instance.use_setup(hostname, access_token, trusted)
-
     def download(self, url: str, called: str = "") -> bytes:
         """Return the content of a file on an http or https host, following redirects.
 
@@ -74,15 +235,12 @@ class LabelStudioFiles:
             called: name of the file in errors; by default its URL without secrets.
         """
         called = called[:_LONGEST_NAME] or _without_secrets(url)
-        url = self._instance.configured_address(url)
+        url = self.configured_address(url)
         with TimeLimit(self._timeout_s) as limit:
             for _ in range(_MAX_REDIRECTS + 1):
                 with self._get(url, called, limit) as response:
                     if not response.is_redirect:
-                        content = self._content(response, called, limit)
-                        if not _has_length(response) and _is_truncated(content):
-                            raise self._broken_off(called)
-                        return content
+                        return self._content(response, called, limit)
                     url = _redirect_target(url, response.headers["location"])
         raise ImageRefused(f"{called} leads to too many redirects.")
 
@@ -95,7 +253,7 @@ class LabelStudioFiles:
         >>> LabelStudioFiles("http://studio:8080").file_url("/data/upload/1/a.png")
         'http://studio:8080/data/upload/1/a.png'
         """
-        base, path = self._instance.base_url, self._instance.file_path(path)
+        base, path = self.base_url, self._file_path(path)
         if not is_file_path(path):
             raise ImageNotFound(
                 f"{path[:200]!r} is no address of an image: expected http://, https://, s3://, "
@@ -130,11 +288,6 @@ class LabelStudioFiles:
         fileuri = base64.urlsafe_b64encode(uri.encode()).decode()
         return self.file_url(f"/{owner}/presign/?fileuri={quote(fileuri)}")
 
-    @property
-    def browser_url(self) -> str | None:
-        """The address of Label Studio for people; see `LabelStudioInstance.browser_url`."""
-        return self._instance.browser_url
-
     def task_url(self, project_id: int | None, task_id: int | str | None = None) -> str | None:
         """Return the address of a task or a project for people; None where it is not known.
 
@@ -155,7 +308,7 @@ class LabelStudioFiles:
             raise ImageNotFound(
                 f"{called} leads to {_without_secrets(url)!r}, which is no http or https address."
             )
-        access = self._instance.access_for(url)
+        access = self.access_for(url)
         if access is None:
             return self._send(url, None, called, limit)
         header = self._header(access, limit)
@@ -187,7 +340,7 @@ class LabelStudioFiles:
             return request(
                 "GET",
                 url,
-                rules=None if self._instance.is_trusted(url) else self._instance.rules,
+                rules=None if self.is_trusted(url) else self.rules,
                 limit=limit,
                 auth=basic or Header(header),
                 headers={"Accept-Encoding": "identity"},
@@ -199,18 +352,16 @@ class LabelStudioFiles:
             raise ImageRefused(f"The host of {called} cannot be reached.") from None
 
     def _content(self, response: requests.Response, called: str, limit: TimeLimit) -> bytes:
-        if response.status_code in (404, 410):
-            raise ImageNotFound(self._absence(response, called))
-        if response.status_code in (401, 403):
-            raise ImageRefused(self._refusal(response, called))
-        if response.status_code != 200:
-            raise ImageRefused(self._failure(response, called))
+        status = response.status_code
+        if status != 200:
+            reason = f"{called} is not handed out (HTTP {status}){self._hint(response)}."
+            raise (ImageNotFound if status in (404, 410) else ImageRefused)(reason)
         content: bytes | None = b""
         try:
             content = read_body(response, self._max_file_mb << 20)
         except CANNOT_REACH:
             if not limit.is_over:
-                raise self._broken_off(called) from None
+                raise ImageRefused(f"The download of {called} broke off.") from None
         if limit.is_over:  # a body without a length that was cut off looks complete
             raise self._too_slow(called)
         if content is None:
@@ -219,68 +370,18 @@ class LabelStudioFiles:
             raise ImageRefused(f"{called} is empty, or its download broke off.")
         return content
 
-    def _broken_off(self, called: str) -> ImageRefused:
-        return ImageRefused(f"The download of {called} broke off.")
-
     def _too_slow(self, called: str) -> ImageRefused:
         return ImageRefused(f"{called} took longer than {self._timeout_s:g} s to arrive.")
 
-    def _absence(self, response: requests.Response, called: str) -> str:
-        """Say that a file is missing, or that Label Studio knows no storage that has it.
-
-        Label Studio answers both with HTTP 404, and names neither.
-        """
-        kind = self._instance.kind_of(response.url)
-        if kind == "storage":
-            return (
-                f"Label Studio has no storage that hands out {called}: connect the bucket to the "
-                "task's project, under Settings, Cloud Storage."
-            )
-        if kind == "local":
-            return (
-                f"Label Studio hands out no file at {called}: either the file is gone, or no local "
-                "storage of the task's project (Settings, Cloud Storage) has its folder."
-            )
-        return f"There is no file at {called}."
-
-    def _failure(self, response: requests.Response, called: str) -> str:
-        status = response.status_code
-        if status == 500 and self._instance.kind_of(response.url) == "upload":
-            return f"Label Studio cannot read {called} (HTTP 500): its uploaded file may be gone."
-        return f"{called} answered HTTP {status}."
-
-    def _refusal(self, response: requests.Response, called: str) -> str:
-        status = response.status_code
-        if not self._instance.is_own(response.url):
-            return f"{called} is not for everyone (HTTP {status})."
-        if status == 403 and self._instance.kind_of(response.url) == "local":
-            return (
-                f"Label Studio serves no local files, such as {called} (HTTP 403): start it with "
-                "LOCAL_FILES_SERVING_ENABLED=true."
-            )
-        if "Authorization" in response.request.headers:
-            return (
-                f"Label Studio refused {called} to the token of this backend (HTTP {status}): "
-                "check LABEL_STUDIO_API_KEY."
-            )
-        if not self._instance.is_file(response.url):
-            return f"{called} is no file of Label Studio's: it is asked for without the token."
-        return (
-            f"Label Studio wants a token for {called} (HTTP {status}): set LABEL_STUDIO_URL and "
-            "LABEL_STUDIO_API_KEY."
-        )
-
-
-def _has_length(response: requests.Response) -> bool:
-    """Return whether a body that is cut off can be told by its headers alone."""
-    return "content-length" in response.headers or "transfer-encoding" in response.headers
-
-
-def _is_truncated(content: bytes) -> bool:
-    """Return whether a JPEG or PNG ends before the mark of its end, as where Label Studio stops."""
-    if content.startswith(b"\x89PNG"):
-        return b"IEND" not in content
-    return content.startswith(b"\xff\xd8") and is_cut_off(content)
+    def _hint(self, response: requests.Response) -> str:
+        """Return what to do where Label Studio does not hand out a file; it names no reason."""
+        status, kind = response.status_code, self.kind_of(response.url)
+        hint = _HINTS.get((kind, status), "")
+        if status in (401, 403) and not hint and self.is_own(response.url):
+            hint = "check LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY"
+            if kind is None:
+                hint = "it is no file of Label Studio's, and is asked for without the token"
+        return hint and f": {hint}"
 
 
 def _redirect_target(url: str, location: str) -> str:
@@ -302,3 +403,35 @@ def _without_secrets(url: str) -> str:
     """
     url = re.sub("([?#](?!d=)|&).*", "", url, flags=re.DOTALL)
     return re.sub("//[^/]*@", "//", url)[:_LONGEST_NAME]
+
+
+def path_below(path: str, base_url: str | None) -> str | None:
+    """Return a path without that of a base URL; None where it is not below that.
+
+    >>> path_below("/label/data/a.png", "https://host/label"), path_below("/a.png", "https://host")
+    ('/data/a.png', '/a.png')
+    >>> path_below("/labels/a.png", "https://host/label") is None
+    True
+    """
+    prefix = urlsplit(base_url or "").path
+    return path[len(prefix) :] if path.startswith(f"{prefix}/") else None
+
+
+def is_file_path(path: str) -> bool:
+    """Return whether Label Studio hands out a file at a path.
+
+    >>> is_file_path("/data/upload/1/a.png"), is_file_path("/data/../api/users/")
+    (True, False)
+    """
+    return path.startswith(_FILE_PATHS) and not _has_parent_step(path)
+
+
+def _has_parent_step(path: str) -> bool:
+    """Return whether a path has a step upwards, in any of its encodings.
+
+    >>> _has_parent_step("/data/%252e%252E%5Capi"), _has_parent_step("/data/a..b")
+    (True, False)
+    """
+    for _ in range(3):
+        path = unquote(path)
+    return ".." in re.split(r"[/\\?&=]", path)

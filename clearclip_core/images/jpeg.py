@@ -93,30 +93,6 @@ def plain_frame_hw(data: bytes) -> tuple[int, int] | None:
     return None
 
 
-def is_cut_off(data: bytes) -> bool:
-    """Tell whether a JPEG file ends before the mark of its end; False where it has no segments.
-
-    A thumbnail in a segment has an end of its own, so the mark is looked for from the scan on.
-
-    >>> is_cut_off(bytes.fromhex("ffd8ffda000212")), is_cut_off(bytes.fromhex("ffd8ffda0002ffd9"))
-    (True, False)
-    """
-    at = 2
-    while at + 4 <= len(data):
-        if data[at] != 0xFF:
-            return False
-        marker = data[at + 1]
-        if marker == _SCAN:
-            return data.find(bytes((0xFF, _END)), at) < 0
-        if marker == 0xFF:  # filling
-            at += 1
-        elif marker in _LONE or marker == _END:
-            at += 2
-        else:
-            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return True
-
-
 def _ends_with_its_scan(data: bytes, at: int) -> bool:
     """Tell whether nothing but the end of the file follows the scan whose marker ends at `at`."""
     found = _NO_RESTART.search(data, at + int.from_bytes(data[at : at + 2], "big"))

@@ -199,7 +199,7 @@ def test_a_picture_of_each_kind_of_address_is_read(server: LocalServer, studio: 
     text = found(server)["pictures"].text
     assert text.startswith("2 of 4 kinds of address cannot be read")
     assert "no local storage of the task's project" in text
-    assert "Task 84: Label Studio has no storage that hands out s3://bucket/a.png" in text
+    assert "Task 84: s3://bucket/a.png is not handed out (HTTP 404): connect the bucket" in text
     assert "Task 83" not in text
     studio.tasks = {task: studio.tasks[task] for task in range(20, 83)}
     assert found(server)["pictures"].text.endswith(

@@ -1,20 +1,22 @@
-"""Downloads over real HTTP: redirects, errors, limits of time and size."""
+"""Downloads over real HTTP: redirects, errors, limits of time and size, who is sent the token."""
 
 from __future__ import annotations
 
 import base64
 import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from backend.errors import HostRefused, ImageNotFound, ImageRefused, ImageTooLarge
+from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.download import LabelStudioFiles
-from tests.backend.fakes.file_studio import (
-    LEGACY,
-    LOOPBACK,
-    FileStudio,
-)
+from backend.label_studio.task_filter import TaskFilter
+from tests.backend.fakes.colour_segmenter import brush_config
+from tests.backend.fakes.file_studio import LEGACY, LOOPBACK, PERSONAL, FileStudio, fetch_file
+from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, Asked, LocalServer
 
 
@@ -64,9 +66,9 @@ def test_passwords_in_a_url_are_sent_but_not_shown() -> None:
 @pytest.mark.parametrize(
     ("answer", "error", "sentence"),
     [
-        (Answer(404), ImageNotFound, "There is no file at"),
-        (Answer(403), ImageRefused, "HTTP 403"),
-        (Answer(500, b"<html>traceback"), ImageRefused, "answered HTTP 500"),
+        (Answer(404), ImageNotFound, r"is not handed out \(HTTP 404\).$"),
+        (Answer(403), ImageRefused, r"is not handed out \(HTTP 403\).$"),
+        (Answer(204), ImageRefused, "HTTP 204"),
         (Answer(200, b"half", length=8), ImageRefused, "broke off"),
         (Answer(200, b""), ImageRefused, "is empty, or its download broke off"),
         (Answer(200, b"", length=3 << 20), ImageTooLarge, "larger than the limit of 1 MB"),
@@ -87,51 +89,26 @@ def test_answers_that_are_no_file(answer: Answer, error: type[Exception], senten
 
 
 @pytest.mark.parametrize(
-    ("path", "status", "error", "sentence"),
+    ("path", "status", "sentence"),
     [
-        # what the real Label Studio answers where no storage of the project has the file
-        ("/tasks/3/presign/?fileuri=czM6Ly9iL2EucG5n", 404, ImageNotFound, "has no storage that"),
-        ("/data/local-files/?d=a/b.png", 404, ImageNotFound, "or no local storage of the task's"),
-        ("/data/upload/1/a.png", 404, ImageNotFound, "There is no file at"),
-        # where it serves no local files at all
-        ("/data/local-files/?d=a/b.png", 403, ImageRefused, "LOCAL_FILES_SERVING_ENABLED=true"),
-        ("/data/upload/1/a.png", 403, ImageRefused, "check LABEL_STUDIO_API_KEY"),
-        # and where an uploaded file is gone from its disk
-        ("/data/upload/1/a.png", 500, ImageRefused, "its uploaded file may be gone"),
-        ("/data/local-files/?d=a/b.png", 500, ImageRefused, "answered HTTP 500"),
+        ("/tasks/3/presign/?fileuri=czM6Ly9iL2EucG5n", 404, "connect the bucket"),
+        ("/data/local-files/?d=a/b.png", 404, "no local storage of the task's project"),
+        ("/data/local-files/?d=a/b.png", 403, "LOCAL_FILES_SERVING_ENABLED=true"),
+        ("/data/upload/1/a.png", 403, "check LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY"),
+        ("/data/upload/1/a.png", 500, "its uploaded file may be gone"),
+        ("/data/upload/1/a.png", 404, "(HTTP 404)."),
     ],
 )
 def test_what_label_studio_does_not_hand_out(
-    file_server: LocalServer,
-    file_studio: FileStudio,
-    path: str,
-    status: int,
-    error: type[Exception],
-    sentence: str,
+    file_server: LocalServer, file_studio: FileStudio, path: str, status: int, sentence: str
 ) -> None:
+    """As the real one answers: without a reason, and 500 for a file that is gone from its disk."""
     file_studio.answers[path] = Answer(status)
-    with pytest.raises(error, match=sentence) as caught:
-        LabelStudioFiles(file_server.url, LEGACY).download(f"{file_server.url}{path}", "s3://b/a")
-    assert "s3://b/a" in str(caught.value)
-
-
-#: A JPEG without pixels, but with its marks, and the half of it.
-WHOLE = b"\xff\xd8\xff\xda\x00\x02" + b"scan" * 9 + b"\xff\xd9"
-HALF = WHOLE[:20]
-
-
-def test_an_image_that_was_cut_off_without_a_length_is_refused() -> None:
-    """A Label Studio that stops may have cut it off: a later try may have all of it."""
-    png = b"\x89PNG\r\n\x1a\n" + b"chunk" * 9
-    answers = [Answer(body=body, has_length=False) for body in (HALF, png, WHOLE, b"no image")]
-    answers.append(Answer(body=HALF))  # all of its length has come
-    with LocalServer(lambda asked: answers.pop(0)) as server:
-        files = LabelStudioFiles(rules=LOOPBACK)
-        for _ in range(2):
-            with pytest.raises(ImageRefused, match="broke off"):
-                files.download(f"{server.url}/a.jpg")
-        for whole in (WHOLE, b"no image", HALF):
-            assert files.download(f"{server.url}/a.jpg") == whole
+    files = LabelStudioFiles(file_server.url, LEGACY)
+    with pytest.raises(ImageNotFound if status == 404 else ImageRefused) as caught:
+        files.download(f"{file_server.url}{path}", "s3://b/a")
+    assert str(caught.value).startswith("s3://b/a is not handed out")
+    assert sentence in str(caught.value)
 
 
 def test_slow_hosts() -> None:
@@ -162,3 +139,250 @@ def test_passwords_in_a_netrc_are_not_sent(
     monkeypatch.setenv("NETRC", str(netrc))
     LabelStudioFiles(rules=LOOPBACK).download(f"{stranger.url}/a.png")
     assert stranger.asked[0].authorization is None
+
+
+# ---- which hosts are trusted, and which are sent the token ---------------------------------------
+
+
+def test_other_hosts_never_see_a_token(file_server: LocalServer, stranger: LocalServer) -> None:
+    files = LabelStudioFiles(file_server.url, LEGACY, rules=LOOPBACK)
+    own, other = (f"127.0.0.1:{each.port}" for each in (file_server, stranger))
+    # To Python's urlsplit the last one's host is what follows the @.
+    for url in (f"http://{other}/a.png", f"http://{own}@{other}/a", f"http://{other}\\@{own}/a"):
+        assert files.download(url) == b"strange"
+    assert all("Token" not in (asked.authorization or "") for asked in stranger.asked)
+
+
+def test_redirects_leave_the_token_behind(
+    file_server: LocalServer, stranger: LocalServer, file_studio: FileStudio
+) -> None:
+    signed = f"{stranger.url}/bucket/a.png?signature=1"
+    file_studio.answers["/tasks/3/presign/?fileuri=czM6Ly9iL2EucG5n"] = Answer(
+        303, headers={"Location": signed}
+    )
+    files = LabelStudioFiles(file_server.url, LEGACY, rules=LOOPBACK)
+    assert files.download(files.storage_url("s3://b/a.png", 3, 1)) == b"strange"
+    assert stranger.asked == [Asked("GET", "/bucket/a.png?signature=1", None)]
+
+
+def test_redirects_on_the_host_keep_it(file_server: LocalServer, file_studio: FileStudio) -> None:
+    file_studio.answers["/data/old.png"] = Answer(302, headers={"Location": "upload/1/a.png"})
+    assert (
+        LabelStudioFiles(file_server.url, LEGACY).download(f"{file_server.url}/data/old.png")
+        == b"picture"
+    )
+
+
+def test_the_token_goes_along_for_files_only(
+    file_server: LocalServer, file_studio: FileStudio
+) -> None:
+    files = LabelStudioFiles(file_server.url, LEGACY)
+    paths = ["/api/users/", "/", "/user/account", "/data/%2e%2e/api/users/", "/data/x/..%2f../api"]
+    paths += ["/data/%252e%252e/api/", "/data/upload/../../api/projects/"]
+    for path in paths:
+        with pytest.raises(ImageRefused, match="no file of Label Studio's"):
+            files.download(f"{file_server.url}{path}")
+    file_studio.answers["/data/y"] = Answer(302, headers={"Location": "/api/users/"})
+    with pytest.raises(ImageRefused, match="no file of Label Studio's"):
+        files.download(f"{file_server.url}/data/y")
+    authorizations = {asked.path: asked.authorization for asked in file_server.asked}
+    assert authorizations.pop("/data/y") == f"Token {LEGACY}"
+    assert set(authorizations.values()) == {None}
+
+
+def test_a_sent_token_stays_with_its_host(file_server: LocalServer, stranger: LocalServer) -> None:
+    files = LabelStudioFiles(stranger.url)
+    files.use_setup(file_server.url, LEGACY)
+    assert fetch_file(files) == b"strange"
+    assert stranger.asked[0].authorization is None
+
+
+@pytest.mark.parametrize("url", [None, "configured"])
+def test_a_sent_token_serves_its_own_host(file_server: LocalServer, url: str | None) -> None:
+    files = LabelStudioFiles(url and file_server.url, rules=LOOPBACK)
+    files.use_setup(file_server.url + "/", LEGACY)
+    assert fetch_file(files) == b"picture"
+
+
+def test_a_configured_token_is_kept(file_server: LocalServer, stranger: LocalServer) -> None:
+    files = LabelStudioFiles(file_server.url, LEGACY)
+    files.use_setup(stranger.url, "b" * 40)
+    assert fetch_file(files) == b"picture"
+    assert stranger.asked == []
+
+
+def test_links_by_the_name_that_the_server_calls_itself(file_server: LocalServer) -> None:
+    files = LabelStudioFiles(file_server.url, LEGACY)
+    files.use_setup("http://localhost:8080", "b" * 40, trusted=True)
+    assert files.download("http://localhost:8080/data/upload/1/a.png") == b"picture"
+    files = LabelStudioFiles(file_server.url, LEGACY, browser_url="http://localhost:8080/label")
+    assert files.download("http://localhost:8080/label/data/upload/1/a.png") == b"picture"
+
+
+@pytest.mark.parametrize("path", ["", "/data"])
+def test_who_has_no_password_makes_no_other_host_a_name_of_label_studio(
+    file_server: LocalServer, stranger: LocalServer, path: str
+) -> None:
+    files = LabelStudioFiles(file_server.url, LEGACY, rules=LOOPBACK)
+    files.use_setup(stranger.url + path, "")
+    assert files.download(f"{stranger.url}/data/upload/1/a.png") == b"strange"
+    files.use_setup(file_server.url + path, "")  # its own name, with a path that is none
+    assert files.download(f"{file_server.url}/data/upload/1/a.png") == b"picture"
+
+
+@pytest.mark.parametrize("hostname", ["", "  ", "studio", "file:///etc", "http://", "http://["])
+def test_names_that_are_none_are_not_learned(hostname: str) -> None:
+    files = LabelStudioFiles()
+    files.use_setup(hostname, LEGACY)
+    with pytest.raises(ImageNotFound, match="set LABEL_STUDIO_URL"):
+        files.file_url("/data/upload/1/a.png")
+
+
+def test_other_hosts_of_this_machine_are_not_asked(
+    file_server: LocalServer, stranger: LocalServer
+) -> None:
+    """The configured Label Studio is trusted at its own port only."""
+    files = LabelStudioFiles(file_server.url, LEGACY)
+    for url in (f"{stranger.url}/a.png", f"http://localhost:{stranger.port}/a.png"):
+        with pytest.raises(HostRefused, match="no public address"):
+            files.download(url)
+    assert stranger.asked == []
+    assert fetch_file(files) == b"picture"
+
+
+def test_who_has_no_password_teaches_no_private_address(file_server: LocalServer) -> None:
+    for token in (LEGACY, PERSONAL):  # the latter would be sent to be exchanged
+        files = LabelStudioFiles()
+        files.use_setup(file_server.url, token)
+        with pytest.raises(HostRefused, match="set LABEL_STUDIO_URL"):
+            fetch_file(files)
+    assert file_server.asked == []
+
+
+def test_who_has_the_password_does(file_server: LocalServer, stranger: LocalServer) -> None:
+    files = LabelStudioFiles()
+    files.use_setup(file_server.url, PERSONAL, trusted=True)
+    assert fetch_file(files) == b"picture"
+    with pytest.raises(HostRefused):
+        files.download(f"{stranger.url}/a.png")
+    files.use_setup(stranger.url, LEGACY)  # somebody else, without: takes the trust along
+    with pytest.raises(HostRefused):
+        fetch_file(files)
+
+
+def test_storages_are_asked_by_task_or_by_project() -> None:
+    files = LabelStudioFiles("http://studio")
+    fileuri = base64.urlsafe_b64encode("gs://b/ü?.png".encode()).decode().replace("=", "%3D")
+    assert files.storage_url("gs://b/ü?.png", None, 7).endswith(
+        f"/projects/7/presign/?fileuri={fileuri}"
+    )
+    with pytest.raises(ImageNotFound, match="no number"):
+        files.storage_url("gs://b/a.png", "word", None)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/data/../api/users/",
+        "/data/upload/..",
+        "/data/upload/%2e%2e/%2E%2E/api/",
+        "/data/upload/%252e%252e/x",
+        "/data/upload\\..\\..\\api",
+        "/data/upload/..%5capi",
+        "/data/local-files/?d=../../etc/passwd",
+        "/data/local-files/?d=%2e%2e%2fetc%2fpasswd",
+        "/data/local-files/?d=a/../../b",
+        "/etc/passwd",
+        "data/upload/a.png",
+        "~/a.png",
+    ],
+)
+def test_paths_that_lead_elsewhere(path: str) -> None:
+    with pytest.raises(ImageNotFound, match="no address of an image"):
+        LabelStudioFiles("http://studio").file_url(path)
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_no_announced_address_replaces_a_configured_one(trusted: bool) -> None:
+    """As without a password anybody can announce one."""
+    files = LabelStudioFiles("http://label-studio:8080")
+    files.use_setup("https://evil.example.com", "", trusted)
+    assert files.task_url(7) == "http://label-studio:8080/projects/7/data"
+    assert files.browser_url == "http://label-studio:8080"
+    files = LabelStudioFiles("http://studio:8080", browser_url="https://people.example.com")
+    files.use_setup("https://evil.example.com", "", trusted)
+    assert files.task_url(7, 3) == "https://people.example.com/projects/7/data?task=3"
+    assert files.file_url("/data/upload/1/a.png") == "http://studio:8080/data/upload/1/a.png"
+
+
+def test_people_are_sent_where_label_studio_says_that_it_is() -> None:
+    files = LabelStudioFiles()
+    files.use_setup("https://ann:secret@studio.example.com/label/", "")
+    assert files.task_url(7, 3) == "https://studio.example.com/label/projects/7/data?task=3"
+    assert files.task_url(7, "3&x=<") == "https://studio.example.com/label/projects/7/data"
+    assert files.task_url(None, 3) is None
+    assert LabelStudioFiles().task_url(7, 3) is None
+
+
+CONFIG = brush_config("red")
+
+
+def behind_proxy(answer: Callable[[Asked], Answer], prefix: str = "/label") -> LocalServer:
+    """A reverse proxy that takes a prefix away; another application has the rest of the host."""
+
+    def route(asked: Asked) -> Answer:
+        if not asked.path.startswith(f"{prefix}/"):
+            return Answer(body=b"another application")
+        return answer(replace(asked, path=asked.path.removeprefix(prefix)))
+
+    return LocalServer(route)
+
+
+@pytest.fixture
+def proxy() -> Iterator[LocalServer]:
+    with behind_proxy(FakeStudio(CONFIG, {3: {"image": "/label/data/a.png"}}).answer) as server:
+        yield server
+
+
+@pytest.fixture
+def file_proxy() -> Iterator[LocalServer]:
+    with behind_proxy(FileStudio().route) as server:
+        yield server
+
+
+def test_the_api_is_called_below_the_prefix(proxy: LocalServer) -> None:
+    client = LabelStudioClient(f"{proxy.url}/label", TOKEN, retry_for_s=0)
+    assert client.label_config(7) == CONFIG
+    assert [task.id for task in client.tasks(7, TaskFilter())] == [3]
+    entry = {"model_version": "v1", "result": [], "score": 0.5}
+    assert client.prediction_writer.write(7, "v1", {3: entry}) == {}
+    assert client.user() == "ann@example.com"
+    assert all(each.path.startswith("/label/api/") for each in proxy.asked)
+
+
+@pytest.mark.parametrize("path", ["/label/data/upload/1/a.png", "/data/upload/1/a.png"])
+def test_files_are_fetched_below_the_prefix(file_proxy: LocalServer, path: str) -> None:
+    files = LabelStudioFiles(f"{file_proxy.url}/label", LEGACY)
+    assert files.download(files.file_url(path)) == b"picture"
+    assert [each.path for each in file_proxy.asked] == ["/label/data/upload/1/a.png"]
+
+
+@pytest.mark.parametrize("announced", [False, True])
+def test_the_prefix_of_the_address_for_people_is_known_inside_too(
+    file_server: LocalServer, announced: bool
+) -> None:
+    """As in Docker Compose: inside, nothing takes the prefix away, and there is none."""
+    people = "https://host.example/label"
+    files = LabelStudioFiles(file_server.url, LEGACY, browser_url=None if announced else people)
+    if announced:
+        files.use_setup(people, "")
+    for path in ("/label/data/upload/1/a.png", "/data/upload/1/a.png"):
+        assert files.file_url(path) == f"{file_server.url}/data/upload/1/a.png"
+        assert files.download(files.file_url(path)) == b"picture"
+
+
+def test_another_application_on_the_host_gets_no_token(file_proxy: LocalServer) -> None:
+    files = LabelStudioFiles(f"{file_proxy.url}/label", LEGACY)
+    for path in ("/data/upload/1/a.png", "/labels/data/a.png", "/tasks/3/presign/"):
+        assert files.download(f"{file_proxy.url}{path}") == b"another application"
+    assert [each.authorization for each in file_proxy.asked] == [None] * 3
