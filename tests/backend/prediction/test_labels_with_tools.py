@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 
 from backend.errors import LabelConfigError
-from backend.feedback.comparison import compare_annotation
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.prediction.predictor import ModelVersions
 from backend.settings import Settings
@@ -87,7 +85,6 @@ def test_attributes_count_on_either_tag() -> None:
     ("tags", "sentence"),
     [
         ([LABELS], "a <Brush>, <Bitmask>, <Polygon> or <Rectangle> beside <Labels>"),
-        ([LABELS, '<Ellipse name="e" toName="img"/>'], "beside <Labels>, with toName"),
         ([f'<Repeater on="$x">{LABELS}{TOOLS["brush"]}</Repeater>'], "<Repeater>"),
         (
             ['<Labels name="kind" toName="img" value="$labels"/>', TOOLS["brush"]],
@@ -112,33 +109,6 @@ def test_a_click_is_answered_with_its_label() -> None:
     assert (brush["type"], labelled["value"]["labels"]) == ("brush", ["r"])
     assert mask_of(labelled)[20, 45]
     assert not mask_of(labelled)[20, 10]
-
-
-def test_what_annotators_leave_is_compared() -> None:
-    config = parse_label_config(config_of(LABELS, TOOLS["brush"], TOOLS["rectangle"], CLICK))
-    result = predicted(config_of(LABELS, TOOLS["brush"], TOOLS["rectangle"], CLICK))
-    size = {"original_width": 60, "original_height": 40, "to_name": "img"}
-    left_half = {"x": 0, "y": 0, "width": 50, "height": 100, "rotation": 0}
-    drawn = [
-        {**size, "id": "n", "type": "rectangle", "from_name": "rectangle", "value": left_half},
-        {
-            **size,
-            "id": "n",
-            "type": "labels",
-            "from_name": "kind",
-            "value": left_half | {"labels": ["r"]},
-        },
-    ]
-    point = {**size, "id": "p", "type": "labels", "from_name": "kind"}
-    point["value"] = {"x": 5, "y": 5, "width": 1, "labels": ["r"]}
-    final = [*result[2:], *drawn, point]  # red was deleted and drawn anew as a box
-    (picture,) = compare_annotation(result, final, config)
-    red, blue = picture.changes
-    assert (red.label, red.deleted, red.added, blue.accepted) == ("red", 1, 1, 1)
-    assert red.iou == 1
-    expected = np.zeros((40, 60), bool)
-    expected[:, :30] = True
-    assert np.array_equal(picture.final["red"], expected)
 
 
 def test_the_tool_is_in_the_model_version_and_changes_no_other() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,10 +23,12 @@ from backend.label_studio.requests import (
     TypedWords,
 )
 from backend.prediction.batches import Outcome
+from backend.prediction.images import PredictionSpec, TaskImage, TaskImageReader
 from backend.prediction.predictor import Predictor, priority
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker
 from clearclip_core import RGBArray
+from clearclip_core.clip.sink_channels import save_sink_channels
 from tests.backend.fakes.colour_segmenter import ColourSegmenter, brush_config, colour_engine, flag
 from tests.backend.prediction.annotator import LABELS, mask_of
 
@@ -186,12 +188,42 @@ def test_a_missing_picture_costs_no_other_of_its_task(
     ],
 )
 def test_a_task_without_any_of_its_pictures_fails(pages: list[str], outcome: Outcome) -> None:
-    tracker = TaskTracker()
-    predictor = Predictor(colour_engine(), read_image, Settings(), tracker=tracker)
+    predictor = make_predictor()
     spec = predictor.spec(parse_label_config(TWO_TAGS), Priority.BATCH, 1, None)
     assert predictor.outcome(Task(1, 1, {"front": "gone", "pages": pages}), spec) == outcome
-    (record,) = tracker.failures
-    assert (record.failed, record.sentence) == (True, outcome.reason)
+
+
+PAGES = ["http://a/away", "http://a/red", "http://b/red", "s3://c/gone", "s3://c/red", "/red"]
+
+
+@pytest.mark.parametrize(
+    ("patience_s", "given_up"), [(60.0, []), (1e-9, ["http://a/red"])], ids=["all", "impatient"]
+)
+def test_a_host_that_is_waited_for_in_vain_is_given_up_and_no_other(
+    patience_s: float, given_up: list[str]
+) -> None:
+    config = (
+        '<View><Image name="many" valueList="$pages"/><BrushLabels name="m" toName="many">'
+        '<Label value="red"/></BrushLabels></View>'
+    )
+    asked: list[str] = []
+
+    def read(source: str, task: Task) -> RGBArray:
+        asked.append(source)
+        if "away" in source:
+            raise ImageRefused("away")
+        if "gone" in source:
+            raise ImageNotFound("gone")
+        return flag("red")
+
+    reader = TaskImageReader(colour_engine(), read, read, patience_s)
+    spec = PredictionSpec(parse_label_config(config), "v", Priority.BATCH, 1)
+    found: list[Any] = list(reader.read(Task(1, 1, {"pages": PAGES}), spec))
+    read_now = [each.item_index for each in found if isinstance(each, TaskImage)]
+    assert read_now == [i for i in (1, 2, 4, 5) if PAGES[i] not in given_up]
+    refused = [each for each in found if isinstance(each, ImageRefused)]
+    assert len(refused) == 1 + len(given_up)
+    assert asked == [page for page in PAGES if page not in given_up]
 
 
 def test_words_are_answered_on_the_pictures_that_are_there() -> None:
@@ -221,59 +253,10 @@ def test_who_waits_decides_the_urgency() -> None:
     assert priority(request(config, "red", "flag")) is Priority.BATCH
 
 
-def test_a_slow_picture_holds_up_no_other_of_its_batch() -> None:
-    others_done = threading.Event()
-    read: list[str] = []
-
-    def slow_first(source: str, task: Task) -> RGBArray:
-        read.append(source)
-        if len(read) == 12:
-            others_done.set()
-        if source == "1":
-            assert others_done.wait(20)
-        return flag("red", size_hw=(2, int(source)))
-
-    predictor = Predictor(colour_engine(), slow_first, Settings())
-    entries = predictor.predict(request(brush_config("red"), *map(str, range(1, 13))))
-    assert all(entries)
-
-
-def test_a_batch_gets_through_a_queue_of_one_beside_others(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("backend.inference.queue.CAPACITY", 1)
-    predictor = make_predictor()
-    images = ["red", "flag", "wide"] * 7
-    bodies = [request(brush_config("red"), *images, first=100 * number) for number in range(5)]
-    answers: list[Any] = []
-    threads = [
-        threading.Thread(target=lambda body=body: answers.append(predictor.predict(body)))
-        for body in bodies
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert [len(answer) for answer in answers] == [21] * 5
-    assert all(all(answer) for answer in answers)
-
-
 def test_a_full_queue_is_no_empty_prediction(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backend.inference.queue.CAPACITY", 1)
-    segmenter = ColourSegmenter()
-    predictor = Predictor(colour_engine(segmenter), read_image, Settings())
-
-    def ask(picture: str) -> None:
-        predictor.predict(request(brush_config("red"), picture, context=CLICK))
-
-    segmenter.gate.clear()
-    holding = threading.Thread(target=ask, args=["red"], daemon=True)
-    holding.start()
-    assert segmenter.started.acquire(timeout=20)
+    monkeypatch.setattr("backend.inference.queue.CAPACITY", 0)
     with pytest.raises(Busy, match="try again"):
-        ask("flag")
-    segmenter.gate.set()
-    holding.join(20)
+        make_predictor().predict(request(brush_config("red"), "red", context=CLICK))
 
 
 def test_priming_embeds_the_words_of_a_config_once() -> None:
@@ -327,3 +310,63 @@ def test_a_picture_of_which_nothing_is_predicted_is_not_read() -> None:
     config = brush_config("red", attributes='prelabel="no"')
     entry = predicted(request(config, "gone"))
     assert entry["result"] == []
+
+
+# What a model version depends on
+
+
+def version(config: str = brush_config("red"), **settings: object) -> str:
+    return make_predictor(**settings).versions.current(parse_label_config(config))
+
+
+def test_the_version_follows_all_that_changes_masks() -> None:
+    same = version()
+    assert same == version()
+    assert same.startswith("ViT-B-16/openai clearclip ")
+    others = {
+        version(brush_config("red", "blue")),
+        version(brush_config("red", attributes='model_score_threshold="0.5"')),
+        version(
+            '<View><Image name="image" value="$image"/><BrushLabels name="mask" toName="image">'
+            '<Label value="red" predicted_values="crimson"/></BrushLabels></View>'
+        ),
+        version(short_side_px=672),
+        version(min_island_share=0.01),
+        version(refine=False),
+        version(propagate=True),
+        version(method="sclip"),
+        version(model="ViT-B-16/dfn2b"),
+    }
+    assert len(others | {same}) == 10
+    assert same == version(precision="fp32", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "plain", "other"),
+    [("score", "confidence", "effort"), ("presence", 0, 0.1)],
+)
+def test_what_a_config_chooses_is_in_the_version_only_where_it_changes_masks(
+    name: str, plain: object, other: object
+) -> None:
+    asks = {value: brush_config("red", attributes=f'{name}="{value}"') for value in (plain, other)}
+    assert version(asks[plain], **{name: other}) == version(**{name: plain}) == version()
+    assert version(asks[other]) == version(**{name: other}) != version()
+
+
+def test_sink_channels_are_part_of_the_version_of_methods_that_use_them(tmp_path: Path) -> None:
+    def of(method: str) -> str:
+        return version(model="demo", method=method, model_dir=tmp_path)
+
+    methods = ("clearclip", "scclip", "rfclip")
+    before = list(map(of, methods))
+    save_sink_channels("demo", (1, 2), tmp_path)
+    after = list(map(of, methods))
+    save_sink_channels("demo", (1, 3), tmp_path)
+    again = list(map(of, methods))
+    assert before[:2] == after[:2] == again[:2]
+    assert len({before[2], after[2], again[2]}) == 3
+
+
+def test_a_method_with_class_weights_has_no_presence_prior_in_its_version() -> None:
+    weighed = version(method="clipsurgery", presence=0.1)
+    assert weighed == version(method="clipsurgery", presence=0.0)
