@@ -1,7 +1,7 @@
 """The real Label Studio, the real backend with the demo model, and the real Chromium.
 
-The fixture `demo_run` runs `clearclip-backend demo --once` in an empty folder. The other fixtures
-start both servers again in that folder, so that Label Studio's first start (40 s) happens once.
+All tests share the servers of one `clearclip-backend demo` in an empty folder: Label Studio's first
+start takes 40 s.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from playwright.sync_api import Error, Page, expect, sync_playwright
 
 from backend.cli import demo, demo_servers
 from backend.cli.demo_servers import LabelStudioProcess
+from tests.e2e.servers import wait_for
 
 MODEL = "demo"
 CHROMIUM = [
@@ -38,18 +40,12 @@ CHROMIUM = [
 
 @dataclass(frozen=True)
 class DemoRun:
-    """Output and folder of `clearclip-backend demo --once`, and what it left behind.
+    """A demo that stays up: what it has said, its folder and its ports."""
 
-    Attributes:
-        listening: those of its two ports on which a server answered after its end.
-    """
-
-    status: int
     output: str
     data_dir: Path
     studio_port: int
     backend_port: int
-    listening: tuple[int, ...]
 
 
 def is_listening(port: int) -> bool:
@@ -77,42 +73,38 @@ def studio_command() -> str:
 
 
 @pytest.fixture(scope="session")
-def demo_run(studio_command: str, tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
+def demo_run(studio_command: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoRun]:
+    """Run the demo; a signal ends it, with both of its servers."""
     data_dir = tmp_path_factory.mktemp("label-studio")
-    studio_port, backend_port = demo_servers.free_port(0), demo_servers.free_port(0)
-    command = f"{sys.executable} -m backend demo --once --model {MODEL}".split()
+    ports = demo_servers.free_port(0), demo_servers.free_port(0)
+    command = f"{sys.executable} -m backend demo --model {MODEL}".split()
     command += ["--label-studio", studio_command, "--data-dir", str(data_dir)]
-    command += ["--studio-port", str(studio_port), "--backend-port", str(backend_port)]
-    finished = subprocess.run(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=600,
-    )
-    listening = tuple(filter(is_listening, (studio_port, backend_port)))  # before others use them
-    return DemoRun(
-        finished.returncode, finished.stdout, data_dir, studio_port, backend_port, listening
-    )
+    command += ["--studio-port", str(ports[0]), "--backend-port", str(ports[1])]
+    log = data_dir / "demo.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+
+    def has_reported() -> bool:
+        return process.poll() is not None or "Ctrl-C stops" in log.read_text()
+
+    try:
+        wait_for(has_reported, "the demo's report", within_s=600)
+        yield DemoRun(log.read_text(), data_dir, *ports)
+    finally:
+        process.terminate()
+        status = process.wait(60)
+    ended = 128 + signal.SIGTERM
+    assert (status, list(filter(is_listening, ports))) == (ended, []), log.read_text()
 
 
 @pytest.fixture(scope="session")
-def studio(demo_run: DemoRun, studio_command: str) -> Iterator[LabelStudioProcess]:
-    with demo_servers.label_studio(
-        studio_command, data_dir=demo_run.data_dir, port=demo_run.studio_port
-    ) as running:
-        yield running
+def studio(demo_run: DemoRun) -> LabelStudioProcess:
+    return LabelStudioProcess(f"http://127.0.0.1:{demo_run.studio_port}")
 
 
 @pytest.fixture(scope="session")
-def backend_url(
-    studio: LabelStudioProcess, demo_run: DemoRun, tmp_path_factory: pytest.TempPathFactory
-) -> Any:
-    log = tmp_path_factory.mktemp("backend") / "log"
-    with demo_servers.served_backend(
-        studio, model=MODEL, port=demo_run.backend_port, log=log
-    ) as url:
-        yield url
+def backend_url(demo_run: DemoRun) -> str:
+    return f"http://127.0.0.1:{demo_run.backend_port}"
 
 
 @pytest.fixture(scope="session")

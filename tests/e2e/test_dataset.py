@@ -1,5 +1,4 @@
-"""A project of the real Label Studio as a training set: every kind of mask, two annotators, two
-images a task."""
+"""A project of the real Label Studio as a training set: every kind of mask, two images a task."""
 
 from __future__ import annotations
 
@@ -18,8 +17,7 @@ from pycocotools.coco import COCO
 
 from backend.cli.dataset import dataset
 from backend.cli.demo_servers import LabelStudioProcess
-from backend.cli.import_masks import import_masks
-from tests.e2e.masks import brush_region, decode
+from tests.e2e.masks import brush_region
 from tests.e2e.servers import get
 
 pytestmark = pytest.mark.timeout(300)
@@ -91,19 +89,8 @@ def project(studio: LabelStudioProcess) -> Iterator[int]:
     studio.client.projects.delete(id=made.id)
 
 
-@pytest.fixture
-def annotators(studio: LabelStudioProcess) -> Iterator[tuple[int, int]]:
-    """The user of all tests, and a second one."""
-    first = studio.client.users.whoami().id
-    more = {"email": "second@example.com", "username": "second", "password": "second-annotator"}
-    second = studio.post("/api/users/", json=more)["id"]
-    assert first is not None
-    yield first, second
-    studio.client.users.delete(id=second)
-
-
 def test_what_was_painted_is_what_the_training_set_has(
-    studio: LabelStudioProcess, project: int, annotators: tuple[int, int], tmp_path: Path
+    studio: LabelStudioProcess, project: int, tmp_path: Path
 ) -> None:
     front_hw, rear_hw = (600, 1000), (300, 200)
     exif = Image.Exif()
@@ -118,8 +105,8 @@ def test_what_was_painted_is_what_the_training_set_has(
     )
     studio.client.projects.update(id=project, label_config=CONFIG)
     data = {"front": addresses[0], "rear": addresses[1]}
-    studio.post(f"/api/projects/{project}/import", json=[{"data": data}, {"data": data}])
-    first_task, second_task = sorted(task.id for task in studio.client.tasks.list(project=project))
+    studio.post(f"/api/projects/{project}/import", json=[{"data": data}])
+    (task,) = studio.client.tasks.list(project=project)
 
     y, x = np.mgrid[: front_hw[0], : front_hw[1]]
     sky, tree = y < 200 + 30 * np.sin(x / 50), np.hypot(y - 300, x - 300) < 120
@@ -131,13 +118,6 @@ def test_what_was_painted_is_what_the_training_set_has(
     grass = np.zeros(rear_hw, np.bool_)
     grass[250:] = True
 
-    def submit(annotator: int, result: list[Any], **more: Any) -> int:
-        made = studio.post(
-            f"/api/tasks/{first_task}/annotations/",
-            json={"result": result, "completed_by": annotator, **more},
-        )
-        return int(made["id"])
-
     polygon = region(
         "polygonlabels", "polygon", "front", front_hw, points=points, polygonlabels=["house"]
     )
@@ -146,42 +126,27 @@ def test_what_was_painted_is_what_the_training_set_has(
     )
     result = [brushed(sky, "sky", "front"), bitmask(tree, "t"), polygon, left_over]
     result.append(brushed(grass, "grass", "rear"))
-    first, second = annotators
-    kept = submit(first, result)
-    submit(
-        second,
+    kept = studio.post(f"/api/tasks/{task.id}/annotations/", json={"result": result})["id"]
+    done = CliRunner().invoke(
+        dataset,
         [
-            brushed(~sky, "grass", "front"),
-            brushed(grass, "grass", "rear"),
+            *("--project", str(project), "--to", str(tmp_path), "--allowed-hosts", "127.0.0.1"),
+            *("--label-studio-url", studio.url, "--label-studio-api-key", studio.token),
+            *("--format", "index-png", "--format", "coco"),
         ],
     )
-
-    def run(*options: str) -> dict[str, Any]:
-        done = CliRunner().invoke(
-            dataset,
-            [
-                *("--project", str(project), "--to", str(tmp_path), "--allowed-hosts", "127.0.0.1"),
-                *("--label-studio-url", studio.url, "--label-studio-api-key", studio.token),
-                *("--format", "index-png", "--format", "coco", *options),
-            ],
-        )
-        assert done.exit_code == 0, done.output
-        lines = (tmp_path / "pictures.jsonl").read_text(encoding="utf-8").splitlines()
-        return {each["image"]: each for each in map(json.loads, lines)}
-
-    def masks(told: dict[str, Any]) -> list[Any]:
-        return [
-            np.asarray(Image.open(tmp_path / "masks" / f"{Path(name).stem}.png")) for name in told
-        ]
-
-    told = run("--annotations", str(first))
+    assert done.exit_code == 0, done.output
+    lines = (tmp_path / "pictures.jsonl").read_text(encoding="utf-8").splitlines()
+    told = {each["image"]: each for each in map(json.loads, lines)}
     (front, rear) = told
     assert front.endswith("-größe_1.png"), "as Label Studio has named the file"
     assert rear.endswith(".png"), "turned upright, so it is no copy"
     with Image.open(tmp_path / "images" / rear) as upright:
         assert upright.size == rear_hw[::-1]
     assert [each["annotation"] for each in told[front]["regions"]] == [kept] * 3
-    found, found_rear = masks(told)
+    found, found_rear = (
+        np.asarray(Image.open(tmp_path / "masks" / f"{Path(name).stem}.png")) for name in told
+    )
     assert np.array_equal(found == 0, sky)
     assert np.array_equal(found == 2, tree & ~sky)
     visible = house & ~sky & ~tree
@@ -197,50 +162,3 @@ def test_what_was_painted_is_what_the_training_set_has(
         else:
             assert (mask.astype(bool) & house).sum() / (mask.astype(bool) | house).sum() >= 0.99
     assert not drawn, "as they were drawn, also where they overlap"
-
-    newest, _ = masks(run())
-    assert np.array_equal(newest == 1, ~sky)
-    agreed, agreed_rear = masks(run("--annotations", "majority"))
-    assert (agreed == NOTHING).all(), "two annotators who agree on no pixel"
-    assert np.array_equal(agreed_rear == 1, grass)
-
-    changed = [
-        brushed(sky, "grass", "front"),
-        brushed(grass, "sky", "rear"),
-    ]
-    studio.client.annotations.update(id=kept, result=changed)
-    report = tmp_path / "report.json"
-    found, found_rear = masks(run("--annotations", "majority"))
-    assert json.loads(report.read_text())["tasks"] == 2
-    assert (found[sky] == NOTHING).all()
-
-    run("--annotations", str(first))
-    studio.client.tasks.delete(id=str(first_task))  # both have the same pictures
-    check_import_into_another_task(studio, project, tmp_path, second_task, list(told))
-
-
-def check_import_into_another_task(
-    studio: LabelStudioProcess, project: int, folder: Path, task: int, names: list[str]
-) -> None:
-    """Both pictures of the other task get the masks of their files, by their addresses."""
-    done = CliRunner().invoke(
-        import_masks,
-        [
-            *("--project", str(project), "--from", str(folder), "--format", "index-png"),
-            *("--as", "annotations", "--allowed-hosts", "127.0.0.1"),
-            *("--label-studio-url", studio.url, "--label-studio-api-key", studio.token),
-        ],
-    )
-    assert done.exit_code == 0, done.output
-    (made,) = studio.client.annotations.list(id=task)
-    assert {each["to_name"] for each in made.result} == {"front", "rear"}
-    for tag, name in zip(("front", "rear"), names, strict=True):
-        values = np.asarray(Image.open(folder / "masks" / f"{Path(name).stem}.png"))
-        of_brush = {
-            each["value"]["brushlabels"][0]: decode(each)
-            for each in made.result
-            if each["to_name"] == tag and each["type"] == "brushlabels"
-        }
-        assert of_brush
-        for label, mask in of_brush.items():
-            assert np.array_equal(mask, values == ["sky", "grass"].index(label))

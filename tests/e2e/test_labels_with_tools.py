@@ -88,25 +88,6 @@ def test_a_prediction_is_shown_submitted_and_reported_as_accepted(
     assert sum(each["accepted"] for each in figures.values()) == len(shown)
 
 
-def test_a_smart_click_is_answered_and_backspace_leaves_one_region_of_the_thing(
-    page: Page, studio: LabelStudioProcess, project: int
-) -> None:
-    """As the guide says: the predicted region stays beside the accepted one until it is deleted."""
-    demo.upload(studio, project, [demo.scene_file(701)])
-    (task,) = studio.client.tasks.list(project=project)
-    open_task(page, studio, project, task.id)
-    ids = f"{REGIONS}.filter(r => r.labels[0] === 's').map(r => r.id)"
-    (predicted,) = page.evaluate(ids)
-    with asking(page):
-        click_and_accept(page, "sky", 1 / 8)
-        first, answer = page.evaluate(ids)
-        assert first == predicted
-        page.locator("[class*=outliner-item]").filter(has_text="sky").first.click()
-        page.keyboard.press("Backspace")
-        page.wait_for_function(f"{ids}.length === 1")
-        assert page.evaluate(ids) == [answer]
-
-
 RULE = """<View>
 <Image name="image" value="$image"/>
 <PolygonLabels name="hand" toName="image" prelabel="no">

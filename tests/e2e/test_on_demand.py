@@ -21,7 +21,6 @@ from backend.cli.export import label_config
 from clearclip_core import SCENE_LABELS, render_scene
 from tests.e2e.editor import (
     Canvas,
-    deepest_point,
     drag,
     keep_editor_picture,
     settled,
@@ -89,13 +88,14 @@ class Annotator:
         self.page.wait_for_function(f"before => {ids} !== before", arg=before)
         settled(self.page)
 
-    def clicks(self, label: str, pixel: tuple[int, int], negative: bool = False) -> None:
+    def clicks(self, label: str, pixel: tuple[int, int], key: str = "") -> None:
+        """Click with a label, with a key held down where one is named."""
         self.takes("key-point-tool", label)
-        if negative:
-            self.page.keyboard.down("Alt")
+        if key:
+            self.page.keyboard.down(key)
         self.asks(lambda: self.page.mouse.click(*self.canvas.on_screen(*pixel)))
-        if negative:
-            self.page.keyboard.up("Alt")
+        if key:
+            self.page.keyboard.up(key)
         self.page.mouse.move(5, 5)
 
     def draws_box(self, label: str, mask: Mask) -> None:
@@ -185,7 +185,7 @@ def test_a_click_then_a_click_beside_it(annotator: Annotator, tmp_path: Path) ->
     assert both[NEAR_BACK]
     assert iou(both, annotator.of("dog")) > 0.6
 
-    annotator.clicks("dog", BACK_DOG, negative=True)
+    annotator.clicks("dog", BACK_DOG, key="Alt")
     assert annotator.labels(SUGGESTIONS) == ["dog"]
     front = annotator.seen()
     assert front[NEAR_FRONT]
@@ -232,40 +232,6 @@ def test_a_box_then_words_beside_it(annotator: Annotator) -> None:
     assert not (masks["house"] & masks["water"]).any()
 
 
-def test_nothing_is_added_after_submit(annotator: Annotator) -> None:
-    annotator.types("tree")
-    annotator.accepts()
-    with annotator.page.expect_response(
-        lambda each: (
-            each.url.endswith(ASKED) and '"context":{"result":[]}' in (each.request.post_data or "")
-        )
-    ):  # the editor asks again
-        stored = annotator.submits()
-    assert [region["type"] for region in stored].count("brushlabels") == 1
-    assert annotator.labels(REGIONS) == ["tree"]
-    assert not annotator.labels(SUGGESTIONS)
-
-
-def test_what_is_accepted_by_itself(annotator: Annotator) -> None:
-    switch(annotator.page, "auto-accept", True)
-    tree = annotator.of("tree")
-    annotator.clicks("tree", deepest_point(tree))
-    annotator.page.wait_for_function(f"{REGIONS}.some({IS_BRUSH})")
-    assert annotator.labels(REGIONS) == ["tree"]
-    assert not annotator.labels(SUGGESTIONS)
-    regions = annotator.submits()
-    (mask,) = [decode(region) for region in regions if region["type"] == "brushlabels"]
-    assert iou(mask, tree) > 0.8
-
-
-def test_all_labels_at_once(annotator: Annotator) -> None:
-    annotator.types("all")
-    annotator.accepts()
-    masks = masks_of(annotator.submits())
-    assert masks.keys() == set(LABELS)
-    assert np.mean([iou(masks[label], annotator.of(label)) for label in LABELS]) > 0.7
-
-
 @pytest.fixture
 def prelabeled(page: Page, studio: LabelStudioProcess, backend_url: str) -> Iterator[Annotator]:
     """Open a task whose predictions are shown, as a project has it that is set up as documented."""
@@ -282,7 +248,7 @@ def prelabeled(page: Page, studio: LabelStudioProcess, backend_url: str) -> Iter
     studio.client.projects.delete(id=made.id)
 
 
-def test_on_a_predicted_region_ctrl_click_asks_and_a_plain_click_does_not(
+def test_on_a_predicted_region_ctrl_click_asks_and_a_plain_click_where_regions_are_hidden(
     prelabeled: Annotator,
 ) -> None:
     page = prelabeled.page
@@ -291,19 +257,11 @@ def test_on_a_predicted_region_ctrl_click_asks_and_a_plain_click_does_not(
     page.mouse.click(*prelabeled.canvas.on_screen(*FRONT_DOG))
     page.wait_for_timeout(1500)
     assert not prelabeled.answers, "Label Studio selects the region"
-    assert not prelabeled.labels(SUGGESTIONS)
-
     page.keyboard.press("Escape")
-    prelabeled.takes("key-point-tool", "dog")
-    page.keyboard.down("Control")
-    prelabeled.asks(lambda: page.mouse.click(*prelabeled.canvas.on_screen(*FRONT_DOG)))
-    page.keyboard.up("Control")
+    prelabeled.clicks("dog", FRONT_DOG, key="Control")
     assert prelabeled.labels(SUGGESTIONS) == ["dog"]
     assert len(prelabeled.answers) == 1
-
-
-def test_a_plain_click_asks_where_the_predicted_regions_are_hidden(prelabeled: Annotator) -> None:
-    page = prelabeled.page
+    prelabeled.accepts()
     page.click("[aria-label='Hide all regions']")
     page.wait_for_function(f"{REGIONS}.every(r => r.hidden)")
     prelabeled.clicks("dog", FRONT_DOG)

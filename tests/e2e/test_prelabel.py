@@ -287,22 +287,3 @@ def test_two_backends_share_a_job_and_one_of_them_is_killed(
 def owns(process: subprocess.Popen[bytes], owner: str) -> bool:
     """Whether an owner is a process of this group."""
     return os.getpgid(int(owner.split(":")[1])) == process.pid
-
-
-def test_new_tasks_are_predicted_as_they_come(
-    studio: LabelStudioProcess, make_project: MakeProject, tmp_path: Path
-) -> None:
-    """A task that came moments before the backend was connected may count as new, too."""
-    project = make_project(studio, 1)
-    (old,) = (task.id for task in studio.client.tasks.list(project=project))
-    options = {"AUTO_PRELABEL": str(project), "DATABASE_URL": f"sqlite:///{tmp_path}/one.db"}
-    options["POLL_INTERVAL_S"] = "1"
-    with slow_backend(studio, 0.0, tmp_path / "log", **options) as (url, _):
-        demo.connect(studio, project, url)
-        files = [demo.scene_file(seed) for seed in (10_000_201, 10_000_202)]
-        demo.upload(studio, project, files)
-        wait_for(
-            lambda: len(predictions(studio, project).keys() - {old}) == 2,
-            "the new tasks' predictions",
-        )
-    assert set(predictions(studio, project).values()) == {1}
