@@ -41,7 +41,7 @@ class Unauthorized(BackendError):
 
 
 class TooManyGuesses(BackendError):
-    """Too many wrong passwords came from the address of the client, or in all.
+    """Too many wrong passwords came from the address of the client.
 
     Args:
         retry_after_s: time after which the next password is checked, in seconds.
@@ -50,7 +50,7 @@ class TooManyGuesses(BackendError):
     http_status = 429
 
     def __init__(self, retry_after_s: int) -> None:
-        super().__init__(f"Too many wrong passwords: the next one is checked in {retry_after_s} s.")
+        super().__init__(f"Too many wrong passwords: try again in {retry_after_s} s.")
         self.retry_after_s = retry_after_s
 
 

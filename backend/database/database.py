@@ -21,9 +21,7 @@ from sqlalchemy import (
     MetaData,
     create_engine,
     event,
-    exists,
     func,
-    or_,
     select,
 )
 from sqlalchemy.engine import URL, make_url
@@ -362,17 +360,3 @@ def _begin_sqlite(connection: Connection) -> None:
     """
     reads_only = connection.get_execution_options().get("reads_only")
     connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
-
-
-def has_rows(database: Database, project: int) -> bool:
-    """Tell whether any table has a row of a project.
-
-    All tables with a column `project` are asked in one statement, which ends at the first row.
-    """
-    found = (
-        exists().where(table.c.project == project)
-        for table in METADATA.sorted_tables
-        if "project" in table.c
-    )
-    with database.read() as connection:
-        return bool(connection.scalar(select(or_(*found))))

@@ -7,10 +7,9 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from typing import Final, NamedTuple
+from typing import Final
 
-from backend.errors import BackendError, StudioRefused, StudioUnreachable
+from backend.errors import BackendError, StudioRefused
 from backend.label_studio.client import MOST_TITLES, LabelStudioClient
 
 log = logging.getLogger(__name__)
@@ -76,22 +75,6 @@ class TokenWatch:
 #: How old titles may be before somebody who looks at them has them read again, in seconds.
 _FRESH_FOR_S: Final = 10.0
 
-#: How soon they are read again for a project that was not among them, in seconds.
-_FRESH_FOR_NEW_S: Final = 1.0
-
-#: For how long no page waits for titles after they could not be read, in seconds.
-_PATIENT_AFTER_S: Final = 60.0
-
-#: By how much the clocks of two machines may differ, in seconds.
-CLOCKS_DIFFER_S: Final = 60.0
-
-
-class _Titles(NamedTuple):
-    """The titles of one answer, and the time before its request: newer projects may be missing."""
-
-    by_project: Mapping[int, str]
-    asked_at: float
-
 
 class ProjectTitles:
     """Knows projects by title; one background thread reads them, and only while somebody looks.
@@ -111,77 +94,40 @@ class ProjectTitles:
         self._clock = clock
         self._wanted = threading.Event()
         self._wanted.set()
-        self._reading = threading.Lock()
-        self._kept = _Titles({}, -math.inf)
-        self._failed_at = -math.inf
+        self._titles: Mapping[int, str] = {}
+        self._tried_at = -math.inf
 
     def name(self, project: int | None) -> str:
         """Return a project's title and number; "Project 7" where the title is not known."""
         if project is None:
             return "No project"
         self._wanted.set()
-        title = self._kept.by_project.get(project)
+        title = self._titles.get(project)
         return f"{title} ({project})" if title else f"Project {project}"
 
-    def is_gone(self, project: int, known_for_s: float) -> bool:
+    def is_gone(self, project: int) -> bool:
         """Tell whether a project is gone, or is no longer shown to this token.
 
-        Args:
-            known_for_s: for how long the project is known, in seconds, by any machine's clock:
-                titles that were read before it was made say nothing of it.
+        One that is new in Label Studio counts as gone until the titles are read again.
         """
         self._wanted.set()
-        kept = self._kept
-        read_before_s = self._clock() - kept.asked_at + CLOCKS_DIFFER_S
-        return read_before_s < known_for_s and self._lacks(project)
-
-    def knows(self, project: int) -> bool:
-        """Tell whether the project was there when the titles were read last; never wait."""
-        self._wanted.set()
-        return project in self._kept.by_project
-
-    def is_missing(self, project: int) -> bool:
-        """Tell whether Label Studio lists no such project for this token.
-
-        Waits for Label Studio where the titles are older than a second. Where it did not answer
-        the last time, or has more projects than titles are read of, none is missing.
-        """
-        if self._client is None:
-            return False
-        with self._reading, suppress(StudioRefused, StudioUnreachable):
-            now = self._clock()
-            is_old = now > self._kept.asked_at + _FRESH_FOR_NEW_S
-            if is_old and now >= self._failed_at + _PATIENT_AFTER_S:
-                self._read(self._client)
-        return self._failed_at < self._kept.asked_at and self._lacks(project)
+        return 0 < len(self._titles) < MOST_TITLES and project not in self._titles
 
     def choices(self) -> list[tuple[int, str]]:
         """Return number and name of all known projects, sorted by title."""
         self._wanted.set()
-        titles = self._kept.by_project
+        titles = self._titles
         ordered = sorted(titles, key=lambda project: (titles[project].casefold(), project))
         return [(project, self.name(project)) for project in ordered]
 
     def check(self) -> None:
         """Read the titles where somebody looks and they are old."""
-        tried_at = max(self._kept.asked_at, self._failed_at)
-        is_fresh = self._clock() < tried_at + _FRESH_FOR_S
+        is_fresh = self._clock() < self._tried_at + _FRESH_FOR_S
         if self._client is None or not self._wanted.is_set() or is_fresh:
             return
         self._wanted.clear()
+        self._tried_at = self._clock()
         try:
-            self._read(self._client)
+            self._titles = self._client.project_titles()
         except StudioRefused as error:
             log.warning("The titles of projects cannot be read: %s", error)
-
-    def _read(self, client: LabelStudioClient) -> None:
-        asked_at = self._clock()
-        try:
-            self._kept = _Titles(client.project_titles(), asked_at)
-        except (StudioRefused, StudioUnreachable):
-            self._failed_at = self._clock()
-            raise
-
-    def _lacks(self, project: int) -> bool:
-        titles = self._kept.by_project
-        return len(titles) < MOST_TITLES and project not in titles

@@ -18,13 +18,15 @@ from itertools import islice
 from typing import Final
 
 from backend.errors import AnswerTooLarge, StudioRefused
-from backend.jobs.connection_watch import CLOCKS_DIFFER_S
 from backend.jobs.job_store import Job, JobStore
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.task_filter import TaskFilter
 
 #: Tasks between two steps of a job; a lease outlasts them.
 _TASKS_AT_ONCE: Final = 20
+
+#: By how much the clocks of two machines may differ, in seconds.
+_CLOCKS_DIFFER_S: Final = 60.0
 
 
 class Withdrawer:
@@ -100,8 +102,8 @@ class Withdrawer:
 
     def _predictions(self, of: Job, task: int) -> list[int]:
         """Return the ids of the predictions of a job for a task."""
-        first = (of.started or of.created) - CLOCKS_DIFFER_S
-        last = (of.finished or of.updated) + CLOCKS_DIFFER_S
+        first = (of.started or of.created) - _CLOCKS_DIFFER_S
+        last = (of.finished or of.updated) + _CLOCKS_DIFFER_S
         return [
             each.id
             for each in self._client.stored(task)

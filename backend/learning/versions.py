@@ -155,15 +155,6 @@ class LearningState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True)
-class Summary:
-    """Counts over all projects: of live versions, of images with an example; the last version."""
-
-    live: int = 0
-    pictures: int = 0
-    newest: Version | None = None
-
-
-@dataclass(frozen=True)
 class StepLease:
     """A leased step of a project, with the columns of its row as they were then."""
 
@@ -462,20 +453,6 @@ class VersionStore:
             pictures=pictures,
             trouble=row.trouble,
         )
-
-    def summary(self) -> Summary:
-        """Return counts over all projects, and the newest version."""
-        model = self._model_key()
-        live = select(func.count()).where(_STATE.model == model, _STATE.live.is_not(None))
-        pictures = select(func.count()).where(EXAMPLES.c.model == model)
-        newest = select(_VERSION.version).where(_VERSION.model == model)
-        with self._database.read() as connection:
-            last = connection.execute(newest.order_by(_VERSION.created.desc()).limit(1)).scalar()
-            return Summary(
-                int(connection.execute(live).scalar_one()),
-                int(connection.execute(pictures).scalar_one()),
-                None if last is None else _decode(last),
-            )
 
     def versions(self, project: int) -> list[Version]:
         """Return the versions of a project, the newest first."""

@@ -80,14 +80,6 @@ class FailureCount:
     since: float | None = None
 
 
-@dataclass(frozen=True)
-class ProjectFailures:
-    """How many tasks of a project have no prediction, and when the last one failed."""
-
-    tasks: int
-    newest: float
-
-
 class FailureStore:
     """The failures table of a database."""
 
@@ -136,30 +128,13 @@ class FailureStore:
         with self._database.read() as connection:
             return FailureCount(*connection.execute(query).one())
 
-    def by_project(self) -> dict[int, ProjectFailures]:
-        """Return the open failures of each project that has any."""
+    def by_project(self) -> dict[int, int]:
+        """Count the tasks with open failures of each project that has any."""
         row = _FAILURES.c
-        figures = func.count(row.task.distinct()), func.max(row.at)
-        query = select(row.project, *figures).where(*self._listed(), row.project.is_not(None))
+        query = select(row.project, func.count(row.task.distinct()))
+        query = query.where(*self._listed(), row.project.is_not(None)).group_by(row.project)
         with self._database.read() as connection:
-            rows = connection.execute(query.group_by(row.project))
-            return {project: ProjectFailures(*each) for project, *each in rows}
-
-    def solved_at(self, tasks: Collection[int]) -> dict[int, float]:
-        """Return when tasks were predicted after a failure that is stored: id -> time.
-
-        A task that has never failed, or not been predicted since, is left out.
-        """
-        row = _FAILURES.c
-        found: dict[int, float] = {}
-        for some in key_batches(tasks):
-            query = select(row.task, func.max(row.solved).label("solved")).where(
-                row.task.in_(some), row.solved > 0
-            )
-            with self._database.read() as connection:
-                rows = connection.execute(query.group_by(row.task))
-                found |= {each.task: each.solved for each in rows}
-        return found
+            return dict(connection.execute(query).tuples().all())
 
     def solve(self, tasks: Collection[int]) -> None:
         """Note that tasks have been predicted: their failures are open no more."""

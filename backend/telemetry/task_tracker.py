@@ -6,23 +6,20 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from backend.errors import BackendError
-from backend.telemetry.logs import Stages, about, facts, scrub, timed
+from backend.telemetry.logs import Stages, about, timed
 
 log = logging.getLogger(__name__)
 
 #: Seconds over which the pace is measured.
 PACE_S = 60.0
 
-#: Most failures that are kept: clients can send any number.
-MAX_FAILURES = 50
-
-#: Most letters of a failure's sentence that are kept; the log has all of it.
-_SENTENCE_LENGTH = 300
+#: Most refused requests that are kept: clients can send any number.
+_MOST_REFUSALS = 20
 
 TaskId = int | str | None
 
@@ -33,30 +30,32 @@ class HandledTask:
 
     Attributes:
         priority: ``interactive``, ``opened`` or ``batch``.
-        ended_at: time of the end, in seconds since the epoch.
         stages: seconds by stage.
-        reason: code of the error, where it failed or is incomplete; else empty.
-        sentence: text of the error without secrets, where it failed or is incomplete; else empty.
+        reason: class of the error, where it failed or is incomplete; else empty.
         is_incomplete: whether it has a prediction, but not of all its images.
     """
 
     task: TaskId
-    project: int | None
     priority: str
-    request: str
-    ended_at: float
     seconds: float
     stages: Mapping[str, float]
     pictures: int = 0
     regions: int = 0
     reason: str = ""
-    sentence: str = ""
     is_incomplete: bool = False
 
     @property
     def failed(self) -> bool:
         """Whether the task has no prediction."""
         return bool(self.reason) and not self.is_incomplete
+
+
+@dataclass(frozen=True)
+class RefusedRequest:
+    """A request that was refused as a whole: why, and when in seconds since the epoch."""
+
+    sentence: str
+    at: float
 
 
 class TrackedTask:
@@ -93,36 +92,33 @@ class TrackedTask:
 
 
 class TaskTracker:
-    """Keeps running tasks, the latest failures and the pace, within bounds.
+    """Keeps running tasks, refused requests and the pace, within bounds.
 
     Safe to share between threads.
 
     Args:
         listeners: called with each record; they must be quick and must not raise.
         clock: monotonic time in seconds.
-        secrets: texts that are cut out of the sentences of failures.
 
     >>> tracker = TaskTracker()
     >>> with tracker.task(7, project=1, priority="batch") as work:
     ...     work.drawn(regions=3)
-    >>> tracker.done, tracker.failed
-    (1, 0)
+    >>> tracker.done
+    1
     """
 
     def __init__(
         self,
         listeners: tuple[Callable[[HandledTask], None], ...] = (),
         clock: Callable[[], float] = time.monotonic,
-        secrets: Collection[str] = (),
     ) -> None:
-        self._secrets = secrets
         self._listeners = listeners
         self._clock = clock
         self._lock = threading.Lock()
         self._running: dict[int, TrackedTask] = {}
-        self._failures: deque[HandledTask] = deque(maxlen=MAX_FAILURES)
+        self._refusals: deque[RefusedRequest] = deque(maxlen=_MOST_REFUSALS)
         self._ends: deque[tuple[float, int]] = deque()
-        self._done = self._failed = 0
+        self._done = 0
         self._started_at = clock()
 
     @contextmanager
@@ -140,21 +136,10 @@ class TaskTracker:
             finally:
                 self._end(work)
 
-    def refused(self, error: BackendError, advice: str) -> None:
-        """Keep the failure of a request that was refused as a whole; count no task."""
-        record = HandledTask(
-            task=None,
-            project=None,
-            priority="batch",
-            request=str(facts().get("request", "")),
-            ended_at=time.time(),
-            seconds=0.0,
-            stages={},
-            reason=type(error).__name__,
-            sentence=f"{error} {advice}",
-        )
+    def refused(self, sentence: str) -> None:
+        """Keep why a request was refused as a whole; count no task."""
         with self._lock:
-            self._failures.append(record)
+            self._refusals.append(RefusedRequest(sentence, time.time()))
 
     @property
     def running(self) -> list[TrackedTask]:
@@ -163,23 +148,15 @@ class TaskTracker:
             return sorted(self._running.values(), key=lambda work: work.start)
 
     @property
-    def failures(self) -> list[HandledTask]:
-        """The last tasks without a whole prediction and refused requests, the latest first.
-
-        What a task was refused for before it got a whole prediction is left out.
-        """
+    def refusals(self) -> list[RefusedRequest]:
+        """The last refused requests."""
         with self._lock:
-            return list(reversed(self._failures))
+            return list(self._refusals)
 
     @property
     def done(self) -> int:
         """The number of tasks that got a prediction since the start."""
         return self._done
-
-    @property
-    def failed(self) -> int:
-        """The number of tasks that failed since the start."""
-        return self._failed
 
     @property
     def pictures_per_second(self) -> float:
@@ -194,19 +171,12 @@ class TaskTracker:
         error = work.error
         record = HandledTask(
             task=work.task,
-            project=work.project,
             priority=work.priority,
-            request=str(facts().get("request", "")),
-            ended_at=time.time(),
             seconds=work.seconds,
             stages=work.stages.seconds,
             pictures=work.pictures,
             regions=work.regions,
             reason=type(error).__name__ if error is not None else "",
-            # Cut off after the secrets, of which no half may stay.
-            sentence=scrub(str(error), self._secrets, _SENTENCE_LENGTH)
-            if error is not None
-            else "",
             is_incomplete=work.is_incomplete,
         )
         with self._lock:
@@ -217,23 +187,10 @@ class TaskTracker:
             listener(record)
 
     def _count(self, record: HandledTask) -> None:
-        if record.reason:
-            self._failures.append(record)
-        elif record.task is not None:
-            self._forget_failures(record)
-        if record.failed:
-            self._failed += 1
-        else:
+        if not record.failed:
             self._done += 1
             self._ends.append((self._clock(), record.pictures))
         self._forget(self._clock())
-
-    def _forget_failures(self, solved: HandledTask) -> None:
-        """Forget why a task had no whole prediction before."""
-        of_task = solved.task, solved.project
-        if any((each.task, each.project) == of_task for each in self._failures):
-            kept = [each for each in self._failures if (each.task, each.project) != of_task]
-            self._failures = deque(kept, maxlen=MAX_FAILURES)
 
     def _forget(self, now: float) -> None:
         while self._ends and self._ends[0][0] < now - PACE_S:

@@ -22,7 +22,7 @@ from backend.runs.next_tasks import NEXT_TASKS
 from backend.runs.words import WORDS
 from backend.services import Services
 from backend.settings import Settings
-from backend.telemetry.logs import about, known_secrets
+from backend.telemetry.logs import about
 from backend.telemetry.task_tracker import TaskTracker
 from backend.web.metrics import Metrics
 from backend.web.middleware.auth import add_auth
@@ -36,14 +36,14 @@ from backend.web.middleware.guards import (
 )
 from backend.web.ml_backend import MlBackendRoutes
 from backend.web.pages.dashboard import DashboardRoutes, JobRoutes
+from backend.web.pages.forms import ProjectCheck
 from backend.web.pages.html import add_filters, error_response
 from backend.web.pages.learning import LearningRoutes
 from backend.web.pages.project import ProjectRoutes
-from backend.web.pages.projects import MissingProjects, ProjectCheck
 from backend.web.pages.report import ReportRoutes
 from backend.web.pages.runs import DatasetRoutes, LabelErrorRoutes, RunRoutes, WordsRoutes
 from backend.web.pages.status import StatusReport
-from backend.web.request_slots import RequestSlots
+from backend.web.server import RequestSlots
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
     """
     services = Services(settings, engine)
     metrics = Metrics(services)
-    tracker = TaskTracker((metrics.task,), secrets=tuple(known_secrets(settings)))
+    tracker = TaskTracker((metrics.task,))
     predictor = services.predictor(tracker)
     worker = services.worker(predictor)
     app = Flask("backend", static_folder=None, template_folder="web/pages/templates")
@@ -116,7 +116,6 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
     app.extensions["engine"] = services.engine
     _add_middleware(app, settings, metrics)
     projects = ProjectCheck(services.page_client)
-    MissingProjects(services.project_titles, services.database, projects).add_to(app)
     add_filters(app)
     app.jinja_env.globals["project_title"] = services.project_titles.name
     app.jinja_env.globals["task_url"] = services.files.task_url
@@ -134,7 +133,7 @@ def _add_middleware(app: Flask, settings: Settings, metrics: Metrics) -> None:
     add_security_headers(app)
     add_host_check(app, settings)
     add_auth(app, settings)
-    add_csrf_check(app, settings)
+    add_csrf_check(app)
     add_error_handlers(app, error_response)
 
 

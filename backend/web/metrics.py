@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator
 
 import torch
@@ -10,16 +9,9 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessColl
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
-from sqlalchemy.exc import SQLAlchemyError
 
-from backend.errors import ModelUnavailable
-from backend.inference.engine import Snapshot
-from backend.label_studio.image_loader import ImageCacheStats
-from backend.learning.versions import Summary
 from backend.services import Services
 from backend.telemetry.task_tracker import HandledTask
-
-log = logging.getLogger(__name__)
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -103,7 +95,7 @@ class Metrics:
 
 
 class StateCollector(Collector):
-    """Collect what the engine counts, the GPU memory, and what projects have learned."""
+    """Collect the state of the model, its queue, the caches and the GPU memory."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -114,123 +106,52 @@ class StateCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Collect all metrics of one moment."""
-        now = self._services.engine.snapshot()
+        now, pictures = self._services.engine.snapshot(), self._services.images.cache_stats
         loaded = float(now.status.state == "ready")
-        yield _gauge("model_loaded", "Whether the model is loaded.", loaded)
-        yield _queue(now)
-        yield _gauge(
-            "queue_vocabularies", "Vocabularies that are being embedded.", now.vocabularies
+        yield GaugeMetricFamily("clearclip_model_loaded", "Whether the model is loaded.", loaded)
+        queue = GaugeMetricFamily(
+            "clearclip_queue_pictures",
+            "Pictures that wait for the model, or are in it, by who waits.",
+            labels=("urgency",),
         )
-        yield _images(now)
-        yield _counter("batches", "Batches of windows that were encoded.", now.batches)
-        yield _counter("windows", "Windows that were encoded.", now.windows)
-        yield from _caches(now, self._services.images.cache_stats)
-        yield from _gpu_memory()
-        try:
-            yield from _learned(self._services.versions.summary())
-        except ModelUnavailable:  # examples belong to a model, which is unknown without weights
-            return
-        except SQLAlchemyError as error:
-            log.warning("What projects have learned cannot be read: %s", error)
-
-
-def _queue(now: Snapshot) -> Metric:
-    queue = GaugeMetricFamily(
-        "clearclip_queue_pictures",
-        "Pictures that wait for the model, or are in it, by who waits.",
-        labels=("urgency",),
-    )
-    for priority, count in now.waiting.items():
-        queue.add_metric((priority.word,), count)
-    return queue
-
-
-def _images(now: Snapshot) -> Metric:
-    images = CounterMetricFamily(
-        "clearclip_pictures", "Pictures that the model was asked for.", labels=("outcome",)
-    )
-    images.add_metric(("done",), now.done)
-    images.add_metric(("failed",), now.failed)
-    return images
-
-
-def _caches(now: Snapshot, images: ImageCacheStats) -> Iterator[Metric]:
-    hits = CounterMetricFamily(
-        "clearclip_cache_hits", "What was there when it was needed.", labels=("cache",)
-    )
-    misses = CounterMetricFamily(
-        "clearclip_cache_misses", "What had to be made or fetched.", labels=("cache",)
-    )
-    size = GaugeMetricFamily("clearclip_cache_bytes", "What is kept now.", labels=("cache",))
-    for name, hit, miss in (
-        ("features", now.cache.hits, now.cache.misses),
-        ("words", now.words_known, now.words_new),
-        ("pictures", images.hits, images.misses),
-    ):
-        hits.add_metric((name,), hit)
-        misses.add_metric((name,), miss)
-    size.add_metric(("features",), now.cache.bytes)
-    size.add_metric(("pictures",), images.bytes)
-    yield from (hits, misses, size)
-
-
-def _learned(summary: Summary) -> Iterator[Metric]:
-    about = "Projects that predict by what they have learned."
-    yield _gauge("learned_versions_live", about, summary.live)
-    about = "Corrected pictures that are learned from."
-    yield _gauge("learned_pictures", about, summary.pictures)
-    if summary.newest is not None:
-        ious = GaugeMetricFamily(
-            "clearclip_learned_iou",
-            "Mean IoU on held-out corrections at the last step of any project.",
-            labels=("scores",),
+        for priority, count in now.waiting.items():
+            queue.add_metric((priority.word,), count)
+        hits = CounterMetricFamily(
+            "clearclip_cache_hits", "What was there when it was needed.", labels=("cache",)
         )
-        ious.add_metric(("words",), summary.newest.text_iou)
-        ious.add_metric(("learned",), summary.newest.adapted_iou)
-        yield ious
-
-
-def _gpu_memory() -> Iterator[Metric]:
-    family = GaugeMetricFamily(
-        "clearclip_gpu_memory_bytes",
-        "GPU memory: that of tensors, that which torch holds, and what the device has.",
-        labels=("device", "kind"),
-    )
-    for device, kinds in gpu_memory_bytes().items():
-        for kind, count in kinds.items():
-            family.add_metric((device, kind), count)
-    if family.samples:
-        yield family
-
-
-def _gauge(name: str, about: str, value: float) -> Metric:
-    return GaugeMetricFamily(f"clearclip_{name}", about, value=value)
-
-
-def _counter(name: str, about: str, value: float) -> Metric:
-    return CounterMetricFamily(f"clearclip_{name}", about, value=value)
+        misses = CounterMetricFamily(
+            "clearclip_cache_misses", "What had to be made or fetched.", labels=("cache",)
+        )
+        for name, hit, miss in (
+            ("features", now.cache.hits, now.cache.misses),
+            ("words", now.words_known, now.words_new),
+            ("pictures", pictures.hits, pictures.misses),
+        ):
+            hits.add_metric((name,), hit)
+            misses.add_metric((name,), miss)
+        memory = GaugeMetricFamily(
+            "clearclip_gpu_memory_bytes",
+            "GPU memory: that which torch holds, and what the device has.",
+            labels=("device", "kind"),
+        )
+        for device, kinds in gpu_memory_bytes().items():
+            for kind, n_bytes in kinds.items():
+                memory.add_metric((device, kind), n_bytes)
+        yield from (queue, hits, misses, memory)
 
 
 def gpu_memory_bytes() -> dict[str, dict[str, int]]:
-    """Return memory by CUDA device that this process uses: allocated, reserved, free and total.
+    """Return memory by CUDA device that this process uses: reserved, free and total.
 
     The result is empty where torch has not begun to use CUDA; asking does not initialize CUDA.
     """
     if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return {}
-    return {f"cuda:{i}": _memory(i) for i in range(torch.cuda.device_count()) if _is_used(i)}
-
-
-def _is_used(device: int) -> bool:
-    """Tell whether torch has taken memory there: `mem_get_info` would make an idle device busy."""
-    return bool(torch.cuda.memory_allocated(device) or torch.cuda.memory_reserved(device))
-
-
-def _memory(device: int) -> dict[str, int]:
-    free, total = torch.cuda.mem_get_info(device)
-    return {
-        "allocated": torch.cuda.memory_allocated(device),
-        "reserved": torch.cuda.memory_reserved(device),
-        "free": free,
-        "total": total,
-    }
+    # `mem_get_info` would make an idle device busy.
+    reserved = {i: torch.cuda.memory_reserved(i) for i in range(torch.cuda.device_count())}
+    found = {}
+    for device, n_bytes in reserved.items():
+        if n_bytes:
+            free, total = torch.cuda.mem_get_info(device)
+            found[f"cuda:{device}"] = {"reserved": n_bytes, "free": free, "total": total}
+    return found

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import Final
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, current_app, request
 
 from backend.errors import ModelUnavailable, PayloadTooLarge
 from backend.inference.queue import Priority
@@ -24,7 +24,7 @@ from backend.telemetry.task_tracker import TaskTracker
 from backend.web.middleware.errors import describe_health, json_response
 from backend.web.middleware.guards import BodyReader
 from backend.web.openapi import description
-from backend.web.request_slots import RequestSlots
+from backend.web.server import RequestSlots
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ class MlBackendRoutes:
 
     def openapi(self) -> Response:
         """Answer with the description of all routes."""
-        return json_response(description(self._has_password))
+        return json_response(description(current_app, has_password=self._has_password))
 
     def _read_predict(self) -> PredictRequest:
         try:
@@ -128,7 +128,7 @@ class MlBackendRoutes:
         except PayloadTooLarge as error:
             agent = str(request.user_agent)
             if agent.startswith(_LABEL_STUDIO_AGENT):  # it shows nobody the reason
-                self.tracker.refused(error, _FEWER_AT_ONCE)
+                self.tracker.refused(f"{error} {_FEWER_AT_ONCE}")
             raise
 
     @property

@@ -6,25 +6,23 @@ takes seconds, and CUDA does not survive a fork.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy.exc import SQLAlchemyError
 from waitress.server import create_server
-from werkzeug.wrappers import Request
 
-from backend.errors import BackendError, UnknownName
+from backend.errors import BackendError, Busy
 from backend.settings import Settings
-from backend.web.middleware.errors import describe_health, reason_phrase
-from backend.web.middleware.guards import SECURITY_HEADERS, HostNames, read_proxy_headers
-from backend.web.request_slots import RequestSlots
+from backend.web.middleware.errors import describe_health, json_response, reason_phrase
+from backend.web.middleware.guards import SECURITY_HEADERS
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -44,19 +42,62 @@ _MAX_UNREAD: Final = 1 << 20
 _BODY_MARGIN: Final = 4
 #: Seconds after which a connection is closed that sends nothing, or reads nothing of its answer.
 _QUIET_S: Final = 60
-#: Requests that may wait while the application is made.
-_MAX_WAITING: Final = 64
+#: Threads for ``/health``, ``/setup``, pages and all else that is answered at once.
+_OTHER_THREADS: Final = 24
 #: How long a request that has begun may still take when the server stops, in seconds.
 _GRACE_S: Final = 5.0
 #: How long a thread keeps the interpreter while others wait, in seconds; a tenth of Python's
 #: default lets ``/health`` have it sooner.
 _SWITCH_INTERVAL_S: Final = 0.0005
 
-#: Paths that monitoring asks, which is answered at once.
-_NOT_READY: Final = ("/ready", "/metrics")
-#: Label Studio gives up on ``/setup`` after 3 s. Before, it gets a sentence that it shows.
-_LONGEST_WAIT_S: Final = {"/setup": 2.5}
+_BUSY: Final = "Too many requests for predictions: try again in a moment."
 _WAIT: Final = "The backend is starting: try again in a moment."
+
+
+class Slots:
+    """A semaphore that a bounded number of threads may wait for.
+
+    >>> slots = Slots(1, waiting=0)
+    >>> with slots.hold(0), slots.hold(0):
+    ...     pass
+    Traceback (most recent call last):
+    backend.errors.Busy: Too many requests for predictions: try again in a moment.
+    """
+
+    def __init__(self, at_once: int, waiting: int) -> None:
+        self.places = at_once + waiting
+        self._places = threading.BoundedSemaphore(self.places)
+        self._slots = threading.BoundedSemaphore(at_once)
+
+    @contextmanager
+    def hold(self, timeout_s: float) -> Iterator[None]:
+        """Hold a slot, after waiting for it.
+
+        Raises:
+            Busy: none was free in time, or too many threads wait already.
+        """
+        if not self._places.acquire(blocking=False):
+            raise Busy(_BUSY)
+        try:
+            if not self._slots.acquire(timeout=timeout_s):
+                raise Busy(_BUSY)
+            try:
+                yield
+            finally:
+                self._slots.release()
+        finally:
+            self._places.release()
+
+
+class RequestSlots:
+    """The slots of requests for predictions."""
+
+    def __init__(self, threads: int) -> None:
+        self.bodies = Slots(1, waiting=64)
+        self.annotators = Slots(threads, waiting=64)
+        self.batches = Slots(max(2, threads // 4), waiting=16)
+        held = self.bodies.places + self.annotators.places + self.batches.places
+        self.threads = held + _OTHER_THREADS
 
 
 def run_server(settings: Settings, listening: Callable[[], None] = lambda: None) -> None:
@@ -69,7 +110,7 @@ def run_server(settings: Settings, listening: Callable[[], None] = lambda: None)
     """
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     app = StartingApp(
-        lambda: make_app(settings), settings, lambda: os.kill(os.getpid(), signal.SIGTERM)
+        lambda: make_app(settings), settings.model, lambda: os.kill(os.getpid(), signal.SIGTERM)
     )
     try:
         server = create_server(app, **_options(settings))
@@ -164,13 +205,11 @@ def make_app(settings: Settings) -> tuple[Flask, Callable[[], None]]:
 class StartingApp:
     """A WSGI application that hands requests on to another one, once that is made.
 
-    Until then ``/health`` says that the process is up, ``/ready`` and ``/metrics`` that it is not
-    ready. Other requests wait for as long as a prediction may take, ``/setup`` for as long as Label
-    Studio waits for it.
+    Until then ``/health`` says that the process is up, and all else is answered 503.
 
     Args:
         make: makes the application, and a function that ends it; it may take long.
-        settings: the model's name, the longest wait, and the names of the backend.
+        model: the model's name.
         on_failure: called where the application cannot be made.
 
     Attributes:
@@ -180,19 +219,14 @@ class StartingApp:
     def __init__(
         self,
         make: Callable[[], tuple[WSGIApplication, Callable[[], None]]],
-        settings: Settings,
+        model: str,
         on_failure: Callable[[], None],
     ) -> None:
         self._make = make
+        self._model = model
         self._on_failure = on_failure
-        self._model = settings.model
-        self._deadline_s = settings.predict_deadline_s
-        self._names = HostNames(settings)
-        self._starting = read_proxy_headers(self._answer_while_starting, settings)
         self._app: WSGIApplication | None = None
         self._stop: Callable[[], None] = lambda: None
-        self._waiting = threading.BoundedSemaphore(_MAX_WAITING)
-        self._is_over = threading.Event()
         self.failure = ""
 
     def start(self) -> None:
@@ -206,57 +240,29 @@ class StartingApp:
     @property
     def is_starting(self) -> bool:
         """Whether the application is being made."""
-        return not self._is_over.is_set()
+        return self._app is None and not self.failure
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request."""
-        return (self._app or self._starting)(environ, start_response)
-
-    def _answer_while_starting(
-        self, environ: WSGIEnvironment, start_response: StartResponse
-    ) -> Iterable[bytes]:
-        try:
-            self._names.check(Request(environ))
-        except UnknownName as error:
-            return _refuse(start_response, error.http_status, str(error))
-        path = environ.get("PATH_INFO", "")
-        if path == "/health":
-            return _answer(start_response, "200 OK", describe_health(self._model, "loading"))
-        if path not in _NOT_READY and self._waiting.acquire(blocking=False):
-            self._is_over.wait(min(self._deadline_s, _LONGEST_WAIT_S.get(path, self._deadline_s)))
-            self._waiting.release()
-        if self._app is None:
-            return _refuse(start_response, 503, self.failure or _WAIT, retry_after_s=5)
-        return self._app(environ, start_response)
+        if self._app is not None:
+            return self._app(environ, start_response)
+        if environ.get("PATH_INFO") == "/health":
+            response = json_response(describe_health(self._model, "loading"))
+        else:
+            response = json_response({"error": self.failure or _WAIT}, 503)
+            response.status = f"503 {reason_phrase(self.failure or _WAIT)}"
+            response.headers["Retry-After"] = "5"
+        response.headers.update(SECURITY_HEADERS)
+        return response(environ, start_response)
 
     def _run(self) -> None:
         try:
             self._app, self._stop = self._make()
         except (BackendError, SQLAlchemyError, ValueError) as error:
-            self.failure = str(error)
             log.error("%s", error)
+            self.failure = str(error)
         except Exception as error:
-            self.failure = f"Unexpected {type(error).__name__}: see the backend's log."
             log.exception("The backend cannot start")
-        self._is_over.set()
+            self.failure = f"Unexpected {type(error).__name__}: see the backend's log."
         if self.failure:
             self._on_failure()
-
-
-def _refuse(
-    start_response: StartResponse, status: int, sentence: str, retry_after_s: int = 0
-) -> list[bytes]:
-    line = f"{status} {reason_phrase(sentence)}"
-    return _answer(start_response, line, {"error": sentence}, retry_after_s)
-
-
-def _answer(
-    start_response: StartResponse, status: str, value: dict[str, Any], retry_after_s: int = 0
-) -> list[bytes]:
-    body = json.dumps(value, separators=(",", ":")).encode()
-    headers = {**SECURITY_HEADERS, "Content-Type": "application/json"}
-    headers["Content-Length"] = str(len(body))
-    if retry_after_s:
-        headers["Retry-After"] = str(retry_after_s)
-    start_response(status, list(headers.items()))
-    return [body]

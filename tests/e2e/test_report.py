@@ -130,7 +130,7 @@ def test_what_annotators_do_is_what_the_report_says(
 
 
 def check_the_page(page: Page, backend_url: str, project: int) -> None:
-    """Open the page from the dashboard; save a plot as an image, and the figures."""
+    """Open the page from the dashboard; save its figures."""
     page.goto(backend_url)
     named = re.compile(rf"\({project}\)$")
     page.locator("#projects").get_by_role("link", name=named).click()

@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import hmac
 import ipaddress
-import math
-import secrets
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from cachetools import LRUCache
+from cachetools import TTLCache
 from flask import Flask, request
 
 from backend.errors import TooManyGuesses, Unauthorized
@@ -32,30 +28,25 @@ def client_network(address: str) -> str:
 
     >>> client_network("2001:db8:1:2:3:4:5:6"), client_network("::ffff:192.0.2.1")
     ('2001:db8:1:2::/64', '192.0.2.1')
-    >>> client_network("192.0.2.1")
-    '192.0.2.1'
     """
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:  # a socket of this machine has none
         return ""
-    if isinstance(parsed, ipaddress.IPv4Address):
-        return str(parsed)
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(ipaddress.ip_network((parsed, 64), strict=False))
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is None:
+        return str(ipaddress.ip_network((parsed, 64), strict=False))
+    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
 
 
-#: Tries of an address, and the time after which it gets one back, in seconds.
+#: Wrong passwords of an address, after which it waits for so many seconds.
 _TRIES: Final = 10
-_TRY_EVERY_S: Final = 10.0
+_WAIT_S: Final = 100
 
-#: The most addresses that are remembered, and wrong passwords of each, as digests.
+#: The most addresses that are remembered.
 _MAX_CLIENTS: Final = 4096
-_REMEMBERED: Final = 16
 
 #: Routes without a password.
-_OPEN: Final = ("/health", "/webhook")
+OPEN_ROUTES: Final = ("/health", "/webhook")
 
 
 @dataclass(frozen=True)
@@ -108,7 +99,7 @@ class BasicAuth:
 
 
 def add_auth(app: Flask, settings: Settings) -> None:
-    """Ask for the password on every route but those of `_OPEN`, if the settings hold one.
+    """Ask for the password on every route but those of `OPEN_ROUTES`, if the settings hold one.
 
     Wrong ones are counted. A request without any, as browsers send first, is no guess.
     """
@@ -119,65 +110,44 @@ def add_auth(app: Flask, settings: Settings) -> None:
 
     @app.before_request
     def authorize() -> None:
-        if request.path in _OPEN:
+        if request.path in OPEN_ROUTES:
             return
         given = request.headers.get("Authorization", "")
         is_right = auth.accepts(given)
         if given:
-            guesses.count(request.remote_addr or "", given, is_right=is_right)
+            guesses.check(request.remote_addr or "", given, is_right=is_right)
         if not is_right:
             raise Unauthorized("Expected basic auth with BASIC_AUTH_USER and BASIC_AUTH_PASS.")
-
-
-@dataclass
-class _Client:
-    """The tries that an address has left, and what it has sent."""
-
-    at: float
-    left: float = float(_TRIES)
-    was_right: bool = False
-    refused: deque[bytes] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
 
 
 class GuessLimit:
     """Counts wrong passwords by address; any number of threads may share it.
 
-    A wrong password costs a try; an address gets its tries back one by one. Where it has none
-    left, the answer is HTTP 429 whether the password is right or not, or the answer would tell. An
-    address at which the password was right once has it checked at any time. A wrong one that is
-    repeated is no guess: Label Studio sends the one that it has stored.
+    Where an address has sent ten, the answer is HTTP 429 until it sends none for a while, also if
+    the next is right, or the answer would tell. One that is repeated counts once: Label Studio
+    sends the one that it has stored.
 
     Args:
         clock: seconds on a clock that is never set back.
 
     >>> limit = GuessLimit()
-    >>> limit.count("192.0.2.1", "Basic YTph", is_right=False)
+    >>> limit.check("192.0.2.1", "Basic YTph", is_right=False)
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
         self._lock = threading.Lock()
-        self._key = secrets.token_bytes(32)
-        self._clients: LRUCache[str, _Client] = LRUCache(_MAX_CLIENTS)
+        self._wrong: TTLCache[str, frozenset[int]] = TTLCache(_MAX_CLIENTS, _WAIT_S, clock)
 
-    def count(self, address: str, credentials: str, *, is_right: bool) -> None:
-        """Count the credentials of a request from the address of a client.
+    def check(self, address: str, credentials: str, *, is_right: bool) -> None:
+        """Let the credentials of a request from an address be told right or wrong.
 
         Raises:
-            TooManyGuesses: no try is left for that address; says nothing of the credentials.
+            TooManyGuesses: the address has sent too many; says nothing of these.
         """
-        digest = hashlib.blake2b(credentials.encode("utf-8", "replace"), key=self._key).digest()
+        network = client_network(address)
         with self._lock:
-            now = self._clock()
-            client = self._clients.setdefault(client_network(address), _Client(now))
-            if client.was_right if is_right else digest in client.refused:
-                return
-            client.left = min(float(_TRIES), client.left + (now - client.at) / _TRY_EVERY_S)
-            client.at = now
-            if client.left < 1:
-                raise TooManyGuesses(math.ceil((1 - client.left) * _TRY_EVERY_S))
-            if is_right:
-                client.was_right = True
-            else:
-                client.left -= 1
-                client.refused.append(digest)
+            wrong = self._wrong.get(network, frozenset())
+            if len(wrong) >= _TRIES:
+                raise TooManyGuesses(_WAIT_S)
+            if not is_right:
+                self._wrong[network] = wrong | {hash(credentials)}

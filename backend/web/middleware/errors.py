@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import msgspec
 from flask import Flask, Response, g, request
 from sqlalchemy.exc import OperationalError
 from werkzeug.exceptions import HTTPException
@@ -87,11 +88,11 @@ def json_response(value: Any, status: int = 200, location: str | None = None) ->
     ``flask.jsonify`` sorts keys, which takes long on answers of hundreds of thousands of numbers.
 
     Args:
-        value: what is answered.
+        value: what is answered, structs among it.
         status: the HTTP status.
         location: the address of what the request has made; None: it has made nothing.
     """
-    body = json.dumps(value, separators=(",", ":"))
+    body = json.dumps(value, separators=(",", ":"), default=msgspec.to_builtins)
     response = Response(body, status=status, mimetype="application/json")
     if location is not None:
         response.headers["Location"] = location

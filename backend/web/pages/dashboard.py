@@ -16,9 +16,8 @@ from backend.services import Services
 from backend.web.metrics import CONTENT_TYPE, Metrics
 from backend.web.middleware.errors import describe_health, json_response, see_other
 from backend.web.middleware.guards import BodyReader
-from backend.web.pages.forms import JobRequest, parse_fields
+from backend.web.pages.forms import JobRequest, ProjectCheck, no_key, parse_fields, required_client
 from backend.web.pages.html import answer_action, answer_form, html_page, is_for_people
-from backend.web.pages.projects import ProjectCheck, no_key, required_client
 from backend.web.pages.status import StatusReport, StatusSerializer
 
 #: The start of the routes of one job; its number is one that a database can hold.
@@ -57,7 +56,6 @@ class JobRoutes:
         routes.add_url_rule("/jobs", "list", self.list_jobs, methods=["GET"])
         routes.add_url_rule("/jobs", "start", self.start, methods=["POST"])
         routes.add_url_rule(_JOB, "show", self.show, methods=["GET"])
-        routes.add_url_rule(_JOB, "cancel", self.cancel, methods=["DELETE"])
         # The text of a route is the label of a metric, and so the name `turn` stays.
         actions = "<any(pause, resume, cancel, withdraw):turn>"
         routes.add_url_rule(f"{_JOB}/{actions}", "act", self.act, methods=["POST"])
@@ -86,10 +84,6 @@ class JobRoutes:
         if is_for_people():
             return see_other(url_for("project.page", project=shown["project"], job=job))
         return json_response(shown)
-
-    def cancel(self, job: int) -> Response:
-        """Cancel a job for a program."""
-        return json_response(self.serializer.job(self.services.store.cancel(job)))
 
     def act(self, job: int, turn: str) -> Response:
         """Pause, resume, cancel or withdraw a job; `turn` says which."""

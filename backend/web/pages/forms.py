@@ -1,15 +1,83 @@
-"""Parse the forms and JSON bodies that the pages send."""
+"""What pages are asked: for which project, and by which form or JSON body."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, TypeVar
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import parse_qs
 
 import msgspec
 
-from backend.errors import BadRequest
+from backend.errors import BadRequest, ProjectNotFound, StudioRefused, StudioUnreachable
 from backend.jobs.job_store import Only
+from backend.label_studio.client import LabelStudioClient
+
+#: A part of a rule for a number from 1 on that a database can hold.
+URL_NUMBER: Final = "int(min=1, max=2147483647)"
+
+#: The start of each rule of a project's pages; routes are given its number as `project`.
+PROJECT: Final = f"/projects/<{URL_NUMBER}:project>"
+
+
+def token_sentence(use: str) -> str:
+    """Return the sentence that asks for the address of Label Studio and a token for it.
+
+    >>> token_sentence("Tasks are read from Label Studio")
+    'Tasks are read from Label Studio: set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY.'
+    """
+    return f"{use}: set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY."
+
+
+def required_client(client: LabelStudioClient | None, use: str) -> LabelStudioClient:
+    """Return the client.
+
+    Args:
+        client: Label Studio; None without a token.
+        use: what it is needed for, see `token_sentence`.
+
+    Raises:
+        BadRequest: there is no token.
+    """
+    if client is None:
+        raise BadRequest(token_sentence(use))
+    return client
+
+
+def no_key(client: LabelStudioClient | None, use: str) -> str:
+    """Return what a page tells people who cannot use it: empty where there is a token."""
+    return token_sentence(use) if client is None else ""
+
+
+@dataclass(frozen=True, eq=False)
+class ProjectCheck:
+    """Asks Label Studio for a project while somebody waits.
+
+    Args:
+        page_client: Label Studio; None without a token, and then no project is refused.
+    """
+
+    page_client: LabelStudioClient | None
+
+    def check(self, project: int) -> None:
+        """Refuse a project that Label Studio says is not there.
+
+        Where it is away, or refuses the token, what was asked for is started: it waits, or says so.
+
+        Raises:
+            ProjectNotFound: Label Studio has no such project, or does not show it to the token.
+        """
+        if not self._may_be_there(project):
+            raise ProjectNotFound(
+                f"Label Studio has no project {project}, or does not show it to the backend's user."
+            )
+
+    def _may_be_there(self, project: int) -> bool:
+        try:
+            return self.page_client is None or self.page_client.has_project(project)
+        except (StudioRefused, StudioUnreachable):
+            return True
+
 
 #: The type of a body that a browser sends for a form.
 FORM_TYPE = "application/x-www-form-urlencoded"

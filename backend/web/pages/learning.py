@@ -1,4 +1,4 @@
-"""Serve what projects learn: their state, the decisions of people, and versions as files."""
+"""Serve what projects learn: their state, and the decisions of people."""
 
 from __future__ import annotations
 
@@ -14,11 +14,16 @@ from backend.learning.pictures import BeforeAfter
 from backend.learning.versions import LearningState, Version
 from backend.runs.label_errors import LABEL_ERRORS, LabelErrors, Suspicion
 from backend.services import Services
-from backend.web.middleware.errors import attachment, json_response, see_other
+from backend.web.middleware.errors import json_response, see_other
 from backend.web.middleware.guards import BodyReader
-from backend.web.pages.forms import MAX_FORM_BYTES, ActionRequest, parse_fields
+from backend.web.pages.forms import (
+    MAX_FORM_BYTES,
+    PROJECT,
+    ActionRequest,
+    parse_fields,
+    required_client,
+)
 from backend.web.pages.html import answer_action, html_page, is_for_people
-from backend.web.pages.projects import PROJECT, required_client
 
 _Json = dict[str, Any]
 
@@ -26,9 +31,6 @@ _LEARNING: Final = f"{PROJECT}/learning"
 
 #: What people decide, as the last part of a route.
 ACTIONS = ("step", "use", "rollback", "pin", "unpin", "keep-words", "learn-label", "reset")
-
-#: Largest version file, in bytes: it holds some numbers for each label.
-_MAX_FILE_BYTES = 1 << 26
 
 _USE: Final = "A project learns from what Label Studio has"
 
@@ -93,9 +95,6 @@ class LearningRoutes:
         actions = f"<any({', '.join(map(repr, ACTIONS))}):action>"
         routes.add_url_rule(_LEARNING, "show", self.show, methods=["GET"])
         routes.add_url_rule(f"{_LEARNING}/{actions}", "act", self.act, methods=["POST"])
-        version = f"{_LEARNING}/version"
-        routes.add_url_rule(version, "export", self.export_version, methods=["GET"])
-        routes.add_url_rule(version, "import", self.import_version, methods=["POST"])
         return routes
 
     def show(self, project: int) -> Response:
@@ -116,16 +115,6 @@ class LearningRoutes:
             lambda _: json_response(describe_learning(self.learner, project)),
             lambda error: self._page(project, error),
         )
-
-    def export_version(self, project: int) -> Response:
-        """Answer with the live version as a file."""
-        version, data = self.learner.export(project)
-        return attachment(data, "application/json", f"learned-{project}-{version.number}.json")
-
-    def import_version(self, project: int) -> Response:
-        """Keep a version that was exported, make it live and pin it."""
-        self.learner.import_version(project, self.body.read(_MAX_FILE_BYTES))
-        return json_response(describe_learning(self.learner, project))
 
     def _act(self, project: int, action: str, asked: ActionRequest) -> None:
         versions = self.learner.versions

@@ -30,11 +30,11 @@ from backend.runs.dataset import DATASETS
 from backend.runs.label_errors import LABEL_ERRORS
 from backend.runs.words import WORDS
 from backend.services import Services
+from backend.web.middleware.errors import json_response
 from backend.web.pages.dashboard import USE, describe_job
+from backend.web.pages.forms import PROJECT, no_key
 from backend.web.pages.html import html_page, is_for_people
-from backend.web.pages.projects import PROJECT, no_key
 from backend.web.pages.report import describe_reading
-from backend.web.pages.runs import json_of
 from backend.web.pages.status import StatusSerializer
 from clearclip_core.quantities import inflected
 
@@ -113,7 +113,7 @@ class ProjectRoutes:
         """Answer a browser with the page, and a program with its figures as JSON."""
         shown = self.describe(project)
         if not is_for_people():
-            return json_of(shown)
+            return json_response(shown)
         job = self._asked_job(project)
         return html_page(
             "project.html", **shown, job=job, no_key=no_key(self.services.page_client, USE)

@@ -17,8 +17,8 @@ from backend.feedback.report.statistics import (
 from backend.feedback.report.tables import over_time, to_csv
 from backend.services import Services
 from backend.web.middleware.errors import attachment, json_response
+from backend.web.pages.forms import PROJECT, no_key
 from backend.web.pages.html import html_page, is_for_people
-from backend.web.pages.projects import PROJECT, no_key
 
 _REPORT: Final = f"{PROJECT}/report"
 

@@ -18,18 +18,22 @@ from backend.runs.run import MOST_WORD_PICTURES, Run, RunKind
 from backend.runs.run_store import RunStore
 from backend.runs.words import MAX_WORDINGS, WordsReport
 from backend.services import Services
-from backend.web.middleware.errors import see_other
+from backend.web.middleware.errors import json_response, see_other
 from backend.web.middleware.guards import BodyReader
 from backend.web.pages.forms import (
     MAX_FORM_BYTES,
+    PROJECT,
+    URL_NUMBER,
     Confirmation,
     Form,
+    ProjectCheck,
     RowRequest,
     last_values,
+    no_key,
     parse_fields,
+    required_client,
 )
 from backend.web.pages.html import answer_action, answer_form, html_page, is_for_people
-from backend.web.pages.projects import PROJECT, URL_NUMBER, ProjectCheck, no_key, required_client
 
 _Json = dict[str, Any]
 
@@ -99,7 +103,6 @@ class RunRoutes:
         routes = Blueprint(self.kind.name, __name__)
         routes.add_url_rule(start, "page", self.page, methods=["GET"])
         routes.add_url_rule(start, "start", self.start, methods=["POST"])
-        routes.add_url_rule(f"{start}.json", "json", self.answer, methods=["GET"])
         routes.add_url_rule(one, "run", self.show_run, methods=["GET"])
         routes.add_url_rule(f"{one}/cancel", "cancel", self.cancel, methods=["POST"])
         if self.kind.tasks is not None:
@@ -108,17 +111,15 @@ class RunRoutes:
         return routes
 
     def page(self, project: int) -> Response:
-        """Answer a browser with the page, and a program with its JSON."""
-        return self._page(project) if is_for_people() else self.answer(project)
-
-    def answer(self, project: int) -> Response:
-        """Answer with the runs of a project, and the report of the newest that is done."""
-        return json_of(self._describe(project))
+        """Answer with the runs of a project and the newest report, as a page or JSON."""
+        return self._page(project) if is_for_people() else json_response(self._describe(project))
 
     def show_run(self, project: int, run: int) -> Response:
-        """Answer with one run and its report."""
+        """Answer with one run and its report, as a page or JSON."""
         found = self.store.get(self.kind, project, run)
-        return self._page(project, of=found) if is_for_people() else json_of(self._told(found))
+        if is_for_people():
+            return self._page(project, of=found)
+        return json_response(self._describe(project, found))
 
     def start(self, project: int) -> Response:
         """Ask for a run; where an equal one waits or is at work, answer with that.
@@ -129,7 +130,7 @@ class RunRoutes:
             self.body,
             lambda body, is_form: self._start(project, body, is_form),
             lambda _: see_other(url_for(f"{self.kind.name}.page", project=project)),
-            lambda run: json_of(run, 202, self._address(run)),
+            lambda run: json_response(run, 202, self._address(run)),
             lambda error, typed: self._page(project, error, typed),
         )
 
@@ -144,7 +145,7 @@ class RunRoutes:
         return self.act(project, lambda _: self._make_view(project))
 
     def act(self, project: int, action: Callable[[bool], int | None]) -> Response:
-        """Act, and answer with the page or with what it would show, without the report.
+        """Act, and answer with the page or with what it shows.
 
         Args:
             project: id of the project.
@@ -157,7 +158,7 @@ class RunRoutes:
             lambda view: see_other(
                 url_for(page, project=project, view=view, did=None if view else did)
             ),
-            lambda _: json_of(self._describe(project, with_report=False)),
+            lambda _: json_response(self._describe(project)),
             lambda error: self._page(project, error),
         )
 
@@ -184,23 +185,24 @@ class RunRoutes:
         made = self.store.last(self.kind, project)
         return None if made is None else (made[0], self.shown(project, made[1]))
 
-    def _told(self, run: Run) -> _Json:
-        report = self.store.report(self.kind, run)
-        report = None if report is None else self.shown(run.project, report)
-        told = {"project": run.project, "run": run, "finished": run.finished}
-        told |= {"report_run": run.id, "report": report}
-        return told | self.more(run.project, report)
+    def _describe(self, project: int, of: Run | None = None) -> _Json:
+        """Return a run with its report, else the newest and the newest report; and all runs."""
+        runs = self.store.runs(self.kind, project)
+        made = self._last(project) if of is None else (of, self._report(of))
+        run, report = (None, None) if made is None else made
+        return {
+            "project": project,
+            "run": of or next(iter(runs), None),
+            "runs": runs,
+            "report": report,
+            "report_run": None if run is None else run.id,
+            "finished": None if run is None else run.finished,
+            **self.more(project, report),
+        }
 
-    def _describe(self, project: int, *, with_report: bool = True) -> _Json:
-        """Return the newest run, all runs, and the newest report with the end of its run."""
-        runs, made = self.store.runs(self.kind, project), self._last(project)
-        described: _Json = {"project": project, "run": runs[0] if runs else None, "runs": runs}
-        report = None if made is None else made[1]
-        if with_report:
-            finished = None if made is None else made[0].finished
-            number = None if made is None else made[0].id
-            described |= {"finished": finished, "report_run": number, "report": report}
-        return described | self.more(project, report)
+    def _report(self, run: Run) -> Any | None:
+        report = self.store.report(self.kind, run)
+        return None if report is None else self.shown(run.project, report)
 
     def _page(
         self,
@@ -209,40 +211,22 @@ class RunRoutes:
         typed: Form | None = None,
         of: Run | None = None,
     ) -> Response:
-        """Render the page.
-
-        Args:
-            project: id of the project.
-            refusal: why what a form asked for was not done.
-            typed: the values of each field of a form that was refused.
-            of: the run whose report is shown; None: the newest that is done.
-        """
-        runs = self.store.runs(self.kind, project)
-        run = of or (runs[0] if runs else None)
-        is_open = run is not None and not run.is_over
-        described = self._told(of) if of else self._describe(project, with_report=not is_open)
-        given = {"report": None, "runs": runs, **described}
+        """Render the page; `of` is the run whose report is shown: None for the newest."""
+        described = self._describe(project, of)
+        run: Run | None = described["run"]
         return html_page(
             f"{self.kind.name.replace('-', '_')}.html",
             refusal,
             **self.page_values(project),
+            **described,
             typed=last_values(typed or {}),
             lists=typed or {},
-            **given | {"run": run},
             kind=self.kind,
-            is_open=is_open,
+            is_open=run is not None and not run.is_over,
             is_one=of is not None,
             view=request.args.get("view", type=int),
             no_key=no_key(self.services.page_client, self.kind.use),
         )
-
-
-def json_of(value: Any, status: int = 200, location: str | None = None) -> Response:
-    """Make a response of JSON of structs."""
-    response = Response(msgspec.json.encode(value), status, mimetype="application/json")
-    if location is not None:
-        response.headers["Location"] = location
-    return response
 
 
 class LabelErrorRoutes(RunRoutes):

@@ -41,25 +41,6 @@ def test_projects_are_named_by_title_and_number(server: LocalServer, clock: Cloc
     ]
 
 
-def test_a_page_waits_for_a_project_that_is_not_known_once_a_second(
-    studio: FakeStudio, server: LocalServer, clock: Clock
-) -> None:
-    titles = made(server, clock)
-    assert titles.is_missing(99), "before anybody has read them"
-    assert titles.name(7) == "streets at night (7)"
-    studio.titles[13] = "New"
-    assert [titles.is_missing(each) for each in (13, 100, 101)] == [True] * 3
-    assert len(server.asked) == 1
-    clock.now += 2
-    assert not titles.is_missing(13)
-    assert titles.name(13) == "New (13)"
-    studio.fault = lambda _: Answer(503)
-    for _ in range(4):
-        clock.now += 2
-        assert not titles.is_missing(99), "nobody knows"
-    assert len(server.asked) == 2 + 1
-
-
 def test_titles_are_read_again_only_while_somebody_looks(
     studio: FakeStudio, server: LocalServer, clock: Clock
 ) -> None:
@@ -95,21 +76,12 @@ def test_where_they_cannot_be_read_projects_have_numbers(
     assert titles.name(7) == "streets at night (7)"
 
 
-def test_a_project_is_gone_where_titles_that_are_newer_than_it_lack_it(
-    studio: FakeStudio, server: LocalServer, clock: Clock
-) -> None:
+def test_a_project_is_gone_where_the_titles_lack_it(server: LocalServer, clock: Clock) -> None:
     titles = made(server, clock)
-    assert not titles.is_gone(99, 3600), "nothing is known yet"
+    assert not titles.is_gone(99), "nothing is known yet"
     titles.check()
-    clock.now += 5
-    assert titles.is_gone(99, 3600)
-    assert not titles.is_gone(7, 3600)
-    assert not titles.is_gone(99, 4), "it was made since"
-    studio.fault = lambda _: Answer(401)
-    clock.now += 60
-    titles.check()
-    assert not titles.is_gone(99, 64 + 60), "a look that failed tells nothing"
-    assert titles.is_gone(99, 3600)
+    assert titles.is_gone(99)
+    assert not titles.is_gone(7)
 
 
 @pytest.mark.parametrize("count", [100, 250])
@@ -120,8 +92,8 @@ def test_titles_are_read_of_more_projects_than_label_studio_lists_at_once(
     titles = made(server, clock)
     titles.check()
     assert len(titles.choices()) == count
-    assert not any(titles.is_gone(each, 3600) for each in studio.titles)
-    assert titles.is_gone(7 + count, 3600)
+    assert not any(titles.is_gone(each) for each in studio.titles)
+    assert titles.is_gone(7 + count)
     assert len(server.asked) == -(-count // 100)
 
 
@@ -131,4 +103,4 @@ def test_of_more_projects_than_titles_are_read_none_is_called_gone(
     monkeypatch.setattr("backend.jobs.connection_watch.MOST_TITLES", 4)
     titles = made(server, clock)
     titles.check()
-    assert not titles.is_gone(99, 3600)
+    assert not titles.is_gone(99)

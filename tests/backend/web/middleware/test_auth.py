@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import itertools
-import tracemalloc
 from typing import Any
 
 import pytest
@@ -81,7 +80,7 @@ def limit(clock: Clock) -> GuessLimit:
 def is_checked(limit: GuessLimit, address: str, password: str) -> bool:
     """Whether the limit lets a password be told right or wrong; the right one is "right"."""
     try:
-        limit.count(address, password, is_right=password == "right")
+        limit.check(address, password, is_right=password == "right")
     except TooManyGuesses:
         return False
     return True
@@ -92,53 +91,30 @@ def guesses(limit: GuessLimit, address: str, count: int) -> int:
     return sum(is_checked(limit, address, f"wrong {next(NUMBERS)}") for _ in range(count))
 
 
-def test_an_address_has_some_tries_and_then_one_now_and_then(
+def test_an_address_has_ten_tries_and_then_none_for_a_while(
     limit: GuessLimit, clock: Clock
 ) -> None:
     assert guesses(limit, "192.0.2.1", 1000) == 10
     assert not is_checked(limit, "192.0.2.1", "right"), "a 200 would tell that it is right"
-    clock.now += 9.9
+    assert is_checked(limit, "192.0.2.2", "right")
+    clock.now += 99
     assert not is_checked(limit, "192.0.2.1", "right")
-    clock.now += 0.2
+    clock.now += 2
     assert is_checked(limit, "192.0.2.1", "right")
-    clock.now += 3600
-    assert guesses(limit, "192.0.2.2", 1000) == 10
-
-
-def test_who_has_had_it_right_is_never_held_up(limit: GuessLimit) -> None:
-    assert is_checked(limit, "192.0.2.1", "right")
-    guesses(limit, "192.0.2.1", 1000)
-    assert is_checked(limit, "192.0.2.1", "right")
+    assert guesses(limit, "192.0.2.1", 1000) == 10
 
 
 def test_a_network_of_ipv6_is_one_address(limit: GuessLimit) -> None:
-    checked = sum(guesses(limit, f"2001:db8:1:2::{i:x}", 5) for i in range(100))
-    assert checked == 10
+    assert sum(guesses(limit, f"2001:db8:1:2::{i:x}", 5) for i in range(100)) == 10
     assert is_checked(limit, "2001:db8:1:3::1", "right")
     assert guesses(limit, "::ffff:192.0.2.1", 20) + guesses(limit, "192.0.2.1", 20) == 10
     assert guesses(limit, "", 20) == 10
 
 
-def test_a_wrong_password_that_is_repeated_is_no_guess(limit: GuessLimit) -> None:
+def test_a_wrong_password_that_is_repeated_is_one_guess(limit: GuessLimit) -> None:
     """As Label Studio sends an old one that it has stored, with every call."""
     assert all(is_checked(limit, "192.0.2.1", "old") for _ in range(1000))
     assert is_checked(limit, "192.0.2.1", "right")
-
-
-def test_memory_is_bounded(limit: GuessLimit) -> None:
-    def ask(first: int) -> None:
-        for i in range(first, first + 6000):
-            address = f"10.{i >> 16}.{i >> 8 & 255}.{i & 255}"
-            is_checked(limit, address, "wrong" * 1000)
-            is_checked(limit, f"11{address[2:]}", "right")
-
-    ask(0)
-    tracemalloc.start()
-    ask(100_000)
-    grown, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert grown < 20 << 20
-    assert len(limit._clients) <= 4096
 
 
 def test_the_application_slows_guesses_down() -> None:
@@ -148,14 +124,10 @@ def test_the_application_slows_guesses_down() -> None:
         auth = ("ann", password) if password else None
         return client.get(path, environ_base={"REMOTE_ADDR": address}, auth=auth)
 
-    assert ask("secret", address="192.0.2.9").status_code == 200
-    assert [ask().status_code for _ in range(100)] == [401] * 100, "no password is no guess"
-    assert [ask(f"wrong {i}").status_code for i in range(30)] == [401] * 10 + [429] * 20
+    assert [ask().status_code for _ in range(20)] == [401] * 20, "no password is no guess"
+    assert [ask(f"wrong {i}").status_code for i in range(12)] == [401] * 10 + [429] * 2
     refused = ask("secret")
-    assert refused.status_code == 429
-    assert 1 <= int(refused.headers["Retry-After"]) <= 10
-    assert "WWW-Authenticate" not in refused.headers
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "100")
     assert "Too many wrong passwords" in error_of(refused)
     assert ask("wrong", "/health").status_code == 200
-    for address in ("192.0.2.2", "192.0.2.9"):
-        assert ask("secret", address=address).status_code == 200
+    assert ask("secret", address="192.0.2.2").status_code == 200

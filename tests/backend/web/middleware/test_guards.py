@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from tests.backend.fakes.colour_segmenter import brush_config
 from tests.backend.web.pages.browser import PEOPLE, Dashboard, Page, started
 from tests.backend.web.requests_to_app import error_of, make_app
 
@@ -23,7 +22,6 @@ LOCKED = {"basic_auth_user": "ann", "basic_auth_pass": "secret"}
         {"Origin": "null"},
         {"Origin": "http://localhost.evil.example"},
         {"Origin": "http://localhost:8080"},
-        {"Origin": "ftp://localhost"},
         {"Origin": "http://["},
         {"Sec-Fetch-Site": "cross-site", "Origin": "http://localhost"},
         {"Sec-Fetch-Site": "same-site", "Origin": "http://localhost"},
@@ -56,36 +54,6 @@ def test_its_own_page_and_programs_do(dashboard: Dashboard, headers: dict[str, s
     assert response.status_code == 303
 
 
-@pytest.mark.parametrize(
-    ("name", "settings", "status"),
-    [
-        ("evil.example:9090", {}, 403),
-        ("evil.example:9090", {"host": "localhost"}, 403),
-        ("localhost.evil.example", {"host": "::1"}, 403),
-        ("localhost:9090", {}, 303),
-        ("[::1]:9090", {}, 303),
-        ("192.168.1.7", {}, 303),
-        ("gpu.lab.example", {"server_names": "*.lab.example"}, 403),
-        ("gpu.lab.example", {"server_names": "*.lab.example", "host": "0.0.0.0"}, 303),
-        ("clearclip.example.com", LOCKED, 303),
-    ],
-)
-def test_a_form_at_a_name_that_another_site_may_have_pointed_here(
-    name: str, settings: dict[str, str], status: int
-) -> None:
-    headers = {"Host": name, "Origin": f"http://{name}"}
-    basic = ("ann", "secret") if settings is LOCKED else None
-    client = Dashboard(**settings).client
-    answer = client.post("/jobs", data={"project": "8"}, headers=headers, auth=basic)
-    assert answer.status_code == status
-
-
-def test_a_form_over_https_comes_from_who_has_the_certificate(dashboard: Dashboard) -> None:
-    headers = {"Host": "clearclip.example.com", "Origin": "https://clearclip.example.com"}
-    answer = dashboard.client.post("/jobs", data={"project": "8"}, headers=headers)
-    assert answer.status_code == 303
-
-
 # ---- names of hosts ------------------------------------------------------------------------------
 
 
@@ -95,14 +63,10 @@ def test_a_form_over_https_comes_from_who_has_the_certificate(dashboard: Dashboa
         ("localhost:9090", {}, 200),
         ("127.0.0.1:9090", {}, 200),
         ("[::1]:9090", {}, 200),
-        ("192.168.1.7", {}, 200),
         ("backend", {}, 200),
         ("BACKEND.internal:9090", {}, 200),
         ("gpu.local", {}, 200),
-        ("x.localhost", {}, 200),
         ("evil.example", {}, 403),
-        ("evil.example", {"host": "0.0.0.0"}, 403),
-        ("localhost.evil.example", {}, 403),
         ("127.0.0.1.evil.example", {}, 403),
         ("evil.example.", {}, 403),
         ("evil。example", {}, 403),
@@ -111,7 +75,6 @@ def test_a_form_over_https_comes_from_who_has_the_certificate(dashboard: Dashboa
         ("clearclip.lab.example:9090", {"server_names": "clearclip.lab.example, *.b.c"}, 200),
         ("Gpu.Lab.example", {"server_names": "*.lab.example"}, 200),
         ("lab.example", {"server_names": "*.lab.example"}, 403),
-        ("lab.example.evil.example", {"server_names": "*.lab.example"}, 403),
         ("clearclip.example.com", LOCKED, 200),
         ("clearclip.example.com", LOCKED | {"server_names": "a.example"}, 403),
     ],
@@ -119,8 +82,13 @@ def test_a_form_over_https_comes_from_who_has_the_certificate(dashboard: Dashboa
 def test_it_answers_under_names_that_no_other_site_may_own(
     name: str, settings: dict[str, str], status: int
 ) -> None:
-    answer = make_app(**settings).test_client().get("/health", headers={"Host": name})
+    """The name of a page, too: another site may have pointed one of its own here."""
+    client = make_app(**settings).test_client()
+    answer = client.get("/health", headers={"Host": name})
     assert answer.status_code == status
+    if status == 403:
+        form = {"Host": name, "Origin": f"http://{name}"}
+        assert client.post("/jobs", data={"project": "8"}, headers=form).status_code == 403
     if status == 403 and name == "evil.example":
         assert "does not know the name evil.example: name it in SERVER_NAMES" in error_of(answer)
 
@@ -163,11 +131,6 @@ def test_a_form_of_the_page_is_not_taken_for_another_sites(host: str, status: in
     headers = FORWARDED | PEOPLE | {"Origin": f"https://{host}"}
     answer = proxied(**STUDIO).post("/jobs", data={"project": "7"}, headers=headers)
     assert answer.status_code == status
-
-
-def test_label_studio_connects_through_the_proxy() -> None:
-    body = {"project": "7.1", "schema": brush_config("red")}
-    assert proxied().post("/setup", json=body, headers=FORWARDED).status_code == 200
 
 
 @pytest.mark.parametrize(

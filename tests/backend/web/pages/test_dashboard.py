@@ -14,7 +14,6 @@ from backend.database.database import Database
 from backend.inference.engine import Engine
 from backend.jobs import worker
 from backend.jobs.change_poller import PollStore
-from backend.jobs.connection_watch import ProjectTitles
 from backend.prediction.failures import FailureStore
 from backend.settings import Settings
 from tests.backend.fakes.colour_segmenter import ColourSegmenter, brush_config, colour_engine
@@ -168,9 +167,9 @@ def test_a_job_is_started_listed_read_and_cancelled_by_a_program(dashboard: Dash
     assert (failure["task"], failure["sentence"]) == (41, "There is no file.")
     assert failure["url"] == "http://studio:8080/projects/7/data?task=41"
     assert client.post("/jobs/1/pause").get_json()["state"] == "paused"
-    assert client.delete("/jobs/1").get_json()["state"] == "cancelled"
+    assert client.post("/jobs/1/cancel").get_json()["state"] == "cancelled"
     assert client.post("/jobs/1/pause").status_code == 409
-    assert client.get("/jobs/2").status_code == client.delete("/jobs/2").status_code == 404
+    assert client.get("/jobs/2").status_code == 404
     assert client.get(f"/jobs/{'9' * 30}").status_code == 404
     for project in ("x", "0", "9" * 30):
         assert client.get(f"/jobs?project={project}").status_code == 400
@@ -195,29 +194,3 @@ def test_a_job_that_cannot_be_is_refused_in_a_sentence(
     assert on_page.status_code == 400
     assert "Expected " in Page(on_page).text
     assert dashboard.store.list_jobs() == []
-
-
-def test_a_job_of_a_deleted_project_says_so_and_goes_a_day_after_its_end(
-    dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Label Studio has project 7 and no other; a job that is not over stays."""
-    monkeypatch.setattr(ProjectTitles, "is_gone", lambda _self, project, _known_for_s: project != 7)
-    for project in (7, 8):
-        job = dashboard.store.start_job(project)
-        dashboard.store.lease_job("worker", job.id)
-        dashboard.store.advance(job.id, "worker", total=2, done=2)
-        dashboard.store.finish(job.id, "worker")
-    dashboard.store.start_job(9)
-    page = dashboard.page()
-    assert page.text.count("The project is gone from Label Studio") == 2
-    (form,) = (each for each in page.all("form") if "withdraw" in str(each["action"]))
-    assert (form["action"], "data-confirm" in form) == ("/jobs/1/withdraw", True)
-    assert "http://studio:8080/projects/7/data" in page.links
-    assert "http://studio:8080/projects/8/data" not in page.links
-    now = time.time()
-    monkeypatch.setattr("backend.web.pages.projects.time.time", lambda: now + 86400 + 60)
-    rows = [row["id"] for row in dashboard.page().all("li") if "id" in row]
-    assert rows == ["job-3", "job-1"]
-    assert "is gone" in dashboard.page("/projects/8?job=2").text
-    told = dashboard.client.get("/jobs").get_json()["jobs"]
-    assert [(job["id"], job["project_gone"]) for job in told] == [(3, True), (2, True), (1, False)]

@@ -11,7 +11,6 @@ import pytest
 from click.testing import CliRunner
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import text
 
 from backend import create_app
 from backend.cli.main import main
@@ -228,25 +227,6 @@ def test_a_step_needs_a_method_that_can_learn() -> None:
     assert "cannot learn" in Page(surgery.get(LEARNING, headers=PEOPLE)).text
 
 
-def test_a_version_goes_out_and_comes_in_as_a_file() -> None:
-    stores = stores_of()
-    client = make_app().test_client()
-    nothing = client.get(f"{LEARNING}/version")
-    assert nothing.status_code == 409
-    assert "uses the words alone" in nothing.get_json(force=True)["error"]
-    learn(stores)
-    response = client.get(f"{LEARNING}/version")
-    assert response.headers["Content-Disposition"] == 'attachment; filename="learned-7-1.json"'
-    there = client.post("/projects/8/learning/version", data=response.data)
-    assert there.get_json(force=True)["live"] == 1
-    assert client.post("/projects/8/learning/version", data=b"{}").status_code == 400
-    again = client.post("/projects/8/learning/version", data=response.data)
-    assert again.status_code == 409, "it is pinned"
-    other = make_app(method="sclip").test_client()
-    refused = other.post("/projects/8/learning/version", data=response.data)
-    assert "learned with" in refused.get_json(force=True)["error"]
-
-
 def test_setup_and_predict_follow_what_is_live() -> None:
     client = make_app().test_client()
     xml = brush_config("wine", "blue")
@@ -267,23 +247,6 @@ def test_setup_and_predict_follow_what_is_live() -> None:
     assert (before[1], labels) == (["blue"], ["wine", "blue"])
     stores.examples.forget(1)
     assert version_and_labels() == before
-
-
-def test_what_watches_sees_it_and_does_without_the_database() -> None:
-    learn(stores_of())
-    client = make_app().test_client()
-    metrics = client.get("/metrics").data.decode()
-    for line in (
-        "clearclip_learned_versions_live 1.0",
-        "clearclip_learned_pictures 1.0",
-        'clearclip_learned_iou{scores="words"} 0.4',
-        'clearclip_learned_iou{scores="learned"} 0.5',
-    ):
-        assert line in metrics.splitlines()
-    with Database.from_settings(Settings()).write() as connection:
-        connection.execute(text("DROP TABLE learning_states"))
-    assert "clearclip_learned" not in client.get("/metrics").data.decode()
-    assert client.get("/metrics").status_code == 200
 
 
 # ---- the command line ----------------------------------------------------------------------------

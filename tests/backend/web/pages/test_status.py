@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from backend.database.database import Database
-from backend.errors import ImageNotFound
 from backend.inference.queue import Priority
 from backend.label_studio.download import LabelStudioFiles
 from backend.label_studio.label_config_parser import parse_label_config
@@ -23,7 +22,7 @@ from backend.prediction.images import PredictionSpec
 from backend.services import Services
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker
-from backend.web.pages.status import StatusReport, package_versions
+from backend.web.pages.status import StatusReport
 from clearclip_core import Label
 from tests.backend.fakes.colour_segmenter import ColourSegmenter, brush_config, colour_engine, flag
 from tests.backend.web.pages.browser import KEY, Dashboard
@@ -56,27 +55,16 @@ class Scene:
             time.sleep(0.01)
         return now
 
-    def fail(self, task: int | str, sentence: str = "Gone.") -> None:
-        """Let a task fail in this process."""
-        with self.tracker.task(task, 7, "batch") as work:
-            work.failed(ImageNotFound(sentence))
-
 
 def test_a_fresh_backend() -> None:
     now = Scene().read()
     assert now["model"]["name"] == "demo"
     assert (now["model"]["state"], now["model"]["device"]) == ("ready", "cpu")
-    assert now["queue"] == {"interactive": 0, "opened": 0, "batch": 0}
-    assert (now["done"], now["failed"], now["remaining"], now["eta_s"]) == (0, 0, 0, None)
+    assert (now["done"], now["remaining"], now["eta_s"]) == (0, 0, None)
     assert now["jobs"] == now["running"] == now["errors"] == now["waiting"] == []
     kept = {"hits": 0, "misses": 0, "bytes": 0, "limit_bytes": 256 << 20}
     assert now["caches"]["pictures"] == kept
     assert now["versions"]["torch"] == torch.__version__
-
-
-def test_versions_name_what_is_not_there_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backend.web.pages.status._PACKAGES", ("torch", "no-such-package-here"))
-    assert package_versions()["no-such-package-here"] == ""
 
 
 # ---- what waits ----------------------------------------------------------------------------------
@@ -96,7 +84,6 @@ def test_pictures_that_wait_for_a_busy_model_are_counted_by_project() -> None:
     for thread in threads:
         thread.start()
     now = scene.read_once(remaining=2)
-    assert now["queue"] == {"interactive": 0, "opened": 2, "batch": 0}
     assert sorted((line["project"], line["count"]) for line in now["waiting"]) == [(8, 1), (9, 1)]
     scene.segmenter.gate.set()
     for thread in threads:
@@ -154,46 +141,24 @@ def test_jobs_come_with_what_remains_and_when_they_end() -> None:
 # ---- what failed ---------------------------------------------------------------------------------
 
 
-def test_a_task_that_failed_in_a_job_is_named_once() -> None:
+def test_tasks_without_a_prediction_are_named_once_with_their_newest_reason() -> None:
     scene = Scene()
     job = scene.store.start_job(7)
     scene.store.lease_job("worker")
     scene.store.advance(job.id, "worker", failures=[(5, "Gone."), (6, "Gone.")])
-    for _ in range(4):  # it is tried again
-        scene.fail(5)
-    FailureStore(scene.store.database).add([(6, "Gone.")])
-    five, six = sorted(scene.read()["errors"], key=lambda error: error["task"])
-    assert (five["task"], five["project"], five["job"]) == (5, 7, job.id)
-    assert (six["task"], six["url"]) == (6, "http://label-studio:8080/projects/7/data?task=6")
-
-
-def test_tasks_without_a_prediction_are_counted_and_not_their_tries() -> None:
-    scene = Scene()
     failures = FailureStore(scene.store.database)
-    failures.add([(number, "Gone.") for number in range(15)], project=7)
-    for sentence in ("Gone.", "There is no file."):
-        scene.fail(5, sentence)
+    failures.add([(number, "Gone.") for number in range(7, 29)], project=7)
+    failures.add([(99, "Gone.")], project=8)
+    failures.add([(6, "There is no file.")])
+    failures.solve([7])
+    vars(scene.services.project_titles)["_titles"] = {7: "Streets"}
     now = scene.read()
-    assert now["failed"] == 2, "tries since the start"
-    assert now["failing"]["tasks"] == len(now["errors"]) == 15
-    first, *_ = now["errors"]
-    assert (first["task"], first["sentence"]) == (5, "There is no file.")
-    assert now["failing"]["since"] == first["since"] < first["at"]
-    failures.add([(number, "Gone.") for number in range(15, 30)], project=7)
-    now = scene.read()
-    assert (now["failing"]["tasks"], len(now["errors"])) == (30, 20)
-
-
-def test_what_another_backend_has_predicted_since_fails_no_more() -> None:
-    scene = Scene()
-    failures = FailureStore(scene.store.database)
-    for task in (5, 6):
-        scene.fail(task)
-        failures.add([(task, "Gone.")], project=7)
-    failures.solve([5])
-    now = scene.read()
-    assert [error["task"] for error in now["errors"]] == [6]
-    assert now["failing"]["tasks"] == 1
+    assert (now["failing"]["tasks"], len(now["errors"])) == (23, 20), "8 is deleted"
+    errors = {error["task"]: error for error in scene.read()["errors"]}
+    assert 99 not in errors
+    assert (errors[6]["project"], errors[6]["sentence"]) == (7, "There is no file.")
+    assert errors[6]["url"] == "http://label-studio:8080/projects/7/data?task=6"
+    assert now["failing"]["since"] <= errors[6]["since"] < errors[6]["at"]
 
 
 # ---- Label Studio and the database ---------------------------------------------------------------
@@ -236,8 +201,12 @@ def test_nothing_but_web_addresses_is_linked_to(hostname: str) -> None:
 
 def test_no_secret_is_seen() -> None:
     scene = Scene()
-    scene.fail(f"\n{KEY}", f"refused {KEY} at http://a:hunter2@host/")
-    text = json.dumps(scene.status.read())
+    sentence = f"refused {KEY} at http://a:hunter2@host/"
+    FailureStore(scene.store.database).add([(5, sentence)], project=7)
+    scene.tracker.refused(sentence)
+    with scene.tracker.task(KEY, 7, "batch"):
+        text = json.dumps(scene.status.read())
+    assert text.count("refused") == 2
     assert KEY not in text
     assert "hunter2" not in text
 
