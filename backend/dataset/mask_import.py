@@ -15,11 +15,18 @@ import msgspec
 
 from backend.dataset.labelled_image import LabelledRegion, RegionMask
 from backend.dataset.mask_source import MaskSource, check_mask_size
-from backend.dataset.matching import ClassMapping, Matched, Target, Unmatched, match_by_name
+from backend.dataset.matching import (
+    ClassMapping,
+    Matched,
+    Target,
+    Unmatched,
+    image_places,
+    match_by_name,
+)
 from backend.dataset.tasks import READ_AHEAD, READERS
 from backend.errors import DatasetError, TaskError
 from backend.label_studio.client import LabelStudioClient
-from backend.label_studio.image_loader import ImageReader, image_places
+from backend.label_studio.image_loader import ImageReader
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.region_writer import draw_regions
 from backend.label_studio.task_filter import TaskFilter

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import takewhile
+from itertools import product, takewhile
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -15,10 +16,11 @@ import msgspec
 
 from backend.dataset.mask_source import Limits, MaskSource, read_bytes
 from backend.dataset.output_folder import PICTURES_FILE
-from backend.errors import DatasetError
-from backend.label_studio.image_loader import ImageName, ImagePlace, as_uploaded
-from backend.label_studio.label_config import Control, ControlLabel, LabelConfig
+from backend.dataset.picture_file import ImageName
+from backend.errors import DataKeyError, DatasetError
+from backend.label_studio.label_config import Control, ControlLabel, ImageTag, LabelConfig
 from backend.label_studio.label_config_parser import words_of_name
+from backend.label_studio.requests import Task
 
 _DRAWN_BY: Final = "of the brushes, bitmasks, polygons and rectangles of the project"
 
@@ -113,6 +115,48 @@ _PICTURES: Final = {
 _ROBOFLOW: Final = re.compile(r"(.+)_(jpe?g|png|bmp|webp|tiff?)\.rf\.[0-9A-Za-z]+(?:\.\w+)?")
 _LIMITS: Final = Limits(max_file_mb=256)
 _SHOWN: Final = 3
+
+
+@dataclass(frozen=True)
+class ImagePlace:
+    """One image of a task.
+
+    Attributes:
+        item_index: its index in a list; None where the task has no list there.
+    """
+
+    task: Task
+    tag: str
+    source: str
+    item_index: int | None = None
+
+    @property
+    def key(self) -> tuple[int, str, int]:
+        """What tells it from the other images of a project."""
+        return int(self.task.id or 0), self.tag, self.item_index or 0
+
+
+def image_places(tasks: Iterable[Task], tags: Iterable[ImageTag]) -> Iterator[ImagePlace]:
+    """Iterate over all images of tasks, as a label config finds them.
+
+    A task whose data has no address for a tag has no image there.
+    """
+    for task, tag in product(tasks, tags):
+        with suppress(DataKeyError):
+            found = zip(tag.sources(task.data), tag.indices(task.data), strict=True)
+            yield from (ImagePlace(task, tag.name, source, index) for source, index in found)
+
+
+def as_uploaded(file: str) -> str:
+    r"""Return a file name as Label Studio stores an uploaded one, without its prefix.
+
+    It is that of Django's ``get_valid_filename``: spaces become underscores, and what is neither
+    letter, digit, ``-``, ``_`` nor ``.`` is dropped.
+
+    >>> as_uploaded("my photo (1).jpg")
+    'my_photo_1.jpg'
+    """
+    return re.sub(r"[^-\w.]", "", file.strip().replace(" ", "_"))
 
 
 @dataclass(frozen=True)

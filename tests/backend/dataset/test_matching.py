@@ -11,12 +11,15 @@ import pytest
 from backend.dataset.mask_source import MaskSource
 from backend.dataset.matching import (
     ClassMapping,
+    ImagePlace,
     NameMatcher,
+    as_uploaded,
+    image_places,
     match_by_name,
     read_picture_addresses,
 )
 from backend.errors import DatasetError
-from backend.label_studio.image_loader import ImagePlace
+from backend.label_studio.label_config import ImageTag
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
 
@@ -190,3 +193,26 @@ def test_the_addresses_of_a_data_set_are_read(tmp_path: Path, given: str) -> Non
     assert read_picture_addresses(tmp_path / given) == {
         "1a2b3c4d-a.b": "/data/upload/7/1a2b3c4d-a.b.jpg"
     }
+
+
+def test_names_as_django_stores_them() -> None:
+    """`django.utils.text.get_valid_filename` of these was asked once."""
+    given = ["my photo (1).jpg", " a&b.png", "straße ü.png", "a__b-c.v2.PNG"]
+    stored = ["my_photo_1.jpg", "ab.png", "straße_ü.png", "a__b-c.v2.PNG"]
+    assert [as_uploaded(each) for each in given] == stored
+
+
+def test_places_of_several_images_and_of_tasks_without_any() -> None:
+    tags = [ImageTag("left", "$left"), ImageTag("pages", "$pages")]
+    tasks = [
+        Task(1, 7, {"left": "a.png", "pages": ["b.png", "c.png"]}),
+        Task(2, 7, {"left": "d.png"}),
+        Task(3, 7, {"text": "no picture"}),
+    ]
+    found = [(each.key, each.source, each.item_index) for each in image_places(tasks, tags)]
+    assert found == [
+        ((1, "left", 0), "a.png", None),
+        ((1, "pages", 0), "b.png", 0),
+        ((1, "pages", 1), "c.png", 1),
+        ((2, "left", 0), "d.png", None),
+    ]

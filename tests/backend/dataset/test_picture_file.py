@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backend.dataset.picture_file import LocalPictures, name_of, read_picture_file
+from backend.dataset.picture_file import ImageName, LocalPictures, name_of, read_picture_file
 from backend.errors import ImageInvalid, ImageTooLarge
 from backend.label_studio.image_loader import decode_image
 from backend.label_studio.requests import Task
@@ -138,3 +139,25 @@ def test_limits_hold(folder: Path) -> None:
     (folder / "large.png").write_bytes(bytes((1 << 20) + 1))
     with pytest.raises(ImageTooLarge):
         LocalPictures(folder, 1, download).read("/large.png", TASK)
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("/data/upload/7/a%20b.jpg", (("data", "upload", "7"), "a b.jpg", None)),
+        (
+            "https://x/data/upload/7/0a1b2c3d-a-b.jpg",
+            (("data", "upload", "7"), "0a1b2c3d-a-b.jpg", "a-b.jpg"),
+        ),
+        ("https://host/0a1b2c3d-a.jpg", ((), "0a1b2c3d-a.jpg", None)),
+        ("http://x:80/base/data/local-files/?d=x/a%2B.jpg&z=1", (("x",), "a+.jpg", None)),
+        ("https://host/deep/a.jpg?X-Signature=abc/def.png#top", (("deep",), "a.jpg", None)),
+        ("gs://bucket/x/a.jpg", (("bucket", "x"), "a.jpg", None)),
+        ("https://host/" + unicodedata.normalize("NFD", "ü") + ".jpg", ((), "ü.jpg", None)),
+        ("data:image/png;base64,AA==", None),
+        ("https://host/", None),
+        ("http://[", None),
+    ],
+)
+def test_the_path_of_a_picture(source: str, name: Any) -> None:
+    assert ImageName.of(source) == (name and ImageName(*name))

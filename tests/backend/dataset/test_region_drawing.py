@@ -14,9 +14,8 @@ from scipy.ndimage import binary_fill_holes
 from backend.dataset.labelled_image import LabelledRegion
 from backend.dataset.mask_import import RegionDrawer
 from backend.dataset.mask_source import MaskSource
-from backend.dataset.matching import ClassMapping, Matched
+from backend.dataset.matching import ClassMapping, ImagePlace, Matched
 from backend.errors import DatasetError
-from backend.label_studio.image_loader import ImagePlace
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task

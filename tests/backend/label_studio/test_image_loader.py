@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import struct
-import unicodedata
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,14 +19,10 @@ from backend.errors import ImageInvalid, ImageNotFound, ImageRefused, ImageTooLa
 from backend.label_studio.download import LabelStudioFiles
 from backend.label_studio.image_loader import (
     ImageCacheStats,
-    ImageName,
     ImageReader,
-    as_uploaded,
     decode_image,
-    image_places,
     read_size,
 )
-from backend.label_studio.label_config import ImageTag
 from backend.label_studio.requests import Task
 from backend.settings import load_settings
 from tests.backend.fakes.local_server import Answer, Asked, LocalServer
@@ -275,48 +270,3 @@ def test_the_size_is_read_without_the_pixels_but_within_the_limit() -> None:
         read_size(cut_off, 0.1)
     with pytest.raises(ImageInvalid):
         read_size(b"no image", 1)
-
-
-@pytest.mark.parametrize(
-    ("source", "name"),
-    [
-        ("/data/upload/7/a%20b.jpg", (("data", "upload", "7"), "a b.jpg", None)),
-        (
-            "https://x/data/upload/7/0a1b2c3d-a-b.jpg",
-            (("data", "upload", "7"), "0a1b2c3d-a-b.jpg", "a-b.jpg"),
-        ),
-        ("https://host/0a1b2c3d-a.jpg", ((), "0a1b2c3d-a.jpg", None)),
-        ("http://x:80/base/data/local-files/?d=x/a%2B.jpg&z=1", (("x",), "a+.jpg", None)),
-        ("https://host/deep/a.jpg?X-Signature=abc/def.png#top", (("deep",), "a.jpg", None)),
-        ("gs://bucket/x/a.jpg", (("bucket", "x"), "a.jpg", None)),
-        ("https://host/" + unicodedata.normalize("NFD", "ü") + ".jpg", ((), "ü.jpg", None)),
-        ("data:image/png;base64,AA==", None),
-        ("https://host/", None),
-        ("http://[", None),
-    ],
-)
-def test_the_path_of_a_picture(source: str, name: Any) -> None:
-    assert ImageName.of(source) == (name and ImageName(*name))
-
-
-def test_names_as_django_stores_them() -> None:
-    """`django.utils.text.get_valid_filename` of these was asked once."""
-    given = ["my photo (1).jpg", " a&b.png", "straße ü.png", "a__b-c.v2.PNG"]
-    stored = ["my_photo_1.jpg", "ab.png", "straße_ü.png", "a__b-c.v2.PNG"]
-    assert [as_uploaded(each) for each in given] == stored
-
-
-def test_places_of_several_images_and_of_tasks_without_any() -> None:
-    tags = [ImageTag("left", "$left"), ImageTag("pages", "$pages")]
-    tasks = [
-        Task(1, 7, {"left": "a.png", "pages": ["b.png", "c.png"]}),
-        Task(2, 7, {"left": "d.png"}),
-        Task(3, 7, {"text": "no picture"}),
-    ]
-    found = [(each.key, each.source, each.item_index) for each in image_places(tasks, tags)]
-    assert found == [
-        ((1, "left", 0), "a.png", None),
-        ((1, "pages", 0), "b.png", 0),
-        ((1, "pages", 1), "c.png", 1),
-        ((2, "left", 0), "d.png", None),
-    ]
