@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cached_property
-from itertools import product
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from PIL import ImageColor
 
@@ -24,15 +23,8 @@ if TYPE_CHECKING:
 
 ControlKind = Literal["brushlabels", "bitmasklabels", "polygonlabels", "rectanglelabels"]
 
-
 #: Kinds of controls that are drawn, in the order in which they are.
-CONTROL_KINDS: tuple[ControlKind, ...] = (
-    "brushlabels",
-    "bitmasklabels",
-    "polygonlabels",
-    "rectanglelabels",
-)
-
+CONTROL_KINDS: tuple[ControlKind, ...] = get_args(ControlKind)
 
 _VARIABLE = re.compile(r"\$[\w[\].{}]+")  # as the editor reads them
 
@@ -44,16 +36,6 @@ class ImageTag:
     name: str
     value: str
 
-    def is_list(self, data: Mapping[str, Any]) -> bool:
-        """Return whether a task has a list of images there; regions then carry an index.
-
-        >>> ImageTag("img", "$pages").is_list({"pages": ["/data/1.png"]})
-        True
-        """
-        return bool(_VARIABLE.fullmatch(self.value)) and isinstance(
-            _look_up(data, self.value), list
-        )
-
     def indices(self, data: Mapping[str, Any]) -> list[int | None]:
         """Return the indices of its images in a task: None where the tag shows no list.
 
@@ -61,7 +43,8 @@ class ImageTag:
         [0, 1]
         """
         try:
-            return [*range(len(self.sources(data)))] if self.is_list(data) else [None]
+            found = _VARIABLE.fullmatch(self.value) and _look_up(data, self.value)
+            return [*range(len(self.sources(data)))] if isinstance(found, list) else [None]
         except DataKeyError:
             return [None]  # reading the image says what is wrong
 
@@ -84,7 +67,7 @@ class ImageTag:
         if not sources or not all(isinstance(item, str) and item for item in sources):
             raise DataKeyError(
                 f'Expected the task\'s data to hold an image address under "{self.value}" '
-                f'(<Image name="{self.name}">), but it holds {_described(found)}.'
+                f'(<Image name="{self.name}">), but it holds {json.dumps(found)[:80]}.'
             )
         return sources
 
@@ -139,10 +122,6 @@ class Control:
     overlap: bool = True
     is_predicted: bool = True
     tool: str = ""
-
-
-#: Controls, each with one of its own labels.
-_OwnLabels = tuple[tuple[Control, ControlLabel], ...]
 
 
 @dataclass(frozen=True)
@@ -231,14 +210,6 @@ class LabelConfig:
 
         A tool's labels need only share one of the two with the label that they ask for; that of
         the same value comes first.
-
-        >>> from backend.label_studio.label_config_parser import parse_label_config
-        >>> xml = '''<View><Image name="img" value="$image"/>
-        ...   <BrushLabels name="mask" toName="img"><Label value="Car" alias="c"/></BrushLabels>
-        ...   <KeyPointLabels name="click" toName="img"><Label value="Car" alias="k"/>
-        ...   </KeyPointLabels></View>'''
-        >>> parse_label_config(xml).find_label("k", "img", tool_name="click").name
-        'Car'
         """
         tool = self.tool(tool_name)
         called = sorted(
@@ -258,21 +229,14 @@ class LabelConfig:
                 return self._label(best.name)
         return None
 
-    def controls_for(self, image: str, name: str) -> _OwnLabels:
+    def controls_for(self, image: str, name: str) -> tuple[tuple[Control, ControlLabel], ...]:
         """Return the controls that draw a label on an image, each with its own label."""
-        return self._controls_by_label.get((image, name), ())
-
-    @cached_property
-    def _controls_by_label(self) -> Mapping[tuple[str, str], _OwnLabels]:
-        """Name of an image and of a label -> what `controls_for` returns."""
-        by_label: dict[tuple[str, str], _OwnLabels] = {}
-        for controls in (self.boxes, self.controls):  # the later ones replace the earlier ones
-            found: dict[tuple[str, str], list[tuple[Control, ControlLabel]]] = {}
-            for control in controls:
-                for image, label in product(dict.fromkeys(control.to_names), control.labels):
-                    found.setdefault((image, label.name), []).append((control, label))
-            by_label |= {key: tuple(each) for key, each in found.items()}
-        return by_label
+        for controls in (self.controls, self.boxes):
+            there = (each for each in controls if image in each.to_names)
+            own = tuple((each, own) for each in there for own in each.labels if own.name == name)
+            if own:
+                return own
+        return ()
 
     def unknown_labels(self, regions: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
         """Return labels that regions have and their control has not -> number of these regions.
@@ -312,23 +276,6 @@ def score_kind(settings: Settings, config: LabelConfig) -> ScoreKind:
     return config.score or settings.score
 
 
-def _described(found: Any) -> str:
-    """Describe what stands where an image address should; never its text, which may be long.
-
-    >>> _described(None), _described(""), _described([]), _described({"url": "a.png"})
-    ('nothing', 'an empty text', 'an empty list', 'an object with the keys: url')
-    """
-    if found is None:
-        return "nothing"
-    if isinstance(found, str | list) and not found:
-        return f"an empty {'text' if isinstance(found, str) else 'list'}"
-    if isinstance(found, list):
-        return "a list with something else than addresses"
-    if isinstance(found, dict):
-        return f"an object with the keys: {', '.join(map(str, found))}"
-    return "a number" if isinstance(found, int | float) else "something else"
-
-
 def _look_up(data: Mapping[str, Any], variable: str) -> Any:
     """Look up the value of a variable such as ``$image``, ``$shot.url`` or ``$pages[0]``."""
     path = variable[1:]
@@ -355,13 +302,8 @@ def score_options(settings: Settings, config: LabelConfig) -> ScoreOptions:
 
     A method that weighs classes by CLS features itself has no presence prior.
 
-    >>> from backend.label_studio.label_config_parser import parse_label_config
-    >>> config = parse_label_config('''<View><Image name="img" value="$image"/>
-    ...   <BrushLabels name="b" toName="img" presence="0.2"><Label value="sky"/></BrushLabels>
-    ... </View>''')
-    >>> score_options(Settings(presence=0.1), config).presence
-    0.2
-    >>> score_options(Settings(method="clipsurgery"), config).presence
+    >>> config = LabelConfig(images=(), controls=(), labels=())
+    >>> score_options(Settings(method="clipsurgery", presence=0.1), config).presence
     0.0
     """
     from clearclip_core import ScoreOptions, resolve_method  # torch, seconds

@@ -74,10 +74,6 @@ _PAIRED_TOOLS: Final[Mapping[str, ControlKind]] = {
 }
 
 
-#: Of a tool: whether it is for prompts, whether it is not to be predicted, its place among kinds.
-_Rank = tuple[bool, bool, int]
-
-
 @dataclass(frozen=True, eq=False)
 class FoundControl:
     """A control in the XML: the element with its labels, and the tool that draws for them."""
@@ -109,11 +105,11 @@ def parse_xml(xml: str) -> Element:
         raise LabelConfigError("Expected a label config without <!DOCTYPE>, but got one.") from None
     except (ParseError, DefusedXmlException, ValueError) as error:
         raise LabelConfigError(f"The label config is not well-formed XML: {error}.") from None
-    level, depth = [root], 0
-    while level:
-        level, depth = [child for element in level for child in element], depth + 1
-        if depth > MAX_DEPTH:
-            raise LabelConfigError(f"The label config is nested more than {MAX_DEPTH} tags deep.")
+    level = [root]
+    for _ in range(MAX_DEPTH):
+        level = [child for element in level for child in element]
+    if level:
+        raise LabelConfigError(f"The label config is nested more than {MAX_DEPTH} tags deep.")
     return root
 
 
@@ -144,44 +140,22 @@ def image_tags(root: Element) -> Iterator[ImageTag]:
 
 def find_controls(root: Element, images: Mapping[str, ImageTag]) -> Iterator[FoundControl]:
     """Yield the controls with labels on an image, by kind: those for masks first."""
-    tools = _tools_by_image(root, images)
-    pairs = [
-        pair
-        for labels in find(root, "labels")
-        if label_elements(labels) and (pair := _pair(labels, tools)) is not None
+    tools = [
+        FoundControl(kind, tool) for tag, kind in _PAIRED_TOOLS.items() for tool in find(root, tag)
     ]
+    # A tool for prompts, and one that is not to be predicted, draws where there is no other.
+    tools.sort(key=lambda each: (is_prompt_tool(each), prelabel_of(each.labels) == "no"))
+    pairs: list[FoundControl] = []
+    for labels in filter(label_elements, find(root, "labels")):
+        names = {*to_names(labels)} & images.keys()
+        tool = next((each for each in tools if names & {*to_names(each.labels)}), None)
+        if tool is not None:
+            pairs.append(FoundControl(tool.kind, labels, tool.labels))
     for kind in CONTROL_KINDS:
         for element in find(root, kind):
             if label_elements(element) and set(to_names(element)) & images.keys():
                 yield FoundControl(kind, element)
         yield from (pair for pair in pairs if pair.kind == kind)
-
-
-def _tools_by_image(
-    root: Element, images: Mapping[str, ImageTag]
-) -> dict[str, tuple[_Rank, Element]]:
-    """Return name of an image -> the tool that draws on it for a ``<Labels>``, with its rank.
-
-    A tool for prompts, and one that is not to be predicted, draws only where there is no other.
-    """
-    found: dict[str, tuple[_Rank, Element]] = {}
-    for order, (tag, kind) in enumerate(_PAIRED_TOOLS.items()):
-        for tool in find(root, tag):
-            asks = is_prompt_tool(FoundControl(kind, tool))
-            rank = (asks, prelabel_of(tool) == "no", order)
-            for name in to_names(tool):
-                if name in images and (name not in found or rank < found[name][0]):
-                    found[name] = rank, tool
-    return found
-
-
-def _pair(labels: Element, tools: Mapping[str, tuple[_Rank, Element]]) -> FoundControl | None:
-    """Return a ``<Labels>`` with the tool that draws for it; None without such a tool."""
-    there = [tools[name] for name in to_names(labels) if name in tools]
-    if not there:
-        return None
-    _, tool = min(there, key=lambda each: each[0])
-    return FoundControl(_PAIRED_TOOLS[tool.tag.lower()], labels, tool)
 
 
 def to_names(element: Element) -> list[str]:
@@ -227,7 +201,6 @@ _MAX_WORDS: Final = 3000
 #: Letters of one prompt. CLIP reads 77 tokens of it, but its tokenizer reads all letters first.
 _MAX_WORD_LENGTH: Final = 1000
 
-_SUPPORTED = "<BrushLabels>, <BitmaskLabels>, <PolygonLabels> or <RectangleLabels>"
 _TOOL_KINDS = ("keypointlabels", "keypoint", "rectanglelabels", "rectangle", "textarea")
 
 
@@ -437,14 +410,9 @@ def _why_nothing(root: Element, images: Mapping[str, ImageTag], has_repeater: bo
             'Labels that come from the task (value="$...") are not supported: write them as '
             "<Label> tags in the label config."
         )
-    if has_repeater:
-        return f"Controls in a <Repeater> are not supported: put {_SUPPORTED} outside of it."
-    if any(label_elements(element) for element in find(root, "labels")):
-        return (
-            "Expected a <Brush>, <Bitmask>, <Polygon> or <Rectangle> beside <Labels>, with "
-            f"toName of the same <Image>, but got none: add one, or write {_SUPPORTED}."
-        )
     return (
-        f"Expected the label config to have {_SUPPORTED} with one or more <Label> tags and toName "
-        "of an <Image>, but got none."
+        "Expected the label config to have <BrushLabels>, <BitmaskLabels>, <PolygonLabels> or "
+        "<RectangleLabels>, or <Labels> beside a <Brush>, <Bitmask>, <Polygon> or <Rectangle>, "
+        "with one or more <Label> tags and toName of an <Image>"
+        f"{' outside of a <Repeater>' if has_repeater else ''}, but got none."
     )

@@ -165,11 +165,10 @@ def _places(task: Task, spec: PredictionSpec) -> Iterator[_Place | TaskError]:
         if not controls:
             continue  # nothing of it is predicted
         try:
-            is_list, sources = tag.is_list(task.data), tag.sources(task.data)
+            sources = tag.sources(task.data)
         except TaskError as error:
             yield error
             continue
-        for index, source in enumerate(sources):
-            if is_list and prompt and prompt.item_index not in (None, index):
-                continue
-            yield _Place(tag, controls, index if is_list else None, source)
+        for index, source in zip(tag.indices(task.data), sources, strict=True):
+            if index is None or prompt is None or prompt.item_index in (None, index):
+                yield _Place(tag, controls, index, source)

@@ -84,7 +84,7 @@ def test_attributes_count_on_either_tag() -> None:
 @pytest.mark.parametrize(
     ("tags", "sentence"),
     [
-        ([LABELS], "a <Brush>, <Bitmask>, <Polygon> or <Rectangle> beside <Labels>"),
+        ([LABELS], "<Labels> beside a <Brush>, <Bitmask>, "),
         ([f'<Repeater on="$x">{LABELS}{TOOLS["brush"]}</Repeater>'], "<Repeater>"),
         (
             ['<Labels name="kind" toName="img" value="$labels"/>', TOOLS["brush"]],
