@@ -1,26 +1,148 @@
-"""Queued jobs, run in the background against a stand-in for Label Studio's API."""
+"""Queued jobs and what a Retrieve has left over, written to a stand-in for Label Studio's API."""
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from backend.cli.demo_servers import free_port, running
 from backend.database.database import Database
 from backend.jobs.job_store import JobStore
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.leases import end_leases
-from tests.backend.fakes.local_server import LocalServer
+from tests.backend.fakes.local_server import Answer, Asked, LocalServer
 from tests.backend.fakes.waiting import wait_for
-from tests.backend.jobs.served_backend import Backend, picture
+from tests.backend.jobs.served_backend import CONFIG, Backend, picture, version
+
+
+def retrieve(backend: Backend, studio: FakeStudio) -> list[int]:
+    """Press Retrieve: ask for the tasks without a prediction, and store the answer.
+
+    Returns:
+        The ids of the tasks that were answered with a prediction.
+    """
+    wanted = [task for task in studio.tasks if not studio.stored(version())[task]]
+    entries = backend.predict(*wanted)
+    answered = [task for task, entry in zip(wanted, entries, strict=True) if entry]
+    for task in answered:
+        studio.add(task, version())
+    return answered
+
+
+def each_once(studio: FakeStudio) -> bool:
+    return studio.stored() == dict.fromkeys(studio.tasks, 1)
+
+
+def slow_down(backend: Backend, seconds_a_batch: float) -> None:
+    encode = backend.segmenter.encode_batch
+
+    def slowly(*given: Any) -> Any:
+        time.sleep(seconds_a_batch)
+        return encode(*given)
+
+    backend.segmenter.encode_batch = slowly  # type: ignore[method-assign]
+
+
+def are_over(backend: Backend) -> bool:
+    return all(job.over for job in backend.store.list_jobs())
+
+
+def test_a_retrieve_of_200_tasks_ends_with_one_prediction_each(
+    make_backend: Callable[..., Backend], studio: FakeStudio
+) -> None:
+    studio.tasks = {i: {"image": picture(i)} for i in range(1, 201)}
+    backend = make_backend(predict_deadline_s=1)
+    slow_down(backend, 0.02)
+    backend.worker.start()
+    first = retrieve(backend, studio)
+    assert 0 < len(first) < 200
+    for _ in range(3):  # a job has the rest
+        assert retrieve(backend, studio) == []
+    wait_for(lambda: are_over(backend), 60)
+    assert each_once(studio)
+    assert sum(map(len, backend.segmenter.encoded)) == 200
+    (job,) = backend.store.list_jobs()
+    assert (job.kind, job.state, job.done + job.skipped) == ("late", "done", 200 - len(first))
+
+
+def test_what_was_answered_is_not_written_too(
+    make_backend: Callable[..., Backend], studio: FakeStudio
+) -> None:
+    backend = make_backend(predict_deadline_s=30)
+    backend.worker.start()
+    assert len(retrieve(backend, studio)) == 40
+    assert each_once(studio)
+    assert backend.store.list_jobs() == []
+
+
+def test_without_a_token_each_press_brings_more(
+    make_backend: Callable[..., Backend], studio: FakeStudio
+) -> None:
+    backend = make_backend(label_studio_api_key=None)
+    backend.worker.start()
+    backend.segmenter.gate.clear()
+    assert retrieve(backend, studio) == []
+    backend.segmenter.gate.set()
+    wait_for(lambda: backend.client.get("/status").get_json()["remaining"] == 0)
+    begun = sum(map(len, backend.segmenter.encoded))
+    assert 0 < begun < 40
+    assert backend.store.list_jobs() == []
+    while not each_once(studio):
+        assert retrieve(backend, studio)
+    assert sum(map(len, backend.segmenter.encoded)) == 40
+
+
+def test_a_job_of_the_project_and_one_of_late_tasks_run_beside_each_other(
+    make_backend: Callable[..., Backend], studio: FakeStudio
+) -> None:
+    backend = make_backend()
+    backend.segmenter.gate.clear()
+    backend.store.start_job(7)
+    backend.worker.start()
+    wait_for(lambda: backend.store.list_jobs()[0].state == "running")
+    assert retrieve(backend, studio) == []
+    wait_for(lambda: {job.state for job in backend.store.list_jobs()} == {"running"})
+    backend.segmenter.gate.set()
+    wait_for(lambda: are_over(backend))
+    assert {(job.kind, job.state) for job in backend.store.list_jobs()} == {
+        ("project", "done"),
+        ("late", "done"),
+    }
+    assert each_once(studio)
+
+
+@pytest.mark.parametrize("ends", ["cancelled", "failed"])
+def test_tasks_of_a_job_that_will_not_write_them_are_asked_for_again(
+    make_backend: Callable[..., Backend],
+    studio: FakeStudio,
+    ends: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("backend.prediction.batches._CHOOSING_S", 600.0)  # on a busy machine too
+    backend = make_backend(predict_deadline_s=20)
+    backend.store.add_late_tasks(7, [1, 2])
+    assert retrieve(backend, studio) == list(range(3, 41))
+    (job,) = backend.store.list_jobs()
+    if ends == "cancelled":
+        backend.store.cancel(job.id)
+    else:
+        backend.store.lease_job("me", late=True)
+        backend.store.finish(job.id, "me", "Label Studio refuses the token.")
+    assert retrieve(backend, studio) == [], "some may just have been written"
+    later = JobStore(Database(str(backend.store.database.url), lambda: job.created + 3600))
+    assert later.late_task_ids(7, 5.0) == set()
+    later.database.close()
 
 
 def test_a_backend_that_ends_gives_its_job_to_another(
@@ -38,42 +160,6 @@ def test_a_backend_that_ends_gives_its_job_to_another(
     other.worker.start()
     wait_for(lambda: ends.store.get_job(job.id).over)
     assert studio.stored() == dict.fromkeys(range(1, 41), 1)
-
-
-def test_two_processes_share_a_postgresql_and_one_is_killed(
-    postgres_url: Callable[[str], str], server: LocalServer, studio: FakeStudio, tmp_path: Path
-) -> None:
-    studio.tasks |= {i: {"image": picture(i)} for i in range(41, 101)}
-    url = postgres_url(f"shared-{tmp_path.name}"[:60])
-    store = JobStore(Database(url))
-    command = [sys.executable, "-m", "tests.e2e.slow_segmenter", "0.1", "serve", "--port"]
-    reach = ["--label-studio-url", server.url, "--label-studio-api-key", TOKEN]
-    small = ["--model", "demo", "--short-side-px", "64", "--database-url", url]
-    with ExitStack() as stack:
-        processes = []
-        for number in range(2):
-            port = free_port(0)
-            running_ = running(
-                [*command, str(port), *reach, *small],
-                variables={"OMP_WAIT_POLICY": "PASSIVE"},
-                health=f"http://127.0.0.1:{port}/health",
-                log=tmp_path / f"log-{number}",
-                timeout_s=120,
-            )
-            processes.append(stack.enter_context(running_))
-        job = store.start_job(7)
-        wait_for(lambda: store.get_job(job.id).done > 0, within_s=120)
-        owner = store.get_job(job.id).owner
-        group = os.getpgid(int(owner.split(":")[1]))
-        assert group in [process.pid for process in processes]
-        os.killpg(group, signal.SIGKILL)
-        end_leases(store.database, owner)
-        wait_for(lambda: store.get_job(job.id).over, within_s=120)
-    over = store.get_job(job.id)
-    assert over.owner != owner
-    assert (over.state, over.done, over.failed) == ("done", 100, 0)
-    assert studio.stored() == dict.fromkeys(range(1, 101), 1)
-    store.database.close()
 
 
 def test_a_round_that_crashes_is_told_and_the_next_one_works(
@@ -96,3 +182,58 @@ def test_a_round_that_crashes_is_told_and_the_next_one_works(
     job = backend.store.start_job(7)
     wait_for(lambda: backend.store.get_job(job.id).over)
     assert "The background has failed" in caplog.text
+
+
+def test_late_tasks_outlive_kill_9(
+    server: LocalServer, studio: FakeStudio, url: str, tmp_path: Path
+) -> None:
+    studio.tasks = {i: {"image": picture(i)} for i in range(1, 101)}
+    store = JobStore(Database(url))
+    command = [sys.executable, "-m", "tests.e2e.slow_segmenter", "0.05", "serve", "--port"]
+    reach = ["--label-studio-url", server.url, "--label-studio-api-key", TOKEN]
+    small = ["--model", "demo", "--short-side-px", "64", "--database-url", url]
+    body = {
+        "tasks": [{"id": i, "project": 7, "data": data} for i, data in studio.tasks.items()],
+        "label_config": CONFIG,
+        "project": "7.1",
+    }
+
+    def serve(stack: ExitStack, name: str) -> tuple[str, subprocess.Popen[bytes]]:
+        port = free_port(0)
+        running_ = running(
+            [*command, str(port), *reach, *small],
+            variables={"OMP_WAIT_POLICY": "PASSIVE", "PREDICT_DEADLINE_S": "1.5"},
+            health=f"http://127.0.0.1:{port}/health",
+            log=tmp_path / name,
+            timeout_s=120,
+        )
+        process, address = stack.enter_context(running_), f"http://127.0.0.1:{port}"
+        wait_for(lambda: requests.get(f"{address}/ready", timeout=60).ok, 60)
+        return address, process
+
+    with ExitStack() as stack:
+        address, dies = serve(stack, "first")
+        entries = requests.post(f"{address}/predict", json=body, timeout=60).json()["results"]
+        for task, entry in zip(studio.tasks, entries, strict=True):
+            if entry:
+                studio.add(task, entry["model_version"])
+        imports = len(studio.imports)
+
+        def kill_at_third(asked: Asked) -> Answer | None:
+            if asked.method == "POST" and len(studio.imports) == imports + 2:
+                os.killpg(dies.pid, signal.SIGKILL)
+            return None
+
+        studio.fault = kill_at_third
+        wait_for(lambda: dies.poll() is not None, 60)
+    studio.fault = lambda _: None
+    (job,) = store.list_jobs()
+    assert not job.over
+    assert 0 < len(studio.stored()) < 100
+    end_leases(store.database, job.owner)
+    with ExitStack() as stack:
+        serve(stack, "second")
+        wait_for(lambda: store.get_job(job.id).over, 60)
+    assert store.get_job(job.id).state == "done"
+    assert each_once(studio)
+    store.database.close()
