@@ -20,6 +20,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, TypeGuard
 
@@ -131,14 +132,8 @@ class PollStore:
 
     def add(self, project: int, in_s: float) -> None:
         """Add a project that is polled in so many seconds; one that is there stays as it is."""
-        with self._database.read() as connection:  # most often it is there: no lock
-            if connection.execute(select(_POLLS).where(_ROW.project == project)).first():
-                return
-        try:
-            with self._database.write() as connection:
-                connection.execute(insert(_POLLS).values(project=project, due=self.now + in_s))
-        except IntegrityError:  # another backend was faster
-            return
+        with suppress(IntegrityError), self._database.write() as connection:
+            connection.execute(insert(_POLLS).values(project=project, due=self.now + in_s))
 
     def remove(self, project: int) -> None:
         """Forget a project that is gone or no longer connected."""
@@ -364,10 +359,9 @@ class ChangePoller:
     def _is_prelabeled(self, client: LabelStudioClient, project: int) -> bool:
         if prelabels(self.settings, project):
             return True
-        try:
+        with suppress(LabelConfigError):  # a config without labels to draw switches nothing on
             return parse_label_config(client.label_config(project)).prelabel
-        except LabelConfigError:  # a config without labels to draw switches nothing on
-            return False
+        return False
 
     def _mark_gone(self, client: LabelStudioClient, project: int) -> None:
         """Mark the annotations of tasks that are deleted, of which Label Studio lists nothing."""

@@ -41,7 +41,9 @@ def test_unlikely_pixels_are_left_out_for_each_control_and_label() -> None:
         '<Label value="white"/><Label value="blue" model_score_threshold="0.1"/></BrushLabels>'
         '<PolygonLabels name="lax" toName="image"><Label value="white"/></PolygonLabels></View>'
     )
-    white, blue, polygon = predicted(request(config, "flag"))["result"]
+    entry = predicted(request(config, "flag"))
+    white, blue, polygon = entry["result"]
+    assert entry["score"] == (0.625 + 0.5) / 2, "of each label's largest mask"
     assert mask_of(white).sum() == 40 * 10  # only the half that is 0.75 sure
     assert mask_of(blue).sum() == 40 * 20
     assert polygon["from_name"] == "lax"

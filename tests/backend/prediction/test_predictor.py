@@ -339,6 +339,8 @@ def test_the_version_follows_all_that_changes_masks() -> None:
     }
     assert len(others | {same}) == 10
     assert same == version(precision="fp32", device="cpu")
+    coloured = brush_config("red").replace('value="red"', 'value="red" background="#ff0000"')
+    assert same == version(coloured)
 
 
 @pytest.mark.parametrize(
