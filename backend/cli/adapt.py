@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import wraps
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,16 +12,13 @@ from rich.console import Console
 
 from backend.cli.options import (
     MODEL_SETTINGS,
-    NUMBER,
     NUMBER_OR_ZERO,
-    OUTPUT_FILE,
     Command,
     backfill_option,
     check_model,
     project_option,
     stopped_by_signals,
     with_settings,
-    write_bytes,
 )
 from backend.cli.report import read_annotations
 from backend.feedback.annotation_reader import AnnotationReader
@@ -80,7 +76,7 @@ def use(learner: Learner, project: int, number: int) -> None:
 @_learner_command("unpin")
 def unpin(learner: Learner, project: int) -> None:
     """Let new versions go live again."""
-    learner.versions.pin(project, pinned=False)
+    learner.versions.unpin(project)
 
 
 @_learner_command("keep-words")
@@ -95,23 +91,6 @@ def keep_words(learner: Learner, project: int, label: str, learn_again: bool) ->
 def reset(learner: Learner, project: int) -> None:
     """Delete all versions, and what the annotations have taught."""
     learner.versions.reset(project)
-
-
-@_learner_command("export")
-@click.option("--version", "number", type=NUMBER, help="Number of the version; else the live one.")
-@click.argument("file", type=OUTPUT_FILE)
-def export_version(learner: Learner, project: int, file: Path, number: int | None) -> None:
-    """Write the live version to FILE, for another project or backend with the same model."""
-    version, data = learner.export(project, number)
-    write_bytes(file, data)
-    click.echo(f"{file}: {version}.")
-
-
-@_learner_command("import")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-def import_version(learner: Learner, project: int, file: Path) -> None:
-    """Read a version that `export` wrote to FILE, make it live and pin it."""
-    learner.import_version(project, file.read_bytes())
 
 
 @adapt_group.command()
@@ -136,7 +115,6 @@ def step(settings: Settings, project: int, backfill: bool) -> None:
         engine.segmenter()  # raises now where no model can be loaded: learning needs one
         stack.enter_context(stopped_by_signals(services.stopping))
         reader = AnnotationReader(services.annotations, client, learner)
-        reader.mark_gone(project, learner.examples.annotations(project))
         read_annotations(reader, project, backfill, services.stopping)
         if services.stopping.is_set():
             raise SystemExit(130)

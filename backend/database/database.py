@@ -19,11 +19,13 @@ from sqlalchemy import (
     Connection,
     Engine,
     MetaData,
+    Table,
     create_engine,
     event,
     func,
     select,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
@@ -251,6 +253,12 @@ def take_lock(connection: Connection, lock: int) -> None:
     """Hold an advisory lock of PostgreSQL until the transaction ends; in SQLite, do nothing."""
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_advisory_xact_lock(lock)))
+
+
+def insert_on_conflict(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
+    """Make an INSERT that may say what to do where its key is there already."""
+    is_postgresql = connection.dialect.name == "postgresql"
+    return postgresql.insert(table) if is_postgresql else sqlite.insert(table)
 
 
 def key_batches(keys: Iterable[Key]) -> Iterator[list[Key]]:

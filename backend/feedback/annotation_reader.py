@@ -27,7 +27,7 @@ import hashlib
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
@@ -106,13 +106,6 @@ class AnnotationReader:
             count += len(found)
             watch(count)
         return count
-
-    def mark_gone(self, project: int, annotations: Iterable[int]) -> None:
-        """Mark those of some annotations whose task is gone or has no annotation any more."""
-        tasks = set(self._annotations.tasks(annotations).values())
-        wanted = TaskFilter(labeled=True, ids=tuple(sorted(tasks)))
-        there = set(self._client.ids(project, wanted))
-        self._annotations.mark_tasks(project, tasks - there)
 
     @property
     def now(self) -> float:

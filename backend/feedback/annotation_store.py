@@ -21,7 +21,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, select, update
 
-from backend.database.database import Database, key_batches, unindexed
+from backend.database.database import Database, insert_on_conflict, key_batches, unindexed
 from backend.database.leases import RELEASED, is_free, is_owned_by, leased_to, renewed
 from backend.feedback.annotation_table import (
     ANNOTATIONS,
@@ -137,11 +137,7 @@ class AnnotationStore:
         self._mark_again((_ROW.project == project,))
 
     def _mark(self, connection: Connection, project: int, ids: Sequence[int]) -> None:
-        if connection.dialect.name == "postgresql":
-            from sqlalchemy.dialects.postgresql import insert
-        else:
-            from sqlalchemy.dialects.sqlite import insert  # type: ignore[assignment]
-        statement = insert(ANNOTATIONS).on_conflict_do_update(
+        statement = insert_on_conflict(connection, ANNOTATIONS).on_conflict_do_update(
             index_elements=[_ROW.annotation],
             set_={"marked": _ROW.marked + 1, "open": 1, "untaught": 1, "due": 0.0},
         )

@@ -25,7 +25,6 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     Row,
-    Select,
     String,
     Table,
     Text,
@@ -36,7 +35,7 @@ from sqlalchemy import (
     update,
 )
 
-from backend.database.database import METADATA, Database
+from backend.database.database import METADATA, Database, insert_on_conflict
 from backend.database.leases import RELEASED, lease_columns
 from backend.errors import ImageRefused, TaskError
 from backend.feedback.comparison import AnnotationDiff, ImageDiff
@@ -115,10 +114,10 @@ class ExampleStore:
         model_key: returns the key of the model in use, see `backend.learning.versions.model_key`.
 
     >>> examples = ExampleStore(Database("sqlite://"), lambda: "demo")
-    >>> examples.replace(3, 7, [TrainingExample("a", b"...")]), examples.annotations(7)
-    (True, [3])
-    >>> examples.forget(3), examples.annotations(7)
-    (True, [])
+    >>> examples.replace(3, 7, [TrainingExample("a", b"...")]), len(examples.examples(7))
+    (True, 1)
+    >>> examples.forget(3), len(examples.examples(7))
+    (True, 0)
     """
 
     def __init__(self, database: Database, model_key: Callable[[], str]) -> None:
@@ -133,11 +132,10 @@ class ExampleStore:
         """
         model = self._model_key()
         its = (_EXAMPLE.annotation == annotation, _EXAMPLE.model == model)
-        query = select(_EXAMPLE.project, _EXAMPLE.digest).where(*its).order_by(_EXAMPLE.picture)
+        query = select(_EXAMPLE.digest).where(*its).order_by(_EXAMPLE.picture)
         with self._database.write() as connection:
             locked = StateRow.lock(connection, project, model)
-            before = [tuple(row) for row in connection.execute(query)]
-            if before == [(project, example.digest) for example in examples]:
+            if [*connection.scalars(query)] == [example.digest for example in examples]:
                 return False
             connection.execute(delete(EXAMPLES).where(*its))
             own = {"annotation": annotation, "model": model, "project": project}
@@ -146,10 +144,9 @@ class ExampleStore:
                 for index, each in enumerate(examples)
             ]:
                 connection.execute(insert(EXAMPLES), rows)
-            _delete_oldest(locked)
+            old = _EXAMPLE.annotation < _oldest(connection, project, model)
+            connection.execute(delete(EXAMPLES).where(*locked.own(EXAMPLES), old))
             locked.count_change()
-            for other in sorted({row[0] for row in before} - {project}):
-                StateRow.lock(connection, other, model).count_change()
         return True
 
     def forget(self, annotation: int) -> bool:
@@ -172,17 +169,8 @@ class ExampleStore:
 
     def is_too_old(self, annotation: int, project: int) -> bool:
         """Whether a project has `MOST_ANNOTATIONS` newer annotations than this one."""
-        query = _nth_newest(project, self._model_key(), MOST_ANNOTATIONS)
         with self._database.read() as connection:
-            oldest = connection.execute(query).scalar()
-        return oldest is not None and annotation < oldest
-
-    def annotations(self, project: int) -> list[int]:
-        """Return the annotations that a project has examples of, in ascending order."""
-        own = in_project(EXAMPLES, project, self._model_key())
-        query = select(_EXAMPLE.annotation).where(*own).distinct().order_by(_EXAMPLE.annotation)
-        with self._database.read() as connection:
-            return list(connection.scalars(query))
+            return annotation < _oldest(connection, project, self._model_key())
 
     def examples(self, project: int) -> list[TrainingExample]:
         """Return all examples of a project, ordered by their digests."""
@@ -284,14 +272,8 @@ class StateRow:
     @classmethod
     def lock(cls, connection: Connection, project: int, model: str) -> StateRow:
         """Lock the row of a project until the transaction ends; insert it where it is missing."""
-        if connection.dialect.name == "postgresql":
-            from sqlalchemy.dialects.postgresql import insert as insert_or_leave
-        else:
-            from sqlalchemy.dialects.sqlite import (  # type: ignore[assignment]
-                insert as insert_or_leave,
-            )
-        row = {"project": project, "model": model}
-        connection.execute(insert_or_leave(STATES).values(row).on_conflict_do_nothing())
+        row = insert_on_conflict(connection, STATES).values(project=project, model=model)
+        connection.execute(row.on_conflict_do_nothing())
         query = select(STATES).where(*in_project(STATES, project, model)).with_for_update()
         return cls(connection, connection.execute(query).one())
 
@@ -303,30 +285,22 @@ class StateRow:
         """Change columns of the row."""
         self.connection.execute(update(STATES).where(*self.own(STATES)).values(changes))
 
-    def count_examples(self) -> tuple[int, int]:
-        """Count the annotations and the images that the project has training examples of."""
-        counts = select(func.count(_EXAMPLE.annotation.distinct()), func.count())
-        found = self.connection.execute(counts.where(*self.own(EXAMPLES))).one()
-        return int(found[0]), int(found[1])
+    def count_annotations(self) -> int:
+        """Count the annotations that the project has training examples of."""
+        count = select(func.count(_EXAMPLE.annotation.distinct()))
+        return int(self.connection.execute(count.where(*self.own(EXAMPLES))).scalar_one())
 
     def count_change(self) -> None:
         """Count a changed annotation; without any example left, return to the words alone."""
-        if self.count_examples()[1]:
+        if self.count_annotations():
             self.change(changed=self.row.changed + 1)
         else:
             live = self.row.live if self.row.pinned else None
             self.change(live=live, changed=0, asked=0, **RELEASED)
 
 
-def _delete_oldest(locked: StateRow) -> None:
-    newest = _nth_newest(locked.row.project, locked.row.model, MOST_ANNOTATIONS + 1)
-    last = locked.connection.execute(newest).scalar()
-    if last is not None:
-        old = delete(EXAMPLES).where(*locked.own(EXAMPLES), _EXAMPLE.annotation <= last)
-        locked.connection.execute(old)
-
-
-def _nth_newest(project: int, model: str, n: int) -> Select[Any]:
-    """Select the id of the n-th newest annotation that a project has examples of."""
+def _oldest(connection: Connection, project: int, model: str) -> int:
+    """Return the id of the oldest annotation that counts in a project; 0 where all do."""
     ids = select(_EXAMPLE.annotation).where(*in_project(EXAMPLES, project, model)).distinct()
-    return ids.order_by(_EXAMPLE.annotation.desc()).offset(n - 1).limit(1)
+    last = ids.order_by(_EXAMPLE.annotation.desc()).offset(MOST_ANNOTATIONS - 1).limit(1)
+    return connection.scalar(last) or 0

@@ -12,9 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-import msgspec
-
-from backend.errors import BackendError, BadRequest, LearningRefused
+from backend.errors import BackendError, LearningRefused
 from backend.feedback.comparison import AnnotationDiff
 from backend.inference.engine import Engine
 from backend.label_studio.client import LabelStudioClient
@@ -23,32 +21,14 @@ from backend.label_studio.label_config import adapt_mode, score_options
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.learning.examples import ExampleStore, build_examples, read_examples
 from backend.learning.pictures import PictureComparer
-from backend.learning.versions import (
-    LearningState,
-    StepLease,
-    Version,
-    VersionStore,
-)
+from backend.learning.versions import LearningState, StepLease, Version, VersionStore
 from backend.settings import Settings
-from clearclip_core import Adaptation, Fit, adapt, resolve_method
+from clearclip_core import Fit, adapt, resolve_method
 
 log = logging.getLogger(__name__)
 
 #: Before a step that has failed is tried again, in seconds.
 _RETRY_AFTER_S: Final = 600.0
-
-#: The form of an exported version.
-_FORMAT: Final = 3
-
-
-class _File(msgspec.Struct):
-    """An exported version, with its model: for people, and its key, see `model_key`."""
-
-    format: int
-    model: str
-    key: str
-    version: Version
-    adaptation: bytes
 
 
 @dataclass(eq=False)
@@ -57,10 +37,7 @@ class Learner:
 
     Args:
         settings: the method, and what follows corrections where a label config does not say.
-        engine: encodes images and embeds words.
         read_image: address and task -> (H, W, 3) uint8; raises `TaskError`.
-        examples: the training examples.
-        versions: the versions.
         fit_examples: fits an adaptation, as `clearclip_core.adapt` does.
     """
 
@@ -88,59 +65,13 @@ class Learner:
                 "weigh all labels of a window by each other."
             )
 
-    def use(self, project: int, number: int | None = None) -> LearningState:
+    def use(self, project: int, number: int) -> LearningState:
         """Make a version live, see `VersionStore.use`.
 
         It is pinned, unless somebody decides at each version of the project.
         """
         mode = self.versions.state(project).adapt or self.settings.adapt
         return self.versions.use(project, number, pin=mode != "ask")
-
-    def export(self, project: int, number: int | None = None) -> tuple[Version, bytes]:
-        """Return a version, and its JSON file; by default the live version.
-
-        Raises:
-            LearningRefused: there is none.
-        """
-        number = number or self.versions.state(project).live
-        if number is None:
-            raise LearningRefused(
-                f"Project {project} uses the words alone: there is nothing to export."
-            )
-        version, adaptation = self.versions.version(project, number)
-        if adaptation is None:
-            raise LearningRefused(
-                f"Version {number} has not passed the check on held-out pictures."
-            )
-        settings, key = self.settings, self.versions.model_key
-        model = f"{settings.model}, {settings.method}, {settings.short_side_px} px"
-        file = msgspec.json.encode(_File(_FORMAT, model, key, version, adaptation.to_bytes()))
-        return version, msgspec.json.format(file, indent=1) + b"\n"
-
-    def import_version(self, project: int, data: bytes) -> Version:
-        """Keep a version that was exported, make it live and pin it.
-
-        Raises:
-            BadRequest: the file is none, or of another model.
-            LearningRefused: the project is pinned.
-        """
-        try:
-            file = msgspec.json.decode(data, type=_File)
-            adaptation = Adaptation.from_bytes(file.adaptation)
-            if file.format != _FORMAT or not adaptation.is_finite:
-                raise ValueError("another format, or numbers that are none")
-        except (ValueError, RecursionError) as error:
-            raise BadRequest(
-                f"Expected a file of `clearclip-backend adapt export`, but got another ({error})."
-            ) from None
-        if file.key != self.versions.model_key:
-            raise BadRequest(
-                "Expected what was learned with this model, but got what was learned with "
-                f"{file.model[:200]}, or other weights of that name."
-            )
-        known = {"digest": adaptation.digest, "better": True, "origin": "import"}
-        version = msgspec.structs.replace(file.version, **known)
-        return self.versions.import_version(project, version, adaptation)
 
     # ---- annotations -------------------------------------------------------------------------
 
@@ -189,16 +120,11 @@ class Learner:
         """Make a step of a project now; return its version, or None where none is kept.
 
         Raises:
-            LearningRefused: the project is pinned, has no training examples or is not to learn, or
-                another backend makes its step.
+            LearningRefused: the project is pinned or has no training examples, the method cannot
+                learn, or another backend makes its step.
             BackendError: the step has failed, and is tried again later.
         """
         self.check()
-        config = parse_label_config(client.label_config(project))
-        if adapt_mode(self.settings, config) == "off":
-            raise LearningRefused(
-                f"Project {project} is not to learn: ADAPT, or adapt in its label config, is off."
-            )
         self.versions.request_step(project)
         lease = self.versions.lease_step(self.settings.adapt_every, project)
         if lease is None:
@@ -233,7 +159,7 @@ class Learner:
         version = version_of(fit, len(set(annotations)))
         kept = self.versions.commit(lease, version, fit.adaptation, mode, pictures)
         if kept is not None:
-            log.info("Project %d: %s", project, kept)
+            log.info("Project %d: version %d, passed: %s", project, kept.number, kept.better)
         return kept
 
 
@@ -241,7 +167,6 @@ def version_of(fit: Fit, annotations: int) -> Version:
     """Describe a fit to so many annotations."""
     return Version(
         annotations=annotations,
-        pictures=fit.pictures,
         digest="" if fit.adaptation is None else fit.adaptation.digest,
         better=fit.adaptation is not None,
         text_iou=fit.text_iou,

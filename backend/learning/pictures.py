@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -24,7 +24,6 @@ from backend.label_studio.annotations import LEAVE_OUT, draw_annotation
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import (
-    ImageTag,
     LabelConfig,
     least_thresholds,
     prediction_rule,
@@ -81,10 +80,8 @@ class BeforeAfter(msgspec.Struct, frozen=True):
     colours: dict[str, str] = {}
 
 
-@dataclass(frozen=True, eq=False)
-class _Found:
-    task: int
-    tag: ImageTag
+class _Image(NamedTuple):
+    tag: str
     rgb: RGBArray
     prepared: PreparedImage
     truth: Truth
@@ -96,11 +93,8 @@ class PictureComparer:
 
     Args:
         settings: how masks are made.
-        engine: encodes images.
         read_image: address and task -> (H, W, 3) uint8; raises `TaskError`.
-        client: Label Studio.
-        project: id of the project.
-        config: its label config.
+        config: the project's label config.
         held_out: what was learned, by image.
     """
 
@@ -121,12 +115,12 @@ class PictureComparer:
             examples: each with the id of its annotation.
         """
         made: list[ComparedPicture] = []
-        shown: dict[str, str] = {}
+        colours: dict[str, str] = {}
         for annotation, picture in self._choose(examples):
             try:
-                found = self._find(annotation, picture)
-                if found is not None:
-                    made.append(self._compare(found, self.held_out.by_picture[picture], shown))
+                if (drawn := self._draw(annotation, picture)) is not None:
+                    made.append(drawn[0])
+                    colours |= drawn[1]
             except LEAVE_OUT as error:
                 log.warning("Annotation %d is not shown: %s", annotation, error)
             except (StudioRefused, StudioUnreachable) as error:
@@ -136,7 +130,7 @@ class PictureComparer:
                 log.exception("Annotation %d is not shown", annotation)
             if len(made) == MOST_PICTURES:
                 break
-        return BeforeAfter(tuple(made), shown)
+        return BeforeAfter(tuple(made), colours)
 
     def _choose(self, examples: Iterable[tuple[int, Example]]) -> Iterator[tuple[int, str]]:
         """Yield annotations and their images, so that each label is shown soon."""
@@ -152,8 +146,8 @@ class PictureComparer:
             times.update(example.names)
             yield annotation, picture
 
-    def _find(self, annotation: int, picture: str) -> _Found | None:
-        """Read an image and its annotation as they are now; None where they are gone."""
+    def _draw(self, annotation: int, picture: str) -> tuple[ComparedPicture, dict[str, str]] | None:
+        """Draw an image three times, with the colours of its labels; None where it is gone."""
         there = self.client.annotation(annotation)
         task = None if there is None else self.client.task(self.project, there.task)
         if there is None or task is None:
@@ -163,43 +157,41 @@ class PictureComparer:
                 annotated = draw_annotation(there.result, self.config, tag.name, index)
                 if annotated is None:
                     continue
-                truth = annotated.truth
                 rgb = self.read_image(tag.sources(task.data)[index or 0], task)
                 prepared = self.engine.segmenter().prepare(rgb)
-                if prepared.digest == picture and rgb.shape[:2] == truth.shape:
-                    return _Found(there.task, tag, rgb, prepared, truth)
+                if prepared.digest == picture and rgb.shape[:2] == annotated.truth.shape:
+                    image = _Image(tag.name, rgb, prepared, annotated.truth)
+                    return self._compare(there.task, image, self.held_out.by_picture[picture])
         return None
 
     def _compare(
-        self, found: _Found, adaptation: Adaptation, shown: dict[str, str]
-    ) -> ComparedPicture:
-        """Draw an image three times, and add the labels that it shows, with colours, to `shown`."""
-        count = len(self.config.labels_of(found.tag.name))
-        annotated = np.where(found.truth < count, found.truth.astype(np.int16), -1)
+        self, task: int, image: _Image, adaptation: Adaptation
+    ) -> tuple[ComparedPicture, dict[str, str]]:
+        count, truth = len(self.config.labels_of(image.tag)), image.truth
         (words, text_iou), (adapted, adapted_iou) = (
-            self._predict(found, each) for each in (None, adaptation)
+            self._predict(image, each) for each in (None, adaptation)
         )
-        drawn = annotated, words, adapted
-        colours = self.config.colours_of(found.tag.name)
-        labels = [index for index in np.unique(drawn).tolist() if index >= 0]
-        shown.update(self.config.legend_of(found.tag.name, labels))
+        drawn = np.where(truth < count, truth.astype(np.int16), -1), words, adapted
+        colours = self.config.colours_of(image.tag)
         first, second, third = (
-            to_data_url(thumbnail(found.rgb, each, colours, _SIDE_PX)) for each in drawn
+            to_data_url(thumbnail(image.rgb, each, colours, _SIDE_PX)) for each in drawn
         )
-        return ComparedPicture(found.task, first, second, third, text_iou, adapted_iou)
+        labels = [index for index in np.unique(drawn).tolist() if index >= 0]
+        compared = ComparedPicture(task, first, second, third, text_iou, adapted_iou)
+        return compared, self.config.legend_of(image.tag, labels)
 
-    def _predict(self, found: _Found, adaptation: Adaptation | None) -> tuple[_LabelMap, float]:
+    def _predict(self, image: _Image, adaptation: Adaptation | None) -> tuple[_LabelMap, float]:
         """Predict an image as predictions do; return its label map and mean IoU."""
-        labels = self.config.labels_of(found.tag.name)
-        controls = [each for each in self.config.controls_of(found.tag.name) if each.is_predicted]
+        labels = self.config.labels_of(image.tag)
+        controls = [each for each in self.config.controls_of(image.tag) if each.is_predicted]
         options = score_options(self.settings, self.config)
         scores = self.engine.encode(
-            found.prepared, labels, Priority.BATCH, self.project, adaptation, options
+            image.prepared, labels, Priority.BATCH, self.project, adaptation, options
         ).scores
         rule = prediction_rule(self.settings, least_thresholds(controls, labels))
-        masks = draw_masks(self.engine.segmenter(), scores, found.rgb, rule)
-        label_map = np.full(found.truth.shape, -1, np.int16)
+        masks = draw_masks(self.engine.segmenter(), scores, image.rgb, rule)
+        label_map = np.full(image.truth.shape, -1, np.int16)
         for index, mask in masks.items():
             label_map[mask] = index
-        own = [each for each in mask_overlaps(masks, found.truth, len(labels)) if each.true_px]
+        own = [each for each in mask_overlaps(masks, image.truth, len(labels)) if each.true_px]
         return label_map, fmean(each.iou or 0.0 for each in own) if own else 0.0

@@ -17,16 +17,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
-from cachetools import LRUCache
 from sqlalchemy import (
     Column,
-    Float,
     Integer,
     LargeBinary,
-    Row,
     Select,
     String,
     Table,
@@ -48,7 +45,6 @@ from backend.learning.examples import EXAMPLES, STATES, StateRow, in_project
 from backend.learning.pictures import BeforeAfter
 from backend.settings import Adapt, Settings
 from clearclip_core import Adaptation
-from clearclip_core.quantities import quantity
 
 log = logging.getLogger(__name__)
 
@@ -59,9 +55,8 @@ VERSIONS: Final = Table(
     Column("model", String(64), primary_key=True),
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("version", Text, nullable=False),  # a `Version`, as JSON
-    Column("created", Float, nullable=False),
     Column("adaptation", LargeBinary),
-    Column("pictures", Text),  # a `BeforeAfter`, as JSON; last, as it is large
+    Column("pictures", Text, nullable=False),  # a `BeforeAfter`, as JSON; last, as it is large
 )
 
 #: At least one of so many annotations changes before a step is due.
@@ -69,9 +64,6 @@ _CHANGED_OF: Final = 10
 
 #: Versions that are kept of a project: the newest, and the live one.
 MOST_VERSIONS: Final = 50
-
-#: Projects whose live version is kept in memory.
-_CACHED_PROJECTS: Final = 256
 
 _NO_CORRECTIONS: Final = (
     "Project {} has no corrections to learn from yet: submit annotations, or have those that are "
@@ -90,7 +82,6 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         annotations: how many annotations it has learned from.
-        pictures: how many corrected images it has learned from.
         digest: of its adaptation; "" without one.
         better: whether it passed the gate. If not, it has no adaptation and is never live.
         shown: name of the label -> on how many corrected images somebody drew it.
@@ -100,7 +91,6 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     annotations: int
-    pictures: int
     digest: str
     better: bool
     text_iou: float = 0.0
@@ -109,17 +99,8 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     adapted_ious: dict[str, float] = {}
     shown: dict[str, int] = {}
     refused: dict[str, str] = {}
-    origin: Literal["step", "import"] = "step"
     created: float = 0.0
     number: int = 0
-
-    def __str__(self) -> str:
-        better = "" if self.better else ", which has not passed"
-        return (
-            f"version {self.number} of {quantity(self.annotations, 'annotation')}, "
-            f"IoU on held-out corrections {100 * self.adapted_iou:.1f} % "
-            f"(words alone {100 * self.text_iou:.1f} %){better}"
-        )
 
 
 class LearningState(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,7 +114,7 @@ class LearningState(msgspec.Struct, frozen=True, kw_only=True):
         as_words: names of the labels that keep the scores of their words.
         changed: annotations that were added, changed or deleted since the last step.
         asked: whether somebody has asked for a step.
-        annotations: how many annotations it has training examples of; `pictures` likewise.
+        annotations: how many annotations it has training examples of.
         trouble: why the last step has failed; empty where it has not.
     """
 
@@ -146,7 +127,6 @@ class LearningState(msgspec.Struct, frozen=True, kw_only=True):
     changed: int = 0
     asked: bool = False
     annotations: int = 0
-    pictures: int = 0
     trouble: str = ""
 
     def due_after(self, every: int) -> int:
@@ -182,7 +162,7 @@ class VersionStore:
         model_key: returns the key of the model in use; weights may be downloaded later.
 
     >>> store = VersionStore(Database("sqlite://"), "worker", lambda: "demo")
-    >>> store.lease_step(10) is None, store.pin(7).pinned
+    >>> store.lease_step(10) is None, store.use(7, 0).pinned
     (True, True)
     """
 
@@ -190,44 +170,29 @@ class VersionStore:
         self._database = database
         self._owner = owner
         self._model_key = model_key
-        self._lock = threading.Lock()
-        self._cache: LRUCache[tuple[int, str], ActiveModel | None] = LRUCache(_CACHED_PROJECTS)
-
-    @property
-    def model_key(self) -> str:
-        """The key of the model in use; raises ModelUnavailable where the weights are not there."""
-        return self._model_key()
 
     # ---- what is live ------------------------------------------------------------------------
 
-    def pin(self, project: int, pinned: bool = True) -> LearningState:
-        """Pin what is live in a project, or unpin it."""
+    def unpin(self, project: int) -> LearningState:
+        """Let new versions of a project go live again."""
         with self._locked(project) as locked:
-            locked.change(pinned=int(pinned), due=0.0)
+            locked.change(pinned=0, due=0.0)
         return self.state(project)
 
-    def use(self, project: int, number: int | None = None, pin: bool = True) -> LearningState:
+    def use(self, project: int, number: int, pin: bool = True) -> LearningState:
         """Make a version live.
 
         Args:
-            number: of the version; 0 for the words alone; by default the last version before the
-                live one that passed the gate, and the words alone where there is none.
+            number: of the version; 0 for the words alone.
             pin: let it stay live, whatever is learned.
 
         Raises:
-            LearningRefused: there is no such version, or nothing is live to go back from.
+            LearningRefused: there is no such version.
         """
         with self._locked(project) as locked:
-            passed = select(_VERSION.number).where(_VERSION.adaptation.is_not(None))
-            usable = list(locked.connection.scalars(passed.where(*locked.own(VERSIONS))))
-            live = locked.row.live
-            if number is None and live is None:
-                raise LearningRefused(
-                    f"Project {project} uses the words alone: there is nothing to go back from."
-                )
-            if number is None:
-                number = max((each for each in usable if each < live), default=0)
-            if number and number not in usable:
+            its = _VERSION.number == number, _VERSION.adaptation.is_not(None)
+            usable = select(_VERSION.number).where(*locked.own(VERSIONS), *its)
+            if number and locked.connection.scalar(usable) is None:
                 raise LearningRefused(
                     f"Project {project} has no version {number} that was better than the words."
                 )
@@ -238,31 +203,17 @@ class VersionStore:
         """Let a label keep the scores of its words, or learn it again; the next step follows."""
         with self._locked(project) as locked:
             labels = {*json.loads(locked.row.as_words)} - {label} | ({label} if kept else set())
-            asked = int(locked.count_examples()[1] > 0)
+            asked = int(locked.count_annotations() > 0)
             locked.change(as_words=json.dumps(sorted(labels)), asked=asked, due=0.0)
         return self.state(project)
 
-    def import_version(self, project: int, version: Version, adaptation: Adaptation) -> Version:
-        """Keep a version from elsewhere, make it live and pin it.
-
-        Raises:
-            LearningRefused: the project is pinned.
-        """
+    def reset(self, project: int) -> LearningState:
+        """Delete a project's versions, its examples, and what people have decided."""
         with self._locked(project) as locked:
-            if locked.row.pinned:
-                raise LearningRefused(_PINNED.format(project))
-            kept = self._insert(locked, version, adaptation, None)
-            locked.change(live=kept.number, pinned=1)
-        return kept
-
-    def reset(self, project: int, keep_examples: bool = False) -> LearningState:
-        """Delete a project's versions, what people have decided, and by default its examples."""
-        with self._locked(project) as locked:
-            for table in (VERSIONS,) if keep_examples else (VERSIONS, EXAMPLES):
+            for table in (VERSIONS, EXAMPLES):
                 locked.connection.execute(delete(table).where(*locked.own(table)))
-            changed = locked.count_examples()[0]
             fresh = {"live": None, "pinned": 0, "as_words": "[]", "asked": 0, "adapt": None}
-            locked.change(changed=changed, trouble="", due=0.0, **fresh, **RELEASED)
+            locked.change(changed=0, trouble="", due=0.0, **fresh, **RELEASED)
         return self.state(project)
 
     # ---- steps -------------------------------------------------------------------------------
@@ -276,7 +227,7 @@ class VersionStore:
         with self._locked(project) as locked:
             if locked.row.pinned:
                 raise LearningRefused(_PINNED.format(project))
-            if not locked.count_examples()[1]:
+            if not locked.count_annotations():
                 raise LearningRefused(_NO_CORRECTIONS.format(project))
             locked.change(asked=1, due=0.0)
         return self.state(project)
@@ -350,7 +301,7 @@ class VersionStore:
                 return None
             live = row.live
             if version is not None:
-                kept = self._insert(locked, version, adaptation, pictures)
+                kept = self._insert(locked, version, adaptation, pictures or BeforeAfter())
                 if adapt == "auto" and not row.pinned and live == lease.live:
                     live = kept.number if kept.better else None
             left = {
@@ -373,27 +324,21 @@ class VersionStore:
     def active(self, project: int | None, mode: Adapt) -> ActiveModel | None:
         """Return what predictions of a project use now; None: the words alone.
 
-        While the database cannot be reached, the last answer for the project counts.
+        While the database cannot be reached, these are the words alone.
 
         Raises:
             ModelUnavailable: the weights are not there.
         """
         if project is None or mode == "off":
             return None
-        key = project, self._model_key()
-        with self._lock:
-            cached = self._cache.get(key)
+        live = select(_STATE.live).where(*in_project(STATES, project, self._model_key()))
         try:
-            live = self._read_live(*key, cached)
-        except SQLAlchemyError as error:
-            log.warning("The database of what projects have learned: %s", error)
-            return cached
-        except (LearningRefused, ValueError) as error:  # deleted just now, or damaged
+            with self._database.read() as connection:
+                number = connection.scalar(live)
+            return None if number is None else self._load(project, number)
+        except (SQLAlchemyError, LearningRefused, ValueError) as error:  # away, deleted or damaged
             log.warning("What project %d has learned cannot be used: %s", project, error)
             return None
-        with self._lock:
-            self._cache[key] = live
-        return live
 
     def earlier(self, project: int | None, mode: Adapt) -> Iterator[ActiveModel | None]:
         """Yield what predictions of a project may have used: the newest version first, then None.
@@ -407,24 +352,9 @@ class VersionStore:
                 yield self._load(project, version.number)
         yield None
 
-    def _read_live(
-        self, project: int, model: str, cached: ActiveModel | None
-    ) -> ActiveModel | None:
-        """Read the live version; its adaptation only where another version is cached."""
-        is_live = select(_STATE.live).where(*in_project(STATES, project, model)).scalar_subquery()
-        own = *in_project(VERSIONS, project, model), _VERSION.number == is_live
-        with self._database.read() as connection:
-            number = connection.execute(select(_VERSION.number).where(*own)).scalar()
-        if number is None:
-            return None
-        is_cached = cached is not None and cached.number == number
-        return cached if is_cached else self._load(project, number)
-
     def _load(self, project: int, number: int) -> ActiveModel | None:
         version, adaptation = self.version(project, number)
-        if adaptation is None:
-            return None
-        return ActiveModel(version.annotations, number, adaptation)
+        return None if adaptation is None else ActiveModel(version.annotations, number, adaptation)
 
     # ---- what there is -----------------------------------------------------------------------
 
@@ -437,7 +367,7 @@ class VersionStore:
             if row is None:
                 return LearningState(project=project)
             found = StateRow(connection, row)
-            annotations, pictures = found.count_examples()
+            annotations = found.count_annotations()
             newest = *found.own(VERSIONS), _VERSION.number == row.newest
             better = connection.scalar(select(_VERSION.adaptation.is_not(None)).where(*newest))
         return LearningState(
@@ -450,7 +380,6 @@ class VersionStore:
             changed=row.changed,
             asked=bool(row.asked),
             annotations=annotations,
-            pictures=pictures,
             trouble=row.trouble,
         )
 
@@ -458,7 +387,8 @@ class VersionStore:
         """Return the versions of a project, the newest first."""
         query = select(_VERSION.version).where(*in_project(VERSIONS, project, self._model_key()))
         with self._database.read() as connection:
-            return [*map(_decode, connection.scalars(query.order_by(_VERSION.number.desc())))]
+            rows = connection.scalars(query.order_by(_VERSION.number.desc()))
+            return [msgspec.json.decode(row, type=Version) for row in rows]
 
     def version(self, project: int, number: int) -> tuple[Version, Adaptation | None]:
         """Return one version and its adaptation.
@@ -467,18 +397,21 @@ class VersionStore:
             LearningRefused: the project has no version of that number.
             ValueError: the adaptation is damaged.
         """
-        row = self._row(project, number, _VERSION.version, _VERSION.adaptation)
+        its = *in_project(VERSIONS, project, self._model_key()), _VERSION.number == number
+        query = select(_VERSION.version, _VERSION.adaptation).where(*its)
+        with self._database.read() as connection:
+            row = connection.execute(query).first()
         if row is None:
             raise LearningRefused(f"Project {project} has no version {number}.")
         made = None if row.adaptation is None else Adaptation.from_bytes(row.adaptation)
-        return _decode(row.version), made
+        return msgspec.json.decode(row.version, type=Version), made
 
     def before_after(self, project: int, number: int) -> BeforeAfter:
         """Return the pictures of what a version changes; none where there are none."""
-        row = self._row(project, number, _VERSION.pictures)
-        if row is None or row.pictures is None:
-            return BeforeAfter()
-        return msgspec.json.decode(row.pictures, type=BeforeAfter)
+        its = *in_project(VERSIONS, project, self._model_key()), _VERSION.number == number
+        with self._database.read() as connection:
+            pictures = connection.scalar(select(_VERSION.pictures).where(*its))
+        return msgspec.json.decode(pictures or "{}", type=BeforeAfter)
 
     # ---- rows --------------------------------------------------------------------------------
 
@@ -488,40 +421,31 @@ class VersionStore:
         with self._database.write() as connection:
             yield StateRow.lock(connection, project, model)
 
-    def _row(self, project: int, number: int, *columns: Column[Any]) -> Row[Any] | None:
-        own = in_project(VERSIONS, project, self._model_key())
-        with self._database.read() as connection:
-            return connection.execute(
-                select(*columns).where(*own, _VERSION.number == number)
-            ).first()
-
     def _insert(
         self,
         locked: StateRow,
         version: Version,
         adaptation: Adaptation | None,
-        pictures: BeforeAfter | None,
+        pictures: BeforeAfter,
     ) -> Version:
         """Insert a version under the next number, unless it does as the newest one."""
-        connection, own = locked.connection, locked.own(VERSIONS)
-        newest = select(_VERSION.version).where(*own, _VERSION.number == locked.row.newest)
-        before = connection.execute(newest).scalar()
-        if before is not None and (same := _decode(before)).digest == version.digest:
-            if same.better:
+        its = *locked.own(VERSIONS), _VERSION.number == locked.row.newest
+        newest = locked.connection.scalar(select(_VERSION.version).where(*its))
+        if newest is not None and version.better:
+            same = msgspec.json.decode(newest, type=Version)
+            if same.digest == version.digest:
                 return same
-            connection.execute(delete(VERSIONS).where(*own, _VERSION.number == same.number))
-        number, now = locked.row.newest + 1, self._database.clock()
-        kept = msgspec.structs.replace(version, number=number, created=now)
+        number = locked.row.newest + 1
+        kept = msgspec.structs.replace(version, number=number, created=self._database.clock())
         row = {
             "project": locked.row.project,
             "model": locked.row.model,
             "number": number,
             "version": msgspec.json.encode(kept).decode(),
-            "created": now,
             "adaptation": None if adaptation is None else adaptation.to_bytes(),
-            "pictures": None if pictures is None else msgspec.json.encode(pictures).decode(),
+            "pictures": msgspec.json.encode(pictures).decode(),
         }
-        connection.execute(insert(VERSIONS).values(row))
+        locked.connection.execute(insert(VERSIONS).values(row))
         locked.change(newest=number)
         return kept
 
@@ -535,10 +459,6 @@ def model_key(settings: Settings, model_id: str) -> str:
     """
     parts = [model_id, settings.method, settings.short_side_px, settings.templates]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:40]
-
-
-def _decode(text: str) -> Version:
-    return msgspec.json.decode(text, type=Version)
 
 
 def _delete_old_versions(locked: StateRow, live: int | None) -> None:

@@ -63,11 +63,6 @@ class Adaptation:
         """Hex digest of the content; equal digests give equal predictions."""
         return facts_digest(self._metadata, self._arrays)
 
-    @property
-    def is_finite(self) -> bool:
-        """Whether all numbers are finite."""
-        return all(np.isfinite(array).all() for array in self._arrays.values())
-
     def apply(
         self, embeddings: torch.Tensor, vocabulary: Vocabulary
     ) -> tuple[torch.Tensor, torch.Tensor]:

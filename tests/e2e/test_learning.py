@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -247,6 +248,8 @@ def decide(page: Page, team: Team) -> None:
     assert not team.learned()["pinned"]
     wait_for(lambda: team.version().endswith(f" v{newest['number']}"), "the new version")
     page.once("dialog", lambda dialog: dialog.accept())
-    page.get_by_role("button", name="Roll back").click()
+    page.get_by_role("row", name=re.compile(rf"^v{first['number']}\b")).get_by_role(
+        "button"
+    ).click()
     expect(page.get_by_text(f"version {first['number']} is live")).to_be_visible()
     wait_for(lambda: team.version().endswith(f" v{first['number']}"), "the version before")

@@ -109,11 +109,9 @@ def _versions(versions: list[Mapping[str, Any]]) -> Table:
     for column in ("made", "annotations", "words alone", "learned"):
         table.add_column(column, justify="right")
     for each in versions:
-        notes = ["live" if each["live"] else "" if each["better"] else "not passed"]
-        notes += ["from a file"] if each["origin"] == "import" else []
         table.add_row(
             str(each["number"]),
-            ", ".join(filter(None, notes)),
+            "live" if each["live"] else "" if each["better"] else "not passed",
             datetime.fromtimestamp(each["created"]).strftime("%Y-%m-%d %H:%M"),
             str(each["annotations"]),
             in_percent(each["text_iou"]),

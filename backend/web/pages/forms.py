@@ -109,14 +109,11 @@ class ActionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The parameters of an action on what a project has learned.
 
     Attributes:
-        number: the version to use; 0 for the words alone, None for the version before the live
-            one.
-        keep_evidence: for a reset, whether the training examples stay.
+        number: the version to use; 0 for the words alone.
         label: the label that keeps its words, or learns again.
     """
 
     number: _NumberOrZero | None = None
-    keep_evidence: bool = False
     label: str = ""
 
 

@@ -30,7 +30,7 @@ _Json = dict[str, Any]
 _LEARNING: Final = f"{PROJECT}/learning"
 
 #: What people decide, as the last part of a route.
-ACTIONS = ("step", "use", "rollback", "pin", "unpin", "keep-words", "learn-label", "reset")
+ACTIONS = ("step", "use", "unpin", "keep-words", "learn-label", "reset")
 
 _USE: Final = "A project learns from what Label Studio has"
 
@@ -123,19 +123,18 @@ class LearningRoutes:
                 required_client(self.services.page_client, _USE)
                 self.learner.check()
                 versions.request_step(project)
-            case "use" | "rollback":
-                number = asked.number if action == "use" else None
-                if action == "use" and number is None:
+            case "use":
+                if asked.number is None:
                     raise BadRequest('Expected "number" to be that of a version; 0: the words.')
-                self.learner.use(project, number)
-            case "pin" | "unpin":
-                versions.pin(project, pinned=action == "pin")
+                self.learner.use(project, asked.number)
+            case "unpin":
+                versions.unpin(project)
             case "keep-words" | "learn-label":
                 if not asked.label:
                     raise BadRequest('Expected "label" to be the name of a label.')
                 versions.keep_words(project, asked.label, kept=action == "keep-words")
             case "reset":
-                versions.reset(project, asked.keep_evidence)
+                versions.reset(project)
 
     def _page(self, project: int, refusal: BackendError | None = None) -> Response:
         """Render the page, with the pictures of the version that the query names.

@@ -61,7 +61,6 @@ def test_a_command_ends_with_a_sentence(arguments: list[str], sentence: str) -> 
     [
         "report --project 7 --json {}",
         "export a.png --labels sky --out {}",
-        "adapt export --project 7 {}",
     ],
 )
 def test_a_file_that_cannot_be_made_is_refused_before_any_work(

@@ -64,7 +64,6 @@ def version_with(scores: Adaptation | None, annotations: int = 10) -> Version:
     """A version of an adaptation, that was made of so many annotations."""
     return Version(
         annotations=annotations,
-        pictures=12,
         digest="" if scores is None else scores.digest,
         better=scores is not None,
         text_iou=0.4,

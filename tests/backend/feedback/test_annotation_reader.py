@@ -273,15 +273,3 @@ def test_a_project_is_read_from_the_beginning(desk: Desk) -> None:
     assert desk.reader.read_some(pause=lambda: next(answers)) == 2
     assert desk.annotations.count_open() == 1
     assert desk.reader.read_some() == 1, "what was left was given back"
-
-
-def test_what_is_gone_without_a_word_is_found(desk: Desk) -> None:
-    made = [desk.studio.annotate(task, [region("a", "red", 4)])["id"] for task in (1, 2, 3, 4)]
-    desk.read(*made)
-    del desk.studio.tasks[1], desk.studio.annotations[made[0]], desk.studio.annotations[made[1]]
-    desk.reader.mark_gone(7, [*made[:3], 999])
-    assert desk.reader.read_some() == 2
-    assert sorted(desk.notebook.known) == made[2:]
-    assert [row.annotation for row in rows_of(desk.annotations)] == made[2:]
-    desk.reader.mark_gone(7, [])
-    assert desk.reader.read_some() == 0

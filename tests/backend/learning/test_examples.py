@@ -14,7 +14,7 @@ def test_an_example_that_comes_again_changes_nothing(learning: LearningStores) -
     assert learning.examples.replace(1, 7, [example("a"), example("b")])
     assert not learning.examples.replace(1, 7, [example("a"), example("b")])
     state = learning.versions.state(7)
-    assert (state.changed, state.annotations, state.pictures) == (1, 1, 2)
+    assert (state.changed, state.annotations) == (1, 1)
     assert learning.examples.replace(1, 7, [example("b")])
     assert [each.digest for each in learning.examples.examples(7)] == ["b"]
     assert learning.examples.forget(1)
@@ -30,17 +30,6 @@ def test_the_order_in_which_several_learn_does_not_matter(
     content = [(each.digest, each.example) for each in other.examples.examples(7)]
     assert content == [(f"of {i}", f"of {i}".encode()) for i in (1, 2, 3)]
     assert other.versions.state(7).changed == 3
-
-
-def test_an_annotation_that_moves_to_another_project_is_there_alone(
-    learning: LearningStores,
-) -> None:
-    learning.replace_all(1, project=7)
-    learning.make_version()
-    learning.replace_all(1, project=8)
-    assert learning.examples.examples(7) == []
-    assert learning.versions.state(7).live is None
-    assert learning.versions.state(8).pictures == 1
 
 
 def test_each_model_has_its_own(database: Database, learning: LearningStores) -> None:
@@ -89,6 +78,6 @@ def test_the_newest_annotations_count(
 ) -> None:
     monkeypatch.setattr(examples, "MOST_ANNOTATIONS", 2)
     learning.replace_all(5, 1, 3)
-    assert learning.examples.annotations(7) == [3, 5]
+    assert sorted(each.annotation for each in learning.examples.examples(7)) == [3, 5]
     assert learning.examples.is_too_old(2, 7)
     assert not learning.examples.is_too_old(4, 7)

@@ -190,41 +190,27 @@ def test_a_version_that_waits_goes_live_once_somebody_says_so(learning: Learning
     assert (state.live, state.waits) == (None, False)
 
 
-def test_where_a_project_is_pinned_nothing_moves(learning: LearningStores) -> None:
+def test_what_somebody_uses_is_pinned_and_nothing_moves(learning: LearningStores) -> None:
     learning.replace_all(1, 2)
-    learning.make_version()
-    running = learning.lease()
-    assert learning.versions.pin(7).pinned
-    scores = adaptation(2)
-    learning.versions.commit(running, version_with(scores), scores)
-    assert learning.versions.state(7).live == 1
-    assert learning.versions.lease_step(0) is None
-    for refused in (
-        lambda: learning.versions.request_step(7),
-        lambda: learning.versions.import_version(7, version_with(scores), scores),
-    ):
-        with pytest.raises(LearningRefused, match="pinned"):
-            refused()
-    learning.examples.forget(1)
-    learning.examples.forget(2)
-    assert learning.versions.state(7).live == 1
-    assert not learning.versions.pin(7, pinned=False).pinned
-
-
-def test_back_goes_to_the_last_better_one_and_stays_there(learning: LearningStores) -> None:
-    with pytest.raises(LearningRefused, match="the words alone"):
-        learning.versions.use(7)
-    learning.replace_all(1)
     for number in (1, None, 3):
         learning.make_version(number)
-    state = learning.versions.use(7)
-    assert (state.live, state.pinned) == (1, True)
-    assert learning.versions.use(7).live is None
-    assert learning.versions.use(7, 3).live == 3
+    running = learning.lease()
     for number in (2, 4):
         with pytest.raises(LearningRefused, match=f"no version {number}"):
             learning.versions.use(7, number)
     assert learning.versions.use(7, 0).live is None
+    state = learning.versions.use(7, 1)
+    assert (state.live, state.pinned) == (1, True)
+    scores = adaptation(2)
+    learning.versions.commit(running, version_with(scores), scores)
+    assert learning.versions.state(7).live == 1
+    assert learning.versions.lease_step(0) is None
+    with pytest.raises(LearningRefused, match="pinned"):
+        learning.versions.request_step(7)
+    learning.examples.forget(1)
+    learning.examples.forget(2)
+    assert learning.versions.state(7).live == 1
+    assert not learning.versions.unpin(7).pinned
 
 
 def test_labels_keep_their_words_until_they_learn_again(learning: LearningStores) -> None:
@@ -244,15 +230,14 @@ def test_labels_keep_their_words_until_they_learn_again(learning: LearningStores
 
 def test_what_somebody_has_made_live_meanwhile_stays(learning: LearningStores) -> None:
     learning.replace_all(1)
-    lease = learning.versions.lease_step(1)
-    assert lease is not None
-    brought = learning.versions.import_version(7, version_with(adaptation()), adaptation())
-    scores = adaptation(2)
-    made = learning.versions.commit(lease, version_with(scores), scores)
+    for number in (1, 2):
+        learning.make_version(number)
+    running = learning.lease()
+    learning.versions.use(7, 1, pin=False)
+    scores = adaptation(3)
+    made = learning.versions.commit(running, version_with(scores), scores)
     assert made is not None
-    assert (made.number, learning.versions.state(7).live) == (2, brought.number)
-    learning.examples.forget(1)
-    assert learning.versions.state(7).live == brought.number, "it is pinned"
+    assert (made.number, learning.versions.state(7).live) == (3, 1)
 
 
 def test_numbers_count_up_and_never_come_again(learning: LearningStores) -> None:
@@ -260,17 +245,15 @@ def test_numbers_count_up_and_never_come_again(learning: LearningStores) -> None
     first = learning.make_version(1)
     assert learning.make_version(1) == first, "it does as the newest one"
     assert learning.make_version(2).number == 2
-    learning.versions.pin(7)
-    learning.versions.keep_words(7, "sign")
-    state = learning.versions.reset(7, keep_examples=True)
-    assert (state.live, state.pinned, state.as_words) == (None, False, ())
-    assert (state.changed, state.pictures) == (2, 2)
-    assert learning.versions.versions(7) == []
-    assert learning.make_version(3).number == 3
     running = learning.lease()
+    learning.versions.use(7, 1)
+    learning.versions.keep_words(7, "sign")
     state = learning.versions.reset(7)
-    assert (state.changed, state.pictures) == (0, 0)
+    assert (state.live, state.pinned, state.as_words) == (None, False, ())
+    assert (state.changed, state.annotations, learning.versions.versions(7)) == (0, 0, [])
     assert learning.versions.commit(running, version_with(adaptation()), adaptation()) is None
+    learning.replace_all(1)
+    assert learning.make_version(3).number == 3
 
 
 def test_what_is_kept_is_bounded(learning: LearningStores, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,28 +286,18 @@ def test_what_is_live_is_used_unless_learning_is_off(
     assert other.versions.active(None, "auto") is None
 
 
-def test_where_the_database_is_away_what_it_said_last_counts(
-    database: Database, learning: LearningStores, caplog: pytest.LogCaptureFixture
-) -> None:
-    learning.replace_all(1)
-    learning.make_version()
-    before = learning.versions.active(7, "auto")
-    with database.write() as connection:
-        connection.execute(text("DROP TABLE learning_states"))
-    assert learning.versions.active(8, "auto") is None
-    assert learning.versions.active(7, "auto") is before is not None
-    assert "The database of what projects have learned" in caplog.text
-
-
-def test_a_damaged_version_counts_as_none(
-    database: Database, learning: LearningStores, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    "harm", ["DROP TABLE learning_states", "UPDATE learned_versions SET adaptation = :b"]
+)
+def test_what_cannot_be_read_leaves_the_words(
+    database: Database, learning: LearningStores, caplog: pytest.LogCaptureFixture, harm: str
 ) -> None:
     learning.replace_all(1)
     learning.make_version()
     with database.write() as connection:
-        connection.execute(text("UPDATE learned_versions SET adaptation = :b"), {"b": b"other"})
+        connection.execute(text(harm), {"b": b"other"} if ":b" in harm else {})
     assert learning.versions.active(7, "auto") is None
-    assert "cannot be used" in caplog.text
+    assert "What project 7 has learned cannot be used" in caplog.text
 
 
 def test_a_job_finds_the_version_that_it_has_begun_with(learning: LearningStores) -> None:

@@ -125,9 +125,8 @@ def upgrade() -> None:
         sa.Column("model", sa.String(64), nullable=False),
         sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("version", sa.Text(), nullable=False),
-        sa.Column("created", sa.Float(), nullable=False),
         sa.Column("adaptation", sa.LargeBinary()),
-        sa.Column("pictures", sa.Text()),
+        sa.Column("pictures", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("project", "model", "number"),
     )
     op.create_table(

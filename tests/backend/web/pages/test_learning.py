@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -95,8 +94,8 @@ def test_the_page_shows_before_and_after() -> None:
     assert [each["fill"] for each in page.all("rect")] == ["#ff8000"]
     forms = page.all("form")
     asks = {str(form["action"]).rsplit("/", 1)[1]: "data-confirm" in form for form in forms}
-    assert {turn for turn, is_asked in asks.items() if is_asked} == {"rollback", "use", "reset"}
-    assert {*asks} - {"rollback", "use", "reset"} == {"step", "pin", "keep-words", "label-errors"}
+    assert {turn for turn, is_asked in asks.items() if is_asked} == {"use", "reset"}
+    assert {*asks} - {"use", "reset"} == {"step", "keep-words", "label-errors"}
     assert told["weak_words"] == ["<i>rose</i>"]
     assert "/projects/7/words?label=%3Ci%3Erose%3C/i%3E" in page.links
 
@@ -177,9 +176,8 @@ def test_people_steer_with_buttons() -> None:
     learn(stores, "red", "blue")
     client = make_app().test_client()
     for turn, form, live, pinned in (
-        ("pin", {}, 2, True),
-        ("unpin", {}, 2, False),
-        ("rollback", {}, 1, True),
+        ("use", {"number": "1"}, 1, True),
+        ("unpin", {}, 1, False),
         ("use", {"number": "2"}, 2, True),
         ("use", {"number": "0"}, None, True),
         ("unpin", {}, None, False),
@@ -191,10 +189,8 @@ def test_people_steer_with_buttons() -> None:
         assert (state.live, state.pinned) == (live, pinned)
     assert press(client, "step").status_code == 303
     assert stores.versions.state(7).asked
-    assert press(client, "reset", keep_evidence="true").status_code == 303
-    assert (stores.versions.versions(7), stores.versions.state(7).pictures) == ([], 1)
     assert press(client, "reset").status_code == 303
-    assert stores.versions.state(7).pictures == 0
+    assert (stores.versions.versions(7), stores.versions.state(7).annotations) == ([], 0)
     refused = press(client, "step")
     assert refused.status_code == 409
     assert "no corrections to learn from" in Page(refused).text
@@ -209,13 +205,12 @@ def test_programs_steer_with_json() -> None:
     for body, status in (
         ({"number": -1}, 400),
         ({"number": True}, 400),
-        ({"keep_evidence": "perhaps"}, 400),
         ({"other": 1}, 400),
         ({}, 400),
         ({"number": 9}, 409),
     ):
         assert client.post(f"{LEARNING}/use", json=body).status_code == status
-    assert client.post(f"{LEARNING}/rollback", data=b"x" * (1 << 17)).status_code == 413
+    assert client.post(f"{LEARNING}/use", data=b"x" * (1 << 17)).status_code == 413
     assert client.post(f"{LEARNING}/fly").status_code == 404
     assert client.get("/projects/0/learning").status_code == 404
 
@@ -265,25 +260,17 @@ def run(*words: str, code: int = 0) -> str:
     return result.output
 
 
-def test_the_command_line_steers_without_a_server(
-    demo_stores: LearningStores, tmp_path: Path
-) -> None:
+def test_the_command_line_steers_without_a_server(demo_stores: LearningStores) -> None:
     learn(demo_stores, "red", "blue")
     told = run("status")
     assert "version 2 is live" in told
     assert "50.0 %" in told
     assert "version 1 is live, pinned" in run("use", "1")
     assert "no version 9" in run("use", "9", code=1)
-    assert "version 1 of 20 annotations" in run("export", str(tmp_path / "b" / "v.json"))
-    assert "is pinned" in run("import", str(tmp_path / "b" / "v.json"), code=1)
     assert "keep their words: car" in run("keep-words", "car")
     assert "keep their words" not in run("keep-words", "car", "--learn-again")
     assert "pinned" not in run("unpin")
-    assert "version 3 is live" in run("import", str(tmp_path / "b" / "v.json"))
     assert "0 annotations" in run("reset")
-    (tmp_path / "wrong.json").write_text("{}")
-    assert "adapt export" in run("import", str(tmp_path / "wrong.json"), code=1)
-    assert "nothing to export" in run("export", str(tmp_path / "c.json"), code=1)
 
 
 def test_a_step_by_hand_reads_what_there_is_and_learns(
