@@ -314,7 +314,7 @@ class Services:
             "late": partial(jobs.run_next, late=True),
             "annotations": lambda: reader.read_some(pause=self.stopping.is_set) > 0,
             # annotations that are due, or being read, make one version together
-            "steps": lambda: not reader.has_due() and self.learner.take_due_step(client),
+            "steps": lambda: not self.annotations.has_due() and self.learner.take_due_step(client),
             "changes": self.change_poller.poll,
             "token": self.token_watch.check,
             "titles": self.project_titles.check,

@@ -20,7 +20,7 @@ from backend.cli.options import (
     with_settings,
     write_text,
 )
-from backend.feedback.annotation_reader import AnnotationReader, read_all
+from backend.feedback.annotation_reader import AnnotationReader
 from backend.feedback.report.hours_left import estimate
 from backend.feedback.report.statistics import PrelabelReport
 from backend.feedback.report.tables import print_report
@@ -34,7 +34,7 @@ def read_annotations(
     """Read the pending annotations of a project."""
     with progress_bar(f"Project {project}", "annotation") as show:
         total = reader.mark_project(project) if backfill else None
-        read_all(reader, project, stopping, lambda done: show(done, total))
+        reader.read_all(project, stopping, lambda done: show(done, total))
 
 
 @click.command()

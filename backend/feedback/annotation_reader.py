@@ -107,14 +107,18 @@ class AnnotationReader:
             watch(count)
         return count
 
-    @property
-    def now(self) -> float:
-        """The time on the clock by which annotations are due, in seconds since the epoch."""
-        return self._annotations.now
-
-    def has_due(self) -> bool:
-        """Whether an annotation is due or being read, also to be learned from."""
-        return self._annotations.has_due()
+    def read_all(
+        self, project: int, stopping: threading.Event, watch: Callable[[int], None]
+    ) -> int:
+        """Read all annotations of a project that are due; return how many."""
+        count, since = 0, self._annotations.now  # an annotation that fails is not read again here
+        while not stopping.is_set():
+            some = self.read_some(project, stopping.is_set, since)
+            if not some:
+                break
+            count += some
+            watch(count)
+        return count
 
     def read_some(
         self,
@@ -155,12 +159,11 @@ class AnnotationReader:
         except Exception as error:  # noqa: BLE001 -- `_reason` raises an outage again
             read, diff = _broken(pending, error), None
         learned = self._learn(pending.annotation, diff)
-        if read is None:
-            self._annotations.discard(pending, learned)
-            return
-        self._complete(pending, read, learned)
-        if not learned and self._learner is not None:
-            self._annotations.postpone(pending)
+        retry = self._learner is not None and not learned
+        try:
+            self._annotations.complete(pending, read, learned, retry)
+        except Exception as error:  # noqa: BLE001 -- the database has no place for it
+            self._annotations.complete(pending, _broken(pending, error), learned, retry)
 
     def _look_up(
         self, pending: PendingAnnotation, configs: dict[int, LabelConfig]
@@ -177,13 +180,6 @@ class AnnotationReader:
         except Exception as error:  # noqa: BLE001 -- `_reason` raises an outage again
             reason = _reason(pending.annotation, error)
             return _read_annotation(annotation, "broken", reason=reason), None
-
-    def _complete(self, pending: PendingAnnotation, read: ReadAnnotation, learned: bool) -> None:
-        """Keep what was read, or that the database has no place for it."""
-        try:
-            self._annotations.complete(pending, read, learned)
-        except Exception as error:  # noqa: BLE001 -- `_reason` raises an outage again
-            self._annotations.complete(pending, _broken(pending, error), learned)
 
     def _learn(self, annotation: int, diff: AnnotationDiff | None) -> bool:
         """Have an annotation learned from or forgotten; False where that is to be done later."""
@@ -320,17 +316,3 @@ def _keep_origin(read: ReadAnnotation, before: ReadAnnotation | None) -> ReadAnn
         kind: AnnotationOrigin = "foreign" if before.kind == "foreign" else "lost"
         return replace(read, kind=kind, changes=())
     return read
-
-
-def read_all(
-    reader: AnnotationReader, project: int, stopping: threading.Event, watch: Callable[[int], None]
-) -> int:
-    """Read all annotations of a project that are due; return how many."""
-    count, since = 0, reader.now  # an annotation that fails is not read again here
-    while not stopping.is_set():
-        some = reader.read_some(project, stopping.is_set, since)
-        if not some:
-            break
-        count += some
-        watch(count)
-    return count

@@ -18,7 +18,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import msgspec
 from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, select, update
 
 from backend.database.database import Database, insert_on_conflict, key_batches, unindexed
@@ -28,6 +27,7 @@ from backend.feedback.annotation_table import (
     AnnotationOrigin,
     ReadAnnotation,
     read_in,
+    read_values,
     write_annotations,
 )
 from backend.feedback.sums import GroupSums, ProjectSums, change_sums, read_sums, read_totals
@@ -279,7 +279,11 @@ class AnnotationStore:
                 connection.execute(update(ANNOTATIONS).where(*which).values(values))
 
     def complete(
-        self, pending: PendingAnnotation, read: ReadAnnotation, learned: bool = True
+        self,
+        pending: PendingAnnotation,
+        read: ReadAnnotation | None,
+        learned: bool = True,
+        retry: bool = False,
     ) -> None:
         """Keep what was read, if the lease is still held.
 
@@ -288,61 +292,30 @@ class AnnotationStore:
 
         Args:
             pending: from `lease`.
-        """
-        values = {
-            "project": read.project,
-            "kind": read.kind,
-            "task": read.task,
-            "version": read.version,
-            "annotator": read.annotator,
-            "seconds": read.seconds,
-            "created": read.created,
-            "updated": read.updated,
-            "changes": msgspec.json.encode(read.changes).decode(),
-            "reason": read.reason,
-            "seen": pending.count,
-            "tries": 0,
-            **RELEASED,
-        }
-        self._leased.discard(pending.annotation)
-        with write_annotations(self._database) as connection:
-            before = self._read_before(connection, pending)
-            if not self._update_leased(connection, pending, **values):
-                self._mark(connection, pending.project, [pending.annotation])
-                return
-            change_sums(connection, before, read)
-            connection.execute(
-                update(ANNOTATIONS)
-                .where(_ROW.annotation == pending.annotation, _ROW.seen == _ROW.marked)
-                .values({"open": 0} | ({"untaught": 0} if learned else {}))
-            )
-
-    def discard(self, pending: PendingAnnotation, learned: bool = True) -> None:
-        """Forget an annotation that is gone, if the lease is still held; else see `complete`.
-
-        Args:
-            pending: from `lease`.
-            learned: whether the learner has forgotten it too; otherwise an empty row stays.
+            read: None where the annotation is gone.
+            learned: whether the learner knows it, or has forgotten what is gone; otherwise the row
+                stays for a reader with a learner.
+            retry: whether the learner could not: then that reader waits, longer each time.
         """
         self._leased.discard(pending.annotation)
+        its = _ROW.annotation == pending.annotation
+        kept = {"kind": "", "changes": "[]"} if read is None else read_values(read)
         with write_annotations(self._database) as connection:
-            before = self._read_before(connection, pending)
-            if not self._update_leased(connection, pending, kind="", changes="[]", **RELEASED):
+            # Since the lease, another may have read it.
+            query = select(ANNOTATIONS).where(its, _ROW.kind != "")
+            row = connection.execute(query).first()
+            done = {"seen": pending.count, "tries": 0, **RELEASED}
+            if not self._update_leased(connection, pending, **kept, **done):
                 self._mark(connection, pending.project, [pending.annotation])
                 return
-            change_sums(connection, before, None)
-            newest = (_ROW.annotation == pending.annotation, _ROW.marked == pending.count)
-            closing = delete(ANNOTATIONS) if learned else update(ANNOTATIONS).values(open=0)
-            connection.execute(closing.where(*newest))
-
-    def postpone(self, pending: PendingAnnotation) -> None:
-        """Postpone an annotation that was read but not learned from, longer each time."""
-        due = self._database.clock() + _retry_delay_s(pending.tries)
-        tried = {"due": due, "tries": pending.tries + 1}
-        unleased = (_ROW.open == 0, _ROW.untaught == 1, _ROW.owner == "")
-        with write_annotations(self._database) as connection:
-            which = (_ROW.annotation == pending.annotation, *unleased)
-            connection.execute(update(ANNOTATIONS).where(*which).values(tried))
+            change_sums(connection, None if row is None else read_in(row), read)
+            closed: dict[str, Any] = {"open": 0, "untaught": int(not learned)}
+            if retry:
+                due = self._database.clock() + _retry_delay_s(pending.tries)
+                closed |= {"due": due, "tries": pending.tries + 1}
+            is_gone = read is None and learned
+            end = delete(ANNOTATIONS) if is_gone else update(ANNOTATIONS).values(closed)
+            connection.execute(end.where(its, _ROW.seen == _ROW.marked))
 
     def release(
         self, leased: Sequence[PendingAnnotation], failed: PendingAnnotation | None = None
@@ -357,14 +330,6 @@ class AnnotationStore:
                 self._update_leased(connection, each, **RELEASED, **later)
 
     # ---- inside ------------------------------------------------------------------------------
-
-    def _read_before(
-        self, connection: Connection, pending: PendingAnnotation
-    ) -> ReadAnnotation | None:
-        """Return what was read of an annotation so far: since its lease, another may have done."""
-        query = select(ANNOTATIONS).where(_ROW.annotation == pending.annotation, _ROW.kind != "")
-        row = connection.execute(query).first()
-        return None if row is None else read_in(row)
 
     def _update(self, connection: Connection, ids: Sequence[int], **values: Any) -> None:
         for batch in key_batches(ids):

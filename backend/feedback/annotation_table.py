@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final, Literal
 
-from msgspec.json import Decoder
+from msgspec.json import Decoder, encode
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -95,6 +95,7 @@ for _flag in (ANNOTATIONS.c.open, ANNOTATIONS.c.untaught):
     Index(f"ix_annotations_{_flag.name}_project", _flag, ANNOTATIONS.c.project, *_order)
 
 _CHANGES: Final = Decoder(tuple[LabelDiff, ...])
+_READ: Final = tuple(field.name for field in fields(ReadAnnotation))
 
 
 @contextmanager
@@ -106,16 +107,11 @@ def write_annotations(database: Database) -> Iterator[Connection]:
 
 def read_in(row: Row[Any]) -> ReadAnnotation:
     """Return what was read, from a row with all columns."""
-    return ReadAnnotation(
-        annotation=row.annotation,
-        project=row.project,
-        task=row.task,
-        kind=row.kind,
-        version=row.version,
-        annotator=row.annotator,
-        seconds=row.seconds,
-        created=row.created,
-        updated=row.updated,
-        changes=_CHANGES.decode(row.changes),
-        reason=row.reason,
-    )
+    values = {name: row._mapping[name] for name in _READ}
+    return ReadAnnotation(**values | {"changes": _CHANGES.decode(row.changes)})
+
+
+def read_values(read: ReadAnnotation) -> dict[str, Any]:
+    """Return the values of a row for what was read."""
+    values = {name: getattr(read, name) for name in _READ}
+    return values | {"changes": encode(read.changes).decode()}

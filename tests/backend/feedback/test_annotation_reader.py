@@ -14,7 +14,7 @@ from label_studio_sdk.converter import brush
 from backend.database.database import Database
 from backend.errors import StudioRefused, StudioUnreachable
 from backend.feedback import annotation_reader
-from backend.feedback.annotation_reader import AnnotationReader, read_all
+from backend.feedback.annotation_reader import AnnotationReader
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.annotation_table import ReadAnnotation
 from backend.feedback.comparison import AnnotationDiff
@@ -265,7 +265,7 @@ def test_a_project_is_read_from_the_beginning(desk: Desk) -> None:
     found: list[int] = []
     assert desk.reader.mark_project(7, found.append) == 3
     assert found == [1, 3]
-    assert read_all(desk.reader, 7, threading.Event(), found.append) == 4
+    assert desk.reader.read_all(7, threading.Event(), found.append) == 4
     assert [row.task for row in rows_of(desk.annotations)] == [1, 2, 2]
     desk.reader.mark_project(7)
     assert desk.reader.read_some(pause=lambda: True) == 0

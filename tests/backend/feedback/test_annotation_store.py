@@ -82,12 +82,12 @@ def test_what_is_gone_is_forgotten(annotations: AnnotationStore) -> None:
     annotations.mark(7, [3])
     annotations.complete(annotations.lease(1)[0], read_of(3))
     annotations.mark(7, [3])
-    annotations.discard(annotations.lease(1)[0])
+    annotations.complete(annotations.lease(1)[0], None)
     assert (rows_of(annotations), annotations.count_open()) == ([], 0)
     annotations.mark(7, [4])
     (pending,) = annotations.lease(1)
     annotations.mark(7, [4])
-    annotations.discard(pending)
+    annotations.complete(pending, None)
     assert ids(annotations.lease(1)) == [4]
 
 
@@ -106,7 +106,7 @@ def test_marks_are_leased_by_one_and_those_of_the_dead_by_another(
     late = other.lease(9)
     assert ids(late) == [3, 2, 1]
     annotations.complete(late[0], read_of(3))
-    annotations.discard(late[1])
+    annotations.complete(late[1], None)
     assert rows_of(annotations) == []
     for each in late:
         other.complete(each, read_of(each.annotation))
@@ -123,7 +123,7 @@ def test_an_outage_of_the_database_keeps_no_annotation_from_others(
     one, two, three = mine.lease(3)
     for end in (
         lambda: mine.complete(one, read_of(3)),
-        lambda: mine.discard(two),
+        lambda: mine.complete(two, None),
         lambda: mine.release([three], failed=three),
     ):
         database.away = 1
@@ -160,7 +160,7 @@ def test_what_nobody_has_learned_from_is_read_by_who_does(
     annotations.mark(7, [1, 2, 3])
     three, two, one = annotations.lease(9)
     annotations.complete(one, read_of(1), learned=False)
-    annotations.discard(two, learned=False)
+    annotations.complete(two, None, learned=False)
     annotations.complete(three, read_of(3))
     assert annotations.count_open() == 0
     assert annotations.lease(9) == []
@@ -168,7 +168,7 @@ def test_what_nobody_has_learned_from_is_read_by_who_does(
     two, one = other.lease(9, unlearned=True)
     assert (one.annotation, two.annotation) == (1, 2)
     other.complete(one, read_of(1))
-    other.discard(two)
+    other.complete(two, None)
     assert other.lease(9, unlearned=True) == []
     other.mark(7, [3])
     assert ids(other.lease(9, unlearned=True)) == [3]

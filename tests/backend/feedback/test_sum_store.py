@@ -73,7 +73,7 @@ def test_stored_sums_equal_a_full_recount(
         annotations.mark(read.project, [read.annotation])
         (pending,) = annotations.lease(1)
         if is_gone:
-            annotations.discard(pending)
+            annotations.complete(pending, None)
         else:
             annotations.complete(pending, read)
         for project in (7, 8):
@@ -95,7 +95,7 @@ def test_a_lease_that_was_lost_changes_no_sum(database: Database) -> None:
         connection.execute(text("UPDATE annotations SET leased_until = 0"))
     (taken,) = other.lease(1)
     annotations.complete(late, replace(read, version="late"))
-    annotations.discard(late)
+    annotations.complete(late, None)
     other.complete(taken, replace(read, version="new"))
     assert [*annotations.sums(7).versions] == ["new"]
     assert annotations.sums(7).all.kinds == {"compared": 1}
