@@ -36,20 +36,11 @@ def test_pictures_and_label_maps_of_one_path_are_pairs(tmp_path: Path) -> None:
     assert [pair.name for pair in pairs] == ["b", "day/a"]
     assert pairs[1].picture == images / "day" / "a.png"
     assert pairs[1].label_map == masks / "day" / "a.png"
-
-
-def test_pictures_may_lie_beside_their_label_maps(tmp_path: Path) -> None:
-    save(tmp_path / "a.jpg", "RGB")
-    save(tmp_path / "a.png")
-    (pair,) = pair_files(tmp_path, tmp_path)
-    assert (pair.picture.name, pair.label_map.name) == ("a.jpg", "a.png")
-
-
-def test_a_folder_of_label_maps_may_lie_in_that_of_the_pictures(tmp_path: Path) -> None:
-    save(tmp_path / "a.jpg", "RGB")
-    save(tmp_path / "masks" / "a.png")
-    (pair,) = pair_files(tmp_path, tmp_path / "masks")
-    assert pair.picture == tmp_path / "a.jpg"
+    for picture, label_map in (("x/a.jpg", "x/a.png"), ("y/a.jpg", "y/masks/a.png")):
+        save(tmp_path / picture, "RGB")  # beside their pictures, or in a folder below
+        folder = save(tmp_path / label_map).parent
+        (pair,) = pair_files((tmp_path / picture).parent, folder)
+        assert (pair.picture, pair.label_map) == (tmp_path / picture, tmp_path / label_map)
 
 
 def test_folders_that_do_not_fit_are_refused(tmp_path: Path) -> None:

@@ -29,21 +29,15 @@ def test_formats_are_opened(image_format: str) -> None:
         assert (image.format, image.size) == (image_format, (3, 2))
 
 
-def test_a_path_is_opened(tmp_path: Path) -> None:
+@pytest.mark.parametrize("image_format", ["EPS", "ICO", "PCX", "TGA"])
+def test_other_formats_are_not_tried(image_format: str, tmp_path: Path) -> None:
+    with pytest.raises(UnidentifiedImageError):
+        open_image(file(Image.new("RGB", (16, 16)), image_format))
     Image.new("L", (2, 1), 7).save(tmp_path / "a.png")
     with open_image(tmp_path / "a.png") as image:
         assert np.asarray(image).tolist() == [[7, 7]]
-
-
-@pytest.mark.parametrize("image_format", ["EPS", "ICO", "PCX", "TGA"])
-def test_other_formats_are_not_tried(image_format: str) -> None:
     with pytest.raises(UnidentifiedImageError):
-        open_image(file(Image.new("RGB", (16, 16)), image_format))
-
-
-def test_only_the_expected_format_is_tried() -> None:
-    with pytest.raises(UnidentifiedImageError):
-        open_image(file(Image.new("RGB", (4, 4)), "JPEG"), formats=("PNG",))
+        open_image(tmp_path / "a.png", formats=("JPEG",))
 
 
 def test_pillow_starts_no_ghostscript(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,27 +22,36 @@ def reread(picture: Image.Image, suffix: str, **options: object) -> Image.Image:
     return Image.open(stream)
 
 
-def test_grey_and_grey_with_alpha() -> None:
-    assert to_rgb(Image.new("L", (1, 1), 7)).tolist() == [[[7, 7, 7]]]
-    half = Image.new("LA", (1, 1), (0, 128))  # 128/255 black over white leaves 127
-    assert to_rgb(reread(half, "png")).tolist() == [[[127, 127, 127]]]
+def drawn(mode: str, *pixels: Any) -> Image.Image:
+    picture = Image.new(mode, (len(pixels), 1))
+    if mode == "P":
+        picture.putpalette([10, 20, 30, 40, 50, 60])
+    picture.putdata(list(pixels))
+    return picture
 
 
-def test_palette_with_and_without_transparency() -> None:
-    picture = Image.new("P", (2, 1))
-    picture.putpalette([10, 20, 30, 40, 50, 60])
-    picture.putdata([0, 1])
-    assert to_rgb(reread(picture, "png")).tolist() == [[[10, 20, 30], [40, 50, 60]]]
-    seen = to_rgb(reread(picture, "png", transparency=1))
-    assert seen.tolist() == [[[10, 20, 30], [255, 255, 255]]]
+WHITE = [255, 255, 255]
 
 
-def test_rgba_is_laid_over_white() -> None:
-    picture = Image.new("RGBA", (3, 1))
-    picture.putdata([(200, 0, 0, 255), (200, 0, 0, 0), (0, 100, 255, 51)])  # 51 is a fifth
-    expected = [[[200, 0, 0], [255, 255, 255], [204, 224, 255]]]
-    assert to_rgb(reread(picture, "png")).tolist() == expected
-    assert to_rgb(np.asarray(picture)).tolist() == expected
+@pytest.mark.parametrize(
+    ("picture", "rgb"),
+    [
+        (Image.new("L", (1, 1), 7), [[7, 7, 7]]),
+        (reread(drawn("LA", (0, 128)), "png"), [[127, 127, 127]]),  # half black over white
+        (reread(drawn("P", 0, 1), "png"), [[10, 20, 30], [40, 50, 60]]),
+        (reread(drawn("P", 0, 1), "png", transparency=1), [[10, 20, 30], WHITE]),
+        (  # 51 is a fifth
+            reread(drawn("RGBA", (200, 0, 0, 255), (200, 0, 0, 0), (0, 100, 255, 51)), "png"),
+            [[200, 0, 0], WHITE, [204, 224, 255]],
+        ),
+        (reread(drawn("CMYK", (0, 0, 0, 0), (255, 0, 255, 0)), "tiff"), [WHITE, [0, 255, 0]]),
+        (reread(drawn("1", 0, 255), "png"), [[0, 0, 0], WHITE]),
+    ],
+)
+def test_pictures_of_each_mode(picture: Image.Image, rgb: list[list[int]]) -> None:
+    assert to_rgb(picture).tolist() == [rgb]
+    if picture.mode == "RGBA":
+        assert to_rgb(np.asarray(picture)).tolist() == [rgb]
 
 
 def test_sixteen_bit_grey_keeps_its_upper_bits() -> None:
@@ -53,15 +63,6 @@ def test_sixteen_bit_grey_keeps_its_upper_bits() -> None:
     assert to_rgb(read.convert("I")).tolist() == expected
     assert to_rgb(values).tolist() == expected
     assert to_rgb(values.astype(">u2")).tolist() == expected
-
-
-def test_cmyk_and_one_bit() -> None:
-    cmyk = Image.new("CMYK", (2, 1))
-    cmyk.putdata([(0, 0, 0, 0), (255, 0, 255, 0)])
-    assert to_rgb(reread(cmyk, "tiff")).tolist() == [[[255, 255, 255], [0, 255, 0]]]
-    bits = Image.new("1", (2, 1))
-    bits.putdata([0, 255])
-    assert to_rgb(reread(bits, "png")).tolist() == [[[0, 0, 0], [255, 255, 255]]]
 
 
 def test_floats_are_zero_to_one_or_zero_to_255() -> None:
@@ -163,13 +164,6 @@ def test_resize_is_cv2s_bilinear_on_bytes(size_hw: tuple[int, int]) -> None:
     pixels = torch.from_numpy(rgb).permute(2, 0, 1)[None].double()  # no antialiasing:
     plain = torch.nn.functional.interpolate(pixels, (height, width), mode="bilinear")[0]
     assert np.abs(resized - plain.permute(1, 2, 0).numpy()).max() < 1.5
-
-
-@pytest.mark.parametrize("size_hw", [(16, 12000), (12000, 16)])
-def test_thin_pictures_keep_a_pixel(size_hw: tuple[int, int]) -> None:
-    resized = Preprocessing().resize(np.full((*size_hw, 3), 9, np.uint8))
-    assert sorted(resized.shape) == [3, 3, 2048]
-    assert np.unique(resized).tolist() == [9]
 
 
 def test_normalize_by_hand() -> None:

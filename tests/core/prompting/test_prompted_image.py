@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 
 from clearclip_core.prompting.prompted_image import (
-    CellSimilarity,
     FineImage,
     GeodesicGrid,
     GridGeometry,
     PromptedImage,
 )
 from clearclip_core.prompting.prompts import box_log_odds, click_log_odds
-from tests.core.prompting.test_prompts import BOAT, DOG, Picture, disc
+from tests.core.prompting.test_prompts import DOG, Picture, disc
 
 
 def fine_image(image_hw: tuple[int, int] = (40, 80)) -> FineImage:
@@ -39,22 +38,6 @@ def test_a_square_of_a_cell_is_filled_around_a_pixel() -> None:
     assert fine[:3, :3].all()
 
 
-def test_only_the_parts_with_a_pixel_are_kept() -> None:
-    fine = np.zeros((20, 40), bool)
-    fine[:5, :5] = fine[5, 5] = fine[10:, 20:] = True
-    kept = fine_image().parts_at(fine, [(4, 4), (19, 79)])  # the second is outside all parts
-    assert kept.sum() == 26
-    assert kept[5, 5]
-
-
-def test_confidence_is_the_logistic_function_in_steps() -> None:
-    log_odds = np.full((5, 10), np.log(3), np.float32)
-    confidence = fine_image().confidence(log_odds)
-    assert confidence.shape == (40, 80)
-    assert confidence.dtype == np.float16
-    assert confidence == pytest.approx(0.75, abs=1 / 255)
-
-
 def colours(*rows: str) -> np.ndarray:
     """(h, w, 3): the lightness of each digit, in tens."""
     lightness = np.array([[10.0 * int(digit) for digit in row] for row in rows], np.float32)
@@ -63,14 +46,6 @@ def colours(*rows: str) -> np.ndarray:
 
 def plain(size_hw: tuple[int, int]) -> np.ndarray:
     return np.ones((*size_hw, 1), np.float32)
-
-
-def test_without_edges_each_step_costs_half_a_unit() -> None:
-    grid = GeodesicGrid(colours("0000", "0000", "0000"), plain((3, 4)))
-    seeds = np.zeros((3, 4), bool)
-    seeds[0, 0] = seeds[2, 3] = True
-    steps = [[0, 1, 2, 2], [1, 2, 2, 1], [2, 2, 1, 0]]
-    assert grid.distance(seeds) == pytest.approx(0.5 * np.array(steps))
 
 
 def test_a_path_goes_around_an_edge_where_that_is_shorter() -> None:
@@ -109,30 +84,8 @@ def test_a_click_on_its_label_has_its_full_log_odds() -> None:
     assert maps[0][image.geometry.cell((4, 4))] < 0
 
 
-def test_a_box_without_its_label_has_only_what_stands_out() -> None:
-    box = (slice(20, 140), slice(60, 200))
-    with_label, without = list(box_log_odds(prompted(DOG), box)), prompted(BOAT)
-    assert len(with_label) == 2
-    (salient,) = box_log_odds(without, box)
-    assert salient[without.geometry.cell((80, 128))] > 0
-    assert salient[without.geometry.cell((22, 62))] < 0
-
-
 def test_a_box_of_the_whole_image_has_no_surroundings() -> None:
     image = prompted(DOG)
     (by_text,) = box_log_odds(image, (slice(0, 160), slice(0, 256)))
     text = image.similarity.log_probability
     assert by_text == pytest.approx(0.6 * (text + np.log(2)), abs=1e-5)
-
-
-@pytest.fixture(scope="module")
-def similarity() -> CellSimilarity:
-    picture = Picture(disc((160, 256), (128, 80), 50))
-    return PromptedImage.of(picture.features, picture.scores, DOG, picture.image).similarity
-
-
-def test_probabilities_are_those_of_the_label(similarity: CellSimilarity) -> None:
-    on_dog, on_grass = (similarity.geometry.cell(pixel) for pixel in ((80, 128), (4, 4)))
-    assert similarity.log_probability[on_dog] == pytest.approx(0, abs=1e-3)
-    assert similarity.log_probability[on_grass] == pytest.approx(np.log(1e-4), abs=1e-2)
-    assert (similarity.root_probabilities**2).sum(axis=2) == pytest.approx(1, abs=1e-5)
