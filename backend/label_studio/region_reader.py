@@ -7,7 +7,6 @@ import io
 import math
 import struct
 import zlib
-from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -39,15 +38,6 @@ _KINDS_BY_KEY: Final[Mapping[str, str]] = {
     "points": "polygonlabels",
     "height": "rectanglelabels",
     "radiusX": "ellipselabels",
-}
-
-#: Kind of a region -> what an annotator calls it.
-_NOUNS: Final[Mapping[str, str]] = {
-    "brushlabels": "brush region",
-    "bitmasklabels": "bitmask",
-    "polygonlabels": "polygon",
-    "rectanglelabels": "rectangle",
-    "ellipselabels": "ellipse",
 }
 
 _NOT_KEPT: Final = "Label Studio has not kept its kind, its shape or the size of its picture"
@@ -103,8 +93,8 @@ def read_areas(regions: Iterable[Any], controls: Container[str]) -> list[Area]:
     >>> read_areas([{"from_name": "box", "type": "rectanglelabels", "value": box}], {"box"})
     Traceback (most recent call last):
     ...
-    backend.errors.BadRequest: A rectangle of car (made with "box") is broken: Label Studio has \
-not kept its kind, its shape or the size of its picture. Delete it and draw it again.
+    backend.errors.BadRequest: A rectangle region of car (made with "box") is broken: Label Studio \
+has not kept its kind, its shape or the size of its picture. Delete it and draw it again.
     """
     found: list[Area] = []
     for raw in regions:
@@ -126,7 +116,7 @@ def image_size(areas: Iterable[Area]) -> tuple[int, int]:
     """Return the height and width in px of the image that some areas, at least one, are on.
 
     Raises:
-        BadRequest: they are of images of different sizes, or more than can be drawn.
+        BadRequest: they are of images of different sizes, or it is too large to be drawn on.
 
     >>> image_size([Area("brushlabels", "mask", "img", None, (4, side), {}) for side in (5, 6)])
     Traceback (most recent call last):
@@ -134,31 +124,26 @@ def image_size(areas: Iterable[Area]) -> tuple[int, int]:
     backend.errors.BadRequest: Its regions were drawn on pictures of different sizes: 5×4 and \
 6×4 px.
     """
-    sizes = Counter(area.size_hw for area in areas)
+    sizes = sorted({area.size_hw for area in areas})
+    told = " and ".join(f"{width}×{height}" for height, width in sizes)
     if len(sizes) > 1:
-        told = " and ".join(f"{width}×{height}" for height, width in sorted(sizes))
         raise BadRequest(f"Its regions were drawn on pictures of different sizes: {told} px.")
-    ((size_hw, count),) = sizes.items()
-    _check_areas(size_hw, count)
-    return size_hw
+    height, width = sizes[0]
+    if height * width > LARGEST_PX:
+        raise BadRequest(
+            f"Its picture is too large: {told} px are {width * height // 10**6} megapixels, and "
+            f"regions on at most {LARGEST_PX // 10**6} are drawn. Annotate a smaller one."
+        )
+    return sizes[0]
 
 
 def area_mask(area: Area) -> BoolMask:
-    """Return the mask of the pixels that an area covers.
-
-    Returns:
-        (H, W) bool of ``area.size_hw``.
+    """Return the mask (H, W) bool of ``area.size_hw`` of the pixels that an area covers.
 
     >>> box = {"x": 50, "y": 0, "width": 50, "height": 100}
     >>> area_mask(Area("rectanglelabels", "box", "img", None, (1, 4), box))
     array([[False, False,  True,  True]])
     """
-    with _told(area):
-        if area.kind == "brushlabels":
-            alpha = decode_rle(area.value["rle"], *area.size_hw)
-            return np.greater_equal(alpha, _MIN_ALPHA, out=alpha.view(np.bool_))
-        if area.kind == "bitmasklabels":
-            return _read_bitmask(area.value["imageDataURL"], area.size_hw)
     mask = np.zeros(area.size_hw, dtype=np.bool_)
     draw_area(area, mask)
     return mask
@@ -172,17 +157,19 @@ def draw_area(area: Area, mask: BoolMask) -> None:
     Raises:
         ValueError: an area of an unknown kind, or with a broken geometry.
     """
-    if area.kind in ("brushlabels", "bitmasklabels"):
-        np.logical_or(mask, area_mask(area), out=mask)
-        return
-    if area.kind == "polygonlabels":
-        fill_outline(_outline_points(area), mask)
-    elif area.kind == "rectanglelabels":
-        _fill_rectangle(_read_rectangle(area), mask)
-    elif area.kind == "ellipselabels":
-        _fill_ellipse(_read_ellipse(area), mask)
-    else:
-        raise ValueError(f"A region of the kind {area.kind} cannot be drawn: leave it out.")
+    with _told(area):
+        if area.kind == "brushlabels":
+            mask |= decode_rle(area.value["rle"], *area.size_hw) >= _MIN_ALPHA
+        elif area.kind == "bitmasklabels":
+            mask |= _read_bitmask(area.value["imageDataURL"], area.size_hw)
+        elif area.kind == "polygonlabels":
+            fill_outline(_outline_points(area), mask)
+        elif area.kind == "rectanglelabels":
+            _fill_rectangle(_read_rectangle(area), mask)
+        elif area.kind == "ellipselabels":
+            _fill_ellipse(_read_ellipse(area), mask)
+        else:
+            raise ValueError("It is of a kind that has no area.")
 
 
 def area_box(area: Area) -> tuple[slice, slice]:
@@ -193,14 +180,15 @@ def area_box(area: Area) -> tuple[slice, slice]:
     (slice(0, 10, None), slice(19, 31, None))
     """
     height, width = area.size_hw
-    if area.kind == "ellipselabels":
-        return _ellipse_box(_read_ellipse(area), area.size_hw)
-    if area.kind == "rectanglelabels":
-        points = rectangle_corners(_read_rectangle(area), area.size_hw)
-    elif area.kind == "polygonlabels":
-        points = _check_finite(_outline_points(area))
-    else:
-        return slice(0, height), slice(0, width)
+    with _told(area):
+        if area.kind == "ellipselabels":
+            return _ellipse_box(_read_ellipse(area), area.size_hw)
+        if area.kind == "rectanglelabels":
+            points = rectangle_corners(_read_rectangle(area), area.size_hw)
+        elif area.kind == "polygonlabels":
+            points = _check_finite(_outline_points(area))
+        else:
+            return slice(0, height), slice(0, width)
     # A pixel more on each side: the edge of an outline covers the pixels that it goes through.
     low = (np.floor(points.min(axis=0)) - 1).clip(0, (width, height)).astype(int).tolist()
     high = (np.ceil(points.max(axis=0)) + 1).clip(0, (width, height)).astype(int).tolist()
@@ -275,15 +263,10 @@ def _as_control(value: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
 
 def _outline_points(area: Area) -> npt.NDArray[np.float64]:
     """Return the points of an outline, (P, 2) float64: x and y in px."""
-    with _told(area):
-        try:
-            points = np.array(area.value["points"], dtype=np.float64)
-        except ValueError:  # points of different lengths, or texts
-            points = np.empty(0)
-    if points.ndim != 2 or points.shape[1] != 2:
-        raise ValueError(_say_broken(area.kind, area.labels, "its points are no pairs of numbers"))
+    height, width = area.size_hw
+    x, y = np.array(area.value["points"], dtype=np.float64).T
     with np.errstate(over="ignore"):  # who fills the outline refuses infinity
-        return points * area.size_hw[::-1] / 100
+        return np.stack([x * width, y * height], axis=1) / 100
 
 
 def _read_rectangle(area: Area) -> Rectangle:
@@ -293,10 +276,7 @@ def _read_rectangle(area: Area) -> Rectangle:
 def _numbers(area: Area, *keys: str) -> list[float]:
     """Read numbers of an area's geometry; without a rotation, it is 0."""
     value = {"rotation": 0, **area.value}
-    numbers: list[float] = []
-    with _told(area):
-        numbers += [float(value[key]) for key in keys]
-    return numbers
+    return [float(value[key]) for key in keys]
 
 
 def _fill_rectangle(rectangle: Rectangle, mask: BoolMask) -> None:
@@ -316,28 +296,25 @@ def _told(area: Area) -> Iterator[None]:
     """Tell of an area that cannot be read which it is, why, and what to do."""
     try:
         yield
-    except _BROKEN as error:
+    except _BROKEN:
         height, width = area.size_hw
-        reason = "what it has in a number's place is none"
-        if isinstance(error, KeyError):
-            reason = f"it has no {error.args[0]}"
-        elif area.kind == "brushlabels":
-            reason = (
-                "its strokes are cut off, or are of a picture of another size than "
-                f"{width}×{height}"
-            )
-        elif area.kind == "bitmasklabels":
-            reason = f"it is no PNG of {width}×{height} px that can be opened"
+        reason = (
+            "it is cut off, has no numbers where they should be, or is of a picture of another "
+            f"size than {width}×{height} px"
+        )
         raise ValueError(_say_broken(area.kind, area.labels, reason)) from None
 
 
 def _say_broken(kind: str, labels: Sequence[str], reason: str, control: str = "") -> str:
     """Say in an annotator's words which region is broken, why, and what to do."""
-    noun = _NOUNS.get(kind) or f"region {kind[:_TOLD_LETTERS]}".rstrip()
+    noun = f"{kind.removesuffix('labels')[:_TOLD_LETTERS]} region".lstrip()
     label = ", ".join(labels)[:_TOLD_LETTERS]
     of_label = f" of {label}" if label else ""
     made_with = f' (made with "{control[:_TOLD_LETTERS]}")' if control else ""
-    return f"A {noun}{of_label}{made_with} is broken: {reason}. Delete it and draw it again."
+    article = "An" if noun.startswith("e") else "A"  # an ellipse
+    return (
+        f"{article} {noun}{of_label}{made_with} is broken: {reason}. Delete it and draw it again."
+    )
 
 
 def _read_bitmask(url: str, size_hw: tuple[int, int]) -> BoolMask:
@@ -351,31 +328,6 @@ def _read_bitmask(url: str, size_hw: tuple[int, int]) -> BoolMask:
 
 #: The most pixels of an image whose areas are drawn. Its size is what the annotation says.
 LARGEST_PX: Final = 1 << 28
-
-#: The most pixels of all areas of an image, each counted as large as the image: it takes minutes.
-#: An image of 100 megapixels may have 1,300, one of 12 megapixels 11,000.
-_MOST_AREA_PX: Final = 1 << 37
-
-
-def _check_areas(size_hw: tuple[int, int], count: int) -> None:
-    """Refuse to draw so many areas on an image of that height and width in px.
-
-    Raises:
-        BadRequest: the image is too large, or has too many.
-    """
-    height, width = size_hw
-    if height * width > LARGEST_PX:
-        raise BadRequest(
-            f"Its picture is too large: {width}×{height} px are {width * height // 10**6} "
-            f"megapixels, and regions on at most {LARGEST_PX // 10**6} are drawn. Annotate a "
-            "smaller one."
-        )
-    if height * width * count > _MOST_AREA_PX:
-        raise BadRequest(
-            f"It has too many regions for a picture of this size: {count} on {width}×{height} px. "
-            "Annotate smaller pictures, such as tiles of this one."
-        )
-
 
 # ---- ellipses and outlines -----------------------------------------------------------------------
 
@@ -434,13 +386,6 @@ def _fill_ellipse(ellipse: _Ellipse, mask: BoolMask) -> None:
 _MAX_CROSSINGS: Final = 5_000_000
 
 
-#: Of the edges of an outline: (P, 2) float64 their starts and ends, x and y, and (P,) intp the
-#: first row whose centre each passes, and how many. The lower end belongs to the next edge.
-_Edges = tuple[
-    npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.intp], npt.NDArray[np.intp]
-]
-
-
 def fill_outline(points_px: npt.NDArray[np.float64], mask: BoolMask) -> None:
     """Add the pixels whose centres lie inside an outline to a mask.
 
@@ -451,10 +396,22 @@ def fill_outline(points_px: npt.NDArray[np.float64], mask: BoolMask) -> None:
         points_px: (P, 2) float64, x and y.
         mask: (H, W) bool; only pixels in the bounding box of the outline are touched.
     """
-    starts, ends, first, counts = _edges(points_px, mask.shape)
+    far = 2 * max(mask.shape)  # products of larger numbers overflow, and no pixels lie beyond
+    starts = _check_finite(points_px).clip(-far, far)
+    ends = np.roll(starts, -1, axis=0)
+    one, other = (
+        np.ceil(each[:, 1].clip(0, mask.shape[0]) - 0.5).astype(np.intp) for each in (starts, ends)
+    )
+    # The first row whose centre each edge passes, and how many: its lower end is the next edge's.
+    first, counts = np.minimum(one, other), abs(one - other)
     crossings = int(counts.sum())
     if not crossings:
         return
+    if crossings > _MAX_CROSSINGS:
+        raise ValueError(
+            f"A polygon is too jagged: its edges cross {crossings} rows of pixels, more than "
+            f"{_MAX_CROSSINGS}. Draw it with fewer points, or as a brush region."
+        )
     edges = np.repeat(np.arange(len(starts)), counts)
     rows = np.arange(crossings) - np.repeat(np.cumsum(counts) - counts, counts) + first[edges]
     (x0, y0), (x1, y1) = starts[edges].T, ends[edges].T
@@ -470,37 +427,5 @@ def fill_outline(points_px: npt.NDArray[np.float64], mask: BoolMask) -> None:
 
 def _check_finite(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     if not np.isfinite(points).all():
-        raise ValueError(
-            "A region lies at a place that is no finite number. Delete it and draw it again."
-        )
+        raise ValueError("A region lies at a place that is no finite number.")
     return points
-
-
-def check_crossings(points_px: npt.NDArray[np.float64], size_hw: tuple[int, ...]) -> int:
-    """Return how many rows of pixels the edges of an outline (P, 2) cross, all together.
-
-    Raises:
-        ValueError: they are too many, or a point is not finite.
-
-    >>> check_crossings(np.array([[0.0, 0], [3, 0], [3, 2]]), (9, 9))
-    4
-    """
-    return int(_edges(points_px, size_hw)[-1].sum())
-
-
-def _edges(points_px: npt.NDArray[np.float64], size_hw: tuple[int, ...]) -> _Edges:
-    far = 2 * max(size_hw)  # products of larger numbers overflow, and no pixels lie beyond
-    starts = _check_finite(points_px).clip(-far, far)
-    ends = np.roll(starts, -1, axis=0)
-    one, other = (
-        np.ceil(each[:, 1].clip(0, size_hw[0]) - 0.5).astype(np.intp) for each in (starts, ends)
-    )
-    first = np.minimum(one, other)
-    counts = np.maximum(one, other) - first
-    crossings = int(counts.sum())
-    if crossings > _MAX_CROSSINGS:
-        raise ValueError(
-            f"A polygon is too jagged: its edges cross {crossings} rows of pixels, more than "
-            f"{_MAX_CROSSINGS}. Draw it with fewer points, or as a brush region."
-        )
-    return starts, ends, first, counts

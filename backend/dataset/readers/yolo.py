@@ -20,7 +20,6 @@ from backend.dataset.labelled_image import LabelledRegion, RegionMask
 from backend.dataset.mask_source import Limits, MaskSource, find_below, read_score
 from backend.dataset.readers.label_map import FILES, LabelValues
 from backend.errors import DatasetError
-from backend.label_studio.region_reader import check_crossings
 
 #: How far beyond the picture a point may lie, as a share of it.
 _MARGIN: Final = 0.5
@@ -83,28 +82,21 @@ def _regions(
             "from 0 to 1."
         )
     if (name := values.names[value]) is not None:
-        draw = partial(_fill, points * size_hw[::-1], size_hw, where)
+        draw = partial(_fill, points * size_hw[::-1], size_hw)
         yield LabelledRegion(name, draw, score, id=where)
 
 
-def _fill(points: npt.NDArray[np.float64], size_hw: tuple[int, int], where: str) -> RegionMask:
+def _fill(points: npt.NDArray[np.float64], size_hw: tuple[int, int]) -> RegionMask:
     if len(points) < _LEAST_POINTS:
         return np.zeros(size_hw, np.bool_)
-    try:
-        return fill_with_edges(points, size_hw)
-    except ValueError as error:
-        raise DatasetError(f"{where} is broken, {error}.") from None
+    return fill_with_edges(points, size_hw)
 
 
 def fill_with_edges(points: npt.NDArray[Any], size_hw: tuple[int, int]) -> RegionMask:
     """Fill a polygon (P, 2), x and y in px, and the pixels that its edges touch.
 
     An outline that was traced along the centres of pixels is its mask again.
-
-    Raises:
-        ValueError: it goes up and down through too many rows.
     """
-    check_crossings(points, size_hw)
     centred = np.rint((points - 0.5) * (1 << _SHIFT)).astype(np.int32)  # 0 is a pixel's centre
     canvas = np.zeros(size_hw, np.uint8)
     cv2.fillPoly(canvas, [centred], 1, shift=_SHIFT)

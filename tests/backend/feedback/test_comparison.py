@@ -236,14 +236,3 @@ def test_the_lowest_score_of_a_labels_predicted_regions_is_kept() -> None:
     assert change(predicted, []).score == 0.4, "deleted ones had a score, too"
     assert change([*predicted, region("d", "c", LEFT)], predicted).score is None
     assert change([region("a", "Dog", LEFT, score=0.9)], predicted).score is None, "only added"
-
-
-def test_more_regions_than_can_be_drawn_in_minutes_are_refused_undrawn(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("backend.label_studio.region_reader._MOST_AREA_PX", 3 * LEFT.size)
-    some = [region(f"r{n}", "Car", LEFT) for n in range(4)]
-    assert compare_annotation(None, some[:3], CONFIG)
-    monkeypatch.setattr("backend.feedback.evidence.draw_area", lambda *_: pytest.fail("drawn"))
-    with pytest.raises(BadRequest, match="too many regions for a picture of this size: 4 on"):
-        compare_annotation(None, some, CONFIG)

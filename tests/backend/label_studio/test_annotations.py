@@ -132,15 +132,11 @@ def test_broken_regions_and_sizes_that_disagree_are_refused() -> None:
         drawn(painted("Car", 0, original_width=None))
 
 
-def test_an_annotation_that_takes_all_memory_or_hours_is_refused() -> None:
+def test_an_annotation_that_takes_all_memory_is_refused() -> None:
     """An annotation says itself how large its picture is."""
     huge = {"original_width": 1 << 20, "original_height": 1 << 20}
     with pytest.raises(BadRequest, match="1048576×1048576 px are 1099511 megapixels"):
         drawn(painted("Car", 0, **huge))
-    large = {"original_width": 1 << 14, "original_height": 1 << 14}
-    many = [boxed("Dog", 0, 100) | large] * 4100
-    with pytest.raises(BadRequest, match="too many regions for a picture of this size: 4100 on"):
-        drawn(*many)
 
 
 LISTS = parse_label_config(

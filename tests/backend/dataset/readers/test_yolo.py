@@ -82,10 +82,3 @@ def test_a_mask_that_was_traced_along_its_pixels_comes_back() -> None:
     cv2.circle(mask, (40, 30), 20, 1, -1)
     (traced,), _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     np.testing.assert_array_equal(fill_with_edges(traced[:, 0] + 0.5, (60, 80)), mask > 0)
-
-
-def test_a_hostile_zigzag_is_refused_before_it_is_filled(tmp_path: Path) -> None:
-    line = "0 " + "0 0 0 1 " * 100_000
-    (region,) = read(tmp_path, line).read_regions((1000, 4))
-    with pytest.raises(DatasetError, match="too jagged: its edges cross 200000000 rows of pixels"):
-        region.read_mask()
