@@ -68,8 +68,7 @@ _FEATURES: Final = f"{_PARTS}/features"
 
 _REPORT_FILE: Final = "report.json"
 
-#: Reasons that are shown on a terminal; the file has all.
-_SHOWN: Final = 10
+_SHOWN: Final = 10  # reasons on a terminal; the file has all
 
 #: Returns features (D,) float16 of unit length, as bytes, by which near-duplicates are found.
 Describe = Callable[[RGBArray], bytes]

@@ -145,11 +145,7 @@ class LabelledRegion:
 
 @dataclass(frozen=True)
 class LabelledObject:
-    """A thing in a picture: one region, or several that are parts of it.
-
-    Attributes:
-        key: text that tells it from all others of the picture, and stays between exports.
-    """
+    """A thing in a picture: one region or several parts; its `key` stays between exports."""
 
     label: str
     key: str
@@ -172,11 +168,7 @@ class LabelledObject:
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """An upright picture of a height and width in px, and its regions as they were drawn.
-
-    Attributes:
-        undecided: pixels on which annotators do not agree; None: nobody has voted.
-    """
+    """An upright picture, its regions as they were drawn, and pixels that no majority decides."""
 
     size_hw: tuple[int, int]
     regions: tuple[LabelledRegion, ...] = ()

@@ -184,11 +184,7 @@ class RegionDrawer:
     instances: bool = False
 
     def check(self, matched: Matched, size_hw: tuple[int, int]) -> tuple[list[str], list[str]]:
-        """Return the classes of all masks of an image, and why single regions have no mask.
-
-        Raises:
-            DatasetError: they cannot be read, or have another size.
-        """
+        """Return the classes of all masks of an image, and why single regions have no mask."""
         names, empty = [], []
         for region, mask in self._regions(matched, size_hw):
             if mask.any():
@@ -279,7 +275,6 @@ class MaskImporter:
 
         Raises:
             DatasetError: the data set cannot be read at all.
-            LabelConfigError: the project has no control that is drawn.
         """
         options = self._options
         config = parse_label_config(self._client.label_config(self._project))

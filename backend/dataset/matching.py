@@ -16,8 +16,8 @@ import msgspec
 
 from backend.dataset.mask_source import Limits, MaskSource, read_bytes
 from backend.dataset.output_folder import PICTURES_FILE
-from backend.dataset.picture_file import ImageName
 from backend.errors import DataKeyError, DatasetError
+from backend.label_studio.image_loader import ImageName, as_uploaded
 from backend.label_studio.label_config import Control, ControlLabel, ImageTag, LabelConfig
 from backend.label_studio.label_config_parser import words_of_name
 from backend.label_studio.requests import Task
@@ -119,11 +119,7 @@ _SHOWN: Final = 3
 
 @dataclass(frozen=True)
 class ImagePlace:
-    """One image of a task.
-
-    Attributes:
-        item_index: its index in a list; None where the task has no list there.
-    """
+    """One image of a task; `item_index` is None where the task has no list there."""
 
     task: Task
     tag: str
@@ -137,26 +133,11 @@ class ImagePlace:
 
 
 def image_places(tasks: Iterable[Task], tags: Iterable[ImageTag]) -> Iterator[ImagePlace]:
-    """Iterate over all images of tasks, as a label config finds them.
-
-    A task whose data has no address for a tag has no image there.
-    """
+    """Iterate over all images of tasks; where the data has no address for a tag, there is none."""
     for task, tag in product(tasks, tags):
         with suppress(DataKeyError):
             found = zip(tag.sources(task.data), tag.indices(task.data), strict=True)
             yield from (ImagePlace(task, tag.name, source, index) for source, index in found)
-
-
-def as_uploaded(file: str) -> str:
-    r"""Return a file name as Label Studio stores an uploaded one, without its prefix.
-
-    It is that of Django's ``get_valid_filename``: spaces become underscores, and what is neither
-    letter, digit, ``-``, ``_`` nor ``.`` is dropped.
-
-    >>> as_uploaded("my photo (1).jpg")
-    'my_photo_1.jpg'
-    """
-    return re.sub(r"[^-\w.]", "", file.strip().replace(" ", "_"))
 
 
 @dataclass(frozen=True)

@@ -37,9 +37,7 @@ class OutputFolder:
     Use it as a context manager: without `finish` it leaves what was there before. A killed run
     leaves ``NAME.partial``, which the next run removes. One run works on a folder at a time.
 
-    Args:
-        folder: a new or empty one, or a data set of the same source.
-        max_mb: limit of its size in MiB; None: as much as the disk holds.
+    The folder is a new or empty one, or a data set of the same source; its size in MiB is limited.
     """
 
     def __init__(self, folder: Path, source: str, max_mb: int | None = None) -> None:

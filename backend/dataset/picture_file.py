@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Final
-from urllib.parse import parse_qs, unquote, urlsplit
 
 from PIL import Image
 
 from backend.errors import ImageNotFound, ImageTooLarge
-from backend.label_studio.image_loader import decode_image
+from backend.label_studio.image_loader import ImageName, decode_image
 from backend.label_studio.requests import Task
 from clearclip_core import RGBArray
 from clearclip_core.images.opening import open_image
@@ -85,58 +84,6 @@ def read_picture_file(content: bytes, max_megapixels: float, suffix: str = "") -
 def digest_of(content: bytes) -> str:
     """Return what tells a file from others, as hexadecimal digits."""
     return hashlib.blake2b(content, digest_size=_DIGEST_BYTES).hexdigest()
-
-
-#: What Label Studio puts before the name of an uploaded file: the beginning of a UUID.
-_UPLOAD_PREFIX: Final = re.compile(r"[0-9a-f]{8}-(?=.)")
-_UPLOADS: Final = "/data/upload/"
-
-
-@dataclass(frozen=True)
-class ImageName:
-    """The path of an image in its address, decoded, in composed letters (Unicode NFC).
-
-    Attributes:
-        folders: names of its folders, the outermost first.
-        uploaded_file: the name that it had before it was uploaded; None for one that was not. Label
-            Studio has made underscores of spaces in it, and dropped other signs.
-    """
-
-    folders: tuple[str, ...]
-    file: str
-    uploaded_file: str | None = None
-
-    @classmethod
-    def of(cls, source: str) -> ImageName | None:
-        """Read the name in an address; None where it has none, such as a ``data:`` URL.
-
-        >>> ImageName.of("/data/upload/7/1a2b3c4d-a%20b.jpg")
-        ImageName(folders=('data', 'upload', '7'), file='1a2b3c4d-a b.jpg', uploaded_file='a b.jpg')
-        >>> ImageName.of("/data/local-files/?d=street%2Fa.jpg").file
-        'a.jpg'
-        >>> ImageName.of("s3://bucket/street/a.jpg?versionId=3").folders
-        ('bucket', 'street')
-        """
-        source = source.strip()
-        if source[:5].lower() == "data:":
-            return None
-        try:
-            parts = urlsplit(source)
-        except ValueError:
-            return None
-        path = unquote(parts.path)
-        if path.rstrip("/").endswith("/data/local-files"):
-            path = "".join(parse_qs(parts.query).get("d", [""])[:1])
-        elif parts.scheme not in ("", "http", "https"):
-            path = f"{parts.netloc}/{path}"  # a bucket is a folder
-        pieces = [each for each in unicodedata.normalize("NFC", path).split("/") if each]
-        if not pieces:
-            return None
-        uploaded = None
-        if _UPLOADS in path:
-            match = _UPLOAD_PREFIX.match(pieces[-1])
-            uploaded = pieces[-1][match.end() :] if match else None
-        return cls(tuple(pieces[:-1]), pieces[-1], uploaded)
 
 
 def name_of(source: str, otherwise: str) -> tuple[str, str]:

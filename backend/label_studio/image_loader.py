@@ -5,12 +5,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import re
 import struct
 import threading
+import unicodedata
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from urllib.parse import unquote_to_bytes
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import parse_qs, unquote, unquote_to_bytes, urlsplit
 
 from cachetools import TTLCache
 from msgspec import Struct
@@ -218,3 +222,55 @@ def read_data_url(url: str, max_file_mb: int) -> bytes:
     if len(content) > max_file_mb << 20:
         raise ImageTooLarge(f"The image in the data: URL is over the limit of {max_file_mb} MB.")
     return content
+
+
+#: What Label Studio puts before the name of an uploaded file: the beginning of a UUID.
+_UPLOAD_PREFIX: Final = re.compile(r"[0-9a-f]{8}-(?=.)")
+_UPLOADS: Final = "/data/upload/"
+
+
+@dataclass(frozen=True)
+class ImageName:
+    """The path of an image in its address, decoded, in composed letters (Unicode NFC).
+
+    Attributes:
+        folders: the outermost first.
+        uploaded_file: the name before it was uploaded, see `as_uploaded`; None for others.
+    """
+
+    folders: tuple[str, ...]
+    file: str
+    uploaded_file: str | None = None
+
+    @classmethod
+    def of(cls, source: str) -> ImageName | None:
+        """Read the name in an address; None where it has none, such as a ``data:`` URL."""
+        source = source.strip()
+        if source[:5].lower() == "data:":
+            return None
+        try:
+            parts = urlsplit(source)
+        except ValueError:
+            return None
+        path = unquote(parts.path)
+        if path.rstrip("/").endswith("/data/local-files"):
+            path = "".join(parse_qs(parts.query).get("d", [""])[:1])
+        elif parts.scheme not in ("", "http", "https"):
+            path = f"{parts.netloc}/{path}"  # a bucket is a folder
+        pieces = [each for each in unicodedata.normalize("NFC", path).split("/") if each]
+        if not pieces:
+            return None
+        uploaded = None
+        if _UPLOADS in path:
+            match = _UPLOAD_PREFIX.match(pieces[-1])
+            uploaded = pieces[-1][match.end() :] if match else None
+        return cls(tuple(pieces[:-1]), pieces[-1], uploaded)
+
+
+def as_uploaded(file: str) -> str:
+    r"""Return a file name as Label Studio stores an uploaded one, without its prefix.
+
+    It is that of Django's ``get_valid_filename``: spaces become underscores, and what is neither
+    letter, digit, ``-``, ``_`` nor ``.`` is dropped.
+    """
+    return re.sub(r"[^-\w.]", "", file.strip().replace(" ", "_"))

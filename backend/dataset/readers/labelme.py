@@ -21,8 +21,7 @@ from clearclip_core.images.opening import open_image
 
 _BROKEN: Final = (AttributeError, KeyError, TypeError, ValueError, OverflowError, OSError)
 
-#: A shape and its number in the file.
-_Shape = tuple[int, Mapping[str, Any]]
+_Shape = tuple[int, Mapping[str, Any]]  # and its number in the file
 
 
 def find_labelme_files(folder: Path) -> tuple[Path, list[Path]]:
@@ -31,11 +30,7 @@ def find_labelme_files(folder: Path) -> tuple[Path, list[Path]]:
 
 
 def read_labelme(folder: Path, limits: Limits) -> Iterator[MaskSource]:
-    """Iterate over LabelMe's files; shapes of one label and group are parts of one thing.
-
-    Raises:
-        DatasetError: there is no such file, or one is broken.
-    """
+    """Iterate over LabelMe's files; shapes of one label and group are parts of one thing."""
     root, files = find_labelme_files(folder)
     if not files:
         raise DatasetError(f'Expected LabelMe\'s files with "shapes" at {root}/**/*.json.')

@@ -39,10 +39,7 @@ def find_label_files(folder: Path) -> tuple[Path, list[Path]]:
 def read_yolo(folder: Path, names: Path | None, limits: Limits) -> Iterator[MaskSource]:
     """Iterate over the files of a folder, or of its folder ``labels``, and of those in it.
 
-    For `names` see `LabelValues.find`.
-
-    Raises:
-        DatasetError: there is no file, or none that says what the classes are.
+    For `names` see `LabelValues.find`; a `DatasetError` is raised where there is no file.
     """
     root, files = find_label_files(folder)
     if not files:

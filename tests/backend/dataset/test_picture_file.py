@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backend.dataset.picture_file import ImageName, LocalPictures, name_of, read_picture_file
+from backend.dataset.picture_file import LocalPictures, name_of, read_picture_file
 from backend.errors import ImageInvalid, ImageTooLarge
-from backend.label_studio.image_loader import decode_image
+from backend.label_studio.image_loader import ImageName, decode_image
 from backend.label_studio.requests import Task
 from tests.backend.dataset.drawn_tasks import picture_bytes
 
