@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import click
 import requests
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 STOP_TIMEOUT_S: Final = 10
 
 
-class DemoError(RuntimeError):
+class DemoError(click.ClickException):
     """Something that the demo needs is missing or has failed; the message is a sentence."""
 
 
