@@ -1,14 +1,15 @@
-"""The parts of the backend and how they are put together."""
+"""The parts of the backend and how they are put together; the errors that all of them raise."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import threading
 from pathlib import Path
 
 import pytest
 
-from backend import create_app
+from backend import create_app, errors
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import parse_predict
 from backend.services import Services
@@ -79,3 +80,12 @@ def test_a_predictor_without_a_database_makes_none(tmp_path: Path) -> None:
         (entry,) = services.database_free_predictor(read).predict(parse_predict(body))
         assert entry["result"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_only_our_own_fault_is_a_server_error() -> None:
+    ours = {
+        name
+        for name, kind in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(kind, errors.BackendError) and kind.http_status >= 500
+    }
+    assert ours == {"BackendError", "ModelUnavailable", "DatabaseAway"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,16 +19,17 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name, raising=False)
 
 
-def test_defaults_stand_alone() -> None:
-    settings = load_settings()
-    assert (settings.model, settings.method, settings.port) == (
-        "ViT-B-16/openai",
-        "clearclip",
-        9090,
-    )
-    assert settings.label_studio_url is None
-    assert settings.label_studio_api_key is None
-    assert settings.model_dir == Path.home() / ".cache" / "clearclip"
+def test_defaults_stand_alone_also_where_variables_are_empty(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bare = load_settings()
+    assert (bare.model, bare.method, bare.port) == ("ViT-B-16/openai", "clearclip", 9090)
+    assert (bare.label_studio_url, bare.label_studio_api_key, bare.basic_auth_user) == (None,) * 3
+    assert bare.model_dir == Path.home() / ".cache" / "clearclip"
+    for field in Settings.model_fields:
+        for name in variables(field):
+            monkeypatch.setenv(name, "")
+    assert load_settings() == bare
 
 
 @pytest.mark.parametrize("name", ["LABEL_STUDIO_URL", "LABEL_STUDIO_HOST"])
@@ -39,10 +41,9 @@ def test_both_names_of_the_url_are_read(monkeypatch: pytest.MonkeyPatch, name: s
 def test_what_label_studio_calls_its_host_is_for_people_where_the_url_is_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As `.env` of Compose has it; an empty variable does not count."""
+    """As `.env` of Compose has it."""
     monkeypatch.setenv("LABEL_STUDIO_URL", "http://label-studio:8080")
     monkeypatch.setenv("LABEL_STUDIO_HOST", "http://localhost:8080/")
-    monkeypatch.setenv("LABEL_STUDIO_BROWSER_URL", "")
     settings = load_settings()
     assert settings.label_studio_url == "http://label-studio:8080"
     assert settings.label_studio_browser_url == "http://localhost:8080"
@@ -51,11 +52,11 @@ def test_what_label_studio_calls_its_host_is_for_people_where_the_url_is_another
 
 
 @pytest.mark.parametrize("name", ["LABEL_STUDIO_API_KEY", "LABEL_STUDIO_ACCESS_TOKEN"])
-def test_both_names_of_the_token_are_read_and_hidden(
+def test_both_names_of_the_token_are_read_without_space_and_hidden(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv("LABEL_STUDIO_URL", "http://studio:8080")
-    monkeypatch.setenv(name, "b" * 40)
+    monkeypatch.setenv(name, f" {'b' * 40}\n")
     key = load_settings().label_studio_api_key
     assert key is not None
     assert key.get_secret_value() == "b" * 40
@@ -70,32 +71,10 @@ def test_flags_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
     assert settings.model == "ViT-B-16/openai"
 
 
-def test_empty_variables_count_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY", "BASIC_AUTH_USER", "PORT"):
-        monkeypatch.setenv(name, "")
-    settings = load_settings()
-    assert settings.label_studio_url is None
-    assert settings.basic_auth_user is None
-    assert settings.port == 9090
-
-
-@pytest.mark.parametrize(
-    ("given", "shared"),
-    [
-        (None, Path.home() / ".cache" / "clearclip"),
-        ("", Path.home() / ".cache" / "clearclip"),
-        ("~/weights", Path.home() / "weights"),
-        ("/models", Path("/models")),
-    ],
-)
-def test_the_folder_of_weights_is_shared_in_full(
-    monkeypatch: pytest.MonkeyPatch, given: str | None, shared: Path
-) -> None:
-    monkeypatch.setenv("MODEL_DIR", given or "")
-    if given is None:
-        monkeypatch.delenv("MODEL_DIR")
+def test_the_folder_of_weights_is_shared_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODEL_DIR", "~/weights")
     share_model_dir()
-    assert os.environ["MODEL_DIR"] == str(shared)
+    assert os.environ["MODEL_DIR"] == str(Path.home() / "weights")
 
 
 @pytest.mark.parametrize(
@@ -108,18 +87,15 @@ def test_the_folder_of_weights_is_shared_in_full(
         ("LABEL_STUDIO_URL", "http://studio:port"),
         ("PRECISION", "int4"),
         ("MIN_ISLAND_SHARE", "1.5"),
-        ("DOWNLOAD_TIMEOUT_S", "0"),
         ("DOWNLOAD_TIMEOUT_S", "inf"),
-        ("PREDICT_DEADLINE_S", "inf"),
         ("PREDICT_DEADLINE_S", "nan"),
         ("MODEL", "  "),
         ("LOG_LEVEL", "loud"),
-        ("LOG_FORMAT", "xml"),
-        ("SCORE", "margin"),
-        ("FEATURE_CACHE_MB", "-1"),
-        ("ALLOWED_HOSTS", "http://minio"),
         ("ALLOWED_HOSTS", "http://user:pass@minio"),
-        ("SERVER_NAMES", "https://clearclip.lab.example"),
+        ("AUTO_PRELABEL", "7,0"),
+        ("AUTO_PRELABEL", "2147483648"),
+        ("AUTO_PRELABEL", "all,7"),
+        ("TEMPLATES", "8"),
     ],
 )
 def test_wrong_values_are_refused_in_one_sentence(
@@ -133,46 +109,41 @@ def test_wrong_values_are_refused_in_one_sentence(
     assert str(caught.value).count("but got") <= 1
 
 
-@pytest.mark.parametrize("key", ["'c0ffee'", "c0f fee", "c0ffeé", "c0ffee\nX: y", "  "])
-def test_a_mistyped_token_is_refused_before_it_is_sent(key: str) -> None:
-    with pytest.raises(ValueError, match="copy it again from Label Studio") as caught:
-        load_settings(label_studio_url="http://studio", label_studio_api_key=key)
-    assert "c0f" not in str(caught.value)
-
-
-@pytest.mark.parametrize("given", [{"basic_auth_user": "ann"}, {"basic_auth_pass": "s3cret"}])
-def test_basic_auth_needs_both_halves(given: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match="set both or none") as caught:
-        load_settings(**given)
-    assert "s3cret" not in str(caught.value)
-
-
-def test_an_empty_password_is_none() -> None:
-    with pytest.raises(ValueError, match="BASIC_AUTH_PASS"):
-        load_settings(basic_auth_user="ann", basic_auth_pass="")
-
-
-def test_a_token_needs_a_host_to_go_to() -> None:
-    with pytest.raises(ValueError, match="needs LABEL_STUDIO_URL") as caught:
-        load_settings(label_studio_api_key="s3cret")
-    assert "s3cret" not in str(caught.value)
+STUDIO = {"label_studio_url": "http://studio"}
 
 
 @pytest.mark.parametrize(
-    "url",
+    ("given", "sentence"),
     [
-        "postgresql+psycopg://cc:p@ss/w0rd@db:5432/cc",
-        "postgresql+psycopg://cc:12@34:56@db/cc",
-        "postgresql+psycopg://cc:w0rd@x@db/cc",
-        "postgresql+psycopg://c/c:w0rd@db/cc",
-        "postgresql+psycopg://db:w0rd/cc",
-        "w0rd",
+        *(
+            (STUDIO | {"label_studio_api_key": key}, "copy it again from Label Studio")
+            for key in ("'s3cret'", "s3c ret", "s3cret\u00e9", "s3cret\nX: y", "  ")
+        ),
+        ({"basic_auth_user": "ann"}, "set both or none"),
+        ({"basic_auth_pass": "s3cret"}, "set both or none"),
+        ({"basic_auth_user": "ann", "basic_auth_pass": ""}, "BASIC_AUTH_PASS"),
+        ({"label_studio_api_key": "s3cret"}, "needs LABEL_STUDIO_URL"),
+        *(
+            ({"database_url": url}, "DATABASE_URL: expected an address such as")
+            for url in (
+                "postgresql+psycopg://cc:p@s3c/ret@db:5432/cc",
+                "postgresql+psycopg://cc:12@s3cret:56@db/cc",
+                "postgresql+psycopg://cc:s3cret@x@db/cc",
+                "postgresql+psycopg://c/c:s3cret@db/cc",
+                "postgresql+psycopg://db:s3cret/cc",
+                "postgresql+asyncpg://cc:s3cret@db/cc",
+                "s3cret",
+            )
+        ),
+        ({"database_url": "mysql://cc:s3cret@db/cc"}, "DATABASE_URL: expected SQLite"),
     ],
 )
-def test_a_database_whose_address_cannot_be_read_is_refused_without_its_password(url: str) -> None:
-    with pytest.raises(ValueError, match="DATABASE_URL: expected an address such as") as caught:
-        load_settings(database_url=url)
-    assert not any(part in str(caught.value) for part in ("p@ss", "w0rd", "34"))
+def test_what_does_not_go_together_is_said_without_its_secret(
+    given: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=sentence) as caught:
+        load_settings(**given)
+    assert "s3c" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -184,45 +155,12 @@ def test_a_database_whose_address_cannot_be_read_is_refused_without_its_password
     ],
 )
 def test_databases_whose_address_can_be_read(url: str) -> None:
-    found = load_settings(database_url=url).database_url
-    assert found is not None
-    assert found.get_secret_value() == url
-
-
-@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "PostgreSQL", "postgresql+psycopg"])
-def test_a_postgresql_without_a_driver_is_read_with_psycopg(scheme: str) -> None:
-    found = load_settings(database_url=f"{scheme}://cc:p%40ss@db:5432/cc?sslmode=require")
-    assert found.database_url is not None
-    url = found.database_url.get_secret_value()
-    assert url == "postgresql+psycopg://cc:p%40ss@db:5432/cc?sslmode=require"
-    assert Database.from_settings(found).url.get_dialect().driver == "psycopg"
-
-
-@pytest.mark.parametrize("driver", ["psycopg2", "asyncpg", "pg8000"])
-def test_another_driver_is_refused_with_the_one_that_is_supported(driver: str) -> None:
-    with pytest.raises(
-        ValueError, match=r"DATABASE_URL: .*postgresql\+psycopg://.*no other"
-    ) as said:
-        load_settings(database_url=f"postgresql+{driver}://cc:w0rd@db/cc")
-    assert "w0rd" not in str(said.value)
-
-
-@pytest.mark.parametrize("url", ["mysql://x", "mysql+pymysql://cc:w0rd@db/cc"])
-def test_a_database_of_another_kind_is_refused_with_those_that_are_supported(url: str) -> None:
-    with pytest.raises(
-        ValueError, match=r"DATABASE_URL: expected SQLite.* or PostgreSQL"
-    ) as caught:
-        load_settings(database_url=url)
-    assert "w0rd" not in str(caught.value)
-
-
-@pytest.mark.parametrize("projects", ["0", "7,0", "00", "2147483648", "all,7", "-7"])
-def test_numbers_that_no_project_has_are_not_prelabeled(projects: str) -> None:
-    with pytest.raises(ValueError, match="AUTO_PRELABEL: expected numbers of projects"):
-        load_settings(auto_prelabel=projects)
-
-
-def test_space_around_a_token_is_none_of_it() -> None:
-    read = load_settings(label_studio_url="http://studio", label_studio_api_key=" c0ffee\n")
-    assert read.label_studio_api_key is not None
-    assert read.label_studio_api_key.get_secret_value() == "c0ffee"
+    for written in (
+        url,
+        url.replace("+psycopg", ""),
+        url.replace("postgresql+psycopg", "postgres"),
+    ):
+        settings = load_settings(database_url=written)
+        assert settings.database_url is not None
+        assert settings.database_url.get_secret_value() == url
+        assert Database.from_settings(settings).url.get_dialect().driver in ("psycopg", "pysqlite")

@@ -1,17 +1,192 @@
-"""The demo's own parts; all of it with the real Label Studio: `tests/e2e/test_demo.py`."""
+"""The demo and its servers, which run as child processes; with Label Studio: `tests/e2e`."""
 
 from __future__ import annotations
 
 import io
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import requests
 from click.testing import CliRunner
 from PIL import Image
 
-from backend.cli.demo import demo, scene_file, scene_seed
+from backend.cli import demo_servers
+from backend.cli.demo import demo, scene_file, scene_seed, upload
+from backend.cli.demo_servers import (
+    DemoError,
+    LabelStudioProcess,
+    find_label_studio,
+    free_port,
+    running,
+)
 from clearclip_core import render_scene
+from tests.backend.fakes.local_server import Answer, LocalServer
+
+#: A server with a child of its own, as Label Studio has; `--deaf` ignores SIGTERM.
+SERVER = """
+import http.server, os, signal, subprocess, sys
+if "--deaf" in sys.argv:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(f"{os.getpid()} {child.pid} {os.environ.get('COLOUR')}".encode())
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+def serve(tmp_path: Path, port: int, *arguments: str, **options: Any) -> Any:
+    script = tmp_path / "server.py"
+    script.write_text(SERVER)
+    defaults = {"variables": {"COLOUR": "green"}, "log": tmp_path / "log", "timeout_s": 20}
+    return running(
+        [sys.executable, str(script), str(port), *arguments],
+        health=f"http://127.0.0.1:{port}/health",
+        **{**defaults, **options},
+    )
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until_gone(*pids: int) -> None:
+    for _ in range(300):
+        if not any(map(is_alive, pids)):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{pids} are still there")
+
+
+@pytest.mark.parametrize("arguments", [[], ["--deaf"]])
+def test_a_server_ends_with_its_block_and_its_children_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.setattr(demo_servers, "STOP_TIMEOUT_S", 1)
+    port = free_port(0)
+    with serve(tmp_path, port, *arguments):
+        server, child, colour = requests.get(f"http://127.0.0.1:{port}/", timeout=20).text.split()
+        assert colour == "green"
+        assert is_alive(int(server))
+        assert is_alive(int(child))
+    wait_until_gone(int(server), int(child))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
+def test_a_server_ends_when_we_are_killed(tmp_path: Path) -> None:
+    port = free_port(0)
+    (tmp_path / "server.py").write_text(SERVER)
+    parent = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            textwrap.dedent(f"""
+                import sys, time
+                from pathlib import Path
+                from backend.cli.demo_servers import running
+                with running([sys.executable, {str(tmp_path / "server.py")!r}, "{port}"],
+                             variables={{}}, log=Path({str(tmp_path / "log")!r}), timeout_s=60,
+                             health="http://127.0.0.1:{port}/health"):
+                    print("up", flush=True)
+                    time.sleep(600)
+            """),
+        ],
+        stdout=subprocess.PIPE,
+    )
+    assert parent.stdout is not None
+    with parent, parent.stdout:
+        assert parent.stdout.readline() == b"up\n"
+        server, child, _ = requests.get(f"http://127.0.0.1:{port}/", timeout=20).text.split()
+        parent.kill()
+    try:
+        wait_until_gone(int(server))
+    finally:
+        os.kill(int(child), signal.SIGKILL)  # the fake server does not look after its own
+
+
+def test_only_the_given_variables_reach_a_server_that_is_to_have_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLOUR", "red")
+    port = free_port(0)
+    with serve(tmp_path, port, variables={}, only_these=True):
+        assert requests.get(f"http://127.0.0.1:{port}/", timeout=20).text.endswith("None")
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [
+        ("int('not a port')", r"ended with status 1(?s:.*)invalid literal for int"),
+        ("import time; time.sleep(600)", "did not answer within 5 s"),
+    ],
+)
+def test_a_server_that_ends_or_never_answers_is_given_up(
+    tmp_path: Path, code: str, sentence: str
+) -> None:
+    with (
+        pytest.raises(DemoError, match=sentence),
+        running(
+            [sys.executable, "-c", code],
+            variables={},
+            health=f"http://127.0.0.1:{free_port(0)}/health",
+            log=tmp_path / "log",
+            timeout_s=5,
+        ) as process,
+    ):
+        raise AssertionError(process)
+
+
+def test_a_taken_port_is_not_used() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert free_port(port) != port
+    assert free_port(port) == port
+
+
+def test_label_studio_is_looked_for_in_three_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def install(path: Path) -> str:
+        path.parent.mkdir(parents=True)
+        path.write_text("#!/bin/sh\n")
+        path.chmod(0o755)
+        return str(path)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    with pytest.raises(DemoError, match=r"not installed here. Install it with: .*label-studio=="):
+        find_label_studio()
+    on_path = install(tmp_path / "bin" / "label-studio")
+    assert find_label_studio() == on_path
+    own = install(tmp_path / ".venv-label-studio" / "bin" / "label-studio")
+    assert find_label_studio() == own
+    assert find_label_studio(on_path) == on_path
+    with pytest.raises(DemoError, match="`nowhere/label-studio` is no command"):
+        find_label_studio("nowhere/label-studio")
+
+
+def test_what_label_studio_refuses_is_said() -> None:
+    with (
+        LocalServer(lambda _: Answer(403, b"no")) as server,
+        pytest.raises(DemoError, match="Label Studio answered 403: no"),
+    ):
+        upload(LabelStudioProcess(server.url), 1, [("a.png", b"")])
 
 
 def test_pictures_without_labels_or_a_folder_without_pictures_start_nothing(tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
-"""The command line `clearclip-backend`."""
+"""The command line `clearclip-backend`, and what has to be so before torch is loaded."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from backend.cli import main as cli
 
@@ -60,3 +63,25 @@ def test_neither_help_nor_a_refusal_imports_torch_which_takes_seconds() -> None:
     )
     assert ran.returncode == 0, ran.stderr
     assert int(ran.stdout) > len(cli.BACKEND_COMMANDS)
+
+
+def run(code: str, **environment: str) -> str:
+    """What a fresh interpreter prints."""
+    inherited = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, env=inherited | environment, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")]
+)
+def test_waiting_threads_sleep_unless_told_otherwise(given: dict[str, str], expected: str) -> None:
+    code = (
+        "import os, sys, backend.__main__ as entry\n"
+        "sys.argv = ['clearclip-backend', '--help']\n"
+        "try:\n    entry.main()\nexcept SystemExit:\n    print(os.environ['OMP_WAIT_POLICY'])"
+    )
+    assert run(code, **given).splitlines()[-1] == expected

@@ -1,4 +1,4 @@
-"""The options that commands share, and Ctrl-C, which ends a command gracefully."""
+"""The options that commands share, the settings as pages show them, and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ from backend.cli.options import (
     with_settings,
     write_text,
 )
+from backend.cli.settings import in_two_groups, write_settings
 from backend.errors import LabelConfigError
 from backend.settings import Settings
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize("number", ["0", "-1", str(1 << 31), str(1 << 63)])
@@ -98,3 +101,29 @@ def test_a_signal_sets_the_event_and_a_second_one_interrupts(number: int) -> Non
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(number)
     assert signal.getsignal(number) is before
+
+
+def test_every_setting_is_in_one_group() -> None:
+    grouped = [field for fields in in_two_groups().values() for field in fields]
+    assert sorted(grouped) == sorted(Settings.model_fields)
+
+
+@pytest.mark.parametrize("name", [".env.example", "docs/reference/settings.md"])
+def test_both_files_are_what_the_settings_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Nothing that is set is shown, and what stands around the settings is kept."""
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "s3cret")
+    monkeypatch.setenv("PORT", "none")  # a value that cannot be is no reason to say nothing
+    before = (ROOT / name).read_text(encoding="utf-8")
+    file = tmp_path / f"example{Path(name).suffix}"
+    file.write_text(before.replace("Longest wait", "Shortest wait"), encoding="utf-8")
+    write_settings(file)
+    assert file.read_text(encoding="utf-8") == before, "make settings writes it"
+    assert name.endswith(".md") or max(map(len, before.splitlines())) <= 100
+
+
+def test_a_file_without_a_place_for_settings_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "page.md").write_text("<!-- settings:end -->\n<!-- settings:begin -->\n")
+    with pytest.raises(ValueError, match="needs a line with settings:begin"):
+        write_settings(tmp_path / "page.md")
