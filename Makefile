@@ -31,7 +31,7 @@ test: $(VENV)/.made $(STUDIO_VENV)/.made browser postgres ## the tests, the real
 test-all: test ## the tests, then those that take longer: PostgreSQL's doubles, the long fuzz, kills of servers
 	$(PYTEST) -m thorough $(ARGS)
 
-test-compose: ## build the image and walk through Docker Compose with a real engine (ARGS: --file more.yml, --results PAGE)
+test-compose: ## build the image and walk through Docker Compose with a real engine (ARGS: --file more.yml)
 	$(PYTHON) -m tests.deploy.walk $(ARGS)
 
 check: $(VENV)/.made ## format, lint and types of the code; lint and schema of the container files and the workflow

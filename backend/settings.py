@@ -10,9 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
-    AliasChoices,
     Field,
-    PlainValidator,
     SecretStr,
     StringConstraints,
     ValidationError,
@@ -52,10 +50,10 @@ def _hosts(value: str) -> str:
     return value
 
 
-def _template_count(value: object) -> int:
-    if str(value) not in ("7", "80"):
+def _template_count(value: int) -> int:
+    if value not in (7, 80):
         raise ValueError("expected 7 or 80")
-    return int(str(value))
+    return value
 
 
 def _database_url(value: SecretStr) -> SecretStr:
@@ -92,7 +90,7 @@ ScoreKind = Literal["confidence", "uncertainty", "effort"]
 #: Whether predictions of a project follow its corrections: by a gate, once somebody says so, never.
 Adapt = Literal["auto", "ask", "off"]
 
-TemplateCount = Annotated[Literal[7, 80], PlainValidator(_template_count)]
+TemplateCount = Annotated[int, AfterValidator(_template_count)]
 _Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
@@ -135,25 +133,21 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
-        populate_by_name=True,
         protected_namespaces=(),  # MODEL_DIR is ours, not pydantic's
     )
 
     label_studio_url: BaseUrl | None = Field(
         default=None,
-        validation_alias=AliasChoices("LABEL_STUDIO_URL", "LABEL_STUDIO_HOST"),
         description="Where this backend reaches Label Studio; else the address that Label Studio "
         "sends when it connects.",
     )
     label_studio_browser_url: BaseUrl | None = Field(
         default=None,
-        validation_alias=AliasChoices("LABEL_STUDIO_BROWSER_URL", "LABEL_STUDIO_HOST"),
         description="Where people open Label Studio, if that is another address, as with "
         "containers: links of the pages lead there.",
     )
     label_studio_api_key: ApiKey | None = Field(
         default=None,
-        validation_alias=AliasChoices("LABEL_STUDIO_API_KEY", "LABEL_STUDIO_ACCESS_TOKEN"),
         description="A legacy or a personal access token, to fetch pictures from Label Studio, "
         "write predictions and read annotations there; never sent to any other host.",
     )
@@ -336,17 +330,6 @@ class Settings(BaseSettings):
         description="Parts of a mask smaller than this share of the picture are dropped.",
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _in_any_case(cls, values: Any) -> Any:
-        if not isinstance(values, dict):
-            return values
-        level = values.get("log_level")
-        upper = {"log_level": level.upper()} if isinstance(level, str) else {}
-        words = ((name, values.get(name)) for name in ("log_format", "score", "adapt"))
-        lower = {name: word.lower() for name, word in words if isinstance(word, str)}
-        return values | upper | lower
-
     @model_validator(mode="after")
     def _check(self) -> Settings:
         if (self.basic_auth_user is None) != (self.basic_auth_pass is None):
@@ -366,20 +349,6 @@ def prelabels(settings: Settings, project: int) -> bool:
     (True, False)
     """
     return settings.auto_prelabel == "all" or str(project) in settings.auto_prelabel.split(",")
-
-
-def variables(field: str) -> tuple[str, ...]:
-    """Return the environment variables of a field, the preferred one first.
-
-    >>> variables("label_studio_url")
-    ('LABEL_STUDIO_URL', 'LABEL_STUDIO_HOST')
-    >>> variables("port")
-    ('PORT',)
-    """
-    alias = Settings.model_fields[field].validation_alias
-    if isinstance(alias, AliasChoices):
-        return tuple(str(choice) for choice in alias.choices)
-    return (field.upper(),)
 
 
 def load_settings(**given: Any) -> Settings:
@@ -415,11 +384,8 @@ def _sentence(problem: dict[str, Any]) -> str:
     message = str(problem["msg"]).removeprefix("Value error, ")
     if not problem["loc"]:
         return f"{message}."
-    place = str(problem["loc"][0]).upper()
-    names = next(
-        (all_ for all_ in map(variables, Settings.model_fields) if place in all_), (place,)
-    )
+    name = str(problem["loc"][0]).upper()
     value = str(problem["input"])
-    secret = "@" in value or any(part in place for part in ("KEY", "TOKEN", "PASS", "DATABASE"))
+    secret = "@" in value or any(part in name for part in ("KEY", "TOKEN", "PASS", "DATABASE"))
     got = "" if secret else f", but got {value!r}"
-    return f"{' or '.join(names)}: {message[0].lower()}{message[1:]}{got}."
+    return f"{name}: {message[0].lower()}{message[1:]}{got}."

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from backend.errors import BackendError
 from backend.runs.run import Progress
-from backend.settings import Settings, load_settings, variables
+from backend.settings import Settings, load_settings
 from backend.telemetry.logs import logging_config
 
 Command = Callable[..., Any]
@@ -150,7 +150,6 @@ def settings_options(*fields: str) -> Callable[[Command], Command]:
         for name in reversed(fields or tuple(Settings.model_fields)):
             field = Settings.model_fields[name]
             choices = [str(value) for value in get_args(field.annotation) if isinstance(value, str)]
-            names = " or ".join(variables(name))
             default = "" if field.default in (None, "") else f"; default {field.default}"
             command = click.option(
                 f"--{name.replace('_', '-')}",
@@ -159,7 +158,7 @@ def settings_options(*fields: str) -> Callable[[Command], Command]:
                 metavar=_VALUES.get(field.annotation),
                 default=None,
                 hidden=not fields and name not in MAIN_SETTINGS,
-                help=f"{field.description} [{names}{default}]",
+                help=f"{field.description} [{name.upper()}{default}]",
             )(command)
         return command if fields else _help_all(command)
 

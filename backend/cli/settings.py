@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Final
 
 from backend.cli.options import MAIN_SETTINGS
-from backend.settings import Settings, variables
+from backend.settings import Settings
 
 #: Set by docker-compose.yml itself, addresses in its network and folders in its containers; or
 #: among the secrets, which stand on top of the example.
-COMPOSE_OWN: Final = {"label_studio_url", "host", "port", "model_dir", "label_studio_api_key"}
+COMPOSE_OWN: Final = {
+    *("label_studio_url", "label_studio_browser_url", "label_studio_api_key"),
+    *("host", "port", "model_dir"),
+}
 
 _BETWEEN: Final = re.compile(r"(?ms)(^[^\n]*settings:begin[^\n]*\n)(.*)(^[^\n]*settings:end)")
 
@@ -51,10 +54,9 @@ sfp, pearl, naclip, sclip, maskclip, clip, clipsurgery or gem. |'
     for title, fields in in_two_groups().items():
         lines += ["", f"## {title}", "", "| variable | default | what it does |", "|---|---|---|"]
         for field in fields:
-            names = " or ".join(f"`{name}`" for name in variables(field))
             default = _default(field)
             text = _description(field).replace("|", "\\|")
-            lines.append(f"| {names} | {f'`{default}`' if default else ''} | {text} |")
+            lines.append(f"| `{field.upper()}` | {f'`{default}`' if default else ''} | {text} |")
     return "\n".join(lines[1:]) + "\n"
 
 
@@ -77,7 +79,7 @@ def _entry(field: str) -> str:
         break_on_hyphens=False,
     )
     default = _default(field)
-    return f"{comment}\n{'#' if default else ''}{variables(field)[0]}={default}\n"
+    return f"{comment}\n{'#' if default else ''}{field.upper()}={default}\n"
 
 
 def _default(field: str) -> str:

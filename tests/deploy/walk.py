@@ -11,6 +11,7 @@ import json
 import re
 import secrets
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -20,16 +21,25 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from tests.deploy.engine import on_a_folder_of_root, run
-
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 IMAGE = "clearclip-label-studio:walk"
 EMAIL = "admin@example.com"
 PICTURES = 12
 
-#: The result stands in a page between these lines.
-BEGIN, END = "<!-- compose:begin -->", "<!-- compose:end -->"
+
+def run(*command: str, text: str | None = None, cwd: Path | None = None) -> str:
+    """Run a command, and return what it prints.
+
+    Raises:
+        RuntimeError: it fails; the message has the end of what it printed.
+    """
+    done = subprocess.run(
+        command, cwd=cwd, input=text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)[:200]}\n{done.stdout[-4000:]}")
+    return done.stdout
 
 
 class Walk:
@@ -126,7 +136,7 @@ def walk(steps: Walk) -> None:
     with steps.step("build"):
         steps.compose("build", "backend-cpu")
     try:
-        on_a_folder_of_root(steps.folder, IMAGE, steps.step)
+        on_a_folder_of_root(steps)
         project = first_day(steps)
         keep(steps, project)
         with_profiles(steps)
@@ -136,6 +146,39 @@ def walk(steps: Walk) -> None:
     finally:
         steps.compose("--profile", "*", "down", "--volumes", "--timeout", "20")
         run("docker", "image", "rm", IMAGE)
+
+
+def on_a_folder_of_root(steps: Walk) -> None:
+    """Start the backend alone on a folder of root's: it says what to do, and waits."""
+    models = steps.folder / "models-of-root"
+    models.mkdir()
+    as_root = ["docker", "run", "--rm", "--network", "none", "--user", "0"]
+    as_root += ["--volume", f"{models}:/models", IMAGE]
+    run(*as_root, "chown", "-R", "0", "/models")
+    run(*as_root, "chmod", "-R", "go-w", "/models")
+    options = ["--detach", "--network", "none", "--volume", f"{models}:/models"]
+    name = run("docker", "run", *options, "--env", "MODEL=demo", IMAGE).split()[-1]
+    try:
+        with steps.step("a models folder that root owns"):
+            wait_for_log(name, "chown -R 1000 FOLDER")
+            state = run("docker", "inspect", "--format", "{{.State.Running}}", name)
+            assert state.strip() == "true", state
+            run(*as_root, "chown", "-R", "1000", "/models")
+            wait_for_log(name, "The model is ready")
+        with steps.step("the database is made once the folder can be written"):
+            status = ["docker", "exec", name, "clearclip-backend", "database", "status"]
+            assert "up to date" in run(*status)
+    finally:
+        run("docker", "rm", "--force", "--volumes", name)
+        run(*as_root, "chown", "-R", "0", "/models")
+
+
+def wait_for_log(container: str, words: str, seconds: float = 300) -> None:
+    """Wait until a container has logged these words."""
+    end = time.monotonic() + seconds
+    while words not in (logged := run("docker", "logs", container)):
+        assert time.monotonic() < end, logged[-2000:]
+        time.sleep(1)
 
 
 def first_day(steps: Walk) -> str:
@@ -238,44 +281,20 @@ def with_profiles(steps: Walk) -> None:
         assert steps.inside("count", project)["predicted"] == PICTURES + 4
 
 
-def result(steps: Walk) -> str:
-    """Return date, versions and seconds of the steps, in Markdown."""
-    engine = run("docker", "version", "--format", "{{.Server.Version}}").strip()
-    compose = run("docker", "compose", "version", "--short").strip()
-    lines = [
-        f"{date.today().isoformat()} · Docker {engine}, Compose {compose}",
-        "",
-        "| step | seconds |",
-        "|---|---|",
-        *(f"| {name} | {seconds:.0f} |" for name, seconds in steps.rows),
-    ]
-    return "\n".join(lines)
-
-
-def write_into(page: Path, text: str) -> None:
-    """Replace what stands in a page between the lines `BEGIN` and `END`."""
-    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    assert begin, f"{page} has no line {BEGIN}"
-    assert end, f"{page} has no line {END}"
-    page.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}", encoding="utf-8")
-
-
 def main() -> None:
-    """Walk, and write the result."""
+    """Walk, and print the seconds of each step as a table of Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--file", type=Path, action="append", default=[], help="one more for Compose"
     )
-    parser.add_argument("--results", type=Path, help="write the result into this page")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="walk-") as folder:
         steps = Walk(Path(folder), given.file)
         walk(steps)
-        told = result(steps)
-    print(told)
-    if given.results:
-        write_into(given.results, told)
+    engine = run("docker", "version", "--format", "{{.Server.Version}}").strip()
+    print(f"\n{date.today().isoformat()} · Docker {engine}\n\n| step | seconds |\n|---|---|")
+    for name, seconds in steps.rows:
+        print(f"| {name} | {seconds:.0f} |")
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def test_a_line_for_people(logged: Logged) -> None:
 
 
 def test_a_line_for_machines(logged: Logged) -> None:
-    stream = logged(log_format="JSON")
+    stream = logged(log_format="json")
     with about(request="r1"), TaskTracker().task("sieben ä", 3, "batch") as work, stage("fetch"):
         work.drawn(5)
     (line,) = lines(stream)
