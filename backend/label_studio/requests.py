@@ -8,7 +8,7 @@ answer, it also keeps the regions that are drawn already, unread, for `region_re
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
@@ -307,7 +307,6 @@ class PredictRequest:
         context: None unless an annotator waits.
         tasks_left_out: number of the tasks that follow, which were only counted.
         waited_s: how long it has waited in line, in seconds.
-        is_gone: tells whether its client has closed the connection, so that nobody reads an answer.
     """
 
     tasks: tuple[Task, ...]
@@ -316,7 +315,6 @@ class PredictRequest:
     context: Context | None = None
     tasks_left_out: int = 0
     waited_s: float = 0.0
-    is_gone: Callable[[], bool] = field(default=lambda: False, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

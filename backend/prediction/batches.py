@@ -43,9 +43,6 @@ _THREADS: Final = 2 * PROJECT_CONCURRENCY
 _KEPT_BYTES: Final = 64 << 20
 _ANSWER_BYTES: Final = 256 << 20
 
-#: How often a request that waits asks whether its client has gone, in seconds.
-_POLL_S: Final = 0.5
-
 #: The longest time from Label Studio's choice of a request's tasks, those without a prediction,
 #: until the request is read here, in seconds.
 _CHOOSING_S: Final = 5.0
@@ -177,7 +174,6 @@ class TaskRunner:
         spec: PredictionSpec,
         work: Work,
         waited_s: float = 0.0,
-        is_gone: Callable[[], bool] = lambda: False,
     ) -> list[Outcome]:
         """Run the tasks of a request until the deadline; return their outcomes in order.
 
@@ -188,7 +184,6 @@ class TaskRunner:
         Args:
             work: makes the outcome of a task; an error that it raises is raised here.
             waited_s: how long their request has waited before, in seconds.
-            is_gone: tells whether nobody will read the outcomes.
         """
         end = time.monotonic() + max(0.0, self._deadline_s - waited_s)
         wanted, most_bytes = tasks, math.inf
@@ -196,7 +191,7 @@ class TaskRunner:
             of_jobs = self._late_task_ids(spec.project, waited_s + _CHOOSING_S)
             wanted, most_bytes = [task for task in tasks if task.id not in of_jobs], _ANSWER_BYTES
         run = _Run(wanted, spec, work, notes_failures=True)
-        outcomes, late = self._run_until(end, run, is_gone, most_bytes)
+        outcomes, late = self._run_until(end, run, most_bytes)
         self._hand_over(spec.project, late)
         return [outcomes.get(_result_key(task, spec.version), Outcome([])) for task in tasks]
 
@@ -216,11 +211,7 @@ class TaskRunner:
     # ---- requests --------------------------------------------------------------------------------
 
     def _run_until(
-        self,
-        end: float,
-        run: _Run,
-        is_gone: Callable[[], bool] = lambda: False,
-        most_bytes: float = math.inf,
+        self, end: float, run: _Run, most_bytes: float = math.inf
     ) -> tuple[dict[str, Outcome], list[Task]]:
         """Run tasks until the monotonic time is `end`.
 
@@ -235,17 +226,16 @@ class TaskRunner:
         with self._changed:
             self._runs.add(run)
             try:
-                self._start_and_wait(run, end, is_gone)
+                self._start_and_wait(run, end)
             finally:
                 self._runs.remove(run)
                 for each in run.made.values():
                     each.waiters -= 1
-            is_read = not is_gone()
             for key, task in run.wanted.items():
                 made = run.made.get(key)
                 if made is None:
                     late.append(task)
-                elif made.packed and made.handed_at <= asked and is_read and most_bytes > 0:
+                elif made.packed and made.handed_at <= asked and most_bytes > 0:
                     made.handed_at = time.monotonic()
                     most_bytes -= made.json_bytes
                     taken.add(key)
@@ -258,7 +248,7 @@ class TaskRunner:
         }
         return outcomes, late
 
-    def _start_and_wait(self, run: _Run, end: float, is_gone: Callable[[], bool]) -> None:
+    def _start_and_wait(self, run: _Run, end: float) -> None:
         """Start tasks as threads become free, and wait for all; the caller holds the lock."""
         queue = deque(key for key in run.wanted if not self._join(run, key))
         while True:
@@ -268,9 +258,9 @@ class TaskRunner:
                 raise error
             is_done = not queue and all(each.outcome for each in run.made.values())
             left_s = end - time.monotonic()
-            if is_done or left_s <= 0 or is_gone():
+            if is_done or left_s <= 0:
                 return
-            self._changed.wait(min(_POLL_S, left_s))
+            self._changed.wait(min(threading.TIMEOUT_MAX, left_s))
 
     def _join(self, run: _Run, key: str) -> bool:
         """Wait for a task that runs, or take what is kept of it; return whether there is one."""

@@ -1,6 +1,6 @@
 """Failures: tasks without a prediction, and why, in the shared database.
 
-A failure is open until its task is predicted, by whichever backend on the database.
+A failure stands there until its task is predicted, by whichever backend on the database.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ from sqlalchemy import (
     insert,
     or_,
     select,
-    text,
-    update,
 )
 
 from backend.database.database import METADATA, Database, key_batches
@@ -32,7 +30,7 @@ from backend.database.database import METADATA, Database, key_batches
 #: Failures of no job that are kept: the newest.
 _MOST_KEPT: Final = 10_000
 
-#: How long an open failure is listed, in seconds: nothing tells when its task is deleted.
+#: How long a failure is listed, in seconds: nothing tells when its task is deleted.
 _LISTED_FOR_S: Final = 30 * 86400.0
 
 _FAILURES: Final = Table(
@@ -44,8 +42,6 @@ _FAILURES: Final = Table(
     Column("reason", Text, nullable=False),
     Column("at", Float, nullable=False),
     Column("project", Integer),
-    # when the task was predicted after the failure; 0 where it was not
-    Column("solved", Float, nullable=False, server_default=text("0")),
 )
 
 
@@ -87,15 +83,15 @@ class FailureStore:
         self._database = database
 
     def of_job(self, job: int, limit: int = 100) -> list[FailingTask]:
-        """Return the newest open failures of one job; `since` is the time of the failure."""
+        """Return the newest failures of one job; `since` is the time of the failure."""
         row = _FAILURES.c
         query = select(row.task, row.project, row.job, row.reason, row.at, row.at.label("since"))
-        query = query.where(row.job == job, row.solved == 0).order_by(row.id.desc())
+        query = query.where(row.job == job).order_by(row.id.desc())
         with self._database.read() as connection:
             return [FailingTask(*each) for each in connection.execute(query.limit(limit))]
 
     def failing(self, limit: int = 100, without: Collection[int] = ()) -> list[FailingTask]:
-        """Return the tasks with open failures, the one that failed last first.
+        """Return the tasks without a prediction, the one that failed last first.
 
         Args:
             limit: at most so many.
@@ -120,7 +116,7 @@ class FailureStore:
             return [FailingTask(*each) for each in connection.execute(query)]
 
     def count(self, without: Collection[int] = (), project: int | None = None) -> FailureCount:
-        """Count the tasks with open failures, except those of some projects, or of one alone."""
+        """Count the tasks without a prediction, except those of some projects, or of one alone."""
         tasks = func.count(_FAILURES.c.task.distinct())
         query = select(tasks, func.min(_FAILURES.c.at)).where(*self._listed(without))
         if project is not None:
@@ -129,7 +125,7 @@ class FailureStore:
             return FailureCount(*connection.execute(query).one())
 
     def by_project(self) -> dict[int, int]:
-        """Count the tasks with open failures of each project that has any."""
+        """Count the tasks without a prediction of each project that has any."""
         row = _FAILURES.c
         query = select(row.project, func.count(row.task.distinct()))
         query = query.where(*self._listed(), row.project.is_not(None)).group_by(row.project)
@@ -137,18 +133,17 @@ class FailureStore:
             return dict(connection.execute(query).tuples().all())
 
     def solve(self, tasks: Collection[int]) -> None:
-        """Note that tasks have been predicted: their failures are open no more."""
+        """Forget the failures of tasks that have been predicted."""
         for some in key_batches(tasks):
-            open_ = (_FAILURES.c.task.in_(some), _FAILURES.c.solved == 0)
+            own = _FAILURES.c.task.in_(some)
             with self._database.read() as connection:  # most tasks have none: nobody waits then
-                if connection.scalar(select(_FAILURES.c.id).where(*open_).limit(1)) is None:
+                if connection.scalar(select(_FAILURES.c.id).where(own).limit(1)) is None:
                     continue
             with self._database.write() as connection:
-                solved = self._database.clock()
-                connection.execute(update(_FAILURES).where(*open_).values(solved=solved))
+                connection.execute(delete(_FAILURES).where(own))
 
     def task_ids(self, job: int) -> set[int]:
-        """Return the ids of all tasks of a job that have failed."""
+        """Return the ids of the tasks of a job that have failed and are not predicted since."""
         query = select(_FAILURES.c.task).where(_FAILURES.c.job == job)
         with self._database.read() as connection:
             return set(connection.scalars(query))
@@ -182,11 +177,7 @@ class FailureStore:
     def _listed(self, without: Collection[int] = ()) -> tuple[ColumnElement[bool], ...]:
         project = _FAILURES.c.project
         wanted = (or_(project.is_(None), project.not_in(without)),) if without else ()
-        return (
-            _FAILURES.c.solved == 0,
-            _FAILURES.c.at > self._database.clock() - _LISTED_FOR_S,
-            *wanted,
-        )
+        return (_FAILURES.c.at > self._database.clock() - _LISTED_FOR_S, *wanted)
 
 
 def _trim(connection: Connection) -> None:

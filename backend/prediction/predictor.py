@@ -80,7 +80,7 @@ class Predictor:
         learned = self.versions.active_model(config, request.project_id)
         spec = self.spec(config, priority(request), request.project_id, learned, prompt)
         if prompt is None:
-            outcomes = self.outcomes(request.tasks, spec, request.waited_s, request.is_gone)
+            outcomes = self.outcomes(request.tasks, spec, request.waited_s)
         else:
             outcomes = [self.outcome(task, spec) for task in request.tasks]
         return [outcome.entry for outcome in outcomes]
@@ -120,14 +120,13 @@ class Predictor:
         tasks: Sequence[Task],
         spec: PredictionSpec,
         waited_s: float = 0.0,
-        is_gone: Callable[[], bool] = lambda: False,
     ) -> list[Outcome]:
         """Return the outcomes of the tasks of a request; a few of them run at the same time.
 
         Args:
             waited_s: how long their request has waited before, in seconds.
         """
-        return self._task_runner.run(tasks, spec, self.outcome, waited_s, is_gone)
+        return self._task_runner.run(tasks, spec, self.outcome, waited_s)
 
     def outcome(self, task: Task, spec: PredictionSpec) -> Outcome:
         """Return the outcome of one task; its errors cost no other task."""

@@ -28,8 +28,6 @@ from backend.web.server import RequestSlots
 
 log = logging.getLogger(__name__)
 
-#: Key of the WSGI environment under which waitress tells whether the client has gone.
-_IS_GONE = "waitress.client_disconnected"
 #: The start of ``User-Agent`` in the requests that Label Studio sends to ML backends.
 _LABEL_STUDIO_AGENT = "heartex/"
 
@@ -98,8 +96,7 @@ class MlBackendRoutes:
         slots = self.slots.batches if is_batch else self.slots.annotators
         deadline_s = self.services.settings.predict_deadline_s
         with slots.hold(max(0.0, came + deadline_s - time.monotonic())):
-            is_gone = request.environ.get(_IS_GONE, lambda: False)
-            asked = replace(asked, waited_s=time.monotonic() - came, is_gone=is_gone)
+            asked = replace(asked, waited_s=time.monotonic() - came)
             entries = self.predictor.predict(asked)
         if asked.tasks_left_out:
             log.warning("%d tasks above %d are left for later", asked.tasks_left_out, MAX_TASKS)

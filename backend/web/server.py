@@ -147,7 +147,6 @@ def _options(settings: Settings) -> dict[str, Any]:
         "inbuf_overflow": _IN_MEMORY,
         "outbuf_overflow": _IN_MEMORY,
         "outbuf_high_watermark": _MAX_UNREAD,
-        "channel_request_lookahead": 1,  # notices that a client has gone
         "asyncore_use_poll": True,
         "log_socket_errors": False,
         "clear_untrusted_proxy_headers": False,  # the application reads those of trusted ones

@@ -106,21 +106,6 @@ def test_the_time_in_line_counts_towards_the_deadline() -> None:
     work.release()
 
 
-def test_a_batch_whose_client_has_gone_waits_no_more() -> None:
-    """All that it asked for is left to a job: nobody has read what was made."""
-    work, late, gone = HeldWork(2), LateJobs(), threading.Event()
-    runner = TaskRunner(None, late, 60)
-    with ThreadPoolExecutor() as pool:
-        answer = pool.submit(runner.run, tasks(1, 2), BATCH, work, is_gone=gone.is_set)
-        assert work.started[2].wait(20)
-        gone.set()
-        assert made_of(answer.result(20)) == [None, None]
-        work.release()
-    assert late.added == [1, 2]
-    assert made_of(runner.run_all(tasks(1, 2), BATCH, work)) == [1, 2]
-    assert sorted(work.made) == [1, 2]
-
-
 def test_two_requests_for_a_task_share_the_work_and_one_gets_it() -> None:
     """From two answers, Label Studio would store it twice; what one waits for is not late."""
     work, late = HeldWork(1), LateJobs()
