@@ -24,18 +24,8 @@ _LONGEST_RUN = 1 << _LENGTH_BITS[-1]
 _HEADER_BITS = 32 + 5 + 4 * 4
 _CHANNELS = 4
 
-#: Bytes of a stream whose tokens are looked up and decoded at once; each takes 16 bytes of memory
-#: for its bits, and up to two hundred for its tokens.
-_PART_BYTES = 1 << 18
-
-#: Tokens that are decoded of one stream: each takes up to half a microsecond. Noise on 12
-#: megapixels has six million.
-_MAX_TOKENS = 1 << 24
-
-#: Values that are decoded at once. Those of a run need a quarter of a byte of memory each, those of
-#: a literal so many times more.
-_BATCH_VALUES = 1 << 23
-_LITERAL_COST = 20
+#: Bytes of a stream that are decoded at once; each takes up to six hundred of memory.
+_PART_BYTES = 1 << 16
 
 
 def encode_runs(mask: RunMask) -> list[int]:
@@ -91,16 +81,10 @@ def decode_rle(rle: Sequence[int], height: int, width: int) -> npt.NDArray[np.ui
     alpha = np.empty(height * width, dtype=np.uint8)
     before = 0
     for tokens in _read_tokens(data, n_values, word_bits, length_bits):
-        costs = np.cumsum(np.where(tokens.is_run, 1, _LITERAL_COST) * tokens.counts)
-        first = 0
-        while first < costs.size:
-            limit = (costs[first - 1] if first else 0) + _BATCH_VALUES
-            last = max(first + 1, int(np.searchsorted(costs, limit, "right")))
-            part = tokens.part(slice(first, last))
-            after = before + int(part.counts.sum())
-            pixels = slice(before // _CHANNELS, after // _CHANNELS)
-            alpha[pixels] = _alphas(source, part, word_bits, before)
-            first, before = last, after
+        after = before + int(tokens.counts.sum())
+        pixels = slice(before // _CHANNELS, after // _CHANNELS)
+        alpha[pixels] = _alphas(source, tokens, word_bits, before)
+        before = after
     return alpha.reshape(height, width)
 
 
@@ -116,10 +100,6 @@ class _Tokens(NamedTuple):
     is_run: npt.NDArray[np.bool_]
     counts: npt.NDArray[np.int64]
     positions: npt.NDArray[np.int64]
-
-    def part(self, part: slice) -> _Tokens:
-        """Return some of the tokens."""
-        return _Tokens(self.is_run[part], self.counts[part], self.positions[part])
 
 
 def _read_header(data: bytes) -> tuple[int, int, list[int]]:
@@ -205,11 +185,8 @@ def _read_tokens(
     data: bytes, n_values: int, word_bits: int, length_bits: Sequence[int]
 ) -> Iterator[_Tokens]:
     """Find the tokens up to the last value, a part of the stream at a time."""
-    found = before = 0
+    before = 0
     for first, heads, starts in _token_starts(data, word_bits, length_bits):
-        found += starts.size
-        if found > _MAX_TOKENS:
-            raise ValueError(f"The stream has more than {_MAX_TOKENS} runs and literals.")
         tokens = heads[(starts >> 3) - first].astype(np.int64) << (starts & 7)
         is_run = tokens >> 31 & 1 == 1  # bits above the 32nd are not read
         bits = np.array(length_bits)[tokens >> 29 & 0b11]
@@ -224,7 +201,7 @@ def _read_tokens(
         before = int(totals[last])
         if before > n_values or positions[last] + word_bits * words > len(data) * 8:
             break
-        yield _Tokens(is_run, counts, positions).part(slice(last + 1))
+        yield _Tokens(is_run[: last + 1], counts[: last + 1], positions[: last + 1])
         if before == n_values:
             return
     raise ValueError(
