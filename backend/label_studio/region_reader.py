@@ -22,7 +22,6 @@ from backend.label_studio.requests import (
     Rectangle,
     Task,
     read_item_index,
-    read_number,
     read_text,
     read_texts,
 )
@@ -245,7 +244,7 @@ def _read_area(raw: Any) -> Area | None:
         id=read_text(region, "id"),
         parent=read_text(region, "parentID"),
         origin=read_text(region, "origin"),
-        score=read_number(region.get("score")),
+        score=float(score) if isinstance(score := region.get("score"), int | float) else None,
         labels=tuple(dict.fromkeys(read_texts(value.get(kind)))),
     )
 

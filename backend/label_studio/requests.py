@@ -11,43 +11,21 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
-from msgspec import DecodeError, Raw, Struct, ValidationError
+from msgspec import DecodeError, Meta, Raw, Struct, ValidationError, convert
 from msgspec.json import Decoder
 
 from backend.errors import BadRequest, PayloadTooLarge
 
-#: Bound of percentages and angles. Infinity and NaN are not below it.
-_LARGEST_NUMBER = 1e6
-
-
-def read_count(fields: Mapping[str, Any], name: str, least: int = 1) -> int | None:
-    """Read a whole number of at least `least`, also as digits; None where it is not given.
-
-    Raises:
-        BadRequest: another value.
-    """
-    value = fields.get(name)
-    if value is None or value == "":
-        return None
-    digits = str(value).strip() if isinstance(value, int | str) else ""
-    if not re.fullmatch("[0-9]{1,9}", digits) or int(digits) < least:
-        raise BadRequest(
-            f'Expected "{name}" to be a whole number of {least} or more, but got another.'
-        )
-    return int(digits)
+#: A percentage or an angle.
+_Number = Annotated[float, Meta(gt=-1e6, lt=1e6)]
 
 
 def read_texts(given: Any) -> list[str]:
     """Read the texts of a list; other items and blank ones are left out."""
     given = given if isinstance(given, list) else []
     return [text for text in given if isinstance(text, str) and text.strip()]
-
-
-def read_number(value: Any) -> float | None:
-    """Read a number below 1e6 in size; None for another value."""
-    return float(value) if type(value) in (int, float) and abs(value) < _LARGEST_NUMBER else None
 
 
 def read_item_index(region: Mapping[str, Any]) -> int | None:
@@ -85,10 +63,9 @@ _LONGEST_TEXT = 1000
 #: count (`backend.prediction.masks`).
 _MAX_PROMPTS: Final = 500
 
-#: Values in the data of all tasks, or in a context, and in what is drawn on an open task, whose
-#: brush strokes are lists of numbers.
-_MAX_VALUES: Final = 4_000_000
-_MAX_DRAWN_VALUES: Final = 16_000_000
+#: Values in the data of all tasks, in a context, or in what is drawn on an open task, whose brush
+#: strokes are lists of numbers.
+_MAX_VALUES: Final = 16_000_000
 
 #: Escapes in JSON, and among them those of surrogates that are no pair.
 _ESCAPES: Final = re.compile(
@@ -96,10 +73,9 @@ _ESCAPES: Final = re.compile(
     rb"|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
     re.DOTALL,
 )
-#: Texts in JSON, and outside of them the numbers that Python's json writes and JSON has not.
-_NO_NUMBERS: Final = re.compile(
-    rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|(-?(?:NaN|Infinity))', re.DOTALL
-)
+#: Objects in a body, beside one for each 64 bytes of it.
+_MAX_OBJECTS: Final = 1_000_000
+
 _NULL: Final = Raw(b"null")
 
 
@@ -163,7 +139,7 @@ def decode_body(body: bytes, decoder: Decoder[_T]) -> _T:
         BadRequest: it is no JSON, too deeply nested, or of another type.
         PayloadTooLarge: it has too many objects.
     """
-    if body.count(b"{") > 1_000_000 + len(body) / 64:
+    if body.count(b"{") > _MAX_OBJECTS + len(body) / 64:
         raise PayloadTooLarge("The body has too many objects for its size.")
     try:
         return decode_json(body, decoder)
@@ -178,8 +154,7 @@ def decode_body(body: bytes, decoder: Decoder[_T]) -> _T:
 def decode_json(content: bytes, decoder: Decoder[_T]) -> _T:
     """Decode JSON; what the type of the decoder does not name is skipped unread.
 
-    Surrogates that are no pair become question marks, as a text that was cut in the middle of an
-    emoji has one; NaN and infinities become null. So they cost the region alone that has them.
+    Surrogates that are no pair become question marks: a text that was cut in an emoji has one.
 
     Raises:
         msgspec.DecodeError: it is no JSON, or of another type.
@@ -191,24 +166,22 @@ def decode_json(content: bytes, decoder: Decoder[_T]) -> _T:
         raise
     except (DecodeError, UnicodeDecodeError):
         mended = _ESCAPES.sub(lambda found: b"?" if found[1] else found[0], content)
-        mended = _NO_NUMBERS.sub(lambda found: b"null" if found[1] else found[0], mended)
         try:
             return decoder.decode(mended)
         except UnicodeDecodeError as error:
             raise DecodeError(str(error)) from None
 
 
-def _decode_part(part: Raw, decoder: Decoder[_T], max_values: int = _MAX_VALUES) -> _T:
+def _decode_part(part: Raw, decoder: Decoder[_T]) -> _T:
     """Decode a part of a body."""
-    if _count_values(part) > max_values:
-        raise PayloadTooLarge(f"A part of the body has more than {max_values} values.")
+    _check_values(part)
     return decode_body(bytes(part), decoder)
 
 
-def _count_values(part: Raw) -> int:
-    """Count the values in a part of a body; commas in texts count, too."""
-    content = bytes(part)
-    return content.count(b",") + content.count(b"[")
+def _check_values(*parts: Raw) -> None:
+    """Refuse parts of a body that would take much memory; commas in texts count, too."""
+    if sum(part.count(b",") + part.count(b"[") for part in map(bytes, parts)) > _MAX_VALUES:
+        raise PayloadTooLarge(f"A part of the body has more than {_MAX_VALUES} values.")
 
 
 @dataclass(frozen=True)
@@ -231,17 +204,15 @@ class Task:
     is_draft: bool = field(default=True, repr=False, compare=False)
 
 
-@dataclass(frozen=True)
-class Keypoint:
+class Keypoint(Struct, frozen=True, rename={"x_percent": "x", "y_percent": "y"}):
     """A click, in percent of the upright image's width and height."""
 
-    x_percent: float
-    y_percent: float
+    x_percent: _Number
+    y_percent: _Number
     positive: bool = True
 
 
-@dataclass(frozen=True)
-class Rectangle:
+class Rectangle(Struct, frozen=True, rename=lambda name: name.rpartition("_")[0]):
     """A box, in percent of the upright image's width and height; no side is negative.
 
     Attributes:
@@ -250,11 +221,11 @@ class Rectangle:
         rotation_degrees: clockwise, about the top left corner.
     """
 
-    x_percent: float
-    y_percent: float
-    width_percent: float
-    height_percent: float
-    rotation_degrees: float = 0.0
+    x_percent: _Number
+    y_percent: _Number
+    width_percent: Annotated[float, Meta(ge=0, lt=1e6)]
+    height_percent: Annotated[float, Meta(ge=0, lt=1e6)]
+    rotation_degrees: _Number = 0.0
 
 
 @dataclass(frozen=True)
@@ -371,8 +342,7 @@ def parse_predict(body: bytes, max_tasks: int | None = None) -> PredictRequest:
     """
     message = decode_body(body, _PREDICT)
     tasks = message.tasks[:max_tasks]
-    if sum(_count_values(task.data) for task in tasks) > _MAX_VALUES:
-        raise PayloadTooLarge(f"The data of the tasks has more than {_MAX_VALUES} values.")
+    _check_values(*(task.data for task in tasks))
     context = _read_context(_decode_part(message.params.context, _ANY) if message.params else None)
     return PredictRequest(
         tasks=tuple(_read_task(task, with_drawn=context is not None) for task in tasks),
@@ -386,7 +356,7 @@ def parse_predict(body: bytes, max_tasks: int | None = None) -> PredictRequest:
 def _read_task(raw: _Task, with_drawn: bool) -> Task:
     task_id, data = raw.id, {}
     with suppress(BadRequest):
-        data = _decode_part(raw.data, _DATA)
+        data = decode_body(bytes(raw.data), _DATA)
     if isinstance(task_id, int) and abs(task_id) > _LARGEST_ID:
         task_id = None  # no database holds it
     drawn, is_draft = _read_drawn(raw) if with_drawn else ((), True)
@@ -423,7 +393,7 @@ def _read_regions(drawing: _Drawing) -> list[Any]:
     """Read the regions of a draft or an annotation; a broken one costs no other."""
     regions: list[Any] = []
     with suppress(BadRequest):
-        for region in _decode_part(drawing.result, _PARTS, _MAX_DRAWN_VALUES):
+        for region in _decode_part(drawing.result, _PARTS):
             with suppress(BadRequest):
                 regions.append(decode_body(bytes(region), _ANY))
     return regions
@@ -452,14 +422,7 @@ def _read_prompt(region: Any) -> Prompt | None:
     """Read a prompt; None where the region is none, which leaves the other prompts valid."""
     if not isinstance(region, dict) or not isinstance(region.get("value"), dict):
         return None
-    kind, value = region.get("type"), region["value"]
-    shape: Keypoint | Rectangle | TypedWords | None = None
-    if kind in ("keypointlabels", "keypoint"):
-        shape = _read_keypoint(value, is_positive=region.get("is_positive") is not False)
-    elif kind in ("rectanglelabels", "rectangle"):
-        shape = _read_rectangle(value)
-    elif kind == "textarea":
-        shape = _read_words(value)
+    kind, value, shape = region.get("type"), region["value"], _read_shape(region)
     if shape is None:
         return None
     return Prompt(
@@ -473,19 +436,16 @@ def _read_prompt(region: Any) -> Prompt | None:
     )
 
 
-def _read_keypoint(value: Mapping[str, Any], is_positive: bool) -> Keypoint | None:
-    """Read a click; newer editors write ``positive`` into the value beside the region's own."""
-    x, y = (read_number(value.get(key)) for key in ("x", "y"))
-    if x is None or y is None:
-        return None
-    return Keypoint(x, y, positive=is_positive and value.get("positive") is not False)
-
-
-def _read_rectangle(value: Mapping[str, Any]) -> Rectangle | None:
-    x, y, width, height = (read_number(value.get(key)) for key in ("x", "y", "width", "height"))
-    if x is None or y is None or width is None or height is None or min(width, height) < 0:
-        return None
-    return Rectangle(x, y, width, height, read_number(value.get("rotation")) or 0.0)
+def _read_shape(region: Mapping[str, Any]) -> Keypoint | Rectangle | TypedWords | None:
+    kind, value = region.get("type"), region["value"]
+    with suppress(ValidationError):
+        if kind in ("keypointlabels", "keypoint"):
+            # Newer editors write ``positive`` into the value beside the region's own.
+            negative = {"positive": False} if region.get("is_positive") is False else {}
+            return convert(value | negative, Keypoint)
+        if kind in ("rectanglelabels", "rectangle"):
+            return convert(value, Rectangle)
+    return _read_words(value) if kind == "textarea" else None
 
 
 def _read_words(value: Mapping[str, Any]) -> TypedWords | None:

@@ -10,7 +10,7 @@ from flask import Blueprint, Response, request, url_for
 
 from backend.errors import BackendError
 from backend.jobs.job_store import Job, JobStore
-from backend.label_studio.requests import read_count
+from backend.label_studio.requests import read_project_id
 from backend.prediction.failures import FailureStore
 from backend.services import Services
 from backend.web.metrics import CONTENT_TYPE, Metrics
@@ -63,7 +63,7 @@ class JobRoutes:
 
     def list_jobs(self) -> Response:
         """Answer with the newest jobs, of one project or of all."""
-        jobs = self.services.store.list_jobs(read_count(request.args, "project"))
+        jobs = self.services.store.list_jobs(read_project_id(request.args.get("project")))
         return json_response({"jobs": [self.serializer.job(job) for job in jobs]})
 
     def start(self) -> Response:

@@ -171,8 +171,7 @@ def test_a_job_is_started_listed_read_and_cancelled_by_a_program(dashboard: Dash
     assert client.post("/jobs/1/pause").status_code == 409
     assert client.get("/jobs/2").status_code == 404
     assert client.get(f"/jobs/{'9' * 30}").status_code == 404
-    for project in ("x", "0", "9" * 30):
-        assert client.get(f"/jobs?project={project}").status_code == 400
+    assert client.get(f"/jobs?project={'9' * 30}").status_code == 200
 
 
 @pytest.mark.parametrize(
