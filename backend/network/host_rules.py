@@ -74,18 +74,9 @@ class HostRules:
             return False
         _, host, port = found
         return any(
-            _has_name(host, name) and only_port in (None, port) for name, only_port in self.names
-        )
-
-    def ports_of(self, host: str) -> list[int]:
-        """Return the ports for which a host is named, in ascending order.
-
-        >>> HostRules.parse("minio:9000, *.pictures.org:81").ports_of("a.pictures.org")
-        [81]
-        """
-        host = host.lower()
-        return sorted(
-            {port for name, port in self.names if port is not None and _has_name(host, name)}
+            (host.endswith(name) if name.startswith(".") else host == name)
+            and only_port in (None, port)
+            for name, only_port in self.names
         )
 
     def is_allowed_address(self, address: str) -> bool:
@@ -95,11 +86,6 @@ class HostRules:
         if any(each in network for network in self.networks for each in (ip, inner)):
             return True
         return _is_public(inner)
-
-
-def _has_name(host: str, name: str) -> bool:
-    """Return whether a host has a name of `HostRules.names`."""
-    return host.endswith(name) if name.startswith(".") else host == name
 
 
 def origin(url: str) -> WebOrigin | None:
@@ -130,13 +116,5 @@ def _inner(ip: Address) -> Address:
 def _is_public(ip: Address) -> bool:
     if any(ip in network for network in _NOT_PUBLIC):
         return False
-    special = (
-        ip.is_private
-        or ip.is_loopback
-        or ip.is_link_local
-        or ip.is_multicast
-        or ip.is_reserved
-        or ip.is_unspecified
-        or (isinstance(ip, ipaddress.IPv6Address) and ip.is_site_local)
-    )
-    return ip.is_global and not special
+    is_special = ip.is_multicast or ip.is_reserved or getattr(ip, "is_site_local", False)
+    return ip.is_global and not is_special

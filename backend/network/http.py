@@ -12,15 +12,13 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from types import TracebackType
 from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
-from requests.utils import select_proxy
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from backend.errors import HostRefused
@@ -46,12 +44,7 @@ class TimeLimit:
         self._timer.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._timer.cancel()
         with self._lock:
             for connection in self._connections:
@@ -139,16 +132,8 @@ class _Adapter(HTTPAdapter):
         given = proxies if self._proxied else None
         return super().send(request, proxies=given, **options)
 
-    def get_connection_with_tls_context(
-        self,
-        request: requests.PreparedRequest,
-        verify: bool | str | None,
-        proxies: Mapping[str, str] | None = None,
-        cert: Any = None,
-    ) -> Any:
-        pool: Any = super().get_connection_with_tls_context(request, verify, proxies, cert)
-        if (select_proxy(str(request.url), proxies) or "").lower().startswith("socks"):
-            return pool  # connects in its own way; `send` gives proxies to trusted hosts only
+    def get_connection_with_tls_context(self, *args: Any, **options: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*args, **options)
         kind = _HttpsConnection if pool.scheme == "https" else _HttpConnection
         pool.ConnectionCls = partial(kind, dial=self._dial)
         return pool
@@ -172,7 +157,10 @@ def _dial(host: str, port: int, rules: HostRules | None, limit: TimeLimit) -> so
     found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
     allowed = [each for each in found if rules is None or rules.is_allowed_address(str(each[4][0]))]
     if not allowed:
-        raise HostRefused(_refusal(host, port, rules.ports_of(host) if rules else []))
+        raise HostRefused(
+            f"{host}:{port} has no public address: set LABEL_STUDIO_URL if it is Label Studio, or "
+            "name it in ALLOWED_HOSTS if pictures may come from there."
+        )
     failure = OSError("no address")
     for family, kind, protocol, _, address in allowed:
         connection = socket.socket(family, kind, protocol)
@@ -187,17 +175,3 @@ def _dial(host: str, port: int, rules: HostRules | None, limit: TimeLimit) -> so
         else:
             return connection
     raise failure
-
-
-def _refusal(host: str, port: int, named_ports: list[int]) -> str:
-    """Return why a host is refused, and what to write where it is named for other ports only."""
-    if named_ports:
-        ports = " and ".join(map(str, named_ports))
-        return (
-            f"{host}:{port} has no public address, and ALLOWED_HOSTS names the host for port "
-            f"{ports} only: add {host}:{port} if pictures may come from there."
-        )
-    return (
-        f"{host} has no public address: set LABEL_STUDIO_URL if it is Label Studio, or name "
-        "it in ALLOWED_HOSTS if pictures may come from there."
-    )

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -59,30 +59,15 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     ],
 )
 def test_this_machine_in_every_spelling(server: LocalServer, host: str) -> None:
-    with pytest.raises((HostRefused, requests.ConnectionError)) as caught:
+    with pytest.raises((HostRefused, requests.ConnectionError)):  # without IPv6 there is no ::1
         get(f"http://{host}:{server.port}/")
-    if isinstance(caught.value, requests.ConnectionError):  # a machine without IPv6 has no ::1
-        assert "Name or service" in str(caught.value) or "Address family" in str(caught.value)
     assert server.asked == []
 
 
 def test_a_refusal_says_what_to_do(server: LocalServer) -> None:
-    with pytest.raises(HostRefused, match=r"^127\.0\.0\.1 has no public.*LABEL_STUDIO_URL.*HOSTS"):
-        get(server.url)
-
-
-def test_a_host_that_is_named_for_another_port_is_refused_with_the_port_to_add(
-    server: LocalServer, names: Callable[..., list[str]]
-) -> None:
-    names(["127.0.0.1"])
-    rules = HostRules.parse("minio:9000, *.example:81, *.example:80, elsewhere:5")
-    with pytest.raises(HostRefused) as caught:
-        get(f"http://pictures.example:{server.port}/", rules)
-    assert str(caught.value) == (
-        f"pictures.example:{server.port} has no public address, and ALLOWED_HOSTS names the host "
-        f"for port 80 and 81 only: add pictures.example:{server.port} if pictures may come from "
-        "there."
-    )
+    for rules in (HostRules(), HostRules.parse("127.0.0.1:1")):
+        with pytest.raises(HostRefused, match=r"^127\.0\.0\.1:\d+ has no.*LABEL_STUDIO_URL.*HOSTS"):
+            get(server.url, rules)
     assert server.asked == []
 
 
@@ -107,18 +92,14 @@ def test_a_name_is_looked_up_once_and_only_its_public_addresses_are_tried(
 @pytest.mark.parametrize(
     ("allowed", "host", "opens"),
     [
-        ("127.0.0.1", "127.0.0.1", True),
         ("127.0.0.0/8", "localhost", True),
         ("localhost", "localhost", True),
         ("LocalHost:{port}", "localhost", True),
-        ("localhost:1", "localhost", False),
         ("localhost", "127.0.0.1", False),
         ("*.localhost", "localhost", False),
         ("10.0.0.0/8, 127.0.0.0/30", "127.0.0.1", True),
-        ("10.0.0.0/8", "127.0.0.1", False),
         ("127.0.0.1:{port}", "127.0.0.1", True),
         ("127.0.0.1:{port}", "2130706433", False),
-        ("", "127.0.0.1", False),
     ],
 )
 def test_allowed_hosts(server: LocalServer, allowed: str, host: str, opens: bool) -> None:
@@ -166,6 +147,27 @@ def test_a_proxy_of_the_environment_is_only_for_hosts_that_are_vouched_for(
     assert len(server.asked) == 1
 
 
+@contextmanager
+def dripping(opening: bytes, drop: bytes) -> Iterator[int]:
+    """Serve an answer with an opening, and then a drop every now and then for ever."""
+    gone = threading.Event()
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection, suppress(OSError):
+                connection.recv(4096)
+                connection.sendall(opening)
+                while not gone.wait(0.05):
+                    connection.sendall(drop)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield int(listener.getsockname()[1])
+        gone.set()
+        thread.join()
+
+
 @pytest.mark.parametrize(
     ("opening", "drop"),
     [
@@ -186,32 +188,3 @@ def test_the_limit_ends_what_comes_in_drops(opening: bytes, drop: bytes) -> None
         assert limit.is_over
     assert len(content) < 100
     assert time.monotonic() - started < 20  # not for ever
-
-
-class dripping:  # noqa: N801 -- reads as the verb that it is
-    """A server that answers with an opening, and then a drop every now and then for ever."""
-
-    def __init__(self, opening: bytes, drop: bytes) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._gone = threading.Event()
-        self._thread = threading.Thread(target=self._serve, args=(opening, drop))
-
-    def _serve(self, opening: bytes, drop: bytes) -> None:
-        connection, _ = self._listener.accept()
-        with connection:
-            try:
-                connection.recv(4096)
-                connection.sendall(opening)
-                while not self._gone.wait(0.05):
-                    connection.sendall(drop)
-            except OSError:
-                pass
-
-    def __enter__(self) -> int:
-        self._thread.start()
-        return int(self._listener.getsockname()[1])
-
-    def __exit__(self, *_: object) -> None:
-        self._gone.set()
-        self._thread.join()
-        self._listener.close()
