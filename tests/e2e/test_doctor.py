@@ -141,7 +141,3 @@ def test_tokens_that_are_refused(
     personal = doctor(without_legacy_tokens, demo_project)
     assert personal.ill() == set(), personal.texts
     assert "personal token" in personal.texts["label studio"]
-    key = {"LABEL_STUDIO_API_KEY": without_legacy_tokens.access}
-    short = doctor(without_legacy_tokens, demo_project, **key)
-    assert short.ill() == {"label studio"}
-    assert "lives for minutes" in short.texts["label studio"]

@@ -11,7 +11,7 @@ from backend.services import Services
 from backend.settings import Settings
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.runs.scene_project import CONFIG
-from tests.backend.web.pages.browser import Dashboard
+from tests.backend.web.browser import Dashboard
 
 MODEL: Final[dict[str, Any]] = {
     "model": "demo",

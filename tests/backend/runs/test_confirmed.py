@@ -15,7 +15,7 @@ from backend.runs.run_store import RunStore
 from backend.settings import Settings
 from tests.backend.runs import samples
 from tests.backend.runs.samples import SUSPICION
-from tests.backend.web.pages.browser import Dashboard, Page
+from tests.backend.web.browser import Dashboard, Page
 
 ERRORS = "/projects/7/label-errors"
 

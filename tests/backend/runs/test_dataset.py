@@ -40,7 +40,7 @@ from clearclip_core import RGBArray
 from tests.backend.dataset.drawn_tasks import CONFIG, brush_region, picture_bytes, rectangle
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, Asked
-from tests.backend.web.pages.browser import Dashboard, Page
+from tests.backend.web.browser import Dashboard, Page
 
 MASK = rectangle(5, 5, 20, 30)
 DAY_S = 86_400

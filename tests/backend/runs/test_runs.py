@@ -29,7 +29,7 @@ from backend.settings import Settings
 from tests.backend.conftest import Clock
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.runs.samples import EVIL, SAMPLES
-from tests.backend.web.pages.browser import PEOPLE, Dashboard, Page
+from tests.backend.web.browser import PEOPLE, Dashboard, Page
 
 Kind = RunKind[Any, Any]
 

@@ -11,7 +11,7 @@ from tests.backend.fakes.label_studio import FakeStudio
 from tests.backend.runs import samples
 from tests.backend.runs.samples import EVIL, LINE
 from tests.backend.runs.scene_project import CONFIG
-from tests.backend.web.pages.browser import Dashboard, Page
+from tests.backend.web.browser import Dashboard, Page
 
 WORDS = "/projects/7/words"
 

@@ -1,12 +1,13 @@
-"""A client of an application with a stand-in for the model."""
+"""Who asks an application with a stand-in for the model."""
 
 from __future__ import annotations
 
 import pytest
 from flask.testing import FlaskClient
 
-from tests.backend.web.pages.browser import Dashboard
-from tests.backend.web.requests_to_app import make_app
+from tests.backend.fakes.label_studio import TOKEN
+from tests.backend.fakes.local_server import LocalServer
+from tests.backend.web.browser import Dashboard, make_app
 
 
 @pytest.fixture
@@ -17,3 +18,9 @@ def client() -> FlaskClient:
 @pytest.fixture
 def dashboard() -> Dashboard:
     return Dashboard()
+
+
+@pytest.fixture
+def lead(server: LocalServer) -> Dashboard:
+    """A lead before a backend that has a token."""
+    return Dashboard(label_studio_url=server.url, label_studio_api_key=TOKEN)

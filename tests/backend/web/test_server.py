@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,11 +21,14 @@ import requests
 from flask import Flask
 from werkzeug.test import Client
 
+from backend import create_app
 from backend.cli.demo_servers import free_port
+from backend.inference.engine import Engine
+from backend.jobs.worker import Worker
 from backend.settings import Settings
 from backend.web.middleware.guards import SECURITY_HEADERS
 from backend.web.server import StartingApp, make_app
-from tests.backend.fakes.colour_segmenter import brush_config, data_url, flag
+from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag
 from tests.backend.fakes.local_server import Answer, Asked, LocalServer
 
 Served = tuple[str, "subprocess.Popen[bytes]"]
@@ -76,17 +78,6 @@ def sent(url: str, content: bytes) -> bytes:
     return b""
 
 
-@pytest.mark.parametrize(
-    "chunks", [b"zz\r\n{}\r\n0\r\n\r\n", b"-2\r\n{}\r\n", b"2\r\n{}XX0\r\n\r\n"]
-)
-def test_a_body_in_broken_chunks_is_400(server: Served, chunks: bytes) -> None:
-    url, _ = server
-    head = b"POST /setup HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
-    answer = sent(url, head + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
-    assert answer.startswith(b"HTTP/1.1 400 ")
-    assert b"Traceback" not in answer
-
-
 def test_a_body_that_is_too_large_is_413_and_shown_to_people(server: Served) -> None:
     """In chunks, too; and without reading it all where it is much too large."""
     url, _ = server
@@ -116,46 +107,33 @@ def test_who_never_finishes_a_request_is_let_go(server: Served, beginning: bytes
     assert requests.get(f"{url}/health", timeout=60).status_code == 200
 
 
-def test_requests_that_come_at_once_are_answered_in_order(server: Served) -> None:
-    url, _ = server
-    first = b"GET /versions HTTP/1.1\r\nHost: x\r\n\r\n"
-    last = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-    answers = sent(url, first * 200 + last)
-    assert answers.count(b"HTTP/1.1 200 OK") == 201
-    assert b'"UP"' in answers[-100:]
-
-
-@pytest.mark.parametrize(
-    ("given", "sentence"),
-    [
-        ({"model": "nothing"}, "arch/tag"),
-        ({"model": "ViT-B-16/random"}, "never served"),
-        ({"model": "demo", "method": "magic"}, "clip, maskclip, sclip, clearclip"),
-        ({"model": "demo", "precision": "fp16", "device": "cpu"}, "fp16 needs a GPU"),
-        ({"model": "demo", "device": "abacus"}, "auto, cpu, cuda or mps"),
-        ({"model": "demo", "feature_cache_mb": 1 << 40}, "FEATURE_CACHE_MB"),
-    ],
-)
-def test_what_can_never_work_is_refused(given: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(ValueError, match=sentence):
-        make_app(Settings(**given))
+def test_a_device_or_precision_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ValueError, match="fp16 needs a GPU"):
+        make_app(Settings(model="demo", precision="fp16", device="cpu"))
+    with pytest.raises(ValueError, match="auto, cpu, cuda or mps"):
+        make_app(Settings(model="demo", device="abacus"))
 
 
 def test_a_server_that_cannot_start_ends_with_a_sentence() -> None:
-    port = free_port(0)
-    ran = subprocess.run(
-        [
-            *(sys.executable, "-m", "backend", "serve", "--port", str(port)),
-            *("--model", "demo", "--device", "abacus"),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    command = [sys.executable, "-m", "backend", "serve", "--port", str(free_port(0))]
+    command += ["--model", "demo", "--device", "abacus", "--log-format", "json"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert ran.returncode != 0
     assert "auto, cpu, cuda or mps, but got 'abacus'" in ran.stderr
     assert "Traceback" not in ran.stderr
+    assert {"level", "message"} <= set.union(*map(set, map(json.loads, ran.stderr.splitlines())))
+
+
+def test_only_an_engine_of_its_own_is_started_and_the_worker_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given, started = colour_engine(), []
+    monkeypatch.setattr(Engine, "start", lambda _: started.append("engine"))
+    monkeypatch.setattr(Worker, "start", lambda _: started.append("worker"))
+    create_app(Settings(), given)
+    assert started == []
+    create_app(Settings(model="demo"))
+    assert started == ["engine", "worker"]
 
 
 def test_health_and_setup_answer_in_time_while_it_loads_and_predicts() -> None:
@@ -188,46 +166,6 @@ def test_health_and_setup_answer_in_time_while_it_loads_and_predicts() -> None:
         results = answer.result().json()["results"]
         assert len(results) == 4
         assert {entry["model_version"] for entry in results} == {setup.json()["model_version"]}
-
-
-def test_what_the_process_writes_is_json_where_that_is_asked_for() -> None:
-    """Every line of it, the server's own included; the same id from request to task."""
-    picture = data_url(np.zeros((60, 80, 3), np.uint8))
-    with served("--model", "demo", "--log-format", "json") as (url, process):
-        body = {"tasks": [{"id": 7, "data": {"image": picture}}], "project": "3.1"}
-        config = {"label_config": brush_config("sky")}
-        answer = requests.post(
-            f"{url}/predict", json={**body, **config}, headers={"X-Request-ID": "r-1"}, timeout=300
-        )
-        assert answer.status_code == 200
-        process.terminate()
-        _, written = process.communicate(timeout=30)
-    lines = [json.loads(line) for line in written.decode().splitlines()]
-    loggers = {line["logger"] for line in lines}
-    assert {
-        "backend.web.server",
-        "backend.inference.model_loader",
-        "backend.telemetry.task_tracker",
-        "backend.web.app",
-    } <= loggers
-    assert "waitress" not in loggers, "a request is one line"
-    (task,) = (line for line in lines if line["logger"] == "backend.telemetry.task_tracker")
-    assert {"request": "r-1", "project": 3, "task": 7, "urgency": "opened"}.items() <= task.items()
-    stages = {name for name in task if name.endswith("_ms")}
-    assert {f"{name}_ms" for name in ("fetch", "prepare", "wait", "model", "draw")} <= stages
-    assert sum(task[stage] for stage in stages) <= task["ms"] + len(stages)
-    (request,) = (line for line in lines if line["logger"] == "backend.web.app")
-    assert (request["message"], request["request"]) == ("POST /predict: 200", "r-1")
-
-
-def test_weights_that_cannot_be_had_are_said_over_http(tmp_path: Path) -> None:
-    with served("--wait", "--model", f"ViT-B-16-quickgelu@{tmp_path}/none.safetensors") as (url, _):
-        assert requests.get(f"{url}/health", timeout=60).status_code == 200
-        body = {"tasks": [], "label_config": brush_config("red"), "schema": brush_config("red")}
-        for path in ("predict", "setup"):
-            response = requests.post(f"{url}/{path}", json=body, timeout=60)
-            assert response.status_code == 503
-            assert response.reason == f"There are no weights at {tmp_path}/none.safetensors."
 
 
 @pytest.mark.parametrize("ends", [True, False])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sqlite3
 from contextlib import closing
@@ -13,8 +12,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from backend.telemetry.logs import Facts
-from tests.backend.web.pages.browser import PEOPLE, Page
-from tests.backend.web.requests_to_app import RED, error_of, make_app, predict_body
+from tests.backend.web.browser import PEOPLE, RED, Page, error_of, make_app, predict_body
 
 
 @pytest.mark.parametrize(
@@ -36,14 +34,6 @@ def test_a_program_gets_json_and_a_person_a_page_that_leads_back(
     assert [link["href"] for link in page.all("a")] == ["/"]
 
 
-@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example"])
-def test_a_malformed_host_is_answered_with_a_page(client: FlaskClient, host: str) -> None:
-    """Flask knows no routes then, and makes no address of one."""
-    answer = client.get("/nowhere", headers={**PEOPLE, "Host": host})
-    assert 400 <= answer.status_code < 500
-    assert [link["href"] for link in Page(answer).all("a")] == ["/"]
-
-
 def test_a_database_that_another_program_locks_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -62,16 +52,6 @@ def test_a_database_that_another_program_locks_is_said(
     assert int(response.headers["Retry-After"]) > 0
     assert not any(record.exc_info for record in caplog.records)
     assert client.post("/jobs", json={"project": 8}).status_code == 201
-
-
-def test_a_body_of_64_mb_of_old_annotations_is_normal(client: FlaskClient) -> None:
-    body = json.dumps(predict_body(RED)).encode()
-    padded = body[:-1] + b', "old": "' + b"x" * (64 << 20) + b'"}'
-    response = client.post("/predict", data=padded, content_type="application/json")
-    assert json.loads(response.data)["results"][0]["result"]
-
-
-# ---- the log -------------------------------------------------------------------------------------
 
 
 def test_a_request_is_one_line_with_its_id(

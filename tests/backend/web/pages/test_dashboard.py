@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
+from flask.testing import FlaskClient
+from prometheus_client.parser import text_string_to_metric_families
 
 from backend.database.database import Database
 from backend.inference.engine import Engine
@@ -18,8 +22,15 @@ from backend.prediction.failures import FailureStore
 from backend.settings import Settings
 from tests.backend.fakes.colour_segmenter import ColourSegmenter, brush_config, colour_engine
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
-from tests.backend.web.pages.browser import PEOPLE, Dashboard, Page, started
-from tests.backend.web.requests_to_app import RED, predict_body
+from tests.backend.web.browser import (
+    PEOPLE,
+    RED,
+    Dashboard,
+    Page,
+    make_app,
+    predict_body,
+    started,
+)
 
 
 def test_browsers_get_the_page_and_programs_json(dashboard: Dashboard) -> None:
@@ -53,17 +64,13 @@ def test_ready_is_another_thing_than_alive() -> None:
 
     with Engine(load, lambda: "m") as engine:
         dashboard = Dashboard(engine)
-        assert dashboard.client.get("/health").status_code == 200
         ready = dashboard.client.get("/ready")
         assert (ready.status_code, ready.get_json()["state"]) == (503, "loading")
         assert "Loading the model" in dashboard.page().text
         may_load.set()
         engine.segmenter()
         assert dashboard.client.get("/ready").status_code == 200
-    ready = dashboard.client.get("/ready")
-    sentence = "The backend is shutting down."
-    assert (ready.status_code, ready.get_json()["reason"]) == (503, sentence)
-    assert sentence in dashboard.page().text
+    assert "The backend is shutting down." in dashboard.page().text
 
 
 def test_nothing_here_waits_for_a_model_that_is_busy() -> None:
@@ -79,6 +86,8 @@ def test_nothing_here_waits_for_a_model_that_is_busy() -> None:
     assert segmenter.started.acquire(timeout=20)
     for path in ("/", "/status", "/metrics", "/ready", "/jobs", "/health"):
         assert dashboard.client.get(path, headers=PEOPLE).status_code == 200
+    waiting = dashboard.client.get("/status").get_json()["waiting"]
+    assert {"urgency": "opened", "project": 7, "count": 1} in waiting
     page = dashboard.page()
     assert "in the model" in page.text
     assert "http://studio:8080/projects/7/data?task=5" in page.links
@@ -127,6 +136,59 @@ def test_projects_that_are_served_come_first_with_their_figures_and_others_in_a_
     (served,) = dashboard.client.get("/status").get_json()["served"]
     nothing = {"tasks": None, "annotations": 0, "accepted_share": None}
     assert served == {"project": 7, "failing": 2} | nothing
+
+
+# ---- nothing of other sites comes onto a page ----------------------------------------------------
+
+
+def test_the_page_needs_nothing_from_elsewhere(dashboard: Dashboard) -> None:
+    """Air-gapped: no script, style, font or picture comes from a server, not even this one."""
+    started(dashboard, done=1, total=2)
+    for path in ("/", "/?part=1", "/projects/7?job=1"):
+        page = dashboard.page(path)
+        for tag, attributes in page.elements:
+            assert "src" not in attributes, tag
+            assert "style" not in attributes, tag
+            assert not any(name.startswith("on") for name in attributes), tag
+            if tag == "link":
+                assert attributes["href"] == "data:,"
+        assert "@import" not in page.text
+        assert "url(" not in page.text
+
+
+def test_the_policy_lets_only_the_pages_own_script_run(dashboard: Dashboard) -> None:
+    first, second = (dashboard.client.get("/", headers=PEOPLE) for _ in range(2))
+    policy = first.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "frame-ancestors 'none'" in policy
+    (nonce,) = set(re.findall(r"'nonce-([\w-]+)'", policy))
+    page = Page(first)
+    assert {element["nonce"] for element in page.all("script") + page.all("style")} == {nonce}
+    assert nonce not in second.headers["Content-Security-Policy"]
+    assert first.headers["Cache-Control"] == "no-store"
+
+
+def test_what_comes_from_outside_is_text(dashboard: Dashboard) -> None:
+    evil = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
+    setup = {"schema": brush_config("red"), "hostname": "javascript:alert(1)", "access_token": ""}
+    dashboard.client.post("/setup", json=setup)
+    body = {"tasks": [{"id": evil, "data": {evil: evil}}], "label_config": brush_config("red")}
+    dashboard.client.post("/predict", json=body)
+    job = started(dashboard)
+    dashboard.store.advance(job, "worker", failures=[(1, evil)], version=evil)
+    dashboard.store.finish(job, "worker", reason=evil)
+    refused = dashboard.post("/jobs", {"project": "7", evil: "1"})
+    for page in (
+        dashboard.page(),
+        dashboard.page("/?part=1"),
+        dashboard.page("/projects/7?job=1"),
+        Page(refused),
+    ):
+        assert "alert(1)" in page.text
+        assert page.all("img") == []
+        assert all(script.get("nonce") for script in page.all("script"))
+        assert all(link.startswith(("http://studio:8080", "/", "#")) for link in page.links)
 
 
 # ---- jobs ----------------------------------------------------------------------------------------
@@ -178,8 +240,6 @@ def test_a_job_is_started_listed_read_and_cancelled_by_a_program(dashboard: Dash
     ("body", "form"),
     [
         (b"", {"project": ""}),
-        (b'{"project": "x"}', {"project": "seven"}),
-        (b'{"project": -1}', {"project": "7", "limit": "0"}),
         (b'{"project": 7, "what": 1}', {"project": "7", "filter": "none"}),
     ],
 )
@@ -193,3 +253,67 @@ def test_a_job_that_cannot_be_is_refused_in_a_sentence(
     assert on_page.status_code == 400
     assert "Expected " in Page(on_page).text
     assert dashboard.store.list_jobs() == []
+
+
+# ---- metrics, read back by the parser of Prometheus ----------------------------------------------
+
+
+def scraped(client: FlaskClient) -> dict[str, float]:
+    """Name and labels as they are written -> value."""
+    response = client.get("/metrics")
+    assert response.headers["Content-Type"].startswith("text/plain; version=")
+    found = {}
+    for family in text_string_to_metric_families(response.data.decode()):
+        for sample in family.samples:
+            labels = ",".join(f"{name}={value}" for name, value in sorted(sample.labels.items()))
+            found[f"{sample.name}{{{labels}}}"] = sample.value
+    return found
+
+
+def test_requests_tasks_and_what_the_engine_does_are_counted(client: FlaskClient) -> None:
+    before = scraped(client)
+    assert before["clearclip_model_loaded{}"] == 1
+    for number in (1, 2):
+        client.post("/predict", json=predict_body(RED | {"id": number}, {"id": 9, "data": {}}))
+    client.open("/nowhere/at/all", method="BREW-7")
+    found = scraped(client)
+    expected = {
+        "requests_total{method=POST,route=/predict,status=200}": 2,
+        "requests_total{method=other,route=other,status=404}": 1,
+        "request_seconds_count{route=/predict}": 2,
+        "request_seconds_bucket{le=120.0,route=/predict}": 2,
+        "tasks_total{urgency=batch}": 2,
+        "failures_total{reason=DataKeyError}": 2,
+        "stage_seconds_count{stage=model}": 2,
+        "stage_seconds_count{stage=fetch}": 2,
+        "queue_pictures{urgency=interactive}": 0,
+        "cache_misses_total{cache=features}": 2,
+        "cache_hits_total{cache=words}": 2,
+        "cache_hits_total{cache=pictures}": 0,
+    }
+    assert {name: found[f"clearclip_{name}"] for name in expected} == expected
+    assert not any("nowhere" in name for name in found)
+
+
+def test_a_model_that_is_not_loaded_says_so() -> None:
+    engine = Engine(ColourSegmenter, lambda: "m")  # type: ignore[arg-type]
+    assert scraped(make_app(engine).test_client())["clearclip_model_loaded{}"] == 0
+
+
+def test_a_gpu_that_is_used_is_told_of_with_all_its_memory(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two GPUs, as torch tells of them; this process uses the second."""
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        assert not any(name.startswith("clearclip_gpu") for name in scraped(client))
+    used = {0: 0, 1: 300}
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda index: 2 * used[index])
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: (7000, 8000))
+    found = {n: v for n, v in scraped(client).items() if n.startswith("clearclip_gpu")}
+    assert found == {
+        "clearclip_gpu_memory_bytes{device=cuda:1,kind=reserved}": 600,
+        "clearclip_gpu_memory_bytes{device=cuda:1,kind=free}": 7000,
+        "clearclip_gpu_memory_bytes{device=cuda:1,kind=total}": 8000,
+    }

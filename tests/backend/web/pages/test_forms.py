@@ -11,7 +11,7 @@ from backend.runs.kinds import KINDS
 from backend.web.pages.forms import JobRequest, parse_fields
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, LocalServer
-from tests.backend.web.pages.browser import Dashboard, Page
+from tests.backend.web.browser import Dashboard, Page
 
 
 @pytest.fixture

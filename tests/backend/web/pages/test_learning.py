@@ -26,11 +26,11 @@ from backend.runs.run import AskedNothing
 from backend.runs.run_store import RunStore
 from backend.settings import Adapt, Settings
 from clearclip_core import weights_id
-from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag, teach
+from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, teach
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.learning_stores import LearningStores, version_with
 from tests.backend.feedback.test_annotation_reader import region
-from tests.backend.web.pages.browser import PEOPLE, Page
+from tests.backend.web.browser import PEOPLE, Page
 
 LEARNING = "/projects/7/learning"
 KEYS = {"label_studio_url": "http://studio:8080", "label_studio_api_key": "a" * 40}
@@ -61,13 +61,6 @@ def learn(
         scores = teach(wine=colour) if colour else None
         version = msgspec.structs.replace(version_with(scores, 20 + 5 * number), **changes)
         stores.versions.commit(lease, version, scores, adapt, pictures)
-
-
-def test_a_project_that_has_learned_nothing() -> None:
-    client = make_app().test_client()
-    told = client.get(LEARNING).get_json(force=True)
-    assert (told["live"], told["versions"], told["waits"], told["every"]) == (None, [], False, 10)
-    assert "the words alone" in Page(client.get(LEARNING, headers=PEOPLE)).text
 
 
 URL = "data:image/jpeg;base64,AAAA"
@@ -136,35 +129,6 @@ def test_where_labels_lose_the_annotations_to_check_are_linked() -> None:
     assert "It looks like “wine”." in page.text
 
 
-def test_a_version_waits_until_somebody_decides() -> None:
-    stores = stores_of()
-    learn(stores, adapt="ask", pictures=PICTURES)
-    client = make_app().test_client()
-    page = Page(client.get(LEARNING, headers=PEOPLE))
-    assert "Version 1 waits" in page.text
-    assert len(page.all("img")) == 3
-    assert press(client, "use", number="1").status_code == 303
-    state = stores.versions.state(7)
-    assert (state.live, state.pinned, state.waits) == (1, False, False), "the project asks"
-    assert "waits for you" not in Page(client.get(LEARNING, headers=PEOPLE)).text
-    assert press(client, "use", number="0").status_code == 303
-    assert stores.versions.state(7).live is None
-
-
-def test_a_label_keeps_its_words() -> None:
-    stores = stores_of()
-    learn(stores)
-    client = make_app().test_client()
-    assert press(client, "keep-words", label="<b>car</b>").status_code == 303
-    state = stores.versions.state(7)
-    assert (state.as_words, state.asked) == (("<b>car</b>",), True)
-    page = Page(client.get(LEARNING, headers=PEOPLE))
-    assert "Labels that keep their words" in page.text
-    assert press(client, "learn-label", label="<b>car</b>").status_code == 303
-    assert stores.versions.state(7).as_words == ()
-    assert press(client, "keep-words").status_code == 400
-
-
 def press(client: FlaskClient, turn: str, **form: str) -> Any:
     """What a browser sends for a button."""
     kind = "application/x-www-form-urlencoded"
@@ -187,6 +151,10 @@ def test_people_steer_with_buttons() -> None:
         assert response.headers["Location"].endswith(LEARNING)
         state = stores.versions.state(7)
         assert (state.live, state.pinned) == (live, pinned)
+    for turn, kept in (("keep-words", ("<b>car</b>",)), ("learn-label", ())):
+        assert press(client, turn, label="<b>car</b>").status_code == 303
+        assert stores.versions.state(7).as_words == kept
+    assert press(client, "keep-words").status_code == 400
     assert press(client, "step").status_code == 303
     assert stores.versions.state(7).asked
     assert press(client, "reset").status_code == 303
@@ -204,44 +172,21 @@ def test_programs_steer_with_json() -> None:
     assert client.post(f"{LEARNING}/unpin").status_code == 200
     for body, status in (
         ({"number": -1}, 400),
-        ({"number": True}, 400),
         ({"other": 1}, 400),
         ({}, 400),
         ({"number": 9}, 409),
     ):
         assert client.post(f"{LEARNING}/use", json=body).status_code == status
     assert client.post(f"{LEARNING}/use", data=b"x" * (1 << 17)).status_code == 413
-    assert client.post(f"{LEARNING}/fly").status_code == 404
-    assert client.get("/projects/0/learning").status_code == 404
 
 
-def test_a_step_needs_a_method_that_can_learn() -> None:
+def test_a_project_has_learned_nothing_and_a_step_needs_a_method_that_can() -> None:
+    told = make_app().test_client().get(LEARNING).get_json()
+    assert (told["live"], told["versions"], told["waits"], told["every"]) == (None, [], False, 10)
     surgery = make_app(method="clipsurgery").test_client()
     response = surgery.post(f"{LEARNING}/step")
     assert response.status_code == 409
     assert "cannot learn" in Page(surgery.get(LEARNING, headers=PEOPLE)).text
-
-
-def test_setup_and_predict_follow_what_is_live() -> None:
-    client = make_app().test_client()
-    xml = brush_config("wine", "blue")
-    task = {"id": 1, "project": 7, "data": {"image": data_url(flag("red", "blue"))}}
-
-    def version_and_labels() -> tuple[str, list[str]]:
-        setup = client.post("/setup", json={"project": "7.17", "schema": xml})
-        body = {"tasks": [task], "project": "7.17", "label_config": xml}
-        (entry,) = client.post("/predict", json=body).get_json(force=True)["results"]
-        assert setup.get_json(force=True)["model_version"] == entry["model_version"]
-        return entry["model_version"], [r["value"]["brushlabels"][0] for r in entry["result"]]
-
-    before = version_and_labels()
-    stores = stores_of()
-    learn(stores)
-    version, labels = version_and_labels()
-    assert version.endswith(" +20 v1")
-    assert (before[1], labels) == (["blue"], ["wine", "blue"])
-    stores.examples.forget(1)
-    assert version_and_labels() == before
 
 
 # ---- the command line ----------------------------------------------------------------------------
