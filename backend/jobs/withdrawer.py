@@ -94,7 +94,8 @@ class Withdrawer:
 
     def _worked_on(self, project: int, wanted: TaskFilter) -> set[int]:
         """Return the tasks that have an annotation or a draft, of those that pass a filter."""
-        return {id_ for each in wanted.worked_on() for id_ in self._client.ids(project, each)}
+        either = replace(wanted, labeled=True), replace(wanted, drafted=True)
+        return {id_ for each in either for id_ in self._client.ids(project, each)}
 
     def _delete(self, predictions: Sequence[int]) -> None:
         for each in predictions:

@@ -19,7 +19,6 @@ from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import ImageTag, LabelConfig
 from backend.label_studio.records import Annotation
 from backend.label_studio.region_reader import (
-    Area,
     area_box,
     area_mask,
     image_size,
@@ -135,7 +134,8 @@ def draw_annotation(
         (index, area)
         for area in read_areas(result, names)
         if area.image == image and (area.item_index or 0) == (item_index or 0)
-        for index in _indices_of(area, indices)
+        for index in (indices.get((area.control, text)) for text in area.labels)
+        if index is not None
     ]
     if not found:
         return None
@@ -167,11 +167,6 @@ def _label_indices(config: LabelConfig, labels: Sequence[Label]) -> dict[tuple[s
     ]
     by_value = {(control, label.name): index[label.name] for control, label in own}
     return by_value | {(control, label.written): index[label.name] for control, label in own}
-
-
-def _indices_of(area: Area, indices: dict[tuple[str, str], int]) -> list[int]:
-    places = [(area.control, text) for text in area.labels]
-    return [indices[place] for place in places if place in indices]
 
 
 def read_annotated_image(

@@ -248,12 +248,8 @@ class LabelStudioClient:
     def stored(self, task: int) -> list[PredictionRow]:
         """List the predictions of a task, the oldest first; none where the task is gone."""
         # A choice that its filter does not know, such as a task that is gone, is HTTP 400 there.
-        found = self._connection.find(
-            "/api/predictions/",
-            list[PredictionRow],
-            gone=(400, 404),
-            task=task,
-        )
+        place, kind = "/api/predictions/", list[PredictionRow]
+        found = self._connection.find(place, kind, gone=(400, 404), task=task)
         return sorted(found or (), key=lambda each: each.id)
 
     def task(self, project: int, task: int) -> Task | None:
@@ -262,13 +258,11 @@ class LabelStudioClient:
 
     def annotation(self, annotation: int) -> Annotation | None:
         """Return one annotation; None where it is gone."""
-        place = f"/api/annotations/{annotation}/"
-        return self._connection.find(place, Annotation)
+        return self._connection.find(f"/api/annotations/{annotation}/", Annotation)
 
     def annotations(self, task: int) -> list[Annotation]:
         """Return the annotations of a task with their regions; none of a deleted task."""
-        place = f"/api/tasks/{task}/annotations/"
-        return self._connection.find(place, list[Annotation]) or []
+        return self._connection.find(f"/api/tasks/{task}/annotations/", list[Annotation]) or []
 
     def annotation_times(self, task: int) -> dict[int, float]:
         """Return the annotations of a task: id -> time of the last change; none of a deleted task.
@@ -295,13 +289,8 @@ class LabelStudioClient:
         return self._rows(project, PAGE, query=wanted.query())[0]
 
     def prediction(self, prediction: int) -> PredictionRegions | None:
-        """Return the regions of one prediction; None where it is gone.
-
-        Raises:
-            BadRequest: they are too large to be read.
-        """
-        place = f"/api/predictions/{prediction}/"
-        return self._connection.find(place, PredictionRegions)
+        """Return the regions of one prediction; None where it is gone."""
+        return self._connection.find(f"/api/predictions/{prediction}/", PredictionRegions)
 
     def delete(self, prediction: int) -> None:
         """Delete a prediction; one that is gone already is no error."""

@@ -82,11 +82,7 @@ class RefusalError(Exception):
 
 @dataclass
 class _PageWait:
-    """The time that a page may wait for Label Studio.
-
-    Attributes:
-        end: when it is over, in seconds of the monotonic clock.
-    """
+    """The time that a page may wait for Label Studio, until `end` on the monotonic clock."""
 
     end: float
     is_over: bool = False

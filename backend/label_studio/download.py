@@ -188,16 +188,7 @@ class LabelStudioInstance:
 
 
 class LabelStudioFiles(LabelStudioInstance):
-    """Builds the addresses of files and downloads them, those of Label Studio with its token.
-
-    Any number of threads may share it.
-
-    Args:
-        url: address of Label Studio, if configured.
-        api_key: a token for it, if configured; needs `url`.
-        browser_url: address of Label Studio for people, if another one is configured.
-        rules: which other hosts may be asked, and which addresses may be connected to.
-    """
+    """Builds the addresses of files and downloads them, those of Label Studio with its token."""
 
     def __init__(
         self,

@@ -251,17 +251,6 @@ class LabelConfig:
             found.update({label: n for label, n in counts.items() if label not in known})
         return dict(found.most_common())
 
-    def unused_labels(self, regions: Mapping[str, Mapping[str, int]]) -> tuple[str, ...]:
-        """Return the labels that no region has, without the background; see `unknown_labels`."""
-        used = {
-            own.name
-            for control in (*self.controls, *self.boxes)
-            for own in control.labels
-            if any(regions.get(control.name, {}).get(text) for text in own.spellings)
-        }
-        labels = (*self.labels, *self.box_labels)
-        return tuple(each.name for each in labels if not each.background and each.name not in used)
-
     def _label(self, name: str) -> Label:
         return next(label for label in (*self.labels, *self.box_labels) if label.name == name)
 

@@ -1,37 +1,8 @@
 """Parse the XML of a labeling config into images, controls, labels and their prompts.
 
-Tags and attributes are found in any letter case, as the editor does. What is drawn:
-
-- ``<BrushLabels>``, ``<BitmaskLabels>``, ``<PolygonLabels>``, ``<RectangleLabels>`` whose
-  ``toName`` is one or more ``<Image>``; those for masks first, else in the order of the config.
-  ``<RectangleLabels>`` with ``smart="true"`` or ``smartOnly="true"`` beside another control is an
-  annotator's tool for prompts and is left alone, as are all other tags.
-- ``<Labels>`` with a ``<Brush>``, ``<Bitmask>``, ``<Polygon>`` or ``<Rectangle>`` for the same
-  image: one control, drawn with the first of these kinds that has no ``prelabel="no"``.
-- A label is known by its ``value``: written in several controls, it is one query. Results carry
-  its ``alias`` where it has one, as the editor does.
-- Words for the model: ``predicted_values="tabby cat, kitten"``; else the alias where that reads
-  as words; else the value. Underscores and CamelCase are read as words.
-- ``model_score_threshold="0.4"`` on a control, or on one label of it; 1 means never.
-- ``overlap="false"`` on several controls, or on one: a mask that an annotator asks for there leaves
-  out what regions of these controls cover already. Polygons and boxes, drawn around what is left,
-  may close over what lies inside.
-- A label called "background" or "other", or marked ``background="true"``, is what no other label
-  names. A colour in that attribute is the editor's own use of it.
-- ``prelabel`` on a control: with ``no`` it is left out of predictions, and answers prompts only;
-  ``yes`` is the default; with ``auto`` new tasks of the project are predicted at once.
-- ``score="effort"`` on a control: what the project's predictions are sorted by. The first counts.
-- ``adapt="ask"`` on a control: whether the project follows its corrections; auto, ask or off.
-- ``presence="0.1"`` on a control: the weight of the presence prior. The first counts.
-- An annotator asks with ``<KeyPointLabels>``, ``<KeyPoint>``, ``<RectangleLabels>``,
-  ``<Rectangle>`` and ``<TextArea>``, unless it has ``smart="false"``. ``prompt_label="Car"`` on a
-  text area is the label of words that name none.
-
-Labels that come from the task (``<BrushLabels value="$labels">``) and controls in a
-``<Repeater>`` are not drawn; where a config has nothing else, the error says so.
-
-Entities, external references and document types are refused, as is what no person writes: a config
-over two million letters, or nested more than a hundred deep.
+What tags and attributes mean stands in ``docs/reference/label-config-attributes.md``; they are
+found in any letter case, as the editor does. Controls for masks come first, else the order is that
+of the config. A label is known by its ``value``: written in several controls, it is one query.
 """
 
 from __future__ import annotations
@@ -300,10 +271,10 @@ def _tools(root: Element, images: Mapping[str, ImageTag]) -> Iterator[Tool]:
 
 
 def _control_labels(element: Element) -> tuple[ControlLabel, ...]:
-    of_all = _threshold(element)
+    of_all = _number((element,), "model_score_threshold")
 
     def read(label: Element) -> ControlLabel:
-        own = _threshold(label)
+        own = _number((label,), "model_score_threshold")
         threshold = of_all if own is None else own
         return ControlLabel(
             name=label_name(label),
@@ -313,10 +284,6 @@ def _control_labels(element: Element) -> tuple[ControlLabel, ...]:
         )
 
     return tuple(map(read, label_elements(element)))
-
-
-def _threshold(element: Element) -> float | None:
-    return _number((element,), "model_score_threshold")
 
 
 def _number(elements: Iterable[Element], attribute: str, below_1: bool = False) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Final
 
@@ -43,13 +43,6 @@ class TaskFilter:
     min_annotations: int = 0
     changed_after: float | None = None
     newest_change_first: bool = False
-
-    def worked_on(self) -> tuple[TaskFilter, TaskFilter]:
-        """Return filters for those of these tasks that somebody has annotated, or has begun to.
-
-        All conditions of a filter are to be met, so that it takes two.
-        """
-        return replace(self, labeled=True), replace(self, drafted=True)
 
     def query(self) -> str:
         """Return the query of the data manager that lists the tasks, by ascending id by default.

@@ -18,7 +18,6 @@ from backend.errors import (
     StudioUnreachable,
 )
 from backend.feedback.report.hours_left import RECENT, Hours, at_pace
-from backend.feedback.report.statistics import FEW
 from backend.jobs.job_store import Job
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
@@ -51,7 +50,6 @@ class TaskCounts(msgspec.Struct, frozen=True):
         left: tasks without an annotation.
         waiting: of these, tasks without a prediction of the model version in use.
         older: of these, tasks with a prediction of another version.
-        unused: labels that no region has, once `FEW` tasks have an annotation.
         unknown: labels that regions have and the label config has not -> number of regions.
     """
 
@@ -59,7 +57,6 @@ class TaskCounts(msgspec.Struct, frozen=True):
     left: int
     waiting: int
     older: int
-    unused: tuple[str, ...] = ()
     unknown: dict[str, int] = {}
 
 
@@ -91,8 +88,7 @@ def count_tasks(client: LabelStudioClient, versions: ModelVersions, project: int
     n_waiting = client.count(project, waiting) if left else 0
     n_older = client.count(project, older) if n_waiting else 0
     tasks, regions = max(left, found.task_number or 0), client.region_counts(project)
-    unused = config.unused_labels(regions) if tasks - left >= FEW else ()
-    return TaskCounts(tasks, left, n_waiting, n_older, unused, config.unknown_labels(regions))
+    return TaskCounts(tasks, left, n_waiting, n_older, config.unknown_labels(regions))
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,10 +227,6 @@ class ProjectRoutes:
     def _label_findings(self, project: int, counts: TaskCounts | None) -> Iterator[Finding]:
         if counts is None:
             return
-        if counts.unused:
-            names, page = ", ".join(counts.unused), url_for("words.page", project=project)
-            what = f"{inflected(len(counts.unused), 'label')} without a region: {names}"
-            yield Finding(len(counts.unused), what, page)
         for label, count in counts.unknown.items():
             yield Finding(
                 count,
