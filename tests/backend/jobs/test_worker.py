@@ -59,8 +59,9 @@ def are_over(backend: Backend) -> bool:
 
 
 def test_a_retrieve_of_200_tasks_ends_with_one_prediction_each(
-    make_backend: Callable[..., Backend], studio: FakeStudio
+    make_backend: Callable[..., Backend], studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("backend.prediction.batches._CHOOSING_S", 600.0)  # on a busy machine too
     studio.tasks = {i: {"image": picture(i)} for i in range(1, 201)}
     backend = make_backend(predict_deadline_s=1)
     slow_down(backend, 0.02)
