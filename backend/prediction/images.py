@@ -75,12 +75,6 @@ class TaskImage:
         height, width = self.rgb.shape[:2]
         return height, width
 
-    @property
-    def px(self) -> int:
-        """The number of its pixels."""
-        height, width = self.size_hw
-        return height * width
-
 
 #: Scheme and host of an address; empty for a path on Label Studio.
 _HOST: Final = re.compile(r"(?:[^:/?#]+:(?://[^/?#]*)?)?")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import secrets
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
 
@@ -186,17 +187,6 @@ class ImagePrediction:
     pixels: int
 
 
-def mean_score(predictions: list[ImagePrediction]) -> float:
-    """Return the mean of the images' scores by their pixels, in [0, 1]; 0 without any pixel.
-
-    >>> mean_score([ImagePrediction([], 0.5, 1), ImagePrediction([], 0.9, 3)])
-    0.8
-    """
-    pixels = sum(each.pixels for each in predictions)
-    total = sum(each.score * each.pixels for each in predictions)
-    return round(total / pixels, 6) if pixels else 0.0
-
-
 class ImagePredictor:
     """Predicts the regions of images: asks the engine for scores, makes masks and draws them.
 
@@ -220,7 +210,7 @@ class ImagePredictor:
         uncertainty = Uncertainty.of(scores, least_thresholds(image.controls, image.labels))
         by_effort = spec.sorted_by == "effort"
         score = uncertainty.effort if by_effort else uncertainty.uncertainty
-        return replace(drawn, score=score, pixels=image.px)
+        return replace(drawn, score=score, pixels=math.prod(image.size_hw))
 
     # ---- masks -----------------------------------------------------------------------------------
 
@@ -232,23 +222,18 @@ class ImagePredictor:
             image.prepared, labels, spec.priority, spec.project, spec.adaptation, spec.options
         )
 
-    def _label_masks(
-        self, image: TaskImage, scores: Scores, names: Collection[str] | None = None
-    ) -> Iterator[LabelMask]:
+    def _label_masks(self, image: TaskImage, scores: Scores) -> Iterator[LabelMask]:
         """Yield the masks of labels, where they win against all others.
 
         A label has one mask for each threshold that a control has for it. Labels are disjoint, so
         one label map serves a threshold of each; a second one of a label needs another.
-
-        Args:
-            names: names of the labels; None for all.
         """
         segmentation = self._decide(scores, image)
         wanted = dict.fromkeys(
             (label.name, label.threshold)
             for control in image.controls
             for label in control.labels
-            if (names is None or label.name in names) and not label.is_never_predicted
+            if not label.is_never_predicted
         )
         cleaned: dict[tuple[str, float], LabelMasks] = {}
         min_px = self._min_px(image)
@@ -275,10 +260,9 @@ class ImagePredictor:
             else:
                 yield from segment_boxes(query, *found)
             return
-        if query.whole:
-            names = {label.name for label in query.whole}
-            yield from self._label_masks(image, self._encode(image, spec, own).scores, names)
-        if query.phrases:
+        if query.asks_all:
+            yield from self._label_masks(image, self._encode(image, spec, own).scores)
+        else:
             scores = self._encode(image, spec, competing_labels(query, own)).scores
             yield from segment_phrases(query, self._decide(scores, image), self._min_px(image))
 
@@ -291,7 +275,7 @@ class ImagePredictor:
 
     def _min_px(self, image: TaskImage) -> int:
         """Return the size in px below which an island is dropped."""
-        return round(self._settings.min_island_share * image.px)
+        return round(self._settings.min_island_share * math.prod(image.size_hw))
 
     # ---- regions ---------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from backend.label_studio.requests import PredictRequest, Task
 from backend.learning.versions import ActiveModel, VersionStore
 from backend.prediction.batches import Entry, Outcome, TaskRunner
 from backend.prediction.images import PredictionSpec, TaskImageReader
-from backend.prediction.masks import ImagePrediction, ImagePredictor, mean_score
+from backend.prediction.masks import ImagePrediction, ImagePredictor
 from backend.prediction.prompt_parser import PromptRequest, parse_prompt
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker, TrackedTask
@@ -159,7 +159,10 @@ class Predictor:
         regions = [region for image in images for region in image.regions]
         result = [entry for region in regions for entry in region.entries()]
         work.drawn(len(regions), len(images))
-        entry = {"model_version": spec.version, "score": mean_score(images), "result": result}
+        pixels = sum(image.pixels for image in images)
+        total = sum(image.score * image.pixels for image in images)
+        score = round(total / pixels, 6) if pixels else 0.0
+        entry = {"model_version": spec.version, "score": score, "result": result}
         if not errors:
             return Outcome(entry)
         missing = _missing(errors, len(images))

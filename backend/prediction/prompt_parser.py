@@ -2,7 +2,7 @@
 
 Words name their label by the first rule that fits, phrase by phrase; commas separate phrases:
 
-1. ``all`` is the whole image, for every label; ``car all`` and ``all car`` for that one.
+1. ``all`` asks for every label of the whole image, whatever else is typed.
 2. ``red car -> Car`` names the label.
 3. A label's own name, alias or prompt in the text: the longest, of equal ones the first.
 4. The only label there is.
@@ -58,10 +58,10 @@ class Phrase:
 
 @dataclass(frozen=True)
 class Phrases:
-    """Phrases that compete, and labels whose masks are those of a prediction."""
+    """Phrases that compete; or whether all labels are asked for, as a prediction has them."""
 
     phrases: tuple[Phrase, ...] = ()
-    whole: tuple[Label, ...] = ()
+    asks_all: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def parse_prompt(context: Context, config: LabelConfig) -> PromptRequest | None:
         tool = config.tool(last.control)
         prompt_label = tool.prompt_label if tool else ""
         phrases = read_words(last.shape.text, config, labels, prompt_label)
-        if not phrases.phrases and not phrases.whole:
+        if not phrases.phrases and not phrases.asks_all:
             return None
         return PromptRequest(image, last.item_index, phrases, ids)
     label = _label(last, config, image.name)
@@ -127,19 +127,11 @@ def read_words(
         labels: the labels of the image, which the words may name.
         prompt_label: the label of words that name none; may be empty.
     """
-    reader = _PhraseReader(config, labels, prompt_label)
-    phrases: list[Phrase] = []
-    whole: list[Label] = []
-    for part in filter(None, map(str.strip, text.split(","))):
-        asked = reader.whole(part)
-        whole += asked
-        if not asked and (phrase := reader.phrase(part)) is not None:
-            phrases.append(phrase)
-    own = {Phrase(label.prompts, label) for label in whole}  # asked for already
-    return Phrases(
-        tuple(phrase for phrase in dict.fromkeys(phrases) if phrase not in own),
-        tuple(dict.fromkeys(whole)),
-    )
+    parts = [*filter(None, map(str.strip, text.split(",")))]
+    if "all" in map(words_of_name, parts):
+        return Phrases(asks_all=True)
+    phrases = map(_PhraseReader(config, labels, prompt_label).phrase, parts)
+    return Phrases(tuple(dict.fromkeys(phrase for phrase in phrases if phrase is not None)))
 
 
 class _PhraseReader:
@@ -151,15 +143,6 @@ class _PhraseReader:
         self._default = self._named(prompt_label)
         if prompt_label and self._default is None:
             log.warning("prompt_label=%r is the name of no label.", prompt_label)
-
-    def whole(self, part: str) -> tuple[Label, ...]:
-        """Return the labels that a phrase asks for on the whole image, if it does."""
-        text = words_of_name(part)
-        if text == "all":
-            return self._labels
-        name = re.sub(r"^all | all$", "", text)
-        label = self._named(name) if name != text else None
-        return (label,) if label else ()
 
     def phrase(self, part: str) -> Phrase | None:
         """Parse a phrase into words and their label; None where they name none."""

@@ -268,11 +268,10 @@ def test_masks_of_phrases_have_no_specks() -> None:
 def test_all_gets_what_a_prediction_has(annotator: Annotator) -> None:
     predicted = annotator.predicted(TWO)
     assert len(predicted) == 2
-    asked = [annotator.asks(TWO, textarea(text)) for text in ("all", "blue all", "blue all, blue")]
-    for regions in (predicted, *asked):
-        for region in regions:
-            del region["id"]
-    assert asked == [predicted, predicted[1:], predicted[1:]]
+    asked = annotator.asks(TWO, textarea("all"))
+    for region in (*predicted, *asked):
+        del region["id"]
+    assert asked == predicted
 
 
 def test_an_answer_replaces_no_region_when_it_is_accepted(annotator: Annotator) -> None:

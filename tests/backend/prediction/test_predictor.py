@@ -284,7 +284,7 @@ def test_a_prompt_is_answered_in_one_form_by_a_control_that_is_predicted_if_ther
     batch = predictor.predict(request(config, "flag", "red"))
     assert list(map(kinds_of, batch)) == [["brushlabels"] * 2, ["brushlabels"]]
     box = Prompt(Rectangle(0, 0, 40, 100), ("red",), image="image")
-    for prompt in (*CLICK.prompts, box, Prompt(TypedWords("red")), Prompt(TypedWords("red all"))):
+    for prompt in (*CLICK.prompts, box, Prompt(TypedWords("red"))):
         (answer,) = predictor.predict(request(config, "flag", context=Context((prompt,))))
         assert kinds_of(answer) == ["brushlabels"], prompt
     alone = three_controls(brush=off, polygon=off, rectangle=off)
