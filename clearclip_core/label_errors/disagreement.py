@@ -34,9 +34,9 @@ from scipy.special import softmax
 
 from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth
 from clearclip_core.images.preprocessing import RGBArray
+from clearclip_core.segmentation.guided_filter import Float32s
 from clearclip_core.segmentation.runs import BoolMask, PixelBox
 from clearclip_core.segmentation.scores import Scores
-from clearclip_core.segmentation.tiles import Float32s
 from clearclip_core.segmentation.upsampling import Matrix
 from clearclip_core.thread_pools import one_blas_thread
 

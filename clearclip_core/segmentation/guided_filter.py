@@ -9,7 +9,6 @@ only their products with the colours are computed at full size.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,18 +18,68 @@ import numpy.typing as npt
 import torch
 
 from clearclip_core.images.preprocessing import RGBArray
-from clearclip_core.segmentation.tiles import Float32s, ImageTiles, Scratch, TileGrid
-from clearclip_core.segmentation.upsampling import AxisUpsampling, Indices, Matrix
+from clearclip_core.segmentation.tiles import TileArgmax
+from clearclip_core.segmentation.upsampling import AxisCells, AxisUpsampling, Matrix
 from clearclip_core.thread_pools import one_thread
 
-#: Pixels of a block of `GuidedFilter.row_blocks`: so many that calling torch costs little, and so
-#: few that the block stays in a CPU's cache.
-BLOCK_PX = 128_000
+#: Tiles from this side on are cut in two along it: in smaller cells fewer maps can win, but the
+#: pixels of cells that are small anyway cost less than to bound maps in more of them.
+_CUT_FROM_PX = 32
 
-#: Rows of tiles whose functions are interpolated along their edges at once.
-_ROWS_AT_ONCE = 8
-
+Float32s = npt.NDArray[np.float32]
 Maps = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class TileGrid:
+    """Square tiles from the top left of an image on.
+
+    Tiles at the right and at the bottom may reach beyond the image.
+
+    Attributes:
+        image_hw: size of the image in px.
+        radius: half the side in tiles of the windows in which maps are fitted.
+
+    >>> TileGrid((5, 9), tile_px=4, radius=1).tiles_hw
+    (2, 3)
+    """
+
+    image_hw: tuple[int, int]
+    tile_px: int
+    radius: int
+
+    @property
+    def tiles_hw(self) -> tuple[int, int]:
+        """Rows and columns of tiles."""
+        height, width = self.image_hw
+        return -(-height // self.tile_px), -(-width // self.tile_px)
+
+    @property
+    def centres_px(self) -> tuple[Matrix, Matrix]:
+        """Rows and columns of the tiles' centres in px; pixel 0 has its centre at 0."""
+        rows, columns = (np.arange(n, dtype=np.float64) + 0.5 for n in self.tiles_hw)
+        return rows * self.tile_px - 0.5, columns * self.tile_px - 0.5
+
+    @property
+    def corners_px(self) -> tuple[Matrix, Matrix]:
+        """Rows and columns of the tiles' corners in px; pixel 0 has its centre at 0."""
+        rows, columns = (np.arange(n + 1, dtype=np.float64) for n in self.tiles_hw)
+        return rows * self.tile_px - 0.5, columns * self.tile_px - 0.5
+
+    @property
+    def cells(self) -> tuple[AxisCells, AxisCells]:
+        """Rows and columns of the cells, one or two along a tile, in which the image has pixels."""
+        rows, columns = map(self._axis_cells, self.image_hw)
+        return rows, columns
+
+    def _axis_cells(self, image_px: int) -> AxisCells:
+        tiles = -(-image_px // self.tile_px)
+        cuts = [0, -(-self.tile_px // 2)] if self.tile_px >= _CUT_FROM_PX else [0]
+        starts = np.add.outer(self.tile_px * np.arange(tiles), cuts).ravel()
+        ends = np.append(starts, self.tile_px * tiles)[: np.count_nonzero(starts < image_px) + 1]
+        at = ends[:, None] / self.tile_px
+        weights = np.maximum(1 - np.abs(at - np.arange(tiles + 1)), 0)
+        return AxisCells.of(weights, ends - 0.5, np.arange(image_px, dtype=np.float64))
 
 
 @dataclass(frozen=True)
@@ -307,11 +356,11 @@ def guided(
             f"Expected argument `maps` to be (K, h, w) float, but got {maps.shape} {maps.dtype}."
         )
     tiles = torch.from_numpy(np.stack([guided_filter.tile_means(one) for one in maps]))
-    functions = guided_filter.colour_fit.fit(tiles).numpy()
+    functions = guided_filter.colour_fit.fit(tiles)
     refined = np.empty((len(maps), *image.shape[:2]), np.float32)
-    for own, function in zip(refined, functions, strict=True):
-        for rows, values in guided_filter.row_blocks(tile_corners(function)):
-            own[rows] = values.numpy()
+    for own, function in zip(refined, functions.split(1), strict=True):
+        for band in guided_filter.argmax(function, np.zeros(1, np.int16)).bands():
+            own[band.rows] = band.values
     return refined
 
 
@@ -331,18 +380,25 @@ class GuidedFilter:
     ) -> None:
         check_image(image)
         self.grid = refinement.grid((image.shape[0], image.shape[1]), patch_px)
-        self.image_hw, self.tile_px = self.grid.image_hw, self.grid.tile_px
-        self.tiles_hw = self.grid.tiles_hw
-        self._fraction = _fractions(self.tile_px)
-        self._scratch = Scratch()
-        self.tiles = ImageTiles(image, self.grid)
-        colours = torch.from_numpy(self.tiles.mean_colours().transpose(2, 0, 1) / 255)
+        self._image = image
+        colours = torch.from_numpy(mean_colours(image, self.grid).transpose(2, 0, 1) / 255)
         self.colour_fit = ColourFit(colours, self.grid, refinement.epsilon)
+
+    def argmax(self, functions: torch.Tensor, owners: npt.NDArray[np.int16]) -> TileArgmax:
+        """Prepare the argmax over linear functions of the colours.
+
+        Args:
+            functions: (K, 4, rows + 1, columns + 1), see `ColourFit.fit`.
+            owners: (K,) the label of each.
+        """
+        maps = np.ascontiguousarray(functions.numpy().transpose(2, 3, 1, 0))
+        return TileArgmax(maps, owners, *self.grid.cells, self._image)
 
     def tile_means(self, values: Maps) -> Matrix:
         """Interpolate a map (h, w) of the whole image in the middles of tiles: (rows, columns)."""
         upsamplings = [
-            AxisUpsampling(np.eye(n), px) for n, px in zip(values.shape, self.image_hw, strict=True)
+            AxisUpsampling(np.eye(n), px)
+            for n, px in zip(values.shape, self.grid.image_hw, strict=True)
         ]
         down, along = (
             axis.at(axis.positions(centres))
@@ -350,124 +406,36 @@ class GuidedFilter:
         )
         return np.asarray(down @ values @ along.T, np.float64)
 
-    def row_blocks(self, corners: Float32s) -> Iterator[tuple[slice, torch.Tensor]]:
-        """Evaluate one linear function for each tile at all of its pixels, by blocks of rows.
 
-        Args:
-            corners: (4, 4, rows, columns): the functions, see `ColourFit.fit`, at the corners of
-                the tiles.
-
-        Yields:
-            Rows of the image, and (h, W) float32 values of their pixels, which the next block
-            overwrites.
-        """
-        width, px = self.image_hw[1], self.tile_px
-        for first in range(0, self.tiles_hw[0], _ROWS_AT_ONCE):
-            some = corners[:, :, first : first + _ROWS_AT_ONCE].transpose(2, 0, 1, 3)
-            above, down = (torch.from_numpy(each[..., None, :width]) for each in _ends(some, px))
-            for row, ends in enumerate(zip(above, down, strict=True), first):
-                yield from self._blocks_of_row(row, *(each.unbind() for each in ends))
-
-    def _blocks_of_row(
-        self, row: int, above: Sequence[torch.Tensor], down: Sequence[torch.Tensor]
-    ) -> Iterator[tuple[slice, torch.Tensor]]:
-        """Yield the blocks of one row of tiles; see `_values` for the functions."""
-        pixels = self.tiles.row_inside(row)
-        height, width = pixels.shape[:2]
-        fractions = torch.from_numpy(self._fraction)[:height, None]
-        count = min(height, -(-height * width // BLOCK_PX))
-        # Arrays are split at once: each view costs as much of the interpreter as a product.
-        blocks = zip(
-            fractions.tensor_split(count),
-            *(each.tensor_split(count) for each in planes(pixels)),
-            strict=True,
-        )
-        first = row * self.tile_px
-        for some, *colours in blocks:
-            yield (
-                slice(first, first + len(some)),
-                _values(above, down, colours, some, self._scratch),
-            )
-            first += len(some)
-
-    def strip_values(
-        self, top: Indices, left: Indices, side: int, functions: Float32s
-    ) -> npt.NDArray[np.float32]:
-        """Evaluate several linear functions for each of some squares at all of their pixels.
-
-        Args:
-            top: (N,) first rows of the squares in px, at most `block_squares`.
-            left: (N,) first columns.
-            functions: (K, 4, 4, N): the functions, see `ColourFit.fit`, at the four corners of
-                the squares.
-
-        Returns:
-            (K, side, N * side) float32 values of each function, pixels beyond the image included;
-            squares lie side by side. The next call overwrites them.
-        """
-        above, down = (_by_factor(each) for each in _ends(functions, side))
-        fractions = torch.from_numpy(_fractions(side))[:, None]
-        colours = planes(self.tiles.strip(top, left, side))
-        return _values(above, down, colours, fractions, self._scratch).numpy()
+def mean_colours(image: RGBArray, grid: TileGrid) -> Matrix:
+    """Return (rows, columns, 3) mean colours of tiles, in whole steps of [0, 255]."""
+    tile, (rows, columns) = grid.tile_px, grid.tiles_hw
+    dtype = np.uint16 if 255 * tile < 1 << 16 else np.uint32
+    sums = []
+    for row in range(rows):
+        inside = image[row * tile : (row + 1) * tile]
+        missing = tile - inside.shape[0], columns * tile - inside.shape[1]
+        pixels = cv2.copyMakeBorder(inside, 0, missing[0], 0, missing[1], cv2.BORDER_REPLICATE)
+        sums.append(np.add.reduce(pixels, dtype=dtype))
+    return _rounded_means(np.stack(sums), tile).astype(np.float64)
 
 
-def block_squares(side: int) -> int:
-    """Return how many squares are about a block together."""
-    return max(1, BLOCK_PX // side**2)
+def _rounded_means(
+    sums: npt.NDArray[np.unsignedinteger[Any]], tile_px: int
+) -> npt.NDArray[np.uint8]:
+    """Return (rows, columns, 3) means of tiles, rounded as by OpenCV's ``INTER_AREA``.
 
-
-def _fractions(side: int) -> Float32s:
-    """Return (side,) where pixels have their centres along the side of a square, in [0, 1]."""
-    fractions: Float32s = ((np.arange(side) + 0.5) / side).astype(np.float32)
-    return fractions
-
-
-def _ends(corners: Float32s, side: int) -> tuple[Float32s, Float32s]:
-    """Interpolate functions along squares: (..., 4, 4, N) -> above and below, (..., 4, n) each.
-
-    The second is what it is more below than above.
-    """
-    left, right = corners[..., 0::2, :], corners[..., 1::2, :]
-    along = left[..., None] + (right - left)[..., None] * _fractions(side)
-    along = along.reshape(*corners.shape[:-2], 2, -1)
-    above, below = along[..., 0, :], along[..., 1, :]
-    return above, below - above
-
-
-def _by_factor(ends: Float32s) -> tuple[torch.Tensor, ...]:
-    """(..., 4, n) -> four of (..., 1, n)."""
-    return torch.from_numpy(ends).unsqueeze(-2).unbind(-3)
-
-
-def _values(
-    above: Sequence[torch.Tensor],
-    down: Sequence[torch.Tensor],
-    colours: Sequence[torch.Tensor],
-    fractions: torch.Tensor,
-    scratch: Scratch,
-) -> torch.Tensor:
-    """Evaluate functions at pixels of squares: (..., h, n).
+    OpenCV takes twice as long for them.
 
     Args:
-        above: four (..., 1, n), see `_ends`.
-        down: four (..., 1, n).
-        colours: red, green and blue, uint8 (h, n) each.
-        fractions: (h, 1), where the pixels have their centres along the side of a square.
+        sums: (rows, columns * tile_px, 3), of the columns of pixels in rows of tiles.
     """
-    (*factors, value), (*slopes, slope) = above, down
-    shape = (*value.shape[:-2], *colours[0].shape)
-    values, rises = scratch.get("values", shape), scratch.get("rises", shape)
-    colour = scratch.get("colour", tuple(colours[0].shape))
-    for plane, factor, rise in zip(colours, factors, slopes, strict=True):
-        colour.copy_(plane)
-        value = torch.addcmul(value, colour, factor, out=values)
-        slope = torch.addcmul(slope, colour, rise, out=rises)
-    return values.addcmul_(rises, fractions)
-
-
-def planes(pixels: RGBArray) -> list[torch.Tensor]:
-    """Return red, green and blue of (h, n, 3) pixels, uint8 (h, n) each."""
-    return [torch.from_numpy(plane) for plane in cv2.split(pixels)]
+    first = np.arange(0, sums.shape[1], tile_px)
+    totals = np.add.reduceat(sums, first, axis=1, dtype=np.uint32)
+    if tile_px == 2:  # halves are rounded up there, else to even numbers
+        return np.asarray((totals + 2) // 4, np.uint8)
+    share = np.float32(1) / np.float32(tile_px**2)
+    return np.asarray(np.rint(totals.astype(np.float32) * share), np.uint8)
 
 
 def check_image(image: RGBArray) -> None:
@@ -480,10 +448,3 @@ def check_image(image: RGBArray) -> None:
         raise ValueError(
             f"Expected argument `image` to be (H, W, 3) uint8, but got {image.shape} {image.dtype}."
         )
-
-
-def tile_corners(functions: Float32s) -> Float32s:
-    """(..., rows + 1, columns + 1) -> (..., 4, rows, columns): values at each tile's corners."""
-    above, below = functions[..., :-1, :], functions[..., 1:, :]
-    ends = [above[..., :-1], above[..., 1:], below[..., :-1], below[..., 1:]]
-    return np.stack(ends, axis=-3)

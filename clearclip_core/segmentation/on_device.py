@@ -21,6 +21,7 @@ from clearclip_core.segmentation.guided_filter import (
     REFINEMENT,
     ColourFit,
     Refinement,
+    TileGrid,
     check_image,
 )
 from clearclip_core.segmentation.masks import LabelMasks
@@ -28,7 +29,6 @@ from clearclip_core.segmentation.refined_argmax import SHARE, check_image_size
 from clearclip_core.segmentation.runs import LabelRuns
 from clearclip_core.segmentation.scores import GPU_BATCH_ELEMENTS, Scores, to_device
 from clearclip_core.segmentation.segmentation import Segmentation
-from clearclip_core.segmentation.tiles import TileGrid
 from clearclip_core.segmentation.upsampling import AxisUpsampling, Matrix
 
 #: Pixels whose colours or values are computed at once. A value takes up to 40 bytes meanwhile.

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from scipy.cluster.hierarchy import fcluster, linkage
 
+from clearclip_core.segmentation.tiles import TileArgmax
 from clearclip_core.segmentation.upsampling import (
     BATCH_ELEMENTS,
-    ArgmaxBands,
     AxisUpsampling,
     Indices,
     Matrix,
@@ -148,6 +148,10 @@ TEMPERATURE = 50.0
 #: probability is below that of any other query by a factor of 10^-11.
 _OUT_OF_REACH = 0.5
 
+#: Largest side of a cell in px. In larger cells more queries can win; smaller cells have more
+#: corners to compute.
+CELL_PX = 12.0
+
 #: On a GPU a band of rows holds about this many cosines: 64 MiB in float32.
 GPU_BATCH_ELEMENTS = 1 << 24
 
@@ -259,7 +263,7 @@ class Scores:
             return self.decide(threshold)[0]
         self.thresholds(threshold)
         labels = np.empty(self.plan.image_hw, np.int16)
-        for band in self._argmax.bands(with_cosines=False):
+        for band in self._argmax.bands(with_values=False):
             labels[band.rows] = band.labels
         return labels
 
@@ -282,9 +286,9 @@ class Scores:
         confidence = np.empty(self.plan.image_hw, np.float16)
         has_threshold = bool(thresholds.any())
         log_sum_exp = LogSumExp(self._by_pixel * self.temperature, *self._upsamplings)
-        for band in self._argmax.bands(with_cosines=True):
+        for band in self._argmax.bands():
             logs = torch.from_numpy(log_sum_exp.at_rows(band.rows))
-            logits = torch.from_numpy(band.cosines).mul_(self.temperature)
+            logits = torch.from_numpy(band.values).mul_(self.temperature)
             probability = logits.sub_(logs).clamp_(max=0).exp_()
             labels[band.rows] = band.labels
             torch.from_numpy(confidence[band.rows]).copy_(probability)
@@ -398,9 +402,10 @@ class Scores:
         return self.cosines.permute(1, 2, 0).contiguous().cpu().numpy()
 
     @cached_property
-    def _argmax(self) -> ArgmaxBands:
+    def _argmax(self) -> TileArgmax:
         query_labels = np.asarray(self.vocabulary.query_labels, np.int16)
-        return ArgmaxBands(self._by_pixel, query_labels, *self._upsamplings)
+        cells = (axis.cells(CELL_PX) for axis in self._upsamplings)
+        return TileArgmax(self._by_pixel[:, :, None], query_labels, *cells)
 
     @cached_property
     def _query_labels(self) -> torch.Tensor:

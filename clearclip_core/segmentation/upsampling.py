@@ -1,11 +1,8 @@
-"""Upsampling from patches to original pixels, and the exact argmax over all queries.
+"""Upsampling from patches to original pixels.
 
 Along an axis the upsampling is piecewise linear: its slope changes only at patch centres and at
 edges of windows. So a cell between two breakpoints of the rows and two of the columns is bilinear
-in its four corners, and every value in it a convex combination of them. A query that wins all four
-corners wins the cell. In any other cell only those queries can win whose largest corner reaches
-the smallest corner of some query. Few pixels are left to compute, and the result is that of
-comparing all queries at every pixel.
+in its four corners.
 """
 
 from __future__ import annotations
@@ -13,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -114,17 +111,14 @@ class AxisUpsampling:
         inner = np.flatnonzero(second > _MIN_BEND)
         return np.asarray(np.unique(np.concatenate([ends, inner])), np.float64)
 
-    def pieces(self, piece_px: float) -> AxisPieces:
-        """Cut the axis at its breakpoints, and between them into pieces of at most `piece_px`."""
+    def cells(self, most_px: float) -> AxisCells:
+        """Cut the axis at its breakpoints, and between them into cells of at most `most_px`."""
         breakpoints = self.breakpoints
-        parts = np.ceil(np.diff(breakpoints) / (self.scale * piece_px) - 1e-6).astype(int).clip(1)
+        parts = np.ceil(np.diff(breakpoints) / (self.scale * most_px) - 1e-6).astype(int).clip(1)
         pieces = zip(breakpoints[:-1], breakpoints[1:], parts, strict=True)
         cuts = [np.linspace(low, high, count, endpoint=False) for low, high, count in pieces]
         ends = np.concatenate([*cuts, breakpoints[-1:]])
-        first_px = self._first_px(ends)
-        length = np.diff(ends)
-        offset = (self.positions(first_px[:-1]) - ends[:-1]) / length
-        return AxisPieces(self.at(ends), first_px, offset, self.scale / length)
+        return AxisCells.of(self.at(ends), ends, self.positions())
 
     def samples(self, spacing_px: Matrix) -> AxisSamples:
         """Choose the points from which cubics interpolate the pixels.
@@ -134,7 +128,7 @@ class AxisUpsampling:
         Args:
             spacing_px: (pieces,), largest distance of two points between each two breakpoints.
         """
-        first_px = self._first_px(self.breakpoints)
+        first_px = _first_px(self.breakpoints, self.positions())
         parts, total = [], 0
         for start, stop, spacing in zip(first_px[:-1], first_px[1:], spacing_px, strict=True):
             size = stop - start
@@ -149,58 +143,45 @@ class AxisUpsampling:
         cubics.eliminate_zeros()
         return AxisSamples(self.at(self.positions(places)), cubics)
 
-    def _first_px(self, ends: Matrix) -> Indices:
-        """Return (pieces + 1,) the first pixel at or after each end of a piece."""
-        first_px = np.searchsorted(self.positions(), ends)
-        first_px[-1] = self.image_px
-        return first_px
-
 
 @dataclass(frozen=True, eq=False)
-class AxisPieces:
-    """One axis cut into pieces, in each of which every upsampled value is linear.
+class AxisCells:
+    """One axis of an image cut into cells, in each of which every value is linear.
 
     Attributes:
-        matrix: (pieces + 1, windows * patches), weights of the patches at the pieces' ends.
-        first_px: (pieces + 1,), piece i holds the pixels ``first_px[i]:first_px[i + 1]``, which
-            may be none.
-        offset: (pieces,), position of the first pixel in the piece, in lengths of the piece,
-            in [0, 1].
-        step: (pieces,), distance of two pixels in lengths of the piece.
+        matrix: (cells + 1, n), weights of n given values at the cells' ends.
+        first_px: (cells + 1,), cell i holds the pixels ``first_px[i]:first_px[i + 1]``, which may
+            be none.
+        fractions: (image_px,), where each pixel is between the ends of its cell, in [0, 1].
     """
 
     matrix: Matrix
     first_px: Indices
-    offset: Matrix
-    step: Matrix
+    fractions: Matrix
 
-    def __len__(self) -> int:
-        """Number of pieces."""
-        return len(self.offset)
+    @classmethod
+    def of(cls, matrix: Matrix, ends: Matrix, pixels: Matrix) -> AxisCells:
+        """Assign pixels to cells.
 
-    @property
-    def longest_px(self) -> int:
-        """Number of pixels of the longest piece."""
-        return int(np.diff(self.first_px).max())
-
-    @cached_property
-    def start_and_slope(self) -> Matrix:
-        """(pieces, 2, 2) matrices: values at the two ends -> [value at the first pixel, slope].
-
-        The slope is the difference of two neighbouring pixels.
+        Args:
+            ends: (cells + 1,) ascending; they enclose all pixels.
+            pixels: (image_px,) centres of the pixels, in the unit of the ends.
         """
-        weights = np.array([[1 - self.offset, self.offset], [-self.step, self.step]])
-        return np.ascontiguousarray(weights.transpose(2, 0, 1))
+        first_px = _first_px(ends, pixels)
+        cell = np.repeat(np.arange(len(ends) - 1), np.diff(first_px))
+        return cls(matrix, first_px, (pixels - ends[cell]) / np.diff(ends)[cell])
 
     @cached_property
-    def piece_of_px(self) -> Indices:
-        """(image_px,) the piece that holds each pixel."""
-        return np.repeat(np.arange(len(self)), np.diff(self.first_px))
+    def sizes_px(self) -> Indices:
+        """(cells,) pixels of each cell."""
+        return np.diff(self.first_px)
 
-    @cached_property
-    def index_in_piece(self) -> Indices:
-        """(image_px,) the index of each pixel among those of its piece."""
-        return np.arange(self.first_px[-1]) - self.first_px[self.piece_of_px]
+
+def _first_px(ends: Matrix, pixels: Matrix) -> Indices:
+    """Return (pieces + 1,) the first pixel at or after each end of a piece."""
+    first_px = np.searchsorted(pixels, ends)
+    first_px[-1] = len(pixels)
+    return first_px
 
 
 class AxisSamples(NamedTuple):
@@ -280,188 +261,3 @@ def _identity(at: Matrix, count: int) -> tuple[Indices, Matrix]:
 
 #: A batch holds about this many values, which fit into the cache of one CPU core.
 BATCH_ELEMENTS = 1 << 19
-
-
-def candidate_batches(
-    possible: npt.NDArray[np.bool_], values_per_cell: int, most_cells: int | None = None
-) -> Iterator[tuple[Indices, Indices]]:
-    """Batch cells that have about the same number of candidates.
-
-    Args:
-        possible: (N, Q) bool, whether candidate q can win somewhere in a cell; at least one can in
-            each cell.
-        values_per_cell: values that a cell has for each candidate. It sets the size of a batch.
-        most_cells: most cells of a batch; any number by default.
-
-    Yields:
-        (n,) indices of cells, and (n, K) their candidates in ascending order. Where a cell has
-        fewer than K, its last candidate is repeated.
-    """
-    _, candidates = np.nonzero(possible)
-    counts = possible.sum(axis=1)
-    starts = np.cumsum(counts) - counts
-    order = np.argsort(counts, kind="stable")
-    done, most_cells = 0, most_cells or len(order)
-    while done < len(order):
-        # At most a quarter more candidates than the cell with the fewest, to waste few values.
-        most = counts[order[done]] * 5 // 4 + 1
-        stop = int(np.searchsorted(counts[order], most, side="right"))
-        stop = min(stop, done + max(1, BATCH_ELEMENTS // int(most * values_per_cell)))
-        stop = min(stop, done + most_cells)
-        cells = order[done:stop]
-        rank = np.minimum(np.arange(counts[cells].max()), counts[cells, None] - 1)
-        yield cells, candidates[starts[cells, None] + rank]
-        done = stop
-
-
-def first_maximum(values: Values) -> tuple[npt.NDArray[np.unsignedinteger[Any]], Values]:
-    """Return the index of the largest of K values at each place, and that value.
-
-    Of equal values the first wins.
-
-    Args:
-        values: (K, ...).
-    """
-    largest = values[0].copy()
-    better = np.empty(largest.shape, np.bool_)
-    # The winner is the last one that was better than all before it, so its index is the largest.
-    winner = np.zeros(largest.shape, np.min_scalar_type(len(values) - 1))
-    for index in range(1, len(values)):
-        np.greater(values[index], largest, out=better)
-        np.maximum(largest, values[index], out=largest)
-        # To copy the index where it is better takes a branch a pixel.
-        np.maximum(winner, better.view(np.uint8) * winner.dtype.type(index), out=winner)
-    return winner, largest
-
-
-Number = TypeVar("Number", bound=np.generic)
-
-#: Largest side of a cell in px. In larger cells more queries can win; smaller cells have more
-#: corners to compute.
-CELL_PX = 12.0
-
-#: A query this much below the certain minimum is compared all the same: corners are rounded.
-_MARGIN = 1e-6
-
-
-@dataclass(frozen=True, eq=False)
-class Band:
-    """The argmax in some rows of the original image.
-
-    Attributes:
-        labels: (r, W) int16, the label of the winning query.
-        cosines: (r, W), the cosine of the winning query; empty where it was not asked for.
-    """
-
-    rows: slice
-    labels: npt.NDArray[np.int16]
-    cosines: Values
-
-
-class ArgmaxBands:
-    """The winning query of each pixel, in bands of rows.
-
-    Args:
-        cosines: (h, w, Q), the windows' patch maps side by side.
-        query_labels: (Q,) int16, the label that the result holds for each query.
-    """
-
-    def __init__(
-        self,
-        cosines: Values,
-        query_labels: npt.NDArray[np.int16],
-        rows: AxisUpsampling,
-        columns: AxisUpsampling,
-    ) -> None:
-        self._cosines, self._query_labels = cosines, query_labels
-        self._dtype = cosines.dtype
-        self._rows, self._columns = rows.pieces(CELL_PX), columns.pieces(CELL_PX)
-        self._tile_hw = self._rows.longest_px, self._columns.longest_px
-        y, x = np.mgrid[: self._tile_hw[0], : self._tile_hw[1]]
-        # All tiles have the size of the largest cell; what lies outside a smaller one is not read.
-        self._monomials = np.stack([y**0, x, y, y * x]).reshape(4, -1).astype(self._dtype)
-
-    def bands(self, with_cosines: bool) -> Iterator[Band]:
-        """Yield all rows of the image, band by band."""
-        values = len(self._columns.matrix) * len(self._query_labels)
-        pixels = int(self._columns.first_px[-1]) * self._tile_hw[0]
-        step = max(1, BATCH_ELEMENTS // max(values, pixels))
-        for start in range(0, len(self._rows), step):
-            yield self._band(slice(start, min(start + step, len(self._rows))), with_cosines)
-
-    def _band(self, pieces: slice, with_cosines: bool) -> Band:
-        matrices = self._rows.matrix[pieces.start : pieces.stop + 1], self._columns.matrix
-        corners = upsample(self._cosines, *(matrix.astype(self._dtype) for matrix in matrices))
-        best = corners.argmax(axis=2)
-        first = best[:-1, :-1]
-        agreed = (first == best[1:, :-1]) & (first == best[:-1, 1:]) & (first == best[1:, 1:])
-        labels, peaks = self._uniform_tiles(corners, pieces.start, first, with_cosines)
-        y, x = np.nonzero(~agreed)
-        for some_y, some_x, queries in _ambiguous_cells(corners, y, x, self._monomials.shape[1]):
-            values = self._tiles(corners, pieces.start, some_y, some_x, queries)
-            winner, peak = first_maximum(values.swapaxes(0, 1))  # (cells, tile) each
-            own = np.take_along_axis(self._query_labels[queries], winner.astype(np.intp), axis=1)
-            labels[some_y, :, some_x] = own.reshape(-1, *self._tile_hw)
-            if with_cosines:
-                peaks[some_y, :, some_x] = peak.reshape(-1, *self._tile_hw)
-        rows = slice(int(self._rows.first_px[pieces.start]), int(self._rows.first_px[pieces.stop]))
-        cosines = self._pixels(peaks, rows, pieces.start) if with_cosines else peaks
-        return Band(rows, self._pixels(labels, rows, pieces.start), cosines)
-
-    def _uniform_tiles(
-        self, corners: Values, start: int, queries: Indices, with_cosines: bool
-    ) -> tuple[npt.NDArray[np.int16], Values]:
-        """Fill a tile for each cell as if one query won all of it.
-
-        Returns:
-            (rows, tile, columns, tile) labels, and cosines or an empty array.
-        """
-        shape = (len(queries), self._tile_hw[0], queries.shape[1], self._tile_hw[1])
-        labels = np.empty(shape, np.int16)
-        labels[:] = self._query_labels[queries][:, None, :, None]
-        peaks = np.empty(shape if with_cosines else (*shape[:3], 0), self._dtype)
-        if with_cosines:
-            y, x = np.indices(queries.shape).reshape(2, -1)
-            tiles = self._tiles(corners, start, y, x, queries.reshape(-1, 1))
-            peaks.transpose(0, 2, 1, 3)[:] = tiles.reshape(*queries.shape, *self._tile_hw)
-        return labels, peaks
-
-    def _tiles(
-        self, corners: Values, start: int, y: Indices, x: Indices, queries: Indices
-    ) -> Values:
-        """Return (cells, K, tile) cosines of each cell's K queries in the pixels of its tile."""
-        below, right = np.array([[0], [1]]), np.array([[0, 1]])
-        at = y[:, None, None, None] + below, x[:, None, None, None] + right
-        ends = corners[at[0], at[1], queries[:, :, None, None]]  # (cells, K, 2, 2)
-        down = self._rows.start_and_slope.astype(self._dtype)[start + y]
-        along = self._columns.start_and_slope.astype(self._dtype)[x]
-        bilinear = down[:, None] @ ends @ along.transpose(0, 2, 1)[:, None]
-        tiles: Values = bilinear.reshape(-1, 4) @ self._monomials
-        return tiles.reshape(*queries.shape, -1)
-
-    def _pixels(self, tiles: npt.NDArray[Number], rows: slice, start: int) -> npt.NDArray[Number]:
-        """(rows, tile, columns, tile) -> (r, W): the pixels of the image that the tiles hold."""
-        height, width = self._tile_hw
-        down = (self._rows.piece_of_px[rows] - start) * height + self._rows.index_in_piece[rows]
-        along = self._columns.piece_of_px * width + self._columns.index_in_piece
-        flat = tiles.reshape(tiles.shape[0] * height, tiles.shape[2] * width)
-        pixels: npt.NDArray[Number] = flat[down].take(along, axis=1)
-        return pixels
-
-
-def _ambiguous_cells(
-    corners: Values, y: Indices, x: Indices, tile_px: int
-) -> Iterator[tuple[Indices, Indices, Indices]]:
-    """Batch cells (y, x) with the queries that can win in them.
-
-    Yields:
-        (n,) rows and (n,) columns of cells, and (n, K) queries, see `candidate_batches`.
-    """
-    if not len(y):
-        return
-    four = [corners[y, x], corners[y, x + 1], corners[y + 1, x], corners[y + 1, x + 1]]
-    highest = np.maximum(np.maximum(four[0], four[1]), np.maximum(four[2], four[3]))
-    lowest = np.minimum(np.minimum(four[0], four[1]), np.minimum(four[2], four[3]))
-    possible = highest >= lowest.max(axis=1, keepdims=True) - _MARGIN
-    for some, queries in candidate_batches(possible, tile_px):
-        yield y[some], x[some], queries

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clearclip_core.segmentation.upsampling import ArgmaxBands, AxisUpsampling, first_maximum
+from clearclip_core.segmentation.tiles import TileArgmax, first_maximum
+from clearclip_core.segmentation.upsampling import AxisUpsampling
 from clearclip_core.segmentation.windows import Axis
 
 #: Overlapping windows, the last one pushed back; 18 and 30 patches in all.
@@ -42,7 +43,8 @@ def test_winners_are_those_of_all_queries(dtype: type, queries: int, spread: flo
     values = cosines(queries, spread, dtype)
     full = everywhere(values.astype(np.float64))
     query_labels = np.arange(queries, dtype=np.int16)[::-1]
-    argmax = ArgmaxBands(values, query_labels, ROWS.upsampling, COLUMNS.upsampling)
+    cells = (axis.upsampling.cells(12.0) for axis in (ROWS, COLUMNS))
+    argmax = TileArgmax(values[:, :, None], query_labels, *cells)
     covered = 0
     for bare, band in zip(argmax.bands(False), argmax.bands(True), strict=True):
         assert bare.rows == band.rows
@@ -53,7 +55,7 @@ def test_winners_are_those_of_all_queries(dtype: type, queries: int, spread: flo
         won = np.take_along_axis(part, (queries - 1 - band.labels)[..., None].astype(int), axis=2)
         # Where two are equal up to rounding, either may win.
         assert won[..., 0] == pytest.approx(part.max(axis=2), abs=1e-6)
-        assert band.cosines == pytest.approx(part.max(axis=2), abs=1e-6)
+        assert band.values == pytest.approx(part.max(axis=2), abs=1e-6)
         assert (band.labels == query_labels[part.argmax(axis=2)]).mean() > 0.999
     assert covered == ROWS.image_px
 
@@ -79,15 +81,13 @@ AXES = [
 
 
 @pytest.mark.parametrize("axis", AXES)
-@pytest.mark.parametrize("piece_px", [1.0, 5.0, 12.0, 1000.0])
-def test_every_pixel_is_linear_between_the_ends_of_its_piece(axis: Axis, piece_px: float) -> None:
-    pieces = axis.upsampling.pieces(piece_px)
-    ends = np.stack([pieces.matrix[:-1], pieces.matrix[1:]], axis=1)  # (pieces, 2, patches)
-    first, slope = (pieces.start_and_slope @ ends).transpose(1, 0, 2)
-    piece, place = pieces.piece_of_px, pieces.index_in_piece
-    pixels = first[piece] + place[:, None] * slope[piece]
-    assert pixels == pytest.approx(axis.matrix, abs=1e-12)
-    assert pieces.longest_px <= max(np.ceil(piece_px), 1) + 1
+@pytest.mark.parametrize("most_px", [1.0, 5.0, 12.0, 1000.0])
+def test_every_pixel_is_linear_between_the_ends_of_its_cell(axis: Axis, most_px: float) -> None:
+    cells = axis.upsampling.cells(most_px)
+    cell, place = np.repeat(np.arange(len(cells.sizes_px)), cells.sizes_px), cells.fractions
+    first, last = cells.matrix[cell], cells.matrix[cell + 1]
+    assert first + place[:, None] * (last - first) == pytest.approx(axis.matrix, abs=1e-12)
+    assert cells.sizes_px.max() <= max(np.ceil(most_px), 1) + 1
 
 
 @pytest.mark.parametrize("axis", AXES)

@@ -230,7 +230,7 @@ def test_batches_change_nothing(
     monkeypatch: pytest.MonkeyPatch, decide: Decide, elements: int
 ) -> None:
     labels, confidence = decide(scores_of(), picture(), 0.4)
-    for module in ("scores", "upsampling"):
+    for module in ("scores", "tiles"):
         monkeypatch.setattr(f"clearclip_core.segmentation.{module}.BATCH_ELEMENTS", elements)
     on_device = "clearclip_core.segmentation.on_device"
     monkeypatch.setattr(f"{on_device}.GPU_BATCH_ELEMENTS", elements)
@@ -263,7 +263,7 @@ def test_a_picture_of_another_size_is_refused(decide: Decide) -> None:
 def test_both_ways_give_the_same(
     monkeypatch: pytest.MonkeyPatch, device: str, size_hw: tuple[int, int], cut_from_px: int
 ) -> None:
-    monkeypatch.setattr("clearclip_core.segmentation.tiles._CUT_FROM_PX", cut_from_px)
+    monkeypatch.setattr("clearclip_core.segmentation.guided_filter._CUT_FROM_PX", cut_from_px)
     scores = scores_of(plan_of(size_hw, (128, 192)))
     for threshold in (0.0, (0.5, 0.0, 0.3)):
         labels, confidence = decide_refined(scores, picture(*size_hw), threshold)

@@ -97,7 +97,7 @@ def test_confidence_is_float16_between_zero_and_one() -> None:
 @pytest.mark.parametrize("elements", [1, 8 * 83 * 7, 8 * 83 * 56])
 def test_bands_change_nothing(monkeypatch: pytest.MonkeyPatch, elements: int) -> None:
     labels, confidence = scores_of().decide(0.4)
-    for module in ("upsampling", "scores"):
+    for module in ("tiles", "scores"):
         monkeypatch.setattr(f"clearclip_core.segmentation.{module}.BATCH_ELEMENTS", elements)
     banded_labels, banded_confidence = scores_of().decide(0.4)
     assert np.array_equal(banded_labels, labels)
