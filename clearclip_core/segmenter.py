@@ -39,7 +39,6 @@ from clearclip_core.segmentation.scores import (
     ScoreOptions,
     Scores,
     apply_presence,
-    join_synonyms,
 )
 from clearclip_core.segmentation.segmentation import Segmentation
 from clearclip_core.segmentation.windows import DenseFeatures, WindowPlan
@@ -89,9 +88,6 @@ class Segmenter:
             CUDA as many as fit into half of the free memory, 64 at most, and 8 on other devices.
         store: text embeddings on disk; by default they are kept in memory only.
         templates: in which words are embedded; by default CLIP's 80.
-        compile: compile the encoder with ``torch.compile`` at the first image, which takes up to
-            minutes. It is meant for CUDA; on a CPU it needs a C++ compiler, and the demo model gets
-            slower by it.
 
     Raises:
         ValueError: unknown method, a method that needs sink channels for weights whose are not
@@ -111,7 +107,6 @@ class Segmenter:
         preprocessing: Preprocessing | None = None,
         windows_at_once: int | None = None,
         store: EmbeddingStore | None = None,
-        compile: bool = False,
         templates: Sequence[Template] = TEMPLATES,
     ) -> None:
         self.model = model
@@ -119,8 +114,6 @@ class Segmenter:
         self.encoder = DenseEncoder(model.clip, self.method, model.sink_channels)
         self.embed = TextEncoder(model.embed, templates, store=store)
         self.preprocessing = preprocessing or Preprocessing(model.mean, model.std)
-        if compile:
-            self.encoder.compile(dynamic=True)  # the last batch of an image may be smaller
         if windows_at_once is None:
             windows_at_once = choose_windows_at_once(self.encoder, self.preprocessing.window_px)
         check_windows_at_once(windows_at_once)
@@ -136,7 +129,6 @@ class Segmenter:
         short_side_px: int = 448,
         folder: Path | None = None,
         download: bool = True,
-        compile: bool = False,
         templates: Sequence[Template] = TEMPLATES,
     ) -> Segmenter:
         """Load a model by name; see `load_model` for the other arguments and the errors.
@@ -153,7 +145,7 @@ class Segmenter:
         model = load_model(name, device, precision, folder, download)
         sizes = Preprocessing.of_short_side(model.mean, model.std, short_side_px)
         store = EmbeddingStore.of(model, folder)
-        return cls(model, method, sizes, store=store, compile=compile, templates=templates)
+        return cls(model, method, sizes, store=store, templates=templates)
 
     @cached_property
     def features_id(self) -> str:
@@ -331,8 +323,7 @@ class Segmenter:
         if adaptation is not None:
             embeddings, learned = adaptation.apply(embeddings, vocabulary)
             bias = learned if bias is None else bias + learned
-        scores = Scores.of(features, embeddings, vocabulary, bias)
-        return join_synonyms(scores) if options.join_synonyms else scores
+        return Scores.of(features, embeddings, vocabulary, bias)
 
     @torch.inference_mode()
     def segment(

@@ -53,9 +53,6 @@ def one_blas_thread() -> Iterator[None]:
 
     A BLAS has one number of threads for the whole process. So it may come back while another
     thread is still inside, which costs time and nothing else. torch's products keep their threads.
-
-    >>> with one_blas_thread():
-    ...     pass
     """
     # scipy.linalg has a BLAS of its own.
     with _blas_pools("scipy.linalg" in sys.modules).limit(limits=1):
@@ -90,13 +87,7 @@ def set_pool_threads(torch_threads: int, opencv_threads: int) -> None:
         torch_threads: threads of torch in one operator. The encoder is all that needs them.
         opencv_threads: threads of OpenCV in one function: 1 where pictures are worked on in
             several threads at once.
-
-    Raises:
-        ValueError: a number below 1.
     """
-    for name, threads in (("torch_threads", torch_threads), ("opencv_threads", opencv_threads)):
-        if threads < 1:
-            raise ValueError(f"Expected argument `{name}` to be at least 1, but got {threads}.")
     import torch
 
     torch.set_num_threads(torch_threads)

@@ -69,7 +69,6 @@ class FolderOptions:
     refine: bool = True
     propagate: bool = False
     presence: float = 0.0
-    synonyms: str = "best"
     page: Path | None = None
     worst: int = 12
 
@@ -91,8 +90,8 @@ class FolderOptions:
         changed = self.threshold or not self.refine or self.propagate or scored != ScoreOptions()
         if self.as_paper and changed:
             raise click.UsageError(
-                "--as-paper goes without --threshold and --no-refine, and without --propagate, "
-                "--presence and --synonyms."
+                "--as-paper goes without --threshold and --no-refine, and without --propagate and "
+                "--presence."
             )
         with click_errors():
             folder = LabelledFolder.find(self.images, self.masks, names, limit)
@@ -111,7 +110,7 @@ class FolderOptions:
 
     @property
     def _scored(self) -> ScoreOptions:
-        return ScoreOptions(self.presence, join_synonyms=self.synonyms == "joined")
+        return ScoreOptions(self.presence)
 
     def _rule(self, labels: Sequence[Label]) -> PredictionRule:
         if self.as_paper:
@@ -156,13 +155,6 @@ _FOLDER_OPTIONS = (
         show_default=True,
         type=FiniteRange(0, 1, max_open=True),
         help="Weight of the presence prior; 0 for none.",
-    ),
-    click.option(
-        "--synonyms",
-        default="best",
-        show_default=True,
-        type=click.Choice(["best", "joined"]),
-        help="How several words of a label count.",
     ),
     click.option(
         "--page",

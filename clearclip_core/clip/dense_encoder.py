@@ -207,7 +207,7 @@ class DenseEncoder(nn.Module):
         return int(tokens * self.visual.conv1.out_channels * 16 * self.dtype.itemsize)
 
     def forward(self, pixels: torch.Tensor, with_cls: bool = False) -> WindowFeatures:
-        """Encode normalised pixels; ``compile()`` compiles this.
+        """Encode normalised pixels.
 
         Raises:
             ValueError: wrong rank, channels or sides.

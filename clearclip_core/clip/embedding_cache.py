@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import threading
 import uuid
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -38,8 +36,6 @@ class EmbeddingStore:
     Args:
         folder: folder of the files; created when the first is written.
         weights: identifier of the weights in their precision, see `text_tower_id`.
-        limit: files that are kept, of all weights together (those of ViT-B/16 have about 2.3 kB
-            each). Above it the oldest tenth is deleted.
 
     >>> import tempfile
     >>> store = EmbeddingStore(Path(tempfile.mkdtemp()), weights="abc")
@@ -50,11 +46,9 @@ class EmbeddingStore:
     True
     """
 
-    def __init__(self, folder: Path, weights: str, limit: int = 100_000) -> None:
+    def __init__(self, folder: Path, weights: str) -> None:
         self._folder = folder
         self._weights = weights
-        self._limit = limit
-        self._count: int | None = None  # files in the folder; counted at the first write
         self._writable = True
         self._lock = threading.Lock()
 
@@ -94,7 +88,6 @@ class EmbeddingStore:
                 return
             try:
                 self._write(self._path(sentences), embedding.contiguous().cpu(), sentences[0])
-                self._prune()
             except OSError as error:
                 self._writable = False
                 log.warning("Text embeddings are not kept on disk: %s", error)
@@ -106,8 +99,6 @@ class EmbeddingStore:
     def _write(self, path: Path, embedding: torch.Tensor, example: str) -> None:
         facts = {"sha256": _sha256(embedding), "weights": self._weights, "example": example}
         self._folder.mkdir(parents=True, exist_ok=True)
-        if self._count is None:
-            self._count = len(os.listdir(self._folder))  # noqa: PTH208 -- names are enough
         part = path.with_suffix(f".{uuid.uuid4().hex}.part")
         try:
             part.write_bytes(save({_KEY: embedding}, metadata=facts))
@@ -115,21 +106,6 @@ class EmbeddingStore:
         except OSError:
             part.unlink(missing_ok=True)
             raise
-        self._count += 1
-
-    def _prune(self) -> None:
-        """Delete the oldest files above the limit; parts that a crash left behind count as well."""
-        if self._count is None or self._count <= self._limit:
-            return
-        written = []
-        for path in self._folder.iterdir():
-            with suppress(FileNotFoundError):  # another process may be pruning as well
-                written.append((path.stat().st_mtime_ns, path))
-        written.sort()
-        kept = min(self._limit * 9 // 10, len(written))
-        for _, path in written[: len(written) - kept]:
-            path.unlink(missing_ok=True)
-        self._count = kept
 
 
 def text_tower_id(model: LoadedModel) -> str:

@@ -28,16 +28,14 @@ from clearclip_core.clip.devices import choose_device, choose_precision
 from clearclip_core.clip.sink_channels import sink_channels
 from clearclip_core.clip.transformer import feed_forward, project, project_out
 from clearclip_core.clip.weights import (
-    TABLES,
     ModelName,
     WeightsNotFoundError,
-    check_weights,
     existing_path,
     fetch_weights,
     find_weights,
     is_torchscript,
     missing_weights_help,
-    tag_of_checksum,
+    tag_of_file,
     uses_quick_gelu,
     verify_checksum,
 )
@@ -241,8 +239,6 @@ def _create(name: ModelName, folder: Path | None, download: bool) -> tuple[nn.Mo
         with _read_errors(schema):
             return open_clip.create_model(schema, require_pretrained=True), schema
     if name.kind == "hf-hub":
-        if download:
-            check_weights(name.name, folder)
         schema = name.name if download else f"local-dir:{_hub_snapshot(name, folder)}"
         try:
             cache = {"cache_dir": folder} if download else {}
@@ -330,13 +326,13 @@ def error_reason(error: Exception) -> str:
 
 
 def _quick_gelu_of_file(name: ModelName, path: Path) -> bool:
-    """Whether a file's model was trained with QuickGELU, by its model name or its checksum."""
+    """Whether a file's model was trained with QuickGELU, by its model name or its file's."""
     if is_torchscript(path):  # only OpenAI's own archives are
         return True
     written = name.name.split("@", 1)[0]
     if written.endswith(("-quickgelu", "-gelu")):
         return written.endswith("-quickgelu")
-    known = tag_of_checksum(name.arch, path)
+    known = tag_of_file(name.arch, path)
     if known is None:
         raise ValueError(
             f"{path} does not say whether it was trained with QuickGELU: write "
@@ -350,7 +346,7 @@ def _mean_std(name: ModelName, clip: nn.Module) -> Any:
     """Return mean and std in units of 0-255: the tag's own, otherwise the model config's."""
     config = open_clip.get_model_preprocess_cfg(clip)
     if name.kind == "tag":
-        config = {**config, **TABLES.get_pretrained_cfg(name.arch, name.source)}
+        config = {**config, **open_clip.get_pretrained_cfg(name.arch, name.source)}
     mean = config.get("mean") or open_clip.OPENAI_DATASET_MEAN
     std = config.get("std") or open_clip.OPENAI_DATASET_STD
     return tuple(255 * x for x in mean), tuple(255 * x for x in std)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any, Final, Literal, get_args
@@ -265,87 +265,56 @@ class Method:
     tapered: bool = False
 
     def __post_init__(self) -> None:
-        self._check_last_blocks()
-        self._check_stitched()
-        self._check_earlier_layers()
-
-    def _check_last_blocks(self) -> None:
-        parse_terms(self.attention)
-        if not math.isfinite(self.alpha) or self.alpha < 0:
-            raise ValueError(
-                f"Expected argument `alpha` to be a finite number >= 0, but got {self.alpha}."
-            )
-        if not self.residual and not self.ffn and self.alpha != 1:
-            raise ValueError(
-                "Expected argument `alpha` to be 1 without residual and FFN, where ln_post "
-                f"cancels it, but got {self.alpha}."
-            )
-        if not self.residual and self.alpha == 0:
-            raise ValueError(
-                "Expected argument `alpha` to be above 0 without a residual, but got 0."
-            )
-        if self.blocks < 1:
-            raise ValueError(f"Expected argument `blocks` to be 1 or more, but got {self.blocks}.")
-        if self.positions not in RESIZES:
-            raise ValueError(
-                f"Expected argument `positions` to be one of {', '.join(RESIZES)}, but got "
-                f"{self.positions!r}."
-            )
-        if self.ffn and self.blocks > 1:
-            raise ValueError(
-                "Expected argument `ffn` to be False with several `blocks`, whose second path has "
-                "none, but got True."
-            )
-        if not math.isfinite(self.key_weight) or self.key_weight < 0:
-            raise ValueError(
-                "Expected argument `key_weight` to be a finite number >= 0, but got "
-                f"{self.key_weight}."
-            )
-
-    def _check_stitched(self) -> None:
-        others = {*parse_terms(self.attention)} - {"qk", "qq", "kk", "vv", "identity"}
-        if self.stitched and (
-            others or self.blocks != 1 or self.remove_redundancy or self.affinity
-        ):
-            raise ValueError(
-                "Expected argument `stitched` to be False for a method that is more than an "
-                "attention of qk, qq, kk, vv or identity in the last block, but got True."
-            )
-        if self.stitched and self.tapered:
-            raise ValueError(
-                "Expected argument `tapered` to be False with `stitched`, whose windows are "
-                "tapered anyway, but got True."
-            )
-
-    def _check_earlier_layers(self) -> None:
-        known = {"affinity": AFFINITIES, "repair": REPAIRS, "layers": LAYERS}
+        terms = {*parse_terms(self.attention), *(parse_terms(self.second) if self.second else ())}
+        known: dict[str, Iterable[str]] = {
+            "positions": RESIZES,
+            "affinity": AFFINITIES,
+            "repair": REPAIRS,
+            "layers": LAYERS,
+        }
         for name, names in known.items():
-            if getattr(self, name) not in ("", *names):
+            value = getattr(self, name)
+            if value not in names and (value or name == "positions"):
                 raise ValueError(
                     f"Expected argument `{name}` to be one of {', '.join(names)}, but got "
-                    f"{getattr(self, name)!r}."
+                    f"{value!r}."
                 )
-        terms = {*parse_terms(self.attention), *(parse_terms(self.second) if self.second else ())}
-        if not self.affinity:
-            if self.repair or self.layers or self.second or terms & EARLIER_TERMS:
-                raise ValueError(
-                    "Expected argument `affinity` to be named beside `repair`, `layers`, `second` "
-                    "or an attention of earlier blocks, but got ''."
-                )
-            return
-        if terms - {"qk", "qq", "kk", "vv"} - EARLIER_TERMS:
-            raise ValueError(
-                "Expected argument `attention` to be a sum of qk, qq, kk, vv, affinity and earlier "
-                f"with an affinity, but got {'+'.join(sorted(terms))!r}."
-            )
-        if self.second and not self.layers:
-            raise ValueError("Expected argument `layers` to be named beside `second`, but got ''.")
-        plain = (self.residual, self.ffn, self.alpha, self.blocks, self.remove_redundancy)
-        if plain != (False, False, 1, 1, False):
-            raise ValueError(
-                "Expected `residual`, `ffn`, `alpha`, `blocks` and `remove_redundancy` to be left "
-                f"out with an affinity, but got {plain}."
-            )
+        for sentence, holds in self._rules(terms).items():
+            if not holds:
+                raise ValueError(f"Expected {sentence}, but got {self!r}.")
+
+    def _rules(self, terms: set[str]) -> dict[str, bool]:
+        """Return whether the parts fit together, by the sentence that says what is expected."""
+        plain_terms = {"qk", "qq", "kk", "vv"}
+        has_blocks = self.blocks > 1 or self.remove_redundancy
+        is_plain = not (self.residual or self.ffn or self.alpha != 1 or has_blocks)
+        needs_affinity = self.repair or self.layers or self.second or terms & EARLIER_TERMS
+        more = has_blocks or self.affinity or terms - plain_terms - {"identity"}
+        return {
+            "`alpha` to be a finite number >= 0": 0 <= self.alpha < math.inf,
+            "`alpha` to be 1 without residual and FFN, where ln_post cancels it": (
+                self.residual or self.ffn or self.alpha == 1
+            ),
+            "`alpha` to be above 0 without a residual": self.residual or self.alpha > 0,
+            "`blocks` to be 1 or more": self.blocks >= 1,
+            "`ffn` to be False with several `blocks`, whose second path has none": (
+                not self.ffn or self.blocks == 1
+            ),
+            "`key_weight` to be a finite number >= 0": 0 <= self.key_weight < math.inf,
+            "`stitched` to be False for a method that is more than an attention of qk, qq, kk, vv "
+            "or identity in the last block": not (self.stitched and more),
+            "`tapered` to be False with `stitched`, whose windows are tapered anyway": (
+                not (self.stitched and self.tapered)
+            ),
+            "`affinity` to be named beside `repair`, `layers`, `second` or an attention of earlier "
+            "blocks": bool(self.affinity or not needs_affinity),
+            "`attention` to be a sum of qk, qq, kk, vv, affinity and earlier with an affinity": (
+                not self.affinity or terms <= plain_terms | EARLIER_TERMS
+            ),
+            "`layers` to be named beside `second`": bool(self.layers or not self.second),
+            "`residual`, `ffn`, `alpha`, `blocks` and `remove_redundancy` to be left out with an "
+            "affinity": not self.affinity or is_plain,
+        }
 
     @property
     def has_tapered_windows(self) -> bool:

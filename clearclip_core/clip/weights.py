@@ -1,21 +1,18 @@
 """Weights: find them on disk and in open_clip's caches, download them, check them.
 
-Nothing here imports torch before weights are downloaded: a wrong name is told at once.
+Only the table of open_clip's tags needs open_clip, which imports torch and takes seconds.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import importlib
 import importlib.util
 import json
 import shutil
-import sys
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Final, Literal
 
 import huggingface_hub
@@ -28,26 +25,17 @@ DEMO_FOLDER = Path(__file__).parents[1] / "demo" / "weights"
 _HUB_TIMEOUT_S: Final = 5.0
 
 
-def _import_tables(folder: Path) -> Any:
-    """Import open_clip's module of pretrained weights; open_clip itself imports torch."""
-    package = ModuleType("open_clip_tables")
-    package.__path__ = [str(folder)]
-    sys.modules[package.__name__] = package
-    hidden = sys.modules.setdefault("safetensors.torch", None)  # type: ignore[arg-type]
-    try:
-        return importlib.import_module(f"{package.__name__}.pretrained")
-    finally:
-        if hidden is None:
-            del sys.modules["safetensors.torch"]
-
-
 _OPEN_CLIP: Final = Path(importlib.util.find_spec("open_clip").origin).parent  # type: ignore
-
-#: open_clip's functions that list tags and their sources.
-TABLES: Final = _import_tables(_OPEN_CLIP)
 
 #: The file of each architecture that open_clip knows.
 ARCHITECTURES: Final = {file.stem: file for file in _OPEN_CLIP.glob("model_configs/*.json")}
+
+
+def _tags() -> Any:
+    """Return open_clip's module of pretrained weights, which lists tags and their sources."""
+    from open_clip import pretrained
+
+    return pretrained
 
 
 @functools.cache
@@ -93,7 +81,7 @@ class ModelName:
         if not tag:
             raise _not_a_name(name)
         _checked_arch(arch)
-        tags = TABLES.list_pretrained_tags_by_model(arch)
+        tags = _tags().list_pretrained_tags_by_model(arch)
         if tag not in ("random", *tags):
             known = ", ".join(tags) or "none"
             raise ValueError(f"{arch} has no weights named {tag!r}; open_clip knows: {known}.")
@@ -224,7 +212,7 @@ def known_models(folder: Path | None = None) -> list[KnownModel]:
         folder: folder of weights; `DEFAULT_FOLDER` by default.
     """
     rows = [KnownModel("demo", "Apache-2.0", DEMO_FOLDER, "")]
-    for arch, tag in TABLES.list_pretrained():
+    for arch, tag in _tags().list_pretrained():
         # A name with and one without -quickgelu are the same weights: the tag decides.
         if arch.endswith("-quickgelu") or not is_native(arch):
             continue
@@ -265,7 +253,7 @@ def find_weights(name: ModelName, folder: Path | None = None) -> Path | None:
     for path in sorted(folder.glob(f"{_file_stem(name)}.*")):
         if path.suffix in _SUFFIXES:
             return path
-    config = TABLES.get_pretrained_cfg(name.arch, name.source)
+    config = _tags().get_pretrained_cfg(name.arch, name.source)
     for cache in (folder, None):
         hub, url = config.get("hf_hub", ""), config.get("url", "")
         found = _in_hub_cache(hub, cache) or _in_url_cache(url, cache)
@@ -300,26 +288,16 @@ def download_weights(name: str, folder: Path) -> Path:
     return target
 
 
-def tag_of_checksum(arch: str, path: Path) -> str | None:
-    """Find the tag of a weights file by its name or by the checksum in the tag's URL.
-
-    Only a file that `download_weights` named is found by name. Call `verify_checksum` first.
-    """
-    tags = TABLES.list_pretrained_tags_by_model(arch)
-    stems = {_file_stem(ModelName("", "tag", arch, tag)): tag for tag in tags}
-    if path.stem in stems and _checksum_file(path).exists():
-        return str(stems[path.stem])
-    checksum = _sha256(path)
-    for tag in tags:
-        url = TABLES.get_pretrained_cfg(arch, tag).get("url") or ""
-        if checksum in url or (f"-{checksum[:8]}." in url):
-            return str(tag)
-    return None
+def tag_of_file(arch: str, path: Path) -> str | None:
+    """Return the tag of a weights file that `download_weights` named, else None."""
+    tag = path.stem.removeprefix(f"{arch}--")
+    known = tag in _tags().list_pretrained_tags_by_model(arch)
+    return tag if known and tag != path.stem and _checksum_file(path).exists() else None
 
 
 def uses_quick_gelu(arch: str, tag: str) -> bool:
     """Whether a tag's weights were trained with QuickGELU: the tag or its architecture says so."""
-    config = {**_config_of(arch), **TABLES.get_pretrained_cfg(arch, tag)}
+    config = {**_config_of(arch), **_tags().get_pretrained_cfg(arch, tag)}
     return bool(config.get("quick_gelu"))
 
 
@@ -341,10 +319,9 @@ def fetch_weights(name: ModelName, folder: Path | None = None) -> Path:
     Raises:
         WeightsNotFoundError: the download failed.
     """
-    _check_hub(name)
     import open_clip
 
-    config = TABLES.get_pretrained_cfg(name.arch, name.source)
+    config = _tags().get_pretrained_cfg(name.arch, name.source)
     try:
         return Path(open_clip.download_pretrained(config, cache_dir=folder))
     except (OSError, RuntimeError) as error:  # hub and URL errors alike
@@ -370,7 +347,7 @@ def _check_hub(name: ModelName) -> None:
 
     The few weights that have another address are not asked for: their download tries once.
     """
-    if name.kind == "tag" and not TABLES.get_pretrained_cfg(name.arch, name.source).get("hf_hub"):
+    if name.kind == "tag" and not _tags().get_pretrained_cfg(name.arch, name.source).get("hf_hub"):
         return
     try:
         huggingface_hub.get_session().head(

@@ -163,7 +163,6 @@ def _run(labels: Sequence[str], candidate: Candidate, figures: CandidateFigures)
         "refine": candidate.rule.refine,
         "propagate": candidate.rule.propagate,
         "presence": candidate.options.presence,
-        "synonyms": "joined" if candidate.options.join_synonyms else "best",
         "thresholds": dict(zip(labels, thresholds, strict=True)),
         "miou": figures.mean_iou,
         "mean_boundary_iou": figures.mean_boundary_iou,

@@ -38,7 +38,8 @@ for arguments, sentence in json.loads(sys.argv[1]).items():
     assert result.exit_code == 1, arguments
     assert result.output.startswith("Error: ") and result.output.count("\\n") == 1, result.output
     assert sentence in result.output, result.output
-    assert "torch" not in sys.modules, arguments
+    if "/" not in arguments.split()[1]:  # a tag is looked up in open_clip's table
+        assert "torch" not in sys.modules, arguments
 """
 
 

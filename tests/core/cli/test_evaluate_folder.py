@@ -105,7 +105,7 @@ def test_methods_and_prompts_are_compared_in_one_table(options: list[str], tmp_p
         (("--benchmark=demo",), "--images goes without --benchmark"),
         (("--data=x",), "--images goes without --benchmark and --data"),
         (("--as-paper", "--no-refine"), "--as-paper goes without --threshold and --no-refine"),
-        (("--as-paper", "--presence=0.1"), "--presence and --synonyms"),
+        (("--as-paper", "--presence=0.1"), "--propagate and --presence"),
         (("--presence=1",), "1.0 is not in the range"),
     ],
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from pathlib import Path
 
 import open_clip
@@ -83,28 +82,6 @@ def test_a_flipped_bit_is_seen(store: EmbeddingStore, tmp_path: Path, place: int
     content[place] ^= 1
     file.write_bytes(content)
     assert store.get(DOG) is None
-
-
-def test_the_oldest_go_when_there_are_too_many(tmp_path: Path) -> None:
-    """What crashed writers have left counts, and so does what another process has written."""
-    EmbeddingStore(tmp_path, "other").put(DOG, vector(0))
-    (tmp_path / "crashed.part").write_bytes(b"half")
-    for age, path in enumerate(tmp_path.iterdir()):
-        os.utime(path, (age, age))
-    store = EmbeddingStore(tmp_path, "abc", limit=20)
-    for i in range(18):
-        store.put([f"{i}"], vector(i))
-        os.utime(newest(tmp_path), (100 + i, 100 + i))
-    assert len(list(tmp_path.iterdir())) == 20
-    store.put(["18"], vector(18))
-    assert len(list(tmp_path.iterdir())) == 18
-    assert not (tmp_path / "crashed.part").exists()
-    assert [store.get([f"{i}"]) is None for i in range(19)] == [True] + [False] * 18
-    assert EmbeddingStore(tmp_path, "other").get(DOG) is None
-
-
-def newest(folder: Path) -> Path:
-    return max(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
 
 
 def test_every_number_of_the_text_tower_counts(clip_model: open_clip.CLIP) -> None:

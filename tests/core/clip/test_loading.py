@@ -15,6 +15,7 @@ import huggingface_hub.constants
 import open_clip
 import pytest
 import torch
+from open_clip import pretrained
 
 from clearclip_core import (
     WeightsNotFoundError,
@@ -128,7 +129,7 @@ def tags(tiny_arch: str, monkeypatch: pytest.MonkeyPatch, safetensors_file: Path
         "quick": {"url": "", "hf_hub": "org/quick/", "quick_gelu": True, **mean_std},
         "plain": {"url": "", "hf_hub": "org/plain/", **mean_std},
     }
-    monkeypatch.setitem(weights.TABLES._PRETRAINED, tiny_arch, entries)
+    monkeypatch.setitem(pretrained._PRETRAINED, tiny_arch, entries)
     monkeypatch.setattr(open_clip, "download_pretrained", lambda *_, **__: str(safetensors_file))
     return tiny_arch
 
@@ -168,7 +169,7 @@ def test_what_is_downloaded_stays_in_the_folder(
 ) -> None:
     """By open_clip's own downloader; a file URL stands for the network."""
     entry = {"url": safetensors_file.as_uri()}
-    monkeypatch.setitem(weights.TABLES._PRETRAINED, tiny_arch, {"here": entry})
+    monkeypatch.setitem(pretrained._PRETRAINED, tiny_arch, {"here": entry})
     folder = tmp_path / "models"
     with pytest.raises(WeightsNotFoundError):
         load_model(f"{tiny_arch}/here", "cpu", "fp32", folder, download=False)
@@ -176,16 +177,6 @@ def test_what_is_downloaded_stays_in_the_folder(
     assert [path.name for path in folder.iterdir()] == [safetensors_file.name]
     again = load_model(f"{tiny_arch}/here", "cpu", "fp32", folder, download=False)
     assert_same(again.clip, clip_model)
-
-
-def test_a_file_is_known_by_the_checksum_in_its_url(
-    tags: str, safetensors_file: Path, monkeypatch: pytest.MonkeyPatch, clip_model: open_clip.CLIP
-) -> None:
-    start = weights._sha256(safetensors_file)[:8]
-    entry = {"url": f"https://example.org/quickgelu-{start}.pt", "quick_gelu": True}
-    monkeypatch.setitem(weights.TABLES._PRETRAINED[tags], "quick", entry)
-    loaded = load_model(f"{tags}@{safetensors_file}", "cpu", "fp32")
-    assert_same(loaded.clip, with_quick_gelu(clip_model))
 
 
 def test_absent_weights_say_how_to_bring_them(

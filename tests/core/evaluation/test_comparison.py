@@ -42,7 +42,7 @@ from clearclip_core.images.label_maps import LayoutError, palette
 
 NAMES = "sky\ncar, van\n-\n?\n"
 RULE = PredictionRule(threshold=(0.0, 0.5))
-OPTIONS = ScoreOptions(presence=0.1, join_synonyms=True)
+OPTIONS = ScoreOptions(presence=0.1)
 
 
 def make_folder(root: Path, maps: Sequence[npt.NDArray[np.uint8]]) -> LabelledFolder:
@@ -156,7 +156,7 @@ def test_pictures_that_cannot_be_read_are_left_out_where_that_is_asked_for(tmp_p
     assert content["left_out"] == [{"name": name, "reason": reason}]
     (run,) = content["runs"]
     assert run["thresholds"] == {"sky": 0, "car": 0.5}
-    assert (run["presence"], run["synonyms"]) == (0.1, "joined")
+    assert run["presence"] == 0.1
     assert (run["miou"], run["saved_paint"]) == (0.5, 0.5)
     assert run["labels"]["car"]["close"] == 0
     for picture in (tmp_path / "images").iterdir():
@@ -263,7 +263,7 @@ def test_what_was_learned_changes_the_scores(segmenter: Segmenter, image: RGBArr
 def test_what_counts_beside_the_words_changes_the_masks(
     segmenter: Segmenter, image: RGBArray
 ) -> None:
-    options = ScoreOptions(presence=0.4, join_synonyms=True)
+    options = ScoreOptions(presence=0.4)
     labels = (Label("sky", ("sky", "road")), *LABELS[1:])
     plain = Candidate(segmenter, labels, "demo", "", AS_PAPER)
     usual, made = predict_all([plain, replace(plain, options=options)], image)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 import clearclip_core.segmentation.scores
 from clearclip_core import DenseFeatures, Label, ScoreOptions, Scores, Vocabulary, WindowPlan
-from clearclip_core.segmentation.scores import LogSumExp, apply_presence, join_synonyms
+from clearclip_core.segmentation.scores import LogSumExp, apply_presence
 from tests.core.segmentation.test_argmax import COLUMNS, ROWS, cosines, everywhere
 from tests.core.segmentation.test_windows import one_by_one, plan_of
 
@@ -191,43 +191,6 @@ def test_of_two_words_that_a_patch_fits_alike_the_one_that_the_image_shows_wins(
         embeddings, offsets = apply_presence(torch.eye(2), image_cls, 0.1)
         scores = Scores.of(features, embeddings, Vocabulary.of(["dog", "wolf"]), offsets)
         assert np.unique(scores.label_map()).tolist() == [winner]
-
-
-def test_a_labels_prompts_become_one_query_by_the_formula() -> None:
-    scores = scores_of()
-    logits = 50 * scores.cosines.double().numpy()
-    joined = join_synonyms(scores)
-    assert joined.vocabulary.queries == ("sofa", "sky", "dog", "wall", "floor")
-    for label in range(3):
-        own = logits[np.array(OWNERS) == label]
-        weights = np.exp(own.mean(axis=(1, 2)))
-        weights /= weights.sum()
-        expected = np.log((weights[:, None, None] * np.exp(own)).sum(axis=0)) / 50
-        np.testing.assert_allclose(joined.cosines[label].numpy(), expected, rtol=1e-4, atol=1e-5)
-    assert torch.equal(joined.cosines[3:], scores.cosines[6:])
-    assert joined.label_map().shape == PLAN.image_hw
-
-
-def test_words_that_score_alike_gain_nothing_by_their_number() -> None:
-    plan = plan_of((32, 32), (32, 32))
-    labels = (Label("car", ("car", "auto", "van")), Label("road"))
-    cosines = torch.tensor([0.3, 0.3, 0.3, 0.3]).reshape(4, 1, 1).expand(4, 2, 2)
-    joined = join_synonyms(Scores(cosines, plan, Vocabulary(labels)))
-    torch.testing.assert_close(joined.cosines, torch.full((2, 2, 2), 0.3))
-    assert np.allclose(joined.probabilities(), 0.5)
-
-
-def test_a_background_and_contrast_words_stay_as_they_are() -> None:
-    plan = plan_of((32, 32), (32, 32))
-    labels = (Label("car", ("car", "van")), Label("other", ("thing", "stuff"), background=True))
-    words = Vocabulary(labels, ("wall", "van"))
-    scores = Scores(torch.rand(len(words.queries), 2, 2), plan, words)
-    joined = join_synonyms(scores)
-    assert joined.vocabulary.queries == ("car", "thing", "stuff", "wall")
-    assert torch.equal(joined.cosines[1:], scores.cosines[2:])
-    unbacked = Vocabulary(labels[:1], ("wall",))
-    joined = join_synonyms(Scores(torch.rand(3, 2, 2), plan, unbacked))
-    assert joined.vocabulary.queries == ("car", "wall")
 
 
 def test_redundancy_is_removed_window_by_window() -> None:
