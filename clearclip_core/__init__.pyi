@@ -4,10 +4,9 @@ from .adaptation.example import Example
 from .adaptation.fitting import Fit, adapt
 from .clip.dense_encoder import DenseEncoder, WindowFeatures
 from .clip.devices import usable_cpus
-from .clip.embedding_cache import EmbeddingStore
 from .clip.loading import LoadedModel, load_model
 from .clip.methods import MAPS, METHODS, Method, resolve_method
-from .clip.text_encoder import BEST_TEMPLATES, TEMPLATES, TextEncoder
+from .clip.text_encoder import BEST_TEMPLATES, TEMPLATES, EmbeddingStore, TextEncoder
 from .clip.weights import (
     KnownModel,
     WeightsNotFoundError,

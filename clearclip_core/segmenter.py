@@ -25,15 +25,17 @@ from clearclip_core.clip.dense_encoder import (
     join_windows,
     split_windows,
 )
-from clearclip_core.clip.embedding_cache import EmbeddingStore
 from clearclip_core.clip.loading import LoadedModel, load_model
 from clearclip_core.clip.methods import Method, resolve_method
-from clearclip_core.clip.text_encoder import TEMPLATES, Template, TextEncoder
+from clearclip_core.clip.text_encoder import TEMPLATES, EmbeddingStore, Template, TextEncoder
 from clearclip_core.images.preprocessing import Preprocessing, RGBArray, to_rgb
 from clearclip_core.segmentation.guided_filter import REFINEMENT
-from clearclip_core.segmentation.on_device import DeviceSegmentation, decide_refined_on_device
 from clearclip_core.segmentation.propagation import propagate as propagate_scores
-from clearclip_core.segmentation.refined_argmax import decide_refined
+from clearclip_core.segmentation.refined_argmax import (
+    DeviceSegmentation,
+    decide_refined,
+    decide_refined_on_device,
+)
 from clearclip_core.segmentation.scores import (
     DEFAULT_OPTIONS,
     ScoreOptions,

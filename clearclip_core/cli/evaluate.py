@@ -26,8 +26,8 @@ from clearclip_core.cli.parameters import (
     thresholds_by_label,
 )
 from clearclip_core.clip.devices import device_name
-from clearclip_core.clip.embedding_cache import EmbeddingStore
 from clearclip_core.clip.methods import resolve_method
+from clearclip_core.clip.text_encoder import EmbeddingStore
 from clearclip_core.evaluation.atomic_write import write_whole
 from clearclip_core.evaluation.benchmarks import RECODINGS, method_for, prepare
 from clearclip_core.evaluation.comparison import (

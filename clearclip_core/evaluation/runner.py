@@ -14,9 +14,9 @@ import torch
 from tqdm import tqdm
 
 from clearclip_core.clip.dense_encoder import DenseEncoder
-from clearclip_core.clip.embedding_cache import EmbeddingStore
 from clearclip_core.clip.loading import LoadedModel
 from clearclip_core.clip.methods import Method
+from clearclip_core.clip.text_encoder import EmbeddingStore
 from clearclip_core.clip.weights import weights_id
 from clearclip_core.evaluation.benchmarks import (
     SHORT_SIDE_PX,

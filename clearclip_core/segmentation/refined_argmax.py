@@ -1,24 +1,37 @@
-"""Argmax over probabilities that a guided filter has refined."""
+"""Argmax over probabilities that a guided filter has refined, on a CPU or on a CUDA device.
+
+On a CPU only the maps that can win are computed at a pixel, which takes a quarter of the time of
+all. A GPU computes all maps at all pixels, and keeps what it made, see `DeviceSegmentation`.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 
 from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.segmentation.guided_filter import (
     REFINEMENT,
+    ColourFit,
     Float32s,
     GuidedFilter,
     Refinement,
+    TileGrid,
+    check_image,
 )
-from clearclip_core.segmentation.scores import Scores
-from clearclip_core.segmentation.upsampling import Indices, Matrix
+from clearclip_core.segmentation.masks import LabelMasks
+from clearclip_core.segmentation.runs import LabelRuns
+from clearclip_core.segmentation.scores import GPU_BATCH_ELEMENTS, Scores, to_device
+from clearclip_core.segmentation.segmentation import Segmentation
+from clearclip_core.segmentation.upsampling import AxisUpsampling, Indices, Matrix
 from clearclip_core.thread_pools import one_blas_thread, one_thread
 
 Int16s = npt.NDArray[np.int16]
@@ -148,3 +161,285 @@ def _fit(scores: Scores, guided_filter: GuidedFilter) -> tuple[torch.Tensor, Int
     knots, _ = competing_probabilities(query_labels, scores.logits_at_knots, *at, labels)
     roots, root_knots = (torch.from_numpy(each).sqrt() for each in (probabilities, knots))
     return guided_filter.colour_fit.fit_with_detail(roots, root_knots), labels
+
+
+#: Pixels whose colours or values are computed at once. A value takes up to 40 bytes meanwhile.
+_BAND_PX = 1 << 21
+
+#: Maps whose values are computed at once in a band.
+_MAPS = 8
+
+
+class DevicePixels:
+    """The pixels of an image on a device, cut into rows of tiles.
+
+    Args:
+        image: (H, W, 3) uint8 RGB, on the device that computes.
+    """
+
+    def __init__(self, image: torch.Tensor, grid: TileGrid) -> None:
+        self.image, self.grid = image, grid
+        self._fractions = (torch.arange(grid.tile_px, device=image.device) + 0.5) / grid.tile_px
+
+    def row_bands(self) -> list[slice]:
+        """Return slices of the rows of tiles that are computed together."""
+        rows, width = self.grid.tiles_hw[0], self.grid.image_hw[1]
+        step = max(1, _BAND_PX // (self.grid.tile_px * width))
+        return [slice(first, min(first + step, rows)) for first in range(0, rows, step)]
+
+    def colours(self, rows: slice) -> torch.Tensor:
+        """Return (3, n, tile_px, W) float32 colours in [0, 255] of n rows of tiles.
+
+        The last row of pixels is repeated beyond the image.
+        """
+        band = self._pixels(rows)
+        return band.reshape(-1, self.grid.tile_px, *band.shape[1:]).permute(3, 0, 1, 2).float()
+
+    def values(self, functions: torch.Tensor, rows: slice, colours: torch.Tensor) -> torch.Tensor:
+        """Evaluate maps' linear functions at every pixel of some rows of tiles.
+
+        Args:
+            functions: (K, 4, rows + 1, columns + 1), see `fit`.
+
+        Returns:
+            (K, n, tile_px, W) float32, pixels below the image included.
+        """
+        corners = functions[:, :, rows.start : rows.stop + 1]
+        left, right = corners[..., :-1, None], corners[..., 1:, None]
+        along = (left + (right - left) * self._fractions).flatten(3)[..., : colours.shape[3]]
+        above = along[:, :, :-1, None]  # (K, 4, n, 1, W): at the upper ends of columns
+        down = along[:, :, 1:, None] - above
+        top, slope = above[:, 3], down[:, 3]
+        for number, colour in enumerate(colours):
+            top = torch.addcmul(top, colour, above[:, number])
+            slope = torch.addcmul(slope, colour, down[:, number])
+        return torch.addcmul(top, slope, self._fractions[:, None])
+
+    def _pixels(self, rows: slice) -> torch.Tensor:
+        """Return (n * tile_px, W, 3) pixels of rows of tiles; the last row repeated below."""
+        first, last = rows.start * self.grid.tile_px, rows.stop * self.grid.tile_px
+        height = self.grid.image_hw[0]
+        if last <= height:
+            return self.image[first:last]
+        indices = torch.arange(first, last, device=self.image.device).clamp(max=height - 1)
+        return self.image[indices]
+
+    def mean_colours(self) -> torch.Tensor:
+        """Return (3, rows, columns) float64 mean colours of tiles in [0, 1], in whole steps.
+
+        OpenCV rounds halves to the even step, but up where a tile has four pixels.
+        """
+        tile, width = self.grid.tile_px, self.grid.tiles_hw[1]
+        columns = torch.arange(width * tile, device=self.image.device)
+        columns = columns.clamp(max=self.grid.image_hw[1] - 1)
+        sums = []
+        for rows in self.row_bands():
+            band = self._pixels(rows)[:, columns].reshape(-1, tile, width, tile, 3)
+            sums.append(band.sum(dim=(1, 3), dtype=torch.int32))  # (n, columns, 3)
+        means = torch.cat(sums).permute(2, 0, 1).double() / tile**2
+        steps = (means + 0.5).floor() if tile == 2 else means.round()
+        return steps / 255
+
+
+#: Pixels whose confidence is summed at once: 8 bytes each.
+_RUNS_BAND_PX = 1 << 24
+
+
+@torch.inference_mode()
+def find_runs(
+    label_map: torch.Tensor, confidence: torch.Tensor
+) -> tuple[LabelRuns, npt.NDArray[np.float64]]:
+    """Find the runs of a label map, and sum the confidence over each.
+
+    Args:
+        label_map: (H, W) int16, index of the label or -1.
+        confidence: (H, W) float16, on the same device.
+
+    Returns:
+        The runs, as of `LabelRuns.of`; and (N,) float64, as of `LabelRuns.sums`.
+    """
+    height, width = label_map.shape
+    rows_at_once = max(1, _RUNS_BAND_PX // max(1, width))
+    starts, labels, sums = [], [], []
+    for top in range(0, height, rows_at_once):
+        band = label_map[top : top + rows_at_once]
+        begins = torch.ones(band.shape, dtype=torch.bool, device=band.device)
+        torch.ne(band[:, 1:], band[:, :-1], out=begins[:, 1:])
+        first = begins.flatten().nonzero().flatten()
+        before = confidence[top : top + rows_at_once].flatten().cumsum(0, dtype=torch.float64)
+        ends = F.pad(first[1:], (0, 1), value=band.numel()) - 1
+        sums.append(before[ends].diff(prepend=before.new_zeros(1)))
+        labels.append(band.flatten()[first])
+        starts.append((first + top * width).int())
+    # As one copy, for which the host waits once.
+    parts = [torch.cat(each) for each in (sums, starts, labels)]
+    packed = torch.cat([part.view(torch.uint8) for part in parts]).cpu().numpy()
+    count = len(parts[0])
+    cuts = 8 * count, 12 * count
+    runs = LabelRuns(
+        packed[cuts[0] : cuts[1]].view(np.int32), packed[cuts[1] :].view(np.int16), (height, width)
+    )
+    return runs, packed[: cuts[0]].view(np.float64)
+
+
+@torch.inference_mode()
+def decide_refined_on_device(
+    scores: Scores,
+    image: RGBArray,
+    threshold: float | Sequence[float] = 0.0,
+    refinement: Refinement = REFINEMENT,
+    patch_px: float | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Compute what `decide_refined` computes, on the device of the scores.
+
+    Args:
+        image: (H, W, 3) uint8 RGB, the image itself.
+
+    Returns:
+        (H, W) int16 labels and (H, W) float16 probabilities, on the device.
+    """
+    check_image_size(scores, image)
+    check_image(image)
+    device = scores.cosines.device
+    limits = to_device(torch.from_numpy(scores.thresholds(threshold)), device)
+    grid = refinement.grid((image.shape[0], image.shape[1]), patch_px or scores.plan.patch_image_px)
+    rgb = to_device(torch.from_numpy(np.ascontiguousarray(image)), device)
+    pixels = DevicePixels(rgb, grid)
+    functions, owners = _fit_on_device(
+        scores, ColourFit(pixels.mean_colours(), grid, refinement.epsilon), grid
+    )
+    height, width = grid.image_hw
+    labels = torch.empty((height, width), dtype=torch.int16, device=device)
+    confidence = torch.empty((height, width), dtype=torch.float16, device=device)
+    for rows in pixels.row_bands():
+        band = slice(rows.start * grid.tile_px, min(rows.stop * grid.tile_px, height))
+        colours = pixels.colours(rows)
+        best, winner = pixels.values(functions[:_MAPS], rows, colours).max(dim=0)
+        for first in range(_MAPS, len(functions), _MAPS):
+            some = functions[first : first + _MAPS]
+            largest, index = pixels.values(some, rows, colours).max(dim=0)
+            winner = torch.where(largest > best, index + first, winner)
+            best = torch.maximum(best, largest)
+        winner = owners[winner]
+        probability = best.clamp_(0, 1).square_()
+        low = probability < limits[winner.int()]
+        count = band.stop - band.start
+        labels[band] = winner.masked_fill_(low, -1).reshape(-1, width)[:count]
+        confidence[band] = probability.reshape(-1, width)[:count]
+    return labels, confidence
+
+
+def _fit_on_device(
+    scores: Scores, colour_fit: ColourFit, grid: TileGrid
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Fit square roots of probabilities to the colours, as `refined_argmax` does.
+
+    Returns:
+        (K, 4, rows + 1, columns + 1) float32 functions; and (K,) int16 labels that compete, -1 for
+        the contrast words.
+    """
+    at = grid.corners_px
+    at_corners = _probabilities(scores, lambda axis, px: axis.at(axis.positions(px)), at)
+    at_knots = _probabilities(scores, lambda axis, px: axis.at_knots(px), at)
+    winner = at_corners.amax(dim=0)
+    # As indices: the host waits once for their number, and not at each use of a mask.
+    competing = (at_corners >= SHARE * winner).flatten(1).any(dim=1).nonzero().flatten()
+    owners = to_device(torch.tensor(_labels(scores)[0], dtype=torch.int16), competing.device)
+    roots, root_knots = at_corners[competing].sqrt(), at_knots[competing].sqrt()
+    functions = colour_fit.fit_with_detail(roots, root_knots)
+    return functions, owners[competing]
+
+
+def _labels(scores: Scores) -> tuple[list[int], list[int]]:
+    """Return the labels, -1 for the contrast words; and where their queries begin, and the last's
+    end.
+    """
+    queries = np.asarray(scores.vocabulary.query_labels)
+    first = np.flatnonzero(np.diff(queries, prepend=-2))  # a label's queries follow one another
+    return queries[first].tolist(), [*first.tolist(), len(queries)]
+
+
+def _probabilities(
+    scores: Scores,
+    weights: Callable[[AxisUpsampling, Matrix], Matrix],
+    places_px: tuple[Matrix, Matrix],
+) -> torch.Tensor:
+    """Return (L, m, n) float32 probabilities of each label's best query at places of the image.
+
+    Args:
+        weights: makes (places, patches) weights of an axis.
+        places_px: (m,) rows and (n,) columns.
+    """
+    axes = scores.plan.rows.upsampling, scores.plan.columns.upsampling
+    down, along = (
+        to_device(torch.from_numpy(weights(axis, px)).double(), scores.cosines.device)
+        for axis, px in zip(axes, places_px, strict=True)
+    )
+    labels, ends = _labels(scores)
+    cosines = scores.cosines.double()
+    made = []
+    for band in torch.split(down, max(1, GPU_BATCH_ELEMENTS // (len(cosines) * len(along)))):
+        logits = (band @ cosines @ along.T).to(scores.cosines.dtype) * scores.temperature
+        exponents = (logits - logits.amax(dim=0)).exp_()  # (Q, r, n)
+        total = exponents.sum(dim=0, dtype=torch.float64)
+        if len(labels) < len(exponents):
+            pairs = pairwise(ends)
+            exponents = torch.stack([exponents[one:end].amax(dim=0) for one, end in pairs])
+        made.append((exponents / total).float())
+    return torch.cat(made, dim=1)
+
+
+class DeviceSegmentation(Segmentation):
+    """A segmentation whose label map and probabilities stay on a device until they are asked for.
+
+    Of masks, only the runs of the label map and the confidence in each leave the device.
+
+    Args:
+        label_map: (H, W) int16, index into `labels`, -1 for no label.
+        confidence: (H, W) float16 in [0, 1], probability of the winning query.
+    """
+
+    _labels_there: torch.Tensor
+    _confidence_there: torch.Tensor
+
+    def __init__(
+        self, label_map: torch.Tensor, confidence: torch.Tensor, labels: tuple[str, ...]
+    ) -> None:
+        fields = {"_labels_there": label_map, "_confidence_there": confidence, "labels": labels}
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
+
+    @cached_property
+    def label_map(self) -> npt.NDArray[np.int16]:
+        """(H, W) int16, copied from the device."""
+        return np.asarray(self._labels_there.cpu())
+
+    @cached_property
+    def confidence(self) -> npt.NDArray[np.float16]:
+        """(H, W) float16, copied from the device."""
+        return np.asarray(self._confidence_there.cpu())
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width in px."""
+        return self._labels_there.shape[0], self._labels_there.shape[1]
+
+    def label_masks(
+        self,
+        min_island_px: int = 0,
+        min_hole_px: int = 0,
+        numbers: npt.NDArray[Any] | None = None,
+    ) -> LabelMasks:
+        """Return the masks of all labels, see `Segmentation.label_masks`."""
+        runs, sums = find_runs(self._labels_there, self._confidence_there)
+        return LabelMasks(runs, sums, min_island_px, min_hole_px, numbers)
+
+    @torch.inference_mode()
+    def above(self, thresholds: Mapping[str, float]) -> DeviceSegmentation:
+        """Return the segmentation without pixels below a threshold, see `Segmentation.above`."""
+        limits = torch.from_numpy(self._limits(thresholds))
+        if not limits.any():
+            return self
+        labels, confidence = self._labels_there, self._confidence_there
+        low = confidence < limits.to(labels.device)[labels.int()]
+        return type(self)(labels.masked_fill(low, -1), confidence, self.labels)

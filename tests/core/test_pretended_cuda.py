@@ -15,7 +15,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from clearclip_core import BEST_TEMPLATES, SCENE_LABELS, Segmenter, render_scene
-from clearclip_core.segmentation.on_device import decide_refined_on_device, find_runs
+from clearclip_core.segmentation.refined_argmax import decide_refined_on_device, find_runs
 
 #: Operators whose result the host must know before it goes on.
 WAITS = {

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from clearclip_core import EmbeddingStore, LoadedModel, Segmenter
-from clearclip_core.clip.embedding_cache import text_tower_id
+from clearclip_core.clip.text_encoder import text_tower_id
 
 DOG, CAT = ["a photo of a dog.", "itap of a dog."], ["a photo of a cat.", "itap of a cat."]
 

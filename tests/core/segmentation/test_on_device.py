@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from clearclip_core import Refinement, Segmentation
-from clearclip_core.segmentation import on_device
+from clearclip_core.segmentation import refined_argmax
 from clearclip_core.segmentation.guided_filter import mean_colours
-from clearclip_core.segmentation.on_device import DevicePixels, DeviceSegmentation, find_runs
+from clearclip_core.segmentation.refined_argmax import DevicePixels, DeviceSegmentation, find_runs
 
 REFINEMENT = Refinement(radius_patches=2, tiles_per_patch=2, epsilon=1e-4)
 
@@ -38,7 +38,7 @@ def test_mean_colours_are_those_of_a_cpu(size_hw: tuple[int, int], patch_px: flo
 
 
 def test_bands_cover_all_rows_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = "clearclip_core.segmentation.on_device"
+    module = "clearclip_core.segmentation.refined_argmax"
     monkeypatch.setattr(f"{module}._BAND_PX", 3 * 4 * 61)
     grid = REFINEMENT.grid((40, 61), patch_px=8)
     made = DevicePixels(torch.from_numpy(picture(40, 61)), grid)
@@ -73,7 +73,7 @@ def both(seed: int, device: str) -> tuple[Segmentation, DeviceSegmentation]:
 def test_runs_and_their_sums_are_those_of_the_pixels(
     monkeypatch: pytest.MonkeyPatch, device: str, band_px: int
 ) -> None:
-    monkeypatch.setattr(on_device, "_RUNS_BAND_PX", band_px)
+    monkeypatch.setattr(refined_argmax, "_RUNS_BAND_PX", band_px)
     label_map = np.array([[0, 0, 2], [2, 2, -1], [-1, 1, 1]], np.int16)
     confidence = np.arange(9, dtype=np.float16).reshape(3, 3) / 8
     runs, sums = find_runs(*(torch.from_numpy(one).to(device) for one in (label_map, confidence)))

@@ -25,10 +25,10 @@ from clearclip_core import (
     render_scene,
 )
 from clearclip_core.segmentation.guided_filter import GuidedFilter, kept_share
-from clearclip_core.segmentation.on_device import decide_refined_on_device
 from clearclip_core.segmentation.refined_argmax import (
     competing_probabilities,
     decide_refined,
+    decide_refined_on_device,
 )
 from tests.core.segmentation.test_windows import plan_of
 
@@ -232,7 +232,7 @@ def test_batches_change_nothing(
     labels, confidence = decide(scores_of(), picture(), 0.4)
     for module in ("scores", "tiles"):
         monkeypatch.setattr(f"clearclip_core.segmentation.{module}.BATCH_ELEMENTS", elements)
-    on_device = "clearclip_core.segmentation.on_device"
+    on_device = "clearclip_core.segmentation.refined_argmax"
     monkeypatch.setattr(f"{on_device}.GPU_BATCH_ELEMENTS", elements)
     monkeypatch.setattr(f"{on_device}._BAND_PX", elements)
     monkeypatch.setattr("clearclip_core.segmentation.guided_filter._FIT_ELEMENTS", elements)
