@@ -10,17 +10,6 @@ from clearclip_core import Label, Vocabulary
 from clearclip_core.vocabulary import MapNames
 
 
-def test_a_label_stands_for_itself_unless_it_has_prompts() -> None:
-    assert Label("dog").prompts == ("dog",)
-    assert Label("pet", ("dog", "cat")).prompts == ("dog", "cat")
-
-
-def test_every_prompt_is_a_query_of_its_label() -> None:
-    words = Vocabulary.of([Label("sofa", ("sofa", "couch")), "sky"])
-    assert words.queries == ("sofa", "couch", "sky")
-    assert words.query_labels == (0, 0, 1)
-
-
 def test_contrast_words_come_last_and_belong_to_no_label() -> None:
     words = Vocabulary.of(["dog"], contrast=["sky", "grass", "sky"])
     assert words.queries == ("dog", "sky", "grass")

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from clearclip_core import BEST_TEMPLATES, TEMPLATES, EmbeddingStore, TextEncoder
-from clearclip_core.clip.loading import PrefixTree, encode_text
+from clearclip_core.clip.loading import encode_text
 from clearclip_core.clip.text_encoder import Template
 
 
@@ -86,15 +86,6 @@ def test_each_sentence_is_encoded_once() -> None:
     assert torch.equal(first[[1, 0]], second[[0, 2]])
     encode(["goat"])
     assert sum(tower.asked.values()) == 3 * 80
-
-
-def test_sentences_are_encoded_in_batches() -> None:
-    tower = Letters()
-    TextEncoder(tower, [lambda w: w, lambda w: f"a {w}"], batch=6)(list("abcdefg"))
-    assert tower.batches == [6, 6, 2]
-    tower = Letters()
-    TextEncoder(tower, batch=50)(["dog", "cat"])  # a prompt's templates need not share one
-    assert tower.batches == [50, 50, 50, 10]
 
 
 def test_a_batch_holds_sentences_of_about_one_length() -> None:
@@ -202,19 +193,6 @@ def test_embeddings_of_other_weights_and_templates_are_not_taken(tmp_path: Path)
     assert same.missing(["dog", "Dog", "dog "]) == ["Dog", "dog "]
 
 
-def test_progress_is_kept_on_disk_slice_by_slice(tmp_path: Path) -> None:
-    store = EmbeddingStore(tmp_path, "one")
-    kept: list[int] = []
-
-    class Watched(Letters):
-        def __call__(self, sentences: Sequence[str]) -> torch.Tensor:
-            kept.append(len(list(tmp_path.glob("*.safetensors"))))
-            return super().__call__(sentences)
-
-    TextEncoder(Watched(), [lambda w: w], batch=2, store=store)([f"dog {i}" for i in range(20)])
-    assert kept == [0, 0, 0, 0, 8, 8, 8, 8, 16, 16]
-
-
 SENTENCES = {
     "one": ["a dog"],
     "of different lengths": ["a dog", "a photo of one red car", ""],
@@ -231,14 +209,6 @@ def test_embeddings_are_those_of_the_whole_tower(
     tokens = open_clip.SimpleTokenizer(context_length=16)(sentences)
     expected = clip_model.encode_text(tokens)
     torch.testing.assert_close(encode_text(clip_model, tokens), expected, rtol=0, atol=1e-5)
-
-
-def test_a_beginning_is_found_once() -> None:
-    tokens = torch.tensor([[8, 1, 2, 9, 0], [8, 1, 9, 0, 0], [8, 3, 2, 9, 0], [8, 1, 2, 9, 0]])
-    ends = tokens.argmax(dim=1)
-    tree = PrefixTree.of(tokens, ends)
-    different = {tuple(row[: i + 1]) for row in tokens.tolist() for i in range(row.index(9) + 1)}
-    assert len(tree.tokens) == len(different)
 
 
 def test_a_tower_that_is_not_causal_is_run_whole(clip_model: open_clip.CLIP) -> None:

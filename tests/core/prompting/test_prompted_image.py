@@ -9,10 +9,7 @@ from clearclip_core.prompting.prompted_image import (
     FineImage,
     GeodesicGrid,
     GridGeometry,
-    PromptedImage,
 )
-from clearclip_core.prompting.prompts import box_log_odds, click_log_odds
-from tests.core.prompting.test_prompts import DOG, Picture, disc
 
 
 def fine_image(image_hw: tuple[int, int] = (40, 80)) -> FineImage:
@@ -28,14 +25,6 @@ def test_log_odds_are_sharpened_at_the_edge_of_the_image() -> None:
     inside = fine_image().sharpen(log_odds)[0] > 0
     assert inside.shape == (20, 40)
     assert np.flatnonzero(inside[10])[0] == 18
-
-
-def test_a_square_of_a_cell_is_filled_around_a_pixel() -> None:
-    fine = np.zeros((20, 40), bool)
-    fine_image().fill_around(fine, [(20, 40), (0, 0)], True)
-    assert fine.sum() == 25 + 9  # 2 px in each direction, cut off at the corner
-    assert fine[8:13, 18:23].all()
-    assert fine[:3, :3].all()
 
 
 def colours(*rows: str) -> np.ndarray:
@@ -69,23 +58,3 @@ def test_a_difference_that_half_of_all_steps_have_is_no_edge() -> None:
     seeds = np.zeros((2, 5), bool)
     seeds[0, 0] = True
     assert grid.distance(seeds)[1, 4] == pytest.approx(5 * 0.5)
-
-
-def prompted(label: int) -> PromptedImage:
-    picture = Picture(disc((160, 256), (128, 80), 50))
-    return PromptedImage.of(picture.features, picture.scores, label, picture.image)
-
-
-def test_a_click_on_its_label_has_its_full_log_odds() -> None:
-    image = prompted(DOG)
-    maps = click_log_odds(image, [(80, 128)], [])
-    assert maps.shape == (1, *image.geometry.cells_hw)
-    assert maps[0][image.geometry.cell((80, 128))] == pytest.approx(16 + 1.2 * np.log(2), abs=0.05)
-    assert maps[0][image.geometry.cell((4, 4))] < 0
-
-
-def test_a_box_of_the_whole_image_has_no_surroundings() -> None:
-    image = prompted(DOG)
-    (by_text,) = box_log_odds(image, (slice(0, 160), slice(0, 256)))
-    text = image.similarity.log_probability
-    assert by_text == pytest.approx(0.6 * (text + np.log(2)), abs=1e-5)

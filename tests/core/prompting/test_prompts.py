@@ -167,17 +167,6 @@ def test_a_negative_point_takes_away_what_is_around_it() -> None:
     assert iou(mask, disc((160, 256), (60, 80), 35)) > 0.8
 
 
-def test_maps_are_sharpened_in_any_batches(
-    two_dogs: Picture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    points = [Point(60, 80), *(Point(60 + 5 * each, 100, False) for each in range(12))]
-    mask = two_dogs.click(*points).mask
-    assert mask.any()
-    for batch_size in (1, 100):
-        monkeypatch.setattr("clearclip_core.prompting.prompts._MAP_BATCH_SIZE", batch_size)
-        assert (two_dogs.click(*points).mask == mask).all()
-
-
 def test_of_two_points_on_one_pixel_the_last_counts(two_dogs: Picture) -> None:
     on, off = Point(60.2, 80.1), Point(60.9, 80.7, False)
     assert not two_dogs.click(on, off).mask.any()

@@ -8,7 +8,6 @@ import torch
 
 from clearclip_core import Scores, Vocabulary, WindowPlan
 from clearclip_core.segmentation.guided_filter import (
-    kept_share,
     noise_variance,
 )
 from clearclip_core.segmentation.refined_argmax import decide_refined
@@ -82,19 +81,3 @@ def test_the_variance_of_noise_on_the_logits_is_found(deviation: float) -> None:
     clear, seen = map(roots_of, (logits, noisy))
     # A sum of many squares is about its mean everywhere.
     assert float(noise_variance(clear, seen - clear)) == pytest.approx(deviation**2, rel=0.2)
-
-
-def test_what_is_in_few_places_is_no_noise() -> None:
-    clear = roots_of(np.random.default_rng(3).normal(0, 1, (3, 20, 20)))
-    rest = torch.zeros_like(clear)
-    rest[:, :, :5] = 0.5
-    assert noise_variance(clear, rest) == 0
-    rest[:, :, :7] = 0.5
-    assert noise_variance(clear, rest) > 0
-
-
-def test_the_more_noise_the_less_is_kept() -> None:
-    shares = kept_share(torch.tensor([0.0, 0.1, 0.4, 0.8, 8.0])).tolist()
-    assert shares == sorted(shares, reverse=True)
-    assert shares[0] == 1
-    assert shares[-1] < 0.001

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
@@ -175,21 +174,6 @@ def test_who_nowhere_comes_near_does_not_compete() -> None:
     assert query_labels.tolist() == [0, 2, -1]
 
 
-def test_memory_is_that_of_the_labels_that_compete() -> None:
-    plan, count = scores_of().plan, 2000
-    rare = scores_of().cosines[:1].expand(count, -1, -1).clone()
-    rare[3:] -= 1
-    scores = Scores(rare, plan, Vocabulary.of([str(number) for number in range(count)]))
-    owners, at = np.arange(count, dtype=np.int16), (np.arange(96.0), np.arange(144.0))
-    tracemalloc.start()
-    try:
-        found, labels = competing_probabilities(owners, scores.logits_at, *at)
-        assert tracemalloc.get_traced_memory()[1] < 0.3 * found[0].nbytes * count
-    finally:
-        tracemalloc.stop()
-    assert labels.tolist() == [0, 1, 2]
-
-
 @pytest.mark.parametrize("threshold", [0.0, 0.4, (0.5, 0.0, 0.3)])
 def test_it_is_the_largest_of_all_refined_probabilities(
     decide: Decide, threshold: float | tuple[float, ...]
@@ -295,13 +279,3 @@ def test_a_segmenter_refines_only_where_asked_for(segmenter: Segmenter) -> None:
         assert np.array_equal(result.confidence, refined[1])
     with pytest.raises(ValueError, match="`image`"):
         segmenter.decide(scores, refine=True)
-
-
-def test_more_pixels_get_their_scenes_label(segmenter: Segmenter) -> None:
-    wrong = np.zeros(2)
-    for seed in (10_000_000, 10_000_001):
-        scene = render_scene(seed=seed, size_hw=(448, 600))
-        for index, refine in enumerate((False, True)):
-            result = segmenter.segment(scene.image, SCENE_LABELS, refine=refine)
-            wrong[index] += (result.label_map != scene.label_map).mean()
-    assert wrong[1] < 0.7 * wrong[0]

@@ -87,13 +87,6 @@ def test_label_map_is_argmax_with_thresholds(thresholds: tuple[float, float, flo
     assert confidence == pytest.approx(best, abs=2e-3)  # the winner's, contrast included
 
 
-def test_confidence_is_float16_between_zero_and_one() -> None:
-    _, confidence = scores_of().decide()
-    assert confidence.dtype == np.float16
-    assert confidence.shape == (57, 83)
-    assert 1 / 8 <= confidence.min() <= confidence.max() <= 1  # of 8 queries the best
-
-
 @pytest.mark.parametrize("elements", [1, 8 * 83 * 7, 8 * 83 * 56])
 def test_bands_change_nothing(monkeypatch: pytest.MonkeyPatch, elements: int) -> None:
     labels, confidence = scores_of().decide(0.4)
@@ -170,11 +163,6 @@ def test_labels_without_a_chance_leave_the_others_as_if_they_were_alone() -> Non
     assert confidence == pytest.approx(expected_confidence, rel=2e-3)
     assert scores.without([1]).probabilities()[1].max() < 1e-10
     assert scores.without([]) is scores
-
-
-def test_by_default_nothing_counts_beside_the_words() -> None:
-    assert ScoreOptions() == ScoreOptions(presence=0.0)
-    assert [ScoreOptions(presence=weight).needs_cls for weight in (0.0, 0.1)] == [False, True]
 
 
 @pytest.mark.parametrize("weight", [-0.1, 1.0, math.nan, math.inf])

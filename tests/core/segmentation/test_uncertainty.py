@@ -102,15 +102,6 @@ def test_one_place_a_patch_stands_for_all_pixels() -> None:
     assert 0.05 < uncertainty.effort < uncertainty.uncertainty < 0.95
 
 
-def test_bands_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    scores = scores_of(WORDS)
-    whole = Uncertainty.of(scores)
-    monkeypatch.setattr("clearclip_core.segmentation.scores.BATCH_ELEMENTS", 1)
-    banded = Uncertainty.of(scores)
-    assert banded.effort == pytest.approx(whole.effort, abs=1e-9)
-    assert banded.uncertainty == pytest.approx(whole.uncertainty, abs=1e-9)
-
-
 def test_what_is_certain_costs_nothing_and_what_is_even_costs_most() -> None:
     sure = torch.tensor([0.9, -0.9]).reshape(2, 1, 1).expand(2, *scores_of(WORDS).cosines.shape[1:])
     two = Vocabulary.of(["cat", "dog"])

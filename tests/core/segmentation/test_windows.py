@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from clearclip_core import DenseFeatures, Scores, Vocabulary, WindowPlan
+from clearclip_core import DenseFeatures, WindowPlan
 from clearclip_core.segmentation.windows import window_starts, window_weights
 
 PATCH_PX = 16
@@ -62,16 +62,6 @@ def test_a_side_that_is_no_multiple_of_the_patch_is_padded_smaller_half_first() 
     assert window.shape == (3, 32, 64)
     inked = window[0, :, 0].nonzero().flatten().tolist()
     assert inked == list(range(5, 26))
-
-
-def test_cut_follows_the_boxes() -> None:
-    plan = plan_of((70, 130), (70, 130))
-    pixels = torch.arange(70 * 130.0).reshape(1, 70, 130).expand(3, -1, -1)
-    windows = list(plan.cut(pixels))
-    boxes = list(plan.boxes_xyxy())
-    assert len(windows) == len(boxes) == plan.count == 2 * 4
-    for window, (left, top, right, bottom) in zip(windows, boxes, strict=True):
-        assert torch.equal(window, pixels[:, top:bottom, left:right])
 
 
 def one_by_one(plan: WindowPlan, patches: torch.Tensor) -> torch.Tensor:
@@ -240,16 +230,3 @@ def test_pixels_are_weighted_windows_at_the_patches_centres(
     assert made[knots] == pytest.approx(exact[knots])
     assert made == pytest.approx(exact, abs=0.2)  # between them a straight line
     assert axis.matrix.sum(axis=1) == pytest.approx(1)
-
-
-def test_nothing_jumps_at_a_border_where_windows_differ() -> None:
-    """Two windows that see different things: equal weights jump by half of the difference."""
-    tapered = tapered_plan(96, 64, 32)
-    plain = WindowPlan((16, 96), (16, 96), 64, 32, (PATCH_PX, PATCH_PX))
-    steps = []
-    for plan in (plain, tapered):
-        patches = torch.tensor([0.0, 1.0])[:, None, None, None].expand(2, 1, 1, 4)
-        scores = Scores(plan.mosaic(patches).contiguous(), plan, Vocabulary.of(["a"]))
-        row = scores.plan.columns.matrix @ scores.cosines[0, 0].numpy()
-        steps.append(np.abs(np.diff(row)).max())
-    assert steps == pytest.approx([0.5, 1 / 32])
