@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Iterator
 from typing import Final
 
 import cv2
@@ -32,6 +33,23 @@ _HUFFMAN: Final = (0xC0, 0xC1, 0xC2)
 _PROGRESSIVE: Final = (0xC2, 0xC6, 0xCA, 0xCE)
 _END, _SCAN, _LONE = 0xD9, 0xDA, frozenset((0x01, *range(0xD0, 0xD9)))
 
+#: Stands for a marker after the last segment that is read.
+_TOO_MANY: Final = -1
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield the marker of each segment up to the end, and where its content begins."""
+    at = 0
+    for _ in range(_MAX_SEGMENTS):
+        found = _MARKER.search(data, at)
+        if found is None or found[1][0] == _END:
+            return
+        marker, at = found[1][0], found.end()
+        if marker not in _LONE:
+            yield marker, at
+            at += int.from_bytes(data[at : at + 2], "big")
+    yield _TOO_MANY, at
+
 
 def has_many_scans(data: bytes, most: int) -> bool:
     """Tell whether the first image of a JPEG file has more scans than some, or too many segments.
@@ -39,15 +57,9 @@ def has_many_scans(data: bytes, most: int) -> bool:
     >>> has_many_scans(bytes.fromhex("ffd8" + "ffda0002" * 3 + "ffd9"), most=2)
     True
     """
-    at = scans = components = 0
+    scans = components = 0
     is_progressive = False
-    for _ in range(_MAX_SEGMENTS):
-        found = _MARKER.search(data, at)
-        if found is None or found[1][0] == _END:
-            return False
-        marker, at = found[1][0], found.end()
-        if marker in _LONE:
-            continue
+    for marker, at in _segments(data):
         if marker in _FRAMES:
             is_progressive, components = marker in _PROGRESSIVE, _byte(data, at + 7)
         elif marker == _SCAN:
@@ -56,8 +68,9 @@ def has_many_scans(data: bytes, most: int) -> bool:
                 return True
             if not is_progressive and components and _byte(data, at + 2) == components:
                 return False  # it has all components: the decoder ends with it
-        at += int.from_bytes(data[at : at + 2], "big")
-    return True
+        elif marker == _TOO_MANY:
+            return True
+    return False
 
 
 def plain_frame_hw(data: bytes) -> tuple[int, int] | None:
@@ -71,17 +84,11 @@ def plain_frame_hw(data: bytes) -> tuple[int, int] | None:
     >>> plain_frame_hw(bytes.fromhex("ffd8") + frame + bytes.fromhex("ffda0002" "12ff00" "ffd9"))
     (3, 5)
     """
-    at, found_hw, is_progressive = 0, None, False
-    for _ in range(_MAX_SEGMENTS):
-        found = _MARKER.search(data, at)
-        if found is None or found[1][0] == _END:
-            return None
-        marker, at = found[1][0], found.end()
+    found_hw, is_progressive = None, False
+    for marker, at in _segments(data):
         if marker == _SCAN:
             # Pillow refuses a progressive file whose markers are damaged; so does OpenCV.
             return found_hw if is_progressive or _ends_with_its_scan(data, at) else None
-        if marker in _LONE:
-            continue
         if marker in _FRAMES:
             precision, components = _byte(data, at + 2), _byte(data, at + 7)
             if found_hw or marker not in _HUFFMAN or (precision, components) != (8, 3):
@@ -89,8 +96,22 @@ def plain_frame_hw(data: bytes) -> tuple[int, int] | None:
             is_progressive = marker in _PROGRESSIVE
             height, width = (int.from_bytes(data[at + n : at + n + 2], "big") for n in (3, 5))
             found_hw = height, width
-        at += int.from_bytes(data[at : at + 2], "big")
     return None
+
+
+def is_cut_off(data: bytes) -> bool:
+    """Tell whether a JPEG file ends before the mark of its end; False where it has no segments.
+
+    A thumbnail in a segment has an end of its own, so the mark is looked for from the scan on.
+
+    >>> is_cut_off(bytes.fromhex("ffd8ffda000212")), is_cut_off(bytes.fromhex("ffd8ffda0002ffd9"))
+    (True, False)
+    """
+    marker: int | None = None
+    for marker, at in _segments(data):
+        if marker == _SCAN:
+            return data.find(bytes((0xFF, _END)), at) < 0
+    return marker is not None
 
 
 def _ends_with_its_scan(data: bytes, at: int) -> bool:
