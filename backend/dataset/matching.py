@@ -108,7 +108,7 @@ def _quoted(names: Sequence[str], most: int = 12) -> str:
 
 
 _PICTURES: Final = {
-    *(".avif", ".bmp", ".gif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo", ".pgm", ".png", ".ppm"),
+    *(".avif", ".bmp", ".gif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo", ".png"),
     *(".tif", ".tiff", ".webp"),
 }
 #: What Roboflow makes of a name: a.jpg is a_jpg.rf.0123abcd.jpg.

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import base64
 import io
-import re
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from PIL import EpsImagePlugin, Image, UnidentifiedImageError
+from PIL import EpsImagePlugin, Image
 
 from clearclip_core.images.jpeg import has_many_scans
 from clearclip_core.images.preprocessing import RGBArray
 
 #: The formats that are read. Pillow decodes each of them by itself, without another program.
-FORMATS: Final = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
-
-#: Bytes of the header of a PPM file. Pillow reads it byte by byte, comments of any length included.
-_PPM_HEADER: Final = 1 << 16
-_PPM_MAGIC: Final = re.compile(rb"P[0-9Ffy]")
-_COMMENT: Final = re.compile(rb"#[^\r\n]*")
-#: Bytes of a PPM file that is plain text. Pillow decodes it in Python, a megabyte in half a second.
-_MAX_PLAIN_BYTES: Final = 4 << 20
+FORMATS: Final = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "TIFF", "WEBP")
 
 #: Scans of a JPEG file. Each takes a tenth of a second for an image of 144 megapixels.
 _MAX_SCANS: Final = 50
@@ -78,7 +70,6 @@ def open_image(source: Path | str | BinaryIO, formats: tuple[str, ...] = FORMATS
     no image of these formats
     """
     Image.init()
-    _check_ppm(source)
     if isinstance(source, io.BytesIO):
         content = source.getvalue()
         if content.startswith(b"\xff\xd8") and has_many_scans(content, _MAX_SCANS):
@@ -87,28 +78,6 @@ def open_image(source: Path | str | BinaryIO, formats: tuple[str, ...] = FORMATS
     # MPO comes with JPEG's decoder, and a Pillow without AVIF has no decoder for it.
     known = [each for each in formats if each in Image.OPEN]
     return Image.open(source, formats=known)  # noqa: TID251
-
-
-def _check_ppm(source: Path | str | BinaryIO) -> None:
-    """Refuse a PPM file with a header beyond the first bytes, and a large plain one."""
-    if isinstance(source, Path | str):
-        with Path(source).open("rb") as file:
-            head = file.read(_PPM_HEADER)
-            size = file.seek(0, io.SEEK_END)
-    else:
-        at = source.tell()
-        head = source.read(_PPM_HEADER)
-        size = source.seek(0, io.SEEK_END)
-        source.seek(at)
-    if not _PPM_MAGIC.match(head) or len(head) < _PPM_HEADER:
-        return
-    if head[1:2] in b"123" and size > _MAX_PLAIN_BYTES:
-        raise ImageWorkError(
-            f"The PPM file is plain text of more than {_MAX_PLAIN_BYTES >> 20} MB."
-        )
-    needed = 3 if head[1:2] in b"14" else 4  # bitmaps have no largest value
-    if len(_COMMENT.sub(b"", head).split(maxsplit=4)) < needed:
-        raise UnidentifiedImageError("The header of the PPM file is too long.")
 
 
 _JPEG_QUALITY: Final = 80

@@ -358,7 +358,7 @@ def guided(
     tiles = torch.from_numpy(np.stack([guided_filter.tile_means(one) for one in maps]))
     functions = guided_filter.colour_fit.fit(tiles)
     refined = np.empty((len(maps), *image.shape[:2]), np.float32)
-    for own, function in zip(refined, functions.split(1), strict=True):
+    for own, function in zip(refined, torch.split(functions, 1), strict=True):
         for band in guided_filter.argmax(function, np.zeros(1, np.int16)).bands():
             own[band.rows] = band.values
     return refined

@@ -404,8 +404,8 @@ class Scores:
     @cached_property
     def _argmax(self) -> TileArgmax:
         query_labels = np.asarray(self.vocabulary.query_labels, np.int16)
-        cells = (axis.cells(CELL_PX) for axis in self._upsamplings)
-        return TileArgmax(self._by_pixel[:, :, None], query_labels, *cells)
+        rows, columns = (axis.cells(CELL_PX) for axis in self._upsamplings)
+        return TileArgmax(self._by_pixel[:, :, None], query_labels, rows, columns)
 
     @cached_property
     def _query_labels(self) -> torch.Tensor:
