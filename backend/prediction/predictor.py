@@ -25,7 +25,7 @@ from backend.prediction.prompt_parser import PromptRequest, parse_prompt
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker, TrackedTask
 from clearclip_core import resolve_method
-from clearclip_core.clip.sink_channels import sink_channels
+from clearclip_core.clip.loading import sink_channels
 
 
 class Predictor:

@@ -183,7 +183,7 @@ def sinks(options: ModelOptions, pictures: tuple[str, ...]) -> None:
     channels are kept in sink-channels/ of the folder of weights. Those of OpenAI's ViT-B/16 and
     ViT-L/14 are known.
     """
-    from clearclip_core.clip.sink_channels import find_sink_channels, save_sink_channels
+    from clearclip_core.clip.loading import find_sink_channels, save_sink_channels
     from clearclip_core.segmenter import Segmenter
 
     source = ImageSource(find_images(pictures))

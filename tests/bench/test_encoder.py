@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from clearclip_core import METHODS, DenseEncoder, load_model
 from clearclip_core.clip.devices import cpu_has_bf16
-from clearclip_core.clip.sink_channels import PUBLISHED
+from clearclip_core.clip.loading import PUBLISHED
 from clearclip_core.clip.transformer import linear
 from tests.bench.conftest import Report
 from tests.bench.timing import compare, in_turn

@@ -28,7 +28,7 @@ from backend.prediction.predictor import Predictor, priority
 from backend.settings import Settings
 from backend.telemetry.task_tracker import HandledTask, TaskTracker
 from clearclip_core import RGBArray
-from clearclip_core.clip.sink_channels import save_sink_channels
+from clearclip_core.clip.loading import save_sink_channels
 from tests.backend.fakes.colour_segmenter import ColourSegmenter, brush_config, colour_engine, flag
 from tests.backend.prediction.annotator import LABELS, mask_of
 

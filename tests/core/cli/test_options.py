@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from clearclip_core.cli import main as core_cli
 from clearclip_core.cli.options import ModelOptions, model_options
 from clearclip_core.cli.parameters import parse_threshold, thresholds_by_label
-from clearclip_core.clip.sink_channels import sink_channels
+from clearclip_core.clip.loading import sink_channels
 from tests.core.cli.clearclip import clearclip
 
 

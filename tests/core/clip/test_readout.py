@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from clearclip_core import METHODS, DenseEncoder, load_model
+from clearclip_core.clip.loading import find_sink_channels, save_sink_channels, sink_channels
 from clearclip_core.clip.readout import (
     attention_outliers,
     damp_sinks,
@@ -15,7 +16,6 @@ from clearclip_core.clip.readout import (
     repair,
     sink_shares,
 )
-from clearclip_core.clip.sink_channels import find_sink_channels, save_sink_channels, sink_channels
 from tests.core.conftest import make_clip
 
 
