@@ -213,7 +213,7 @@ class LoadedModel:
         mean: mean of each RGB channel, in units of 0-255.
         std: standard deviation of each RGB channel, in units of 0-255.
         notice: a warning to users about the model's limits, if there is one.
-        sink_channels: sink channels of the weights, see `clearclip_core.clip.loading`; None
+        sink_channels: sink channels of the weights, see `sink_channels`; None
             where they are not known.
     """
 
