@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -144,10 +144,6 @@ def without_redundancy(cosines: torch.Tensor, cls_cosines: torch.Tensor) -> torc
 #: Cosines are multiplied by this before the softmax (the paper's released settings).
 TEMPERATURE = 50.0
 
-#: The cosines of queries that shall win nowhere lie this far below the least of all: their
-#: probability is below that of any other query by a factor of 10^-11.
-_OUT_OF_REACH = 0.5
-
 #: Largest side of a cell in px. In larger cells more queries can win; smaller cells have more
 #: corners to compute.
 CELL_PX = 12.0
@@ -234,15 +230,6 @@ class Scores:
     def is_on_device(self) -> bool:
         """Whether the cosines lie on a CUDA device; what MPS can do of this was never tried."""
         return self.cosines.is_cuda
-
-    def without(self, labels: Collection[int]) -> Scores:
-        """Return scores in which some labels win nowhere, and take no probability from others."""
-        if not labels:
-            return self
-        out = torch.isin(self._query_labels, torch.tensor(sorted(labels)).to(self._query_labels))
-        cosines = self.cosines.clone()
-        cosines[out] = cosines.amin(dim=0) - _OUT_OF_REACH
-        return replace(self, cosines=cosines)
 
     @one_blas_thread()
     def label_map(self, threshold: float | Sequence[float] = 0.0) -> npt.NDArray[np.int16]:

@@ -79,10 +79,6 @@ class Segmentation:
             made[:] = np.where(reached, labels, np.int16(-1))
         return replace(self, label_map=label_map)
 
-    def score(self, mask: BoolMask) -> float:
-        """Compute the mean probability inside a mask (H, W), in [0, 1]; 0 for an empty mask."""
-        return float(self.confidence[mask].mean(dtype=np.float64)) if mask.any() else 0.0
-
     def _limits(self, thresholds: Mapping[str, float]) -> npt.NDArray[np.float16]:
         """Return (labels + 1,) float16, the threshold of each label; the last is that of -1."""
         return np.array([thresholds.get(name, 0.0) for name in self.labels] + [0.0], np.float16)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
@@ -151,30 +150,6 @@ class WindowPlan:
         for x0, y0, x1, y1 in self.boxes_xyxy():
             yield F.pad(pixels[:, y0:y1, x0:x1], (left, right, top, bottom))
 
-    def coverage(self, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
-        """Compute the share of each patch's area that a mask covers, exactly.
-
-        Padding does not count as area. Patches of overlapping windows are computed each by itself.
-
-        Args:
-            mask: (H, W) bool, of the original image's size.
-
-        Raises:
-            ValueError: `mask` is of another size.
-
-        Returns:
-            (windows, h, w) float32 in [0, 1].
-        """
-        if mask.shape != self.image_hw:
-            raise ValueError(
-                f"Expected argument `mask` to be of size {self.image_hw}, but got {mask.shape}."
-            )
-        down, along = (axis.averages.astype(np.float32) for axis in (self.rows, self.columns))
-        height, width = self.grid_hw
-        covered = down @ mask.astype(np.float32) @ along.T  # (I*h, J*w)
-        grid = covered.reshape(-1, height, len(self.columns.starts_px), width).swapaxes(1, 2)
-        return np.clip(grid.reshape(self.count, height, width), 0, 1)
-
     def mosaic(self, patches: torch.Tensor) -> torch.Tensor:
         """Lay the windows' patch maps side by side, without overlap.
 
@@ -222,20 +197,6 @@ class Axis:
     def matrix(self) -> Matrix:
         """(image_px, windows * patches): weights of the mosaic's patches in the original pixels."""
         return self.upsampling.at(self.upsampling.positions())
-
-    @cached_property
-    def averages(self) -> Matrix:
-        """(windows * patches, image_px): weights of the original pixels in the mosaic's patches.
-
-        Each row sums to 1. A pixel that lies under two patches is split between them.
-        """
-        before, _ = self.padding_px
-        edges_px = np.clip(np.arange(self.patches + 1) * self.patch_px - before, 0, self.window_px)
-        ends_px = np.add.outer(self.starts_px, edges_px) * (self.image_px / self.resized_px)
-        first, last = ends_px[:, :-1].reshape(-1, 1), ends_px[:, 1:].reshape(-1, 1)
-        pixels = np.arange(self.image_px)
-        shared: Matrix = np.minimum(last, pixels + 1) - np.maximum(first, pixels)
-        return shared.clip(0) / (last - first)
 
     @cached_property
     def upsampling(self) -> AxisUpsampling:

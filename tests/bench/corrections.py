@@ -33,6 +33,7 @@ from clearclip_core import (
     render_scene,
 )
 from clearclip_core.images.label_maps import Truth
+from clearclip_core.segmentation.windows import Axis
 from tests.bench.street import NAMES, sequence, street_folder
 
 #: Labels of a project that leaves some things of the scenes unlabelled, as projects do.
@@ -399,6 +400,26 @@ class _Colours:
         return np.asarray(described.reshape(height * width, -1))
 
 
+def _coverage(plan: WindowPlan, mask: BoolMask) -> npt.NDArray[np.float32]:
+    """Compute the share of each patch's area that a mask covers, window by window."""
+    height, width = plan.grid_hw
+    down, along = (_averages(axis).astype(np.float32) for axis in (plan.rows, plan.columns))
+    covered = down @ mask.astype(np.float32) @ along.T
+    grid = covered.reshape(-1, height, len(plan.columns.starts_px), width).swapaxes(1, 2)
+    return np.clip(grid, 0, 1).reshape(-1)
+
+
+def _averages(axis: Axis) -> npt.NDArray[np.float64]:
+    """Return (windows * patches, image_px) weights of the original pixels in the patches."""
+    before, _ = axis.padding_px
+    edges_px = np.clip(np.arange(axis.patches + 1) * axis.patch_px - before, 0, axis.window_px)
+    ends_px = np.add.outer(axis.starts_px, edges_px) * (axis.image_px / axis.resized_px)
+    first, last = ends_px[:, :-1].reshape(-1, 1), ends_px[:, 1:].reshape(-1, 1)
+    pixels = np.arange(axis.image_px)
+    shared = np.minimum(last, pixels + 1) - np.maximum(first, pixels)
+    return np.asarray(shared.clip(0) / (last - first))
+
+
 def _fit_words(taught: Sequence[Picture]) -> Mapping[str, torch.Tensor]:
     """Fit unit embeddings of the labels, and of four contrast words, by ridge regression."""
     patches = np.concatenate(
@@ -406,7 +427,7 @@ def _fit_words(taught: Sequence[Picture]) -> Mapping[str, torch.Tensor]:
     )
     shares = np.concatenate(
         [
-            np.stack([f.plan.coverage(truth == k).reshape(-1) for k in range(len(STREET))], axis=1)
+            np.stack([_coverage(f.plan, truth == k) for k in range(len(STREET))], axis=1)
             for f, truth in taught
         ]
     )

@@ -153,18 +153,6 @@ def test_label_maps_with_a_bias_are_those_of_every_query_at_every_pixel() -> Non
     assert np.array_equal(scores.decide()[0][sure], expected[sure])
 
 
-def test_labels_without_a_chance_leave_the_others_as_if_they_were_alone() -> None:
-    scores = scores_of()
-    kept = Vocabulary((WORDS.labels[0], WORDS.labels[2]), WORDS.contrast)
-    alone = Scores(scores.cosines[[0, 1, 3, 4, 5, 6, 7]], PLAN, kept)
-    label_map, confidence = scores.without([1]).decide()
-    expected, expected_confidence = alone.decide()
-    assert np.array_equal(label_map, np.array([0, 2, -1], np.int16)[expected])
-    assert confidence == pytest.approx(expected_confidence, rel=2e-3)
-    assert scores.without([1]).probabilities()[1].max() < 1e-10
-    assert scores.without([]) is scores
-
-
 @pytest.mark.parametrize("weight", [-0.1, 1.0, math.nan, math.inf])
 def test_a_weight_outside_its_range_is_refused(weight: float) -> None:
     with pytest.raises(ValueError, match="`presence` to be at least 0 and below 1"):

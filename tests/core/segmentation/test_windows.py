@@ -103,38 +103,6 @@ def test_the_matrices_are_the_whole_way(
     torch.testing.assert_close(pixels, one_by_one(plan, patches), rtol=0, atol=1e-5)
 
 
-def area_averages(mask: np.ndarray, plan: WindowPlan) -> np.ndarray:
-    """(windows, h, w): the mask resized by exact areas, cut like a picture, averaged by patch."""
-    resized = mask.astype(float)
-    for axis, side_px in enumerate(plan.resized_hw):
-        fine = np.moveaxis(resized, axis, 0).repeat(side_px, axis=0)
-        coarse = fine.reshape(side_px, -1, fine.shape[1]).mean(axis=1)
-        resized = np.moveaxis(coarse, 0, axis)
-    both = torch.from_numpy(np.stack([resized, np.ones(plan.resized_hw), np.zeros_like(resized)]))
-    windows = F.avg_pool2d(torch.stack(list(plan.cut(both))), PATCH_PX)
-    return (windows[:, 0] / windows[:, 1]).numpy()
-
-
-@pytest.mark.parametrize(
-    ("image_hw", "resized_hw"),
-    [((57, 83), (70, 102)), ((140, 204), (70, 102)), ((300, 40), (150, 20)), ((9, 9), (63, 65))],
-    ids=["enlarged", "halved", "narrow", "one padded window"],
-)
-def test_coverage_is_the_average_over_the_pixels_under_a_patch(
-    image_hw: tuple[int, int], resized_hw: tuple[int, int]
-) -> None:
-    plan = plan_of(image_hw, resized_hw)
-    mask = np.random.default_rng(0).random(image_hw) < 0.3
-    assert plan.coverage(mask) == pytest.approx(area_averages(mask, plan), abs=1e-6)
-    assert (plan.coverage(np.ones(image_hw, np.bool_)) == pytest.approx(1.0)) is True
-    assert not plan.coverage(np.zeros(image_hw, np.bool_)).any()
-
-
-def test_coverage_refuses_a_mask_of_another_size() -> None:
-    with pytest.raises(ValueError, match="`mask` to be of size"):
-        plan_of((57, 83), (70, 102)).coverage(np.ones((83, 57), np.bool_))
-
-
 def unmosaic(plan: WindowPlan, mosaic: torch.Tensor) -> torch.Tensor:
     """Cut maps that `mosaic` has laid side by side: (C, I*h, J*w) -> (windows, C, h, w)."""
     height, width = plan.grid_hw
