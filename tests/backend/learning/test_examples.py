@@ -32,15 +32,6 @@ def test_the_order_in_which_several_learn_does_not_matter(
     assert other.versions.state(7).changed == 3
 
 
-def test_each_model_has_its_own(database: Database, learning: LearningStores) -> None:
-    elsewhere = LearningStores.of(database, "me", lambda: "another")
-    learning.replace_all(1, 2)
-    learning.make_version()
-    assert elsewhere.examples.examples(7) == []
-    assert elsewhere.versions.active(7, "auto") is None
-    assert elsewhere.versions.lease_step(1) is None
-
-
 def test_what_is_deleted_is_forgotten_by_all_models_loaded_or_not(
     database: Database, learning: LearningStores
 ) -> None:
@@ -59,18 +50,6 @@ def test_what_is_deleted_is_forgotten_by_all_models_loaded_or_not(
     for each in (learning, elsewhere):
         assert each.examples.examples(7) == []
         assert each.versions.active(7, "auto") is None
-
-
-def test_without_examples_the_words_decide_at_once(
-    learning: LearningStores, other: LearningStores
-) -> None:
-    learning.replace_all(1, 2)
-    learning.make_version()
-    learning.examples.forget(1)
-    assert other.versions.active(7, "auto") is not None
-    learning.examples.forget(2)
-    assert other.versions.active(7, "auto") is None
-    assert (other.versions.state(7).changed, other.versions.lease_step(1)) == (0, None)
 
 
 def test_the_newest_annotations_count(

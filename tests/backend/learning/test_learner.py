@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,6 @@ from backend.label_studio.requests import (
 )
 from backend.learning import examples as training_examples
 from backend.learning.learner import Learner
-from backend.learning.pictures import MOST_PICTURES, PictureComparer
 from backend.learning.versions import model_key
 from backend.prediction.predictor import Predictor
 from backend.settings import Settings
@@ -376,19 +374,6 @@ def test_what_an_annotator_asks_for_follows_too(database: Database) -> None:
     assert ask(TypedWords("a bottle -> wine")) == []  # free words have learned nothing
 
 
-def test_what_does_not_pass_the_gate_leaves_the_words(database: Database) -> None:
-    school = School(database)
-    before = school.predict()
-    school.learn(1, 2)
-    school.step()
-    assert school.predict() != before
-    school.fits.adaptation = None
-    school.learn(3, 4)
-    assert school.step()
-    assert [each.better for each in school.stores.versions.versions(7)] == [False, True]
-    assert school.predict() == before
-
-
 @pytest.mark.parametrize(
     ("adapt", "own", "pinned"), [("ask", "auto", True), ("auto", "ask", False)]
 )
@@ -421,21 +406,6 @@ def test_a_version_is_shown_beside_the_words_and_the_annotation(
     third = np.s_[5:35, 2:18]
     assert np.allclose(pictures[0][third], pictures[2][third], atol=12)
     assert school.stores.versions.before_after(7, 9).pictures == ()
-
-
-def test_at_most_six_pictures_are_shown_with_each_label_among_them(database: Database) -> None:
-    made = PictureComparer(
-        Settings(), colour_engine(), read_image, studio(), 7, parse_label_config(CONFIG),
-        HeldOutAdaptations({f"{number}": teach(wine="red") for number in range(30)}),
-    )  # fmt: skip
-    names = [("blue",)] * 28 + [("wine",), ()]
-    examples = [
-        (number, SimpleNamespace(names=own, picture_key=f"{number}"))
-        for number, own in enumerate(names)
-    ]
-    chosen: Any = list(made._choose(examples))  # type: ignore[arg-type]
-    assert len(chosen) == MOST_PICTURES + 6
-    assert [key for _, key in chosen[:3]] == ["0", "28", "1"]
 
 
 def test_the_fit_is_told_which_labels_keep_their_words_and_what_one_may_lose(
@@ -491,23 +461,16 @@ def test_a_request_keeps_the_version_that_it_has_begun_with(database: Database) 
     assert not is_wanted(first, config), "the words decide at once"
 
 
-def test_an_annotation_that_is_too_old_to_count_costs_nothing(
-    database: Database, monkeypatch: pytest.MonkeyPatch
+def test_an_annotation_that_is_too_old_to_count_is_not_even_read(
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(training_examples, "MOST_ANNOTATIONS", 2)
-    asked: list[int] = []
-
-    def read(source: str, task: Task) -> RGBArray:
-        asked.append(task.id or 0)
-        return read_image(source, task)
-
     school = School(database)
-    learner = make_learner(school.settings, colour_engine(), read, school.stores)
-    for annotation in (5, 4, 3, 1, 3, 4, 6, 4, 5):
-        learner.learn(corrected(annotation, {"wine": left_third()}))
-    assert asked == [5, 4, 4, 6, 5]
-    state = school.stores.versions.state(7)
-    assert (state.annotations, state.changed) == (2, 3)
+    school.learn(5, 4)
+    school.learn(1, image="gone")
+    assert "cannot be learned from" not in caplog.text
+    school.learn(6)
+    assert school.stores.versions.state(7).annotations == 2
 
 
 def test_a_step_that_fails_is_given_back_with_the_reason(database: Database) -> None:

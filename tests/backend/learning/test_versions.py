@@ -298,16 +298,3 @@ def test_what_cannot_be_read_leaves_the_words(
         connection.execute(text(harm), {"b": b"other"} if ":b" in harm else {})
     assert learning.versions.active(7, "auto") is None
     assert "What project 7 has learned cannot be used" in caplog.text
-
-
-def test_a_job_finds_the_version_that_it_has_begun_with(learning: LearningStores) -> None:
-    def numbers() -> list[int | None]:
-        return [each and each.number for each in learning.versions.earlier(7, "auto")]
-
-    assert numbers() == []
-    learning.replace_all(1)
-    for number in (1, None, 2):
-        learning.make_version(number)
-    assert numbers() == [3, 1, None]
-    learning.examples.forget(1)
-    assert numbers() == []
