@@ -113,17 +113,16 @@ class Fit:
 
     @property
     def text_iou(self) -> float:
-        """Mean IoU of the text scores over the labels."""
-        return mean_iou(self.text_ious)
+        """Mean IoU of the text scores over the labels; 0 without one."""
+        return _mean(self.text_ious)
 
     @property
     def adapted_iou(self) -> float:
-        """Mean IoU of the adapted scores over the labels."""
-        return mean_iou(self.adapted_ious)
+        """Mean IoU of the adapted scores over the labels; 0 without one."""
+        return _mean(self.adapted_ious)
 
 
-def mean_iou(ious: Mapping[str, float]) -> float:
-    """Return the mean over labels; 0 without one."""
+def _mean(ious: Mapping[str, float]) -> float:
     return sum(ious.values()) / len(ious) if ious else 0.0
 
 
@@ -161,16 +160,8 @@ def fit_held_out(
 ) -> HeldOutAdaptations:
     """Fit an adaptation to all folds of the training examples but one, for each fold.
 
-    The folds are those of `adapt`, and no gate is asked: it says what the other annotations say,
-    not what predictions use.
-
-    Args:
-        examples: one for each correction; those with numbers that are not finite are left out.
-        embed: prompts -> (Q, D) unit embeddings, such as `TextEncoder`.
-        vocabulary: the labels in use.
-
-    Raises:
-        ValueError: examples of another model.
+    The folds and the arguments are those of `adapt`. No gate is asked: it says what the other
+    annotations say, not what predictions use.
     """
     with one_blas_thread():
         return _Fitting(examples, embed, vocabulary).held_out()
@@ -192,13 +183,14 @@ class Regression:
         self._targets, self._learning = targets, learning
         features = targets.features.astype(np.float64)
         self._mean = features.mean(axis=0)
-        values, vectors = np.linalg.eigh(_covariance(features - self._mean))
+        centred = features - self._mean
+        values, vectors = np.linalg.eigh(centred.T @ centred / max(len(centred), 1))
         top = np.argsort(-values, kind="stable")[:_DIRECTIONS]
         root = vectors[:, top] / np.sqrt(np.maximum(values[top], 0) + _SHRINKAGE * values.mean())
-        white = (features - self._mean) @ root
-        self._root = root / np.sqrt(np.maximum((white**2).sum(axis=1).mean(), 1e-12))
+        square = ((centred @ root) ** 2).sum(axis=1).mean()
+        self._root = root / np.sqrt(np.maximum(square, 1e-12))
         ones = np.ones((len(features), 1))
-        self._inputs = np.hstack([(features - self._mean) @ self._root, ones]).astype(np.float32)
+        self._inputs = np.hstack([centred @ self._root, ones]).astype(np.float32)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -321,11 +313,6 @@ class Judge:
         sums = np.zeros((self._targets.images, values.shape[1]))
         np.add.at(sums, self._targets.image, values)
         return sums
-
-
-def _covariance(centred: Float64Array) -> Float64Array:
-    covariance: Float64Array = centred.T @ centred / max(len(centred), 1)
-    return covariance
 
 
 @dataclass(frozen=True, eq=False)

@@ -41,12 +41,7 @@ class ImageLayout:
 
     @classmethod
     def of(cls, features: DenseFeatures, picture: str) -> ImageLayout:
-        """Return the layout of an image that was encoded.
-
-        Args:
-            features: features of the image.
-            picture: id of the image, such as ``PreparedImage.digest``.
-        """
+        """Return the layout of an encoded image, with an id such as ``PreparedImage.digest``."""
         return cls(picture, mean_cells(features))
 
     @classmethod
