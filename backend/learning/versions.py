@@ -348,8 +348,7 @@ class VersionStore:
         if project is None or self.active(project, mode) is None:
             return
         for version in self.versions(project):
-            if version.better:
-                yield self._load(project, version.number)
+            yield self._load(project, version.number)  # None: it has not passed
         yield None
 
     def _load(self, project: int, number: int) -> ActiveModel | None:
