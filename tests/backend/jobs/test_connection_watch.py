@@ -1,0 +1,145 @@
+"""Whether Label Studio accepts the token, and which projects it has; against a stand-in's API.
+
+The real one: `tests/e2e/test_dashboard.py`.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from backend.errors import StudioUnreachable
+from backend.jobs.connection_watch import ProjectTitles, TokenWatch
+from backend.label_studio.client import LabelStudioClient
+from tests.backend.conftest import Clock
+from tests.backend.fakes.colour_segmenter import brush_config
+from tests.backend.fakes.label_studio import TOKEN, FakeStudio
+from tests.backend.fakes.local_server import Answer, LocalServer
+
+
+@pytest.fixture
+def studio() -> FakeStudio:
+    titles = {7: "streets at night", 9: "Kitchens", 8: "Streets", 12: ""}
+    return FakeStudio(brush_config("red"), {}, titles=titles)
+
+
+@pytest.fixture
+def client(server: LocalServer) -> LabelStudioClient:
+    return LabelStudioClient(server.url, TOKEN, retry_for_s=0)
+
+
+@pytest.fixture
+def watch(client: LabelStudioClient, clock: Clock) -> TokenWatch:
+    return TokenWatch(client, clock)
+
+
+@pytest.fixture
+def titles(client: LabelStudioClient, clock: Clock) -> ProjectTitles:
+    return ProjectTitles(client, clock)
+
+
+def test_a_token_is_tried_every_five_minutes_and_said_once_where_it_is_refused(
+    watch: TokenWatch,
+    studio: FakeStudio,
+    server: LocalServer,
+    clock: Clock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for _ in range(60):
+        watch.check()
+        clock.now += 10
+    assert watch.trouble == ""
+    assert [each.path for each in server.asked] == ["/api/current-user/whoami"] * 2
+    studio.token = "cd" * 20
+    for _ in range(4):
+        watch.check()
+        clock.now += 31
+    assert "refuses the token of this backend (HTTP 401)" in watch.trouble
+    assert "Set LABEL_STUDIO_API_KEY" in watch.trouble
+    told = [each.levelname for each in caplog.records if "refuses the token" in each.message]
+    assert told == ["ERROR"]
+    assert TOKEN not in caplog.text
+    studio.token = TOKEN
+    watch.check()
+    assert watch.trouble == ""
+
+
+def test_a_label_studio_that_is_away_is_no_matter_of_the_token(
+    watch: TokenWatch, studio: FakeStudio, caplog: pytest.LogCaptureFixture
+) -> None:
+    studio.fault = lambda asked: Answer(503)
+    watch.check()
+    assert "HTTP 503" in watch.trouble
+    assert "token" not in watch.trouble
+    assert "ERROR" not in caplog.text, "it may be starting, as with Compose"
+
+
+def test_without_a_token_nothing_is_tried() -> None:
+    watch, titles = TokenWatch(None), ProjectTitles(None)
+    watch.check()
+    titles.check()
+    assert (watch.trouble, titles.choices()) == ("", [])
+
+
+def test_projects_are_named_by_title_and_number(titles: ProjectTitles) -> None:
+    assert titles.name(7) == "Project 7", "nothing waits for Label Studio"
+    assert (titles.choices(), titles.is_gone(99)) == ([], False)
+    titles.check()
+    assert titles.name(7) == "streets at night (7)"
+    assert (titles.name(12), titles.name(99)) == ("Project 12", "Project 99")
+    assert titles.choices() == [
+        (12, "Project 12"),
+        (9, "Kitchens (9)"),
+        (8, "Streets (8)"),
+        (7, "streets at night (7)"),
+    ]
+
+
+def test_titles_are_read_again_only_while_somebody_looks(
+    titles: ProjectTitles, studio: FakeStudio, server: LocalServer, clock: Clock
+) -> None:
+    titles.check()
+    assert len(server.asked) == 1, "at the start"
+    clock.now += 3600
+    titles.check()
+    assert len(server.asked) == 1
+    studio.titles[7] = "Renamed"
+    assert titles.name(7) == "streets at night (7)"
+    titles.check()
+    assert (titles.name(7), len(server.asked)) == ("Renamed (7)", 2)
+    titles.check()
+    assert len(server.asked) == 2, "not at each look"
+
+
+@pytest.mark.parametrize("status", [401, 503])
+def test_where_they_cannot_be_read_projects_have_numbers(
+    titles: ProjectTitles, studio: FakeStudio, clock: Clock, status: int
+) -> None:
+    studio.fault = lambda _: Answer(status)
+    if status == 503:
+        with pytest.raises(StudioUnreachable):
+            titles.check()
+    else:
+        titles.check()
+    assert titles.name(7) == "Project 7"
+    studio.fault = lambda _: None
+    clock.now += 60
+    titles.check()
+    assert titles.name(7) == "streets at night (7)"
+
+
+@pytest.mark.parametrize(("count", "most"), [(100, 1000), (250, 1000), (250, 250)])
+def test_titles_of_more_than_a_page_are_read_and_of_too_many_none_is_called_gone(
+    titles: ProjectTitles,
+    studio: FakeStudio,
+    server: LocalServer,
+    monkeypatch: pytest.MonkeyPatch,
+    count: int,
+    most: int,
+) -> None:
+    monkeypatch.setattr("backend.jobs.connection_watch.MOST_TITLES", most)
+    studio.titles = {each: f"Project of {each}" for each in range(7, 7 + count)}
+    titles.check()
+    assert len(titles.choices()) == count
+    assert not any(titles.is_gone(each) for each in studio.titles)
+    assert titles.is_gone(7 + count) == (count < most)
+    assert len(server.asked) == -(-count // 100)
