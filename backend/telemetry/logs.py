@@ -36,7 +36,7 @@ _facts: ContextVar[Mapping[str, Fact]] = ContextVar("facts", default=_NOTHING)
 
 
 class Stages:
-    """Measures one piece of work by stage, in seconds.
+    """Measures one piece of work by stage, in seconds; a stage pauses the one around it.
 
     Written by the thread that works, read by any thread.
 
@@ -51,25 +51,17 @@ class Stages:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self.now = ""
-        self._inner = 0.0  # seconds of the stages inside the present one
+        self._since = 0.0
 
-    @contextmanager
-    def enter(self, name: str) -> Iterator[None]:
-        """Measure a stage; the time of stages inside it counts for those alone."""
-        outer, outer_inner = self.now, self._inner
-        self.now, self._inner = name, 0.0
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            elapsed = time.perf_counter() - start
-            own = elapsed - self._inner
-            self.now, self._inner = outer, outer_inner + elapsed
-            self._add(name, own)
-
-    def _add(self, name: str, seconds: float) -> None:
-        # A new dict each time: a reader in another thread has one that does not change.
-        self.seconds = {**self.seconds, name: self.seconds.get(name, 0.0) + max(0.0, seconds)}
+    def switch(self, name: str) -> str:
+        """Begin or continue a stage, and return the one that ends here; "" is none."""
+        before, at = self.now, time.perf_counter()
+        if before:
+            # A new dict each time: a reader in another thread has one that does not change.
+            spent = self.seconds.get(before, 0.0) + at - self._since
+            self.seconds = {**self.seconds, before: spent}
+        self.now, self._since = name, at
+        return before
 
 
 _stages: ContextVar[Stages | None] = ContextVar("stages", default=None)
@@ -80,7 +72,7 @@ def about(**facts: Fact) -> Iterator[None]:
     """Add facts to the log lines of the block, beside those of the blocks around it.
 
     >>> with about(request="a1"), about(task=7):
-    ...     dict(facts())
+    ...     dict(_facts.get())
     {'request': 'a1', 'task': 7}
     """
     token = _facts.set(MappingProxyType({**_facts.get(), **facts}))
@@ -88,11 +80,6 @@ def about(**facts: Fact) -> Iterator[None]:
         yield
     finally:
         _facts.reset(token)
-
-
-def facts() -> Mapping[str, Fact]:
-    """Return the facts of this thread's context."""
-    return _facts.get()
 
 
 @contextmanager
@@ -114,8 +101,11 @@ def stage(name: str) -> Iterator[None]:
     if stages is None:
         yield
         return
-    with stages.enter(name):
+    outer = stages.switch(name)
+    try:
         yield
+    finally:
+        stages.switch(outer)
 
 
 #: Most letters of a message, and of a fact; longer ones come from outside.
@@ -166,7 +156,7 @@ def logging_config(settings: Settings, level: str | None = None) -> dict[str, An
     ours = {"level": level or settings.log_level}
     server = {"level": "INFO", "handlers": [], "propagate": True}
     silent = {"level": "CRITICAL", "handlers": [], "propagate": False}  # of each request that waits
-    lines = {"()": JsonLines if settings.log_format == "json" else TextLines}
+    lines = {"()": Lines, "as_json": settings.log_format == "json"}
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -217,7 +207,9 @@ def scrub(text: str, secrets: Collection[str] = (), length: int = _MESSAGE_LENGT
     >>> scrub("one\\ntwo")
     'one\\\\ntwo'
     """
-    text = without_secrets(text, secrets)
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) > 3:  # shorter ones are parts of words
+            text = text.replace(secret, _CUT)
     for pattern, instead in _SECRETS:
         text = pattern.sub(instead, text)
     clean = _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
@@ -240,76 +232,53 @@ class Facts(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Keep every record."""
-        record.facts = {**facts(), **getattr(record, "facts", {})}
+        record.facts = {**_facts.get(), **getattr(record, "facts", {})}
         return True
 
 
-class _Lines(logging.Formatter):
-    """The base of both formats."""
+class Lines(logging.Formatter):
+    """Formats records, each as one line without secrets.
 
-    def __init__(self, secrets: Collection[str] = ()) -> None:
+    Args:
+        secrets: texts that are cut out.
+        as_json: JSON objects of time, level, logger, message, error and all facts; else for people:
+            ``2026-11-25 09:12:03 INFO backend.telemetry.task_tracker: Task 7: 5 regions (ms=84)``
+    """
+
+    def __init__(self, secrets: Collection[str] = (), as_json: bool = False) -> None:
         super().__init__()
         self._secrets = tuple(secrets)
+        self._as_json = as_json
 
-    def _scrub(self, text: str, length: int = _MESSAGE_LENGTH) -> str:
-        return scrub(text, self._secrets, length)
-
-    def _facts(self, record: logging.LogRecord) -> Mapping[str, Fact]:
+    def format(self, record: logging.LogRecord) -> str:
+        """Return one line."""
+        message = self._scrub(record.getMessage())
+        raised = record.exc_info[1] if record.exc_info else None
+        error = self._scrub(_describe(raised)) if raised is not None else ""
         given: Mapping[str, Fact] = getattr(record, "facts", {})
-        return {
+        facts = {
             name: self._scrub(value, _FACT_LENGTH) if isinstance(value, str) else value
             for name, value in given.items()
             if value is not None and value != ""
         }
-
-    def _error(self, record: logging.LogRecord) -> str:
-        error = record.exc_info[1] if record.exc_info else None
-        return self._scrub(_describe(error)) if error is not None else ""
-
-
-class TextLines(_Lines):
-    """Formats records for people.
-
-    ``2026-11-25 09:12:03 INFO backend.telemetry.task_tracker: Task 7: 5 regions (ms=84)``
-    """
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return one line."""
+        if self._as_json:
+            at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+            event = {
+                "time": f"{at}.{int(record.msecs):03d}Z",
+                "level": record.levelname,
+                "logger": record.name,
+                "message": message,
+                **({"error": error} if error else {}),
+                **facts,
+            }
+            return json.dumps(event, ensure_ascii=False, separators=(",", ":"))
         at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
-        error = self._error(record)
-        pairs = " ".join(f"{name}={_word(value)}" for name, value in self._facts(record).items())
-        line = f"{at} {record.levelname} {record.name}: {self._scrub(record.getMessage())}"
+        pairs = " ".join(f"{name}={_word(value)}" for name, value in facts.items())
+        line = f"{at} {record.levelname} {record.name}: {message}"
         return line + (f" | {error}" if error else "") + (f" ({pairs})" if pairs else "")
 
-
-class JsonLines(_Lines):
-    """Formats records as JSON objects of time, level, logger, message, error, and all facts."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return one line."""
-        at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        error = self._error(record)
-        line = {
-            "time": f"{at}.{int(record.msecs):03d}Z",
-            "level": record.levelname,
-            "logger": record.name,
-            "message": self._scrub(record.getMessage()),
-            **({"error": error} if error else {}),
-            **self._facts(record),
-        }
-        return json.dumps(line, ensure_ascii=False, separators=(",", ":"))
-
-
-def without_secrets(text: str, secrets: Collection[str]) -> str:
-    """Return a text without known secrets, as long as it is.
-
-    >>> without_secrets("The password is correct horse.", ["correct horse"])
-    'The password is ….'
-    """
-    for secret in sorted(secrets, key=len, reverse=True):
-        if len(secret) > 3:  # shorter ones are parts of words
-            text = text.replace(secret, _CUT)
-    return text
+    def _scrub(self, text: str, length: int = _MESSAGE_LENGTH) -> str:
+        return scrub(text, self._secrets, length)
 
 
 def _word(value: Fact) -> str:

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -25,32 +25,6 @@ TaskId = int | str | None
 
 
 @dataclass(frozen=True)
-class HandledTask:
-    """The end of the work on one task.
-
-    Attributes:
-        priority: ``interactive``, ``opened`` or ``batch``.
-        stages: seconds by stage.
-        reason: class of the error, where it failed or is incomplete; else empty.
-        is_incomplete: whether it has a prediction, but not of all its images.
-    """
-
-    task: TaskId
-    priority: str
-    seconds: float
-    stages: Mapping[str, float]
-    pictures: int = 0
-    regions: int = 0
-    reason: str = ""
-    is_incomplete: bool = False
-
-    @property
-    def failed(self) -> bool:
-        """Whether the task has no prediction."""
-        return bool(self.reason) and not self.is_incomplete
-
-
-@dataclass(frozen=True)
 class RefusedRequest:
     """A request that was refused as a whole: why, and when in seconds since the epoch."""
 
@@ -59,11 +33,14 @@ class RefusedRequest:
 
 
 class TrackedTask:
-    """A task that is worked on; takes its result.
+    """A task that is worked on, or that was; takes its result.
 
     Attributes:
         priority: ``interactive``, ``opened`` or ``batch``.
+        stages: where its time goes.
         start: when the work began, on the monotonic clock.
+        error: why it has no prediction, or one that is incomplete; None: neither.
+        is_incomplete: whether it has a prediction, but not of all its images.
     """
 
     def __init__(self, task: TaskId, project: int | None, priority: str, stages: Stages) -> None:
@@ -77,6 +54,16 @@ class TrackedTask:
     def seconds(self) -> float:
         """The time since the work began."""
         return time.monotonic() - self.start
+
+    @property
+    def reason(self) -> str:
+        """The class of the error; empty where there is none."""
+        return "" if self.error is None else type(self.error).__name__
+
+    @property
+    def has_prediction(self) -> bool:
+        """Whether it ended with a prediction, complete or not."""
+        return self.error is None or self.is_incomplete
 
     def drawn(self, regions: int, pictures: int = 1) -> None:
         """Note that the task has a prediction."""
@@ -97,7 +84,7 @@ class TaskTracker:
     Safe to share between threads.
 
     Args:
-        listeners: called with each record; they must be quick and must not raise.
+        listener: called with each task that has ended; it must be quick and must not raise.
         clock: monotonic time in seconds.
 
     >>> tracker = TaskTracker()
@@ -109,10 +96,10 @@ class TaskTracker:
 
     def __init__(
         self,
-        listeners: tuple[Callable[[HandledTask], None], ...] = (),
+        listener: Callable[[TrackedTask], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._listeners = listeners
+        self._listener = listener
         self._clock = clock
         self._lock = threading.Lock()
         self._running: dict[int, TrackedTask] = {}
@@ -168,44 +155,29 @@ class TaskTracker:
         return count / max(1.0, min(PACE_S, now - self._started_at))
 
     def _end(self, work: TrackedTask) -> None:
-        error = work.error
-        record = HandledTask(
-            task=work.task,
-            priority=work.priority,
-            seconds=work.seconds,
-            stages=work.stages.seconds,
-            pictures=work.pictures,
-            regions=work.regions,
-            reason=type(error).__name__ if error is not None else "",
-            is_incomplete=work.is_incomplete,
-        )
         with self._lock:
             del self._running[id(work)]
-            self._count(record)
-        _write(record, error)
-        for listener in self._listeners:
-            listener(record)
-
-    def _count(self, record: HandledTask) -> None:
-        if not record.failed:
-            self._done += 1
-            self._ends.append((self._clock(), record.pictures))
-        self._forget(self._clock())
+            if work.has_prediction:
+                self._done += 1
+                self._ends.append((self._clock(), work.pictures))
+            self._forget(self._clock())
+        _write(work)
+        self._listener(work)
 
     def _forget(self, now: float) -> None:
         while self._ends and self._ends[0][0] < now - PACE_S:
             self._ends.popleft()
 
 
-def _write(record: HandledTask, error: BaseException | None) -> None:
+def _write(work: TrackedTask) -> None:
     """Log the end of a task, with its time by stage."""
-    stages = {f"{name}_ms": round(1000 * took) for name, took in record.stages.items()}
-    more = {"facts": {"ms": round(1000 * record.seconds), **stages}}
-    if error is None:
-        log.info("Task %s: %d regions", record.task, record.regions, extra=more)
-    elif record.is_incomplete:
-        log.warning("Task %s: %d regions. %s", record.task, record.regions, error, extra=more)
-    elif isinstance(error, BackendError):
-        log.warning("Task %s has no prediction: %s", record.task, error, extra=more)
+    stages = {f"{name}_ms": round(1000 * took) for name, took in work.stages.seconds.items()}
+    more = {"facts": {"ms": round(1000 * work.seconds), **stages}}
+    if work.error is None:
+        log.info("Task %s: %d regions", work.task, work.regions, extra=more)
+    elif work.is_incomplete:
+        log.warning("Task %s: %d regions. %s", work.task, work.regions, work.error, extra=more)
+    elif isinstance(work.error, BackendError):
+        log.warning("Task %s has no prediction: %s", work.task, work.error, extra=more)
     else:
-        log.error("Task %s has no prediction", record.task, exc_info=error, extra=more)
+        log.error("Task %s has no prediction", work.task, exc_info=work.error, extra=more)

@@ -104,7 +104,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
     """
     services = Services(settings, engine)
     metrics = Metrics(services)
-    tracker = TaskTracker((metrics.task,))
+    tracker = TaskTracker(metrics.task)
     predictor = services.predictor(tracker)
     worker = services.worker(predictor)
     app = Flask("backend", static_folder=None, template_folder="web/pages/templates")

@@ -11,7 +11,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from backend.services import Services
-from backend.telemetry.task_tracker import HandledTask
+from backend.telemetry.task_tracker import TrackedTask
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -79,14 +79,14 @@ class Metrics:
         self._requests.labels(route, known, str(status)).inc()
         self._request_s.labels(route).observe(seconds)
 
-    def task(self, record: HandledTask) -> None:
+    def task(self, work: TrackedTask) -> None:
         """Count a task whose work has ended."""
-        for stage, seconds in record.stages.items():
+        for stage, seconds in work.stages.seconds.items():
             self._stage_s.labels(stage).observe(seconds)
-        if record.failed:
-            self._failures.labels(record.reason).inc()
+        if work.has_prediction:
+            self._tasks.labels(work.priority).inc()
         else:
-            self._tasks.labels(record.priority).inc()
+            self._failures.labels(work.reason).inc()
 
     def render(self) -> bytes:
         """Return all metrics in Prometheus' text format; see `CONTENT_TYPE`."""

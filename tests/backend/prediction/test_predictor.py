@@ -26,7 +26,7 @@ from backend.prediction.batches import Outcome
 from backend.prediction.images import PredictionSpec, TaskImage, TaskImageReader
 from backend.prediction.predictor import Predictor, priority
 from backend.settings import Settings
-from backend.telemetry.task_tracker import HandledTask, TaskTracker
+from backend.telemetry.task_tracker import TaskTracker, TrackedTask
 from clearclip_core import RGBArray
 from clearclip_core.clip.loading import save_sink_channels
 from tests.backend.fakes.colour_segmenter import ColourSegmenter, brush_config, colour_engine, flag
@@ -166,8 +166,8 @@ def test_a_missing_picture_costs_no_other_of_its_task(
     sentence: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    records: list[HandledTask] = []
-    tracker = TaskTracker((records.append,))
+    records: list[TrackedTask] = []
+    tracker = TaskTracker(records.append)
     predictor = Predictor(colour_engine(), read_image, Settings(), tracker=tracker)
     spec = predictor.spec(parse_label_config(TWO_TAGS), Priority.BATCH, 1, None)
     outcome = predictor.outcome(Task(5, 1, data), spec)

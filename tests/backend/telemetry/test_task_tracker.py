@@ -6,21 +6,21 @@ import pytest
 
 from backend.errors import ImageNotFound
 from backend.telemetry.logs import stage
-from backend.telemetry.task_tracker import PACE_S, HandledTask, TaskTracker
+from backend.telemetry.task_tracker import PACE_S, TaskTracker, TrackedTask
 
 
 def test_a_record_says_who_what_and_where_the_time_went() -> None:
-    heard: list[HandledTask] = []
-    tracker = TaskTracker((heard.append,))
+    heard: list[TrackedTask] = []
+    tracker = TaskTracker(heard.append)
     with tracker.task(7, 3, "opened") as work:
         with stage("fetch"):
             pass
         work.drawn(5)
     (record,) = heard
     assert (record.task, record.priority) == (7, "opened")
-    assert (record.regions, record.failed) == (5, False)
-    assert set(record.stages) == {"fetch"}
-    assert 0 <= record.stages["fetch"] <= record.seconds
+    assert (record.regions, record.has_prediction, record.reason) == (5, True, "")
+    assert set(record.stages.seconds) == {"fetch"}
+    assert 0 <= record.stages.seconds["fetch"] <= record.seconds
 
 
 def test_what_runs_is_seen_with_its_stage() -> None:
@@ -41,11 +41,11 @@ def test_refused_requests_are_remembered_and_not_for_ever() -> None:
 
 
 def test_what_is_raised_is_a_failure_and_goes_on() -> None:
-    heard: list[HandledTask] = []
-    tracker = TaskTracker((heard.append,))
+    heard: list[TrackedTask] = []
+    tracker = TaskTracker(heard.append)
     with pytest.raises(ZeroDivisionError), tracker.task(1, 1, "batch"):
         raise ZeroDivisionError
-    assert (heard[0].failed, heard[0].reason) == (True, "ZeroDivisionError")
+    assert (heard[0].has_prediction, heard[0].reason) == (False, "ZeroDivisionError")
     assert (tracker.running, tracker.done) == ([], 0)
 
 
@@ -69,13 +69,13 @@ def test_the_pace_is_that_of_the_last_minute() -> None:
 def test_an_incomplete_task_is_done_and_is_shown_with_the_reason(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    records: list[HandledTask] = []
-    tracker = TaskTracker((records.append,))
+    records: list[TrackedTask] = []
+    tracker = TaskTracker(records.append)
     with tracker.task(7, 3, "batch") as work:
         work.drawn(5, pictures=2)
         work.incomplete(ImageNotFound("Predicted without 1 of 3 pictures: there is no file."))
     assert tracker.done == 1
-    assert (records[0].failed, records[0].reason) == (False, "ImageNotFound")
+    assert (records[0].has_prediction, records[0].reason) == (True, "ImageNotFound")
     (line,) = caplog.records
     assert line.levelname == "WARNING"
     assert line.getMessage() == (
