@@ -129,12 +129,7 @@ def _copy(connection: sqlite3.Connection, to: Path) -> None:
         with closing(_connect(part)) as copy:
             connection.backup(copy)
             copy.execute("PRAGMA journal_mode=DELETE")  # without WAL, it is one file
-        try:
-            to.hardlink_to(part)
-        except FileExistsError:
-            raise FileExistsError(f"{to} exists already") from None
-        except OSError:  # a file system without hard links
-            part.rename(to)
+        part.rename(to)
 
 
 def _connect(file: Path) -> sqlite3.Connection:

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -31,63 +30,6 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from backend.database.migrations.revisions import current, is_up_to_date, upgrade_tables
 from backend.settings import Settings
-
-LOCKED: Final = "The database is locked by another program"
-FULL: Final = "The disk of the database is full"
-NO_CONNECTION: Final = "There is no connection to the database"
-CROWDED: Final = "The database takes no more connections"
-READ_ONLY: Final = "The database is read-only"
-NOT_OPENED: Final = "The file of the database cannot be opened"
-BROKEN_DISK: Final = "The disk of the database cannot be read or written"
-UNKNOWN_CAUSE: Final = "The database could not be used (the backend's log says why)"
-
-#: SQLSTATE, or the first two letters of its class, of PostgreSQL -> cause.
-#: https://www.postgresql.org/docs/current/errcodes-appendix.html
-_POSTGRESQL: Final = {
-    "08": NO_CONNECTION,
-    "53100": FULL,
-    "53300": CROWDED,
-    "55P03": LOCKED,
-    "57P01": NO_CONNECTION,
-    "57P02": NO_CONNECTION,
-    "57P03": NO_CONNECTION,
-    "58030": BROKEN_DISK,
-}
-
-#: How messages of SQLite begin -> cause. Python tells the codes only from 3.11 on.
-_SQLITE: Final = {
-    "database is locked": LOCKED,
-    "database table is locked": LOCKED,
-    "database schema is locked": LOCKED,
-    "database or disk is full": FULL,
-    "attempt to write a readonly database": READ_ONLY,
-    "unable to open database file": NOT_OPENED,
-    "disk I/O error": BROKEN_DISK,
-}
-
-
-def advise(error: OperationalError, what: str) -> str:
-    """Return the sentence for people: the cause, and what to do once it is over.
-
-    Args:
-        what: "try again", say. Of an unknown cause nobody knows whether that helps: it is left out.
-    """
-    cause = cause_of(error)
-    return f"{cause}." if cause == UNKNOWN_CAUSE else f"{cause}: {what} once that is over."
-
-
-def cause_of(error: OperationalError) -> str:
-    """Return why the database could not be used: a sentence without its full stop."""
-    state = getattr(error.orig, "sqlstate", None)
-    if state is not None:
-        return _POSTGRESQL.get(state) or _POSTGRESQL.get(state[:2], UNKNOWN_CAUSE)
-    if type(error.orig).__module__.startswith("psycopg"):
-        return NO_CONNECTION  # psycopg has no state where no server, or none any more, answers
-    message = str(error.orig)
-    return next(
-        (said for start, said in _SQLITE.items() if message.startswith(start)), UNKNOWN_CAUSE
-    )
-
 
 #: The advisory lock of PostgreSQL under which tables are made and jobs are changed.
 LOCK: Final = 0xC1EAC119
@@ -114,27 +56,7 @@ _ADVICE: Final = (
 #: All tables; each module that owns some registers them here.
 METADATA: Final = MetaData()
 
-_Database = TypeVar("_Database", bound="Database")
 Key = TypeVar("Key", int, str)
-
-
-@dataclass(frozen=True)
-class _Engines:
-    """The connections of a database: writers that wait for each other hold one each.
-
-    Attributes:
-        writers: the engine of transactions that may write.
-        readers: that of transactions that only read. With PostgreSQL it has a pool of its own, in
-            which no writer waits; with SQLite it is the same engine, without a limit.
-    """
-
-    writers: Engine
-    readers: Engine
-
-    def dispose(self) -> None:
-        """Close the connections."""
-        self.writers.dispose()
-        self.readers.dispose()
 
 
 class Database:
@@ -149,10 +71,10 @@ class Database:
         self._url = make_url(url)
         self.clock = clock
         self._lock = threading.Lock()
-        self._engines: _Engines | None = None
+        self._engines: tuple[Engine, Engine] | None = None
 
     @classmethod
-    def from_settings(cls: type[_Database], settings: Settings) -> _Database:
+    def from_settings(cls, settings: Settings) -> Database:
         """Make the database of the settings; by default ``MODEL_DIR/clearclip.db``."""
         url = settings.database_url
         return cls(
@@ -211,14 +133,14 @@ class Database:
     def close(self) -> None:
         """Close the connections; a later use opens new ones."""
         with self._lock:
-            if self._engines is not None:
-                self._engines.dispose()
+            for engine in self._engines or ():
+                engine.dispose()
             self._engines = None
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """Open a transaction that may write; it is committed at the end of the block."""
-        with self._open_engines().writers.begin() as connection:
+        with self._open_engines()[0].begin() as connection:
             yield connection
 
     @contextmanager
@@ -239,10 +161,15 @@ class Database:
         On SQLite all its statements see the same; on PostgreSQL each sees what was committed before
         it, and is sent alone, without the begin and the end of a transaction.
         """
-        with self._open_engines().readers.connect() as connection:
+        with self._open_engines()[1].connect() as connection:
             yield connection.execution_options(reads_only=True)
 
-    def _open_engines(self) -> _Engines:
+    def _open_engines(self) -> tuple[Engine, Engine]:
+        """Return the engine of transactions that may write, and that of those that only read.
+
+        Writers that wait for each other hold a connection each. With PostgreSQL readers have a pool
+        of their own; with SQLite both engines are the same, without a limit.
+        """
         with self._lock:
             if self._engines is None:
                 self._engines = _open(self._url)
@@ -285,6 +212,11 @@ def unindexed(column: ColumnElement[Any]) -> ColumnElement[Any]:
     return column + 0
 
 
+def advise(error: OperationalError, what: str) -> str:
+    """Return the sentence for people: the cause, and what to do once it is over."""
+    return f"The database cannot be used now ({error_message(error)}): {what} once that is over."
+
+
 def error_message(error: BaseException) -> str:
     """Return the first line of the database's own message, without the SQL statement.
 
@@ -294,7 +226,7 @@ def error_message(error: BaseException) -> str:
     return str(getattr(error, "orig", None) or error).strip().splitlines()[0]
 
 
-def _open(url: URL) -> _Engines:
+def _open(url: URL) -> tuple[Engine, Engine]:
     """Connect, and upgrade the tables to the newest revision."""
     engine = _connect(url)
     try:
@@ -304,8 +236,8 @@ def _open(url: URL) -> _Engines:
         engine.dispose()
         raise
     if url.get_backend_name() == "sqlite":
-        return _Engines(engine, engine)
-    return _Engines(engine, _connect(url, isolation_level="AUTOCOMMIT"))  # connects at first use
+        return engine, engine
+    return engine, _connect(url, isolation_level="AUTOCOMMIT")  # connects at first use
 
 
 def _connect(url: URL, **more: Any) -> Engine:

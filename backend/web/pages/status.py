@@ -15,9 +15,9 @@ from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
-from backend.database.database import cause_of
+from backend.database.database import error_message
 from backend.feedback.sums import GroupSums
 from backend.inference.engine import Snapshot
 from backend.inference.queue import Priority
@@ -170,9 +170,7 @@ class StatusReport:
             return self._read_rows()
         except SQLAlchemyError as error:
             log.warning("The database of jobs cannot be read: %s", error)
-            if isinstance(error, OperationalError):
-                return StoredStatus(trouble=f"{cause_of(error)}.")
-            sentence = f"The database of jobs cannot be read: {type(error).__name__}."
+            sentence = f"The database of jobs cannot be read ({error_message(error)})."
             return StoredStatus(trouble=sentence)
 
     def _read_rows(self) -> StoredStatus:

@@ -141,15 +141,3 @@ def test_tables_are_made_all_or_none(url: str) -> None:
     assert Database(url).revision() is None
     fill(url)
     check_filled(url)
-
-
-def test_alembic_is_not_even_imported_where_a_database_is_up_to_date(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/ready.db"
-    Database(url).check()
-    code = (
-        "import sys; from backend.database.database import Database\n"
-        "from backend.jobs.job_store import JobStore\n"
-        "JobStore(Database(sys.argv[1])).list_jobs()\n"
-        "assert 'alembic' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code, url], check=True, cwd=ROOT)

@@ -176,7 +176,7 @@ def test_a_missing_picture_costs_no_other_of_its_task(
     assert places_of(outcome.entry) == places
     (record,) = records
     assert (record.task, record.reason, record.pictures) == (5, reason, len(places))
-    assert not record.failed
+    assert record.has_prediction
     assert sentence in caplog.text
 
 

@@ -200,8 +200,8 @@ def test_a_run_that_is_cancelled_ends_at_its_next_step(bench: Bench, kind: Kind)
         (ModelUnavailable("The model is away."), "The model is away."),
         (ZeroDivisionError(), "Unexpected ZeroDivisionError: see the backend's log."),
         (
-            OperationalError("SELECT", {}, Exception("database is locked")),
-            "The database is locked by another program: start it again once that is over.",
+            OperationalError("SELECT", {}, Exception("locked")),
+            "The database cannot be used now (locked): start it again once that is over.",
         ),
     ],
 )
@@ -230,7 +230,7 @@ def test_what_was_found_outlives_an_outage_of_the_database(
         nonlocal refusals
         refusals -= 1
         if refusals >= 0:
-            raise OperationalError("INSERT", {}, Exception("database is locked"))
+            raise OperationalError("INSERT", {}, Exception("locked"))
         return finish(*given)
 
     monkeypatch.setattr(RunStore, "finish", refuse)

@@ -47,7 +47,7 @@ def test_a_database_that_another_program_locks_is_said(
         response = client.post("/jobs", json={"project": 8})
         other.execute("ROLLBACK")
     assert response.status_code == 503
-    said = "The database is locked by another program: try again once that is over."
+    said = "The database cannot be used now (database is locked): try again once that is over."
     assert error_of(response) == said
     assert int(response.headers["Retry-After"]) > 0
     assert not any(record.exc_info for record in caplog.records)

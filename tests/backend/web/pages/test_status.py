@@ -167,7 +167,7 @@ def test_a_database_that_is_gone_hides_nothing_else(tmp_path: Path) -> None:
     path.write_bytes(b"this is no database" * 100)
     now = Scene(Database(f"sqlite:///{path}")).read()
     assert now["jobs"] == []
-    assert now["jobs_trouble"] == "The database of jobs cannot be read: DatabaseError."
+    assert now["jobs_trouble"] == "The database of jobs cannot be read (file is not a database)."
     assert now["model"]["state"] == "ready"
     now = Scene(Database(f"sqlite:///{tmp_path}")).read()
-    assert now["jobs_trouble"] == "The file of the database cannot be opened."
+    assert "(unable to open database file)" in now["jobs_trouble"]
