@@ -1,4 +1,4 @@
-"""The served backend under load: many annotators at once, a click during a batch, a picture again.
+"""The served backend under load: many annotators at once, a click during a batch.
 
 The speed of ViT-B/16 does not depend on its weights, so they are random. Words are embedded in one
 template, as the figures are about images.
@@ -34,13 +34,13 @@ AT_ONCE = 16
 BATCH = 50
 
 
-def engine_of(name: str, cache_mb: int = 0) -> Engine:
+def engine_of(name: str) -> Engine:
     def load() -> Segmenter:
         segmenter = Segmenter.load(name)
         segmenter.embed = TextEncoder(segmenter.model.embed, ["a photo of a {}.".format])
         return segmenter
 
-    engine = Engine(load, lambda: name, cache=FeatureCache(cache_mb << 20))
+    engine = Engine(load, lambda: name, cache=FeatureCache(0))
     engine.start()
     engine.segmenter()
     return engine
@@ -146,25 +146,6 @@ def test_a_click_during_a_batch(report: Report) -> None:
         "≤ 3: the running one, its own, and one that began while its mask was drawn",
         f"{max(delays)}",
         f"demo model, {max(waits):.2f} s at most",
-    )
-
-
-def test_a_picture_again(report: Report) -> None:
-    engine = engine_of("ViT-B-16/random", cache_mb=64)
-    app = served(engine)
-    predict(app, task(0))  # warm
-    predict(app, task(0), labels=("cat", "dog"))
-    first = statistics.median(predict(app, task(seed)) for seed in range(1, 6))
-    again = statistics.median(
-        predict(app, task(seed), labels=("cat", "dog")) for seed in range(1, 6)
-    )
-    use = engine.snapshot().cache
-    engine.stop()
-    report.add(
-        "the same picture with other labels, whole request, over the first time",
-        "under 10 %",
-        f"{again / first:.1%}",
-        f"{first:.2f} s, then {again * 1000:.0f} ms; {use.bytes / use.entries / 1e6:.1f} MB kept",
     )
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -23,7 +22,6 @@ from PIL import Image
 
 from backend.label_studio.brush_rle import encode_runs
 from clearclip_core import (
-    SCENE_LABELS,
     DenseFeatures,
     RunMask,
     Scores,
@@ -165,27 +163,6 @@ def test_beside_the_encoder(report: Report, bench: Bench, kind: str) -> None:
         "30 %",
         f"{100 / timed.ratio:.0f} %",
         f"{timed}; JPEG, probabilities, masks and RLE included",
-    )
-
-
-def test_half_precision_on_drawn_scenes(report: Report, bench: Bench) -> None:
-    exact = Segmenter.load("demo", device=bench.device, precision="fp32")
-    auto = Segmenter.load("demo", device=bench.device)
-    reference = Reference(exact.model.clip, exact.preprocessing)
-    words = exact.embed(SCENE_LABELS)
-    agreed = []
-    for seed in range(20, 26):
-        scene = render_scene(seed).image
-        windows = reference.encode(scene)
-        owners: Sequence[int] = range(len(words))
-        expected = reference.label_map(windows, words, owners, scene.shape[:2], [0.0] * len(words))
-        ours = scores(auto.encode(scene), words).label_map()
-        agreed.append((ours == expected).mean())
-    report.add(
-        f"pixels labelled as by the fp32 reference, {bench.name(auto)}, demo model, 6 scenes",
-        "≥ 99 %",
-        f"{100 * np.mean(agreed):.2f} %",
-        f"least {100 * min(agreed):.2f} %",
     )
 
 

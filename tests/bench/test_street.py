@@ -32,11 +32,11 @@ from clearclip_core.evaluation.comparison import (
     AS_PAPER,
     Candidate,
     CandidateFigures,
-    LabelFigures,
     LabelledFolder,
     PredictionRule,
     compare,
     mask_overlaps,
+    shares_of,
 )
 from clearclip_core.images.label_maps import IGNORE, NOTHING
 from tests.bench.conftest import Report
@@ -93,10 +93,10 @@ class World:
         values[[self.names.index(name) for name in asked]] = range(len(asked))
         values[IGNORE] = IGNORE
         candidate = Candidate(self.segmenter, tuple(map(Label, asked)), "", "", rule)
-        figures = CandidateFigures((LabelFigures(),) * len(asked))
+        figures = CandidateFigures.empty(len(asked))
         for each in self.encoded:
             masks = candidate.masks(each.features, each.rgb)
-            figures = figures.added(mask_overlaps(masks, values[each.truth], len(asked)), 0)
+            figures.add(mask_overlaps(masks, values[each.truth], len(asked)), 0)
         return figures
 
     def of_method(self, method: str) -> CandidateFigures:
@@ -123,13 +123,9 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def row(figures: CandidateFigures) -> tuple[str, str]:
     """Format mIoU, and the other figures as detail."""
-    shares = {
-        "boundary IoU": figures.mean_boundary_iou,
-        "saved paint": figures.all.overlap.saved_paint,
-        "accepted": figures.all.close_share,
-    }
-    detail = ", ".join(f"{name} {100 * (share or 0):.1f} %" for name, share in shares.items())
-    return f"{100 * (figures.mean_iou or 0):.1f} %", detail
+    iou, *others = (f"{100 * (share or 0):.1f} %" for share in figures.shares)
+    names = ("boundary IoU", "saved paint", "accepted")
+    return iou, ", ".join(map(" ".join, zip(names, others, strict=True)))
 
 
 @pytest.mark.parametrize("method", list(METHODS))
@@ -149,7 +145,7 @@ def test_refinement(report: Report, world: World) -> None:
         measured, detail = row(figures)
         report.add(f"mIoU {name}: {world.name}", "", measured, detail)
         for label, each in zip(world.folder.labels, figures.labels, strict=True):
-            print(f"{label.name} {100 * (each.overlap.iou or 0):.1f}", end=", ")
+            print(f"{label.name} {100 * (shares_of(each)[0] or 0):.1f}", end=", ")
 
 
 def test_contrast_words(report: Report, world: World) -> None:

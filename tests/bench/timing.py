@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,28 +41,6 @@ def compare(
         statistics.median(pair[1] for pair in pairs),
         statistics.median(pair[0] / pair[1] for pair in pairs),
     )
-
-
-def in_turn(
-    functions: Mapping[str, Callable[[], Any]], rounds: int
-) -> Mapping[str, Sequence[float]]:
-    """Measure CPU seconds of functions that compute in this thread, one after the other.
-
-    Each is called once before. The least of a function's times is that of the round in which other
-    work on the machine disturbed it least.
-
-    Returns:
-        Name -> CPU seconds of each round.
-    """
-    times: dict[str, list[float]] = {name: [] for name in functions}
-    for function in functions.values():
-        function()
-    for _ in range(rounds):
-        for name, function in functions.items():
-            began = time.thread_time()
-            function()
-            times[name].append(time.thread_time() - began)
-    return times
 
 
 def seconds(function: Callable[[], Any]) -> float:

@@ -1,0 +1,67 @@
+"""What the methods of later papers cost: CPU seconds of their encoder against the whole one.
+
+The speed of ViT-B/16 does not depend on its weights, so they are random.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from clearclip_core import METHODS, DenseEncoder, load_model
+from clearclip_core.clip.loading import SINK_CHANNELS
+from tests.bench.conftest import Report
+
+#: Preset -> most of the time of the whole encoder that it may take more.
+PRICES = {"naclip": 0.0, "pearl": 0.02, "scclip": 0.08, "sfp": 0.08, "rfclip": 0.20}
+ROUNDS = 7
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Let torch compute on one thread, whose CPU time other work on the machine hardly changes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@torch.inference_mode()
+def cpu_s(encoder: DenseEncoder, pixels: torch.Tensor) -> float:
+    began = time.thread_time()
+    encoder.encode(pixels)
+    return time.thread_time() - began
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("side_px", [224, 448])
+def test_prices_of_methods(report: Report, side_px: int) -> None:
+    """Against the trained model's own read-out, which runs every block in full, and ClearCLIP's.
+
+    All take turns; the least of a method's times is that of the round in which other work on the
+    machine disturbed it least.
+    """
+    model = load_model("ViT-B-16/random", "cpu", "fp32")
+    pixels = torch.randn(2, 3, side_px, side_px)
+    encoders = {
+        name: DenseEncoder(model.clip, METHODS[name], SINK_CHANNELS["ViT-B-16/openai"])
+        for name in ("clip", "clearclip", *PRICES)
+    }
+    rounds = [
+        {name: cpu_s(encoder, pixels) for name, encoder in encoders.items()}
+        for _ in range(1 + ROUNDS)
+    ][1:]  # the first is slow
+    least = {name: min(each[name] for each in rounds) for name in encoders}
+    for name, most in PRICES.items():
+        dearer = [each[name] / each["clip"] - 1 for each in rounds]
+        report.add(
+            f"price of {name}, 2 windows of {side_px} px (cpu, fp32)",
+            f"<= {100 * most:+.0f} %",
+            f"{100 * (least[name] / least['clip'] - 1):+.1f} %",
+            f"of the whole encoder's CPU seconds on one thread, the least of {ROUNDS} rounds "
+            f"(rounds: {100 * min(dearer):+.1f} to {100 * max(dearer):+.1f} %); "
+            f"{100 * (least[name] / least['clearclip'] - 1):+.1f} % of clearclip's",
+        )
