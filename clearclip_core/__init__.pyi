@@ -14,8 +14,8 @@ from .clip.weights import (
     known_models,
     weights_id,
 )
-from .demo.scenes.render import render_scene
-from .demo.scenes.scene import HELD_OUT_SEEDS, SCENE_LABELS, SYNONYMS, Scene
+from .demo.scenes.canvas import Scene
+from .demo.scenes.render import HELD_OUT_SEEDS, SCENE_LABELS, SYNONYMS, render_scene
 from .images.label_maps import label_map_image, overlay, palette
 from .images.preprocessing import Preprocessing, RGBArray, to_rgb
 from .prompting.prompts import Point, PromptedMask, segment_box, segment_points

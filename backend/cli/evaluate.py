@@ -20,7 +20,7 @@ from backend.label_studio.label_config import (
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.services import Services, check_token
 from backend.settings import Settings
-from clearclip_core.cli.parameters import ThresholdOption, threshold_option, thresholds_by_label
+from clearclip_core.cli.options import ThresholdOption, threshold_option, thresholds_by_label
 from clearclip_core.evaluation.atomic_write import write_whole
 from clearclip_core.quantities import quantity
 
@@ -103,8 +103,9 @@ def evaluate_project(
         check_model(each)
     # These import torch, which the help does without.
     from backend.label_studio.annotations import LEAVE_OUT
-    from clearclip_core.evaluation.comparison import LabelledFolder, compare
-    from clearclip_core.evaluation.comparison_report import (
+    from clearclip_core.evaluation.comparison import (
+        LabelledFolder,
+        compare,
         comparison_json,
         comparison_page,
         comparison_text,

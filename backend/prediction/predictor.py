@@ -24,8 +24,6 @@ from backend.prediction.masks import ImagePrediction, ImagePredictor
 from backend.prediction.prompt_parser import PromptRequest, parse_prompt
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker, TrackedTask
-from clearclip_core import resolve_method
-from clearclip_core.clip.loading import sink_channels
 
 
 class Predictor:
@@ -263,12 +261,10 @@ class ModelVersions:
             learned: from `active_model`.
         """
         settings = self._settings
-        uses_sinks = resolve_method(settings.method).repair == "sinks"
         parts = [
             _ALGORITHM,
             self._model_id(),
             settings.method,
-            sink_channels(settings.model, settings.model_dir) if uses_sinks else None,
             settings.short_side_px,
             settings.templates,
             settings.min_island_share,

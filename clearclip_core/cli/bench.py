@@ -1,16 +1,36 @@
-"""`clearclip bench`: measure the speed of segmentation on this machine."""
+"""`clearclip bench`: measure speed and memory of segmentation on this machine."""
 
 from __future__ import annotations
 
-import re
-from typing import IO
+import io
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import click
-import msgspec
+import torch
+from PIL import Image
 
-from clearclip_core.cli.options import ModelOptions, model_options
-from clearclip_core.cli.parameters import FiniteRange
-from clearclip_core.evaluation.speed import MOST_LABELS, measure_speed, speed_table
+from clearclip_core.cli.options import FiniteRange, ModelOptions, model_options
+from clearclip_core.clip.devices import (
+    cpu_flags,
+    device_name,
+    peak_gpu_memory_mb,
+    peak_memory_mb,
+)
+from clearclip_core.demo.scenes.render import SCENE_LABELS, render_scene
+from clearclip_core.images.opening import open_image
+from clearclip_core.images.preprocessing import to_rgb
+from clearclip_core.quantities import quantity
+from clearclip_core.segmenter import Segmenter
+from clearclip_core.vocabulary import STUFF_WORDS
+
+_T = TypeVar("_T")
+
+#: What new words for a picture whose features are cached take.
+_AFTER_ENCODING = ("score", "decide", "masks")
 
 
 @click.command()
@@ -18,16 +38,17 @@ from clearclip_core.evaluation.speed import MOST_LABELS, measure_speed, speed_ta
 @click.option(
     "--size",
     "size_wh",
-    default="2048x1367",
+    nargs=2,
+    default=(2048, 1367),
     show_default=True,
-    callback=lambda _context, _option, text: parse_size(text),
+    type=click.IntRange(16, 20_000),
     help="Width and height of the picture in px.",
 )
 @click.option(
     "--labels",
     default=150,
     show_default=True,
-    type=click.IntRange(1, MOST_LABELS),
+    type=click.IntRange(min=1),
     help="How many labels compete.",
 )
 @click.option(
@@ -41,19 +62,12 @@ from clearclip_core.evaluation.speed import MOST_LABELS, measure_speed, speed_ta
     type=FiniteRange(min=0),
     help="How long to repeat; loading and embedding the labels come on top.",
 )
-@click.option(
-    "--json",
-    "json_file",
-    type=click.File("wb", lazy=False, atomic=True),
-    help="Write the figures to this file as well.",
-)
 def bench(
     options: ModelOptions,
     size_wh: tuple[int, int],
     labels: int,
     batch: int | None,
     budget_s: float,
-    json_file: IO[bytes] | None,
 ) -> None:
     """Measure how fast this machine segments, with a drawn picture and a model of your choice.
 
@@ -62,24 +76,99 @@ def bench(
     """
     segmenter = options.load()
     segmenter.windows_at_once = batch or segmenter.windows_at_once
+    device, words = segmenter.encoder.device, label_words(labels)
     click.echo(f"Embedding {labels} labels, then measuring for {budget_s:g} s ...", err=True)
-    measured = measure_speed(segmenter, size_wh, labels, budget_s)
-    click.echo(speed_table(measured))
-    if json_file is not None:
-        json_file.write(msgspec.json.format(msgspec.json.encode(measured)) + b"\n")
+    new = len(segmenter.embed.missing(words))
+    began = time.perf_counter()
+    segmenter.embed(words)
+    _finish(device)
+    text_s = time.perf_counter() - began
+    rate = f"{new * len(segmenter.embed.templates) / text_s:.0f} sentences/s"
+    file = io.BytesIO()
+    scene = render_scene(1, (size_wh[1], size_wh[0]))
+    Image.fromarray(scene.image).save(file, "JPEG", quality=90)
+    stages_s = stage_seconds(segmenter, file.getvalue(), words, budget_s)
+    plan, flags = segmenter.prepare(scene.image).plan, f" ({' '.join(cpu_flags())})"
+    memory_mb, gpu_mb = peak_memory_mb(), peak_gpu_memory_mb(device)
+    lines = [
+        f"model       {segmenter.model.name}, {segmenter.method}, {segmenter.encoder.precision}",
+        f"device      {device_name(device)}, {quantity(torch.get_num_threads(), 'CPU thread')}"
+        f"{flags if cpu_flags() else ''}, torch {torch.__version__}",
+        f"picture     {size_wh[0]}×{size_wh[1]} px, resized to {plan.resized_hw[1]}×"
+        f"{plan.resized_hw[0]}: {quantity(plan.count, 'window')}, "
+        f"{segmenter.windows_at_once} at once",
+        f"vocabulary  {quantity(labels, 'label')}",
+        *("", *_stage_lines(stages_s), ""),
+        f"words       {text_s:.1f} s to embed {quantity(labels, 'label')}, once "
+        f"({rate if new else 'kept on disk'})",
+        f"memory      {'unknown' if memory_mb is None else f'{memory_mb:,.0f} MB'}, loading "
+        f"included{'' if gpu_mb is None else f', of the GPU {gpu_mb:,.0f} MB'}",
+    ]
+    click.echo("\n".join(lines))
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """Parse width and height of a command line, in px.
+def label_words(count: int) -> list[str]:
+    """Return different labels.
 
-    Raises:
-        click.BadParameter: not two numbers, or a side below 16 px or above 20,000 px.
-
-    >>> parse_size("2048x1367")
-    (2048, 1367)
+    >>> label_words(200)[0], label_words(200)[199]
+    ('sky', 'bark 3')
     """
-    match = re.fullmatch(r"(\d+)\s*[x×]\s*(\d+)", text.strip())
-    sides = [int(side) for side in match.groups()] if match else []
-    if not match or min(sides) < 16 or max(sides) > 20_000:
-        raise click.BadParameter(f"expected two sides of 16 to 20000 px as WxH, but got {text!r}.")
-    return sides[0], sides[1]
+    words = dict.fromkeys((*SCENE_LABELS, *STUFF_WORDS))
+    every = (f"{word} {n}" if n > 1 else word for n in itertools.count(1) for word in words)
+    return list(itertools.islice(every, count))
+
+
+def stage_seconds(
+    segmenter: Segmenter, jpeg: bytes, words: Sequence[str], budget_s: float
+) -> dict[str, float]:
+    """Return the median seconds of each stage of one picture, from file bytes to boolean masks.
+
+    Args:
+        budget_s: no further picture is begun after so many seconds; one is always measured.
+    """
+    device = segmenter.encoder.device
+    times: dict[str, list[float]] = {}
+
+    def stage(name: str, function: Callable[[], _T]) -> _T:
+        started = time.perf_counter()
+        result = function()
+        _finish(device)
+        times.setdefault(name, []).append(time.perf_counter() - started)
+        return result
+
+    def picture() -> None:
+        rgb = stage("read", lambda: to_rgb(open_image(io.BytesIO(jpeg))))
+        prepared = stage("resize", lambda: segmenter.prepare(rgb))
+        (features,) = stage("encode", lambda: segmenter.encode_batch([prepared]))
+        scores = stage("score", lambda: segmenter.score(features, words))
+        result = stage("decide", lambda: segmenter.decide(scores))
+        stage("masks", result.masks)
+
+    picture()  # the first call is slow: memory is allocated, kernels are chosen
+    times.clear()
+    ends = time.monotonic() + budget_s
+    while not times or time.monotonic() < ends:
+        picture()
+    return {name: statistics.median(seconds) for name, seconds in times.items()}
+
+
+def _stage_lines(stages_s: Mapping[str, float]) -> list[str]:
+    whole_s = sum(stages_s.values())
+    new_words_s = sum(stages_s[stage] for stage in _AFTER_ENCODING)
+    return [
+        "a picture               ms    share",
+        *(
+            f"  {name:14} {1000 * seconds:9.1f} {seconds / whole_s:7.1%}"
+            for name, seconds in stages_s.items()
+        ),
+        f"  {'together':14} {1000 * whole_s:9.1f}   {1 / whole_s:.2f} pictures/s",
+        f"  {'new words':14} {1000 * new_words_s:9.1f}   for a picture that is encoded already",
+    ]
+
+
+def _finish(device: torch.device) -> None:
+    """Wait until a GPU has finished."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

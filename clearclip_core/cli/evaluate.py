@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,50 +11,39 @@ from click.core import ParameterSource
 from tqdm import tqdm
 
 from clearclip_core.cli.options import (
+    METHOD_HELP,
     DataOptions,
     ModelOptions,
-    as_one,
-    data_options,
-    propagate_option,
-    several_model_options,
-)
-from clearclip_core.cli.parameters import (
-    FiniteRange,
     ThresholdOption,
+    as_one,
     click_errors,
+    data_options,
+    shared_options,
     threshold_option,
     thresholds_by_label,
 )
 from clearclip_core.clip.devices import device_name
 from clearclip_core.clip.methods import resolve_method
-from clearclip_core.clip.text_encoder import EmbeddingStore
 from clearclip_core.evaluation.atomic_write import write_whole
 from clearclip_core.evaluation.benchmarks import RECODINGS, method_for, prepare
 from clearclip_core.evaluation.comparison import (
     AS_BACKEND,
     AS_PAPER,
+    SHOWN,
     Candidate,
     LabelledFolder,
-    PredictionRule,
     compare,
-)
-from clearclip_core.evaluation.comparison_report import (
     comparison_json,
     comparison_page,
     comparison_text,
 )
 from clearclip_core.evaluation.results import (
-    Checkpoint,
     RunConfig,
     RunResult,
-    other_versions,
+    checkpoint_path,
     result_table,
 )
 from clearclip_core.evaluation.runner import predictor, result_path, run_through
-from clearclip_core.images.preprocessing import Preprocessing
-from clearclip_core.segmentation.scores import ScoreOptions
-from clearclip_core.segmenter import Segmenter
-from clearclip_core.vocabulary import Label
 
 
 @dataclass(frozen=True)
@@ -67,139 +56,71 @@ class FolderOptions:
     as_paper: bool = False
     threshold: tuple[ThresholdOption, ...] = ()
     refine: bool = True
-    propagate: bool = False
-    presence: float = 0.0
     page: Path | None = None
-    worst: int = 12
-
-    def measure(
-        self,
-        options: Sequence[ModelOptions],
-        names: Path | None,
-        limit: int | None,
-        out: Path | None,
-    ) -> None:
-        """Compare all models, methods and prompts; print the tables, and write the files.
-
-        Raises:
-            click.ClickException: an option is missing, or the pictures or a model cannot be read.
-        """
-        if self.images is None or self.masks is None or names is None:
-            raise click.UsageError("--images needs --masks and --names.")
-        scored = self._scored
-        changed = self.threshold or not self.refine or self.propagate or scored != ScoreOptions()
-        if self.as_paper and changed:
-            raise click.UsageError(
-                "--as-paper goes without --threshold and --no-refine, and without --propagate and "
-                "--presence."
-            )
-        with click_errors():
-            folder = LabelledFolder.find(self.images, self.masks, names, limit)
-            rule = self._rule(folder.labels)
-            words = [(path.name, folder.with_prompts(path)) for path in self.prompts]
-        candidates = _candidates(options, words or [(names.name, folder.labels)], rule, scored)
-        with click_errors():
-            comparison = compare(folder, candidates, self.worst if self.page else 0)
-            click.echo(comparison_text(comparison))
-            if out is not None:
-                write_whole(out, comparison_json(comparison))
-            if self.page is not None:
-                write_whole(self.page, comparison_page(comparison))
-        for path in filter(None, (out, self.page)):
-            click.echo(f"\n{path}")
-
-    @property
-    def _scored(self) -> ScoreOptions:
-        return ScoreOptions(self.presence)
-
-    def _rule(self, labels: Sequence[Label]) -> PredictionRule:
-        if self.as_paper:
-            return AS_PAPER
-        thresholds = thresholds_by_label(self.threshold, [label.name for label in labels])
-        return replace(
-            AS_BACKEND, threshold=thresholds, refine=self.refine, propagate=self.propagate
-        )
 
 
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 
-_FOLDER_OPTIONS = (
-    click.option("--images", type=_FOLDER, help="Folder of your pictures."),
-    click.option(
-        "--masks",
-        type=_FOLDER,
-        help="Folder of their label maps: grey or palette PNGs; 255 is not counted.",
+folder_options = as_one(
+    FolderOptions,
+    (
+        click.option("--images", type=_FOLDER, help="Folder of your pictures."),
+        click.option(
+            "--masks",
+            type=_FOLDER,
+            help="Folder of their label maps: grey or palette PNGs; 255 is not counted.",
+        ),
+        click.option(
+            "--prompts",
+            multiple=True,
+            type=click.Path(path_type=Path, exists=True, dir_okay=False),
+            help="Words to try in place of those of --names, in a file like it; several are "
+            "compared.",
+        ),
+        click.option(
+            "--as-paper",
+            is_flag=True,
+            help="Predict as the paper does: no contrast words, no refinement, no islands dropped.",
+        ),
+        threshold_option,
+        click.option(
+            "--refine/--no-refine",
+            default=True,
+            show_default=True,
+            help="Let masks follow the edges of your pictures.",
+        ),
+        click.option(
+            "--page",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help=f"Write an HTML page with the {SHOWN} worst of your pictures side by side.",
+        ),
     ),
-    click.option(
-        "--prompts",
-        multiple=True,
-        type=click.Path(path_type=Path, exists=True, dir_okay=False),
-        help="Words to try in place of those of --names, in a file like it; several are compared.",
-    ),
-    click.option(
-        "--as-paper",
-        is_flag=True,
-        help="Predict as the paper does: no contrast words, no refinement, no islands dropped.",
-    ),
-    threshold_option,
-    click.option(
-        "--refine/--no-refine",
-        default=True,
-        show_default=True,
-        help="Let masks follow the edges of your pictures.",
-    ),
-    propagate_option,
-    click.option(
-        "--presence",
-        default=0.0,
-        show_default=True,
-        type=FiniteRange(0, 1, max_open=True),
-        help="Weight of the presence prior; 0 for none.",
-    ),
-    click.option(
-        "--page",
-        type=click.Path(path_type=Path, dir_okay=False),
-        help="Write an HTML page with the worst of your pictures side by side.",
-    ),
-    click.option(
-        "--worst",
-        default=12,
-        show_default=True,
-        type=click.IntRange(min=0),
-        help="Pictures on the page.",
-    ),
+    "folder",
 )
-
-
-folder_options = as_one(FolderOptions, _FOLDER_OPTIONS, "folder")
-
-
-def _candidates(
-    options: Sequence[ModelOptions],
-    words: Sequence[tuple[str, tuple[Label, ...]]],
-    rule: PredictionRule,
-    scored: ScoreOptions,
-) -> list[Candidate]:
-    """Load each model once, and combine all methods and prompts with it."""
-    models = {name: each.load_model() for name, each in {o.model: o for o in options}.items()}
-    made = []
-    for each in options:
-        model = models[each.model]
-        sizes = Preprocessing.of_short_side(model.mean, model.std, each.short_side_px)
-        store = EmbeddingStore.of(model, each.model_dir)
-        with click_errors():
-            segmenter = Segmenter(model, each.method, sizes, store=store)
-        made += [
-            Candidate(segmenter, labels, each.model, name, rule, options=scored)
-            for name, labels in words
-        ]
-    return made
 
 
 @click.command("eval")
 @data_options(required=False)
 @folder_options
-@several_model_options
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    default=("ViT-B-16/openai",),
+    show_default=True,
+    envvar="MODEL",
+    show_envvar=True,
+    help="See `models`. Several are compared.",
+)
+@click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    default=("clearclip",),
+    show_default=True,
+    help=f"{METHOD_HELP} Several are compared.",
+)
+@shared_options
 @click.option(
     "-o",
     "--out",
@@ -207,7 +128,12 @@ def _candidates(
     help="Result file; by default results/BENCHMARK.MODEL.METHOD.json, none of pictures.",
 )
 def measure(
-    options: tuple[ModelOptions, ...], data: DataOptions, folder: FolderOptions, out: Path | None
+    options: ModelOptions,
+    models: tuple[str, ...],
+    methods: tuple[str, ...],
+    data: DataOptions,
+    folder: FolderOptions,
+    out: Path | None,
 ) -> None:
     """Measure on your own labelled pictures as the backend predicts, or mIoU on a benchmark.
 
@@ -220,18 +146,50 @@ def measure(
     file. Start an interrupted run again with equal options to resume it; the result of a finished
     run is only printed.
     """
+    pairs = itertools.product(dict.fromkeys(models), dict.fromkeys(methods))
+    several = [replace(options, model=model, method=method) for model, method in pairs]
     if folder.images is not None:
         if data.benchmark or data.data:
             raise click.UsageError("--images goes without --benchmark and --data.")
-        folder.measure(options, data.names, data.limit, out)
+        _measure_folder(several, folder, data, out)
     elif data.benchmark is None:
         raise click.UsageError("name a --benchmark, or --images with --masks and --names.")
-    elif len(options) > 1 or folder != FolderOptions():
+    elif len(several) > 1 or folder != FolderOptions():
         raise click.UsageError(
             "--benchmark takes one --model and one --method, and no option of --images."
         )
     else:
-        _measure_benchmark(options[0], data, out)
+        _measure_benchmark(several[0], data, out)
+
+
+def _measure_folder(
+    several: list[ModelOptions], chosen: FolderOptions, data: DataOptions, out: Path | None
+) -> None:
+    """Compare all models, methods and prompts; each model is loaded once."""
+    if chosen.images is None or chosen.masks is None or data.names is None:
+        raise click.UsageError("--images needs --masks and --names.")
+    if chosen.as_paper and (chosen.threshold or not chosen.refine):
+        raise click.UsageError("--as-paper goes without --threshold and --no-refine.")
+    with click_errors():
+        folder = LabelledFolder.find(chosen.images, chosen.masks, data.names, data.limit)
+        names = [label.name for label in folder.labels]
+        thresholds = thresholds_by_label(chosen.threshold, names)
+        words = {path.name: folder.with_prompts(path) for path in chosen.prompts}
+    rule = replace(AS_BACKEND, threshold=thresholds, refine=chosen.refine)
+    models = {name: each.load_model() for name, each in {o.model: o for o in several}.items()}
+    segmenters = [each.segmenter(models[each.model]) for each in several]
+    candidates = [
+        Candidate(segmenter, labels, each.model, name, AS_PAPER if chosen.as_paper else rule)
+        for each, segmenter in zip(several, segmenters, strict=True)
+        for name, labels in (words or {data.names.name: folder.labels}).items()
+    ]
+    with click_errors():
+        comparison = compare(folder, candidates, SHOWN if chosen.page else 0)
+        click.echo(comparison_text(comparison))
+        for path, content in ((out, comparison_json), (chosen.page, comparison_page)):
+            if path is not None:
+                write_whole(path, content(comparison))
+                click.echo(f"\n{path}")
 
 
 def _measure_benchmark(options: ModelOptions, data: DataOptions, out: Path | None) -> None:
@@ -249,12 +207,12 @@ def _measure_benchmark(options: ModelOptions, data: DataOptions, out: Path | Non
     if result is None:
         segmenter = task.segmenter(model, method, options.model_dir)
         predict = predictor(segmenter, task.benchmark, task.labels)
-        checkpoint = Checkpoint.beside(path, config.key)
+        checkpoint = checkpoint_path(path, config.key)
         with click_errors():
             (tally,) = run_through(predict, task.samples, len(task.benchmark.classes), checkpoint)
             result = RunResult.of(config, tally, device_name(segmenter.encoder.device))
             result.write(path)
-        checkpoint.remove()
+        checkpoint.unlink(missing_ok=True)
     click.echo(f"{result_table(result)}\n\n{path}")
 
 
@@ -280,8 +238,6 @@ def prepare_maps(benchmark: str, data: Path) -> None:
 def earlier_result(path: Path, config: RunConfig) -> RunResult | None:
     """Read what an earlier run of one configuration has written; None where there is no file.
 
-    Other versions than the installed ones are printed.
-
     Raises:
         click.ClickException: the file is of another configuration, or cannot be read.
     """
@@ -294,6 +250,4 @@ def earlier_result(path: Path, config: RunConfig) -> RunResult | None:
             f"{path} holds a result of other settings ({differences}). Name another place with "
             "--out, or move that file away."
         )
-    if others := other_versions(found.versions):
-        click.echo(f"{path} was measured with other versions: {others}.", err=True)
     return found

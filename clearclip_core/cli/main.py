@@ -50,10 +50,6 @@ COMMANDS: Final = {
         "clearclip_core.cli.segment:models",
         "List models, their licences and what is on disk; or fetch one for another machine.",
     ),
-    "sinks": (
-        "clearclip_core.cli.segment:sinks",
-        "Find the channels that the method rfclip needs.",
-    ),
     "bench": (
         "clearclip_core.cli.bench:bench",
         "Measure how fast this machine segments, with a drawn picture and a model of your choice.",

@@ -1,24 +1,23 @@
-"""The options of every command that loads a model."""
+"""Options of several commands, their values, and errors as sentences; torch is not imported."""
 
 from __future__ import annotations
 
 import functools
-import itertools
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from PIL import Image
 
-from clearclip_core.cli.parameters import click_errors
-from clearclip_core.clip.methods import METHODS, Method
-from clearclip_core.demo.scenes.render import render_scene
-from clearclip_core.demo.scenes.scene import HELD_OUT_SEEDS
+from clearclip_core.clip.methods import METHODS, Method, resolve_method
+from clearclip_core.demo.scenes.render import HELD_OUT_SEEDS, render_scene
 from clearclip_core.images.label_maps import LayoutError
 from clearclip_core.images.opening import open_image
-from clearclip_core.images.preprocessing import RGBArray, to_rgb
+from clearclip_core.images.preprocessing import Preprocessing, RGBArray, to_rgb
 
 if TYPE_CHECKING:  # torch and open_clip take seconds, which no help needs
     from clearclip_core.clip.loading import LoadedModel
@@ -26,40 +25,124 @@ if TYPE_CHECKING:  # torch and open_clip take seconds, which no help needs
     from clearclip_core.segmenter import Segmenter
 
 _DEFAULT_METHOD = "clearclip"
-_DEFAULT_MODEL = "ViT-B-16/openai"
 
 MODEL_DIR_HELP = (
     "Folder of fetched weights; by default an ARCH/TAG is looked for in ~/.cache/clearclip."
 )
 
 
+class FiniteRange(click.FloatRange):
+    """A range of numbers without nan, which no comparison refuses, and without infinities.
+
+    >>> FiniteRange(0).convert("2.5", None, None)
+    2.5
+    """
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Parse a number."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"expected a finite number, but got {value!r}.", param, ctx)
+        return number
+
+
+@contextmanager
+def click_errors(
+    kinds: tuple[type[Exception], ...] = (OSError, ValueError),
+) -> Iterator[None]:
+    """Turn errors of files and values into errors that click prints as one line.
+
+    Raises:
+        click.ClickException: one of `kinds` was raised inside; the message stays.
+    """
+    try:
+        yield
+    except kinds as error:
+        raise click.ClickException(str(error)) from error
+
+
+#: Name of a label, empty for all labels; and its threshold in [0, 1].
+ThresholdOption = tuple[str, float]
+
+
+def parse_threshold(text: str) -> ThresholdOption:
+    """Parse an option; what stands after its last ``=`` is the number.
+
+    >>> parse_threshold("0.3"), parse_threshold("e = mc2=0.5")
+    (('', 0.3), ('e = mc2', 0.5))
+    """
+    label, _, number = text.rpartition("=")
+    return label.strip(), FiniteRange(0, 1).convert(number, None, None)
+
+
+#: The option of a command, which gets a tuple of `ThresholdOption`.
+threshold_option: Final = click.option(
+    "--threshold",
+    multiple=True,
+    metavar="[LABEL=]P",
+    callback=lambda _context, _option, texts: tuple(map(parse_threshold, texts)),
+    help="Pixels of your pictures less likely than this get no label: 0.3 for all labels, car=0.5 "
+    "for one; may be repeated.",
+)
+
+
+def thresholds_by_label(
+    given: Iterable[ThresholdOption], labels: Sequence[str], start: Sequence[float] | None = None
+) -> tuple[float, ...]:
+    """Return the threshold of each label; one that names a label wins over one for all.
+
+    Args:
+        start: thresholds where nothing is given; 0 by default.
+
+    Raises:
+        ValueError: an option names no label.
+
+    >>> thresholds_by_label([("car", 0.5), ("", 0.2)], ["sky", "car"])
+    (0.2, 0.5)
+    """
+    chosen = dict(given)
+    unknown = [name for name in chosen if name and name not in labels]
+    if unknown:
+        raise ValueError(
+            f"Expected --threshold to name a label ({', '.join(labels)}), but got {unknown[0]!r}."
+        )
+    before = [0.0] * len(labels) if start is None else start
+    pairs = zip(labels, before, strict=True)
+    return tuple(chosen.get(label, chosen.get("", value)) for label, value in pairs)
+
+
 @dataclass(frozen=True)
 class ModelOptions:
     """Values of the options of a command that loads a model, see `model_options`."""
 
-    model: str
     device: str
     precision: str
     short_side_px: int
     model_dir: Path | None
+    model: str = ""
     method: str = _DEFAULT_METHOD
 
     def load(self) -> Segmenter:
-        """Load the segmenter and print the model's notice.
+        """Load the model, print its notice and make its segmenter; see `load_model`."""
+        with click_errors():
+            resolve_method(self.method)
+        return self.segmenter(self.load_model())
+
+    def segmenter(self, model: LoadedModel) -> Segmenter:
+        """Make the segmenter of a model.
 
         Raises:
-            click.ClickException: `Segmenter.load` failed; the message is its.
+            click.ClickException: the method is none, or does not go with the model.
         """
-        from clearclip_core.clip.weights import WeightsNotFoundError, check_weights
+        from clearclip_core.clip.text_encoder import EmbeddingStore
+        from clearclip_core.segmenter import Segmenter
 
-        sizes = self.device, self.precision, self.short_side_px, self.model_dir
-        with click_errors((ValueError, WeightsNotFoundError)):
-            check_weights(self.model, self.model_dir)
-            from clearclip_core.segmenter import Segmenter  # and torch, for seconds
-
-            segmenter = Segmenter.load(self.model, self.method, *sizes)
-        _print_notice(segmenter.model)
-        return segmenter
+        sizes = Preprocessing.of_short_side(model.mean, model.std, self.short_side_px)
+        store = EmbeddingStore.of(model, self.model_dir)
+        with click_errors():
+            return Segmenter(model, self.method, sizes, store=store)
 
     def load_model(self) -> LoadedModel:
         """Load the model without a segmenter and print its notice.
@@ -71,16 +154,12 @@ class ModelOptions:
 
         with click_errors((ValueError, WeightsNotFoundError)):
             check_weights(self.model, self.model_dir)
-            from clearclip_core.clip.loading import load_model
+            from clearclip_core.clip.loading import load_model  # and torch, for seconds
 
             model = load_model(self.model, self.device, self.precision, self.model_dir)
-        _print_notice(model)
+        if model.notice:
+            click.echo(model.notice, err=True)
         return model
-
-
-def _print_notice(model: LoadedModel) -> None:
-    if model.notice:
-        click.echo(model.notice, err=True)
 
 
 _Command = Callable[..., None]
@@ -106,78 +185,25 @@ def as_one(
     return decorate
 
 
-def several_model_options(command: _Command) -> _Command:
-    """Give a command the options of `model_options`; ``--model`` and ``--method`` may be repeated.
+METHOD_HELP = f"{', '.join(METHODS)}, or one spelled out: qk-res-a2."
+_MODEL = click.option("--model", default="ViT-B-16/openai", show_default=True, help="See `models`.")
+_METHOD = click.option("--method", default=_DEFAULT_METHOD, show_default=True, help=METHOD_HELP)
 
-    The command gets a tuple of `ModelOptions`: the methods of the first model, then those of the
-    next.
-    """
-
-    @functools.wraps(command)
-    def combined(models: tuple[str, ...], methods: tuple[str, ...], **arguments: Any) -> None:
-        shared = {name: arguments.pop(name) for name in _SHARED}
-        pairs = itertools.product(dict.fromkeys(models), dict.fromkeys(methods))
-        made = (ModelOptions(model=model, method=method, **shared) for model, method in pairs)
-        command(options=tuple(made), **arguments)
-
-    for option in (*reversed(_SHARED_OPTIONS), _METHODS, _MODELS):
-        combined = option(combined)
-    return combined
-
-
-_METHOD_HELP = f"{', '.join(METHODS)}, or one spelled out: qk-res-a2."
-_MODEL = click.option("--model", default=_DEFAULT_MODEL, show_default=True, help="See `models`.")
-_METHOD = click.option("--method", default=_DEFAULT_METHOD, show_default=True, help=_METHOD_HELP)
-
-_METHODS = click.option(
-    "--method",
-    "methods",
-    multiple=True,
-    default=(_DEFAULT_METHOD,),
-    show_default=True,
-    help=f"{_METHOD_HELP} Several are compared.",
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."
 )
-
-_MODELS = click.option(
-    "--model",
-    "models",
-    multiple=True,
-    default=(_DEFAULT_MODEL,),
+short_side_option = click.option(
+    "--short-side",
+    "short_side_px",
+    default=448,
     show_default=True,
-    envvar="MODEL",
-    show_envvar=True,
-    help="See `models`. Several are compared.",
+    type=click.IntRange(min=1),
+    help="Resize the short side to this many px; more sees smaller things and takes longer.",
 )
-
-#: Whether scores are propagated before labels are decided.
-propagate_option = click.option(
-    "--propagate/--no-propagate",
-    default=False,
-    show_default=True,
-    help="First draw scores together where the picture has no edge, as PEARL does.",
-)
-
-#: Fields of `ModelOptions` beside the model and the method.
-_SHARED = ("device", "precision", "short_side_px", "model_dir")
-
-_SHARED_OPTIONS = (
-    click.option(
-        "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."
-    ),
-    click.option(
-        "--precision",
-        default="auto",
-        show_default=True,
-        help="auto, fp32, fp16, bf16.",
-    ),
-    click.option(
-        "--short-side",
-        "short_side_px",
-        default=448,
-        show_default=True,
-        type=click.IntRange(min=1),
-        help="Resize the short side to this many px; more sees smaller things and takes longer.",
-    ),
+_SHARED = (
+    device_option,
+    click.option("--precision", default="auto", show_default=True, help="auto, fp32, fp16, bf16."),
+    short_side_option,
     click.option(
         "--model-dir",
         type=click.Path(path_type=Path),
@@ -185,10 +211,11 @@ _SHARED_OPTIONS = (
     ),
 )
 
-
-#: Options that choose a model and a method; and a model alone, where many methods are measured.
-model_options = as_one(ModelOptions, (_MODEL, _METHOD, *_SHARED_OPTIONS), "options")
-many_method_options = as_one(ModelOptions, (_MODEL, *_SHARED_OPTIONS), "options")
+#: Options that choose a model and a method; a model alone, where many methods are measured; and
+#: none of them, where the command chooses.
+model_options = as_one(ModelOptions, (_MODEL, _METHOD, *_SHARED), "options")
+many_method_options = as_one(ModelOptions, (_MODEL, *_SHARED), "options")
+shared_options = as_one(ModelOptions, _SHARED, "options")
 
 
 @dataclass(frozen=True)
@@ -219,105 +246,90 @@ class DataOptions:
         benchmark = BENCHMARKS[self.benchmark]
         if method is not None:
             benchmark = benchmark_for(self.benchmark, method)
-        short_side_px = short_side_px or benchmark.short_side_px
+        if short_side_px is not None:
+            benchmark = replace(benchmark, short_side_px=short_side_px)
         try:
-            return EvaluationTask.of(benchmark, self.data, self.names, self.limit, short_side_px)
-        except LayoutError as error:
-            hint = (
-                f"\nLabel maps that the publisher gives out are turned into {self.benchmark}'s by: "
-                f"clearclip prepare {self.benchmark} --data {self.data}"
-            )
-            can_be_made = self.benchmark in RECODINGS and self.data is not None
-            raise click.ClickException(f"{error}{hint if can_be_made else ''}") from error
+            return EvaluationTask.of(benchmark, self.data, self.names, self.limit)
         except (OSError, ValueError) as error:
-            raise click.ClickException(str(error)) from error
-
-
-_DATA_OPTIONS = (
-    click.option(
-        "--data",
-        type=click.Path(path_type=Path),
-        help="Folder of the data set, laid out as for MMSegmentation.",
-    ),
-    click.option(
-        "--names",
-        type=click.Path(path_type=Path, exists=True, dir_okay=False),
-        help="Other words for the classes: one line a class, several words separated by commas. "
-        "Of --images: what the mask values stand for, one line a value.",
-    ),
-    click.option(
-        "--limit",
-        type=click.IntRange(min=1),
-        help="Measure only this many of the first pictures; of --images, spread over all.",
-    ),
-)
+            hint = ""
+            if isinstance(error, LayoutError) and self.data and self.benchmark in RECODINGS:
+                hint = (
+                    "\nLabel maps that the publisher gives out are turned into "
+                    f"{self.benchmark}'s by: clearclip prepare {self.benchmark} --data {self.data}"
+                )
+            raise click.ClickException(f"{error}{hint}") from error
 
 
 def data_options(required: bool) -> Callable[[_Command], _Command]:
     """Give a command the options that choose a benchmark, as one `DataOptions` argument."""
     from clearclip_core.evaluation.benchmarks import BENCHMARKS, SCENES
 
-    benchmark = click.option(
-        "--benchmark",
-        required=required,
-        type=click.Choice(list(BENCHMARKS)),
-        help=f"What to measure on; demo is {SCENES} drawn scenes, for the demo model.",
+    options = (
+        click.option(
+            "--benchmark",
+            required=required,
+            type=click.Choice(list(BENCHMARKS)),
+            help=f"What to measure on; demo is {SCENES} drawn scenes, for the demo model.",
+        ),
+        click.option(
+            "--data",
+            type=click.Path(path_type=Path),
+            help="Folder of the data set, laid out as for MMSegmentation.",
+        ),
+        click.option(
+            "--names",
+            type=click.Path(path_type=Path, exists=True, dir_okay=False),
+            help="Other words for the classes: one line a class, several words separated by "
+            "commas. Of --images: what the mask values stand for, one line a value.",
+        ),
+        click.option(
+            "--limit",
+            type=click.IntRange(min=1),
+            help="Measure only this many of the first pictures; of --images, spread over all.",
+        ),
     )
-    return as_one(DataOptions, (benchmark, *_DATA_OPTIONS), "data")
+    return as_one(DataOptions, options, "data")
 
 
-class ImageFileError(ValueError):
-    """A file that cannot be read as an image; the message names the file and the reason."""
-
-
-def read_image(path: Path) -> RGBArray:
-    """Read an image file into (H, W, 3) uint8 RGB.
-
-    Raises:
-        ImageFileError: the file cannot be read, or is larger than Pillow's limit.
-    """
+def read_image(path: Path) -> RGBArray | None:
+    """Read an image file into (H, W, 3) uint8 RGB; None where it cannot be read, which is told."""
     try:
         with open_image(path) as image:
             return to_rgb(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ImageFileError(f"{path}: {error}") from error
+        click.echo(f"{path}: {error}", err=True)
+        return None
 
 
 class ImageSource:
     """Images of files, then drawn scenes; can be iterated several times.
 
-    A file that cannot be read is left out; its error is printed once.
+    A file that cannot be read is left out from then on.
 
     Args:
-        scenes: number of scenes that are drawn after them.
+        scenes: number of scenes that are drawn after the files.
     """
 
     def __init__(self, paths: Sequence[Path], scenes: int = 0) -> None:
-        self._paths = tuple(paths)
-        self._seeds = HELD_OUT_SEEDS[:scenes]
-        self.failed: set[Path] = set()
+        self.paths = list(paths)
+        self.seeds = HELD_OUT_SEEDS[:scenes]
+        self.failed = False
 
     def __len__(self) -> int:
-        return len(self._paths) + len(self._seeds)
+        return len(self.paths) + len(self.seeds)
 
     def __iter__(self) -> Iterator[RGBArray]:
-        for path in self._paths:
-            try:
-                image = read_image(path)
-            except ImageFileError as error:
-                self._note_failure(path, error)
-                continue
-            yield image
-        for seed in self._seeds:
+        for path in self.paths.copy():
+            image = read_image(path)
+            if image is None:
+                self.paths.remove(path)
+                self.failed = True
+            else:
+                yield image
+        for seed in self.seeds:
             yield render_scene(seed).image
 
     @property
     def names(self) -> list[str]:
-        """Names of the images that could be read, in order."""
-        files = [str(path) for path in self._paths if path not in self.failed]
-        return files + [f"drawn scene {seed}" for seed in self._seeds]
-
-    def _note_failure(self, path: Path, error: ImageFileError) -> None:
-        if path not in self.failed:
-            click.echo(str(error), err=True)
-        self.failed.add(path)
+        """Names of the images that could be read so far, in order."""
+        return [*map(str, self.paths), *(f"drawn scene {seed}" for seed in self.seeds)]

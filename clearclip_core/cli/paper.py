@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -18,38 +18,33 @@ from clearclip_core.cli.options import (
     DataOptions,
     ImageSource,
     ModelOptions,
+    click_errors,
     data_options,
+    device_option,
     many_method_options,
+    short_side_option,
 )
-from clearclip_core.cli.parameters import click_errors
 from clearclip_core.cli.segment import parse_labels
 from clearclip_core.clip.devices import choose_device, device_name
 from clearclip_core.clip.methods import METHODS, Method
 from clearclip_core.clip.weights import check_weights
-from clearclip_core.demo.scenes.scene import SCENE_LABELS
+from clearclip_core.demo.scenes.render import SCENE_LABELS
 from clearclip_core.evaluation.atomic_write import write_whole
 from clearclip_core.evaluation.benchmarks import json_digest
-from clearclip_core.evaluation.results import Checkpoint, RunConfig, RunResult
+from clearclip_core.evaluation.results import RunConfig, RunResult, checkpoint_path
 from clearclip_core.evaluation.runner import result_path, run_through
 from clearclip_core.images.label_maps import find_images
 from clearclip_core.images.preprocessing import Preprocessing
 from clearclip_core.paper.feature_statistics import (
     ImageTower,
     MapExample,
-    MapStatistics,
     as_lists,
     as_table,
     map_statistics,
 )
-from clearclip_core.paper.figures import (
-    require_matplotlib,
-    save_ablations,
-    save_examples,
-    save_figures,
-)
+from clearclip_core.paper.figures import require_matplotlib, save_ablations, save_figures
 from clearclip_core.paper.tables import (
     STUDIES,
-    demo_table,
     methods_of,
     own_rows,
     readouts,
@@ -105,7 +100,7 @@ def ablate(options: ModelOptions, data: DataOptions, study: str, out: Path) -> N
     if missing:
         methods = [method for method, _ in missing.values()]
         key = json_digest([settings.key for _, settings in missing.values()])
-        checkpoint = Checkpoint.beside(out / "ablation", key)
+        checkpoint = checkpoint_path(out / "ablation", key)
         predict = readouts(task, model, methods, options.model_dir)
         hardware = device_name(choose_device(options.device))
         with click_errors():
@@ -113,7 +108,7 @@ def ablate(options: ModelOptions, data: DataOptions, study: str, out: Path) -> N
             tallies = run_through(predict, task.samples, classes, checkpoint, len(missing))
             for (path, (_, settings)), tally in zip(missing.items(), tallies, strict=True):
                 RunResult.of(settings, tally, hardware).write(path)
-        checkpoint.remove()
+        checkpoint.unlink(missing_ok=True)
     with click_errors():
         found = [RunResult.read(path) for path in result_files([out])]
         click.echo(f"mIoU in % (Tab. 1)\n\n{table_1(found)}\n")
@@ -136,8 +131,6 @@ def tables(results: tuple[Path, ...]) -> None:
         two, three = table_2(rows), table_3(rows)
     click.echo(f"mIoU in %, benchmarks without a background class (Tab. 2)\n\n{two}")
     click.echo(f"\nmIoU in %, benchmarks with a background class (Tab. 3)\n\n{three}")
-    if any(result.settings.benchmark == "demo" for result in own):
-        click.echo(f"\nDrawn scenes, no benchmark of the paper\n\n{demo_table(own)}")
 
 
 def result_files(paths: Iterable[Path]) -> list[Path]:
@@ -175,15 +168,8 @@ def result_files(paths: Iterable[Path]) -> list[Path]:
     type=click.IntRange(min=1),
     help="How many scenes are drawn where no PICTURES are given.",
 )
-@click.option(
-    "--short-side",
-    "short_side_px",
-    default=448,
-    show_default=True,
-    type=click.IntRange(min=1),
-    help="Resize the short side to this many px.",
-)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+@short_side_option
+@device_option
 @click.option("--model-dir", type=click.Path(path_type=Path), help=MODEL_DIR_HELP)
 @click.option(
     "-o",
@@ -217,43 +203,28 @@ def statistics(
     source = ImageSource(find_images(pictures), 0 if pictures else scenes)
     table = out / "statistics.json"
     found, examples = [], []
+    loaders = [partial(ImageTower.of_model, name, device, model_dir) for name in models]
+    if dino is not None:
+        loaders.insert(0, partial(ImageTower.of_dino, dino, device))
     with click_errors():
         require_matplotlib()
-        for load in _tower_loaders(models, dino, device, model_dir):
+        for name in models:
+            check_weights(name, model_dir)
+        for load in loaders:
             tower = load()
             sizes = Preprocessing.of_short_side(tower.mean, tower.std, short_side_px)
             bar = tqdm(source, desc=tower.name, unit="picture")
             found.append(map_statistics(tower.maps, tower.name, bar, sizes))
-            _write_statistics(table, found, source.names, short_side_px)  # a later tower may fail
+            content = {
+                "pictures": source.names,
+                "short_side_px": short_side_px,
+                "torch": torch.__version__,
+                "towers": [as_lists(each) for each in found],
+            }
+            write_whole(table, f"{json.dumps(content)}\n".encode())  # a later tower may fail
             click.echo(f"\n{as_table(found[-1])}\n")
             if tower.model is not None and words:
                 examples.append(MapExample.of(tower.model, next(iter(source)), words, sizes))
-    written = [table, *save_figures(found, out)]
-    written += [save_examples(examples, out)] if examples else []
-    click.echo("\n".join(map(str, written)))
+    click.echo("\n".join(map(str, [table, *save_figures(found, examples, out)])))
     if source.failed:
         raise SystemExit(1)
-
-
-def _tower_loaders(
-    models: Sequence[str], dino: Path | None, device: str, model_dir: Path | None
-) -> list[Callable[[], ImageTower]]:
-    """Return one loader a tower, DINO first."""
-    for name in models:
-        check_weights(name, model_dir)
-    loaders = [partial(ImageTower.of_model, name, device, model_dir) for name in models]
-    dino_loaders = [] if dino is None else [partial(ImageTower.of_dino, dino, device)]
-    return [*dino_loaders, *loaders]
-
-
-def _write_statistics(
-    path: Path, found: Sequence[MapStatistics], images: Sequence[str], short_side_px: int
-) -> None:
-    """Write the statistics of all towers so far as JSON."""
-    content = {
-        "pictures": images,
-        "short_side_px": short_side_px,
-        "torch": torch.__version__,
-        "towers": [as_lists(each) for each in found],
-    }
-    write_whole(path, f"{json.dumps(content)}\n".encode())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,15 +10,12 @@ from tqdm import tqdm
 
 from clearclip_core.cli.options import (
     MODEL_DIR_HELP,
-    ImageFileError,
-    ImageSource,
+    FiniteRange,
     ModelOptions,
-    many_method_options,
+    click_errors,
     model_options,
-    propagate_option,
     read_image,
 )
-from clearclip_core.cli.parameters import FiniteRange, click_errors
 from clearclip_core.images.label_maps import (
     NONE_VALUE,
     RESULT_SUFFIXES,
@@ -28,15 +24,12 @@ from clearclip_core.images.label_maps import (
     output_names,
     overlay,
 )
-from clearclip_core.images.preprocessing import Preprocessing, RGBArray
+from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.quantities import quantity
 from clearclip_core.vocabulary import Label
 
 if TYPE_CHECKING:
-    import torch
-
     from clearclip_core.segmentation.segmentation import Segmentation
-    from clearclip_core.segmenter import Segmenter
 
 
 @click.command()
@@ -66,7 +59,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="Let masks follow the picture's edges; without, they are the paper's.",
 )
-@propagate_option
+@click.option(
+    "--propagate/--no-propagate",
+    default=False,
+    show_default=True,
+    help="First draw scores together where the picture has no edge, as PEARL does.",
+)
 @click.option(
     "-o",
     "--out",
@@ -98,10 +96,8 @@ def segment(
     named = list(zip(paths, output_names(paths), strict=True))
     failed = 0
     for path, name in tqdm(named, unit="picture", disable=len(paths) == 1):
-        try:
-            image = read_image(path)
-        except ImageFileError as error:
-            click.echo(str(error), err=True)
+        image = read_image(path)
+        if image is None:
             failed += 1
             continue
         result = segmenter.segment(
@@ -171,38 +167,3 @@ def models(download: str | None, folder: Path | None, model_dir: Path | None) ->
         where = str(model.path) if model.path else "-"
         needs = f"  needs [{model.needs}]" if model.needs else ""
         click.echo(f"{model.name:48} {model.licence:18} {where}{needs}")
-
-
-@click.command("sinks")
-@click.argument("pictures", nargs=-1, required=True)
-@many_method_options
-def sinks(options: ModelOptions, pictures: tuple[str, ...]) -> None:
-    """Find the sink channels of a model's weights, which --method rfclip needs.
-
-    PICTURES are files, folders or globs: a hundred photographs of any kind, without labels. The
-    channels are kept in sink-channels/ of the folder of weights. Those of OpenAI's ViT-B/16 and
-    ViT-L/14 are known.
-    """
-    from clearclip_core.clip.loading import find_sink_channels, save_sink_channels
-    from clearclip_core.segmenter import Segmenter
-
-    source = ImageSource(find_images(pictures))
-    model = options.load_model()
-    sizes = Preprocessing.of_short_side(model.mean, model.std, options.short_side_px)
-    segmenter = Segmenter(model, "clearclip", sizes)
-    windows = _windows(segmenter, source)
-    with click_errors():
-        channels = find_sink_channels(segmenter.encoder, windows)
-        path = save_sink_channels(options.model, channels, options.model_dir)
-    named = " ".join(map(str, channels)) or "none: rfclip repairs no token of these weights"
-    click.echo(f"sink channels: {named}\n{path}")
-    if source.failed:
-        raise SystemExit(1)
-
-
-def _windows(segmenter: Segmenter, source: ImageSource) -> Iterator[torch.Tensor]:
-    """Yield the windows of each picture in batches (B, 3, h, w)."""
-    from clearclip_core.clip.dense_encoder import batches
-
-    for rgb in tqdm(source, unit="picture"):
-        yield from batches(segmenter.windows([segmenter.prepare(rgb)]), segmenter.windows_at_once)

@@ -147,7 +147,7 @@ def damp_sinks(
     return tokens.index_put((window, token + 1), mixed)
 
 
-def sink_shares(patches: torch.Tensor, channels: Sequence[int] | slice) -> torch.Tensor:
+def sink_shares(patches: torch.Tensor, channels: Sequence[int]) -> torch.Tensor:
     """Compute the shares of some channels in their tokens, in units of the limit for sinks.
 
     Args:
@@ -245,8 +245,8 @@ class TwoPasses(nn.Module):
         if method.repair == "sinks":
             if sink_channels is None:
                 raise ValueError(
-                    "The sink channels of these weights are not known, which the method rfclip "
-                    "needs: find them once with `clearclip sinks --model MODEL PICTURES`."
+                    "The method rfclip needs sink channels, which are published for OpenAI's "
+                    "ViT-B/16 and ViT-L/14 alone."
                 )
             self.sink_channels = sink_channels
 

@@ -57,8 +57,7 @@ class PresenceLosses(nn.Module):
     The last two losses train the dense readout, from the labels of each crop, or of each cell.
 
     Args:
-        texts: (L, D) unit text embeddings of the labels; embeddings that follow those of the
-            crops' labels are of words that no crop shows.
+        texts: (L, D) unit text embeddings of the crops' labels.
         in_bfloat16: multiply matrices in bfloat16.
     """
 
@@ -74,7 +73,6 @@ class PresenceLosses(nn.Module):
 
     def forward(self, batch: Crops) -> dict[str, torch.Tensor]:
         """Return the three losses by name, scalars."""
-        batch = batch.padded(len(self.texts))
         whole, patches = self.cosines(batch.pixels)  # (B, L), (B, N, L)
         log_p = by_cell((patches * _TEMPERATURE).log_softmax(-1), batch)
         return {

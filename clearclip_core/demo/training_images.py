@@ -5,9 +5,7 @@ The label maps decide which labels are present in a crop. Training gets neither 
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +13,10 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from clearclip_core.demo.scenes.render import render_scene
-from clearclip_core.demo.scenes.scene import SCENE_LABELS, SYNONYMS
+from clearclip_core.demo.scenes.render import SCENE_LABELS, SYNONYMS, render_scene
 from clearclip_core.images.label_maps import (
     IGNORE,
     PictureFiles,
@@ -95,23 +91,14 @@ class TrainingImages:
     photographs: bool
 
 
-def render_scenes(seeds: range, processes: int = 2) -> TrainingImages:
-    """Render scenes of 448 x 597 px in several processes."""
+def render_scenes(seeds: range) -> TrainingImages:
+    """Render scenes of 448 x 597 px."""
     images, coarse = [], []
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        rendered = pool.map(_render, seeds, chunksize=16)
-        bar = tqdm(rendered, total=len(seeds), desc="render", unit="scene", mininterval=5)
-        for image, labels in bar:
-            images.append(image)
-            coarse.append(labels)
-    rarity = np.array(_SCENE_RARITY)
-    return TrainingImages(SCENE_WORDS, images, coarse, rarity, photographs=False)
-
-
-def _render(seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    scene = render_scene(seed)
-    return scene.image, _coarse(scene.label_map.astype(np.uint8))
+    for seed in tqdm(seeds, desc="render", unit="scene", mininterval=5):
+        scene = render_scene(seed)
+        images.append(scene.image)
+        coarse.append(_coarse(scene.label_map.astype(np.uint8)))
+    return TrainingImages(SCENE_WORDS, images, coarse, np.array(_SCENE_RARITY), photographs=False)
 
 
 def _coarse(label_map: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -134,17 +121,13 @@ def read_folder(folder: Path, names: Path, part: str = "") -> TrainingImages:
         OSError: the file of names cannot be read.
     """
     values = MapNames.read(names)
-    labels = values.labels
-    if not 2 <= len(labels) <= MAX_LABELS:
-        raise ValueError(
-            f"Expected {names} to name 2 to {MAX_LABELS} labels, but got {len(labels)}."
-        )
+    count = len(values.labels)
+    if not 2 <= count <= MAX_LABELS:
+        raise ValueError(f"Expected {names} to name 2 to {MAX_LABELS} labels, but got {count}.")
     files = pair_files(folder / "images" / part, folder / "masks" / part)
     read = [_read(each, values) for each in tqdm(files, desc="read", unit="picture")]
-    coarse = [labels for _, labels in read]
-    rarity = _rarity(coarse, len(labels))
-    images = [image for image, _ in read]
-    return TrainingImages(labels, images, coarse, rarity, photographs=True)
+    images, coarse = zip(*read, strict=True)
+    return TrainingImages(values.labels, images, coarse, _rarity(coarse, count), photographs=True)
 
 
 def _read(files: PictureFiles, names: MapNames) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -183,7 +166,8 @@ class Crops:
 
     Attributes:
         pixels: (B, 3, S, S) float32 in [0, 1].
-        present: (B, L) bool, labels with more than 2 % of the crop.
+        present: (B, L) bool, labels with more than 2 % of the crop; those of photographs are
+            followed by one that is absent everywhere, which stands for all other words.
         absent: (B, L) bool, labels with less than 0.3 %. A label between is left out of the loss.
         cell_present: (B, C * C, L) bool, `present` for each of C x C cells, row by row.
         cell_absent: (B, C * C, L) bool, `absent` for each cell.
@@ -194,17 +178,6 @@ class Crops:
     absent: torch.Tensor
     cell_present: torch.Tensor
     cell_absent: torch.Tensor
-
-    def padded(self, labels: int) -> Crops:
-        """Return the crops with more labels, up to a number of them, that are absent everywhere."""
-        more = (0, labels - self.present.shape[-1])
-        return Crops(
-            self.pixels,
-            F.pad(self.present, more, value=False),
-            F.pad(self.absent, more, value=True),
-            F.pad(self.cell_present, more, value=False),
-            F.pad(self.cell_absent, more, value=True),
-        )
 
 
 def crops(
@@ -226,14 +199,15 @@ def crops(
     """
     cells = max(1, size // CROP_CELL_PX) if source.photographs else 1
     pixels = np.empty((batch, size, size, 3), dtype=np.uint8)
-    shares = np.empty((batch, cells, cells, len(source.labels)))
+    count = len(source.labels) + source.photographs
+    shares = np.empty((batch, cells, cells, count))
     for index in range(batch):
         number = int(rng.integers(len(source.images)))
         side = int(size * np.exp(rng.uniform(*np.log(zoom))))
         labels = source.coarse_labels[number]
         y, x, short = _rarest_window(labels, source.rarity, side, rng)
         crop = _cut(source.images[number], y, x, short, size)
-        found = _cell_shares(labels[y : y + short, x : x + short], cells, len(source.labels))
+        found = _cell_shares(labels[y : y + short, x : x + short], cells, count)
         mirrored = rng.random() < 0.5
         pixels[index] = crop[:, ::-1] if mirrored else crop
         shares[index] = found[:, ::-1] if mirrored else found

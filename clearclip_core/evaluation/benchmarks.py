@@ -13,14 +13,13 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from clearclip_core.clip.loading import LoadedModel
 from clearclip_core.clip.methods import Method
-from clearclip_core.demo.scenes.render import render_scene
-from clearclip_core.demo.scenes.scene import HELD_OUT_SEEDS, SCENE_LABELS
+from clearclip_core.demo.scenes.render import HELD_OUT_SEEDS, SCENE_LABELS, render_scene
 from clearclip_core.evaluation.atomic_write import write_whole
+from clearclip_core.evaluation.metrics import LabelIndices
 from clearclip_core.images.label_maps import (
     IGNORE,
     LayoutError,
@@ -30,7 +29,7 @@ from clearclip_core.images.label_maps import (
     read_label_values,
 )
 from clearclip_core.images.preprocessing import Preprocessing, RGBArray
-from clearclip_core.segmentation.scores import TEMPERATURE, TextSide
+from clearclip_core.segmentation.scores import TEMPERATURE
 from clearclip_core.vocabulary import Label
 
 #: Name of the class of pixels without another class.
@@ -60,22 +59,17 @@ def read_labels(path: Path, classes: Sequence[str]) -> tuple[Label, ...]:
             class are separated by commas; each is a query.
 
     Raises:
-        ValueError: not as many lines as classes, or a line without a word.
+        ValueError: not as many lines with a word as classes.
         OSError: the file cannot be read.
     """
     lines = path.read_text(encoding="utf-8-sig").strip("\n").split("\n")
-    if len(lines) != len(classes):
+    words = [tuple(filter(None, map(str.strip, line.split(",")))) for line in lines]
+    if len(words) != len(classes) or not all(words):
         raise ValueError(
-            f"Expected {path} to have {len(classes)} lines, one a class from {classes[0]!r} to "
-            f"{classes[-1]!r}, but got {len(lines)}."
+            f"Expected {path} to have {len(classes)} lines with a word, one a class from "
+            f"{classes[0]!r} to {classes[-1]!r}, but got {sum(map(bool, words))}."
         )
-    labels = []
-    for number, (name, line) in enumerate(zip(classes, lines, strict=True), 1):
-        words = tuple(filter(None, (word.strip() for word in line.split(","))))
-        if not words:
-            raise ValueError(f"Expected line {number} of {path} to name {name!r}, but it is empty.")
-        labels.append(Label(name, words))
-    return tuple(labels)
+    return tuple(map(Label, classes, words))
 
 
 #: End of the names of label maps that are made from published ones.
@@ -112,7 +106,7 @@ class Layout:
                 f"Expected {root} to hold {', '.join(wanted)}, but {', '.join(missing)} is not "
                 "there."
             )
-        names = self._listed(root / self.listing) if self.listing else self._found(root)
+        names = self._names(root)
         if not names or len(set(names)) != len(names):
             raise LayoutError(f"Expected pictures in {root / wanted[-1]}, each once.")
         found = [
@@ -131,20 +125,16 @@ class Layout:
             )
         return found
 
-    def _listed(self, listing: Path) -> list[str]:
-        lines = listing.read_text(encoding="utf-8-sig").splitlines()
-        return [line.strip() for line in lines if line.strip()]
-
-    def _found(self, root: Path) -> list[str]:
-        pictures = _names(root / self.pictures, self.picture_suffix)
-        return sorted(pictures | _names(root / self.maps, self.map_suffix))
-
-
-def _names(folder: Path, suffix: str) -> set[str]:
-    found = (path for path in folder.rglob(f"*{suffix}") if not is_hidden(path, folder))
-    paths = (path.relative_to(folder).as_posix() for path in found)
-    names = (path.removesuffix(suffix) for path in paths)
-    return {name for name in names if not name.endswith(_DERIVED)}  # beside the published ones
+    def _names(self, root: Path) -> list[str]:
+        if self.listing:
+            lines = (root / self.listing).read_text(encoding="utf-8-sig").splitlines()
+            return [line.strip() for line in lines if line.strip()]
+        found = set()
+        for folder, suffix in ((self.pictures, self.picture_suffix), (self.maps, self.map_suffix)):
+            for path in (root / folder).rglob(f"*{suffix}"):
+                if not is_hidden(path, root / folder):
+                    found.add(path.relative_to(root / folder).as_posix().removesuffix(suffix))
+        return sorted(name for name in found if not name.endswith(_DERIVED))
 
 
 #: Short side of a resized image in px (Sec. 4.1 of the paper).
@@ -162,7 +152,6 @@ class Benchmark:
         temperature: factor on the cosines before the softmax; no unit.
         least_share: a label with at most this share of the pixels that are no background becomes
             background.
-        text_side: how words follow pictures, for a method with a text side; None for others.
         paper_colours: normalise colours with the paper's mean and std for every model, not with
             the model's own.
 
@@ -181,25 +170,14 @@ class Benchmark:
     short_side_px: int = SHORT_SIDE_PX
     temperature: float = TEMPERATURE
     least_share: float = 0.0
-    text_side: TextSide | None = None
     paper_colours: bool = True
 
-    @property
-    def has_background(self) -> bool:
-        """Whether class 0 is the background, which pixels below the threshold get."""
-        return self.classes[0] == BACKGROUND
-
-    def preprocessing(
-        self, model: LoadedModel, short_side_px: int = SHORT_SIDE_PX
-    ) -> Preprocessing:
-        """Return sizes, mean and std.
-
-        The limit of the long side is 2048 px at a short side of 448 px, and in proportion.
-        """
+    def preprocessing(self, model: LoadedModel) -> Preprocessing:
+        """Return sizes, mean and std; see `Preprocessing.of_short_side`."""
         mean, std = model.mean, model.std
         if self.paper_colours:
             mean, std = Preprocessing.mean, Preprocessing.std
-        sizes = Preprocessing.of_short_side(mean, std, short_side_px)
+        sizes = Preprocessing.of_short_side(mean, std, self.short_side_px)
         return replace(sizes, window_px=self.window_px, stride_px=self.stride_px)
 
     @property
@@ -212,11 +190,11 @@ class Benchmark:
         left_out = (None,) if self.reduce_zero_label else ()
         return (*left_out, *range(len(self.classes)))
 
-    def decision(self, label_map: npt.NDArray[Any]) -> npt.NDArray[np.int16]:
+    def decision(self, label_map: LabelIndices) -> LabelIndices:
         """Return the class indices of a segmenter's label map; without a label it is background."""
-        if not self.has_background:
-            return np.asarray(label_map, np.int16)
-        labels = np.where(label_map < 0, 0, label_map).astype(np.int16)
+        if self.classes[0] != BACKGROUND:
+            return label_map
+        labels = np.maximum(label_map, 0)
         if self.least_share:
             pixels = np.bincount(labels.ravel(), minlength=len(self.classes))
             pixels[0] = 0
@@ -226,10 +204,7 @@ class Benchmark:
 
 _VOC = Layout("JPEGImages", ".jpg", "SegmentationClass", ".png", "ImageSets/Segmentation/val.txt")
 _CONTEXT = Layout(
-    "JPEGImages",
-    ".jpg",
-    "SegmentationClassContext",
-    ".png",
+    *("JPEGImages", ".jpg", "SegmentationClassContext", ".png"),
     "ImageSets/SegmentationContext/val.txt",
 )
 _COCO_MAPS = "annotations/val2017"
@@ -239,36 +214,25 @@ _TABLE = (
     Benchmark("voc21", "VOC21", (BACKGROUND, *class_names("voc20")), _VOC, threshold=0.5),
     Benchmark("context59", "Context59", class_names("context59"), _CONTEXT, reduce_zero_label=True),
     Benchmark(
-        "context60",
-        "Context60",
-        (BACKGROUND, *class_names("context59")),
-        _CONTEXT,
+        *("context60", "Context60", (BACKGROUND, *class_names("context59")), _CONTEXT),
         threshold=0.15,
     ),
     Benchmark(
-        "coco_stuff",
-        "Stuff",
-        class_names("coco_stuff"),
+        *("coco_stuff", "Stuff", class_names("coco_stuff")),
         Layout("images/val2017", ".jpg", _COCO_MAPS, "_labelTrainIds.png"),
     ),
     Benchmark(
-        "coco_object",
-        "Object",
-        (BACKGROUND, *class_names("coco_object")),
+        *("coco_object", "Object", (BACKGROUND, *class_names("coco_object"))),
         Layout("images/val2017", ".jpg", _COCO_MAPS, "_instanceTrainIds.png"),
         threshold=0.4,
     ),
     Benchmark(
-        "cityscapes",
-        "Cityscapes",
-        class_names("cityscapes"),
+        *("cityscapes", "Cityscapes", class_names("cityscapes")),
         Layout("leftImg8bit/val", "_leftImg8bit.png", "gtFine/val", "_gtFine_labelTrainIds.png"),
         window_px=224,
     ),
     Benchmark(
-        "ade20k",
-        "ADE20k",
-        class_names("ade20k"),
+        *("ade20k", "ADE20k", class_names("ade20k")),
         Layout("images/validation", ".jpg", "annotations/validation", ".png"),
         reduce_zero_label=True,
     ),
@@ -291,7 +255,7 @@ class LabelledPicture:
     """A picture of a data set with its ground truth, read on demand.
 
     Attributes:
-        indices: class index of each value of the label map, see `class_indices`.
+        indices: class index of each value of the label map, see `Benchmark.indices`.
     """
 
     files: PictureFiles
@@ -329,13 +293,10 @@ class SceneSample:
 
     @property
     def name(self) -> str:
-        """Name of the scene."""
+        """Name of the scene, which is its digest too."""
         return f"scene {self.seed}"
 
-    @property
-    def digest(self) -> str:
-        """Hex digest of the name."""
-        return json_digest([self.name])
+    digest = name
 
     def read(self) -> tuple[RGBArray, Truth]:
         """Draw the scene."""
@@ -450,16 +411,7 @@ PROTOCOLS: Mapping[str, Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "pearl": {**_TENTH, "voc20": _WHOLE, "voc21": {**_WHOLE, "threshold": 0.1}},
         "scclip": _MIDDLE,
         "sfp": {**_MIDDLE, "ade20k": {"short_side_px": 384}},
-        "rfclip": {
-            "voc21": {**_WHOLE, "threshold": 0.1, "text_side": TextSide(0.1, 0.03, 0.10)},
-            "context60": {"threshold": 0.1, "text_side": TextSide(0.25, 0.04, 0.09)},
-            "coco_object": {"threshold": 0.1, "text_side": TextSide(0.25, 0.01, 0.10)},
-            "voc20": {"text_side": TextSide(0.4, 0.02, 0.10)},
-            "cityscapes": {"text_side": TextSide(0.1, 0.03, 0.14, by_window=True)},
-            "context59": {"text_side": TextSide(0.25, 0.04, 0.09)},
-            "ade20k": {"text_side": TextSide(0.3, 0.05, 0.06)},
-            "coco_stuff": {"text_side": TextSide(0.2, 0.02, 0.02)},
-        },
+        "rfclip": {**_TENTH, "voc21": {**_WHOLE, "threshold": 0.1}},
     }
 )
 

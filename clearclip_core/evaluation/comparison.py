@@ -1,23 +1,28 @@
-"""Compare candidates on a folder of labelled pictures."""
+"""Compare candidates on a folder of labelled pictures: figures, text, JSON and a page."""
 
 from __future__ import annotations
 
+import itertools
+import json
+import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from importlib.resources import files
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any, Final, Protocol
 
+import jinja2
 import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
 from clearclip_core.adaptation.adaptation import Adaptation
+from clearclip_core.clip.devices import device_name
 from clearclip_core.evaluation.benchmarks import LabelledPicture
-from clearclip_core.evaluation.metrics import MaskOverlap
-from clearclip_core.evaluation.runner import LabelIndices
+from clearclip_core.evaluation.metrics import LabelIndices, MaskOverlap
+from clearclip_core.evaluation.results import markdown
 from clearclip_core.images.label_maps import (
     IGNORE,
     NOTHING,
@@ -26,7 +31,9 @@ from clearclip_core.images.label_maps import (
     palette,
     thumbnail,
 )
+from clearclip_core.images.opening import to_data_url
 from clearclip_core.images.preprocessing import RGBArray
+from clearclip_core.quantities import quantity
 from clearclip_core.segmentation.runs import BoolMask
 from clearclip_core.segmentation.scores import DEFAULT_OPTIONS, ScoreOptions, Scores
 from clearclip_core.segmenter import Segmenter
@@ -43,27 +50,17 @@ class PredictionRule:
 
     Attributes:
         propagate: scores are drawn together where the image has no edge, before that.
-        threshold: pixels with a lower probability get no label; one for all labels or one for each.
-            A label whose threshold is 1 is never predicted, as in the backend.
+        threshold: of each label; pixels with a lower probability get no label. A label whose
+            threshold is 1 is never predicted, as in the backend. Empty: 0 for all.
         min_island_share: parts of a mask, and holes in it, that are smaller than this share of the
             image are dropped or filled.
     """
 
     contrast: bool = True
     refine: bool = True
-    threshold: float | tuple[float, ...] = 0.0
+    threshold: tuple[float, ...] = ()
     min_island_share: float = MIN_ISLAND_SHARE
     propagate: bool = False
-
-    def thresholds(self, labels: int) -> tuple[float, ...]:
-        """Return the threshold of each label.
-
-        >>> PredictionRule(threshold=0.5).thresholds(2)
-        (0.5, 0.5)
-        """
-        if isinstance(self.threshold, tuple):
-            return self.threshold
-        return (self.threshold,) * labels
 
 
 #: The backend's defaults, and the paper's protocol.
@@ -89,18 +86,13 @@ class Candidate:
     options: ScoreOptions = DEFAULT_OPTIONS
 
     @property
-    def method(self) -> str:
-        """Name of the method."""
-        return str(self.segmenter.method)
+    def name(self) -> tuple[str, str, str]:
+        """Model, method and prompts."""
+        return self.model, str(self.segmenter.method), self.prompts
 
     @cached_property
     def _vocabulary(self) -> Vocabulary:
         return self.segmenter.vocabulary(self.labels, self.rule.contrast)
-
-    @property
-    def needs_cls(self) -> bool:
-        """Whether features need CLS features."""
-        return self.options.needs_cls
 
     def embed(self) -> None:
         """Embed the words, so that no image's time includes it."""
@@ -127,7 +119,7 @@ def draw_masks(
         Index of the label -> (H, W) bool, for labels with a pixel.
     """
     labels = scores.vocabulary.labels
-    thresholds = rule.thresholds(len(labels))
+    thresholds = rule.threshold or (0.0,) * len(labels)
     made = segmenter.decide(scores, thresholds, rgb, rule.refine, rule.propagate)
     min_px = round(rule.min_island_share * made.label_map.size)
     index = {label.name: number for number, label in enumerate(labels)}
@@ -147,13 +139,6 @@ class Predicted:
     masks: dict[int, BoolMask]
     seconds: float
 
-    def label_map(self, size_hw: tuple[int, int]) -> npt.NDArray[np.int16]:
-        """Return the (H, W) label indices, -1 for no label."""
-        made = np.full(size_hw, -1, np.int16)
-        for index, mask in self.masks.items():
-            made[mask] = index
-        return made
-
 
 def predict_all(candidates: Sequence[Candidate], rgb: RGBArray) -> Iterator[Predicted]:
     """Predict an image with each candidate; it is encoded once for those that share a segmenter.
@@ -170,7 +155,7 @@ def predict_all(candidates: Sequence[Candidate], rgb: RGBArray) -> Iterator[Pred
         if key not in encoded:
             began = time.perf_counter()
             sharing = (each for each in candidates if each.segmenter is candidate.segmenter)
-            with_cls = any(each.needs_cls for each in sharing)
+            with_cls = any(each.options.needs_cls for each in sharing)
             features = candidate.segmenter.encode(rgb, with_cls=with_cls)
             encoded[key] = features, time.perf_counter() - began
         features, encoding_s = encoded[key]
@@ -236,46 +221,23 @@ class LabelledFolder:
 #: IoU from which a mask would be submitted as it is.
 CLOSE_IOU: Final = 0.9
 
-#: Long side in px of the pictures that are kept to be shown.
+#: How many of the worst pictures a page shows, and their long side in px.
+SHOWN: Final = 12
 _SHOWN_PX = 480
 
 
-@dataclass(frozen=True)
-class LabelFigures:
-    """How well one label was predicted, or all labels together.
+#: IoU, boundary IoU, saved paint and the share of the predicted masks with an IoU of at least 0.9;
+#: None where there is nothing to divide by.
+Shares = tuple[float | None, float | None, float | None, float | None]
 
-    Attributes:
-        pictures: pictures where it was predicted or is true.
-        predicted: pictures where it was predicted.
-        close: pictures where it was predicted with an IoU of at least 0.9.
-    """
 
-    overlap: MaskOverlap = field(default_factory=MaskOverlap)
-    pictures: int = 0
-    predicted: int = 0
-    close: int = 0
-
-    @classmethod
-    def of(cls, overlap: MaskOverlap) -> LabelFigures:
-        """Return the figures of one picture."""
-        iou = overlap.iou
-        predicted = overlap.predicted_px > 0
-        close = predicted and iou is not None and iou >= CLOSE_IOU
-        return cls(overlap, int(iou is not None), int(predicted), int(close))
-
-    def __add__(self, other: LabelFigures) -> LabelFigures:
-        """Add the figures of other pictures."""
-        return LabelFigures(
-            self.overlap + other.overlap,
-            self.pictures + other.pictures,
-            self.predicted + other.predicted,
-            self.close + other.close,
-        )
-
-    @property
-    def close_share(self) -> float | None:
-        """Share of the predicted masks with such an IoU; None where none was predicted."""
-        return self.close / self.predicted if self.predicted else None
+def shares_of(overlaps: Sequence[MaskOverlap]) -> Shares:
+    """Return the shares of the masks of one label, or of all, on all pictures."""
+    total = sum(overlaps, MaskOverlap())
+    predicted = [each for each in overlaps if each.predicted_px]
+    close = sum((each.iou or 0) >= CLOSE_IOU for each in predicted)
+    close_share = close / len(predicted) if predicted else None
+    return total.iou, total.boundary_iou, total.saved_paint, close_share
 
 
 @dataclass(frozen=True, eq=False)
@@ -283,37 +245,31 @@ class CandidateFigures:
     """How well a candidate predicted.
 
     Attributes:
+        labels: of each label the overlaps on the pictures where it was predicted or is true.
         seconds: time of each picture, from the picture in memory to its masks.
     """
 
-    labels: tuple[LabelFigures, ...]
-    seconds: tuple[float, ...] = ()
+    labels: tuple[list[MaskOverlap], ...]
+    seconds: list[float] = field(default_factory=list)
 
-    def added(self, mask_overlaps: Sequence[MaskOverlap], seconds: float) -> CandidateFigures:
+    @classmethod
+    def empty(cls, labels: int) -> CandidateFigures:
+        """Return the figures of no picture."""
+        return cls(tuple([] for _ in range(labels)))
+
+    def add(self, overlaps: Sequence[MaskOverlap], seconds: float) -> None:
         """Add a picture: the overlap of each label, and its time."""
-        pairs = zip(self.labels, mask_overlaps, strict=True)
-        labels = tuple(figures + LabelFigures.of(overlap) for figures, overlap in pairs)
-        return CandidateFigures(labels, (*self.seconds, seconds))
+        for found, overlap in zip(self.labels, overlaps, strict=True):
+            if overlap.iou is not None:
+                found.append(overlap)
+        self.seconds.append(seconds)
 
     @property
-    def all(self) -> LabelFigures:
-        """Sums over all labels."""
-        return sum(self.labels, LabelFigures())
-
-    @property
-    def mean_iou(self) -> float | None:
-        """Mean over the labels of their IoU, which is of the sums over all pictures."""
-        return _mean([figures.overlap.iou for figures in self.labels])
-
-    @property
-    def mean_boundary_iou(self) -> float | None:
-        """Mean over the labels of their boundary IoU, which is of the sums over all pictures."""
-        return _mean([figures.overlap.boundary_iou for figures in self.labels])
-
-    @property
-    def seconds_per_picture(self) -> float:
-        """Median time of a picture."""
-        return median(self.seconds) if self.seconds else 0.0
+    def shares(self) -> Shares:
+        """Means over the labels of their IoU and boundary IoU; the others of all labels."""
+        ious, boundary_ious, *_ = zip(*map(shares_of, self.labels), strict=True)
+        every = list(itertools.chain.from_iterable(self.labels))
+        return _mean(ious), _mean(boundary_ious), *shares_of(every)[2:]
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -326,13 +282,11 @@ class ShownPicture:
     """A picture, its truth and each candidate's prediction, drawn with at most 480 px.
 
     Attributes:
-        images: (h, w, 3) uint8 each: the picture, the truth, the predictions.
-        saved_paint: of each candidate; None where the picture shows no label.
+        drawn: caption and (h, w, 3) uint8 image of each.
     """
 
     name: str
-    images: tuple[RGBArray, ...]
-    saved_paint: tuple[float | None, ...]
+    drawn: tuple[tuple[str, RGBArray], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -352,9 +306,15 @@ class Comparison:
     @property
     def best(self) -> int:
         """Index of the candidate that saves most paint; the first of equals."""
-        saved = [figures.all.overlap.saved_paint for figures in self.figures]
-        shares = [float("-inf") if share is None else share for share in saved]
-        return shares.index(max(shares))
+        shares = (figures.shares[2] for figures in self.figures)
+        saved = [-math.inf if share is None else share for share in shares]
+        return saved.index(max(saved))
+
+    @property
+    def size(self) -> str:
+        """Number of pictures and labels, for people."""
+        pictures = quantity(len(self.figures[0].seconds), "picture")
+        return f"{pictures}, {quantity(len(self.labels), 'label')}"
 
 
 def mask_overlaps(masks: dict[int, Any], truth: Truth, labels: int) -> list[MaskOverlap]:
@@ -394,23 +354,25 @@ def compare(
     for candidate in candidates:
         candidate.embed()
     count = len(folder.labels)
-    figures = [CandidateFigures((LabelFigures(),) * count) for _ in candidates]
+    figures = [CandidateFigures.empty(count) for _ in candidates]
     worst: list[tuple[float, int, ShownPicture]] = []
     left_out: list[tuple[str, str]] = []
     for number, (name, rgb, truth) in enumerate(_readable(folder, leave_out, left_out)):
         maps, overlaps = [], []
         for place, made in enumerate(predict_all(candidates, rgb)):  # one candidate's masks at once
             found = mask_overlaps(made.masks, truth, count)
-            figures[place] = figures[place].added(found, made.seconds)
+            figures[place].add(found, made.seconds)
             overlaps.append(sum(found, MaskOverlap()))
-            maps.append(made.label_map((truth.shape[0], truth.shape[1])))
+            maps.append(_label_map(made.masks, truth))
         wrong_px = fmean(each.wrong_px for each in overlaps)
         wrong_share = wrong_px / max(1, np.count_nonzero(truth != IGNORE))
         if shown and (len(worst) < shown or wrong_share > worst[0][0]):
-            true = np.where(truth >= NOTHING, -1, truth.astype(np.int16))
-            images = _drawn(rgb, [np.full_like(true, -1), true, *maps], count)
-            saved = tuple(each.saved_paint for each in overlaps)
-            worst.append((wrong_share, -number, ShownPicture(name, images, saved)))
+            named = [
+                f"{_title(candidate)}; saved paint {_percent(overlap.saved_paint)}"
+                for candidate, overlap in zip(candidates, overlaps, strict=True)
+            ]
+            drawn = _drawn(rgb, truth, dict(zip(named, maps, strict=True)), count)
+            worst.append((wrong_share, -number, ShownPicture(name, drawn)))
             worst = sorted(worst, key=lambda entry: entry[:2])[-shown:]
     if left_out and len(left_out) == len(folder.pictures):
         raise ValueError(f"No picture can be measured. {left_out[0][0]}: {left_out[0][1]}")
@@ -440,5 +402,121 @@ def _readable(
             yield picture.name, *found
 
 
-def _drawn(rgb: RGBArray, maps: Sequence[LabelIndices], labels: int) -> tuple[RGBArray, ...]:
-    return tuple(thumbnail(rgb, each, palette(labels), _SHOWN_PX) for each in maps)
+def _drawn(
+    rgb: RGBArray, truth: Truth, maps: Mapping[str, LabelIndices], labels: int
+) -> tuple[tuple[str, RGBArray], ...]:
+    """Draw an image, its truth and predicted label maps over it, each with its caption."""
+    true = np.where(truth >= NOTHING, -1, truth.astype(np.int16))
+    every = {"picture": np.full_like(true, -1), "truth": true, **maps}
+    return tuple(
+        (caption, thumbnail(rgb, each, palette(labels), _SHOWN_PX))
+        for caption, each in every.items()
+    )
+
+
+def _label_map(masks: Mapping[int, BoolMask], truth: Truth) -> LabelIndices:
+    """Return the (H, W) label indices of masks, -1 for no label."""
+    made = np.full(truth.shape, -1, np.int16)
+    for index, mask in masks.items():
+        made[mask] = index
+    return made
+
+
+#: Columns of the tables; the page says what they mean.
+_COLUMNS: Final = ("IoU", "boundary IoU", "saved paint", "IoU ≥ 0.9")
+
+
+def comparison_page(comparison: Comparison) -> bytes:
+    """Return a comparison as an HTML page, with the worst pictures side by side.
+
+    Nothing is loaded or run but what stands in the page.
+    """
+    template = (files(__package__) / "comparison.html").read_text(encoding="utf-8")
+    colours = map(tuple, palette(len(comparison.labels)).tolist())
+    page = jinja2.Environment(autoescape=True).from_string(template)
+    return page.render(
+        size=comparison.size,
+        left_out=len(comparison.left_out),
+        candidates=_candidate_rows(comparison),
+        best=_title(comparison.candidates[comparison.best]),
+        labels=_label_rows(comparison),
+        key=list(zip(comparison.labels, colours, strict=True)),
+        pictures=[
+            (each.name, [(to_data_url(image), caption) for caption, image in each.drawn])
+            for each in comparison.worst
+        ],
+    ).encode()
+
+
+def _title(candidate: Candidate) -> str:
+    return ", ".join(candidate.name)
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}"
+
+
+def _candidate_rows(comparison: Comparison) -> list[list[str]]:
+    """Return the rows of all candidates, with their header."""
+    rows = [["model", "method", "prompts", *_COLUMNS, "s a picture"]]
+    for each, figures in zip(comparison.candidates, comparison.figures, strict=True):
+        shares = map(_percent, figures.shares)
+        rows.append([*each.name, *shares, f"{median(figures.seconds):.2f}"])
+    return rows
+
+
+def _label_rows(comparison: Comparison) -> list[list[str]]:
+    """Return the rows of all labels of the best candidate, with their header."""
+    rows = [["label", "pictures", *_COLUMNS]]
+    best = comparison.figures[comparison.best]
+    for name, each in zip(comparison.labels, best.labels, strict=True):
+        rows.append([name, str(len(each)), *map(_percent, shares_of(each))])
+    return rows
+
+
+#: Pictures that could not be read and that are named with the reason.
+_NAMED = 5
+
+
+def comparison_text(comparison: Comparison) -> str:
+    """Format a comparison for the terminal: the candidates, then the labels of the best."""
+    device = device_name(comparison.candidates[0].segmenter.encoder.device)
+    lines = [
+        f"{comparison.size}, in percent, on {device}",
+        "",
+        markdown(*_candidate_rows(comparison)),
+        "",
+        f"by label: {_title(comparison.candidates[comparison.best])}",
+        "",
+        markdown(*_label_rows(comparison)),
+    ]
+    if left_out := comparison.left_out:
+        lines += ["", f"pictures left out: {len(left_out)}"]
+        lines += [f"{name}: {reason}" for name, reason in left_out[:_NAMED]]
+        lines += [f"and {len(left_out) - _NAMED} more"] if len(left_out) > _NAMED else []
+    return "\n".join(lines)
+
+
+def comparison_json(comparison: Comparison) -> bytes:
+    """Return all figures of a comparison as JSON."""
+    pairs = zip(comparison.candidates, comparison.figures, strict=True)
+    content = {
+        "pictures": len(comparison.figures[0].seconds),
+        "left_out": [{"name": name, "reason": reason} for name, reason in comparison.left_out],
+        "runs": [_run(comparison.labels, *pair) for pair in pairs],
+    }
+    return json.dumps(content, indent=2).encode() + b"\n"
+
+
+def _run(labels: Sequence[str], candidate: Candidate, figures: CandidateFigures) -> dict[str, Any]:
+    pairs = zip(labels, figures.labels, strict=True)
+    return {
+        **dict(zip(("model", "method", "prompts"), candidate.name, strict=True)),
+        **_named(figures.shares),
+        "seconds_per_picture": median(figures.seconds),
+        "labels": {name: {"pictures": len(o)} | _named(shares_of(o)) for name, o in pairs},
+    }
+
+
+def _named(shares: Shares) -> dict[str, float | None]:
+    return dict(zip(("iou", "boundary_iou", "saved_paint", "close_share"), shares, strict=True))

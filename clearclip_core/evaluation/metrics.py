@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,8 @@ from clearclip_core.segmentation.masks import boundary_band
 from clearclip_core.segmentation.runs import BoolMask
 
 Counts = npt.NDArray[np.int64]
+#: (H, W) class index of each pixel; -1 for none.
+LabelIndices = npt.NDArray[np.int16]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,9 +27,6 @@ class ConfusionMatrix:
     Attributes:
         counts: (C, C) int64; rows are the truth, columns the prediction.
 
-    Raises:
-        ValueError: not square, not whole numbers, or a negative one.
-
     >>> truth, predicted = np.array([[0, 0, 1, IGNORE]]), np.array([[0, 1, 1, 1]])
     >>> confusion = ConfusionMatrix.of(truth, predicted, classes=3)
     >>> confusion.counts.tolist()
@@ -38,15 +36,6 @@ class ConfusionMatrix:
     """
 
     counts: Counts
-
-    def __post_init__(self) -> None:
-        counts = self.counts
-        square = counts.ndim == 2 and counts.shape[0] == counts.shape[1] > 0
-        if not square or counts.dtype != np.int64 or (counts < 0).any():
-            raise ValueError(
-                "Expected argument `counts` to be a square matrix of int64 counts, but got "
-                f"{counts.dtype} of shape {counts.shape}."
-            )
 
     @classmethod
     def empty(cls, classes: int) -> ConfusionMatrix:
@@ -82,16 +71,9 @@ class ConfusionMatrix:
         flat = np.bincount(rows * classes + columns, minlength=classes * classes)
         return cls(flat.reshape(classes, classes).astype(np.int64))
 
-    @classmethod
-    def sum(cls, parts: Sequence[ConfusionMatrix]) -> ConfusionMatrix:
-        """Add the matrices of different images.
-
-        Raises:
-            ValueError: no matrix, or different numbers of classes.
-        """
-        if len({part.counts.shape for part in parts}) != 1:
-            raise ValueError("Expected argument `parts` to be matrices of the same classes.")
-        return cls(np.sum([part.counts for part in parts], axis=0, dtype=np.int64))
+    def __add__(self, other: ConfusionMatrix) -> ConfusionMatrix:
+        """Add the matrix of other images, of the same classes."""
+        return ConfusionMatrix(self.counts + other.counts)
 
     @property
     def iou(self) -> npt.NDArray[np.float64]:

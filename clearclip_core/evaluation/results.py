@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from clearclip_core.evaluation.atomic_write import write_whole
 from clearclip_core.evaluation.benchmarks import BENCHMARKS, Benchmark, json_digest
 from clearclip_core.evaluation.metrics import ConfusionMatrix
+from clearclip_core.images.preprocessing import Preprocessing
 from clearclip_core.quantities import quantity
 
 
@@ -27,13 +27,9 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         pictures_digest: digest of the images' names and files, wherever these lie.
         own_names: whether the class names come from a file of the user.
         weights: id of the model's weights, see `weights_id`.
-        precision: fp32, fp16, bf16 or fp64.
-        mean: mean of each RGB channel, in units of 0-255.
-        std: standard deviation of each RGB channel, in units of 0-255.
         threshold: probability below which a pixel is background.
         temperature: factor on the cosines before the softmax.
         least_share: share of the labelled pixels up to which a label is background.
-        text_side: presence, mixed share and distance of the method's text side; None without one.
     """
 
     benchmark: str
@@ -47,21 +43,15 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     method: str
     precision: str
     device: str
-    short_side_px: int
-    long_side_px: int
-    window_px: int
-    stride_px: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    sizes: Preprocessing
     threshold: float
     temperature: float
     least_share: float
-    text_side: tuple[float, float, float] | None
 
     @property
     def key(self) -> str:
-        """Hex digest of the configuration."""
-        return json_digest(msgspec.to_builtins(self))
+        """Hex digest of the configuration and of the versions that are installed."""
+        return json_digest([msgspec.to_builtins(self), versions()])
 
     def differences(self, other: RunConfig) -> str:
         """Describe the values that differ; "" where none differs."""
@@ -138,11 +128,8 @@ class RunResult(msgspec.Struct, frozen=True, eq=False):
             "iou": dict(zip(self.benchmark.classes, matrix.iou.tolist(), strict=True)),
         }
         content = measures | msgspec.to_builtins(self)
-        lines = (  # nan becomes null
-            f"  {json.dumps(name)}: {msgspec.json.encode(value).decode()}"
-            for name, value in content.items()
-        )
-        write_whole(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
+        lines = (b'"%s": %s' % (n.encode(), msgspec.json.encode(v)) for n, v in content.items())
+        write_whole(path, b"{" + b",\n".join(lines) + b"}\n")  # nan becomes null
 
     @classmethod
     def read(cls, path: Path) -> RunResult:
@@ -154,35 +141,26 @@ class RunResult(msgspec.Struct, frozen=True, eq=False):
         """
         try:
             result = msgspec.json.decode(path.read_bytes(), type=cls)
-        except (msgspec.DecodeError, RecursionError) as error:
+            classes = len(result.benchmark.classes)
+            fits = result.matrix.counts.shape == (classes, classes)
+        except (KeyError, ValueError, RecursionError) as error:
             raise ValueError(
                 f"Expected {path} to be written by `clearclip eval`, but it is not: {error}."
             ) from error
-        try:
-            fits = len(result.matrix.counts) == len(result.benchmark.classes)
-        except (KeyError, ValueError):
-            fits = False
         if not fits:
-            raise ValueError(f"Expected {path} to hold the classes of a benchmark.")
+            raise ValueError(f"Expected {path} to hold the classes of its benchmark.")
         return result
 
 
 def result_table(result: RunResult) -> str:
-    """Format a result for the terminal: classes in two columns, then the means."""
-    classes, matrix = result.benchmark.classes, result.matrix
-    cells = [
-        f"{name[:20]:20} {format_percent(iou)}"
-        for name, iou in zip(classes, matrix.iou, strict=True)
-    ]
-    half = -(-len(cells) // 2)
-    left, right = cells[:half], [*cells[half:], *[""] * (len(cells) % 2)]
-    rows = [f"{a}    {b}".rstrip() for a, b in zip(left, right, strict=True)]
-    config = result.settings
+    """Format a result for the terminal: the classes, then the means."""
+    matrix, config = result.matrix, result.settings
+    ious = zip(result.benchmark.classes, map(format_percent, matrix.iou), strict=True)
     return "\n".join(
         [
             f"{config.benchmark}, {config.model}, {config.method}, {config.precision}",
             "",
-            *rows,
+            *(f"{name[:20]:20} {iou}" for name, iou in ious),
             "",
             f"mIoU {format_percent(matrix.mean_iou).strip()}, "
             f"pixel accuracy {format_percent(matrix.pixel_accuracy).strip()}, "
@@ -206,79 +184,42 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
 
 
-def other_versions(measured: Mapping[str, str]) -> str:
-    """Describe how the versions of a measurement differ from the installed ones; "" if not."""
-    return ", ".join(
-        f"{name} {measured.get(name)}, now {now}"
-        for name, now in versions().items()
-        if measured.get(name) != now
+def checkpoint_path(result: Path, key: str) -> Path:
+    """Return the file from which an interrupted pass is resumed: one for each configuration.
+
+    It holds the tallies of all methods and is written as a whole, so no image is counted twice.
+    """
+    return result.with_name(f"{result.name}.{key[:12]}.partial")
+
+
+def save_tallies(path: Path, tallies: Sequence[Tally]) -> None:
+    """Write a checkpoint."""
+    stored = [(each.pictures, each.seconds, each.confusion.counts.tolist()) for each in tallies]
+    write_whole(path, msgspec.json.encode(stored))
+
+
+def load_tallies(path: Path) -> tuple[Tally, ...]:
+    """Read a checkpoint; empty where there is none."""
+    if not path.exists():
+        return ()
+    stored = msgspec.json.decode(path.read_bytes(), type=list[tuple[int, float, list[list[int]]]])
+    return tuple(
+        Tally(ConfusionMatrix(np.array(counts, np.int64)), pictures, seconds)
+        for pictures, seconds, counts in stored
     )
 
 
-class _Tallies(msgspec.Struct, frozen=True):
-    """A checkpoint as it is stored: seconds and confusion matrix of each method."""
+def markdown(head: Sequence[str], *rows: Sequence[str]) -> str:
+    """Format a Markdown table with aligned columns.
 
-    key: str
-    versions: dict[str, str]
-    pictures: int
-    seconds: list[float]
-    confusions: list[list[list[int]]]
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """The file from which an interrupted pass is resumed.
-
-    One file holds all tallies and the number of images that they count, and is written atomically:
-    if the process dies, no image is counted twice.
-
-    Attributes:
-        key: digest of the run's configuration; a checkpoint with another key is ignored.
+    >>> print(markdown(["a", "bc"], ["123", "4"]))
+    | a   | bc |
+    | --- | -- |
+    | 123 | 4  |
     """
-
-    path: Path
-    key: str
-
-    @classmethod
-    def beside(cls, result: Path, key: str) -> Checkpoint:
-        """Return the checkpoint of a result file; each key has a file of its own."""
-        return cls(result.with_name(f"{result.name}.{key[:12]}.partial"), key)
-
-    def save(self, tallies: Sequence[Tally]) -> None:
-        """Write the tallies."""
-        stored = _Tallies(
-            self.key,
-            versions(),
-            tallies[0].pictures,
-            [tally.seconds for tally in tallies],
-            [tally.confusion.counts.tolist() for tally in tallies],
-        )
-        write_whole(self.path, msgspec.json.encode(stored))
-
-    def load(self, methods: int) -> tuple[Tally, ...] | None:
-        """Read the tallies of so many methods; None where there is no checkpoint of this key.
-
-        Raises:
-            ValueError: the checkpoint was written under other versions.
-        """
-        try:
-            stored = msgspec.json.decode(self.path.read_bytes(), type=_Tallies)
-            pairs = list(zip(stored.confusions, stored.seconds, strict=True))
-            tallies = tuple(
-                Tally(ConfusionMatrix(np.array(counts, np.int64)), stored.pictures, seconds)
-                for counts, seconds in pairs
-            )
-        except (OSError, ValueError, RecursionError):
-            return None  # no file, or not a checkpoint
-        if stored.key != self.key or len(tallies) != methods:
-            return None
-        if others := other_versions(stored.versions):
-            raise ValueError(
-                f"{self.path} was counted under other versions ({others}). Go on with those, or "
-                "remove it to begin again."
-            )
-        return tallies
-
-    def remove(self) -> None:
-        """Remove the file, as the pass is complete."""
-        self.path.unlink(missing_ok=True)
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = [head, ["-" * width for width in widths], *rows]
+    return "\n".join(
+        f"| {' | '.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))} |"
+        for line in lines
+    )

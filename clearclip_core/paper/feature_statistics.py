@@ -36,20 +36,14 @@ MAP_NAMES = ("X_sum", "X_res", "X_attn")
 #: Batch size, in windows.
 _WINDOWS_AT_ONCE = 4
 
-#: Significant digits of a number in JSON.
-_DIGITS = 7
-
-
 Tower = DenseEncoder | DinoTower
 
 
 @dataclass(frozen=True, eq=False)
 class ImageTower:
-    """A tower in float32, with its name and normalisation.
+    """A tower in float32; its mean and std are of each RGB channel, in units of 0-255.
 
     Attributes:
-        mean: mean of each RGB channel, in units of 0-255.
-        std: standard deviation of each RGB channel, in units of 0-255.
         model: the CLIP model of the tower; None for DINO, which has no text tower.
     """
 
@@ -134,28 +128,20 @@ class MapStatistics:
     attention_norm: Float64s
     channel_means: Float64s
 
-    @property
-    def layers(self) -> int:
-        """Number of blocks of the tower."""
-        return int(self.norm.shape[2])
-
 
 def map_statistics(
-    tower: Tower,
-    name: str,
-    pictures: Iterable[RGBArray],
-    preprocessing: Preprocessing,
+    tower: Tower, name: str, pictures: Iterable[RGBArray], preprocessing: Preprocessing
 ) -> MapStatistics:
     """Compute the statistics of a tower's feature maps over images (H, W, 3) uint8.
 
     Raises:
-        ValueError: no images.
+        ValueError: no image could be read.
     """
     found = [
         _image_statistics(tower, _windows(tower, picture, preprocessing)) for picture in pictures
     ]
     if not found:
-        raise ValueError("Expected argument `pictures` to hold one or more, but got none.")
+        raise ValueError("Expected one or more pictures that can be read, but got none.")
     values, attention_norm, channels = (np.stack(each) for each in zip(*found, strict=True))
     norm, entropy, maximum = values.transpose(1, 0, 2, 3)
     return MapStatistics(name, norm, entropy, maximum, attention_norm, channels)
@@ -251,41 +237,33 @@ def _precise(maps: torch.Tensor) -> torch.Tensor:
 
 def as_lists(found: MapStatistics) -> dict[str, Any]:
     """Return the statistics as JSON lists, by image and then by layer."""
-    tables = {"norm": found.norm, "entropy": found.entropy, "maximum": found.maximum}
+
+    def by_map(values: Float64s) -> dict[str, Any]:
+        return dict(zip(MAP_NAMES, values.tolist(), strict=True))
+
     return {
         "name": found.name,
-        "layers": found.layers,
-        **{
-            key: {name: _rounded(table[:, index]) for index, name in enumerate(MAP_NAMES)}
-            for key, table in tables.items()
-        },
-        "attention_norm": {
-            name: _rounded(found.attention_norm[:, index]) for index, name in enumerate(ATTENTIONS)
-        },
-        "channel_means": {
-            name: _rounded(found.channel_means[:, index].mean(axis=0))
-            for index, name in enumerate(MAP_NAMES)
-        },
+        "layers": found.norm.shape[2],
+        "norm": by_map(found.norm.swapaxes(0, 1)),
+        "entropy": by_map(found.entropy.swapaxes(0, 1)),
+        "maximum": by_map(found.maximum.swapaxes(0, 1)),
+        "attention_norm": dict(zip(ATTENTIONS, found.attention_norm.T.tolist(), strict=True)),
+        "channel_means": by_map(found.channel_means.mean(axis=0)),
     }
 
 
 def as_table(found: MapStatistics) -> str:
     """Format the statistics of the last block for the terminal."""
+    blocks = quantity(found.norm.shape[2], "block")
     lines = [
-        f"{found.name}, {quantity(found.layers, 'block')}, {quantity(len(found.norm), 'picture')}",
+        f"{found.name}, {blocks}, {quantity(len(found.norm), 'picture')}",
         "",
+        f"{'':10}{'norm':>12}{'entropy':>10}{'maximum':>10}   (last block)",
     ]
-    lines.append(f"{'':10}{'norm':>12}{'entropy':>10}{'maximum':>10}   (last block)")
+    tables = (found.norm, found.entropy, found.maximum)
     for index, name in enumerate(MAP_NAMES):
-        norm, entropy, largest = (
-            table[:, index, -1].mean() for table in (found.norm, found.entropy, found.maximum)
-        )
+        norm, entropy, largest = (table[:, index, -1].mean() for table in tables)
         lines.append(f"{name:10}{norm:12.1f}{entropy:10.3f}{largest:10.2f}")
     norms = zip(ATTENTIONS, found.attention_norm.mean(axis=0), strict=True)
     lines += ["", "norm of X_attn  " + "  ".join(f"{name} {norm:.1f}" for name, norm in norms)]
     return "\n".join(lines)
-
-
-def _rounded(values: Float64s) -> Any:
-    significant = np.char.mod(f"%.{_DIGITS}g", values)
-    return significant.astype(np.float64).tolist()

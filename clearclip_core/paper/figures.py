@@ -68,15 +68,18 @@ def require_matplotlib() -> None:
         ) from error
 
 
-def save_figures(found: Sequence[MapStatistics], folder: Path) -> list[Path]:
-    """Write ``norms.png`` (Fig. 2) and ``layers.png`` (Fig. 4) of one or more towers."""
-    drawn = ((folder / "norms.png", draw_norms), (folder / "layers.png", draw_layers))
-    return [_save(path, draw, found) for path, draw in drawn]
+def save_figures(
+    found: Sequence[MapStatistics], examples: Sequence[MapExample], folder: Path
+) -> list[Path]:
+    """Write ``norms.png`` (Fig. 2) and ``layers.png`` (Fig. 4) of one or more towers.
 
-
-def save_examples(examples: Sequence[MapExample], folder: Path) -> Path:
-    """Write ``maps.png`` (Figs. 1 and 3), one row for each example."""
-    return _save(folder / "maps.png", draw_examples, examples)
+    Where there are examples, ``maps.png`` (Figs. 1 and 3) has a row for each.
+    """
+    written = [
+        _save(folder / "norms.png", draw_norms, found),
+        _save(folder / "layers.png", draw_layers, found),
+    ]
+    return written + ([_save(folder / "maps.png", draw_examples, examples)] if examples else [])
 
 
 def save_ablations(results: Sequence[RunResult], folder: Path) -> list[Path]:
@@ -138,8 +141,10 @@ def draw_norms(found: Sequence[MapStatistics]) -> Figure:
         _draw_attention_norms(above, tower)
         _draw_by_layer(below, tower.norm)
         below.set_ylim(0, None)
-    _label(axes[0], "attention of the last block", "Frobenius norm")
-    _label(axes[1], "layer", "Frobenius norm")
+    for axis in axes.flat:
+        axis.set(xlabel="layer", ylabel="Frobenius norm")
+    for axis in axes[0]:
+        axis.set_xlabel("attention of the last block")
     _add_legend(figure, axes[1, 0], found)
     return figure
 
@@ -152,10 +157,10 @@ def draw_layers(found: Sequence[MapStatistics]) -> Figure:
         _draw_by_layer(maximum, tower.maximum)
         _draw_channel_means(channels, tower)
         entropy.set_ylim(-0.03, 1.06)
-        _log_scale(maximum, [each.maximum for each in found])
-        _label([entropy], "layer", f"{tower.name}\n\nnormalised entropy")
-        _label([maximum], "layer", "mean maximum")
-        _label([channels], "channels, sorted (%)", "normalised mean, last layer")
+        maximum.set_yscale("log")
+        entropy.set(xlabel="layer", ylabel=f"{tower.name}\n\nnormalised entropy")
+        maximum.set(xlabel="layer", ylabel="mean maximum")
+        channels.set(xlabel="channels, sorted (%)", ylabel="normalised mean, last layer")
     titles = ("a  Entropy of all values", "b  Largest value", "c  Means of the channels")
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, loc="left")
@@ -212,33 +217,13 @@ def _draw_channel_means(axis: Axes, tower: MapStatistics) -> None:
     axis.set_ylim(-0.03, 1.06)
 
 
-def _log_scale(axis: Axes, tables: Sequence[Float64s]) -> None:
-    """Set a logarithmic scale where positive means differ by a factor of more than ten."""
-    from matplotlib.ticker import FuncFormatter
-
-    means = np.concatenate([table.mean(axis=0).ravel() for table in tables])
-    if means.min() > 0 and means.max() > 10 * means.min():
-        axis.set_yscale("log")
-        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-
-
-def _label(axes: Sequence[Axes], below: str, beside: str) -> None:
-    for axis in axes:
-        axis.set_xlabel(below)
-    axes[0].set_ylabel(beside)
-
-
 def _add_legend(figure: Figure, axis: Axes, found: Sequence[MapStatistics]) -> None:
     """Add a legend above the panels, and a caption below."""
     handles, names = axis.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=len(names))
-    pictures = sorted({len(tower.norm) for tower in found})
-    count = " or ".join(map(str, pictures))
-    figure.supxlabel(
-        f"Means over {count} {'picture' if pictures == [1] else 'pictures'}; bands and whiskers: "
-        "one standard deviation.",
-        fontsize="small",
-    )
+    count = " or ".join(map(str, sorted({len(tower.norm) for tower in found})))
+    caption = f"Means; pictures: {count}; bands and whiskers: one standard deviation."
+    figure.supxlabel(caption, fontsize="small")
 
 
 def averages(
@@ -250,14 +235,17 @@ def averages(
     """
     groups: dict[str, dict[str, dict[str, RunResult]]] = {}
     for each in results:
-        by_benchmark = groups.setdefault(_model_title(each.settings), {})
+        size_px, config = each.settings.sizes.short_side_px, each.settings
+        size = "" if size_px == SHORT_SIDE_PX else f", {size_px} px"
+        by_benchmark = groups.setdefault(f"{config.model}{size}, {config.precision}", {})
         by_benchmark.setdefault(each.settings.benchmark, {})[each.settings.method] = each
     names, panels = list(map(str, methods)), {}
     for title, by_benchmark in groups.items():
         found = [by_benchmark[name] for name in BENCHMARKS if name in by_benchmark]
         complete = [each for each in found if each.keys() >= set(names)]
         if complete:
-            titles = ", ".join(_benchmark_title(each[names[0]].settings) for each in complete)
+            first = [each[names[0]] for each in complete]
+            titles = ", ".join(each.benchmark.title + _few(each.settings) for each in first)
             mean = "mean of " if len(complete) > 1 else ""
             panels[f"{title}\n{mean}{titles}"] = {
                 method: 100 * fmean(each[str(method)].matrix.mean_iou for each in complete)
@@ -266,14 +254,8 @@ def averages(
     return panels
 
 
-def _model_title(config: RunConfig) -> str:
-    size = "" if config.short_side_px == SHORT_SIDE_PX else f", {config.short_side_px} px"
-    return f"{config.model}{size}, {config.precision}"
-
-
-def _benchmark_title(config: RunConfig) -> str:
-    few = "" if config.limit is None else f" (only {quantity(config.pictures, 'picture')})"
-    return f"{BENCHMARKS[config.benchmark].title}{few}"
+def _few(config: RunConfig) -> str:
+    return "" if config.limit is None else f" (only {quantity(config.pictures, 'picture')})"
 
 
 def draw_combinations(panels: Mapping[str, Mapping[Method, float]]) -> Figure:

@@ -15,8 +15,9 @@ from clearclip_core.clip.loading import LoadedModel
 from clearclip_core.clip.methods import Method
 from clearclip_core.clip.weights import ModelName
 from clearclip_core.evaluation.benchmarks import BENCHMARKS, SHORT_SIDE_PX
-from clearclip_core.evaluation.results import RunConfig, RunResult, format_percent
-from clearclip_core.evaluation.runner import EvaluationTask, LabelIndices, Predict
+from clearclip_core.evaluation.metrics import LabelIndices
+from clearclip_core.evaluation.results import RunConfig, RunResult, format_percent, markdown
+from clearclip_core.evaluation.runner import EvaluationTask, Predict
 from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.quantities import quantity
 from clearclip_core.segmentation.scores import Scores
@@ -26,7 +27,6 @@ from clearclip_core.segmenter import Segmenter
 CITED = "paper, cited"
 CITED_FROM_TCL = "paper, cited from TCL"
 MEASURED = "paper, measured"
-LATER = "its own paper, not measured by us"
 
 #: Benchmarks without and with a background class, in the order of the columns of Tabs. 2 and 3.
 WITHOUT_BACKGROUND = ("voc20", "context59", "coco_stuff", "cityscapes", "ade20k")
@@ -88,42 +88,6 @@ TABLE_3 = (
     PaperRow("SCLIP*", _B, (51.4, 30.5, 30.0, 37.3), MEASURED, "sclip"),
     PaperRow("ClearCLIP", _B, (51.8, 32.6, 33.0, 39.1), MEASURED, "clearclip"),
 )
-
-
-#: mIoU of methods that are younger than the paper, of OpenAI's weights alone, on these benchmarks.
-_LATER_COLUMNS = (*WITH_BACKGROUND, "voc20", "cityscapes", "context59", "ade20k", "coco_stuff")
-_LATER_ROWS = (
-    PaperRow("NACLIP", _B, (58.9, 32.2, 33.2, 79.7, 35.5, 35.2, 17.4, 23.3), LATER, "naclip"),
-    PaperRow(
-        *("PEARL", _B, (64.1, 35.1, 37.3, 86.9, 37.6, 38.6, 19.4, 26.3)),
-        *(f"{LATER}; with its label propagation", "pearl"),
-    ),
-    PaperRow("SC-CLIP", _B, (64.6, 36.8, 37.7, 84.3, 41.0, 40.1, 20.1, 26.6), LATER, "scclip"),
-    PaperRow(
-        *("SC-CLIP", _L, (65.0, 36.9, 40.5, 88.3, 41.3, 40.6, 21.7, 26.9)),
-        *(f"{LATER}; its layers are not published", "scclip"),
-    ),
-    PaperRow(
-        *("SFP", _B, (62.9, 37.2, 37.9, 84.5, 41.1, 39.9, 20.8, 26.4)),
-        *(f"{LATER}; PEARL's authors measured a mean of 39.6", "sfp"),
-    ),
-    PaperRow(
-        *("RF-CLIP", _B, (67.2, 37.9, 39.1, 87.0, 43.0, 41.4, 21.0, 27.5)),
-        *("another paper, not measured by us; with its text side, tuned for each benchmark",),
-        "rfclip",
-    ),
-)
-
-
-def later_rows(benchmarks: Sequence[str]) -> list[PaperRow]:
-    """Return the rows of younger methods in a table with these columns; the mean is computed."""
-    places = [_LATER_COLUMNS.index(name) for name in benchmarks]
-    rows = []
-    for row in _LATER_ROWS:
-        values = [row.miou[place] or math.nan for place in places]
-        mean = round(sum(values) / len(values), 1)
-        rows.append(PaperRow(row.method, row.encoder, (*values, mean), row.source, row.preset))
-    return rows
 
 
 #: Tab. 1, for CLIP ViT-B/16: method -> mIoU in percent on `WITHOUT_BACKGROUND`, and their mean.
@@ -211,9 +175,8 @@ def shared_features(segmenters: Sequence[Segmenter], rgb: RGBArray) -> Iterator[
 #: Source of rows that the user measured.
 OWN = "**yours**"
 
-_NAMES = {"clip": "CLIP", "maskclip": "MaskCLIP", "sclip": "SCLIP", "clearclip": "ClearCLIP"}
-_NAMES |= {"clipsurgery": "CLIPsurgery", "gem": "GEM"}
-_NAMES |= {row.preset: row.method for row in _LATER_ROWS if row.preset}
+#: Presets in the notation of the paper.
+_NAMES = {row.preset: row.method.strip("*") for row in (*TABLE_2, *TABLE_3) if row.preset}
 
 
 @dataclass(frozen=True)
@@ -235,6 +198,10 @@ class OwnRow:
         arch = ModelName.parse(self.model).arch or ""
         parts = arch.split("-")
         return f"{'-'.join(parts[:2])}/{parts[2]}" if len(parts) > 2 else arch
+
+    def line(self, benchmarks: Sequence[str]) -> list[str]:
+        """Format the row of Tab. 2 or 3."""
+        return [_NAMES.get(self.method, self.method), self.model, *self.cells(benchmarks)]
 
     def cells(self, benchmarks: Sequence[str], others: Sequence[str] = ()) -> list[str]:
         """Format mIoU in percent (of each, their mean if complete, of others) and the source."""
@@ -266,8 +233,8 @@ def own_rows(results: Iterable[RunResult]) -> list[OwnRow]:
 
 def _notes(config: RunConfig) -> tuple[str, ...]:
     notes = [config.precision]
-    if config.short_side_px != SHORT_SIDE_PX:
-        notes.append(f"{config.short_side_px} px")
+    if config.sizes.short_side_px != SHORT_SIDE_PX:
+        notes.append(f"{config.sizes.short_side_px} px")
     if config.limit is not None:
         notes.append(f"only {quantity(config.pictures, 'picture')}")
     if config.own_names:
@@ -294,53 +261,33 @@ def table_1(results: Sequence[RunResult]) -> str:
             for row in own:
                 if (row.model, row.method) == (model, str(method)):
                     rows.append([model, *parts, *row.cells(WITHOUT_BACKGROUND, others)])
-    return markdown(["Model", "Attn", "RC", "FFN", *titles, "source"], rows)
+    return markdown(["Model", "Attn", "RC", "FFN", *titles, "source"], *rows)
 
 
 def table_2(own: Sequence[OwnRow]) -> str:
-    """Format Tab. 2, benchmarks without a background class; younger methods follow the paper's."""
+    """Format Tab. 2, benchmarks without a background class."""
     return _beside(TABLE_2, WITHOUT_BACKGROUND, own)
 
 
 def table_3(own: Sequence[OwnRow]) -> str:
-    """Format Tab. 3, benchmarks with a background class; younger methods follow the paper's."""
+    """Format Tab. 3, benchmarks with a background class."""
     return _beside(TABLE_3, WITH_BACKGROUND, own)
-
-
-def demo_table(results: Iterable[RunResult]) -> str:
-    """Format results on the drawn scenes, best first."""
-    found = [each for each in results if each.settings.benchmark == "demo"]
-    rows = [
-        [
-            each.settings.method,
-            each.settings.model,
-            format_percent(each.matrix.mean_iou).strip(),
-            format_percent(each.matrix.pixel_accuracy).strip(),
-            str(each.pictures),
-            ", ".join(_notes(each.settings)),
-        ]
-        for each in sorted(found, key=lambda each: -each.matrix.mean_iou)
-    ]
-    return markdown(["method", "model", "mIoU", "pixel accuracy", "scenes", ""], rows)
 
 
 def _beside(table: Sequence[PaperRow], benchmarks: Sequence[str], own: Sequence[OwnRow]) -> str:
     head = ["Methods", "Encoder", *_titles(benchmarks), "Avg.", "source"]
     fitting = [row for row in own if row.miou.keys() & set(benchmarks)]
-    rows, shown = [], set()
-    for paper in (*table, *later_rows(benchmarks)):
+    rows = []
+    for paper in table:
         cells = [_printed(value) for value in paper.miou]
         rows.append([paper.method, paper.encoder, *cells, paper.source])
-        for row in fitting:
-            if (row.method, row.encoder) == (paper.preset, paper.encoder):
-                rows.append([_NAMES[row.method], row.model, *row.cells(benchmarks)])
-                shown.add(id(row))
-    rows += [
-        [_NAMES.get(row.method, row.method), row.model, *row.cells(benchmarks)]
-        for row in fitting
-        if id(row) not in shown
-    ]
-    return markdown(head, rows)
+        same = [
+            row for row in fitting if (row.method, row.encoder) == (paper.preset, paper.encoder)
+        ]
+        rows += [row.line(benchmarks) for row in same]
+        fitting = [row for row in fitting if row not in same]
+    rows += [row.line(benchmarks) for row in fitting]
+    return markdown(head, *rows)
 
 
 def _titles(benchmarks: Iterable[str]) -> list[str]:
@@ -349,19 +296,3 @@ def _titles(benchmarks: Iterable[str]) -> list[str]:
 
 def _printed(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
-
-
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Format a Markdown table with aligned columns.
-
-    >>> print(markdown(["a", "bc"], [["123", "4"]]))
-    | a   | bc |
-    | --- | -- |
-    | 123 | 4  |
-    """
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    lines = [head, ["-" * width for width in widths], *rows]
-    return "\n".join(
-        f"| {' | '.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))} |"
-        for line in lines
-    )

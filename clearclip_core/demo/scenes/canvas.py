@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from clearclip_core.demo.scenes.scene import Scene
 from clearclip_core.demo.scenes.textures import (
     LABEL_OF_MATERIAL,
     MATERIAL_INDEX,
@@ -71,6 +70,19 @@ def shade(colour: SceneColour, factor: float) -> SceneColour:
 _OVERSAMPLING = 2
 
 
+@dataclass(frozen=True)
+class Scene:
+    """A drawn image with its ground truth.
+
+    Attributes:
+        image: (H, W, 3) uint8, RGB.
+        label_map: (H, W) int64, index into `SCENE_LABELS`; every pixel has a label.
+    """
+
+    image: NDArray[np.uint8]
+    label_map: NDArray[np.int64]
+
+
 class Canvas:
     """An RGB image and an image of materials, painted in the same strokes.
 
@@ -104,28 +116,31 @@ class Canvas:
 
     def polygon(self, material: str | None, points: Points, colour: SceneColour) -> None:
         """Fill a polygon; without a material only the colour changes, as in a shadow."""
-        scaled = [(x * self._scale, y * self._scale) for x, y in points]
-        self._draw_colour.polygon(scaled, fill=colour)
-        if material is not None:
-            self._draw_material.polygon(scaled, fill=MATERIAL_INDEX[material])
+        self._draw("polygon", material, self._scaled(points), colour)
 
     def ellipse(self, material: str | None, centre: Spot, radii: Spot, colour: SceneColour) -> None:
         """Fill an axis-parallel ellipse."""
         (x, y), (across, down) = centre, radii
-        corners = (x - across, y - down, x + across, y + down)
-        box = [value * self._scale for value in corners]
-        self._draw_colour.ellipse(box, fill=colour)
-        if material is not None:
-            self._draw_material.ellipse(box, fill=MATERIAL_INDEX[material])
+        corners = [(x - across, y - down), (x + across, y + down)]
+        self._draw("ellipse", material, self._scaled(corners), colour)
 
     def limb(self, material: str, points: Points, width: float, colour: SceneColour) -> None:
         """Draw a thick line with round ends."""
-        scaled = [(x * self._scale, y * self._scale) for x, y in points]
-        stroke, index = max(1, round(width * self._scale)), MATERIAL_INDEX[material]
-        self._draw_colour.line(scaled, fill=colour, width=stroke, joint="curve")
-        self._draw_material.line(scaled, fill=index, width=stroke, joint="curve")
+        stroke = {"width": max(1, round(width * self._scale)), "joint": "curve"}
+        self._draw("line", material, self._scaled(points), colour, **stroke)
         for end in (points[0], points[-1]):
             self.ellipse(material, end, (width / 2, width / 2), colour)
+
+    def _scaled(self, points: Points) -> list[Spot]:
+        return [(x * self._scale, y * self._scale) for x, y in points]
+
+    def _draw(
+        self, shape: str, material: str | None, at: list[Spot], colour: SceneColour, **stroke: Any
+    ) -> None:
+        """Draw a shape by the name of its method in Pillow, in both images."""
+        getattr(self._draw_colour, shape)(at, fill=colour, **stroke)
+        if material is not None:
+            getattr(self._draw_material, shape)(at, fill=MATERIAL_INDEX[material], **stroke)
 
     def strip(self, bottom: float, material: str | None, colour: SceneColour) -> None:
         """Fill from the top of the image down to `bottom`, in points."""
@@ -153,29 +168,22 @@ class Canvas:
         """Return the scene: colours averaged down, textures added, labels of the materials."""
         colours = np.asarray(self._colours.reduce(_OVERSAMPLING)).astype(np.int16)
         materials = np.asarray(self._materials)[::_OVERSAMPLING, ::_OVERSAMPLING]
-        image = colours + self._grey_levels(materials)[:, :, None]
-        return Scene(
-            image=np.clip(image, 0, 255).astype(np.uint8),
-            label_map=LABEL_OF_MATERIAL[materials],
-        )
+        image = np.clip(colours + self._grey_levels(materials)[:, :, None], 0, 255)
+        return Scene(image.astype(np.uint8), LABEL_OF_MATERIAL[materials])
 
     def _grey_levels(self, materials: NDArray[np.uint8]) -> NDArray[np.int16]:
         """Return the (H, W) int16 texture: tiles of each material, with a random offset."""
-        bank = texture_bank()
         count = len(MATERIALS)
         shade = self.rng.integers(SHADES, size=count)
         start = (shade * count + np.arange(count)) * (TILE * TILE)
-        offset_y, offset_x = self.rng.integers(TILE, size=(2, count))
+        offsets = self.rng.integers(TILE, size=(2, count))
         y, x = (
-            (np.arange(side) / self.pixels_per_point).astype(np.int32)[:, None] + offset
-            for side, offset in zip(self.size_hw, (offset_y, offset_x), strict=True)
+            ((np.arange(side) / self.pixels_per_point).astype(np.int32)[:, None] + offset) % TILE
+            for side, offset in zip(self.size_hw, offsets, strict=True)
         )
-        rows = (y % TILE * TILE + start).astype(np.int32)  # (H, materials)
-        columns = (x % TILE).astype(np.int32)  # (W, materials)
-        height, width = self.size_hw
-        index = rows.ravel()[np.arange(height, dtype=np.int32)[:, None] * count + materials]
-        index += columns.ravel()[np.arange(width, dtype=np.int32)[None, :] * count + materials]
-        grey_levels: NDArray[np.int16] = bank.ravel()[index]
+        row, column = np.indices(materials.shape, np.int32, sparse=True)
+        index = (y * TILE + start)[row, materials] + x[column, materials]  # (H, W)
+        grey_levels: NDArray[np.int16] = texture_bank().ravel()[index]
         return grey_levels
 
 
@@ -209,20 +217,18 @@ class Brush:
     def polygon(self, material: str, points: Points, colour: SceneColour) -> None:
         self.canvas.polygon(material, self._placed(points), colour)
 
-    def trapezoid(self, material: str, low: Spot, high: Spot, colour: SceneColour) -> None:
+    def trapezoid(
+        self, material: str, low: Spot, high: Spot, colour: SceneColour, x: float = 0.0
+    ) -> None:
         """Fill an upright symmetric trapezoid; `low` and `high` are (half a width, a height)."""
         (half_low, bottom), (half_high, top) = low, high
-        corners = [(-half_low, bottom), (-half_high, top), (half_high, top), (half_low, bottom)]
-        self.polygon(material, corners, colour)
+        left, right = (x - half_low, bottom), (x + half_low, bottom)
+        self.polygon(material, [left, (x - half_high, top), (x + half_high, top), right], colour)
 
     def box(self, material: str, foot: Spot, size_xy: Spot, colour: SceneColour) -> None:
         """Fill an upright box on `foot`; its size is (half a width, a height)."""
         (x, y), (half, high) = foot, size_xy
-        self.polygon(
-            material,
-            [(x - half, y), (x - half, y + high), (x + half, y + high), (x + half, y)],
-            colour,
-        )
+        self.trapezoid(material, (half, y), (half, y + high), colour, x)
 
     def ellipse(self, material: str, centre: Spot, radii: Spot, colour: SceneColour) -> None:
         scaled = (radii[0] * self.size, radii[1] * self.size)

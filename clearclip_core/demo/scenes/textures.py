@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from clearclip_core.demo.scenes.scene import SCENE_LABELS
+from clearclip_core.vocabulary import DEMO_WORDS
 
 #: Side of a texture tile, in points.
 TILE = 256
@@ -56,7 +56,7 @@ MATERIAL_INDEX: Final = {name: index for index, name in enumerate(MATERIALS)}
 
 #: (materials,) int64, label index of each material.
 LABEL_OF_MATERIAL: Final = np.array(
-    [SCENE_LABELS.index(label) for label, _, _ in MATERIALS.values()], dtype=np.int64
+    [DEMO_WORDS.index(label) for label, _, _ in MATERIALS.values()], dtype=np.int64
 )
 
 #: (x, y), in points or in units of a thing.

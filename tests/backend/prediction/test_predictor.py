@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,6 @@ from backend.prediction.predictor import Predictor, priority
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker, TrackedTask
 from clearclip_core import RGBArray
-from clearclip_core.clip.loading import save_sink_channels
 from tests.backend.fakes.colour_segmenter import ColourSegmenter, brush_config, colour_engine, flag
 from tests.backend.prediction.annotator import LABELS, mask_of
 
@@ -353,20 +351,6 @@ def test_what_a_config_chooses_is_in_the_version_only_where_it_changes_masks(
     asks = {value: brush_config("red", attributes=f'{name}="{value}"') for value in (plain, other)}
     assert version(asks[plain], **{name: other}) == version(**{name: plain}) == version()
     assert version(asks[other]) == version(**{name: other}) != version()
-
-
-def test_sink_channels_are_part_of_the_version_of_methods_that_use_them(tmp_path: Path) -> None:
-    def of(method: str) -> str:
-        return version(model="demo", method=method, model_dir=tmp_path)
-
-    methods = ("clearclip", "scclip", "rfclip")
-    before = list(map(of, methods))
-    save_sink_channels("demo", (1, 2), tmp_path)
-    after = list(map(of, methods))
-    save_sink_channels("demo", (1, 3), tmp_path)
-    again = list(map(of, methods))
-    assert before[:2] == after[:2] == again[:2]
-    assert len({before[2], after[2], again[2]}) == 3
 
 
 def test_a_method_with_class_weights_has_no_presence_prior_in_its_version() -> None:

@@ -1,4 +1,4 @@
-"""Options that choose a model, on commands made for the purpose."""
+"""Options, the list of models, and what a command imports."""
 
 from __future__ import annotations
 
@@ -13,39 +13,17 @@ import pytest
 from click.testing import CliRunner
 
 from clearclip_core.cli import main as core_cli
-from clearclip_core.cli.options import ModelOptions, model_options
-from clearclip_core.cli.parameters import parse_threshold, thresholds_by_label
-from clearclip_core.clip.loading import sink_channels
+from clearclip_core.cli.options import parse_threshold, thresholds_by_label
 from tests.core.cli.clearclip import clearclip
-
-
-@click.command()
-@model_options
-@click.option("--own", default=1)
-def one(options: ModelOptions, own: int) -> None:
-    click.echo(f"{options} {own}")
-
-
-def test_a_command_gets_its_options_as_one_value_and_keeps_its_own() -> None:
-    arguments = ["--model=demo", "--method=kk-res", "--short-side=96", "--model-dir=w", "--own=2"]
-    result = CliRunner().invoke(one, arguments)
-    expected = ModelOptions("demo", "auto", "auto", 96, Path("w"), "kk-res")
-    assert result.output == f"{expected} 2\n"
 
 
 def test_one_for_a_label_wins_over_one_for_all() -> None:
     given = [parse_threshold(text) for text in ("car=0.5", "0.2", "red car = 0.7")]
     assert thresholds_by_label(given, ["sky", "car", "red car"]) == (0.2, 0.5, 0.7)
     assert thresholds_by_label(given[:1], ["sky", "car"], [0.3, 0.4]) == (0.3, 0.5)
-
-
-@pytest.mark.parametrize("text", ["car=", "car=2", "nan"])
-def test_what_is_no_probability_is_refused(text: str) -> None:
-    with pytest.raises(click.BadParameter):
-        parse_threshold(text)
-
-
-def test_a_label_that_does_not_exist_is_refused() -> None:
+    for text in ("car=", "car=2", "nan"):
+        with pytest.raises(click.BadParameter):
+            parse_threshold(text)
     with pytest.raises(ValueError, match=r"to name a label \(sky, car\), but got 'bus'"):
         thresholds_by_label([("bus", 0.5)], ["sky", "car"])
 
@@ -124,16 +102,3 @@ def test_a_command_that_is_not_listed_is_refused_by_its_name() -> None:
     result = CliRunner().invoke(core_cli.main, ["segmnt"])
     assert result.exit_code == 2
     assert "No such command 'segmnt'" in result.output
-
-
-def test_rfclip_runs_once_channels_are_found(photos: Path, tmp_path: Path) -> None:
-    model = ("--model", "demo", "--device", "cpu", "--model-dir", str(tmp_path))
-    segment = ("segment", str(photos), "--labels", "sky,grass", "--method", "rfclip", *model)
-    refused = clearclip(*segment, "-o", str(tmp_path / "out"))
-    assert refused.exit_code == 1
-    assert "find them once with `clearclip sinks --model MODEL PICTURES`" in refused.output
-    found = clearclip("sinks", str(photos), *model)
-    assert found.exit_code == 0, found.output
-    assert "sink channels: " in found.output
-    assert sink_channels("demo", tmp_path) is not None
-    assert clearclip(*segment, "-o", str(tmp_path / "out")).exit_code == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,16 +35,7 @@ def test_a_file_becomes_a_label_map_and_an_overlay(
         assert overlay.width > 40  # the legend
 
 
-def test_a_folder_is_searched_to_the_bottom(
-    photos: Path, options: list[str], tmp_path: Path
-) -> None:
-    assert clearclip("segment", photos, "--labels=sky,dog", *options).exit_code == 0
-    names = {"one", "two", "Three"}
-    kinds = ("labels", "overlay")
-    assert written(tmp_path / "out") == {f"{n}.{kind}.png" for n in names for kind in kinds}
-
-
-def test_a_broken_picture_costs_only_itself(
+def test_a_broken_picture_in_a_folder_with_folders_costs_only_itself(
     photos: Path, options: list[str], tmp_path: Path
 ) -> None:
     whole = (photos / "one.jpg").read_bytes()
@@ -55,7 +47,8 @@ def test_a_broken_picture_costs_only_itself(
     assert "2 failed." in result.output
     assert f"{photos / 'cut.jpg'}: " in result.output
     assert f"{photos / 'no-picture.png'}: cannot identify image file" in result.output
-    assert len(written(tmp_path / "out")) == 6
+    names, kinds = {"one", "two", "Three"}, ("labels", "overlay")
+    assert written(tmp_path / "out") == {f"{n}.{kind}.png" for n in names for kind in kinds}
 
 
 @pytest.mark.parametrize("others", ["a/x.png", "a/deep/x.jpg"])
@@ -84,20 +77,17 @@ def test_results_inside_the_folder_are_not_taken_for_pictures(
         assert len(written(photos / "out")) == 6
 
 
-def test_a_threshold_leaves_pixels_without_a_label(
-    photos: Path, options: list[str], tmp_path: Path
-) -> None:
-    clearclip("segment", photos / "one.jpg", "--labels=sky,dog", "--threshold=1", *options)
-    with Image.open(tmp_path / "out" / "one.labels.png") as labels:
-        assert np.unique(np.asarray(labels)).tolist() == [255]
-
-
 @pytest.mark.parametrize(
-    ("option", "refine", "propagate"),
-    [((), True, False), (("--no-refine",), False, False), (("--propagate",), True, True)],
+    ("option", "decide"),
+    [
+        ((), {"refine": True}),
+        (("--no-refine",), {}),
+        (("--propagate",), {"refine": True, "propagate": True}),
+        (("--threshold=0.6", "--contrast"), {"refine": True, "threshold": 0.6, "contrast": True}),
+    ],
 )
-def test_masks_follow_edges_unless_told_not_to(
-    tmp_path: Path, option: tuple[str, ...], refine: bool, propagate: bool
+def test_options_are_those_of_the_library(
+    tmp_path: Path, option: tuple[str, ...], decide: dict[str, Any]
 ) -> None:
     scene = render_scene(seed=HELD_OUT_SEEDS[0], size_hw=(224, 300)).image
     Image.fromarray(scene).save(tmp_path / "scene.png")
@@ -106,13 +96,12 @@ def test_masks_follow_edges_unless_told_not_to(
         "segment", tmp_path / "scene.png", "--labels=sky,grass", f"-o{tmp_path}", *model, *option
     )
     segmenter = Segmenter.load("demo", "clearclip", "cpu", "fp32", 224)
-    expected, *others = (
-        segmenter.segment(scene, ["sky", "grass"], refine=on, propagate=first).label_map
-        for on, first in ((refine, propagate), (not refine, propagate), (refine, not propagate))
-    )
+    expected = segmenter.segment(scene, ["sky", "grass"], **decide).label_map
     with Image.open(tmp_path / "scene.labels.png") as labels:
-        assert np.array_equal(np.asarray(labels), expected)
-    assert not any(np.array_equal(expected, other) for other in others)
+        assert np.array_equal(np.asarray(labels), np.where(expected < 0, 255, expected))
+    for name in decide:
+        other = segmenter.segment(scene, ["sky", "grass"], **{**decide, name: False}).label_map
+        assert not np.array_equal(expected, other)
 
 
 @pytest.mark.parametrize(

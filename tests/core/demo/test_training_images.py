@@ -55,10 +55,10 @@ def test_cells_say_which_labels_they_show() -> None:
     """Both halves of a crop of all of the picture are cells."""
     source = halves(upper=True, photographs=True)
     made = crops(source, 128, 3, (448 / 128, 448 / 128), np.random.default_rng(0))
-    assert made.present.tolist() == [[True, True]] * 3
-    red, blue = [True, False], [False, True]
+    assert made.present.tolist() == [[True, True, False]] * 3  # the last is no label
+    red, blue = [True, False, False], [False, True, False]
     assert made.cell_present.tolist() == [[red, red, blue, blue]] * 3
-    assert made.cell_absent.tolist() == [[blue, blue, red, red]] * 3
+    assert (made.cell_absent == ~made.cell_present).all()
 
 
 def test_cells_are_mirrored_with_their_crop() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from msgspec.structs import replace
 
-from clearclip_core import Method
+from clearclip_core import Method, Preprocessing
 from clearclip_core.evaluation.benchmarks import BENCHMARKS
 from clearclip_core.evaluation.metrics import ConfusionMatrix
 from clearclip_core.evaluation.results import RunConfig, RunResult, Tally
@@ -24,16 +24,10 @@ CONFIG = RunConfig(
     method="clearclip",
     precision="fp16",
     device="cuda",
-    short_side_px=448,
-    long_side_px=2048,
-    window_px=448,
-    stride_px=224,
-    mean=(1.5, 2.0, 3.0),
-    std=(4.0, 5.0, 6.0),
+    sizes=Preprocessing(mean=(1.5, 2.0, 3.0), std=(4.0, 5.0, 6.0)),
     threshold=0.0,
     temperature=50.0,
     least_share=0.0,
-    text_side=None,
 )
 
 

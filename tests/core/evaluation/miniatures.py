@@ -21,7 +21,6 @@ class Miniature:
     Attributes:
         values: what a label map may hold, beside 255.
         zero_is_left_out: whether value 0 is no class.
-        listing: file that names the pictures.
         other: a picture of another part of the data set.
         published: the label map from which the benchmark's own is made, and its values.
     """

@@ -50,15 +50,14 @@ def label_maps(
     clip: Any,
     embeddings: torch.Tensor,
     pictures: Sequence[Path],
-    owners: Sequence[int] | None = None,
 ) -> list[np.ndarray]:
     """ClearCLIP's label map of each picture, read and resized by OpenCV."""
     mean, std, short, long = PAPER
     window = WINDOWS.get(benchmark, 448)
     sizes = Preprocessing(mean, std, short, long, window, 224)
     reference = Reference(clip, sizes)
-    owners = range(len(embeddings)) if owners is None else owners
-    limits = [THRESHOLDS.get(benchmark, 0.0)] * (max(owners) + 1)
+    owners = range(len(embeddings))
+    limits = [THRESHOLDS.get(benchmark, 0.0)] * len(owners)
     found = []
     for path in pictures:
         rgb = cv2.imread(str(path))[:, :, ::-1].copy()

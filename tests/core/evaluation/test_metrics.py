@@ -40,7 +40,7 @@ def test_torchmetrics_agrees_on_a_data_set() -> None:
         both = torch.from_numpy(predicted).long(), torch.from_numpy(truth).long()
         for metric in (jaccard, mean, accuracy):
             metric.update(*both)
-    confusion = ConfusionMatrix.sum(parts)
+    confusion = sum(parts, ConfusionMatrix.empty(CLASSES))
     assert np.allclose(confusion.iou, jaccard.compute().numpy(), atol=1e-6)
     assert confusion.mean_iou == pytest.approx(float(mean.compute()), abs=1e-6)
     assert confusion.pixel_accuracy == pytest.approx(float(accuracy.compute()), abs=1e-6)

@@ -56,7 +56,7 @@ def test_layers_are_drawn_tower_by_tower() -> None:
         "$X_{res}$",
         "$X_{attn}$",
     ]
-    assert "Means over 2 or 3 pictures" in figure.get_supxlabel()
+    assert "pictures: 2 or 3" in figure.get_supxlabel()
 
 
 def example(name: str = "ViT-B-16/openai") -> MapExample:
@@ -91,7 +91,7 @@ def test_examples_are_drawn_under_their_labels_colours() -> None:
 FIVE, SIX = STUDIES["figure5"], STUDIES["figure6"]
 
 
-def rising(methods: tuple[Method, ...], step: float) -> dict[Method, float]:
+def rising(methods: tuple[Method, ...], step: float = 1) -> dict[Method, float]:
     return {method: step * (index + 1) for index, method in enumerate(methods)}
 
 
@@ -113,26 +113,23 @@ def test_models_are_averaged_over_their_benchmarks() -> None:
 
 
 def test_bars_are_as_high_as_the_scores() -> None:
-    miou = {method: float(index) for index, method in enumerate(FIVE)}
-    axes = draw_combinations({"one": rising(FIVE, 0.5), "two": miou}).axes[1]
-    assert len(axes.patches) == 20
-    for bar_group, (residual, ffn) in zip(
-        axes.containers, [(True, True), (True, False), (False, True), (False, False)], strict=True
-    ):
-        heights = [bar.get_height() for bar in bar_group]
+    axes = draw_combinations({"one": rising(FIVE, 0.5), "two": rising(FIVE)}).axes[1]
+    combinations = [(True, True), (True, False), (False, True), (False, False)]
+    for bar_group, (residual, ffn) in zip(axes.containers, combinations, strict=True):
         names = ["qk", "identity", "vv", "kk", "qq"]
-        assert heights == [miou[Method(name, residual, ffn)] for name in names]
+        heights = [rising(FIVE)[Method(name, residual, ffn)] for name in names]
+        assert [bar.get_height() for bar in bar_group] == heights
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["q-k", "I", "v-v", "k-k", "q-q"]
     xs = sorted((bar.get_x(), bar.get_x() + bar.get_width()) for bar in axes.patches)
     assert all(right <= left for (_, right), (left, _) in itertools.pairwise(xs))
 
 
 def test_lines_go_through_the_scores() -> None:
-    miou = {method: float(index) for index, method in enumerate(SIX)}
-    (axes,) = draw_alphas({"one": miou}).axes
+    (axes,) = draw_alphas({"one": rising(SIX)}).axes
     lines = {line.get_label(): line for line in axes.get_lines()}
     assert set(lines) == {"q-k", "I", "v-v", "k-k", "q-q"}
-    line = lines["v-v"]
-    assert list(line.get_xdata()) == [0.1, 0.5, 1, 2, 10, 100]
-    assert list(line.get_ydata()) == [miou[Method("vv", True, True, a)] for a in line.get_xdata()]
+    alphas = [0.1, 0.5, 1, 2, 10, 100]
+    assert list(lines["v-v"].get_xdata()) == alphas
+    heights = [rising(SIX)[Method("vv", True, True, alpha)] for alpha in alphas]
+    assert list(lines["v-v"].get_ydata()) == heights
     assert axes.get_xscale() == "log"

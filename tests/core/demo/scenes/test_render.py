@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clearclip_core.demo.scenes.render import render_scene
-from clearclip_core.demo.scenes.scene import SCENE_LABELS, SYNONYMS
+from clearclip_core.demo.scenes.render import SCENE_LABELS, SYNONYMS, render_scene
 
 SMALL_HW = (112, 150)
 
