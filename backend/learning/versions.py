@@ -65,12 +65,6 @@ _CHANGED_OF: Final = 10
 #: Versions that are kept of a project: the newest, and the live one.
 MOST_VERSIONS: Final = 50
 
-_NO_CORRECTIONS: Final = (
-    "Project {} has no corrections to learn from yet: submit annotations, or have those that are "
-    "there read."
-)
-_PINNED: Final = "Project {} is pinned: unpin it to let it learn."
-
 _VERSION: Final = VERSIONS.c
 _STATE: Final = STATES.c
 
@@ -226,9 +220,12 @@ class VersionStore:
         """
         with self._locked(project) as locked:
             if locked.row.pinned:
-                raise LearningRefused(_PINNED.format(project))
+                raise LearningRefused(f"Project {project} is pinned: unpin it to let it learn.")
             if not locked.count_annotations():
-                raise LearningRefused(_NO_CORRECTIONS.format(project))
+                raise LearningRefused(
+                    f"Project {project} has no corrections to learn from yet: submit annotations, "
+                    "or have those that are there read."
+                )
             locked.change(asked=1, due=0.0)
         return self.state(project)
 

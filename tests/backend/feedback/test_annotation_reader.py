@@ -12,7 +12,7 @@ import pytest
 from label_studio_sdk.converter import brush
 
 from backend.database.database import Database
-from backend.errors import StudioRefused, StudioUnreachable
+from backend.errors import ImageRefused, StudioRefused, StudioUnreachable
 from backend.feedback import annotation_reader
 from backend.feedback.annotation_reader import AnnotationReader
 from backend.feedback.annotation_store import AnnotationStore
@@ -43,8 +43,11 @@ class Notebook:
 
     known: dict[int, AnnotationDiff] = field(default_factory=dict)
     forgotten: list[int] = field(default_factory=list)
+    trouble: Exception | None = None
 
     def learn(self, corrected: AnnotationDiff) -> None:
+        if self.trouble is not None:
+            raise self.trouble
         self.known[corrected.annotation] = corrected
 
     def forget(self, annotation: int) -> None:
@@ -252,6 +255,19 @@ def test_an_outage_forgets_nothing_and_one_bad_answer_lets_the_others_pass(desk:
     assert desk.annotations.count_open() == 1
     desk.studio.fault = lambda _: None
     assert len(desk.read(ids[2])) == 3
+
+
+@pytest.mark.parametrize("trouble", [ImageRefused("The storage is away."), ZeroDivisionError()])
+def test_what_could_not_be_learned_from_is_learned_later(desk: Desk, trouble: Exception) -> None:
+    made = desk.studio.annotate(1, [region("a", "red", 4)])
+    desk.notebook.trouble = trouble
+    desk.annotations.mark(7, [made["id"]])
+    assert desk.reader.read_some() == 1
+    assert (desk.annotations.count_open(), desk.reader.read_some()) == (0, 0), "it waits"
+    assert [row.kind for row in rows_of(desk.annotations)] == ["scratch"]
+    desk.notebook.trouble = None
+    desk.read(made["id"])
+    assert [*desk.notebook.known] == [made["id"]]
 
 
 def test_a_project_is_read_from_the_beginning(desk: Desk) -> None:

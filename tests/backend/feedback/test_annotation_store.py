@@ -107,7 +107,7 @@ def test_marks_are_leased_by_one_and_those_of_the_dead_by_another(
     assert ids(late) == [3, 2, 1]
     annotations.complete(late[0], read_of(3))
     annotations.complete(late[1], None)
-    assert rows_of(annotations) == []
+    assert (rows_of(annotations), annotations.totals()) == ([], {})
     for each in late:
         other.complete(each, read_of(each.annotation))
     assert [row.annotation for row in rows_of(annotations)] == [1, 2, 3]
@@ -155,7 +155,7 @@ def test_what_could_not_be_read_comes_again_ever_later(
 
 
 def test_what_nobody_has_learned_from_is_read_by_who_does(
-    annotations: AnnotationStore, other: AnnotationStore
+    annotations: AnnotationStore, other: AnnotationStore, clock: Clock
 ) -> None:
     annotations.mark(7, [1, 2, 3])
     three, two, one = annotations.lease(9)
@@ -167,8 +167,14 @@ def test_what_nobody_has_learned_from_is_read_by_who_does(
     assert [row.annotation for row in rows_of(annotations)] == [1, 3]
     two, one = other.lease(9, unlearned=True)
     assert (one.annotation, two.annotation) == (1, 2)
-    other.complete(one, read_of(1))
     other.complete(two, None)
+    for waits_s in (15, 30):
+        other.complete(one, read_of(1), learned=False, retry=True)
+        clock.now += waits_s - 1
+        assert other.lease(9, unlearned=True) == []
+        clock.now += 1
+        (one,) = other.lease(9, unlearned=True)
+    other.complete(one, read_of(1))
     assert other.lease(9, unlearned=True) == []
     other.mark(7, [3])
     assert ids(other.lease(9, unlearned=True)) == [3]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import get_args
 
 from hypothesis import HealthCheck, given, settings
@@ -82,20 +81,3 @@ def test_stored_sums_equal_a_full_recount(
             assert sums == expected
             assert [*sums.versions] == [*expected.versions]
             assert (project in annotations.totals()) == bool(kept)
-
-
-def test_a_lease_that_was_lost_changes_no_sum(database: Database) -> None:
-    annotations, other = AnnotationStore(database, "me"), AnnotationStore(database, "other")
-    read = ReadAnnotation(1, 7, 1, "compared", version="v", created=DAY_0)
-    annotations.mark(7, [1])
-    annotations.complete(*annotations.lease(1), read)
-    annotations.mark(7, [1])
-    (late,) = annotations.lease(1)
-    with database.write() as connection:
-        connection.execute(text("UPDATE annotations SET leased_until = 0"))
-    (taken,) = other.lease(1)
-    annotations.complete(late, replace(read, version="late"))
-    annotations.complete(late, None)
-    other.complete(taken, replace(read, version="new"))
-    assert [*annotations.sums(7).versions] == ["new"]
-    assert annotations.sums(7).all.kinds == {"compared": 1}
