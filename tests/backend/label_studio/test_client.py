@@ -124,7 +124,7 @@ def test_a_view_takes_the_place_of_the_one_of_its_title(
 def test_a_view_has_only_operators_that_the_page_of_label_studio_knows(
     client: LabelStudioClient, studio: FakeStudio, tasks: list[int], conditions: list[Any]
 ) -> None:
-    """With "in_list" no task list of the project opens: `tests/e2e/test_next_tasks.py`."""
+    """With "in_list" no task list of the project opens: `tests/e2e/test_walk.py`."""
     client.show_tasks(7, "Safe", tasks)
     (tab,) = studio.tabs.values()
     assert tab["filters"]["conjunction"] == "or"

@@ -322,8 +322,9 @@ def test_a_program_has_the_same(dashboard: Dashboard, store: RunStore, kind: Kin
     answer = told(dashboard, path)
     assert msgspec.convert(answer["report"], kind.report, strict=False) == report
     assert [each["state"] for each in answer["runs"]] == ["done", "cancelled"]
-    one = told(dashboard, f"{path}/{answer['run']['id']}")
+    one, none = (told(dashboard, f"{path}/{each['id']}") for each in answer["runs"])
     assert one["report"] == answer["report"]
+    assert none["report"] is None
 
 
 @each_kind

@@ -126,7 +126,8 @@ def test_tasks_without_a_prediction_are_named_once_with_their_newest_reason() ->
     vars(scene.services.project_titles)["_titles"] = {7: "Streets"}
     now = scene.read()
     assert (now["failing"]["tasks"], len(now["errors"])) == (23, 20), "8 is deleted"
-    errors = {error["task"]: error for error in scene.read()["errors"]}
+    assert now["errors"][0]["task"] == 6, "the last one first"
+    errors = {error["task"]: error for error in now["errors"]}
     assert 99 not in errors
     assert (errors[6]["project"], errors[6]["sentence"]) == (7, "There is no file.")
     assert errors[6]["url"] == "http://label-studio:8080/projects/7/data?task=6"
