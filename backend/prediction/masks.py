@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from backend.inference.engine import Engine
 from backend.inference.queue import EncodedImage
-from backend.label_studio.label_config import least_thresholds
+from backend.label_studio.label_config import Control, ControlLabel, least_thresholds
 from backend.label_studio.region_reader import (
     draw_area,
     drawn_areas,
@@ -77,14 +77,18 @@ class LabelMask:
         return cls(label.name, runs, made, runs.mean(made.confidence))
 
 
-def competing_labels(phrases: Phrases, labels: Iterable[Label]) -> tuple[Label, ...]:
-    """Return the labels that compete where phrases are scored: the phrases, then other labels.
+def competing_labels(
+    query: Clicks | Boxes | Phrases, labels: tuple[Label, ...]
+) -> tuple[Label, ...]:
+    """Return the labels that compete for an answer: the phrases, then labels of the image.
 
     A label does not compete if a phrase is for it, or if a phrase names it ("red car", where there
     is a label "car"): the two mean too much the same.
     """
-    own = {phrase.label.name for phrase in phrases.phrases}
-    texts = [f" {plain_words(prompt)} " for phrase in phrases.phrases for prompt in phrase.prompts]
+    if not isinstance(query, Phrases):
+        return labels if query.label in labels else (*labels, query.label)
+    own = {phrase.label.name for phrase in query.phrases}
+    texts = [f" {plain_words(prompt)} " for phrase in query.phrases for prompt in phrase.prompts]
     others = (
         label
         for label in labels
@@ -93,7 +97,7 @@ def competing_labels(phrases: Phrases, labels: Iterable[Label]) -> tuple[Label, 
             f" {plain_words(prompt)} " in text for prompt in label.prompts for text in texts
         )
     )
-    return (*map(_phrase_label, range(len(phrases.phrases)), phrases.phrases), *others)
+    return (*map(_phrase_label, range(len(query.phrases)), query.phrases), *others)
 
 
 def segment_clicks(
@@ -201,26 +205,40 @@ class ImagePredictor:
 
     def predict_image(self, image: TaskImage, spec: PredictionSpec) -> ImagePrediction:
         """Predict all labels of an image, or answer a prompt on it."""
-        if spec.prompt is not None:
-            return self._draw([*self._prompt_masks(image, spec.prompt, spec)], image, spec)
-        scores = self._encode(image, spec, image.labels).scores
-        drawn = self._draw([*self._label_masks(image, scores)], image, spec)
-        if spec.sorted_by == "confidence":
+        query = Phrases(asks_all=True) if spec.prompt is None else spec.prompt.query
+        encoded = self._engine.encode(
+            image.prepared,
+            competing_labels(query, image.labels),
+            spec.priority,
+            spec.project,
+            spec.adaptation,
+            spec.options,
+        )
+        masks = [*self._find_masks(query, encoded, image)]
+        drawn = self._draw(masks, image, spec)
+        if spec.prompt is not None or spec.sorted_by == "confidence":
             return drawn
-        uncertainty = Uncertainty.of(scores, least_thresholds(image.controls, image.labels))
+        least = least_thresholds(image.controls, image.labels)
+        uncertainty = Uncertainty.of(encoded.scores, least)
         by_effort = spec.sorted_by == "effort"
         score = uncertainty.effort if by_effort else uncertainty.uncertainty
         return replace(drawn, score=score, pixels=math.prod(image.size_hw))
 
     # ---- masks -----------------------------------------------------------------------------------
 
-    def _encode(
-        self, image: TaskImage, spec: PredictionSpec, labels: tuple[Label, ...]
-    ) -> EncodedImage:
-        """Return the features of an image, and the scores of labels that compete on it."""
-        return self._engine.encode(
-            image.prepared, labels, spec.priority, spec.project, spec.adaptation, spec.options
-        )
+    def _find_masks(
+        self, query: Clicks | Boxes | Phrases, encoded: EncodedImage, image: TaskImage
+    ) -> Iterator[LabelMask]:
+        """Yield the masks that are asked for."""
+        if isinstance(query, Clicks):
+            yield from segment_clicks(query, encoded.features, encoded.scores, image.rgb)
+        elif isinstance(query, Boxes):
+            yield from segment_boxes(query, encoded.features, encoded.scores, image.rgb)
+        elif query.asks_all:
+            yield from self._label_masks(image, encoded.scores)
+        else:
+            segmentation = self._decide(encoded.scores, image)
+            yield from segment_phrases(query, segmentation, self._min_px(image))
 
     def _label_masks(self, image: TaskImage, scores: Scores) -> Iterator[LabelMask]:
         """Yield the masks of labels, where they win against all others.
@@ -245,26 +263,6 @@ class ImagePredictor:
             label = segmentation.labels.index(name)
             mean = masks.mean_confidence(label)
             yield LabelMask(name, masks.runs(label), segmentation, mean, threshold)
-
-    def _prompt_masks(
-        self, image: TaskImage, prompt: PromptRequest, spec: PredictionSpec
-    ) -> Iterator[LabelMask]:
-        """Yield the masks that answer an annotator's prompt."""
-        query, own = prompt.query, image.labels
-        if not isinstance(query, Phrases):
-            competing = own if query.label in own else (*own, query.label)
-            encoded = self._encode(image, spec, competing)
-            found = encoded.features, encoded.scores, image.rgb
-            if isinstance(query, Clicks):
-                yield from segment_clicks(query, *found)
-            else:
-                yield from segment_boxes(query, *found)
-            return
-        if query.asks_all:
-            yield from self._label_masks(image, self._encode(image, spec, own).scores)
-        else:
-            scores = self._encode(image, spec, competing_labels(query, own)).scores
-            yield from segment_phrases(query, self._decide(scores, image), self._min_px(image))
 
     @stage("decide")
     def _decide(self, scores: Scores, image: TaskImage) -> Segmentation:
@@ -294,7 +292,8 @@ class ImagePredictor:
         regions: list[tuple[int, Region]] = []
         largest: dict[str, LabelMask] = {}
         for mask in masks:
-            regions += self._draw_mask(mask, taken, image, spec, owner)
+            controls = spec.config.controls_for(image.tag, mask.label)
+            regions += self._draw_mask(mask, controls, taken, image, spec, owner)
             if mask.label not in largest or largest[mask.label].mask.area < mask.mask.area:
                 largest[mask.label] = mask
         pixels = sum(each.mask.area for each in largest.values())
@@ -305,6 +304,7 @@ class ImagePredictor:
     def _draw_mask(
         self,
         mask: LabelMask,
+        controls: Sequence[tuple[Control, ControlLabel]],
         taken: BoolMask | None,
         image: TaskImage,
         spec: PredictionSpec,
@@ -312,7 +312,6 @@ class ImagePredictor:
     ) -> Iterator[tuple[int, Region]]:
         """Yield a mask's regions, each with the place of its control in the label config."""
         order = [*spec.config.controls, *spec.config.boxes]
-        controls = spec.config.controls_for(image.tag, mask.label)
         if spec.prompt is not None and controls:  # one form; a predicted control comes first
             controls = (min(controls, key=lambda own: not own[0].is_predicted),)
         for control, label in controls:

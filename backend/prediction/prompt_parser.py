@@ -87,33 +87,36 @@ def parse_prompt(context: Context, config: LabelConfig) -> PromptRequest | None:
     """
     if context.event != "predict" or not context.prompts:
         return None
-    prompts = [prompt for prompt in context.prompts if _asks(prompt, config)]
+    tools = {tool.name: tool for tool in reversed(config.tools)}  # of equal names the first
+    prompts = [
+        prompt
+        for prompt in context.prompts
+        if prompt.control not in tools or tools[prompt.control].is_smart
+    ]
     if not prompts:
         log.info("All that was drawn or typed was made with tools that ask nothing.")
         return None
     last = prompts[-1]
     same = [prompt for prompt in prompts if _same_target(prompt) == _same_target(last)]
-    image = _image(last, config)
+    image, label = _target(last, config)
     if image is None:
         log.info("A prompt is on %r, which is no image of ours.", last.image)
         return None
-    labels = config.labels_of(image.name)
     ids = frozenset(prompt.id for prompt in same if prompt.id)
-    if isinstance(last.shape, TypedWords):
-        tool = config.tool(last.control)
-        prompt_label = tool.prompt_label if tool else ""
-        phrases = read_words(last.shape.text, config, labels, prompt_label)
-        if not phrases.phrases and not phrases.asks_all:
+    if not isinstance(last.shape, TypedWords):
+        if label is None:
+            log.info("No control for the image %r draws any of %s.", image.name, last.labels)
             return None
-        return PromptRequest(image, last.item_index, phrases, ids)
-    label = _label(last, config, image.name)
-    if label is None:
-        log.info("No control for the image %r draws any of %s.", image.name, last.labels)
+        clicks = tuple(prompt.shape for prompt in same if isinstance(prompt.shape, Keypoint))
+        boxes = tuple(prompt.shape for prompt in same if isinstance(prompt.shape, Rectangle))
+        query = Clicks(label, clicks) if clicks else Boxes(label, boxes)
+        return PromptRequest(image, last.item_index or 0, query, ids)
+    labels = config.labels_of(image.name)
+    prompt_label = tools[last.control].prompt_label if last.control in tools else ""
+    phrases = read_words(last.shape.text, config, labels, prompt_label)
+    if not phrases.phrases and not phrases.asks_all:
         return None
-    clicks = tuple(prompt.shape for prompt in same if isinstance(prompt.shape, Keypoint))
-    boxes = tuple(prompt.shape for prompt in same if isinstance(prompt.shape, Rectangle))
-    query = Clicks(label, clicks) if clicks else Boxes(label, boxes)
-    return PromptRequest(image, last.item_index or 0, query, ids)
+    return PromptRequest(image, last.item_index, phrases, ids)
 
 
 def read_words(
@@ -206,12 +209,14 @@ def _same_target(prompt: Prompt) -> tuple[object, ...]:
     return type(prompt.shape), prompt.labels, prompt.image, prompt.item_index
 
 
-def _image(prompt: Prompt, config: LabelConfig) -> ImageTag | None:
-    """Return the image tag of a prompt; without a name, the first tag that has its label."""
-    if prompt.image:
-        return next((tag for tag in config.images if tag.name == prompt.image), None)
-    fitting = (tag for tag in config.images if _label(prompt, config, tag.name))
-    return next(fitting, config.images[0])
+def _target(prompt: Prompt, config: LabelConfig) -> tuple[ImageTag | None, Label | None]:
+    """Return the image tag of a prompt and its label there.
+
+    Without a name, it is the first tag that has the label.
+    """
+    tags = [tag for tag in config.images if prompt.image in ("", tag.name)]
+    found = ((tag, _label(prompt, config, tag.name)) for tag in tags)
+    return next((pair for pair in found if pair[1]), (tags[0] if tags else None, None))
 
 
 def _label(prompt: Prompt, config: LabelConfig, image: str) -> Label | None:
@@ -222,8 +227,3 @@ def _label(prompt: Prompt, config: LabelConfig, image: str) -> Label | None:
             return label
     labels = config.labels_of(image)
     return labels[0] if len(labels) == 1 and not prompt.labels else None
-
-
-def _asks(prompt: Prompt, config: LabelConfig) -> bool:
-    tool = config.tool(prompt.control)
-    return tool is None or tool.is_smart

@@ -152,7 +152,7 @@ def test_an_annotation_is_left_too_unless_it_has_most_of_the_mask(
         brush(LEFT, item_index=1),
         brush(LEFT[:, :100]),  # another size
         brush(LEFT, value={"rle": [1, 2, 3]}),
-        area_of("polygonlabels", points=[[0, 0], [1e999, 0], [25, 100]]),
+        area_of("polygonlabels", points=[[0, 0], ["x", 0], [25, 100]]),
         "nonsense",
     ],
     ids=repr,
