@@ -282,14 +282,6 @@ def test_nothing_passes_that_costs_a_label_more_than_the_bound(
     assert asked == {0.05}
 
 
-def test_examples_of_another_model_are_refused() -> None:
-    narrow = replace(
-        EXAMPLES[0], features=EXAMPLES[0].features[:, :5], layout=EXAMPLES[0].layout[:, :5]
-    )
-    with pytest.raises(ValueError, match="features of 6 numbers, but got 5"):
-        adapt([narrow], embed, WORDS)
-
-
 # ---- held out --------------------------------------------------------------------------------
 
 
