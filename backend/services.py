@@ -23,7 +23,6 @@ from backend.label_studio.connection import PAGE_WAIT_S
 from backend.label_studio.download import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader, ReadImage
 from backend.prediction.failures import FailureStore
-from backend.runs.dataset import OldDatasets
 from backend.runs.run import RunParts
 from backend.runs.run_store import RunStore
 from backend.runs.runner import Runner
@@ -309,7 +308,6 @@ class Services:
         runner = Runner(self.runs, self.run_parts(client), self.owner, self.stopping)
         rounds: dict[str, Round] = {
             **{kind.name: partial(runner.run_next, kind) for kind in KINDS},
-            "old data sets": OldDatasets(self.runs, self.settings).sweep,
             "jobs": jobs.run_next,
             "late": partial(jobs.run_next, late=True),
             "annotations": lambda: reader.read_some(pause=self.stopping.is_set) > 0,

@@ -308,8 +308,7 @@ class Settings(BaseSettings):
     dataset_mb: int = Field(
         default=10_240,
         ge=1,
-        description="Largest data set that is exported on the page, and the space in "
-        "MODEL_DIR/datasets for all of them; the oldest go first.",
+        description="Largest data set that is exported on the page.",
     )
     download_timeout_s: float = Field(
         default=30, gt=0, description="Longest wait in seconds for an image to arrive."

@@ -46,14 +46,12 @@ _COLOUR: Final = np.array([[255, 0, 160]], np.uint8)
 
 
 class AgreementOnLabel(msgspec.Struct, frozen=True):
-    """Agreement on a label.
+    """Agreement on a label: means over the pictures on which somebody has painted it.
 
     Attributes:
-        iou: intersection over union of two people's masks: the mean over the pairs of a picture,
-            and then over these pictures. 0 where one of a pair has left the label out; a pair that
-            has left it out both is not counted.
-        disputed: share of the pixels to which some have given it and others not: the mean over
-            these pictures.
+        iou: intersection over union of two people's masks, mean over the pairs of a picture: 0
+            where one has left the label out; a pair that has left it out both is not counted.
+        disputed: share of the pixels to which some have given it and others not.
     """
 
     label: str
@@ -68,9 +66,8 @@ class Confusion(msgspec.Struct, frozen=True):
     Attributes:
         other: name of the other one; "" where a person has given none.
         share: share of the pixels to which one of two people has given the first, and the other the
-            second: the mean over the pairs of a picture, and then over all pictures. Where labels
-            overlap, the last counts, in the order of the config's controls: brushes come first, and
-            rectangles last.
+            second: mean over the pairs of a picture, and then over all pictures. Where labels
+            overlap, the last counts, in the order of the config's controls.
     """
 
     label: str
@@ -85,8 +82,7 @@ class AnnotatorFigures(msgspec.Struct, frozen=True):
         annotator: id of the annotator.
         name: name in Label Studio, else the e-mail address; "" where neither is known.
         pictures: number of pictures with a label that the annotator or another one has painted.
-        iou: intersection over union with the others' masks: the mean over labels and others of a
-            picture, and then over pictures.
+        iou: see `AgreementOnLabel`; mean over labels and others of a picture, then over pictures.
     """
 
     annotator: int
@@ -96,12 +92,7 @@ class AnnotatorFigures(msgspec.Struct, frozen=True):
 
 
 class DisputedLabel(msgspec.Struct, frozen=True):
-    """A label in dispute on one picture.
-
-    Attributes:
-        iou: the mean over the pairs of people, see `AgreementOnLabel`.
-        disputed: share of the picture's pixels that are in dispute about it.
-    """
+    """A label in dispute on one picture, see `AgreementOnLabel`."""
 
     label: str
     iou: float
@@ -133,15 +124,12 @@ class Agreement(msgspec.Struct, frozen=True):
     Attributes:
         tasks: number of tasks that several people have annotated and that were compared.
         pictures: number of pictures of these tasks on which somebody has a region.
-        annotations: number of annotations that were compared.
-        disputed: share of the pixels to which not all have given the same labels: the mean over the
+        disputed: share of the pixels to which not all have given the same labels, mean over the
             pictures; None where there is no picture to compare yet.
         labels: the labels that somebody has painted, in the order of the label config.
-        confusions: labels that people have given to the same pixels, those of most pixels first; of
-            many the first only.
-        disputes: the pictures on which people do not agree, the most disputed first; of many the
-            first only.
-        left_out: task -> why it was not compared; of the first tasks only.
+        confusions: those of most pixels first; of many the first only, as of the next two.
+        disputes: the most disputed first.
+        left_out: task -> why it was not compared.
     """
 
     tasks: int
@@ -242,20 +230,13 @@ class _Picture:
 
 
 @dataclass(eq=False)
-class _Values:
-    """The values of the pictures of a label: one of each picture."""
-
-    iou: list[float] = field(default_factory=list)
-    disputed: list[float] = field(default_factory=list)
-
-
-@dataclass(eq=False)
 class _Sums:
     """Sums over pictures.
 
     Attributes:
         disputed: sum of the shares of the pictures' pixels that are in dispute.
         disputes: the most disputed pictures, at most `MOST_DISPUTES`, the worst first.
+        labels: name of a label -> IoU and share in dispute on each picture.
         people: id of an annotator -> IoU with the others on each picture.
     """
 
@@ -266,7 +247,9 @@ class _Sums:
     disputes: list[_Picture] = field(default_factory=list)
     dispute_count: int = 0
     left_out: dict[int, str] = field(default_factory=dict)
-    labels: defaultdict[str, _Values] = field(default_factory=lambda: defaultdict(_Values))
+    labels: defaultdict[str, list[tuple[float, float]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
     confusions: defaultdict[tuple[str, str], float] = field(
         default_factory=lambda: defaultdict(float)
     )
@@ -286,8 +269,7 @@ class _Sums:
         by_person: defaultdict[int, list[PairAgreement]] = defaultdict(list)
         for name, its in picture.labels.items():
             if its.pairs:
-                self.labels[name].iou.append(_mean_iou(its.pairs))
-                self.labels[name].disputed.append(picture.disputed_by(name))
+                self.labels[name].append((_mean_iou(its.pairs), picture.disputed_by(name)))
             for pair in its.pairs:
                 for person in pair.people:
                     by_person[picture.people[person]].append(pair)
@@ -317,9 +299,9 @@ class _Sums:
             self.annotations,
             self.disputed / self.pictures if self.pictures else None,
             tuple(
-                AgreementOnLabel(name, len(its.iou), fmean(its.iou), fmean(its.disputed))
+                AgreementOnLabel(name, len(its), *map(fmean, zip(*its, strict=True)))
                 for name in labels
-                if (its := self.labels.get(name)) is not None
+                if (its := self.labels.get(name))
             ),
             tuple(Confusion(*pair, share / self.pictures) for pair, share in largest),
             tuple(people),

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -24,17 +22,13 @@ from backend.dataset.tasks import ProjectTasks
 from backend.errors import BadRequest, DatasetError, ModelUnavailable
 from backend.label_studio.annotations import AnnotationChoice
 from backend.runs.run import MOST_LEFT_OUT, Progress, Run, RunKind, RunParts
-from backend.runs.run_store import RunStore
 from backend.settings import Settings
 from clearclip_core.evaluation.atomic_write import replaced
 from clearclip_core.images.label_maps import is_hidden
 
-#: Time between two looks for old files, in seconds.
-_SWEEP_INTERVAL_S: Final = 600.0
-
 _DAY_S: Final = 86_400.0
 
-#: Days after which a data set that was exported on the page is deleted.
+#: Days after which a file is deleted, once another data set is exported.
 DAYS_KEPT: Final = 7
 
 _FILE: Final = "dataset.zip"
@@ -55,7 +49,6 @@ class AskedDataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         with_predictions: whether untouched predictions count where a task has no annotation.
         background: class of unpainted pixels in label maps; empty: they have none.
         merge_regions: "label": all regions of a label in a picture are one object.
-        min_area: islands of fewer pixels are left out of YOLO's files.
         split_by: field of the tasks' data whose values are kept in one part; empty: none.
         renamed: label of regions -> the label that it is now; empty: they are left out.
     """
@@ -72,7 +65,6 @@ class AskedDataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     with_predictions: bool = False
     background: Annotated[str, msgspec.Meta(max_length=100)] = ""
     merge_regions: Literal["", "label"] = ""
-    min_area: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 20
     split_by: Annotated[str, msgspec.Meta(max_length=100)] = ""
     renamed: Annotated[dict[str, str], msgspec.Meta(max_length=100)] = {}
 
@@ -99,7 +91,6 @@ class AskedDataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             least_cosine=self.near_duplicates,
             background=self.background,
             by_label=self.merge_regions == "label",
-            min_area_px=self.min_area,
             split_by=self.split_by,
         )
 
@@ -142,11 +133,12 @@ def file_name(run: Run) -> str:
 def export_dataset(
     parts: RunParts, run: Run, asked: AskedDataset, progress: Progress
 ) -> DatasetFile:
-    """Export a project.
+    """Export a project; the files of old data sets are removed before.
 
     Raises:
         DatasetError: the file cannot be written, or is too large; near-duplicates need a model.
     """
+    remove_old_datasets(parts.settings)
     try:
         return _export(parts, run, asked, progress)
     except ModelUnavailable as error:
@@ -169,11 +161,7 @@ def _export(parts: RunParts, run: Run, asked: AskedDataset, progress: Progress) 
         describe=partial(describe_picture, parts.engine) if asked.near_duplicates else None,
         known=_known_parts(settings, run, asked.options.splitting) if asked.split else None,
     )
-    total = source.count()
-
-    def watch(done: int) -> None:
-        progress(done, total)
-
+    watch = partial(progress, total=source.count())
     report = exporter.run(source.name, source.references(), threading.Event(), watch)
     assert report is not None, "what is watched ends it, and not an event"
     size_bytes = move_into_zip(folder, file_of(settings, run))
@@ -205,39 +193,11 @@ def remove_dataset(settings: Settings, run: Run) -> None:
     shutil.rmtree(folder_of(settings, run), ignore_errors=True)
 
 
-class OldDatasets:
-    """Deletes data sets that are too old, and the oldest of too many.
-
-    Args:
-        settings: the folder, and the space that data sets may take.
-    """
-
-    def __init__(self, store: RunStore, settings: Settings) -> None:
-        self._store = store
-        self._settings = settings
-        self._next_s = 0.0
-
-    def sweep(self) -> bool:
-        """Delete them, if it is time to; return False, as nothing else waits."""
-        if time.monotonic() < self._next_s:
-            return False
-        self._next_s = time.monotonic() + _SWEEP_INTERVAL_S
-        before = self._store.database.clock() - DAYS_KEPT * _DAY_S
-        all_bytes = 0
-        for run in self._store.finished(DATASETS):
-            report = self._store.report(DATASETS, run)
-            all_bytes += report.size_bytes if report else 0
-            if (run.finished or 0.0) < before or all_bytes > self._settings.dataset_mb << 20:
-                self._store.delete(run)
-                remove_dataset(self._settings, run)
-        self._remove_forgotten(before - _DAY_S)
-        return False
-
-    def _remove_forgotten(self, before: float) -> None:
-        """Remove folders that nobody has changed since a time: another backend has deleted them."""
-        for folder in (self._settings.model_dir / "datasets").glob("*"):
-            if folder.stat().st_mtime < before:
-                shutil.rmtree(folder, ignore_errors=True)
+def remove_old_datasets(settings: Settings) -> None:
+    """Remove the files of data sets that are too old, also of ones that another backend deleted."""
+    for folder in (settings.model_dir / "datasets").glob("*"):
+        if folder.stat().st_mtime < time.time() - DAYS_KEPT * _DAY_S:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 # ---- the file ------------------------------------------------------------------------------------
@@ -255,17 +215,12 @@ def move_into_zip(folder: Path, path: Path) -> int:
         Its size in bytes.
     """
     with replaced(path) as stream, zipfile.ZipFile(stream, "w", allowZip64=True) as archive:
-        for file in sorted(each for each in _files(folder) if not is_hidden(each, folder)):
+        files = (each for each in folder.rglob("*") if each.is_file())
+        for file in sorted(each for each in files if not is_hidden(each, folder)):
             kind = zipfile.ZIP_DEFLATED if file.suffix in _TEXTS else zipfile.ZIP_STORED
             archive.write(file, file.relative_to(folder).as_posix(), kind)
             file.unlink()
     return path.stat().st_size
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    for root, _, names in os.walk(folder):
-        for name in names:
-            yield Path(root, name)
 
 
 DATASETS: Final = RunKind(

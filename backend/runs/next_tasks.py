@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Iterator
 from itertools import islice
 from typing import Annotated, Final
@@ -33,8 +32,7 @@ COMPARED_PER_TASK: Final = 20
 #: So many tasks are listed and shuffled; of more, pages are drawn.
 _MOST_LISTED: Final = 1000
 
-#: Tasks that are taken of a page of a large project: these follow each other, as frames of a video
-#: do, so that few are taken.
+#: Tasks that are taken of a page of a large project at least.
 _OF_PAGE: Final = 4
 
 #: Long side of a small picture in px.
@@ -71,7 +69,6 @@ class NextTasks(msgspec.Struct, frozen=True):
     compared: int
     near_duplicates: int
     examples: int
-    seconds: float
     left_out: dict[int, str] = {}
     left_out_count: int = 0
 
@@ -97,7 +94,6 @@ def choose_next_tasks(
     A picture is encoded as learning does it, and compared by its rule. Of a task with several
     pictures, the first counts. Nothing is written to Label Studio.
     """
-    began = time.perf_counter()
     config = parse_label_config(parts.client.label_config(run.project))
     parts.engine.segmenter()  # without a model, nothing needs to be read
     known = _corrected(parts, run.project)
@@ -107,7 +103,7 @@ def choose_next_tasks(
     most = min(COMPARED_PER_TASK * asked.count, total)
     seen: list[NextTask] = []
     left_out: dict[int, str] = {}
-    tasks = _at_random(parts.client, run.project, wanted, total)
+    tasks = _at_random(parts.client, run.project, wanted, total, most)
     for done, task in enumerate(islice(tasks, most)):
         progress(done, most)
         try:
@@ -127,18 +123,18 @@ def choose_next_tasks(
         len(seen),
         len(seen) - len(distinct),
         len(known),
-        time.perf_counter() - began,
         dict(islice(left_out.items(), MOST_LEFT_OUT)),
         len(left_out),
     )
 
 
 def _at_random(
-    client: LabelStudioClient, project: int, wanted: TaskFilter, total: int
+    client: LabelStudioClient, project: int, wanted: TaskFilter, total: int, most: int
 ) -> Iterator[Task]:
-    """Yield tasks that pass a filter, at random, each once.
+    """Yield tasks that pass a filter, at random.
 
-    Of a large project, a few tasks of one page after the other are read, in place of all.
+    Of a large project a few tasks of each page are read: these follow each other, as frames of a
+    video do.
     """
     if total <= _MOST_LISTED:
         tasks = list(client.all_tasks(project, wanted))
@@ -147,18 +143,13 @@ def _at_random(
         return
     pages = list(range(1, 1 - (-total // PAGE)))
     random.shuffle(pages)
-    rest: dict[object, Task] = {}
     for number in pages:
         try:
             tasks = client.page(project, wanted, number)[0]
         except (StudioRefused, AnswerTooLarge):
             continue  # tasks that were annotated meanwhile pass no more: the last page is gone
         random.shuffle(tasks)
-        rest |= {task.id: task for task in tasks[_OF_PAGE:]}
-        yield from tasks[:_OF_PAGE]
-    left = list(rest.values())
-    random.shuffle(left)
-    yield from left
+        yield from tasks[: max(_OF_PAGE, -(-most // len(pages)))]
 
 
 def _corrected(parts: RunParts, project: int) -> list[ImageLayout]:

@@ -12,7 +12,6 @@ from sqlalchemy import (
     Float,
     Index,
     Integer,
-    Row,
     String,
     Table,
     Text,
@@ -33,7 +32,7 @@ from backend.database.leases import (
     renewed,
 )
 from backend.errors import Busy, RunNotFound
-from backend.runs.run import OVER, Report, Run, RunKind, RunState
+from backend.runs.run import OVER, Report, Run, RunKind
 
 #: The most runs of a kind that wait or are at work.
 MOST_OPEN: Final = 5
@@ -64,7 +63,8 @@ _RUNS: Final = Table(
     sqlite_autoincrement=True,
 )
 
-_WITHOUT_REPORT: Final = [each for each in _RUNS.c if each.name != "report"]
+#: The columns of a `Run`, which has no report.
+_RUN: Final = [_RUNS.c[name] for name in Run.__struct_fields__]
 
 
 class RunStore:
@@ -82,7 +82,7 @@ class RunStore:
             Busy: too many of the kind wait.
         """
         text = msgspec.json.encode(asked).decode()
-        query = select(*_WITHOUT_REPORT).where(_is_open(), _RUNS.c.kind == kind.name)
+        query = select(*_RUN).where(_is_open(), _RUNS.c.kind == kind.name)
         with self.database.write_exclusively(LOCK) as connection:
             rows = connection.execute(query).all()
             for row in rows:
@@ -94,15 +94,9 @@ class RunStore:
 
     def runs(self, kind: RunKind[Any, Any], project: int) -> list[Run]:
         """Return the runs of a project, the newest first."""
-        query = select(*_WITHOUT_REPORT).where(*_of(kind, project)).order_by(_RUNS.c.id.desc())
+        query = select(*_RUN).where(*_of(kind, project)).order_by(_RUNS.c.id.desc())
         with self.database.read() as connection:
             return [_run(row) for row in connection.execute(query)]
-
-    def finished(self, kind: RunKind[Any, Any]) -> list[Run]:
-        """Return the runs of all projects that are over, the newest first."""
-        query = select(*_WITHOUT_REPORT).where(_RUNS.c.kind == kind.name, _RUNS.c.state.in_(OVER))
-        with self.database.read() as connection:
-            return [_run(row) for row in connection.execute(query.order_by(_RUNS.c.id.desc()))]
 
     def get(self, kind: RunKind[Any, Any], project: int, number: int) -> Run:
         """Return one run of a project.
@@ -110,15 +104,13 @@ class RunStore:
         Raises:
             RunNotFound: there is none of that number, or none any more.
         """
-        query = select(*_WITHOUT_REPORT).where(*_of(kind, project), _RUNS.c.id == number)
-        with self.database.read() as connection:
-            row = connection.execute(query).first()
-        if row is None:
+        found = next((each for each in self.runs(kind, project) if each.id == number), None)
+        if found is None:
             raise RunNotFound(
                 f"Project {project} has no run {number} of “{kind.title}”; the last {MOST_KEPT} "
                 "are kept."
             )
-        return _run(row)
+        return found
 
     def report(self, kind: RunKind[Any, Report], run: Run) -> Report | None:
         """Return the report of a run; None before it is done."""
@@ -151,7 +143,7 @@ class RunStore:
     def lease(self, kind: RunKind[Any, Any], owner: str) -> Run | None:
         """Lease the oldest run that waits, or whose owner has died; None where there is none."""
         oldest = (
-            select(*_WITHOUT_REPORT)
+            select(*_RUN, _RUNS.c.attempts)
             .where(_RUNS.c.kind == kind.name, _is_open(), is_free(_RUNS, self.database.clock()))
             .order_by(_RUNS.c.id)
             .limit(1)
@@ -163,13 +155,13 @@ class RunStore:
             row = connection.execute(oldest).first()
             if row is None:
                 return None
+            values = {"state": "running", "attempts": row.attempts + 1}
+            values |= leased_to(owner, self.database.clock())
             if row.attempts >= _MOST_ATTEMPTS:
                 reason = "The backend has ended each time while it worked on it: see its log."
-                _change(connection, row.id, state="failed", reason=reason, **self._over())
-                return None
-            lease = leased_to(owner, self.database.clock())
-            attempts = row.attempts + 1
-            return _change(connection, row.id, state="running", attempts=attempts, **lease)
+                values = {"state": "failed", "reason": reason, **self._over()}
+            connection.execute(update(_RUNS).where(_RUNS.c.id == row.id).values(values))
+        return None if values["state"] == "failed" else _run(row, state="running")
 
     def advance(self, run: Run, owner: str, done: int, total: int | None) -> None:
         """Note the progress of a run, and renew its lease.
@@ -253,39 +245,22 @@ def _add(
     row = {"kind": kind.name, "project": project, "asked": asked, "state": "queued", **values}
     key = connection.execute(insert(_RUNS).values(row)).inserted_primary_key
     assert key is not None
-    return _change(connection, key[0], asked=asked)
-
-
-def _change(connection: Connection, number: int, **values: Any) -> Run:
-    connection.execute(update(_RUNS).where(_RUNS.c.id == number).values(values))
-    query = select(*_WITHOUT_REPORT).where(_RUNS.c.id == number)
-    return _run(connection.execute(query).one())
+    return _run(connection.execute(select(*_RUN).where(_RUNS.c.id == key[0])).one())
 
 
 def _forget(connection: Connection, kind: str, project: int) -> list[Run]:
     """Delete the runs of a kind and project that are over and too old; return them."""
-    query = select(*_WITHOUT_REPORT).where(
+    query = select(*_RUN).where(
         _RUNS.c.project == project, _RUNS.c.kind == kind, _RUNS.c.state.in_(OVER)
     )
-    rows = connection.execute(query.order_by(_RUNS.c.id.desc())).all()
-    done = [row for row in rows if row.state == "done"]
-    others = [row for row in rows if row.state != "done"]
+    runs = [_run(row) for row in connection.execute(query.order_by(_RUNS.c.id.desc()))]
+    done = [run for run in runs if run.state == "done"]
+    others = [run for run in runs if run.state != "done"]
     gone = [*done[MOST_KEPT:], *others[MOST_KEPT:]]
-    connection.execute(delete(_RUNS).where(_RUNS.c.id.in_([row.id for row in gone])))
-    return [_run(row) for row in gone]
+    connection.execute(delete(_RUNS).where(_RUNS.c.id.in_([run.id for run in gone])))
+    return gone
 
 
-def _run(row: Row[Any]) -> Run:
-    state: RunState = row.state
-    return Run(
-        id=row.id,
-        kind=row.kind,
-        project=row.project,
-        asked=json.loads(row.asked),
-        state=state,
-        done=row.done,
-        total=row.total,
-        reason=row.reason,
-        created=row.created,
-        finished=row.finished,
-    )
+def _run(row: Any, **changed: Any) -> Run:
+    values = {name: row._mapping[name] for name in Run.__struct_fields__}
+    return Run(**values | {"asked": json.loads(row.asked)} | changed)

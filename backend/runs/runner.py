@@ -7,23 +7,18 @@ import threading
 import time
 from typing import Any, Final
 
-import msgspec
 from sqlalchemy.exc import OperationalError
 
 from backend.database.database import advise, error_message
 from backend.database.leases import LeaseLost
 from backend.errors import BackendError
-from backend.runs.run import Run, RunKind, RunParts
+from backend.runs.run import Progress, Run, RunKind, RunParts
 from backend.runs.run_store import RunStore
 
 log = logging.getLogger(__name__)
 
 #: Time between two notes of the progress, in seconds.
 _NOTE_EVERY_S: Final = 1.0
-
-#: How often, and for how long, a report is kept where the database is away, in seconds.
-_KEEP_EVERY_S: Final = 5.0
-_KEPT_FOR_S: Final = 3600.0
 
 
 class _BackendStops(Exception):  # noqa: N818 -- what happens
@@ -53,12 +48,14 @@ class Runner:
             return False
         self._at_work[run.id] = run
         try:
-            self._make(kind, run)
+            gone = self._make(kind, run)
         except LeaseLost as error:
             log.info("%s", error)
-            kind.forget(self._parts.settings, run)
+            gone = [run]
         finally:
             del self._at_work[run.id]  # a lease that could not be ended ends by itself
+        for each in gone:
+            kind.forget(self._parts.settings, each)
         return True
 
     def renew(self) -> None:
@@ -66,66 +63,36 @@ class Runner:
         for run in tuple(self._at_work.values()):
             self._store.renew(run, self._owner)
 
-    def _make(self, kind: RunKind[Any, Any], run: Run) -> None:
-        progress = _NotedProgress(self._store, run, self._owner, self._stopping)
+    def _make(self, kind: RunKind[Any, Any], run: Run) -> list[Run]:
+        """Make a report and keep it; return the runs that are kept no more, or that have failed."""
         try:
-            report = kind.make(self._parts, run, kind.read_asked(run), progress)
+            report = kind.make(self._parts, run, kind.read_asked(run), self._progress(run))
         except LeaseLost:
             raise
         except Exception as error:  # noqa: BLE001 -- a run that fails says why
             if self._stopping.is_set():  # the engine and the client stop with the backend
                 self._store.release(run, self._owner)
+                return []
+            return [run, *self._store.finish(run, self._owner, reason=_reason(kind, error))]
+        return self._store.finish(run, self._owner, report)
+
+    def _progress(self, run: Run) -> Progress:
+        """Return what notes the progress of a run once a second at most."""
+        next_s = 0.0
+
+        def note(done: int, total: int | None) -> None:
+            nonlocal next_s
+            if self._stopping.is_set():
+                raise _BackendStops
+            if time.monotonic() < next_s:
                 return
-            kind.forget(self._parts.settings, run)
-            self._finish(kind, run, None, _reason(kind, error))
-        else:
-            self._finish(kind, run, report)
-
-    def _finish(
-        self, kind: RunKind[Any, Any], run: Run, report: msgspec.Struct | None, reason: str = ""
-    ) -> None:
-        """Keep what took hours to find, also where the database is away for a while."""
-        last = time.monotonic() + _KEPT_FOR_S
-        while True:
+            next_s = time.monotonic() + _NOTE_EVERY_S
             try:
-                gone = self._store.finish(run, self._owner, report, reason)
-            except OperationalError as error:
-                if time.monotonic() > last or self._stopping.is_set():
-                    raise
-                said = error_message(error)
-                log.warning("%s is not kept yet: %s; tried again soon", kind.title, said)
-                self._stopping.wait(_KEEP_EVERY_S)
-            else:
-                break
-        for each in gone:
-            kind.forget(self._parts.settings, each)
+                self._store.advance(run, self._owner, done, total)
+            except OperationalError as error:  # the report is what matters
+                log.warning("The progress of a run is not noted: %s", error_message(error))
 
-
-class _NotedProgress:
-    """Notes the progress of a run once a second at most."""
-
-    def __init__(self, store: RunStore, run: Run, owner: str, stopping: threading.Event) -> None:
-        self._store = store
-        self._run = run
-        self._owner = owner
-        self._stopping = stopping
-        self._next = 0.0
-
-    def __call__(self, done: int, total: int | None) -> None:
-        """Note it.
-
-        Raises:
-            _BackendStops: the backend stops.
-        """
-        if self._stopping.is_set():
-            raise _BackendStops
-        if time.monotonic() < self._next:
-            return
-        self._next = time.monotonic() + _NOTE_EVERY_S
-        try:
-            self._store.advance(self._run, self._owner, done, total)
-        except OperationalError as error:  # the report is what matters
-            log.warning("The progress of a run is not noted: %s", error_message(error))
+        return note
 
 
 def _reason(kind: RunKind[Any, Any], error: Exception) -> str:

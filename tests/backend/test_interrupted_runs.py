@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -130,35 +129,6 @@ def test_a_run_whose_process_is_killed(tmp_path: Path) -> None:
         run = bench.do()
         assert (run.state, run.reason) == ("done", "")
         assert bench.is_done()
-
-
-@pytest.fixture
-def bench_on_postgres(postgres: Postgres, tmp_path: Path) -> Iterator[Bench]:
-    with bench_of(postgres.make_url(f"run-{tmp_path.name}"[:60])) as bench:
-        yield bench
-
-
-def test_what_took_hours_outlives_an_outage_of_the_database(
-    bench_on_postgres: Bench, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bench, refused = bench_on_postgres, threading.Event()
-    monkeypatch.setattr("backend.runs.runner._KEEP_EVERY_S", 0.05)
-    monkeypatch.setattr(
-        "backend.runs.runner.log.warning", lambda text, *_: "kept" in text and refused.set()
-    )
-    bench.at_middle = postgres.stop
-
-    def start_once_refused() -> None:
-        refused.wait(60)
-        postgres.start()
-
-    starter = threading.Thread(target=start_once_refused)
-    starter.start()
-    run = bench.do()
-    starter.join()
-    assert refused.is_set(), "it has tried to keep the report meanwhile"
-    assert (run.state, run.reason) == ("done", "")
-    assert bench.is_done()
 
 
 def test_a_login_page_in_place_of_one_answer(tmp_path: Path) -> None:

@@ -38,8 +38,7 @@ from clearclip_core import (
 )
 from clearclip_core.adaptation.fitting import fit_held_out
 from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth
-from clearclip_core.label_errors.disagreement import Disagreement, find_disagreements
-from clearclip_core.label_errors.ranking import rank
+from clearclip_core.label_errors import Disagreement, find_disagreements, rank
 from tests.bench.conftest import Report
 from tests.bench.corrections import PROJECT
 from tests.bench.street import Encoded, encoded, load_street, scene_values
@@ -178,11 +177,12 @@ def review(world: World, seed: int) -> list[Reviewed]:
         adaptation = held_out.of(str(index))
         scores = world.segmenter.score(picture.features, vocabulary, adaptation=adaptation)
         find = partial(find_disagreements, scores, picture.rgb)
-        wrong = {kind: find(truth) for kind, truth in mistaken[index].items()}
-        if SWAPPED in wrong:
-            swapped = mistaken[index][SWAPPED]
-            wrong[SWAPPED] = find(swapped, (swapped != annotated[index]).view(np.uint8))
-        found.append(Reviewed(find(annotated[index]), wrong))
+        careful, swaps = annotated[index], mistaken[index].get(SWAPPED)
+        one_region = np.zeros(careful.shape, np.uint8)
+        wrong = {kind: find(truth, one_region) for kind, truth in mistaken[index].items()}
+        if swaps is not None:
+            wrong[SWAPPED] = find(swaps, (swaps != careful).view(np.uint8))
+        found.append(Reviewed(find(careful, one_region), wrong))
     return found
 
 
@@ -213,7 +213,7 @@ def draw_planted(reviewed: Sequence[Reviewed], rng: np.random.Generator) -> list
         each.mistaken[planted[index]] if index in planted else each.careful
         for index, each in enumerate(reviewed)
     ]
-    order = {each.index: place for place, each in enumerate(rank(found))}
+    order = {each.index: place for place, each in enumerate(rank(found, range(len(found))))}
     return [
         Planted(index, kind, order.get(index, len(found)) / len(found))
         for index, kind in planted.items()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, get_args
+from typing import Any, get_args
 
 import msgspec
 from flask import Blueprint, Response, request, send_file, url_for
@@ -36,9 +36,6 @@ from backend.web.pages.forms import (
 from backend.web.pages.html import answer_action, answer_form, html_page, is_for_people
 
 _Json = dict[str, Any]
-
-#: So many of the confirmed annotations are told.
-_MOST_CONFIRMED: Final = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,19 +247,15 @@ class LabelErrorRoutes(RunRoutes):
         return report.without(self.services.confirmed.of(project))
 
     def more(self, project: int, report: LabelErrors | None) -> _Json:
-        """Tell the confirmed annotations: those of the last report first, then the newest."""
+        """Tell the annotations of the last report that are confirmed as they were compared."""
         confirmed, made = self.services.confirmed.of(project), self.store.last(self.kind, project)
-        listed = {each.annotation for each in made[1].suspicions} if made else set()
-        newest = sorted(confirmed, key=lambda each: (each not in listed, -confirmed[each], -each))
-        told = newest[:_MOST_CONFIRMED]
-        tasks = self.services.annotations.tasks(told)
-        return {
-            "confirmed": [
-                {"annotation": each, "updated": confirmed[each], "task": tasks.get(each)}
-                for each in told
-            ],
-            "confirmed_count": len(confirmed),
+        tasks = {
+            each.annotation: each.task
+            for each in (made[1].suspicions if made else ())
+            if confirmed.get(each.annotation) == each.updated
         }
+        told = [{"annotation": annotation, "task": task} for annotation, task in tasks.items()]
+        return {"confirmed": told}
 
     def _confirm(self, project: int, is_form: bool) -> None:
         asked = parse_fields(self.body.read(MAX_FORM_BYTES), is_form, Confirmation)
@@ -342,7 +335,6 @@ class DatasetRoutes(RunRoutes):
         return {
             "formats": get_args(Format),
             "days": DAYS_KEPT,
-            "limit_bytes": self.services.settings.dataset_mb << 20,
             "renamed": request.args.get("renamed", "")[:100],
         }
 

@@ -25,10 +25,10 @@ EVIL: Final = "<script>alert(1)</script>"
 PICTURE: Final = "data:image/jpeg;base64,AA"
 
 SUSPICION: Final = Suspicion(
-    3, 12, 5.25, None, "label", EVIL, "tree", 2.5, f"Painted “{EVIL}”.", PICTURE, "data:b"
+    3, 12, 5.25, None, "label", EVIL, "tree", f"Painted “{EVIL}”.", PICTURE, "data:b"
 )
 LABEL_ERRORS: Final = LabelErrors(
-    *(40, 13, 9, 30, 75.0),
+    *(13, 9, 30),
     (SUSPICION, msgspec.structs.replace(SUSPICION, task=4, annotation=13)),
     {9: EVIL},
     7,
@@ -53,7 +53,7 @@ AGREEMENT: Final = Agreement(
 
 NEXT_TASKS: Final = NextTasks(
     *(2, (NextTask(4, PICTURE), NextTask(3, PICTURE))),
-    *(4321, 12, 9, 5, 75.0),
+    *(4321, 12, 9, 5),
     left_out={9: EVIL},
     left_out_count=7,
 )
@@ -84,11 +84,11 @@ CHECKED_WORDS: Final = WordsReport(
 
 DATASET: Final = DatasetFile(2, {"train": 2, "val": 0}, 5, 1, [], {41: EVIL}, 7, 3 << 20)
 
-#: Name of a kind -> what is asked for, something else that is, and a report.
-SAMPLES: Final[dict[str, tuple[Any, Any, Any]]] = {
-    "label-errors": (AskedNothing(), None, LABEL_ERRORS),
-    "agreement": (AskedNothing(), None, AGREEMENT),
-    "next-tasks": (AskedTasks(5), AskedTasks(6), NEXT_TASKS),
-    "words": (AskedWords("tree", ("fir", "oak, pine")), AskedWords(), WORDS),
-    "datasets": (AskedDataset(formats=("coco",), split="80/20"), AskedDataset(), DATASET),
+#: Name of a kind -> what is asked for, and a report.
+SAMPLES: Final[dict[str, tuple[Any, Any]]] = {
+    "label-errors": (AskedNothing(), LABEL_ERRORS),
+    "agreement": (AskedNothing(), AGREEMENT),
+    "next-tasks": (AskedTasks(5), NEXT_TASKS),
+    "words": (AskedWords("tree", ("fir", "oak, pine")), WORDS),
+    "datasets": (AskedDataset(formats=("coco",), split="80/20"), DATASET),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,10 @@ from backend.services import Services
 from clearclip_core import SCENE_LABELS, Adaptation, Example, PreparedImage
 from clearclip_core.adaptation.fitting import fit_held_out
 from clearclip_core.images.label_maps import NOTHING, palette
-from clearclip_core.label_errors.disagreement import Disagreement
-from clearclip_core.label_errors.ranking import Ranked, rank
 from tests.backend.fakes.colour_segmenter import pixels_of
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, Asked
-from tests.backend.runs.maker import Maker
+from tests.backend.runs.conftest import Maker
 from tests.backend.runs.scene_project import CONFIG, LABELS, painted, scene_studio, scenes
 
 
@@ -54,7 +52,7 @@ def test_a_label_that_was_exchanged_comes_first(make: Maker, studio: FakeStudio)
     wrong = exchange(studio, 2, "sky", "house")
     told: list[tuple[int, int]] = []
     report = make(lambda *step: told.append(step))
-    assert (report.reviewed, report.examples, report.left_out) == (4, 0, {})
+    assert (report.annotations, report.examples, report.left_out) == (4, 0, {})
     first = report.suspicions[0]
     assert (first.task, first.annotation) == (2, wrong)
     assert (first.kind, first.label, first.other) == ("label", "house", "sky")
@@ -62,30 +60,6 @@ def test_a_label_that_was_exchanged_comes_first(make: Maker, studio: FakeStudio)
     assert first.preview.startswith("data:image/jpeg;base64,")
     assert first.preview != first.suggestion
     assert told[-1] == (4, 4)
-    scores = [each.score for each in report.suspicions]
-    assert scores == sorted(scores, reverse=True)
-
-
-def test_a_region_with_the_label_of_what_it_touches_is_judged_by_itself(
-    make: Maker, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The house on the grass is painted as grass; without regions both were one part."""
-    compared: list[Sequence[Sequence[Disagreement]]] = []
-
-    def watched(found: Sequence[Sequence[Disagreement]], *more: Any) -> list[Ranked]:
-        compared.append(found)
-        return rank(found, *more)
-
-    monkeypatch.setattr("backend.runs.label_errors.rank", watched)
-    make()
-    exchange(studio, 2, "house", "grass")
-    make()
-    before, after = (
-        {round(each.weight, 6): LABELS[each.label] for each in found[1] if each.kind == "label"}
-        for found in compared
-    )
-    assert "house" in before.values()
-    assert after == {share: label.replace("house", "grass") for share, label in before.items()}
 
 
 def test_what_was_confirmed_leaves_its_place_to_others(
@@ -119,7 +93,7 @@ def test_each_annotation_counts_but_what_cannot_be_read_or_was_skipped(
     studio.annotate(2, [], was_cancelled=True)
     studio.annotate(9, painted(scenes()[0]))
     report = make()
-    assert report.reviewed == 5
+    assert (report.annotations, report.pictures) == (5, 4)
     assert (list(report.left_out), report.left_out_count) == ([9], 1)
 
 
@@ -129,35 +103,28 @@ def test_a_task_whose_annotations_are_too_large_is_left_out(
     monkeypatch.setattr("backend.label_studio.connection._MOST_BYTES", 1 << 20)
     annotation_of(studio, 2)["result"][0]["meta"] = {"text": "x" * (1 << 20)}
     report = make()
-    assert (report.reviewed, list(report.left_out)) == (3, [2])
+    assert (report.annotations, list(report.left_out)) == (3, [2])
     assert "sends more than 1 MB" in report.left_out[2]
 
 
-@pytest.fixture
-def hasty(services: Services, studio: FakeStudio) -> Iterator[Maker]:
-    """One that does not wait long for Label Studio."""
-    with studio.served() as server:
-        client = LabelStudioClient(server.url, TOKEN, retry_for_s=0.02, first_pause_s=0.01)
-        yield Maker(LABEL_ERRORS, services, client)
-
-
-def test_what_was_found_outlives_a_label_studio_that_goes_away_at_the_end(
-    hasty: Maker, studio: FakeStudio
+def test_an_annotation_that_has_gone_or_changed_meanwhile_has_no_pictures(
+    make: Maker, studio: FakeStudio
 ) -> None:
-    exchange(studio, 2, "sky", "house")
-    asked_again: list[Asked] = []
+    wrong = exchange(studio, 2, "sky", "house")
 
     def fault(asked: Asked) -> Answer | None:
+        if asked.path.startswith(f"/api/annotations/{wrong}"):
+            return Answer(404, b"{}")
         if asked.path.startswith("/api/annotations/"):
-            asked_again.append(asked)
-            return Answer(503)
+            studio.annotations[int(asked.path.split("/")[3].partition("?")[0])]["updated_at"] = (
+                "2099-01-01T00:00:00Z"
+            )
         return None
 
     studio.fault = fault
-    suspicions = hasty().suspicions
-    assert suspicions[0].task == 2
+    suspicions = make().suspicions
+    assert suspicions[0].annotation == wrong
     assert {each.preview for each in suspicions} == {""}
-    assert len({each.path for each in asked_again}) == 1, "it is waited for once"
 
 
 def test_each_image_is_scored_by_what_the_other_images_teach(
@@ -182,7 +149,7 @@ def test_each_image_is_scored_by_what_the_other_images_teach(
     report = make()
     for annotation in studio.annotations:
         services.examples.forget(annotation)
-    assert (report.reviewed, report.examples) == (4, 4)
+    assert (report.annotations, report.examples) == (4, 4)
     words = segmenter.vocabulary(parse_label_config(CONFIG).labels, contrast=True)
     held_out = fit_held_out(examples, segmenter.embed, words)
     assert used.keys() == held_out.by_picture.keys()
@@ -198,56 +165,6 @@ def test_without_any_region_there_is_nothing_to_compare(make: Maker, studio: Fak
     studio.annotate(9, painted(scenes()[0]))
     with pytest.raises(ValueError, match="No annotation can be reviewed"):
         make()
-
-
-def test_images_with_labels_of_their_own_are_compared_with_their_like(services: Services) -> None:
-    """A task shows its picture twice; the second has two labels, in the other order."""
-    more = '<Label value="grass"/><Label value="sky"/>'
-    config = CONFIG.replace(
-        "</View>",
-        '<Image name="again" value="$image"/>'
-        f'<BrushLabels name="second" toName="again">{more}</BrushLabels></View>',
-    )
-    plain = scene_studio(annotated=0)
-    studio = FakeStudio(config, plain.tasks)
-    for task, scene in enumerate(scenes(), 1):
-        regions = painted(scene)
-        again = [
-            each | {"id": f"{each['id']} again", "from_name": "second", "to_name": "again"}
-            for each in regions
-            if each["id"] in ("sky", "grass")
-        ]
-        studio.annotate(task, regions + again)
-    wrong = exchange(studio, 2, "sky", "grass")
-    with studio.served() as server:
-        client = LabelStudioClient(server.url, TOKEN, retry_for_s=1)
-        report = Maker(LABEL_ERRORS, services, client)()
-    assert (report.reviewed, report.annotations, report.pictures) == (8, 4, 4)
-    found = [each for each in report.suspicions if each.annotation == wrong]
-    assert ("label", "grass", "sky") in {(each.kind, each.label, each.other) for each in found}
-
-
-def test_annotations_of_one_picture_are_known_as_such(
-    make: Maker, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two people paint the first picture, and a second task shows it again."""
-    studio.annotate(1, painted(scenes()[0]), completed_by=2)
-    studio.tasks[2] = studio.tasks[1]
-    told: list[Sequence[Hashable]] = []
-
-    def spy(
-        found: Sequence[Sequence[Disagreement]],
-        vocabularies: Sequence[Hashable],
-        pictures: Sequence[Hashable],
-    ) -> list[Ranked]:
-        told.append(pictures)
-        return rank(found, vocabularies, pictures)
-
-    monkeypatch.setattr("backend.runs.label_errors.rank", spy)
-    report = make()
-    assert (report.reviewed, report.annotations, report.pictures) == (5, 5, 3)
-    (pictures,) = told
-    assert [pictures.index(each) for each in pictures] == [0, 0, 0, 3, 4]
 
 
 def test_the_place_and_what_is_around_it_is_shown_at_most_320_px_wide() -> None:

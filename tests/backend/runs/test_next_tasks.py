@@ -4,33 +4,26 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from itertools import islice
 
 import pytest
 
-from backend.errors import LabelConfigError, ModelUnavailable, StudioRefused, StudioUnreachable
-from backend.inference.engine import Engine
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.task_filter import TaskFilter
 from backend.learning.examples import TrainingExample
-from backend.runs.next_tasks import NEXT_TASKS, AskedTasks, NextTasks, _at_random
-from backend.runs.run import Run
+from backend.runs.next_tasks import NEXT_TASKS, NextTasks, _at_random
 from backend.services import Services
-from backend.settings import Settings
-from clearclip_core import Example, Segmenter
+from clearclip_core import Example
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
-from tests.backend.fakes.local_server import Answer
-from tests.backend.runs.conftest import MODEL
-from tests.backend.runs.drives import (
+from tests.backend.runs.conftest import Maker
+from tests.backend.runs.scene_project import (
+    DRIVE_SEEDS,
     FRAMES,
-    SEEDS,
     drive_of,
     drive_studio,
     frames,
 )
-from tests.backend.runs.maker import Maker
 
-DRIVES = len(SEEDS)
+DRIVES = len(DRIVE_SEEDS)
 
 
 @pytest.fixture
@@ -67,7 +60,7 @@ def test_drives_that_have_a_corrected_frame_are_passed_over(
 ) -> None:
     segmenter = services.engine.segmenter()
     for drive in (2, 5):
-        frame = [*frames(SEEDS[drive])][1]
+        frame = [*frames(DRIVE_SEEDS[drive])][1]
         task = drive * FRAMES + 2
         annotation = studio.annotate(task, [])["id"]
         example = Example.of(segmenter.encode(frame), {}, ["sky"], segmenter.prepare(frame).digest)
@@ -138,64 +131,24 @@ def test_no_more_pictures_are_compared_than_is_said(
     assert "6 of 30 tasks were tried" in report.shortage
 
 
-def test_of_a_large_project_some_pages_are_read_and_no_task_twice(
+def test_of_a_large_project_a_few_tasks_of_each_page_are_drawn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Tasks are annotated meanwhile: the real server answers 404 for a page that is gone."""
     monkeypatch.setattr("backend.runs.next_tasks._MOST_LISTED", 100)
     studio = FakeStudio("<View/>", {task: {} for task in range(1, 251)})
-    wanted, asked = TaskFilter(labeled=False, drafted=False), []
-    studio.fault = lambda each: asked.append(each)  # type: ignore[func-returns-value]
+    wanted = TaskFilter(labeled=False, drafted=False)
     with studio.served() as server:
         client = LabelStudioClient(server.url, TOKEN, retry_for_s=1)
-        pages: Counter[int] = Counter()
+        first: Counter[int] = Counter()
         for _ in range(20):
-            some = islice(_at_random(client, 7, wanted, 250), 8)
-            pages.update((int(task.id or 0) - 1) // 100 for task in some)
-        assert len(asked) <= 40
-        assert min(pages[0], pages[1], pages[2]) > 10
-        assert Counter(task.id for task in _at_random(client, 7, wanted, 250)) == Counter(
-            range(1, 251)
-        )
+            drawn = [int(task.id or 0) for task in _at_random(client, 7, wanted, 250, 30)]
+            assert Counter((task - 1) // 100 for task in drawn) == {0: 10, 1: 10, 2: 10}
+            assert len({*drawn}) == 30
+            first[(drawn[0] - 1) // 100] += 1
+        assert len(first) == 3, "the order of the pages is random"
         drawn = []
-        for task in _at_random(client, 7, wanted, 250):
-            drawn.append(task.id)
+        for task in _at_random(client, 7, wanted, 250, 12):
+            drawn.append(int(task.id or 0))
             studio.annotated = {*range(51, 251)}
-    assert len(drawn) == len(set(drawn))
-
-
-def test_a_project_that_is_not_there_or_draws_nothing_is_refused(
-    choose: Maker, studio: FakeStudio
-) -> None:
-    run = Run(id=0, kind="next-tasks", project=8, asked={})
-    with pytest.raises(StudioRefused):
-        NEXT_TASKS.make(
-            choose.services.run_parts(choose.client), run, AskedTasks(), lambda _done, _total: None
-        )
-    studio.label_config = "<View/>"
-    with pytest.raises(LabelConfigError):
-        choose(count=3)
-
-
-def test_a_label_studio_that_goes_away_ends_the_search(
-    services: Services, studio: FakeStudio
-) -> None:
-    with studio.served() as server:
-        client = LabelStudioClient(server.url, TOKEN, retry_for_s=0.02, first_pause_s=0.01)
-        studio.fault = lambda asked: Answer(503) if asked.path.startswith("/api/tasks") else None
-        with pytest.raises(StudioUnreachable):
-            Maker(NEXT_TASKS, services, client)(count=3)
-
-
-def test_without_a_model_no_picture_is_read(studio: FakeStudio) -> None:
-    def load() -> Segmenter:
-        raise FileNotFoundError("no weights")
-
-    asked: list[str] = []
-    services = Services(Settings(**MODEL), Engine(load, lambda: "m", retry_after_s=60))
-    with studio.served() as server:
-        studio.fault = lambda each: asked.append(each.path)  # type: ignore[func-returns-value]
-        client = LabelStudioClient(server.url, TOKEN, retry_for_s=1)
-        with services.engine, pytest.raises(ModelUnavailable):
-            Maker(NEXT_TASKS, services, client)(count=3)
-    assert not any(path.startswith("/api/tasks") for path in asked)
+        assert len(drawn) <= 12

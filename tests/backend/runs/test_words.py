@@ -11,13 +11,11 @@ import pytest
 
 from backend.errors import BadRequest, LabelConfigError
 from backend.label_studio.client import LabelStudioClient
-from backend.label_studio.requests import Task
-from backend.runs.words import WORDS, AskedWords, preview
+from backend.runs.words import WORDS, AskedWords
 from backend.services import Services
-from clearclip_core import SCENE_LABELS, Label, RGBArray, Segmenter
-from tests.backend.fakes.colour_segmenter import pixels_of
+from clearclip_core import SCENE_LABELS, Label, Segmenter
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
-from tests.backend.runs.maker import Maker
+from tests.backend.runs.conftest import Maker
 from tests.backend.runs.scene_project import LABELS, SIZE_HW, painted, scene_studio, scenes
 
 MIN_PX = round(0.0005 * SIZE_HW[0] * SIZE_HW[1])
@@ -88,22 +86,6 @@ def test_wordings_are_measured_on_corrected_pictures_and_the_best_comes_first(
     with pytest.raises(BadRequest, match='"row" to be a number from 0 to 2'):
         report.config_with(3)
     assert studio.label_config == before, "nothing is written"
-
-
-def test_corrected_pictures_are_decoded_once(
-    measure: Maker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read: list[int | None] = []
-    images = measure.services.images
-    before = images.read
-
-    def counted(source: str, task: Task) -> RGBArray:
-        read.append(task.id)
-        return before(source, task)
-
-    monkeypatch.setattr(type(images), "read", lambda _, *given: counted(*given))
-    assert measure(label="grass", wordings=["lawn"], pictures=2).pictures == 2
-    assert len(read) == len(set(read)) == 2
 
 
 def test_without_corrections_nothing_is_ranked(
@@ -177,14 +159,3 @@ def test_what_cannot_be_measured_says_why(measure: Maker, studio: FakeStudio) ->
 def test_what_is_not_allowed_is_named(fields: dict[str, Any], said: str) -> None:
     with pytest.raises((BadRequest, msgspec.ValidationError), match=said):
         msgspec.convert(fields, AskedWords)
-
-
-def test_the_mask_is_coloured_and_the_rest_is_the_picture() -> None:
-    rgb = np.full((300, 600, 3), 128, np.uint8)
-    mask = np.zeros((300, 600), bool)
-    mask[:, :300] = True
-    small = pixels_of(preview(rgb, mask))
-    assert small.shape == (128, 256, 3)
-    assert np.abs(small[:, 140:] - 128).max() <= 4
-    assert (small[:, :110, 0] - small[:, :110, 1]).min() > 80
-    assert np.abs(pixels_of(preview(rgb, None)) - 128).max() <= 4

@@ -1,36 +1,36 @@
-"""Where an annotation disagrees with scores that have not learned from it, and with its image.
+"""Find annotated images that are likely wrong: what disagrees with scores, or with the image.
 
 Three kinds of mistakes are told apart, each by a measure of its own:
 
-- **label**: a connected part of a region is painted as one label, and looks like another. A thing
-  that touches another of its wrong label is judged by itself where it is a region of its own. The
-  measure is the mean probability of all but the painted label (label quality of images from the
-  probabilities of their pixels: Lad and Mueller, 2023). It is too little where the model is weak: a
-  description says what the part is like, and `clearclip_core.label_errors.disagreement` what such
-  parts are painted as on other images.
+- **label**: a connected part of a region is painted as one label, and looks like another. A
+  description says what each part is like, and a linear discriminant what such parts are painted as
+  on other images: the measure is the log odds for the label that a part looks like most over the
+  painted one, times the square root of the part's share of the image. Where too few other images
+  have the label, it is the mean probability of all but the painted label (label quality by the
+  probabilities of pixels: Lad and Mueller, 2023), times that square root.
 - **missing**: a connected part without paint is won by a label. The measure is the square root of
   the share of the image that the part has, weighted by the label's probability. A margin of the
   part does not count: it lies there where edges are not met.
-- **edges**: the edges of a label's paint lie where the image has none. The measure is the share of
-  pixels of the image with at least as strong a contrast as those along the edges, on average. No
-  model is asked, so it tells as much of labels that the model hardly knows. An image without any
-  contrast, such as a black frame, tells nothing of edges.
-
-What is usual for a label differs; `clearclip_core.label_errors.ranking` compares.
+- **edges**: the edges of paint lie where the image has none. The measure is the share of pixels of
+  the image with at least as strong a contrast as those along the edges of a label, on average; the
+  mean over all labels of an image counts, since careless work shows in all. No model is asked, so
+  it tells as much of labels that the model hardly knows. An image without any contrast, such as a
+  black frame, tells nothing of edges.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import find_objects
-from scipy.special import softmax
+from scipy.special import log_softmax, softmax
 
 from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth
 from clearclip_core.images.preprocessing import RGBArray
@@ -62,11 +62,48 @@ _EDGE_SIDE_PX: Final = 640
 #: clean step, noise of up to 4 levels to and fro.
 _LEAST_CONTRAST: Final = 25.0
 
-#: Steps by which contrasts are told apart.
-_STEPS: Final = 1 << 12
+#: A pixel and its neighbours.
+_SQUARE: Final = np.ones((3, 3), np.uint8)
+
+#: Folds of consecutive images: frames of a drive lie in one, but for those at its ends.
+_FOLDS: Final = 8
+
+#: On so many of the other images a label is, or it is not compared.
+LEAST_IMAGES: Final = 5
+
+#: Of fewer images none is judged: right parts look too much like other labels by chance.
+LEAST_JUDGED: Final = 20
+
+#: The covariance is shrunk by that at least.
+_LEAST_SHRINKAGE: Final = 0.05
+
+#: Of standardised numbers; less is rounding where all parts of a label are equal.
+_LEAST_VARIANCE: Final = 1e-7
+
+#: So many images of a label say what is usual for it; with fewer, all labels together do.
+_FEW: Final = 5
+
+#: Of the images, this share is not beyond what is usual: there the score of a kind is 1. Careless
+#: edges lie far beyond the others, so fewer are checked for those that do not.
+_USUAL: Final[Mapping[Kind, float]] = {"label": 0.95, "missing": 0.95, "edges": 0.98}
+
+#: Values so little above what is usual for their label are noise: there the score is 1 at most.
+_NOISE: Final[Mapping[Kind, float]] = {"label": 0.05, "missing": 0.03, "edges": 0.15}
+
+#: Such log odds are noise, too: a hundredth of an image has these at 150 to 1 for another label.
+_NOISE_ODDS: Final = 0.5
+
+#: A mean over the edges of n labels varies less than those of one by the square root of n, and by
+#: that factor at most: labels of one image have something in common.
+_STEADIER: Final = 3.0
+
+#: Larger log odds are as good as that: how parts are spread so far from their means is not known.
+_MOST_LOG_ODDS: Final = 50.0
 
 #: (H, W) numbers of regions.
 RegionMap = npt.NDArray[np.integer[Any]]
+
+IntArray = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -84,7 +121,7 @@ class Disagreement:
             cosine, less the mean of all (0 for contrast words where there are none); its centre's
             row and column as shares of the image's sides; the natural logarithm of its share of the
             image; mean and standard deviation of its L, a and b (CIE Lab), as shares of the 255
-            steps that OpenCV has for each. None for other kinds.
+            steps that OpenCV has for each. Empty for other kinds.
     """
 
     kind: Kind
@@ -93,7 +130,7 @@ class Disagreement:
     value: float
     weight: float
     box: PixelBox
-    description: Matrix | None = field(default=None, repr=False, compare=False)
+    description: Matrix = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
 
     @property
     def about(self) -> int:
@@ -102,38 +139,21 @@ class Disagreement:
 
 
 def find_disagreements(
-    scores: Scores, image: RGBArray, truth: Truth, regions: RegionMap | None = None
+    scores: Scores, image: RGBArray, truth: Truth, regions: RegionMap
 ) -> list[Disagreement]:
     """Find the disagreements of an annotated image.
 
     Args:
         scores: of the image, by an adaptation that has not learned from it, or by the words.
-        image: (H, W, 3) uint8 RGB.
         truth: (H, W) label indices of the annotation, 254 for pixels without a label, 255 for
             pixels that are not counted.
         regions: (H, W) integers, which region of the annotation each pixel with a label is of. A
-            part is connected paint of one region. None: connected paint of one label.
+            part is connected paint of one region.
 
     Returns:
         Each painted part, what is missing of each label most, and the edges of each label, unless
         the image is plain.
-
-    Raises:
-        ValueError: an annotation of another size, or more than 254 labels.
     """
-    if len(scores.vocabulary.labels) > NOTHING:
-        raise ValueError(
-            f"Expected at most {NOTHING} labels, but got {len(scores.vocabulary.labels)}."
-        )
-    if truth.shape != scores.plan.image_hw or image.shape[:2] != truth.shape:
-        raise ValueError(
-            f"Expected an image and a label map of size {scores.plan.image_hw}, but got "
-            f"{image.shape[:2]} and {truth.shape}."
-        )
-    if regions is not None and regions.shape != truth.shape:
-        raise ValueError(
-            f"Expected a region map of size {truth.shape}, but got one of {regions.shape}."
-        )
     maps = _ProbabilityMaps.of(scores, truth, regions)
     return [*_other_labels(maps, image), *_missing(maps), *_edges(image, truth)]
 
@@ -146,10 +166,7 @@ class _ProbabilityMaps:
         probabilities: (G + 1, h, w) float32 of the labels, the last of the contrast words.
         logits: (G + 1, h, w) float32, temperature times the cosine of the best query of each; the
             mean of the others where there are no contrast words.
-        truth: (h, w) label indices of the annotation.
-        regions: (h, w) which region of the annotation each place is of; 0 everywhere where that is
-            not known.
-        image_hw: height and width of the image in px.
+        truth: (h, w) label indices of the annotation, and `regions` alike.
     """
 
     probabilities: Float32s
@@ -159,7 +176,7 @@ class _ProbabilityMaps:
     image_hw: tuple[int, int]
 
     @classmethod
-    def of(cls, scores: Scores, truth: Truth, regions: RegionMap | None) -> _ProbabilityMaps:
+    def of(cls, scores: Scores, truth: Truth, regions: RegionMap) -> _ProbabilityMaps:
         factor = min(1.0, _PLACES / max(truth.shape))
         y_px, x_px = (
             (np.arange(count) + 0.5) * side / count - 0.5
@@ -175,11 +192,9 @@ class _ProbabilityMaps:
             shares[owner] = queries[..., owners == owner].max(axis=2)
             best[owner] = logits[..., owners == owner].max(axis=2)
         places = np.ix_(np.rint(y_px).astype(int), np.rint(x_px).astype(int))
-        painted = truth[places]
-        own = np.zeros(painted.shape, np.uint8) if regions is None else regions[places]
         if owners.min() >= 0:
             best[-1] = best[:-1].mean(axis=0)
-        return cls(shares, best, painted, own, (truth.shape[0], truth.shape[1]))
+        return cls(shares, best, truth[places], regions[places], (truth.shape[0], truth.shape[1]))
 
     def box(self, part: PixelBox) -> PixelBox:
         """Return the box in px of a part of the places."""
@@ -196,9 +211,10 @@ def _other_labels(maps: _ProbabilityMaps, image: RGBArray) -> Iterator[Disagreem
     if labels < 2:
         return
     shape = maps.truth.shape
-    planes = [*maps.probabilities[:-1], *maps.logits, *_places(shape), *_colours(image, shape)]
+    sides = np.meshgrid(*((np.arange(n) + 0.5) / n for n in shape), indexing="ij")
+    planes = [*maps.probabilities[:-1], *maps.logits, *sides, *_colours(image, shape)]
     for label in np.unique(maps.truth[maps.truth < labels]).tolist():
-        parts, areas, boxes = _region_parts(maps.truth == label, maps.regions)
+        parts, areas, boxes = _parts(maps.truth == label, maps.regions)
         means = np.stack([_sums(parts, each, len(areas)) / areas for each in planes])
         for number in np.flatnonzero(areas >= _LEAST_SHARE * maps.truth.size).tolist():
             others = means[:labels, number].copy()
@@ -210,12 +226,6 @@ def _other_labels(maps: _ProbabilityMaps, image: RGBArray) -> Iterator[Disagreem
             yield Disagreement("label", label, other, value, share, box, description)
 
 
-def _places(shape: tuple[int, ...]) -> Float32s:
-    """Return (2, h, w) rows and columns as shares of the sides."""
-    rows, columns = ((np.arange(count) + 0.5) / count for count in shape)
-    return np.asarray(np.meshgrid(rows, columns, indexing="ij"), np.float32)
-
-
 def _colours(image: RGBArray, shape: tuple[int, ...]) -> Float32s:
     """Return (6, h, w) L, a and b of the places, in units of 255 steps, and their squares."""
     height, width = shape
@@ -225,12 +235,7 @@ def _colours(image: RGBArray, shape: tuple[int, ...]) -> Float32s:
 
 
 def _describe(means: Matrix, share: float) -> Matrix:
-    """Return the description of a part, see `Disagreement`, by means over its places.
-
-    Args:
-        means: of its logits, its rows and columns, its colours and their squares.
-        share: its share of the image.
-    """
+    """Describe a part by the means of its logits, rows and columns, colours and their squares."""
     logits, places, colours, squares = np.split(means, [-8, -6, -3])
     spread = np.sqrt(np.maximum(squares - colours**2, 0))
     return np.concatenate([logits - logits.mean(), places, [math.log(share)], colours, spread])
@@ -238,13 +243,13 @@ def _describe(means: Matrix, share: float) -> Matrix:
 
 def _missing(maps: _ProbabilityMaps) -> Iterator[Disagreement]:
     """Find the parts without paint that a label wins."""
-    winners = maps.probabilities.argmax(axis=0)
+    winners, no_regions = maps.probabilities.argmax(axis=0), np.zeros(maps.truth.shape, np.uint8)
     for label, probabilities in enumerate(maps.probabilities[:-1]):
         claimed = (winners == label) & (maps.truth == NOTHING)
         if not claimed.any():
             yield Disagreement("missing", -1, label, 0.0, 1.0, (slice(0, 1), slice(0, 1)))
             continue
-        parts, areas, boxes = _parts(claimed)
+        parts, areas, boxes = _parts(claimed, no_regions)
         inside = cv2.erode(claimed.astype(np.uint8), np.ones((_MARGIN, _MARGIN), np.uint8)) > 0
         seen = _sums(parts, np.where(inside, probabilities, 0), len(areas))
         number = int(seen.argmax())
@@ -261,14 +266,14 @@ def _edges(image: RGBArray, truth: Truth) -> Iterator[Disagreement]:
     contrast = _contrast(np.asarray(small, np.uint8))
     if contrast.max() < _LEAST_CONTRAST:
         return
-    ranks = _ranks(contrast)
+    ordered = np.sort(contrast, axis=None)
     for label in np.unique(painted[(painted != NOTHING) & (painted != IGNORE)]).tolist():
         mask = painted == label
-        edge = _edges_of(mask)
+        edge = mask & (cv2.erode(mask.view(np.uint8), _SQUARE) == 0)
         length = np.count_nonzero(edge)
         if length < _LEAST_EDGE_PX or mask.mean() < _LEAST_SHARE:
             continue
-        value = 1 - float(ranks[edge].mean())
+        value = 1 - float(np.searchsorted(ordered, contrast[edge]).mean() / contrast.size)
         left, top, columns, rows = cv2.boundingRect((truth == label).astype(np.uint8))
         box = slice(top, top + rows), slice(left, left + columns)
         yield Disagreement("edges", label, -1, value, float(length), box)
@@ -279,99 +284,30 @@ def _contrast(image: RGBArray) -> Float32s:
     lab = cv2.cvtColor(cv2.GaussianBlur(image, (0, 0), 1.0), cv2.COLOR_RGB2LAB).astype(np.float32)
     gradients = (cv2.Sobel(lab, cv2.CV_32F, *order) for order in ((1, 0), (0, 1)))
     contrast = np.sqrt(sum((each**2).sum(axis=2) for each in gradients))
-    return np.asarray(cv2.dilate(contrast, np.ones((3, 3), np.uint8)), np.float32)
+    return np.asarray(cv2.dilate(contrast, _SQUARE), np.float32)
 
 
-def _ranks(contrast: Float32s) -> Float32s:
-    """Return for each pixel the share of pixels whose contrast is lower: (H, W), in [0, 1]."""
-    steps = np.asarray(contrast * ((_STEPS - 1) / float(contrast.max())), np.intp)
-    counts = np.bincount(steps.ravel(), minlength=_STEPS)
-    lower = (np.cumsum(counts) - counts) / steps.size
-    return np.asarray(lower[steps], np.float32)
-
-
-def _edges_of(values: npt.NDArray[Any]) -> BoolMask:
-    """Return (H, W) bool: pixels whose right or lower neighbour has another value."""
-    edge = np.zeros(values.shape, np.bool_)
-    edge[:, :-1] |= values[:, :-1] != values[:, 1:]
-    edge[:-1] |= values[:-1] != values[1:]
-    return edge
-
-
-def _parts(mask: BoolMask) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64], list[PixelBox]]:
-    """Number the connected parts of a mask from 0: (h, w) numbers, -1 outside; areas; boxes."""
-    _, parts = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
-    areas = np.bincount(parts.ravel())[1:].astype(np.float64)
-    boxes: list[PixelBox] = find_objects(parts)
-    return np.asarray(parts - 1, np.int32), areas, boxes
-
-
-def _region_parts(
+def _parts(
     mask: BoolMask, regions: RegionMap
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64], list[PixelBox]]:
-    """Number the parts of a label's paint as `_parts` does: connected paint of one region.
+    """Number the connected parts of a mask that are of one region each.
 
-    Paint of a region that is too small to be judged by itself counts with the largest part that it
-    is connected with.
+    Returns:
+        (h, w) numbers from 0, -1 outside; the area and the box of each, in places.
     """
-    parts, areas, boxes = _parts(mask)
-    least, count = _LEAST_SHARE * mask.size, len(areas)
-    for number in np.flatnonzero(areas >= 2 * least).tolist():
-        part = parts[boxes[number]]
-        pieces = _pieces(part == number, regions[boxes[number]], least)
-        for piece in sorted(pieces, key=len)[:-1]:
-            part[tuple(piece.T)] = count
-            count += 1
-    if count == len(areas):
-        return parts, areas, boxes
-    areas = np.bincount(parts.ravel() + 1, minlength=count + 1)[1:].astype(np.float64)
-    return parts, areas, find_objects(parts + 1)
-
-
-def _pieces(mask: BoolMask, regions: RegionMap, least: float) -> Iterator[npt.NDArray[np.intp]]:
-    """Find the connected paint of each region in a mask, where it is not all of one region.
-
-    Args:
-        mask: (h, w) bool.
-        regions: (h, w) numbers of regions.
-        least: number of places below which paint is left out.
-
-    Yields:
-        (n, 2) rows and columns of the n places of each.
-    """
-    numbers, own = np.unique(regions[mask], return_inverse=True)
-    if len(numbers) < 2:
-        return
-    of_region = np.zeros(mask.shape, np.int32)
-    of_region[mask] = own + 1
-    for number, (rows, columns) in enumerate(find_objects(of_region), 1):
-        parts, areas, _ = _parts(of_region[rows, columns] == number)
-        for piece in np.flatnonzero(areas >= least):
-            yield np.argwhere(parts == piece) + np.array([rows.start, columns.start])
+    parts, count = np.full(mask.shape, -1, np.int32), 0
+    for region in np.unique(regions[mask]):
+        own = (mask & (regions == region)).view(np.uint8)
+        found, numbers = cv2.connectedComponents(own, connectivity=8)
+        parts = np.where(numbers > 0, numbers - 1 + count, parts)
+        count += found - 1
+    return parts, np.bincount(parts[mask]).astype(np.float64), find_objects(parts + 1)
 
 
 def _sums(parts: npt.NDArray[np.int32], values: Float32s, count: int) -> npt.NDArray[np.float64]:
     """Sum up values over parts: (count,)."""
     inside = parts >= 0
     return np.bincount(parts[inside], values[inside], count).astype(np.float64)
-
-
-#: Folds of consecutive images: frames of a drive lie in one, but for those at its ends.
-_FOLDS: Final = 8
-
-#: On so many of the other images a label is, or it is not compared.
-LEAST_IMAGES: Final = 5
-
-#: Of fewer images none is judged: right parts look too much like other labels by chance.
-LEAST_JUDGED: Final = 20
-
-#: The covariance is shrunk by that at least.
-_LEAST_SHRINKAGE: Final = 0.05
-
-#: Of standardised numbers; less is rounding where all parts of a label are equal.
-_LEAST_VARIANCE: Final = 1e-7
-
-IntArray = npt.NDArray[np.intp]
 
 
 @one_blas_thread()
@@ -383,8 +319,7 @@ def held_out_log_probabilities(
     Args:
         descriptions: (n, d) of the parts, finite.
         labels: (n,) index of the label that each part is painted as, below `count`.
-        images: (n,) number of the image of each part, equal for all annotations of an image. Images
-            whose numbers follow one another may be of one fold.
+        images: (n,) number of the image of each part. Consecutive ones may be of one fold.
 
     Returns:
         (n, K) natural logarithms; minus infinity for labels that are on fewer than `LEAST_IMAGES`
@@ -396,7 +331,9 @@ def held_out_log_probabilities(
         return found
     spread = descriptions.std(axis=0)
     standardised = (descriptions - descriptions.mean(axis=0)) / np.where(spread > 0, spread, 1)
-    for fold in _folds(images):
+    numbers, image = np.unique(images, return_inverse=True)
+    for number in range(_FOLDS):
+        fold = image * _FOLDS // len(numbers) == number  # blocks of about equally many images
         shown = np.unique(images[~fold] * count + labels[~fold])  # pairs of image and label
         on_images: IntArray = np.bincount(shown % count, minlength=count)
         known = np.flatnonzero(on_images >= LEAST_IMAGES)
@@ -406,14 +343,8 @@ def held_out_log_probabilities(
         weights, offsets = _fit(
             standardised[learned], np.searchsorted(known, labels[learned]), on_images[known]
         )
-        found[np.ix_(fold, known)] = _log_softmax(standardised[fold] @ weights + offsets)
+        found[np.ix_(fold, known)] = log_softmax(standardised[fold] @ weights + offsets, axis=1)
     return found
-
-
-def _folds(images: IntArray) -> list[BoolMask]:
-    """Return (n,) bools of the parts of each fold: blocks of images with about equally many."""
-    numbers, image = np.unique(images, return_inverse=True)
-    return [image * _FOLDS // len(numbers) == fold for fold in range(_FOLDS)]
 
 
 def _fit(descriptions: Matrix, labels: IntArray, on_images: IntArray) -> tuple[Matrix, Matrix]:
@@ -438,8 +369,134 @@ def _fit(descriptions: Matrix, labels: IntArray, on_images: IntArray) -> tuple[M
     return weights, offsets
 
 
-def _log_softmax(values: Matrix) -> Matrix:
-    """Return the logarithms of the softmax over the last axis."""
-    values = values - values.max(axis=1, keepdims=True)
-    logarithms: Matrix = values - np.log(np.exp(values).sum(axis=1, keepdims=True))
-    return logarithms
+#: An image, a disagreement of it, and how far that is beyond what is usual for its label.
+_Beyond = tuple[int, Disagreement, float]
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """An image with what is most unusual of it.
+
+    Attributes:
+        score: how far that is beyond what is usual for the label, more than 0, see `_USUAL`.
+    """
+
+    index: int
+    disagreement: Disagreement
+    score: float
+
+
+def rank(images: Sequence[Sequence[Disagreement]], pictures: Sequence[Hashable]) -> list[Ranked]:
+    """Rank annotated images, the most suspicious first.
+
+    Of each value but log odds, the median of its label's values over the images is taken away: a
+    label that the model hardly knows disagrees everywhere. What is left is divided by the value
+    that one image in twenty exceeds, of edges one in fifty, so that kinds can be compared. An image
+    counts by its largest score.
+
+    Args:
+        images: what `find_disagreements` has found on each annotated image.
+        pictures: which picture each is, equal for several annotations of one, which do not speak
+            for each other.
+
+    Returns:
+        The images that disagree more than is usual; equal scores in the order of the images.
+    """
+    by_kind: dict[Kind, list[tuple[int, Disagreement]]] = defaultdict(list)
+    for index, found in enumerate(images):
+        for each in found:
+            by_kind[each.kind].append((index, each))
+    numbers: dict[Hashable, int] = {}
+    odds = _log_odds(
+        by_kind["label"], [numbers.setdefault(each, len(numbers)) for each in pictures]
+    )
+    unlikely = [
+        (index, each, value * math.sqrt(each.weight))
+        for index, each, value in _beyond_usual(by_kind["label"])
+    ]
+    judged = [each for each in odds if each is not None]
+    not_judged = [each for each, own in zip(unlikely, odds, strict=True) if own is None]
+    missing, edges = (
+        _beyond_usual(by_kind["missing"]),
+        _image_means(_beyond_usual(by_kind["edges"])),
+    )
+    measures = (
+        (judged, _scale(judged, _USUAL["label"], _NOISE_ODDS)),
+        (not_judged, _scale(unlikely, _USUAL["label"], _NOISE["label"])),
+        (missing, _scale(missing, _USUAL["missing"], _NOISE["missing"])),
+        (edges, _scale(edges, _USUAL["edges"], _NOISE["edges"])),
+    )
+    best: dict[int, Ranked] = {}
+    for beyond, scale in measures:
+        for index, disagreement, value in beyond:
+            known = best.get(index)
+            if value / scale > (0 if known is None else known.score):
+                best[index] = Ranked(index, disagreement, value / scale)
+    return sorted(best.values(), key=lambda each: (-each.score, each.index))
+
+
+def _log_odds(
+    found: Sequence[tuple[int, Disagreement]], pictures: Sequence[int]
+) -> list[_Beyond | None]:
+    """Return each part with the label that it looks like, and how much more so than its own.
+
+    None for parts that are not judged: with a label that too few other images have.
+    """
+    if not found:
+        return []
+    images = np.array([pictures[index] for index, _ in found])
+    labels = np.array([each.label for _, each in found])
+    descriptions = np.stack([each.description for _, each in found])
+    count = descriptions.shape[1] - BESIDE_LABELS
+    logarithms = held_out_log_probabilities(descriptions, labels, images, count)
+    made: list[_Beyond | None] = []
+    for (index, each), own, others in zip(found, labels, logarithms, strict=True):
+        if np.isneginf(others[own]):
+            made.append(None)
+            continue
+        value = min(float(others.max() - others[own]), _MOST_LOG_ODDS)
+        unlike = replace(each, other=int(others.argmax())) if value > 0 else each
+        made.append((index, unlike, value * math.sqrt(each.weight)))
+    return made
+
+
+def _beyond_usual(found: Sequence[tuple[int, Disagreement]]) -> list[_Beyond]:
+    """Take what is usual for each label away from its values: the median over the images.
+
+    Where few images have the label, the median of all labels' medians is taken away.
+    """
+    by_image: dict[tuple[int, int], list[Disagreement]] = defaultdict(list)
+    for index, each in found:
+        by_image[each.about, index].append(each)
+    by_label: dict[int, list[float]] = defaultdict(list)
+    for (label, _), own in by_image.items():
+        values, weights = [each.value for each in own], [each.weight for each in own]
+        by_label[label].append(float(np.average(values, weights=weights)))
+    medians = {label: float(np.median(own)) for label, own in by_label.items()}
+    known = [medians[label] for label, own in by_label.items() if len(own) >= _FEW]
+    fallback = float(np.median(known or [*medians.values()])) if medians else 0.0
+    usual = {
+        label: medians[label] if len(own) >= _FEW else fallback for label, own in by_label.items()
+    }
+    return [(index, each, each.value - usual[each.about]) for index, each in found]
+
+
+def _image_means(beyond: Sequence[_Beyond]) -> list[_Beyond]:
+    """Return the weighted mean of each image, in the unit of one label, with its largest part."""
+    by_image: dict[int, list[_Beyond]] = defaultdict(list)
+    for each in beyond:
+        by_image[each[0]].append(each)
+    made = []
+    for index, own in by_image.items():
+        mean = float(np.average([each[2] for each in own], weights=[e.weight for _, e, _ in own]))
+        _, largest, _ = max(own, key=lambda each: each[1].weight * each[2])
+        made.append((index, largest, mean * min(math.sqrt(len(own)), _STEADIER)))
+    return made
+
+
+def _scale(beyond: Sequence[_Beyond], share: float, noise: float) -> float:
+    """Return the value at which the score is 1: that share of the images with any has no more."""
+    worst: dict[int, float] = {}
+    for index, _, value in beyond:
+        worst[index] = max(value, worst.get(index, 0.0))
+    return max(noise, float(np.quantile([*worst.values()], share))) if worst else noise

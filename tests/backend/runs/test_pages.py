@@ -1,0 +1,283 @@
+"""The pages of runs: ask, watch, read, cancel, confirm, use; people and programs alike."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from backend.database.database import Database
+from backend.runs.agreement import AGREEMENT
+from backend.runs.kinds import KINDS
+from backend.runs.label_errors import LABEL_ERRORS, LabelErrors
+from backend.runs.next_tasks import NEXT_TASKS
+from backend.runs.run import AskedNothing, RunKind
+from backend.runs.run_store import RunStore
+from backend.runs.words import WORDS, AskedWords, WordsReport
+from backend.settings import Settings
+from tests.backend.fakes.label_studio import FakeStudio
+from tests.backend.runs import samples
+from tests.backend.runs.samples import EVIL, LINE, SAMPLES, SUSPICION
+from tests.backend.runs.scene_project import CONFIG
+from tests.backend.web.browser import PEOPLE, Dashboard, Page
+
+Kind = RunKind[Any, Any]
+
+each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+
+
+@pytest.fixture
+def store() -> RunStore:
+    return RunStore(Database.from_settings(Settings()))
+
+
+def told(dashboard: Dashboard, path: str) -> Any:
+    response = dashboard.client.get(path)
+    assert response.status_code == 200
+    return json.loads(response.data)
+
+
+@each_kind
+def test_people_ask_watch_cancel_and_read(
+    dashboard: Dashboard, store: RunStore, kind: Kind
+) -> None:
+    path = f"/projects/7/{kind.name}"
+    asked, report = SAMPLES[kind.name]
+    assert dashboard.page(path).next_page == ""
+    run = store.request(kind, 7, asked)
+    page = dashboard.page(path)
+    assert page.next_page == path
+    assert "queued" in page.text
+    assert dashboard.post(f"{path}/{run.id}/cancel").status_code == 303
+    page = dashboard.page(path)
+    assert page.next_page == ""
+    assert "cancelled" in page.text
+    assert dashboard.page(f"{path}/{run.id}").next_page == ""
+    store.add_done(kind, 7, asked, report, 1.0)
+    page = dashboard.page(path)
+    assert EVIL in page.text, "and no script"
+    assert not [each for each in page.all("script") if "nonce" not in each]
+    links = [each["href"] or "" for each in page.all("a")]
+    assert any("/projects/7/data?task=" in link for link in links)
+    made = store.last(kind, 7)
+    assert made is not None
+    assert EVIL in dashboard.page(f"{path}/{made[0].id}").text
+    assert dashboard.client.get(f"{path}/99", headers=PEOPLE).status_code == 404
+    assert dashboard.client.get(f"/projects/8/{kind.name}/{run.id}").status_code == 404
+
+
+@each_kind
+def test_a_program_has_the_same(dashboard: Dashboard, store: RunStore, kind: Kind) -> None:
+    path = f"/projects/7/{kind.name}"
+    asked, report = SAMPLES[kind.name]
+    answered = dashboard.client.post(path, json=msgspec.to_builtins(asked))
+    assert answered.status_code == 202
+    run = json.loads(answered.data)
+    assert (run["state"], run["kind"], run["project"]) == ("queued", kind.name, 7)
+    assert answered.headers["Location"] == f"{path}/{run['id']}"
+    again = dashboard.client.post(path, json=msgspec.to_builtins(asked))
+    assert json.loads(again.data)["id"] == run["id"]
+    assert told(dashboard, path)["run"] == run
+    assert (
+        json.loads(dashboard.client.post(f"{path}/{run['id']}/cancel").data)["run"]["state"]
+        == "cancelled"
+    )
+    store.add_done(kind, 7, asked, report, 1.0)
+    answer = told(dashboard, path)
+    assert msgspec.convert(answer["report"], kind.report, strict=False) == report
+    assert [each["state"] for each in answer["runs"]] == ["done", "cancelled"]
+    one, none = (told(dashboard, f"{path}/{each['id']}") for each in answer["runs"])
+    assert one["report"] == answer["report"]
+    assert none["report"] is None
+
+
+@each_kind
+def test_what_is_no_request_is_refused(dashboard: Dashboard, kind: Kind) -> None:
+    path = f"/projects/7/{kind.name}"
+    for body in (b"[]", b"{", b"\xff", b"[" * 60_000, b'"x"'):
+        refused = dashboard.client.post(path, data=body, content_type="application/json")
+        assert refused.status_code == 400, body
+    assert dashboard.client.post(path, data=b" " * 70_000).status_code == 413
+    for end in ("", "/1/cancel", "/view"):
+        crossed = dashboard.post(f"{path}{end}", None, Origin="http://evil.example")
+        assert crossed.status_code in (403, 404, 405)
+        assert end or crossed.status_code == 403
+
+
+@pytest.mark.parametrize("kind", [each for each in KINDS if each.tasks], ids=lambda kind: kind.name)
+def test_a_view_lists_the_tasks_of_the_report(
+    dashboard: Dashboard, store: RunStore, studio: FakeStudio, kind: Kind
+) -> None:
+    view = f"/projects/7/{kind.name}/view"
+    refused = dashboard.post(view)
+    assert refused.status_code == 400
+    assert "There is no report yet" in Page(refused).text
+    studio.tabs[99] = {"title": "Default"}
+    store.add_done(kind, 7, *SAMPLES[kind.name], 1.0)
+    made_view = dashboard.post(view)
+    assert made_view.status_code == 303
+    said = dashboard.page(made_view.headers["Location"])
+    number = min(studio.tabs)
+    assert "lists these tasks now" in said.text
+    assert any(str(each.get("href")).endswith(f"?tab={number}") for each in said.all("a"))
+    assert dashboard.client.post(view).status_code == 200
+    default, made = studio.tabs.values()
+    assert default == {"title": "Default"}
+    assert made["title"] == kind.title
+    (item,) = made["filters"]["items"]
+    assert (item["operator"], item["value"]) == ("in", {"min": 3, "max": 4})
+
+
+def test_the_page_of_agreement_shows_all_figures(dashboard: Dashboard, store: RunStore) -> None:
+    store.add_done(AGREEMENT, 7, *SAMPLES["agreement"], 1.0)
+    text = " ".join(dashboard.page("/projects/7/agreement").text.split())
+    for figures in (
+        "People do not agree on 3.1 % of a picture's pixels, on average over 41",
+        f"{EVIL}9 few75.0 %1.0 %",
+        "tree1025.0 %2.0 %",
+        f"{EVIL}tree12.5 % treenothing6.2 %",
+        f"{EVIL}4081.2 %",
+        "User 62 few50.0 %",
+        "The picture cannot be read.",
+        "The first 1 of 7 tasks.",
+    ):
+        assert figures in text
+
+
+def test_the_page_of_next_tasks_shows_what_they_were_chosen_of(
+    dashboard: Dashboard, store: RunStore
+) -> None:
+    path = "/projects/7/next-tasks"
+    store.add_done(NEXT_TASKS, 7, *SAMPLES["next-tasks"], 1.0)
+    page = dashboard.page(path)
+    assert [each["id"] for each in page.all("figure")] == ["task-4", "task-3"]
+    text = " ".join(page.text.split())
+    assert "of 4 321 tasks without an annotation or a draft: 12" in text
+    assert "12 pictures compared, 9 near-duplicates skipped, 7 left out" in text
+    assert "compared with 5 corrected pictures too" in text
+    assert not [each for each in page.all("p") if each.get("id") == "shortage"]
+    for count in ("0", "101", "many"):
+        refused = dashboard.post(path, {"count": count})
+        assert refused.status_code == 400
+        (field,) = [each for each in Page(refused).all("input") if each.get("name") == "count"]
+        assert field["value"] == count
+    assert dashboard.post(path, {"count": "5"}).status_code == 303
+    assert [run.asked for run in store.runs(NEXT_TASKS, 7)] == [{"count": 5}, {"count": 5}]
+
+
+WORDS_PAGE = "/projects/7/words"
+
+
+def tried(report: WordsReport = samples.WORDS) -> str:
+    """Keep a trial; the value is its path."""
+    store = RunStore(Database.from_settings(Settings()))
+    store.add_done(WORDS, 7, AskedWords(report.label), report, 1.0)
+    return f"{WORDS_PAGE}/{store.runs(WORDS, 7)[0].id}"
+
+
+def test_words_are_ranked_and_used_on_the_page(dashboard: Dashboard, studio: FakeStudio) -> None:
+    path = tried()
+    page = dashboard.page(path)
+    rows = [each["id"] for each in page.all("tr") if each.get("id")]
+    assert rows == ["row-1", "row-0", "row-2"], "the best first"
+    assert [each["src"] for each in page.all("img")] == ["data:image/jpeg;base64,AA"] * 3
+    assert studio.label_config == CONFIG
+    used = dashboard.post(f"{path}/use", {"row": "1"})
+    assert "The words are in the label config" in dashboard.page(used.headers["Location"]).text
+    assert studio.label_config == CONFIG.replace('<Label value="tree"/>', LINE)
+    again = dashboard.post(f"{path}/use", {"row": "1"})
+    assert again.status_code == 409, "the figures are of another config"
+
+
+def test_a_program_uses_words(dashboard: Dashboard, studio: FakeStudio) -> None:
+    client = dashboard.client
+    asked = client.post(WORDS_PAGE, json={"label": "tree"})
+    assert client.post(f"{asked.headers['Location']}/use", json={"row": 1}).status_code == 400
+    path = tried()
+    for body in ({"row": 7}, {"row": "x"}, {}, {"row": 1, "more": 1}):
+        assert client.post(f"{path}/use", json=body).status_code == 400
+    assert client.post(f"{path}/use", json={"row": 1}).status_code == 200
+    assert studio.label_config != CONFIG
+
+
+def test_a_check_of_all_words_says_what_to_try(dashboard: Dashboard) -> None:
+    text = dashboard.page(tried(samples.CHECKED_WORDS)).text
+    assert EVIL in text
+    assert "Try a more common word" in text
+
+
+def test_label_studio_may_refuse_the_words(dashboard: Dashboard, studio: FakeStudio) -> None:
+    studio.annotate(3, [{"value": {"brushlabels": ["gone"]}}])
+    response = dashboard.post(f"{tried()}/use", {"row": "1"})
+    assert response.status_code == 424
+    assert "gone" in Page(response).text
+    assert studio.label_config == CONFIG
+
+
+def test_a_refused_form_keeps_all_that_was_typed(dashboard: Dashboard) -> None:
+    form = {"label": "tree", "wordings": "\npine\nfir, oak", "pictures": "99"}
+    response = dashboard.post(WORDS_PAGE, form)
+    assert response.status_code == 400
+    page = Page(response)
+    values = [(each["name"], each.get("value")) for each in page.all("input")]
+    assert ("label", "tree") in values
+    assert [value for name, value in values if name == "pictures"] == ["99", ""]
+    assert "\n\npine\nfir, oak</textarea>" in response.text, "a browser drops the first line end"
+    page = Page(dashboard.post(WORDS_PAGE, {"pictures": "99"}))
+    assert [each["value"] for each in page.all("input") if each["name"] == "pictures"] == ["", "99"]
+
+
+ERRORS = "/projects/7/label-errors"
+
+
+def keep(report: LabelErrors = samples.LABEL_ERRORS) -> None:
+    store = RunStore(Database.from_settings(Settings()))
+    store.add_done(LABEL_ERRORS, 7, AskedNothing(), report, 1.0)
+
+
+def ids(page: Page) -> list[str | None]:
+    return [each.get("id") for each in page.all("article")]
+
+
+def test_what_is_confirmed_leaves_the_list_and_comes_back(dashboard: Dashboard) -> None:
+    keep()
+    assert ids(dashboard.page(ERRORS)) == ["annotation-12-1", "annotation-13-2"]
+    answered = dashboard.post(f"{ERRORS}/confirm", {"annotation": "12", "updated": "5.25"})
+    assert answered.status_code == 303
+    page = dashboard.page(ERRORS)
+    assert ids(page) == ["annotation-13-1"]
+    assert "Confirmed as right" in page.text
+    told = json.loads(dashboard.client.get(ERRORS).data)
+    assert told["confirmed"] == [{"annotation": 12, "task": 3}]
+    dashboard.post(f"{ERRORS}/take-back", {"annotation": "12"})
+    assert ids(dashboard.page(ERRORS)) == ["annotation-12-1", "annotation-13-2"]
+
+
+def test_an_annotation_of_several_pictures_is_confirmed_as_a_whole(dashboard: Dashboard) -> None:
+    pages = [msgspec.structs.replace(SUSPICION, item_index=index) for index in (0, 2)]
+    keep(msgspec.structs.replace(samples.LABEL_ERRORS, suspicions=(*pages,)))
+    page = dashboard.page(ERRORS)
+    assert ids(page) == ["annotation-12-1", "annotation-12-2"]
+    assert page.text.count("The whole annotation is right") == 2
+    dashboard.post(f"{ERRORS}/confirm", {"annotation": "12", "updated": "5.25"})
+    assert "None is left." in dashboard.page(ERRORS).text
+
+
+def test_a_version_that_was_not_compared_is_not_confirmed(dashboard: Dashboard) -> None:
+    for body in ({"annotation": 12, "updated": 4.0}, {"annotation": 14, "updated": 5.25}, {}):
+        assert dashboard.client.post(f"{ERRORS}/confirm", json=body).status_code == 400
+    keep()
+    refused = dashboard.post(f"{ERRORS}/confirm", {"annotation": "12", "updated": "4"})
+    assert refused.status_code == 400
+    assert "load the page again" in Page(refused).text
+    for updated in ("soon", [5.25], 10**400, float("inf"), float("nan"), "nan"):
+        wrong = {"annotation": 12, "updated": updated}
+        refused = dashboard.client.post(f"{ERRORS}/confirm", json=wrong)
+        assert refused.status_code == 400
+    assert json.loads(dashboard.client.get(ERRORS).data)["confirmed"] == []
+
+
+def test_another_version_of_a_confirmed_annotation_is_listed() -> None:
+    assert samples.LABEL_ERRORS.without({12: 6.0}) == samples.LABEL_ERRORS
