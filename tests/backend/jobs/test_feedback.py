@@ -54,28 +54,6 @@ def test_a_webhook_brings_the_next_poll_forward(connected: Backend, studio: Fake
     wait_for(lambda: rows_of(annotations) == [] and studio.stored() == {new: 1})
 
 
-def test_annotations_teach_and_predictions_follow(connected: Backend, studio: FakeStudio) -> None:
-    """From the poll to the next prediction; and back, once they are deleted."""
-    before = connected.predict(1)
-    made = []
-    for task in (1, 2):
-        noise = np.random.default_rng(task).integers(0, 256, (4, 8, 3), np.uint8)
-        studio.tasks[task] = {"image": data_url(noise)}
-        made.append(studio.annotate(task, [region("a", "red", 4)], 1e9))
-    wake(connected)
-    learned = "/projects/7/learning"
-    wait_for(lambda: bool(connected.client.get(learned).get_json()["versions"]))
-    (newest,) = connected.client.get(learned).get_json()["versions"]
-    assert newest["annotations"] == 2
-    assert (version(connected) != before[0]["model_version"]) == newest["better"]
-    for annotation in made:
-        studio.remove(annotation["id"])
-    wake(connected)
-    wait_for(lambda: connected.client.get(learned).get_json()["annotations"] == 0)
-    assert version(connected) == before[0]["model_version"]
-    assert connected.predict(1) == before
-
-
 def test_many_annotations_at_once_make_one_version(connected: Backend, studio: FakeStudio) -> None:
     """Thirty, where two would do: no version is made while others are read."""
     for task in range(1, 31):

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 
-from backend.cli.demo_servers import free_port, running
 from backend.database.database import Database
 from backend.jobs.job_store import JobStore
-from tests.backend.fakes.label_studio import TOKEN, FakeStudio
-from tests.backend.fakes.leases import end_leases
-from tests.backend.fakes.local_server import Answer, Asked, LocalServer
+from tests.backend.fakes.label_studio import FakeStudio
 from tests.backend.fakes.waiting import wait_for
-from tests.backend.jobs.served_backend import CONFIG, Backend, picture, version
+from tests.backend.jobs.served_backend import Backend, picture, version
 
 
 def retrieve(backend: Backend, studio: FakeStudio) -> list[int]:
@@ -75,33 +65,6 @@ def test_a_retrieve_of_200_tasks_ends_with_one_prediction_each(
     assert sum(map(len, backend.segmenter.encoded)) == 200
     (job,) = backend.store.list_jobs()
     assert (job.kind, job.state, job.done + job.skipped) == ("late", "done", 200 - len(first))
-
-
-def test_what_was_answered_is_not_written_too(
-    make_backend: Callable[..., Backend], studio: FakeStudio
-) -> None:
-    backend = make_backend(predict_deadline_s=30)
-    backend.worker.start()
-    assert len(retrieve(backend, studio)) == 40
-    assert each_once(studio)
-    assert backend.store.list_jobs() == []
-
-
-def test_without_a_token_each_press_brings_more(
-    make_backend: Callable[..., Backend], studio: FakeStudio
-) -> None:
-    backend = make_backend(label_studio_api_key=None)
-    backend.worker.start()
-    backend.segmenter.gate.clear()
-    assert retrieve(backend, studio) == []
-    backend.segmenter.gate.set()
-    wait_for(lambda: backend.client.get("/status").get_json()["remaining"] == 0)
-    begun = sum(map(len, backend.segmenter.encoded))
-    assert 0 < begun < 40
-    assert backend.store.list_jobs() == []
-    while not each_once(studio):
-        assert retrieve(backend, studio)
-    assert sum(map(len, backend.segmenter.encoded)) == 40
 
 
 def test_a_job_of_the_project_and_one_of_late_tasks_run_beside_each_other(
@@ -183,58 +146,3 @@ def test_a_round_that_crashes_is_told_and_the_next_one_works(
     job = backend.store.start_job(7)
     wait_for(lambda: backend.store.get_job(job.id).over)
     assert "The background has failed" in caplog.text
-
-
-def test_late_tasks_outlive_kill_9(
-    server: LocalServer, studio: FakeStudio, url: str, tmp_path: Path
-) -> None:
-    studio.tasks = {i: {"image": picture(i)} for i in range(1, 101)}
-    store = JobStore(Database(url))
-    command = [sys.executable, "-m", "tests.e2e.slow_segmenter", "0.05", "serve", "--port"]
-    reach = ["--label-studio-url", server.url, "--label-studio-api-key", TOKEN]
-    small = ["--model", "demo", "--short-side-px", "64", "--database-url", url]
-    body = {
-        "tasks": [{"id": i, "project": 7, "data": data} for i, data in studio.tasks.items()],
-        "label_config": CONFIG,
-        "project": "7.1",
-    }
-
-    def serve(stack: ExitStack, name: str) -> tuple[str, subprocess.Popen[bytes]]:
-        port = free_port(0)
-        running_ = running(
-            [*command, str(port), *reach, *small],
-            variables={"OMP_WAIT_POLICY": "PASSIVE", "PREDICT_DEADLINE_S": "1.5"},
-            health=f"http://127.0.0.1:{port}/health",
-            log=tmp_path / name,
-            timeout_s=120,
-        )
-        process, address = stack.enter_context(running_), f"http://127.0.0.1:{port}"
-        wait_for(lambda: requests.get(f"{address}/ready", timeout=60).ok, 60)
-        return address, process
-
-    with ExitStack() as stack:
-        address, dies = serve(stack, "first")
-        entries = requests.post(f"{address}/predict", json=body, timeout=60).json()["results"]
-        for task, entry in zip(studio.tasks, entries, strict=True):
-            if entry:
-                studio.add(task, entry["model_version"])
-        imports = len(studio.imports)
-
-        def kill_at_third(asked: Asked) -> Answer | None:
-            if asked.method == "POST" and len(studio.imports) == imports + 2:
-                os.killpg(dies.pid, signal.SIGKILL)
-            return None
-
-        studio.fault = kill_at_third
-        wait_for(lambda: dies.poll() is not None, 60)
-    studio.fault = lambda _: None
-    (job,) = store.list_jobs()
-    assert not job.over
-    assert 0 < len(studio.stored()) < 100
-    end_leases(store.database, job.owner)
-    with ExitStack() as stack:
-        serve(stack, "second")
-        wait_for(lambda: store.get_job(job.id).over, 60)
-    assert store.get_job(job.id).state == "done"
-    assert each_once(studio)
-    store.database.close()

@@ -11,18 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backend.inference.engine import Engine
 from backend.label_studio.region_reader import area_mask, drawn_areas
 from backend.label_studio.requests import Task
 from backend.prediction.masks import competing_labels, segment_phrases
 from backend.prediction.prompt_parser import Phrase, Phrases, read_words
 from clearclip_core import (
-    SCENE_LABELS,
     Label,
     RGBArray,
     Segmentation,
-    Segmenter,
-    render_scene,
 )
 from tests.backend.fakes.colour_segmenter import data_url, flag
 from tests.backend.prediction.annotator import (
@@ -294,38 +290,3 @@ def test_an_answer_replaces_no_region_when_it_is_accepted(annotator: Annotator) 
 def test_labels_that_words_name_are_no_rivals(text: str, competing: list[str]) -> None:
     phrases = read_words(text, STREET, STREET.labels_of("image"), "")
     assert [label.name for label in competing_labels(phrases, STREET.labels)] == competing
-
-
-# The demo model, on scenes that it never saw
-
-
-@pytest.fixture(scope="module")
-def demo() -> Annotator:
-    engine = Engine(lambda: Segmenter.load("demo", device="cpu"), lambda: "demo")
-    engine.start()
-    return Annotator(engine, model="demo")
-
-
-DEMO_CONFIG = CONFIG.replace(LABELS, "".join(f'<Label value="{name}"/>' for name in SCENE_LABELS))
-
-
-def test_on_a_scene(demo: Annotator) -> None:
-    scene = render_scene(seed=10_000_000, size_hw=(240, 320))
-    label = int(np.bincount(scene.label_map[scene.label_map >= 0]).argmax())
-    name, truth = SCENE_LABELS[label], scene.label_map == label
-    rows, columns = np.nonzero(truth)
-    x, y = columns.mean() / 3.2, rows.mean() / 2.4
-    assert truth[int(y * 2.4), int(x * 3.2)]
-    context = {
-        "click": keypoint(x, y, label=name),
-        "box": rectangle(
-            columns.min() / 3.2,
-            rows.min() / 2.4,
-            np.ptp(columns) / 3.2,
-            np.ptp(rows) / 2.4,
-            label=name,
-        ),
-        "words": textarea(name),
-    }
-    for prompt in context.values():
-        assert iou(demo.mask(scene.image, prompt, config=DEMO_CONFIG), truth) > 0.7
