@@ -157,15 +157,13 @@ class ExampleStore:
             found = sorted((row.project, row.model) for row in connection.execute(places))
         if not found:  # most often, and then no lock is waited for
             return False
-        forgotten = 0
         with self._database.write() as connection:
             for project, model in found:
                 locked = StateRow.lock(connection, project, model)
                 own = delete(EXAMPLES).where(its, *locked.own(EXAMPLES))
-                if deleted := connection.execute(own).rowcount:
-                    forgotten += deleted
+                if connection.execute(own).rowcount:
                     locked.count_change()
-        return forgotten > 0
+        return True
 
     def is_too_old(self, annotation: int, project: int) -> bool:
         """Whether a project has `MOST_ANNOTATIONS` newer annotations than this one."""
@@ -201,8 +199,8 @@ def build_examples(
         if image.evidence.is_empty:
             continue
         engine.segmenter()  # without a model, no image needs to be read
+        place = diff.task, image.tag, image.item_index
         try:
-            place = diff.task, image.tag, image.item_index
             rgb = read_annotated_image(read_image, *place, image.size_hw)
             made.append(_build(settings, engine, diff, image, rgb))
         except ImageRefused:
