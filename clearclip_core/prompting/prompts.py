@@ -193,7 +193,8 @@ def segment_points(
     last = dict(clicks)
     inside, outside = ([at for at in last if last[at] is kind] for kind in (True, False))
     if not inside:
-        return _empty(prompted.geometry.image_hw)
+        size_hw = prompted.geometry.image_hw
+        return PromptedMask(np.zeros(size_hw, bool), np.zeros(size_hw, np.float16))
     # A positive click under a later negative one still counts: without it, cells could be added.
     positive = list(dict.fromkeys(pixel for pixel, is_positive in clicks if is_positive))
     log_odds = click_log_odds(prompted, positive, outside)
@@ -253,10 +254,6 @@ def _click_mask(
     fine = fill_holes(fine_image.parts_at(fine, inside), image.geometry.cell_area_px)
     fine_image.fill_around(fine, outside, False)
     return fine
-
-
-def _empty(image_hw: tuple[int, int]) -> PromptedMask:
-    return PromptedMask(np.zeros(image_hw, bool), np.zeros(image_hw, np.float16))
 
 
 def _pixel(point: Point, image_hw: tuple[int, int]) -> Pixel:

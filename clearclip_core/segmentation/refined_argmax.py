@@ -441,5 +441,5 @@ class DeviceSegmentation(Segmentation):
         if not limits.any():
             return self
         labels, confidence = self._labels_there, self._confidence_there
-        low = confidence < limits.to(labels.device)[labels.int()]
+        low = confidence < to_device(limits, labels.device)[labels.int()]
         return type(self)(labels.masked_fill(low, -1), confidence, self.labels)
