@@ -60,6 +60,17 @@ def test_winners_are_those_of_all_queries(dtype: type, queries: int, spread: flo
     assert covered == ROWS.image_px
 
 
+def test_cells_without_a_pixel_decide_nothing() -> None:
+    """A picture that is made larger for the model bends more often than it has pixels."""
+    axis = Axis(12, 160, 48, (0, 24, 48, 72, 96, 112), 16)
+    values = np.random.default_rng(0).random((axis.matrix.shape[1], axis.matrix.shape[1], 5))
+    full = np.einsum("yi,xj,ijq->yxq", axis.matrix, axis.matrix, values)
+    cells = axis.upsampling.cells(12.0)
+    assert (cells.sizes_px == 0).any()
+    (band,) = TileArgmax(values[:, :, None], np.arange(5, dtype=np.int16), cells, cells).bands()
+    assert np.array_equal(band.labels, full.argmax(axis=2))
+
+
 @pytest.mark.parametrize("count", [1, 2, 12, 300])
 def test_the_first_of_the_largest_candidates_wins(count: int) -> None:
     values = np.random.default_rng(2).integers(0, 40, (count, 5, 50)) / 8  # many are equal
