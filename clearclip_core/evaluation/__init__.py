@@ -1,2 +1,2 @@
-"""Benchmarks: data sets, confusion matrix, runner, checkpoint and speed; imports the segmenter
-and what that imports."""
+"""Benchmarks and comparisons: data sets, confusion matrix, runner and checkpoint; imports the
+segmenter and what that imports."""

@@ -22,7 +22,7 @@ from clearclip_core import (
     download_weights,
     load_model,
 )
-from clearclip_core.clip import weights
+from clearclip_core.clip import loading, weights
 from tests.core.conftest import make_clip
 
 SENTENCES = ["a photo of a dog.", "snow"]
@@ -221,11 +221,18 @@ def archive(tmp_path_factory: pytest.TempPathFactory, clip_model: open_clip.CLIP
 
 
 def test_openais_archive_is_read_through_its_state_dict(
-    tiny_arch: str, archive: Path, clip_model: open_clip.CLIP
+    tiny_arch: str,
+    archive: Path,
+    safetensors_file: Path,
+    clip_model: open_clip.CLIP,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(loading, "SINK_CHANNELS", {f"{tiny_arch}/openai": (1, 2)})
     loaded = load_model(f"{tiny_arch}@{archive}", device="cpu", precision="fp32")
     assert_same(loaded.clip, with_quick_gelu(clip_model))  # only OpenAI has such archives
     assert loaded.mean == pytest.approx([255 * x for x in open_clip.OPENAI_DATASET_MEAN])
+    assert loaded.sink_channels == (1, 2)
+    assert load_model(f"{tiny_arch}-gelu@{safetensors_file}", device="cpu").sink_channels is None
 
 
 def test_weights_of_another_architecture_are_refused(
