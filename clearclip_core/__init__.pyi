@@ -6,7 +6,7 @@ from .clip.dense_encoder import DenseEncoder, WindowFeatures
 from .clip.devices import usable_cpus
 from .clip.loading import LoadedModel, load_model
 from .clip.methods import MAPS, METHODS, Method, resolve_method
-from .clip.text_encoder import BEST_TEMPLATES, TEMPLATES, EmbeddingStore, TextEncoder
+from .clip.text_encoder import BEST_TEMPLATES, TEMPLATES, TextEncoder
 from .clip.weights import (
     KnownModel,
     WeightsNotFoundError,
@@ -46,7 +46,6 @@ __all__ = [
     "BoolMask",
     "DenseEncoder",
     "DenseFeatures",
-    "EmbeddingStore",
     "Example",
     "Fit",
     "KnownModel",

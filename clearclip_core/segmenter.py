@@ -27,7 +27,7 @@ from clearclip_core.clip.dense_encoder import (
 )
 from clearclip_core.clip.loading import LoadedModel, load_model
 from clearclip_core.clip.methods import Method, resolve_method
-from clearclip_core.clip.text_encoder import TEMPLATES, EmbeddingStore, Template, TextEncoder
+from clearclip_core.clip.text_encoder import TEMPLATES, Template, TextEncoder
 from clearclip_core.images.preprocessing import Preprocessing, RGBArray, to_rgb
 from clearclip_core.segmentation.guided_filter import REFINEMENT
 from clearclip_core.segmentation.propagation import propagate as propagate_scores
@@ -88,7 +88,6 @@ class Segmenter:
             and std.
         windows_at_once: windows that are encoded as one batch, at most. By default 4 on a CPU, on
             CUDA as many as fit into half of the free memory, 64 at most, and 8 on other devices.
-        store: text embeddings on disk; by default they are kept in memory only.
         templates: in which words are embedded; by default CLIP's 80.
 
     Raises:
@@ -108,13 +107,12 @@ class Segmenter:
         method: str | Method = "clearclip",
         preprocessing: Preprocessing | None = None,
         windows_at_once: int | None = None,
-        store: EmbeddingStore | None = None,
         templates: Sequence[Template] = TEMPLATES,
     ) -> None:
         self.model = model
         self.method = resolve_method(method)
         self.encoder = DenseEncoder(model.clip, self.method, model.sink_channels)
-        self.embed = TextEncoder(model.embed, templates, store=store)
+        self.embed = TextEncoder(model.embed, templates)
         self.preprocessing = preprocessing or Preprocessing(model.mean, model.std)
         if windows_at_once is None:
             windows_at_once = choose_windows_at_once(self.encoder, self.preprocessing.window_px)
@@ -140,14 +138,12 @@ class Segmenter:
             short_side_px: images are resized to this short side. A larger one finds smaller
                 objects and takes longer. The long side is limited to 2048 px at 448, and in
                 proportion otherwise.
-            folder: folder of weights. Text embeddings are kept in its ``embeddings/``, so that a
-                vocabulary is embedded once for all processes. Without a folder nothing is written.
+            folder: folder of weights.
         """
         method = resolve_method(method)
         model = load_model(name, device, precision, folder, download)
         sizes = Preprocessing.of_short_side(model.mean, model.std, short_side_px)
-        store = EmbeddingStore.of(model, folder)
-        return cls(model, method, sizes, store=store, templates=templates)
+        return cls(model, method, sizes, templates=templates)
 
     @cached_property
     def features_id(self) -> str:

@@ -205,7 +205,7 @@ def _measure_benchmark(options: ModelOptions, data: DataOptions, out: Path | Non
     path = out or result_path(config)
     result = earlier_result(path, config)
     if result is None:
-        segmenter = task.segmenter(model, method, options.model_dir)
+        segmenter = task.segmenter(model, method)
         predict = predictor(segmenter, task.benchmark, task.labels)
         checkpoint = checkpoint_path(path, config.key)
         with click_errors():

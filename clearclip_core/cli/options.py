@@ -136,13 +136,11 @@ class ModelOptions:
         Raises:
             click.ClickException: the method is none, or does not go with the model.
         """
-        from clearclip_core.clip.text_encoder import EmbeddingStore
         from clearclip_core.segmenter import Segmenter
 
         sizes = Preprocessing.of_short_side(model.mean, model.std, self.short_side_px)
-        store = EmbeddingStore.of(model, self.model_dir)
         with click_errors():
-            return Segmenter(model, self.method, sizes, store=store)
+            return Segmenter(model, self.method, sizes)
 
     def load_model(self) -> LoadedModel:
         """Load the model without a segmenter and print its notice.

@@ -101,7 +101,7 @@ def ablate(options: ModelOptions, data: DataOptions, study: str, out: Path) -> N
         methods = [method for method, _ in missing.values()]
         key = json_digest([settings.key for _, settings in missing.values()])
         checkpoint = checkpoint_path(out / "ablation", key)
-        predict = readouts(task, model, methods, options.model_dir)
+        predict = readouts(task, model, methods)
         hardware = device_name(choose_device(options.device))
         with click_errors():
             classes = len(task.benchmark.classes)

@@ -14,7 +14,6 @@ from tqdm import tqdm
 from clearclip_core.clip.dense_encoder import DenseEncoder
 from clearclip_core.clip.loading import LoadedModel
 from clearclip_core.clip.methods import Method
-from clearclip_core.clip.text_encoder import EmbeddingStore
 from clearclip_core.clip.weights import weights_id
 from clearclip_core.evaluation.benchmarks import (
     SHORT_SIDE_PX,
@@ -146,17 +145,9 @@ class EvaluationTask:
         samples = tuple(find_samples(benchmark, data)[:limit])
         return cls(benchmark, samples, labels, limit, names is not None)
 
-    def segmenter(
-        self, model: LoadedModel, method: str | Method, model_dir: Path | None = None
-    ) -> Segmenter:
-        """Return a segmenter with the benchmark's preprocessing.
-
-        Args:
-            method: name of a preset, or a `Method`.
-            model_dir: folder of the text embedding cache; None for no cache.
-        """
-        store = EmbeddingStore.of(model, model_dir)
-        return Segmenter(model, method, self.benchmark.preprocessing(model), store=store)
+    def segmenter(self, model: LoadedModel, method: str | Method) -> Segmenter:
+        """Return a segmenter of a method with the benchmark's preprocessing."""
+        return Segmenter(model, method, self.benchmark.preprocessing(model))
 
     def run_config(
         self, model: LoadedModel, method: Method, called: str | None = None

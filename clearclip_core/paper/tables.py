@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 
 import torch
@@ -140,13 +139,12 @@ def readouts(
     task: EvaluationTask,
     model: LoadedModel,
     methods: Sequence[Method],
-    model_dir: Path | None = None,
 ) -> Predict:
     """Return the function that predicts the label maps of methods that change the last block only.
 
     All blocks but the last run once an image.
     """
-    segmenters = [task.segmenter(model, method, model_dir) for method in methods]
+    segmenters = [task.segmenter(model, method) for method in methods]
     first = segmenters[0]
     words = first.vocabulary(task.labels)
     embeddings = first.embed(words.queries)

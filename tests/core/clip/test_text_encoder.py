@@ -9,13 +9,12 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import open_clip
 import pytest
 import torch
 
-from clearclip_core import BEST_TEMPLATES, TEMPLATES, EmbeddingStore, TextEncoder
+from clearclip_core import BEST_TEMPLATES, TEMPLATES, TextEncoder
 from clearclip_core.clip.loading import encode_text
 from clearclip_core.clip.text_encoder import Template
 
@@ -169,28 +168,6 @@ def test_memory_is_bounded_and_forgets_the_longest_unused() -> None:
     encode(["road"])
     assert encode.missing(["dog", "cat", "road"]) == ["cat"]
     assert len(encode(["dog", "cat", "road", "goat"])) == 4  # more than are remembered
-
-
-def test_a_second_process_computes_nothing(tmp_path: Path) -> None:
-    """Bit for bit what the first has computed, read from the disk."""
-    words = ["dog", "road", "goat", "tart", "a" * 5000, "café/../\x00"]
-    first = TextEncoder(Letters(), store=EmbeddingStore(tmp_path, "one"))(words)
-    tower = Letters()
-    encode = TextEncoder(tower, store=EmbeddingStore(tmp_path, "one"))
-    assert encode.missing([*words, "cat"]) == ["cat"]
-    assert torch.equal(encode(words), first)
-    assert not tower.batches
-    assert torch.equal(first, TextEncoder(Letters())(words))
-
-
-def test_embeddings_of_other_weights_and_templates_are_not_taken(tmp_path: Path) -> None:
-    TextEncoder(Letters(), store=EmbeddingStore(tmp_path, "one"))(["dog"])
-    other_weights = TextEncoder(Letters(), store=EmbeddingStore(tmp_path, "two"))
-    assert other_weights.missing(["dog"]) == ["dog"]
-    fewer = TextEncoder(Letters(), TEMPLATES[:79], store=EmbeddingStore(tmp_path, "one"))
-    assert fewer.missing(["dog"]) == ["dog"]
-    same = TextEncoder(Letters(), store=EmbeddingStore(tmp_path, "one"))
-    assert same.missing(["dog", "Dog", "dog "]) == ["Dog", "dog "]
 
 
 SENTENCES = {
