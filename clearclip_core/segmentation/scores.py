@@ -281,23 +281,6 @@ class Scores:
                 labels[band.rows][probability.numpy() < thresholds[band.labels]] = -1
         return labels, confidence
 
-    def probabilities(self, rows: slice = slice(None)) -> npt.NDArray[np.float32]:
-        """Compute the probabilities of the labels in a band of rows of the original image.
-
-        They are the softmax over all queries, contrast words included. The largest of a label's
-        queries counts (the paper's released settings), so they need not add up to 1.
-
-        Args:
-            rows: rows of the image; all by default.
-
-        Returns:
-            (labels, rows, W) float32 in [0, 1].
-        """
-        softmax = (self._upsample(rows) * self.temperature).softmax(dim=0)
-        labels = range(len(self.vocabulary.labels))
-        best = [softmax[self._query_labels == label].amax(dim=0) for label in labels]
-        return torch.stack(best).cpu().numpy()
-
     def logits_at(
         self, y_px: Matrix, x_px: Matrix, queries: Indices | None = None
     ) -> Iterator[tuple[slice, npt.NDArray[np.floating[Any]]]]:

@@ -45,16 +45,6 @@ def softmax_at_full_resolution(scores: Scores) -> torch.Tensor:
     return exponents / exponents.sum(dim=0)
 
 
-def test_probabilities_are_the_best_query_of_a_softmax_over_all() -> None:
-    softmax = softmax_at_full_resolution(scores_of())
-    expected = torch.stack([softmax[0:2].amax(0), softmax[2], softmax[3:6].amax(0)])
-    probabilities = scores_of().probabilities()
-    assert probabilities.shape == (3, 57, 83)
-    assert probabilities == pytest.approx(expected.numpy(), abs=1e-4)
-    band = scores_of().probabilities(slice(10, 13))
-    assert band == pytest.approx(expected[:, 10:13].numpy(), abs=1e-4)
-
-
 def expected_labels(
     softmax: torch.Tensor, thresholds: tuple[float, float, float]
 ) -> tuple[np.ndarray, np.ndarray]:
