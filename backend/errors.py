@@ -84,20 +84,8 @@ class Busy(BackendError):
     http_status = 429
 
 
-class ProjectNotFound(BackendError):
-    """Label Studio has no project of that number, or does not show it to this token."""
-
-    http_status = 404
-
-
-class JobNotFound(BackendError):
-    """There is no job of that number."""
-
-    http_status = 404
-
-
-class RunNotFound(BackendError):
-    """There is no run of that number over a project any more, or its file is elsewhere."""
+class NotFound(BackendError):
+    """There is no project, job, run or file of that number, or not for this token."""
 
     http_status = 404
 

@@ -40,7 +40,7 @@ from backend.database.leases import (
     leased_to,
     renewed,
 )
-from backend.errors import JobNotFound, JobOver, WithdrawalRefused
+from backend.errors import JobOver, NotFound, WithdrawalRefused
 from backend.prediction.failures import FailureStore
 
 JobState = Literal["queued", "running", "paused", "cancelled", "done", "failed"]
@@ -167,7 +167,7 @@ class Job(msgspec.Struct, frozen=True, rename={"only": "filter"}):
 class JobStore:
     """The jobs table of a database.
 
-    Methods raise `JobNotFound` for a number that no job has, `JobOver` where a job that is over is
+    Methods raise `NotFound` for a number that no job has, `JobOver` where a job that is over is
     changed, and `LeaseLost` where another owner works on it.
 
     >>> store = JobStore(Database("sqlite://"))  # in memory
@@ -419,7 +419,7 @@ class JobStore:
     def _get(self, connection: Connection, job: int) -> Job:
         row = connection.execute(select(_JOBS).where(_JOBS.c.id == job)).first()
         if row is None:
-            raise JobNotFound(f"There is no job {job}.")
+            raise NotFound(f"There is no job {job}.")
         return _job(row)
 
     def _owned(self, connection: Connection, job: int, owner: str) -> Job:

@@ -31,7 +31,7 @@ from backend.database.leases import (
     leased_to,
     renewed,
 )
-from backend.errors import Busy, RunNotFound
+from backend.errors import Busy, NotFound
 from backend.runs.run import OVER, Report, Run, RunKind
 
 #: The most runs of a kind that wait or are at work.
@@ -102,11 +102,11 @@ class RunStore:
         """Return one run of a project.
 
         Raises:
-            RunNotFound: there is none of that number, or none any more.
+            NotFound: there is none of that number, or none any more.
         """
         found = next((each for each in self.runs(kind, project) if each.id == number), None)
         if found is None:
-            raise RunNotFound(
+            raise NotFound(
                 f"Project {project} has no run {number} of “{kind.title}”; the last {MOST_KEPT} "
                 "are kept."
             )

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from backend.errors import BadRequest, ProjectNotFound, StudioRefused, StudioUnreachable
+from backend.errors import BadRequest, NotFound, StudioRefused, StudioUnreachable
 from backend.jobs.job_store import Only
 from backend.label_studio.client import LabelStudioClient
 
@@ -65,10 +65,10 @@ class ProjectCheck:
         Where it is away, or refuses the token, what was asked for is started: it waits, or says so.
 
         Raises:
-            ProjectNotFound: Label Studio has no such project, or does not show it to the token.
+            NotFound: Label Studio has no such project, or does not show it to the token.
         """
         if not self._may_be_there(project):
-            raise ProjectNotFound(
+            raise NotFound(
                 f"Label Studio has no project {project}, or does not show it to the backend's user."
             )
 

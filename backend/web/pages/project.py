@@ -11,9 +11,9 @@ import msgspec
 from flask import Blueprint, Response, request, url_for
 
 from backend.errors import (
-    JobNotFound,
     LabelConfigError,
     ModelUnavailable,
+    NotFound,
     StudioRefused,
     StudioUnreachable,
 )
@@ -118,7 +118,7 @@ class ProjectRoutes:
     def _asked_job(self, project: int) -> _Json | None:
         """Return the job of this project that the query names."""
         store, asked = self.services.store, request.args.get("job", "")
-        with suppress(JobNotFound, ValueError):
+        with suppress(NotFound, ValueError):
             job = store.get_job(int(asked))
             if job.project == project:
                 return describe_job(store, self.serializer, job)

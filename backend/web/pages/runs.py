@@ -10,7 +10,7 @@ import msgspec
 from flask import Blueprint, Response, request, send_file, url_for
 
 from backend.dataset.exporter import Format
-from backend.errors import BackendError, BadRequest, RunNotFound
+from backend.errors import BackendError, BadRequest, NotFound
 from backend.label_studio.client import LabelStudioClient
 from backend.runs.dataset import DAYS_KEPT, file_name, file_of
 from backend.runs.label_errors import LabelErrors
@@ -342,14 +342,14 @@ class DatasetRoutes(RunRoutes):
         """Answer with the ZIP file of a data set.
 
         Raises:
-            RunNotFound: there is none, it is not done, or is on another machine.
+            NotFound: there is none, it is not done, or is on another machine.
         """
         found = self.store.get(self.kind, project, run)
         path = file_of(self.services.settings, found)
         if found.state != "done":
-            raise RunNotFound(f"The data set {run} is {found.state}: it has no file.")
+            raise NotFound(f"The data set {run} is {found.state}: it has no file.")
         if not path.is_file():
-            raise RunNotFound(
+            raise NotFound(
                 f"The file of the data set {run} is not on this machine: another backend has made "
                 "it, or it was removed. Export it again."
             )

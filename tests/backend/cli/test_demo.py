@@ -162,21 +162,16 @@ def test_a_taken_port_is_not_used() -> None:
 def test_label_studio_is_looked_for_in_three_places(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def install(path: Path) -> str:
-        path.parent.mkdir(parents=True)
-        path.write_text("#!/bin/sh\n")
-        path.chmod(0o755)
-        return str(path)
-
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     with pytest.raises(DemoError, match=r"not installed here. Install it with: .*label-studio=="):
         find_label_studio()
-    on_path = install(tmp_path / "bin" / "label-studio")
-    assert find_label_studio() == on_path
-    own = install(tmp_path / ".venv-label-studio" / "bin" / "label-studio")
-    assert find_label_studio() == own
-    assert find_label_studio(on_path) == on_path
+    for folder in ("bin", ".venv-label-studio/bin"):  # the second wins
+        command = tmp_path / folder / "label-studio"
+        command.parent.mkdir(parents=True)
+        command.touch(0o755)
+        assert find_label_studio() == str(command)
+    assert find_label_studio("bin/label-studio") == str(tmp_path / "bin" / "label-studio")
     with pytest.raises(DemoError, match="`nowhere/label-studio` is no command"):
         find_label_studio("nowhere/label-studio")
 

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from click.testing import CliRunner, Result
-from label_studio_sdk.converter import brush
-from PIL import Image
 
 from backend.cli.main import main
 from backend.database.database import Database
@@ -21,63 +16,29 @@ from backend.learning.versions import model_key
 from backend.settings import Settings
 from clearclip_core import (
     BEST_TEMPLATES,
-    HELD_OUT_SEEDS,
     SCENE_LABELS,
     Adaptation,
-    Scene,
     ScoreOptions,
     Segmenter,
-    render_scene,
 )
 from clearclip_core.clip.weights import weights_id
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.learning_stores import LearningStores, version_with
 from tests.backend.fakes.local_server import LocalServer
+from tests.backend.runs.scene_project import CONFIG, LABELS, MODEL, painted, scene_studio, scenes
 
-LABELS = ("sky", "grass", "road", "car")
-CONFIG = (
-    '<View><Image name="image" value="$image"/><BrushLabels name="mask" toName="image">'
-    + "".join(f'<Label value="{name}"/>' for name in LABELS[:2])
-    + '<Label value="road" model_score_threshold="0.6"/>'
-    + '<Label value="car" model_score_threshold="{car}"/></BrushLabels></View>'
-)
-SCENES = tuple(render_scene(seed, (96, 128)) for seed in HELD_OUT_SEEDS[:2])
-OPTIONS = ("--device=cpu", "--precision=fp32", "--short-side-px=224")
+#: The project of scenes, of whose labels tree is drawn where it is certain, and house never.
+CERTAIN = CONFIG.replace('"tree"', '"tree" model_score_threshold="0.6"')
+NEVER = CERTAIN.replace('"house"', '"house" model_score_threshold="1"')
+SCENES = scenes()[:2]
+OPTIONS = MODEL[1:]
 MIN_PX = round(0.0005 * 96 * 128)
-
-
-def truth_of(scene: Scene, name: str) -> npt.NDArray[np.bool_]:
-    return np.asarray(scene.label_map == SCENE_LABELS.index(name))
-
-
-def as_task(scene: Scene) -> dict[str, Any]:
-    file = io.BytesIO()
-    Image.fromarray(scene.image).save(file, "PNG")
-    return {"image": f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"}
-
-
-def painted(scene: Scene) -> list[dict[str, Any]]:
-    """The labels of a scene as Label Studio's own converter writes masks."""
-    regions = []
-    for name in LABELS:
-        mask = truth_of(scene, name)
-        if mask.any():
-            rle = brush.mask2rle(mask.astype(np.uint8) * 255)
-            value = {"format": "rle", "rle": rle, "brushlabels": [name]}
-            size = {"original_height": 96, "original_width": 128}
-            place = {"from_name": "mask", "to_name": "image", "type": "brushlabels"}
-            regions.append({"id": name, "value": value} | size | place)
-    return regions
 
 
 @pytest.fixture
 def studio() -> FakeStudio:
-    tasks: dict[int, dict[str, Any]] = {1: {"image": "data:,"}, 2: {}, 3: {}, 4: {"image": "x"}}
-    for task, scene in zip((2, 3), SCENES, strict=True):
-        tasks[task] = as_task(scene)
-    made = FakeStudio(CONFIG.format(car=1), tasks)
-    for task, scene in zip((2, 3), SCENES, strict=True):
-        made.annotate(task, painted(scene))
+    made = scene_studio(annotated=2)
+    made.label_config = NEVER
     return made
 
 
@@ -107,7 +68,7 @@ def expected(thresholds: tuple[float, ...], **options: Any) -> tuple[float, floa
         for index, name in enumerate(LABELS):
             is_drawn = name in made and thresholds[index] < 1
             ours = made[name] if is_drawn else np.zeros((96, 128), bool)
-            theirs = truth_of(scene, name)
+            theirs = scene.label_map == SCENE_LABELS.index(name)
             both[index] += (ours & theirs).sum()
             union[index] += (ours | theirs).sum()
             wrong[index] += (ours != theirs).sum()
@@ -120,7 +81,7 @@ def test_a_project_is_measured_with_its_words_and_thresholds(
     server: LocalServer, tmp_path: Path
 ) -> None:
     words, page, out = (tmp_path / name for name in ("words.txt", "page.html", "out.json"))
-    words.write_text("heaven\nlawn\nstreet\nautomobile\n")
+    words.write_text("heaven\nlawn\nplant\nbuilding\n")
     (tmp_path / "own.txt").write_text("\n".join(LABELS))
     prompts = [f"--prompts={tmp_path / 'own.txt'}", f"--prompts={words}"]
     result = run(server, *OPTIONS, *prompts, f"--page={page}", f"--json={out}")
@@ -132,16 +93,14 @@ def test_a_project_is_measured_with_its_words_and_thresholds(
     miou, saved = expected((0, 0, 0.6, 1))
     assert own["iou"] == pytest.approx(miou)
     assert own["saved_paint"] == pytest.approx(saved)
-    assert own["labels"]["car"]["close_share"] is None  # it is never predicted
+    assert own["labels"]["house"]["close_share"] is None  # it is never predicted
 
 
 def test_what_counts_beside_the_words_is_that_of_the_project(
     server: LocalServer, studio: FakeStudio, tmp_path: Path
 ) -> None:
     """The label config wins over the settings, and the thresholds of the command over both."""
-    studio.label_config = CONFIG.format(car=1).replace(
-        'toName="image">', 'toName="image" presence="0.4">'
-    )
+    studio.label_config = NEVER.replace('toName="image">', 'toName="image" presence="0.4">')
     out, beside = tmp_path / "out.json", ("--presence=0.1", "--threshold=sky=0.9", "--limit=2")
     result = run(server, *OPTIONS, *beside, f"--json={out}")
     assert result.exit_code == 0, result.output
@@ -154,11 +113,11 @@ def test_what_counts_beside_the_words_is_that_of_the_project(
 
 
 def test_a_picture_that_cannot_be_read_is_left_out(server: LocalServer, studio: FakeStudio) -> None:
-    studio.annotate(1, painted(SCENES[0]))
+    studio.annotate(9, painted(SCENES[0]))
     result = run(server, *OPTIONS)
     assert result.exit_code == 0, result.output
     assert "2 pictures, 4 labels" in result.output
-    assert "pictures left out: 1\ntask 1: The data: URL holds no image." in result.output
+    assert "pictures left out: 1\ntask 9: The data: URL holds no image." in result.output
 
 
 def test_what_the_project_has_learned_is_a_row(
@@ -168,16 +127,16 @@ def test_what_the_project_has_learned_is_a_row(
     refused = run(server, *OPTIONS, *options)
     assert refused.exit_code == 1
     assert "uses nothing that was learned with demo and clearclip" in refused.output
-    studio.label_config = CONFIG.replace(' model_score_threshold="{car}"', "")
+    studio.label_config = CERTAIN
     settings = Settings(model="demo", short_side_px=224)
     key = model_key(settings, weights_id("demo"))
     stores = LearningStores.of(Database.from_settings(settings), "test", lambda: key)
     stores.replace_all(1)
     lease = stores.versions.lease_step(1, 7)
     assert lease is not None
-    width = Segmenter.load("demo").embed(["car"]).shape[1]
+    width = Segmenter.load("demo").embed(["house"]).shape[1]
     terms = np.zeros((1, width), np.float32), np.zeros(1, np.float32)
-    scores = Adaptation(("car",), *terms, 1)  # which changes nothing
+    scores = Adaptation(("house",), *terms, 1)  # which changes nothing
     stores.versions.commit(lease, version_with(scores), scores)
     result = run(server, *OPTIONS, *options)
     assert result.exit_code == 0, result.output
@@ -190,7 +149,7 @@ def test_what_the_project_has_learned_is_a_row(
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (("--threshold=bus=0.5",), "to name a label (sky, grass, road, car), but got 'bus'"),
+        (("--threshold=bus=0.5",), "to name a label (sky, grass, tree, house), but got 'bus'"),
         (("--image=photo",), "to name one <Image> of the label config, which has: image"),
         (("--model=nothing/here",), "knows no architecture 'nothing'"),
     ],

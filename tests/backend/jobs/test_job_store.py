@@ -9,7 +9,7 @@ import pytest
 
 from backend.database.database import Database
 from backend.database.leases import LEASE_S, LeaseLost
-from backend.errors import JobNotFound, JobOver
+from backend.errors import JobOver, NotFound
 from backend.jobs.job_store import Job, JobStore
 from backend.prediction.failures import FailureStore
 from tests.backend.conftest import Clock
@@ -147,7 +147,7 @@ def test_a_cancelled_job_stays_cancelled(store: JobStore) -> None:
     for turn in (store.pause, store.resume):
         with pytest.raises(JobOver, match="is cancelled"):
             turn(job.id)
-    with pytest.raises(JobNotFound):
+    with pytest.raises(NotFound):
         store.cancel(job.id + 1)
 
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from backend.cli.main import main
 from backend.database.database import Database
-from backend.errors import JobNotFound, StudioUnreachable, WithdrawalRefused
+from backend.errors import NotFound, StudioUnreachable, WithdrawalRefused
 from backend.jobs.job_store import Job, JobStore
 from backend.jobs.withdrawer import Withdrawer
 from backend.label_studio.client import LabelStudioClient
@@ -157,7 +157,7 @@ def test_what_cannot_be_withdrawn_is_refused(store: JobStore, studio: FakeStudio
     withdrawal = store.start_withdrawal(queued.id)
     with pytest.raises(WithdrawalRefused):
         store.start_withdrawal(withdrawal.id)
-    with pytest.raises(JobNotFound):
+    with pytest.raises(NotFound):
         store.start_withdrawal(99)
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from backend.database.database import Database
 from backend.database.leases import LEASE_S
-from backend.errors import Busy, ModelUnavailable, RunNotFound
+from backend.errors import Busy, ModelUnavailable, NotFound
 from backend.runs import runner as runner_module
 from backend.runs.kinds import KINDS
 from backend.runs.run import Run, RunKind
@@ -221,9 +221,9 @@ def test_three_are_kept_that_are_done_and_three_that_are_not(bench: Bench, kind:
     kept = [each.id for each in bench.store.runs(kind, 7)]
     assert kept == numbers[-2 * MOST_KEPT :][::-1]
     assert [each for each in forgotten if each not in kept][-1:] == [numbers[3]]
-    with pytest.raises(RunNotFound):
+    with pytest.raises(NotFound):
         bench.store.get(kind, 7, numbers[0])
-    with pytest.raises(RunNotFound):
+    with pytest.raises(NotFound):
         bench.store.get(kind, 8, numbers[-1])
 
 
