@@ -7,13 +7,19 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from backend.database.database import Database
+from backend.feedback.annotation_store import AnnotationStore
+from backend.jobs import change_poller
 from backend.jobs.job_store import JobStore
+from tests.backend.fakes.colour_segmenter import data_url
 from tests.backend.fakes.label_studio import FakeStudio
+from tests.backend.fakes.report import rows_of
 from tests.backend.fakes.waiting import wait_for
-from tests.backend.jobs.served_backend import Backend, picture, version
+from tests.backend.feedback.test_annotation_reader import region
+from tests.backend.jobs.served_backend import CONFIG, Backend, picture, version
 
 
 def retrieve(backend: Backend, studio: FakeStudio) -> list[int]:
@@ -146,3 +152,57 @@ def test_a_round_that_crashes_is_told_and_the_next_one_works(
     job = backend.store.start_job(7)
     wait_for(lambda: backend.store.get_job(job.id).over)
     assert "The background has failed" in caplog.text
+
+
+# ---- annotations, found by the poll of a running backend -----------------------------------------
+
+
+@pytest.fixture
+def connected(
+    make_backend: Callable[..., Backend], studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> Backend:
+    """A running backend, connected to project 7."""
+    monkeypatch.setattr(change_poller, "SETTLED_AFTER_S", 0.0)
+    monkeypatch.setattr(change_poller, "_WAKE_AFTER_S", 0.0)
+    studio.backends = [{"id": 1, "url": "http://here:9090", "created_at": "2001-09-09T01:46:40Z"}]
+    backend = make_backend(
+        model="demo", adapt_every=2, auto_prelabel="7", predict_deadline_s=30, poll_interval_s=600
+    )
+    set_up(backend)
+    backend.worker.start()
+    return backend
+
+
+def set_up(backend: Backend) -> None:
+    body = {"project": "7.1", "schema": CONFIG}
+    assert backend.client.post("/setup", json=body).status_code == 200
+
+
+def wake(backend: Backend, project: int = 7) -> None:
+    body = {"action": "ANNOTATION_CREATED", "project": {"id": project}}
+    assert backend.client.post("/webhook", json=body).status_code == 200
+
+
+def test_a_webhook_brings_the_next_poll_forward(connected: Backend, studio: FakeStudio) -> None:
+    annotations = AnnotationStore(connected.store.database, "who looks")
+    studio.annotate(8, [])
+    wake(connected)
+    wait_for(lambda: [read.task for read in rows_of(annotations)] == [8])
+    studio.remove(next(iter(studio.annotations)))
+    new = studio.create(studio.tasks[9])
+    wake(connected)
+    wait_for(lambda: rows_of(annotations) == [] and studio.stored() == {new: 1})
+
+
+def test_many_annotations_at_once_make_one_version(connected: Backend, studio: FakeStudio) -> None:
+    """Thirty, where two would do: no version is made while others are read."""
+    for task in range(1, 31):
+        noise = np.random.default_rng(task).integers(0, 256, (4, 8, 3), np.uint8)
+        studio.tasks[task] = {"image": data_url(noise)}
+        studio.annotate(task, [region("a", "red", 4)], 1e9)
+    wake(connected)
+    learned = "/projects/7/learning"
+    wait_for(lambda: bool(connected.client.get(learned).get_json()["versions"]), 60)
+    told = connected.client.get(learned).get_json()
+    (only,) = told["versions"]
+    assert (only["number"], only["annotations"], told["changed"]) == (1, 30, 0)
