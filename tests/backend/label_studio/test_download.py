@@ -4,51 +4,52 @@ from __future__ import annotations
 
 import base64
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from backend.errors import HostRefused, ImageNotFound, ImageRefused, ImageTooLarge
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.download import LabelStudioFiles
-from backend.label_studio.task_filter import TaskFilter
-from tests.backend.fakes.colour_segmenter import brush_config
-from tests.backend.fakes.file_studio import LEGACY, LOOPBACK, PERSONAL, FileStudio, fetch_file
+from tests.backend.fakes.file_studio import (
+    LEGACY,
+    LOOPBACK,
+    PERSONAL,
+    FileStudio,
+    fetch_file,
+    make_jwt,
+)
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, Asked, LocalServer
 
 
-def test_redirects_to_files_are_not_followed(
-    file_server: LocalServer, file_studio: FileStudio, tmp_path: Path
-) -> None:
-    (tmp_path / "secret").write_bytes(b"secret")
-    file_studio.answers["/data/x"] = Answer(302, headers={"Location": f"file://{tmp_path}/secret"})
-    with pytest.raises(ImageNotFound, match="no http"):
-        LabelStudioFiles(file_server.url, LEGACY).download(f"{file_server.url}/data/x")
-
-
 @pytest.mark.parametrize(
-    "location",
+    ("location", "error"),
     [
-        "{stranger}/a.png",
-        "//127.0.0.1:{port}/a.png",
-        "http://2130706433:{port}/",
-        "http://169.254.169.254/latest/meta-data/",
-        "http://[::ffff:169.254.169.254]/latest/",
-        "http://[fd00:ec2::254]/latest/",
+        ("file:///etc/passwd", ImageNotFound),
+        ("{stranger}/a.png", HostRefused),
+        ("http://2130706433:{port}/", HostRefused),
+        ("http://169.254.169.254/latest/meta-data/", HostRefused),
+        # a machine without IPv6 cannot reach those at all
+        ("http://[::ffff:169.254.169.254]/latest/", (HostRefused, ImageRefused)),
     ],
 )
-def test_redirects_to_private_addresses_are_not_followed(
-    file_server: LocalServer, stranger: LocalServer, file_studio: FileStudio, location: str
+def test_redirects_to_files_and_private_addresses_are_not_followed(
+    file_server: LocalServer,
+    stranger: LocalServer,
+    file_studio: FileStudio,
+    location: str,
+    error: type[Exception],
 ) -> None:
     place = location.replace("{stranger}", stranger.url).replace("{port}", str(stranger.port))
     file_studio.answers["/data/x"] = Answer(302, headers={"Location": place})
-    with pytest.raises((HostRefused, ImageRefused)) as caught:
+    with pytest.raises(error):
         LabelStudioFiles(file_server.url, LEGACY, timeout_s=3).download(f"{file_server.url}/data/x")
-    if "[" not in location:  # a machine without IPv6 cannot reach those at all
-        assert isinstance(caught.value, HostRefused)
     assert stranger.asked == []
 
 
@@ -124,11 +125,16 @@ def test_slow_hosts() -> None:
         given_up.set()
 
 
-def test_redirects_end(file_server: LocalServer, file_studio: FileStudio) -> None:
+def test_redirects_on_the_host_keep_the_token_and_end(
+    file_server: LocalServer, file_studio: FileStudio
+) -> None:
+    file_studio.answers["/data/old.png"] = Answer(302, headers={"Location": "upload/1/a.png"})
+    files = LabelStudioFiles(file_server.url, LEGACY)
+    assert files.download(f"{file_server.url}/data/old.png") == b"picture"
     file_studio.answers["/data/loop"] = Answer(302, headers={"Location": "/data/loop"})
     with pytest.raises(ImageRefused, match="too many redirects"):
-        LabelStudioFiles(file_server.url, LEGACY).download(f"{file_server.url}/data/loop")
-    assert len(file_server.asked) == 6
+        files.download(f"{file_server.url}/data/loop")
+    assert len(file_server.asked) == 2 + 6
 
 
 def test_passwords_in_a_netrc_are_not_sent(
@@ -163,14 +169,6 @@ def test_redirects_leave_the_token_behind(
     files = LabelStudioFiles(file_server.url, LEGACY, rules=LOOPBACK)
     assert files.download(files.storage_url("s3://b/a.png", 3, 1)) == b"strange"
     assert stranger.asked == [Asked("GET", "/bucket/a.png?signature=1", None)]
-
-
-def test_redirects_on_the_host_keep_it(file_server: LocalServer, file_studio: FileStudio) -> None:
-    file_studio.answers["/data/old.png"] = Answer(302, headers={"Location": "upload/1/a.png"})
-    assert (
-        LabelStudioFiles(file_server.url, LEGACY).download(f"{file_server.url}/data/old.png")
-        == b"picture"
-    )
 
 
 def test_the_token_goes_along_for_files_only(
@@ -230,7 +228,7 @@ def test_who_has_no_password_makes_no_other_host_a_name_of_label_studio(
     assert files.download(f"{file_server.url}/data/upload/1/a.png") == b"picture"
 
 
-@pytest.mark.parametrize("hostname", ["", "  ", "studio", "file:///etc", "http://", "http://["])
+@pytest.mark.parametrize("hostname", ["", "studio", "file:///etc", "http://["])
 def test_names_that_are_none_are_not_learned(hostname: str) -> None:
     files = LabelStudioFiles()
     files.use_setup(hostname, LEGACY)
@@ -283,18 +281,14 @@ def test_storages_are_asked_by_task_or_by_project() -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "/data/../api/users/",
         "/data/upload/..",
-        "/data/upload/%2e%2e/%2E%2E/api/",
         "/data/upload/%252e%252e/x",
         "/data/upload\\..\\..\\api",
         "/data/upload/..%5capi",
-        "/data/local-files/?d=../../etc/passwd",
         "/data/local-files/?d=%2e%2e%2fetc%2fpasswd",
         "/data/local-files/?d=a/../../b",
         "/etc/passwd",
         "data/upload/a.png",
-        "~/a.png",
     ],
 )
 def test_paths_that_lead_elsewhere(path: str) -> None:
@@ -324,24 +318,15 @@ def test_people_are_sent_where_label_studio_says_that_it_is() -> None:
     assert LabelStudioFiles().task_url(7, 3) is None
 
 
-CONFIG = brush_config("red")
-
-
-def behind_proxy(answer: Callable[[Asked], Answer], prefix: str = "/label") -> LocalServer:
+def behind_proxy(answer: Callable[[Asked], Answer]) -> LocalServer:
     """A reverse proxy that takes a prefix away; another application has the rest of the host."""
 
     def route(asked: Asked) -> Answer:
-        if not asked.path.startswith(f"{prefix}/"):
+        if not asked.path.startswith("/label/"):
             return Answer(body=b"another application")
-        return answer(replace(asked, path=asked.path.removeprefix(prefix)))
+        return answer(replace(asked, path=asked.path.removeprefix("/label")))
 
     return LocalServer(route)
-
-
-@pytest.fixture
-def proxy() -> Iterator[LocalServer]:
-    with behind_proxy(FakeStudio(CONFIG, {3: {"image": "/label/data/a.png"}}).answer) as server:
-        yield server
 
 
 @pytest.fixture
@@ -350,13 +335,11 @@ def file_proxy() -> Iterator[LocalServer]:
         yield server
 
 
-def test_the_api_is_called_below_the_prefix(proxy: LocalServer) -> None:
-    client = LabelStudioClient(f"{proxy.url}/label", TOKEN, retry_for_s=0)
-    assert client.label_config(7) == CONFIG
-    assert [task.id for task in client.tasks(7, TaskFilter())] == [3]
-    entry = {"model_version": "v1", "result": [], "score": 0.5}
-    assert client.prediction_writer.write(7, "v1", {3: entry}) == {}
-    assert client.user() == "ann@example.com"
+def test_the_api_is_called_below_the_prefix(studio: FakeStudio) -> None:
+    with behind_proxy(studio.answer) as proxy:
+        client = LabelStudioClient(f"{proxy.url}/label", TOKEN, retry_for_s=0)
+        assert client.label_config(7) == studio.label_config
+        assert client.user() == "ann@example.com"
     assert all(each.path.startswith("/label/api/") for each in proxy.asked)
 
 
@@ -386,3 +369,54 @@ def test_another_application_on_the_host_gets_no_token(file_proxy: LocalServer) 
     for path in ("/data/upload/1/a.png", "/labels/data/a.png", "/tasks/3/presign/"):
         assert files.download(f"{file_proxy.url}{path}") == b"another application"
     assert [each.authorization for each in file_proxy.asked] == [None] * 3
+
+
+# ---- tokens: how each kind is sent, exchanged and renewed ----------------------------------------
+
+
+def test_a_personal_token_is_exchanged_once_by_many_threads(
+    file_server: LocalServer, file_studio: FileStudio
+) -> None:
+    files = LabelStudioFiles(file_server.url, PERSONAL)
+    with ThreadPoolExecutor(8) as threads:
+        assert [*threads.map(fetch_file, [files] * 8)] == [b"picture"] * 8
+    assert (file_studio.exchanges, len(file_server.asked)) == (1, 9)
+    assert all(PERSONAL not in (asked.authorization or "") for asked in file_server.asked)
+
+
+def test_an_exchanged_token_is_renewed_before_it_ends(
+    file_server: LocalServer, file_studio: FileStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = LabelStudioFiles(file_server.url, PERSONAL)
+    fetch_file(files)
+    now = time.monotonic()
+    monkeypatch.setattr(
+        "backend.label_studio.tokens.time", SimpleNamespace(monotonic=lambda: now + 200)
+    )
+    fetch_file(files)
+    assert file_studio.exchanges == 2
+    assert len(file_server.asked) == 4
+
+
+def test_an_exchanged_token_is_renewed_when_refused(
+    file_server: LocalServer, file_studio: FileStudio
+) -> None:
+    files = LabelStudioFiles(file_server.url, PERSONAL)
+    fetch_file(files)
+    file_studio.valid = set()  # the file_server has restarted with other keys
+    assert fetch_file(files) == b"picture"
+    assert file_studio.exchanges == 2
+
+
+@pytest.mark.parametrize("token", [LEGACY[::-1], make_jwt("refresh", "other")])
+def test_refused_tokens(file_server: LocalServer, token: str) -> None:
+    with pytest.raises(ImageRefused, match="LABEL_STUDIO_API_KEY") as caught:
+        fetch_file(LabelStudioFiles(file_server.url, token))
+    assert token not in str(caught.value)
+    assert len(file_server.asked) == 1
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'{"access": 3}'])
+def test_strange_exchanges(body: bytes) -> None:
+    with LocalServer(lambda asked: Answer(body=body)) as server, pytest.raises(ImageRefused):
+        fetch_file(LabelStudioFiles(server.url, PERSONAL))
