@@ -26,7 +26,7 @@ from backend.cli import demo, demo_servers
 from backend.cli.demo_servers import LabelStudioProcess
 from backend.database.database import Database
 from backend.jobs.job_store import JobStore
-from tests.backend.fakes.leases import end_leases
+from tests.backend.fakes.databases import end_leases
 from tests.e2e.conftest import MODEL, DemoRun
 from tests.e2e.servers import wait_for
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -18,7 +19,6 @@ from backend.runs.run_store import RunStore
 from backend.settings import Settings
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import LocalServer
-from tests.backend.fakes.task_ids import task_ids_of
 from tests.backend.runs.scene_project import (
     DRIVE_SEEDS,
     MODEL,
@@ -30,6 +30,20 @@ from tests.backend.runs.scene_project import (
 )
 from tests.backend.runs.shared_project import brushed, shared_studio
 from tests.backend.runs.test_label_errors import exchange
+
+
+def task_ids_of(view: dict[str, Any]) -> set[int]:
+    """Return the ids that the conditions of a view list: single ones, and ranges with both ends."""
+    listed: set[int] = set()
+    for condition in view["filters"]["items"]:
+        assert condition["filter"] == "filter:tasks:id"
+        value = condition["value"]
+        if condition["operator"] == "equal":
+            listed.add(value)
+        else:
+            assert condition["operator"] == "in"
+            listed.update(range(value["min"], value["max"] + 1))
+    return listed
 
 
 def run(studio: FakeStudio, *arguments: str, answer: str = "") -> Result:

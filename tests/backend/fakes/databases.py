@@ -1,12 +1,16 @@
-"""Databases with rows in them, and what tables hold."""
+"""Databases with rows in them, what tables hold, outages, and leases that end."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import inf
 from typing import Any
 
-from sqlalchemy import create_engine, inspect, text
+from sqlalchemy import Connection, create_engine, inspect, text
+from sqlalchemy.exc import OperationalError
 
-from backend.database.database import Database
+from backend.database.database import METADATA, Database
 from backend.jobs.job_store import JobStore
 from backend.prediction.failures import FailureStore
 
@@ -49,3 +53,32 @@ def execute(url: str, statement: str) -> list[tuple[Any, ...]]:
 def rows(url: str) -> dict[str, list[tuple[Any, ...]]]:
     """Return all rows of all tables, in a fixed order."""
     return {name: sorted(execute(url, f"SELECT * FROM {name}"), key=repr) for name in tables(url)}
+
+
+class FlakyDatabase(Database):
+    """Is away for so many writes, as while PostgreSQL restarts or a disk is full.
+
+    Attributes:
+        away: so many of the next writes fail.
+        good: so many of the next writes do not; all that follow fail.
+    """
+
+    away: float = 0
+    good: float = inf
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        self.good -= 1
+        if self.away > 0 or self.good < 0:
+            self.away -= 1
+            raise OperationalError("UPDATE", {}, Exception("the database is shutting down"))
+        with super().write() as connection:
+            yield connection
+
+
+def end_leases(database: Database, owner: str | None = None, table: str = "jobs") -> None:
+    """Let all leases of an owner who died be over, as after half a minute; None: everybody's."""
+    rows = METADATA.tables[table]
+    ended = rows.update().values(leased_until=0.0)
+    with database.write() as connection:
+        connection.execute(ended if owner is None else ended.where(rows.c.owner == owner))

@@ -136,8 +136,6 @@ class FakeStudio:
         faulty = self.fault(asked)
         if faulty is not None:
             return faulty
-        if asked.path == "/api/version/":
-            return _json({"release": "1.23.2"})
         if asked.authorization != f"Token {self.token}":
             return _json({"detail": "Invalid token."}, 401)
         url = urlsplit(asked.path)
@@ -188,11 +186,8 @@ class FakeStudio:
         if path in self.files:
             return Answer(body=self.files[path])
         found = re.fullmatch(r"/api/annotations/(\d+)", path)
-        if found and asked.method == "GET":
+        if found:
             return _found(self.annotations.get(int(found[1])))
-        if found and asked.method == "DELETE" and int(found[1]) in self.annotations:
-            self.remove(int(found[1]))
-            return Answer(204)
         found = re.fullmatch(r"/api/tasks/(\d+)/annotations", path)
         if found and int(found[1]) in self.tasks:
             task = int(found[1])
@@ -281,15 +276,12 @@ class FakeStudio:
             found = [task for task in sorted(self.tasks) if self._fits(task, given["query"])]
         if "-tasks:updated_at" in given.get("query", ""):
             found = sorted(found, key=self._changed_at, reverse=True)
-        if "-tasks:id" in given.get("query", ""):
-            found = found[::-1]
         size, page = int(given["page_size"]), int(given.get("page", 1))
         some = found[size * (page - 1) : size * page]
         if page > 1 and not some:
             return _json({"detail": "Invalid page."}, 404)
         rows = [self._row(task, given.get("query", "")) for task in some]
-        totals = {"total_annotations": 0, "total_predictions": len(self.predictions)}
-        return _json({"tasks": rows, "total": len(found)} | totals)
+        return _json({"tasks": rows, "total": len(found)})
 
     def _row(self, task: int, query: str) -> dict[str, Any]:
         """As seen: versions are told where they are asked for, each once, in any order."""
@@ -300,16 +292,9 @@ class FakeStudio:
         row |= {"total_annotations": skips.count(False), "cancelled_annotations": skips.count(True)}
         row["created_at"] = _at(self.made.get(task, 0.0))
         row["updated_at"] = _at(self._changed_at(task))
-        if "predictions_score" in query:
-            row["predictions_score"] = self._score(task)
         if "predictions_model_versions" in query:
             row["predictions_model_versions"] = ", ".join(set(versions))
         return row
-
-    def _score(self, task: int) -> float | None:
-        """As seen: the mean over all predictions of the task."""
-        scores = [p["score"] for p in self.predictions if p["task"] == task]
-        return sum(scores) / len(scores) if scores else None
 
     def _changed_at(self, task: int) -> float:
         return self.changed.get(task, self.made.get(task, 0.0))
@@ -340,9 +325,6 @@ class FakeStudio:
                 ("draft_exists", "equal"): lambda v: (task in self.drafted) == v,
                 ("updated_at", "greater"): lambda v: self._changed_at(task) > _read(v),
                 ("total_predictions", "greater_or_equal"): lambda v: len(versions) >= v,
-                ("predictions_score", "greater_or_equal"): lambda v: (
-                    (score := self._score(task)) is not None and score >= v
-                ),
             }[column, each["operator"]]
             if not fits(value):
                 return False

@@ -9,8 +9,8 @@ from backend.runs.agreement import AGREEMENT
 from backend.runs.run import AskedNothing, Run, RunKind
 from backend.services import Services
 from backend.settings import Settings
+from tests.backend.fakes.databases import end_leases
 from tests.backend.fakes.label_studio import TOKEN
-from tests.backend.fakes.leases import end_leases
 
 
 def make_services(database_url: str, studio_url: str) -> Services:

@@ -14,7 +14,7 @@ from backend.feedback.annotation_store import AnnotationStore, PendingAnnotation
 from backend.feedback.annotation_table import ReadAnnotation
 from backend.feedback.comparison import LabelDiff
 from tests.backend.conftest import Clock
-from tests.backend.fakes.flaky_database import FlakyDatabase
+from tests.backend.fakes.databases import FlakyDatabase
 from tests.backend.fakes.report import rows_of
 
 

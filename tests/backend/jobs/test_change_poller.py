@@ -27,7 +27,7 @@ from backend.label_studio.client import LabelStudioClient
 from backend.settings import Settings
 from tests.backend.conftest import Clock
 from tests.backend.fakes.colour_segmenter import brush_config
-from tests.backend.fakes.flaky_database import FlakyDatabase
+from tests.backend.fakes.databases import FlakyDatabase
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, Asked, LocalServer
 from tests.backend.fakes.report import rows_of

@@ -36,7 +36,7 @@ from backend.prediction.predictor import Predictor
 from backend.settings import Settings
 from clearclip_core import RGBArray
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag, teach
-from tests.backend.fakes.flaky_database import FlakyDatabase
+from tests.backend.fakes.databases import FlakyDatabase
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.learning_stores import LearningStores, version_with
 from tests.backend.fakes.local_server import Answer, Asked, LocalServer

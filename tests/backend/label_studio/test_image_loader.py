@@ -49,16 +49,13 @@ def _route(asked: Asked) -> Answer:
         return Answer(401)
     parts = urlsplit(asked.path)
     query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
-    if parts.path == "/data/upload/7/1b2-a b.png":
-        return Answer(401)  # must come percent-encoded
-    if parts.path == "/data/upload/7/1b2-a%20b.png":
-        return Answer(body=_file())
-    if parts.path == "/data/local-files/" and query.get("d") == "ordner/bär & co.png":
-        return Answer(body=_file())
     uri = base64.urlsafe_b64decode(query.get("fileuri", "")).decode()
-    if parts.path == "/tasks/3/presign/" and uri.endswith("://bucket/a ü.png"):
-        return Answer(body=_file())
-    return Answer(404)
+    is_there = (
+        parts.path == "/data/upload/7/1b2-a%20b.png"  # must come percent-encoded
+        or (parts.path == "/data/local-files/" and query.get("d") == "ordner/bär & co.png")
+        or (parts.path == "/tasks/3/presign/" and uri.endswith("://bucket/a ü.png"))
+    )
+    return Answer(body=_file()) if is_there else Answer(404)
 
 
 @pytest.fixture
@@ -84,12 +81,10 @@ def _reader(url: str, **limits: Any) -> ImageReader:
     "source",
     [
         "/data/upload/7/1b2-a b.png",
-        "/data/upload/7/1b2-a%20b.png",
         "/data/local-files/?d=" + quote("ordner/bär & co.png"),
         "/data/local-files/?d=" + quote("ordner/bär & co.png", safe=""),
         "{server}/data/local-files/?d=" + quote("ordner/bär & co.png"),
         "s3://bucket/a ü.png",
-        "gs://bucket/a ü.png",
         "azure-blob://bucket/a ü.png",
         "/tasks/3/presign/?fileuri="
         + base64.urlsafe_b64encode(b"s3://bucket/a \xc3\xbc.png").decode(),

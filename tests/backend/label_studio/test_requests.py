@@ -36,22 +36,14 @@ def _body(**changes: Any) -> bytes:
 
 def test_a_batch_request() -> None:
     task = {"id": 1, "project": 7, "data": {"image": "/data/upload/7/a.png"}}
-    request = parse_predict(_body(tasks=[task] * 3), max_tasks=1)
+    old = [{"result": [{"value": {"rle": [1, 2, 3]}}]}]
+    with_old = task | {"annotations": old, "predictions": "nonsense", "drafts": None}
+    request = parse_predict(_body(tasks=[with_old] * 3), max_tasks=1)
     assert (request.label_config, request.project_id) == (CONFIG, 7)
     assert (request.context, request.tasks_left_out) == (None, 2)
     (read,) = request.tasks
-    assert (read.id, read.project_id) == (1, 7)
+    assert (read.id, read.project_id, read.drawn) == (1, 7, ())
     assert read.data == {"image": "/data/upload/7/a.png"}
-
-
-def test_old_annotations_are_left_behind() -> None:
-    old = [{"result": [{"value": {"rle": [1, 2, 3]}}]}]
-    task = {"id": 1, "data": {}, "annotations": old, "predictions": "nonsense", "drafts": None}
-    (parsed,) = parse_predict(_body(tasks=[task])).tasks
-    assert not parsed.drawn
-    context = {"result": [{"type": "textarea", "value": {"text": "cat"}}]}
-    (parsed,) = parse_predict(_body(tasks=[task], params={"context": context})).tasks
-    assert "rle" not in repr(parsed)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +53,7 @@ def test_old_annotations_are_left_behind() -> None:
 def test_a_strange_task_fails_alone(task: Any) -> None:
     good = {"id": 5, "data": {"image": "x"}}
     first, second = parse_predict(_body(tasks=[task, good]).replace(b'"1e999"', b"1e999")).tasks
-    assert first.data == {}
+    assert (first.id in (None, 4), first.data) == (True, {})
     assert second.data == {"image": "x"}
 
 
@@ -71,7 +63,8 @@ def _context(*regions: Any) -> Context:
     return context
 
 
-def test_clicks_as_the_editor_sends_them() -> None:
+def test_prompts_as_the_editor_sends_them() -> None:
+    """Of words the last count: those before have been answered; the text area keeps them all."""
     place = {"from_name": "click", "to_name": "img", "original_width": 640, "original_height": 480}
     value = {"x": 12.5, "y": 30, "width": 0.4, "keypointlabels": ["sky"]}
     click = {"id": "a", "type": "keypointlabels", "is_positive": True, "value": value, **place}
@@ -79,19 +72,13 @@ def test_clicks_as_the_editor_sends_them() -> None:
     first, second, third = _context(click, click | {"is_positive": False}, newer).prompts
     assert first == Prompt(Keypoint(12.5, 30.0, positive=True), ("sky",), "click", "img", None, "a")
     assert second.shape == third.shape == Keypoint(12.5, 30.0, positive=False)
-
-
-def test_boxes_as_the_editor_sends_them() -> None:
     value = {"x": 1, "y": 2, "width": 30, "height": 40, "rotation": 15, "rectanglelabels": ["a"]}
-    (prompt,) = _context({"type": "rectanglelabels", "item_index": 2, "value": value}).prompts
-    assert prompt == Prompt(Rectangle(1, 2, 30, 40, 15), ("a",), item_index=2)
-
-
-def test_the_last_words_count() -> None:
-    """Those before have been answered; the text area keeps them all."""
-    value = {"text": ["black cat", "red car, sky"]}
-    (prompt,) = _context({"type": "textarea", "from_name": "words", "value": value}).prompts
-    assert prompt == Prompt(TypedWords("red car, sky"), control="words")
+    box = {"type": "rectanglelabels", "item_index": 2, "value": value}
+    words = {"type": "textarea", "from_name": "w", "value": {"text": ["black cat", "red car, sky"]}}
+    assert _context(box, words).prompts == (
+        Prompt(Rectangle(1, 2, 30, 40, 15), ("a",), item_index=2),
+        Prompt(TypedWords("red car, sky"), control="w"),
+    )
 
 
 BOX = {"x": 0, "y": 0, "width": 1, "height": 1}

@@ -22,7 +22,7 @@ from backend.prediction.batches import PROJECT_CONCURRENCY, Outcome, TaskRunner
 from backend.prediction.failures import FailureStore
 from backend.prediction.images import PredictionSpec
 from tests.backend.fakes.colour_segmenter import brush_config
-from tests.backend.fakes.flaky_database import FlakyDatabase
+from tests.backend.fakes.databases import FlakyDatabase
 from tests.backend.fakes.waiting import wait_for
 
 BATCH = PredictionSpec(parse_label_config(brush_config("red")), "v1", Priority.BATCH, 7)
