@@ -174,7 +174,9 @@ def test_a_page_needs_no_network_and_escapes_names(tmp_path: Path) -> None:
     folder = make_folder(tmp_path, [columns(0, 0, 1, 1)])
     evil: Any = Fixed({0: mask(0)}, ("<script>alert(1)</script>", "clearclip", "names.txt"))
     other: Any = Fixed({1: mask(2, 3)})
-    page = comparison_page(compare(folder, [evil, other], shown=1)).decode()
+    made = compare(folder, [evil, other], shown=1)
+    assert made.best == 1
+    page = comparison_page(made).decode()
     assert page.startswith("<!DOCTYPE html>")
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)" in page
