@@ -12,8 +12,9 @@ import pytest
 from flask.testing import FlaskClient
 from label_studio_sdk.converter.brush import decode_rle
 
+from backend.errors import Busy
 from backend.web import ml_backend
-from backend.web.server import RequestSlots
+from backend.web.server import RequestSlots, Slots
 from tests.backend.fakes.colour_segmenter import (
     ColourSegmenter,
     brush_config,
@@ -177,6 +178,12 @@ def test_tasks_above_the_limit_are_left_for_later(
     first, second, *others = predicted(client, *(RED | {"id": number} for number in range(4)))
     assert all((first["result"], second["result"]))
     assert others == [[], []]
+
+
+def test_who_waits_too_long_for_a_slot_is_told_so() -> None:
+    slots = Slots(1, waiting=1)
+    with slots.hold(0), pytest.raises(Busy), slots.hold(0.01):
+        pass
 
 
 @pytest.mark.parametrize("threads", [4, 256])

@@ -111,6 +111,7 @@ def test_its_own_page_and_programs_do(dashboard: Dashboard, headers: dict[str, s
     [
         ("localhost:9090", {}, 200),
         ("127.0.0.1:9090", {}, 200),
+        ("[::1]:9090", {}, 200),
         ("backend", {}, 200),
         ("BACKEND.internal:9090", {}, 200),
         ("evil.example", {}, 403),
