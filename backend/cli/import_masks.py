@@ -25,7 +25,7 @@ from backend.dataset.mask_import import (
 )
 from backend.dataset.mask_source import Limits
 from backend.dataset.matching import read_picture_addresses
-from backend.dataset.readers import MaskFormat, read_masks
+from backend.dataset.readers.formats import MaskFormat, read_masks
 from backend.services import Services
 from backend.settings import Settings
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from backend.dataset.mask_source import Limits
-from backend.dataset.readers import detect_format
+from backend.dataset.readers.formats import detect_format
 from backend.dataset.readers.labelme import read_labelme
 from backend.errors import DatasetError
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from backend.dataset.mask_source import Limits
-from backend.dataset.readers import detect_format, read_masks
+from backend.dataset.readers.formats import detect_format, read_masks
 from backend.errors import DatasetError
 
 

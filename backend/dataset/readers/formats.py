@@ -1,0 +1,79 @@
+"""Find out in which format a folder or a file has its masks, and read it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from backend.dataset.mask_source import Limits, MaskSource
+from backend.dataset.readers.coco import find_coco_files, read_coco
+from backend.dataset.readers.label_map import find_maps, read_binary_masks, read_index_png
+from backend.dataset.readers.labelme import find_labelme_files, read_labelme
+from backend.dataset.readers.yolo import find_label_files, read_yolo
+from backend.errors import DatasetError
+
+MaskFormat = Literal["index-png", "binary-masks", "coco", "labelme", "yolo"]
+
+
+def detect_format(path: Path) -> MaskFormat:
+    """Return the format of the masks in a folder or a file.
+
+    Folders that only one format has count first, such as ``masks``. Without one, what lies in the
+    folder itself counts; PNGs last, which may be the pictures.
+
+    Raises:
+        DatasetError: nothing is there that is read, or the folders of several formats are.
+    """
+    if path.is_file() and path.suffix.lower() != ".json":
+        raise DatasetError(
+            f"Expected {path} to be a folder or a COCO file (*.json): "
+            + ("unpack it first." if path.suffix.lower() == ".zip" else "name its folder.")
+        )
+    maps, coco, texts = find_maps(path), find_coco_files(path), find_label_files(path)
+    by_folder: dict[MaskFormat, bool] = {
+        "index-png": bool(maps[1]) and maps[0] != path,
+        "coco": any(each.parent != path for each in coco),
+        "yolo": bool(texts[1]) and texts[0] != path,
+    }
+    found = [format_ for format_, is_there in by_folder.items() if is_there]
+    if len(found) > 1:
+        raise DatasetError(f"{path} has masks as {', '.join(found)}: say which by --format.")
+    if found:
+        return found[0]
+    if maps[1] and any((path / name).is_file() for name in ("classes.json", "names.txt")):
+        return "index-png"
+    if coco:
+        return "labelme" if path.is_dir() and coco[0] in find_labelme_files(path)[1] else "coco"
+    if texts[1]:
+        return "yolo"
+    if maps[1]:
+        return "index-png"
+    raise DatasetError(
+        f"Expected {path} to have label maps (*.png), COCO files (*.json) or YOLO's files (*.txt), "
+        "but it has none."
+    )
+
+
+def read_masks(
+    path: Path,
+    format_: MaskFormat | None,
+    names: Path | None,
+    limits: Limits,
+    *,
+    colours: Path | None = None,
+    suffix: str = "",
+) -> Iterator[MaskSource]:
+    """Iterate over the masks in a folder or a file; for the options see the readers.
+
+    Raises:
+        DatasetError: there are no masks of that format; without one, see `detect_format`.
+    """
+    format_ = format_ or ("index-png" if colours or suffix else detect_format(path))
+    if format_ == "index-png":
+        return read_index_png(path, names, limits, colours=colours, suffix=suffix)
+    if colours or suffix:
+        raise DatasetError("Colours and suffixes are those of label maps: --format index-png.")
+    if format_ in ("coco", "yolo"):
+        return read_coco(path, names) if format_ == "coco" else read_yolo(path, names, limits)
+    return {"labelme": read_labelme, "binary-masks": read_binary_masks}[format_](path, limits)
