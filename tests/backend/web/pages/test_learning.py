@@ -117,9 +117,9 @@ def test_where_labels_lose_the_annotations_to_check_are_linked() -> None:
     runs.request(LABEL_ERRORS, 7, AskedNothing())
     run = runs.lease(LABEL_ERRORS, "me")
     assert run is not None
-    found = [Suspicion(n, 100 + n, 1.0, None, "label", "sky", "road", 2.0) for n in range(1, 8)]
+    found = [Suspicion(n, 100 + n, 1.0, None, "label", "sky", "road") for n in range(1, 8)]
     found[6] = msgspec.structs.replace(found[6], other="wine", sentence="It looks like “wine”.")
-    runs.finish(run, "me", LabelErrors(40, 13, 9, 30, 75.0, tuple(found)))
+    runs.finish(run, "me", LabelErrors(40, 13, 30, tuple(found)))
     confirmed = ConfirmedAnnotations(Database.from_settings(Settings()))
     confirmed.confirm(7, 101, 1.0)
     page = Page(client.get(LEARNING, headers=PEOPLE))
