@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -16,9 +18,12 @@ from sqlalchemy.pool import QueuePool
 
 from backend.database import database
 from backend.database.database import LOCK, Database
+from backend.database.leases import has_died, new_owner
 from backend.database.migrations.revisions import revisions
 from backend.jobs.job_store import JobStore
 from backend.settings import Settings
+
+ON_POSTGRESQL = pytest.mark.parametrize("url", ["postgresql"], indirect=True)
 
 
 def test_a_new_file_is_made_by_one_at_a_time(tmp_path: Path) -> None:
@@ -133,11 +138,10 @@ def test_a_reader_waits_for_no_writers_however_many_of_them_wait(url: str) -> No
     store.close()
 
 
-def test_reads_of_postgresql_are_sent_alone(
-    postgres_url: Callable[[str], str], tmp_path: Path
-) -> None:
+@ON_POSTGRESQL
+def test_reads_of_postgresql_are_sent_alone(url: str) -> None:
     """The begin and the end of a transaction are two more answers to wait for, at each read."""
-    store = Database(postgres_url(f"alone-{tmp_path.name}"[:60]))
+    store = Database(url)
     with store.read() as connection:
         connection.execute(text("SELECT 1"))
         driver = connection.connection.dbapi_connection
@@ -145,10 +149,8 @@ def test_reads_of_postgresql_are_sent_alone(
     store.close()
 
 
-def test_a_user_who_may_not_make_tables_works_with_an_upgraded_database(
-    postgres_url: Callable[[str], str], tmp_path: Path
-) -> None:
-    url = postgres_url(f"clerk-{tmp_path.name}"[:60])
+@ON_POSTGRESQL
+def test_a_user_who_may_not_make_tables_works_with_an_upgraded_database(url: str) -> None:
     Database(url).check()
     engine = create_engine(url)
     with engine.begin() as connection:
@@ -184,3 +186,12 @@ def test_a_postgresql_without_an_encoding_keeps_all_letters(
         connection.execute(text("UPDATE jobs SET reason = 'Straße 道路'"))
     assert store.get_job(job.id).reason == "Straße 道路"
     store.database.close()
+
+
+def test_an_owner_has_died_once_its_process_has_ended() -> None:
+    code = "from backend.database.leases import new_owner; print(new_owner())"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert has_died(ended.stdout.strip())
+    assert not has_died(new_owner())
+    assert not has_died(f"elsewhere:{os.getpid()}:ab")
+    assert not has_died("")

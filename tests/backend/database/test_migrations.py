@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,8 @@ from backend.database.database import METADATA, Database
 from backend.database.migrations.revisions import revisions
 from backend.errors import DatabaseRefused
 from backend.jobs.job_store import JobStore
+from tests.backend.database.test_backup import process
 from tests.backend.fakes.databases import check_filled, execute, fill, rows, tables
-
-ROOT = Path(__file__).parents[3]
 
 assert backend.web.app, "all that it imports has registered its tables"
 
@@ -35,15 +33,6 @@ def test_a_new_database_has_the_tables_that_the_code_expects(url: str) -> None:
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
     engine.dispose()
-    assert tables(url) == set(METADATA.tables)
-
-
-def test_all_tables_are_made_whichever_of_them_the_process_knows(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/new.db"
-    code = (
-        "import sys; from backend.database.database import Database; Database(sys.argv[1]).check()"
-    )
-    subprocess.run([sys.executable, "-c", code, url], check=True, cwd=ROOT)
     assert tables(url) == set(METADATA.tables)
 
 
@@ -81,7 +70,8 @@ def test_a_database_of_another_version_is_refused_in_a_sentence(
     assert rows(url) == before
 
 
-def test_backends_that_start_together_make_the_tables_once(url: str) -> None:
+def test_backends_that_start_together_make_all_tables_once(url: str) -> None:
+    """Those of parts, too, that the process does not import."""
     code = (
         "import sys; import alembic.command\n"
         "from backend.database.database import Database\n"
@@ -89,26 +79,12 @@ def test_backends_that_start_together_make_the_tables_once(url: str) -> None:
         "print('ready', flush=True); sys.stdin.readline()\n"
         "store = JobStore(Database(sys.argv[1])); store.start_job(7); store.database.close()"
     )
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, url],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-        )
-        for _ in range(3)
-    ]
-    for each in started:
-        assert each.stdout is not None
-        assert each.stdout.readline() == "ready\n"
-    for each in started:
-        assert each.stdin is not None
-        each.stdin.write("\n")
-        each.stdin.flush()
-    for each in started:
-        each.communicate(timeout=120)
-    assert [each.returncode for each in started] == [0, 0, 0]
+    with ExitStack() as stack:
+        for each in [stack.enter_context(process(code, url)) for _ in range(3)]:
+            assert each.stdin is not None
+            each.stdin.write("\n")
+            each.stdin.flush()
+    assert tables(url) == set(METADATA.tables)
     assert execute(url, "SELECT version_num FROM alembic_version") == [(revisions()[-1],)]
     assert execute(url, "SELECT count(*) FROM jobs") == [(1,)]
 
