@@ -14,8 +14,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from backend.feedback.report.hours_left import HoursLeft, hours
-from backend.feedback.report.safe_scores import SafeScore
-from backend.feedback.report.statistics import ORIGINS_IN_WORDS, PrelabelReport, in_percent
+from backend.feedback.report.statistics import (
+    ORIGINS_IN_WORDS,
+    PrelabelReport,
+    SafeScore,
+    in_percent,
+)
 from backend.feedback.sums import GroupSums, LabelSums, ProjectSums, by_name
 from backend.telemetry.logs import printable
 from clearclip_core.quantities import quantity

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 
 from backend import create_app
 from backend.settings import Settings
-from backend.web.openapi import description
+from backend.web.ml_backend import description
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag
 
 

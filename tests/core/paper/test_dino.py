@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
 
-from clearclip_core.paper.dino import DinoTower
+from clearclip_core.paper.feature_statistics import DinoTower
 from tests.core.clip.test_position_embedding import cubic
 
 

@@ -10,8 +10,7 @@ from scipy.stats import binomtest
 
 from backend.feedback.annotation_table import ReadAnnotation
 from backend.feedback.comparison import LabelDiff
-from backend.feedback.report.safe_scores import SafeScore, lower_bound
-from backend.feedback.report.statistics import PrelabelReport
+from backend.feedback.report.statistics import PrelabelReport, SafeScore, lower_bound
 from backend.feedback.report.tables import print_report
 from tests.backend.fakes import report as fakes
 
