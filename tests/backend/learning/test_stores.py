@@ -1,4 +1,4 @@
-"""Versions, steps and what is live, on SQLite and on a real PostgreSQL."""
+"""Examples, steps, versions and what is live, on SQLite and on a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from backend.database.database import Database
 from backend.database.leases import LEASE_S
-from backend.errors import LearningRefused
+from backend.errors import LearningRefused, ModelUnavailable
 from backend.learning import versions
 from backend.learning.versions import StepLease
 from tests.backend.conftest import Clock
@@ -21,6 +21,52 @@ from tests.backend.fakes.learning_stores import (
     example,
     version_with,
 )
+
+
+@pytest.fixture
+def learning(database: Database) -> LearningStores:
+    return LearningStores.of(database, "me")
+
+
+@pytest.fixture
+def other(database: Database) -> LearningStores:
+    return LearningStores.of(database, "other")
+
+
+# ---- examples --------------------------------------------------------------------------------
+
+
+def test_an_example_that_comes_again_changes_nothing(learning: LearningStores) -> None:
+    assert learning.examples.replace(1, 7, [example("a"), example("b")])
+    assert not learning.examples.replace(1, 7, [example("a"), example("b")])
+    state = learning.versions.state(7)
+    assert (state.changed, state.annotations) == (1, 1)
+    assert learning.examples.replace(1, 7, [example("b")])
+    assert [each.digest for each in learning.examples.examples(7)] == ["b"]
+    assert learning.examples.forget(1)
+    assert not learning.examples.forget(1)
+    assert learning.examples.examples(7) == []
+
+
+def test_what_is_deleted_is_forgotten_by_all_models_loaded_or_not(
+    database: Database, learning: LearningStores
+) -> None:
+    def unloaded() -> str:
+        raise ModelUnavailable("The weights are missing.")
+
+    elsewhere = LearningStores.of(database, "me", lambda: "another")
+    for each in (learning, elsewhere):
+        each.replace_all(1, 2)
+        each.make_version()
+    assert LearningStores.of(database, "me", unloaded).examples.forget(1)
+    for each in (learning, elsewhere):
+        state = each.versions.state(7)
+        assert (state.annotations, state.changed, state.live) == (1, 1, 1)
+    assert elsewhere.examples.forget(2)
+    for each in (learning, elsewhere):
+        assert each.examples.examples(7) == []
+        assert each.versions.active(7, "auto") is None
+
 
 # ---- steps -----------------------------------------------------------------------------------
 
@@ -83,17 +129,6 @@ def test_a_step_whose_maker_is_killed_is_taken_by_another(
     assert learning.versions.commit(lost, version_with(late), late) is None  # it lives after all
     assert other.versions.commit(lease, version_with(good), good) is not None
     assert [each.digest for each in learning.versions.versions(7)] == [good.digest]
-
-
-def test_a_step_that_fails_comes_again_later(learning: LearningStores, clock: Clock) -> None:
-    learning.replace_all(1)
-    lease = learning.versions.lease_step(1)
-    assert lease is not None
-    learning.versions.release(lease, "The model is away.", 60)
-    assert learning.versions.state(7).trouble == "The model is away."
-    assert learning.versions.lease_step(1) is None
-    clock.now += 61
-    assert learning.versions.lease_step(1) is not None
 
 
 def test_several_that_look_at_once_take_one_step(url: str) -> None:
@@ -170,21 +205,20 @@ def test_a_step_of_examples_that_are_gone_by_then_is_not_kept(learning: Learning
 # ---- what is live ----------------------------------------------------------------------------
 
 
-def test_what_has_not_passed_the_gate_leaves_the_words(learning: LearningStores) -> None:
+def test_what_passes_no_gate_or_waits_leaves_the_words_until_somebody_says_so(
+    learning: LearningStores,
+) -> None:
     learning.replace_all(1)
     assert learning.make_version(1).number == learning.versions.state(7).live == 1
     learning.make_version(None)
     assert learning.versions.state(7).live is None
-
-
-def test_a_version_that_waits_goes_live_once_somebody_says_so(learning: LearningStores) -> None:
-    learning.replace_all(1)
-    learning.make_version(1, goes_live=False)
+    assert learning.versions.active(None, "auto") is None
+    learning.make_version(3, goes_live=False)
     state = learning.versions.state(7)
     assert (state.live, state.waits) == (None, True)
-    state = learning.versions.use(7, 1, pin=False)
-    assert (state.live, state.waits, state.pinned) == (1, False, False)
-    learning.make_version(2, goes_live=False)
+    state = learning.versions.use(7, 3, pin=False)
+    assert (state.live, state.waits, state.pinned) == (3, False, False)
+    learning.make_version(4, goes_live=False)
     assert learning.versions.state(7).waits
     state = learning.versions.use(7, 0, pin=False)  # keep the words
     assert (state.live, state.waits) == (None, False)
@@ -271,19 +305,6 @@ def test_what_is_kept_is_bounded(learning: LearningStores, monkeypatch: pytest.M
 
 
 # ---- what predictions use ----------------------------------------------------------------------
-
-
-def test_what_is_live_is_used_unless_learning_is_off(
-    learning: LearningStores, other: LearningStores
-) -> None:
-    learning.replace_all(1)
-    learning.make_version()
-    active = other.versions.active(7, "auto")
-    assert active is not None
-    assert (active.annotations, active.number) == (10, 1)
-    assert active.adaptation.digest == adaptation().digest
-    assert other.versions.active(7, "off") is None
-    assert other.versions.active(None, "auto") is None
 
 
 @pytest.mark.parametrize(
