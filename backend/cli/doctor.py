@@ -38,10 +38,10 @@ _MOST_KINDS: Final = 12
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """The result of a check: well, well with something to mind, wrong, or not checked.
 
-    >>> print(Finding("backend", "FAIL", "It is away. Start it."))
+    >>> print(CheckResult("backend", "FAIL", "It is away. Start it."))
     FAIL  backend        It is away. Start it.
     """
 
@@ -393,7 +393,7 @@ def doctor(project: int | None, backend_url: str | None, **given: str | None) ->
 
 def check_setup(
     settings: Settings, project: int | None, *, backend_url: str | None = None
-) -> Iterator[Finding]:
+) -> Iterator[CheckResult]:
     """Make all checks of a set-up, in the order of `_CHECKS`; leave out what needs a failed one.
 
     Args:
@@ -410,14 +410,16 @@ def check_setup(
     for name, needs, check in _CHECKS if project else _CHECKS_WITHOUT_PROJECT:
         missing = [need for need in needs if need not in passed]
         if missing:
-            yield Finding(name, "-", f"Not checked: {' and '.join(missing)} must be well first.")
+            yield CheckResult(
+                name, "-", f"Not checked: {' and '.join(missing)} must be well first."
+            )
             continue
         try:
-            finding = Finding(name, "ok", check(setup))
+            finding = CheckResult(name, "ok", check(setup))
         except CheckWarned as warned:
-            finding = Finding(name, "warn", str(warned))
+            finding = CheckResult(name, "warn", str(warned))
         except (CheckFailed, BackendError) as failed:
-            finding = Finding(name, "FAIL", str(failed))
+            finding = CheckResult(name, "FAIL", str(failed))
         yield finding
         if finding.mark != "FAIL":
             passed.add(name)

@@ -32,7 +32,7 @@ MAX_WORDS: Final = 10
 MAX_LETTERS: Final = 200
 
 #: Pictures whose masks are shown side by side.
-SHOWN: Final = 6
+_SHOWN: Final = 6
 
 #: Long side of a small picture in px, and the colour of the mask on it.
 PREVIEW_PX: Final = 256
@@ -353,7 +353,7 @@ class _Measurement:
             trial.own += overlaps[index]
             trial.all += sum(overlaps, MaskOverlap())
         trial.share += 0.0 if mask is None else float(mask.mean())
-        if len(trial.pictures) < SHOWN:
+        if len(trial.pictures) < _SHOWN:
             shown = WordsOnPicture(picture.task, iou, preview(picture.rgb, mask))
             trial.pictures.append(shown)
 

@@ -156,7 +156,7 @@ def logging_config(settings: Settings, level: str | None = None) -> dict[str, An
     ours = {"level": level or settings.log_level}
     server = {"level": "INFO", "handlers": [], "propagate": True}
     silent = {"level": "CRITICAL", "handlers": [], "propagate": False}  # of each request that waits
-    lines = {"()": Lines, "as_json": settings.log_format == "json"}
+    lines = {"()": LogFormatter, "as_json": settings.log_format == "json"}
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -236,7 +236,7 @@ class Facts(logging.Filter):
         return True
 
 
-class Lines(logging.Formatter):
+class LogFormatter(logging.Formatter):
     """Formats records, each as one line without secrets.
 
     Args:

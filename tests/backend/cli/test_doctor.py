@@ -15,7 +15,7 @@ import pytest
 from werkzeug.serving import make_server
 
 from backend import create_app
-from backend.cli.doctor import Finding, check_setup
+from backend.cli.doctor import CheckResult, check_setup
 from backend.settings import Settings, load_settings
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
@@ -61,7 +61,7 @@ def studio(backend_url: str) -> FakeStudio:
     )
 
 
-def found(server: LocalServer, **given: Any) -> dict[str, Finding]:
+def found(server: LocalServer, **given: Any) -> dict[str, CheckResult]:
     backend_url = given.pop("backend_url", None)
     reach = {"label_studio_url": server.url, "label_studio_api_key": TOKEN}
     findings = list(check_setup(load_settings(**reach | given), 7, backend_url=backend_url))
@@ -73,7 +73,7 @@ def found(server: LocalServer, **given: Any) -> dict[str, Finding]:
     return {finding.name: finding for finding in findings}
 
 
-def ill(findings: dict[str, Finding]) -> dict[str, str]:
+def ill(findings: dict[str, CheckResult]) -> dict[str, str]:
     """The checks that did not go well -> their mark; without those that were not made."""
     return {name: each.mark for name, each in findings.items() if each.mark in ("FAIL", "warn")}
 

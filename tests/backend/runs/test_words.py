@@ -96,7 +96,7 @@ def test_without_corrections_nothing_is_ranked(
     assert (report.is_corrected, report.pictures, list(report.left_out)) == (False, 4, [9])
     assert [each.row for each in report.trials] == [0, 1]
     assert (report.trials[0].saved_paint, report.trials[0].iou) == (None, None)
-    monkeypatch.setattr("backend.runs.words.SHOWN", 1)
+    monkeypatch.setattr("backend.runs.words._SHOWN", 1)
     spread = measure(label="tree", pictures=2).trials[0]
     assert [each.task for each in spread.pictures] == [1], "of two that are measured"
 
