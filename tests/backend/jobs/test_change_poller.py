@@ -117,18 +117,6 @@ def test_a_task_whose_annotations_are_too_large_keeps_no_other_from_being_marked
     assert team.read() == [made["id"]]
 
 
-def test_what_happened_before_the_first_poll_and_after_the_connection_is_found(
-    server: LocalServer, own: FlakyDatabase, clock: Clock, studio: FakeStudio
-) -> None:
-    studio.changed = dict.fromkeys(studio.tasks, studio.now - 1000)
-    studio.annotations[900] = studio.annotate(1, []) | {"id": 900}
-    studio.changed[1] = studio.now - 1000  # before the connection
-    made = studio.annotate(2, [])
-    team = Team(server, own, clock)
-    team.connect()
-    assert team.read() == [made["id"]]
-
-
 def test_a_change_is_read_once_and_a_quiet_project_costs_one_request(
     team: Team, studio: FakeStudio, server: LocalServer
 ) -> None:
@@ -217,10 +205,16 @@ def test_the_clocks_of_label_studio_and_of_the_backend_may_differ(
         assert team.read() == [made["id"]]
 
 
-def test_an_outage_of_label_studio_loses_nothing(
-    team: Team, studio: FakeStudio, server: LocalServer
+def test_an_outage_of_label_studio_says_so_and_loses_nothing(
+    team: Team, studio: FakeStudio, caplog: pytest.LogCaptureFixture
 ) -> None:
     ids = [studio.annotate(task, [])["id"] for task in (1, 2, 3)]
+    studio.fault = lambda asked: Answer(403)
+    team.poll()
+    (poll,) = team.polls.list_polls()
+    assert "HTTP 403" in poll.trouble
+    assert "HTTP 403" in caplog.text
+    assert TOKEN not in caplog.text
     studio.fault = lambda asked: Answer(503) if "/tasks/2/" in asked.path else None
     with pytest.raises(StudioUnreachable):
         team.poll()
@@ -253,33 +247,27 @@ def test_an_outage_of_the_database_loses_nothing(
     assert poll.since == studio.now
 
 
-def test_new_tasks_are_queued_where_their_project_is_prelabeled(
+def test_new_tasks_that_no_job_has_are_queued_where_their_project_is_prelabeled(
     server: LocalServer, own: FlakyDatabase, clock: Clock, studio: FakeStudio
 ) -> None:
     team = Team(server, own, clock, auto_prelabel="7")
     team.connect()
     assert team.jobs.list_jobs() == [], "tasks from before the connection are not new"
     new = [studio.create({"image": "/data/b.png"}) for _ in range(2)]
-    Team(server, own, clock).poll()
+    unasked = Team(server, own, clock)
+    unasked.poll()
     assert team.jobs.list_jobs() == [], "no setting asks for them"
     studio.touch(new[0])
     for _ in range(4):
         team.poll()
     (job,) = team.jobs.list_jobs()
     assert (job.kind, job.project, list(team.jobs.task_ids(job.id) or ())) == ("new", 7, new)
-
-
-def test_new_tasks_that_a_job_has_are_not_queued_again(
-    server: LocalServer, own: FlakyDatabase, clock: Clock, studio: FakeStudio
-) -> None:
     studio.label_config = CONFIG.replace("<BrushLabels", '<BrushLabels prelabel="auto"')
-    team = Team(server, own, clock)
-    team.connect()
     told, predicted, lost = (studio.create({"image": "/data/b.png"}) for _ in range(3))
     studio.add(predicted, "v1")
-    done = team.jobs.start_job(7, kind="new", tasks=[told])
-    team.jobs.cancel(done.id)
-    team.poll()
+    team.jobs.start_job(7, kind="new", tasks=[told])
+    team.jobs.cancel(job.id)
+    unasked.poll()
     newest = team.jobs.list_jobs()[0]
     assert (len(team.jobs.list_jobs()), team.jobs.task_ids(newest.id)) == (2, (lost,))
 
@@ -303,17 +291,6 @@ def test_a_project_that_is_not_connected_or_gone_is_not_polled(
     assert team.polls.list_polls() == []
 
 
-def test_a_project_that_the_token_may_not_see_says_so(
-    team: Team, studio: FakeStudio, caplog: pytest.LogCaptureFixture
-) -> None:
-    studio.fault = lambda asked: Answer(403)
-    team.poll()
-    (poll,) = team.polls.list_polls()
-    assert "HTTP 403" in poll.trouble
-    assert "HTTP 403" in caplog.text
-    assert TOKEN not in caplog.text
-
-
 def test_without_a_token_nothing_is_polled(own: FlakyDatabase, clock: Clock) -> None:
     polls = PollStore(own, "me")
     poller = ChangePoller(Settings(), polls, AnnotationStore(own, "me"), JobStore(own), None)
@@ -325,7 +302,10 @@ def test_without_a_token_nothing_is_polled(own: FlakyDatabase, clock: Clock) -> 
 def test_a_backend_that_is_killed_at_once_polls_the_project_later(
     server: LocalServer, own: FlakyDatabase, clock: Clock, studio: FakeStudio
 ) -> None:
-    """What has changed between the connection and its next start is found as well."""
+    """What has changed between the connection and its next start is found, and nothing before."""
+    studio.changed = dict.fromkeys(studio.tasks, studio.now - 1000)
+    studio.annotations[900] = studio.annotate(1, []) | {"id": 900}
+    studio.changed[1] = studio.now - 1000
     killed = Team(server, own, clock)
     killed.poller.note_setup(7)
     killed.poll(5)

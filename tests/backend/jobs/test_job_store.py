@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -13,8 +12,6 @@ from backend.errors import JobOver, NotFound
 from backend.jobs.job_store import Job, JobStore
 from backend.prediction.failures import FailureStore
 from tests.backend.conftest import Clock
-
-ROOT = Path(__file__).parents[3]
 
 
 def lease(store: JobStore, owner: str, job: int | None = None) -> Job:
@@ -60,15 +57,16 @@ def test_the_rate_leaves_pauses_out_and_tells_how_long_it_takes(
     assert (step.rate, step.eta_s) == (2, 30)
 
 
-def test_a_step_that_comes_after_the_end_takes_no_lease(store: JobStore) -> None:
+def test_a_failed_job_takes_no_lease_by_a_late_step_and_can_go_on(store: JobStore) -> None:
     """A job's lease is kept up beside the work, which may end between two looks."""
     store.start_job(7)
     store.lease_job("me")
-    store.finish(1, "me", "It cannot go on.")
+    assert store.finish(1, "me", "It cannot go on.").state == "failed"
     assert store.advance(1, "me", done=2).done == 2
     assert store.leased_job(7) is None
-    store.resume(1)
-    assert lease(store, "you").id == 1
+    assert store.resume(1).finished is None
+    again = lease(store, "you")
+    assert (again.id, again.reason) == (1, "")
 
 
 def test_nobody_gets_a_job_that_is_leased_until_the_lease_ends(
@@ -149,14 +147,6 @@ def test_a_cancelled_job_stays_cancelled(store: JobStore) -> None:
             turn(job.id)
     with pytest.raises(NotFound):
         store.cancel(job.id + 1)
-
-
-def test_a_failed_job_says_why_and_can_go_on(store: JobStore) -> None:
-    job = store.start_job(7)
-    store.lease_job("me")
-    assert store.finish(job.id, "me", reason="There is no project 7.").state == "failed"
-    assert store.resume(job.id).finished is None
-    assert lease(store, "me").reason == ""
 
 
 def test_threads_that_race_get_each_job_once_and_lose_no_step(url: str) -> None:

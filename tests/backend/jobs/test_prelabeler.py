@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,14 +23,13 @@ from backend.database.database import Database
 from backend.database.leases import LeaseLost, new_owner
 from backend.errors import ImageNotFound, ImageRefused, ModelUnavailable
 from backend.inference.engine import Engine
-from backend.jobs import prelabeler as prelabel
 from backend.jobs.job_store import Job, JobStore
 from backend.jobs.prelabeler import CHUNK, Prelabeler
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
 from backend.prediction.batches import TaskRunner
-from backend.prediction.failures import FailingTask, FailureStore
+from backend.prediction.failures import FailureStore
 from backend.prediction.predictor import Predictor
 from backend.settings import Settings
 from clearclip_core import RGBArray
@@ -40,15 +38,12 @@ from tests.backend.fakes.databases import FlakyDatabase
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.learning_stores import LearningStores, version_with
 from tests.backend.fakes.local_server import Answer, Asked, LocalServer
+from tests.backend.fakes.waiting import wait_for
 
 ROOT = Path(__file__).parents[3]
+pytestmark = pytest.mark.usefixtures("short_pauses")
+
 COUNT = 130  # several chunks, the last of them not full
-
-
-@pytest.fixture(autouse=True)
-def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prelabel, "_CLOSING_PAUSE_S", 0.05)
-    monkeypatch.setattr(prelabel, "_POLL_S", 0.05)
 
 
 @pytest.fixture
@@ -77,9 +72,6 @@ class Bench:
         job = self.store.lease_job(self.owner)
         assert job is not None
         return self.prelabeler.run(job, self.stopping, watch)
-
-    def failures(self, job: Job) -> list[FailingTask]:
-        return FailureStore(self.store.database).of_job(job.id)
 
     def version(self, config: str) -> str:
         return self.predictor.versions.current(parse_label_config(config))
@@ -116,14 +108,21 @@ def each_once(count: int = COUNT) -> dict[int, int]:
     return dict.fromkeys(range(1, count + 1), 1)
 
 
-def test_every_task_gets_one_prediction_of_the_version(bench: Bench, studio: FakeStudio) -> None:
+def test_every_task_gets_one_prediction_of_the_version_and_so_do_new_ones_that_come_meanwhile(
+    bench: Bench, studio: FakeStudio
+) -> None:
     steps = []
-    job = bench.run(steps.append)
-    assert (job.state, job.total, job.done, job.failed) == ("done", COUNT, COUNT, 0)
+
+    def add(step: Job) -> None:
+        steps.append(step.done)
+        studio.tasks[COUNT + 1] = {"image": "new"}
+
+    job = bench.run(add)
+    assert (job.state, job.total, job.done, job.failed) == ("done", COUNT + 1, COUNT + 1, 0)
     assert job.version == bench.version(studio.label_config)
-    assert studio.stored(job.version) == each_once()
+    assert studio.stored(job.version) == each_once(COUNT + 1)
     assert max(studio.imports) <= CHUNK
-    assert [step.done for step in steps] == sorted(step.done for step in steps)
+    assert steps == sorted(steps)
 
 
 def test_what_has_a_prediction_or_an_annotation_is_left_alone(
@@ -158,21 +157,6 @@ def test_a_part_of_a_project(
     job = bench.run(**asked)
     assert (job.state, job.done) == ("done", len(expected))
     assert sorted(studio.stored()) == expected
-
-
-def test_failures_are_told_with_their_reasons_and_cost_nobody_else(
-    bench: Bench, studio: FakeStudio
-) -> None:
-    studio.tasks[2] = {"image": "gone"}
-    studio.tasks[3] = {"other": "key"}
-    studio.refused = {4}
-    job = bench.run()
-    assert (job.state, job.done, job.failed) == ("done", COUNT - 3, 3)
-    reasons = {failure.task: failure.reason for failure in bench.failures(job)}
-    assert reasons.keys() == {2, 3, 4}
-    assert reasons[2] == "There is no such image."
-    assert "$image" in reasons[3]
-    assert "no label" in reasons[4]
 
 
 def test_a_run_that_was_stopped_goes_on_and_does_nothing_twice(
@@ -241,20 +225,7 @@ def test_a_run_that_dies_at_any_request_is_finished_by_another(
     assert studio.stored() == each_once()
 
 
-def test_a_label_studio_that_is_away_is_waited_for(bench: Bench, studio: FakeStudio) -> None:
-    away_until = [0.0]
-
-    def fault(asked: Asked) -> Answer | None:
-        if asked.path.endswith("import/predictions") and not away_until[0]:
-            away_until[0] = time.monotonic() + 1.0
-        return Answer(502) if time.monotonic() < away_until[0] else None
-
-    studio.fault = fault
-    assert bench.run().state == "done"
-    assert studio.stored() == each_once()
-
-
-def test_pictures_whose_host_is_away_are_asked_for_again(
+def test_failures_cost_nobody_else_and_pictures_whose_host_is_away_are_asked_for_again(
     make_bench: Callable[..., Bench], studio: FakeStudio
 ) -> None:
     asked: Counter[str] = Counter()
@@ -265,11 +236,18 @@ def test_pictures_whose_host_is_away_are_asked_for_again(
             raise ImageRefused("The host cannot be reached.")
         return read_image(source, task)
 
-    studio.tasks[6] = {"image": "gone"}
+    studio.tasks[2] = {"image": "gone"}
+    studio.tasks[3] = {"other": "key"}
+    studio.refused = {4}
     bench = make_bench(read=read)
     job = bench.run()
-    assert {failure.task for failure in bench.failures(job)} == {5, 6}
-    assert (job.done, job.failed) == (COUNT - 2, 2)
+    assert (job.state, job.done, job.failed) == ("done", COUNT - 4, 4)
+    failures = FailureStore(bench.store.database).of_job(job.id)
+    reasons = {failure.task: failure.reason for failure in failures}
+    assert reasons.keys() == {2, 3, 4, 5}
+    assert reasons[2] == "There is no such image."
+    assert "$image" in reasons[3]
+    assert "no label" in reasons[4]
     assert (asked["5"], asked["7"], asked["gone"]) == (3, 2, 2)
 
 
@@ -347,15 +325,6 @@ def test_what_is_learned_meanwhile_leaves_a_job_its_version(
     assert (job.state, job.version, job.done) == ("done", newest, COUNT)
 
 
-def test_new_tasks_that_come_meanwhile_are_predicted_too(bench: Bench, studio: FakeStudio) -> None:
-    def add(job: Job) -> None:
-        studio.tasks[COUNT + 1] = {"image": "new"}
-
-    job = bench.run(add)
-    assert (job.state, job.total, job.done) == ("done", COUNT + 1, COUNT + 1)
-    assert studio.stored() == each_once(COUNT + 1)
-
-
 @pytest.mark.parametrize(("config", "sentence"), [("<View/>", "Image"), (None, "no such project")])
 def test_what_can_never_work_fails_with_a_sentence(
     bench: Bench, studio: FakeStudio, config: str | None, sentence: str
@@ -402,51 +371,55 @@ def drawn_studio(count: int) -> Iterator[tuple[FakeStudio, str]]:
         yield studio, server.url
 
 
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    return tmp_path / "jobs.db"
+
+
+def prelabelled(url: str, database: Path) -> str:
+    """What the command says whose tasks all get a prediction."""
+    result = CliRunner().invoke(prelabel_command, arguments(url, database))
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
 def arguments(url: str, database: Path, *more: str) -> list[str]:
     reach = ["--label-studio-url", url, "--label-studio-api-key", TOKEN]
     small = ["--model", "demo", "--short-side-px", "64"]
     return ["--project", "7", *reach, *small, "--database-url", f"sqlite:///{database}", *more]
 
 
-def test_the_command_predicts_reports_and_skips_the_next_time(tmp_path: Path) -> None:
+def test_the_command_predicts_reports_and_skips_the_next_time(database: Path) -> None:
     with drawn_studio(5) as (studio, url):
         studio.tasks[2] = {"image": "data:image/png;base64,AAAA"}
-        given = arguments(url, tmp_path / "jobs.db")
-        failed = CliRunner().invoke(prelabel_command, given)
+        failed = CliRunner().invoke(prelabel_command, arguments(url, database))
         assert failed.exit_code == 1, failed.output
         assert "4 done, 0 skipped, 1 failed of 5" in failed.output
         assert "1 x The file is not an image that" in failed.output
         studio.tasks[2] = studio.tasks[1]
-        again = CliRunner().invoke(prelabel_command, given)
-        assert again.exit_code == 0
-        assert "1 done, 4 skipped, 0 failed of 5" in again.output
+        assert "1 done, 4 skipped, 0 failed of 5" in prelabelled(url, database)
         assert studio.stored() == each_once(5)
 
 
-def test_ctrl_c_writes_what_is_predicted_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    database = tmp_path / "jobs.db"
+def test_ctrl_c_writes_what_is_predicted_and_the_same_command_goes_on(database: Path) -> None:
     with drawn_studio(150) as (studio, url):
         command = [sys.executable, "-m", "backend", "prelabel", *arguments(url, database)]
         run = subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
-        end = time.monotonic() + 120
-        while not studio.stored() and time.monotonic() < end:
-            time.sleep(0.02)
+        wait_for(studio.stored, 120)
         run.send_signal(signal.SIGINT)
         output, _ = run.communicate(timeout=120)
         assert run.returncode == 130, output
         assert "The same command goes on from here." in output
         assert 0 < len(studio.stored()) < 150
-        result = CliRunner().invoke(prelabel_command, arguments(url, database))
-        assert result.exit_code == 0, result.output
+        prelabelled(url, database)
         assert studio.stored() == each_once(150)
         assert sum(studio.imports) == 150
     assert len(JobStore(Database(f"sqlite:///{database}")).list_jobs()) == 1
 
 
-def test_a_killed_run_is_taken_over_at_once_on_the_same_machine(tmp_path: Path) -> None:
-    database = tmp_path / "jobs.db"
+def test_a_killed_run_is_taken_over_at_once_on_the_same_machine(database: Path) -> None:
     store = JobStore(Database(f"sqlite:///{database}"))
     job = store.start_job(7)
     dead = subprocess.Popen([sys.executable, "-c", ""])
@@ -454,16 +427,14 @@ def test_a_killed_run_is_taken_over_at_once_on_the_same_machine(tmp_path: Path) 
     host = re.sub(r":\d+:[^:]+$", "", new_owner())
     store.lease_job(f"{host}:{dead.pid}:abcd")
     with drawn_studio(2) as (studio, url):
-        result = CliRunner().invoke(prelabel_command, arguments(url, database))
-        assert result.exit_code == 0, result.output
+        prelabelled(url, database)
         assert studio.stored() == each_once(2)
     assert store.get_job(job.id).state == "done"
 
 
 def test_a_job_that_another_works_on_is_watched_to_its_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    database = tmp_path / "jobs.db"
     store = JobStore(Database(f"sqlite:///{database}"))
     job, other, tries = store.start_job(7), "another:1:abcd", list[Any]()
     store.lease_job(other)
@@ -476,7 +447,5 @@ def test_a_job_that_another_works_on_is_watched_to_its_end(
 
     monkeypatch.setattr(JobStore, "lease_job", lease_job)
     with drawn_studio(2) as (studio, url):
-        result = CliRunner().invoke(prelabel_command, arguments(url, database))
-        assert result.exit_code == 0, result.output
-        assert "2 done, 0 skipped, 0 failed of 2" in result.output
+        assert "2 done, 0 skipped, 0 failed of 2" in prelabelled(url, database)
         assert studio.stored() == {}

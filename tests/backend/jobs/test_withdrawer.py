@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from backend.cli.main import main
 from backend.database.database import Database
@@ -16,7 +16,6 @@ from backend.errors import NotFound, StudioUnreachable, WithdrawalRefused
 from backend.jobs.job_store import Job, JobStore
 from backend.jobs.withdrawer import Withdrawer
 from backend.label_studio.client import LabelStudioClient
-from backend.settings import Settings
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, LocalServer
 from tests.backend.fakes.waiting import wait_for
@@ -37,10 +36,7 @@ def store(tmp_path: Path) -> JobStore:
 
 @pytest.fixture
 def withdrawer(server: LocalServer, store: JobStore) -> Withdrawer:
-    settings = Settings(label_studio_url=server.url, label_studio_api_key=TOKEN)
-    client = LabelStudioClient.from_settings(settings, retry_for_s=0.0)
-    assert client is not None
-    return Withdrawer(store, client, "me")
+    return Withdrawer(store, LabelStudioClient(server.url, TOKEN, retry_for_s=0), "me")
 
 
 def job_that_is_over(store: JobStore, studio: FakeStudio, *tasks: int) -> Job:
@@ -66,14 +62,19 @@ def leased_withdrawal(store: JobStore, job: Job) -> Job:
 def test_what_nobody_has_touched_is_deleted_and_the_rest_is_listed(
     withdrawer: Withdrawer, store: JobStore, studio: FakeStudio
 ) -> None:
+    """Other versions, and other runs of the same one, keep theirs."""
+    now = time.time()
+    studio.add(1, "v2", created=now - HOUR_S)
     job = job_that_is_over(store, studio, *range(1, 51))
+    studio.add(2, "v2", created=now)  # as two backends with one version may leave it
+    studio.add(4, "v2", created=now + HOUR_S)
+    studio.add(4, "v1", created=now)
     studio.annotate(3, [])
     studio.drafted.add(45)
-    studio.add(4, "v1", created=time.time())  # of another version
     over = withdrawn(withdrawer, store, job)
     assert (over.state, over.total, over.done, over.skipped) == ("done", 50, 48, 2)
     assert store.task_ids(over.id) == (3, 45)
-    assert studio.stored("v2") == {3: 1, 45: 1}
+    assert studio.stored("v2") == {1: 1, 3: 1, 4: 1, 45: 1}
     assert studio.stored("v1") == {4: 1}
 
 
@@ -92,18 +93,6 @@ def test_a_withdrawal_that_waits_for_the_last_step_of_a_cancelled_job_withdraws_
     for task in (1, 2):
         studio.add(task, "v2", created=time.time())
     assert withdrawn(withdrawer, store, job).done == 2
-
-
-def test_other_runs_of_the_same_version_keep_theirs(
-    withdrawer: Withdrawer, store: JobStore, studio: FakeStudio
-) -> None:
-    studio.add(1, "v2", created=time.time() - HOUR_S)
-    job = job_that_is_over(store, studio, 2, 3)
-    studio.add(2, "v2", created=time.time())  # as two backends with one version may leave it
-    studio.add(4, "v2", created=time.time() + HOUR_S)
-    over = withdrawn(withdrawer, store, job)
-    assert (over.total, over.done, over.skipped, store.task_ids(over.id)) == (2, 2, 0, ())
-    assert studio.stored() == {1: 1, 4: 1}
 
 
 def test_a_withdrawal_that_was_interrupted_goes_on(
@@ -182,21 +171,16 @@ def test_a_backend_runs_it_and_the_tasks_can_be_predicted_again(
     assert studio.stored() == dict.fromkeys(range(1, 6), 1)
 
 
-@pytest.fixture
-def withdraw(server: LocalServer, store: JobStore, tmp_path: Path) -> Callable[..., Result]:
-    reach = {"LABEL_STUDIO_URL": server.url, "LABEL_STUDIO_API_KEY": TOKEN}
-    env = reach | {"DATABASE_URL": f"sqlite:///{tmp_path}/jobs.db"}
-    return lambda *given: CliRunner(env=env).invoke(main, ["withdraw", *given])
-
-
 def test_the_command_tells_and_does_the_same(
-    withdraw: Callable[..., Result], store: JobStore, studio: FakeStudio
+    server: LocalServer, store: JobStore, studio: FakeStudio
 ) -> None:
     job = job_that_is_over(store, studio, 1, 2, 3)
     studio.annotate(2, [])
-    done = withdraw("--job", str(job.id))
+    reach = {"LABEL_STUDIO_URL": server.url, "LABEL_STUDIO_API_KEY": TOKEN}
+    runner = CliRunner(env=reach | {"DATABASE_URL": str(store.database.url)})
+    done = runner.invoke(main, ["withdraw", "--job", str(job.id)])
     assert done.exit_code == 0, done.output
     assert f"Withdrawal of job {job.id}: done." in done.stdout
     assert "2 predictions deleted, those of 1 task kept.\nKept: 2" in done.stdout
-    refused = withdraw("--job", "9")
+    refused = runner.invoke(main, ["withdraw", "--job", "9"])
     assert (refused.exit_code, refused.stderr) == (1, "Error: There is no job 9.\n")

@@ -168,18 +168,14 @@ def connected(
     backend = make_backend(
         model="demo", adapt_every=2, auto_prelabel="7", predict_deadline_s=30, poll_interval_s=600
     )
-    set_up(backend)
+    body = {"project": "7.1", "schema": CONFIG}
+    assert backend.client.post("/setup", json=body).status_code == 200
     backend.worker.start()
     return backend
 
 
-def set_up(backend: Backend) -> None:
-    body = {"project": "7.1", "schema": CONFIG}
-    assert backend.client.post("/setup", json=body).status_code == 200
-
-
-def wake(backend: Backend, project: int = 7) -> None:
-    body = {"action": "ANNOTATION_CREATED", "project": {"id": project}}
+def wake(backend: Backend) -> None:
+    body = {"action": "ANNOTATION_CREATED", "project": {"id": 7}}
     assert backend.client.post("/webhook", json=body).status_code == 200
 
 
