@@ -220,10 +220,10 @@ def flag(*columns: str, size_hw: tuple[int, int] = (40, 60)) -> RGBArray:
     return image
 
 
-def data_url(image: RGBArray) -> str:
+def data_url(image: RGBArray, **options: Any) -> str:
     """An image as Label Studio's tasks may hold it."""
     file = io.BytesIO()
-    Image.fromarray(image).save(file, "PNG")
+    Image.fromarray(image).save(file, "PNG", **options)
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 

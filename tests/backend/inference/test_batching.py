@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,10 +10,7 @@ import torch
 
 from backend.inference.batching import is_out_of_memory
 from clearclip_core import Label
-from tests.backend.inference.scene import (
-    Scene,
-    widths,
-)
+from tests.backend.inference.scene import Scene, widths
 
 
 def test_waiting_pictures_become_one_batch_up_to_its_size() -> None:
@@ -24,14 +22,19 @@ def test_waiting_pictures_become_one_batch_up_to_its_size() -> None:
     assert scene.served() == [(1, 2, 3, 4), (5, 6)]
 
 
+def fail_on_two(error: Exception) -> Callable[[Any, int], None]:
+    """What fails whenever the picture 2 wide is in a batch."""
+
+    def fault(pictures: Any, windows_at_once: int) -> None:
+        if any(picture.resized.shape[1] == 2 for picture in pictures):
+            raise error
+
+    return fault
+
+
 def test_a_crash_of_one_picture_costs_no_other_of_its_batch() -> None:
     scene = Scene()
-
-    def crash_on_two(pictures: Any, _: int) -> None:
-        if any(picture.resized.shape[1] == 2 for picture in pictures):
-            raise ZeroDivisionError("two")
-
-    scene.segmenter.fault = crash_on_two
+    scene.segmenter.fault = fail_on_two(ZeroDivisionError("two"))
     scene.hold()
     one, two, three = (scene.ask(width) for width in (1, 2, 3))
     unscored = scene.ask(4, labels=(Label("crash"),))
@@ -72,12 +75,7 @@ def test_too_little_memory_halves_the_batch_for_good() -> None:
 
 def test_a_picture_that_never_fits_fails_alone() -> None:
     scene = Scene()
-
-    def no_room_for_two(pictures: Any, _: int) -> None:
-        if any(picture.resized.shape[1] == 2 for picture in pictures):
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
-
-    scene.segmenter.fault = no_room_for_two
+    scene.segmenter.fault = fail_on_two(torch.cuda.OutOfMemoryError("CUDA out of memory."))
     scene.hold()
     asked = [scene.ask(width) for width in (1, 2, 3)]
     scene.release()

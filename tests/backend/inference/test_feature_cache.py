@@ -10,7 +10,6 @@ import torch
 
 from backend.inference import feature_cache as features
 from backend.inference.feature_cache import FeatureCache, machine_memory_bytes
-from backend.settings import Settings
 from clearclip_core import WindowFeatures
 
 KB = 1024
@@ -56,12 +55,6 @@ def test_what_is_larger_than_the_cache_throws_nothing_out() -> None:
     none = FeatureCache(0)
     none.put("a", windows())
     assert none.get("a") is None
-
-
-def test_a_cache_larger_than_memory_is_refused() -> None:
-    too_much = (machine_memory_bytes() >> 20) + 1
-    with pytest.raises(ValueError, match=rf"^FEATURE_CACHE_MB: .*, but got {too_much}\.$"):
-        FeatureCache.from_settings(Settings(feature_cache_mb=too_much))
 
 
 @pytest.mark.parametrize(("limit", "expected"), [("1048576\n", 1 << 20), ("max\n", None)])

@@ -13,22 +13,7 @@ from backend.inference.engine import Engine
 from clearclip_core import Label
 from tests.backend.fakes.colour_segmenter import ColourSegmenter
 from tests.backend.fakes.waiting import wait_for
-from tests.backend.inference.scene import (
-    BATCH,
-    CLICK,
-    NEW,
-    TWO_NEW,
-    Scene,
-    widths,
-)
-
-
-def test_new_words_are_embedded_before_their_picture_is_scored() -> None:
-    scene = Scene()
-    assert scene.score(1, labels=TWO_NEW).image.shape[1] == 1
-    assert scene.served() == [("crimson",), ("scarlet",), (1,)]
-    scene.score(2, labels=TWO_NEW)
-    assert scene.served()[3:] == [(2,)]
+from tests.backend.inference.scene import BATCH, CLICK, NEW, TWO_NEW, Scene, widths
 
 
 def test_a_new_vocabulary_delays_others_by_one_slice_at_a_time() -> None:
@@ -41,16 +26,6 @@ def test_a_new_vocabulary_delays_others_by_one_slice_at_a_time() -> None:
     scene.release()
     assert scene.served()[:6] == [("word 0",), (2,), ("word 1",), (3,), ("word 2",), (4,)]
     assert slow.result(20).image.shape[1] == 1
-
-
-def test_words_of_a_click_come_before_less_urgent_pictures() -> None:
-    scene = Scene(windows_at_once=1)
-    scene.hold()
-    for width in (1, 2, 3):
-        scene.ask(width, BATCH)
-    scene.ask(50, CLICK, labels=NEW)
-    scene.release()
-    assert scene.served() == [("crimson",), (50,), (1,), (2,), (3,)]
 
 
 def test_vocabularies_take_turns_and_the_urgent_go_first() -> None:
@@ -67,6 +42,8 @@ def test_vocabularies_take_turns_and_the_urgent_go_first() -> None:
         *[("c1",), ("c2",), (3,)],
         *[("a1",), ("b1",), ("a2",), (1,), ("b2",), (2,)],
     ]
+    scene.score(4, labels=words("a"))
+    assert scene.served()[9:] == [(4,)], "they are known"
 
 
 def test_setup_words_come_when_there_is_nothing_else_to_do() -> None:

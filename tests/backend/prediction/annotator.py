@@ -37,37 +37,25 @@ def config_of(*controls: str) -> str:
 def keypoint(
     x: float, y: float, label: str = "red", positive: bool = True, **changes: Any
 ) -> dict[str, Any]:
-    return {
-        "id": "k",
-        "type": "keypointlabels",
-        "from_name": "click",
-        "to_name": "image",
-        "original_width": 60,
-        "original_height": 40,
-        "is_positive": positive,
-        "value": {"x": x, "y": y, "width": 0.5, "keypointlabels": [label]},
-        **changes,
-    }
+    value = {"x": x, "y": y, "width": 0.5, "keypointlabels": [label]}
+    return _region("keypointlabels", "click", value) | {"is_positive": positive} | changes
 
 
 def rectangle(
-    x: float, y: float, width: float, height: float, label: str = "red", **value: Any
+    x: float, y: float, width: float, height: float, label: str = "red", rotation: float = 0
 ) -> dict[str, Any]:
-    sides = {"x": x, "y": y, "width": width, "height": height, "rotation": 0, **value}
-    return {
-        "id": "r",
-        "type": "rectanglelabels",
-        "from_name": "box",
-        "to_name": "image",
-        "original_width": 60,
-        "original_height": 40,
-        "value": {**sides, "rectanglelabels": [label]},
-    }
+    sides = {"x": x, "y": y, "width": width, "height": height, "rotation": rotation}
+    return _region("rectanglelabels", "box", sides | {"rectanglelabels": [label]})
 
 
 def textarea(*texts: str) -> dict[str, Any]:
-    place = {"id": "t", "type": "textarea", "from_name": "words", "to_name": "image"}
-    return {**place, "value": {"text": list(texts)}}
+    return _region("textarea", "words", {"text": list(texts)})
+
+
+def _region(kind: str, control: str, value: dict[str, Any]) -> dict[str, Any]:
+    size = {"original_width": 60, "original_height": 40}
+    place = {"id": "k", "type": kind, "from_name": control, "to_name": "image"}
+    return {**place, **size, "value": value}
 
 
 class Annotator:
@@ -79,23 +67,11 @@ class Annotator:
         ).test_client()
 
     def asks(
-        self,
-        image: RGBArray | str,
-        *context: Any,
-        config: str = CONFIG,
-        **task: Any,
+        self, image: RGBArray | str, *context: Any, config: str = CONFIG, **task: Any
     ) -> list[dict[str, Any]]:
         """The regions of the answer."""
-        url = image if isinstance(image, str) else data_url(image)
-        body = {
-            "tasks": [{"id": 1, "project": 1, "data": {"image": url}, **task}],
-            "label_config": config,
-            "project": "1.7",
-            "params": {"context": {"result": list(context)}},
-        }
-        response = self.client.post("/predict", json=body)
-        assert response.status_code == 200
-        (entry,) = response.get_json()["results"]
+        params = {"context": {"result": list(context)}}
+        entry = self._entry(image, config, task, params=params)
         if "score" in entry:
             assert LabelInterface(config).validate_prediction(entry)
             assert 0 <= entry["score"] <= 1
@@ -103,21 +79,23 @@ class Annotator:
 
     def tells(self, event: str, config: str, *prompts: Any) -> dict[str, Any]:
         """The answer to an event."""
-        body = {
-            "tasks": [{"id": 1, "project": 1, "data": {"image": data_url(TWO)}}],
-            "label_config": config,
-            "params": {"context": {"event": event, "result": list(prompts)}},
-        }
-        (entry,) = self.client.post("/predict", json=body).get_json()["results"]
-        return dict(entry)
+        params = {"context": {"event": event, "result": list(prompts)}}
+        return self._entry(TWO, config, {}, params=params)
 
     def predicted(self, image: RGBArray, config: str = CONFIG) -> list[dict[str, Any]]:
         """The regions of the prediction of a task that is opened."""
-        tasks = [{"id": 1, "project": 1, "data": {"image": data_url(image)}}]
-        body = {"tasks": tasks, "label_config": config, "project": "1.7"}
-        (entry,) = self.client.post("/predict", json=body).get_json()["results"]
+        entry = self._entry(image, config, {})
         assert LabelInterface(config).validate_prediction(entry)
         return list(entry["result"])
+
+    def _entry(
+        self, image: RGBArray | str, config: str, task: dict[str, Any], **more: Any
+    ) -> dict[str, Any]:
+        url = image if isinstance(image, str) else data_url(image)
+        tasks = [{"id": 1, "project": 1, "data": {"image": url}, **task}]
+        body = {"tasks": tasks, "label_config": config, "project": "1.7", **more}
+        (entry,) = self.client.post("/predict", json=body).get_json()["results"]
+        return dict(entry)
 
     def mask(self, image: RGBArray | str, *context: Any, **options: Any) -> Mask:
         """The one brush mask of the answer."""

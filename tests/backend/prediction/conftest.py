@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.backend.prediction.annotator import (
-    Annotator,
-)
+from tests.backend.prediction.annotator import Annotator
 
 
 @pytest.fixture

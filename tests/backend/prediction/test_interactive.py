@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 from typing import Any
 
@@ -15,11 +13,7 @@ from backend.label_studio.region_reader import area_mask, drawn_areas
 from backend.label_studio.requests import Task
 from backend.prediction.masks import competing_labels, segment_phrases
 from backend.prediction.prompt_parser import Phrase, Phrases, read_words
-from clearclip_core import (
-    Label,
-    RGBArray,
-    Segmentation,
-)
+from clearclip_core import Label, Segmentation
 from tests.backend.fakes.colour_segmenter import data_url, flag
 from tests.backend.prediction.annotator import (
     CENTRE,
@@ -61,14 +55,6 @@ def test_points_add_up_and_a_negative_one_is_outside(annotator: Annotator) -> No
     assert not without[20, 45]
 
 
-def exif_file(image: RGBArray, orientation: int) -> str:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "PNG", exif=exif)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
-
-
 @pytest.mark.parametrize(
     ("size_hw", "orientation", "tool"),
     [
@@ -87,7 +73,9 @@ def test_percent_are_of_the_upright_picture(
     stored = {1: upright, 3: np.rot90(upright, 2), 6: np.rot90(upright), 8: np.rot90(upright, -1)}
     x, y = (box[0] + box[2]) / 2 / width * 100, (box[1] + box[3]) / 2 / height * 100
     prompt = keypoint(x, y) if tool == "click" else rectangle(x - 28, y - 28, 56, 56)
-    (region,) = annotator.asks(exif_file(stored[orientation], orientation), prompt)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    (region,) = annotator.asks(data_url(stored[orientation], exif=exif), prompt)
     assert (region["original_height"], region["original_width"]) == size_hw
     assert iou(mask_of(region), of_colour(upright, "red")) > 0.85
 
@@ -261,22 +249,15 @@ def test_masks_of_phrases_have_no_specks() -> None:
     assert second.mean_confidence == pytest.approx(mean, rel=1e-12)
 
 
-def test_all_gets_what_a_prediction_has(annotator: Annotator) -> None:
-    predicted = annotator.predicted(TWO)
-    assert len(predicted) == 2
-    asked = annotator.asks(TWO, textarea("all"))
-    for region in (*predicted, *asked):
-        del region["id"]
-    assert asked == predicted
-
-
-def test_an_answer_replaces_no_region_when_it_is_accepted(annotator: Annotator) -> None:
+def test_all_gets_what_a_prediction_has_and_no_answer_replaces_a_region(
+    annotator: Annotator,
+) -> None:
     """The editor puts regions in their places by id."""
-    answers = [annotator.predicted(TWO)]
-    for prompt in (keypoint(*CENTRE), keypoint(*CENTRE), textarea("all")):
-        answers.append(annotator.asks(TWO, prompt))
-    ids = [region["id"] for regions in answers for region in regions]
+    predicted, asked = annotator.predicted(TWO), annotator.asks(TWO, textarea("all"))
+    clicked = [annotator.asks(TWO, keypoint(*CENTRE))[0] for _ in range(2)]
+    ids = [region.pop("id") for region in (*predicted, *asked, *clicked)]
     assert len(set(ids)) == len(ids) == 6
+    assert asked == predicted
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from typing import Any
 
 import numpy as np
 import pytest
 from label_studio_sdk.converter.brush import mask2rle
-from PIL import Image
 
 from backend.label_studio.region_reader import area_mask, drawn_areas
 from backend.label_studio.requests import Task
-from tests.backend.fakes.colour_segmenter import RGB
+from tests.backend.fakes.colour_segmenter import RGB, data_url
 from tests.backend.prediction.annotator import (
     CENTRE,
     CONFIG,
@@ -28,47 +25,39 @@ from tests.backend.prediction.annotator import (
 )
 
 
-def brush(mask: Mask, name: str = "old", label: str = "blue", **changes: Any) -> dict[str, Any]:
+def brush(mask: Mask, **changes: Any) -> dict[str, Any]:
+    rle = mask2rle(mask.astype(np.uint8) * 255)
     return {
-        "id": name,
+        "id": "old",
         "type": "brushlabels",
         "from_name": "mask",
         "to_name": "image",
         "original_width": mask.shape[1],
         "original_height": mask.shape[0],
-        "value": {
-            "format": "rle",
-            "rle": mask2rle(mask.astype(np.uint8) * 255),
-            "brushlabels": [label],
-        },
+        "value": {"format": "rle", "rle": rle, "brushlabels": ["blue"]},
         **changes,
     }
 
 
+def exclusive(tag: str) -> str:
+    return config_of(f'<{tag} name="mask" toName="image" overlap="false">{LABELS}</{tag}>')
+
+
 LEFT = np.zeros(TWO.shape[:2], bool)
 LEFT[:, :50] = True
-EXCLUSIVE = config_of(
-    f'<BrushLabels name="mask" toName="image" overlap="false">{LABELS}</BrushLabels>'
-)
+LEFT_RGBA = np.pad(LEFT[..., None] * np.uint8(255), ((0, 0), (0, 0), (3, 0)))
+EXCLUSIVE = exclusive("BrushLabels")
 
 
 def area_of(kind: str, **value: Any) -> dict[str, Any]:
     return brush(LEFT) | {"type": kind, "value": value | {kind: ["blue"]}}
 
 
-def bitmask_url(mask: Mask) -> str:
-    rgba = np.zeros((*mask.shape, 4), np.uint8)
-    rgba[..., 3] = mask * 255
-    file = io.BytesIO()
-    Image.fromarray(rgba).save(file, "PNG")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
-
-
 @pytest.mark.parametrize(
     "region",
     [
         brush(LEFT),
-        area_of("bitmasklabels", imageDataURL=bitmask_url(LEFT)),
+        area_of("bitmasklabels", imageDataURL=data_url(LEFT_RGBA)),
         area_of("polygonlabels", points=[[0, 0], [25, 0], [25, 100], [0, 100]]),
         area_of("rectanglelabels", x=0, y=0, width=25, height=100, rotation=0),
     ],
@@ -87,10 +76,6 @@ def disc(radius_px: int) -> Mask:
     """(200, 300), around the middle."""
     rows, columns = np.mgrid[:200, :300] + 0.5
     return np.asarray(np.hypot(rows - 100, columns - 150) < radius_px)
-
-
-def exclusive(tag: str) -> str:
-    return config_of(f'<{tag} name="mask" toName="image" overlap="false">{LABELS}</{tag}>')
 
 
 @pytest.mark.parametrize(
@@ -126,7 +111,7 @@ def test_slivers_along_what_is_there_are_no_regions() -> None:
     assert annotator.asks(image, click, config=config, **there) == []
 
 
-@pytest.mark.parametrize("prompt", [keypoint(*CENTRE), textarea("red")], ids=lambda p: p["id"])
+@pytest.mark.parametrize("prompt", [keypoint(*CENTRE), textarea("red")], ids=lambda p: p["type"])
 def test_an_annotation_is_left_too_unless_it_has_most_of_the_mask(
     annotator: Annotator, prompt: Any
 ) -> None:
@@ -146,7 +131,7 @@ def test_an_annotation_is_left_too_unless_it_has_most_of_the_mask(
 @pytest.mark.parametrize(
     "region",
     [
-        brush(LEFT, name="k"),  # the prompt's own id
+        brush(LEFT, id="k"),  # the prompt's own id
         brush(LEFT, from_name="other"),
         brush(LEFT, to_name="other"),
         brush(LEFT, item_index=1),
