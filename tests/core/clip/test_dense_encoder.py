@@ -10,9 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from clearclip_core import METHODS, DenseEncoder
-from clearclip_core.clip.dense_encoder import (
-    choose_windows_at_once,
-)
+from clearclip_core.clip.dense_encoder import choose_windows_at_once
 from tests.core.conftest import make_clip
 from tests.core.reference import attention
 

@@ -17,11 +17,7 @@ import pytest
 import torch
 from open_clip import pretrained
 
-from clearclip_core import (
-    WeightsNotFoundError,
-    download_weights,
-    load_model,
-)
+from clearclip_core import WeightsNotFoundError, download_weights, load_model
 from clearclip_core.clip import loading, weights
 from tests.core.conftest import make_clip
 
@@ -184,7 +180,7 @@ def test_absent_weights_say_how_to_bring_them(
 ) -> None:
     monkeypatch.setattr(open_clip, "download_pretrained", lambda *_, **__: pytest.fail("fetched"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    sentence = f"`clearclip models --download {tags}/quick --to FOLDER`.*{tags}@FILE.*demo"
+    sentence = f"`clearclip models --download {tags}/quick --to FOLDER` and copy.*{tags}@FILE"
     with pytest.raises(WeightsNotFoundError, match=sentence):
         load_model(f"{tags}/quick", device="cpu", folder=tmp_path, download=False)
 

@@ -16,7 +16,6 @@ from clearclip_core.clip.weights import (
     ModelName,
     find_weights,
     licence_of,
-    missing_weights_help,
     uses_quick_gelu,
     verify_checksum,
 )
@@ -40,12 +39,10 @@ def test_known_models_and_their_licences() -> None:
     ("arch", "tag", "quick_gelu"),
     [
         ("ViT-B-16", "openai", True),
-        ("ViT-B-16-quickgelu", "openai", True),
         ("ViT-B-32", "laion400m_e32", True),
         ("ViT-L-14", "laion400m_e32", False),
         ("ViT-B-16", "metaclip_400m", True),
         ("ViT-B-16", "laion2b_s34b_b88k", False),
-        ("ViT-B-16", "datacomp_xl_s13b_b90k", False),
         ("roberta-ViT-B-32", "laion2b_s12b_b32k", True),  # its architecture says so, not its tag
     ],
 )
@@ -53,14 +50,10 @@ def test_quick_gelu_is_the_weights_own(arch: str, tag: str, quick_gelu: bool) ->
     assert uses_quick_gelu(arch, tag) is quick_gelu
 
 
-def test_a_tag_is_its_own_id() -> None:
+def test_an_id_is_a_tags_name_and_follows_a_files_content(tmp_path: Path) -> None:
     for name in ("ViT-B-16/openai", "hf-hub:org/repo", "ViT-B-16/random"):
         assert weights_id(name) == name
-
-
-@pytest.mark.parametrize("suffix", ["safetensors", "pt", "ckpt"])
-def test_a_files_id_follows_its_content(tmp_path: Path, suffix: str) -> None:
-    path = tmp_path / f"clip.{suffix}"
+    path = tmp_path / "clip.pt"
     path.write_bytes(b"one")
     first = weights_id(f"ViT-B-16@{path}")
     assert first.startswith("ViT-B-16-")
@@ -90,17 +83,11 @@ def test_a_folders_id_follows_weights_and_config(tmp_path: Path) -> None:
     assert len(set(ids)) == 3
 
 
-@pytest.mark.parametrize("kind", ["ViT-B-16@{}/none.pt", "local-dir:{}/none", "ViT-B-16@{}"])
-def test_missing_files_have_no_id(tmp_path: Path, kind: str) -> None:
-    name = kind.format(tmp_path)
-    with pytest.raises(WeightsNotFoundError, match=f"no weights at {tmp_path}"):
-        weights_id(name)
-
-
-def test_a_file_is_no_model_folder(tmp_path: Path) -> None:
+def test_missing_files_have_no_id_nor_folders_as_files_or_files_as_folders(tmp_path: Path) -> None:
     (tmp_path / "clip.pt").write_bytes(b"one")
-    with pytest.raises(WeightsNotFoundError, match="no weights at"):
-        weights_id(f"local-dir:{tmp_path}/clip.pt")
+    for kind in ("ViT-B-16@{}/none.pt", "local-dir:{}/none", "ViT-B-16@{}", "local-dir:{}/clip.pt"):
+        with pytest.raises(WeightsNotFoundError, match=f"no weights at {tmp_path}"):
+            weights_id(kind.format(tmp_path))
 
 
 @pytest.fixture
@@ -115,26 +102,9 @@ def fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hub: None) -> bytes
 
 
 @pytest.mark.usefixtures("fetched")
-def test_weights_are_brought_as_the_sentence_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    name = ModelName.parse("ViT-B-16/openai")
-    assert "copy the files in FOLDER into the folder of weights" in missing_weights_help(name)
-    carried, model_dir = tmp_path / "carried", tmp_path / "weights"
-    download_weights(name.name, carried)
-    shutil.copytree(carried, model_dir)
-    assert find_weights(name, model_dir) == model_dir / "ViT-B-16--openai.safetensors"
-
-
-@pytest.mark.usefixtures("fetched")
-@pytest.mark.parametrize("damage", ["content", "empty checksum"])
-def test_a_damaged_file_is_refused(tmp_path: Path, damage: str) -> None:
+def test_a_file_with_an_empty_checksum_is_refused(tmp_path: Path) -> None:
     path = download_weights("ViT-B-16/openai", tmp_path)
-    if damage == "content":
-        path.write_bytes(path.read_bytes()[:-1])
-    else:
-        path.with_name(f"{path.name}.sha256").write_text("")
+    path.with_name(f"{path.name}.sha256").write_text("")
     with pytest.raises(WeightsNotFoundError, match=r"safetensors is damaged: its checksum"):
         verify_checksum(path)
 
@@ -154,14 +124,10 @@ def test_half_a_download_is_not_taken_for_a_whole(
     assert find_weights(ModelName.parse("ViT-B-16/openai"), tmp_path / "to") is None
 
 
-FORMS = r"'arch/tag', 'arch@file', 'local-dir:path', 'hf-hub:org/repo' or 'demo'"
-
-
 @pytest.mark.parametrize(
     ("name", "parts"),
     [
         ("ViT-B-16/openai", ("tag", "ViT-B-16", "openai")),
-        ("ViT-B-16-quickgelu/dfn2b", ("tag", "ViT-B-16-quickgelu", "dfn2b")),
         ("ViT-B-32/random", ("random", "ViT-B-32", "random")),
         ("ViT-L-14@/models/clip.pt", ("file", "ViT-L-14", "/models/clip.pt")),
         ("ViT-L-14-gelu@a/b@c.pt", ("file", "ViT-L-14", "a/b@c.pt")),
@@ -177,24 +143,17 @@ def test_every_form_of_name(name: str, parts: tuple[str, str, str]) -> None:
     assert (parsed.name, parsed.kind, parsed.arch, parsed.source) == (name, *parts)
 
 
-@pytest.mark.parametrize(
-    "name", ["", "ViT-B-16", "ViT-B-16/", "ViT-B-16@", "local-dir:", "hf-hub:"]
-)
-def test_other_forms_are_refused_with_those_that_work(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{FORMS}, but got '{name}'"):
-        ModelName.parse(name)
+REFUSED = {
+    r"'hf-hub:org/repo' or 'demo', but got": ["", "ViT-B-16", "ViT-B-16/", "ViT-B-16@", "hf-hub:"],
+    r"knows no architecture.*`clearclip models` lists": ["ViT-Q-99/openai", "ViT-Q-99@x.pt", "@x"],
+    r"native Vision Transformer.*lists what works": [
+        *("RN50/openai", "RN50@x", "ViT-B-16-SigLIP/webli", "coca_ViT-B-32/random", "EVA02-B-16@x")
+    ],
+}
 
 
-@pytest.mark.parametrize("name", ["ViT-Q-99/openai", "ViT-Q-99@x.pt", "/openai", "@x.pt"])
-def test_unknown_architectures_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=r"knows no architecture.*`clearclip models` lists"):
-        ModelName.parse(name)
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["RN50/openai", "RN50@x.pt", "ViT-B-16-SigLIP/webli", "coca_ViT-B-32/random", "EVA02-B-16@x"],
-)
-def test_what_cannot_be_read_out_densely_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=r"native Vision Transformer.*lists what works"):
-        ModelName.parse(name)
+@pytest.mark.parametrize("sentence", REFUSED)
+def test_other_names_are_refused_with_what_works(sentence: str) -> None:
+    for name in REFUSED[sentence]:
+        with pytest.raises(ValueError, match=sentence):
+            ModelName.parse(name)

@@ -5,18 +5,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from clearclip_core import (
-    HELD_OUT_SEEDS,
-    METHODS,
-    Label,
-    Method,
-    render_scene,
-)
+from clearclip_core import HELD_OUT_SEEDS, METHODS, Label, Method, render_scene
 from clearclip_core.evaluation.benchmarks import (
     BENCHMARKS,
     as_labels,
@@ -85,19 +78,6 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     picture.unlink()
     with pytest.raises(LayoutError, match=f"such as {picture}"):
         files_of("ade20k", tmp_path / "unlisted")
-
-
-def test_a_picture_is_read_as_opencv_reads_it(tmp_path: Path) -> None:
-    """MMSegmentation reads with OpenCV; a JPEG with thinned-out colours decodes the same here."""
-    made = miniatures.make("voc20", tmp_path)
-    for sample, (picture, label_map) in zip(find_samples(VOC, tmp_path), made, strict=True):
-        rgb, truth = sample.read()
-        assert (rgb == cv2.imread(str(picture))[:, :, ::-1]).all()
-        with Image.open(label_map) as stored:
-            values = np.asarray(stored)
-        expected = [255 if v in (0, 255) else v - 1 for v in values.ravel().tolist()]
-        assert truth.ravel().tolist() == expected
-        assert truth.dtype == np.uint8
 
 
 def test_drawn_scenes_need_no_files() -> None:

@@ -10,10 +10,7 @@ import torch
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
 from clearclip_core import BoolMask
-from clearclip_core.evaluation.metrics import (
-    ConfusionMatrix,
-    MaskOverlap,
-)
+from clearclip_core.evaluation.metrics import ConfusionMatrix, MaskOverlap
 from clearclip_core.images.label_maps import IGNORE
 
 CLASSES = 7

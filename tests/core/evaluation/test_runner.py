@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from clearclip_core import METHODS, Preprocessing, load_model
-from clearclip_core.evaluation import runner
 from clearclip_core.evaluation.benchmarks import BENCHMARKS
 from clearclip_core.evaluation.results import RunConfig, load_tallies
 from clearclip_core.evaluation.runner import EvaluationTask, predictor, run_through
@@ -60,22 +59,6 @@ def test_a_pass_goes_on_where_it_was(tmp_path: Path) -> None:
     assert resumed[0].pictures == 7
     assert [len(block.reads) for block in blocks] == [0, 0, 0, 1, 1, 1, 1]
     assert resumed[1].seconds > kept[1].seconds > 0
-
-
-def test_checkpoints_are_kept_while_the_pass_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(runner, "_SAVE_EVERY_S", 0)
-    checkpoint = tmp_path / "partial"
-    seen = []
-
-    def watched(rgb: np.ndarray) -> Iterator[np.ndarray]:
-        kept = load_tallies(checkpoint)
-        seen.append(kept[0].pictures if kept else 0)
-        yield from predict(rgb)
-
-    run_through(watched, [Block(i) for i in range(4)], CLASSES, checkpoint, 2)
-    assert seen == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("name", ["voc21", "cityscapes"])

@@ -7,9 +7,7 @@ import pytest
 import torch
 
 from clearclip_core import Scores, Vocabulary, WindowPlan
-from clearclip_core.segmentation.guided_filter import (
-    noise_variance,
-)
+from clearclip_core.segmentation.guided_filter import noise_variance
 from clearclip_core.segmentation.refined_argmax import decide_refined
 
 #: A street of 12 x 16 patches of 16 px.

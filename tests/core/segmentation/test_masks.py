@@ -9,14 +9,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from clearclip_core import (
-    BoolMask,
-    RunMask,
-    Segmentation,
-    boundary_band,
-    drop_islands,
-    fill_holes,
-)
+from clearclip_core import BoolMask, RunMask, Segmentation, boundary_band, drop_islands, fill_holes
 from clearclip_core.segmentation import masks, runs
 
 
@@ -85,6 +78,8 @@ def test_runs_are_drawn_as_the_mask_they_are_of() -> None:
         assert np.array_equal(runs.to_mask(), mask)
         assert runs.to_mask().dtype == np.bool_
         assert runs.area == np.count_nonzero(mask)
+        values = np.random.default_rng(mask.size).random(mask.shape).astype(np.float16)
+        assert runs.mean(values) == mean_in(mask, values)
 
 
 def test_runs_go_on_in_the_next_row_and_never_touch() -> None:
@@ -107,14 +102,6 @@ def test_runs_go_on_in_the_next_row_and_never_touch() -> None:
 def test_the_box_holds_all_pixels(rows: list[str], box: tuple[slice, slice]) -> None:
     mask = np.array([[pixel == "#" for pixel in row] for row in rows])
     assert RunMask.of(mask).box == box
-
-
-@pytest.mark.usefixtures("bands")
-def test_the_mean_is_of_the_pixels_alone() -> None:
-    for mask in drawn_by_chance():
-        values = np.random.default_rng(mask.size).random(mask.shape).astype(np.float16)
-        expected = values[mask].astype(np.float64).mean() if mask.any() else 0.0
-        assert RunMask.of(mask).mean(values) == pytest.approx(expected, rel=1e-12)
 
 
 def cleaned(mask: BoolMask, min_island_px: int, min_hole_px: int) -> BoolMask:

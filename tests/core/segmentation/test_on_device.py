@@ -12,6 +12,7 @@ from clearclip_core import Refinement, Segmentation
 from clearclip_core.segmentation import refined_argmax
 from clearclip_core.segmentation.guided_filter import mean_colours
 from clearclip_core.segmentation.refined_argmax import DevicePixels, DeviceSegmentation, find_runs
+from tests.core.segmentation.test_refined_argmax import CUDA
 
 REFINEMENT = Refinement(radius_patches=2, tiles_per_patch=2, epsilon=1e-4)
 
@@ -37,17 +38,7 @@ def test_mean_colours_are_those_of_a_cpu(size_hw: tuple[int, int], patch_px: flo
     assert made.numpy() == pytest.approx(expected, abs=1e-12)
 
 
-def test_bands_cover_all_rows_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = "clearclip_core.segmentation.refined_argmax"
-    monkeypatch.setattr(f"{module}._BAND_PX", 3 * 4 * 61)
-    grid = REFINEMENT.grid((40, 61), patch_px=8)
-    made = DevicePixels(torch.from_numpy(picture(40, 61)), grid)
-    bands = [(rows.start, rows.stop) for rows in made.row_bands()]
-    assert bands == [(0, 3), (3, 6), (6, 9), (9, 10)]
-
-
 NAMES = ("sky", "tree", "dog")
-CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 DEVICES = ["cpu", pytest.param("cuda", marks=CUDA)]
 
 
@@ -114,6 +105,7 @@ def test_pixels_leave_the_device_only_when_they_are_asked_for(
         return copy(tensor)
 
     monkeypatch.setattr(torch.Tensor, "cpu", spy)
+    assert there.above({"sky": 0.0}) is there
     masks = there.above({"sky": 0.3}).label_masks(3, 3)
     assert masks.mean_confidence(0) > 0
     assert there.size_hw == here.size_hw
@@ -121,8 +113,3 @@ def test_pixels_leave_the_device_only_when_they_are_asked_for(
     assert np.array_equal(there.label_map, here.label_map)
     assert np.array_equal(there.confidence, here.confidence)
     assert copied[-2:] == [here.size_hw] * 2
-
-
-def test_a_segmentation_without_thresholds_is_itself() -> None:
-    _, there = both(2, "cpu")
-    assert there.above({"sky": 0.0}) is there

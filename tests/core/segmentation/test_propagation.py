@@ -10,14 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from clearclip_core import (
-    SCENE_LABELS,
-    Scores,
-    Segmenter,
-    Vocabulary,
-    WindowPlan,
-    render_scene,
-)
+from clearclip_core import SCENE_LABELS, Scores, Segmenter, render_scene
 from clearclip_core.segmentation.propagation import Propagation, propagate
 from clearclip_core.segmentation.refined_argmax import decide_refined
 from tests.core.segmentation.test_scores import WORDS, features_of, scores_of, unit
@@ -108,20 +101,6 @@ def test_it_is_the_formula_of_pooled_cosines_interpolated(steps: int, cells: int
     bands = made.logits_at(np.arange(60.0), np.arange(90.0))
     logits = np.concatenate([logits for _, logits in bands])
     assert logits == pytest.approx(50 * full.permute(1, 2, 0).numpy(), abs=1e-4)
-
-
-def test_scores_follow_the_edge_of_the_image() -> None:
-    """The edge of the colours is at 45 px, that of the scores 6 px to the left of it."""
-    plan = WindowPlan((60, 90), (60, 90), 90, 90, (1, 1))
-    left = (torch.arange(90) < 39).float().expand(60, 90)
-    scores = Scores(torch.stack([left, 1 - left]) * 0.2, plan, Vocabulary.of(["a", "b"]))
-    image = np.zeros((60, 90, 3), np.uint8)
-    image[:, 45:] = 200
-    made = propagate(scores, image, torch.eye(2), propagation=Propagation(cells=30, steps=200))
-    assert made.cosines.shape == (2, 30, 30)
-    values = made.cosines[0, 15]  # cells of 3 px
-    assert (values[13:15] > 0.01).all()  # between both edges
-    assert (values[15:] < 1e-6).all()  # nothing crosses that of the colours
 
 
 def test_what_does_not_fit_is_refused() -> None:

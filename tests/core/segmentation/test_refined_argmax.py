@@ -29,12 +29,9 @@ from clearclip_core.segmentation.refined_argmax import (
     decide_refined,
     decide_refined_on_device,
 )
+from tests.core.segmentation.test_scores import WORDS
 from tests.core.segmentation.test_windows import plan_of
 
-WORDS = Vocabulary(
-    (Label("sofa", ("sofa", "couch")), Label("sky"), Label("dog", ("dog", "puppy", "hound"))),
-    contrast=("wall", "floor"),
-)
 #: Patches of 12 px, with these tiles of 3: they fit, and their centres are pixels.
 FINE = Refinement(radius_patches=2, tiles_per_patch=4, epsilon=3e-4)
 PLAN = plan_of((96, 144), (128, 192))
@@ -165,15 +162,8 @@ def test_what_competes_has_its_probabilities_at_the_places_asked_for() -> None:
     softmax = exponents / exponents.sum(axis=0)
     best = [softmax[owners == label].max(axis=0) for label in (0, 1, 2, -1)]
     assert found == pytest.approx(np.array(best), abs=1e-5)
-
-
-def test_who_nowhere_comes_near_does_not_compete() -> None:
-    scores = scores_of()
-    cosines = scores.cosines.clone()
-    cosines[2] = -1  # the sky
-    hopeless = Scores(cosines, scores.plan, scores.vocabulary)
-    owners = np.array(scores.vocabulary.query_labels, np.int16)
-    at = np.arange(96.0), np.arange(144.0)
+    hopeless = replace(scores, cosines=scores.cosines.clone())
+    hopeless.cosines[2] = -1  # the sky comes near nowhere
     _, query_labels = competing_probabilities(owners, hopeless.logits_at, *at)
     assert query_labels.tolist() == [0, 2, -1]
 
@@ -262,12 +252,8 @@ def test_both_ways_give_the_same(
         assert abs(steps).max() <= 1
 
 
-@pytest.fixture(scope="module")
-def segmenter() -> Segmenter:
-    return Segmenter.load("demo", precision="fp32", device="cpu")
-
-
-def test_a_segmenter_refines_only_where_asked_for(segmenter: Segmenter) -> None:
+def test_a_segmenter_refines_only_where_asked_for() -> None:
+    segmenter = Segmenter.load("demo", precision="fp32", device="cpu")
     image = render_scene(seed=10_000_001, size_hw=(224, 300)).image
     scores = segmenter.score(segmenter.encode(image), SCENE_LABELS, contrast=True)
     plain = scores.decide(0.3)

@@ -9,9 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-import clearclip_core.segmentation.scores
 from clearclip_core import DenseFeatures, Label, ScoreOptions, Scores, Vocabulary, WindowPlan
-from clearclip_core.segmentation.scores import LogSumExp, apply_presence
+from clearclip_core.segmentation.scores import LogSumExp
 from tests.core.segmentation.test_argmax import COLUMNS, ROWS, cosines, everywhere
 from tests.core.segmentation.test_windows import one_by_one, plan_of
 
@@ -78,46 +77,17 @@ def test_label_map_is_argmax_with_thresholds(thresholds: tuple[float, float, flo
 
 
 @pytest.mark.parametrize("elements", [1, 8 * 83 * 7, 8 * 83 * 56])
-def test_bands_change_nothing(monkeypatch: pytest.MonkeyPatch, elements: int) -> None:
-    labels, confidence = scores_of().decide(0.4)
-    for module in ("tiles", "scores"):
-        monkeypatch.setattr(f"clearclip_core.segmentation.{module}.BATCH_ELEMENTS", elements)
-    banded_labels, banded_confidence = scores_of().decide(0.4)
-    assert np.array_equal(banded_labels, labels)
-    assert banded_confidence == pytest.approx(confidence, abs=1e-3)
-
-
-@pytest.mark.parametrize("elements", [1, 8 * 83 * 7, 1 << 24])
-def test_what_a_gpu_computes_is_the_same(monkeypatch: pytest.MonkeyPatch, elements: int) -> None:
+def test_neither_bands_nor_a_gpu_change_anything(
+    monkeypatch: pytest.MonkeyPatch, elements: int
+) -> None:
     scores = scores_of()
     labels, confidence = scores.decide(0.4)
-    monkeypatch.setattr(clearclip_core.segmentation.scores, "GPU_BATCH_ELEMENTS", elements)
-    everywhere = scores._decide_everywhere(scores.thresholds(0.4))
-    assert (everywhere[0] == labels).mean() > 0.999
-    assert everywhere[1] == pytest.approx(confidence, abs=1e-3)
-
-
-def test_one_label_paints_everything_unless_contrast_words_compete() -> None:
-    """Left half of the features says "dog", right half says "grass"."""
-    dog, grass = torch.eye(2)
-    plan = plan_of((32, 64), (32, 64))
-    patches = torch.stack([dog, dog, grass, grass]).expand(1, 2, 4, 2)
-    features = DenseFeatures(patches, plan)
-    alone = Scores.of(features, dog[None], Vocabulary.of(["dog"])).label_map()
-    assert np.unique(alone).tolist() == [0]
-    words = Vocabulary.of(["dog"], contrast=["grass"])
-    contrasted = Scores.of(features, torch.stack([dog, grass]), words).label_map()
-    assert np.unique(contrasted[:, :32]).tolist() == [0]
-    assert np.unique(contrasted[:, 32:]).tolist() == [-1]
-
-
-def test_a_background_label_gets_what_the_contrast_words_win() -> None:
-    dog, grass, other = torch.eye(3)
-    patches = torch.stack([dog, dog, grass, grass]).expand(1, 2, 4, 3)
-    words = Vocabulary((Label("dog"), Label("other", background=True)), ("grass",))
-    embeddings = torch.stack([dog, other, grass])
-    scores = Scores.of(DenseFeatures(patches, plan_of((32, 64), (32, 64))), embeddings, words)
-    assert np.unique(scores.label_map()[:, 32:]).tolist() == [1]
+    module = "clearclip_core.segmentation"
+    for name in ("tiles.BATCH_ELEMENTS", "scores.BATCH_ELEMENTS", "scores.GPU_BATCH_ELEMENTS"):
+        monkeypatch.setattr(f"{module}.{name}", elements)
+    for banded in (scores.decide(0.4), scores._decide_everywhere(scores.thresholds(0.4))):
+        assert (banded[0] == labels).mean() > 0.999
+        assert banded[1] == pytest.approx(confidence, abs=1e-3)
 
 
 def test_what_does_not_fit_is_refused() -> None:
@@ -126,6 +96,9 @@ def test_what_does_not_fit_is_refused() -> None:
     for threshold in ([0.1, 0.2], float("nan"), [0.1, float("nan"), 0.2], -0.1, 1.5):
         with pytest.raises(ValueError, match="`threshold` to be one number or 3, one for each"):
             scores_of().label_map(threshold)
+    for weight in (-0.1, 1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match="`presence` to be at least 0 and below 1"):
+            ScoreOptions(presence=weight)
 
 
 def test_label_maps_with_a_bias_are_those_of_every_query_at_every_pixel() -> None:
@@ -141,22 +114,6 @@ def test_label_maps_with_a_bias_are_those_of_every_query_at_every_pixel() -> Non
     assert sure.mean() > 0.99
     assert np.array_equal(scores.label_map()[sure], expected[sure])
     assert np.array_equal(scores.decide()[0][sure], expected[sure])
-
-
-@pytest.mark.parametrize("weight", [-0.1, 1.0, math.nan, math.inf])
-def test_a_weight_outside_its_range_is_refused(weight: float) -> None:
-    with pytest.raises(ValueError, match="`presence` to be at least 0 and below 1"):
-        ScoreOptions(presence=weight)
-
-
-def test_of_two_words_that_a_patch_fits_alike_the_one_that_the_image_shows_wins() -> None:
-    dog, wolf = torch.eye(2)
-    plan = plan_of((32, 32), (32, 32))
-    features = DenseFeatures(F.normalize(dog + wolf, dim=0).expand(1, 2, 2, 2), plan)
-    for image_cls, winner in ((dog, 0), (wolf, 1)):
-        embeddings, offsets = apply_presence(torch.eye(2), image_cls, 0.1)
-        scores = Scores.of(features, embeddings, Vocabulary.of(["dog", "wolf"]), offsets)
-        assert np.unique(scores.label_map()).tolist() == [winner]
 
 
 def test_redundancy_is_removed_window_by_window() -> None:

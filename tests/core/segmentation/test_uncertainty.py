@@ -12,14 +12,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from clearclip_core import Label, Scores, Uncertainty, Vocabulary, WindowPlan
+from tests.core.segmentation.test_scores import WORDS
 from tests.core.segmentation.test_windows import plan_of
 
 #: Patches of one pixel: the figures look at every pixel.
 PLAN = WindowPlan((9, 14), (9, 14), window_px=6, stride_px=3, patch_hw=(1, 1))
-WORDS = Vocabulary(
-    (Label("sofa", ("sofa", "couch")), Label("sky"), Label("dog", ("dog", "puppy", "hound"))),
-    contrast=("wall", "floor"),
-)
 VOCABULARIES = {
     "synonyms and contrast": WORDS,
     "no contrast": Vocabulary(WORDS.labels),
