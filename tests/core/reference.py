@@ -165,10 +165,8 @@ class Reference:
         embeddings = embeddings.to(self.weight)
         total = self.weight.new_zeros(len(embeddings), rows, columns)
         count = self.weight.new_zeros(rows, columns)
-        for features, cls, (left, top, right, bottom) in windows:
+        for features, _, (left, top, right, bottom) in windows:
             cosines = torch.einsum("hwd,qd->qhw", features, embeddings)
-            if cls is not None and len(embeddings) > 1:
-                cosines = feature_surgery(features, cls, embeddings)
             padded_hw = [side * self.patch_px for side in features.shape[:2]]
             pixels = F.interpolate(cosines[None], padded_hw, mode="bilinear")[0]
             y, x = (padded_hw[0] - (bottom - top)) // 2, (padded_hw[1] - (right - left)) // 2
@@ -223,16 +221,6 @@ def attention(
             left, right = (sides[side] for side in term)
             out = out + (left @ right.transpose(-1, -2) / root).softmax(dim=-1) @ value
     return block.ls_1(attn.out_proj(out.transpose(1, 2).flatten(2)))
-
-
-def feature_surgery(
-    features: torch.Tensor, cls: torch.Tensor, embeddings: torch.Tensor
-) -> torch.Tensor:
-    """CLIP Surgery's similarities (Q, h, w) by its products of features, never by cosines."""
-    share = (2 * (embeddings @ cls)).exp()
-    weights = share / share.mean()
-    products = features[:, :, None] * (embeddings * weights[:, None])  # (h, w, Q, D)
-    return (products - products.mean(dim=2, keepdim=True)).sum(dim=-1).permute(2, 0, 1)
 
 
 def classes(

@@ -88,16 +88,6 @@ def test_features_at_the_true_shape_are_the_references(name: str) -> None:
         assert compared(clip, sizes, method, (90, 90)) <= 1e-4
 
 
-@pytest.mark.parametrize("method", READOUTS)
-def test_windows_of_a_batch_do_not_see_each_other(method: str) -> None:
-    segmenter = Segmenter(loaded(shaped("B/16").double()), method, sizes_of("B/16", 6))
-    images = [segmenter.prepare(render_scene(seed, size_hw=(90, 150)).image) for seed in (1, 2)]
-    together = segmenter.encode_batch(images, windows_at_once=8)
-    alone = [segmenter.encode_batch([image], windows_at_once=1)[0] for image in images]
-    for one, other in zip(together, alone, strict=True):
-        torch.testing.assert_close(one.patches, other.patches, rtol=0, atol=1e-9)
-
-
 PARTS = [
     *((name, part) for name in ("scclip", "sfp", "rfclip") for part in ("repair", "layers")),
     ("sfp", "second"),

@@ -119,9 +119,7 @@ def test_a_picture_that_overflows_fp16_is_encoded_in_fp32(
         assert ours.patches.dtype is torch.float16
         torch.testing.assert_close(ours.patches.float(), theirs.patches, rtol=0, atol=2e-3)
         torch.testing.assert_close(ours.cls, theirs.cls.half(), rtol=0, atol=2e-3)
-    assert [record.getMessage() for record in caplog.records] == [
-        "A picture overflows fp16 and is encoded again in fp32."
-    ] * 2
+    assert caplog.text.count("overflows fp16") == 2
 
 
 def test_rfclip_stays_within_fp16_where_a_channel_is_large(
@@ -336,7 +334,7 @@ def test_half_precision_gives_nearly_the_same(model_folder: Path) -> None:
     torch.testing.assert_close(one, other, rtol=0, atol=0.05)
 
 
-def test_a_segmentation_gives_masks_by_name() -> None:
+def test_a_segmentation_gives_masks_by_name_and_drops_pixels_below_a_threshold() -> None:
     label_map = np.array([[0, 0, -1], [2, 0, 2]], np.int16)
     confidence = np.array([[0.5, 0.75, 1], [0.25, 1, 0.5]], np.float16)
     result = Segmentation(label_map, confidence, ("dog", "cat", "sky"))
@@ -346,17 +344,13 @@ def test_a_segmentation_gives_masks_by_name() -> None:
         "sky": [[False, False, False], [True, False, True]],
     }
     assert list(result.masks(min_island_px=2)) == ["dog"]
-
-
-def test_pixels_below_the_threshold_of_their_label_lose_it() -> None:
-    label_map = np.array([[0, 0, -1], [2, 0, 2]], np.int16)
-    confidence = np.array([[0.5, 0.75, 1], [0.25, 1, 0.5]], np.float16)
-    result = Segmentation(label_map, confidence, ("dog", "cat", "sky"))
     above = result.above({"dog": 0.75, "sky": 0.3, "cat": 1.0})
     assert above.label_map.tolist() == [[-1, 0, -1], [-1, 0, 2]]
     assert label_map[0, 0] == 0
     assert result.above({"dog": 0.0}) is result
-    # Every float16 from 0 to 1 against thresholds that round up and down.
+
+
+def test_every_float16_is_held_to_thresholds_that_round_up_and_down() -> None:
     steps = np.arange(0x3C01, dtype=np.uint16).view(np.float16)[None]
     every = Segmentation(np.zeros(steps.shape, np.int16), steps, ("dog",))
     for threshold in (1e-9, 0.1, 0.6, 0.99999, 1.0):

@@ -15,12 +15,10 @@ from hypothesis import strategies as st
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from clearclip_core import (
-    SCENE_LABELS,
     Adaptation,
     DenseFeatures,
     Example,
     Label,
-    RGBArray,
     Scores,
     Segmenter,
     Vocabulary,
@@ -28,12 +26,7 @@ from clearclip_core import (
     render_scene,
 )
 from clearclip_core.adaptation import fitting
-from clearclip_core.adaptation.fitting import (
-    Judge,
-    Regression,
-    find_losing,
-    fit_held_out,
-)
+from clearclip_core.adaptation.fitting import Judge, Regression, find_losing, fit_held_out
 from clearclip_core.adaptation.targets import Targets
 from clearclip_core.segmentation.scores import TEMPERATURE
 from tests.core.adaptation.test_example import SMALL, WIDTH
@@ -98,9 +91,6 @@ def learn(examples: Sequence[Example] = EXAMPLES, words: Vocabulary = WORDS) -> 
     return made
 
 
-# ---- what it gains ---------------------------------------------------------------------------
-
-
 def test_pictures_that_were_not_learned_from_are_labelled_better() -> None:
     fit = adapt(EXAMPLES, embed, WORDS)
     assert fit.pictures == 8
@@ -137,9 +127,6 @@ def test_a_small_label_does_not_wither() -> None:
     assert fit.text_ious["sky"] < 0.1
     assert fit.adapted_ious["sky"] > 0.3
     assert fit.adapted_ious["sofa"] >= fit.text_ious["sofa"] - 0.03
-
-
-# ---- what moves nothing ----------------------------------------------------------------------
 
 
 def test_predictions_that_were_accepted_change_nothing() -> None:
@@ -206,9 +193,6 @@ def test_labels_that_came_later_had_no_chance_on_older_pictures() -> None:
     targets = Targets.of(EXAMPLES, embed(words.queries), words)
     assert not targets.target[:, 3].any()
     assert (targets.text[:, 3] < -1000).all()
-
-
-# ---- what is not learned ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("count", [0, 1])
@@ -282,9 +266,6 @@ def test_nothing_passes_that_costs_a_label_more_than_the_bound(
     assert asked == {0.05}
 
 
-# ---- held out --------------------------------------------------------------------------------
-
-
 def test_a_picture_is_scored_by_what_the_others_teach() -> None:
     """A picture whose labels are exchanged is still scored as the others have it."""
     features, masks = drawn_image(30)
@@ -314,9 +295,6 @@ def test_adapted_ious_are_those_of_the_held_out_adaptations() -> None:
     assert fit.adapted_ious == pytest.approx(expected, abs=0.005)
     assert set(fit.adapted_ious) == set(fit.text_ious) == set(fit.shown) == {"sofa", "sky"}
     assert fit.held_out.others is fit.adaptation
-
-
-# ---- oracles ---------------------------------------------------------------------------------
 
 
 def regression() -> tuple[Targets, Regression]:
@@ -390,9 +368,6 @@ def test_of_two_steps_that_gain_alike_the_shorter_is_gone(monkeypatch: pytest.Mo
     assert directions(0.001, 1.0) == pytest.approx(whole, rel=1e-4, abs=1e-6)
 
 
-# ---- in use ----------------------------------------------------------------------------------
-
-
 def test_a_fit_takes_one_thread_and_gives_the_others_back() -> None:
     def blas_threads() -> set[int]:
         pools = threadpool_info()
@@ -409,31 +384,6 @@ def test_a_fit_takes_one_thread_and_gives_the_others_back() -> None:
         adapt(EXAMPLES[:2], noting, WORDS)
         assert blas_threads() == before
     assert during[0] <= {1}
-
-
-def test_a_segmenter_applies_what_was_learned() -> None:
-    segmenter = Segmenter.load("demo", device="cpu", precision="fp32")
-    words = segmenter.vocabulary(["sky", "grass", "blicket"], contrast=True)
-    names = {"sky": "sky", "grass": "grass", "tree": "blicket"}
-
-    def shown(seed: int) -> tuple[RGBArray, dict[str, Mask]]:
-        scene = render_scene(seed)
-        masks = {new: scene.label_map == SCENE_LABELS.index(old) for old, new in names.items()}
-        return scene.image, {new: mask for new, mask in masks.items() if mask.any()}
-
-    scenes = [shown(seed) for seed in range(10_000_100, 10_000_110)]
-    examples = [
-        Example.of(segmenter.encode(image), masks, names.values()) for image, masks in scenes
-    ]
-    fit = adapt(examples, segmenter.embed, words)
-    assert fit.adaptation is not None
-    assert fit.adapted_ious["blicket"] > fit.text_ious["blicket"] + 0.3
-    image, masks = next(each for each in scenes if "blicket" in each[1])
-    made, plain = (
-        segmenter.segment(image, words, adaptation=each).label_map
-        for each in (fit.adaptation, None)
-    )
-    assert ((made == 2) & masks["blicket"]).sum() > ((plain == 2) & masks["blicket"]).sum()
 
 
 def test_methods_that_weigh_classes_refuse_it() -> None:

@@ -51,12 +51,6 @@ def test_a_layout_is_that_of_the_example_of_the_same_picture() -> None:
     assert of_features.cells.tolist() == example.layout.tolist()
 
 
-def test_frames_of_a_drive_that_came_before_are_passed_over() -> None:
-    drives = [0, 0, 1, 0, 1, 2, 2, 3, 0, 4]
-    images = layouts([frame(drive, number) for number, drive in enumerate(drives)])
-    assert chosen(images, 5) == [0, 2, 5, 7, 9]
-
-
 @pytest.mark.parametrize("seed", range(8))
 def test_the_choice_is_that_of_the_clusters_of_all_images_together(seed: int) -> None:
     """The first of each cluster without a known image, also of frames alike only by a chain."""

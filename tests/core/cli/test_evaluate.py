@@ -140,7 +140,6 @@ def test_label_maps_are_made_where_they_are_missing(model: list[str], tmp_path: 
     [
         (["--benchmark=voc20"], "voc20 needs the folder of its data (--data)"),
         (["--benchmark=voc22"], "'voc22' is not one of 'voc20'"),
-        (["--benchmark=demo", "--model=no-such"], "of the form 'arch/tag'"),
         (["--benchmark=demo", "--limit=0"], "'--limit'"),
     ],
 )

@@ -104,7 +104,6 @@ def test_methods_and_prompts_are_compared_in_one_table(options: list[str], tmp_p
 @pytest.mark.parametrize(
     ("more", "reason"),
     [
-        (("--benchmark=demo",), "--images goes without --benchmark"),
         (("--data=x",), "--images goes without --benchmark and --data"),
         (("--as-paper", "--no-refine"), "--as-paper goes without --threshold and --no-refine"),
     ],

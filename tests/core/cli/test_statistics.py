@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pytest
 from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
 
@@ -51,22 +50,7 @@ def test_statistics_of_drawn_scenes_compare_towers(tmp_path: Path) -> None:
     towers = [(each["name"], each["layers"]) for each in content["towers"]]
     assert towers == [("DINO (vits)", 2), ("demo", 5)]
     assert content["pictures"] == [f"drawn scene {seed}" for seed in HELD_OUT_SEEDS[:2]]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (["--model=demo", "--labels="], "one or more different labels"),
-        (["--model=demo", "--dino=nowhere.pth"], "There are no DINO weights at nowhere.pth: bring"),
-        (["--model=local-dir:nowhere"], "There are no weights at nowhere."),
-        (["nowhere/*.jpg"], "no pictures at 'nowhere/*.jpg'"),
-    ],
-)
-def test_statistics_that_cannot_be_had_are_one_sentence(
-    tmp_path: Path, arguments: list[str], sentence: str
-) -> None:
-    result = clearclip("statistics", *arguments, "-o", tmp_path / "out")
-    assert result.exit_code in (1, 2)
-    (error,) = [line for line in result.output.splitlines() if line.startswith("Error: ")]
-    assert sentence in error
-    assert not (tmp_path / "out").exists()
+    refused = clearclip("statistics", "--model=demo", "--dino=nowhere.pth", "-o", tmp_path / "no")
+    assert refused.exit_code == 1
+    assert "Error: There are no DINO weights at nowhere.pth: bring" in refused.output
+    assert not (tmp_path / "no").exists()

@@ -5,11 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clearclip_core.prompting.prompted_image import (
-    FineImage,
-    GeodesicGrid,
-    GridGeometry,
-)
+from clearclip_core.prompting.prompted_image import FineImage, GeodesicGrid, GridGeometry
 
 
 def fine_image(image_hw: tuple[int, int] = (40, 80)) -> FineImage:
