@@ -201,14 +201,11 @@ def test_features_of_a_batch_own_their_memory(model: LoadedModel) -> None:
             assert part.untyped_storage().nbytes() == part.numel() * part.element_size()
 
 
-@pytest.mark.parametrize("windows_at_once", [0, -1])
-def test_batches_without_a_window_are_refused(
-    segmenter: Segmenter, model: LoadedModel, windows_at_once: int
-) -> None:
+def test_batches_without_a_window_are_refused(segmenter: Segmenter, model: LoadedModel) -> None:
     with pytest.raises(ValueError, match="`windows_at_once` to be 1 or more, but got"):
-        Segmenter(model, windows_at_once=windows_at_once)
+        Segmenter(model, windows_at_once=0)
     with pytest.raises(ValueError, match="`windows_at_once` to be 1 or more, but got"):
-        segmenter.encode_batch([segmenter.prepare(picture(64, 64))], windows_at_once)
+        segmenter.encode_batch([segmenter.prepare(picture(64, 64))], windows_at_once=0)
 
 
 def test_a_digest_tells_pictures_and_geometries_apart(
@@ -284,21 +281,13 @@ class Meanings(LoadedModel):
     def embed(self, sentences: Sequence[str]) -> torch.Tensor:
         near, far = (0.96, 0.28), (0.94, 0.3412)
         known = {"tree": (1, 0, 0), "wood": (*near, 0), "bush": (*far, 0), "sky": (0, 0, 1)}
-        return torch.tensor(
-            [
-                next(v for word, v in known.items() if word in sentence.lower())
-                for sentence in sentences
-            ]
-        ).float()
+        found = [[v for word, v in known.items() if word in each.lower()] for each in sentences]
+        return torch.tensor([vectors[0] for vectors in found]).float()
 
 
-@pytest.fixture
-def meanings(model: LoadedModel) -> Segmenter:
+def test_contrast_words_that_mean_what_a_label_means_are_left_out(model: LoadedModel) -> None:
     values = {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
-    return Segmenter(Meanings(**values | {"contrast": ("wood", "Tree", "sky", "bush")}))
-
-
-def test_contrast_words_that_mean_what_a_label_means_are_left_out(meanings: Segmenter) -> None:
+    meanings = Segmenter(Meanings(**values | {"contrast": ("wood", "Tree", "sky", "bush")}))
     words = meanings.vocabulary(["tree"], contrast=True)
     assert words.queries == ("tree", "sky", "bush")  # not wood, whose cosine is 0.96
     assert words.query_labels == (0, -1, -1)

@@ -11,7 +11,7 @@ from clearclip_core.vocabulary import MapNames
 
 
 def test_contrast_words_come_last_and_belong_to_no_label() -> None:
-    words = Vocabulary.of(["dog"], contrast=["sky", "grass", "sky"])
+    words = Vocabulary.of(Vocabulary.of(["dog"], contrast=["sky", "grass", "sky"]))
     assert words.queries == ("dog", "sky", "grass")
     assert words.query_labels == (0, -1, -1)
 
@@ -44,11 +44,6 @@ def test_wrong_vocabularies_are_refused() -> None:
         Vocabulary((Label("a", background=True), Label("b", background=True)))
 
 
-def test_a_vocabulary_passes_through() -> None:
-    words = Vocabulary.of(["dog"], ["sky"])
-    assert Vocabulary.of(words) is words
-
-
 def names_file(folder: Path, text: str) -> Path:
     path = folder / "names.txt"
     path.write_text(text, encoding="utf-8")
@@ -69,10 +64,7 @@ def test_a_names_file_names_each_value_with_its_words(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (
-            "sky\n\ncar\n",
-            "line 2 of .*names.txt to name a label, .*, but it is empty",
-        ),
+        ("sky\n\ncar\n", "line 2 of .*names.txt to name a label, .*, but it is empty"),
         ("sky\nsky\n", "different names in at most 254 lines, but got 2 lines with 1 diff"),
         ("-\n", "but got 1 lines with 0 different names"),
         ("".join(f"a{n}\n" for n in range(255)), "but got 255 lines"),

@@ -43,20 +43,16 @@ def coco(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_coco_stuff_counts_its_classes_through(coco: Path) -> None:
+def test_coco_stuff_counts_its_classes_through_and_coco_object_its_things(coco: Path) -> None:
     (path,) = prepare("coco_stuff", coco)
     assert path.name == "000000000139_labelTrainIds.png"
     names = class_names("coco_stuff")
     expected = [names.index(name.replace(" ", "")) for name in [*COCO.values(), *STUFF.values()]]
     assert read_map(path) == [*expected, 255]
-
-
-def test_coco_object_keeps_things_and_calls_the_rest_background(coco: Path) -> None:
     (path,) = prepare("coco_object", coco)
     assert path.name == "000000000139_instanceTrainIds.png"
     names = ("background", *class_names("coco_object"))
-    expected = [names.index(name) for name in COCO.values()]
-    assert read_map(path) == [*expected, *[0] * len(STUFF), 0]
+    assert read_map(path) == [*map(names.index, COCO.values()), *[0] * len(STUFF), 0]
 
 
 def test_every_value_of_coco_has_a_class() -> None:
