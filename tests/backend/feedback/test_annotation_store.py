@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from backend.database.database import Database
 from backend.database.leases import LEASE_S
 from backend.feedback.annotation_store import AnnotationStore, PendingAnnotation
-from backend.feedback.annotation_table import ReadAnnotation
+from backend.feedback.annotation_table import AnnotationOrigin, ReadAnnotation
 from backend.feedback.comparison import LabelDiff
 from tests.backend.conftest import Clock
 from tests.backend.fakes.databases import FlakyDatabase
-from tests.backend.fakes.report import rows_of
+from tests.backend.fakes.report import project_sums, rows_of
 
 
 @pytest.fixture
@@ -54,9 +57,12 @@ def test_a_mark_is_read_once_however_often_it_was_made(annotations: AnnotationSt
     assert list(annotations.totals()) == [7]
 
 
-def test_a_change_that_comes_while_it_is_read_is_read_too(annotations: AnnotationStore) -> None:
+def test_a_change_that_comes_while_it_is_read_is_read_too(
+    annotations: AnnotationStore, other: AnnotationStore
+) -> None:
     annotations.mark(7, [3])
     (pending,) = annotations.lease(10)
+    assert other.has_due(), "a version waits for it"
     annotations.mark(7, [3])
     assert annotations.lease(10) == []  # it is leased
     annotations.complete(pending, read_of(3))
@@ -64,18 +70,8 @@ def test_a_change_that_comes_while_it_is_read_is_read_too(annotations: Annotatio
     (again,) = annotations.lease(10)
     assert again.count == 2
     annotations.complete(again, read_of(3, seconds=2.0))
-    assert annotations.count_open(7) == 0
+    assert (annotations.count_open(7), other.has_due()) == (0, False)
     assert rows_of(annotations) == [read_of(3, seconds=2.0)]
-
-
-def test_what_is_being_read_is_still_due(
-    annotations: AnnotationStore, other: AnnotationStore
-) -> None:
-    annotations.mark(7, [3])
-    (pending,) = annotations.lease(1)
-    assert other.has_due(), "a version waits for it"
-    annotations.complete(pending, read_of(3))
-    assert not other.has_due()
 
 
 def test_what_is_gone_is_forgotten(annotations: AnnotationStore) -> None:
@@ -213,3 +209,66 @@ def test_a_task_that_goes_while_its_annotation_is_read_first_has_it_read_again(
     annotations.complete(pending, read_of(2))
     assert {(each.annotation, each.count) for each in annotations.lease(9)} == {(1, 1), (2, 2)}
     assert annotations.tasks([2, 1, 3]) == {2: 102}
+
+
+# ---- the sums of the database are those of a full recount ---------------------------------------
+
+#: Thursday, 2026-11-26.
+DAY_0 = 1_795_651_200.0
+
+LABELS = st.sampled_from(["car", "dog", 'a "name"', ""])
+PX = st.integers(0, 1 << 28)
+
+
+@st.composite
+def diffs(draw: st.DrawFn) -> LabelDiff:
+    predicted, true = draw(PX), draw(PX)
+    return LabelDiff(
+        draw(LABELS),
+        accepted=draw(st.integers(0, 3)),
+        deleted=draw(st.integers(0, 3)),
+        relabelled=draw(st.dictionaries(LABELS, st.integers(1, 3), max_size=2)),
+        predicted_px=predicted,
+        true_px=true,
+        shared_px=draw(st.integers(0, min(predicted, true))),
+        image=draw(st.integers(0, 2)),
+    )
+
+
+@st.composite
+def reads(draw: st.DrawFn) -> ReadAnnotation:
+    kind: AnnotationOrigin = draw(st.sampled_from([*["compared"] * 8, *get_args(AnnotationOrigin)]))
+    return ReadAnnotation(
+        annotation=draw(st.integers(1, 2)),  # so that they are read again
+        project=draw(st.sampled_from([7, 7, 7, 8])),
+        task=1,
+        kind=kind,
+        version=draw(st.sampled_from(["v1", "v2", "v3"])) if kind == "compared" else "",
+        created=DAY_0 + draw(st.integers(-40, 40)) * 43_200.0,
+        changes=tuple(draw(st.lists(diffs(), max_size=3))) if kind == "compared" else (),
+        reason="It has no size." if kind == "broken" else "",
+    )
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(steps=st.lists(st.tuples(reads(), st.booleans()), min_size=1, max_size=8))
+def test_stored_sums_equal_a_full_recount(
+    database: Database, steps: list[tuple[ReadAnnotation, bool]]
+) -> None:
+    """Annotations are read, read again in another state or project, and discarded."""
+    annotations = AnnotationStore(database, "me")
+    with database.write() as connection:
+        connection.execute(text("DELETE FROM annotations"))
+        connection.execute(text("DELETE FROM annotation_sums"))
+    for read, is_gone in steps:
+        annotations.mark(read.project, [read.annotation])
+        (pending,) = annotations.lease(1)
+        annotations.complete(pending, None if is_gone else read)
+        for project in (7, 8):
+            kept = rows_of(annotations, project)
+            sums, expected = annotations.sums(project), project_sums(kept)
+            assert sums == expected
+            assert [*sums.versions] == [*expected.versions]
+            assert (project in annotations.totals()) == bool(kept)

@@ -1,4 +1,4 @@
-"""Figures that were worked out by hand, from changes that were written by hand."""
+"""Figures worked out by hand, from changes written by hand, and how they are shown."""
 
 from __future__ import annotations
 
@@ -6,14 +6,25 @@ import csv
 import io
 from datetime import datetime, timezone
 from typing import Any
+from xml.etree.ElementTree import fromstring
 
+import numpy as np
 import pytest
 from msgspec import structs
+from rich.console import Console
+from scipy.stats import binomtest
 
+from backend.database.database import Database
+from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.annotation_table import AnnotationOrigin, ReadAnnotation
 from backend.feedback.comparison import LabelDiff
-from backend.feedback.report.statistics import PrelabelReport, harm
-from backend.feedback.report.tables import to_csv
+from backend.feedback.report.hours_left import LEAST, Hours, HoursLeft, at_pace, estimate
+from backend.feedback.report.statistics import PrelabelReport, SafeScore, harm, lower_bound
+from backend.feedback.report.tables import over_time, print_report, to_csv
+from backend.label_studio.client import LabelStudioClient
+from tests.backend.fakes.colour_segmenter import brush_config
+from tests.backend.fakes.label_studio import TOKEN, FakeStudio
+from tests.backend.fakes.local_server import Answer
 from tests.backend.fakes.report import project_sums, report_of, sums_of
 
 MONDAY = datetime(2026, 11, 23, 12, tzinfo=timezone.utc).timestamp()
@@ -37,6 +48,7 @@ SAME = LabelDiff("car", accepted=1, predicted_px=20, true_px=20, shared_px=20)
 FALSE = LabelDiff("dog", deleted=1, predicted_px=30)
 MISSED = LabelDiff("dog", added=1, true_px=10)
 OTHER = LabelDiff("dog", relabelled={"cat": 1}, predicted_px=5)
+BLOT = LabelDiff("dog", corrected=1, predicted_px=10, true_px=2, shared_px=2)
 CAT = LabelDiff("cat", received=1, true_px=5)
 
 
@@ -57,10 +69,8 @@ def test_figures_of_a_label() -> None:
 
 def test_nothing_to_measure() -> None:
     none, false = sums_of([]), sums_of([FALSE])
-    assert (none.mean_iou, none.saved_paint, none.accepted_share, none.harms) == (
-        *[None] * 3,
-        False,
-    )
+    assert none.mean_iou is none.saved_paint is none.accepted_share is None
+    assert not none.harms
     assert (false.saved_paint, false.harms) == (None, True)
     empty = report_of([])
     assert (empty.sums.periods, empty.sums.versions, empty.harmful) == ({}, {}, {})
@@ -101,7 +111,7 @@ def test_labels_that_are_mostly_missed_are_named_with_what_to_do() -> None:
 
 def test_advice_is_about_the_newest_versions_that_have_enough_pictures() -> None:
     bad = [read(n, FALSE, version="old") for n in range(9)]
-    good = LabelDiff("dog", accepted=1, predicted_px=9, true_px=9, shared_px=9)
+    good = structs.replace(SAME, label="dog")
     newer = [read(20 + n, good, version="new", day=1) for n in range(5)]
     assert [*report_of([*bad, *newer[1:]]).harmful] == ["dog"], "four say too little"
     assert report_of([*bad, *newer]).harmful == {}
@@ -122,10 +132,7 @@ def test_a_picture_counts_once_in_the_lines_of_all_labels() -> None:
     [
         ([FALSE] * 6, "Deleted: 6 of its 6 regions."),
         ([OTHER] * 6, 'became "cat"'),
-        (
-            [LabelDiff("dog", corrected=1, predicted_px=10, true_px=2, shared_px=2)] * 6,
-            "80 % of its",
-        ),
+        ([BLOT] * 6, "80 % of its"),
         ([FALSE] * 2, "So far: 2 pictures only."),
     ],
 )
@@ -137,7 +144,7 @@ def test_advice_for_labels_that_do_harm(changes: list[LabelDiff], words: str) ->
 
 @pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t=", "\r="])
 def test_names_are_no_formulas_for_a_spreadsheet(sign: str) -> None:
-    change = LabelDiff(f"{sign}cmd", accepted=1, predicted_px=5, true_px=5, shared_px=5)
+    change = structs.replace(SAME, label=f"{sign}cmd")
     text = to_csv(report_of([read(1, change, version=f"{sign}HYPERLINK()")]))
     cells = {cell for row in csv.reader(io.StringIO(text)) for cell in row}
     assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in cells)
@@ -163,3 +170,158 @@ def test_a_renamed_label_counts_under_its_new_name() -> None:
     assert (made[0], made[1].pictures, made[1].accepted) == ("Building", 2, 1)
     assert made[1].relabelled == {"Building": 1}
     assert {*sums.all.labels} == {"House", "Building"}, "the sums are unchanged"
+
+
+# ---- the score from which on masks needed no change ---------------------------------------------
+
+
+def mask(score: float | None, **more: object) -> LabelDiff:
+    kept = {"accepted": 1, "predicted_px": 5, "true_px": 5, "shared_px": 5}
+    return LabelDiff("car", score=score, **(kept | more))  # type: ignore[arg-type]
+
+
+def scored(masks: list[LabelDiff], *before: ReadAnnotation) -> PrelabelReport:
+    """The report of masks of one version, and of what was read before."""
+    reads = [
+        read(90 + n, each, version="demo clearclip d4f5aa8d", day=n / 1000)
+        for n, each in enumerate(masks)
+    ]
+    return report_of([*before, *reads])
+
+
+@pytest.mark.parametrize(("kept", "masks"), [(1, 1), (28, 29), (29, 29), (190, 200), (0, 9)])
+def test_the_bound_is_that_of_clopper_and_pearson(kept: int, masks: int) -> None:
+    exact = binomtest(kept, masks, alternative="greater").proportion_ci(0.95, "exact").low
+    assert lower_bound(kept, masks) == pytest.approx(exact)
+
+
+def test_the_lowest_score_that_is_sure_enough_is_shown_with_its_figures() -> None:
+    masks = [mask(0.9)] * 40 + [mask(0.805)] * 20 + [mask(0.5, corrected=1)] * 30
+    (safe,) = scored(masks).safe_scores.values()
+    assert safe == SafeScore(80, 60, 60)
+    assert safe.figures()["score"] == 0.8
+    (safe,) = scored([*masks, mask(0.7, added=1), mask(0.7)]).safe_scores.values()
+    assert safe == SafeScore(70, 62, 61), "one change among 62 is within the bound"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"corrected": 1}, {"deleted": 1}, {"relabelled": {"dog": 1}}, {"added": 1}, {"received": 1}],
+)
+def test_each_change_counts(change: dict[str, object]) -> None:
+    (safe,) = scored([mask(0.9, **change)] * 20 + [mask(0.9)] * 20).safe_scores.values()
+    assert safe == SafeScore(None, 40, 20), "of no safe score: all masks"
+
+
+def test_masks_without_a_score_and_of_other_models_do_not_count() -> None:
+    def before(version: str) -> list[ReadAnnotation]:
+        return [read(n, mask(0.9), version=version, day=-9) for n in range(40)]
+
+    report = scored([mask(0.2), mask(None)], *before("demo maskclip 00000000"))
+    assert report.safe_scores == {"car": SafeScore(None, 1, 1)}
+    learned = scored([mask(0.9)], *before("demo clearclip 01234567 +20"))
+    assert learned.safe_scores["car"].masks == 41
+
+
+# ---- tables as a terminal gets them, and the chart read out of its SVG --------------------------
+
+
+def printed(report: PrelabelReport, width: int) -> str:
+    file = io.StringIO()
+    print_report(report, Console(file=file, width=width))
+    return file.getvalue()
+
+
+def test_figures_are_whole_in_a_terminal_of_80_letters() -> None:
+    version = "demo clearclip d4f5aa8d"
+    sums = project_sums([read(n, mask(0.876), version=version) for n in range(30)])
+    report = PrelabelReport(7, sums, hours_left=HoursLeft(None, 1, 0, seconds_with=48.0))
+    assert report.figures()["safe_scores"]["car"] == {
+        "score": 0.87,
+        "masks": 30,
+        "unchanged": 30,
+        "share": 1.0,
+        "lower_bound": pytest.approx(0.05 ** (1 / 30), abs=1e-6),
+    }
+    text = printed(report, width=80)
+    lines = [line.split() for line in text.splitlines()]
+    assert ["car", "0.87", "30", "100.0", "90.5"] in lines
+    for name in ("car", "all", "2026-11-23", version):
+        assert [*name.split(), "30", "30", "100.0", "100.0", "100.0", "0", "0"] in lines
+    assert "48 s with a prelabel, not measured without" in text
+    assert "…" not in text
+
+
+def test_names_from_outside_do_nothing_to_the_terminal() -> None:
+    change = structs.replace(SAME, label="\x1b[31mcar[bold]")
+    text = printed(report_of([read(1, change, version="\x1b]0;title\x07v1")]), width=200)
+    assert "\x1b" not in text
+    assert "\x07" not in text
+    assert "\ufffd[31mcar[bold]" in text
+    assert "\ufffd]0;title\ufffdv1" in text
+
+
+def test_lines_over_time_stay_in_the_picture_and_say_what_they_are() -> None:
+    changes = [
+        LabelDiff("car", 1, predicted_px=100 + wrong, true_px=100, shared_px=100)
+        for wrong in (50, 25, 150, 0)
+    ]
+    reads = [read(n, change, version="v", day=n) for n, change in enumerate(changes)]
+    svg = fromstring(over_time(project_sums(reads)))
+    _, _, width, height = map(float, svg.get("viewBox", "").split())
+    points = [(float(c.get("cx", -1)), float(c.get("cy", -1))) for c in svg.iter("circle")]
+    assert len(points) == 3 * 4
+    assert all(0 < x < width and 0 < y < height for x, y in points)
+    assert {"accepted", "mean IoU", "saved paint", "2026-11-23"} <= {e.text for e in svg.iter()}
+    dashes = {line.get("stroke-dasharray") for line in svg.iter("polyline")}
+    assert len(dashes) == 3, "they differ without their colours too"
+    saved = [y for _, y in points[-4:]]
+    assert saved[3] < saved[1] < saved[0] < saved[2]
+    assert "style" not in {name for element in svg.iter() for name in element.attrib}
+    assert over_time(project_sums([])) == ""
+
+
+# ---- hours left at today's pace ------------------------------------------------------------------
+
+
+def keep(
+    annotations: AnnotationStore, first: int, times_s: list[float], kind: AnnotationOrigin
+) -> None:
+    for n, seconds in enumerate(times_s, start=first):
+        annotations.mark(7, [n])
+        made = read(n, kind=kind, day=n, seconds=seconds)
+        annotations.complete(annotations.lease(1)[0], made)
+
+
+def test_the_last_annotations_of_each_kind_tell_the_pace() -> None:
+    annotations = AnnotationStore(Database("sqlite://"), "me")
+    keep(annotations, 1, [900.0] * 20, "compared")
+    keep(annotations, 21, [30.0, 60.0] * 25, "compared")
+    keep(annotations, 100, [120.0] * 9, "scratch")
+    keep(annotations, 200, [1.0] * 20, "copy")
+    studio = FakeStudio(brush_config("red"), {n: {"image": "a.png"} for n in range(1, 251)})
+    studio.annotated = set(range(1, 131))
+    with studio.served() as server:
+        client = LabelStudioClient(server.url, TOKEN, retry_for_s=0)
+        found = estimate(annotations, client, 7)
+        assert found == HoursLeft(120, 50, 9, 45, 120, at_pace(120, [60.0, 30.0] * 25), None)
+        assert found.with_prelabels is not None
+        assert found.with_prelabels.hours == 120 * 45 / 3600
+        assert ["so far there are 9" in each for each in found.missing] == [True]
+        assert estimate(annotations, client, 8) is None, "nothing was measured"
+        studio.fault = lambda _: Answer(503)
+        silent = estimate(annotations, client, 7)
+    assert silent == HoursLeft(None, 50, 9, 45, 120) == estimate(annotations, None, 7)
+    assert "does not say" in silent.missing[0]
+
+
+def test_the_interval_holds_the_median_nine_times_in_ten() -> None:
+    rng, held = np.random.default_rng(3), 0
+    for _ in range(200):
+        found = at_pace(60, rng.lognormal(np.log(60), 0.5, 50).tolist())
+        assert found is not None
+        assert found.low <= found.hours <= found.high
+        held += found.low <= 1 <= found.high
+    assert held / 200 == pytest.approx(0.9, abs=0.06)
+    assert at_pace(0, [60.0] * LEAST) == Hours(0, 0, 0)
+    assert at_pace(9, [60.0] * (LEAST - 1)) is None

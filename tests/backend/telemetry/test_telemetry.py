@@ -1,4 +1,4 @@
-"""One line an event, with what it is about, and never with a secret."""
+"""One line an event, with what it is about, never with a secret; and how tasks are followed."""
 
 from __future__ import annotations
 
@@ -9,23 +9,22 @@ import logging
 import logging.config
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote
 
-import numpy as np
 import pytest
 from sqlalchemy import make_url
 
+from backend.errors import ImageNotFound
 from backend.settings import Settings
 from backend.telemetry.logs import about, known_secrets, logging_config, scrub, stage, timed
-from backend.telemetry.task_tracker import TaskTracker
-from tests.backend.fakes.colour_segmenter import data_url
+from backend.telemetry.task_tracker import PACE_S, TaskTracker, TrackedTask
 
 PASSWORD = "correct-horse-7"
 KEY = "0123456789abcdef0123456789abcdef01234567"
 OTHER_KEY = "fedcba9876543210fedcba9876543210fedcba98"
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJ0b2tlbl90eXBlIjoicmVmcmVzaCJ9.c2lnbmF0dXJl"
-PICTURE = data_url(np.random.default_rng(0).integers(0, 255, (9, 9, 3), np.uint8))
 
 Logged = Callable[..., io.StringIO]
 
@@ -64,34 +63,23 @@ def lines(stream: io.StringIO) -> list[str]:
     return stream.getvalue().splitlines()
 
 
-def test_a_line_for_people(logged: Logged) -> None:
-    stream = logged()
-    with about(request="r1"), TaskTracker().task(7, 3, "batch") as work, stage("fetch"):
-        work.drawn(5)
-    (line,) = lines(stream)
-    assert " INFO backend.telemetry.task_tracker: Task 7: 5 regions (" in line
-    for part in ("request=r1", "project=3", "task=7", "urgency=batch", "ms=0", "fetch_ms=0"):
-        assert part in line
-
-
-def test_a_line_for_machines(logged: Logged) -> None:
-    stream = logged(log_format="json")
-    with about(request="r1"), TaskTracker().task("sieben ä", 3, "batch") as work, stage("fetch"):
-        work.drawn(5)
-    (line,) = lines(stream)
-    event = json.loads(line)
+def test_a_line_for_people_and_one_for_machines(logged: Logged) -> None:
+    written = []
+    for log_format in ("text", "json"):
+        stream = logged(log_format=log_format)
+        task = TaskTracker().task("sieben ä", 3, "batch")
+        with about(request="r1"), task as work, stage("fetch"):
+            work.drawn(5)
+        written += lines(stream)
+    people, machines = written
+    assert " INFO backend.telemetry.task_tracker: Task sieben ä: 5 regions (" in people
+    for part in ("request=r1", "project=3", "urgency=batch", "ms=0", "fetch_ms=0"):
+        assert part in people
+    event = json.loads(machines)
     assert event.pop("time").endswith("Z")
-    assert event == {
-        "level": "INFO",
-        "logger": "backend.telemetry.task_tracker",
-        "message": "Task sieben ä: 5 regions",
-        "request": "r1",
-        "project": 3,
-        "task": "sieben ä",
-        "urgency": "batch",
-        "ms": 0,
-        "fetch_ms": 0,
-    }
+    said = {"level": "INFO", "logger": "backend.telemetry.task_tracker"}
+    said |= {"message": "Task sieben ä: 5 regions", "request": "r1", "urgency": "batch"}
+    assert event == said | {"project": 3, "task": "sieben ä", "ms": 0, "fetch_ms": 0}
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
@@ -112,7 +100,7 @@ def test_an_unexpected_error_is_one_line_with_the_way_to_it(
         logging.getLogger("backend.x").exception("It failed")
     (line,) = lines(stream)
     assert "ZeroDivisionError: two\\" in line
-    assert "test_logs.py:" in line
+    assert "test_telemetry.py:" in line
     assert " fail < " in line
     assert "because of KeyError" in line
 
@@ -161,27 +149,19 @@ def test_long_texts_are_searched_in_a_short_time(word: str) -> None:
     scrub(word * (1_000_000 // len(word)), length=1_000_000)
 
 
-def test_all_secrets_of_the_settings_are_known() -> None:
-    settings = make_settings(database_url="postgresql+psycopg://u:sesame-9@h/n")
-    secrets = set(known_secrets(settings))
-    pair = base64.b64encode(f"ann:{PASSWORD}".encode()).decode()
-    assert {KEY, PASSWORD, pair, "sesame-9"} <= secrets
-    assert "sesame-9" not in scrub("connection of u with sesame-9 refused", secrets)
-
-
 @pytest.mark.parametrize("written", ["open[sesame", "open/sesame", "open#sesame", "open%40sesame"])
-def test_a_password_of_the_database_is_known_whatever_signs_it_has(written: str) -> None:
-    settings = make_settings(database_url=f"postgresql://u:{written}@h/n")
-    assert settings.database_url is not None
-    sent = make_url(settings.database_url.get_secret_value()).password
-    assert {written, unquote(written), sent} <= set(known_secrets(settings))
+def test_all_secrets_of_the_settings_are_known_whatever_signs_they_have(written: str) -> None:
+    url = f"postgresql+psycopg://u:{written}@h/n"
+    secrets = set(known_secrets(make_settings(database_url=url)))
+    pair = base64.b64encode(f"ann:{PASSWORD}".encode()).decode()
+    assert {KEY, PASSWORD, pair, written, unquote(written), make_url(url).password} <= secrets
+    assert written not in scrub(f"connection of u with {written} refused", secrets)
 
 
 def test_no_half_of_a_secret_is_left_where_a_long_text_is_cut_off() -> None:
     """With the picture out of a text that was cut before, the secret's end would be shown."""
-    clean = scrub(
-        f"data:image/png;base64,{'A' * 7950} http://ann:open-sesame@host/a {'more ' * 500}"
-    )
+    picture = f"data:image/png;base64,{'A' * 7950}"
+    clean = scrub(f"{picture} http://ann:open-sesame@host/a {'more ' * 500}")
     assert clean.startswith("data:… http://…@host/a more")
     assert len(clean) == 2001
 
@@ -191,12 +171,6 @@ def test_an_inner_stage_is_not_counted_twice_and_one_that_fails_is_counted(
 ) -> None:
     now = [0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-
-    @stage("draw")
-    @stage("fetch")
-    def fail() -> None:
-        now[0] += 32
-        raise KeyError
 
     with timed() as stages:
         with stage("draw"):
@@ -208,7 +182,70 @@ def test_an_inner_stage_is_not_counted_twice_and_one_that_fails_is_counted(
             now[0] += 8
             with stage("model"):
                 now[0] += 16
-        with pytest.raises(KeyError):
-            fail()
+        with suppress(KeyError), stage("draw"), stage("fetch"):
+            now[0] += 32
+            raise KeyError
         assert stages.now == ""
     assert stages.seconds == {"draw": 9, "decide": 2, "model": 20, "fetch": 32}
+
+
+# ---- tasks: what runs, what failed, and how fast ------------------------------------------------
+
+
+def test_what_runs_is_seen_with_its_stage() -> None:
+    tracker = TaskTracker()
+    with tracker.task(1, 3, "batch"), tracker.task(2, 4, "interactive"), stage("model"):
+        first, second = tracker.running
+        assert (first.task, first.project, first.priority, first.stages.now) == (1, 3, "batch", "")
+        assert (second.task, second.project, second.stages.now) == (2, 4, "model")
+    assert tracker.running == []
+
+
+def test_refused_requests_are_remembered_and_not_for_ever() -> None:
+    tracker = TaskTracker()
+    for number in range(30):
+        tracker.refused(f"Request {number} is too large.")
+    sentences = [each.sentence for each in tracker.refusals]
+    assert (len(sentences), sentences[-1]) == (20, "Request 29 is too large.")
+
+
+def test_the_pace_is_that_of_the_last_minute() -> None:
+    now = [1000.0]
+    tracker = TaskTracker(clock=lambda: now[0])
+    now[0] += 20
+    for task in range(40):
+        with tracker.task(task, 1, "batch") as work:
+            work.drawn(2)
+    assert tracker.pictures_per_second == pytest.approx(40 / 20)
+    now[0] += 50
+    assert tracker.pictures_per_second == pytest.approx(40 / PACE_S)
+    with tracker.task(1, 1, "batch") as work:
+        work.drawn(regions=9, pictures=5)
+    assert tracker.pictures_per_second == pytest.approx(45 / PACE_S)
+    now[0] += 61
+    assert tracker.pictures_per_second == 0
+
+
+def test_a_record_says_who_what_why_and_where_the_time_went(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    heard: list[TrackedTask] = []
+    tracker = TaskTracker(heard.append)
+    with pytest.raises(ZeroDivisionError), tracker.task(1, 1, "batch"):
+        raise ZeroDivisionError
+    assert (heard[0].has_prediction, heard[0].reason) == (False, "ZeroDivisionError")
+    assert (tracker.running, tracker.done) == ([], 0)
+    caplog.clear()
+    reason = "Predicted without 1 of 3 pictures: there is no file."
+    with tracker.task(7, 3, "opened") as work:
+        with stage("fetch"):
+            work.drawn(5, pictures=2)
+        work.incomplete(ImageNotFound(reason))
+    record = heard[1]
+    assert (record.task, record.priority, record.regions) == (7, "opened", 5)
+    assert (record.has_prediction, record.reason) == (True, "ImageNotFound")
+    assert set(record.stages.seconds) == {"fetch"}
+    assert 0 <= record.stages.seconds["fetch"] <= record.seconds
+    assert tracker.done == 1
+    (line,) = caplog.records
+    assert (line.levelname, line.getMessage()) == ("WARNING", f"Task 7: 5 regions. {reason}")
