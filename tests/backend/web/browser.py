@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from html.parser import HTMLParser
 from typing import Any
 
@@ -24,18 +23,6 @@ def make_app(engine: Engine | None = None, **settings: object) -> Flask:
     return create_app(Settings(**settings), engine or colour_engine())  # type: ignore[arg-type]
 
 
-def failing_engine(reason: str = "The weights are not on this machine: bring them") -> Engine:
-    def load() -> Any:
-        raise FileNotFoundError(reason)
-
-    engine = Engine(load, lambda: "m", retry_after_s=60)
-    engine.start()
-    while engine.status.state == "loading":
-        time.sleep(0.01)
-    engine.stop()
-    return engine
-
-
 def predict_body(*tasks: Any, config: str = brush_config("red"), **params: Any) -> dict[str, Any]:
     return {"tasks": list(tasks), "label_config": config, "project": "1.7", "params": params}
 
@@ -48,11 +35,7 @@ def error_of(response: Any) -> str:
 
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
-
-
 PEOPLE = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
-
-
 HERE = {"Origin": "http://localhost"}
 
 

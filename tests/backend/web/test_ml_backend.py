@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ import pytest
 from flask.testing import FlaskClient
 from label_studio_sdk.converter.brush import decode_rle
 
-from backend.errors import Busy
+from backend.errors import Busy, ModelUnavailable
+from backend.inference.engine import Engine
 from backend.web import ml_backend
 from backend.web.server import RequestSlots, Slots
 from tests.backend.fakes.colour_segmenter import (
@@ -23,7 +25,7 @@ from tests.backend.fakes.colour_segmenter import (
     flag,
 )
 from tests.backend.fakes.local_server import Answer, LocalServer
-from tests.backend.web.browser import RED, error_of, failing_engine, make_app, predict_body
+from tests.backend.web.browser import RED, error_of, make_app, predict_body
 
 
 def predicted(client: FlaskClient, *tasks: Any, **body: Any) -> Any:
@@ -114,8 +116,15 @@ def test_after_submit_with_a_text_area_the_answer_is_empty(client: FlaskClient) 
 
 
 def test_once_loading_has_failed_setup_and_predict_say_how_to_help() -> None:
-    client = make_app(failing_engine()).test_client()
     sentence = "The weights are not on this machine: bring them"
+
+    def load() -> Any:
+        raise FileNotFoundError(sentence)
+
+    engine = Engine(load, lambda: "m", retry_after_s=60)
+    with engine, suppress(ModelUnavailable):
+        engine.segmenter()
+    client = make_app(engine).test_client()
     for response in (
         client.post("/predict", json=predict_body(RED)),
         client.post("/setup", json={"schema": brush_config("red")}),

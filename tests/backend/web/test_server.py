@@ -27,7 +27,7 @@ from backend.inference.engine import Engine
 from backend.jobs.worker import Worker
 from backend.settings import Settings
 from backend.web.middleware.guards import SECURITY_HEADERS
-from backend.web.server import StartingApp, make_app
+from backend.web.server import StartingApp
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag
 from tests.backend.fakes.local_server import Answer, Asked, LocalServer
 
@@ -64,9 +64,9 @@ def served(
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Served]:
-    with served("--model", "demo", "--max-body-mb", "1", program=("-c", IMPATIENT)) as made:
-        yield made
+def server() -> Iterator[str]:
+    with served("--model", "demo", "--max-body-mb", "1", program=("-c", IMPATIENT)) as (url, _):
+        yield url
 
 
 def sent(url: str, content: bytes) -> bytes:
@@ -78,40 +78,26 @@ def sent(url: str, content: bytes) -> bytes:
     return b""
 
 
-def test_a_body_that_is_too_large_is_413_and_shown_to_people(server: Served) -> None:
+def test_a_body_that_is_too_large_is_413(server: str) -> None:
     """In chunks, too; and without reading it all where it is much too large."""
-    url, _ = server
     body = b" " * (3 << 20)
-    agent = {"User-Agent": "heartex/1.23.2"}
     for data in (body, iter([body])):
-        answer = requests.post(f"{url}/predict", data=data, headers=agent, timeout=60)
-        assert (answer.status_code, answer.json()) == (
-            413,
-            {"error": "The request is larger than MAX_BODY_MB (1)."},
-        )
-    shown = requests.get(f"{url}/status", timeout=60).json()
-    assert "MAX_BODY_MB" in json.dumps(shown)
+        answer = requests.post(f"{server}/predict", data=data, timeout=60)
+        assert answer.status_code == 413
+        assert answer.json() == {"error": "The request is larger than MAX_BODY_MB (1)."}
     head = b"POST /predict HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
-    assert sent(url, head + b"Content-Length: 99999999\r\n\r\n").startswith(b"HTTP/1.1 413 ")
+    assert sent(server, head + b"Content-Length: 99999999\r\n\r\n").startswith(b"HTTP/1.1 413 ")
 
 
 @pytest.mark.parametrize(
     "beginning",
     [b"", b"GET /hea", b"POST /setup HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"],
 )
-def test_who_never_finishes_a_request_is_let_go(server: Served, beginning: bytes) -> None:
-    url, _ = server
+def test_who_never_finishes_a_request_is_let_go(server: str, beginning: bytes) -> None:
     began = time.monotonic()
-    assert sent(url, beginning) == b""
+    assert sent(server, beginning) == b""
     assert time.monotonic() - began < 30
-    assert requests.get(f"{url}/health", timeout=60).status_code == 200
-
-
-def test_a_device_or_precision_that_is_not_there_is_refused() -> None:
-    with pytest.raises(ValueError, match="fp16 needs a GPU"):
-        make_app(Settings(model="demo", precision="fp16", device="cpu"))
-    with pytest.raises(ValueError, match="auto, cpu, cuda or mps"):
-        make_app(Settings(model="demo", device="abacus"))
+    assert requests.get(f"{server}/health", timeout=60).status_code == 200
 
 
 def test_a_server_that_cannot_start_ends_with_a_sentence() -> None:

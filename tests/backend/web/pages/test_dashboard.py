@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,34 +17,40 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from backend.database.database import Database
 from backend.inference.engine import Engine
+from backend.inference.queue import Priority
 from backend.jobs import worker
 from backend.jobs.change_poller import PollStore
+from backend.label_studio.label_config_parser import parse_label_config
+from backend.label_studio.requests import Task
+from backend.prediction.batches import Outcome
 from backend.prediction.failures import FailureStore
+from backend.prediction.images import PredictionSpec
+from backend.services import Services
 from backend.settings import Settings
+from backend.telemetry.task_tracker import TaskTracker
+from backend.web.pages.status import StatusReport
 from tests.backend.fakes.colour_segmenter import ColourSegmenter, brush_config, colour_engine
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.web.browser import (
+    KEY,
     PEOPLE,
     RED,
     Dashboard,
     Page,
-    make_app,
     predict_body,
     started,
 )
 
 
-def test_browsers_get_the_page_and_programs_json(dashboard: Dashboard) -> None:
-    assert "ClearCLIP for Label Studio" in dashboard.page().text
-    for headers in ({}, {"Accept": "*/*"}, {"Accept": "application/json"}):
-        assert dashboard.client.get("/", headers=headers).get_json()["status"] == "UP"
-
-
-def test_the_page_shows_model_jobs_tasks_and_errors(dashboard: Dashboard) -> None:
+def test_the_page_shows_model_jobs_tasks_and_errors_and_programs_get_json(
+    dashboard: Dashboard,
+) -> None:
     started(dashboard, done=30, total=120)
     gone = {"id": 41, "data": {"picture": "x"}}
     dashboard.client.post("/predict", json=predict_body(gone, RED) | {"project": "7.1"})
     page = dashboard.page()
+    for headers in ({}, {"Accept": "*/*"}, {"Accept": "application/json"}):
+        assert dashboard.client.get("/", headers=headers).get_json()["status"] == "UP"
     for text in ("Ready", "ViT-B-16/openai", "float32", "30 predicted of 120", "running"):
         assert text in page.text, text
     assert 'asks for "$image"' in page.text
@@ -64,6 +71,7 @@ def test_ready_is_another_thing_than_alive() -> None:
 
     with Engine(load, lambda: "m") as engine:
         dashboard = Dashboard(engine)
+        assert scraped(dashboard.client)["clearclip_model_loaded{}"] == 0
         ready = dashboard.client.get("/ready")
         assert (ready.status_code, ready.get_json()["state"]) == (503, "loading")
         assert "Loading the model" in dashboard.page().text
@@ -236,21 +244,11 @@ def test_a_job_is_started_listed_read_and_cancelled_by_a_program(dashboard: Dash
     assert client.get(f"/jobs?project={'9' * 30}").status_code == 200
 
 
-@pytest.mark.parametrize(
-    ("body", "form"),
-    [
-        (b"", {"project": ""}),
-        (b'{"project": 7, "what": 1}', {"project": "7", "filter": "none"}),
-    ],
-)
-def test_a_job_that_cannot_be_is_refused_in_a_sentence(
-    dashboard: Dashboard, body: bytes, form: dict[str, str]
-) -> None:
-    response = dashboard.client.post("/jobs", data=body, content_type="application/json")
-    assert response.status_code == 400
+def test_a_job_that_cannot_be_is_refused_in_a_sentence(dashboard: Dashboard) -> None:
+    response = dashboard.client.post("/jobs", json={"project": 7, "what": 1})
+    on_page = dashboard.post("/jobs", {"project": "7", "filter": "none"})
+    assert (response.status_code, on_page.status_code) == (400, 400)
     assert response.get_json()["error"].startswith("Expected ")
-    on_page = dashboard.post("/jobs", form)
-    assert on_page.status_code == 400
     assert "Expected " in Page(on_page).text
     assert dashboard.store.list_jobs() == []
 
@@ -295,11 +293,6 @@ def test_requests_tasks_and_what_the_engine_does_are_counted(client: FlaskClient
     assert not any("nowhere" in name for name in found)
 
 
-def test_a_model_that_is_not_loaded_says_so() -> None:
-    engine = Engine(ColourSegmenter, lambda: "m")  # type: ignore[arg-type]
-    assert scraped(make_app(engine).test_client())["clearclip_model_loaded{}"] == 0
-
-
 def test_a_gpu_that_is_used_is_told_of_with_all_its_memory(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -317,3 +310,154 @@ def test_a_gpu_that_is_used_is_told_of_with_all_its_memory(
         "clearclip_gpu_memory_bytes{device=cuda:1,kind=free}": 7000,
         "clearclip_gpu_memory_bytes{device=cuda:1,kind=total}": 8000,
     }
+
+
+# ---- the status of all parts: linked to Label Studio, without secrets, and without waiting ------
+
+
+class Scene:
+    """The parts of a backend, and their status report."""
+
+    def __init__(self, database: Database | None = None) -> None:
+        settings = Settings(
+            model="demo", label_studio_url="http://label-studio:8080", label_studio_api_key=KEY
+        )
+        self.segmenter = ColourSegmenter()
+        self.services = Services(settings, colour_engine(self.segmenter))
+        if database is not None:
+            vars(self.services)["database"] = database  # in place of the cached one
+        self.store, self.tracker = self.services.store, TaskTracker()
+        self.status = StatusReport(self.services, self.tracker)
+
+    def read(self) -> dict[str, Any]:
+        """What a client would get."""
+        now: dict[str, Any] = json.loads(json.dumps(self.status.read()))
+        return now
+
+    def read_once(self, remaining: int) -> dict[str, Any]:
+        """What a client would get once so much remains."""
+        end = time.monotonic() + 20
+        while (now := self.read())["remaining"] != remaining:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        return now
+
+
+def test_a_fresh_backend() -> None:
+    now = Scene().read()
+    assert (now["model"]["name"], now["label_studio"]) == ("demo", "http://label-studio:8080")
+    assert (now["model"]["state"], now["model"]["device"]) == ("ready", "cpu")
+    assert (now["done"], now["remaining"], now["eta_s"]) == (0, 0, None)
+    assert now["jobs"] == now["running"] == now["errors"] == now["waiting"] == []
+    kept = {"hits": 0, "misses": 0, "bytes": 0, "limit_bytes": 256 << 20}
+    assert now["caches"]["pictures"] == kept
+    assert now["versions"]["torch"] == torch.__version__
+
+
+def test_tasks_of_batches_wait_too_but_are_not_counted_beside_their_job() -> None:
+    scene = Scene()
+    gate = threading.Event()
+
+    def work(task: Task, spec: PredictionSpec) -> Outcome:
+        assert gate.wait(20)
+        return Outcome({"result": []})
+
+    tasks = [Task(number, 7, {}) for number in range(10)]
+    spec = PredictionSpec(parse_label_config(brush_config("red")), "v", Priority.BATCH, 7)
+    run = scene.services.task_runner.run
+    batch = threading.Thread(target=run, args=(tasks, spec, work))
+    batch.start()
+    now = scene.read_once(remaining=10)
+    assert now["waiting"] == [{"urgency": "batch", "project": 7, "count": 10}]
+    job = scene.store.start_job(7)
+    scene.store.lease_job("worker")
+    scene.store.advance(job.id, "worker", total=100, done=60)
+    assert scene.read()["remaining"] == 40
+    gate.set()
+    batch.join(20)
+    scene.store.cancel(job.id)
+    assert scene.read_once(remaining=0)["waiting"] == []
+
+
+def test_jobs_come_with_what_remains_and_when_they_end() -> None:
+    now = [1000.0]
+    scene = Scene(Database("sqlite://", clock=lambda: now[0]))
+    over = scene.store.start_job(3)
+    scene.store.cancel(over.id)
+    running = scene.store.start_job(7, only="all", limit=50)
+    scene.store.lease_job("worker")
+    now[0] += 10
+    scene.store.advance(running.id, "worker", total=100, done=20, failures=[(5, "Gone.")])
+    scene.store.start_job(8, kind="new", tasks=[1, 2, 3])
+    read = scene.read()
+    assert [job["state"] for job in read["jobs"]] == ["queued", "running", "cancelled"]
+    queued, job, _ = read["jobs"]
+    assert queued["kind"] == "new"
+    assert (job["project"], job["filter"], job["limit"]) == (7, "all", 50)
+    assert (job["total"], job["done"], job["failed"], job["remaining"]) == (100, 20, 1, 79)
+    assert job["rate"] == pytest.approx(2.0)
+    assert read["eta_s"] == pytest.approx(39.5)
+    assert read["remaining"] == 79
+    (error,) = read["errors"]
+    assert (error["task"], error["project"], error["job"]) == (5, 7, running.id)
+
+
+def test_tasks_without_a_prediction_are_named_once_with_their_newest_reason() -> None:
+    scene = Scene()
+    job = scene.store.start_job(7)
+    scene.store.lease_job("worker")
+    scene.store.advance(job.id, "worker", failures=[(5, "Gone."), (6, "Gone.")])
+    failures = FailureStore(scene.store.database)
+    failures.add([(number, "Gone.") for number in range(7, 29)], project=7)
+    failures.add([(99, "Gone.")], project=8)
+    failures.add([(6, "There is no file.")])
+    failures.solve([7])
+    vars(scene.services.project_titles)["_titles"] = {7: "Streets"}
+    now = scene.read()
+    assert (now["failing"]["tasks"], len(now["errors"])) == (23, 20), "8 is deleted"
+    assert now["errors"][0]["task"] == 6, "the last one first"
+    errors = {error["task"]: error for error in now["errors"]}
+    assert 99 not in errors
+    assert (errors[6]["project"], errors[6]["sentence"]) == (7, "There is no file.")
+    assert errors[6]["url"] == "http://label-studio:8080/projects/7/data?task=6"
+    assert now["failing"]["since"] <= errors[6]["since"] < errors[6]["at"]
+
+
+def test_polls_are_shown() -> None:
+    scene = Scene()
+    polls = scene.services.change_poller.polls
+    polls.add(7, 0)
+    polls.add(8, 0)
+    poll = polls.lease()
+    assert poll is not None
+    polls.finish(poll, 60.0)
+    assert polls.lease() is not None
+    polls.fail(8, f"Label Studio refuses {KEY}.", 60.0)
+    good, bad = scene.read()["connection"]["polled"]
+    assert (good["project"], good["trouble"], good["at"] > 1e9) == (7, "", True)
+    assert (bad["project"], bad["at"]) == (8, None)
+    assert "Label Studio refuses" in bad["trouble"]
+    assert KEY not in bad["trouble"]
+
+
+def test_no_secret_is_seen() -> None:
+    scene = Scene()
+    sentence = f"refused {KEY} at http://a:hunter2@host/"
+    FailureStore(scene.store.database).add([(5, sentence)], project=7)
+    scene.tracker.refused(sentence)
+    with scene.tracker.task(KEY, 7, "batch"):
+        text = json.dumps(scene.status.read())
+    assert text.count("refused") == 2
+    assert KEY not in text
+    assert "hunter2" not in text
+
+
+def test_a_database_that_is_gone_hides_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.db"
+    path.write_bytes(b"this is no database" * 100)
+    now = Scene(Database(f"sqlite:///{path}")).read()
+    assert now["jobs"] == []
+    assert now["jobs_trouble"] == "The database of jobs cannot be read (file is not a database)."
+    assert now["model"]["state"] == "ready"
+    now = Scene(Database(f"sqlite:///{tmp_path}")).read()
+    assert "(unable to open database file)" in now["jobs_trouble"]

@@ -8,36 +8,23 @@ import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from flask import Flask
-from flask.testing import FlaskClient
 
-from backend import create_app
 from backend.cli.main import main
 from backend.database.database import Database
 from backend.learning.pictures import BeforeAfter, ComparedPicture
 from backend.learning.versions import model_key
-from backend.runs.label_errors import (
-    LABEL_ERRORS,
-    ConfirmedAnnotations,
-    LabelErrors,
-    Suspicion,
-)
+from backend.runs.label_errors import LABEL_ERRORS, ConfirmedAnnotations, LabelErrors, Suspicion
 from backend.runs.run import AskedNothing
 from backend.runs.run_store import RunStore
 from backend.settings import Adapt, Settings
 from clearclip_core import weights_id
-from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, teach
+from tests.backend.fakes.colour_segmenter import brush_config, data_url, teach
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.learning_stores import LearningStores, version_with
 from tests.backend.feedback.test_annotation_reader import region
-from tests.backend.web.browser import PEOPLE, Page
+from tests.backend.web.browser import Dashboard, Page
 
 LEARNING = "/projects/7/learning"
-KEYS = {"label_studio_url": "http://studio:8080", "label_studio_api_key": "a" * 40}
-
-
-def make_app(**settings: Any) -> Flask:
-    return create_app(Settings(**KEYS | settings), colour_engine())
 
 
 def stores_of(model: str = "") -> LearningStores:
@@ -75,12 +62,11 @@ FIGURES: Any = {
 }
 
 
-def test_the_page_shows_before_and_after() -> None:
+def test_the_page_shows_before_and_after(dashboard: Dashboard) -> None:
     learn(stores_of(), "red", "blue", pictures=PICTURES, **FIGURES)
-    client = make_app().test_client()
-    told = client.get(LEARNING).get_json(force=True)
+    told = dashboard.client.get(LEARNING).get_json(force=True)
     assert [(v["number"], v["live"]) for v in told["versions"]] == [(2, True), (1, False)]
-    page = Page(client.get(LEARNING, headers=PEOPLE))
+    page = dashboard.page(LEARNING)
     for each in ("version 2 is live", "62.5 %", "31.2 %", "12.5 %", "87.5 %", "17", "+25 v2"):
         assert each in page.text
     assert [each["src"] for each in page.all("img")] == [URL + "a", URL + "b", URL + "c"]
@@ -93,25 +79,25 @@ def test_the_page_shows_before_and_after() -> None:
     assert "/projects/7/words?label=%3Ci%3Erose%3C/i%3E" in page.links
 
 
-def test_a_version_that_has_not_passed_shows_why_and_each_has_its_pictures() -> None:
+def test_a_version_that_has_not_passed_shows_why_and_each_has_its_pictures(
+    dashboard: Dashboard,
+) -> None:
     refused = {"refused": {"wine": "On held-out pictures “wine” may lose."}}
     learn(stores_of(), "red", "", pictures=PICTURES, **FIGURES | refused)
-    client = make_app().test_client()
-    page = Page(client.get(LEARNING, headers=PEOPLE))
+    page = dashboard.page(LEARNING)
     assert "version 2, which is not used" in page.text
     assert "“wine” may lose" in page.text
     assert len(page.all("img")) == 3
     assert "/projects/7/label-errors" in {form["action"] for form in page.all("form")}
     link = f"{LEARNING}?version=1#before-after"
     assert link in page.links
-    first = Page(client.get(link.partition("#")[0], headers=PEOPLE))
+    first = dashboard.page(link.partition("#")[0])
     assert "the words, and version 1\n" in first.text
 
 
-def test_where_labels_lose_the_annotations_to_check_are_linked() -> None:
+def test_where_labels_lose_the_annotations_to_check_are_linked(dashboard: Dashboard) -> None:
     learn(stores_of(), **FIGURES)
-    client = make_app().test_client()
-    page = Page(client.get(LEARNING, headers=PEOPLE))
+    page = dashboard.page(LEARNING)
     assert "/projects/7/label-errors" in {form["action"] for form in page.all("form")}
     runs = RunStore(Database.from_settings(Settings()))
     runs.request(LABEL_ERRORS, 7, AskedNothing())
@@ -122,23 +108,21 @@ def test_where_labels_lose_the_annotations_to_check_are_linked() -> None:
     runs.finish(run, "me", LabelErrors(40, 13, 30, tuple(found)))
     confirmed = ConfirmedAnnotations(Database.from_settings(Settings()))
     confirmed.confirm(7, 101, 1.0)
-    page = Page(client.get(LEARNING, headers=PEOPLE))
+    page = dashboard.page(LEARNING)
     numbers = [each.partition("#")[2] for each in page.links if "#annotation-" in each]
     assert numbers[:2] == ["annotation-107-6", "annotation-102-1"]
     assert len(numbers) == 3
     assert "It looks like “wine”." in page.text
 
 
-def press(client: FlaskClient, turn: str, **form: str) -> Any:
-    """What a browser sends for a button."""
-    kind = "application/x-www-form-urlencoded"
-    return client.post(f"{LEARNING}/{turn}", data=form, content_type=kind)
-
-
-def test_people_steer_with_buttons() -> None:
+def test_people_steer_with_buttons(dashboard: Dashboard) -> None:
     stores = stores_of()
     learn(stores, "red", "blue")
-    client = make_app().test_client()
+
+    def press(turn: str, **form: str) -> Any:
+        kind = "application/x-www-form-urlencoded"
+        return dashboard.client.post(f"{LEARNING}/{turn}", data=form, content_type=kind)
+
     for turn, form, live, pinned in (
         ("use", {"number": "1"}, 1, True),
         ("unpin", {}, 1, False),
@@ -146,27 +130,27 @@ def test_people_steer_with_buttons() -> None:
         ("use", {"number": "0"}, None, True),
         ("unpin", {}, None, False),
     ):
-        response = press(client, turn, **form)
+        response = press(turn, **form)
         assert response.status_code == 303
         assert response.headers["Location"].endswith(LEARNING)
         state = stores.versions.state(7)
         assert (state.live, state.pinned) == (live, pinned)
     for turn, kept in (("keep-words", ("<b>car</b>",)), ("learn-label", ())):
-        assert press(client, turn, label="<b>car</b>").status_code == 303
+        assert press(turn, label="<b>car</b>").status_code == 303
         assert stores.versions.state(7).as_words == kept
-    assert press(client, "keep-words").status_code == 400
-    assert press(client, "step").status_code == 303
+    assert press("keep-words").status_code == 400
+    assert press("step").status_code == 303
     assert stores.versions.state(7).asked
-    assert press(client, "reset").status_code == 303
+    assert press("reset").status_code == 303
     assert (stores.versions.versions(7), stores.versions.state(7).annotations) == ([], 0)
-    refused = press(client, "step")
+    refused = press("step")
     assert refused.status_code == 409
     assert "no corrections to learn from" in Page(refused).text
 
 
-def test_programs_steer_with_json() -> None:
+def test_programs_steer_with_json(dashboard: Dashboard) -> None:
     learn(stores_of())
-    client = make_app().test_client()
+    client = dashboard.client
     answer = client.post(f"{LEARNING}/use", json={"number": 0})
     assert (answer.status_code, answer.get_json(force=True)["live"]) == (200, None)
     assert client.post(f"{LEARNING}/unpin").status_code == 200
@@ -181,12 +165,12 @@ def test_programs_steer_with_json() -> None:
 
 
 def test_a_project_has_learned_nothing_and_a_step_needs_a_method_that_can() -> None:
-    told = make_app().test_client().get(LEARNING).get_json()
+    told = Dashboard().client.get(LEARNING).get_json()
     assert (told["live"], told["versions"], told["waits"], told["every"]) == (None, [], False, 10)
-    surgery = make_app(method="clipsurgery").test_client()
-    response = surgery.post(f"{LEARNING}/step")
+    surgery = Dashboard(method="clipsurgery")
+    response = surgery.client.post(f"{LEARNING}/step")
     assert response.status_code == 409
-    assert "cannot learn" in Page(surgery.get(LEARNING, headers=PEOPLE)).text
+    assert "cannot learn" in surgery.page(LEARNING).text
 
 
 # ---- the command line ----------------------------------------------------------------------------

@@ -10,29 +10,22 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from flask.testing import FlaskClient
 
-from backend import create_app
 from backend.cli.main import main
 from backend.database.database import Database
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.annotation_table import ReadAnnotation
 from backend.feedback.comparison import LabelDiff
 from backend.settings import Settings
-from tests.backend.fakes.colour_segmenter import brush_config, colour_engine
+from tests.backend.fakes.colour_segmenter import brush_config
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import LocalServer
 from tests.backend.feedback.test_annotation_reader import OURS, region
-from tests.backend.web.browser import PEOPLE, Page
+from tests.backend.web.browser import Dashboard
 
 REPORT = "/projects/7/report"
-KEYS = {"label_studio_url": "http://studio:8080", "label_studio_api_key": "a" * 40}
 GOOD = LabelDiff("car", accepted=1, predicted_px=20, true_px=20, shared_px=20)
 BAD = LabelDiff("<b>dog</b>", deleted=1, predicted_px=30)
-
-
-def client_of(**settings: Any) -> FlaskClient:
-    return create_app(Settings(**settings), colour_engine()).test_client()
 
 
 def keep(*reads: ReadAnnotation, waiting: int = 0) -> None:
@@ -51,10 +44,9 @@ READS = (
 )
 
 
-def test_the_page_shows_what_is_saved_and_what_does_harm() -> None:
+def test_the_page_shows_what_is_saved_and_what_does_harm(dashboard: Dashboard) -> None:
     keep(*READS, waiting=2)
-    client = client_of(**KEYS)
-    page = Page(client.get(REPORT, headers=PEOPLE))
+    page = dashboard.page(REPORT)
     for text in ("50.0 %", "12 s", "40 s", "2 annotations are still to be read", OURS):
         assert text in page.text
     assert "It has no size." in page.text
@@ -65,38 +57,39 @@ def test_the_page_shows_what_is_saved_and_what_does_harm() -> None:
     assert "style" not in {name for _, given in page.elements for name in given}
     for link in page.links:
         if link.startswith("/"):
-            assert client.get(link, headers=PEOPLE).status_code == 200
+            dashboard.page(link)
 
 
-def test_the_hours_that_are_left_are_shown_and_answered(server: LocalServer) -> None:
+def test_the_hours_that_are_left_are_shown_and_answered(
+    lead: Dashboard, dashboard: Dashboard
+) -> None:
     timed = [
         ReadAnnotation(n, 7, n, "compared", OURS, 1, 60.0, 1e9, 1e9, (GOOD,)) for n in range(10, 30)
     ]
     keep(*READS, *timed)
-    client = client_of(label_studio_url=server.url, label_studio_api_key=TOKEN)
-    page = " ".join(Page(client.get(REPORT, headers=PEOPLE)).text.split())
+    page = " ".join(lead.page(REPORT).text.split())
     for text in (
         "for 1 task without an annotation",
         "With prelabels1 min1 min to 1 min",
         "Without prelabelsnot known",
     ):
         assert text in page
-    answered = client.get(f"{REPORT}.json").get_json()["hours_left"]
+    answered = lead.client.get(f"{REPORT}.json").get_json()["hours_left"]
     assert (answered["tasks_left"], answered["without_prelabels"]) == (1, None)
-    away = Page(client_of(**KEYS).get(REPORT, headers=PEOPLE)).text
-    assert "does not say now how many tasks are left" in away
+    away = dashboard.page(REPORT)
+    assert "does not say now how many tasks are left" in away.text
 
 
 def test_a_project_of_which_nothing_was_read() -> None:
-    page = Page(client_of().get(REPORT, headers=PEOPLE))
+    page = Dashboard(label_studio_url=None, label_studio_api_key=None).page(REPORT)
     assert "--project 7 --backfill" in page.text
     assert "set LABEL_STUDIO_URL" in page.text
     assert page.all("svg") == []
 
 
-def test_json_and_csv() -> None:
+def test_json_and_csv(dashboard: Dashboard) -> None:
     keep(*READS)
-    client = client_of(**KEYS)
+    client = dashboard.client
     figures = client.get(f"{REPORT}.json").get_json()
     assert client.get(REPORT).get_json() == figures
     assert figures["all"]["labels"]["car"]["saved_paint"] == 1
