@@ -40,12 +40,8 @@ def read_json(path: Path) -> dict[str, Any]:
 def model(sure_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """A small model at random weights; its words are embedded once for all tests."""
     kept = tmp_path_factory.mktemp("model-dir")
-    return [
-        f"--model=local-dir:{sure_model_folder}",
-        "--device=cpu",
-        "--precision=fp32",
-        f"--model-dir={kept}",
-    ]
+    model = f"--model=local-dir:{sure_model_folder}"
+    return [model, "--device=cpu", "--precision=fp32", f"--model-dir={kept}"]
 
 
 @pytest.fixture(scope="module")

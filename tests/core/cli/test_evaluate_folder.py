@@ -35,11 +35,8 @@ def options(tmp_path: Path) -> list[str]:
         palette = label_map_image(scene.label_map, len(SCENE_LABELS))
         (values, palette)[number].save(tmp_path / "masks" / f"{seed}.png")
     (tmp_path / "names.txt").write_text("\n".join(SCENE_LABELS))
-    return [
-        f"--images={tmp_path / 'images'}",
-        f"--masks={tmp_path / 'masks'}",
-        f"--names={tmp_path / 'names.txt'}",
-    ]
+    parts = {"images": "images", "masks": "masks", "names": "names.txt"}
+    return [f"--{option}={tmp_path / name}" for option, name in parts.items()]
 
 
 def test_own_pictures_are_measured_as_plain_loops_measure(

@@ -39,19 +39,12 @@ def one_by_one(
         # Ridge regression: slopes are to be small, as if so many more equations said so.
         ridge = np.sqrt(len(window) * epsilon)
         equations += [[ridge if i == j else 0 for j in range(4)] for i in range(3)]
-        fits[y, x] = np.linalg.lstsq(np.array(equations), np.array([*wanted, 0, 0, 0]), rcond=None)[
-            0
-        ]
+        answers = np.array([*wanted, 0, 0, 0])
+        fits[y, x], *_ = np.linalg.lstsq(np.array(equations), answers, rcond=None)
     corners = np.empty((rows + 1, columns + 1, 4))
     for y, x in product(range(rows + 1), range(columns + 1)):
-        corners[y, x] = np.mean(
-            [
-                fits[i, j]
-                for i in around(y - 0.5, radius - 0.5, rows)
-                for j in around(x - 0.5, radius - 0.5, columns)
-            ],
-            axis=0,
-        )
+        near = (around(y - 0.5, radius - 0.5, rows), around(x - 0.5, radius - 0.5, columns))
+        corners[y, x] = np.mean([fits[at] for at in product(*near)], axis=0)
     made = np.empty((height, width))
     for y, x in product(range(height), range(width)):
         down, along = (y + 0.5) / tile, (x + 0.5) / tile

@@ -12,6 +12,7 @@ from clearclip_core import Refinement, Segmentation
 from clearclip_core.segmentation import refined_argmax
 from clearclip_core.segmentation.guided_filter import mean_colours
 from clearclip_core.segmentation.refined_argmax import DevicePixels, DeviceSegmentation, find_runs
+from tests.core.segmentation.test_masks import segmentation_by_chance
 from tests.core.segmentation.test_refined_argmax import CUDA
 
 REFINEMENT = Refinement(radius_patches=2, tiles_per_patch=2, epsilon=1e-4)
@@ -38,25 +39,13 @@ def test_mean_colours_are_those_of_a_cpu(size_hw: tuple[int, int], patch_px: flo
     assert made.numpy() == pytest.approx(expected, abs=1e-12)
 
 
-NAMES = ("sky", "tree", "dog")
 DEVICES = ["cpu", pytest.param("cuda", marks=CUDA)]
 
 
-def drawn(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """A label map of blocks and specks, and probabilities."""
-    rng = np.random.default_rng(seed)
-    height, width = rng.integers(1, 40, 2)
-    coarse = rng.integers(-1, 3, (height // 4 + 1, width // 4 + 1))
-    label_map = coarse.repeat(4, axis=0).repeat(4, axis=1)[:height, :width].copy()
-    specks = rng.random((height, width)) < 0.1
-    label_map[specks] = rng.integers(-1, 3, (height, width))[specks]
-    return label_map.astype(np.int16), rng.random((height, width)).astype(np.float16)
-
-
 def both(seed: int, device: str) -> tuple[Segmentation, DeviceSegmentation]:
-    label_map, confidence = drawn(seed)
-    there = (torch.from_numpy(array).to(device) for array in (label_map, confidence))
-    return Segmentation(label_map, confidence, NAMES), DeviceSegmentation(*there, NAMES)
+    here = segmentation_by_chance(seed)
+    there = (torch.from_numpy(array).to(device) for array in (here.label_map, here.confidence))
+    return here, DeviceSegmentation(*there, here.labels)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -79,7 +68,7 @@ def test_runs_and_their_sums_are_those_of_the_pixels(
 def test_masks_and_their_confidence_are_those_of_numpy(device: str) -> None:
     for seed in range(30):
         here, there = both(seed, device)
-        for thresholds in ({}, {"tree": 0.5, "dog": 0.25}):
+        for thresholds in ({}, {"b": 0.5, "c": 0.25}):
             ours, theirs = (each.above(thresholds).label_masks(3, 5) for each in (here, there))
             assert theirs.labels == ours.labels
             for label in ours.labels:
@@ -105,8 +94,8 @@ def test_pixels_leave_the_device_only_when_they_are_asked_for(
         return copy(tensor)
 
     monkeypatch.setattr(torch.Tensor, "cpu", spy)
-    assert there.above({"sky": 0.0}) is there
-    masks = there.above({"sky": 0.3}).label_masks(3, 3)
+    assert there.above({"a": 0.0}) is there
+    masks = there.above({"a": 0.3}).label_masks(3, 3)
     assert masks.mean_confidence(0) > 0
     assert there.size_hw == here.size_hw
     assert there.size_hw not in copied
