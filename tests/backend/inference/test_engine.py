@@ -62,10 +62,6 @@ def test_clicks_come_first_then_opened_tasks_then_batches_of_projects_in_turn() 
     assert scene.served() == [(width,) for width in order]
 
 
-def drain(queue: FairQueue[str]) -> list[str]:
-    return [queue.pop() for _ in range(len(queue))]
-
-
 def test_under_any_load_the_first_of_each_class_is_served_within_a_bound() -> None:
     rng = random.Random(0)
     classes = 3
@@ -86,21 +82,14 @@ def test_under_any_load_the_first_of_each_class_is_served_within_a_bound() -> No
         assert max(passed) < MAX_SKIPS + classes
 
 
-def test_first_stands_before_its_own_project_only() -> None:
-    queue = FairQueue[str]()
-    for item in ("a1", "b1", "b2"):
-        queue.push(item, 1, item[0])
-    queue.push("b0", 1, "b", first=True)
-    assert drain(queue) == ["a1", "b0", "b1", "b2"]
-
-
-def test_what_is_taken_out_of_turn_leaves_the_others_in_order() -> None:
+def test_first_stands_before_its_own_project_and_what_is_taken_out_leaves_the_order() -> None:
     queue = FairQueue[str]()
     for item in ("a1", "a2", "b1", "a3", "b2"):
         queue.push(item, 1, item[0])
+    queue.push("b0", 1, "b", first=True)
     assert sorted(queue.take(lambda item: item.endswith("1"))) == ["a1", "b1"]
-    assert len(queue) == 3
-    assert drain(queue) == ["a2", "b2", "a3"]
+    assert len(queue) == 4
+    assert [queue.pop() for _ in range(4)] == ["a2", "b0", "a3", "b2"]
 
 
 # The bound of the queue

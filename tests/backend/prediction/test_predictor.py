@@ -246,7 +246,7 @@ def test_a_prompt_is_answered_in_one_form_by_a_control_that_is_predicted_if_ther
     assert kinds_of(answer) == ["brushlabels"], "the first that has the label"
 
 
-def test_labels_that_are_not_predicted_compete_nevertheless() -> None:
+def test_labels_that_are_not_predicted_compete_and_have_no_picture_read() -> None:
     config = (
         '<View><Image name="image" value="$image"/>'
         '<BrushLabels name="b" toName="image"><Label value="red"/></BrushLabels>'
@@ -258,12 +258,8 @@ def test_labels_that_are_not_predicted_compete_nevertheless() -> None:
     alone = predicted(request(brush_config("red", "blue"), "flag"))
     assert red["value"] == alone["result"][0]["value"]
     assert 0 <= entry["score"] <= 1
-
-
-def test_a_picture_of_which_nothing_is_predicted_is_not_read() -> None:
-    config = brush_config("red", attributes='prelabel="no"')
-    entry = predicted(request(config, "gone"))
-    assert entry["result"] == []
+    none = brush_config("red", attributes='prelabel="no"')
+    assert predicted(request(none, "gone"))["result"] == []
 
 
 # What a model version depends on
