@@ -43,11 +43,18 @@ NAMES = ["sky", "road", "car", "tree", "sign"]
 SIZE_HW = (40, 60)
 
 
-def picture_bytes(seed: int, size_hw: tuple[int, int] = SIZE_HW, **save: Any) -> bytes:
-    noise = np.random.default_rng(seed).integers(0, 256, (*size_hw, 3), np.uint8)
+def saved(picture: Image.Image, kind: str = "PNG", **save: Any) -> bytes:
+    """A picture's file."""
     file = io.BytesIO()
-    Image.fromarray(noise).save(file, **({"format": "PNG"} | save))
+    picture.save(file, kind, **save)
     return file.getvalue()
+
+
+def picture_bytes(
+    seed: int, size_hw: tuple[int, int] = SIZE_HW, kind: str = "PNG", **save: Any
+) -> bytes:
+    noise = np.random.default_rng(seed).integers(0, 256, (*size_hw, 3), np.uint8)
+    return saved(Image.fromarray(noise), kind, **save)
 
 
 def region(
@@ -77,33 +84,20 @@ def brush_region(mask: Any, label: str, alpha: int = 255, **more: Any) -> dict[s
 def bitmask_region(mask: Any, label: str, **more: Any) -> dict[str, Any]:
     rgba = np.zeros((*mask.shape, 4), np.uint8)
     rgba[..., 3] = mask * 255
-    file = io.BytesIO()
-    Image.fromarray(rgba).save(file, "PNG")
-    url = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    url = "data:image/png;base64," + base64.b64encode(saved(Image.fromarray(rgba))).decode()
     return region("bitmasklabels", "bit", label, mask.shape, value={"imageDataURL": url}, **more)
 
 
 def annotation(id_: int, result: list[Any], person: int = 1, **more: Any) -> dict[str, Any]:
     at = f"2026-01-{id_ % 28 + 1:02d}T10:00:00Z"
-    return {
-        "id": id_,
-        "result": result,
-        "completed_by": person,
-        "was_cancelled": False,
-        "ground_truth": False,
-        "parent_prediction": None,
-        "updated_at": at,
-        "created_at": at,
-    } | more
+    flags = {"was_cancelled": False, "ground_truth": False, "parent_prediction": None}
+    made = {"id": id_, "result": result, "completed_by": person, "updated_at": at, "created_at": at}
+    return made | flags | more
 
 
 def task(id_: int, image: str, annotations: list[Any], **more: Any) -> dict[str, Any]:
-    return {
-        "id": id_,
-        "data": {"image": image},
-        "annotations": annotations,
-        "predictions": [],
-    } | more
+    made = {"id": id_, "data": {"image": image}, "annotations": annotations, "predictions": []}
+    return made | more
 
 
 def rectangle(top: int, left: int, bottom: int, right: int) -> Any:
@@ -153,11 +147,7 @@ class Bench:
         self.tasks.append(task(number, source, [annotation(number, [*regions], person)], **more))
 
     def run(
-        self,
-        stopping: threading.Event | None = None,
-        *,
-        max_mb: int | None = None,
-        **options: Any,
+        self, stopping: threading.Event | None = None, *, max_mb: int | None = None, **options: Any
     ) -> DatasetReport | None:
         exporter = DatasetExporter(
             self.folder,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import pytest
 
@@ -16,17 +16,6 @@ from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.runs.scene_project import CONFIG
 from tests.backend.web.browser import Dashboard
 
-MODEL: Final[dict[str, Any]] = {
-    "model": "demo",
-    "device": "cpu",
-    "precision": "fp32",
-    "short_side_px": 224,
-}
-
-
-def _tell_nobody(done: int, total: int | None) -> None:
-    pass
-
 
 @dataclass(frozen=True)
 class Maker:
@@ -36,7 +25,7 @@ class Maker:
     services: Services
     client: LabelStudioClient
 
-    def __call__(self, progress: Progress = _tell_nobody, **asked: Any) -> Any:
+    def __call__(self, progress: Progress = lambda _done, _total: None, **asked: Any) -> Any:
         """The report of what is asked for, as it is once it was stored and read again."""
         run = Run(id=1, kind=self.kind.name, project=7, asked=asked)
         parts = self.services.run_parts(self.client)
@@ -50,7 +39,7 @@ class Maker:
 
 @pytest.fixture(scope="package")
 def services() -> Iterator[Services]:
-    made = Services(Settings(**MODEL))
+    made = Services(Settings(model="demo", device="cpu", precision="fp32", short_side_px=224))
     with made.engine:
         yield made
 

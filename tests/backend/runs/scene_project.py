@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from label_studio_sdk.converter import brush
 
 from clearclip_core import HELD_OUT_SEEDS, SCENE_LABELS, RGBArray, Scene, render_scene
+from tests.backend.dataset.drawn_tasks import brush_region
 from tests.backend.fakes.colour_segmenter import data_url
 from tests.backend.fakes.label_studio import FakeStudio
 
@@ -28,17 +28,13 @@ def scenes() -> list[Scene]:
 
 
 def painted(scene: Scene) -> list[dict[str, Any]]:
-    """The labels of a scene as Label Studio's own converter writes masks."""
-    regions = []
-    for name in LABELS:
-        mask = scene.label_map == SCENE_LABELS.index(name)
-        if mask.any():
-            rle = brush.mask2rle(mask.astype(np.uint8) * 255)
-            value = {"format": "rle", "rle": rle, "brushlabels": [name]}
-            size = {"original_height": SIZE_HW[0], "original_width": SIZE_HW[1]}
-            place = {"from_name": "mask", "to_name": "image", "type": "brushlabels"}
-            regions.append({"id": name, "value": value} | size | place)
-    return regions
+    """The labels of a scene as brush regions."""
+    masks = {name: scene.label_map == SCENE_LABELS.index(name) for name in LABELS}
+    return [
+        brush_region(mask, name, id=name, to_name="image")
+        for name, mask in masks.items()
+        if mask.any()
+    ]
 
 
 def scene_studio(annotated: int) -> FakeStudio:

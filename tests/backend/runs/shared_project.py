@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from label_studio_sdk.converter import brush
 
+from tests.backend.dataset.drawn_tasks import brush_region, region
 from tests.backend.fakes.colour_segmenter import data_url
 from tests.backend.fakes.label_studio import FakeStudio
 
@@ -21,7 +21,6 @@ CONFIG = """<View><Image name="image" value="$image"/>
 
 #: Height and width of the pictures in px.
 HEIGHT, WIDTH = 20, 40
-SIZE = {"original_height": HEIGHT, "original_width": WIDTH}
 
 ANN = {"id": 1, "username": "a", "first_name": "Ann", "last_name": "Berg", "email": "a@example.com"}
 BOB = {"id": 2, "username": "b", "first_name": "", "last_name": "", "email": "bob@example.com"}
@@ -33,21 +32,17 @@ Box = tuple[int, int, int, int]
 def brushed(box: Box, label: str = "car") -> dict[str, Any]:
     """A rectangle of pixels, painted with the brush."""
     left, top, width, height = box
-    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
-    mask[top : top + height, left : left + width] = 255
-    value = {"format": "rle", "rle": brush.mask2rle(mask), "brushlabels": [label]}
-    place = {"from_name": "mask", "to_name": "image", "type": "brushlabels"}
-    return {"id": f"{label}{box}", "value": value} | place | SIZE
+    mask = np.zeros((HEIGHT, WIDTH), np.bool_)
+    mask[top : top + height, left : left + width] = True
+    return brush_region(mask, label, id=f"{label}{box}", to_name="image")
 
 
 def boxed(box: Box, label: str = "sign") -> dict[str, Any]:
     """A rectangle."""
-    left, top, width, height = (
-        100 * each / side for each, side in zip(box, (WIDTH, HEIGHT) * 2, strict=True)
-    )
-    sides = {"x": left, "y": top, "width": width, "height": height}
-    place = {"from_name": "box", "to_name": "image", "type": "rectanglelabels"}
-    return {"id": f"{label}{box}", "value": sides | {"rectanglelabels": [label]}} | place | SIZE
+    shares = (100 * each / side for each, side in zip(box, (WIDTH, HEIGHT) * 2, strict=True))
+    sides = dict(zip(("x", "y", "width", "height"), shares, strict=True))
+    place = {"id": f"{label}{box}", "to_name": "image"}
+    return region("rectanglelabels", "box", label, (HEIGHT, WIDTH), value=sides, **place)
 
 
 def outlined(box: Box, label: str = "car") -> dict[str, Any]:
@@ -55,10 +50,9 @@ def outlined(box: Box, label: str = "car") -> dict[str, Any]:
     left, top, width, height = box
     right, bottom = left + width, top + height
     corners = ((left, top), (right, top), (right, bottom), (left, bottom))
-    points = [[100 * x / WIDTH, 100 * y / HEIGHT] for x, y in corners]
-    place = {"from_name": "outline", "to_name": "image", "type": "polygonlabels"}
-    value = {"points": points, "polygonlabels": [label]}
-    return {"id": f"{label}{box}", "value": value} | place | SIZE
+    value = {"points": [[100 * x / WIDTH, 100 * y / HEIGHT] for x, y in corners]}
+    place = {"id": f"{label}{box}", "to_name": "image"}
+    return region("polygonlabels", "outline", label, (HEIGHT, WIDTH), value=value, **place)
 
 
 def shared_studio(*tasks: Sequence[tuple[int, Sequence[dict[str, Any]]]]) -> FakeStudio:

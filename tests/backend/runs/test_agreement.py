@@ -99,12 +99,9 @@ def test_the_newest_of_each_person_counts_and_no_other() -> None:
     studio = shared_studio([(1, [brushed(LEFT)]), (2, [brushed(LEFT)])], [], [], [])
     studio.annotate(1, [brushed(RIGHT)], created=-5.0, completed_by=1)
     studio.annotate(1, [brushed(RIGHT)], was_cancelled=True, completed_by=3)
-    for task, more in (
-        (2, {"completed_by": 1}),
-        (4, {"completed_by": None}),
-    ):
+    for task, person in ((2, 1), (4, None)):
         studio.annotate(task, [brushed(LEFT)], completed_by=1)
-        studio.annotate(task, [brushed(RIGHT)], created=9.0, **more)
+        studio.annotate(task, [brushed(RIGHT)], created=9.0, completed_by=person)
     report = measured(studio)
     assert (report.tasks, report.annotations, report.left_out) == (1, 2, {})
     assert (report.labels[0].iou, report.disputed, report.disputes) == (1.0, 0.0, ())
@@ -127,36 +124,29 @@ def test_a_copy_of_another_persons_annotation_does_not_count() -> None:
 
 def test_all_kinds_of_regions_aliases_and_filled_rectangles_are_compared() -> None:
     box = (4, 4, 10, 8)
+    halves = [brushed((0, 0, 10, 20)), outlined((10, 0, 10, 20))]
+    around = boxed((0, 0, WIDTH, HEIGHT), "car")
     report = measured(
         shared_studio(
             [(1, [brushed(box, "c")]), (2, [outlined(box)])],
             [(1, [boxed(box)]), (2, [boxed((4, 4, 10, 4))])],
+            [(1, [*halves, around]), (2, [brushed(LEFT)])],
         )
     )
     car, sign = report.labels
-    assert (car.label, car.pictures, car.iou) == ("car", 1, 1.0)
+    assert (car.label, car.pictures, car.iou) == ("car", 2, 1.0), "without the box around it"
     assert (sign.label, sign.pictures, sign.iou) == ("sign", 1, pytest.approx(0.5))
-
-
-def test_what_was_painted_with_several_controls_is_one_mask() -> None:
-    parts = [brushed((0, 0, 10, 20)), outlined((10, 0, 10, 20))]
-    around = boxed((0, 0, WIDTH, HEIGHT), "car")
-    report = measured(shared_studio([(1, [*parts, around]), (2, [brushed(LEFT)])]))
-    assert (report.labels[0].iou, report.disputed) == (1.0, 0.0), "and not the box around it"
-
-
-def broken(region: dict[str, Any]) -> dict[str, Any]:
-    return region | {"value": region["value"] | {"rle": region["value"]["rle"][:20]}}
 
 
 def test_a_task_that_cannot_be_compared_is_left_out_with_its_reason(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    larger = brushed(LEFT) | {"original_width": WIDTH + 1}
+    larger, broken = brushed(LEFT) | {"original_width": WIDTH + 1}, brushed(LEFT)
+    del broken["value"]["rle"][20:]
     tasks = [
         [(1, [brushed(LEFT)]), (2, [brushed(LEFT)])],
         [(1, [brushed(LEFT)]), (2, [larger])],
-        [(1, [brushed(LEFT)]), (2, [broken(brushed(LEFT))])],
+        [(1, [brushed(LEFT)]), (2, [broken])],
         [(1, [brushed(LEFT)]), (2, [brushed(LEFT) | {"value": None}])],
     ]
     monkeypatch.setattr(agreement, "MOST_LEFT_OUT", 2)
@@ -165,28 +155,22 @@ def test_a_task_that_cannot_be_compared_is_left_out_with_its_reason(
     assert ([*report.left_out], report.left_out_count) == ([2, 3], 3)
     assert "different sizes" in report.left_out[2]
     assert "brush region of car is broken" in report.left_out[3]
+    nothing = measured(shared_studio([(1, []), (2, [])]))
+    assert (nothing.tasks, nothing.disputed) == (0, None), "nobody has a region yet: no failure"
     with pytest.raises(ValueError, match=r"No task can be compared\. .*different sizes"):
         measured(shared_studio(*tasks[1:]))
-
-
-def test_without_several_people_there_is_nothing_to_compare_yet() -> None:
-    """Of nobody, of one, of two without a region: no failure, and figures of no picture."""
-    for tasks in ([], [[(1, [brushed(LEFT)])]], [[(1, []), (2, [])]]):
-        report = measured(shared_studio(*tasks))
-        assert (report.tasks, report.pictures, report.annotations) == (0, 0, 0)
-        assert report.disputed is None
-        assert (report.labels, report.annotators, report.disputes) == ((), (), ())
 
 
 def test_of_many_disputes_the_largest_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agreement, "MOST_DISPUTES", 2)
     widths = (3, 7, 5, 7)
     studio = shared_studio(*([(1, [brushed((0, 0, width, 20))]), (2, [])] for width in widths))
-    studio.tasks[2] = {"image": "data:,"}
+    studio.tasks[2], studio.users = {"image": "data:,"}, None
     report = measured(studio)
     assert ([each.task for each in report.disputes], report.dispute_count) == ([2, 4], 4)
     assert [bool(each.picture) for each in report.disputes] == [False, True], "one cannot be read"
     assert report.labels[0].iou == 0, "who submits nothing has left it out"
+    assert [each.name for each in report.annotators] == ["", ""], "nobody may list people"
 
 
 def test_each_picture_of_a_list_is_compared_by_itself() -> None:
@@ -199,15 +183,6 @@ def test_each_picture_of_a_list_is_compared_by_itself() -> None:
     report = measured(studio)
     assert (report.tasks, report.pictures, report.annotations) == (1, 2, 2)
     assert [(each.item_index, each.disputed) for each in report.disputes] == [(2, 0.5)]
-
-
-def test_without_the_right_to_list_people_they_have_no_names() -> None:
-    studio = shared_studio([(1, [brushed(LEFT)]), (2, [])])
-    studio.users = None
-    assert [(each.annotator, each.name) for each in measured(studio).annotators] == [
-        (1, ""),
-        (2, ""),
-    ]
 
 
 def test_what_is_in_dispute_is_seen_also_where_it_is_thin() -> None:

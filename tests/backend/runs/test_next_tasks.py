@@ -15,13 +15,7 @@ from backend.services import Services
 from clearclip_core import Example
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.runs.conftest import Maker
-from tests.backend.runs.scene_project import (
-    DRIVE_SEEDS,
-    FRAMES,
-    drive_of,
-    drive_studio,
-    frames,
-)
+from tests.backend.runs.scene_project import DRIVE_SEEDS, FRAMES, drive_of, drive_studio, frames
 
 DRIVES = len(DRIVE_SEEDS)
 
@@ -45,7 +39,6 @@ def test_each_task_is_of_another_drive_and_the_order_is_random(choose: Maker) ->
     told: list[tuple[int, int | None]] = []
     first = choose(lambda *step: told.append(step), count=DRIVES)
     assert drives(first) == [*range(DRIVES)]
-    assert first.compared > DRIVES, "some are near-duplicates"
     assert first.near_duplicates == first.compared - DRIVES
     assert (first.asked, first.unlabeled, first.examples) == (DRIVES, DRIVES * FRAMES, 0)
     assert (first.shortage, first.left_out) == ("", {})
@@ -61,8 +54,7 @@ def test_drives_that_have_a_corrected_frame_are_passed_over(
     segmenter = services.engine.segmenter()
     for drive in (2, 5):
         frame = [*frames(DRIVE_SEEDS[drive])][1]
-        task = drive * FRAMES + 2
-        annotation = studio.annotate(task, [])["id"]
+        annotation = studio.annotate(drive * FRAMES + 2, [])["id"]
         example = Example.of(segmenter.encode(frame), {}, ["sky"], segmenter.prepare(frame).digest)
         stored = TrainingExample(example.digest, example.to_bytes())
         services.examples.replace(annotation, 7, [stored])
@@ -83,15 +75,11 @@ def test_tasks_that_somebody_has_annotated_or_begun_are_not_drawn(
     studio.annotated = {*range(1, 3 * FRAMES + 1)}
     studio.drafted = {*range(3 * FRAMES + 1, 4 * FRAMES + 1)}
     report = choose(count=DRIVES)
-    assert drives(report) == [4, 5, 6]
-    assert report.unlabeled == 3 * FRAMES
-
-
-def test_a_project_that_is_done_has_no_next_task(choose: Maker, studio: FakeStudio) -> None:
+    assert (drives(report), report.unlabeled) == ([4, 5, 6], 3 * FRAMES)
     studio.annotated = {*studio.tasks}
     report = choose(count=3)
     assert (report.tasks, report.unlabeled, report.compared) == ((), 0, 0)
-    assert report.shortage == "Each task of the project has an annotation or a draft."
+    assert "has an annotation or a draft" in report.shortage
 
 
 def test_pictures_that_cannot_be_read_are_left_out_with_the_reason(
@@ -103,10 +91,8 @@ def test_pictures_that_cannot_be_read_are_left_out_with_the_reason(
     studio.tasks[FRAMES + 1] = {"photo": "a"}
     report = choose(count=DRIVES)
     assert drives(report) == [*range(1, DRIVES)]
-    assert report.left_out_count == FRAMES + 1
-    assert len(report.left_out) == 2
+    assert (len(report.left_out), report.left_out_count) == (2, FRAMES + 1)
     assert set(report.left_out) < {*range(1, FRAMES + 2)}
-    assert all(report.left_out.values())
     assert report.compared == DRIVES * FRAMES - FRAMES - 1
 
 
@@ -116,8 +102,7 @@ def test_of_a_task_with_several_pictures_the_first_counts(
     first, other = studio.tasks[1]["image"], studio.tasks[1 + FRAMES]["image"]
     studio.tasks = {1: {"image": [first, other]}, 2: {"image": [other]}, 3: {"image": [first]}}
     report = choose(count=3)
-    assert len(report.tasks) == 2
-    assert 2 in {each.task for each in report.tasks}
+    assert {each.task for each in report.tasks} in ({1, 2}, {2, 3})
 
 
 def test_no_more_pictures_are_compared_than_is_said(

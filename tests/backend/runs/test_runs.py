@@ -19,16 +19,15 @@ from backend.runs.kinds import KINDS
 from backend.runs.run import Run, RunKind
 from backend.runs.run_store import MOST_KEPT, MOST_OPEN, RunStore
 from backend.runs.runner import Runner
-from backend.services import Services
 from backend.settings import Settings
 from tests.backend.conftest import Clock
-from tests.backend.fakes.label_studio import TOKEN
 from tests.backend.runs.samples import SAMPLES
 
 Kind = RunKind[Any, Any]
 
 each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-any_kind = pytest.mark.parametrize("kind", KINDS[:1], ids=lambda kind: kind.name)
+KIND = KINDS[0]
+ASKED, REPORT = SAMPLES[KIND.name]
 
 
 @dataclass
@@ -97,70 +96,59 @@ def test_a_report_is_made_kept_and_read_by_every_backend(
     assert all(bench.store.last(each, 7) is None for each in KINDS if each is not kind)
 
 
-@any_kind
 def test_few_wait_and_those_who_ask_at_once_are_told_alike(
-    bench: Bench, database: Database, kind: Kind
+    bench: Bench, database: Database
 ) -> None:
-    asked, _ = SAMPLES[kind.name]
     stores = [bench.store, other_of(bench, database).store] * 4
     with ThreadPoolExecutor(len(stores)) as pool:
-        runs = list(pool.map(lambda store: store.request(kind, 7, asked), stores))
+        runs = list(pool.map(lambda store: store.request(KIND, 7, ASKED), stores))
     assert len({each.id for each in runs}) == 1
     for project in range(8, 7 + MOST_OPEN):
-        bench.store.request(kind, project, asked)
+        bench.store.request(KIND, project, ASKED)
     with pytest.raises(Busy):
-        bench.store.request(kind, 99, asked)
+        bench.store.request(KIND, 99, ASKED)
 
 
-@any_kind
 def test_a_run_whose_backend_has_died_is_made_by_another_one(
-    bench: Bench, database: Database, clock: Clock, kind: Kind
+    bench: Bench, database: Database, clock: Clock
 ) -> None:
-    asked, report = SAMPLES[kind.name]
-    run = bench.store.request(kind, 7, asked)
-    assert bench.store.lease(kind, "dead") is not None
+    run = bench.store.request(KIND, 7, ASKED)
+    assert bench.store.lease(KIND, "dead") is not None
     other = other_of(bench, database)
-    assert not other.run_next(kind, fail(AssertionError())), "it may be at work still"
+    assert not other.run_next(KIND, fail(AssertionError())), "it may be at work still"
     clock.now += LEASE_S + 1
-    assert other.run_next(kind, lambda *_: report)
-    assert bench.store.get(kind, 7, run.id).state == "done"
+    assert other.run_next(KIND, lambda *_: REPORT)
+    assert bench.store.get(KIND, 7, run.id).state == "done"
 
 
-@any_kind
-def test_a_run_that_ends_the_backend_each_time_fails(
-    bench: Bench, clock: Clock, kind: Kind
-) -> None:
-    run = bench.store.request(kind, 7, SAMPLES[kind.name][0])
+def test_a_run_that_ends_the_backend_each_time_fails(bench: Bench, clock: Clock) -> None:
+    run = bench.store.request(KIND, 7, ASKED)
     for _ in range(3):
-        assert bench.store.lease(kind, "dead") is not None
+        assert bench.store.lease(KIND, "dead") is not None
         clock.now += LEASE_S + 1
-    assert bench.store.lease(kind, "dead") is None
-    failed = bench.store.get(kind, 7, run.id)
+    assert bench.store.lease(KIND, "dead") is None
+    failed = bench.store.get(KIND, 7, run.id)
     assert (failed.state, failed.reason[:27]) == ("failed", "The backend has ended each ")
 
 
-@any_kind
-def test_a_backend_that_stops_leaves_the_run_to_another_one(bench: Bench, kind: Kind) -> None:
-    asked, report = SAMPLES[kind.name]
+def test_a_backend_that_stops_leaves_the_run_to_another_one(bench: Bench) -> None:
     stopping = threading.Event()
 
     def make(*given: Any) -> Any:
         stopping.set()
         given[3](1, 2)
-        return report
+        return REPORT
 
-    run = bench.store.request(kind, 7, asked)
+    run = bench.store.request(KIND, 7, ASKED)
     for _ in range(5):
         stopping.clear()
-        assert bench.run_next(kind, make, stopping)
-        assert bench.store.get(kind, 7, run.id).state == "queued"
-    assert bench.run_next(kind, lambda *_: report)
-    assert bench.store.get(kind, 7, run.id).state == "done"
+        assert bench.run_next(KIND, make, stopping)
+        assert bench.store.get(KIND, 7, run.id).state == "queued"
+    assert bench.run_next(KIND, lambda *_: REPORT)
+    assert bench.store.get(KIND, 7, run.id).state == "done"
 
 
-@any_kind
-def test_a_run_that_is_cancelled_ends_at_its_next_step(bench: Bench, kind: Kind) -> None:
-    asked, report = SAMPLES[kind.name]
+def test_a_run_that_is_cancelled_ends_at_its_next_step(bench: Bench) -> None:
     steps: list[int] = []
 
     def make(_parts: Any, run: Run, _asked: Any, progress: Any) -> Any:
@@ -169,17 +157,17 @@ def test_a_run_that_is_cancelled_ends_at_its_next_step(bench: Bench, kind: Kind)
             steps.append(step)
             if step == 2:
                 bench.store.cancel(run)
-        return report
+        return REPORT
 
-    run = bench.store.request(kind, 7, asked)
-    assert bench.run_next(kind, make)
+    run = bench.store.request(KIND, 7, ASKED)
+    assert bench.run_next(KIND, make)
     assert steps == [0, 1, 2]
-    assert bench.store.get(kind, 7, run.id).state == "cancelled"
-    assert bench.store.last(kind, 7) is None
-    waiting = bench.store.request(kind, 7, asked)
+    assert bench.store.get(KIND, 7, run.id).state == "cancelled"
+    assert bench.store.last(KIND, 7) is None
+    waiting = bench.store.request(KIND, 7, ASKED)
     bench.store.cancel(waiting)
-    assert not bench.run_next(kind, make), "nothing waits"
-    bench.store.cancel(bench.store.get(kind, 7, waiting.id))
+    assert not bench.run_next(KIND, make), "nothing waits"
+    bench.store.cancel(bench.store.get(KIND, 7, waiting.id))
 
 
 @pytest.mark.parametrize(
@@ -193,30 +181,26 @@ def test_a_run_that_is_cancelled_ends_at_its_next_step(bench: Bench, kind: Kind)
         ),
     ],
 )
-@any_kind
 def test_what_fails_says_why_and_the_last_report_stays(
-    bench: Bench, kind: Kind, error: Exception, reason: str
+    bench: Bench, error: Exception, reason: str
 ) -> None:
-    asked, report = SAMPLES[kind.name]
-    bench.store.add_done(kind, 7, asked, report, 1.0)
-    run = bench.store.request(kind, 7, asked)
-    assert bench.run_next(kind, fail(error))
-    failed = bench.store.get(kind, 7, run.id)
+    bench.store.add_done(KIND, 7, ASKED, REPORT, 1.0)
+    run = bench.store.request(KIND, 7, ASKED)
+    assert bench.run_next(KIND, fail(error))
+    failed = bench.store.get(KIND, 7, run.id)
     assert (failed.state, failed.reason) == ("failed", reason)
-    made = bench.store.last(kind, 7)
+    made = bench.store.last(KIND, 7)
     assert made is not None
-    assert made[1] == report
+    assert made[1] == REPORT
 
 
-@any_kind
-def test_three_are_kept_that_are_done_and_three_that_are_not(bench: Bench, kind: Kind) -> None:
-    asked, report = SAMPLES[kind.name]
+def test_three_are_kept_that_are_done_and_three_that_are_not(bench: Bench) -> None:
     forgotten: list[int] = []
-    kind = replace(kind, forget=lambda _settings, run: forgotten.append(run.id))
+    kind = replace(KIND, forget=lambda _settings, run: forgotten.append(run.id))
     numbers = []
     for number in range(2 * MOST_KEPT + 4):
-        numbers.append(bench.store.request(kind, 7, asked).id)
-        made = (lambda *_: report) if number % 2 else fail(ValueError("No."))
+        numbers.append(bench.store.request(kind, 7, ASKED).id)
+        made = (lambda *_: REPORT) if number % 2 else fail(ValueError("No."))
         assert bench.run_next(kind, made)
     kept = [each.id for each in bench.store.runs(kind, 7)]
     assert kept == numbers[-2 * MOST_KEPT :][::-1]
@@ -225,10 +209,3 @@ def test_three_are_kept_that_are_done_and_three_that_are_not(bench: Bench, kind:
         bench.store.get(kind, 7, numbers[0])
     with pytest.raises(NotFound):
         bench.store.get(kind, 8, numbers[-1])
-
-
-def test_the_worker_of_a_server_makes_each_kind() -> None:
-    given: dict[str, Any] = {"label_studio_api_key": TOKEN}
-    services = Services(Settings(label_studio_url="http://studio:8080", **given))
-    rounds = services.worker(services.predictor())._rounds
-    assert {kind.name for kind in KINDS} <= rounds.keys()
