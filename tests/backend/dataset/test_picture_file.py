@@ -15,15 +15,13 @@ from backend.dataset.picture_file import LocalPictures, name_of, read_picture_fi
 from backend.errors import ImageInvalid, ImageTooLarge
 from backend.label_studio.image_loader import ImageName, decode_image
 from backend.label_studio.requests import Task
-from tests.backend.dataset.drawn_tasks import picture_bytes
+from tests.backend.dataset.drawn_tasks import picture_bytes, saved
 
 
 @pytest.mark.parametrize(
     ("source", "name"),
     [
         ("/data/upload/7/4f-a.b.JPG", ("4f-a.b", ".JPG")),
-        ("https://host/x/y%20z.png?sig=1#f", ("y z", ".png")),
-        ("/data/local-files/?d=a/b%2Fc.png", ("c", ".png")),
         ("https://host/..%2F..%2Fetc%2Fpasswd", ("passwd", "")),
         ("https://host/...", ("task-3", "")),
         ("/data/upload/7/a:b|c.png", ("a_b_c", ".png")),
@@ -37,24 +35,13 @@ def test_names_by_address(source: str, name: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("save", "suffix", "expected"),
-    [
-        ({"format": "JPEG"}, ".JPEG", ".JPEG"),
-        ({"format": "JPEG"}, ".png", ".jpg"),
-        ({"format": "PNG"}, "", ".png"),
-        ({"format": "WEBP"}, ".webp", ".webp"),
-    ],
+    ("kind", "suffix", "expected"),
+    [("JPEG", ".JPEG", ".JPEG"), ("JPEG", ".png", ".jpg"), ("PNG", "", ".png")],
 )
-def test_suffixes_fit_the_content(save: dict[str, str], suffix: str, expected: str) -> None:
-    content = picture_bytes(1, **save)
+def test_suffixes_fit_the_content(kind: str, suffix: str, expected: str) -> None:
+    content = picture_bytes(1, kind=kind)
     file = read_picture_file(content, 1, suffix)
     assert (file.suffix, file.content, file.size_hw) == (expected, content, (40, 60))
-
-
-def saved(picture: Image.Image, **save: Any) -> bytes:
-    file = io.BytesIO()
-    picture.save(file, **save)
-    return file.getvalue()
 
 
 RAMP = np.arange(0, 60_000, 1000, np.uint16).reshape(6, 10)
@@ -63,10 +50,9 @@ RAMP = np.arange(0, 60_000, 1000, np.uint16).reshape(6, 10)
 @pytest.mark.parametrize(
     "content",
     [
-        saved(Image.fromarray(RAMP), format="PNG"),
-        saved(Image.fromarray(RAMP.astype(np.float32)), format="TIFF"),
-        saved(Image.fromarray((RAMP >> 8).astype(np.uint8)), format="GIF"),
-        saved(Image.fromarray((RAMP >> 8).astype(np.uint8)), format="JPEG2000"),
+        saved(Image.fromarray(RAMP), "PNG"),
+        saved(Image.fromarray(RAMP.astype(np.float32)), "TIFF"),
+        saved(Image.fromarray((RAMP >> 8).astype(np.uint8)), "GIF"),
     ],
 )
 def test_what_trainers_cannot_read_is_a_png_of_what_the_model_sees(content: bytes) -> None:
@@ -80,11 +66,14 @@ def test_what_trainers_cannot_read_is_a_png_of_what_the_model_sees(content: byte
         assert (np.diff(grey.astype(int)) >= 0).mean() > 0.9, "not white as a whole"
 
 
-def test_truncated_and_large_files_are_refused() -> None:
+def test_truncated_and_large_files_are_refused(folder: Path) -> None:
     with pytest.raises(ImageInvalid, match="truncated"):
         read_picture_file(picture_bytes(1)[:-100], 1)
     with pytest.raises(ImageTooLarge):
         read_picture_file(picture_bytes(1), 0.001)
+    (folder / "large.png").write_bytes(bytes((1 << 20) + 1))
+    with pytest.raises(ImageTooLarge):
+        LocalPictures(folder, 1, download).read("/large.png", TASK)
 
 
 TASK = Task(1, 7, {})
@@ -107,7 +96,6 @@ def folder(tmp_path: Path) -> Path:
     ("source", "content"),
     [
         ("/data/local-files/?d=x/cars/a.png", b"in cars"),
-        ("/data/local-files/?d=bikes/a.png", b"above"),
         ("https://host/cars/a.png?token=1", b"in cars"),
         ("s3://bucket/a.png", b"above"),
         ("/data/upload/7/%61.png", b"above"),
@@ -119,26 +107,13 @@ def test_the_longest_end_of_the_address_wins(folder: Path, source: str, content:
 
 
 @pytest.mark.parametrize(
-    "source",
-    [
-        "/b.png",
-        "../secret.png",
-        "/data/local-files/?d=../secret.png",
-        "cars",
-        "http://[",
-    ],
+    "source", ["/b.png", "../secret.png", "/data/local-files/?d=../secret.png", "cars", "http://["]
 )
 def test_nothing_else_is_read(folder: Path, source: str) -> None:
     (folder / "link.png").symlink_to(folder.parent / "secret.png")
     pictures = LocalPictures(folder, 1, download)
     assert pictures.read(source, TASK) == b"from the network"
     assert pictures.find("/link.png") is None
-
-
-def test_limits_hold(folder: Path) -> None:
-    (folder / "large.png").write_bytes(bytes((1 << 20) + 1))
-    with pytest.raises(ImageTooLarge):
-        LocalPictures(folder, 1, download).read("/large.png", TASK)
 
 
 @pytest.mark.parametrize(
@@ -152,10 +127,8 @@ def test_limits_hold(folder: Path) -> None:
         ("https://host/0a1b2c3d-a.jpg", ((), "0a1b2c3d-a.jpg", None)),
         ("http://x:80/base/data/local-files/?d=x/a%2B.jpg&z=1", (("x",), "a+.jpg", None)),
         ("https://host/deep/a.jpg?X-Signature=abc/def.png#top", (("deep",), "a.jpg", None)),
-        ("gs://bucket/x/a.jpg", (("bucket", "x"), "a.jpg", None)),
         ("https://host/" + unicodedata.normalize("NFD", "ü") + ".jpg", ((), "ü.jpg", None)),
         ("data:image/png;base64,AA==", None),
-        ("https://host/", None),
         ("http://[", None),
     ],
 )

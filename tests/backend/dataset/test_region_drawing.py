@@ -42,7 +42,7 @@ def drawn(control: str, **options: Any) -> list[dict[str, Any]]:
     return list(RegionDrawer(ClassMapping(config(control)), **options).draw(MATCHED, SIZE_HW))
 
 
-def test_a_brush_has_one_region_for_each_label_or_object() -> None:
+def test_regions_are_one_for_each_label_or_object() -> None:
     (both,) = drawn("BrushLabels")
     mask = decode_rle(both["value"]["rle"]).reshape(20, 30, 4)[..., 3] > 0
     np.testing.assert_array_equal(mask, LEFT | RIGHT)
@@ -50,11 +50,8 @@ def test_a_brush_has_one_region_for_each_label_or_object() -> None:
     apart = drawn("BrushLabels", instances=True)
     assert [entry["score"] for entry in apart] == [0.5, 1.0], "thresholds are for the model"
     assert len({entry["id"] for entry in apart}) == 2
-
-
-@pytest.mark.parametrize("control", ["PolygonLabels", "RectangleLabels"])
-def test_outlines_are_one_for_each_object(control: str) -> None:
-    assert len(drawn(control)) == 2
+    for control in ("PolygonLabels", "RectangleLabels"):
+        assert len(drawn(control)) == 2, "outlines are one for each object"
 
 
 def test_parts_of_one_object_lie_below_the_first() -> None:

@@ -21,8 +21,7 @@ def studio() -> FakeStudio:
         studio.create({"image": "/a.png"})
     studio.add(1, "clip 1", result=[REGION, REGION])
     studio.add(1, "clip 2", result=[REGION])
-    began = studio.add(2, "clip 1", result=[REGION])
-    studio.annotate(2, [REGION], parent_prediction=began)
+    studio.annotate(2, [REGION], parent_prediction=studio.add(2, "clip 1", result=[REGION]))
     return studio
 
 

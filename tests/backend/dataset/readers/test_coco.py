@@ -50,8 +50,11 @@ def read(folder: Path, found: Any) -> list[MaskSource]:
     ],
 )
 def test_every_kind_of_mask_has_its_pixels(tmp_path: Path, segmentation: Any) -> None:
-    source, empty = read(tmp_path, content(segmentation, score=0.5))
-    assert (source.name, source.size_hw, empty.name) == ("val/ü.jpg", (40, 60), "empty.jpg")
+    made = content(segmentation, score=0.5)
+    made["images"][1]["extra"] = {"name": "ü.jpg"}  # as Roboflow says the name before its own
+    source, empty = read(tmp_path, made)
+    assert (source.name, source.size_hw, source.other_name) == ("val/ü.jpg", (40, 60), "")
+    assert (empty.name, empty.other_name) == ("empty.jpg", "ü.jpg")
     (region,) = source.read_regions((40, 60))
     assert (region.label, region.score) == ("traffic light", 0.5)
     np.testing.assert_array_equal(region.read_mask(), MASK)
@@ -59,12 +62,13 @@ def test_every_kind_of_mask_has_its_pixels(tmp_path: Path, segmentation: Any) ->
 
 
 def test_files_in_the_folder_of_annotations_are_taken(tmp_path: Path) -> None:
-    (tmp_path / "annotations").mkdir()
+    folder = tmp_path / "annotations"
+    folder.mkdir()
     (tmp_path / "other.json").write_text("{")
-    (tmp_path / "annotations" / "val.json").write_text(json.dumps(content()))
-    (tmp_path / "annotations" / "train.json").write_text(json.dumps(content()))
+    for part in ("val", "train"):
+        (folder / f"{part}.json").write_text(json.dumps(content()))
     assert len(list(read_coco(tmp_path, None))) == 4
-    assert len(list(read_coco(tmp_path / "annotations" / "val.json", None))) == 2
+    assert len(list(read_coco(folder / "val.json", None))) == 2
 
 
 @pytest.mark.parametrize(
@@ -73,10 +77,8 @@ def test_files_in_the_folder_of_annotations_are_taken(tmp_path: Path) -> None:
         ({"size": [40, 60], "counts": [2400, 1]}, "2401 pixels, but it is 60×40 px"),
         ({"size": [60, 40], "counts": COMPRESSED}, "its mask is 40×60 px"),
         ({"size": [40, 60], "counts": COMPRESSED[:-1] + "o"}, "damaged or cut off"),
-        ({"size": [40, 60], "counts": "~"}, "damaged or cut off"),
         ({"size": [40, 60], "counts": [1, -1]}, "Expected `int` >= 0"),
         ([[1, 2, 3]], "no pairs of numbers"),
-        ("text", "Expected `object | array | null`"),
         ([[0, 0, 1e7, 0, 0, 1e7]] * 90_000, "more than 1 MB"),
     ],
 )
@@ -94,7 +96,6 @@ def test_a_broken_mask_is_a_sentence_of_its_picture(
     ("change", "reason"),
     [
         ({"images": []}, "0 images"),
-        ({"categories": []}, "0 categories"),
         ({"images": [{"id": 3, "file_name": " "}]}, "file_name"),
         ({"images": [{"id": 3, "file_name": "a"}] * 2}, "two images of one id"),
         ({"categories": [{"id": "1", "name": "a"}]}, "Expected `int`, got `str`"),
@@ -157,13 +158,6 @@ def test_masks_of_segment_anything(tmp_path: Path) -> None:
         np.testing.assert_array_equal(region.read_mask(), MASK)
 
 
-def test_roboflow_says_the_name_before_its_own(tmp_path: Path) -> None:
-    found = content()
-    found["images"][0] |= {"file_name": "ü_jpg.rf.01ab.jpg", "extra": {"name": "ü.jpg"}}
-    source, _ = read(tmp_path, found)
-    assert (source.name, source.other_name) == ("ü_jpg.rf.01ab.jpg", "ü.jpg")
-
-
 @pytest.mark.parametrize("seed", range(2))
 def test_a_polygon_at_1000_px_is_that_of_the_coco_api(tmp_path: Path, seed: int) -> None:
     chance = np.random.default_rng(seed)
@@ -199,7 +193,7 @@ def test_runs_are_those_of_the_coco_api(share: float) -> None:
     assert read_runs(rle["counts"].decode()).tolist() == [length]
 
 
-@pytest.mark.parametrize("counts", ["P", "oooooooooooo0", "~", "\x00", "@"])
+@pytest.mark.parametrize("counts", ["P", "oooooooooooo0", "~", "@"])
 def test_what_are_no_runs_is_refused(counts: str) -> None:
     """Cut off in a group, of 60 bits, no digits, and a negative run."""
     with pytest.raises(ValueError, match="it"):

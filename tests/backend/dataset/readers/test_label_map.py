@@ -1,14 +1,12 @@
-"""Label maps of every depth against the values that were drawn; folders and names of classes."""
+"""Label maps of every depth against the values that were drawn; formats of folders, classes."""
 
 from __future__ import annotations
 
-import io
 import json
 import struct
 import unicodedata
 import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +15,7 @@ from PIL import Image
 
 from backend.dataset.labelled_image import ClassTable
 from backend.dataset.mask_source import Limits
+from backend.dataset.readers.formats import detect_format, read_masks
 from backend.dataset.readers.label_map import (
     LabelValues,
     read_binary_masks,
@@ -24,16 +23,19 @@ from backend.dataset.readers.label_map import (
     read_index_png,
 )
 from backend.errors import DatasetError
+from tests.backend.dataset.drawn_tasks import saved
 
 LIMITS = Limits(max_file_mb=1, max_megapixels=1)
 VALUES = np.array([[0, 1, 1, 0], [1, 1, 0, 0]], np.uint8)
 NAMES = LabelValues({0: "sky", 1: "road", 255: None}, {0: (10, 20, 30), 1: (40, 50, 60)}, "names")
 
 
-def png(picture: Image.Image, **options: Any) -> bytes:
-    file = io.BytesIO()
-    picture.save(file, "PNG", **options)
-    return file.getvalue()
+def with_header(content: bytes, at: int, field: bytes) -> bytes:
+    """A PNG with another field in its header, and a checksum that fits."""
+    made = bytearray(content)
+    made[at : at + len(field)] = field
+    made[29:33] = struct.pack(">I", zlib.crc32(made[12:29]))
+    return bytes(made)
 
 
 def with_palette(values: npt.NDArray[np.uint8], *colours: tuple[int, int, int]) -> Image.Image:
@@ -42,32 +44,18 @@ def with_palette(values: npt.NDArray[np.uint8], *colours: tuple[int, int, int]) 
     return picture
 
 
-def raw_png(values: npt.NDArray[np.uint8], bits: int) -> bytes:
-    """A grey PNG of few bits, which Pillow cannot write: packed by hand, after the PNG standard."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        body = kind + data
-        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
-
-    height, width = values.shape
-    rows = b""
-    for row in values:
-        digits = "".join(format(int(value), f"0{bits}b") for value in row).ljust(8, "0")
-        rows += b"\0" + bytes(int(digits[at : at + 8], 2) for at in range(0, len(digits), 8))
-    header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
-    signature = b"\x89PNG\r\n\x1a\n"
-    data = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    return signature + data
+FOUR_BITS = saved(with_palette(VALUES, *[(1, 2, 3)] * 16))
+assert FOUR_BITS[24] == 4
 
 
 @pytest.mark.parametrize(
     "content",
     [
-        png(Image.fromarray(VALUES)),
-        png(with_palette(VALUES, (10, 20, 30), (40, 50, 60)), bits=2),
-        png(Image.fromarray(VALUES.astype(np.uint16))),
-        raw_png(VALUES, 1),
-        raw_png(VALUES, 4),
+        saved(Image.fromarray(VALUES)),
+        saved(with_palette(VALUES, (10, 20, 30), (40, 50, 60)), bits=2),
+        saved(Image.fromarray(VALUES.astype(np.uint16))),
+        saved(Image.fromarray(VALUES > 0)),
+        with_header(FOUR_BITS, 25, b"\0"),  # grey, which Pillow cannot write
     ],
 )
 def test_the_values_are_those_that_the_file_has(content: bytes) -> None:
@@ -79,35 +67,24 @@ def test_the_values_are_those_that_the_file_has(content: bytes) -> None:
     np.testing.assert_array_equal(regions[1].read_mask(), VALUES == 1)
 
 
-def huge() -> bytes:
-    """A picture of 2 MP by its header, with a checksum that fits."""
-    content = bytearray(png(Image.fromarray(VALUES)))
-    content[16:24] = struct.pack(">II", 2_000, 1_000)
-    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
-    return bytes(content)
-
-
-NOISE = png(Image.fromarray(np.random.default_rng(1).integers(0, 255, (90, 90), np.uint8)))
+HUGE = with_header(saved(Image.fromarray(VALUES)), 16, struct.pack(">II", 2_000, 1_000))  # 2 MP
+NOISE = saved(Image.fromarray(np.random.default_rng(1).integers(0, 255, (90, 90), np.uint8)))
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
         *((each, "is no PNG picture, or is damaged") for each in (NOISE[:-200], NOISE[:40], b"")),
-        (huge(), "limit of 1 MP"),
-        (png(Image.new("RGB", (4, 2))), "in colour.*--colors"),
-        (png(Image.new("RGBA", (4, 2))), "transparency .mode RGBA"),
-        (png(Image.new("LA", (4, 2))), "transparency"),
-        (png(Image.fromarray(VALUES + 6)), "has the value 6, which names does not name"),
+        (HUGE, "limit of 1 MP"),
+        (saved(Image.new("RGB", (4, 2))), "in colour.*--colors"),
+        (saved(Image.new("RGBA", (4, 2))), "transparency .mode RGBA"),
+        (saved(Image.fromarray(VALUES + 6)), "has the value 6, which names does not name"),
     ],
 )
 def test_what_is_no_label_map_is_a_sentence(content: bytes, reason: str) -> None:
     names = LabelValues({0: "sky", 1: "road", 255: None}, file="names")
     with pytest.raises(DatasetError, match=rf"a\.png .*{reason}"):
         read_class_map(content, "a.png", LIMITS).regions(names, (2, 4))
-
-
-# ---- names of classes ---------------------------------------------------------------------------
 
 
 TABLE = ClassTable(("sky", "road"), "other")
@@ -118,7 +95,6 @@ TABLE = ClassTable(("sky", "road"), "other")
     [
         (["sky", "road"], {0: "sky", 1: "road", 255: None}),
         ({"classes": ["sky"], "nothing": 0}, {0: "sky"}),
-        ({"7": "road", "24": "person"}, {7: "road", 24: "person", 255: None}),
         ({"classes": [{"value": 3, "name": " sky "}], "nothing": None}, {3: "sky"}),
         (TABLE.to_json("smallest"), {0: None, 1: "sky", 2: "road", 255: None}),
     ],
@@ -141,9 +117,6 @@ def test_what_is_no_such_file_is_refused_in_a_sentence(tmp_path: Path, content: 
     path.write_text(content)
     with pytest.raises(DatasetError, match=r"classes\.json"):
         LabelValues.read(path)
-
-
-# ---- folders -------------------------------------------------------------------------------------
 
 
 def put(path: Path, value: int = 0) -> None:
@@ -183,9 +156,9 @@ def test_the_masks_of_pascal_voc(tmp_path: Path, in_colour: bool) -> None:
     palette = np.zeros((256, 3), np.uint8)
     palette[:3], palette[255] = np.reshape(VOC, (3, 3)), (224, 224, 192)
     picture.putpalette(palette.ravel().tolist())
-    for name in ("SegmentationClass/2007_1.png", "SegmentationObject/2007_1.png"):
-        (tmp_path / name).parent.mkdir()
-        (picture.convert("RGB") if in_colour else picture).save(tmp_path / name)
+    for name in ("SegmentationClass", "SegmentationObject"):
+        (tmp_path / name).mkdir()
+        (picture.convert("RGB") if in_colour else picture).save(tmp_path / name / "2007_1.png")
     (source,) = read_index_png(tmp_path, None, LIMITS)
     plane, bicycle = source.read_regions((2, 3))
     assert (source.name, plane.label, bicycle.label) == ("2007_1", "aeroplane", "bicycle")
@@ -223,14 +196,12 @@ def test_suffixes_of_masks_and_of_pictures(tmp_path: Path) -> None:
 
 def test_a_folder_of_binary_masks_a_class(tmp_path: Path) -> None:
     mask = np.array([[0, 255, 0]], np.uint8)
-    for name, found in (("sky/a", mask), ("car/a", mask // 255), ("car/b", mask * 0)):
+    for name, values in (("sky/a", mask), ("car/a", mask // 255), ("car/b", mask * 0)):
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        Image.fromarray(found).save(tmp_path / f"{name}.png")
+        Image.fromarray(values).save(tmp_path / f"{name}.png")
     a, b = read_binary_masks(tmp_path, LIMITS)
-    assert {each.label: each.read_mask().tolist() for each in a.read_regions((1, 3))} == {
-        "car": [[False, True, False]],
-        "sky": [[False, True, False]],
-    }
+    found = {each.label: each.read_mask().tolist() for each in a.read_regions((1, 3))}
+    assert found == {name: [[False, True, False]] for name in ("car", "sky")}
     assert (a.name, b.name, list(b.read_regions((1, 3)))) == ("a", "b", [])
     Image.fromarray(np.array([[0, 1, 2]], np.uint8)).save(tmp_path / "car/a.png")
     with pytest.raises(DatasetError, match=r"car/a\.png is no mask of one class"):
@@ -245,3 +216,43 @@ def test_a_link_out_of_the_folder_is_no_mask(tmp_path: Path) -> None:
     (tmp_path / "set/b.png").symlink_to(tmp_path / "secret.png")
     (tmp_path / "set/c.png").symlink_to("a.png")
     assert [each.name for each in read_index_png(tmp_path / "set", None, LIMITS)] == ["a", "c"]
+
+
+def make(folder: Path, *files: str) -> Path:
+    for file in files:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text("{}")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (["masks/a.png", "report.json", "splits/train.txt", "classes.json"], "index-png"),
+        (["a.png", "train.txt", "info.json", "names.txt"], "index-png"),
+        (["a.png"], "index-png"),
+        (["instances.json", "images/a.png"], "coco"),
+        (["annotations/train.json", "a.png"], "coco"),
+        (["annotations/train.json", "report.json", "classes.json", "images/a.png"], "coco"),
+        (["labels/train/a.txt", "images/train/a.png", "data.yaml"], "yolo"),
+        (["a.txt", "classes.txt", "a.png"], "yolo"),
+    ],
+)
+def test_the_format_is_found(tmp_path: Path, files: list[str], expected: str) -> None:
+    assert detect_format(make(tmp_path, *files)) == expected
+
+
+def test_several_formats_are_not_chosen_from(tmp_path: Path) -> None:
+    make(tmp_path, "masks/a.png", "annotations/train.json", "labels/a.txt", "data.yaml")
+    with pytest.raises(DatasetError, match="index-png, coco, yolo: say which by --format"):
+        detect_format(tmp_path)
+    with pytest.raises(DatasetError, match="COCO file"):
+        next(read_masks(tmp_path, "coco", None, Limits()))
+    with pytest.raises(DatasetError, match=r"Expected classes\.json or names\.txt in"):
+        next(read_masks(tmp_path, "index-png", None, Limits()))
+    (tmp_path / "data.yaml").unlink()
+    with pytest.raises(DatasetError, match=r'data\.yaml with "names", classes\.json or names'):
+        next(read_masks(tmp_path, "yolo", None, Limits()))
+    for file, advice in (("set.zip", "unpack it first"), ("a.png", "name its folder")):
+        with pytest.raises(DatasetError, match=advice):
+            detect_format(make(tmp_path, file) / file)

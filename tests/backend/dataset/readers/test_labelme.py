@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,11 @@ from backend.dataset.mask_source import Limits
 from backend.dataset.readers.formats import detect_format
 from backend.dataset.readers.labelme import read_labelme
 from backend.errors import DatasetError
+from tests.backend.dataset.drawn_tasks import saved
 
 MASK = np.zeros((40, 60), np.bool_)
 MASK[5:20, 10:30] = True
+MASK_FILE = base64.b64encode(saved(Image.fromarray(MASK[5:20, 10:30]))).decode()
 
 
 def shape(kind: str, points: Any, label: str = "car", **more: Any) -> dict[str, Any]:
@@ -34,32 +35,21 @@ def read(folder: Path, *shapes: Any) -> Any:
     return source.read_regions((40, 60))
 
 
-def png(mask: Any) -> str:
-    file = io.BytesIO()
-    Image.fromarray(mask).save(file, "PNG")
-    return base64.b64encode(file.getvalue()).decode()
-
-
 @pytest.mark.parametrize(
-    "one",
+    "shapes",
     [
-        shape("rectangle", [[30, 20], [10, 5]]),
-        shape("polygon", [[10, 5], [30, 5], [30, 20], [10, 20]]),
-        shape("mask", [[10, 5], [29, 19]], mask=png(MASK[5:20, 10:30])),
+        [shape("rectangle", [[30, 20], [10, 5]])],
+        [shape("polygon", [[10, 5], [30, 5], [30, 20], [10, 20]])],
+        [shape("mask", [[10, 5], [29, 19]], mask=MASK_FILE)],
+        [shape("rectangle", [[x, 5], [x + 10, 20]], group_id=3) for x in (10, 20)],  # one object
     ],
 )
-def test_shapes_have_their_pixels(tmp_path: Path, one: Any) -> None:
-    (region,) = read(tmp_path, one)
+def test_shapes_have_their_pixels(tmp_path: Path, shapes: list[Any]) -> None:
+    (region,) = read(tmp_path, *shapes)
     assert region.label == "car"
     np.testing.assert_array_equal(region.read_mask(), MASK)
     (tmp_path / "a.json").write_text((tmp_path / "sub/a.json").read_text())
     assert detect_format(tmp_path) == "labelme"
-
-
-def test_parts_of_one_group_are_one_object(tmp_path: Path) -> None:
-    halves = [shape("rectangle", [[x, 5], [x + 10, 20]], group_id=3) for x in (10, 20)]
-    (car,) = read(tmp_path, *halves)
-    np.testing.assert_array_equal(car.read_mask(), MASK)
 
 
 @pytest.mark.parametrize("kind", ["line", "point", "polygon", "rectangle", "circle"])
@@ -74,7 +64,7 @@ def test_a_shape_without_an_area_has_no_pixel(tmp_path: Path, kind: str) -> None
     [
         shape("polygon", "x"),
         shape("polygon", [[1, 2], [3, float("nan")], [5, 6]]),
-        shape("mask", [[50, 5], [70, 19]], mask=png(MASK[5:20, 10:30])),
+        shape("mask", [[50, 5], [70, 19]], mask=MASK_FILE),
         shape("mask", [[0, 0]], mask="AAAA"),
         shape("mask", [[0, 0]]),
     ],

@@ -57,7 +57,6 @@ def test_names_in_a_text_file_with_a_class_for_nothing(tmp_path: Path) -> None:
     ("line", "reason"),
     [
         ("sky 0 0 1 0 1 1", "is no class and numbers"),
-        ("0 0 0 1 0 1 one", "is no class and numbers"),
         ("7 0 0 1 0 1 1", "has the class 7, which .*data.yaml does not name"),
         ("0 0 0 1 0 1 nan", "has a point beyond the picture"),
         ("0 10 10 200 10 200 300", "has a point beyond the picture"),

@@ -100,16 +100,6 @@ def test_ids_stay_whatever_comes_and_goes(bench: Bench) -> None:
     assert len(after) == 5
     assert all(set(found) <= set(before[name]) for name, found in after.items())
     assert [len(after[name]) for name in ("1.png", "2.png")] == [1, 2]
-
-
-def test_each_part_is_a_file(bench: Bench) -> None:
-    for n in range(1, 21):
-        bench.draw(f"{n}.png", brush_region(SKY, "sky"))
-    report = bench.done(formats=("coco",), split=Split.parse("60/40"))
-    for part, count in report.parts.items():
-        read = COCO(bench.folder / f"annotations/instances_{part}.json")
-        assert len(read.imgs) == len(read.anns) == count
     bench.tasks = []
     bench.done(formats=("coco",))
-    assert not (bench.folder / "annotations/instances_val.json").exists()
-    assert COCO(bench.folder / "annotations/instances_train.json").imgs == {}
+    assert objects(bench) == {}
