@@ -1,4 +1,4 @@
-"""Calls of Label Studio's API: what is an answer, what is repeated, which token goes along."""
+"""Calls of Label Studio's API: what is an answer and repeated, what goes along and is stored."""
 
 from __future__ import annotations
 
@@ -87,16 +87,6 @@ def test_an_answer_that_is_too_large_is_refused(
         client.stored(5)
 
 
-def test_half_an_emoji_in_an_annotation_costs_no_other(
-    client: LabelStudioClient, studio: FakeStudio
-) -> None:
-    studio.annotate(6, [{"text": "half"}])
-    studio.annotate(6, [])
-    rows = json.dumps([*studio.annotations.values()]).replace('"half"', '"a \\ud83d"')
-    studio.fault = lambda asked: Answer(body=rows.encode()) if "annotations" in asked.path else None
-    assert [list(each.result) for each in client.annotations(6)] == [[{"text": "a ?"}], []]
-
-
 def test_an_answer_that_trickles_ends_with_its_time() -> None:
     answer = Answer(200, b" " * 1000 + b"{}", has_length=False)
     with LocalServer(lambda _: answer, pause_s=0.05) as server:
@@ -126,13 +116,6 @@ def test_all_calls_of_a_page_take_their_time_together(
     began = time.monotonic()
     assert contextvars.copy_context().run(page)
     assert time.monotonic() - began < 3
-
-
-def test_nobody_there() -> None:
-    with LocalServer(lambda asked: Answer()) as server:
-        url = server.url
-    with pytest.raises(StudioUnreachable, match="cannot be reached"):
-        impatient(url).label_config(7)
 
 
 def test_who_is_to_stop_waits_no_longer() -> None:
@@ -228,3 +211,56 @@ def test_no_token_goes_where_a_redirect_leads(status: int, key: str) -> None:
                 LabelStudioClient(server.url, key, retry_for_s=0).label_config(7)
             assert len(server.asked) == 1
         assert elsewhere.asked == []
+
+
+# ---- writers ----
+
+
+def test_predictions_are_written_in_one_request_and_never_twice(
+    client: LabelStudioClient, studio: FakeStudio
+) -> None:
+    studio.add(2, VERSION)
+    assert client.prediction_writer.write(7, VERSION, dict.fromkeys(range(1, 11), ENTRY)) == {}
+    assert studio.imports == [9]
+    assert client.prediction_writer.write(7, VERSION, dict.fromkeys(range(1, 11), ENTRY)) == {}
+    assert studio.stored() == dict.fromkeys(range(1, 11), 1)
+
+
+def test_an_answer_that_is_lost_does_not_store_anything_twice(
+    client: LabelStudioClient, studio: FakeStudio
+) -> None:
+    studio.late = 1
+    assert client.prediction_writer.write(7, VERSION, {1: ENTRY, 2: ENTRY}) == {}
+    assert (studio.stored(), studio.imports) == ({1: 1, 2: 1}, [2])
+    studio.late = 1
+    for _ in range(2):
+        assert client.annotation_writer.write(2, "masks", [{"id": "a"}]) == ""
+    (stored,) = studio.annotations.values()
+    assert stored["result"] == [{"id": "a"}]
+    assert "404" in client.annotation_writer.write(999, "masks", [])
+
+
+def test_one_that_is_not_taken_or_gone_costs_no_other(
+    client: LabelStudioClient, studio: FakeStudio
+) -> None:
+    studio.refused = {2}
+    refused = client.prediction_writer.write(7, VERSION, dict.fromkeys((1, 2, 3), ENTRY))
+    assert refused.keys() == {2}
+    assert "no label" in refused[2]
+    assert client.prediction_writer.write(7, VERSION, {4: ENTRY, 999: ENTRY}) == {}
+    assert studio.stored() == {1: 1, 3: 1, 4: 1}
+    assert client.prediction_writer.write(7, VERSION, {}) == {}
+
+
+def test_what_is_too_large_for_a_proxy_is_sent_in_parts(
+    client: LabelStudioClient, studio: FakeStudio
+) -> None:
+    def fault(asked: Asked) -> Answer | None:
+        return Answer(413, b"<h1>413</h1>") if len(asked.body) > 500 else None
+
+    studio.fault = fault
+    entries = dict.fromkeys(range(1, 26), ENTRY) | {7: ENTRY | {"result": ["x" * 500]}}
+    refused = client.prediction_writer.write(7, VERSION, entries)
+    assert refused.keys() == {7}
+    assert "client_max_body_size" in refused[7]
+    assert studio.stored() == dict.fromkeys(entries.keys() - {7}, 1)

@@ -88,7 +88,6 @@ BOX = {"x": 0, "y": 0, "width": 1, "height": 1}
     "region",
     [
         "nonsense",
-        None,
         {},
         {"type": "keypointlabels"},
         {"type": "keypointlabels", "value": {"x": True, "y": 1}},
@@ -96,12 +95,10 @@ BOX = {"x": 0, "y": 0, "width": 1, "height": 1}
         {"type": "rectanglelabels", "value": BOX | {"width": None}},
         {"type": "rectanglelabels", "value": BOX | {"height": -1}},
         {"type": "textarea", "value": {"text": [" "]}},
-        {"type": "textarea", "value": {"text": [3, None]}},
         {"type": "textarea", "value": BOX | {"text": ["describes a region"]}},
         {"type": "textarea", "value": {"points": [[1, 1], [2, 1], [2, 2]], "text": ["a note"]}},
         {"type": "textarea", "value": {"format": "rle", "rle": [1, 2], "text": ["a note"]}},
         {"type": "brushlabels", "value": {"rle": [], "brushlabels": ["dog"]}},
-        {"type": "choices", "value": {"choices": ["a"]}},
         {"type": ["textarea"], "value": {}},
     ],
 )
