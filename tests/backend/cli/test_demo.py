@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from backend.cli.demo_servers import (
 )
 from clearclip_core import render_scene
 from tests.backend.fakes.local_server import Answer, LocalServer
+from tests.backend.fakes.waiting import wait_for
 
 #: A server with a child of its own, as Label Studio has; `--deaf` ignores SIGTERM.
 SERVER = """
@@ -65,11 +65,7 @@ def is_alive(pid: int) -> bool:
 
 
 def wait_until_gone(*pids: int) -> None:
-    for _ in range(300):
-        if not any(map(is_alive, pids)):
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"{pids} are still there")
+    wait_for(lambda: not any(map(is_alive, pids)), within_s=30)
 
 
 @pytest.mark.parametrize("arguments", [[], ["--deaf"]])

@@ -30,6 +30,7 @@ SMART = brush_config("red").replace(
     '<KeyPointLabels name="k" toName="image" SMART="true"><Label value="red"/></KeyPointLabels>'
     "</View>",
 )
+BITMASKS = SMART.replace("Brush", "Bitmask")
 OF_TASK = brush_config("red").replace(
     "</View>", '<PolygonLabels name="p" toName="image" value="$kinds"/></View>'
 )
@@ -78,14 +79,18 @@ def ill(findings: dict[str, CheckResult]) -> dict[str, str]:
     return {name: each.mark for name, each in findings.items() if each.mark in ("FAIL", "warn")}
 
 
-def test_all_is_well_without_a_model(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Torch takes seconds to import."""
+def test_all_is_well_without_a_model(
+    server: LocalServer, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch takes seconds to import; the first of several connections counts."""
     monkeypatch.setitem(sys.modules, "backend.inference.engine", None)
+    studio.backends.insert(0, {"id": 9, "url": "http://127.0.0.1:1", "state": "DI", "project": 7})
     findings = found(server)
     assert {finding.mark for finding in findings.values()} == {"ok"}
     said = {name: finding.text for name, finding in findings.items()}
     assert said["label studio"] == f"{server.url} accepts the legacy token of ann@example.com."
     assert said["label config"] == "1 control, 1 label: “red”."
+    assert "first of 2" in said["connection"]
     assert said["pictures"].endswith("can be read: data: (task 11, 60 x 40 px).")
     assert said["prediction"].startswith("Task 11 has a prediction of 1 region by ")
 
@@ -99,10 +104,7 @@ def test_all_is_well_without_a_model(server: LocalServer, monkeypatch: pytest.Mo
         ({"label_config": "<View/>"}, "label config", "FAIL", "Labeling Interface"),
         ({"label_config": OF_TASK}, "label config", "warn", "are not predicted: <PolygonLabels"),
         ({"label_config": SMART}, "smart tools", "ok", "are on, for KeyPointLabels"),
-        (
-            {"label_config": SMART.replace("Brush", "Bitmask")},
-            *("smart tools", "warn", "Use <BrushLabels>"),
-        ),
+        ({"label_config": BITMASKS}, "smart tools", "warn", "Use <BrushLabels>"),
         ({"tasks": {}}, "pictures", "FAIL", "has no task yet"),
         ({"tasks": {11: {"text": "none"}}}, "pictures", "FAIL", "Task 11: The label config asks"),
         ({"backends": []}, "connection", "FAIL", "under Model"),
@@ -142,14 +144,6 @@ def test_a_connection_that_is_not_well_is_named(
     findings = found(server)
     assert ill(findings)[check] == "FAIL"
     assert sentence in findings[check].text
-
-
-def test_the_first_of_several_connections_counts(server: LocalServer, studio: FakeStudio) -> None:
-    second = {"id": 9, "url": "http://127.0.0.1:1", "state": "DI", "project": 7}
-    studio.backends.insert(0, second)
-    findings = found(server)
-    assert ill(findings) == {}
-    assert "first of 2" in findings["connection"].text
 
 
 def test_regions_whose_label_the_config_no_longer_has_are_counted(

@@ -112,12 +112,15 @@ def test_what_counts_beside_the_words_is_that_of_the_project(
     assert found != pytest.approx(expected(thresholds))
 
 
-def test_a_picture_that_cannot_be_read_is_left_out(server: LocalServer, studio: FakeStudio) -> None:
+def test_a_picture_that_cannot_be_read_is_left_out_and_without_any_it_is_said(
+    server: LocalServer, studio: FakeStudio
+) -> None:
     studio.annotate(9, painted(SCENES[0]))
     result = run(server, *OPTIONS)
     assert result.exit_code == 0, result.output
-    assert "2 pictures, 4 labels" in result.output
     assert "pictures left out: 1\ntask 9: The data: URL holds no image." in result.output
+    studio.annotations.clear()
+    assert "Project 7 has no annotated tasks" in run(server, *OPTIONS).output
 
 
 def test_what_the_project_has_learned_is_a_row(
@@ -160,8 +163,3 @@ def test_what_does_not_fit_is_a_sentence(
     result = run(server, *OPTIONS, *arguments)
     assert result.exit_code in (1, 2)
     assert reason in " ".join(result.output.split())
-
-
-def test_a_project_without_annotations_says_so(server: LocalServer, studio: FakeStudio) -> None:
-    studio.annotations.clear()
-    assert "Project 7 has no annotated tasks" in run(server, *OPTIONS).output

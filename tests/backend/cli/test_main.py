@@ -7,8 +7,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+from click.testing import CliRunner
 
 from backend.cli import main as cli
+from backend.inference.engine import Engine
+from tests.backend.fakes.colour_segmenter import brush_config
+from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 
 #: Asks each command and each of its own commands for its help; then runs the commands given, which
 #: are refused. None of that may import torch.
@@ -72,3 +79,50 @@ def test_waiting_threads_sleep() -> None:
     bare = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
     ran = subprocess.run([sys.executable, "-c", code], env=bare, capture_output=True, check=True)
     assert ran.stdout.split()[-1] == b"PASSIVE"
+
+
+@pytest.fixture
+def demo_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its weights are there."""
+    monkeypatch.setenv("MODEL", "demo")
+
+
+@pytest.mark.usefixtures("demo_model")
+@pytest.mark.parametrize(
+    ("command", "token", "project", "sentence"),
+    [
+        ("prelabel", "cd" * 20, "7", "answers HTTP 401: check LABEL_STUDIO_API_KEY"),
+        ("prelabel", TOKEN, "8", "answers HTTP 404: there is no such project"),
+        ("adapt step", TOKEN, "8", "answers HTTP 404: there is no such project"),
+    ],
+)
+def test_what_label_studio_refuses_is_said_before_the_model_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, command: str, token: str, project: str, sentence: str
+) -> None:
+    entered: list[Engine] = []
+    monkeypatch.setattr(Engine, "__enter__", entered.append)
+    with FakeStudio(brush_config("red"), {1: {"image": "1.png"}}).served() as server:
+        monkeypatch.setenv("LABEL_STUDIO_URL", server.url)
+        monkeypatch.setenv("LABEL_STUDIO_API_KEY", token)
+        result = CliRunner().invoke(cli.main, [*command.split(), "--project", project])
+    assert (result.exit_code, entered) == (1, [])
+    assert sentence in result.output
+
+
+@pytest.mark.usefixtures("demo_model")
+def test_a_run_is_begun_while_label_studio_is_away_and_a_step_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It waits, as a run does that has begun before."""
+    load = Mock(side_effect=ValueError("The model would be loaded now."))
+    monkeypatch.setattr(Engine, "__enter__", load)
+    monkeypatch.setattr("backend.services.RETRY_FOR_S", 0.0)
+    monkeypatch.setenv("LABEL_STUDIO_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", TOKEN)
+    run, step = (
+        CliRunner().invoke(cli.main, [*command.split(), "--project", "7"])
+        for command in ("prelabel", "adapt step")
+    )
+    assert run.output == "Error: The model would be loaded now.\n"
+    assert step.exit_code == 1
+    assert "Label Studio at http://127.0.0.1:1 cannot be reached" in step.output
