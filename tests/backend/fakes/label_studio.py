@@ -18,10 +18,6 @@ from tests.backend.fakes.local_server import Answer, Asked, LocalServer
 TOKEN = "ab" * 20
 
 
-def _always(asked: Asked) -> Answer | None:
-    return None
-
-
 @dataclass
 class FakeStudio:
     """One project, its tasks and their predictions.
@@ -54,7 +50,7 @@ class FakeStudio:
     views: dict[int, list[int]] = field(default_factory=dict)
     tabs: dict[int, dict[str, Any]] = field(default_factory=dict)
     token: str = TOKEN
-    fault: Callable[[Asked], Answer | None] = _always
+    fault: Callable[[Asked], Answer | None] = lambda _: None
     late: int = 0
     predictions: list[dict[str, Any]] = field(default_factory=list)
     imports: list[int] = field(default_factory=list)
@@ -288,7 +284,7 @@ class FakeStudio:
         versions = [p["model_version"] for p in self.predictions if p["task"] == task]
         row = {"id": task, "data": self.tasks[task], "project": self.project}
         row["total_predictions"] = len(versions)
-        skips = [a["was_cancelled"] for a in self.annotations.values() if a["task"] == task]
+        skips = [each["was_cancelled"] for each in self._annotations_of(task)]
         row |= {"total_annotations": skips.count(False), "cancelled_annotations": skips.count(True)}
         row["created_at"] = _at(self.made.get(task, 0.0))
         row["updated_at"] = _at(self._changed_at(task))
@@ -304,8 +300,7 @@ class FakeStudio:
 
     def _count(self, task: int) -> int:
         """As seen: skips do not count."""
-        own = (each for each in self.annotations.values() if each["task"] == task)
-        return sum(not each["was_cancelled"] for each in own)
+        return sum(not each["was_cancelled"] for each in self._annotations_of(task))
 
     def _fits(self, task: int, query: str) -> bool:
         asked = json.loads(query)
