@@ -55,8 +55,6 @@ def ask(app: Flask, body: Any, path: str = "/predict") -> Any:
     return answer
 
 
-# ---- bodies -------------------------------------------------------------------------------------
-
 TEXTS = st.text(max_size=12) | st.sampled_from(
     ["", "\ud800", "\0", "${image}", "$image", "9" * 5000]
 )
@@ -157,9 +155,6 @@ def test_bytes(app: Flask, raw: bytes) -> None:
     for path in ("/predict", "/setup"):
         assert "error" in ask(app, raw, path)
     assert app.test_client().post("/webhook", data=raw).status_code in (200, 400)
-
-
-# ---- addresses ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -51,9 +51,6 @@ Floats = npt.NDArray[np.floating]
 Picture = tuple[DenseFeatures, Truth]
 
 
-# ---- annotators ------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, eq=False)
 class Moment:
     """When a picture is annotated.
@@ -198,9 +195,6 @@ def behaviours(plant: str, ground: str) -> Mapping[str, Behaviour]:
         "takes one label in five for another": mistakes,
         f"one of two draws {ground} as {plant}": one_of_two_merges(plant, ground),
     }
-
-
-# ---- worlds ----------------------------------------------------------------------------------
 
 
 @dataclass(eq=False)

@@ -132,21 +132,6 @@ def test_label_studio_may_reach_the_backend_and_waits_for_predictions() -> None:
         assert address in SERVICES[name]["networks"]["default"]["aliases"]
 
 
-def test_the_proxy_leads_to_both_services_and_sets_no_time_limit() -> None:
-    proxy = SERVICES["proxy"]
-    caddyfile = (DEPLOY / "Caddyfile").read_text(encoding="utf-8")
-    aliases = SERVICES["backend-cpu"]["networks"]["default"]["aliases"]
-    for host, port in re.findall(r"reverse_proxy (\S+):(\d+)", caddyfile):
-        assert (host == "label-studio" and port == "8080") or (host in aliases and port == "9090")
-    assert "timeout" not in re.sub(r"#.*", "", caddyfile)
-    assert set(re.findall(r"\{\$(\w+)\}", caddyfile)) == set(proxy["environment"])
-    # Where one of its ports is taken, the others have started.
-    assert set(proxy["depends_on"]) == {"label-studio", *BACKENDS}
-    # Django refuses forms of another origin, and the proxy's is one: Caddy asks without TLS.
-    origin = STUDIO["environment"]["CSRF_TRUSTED_ORIGINS"]
-    assert origin == "https://" + proxy["environment"]["PROXY_HOST"]
-
-
 @pytest.mark.parametrize("name", SERVICES)
 def test_no_service_gains_privileges_or_fills_the_machine(name: str) -> None:
     service = SERVICES[name]
@@ -166,9 +151,6 @@ def test_no_service_gains_privileges_or_fills_the_machine(name: str) -> None:
         assert kept, "only the proxy is open to other machines"
     for config in service.get("configs", ()):
         assert (ROOT / CONFIGS[config["source"]]["file"]).is_file()
-
-
-# ---- the image -----------------------------------------------------------------------------------
 
 
 def test_the_image_runs_as_nobody_special_and_keeps_weights_where_it_may_write() -> None:

@@ -211,8 +211,6 @@ def test_a_task_that_goes_while_its_annotation_is_read_first_has_it_read_again(
     assert annotations.tasks([2, 1, 3]) == {2: 102}
 
 
-# ---- the sums of the database are those of a full recount ---------------------------------------
-
 #: Thursday, 2026-11-26.
 DAY_0 = 1_795_651_200.0
 

@@ -236,8 +236,6 @@ def test_the_lowest_score_of_a_labels_predicted_regions_is_kept() -> None:
     assert change([region("a", "Dog", LEFT, score=0.9)], predicted).score is None, "only added"
 
 
-# ---- what annotations say ----------------------------------------------------------------------
-
 RIGHT = drawn("....####", "....####", "........", "........")
 EDGE = drawn("....##..", "....##..", "........", "........")
 

@@ -372,9 +372,6 @@ def test_a_poll_that_is_to_stop_leaves_the_page_to_another(
     assert another.read() == ids
 
 
-# ---- the table, on SQLite and on a real PostgreSQL -----------------------------------------------
-
-
 @pytest.fixture
 def polls(database: Database) -> PollStore:
     return PollStore(database, "me")

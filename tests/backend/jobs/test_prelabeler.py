@@ -359,9 +359,6 @@ def test_who_has_lost_the_lease_stops(bench: Bench, studio: FakeStudio) -> None:
     assert len(studio.stored()) < COUNT
 
 
-# ---- the command line, with the demo model ------------------------------------------------------
-
-
 @contextmanager
 def drawn_studio(count: int) -> Iterator[tuple[FakeStudio, str]]:
     picture = data_url(flag("red", "green", size_hw=(64, 96)))

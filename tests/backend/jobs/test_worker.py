@@ -154,9 +154,6 @@ def test_a_round_that_crashes_is_told_and_the_next_one_works(
     assert "The background has failed" in caplog.text
 
 
-# ---- annotations, found by the poll of a running backend -----------------------------------------
-
-
 @pytest.fixture
 def connected(
     make_backend: Callable[..., Backend], studio: FakeStudio, monkeypatch: pytest.MonkeyPatch

@@ -213,9 +213,6 @@ def test_no_token_goes_where_a_redirect_leads(status: int, key: str) -> None:
         assert elsewhere.asked == []
 
 
-# ---- writers ----
-
-
 def test_predictions_are_written_in_one_request_and_never_twice(
     client: LabelStudioClient, studio: FakeStudio
 ) -> None:

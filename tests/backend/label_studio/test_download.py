@@ -137,9 +137,6 @@ def test_passwords_in_a_netrc_are_not_sent(
     assert stranger.asked[0].authorization is None
 
 
-# ---- which hosts are trusted, and which are sent the token ---------------------------------------
-
-
 def test_other_hosts_never_see_a_token(file_server: LocalServer, stranger: LocalServer) -> None:
     files = LabelStudioFiles(file_server.url, LEGACY, rules=LOOPBACK)
     own, other = (f"127.0.0.1:{each.port}" for each in (file_server, stranger))
@@ -340,9 +337,6 @@ def test_the_prefix_of_the_address_for_people_is_known_inside_too(file_server: L
         for path in ("/label/data/upload/1/a.png", "/data/upload/1/a.png"):
             assert files.file_url(path) == f"{file_server.url}/data/upload/1/a.png"
         assert fetch_file(files) == b"picture"
-
-
-# ---- tokens: how each kind is sent, exchanged and renewed ----------------------------------------
 
 
 def test_a_personal_token_is_exchanged_once_by_many_threads(

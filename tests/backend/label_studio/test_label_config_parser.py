@@ -286,8 +286,6 @@ def test_other_values_are_refused(written: str, sentence: str) -> None:
         parse_label_config(brush_config("red", attributes=written))
 
 
-# ---- hostile configs ----------------------------------------------------------------------------
-
 GOOD = f"<View>{IMAGE}{BRUSH}</View>"
 
 
@@ -331,8 +329,6 @@ def test_a_label_config_has_a_bounded_number_of_words() -> None:
         with pytest.raises(LabelConfigError, match=f"{count + 1} labels have 3001 words, more"):
             parse_label_config(config(count, per_label))
 
-
-# ---- words of a label are changed, and not a letter of the config beside them ----
 
 EDITED = """<View>
   <!-- <Label value="tree"/> is a comment -->

@@ -33,9 +33,6 @@ def other(database: Database) -> LearningStores:
     return LearningStores.of(database, "other")
 
 
-# ---- examples --------------------------------------------------------------------------------
-
-
 def test_an_example_that_comes_again_changes_nothing(learning: LearningStores) -> None:
     assert learning.examples.replace(1, 7, [example("a"), example("b")])
     assert not learning.examples.replace(1, 7, [example("a"), example("b")])
@@ -66,9 +63,6 @@ def test_what_is_deleted_is_forgotten_by_all_models_loaded_or_not(
     for each in (learning, elsewhere):
         assert each.examples.examples(7) == []
         assert each.versions.active(7, "auto") is None
-
-
-# ---- steps -----------------------------------------------------------------------------------
 
 
 def test_a_step_is_due_after_so_many_changes_and_one_takes_it(
@@ -202,9 +196,6 @@ def test_a_step_of_examples_that_are_gone_by_then_is_not_kept(learning: Learning
     assert learning.versions.active(7, "auto") is None
 
 
-# ---- what is live ----------------------------------------------------------------------------
-
-
 def test_what_passes_no_gate_or_waits_leaves_the_words_until_somebody_says_so(
     learning: LearningStores,
 ) -> None:
@@ -302,9 +293,6 @@ def test_what_is_kept_is_bounded(learning: LearningStores, monkeypatch: pytest.M
     assert [each.number for each in learning.versions.versions(7)] == [6, 5, 2]
     with pytest.raises(LearningRefused, match="no version 9"):
         learning.versions.version(7, 9)
-
-
-# ---- what predictions use ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

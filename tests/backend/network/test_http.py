@@ -63,9 +63,6 @@ def test_origins() -> None:
     assert origin("http://[::1]:8080/") == origin("http://[::1]:8080/x")
 
 
-# ---- connections ---------------------------------------------------------------------------------
-
-
 def get(
     url: str, rules: HostRules | None = None, trusted: bool = False, limit: TimeLimit | None = None
 ) -> requests.Response:

@@ -264,9 +264,6 @@ def test_projects_share_the_threads_and_none_takes_more_than_its_share() -> None
     assert runner.count_waiting() == {}
 
 
-# ---- the table of failures, on SQLite and on a real PostgreSQL -----------------------------------
-
-
 def test_a_task_fails_until_it_is_predicted(url: str) -> None:
     now = [1000.0]
     database = Database(url, lambda: now[0])

@@ -122,9 +122,6 @@ def test_scores_follow_the_presence_prior_of_the_project(context: Context | None
     assert segmenter.options == ScoreOptions(presence=0.1)
 
 
-# ---- the scores by which predictions are sorted --------------------------------------------------
-
-
 def scored(score: str, config: str, **data: object) -> float:
     asked = PredictRequest((Task(1, 1, data),), config)
     return float(predicted(asked, make_predictor(score=score))["score"])

@@ -48,8 +48,6 @@ def scene_studio(annotated: int) -> FakeStudio:
     return studio
 
 
-# ---- drives: frames that are cut from scenes -----------------------------------------------------
-
 FRAMES = 4
 WHOLE_HW, FRAME_HW = (225, 306), (224, 304)
 DRIVE_SEEDS = HELD_OUT_SEEDS[61:68]

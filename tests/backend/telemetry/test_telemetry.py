@@ -189,9 +189,6 @@ def test_an_inner_stage_is_not_counted_twice_and_one_that_fails_is_counted(
     assert stages.seconds == {"draw": 9, "decide": 2, "model": 20, "fetch": 32}
 
 
-# ---- tasks: what runs, what failed, and how fast ------------------------------------------------
-
-
 def test_what_runs_is_seen_with_its_stage() -> None:
     tracker = TaskTracker()
     with tracker.task(1, 3, "batch"), tracker.task(2, 4, "interactive"), stage("model"):

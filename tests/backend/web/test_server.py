@@ -191,9 +191,6 @@ def test_a_request_in_progress_is_answered_before_the_end(ends: bool) -> None:
     assert all(answer.json()["results"][0]["result"] for answer in answers)
 
 
-# ---- while it starts ----------------------------------------------------------------------------
-
-
 def starting(may_end: threading.Event, made: Flask | Exception) -> tuple[StartingApp, Client]:
     """An application that is made, or fails to be, once it may; and who asks it."""
 

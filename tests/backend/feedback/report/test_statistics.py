@@ -172,9 +172,6 @@ def test_a_renamed_label_counts_under_its_new_name() -> None:
     assert {*sums.all.labels} == {"House", "Building"}, "the sums are unchanged"
 
 
-# ---- the score from which on masks needed no change ---------------------------------------------
-
-
 def mask(score: float | None, **more: object) -> LabelDiff:
     kept = {"accepted": 1, "predicted_px": 5, "true_px": 5, "shared_px": 5}
     return LabelDiff("car", score=score, **(kept | more))  # type: ignore[arg-type]
@@ -221,9 +218,6 @@ def test_masks_without_a_score_and_of_other_models_do_not_count() -> None:
     assert report.safe_scores == {"car": SafeScore(None, 1, 1)}
     learned = scored([mask(0.9)], *before("demo clearclip 01234567 +20"))
     assert learned.safe_scores["car"].masks == 41
-
-
-# ---- tables as a terminal gets them, and the chart read out of its SVG --------------------------
 
 
 def printed(report: PrelabelReport, width: int) -> str:
@@ -279,9 +273,6 @@ def test_lines_over_time_stay_in_the_picture_and_say_what_they_are() -> None:
     assert saved[3] < saved[1] < saved[0] < saved[2]
     assert "style" not in {name for element in svg.iter() for name in element.attrib}
     assert over_time(project_sums([])) == ""
-
-
-# ---- hours left at today's pace ------------------------------------------------------------------
 
 
 def keep(

@@ -58,9 +58,6 @@ def test_it_comes_with_both_settings_and_hides_the_password() -> None:
         BasicAuth("ann", "")
 
 
-# ---- guesses -------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def limit(clock: Clock) -> GuessLimit:
     return GuessLimit(clock)

@@ -15,8 +15,6 @@ from tests.backend.web.browser import PEOPLE, Dashboard, Page, error_of, make_ap
 LOCKED = {"basic_auth_user": "ann", "basic_auth_pass": "secret"}
 
 
-# ---- whatever routes there are -------------------------------------------------------------------
-
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -64,9 +62,6 @@ def test_all_but_two_ask_for_the_password() -> None:
         assert client.get(path).status_code == 401
 
 
-# ---- pages of other sites ------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("is_own", "headers"),
     [
@@ -93,9 +88,6 @@ def test_only_its_own_page_and_programs_steer_jobs(
             assert (status != 403) == is_own
     found = {each.project: each.state for each in dashboard.store.list_jobs()}
     assert found == ({7: "cancelled", 8: "queued"} if is_own else {7: "running"})
-
-
-# ---- names of hosts ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -131,8 +123,6 @@ def test_it_answers_under_names_that_no_other_site_may_own(
     if status == 403 and name == "evil.example":
         assert "does not know the name evil.example: name it in SERVER_NAMES" in error_of(answer)
 
-
-# ---- behind a reverse proxy ----------------------------------------------------------------------
 
 #: What a proxy sends along that serves https://host.example/clearclip/.
 FORWARDED = {

@@ -146,9 +146,6 @@ def test_projects_that_are_served_come_first_with_their_figures_and_others_in_a_
     assert served == {"project": 7, "failing": 2} | nothing
 
 
-# ---- nothing of other sites comes onto a page ----------------------------------------------------
-
-
 def test_the_page_needs_nothing_from_elsewhere(dashboard: Dashboard) -> None:
     """Air-gapped: no script, style, font or picture comes from a server, not even this one."""
     started(dashboard, done=1, total=2)
@@ -197,9 +194,6 @@ def test_what_comes_from_outside_is_text(dashboard: Dashboard) -> None:
         assert page.all("img") == []
         assert all(script.get("nonce") for script in page.all("script"))
         assert all(link.startswith(("http://studio:8080", "/", "#")) for link in page.links)
-
-
-# ---- jobs ----------------------------------------------------------------------------------------
 
 
 def test_a_job_is_started_paused_resumed_and_cancelled_from_the_page(dashboard: Dashboard) -> None:
@@ -251,9 +245,6 @@ def test_a_job_that_cannot_be_is_refused_in_a_sentence(dashboard: Dashboard) -> 
     assert response.get_json()["error"].startswith("Expected ")
     assert "Expected " in Page(on_page).text
     assert dashboard.store.list_jobs() == []
-
-
-# ---- metrics, read back by the parser of Prometheus ----------------------------------------------
 
 
 def scraped(client: FlaskClient) -> dict[str, float]:
@@ -310,9 +301,6 @@ def test_a_gpu_that_is_used_is_told_of_with_all_its_memory(
         "clearclip_gpu_memory_bytes{device=cuda:1,kind=free}": 7000,
         "clearclip_gpu_memory_bytes{device=cuda:1,kind=total}": 8000,
     }
-
-
-# ---- the status of all parts: linked to Label Studio, without secrets, and without waiting ------
 
 
 class Scene:

@@ -173,9 +173,6 @@ def test_a_project_has_learned_nothing_and_a_step_needs_a_method_that_can() -> N
     assert "cannot learn" in surgery.page(LEARNING).text
 
 
-# ---- the command line ----------------------------------------------------------------------------
-
-
 @pytest.fixture
 def demo_stores(monkeypatch: pytest.MonkeyPatch) -> LearningStores:
     """What a backend with the demo model keeps; the demo model's id is known without loading."""

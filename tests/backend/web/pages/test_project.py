@@ -146,8 +146,6 @@ def test_a_label_studio_that_does_not_answer_costs_only_its_numbers(
     assert "Label Studio does not say how far the project is" in lead.page(PAGE).text
 
 
-# ---- projects that are there, tokens that are needed, and forms that can be ---------------------
-
 #: Route -> the body of a program, and that of a form.
 STARTS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "/jobs": ({"project": 8}, {"project": "8"}),
@@ -197,8 +195,6 @@ def test_the_number_of_a_project_is_one_that_a_database_can_hold(lead: Dashboard
         assert lead.client.get(f"/projects/{project}/report").status_code == 404
 
 
-# ---- without a token -----------------------------------------------------------------------------
-
 SET = ": set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY."
 JOBS = "To prelabel a project this backend writes to Label Studio"
 RUNS = {f"/projects/7/{kind.name}": kind.use for kind in KINDS}
@@ -220,9 +216,6 @@ def test_a_page_says_so_before_anybody_tries() -> None:
         page = lead.page(address)
         assert said + SET in " ".join(page.text.split())
         assert page.all("form") == []
-
-
-# ---- forms and JSON bodies ----------------------------------------------------------------------
 
 
 def test_a_job_as_a_program_and_as_a_form_asks_for_it() -> None:

@@ -98,9 +98,6 @@ def test_json_and_csv(dashboard: Dashboard) -> None:
     assert {row["label"] for row in rows} == {"all", "car", "<b>dog</b>"}
 
 
-# ---- the command line ------------------------------------------------------------------------
-
-
 @pytest.fixture
 def studio() -> FakeStudio:
     """Two tasks were corrected and one was drawn from nothing, before anybody listened."""
