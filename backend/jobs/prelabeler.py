@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain, islice, takewhile
+from itertools import chain, islice, repeat, takewhile
 from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 #: The number of tasks that are predicted and written together.
 CHUNK: Final = 25
+#: The first chunks are small: so people soon see that a job moves.
+_FIRST_CHUNKS: Final = (1, 4)
 
 #: How often an image is requested whose host is away.
 _TRIES: Final = 3
@@ -241,7 +243,10 @@ class Prelabeler:
         failed = self._failures.task_ids(job.id)
         lacking = tasks_of(job, self._store.task_ids(job.id), job.version)
         tasks = (t for t in self._client.all_tasks(job.project, lacking) if t.id not in failed)
-        while self._spec(job).version == job.version and (chunk := list(islice(tasks, CHUNK))):
+        for size in chain(_FIRST_CHUNKS, repeat(CHUNK)):
+            chunk = list(islice(tasks, size)) if self._spec(job).version == job.version else []
+            if not chunk:
+                return
             yield chunk
 
     def _predict_chunk(
