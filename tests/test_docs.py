@@ -22,6 +22,7 @@ PROGRAMS: dict[str, click.Command] = {"clearclip": core_main, "clearclip-backend
 
 _FENCE = re.compile(r"^```(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\((?!https?://)([^()\s#]+)")
+_MODULE = re.compile(r"`([\w/]+\.py|(?:backend|clearclip_core)/[\w/]*)`")
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -95,3 +96,12 @@ def test_files_that_pages_link_to_exist() -> None:
         text = _FENCE.sub("", page.read_text(encoding="utf-8"))
         for target in _LINK.findall(text):
             assert (page.parent / target).is_file(), (page, target)
+
+
+def test_modules_that_pages_name_exist() -> None:
+    packages = (ROOT / name for name in ("backend", "clearclip_core", "tests"))
+    paths = [path.as_posix() for package in packages for path in package.rglob("*.py")]
+    for page in PAGES:
+        for name in _MODULE.findall(_FENCE.sub("", page.read_text(encoding="utf-8"))):
+            is_there = (ROOT / name).exists() or any(path.endswith(f"/{name}") for path in paths)
+            assert is_there, (page, name)
