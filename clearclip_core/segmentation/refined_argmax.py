@@ -163,6 +163,8 @@ def _fit(scores: Scores, guided_filter: GuidedFilter) -> tuple[torch.Tensor, Int
     return guided_filter.colour_fit.fit_with_detail(roots, root_knots), labels
 
 
+# ---- on a CUDA device ----------------------------------------------------------------------------
+
 #: Pixels whose colours or values are computed at once. A value takes up to 40 bytes meanwhile.
 _BAND_PX = 1 << 21
 
@@ -199,7 +201,7 @@ class DevicePixels:
         """Evaluate maps' linear functions at every pixel of some rows of tiles.
 
         Args:
-            functions: (K, 4, rows + 1, columns + 1), see `fit`.
+            functions: (K, 4, rows + 1, columns + 1), see `ColourFit.fit`.
 
         Returns:
             (K, n, tile_px, W) float32, pixels below the image included.
@@ -332,7 +334,7 @@ def decide_refined_on_device(
 def _fit_on_device(
     scores: Scores, colour_fit: ColourFit, grid: TileGrid
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Fit square roots of probabilities to the colours, as `refined_argmax` does.
+    """Fit square roots of probabilities to the colours, as `_fit` does.
 
     Returns:
         (K, 4, rows + 1, columns + 1) float32 functions; and (K,) int16 labels that compete, -1 for
@@ -351,9 +353,7 @@ def _fit_on_device(
 
 
 def _labels(scores: Scores) -> tuple[list[int], list[int]]:
-    """Return the labels, -1 for the contrast words; and where their queries begin, and the last's
-    end.
-    """
+    """Return the labels, -1 for the contrast words; and where their queries begin, with the end."""
     queries = np.asarray(scores.vocabulary.query_labels)
     first = np.flatnonzero(np.diff(queries, prepend=-2))  # a label's queries follow one another
     return queries[first].tolist(), [*first.tolist(), len(queries)]
