@@ -21,7 +21,7 @@ from backend.label_studio.label_config_parser import parse_label_config
 from backend.services import Services, check_token
 from backend.settings import Settings
 from clearclip_core.cli.options import ThresholdOption, threshold_option, thresholds_by_label
-from clearclip_core.evaluation.atomic_write import write_whole
+from clearclip_core.images.label_maps import write_whole
 from clearclip_core.quantities import quantity
 
 if TYPE_CHECKING:

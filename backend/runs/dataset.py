@@ -23,8 +23,7 @@ from backend.errors import BadRequest, DatasetError, ModelUnavailable
 from backend.label_studio.annotations import AnnotationChoice
 from backend.runs.run import MOST_LEFT_OUT, Progress, Run, RunKind, RunParts
 from backend.settings import Settings
-from clearclip_core.evaluation.atomic_write import replaced
-from clearclip_core.images.label_maps import is_hidden
+from clearclip_core.images.label_maps import is_hidden, replaced
 
 _DAY_S: Final = 86_400.0
 

@@ -24,7 +24,6 @@ from clearclip_core.cli.options import (
 )
 from clearclip_core.clip.devices import device_name
 from clearclip_core.clip.methods import resolve_method
-from clearclip_core.evaluation.atomic_write import write_whole
 from clearclip_core.evaluation.benchmarks import RECODINGS, method_for, prepare
 from clearclip_core.evaluation.comparison import (
     AS_BACKEND,
@@ -44,6 +43,7 @@ from clearclip_core.evaluation.results import (
     result_table,
 )
 from clearclip_core.evaluation.runner import predictor, result_path, run_through
+from clearclip_core.images.label_maps import write_whole
 
 
 @dataclass(frozen=True)

@@ -29,11 +29,10 @@ from clearclip_core.clip.devices import choose_device, device_name
 from clearclip_core.clip.methods import METHODS, Method
 from clearclip_core.clip.weights import check_weights
 from clearclip_core.demo.scenes.render import SCENE_LABELS
-from clearclip_core.evaluation.atomic_write import write_whole
 from clearclip_core.evaluation.benchmarks import json_digest
 from clearclip_core.evaluation.results import RunConfig, RunResult, checkpoint_path
 from clearclip_core.evaluation.runner import result_path, run_through
-from clearclip_core.images.label_maps import find_images
+from clearclip_core.images.label_maps import find_images, write_whole
 from clearclip_core.images.preprocessing import Preprocessing
 from clearclip_core.paper.feature_statistics import (
     ImageTower,

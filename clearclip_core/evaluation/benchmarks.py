@@ -18,7 +18,6 @@ from PIL import Image
 from clearclip_core.clip.loading import LoadedModel
 from clearclip_core.clip.methods import Method
 from clearclip_core.demo.scenes.render import HELD_OUT_SEEDS, SCENE_LABELS, render_scene
-from clearclip_core.evaluation.atomic_write import write_whole
 from clearclip_core.evaluation.metrics import LabelIndices
 from clearclip_core.images.label_maps import (
     IGNORE,
@@ -27,6 +26,7 @@ from clearclip_core.images.label_maps import (
     Truth,
     is_hidden,
     read_label_values,
+    write_whole,
 )
 from clearclip_core.images.preprocessing import Preprocessing, RGBArray
 from clearclip_core.segmentation.scores import TEMPERATURE

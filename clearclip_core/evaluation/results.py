@@ -12,9 +12,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from clearclip_core.evaluation.atomic_write import write_whole
 from clearclip_core.evaluation.benchmarks import BENCHMARKS, Benchmark, json_digest
 from clearclip_core.evaluation.metrics import ConfusionMatrix
+from clearclip_core.images.label_maps import write_whole
 from clearclip_core.images.preprocessing import Preprocessing
 from clearclip_core.quantities import quantity
 

@@ -1,15 +1,17 @@
-"""Label maps as files and as pictures for people."""
+"""Files of pictures and label maps: found, read, and written whole; label maps for people."""
 
 from __future__ import annotations
 
 import colorsys
 import glob
 import os
+import uuid
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 import cv2
@@ -81,6 +83,35 @@ def is_image(path: Path) -> bool:
     """Whether a path is an image file, by its suffix, and no result of `clearclip segment`."""
     is_result = path.name.endswith(RESULT_SUFFIXES)
     return path.suffix.lower() in _SUFFIXES and not is_result and path.is_file()
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[BinaryIO]:
+    """Open a new file that takes the place of another when it is complete.
+
+    Missing folders are made. An error or an interrupt leaves the old file as it is, and nothing
+    of the new one.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
+        with part.open("wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(path)
+    except BaseException:  # an interrupt must not leave a partial file, either
+        part.unlink(missing_ok=True)
+        raise
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file as a whole; see `replaced`."""
+    with replaced(path) as stream:
+        stream.write(data)
 
 
 #: Value of ground-truth pixels that are not counted, as in PASCAL VOC and MMSegmentation.

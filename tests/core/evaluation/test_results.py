@@ -1,4 +1,4 @@
-"""Results and checkpoints as files, whole or not at all; settings tell runs apart."""
+"""Results and checkpoints as files; settings tell runs apart."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pytest
 
 from clearclip_core import Preprocessing
 from clearclip_core.evaluation import results
-from clearclip_core.evaluation.atomic_write import replaced, write_whole
 from clearclip_core.evaluation.metrics import ConfusionMatrix
 from clearclip_core.evaluation.results import (
     RunConfig,
@@ -29,26 +28,6 @@ def result(seed: int) -> RunResult:
     counts = np.random.default_rng(seed).integers(0, 10**12, (20, 20))
     counts[7] = counts[:, 7] = 0  # no cat anywhere
     return RunResult.of(CONFIG, Tally(ConfusionMatrix(counts), 3, 1.5 * seed), "a card")
-
-
-def test_an_interrupt_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    file, target = tmp_path / "a/b.txt", tmp_path / "target"
-    target.write_bytes(b"mine")
-    write_whole(file, b"old")
-
-    def write_half() -> None:
-        with replaced(file) as stream:
-            stream.write(b"ne")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write_half()
-    assert file.read_bytes() == b"old"
-    assert [*file.parent.iterdir()] == [file]
-    file.unlink()
-    file.symlink_to(target)  # a file replaces a link, and not what it leads to
-    write_whole(file, b"new")
-    assert (file.read_bytes(), target.read_bytes()) == (b"new", b"mine")
 
 
 def test_a_file_holds_measures_settings_and_versions(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from clearclip_core.images.label_maps import (
     find_images,
     output_names,
     pair_files,
+    replaced,
+    write_whole,
 )
 
 
@@ -162,3 +164,23 @@ def test_the_legend_shows_the_labels_that_are_there() -> None:
     assert [has_colour(legend, i) for i in range(3)] == [True, False, True]
     longer = overlay(rgb, labels, ["sky", "tree", "horse on a far and foggy hill"])
     assert longer.width > picture.shape[1]
+
+
+def test_an_interrupt_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    file, target = tmp_path / "a/b.txt", tmp_path / "target"
+    target.write_bytes(b"mine")
+    write_whole(file, b"old")
+
+    def write_half() -> None:
+        with replaced(file) as stream:
+            stream.write(b"ne")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
+    assert file.read_bytes() == b"old"
+    assert [*file.parent.iterdir()] == [file]
+    file.unlink()
+    file.symlink_to(target)  # a file replaces a link, and not what it leads to
+    write_whole(file, b"new")
+    assert (file.read_bytes(), target.read_bytes()) == (b"new", b"mine")
