@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,8 +24,9 @@ from clearclip_core.cli.options import (
     thresholds_by_label,
 )
 from clearclip_core.clip.devices import device_name
-from clearclip_core.clip.methods import resolve_method
-from clearclip_core.evaluation.benchmarks import RECODINGS, method_for, prepare
+from clearclip_core.clip.loading import LoadedModel
+from clearclip_core.clip.methods import Method, resolve_method
+from clearclip_core.evaluation.benchmarks import RECODINGS, json_digest, method_for, prepare
 from clearclip_core.evaluation.comparison import (
     AS_BACKEND,
     AS_PAPER,
@@ -42,7 +44,7 @@ from clearclip_core.evaluation.results import (
     checkpoint_path,
     result_table,
 )
-from clearclip_core.evaluation.runner import predictor, result_path, run_through
+from clearclip_core.evaluation.runner import EvaluationTask, result_path, run_through
 from clearclip_core.images.label_maps import write_whole
 
 
@@ -203,17 +205,9 @@ def _measure_benchmark(options: ModelOptions, data: DataOptions, out: Path | Non
     with click_errors():
         config = task.run_config(model, method, called)
     path = out or result_path(config)
-    result = earlier_result(path, config)
-    if result is None:
-        segmenter = task.segmenter(model, method)
-        predict = predictor(segmenter, task.benchmark, task.labels)
-        checkpoint = checkpoint_path(path, config.key)
-        with click_errors():
-            (tally,) = run_through(predict, task.samples, len(task.benchmark.classes), checkpoint)
-            result = RunResult.of(config, tally, device_name(segmenter.encoder.device))
-            result.write(path)
-        checkpoint.unlink(missing_ok=True)
-    click.echo(f"{result_table(result)}\n\n{path}")
+    measure_missing(task, model, {path: (method, config)}, path)
+    with click_errors():
+        click.echo(f"{result_table(RunResult.read(path))}\n\n{path}")
 
 
 @click.command("prepare")
@@ -235,14 +229,40 @@ def prepare_maps(benchmark: str, data: Path) -> None:
     click.echo(f"{written} label maps written, for {benchmark}.")
 
 
-def earlier_result(path: Path, config: RunConfig) -> RunResult | None:
-    """Read what an earlier run of one configuration has written; None where there is no file.
+def measure_missing(
+    task: EvaluationTask,
+    model: LoadedModel,
+    runs: Mapping[Path, tuple[Method, RunConfig]],
+    place: Path,
+) -> None:
+    """Measure the methods without a result file in one pass, and write their files.
+
+    Args:
+        runs: result file -> method and configuration.
+        place: path beside which the checkpoint is kept.
 
     Raises:
-        click.ClickException: the file is of another configuration, or cannot be read.
+        click.ClickException: a file is of another configuration, or the pass failed.
     """
+    missing = {path: run for path, run in runs.items() if not _is_measured(path, run[1])}
+    if not missing:
+        return
+    segmenters = [task.segmenter(model, method) for method, _ in missing.values()]
+    key = json_digest([config.key for _, config in missing.values()])
+    checkpoint = checkpoint_path(place, key)
+    hardware = device_name(segmenters[0].encoder.device)
+    with click_errors():
+        predict, classes = task.predictor(segmenters), len(task.benchmark.classes)
+        tallies = run_through(predict, task.samples, classes, checkpoint, len(missing))
+        for (path, (_, config)), tally in zip(missing.items(), tallies, strict=True):
+            RunResult.of(config, tally, hardware).write(path)
+    checkpoint.unlink(missing_ok=True)
+
+
+def _is_measured(path: Path, config: RunConfig) -> bool:
+    """Whether an earlier run of the same configuration has written the file."""
     if not path.exists():
-        return None
+        return False
     with click_errors():
         found = RunResult.read(path)
     if differences := config.differences(found.settings):
@@ -250,4 +270,4 @@ def earlier_result(path: Path, config: RunConfig) -> RunResult | None:
             f"{path} holds a result of other settings ({differences}). Name another place with "
             "--out, or move that file away."
         )
-    return found
+    return True

@@ -12,7 +12,7 @@ import torch
 from msgspec.structs import replace
 from tqdm import tqdm
 
-from clearclip_core.cli.evaluate import earlier_result
+from clearclip_core.cli.evaluate import measure_missing
 from clearclip_core.cli.options import (
     MODEL_DIR_HELP,
     DataOptions,
@@ -25,13 +25,11 @@ from clearclip_core.cli.options import (
     short_side_option,
 )
 from clearclip_core.cli.segment import parse_labels
-from clearclip_core.clip.devices import choose_device, device_name
 from clearclip_core.clip.methods import METHODS, Method
 from clearclip_core.clip.weights import check_weights
 from clearclip_core.demo.scenes.render import SCENE_LABELS
-from clearclip_core.evaluation.benchmarks import json_digest
-from clearclip_core.evaluation.results import RunConfig, RunResult, checkpoint_path
-from clearclip_core.evaluation.runner import result_path, run_through
+from clearclip_core.evaluation.results import RunConfig, RunResult
+from clearclip_core.evaluation.runner import result_path
 from clearclip_core.images.label_maps import find_images, write_whole
 from clearclip_core.images.preprocessing import Preprocessing
 from clearclip_core.paper.feature_statistics import (
@@ -46,7 +44,6 @@ from clearclip_core.paper.tables import (
     STUDIES,
     methods_of,
     own_rows,
-    readouts,
     table_1,
     table_2,
     table_3,
@@ -90,24 +87,11 @@ def ablate(options: ModelOptions, data: DataOptions, study: str, out: Path) -> N
     model = options.load_model()
     with click_errors():
         config = task.run_config(model, METHODS["clearclip"])
-    missing: dict[Path, tuple[Method, RunConfig]] = {}
+    runs: dict[Path, tuple[Method, RunConfig]] = {}
     for method in methods_of(STUDIES if study == _ALL else [study]):
         settings = replace(config, method=str(method))
-        path = result_path(settings, out)
-        if earlier_result(path, settings) is None:
-            missing[path] = method, settings
-    if missing:
-        methods = [method for method, _ in missing.values()]
-        key = json_digest([settings.key for _, settings in missing.values()])
-        checkpoint = checkpoint_path(out / "ablation", key)
-        predict = readouts(task, model, methods)
-        hardware = device_name(choose_device(options.device))
-        with click_errors():
-            classes = len(task.benchmark.classes)
-            tallies = run_through(predict, task.samples, classes, checkpoint, len(missing))
-            for (path, (_, settings)), tally in zip(missing.items(), tallies, strict=True):
-                RunResult.of(settings, tally, hardware).write(path)
-        checkpoint.unlink(missing_ok=True)
+        runs[result_path(settings, out)] = method, settings
+    measure_missing(task, model, runs, out / "ablation")
     with click_errors():
         found = [RunResult.read(path) for path in result_files([out])]
         click.echo(f"mIoU in % (Tab. 1)\n\n{table_1(found)}\n")

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from clearclip_core.clip.dense_encoder import DenseEncoder
+from clearclip_core.clip.dense_encoder import DenseEncoder, batches, join_windows
 from clearclip_core.clip.loading import LoadedModel
 from clearclip_core.clip.methods import Method
 from clearclip_core.clip.weights import weights_id
@@ -35,7 +35,8 @@ from clearclip_core.evaluation.results import (
 from clearclip_core.images.label_maps import Truth
 from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.segmentation.scores import Scores
-from clearclip_core.segmenter import Labels, Segmenter
+from clearclip_core.segmentation.windows import DenseFeatures
+from clearclip_core.segmenter import Segmenter
 from clearclip_core.thread_pools import read_ahead
 from clearclip_core.vocabulary import Label
 
@@ -47,22 +48,19 @@ Predict = Callable[[RGBArray], Iterable[LabelIndices]]
 _SAVE_EVERY_S = 10.0
 
 
-def predictor(segmenter: Segmenter, benchmark: Benchmark, labels: Labels) -> Predict:
-    """Return the function that predicts class indices of a benchmark with a segmenter.
-
-    The words are embedded here, once: no image's time includes it.
-    """
-    vocabulary = segmenter.vocabulary(labels)
-    embeddings = segmenter.embed(vocabulary.queries)
-
-    @torch.inference_mode()
-    def predict(rgb: RGBArray) -> Iterable[LabelIndices]:
-        scores = Scores.of(segmenter.encode(rgb), embeddings, vocabulary)
-        if benchmark.temperature != scores.temperature:
-            scores = replace(scores, temperature=benchmark.temperature)
-        yield benchmark.decision(scores.label_map(benchmark.threshold))
-
-    return predict
+@torch.inference_mode()
+def shared_features(segmenters: Sequence[Segmenter], rgb: RGBArray) -> Iterator[DenseFeatures]:
+    """Yield the features of an image (H, W, 3) for each segmenter; several share one trunk."""
+    first = segmenters[0]
+    if len(segmenters) == 1:
+        yield first.encode(rgb)
+        return
+    picture = first.prepare(rgb)
+    windows = batches(first.windows([picture]), first.windows_at_once)
+    tokens = [first.encoder.run_trunk(batch) for batch in windows]
+    for segmenter in segmenters:
+        parts = [segmenter.encoder.read_out(each, picture.plan.grid_hw) for each in tokens]
+        yield DenseFeatures(join_windows(parts).patches, picture.plan)
 
 
 def _counted(tally: Tally, label_maps: Iterator[LabelIndices], truth: Truth) -> Tally:
@@ -148,6 +146,26 @@ class EvaluationTask:
     def segmenter(self, model: LoadedModel, method: str | Method) -> Segmenter:
         """Return a segmenter of a method with the benchmark's preprocessing."""
         return Segmenter(model, method, self.benchmark.preprocessing(model))
+
+    def predictor(self, segmenters: Sequence[Segmenter]) -> Predict:
+        """Return the function that predicts the class indices of each segmenter, lazily.
+
+        The words are embedded here, once: no image's time includes it.
+
+        Args:
+            segmenters: of one model; several must have methods that read out the last block only.
+        """
+        vocabulary = segmenters[0].vocabulary(self.labels)
+        embeddings = segmenters[0].embed(vocabulary.queries)
+
+        @torch.inference_mode()
+        def predict(rgb: RGBArray) -> Iterator[LabelIndices]:
+            for features in shared_features(segmenters, rgb):
+                scores = Scores.of(features, embeddings, vocabulary)
+                scores = replace(scores, temperature=self.benchmark.temperature)
+                yield self.benchmark.decision(scores.label_map(self.benchmark.threshold))
+
+        return predict
 
     def run_config(
         self, model: LoadedModel, method: Method, called: str | None = None

@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-import torch
-
-from clearclip_core.clip.dense_encoder import batches, join_windows
-from clearclip_core.clip.loading import LoadedModel
 from clearclip_core.clip.methods import Method
 from clearclip_core.clip.weights import ModelName
 from clearclip_core.evaluation.benchmarks import BENCHMARKS, SHORT_SIDE_PX
-from clearclip_core.evaluation.metrics import LabelIndices
 from clearclip_core.evaluation.results import RunConfig, RunResult, format_percent, markdown
-from clearclip_core.evaluation.runner import EvaluationTask, Predict
-from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.quantities import quantity
-from clearclip_core.segmentation.scores import Scores
-from clearclip_core.segmentation.windows import DenseFeatures
-from clearclip_core.segmenter import Segmenter
 
 CITED = "paper, cited"
 CITED_FROM_TCL = "paper, cited from TCL"
@@ -133,41 +123,6 @@ def methods_of(studies: Iterable[str]) -> list[Method]:
     (4, 45)
     """
     return list(dict.fromkeys(method for study in studies for method in STUDIES[study]))
-
-
-def readouts(
-    task: EvaluationTask,
-    model: LoadedModel,
-    methods: Sequence[Method],
-) -> Predict:
-    """Return the function that predicts the label maps of methods that change the last block only.
-
-    All blocks but the last run once an image.
-    """
-    segmenters = [task.segmenter(model, method) for method in methods]
-    first = segmenters[0]
-    words = first.vocabulary(task.labels)
-    embeddings = first.embed(words.queries)
-
-    @torch.inference_mode()
-    def predict(rgb: RGBArray) -> Iterator[LabelIndices]:
-        for features in shared_features(segmenters, rgb):
-            scores = Scores.of(features, embeddings, words)
-            yield task.benchmark.decision(scores.label_map(task.benchmark.threshold))
-
-    return predict
-
-
-@torch.inference_mode()
-def shared_features(segmenters: Sequence[Segmenter], rgb: RGBArray) -> Iterator[DenseFeatures]:
-    """Yield the features of an image (H, W, 3) for each segmenter; the trunk runs once."""
-    first = segmenters[0]
-    picture = first.prepare(rgb)
-    windows = batches(first.windows([picture]), first.windows_at_once)
-    tokens = [first.encoder.run_trunk(batch) for batch in windows]
-    for segmenter in segmenters:
-        parts = [segmenter.encoder.read_out(each, picture.plan.grid_hw) for each in tokens]
-        yield DenseFeatures(join_windows(parts).patches, picture.plan)
 
 
 #: Source of rows that the user measured.

@@ -13,7 +13,7 @@ import pytest
 from clearclip_core import METHODS, Preprocessing, load_model
 from clearclip_core.evaluation.benchmarks import BENCHMARKS
 from clearclip_core.evaluation.results import RunConfig, load_tallies
-from clearclip_core.evaluation.runner import EvaluationTask, predictor, run_through
+from clearclip_core.evaluation.runner import EvaluationTask, run_through
 from clearclip_core.images.label_maps import LayoutError
 from tests.core.evaluation import miniatures, reference
 
@@ -75,7 +75,7 @@ def test_in_float64_plain_loops_give_the_same_label_maps(
     expected = reference.label_maps(name, exact.clip, words, [picture for picture, _ in files])
     if name in reference.THRESHOLDS:
         assert 0.05 < np.mean(np.concatenate([found.ravel() for found in expected]) != 0) < 0.95
-    predict_one = predictor(segmenter, task.benchmark, task.labels)
+    predict_one = task.predictor([segmenter])
     for sample, label_map in zip(task.samples, expected, strict=True):
         (found,) = predict_one(sample.read()[0])
         assert (found == label_map).all()

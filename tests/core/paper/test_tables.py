@@ -10,13 +10,11 @@ import torch
 
 from clearclip_core import Method, Preprocessing, load_model
 from clearclip_core.evaluation.benchmarks import BENCHMARKS
-from clearclip_core.evaluation.runner import EvaluationTask, predictor, result_path
+from clearclip_core.evaluation.runner import EvaluationTask, result_path, shared_features
 from clearclip_core.paper.tables import (
     STUDIES,
     methods_of,
     own_rows,
-    readouts,
-    shared_features,
     table_1,
     table_2,
     table_3,
@@ -105,8 +103,7 @@ def test_a_shared_trunk_gives_what_each_method_gives_alone(
         torch.testing.assert_close(shared.patches, alone.patches, rtol=0, atol=1e-6)
     assert (together[0].patches - together[-1].patches).abs().max() > 0.01
 
-    some = methods[::11]
-    maps = list(readouts(task, model, some)(rgb))
-    for method, label_map in zip(some, maps, strict=True):
-        (expected,) = predictor(task.segmenter(model, method), task.benchmark, task.labels)(rgb)
+    some = segmenters[::11]
+    for segmenter, label_map in zip(some, task.predictor(some)(rgb), strict=True):
+        (expected,) = task.predictor([segmenter])(rgb)
         assert (label_map == expected).mean() > 0.999
