@@ -49,7 +49,8 @@ class ClearClipModel(LabelStudioMLBase):  # type: ignore[misc]
 
     def version(self) -> str:
         """Return the ``model_version`` of this label config, as /setup answers it."""
-        return self._predictor().versions.current(parse_label_config(self._config))
+        predictor = self._predictor()
+        return predictor.versions.current(parse_label_config(self._config, predictor.settings))
 
     def predict(
         self, tasks: list[dict[str, Any]], context: dict[str, Any] | None = None, **kwargs: Any

@@ -87,7 +87,7 @@ def _database_url(value: SecretStr) -> SecretStr:
 
 #: The meaning of a prediction's score, by which Label Studio's data manager sorts tasks.
 ScoreKind = Literal["confidence", "uncertainty", "effort"]
-#: Whether predictions of a project follow its corrections: by a gate, once somebody says so, never.
+#: Whether predictions follow corrections: where held-out pictures gain, once asked for, or never.
 Adapt = Literal["auto", "ask", "off"]
 
 TemplateCount = Annotated[int, AfterValidator(_template_count)]

@@ -27,7 +27,7 @@ from .segmentation.masks import (
     fill_holes,
 )
 from .segmentation.runs import BoolMask, RunMask
-from .segmentation.scores import ScoreOptions, Scores
+from .segmentation.scores import Scores
 from .segmentation.segmentation import Segmentation, Uncertainty
 from .segmentation.windows import DenseFeatures, WindowPlan
 from .segmenter import PreparedImage, Segmenter
@@ -61,7 +61,6 @@ __all__ = [
     "Refinement",
     "RunMask",
     "Scene",
-    "ScoreOptions",
     "Scores",
     "Segmentation",
     "Segmenter",

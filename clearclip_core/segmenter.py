@@ -36,12 +36,7 @@ from clearclip_core.segmentation.refined_argmax import (
     decide_refined,
     decide_refined_on_device,
 )
-from clearclip_core.segmentation.scores import (
-    DEFAULT_OPTIONS,
-    ScoreOptions,
-    Scores,
-    apply_presence,
-)
+from clearclip_core.segmentation.scores import Scores, apply_presence
 from clearclip_core.segmentation.segmentation import Segmentation
 from clearclip_core.segmentation.windows import DenseFeatures, WindowPlan
 from clearclip_core.vocabulary import Label, Vocabulary
@@ -298,7 +293,7 @@ class Segmenter:
         labels: Labels,
         contrast: bool = False,
         adaptation: Adaptation | None = None,
-        options: ScoreOptions = DEFAULT_OPTIONS,
+        presence: float = 0.0,
     ) -> Scores:
         """Score features against words: the cheap half.
 
@@ -307,17 +302,19 @@ class Segmenter:
             labels: names, `Label` values or a `Vocabulary`.
             contrast: let the model's contrast words compete; pixels where they win get no label.
             adaptation: scores adapted to corrected images, see `adapt`; none by default.
-            options: what counts beside the words; by default nothing does.
+            presence: weight of the presence prior in [0, 1), see
+                `clearclip_core.segmentation.scores.apply_presence`; 0 for none, as in the paper. A
+                method that weighs classes by CLS features itself has none.
 
         Raises:
-            ValueError: an adaptation of another model, a method that can neither be adapted nor
-                have a presence prior, or a presence prior for features without CLS features.
+            ValueError: an adaptation of another model, a method that cannot be adapted, a weight
+                outside [0, 1), or a presence prior for features without CLS features.
         """
         vocabulary = self.vocabulary(labels, contrast)
         embeddings = self.embed(vocabulary.queries)
         bias = None
-        if options.presence:
-            embeddings, bias = apply_presence(embeddings, features.image_cls, options.presence)
+        if presence and not features.remove_redundancy:
+            embeddings, bias = apply_presence(embeddings, features.image_cls, presence)
         if adaptation is not None:
             embeddings, learned = adaptation.apply(embeddings, vocabulary)
             bias = learned if bias is None else bias + learned
@@ -332,7 +329,7 @@ class Segmenter:
         threshold: float | Sequence[float] = 0.0,
         refine: bool = False,
         adaptation: Adaptation | None = None,
-        options: ScoreOptions = DEFAULT_OPTIONS,
+        presence: float = 0.0,
         propagate: bool = False,
     ) -> Segmentation:
         """Encode an image, score it against words and decide its labels.
@@ -343,8 +340,8 @@ class Segmenter:
                 label.
         """
         rgb = to_rgb(image)
-        features = self.encode(rgb, with_cls=options.needs_cls)
-        scores = self.score(features, labels, contrast, adaptation, options)
+        features = self.encode(rgb, with_cls=presence > 0)
+        scores = self.score(features, labels, contrast, adaptation, presence)
         return self.decide(scores, threshold, rgb, refine, propagate)
 
     @torch.inference_mode()

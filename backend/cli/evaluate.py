@@ -12,12 +12,9 @@ import click
 from backend.cli.options import OUTPUT_FILE, check_model, project_option, with_settings
 from backend.errors import LabelConfigError
 from backend.label_studio.label_config import (
-    adapt_mode,
     least_thresholds,
     prediction_rule,
-    score_options,
 )
-from backend.label_studio.label_config_parser import parse_label_config
 from backend.services import Services, check_token
 from backend.settings import Settings
 from clearclip_core.cli.options import ThresholdOption, threshold_option, thresholds_by_label
@@ -138,7 +135,7 @@ def _find_project(services: Services, project: int, image: str | None) -> Annota
     from backend.label_studio.annotations import AnnotatedProject
 
     client = services.required_client(_USE)
-    config = parse_label_config(client.label_config(project))
+    config = client.config(project)
     found = [tag for tag in config.images if image in (None, tag.name)]
     if len(found) != 1:
         names = ", ".join(tag.name for tag in config.images)
@@ -180,20 +177,19 @@ def _candidates(
     from clearclip_core.evaluation.comparison import Candidate
 
     for settings in several:
-        segmenter, options = load_segmenter(settings), score_options(settings, project.config)
+        segmenter, presence = load_segmenter(settings), project.config.presence
         if segmenter.model.notice:
             click.echo(segmenter.model.notice, err=True)
         for name, labels in words.items():
-            yield Candidate(segmenter, labels, settings.model, name, rule, options=options)
+            yield Candidate(segmenter, labels, settings.model, name, rule, presence=presence)
         if learned:
             taught = settings.model, f"{_OWN_WORDS}, learned", rule, _learned(settings, project)
-            yield Candidate(segmenter, project.labels, *taught, options)
+            yield Candidate(segmenter, project.labels, *taught, presence)
 
 
 def _learned(settings: Settings, project: AnnotatedProject) -> Adaptation:
     """Return what the project has learned with the model and the method of settings."""
-    mode = adapt_mode(settings, project.config)
-    active = Services(settings).versions.active(project.project, mode)
+    active = Services(settings).versions.active(project.project, project.config.adapt)
     if active is None:
         raise ValueError(
             f"Project {project.project} uses nothing that was learned with {settings.model} and "

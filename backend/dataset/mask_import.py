@@ -27,7 +27,6 @@ from backend.dataset.tasks import READ_AHEAD, READERS
 from backend.errors import DatasetError, TaskError
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ImageReader
-from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.region_writer import draw_regions
 from backend.label_studio.task_filter import TaskFilter
 from clearclip_core import RunMask
@@ -277,7 +276,7 @@ class MaskImporter:
             DatasetError: the data set cannot be read at all.
         """
         options = self._options
-        config = parse_label_config(self._client.label_config(self._project))
+        config = self._client.config(self._project)
         self._mapping = ClassMapping(config, options.renamed, options.controls)
         self._drawer = RegionDrawer(self._mapping, options.instances)
         tasks = list(self._client.all_tasks(self._project, TaskFilter()))

@@ -46,7 +46,6 @@ from backend.feedback.annotation_table import AnnotationOrigin, ReadAnnotation
 from backend.feedback.comparison import AnnotationDiff, CorrectionListener, compare_annotation
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config import LabelConfig
-from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.records import Annotation, PredictionRegions
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
@@ -230,7 +229,7 @@ class AnnotationReader:
     def _config(self, project: int, configs: dict[int, LabelConfig]) -> LabelConfig:
         """Return a project's label config, read once a batch."""
         if project not in configs:
-            configs[project] = parse_label_config(self._client.label_config(project))
+            configs[project] = self._client.config(project)
         return configs[project]
 
     def _origin(self, annotation: Annotation) -> tuple[AnnotationOrigin, PredictionRegions | None]:

@@ -29,7 +29,6 @@ from clearclip_core import (
     DenseFeatures,
     Label,
     PreparedImage,
-    ScoreOptions,
     Segmenter,
     Vocabulary,
     WeightsNotFoundError,
@@ -45,7 +44,6 @@ log = logging.getLogger(__name__)
 #: So many sentences cost a ViT-B as much as one window.
 _SENTENCES_PER_WINDOW = 20
 
-_DEFAULT = ScoreOptions()
 
 #: How long `Engine.join` waits for the batch that is running.
 _LAST_BATCH_S = 5.0
@@ -234,7 +232,7 @@ class Engine:
         priority: Priority = Priority.INTERACTIVE,
         project: Hashable = None,
         adaptation: Adaptation | None = None,
-        options: ScoreOptions = _DEFAULT,
+        presence: float = 0.0,
     ) -> EncodedImage:
         """Encode and score an image, contrast words included; wait for the model and its turn.
 
@@ -244,12 +242,13 @@ class Engine:
         Args:
             image: from `Segmenter.prepare`.
             adaptation: what scores follow beside the words; features do not depend on it.
+            presence: weight of the presence prior in [0, 1), see `Segmenter.score`.
         """
         self.segmenter()
         key = f"{self._loader.features_id} {image.digest}"
-        if options.needs_cls:
+        if presence:
             key += " cls"  # features without, of other projects too, stay of use
-        request = ImageRequest(image, key, labels, priority, project, adaptation, options)
+        request = ImageRequest(image, key, labels, priority, project, adaptation, presence)
         with stage("wait"):
             self._enqueue(request)
             request.began.wait()
@@ -307,7 +306,7 @@ class Engine:
         if not fresh:
             return
         firsts = [requests[0] for requests in fresh.values()]
-        with_cls = any(request.needs_cls for request in firsts)
+        with_cls = any(request.presence > 0 for request in firsts)
         outcomes = self._encoder.encode(segmenter, [each.image for each in firsts], with_cls)
         for requests, outcome in zip(fresh.values(), outcomes, strict=True):
             self._answer(segmenter, requests, outcome)
@@ -348,7 +347,7 @@ class Engine:
                 Vocabulary(request.labels),
                 contrast=True,
                 adaptation=request.adaptation,
-                options=request.options,
+                presence=request.presence,
             )
         except Exception as error:  # noqa: BLE001 -- one image of a batch
             self._images.fail(request, error)

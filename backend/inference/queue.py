@@ -11,7 +11,7 @@ from enum import IntEnum
 from typing import Final, Generic, TypeVar
 
 from backend.errors import Busy, ModelUnavailable
-from clearclip_core import Adaptation, DenseFeatures, Label, PreparedImage, ScoreOptions, Scores
+from clearclip_core import Adaptation, DenseFeatures, Label, PreparedImage, Scores
 
 
 class Priority(IntEnum):
@@ -52,15 +52,10 @@ class ImageRequest:
     priority: Priority
     project: Hashable
     adaptation: Adaptation | None = None
-    options: ScoreOptions = field(default_factory=ScoreOptions)
+    presence: float = 0.0
     encoded: Future[EncodedImage] = field(default_factory=Future)
     began: threading.Event = field(default_factory=threading.Event)
     is_new: bool = True
-
-    @property
-    def needs_cls(self) -> bool:
-        """Whether its features need CLS features."""
-        return self.options.needs_cls
 
 
 #: How many more urgent images are served before one of a less urgent class.

@@ -40,7 +40,6 @@ from backend.errors import BackendError, BadRequest, LabelConfigError, StudioRef
 from backend.feedback.annotation_store import AnnotationStore
 from backend.jobs.job_store import JobStore
 from backend.label_studio.client import PAGE, LabelStudioClient
-from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.records import TaskRow
 from backend.label_studio.task_filter import TaskFilter
 from backend.settings import Settings, prelabels
@@ -360,7 +359,7 @@ class ChangePoller:
         if prelabels(self.settings, project):
             return True
         with suppress(LabelConfigError):  # a config without labels to draw switches nothing on
-            return parse_label_config(client.label_config(project)).prelabel
+            return client.config(project).prelabel
         return False
 
     def _mark_gone(self, client: LabelStudioClient, project: int) -> None:

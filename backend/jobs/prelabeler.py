@@ -24,7 +24,6 @@ from backend.errors import BadRequest, StudioRefused
 from backend.inference.queue import Priority
 from backend.jobs.job_store import Job, JobStore
 from backend.label_studio.client import LabelStudioClient
-from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
 from backend.prediction.batches import Outcome, TaskRunner
@@ -273,7 +272,7 @@ class Prelabeler:
 
     def _spec(self, job: Job) -> PredictionSpec:
         """Return what to predict, by the version that the job has started with where it can."""
-        config = parse_label_config(self._client.label_config(job.project))
+        config = self._client.config(job.project)
         learned = self._predictor.versions.active_model(config, job.project, keep=job.version)
         return self._predictor.spec(config, Priority.BATCH, job.project, learned)
 

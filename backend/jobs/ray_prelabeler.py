@@ -20,7 +20,6 @@ from backend.inference.queue import Priority
 from backend.jobs.job_store import Job, JobStore
 from backend.jobs.prelabeler import CHUNK, Prelabeler, predict_and_write, tasks_of
 from backend.label_studio.client import LabelStudioClient
-from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
 from backend.learning.versions import ActiveModel
@@ -106,7 +105,7 @@ class ClusterPrelabeler(Prelabeler):
         gpus = int(ray.cluster_resources().get("GPU", 0))
         actors = self._actors or gpus or sum(node["Alive"] for node in ray.nodes())
         blocks = -(-len(ids) // CHUNK)
-        config = parse_label_config(self._client.label_config(job.project))
+        config = self._client.config(job.project)
         learned = self._predictor.versions.active_model(config, job.project, keep=job.version)
         return ray.data.from_numpy_refs(
             [ray.put(some) for some in np.array_split(np.array(ids), blocks)]
@@ -154,7 +153,7 @@ class Actor:
         self._client, self._predictor = make_parts()
         self._project = project
         self._version = version
-        config = parse_label_config(self._client.label_config(project))
+        config = self._client.config(project)
         self._spec = self._predictor.spec(config, Priority.BATCH, project, learned)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:

@@ -14,6 +14,8 @@ from typing import Any, Final
 
 from backend.errors import LabelConfigChanged, StudioRefused
 from backend.label_studio.connection import Connection, RefusalError
+from backend.label_studio.label_config import LabelConfig
+from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.records import (
     Annotation,
     BackendRow,
@@ -159,6 +161,7 @@ class LabelStudioClient:
 
     Args:
         first_pause_s: pause before the second try, in seconds; see `Connection`.
+        settings: give what label configs leave open, see `parse_label_config`.
     """
 
     def __init__(
@@ -170,8 +173,10 @@ class LabelStudioClient:
         timeout_s: float = 300.0,
         first_pause_s: float = 0.5,
         stopping: threading.Event | None = None,
+        settings: Settings | None = None,
     ) -> None:
         self.url = url
+        self._settings = settings or Settings()
         self._connection = Connection(
             url,
             api_key,
@@ -189,7 +194,7 @@ class LabelStudioClient:
         if settings.label_studio_url is None or settings.label_studio_api_key is None:
             return None
         key = settings.label_studio_api_key.get_secret_value()
-        return cls(settings.label_studio_url, key, **options)
+        return cls(settings.label_studio_url, key, settings=settings, **options)
 
     def user(self) -> str:
         """Return the e-mail address of the user whose token this is."""
@@ -209,8 +214,16 @@ class LabelStudioClient:
         return found.created_labels or {}
 
     def label_config(self, project: int) -> str:
-        """Return the labeling config of a project, as it is now."""
+        """Return the labeling config of a project as XML, as it is now."""
         return self.project(project).label_config
+
+    def config(self, project: int) -> LabelConfig:
+        """Return the labeling config of a project, parsed, as it is now.
+
+        Raises:
+            LabelConfigError: it has nothing to draw.
+        """
+        return parse_label_config(self.label_config(project), self._settings)
 
     def replace_label_config(self, project: int, before: str, after: str) -> None:
         """Replace the labeling config of a project, unless somebody has changed it.

@@ -18,7 +18,7 @@ from backend.settings import Adapt, ScoreKind, Settings
 from clearclip_core import Label
 
 if TYPE_CHECKING:
-    from clearclip_core import RGBArray, ScoreOptions
+    from clearclip_core import RGBArray
     from clearclip_core.evaluation.comparison import PredictionRule
 
 ControlKind = Literal["brushlabels", "bitmasklabels", "polygonlabels", "rectanglelabels"]
@@ -153,9 +153,9 @@ class LabelConfig:
             answers for labels that no other control has.
         box_labels: labels that only `boxes` have.
         prelabel: whether new tasks are to be predicted at once.
-        score: score that predictions are sorted by; None where the config does not say.
-        adapt: whether predictions follow corrections; None where the config does not say.
-        presence: weight of the presence prior; None where the config does not say.
+        score: score that predictions are sorted by.
+        adapt: whether predictions follow corrections.
+        presence: weight of the presence prior, in [0, 1).
     """
 
     images: tuple[ImageTag, ...]
@@ -165,9 +165,9 @@ class LabelConfig:
     boxes: tuple[Control, ...] = ()
     box_labels: tuple[Label, ...] = ()
     prelabel: bool = False
-    score: ScoreKind | None = None
-    adapt: Adapt | None = None
-    presence: float | None = None
+    score: ScoreKind = "confidence"
+    adapt: Adapt = "auto"
+    presence: float = 0.0
 
     def controls_of(self, image: str) -> tuple[Control, ...]:
         """Return the controls for the image of that name."""
@@ -255,16 +255,6 @@ class LabelConfig:
         return next(label for label in (*self.labels, *self.box_labels) if label.name == name)
 
 
-def adapt_mode(settings: Settings, config: LabelConfig) -> Adapt:
-    """Return whether a project follows corrections: of its config, else the settings."""
-    return config.adapt or settings.adapt
-
-
-def score_kind(settings: Settings, config: LabelConfig) -> ScoreKind:
-    """Return the kind of score that sorts predictions: the config's, else the settings'."""
-    return config.score or settings.score
-
-
 def _look_up(data: Mapping[str, Any], variable: str) -> Any:
     """Look up the value of a variable such as ``$image``, ``$shot.url`` or ``$pages[0]``."""
     path = variable[1:]
@@ -284,23 +274,6 @@ def _look_up(data: Mapping[str, Any], variable: str) -> Any:
                 + (f' Write "${near[0]}" if that is meant.' if near else "")
             )
     return found
-
-
-def score_options(settings: Settings, config: LabelConfig) -> ScoreOptions:
-    """Return the options of a project's scores: of its label config, else of the settings.
-
-    A method that weighs classes by CLS features itself has no presence prior.
-
-    >>> config = LabelConfig(images=(), controls=(), labels=())
-    >>> score_options(Settings(method="clipsurgery", presence=0.1), config).presence
-    0.0
-    """
-    from clearclip_core import ScoreOptions, resolve_method  # torch, seconds
-
-    presence = settings.presence if config.presence is None else config.presence
-    if resolve_method(settings.method).remove_redundancy:
-        presence = 0.0
-    return ScoreOptions(presence)
 
 
 def least_thresholds(controls: Iterable[Control], labels: Iterable[Label]) -> list[float]:

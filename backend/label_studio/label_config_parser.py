@@ -27,7 +27,7 @@ from backend.label_studio.label_config import (
     LabelConfig,
     Tool,
 )
-from backend.settings import Adapt, ScoreKind
+from backend.settings import Adapt, ScoreKind, Settings
 from clearclip_core import Label
 from clearclip_core.vocabulary import BACKGROUND_NAMES
 
@@ -175,9 +175,16 @@ _MAX_WORD_LENGTH: Final = 1000
 _TOOL_KINDS = ("keypointlabels", "keypoint", "rectanglelabels", "rectangle", "textarea")
 
 
+#: What a config leaves open, where nobody asks for its scores.
+_DEFAULTS: Final = Settings.model_construct()
+
+
 @lru_cache(64)  # Label Studio sends the label config with each request
-def parse_label_config(xml: str) -> LabelConfig:
+def parse_label_config(xml: str, settings: Settings = _DEFAULTS) -> LabelConfig:
     """Parse a project's labeling config.
+
+    Args:
+        settings: give the score, ADAPT and PRESENCE where the config does not say.
 
     >>> config = parse_label_config('''<View>
     ...   <Image name="img" value="$image"/>
@@ -206,6 +213,7 @@ def parse_label_config(xml: str) -> LabelConfig:
     )
     _check_words(labels + box_labels)
     used = {name for control in controls for name in control.to_names}
+    presence = _number(elements, "presence", below_1=True)
     return LabelConfig(
         images=tuple(tag for tag in images.values() if tag.name in used),
         controls=controls,
@@ -214,9 +222,9 @@ def parse_label_config(xml: str) -> LabelConfig:
         boxes=tuple(_control(each, images) for each in boxes),
         box_labels=box_labels,
         prelabel=any(prelabel_of(element) == "auto" for element in elements),
-        score=cast("ScoreKind | None", _word(elements, "score", get_args(ScoreKind))),
-        adapt=cast("Adapt | None", _word(elements, "adapt", get_args(Adapt))),
-        presence=_number(elements, "presence", below_1=True),
+        score=cast("ScoreKind", _word(elements, "score", get_args(ScoreKind)) or settings.score),
+        adapt=cast("Adapt", _word(elements, "adapt", get_args(Adapt)) or settings.adapt),
+        presence=float(settings.presence if presence is None else presence),
     )
 
 

@@ -43,9 +43,8 @@ from backend.inference.engine import Engine
 from backend.inference.queue import Priority
 from backend.label_studio.annotations import read_annotated_image
 from backend.label_studio.image_loader import ReadImage
-from backend.label_studio.label_config import score_options
-from backend.settings import Settings
-from clearclip_core import Example, Label, RGBArray, Vocabulary
+from backend.label_studio.label_config import LabelConfig
+from clearclip_core import Example, RGBArray, Vocabulary
 
 log = logging.getLogger(__name__)
 
@@ -183,7 +182,7 @@ class ExampleStore:
 
 
 def build_examples(
-    settings: Settings, engine: Engine, read_image: ReadImage, diff: AnnotationDiff
+    engine: Engine, read_image: ReadImage, diff: AnnotationDiff
 ) -> list[TrainingExample]:
     """Build an example of each image of an annotation; waits for the model.
 
@@ -202,7 +201,7 @@ def build_examples(
         place = diff.task, image.tag, image.item_index
         try:
             rgb = read_annotated_image(read_image, *place, image.size_hw)
-            made.append(_build(settings, engine, diff, image, rgb))
+            made.append(_build(engine, diff, image, rgb))
         except ImageRefused:
             raise
         except TaskError as error:
@@ -211,11 +210,11 @@ def build_examples(
 
 
 def _build(
-    settings: Settings, engine: Engine, diff: AnnotationDiff, image: ImageDiff, rgb: RGBArray
+    engine: Engine, diff: AnnotationDiff, image: ImageDiff, rgb: RGBArray
 ) -> TrainingExample:
-    labels, options = diff.config.labels_of(image.tag.name), score_options(settings, diff.config)
+    labels, presence = diff.config.labels_of(image.tag.name), diff.config.presence
     prepared = engine.segmenter().prepare(rgb)
-    encoded = engine.encode(prepared, labels, Priority.BATCH, diff.project, options=options)
+    encoded = engine.encode(prepared, labels, Priority.BATCH, diff.project, presence=presence)
     example = Example.of(
         encoded.features,
         image.evidence.masks,
@@ -231,12 +230,9 @@ def _build(
 
 
 def read_examples(
-    stored: Iterable[TrainingExample], engine: Engine, labels: tuple[Label, ...], presence: float
+    stored: Iterable[TrainingExample], engine: Engine, config: LabelConfig
 ) -> tuple[list[Example], Callable[[Sequence[str]], torch.Tensor], Vocabulary]:
-    """Read stored examples for the labels of today; waits for the model.
-
-    Args:
-        presence: weight of the presence prior of the project's scores.
+    """Read stored examples for the labels and the presence prior of today; waits for the model.
 
     Returns:
         What `clearclip_core.adapt` takes: the examples, prompts -> (N, D), and the vocabulary.
@@ -244,12 +240,12 @@ def read_examples(
     Raises:
         ValueError: damaged bytes, another format, or features of another model.
     """
-    engine.embed(labels)
+    engine.embed(config.labels)
     segmenter = engine.segmenter()
-    vocabulary = segmenter.vocabulary(labels, contrast=True)
+    vocabulary = segmenter.vocabulary(config.labels, contrast=True)
     width = int(segmenter.embed(vocabulary.queries).shape[-1])
     read = (Example.from_bytes(each.example, width) for each in stored)
-    return [each.with_presence(presence) for each in read], segmenter.embed, vocabulary
+    return [each.with_presence(config.presence) for each in read], segmenter.embed, vocabulary
 
 
 # ---- rows ------------------------------------------------------------------------------------

@@ -17,8 +17,6 @@ from backend.feedback.comparison import AnnotationDiff
 from backend.inference.engine import Engine
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage
-from backend.label_studio.label_config import adapt_mode, score_options
-from backend.label_studio.label_config_parser import parse_label_config
 from backend.learning.examples import ExampleStore, build_examples, read_examples
 from backend.learning.pictures import PictureComparer
 from backend.learning.versions import LearningState, StepLease, Version, VersionStore
@@ -86,12 +84,12 @@ class Learner:
         """
         if not self.can_learn:
             return  # examples of other methods stay
-        if adapt_mode(self.settings, diff.config) == "off":
+        if diff.config.adapt == "off":
             self.forget(diff.annotation)
             return
         if self.examples.is_too_old(diff.annotation, diff.project):
             return
-        examples = build_examples(self.settings, self.engine, self.read_image, diff)
+        examples = build_examples(self.engine, self.read_image, diff)
         if self.examples.replace(diff.annotation, diff.project, examples):
             teaches = (diff.project, diff.annotation, len(examples))
             log.info("Project %d: annotation %d teaches %d pictures", *teaches)
@@ -143,12 +141,11 @@ class Learner:
 
     def _fit_and_commit(self, lease: StepLease, client: LabelStudioClient) -> Version | None:
         project = lease.project
-        config = parse_label_config(client.label_config(project))
-        mode, stored = adapt_mode(self.settings, config), self.examples.examples(project)
+        config = client.config(project)
+        mode, stored = config.adapt, self.examples.examples(project)
         if mode == "off" or not stored:
             return self.versions.commit(lease, None, None, mode)
-        presence = score_options(self.settings, config).presence
-        read = read_examples(stored, self.engine, config.labels, presence)
+        read = read_examples(stored, self.engine, config)
         bound = self.settings.adapt_label_loss / 100
         fit = self.fit_examples(*read, label_loss=bound, as_words=lease.as_words)
         annotations = [each.annotation for each in stored]

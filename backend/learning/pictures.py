@@ -27,7 +27,6 @@ from backend.label_studio.label_config import (
     LabelConfig,
     least_thresholds,
     prediction_rule,
-    score_options,
 )
 from backend.settings import Settings
 from clearclip_core import Adaptation, Example, PreparedImage, RGBArray
@@ -184,9 +183,8 @@ class PictureComparer:
         """Predict an image as predictions do; return its label map and mean IoU."""
         labels = self.config.labels_of(image.tag)
         controls = [each for each in self.config.controls_of(image.tag) if each.is_predicted]
-        options = score_options(self.settings, self.config)
         scores = self.engine.encode(
-            image.prepared, labels, Priority.BATCH, self.project, adaptation, options
+            image.prepared, labels, Priority.BATCH, self.project, adaptation, self.config.presence
         ).scores
         rule = prediction_rule(self.settings, least_thresholds(controls, labels))
         masks = draw_masks(self.engine.segmenter(), scores, image.rgb, rule)

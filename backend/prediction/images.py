@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from backend.errors import ImageRefused, TaskError
@@ -15,14 +15,12 @@ from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import Control, ImageTag, LabelConfig
 from backend.label_studio.requests import Task
 from backend.prediction.prompt_parser import PromptRequest
-from backend.settings import ScoreKind
 from backend.telemetry.logs import stage
 from clearclip_core import (
     Adaptation,
     Label,
     PreparedImage,
     RGBArray,
-    ScoreOptions,
 )
 
 
@@ -34,8 +32,6 @@ class PredictionSpec:
         config: the label config, with the thresholds that its project has learned.
         prompt: an annotator's prompt; None where all labels are predicted.
         adaptation: what scores follow beside the words; None for the words alone.
-        options: what else counts in scores beside the words.
-        sorted_by: the score of the predictions.
     """
 
     config: LabelConfig
@@ -44,8 +40,6 @@ class PredictionSpec:
     project: int | None
     prompt: PromptRequest | None = None
     adaptation: Adaptation | None = None
-    options: ScoreOptions = field(default_factory=ScoreOptions)
-    sorted_by: ScoreKind = "confidence"
 
     def draws(self, control: Control) -> bool:
         """Return whether a control has regions: all answer prompts, some are not predicted."""

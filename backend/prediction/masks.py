@@ -212,15 +212,15 @@ class ImagePredictor:
             spec.priority,
             spec.project,
             spec.adaptation,
-            spec.options,
+            spec.config.presence,
         )
         masks = [*self._find_masks(query, encoded, image)]
         drawn = self._draw(masks, image, spec)
-        if spec.prompt is not None or spec.sorted_by == "confidence":
+        if spec.prompt is not None or spec.config.score == "confidence":
             return drawn
         least = least_thresholds(image.controls, image.labels)
         uncertainty = Uncertainty.of(encoded.scores, least)
-        by_effort = spec.sorted_by == "effort"
+        by_effort = spec.config.score == "effort"
         score = uncertainty.effort if by_effort else uncertainty.uncertainty
         return replace(drawn, score=score, pixels=math.prod(image.size_hw))
 

@@ -14,7 +14,7 @@ from backend.errors import Busy, ImageRefused, ModelUnavailable, TaskError
 from backend.inference.engine import Engine
 from backend.inference.queue import Priority
 from backend.label_studio.image_loader import ReadImage
-from backend.label_studio.label_config import LabelConfig, adapt_mode, score_kind, score_options
+from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import PredictRequest, Task
 from backend.learning.versions import ActiveModel, VersionStore
@@ -39,6 +39,7 @@ class Predictor:
         learned: what projects have learned; by default none has learned anything.
 
     Attributes:
+        settings: those of the model and of predictions.
         versions: the ``model_version`` of predictions.
     """
 
@@ -53,7 +54,7 @@ class Predictor:
         learned: VersionStore | None = None,
     ) -> None:
         self._engine = engine
-        self._settings = settings
+        self.settings = settings
         self._task_runner = task_runner or TaskRunner()
         self._tracker = tracker or TaskTracker()
         self._images = TaskImageReader(
@@ -67,11 +68,11 @@ class Predictor:
 
         An editor's ``capabilities`` needs no task: one entry answers it.
         """
-        config = parse_label_config(request.label_config)
+        config = parse_label_config(request.label_config, self.settings)
         prompt = None
         if request.context is not None:
             if request.context.event == "capabilities":
-                return [capabilities(self._settings, config)]
+                return [capabilities(self.settings, config)]
             prompt = parse_prompt(request.context, config)
             if prompt is None:
                 return [{"result": []} for _ in request.tasks]
@@ -109,8 +110,6 @@ class Predictor:
             project,
             prompt,
             None if learned is None else learned.adaptation,
-            score_options(self._settings, config),
-            score_kind(self._settings, config),
         )
 
     def outcomes(
@@ -240,11 +239,10 @@ class ModelVersions:
         """
         if self._learned is None:
             return None
-        mode = adapt_mode(self._settings, config)
-        live = self._learned.active(project, mode)
+        live = self._learned.active(project, config.adapt)
         if keep in ("", self.of(config, live)):
             return live
-        for earlier in self._learned.earlier(project, mode):
+        for earlier in self._learned.earlier(project, config.adapt):
             if self.of(config, earlier) == keep:
                 return earlier
         return live
@@ -270,8 +268,8 @@ class ModelVersions:
             settings.min_island_share,
             settings.refine,
             settings.propagate,
-            score_kind(settings, config),
-            score_options(settings, config),
+            config.score,
+            config.presence,
             _config_parts(config),
             None if learned is None else learned.adaptation.digest,
         ]

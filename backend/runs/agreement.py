@@ -20,7 +20,6 @@ from backend.label_studio.annotations import LEAVE_OUT, AnnotationChoice, read_a
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import ImageTag, LabelConfig
-from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.records import Annotation
 from backend.label_studio.region_reader import image_size
 from backend.label_studio.requests import Task
@@ -163,7 +162,7 @@ def measure_agreement(
         ValueError: there are such tasks, and none of them can be compared.
     """
     client, project, sums = parts.client, run.project, _Sums()
-    config = parse_label_config(client.label_config(project))
+    config = client.config(project)
     wanted = TaskFilter(min_annotations=2)
     total = client.count(project, wanted)
     for done, task in enumerate(client.all_tasks(project, wanted), 1):

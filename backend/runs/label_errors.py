@@ -23,8 +23,7 @@ from backend.label_studio.annotations import (
     draw_annotation,
     read_annotated_image,
 )
-from backend.label_studio.label_config import LabelConfig, score_options
-from backend.label_studio.label_config_parser import parse_label_config
+from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.records import Annotation
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
@@ -173,7 +172,7 @@ def find_label_errors(
     Of a label config with several images, the first counts. What people have confirmed as it is now
     is not listed. Nothing is written to Label Studio, and nothing that is learned from.
     """
-    config = parse_label_config(parts.client.label_config(run.project))
+    config = parts.client.config(run.project)
     return _Search(parts, run.project, config, progress).report()
 
 
@@ -249,8 +248,7 @@ class _Search:
         stored = parts.examples.examples(self.project)
         if not stored:
             return HeldOutAdaptations(), 0
-        presence = score_options(parts.settings, self.config).presence
-        read = read_examples(stored, parts.engine, self.config.labels, presence)
+        read = read_examples(stored, parts.engine, self.config)
         return fit_held_out(*read), len(stored)
 
     def _scored_pictures(self) -> Iterator[tuple[_Reviewed, _Scored]]:
@@ -297,7 +295,7 @@ class _Search:
             Priority.BATCH,
             self.project,
             self.held_out.of(prepared.digest),
-            score_options(self.parts.settings, self.config),
+            self.config.presence,
         ).scores
         return _Scored(rgb, annotated, scores, prepared.digest)
 

@@ -15,8 +15,7 @@ from backend.errors import AnswerTooLarge, StudioRefused
 from backend.inference.queue import Priority
 from backend.label_studio.annotations import LEAVE_OUT
 from backend.label_studio.client import PAGE, LabelStudioClient
-from backend.label_studio.label_config import LabelConfig, score_options
-from backend.label_studio.label_config_parser import parse_label_config
+from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
 from backend.learning.examples import NOT_FINITE
@@ -94,7 +93,7 @@ def choose_next_tasks(
     A picture is encoded as learning does it, and compared by its rule. Of a task with several
     pictures, the first counts. Nothing is written to Label Studio.
     """
-    config = parse_label_config(parts.client.label_config(run.project))
+    config = parts.client.config(run.project)
     parts.engine.segmenter()  # without a model, nothing needs to be read
     known = _corrected(parts, run.project)
     images = DistinctImages(known, asked.count)
@@ -166,7 +165,7 @@ def _layout(parts: RunParts, project: int, config: LabelConfig, rgb: RGBArray) -
         config.labels_of(config.images[0].name),
         Priority.BATCH,
         project,
-        options=score_options(parts.settings, config),
+        presence=config.presence,
     )
     layout = ImageLayout.of(encoded.features, prepared.digest)
     if not layout.is_finite:

@@ -14,7 +14,7 @@ import torch
 from backend.errors import BadRequest, LabelConfigError
 from backend.inference.queue import Priority
 from backend.label_studio.annotations import LEAVE_OUT, AnnotatedPicture, AnnotatedProject
-from backend.label_studio.label_config import least_thresholds, prediction_rule, score_options
+from backend.label_studio.label_config import least_thresholds, prediction_rule
 from backend.label_studio.label_config_edit import with_words
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
@@ -267,7 +267,7 @@ class _Measurement:
     left_out: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.config = parse_label_config(self.xml)
+        self.config = parse_label_config(self.xml, self.parts.settings)
         self.tag = self.config.images[0]
         self.labels = self.config.labels_of(self.tag.name)
         names = [label.name for label in self.labels]
@@ -363,7 +363,7 @@ class _Measurement:
             labels,
             Priority.BATCH,
             self.project,
-            options=score_options(self.parts.settings, self.config),
+            presence=self.config.presence,
         ).scores
 
     # ---- the pictures ----------------------------------------------------------------------------

@@ -170,7 +170,7 @@ class MlBackendRoutes:
         status = self.services.engine.status
         if status.state == "failed":
             raise ModelUnavailable(status.reason)
-        config = parse_label_config(asked.label_config)
+        config = parse_label_config(asked.label_config, self.services.settings)
         self.services.change_poller.note_setup(asked.project_id)
         version = self.predictor.versions.current(config, asked.project_id)
         self.predictor.warm_up(config)

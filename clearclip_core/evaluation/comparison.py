@@ -35,7 +35,7 @@ from clearclip_core.images.opening import to_data_url
 from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.quantities import quantity
 from clearclip_core.segmentation.runs import BoolMask
-from clearclip_core.segmentation.scores import DEFAULT_OPTIONS, ScoreOptions, Scores
+from clearclip_core.segmentation.scores import Scores
 from clearclip_core.segmenter import Segmenter
 from clearclip_core.thread_pools import read_ahead
 from clearclip_core.vocabulary import Label, MapNames, Vocabulary
@@ -83,7 +83,7 @@ class Candidate:
     prompts: str
     rule: PredictionRule = AS_BACKEND
     adaptation: Adaptation | None = None
-    options: ScoreOptions = DEFAULT_OPTIONS
+    presence: float = 0.0
 
     @property
     def name(self) -> tuple[str, str, str]:
@@ -101,7 +101,7 @@ class Candidate:
     def masks(self, features: Any, rgb: RGBArray) -> dict[int, BoolMask]:
         """Predict the masks of an image from its features: index of the label -> (H, W) bool."""
         scores = self.segmenter.score(
-            features, self._vocabulary, adaptation=self.adaptation, options=self.options
+            features, self._vocabulary, adaptation=self.adaptation, presence=self.presence
         )
         return draw_masks(self.segmenter, scores, rgb, self.rule)
 
@@ -155,7 +155,7 @@ def predict_all(candidates: Sequence[Candidate], rgb: RGBArray) -> Iterator[Pred
         if key not in encoded:
             began = time.perf_counter()
             sharing = (each for each in candidates if each.segmenter is candidate.segmenter)
-            with_cls = any(each.options.needs_cls for each in sharing)
+            with_cls = any(each.presence > 0 for each in sharing)
             features = candidate.segmenter.encode(rgb, with_cls=with_cls)
             encoded[key] = features, time.perf_counter() - began
         features, encoding_s = encoded[key]

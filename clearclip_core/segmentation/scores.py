@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -214,8 +213,7 @@ class Scores:
             if features.remove_redundancy:
                 raise ValueError(
                     "Expected argument `bias` to be None for a method that weighs classes by the "
-                    "windows' CLS features: it can neither learn from corrections nor have a "
-                    "presence prior."
+                    "windows' CLS features: it cannot learn from corrections."
                 )
             flat = flat + bias.to(flat)
         if features.remove_redundancy:
@@ -401,18 +399,6 @@ class Scores:
         return bands @ columns_matrix.T  # (Q, r, W)
 
 
-def check_presence(weight: float) -> None:
-    """Check the weight of a presence prior.
-
-    Raises:
-        ValueError: it is not in [0, 1).
-    """
-    if not (math.isfinite(weight) and 0 <= weight < 1):
-        raise ValueError(
-            f"Expected argument `presence` to be at least 0 and below 1, but got {weight}."
-        )
-
-
 def apply_presence(
     embeddings: torch.Tensor, image_cls: torch.Tensor, weight: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -426,36 +412,15 @@ def apply_presence(
     Returns:
         (Q, D) embeddings ``(1 - w) · t``, and (Q,) offsets ``w · cos(g, t)``.
 
+    Raises:
+        ValueError: the weight is not in [0, 1).
+
     >>> embeddings, offsets = apply_presence(torch.eye(2), torch.tensor([0.6, 0.8]), 0.5)
     >>> embeddings.tolist(), offsets.tolist()
     ([[0.5, 0.0], [0.0, 0.5]], [0.30000001192092896, 0.4000000059604645])
     """
+    if not 0 <= weight < 1:
+        raise ValueError(
+            f"Expected argument `presence` to be at least 0 and below 1, but got {weight}."
+        )
     return (1 - weight) * embeddings, weight * (embeddings @ image_cls.to(embeddings))
-
-
-@dataclass(frozen=True)
-class ScoreOptions:
-    """How an image is scored beside its words; by default as in the paper.
-
-    Attributes:
-        presence: weight of the presence prior, in [0, 1), see
-            `clearclip_core.segmentation.scores`; 0 for none. It needs features with CLS features,
-            and a method that does not weigh classes by them itself.
-
-    Raises:
-        ValueError: a weight outside [0, 1).
-    """
-
-    presence: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_presence(self.presence)
-
-    @property
-    def needs_cls(self) -> bool:
-        """Whether features need CLS features."""
-        return self.presence > 0
-
-
-#: The scores of the paper.
-DEFAULT_OPTIONS = ScoreOptions()

@@ -21,7 +21,6 @@ from clearclip_core import (
     PreparedImage,
     Preprocessing,
     RGBArray,
-    ScoreOptions,
     Segmentation,
     Segmenter,
     WindowFeatures,
@@ -168,27 +167,27 @@ def test_a_presence_prior_is_the_formulas_and_joins_what_was_learned(model: Load
     cosines = np.einsum("dyx,qd->qyx", patches, text)
     present = text @ (mean / np.linalg.norm(mean))
     expected = 0.75 * cosines + 0.25 * present[:, None, None]
-    options = ScoreOptions(presence=0.25)
-    scores = segmenter.score(features, words, options=options)
+    scores = segmenter.score(features, words, presence=0.25)
     np.testing.assert_allclose(scores.cosines.numpy(), expected, rtol=1e-4, atol=1e-5)
     direction = np.random.default_rng(0).normal(size=(1, patches.shape[0])).astype(np.float32)
     learned = Adaptation(("sky",), direction, np.ones(1, np.float32), 1)
     expected[1] += np.einsum("dyx,d->yx", patches, direction[0]) + 1
-    scores = segmenter.score(features, words, adaptation=learned, options=options)
+    scores = segmenter.score(features, words, adaptation=learned, presence=0.25)
     np.testing.assert_allclose(scores.cosines.numpy(), expected, rtol=1e-4, atol=1e-5)
-    made = segmenter.segment(picture(64, 140), words, adaptation=learned, options=options)
+    made = segmenter.segment(picture(64, 140), words, adaptation=learned, presence=0.25)
     assert np.array_equal(made.label_map, scores.label_map())
 
 
-def test_a_presence_prior_needs_cls_features_and_a_method_without_class_weights(
+def test_a_presence_prior_needs_cls_features_and_a_method_that_weighs_classes_has_none(
     model: LoadedModel,
 ) -> None:
-    options = ScoreOptions(presence=0.1)
     segmenter = Segmenter(model, "clearclip", SIZES)
     with pytest.raises(ValueError, match="encode with `with_cls=True`"):
-        segmenter.score(segmenter.encode(picture(64, 64)), ["sky"], options=options)
-    with pytest.raises(ValueError, match="nor have a presence prior"):
-        Segmenter(model, "clipsurgery", SIZES).segment(picture(64, 64), ["sky"], options=options)
+        segmenter.score(segmenter.encode(picture(64, 64)), ["sky"], presence=0.1)
+    weighing = Segmenter(model, "clipsurgery", SIZES)
+    features = weighing.encode(picture(64, 64), with_cls=True)
+    plain, with_prior = (weighing.score(features, ["sky", "sea"], presence=w) for w in (0, 0.5))
+    assert torch.equal(plain.cosines, with_prior.cosines)
 
 
 def test_features_of_a_batch_own_their_memory(model: LoadedModel) -> None:

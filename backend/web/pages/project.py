@@ -29,6 +29,7 @@ from backend.runs.dataset import DATASETS
 from backend.runs.label_errors import LABEL_ERRORS
 from backend.runs.words import WORDS
 from backend.services import Services
+from backend.settings import Settings
 from backend.web.middleware.errors import json_response
 from backend.web.pages.dashboard import USE, describe_job
 from backend.web.pages.forms import PROJECT, no_key
@@ -70,7 +71,9 @@ class Finding(msgspec.Struct, frozen=True):
     remedy: str = ""
 
 
-def count_tasks(client: LabelStudioClient, versions: ModelVersions, project: int) -> TaskCounts:
+def count_tasks(
+    client: LabelStudioClient, versions: ModelVersions, settings: Settings, project: int
+) -> TaskCounts:
     """Ask Label Studio for the counts of a project.
 
     Raises:
@@ -80,7 +83,7 @@ def count_tasks(client: LabelStudioClient, versions: ModelVersions, project: int
         StudioUnreachable: Label Studio does not answer.
     """
     found = client.project(project)
-    config = parse_label_config(found.label_config)
+    config = parse_label_config(found.label_config, settings)
     version = versions.current(config, project)
     left = client.count(project, TaskFilter(labeled=False))
     waiting = TaskFilter(labeled=False, without_version=version)
@@ -151,7 +154,7 @@ class ProjectRoutes:
         if client is None:
             return None, ""
         try:
-            return count_tasks(client, self.versions, project), ""
+            return count_tasks(client, self.versions, self.services.settings, project), ""
         except (LabelConfigError, ModelUnavailable, StudioRefused, StudioUnreachable) as error:
             return None, self.serializer.scrub(str(error))
 

@@ -18,7 +18,6 @@ from clearclip_core import (
     BEST_TEMPLATES,
     SCENE_LABELS,
     Adaptation,
-    ScoreOptions,
     Segmenter,
 )
 from clearclip_core.clip.weights import weights_id
@@ -106,8 +105,8 @@ def test_what_counts_beside_the_words_is_that_of_the_project(
     assert result.exit_code == 0, result.output
     (figures,) = json.loads(out.read_text())["runs"]
     assert figures["prompts"] == "label config"
-    thresholds, options = (0.9, 0, 0.6, 1), ScoreOptions(presence=0.4)
-    found = expected(thresholds, options=options)
+    thresholds = (0.9, 0, 0.6, 1)
+    found = expected(thresholds, presence=0.4)
     assert (figures["iou"], figures["saved_paint"]) == pytest.approx(found)
     assert found != pytest.approx(expected(thresholds))
 

@@ -25,7 +25,6 @@ from clearclip_core import (
     Label,
     PreparedImage,
     RGBArray,
-    ScoreOptions,
     Scores,
     Segmentation,
     Vocabulary,
@@ -97,7 +96,7 @@ class ColourSegmenter:
             device=torch.device("cpu"), dtype=torch.float32, precision="fp32"
         )
         self.method = METHODS["clearclip"]
-        self.options = ScoreOptions()
+        self.presence = 0.0
         self.windows_at_once = 4
         self.features_id = "colours"
         self.log: list[Work] = []
@@ -144,10 +143,10 @@ class ColourSegmenter:
         vocabulary: Vocabulary,
         contrast: bool,
         adaptation: Adaptation | None = None,
-        options: ScoreOptions | None = None,
+        presence: float = 0.0,
     ) -> ColourScores:
-        self.options = options or ScoreOptions()
-        assert not self.options.needs_cls or features.cls is not None
+        self.presence = presence
+        assert not presence or features.cls is not None
         assert contrast, "the backend asks for contrast words"
         labels = vocabulary.labels
         prompts = [prompt for label in labels for prompt in label.prompts]

@@ -19,7 +19,7 @@ from backend.inference.feature_cache import FeatureCache
 from backend.inference.model_loader import ModelStatus
 from backend.inference.queue import MAX_SKIPS, FairQueue, Priority
 from backend.settings import Settings
-from clearclip_core import SCENE_LABELS, Label, ScoreOptions, Segmenter, render_scene
+from clearclip_core import SCENE_LABELS, Label, Segmenter, render_scene
 from tests.backend.fakes.colour_segmenter import ColourSegmenter, colour_engine, flag
 from tests.backend.fakes.waiting import wait_for
 from tests.backend.inference.scene import BATCH, CLICK, NEW, OPENED, RED, Scene, widths
@@ -154,14 +154,13 @@ def test_a_presence_prior_is_answered_beside_features_that_were_kept_without() -
     scene = Scene(cache=FeatureCache(1 << 20))
     scene.score(7)
     picture = scene.segmenter.prepare(flag("red", size_hw=(2, 7)))
-    options = ScoreOptions(presence=0.1)
     for _ in range(2):
-        encoded = scene.engine.encode(picture, RED, options=options)
+        encoded = scene.engine.encode(picture, RED, presence=0.1)
         assert encoded.features.cls is not None
-        assert scene.segmenter.options == options
+        assert scene.segmenter.presence == 0.1
     assert scene.engine.encode(picture, RED).features.cls is None
     assert scene.segmenter.encoded == [(7,), (7,)]  # once more, with CLS features
-    assert scene.segmenter.options == ScoreOptions()
+    assert scene.segmenter.presence == 0
 
 
 # The real model

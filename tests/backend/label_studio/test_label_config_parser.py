@@ -9,7 +9,7 @@ import pytest
 from label_studio_sdk.label_interface import LabelInterface
 
 from backend.errors import DataKeyError, LabelConfigError
-from backend.label_studio.label_config import ImageTag, LabelConfig, adapt_mode
+from backend.label_studio.label_config import ImageTag, LabelConfig
 from backend.label_studio.label_config_edit import with_words
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.settings import Settings
@@ -259,14 +259,16 @@ def test_who_answers() -> None:
         ("presence", 'presence=" 0 "', 0.0),
     ],
 )
-def test_the_first_control_that_says_it_counts(field: str, written: str, meant: object) -> None:
-    later = '<PolygonLabels name="p" toName="image" score="effort"><Label value="x"/>'
+def test_the_first_control_that_says_it_counts_else_the_settings(
+    field: str, written: str, meant: object
+) -> None:
+    settings = Settings(score="effort", adapt="ask", presence=0.3)
+    later = '<PolygonLabels name="p" toName="image" score="confidence"><Label value="x"/>'
     xml = brush_config("red", attributes=written)
     both = xml.replace("</View>", f"{later}</PolygonLabels></View>") if meant else xml
-    config = parse_label_config(both)
-    assert getattr(config, field) == meant
+    config = parse_label_config(both, settings)
+    assert getattr(config, field) == (getattr(settings, field) if meant is None else meant)
     assert config.controls[0].is_predicted == (written != 'prelabel="no"')
-    assert adapt_mode(Settings(adapt="ask"), config) == (config.adapt or "ask")
 
 
 @pytest.mark.parametrize(

@@ -96,15 +96,15 @@ class Fits:
 class Studio:
     """What learning asks of Label Studio: a label config, and annotations with their tasks."""
 
-    def __init__(self, config: str = CONFIG) -> None:
-        self.config = config
+    def __init__(self, xml: str = CONFIG) -> None:
+        self.xml = xml
         self.regions: dict[int, list[dict[str, Any]]] = {}
         self.fault: Exception | None = None
 
-    def label_config(self, project: int) -> str:
+    def config(self, project: int) -> LabelConfig:
         if self.fault is not None:
             raise self.fault
-        return self.config
+        return parse_label_config(self.xml)
 
     def annotation(self, annotation: int) -> Annotation | None:
         if annotation not in self.regions:

@@ -16,7 +16,6 @@ from clearclip_core import (
     HELD_OUT_SEEDS,
     Label,
     RGBArray,
-    ScoreOptions,
     Segmentation,
     Segmenter,
     render_scene,
@@ -116,10 +115,10 @@ def test_scores_follow_the_presence_prior_of_the_project(context: Context | None
     segmenter = ColourSegmenter()
     predictor = Predictor(colour_engine(segmenter), read_image, Settings(presence=0.2))
     predictor.predict(request(brush_config("red"), "flag", context=context))
-    assert segmenter.options == ScoreOptions(presence=0.2)
+    assert segmenter.presence == 0.2
     own = brush_config("red", attributes='presence="0.1"')
     predictor.predict(request(own, "flag", context=context))
-    assert segmenter.options == ScoreOptions(presence=0.1)
+    assert segmenter.presence == 0.1
 
 
 def scored(score: str, config: str, **data: object) -> float:

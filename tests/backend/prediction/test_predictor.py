@@ -266,7 +266,8 @@ def test_labels_that_are_not_predicted_compete_and_have_no_picture_read() -> Non
 
 
 def version(config: str = brush_config("red"), **settings: object) -> str:
-    return make_predictor(**settings).versions.current(parse_label_config(config))
+    parsed = parse_label_config(config, Settings(**settings))
+    return make_predictor(**settings).versions.current(parsed)
 
 
 def test_the_version_follows_all_that_changes_masks() -> None:
@@ -303,8 +304,3 @@ def test_what_a_config_chooses_is_in_the_version_only_where_it_changes_masks(
     asks = {value: brush_config("red", attributes=f'{name}="{value}"') for value in (plain, other)}
     assert version(asks[plain], **{name: other}) == version(**{name: plain}) == version()
     assert version(asks[other]) == version(**{name: other}) != version()
-
-
-def test_a_method_with_class_weights_has_no_presence_prior_in_its_version() -> None:
-    weighed = version(method="clipsurgery", presence=0.1)
-    assert weighed == version(method="clipsurgery", presence=0.0)
