@@ -44,9 +44,8 @@ from clearclip_core.paper.tables import (
     STUDIES,
     methods_of,
     own_rows,
+    paper_table,
     table_1,
-    table_2,
-    table_3,
 )
 from clearclip_core.quantities import quantity
 from clearclip_core.vocabulary import Label
@@ -111,7 +110,7 @@ def tables(results: tuple[Path, ...]) -> None:
     with click_errors():
         own = [RunResult.read(path) for path in result_files(results)]
         rows = own_rows(own)
-        two, three = table_2(rows), table_3(rows)
+        two, three = paper_table(2, rows), paper_table(3, rows)
     click.echo(f"mIoU in %, benchmarks without a background class (Tab. 2)\n\n{two}")
     click.echo(f"\nmIoU in %, benchmarks with a background class (Tab. 3)\n\n{three}")
 

@@ -22,7 +22,7 @@ from clearclip_core.adaptation.adaptation import Adaptation
 from clearclip_core.clip.devices import device_name
 from clearclip_core.evaluation.benchmarks import LabelledPicture
 from clearclip_core.evaluation.metrics import LabelIndices, MaskOverlap
-from clearclip_core.evaluation.results import markdown
+from clearclip_core.evaluation.results import format_percent, markdown
 from clearclip_core.images.label_maps import (
     IGNORE,
     NOTHING,
@@ -368,7 +368,7 @@ def compare(
         wrong_share = wrong_px / max(1, np.count_nonzero(truth != IGNORE))
         if shown and (len(worst) < shown or wrong_share > worst[0][0]):
             named = [
-                f"{_title(candidate)}; saved paint {_percent(overlap.saved_paint)}"
+                f"{_title(candidate)}; saved paint {format_percent(overlap.saved_paint)}"
                 for candidate, overlap in zip(candidates, overlaps, strict=True)
             ]
             drawn = _drawn(rgb, truth, dict(zip(named, maps, strict=True)), count)
@@ -452,15 +452,11 @@ def _title(candidate: Candidate) -> str:
     return ", ".join(candidate.name)
 
 
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f}"
-
-
 def _candidate_rows(comparison: Comparison) -> list[list[str]]:
     """Return the rows of all candidates, with their header."""
     rows = [["model", "method", "prompts", *_COLUMNS, "s a picture"]]
     for each, figures in zip(comparison.candidates, comparison.figures, strict=True):
-        shares = map(_percent, figures.shares)
+        shares = map(format_percent, figures.shares)
         rows.append([*each.name, *shares, f"{median(figures.seconds):.2f}"])
     return rows
 
@@ -470,7 +466,7 @@ def _label_rows(comparison: Comparison) -> list[list[str]]:
     rows = [["label", "pictures", *_COLUMNS]]
     best = comparison.figures[comparison.best]
     for name, each in zip(comparison.labels, best.labels, strict=True):
-        rows.append([name, str(len(each)), *map(_percent, shares_of(each))])
+        rows.append([name, str(len(each)), *map(format_percent, shares_of(each))])
     return rows
 
 

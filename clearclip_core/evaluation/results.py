@@ -160,23 +160,23 @@ def result_table(result: RunResult) -> str:
         [
             f"{config.benchmark}, {config.model}, {config.method}, {config.precision}",
             "",
-            *(f"{name[:20]:20} {iou}" for name, iou in ious),
+            *(f"{name[:20]:20} {iou:>5}" for name, iou in ious),
             "",
-            f"mIoU {format_percent(matrix.mean_iou).strip()}, "
-            f"pixel accuracy {format_percent(matrix.pixel_accuracy).strip()}, "
+            f"mIoU {format_percent(matrix.mean_iou)}, "
+            f"pixel accuracy {format_percent(matrix.pixel_accuracy)}, "
             f"{quantity(result.pictures, 'picture')}, "
             f"{result.seconds / max(result.pictures, 1):.3f} s a picture on {result.hardware}",
         ]
     )
 
 
-def format_percent(share: float) -> str:
-    """Format a share in percent, in five characters; a dash for nan.
+def format_percent(share: float | None) -> str:
+    """Format a share in percent; a dash for nan and None.
 
-    >>> format_percent(0.8091), format_percent(float("nan"))
-    (' 80.9', '    -')
+    >>> format_percent(0.8091), format_percent(float("nan")), format_percent(None)
+    ('80.9', '-', '-')
     """
-    return "    -" if math.isnan(share) else f"{100 * share:5.1f}"
+    return "-" if share is None or math.isnan(share) else f"{100 * share:.1f}"
 
 
 def versions() -> dict[str, str]:

@@ -96,7 +96,7 @@ def run_through(
             for rgb, truth in read_ahead(lambda sample: sample.read(), left):
                 label_maps = iter(predict(rgb))
                 tallies = tuple(_counted(tally, label_maps, truth) for tally in tallies)
-                percent = format_percent(tallies[-1].confusion.mean_iou).strip()
+                percent = format_percent(tallies[-1].confusion.mean_iou)
                 bar.set_postfix_str(f"mIoU {percent}", False)
                 bar.update()
                 if time.monotonic() - saved_at >= _SAVE_EVERY_S:

@@ -15,9 +15,8 @@ from clearclip_core.paper.tables import (
     STUDIES,
     methods_of,
     own_rows,
+    paper_table,
     table_1,
-    table_2,
-    table_3,
 )
 from tests.core.evaluation import miniatures
 from tests.core.evaluation.factories import result, results
@@ -30,21 +29,21 @@ def cells(table: str) -> list[list[str]]:
 
 
 def test_without_results_the_tables_are_the_papers() -> None:
-    rows = cells(table_2([]))
+    rows = cells(paper_table(2, []))
     assert len(rows) == 14
     assert rows[9] == [
         *("ClearCLIP", "ViT-B/16", "80.9", "35.9", "23.9", "30.0", "16.7", "37.5"),
         "paper, measured",
     ]
     assert rows[1][:5] == ["CoCu", "ViT-S/16", "-", "-", "13.6"]
-    assert len(cells(table_3([]))) == 15
-    assert all(row[-1].startswith("paper, ") for row in rows + cells(table_3([])))
+    assert len(cells(paper_table(3, []))) == 15
+    assert all(row[-1].startswith("paper, ") for row in rows + cells(paper_table(3, [])))
 
 
 def test_own_rows_stand_below_the_papers_and_say_that_they_are() -> None:
     names = ("voc20", "context59", "coco_stuff", "cityscapes", "ade20k")
     own = own_rows(result(name, 20 + 10 * index) for index, name in enumerate(names))
-    rows = cells(table_2(own))
+    rows = cells(paper_table(2, own))
     where = [index for index, row in enumerate(rows) if row[-1].startswith("**yours**")]
     assert where == [10]
     assert rows[9][:2] == ["ClearCLIP", "ViT-B/16"]
@@ -52,12 +51,12 @@ def test_own_rows_stand_below_the_papers_and_say_that_they_are() -> None:
     shares = [2 * p / (2 * p + 2 * (100 - p)) for p in (20, 30, 40, 50, 60)]
     assert rows[10][2:8] == [*(f"{100 * share:.1f}" for share in shares), "40.0"]
     assert rows[10][8] == "**yours**, fp16"
-    assert [row[-1] for row in cells(table_3(own))].count("**yours**, fp16") == 0
+    assert [row[-1] for row in cells(paper_table(3, own))].count("**yours**, fp16") == 0
 
 
 def test_what_a_result_was_measured_under_stands_beside_it() -> None:
     other = result("voc20", 50, sizes=Preprocessing(short_side_px=336), limit=9, own_names=True)
-    (found,) = [row for row in cells(table_2(own_rows([other]))) if "yours" in row[-1]]
+    (found,) = [row for row in cells(paper_table(2, own_rows([other]))) if "yours" in row[-1]]
     assert found[-1] == "**yours**, fp16, 336 px, only 9 pictures, own names"
     assert result_path(other.settings).name == "voc20.ViT-B-16-openai.clearclip.336px.json"
     with pytest.raises(ValueError, match=r"one result of clearclip, .* on voc20, but got two"):
