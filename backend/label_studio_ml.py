@@ -78,5 +78,5 @@ class ClearClipModel(LabelStudioMLBase):  # type: ignore[misc]
             if ClearClipModel._shared is None:
                 services = Services(load_settings())
                 services.engine.start()
-                ClearClipModel._shared = services.database_free_predictor()
+                ClearClipModel._shared = services.predictor(uses_database=False)
             return ClearClipModel._shared

@@ -23,7 +23,8 @@ from backend.cli.options import (
 from backend.cli.report import read_annotations
 from backend.feedback.annotation_reader import AnnotationReader
 from backend.feedback.report.tables import print_learned
-from backend.services import Services, check_token
+from backend.label_studio.client import required_client
+from backend.services import Services
 from backend.settings import Settings
 
 if TYPE_CHECKING:
@@ -102,11 +103,10 @@ def step(settings: Settings, project: int, backfill: bool) -> None:
 
     A backend that serves does so by itself, see ADAPT_EVERY.
     """
-    check_token(settings, "annotations are read")
-    check_model(settings)
     services = Services(settings)
+    client = required_client(services.client, "Annotations are read from Label Studio")
+    check_model(settings)
     with ExitStack() as stack:
-        client = services.required_client("annotations are read")
         services.database.check()
         learner = services.learner
         learner.check()

@@ -32,6 +32,7 @@ from backend.dataset.splits import Split
 from backend.dataset.task_images import parse_project_labels
 from backend.dataset.tasks import ProjectTasks
 from backend.label_studio.annotations import AnnotationChoice
+from backend.label_studio.client import required_client
 from backend.services import Services
 from backend.settings import Settings
 
@@ -163,7 +164,7 @@ def dataset(
         **more,
     )
     services = Services(settings)
-    client = services.required_client("annotations are read")
+    client = required_client(services.client, "Annotations are read from Label Studio")
     tasks = ProjectTasks(client, project, view, with_predictions)
     with ExitStack() as stack:
         describe = None

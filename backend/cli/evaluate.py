@@ -11,11 +11,12 @@ import click
 
 from backend.cli.options import OUTPUT_FILE, check_model, project_option, with_settings
 from backend.errors import LabelConfigError
+from backend.label_studio.client import LabelStudioClient, required_client
 from backend.label_studio.label_config import (
     least_thresholds,
     prediction_rule,
 )
-from backend.services import Services, check_token
+from backend.services import Services
 from backend.settings import Settings
 from clearclip_core.cli.options import ThresholdOption, threshold_option, thresholds_by_label
 from clearclip_core.images.label_maps import write_whole
@@ -23,11 +24,9 @@ from clearclip_core.quantities import quantity
 
 if TYPE_CHECKING:
     from backend.label_studio.annotations import AnnotatedProject
+    from backend.label_studio.image_loader import ImageReader
     from clearclip_core import Adaptation, Label
     from clearclip_core.evaluation.comparison import Candidate, PredictionRule
-
-#: What Label Studio is needed for.
-_USE: Final = "annotations are read"
 
 #: Name of the words of the label config, in tables.
 _OWN_WORDS: Final = "label config"
@@ -89,7 +88,8 @@ def evaluate_project(
     and thresholds of the project's labeling config. Of each task, the annotation that is marked as
     ground truth counts, else the newest.
     """
-    check_token(settings, _USE)
+    services = Services(settings)
+    client = required_client(services.client, "Annotations are read from Label Studio")
     several = [
         settings.model_copy(update={"model": model, "method": method})
         for model, method in itertools.product(
@@ -108,7 +108,7 @@ def evaluate_project(
         comparison_text,
     )
 
-    found = _find_project(Services(settings), project, image)
+    found = _find_project(client, services.images, project, image)
     folder = LabelledFolder(found.pictures(limit), found.labels)
     if not folder.pictures:
         raise click.ClickException(f"Project {project} has no annotated tasks.")
@@ -123,7 +123,9 @@ def evaluate_project(
             click.echo(f"\n{file}")
 
 
-def _find_project(services: Services, project: int, image: str | None) -> AnnotatedProject:
+def _find_project(
+    client: LabelStudioClient, images: ImageReader, project: int, image: str | None
+) -> AnnotatedProject:
     """Return the annotated tasks of a project.
 
     Args:
@@ -134,7 +136,6 @@ def _find_project(services: Services, project: int, image: str | None) -> Annota
     """
     from backend.label_studio.annotations import AnnotatedProject
 
-    client = services.required_client(_USE)
     config = client.config(project)
     found = [tag for tag in config.images if image in (None, tag.name)]
     if len(found) != 1:
@@ -142,7 +143,7 @@ def _find_project(services: Services, project: int, image: str | None) -> Annota
         raise LabelConfigError(
             f"Expected --image to name one <Image> of the label config, which has: {names}."
         )
-    return AnnotatedProject(client, services.images.read, project, config, found[0])
+    return AnnotatedProject(client, images.read, project, config, found[0])
 
 
 def _rule(
@@ -189,7 +190,7 @@ def _candidates(
 
 def _learned(settings: Settings, project: AnnotatedProject) -> Adaptation:
     """Return what the project has learned with the model and the method of settings."""
-    active = Services(settings).versions.active(project.project, project.config.adapt)
+    active = Services(settings).learner.versions.active(project.project, project.config.adapt)
     if active is None:
         raise ValueError(
             f"Project {project.project} uses nothing that was learned with {settings.model} and "

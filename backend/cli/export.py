@@ -139,13 +139,14 @@ def export_tasks(
     key = _data_key(xml)
     urls = [url_prefix + quote(_shown(path, root).as_posix().lstrip("/")) for path in paths]
     check_model(settings)
-    services = Services(settings)
+    from backend.prediction.predictor import Predictor  # and torch with it
+
     with (
-        services.engine as engine,
+        Services(settings).engine as engine,
         progress_bar("Predicting", "picture") as show,
     ):
         engine.segmenter()  # raises now where no model can be loaded
-        predictor = services.database_free_predictor(_read_file)
+        predictor = Predictor(engine, _read_file, settings)
         for start in range(0, len(paths), _BATCH_SIZE):
             batch = slice(start, start + _BATCH_SIZE)
             tasks = tuple(Task(str(path), None, {key: str(path)}) for path in paths[batch])

@@ -26,6 +26,7 @@ from backend.dataset.mask_import import (
 from backend.dataset.mask_source import Limits
 from backend.dataset.matching import read_picture_addresses
 from backend.dataset.readers.formats import MaskFormat, read_masks
+from backend.label_studio.client import required_client
 from backend.services import Services
 from backend.settings import Settings
 
@@ -148,7 +149,7 @@ def import_masks(
     )
     limits = Limits(settings.max_image_mb, settings.max_image_megapixels)
     services = Services(settings)
-    client = services.required_client("masks are written")
+    client = required_client(services.client, "Masks are written to Label Studio")
     with stopped_by_signals(services.stopping):
         importer = MaskImporter(client, services.images, project, options, services.stopping)
         with progress_bar("Checking", "picture") as progress:

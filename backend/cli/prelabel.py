@@ -26,8 +26,9 @@ from backend.database.leases import LeaseLost, has_died
 from backend.errors import JobOver, StudioUnreachable
 from backend.jobs.job_store import Job, Only
 from backend.jobs.withdrawer import Withdrawer
+from backend.label_studio.client import required_client
 from backend.prediction.failures import FailingTask, FailureStore
-from backend.services import Services, check_token
+from backend.services import Services
 from backend.settings import Settings
 from backend.telemetry.logs import printable
 from clearclip_core.quantities import quantity
@@ -166,17 +167,16 @@ def prelabel(
     when every task has its prediction, 1 when some have failed or the run could not continue, and
     130 after Ctrl-C or where the job was paused.
     """
-    check_token(settings, "predictions are written")
+    services = Services(settings)
+    client = required_client(services.client, "Predictions are written to Label Studio")
     check_model(settings)
     if where == "ray" and importlib.util.find_spec("ray") is None:
         raise ValueError("Ray is not installed here: pip install '.[ray]'.")
-    services = Services(settings)
-    client = services.required_client("predictions are written")
     _check_project(services, project)
     with resumable(), services.engine if where == "local" else nullcontext():
         services.database.check()
         prelabeler = (
-            services.prelabeler(client)
+            services.prelabeler(client, services.predictor())
             if where == "local"
             else services.ray_prelabeler(client, ray_address, actors)
         )
@@ -228,9 +228,8 @@ def withdraw(settings: Settings, job: int) -> None:
     continues when the same command is given again. The exit status is 0 when it is over, 1 when it
     could not go on, and 130 after Ctrl-C or where it was paused.
     """
-    check_token(settings, "predictions are deleted")
     services = Services(settings)
-    client = services.required_client("predictions are deleted")
+    client = required_client(services.client, "Predictions are deleted in Label Studio")
     services.database.check()
     withdrawer, store = Withdrawer(services.store, client, services.owner), services.store
     with resumable():

@@ -24,7 +24,8 @@ from backend.feedback.annotation_reader import AnnotationReader
 from backend.feedback.report.hours_left import estimate
 from backend.feedback.report.statistics import PrelabelReport
 from backend.feedback.report.tables import print_report
-from backend.services import Services, check_token
+from backend.label_studio.client import required_client
+from backend.services import Services
 from backend.settings import Settings
 
 
@@ -55,11 +56,11 @@ def report(
     The backend that serves reads annotations as they are submitted. Where LABEL_STUDIO_API_KEY is
     set, the command first reads those that it has not read yet.
     """
-    if backfill:
-        check_token(settings, "annotations are read")
     services = Services(settings)
+    client = services.page_client  # somebody waits
+    if backfill:
+        client = required_client(services.client, "Annotations are read from Label Studio")
     services.database.check()
-    client = services.client if backfill else services.page_client  # somebody waits
     if client is not None:  # without a token there is nothing to read them with
         with stopped_by_signals(services.stopping):
             reader = AnnotationReader(services.annotations, client)

@@ -25,8 +25,9 @@ from backend.cli.options import (
     write_bytes,
 )
 from backend.feedback.report.statistics import in_percent
+from backend.label_studio.client import LabelStudioClient, required_client
 from backend.runs.run import MOST_NEXT_TASKS, MOST_WORD_PICTURES, Run
-from backend.services import Services, check_token
+from backend.services import Services
 from backend.settings import Settings
 from clearclip_core.quantities import quantity
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from backend.runs.words import WordsReport
 
 #: What these commands need Label Studio for.
-_USE: Final = "the project is read"
+_USE: Final = "The project is read from Label Studio"
 
 #: Prints a report; the last argument returns the address of a task in Label Studio.
 _Show = Callable[[Any, Console, Callable[[int], str | None]], None]
@@ -70,10 +71,11 @@ def _command(
 
     def add(show: _Show) -> _Show:
         def command(settings: Settings, **given: Any) -> None:
-            check_token(settings, _USE)
+            services = Services(settings)
+            client = required_client(services.client, _USE)
             if "model" in fields:
                 check_model(settings)
-            _make(settings, name, show, **given)
+            _make(services, client, name, show, **given)
 
         command.__doc__ = show.__doc__
         for option in (*options, _json_option, project_option):
@@ -85,7 +87,8 @@ def _command(
 
 
 def _make(
-    settings: Settings,
+    services: Services,
+    client: LabelStudioClient,
     name: str,
     show: _Show,
     project: int,
@@ -97,8 +100,7 @@ def _make(
     """Make a report, print it, keep it for the page, and make a view."""
     from backend.runs.kinds import KINDS  # and torch with it, which the help does without
 
-    services = Services(settings)
-    client, created = services.required_client(_USE), time.time()
+    created = time.time()
     kind = next(each for each in KINDS if each.name == name)
     request = kind.asked(**asked)
     begun = Run(id=0, kind=name, project=project, asked=msgspec.to_builtins(request))

@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 _CHECK_EVERY_S: Final = 300.0
 _RECHECK_EVERY_S: Final = 30.0
 
+#: How old titles may be before somebody who looks at them has them read again, in seconds.
+_FRESH_FOR_S: Final = 10.0
+
 _REFUSED: Final = (
     "Label Studio at {url} refuses the token of this backend (HTTP {status}): no pictures are "
     "fetched, no predictions written and no annotations read with it. Set LABEL_STUDIO_API_KEY to "
@@ -26,64 +29,16 @@ _REFUSED: Final = (
 )
 
 
-class TokenWatch:
-    """Tries the token at the start and every few minutes, in one background thread.
+class ConnectionWatch:
+    """Tries the token every few minutes, and reads the projects' titles only while somebody looks.
+
+    One background thread does both, from the start on; nobody waits for it.
 
     Args:
-        client: Label Studio; None: there is no token.
-        clock: the time in seconds.
-    """
-
-    def __init__(
-        self, client: LabelStudioClient | None, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._client = client
-        self._clock = clock
-        self._next_check = -math.inf
-        self._trouble = ""
-
-    @property
-    def trouble(self) -> str:
-        """What was wrong when the token was tried last, in sentences; empty where nothing was."""
-        return self._trouble
-
-    def check(self) -> None:
-        """Try the token where that is due."""
-        if self._client is None or self._clock() < self._next_check:
-            return
-        before = self._trouble
-        level, self._trouble = self._try(self._client)
-        if self._trouble and self._trouble != before:
-            log.log(level, "%s", self._trouble)
-        if before and not self._trouble:
-            log.info("Label Studio accepts the token of this backend again")
-        self._next_check = self._clock() + (_RECHECK_EVERY_S if self._trouble else _CHECK_EVERY_S)
-
-    def _try(self, client: LabelStudioClient) -> tuple[int, str]:
-        """Return what is wrong, after its level; empty where Label Studio accepts the token."""
-        try:
-            client.user()
-        except StudioRefused as error:
-            if error.status not in (401, 403):
-                return logging.ERROR, str(error)
-            return logging.ERROR, _REFUSED.format(url=client.url, status=error.status)
-        except BackendError as error:  # it may be starting, too
-            return logging.WARNING, str(error)
-        return logging.INFO, ""
-
-
-#: How old titles may be before somebody who looks at them has them read again, in seconds.
-_FRESH_FOR_S: Final = 10.0
-
-
-class ProjectTitles:
-    """Knows projects by title; one background thread reads them, and only while somebody looks.
-
-    Args:
-        client: Label Studio; None: no title is known, and pages name projects by number.
+        client: Label Studio; None without a token: pages name projects by number.
         clock: the time in seconds.
 
-    >>> ProjectTitles(None).name(7), ProjectTitles(None).name(None)
+    >>> ConnectionWatch(None).project_name(7), ConnectionWatch(None).project_name(None)
     ('Project 7', 'No project')
     """
 
@@ -92,12 +47,19 @@ class ProjectTitles:
     ) -> None:
         self._client = client
         self._clock = clock
+        self._next_try = -math.inf
+        self._trouble = ""
         self._wanted = threading.Event()
         self._wanted.set()
         self._titles: Mapping[int, str] = {}
-        self._tried_at = -math.inf
+        self._next_read = -math.inf
 
-    def name(self, project: int | None) -> str:
+    @property
+    def trouble(self) -> str:
+        """What was wrong when the token was tried last, in sentences; empty where nothing was."""
+        return self._trouble
+
+    def project_name(self, project: int | None) -> str:
         """Return a project's title and number; "Project 7" where the title is not known."""
         if project is None:
             return "No project"
@@ -113,21 +75,47 @@ class ProjectTitles:
         self._wanted.set()
         return 0 < len(self._titles) < MOST_TITLES and project not in self._titles
 
-    def choices(self) -> list[tuple[int, str]]:
+    def project_choices(self) -> list[tuple[int, str]]:
         """Return number and name of all known projects, sorted by title."""
         self._wanted.set()
         titles = self._titles
         ordered = sorted(titles, key=lambda project: (titles[project].casefold(), project))
-        return [(project, self.name(project)) for project in ordered]
+        return [(project, self.project_name(project)) for project in ordered]
 
     def check(self) -> None:
-        """Read the titles where somebody looks and they are old."""
-        is_fresh = self._clock() < self._tried_at + _FRESH_FOR_S
-        if self._client is None or not self._wanted.is_set() or is_fresh:
+        """Try the token where that is due; read the titles where somebody looks and they are old.
+
+        Raises:
+            StudioUnreachable: the titles cannot be read, as Label Studio is away.
+        """
+        if self._client is None:
             return
-        self._wanted.clear()
-        self._tried_at = self._clock()
+        if self._clock() >= self._next_try:
+            self._try_token(self._client)
+        if self._wanted.is_set() and self._clock() >= self._next_read:
+            self._read_titles(self._client)
+
+    def _try_token(self, client: LabelStudioClient) -> None:
+        before, trouble, level = self._trouble, "", logging.ERROR
         try:
-            self._titles = self._client.project_titles()
+            client.user()
+        except StudioRefused as error:
+            trouble = str(error)
+            if error.status in (401, 403):
+                trouble = _REFUSED.format(url=client.url, status=error.status)
+        except BackendError as error:  # it may be starting, too
+            trouble, level = str(error), logging.WARNING
+        if trouble and trouble != before:
+            log.log(level, "%s", trouble)
+        if before and not trouble:
+            log.info("Label Studio accepts the token of this backend again")
+        self._trouble = trouble
+        self._next_try = self._clock() + (_RECHECK_EVERY_S if trouble else _CHECK_EVERY_S)
+
+    def _read_titles(self, client: LabelStudioClient) -> None:
+        self._wanted.clear()
+        self._next_read = self._clock() + _FRESH_FOR_S
+        try:
+            self._titles = client.project_titles()
         except StudioRefused as error:
             log.warning("The titles of projects cannot be read: %s", error)

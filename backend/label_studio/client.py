@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import replace
 from typing import Any, Final
 
-from backend.errors import LabelConfigChanged, StudioRefused
+from backend.errors import BadRequest, LabelConfigChanged, StudioRefused
 from backend.label_studio.connection import Connection, RefusalError
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
@@ -436,3 +436,27 @@ def _may_have_duplicates(row: TaskRow) -> bool:
     """Return whether a task has more predictions than versions, or its row does not tell."""
     versions = [each for each in (row.predictions_model_versions or "").split(",") if each]
     return int(row.total_predictions or 0) > len(versions)
+
+
+def token_sentence(use: str) -> str:
+    """Return the sentence that asks for the address of Label Studio and a token for it.
+
+    >>> token_sentence("Tasks are read from Label Studio")
+    'Tasks are read from Label Studio: set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY.'
+    """
+    return f"{use}: set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY."
+
+
+def required_client(client: LabelStudioClient | None, use: str) -> LabelStudioClient:
+    """Return the client.
+
+    Args:
+        client: Label Studio; None without a token.
+        use: what it is needed for, see `token_sentence`.
+
+    Raises:
+        BadRequest: there is no token.
+    """
+    if client is None:
+        raise BadRequest(token_sentence(use))
+    return client

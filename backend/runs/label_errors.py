@@ -208,7 +208,7 @@ class _Search:
 
     def report(self) -> LabelErrors:
         # Read now: after hours of work nothing is lost where the database is away for a while.
-        confirmed = self.parts.confirmed.of(self.project)
+        confirmed = ConfirmedAnnotations(self.parts.database).of(self.project)
         reviewed: list[_Reviewed] = []
         found: list[Sequence[Disagreement]] = []
         digests: list[str] = []

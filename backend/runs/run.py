@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Protocol, TypeVa
 import msgspec
 
 if TYPE_CHECKING:
+    from backend.database.database import Database
     from backend.inference.engine import Engine
     from backend.label_studio.client import LabelStudioClient
     from backend.label_studio.image_loader import ImageReader
     from backend.learning.examples import ExampleStore
-    from backend.runs.label_errors import ConfirmedAnnotations
     from backend.settings import Settings
 
 RunState = Literal["queued", "running", "done", "failed", "cancelled"]
@@ -74,18 +74,14 @@ class Progress(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class RunParts:
-    """What reports are made with.
-
-    Attributes:
-        confirmed: the annotations that people have confirmed.
-    """
+    """What reports are made with."""
 
     client: LabelStudioClient
     images: ImageReader
     engine: Engine
     settings: Settings
     examples: ExampleStore
-    confirmed: ConfirmedAnnotations
+    database: Database
 
 
 @dataclass(frozen=True, eq=False)

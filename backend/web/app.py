@@ -117,7 +117,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
     _add_middleware(app, settings, metrics)
     projects = ProjectCheck(services.page_client)
     add_filters(app)
-    app.jinja_env.globals["project_title"] = services.project_titles.name
+    app.jinja_env.globals["project_title"] = services.connection_watch.project_name
     app.jinja_env.globals["task_url"] = services.files.task_url
     for blueprint in _blueprints(services, predictor, tracker, metrics, projects):
         app.register_blueprint(blueprint)

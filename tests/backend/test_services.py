@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from backend import create_app, errors
+from backend.errors import BadRequest
+from backend.label_studio.client import required_client
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import parse_predict
 from backend.services import Services
@@ -28,11 +30,12 @@ def test_parts_are_made_once_open_no_database_and_start_no_thread(
     services: Services, tmp_path: Path
 ) -> None:
     threads = threading.active_count()
-    client = services.required_client("predictions are written")
+    client, predictor = services.client, services.predictor()
+    assert client is not None
     assert client.url == "http://studio"
-    services.prelabeler(client)
+    services.prelabeler(client, predictor)
     services.ray_prelabeler(client, "", None)
-    services.worker(services.predictor())
+    services.worker(predictor)
     for part in ("engine", "images", "store", "owner", "task_runner", "annotations", "learner"):
         assert getattr(services, part) is getattr(services, part), part
     assert threading.active_count() == threads
@@ -41,21 +44,20 @@ def test_parts_are_made_once_open_no_database_and_start_no_thread(
 
 def test_without_a_token_there_is_no_client() -> None:
     services = Services(Settings())
-    assert services.client is None
-    with pytest.raises(ValueError, match=r"^Set LABEL_STUDIO_URL .*: annotations are read through"):
-        services.required_client("annotations are read")
+    assert (services.client, services.page_client) == (None, None)
+    with pytest.raises(BadRequest, match=r"^Tasks are read: set LABEL_STUDIO_URL and LABEL_STUDIO"):
+        required_client(services.client, "Tasks are read")
 
 
-def test_check_refuses_a_model_that_does_not_exist() -> None:
+def test_a_model_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ValueError, match="arch/tag"):
-        Services(Settings(model="nothing")).check()
+        _ = Services(Settings(model="nothing")).engine
 
 
-def test_check_refuses_a_database_that_cannot_be_opened(tmp_path: Path) -> None:
+def test_a_database_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
-    url = f"sqlite:///{tmp_path}/folder"
     with pytest.raises(ValueError, match="folder"):
-        Services(Settings(model="demo", database_url=url)).check()  # type: ignore[arg-type]
+        Services(Settings(database_url=f"sqlite:///{tmp_path}/folder")).database.check()
 
 
 def test_commands_and_server_make_predictions_of_one_version() -> None:
@@ -65,20 +67,16 @@ def test_commands_and_server_make_predictions_of_one_version() -> None:
     version = served.post("/setup", json=body).get_json()["model_version"]
     services = Services(settings, colour_engine())
     assert services.predictor().versions.current(config, 7) == version
-    assert services.database_free_predictor().versions.current(config) == version
+    assert services.predictor(uses_database=False).versions.current(config) == version
 
 
 def test_a_predictor_without_a_database_makes_none(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/jobs.db"
     services = Services(Settings(database_url=url), colour_engine())  # type: ignore[arg-type]
-    for read, source in (
-        (None, data_url(flag("red", "blue"))),
-        (lambda source, task: flag("red", "blue"), "picture.png"),
-    ):
-        task = {"id": 1, "data": {"image": source}}
-        body = json.dumps({"tasks": [task], "label_config": brush_config("red")}).encode()
-        (entry,) = services.database_free_predictor(read).predict(parse_predict(body))
-        assert entry["result"]
+    task = {"id": 1, "data": {"image": data_url(flag("red", "blue"))}}
+    body = json.dumps({"tasks": [task], "label_config": brush_config("red")}).encode()
+    (entry,) = services.predictor(uses_database=False).predict(parse_predict(body))
+    assert entry["result"]
     assert list(tmp_path.iterdir()) == []
 
 

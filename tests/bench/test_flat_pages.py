@@ -160,7 +160,7 @@ def test_pages_are_flat(
         "once for a walk through its tasks",
     )
     settings, engine_of_colours = Settings(model="demo"), colour_engine()
-    teach(database, Services(settings, engine_of_colours).versions._model_key())
+    teach(database, Services(settings, engine_of_colours).learner.versions._model_key())
     FailureStore(database).add([(task, "It is no image.") for task in range(FAILED)])
     client: FlaskClient = create_app(settings, engine_of_colours).test_client()
     for path in ("/status", "/jobs", "/projects/7/report.json", "/projects/7/report?step=day"):

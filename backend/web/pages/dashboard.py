@@ -10,13 +10,14 @@ from flask import Blueprint, Response, request, url_for
 
 from backend.errors import BackendError
 from backend.jobs.job_store import Job, JobStore
+from backend.label_studio.client import required_client
 from backend.label_studio.requests import read_project_id
 from backend.prediction.failures import FailureStore
 from backend.services import Services
 from backend.web.metrics import CONTENT_TYPE, Metrics
 from backend.web.middleware.errors import describe_health, json_response, see_other
 from backend.web.middleware.guards import BodyReader
-from backend.web.pages.forms import JobRequest, ProjectCheck, no_key, parse_fields, required_client
+from backend.web.pages.forms import JobRequest, ProjectCheck, no_key, parse_fields
 from backend.web.pages.html import answer_action, answer_form, html_page, is_for_people
 from backend.web.pages.status import StatusReport, StatusSerializer
 
@@ -162,7 +163,9 @@ class DashboardRoutes:
             "part.html" if "part" in request.args else "page.html",
             now=now,
             others=[
-                each for each in self.services.project_titles.choices() if each[0] not in served
+                each
+                for each in self.services.connection_watch.project_choices()
+                if each[0] not in served
             ],
             no_key=no_key(self.services.page_client, USE),
             refusal=refusal,

@@ -11,37 +11,13 @@ import msgspec
 
 from backend.errors import BadRequest, NotFound, StudioRefused, StudioUnreachable
 from backend.jobs.job_store import Only
-from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.client import LabelStudioClient, token_sentence
 
 #: A part of a rule for a number from 1 on that a database can hold.
 URL_NUMBER: Final = "int(min=1, max=2147483647)"
 
 #: The start of each rule of a project's pages; routes are given its number as `project`.
 PROJECT: Final = f"/projects/<{URL_NUMBER}:project>"
-
-
-def token_sentence(use: str) -> str:
-    """Return the sentence that asks for the address of Label Studio and a token for it.
-
-    >>> token_sentence("Tasks are read from Label Studio")
-    'Tasks are read from Label Studio: set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY.'
-    """
-    return f"{use}: set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY."
-
-
-def required_client(client: LabelStudioClient | None, use: str) -> LabelStudioClient:
-    """Return the client.
-
-    Args:
-        client: Label Studio; None without a token.
-        use: what it is needed for, see `token_sentence`.
-
-    Raises:
-        BadRequest: there is no token.
-    """
-    if client is None:
-        raise BadRequest(token_sentence(use))
-    return client
 
 
 def no_key(client: LabelStudioClient | None, use: str) -> str:

@@ -9,10 +9,11 @@ import msgspec
 from flask import Blueprint, Response, request, url_for
 
 from backend.errors import BackendError, BadRequest, ModelUnavailable
+from backend.label_studio.client import required_client
 from backend.learning.learner import Learner
 from backend.learning.pictures import BeforeAfter
 from backend.learning.versions import LearningState, Version
-from backend.runs.label_errors import LABEL_ERRORS, LabelErrors, Suspicion
+from backend.runs.label_errors import LABEL_ERRORS, ConfirmedAnnotations, LabelErrors, Suspicion
 from backend.services import Services
 from backend.web.middleware.errors import json_response, see_other
 from backend.web.middleware.guards import BodyReader
@@ -21,7 +22,6 @@ from backend.web.pages.forms import (
     PROJECT,
     ActionRequest,
     parse_fields,
-    required_client,
 )
 from backend.web.pages.html import answer_action, html_page, is_for_people
 
@@ -167,7 +167,7 @@ class LearningRoutes:
         self, project: int, report: LabelErrors, losing: list[str]
     ) -> list[tuple[int, Suspicion]]:
         """List label errors with their places on their page, those of labels that lose first."""
-        left = report.without(self.services.confirmed.of(project)).suspicions
+        left = report.without(ConfirmedAnnotations(self.services.database).of(project)).suspicions
         listed = list(enumerate(left, 1))
         listed.sort(key=lambda each: each[1].label not in losing and each[1].other not in losing)
         return listed[:_MOST_CHECKED]

@@ -26,7 +26,7 @@ from backend.prediction.failures import FailureStore
 from backend.prediction.predictor import ModelVersions
 from backend.runs.agreement import AGREEMENT
 from backend.runs.dataset import DATASETS
-from backend.runs.label_errors import LABEL_ERRORS
+from backend.runs.label_errors import LABEL_ERRORS, ConfirmedAnnotations
 from backend.runs.words import WORDS
 from backend.services import Services
 from backend.settings import Settings
@@ -177,7 +177,7 @@ class ProjectRoutes:
 
     def _learned(self, project: int) -> _Json | None:
         """Return the version in use with its gain, and what waits; None where that is not known."""
-        versions = self.services.versions
+        versions = self.services.learner.versions
         with suppress(ModelUnavailable):
             state = versions.state(project)
             live = [each for each in versions.versions(project) if each.number == state.live]
@@ -214,7 +214,9 @@ class ProjectRoutes:
         suspected = services.runs.last(LABEL_ERRORS, project)
         if suspected is not None:
             run, report = suspected
-            suspicions = report.without(services.confirmed.of(project)).suspicions
+            suspicions = report.without(
+                ConfirmedAnnotations(services.database).of(project)
+            ).suspicions
             page = url_for("label-errors.page", project=project)
             n_annotations = len({each.annotation for each in suspicions})
             what = f"suspicious {inflected(n_annotations, 'annotation')}"

@@ -11,9 +11,9 @@ from flask import Blueprint, Response, request, send_file, url_for
 
 from backend.dataset.exporter import Format
 from backend.errors import BackendError, BadRequest, NotFound
-from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.client import LabelStudioClient, required_client
 from backend.runs.dataset import DAYS_KEPT, file_name, file_of
-from backend.runs.label_errors import LabelErrors
+from backend.runs.label_errors import ConfirmedAnnotations, LabelErrors
 from backend.runs.run import MOST_WORD_PICTURES, Run, RunKind
 from backend.runs.run_store import RunStore
 from backend.runs.words import MAX_WORDINGS, WordsReport
@@ -31,7 +31,6 @@ from backend.web.pages.forms import (
     last_values,
     no_key,
     parse_fields,
-    required_client,
 )
 from backend.web.pages.html import answer_action, answer_form, html_page, is_for_people
 
@@ -229,6 +228,11 @@ class RunRoutes:
 class LabelErrorRoutes(RunRoutes):
     """Answer the routes of ``/projects/<id>/label-errors``."""
 
+    @property
+    def confirmed(self) -> ConfirmedAnnotations:
+        """The annotations that people have confirmed as right."""
+        return ConfirmedAnnotations(self.services.database)
+
     def add_routes(self, routes: Blueprint, start: str) -> None:
         """Add the routes that confirm an annotation and take that back."""
         routes.add_url_rule(f"{start}/confirm", "confirm", self.confirm, methods=["POST"])
@@ -244,11 +248,11 @@ class LabelErrorRoutes(RunRoutes):
 
     def shown(self, project: int, report: LabelErrors) -> LabelErrors:
         """Leave out what people have confirmed as it was compared."""
-        return report.without(self.services.confirmed.of(project))
+        return report.without(self.confirmed.of(project))
 
     def more(self, project: int, report: LabelErrors | None) -> _Json:
         """Tell the annotations of the last report that are confirmed as they were compared."""
-        confirmed, made = self.services.confirmed.of(project), self.store.last(self.kind, project)
+        confirmed, made = self.confirmed.of(project), self.store.last(self.kind, project)
         tasks = {
             each.annotation: each.task
             for each in (made[1].suspicions if made else ())
@@ -266,11 +270,11 @@ class LabelErrorRoutes(RunRoutes):
                 f"The last report does not have this version of annotation {asked.annotation}: "
                 "load the page again."
             )
-        self.services.confirmed.confirm(project, asked.annotation, asked.updated)
+        self.confirmed.confirm(project, asked.annotation, asked.updated)
 
     def _take_back(self, project: int, is_form: bool) -> None:
         asked = parse_fields(self.body.read(MAX_FORM_BYTES), is_form, Confirmation)
-        self.services.confirmed.take_back(project, asked.annotation)
+        self.confirmed.take_back(project, asked.annotation)
 
 
 class WordsRoutes(RunRoutes):

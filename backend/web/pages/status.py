@@ -174,7 +174,7 @@ class StatusReport:
             return StoredStatus(trouble=sentence)
 
     def _read_rows(self) -> StoredStatus:
-        poller, is_gone = self._services.change_poller, self._services.project_titles.is_gone
+        poller, is_gone = self._services.change_poller, self._services.connection_watch.is_gone
         jobs = self._services.store.list_jobs(limit=ROWS_SHOWN)
         failing = self._failures.by_project()
         gone = {*filter(is_gone, failing)}
@@ -192,7 +192,7 @@ class StatusReport:
         """Return what background threads have found out about Label Studio; ask it nothing."""
         poller, scrubbed = self._services.change_poller, self.serializer.scrub
         return {
-            "trouble": scrubbed(self._services.token_watch.trouble),
+            "trouble": scrubbed(self._services.connection_watch.trouble),
             "poll_interval_s": poller.settings.poll_interval_s if poller.client else None,
             "polled": [
                 {

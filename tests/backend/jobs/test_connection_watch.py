@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from backend.errors import StudioUnreachable
-from backend.jobs.connection_watch import ProjectTitles, TokenWatch
+from backend.jobs.connection_watch import ConnectionWatch
 from backend.label_studio.client import LabelStudioClient
 from tests.backend.conftest import Clock
 from tests.backend.fakes.colour_segmenter import brush_config
@@ -28,17 +28,16 @@ def client(server: LocalServer) -> LabelStudioClient:
 
 
 @pytest.fixture
-def watch(client: LabelStudioClient, clock: Clock) -> TokenWatch:
-    return TokenWatch(client, clock)
+def watch(client: LabelStudioClient, clock: Clock) -> ConnectionWatch:
+    return ConnectionWatch(client, clock)
 
 
-@pytest.fixture
-def titles(client: LabelStudioClient, clock: Clock) -> ProjectTitles:
-    return ProjectTitles(client, clock)
+def count_asked(server: LocalServer, path: str) -> int:
+    return sum(each.path.startswith(path) for each in server.asked)
 
 
 def test_a_token_is_tried_every_five_minutes_and_said_once_where_it_is_refused(
-    watch: TokenWatch,
+    watch: ConnectionWatch,
     studio: FakeStudio,
     server: LocalServer,
     clock: Clock,
@@ -48,7 +47,7 @@ def test_a_token_is_tried_every_five_minutes_and_said_once_where_it_is_refused(
         watch.check()
         clock.now += 10
     assert watch.trouble == ""
-    assert [each.path for each in server.asked] == ["/api/current-user/whoami"] * 2
+    assert count_asked(server, "/api/current-user/whoami") == 2
     studio.fault = lambda _: Answer(503)
     watch.check()
     assert "HTTP 503" in watch.trouble
@@ -70,19 +69,18 @@ def test_a_token_is_tried_every_five_minutes_and_said_once_where_it_is_refused(
 
 
 def test_without_a_token_nothing_is_tried() -> None:
-    watch, titles = TokenWatch(None), ProjectTitles(None)
+    watch = ConnectionWatch(None)
     watch.check()
-    titles.check()
-    assert (watch.trouble, titles.choices()) == ("", [])
+    assert (watch.trouble, watch.project_choices()) == ("", [])
 
 
-def test_projects_are_named_by_title_and_number(titles: ProjectTitles) -> None:
-    assert titles.name(7) == "Project 7", "nothing waits for Label Studio"
-    assert (titles.choices(), titles.is_gone(99)) == ([], False)
-    titles.check()
-    assert titles.name(7) == "streets at night (7)"
-    assert (titles.name(12), titles.name(99)) == ("Project 12", "Project 99")
-    assert titles.choices() == [
+def test_projects_are_named_by_title_and_number(watch: ConnectionWatch) -> None:
+    assert watch.project_name(7) == "Project 7", "nothing waits for Label Studio"
+    assert (watch.project_choices(), watch.is_gone(99)) == ([], False)
+    watch.check()
+    assert watch.project_name(7) == "streets at night (7)"
+    assert (watch.project_name(12), watch.project_name(99)) == ("Project 12", "Project 99")
+    assert watch.project_choices() == [
         (12, "Project 12"),
         (9, "Kitchens (9)"),
         (8, "Streets (8)"),
@@ -91,41 +89,41 @@ def test_projects_are_named_by_title_and_number(titles: ProjectTitles) -> None:
 
 
 def test_titles_are_read_again_only_while_somebody_looks(
-    titles: ProjectTitles, studio: FakeStudio, server: LocalServer, clock: Clock
+    watch: ConnectionWatch, studio: FakeStudio, server: LocalServer, clock: Clock
 ) -> None:
-    titles.check()
-    assert len(server.asked) == 1, "at the start"
+    watch.check()
+    assert count_asked(server, "/api/projects") == 1, "at the start"
     clock.now += 3600
-    titles.check()
-    assert len(server.asked) == 1
+    watch.check()
+    assert count_asked(server, "/api/projects") == 1
     studio.titles[7] = "Renamed"
-    assert titles.name(7) == "streets at night (7)"
-    titles.check()
-    assert (titles.name(7), len(server.asked)) == ("Renamed (7)", 2)
-    titles.check()
-    assert len(server.asked) == 2, "not at each look"
+    assert watch.project_name(7) == "streets at night (7)"
+    watch.check()
+    assert (watch.project_name(7), count_asked(server, "/api/projects")) == ("Renamed (7)", 2)
+    watch.check()
+    assert count_asked(server, "/api/projects") == 2, "not at each look"
 
 
 def test_where_they_cannot_be_read_projects_have_numbers(
-    titles: ProjectTitles, studio: FakeStudio, clock: Clock
+    watch: ConnectionWatch, studio: FakeStudio, clock: Clock
 ) -> None:
     studio.fault = lambda _: Answer(401)
-    titles.check()
-    assert titles.name(7) == "Project 7"
+    watch.check()
+    assert watch.project_name(7) == "Project 7"
     clock.now += 60
     studio.fault = lambda _: Answer(503)
     with pytest.raises(StudioUnreachable):
-        titles.check()
-    assert titles.name(7) == "Project 7"
+        watch.check()
+    assert watch.project_name(7) == "Project 7"
     studio.fault = lambda _: None
     clock.now += 60
-    titles.check()
-    assert titles.name(7) == "streets at night (7)"
+    watch.check()
+    assert watch.project_name(7) == "streets at night (7)"
 
 
 @pytest.mark.parametrize(("count", "most"), [(100, 1000), (250, 1000), (250, 250)])
 def test_titles_of_more_than_a_page_are_read_and_of_too_many_none_is_called_gone(
-    titles: ProjectTitles,
+    watch: ConnectionWatch,
     studio: FakeStudio,
     server: LocalServer,
     monkeypatch: pytest.MonkeyPatch,
@@ -134,8 +132,8 @@ def test_titles_of_more_than_a_page_are_read_and_of_too_many_none_is_called_gone
 ) -> None:
     monkeypatch.setattr("backend.jobs.connection_watch.MOST_TITLES", most)
     studio.titles = {each: f"Project of {each}" for each in range(7, 7 + count)}
-    titles.check()
-    assert len(titles.choices()) == count
-    assert not any(titles.is_gone(each) for each in studio.titles)
-    assert titles.is_gone(7 + count) == (count < most)
-    assert len(server.asked) == -(-count // 100)
+    watch.check()
+    assert len(watch.project_choices()) == count
+    assert not any(watch.is_gone(each) for each in studio.titles)
+    assert watch.is_gone(7 + count) == (count < most)
+    assert count_asked(server, "/api/projects") == -(-count // 100)

@@ -11,7 +11,7 @@ import pytest
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.learning.examples import TrainingExample
-from backend.runs.label_errors import LABEL_ERRORS, place_pictures
+from backend.runs.label_errors import LABEL_ERRORS, ConfirmedAnnotations, place_pictures
 from backend.services import Services
 from clearclip_core import SCENE_LABELS, Adaptation, Example, PreparedImage
 from clearclip_core.adaptation.fitting import fit_held_out
@@ -75,11 +75,12 @@ def test_what_was_confirmed_leaves_its_place_to_others(
     first, second, *_ = [each.annotation for each in make().suspicions]
     monkeypatch.setattr("backend.runs.label_errors.LEAST_SUSPICIONS", 1)
     updated = make().suspicions[0].updated
-    services.confirmed.confirm(7, first, updated)
+    confirmed = ConfirmedAnnotations(services.database)
+    confirmed.confirm(7, first, updated)
     assert [each.annotation for each in make().suspicions] == [second]
-    services.confirmed.confirm(7, first, updated - 1)
+    confirmed.confirm(7, first, updated - 1)
     assert [each.annotation for each in make().suspicions] == [first], "it was changed"
-    services.confirmed.take_back(7, first)
+    confirmed.take_back(7, first)
 
 
 def test_each_annotation_counts_but_what_cannot_be_read_or_was_skipped(
@@ -124,7 +125,7 @@ def test_each_image_is_scored_by_what_the_other_images_teach(
         picture = segmenter.prepare(scene.image).digest
         example = Example.of(segmenter.encode(scene.image), masks, LABELS, picture)
         stored = TrainingExample(example.digest, example.to_bytes())
-        services.examples.replace(int(annotation_of(studio, task)["id"]), 7, [stored])
+        services.learner.examples.replace(int(annotation_of(studio, task)["id"]), 7, [stored])
         examples.append(example)
     used: dict[str, Adaptation | None] = {}
     encode = services.engine.encode
@@ -136,7 +137,7 @@ def test_each_image_is_scored_by_what_the_other_images_teach(
     monkeypatch.setattr(services.engine, "encode", watched)
     report = make()
     for annotation in studio.annotations:
-        services.examples.forget(annotation)
+        services.learner.examples.forget(annotation)
     assert (report.annotations, report.examples) == (4, 4)
     words = segmenter.vocabulary(parse_label_config(CONFIG).labels, contrast=True)
     held_out = fit_held_out(examples, segmenter.embed, words)

@@ -57,12 +57,12 @@ def test_drives_that_have_a_corrected_frame_are_passed_over(
         annotation = studio.annotate(drive * FRAMES + 2, [])["id"]
         example = Example.of(segmenter.encode(frame), {}, ["sky"], segmenter.prepare(frame).digest)
         stored = TrainingExample(example.digest, example.to_bytes())
-        services.examples.replace(annotation, 7, [stored])
+        services.learner.examples.replace(annotation, 7, [stored])
     try:
         report = choose(count=DRIVES)
     finally:
-        for each in {made.annotation for made in services.examples.examples(7)}:
-            services.examples.forget(each)
+        for each in {made.annotation for made in services.learner.examples.examples(7)}:
+            services.learner.examples.forget(each)
     assert drives(report) == [0, 1, 3, 4, 6]
     assert (report.examples, report.unlabeled) == (2, DRIVES * FRAMES - 2)
     assert report.compared == report.unlabeled

@@ -400,7 +400,7 @@ def test_tasks_without_a_prediction_are_named_once_with_their_newest_reason() ->
     failures.add([(99, "Gone.")], project=8)
     failures.add([(6, "There is no file.")])
     failures.solve([7])
-    vars(scene.services.project_titles)["_titles"] = {7: "Streets"}
+    vars(scene.services.connection_watch)["_titles"] = {7: "Streets"}
     now = scene.read()
     assert (now["failing"]["tasks"], len(now["errors"])) == (23, 20), "8 is deleted"
     assert now["errors"][0]["task"] == 6, "the last one first"
