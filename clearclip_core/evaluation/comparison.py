@@ -7,12 +7,12 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from importlib.resources import files
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import jinja2
 import numpy as np
@@ -123,31 +123,21 @@ def draw_masks(
     made = segmenter.decide(scores, thresholds, rgb, rule.refine, rule.propagate)
     min_px = round(rule.min_island_share * made.label_map.size)
     index = {label.name: number for number, label in enumerate(labels)}
-    masks = {index[name]: mask for name, mask in made.masks(min_px, min_px).items()}
-    return {number: mask for number, mask in masks.items() if thresholds[number] < 1}
+    masks = made.masks(min_px, min_px)
+    return {index[name]: mask for name, mask in masks.items() if thresholds[index[name]] < 1}
 
 
-@dataclass(frozen=True, eq=False)
-class Predicted:
-    """What a candidate predicts for an image.
-
-    Attributes:
-        masks: index of the label -> (H, W) bool, for labels with a pixel.
-        seconds: time from the image in memory to the masks, the encoder's share included.
-    """
-
-    masks: dict[int, BoolMask]
-    seconds: float
-
-
-def predict_all(candidates: Sequence[Candidate], rgb: RGBArray) -> Iterator[Predicted]:
+def predict_all(
+    candidates: Sequence[Candidate], rgb: RGBArray
+) -> Iterator[tuple[dict[int, BoolMask], float]]:
     """Predict an image with each candidate; it is encoded once for those that share a segmenter.
 
     Args:
         rgb: (H, W, 3) uint8.
 
     Yields:
-        The prediction of each candidate, in order.
+        The masks of each candidate, in order, and the seconds from the image in memory to them,
+        with the encoder's share.
     """
     encoded: dict[int, tuple[Any, float]] = {}
     for candidate in candidates:
@@ -161,7 +151,7 @@ def predict_all(candidates: Sequence[Candidate], rgb: RGBArray) -> Iterator[Pred
         features, encoding_s = encoded[key]
         began = time.perf_counter()
         masks = candidate.masks(features, rgb)
-        yield Predicted(masks, encoding_s + time.perf_counter() - began)
+        yield masks, encoding_s + time.perf_counter() - began
 
 
 class Readable(Protocol):
@@ -226,9 +216,17 @@ SHOWN: Final = 12
 _SHOWN_PX = 480
 
 
-#: IoU, boundary IoU, saved paint and the share of the predicted masks with an IoU of at least 0.9;
-#: None where there is nothing to divide by.
-Shares = tuple[float | None, float | None, float | None, float | None]
+class Shares(NamedTuple):
+    """Means of masks; None where there is nothing to divide by.
+
+    Attributes:
+        close_share: share of the predicted masks with an IoU of at least 0.9.
+    """
+
+    iou: float | None
+    boundary_iou: float | None
+    saved_paint: float | None
+    close_share: float | None
 
 
 def shares_of(overlaps: Sequence[MaskOverlap]) -> Shares:
@@ -237,25 +235,20 @@ def shares_of(overlaps: Sequence[MaskOverlap]) -> Shares:
     predicted = [each for each in overlaps if each.predicted_px]
     close = sum((each.iou or 0) >= CLOSE_IOU for each in predicted)
     close_share = close / len(predicted) if predicted else None
-    return total.iou, total.boundary_iou, total.saved_paint, close_share
+    return Shares(total.iou, total.boundary_iou, total.saved_paint, close_share)
 
 
-@dataclass(frozen=True, eq=False)
 class CandidateFigures:
-    """How well a candidate predicted.
+    """How well a candidate predicted so many labels.
 
     Attributes:
         labels: of each label the overlaps on the pictures where it was predicted or is true.
         seconds: time of each picture, from the picture in memory to its masks.
     """
 
-    labels: tuple[list[MaskOverlap], ...]
-    seconds: list[float] = field(default_factory=list)
-
-    @classmethod
-    def empty(cls, labels: int) -> CandidateFigures:
-        """Return the figures of no picture."""
-        return cls(tuple([] for _ in range(labels)))
+    def __init__(self, labels: int) -> None:
+        self.labels: list[list[MaskOverlap]] = [[] for _ in range(labels)]
+        self.seconds: list[float] = []
 
     def add(self, overlaps: Sequence[MaskOverlap], seconds: float) -> None:
         """Add a picture: the overlap of each label, and its time."""
@@ -269,7 +262,7 @@ class CandidateFigures:
         """Means over the labels of their IoU and boundary IoU; the others of all labels."""
         ious, boundary_ious, *_ = zip(*map(shares_of, self.labels), strict=True)
         every = list(itertools.chain.from_iterable(self.labels))
-        return _mean(ious), _mean(boundary_ious), *shares_of(every)[2:]
+        return Shares(_mean(ious), _mean(boundary_ious), *shares_of(every)[2:])
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -278,35 +271,25 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 @dataclass(frozen=True, eq=False)
-class ShownPicture:
-    """A picture, its truth and each candidate's prediction, drawn with at most 480 px.
-
-    Attributes:
-        drawn: caption and (h, w, 3) uint8 image of each.
-    """
-
-    name: str
-    drawn: tuple[tuple[str, RGBArray], ...]
-
-
-@dataclass(frozen=True, eq=False)
 class Comparison:
     """The candidates with their figures, and the pictures with most wrong pixels.
 
     Attributes:
+        worst: name of each picture, and captions and (h, w, 3) uint8 images of at most 480 px: the
+            picture, its truth and each candidate's prediction.
         left_out: name and reason of each picture that could not be read.
     """
 
     labels: tuple[str, ...]
     candidates: tuple[Candidate, ...]
     figures: tuple[CandidateFigures, ...]
-    worst: tuple[ShownPicture, ...]
+    worst: tuple[tuple[str, Mapping[str, RGBArray]], ...]
     left_out: tuple[tuple[str, str], ...] = ()
 
     @property
     def best(self) -> int:
         """Index of the candidate that saves most paint; the first of equals."""
-        shares = (figures.shares[2] for figures in self.figures)
+        shares = (figures.shares.saved_paint for figures in self.figures)
         saved = [-math.inf if share is None else share for share in shares]
         return saved.index(max(saved))
 
@@ -354,25 +337,30 @@ def compare(
     for candidate in candidates:
         candidate.embed()
     count = len(folder.labels)
-    figures = [CandidateFigures.empty(count) for _ in candidates]
-    worst: list[tuple[float, int, ShownPicture]] = []
+    figures = [CandidateFigures(count) for _ in candidates]
+    worst: list[tuple[float, int, tuple[str, Mapping[str, RGBArray]]]] = []
     left_out: list[tuple[str, str]] = []
-    for number, (name, rgb, truth) in enumerate(_readable(folder, leave_out, left_out)):
-        maps, overlaps = [], []
-        for place, made in enumerate(predict_all(candidates, rgb)):  # one candidate's masks at once
-            found = mask_overlaps(made.masks, truth, count)
-            figures[place].add(found, made.seconds)
-            overlaps.append(sum(found, MaskOverlap()))
-            maps.append(_label_map(made.masks, truth))
-        wrong_px = fmean(each.wrong_px for each in overlaps)
-        wrong_share = wrong_px / max(1, np.count_nonzero(truth != IGNORE))
+    read = read_ahead(partial(_read, leave_out=leave_out), folder.pictures)
+    bar = tqdm(zip(folder.pictures, read, strict=True), total=len(folder.pictures), unit="picture")
+    for number, (picture, content) in enumerate(bar):
+        if isinstance(content, Exception):
+            left_out.append((picture.name, str(content)))
+            continue
+        rgb, truth = content
+        maps: dict[str, LabelIndices] = {}
+        wrong_px = []
+        predicted = predict_all(candidates, rgb)  # one candidate's masks at once
+        for candidate, each, (masks, seconds) in zip(candidates, figures, predicted, strict=True):
+            overlaps = mask_overlaps(masks, truth, count)
+            each.add(overlaps, seconds)
+            total = sum(overlaps, MaskOverlap())
+            wrong_px.append(total.wrong_px)
+            caption = f"{_title(candidate)}; saved paint {format_percent(total.saved_paint)}"
+            maps[caption] = _label_map(masks, truth)
+        wrong_share = fmean(wrong_px) / max(1, np.count_nonzero(truth != IGNORE))
         if shown and (len(worst) < shown or wrong_share > worst[0][0]):
-            named = [
-                f"{_title(candidate)}; saved paint {format_percent(overlap.saved_paint)}"
-                for candidate, overlap in zip(candidates, overlaps, strict=True)
-            ]
-            drawn = _drawn(rgb, truth, dict(zip(named, maps, strict=True)), count)
-            worst.append((wrong_share, -number, ShownPicture(name, drawn)))
+            drawn = picture.name, _drawn(rgb, truth, maps, count)
+            worst.append((wrong_share, -number, drawn))
             worst = sorted(worst, key=lambda entry: entry[:2])[-shown:]
     if left_out and len(left_out) == len(folder.pictures):
         raise ValueError(f"No picture can be measured. {left_out[0][0]}: {left_out[0][1]}")
@@ -381,37 +369,23 @@ def compare(
     return Comparison(names, tuple(candidates), tuple(figures), pictures, tuple(left_out))
 
 
-def _readable(
-    folder: LabelledFolder,
-    leave_out: tuple[type[Exception], ...],
-    left_out: list[tuple[str, str]],
-) -> Iterator[tuple[str, RGBArray, Truth]]:
-    """Read the pictures one by one; those that are left out are added to `left_out`."""
-
-    def read(picture: Readable) -> tuple[RGBArray, Truth] | Exception:
-        try:
-            return picture.read()
-        except leave_out as error:
-            return error
-
-    bar = tqdm(read_ahead(read, folder.pictures), total=len(folder.pictures), unit="picture")
-    for picture, found in zip(folder.pictures, bar, strict=True):
-        if isinstance(found, Exception):
-            left_out.append((picture.name, str(found)))
-        else:
-            yield picture.name, *found
+def _read(
+    picture: Readable, leave_out: tuple[type[Exception], ...]
+) -> tuple[RGBArray, Truth] | Exception:
+    try:
+        return picture.read()
+    except leave_out as error:
+        return error
 
 
 def _drawn(
     rgb: RGBArray, truth: Truth, maps: Mapping[str, LabelIndices], labels: int
-) -> tuple[tuple[str, RGBArray], ...]:
-    """Draw an image, its truth and predicted label maps over it, each with its caption."""
+) -> dict[str, RGBArray]:
+    """Draw an image, its truth and predicted label maps over it, each by its caption."""
     true = np.where(truth >= NOTHING, -1, truth.astype(np.int16))
     every = {"picture": np.full_like(true, -1), "truth": true, **maps}
-    return tuple(
-        (caption, thumbnail(rgb, each, palette(labels), _SHOWN_PX))
-        for caption, each in every.items()
-    )
+    colours = palette(labels)
+    return {each: thumbnail(rgb, shown, colours, _SHOWN_PX) for each, shown in every.items()}
 
 
 def _label_map(masks: Mapping[int, BoolMask], truth: Truth) -> LabelIndices:
@@ -442,8 +416,8 @@ def comparison_page(comparison: Comparison) -> bytes:
         labels=_label_rows(comparison),
         key=list(zip(comparison.labels, colours, strict=True)),
         pictures=[
-            (each.name, [(to_data_url(image), caption) for caption, image in each.drawn])
-            for each in comparison.worst
+            (name, [(to_data_url(image), caption) for caption, image in drawn.items()])
+            for name, drawn in comparison.worst
         ],
     ).encode()
 
@@ -508,11 +482,7 @@ def _run(labels: Sequence[str], candidate: Candidate, figures: CandidateFigures)
     pairs = zip(labels, figures.labels, strict=True)
     return {
         **dict(zip(("model", "method", "prompts"), candidate.name, strict=True)),
-        **_named(figures.shares),
+        **figures.shares._asdict(),
         "seconds_per_picture": median(figures.seconds),
-        "labels": {name: {"pictures": len(o)} | _named(shares_of(o)) for name, o in pairs},
+        "labels": {name: {"pictures": len(o)} | shares_of(o)._asdict() for name, o in pairs},
     }
-
-
-def _named(shares: Shares) -> dict[str, float | None]:
-    return dict(zip(("iou", "boundary_iou", "saved_paint", "close_share"), shares, strict=True))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -126,32 +128,19 @@ class MaskOverlap:
     @classmethod
     def of(cls, predicted: BoolMask | None, true: BoolMask | None) -> MaskOverlap:
         """Count the pixels of two masks (H, W); a missing one covers none."""
-        if predicted is None or true is None:
-            mask = true if predicted is None else predicted
-            if mask is None:
-                return cls()
-            whole, band = int(np.count_nonzero(mask)), int(np.count_nonzero(boundary_band(mask)))
-            if predicted is None:
-                return cls(true_px=whole, band_px=band)
-            return cls(predicted_px=whole, band_px=band)
-        bands = boundary_band(predicted), boundary_band(true)
+        bands = [None if mask is None else boundary_band(mask) for mask in (predicted, true)]
+        band_shared_px = _shared_px(*bands)
         return cls(
-            predicted_px=int(np.count_nonzero(predicted)),
-            true_px=int(np.count_nonzero(true)),
-            shared_px=int(np.count_nonzero(predicted & true)),
-            band_shared_px=int(np.count_nonzero(bands[0] & bands[1])),
-            band_px=int(np.count_nonzero(bands[0] | bands[1])),
+            predicted_px=_shared_px(predicted),
+            true_px=_shared_px(true),
+            shared_px=_shared_px(predicted, true),
+            band_shared_px=band_shared_px,
+            band_px=sum(map(_shared_px, bands)) - band_shared_px,
         )
 
     def __add__(self, other: MaskOverlap) -> MaskOverlap:
         """Add the pixels of other masks."""
-        return MaskOverlap(
-            self.predicted_px + other.predicted_px,
-            self.true_px + other.true_px,
-            self.shared_px + other.shared_px,
-            self.band_shared_px + other.band_shared_px,
-            self.band_px + other.band_px,
-        )
+        return MaskOverlap(*map(operator.add, vars(self).values(), vars(other).values()))
 
     @property
     def wrong_px(self) -> int:
@@ -177,3 +166,9 @@ class MaskOverlap:
         the prediction makes more work than none.
         """
         return 1 - self.wrong_px / self.true_px if self.true_px else None
+
+
+def _shared_px(*masks: BoolMask | None) -> int:
+    """Return the number of pixels that all of the masks cover; a missing one covers none."""
+    known = [mask for mask in masks if mask is not None]
+    return int(np.count_nonzero(reduce(np.logical_and, known))) if len(known) == len(masks) else 0

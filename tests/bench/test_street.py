@@ -93,7 +93,7 @@ class World:
         values[[self.names.index(name) for name in asked]] = range(len(asked))
         values[IGNORE] = IGNORE
         candidate = Candidate(self.segmenter, tuple(map(Label, asked)), "", "", rule)
-        figures = CandidateFigures.empty(len(asked))
+        figures = CandidateFigures(len(asked))
         for each in self.encoded:
             masks = candidate.masks(each.features, each.rgb)
             figures.add(mask_overlaps(masks, values[each.truth], len(asked)), 0)

@@ -179,8 +179,8 @@ def test_masks_are_those_of_the_backend_at_its_default_settings() -> None:
     assert isinstance(entry, dict)
     drawn = {region["value"]["brushlabels"][0]: mask_of(region) for region in entry["result"]}
     labels = tuple(Label(name, background=name == "other") for name in NAMES)
-    (made,) = predict_all([Candidate(segmenter, labels, "demo", "")], image)
-    assert {NAMES[index] for index in made.masks} == set(drawn)
+    ((made, _),) = predict_all([Candidate(segmenter, labels, "demo", "")], image)
+    assert {NAMES[index] for index in made} == set(drawn)
     assert len(drawn) >= 3
-    for index, mask in made.masks.items():
+    for index, mask in made.items():
         assert np.array_equal(mask, drawn[NAMES[index]])

@@ -27,7 +27,6 @@ from clearclip_core.evaluation.comparison import (
     AS_PAPER,
     Candidate,
     LabelledFolder,
-    Predicted,
     PredictionRule,
     compare,
     comparison_json,
@@ -64,8 +63,8 @@ class Fixed:
 
 @pytest.fixture(autouse=True)
 def _fixed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def predict(candidates: Sequence[Fixed], rgb: Any) -> list[Predicted]:
-        return [Predicted(each.masks, 0.5) for each in candidates]
+    def predict(candidates: Sequence[Fixed], rgb: Any) -> list[tuple[dict[int, BoolMask], float]]:
+        return [(each.masks, 0.5) for each in candidates]
 
     monkeypatch.setattr(comparison, "predict_all", predict)
 
@@ -155,8 +154,8 @@ def test_the_worst_pictures_are_kept_the_worst_first(tmp_path: Path) -> None:
     maps = [columns(0, 0, 0, 0), columns(1, 1, 1, 1), columns(0, 0, 1, 1)]
     folder = make_folder(tmp_path, maps)
     made = compare(folder, candidates({0: mask(0, 1, 2, 3)}), shown=2)
-    assert [picture.name for picture in made.worst] == ["1", "2"]
-    black, truth, predicted = (image.astype(float) for _, image in made.worst[0].drawn)
+    assert [name for name, _ in made.worst] == ["1", "2"]
+    black, truth, predicted = (image.astype(float) for image in made.worst[0][1].values())
     sky, car = 0.55 * palette(2)
     assert (black == 0).all()
     assert np.abs(truth - car).max() < 1
@@ -196,12 +195,12 @@ def image() -> RGBArray:
 
 def test_the_backend_lets_other_words_win(segmenter: Segmenter, image: RGBArray) -> None:
     rule = PredictionRule(threshold=(0.3,) * 4, min_island_share=0.01)
-    (made,) = predict_all([Candidate(segmenter, LABELS, "demo", "", rule)], image)
+    ((made, _),) = predict_all([Candidate(segmenter, LABELS, "demo", "", rule)], image)
     segmentation = segmenter.segment(image, LABELS, contrast=True, threshold=0.3, refine=True)
     min_px = round(0.01 * 96 * 128)
     expected = segmentation.masks(min_px, min_px)
-    assert {LABELS[index].name for index in made.masks} == set(expected)
-    for index, mask in made.masks.items():
+    assert {LABELS[index].name for index in made} == set(expected)
+    for index, mask in made.items():
         assert np.array_equal(mask, expected[LABELS[index].name])
 
 
@@ -209,5 +208,5 @@ def test_what_was_learned_changes_the_scores(segmenter: Segmenter, image: RGBArr
     width = segmenter.embed(["sky"]).shape[1]
     grass = Adaptation(("grass",), np.zeros((1, width), np.float32), np.full(1, 9, np.float32), 1)
     candidate = Candidate(segmenter, LABELS, "demo", "", AS_PAPER, grass)
-    (made,) = predict_all([candidate], image)
-    assert list(made.masks) == [1]  # its scores are far above all others everywhere
+    ((made, _),) = predict_all([candidate], image)
+    assert list(made) == [1]  # its scores are far above all others everywhere
