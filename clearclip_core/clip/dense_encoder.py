@@ -22,6 +22,7 @@ from clearclip_core.clip.transformer import (
     run_block,
     run_cls,
 )
+from clearclip_core.images.preprocessing import to_device
 
 
 def resize_position_embedding(
@@ -124,9 +125,10 @@ class WindowFeatures(NamedTuple):
     cls: torch.Tensor | None = None
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> WindowFeatures:
-        """Move the features to a device, and convert them if a dtype is given."""
-        patches = self.patches.to(device, dtype or self.patches.dtype)
-        return WindowFeatures(patches, None if self.cls is None else self.cls.to(patches))
+        """Convert the features if a dtype is given, and move them to a device, see `to_device`."""
+        where, dtype = torch.device(device), dtype or self.patches.dtype
+        cls = None if self.cls is None else to_device(self.cls.to(dtype), where)
+        return WindowFeatures(to_device(self.patches.to(dtype), where), cls)
 
 
 class DenseEncoder(nn.Module):

@@ -230,12 +230,21 @@ class Preprocessing:
         """
         import torch  # takes seconds and 300 MB, which those who only read pictures do not need
 
-        pixels = torch.from_numpy(rgb)
-        if torch.device(device).type == "cuda":  # a copy from pinned memory does not block
-            pixels = pixels.pin_memory()
-        pixels = pixels.to(device, non_blocking=True).permute(2, 0, 1)
+        device, precise = torch.device(device), dtype or torch.float32
+        pixels = to_device(torch.from_numpy(rgb), device).permute(2, 0, 1)
         mean, std = (
-            torch.tensor(values, device=device, dtype=dtype or torch.float32)[:, None, None]
+            to_device(torch.tensor(values, dtype=precise), device)[:, None, None]
             for values in (self.mean, self.std)
         )
         return (pixels - mean) / std
+
+
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Copy to a device; to CUDA through pinned memory, so that the host need not wait.
+
+    The copy is in the order of the thread's current stream. torch keeps the pinned memory until
+    that stream has read it.
+    """
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from clearclip_core.images.preprocessing import RGBArray
+from clearclip_core.images.preprocessing import RGBArray, to_device
 from clearclip_core.segmentation.scores import Scores
 from clearclip_core.segmentation.upsampling import Indices, Matrix, Values, upsample
 from clearclip_core.segmentation.windows import WindowPlan
@@ -107,7 +107,8 @@ def propagate(
         stride_px=max(map(len, starts)),
         patch_hw=(1, 1),
     )
-    return replace(scores, cosines=torch.from_numpy(solved).to(scores.cosines), plan=plan)
+    cosines = torch.from_numpy(solved).to(scores.cosines.dtype)
+    return replace(scores, cosines=to_device(cosines, scores.cosines.device), plan=plan)
 
 
 def solve(

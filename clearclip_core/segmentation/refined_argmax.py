@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from clearclip_core.images.preprocessing import RGBArray
+from clearclip_core.images.preprocessing import RGBArray, to_device
 from clearclip_core.segmentation.guided_filter import (
     REFINEMENT,
     ColourFit,
@@ -29,7 +29,7 @@ from clearclip_core.segmentation.guided_filter import (
 )
 from clearclip_core.segmentation.masks import LabelMasks
 from clearclip_core.segmentation.runs import LabelRuns
-from clearclip_core.segmentation.scores import GPU_BATCH_ELEMENTS, Scores, to_device
+from clearclip_core.segmentation.scores import GPU_BATCH_ELEMENTS, Scores
 from clearclip_core.segmentation.segmentation import Segmentation
 from clearclip_core.segmentation.upsampling import AxisUpsampling, Indices, Matrix
 from clearclip_core.thread_pools import one_blas_thread, one_thread

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from clearclip_core.images.preprocessing import to_device
 from clearclip_core.segmentation.tiles import TileArgmax
 from clearclip_core.segmentation.upsampling import (
     BATCH_ELEMENTS,
@@ -149,13 +150,6 @@ CELL_PX = 12.0
 GPU_BATCH_ELEMENTS = 1 << 24
 
 
-def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Copy to a device; to CUDA through pinned memory, so that the host need not wait."""
-    if device.type == "cuda" and tensor.device.type == "cpu":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
-
-
 @dataclass(frozen=True, eq=False)
 class Scores:
     """Cosines of patches and queries; full resolution is computed only band by band.
@@ -215,7 +209,7 @@ class Scores:
                     "Expected argument `bias` to be None for a method that weighs classes by the "
                     "windows' CLS features: it cannot learn from corrections."
                 )
-            flat = flat + bias.to(flat)
+            flat = flat + to_device(bias.to(dtype), flat.device)
         if features.remove_redundancy:
             assert features.cls is not None
             flat = without_redundancy(flat, features.cls.to(dtype) @ queries.T)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import open_clip
 import pytest
@@ -10,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from clearclip_core import METHODS, DenseEncoder
-from clearclip_core.clip.dense_encoder import choose_windows_at_once
+from clearclip_core.clip.dense_encoder import WindowFeatures, choose_windows_at_once
 from tests.core.conftest import make_clip
 from tests.core.reference import attention
 
@@ -134,3 +135,29 @@ def test_a_batch_on_cuda_takes_half_of_the_free_memory(
         free = int(2 * windows * one_window)
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (free, 10**12))
         assert choose_windows_at_once(encoder, 64) == chosen
+
+
+class Uploaded:
+    """A stand-in for a tensor in the memory of a CPU that notes how it is uploaded."""
+
+    device, dtype = torch.device("cpu"), torch.float16
+
+    def __init__(self) -> None:
+        self.log: list[Any] = []
+
+    def pin_memory(self) -> Uploaded:
+        self.log.append("pinned")
+        return self
+
+    def to(self, to: torch.device | torch.dtype, non_blocking: bool = False) -> Uploaded:
+        self.log.append((to, non_blocking))
+        return self
+
+
+def test_features_from_memory_are_uploaded_without_a_wait() -> None:
+    patches, cls = Uploaded(), Uploaded()
+    WindowFeatures(patches, cls).to("cuda:0")  # type: ignore[arg-type]
+    for part in (patches, cls):
+        assert part.log == [(torch.float16, False), "pinned", (torch.device("cuda:0"), True)]
+    on_cpu = WindowFeatures(torch.ones(1, 1, 1, 4), torch.ones(1, 4)).to("cpu", torch.float16)
+    assert on_cpu.patches.dtype == on_cpu.cls.dtype == torch.float16  # type: ignore[union-attr]
