@@ -60,9 +60,11 @@ def test_few_operators_and_waits_after_the_encoder(
     segmenter = Segmenter.load("demo", device="cpu", precision="fp32", templates=BEST_TEMPLATES[:1])
     image = render_scene(5, size_hw=size_hw).image
     labels = [*SCENE_LABELS, *(f"thing {number}" for number in range(count - len(SCENE_LABELS)))]
-    scores = segmenter.score(segmenter.encode(image), labels, contrast=True)
+    features = segmenter.encode(image)
+    scores = segmenter.score(features, labels, contrast=True)  # the words are embedded from here on
     wanted = segmenter.decide(scores, 0.1, image, refine=True)
     with Counting() as counted:
+        scores = segmenter.score(features, labels, contrast=True)
         label_map, confidence = decide_refined_on_device(
             scores, image, 0.1, patch_px=scores.plan.patch_image_px
         )
