@@ -16,9 +16,10 @@ import torch
 
 from backend.errors import ModelUnavailable
 from backend.inference.batching import BatchCollector, BatchEncoder
+from backend.inference.encoded_image import EncodedImage
 from backend.inference.feature_cache import CacheUse, FeatureCache
 from backend.inference.model_loader import ModelLoader, ModelStatus
-from backend.inference.queue import EncodedImage, ImageQueue, ImageRequest, Priority
+from backend.inference.queue import ImageQueue, ImageRequest, Priority
 from backend.inference.words import WordsQueue
 from backend.settings import Settings
 from backend.telemetry.logs import stage
@@ -237,7 +238,7 @@ class Engine:
         """Encode and score an image, contrast words included; wait for the model and its turn.
 
         `Segmenter.prepare` before this and `Segmenter.decide` after it are for the caller's own
-        thread, beside the next images of others.
+        thread, beside the next images of others; on CUDA in `EncodedImage.own_stream`.
 
         Args:
             image: from `Segmenter.prepare`.
@@ -349,10 +350,11 @@ class Engine:
                 adaptation=request.adaptation,
                 presence=request.presence,
             )
+            encoded = EncodedImage.of(features, scores)
         except Exception as error:  # noqa: BLE001 -- one image of a batch
             self._images.fail(request, error)
             return
-        self._images.finish(request, EncodedImage(features, scores))
+        self._images.finish(request, encoded)
 
 
 def load_segmenter(settings: Settings) -> Segmenter:

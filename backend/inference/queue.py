@@ -11,7 +11,8 @@ from enum import IntEnum
 from typing import Final, Generic, TypeVar
 
 from backend.errors import Busy, ModelUnavailable
-from clearclip_core import Adaptation, DenseFeatures, Label, PreparedImage, Scores
+from backend.inference.encoded_image import EncodedImage
+from clearclip_core import Adaptation, Label, PreparedImage
 
 
 class Priority(IntEnum):
@@ -25,14 +26,6 @@ class Priority(IntEnum):
     def word(self) -> str:
         """The priority's name in answers, metrics and logs."""
         return ("interactive", "opened", "batch")[self]
-
-
-@dataclass(frozen=True, eq=False)
-class EncodedImage:
-    """The features and scores of an image, from which prompts are answered."""
-
-    features: DenseFeatures
-    scores: Scores
 
 
 @dataclass(eq=False)

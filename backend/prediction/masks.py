@@ -11,8 +11,8 @@ from operator import itemgetter
 
 import numpy as np
 
+from backend.inference.encoded_image import EncodedImage
 from backend.inference.engine import Engine
-from backend.inference.queue import EncodedImage
 from backend.label_studio.label_config import Control, ControlLabel, least_thresholds
 from backend.label_studio.region_reader import (
     draw_area,
@@ -214,12 +214,13 @@ class ImagePredictor:
             spec.adaptation,
             spec.config.presence,
         )
-        masks = [*self._find_masks(query, encoded, image)]
-        drawn = self._draw(masks, image, spec)
-        if spec.prompt is not None or spec.config.score == "confidence":
-            return drawn
-        least = least_thresholds(image.controls, image.labels)
-        uncertainty = Uncertainty.of(encoded.scores, least)
+        with encoded.own_stream():
+            masks = [*self._find_masks(query, encoded, image)]
+            drawn = self._draw(masks, image, spec)
+            if spec.prompt is not None or spec.config.score == "confidence":
+                return drawn
+            least = least_thresholds(image.controls, image.labels)
+            uncertainty = Uncertainty.of(encoded.scores, least)
         by_effort = spec.config.score == "effort"
         score = uncertainty.effort if by_effort else uncertainty.uncertainty
         return replace(drawn, score=score, pixels=math.prod(image.size_hw))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from backend.inference.encoded_image import EncodedImage
 from backend.inference.engine import Engine
 from backend.label_studio.requests import Context, PredictRequest, Prompt, Task, TypedWords
+from backend.prediction import masks
 from backend.prediction.predictor import Predictor
 from backend.settings import Settings
 from clearclip_core import (
@@ -108,6 +112,41 @@ def test_masks_are_refined_as_the_settings_say(refine: bool, propagate: bool) ->
     predictor = Predictor(colour_engine(segmenter), read_image, settings)
     predictor.predict(request(brush_config("red"), "wide"))
     assert asked == [(refine, propagate, (10, 200, 3))]
+
+
+@pytest.mark.parametrize("context", [None, CLICK])
+def test_all_work_on_an_encoded_image_is_on_the_stream_of_its_thread(
+    context: Context | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log: list[str] = []
+
+    @contextmanager
+    def own_stream(_: EncodedImage) -> Iterator[None]:
+        log.append("begin")
+        yield
+        log.append("end")
+
+    monkeypatch.setattr(EncodedImage, "own_stream", own_stream)
+    for owner, name in (
+        (ColourSegmenter, "decide"),
+        (masks, "segment_points"),
+        (masks, "draw_regions"),
+        (masks.Uncertainty, "of"),
+    ):
+        monkeypatch.setattr(owner, name, noted(getattr(owner, name), log, name))
+    predictor = Predictor(colour_engine(), read_image, Settings())
+    config = brush_config("red", attributes='score="effort"')
+    predictor.predict(request(config, "flag", context=context))
+    work = ["segment_points", "draw_regions"] if context else ["decide", "draw_regions", "of"]
+    assert log == ["begin", *work, "end"]
+
+
+def noted(function: Callable[..., Any], log: list[str], name: str) -> Callable[..., Any]:
+    def note(*given: Any, **options: Any) -> Any:
+        log.append(name)
+        return function(*given, **options)
+
+    return note
 
 
 @pytest.mark.parametrize("context", [None, CLICK])

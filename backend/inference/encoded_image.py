@@ -1,0 +1,73 @@
+"""The features and scores of an image, and the CUDA stream on which a thread goes on with them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+
+from clearclip_core import DenseFeatures, Scores
+
+#: Streams that no thread uses now, by device; the one used last is taken first. torch's allocator
+#: keeps memory for each: so there are only as many as threads have computed at the same time.
+_IDLE_STREAMS: Final[defaultdict[torch.device, list[torch.cuda.Stream]]] = defaultdict(list)
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedImage:
+    """The features and scores of an image, from which prompts are answered.
+
+    Attributes:
+        computed: on CUDA, an event behind the scores on the stream that computes them; else None.
+    """
+
+    features: DenseFeatures
+    scores: Scores
+    computed: torch.cuda.Event | None = None
+
+    @classmethod
+    def of(cls, features: DenseFeatures, scores: Scores) -> EncodedImage:
+        """Return an encoded image; called by the thread that computes it, maybe before the end."""
+        device = scores.cosines.device
+        if device.type != "cuda":
+            return cls(features, scores)
+        return cls(features, scores, torch.cuda.current_stream(device).record_event())
+
+    @contextmanager
+    def own_stream(self) -> Iterator[None]:
+        """Let this thread compute on a CUDA stream of its own; on other devices do nothing.
+
+        On the default stream, which is the model's, its kernels would wait for those of all other
+        threads and for the encoder's next batch. This is safe because of the order:
+
+        - Of the model's work, the thread reads features and scores alone. Both come before
+          `computed` on the model's stream, whether they were encoded or uploaded from the cache,
+          and the thread's stream waits for it. (The host does not: the encoder's check for
+          overflow waits for features of fp16 models alone, and nothing waits for scores.)
+        - Once this object is dropped, the memory of features and scores goes back to the model's
+          stream, which may write there at once. So it is held until the host has waited for the
+          thread's stream at the end, after an error too.
+        - Memory that is taken inside goes back to the thread's stream, and the next thread that
+          uses this stream comes behind. Results leave it as copies on the CPU.
+
+        Who computes on the default stream instead, without this, is in the model's order.
+        """
+        if self.computed is None:
+            yield
+            return
+        idle = _IDLE_STREAMS[self.scores.cosines.device]
+        try:
+            stream = idle.pop()
+        except IndexError:
+            stream = torch.cuda.Stream(self.scores.cosines.device)  # type: ignore[no-untyped-call]
+        try:
+            with torch.cuda.stream(stream):
+                stream.wait_event(self.computed)
+                yield
+        finally:
+            stream.synchronize()
+            idle.append(stream)
