@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from PIL import Image
@@ -44,11 +43,6 @@ def class_names(name: str) -> tuple[str, ...]:
     """
     text = (files(__package__) / "class_names" / f"{name}.txt").read_text(encoding="utf-8")
     return tuple(text.splitlines())
-
-
-def as_labels(classes: Sequence[str]) -> tuple[Label, ...]:
-    """Return one label a class, whose only prompt is the class name."""
-    return tuple(Label(name) for name in classes)
 
 
 def read_labels(path: Path, classes: Sequence[str]) -> tuple[Label, ...]:
@@ -174,10 +168,8 @@ class Benchmark:
 
     def preprocessing(self, model: LoadedModel) -> Preprocessing:
         """Return sizes, mean and std; see `Preprocessing.of_short_side`."""
-        mean, std = model.mean, model.std
-        if self.paper_colours:
-            mean, std = Preprocessing.mean, Preprocessing.std
-        sizes = Preprocessing.of_short_side(mean, std, self.short_side_px)
+        colours = Preprocessing if self.paper_colours else model
+        sizes = Preprocessing.of_short_side(colours.mean, colours.std, self.short_side_px)
         return replace(sizes, window_px=self.window_px, stride_px=self.stride_px)
 
     @property
@@ -243,7 +235,7 @@ _TABLE = (
 #:
 #: Images of Cityscapes are resized from 2048 x 1024 px to 896 x 448 px (Sec. 4.1). Its windows of
 #: 224 px without overlap are the paper's released setting; those of the others overlap by half.
-BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType({row.name: row for row in _TABLE})
+BENCHMARKS: Final = {row.name: row for row in _TABLE}
 
 
 #: Number of drawn scenes of the benchmark `demo`.
@@ -347,13 +339,11 @@ _CITYSCAPES = dict.fromkeys([*range(34), IGNORE], IGNORE) | {
 
 #: Benchmark -> suffix of the published label maps that its own are made from, and the class of each
 #: of their values.
-RECODINGS: Mapping[str, tuple[str, Mapping[int, int]]] = MappingProxyType(
-    {
-        "coco_stuff": (".png", _STUFF),
-        "coco_object": (".png", _OBJECT),
-        "cityscapes": ("_gtFine_labelIds.png", _CITYSCAPES),
-    }
-)
+RECODINGS: Final = {
+    "coco_stuff": (".png", _STUFF),
+    "coco_object": (".png", _OBJECT),
+    "cityscapes": ("_gtFine_labelIds.png", _CITYSCAPES),
+}
 
 
 def prepare(name: str, root: Path) -> Iterator[Path]:
@@ -385,35 +375,28 @@ def prepare(name: str, root: Path) -> Iterator[Path]:
         yield target
 
 
-#: A window of this side holds a whole resized picture, whose long side is limited to it.
-WHOLE_PX = 2048
-
+_Protocol = dict[str, dict[str, Any]]
 
 #: What the authors of younger methods have in common; Cityscapes is read at 560 px.
-_YOUNGER: Mapping[str, Any] = MappingProxyType(
-    {"short_side_px": 336, "window_px": 224, "stride_px": 112, "temperature": 40.0}
-)
-_WHOLE = {"window_px": WHOLE_PX, "stride_px": WHOLE_PX}
-_TENTH = {name: {"threshold": 0.1} for name in ("voc21", "context60", "coco_object")}
-_MIDDLE: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {
-        "voc21": {"threshold": 0.15, "temperature": 50.0, "least_share": 0.1},
-        "context60": {"threshold": 0.15},
-        "coco_object": {"threshold": 0.35, "temperature": 55.0},
-    }
-)
+_YOUNGER = {"short_side_px": 336, "window_px": 224, "stride_px": 112, "temperature": 40.0}
+#: One window holds a whole resized picture, whose long side is limited to 2048 px.
+_WHOLE = {"window_px": 2048, "stride_px": 2048}
+_TENTH: _Protocol = {name: {"threshold": 0.1} for name in ("voc21", "context60", "coco_object")}
+_MIDDLE: _Protocol = {
+    "voc21": {"threshold": 0.15, "temperature": 50.0, "least_share": 0.1},
+    "context60": {"threshold": 0.15},
+    "coco_object": {"threshold": 0.35, "temperature": 55.0},
+}
 
 #: Preset -> benchmark -> how its authors measured on it, beside `_YOUNGER`. All other methods are
 #: measured as the paper does.
-PROTOCOLS: Mapping[str, Mapping[str, Mapping[str, Any]]] = MappingProxyType(
-    {
-        "naclip": _TENTH,
-        "pearl": {**_TENTH, "voc20": _WHOLE, "voc21": {**_WHOLE, "threshold": 0.1}},
-        "scclip": _MIDDLE,
-        "sfp": {**_MIDDLE, "ade20k": {"short_side_px": 384}},
-        "rfclip": {**_TENTH, "voc21": {**_WHOLE, "threshold": 0.1}},
-    }
-)
+PROTOCOLS: Final[dict[str, _Protocol]] = {
+    "naclip": _TENTH,
+    "pearl": {**_TENTH, "voc20": _WHOLE, "voc21": {**_WHOLE, "threshold": 0.1}},
+    "scclip": _MIDDLE,
+    "sfp": {**_MIDDLE, "ade20k": {"short_side_px": 384}},
+    "rfclip": {**_TENTH, "voc21": {**_WHOLE, "threshold": 0.1}},
+}
 
 #: Benchmark -> key weight of the attention of ``pearl``.
 _PEARL_KEY_WEIGHTS = {"ade20k": 0.3, "cityscapes": 0.3}

@@ -40,9 +40,6 @@ from clearclip_core.segmenter import Segmenter
 from clearclip_core.thread_pools import read_ahead
 from clearclip_core.vocabulary import Label, MapNames, Vocabulary
 
-#: Share of the image below which the backend drops islands and fills holes, by default.
-MIN_ISLAND_SHARE: Final = 0.0005
-
 
 @dataclass(frozen=True)
 class PredictionRule:
@@ -59,7 +56,7 @@ class PredictionRule:
     contrast: bool = True
     refine: bool = True
     threshold: tuple[float, ...] = ()
-    min_island_share: float = MIN_ISLAND_SHARE
+    min_island_share: float = 0.0005
     propagate: bool = False
 
 

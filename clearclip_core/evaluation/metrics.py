@@ -14,7 +14,6 @@ from clearclip_core.images.label_maps import IGNORE
 from clearclip_core.segmentation.masks import boundary_band
 from clearclip_core.segmentation.runs import BoolMask
 
-Counts = npt.NDArray[np.int64]
 #: (H, W) class index of each pixel; -1 for none.
 LabelIndices = npt.NDArray[np.int16]
 
@@ -37,7 +36,7 @@ class ConfusionMatrix:
     ([0.5, 0.5, nan], 0.5)
     """
 
-    counts: Counts
+    counts: npt.NDArray[np.int64]
 
     @classmethod
     def empty(cls, classes: int) -> ConfusionMatrix:

@@ -27,9 +27,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         pictures_digest: digest of the images' names and files, wherever these lie.
         own_names: whether the class names come from a file of the user.
         weights: id of the model's weights, see `weights_id`.
-        threshold: probability below which a pixel is background.
-        temperature: factor on the cosines before the softmax.
-        least_share: share of the labelled pixels up to which a label is background.
+        threshold, temperature, least_share: see `Benchmark`.
     """
 
     benchmark: str

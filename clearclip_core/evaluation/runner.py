@@ -19,7 +19,6 @@ from clearclip_core.evaluation.benchmarks import (
     SHORT_SIDE_PX,
     Benchmark,
     Sample,
-    as_labels,
     find_samples,
     json_digest,
     read_labels,
@@ -139,7 +138,7 @@ class EvaluationTask:
             names: file of other class names, see `read_labels`.
         """
         classes = benchmark.classes
-        labels = read_labels(names, classes) if names else as_labels(classes)
+        labels = read_labels(names, classes) if names else tuple(map(Label, classes))
         samples = tuple(find_samples(benchmark, data)[:limit])
         return cls(benchmark, samples, labels, limit, names is not None)
 

@@ -41,21 +41,10 @@ class DinoTower:
     """One of DINO's Vision Transformers (ViT-S/16, S/8, B/16, B/8) with its weights.
 
     Position embeddings are resized as in DINO's own code.
-
-    Attributes:
-        mean: ImageNet's mean of each RGB channel, in units of 0-255.
-        std: ImageNet's standard deviation of each RGB channel, in units of 0-255.
     """
-
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
 
     def __init__(self, vit: VisionTransformer) -> None:
         self.vit: Any = vit
-        self.mean, self.std = (
-            (255 * red, 255 * green, 255 * blue)
-            for red, green, blue in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
-        )
 
     @classmethod
     def load(cls, path: Path, device: torch.device | str = "cpu") -> DinoTower:
@@ -107,7 +96,7 @@ class DinoTower:
         """Yield the feature maps of each block; see ``DenseEncoder.layer_maps``.
 
         Args:
-            pixels: (B, 3, H, W), normalised with `mean` and `std`; H and W multiples of the patch.
+            pixels: (B, 3, H, W), normalised by ImageNet; H and W multiples of the patch.
         """
         return layer_maps(
             self._embed(pixels), self.vit.blocks, _attention_outputs, _feed_forward, last
@@ -191,7 +180,11 @@ class ImageTower:
     def of_dino(cls, path: Path, device: str = "auto") -> ImageTower:
         """Load a DINO tower from a file; see `DinoTower.load` for the errors."""
         tower = DinoTower.load(path, choose_device(device))
-        return cls(tower, f"DINO ({path.stem})", tower.mean, tower.std)
+        mean, std = (
+            (255 * red, 255 * green, 255 * blue)
+            for red, green, blue in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+        )
+        return cls(tower, f"DINO ({path.stem})", mean, std)
 
 
 @dataclass(frozen=True, eq=False)

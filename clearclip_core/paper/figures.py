@@ -137,14 +137,12 @@ def draw_norms(found: Sequence[MapStatistics]) -> Figure:
     """Draw Frobenius norms by attention (Fig. 2) and by layer; one column for each tower."""
     figure, axes = _panels(2, len(found), share_rows=False)
     for (above, below), tower in zip(axes.T, found, strict=True):
-        above.set_title(tower.name)
         _draw_attention_norms(above, tower)
         _draw_by_layer(below, tower.norm)
-        below.set_ylim(0, None)
+        above.set(title=tower.name, xlabel="attention of the last block")
+        below.set(xlabel="layer", ylim=(0, None))
     for axis in axes.flat:
-        axis.set(xlabel="layer", ylabel="Frobenius norm")
-    for axis in axes[0]:
-        axis.set_xlabel("attention of the last block")
+        axis.set_ylabel("Frobenius norm")
     _add_legend(figure, axes[1, 0], found)
     return figure
 
@@ -156,10 +154,9 @@ def draw_layers(found: Sequence[MapStatistics]) -> Figure:
         _draw_by_layer(entropy, tower.entropy)
         _draw_by_layer(maximum, tower.maximum)
         _draw_channel_means(channels, tower)
-        entropy.set_ylim(-0.03, 1.06)
-        maximum.set_yscale("log")
-        entropy.set(xlabel="layer", ylabel=f"{tower.name}\n\nnormalised entropy")
-        maximum.set(xlabel="layer", ylabel="mean maximum")
+        label = f"{tower.name}\n\nnormalised entropy"
+        entropy.set(xlabel="layer", ylabel=label, ylim=(-0.03, 1.06))
+        maximum.set(xlabel="layer", ylabel="mean maximum", yscale="log")
         channels.set(xlabel="channels, sorted (%)", ylabel="normalised mean, last layer")
     titles = ("a  Entropy of all values", "b  Largest value", "c  Means of the channels")
     for axis, title in zip(axes[0], titles, strict=True):
@@ -294,6 +291,5 @@ def _ablation_panels(panels: Mapping[str, Mapping[Method, float]]) -> tuple[Figu
     top = 1.06 * max(value for miou in panels.values() for value in miou.values())
     for axis, title in zip(axes[0], panels, strict=True):
         axis.set_title(title, fontsize="medium")
-        axis.set_ylabel("mIoU in %")
-        axis.set_ylim(0, top or None)
+        axis.set(ylabel="mIoU in %", ylim=(0, top or None))
     return figure, axes[0]
