@@ -17,6 +17,7 @@ from backend.cli.options import (
     with_settings,
     write_text,
 )
+from backend.dataset.formats.detection import MaskFormat, read_masks
 from backend.dataset.mask_import import (
     ImportKind,
     ImportOptions,
@@ -25,7 +26,6 @@ from backend.dataset.mask_import import (
 )
 from backend.dataset.mask_source import Limits
 from backend.dataset.matching import read_picture_addresses
-from backend.dataset.readers.formats import MaskFormat, read_masks
 from backend.label_studio.client import required_client
 from backend.services import Services
 from backend.settings import Settings

@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from backend.dataset.formats import coco, parquet, yolo
 from backend.dataset.labelled_image import (
     NO_CLASS,
     LabelledImage,
@@ -46,7 +47,6 @@ from backend.dataset.task_images import (
     plain_text,
 )
 from backend.dataset.tasks import TaskReference
-from backend.dataset.writers import coco, parquet, yolo
 from backend.errors import BadRequest, DatasetError, TaskError
 from backend.label_studio.annotations import AnnotationChoice
 from clearclip_core import RGBArray

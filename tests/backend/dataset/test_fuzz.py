@@ -17,11 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from backend.dataset.formats.coco import draw_runs, read_coco, read_runs
+from backend.dataset.formats.label_map import read_index_png
+from backend.dataset.formats.labelme import read_labelme
+from backend.dataset.formats.yolo import read_yolo
 from backend.dataset.mask_source import Limits, MaskSource
-from backend.dataset.readers.coco import draw_runs, read_coco, read_runs
-from backend.dataset.readers.label_map import read_index_png
-from backend.dataset.readers.labelme import read_labelme
-from backend.dataset.readers.yolo import read_yolo
 from backend.errors import DatasetError
 from tests.backend.fuzzing import FUZZ, JSON, NUMBERS
 

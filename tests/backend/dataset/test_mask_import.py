@@ -15,6 +15,7 @@ import pytest
 from label_studio_sdk.converter.brush import decode_rle
 from PIL import Image, ImageOps
 
+from backend.dataset.formats.label_map import read_index_png
 from backend.dataset.mask_import import (
     ImportOptions,
     ImportReport,
@@ -23,7 +24,6 @@ from backend.dataset.mask_import import (
     version_of_masks,
 )
 from backend.dataset.mask_source import Limits, MaskSource
-from backend.dataset.readers.label_map import read_index_png
 from backend.errors import DatasetError
 from backend.label_studio.client import LabelStudioClient
 from backend.services import Services

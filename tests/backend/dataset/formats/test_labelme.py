@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from backend.dataset.formats.detection import detect_format
+from backend.dataset.formats.labelme import read_labelme
 from backend.dataset.mask_source import Limits
-from backend.dataset.readers.formats import detect_format
-from backend.dataset.readers.labelme import read_labelme
 from backend.errors import DatasetError
 from tests.backend.dataset.drawn_tasks import saved
 

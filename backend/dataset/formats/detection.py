@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from backend.dataset.formats.coco import find_coco_files, read_coco
+from backend.dataset.formats.label_map import find_maps, read_binary_masks, read_index_png
+from backend.dataset.formats.labelme import find_labelme_files, read_labelme
+from backend.dataset.formats.yolo import find_label_files, read_yolo
 from backend.dataset.mask_source import Limits, MaskSource
-from backend.dataset.readers.coco import find_coco_files, read_coco
-from backend.dataset.readers.label_map import find_maps, read_binary_masks, read_index_png
-from backend.dataset.readers.labelme import find_labelme_files, read_labelme
-from backend.dataset.readers.yolo import find_label_files, read_yolo
 from backend.errors import DatasetError
 
 MaskFormat = Literal["index-png", "binary-masks", "coco", "labelme", "yolo"]

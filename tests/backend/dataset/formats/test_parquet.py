@@ -10,7 +10,7 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from backend.dataset.writers import parquet
+from backend.dataset.formats import parquet
 from tests.backend.dataset.drawn_tasks import Bench, brush_region, picture_bytes, rectangle
 
 SKY = rectangle(0, 0, 20, 60)

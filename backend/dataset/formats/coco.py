@@ -1,12 +1,19 @@
-"""Read COCO files, lists of results in COCO's format, and the masks of Segment Anything.
+"""Read and write COCO's format: one JSON file, with masks as polygons or run lengths.
 
-Masks are polygons, run lengths as numbers, or compressed ones.
+Lists of results in COCO's format and the masks of Segment Anything are read, too. Each part of a
+data set is written as a file of its own, with compressed run lengths. An annotation is an object as
+it was drawn: objects may overlap. Ids of objects and pictures are made of what Label Studio calls
+them, so that they stay the same between exports. What COCO has no place for, such as the origin of
+an object, stands under keys of its own, which its readers pass over
+(https://cocodataset.org/#format-data).
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -15,11 +22,24 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from backend.dataset.labelled_image import LabelledRegion, RegionMask
+from backend.dataset.labelled_image import (
+    ClassTable,
+    LabelledObject,
+    LabelledRegion,
+    PictureRow,
+    RegionMask,
+)
 from backend.dataset.mask_source import Limits, MaskSource, read_bytes, read_score
+from backend.dataset.output_folder import OutputFolder
 from backend.errors import DatasetError
 from backend.label_studio.region_reader import fill_outline
 from clearclip_core.quantities import quantity
+
+#: The folder of the files in a data set.
+_FOLDER: Final = "annotations"
+
+#: Ids stay below 2^48: readers that hold them as floating-point numbers hold them exactly.
+_ID_BYTES: Final = 6
 
 _FILE_LIMITS: Final = Limits(max_file_mb=1 << 10)
 #: Letters of one mask; each may stand for a number of 32 bytes.
@@ -85,6 +105,9 @@ class _Packed(msgspec.Struct):
 _SHAPES: Final = msgspec.json.Decoder(_Packed | list[list[float]] | None)
 
 
+# ---- reading -------------------------------------------------------------------------------------
+
+
 def read_runs(text: str) -> Runs:
     """Read the compressed runs of a mask as (N,) int64.
 
@@ -125,7 +148,7 @@ def find_coco_files(path: Path) -> list[Path]:
     """Return a COCO file; of a folder, the files in ``annotations``, else those in itself."""
     if path.is_file():
         return [path] if path.suffix.lower() == ".json" else []
-    below = sorted((path / "annotations").glob("*.json"))
+    below = sorted((path / _FOLDER).glob("*.json"))
     return below or sorted(each for each in path.glob("*.json") if each.name not in _OTHERS)
 
 
@@ -268,3 +291,91 @@ def _fill(parts: Sequence[Sequence[float]], size_hw: tuple[int, int]) -> RegionM
         if len(part) >= _LEAST_NUMBERS:
             fill_outline(np.array(part).reshape(-1, 2), mask)
     return mask
+
+
+# ---- writing -------------------------------------------------------------------------------------
+
+
+def coco_annotation(thing: LabelledObject, mask: RegionMask, category: int) -> dict[str, Any]:
+    """Return the annotation of an object, with its key for an id; its mask has a pixel or more."""
+    from pycocotools import mask as coco_mask
+
+    rle = coco_mask.encode(np.asfortranarray(mask.view(np.uint8)))
+    return {
+        "id": f"{thing.label}/{thing.key}",
+        "category_id": category,
+        "segmentation": {"size": list(mask.shape), "counts": rle["counts"].decode("ascii")},
+        "area": int(coco_mask.area(rle)),
+        "bbox": [int(side) for side in coco_mask.toBbox(rle)],
+        "iscrowd": 0,
+        **({} if thing.score is None else {"score": thing.score}),
+        "provenance": msgspec.structs.asdict(thing.regions[0].provenance),
+    }
+
+
+def write_coco(
+    output: OutputFolder,
+    part: str,
+    pictures: Callable[[], Iterable[PictureRow]],
+    classes: ClassTable,
+    info: Mapping[str, Any],
+) -> None:
+    """Write the pictures of one part, one after another, so that the memory stays flat.
+
+    `pictures` iterates over them, each time that it is called.
+    """
+    colours = classes.colours[bool(classes.background) :]
+    categories = [
+        {"id": number, "name": name, "supercategory": "", "isthing": 1, "color": list(colour)}
+        for number, (name, colour) in enumerate(zip(classes.names, colours, strict=True), 1)
+    ]
+    with output.place(f"{_FOLDER}/instances_{part}.json").open("wb") as stream:
+
+        def write(text: str) -> None:
+            output.take(len(text))
+            stream.write(text.encode())
+
+        write(f'{{"info": {_json(info)},\n"licenses": [],\n"categories": {_json(categories)}')
+        for key, items in (("images", _images(pictures())), ("annotations", _all(pictures()))):
+            write(f',\n"{key}": [')
+            for number, item in enumerate(items):
+                write(("," if number else "") + "\n" + _json(item))
+            write("]")
+        write("}\n")
+
+
+def _images(pictures: Iterable[PictureRow]) -> Iterator[dict[str, Any]]:
+    taken: set[int] = set()
+    for picture in pictures:
+        yield {
+            "id": _number(picture.key, taken),
+            "file_name": picture.file_name,
+            "height": picture.size_hw[0],
+            "width": picture.size_hw[1],
+            "task": picture.task,
+            "source": picture.source,
+        }
+
+
+def _all(pictures: Iterable[PictureRow]) -> Iterator[dict[str, Any]]:
+    images: set[int] = set()
+    taken: set[int] = set()
+    for picture in pictures:
+        image = _number(picture.key, images)
+        for each in picture.coco:
+            number = _number(f"{picture.key}/{each['id']}", taken)
+            yield each | {"id": number, "image_id": image}
+
+
+def _number(key: str, taken: set[int]) -> int:
+    """Return the number of a text, from 1 to 2^48; the next one that is free."""
+    digest = hashlib.blake2b(key.encode("utf-8", "replace"), digest_size=_ID_BYTES).digest()
+    number = int.from_bytes(digest, "big") + 1
+    while number in taken:
+        number += 1
+    taken.add(number)
+    return number
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

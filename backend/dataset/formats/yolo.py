@@ -1,38 +1,127 @@
-"""Write YOLO's formats: a text file for each picture, an object a line.
+"""Read and write YOLO's formats: a text file for each picture, an object a line.
 
-    class x1 y1 x2 y2 ...             the outline of its mask
+    class x1 y1 x2 y2 ... [score]     the outline of its mask
     class x y width height            its box, of which x and y are the middle
 
-The numbers are shares of the picture's width and height. The points of an outline are the centres
-of pixels: filled as Ultralytics fills it (whole numbers by leaving decimals out, then
-``cv2.fillPoly``), it is the mask. The format knows neither holes nor islands: a cut runs along
+The numbers are shares of the picture's width and height. The points of an outline that is written
+are the centres of pixels: filled as Ultralytics fills it (whole numbers by leaving decimals out,
+then ``cv2.fillPoly``), it is the mask. The format knows neither holes nor islands: a cut runs along
 pixels of the mask to each hole and back, and along the shortest way to each further island, as in
-the converter of Ultralytics.
+the converter of Ultralytics. No box is read.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
+from functools import lru_cache, partial
 from itertools import chain
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from backend.dataset.labelled_image import ClassTable, RegionMask
+from backend.dataset.formats.label_map import FILES, LabelValues
+from backend.dataset.labelled_image import ClassTable, LabelledRegion, RegionMask
+from backend.dataset.mask_source import Limits, MaskSource, find_below, read_score
 from backend.dataset.output_folder import OutputFolder
+from backend.errors import DatasetError
 from backend.label_studio.region_writer import OutlinePoints, corners_of, join_rings
 
 LABELS_FOLDER: Final = "labels"
 
-_MIN_POINTS: Final = 3  # of a line that trainers take
-_AT_ONCE: Final = 1000  # islands that `join_rings` joins
+#: Points of an outline, of which trainers take no fewer; a box has two.
+_LEAST_POINTS: Final = 3
+
+#: How far beyond the picture a point may lie that is read, as a share of it.
+_MARGIN: Final = 0.5
+#: Fractional bits of the coordinates in which OpenCV fills.
+_SHIFT: Final = 4
+
+#: Islands that `join_rings` joins at once.
+_AT_ONCE: Final = 1000
 
 #: Pixels (H, W) uint8, 0 or 1.
 Pixels = npt.NDArray[np.uint8]
+
+
+# ---- reading -------------------------------------------------------------------------------------
+
+
+def find_label_files(folder: Path) -> tuple[Path, list[Path]]:
+    """Return the folder that names start from, and the text files in it by name."""
+    return find_below(
+        folder, (LABELS_FOLDER,), lambda path: path.suffix == ".txt" and path.name not in FILES
+    )
+
+
+def read_yolo(folder: Path, names: Path | None, limits: Limits) -> Iterator[MaskSource]:
+    """Iterate over the files of a folder, or of its folder ``labels``, and of those in it.
+
+    For `names` see `LabelValues.find`; a `DatasetError` is raised where there is no file.
+    """
+    root, files = find_label_files(folder)
+    if not files:
+        raise DatasetError(f"Expected YOLO's files at {root}/**/*.txt, but there are none.")
+    values = LabelValues.find(folder, names, in_yaml=True)
+
+    def read(content: bytes, where: str, size_hw: tuple[int, int]) -> Iterator[LabelledRegion]:
+        try:
+            lines = content.decode("utf-8-sig").splitlines()
+        except UnicodeDecodeError:
+            raise DatasetError(f"{where} is no text.") from None
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield from _regions(line, f"Line {number} of {where}", values, size_hw)
+
+    for path in files:
+        yield MaskSource.of_file(path, root, limits, read, has_objects=True)
+
+
+def _regions(
+    line: str, where: str, values: LabelValues, size_hw: tuple[int, int]
+) -> Iterator[LabelledRegion]:
+    """Read a line; no region where its class stands for nothing, one without a pixel of a box."""
+    first, *rest = line.split()
+    try:
+        value = int(first)
+        numbers = np.array(rest, np.float64)
+    except ValueError:
+        raise DatasetError(f"{where} is no class and numbers.") from None
+    if value not in values.names:
+        raise DatasetError(f"{where} has the class {value}, which {values.file} does not name.")
+    score = read_score(numbers[-1].item()) if len(numbers) % 2 else None
+    points = numbers[: len(numbers) // 2 * 2].reshape(-1, 2)
+    if not ((points >= -_MARGIN) & (points <= 1 + _MARGIN)).all():
+        raise DatasetError(
+            f"{where} has a point beyond the picture: expected shares of its width and height, "
+            "from 0 to 1."
+        )
+    if (name := values.names[value]) is not None:
+        draw = partial(_fill, points * size_hw[::-1], size_hw)
+        yield LabelledRegion(name, draw, score, id=where)
+
+
+def _fill(points: npt.NDArray[np.float64], size_hw: tuple[int, int]) -> RegionMask:
+    if len(points) < _LEAST_POINTS:
+        return np.zeros(size_hw, np.bool_)
+    return fill_with_edges(points, size_hw)
+
+
+def fill_with_edges(points: npt.NDArray[Any], size_hw: tuple[int, int]) -> RegionMask:
+    """Fill a polygon (P, 2), x and y in px, and the pixels that its edges touch.
+
+    An outline that was traced along the centres of pixels is its mask again.
+    """
+    centred = np.rint((points - 0.5) * (1 << _SHIFT)).astype(np.int32)  # 0 is a pixel's centre
+    canvas = np.zeros(size_hw, np.uint8)
+    cv2.fillPoly(canvas, [centred], 1, shift=_SHIFT)
+    return canvas.view(np.bool_)
+
+
+# ---- writing -------------------------------------------------------------------------------------
 
 
 def without_small_islands(mask: RegionMask, min_area_px: int) -> tuple[RegionMask, int]:
@@ -86,8 +175,8 @@ def outline(mask: RegionMask) -> OutlinePoints:
     ring = islands[0]
     for start in range(1, len(islands), _AT_ONCE):
         ring = join_rings(ring, islands[start : start + _AT_ONCE])
-    if len(ring) < _MIN_POINTS:
-        ring = np.concatenate([ring, ring[-1:].repeat(_MIN_POINTS - len(ring), axis=0)])
+    if len(ring) < _LEAST_POINTS:
+        ring = np.concatenate([ring, ring[-1:].repeat(_LEAST_POINTS - len(ring), axis=0)])
     shifted: OutlinePoints = ring + np.array([box[1].start, box[0].start], np.int32)
     return shifted
 

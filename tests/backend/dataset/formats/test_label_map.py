@@ -13,15 +13,15 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from backend.dataset.labelled_image import ClassTable
-from backend.dataset.mask_source import Limits
-from backend.dataset.readers.formats import detect_format, read_masks
-from backend.dataset.readers.label_map import (
+from backend.dataset.formats.detection import detect_format, read_masks
+from backend.dataset.formats.label_map import (
     LabelValues,
     read_binary_masks,
     read_class_map,
     read_index_png,
 )
+from backend.dataset.labelled_image import ClassTable
+from backend.dataset.mask_source import Limits
 from backend.errors import DatasetError
 from tests.backend.dataset.drawn_tasks import saved
 

@@ -1,0 +1,1 @@
+"""Reads and writes masks, one format a file; trusts none of what files that are read say."""

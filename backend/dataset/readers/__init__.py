@@ -1,1 +1,0 @@
-"""Reads the masks of training sets, one format a file; trusts none of what the files say."""

@@ -1,1 +1,0 @@
-"""Writes labelled pictures in the formats of trainers, one format a file."""
