@@ -62,7 +62,8 @@ class ClearClipModel(LabelStudioMLBase):  # type: ignore[misc]
             kwargs: further arguments of label-studio-ml, which are not used.
         """
         message = {"tasks": tasks, "label_config": self._config, "params": {"context": context}}
-        return self._predictor().predict(parse_predict(json.dumps(message).encode()))
+        predictor = self._predictor()
+        return predictor.predict(parse_predict(json.dumps(message).encode(), predictor.settings))
 
     def fit(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Train nothing: the method is training-free."""

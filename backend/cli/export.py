@@ -14,6 +14,7 @@ import click
 
 from backend.cli.options import OUTPUT_FILE, check_model, progress_bar, with_settings, write_text
 from backend.errors import ImageInvalid, LabelConfigError
+from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import PredictRequest, Task
 from backend.services import Services
@@ -136,7 +137,8 @@ def export_tasks(
         ValueError: a picture is not below `root`.
     """
     exported = []
-    key = _data_key(xml)
+    config = parse_label_config(xml, settings)
+    key = _data_key(config)
     urls = [url_prefix + quote(_shown(path, root).as_posix().lstrip("/")) for path in paths]
     check_model(settings)
     from backend.prediction.predictor import Predictor  # and torch with it
@@ -150,7 +152,7 @@ def export_tasks(
         for start in range(0, len(paths), _BATCH_SIZE):
             batch = slice(start, start + _BATCH_SIZE)
             tasks = tuple(Task(str(path), None, {key: str(path)}) for path in paths[batch])
-            entries = predictor.predict(PredictRequest(tasks, xml))
+            entries = predictor.predict(PredictRequest(tasks, config))
             for url, entry in zip(urls[batch], entries, strict=True):
                 exported.append({"data": {key: url}, "predictions": [entry] if entry else []})
             show(len(exported), len(paths))
@@ -166,9 +168,9 @@ def _shown(path: Path, root: Path | None) -> Path:
     return path.resolve().relative_to(root.resolve())
 
 
-def _data_key(xml: str) -> str:
+def _data_key(config: LabelConfig) -> str:
     """Return the key under which a task's data has its one picture."""
-    images = parse_label_config(xml).images
+    images = config.images
     if len(images) != 1 or not re.fullmatch(r"\$\w+", images[0].value):
         raise LabelConfigError('Expected one <Image> with a value such as "$image" to export for.')
     return images[0].value[1:]

@@ -36,8 +36,9 @@ from backend.label_studio.label_config_parser import (
     parse_xml,
     to_names,
 )
+from backend.label_studio.prompts import read_text
 from backend.label_studio.region_reader import Area, area_mask, image_size, read_areas
-from backend.label_studio.requests import Task, read_text
+from backend.label_studio.requests import Task
 from clearclip_core.thread_pools import read_ahead
 
 #: Pixels of all masks of a picture that are kept while it is written.

@@ -18,13 +18,8 @@ from PIL import Image
 
 from backend.errors import BadRequest
 from backend.label_studio.brush_rle import decode_rle
-from backend.label_studio.requests import (
-    Rectangle,
-    Task,
-    read_item_index,
-    read_text,
-    read_texts,
-)
+from backend.label_studio.prompts import Rectangle, read_item_index, read_text, read_texts
+from backend.label_studio.requests import Task
 from clearclip_core import BoolMask
 from clearclip_core.images.opening import open_image
 

@@ -11,27 +11,16 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
-from msgspec import DecodeError, Meta, Raw, Struct, ValidationError, convert
+from msgspec import DecodeError, Raw, Struct, ValidationError
 from msgspec.json import Decoder
 
 from backend.errors import BadRequest, PayloadTooLarge
-
-#: A percentage or an angle.
-_Number = Annotated[float, Meta(gt=-1e6, lt=1e6)]
-
-
-def read_texts(given: Any) -> list[str]:
-    """Read the texts of a list; other items and blank ones are left out."""
-    given = given if isinstance(given, list) else []
-    return [text for text in given if isinstance(text, str) and text.strip()]
-
-
-def read_item_index(region: Mapping[str, Any]) -> int | None:
-    """Read which image of a list a region is on; None where the region does not say."""
-    index = region.get("item_index")
-    return index if type(index) is int and index >= 0 else None
+from backend.label_studio.label_config import LabelConfig
+from backend.label_studio.label_config_parser import parse_label_config
+from backend.label_studio.prompts import PromptRequest, parse_prompt, read_context
+from backend.settings import Settings
 
 
 def read_project_id(raw: Any) -> int | None:
@@ -44,24 +33,10 @@ def read_project_id(raw: Any) -> int | None:
     return int(digits) if re.fullmatch("[0-9]{1,18}", digits) else None
 
 
-def read_text(message: Mapping[str, Any], key: str) -> str:
-    """Read a text; empty where there is another value."""
-    value = message.get(key)
-    return value if isinstance(value, str) else ""
-
-
 _T = TypeVar("_T")
 
 #: Largest value of an id column of Label Studio's database.
 _LARGEST_ID = (1 << 63) - 1
-#: Keys of geometry, one of which the value of every region with a place has.
-_GEOMETRY_KEYS = {"x", "points", "rle", "imageDataURL"}
-#: Letters that are read of a text that an annotator types.
-_LONGEST_TEXT = 1000
-
-#: Boxes and words of one context, each of which is answered by masks of its own; of clicks, a few
-#: count (`backend.prediction.masks`).
-_MAX_PROMPTS: Final = 500
 
 #: Values in the data of all tasks, in a context, or in what is drawn on an open task, whose brush
 #: strokes are lists of numbers.
@@ -204,86 +179,24 @@ class Task:
     is_draft: bool = field(default=True, repr=False, compare=False)
 
 
-class Keypoint(Struct, frozen=True, rename={"x_percent": "x", "y_percent": "y"}):
-    """A click, in percent of the upright image's width and height."""
-
-    x_percent: _Number
-    y_percent: _Number
-    positive: bool = True
-
-
-class Rectangle(Struct, frozen=True, rename=lambda name: name.rpartition("_")[0]):
-    """A box, in percent of the upright image's width and height; no side is negative.
-
-    Attributes:
-        width_percent: its width before the rotation.
-        height_percent: its height before the rotation.
-        rotation_degrees: clockwise, about the top left corner.
-    """
-
-    x_percent: _Number
-    y_percent: _Number
-    width_percent: Annotated[float, Meta(ge=0, lt=1e6)]
-    height_percent: Annotated[float, Meta(ge=0, lt=1e6)]
-    rotation_degrees: _Number = 0.0
-
-
-@dataclass(frozen=True)
-class TypedWords:
-    """The last text that an annotator has typed."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """One region of a context that asks for an answer.
-
-    Attributes:
-        labels: labels as the editor writes them: aliases where there are some.
-        control: name of the control that it was made with; empty where it is not given.
-        image: name of the image that it is on; empty where it is not given.
-    """
-
-    shape: Keypoint | Rectangle | TypedWords
-    labels: tuple[str, ...] = ()
-    control: str = ""
-    image: str = ""
-    item_index: int | None = None
-    id: str = ""
-
-
-@dataclass(frozen=True)
-class Context:
-    """What an annotator's editor asks.
-
-    Attributes:
-        prompts: prompts in their order. Empty after Submit in a project with a text area, after
-            the last click was undone, and where all regions were made with other tools; only an
-            empty answer then leaves the annotation as it is.
-        event: ``predict`` answers the prompts. An editor may send other events, such as
-            ``capabilities``, or such as only trackers of videos know.
-    """
-
-    prompts: tuple[Prompt, ...] = ()
-    event: str = "predict"
-
-
 @dataclass(frozen=True)
 class PredictRequest:
     """Tasks to predict with one label config.
 
     Attributes:
         tasks: the tasks that have been read, the first ones of the request.
-        context: None unless an annotator waits.
+        event: what an annotator's editor asks for: ``predict``, ``capabilities``, or what only
+            trackers of videos know; empty unless an annotator waits.
+        prompt: None where nothing is asked for that can be answered.
         tasks_left_out: number of the tasks that follow, which were only counted.
         waited_s: how long it has waited in line, in seconds.
     """
 
     tasks: tuple[Task, ...]
-    label_config: str
+    config: LabelConfig
     project_id: int | None = None
-    context: Context | None = None
+    event: str = ""
+    prompt: PromptRequest | None = None
     tasks_left_out: int = 0
     waited_s: float = 0.0
 
@@ -325,30 +238,30 @@ def parse_setup(body: bytes) -> SetupRequest:
     )
 
 
-def parse_predict(body: bytes, max_tasks: int | None = None) -> PredictRequest:
+def parse_predict(body: bytes, settings: Settings, max_tasks: int | None = None) -> PredictRequest:
     """Read the body of ``POST /predict``.
 
     A task without data is kept: it fails alone, when its image is read.
 
     Args:
+        settings: give what the label config leaves open.
         max_tasks: the number of tasks that are read, by default all; those that follow are counted.
 
     Raises:
+        LabelConfigError: the label config has nothing to draw.
         PayloadTooLarge: the tasks have too many values, or from `decode_body`.
-
-    >>> request = parse_predict(b'{"tasks": [{"id": 1, "data": {}}], "label_config": "<View/>"}')
-    >>> request.tasks
-    (Task(id=1, project_id=None, data={}),)
     """
     message = decode_body(body, _PREDICT)
     tasks = message.tasks[:max_tasks]
     _check_values(*(task.data for task in tasks))
-    context = _read_context(_decode_part(message.params.context, _ANY) if message.params else None)
+    config = parse_label_config(message.label_config, settings)
+    context = read_context(_decode_part(message.params.context, _ANY) if message.params else None)
     return PredictRequest(
         tasks=tuple(_read_task(task, with_drawn=context is not None) for task in tasks),
-        label_config=message.label_config,
+        config=config,
         project_id=read_project_id(message.project),
-        context=context,
+        event="" if context is None else context.event,
+        prompt=None if context is None else parse_prompt(context, config),
         tasks_left_out=len(message.tasks) - len(tasks),
     )
 
@@ -397,61 +310,3 @@ def _read_regions(drawing: _Drawing) -> list[Any]:
             with suppress(BadRequest):
                 regions.append(decode_body(bytes(region), _ANY))
     return regions
-
-
-def _read_context(raw: Any) -> Context | None:
-    if raw is None or raw == {}:
-        return None
-    event = read_text(raw, "event") if isinstance(raw, dict) else ""
-    regions = raw.get("result") if isinstance(raw, dict) else raw
-    if regions is None and event:
-        regions = []  # only prompts have some
-    if not isinstance(regions, list):
-        raise BadRequest('Expected "context" to hold a list "result".')
-    prompts = tuple(prompt for region in regions if (prompt := _read_prompt(region)) is not None)
-    answered = sum(not isinstance(prompt.shape, Keypoint) for prompt in prompts)
-    if answered > _MAX_PROMPTS:
-        raise BadRequest(
-            f"The context has {answered} boxes and words, more than {_MAX_PROMPTS}: accept or "
-            "reject some suggestions first."
-        )
-    return Context(prompts, event or "predict")
-
-
-def _read_prompt(region: Any) -> Prompt | None:
-    """Read a prompt; None where the region is none, which leaves the other prompts valid."""
-    if not isinstance(region, dict) or not isinstance(region.get("value"), dict):
-        return None
-    kind, value, shape = region.get("type"), region["value"], _read_shape(region)
-    if shape is None:
-        return None
-    return Prompt(
-        shape=shape,
-        # of a tool beside <Labels>, the labels have that key
-        labels=tuple(read_texts(value.get(kind)) or read_texts(value.get("labels"))),
-        control=read_text(region, "from_name"),
-        image=read_text(region, "to_name"),
-        item_index=read_item_index(region),
-        id=read_text(region, "id"),
-    )
-
-
-def _read_shape(region: Mapping[str, Any]) -> Keypoint | Rectangle | TypedWords | None:
-    kind, value = region.get("type"), region["value"]
-    with suppress(ValidationError):
-        if kind in ("keypointlabels", "keypoint"):
-            # Newer editors write ``positive`` into the value beside the region's own.
-            negative = {"positive": False} if region.get("is_positive") is False else {}
-            return convert(value | negative, Keypoint)
-        if kind in ("rectanglelabels", "rectangle"):
-            return convert(value, Rectangle)
-    return _read_words(value) if kind == "textarea" else None
-
-
-def _read_words(value: Mapping[str, Any]) -> TypedWords | None:
-    """Read the last text, as those before it are answered. Text with geometry is a description."""
-    given = value.get("text")
-    texts = read_texts([given] if isinstance(given, str) else given)
-    if not texts or _GEOMETRY_KEYS & value.keys():
-        return None
-    return TypedWords(texts[-1][:_LONGEST_TEXT])

@@ -13,8 +13,8 @@ from backend.inference.engine import Engine
 from backend.inference.queue import Priority
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import Control, ImageTag, LabelConfig
+from backend.label_studio.prompts import PromptRequest
 from backend.label_studio.requests import Task
-from backend.prediction.prompt_parser import PromptRequest
 from backend.telemetry.logs import stage
 from clearclip_core import (
     Adaptation,

@@ -14,6 +14,14 @@ import numpy as np
 from backend.inference.encoded_image import EncodedImage
 from backend.inference.engine import Engine
 from backend.label_studio.label_config import Control, ControlLabel, least_thresholds
+from backend.label_studio.prompts import (
+    Boxes,
+    Clicks,
+    Phrase,
+    Phrases,
+    PromptRequest,
+    plain_words,
+)
 from backend.label_studio.region_reader import (
     draw_area,
     drawn_areas,
@@ -22,14 +30,6 @@ from backend.label_studio.region_reader import (
 )
 from backend.label_studio.region_writer import HasConfidence, Region, draw_regions
 from backend.prediction.images import PredictionSpec, TaskImage
-from backend.prediction.prompt_parser import (
-    Boxes,
-    Clicks,
-    Phrase,
-    Phrases,
-    PromptRequest,
-    plain_words,
-)
 from backend.settings import Settings
 from backend.telemetry.logs import stage
 from clearclip_core import (

@@ -15,13 +15,12 @@ from backend.inference.engine import Engine
 from backend.inference.queue import Priority
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import LabelConfig
-from backend.label_studio.label_config_parser import parse_label_config
+from backend.label_studio.prompts import PromptRequest
 from backend.label_studio.requests import PredictRequest, Task
 from backend.learning.versions import ActiveModel, VersionStore
 from backend.prediction.batches import Entry, Outcome, TaskRunner
 from backend.prediction.images import PredictionSpec, TaskImageReader
 from backend.prediction.masks import ImagePrediction, ImagePredictor
-from backend.prediction.prompt_parser import PromptRequest, parse_prompt
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker, TrackedTask
 
@@ -68,16 +67,13 @@ class Predictor:
 
         An editor's ``capabilities`` needs no task: one entry answers it.
         """
-        config = parse_label_config(request.label_config, self.settings)
-        prompt = None
-        if request.context is not None:
-            if request.context.event == "capabilities":
-                return [capabilities(self.settings, config)]
-            prompt = parse_prompt(request.context, config)
-            if prompt is None:
-                return [{"result": []} for _ in request.tasks]
-        learned = self.versions.active_model(config, request.project_id)
-        spec = self.spec(config, priority(request), request.project_id, learned, prompt)
+        config, project, prompt = request.config, request.project_id, request.prompt
+        if request.event == "capabilities":
+            return [capabilities(self.settings, config)]
+        if request.event and prompt is None:
+            return [{"result": []} for _ in request.tasks]
+        learned = self.versions.active_model(config, project)
+        spec = self.spec(config, priority(request), project, learned, prompt)
         if prompt is None:
             outcomes = self.outcomes(request.tasks, spec, request.waited_s)
         else:
@@ -177,7 +173,7 @@ def _missing(errors: Sequence[TaskError], predicted: int) -> TaskError:
 
 def priority(request: PredictRequest) -> Priority:
     """Return who waits: an annotator who has clicked, one who has opened a task, or nobody."""
-    if request.context is not None:
+    if request.event:
         return Priority.INTERACTIVE
     return Priority.OPENED if len(request.tasks) < 2 else Priority.BATCH
 

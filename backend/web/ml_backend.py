@@ -209,7 +209,7 @@ class MlBackendRoutes:
     def _read_predict(self) -> PredictRequest:
         try:
             with self.slots.bodies.hold(self.services.settings.predict_deadline_s):
-                return parse_predict(self.body.read(), MAX_TASKS)
+                return parse_predict(self.body.read(), self.services.settings, MAX_TASKS)
         except PayloadTooLarge as error:
             agent = str(request.user_agent)
             if agent.startswith(_LABEL_STUDIO_AGENT):  # it shows nobody the reason

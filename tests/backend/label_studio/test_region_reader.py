@@ -25,6 +25,8 @@ from backend.label_studio.region_reader import (
     read_areas,
 )
 from backend.label_studio.requests import Task, parse_predict
+from backend.settings import Settings
+from tests.backend.fakes.colour_segmenter import brush_config
 
 
 def ellipse(x: float, y: float, a: float, b: float, degrees: float = 0) -> dict[str, float]:
@@ -45,8 +47,8 @@ def _version(*regions: Any, at: str = "2026-01-01T00:00:00Z", **rest: Any) -> di
 def _task(**task: Any) -> Task:
     context = {"result": [{"type": "textarea", "value": {"text": "cat"}}]}
     tasks = [{"id": 1, "data": {}, **task}]
-    message = {"tasks": tasks, "label_config": "<View/>", "params": {"context": context}}
-    return parse_predict(json.dumps(message).encode()).tasks[0]
+    message = {"tasks": tasks, "label_config": brush_config("red"), "params": {"context": context}}
+    return parse_predict(json.dumps(message).encode(), Settings()).tasks[0]
 
 
 def _drawn(**task: Any) -> list[Area]:

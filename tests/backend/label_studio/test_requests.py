@@ -10,18 +10,24 @@ from typing import Any
 import pytest
 
 from backend.errors import BadRequest, PayloadTooLarge
-from backend.label_studio.requests import (
+from backend.label_studio.label_config_parser import parse_label_config
+from backend.label_studio.prompts import (
     Context,
     Keypoint,
+    Phrase,
+    Phrases,
     Prompt,
     Rectangle,
     TypedWords,
-    parse_predict,
-    parse_setup,
-    parse_webhook,
+    read_context,
 )
+from backend.label_studio.requests import parse_predict, parse_setup, parse_webhook
+from backend.settings import Settings
+from clearclip_core import Label
+from tests.backend.fakes.colour_segmenter import brush_config
 
-CONFIG = '<View><Image name="i" value="$image"/></View>'
+CONFIG = brush_config("red")
+SETTINGS = Settings(presence=0.3)
 
 
 def _body(**changes: Any) -> bytes:
@@ -38,9 +44,9 @@ def test_a_batch_request() -> None:
     task = {"id": 1, "project": 7, "data": {"image": "/data/upload/7/a.png"}}
     old = [{"result": [{"value": {"rle": [1, 2, 3]}}]}]
     with_old = task | {"annotations": old, "predictions": "nonsense", "drafts": None}
-    request = parse_predict(_body(tasks=[with_old] * 3), max_tasks=1)
-    assert (request.label_config, request.project_id) == (CONFIG, 7)
-    assert (request.context, request.tasks_left_out) == (None, 2)
+    request = parse_predict(_body(tasks=[with_old] * 3), SETTINGS, max_tasks=1)
+    assert (request.config, request.project_id) == (parse_label_config(CONFIG, SETTINGS), 7)
+    assert (request.event, request.prompt, request.tasks_left_out) == ("", None, 2)
     (read,) = request.tasks
     assert (read.id, read.project_id, read.drawn) == (1, 7, ())
     assert read.data == {"image": "/data/upload/7/a.png"}
@@ -52,13 +58,14 @@ def test_a_batch_request() -> None:
 )
 def test_a_strange_task_fails_alone(task: Any) -> None:
     good = {"id": 5, "data": {"image": "x"}}
-    first, second = parse_predict(_body(tasks=[task, good]).replace(b'"1e999"', b"1e999")).tasks
+    body = _body(tasks=[task, good]).replace(b'"1e999"', b"1e999")
+    first, second = parse_predict(body, SETTINGS).tasks
     assert (first.id in (None, 4), first.data) == (True, {})
     assert second.data == {"image": "x"}
 
 
 def _context(*regions: Any) -> Context:
-    context = parse_predict(_body(params={"context": {"result": list(regions)}})).context
+    context = read_context({"result": list(regions)})
     assert context is not None
     return context
 
@@ -123,7 +130,7 @@ def test_what_is_no_prompt_costs_no_other(region: Any) -> None:
 )
 def test_wrong_predict_requests(body: bytes, sentence: str) -> None:
     with pytest.raises(BadRequest, match=sentence):
-        parse_predict(body)
+        parse_predict(body, SETTINGS)
 
 
 def test_setup() -> None:
@@ -161,7 +168,9 @@ def test_a_webhook_names_its_project(body: bytes, project: int | None) -> None:
 )
 def test_what_is_typed_can_be_tokenized(text: str, read: str) -> None:
     region = {"type": "textarea", "value": {"text": [text]}}
-    assert _context(region).prompts == (Prompt(TypedWords(read)),)
+    request = parse_predict(_body(params={"context": {"result": [region]}}), SETTINGS)
+    assert request.prompt is not None
+    assert request.prompt.query == Phrases((Phrase((read,), Label("red")),))
 
 
 def test_a_context_has_a_bounded_number_of_boxes_and_words() -> None:
@@ -188,18 +197,19 @@ def test_what_would_take_much_memory_is_refused(
     monkeypatch.setattr("backend.label_studio.requests._MAX_OBJECTS", 60_000)
     monkeypatch.setattr("backend.label_studio.requests._MAX_VALUES", 1000)
     with pytest.raises(PayloadTooLarge):
-        parse_predict(_body(**change))
+        parse_predict(_body(**change), SETTINGS)
 
 
 def test_old_annotations_are_skipped_in_time_and_without_memory() -> None:
     old = b'{"id": 1, "data": {"image": "x"}, "annotations": [{"rle": [%s1]}]}' % (
         b"1," * 5_000_000
     )
-    body = b'{"label_config": "", "tasks": [%s]}' % b",".join([old] * 3)
+    start = json.dumps({"label_config": CONFIG})[:-1].encode()
+    body = b'%s, "tasks": [%s]}' % (start, b",".join([old] * 3))
     tracemalloc.start()
     try:
         began = time.process_time()
-        assert len(parse_predict(body).tasks) == 3
+        assert len(parse_predict(body, SETTINGS).tasks) == 3
         assert time.process_time() - began < 3, "it takes 0.1 s on a quiet machine"
         assert tracemalloc.get_traced_memory()[1] < 4 << 20
     finally:
@@ -215,7 +225,7 @@ def test_half_an_emoji_costs_nothing_else(half: str) -> None:
             {"id": 2, "data": {"image": "x"}, "annotations": [{"result": 10**18, "n": 10**400}]},
         ]
     )
-    first, second = parse_predict(body.replace(b"half", half.encode())).tasks
+    first, second = parse_predict(body.replace(b"half", half.encode()), SETTINGS).tasks
     assert first.data["whole"] == "\U0001f600 \\ud83d"
     assert first.data["image"][0] == "?"
     assert second.data == {"image": "x"}

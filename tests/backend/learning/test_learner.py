@@ -19,16 +19,9 @@ from backend.inference.engine import Engine
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
+from backend.label_studio.prompts import Context, Keypoint, Prompt, Rectangle, TypedWords
 from backend.label_studio.records import Annotation
-from backend.label_studio.requests import (
-    Context,
-    Keypoint,
-    PredictRequest,
-    Prompt,
-    Rectangle,
-    Task,
-    TypedWords,
-)
+from backend.label_studio.requests import Task
 from backend.learning import examples as training_examples
 from backend.learning.learner import Learner
 from backend.learning.versions import model_key
@@ -55,7 +48,7 @@ from tests.backend.fakes.colour_segmenter import (
 )
 from tests.backend.fakes.learning_stores import LearningStores
 from tests.backend.feedback.test_comparison import region
-from tests.backend.prediction.annotator import mask_of
+from tests.backend.prediction.annotator import mask_of, request_for
 from tests.backend.prediction.test_predictor import read_image
 
 Masks = Mapping[str, npt.NDArray[np.bool_]]
@@ -140,7 +133,9 @@ class School:
 
     def predict(self, config: str = CONFIG, project: int = 7) -> dict[str, Any]:
         task = Task(1, project, {"image": "flag"})
-        (entry,) = self.predictor.predict(PredictRequest((task,), config, project))
+        (entry,) = self.predictor.predict(
+            request_for(config, task, project=project, adapt=self.settings.adapt)
+        )
         assert isinstance(entry, dict)
         for each in entry["result"]:
             del each["id"]  # of the version too
@@ -334,7 +329,7 @@ def test_what_an_annotator_asks_for_follows_too(database: Database) -> None:
         labels = () if isinstance(shape, TypedWords) else ("wine",)
         context = Context((Prompt(shape, labels, "t", "image"),))
         task = Task(1, 7, {"image": "flag"})
-        (entry,) = school.predictor.predict(PredictRequest((task,), xml, 7, context))
+        (entry,) = school.predictor.predict(request_for(xml, task, project=7, context=context))
         assert isinstance(entry, dict)
         return [r for r in entry["result"] if r["value"]["brushlabels"] == ["wine"]]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from backend import create_app
 from backend.inference.engine import Engine
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
+from backend.label_studio.prompts import Context, parse_prompt
+from backend.label_studio.requests import PredictRequest, Task
 from backend.settings import Settings
 from clearclip_core import RGBArray
 from tests.backend.fakes.colour_segmenter import RGB, colour_engine, data_url
@@ -28,6 +31,24 @@ TOOLS = (
 IMAGE = '<Image name="image" value="$image"/>'
 BRUSH = f'<BrushLabels name="mask" toName="image">{LABELS}</BrushLabels>'
 CONFIG = f"<View>{IMAGE}{BRUSH}{TOOLS}</View>"
+
+
+@dataclass(frozen=True)
+class RequestWithConfig(PredictRequest):
+    """A request that keeps the XML of its label config."""
+
+    xml: str = ""
+
+
+def request_for(
+    xml: str, *tasks: Task, project: int = 1, context: Context | None = None, **settings: Any
+) -> RequestWithConfig:
+    """A request as it is parsed, with what the settings give."""
+    config = parse_label_config(xml, Settings(**settings))
+    event, prompt = (
+        ("", None) if context is None else (context.event, parse_prompt(context, config))
+    )
+    return RequestWithConfig(tasks, config, project, event, prompt, xml=xml)
 
 
 def config_of(*controls: str) -> str:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from backend.label_studio.prompts import Phrase, Phrases, read_words
 from backend.label_studio.region_reader import area_mask, drawn_areas
 from backend.label_studio.requests import Task
 from backend.prediction.masks import competing_labels, segment_phrases
-from backend.prediction.prompt_parser import Phrase, Phrases, read_words
 from clearclip_core import Label, Segmentation
 from tests.backend.fakes.colour_segmenter import data_url, flag
 from tests.backend.prediction.annotator import (

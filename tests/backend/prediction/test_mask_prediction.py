@@ -12,7 +12,8 @@ import pytest
 
 from backend.inference.encoded_image import EncodedImage
 from backend.inference.engine import Engine
-from backend.label_studio.requests import Context, PredictRequest, Prompt, Task, TypedWords
+from backend.label_studio.prompts import Context, Prompt, TypedWords
+from backend.label_studio.requests import Task
 from backend.prediction import masks
 from backend.prediction.predictor import Predictor
 from backend.settings import Settings
@@ -26,7 +27,7 @@ from clearclip_core import (
 )
 from clearclip_core.evaluation.comparison import Candidate, predict_all
 from tests.backend.fakes.colour_segmenter import ColourSegmenter, brush_config, colour_engine, flag
-from tests.backend.prediction.annotator import mask_of
+from tests.backend.prediction.annotator import mask_of, request_for
 from tests.backend.prediction.test_predictor import (
     CLICK,
     IMAGES,
@@ -152,17 +153,16 @@ def noted(function: Callable[..., Any], log: list[str], name: str) -> Callable[.
 @pytest.mark.parametrize("context", [None, CLICK])
 def test_scores_follow_the_presence_prior_of_the_project(context: Context | None) -> None:
     segmenter = ColourSegmenter()
-    predictor = Predictor(colour_engine(segmenter), read_image, Settings(presence=0.2))
-    predictor.predict(request(brush_config("red"), "flag", context=context))
+    predictor = Predictor(colour_engine(segmenter), read_image, Settings())
+    predictor.predict(request(brush_config("red"), "flag", context=context, presence=0.2))
     assert segmenter.presence == 0.2
     own = brush_config("red", attributes='presence="0.1"')
-    predictor.predict(request(own, "flag", context=context))
+    predictor.predict(request(own, "flag", context=context, presence=0.2))
     assert segmenter.presence == 0.1
 
 
 def scored(score: str, config: str, **data: object) -> float:
-    asked = PredictRequest((Task(1, 1, data),), config)
-    return float(predicted(asked, make_predictor(score=score))["score"])
+    return float(predicted(request_for(config, Task(1, 1, data), score=score))["score"])
 
 
 def test_predictions_may_be_sorted_by_what_is_open_about_a_picture() -> None:
@@ -195,9 +195,9 @@ def test_all_pictures_of_a_task_count_by_their_pixels() -> None:
 
 def test_the_answer_to_a_prompt_keeps_its_confidence() -> None:
     ask = Context((Prompt(TypedWords("red"), image="image"),))
-    asked = request(brush_config("blue", "red"), "flag", context=ask)
     for score in ("confidence", "effort"):
-        assert predicted(asked, make_predictor(score=score))["score"] == 0.75
+        asked = request(brush_config("blue", "red"), "flag", context=ask, score=score)
+        assert predicted(asked)["score"] == 0.75
 
 
 # `clearclip eval --images` measures what the backend draws

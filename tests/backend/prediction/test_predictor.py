@@ -11,15 +11,8 @@ from label_studio_sdk.label_interface import LabelInterface
 from backend.errors import Busy, ImageNotFound, ImageRefused
 from backend.inference.queue import Priority
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio.requests import (
-    Context,
-    Keypoint,
-    PredictRequest,
-    Prompt,
-    Rectangle,
-    Task,
-    TypedWords,
-)
+from backend.label_studio.prompts import Context, Keypoint, Prompt, Rectangle, TypedWords
+from backend.label_studio.requests import Task
 from backend.prediction.batches import Outcome
 from backend.prediction.images import PredictionSpec, TaskImage, TaskImageReader
 from backend.prediction.predictor import Predictor, priority
@@ -27,7 +20,7 @@ from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker, TrackedTask
 from clearclip_core import RGBArray
 from tests.backend.fakes.colour_segmenter import ColourSegmenter, brush_config, colour_engine, flag
-from tests.backend.prediction.annotator import LABELS, mask_of
+from tests.backend.prediction.annotator import LABELS, RequestWithConfig, mask_of, request_for
 
 IMAGES = {
     "flag": flag("red", "white", "blue"),
@@ -50,17 +43,17 @@ def make_predictor(**settings: object) -> Predictor:
 
 
 def request(
-    config: str, *images: str, context: Context | None = None, first: int = 1
-) -> PredictRequest:
+    config: str, *images: str, context: Context | None = None, first: int = 1, **settings: Any
+) -> RequestWithConfig:
     tasks = tuple(Task(i, 1, {"image": image}) for i, image in enumerate(images, first))
-    return PredictRequest(tasks, config, 1, context)
+    return request_for(config, *tasks, context=context, **settings)
 
 
-def predicted(asked: PredictRequest, predictor: Predictor | None = None) -> dict[str, Any]:
+def predicted(asked: RequestWithConfig, predictor: Predictor | None = None) -> dict[str, Any]:
     """The prediction of the only task."""
     (entry,) = (predictor or make_predictor()).predict(asked)
     assert isinstance(entry, dict)
-    assert LabelInterface(asked.label_config).validate_prediction(entry)
+    assert LabelInterface(asked.xml).validate_prediction(entry)
     return entry
 
 
@@ -197,7 +190,7 @@ def test_a_host_that_is_waited_for_in_vain_is_given_up_and_no_other(
 def test_words_are_answered_on_the_pictures_that_are_there() -> None:
     task = Task(1, 1, {"front": "red", "pages": ["gone", "flag"]})
     words = Context((Prompt(TypedWords("red"), control="words", image="many"),))
-    assert places_of(predicted(PredictRequest((task,), TWO_TAGS, 1, words))) == [("many", 1)]
+    assert places_of(predicted(request_for(TWO_TAGS, task, context=words))) == [("many", 1)]
 
 
 def test_who_waits_decides_the_urgency() -> None:
@@ -253,7 +246,7 @@ def test_labels_that_are_not_predicted_compete_and_have_no_picture_read() -> Non
         '<BrushLabels name="n" toName="image" prelabel="no"><Label value="blue"/></BrushLabels>'
         "</View>"
     )
-    entry = predicted(request(config, "flag"), make_predictor(score="effort"))
+    entry = predicted(request(config, "flag", score="effort"))
     (red,) = entry["result"]
     alone = predicted(request(brush_config("red", "blue"), "flag"))
     assert red["value"] == alone["result"][0]["value"]

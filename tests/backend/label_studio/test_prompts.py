@@ -6,8 +6,16 @@ import pytest
 
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio.requests import Context, Keypoint, Prompt, Rectangle
-from backend.prediction.prompt_parser import Boxes, Clicks, parse_prompt, read_words
+from backend.label_studio.prompts import (
+    Boxes,
+    Clicks,
+    Context,
+    Keypoint,
+    Prompt,
+    Rectangle,
+    parse_prompt,
+    read_words,
+)
 from clearclip_core import Label
 from tests.backend.fakes.colour_segmenter import brush_config
 from tests.backend.prediction.annotator import CONFIG, STREET

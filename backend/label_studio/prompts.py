@@ -1,4 +1,4 @@
-"""Parse an annotator's clicks, boxes or words into a prompt request.
+"""Read an annotator's clicks, boxes or words, and parse them into a prompt request.
 
 Words name their label by the first rule that fits, phrase by phrase; commas separate phrases:
 
@@ -16,16 +16,176 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
+from typing import Annotated, Any, Final
 
+from msgspec import Meta, Struct, ValidationError, convert
+
+from backend.errors import BadRequest
 from backend.label_studio.label_config import ImageTag, LabelConfig
 from backend.label_studio.label_config_parser import words_of_name
-from backend.label_studio.requests import Context, Keypoint, Prompt, Rectangle, TypedWords
 from clearclip_core import Label
 
 log = logging.getLogger(__name__)
+
+#: A percentage or an angle.
+_Number = Annotated[float, Meta(gt=-1e6, lt=1e6)]
+
+#: Keys of geometry, one of which the value of every region with a place has.
+_GEOMETRY_KEYS = {"x", "points", "rle", "imageDataURL"}
+#: Letters that are read of a text that an annotator types.
+_LONGEST_TEXT = 1000
+
+#: Boxes and words of one context, each of which is answered by masks of its own; of clicks, a few
+#: count (`backend.prediction.masks`).
+_MAX_PROMPTS: Final = 500
+
+
+def read_texts(given: Any) -> list[str]:
+    """Read the texts of a list; other items and blank ones are left out."""
+    given = given if isinstance(given, list) else []
+    return [text for text in given if isinstance(text, str) and text.strip()]
+
+
+def read_item_index(region: Mapping[str, Any]) -> int | None:
+    """Read which image of a list a region is on; None where the region does not say."""
+    index = region.get("item_index")
+    return index if type(index) is int and index >= 0 else None
+
+
+def read_text(message: Mapping[str, Any], key: str) -> str:
+    """Read a text; empty where there is another value."""
+    value = message.get(key)
+    return value if isinstance(value, str) else ""
+
+
+class Keypoint(Struct, frozen=True, rename={"x_percent": "x", "y_percent": "y"}):
+    """A click, in percent of the upright image's width and height."""
+
+    x_percent: _Number
+    y_percent: _Number
+    positive: bool = True
+
+
+class Rectangle(Struct, frozen=True, rename=lambda name: name.rpartition("_")[0]):
+    """A box, in percent of the upright image's width and height; no side is negative.
+
+    Attributes:
+        width_percent: its width before the rotation.
+        height_percent: its height before the rotation.
+        rotation_degrees: clockwise, about the top left corner.
+    """
+
+    x_percent: _Number
+    y_percent: _Number
+    width_percent: Annotated[float, Meta(ge=0, lt=1e6)]
+    height_percent: Annotated[float, Meta(ge=0, lt=1e6)]
+    rotation_degrees: _Number = 0.0
+
+
+@dataclass(frozen=True)
+class TypedWords:
+    """The last text that an annotator has typed."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One region of a context that asks for an answer.
+
+    Attributes:
+        labels: labels as the editor writes them: aliases where there are some.
+        control: name of the control that it was made with; empty where it is not given.
+        image: name of the image that it is on; empty where it is not given.
+    """
+
+    shape: Keypoint | Rectangle | TypedWords
+    labels: tuple[str, ...] = ()
+    control: str = ""
+    image: str = ""
+    item_index: int | None = None
+    id: str = ""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What an annotator's editor asks.
+
+    Attributes:
+        prompts: prompts in their order. Empty after Submit in a project with a text area, after
+            the last click was undone, and where all regions were made with other tools; only an
+            empty answer then leaves the annotation as it is.
+        event: ``predict`` answers the prompts. An editor may send other events, such as
+            ``capabilities``, or such as only trackers of videos know.
+    """
+
+    prompts: tuple[Prompt, ...] = ()
+    event: str = "predict"
+
+
+def read_context(raw: Any) -> Context | None:
+    if raw is None or raw == {}:
+        return None
+    event = read_text(raw, "event") if isinstance(raw, dict) else ""
+    regions = raw.get("result") if isinstance(raw, dict) else raw
+    if regions is None and event:
+        regions = []  # only prompts have some
+    if not isinstance(regions, list):
+        raise BadRequest('Expected "context" to hold a list "result".')
+    prompts = tuple(prompt for region in regions if (prompt := _read_prompt(region)) is not None)
+    answered = sum(not isinstance(prompt.shape, Keypoint) for prompt in prompts)
+    if answered > _MAX_PROMPTS:
+        raise BadRequest(
+            f"The context has {answered} boxes and words, more than {_MAX_PROMPTS}: accept or "
+            "reject some suggestions first."
+        )
+    return Context(prompts, event or "predict")
+
+
+def _read_prompt(region: Any) -> Prompt | None:
+    """Read a prompt; None where the region is none, which leaves the other prompts valid."""
+    if not isinstance(region, dict) or not isinstance(region.get("value"), dict):
+        return None
+    kind, value, shape = region.get("type"), region["value"], _read_shape(region)
+    if shape is None:
+        return None
+    return Prompt(
+        shape=shape,
+        # of a tool beside <Labels>, the labels have that key
+        labels=tuple(read_texts(value.get(kind)) or read_texts(value.get("labels"))),
+        control=read_text(region, "from_name"),
+        image=read_text(region, "to_name"),
+        item_index=read_item_index(region),
+        id=read_text(region, "id"),
+    )
+
+
+def _read_shape(region: Mapping[str, Any]) -> Keypoint | Rectangle | TypedWords | None:
+    kind, value = region.get("type"), region["value"]
+    with suppress(ValidationError):
+        if kind in ("keypointlabels", "keypoint"):
+            # Newer editors write ``positive`` into the value beside the region's own.
+            negative = {"positive": False} if region.get("is_positive") is False else {}
+            return convert(value | negative, Keypoint)
+        if kind in ("rectanglelabels", "rectangle"):
+            return convert(value, Rectangle)
+    return _read_words(value) if kind == "textarea" else None
+
+
+def _read_words(value: Mapping[str, Any]) -> TypedWords | None:
+    """Read the last text, as those before it are answered. Text with geometry is a description."""
+    given = value.get("text")
+    texts = read_texts([given] if isinstance(given, str) else given)
+    if not texts or _GEOMETRY_KEYS & value.keys():
+        return None
+    return TypedWords(texts[-1][:_LONGEST_TEXT])
+
+
+# ---- what is asked for -----------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
