@@ -39,6 +39,8 @@ class TrackedTask:
         priority: ``interactive``, ``opened`` or ``batch``.
         stages: where its time goes.
         start: when the work began, on the monotonic clock.
+        pictures: the number of images that its prediction is of.
+        regions: the number of regions of its prediction.
         error: why it has no prediction, or one that is incomplete; None: neither.
         is_incomplete: whether it has a prediction, but not of all its images.
     """
@@ -65,10 +67,6 @@ class TrackedTask:
         """Whether it ended with a prediction, complete or not."""
         return self.error is None or self.is_incomplete
 
-    def drawn(self, regions: int, pictures: int = 1) -> None:
-        """Note that the task has a prediction."""
-        self.pictures, self.regions = pictures, regions
-
     def failed(self, error: BaseException) -> None:
         """Note that the task has no prediction because of an error."""
         self.error, self.is_incomplete = error, False
@@ -89,7 +87,7 @@ class TaskTracker:
 
     >>> tracker = TaskTracker()
     >>> with tracker.task(7, project=1, priority="batch") as work:
-    ...     work.drawn(regions=3)
+    ...     work.regions = 3
     >>> tracker.done
     1
     """

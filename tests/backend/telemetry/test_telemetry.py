@@ -69,7 +69,7 @@ def test_a_line_for_people_and_one_for_machines(logged: Logged) -> None:
         stream = logged(log_format=log_format)
         task = TaskTracker().task("sieben ä", 3, "batch")
         with about(request="r1"), task as work, stage("fetch"):
-            work.drawn(5)
+            work.regions = 5
         written += lines(stream)
     people, machines = written
     assert " INFO backend.telemetry.task_tracker: Task sieben ä: 5 regions (" in people
@@ -212,12 +212,12 @@ def test_the_pace_is_that_of_the_last_minute() -> None:
     now[0] += 20
     for task in range(40):
         with tracker.task(task, 1, "batch") as work:
-            work.drawn(2)
+            work.pictures = 1
     assert tracker.pictures_per_second == pytest.approx(40 / 20)
     now[0] += 50
     assert tracker.pictures_per_second == pytest.approx(40 / PACE_S)
     with tracker.task(1, 1, "batch") as work:
-        work.drawn(regions=9, pictures=5)
+        work.pictures = 5
     assert tracker.pictures_per_second == pytest.approx(45 / PACE_S)
     now[0] += 61
     assert tracker.pictures_per_second == 0
@@ -236,7 +236,7 @@ def test_a_record_says_who_what_why_and_where_the_time_went(
     reason = "Predicted without 1 of 3 pictures: there is no file."
     with tracker.task(7, 3, "opened") as work:
         with stage("fetch"):
-            work.drawn(5, pictures=2)
+            work.regions = 5
         work.incomplete(ImageNotFound(reason))
     record = heard[1]
     assert (record.task, record.priority, record.regions) == (7, "opened", 5)
