@@ -75,7 +75,9 @@ def test_a_predictor_without_a_database_makes_none(tmp_path: Path) -> None:
     services = Services(Settings(database_url=url), colour_engine())  # type: ignore[arg-type]
     task = {"id": 1, "data": {"image": data_url(flag("red", "blue"))}}
     body = json.dumps({"tasks": [task], "label_config": brush_config("red")}).encode()
-    (entry,) = services.predictor(uses_database=False).predict(parse_predict(body, services.settings))
+    (entry,) = services.predictor(uses_database=False).predict(
+        parse_predict(body, services.settings)
+    )
     assert entry["result"]
     assert list(tmp_path.iterdir()) == []
 
