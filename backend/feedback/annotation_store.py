@@ -15,25 +15,25 @@ without a learner, such as the command line, leaves the row for a reader that ha
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
+from msgspec.json import Decoder, encode
 from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, select, update
 
 from backend.database.database import Database, insert_on_conflict, key_batches, unindexed
 from backend.database.leases import RELEASED, is_free, is_owned_by, leased_to, renewed
-from backend.feedback.annotation_table import (
-    ANNOTATIONS,
-    AnnotationOrigin,
-    ReadAnnotation,
-    read_in,
-    read_values,
-    write_annotations,
-)
+from backend.feedback.annotation_table import ANNOTATIONS, AnnotationOrigin, ReadAnnotation
+from backend.feedback.comparison import LabelDiff
 from backend.feedback.sums import GroupSums, ProjectSums, change_sums, read_sums, read_totals
 
 _ROW: Final = ANNOTATIONS.c
+_CHANGES: Final = Decoder(tuple[LabelDiff, ...])
+_READ: Final = tuple(field.name for field in fields(ReadAnnotation))
 
+#: The advisory lock of PostgreSQL under which annotations are changed: of two writers, none is
+#: stopped by a deadlock.
+_LOCK: Final = 0xC1EAA707
 
 #: Before an annotation that could not be read is tried again, in seconds: at first, and at most.
 _FIRST_RETRY_S: Final = 15.0
@@ -87,7 +87,7 @@ class AnnotationStore:
     def mark(self, project: int, annotations: Iterable[int]) -> None:
         """Mark annotations of a project that are new, changed or gone."""
         for batch in key_batches(sorted(set(annotations))):
-            with write_annotations(self._database) as connection:
+            with self._database.write_exclusively(_LOCK) as connection:
                 self._mark(connection, project, batch)
 
     def mark_tasks(self, project: int, tasks: Iterable[int]) -> None:
@@ -149,7 +149,7 @@ class AnnotationStore:
 
         Each has a statement of its own: joined by OR, SQLite would read all rows of the project.
         """
-        with write_annotations(self._database) as connection:
+        with self._database.write_exclusively(_LOCK) as connection:
             for conditions in which:
                 connection.execute(
                     update(ANNOTATIONS)
@@ -241,7 +241,7 @@ class AnnotationStore:
             first = _first_due(connection, [each.where(*of) for each in queries], 1)
         if not first:
             return []
-        with write_annotations(self._database) as connection:
+        with self._database.write_exclusively(_LOCK) as connection:
             same = [each.where(_ROW.project == first[0].project) for each in queries]
             rows = _first_due(connection, same, limit)
             ids = [row.annotation for row in rows]
@@ -274,7 +274,7 @@ class AnnotationStore:
         values = renewed(self._database.clock())
         ours = (is_owned_by(ANNOTATIONS, self._owner), _ROW.leased_until > 0)
         for batch in key_batches(self._leased):
-            with write_annotations(self._database) as connection:
+            with self._database.write_exclusively(_LOCK) as connection:
                 which = (_ROW.annotation.in_(batch), *ours)
                 connection.execute(update(ANNOTATIONS).where(*which).values(values))
 
@@ -299,8 +299,8 @@ class AnnotationStore:
         """
         self._leased.discard(pending.annotation)
         its = _ROW.annotation == pending.annotation
-        kept = {"kind": "", "changes": "[]"} if read is None else read_values(read)
-        with write_annotations(self._database) as connection:
+        kept = {"kind": "", "changes": "[]"} if read is None else _values(read)
+        with self._database.write_exclusively(_LOCK) as connection:
             # Since the lease, another may have read it.
             query = select(ANNOTATIONS).where(its, _ROW.kind != "")
             row = connection.execute(query).first()
@@ -323,7 +323,7 @@ class AnnotationStore:
         """Give leases back; the annotation that could not be read waits longer each time."""
         now = self._database.clock()
         self._leased.difference_update(each.annotation for each in leased)
-        with write_annotations(self._database) as connection:
+        with self._database.write_exclusively(_LOCK) as connection:
             for each in leased:
                 due = now + min(_retry_delay_s(each.tries), _LONGEST_RETRY_S)
                 later = {"due": due, "tries": each.tries + 1} if each == failed else {}
@@ -360,3 +360,15 @@ def _first_due(
 def _retry_delay_s(tries: int) -> float:
     """Return the retry delay after so many failures: twice as long each time, up to days."""
     return _FIRST_RETRY_S * 2.0 ** min(tries, 15)
+
+
+def read_in(row: Row[Any]) -> ReadAnnotation:
+    """Return what was read, from a row with all columns."""
+    values = {name: row._mapping[name] for name in _READ}
+    return ReadAnnotation(**values | {"changes": _CHANGES.decode(row.changes)})
+
+
+def _values(read: ReadAnnotation) -> dict[str, Any]:
+    """Return the values of a row for what was read."""
+    values = {name: getattr(read, name) for name in _READ}
+    return values | {"changes": encode(read.changes).decode()}

@@ -1,27 +1,22 @@
-"""The table of annotations: its columns, its lock, and what was read of an annotation in a row."""
+"""The table of annotations: its columns, and what was read of an annotation in a row."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, fields
-from typing import Any, Final, Literal
+from dataclasses import dataclass
+from typing import Final, Literal
 
-from msgspec.json import Decoder, encode
 from sqlalchemy import (
     BigInteger,
     Column,
-    Connection,
     Float,
     Index,
     Integer,
-    Row,
     String,
     Table,
     Text,
 )
 
-from backend.database.database import METADATA, Database
+from backend.database.database import METADATA
 from backend.database.leases import lease_columns
 from backend.feedback.comparison import LabelDiff
 
@@ -55,9 +50,6 @@ class ReadAnnotation:
     changes: tuple[LabelDiff, ...] = ()
     reason: str = ""
 
-
-#: The advisory lock of PostgreSQL under which annotations are changed, one writer at a time.
-_LOCK: Final = 0xC1EAA707
 
 ANNOTATIONS: Final = Table(
     "annotations",
@@ -93,25 +85,3 @@ for _flag in (ANNOTATIONS.c.open, ANNOTATIONS.c.untaught):
     _order = (ANNOTATIONS.c.due, ANNOTATIONS.c.annotation.desc())
     Index(f"ix_annotations_{_flag.name}_due", _flag, *_order)
     Index(f"ix_annotations_{_flag.name}_project", _flag, ANNOTATIONS.c.project, *_order)
-
-_CHANGES: Final = Decoder(tuple[LabelDiff, ...])
-_READ: Final = tuple(field.name for field in fields(ReadAnnotation))
-
-
-@contextmanager
-def write_annotations(database: Database) -> Iterator[Connection]:
-    """Open a transaction that changes annotations; one at a time, so that none deadlocks."""
-    with database.write_exclusively(_LOCK) as connection:
-        yield connection
-
-
-def read_in(row: Row[Any]) -> ReadAnnotation:
-    """Return what was read, from a row with all columns."""
-    values = {name: row._mapping[name] for name in _READ}
-    return ReadAnnotation(**values | {"changes": _CHANGES.decode(row.changes)})
-
-
-def read_values(read: ReadAnnotation) -> dict[str, Any]:
-    """Return the values of a row for what was read."""
-    values = {name: getattr(read, name) for name in _READ}
-    return values | {"changes": encode(read.changes).decode()}

@@ -322,7 +322,7 @@ def change_sums(
     """Take away what was read of an annotation before, and add what is read of it now.
 
     Args:
-        connection: to the database, in a transaction that `write_annotations` has opened.
+        connection: to the database, in the transaction that changes the annotation.
         before: None where nothing was read.
         now: None where it is gone.
     """

@@ -7,8 +7,8 @@ from typing import get_args
 
 from sqlalchemy import select
 
-from backend.feedback.annotation_store import AnnotationStore
-from backend.feedback.annotation_table import ANNOTATIONS, ReadAnnotation, read_in
+from backend.feedback.annotation_store import AnnotationStore, read_in
+from backend.feedback.annotation_table import ANNOTATIONS, ReadAnnotation
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.report.statistics import PrelabelReport
 from backend.feedback.sums import (
