@@ -1,2 +1,2 @@
-"""From a request to its predictions: prompts, predictor, batches; imports `feedback`
+"""From a request to its predictions: predictor, masks, batches; imports `feedback`
 and what that imports."""
