@@ -298,11 +298,27 @@ def read_words(
 
 
 class _PhraseReader:
-    """Finds the labels of phrases on an image."""
+    """Finds the labels of phrases on an image.
+
+    The names are made ready once: a text may have hundreds of phrases, a config thousands of words,
+    and other requests wait while one is read.
+    """
 
     def __init__(self, config: LabelConfig, labels: Sequence[Label], prompt_label: str) -> None:
         self._labels = tuple(labels)
-        self._titles = {label.name: _titles(label, config) for label in self._labels}
+        self._titles = _titles(self._labels, config)
+        self._by_name: dict[str, Label] = {}
+        prompts = {label.name: map(words_of_name, label.prompts) for label in self._labels}
+        for names_of in (self._titles, prompts):
+            for label in self._labels:
+                for name in names_of[label.name]:
+                    self._by_name.setdefault(name, label)
+        names = ((*self._titles[label.name], *label.prompts) for label in self._labels)
+        self._plain_names = [
+            (f" {plain} ", index)
+            for index, own in enumerate(names)
+            for plain in filter(None, map(plain_words, own))
+        ]
         self._default = self._named(prompt_label)
         if prompt_label and self._default is None:
             log.warning("prompt_label=%r is the name of no label.", prompt_label)
@@ -321,19 +337,15 @@ class _PhraseReader:
 
     def _named(self, text: str) -> Label | None:
         """Return the label with that name or alias, else the one with that prompt."""
-        wanted = words_of_name(text)
-        named = (label for label in self._labels if wanted in self._titles[label.name])
-        prompted = (label for label in self._labels if wanted in map(words_of_name, label.prompts))
-        return next(chain(named, prompted), None)
+        return self._by_name.get(words_of_name(text))
 
     def _within(self, text: str) -> Label | None:
         """Return the label that a text names; the longest name, of equal ones the first."""
         spaced = f" {plain_words(text)} "
         found = [
-            (-len(name), spaced.index(f" {name} "), index)
-            for index, label in enumerate(self._labels)
-            for name in map(plain_words, (*self._titles[label.name], *label.prompts))
-            if name and f" {name} " in spaced
+            (-len(name), spaced.index(name), index)
+            for name, index in self._plain_names
+            if name in spaced
         ]
         return self._labels[min(found)[2]] if found else None
 
@@ -343,17 +355,13 @@ class _PhraseReader:
         return labels[0] if len(labels) == 1 else self._default
 
 
-def _titles(label: Label, config: LabelConfig) -> frozenset[str]:
-    """Return the names of a label, its value and its aliases, as words."""
-    spellings = {label.name}.union(
-        *(
-            own.spellings
-            for control in config.controls
-            for own in control.labels
-            if own.name == label.name
-        )
-    )
-    return frozenset(map(words_of_name, spellings))
+def _titles(labels: Sequence[Label], config: LabelConfig) -> dict[str, frozenset[str]]:
+    """Return the names of each label, its value and its aliases, as words."""
+    spellings = {label.name: {label.name} for label in labels}
+    for own in chain.from_iterable(control.labels for control in config.controls):
+        if own.name in spellings:
+            spellings[own.name].update(own.spellings)
+    return {name: frozenset(map(words_of_name, written)) for name, written in spellings.items()}
 
 
 def plain_words(text: str) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
+from backend.label_studio import prompts
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.prompts import (
@@ -64,6 +67,16 @@ def test_phrases_are_separated_by_commas_and_the_prompt_label_gets_what_names_no
     ]
     assert read("cat", prompt_label="nobody") == []
     assert "prompt_label='nobody' is the name of no label." in caplog.text
+
+
+def test_the_names_of_many_labels_are_made_ready_once_for_all_phrases(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    labels, made = [f"label {number}" for number in range(100)], Counter[str]()
+    monkeypatch.setattr(prompts, "words_of_name", lambda name: (made.update([name]), name)[1])
+    config = parse_label_config(brush_config(*labels))
+    assert len(read(",".join(f"old label {n}" for n in range(50)), config)) == 50
+    assert made.total() < 10 * len(labels)
 
 
 @pytest.mark.parametrize("text", ["all", " ALL ", "van, all"])
