@@ -297,3 +297,7 @@ def test_what_a_config_chooses_is_in_the_version_only_where_it_changes_masks(
     asks = {value: brush_config("red", attributes=f'{name}="{value}"') for value in (plain, other)}
     assert version(asks[plain], **{name: other}) == version(**{name: plain}) == version()
     assert version(asks[other]) == version(**{name: other}) != version()
+
+
+def test_a_method_with_a_prior_of_its_own_has_no_presence_in_its_version() -> None:
+    assert version(method="clipsurgery", presence=0.1) == version(method="clipsurgery")
