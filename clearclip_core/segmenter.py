@@ -340,7 +340,7 @@ class Segmenter:
                 label.
         """
         rgb = to_rgb(image)
-        features = self.encode(rgb, with_cls=presence > 0)
+        features = self.encode(rgb, with_cls=bool(presence))
         scores = self.score(features, labels, contrast, adaptation, presence)
         return self.decide(scores, threshold, rgb, refine, propagate)
 

@@ -184,6 +184,8 @@ def test_a_presence_prior_needs_cls_features_and_a_method_that_weighs_classes_ha
     segmenter = Segmenter(model, "clearclip", SIZES)
     with pytest.raises(ValueError, match="encode with `with_cls=True`"):
         segmenter.score(segmenter.encode(picture(64, 64)), ["sky"], presence=0.1)
+    with pytest.raises(ValueError, match="`presence` to be at least 0 and below 1"):
+        segmenter.segment(picture(64, 64), ["sky"], presence=-0.1)
     weighing = Segmenter(model, "clipsurgery", SIZES)
     features = weighing.encode(picture(64, 64), with_cls=True)
     plain, with_prior = (weighing.score(features, ["sky", "sea"], presence=w) for w in (0, 0.5))
