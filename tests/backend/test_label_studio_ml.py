@@ -27,7 +27,7 @@ def model_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any
     monkeypatch.setenv("MODEL_DIR", str(tmp_path))  # where label-studio-ml 2 opens its database
     from backend.label_studio_ml import ClearClipModel
 
-    settings = Settings()
+    settings = Settings(score="effort")  # of which the version must know
     reader = ImageReader(LabelStudioFiles.from_settings(settings), settings)
     ClearClipModel.use(Predictor(colour_engine(), reader.read, settings))
     yield ClearClipModel
@@ -52,7 +52,7 @@ def test_an_instance_predicts_with_its_own_label_config(model_class: Any) -> Non
 def test_its_predictions_are_those_of_the_routes(model_class: Any) -> None:
     from backend import create_app
 
-    client = create_app(Settings(), colour_engine()).test_client()
+    client = create_app(Settings(score="effort"), colour_engine()).test_client()
     body = {"tasks": [RED], "label_config": brush_config("red")}
     served = client.post("/predict", json=body).get_json()["results"]
     assert model_class(label_config=brush_config("red")).predict([RED]) == served

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from backend.errors import StudioRefused
 from backend.label_studio.client import PAGE, LabelStudioClient
 from backend.label_studio.records import MOST_SECONDS, Annotation
 from backend.label_studio.task_filter import TaskFilter
-from tests.backend.fakes.label_studio import FakeStudio
+from backend.settings import Settings
+from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import LocalServer
 
 VERSION = "demo clearclip 12ab"
@@ -165,3 +167,17 @@ def test_a_time_that_nobody_can_have_worked_is_none_that_counts(
     studio.annotate(6, [], lead_time=claimed)["result"] = None
     (annotation,) = client.annotations(6)
     assert (annotation.seconds, annotation.result) == (seconds, ())
+
+
+def test_a_label_config_leaves_open_what_the_settings_say(server: LocalServer) -> None:
+    settings = Settings(
+        label_studio_url=server.url,
+        label_studio_api_key=SecretStr(TOKEN),
+        score="effort",
+        adapt="off",
+        presence=0.2,
+    )
+    client = LabelStudioClient.from_settings(settings)
+    assert client is not None
+    config = client.config(7)
+    assert (config.score, config.adapt, config.presence) == ("effort", "off", 0.2)

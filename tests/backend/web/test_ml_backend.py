@@ -35,7 +35,8 @@ def predicted(client: FlaskClient, *tasks: Any, **body: Any) -> Any:
     return response.get_json(force=True)["results"]
 
 
-def test_masks_are_answered_in_their_place_under_the_version_of_setup(client: FlaskClient) -> None:
+def test_masks_are_answered_in_their_place_under_the_version_of_setup() -> None:
+    client = make_app(score="effort").test_client()
     setup = client.post("/setup", json={"project": "1.7", "schema": brush_config("red")})
     (other,) = predicted(client, RED, config=brush_config("blue"))
     assert [region["value"]["brushlabels"] for region in other["result"]] == [["blue"]]
