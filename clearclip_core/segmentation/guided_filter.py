@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -358,9 +357,10 @@ def guided(
     tiles = torch.from_numpy(np.stack([guided_filter.tile_means(one) for one in maps]))
     functions = guided_filter.colour_fit.fit(tiles)
     refined = np.empty((len(maps), *image.shape[:2]), np.float32)
+    owners, labels = np.zeros(1, np.int16), np.empty(image.shape[:2], np.int16)
     for own, function in zip(refined, torch.split(functions, 1), strict=True):
-        for band in guided_filter.argmax(function, np.zeros(1, np.int16)).bands():
-            own[band.rows] = band.values
+        for rows, values in guided_filter.argmax(function, owners).decide(labels):
+            own[rows] = values
     return refined
 
 
@@ -391,7 +391,7 @@ class GuidedFilter:
             functions: (K, 4, rows + 1, columns + 1), see `ColourFit.fit`.
             owners: (K,) the label of each.
         """
-        maps = np.ascontiguousarray(functions.numpy().transpose(2, 3, 1, 0))
+        maps = functions.numpy().transpose(2, 1, 0, 3)
         return TileArgmax(maps, owners, *self.grid.cells, self._image)
 
     def tile_means(self, values: Maps) -> Matrix:
@@ -411,13 +411,14 @@ def mean_colours(image: RGBArray, grid: TileGrid) -> Matrix:
     """Return (rows, columns, 3) mean colours of tiles, in whole steps of [0, 255]."""
     tile, (rows, columns) = grid.tile_px, grid.tiles_hw
     dtype = np.uint16 if 255 * tile < 1 << 16 else np.uint32
-    sums = []
-    for row in range(rows):
+    sums = np.empty((rows, columns * tile, 3), dtype)
+    width = image.shape[1]
+    for row, own in enumerate(sums):
         inside = image[row * tile : (row + 1) * tile]
-        missing = tile - inside.shape[0], columns * tile - inside.shape[1]
-        pixels = cv2.copyMakeBorder(inside, 0, missing[0], 0, missing[1], cv2.BORDER_REPLICATE)
-        sums.append(np.add.reduce(pixels, dtype=dtype))
-    return _rounded_means(np.stack(sums), tile).astype(np.float64)
+        np.add.reduce(inside, dtype=dtype, out=own[:width])
+        own[:width] += (tile - len(inside)) * inside[-1].astype(dtype)  # repeated below the image
+    sums[:, width:] = sums[:, width - 1 : width]
+    return _rounded_means(sums, tile).astype(np.float64)
 
 
 def _rounded_means(

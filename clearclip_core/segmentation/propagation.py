@@ -204,9 +204,9 @@ def _pool_scores(scores: Scores, rows: Indices, columns: Indices) -> npt.NDArray
         _means(axis.matrix, starts)
         for axis, starts in ((scores.plan.rows, rows), (scores.plan.columns, columns))
     )
-    cosines = scores.cosines.permute(1, 2, 0).contiguous().cpu().numpy()
+    cosines = scores.cosines.transpose(0, 1).contiguous().cpu().numpy()
     pooled = upsample(cosines, down.astype(cosines.dtype), along.astype(cosines.dtype))
-    return np.ascontiguousarray(pooled.transpose(2, 0, 1))
+    return np.ascontiguousarray(pooled.transpose(1, 0, 2))
 
 
 def _pool_image(image: RGBArray, rows: Indices, columns: Indices) -> Matrix:

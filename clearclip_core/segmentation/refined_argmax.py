@@ -72,12 +72,11 @@ def decide_refined(
     functions, owners = _fit(scores, guided_filter)
     labels = np.empty(scores.plan.image_hw, np.int16)
     confidence = np.empty(scores.plan.image_hw, np.float16)
-    for band in guided_filter.argmax(functions, owners).bands():
-        labels[band.rows] = band.labels
-        probability = torch.from_numpy(band.values).clamp_(0, 1).square_()
-        torch.from_numpy(confidence[band.rows]).copy_(probability)
+    for rows, values in guided_filter.argmax(functions, owners).decide(labels):
+        probability = torch.from_numpy(values).clamp_(0, 1).square_()
+        torch.from_numpy(confidence[rows]).copy_(probability)
         if thresholds.any():
-            labels[band.rows][band.values < thresholds[band.labels]] = -1
+            labels[rows][values < thresholds[labels[rows]]] = -1
     return labels, confidence
 
 

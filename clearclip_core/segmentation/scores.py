@@ -46,7 +46,7 @@ class LogSumExp:
     Where slopes are steep, or samples would save nothing, every pixel is a sample.
 
     Args:
-        logits: (h, w, Q), the windows' patch maps side by side.
+        logits: (h, Q, w), the windows' patch maps side by side.
     """
 
     def __init__(self, logits: Values, rows: AxisUpsampling, columns: AxisUpsampling) -> None:
@@ -69,9 +69,9 @@ class LogSumExp:
 
 
 def _log_sum_exp(logits: Values, rows: Matrix, columns: Matrix) -> Values:
-    """(h, w, Q) -> (m, n) at samples, of (m, h) and (n, w) weights."""
-    height, width, queries = logits.shape
-    by_row = logits.transpose(0, 2, 1).reshape(height, -1)  # (h, Q*w)
+    """(h, Q, w) -> (m, n) at samples, of (m, h) and (n, w) weights."""
+    height, queries, width = logits.shape
+    by_row = logits.reshape(height, -1)
     down, along = rows.astype(logits.dtype), columns.astype(logits.dtype)
     blocks = list(dense_blocks(along))
     logs = np.empty((len(down), len(along)), logits.dtype)
@@ -91,13 +91,13 @@ def _spacings_px(
     """Return how far samples may be apart, in px, between two breakpoints of each axis."""
     down, along = (axis.at(axis.breakpoints).astype(logits.dtype) for axis in (rows, columns))
     spread = np.zeros(len(down) - 1), np.zeros(len(along) - 1)
-    above = upsample(logits, down[:1], along)[0]  # (n, Q)
+    above = upsample(logits, down[:1], along)[0]  # (Q, n)
     for piece in range(len(down) - 1):
-        np.maximum(spread[1], np.ptp(np.diff(above, axis=0), axis=1), out=spread[1])
+        np.maximum(spread[1], np.ptp(np.diff(above, axis=1), axis=0), out=spread[1])
         below = upsample(logits, down[piece + 1 : piece + 2], along)[0]
-        spread[0][piece] = np.ptp(below - above, axis=1).max()
+        spread[0][piece] = np.ptp(below - above, axis=0).max()
         above = below
-    np.maximum(spread[1], np.ptp(np.diff(above, axis=0), axis=1), out=spread[1])
+    np.maximum(spread[1], np.ptp(np.diff(above, axis=1), axis=0), out=spread[1])
     lengths = (np.diff(axis.breakpoints) / axis.scale for axis in (rows, columns))
     with np.errstate(divide="ignore"):
         vertical, horizontal = (
@@ -240,8 +240,8 @@ class Scores:
             return self.decide(threshold)[0]
         self.thresholds(threshold)
         labels = np.empty(self.plan.image_hw, np.int16)
-        for band in self._argmax.bands(with_values=False):
-            labels[band.rows] = band.labels
+        for _ in self._argmax.decide(labels, with_values=False):
+            pass
         return labels
 
     @one_thread()
@@ -262,15 +262,14 @@ class Scores:
         labels = np.empty(self.plan.image_hw, np.int16)
         confidence = np.empty(self.plan.image_hw, np.float16)
         has_threshold = bool(thresholds.any())
-        log_sum_exp = LogSumExp(self._by_pixel * self.temperature, *self._upsamplings)
-        for band in self._argmax.bands():
-            logs = torch.from_numpy(log_sum_exp.at_rows(band.rows))
-            logits = torch.from_numpy(band.values).mul_(self.temperature)
+        log_sum_exp = LogSumExp(self._by_row * self.temperature, *self._upsamplings)
+        for rows, values in self._argmax.decide(labels):
+            logs = torch.from_numpy(log_sum_exp.at_rows(rows))
+            logits = torch.from_numpy(values).mul_(self.temperature)
             probability = logits.sub_(logs).clamp_(max=0).exp_()
-            labels[band.rows] = band.labels
-            torch.from_numpy(confidence[band.rows]).copy_(probability)
+            torch.from_numpy(confidence[rows]).copy_(probability)
             if has_threshold:
-                labels[band.rows][probability.numpy() < thresholds[band.labels]] = -1
+                labels[rows][probability.numpy() < thresholds[labels[rows]]] = -1
         return labels, confidence
 
     def logits_at(
@@ -309,12 +308,13 @@ class Scores:
         self, down: Matrix, along: Matrix, queries: Indices | None
     ) -> Iterator[tuple[slice, npt.NDArray[np.floating[Any]]]]:
         """Yield logits in bands of rows, of (m, h) and (n, w) weights of the patches."""
-        cosines = self._by_pixel if queries is None else self._by_pixel[..., queries]
+        cosines = self._by_row if queries is None else self._by_row[:, queries]
         down, along = down.astype(cosines.dtype), along.astype(cosines.dtype)
-        step = max(1, BATCH_ELEMENTS // (cosines.shape[2] * len(along)))
+        step = max(1, BATCH_ELEMENTS // (cosines.shape[1] * len(along)))
         for start in range(0, len(down), step):
             some = slice(start, start + step)
-            yield some, upsample(cosines, down[some], along) * self.temperature
+            logits = upsample(cosines, down[some], along) * self.temperature
+            yield some, logits.transpose(0, 2, 1)
 
     def thresholds(self, threshold: float | Sequence[float]) -> npt.NDArray[np.float32]:
         """Return each label's threshold, and at index -1 the contrast words', which is 0.
@@ -357,15 +357,15 @@ class Scores:
         return self.plan.rows.upsampling, self.plan.columns.upsampling
 
     @cached_property
-    def _by_pixel(self) -> npt.NDArray[np.floating[Any]]:
-        """(I*h, J*w, Q) on the CPU."""
-        return self.cosines.permute(1, 2, 0).contiguous().cpu().numpy()
+    def _by_row(self) -> npt.NDArray[np.floating[Any]]:
+        """(I*h, Q, J*w) on the CPU."""
+        return self.cosines.transpose(0, 1).contiguous().cpu().numpy()
 
     @cached_property
     def _argmax(self) -> TileArgmax:
         query_labels = np.asarray(self.vocabulary.query_labels, np.int16)
         rows, columns = (axis.cells(CELL_PX) for axis in self._upsamplings)
-        return TileArgmax(self._by_pixel[:, :, None], query_labels, rows, columns)
+        return TileArgmax(self._by_row[:, None], query_labels, rows, columns)
 
     @cached_property
     def _query_labels(self) -> torch.Tensor:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -31,31 +31,18 @@ from clearclip_core.segmentation.upsampling import (
 _MARGIN = 1e-5
 
 #: Pixels of a band.
-_BAND_PX = 1 << 20
+_BAND_PX = 1 << 22
 
 #: Pixels of a batch of cells: so many that calling torch costs little, and so few that the batch
 #: stays in a CPU's cache.
 _BATCH_PX = 128_000
 
 
-class Band(NamedTuple):
-    """The argmax in some rows of an image.
-
-    Attributes:
-        labels: (r, W) int16, the label of the largest map.
-        values: (r, W), its value; empty where it was not asked for.
-    """
-
-    rows: slice
-    labels: npt.NDArray[np.int16]
-    values: Values
-
-
 class TileArgmax:
     """The largest of some maps at each pixel of an image.
 
     Args:
-        maps: (h, w, C, K) floats from which the corners of cells are interpolated. C is 1 for the
+        maps: (h, C, K, w) floats from which the corners of cells are interpolated. C is 1 for the
             values of the maps, or 4 for factors of red, green and blue in [0, 255] and values.
         owners: (K,) int16, the label of each map.
         rows: weights of the h in the corners of cells.
@@ -75,122 +62,137 @@ class TileArgmax:
         self._down, self._along = (axis.fractions.astype(maps.dtype) for axis in (rows, columns))
         self._image = None if image is None else np.ascontiguousarray(image)
 
-    def bands(self, with_values: bool = True) -> Iterator[Band]:
-        """Yield all rows of the image, band by band."""
-        corners = len(self._columns.matrix) * self._maps[0, 0].size
+    def decide(
+        self, labels: npt.NDArray[np.int16], with_values: bool = True
+    ) -> Iterator[tuple[slice, Values]]:
+        """Write the label of the largest map at each pixel, band by band.
+
+        Args:
+            labels: (H, W), C-contiguous; is written to.
+
+        Yields:
+            Rows of the image, whose labels are written; and (r, W) values of the largest maps,
+            empty where they were not asked for.
+        """
+        corners = len(self._columns.matrix) * self._maps[0, :, :, 0].size
         pixels = len(self._along) * int(self._rows.sizes_px.max())
         step = max(1, min(BATCH_ELEMENTS // corners, _BAND_PX // pixels))
         count = len(self._rows.sizes_px)
         for start in range(0, count, step):
-            yield self._band(slice(start, min(start + step, count)), with_values)
+            cells = slice(start, min(start + step, count))
+            rows = slice(*self._rows.first_px[[cells.start, cells.stop]].tolist())
+            yield rows, self._decide(cells, labels[rows], with_values)
 
-    def _band(self, cells: slice, with_values: bool) -> Band:
-        """Compute some rows of cells."""
+    def _decide(self, cells: slice, labels: npt.NDArray[np.int16], with_values: bool) -> Values:
+        """Decide the pixels of some rows of cells."""
         ends = self._ends(cells)
-        large, rivals = self._candidates(ends, cells)
-        first_px, sizes_px = self._rows.first_px, self._rows.sizes_px[cells]
-        rows = slice(int(first_px[cells.start]), int(first_px[cells.stop]))
-        labels = self._owners[large].repeat(self._columns.sizes_px, axis=1)
-        labels = labels.repeat(sizes_px, axis=0)
+        large, own, rivals = self._candidates(ends, cells)
+        first_px = self._rows.first_px[cells.start : cells.stop + 1]
+        owners = self._owners[large].repeat(self._columns.sizes_px, axis=1)
         values = np.empty((len(labels), len(self._along) if with_values else 0), self._maps.dtype)
         if with_values:
-            own = [_of_maps(end, large[..., None])[..., 0] for end in ends]  # (m, n, C) each
-            for row, top in enumerate(first_px[cells].tolist()):
-                part = slice(top, top + int(sizes_px[row]))
+            own = [end[:, :, 0].swapaxes(0, 1) for end in own]  # (C, m, n) each
+            functions = _interpolate(own, self._columns.sizes_px, self._along)
+        start, step = int(first_px[0]), max(1, _BATCH_PX // len(self._along))
+        for row, (top, bottom) in enumerate(pairwise(first_px.tolist())):
+            labels[top - start : bottom - start] = owners[row]
+            for first in range(top, bottom, step) if with_values else ():
+                part = slice(first, min(first + step, bottom))
                 _evaluate(
-                    [end[row].T for end in own],
-                    self._columns.sizes_px,
-                    self._along,
+                    functions[:, row],
                     self._down[part, None],
                     _planes(self._image[part]) if self._image is not None else (),
-                    values[part.start - rows.start : part.stop - rows.start],
+                    values[part.start - start : part.stop - start],
                 )
-        for y, x, width, maps in self._ambiguous(large, rivals, cells):
-            lines = self._lines_px(cells, y)  # (h, N)
-            own_ends = [end[y[:, None], x[:, None], :, maps] for end in ends]  # (N, k, C) each
-            owners, largest = self._decide(own_ends, maps, lines, x, width)
+        sizes = self._rows.sizes_px[cells]
+        # Rows of pixels of cells; the last is repeated in those that have fewer.
+        lines = first_px[:-1] + np.minimum(np.arange(sizes.max())[:, None], sizes - 1)
+        for y, x, width, maps in self._ambiguous(large, rivals, sizes):
+            own_ends = [end[y[:, None], :, maps, x[:, None]].T for end in ends]  # (C, k, N) each
+            rows = lines.take(y, axis=1)  # (h, N)
+            best, largest = self._compare(own_ends, maps, rows, x, width)
+            rows -= start
             for own_width, some in _groups(self._columns.sizes_px[x]):
-                at = lines[:, some] - rows.start, self._columns.first_px[x[some]]
-                _stretches(labels, own_width)[at] = owners[:, some, :own_width]
+                at = rows[:, some], self._columns.first_px[x[some]]
+                _stretches(labels, own_width)[at] = best[:, some, :own_width]
                 if with_values:
                     _stretches(values, own_width)[at] = largest[:, some, :own_width]
-        return Band(rows, labels, values)
+        return values
 
     def _ends(self, cells: slice) -> tuple[Values, Values, Values, Values]:
-        """Return (m, n, C, K) maps at the upper left, upper right, lower left and lower right."""
+        """Return (m, C, K, n) maps at the upper left, upper right, lower left and lower right."""
         matrices = self._rows.matrix[cells.start : cells.stop + 1], self._columns.matrix
-        height, width, *shape = self._maps.shape
-        flat = self._maps.reshape(height, width, -1)
-        corners = upsample(flat, *(matrix.astype(flat.dtype) for matrix in matrices))
-        corners = corners.reshape(*corners.shape[:2], *shape)
-        return corners[:-1, :-1], corners[:-1, 1:], corners[1:, :-1], corners[1:, 1:]
+        corners = upsample(self._maps, *(each.astype(self._maps.dtype) for each in matrices))
+        above, below = corners[:-1], corners[1:]
+        return above[..., :-1], above[..., 1:], below[..., :-1], below[..., 1:]
 
     def _candidates(
         self, ends: Sequence[Values], cells: slice
-    ) -> tuple[Indices, npt.NDArray[np.bool_]]:
-        """Return (m, n) a map that is large in each cell, and (m, n, K) which others reach it."""
-        (height, width, _, count) = ends[0].shape
-        if count == 1:
-            return np.zeros((height, width), np.intp), np.zeros((height, width, 1), np.bool_)
-        middle, half = self._colour_range(cells)
-        large = _values(ends[0] + ends[3], middle).argmax(axis=2)
-        rivals = np.zeros((height, width, count), np.bool_)
-        for end in ends:
-            own = _of_maps(end, large[..., None])
-            most = _values(end, middle)
-            if half.size:
-                most = most + (np.abs(end[:, :, :-1] - own[:, :, :-1]) * half).sum(axis=2)
-            rivals |= most >= _values(own, middle) - _MARGIN
-        np.put_along_axis(rivals, large[..., None], False, axis=2)
-        return large, rivals
+    ) -> tuple[Indices, list[Values], npt.NDArray[np.bool_]]:
+        """Find the maps that can win in cells.
 
-    def _colour_range(self, cells: slice) -> tuple[Values, Values]:
-        """Return (m, n, C - 1, 1) the middle of each colour in cells, and half its range."""
+        Returns:
+            (m, n) a map that is large in each cell; it at the four corners, (m, C, 1, n) each; and
+            (m, K, n) which others reach it.
+        """
+        middle, half = self._colour_range(cells)
+        tensors = [torch.from_numpy(end) for end in ends]
+        at_middle = [_values(end, middle) for end in tensors]
+        large = (at_middle[0] + at_middle[1] + at_middle[2] + at_middle[3]).max(dim=1).indices
+        own = [torch.take_along_dim(end, large[:, None, None], 2) for end in tensors]
+        rivals = torch.zeros(at_middle[0].shape, dtype=torch.bool)
+        for end, other, most in zip(tensors, own, at_middle, strict=True):
+            least = _values(other, middle) - _MARGIN
+            for colour, of_half in enumerate(half):
+                ahead = (end[:, colour] - other[:, colour]).abs_()
+                most = torch.addcmul(most, ahead, of_half)
+            rivals |= most >= least
+        rivals.scatter_(1, large[:, None], False)
+        return large.numpy(), [end.numpy() for end in own], rivals.numpy()
+
+    def _colour_range(self, cells: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return (C - 1, m, 1, n) the middle of each colour in cells, and half its range."""
         if self._image is None:
-            none = np.empty((1, 1, 0, 1), self._maps.dtype)
+            none = torch.empty(0, 1, 1, 1)
             return none, none
         ranges = [
             slice(*each) for each in pairwise(self._rows.first_px[cells.start : cells.stop + 1])
         ]
         low, high = (
-            extreme.reduceat(
-                np.stack([extreme.reduce(self._image[rows]) for rows in ranges]),
-                self._columns.first_px[:-1],
-                axis=1,
-            ).astype(np.float32)[..., None]
+            torch.from_numpy(
+                extreme.reduceat(
+                    np.stack([extreme.reduce(self._image[rows]) for rows in ranges]),
+                    self._columns.first_px[:-1],
+                    axis=1,
+                ).transpose(2, 0, 1)[:, :, None]
+            ).to(torch.float32, memory_format=torch.contiguous_format)
             for extreme in (np.minimum, np.maximum)
         )
         return (high + low) / 2, (high - low) / 2
 
     def _ambiguous(
-        self, large: Indices, rivals: npt.NDArray[np.bool_], cells: slice
+        self, large: Indices, rivals: npt.NDArray[np.bool_], heights: Indices
     ) -> Iterator[tuple[Indices, Indices, int, Indices]]:
         """Yield the (N,) rows and (N,) columns of cells, and (N, k) maps that can win in them.
 
         Beside them their width in px, or without an image that of the widest: pixels beyond a cell
         cost less than small batches, but in an image they may not be there.
         """
-        heights, widths = self._rows.sizes_px[cells], self._columns.sizes_px
-        y, x = np.nonzero(rivals.any(axis=2) & (heights[:, None] > 0))
-        possible = rivals[y, x]
+        widths = self._columns.sizes_px
+        y, x = np.nonzero(rivals.any(axis=1) & (heights[:, None] > 0))
+        possible = rivals[y, :, x]
         possible[np.arange(len(y)), large[y, x]] = True
         of_cells = widths[x] if self._image is not None else np.full_like(x, widths.max())
         for width, own in _groups(of_cells):
             area = width * int(heights.max())
+            own_y, own_x = y[own], x[own]
             for some, maps in candidate_batches(possible[own], area, max(1, _BATCH_PX // area)):
-                yield y[own[some]], x[own[some]], width, maps
+                yield own_y[some], own_x[some], width, maps
 
-    def _lines_px(self, cells: slice, y: Indices) -> Indices:
-        """Return (h, N) rows of pixels of cells; the last is repeated in those that have fewer."""
-        sizes = self._rows.sizes_px[cells]
-        below = np.minimum(np.arange(sizes.max())[:, None], sizes[y] - 1)
-        lines: Indices = self._rows.first_px[cells][y] + below
-        return lines
-
-    def _decide(
+    def _compare(
         self, ends: Sequence[Values], maps: Indices, lines: Indices, x: Indices, width: int
     ) -> tuple[npt.NDArray[np.int16], Values]:
-        """Compute several maps in N cells: (h, N, width) labels and values."""
+        """Compute several maps in (h, N) rows of N cells: (h, N, width) labels and values."""
         left = self._columns.first_px[x]
         columns = np.minimum(left[:, None] + np.arange(width), len(self._along) - 1)
         colours: Sequence[torch.Tensor] = ()
@@ -198,13 +200,8 @@ class TileArgmax:
             by_line = self._image.reshape(len(self._image), -1)
             pixels = _stretches(by_line, 3 * width)[lines, 3 * left]
             colours = _planes(pixels.reshape(len(lines), -1, 3))
-        values = _evaluate(
-            [end.transpose(1, 2, 0) for end in ends],
-            width,
-            self._along[columns].ravel(),
-            self._down[lines].repeat(width, axis=1),
-            colours,
-        )
+        functions = _interpolate(ends, width, self._along[columns].ravel())
+        values = _evaluate(functions, self._down[lines].repeat(width, axis=1), colours)
         best, largest = first_maximum(values)
         first = np.arange(0, maps.size, maps.shape[1]).repeat(width)  # of each column's maps
         owners = self._owners[maps].ravel().take(best + first)
@@ -212,58 +209,67 @@ class TileArgmax:
         return owners.reshape(shape), largest.reshape(shape)
 
 
-def _groups(sizes: Indices) -> Iterator[tuple[int, Indices]]:
-    """Yield each size above 0, and the indices that have it."""
-    for size in np.unique(sizes[sizes > 0]).tolist():
-        yield size, np.flatnonzero(sizes == size)
+def _groups(sizes: Indices) -> Iterator[tuple[int, Indices | slice]]:
+    """Yield each size above 0, and where it is: nothing is copied where all sizes are one."""
+    counts = np.bincount(sizes)
+    for size in np.flatnonzero(counts).tolist():
+        if size:
+            all_are = counts[size] == len(sizes)
+            yield size, slice(None) if all_are else np.flatnonzero(sizes == size)
 
 
-def _of_maps(functions: Values, maps: Indices) -> Values:
-    """(..., C, K) -> (..., C, k), of the maps (..., k)."""
-    return np.take_along_axis(functions, maps[..., None, :], axis=-1)
-
-
-def _values(functions: Values, colours: Values) -> Values:
-    """Evaluate (m, n, C, K) functions at (m, n, C - 1, 1) colours: (m, n, K)."""
-    values: Values = functions[:, :, -1]
-    if functions.shape[2] > 1:
-        values = values + (functions[:, :, :-1] * colours).sum(axis=2)
+def _values(functions: torch.Tensor, colours: torch.Tensor) -> torch.Tensor:
+    """Evaluate (m, C, K, n) functions at (C - 1, m, 1, n) colours: (m, K, n)."""
+    values = functions[:, -1]
+    for number, colour in enumerate(colours):
+        values = torch.addcmul(values, functions[:, number], colour)
     return values
 
 
 def _evaluate(
-    ends: Sequence[Values],
-    sizes_px: int | Indices,
-    along: Values,
+    functions: Values,
     down: Values,
     colours: Sequence[torch.Tensor],
     out: Values | None = None,
 ) -> Values:
-    """Evaluate functions at the pixels of N cells that lie side by side: (..., h, n).
+    """Evaluate functions at pixels: (..., h, n).
 
     Args:
-        ends: four (..., C, N), the functions at the corners of the cells.
-        sizes_px: columns of pixels of each cell, n in all.
-        along: (n,), where these are between the cells' left and right ends.
+        functions: (2 * C, ..., n), see `_interpolate`.
         down: (h, 1) or (h, n), where the pixels are between the upper and the lower ends.
         colours: red, green and blue, (h, n) uint8 each; none where C is 1.
     """
-    above, below = (
-        left.repeat(sizes_px, axis=-1) + (right - left).repeat(sizes_px, axis=-1) * along
-        for left, right in (ends[:2], ends[2:])
-    )
-    (*factors, value), (*rises, rise) = (
-        torch.from_numpy(each).unsqueeze(-2).unbind(-3) for each in (above, below - above)
-    )
-    fractions = torch.from_numpy(down)
-    shape = (*value.shape[:-2], *np.broadcast_shapes(down.shape, along.shape))
-    values = torch.empty(shape, dtype=value.dtype) if out is None else torch.from_numpy(out)
-    slopes = torch.empty(shape if colours else 0, dtype=value.dtype)
-    for plane, factor, slope in zip(colours, factors, rises, strict=True):
-        colour = plane.to(value.dtype)
+    parts = torch.from_numpy(functions).unsqueeze(-2).unbind()
+    (*factors, value), (*slopes, rise) = parts[: len(parts) // 2], parts[len(parts) // 2 :]
+    shape = (*value.shape[:-2], len(down), value.shape[-1])
+    # Scratch that stays in a CPU's cache, as a band's values would not.
+    values, rises = torch.empty(2, *shape, dtype=value.dtype)
+    colour = torch.empty(shape[-2:] if colours else 0, dtype=value.dtype)
+    for plane, factor, slope in zip(colours, factors, slopes, strict=True):
+        colour.copy_(plane)
         value = torch.addcmul(value, colour, factor, out=values)
-        rise = torch.addcmul(rise, colour, slope, out=slopes)
-    return torch.addcmul(value, rise, fractions, out=values).numpy()
+        rise = torch.addcmul(rise, colour, slope, out=rises)
+    made = values if out is None else torch.from_numpy(out)
+    return torch.addcmul(value, rise, torch.from_numpy(down), out=made).numpy()
+
+
+def _interpolate(ends: Sequence[Values], sizes_px: int | Indices, along: Values) -> Values:
+    """Interpolate functions along the upper ends of N cells that lie side by side.
+
+    Args:
+        ends: four (C, ..., N), the functions at the corners of the cells.
+        sizes_px: columns of pixels of each cell, n in all.
+        along: (n,), where these are between the cells' left and right ends.
+
+    Returns:
+        (2 * C, ..., n): the functions there, and how much more they are at the lower ends.
+    """
+    left = np.concatenate([ends[0], ends[2] - ends[0]])
+    slope = np.concatenate([ends[1], ends[3] - ends[1]]) - left
+    functions: Values = slope.repeat(sizes_px, axis=-1)
+    functions *= along
+    functions += left.repeat(sizes_px, axis=-1)
+    return functions
 
 
 def _planes(pixels: RGBArray) -> list[torch.Tensor]:
@@ -293,19 +299,20 @@ def candidate_batches(
         (n,) indices of cells, and (n, K) their candidates in ascending order. Where a cell has
         fewer than K, its last candidate is repeated.
     """
-    _, candidates = np.nonzero(possible)
-    counts = possible.sum(axis=1)
+    of_cells, candidates = np.nonzero(possible)
+    counts = np.bincount(of_cells, minlength=len(possible))
     starts = np.cumsum(counts) - counts
     order = np.argsort(counts, kind="stable")
+    ordered = counts[order]
     done, most_cells = 0, most_cells or len(order)
     while done < len(order):
         # At most a quarter more candidates than the cell with the fewest, to waste few values.
-        most = counts[order[done]] * 5 // 4 + 1
-        stop = int(np.searchsorted(counts[order], most, side="right"))
+        most = ordered[done] * 5 // 4 + 1
+        stop = int(np.searchsorted(ordered, most, side="right"))
         stop = min(stop, done + max(1, BATCH_ELEMENTS // int(most * values_per_cell)))
         stop = min(stop, done + most_cells)
         cells = order[done:stop]
-        rank = np.minimum(np.arange(counts[cells].max()), counts[cells, None] - 1)
+        rank = np.minimum(np.arange(ordered[stop - 1]), counts[cells, None] - 1)
         yield cells, candidates[starts[cells, None] + rank]
         done = stop
 

@@ -197,22 +197,21 @@ class AxisSamples(NamedTuple):
 
 
 def upsample(values: Values, rows: Values, columns: Values) -> Values:
-    """Upsample maps along both axes: (m, n, Q).
+    """Upsample maps along both axes: (m, ..., n).
 
     Args:
-        values: (h, w, Q).
+        values: (h, ..., w).
         rows: (m, h), weights for the rows.
         columns: (n, w), weights for the columns.
     """
-    _, width, queries = values.shape
     used = np.flatnonzero(rows.any(axis=0))
     some = slice(used[0], used[-1] + 1)  # a few rows of pixels have weights for few patches
     bands = rows[:, some] @ values[some].reshape(some.stop - some.start, -1)
-    bands = bands.reshape(-1, width, queries)
-    upsampled = np.empty((len(rows), len(columns), queries), values.dtype)
+    bands = bands.reshape(-1, values.shape[-1])
+    upsampled = np.empty((len(bands), len(columns)), values.dtype)
     for some, patches, weights in dense_blocks(columns):
-        np.matmul(weights, bands[:, patches], out=upsampled[:, some])
-    return upsampled
+        np.matmul(bands.take(patches, axis=1), weights.T, out=upsampled[:, some])
+    return upsampled.reshape(-1, *values.shape[1:-1], len(columns))
 
 
 def dense_blocks(matrix: Values) -> Iterator[tuple[slice, Indices, Values]]:

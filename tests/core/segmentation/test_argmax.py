@@ -44,19 +44,23 @@ def test_winners_are_those_of_all_queries(dtype: type, queries: int, spread: flo
     full = everywhere(values.astype(np.float64))
     query_labels = np.arange(queries, dtype=np.int16)[::-1]
     cells = (axis.upsampling.cells(12.0) for axis in (ROWS, COLUMNS))
-    argmax = TileArgmax(values[:, :, None], query_labels, *cells)
+    argmax = TileArgmax(values.swapaxes(1, 2)[:, None], query_labels, *cells)
+    bare, labels = np.full((2, ROWS.image_px, COLUMNS.image_px), -2, np.int16)
     covered = 0
-    for bare, band in zip(argmax.bands(False), argmax.bands(True), strict=True):
-        assert bare.rows == band.rows
-        assert band.rows.start == covered
-        covered = band.rows.stop
-        part = full[band.rows]
-        assert np.array_equal(bare.labels, band.labels)
-        won = np.take_along_axis(part, (queries - 1 - band.labels)[..., None].astype(int), axis=2)
+    for (rows, none), (again, found) in zip(
+        argmax.decide(bare, with_values=False), argmax.decide(labels), strict=True
+    ):
+        assert rows == again
+        assert rows.start == covered
+        covered = rows.stop
+        part = full[rows]
+        assert not none.size
+        assert np.array_equal(bare[rows], labels[rows])
+        won = np.take_along_axis(part, (queries - 1 - labels[rows])[..., None].astype(int), axis=2)
         # Where two are equal up to rounding, either may win.
         assert won[..., 0] == pytest.approx(part.max(axis=2), abs=1e-6)
-        assert band.values == pytest.approx(part.max(axis=2), abs=1e-6)
-        assert (band.labels == query_labels[part.argmax(axis=2)]).mean() > 0.999
+        assert found == pytest.approx(part.max(axis=2), abs=1e-6)
+        assert (labels[rows] == query_labels[part.argmax(axis=2)]).mean() > 0.999
     assert covered == ROWS.image_px
 
 
@@ -67,8 +71,10 @@ def test_cells_without_a_pixel_decide_nothing() -> None:
     full = np.einsum("yi,xj,ijq->yxq", axis.matrix, axis.matrix, values)
     cells = axis.upsampling.cells(12.0)
     assert (cells.sizes_px == 0).any()
-    (band,) = TileArgmax(values[:, :, None], np.arange(5, dtype=np.int16), cells, cells).bands()
-    assert np.array_equal(band.labels, full.argmax(axis=2))
+    maps, owners = values.swapaxes(1, 2)[:, None], np.arange(5, dtype=np.int16)
+    labels = np.empty((axis.image_px, axis.image_px), np.int16)
+    list(TileArgmax(maps, owners, cells, cells).decide(labels))
+    assert np.array_equal(labels, full.argmax(axis=2))
 
 
 @pytest.mark.parametrize("count", [1, 2, 12, 300])
