@@ -9,12 +9,14 @@ only their products with the colours are computed at full size.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 
 from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.segmentation.tiles import TileArgmax
@@ -160,7 +162,7 @@ def _band_matrix(
     return weights / weights.sum(dim=1, keepdim=True)
 
 
-#: Maps are fitted so many at a time that their means have at most this many elements.
+#: Maps are fitted so many at a time that their functions have at most this many elements.
 _FIT_ELEMENTS = 1 << 18
 
 
@@ -176,7 +178,8 @@ class ColourFit:
     def __init__(self, colours: torch.Tensor, grid: TileGrid, epsilon: float) -> None:
         self._colours = torch.cat([colours, torch.ones_like(colours[:1])])
         self._means = WindowMeans(grid.tiles_hw, grid.radius, colours)
-        self._around = WindowMeans(grid.tiles_hw, 1, colours)
+        around = WindowMeans(grid.tiles_hw, 1, colours)
+        self._corner_colours = (255 * around.at_corners(colours)).float()
         self._mean_colours = self._means.at_values(colours)
         products = self._means.at_values(colours[:, None] * colours)  # (3, 3, h, w)
         covariance = products - self._mean_colours[:, None] * self._mean_colours
@@ -193,11 +196,7 @@ class ColourFit:
             (K, 4, rows + 1, columns + 1) float32 linear functions at the corners of the tiles:
             factors of red, green and blue, each in [0, 255], and an offset.
         """
-        step = max(1, _FIT_ELEMENTS // (4 * tiles[0].numel()))
-        return torch.cat([self._fit(some) for some in torch.split(tiles.double(), step)])
-
-    def _fit(self, tiles: torch.Tensor) -> torch.Tensor:
-        means = self._means.at_values(tiles[:, None] * self._colours)  # (K, 4, h, w)
+        means = self._means.at_values(tiles.double()[:, None] * self._colours)  # (K, 4, h, w)
         covariance = means[:, :3] - self._mean_colours * means[:, 3:]
         slopes = (self._inverse * covariance[:, None]).sum(dim=2)
         offsets = means[:, 3:] - (slopes * self._mean_colours).sum(dim=1, keepdim=True)
@@ -212,11 +211,12 @@ class ColourFit:
         Returns:
             (K, rows + 1, columns + 1) float32.
         """
-        colours = (255 * self._around.at_corners(self._colours[:3])).float()
-        return (functions[:, :3] * colours).sum(dim=1) + functions[:, 3]
+        return (functions[:, :3] * self._corner_colours).sum(dim=1) + functions[:, 3]
 
     def fit_with_detail(self, roots: torch.Tensor, root_knots: torch.Tensor) -> torch.Tensor:
         """Fit maps to the colours, and add again of the rest what is no noise.
+
+        Beside its arguments and its result it needs memory for a few maps only.
 
         Args:
             roots: (K, rows + 1, columns + 1) square roots of the labels' probabilities at the
@@ -227,12 +227,18 @@ class ColourFit:
         Returns:
             (K, 4, rows + 1, columns + 1) float32 linear functions, see `fit`.
         """
-        rows = roots[:, :-1] + roots[:, 1:]
-        functions = self.fit(0.25 * (rows[..., :-1] + rows[..., 1:]))
-        explained = self.at_corners(functions)
-        share = kept_share(noise_variance(explained, roots - explained)).to(functions)
-        functions *= raising_factors(roots, explained, 1 - share)[:, None, None, None]
-        functions[:, 3] += share * (root_knots - explained)
+        functions = roots.new_empty(len(roots), 4, *roots.shape[1:])
+        step = max(1, _FIT_ELEMENTS // functions[0].numel())
+        parts = (torch.split(each, step) for each in (functions, roots, root_knots))
+        batches = list(zip(*parts, strict=True))
+        for own, some, _ in batches:
+            own.copy_(self.fit(F.avg_pool2d(some, 2, stride=1)))
+        pairs = ((some, self.at_corners(own)) for own, some, _ in batches)
+        share = kept_share(noise_variance(pairs)).to(functions)
+        for own, some, knots in batches:
+            explained = self.at_corners(own)
+            own *= raising_factors(some, explained, 1 - share)[:, None, None, None]
+            own[:, 3] += share * (knots - explained)
         return functions
 
 
@@ -292,7 +298,7 @@ def raising_factors(
     return 1 + dropped_share * (quotients**_RAISED - 1)
 
 
-def noise_variance(explained: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
+def noise_variance(maps: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
     """Estimate the variance of noise that is on the logits in all of an image: () float64.
 
     If each logit has independent noise of variance s², the root of a softmax p has noise of
@@ -301,15 +307,17 @@ def noise_variance(explained: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
     detail it is far too large; a quantile of all places is returned.
 
     Args:
-        explained: (K, h, w) roots of probabilities as the colours explain them.
-        rest: (K, h, w) what they leave of the roots.
+        maps: of some labels each, (k, h, w) roots of probabilities, and (k, h, w) what the colours
+            explain of them.
     """
-    # In float64 the order of the labels changes nothing that is seen.
-    probability = explained.double().clamp(_LEAST_PROBABILITY**0.5, 1) ** 2
-    probability /= probability.sum(dim=0)
-    squares = (probability**2).sum(dim=0)
-    per_variance = (probability * (1 - 2 * probability + squares)).sum(dim=0) / 4
-    places = (rest.double() ** 2).sum(dim=0)
+    sums: list[torch.Tensor] = []
+    for roots, explained in maps:
+        # In float64 the order of the labels changes nothing that is seen.
+        squares = explained.double().clamp(_LEAST_PROBABILITY**0.5, 1) ** 2
+        rest = (roots - explained).double()
+        sums.append(torch.stack([each.sum(dim=0) for each in (squares, squares**2, rest**2)]))
+    total, total_square, places = torch.stack(sums).sum(dim=0).unbind()
+    per_variance = (1 - total_square / total**2) / 4  # as Σ p is 1
     places /= per_variance.clamp(min=_LEAST_PROBABILITY**2)
     ordered = places.flatten().sort().values  # torch's quantile would make the host wait
     place = _PLACES_OF_NOISE * (len(ordered) - 1)

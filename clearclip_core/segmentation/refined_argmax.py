@@ -158,7 +158,7 @@ def _fit(scores: Scores, guided_filter: GuidedFilter) -> tuple[torch.Tensor, Int
     query_labels = np.asarray(scores.vocabulary.query_labels, np.int16)
     probabilities, labels = competing_probabilities(query_labels, scores.logits_at, *at)
     knots, _ = competing_probabilities(query_labels, scores.logits_at_knots, *at, labels)
-    roots, root_knots = (torch.from_numpy(each).sqrt() for each in (probabilities, knots))
+    roots, root_knots = (torch.from_numpy(each).sqrt_() for each in (probabilities, knots))
     return guided_filter.colour_fit.fit_with_detail(roots, root_knots), labels
 
 

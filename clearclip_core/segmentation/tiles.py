@@ -317,6 +317,10 @@ def candidate_batches(
         done = stop
 
 
+#: At fewer places than this, a call of NumPy for each map costs more than its slower argmax.
+_FEW_PLACES = 4096
+
+
 def first_maximum(values: Values) -> tuple[npt.NDArray[np.unsignedinteger[Any]], Values]:
     """Return the index of the largest of K values at each place, and that value.
 
@@ -325,6 +329,8 @@ def first_maximum(values: Values) -> tuple[npt.NDArray[np.unsignedinteger[Any]],
     Args:
         values: (K, ...).
     """
+    if values[0].size < _FEW_PLACES:
+        return values.argmax(axis=0).astype(np.uint32), values.max(axis=0)
     largest = values[0].copy()
     better = np.empty(largest.shape, np.bool_)
     # The winner is the last one that was better than all before it, so its index is the largest.

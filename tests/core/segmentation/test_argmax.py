@@ -78,8 +78,9 @@ def test_cells_without_a_pixel_decide_nothing() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 12, 300])
-def test_the_first_of_the_largest_candidates_wins(count: int) -> None:
-    values = np.random.default_rng(2).integers(0, 40, (count, 5, 50)) / 8  # many are equal
+@pytest.mark.parametrize("width", [50, 1000])
+def test_the_first_of_the_largest_candidates_wins(count: int, width: int) -> None:
+    values = np.random.default_rng(2).integers(0, 40, (count, 5, width)) / 8  # many are equal
     winner, largest = first_maximum(values)
     assert np.array_equal(largest, values.max(axis=0))
     assert np.array_equal(winner, values.argmax(axis=0))
