@@ -304,11 +304,11 @@ class Segmenter:
             adaptation: scores adapted to corrected images, see `adapt`; none by default.
             presence: weight of the presence prior in [0, 1), see
                 `clearclip_core.segmentation.scores.apply_presence`; 0 for none, as in the paper. A
-                method that weighs classes by CLS features itself has none.
+                method that weighs classes by CLS features itself ignores it.
 
         Raises:
             ValueError: an adaptation of another model, a method that cannot be adapted, a weight
-                outside [0, 1), or a presence prior for features without CLS features.
+                that counts outside [0, 1), or a presence prior for features without CLS features.
         """
         vocabulary = self.vocabulary(labels, contrast)
         embeddings = self.embed(vocabulary.queries)

@@ -174,7 +174,7 @@ def check_project(setup: Setup) -> str:
 def check_label_config(setup: Setup) -> str:
     """Check that the labeling config can be predicted, and has the labels of all regions."""
     try:
-        setup.config = config = parse_label_config(setup.xml)
+        setup.config = config = parse_label_config(setup.xml, setup.settings)
     except BackendError as error:
         raise CheckFailed(
             f"{error} Change it in the project's settings, under Labeling Interface."

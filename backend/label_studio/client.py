@@ -176,7 +176,7 @@ class LabelStudioClient:
         settings: Settings | None = None,
     ) -> None:
         self.url = url
-        self._settings = settings or Settings()
+        self._settings = settings
         self._connection = Connection(
             url,
             api_key,

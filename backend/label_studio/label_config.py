@@ -184,7 +184,7 @@ class LabelConfig:
         >>> from backend.label_studio.label_config_parser import parse_label_config
         >>> xml = '''<View><Image name="img" value="$image"/><BrushLabels name="b" toName="img">
         ...   <Label value="sky" background="#0080ff"/><Label value="sea"/></BrushLabels></View>'''
-        >>> parse_label_config(xml).colours_of("img")[0].tolist()
+        >>> parse_label_config(xml, None).colours_of("img")[0].tolist()
         [0, 128, 255]
         """
         from clearclip_core import palette  # OpenCV
@@ -283,7 +283,7 @@ def least_thresholds(controls: Iterable[Control], labels: Iterable[Label]) -> li
     >>> config = parse_label_config('''<View><Image name="img" value="$image"/>
     ...   <BrushLabels name="b" toName="img" model_score_threshold="0.4"><Label value="sky"/>
     ...     <Label value="car"/></BrushLabels>
-    ...   <PolygonLabels name="p" toName="img"><Label value="sky"/></PolygonLabels></View>''')
+    ...   <PolygonLabels name="p" toName="img"><Label value="sky"/></PolygonLabels></View>''', None)
     >>> least_thresholds(config.controls, config.labels)
     [0.0, 0.4]
     """

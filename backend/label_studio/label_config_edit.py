@@ -43,7 +43,7 @@ def with_words(xml: str, name: str, words: Sequence[str]) -> tuple[str, str]:
     >>> with_words(xml, "tree", ["tree", "pine"])[1]
     '<Label value="tree" predicted_values="tree, pine"/>'
     """
-    before = parse_label_config(xml)
+    before = parse_label_config(xml, None)
     known = {label.name: label.prompts for label in before.labels}
     # Equal ones stay as they are: written, a name with a comma would read as two words.
     new = None if tuple(words) == known.get(name) else ", ".join(words)
@@ -59,7 +59,7 @@ def with_words(xml: str, name: str, words: Sequence[str]) -> tuple[str, str]:
     labels = tuple(
         replace(each, prompts=tuple(words)) if each.name == name else each for each in before.labels
     )
-    if parse_label_config(after) != replace(before, labels=labels):
+    if parse_label_config(after, None) != replace(before, labels=labels):
         raise LabelConfigError(
             f"The words of {name!r} cannot be changed in this label config: change them by hand."
         )

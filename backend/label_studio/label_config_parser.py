@@ -175,21 +175,21 @@ _MAX_WORD_LENGTH: Final = 1000
 _TOOL_KINDS = ("keypointlabels", "keypoint", "rectanglelabels", "rectangle", "textarea")
 
 
-#: What a config leaves open, where nobody asks for its scores.
 _DEFAULTS: Final = Settings.model_construct()
 
 
 @lru_cache(64)  # Label Studio sends the label config with each request
-def parse_label_config(xml: str, settings: Settings = _DEFAULTS) -> LabelConfig:
+def parse_label_config(xml: str, settings: Settings | None) -> LabelConfig:
     """Parse a project's labeling config.
 
     Args:
-        settings: give the score, ADAPT and PRESENCE where the config does not say.
+        settings: give the score, ADAPT and PRESENCE where the config does not say; None: their
+            defaults, for who does not ask for these.
 
     >>> config = parse_label_config('''<View>
     ...   <Image name="img" value="$image"/>
     ...   <BrushLabels name="tag" toName="img"><Label value="trafficLight"/></BrushLabels>
-    ... </View>''')
+    ... </View>''', None)
     >>> config.labels
     (Label(name='trafficLight', prompts=('traffic light',), background=False),)
     """
@@ -214,6 +214,7 @@ def parse_label_config(xml: str, settings: Settings = _DEFAULTS) -> LabelConfig:
     _check_words(labels + box_labels)
     used = {name for control in controls for name in control.to_names}
     presence = _number(elements, "presence", below_1=True)
+    given = settings or _DEFAULTS
     return LabelConfig(
         images=tuple(tag for tag in images.values() if tag.name in used),
         controls=controls,
@@ -222,9 +223,9 @@ def parse_label_config(xml: str, settings: Settings = _DEFAULTS) -> LabelConfig:
         boxes=tuple(_control(each, images) for each in boxes),
         box_labels=box_labels,
         prelabel=any(prelabel_of(element) == "auto" for element in elements),
-        score=cast("ScoreKind", _word(elements, "score", get_args(ScoreKind)) or settings.score),
-        adapt=cast("Adapt", _word(elements, "adapt", get_args(Adapt)) or settings.adapt),
-        presence=float(settings.presence if presence is None else presence),
+        score=cast("ScoreKind", _word(elements, "score", get_args(ScoreKind)) or given.score),
+        adapt=cast("Adapt", _word(elements, "adapt", get_args(Adapt)) or given.adapt),
+        presence=float(given.presence if presence is None else presence),
     )
 
 

@@ -101,7 +101,8 @@ CONFIG = parse_label_config(
     </BrushLabels>
     <RectangleLabels name="box" toName="image"><Label value="blue"/></RectangleLabels>
     <KeyPointLabels name="click" toName="image"><Label value="red"/></KeyPointLabels>
-    <TextArea name="words" toName="image" prompt_label="red"/></View>"""
+    <TextArea name="words" toName="image" prompt_label="red"/></View>""",
+    None,
 )
 RESULTS = st.lists(
     st.fixed_dictionaries(
@@ -200,7 +201,7 @@ def xml(tree: Any) -> str:
 @given(text=TREES.map(xml) | st.text(max_size=40))
 def test_label_configs(text: str) -> None:
     try:
-        config = parse_label_config(text)
+        config = parse_label_config(text, None)
     except LabelConfigError:
         return
     assert config.labels

@@ -61,7 +61,7 @@ def test_a_database_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
 
 
 def test_commands_and_server_make_predictions_of_one_version() -> None:
-    settings, config = Settings(), parse_label_config(brush_config("red"))
+    settings, config = Settings(), parse_label_config(brush_config("red"), None)
     served = create_app(settings, colour_engine()).test_client()
     body = {"project": "7", "schema": brush_config("red")}
     version = served.post("/setup", json=body).get_json()["model_version"]

@@ -91,7 +91,7 @@ def test_a_picture_outside_the_root_is_refused_before_anything_is_predicted(tmp_
 
 
 def test_the_label_config_has_tools_that_ask_for_every_label() -> None:
-    config = parse_label_config(label_config(["sky", "tree"]))
+    config = parse_label_config(label_config(["sky", "tree"]), None)
     assert [control.kind for control in config.controls] == ["brushlabels"]
     for name in ("click", "box"):
         tool = config.tool(name)

@@ -138,7 +138,8 @@ CONFIG = parse_label_config(
     <BrushLabels name="mask" toName="img" prelabel="no"><Label value="Car" alias="c"/>
       <Label value="car"/><Label value="CAR"/></BrushLabels>
     <RectangleLabels name="box" toName="img,two" smart="true"><Label value="Dog"/>
-    </RectangleLabels></View>"""
+    </RectangleLabels></View>""",
+    None,
 )
 
 

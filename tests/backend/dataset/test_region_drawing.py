@@ -34,7 +34,8 @@ SIZE_HW = (20, 30)
 def config(control: str) -> LabelConfig:
     return parse_label_config(
         f'<View><Image name="img" value="$image"/><{control} name="c" toName="img" '
-        f'model_score_threshold="0.9"><Label value="car"/></{control}></View>'
+        f'model_score_threshold="0.9"><Label value="car"/></{control}></View>',
+        None,
     )
 
 

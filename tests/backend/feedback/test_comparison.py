@@ -29,7 +29,8 @@ CONFIG = parse_label_config(
     <RectangleLabels name="box" toName="img"><Label value="Car"/><Label value="Sign"/>
     </RectangleLabels>
     <RectangleLabels name="tool" toName="img" smart="true"><Label value="Dog"/></RectangleLabels>
-    </View>"""
+    </View>""",
+    None,
 )
 TASK = Task(1, 7, {"image": "/data/a.png", "pages": ["/data/1.png", "/data/2.png"]})
 
@@ -135,7 +136,8 @@ PARTLY = parse_label_config(
     """<View><Image name="img" value="$image"/>
     <BrushLabels name="mask" toName="img"><Label value="Car"/></BrushLabels>
     <RectangleLabels name="box" toName="img" prelabel="no"><Label value="Car"/>
-      <Label value="Sign"/></RectangleLabels></View>"""
+      <Label value="Sign"/></RectangleLabels></View>""",
+    None,
 )
 
 

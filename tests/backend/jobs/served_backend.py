@@ -45,4 +45,4 @@ def picture(number: int) -> str:
 
 def version() -> str:
     versions = Predictor(colour_engine(), lambda *_: flag("red"), Settings()).versions
-    return versions.current(parse_label_config(CONFIG))
+    return versions.current(parse_label_config(CONFIG, None))

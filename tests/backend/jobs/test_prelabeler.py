@@ -74,7 +74,7 @@ class Bench:
         return self.prelabeler.run(job, self.stopping, watch)
 
     def version(self, config: str) -> str:
-        return self.predictor.versions.current(parse_label_config(config))
+        return self.predictor.versions.current(parse_label_config(config, None))
 
 
 @pytest.fixture
@@ -319,7 +319,7 @@ def test_what_is_learned_meanwhile_leaves_a_job_its_version(
     job = bench.run(learn)
     assert (job.state, job.version, job.done) == ("done", start, COUNT)
     assert studio.stored() == each_once()
-    newest = bench.predictor.versions.current(parse_label_config(studio.label_config), 7)
+    newest = bench.predictor.versions.current(parse_label_config(studio.label_config, None), 7)
     assert newest != start
     job = bench.run(only="all")
     assert (job.state, job.version, job.done) == ("done", newest, COUNT)

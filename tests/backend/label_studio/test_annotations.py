@@ -58,7 +58,8 @@ CONFIG = parse_label_config(
     <BrushLabels name="mask" toName="img,pages">
       <Label value="Car" alias="c"/><Label value="Dog"/></BrushLabels>
     <PolygonLabels name="poly" toName="img"><Label value="Roof"/></PolygonLabels>
-    <RectangleLabels name="box" toName="img"><Label value="Dog"/></RectangleLabels></View>"""
+    <RectangleLabels name="box" toName="img"><Label value="Dog"/></RectangleLabels></View>""",
+    None,
 )
 # The labels of "img", by their indices in maps.
 CAR, DOG, ROOF, NONE, UNKNOWN = 0, 1, 2, 254, 255
@@ -134,7 +135,8 @@ def test_broken_regions_and_sizes_that_disagree_or_take_all_memory_are_refused()
 
 LISTS = parse_label_config(
     '<View><Image name="image" valueList="$image"/><BrushLabels name="mask" toName="image">'
-    '<Label value="red"/></BrushLabels></View>'
+    '<Label value="red"/></BrushLabels></View>',
+    None,
 )
 
 
@@ -144,7 +146,7 @@ def read_image(source: str, task: Task) -> RGBArray:
 
 
 def project_of(client: LabelStudioClient, studio: FakeStudio) -> AnnotatedProject:
-    config = parse_label_config(studio.label_config)
+    config = parse_label_config(studio.label_config, None)
     return AnnotatedProject(client, read_image, 7, config, config.images[0])
 
 

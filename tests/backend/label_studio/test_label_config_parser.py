@@ -54,11 +54,11 @@ BRUSH = '<BrushLabels name="b" toName="i"><Label value="x"/></BrushLabels>'
 
 def _one(labels: str) -> LabelConfig:
     brush = f'<BrushLabels name="b" toName="i">{labels}</BrushLabels>'
-    return parse_label_config(f"<View>{IMAGE}{brush}</View>")
+    return parse_label_config(f"<View>{IMAGE}{brush}</View>", None)
 
 
 def test_controls_are_found_masks_first_with_labels_of_one_query_each() -> None:
-    config = parse_label_config(MANY_TAGS)
+    config = parse_label_config(MANY_TAGS, None)
     assert [image.name for image in config.images] == ["photo", "other photo"]
     assert config.labels == (
         Label("sky", ("sky", "clouds")),
@@ -83,7 +83,7 @@ def test_controls_are_found_masks_first_with_labels_of_one_query_each() -> None:
 
 def test_written_names_are_those_that_the_sdk_knows() -> None:
     sdk = LabelInterface(MANY_TAGS.partition("-->")[2])
-    for control in parse_label_config(MANY_TAGS).controls:
+    for control in parse_label_config(MANY_TAGS, None).controls:
         theirs = sdk.get_control(control.name)
         assert {label.written for label in control.labels} <= set(theirs.labels)
         assert set(control.to_names) <= set(theirs.to_name)
@@ -131,7 +131,8 @@ def test_rectangles_beside_another_control_may_be_a_tool(attributes: str) -> Non
     is_tool = "true" in attributes
     config = parse_label_config(
         f'<View>{IMAGE}{BRUSH}<RectangleLabels name="r" toName="i" {attributes}>'
-        '<Label value="x"/></RectangleLabels></View>'
+        '<Label value="x"/></RectangleLabels></View>',
+        None,
     )
     assert [control.name for control in config.controls] == (["b"] if is_tool else ["b", "r"])
     assert [control.name for control in config.boxes] == (["r"] if is_tool else [])
@@ -151,7 +152,7 @@ def test_rectangles_beside_another_control_may_be_a_tool(attributes: str) -> Non
     ],
 )
 def test_sources(value: str, data: dict[str, Any], sources: tuple[str, ...]) -> None:
-    config = parse_label_config(f"<View>{IMAGE.replace('$image', value)}{BRUSH}</View>")
+    config = parse_label_config(f"<View>{IMAGE.replace('$image', value)}{BRUSH}</View>", None)
     assert config.images[0].sources(data) == sources
 
 
@@ -186,7 +187,7 @@ def test_unknown_data_keys(value: str, data: dict[str, Any], sentence: str) -> N
 )
 def test_configs_with_nothing_to_draw(tags: str, sentence: str) -> None:
     with pytest.raises(LabelConfigError, match=sentence) as caught:
-        parse_label_config(f"<View>{tags}</View>")
+        parse_label_config(f"<View>{tags}</View>", None)
     assert "\n" not in str(caught.value)
 
 
@@ -207,7 +208,7 @@ TOOLS = """<View>
     ("attributes", "asks"), [("", True), ('smart="False"', False), ('smartOnly="true"', True)]
 )
 def test_a_tool_may_ask_nothing(attributes: str, asks: bool) -> None:
-    config = parse_label_config(TOOLS.replace('name="words"', f'name="words" {attributes}'))
+    config = parse_label_config(TOOLS.replace('name="words"', f'name="words" {attributes}'), None)
     assert [tool.is_smart for tool in config.tools if tool.name == "words"] == [asks]
 
 
@@ -217,7 +218,8 @@ def test_an_alias_comes_before_a_value() -> None:
     config = parse_label_config(
         f'<View>{IMAGE}<BrushLabels name="b" toName="i">{labels}</BrushLabels>'
         f'<KeyPointLabels name="same" toName="i">{labels}</KeyPointLabels>'
-        '<KeyPointLabels name="plain" toName="i"><Label value="blue"/></KeyPointLabels></View>'
+        '<KeyPointLabels name="plain" toName="i"><Label value="blue"/></KeyPointLabels></View>',
+        None,
     )
 
     def found(written: str) -> list[str | None]:
@@ -230,7 +232,7 @@ def test_an_alias_comes_before_a_value() -> None:
 
 
 def test_who_answers() -> None:
-    config = parse_label_config(TOOLS)
+    config = parse_label_config(TOOLS, None)
 
     def answering(name: str) -> list[tuple[str, str]]:
         return [
@@ -285,7 +287,7 @@ def test_the_first_control_that_says_it_counts_else_the_settings(
 )
 def test_other_values_are_refused(written: str, sentence: str) -> None:
     with pytest.raises(LabelConfigError, match=sentence):
-        parse_label_config(brush_config("red", attributes=written))
+        parse_label_config(brush_config("red", attributes=written), None)
 
 
 GOOD = f"<View>{IMAGE}{BRUSH}</View>"
@@ -312,9 +314,9 @@ def _laughs() -> str:
 )
 def test_hostile_configs_are_refused(xml: str, sentence: str) -> None:
     with pytest.raises(LabelConfigError, match=sentence) as caught:
-        parse_label_config(xml)
+        parse_label_config(xml, None)
     assert len(str(caught.value)) < 300
-    assert parse_label_config(GOOD).labels[0].name == "x"
+    assert parse_label_config(GOOD, None).labels[0].name == "x"
 
 
 def test_a_label_config_has_a_bounded_number_of_words() -> None:
@@ -326,10 +328,10 @@ def test_a_label_config_has_a_bounded_number_of_words() -> None:
             f'<RectangleLabels name="r" toName="i" smart="true">{labels}</RectangleLabels></View>'
         )
 
-    parse_label_config(config(2999, 1))
+    parse_label_config(config(2999, 1), None)
     for count, per_label in ((3000, 1), (30, 100)):
         with pytest.raises(LabelConfigError, match=f"{count + 1} labels have 3001 words, more"):
-            parse_label_config(config(count, per_label))
+            parse_label_config(config(count, per_label), None)
 
 
 EDITED = """<View>
@@ -356,7 +358,9 @@ def test_each_predicted_tag_of_the_label_is_changed_in_its_place() -> None:
 def test_signs_are_escaped_and_read_back() -> None:
     words = ["\"<b>\" & 'c'", "größer"]
     changed, line = with_words(EDITED, "größe > 1", words)
-    (label,) = [each for each in parse_label_config(changed).labels if each.name == "größe > 1"]
+    (label,) = [
+        each for each in parse_label_config(changed, None).labels if each.name == "größe > 1"
+    ]
     assert list(label.prompts) == words
     assert ElementTree.fromstring(line).attrib["predicted_values"] == ", ".join(words)
     assert "<b>" not in line
@@ -377,7 +381,7 @@ def test_what_would_not_read_back_is_refused() -> None:
 def test_words_that_stay_are_not_written(name: str) -> None:
     """A name with a comma is one word, and would be two as `predicted_values`."""
     xml = EDITED.replace('value="größe > 1"', f'value="{name}"')
-    label = next(each for each in parse_label_config(xml).labels if each.name == name)
+    label = next(each for each in parse_label_config(xml, None).labels if each.name == name)
     changed, line = with_words(xml, name, label.prompts)
     assert changed == xml
     assert "predicted_values" not in line

@@ -74,7 +74,7 @@ def test_the_names_of_many_labels_are_made_ready_once_for_all_phrases(
 ) -> None:
     labels, made = [f"label {number}" for number in range(100)], Counter[str]()
     monkeypatch.setattr(prompts, "words_of_name", lambda name: (made.update([name]), name)[1])
-    config = parse_label_config(brush_config(*labels))
+    config = parse_label_config(brush_config(*labels), None)
     assert len(read(",".join(f"old label {n}" for n in range(50)), config)) == 50
     assert made.total() < 10 * len(labels)
 
@@ -86,7 +86,7 @@ def test_all_is_every_label(text: str) -> None:
 
 
 def test_the_last_prompt_decides() -> None:
-    config = parse_label_config(CONFIG)
+    config = parse_label_config(CONFIG, None)
 
     first, second = Keypoint(1, 1), Keypoint(2, 2, positive=False)
     box = Rectangle(1, 1, 2, 2)
@@ -101,9 +101,9 @@ def test_the_last_prompt_decides() -> None:
 
 
 def test_a_click_without_a_label_is_for_the_only_one() -> None:
-    one = parse_label_config(brush_config("red"))
+    one = parse_label_config(brush_config("red"), None)
     bare = Context((Prompt(Keypoint(1, 1)),))
     ask = parse_prompt(bare, one)
     assert ask is not None
     assert ask.query == Clicks(Label("red"), (Keypoint(1, 1),))
-    assert parse_prompt(bare, parse_label_config(CONFIG)) is None
+    assert parse_prompt(bare, parse_label_config(CONFIG, None)) is None

@@ -171,7 +171,7 @@ def test_the_sdk_finds_every_prediction_valid(kind: ControlKind, alias: str) -> 
         f'<View><Image name="photo" value="$image"/><{TAGS[kind]} name="drawn" toName="photo">'
         f'<Label value="sky"/><Label value="dog" {alias}/></{TAGS[kind]}></View>'
     )
-    (control,) = parse_label_config(xml).controls
+    (control,) = parse_label_config(xml, None).controls
     mask = np.random.default_rng(3).random((33, 47)) < 0.4
     confidence = np.random.default_rng(4).random((33, 47)).astype(np.float16)
     result = [

@@ -97,7 +97,7 @@ class Studio:
     def config(self, project: int) -> LabelConfig:
         if self.fault is not None:
             raise self.fault
-        return parse_label_config(self.xml)
+        return parse_label_config(self.xml, None)
 
     def annotation(self, annotation: int) -> Annotation | None:
         if annotation not in self.regions:
@@ -180,7 +180,7 @@ def corrected(
     project: int = 7,
     evidence: ImageEvidence | None = None,
 ) -> AnnotationDiff:
-    parsed = parse_label_config(config)
+    parsed = parse_label_config(config, None)
     picture = ImageDiff(parsed.images[0], None, size_hw, final, evidence or ImageEvidence(final))
     task = Task(annotation, project, {"image": image})
     return AnnotationDiff(annotation, project, task, parsed, (picture,), 0.0, "somebody")
@@ -284,7 +284,7 @@ def test_a_picture_that_is_not_handed_out_leaves_what_was_learned(database: Data
 
 def test_a_list_of_pictures_teaches_those_with_regions(database: Database) -> None:
     xml = CONFIG.replace('value="$image"', 'valueList="$pages"')
-    config = parse_label_config(xml)
+    config = parse_label_config(xml, None)
     task = Task(1, 7, {"pages": ["red", "flag"]})
     masks = {"wine": left_third()}
     pictures = tuple(
@@ -411,7 +411,7 @@ def test_a_request_keeps_the_version_that_it_has_begun_with(database: Database) 
         versions = school.predictor.versions
         return versions.of(config, versions.active_model(config, 7, keep=version)) == version
 
-    config = parse_label_config(CONFIG)
+    config = parse_label_config(CONFIG, None)
     start = school.predictor.versions.current(config, 7)
     school.learn(1, 2)
     school.step()
@@ -424,7 +424,7 @@ def test_a_request_keeps_the_version_that_it_has_begun_with(database: Database) 
     for version in (start, first, newest):
         assert is_wanted(version, config)
     assert not is_wanted("another", config)
-    other = parse_label_config(brush_config("wine"))
+    other = parse_label_config(brush_config("wine"), None)
     assert not is_wanted(first, other)
     for annotation in (1, 2, 3, 4):
         school.learner.forget(annotation)

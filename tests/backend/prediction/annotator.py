@@ -155,7 +155,8 @@ def words_config(*labels: str, prompt_label: str = "") -> LabelConfig:
     attribute = f'prompt_label="{prompt_label}"' if prompt_label else ""
     return parse_label_config(
         f'<View>{IMAGE}<BrushLabels name="mask" toName="image">{"".join(labels)}</BrushLabels>'
-        f'<TextArea name="words" toName="image" {attribute}/></View>'
+        f'<TextArea name="words" toName="image" {attribute}/></View>',
+        None,
     )
 
 

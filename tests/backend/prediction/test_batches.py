@@ -28,7 +28,7 @@ from tests.backend.fakes.colour_segmenter import brush_config
 from tests.backend.fakes.databases import FlakyDatabase
 from tests.backend.fakes.waiting import wait_for
 
-BATCH = PredictionSpec(parse_label_config(brush_config("red")), "v1", Priority.BATCH, 7)
+BATCH = PredictionSpec(parse_label_config(brush_config("red"), None), "v1", Priority.BATCH, 7)
 OPENED = replace(BATCH, priority=Priority.OPENED)
 #: More tasks than a project may have at work.
 MANY = range(1, 2 * PROJECT_CONCURRENCY + 1)

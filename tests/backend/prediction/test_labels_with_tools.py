@@ -57,7 +57,7 @@ def test_a_region_is_two_entries_with_one_id_as_the_editor_writes_them(tool: str
 
 def test_of_several_tools_one_draws() -> None:
     def chosen(*tags: str) -> tuple[str, str, bool]:
-        (control,) = parse_label_config(config_of(LABELS, *tags)).controls
+        (control,) = parse_label_config(config_of(LABELS, *tags), None).controls
         return control.kind, control.tool, control.is_predicted
 
     every = list(TOOLS.values())
@@ -74,7 +74,7 @@ def test_of_several_tools_one_draws() -> None:
 def test_attributes_count_on_either_tag() -> None:
     labels = LABELS.replace("toName", 'model_score_threshold="0.5" adapt="off" toName')
     brush = TOOLS["brush"].replace("/>", ' prelabel="auto" overlap="false" score="effort"/>')
-    config = parse_label_config(config_of(labels, brush))
+    config = parse_label_config(config_of(labels, brush), None)
     (control,) = config.controls
     assert [label.threshold for label in control.labels] == [0.5, 0.5]
     assert (control.overlap, config.prelabel) == (False, True)
@@ -95,7 +95,7 @@ def test_attributes_count_on_either_tag() -> None:
 )
 def test_what_cannot_be_drawn_is_said_with_how_to_write_it(tags: list[str], sentence: str) -> None:
     with pytest.raises(LabelConfigError, match=sentence):
-        parse_label_config(config_of(*tags))
+        parse_label_config(config_of(*tags), None)
 
 
 def test_a_click_is_answered_with_its_label() -> None:
@@ -115,7 +115,7 @@ def test_the_tool_is_in_the_model_version_and_changes_no_other() -> None:
     versions = ModelVersions(Settings(), lambda: "w", None)
 
     def of(*tags: str) -> str:
-        return versions.current(parse_label_config(config_of(*tags)))
+        return versions.current(parse_label_config(config_of(*tags), None))
 
     assert of(LABELS, TOOLS["brush"]) != of(LABELS, TOOLS["polygon"])
     assert of(LABELS, TOOLS["brush"]) == of(LABELS, TOOLS["brush"], TOOLS["polygon"])

@@ -72,7 +72,7 @@ def test_each_label_is_one_region_in_its_place_and_scores_are_means_over_pixels(
     config = brush_config("blue", "red")
     predictor = make_predictor()
     entry = predicted(request(config, "flag"), predictor)
-    assert entry["model_version"] == predictor.versions.current(parse_label_config(config))
+    assert entry["model_version"] == predictor.versions.current(parse_label_config(config, None))
     blue, red = entry["result"]
     assert blue["value"]["brushlabels"] == ["blue"]
     assert red["value"]["brushlabels"] == ["red"]
@@ -131,7 +131,7 @@ def test_a_missing_picture_costs_no_other_of_its_task(
     records: list[TrackedTask] = []
     tracker = TaskTracker(records.append)
     predictor = Predictor(colour_engine(), read_image, Settings(), tracker=tracker)
-    spec = predictor.spec(parse_label_config(TWO_TAGS), Priority.BATCH, 1, None)
+    spec = predictor.spec(parse_label_config(TWO_TAGS, None), Priority.BATCH, 1, None)
     outcome = predictor.outcome(Task(5, 1, data), spec)
     assert (outcome.reason, outcome.missing) == ("", sentence)
     assert outcome.may_pass == (reason == "ImageRefused")
@@ -150,7 +150,7 @@ def test_a_missing_picture_costs_no_other_of_its_task(
 )
 def test_a_task_without_any_of_its_pictures_fails(pages: list[str], outcome: Outcome) -> None:
     predictor = make_predictor()
-    spec = predictor.spec(parse_label_config(TWO_TAGS), Priority.BATCH, 1, None)
+    spec = predictor.spec(parse_label_config(TWO_TAGS, None), Priority.BATCH, 1, None)
     assert predictor.outcome(Task(1, 1, {"front": "gone", "pages": pages}), spec) == outcome
 
 
@@ -178,7 +178,7 @@ def test_a_host_that_is_waited_for_in_vain_is_given_up_and_no_other(
         return flag("red")
 
     reader = TaskImageReader(colour_engine(), read, read, patience_s)
-    spec = PredictionSpec(parse_label_config(config), "v", Priority.BATCH, 1)
+    spec = PredictionSpec(parse_label_config(config, None), "v", Priority.BATCH, 1)
     found: list[Any] = list(reader.read(Task(1, 1, {"pages": PAGES}), spec))
     read_now = [each.item_index for each in found if isinstance(each, TaskImage)]
     assert read_now == [i for i in (1, 2, 4, 5) if PAGES[i] not in given_up]
@@ -210,7 +210,7 @@ def test_priming_embeds_the_words_of_a_config_once() -> None:
     segmenter = ColourSegmenter(words_known=False)
     predictor = Predictor(colour_engine(segmenter), read_image, Settings())
     for _ in range(3):
-        predictor.warm_up(parse_label_config(brush_config("red", "blue")))
+        predictor.warm_up(parse_label_config(brush_config("red", "blue"), None))
     predictor.predict(request(brush_config("red", "blue"), "red"))
     assert segmenter.embedded == [("grey",), ("red",), ("blue",)]
 

@@ -139,7 +139,7 @@ def test_each_image_is_scored_by_what_the_other_images_teach(
     for annotation in studio.annotations:
         services.learner.examples.forget(annotation)
     assert (report.annotations, report.examples) == (4, 4)
-    words = segmenter.vocabulary(parse_label_config(CONFIG).labels, contrast=True)
+    words = segmenter.vocabulary(parse_label_config(CONFIG, None).labels, contrast=True)
     held_out = fit_held_out(examples, segmenter.embed, words)
     assert used.keys() == held_out.by_picture.keys()
     digests = {picture: held_out.by_picture[picture].digest for picture in used}

@@ -351,7 +351,7 @@ def test_tasks_of_batches_wait_too_but_are_not_counted_beside_their_job() -> Non
         return Outcome({"result": []})
 
     tasks = [Task(number, 7, {}) for number in range(10)]
-    spec = PredictionSpec(parse_label_config(brush_config("red")), "v", Priority.BATCH, 7)
+    spec = PredictionSpec(parse_label_config(brush_config("red"), None), "v", Priority.BATCH, 7)
     run = scene.services.task_runner.run
     batch = threading.Thread(target=run, args=(tasks, spec, work))
     batch.start()
