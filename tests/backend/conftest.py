@@ -91,13 +91,7 @@ def server(studio: FakeStudio) -> Iterator[LocalServer]:
 
 @dataclass(frozen=True)
 class Postgres:
-    """A PostgreSQL on 127.0.0.1, which a test may stop for a while.
-
-    Attributes:
-        folder: where it has its data.
-        port: the port at which it listens.
-        user: as whom it runs; None: as this process.
-    """
+    """A PostgreSQL on 127.0.0.1, which a test may stop for a while; `user`: as whom it runs."""
 
     folder: Path
     port: int

@@ -47,8 +47,7 @@ MIDDLE = 2
 class Bench:
     """A project, the server that stands for Label Studio, and the database of a backend.
 
-    Attributes:
-        at_middle: what happens in the middle of the run, after what is asked for is stored.
+    In the middle of the run, after what is asked for is stored, `at_middle` happens.
     """
 
     studio: FakeStudio

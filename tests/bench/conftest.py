@@ -42,28 +42,16 @@ class Report:
     rows: list[Row] = field(default_factory=list)
 
     def add(self, figure: str, goal: str, measured: str, detail: str = "") -> None:
-        """Add a row to the table.
-
-        Args:
-            figure: name of the figure.
-            goal: value to reach, and in brackets the lowest acceptable one.
-            measured: the measured value.
-            detail: seconds, sizes and device of the measurement.
-        """
+        """Add a row; a goal has the lowest acceptable value in brackets."""
         self.rows.append(Row(figure, goal, measured, detail, date.today().isoformat()))
         print(f"\n{figure}: {measured} (goal: {goal or 'none'}) {detail}")
 
 
 def with_rows(page: str, rows: list[Row], machine: str) -> str:
-    """Return a page with these rows in the table between its two marker comments.
+    """Return a page of Markdown with these rows in the table between its two marker comments.
 
     Rows take the place of those with the same figure, and new ones go to the end, so a part of the
     benchmarks can be run alone. A figure that no benchmark measures any more is taken out by hand.
-
-    Args:
-        page: Markdown.
-        rows: what was measured, all on one day.
-        machine: the machine that measured them.
     """
     before, _, rest = page.partition(BEGIN)
     table, _, after = rest.partition(END)

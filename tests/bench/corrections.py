@@ -53,15 +53,7 @@ Picture = tuple[DenseFeatures, Truth]
 
 @dataclass(frozen=True, eq=False)
 class Moment:
-    """When a picture is annotated.
-
-    Attributes:
-        index: number of the picture among those that are annotated.
-        count: how many these are.
-        names: all labels.
-        rng: what is left to chance.
-        predict: makes the masks that the words predict on the picture.
-    """
+    """When a picture is annotated: its number of so many, all labels, what the words predict."""
 
     index: int
     count: int
@@ -83,7 +75,7 @@ class Annotation:
 Behaviour = Callable[[Masks, Moment], Annotation]
 
 
-def _spread(mask: BoolMask, px: int) -> BoolMask:
+def grow(mask: BoolMask, px: int) -> BoolMask:
     """Grow a mask by some px, or shrink it by as many where they are negative."""
     change = cv2.dilate if px > 0 else cv2.erode
     square = np.ones((2 * abs(px) + 1,) * 2, np.uint8)
@@ -149,7 +141,7 @@ def spreads(px: int) -> Behaviour:
     """Draw all borders some px outside, or inside where they are negative."""
 
     def draw(masks: Masks, moment: Moment) -> Annotation:
-        made = {name: _spread(mask, px) for name, mask in masks.items()}
+        made = {name: grow(mask, px) for name, mask in masks.items()}
         return Annotation({name: mask for name, mask in made.items() if mask.any()})
 
     return draw
@@ -199,14 +191,9 @@ def behaviours(plant: str, ground: str) -> Mapping[str, Behaviour]:
 
 @dataclass(eq=False)
 class World:
-    """A project with corrected and unseen pictures.
+    """A project with corrected and unseen pictures, the latter all of one size.
 
-    Attributes:
-        name: for the table.
-        vocabulary: the labels, with contrast words.
-        embed: prompts -> (Q, D) unit embeddings.
-        corrected: the pictures that annotators get.
-        unseen: the others; all of one size.
+    The vocabulary has contrast words; `embed` makes (Q, D) unit embeddings of Q prompts.
     """
 
     name: str
@@ -242,12 +229,9 @@ class World:
     def examples(
         self, behaviours: Behaviour | Sequence[Behaviour], seed: int, count: int = COUNT
     ) -> list[Example]:
-        """Let pictures be annotated.
+        """Let so many pictures be annotated, by one behaviour for all or one for each.
 
-        Args:
-            behaviours: of the annotator; one for all pictures or one for each.
-            seed: draws the pictures, and what is left to chance.
-            count: pictures that are annotated.
+        The seed draws the pictures, and what is left to chance.
         """
         rng = np.random.default_rng(seed)
         made = []
@@ -289,11 +273,7 @@ class World:
 
 
 def drawn(renamed: Mapping[str, str] = {}) -> World:
-    """Make a world of drawn scenes.
-
-    Args:
-        renamed: true name -> the project's name of it.
-    """
+    """Make a world of drawn scenes; a project may call labels otherwise: true name -> its name."""
     segmenter, corrected, unseen = _drawn_pictures()
     names = [renamed.get(label, label) for label in PROJECT]
     vocabulary = segmenter.vocabulary(names, contrast=True)
@@ -353,8 +333,7 @@ def _plan(hw: tuple[int, ...]) -> WindowPlan:
 class _Colours:
     """Random Fourier features of the colour, texture and place of patches of 16 px.
 
-    Args:
-        images: from which means and scales are taken, (H, W, 3) uint8.
+    Means and scales are those of some images, (H, W, 3) uint8.
     """
 
     def __init__(self, images: Sequence[npt.NDArray[np.uint8]]) -> None:

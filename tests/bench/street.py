@@ -93,12 +93,7 @@ def sequence(name: str) -> str:
 
 
 def load_street(made: Path, count: int | None = None) -> tuple[Segmenter, LabelledFolder]:
-    """Load or train the street model, and find pictures that it has not seen.
-
-    Args:
-        made: an empty folder.
-        count: number of pictures, spread over all; None: all.
-    """
+    """Load the street model, or train it in an empty folder; and find pictures as `unseen` does."""
     folder = unseen(count)
     weights = os.environ.get("STREET_WEIGHTS")
     if not weights:

@@ -40,7 +40,7 @@ from clearclip_core.adaptation.fitting import fit_held_out
 from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth
 from clearclip_core.label_errors import Disagreement, find_disagreements, rank
 from tests.bench.conftest import Report
-from tests.bench.corrections import PROJECT
+from tests.bench.corrections import PROJECT, grow
 from tests.bench.street import Encoded, encoded, load_street, scene_values
 
 DRAWS = int(os.environ.get("LABEL_ERROR_DRAWS", "200"))
@@ -80,20 +80,12 @@ def street(made: Path) -> World:
     return World("street photographs, no CLIP", segmenter, names, pictures, 0)
 
 
-def changed(mask: BoolMask, px: int) -> BoolMask:
-    """A mask that is painted some px over its edges, or stays inside; the border is no edge."""
-    side = 2 * abs(px) + 1
-    square = np.ones((side, side), np.uint8)
-    turn = cv2.dilate if px > 0 else cv2.erode
-    return np.asarray(turn(mask.view(np.uint8), square), bool) if px else mask
-
-
 def painted(truth: Truth, px: Callable[[], int], rng: np.random.Generator) -> Truth:
     """Paint the labels in any order, each so many px over its edges; 255 is not painted over."""
     made = truth.copy()
     for label in rng.permutation(np.unique(truth[truth < NOTHING])):
         mask, over = truth == label, px()
-        wide = changed(mask, over)
+        wide = grow(mask, over)
         if over > 0:
             made[wide & (made != IGNORE)] = label
         else:
@@ -140,12 +132,7 @@ MISTAKES = {
 
 @dataclass(frozen=True, eq=False)
 class Reviewed:
-    """What is found on a picture, by its annotation: the careful one, or one with a mistake.
-
-    Attributes:
-        careful: by the careful annotation.
-        mistaken: by a mistake of each kind.
-    """
+    """What is found by the careful annotation of a picture, and by those with a mistake."""
 
     careful: Sequence[Disagreement]
     mistaken: Mapping[str, Sequence[Disagreement]]

@@ -154,16 +154,11 @@ class Annotator:
 
     def asks(self, prompt: dict[str, Any]) -> float:
         """Return the milliseconds until the response."""
-        ms, answer = self._post({"result": [prompt]})
-        assert "result" in answer["results"][0]
-        return ms
-
-    def _post(self, context: dict[str, Any]) -> tuple[float, Any]:
         body = {"tasks": [self._task], "label_config": CONFIG, "project": "1.7"}
+        body["params"] = {"context": {"result": [prompt]}}
         began = time.perf_counter()
-        response = self.app.test_client().post(
-            "/predict", json=body | {"params": {"context": context}}
-        )
+        response = self.app.test_client().post("/predict", json=body)
         ms = 1000 * (time.perf_counter() - began)
         assert response.status_code == 200
-        return ms, response.get_json()
+        assert "result" in response.get_json()["results"][0]
+        return ms

@@ -57,13 +57,7 @@ EVERY = 3
 
 @dataclass(frozen=True, eq=False)
 class World:
-    """A model with pictures that it has not seen.
-
-    Attributes:
-        name: for the table.
-        segmenter: of the method ``clearclip``.
-        folder: the pictures.
-    """
+    """A model, of the method ``clearclip``, with pictures that it has not seen."""
 
     name: str
     segmenter: Segmenter
@@ -82,11 +76,9 @@ class World:
     def figures(
         self, rule: PredictionRule, labels: Sequence[str] | None = None
     ) -> CandidateFigures:
-        """Measure the pictures, predicted by a rule.
+        """Measure the pictures, predicted by a rule; by default all labels are asked for.
 
-        Args:
-            labels: names of the labels that are asked for, by default all; pixels of others have no
-                label.
+        Pixels of labels that are not asked for have none.
         """
         asked = self.names if labels is None else labels
         values = np.full(256, NOTHING, np.uint8)

@@ -12,13 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Comparison:
-    """Medians over the rounds.
-
-    Attributes:
-        reference_s: seconds of one call of the reference.
-        ours_s: seconds of one call of ours.
-        ratio: reference_s / ours_s, the median of the rounds' ratios.
-    """
+    """Medians over the rounds: seconds of a call, and reference_s / ours_s of each round."""
 
     reference_s: float
     ours_s: float

@@ -28,13 +28,9 @@ class Window(NamedTuple):
 
 
 class Reference:
-    """ClearCLIP on open_clip's model, whose dtype and device it computes in; or another method.
+    """ClearCLIP on open_clip's model in eval mode, whose dtype and device it computes in.
 
-    Args:
-        clip: open_clip's model, in eval mode.
-        sizes: mean, std, sides and stride; only its numbers are used.
-        method: likewise.
-        sink_channels: of the weights, for RF-CLIP.
+    Of the sizes only mean, std, sides and stride are used; `sink_channels` are for RF-CLIP.
     """
 
     def __init__(
@@ -139,17 +135,10 @@ class Reference:
         image_hw: tuple[int, int],
         thresholds: Sequence[float],
     ) -> npt.NDArray[np.int64]:
-        """Scores of all queries in all pixels, then the decision.
+        """Scores of all queries in all pixels, then the decision: (H, W) labels, -1 for none.
 
-        Args:
-            windows: from `encode`.
-            embeddings: (Q, D) unit text embeddings.
-            owners: each query's label; -1 for contrast words.
-            image_hw: the picture's size.
-            thresholds: of each label.
-
-        Returns:
-            (H, W) index of the label, -1 for none.
+        The embeddings are (Q, D) of unit length; the owner of each is its label, or -1 for contrast
+        words. Each label has a threshold.
         """
         best, winner = classes(self.probabilities(windows, embeddings, image_hw), owners)
         limits = torch.tensor([*thresholds, 0.0], dtype=best.dtype, device=best.device)

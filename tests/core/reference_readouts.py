@@ -66,12 +66,7 @@ def procrustes_map(query: torch.Tensor, key: torch.Tensor, weight: float) -> tor
 
 
 class Tower(NamedTuple):
-    """What a read-out needs of a model.
-
-    Attributes:
-        blocks: open_clip's.
-        grid_hw: patches of the window.
-    """
+    """What a read-out needs of a model: open_clip's blocks, and the window's grid of patches."""
 
     blocks: Sequence[Any]
     grid_hw: tuple[int, int]

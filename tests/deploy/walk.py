@@ -29,11 +29,7 @@ PICTURES = 12
 
 
 def run(*command: str, text: str | None = None, cwd: Path | None = None) -> str:
-    """Run a command, and return what it prints.
-
-    Raises:
-        RuntimeError: it fails; the message has the end of what it printed.
-    """
+    """Run a command, and return what it prints; a failure has the end of that as its message."""
     done = subprocess.run(
         command, cwd=cwd, input=text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

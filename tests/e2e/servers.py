@@ -7,8 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import requests
+from click.testing import CliRunner
 
 from backend.cli.demo_servers import LabelStudioProcess
+from backend.cli.main import main
 
 
 def get(studio: LabelStudioProcess, path: str) -> requests.Response:
@@ -19,12 +21,16 @@ def get(studio: LabelStudioProcess, path: str) -> requests.Response:
     return answer
 
 
-def wait_for(condition: Callable[[], bool], what: str, within_s: float = 180) -> None:
-    """Try a condition until it holds.
+def run_command(studio: LabelStudioProcess, *arguments: object) -> str:
+    """Run a command of `clearclip-backend` on Label Studio, and return what it says."""
+    reach = ["--label-studio-url", studio.url, "--label-studio-api-key", studio.token]
+    done = CliRunner().invoke(main, [*map(str, arguments), *reach])
+    assert done.exit_code == 0, done.output
+    return done.output
 
-    Raises:
-        AssertionError: it did not hold in time.
-    """
+
+def wait_for(condition: Callable[[], bool], what: str, within_s: float = 180) -> None:
+    """Try a condition until it holds, or fail."""
     end = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < end, f"{what} has not come within {within_s} s"

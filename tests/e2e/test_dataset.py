@@ -11,14 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image, ImageDraw
 from pycocotools.coco import COCO
 
-from backend.cli.dataset import dataset
 from backend.cli.demo_servers import LabelStudioProcess
 from tests.e2e.masks import brush_region
-from tests.e2e.servers import get
+from tests.e2e.servers import get, run_command
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -127,15 +125,8 @@ def test_what_was_painted_is_what_the_training_set_has(
     result = [brushed(sky, "sky", "front"), bitmask(tree, "t"), polygon, left_over]
     result.append(brushed(grass, "grass", "rear"))
     kept = studio.post(f"/api/tasks/{task.id}/annotations/", json={"result": result})["id"]
-    done = CliRunner().invoke(
-        dataset,
-        [
-            *("--project", str(project), "--to", str(tmp_path), "--allowed-hosts", "127.0.0.1"),
-            *("--label-studio-url", studio.url, "--label-studio-api-key", studio.token),
-            *("--format", "index-png", "--format", "coco"),
-        ],
-    )
-    assert done.exit_code == 0, done.output
+    command = ("dataset", "--project", project, "--to", tmp_path, "--allowed-hosts", "127.0.0.1")
+    run_command(studio, *command, "--format", "index-png", "--format", "coco")
     lines = (tmp_path / "pictures.jsonl").read_text(encoding="utf-8").splitlines()
     told = {each["image"]: each for each in map(json.loads, lines)}
     (front, rear) = told

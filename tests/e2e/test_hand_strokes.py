@@ -8,23 +8,19 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-import click
 import numpy as np
 import numpy.typing as npt
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 from playwright.sync_api import Page
 from pycocotools.coco import COCO
 
 from backend.cli import demo
-from backend.cli.dataset import dataset
 from backend.cli.demo_servers import LabelStudioProcess
-from backend.cli.import_masks import import_masks
 from clearclip_core import SCENE_LABELS
 from tests.e2e.editor import Canvas, deepest_point, drag, open_task, submit
 from tests.e2e.masks import Mask, decode
-from tests.e2e.servers import get
+from tests.e2e.servers import get, run_command
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -104,13 +100,11 @@ def test_what_strokes_leave_is_what_the_training_set_has(
     for label in reversed(SCENE_LABELS):
         expected[masks.get(label, False)] = SCENE_LABELS.index(label)
 
-    def run(command: click.Command, *arguments: str) -> None:
-        reach = ["--label-studio-url", studio.url, "--label-studio-api-key", studio.token]
-        done = CliRunner().invoke(command, [*arguments, *reach, "--allowed-hosts", "127.0.0.1"])
-        assert done.exit_code == 0, done.output
+    def run(*arguments: object) -> None:
+        run_command(studio, *arguments, "--allowed-hosts", "127.0.0.1")
 
     folder, formats = tmp_path / "out", ("--format", "index-png", "--format", "coco")
-    run(dataset, "--project", str(project), "--to", str(folder), *formats)
+    run("dataset", "--project", project, "--to", folder, *formats)
     (file,) = (folder / "masks").iterdir()
     with Image.open(file) as written:
         np.testing.assert_array_equal(np.asarray(written), expected)
@@ -120,9 +114,9 @@ def test_what_strokes_leave_is_what_the_training_set_has(
     assert told.count(str(predicted.model_version)) == len(before)
 
     other = new_project(list(SCENE_LABELS), seeds=[demo.scene_seed(first.data["image"])])
-    source = ("--from", str(folder), "--format", "coco", "--as", "annotations")
-    run(import_masks, "--project", str(other), *source)
-    run(dataset, "--project", str(other), "--to", str(tmp_path / "again"), "--format", "coco")
+    source = ("--from", folder, "--format", "coco", "--as", "annotations")
+    run("import-masks", "--project", other, *source)
+    run("dataset", "--project", other, "--to", tmp_path / "again", "--format", "coco")
     for came_back in (coco_masks(folder), coco_masks(tmp_path / "again")):
         assert came_back.keys() == masks.keys()
         for label, mask in masks.items():

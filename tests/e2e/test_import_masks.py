@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image, ImageDraw
 from playwright.sync_api import Page
 from pycocotools import mask as coco_api
@@ -22,11 +21,10 @@ from scipy.ndimage import find_objects, label
 
 from backend.cli import demo
 from backend.cli.demo_servers import LabelStudioProcess
-from backend.cli.main import main
 from clearclip_core import SCENE_LABELS, render_scene
 from tests.e2e.editor import open_task, submit
 from tests.e2e.masks import Mask, decode, iou
-from tests.e2e.servers import get
+from tests.e2e.servers import get, run_command
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -99,11 +97,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def import_masks(studio: LabelStudioProcess, project: int, folder: Path, *more: str) -> str:
-    command = ["import-masks", "--project", str(project), "--from", str(folder), *more]
-    reach = ["--label-studio-url", studio.url, "--label-studio-api-key", studio.token]
-    done = CliRunner().invoke(main, [*command, *reach])
-    assert done.exit_code == 0, done.output
-    return done.output
+    return run_command(studio, "import-masks", "--project", project, "--from", folder, *more)
 
 
 def true_masks(seed: int) -> dict[str, Mask]:
@@ -188,13 +182,9 @@ def test_what_comes_in_is_what_the_editor_submits_and_label_studio_exports(
     submitted = min(of_task)
     open_task(page, studio, project, submitted)
     submit(page, submitted)
-    command = ["import-masks", "--project", str(project), "--from", str(folders["index-png"])]
-    reach = ["--label-studio-url", studio.url, "--label-studio-api-key", studio.token]
-    options = ["--as", "annotations"]
     for _ in range(2):  # the second time there is nothing to do
-        done = CliRunner().invoke(main, [*command, *reach, *options])
-        assert done.exit_code == 0, done.output
-    assert "0 tasks to write; 3 with annotations already" in done.output
+        said = import_masks(studio, project, folders["index-png"], "--as", "annotations")
+    assert "0 tasks to write; 3 with annotations already" in said
     exported = get(studio, f"/api/projects/{project}/export?exportType=JSON").json()
     assert {task["id"] for task in exported} == set(of_task)
     for task in exported:
@@ -206,11 +196,9 @@ def test_a_training_set_comes_back_into_the_project_it_was_made_of(
     studio: LabelStudioProcess, project: int, tmp_path: Path
 ) -> None:
     """After the test before, each task has an annotation: the round goes out and in again."""
-    command = ["dataset", "--project", str(project), "--to", str(tmp_path), "--pictures", "none"]
-    reach = ["--label-studio-url", studio.url, "--label-studio-api-key", studio.token]
-    formats = ["--format", "index-png", "--format", "yolo"]
-    done = CliRunner().invoke(main, [*command, *formats, *reach, "--allowed-hosts", "127.0.0.1"])
-    assert done.exit_code == 0, done.output
+    command = ("dataset", "--project", project, "--to", tmp_path, "--pictures", "none")
+    formats = ("--format", "index-png", "--format", "yolo")
+    run_command(studio, *command, *formats, "--allowed-hosts", "127.0.0.1")
     classes = json.loads((tmp_path / "classes.json").read_text())["classes"]
     lines = (tmp_path / "pictures.jsonl").read_text(encoding="utf-8").splitlines()
     expected = {}

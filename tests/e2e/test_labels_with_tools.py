@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -32,17 +31,6 @@ def project(studio: LabelStudioProcess, backend_url: str) -> Iterator[int]:
     demo.connect(studio, int(made.id), backend_url)
     yield int(made.id)
     studio.client.projects.delete(id=int(made.id))
-
-
-@contextmanager
-def asking(page: Page) -> Iterator[None]:
-    """Let smart tools ask the backend."""
-    switch(page, "auto-annotation", True)
-    settled(page)
-    try:
-        yield
-    finally:
-        switch(page, "auto-annotation", False)
 
 
 def click_and_accept(page: Page, label: str, down: float) -> list[dict[str, Any]]:
@@ -109,7 +97,11 @@ def test_a_click_is_answered_by_one_control_and_a_control_for_hand_only_by_none(
     open_task(page, studio, project, task.id)
     shown = page.evaluate(f"{REGIONS}.map(r => r.type)")
     assert "polygonregion" not in shown
-    with asking(page):
+    switch(page, "auto-annotation", True)
+    settled(page)
+    try:
         for label, down, kind in (("sky", 1 / 8, "brushlabels"), ("grass", 7 / 8, "polygonlabels")):
             found = click_and_accept(page, label, down)
             assert {each["type"] for each in found} == {kind}, label
+    finally:
+        switch(page, "auto-annotation", False)

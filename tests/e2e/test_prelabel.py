@@ -201,8 +201,7 @@ def kill_and_go_on(
 ) -> list[int]:
     """Kill bulk runs at different moments, and let the last run finish, without duplicates.
 
-    Returns:
-        The number of tasks without a prediction after each kill.
+    The value is how many tasks had no prediction after each kill.
     """
     database = folder / "bulk.db"
     store = JobStore(Database(f"sqlite:///{database}"))

@@ -84,7 +84,6 @@ class ColourSegmenter:
     Attributes:
         log: what the model was asked for, in order: the prompts that were embedded, and the widths
             of the pictures that were encoded together.
-        options: how the last picture was scored beside its words.
         gate: while it is closed, pictures that are being encoded stay so.
         started: released whenever a batch of pictures arrives at the gate.
         fault: called with each batch; may raise.

@@ -20,18 +20,13 @@ TOKEN = "ab" * 20
 
 @dataclass
 class FakeStudio:
-    """One project, its tasks and their predictions.
+    """One project, its tasks (id -> data), their predictions and annotations (id -> annotation).
 
     Attributes:
-        label_config: the project's.
-        tasks: id -> data.
         annotated: ids of tasks with an annotation; those of `annotations` have one too.
         refused: ids of tasks whose predictions are not taken.
         tabs: id -> what a view of the data manager was made of.
-        token: the one that it accepts.
         fault: called with each request; what it returns is the answer.
-        annotations: id -> annotation.
-        backends: those that are connected to the project.
         titles: project -> its title, for lists of projects; its own is listed without one as well.
         late: predictions are stored, and then the answer is an error, so many times.
         now: its clock: the time of the last change, in seconds since the epoch.

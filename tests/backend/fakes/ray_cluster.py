@@ -17,11 +17,7 @@ _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 @contextmanager
 def ray_cluster(nodes: int) -> Iterator[tuple[Any, dict[str, str]]]:
-    """Start a cluster of so many nodes of one CPU each, the head included.
-
-    Yields:
-        The cluster, and the environment in which a command uses it.
-    """
+    """Start so many nodes of one CPU, the head included; beside them, a command's environment."""
     cluster = Cluster(initialize_head=True, head_node_args=_NODE)
     try:
         for _ in range(nodes - 1):

@@ -23,11 +23,7 @@ from tests.backend.jobs.served_backend import CONFIG, Backend, picture, version
 
 
 def retrieve(backend: Backend, studio: FakeStudio) -> list[int]:
-    """Press Retrieve: ask for the tasks without a prediction, and store the answer.
-
-    Returns:
-        The ids of the tasks that were answered with a prediction.
-    """
+    """Press Retrieve: store the answers for tasks without a prediction; return those tasks."""
     wanted = [task for task in studio.tasks if not studio.stored(version())[task]]
     entries = backend.predict(*wanted)
     answered = [task for task, entry in zip(wanted, entries, strict=True) if entry]

@@ -94,11 +94,7 @@ MINIATURES = {
 
 
 def make(benchmark: str, root: Path) -> list[tuple[Path, Path]]:
-    """Write the miniature of a benchmark.
-
-    Returns:
-        Path of the picture and of its label map, in the order in which they are to be read.
-    """
+    """Write a benchmark's miniature; return its pictures and label maps in the order of reading."""
     each, made = MINIATURES[benchmark], []
     if each.listing:
         (root / each.listing).parent.mkdir(parents=True, exist_ok=True)

@@ -24,11 +24,7 @@ THRESHOLDS = {"voc21": 0.5, "context60": 0.15, "coco_object": 0.4}
 
 
 class PlainText:
-    """The 80 templates through stock open_clip, each word once.
-
-    Args:
-        clip: open_clip's model.
-    """
+    """The 80 templates through stock open_clip, each word once."""
 
     def __init__(self, clip: Any) -> None:
         self.clip = clip

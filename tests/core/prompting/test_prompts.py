@@ -31,10 +31,7 @@ COLOURS = np.array([[60, 150, 70], [170, 110, 60]], np.uint8)
 class Picture:
     """Something brown on green, and what a model that sees 16 px patches makes of it.
 
-    Args:
-        thing: (H, W) bool.
-        window_px: side of the model's windows.
-        seed: of the noise in the colours.
+    The thing is (H, W) bool, `window_px` the side of the windows; the seed is of colour noise.
     """
 
     def __init__(self, thing: BoolMask, window_px: int = 64, seed: int = 0) -> None:
