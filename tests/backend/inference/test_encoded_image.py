@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
+from unittest.mock import Mock, call
 
 import pytest
 import torch
@@ -21,80 +22,54 @@ from tests.backend.inference.scene import RED
 
 DEVICE = torch.device("cuda:0")
 
-
-class Stream:
-    """A stand-in for a CUDA stream that notes what happens on it."""
-
-    made: ClassVar[list[Stream]] = []
-
-    def __init__(self, device: torch.device | None = None) -> None:
-        assert device == DEVICE
-        self.log: list[Any] = []
-        Stream.made.append(self)
-
-    def record_event(self) -> Any:
-        event = object()
-        self.log.append(("record", event))
-        return event
-
-    def wait_event(self, event: Any) -> None:
-        assert current.stream is self
-        self.log.append(("wait", event))
-
-    def synchronize(self) -> None:
-        self.log.append("synchronize")
-
-
-#: The stream of each thread.
+#: The stream of each thread; by default that of the model.
 current = threading.local()
 
 
 @pytest.fixture
-def default(monkeypatch: pytest.MonkeyPatch) -> Stream:
-    """The default stream; further ones are made on demand."""
+def made(monkeypatch: pytest.MonkeyPatch) -> list[Mock]:
+    """The streams that are made on demand."""
+    made: list[Mock] = []
+
+    def make(device: torch.device) -> Mock:
+        assert device == DEVICE
+        made.append(Mock())
+        return made[-1]
 
     @contextmanager
-    def use(stream: Stream) -> Iterator[None]:
+    def use(stream: Mock) -> Iterator[None]:
         current.stream = stream
         yield
         del current.stream
 
-    default = Stream(DEVICE)
-    monkeypatch.setattr(Stream, "made", [])
-    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "Stream", make)
     monkeypatch.setattr(torch.cuda, "stream", use)
-    monkeypatch.setattr(
-        torch.cuda, "current_stream", lambda device: getattr(current, "stream", default)
-    )
+    monkeypatch.setattr(torch.cuda, "current_stream", Mock())
     encoded_image._IDLE_STREAMS.clear()
-    return default
-
-
-class Features:
-    """Features and scores that say they are on CUDA."""
-
-    cosines = SimpleNamespace(device=DEVICE)
+    return made
 
 
 def image() -> EncodedImage:
-    features: Any = Features()
+    """Features and scores that say they are on CUDA."""
+    features: Any = Mock(cosines=SimpleNamespace(device=DEVICE))
     return EncodedImage.of(features, features)
 
 
-def test_an_image_is_handed_over_with_the_end_of_its_scores(default: Stream) -> None:
-    made = image()
-    assert default.log == [("record", made.computed)]
-    with made.own_stream():
-        own = current.stream
-        assert own is not default
-        assert own.log == [("wait", made.computed)]  # before anything is computed
-    assert own.log == [("wait", made.computed), "synchronize"]
+def test_an_image_is_handed_over_with_the_end_of_its_scores(made: list[Mock]) -> None:
+    default: Any = torch.cuda.current_stream()
+    handed_over = image()
+    assert handed_over.computed is default.record_event.return_value
+    waits = call.wait_event(handed_over.computed)
+    with handed_over.own_stream():
+        assert [current.stream] == made
+        assert made[0].method_calls == [waits]  # before anything is computed
+    assert made[0].method_calls == [waits, call.synchronize()]
     assert not hasattr(current, "stream")
-    assert default.log == [("record", made.computed)]
+    assert default.method_calls == [call.record_event()]
 
 
 def test_threads_at_the_same_time_have_a_stream_each_and_later_ones_take_these(
-    default: Stream,
+    made: list[Mock],
 ) -> None:
     barrier, used = threading.Barrier(4), []
 
@@ -108,27 +83,26 @@ def test_threads_at_the_same_time_have_a_stream_each_and_later_ones_take_these(
 
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(work, range(4)))
-    assert len(Stream.made) == 4
     assert len(used) == 80
     with image().own_stream():
-        assert current.stream in Stream.made
-    assert len(Stream.made) == 4
+        assert current.stream in made
+    assert len(made) == 4
 
 
-def test_an_image_is_held_until_its_stream_is_done_after_an_error_too(
-    default: Stream, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_image_is_held_until_its_stream_is_done_after_an_error_too(made: list[Mock]) -> None:
     alive = []
 
-    def synchronize(stream: Stream) -> None:
+    def synchronize() -> None:
         gc.collect()
         alive.append(features() is not None)
+        assert idle == []
 
-    monkeypatch.setattr(Stream, "synchronize", synchronize)
-    made = image()
-    features = weakref.ref(made.features)
-    block = made.own_stream()
-    del made
+    stream, idle = Mock(synchronize=synchronize), encoded_image._IDLE_STREAMS[DEVICE]
+    idle.append(stream)
+    held = image()
+    features = weakref.ref(held.features)
+    block = held.own_stream()
+    del held
     with pytest.raises(ZeroDivisionError), block:
         raise ZeroDivisionError
     assert alive == [True]
@@ -136,16 +110,15 @@ def test_an_image_is_held_until_its_stream_is_done_after_an_error_too(
     gc.collect()
     assert features() is None
     with image().own_stream():
-        assert current.stream is Stream.made[0]  # it was given back
-    assert len(Stream.made) == 1
+        assert current.stream is stream  # it was given back
+    assert made == []
 
 
-def test_on_a_cpu_there_is_none(default: Stream) -> None:
+def test_on_a_cpu_there_is_none(made: list[Mock]) -> None:
     engine = colour_engine()
     encoded = engine.encode(engine.segmenter().prepare(flag("red")), RED)
     assert encoded.computed is None
     with encoded.own_stream():
         assert not hasattr(current, "stream")
-    assert not Stream.made
-    assert not default.log
+    assert made == []
     engine.stop()

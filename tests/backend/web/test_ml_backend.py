@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import threading
-import time
 from contextlib import suppress
 from typing import Any
 
@@ -25,6 +24,7 @@ from tests.backend.fakes.colour_segmenter import (
     flag,
 )
 from tests.backend.fakes.local_server import Answer, LocalServer
+from tests.backend.fakes.waiting import wait_for
 from tests.backend.web.browser import RED, error_of, make_app, predict_body
 
 
@@ -149,9 +149,7 @@ def test_waiting_predictions_leave_threads_for_health_and_setup() -> None:
     threads = [threading.Thread(target=predict) for _ in range(69)]
     for thread in threads:
         thread.start()
-    end = time.monotonic() + 20
-    while not answers and time.monotonic() < end:
-        time.sleep(0.01)
+    wait_for(lambda: answers)
     assert [answer.status_code for answer in answers] == [429]  # the last, at once
     assert answers[0].headers["Retry-After"]
     assert app.test_client().get("/health").status_code == 200

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,15 +30,8 @@ from backend.telemetry.task_tracker import TaskTracker
 from backend.web.pages.status import StatusReport
 from tests.backend.fakes.colour_segmenter import ColourSegmenter, brush_config, colour_engine
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
-from tests.backend.web.browser import (
-    KEY,
-    PEOPLE,
-    RED,
-    Dashboard,
-    Page,
-    predict_body,
-    started,
-)
+from tests.backend.fakes.waiting import wait_for
+from tests.backend.web.browser import KEY, PEOPLE, RED, Dashboard, Page, predict_body, started
 
 
 def test_the_page_shows_model_jobs_tasks_and_errors_and_programs_get_json(
@@ -108,12 +100,9 @@ def test_nothing_here_waits_for_a_model_that_is_busy() -> None:
 def worked_until(dashboard: Dashboard, is_shown: Callable[[Page], bool]) -> Page:
     """The page as it is once a worker has found something out."""
     dashboard.app.extensions["worker"].start()
-    end = time.monotonic() + 20
-    while not is_shown(page := dashboard.page("/?part=1")):
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    wait_for(lambda: is_shown(dashboard.page("/?part=1")))
     dashboard.app.extensions["worker"].stop()
-    return page
+    return dashboard.page("/?part=1")
 
 
 def test_the_page_says_that_label_studio_refuses_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,15 +227,6 @@ def test_a_job_is_started_listed_read_and_cancelled_by_a_program(dashboard: Dash
     assert client.get(f"/jobs?project={'9' * 30}").status_code == 200
 
 
-def test_a_job_that_cannot_be_is_refused_in_a_sentence(dashboard: Dashboard) -> None:
-    response = dashboard.client.post("/jobs", json={"project": 7, "what": 1})
-    on_page = dashboard.post("/jobs", {"project": "7", "filter": "none"})
-    assert (response.status_code, on_page.status_code) == (400, 400)
-    assert response.get_json()["error"].startswith("Expected ")
-    assert "Expected " in Page(on_page).text
-    assert dashboard.store.list_jobs() == []
-
-
 def scraped(client: FlaskClient) -> dict[str, float]:
     """Name and labels as they are written -> value."""
     response = client.get("/metrics")
@@ -322,14 +302,6 @@ class Scene:
         now: dict[str, Any] = json.loads(json.dumps(self.status.read()))
         return now
 
-    def read_once(self, remaining: int) -> dict[str, Any]:
-        """What a client would get once so much remains."""
-        end = time.monotonic() + 20
-        while (now := self.read())["remaining"] != remaining:
-            assert time.monotonic() < end
-            time.sleep(0.01)
-        return now
-
 
 def test_a_fresh_backend() -> None:
     now = Scene().read()
@@ -355,8 +327,8 @@ def test_tasks_of_batches_wait_too_but_are_not_counted_beside_their_job() -> Non
     run = scene.services.task_runner.run
     batch = threading.Thread(target=run, args=(tasks, spec, work))
     batch.start()
-    now = scene.read_once(remaining=10)
-    assert now["waiting"] == [{"urgency": "batch", "project": 7, "count": 10}]
+    wait_for(lambda: scene.read()["remaining"] == 10)
+    assert scene.read()["waiting"] == [{"urgency": "batch", "project": 7, "count": 10}]
     job = scene.store.start_job(7)
     scene.store.lease_job("worker")
     scene.store.advance(job.id, "worker", total=100, done=60)
@@ -364,7 +336,8 @@ def test_tasks_of_batches_wait_too_but_are_not_counted_beside_their_job() -> Non
     gate.set()
     batch.join(20)
     scene.store.cancel(job.id)
-    assert scene.read_once(remaining=0)["waiting"] == []
+    wait_for(lambda: scene.read()["remaining"] == 0)
+    assert scene.read()["waiting"] == []
 
 
 def test_jobs_come_with_what_remains_and_when_they_end() -> None:

@@ -232,6 +232,7 @@ def test_a_job_as_a_program_and_as_a_form_asks_for_it() -> None:
         (b"project=\xff", True),
         (b"&".join(b"project=7" for _ in range(30)), True),
         (b"project=7&also=8", True),
+        (b"project=7&filter=none", True),
         (b"", False),
         (b"[]", False),
         (b"[" * 100_000, False),
