@@ -35,13 +35,16 @@ def source(name: str) -> MaskSource:
 PLACES = [
     place(1, "/data/upload/7/1a2b3c4d-my_photo_1.jpg"),
     place(2, "/data/local-files/?d=stra%C3%9Fe%2Ftrain%2Fa.jpg"),
-    place(3, "/data/local-files/?d=straße/val/a.jpg"),
+    place(3, "http://x:80/label/data/local-files/?d=straße/val/a.jpg&z=1"),
     place(4, "https://host/x/" + unicodedata.normalize("NFD", "bär.png") + "?signature=1"),
     place(5, "s3://bucket/deep/b.v2.jpeg"),
     place(6, "data:image/png;base64,AAAA"),
     place(7, "/data/upload/7/deadbeef-0001.png"),
     place(8, "/data/upload/7/0badcafe-0001.png"),
     place(9, "https://host/under_score.png"),
+    place(11, "https://host/0badcafe-other.png"),
+    place(12, "s3://one/c.png"),
+    place(13, "s3://two/c.png"),
 ]
 
 
@@ -57,6 +60,7 @@ PLACES = [
         ("b.v2.png", 5),  # a data set may have the picture in another format
         ("train/bär_png.rf.0a1b2c3d", 4),  # as Roboflow names it
         ("b.v2_jpeg.rf.0a1b2c3d.jpg", 5),
+        ("two/c", 13),  # a bucket is a folder
     ],
 )
 def test_a_picture_is_found_by_its_name(name: str, task: int) -> None:
@@ -76,6 +80,7 @@ def test_another_name_counts_where_the_first_is_none() -> None:
         ("b", "no task has a picture of that name"),
         ("MY_PHOTO_1", "no task has a picture of that name"),
         ("under score", "no task has a picture of that name"),  # only an upload is renamed
+        ("other", "no task has a picture of that name"),
         ("", "no task has a picture of that name"),
     ],
 )

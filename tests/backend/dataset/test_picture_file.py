@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import unicodedata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +11,7 @@ from PIL import Image
 
 from backend.dataset.picture_file import LocalPictures, name_of, read_picture_file
 from backend.errors import ImageInvalid, ImageTooLarge
-from backend.label_studio.image_loader import ImageName, decode_image
+from backend.label_studio.image_loader import decode_image
 from backend.label_studio.requests import Task
 from tests.backend.dataset.drawn_tasks import picture_bytes, saved
 
@@ -114,23 +112,3 @@ def test_nothing_else_is_read(folder: Path, source: str) -> None:
     pictures = LocalPictures(folder, 1, download)
     assert pictures.read(source, TASK) == b"from the network"
     assert pictures.find("/link.png") is None
-
-
-@pytest.mark.parametrize(
-    ("source", "name"),
-    [
-        ("/data/upload/7/a%20b.jpg", (("data", "upload", "7"), "a b.jpg", None)),
-        (
-            "https://x/data/upload/7/0a1b2c3d-a-b.jpg",
-            (("data", "upload", "7"), "0a1b2c3d-a-b.jpg", "a-b.jpg"),
-        ),
-        ("https://host/0a1b2c3d-a.jpg", ((), "0a1b2c3d-a.jpg", None)),
-        ("http://x:80/base/data/local-files/?d=x/a%2B.jpg&z=1", (("x",), "a+.jpg", None)),
-        ("https://host/deep/a.jpg?X-Signature=abc/def.png#top", (("deep",), "a.jpg", None)),
-        ("https://host/" + unicodedata.normalize("NFD", "ü") + ".jpg", ((), "ü.jpg", None)),
-        ("data:image/png;base64,AA==", None),
-        ("http://[", None),
-    ],
-)
-def test_the_path_of_a_picture(source: str, name: Any) -> None:
-    assert ImageName.of(source) == (name and ImageName(*name))

@@ -105,14 +105,6 @@ def test_a_region_that_got_another_label() -> None:
     assert (dog.received, dog.added) == (1, 0)
 
 
-def test_a_soft_edge_counts_where_it_is_more_than_half_painted() -> None:
-    alpha = np.zeros((4, 8), dtype=np.uint8)
-    alpha[0, :3] = 255, 128, 127
-    soft = region("a", "Car", LEFT)
-    soft["value"]["rle"] = brush.encode_rle(np.repeat(alpha.ravel(), 4))
-    assert change([], [soft]).true_px == 2
-
-
 def test_several_regions_of_a_label_count_each_and_their_pixels_together() -> None:
     corner = drawn("##......", "##......", "........", "........")
     predicted = [region("a", "Car", LEFT), region("b", "Car", corner)]

@@ -93,16 +93,6 @@ def test_stored_predictions_are_listed_and_deleted(
     assert client.stored(5) == []
 
 
-def test_regions_and_ground_truth_are_read(client: LabelStudioClient, studio: FakeStudio) -> None:
-    region = {"id": "r", "type": "brushlabels"}
-    old = studio.add(1, "clip 1", result=[region])
-    studio.annotate(1, [region], ground_truth=True, parent_prediction=old)
-    (annotation,) = client.annotations(1)
-    assert (annotation.ground_truth, annotation.prediction) == (True, old)
-    assert list(annotation.result) == [region]
-    assert client.annotations(999) == []
-
-
 def test_a_view_takes_the_place_of_the_one_of_its_title(
     client: LabelStudioClient, studio: FakeStudio
 ) -> None:
@@ -140,7 +130,8 @@ def test_what_is_read(client: LabelStudioClient, studio: FakeStudio) -> None:
     studio.backends = [{"id": 1, "url": "http://here", "created_at": "2001-09-09T01:46:40Z"}]
     studio.users[1]["email"] = "bo@example.com"
     prediction = studio.add(6, VERSION, result=[{"id": "a"}])
-    made = studio.annotate(6, [{"id": "r"}], created=3.0)
+    more = {"ground_truth": True, "parent_prediction": prediction}
+    made = studio.annotate(6, [{"id": "r"}], created=3.0, **more)
     skip = studio.annotate(6, [], created=4.0, was_cancelled=True)
     assert client.project_titles() == {7: "Streets"}
     assert client.user_names() == {5: "Ann", 6: "bo@example.com"}
@@ -148,10 +139,11 @@ def test_what_is_read(client: LabelStudioClient, studio: FakeStudio) -> None:
     found = client.prediction(prediction)
     assert found is not None
     assert (found.version, found.regions) == (VERSION, [{"id": "a"}])
-    assert client.annotation(made["id"]) == Annotation(
-        made["id"], 6, 7, [{"id": "r"}], seconds=10.0, annotator=1, created=3.0, updated=3.0
-    )
-    assert client.annotation(99) is None
+    expected: dict[str, Any] = {"seconds": 10.0, "annotator": 1, "created": 3.0, "updated": 3.0}
+    expected |= {"ground_truth": True, "prediction": prediction}
+    read = Annotation(made["id"], 6, 7, [{"id": "r"}], **expected)
+    assert (client.annotation(made["id"]), client.annotations(6)) == (read, [read])
+    assert (client.annotation(99), client.annotations(999)) == (None, [])
     assert client.prediction(99) is None
     assert client.annotation_times(6) == {made["id"]: 3.0, skip["id"]: 4.0}
     assert [row.annotations for row in client.changed_tasks(7, 1e9, after_id=5)] == [2]

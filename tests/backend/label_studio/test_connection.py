@@ -146,9 +146,7 @@ def test_what_is_refused_for_good_is_said_at_once(
 class Tokens:
     """Exchanges personal tokens in front of a stand-in, which takes the last access token only.
 
-    Attributes:
-        lost: answers of the first exchanges, in place of a token.
-        access: the access token that is taken.
+    The first exchanges are answered with what is in `lost`, in place of a token.
     """
 
     studio: FakeStudio
