@@ -235,7 +235,7 @@ class TaskRunner:
                 made = run.made.get(key)
                 if made is None:
                     late.append(task)
-                elif made.packed and made.handed_at <= asked and most_bytes > 0:
+                elif made.outcome and made.packed and made.handed_at <= asked and most_bytes > 0:
                     made.handed_at = time.monotonic()
                     most_bytes -= made.json_bytes
                     taken.add(key)

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -99,6 +100,18 @@ def test_what_has_not_begun_is_late_and_what_runs_is_kept(has_token: bool) -> No
     assert made_of(runner.run_all(tasks(*MANY), BATCH, work)) == list(MANY)
     assert made_of(runner.run(tasks(*MANY), BATCH, work)) == list(MANY)
     assert sorted(work.made) == list(MANY), "each was made once"
+
+
+def test_a_prediction_whose_end_is_being_noted_is_late_and_kept() -> None:
+    """It is packed by then, but answered to nobody."""
+    noted, late, work = threading.Event(), LateJobs(), HeldWork()
+    failures = Mock(FailureStore, solve=lambda ids: noted.wait(30))
+    runner = TaskRunner(failures, late, 0.3)
+    assert made_of(runner.run(tasks(1), BATCH, work)) == [None]
+    assert (work.made, late.added) == ([1], [1])
+    noted.set()
+    assert made_of(runner.run_all(tasks(1), BATCH, work)) == [1]
+    assert work.made == [1]
 
 
 def test_the_time_in_line_counts_towards_the_deadline() -> None:
