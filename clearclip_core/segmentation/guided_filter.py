@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from clearclip_core.images.preprocessing import RGBArray
+from clearclip_core.images.preprocessing import RGBArray, to_device
 from clearclip_core.segmentation.tiles import TileArgmax
 from clearclip_core.segmentation.upsampling import AxisCells, AxisUpsampling, Matrix
 from clearclip_core.thread_pools import one_thread
@@ -156,10 +156,10 @@ def _band_matrix(
     middles: int, count: int, before: int, after: int, like: torch.Tensor
 ) -> torch.Tensor:
     """Return (middles, count) weights of values in means from `before` to `after` of middles."""
-    places = torch.arange(count, device=like.device)
-    middle = torch.arange(middles, device=like.device)[:, None]
-    weights = ((places >= middle - before) & (places < middle + after)).to(like.dtype)
-    return weights / weights.sum(dim=1, keepdim=True)
+    places, middle = np.arange(count), np.arange(middles)[:, None]
+    inside = (places >= middle - before) & (places < middle + after)
+    weights = torch.from_numpy(inside / inside.sum(axis=1, keepdims=True)).to(like.dtype)
+    return to_device(weights, like.device)
 
 
 #: Maps are fitted so many at a time that their functions have at most this many elements.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -345,17 +344,17 @@ def _fit_on_device(
     winner = at_corners.amax(dim=0)
     # As indices: the host waits once for their number, and not at each use of a mask.
     competing = (at_corners >= SHARE * winner).flatten(1).any(dim=1).nonzero().flatten()
-    owners = to_device(torch.tensor(_labels(scores)[0], dtype=torch.int16), competing.device)
+    owners = to_device(torch.from_numpy(_labels(scores)[0]), competing.device)
     roots, root_knots = at_corners[competing].sqrt(), at_knots[competing].sqrt()
     functions = colour_fit.fit_with_detail(roots, root_knots)
     return functions, owners[competing]
 
 
-def _labels(scores: Scores) -> tuple[list[int], list[int]]:
-    """Return the labels, -1 for the contrast words; and where their queries begin, with the end."""
-    queries = np.asarray(scores.vocabulary.query_labels)
-    first = np.flatnonzero(np.diff(queries, prepend=-2))  # a label's queries follow one another
-    return queries[first].tolist(), [*first.tolist(), len(queries)]
+def _labels(scores: Scores) -> tuple[Int16s, Indices]:
+    """Return the labels, -1 for the contrast words; and (Q,) the index of each query's label."""
+    queries = np.asarray(scores.vocabulary.query_labels, np.int16)
+    is_first = np.diff(queries, prepend=-2) != 0  # a label's queries follow one another
+    return queries[is_first], is_first.cumsum() - 1
 
 
 def _probabilities(
@@ -374,16 +373,17 @@ def _probabilities(
         to_device(torch.from_numpy(weights(axis, px)).double(), scores.cosines.device)
         for axis, px in zip(axes, places_px, strict=True)
     )
-    labels, ends = _labels(scores)
+    labels, groups = _labels(scores)
     cosines = scores.cosines.double()
+    of_query = to_device(torch.from_numpy(groups), cosines.device)[:, None, None]
     made = []
     for band in torch.split(down, max(1, GPU_BATCH_ELEMENTS // (len(cosines) * len(along)))):
         logits = (band @ cosines @ along.T).to(scores.cosines.dtype) * scores.temperature
         exponents = (logits - logits.amax(dim=0)).exp_()  # (Q, r, n)
         total = exponents.sum(dim=0, dtype=torch.float64)
         if len(labels) < len(exponents):
-            pairs = pairwise(ends)
-            exponents = torch.stack([exponents[one:end].amax(dim=0) for one, end in pairs])
+            best = exponents.new_zeros(len(labels), *exponents.shape[1:])
+            exponents = best.scatter_reduce_(0, of_query.expand_as(exponents), exponents, "amax")
         made.append((exponents / total).float())
     return torch.cat(made, dim=1)
 
