@@ -200,13 +200,17 @@ class TaskRunner:
         outcomes, _ = self._run_until(math.inf, _Run(tasks, spec, work))
         return [outcomes.get(_result_key(task, spec.version), Outcome([])) for task in tasks]
 
-    def count_waiting(self) -> dict[int | None, int]:
-        """Count the tasks that are not done yet, by project."""
+    def count_waiting(self) -> dict[tuple[Priority, int | None], int]:
+        """Count the tasks that are not done yet, each of them once, by priority and project."""
         with self._changed:
-            counts = Counter(each.project for each in self._running.values())
-            for run in self._runs:
-                counts[run.spec.project] += len(run.wanted) - len(run.made)
-            return dict(+counts)
+            waiting = {
+                key: (run.spec.priority, run.spec.project)
+                for run in self._runs
+                for key in run.wanted.keys() - run.made.keys()
+            }
+            for key, made in self._running.items():
+                waiting[key] = Priority.OPENED if made.opened else Priority.BATCH, made.project
+            return dict(Counter(waiting.values()))
 
     # ---- requests --------------------------------------------------------------------------------
 

@@ -33,6 +33,7 @@ from backend.web.metrics import gpu_memory_bytes
 log = logging.getLogger(__name__)
 
 _Json = dict[str, Any]
+_Counts = Mapping[tuple[Priority, Any], int]
 
 #: How many jobs and how many failures are shown; ``/jobs`` lists more jobs.
 ROWS_SHOWN: Final = 20
@@ -138,7 +139,7 @@ class StatusReport:
         Returns:
             JSON: durations in seconds, sizes in bytes, times in seconds since the epoch.
         """
-        now, batches = self._services.engine.snapshot(), self._services.task_runner.count_waiting()
+        now, tasks = self._services.engine.snapshot(), self._services.task_runner.count_waiting()
         stored = self._read_database()
         jobs = [self.serializer.job(job) for job in stored.jobs]
         return {
@@ -147,11 +148,11 @@ class StatusReport:
             "label_studio": self._services.files.browser_url,
             "connection": self._connection(stored.polls),
             "model": self._model(now),
-            "waiting": _waiting(now, batches),
+            "waiting": _waiting(now, tasks),
             "vocabularies": now.vocabularies,
             "running": [self.serializer.running_task(task) for task in self._tracker.running],
             "done": self._tracker.done,
-            "remaining": _remaining(now, batches, jobs),
+            "remaining": _remaining(now, tasks, jobs),
             "pictures_per_second": round(self._tracker.pictures_per_second, 3),
             "eta_s": _eta_s(jobs),
             "jobs": jobs,
@@ -257,29 +258,26 @@ def _served(stored: StoredStatus, jobs: Sequence[_Json]) -> list[_Json]:
     return sorted(found, key=order, reverse=True)
 
 
-def _waiting(now: Snapshot, batches: Mapping[int | None, int]) -> list[_Json]:
+def _waiting(now: Snapshot, tasks: _Counts) -> list[_Json]:
     """Count waiting work by priority and project.
 
-    For annotators these are images in the engine's queue; for batches, tasks, running ones
-    included.
+    Of prompts these are images in the engine's queue, else tasks, running ones included.
     """
-    lines = {
-        key: count for key, count in now.waiting_by_project.items() if key[0] is not Priority.BATCH
-    }
-    lines |= {(Priority.BATCH, project): count for project, count in batches.items()}
+    lines = {key: n for key, n in now.waiting_by_project.items() if key[0] is Priority.INTERACTIVE}
+    lines |= tasks
     return [
         {"urgency": priority.word, "project": project, "count": count}
         for (priority, project), count in sorted(lines.items(), key=lambda line: line[0][0])
     ]
 
 
-def _remaining(now: Snapshot, batches: Mapping[int | None, int], jobs: list[_Json]) -> int:
+def _remaining(now: Snapshot, tasks: _Counts, jobs: list[_Json]) -> int:
     """Count what is still to be done; a running job already counts the batches of its project."""
-    running = {job["project"] for job in jobs if job["state"] == "running"}
+    running = {(Priority.BATCH, job["project"]) for job in jobs if job["state"] == "running"}
     return (
         sum(job["remaining"] or 0 for job in jobs if not job["over"])
-        + sum(count for project, count in batches.items() if project not in running)
-        + sum(count for priority, count in now.waiting.items() if priority is not Priority.BATCH)
+        + sum(count for key, count in tasks.items() if key not in running)
+        + now.waiting[Priority.INTERACTIVE]
     )
 
 

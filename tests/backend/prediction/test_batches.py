@@ -92,7 +92,7 @@ def test_what_has_not_begun_is_late_and_what_runs_is_kept(has_token: bool) -> No
     work, late = HeldWork(*FIRST), LateJobs()
     runner = TaskRunner(None, late if has_token else None, 0.3)
     assert made_of(runner.run(tasks(*MANY), BATCH, work)) == [None] * len(MANY)
-    assert runner.count_waiting() == {7: len(FIRST)}
+    assert runner.count_waiting() == {(Priority.BATCH, 7): len(FIRST)}
     work.release()
     wait_for(lambda: runner.count_waiting() == {})
     assert sorted(work.made) == list(FIRST)
@@ -141,11 +141,16 @@ def test_two_requests_for_a_task_share_the_work_and_one_gets_it() -> None:
 
 
 def test_an_opened_task_comes_before_its_own_batch_and_is_made_once() -> None:
-    work, runner = HeldWork(*FIRST), TaskRunner()
+    work, runner = HeldWork(*FIRST, 9), TaskRunner()
     with ThreadPoolExecutor() as pool:
         batch = pool.submit(runner.run, tasks(*FIRST, 8, 9), BATCH, work)
-        wait_for(lambda: runner.count_waiting() == {7: len(FIRST) + 2})
-        assert made_of(runner.run(tasks(9), OPENED, work)) == [9]
+        wait_for(lambda: runner.count_waiting() == {(Priority.BATCH, 7): len(FIRST) + 2})
+        opened = pool.submit(runner.run, tasks(9), OPENED, work)
+        assert work.started[9].wait(20)
+        counts = {(Priority.BATCH, 7): len(FIRST) + 1, (Priority.OPENED, 7): 1}
+        assert runner.count_waiting() == counts
+        work.held[9].set()
+        assert made_of(opened.result(20)) == [9]
         assert work.made == [9]
         work.release()
         assert made_of(batch.result(20)) == [*FIRST, 8, None]
@@ -266,7 +271,7 @@ def test_projects_share_the_threads_and_none_takes_more_than_its_share() -> None
         wait_for(lambda: Counter(seen) == full)
         some = [Task(i, 3, {}) for i in range(PROJECT_CONCURRENCY + 1)]
         pool.submit(runner.run, some, replace(BATCH, project=3), work)
-        wait_for(lambda: 3 in runner.count_waiting())
+        wait_for(lambda: (Priority.BATCH, 3) in runner.count_waiting())
         assert Counter(seen) == full, "all threads are taken"
         gates[1].set()
         wait_for(lambda: Counter(seen)[3] == PROJECT_CONCURRENCY)

@@ -86,8 +86,9 @@ def test_nothing_here_waits_for_a_model_that_is_busy() -> None:
     assert segmenter.started.acquire(timeout=20)
     for path in ("/", "/status", "/metrics", "/ready", "/jobs", "/health"):
         assert dashboard.client.get(path, headers=PEOPLE).status_code == 200
-    waiting = dashboard.client.get("/status").get_json()["waiting"]
-    assert {"urgency": "opened", "project": 7, "count": 1} in waiting
+    status = dashboard.client.get("/status").get_json()
+    assert status["waiting"] == [{"urgency": "opened", "project": 7, "count": 1}]
+    assert status["remaining"] == 1
     page = dashboard.page()
     assert "in the model" in page.text
     assert "http://studio:8080/projects/7/data?task=5" in page.links
