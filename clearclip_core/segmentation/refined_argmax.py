@@ -353,8 +353,8 @@ def _fit_on_device(
 def _labels(scores: Scores) -> tuple[Int16s, Indices]:
     """Return the labels, -1 for the contrast words; and (Q,) the index of each query's label."""
     queries = np.asarray(scores.vocabulary.query_labels, np.int16)
-    is_first = np.diff(queries, prepend=-2) != 0  # a label's queries follow one another
-    return queries[is_first], is_first.cumsum() - 1
+    first = _first_queries(queries)
+    return queries[first], np.arange(len(first)).repeat(np.diff(first, append=len(queries)))
 
 
 def _probabilities(
