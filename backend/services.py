@@ -232,6 +232,6 @@ def make_actor_parts(settings: Settings) -> tuple[LabelStudioClient, Predictor]:
     The node needs no database: the driver keeps the job, and tells what the project has learned.
     """
     services = Services(settings)
-    services.engine.start()
     client = required_client(services.client, "Predictions are written to Label Studio")
+    services.engine.start()
     return client, services.predictor(uses_database=False)
