@@ -12,10 +12,7 @@ import click
 from backend.cli.options import OUTPUT_FILE, check_model, project_option, with_settings
 from backend.errors import LabelConfigError
 from backend.label_studio.client import LabelStudioClient, required_client
-from backend.label_studio.label_config import (
-    least_thresholds,
-    prediction_rule,
-)
+from backend.label_studio.label_config import least_thresholds, prediction_rule
 from backend.services import Services
 from backend.settings import Settings
 from clearclip_core.cli.options import ThresholdOption, threshold_option, thresholds_by_label

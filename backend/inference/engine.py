@@ -45,7 +45,6 @@ log = logging.getLogger(__name__)
 #: So many sentences cost a ViT-B as much as one window.
 _SENTENCES_PER_WINDOW = 20
 
-
 #: How long `Engine.join` waits for the batch that is running.
 _LAST_BATCH_S = 5.0
 

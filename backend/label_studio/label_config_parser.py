@@ -184,7 +184,7 @@ def parse_label_config(xml: str, settings: Settings | None) -> LabelConfig:
 
     Args:
         settings: give the score, ADAPT and PRESENCE where the config does not say; None: their
-            defaults, for who does not ask for these.
+            defaults, where nobody asks for these three.
 
     >>> config = parse_label_config('''<View>
     ...   <Image name="img" value="$image"/>

@@ -128,6 +128,11 @@ class Context:
 
 
 def read_context(raw: Any) -> Context | None:
+    """Read the context of a request, decoded; None where nobody waits for an answer.
+
+    Raises:
+        BadRequest: it holds no list of regions, or too many boxes and words.
+    """
     if raw is None or raw == {}:
         return None
     event = read_text(raw, "event") if isinstance(raw, dict) else ""
@@ -307,17 +312,16 @@ class _PhraseReader:
     def __init__(self, config: LabelConfig, labels: Sequence[Label], prompt_label: str) -> None:
         self._labels = tuple(labels)
         self._titles = _titles(self._labels, config)
+        named = ((name, label) for label in self._labels for name in self._titles[label.name])
+        prompted = ((words_of_name(p), label) for label in self._labels for p in label.prompts)
         self._by_name: dict[str, Label] = {}
-        prompts = {label.name: map(words_of_name, label.prompts) for label in self._labels}
-        for names_of in (self._titles, prompts):
-            for label in self._labels:
-                for name in names_of[label.name]:
-                    self._by_name.setdefault(name, label)
-        names = ((*self._titles[label.name], *label.prompts) for label in self._labels)
+        for name, label in chain(named, prompted):
+            self._by_name.setdefault(name, label)
         self._plain_names = [
             (f" {plain} ", index)
-            for index, own in enumerate(names)
-            for plain in filter(None, map(plain_words, own))
+            for index, label in enumerate(self._labels)
+            for plain in map(plain_words, (*self._titles[label.name], *label.prompts))
+            if plain
         ]
         self._default = self._named(prompt_label)
         if prompt_label and self._default is None:

@@ -1,4 +1,4 @@
-"""Parse the bodies of Label Studio's requests; no other module reads their raw dicts.
+"""Parse the bodies of Label Studio's requests; `prompts` reads what an annotator asks.
 
 Label Studio sends a task with its annotations, predictions and drafts, which may be tens of
 megabytes of masks. A `Task` keeps its id, its project and its data. Where an annotator waits for an

@@ -23,11 +23,7 @@ from backend.inference.queue import Priority
 from backend.label_studio.annotations import LEAVE_OUT, draw_annotation
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage
-from backend.label_studio.label_config import (
-    LabelConfig,
-    least_thresholds,
-    prediction_rule,
-)
+from backend.label_studio.label_config import LabelConfig, least_thresholds, prediction_rule
 from backend.settings import Settings
 from clearclip_core import Adaptation, Example, PreparedImage, RGBArray
 from clearclip_core.adaptation.fitting import HeldOutAdaptations

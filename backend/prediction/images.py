@@ -16,12 +16,7 @@ from backend.label_studio.label_config import Control, ImageTag, LabelConfig
 from backend.label_studio.prompts import PromptRequest
 from backend.label_studio.requests import Task
 from backend.telemetry.logs import stage
-from clearclip_core import (
-    Adaptation,
-    Label,
-    PreparedImage,
-    RGBArray,
-)
+from clearclip_core import Adaptation, Label, PreparedImage, RGBArray
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,7 @@ from backend.runs.label_errors import LABEL_ERRORS, ConfirmedAnnotations, LabelE
 from backend.services import Services
 from backend.web.middleware.errors import json_response, see_other
 from backend.web.middleware.guards import BodyReader
-from backend.web.pages.forms import (
-    MAX_FORM_BYTES,
-    PROJECT,
-    ActionRequest,
-    parse_fields,
-)
+from backend.web.pages.forms import MAX_FORM_BYTES, PROJECT, ActionRequest, parse_fields
 from backend.web.pages.html import answer_action, html_page, is_for_people
 
 _Json = dict[str, Any]
