@@ -25,7 +25,7 @@ BACKEND_COMMANDS: Final = {
     ),
     "run": (
         "backend.cli.run:run",
-        "Make a report on a project: words, label-errors, agreement, next-tasks, eval.",
+        "Make a report on a project: words, label-errors, agreement, eval.",
     ),
     "adapt": (
         "backend.cli.adapt:adapt_group",

@@ -26,7 +26,7 @@ from backend.cli.options import (
 )
 from backend.feedback.report.statistics import in_percent
 from backend.label_studio.client import LabelStudioClient, required_client
-from backend.runs.run import MOST_NEXT_TASKS, MOST_WORD_PICTURES, Run
+from backend.runs.run import MOST_WORD_PICTURES, Run
 from backend.services import Services
 from backend.settings import Settings
 from clearclip_core.quantities import quantity
@@ -34,7 +34,6 @@ from clearclip_core.quantities import quantity
 if TYPE_CHECKING:
     from backend.runs.agreement import Agreement
     from backend.runs.label_errors import LabelErrors
-    from backend.runs.next_tasks import NextTasks
     from backend.runs.words import WordsReport
 
 #: What these commands need Label Studio for.
@@ -207,39 +206,6 @@ def show_agreement(report: Agreement, console: Console, *_: object) -> None:
     _print_table(console, report.annotators, person | agreed)
     disputes = {">task": "task", ">people": "people", ">in dispute": "disputed"}
     _print_table(console, report.disputes, disputes)
-
-
-@_command(
-    "next-tasks",
-    MODEL_SETTINGS,
-    _yes_option,
-    _view_option,
-    click.option(
-        "--count",
-        type=click.IntRange(1, MOST_NEXT_TASKS),
-        default=20,
-        show_default=True,
-        help="How many tasks.",
-    ),
-)
-def show_next_tasks(
-    report: NextTasks, console: Console, task_url: Callable[[int], str | None]
-) -> None:
-    """Choose tasks to correct next.
-
-    They are drawn at random, and have no annotation and no draft. Pictures are skipped that look
-    nearly like one that was chosen, or like one that the project has learned from.
-    """
-    console.print(
-        f"{quantity(len(report.tasks), 'task')} of {report.unlabeled} without an annotation or a "
-        f"draft: {quantity(report.compared, 'picture')} compared, "
-        f"{quantity(report.near_duplicates, 'near-duplicate')} skipped; compared with "
-        f"{quantity(report.examples, 'corrected picture')} too"
-    )
-    columns = {">task": "task", "address": lambda row: task_url(row.task) or ""}
-    _print_table(console, report.tasks, columns)
-    if report.shortage:
-        console.print(report.shortage, markup=False)
 
 
 @_command(

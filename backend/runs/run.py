@@ -22,7 +22,6 @@ RunState = Literal["queued", "running", "done", "failed", "cancelled"]
 OVER: Final = ("done", "failed", "cancelled")
 
 #: The most that is asked for at once; here, where a command's help loads no torch.
-MOST_NEXT_TASKS: Final = 100
 MOST_WORD_PICTURES: Final = 24
 
 #: Of so many tasks that were left out a report says why.

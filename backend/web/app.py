@@ -18,7 +18,6 @@ from backend.prediction.predictor import Predictor
 from backend.runs.agreement import AGREEMENT
 from backend.runs.dataset import DATASETS
 from backend.runs.label_errors import LABEL_ERRORS
-from backend.runs.next_tasks import NEXT_TASKS
 from backend.runs.words import WORDS
 from backend.services import Services
 from backend.settings import Settings
@@ -155,7 +154,6 @@ def _blueprints(
     for routes, kind in (
         (LabelErrorRoutes, LABEL_ERRORS),
         (RunRoutes, AGREEMENT),
-        (RunRoutes, NEXT_TASKS),
         (DatasetRoutes, DATASETS),
         (WordsRoutes, WORDS),
     ):

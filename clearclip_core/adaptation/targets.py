@@ -15,11 +15,12 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 from scipy.special import softmax
 
 from clearclip_core.adaptation.adaptation import group_names, query_names
 from clearclip_core.adaptation.example import UNLABELED, BoolArray, Example, Float32Array
-from clearclip_core.adaptation.similarity import cluster
 from clearclip_core.segmentation.scores import TEMPERATURE
 from clearclip_core.vocabulary import Vocabulary
 
@@ -39,6 +40,11 @@ _WORDS_IN_FIT = 0.3
 
 #: Number of pixels of a label that make a picture show it.
 _SHOWN = 2
+
+#: Mean cosine of the cells of two layouts from which on their images count as one, at least and at
+#: most. In between it depends on how alike the images of the project are: see `_threshold`.
+_ALIKE = 0.98
+_EQUAL = 0.999
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,3 +197,44 @@ def text_logits(
             queries = [query for query, owner in enumerate(owners) if owner == name]
             text[:, group] = logits[:, queries].max(axis=1)
     return text
+
+
+def cluster(examples: Sequence[Example]) -> npt.NDArray[np.intp]:
+    """Number the images of examples, near-duplicates alike.
+
+    Examples of one image are in one cluster, and so are images whose coarse layouts of features
+    are nearly equal, such as frames of one video, also through a chain of such images.
+
+    Args:
+        examples: n training examples of one model.
+
+    Returns:
+        (n,) ints from 0, one number for each cluster.
+    """
+    image = np.unique([each.picture_key for each in examples], return_inverse=True)[1]
+    if len(examples) < 2:
+        return np.asarray(image, np.intp)
+    cosines = _cosines([each.layout for each in examples])
+    alike = (image[:, None] == image[None]) | (cosines > _threshold(cosines))
+    _, clusters = connected_components(csr_array(alike), directed=False)
+    return np.asarray(clusters, np.intp)
+
+
+def _cosines(cells: Sequence[npt.NDArray[np.float16]]) -> Float32Array:
+    """Return the (n, n) mean cosines of the cells of n layouts."""
+    layouts = np.stack([each.astype(np.float32) for each in cells])
+    lengths = np.linalg.norm(layouts, axis=2, keepdims=True)
+    unit = (layouts / np.maximum(lengths, 1e-9)).reshape(len(layouts), -1)
+    cosines: Float32Array = unit @ unit.T / layouts.shape[1]
+    return cosines
+
+
+def _threshold(cosines: Float32Array) -> float:
+    """Choose from which cosine on images count as one.
+
+    Features of one model share a direction, so the cosines of images that have nothing in common
+    differ from model to model. Near-duplicates stand out from the less alike pairs of a project.
+    """
+    pairs = cosines[np.triu_indices(len(cosines), 1)]
+    unlike = float(np.percentile(pairs, 10))
+    return float(np.clip(1 - 0.2 * (1 - unlike), _ALIKE, _EQUAL))

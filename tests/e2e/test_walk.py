@@ -106,7 +106,6 @@ def test_a_project_goes_from_its_words_to_a_data_set(
         lead.step("words", "not checked")
         find_words(lead)
         prelabel(lead)
-        choose_next_tasks(lead)
         for place in range(BY_TWO, len(SEEDS)):
             lead.annotate(place)
         find_label_errors(lead)
@@ -157,26 +156,6 @@ def prelabel(lead: Lead) -> None:
     expect(lead.page.locator("#prelabel")).to_contain_text(done, timeout=120_000)
     resize(lead.page, PHONE)
     resize(lead.page, DESK)
-
-
-def choose_next_tasks(lead: Lead) -> None:
-    """Choose, look, make the view, open its tab and label from it."""
-    page = lead.page
-    lead.opens("next-tasks")
-    page.get_by_label("Number of tasks").fill("3")
-    page.get_by_role("button", name="Choose tasks").click()
-    expect(page.locator("figure img")).to_have_count(3, timeout=60_000)  # it has loaded itself
-    found = sorted(each["task"] for each in finished_run(page.url)["tasks"])
-    assert set(found) <= {*lead.tasks[BY_TWO:]}
-    lead.keeps("next_tasks", 760)
-    assert make_view(page, lead.studio, lead.project, "Next tasks") == found
-    page.get_by_text("Label All Tasks").locator("xpath=ancestor::button[1]/..").get_by_label(
-        "Toggle open"
-    ).click()
-    page.get_by_text("Label Tasks As Displayed").click()
-    page.locator(".konvajs-content canvas").first.wait_for()
-    assert page.evaluate("Htx.task.id") in found
-    page.goto("about:blank")
 
 
 def find_label_errors(lead: Lead) -> None:

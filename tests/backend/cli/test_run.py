@@ -15,16 +15,12 @@ from backend.cli.main import main
 from backend.database.database import Database
 from backend.runs.agreement import AGREEMENT
 from backend.runs.label_errors import LABEL_ERRORS
-from backend.runs.next_tasks import NEXT_TASKS
 from backend.runs.run_store import RunStore
 from backend.settings import Settings
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import LocalServer
 from tests.backend.runs.scene_project import (
-    DRIVE_SEEDS,
     MODEL,
-    drive_of,
-    drive_studio,
     painted,
     scene_studio,
     scenes,
@@ -118,24 +114,6 @@ def test_a_project_with_nothing_to_compare_yet_is_no_failure() -> None:
     assert made.exit_code == 0, made.output
     assert "There is nothing to compare yet: no task has annotations of several" in made.output
     assert "there is no view to make" in made.output
-
-
-def test_next_tasks_are_printed_with_addresses_kept_and_shown_as_a_view(tmp_path: Path) -> None:
-    studio, out = drive_studio(DRIVE_SEEDS[:3]), tmp_path / "out.json"
-    command = ("next-tasks", "--count=4", *MODEL, f"--json={out}", "--make-view")
-    made = run(studio, *command, "--yes")
-    assert made.exit_code == 0, made.output
-    said = " ".join(made.output.split())
-    assert "3 tasks of 12 without an annotation or a draft: 12 pictures compared," in said
-    told = NEXT_TASKS.read_report(out.read_text())
-    tasks = [each.task for each in told.tasks]
-    assert sorted(map(drive_of, tasks)) == [0, 1, 2]
-    assert all(f"/projects/7/data?task={task}" in said for task in tasks)
-    (view,) = studio.tabs.values()
-    assert task_ids_of(view) == set(tasks)
-    kept = RunStore(Database.from_settings(Settings())).last(NEXT_TASKS, 7)
-    assert kept is not None
-    assert kept[1] == told
 
 
 @pytest.fixture

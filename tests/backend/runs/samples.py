@@ -16,7 +16,6 @@ from backend.runs.agreement import (
 )
 from backend.runs.dataset import AskedDataset, DatasetFile
 from backend.runs.label_errors import LabelErrors, Suspicion
-from backend.runs.next_tasks import AskedTasks, NextTask, NextTasks
 from backend.runs.run import AskedNothing
 from backend.runs.words import Advice, AskedWords, TriedWords, WordsOnPicture, WordsReport
 from tests.backend.runs.scene_project import CONFIG
@@ -51,13 +50,6 @@ AGREEMENT: Final = Agreement(
     left_out_count=7,
 )
 
-NEXT_TASKS: Final = NextTasks(
-    *(2, (NextTask(4, PICTURE), NextTask(3, PICTURE))),
-    *(4321, 12, 9, 5),
-    left_out={9: EVIL},
-    left_out_count=7,
-)
-
 LINE: Final = '<Label value="tree" predicted_values="fir"/>'
 
 
@@ -88,7 +80,6 @@ DATASET: Final = DatasetFile(2, {"train": 2, "val": 0}, 5, 1, [], {41: EVIL}, 7,
 SAMPLES: Final[dict[str, tuple[Any, Any]]] = {
     "label-errors": (AskedNothing(), LABEL_ERRORS),
     "agreement": (AskedNothing(), AGREEMENT),
-    "next-tasks": (AskedTasks(5), NEXT_TASKS),
     "words": (AskedWords("tree", ("fir", "oak, pine")), WORDS),
     "datasets": (AskedDataset(formats=("coco",), split="80/20"), DATASET),
 }

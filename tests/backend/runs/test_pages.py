@@ -12,7 +12,6 @@ from backend.database.database import Database
 from backend.runs.agreement import AGREEMENT
 from backend.runs.kinds import KINDS
 from backend.runs.label_errors import LABEL_ERRORS, LabelErrors
-from backend.runs.next_tasks import NEXT_TASKS
 from backend.runs.run import AskedNothing, RunKind
 from backend.runs.run_store import RunStore
 from backend.runs.words import WORDS, AskedWords, WordsReport
@@ -148,26 +147,6 @@ def test_the_page_of_agreement_shows_all_figures(dashboard: Dashboard, store: Ru
         "The first 1 of 7 tasks.",
     ):
         assert figures in text
-
-
-def test_the_page_of_next_tasks_shows_what_they_were_chosen_of(
-    dashboard: Dashboard, store: RunStore
-) -> None:
-    path = "/projects/7/next-tasks"
-    store.add_done(NEXT_TASKS, 7, *SAMPLES["next-tasks"], 1.0)
-    page = dashboard.page(path)
-    assert [each["id"] for each in page.all("figure")] == ["task-4", "task-3"]
-    text = " ".join(page.text.split())
-    assert "of 4 321 tasks" in text
-    assert "12 pictures compared, 9 near-duplicates skipped, 7 left out" in text
-    assert not [each for each in page.all("p") if each.get("id") == "shortage"]
-    for count in ("0", "101", "many"):
-        refused = dashboard.post(path, {"count": count})
-        assert refused.status_code == 400
-        (field,) = [each for each in Page(refused).all("input") if each.get("name") == "count"]
-        assert field["value"] == count
-    assert dashboard.post(path, {"count": "5"}).status_code == 303
-    assert [run.asked for run in store.runs(NEXT_TASKS, 7)] == [{"count": 5}, {"count": 5}]
 
 
 WORDS_PAGE = "/projects/7/words"

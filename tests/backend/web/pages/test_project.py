@@ -152,7 +152,6 @@ STARTS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "/jobs/1/withdraw": ({}, {}),
     **{f"/projects/8/{kind.name}": ({}, {}) for kind in KINDS},
     "/projects/8/words": ({}, {"pictures": "8"}),
-    "/projects/8/next-tasks": ({"count": 5}, {"count": "5"}),
     "/projects/8/datasets": ({}, {"formats": "coco"}),
 }
 
