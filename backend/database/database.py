@@ -5,6 +5,7 @@ Any number of threads and processes may hold a `Database` on the same URL.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +13,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import msgspec
 from filelock import FileLock
 from sqlalchemy import (
     ColumnElement,
@@ -57,6 +59,9 @@ _ADVICE: Final = (
 METADATA: Final = MetaData()
 
 Key = TypeVar("Key", int, str)
+Value = TypeVar("Value")
+
+log = logging.getLogger(__name__)
 
 
 class Database:
@@ -174,6 +179,19 @@ class Database:
             if self._engines is None:
                 self._engines = _open(self._url)
             return self._engines
+
+
+def read_json(text: str, kind: type[Value]) -> Value | None:
+    """Return a value that was stored as JSON; None where another version has stored it otherwise.
+
+    >>> read_json('{"a": 1}', dict[str, int]), read_json('{"a": "1"}', dict[str, int])
+    ({'a': 1}, None)
+    """
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except msgspec.DecodeError as error:
+        log.warning("A stored %s is of another version: %s", kind.__name__, error)
+        return None
 
 
 def take_lock(connection: Connection, lock: int) -> None:

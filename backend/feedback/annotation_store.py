@@ -14,10 +14,13 @@ without a learner, such as the command line, leaves the row for a reader that ha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Final
+from functools import wraps
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
+from msgspec import DecodeError
 from msgspec.json import Decoder, encode
 from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, select, update
 
@@ -25,7 +28,19 @@ from backend.database.database import Database, insert_on_conflict, key_batches,
 from backend.database.leases import RELEASED, is_free, is_owned_by, leased_to, renewed
 from backend.feedback.annotation_table import ANNOTATIONS, AnnotationOrigin, ReadAnnotation
 from backend.feedback.comparison import LabelDiff
-from backend.feedback.sums import GroupSums, ProjectSums, change_sums, read_sums, read_totals
+from backend.feedback.sums import (
+    GroupSums,
+    ProjectSums,
+    change_sums,
+    read_sums,
+    read_totals,
+    sum_again,
+)
+
+log = logging.getLogger(__name__)
+
+_Asked = ParamSpec("_Asked")
+_Answer = TypeVar("_Answer")
 
 _ROW: Final = ANNOTATIONS.c
 _CHANGES: Final = Decoder(tuple[LabelDiff, ...])
@@ -55,6 +70,23 @@ class PendingAnnotation:
     count: int
     tries: int = 0
     before: ReadAnnotation | None = field(default=None, repr=False, compare=False)
+
+
+def _mended(
+    method: Callable[Concatenate[AnnotationStore, _Asked], _Answer],
+) -> Callable[Concatenate[AnnotationStore, _Asked], _Answer]:
+    """Return a method that sums up anew, once, what another version has stored otherwise."""
+
+    @wraps(method)
+    def call(store: AnnotationStore, /, *args: _Asked.args, **named: _Asked.kwargs) -> _Answer:
+        try:
+            return method(store, *args, **named)
+        except DecodeError as error:
+            log.warning("What was read of annotations is summed up anew: %s", error)
+            store.sum_again()
+            return method(store, *args, **named)
+
+    return call
 
 
 class AnnotationStore:
@@ -159,6 +191,7 @@ class AnnotationStore:
 
     # ---- what was read ---------------------------------------------------------------------------
 
+    @_mended
     def sums(self, project: int) -> ProjectSums:
         """Return the sums of a project, in a time that does not grow with its annotations."""
         with self._database.read() as connection:
@@ -208,6 +241,7 @@ class AnnotationStore:
         with self._database.read() as connection:
             return int(connection.execute(query).scalar_one())
 
+    @_mended
     def totals(self) -> dict[int, GroupSums]:
         """Return the sums of each project of which anything was read, by ascending project."""
         with self._database.read() as connection:
@@ -215,6 +249,7 @@ class AnnotationStore:
 
     # ---- work under a lease ----------------------------------------------------------------------
 
+    @_mended
     def lease(
         self,
         limit: int,
@@ -246,17 +281,18 @@ class AnnotationStore:
             rows = _first_due(connection, same, limit)
             ids = [row.annotation for row in rows]
             self._update(connection, ids, **leased_to(self._owner, now))
+            leased = [
+                PendingAnnotation(
+                    row.annotation,
+                    row.project,
+                    row.marked,
+                    row.tries,
+                    read_in(row) if row.kind else None,
+                )
+                for row in rows
+            ]
         self._leased.update(ids)
-        return [
-            PendingAnnotation(
-                row.annotation,
-                row.project,
-                row.marked,
-                row.tries,
-                read_in(row) if row.kind else None,
-            )
-            for row in rows
-        ]
+        return leased
 
     def has_due(self) -> bool:
         """Whether an annotation is due or leased, to be read or to be learned from."""
@@ -278,6 +314,7 @@ class AnnotationStore:
                 which = (_ROW.annotation.in_(batch), *ours)
                 connection.execute(update(ANNOTATIONS).where(*which).values(values))
 
+    @_mended
     def complete(
         self,
         pending: PendingAnnotation,
@@ -329,6 +366,15 @@ class AnnotationStore:
                 later = {"due": due, "tries": each.tries + 1} if each == failed else {}
                 self._update_leased(connection, each, **RELEASED, **later)
 
+    def sum_again(self) -> None:
+        """Sum up all that was read; annotations whose differences cannot be read are read again."""
+        with self._database.write_exclusively(_LOCK) as connection:
+            rows = connection.execute(select(ANNOTATIONS).where(_ROW.kind != "")).all()
+            again = [row.annotation for row in rows if _is_unreadable(row)]
+            self._update(connection, again, changes="[]", marked=_ROW.marked + 1, open=1, due=0.0)
+            known = connection.execute(select(ANNOTATIONS).where(_ROW.kind != ""))
+            sum_again(connection, map(read_in, known))
+
     # ---- inside ------------------------------------------------------------------------------
 
     def _update(self, connection: Connection, ids: Sequence[int], **values: Any) -> None:
@@ -366,6 +412,14 @@ def read_in(row: Row[Any]) -> ReadAnnotation:
     """Return what was read, from a row with all columns."""
     values = {name: row._mapping[name] for name in _READ}
     return ReadAnnotation(**values | {"changes": _CHANGES.decode(row.changes)})
+
+
+def _is_unreadable(row: Row[Any]) -> bool:
+    try:
+        _CHANGES.decode(row.changes)
+    except DecodeError:
+        return True
+    return False
 
 
 def _values(read: ReadAnnotation) -> dict[str, Any]:

@@ -7,7 +7,7 @@ what was read of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta, timezone
 from functools import lru_cache
@@ -325,11 +325,23 @@ def change_sums(
         connection: to the database, in the transaction that changes the annotation.
         before: None where nothing was read.
         now: None where it is gone.
+
+    Raises:
+        msgspec.DecodeError: another version has stored the sums otherwise, see `sum_again`.
     """
-    if before == now:
-        return
+    if before != now:
+        signed = [(read, sign) for read, sign in ((before, -1), (now, 1)) if read is not None]
+        _add(connection, signed)
+
+
+def sum_again(connection: Connection, reads: Iterable[ReadAnnotation]) -> None:
+    """Forget the sums of all projects, and sum up all that was read anew."""
+    connection.execute(delete(_SUMS))
+    _add(connection, ((read, 1) for read in reads))
+
+
+def _add(connection: Connection, signed: Iterable[tuple[ReadAnnotation, int]]) -> None:
     groups: dict[_RowKey, GroupSums] = {}
-    signed = [(read, sign) for read, sign in ((before, -1), (now, 1)) if read is not None]
     for read, sign in signed:
         for group in groups_of(read):
             key = read.project, *group

@@ -38,7 +38,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import SQLAlchemyError
 
-from backend.database.database import METADATA, Database
+from backend.database.database import METADATA, Database, read_json
 from backend.database.leases import LEASE_S, RELEASED, is_free, is_owned_by, leased_to, renewed
 from backend.errors import LearningRefused
 from backend.learning.examples import EXAMPLES, STATES, StateRow, in_project
@@ -380,34 +380,36 @@ class VersionStore:
         )
 
     def versions(self, project: int) -> list[Version]:
-        """Return the versions of a project, the newest first."""
+        """Return the versions of a project, the newest first, but those it cannot read."""
         query = select(_VERSION.version).where(*in_project(VERSIONS, project, self._model_key()))
         with self._database.read() as connection:
             rows = connection.scalars(query.order_by(_VERSION.number.desc()))
-            return [msgspec.json.decode(row, type=Version) for row in rows]
+            read = [read_json(row, Version) for row in rows]
+        return [each for each in read if each is not None]
 
     def version(self, project: int, number: int) -> tuple[Version, Adaptation | None]:
         """Return one version and its adaptation.
 
         Raises:
-            LearningRefused: the project has no version of that number.
+            LearningRefused: the project has no version of that number that can be read.
             ValueError: the adaptation is damaged.
         """
         its = *in_project(VERSIONS, project, self._model_key()), _VERSION.number == number
         query = select(_VERSION.version, _VERSION.adaptation).where(*its)
         with self._database.read() as connection:
             row = connection.execute(query).first()
-        if row is None:
-            raise LearningRefused(f"Project {project} has no version {number}.")
+        version = None if row is None else read_json(row.version, Version)
+        if row is None or version is None:
+            raise LearningRefused(f"Project {project} has no version {number} that can be read.")
         made = None if row.adaptation is None else Adaptation.from_bytes(row.adaptation)
-        return msgspec.json.decode(row.version, type=Version), made
+        return version, made
 
     def before_after(self, project: int, number: int) -> BeforeAfter:
         """Return the pictures of what a version changes; none where there are none."""
         its = *in_project(VERSIONS, project, self._model_key()), _VERSION.number == number
         with self._database.read() as connection:
             pictures = connection.scalar(select(_VERSION.pictures).where(*its))
-        return msgspec.json.decode(pictures or "{}", type=BeforeAfter)
+        return read_json(pictures or "{}", BeforeAfter) or BeforeAfter()
 
     # ---- rows --------------------------------------------------------------------------------
 
@@ -428,8 +430,8 @@ class VersionStore:
         its = *locked.own(VERSIONS), _VERSION.number == locked.row.newest
         newest = locked.connection.scalar(select(_VERSION.version).where(*its))
         if newest is not None and version.better:
-            same = msgspec.json.decode(newest, type=Version)
-            if same.digest == version.digest:
+            same = read_json(newest, Version)
+            if same is not None and same.digest == version.digest:
                 return same
         number = locked.row.newest + 1
         kept = msgspec.structs.replace(version, number=number, created=self._database.clock())

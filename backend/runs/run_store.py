@@ -21,7 +21,7 @@ from sqlalchemy import (
     update,
 )
 
-from backend.database.database import LOCK, METADATA, Database
+from backend.database.database import LOCK, METADATA, Database, read_json
 from backend.database.leases import (
     LeaseLost,
     ended,
@@ -113,18 +113,19 @@ class RunStore:
         return found
 
     def report(self, kind: RunKind[Any, Report], run: Run) -> Report | None:
-        """Return the report of a run; None before it is done."""
+        """Return the report of a run; None before it is done, or where another version made it."""
         query = select(_RUNS.c.report).where(_RUNS.c.id == run.id)
         with self.database.read() as connection:
             text = connection.execute(query).scalar()
-        return None if text is None else kind.read_report(text)
+        return None if text is None else read_json(text, kind.report)
 
     def last(self, kind: RunKind[Any, Report], project: int) -> tuple[Run, Report] | None:
-        """Return the last run of a project that is done, and its report."""
+        """Return the last run of a project that is done, and its report; None as in `report`."""
         query = select(_RUNS).where(*_of(kind, project), _RUNS.c.state == "done")
         with self.database.read() as connection:
             row = connection.execute(query.order_by(_RUNS.c.id.desc()).limit(1)).first()
-        return None if row is None else (_run(row), kind.read_report(row.report))
+        report = None if row is None else read_json(row.report, kind.report)
+        return None if report is None else (_run(row), report)
 
     def cancel(self, run: Run) -> None:
         """End a run that waits or is at work: who makes it notices. One that is over stays."""

@@ -186,11 +186,13 @@ class RunRoutes:
         runs = self.store.runs(self.kind, project)
         made = self._last(project) if of is None else (of, self._report(of))
         run, report = (None, None) if made is None else made
+        is_done = any(each.state == "done" for each in ([of] if of else runs))
         return {
             "project": project,
             "run": of or next(iter(runs), None),
             "runs": runs,
             "report": report,
+            "is_outdated": is_done and report is None,
             "report_run": None if run is None else run.id,
             "finished": None if run is None else run.finished,
             **self.more(project, report),
@@ -308,7 +310,7 @@ class WordsRoutes(RunRoutes):
         client, found = self.client(), self.store.get(self.kind, project, run)
         report: WordsReport | None = self.store.report(self.kind, found)
         if report is None:
-            raise BadRequest(f"The run {run} is {found.state}: it has no words to use.")
+            raise BadRequest(f"The run {run} has no words to use: check the words again.")
         client.replace_label_config(project, report.config, report.config_with(row))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy.exc import OperationalError
@@ -64,7 +65,7 @@ def test_label_errors_are_named_kept_for_the_page_and_shown_as_a_view(tmp_path: 
     assert "5 annotations of 4 pictures; scores" in said
     assert f"2 {wrong} Painted “house”, but it looks like “sky”." in said
     assert len(studio.tabs) == 1
-    told = LABEL_ERRORS.read_report(out.read_text())
+    told = msgspec.json.decode(out.read_bytes(), type=LABEL_ERRORS.report)
     assert told.suspicions[0].annotation == wrong
     assert (told.annotations, told.pictures) == (5, 4)
     kept = RunStore(Database.from_settings(Settings())).last(LABEL_ERRORS, 7)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,16 @@ from backend.database import migrations
 from backend.database.database import METADATA, Database
 from backend.database.migrations.revisions import revisions
 from backend.errors import DatabaseRefused
+from backend.feedback.annotation_store import AnnotationStore
+from backend.feedback.comparison import LabelDiff
 from backend.jobs.job_store import JobStore
+from backend.learning.versions import model_key
+from backend.settings import Settings
+from clearclip_core import Adaptation, Example
 from tests.backend.database.test_backup import process
+from tests.backend.fakes.colour_segmenter import colour_engine
 from tests.backend.fakes.databases import check_filled, execute, fill, rows, tables
+from tests.backend.web.browser import Dashboard
 
 assert backend.web.app, "all that it imports has registered its tables"
 
@@ -117,3 +126,85 @@ def test_tables_are_made_all_or_none(url: str) -> None:
     assert Database(url).revision() is None
     fill(url)
     check_filled(url)
+
+
+@pytest.fixture
+def earlier(tmp_path: Path) -> str:
+    """The URL of a database that version 0.2.0 has made, for the model of today's tests."""
+    with sqlite3.connect(tmp_path / "earlier.db") as connection:
+        connection.executescript(Path(__file__).with_name("version_0_2.sql").read_text("utf-8"))
+    url = f"sqlite:///{tmp_path}/earlier.db"
+    key = model_key(Settings(), colour_engine().model_id)
+    for table in ("learned_versions", "learning_states", "training_examples"):
+        execute(url, f"UPDATE {table} SET model = '{key}'")
+    return url
+
+
+def opened(url: str) -> dict[str, str]:
+    """Address -> text of the dashboard, of each page of project 7, and of each of its runs."""
+    dashboard = Dashboard(database_url=url)
+    one = "/projects/<int(min=1, max=2147483647):project>"
+    rules = [str(rule) for rule in dashboard.app.url_map.iter_rules() if "GET" in rule.methods]
+    pages = [rule.replace(one, "/projects/7") for rule in rules if rule.startswith(one)]
+    pages = ["/", *(page for page in pages if "<" not in page)]
+    runs = [f"/projects/7/{kind}/{id_}" for kind, id_ in execute(url, "SELECT kind, id FROM runs")]
+    pages += [run for run in runs if run.rpartition("/")[0] in pages]
+    return {path: dashboard.page(path).text for path in pages}
+
+
+def test_a_database_of_0_2_0_is_upgraded_and_its_pages_show_what_is_in_it(earlier: str) -> None:
+    pages = opened(earlier)
+    assert execute(earlier, "SELECT version_num FROM alembic_version") == [(revisions()[-1],)]
+    assert [path for path, text in pages.items() if "earlier version" in text] == []
+    assert "Painted “roof”" in pages["/projects/7/label-errors/1"]
+    assert "fir" in pages["/projects/7/words/4"]
+    assert "roof" in pages["/projects/7/report"]
+    assert "version 1 is live" in pages["/projects/7/learning"]
+    ((example,),) = execute(earlier, "SELECT example FROM training_examples")
+    assert Example.from_bytes(example).known == ("roof", "tree")
+    ((adaptation,),) = execute(earlier, "SELECT adaptation FROM learned_versions")
+    assert Adaptation.from_bytes(adaptation).names == ("roof",)
+
+
+def test_a_report_of_another_shape_is_to_be_made_again(earlier: str) -> None:
+    execute(earlier, "UPDATE runs SET report = '{}', asked = '[]' WHERE state = 'done'")
+    execute(earlier, "DELETE FROM runs WHERE state = 'queued'")
+    pages = opened(earlier)
+    kinds = {path.split("/")[3] for path in pages if path.count("/") == 4}
+    reports = [path for path in pages if path.count("/") > 2 and path.split("/")[3] in kinds]
+    told = [path for path, text in pages.items() if "An earlier version" in text]
+    assert sorted(told) == sorted(reports)
+    assert all("make it again" in pages[path] for path in told)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE annotation_sums SET sums = '[]'",
+        "UPDATE annotations SET changes = '[{}]' WHERE annotation = 12",
+    ],
+)
+def test_differences_of_another_shape_are_summed_up_anew(earlier: str, change: str) -> None:
+    before = AnnotationStore(Database(earlier)).sums(7)
+    reads = "UPDATE annotations SET open = 1 WHERE annotation = 12"
+    execute(earlier, reads)
+    execute(earlier, change)
+    assert opened(earlier)
+    store = AnnotationStore(Database(earlier), "worker")
+    leased = {each.annotation: each for each in store.lease(9)}
+    assert set(leased) == {12, 15}
+    roof, tree = (
+        LabelDiff("roof", corrected=1, predicted_px=80, true_px=100, shared_px=60, score=0.75),
+        LabelDiff("tree", accepted=1, predicted_px=50, true_px=50, shared_px=50, score=0.9),
+    )
+    read = leased[12].before
+    assert read is not None
+    store.complete(leased[12], replace(read, changes=(roof, tree)))
+    assert store.sums(7) == before
+
+
+def test_a_learned_version_of_another_shape_is_left_out(earlier: str) -> None:
+    execute(earlier, "UPDATE learned_versions SET version = '{}', pictures = '[]'")
+    page = opened(earlier)["/projects/7/learning"]
+    assert "the words alone" in page
+    assert "Learn now: an earlier version" in page

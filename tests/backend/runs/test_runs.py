@@ -96,6 +96,12 @@ def test_a_report_is_made_kept_and_read_by_every_backend(
     assert all(bench.store.last(each, 7) is None for each in KINDS if each is not kind)
 
 
+@each_kind
+def test_what_another_version_was_asked_fails_with_a_sentence(kind: Kind) -> None:
+    with pytest.raises(ValueError, match=r"Another version .* ask again"):
+        kind.read_asked(Run(id=1, kind=kind.name, project=7, asked=[]))  # type: ignore[arg-type]
+
+
 def test_few_wait_and_those_who_ask_at_once_are_told_alike(
     bench: Bench, database: Database
 ) -> None:
