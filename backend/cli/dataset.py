@@ -20,10 +20,10 @@ from backend.cli.options import (
     with_settings,
 )
 from backend.dataset.exporter import (
+    FORMATS,
     DatasetExporter,
     DatasetOptions,
     Describe,
-    Format,
     Pictures,
 )
 from backend.dataset.labelled_image import Overlap
@@ -43,7 +43,7 @@ from backend.settings import Settings
 @click.option(
     "--format",
     "chosen",
-    type=click.Choice(get_args(Format)),
+    type=click.Choice(tuple(FORMATS)),
     multiple=True,
     default=("index-png",),
     show_default=True,
@@ -80,7 +80,8 @@ from backend.settings import Settings
     type=click.Choice(get_args(Overlap)),
     default="label-order",
     show_default=True,
-    help="In label maps (index-png, parquet): which region has the pixels that several cover.",
+    help="In label maps (index-png, parquet, overlays): which region has the pixels that several "
+    "cover.",
 )
 @click.option(
     "--background",
@@ -135,7 +136,7 @@ def dataset(
     settings: Settings,
     project: int,
     folder: Path,
-    chosen: tuple[Format, ...],
+    chosen: tuple[str, ...],
     pictures: Pictures | None,
     picture_folder: Path | None,
     annotations: str,

@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from importlib.util import find_spec
-from itertools import chain
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -19,7 +19,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from backend.dataset.formats import coco, parquet, yolo
+from backend.dataset.dataset_report import ClassCount, DatasetReport, SetCounts, Skipped
+from backend.dataset.formats.coco import CocoWriter
+from backend.dataset.formats.format_writer import FormatWriter, SetFrame, WrittenPicture
+from backend.dataset.formats.label_map import IndexPngWriter, OverlayWriter
+from backend.dataset.formats.parquet import ParquetWriter
+from backend.dataset.formats.yolo import YoloBoxWriter, YoloWriter
 from backend.dataset.labelled_image import (
     NO_CLASS,
     LabelledImage,
@@ -28,7 +33,7 @@ from backend.dataset.labelled_image import (
     Overlap,
     PictureRow,
 )
-from backend.dataset.output_folder import PICTURES_FILE, OutputFolder
+from backend.dataset.output_folder import PARTS, PICTURES_FILE, OutputFolder
 from backend.dataset.picture_file import (
     LocalPictures,
     PictureFile,
@@ -52,23 +57,23 @@ from backend.label_studio.annotations import AnnotationChoice
 from clearclip_core import RGBArray
 from clearclip_core.quantities import quantity
 
-Format = Literal["index-png", "coco", "yolo", "yolo-boxes", "parquet"]
+#: The formats, by name; to add one see `FormatWriter`.
+FORMATS: Final[dict[str, type[FormatWriter]]] = {
+    each.name: each
+    for each in (
+        *(IndexPngWriter, CocoWriter, YoloWriter, YoloBoxWriter, ParquetWriter),
+        OverlayWriter,
+    )
+}
 
 #: What becomes of the pictures themselves: copied, linked to files of this machine, or only named.
 Pictures = Literal["copy", "link", "none"]
 
-#: Libraries that formats need, which are in the extra ``dataset``.
-_LIBRARIES: Final = {"coco": "pycocotools", "parquet": "pyarrow"}
-
-#: Folder of what is removed at the end: what is known of each picture, a line a picture; features;
-#: and what only tables are made of.
-_PARTS: Final = ".parts"
-_ROWS: Final = f"{_PARTS}/rows"
-_FEATURES: Final = f"{_PARTS}/features"
+#: What is known of each picture, a line a picture, and features.
+_ROWS: Final = f"{PARTS}/rows"
+_FEATURES: Final = f"{PARTS}/features"
 
 _REPORT_FILE: Final = "report.json"
-
-_SHOWN: Final = 10  # reasons on a terminal; the file has all
 
 #: Returns features (D,) float16 of unit length, as bytes, by which near-duplicates are found.
 Describe = Callable[[RGBArray], bytes]
@@ -87,10 +92,10 @@ class DatasetOptions:
             equal files are.
 
     Raises:
-        DatasetError: two formats need files of the same names.
+        DatasetError: there is no such format, or two write files of the same names.
     """
 
-    formats: tuple[Format, ...] = ("index-png",)
+    formats: tuple[str, ...] = ("index-png",)
     pictures: Pictures = "copy"
     choice: AnnotationChoice = field(default_factory=AnnotationChoice)
     overlap: Overlap = "label-order"
@@ -103,15 +108,22 @@ class DatasetOptions:
     dry_run: bool = False
 
     def __post_init__(self) -> None:
-        if {"yolo", "yolo-boxes"} <= set(self.formats):
-            raise DatasetError(
-                "The formats yolo and yolo-boxes have files of the same names: write each into a "
-                "folder of its own."
-            )
+        for name in self.formats:
+            if name not in FORMATS:
+                raise DatasetError(
+                    f'Expected a format to be {", ".join(FORMATS)}, but got "{name[:50]}".'
+                )
+        for one, other in combinations(self.writers, 2):
+            if one.files & other.files:
+                raise DatasetError(
+                    f"The formats {one.name} and {other.name} have files of the same names: write "
+                    "each into a folder of its own."
+                )
 
     @property
-    def is_yolo(self) -> bool:
-        return not {"yolo", "yolo-boxes"}.isdisjoint(self.formats)
+    def writers(self) -> list[type[FormatWriter]]:
+        """The writers of the formats."""
+        return [FORMATS[name] for name in self.formats]
 
     @property
     def splitting(self) -> str:
@@ -123,129 +135,10 @@ class DatasetOptions:
         """Whether the files of all pictures are read."""
         return (
             self.pictures != "none"
-            or "parquet" in self.formats
+            or any(each.has_pictures for each in self.writers)
             or len(self.split.shares) > 1
             or self.least_cosine is not None
         )
-
-    @property
-    def image_folder(self) -> str:
-        """Folder of the pictures; hidden where only tables are made of them, empty without."""
-        if self.pictures != "none":
-            return "images"
-        return f"{_PARTS}/images" if "parquet" in self.formats else ""
-
-    @property
-    def mask_folder(self) -> str:
-        if "index-png" in self.formats:
-            return "masks"
-        return f"{_PARTS}/masks" if "parquet" in self.formats else ""
-
-
-class Skipped(msgspec.Struct, frozen=True):
-    """A task that lacks a picture in the data set, and why."""
-
-    task: int
-    reason: str
-
-
-class ClassCount(msgspec.Struct, frozen=True):
-    """Pictures of a part that have a class, and its objects in them."""
-
-    pictures: int = 0
-    objects: int = 0
-
-
-class DatasetReport(msgspec.Struct):
-    """The result of a run.
-
-    Attributes:
-        parts: name of a part -> number of its pictures.
-        splitting: see `DatasetOptions.splitting`.
-        classes: name of a class -> part -> counts.
-        tasks: number of tasks that were read; of `unlabelled` ones nothing counts.
-        notes: sentences about what is otherwise than one might think.
-    """
-
-    pictures: int = 0
-    parts: dict[str, int] = {}
-    splitting: str = ""
-    regions: int = 0
-    classes: dict[str, dict[str, ClassCount]] = {}
-    tasks: int = 0
-    unlabelled: int = 0
-    notes: list[str] = []
-    skipped: list[Skipped] = []
-
-    def __str__(self) -> str:
-        parts = ", ".join(f"{count} {part}" for part, count in self.parts.items())
-        lines = [
-            f"{quantity(self.pictures, 'picture')} ({parts}) with "
-            f"{quantity(self.regions, 'region')}; {quantity(self.tasks, 'task')} read, "
-            f"{self.unlabelled} without an annotation that counts, {len(self.skipped)} skipped."
-        ]
-        for name, counts in self.classes.items():
-            told = (
-                f"{part} {quantity(n.objects, 'object')} in {quantity(n.pictures, 'picture')}"
-                for part, n in counts.items()
-            )
-            if any(count.objects for count in counts.values()):
-                lines.append(f"  {name}: {', '.join(told)}")
-        lines += self.notes
-        lines += [f"Task {each.task}: {each.reason}" for each in self.skipped[:_SHOWN]]
-        if len(self.skipped) > _SHOWN:
-            lines.append(f"… and {len(self.skipped) - _SHOWN} more, in report.json.")
-        return "\n".join(lines)
-
-
-@dataclass
-class _Counts:
-    """Counts of what the notes of a report are about."""
-
-    covered: int = 0  # label maps
-    covered_px: int = 0
-    mostly_unpainted: int = 0  # label maps
-    islands: int = 0
-    converted: int = 0  # pictures
-    unknown: Counter[str] = field(default_factory=Counter)  # regions of labels
-    lost: Counter[str] = field(default_factory=Counter)  # regions of controls
-
-    def notes(self, pictures: int, options: DatasetOptions) -> Iterator[str]:
-        if self.covered:
-            yield (
-                f"In {quantity(self.covered, 'label map')} regions cover others: "
-                f"{quantity(self.covered_px, 'pixel')} of theirs have another class (--overlap "
-                "says whose)."
-            )
-        if 2 * self.mostly_unpainted > pictures and not options.background:
-            yield (
-                f"More than half of the pixels are unpainted in {self.mostly_unpainted} of "
-                f"{quantity(pictures, 'picture')}, and trainers ignore them (255). If they are "
-                "the ground that your classes stand on, make them a class: --background other, or "
-                '"Class of unpainted pixels" on the page.'
-            )
-        if self.islands:
-            yield (
-                f"{quantity(self.islands, 'island')} below {options.min_area_px} px left out of "
-                "YOLO's files (--min-area)."
-            )
-        if self.converted:
-            yield (
-                f"{quantity(self.converted, 'picture')} written as PNG, since trainers read the "
-                "original otherwise or not at all."
-            )
-        for label, count in self.unknown.most_common():
-            yield (
-                f'{quantity(count, "region")} of the label "{label[:100]}", which the labeling '
-                "config lacks: their pictures are skipped. Say what it is now with --map or under "
-                f'"Renamed labels" on the page, as "{label[:100]}=LABEL", or "{label[:100]}=" to '
-                "leave them out; or write it as the alias of a label."
-            )
-        for control, count in self.lost.most_common():
-            yield (
-                f'{quantity(count, "region")} made with the control "{control[:100]}", which the '
-                "labeling config lacks: they are left out."
-            )
 
 
 @dataclass(eq=False)
@@ -276,10 +169,10 @@ class DatasetExporter:
 
     def __post_init__(self) -> None:
         options = self.options
-        for format_ in options.formats:
-            if (library := _LIBRARIES.get(format_)) and find_spec(library) is None:
+        for each in options.writers:
+            if each.library and find_spec(each.library) is None:
                 raise DatasetError(
-                    f"The format {format_} needs {library}, which is not installed here: "
+                    f"The format {each.name} needs {each.library}, which is not installed here: "
                     "pip install 'clearclip-label-studio[dataset]'."
                 )
         if options.background:
@@ -289,7 +182,7 @@ class DatasetExporter:
         self._reader = RegionReader(self.labels, options.choice, options.overlap)
         self._names: set[str] = set()
         self._keys: list[SplitKey] = []
-        self._counts = _Counts()
+        self._counts = SetCounts()
         self._report = DatasetReport(splitting=options.splitting)
 
     def run(
@@ -313,7 +206,10 @@ class DatasetExporter:
         """
         loader = TaskLoader(self._reader, self.pictures.read, self.options.needs_pictures)
         try:
-            with OutputFolder(self.folder, source, self.max_mb) as self._output:
+            ours = frozenset[str]().union(*(each.files for each in FORMATS.values()))
+            with OutputFolder(self.folder, source, self.max_mb, ours=ours) as self._output:
+                frame = self._frame(source)
+                self._writers = [each(frame) for each in self.options.writers]
                 if self.known is None:
                     self.known = read_parts(self._output.target, self.options.splitting)
                 with (
@@ -326,7 +222,7 @@ class DatasetExporter:
                             return None
                         self._add(loaded)
                         watch(number)
-                return self._finish(source)
+                return self._finish()
         except OSError as error:
             raise DatasetError(f"{self.folder} cannot be written: {error}.") from None
 
@@ -347,14 +243,28 @@ class DatasetExporter:
         if problems:
             self._report.skipped.append(Skipped(loaded.id, " ".join(problems)))
 
-    def _finish(self, source: str) -> DatasetReport:
+    def _frame(self, source: str) -> SetFrame:
+        options = self.options
+        return SetFrame(
+            self._output,
+            self._classes,
+            options.split.names,
+            source,
+            str(options.choice),
+            options.overlap,
+            "images" if options.pictures != "none" else f"{PARTS}/images",
+            options.min_area_px,
+        )
+
+    def _finish(self) -> DatasetReport:
         """Write the files that are of all pictures, and the report."""
         options, report = self.options, self._report
         cosine = options.least_cosine or 1.0
         parts, divided = assign(options.split, self._keys, self._read_features(), cosine)
         report.parts = {name: parts.count(name) for name in options.split.names}
         report.classes = self._count_classes(parts)
-        report.notes = list(self._counts.notes(len(parts), options))
+        counted = self._counts.notes(len(parts), has_background=bool(options.background))
+        report.notes = [*counted, *chain.from_iterable(each.notes() for each in self._writers)]
         empty = [name for name, count in report.parts.items() if parts and not count]
         if empty:
             report.notes.append(
@@ -367,10 +277,10 @@ class DatasetExporter:
                 "parts, since a new picture joins some that are there already."
             )
         if not options.dry_run:
-            self._write_shared_files(parts, source)
+            self._write_shared_files(parts)
             text = msgspec.json.format(msgspec.json.encode(report), indent=2)
             self._output.write(_REPORT_FILE, text + b"\n")
-            self._output.finish(without=_PARTS)
+            self._output.finish()
         return report
 
     def _write_picture(self, image: AnnotatedImage) -> None:
@@ -388,7 +298,8 @@ class DatasetExporter:
         name = self._free_name(wanted, task)
         labelled = self._reader.label(image, size_hw)
         things = labelled.objects(options.by_label)
-        contents, annotations = self._contents(name, labelled, things)
+        entries = self._entries(things)
+        label_map = self._label_map(labelled)
         row = PictureRow(
             task=task,
             key=image.key,
@@ -401,13 +312,20 @@ class DatasetExporter:
             source="data:" if image.source[:5].lower() == "data:" else plain_text(image.source),
             regions=[_told(region) for region in labelled.regions],
             objects=Counter(thing.label for thing in things),
-            coco=annotations,
+            entries={
+                writer.name: some
+                for writer, some in zip(self._writers, entries, strict=True)
+                if writer.keeps_entries
+            },
         )
         if not options.dry_run:
-            if file is not None and options.image_folder:
-                self._write_image(image, file, f"{options.image_folder}/{row.file_name}")
-            for path, content in contents.items():
-                self._output.write(path, content)
+            if file is not None:
+                self._write_image(image, file, row.file_name)
+            for writer, some in zip(self._writers, entries, strict=True):
+                rgb = file.rgb if file is not None else None
+                written = WrittenPicture(name, some, label_map, rgb)
+                for path, content in writer.picture_files(written).items():
+                    self._output.write(path, content)
         if self.describe is not None and file is not None:
             self._features.write(self.describe(file.rgb))
         self._rows.write(msgspec.json.encode(row) + b"\n")
@@ -433,34 +351,23 @@ class DatasetExporter:
             number += 1
         return candidate
 
-    def _contents(
-        self, name: str, labelled: LabelledImage, things: Sequence[LabelledObject]
-    ) -> tuple[dict[str, bytes], list[dict[str, Any]]]:
-        """Return the own files of a picture, path -> bytes, and its annotations for COCO."""
-        options = self.options
-        contents: dict[str, bytes] = {}
-        if options.mask_folder:
-            label_map = self._label_map(labelled)
-            contents[f"{options.mask_folder}/{name}.png"] = self._classes.to_png(label_map)
-        annotations, lines = [], []
-        line = yolo.polygon_line if "yolo" in options.formats else yolo.box_line
-        for thing in things if options.is_yolo or "coco" in options.formats else ():
-            mask, index = thing.mask(), self._classes.names.index(thing.label)
+    def _entries(self, things: Sequence[LabelledObject]) -> list[list[Any]]:
+        """Return what each writer says of the objects; each mask is drawn once, and let go."""
+        found: list[list[Any]] = [[] for _ in self._writers]
+        asked = [pair for pair in zip(self._writers, found, strict=True) if pair[0].has_objects]
+        for thing in things if asked else ():
+            mask = thing.mask()
             if not mask.any():
                 continue
-            if "coco" in options.formats:
-                annotations.append(coco.coco_annotation(thing, mask, index + 1))
-            if options.is_yolo:
-                mask, left_out = yolo.without_small_islands(mask, options.min_area_px)
-                self._counts.islands += left_out
-                if mask.any():
-                    lines.append(line(index, mask))
-        if options.is_yolo:
-            contents[f"{yolo.LABELS_FOLDER}/{name}.txt"] = "".join(lines).encode()
-        return contents, annotations
+            for writer, entries in asked:
+                if (entry := writer.entry(thing, mask)) is not None:
+                    entries.append(entry)
+        return found
 
-    def _label_map(self, labelled: LabelledImage) -> npt.NDArray[np.uint8]:
+    def _label_map(self, labelled: LabelledImage) -> npt.NDArray[np.uint8] | None:
         """Return the label map of a picture, its background included; count what it lacks."""
+        if not any(each.has_label_maps for each in self._writers):
+            return None
         counts = self._counts
         label_map, covered_px = labelled.label_map(self._classes, self.options.overlap)
         unpainted = label_map == NO_CLASS
@@ -485,7 +392,10 @@ class DatasetExporter:
             for label in self._classes.names
         }
 
-    def _write_image(self, image: AnnotatedImage, file: PictureFile, path: str) -> None:
+    def _write_image(self, image: AnnotatedImage, file: PictureFile, name: str) -> None:
+        if self.options.pictures == "none" and not any(w.has_pictures for w in self._writers):
+            return
+        path = f"{self._writers[0].frame.image_folder}/{name}"
         self._counts.converted += not file.is_original
         if self.options.pictures != "link" or not file.is_original:
             self._output.write(path, file.content)
@@ -511,31 +421,17 @@ class DatasetExporter:
                 if wanted in ("", part):
                     yield msgspec.json.decode(line, type=PictureRow)
 
-    def _write_shared_files(self, parts: Sequence[str], source: str) -> None:
-        options, classes, output = self.options, self._classes, self._output
+    def _write_shared_files(self, parts: Sequence[str]) -> None:
+        options, output = self.options, self._output
         with output.place(PICTURES_FILE).open("wb") as stream:
             stream.writelines(map(_picture_line, self._pictures(parts), parts))
-        told_classes = json.dumps(classes.to_json(options.overlap), ensure_ascii=False, indent=2)
-        output.write("classes.json", f"{told_classes}\n".encode())
-        for part in options.split.names:
-            pictures = partial(self._pictures, parts, part)
-            if "index-png" in options.formats:
-                names = "".join(f"{row.name}\n" for row in pictures())
-                output.write(f"splits/{part}.txt", names.encode())
-            if "coco" in options.formats:
-                info = {"description": source, "annotations": str(options.choice)}
-                coco.write_coco(output, part, pictures, classes, info)
-            if options.is_yolo:
-                folder = options.image_folder or "images"
-                files = "".join(f"./{folder}/{row.file_name}\n" for row in pictures())
-                output.write(f"{part}.txt", files.encode())
-            if "parquet" in options.formats:
-                folders = output.path / options.image_folder, output.path / options.mask_folder
-                parquet.write_tables(output, part, pictures(), folders, classes)
-        if options.is_yolo:
-            yolo.write_data_file(output, options.split.names, classes)
-        if "parquet" in options.formats:
-            parquet.write_card(output, options.split.names, classes, options.overlap, source)
+        told_classes = self._classes.to_json(options.overlap)
+        text = json.dumps(told_classes, ensure_ascii=False, indent=2)
+        output.write("classes.json", f"{text}\n".encode())
+        for writer in self._writers:
+            for part in options.split.names:
+                writer.write_part(part, partial(self._pictures, parts, part))
+            writer.finish()
 
 
 def _picture_line(row: PictureRow, part: str) -> bytes:

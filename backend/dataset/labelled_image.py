@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
@@ -10,7 +9,6 @@ from typing import Any, Final, Literal
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from backend.errors import DatasetError
 from clearclip_core.images.label_maps import NONE_VALUE, palette
@@ -24,9 +22,6 @@ Overlap = Literal["label-order", "smallest"]
 #: Where a region came from, as Label Studio has it: drawn by a person, as it was predicted, or
 #: changed by a person; "majority" where more than half of several annotators agree.
 Origin = Literal["manual", "prediction", "prediction-changed", "majority"]
-
-#: Three times faster than the default, 6; the files of label maps are a third larger.
-_COMPRESS_LEVEL: Final = 3
 
 #: Value of pixels without a class in label maps.
 NO_CLASS: Final = NONE_VALUE
@@ -80,16 +75,6 @@ class ClassTable:
     def value_of(self, name: str) -> int:
         """Return the value of a class in label maps."""
         return self.names.index(name) + bool(self.background)
-
-    def to_png(self, label_map: npt.NDArray[np.uint8]) -> bytes:
-        """Encode a label map (H, W) as a palette PNG, as PASCAL VOC has them."""
-        palette_ = np.zeros((NO_CLASS + 1, 3), np.uint8)
-        palette_[: len(self.all_names)] = self.colours
-        picture = Image.fromarray(label_map, "P")
-        picture.putpalette(palette_.tobytes())
-        file = io.BytesIO()
-        picture.save(file, "PNG", compress_level=_COMPRESS_LEVEL)
-        return file.getvalue()
 
     def to_json(self, overlap: Overlap) -> dict[str, Any]:
         """Return what ``classes.json`` holds; `overlap` is the rule of the label maps."""
@@ -217,7 +202,7 @@ class PictureRow(msgspec.Struct, frozen=True):
         key: text that tells it from all other pictures of the project.
         source: its address in Label Studio; "data:" where the address is the picture itself.
         objects: label -> number of its objects.
-        coco: annotations in COCO's format, without ids; empty where they were not asked for.
+        entries: format -> what it says of each object, where that waits for the part.
     """
 
     task: int
@@ -229,7 +214,7 @@ class PictureRow(msgspec.Struct, frozen=True):
     source: str
     regions: list[dict[str, Any]]
     objects: dict[str, int]
-    coco: list[dict[str, Any]]
+    entries: dict[str, list[Any]]
 
     @property
     def file_name(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -18,14 +19,11 @@ _LOCK: Final = ".clearclip-dataset.lock"
 #: File with a line for each picture, of which later runs and imports read.
 PICTURES_FILE: Final = "pictures.jsonl"
 
-#: What stands in a data set, whatever its formats. Nothing else is ever removed.
-_OURS: Final = frozenset(
-    (
-        *(MARKER, PICTURES_FILE, "README.md", "classes.json", "data.yaml", "report.json"),
-        *("annotations", "data", "images", "labels", "masks", "splits"),
-        *("train.txt", "val.txt", "test.txt"),
-    )
-)
+#: What stands in a data set, whatever its formats.
+_OURS: Final = frozenset((MARKER, PICTURES_FILE, "classes.json", "report.json", "images"))
+
+#: Folder of what is removed at the end.
+PARTS: Final = ".parts"
 
 #: Bytes that are left free on the disk.
 _LEFT_FREE: Final = 256 << 20
@@ -38,14 +36,23 @@ class OutputFolder:
     leaves ``NAME.partial``, which the next run removes. One run works on a folder at a time.
 
     The folder is a new or empty one, or a data set of the same source; its size in MiB is limited.
+    `ours` are names of what formats write into it: nothing else is ever removed.
     """
 
-    def __init__(self, folder: Path, source: str, max_mb: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        source: str,
+        max_mb: int | None = None,
+        *,
+        ours: Collection[str] = (),
+    ) -> None:
         self.target = folder.resolve()
         self.path = self.target.with_name(f"{self.target.name}.partial")
         self._replaced = self.target.with_name(f"{self.target.name}.partial-replaced")
         self._source = source
         self._max_mb = max_mb
+        self._ours = _OURS.union(ours)
         self._bytes = 0
         self._lock = FileLock(self.path / _LOCK)
 
@@ -106,9 +113,9 @@ class OutputFolder:
                 "or name a folder on another disk."
             )
 
-    def finish(self, without: str) -> None:
-        """Put the folder in the place of the target, which is removed; remove a folder in it."""
-        shutil.rmtree(self.path / without)
+    def finish(self) -> None:
+        """Put the folder without its `PARTS` in the place of the target, which is removed."""
+        shutil.rmtree(self.path / PARTS)
         (self.path / MARKER).write_text(self._source, encoding="utf-8", errors="replace")
         self._lock.release()
         (self.path / _LOCK).unlink(missing_ok=True)
@@ -142,7 +149,7 @@ class OutputFolder:
                 f"{self.target} is the data set of {owner[:500]}, not of {self._source}: name "
                 "another folder."
             )
-        others = sorted(e for e in found if e not in _OURS and not e.endswith(".cache"))
+        others = sorted(e for e in found if e not in self._ours and not e.endswith(".cache"))
         if others:
             raise DatasetError(
                 f'{self.target} has "{others[0]}", which is not of the data set and would be '

@@ -13,7 +13,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from backend.dataset.exporter import DatasetExporter, DatasetOptions, Format, read_parts
+from backend.dataset.exporter import DatasetExporter, DatasetOptions, read_parts
 from backend.dataset.labelled_image import Overlap
 from backend.dataset.picture_file import LocalPictures
 from backend.dataset.splits import Split, describe_picture
@@ -53,9 +53,7 @@ class AskedDataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     view: Annotated[int, msgspec.Meta(ge=1, le=999_999_999)] | None = None
-    formats: Annotated[tuple[Format, ...], msgspec.Meta(min_length=1, max_length=8)] = (
-        "index-png",
-    )
+    formats: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=8)] = ("index-png",)
     pictures: bool = True
     annotations: Annotated[str, msgspec.Meta(max_length=20)] = "preferred"
     overlap: Overlap = "label-order"

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -22,15 +22,14 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from backend.dataset.formats.format_writer import FormatWriter, ReadRows
 from backend.dataset.labelled_image import (
-    ClassTable,
     LabelledObject,
     LabelledRegion,
     PictureRow,
     RegionMask,
 )
 from backend.dataset.mask_source import Limits, MaskSource, read_bytes, read_score
-from backend.dataset.output_folder import OutputFolder
 from backend.errors import DatasetError
 from backend.label_studio.region_reader import fill_outline
 from clearclip_core.quantities import quantity
@@ -296,52 +295,54 @@ def _fill(parts: Sequence[Sequence[float]], size_hw: tuple[int, int]) -> RegionM
 # ---- writing -------------------------------------------------------------------------------------
 
 
-def coco_annotation(thing: LabelledObject, mask: RegionMask, category: int) -> dict[str, Any]:
-    """Return the annotation of an object, with its key for an id; its mask has a pixel or more."""
-    from pycocotools import mask as coco_mask
+class CocoWriter(FormatWriter):
+    """Writes one JSON file a part, one picture after another, so that the memory stays flat."""
 
-    rle = coco_mask.encode(np.asfortranarray(mask.view(np.uint8)))
-    return {
-        "id": f"{thing.label}/{thing.key}",
-        "category_id": category,
-        "segmentation": {"size": list(mask.shape), "counts": rle["counts"].decode("ascii")},
-        "area": int(coco_mask.area(rle)),
-        "bbox": [int(side) for side in coco_mask.toBbox(rle)],
-        "iscrowd": 0,
-        **({} if thing.score is None else {"score": thing.score}),
-        "provenance": msgspec.structs.asdict(thing.regions[0].provenance),
-    }
+    name = "coco"
+    title = "COCO (Detectron2, MMDetection, torchvision)"
+    files = frozenset({_FOLDER})
+    library = "pycocotools"
+    has_objects = True
+    keeps_entries = True
 
+    def entry(self, thing: LabelledObject, mask: RegionMask) -> dict[str, Any]:
+        """Return the annotation of an object, with its key for an id."""
+        from pycocotools import mask as coco_mask
 
-def write_coco(
-    output: OutputFolder,
-    part: str,
-    pictures: Callable[[], Iterable[PictureRow]],
-    classes: ClassTable,
-    info: Mapping[str, Any],
-) -> None:
-    """Write the pictures of one part, one after another, so that the memory stays flat.
+        rle = coco_mask.encode(np.asfortranarray(mask.view(np.uint8)))
+        return {
+            "id": f"{thing.label}/{thing.key}",
+            "category_id": self.frame.classes.names.index(thing.label) + 1,
+            "segmentation": {"size": list(mask.shape), "counts": rle["counts"].decode("ascii")},
+            "area": int(coco_mask.area(rle)),
+            "bbox": [int(side) for side in coco_mask.toBbox(rle)],
+            "iscrowd": 0,
+            **({} if thing.score is None else {"score": thing.score}),
+            "provenance": msgspec.structs.asdict(thing.regions[0].provenance),
+        }
 
-    `pictures` iterates over them, each time that it is called.
-    """
-    colours = classes.colours[bool(classes.background) :]
-    categories = [
-        {"id": number, "name": name, "supercategory": "", "isthing": 1, "color": list(colour)}
-        for number, (name, colour) in enumerate(zip(classes.names, colours, strict=True), 1)
-    ]
-    with output.place(f"{_FOLDER}/instances_{part}.json").open("wb") as stream:
+    def write_part(self, part: str, rows: ReadRows) -> None:
+        """Write the file of a part."""
+        classes, output = self.frame.classes, self.frame.output
+        colours = classes.colours[bool(classes.background) :]
+        categories = [
+            {"id": number, "name": name, "supercategory": "", "isthing": 1, "color": list(colour)}
+            for number, (name, colour) in enumerate(zip(classes.names, colours, strict=True), 1)
+        ]
+        info = {"description": self.frame.source, "annotations": self.frame.annotations}
+        with output.place(f"{_FOLDER}/instances_{part}.json").open("wb") as stream:
 
-        def write(text: str) -> None:
-            output.take(len(text))
-            stream.write(text.encode())
+            def write(text: str) -> None:
+                output.take(len(text))
+                stream.write(text.encode())
 
-        write(f'{{"info": {_json(info)},\n"licenses": [],\n"categories": {_json(categories)}')
-        for key, items in (("images", _images(pictures())), ("annotations", _all(pictures()))):
-            write(f',\n"{key}": [')
-            for number, item in enumerate(items):
-                write(("," if number else "") + "\n" + _json(item))
-            write("]")
-        write("}\n")
+            write(f'{{"info": {_json(info)},\n"licenses": [],\n"categories": {_json(categories)}')
+            for key, items in (("images", _images(rows())), ("annotations", _all(rows()))):
+                write(f',\n"{key}": [')
+                for number, item in enumerate(items):
+                    write(("," if number else "") + "\n" + _json(item))
+                write("]")
+            write("}\n")
 
 
 def _images(pictures: Iterable[PictureRow]) -> Iterator[dict[str, Any]]:
@@ -362,7 +363,7 @@ def _all(pictures: Iterable[PictureRow]) -> Iterator[dict[str, Any]]:
     taken: set[int] = set()
     for picture in pictures:
         image = _number(picture.key, images)
-        for each in picture.coco:
+        for each in picture.entries[CocoWriter.name]:
             number = _number(f"{picture.key}/{each['id']}", taken)
             yield each | {"id": number, "image_id": image}
 

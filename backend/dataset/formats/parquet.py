@@ -1,21 +1,24 @@
 """Write tables that the library datasets loads with the names of classes: one row a picture.
 
 The features stand in the schema's metadata under "huggingface", where datasets looks for them. The
-label map of a row is a PNG, see `ClassTable.to_png`.
+label map of a row is a grey PNG.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
-from backend.dataset.labelled_image import OVERLAP_RULES, ClassTable, Overlap, PictureRow
-from backend.dataset.output_folder import OutputFolder
+from backend.dataset.formats.format_writer import FormatWriter, ReadRows, WrittenPicture
+from backend.dataset.formats.label_map import to_png
+from backend.dataset.labelled_image import OVERLAP_RULES, ClassTable, PictureRow
+from backend.dataset.output_folder import PARTS
 
 _FOLDER: Final = "data"
+_MASKS: Final = f"{PARTS}/masks"
 
 #: Bytes of pictures in one file.
 _FILE_BYTES: Final = 256 << 20
@@ -43,50 +46,56 @@ _REGION: Final = {
 _FILES: Final = ("image", "mask")
 
 
-def write_tables(
-    output: OutputFolder,
-    part: str,
-    rows: Iterable[PictureRow],
-    folders: tuple[Path, Path],
-    classes: ClassTable,
-) -> None:
-    """Write the pictures of one part as files of about 256 MiB; one without a row where none is.
+class ParquetWriter(FormatWriter):
+    """Writes tables of about 256 MiB, one without a row for a part without pictures, and a card."""
 
-    `folders` are those of the pictures and of the label maps.
-    """
-    import pyarrow
-    from pyarrow.parquet import ParquetWriter
+    name = "parquet"
+    title = "Parquet (Hugging Face datasets)"
+    files = frozenset({_FOLDER, "README.md"})
+    library = "pyarrow"
+    has_label_maps = True
+    has_pictures = True
 
-    schema = _schema(classes)
-    columns = {"use_dictionary": _REPETITIVE, "write_statistics": ["name", "task"]}
-    groups = _groups(rows, folders, classes)
-    group = next(groups, None)
-    for number in count():
-        path, filled = output.place(f"{_FOLDER}/{part}-{number:05d}.parquet"), 0
-        with ParquetWriter(path, schema, **columns) as writer:
-            while group and filled < _FILE_BYTES:
-                size = sum(len(row[column]["bytes"]) for row in group for column in _FILES)
-                output.take(size)
-                writer.write_table(pyarrow.Table.from_pylist(group, schema=schema))
-                filled += size
-                group = next(groups, None)
-        if group is None:
-            return
+    def picture_files(self, picture: WrittenPicture) -> Mapping[str, bytes]:
+        """Return the label map of a picture, which waits until its part is known."""
+        assert picture.label_map is not None, "has_label_maps"
+        return {f"{_MASKS}/{picture.name}.png": to_png(picture.label_map)}
 
+    def write_part(self, part: str, rows: ReadRows) -> None:
+        """Write the tables of a part."""
+        import pyarrow
+        from pyarrow.parquet import ParquetWriter as TableWriter
 
-def write_card(
-    output: OutputFolder, parts: Iterable[str], classes: ClassTable, overlap: Overlap, source: str
-) -> None:
-    """Write the card, whose head says which files are which part."""
-    lines = ["---", "configs:", "- config_name: default", "  data_files:"]
-    for part in parts:
-        split = "validation" if part == "val" else part
-        lines += [f"  - split: {split}", f"    path: {_FOLDER}/{part}-*.parquet"]
-    lines += ["---", "", f"Made from {source}.", "", OVERLAP_RULES[overlap], ""]
-    lines += ["The value 255 in a mask stands for no class.", "", "| value | class |", "|---|---|"]
-    names = (name.replace("|", "\\|") for name in classes.all_names)
-    lines += [f"| {value} | {name} |" for value, name in enumerate(names)]
-    output.write("README.md", ("\n".join(lines) + "\n").encode())
+        output, schema = self.frame.output, _schema(self.frame.classes)
+        columns = {"use_dictionary": _REPETITIVE, "write_statistics": ["name", "task"]}
+        folders = output.path / self.frame.image_folder, output.path / _MASKS
+        groups = _groups(rows(), folders, self.frame.classes)
+        group = next(groups, None)
+        for number in count():
+            path, filled = output.place(f"{_FOLDER}/{part}-{number:05d}.parquet"), 0
+            with TableWriter(path, schema, **columns) as writer:
+                while group and filled < _FILE_BYTES:
+                    size = sum(len(row[column]["bytes"]) for row in group for column in _FILES)
+                    output.take(size)
+                    writer.write_table(pyarrow.Table.from_pylist(group, schema=schema))
+                    filled += size
+                    group = next(groups, None)
+            if group is None:
+                return
+
+    def finish(self) -> None:
+        """Write the card, whose head says which files are which part."""
+        frame = self.frame
+        lines = ["---", "configs:", "- config_name: default", "  data_files:"]
+        for part in frame.parts:
+            split = "validation" if part == "val" else part
+            lines += [f"  - split: {split}", f"    path: {_FOLDER}/{part}-*.parquet"]
+        lines += ["---", "", f"Made from {frame.source}.", "", OVERLAP_RULES[frame.overlap], ""]
+        lines += ["The value 255 in a mask stands for no class.", ""]
+        lines += ["| value | class |", "|---|---|"]
+        names = (name.replace("|", "\\|") for name in frame.classes.all_names)
+        lines += [f"| {value} | {name} |" for value, name in enumerate(names)]
+        frame.output.write("README.md", ("\n".join(lines) + "\n").encode())
 
 
 def _groups(

@@ -13,7 +13,7 @@ the converter of Ultralytics. No box is read.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
@@ -23,12 +23,18 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from backend.dataset.formats.format_writer import (
+    FormatWriter,
+    ReadRows,
+    SetFrame,
+    WrittenPicture,
+)
 from backend.dataset.formats.label_map import FILES, LabelValues
-from backend.dataset.labelled_image import ClassTable, LabelledRegion, RegionMask
+from backend.dataset.labelled_image import LabelledObject, LabelledRegion, RegionMask
 from backend.dataset.mask_source import Limits, MaskSource, find_below, read_score
-from backend.dataset.output_folder import OutputFolder
 from backend.errors import DatasetError
 from backend.label_studio.region_writer import OutlinePoints, corners_of, join_rings
+from clearclip_core.quantities import quantity
 
 LABELS_FOLDER: Final = "labels"
 
@@ -124,6 +130,83 @@ def fill_with_edges(points: npt.NDArray[Any], size_hw: tuple[int, int]) -> Regio
 # ---- writing -------------------------------------------------------------------------------------
 
 
+class YoloWriter(FormatWriter):
+    """Writes a text file a picture, lists of the pictures, and ``data.yaml``."""
+
+    name = "yolo"
+    title = "YOLO, segmentation (Ultralytics)"
+    files = frozenset({LABELS_FOLDER, "data.yaml", "train.txt", "val.txt", "test.txt"})
+    has_objects = True
+
+    def __init__(self, frame: SetFrame) -> None:
+        super().__init__(frame)
+        self._left_out = 0
+
+    def entry(self, thing: LabelledObject, mask: RegionMask) -> str | None:
+        """Return the line of an object; None where all of its islands are small."""
+        mask, left_out = without_small_islands(mask, self.frame.min_area_px)
+        self._left_out += left_out
+        return self.line(self.frame.classes.names.index(thing.label), mask) if mask.any() else None
+
+    def line(self, value: int, mask: RegionMask) -> str:
+        """Return the line of a mask (H, W) with a pixel or more."""
+        xs, ys = outline(mask).T.tolist()
+        columns, rows = _shares(mask.shape[1]), _shares(mask.shape[0])
+        pairs = zip([columns[x] for x in xs], [rows[y] for y in ys], strict=True)
+        return f"{value} {' '.join(chain.from_iterable(pairs))}\n"
+
+    def picture_files(self, picture: WrittenPicture) -> Mapping[str, bytes]:
+        """Return the text file of a picture, empty without an object."""
+        return {f"{LABELS_FOLDER}/{picture.name}.txt": "".join(picture.entries).encode()}
+
+    def write_part(self, part: str, rows: ReadRows) -> None:
+        """Write the list of the pictures of a part."""
+        files = "".join(f"./images/{row.file_name}\n" for row in rows())
+        self.frame.output.write(f"{part}.txt", files.encode())
+
+    def finish(self) -> None:
+        """Write ``data.yaml``; a trainer needs a part for validation: without one it is ``train``.
+
+        JSON's texts are YAML's as well.
+        """
+        parts, names = self.frame.parts, self.frame.classes.names
+        lines = []
+        if "val" not in parts:
+            lines.append("# There is no part for validation: make one with --split 80/20.")
+        for part in ("train", "val", "test"):
+            if part in parts or part == "val":
+                lines.append(f"{part}: {part if part in parts else 'train'}.txt")
+        lines.append("names:")
+        lines += [f"  {n}: {json.dumps(each, ensure_ascii=False)}" for n, each in enumerate(names)]
+        self.frame.output.write("data.yaml", ("\n".join(lines) + "\n").encode())
+
+    def notes(self) -> Iterator[str]:
+        """Say how many islands are left out."""
+        if self._left_out:
+            yield (
+                f"{quantity(self._left_out, 'island')} below {self.frame.min_area_px} px left out "
+                "of YOLO's files (--min-area)."
+            )
+
+
+class YoloBoxWriter(YoloWriter):
+    """Writes the same files with boxes."""
+
+    name = "yolo-boxes"
+    title = "YOLO, boxes (Ultralytics)"
+
+    def line(self, value: int, mask: RegionMask) -> str:
+        """Return the line of the box of a mask (H, W) with a pixel or more."""
+        (rows, columns), (height, width) = _box(mask), mask.shape
+        numbers = (
+            (columns.start + columns.stop) / 2 / width,
+            (rows.start + rows.stop) / 2 / height,
+            (columns.stop - columns.start) / width,
+            (rows.stop - rows.start) / height,
+        )
+        return f"{value} {' '.join(f'{number:.6f}' for number in numbers)}\n"
+
+
 def without_small_islands(mask: RegionMask, min_area_px: int) -> tuple[RegionMask, int]:
     """Take islands (8-connected) of fewer pixels out of a mask; return how many there were."""
     if min_area_px <= 1:
@@ -137,27 +220,6 @@ def without_small_islands(mask: RegionMask, min_area_px: int) -> tuple[RegionMas
         mask = np.zeros_like(mask)
         mask[box] = kept[labels]
     return mask, left_out
-
-
-def polygon_line(value: int, mask: RegionMask) -> str:
-    """Return the line of a mask (H, W) with a pixel or more."""
-    xs, ys = outline(mask).T.tolist()
-    columns, rows = _shares(mask.shape[1]), _shares(mask.shape[0])
-    numbers = chain.from_iterable(zip([columns[x] for x in xs], [rows[y] for y in ys], strict=True))
-    return f"{value} {' '.join(numbers)}\n"
-
-
-def box_line(value: int, mask: RegionMask) -> str:
-    """Return the line of the box of a mask (H, W) with a pixel or more."""
-    rows, columns = _box(mask)
-    height, width = mask.shape
-    numbers = (
-        (columns.start + columns.stop) / 2 / width,
-        (rows.start + rows.stop) / 2 / height,
-        (columns.stop - columns.start) / width,
-        (rows.stop - rows.start) / height,
-    )
-    return f"{value} {' '.join(f'{number:.6f}' for number in numbers)}\n"
 
 
 def outline(mask: RegionMask) -> OutlinePoints:
@@ -227,22 +289,6 @@ def _box(mask: RegionMask) -> tuple[slice, slice]:
     """Return the rows and columns of the pixels of a mask that has one."""
     left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
     return slice(top, top + height), slice(left, left + width)
-
-
-def write_data_file(output: OutputFolder, parts: Sequence[str], classes: ClassTable) -> None:
-    """Write ``data.yaml``; a trainer needs a part for validation: without one it is ``train``."""
-    lines = []
-    if "val" not in parts:
-        lines.append("# There is no part for validation: make one with --split 80/20.")
-    for part in ("train", "val", "test"):
-        if part in parts or part == "val":
-            lines.append(f"{part}: {part if part in parts else 'train'}.txt")
-    lines.append("names:")
-    lines += [
-        f"  {value}: {json.dumps(name, ensure_ascii=False)}"  # JSON's texts are YAML's as well
-        for value, name in enumerate(classes.names)
-    ]
-    output.write("data.yaml", ("\n".join(lines) + "\n").encode())
 
 
 @lru_cache(maxsize=8)

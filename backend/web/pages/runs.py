@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 from flask import Blueprint, Response, request, send_file, url_for
 
-from backend.dataset.exporter import Format
+from backend.dataset.exporter import FORMATS
 from backend.errors import BackendError, BadRequest, NotFound
 from backend.label_studio.client import LabelStudioClient, required_client
 from backend.runs.dataset import DAYS_KEPT, file_name, file_of
@@ -339,7 +339,7 @@ class DatasetRoutes(RunRoutes):
     def page_values(self, project: int) -> _Json:
         """Return what the form shows, and how long data sets are kept."""
         return {
-            "formats": get_args(Format),
+            "formats": {name: each.title for name, each in FORMATS.items()},
             "days": DAYS_KEPT,
             "renamed": request.args.get("renamed", "")[:100],
         }

@@ -175,7 +175,7 @@ class Bench:
 
     def mask(self, name: str) -> Any:
         with Image.open(self.folder / "masks" / f"{name}.png") as picture:
-            assert picture.mode == "P"
+            assert picture.mode == "L"
             return np.asarray(picture)
 
     def report(self) -> dict[str, Any]:

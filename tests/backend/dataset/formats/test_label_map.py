@@ -8,10 +8,12 @@ import unicodedata
 import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
+from torchvision.io import ImageReadMode, read_image
 
 from backend.dataset.formats.detection import detect_format, read_masks
 from backend.dataset.formats.label_map import (
@@ -20,10 +22,10 @@ from backend.dataset.formats.label_map import (
     read_class_map,
     read_index_png,
 )
-from backend.dataset.labelled_image import ClassTable
+from backend.dataset.labelled_image import NO_CLASS, ClassTable
 from backend.dataset.mask_source import Limits
 from backend.errors import DatasetError
-from tests.backend.dataset.drawn_tasks import saved
+from tests.backend.dataset.drawn_tasks import Bench, brush_region, rectangle, saved
 
 LIMITS = Limits(max_file_mb=1, max_megapixels=1)
 VALUES = np.array([[0, 1, 1, 0], [1, 1, 0, 0]], np.uint8)
@@ -256,3 +258,26 @@ def test_several_formats_are_not_chosen_from(tmp_path: Path) -> None:
     for file, advice in (("set.zip", "unpack it first"), ("a.png", "name its folder")):
         with pytest.raises(DatasetError, match=advice):
             detect_format(make(tmp_path, file) / file)
+
+
+def test_label_maps_are_read_alike_by_all(bench: Bench) -> None:
+    """A palette PNG is other values in OpenCV, in Pillow's grey and in torchvision."""
+    bench.draw("a.png", brush_region(rectangle(0, 0, 20, 60), "road"))
+    bench.done()
+    file = str(bench.folder / "masks/a.png")
+    expected = np.where(rectangle(0, 0, 20, 60), 1, NO_CLASS)
+    assert np.array_equal(cv2.imread(file, 0), expected)
+    assert np.array_equal(np.asarray(Image.open(file).convert("L")), expected)
+    assert np.array_equal(read_image(file, ImageReadMode.GRAY)[0].numpy(), expected)
+
+
+def test_overlays_show_the_colours_of_classes_json(bench: Bench) -> None:
+    sky = rectangle(0, 0, 24, 60)
+    bench.draw("a.png", brush_region(sky, "sky"))
+    bench.add("a.png", saved(Image.new("RGB", (60, 40), (0, 0, 0))))
+    bench.done(formats=("overlays",))
+    found = np.asarray(Image.open(bench.folder / "overlays/a.jpg")).astype(int)
+    classes = json.loads((bench.folder / "classes.json").read_text())["classes"]
+    assert np.abs(found[:20] - 0.55 * np.array(classes[0]["colour"])).max() < 4
+    assert found[28:].max() < 4
+    assert not (bench.folder / "masks").exists()

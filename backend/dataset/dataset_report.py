@@ -1,0 +1,115 @@
+"""What was written of a data set, and what was left out, in sentences."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from clearclip_core.quantities import quantity
+
+_SHOWN: Final = 10  # reasons on a terminal; the file has all
+
+
+class Skipped(msgspec.Struct, frozen=True):
+    """A task that lacks a picture in the data set, and why."""
+
+    task: int
+    reason: str
+
+
+class ClassCount(msgspec.Struct, frozen=True):
+    """Pictures of a part that have a class, and its objects in them."""
+
+    pictures: int = 0
+    objects: int = 0
+
+
+class DatasetReport(msgspec.Struct):
+    """The result of a run.
+
+    Attributes:
+        parts: name of a part -> number of its pictures.
+        splitting: text of all that decides the parts, but the pictures.
+        classes: name of a class -> part -> counts.
+        tasks: number of tasks that were read; of `unlabelled` ones nothing counts.
+        notes: sentences about what is otherwise than one might think.
+    """
+
+    pictures: int = 0
+    parts: dict[str, int] = {}
+    splitting: str = ""
+    regions: int = 0
+    classes: dict[str, dict[str, ClassCount]] = {}
+    tasks: int = 0
+    unlabelled: int = 0
+    notes: list[str] = []
+    skipped: list[Skipped] = []
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{count} {part}" for part, count in self.parts.items())
+        lines = [
+            f"{quantity(self.pictures, 'picture')} ({parts}) with "
+            f"{quantity(self.regions, 'region')}; {quantity(self.tasks, 'task')} read, "
+            f"{self.unlabelled} without an annotation that counts, {len(self.skipped)} skipped."
+        ]
+        for name, counts in self.classes.items():
+            told = (
+                f"{part} {quantity(n.objects, 'object')} in {quantity(n.pictures, 'picture')}"
+                for part, n in counts.items()
+            )
+            if any(count.objects for count in counts.values()):
+                lines.append(f"  {name}: {', '.join(told)}")
+        lines += self.notes
+        lines += [f"Task {each.task}: {each.reason}" for each in self.skipped[:_SHOWN]]
+        if len(self.skipped) > _SHOWN:
+            lines.append(f"… and {len(self.skipped) - _SHOWN} more, in report.json.")
+        return "\n".join(lines)
+
+
+@dataclass
+class SetCounts:
+    """Counts of what the notes of a report are about."""
+
+    covered: int = 0  # label maps
+    covered_px: int = 0
+    mostly_unpainted: int = 0  # label maps
+    converted: int = 0  # pictures
+    unknown: Counter[str] = field(default_factory=Counter)  # regions of labels
+    lost: Counter[str] = field(default_factory=Counter)  # regions of controls
+
+    def notes(self, pictures: int, *, has_background: bool) -> Iterator[str]:
+        """Iterate over the notes of a set of that many pictures."""
+        if self.covered:
+            yield (
+                f"In {quantity(self.covered, 'label map')} regions cover others: "
+                f"{quantity(self.covered_px, 'pixel')} of theirs have another class (--overlap "
+                "says whose)."
+            )
+        if 2 * self.mostly_unpainted > pictures and not has_background:
+            yield (
+                f"More than half of the pixels are unpainted in {self.mostly_unpainted} of "
+                f"{quantity(pictures, 'picture')}, and trainers ignore them (255). If they are "
+                "the ground that your classes stand on, make them a class: --background other, or "
+                '"Class of unpainted pixels" on the page.'
+            )
+        if self.converted:
+            yield (
+                f"{quantity(self.converted, 'picture')} written as PNG, since trainers read the "
+                "original otherwise or not at all."
+            )
+        for label, count in self.unknown.most_common():
+            yield (
+                f'{quantity(count, "region")} of the label "{label[:100]}", which the labeling '
+                "config lacks: their pictures are skipped. Say what it is now with --map or under "
+                f'"Renamed labels" on the page, as "{label[:100]}=LABEL", or "{label[:100]}=" to '
+                "leave them out; or write it as the alias of a label."
+            )
+        for control, count in self.lost.most_common():
+            yield (
+                f'{quantity(count, "region")} made with the control "{control[:100]}", which the '
+                "labeling config lacks: they are left out."
+            )

@@ -1,0 +1,62 @@
+"""A format that a test adds is written, replaced, offered by the command and by the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec, module_from_spec
+
+import pytest
+
+from backend.dataset.exporter import FORMATS
+from backend.dataset.formats.format_writer import FormatWriter, WrittenPicture
+from backend.dataset.labelled_image import LabelledObject, RegionMask
+from backend.runs.dataset import AskedDataset
+from tests.backend.dataset.drawn_tasks import CONFIG, Bench, brush_region, rectangle
+from tests.backend.fakes.label_studio import TOKEN, FakeStudio
+from tests.backend.web.browser import Dashboard
+
+
+class AreaWriter(FormatWriter):
+    name = "areas"
+    title = "areas of the objects"
+    files = frozenset({"areas"})
+    has_objects = True
+
+    def entry(self, thing: LabelledObject, mask: RegionMask) -> str:
+        return f"{thing.label} {mask.sum()}\n"
+
+    def picture_files(self, picture: WrittenPicture) -> Mapping[str, bytes]:
+        return {f"areas/{picture.name}.txt": "".join(picture.entries).encode()}
+
+
+@pytest.fixture
+def areas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FORMATS, AreaWriter.name, AreaWriter)
+
+
+@pytest.mark.usefixtures("areas")
+def test_a_format_is_written_and_replaced(bench: Bench) -> None:
+    bench.draw("a.png", brush_region(rectangle(0, 0, 2, 3), "sky"))
+    for _ in range(2):
+        bench.done(formats=("areas", "index-png"))
+        assert (bench.folder / "areas/a.txt").read_text() == "sky 6\n"
+    bench.done()
+    assert not (bench.folder / "areas").exists()
+
+
+@pytest.mark.usefixtures("areas")
+def test_the_command_and_the_page_offer_it() -> None:
+    AskedDataset(formats=("areas",))
+    spec = find_spec("backend.cli.dataset")
+    assert spec is not None
+    assert spec.loader is not None
+    anew = module_from_spec(spec)
+    spec.loader.exec_module(anew)
+    (option,) = (each for each in anew.dataset.params if each.name == "chosen")
+    assert "areas" in option.type.choices
+    with FakeStudio(CONFIG, {}).served() as server:
+        page = Dashboard(label_studio_url=server.url, label_studio_api_key=TOKEN).page(
+            "/projects/7/datasets"
+        )
+    assert "areas of the objects" in page.text
+    assert "areas" in [each["value"] for each in page.all("input") if each["name"] == "formats"]
