@@ -29,10 +29,10 @@ from backend.dataset.exporter import (
 from backend.dataset.labelled_image import Overlap
 from backend.dataset.picture_file import LocalPictures
 from backend.dataset.splits import Split
-from backend.dataset.task_images import parse_project_labels
 from backend.dataset.tasks import ProjectTasks
 from backend.label_studio.annotations import AnnotationChoice
 from backend.label_studio.client import required_client
+from backend.label_studio.label_config_parser import parse_label_config
 from backend.services import Services
 from backend.settings import Settings
 
@@ -162,6 +162,7 @@ def dataset(
         choice=AnnotationChoice.parse(annotations),
         by_label=merge_regions == "label",
         split=Split.parse(shares) if shares is not None else Split(),
+        renamed=read_renamings(renamed),
         **more,
     )
     services = Services(settings)
@@ -173,7 +174,7 @@ def dataset(
             describe = _describe(settings, stack)
         exporter = DatasetExporter(
             folder,
-            parse_project_labels(client.label_config(project), read_renamings(renamed)),
+            parse_label_config(client.label_config(project), None, must_draw=False),
             options,
             LocalPictures(picture_folder, settings.max_image_mb, services.images.read_file),
             max_megapixels=settings.max_image_megapixels,

@@ -8,7 +8,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from importlib.util import find_spec
 from itertools import chain, combinations
@@ -27,6 +27,7 @@ from backend.dataset.formats.parquet import ParquetWriter
 from backend.dataset.formats.yolo import YoloBoxWriter, YoloWriter
 from backend.dataset.labelled_image import (
     NO_CLASS,
+    ClassTable,
     LabelledImage,
     LabelledObject,
     LabelledRegion,
@@ -45,8 +46,8 @@ from backend.dataset.picture_file import (
 from backend.dataset.splits import Features, Split, SplitKey, assign
 from backend.dataset.task_images import (
     AnnotatedImage,
+    ClassNames,
     LoadedTask,
-    ProjectLabels,
     RegionReader,
     TaskLoader,
     plain_text,
@@ -54,6 +55,7 @@ from backend.dataset.task_images import (
 from backend.dataset.tasks import TaskReference
 from backend.errors import BadRequest, DatasetError, TaskError
 from backend.label_studio.annotations import AnnotationChoice
+from backend.label_studio.label_config import LabelConfig
 from clearclip_core import RGBArray
 from clearclip_core.quantities import quantity
 
@@ -105,6 +107,7 @@ class DatasetOptions:
     split: Split = field(default_factory=Split)
     split_by: str = ""
     least_cosine: float | None = None
+    renamed: Mapping[str, str] = field(default_factory=dict)
     dry_run: bool = False
 
     def __post_init__(self) -> None:
@@ -154,11 +157,12 @@ class DatasetExporter:
         known: digest of a picture's file -> the part that it stays in; None: as in the folder.
 
     Raises:
-        DatasetError: a library that a format needs is not installed.
+        DatasetError: a library that a format needs is not installed, or a label is renamed to what
+            is no class.
     """
 
     folder: Path
-    labels: ProjectLabels
+    config: LabelConfig
     options: DatasetOptions
     pictures: LocalPictures
     _: KW_ONLY
@@ -175,10 +179,10 @@ class DatasetExporter:
                     f"The format {each.name} needs {each.library}, which is not installed here: "
                     "pip install 'clearclip-label-studio[dataset]'."
                 )
+        self._classes = ClassTable(self.config.names)
         if options.background:
-            classes = self.labels.classes.with_background(options.background)
-            self.labels = replace(self.labels, classes=classes)
-        self._classes = self.labels.classes
+            self._classes = self._classes.with_background(options.background)
+        self.labels = ClassNames(self.config, self._classes, options.renamed)
         self._reader = RegionReader(self.labels, options.choice, options.overlap)
         self._names: set[str] = set()
         self._keys: list[SplitKey] = []

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import Any, Final, get_args
-from xml.etree.ElementTree import Element
 
 import numpy as np
 
@@ -23,66 +22,37 @@ from backend.dataset.labelled_image import (
     RegionMask,
 )
 from backend.dataset.tasks import READ_AHEAD, READERS, TaskRecord, TaskReference
-from backend.errors import BadRequest, DatasetError, LabelConfigError, TaskError
+from backend.errors import BadRequest, DatasetError, TaskError
 from backend.label_studio.annotations import AnnotationChoice
-from backend.label_studio.label_config import ImageTag
-from backend.label_studio.label_config_parser import (
-    FoundControl,
-    attribute_of,
-    image_tags,
-    is_prompt_tool,
-    label_elements,
-    label_name,
-    parse_xml,
-    to_names,
+from backend.label_studio.label_config import ImageTag, LabelConfig
+from backend.label_studio.region_reader import (
+    Area,
+    area_mask,
+    drawn_areas,
+    image_size,
+    is_shape,
+    read_areas,
 )
-from backend.label_studio.prompts import read_text
-from backend.label_studio.region_reader import Area, area_mask, image_size, read_areas
 from backend.label_studio.requests import Task
 from clearclip_core.thread_pools import read_ahead
 
 #: Pixels of all masks of a picture that are kept while it is written.
 _KEPT_PIXELS: Final = 32 << 20
 
-#: Controls whose regions cover pixels. ``<Labels>`` has the labels of the tools beside it.
-MASK_TAGS: Final = (
-    *("brushlabels", "bitmasklabels", "polygonlabels", "rectanglelabels", "ellipselabels"),
-    "labels",
-)
-
 
 @dataclass(frozen=True)
-class MaskControl:
-    """A control whose regions cover pixels.
+class ClassNames:
+    """The classes of regions: their labels, or what the caller wants in the place of these.
 
     Attributes:
-        to_names: names of the images that it is for.
-        labels: text of a label in results, its value or its alias -> name of its class; empty for
-            those whose regions prompts have left behind.
-    """
-
-    name: str
-    to_names: tuple[str, ...]
-    labels: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class ProjectLabels:
-    """The images of a labeling config, the controls with masks on them, and their classes.
-
-    Attributes:
-        classes: the labels of all controls, each once, in the order of the config.
-        control_names: names of all controls, also of those without masks.
         renamed: label -> class, as the caller wants it; an empty class leaves its regions out.
 
     Raises:
         DatasetError: a label is renamed to what is no class.
     """
 
-    images: tuple[ImageTag, ...]
-    controls: Mapping[str, MaskControl]
+    config: LabelConfig
     classes: ClassTable
-    control_names: frozenset[str] = frozenset()
     renamed: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -96,7 +66,7 @@ class ProjectLabels:
     def names_of(self, area: Area) -> tuple[str, ...]:
         """Return the names of the classes that a region has: mostly one.
 
-        None, where a prompt has left the region behind, or where the caller leaves it out.
+        There is none where a prompt has left the region behind, or where the caller leaves it out.
 
         Raises:
             DatasetError: it has no label, or one that the labeling config does not have.
@@ -116,76 +86,13 @@ class ProjectLabels:
         return [text for text, name in self._names(area).items() if name not in known]
 
     def _names(self, area: Area) -> dict[str, str]:
-        labels, renamed = self.controls[area.control].labels, self.renamed
-        names = {text: labels.get(text, text) for text in area.labels}
+        names = {text: self.config.label_of(area.control, text) for text in area.labels}
         return {
-            text: name and renamed.get(text, renamed.get(name, name))
+            text: ""
+            if name == ""
+            else self.renamed.get(text, self.renamed.get(name or text, name or text))
             for text, name in names.items()
         }
-
-
-def parse_project_labels(xml: str, renamed: Mapping[str, str] | None = None) -> ProjectLabels:
-    """Read the controls with masks of a labeling config; for `renamed` see `ProjectLabels`.
-
-    Unlike `parse_label_config`, which reads what the backend draws, it knows ellipses and every
-    tool beside ``<Labels>``. A ``<RectangleLabels>`` for prompts keeps those of its labels that no
-    other control has: its other regions are what prompts have left behind.
-
-    Raises:
-        LabelConfigError: the XML does not parse, or has no such control with labels.
-        DatasetError: it has more labels than a label map holds.
-    """
-    root = parse_xml(xml)
-    images = {tag.name: tag for tag in image_tags(root)}
-    found = [
-        element
-        for element in root.iter()
-        if isinstance(element.tag, str)
-        and element.tag.lower() in MASK_TAGS
-        and label_elements(element)
-        and set(to_names(element)) & images.keys()
-    ]
-    drawn = [each for each in found if not _is_prompt_tool(each)] or found
-    ordered = [*drawn, *(each for each in found if each not in drawn)]
-    names = tuple(dict.fromkeys(_names(ordered)))
-    if not names:
-        raise LabelConfigError(
-            "Expected the labeling config to have labels for brushes, bitmasks, polygons, "
-            "rectangles or ellipses on an <Image>, but got none."
-        )
-    taken = set(_names(drawn))
-    controls = [_control(each, images, () if each in drawn else taken) for each in ordered]
-    used = {name for control in controls for name in control.to_names}
-    return ProjectLabels(
-        images=tuple(tag for tag in images.values() if tag.name in used),
-        controls={control.name: control for control in controls},
-        classes=ClassTable(names),
-        control_names=frozenset(
-            attribute_of(each, "name") for each in root.iter() if isinstance(each.tag, str)
-        ),
-        renamed=renamed or {},
-    )
-
-
-def _is_prompt_tool(element: Element) -> bool:
-    is_box = element.tag.lower() == "rectanglelabels"
-    return is_box and is_prompt_tool(FoundControl("rectanglelabels", element))
-
-
-def _names(controls: list[Element]) -> Iterator[str]:
-    return (label_name(label) for control in controls for label in label_elements(control))
-
-
-def _control(
-    element: Element, images: Mapping[str, ImageTag], taken: Collection[str]
-) -> MaskControl:
-    all_ = label_elements(element)
-    labels = {name: "" if name in taken else name for name in map(label_name, all_)}
-    for label in all_:
-        if alias := attribute_of(label, "alias"):
-            labels.setdefault(alias, labels[label_name(label)])
-    to_images = tuple(name for name in to_names(element) if name in images)
-    return MaskControl(attribute_of(element, "name"), to_images, labels)
 
 
 _ORIGINS: Final = get_args(Origin)
@@ -237,7 +144,7 @@ class RegionReader:
         overlap: the rule by which overlaps are resolved before annotators vote.
     """
 
-    labels: ProjectLabels
+    labels: ClassNames
     choice: AnnotationChoice
     overlap: Overlap
 
@@ -247,7 +154,7 @@ class RegionReader:
         Raises:
             DataKeyError: the task's data lacks an address.
         """
-        controls = self.labels.controls
+        controls = self.labels.config.control_names
         versions = [
             [(area, _provenance_of(area, whole)) for area in read_areas(regions, controls)]
             for regions, whole in self._results(record)
@@ -262,16 +169,15 @@ class RegionReader:
                 tuple(_on_image(version, tag, index) for version in versions),
                 created,
             )
-            for tag in (self.labels.images if versions else ())
+            for tag in (self.labels.config.annotated if versions else ())
             for index, source in enumerate(tag.sources(record.task.data))
         ]
 
     def lost_controls(self, record: TaskRecord) -> Counter[str]:
         """Count the regions that cover pixels of each control that the labeling config lacks."""
-        regions = [raw for result, _ in self._results(record) for raw in result]
-        drawn = [r for r in regions if isinstance(r, dict) and read_text(r, "type") in MASK_TAGS]
-        made_with = [read_text(raw, "from_name") for raw in drawn]
-        return Counter(name for name in made_with if name not in self.labels.control_names)
+        areas = (area for result, _ in self._results(record) for area in drawn_areas(result))
+        known = self.labels.config.control_names
+        return Counter(a.control for a in areas if is_shape(a) and a.control not in known)
 
     def label(self, image: AnnotatedImage, size_hw: tuple[int, int]) -> LabelledImage:
         """Return a picture, of a height and width in px, with its regions.

@@ -189,23 +189,13 @@ def find_areas(result: Regions, config: LabelConfig) -> dict[tuple[str, int], Ar
     Raises:
         BadRequest: a region cannot be read.
     """
-    names = {tag.name: _names_of_labels(config, tag) for tag in config.images}
     found: dict[tuple[str, int], dict[str, list[Area]]] = {}
-    for area in read_areas(result, {control.name for control in (*config.controls, *config.boxes)}):
-        for written in area.labels:
-            name = names.get(area.image, {}).get((area.control, written))
-            if name is not None:
-                its = found.setdefault((area.image, area.item_index or 0), {})
+    for area in read_areas(result, config.control_names):
+        its = found.setdefault((area.image, area.item_index or 0), {})
+        for name in (config.label_of(area.control, text) for text in area.labels):
+            if name:
                 its.setdefault(name, []).append(area)
-    return {**found}
-
-
-def _names_of_labels(config: LabelConfig, tag: ImageTag) -> dict[tuple[str, str], str]:
-    """Return name of a control and a label as it writes it -> name of the label, on one image."""
-    names = [label.name for label in (*config.labels, *config.box_labels)]
-    there = [own for name in names for own in config.controls_for(tag.name, name)]
-    by_name = {(control.name, label.name): label.name for control, label in there}
-    return by_name | {(control.name, label.written): label.name for control, label in there}
+    return {place: its for place, its in found.items() if its}
 
 
 def _compare_image(

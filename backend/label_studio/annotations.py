@@ -128,14 +128,13 @@ def draw_annotation(
         ValueError: a region is broken, or they are of pictures of different sizes.
     """
     labels = config.labels_of(image)
-    indices = _label_indices(config, labels)
-    names = {control for control, _ in indices}
+    indices = {label.name: index for index, label in enumerate(labels)}
     found = [
-        (index, area)
-        for area in read_areas(result, names)
+        (indices[name], area)
+        for area in read_areas(result, config.control_names)
         if area.image == image and (area.item_index or 0) == (item_index or 0)
-        for index in (indices.get((area.control, text)) for text in area.labels)
-        if index is not None
+        for name in (config.label_of(area.control, text) for text in area.labels)
+        if name in indices
     ]
     if not found:
         return None
@@ -154,19 +153,6 @@ def draw_annotation(
             mask = area_mask(area)[box]
             truth[box][mask], regions[box][mask] = index, number
     return AnnotationMap(truth, regions)
-
-
-def _label_indices(config: LabelConfig, labels: Sequence[Label]) -> dict[tuple[str, str], int]:
-    """Return name of a control and text of its label -> index; an alias wins over a value."""
-    index = {label.name: number for number, label in enumerate(labels)}
-    own = [
-        (control.name, label)
-        for control in (*config.controls, *config.boxes)
-        for label in control.labels
-        if label.name in index
-    ]
-    by_value = {(control, label.name): index[label.name] for control, label in own}
-    return by_value | {(control, label.written): index[label.name] for control, label in own}
 
 
 def read_annotated_image(

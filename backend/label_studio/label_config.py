@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from PIL import ImageColor
@@ -21,10 +22,12 @@ if TYPE_CHECKING:
     from clearclip_core import RGBArray
     from clearclip_core.evaluation.comparison import PredictionRule
 
-ControlKind = Literal["brushlabels", "bitmasklabels", "polygonlabels", "rectanglelabels"]
+ControlKind = Literal[
+    "brushlabels", "bitmasklabels", "polygonlabels", "rectanglelabels", "ellipselabels"
+]
 
-#: Kinds of controls that are drawn, in the order in which they are.
-CONTROL_KINDS: tuple[ControlKind, ...] = get_args(ControlKind)
+#: Kinds of controls that the backend draws, in the order in which they are drawn.
+CONTROL_KINDS: tuple[ControlKind, ...] = get_args(ControlKind)[:-1]
 
 _VARIABLE = re.compile(r"\$[\w[\].{}]+")  # as the editor reads them
 
@@ -102,7 +105,7 @@ class ControlLabel:
 
 @dataclass(frozen=True)
 class Control:
-    """A control whose regions the backend draws.
+    """A control whose regions cover a part of an image.
 
     Attributes:
         kind: both the type of its regions and their label key; of a ``<Labels>``, that of the
@@ -122,6 +125,16 @@ class Control:
     overlap: bool = True
     is_predicted: bool = True
     tool: str = ""
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether the backend draws such regions; else people alone do."""
+        return self.kind in CONTROL_KINDS
+
+    def names(self) -> dict[str, str]:
+        """Return alias or value -> name of the label; an alias wins, as the editor writes it."""
+        by_value = {label.name: label.name for label in self.labels}
+        return by_value | {label.written: label.name for label in self.labels}
 
 
 @dataclass(frozen=True)
@@ -145,13 +158,18 @@ class LabelConfig:
     """The images, controls and labels of a project.
 
     Attributes:
-        images: those that a control is for, in the order of the config.
-        labels: all labels of all controls, each once, in the order of the controls; at most one is
-            the background.
+        images: those that a control is for that is drawn, in the order of the config.
+        controls: those that are drawn; see `Control.is_drawn`.
+        labels: all labels of these controls, each once, in their order; at most one is the
+            background.
         tools: controls that an annotator may make prompts with; predictions ignore them.
         boxes: ``<RectangleLabels>`` that are tools beside other controls, which draw only the
             answers for labels that no other control has.
         box_labels: labels that only `boxes` have.
+        undrawn: controls that only people draw with.
+        annotated: the images that any control is for, in the order of the config.
+        names: the names of all labels, each once, in the order of the config; those that only
+            `boxes` have come last.
         prelabel: whether new tasks are to be predicted at once.
         score: score that predictions are sorted by.
         adapt: whether predictions follow corrections.
@@ -164,6 +182,9 @@ class LabelConfig:
     tools: tuple[Tool, ...] = ()
     boxes: tuple[Control, ...] = ()
     box_labels: tuple[Label, ...] = ()
+    undrawn: tuple[Control, ...] = ()
+    annotated: tuple[ImageTag, ...] = ()
+    names: tuple[str, ...] = ()
     prelabel: bool = False
     score: ScoreKind = "confidence"
     adapt: Adapt = "auto"
@@ -238,17 +259,55 @@ class LabelConfig:
                 return own
         return ()
 
+    def label_of(self, control: str, text: str) -> str | None:
+        """Return the name of the label that a text stands for in regions of a control.
+
+        It is the control's label of that alias, which the editor writes; else its label of that
+        value; else the label of that value that other controls have, as after a label was moved.
+
+        Returns:
+            Empty where a prompt has left the region behind: its control is one of `boxes`, and
+            another control of the image has the label. None where there is no such label.
+
+        >>> from backend.label_studio.label_config_parser import parse_label_config
+        >>> config = parse_label_config('''<View><Image name="img" value="$image"/>
+        ...   <BrushLabels name="b" toName="img"><Label value="car" alias="c"/>
+        ...     <Label value="vehicle" alias="car"/></BrushLabels></View>''', None)
+        >>> [config.label_of("b", text) for text in ("car", "c", "vehicle", "bus")]
+        ['vehicle', 'car', 'vehicle', None]
+        """
+        own = self._names_by_control.get(control)
+        if own is None:
+            return None
+        return own.get(text, text if text in self.names else None)
+
+    @cached_property
+    def control_names(self) -> frozenset[str]:
+        """The names of all controls whose regions cover a part of an image."""
+        return frozenset(self._names_by_control)
+
+    @cached_property
+    def _names_by_control(self) -> dict[str, dict[str, str]]:
+        """Name of a control -> value or alias of a label of its own -> what `label_of` returns."""
+        drawn = (*self.controls, *self.undrawn)
+        found = {control.name: control.names() for control in drawn}
+        for box in self.boxes:
+            others = (each for each in drawn if {*each.to_names} & {*box.to_names})
+            taken = {label.name for control in others for label in control.labels}
+            own = box.names().items()
+            found[box.name] = {text: "" if name in taken else name for text, name in own}
+        return found
+
     def unknown_labels(self, regions: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
-        """Return labels that regions have and their control has not -> number of these regions.
+        """Return labels that regions have and the config has not -> number of these regions.
 
         Args:
             regions: name of a control -> label -> number of its regions.
         """
         found: Counter[str] = Counter()
-        for control in (*self.controls, *self.boxes):
-            known = {text for label in control.labels for text in label.spellings}
-            counts = regions.get(control.name, {})
-            found.update({label: n for label, n in counts.items() if label not in known})
+        for control in self.control_names & regions.keys():
+            counts = regions[control].items()
+            found.update({text: n for text, n in counts if self.label_of(control, text) is None})
         return dict(found.most_common())
 
     def _label(self, name: str) -> Label:

@@ -179,12 +179,16 @@ _DEFAULTS: Final = Settings.model_construct()
 
 
 @lru_cache(64)  # Label Studio sends the label config with each request
-def parse_label_config(xml: str, settings: Settings | None) -> LabelConfig:
+def parse_label_config(
+    xml: str, settings: Settings | None, *, must_draw: bool = True
+) -> LabelConfig:
     """Parse a project's labeling config.
 
     Args:
         settings: give the score, ADAPT and PRESENCE where the config does not say; None: their
             defaults, where nobody asks for these three.
+        must_draw: whether a config is refused that has controls only of kinds that people alone
+            draw, such as ellipses.
 
     >>> config = parse_label_config('''<View>
     ...   <Image name="img" value="$image"/>
@@ -201,7 +205,8 @@ def parse_label_config(xml: str, settings: Settings | None) -> LabelConfig:
         for each in find_controls(root, images)
         if each.labels not in repeated and each.tool not in repeated
     ]
-    if not found:
+    undrawn = list(_undrawn(root, images, repeated | {each.labels for each in found}))
+    if not found and (must_draw or not undrawn):
         raise LabelConfigError(_why_nothing(root, images, bool(repeated)))
     drawn = [each for each in found if not is_prompt_tool(each)] or found
     boxes = [each for each in found if each not in drawn]
@@ -212,7 +217,9 @@ def parse_label_config(xml: str, settings: Settings | None) -> LabelConfig:
         _labels((each.labels for each in boxes), known={label.name for label in labels})
     )
     _check_words(labels + box_labels)
+    others = tuple(_control(each, images) for each in undrawn)
     used = {name for control in controls for name in control.to_names}
+    annotated = used | {name for control in others for name in control.to_names}
     presence = _number(elements, "presence", below_1=True)
     given = settings or _DEFAULTS
     return LabelConfig(
@@ -222,11 +229,37 @@ def parse_label_config(xml: str, settings: Settings | None) -> LabelConfig:
         tools=tuple(_tools(root, images)),
         boxes=tuple(_control(each, images) for each in boxes),
         box_labels=box_labels,
+        undrawn=others,
+        annotated=tuple(tag for tag in images.values() if tag.name in annotated),
+        names=_names(root, [*drawn, *undrawn], boxes),
         prelabel=any(prelabel_of(element) == "auto" for element in elements),
         score=cast("ScoreKind", _word(elements, "score", get_args(ScoreKind)) or given.score),
         adapt=cast("Adapt", _word(elements, "adapt", get_args(Adapt)) or given.adapt),
         presence=float(given.presence if presence is None else presence),
     )
+
+
+def _undrawn(
+    root: Element, images: Mapping[str, ImageTag], left_out: Collection[Element]
+) -> Iterator[FoundControl]:
+    """Yield the controls that only people draw with: ellipses, and other tools of ``<Labels>``."""
+    for element in root.iter():
+        if (
+            element.tag.lower() in ("ellipselabels", "labels")
+            and element not in left_out
+            and label_elements(element)
+            and set(to_names(element)) & images.keys()
+        ):
+            yield FoundControl("ellipselabels", element)
+
+
+def _names(
+    root: Element, drawn: Iterable[FoundControl], boxes: Iterable[FoundControl]
+) -> tuple[str, ...]:
+    """Return the names of all labels in the order of the config, those of boxes last."""
+    rank = {each.labels: int(is_box) for is_box, some in enumerate((drawn, boxes)) for each in some}
+    ordered = sorted((each for each in root.iter() if each in rank), key=lambda each: rank[each])
+    return tuple(dict.fromkeys(label_name(x) for each in ordered for x in label_elements(each)))
 
 
 def _check_words(labels: Sequence[Label]) -> None:

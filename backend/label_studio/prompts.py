@@ -20,19 +20,23 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-from msgspec import Meta, Struct, ValidationError, convert
+from msgspec import Struct, ValidationError, convert
 
 from backend.errors import BadRequest
 from backend.label_studio.label_config import ImageTag, LabelConfig
 from backend.label_studio.label_config_parser import words_of_name
+from backend.label_studio.region_reader import (
+    Number,
+    Rectangle,
+    read_item_index,
+    read_text,
+    read_texts,
+)
 from clearclip_core import Label
 
 log = logging.getLogger(__name__)
-
-#: A percentage or an angle.
-_Number = Annotated[float, Meta(gt=-1e6, lt=1e6)]
 
 #: Keys of geometry, one of which the value of every region with a place has.
 _GEOMETRY_KEYS = {"x", "points", "rle", "imageDataURL"}
@@ -44,46 +48,12 @@ _LONGEST_TEXT = 1000
 _MAX_PROMPTS: Final = 500
 
 
-def read_texts(given: Any) -> list[str]:
-    """Read the texts of a list; other items and blank ones are left out."""
-    given = given if isinstance(given, list) else []
-    return [text for text in given if isinstance(text, str) and text.strip()]
-
-
-def read_item_index(region: Mapping[str, Any]) -> int | None:
-    """Read which image of a list a region is on; None where the region does not say."""
-    index = region.get("item_index")
-    return index if type(index) is int and index >= 0 else None
-
-
-def read_text(message: Mapping[str, Any], key: str) -> str:
-    """Read a text; empty where there is another value."""
-    value = message.get(key)
-    return value if isinstance(value, str) else ""
-
-
 class Keypoint(Struct, frozen=True, rename={"x_percent": "x", "y_percent": "y"}):
     """A click, in percent of the upright image's width and height."""
 
-    x_percent: _Number
-    y_percent: _Number
+    x_percent: Number
+    y_percent: Number
     positive: bool = True
-
-
-class Rectangle(Struct, frozen=True, rename=lambda name: name.rpartition("_")[0]):
-    """A box, in percent of the upright image's width and height; no side is negative.
-
-    Attributes:
-        width_percent: its width before the rotation.
-        height_percent: its height before the rotation.
-        rotation_degrees: clockwise, about the top left corner.
-    """
-
-    x_percent: _Number
-    y_percent: _Number
-    width_percent: Annotated[float, Meta(ge=0, lt=1e6)]
-    height_percent: Annotated[float, Meta(ge=0, lt=1e6)]
-    rotation_degrees: _Number = 0.0
 
 
 @dataclass(frozen=True)

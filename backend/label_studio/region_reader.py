@@ -10,16 +10,15 @@ import zlib
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from typing import Annotated, Any, Final, cast
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Meta, Struct
 from PIL import Image
 
 from backend.errors import BadRequest
 from backend.label_studio.brush_rle import decode_rle
-from backend.label_studio.prompts import Rectangle, read_item_index, read_text, read_texts
-from backend.label_studio.requests import Task
 from clearclip_core import BoolMask
 from clearclip_core.images.opening import open_image
 
@@ -44,6 +43,44 @@ _BROKEN = (
     *(ArithmeticError, AttributeError, EOFError, LookupError, OSError, SyntaxError, TypeError),
     *(ValueError, struct.error, zlib.error, Image.DecompressionBombError),
 )
+
+
+#: A percentage or an angle.
+Number = Annotated[float, Meta(gt=-1e6, lt=1e6)]
+
+
+class Rectangle(Struct, frozen=True, rename=lambda name: name.rpartition("_")[0]):
+    """A box, in percent of the upright image's width and height; no side is negative.
+
+    Attributes:
+        width_percent: its width before the rotation.
+        height_percent: its height before the rotation.
+        rotation_degrees: clockwise, about the top left corner.
+    """
+
+    x_percent: Number
+    y_percent: Number
+    width_percent: Annotated[float, Meta(ge=0, lt=1e6)]
+    height_percent: Annotated[float, Meta(ge=0, lt=1e6)]
+    rotation_degrees: Number = 0.0
+
+
+def read_texts(given: Any) -> list[str]:
+    """Read the texts of a list; other items and blank ones are left out."""
+    given = given if isinstance(given, list) else []
+    return [text for text in given if isinstance(text, str) and text.strip()]
+
+
+def read_item_index(region: Mapping[str, Any]) -> int | None:
+    """Read which image of a list a region is on; None where the region does not say."""
+    index = region.get("item_index")
+    return index if type(index) is int and index >= 0 else None
+
+
+def read_text(message: Mapping[str, Any], key: str) -> str:
+    """Read a text; empty where there is another value."""
+    value = message.get(key)
+    return value if isinstance(value, str) else ""
 
 
 @dataclass(frozen=True)
@@ -72,9 +109,14 @@ class Area:
     labels: tuple[str, ...] = ()
 
 
-def drawn_areas(task: Task) -> Iterator[Area]:
-    """Iterate over the areas among the regions of a task; broken regions are left out."""
-    return (area for raw in task.drawn if (area := _read_area(raw)) is not None)
+def drawn_areas(regions: Iterable[Any]) -> Iterator[Area]:
+    """Iterate over the areas among some regions; broken regions are left out."""
+    return (area for raw in regions if (area := _read_area(raw)) is not None)
+
+
+def is_shape(area: Area) -> bool:
+    """Return whether an area covers pixels, as a point or a text does not."""
+    return area.kind in _KINDS_BY_KEY.values()
 
 
 def read_areas(regions: Iterable[Any], controls: Container[str]) -> list[Area]:

@@ -365,7 +365,7 @@ def _taken(image: TaskImage, prompt: PromptRequest) -> BoolMask | None:
     if not exclusive:
         return None
     mask = np.zeros(image.size_hw, np.bool_)
-    for area in drawn_areas(image.task):
+    for area in drawn_areas(image.task.drawn):
         is_here = area.image == image.tag and (area.item_index or 0) == (image.item_index or 0)
         is_taken = area.control in exclusive and area.id not in prompt.region_ids
         if is_here and is_taken and area.size_hw == image.size_hw:

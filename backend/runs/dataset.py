@@ -17,10 +17,10 @@ from backend.dataset.exporter import DatasetExporter, DatasetOptions, read_parts
 from backend.dataset.labelled_image import Overlap
 from backend.dataset.picture_file import LocalPictures
 from backend.dataset.splits import Split, describe_picture
-from backend.dataset.task_images import parse_project_labels
 from backend.dataset.tasks import ProjectTasks
 from backend.errors import BadRequest, DatasetError, ModelUnavailable
 from backend.label_studio.annotations import AnnotationChoice
+from backend.label_studio.label_config_parser import parse_label_config
 from backend.runs.run import MOST_LEFT_OUT, Progress, Run, RunKind, RunParts
 from backend.settings import Settings
 from clearclip_core.images.label_maps import is_hidden, replaced
@@ -89,6 +89,7 @@ class AskedDataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             background=self.background,
             by_label=self.merge_regions == "label",
             split_by=self.split_by,
+            renamed=self.renamed,
         )
 
 
@@ -150,7 +151,7 @@ def _export(parts: RunParts, run: Run, asked: AskedDataset, progress: Progress) 
     source = ProjectTasks(client, run.project, asked.view, asked.with_predictions)
     exporter = DatasetExporter(
         folder,
-        parse_project_labels(client.label_config(run.project), asked.renamed),
+        parse_label_config(client.label_config(run.project), None, must_draw=False),
         asked.options,
         LocalPictures(None, settings.max_image_mb, parts.images.read_file),
         max_megapixels=settings.max_image_megapixels,

@@ -17,9 +17,9 @@ from PIL import Image
 from backend.dataset.exporter import DatasetExporter, DatasetOptions, DatasetReport
 from backend.dataset.picture_file import LocalPictures
 from backend.dataset.splits import Split
-from backend.dataset.task_images import parse_project_labels
 from backend.dataset.tasks import TaskRecord, TaskReference
 from backend.label_studio.brush_rle import encode_runs
+from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.records import Annotation
 from backend.label_studio.requests import Task
 from clearclip_core import SCENE_LABELS, BoolMask, RunMask, render_scene
@@ -84,9 +84,9 @@ def export(drawn: Drawn, folder: Path) -> DatasetReport:
     options = DatasetOptions(
         formats=("index-png", "coco", "yolo", "parquet"), split=Split((80, 10, 10))
     )
-    labels = parse_project_labels(CONFIG)
+    config = parse_label_config(CONFIG, None)
     exporter = DatasetExporter(
-        folder, labels, options, LocalPictures(None, 100, drawn.read_file), max_megapixels=150
+        folder, config, options, LocalPictures(None, 100, drawn.read_file), max_megapixels=150
     )
     report = exporter.run("bench", drawn.references(), threading.Event())
     assert report is not None

@@ -19,10 +19,10 @@ from PIL import Image
 from backend.dataset.exporter import DatasetExporter, DatasetOptions, DatasetReport
 from backend.dataset.output_folder import MARKER
 from backend.dataset.picture_file import LocalPictures
-from backend.dataset.task_images import parse_project_labels
 from backend.dataset.tasks import TaskRecord, TaskReference
 from backend.errors import ImageNotFound
 from backend.label_studio.image_loader import read_data_url
+from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.records import Annotation, decode_time
 from backend.label_studio.requests import Task
 
@@ -151,8 +151,8 @@ class Bench:
     ) -> DatasetReport | None:
         exporter = DatasetExporter(
             self.folder,
-            parse_project_labels(self.config, self.renamed),
-            DatasetOptions(**options),
+            parse_label_config(self.config, None, must_draw=False),
+            DatasetOptions(renamed=self.renamed, **options),
             LocalPictures(self.pictures, 10, self.download),
             max_megapixels=1,
             max_mb=max_mb,

@@ -1,4 +1,4 @@
-"""Label maps by every rule for overlaps, against a loop over pixels; classes of configs."""
+"""Label maps by every rule for overlaps, against a loop over pixels."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ from backend.dataset.labelled_image import (
     LabelledRegion,
     Overlap,
 )
-from backend.dataset.task_images import parse_project_labels
-from backend.errors import DatasetError, LabelConfigError
-from backend.label_studio.region_reader import Area
+from backend.errors import DatasetError
 
 CLASSES = ClassTable(("sky", "road", "car"))
 
@@ -80,53 +78,3 @@ def test_a_background_has_the_value_0_and_is_no_object() -> None:
     assert table.all_names == ("other", "sky", "road", "car")
     assert table.value_of("sky") == 1
     assert CLASSES.with_background("road").all_names == ("road", "sky", "car")
-
-
-IMAGE = '<Image name="img" value="$image"/>'
-
-
-def area(control: str, kind: str, *labels: str) -> Area:
-    return Area(kind, control, "img", None, (1, 1), {}, labels=labels)
-
-
-def test_classes_are_in_the_order_of_the_config_and_each_once() -> None:
-    found = parse_project_labels(
-        f"""<View>{IMAGE}<Ellipse name="e" toName="img"/>
-        <PolygonLabels name="p" toName="img"><Label value="b"/><Label value="a"/></PolygonLabels>
-        <brushlabels name="m" toname="img"><Label value="a"/><Label value="c"/></brushlabels>
-        <Labels name="l" toName="img"><Label value="a"/><Label value="b" alias="x"/></Labels>
-        </View>"""
-    )
-    assert found.classes.names == ("b", "a", "c")
-    assert found.names_of(area("l", "ellipselabels", "x", "a", "b")) == ("b", "a")
-    for labels in (("z",), ()):
-        with pytest.raises(DatasetError, match="label"):
-            found.names_of(area("m", "brushlabels", *labels))
-
-
-def test_a_box_for_prompts_has_the_labels_that_no_other_control_has() -> None:
-    found = parse_project_labels(
-        f"""<View>{IMAGE}
-        <RectangleLabels name="r" toName="img" smart="true"><Label value="a"/><Label value="b"/>
-        </RectangleLabels>
-        <BrushLabels name="m" toName="img"><Label value="a"/></BrushLabels></View>""",
-        {"a": "b"},
-    )
-    assert found.classes.names == ("a", "b")
-    assert found.names_of(area("m", "brushlabels", "a")) == ("b",)
-    assert found.names_of(area("r", "rectanglelabels", "a")) == ()
-    assert found.names_of(area("r", "rectanglelabels", "b")) == ("b",)
-
-
-@pytest.mark.parametrize(
-    "xml",
-    [
-        f"<View>{IMAGE}</View>",
-        f'<View>{IMAGE}<KeyPointLabels name="k" toName="img"><Label value="a"/></KeyPointLabels>'
-        "</View>",
-        '<View><BrushLabels name="m" toName="img"><Label value="a"/></BrushLabels></View>',
-    ],
-)
-def test_a_config_without_masks_is_refused(xml: str) -> None:
-    with pytest.raises(LabelConfigError):
-        parse_project_labels(xml)

@@ -231,6 +231,50 @@ def test_an_alias_comes_before_a_value() -> None:
     assert found("red") == ["red"] * 3
 
 
+def test_labels_are_named_in_the_order_of_the_config_also_those_of_what_only_people_draw() -> None:
+    config = parse_label_config(
+        f"""<View>{IMAGE}<Image name="rear" value="$rear"/><Ellipse name="e" toName="i"/>
+        <RectangleLabels name="r" toName="i" smart="true"><Label value="asked"/></RectangleLabels>
+        <PolygonLabels name="p" toName="i"><Label value="b"/><Label value="a"/></PolygonLabels>
+        <brushlabels name="m" toname="i"><Label value="a"/><Label value="c"/></brushlabels>
+        <Labels name="l" toName="i"><Label value="a"/><Label value="b" alias="x"/></Labels>
+        <EllipseLabels name="o" toName="rear"><Label value="sign"/></EllipseLabels></View>""",
+        None,
+    )
+    assert config.names == ("b", "a", "c", "sign", "asked")
+    assert [label.name for label in config.labels] == ["a", "c", "b"], "masks first, none of these"
+    assert [each.name for each in config.controls] == ["m", "p"]
+    assert [(each.name, each.is_drawn) for each in config.undrawn] == [("l", False), ("o", False)]
+    assert [tag.name for tag in config.images] == ["i"]
+    assert [tag.name for tag in config.annotated] == ["i", "rear"]
+    assert config.label_of("l", "x") == "b"
+    assert config.label_of("m", "b") == "b", "as after a label was moved to another control"
+    assert config.label_of("m", "z") is config.label_of("gone", "a") is None
+    assert config.unknown_labels({"l": {"x": 4, "z": 2}, "gone": {"a": 9}}) == {"z": 2}
+
+
+def test_ellipses_alone_are_nothing_to_draw_but_they_are_labels() -> None:
+    xml = (
+        f'<View>{IMAGE}<EllipseLabels name="o" toName="i"><Label value="x"/></EllipseLabels></View>'
+    )
+    with pytest.raises(LabelConfigError, match="to have <BrushLabels>"):
+        parse_label_config(xml, None)
+    assert parse_label_config(xml, None, must_draw=False).names == ("x",)
+
+
+def test_a_box_for_prompts_has_the_labels_that_no_other_control_of_its_image_has() -> None:
+    config = parse_label_config(
+        f"""<View>{IMAGE}<Image name="rear" value="$rear"/>
+        <RectangleLabels name="r" toName="i" smart="true"><Label value="a"/><Label value="b"/>
+        </RectangleLabels>
+        <RectangleLabels name="s" toName="rear" smart="true"><Label value="a"/></RectangleLabels>
+        <BrushLabels name="m" toName="i"><Label value="a"/></BrushLabels></View>""",
+        None,
+    )
+    found = [config.label_of(*each) for each in (("r", "a"), ("r", "b"), ("s", "a"), ("m", "a"))]
+    assert found == ["", "b", "a", "a"]
+
+
 def test_who_answers() -> None:
     config = parse_label_config(TOOLS, None)
 

@@ -15,10 +15,10 @@ from backend.label_studio.prompts import (
     Context,
     Keypoint,
     Prompt,
-    Rectangle,
     parse_prompt,
     read_words,
 )
+from backend.label_studio.region_reader import Rectangle
 from clearclip_core import Label
 from tests.backend.fakes.colour_segmenter import brush_config
 from tests.backend.prediction.annotator import CONFIG, STREET

@@ -52,7 +52,7 @@ def _task(**task: Any) -> Task:
 
 
 def _drawn(**task: Any) -> list[Area]:
-    return list(drawn_areas(_task(**task)))
+    return list(drawn_areas(_task(**task).drawn))
 
 
 def _area(name: str, **changes: Any) -> dict[str, Any]:

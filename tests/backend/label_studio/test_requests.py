@@ -17,10 +17,10 @@ from backend.label_studio.prompts import (
     Phrase,
     Phrases,
     Prompt,
-    Rectangle,
     TypedWords,
     read_context,
 )
+from backend.label_studio.region_reader import Rectangle
 from backend.label_studio.requests import parse_predict, parse_setup, parse_webhook
 from backend.settings import Settings
 from clearclip_core import Label

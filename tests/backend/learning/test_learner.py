@@ -19,8 +19,9 @@ from backend.inference.engine import Engine
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio.prompts import Context, Keypoint, Prompt, Rectangle, TypedWords
+from backend.label_studio.prompts import Context, Keypoint, Prompt, TypedWords
 from backend.label_studio.records import Annotation
+from backend.label_studio.region_reader import Rectangle
 from backend.label_studio.requests import Task
 from backend.learning import examples as training_examples
 from backend.learning.learner import Learner

@@ -11,7 +11,6 @@ from PIL import Image
 
 from backend.label_studio.prompts import Phrase, Phrases, read_words
 from backend.label_studio.region_reader import area_mask, drawn_areas
-from backend.label_studio.requests import Task
 from backend.prediction.masks import competing_labels, segment_phrases
 from clearclip_core import Label, Segmentation
 from tests.backend.fakes.colour_segmenter import data_url, flag
@@ -166,7 +165,7 @@ def test_controls_get_the_answer_in_their_own_form(
     (region,) = annotator.asks(TWO, prompt, config=config_of(control))
     assert (region["type"], region["from_name"]) == (kind, "mask")
     assert region["value"][kind] == ["red"]
-    (area,) = drawn_areas(Task(1, 1, {}, [region]))
+    (area,) = drawn_areas([region])
     assert iou(area_mask(area), of_colour(TWO, "red")) > 0.9
 
 

@@ -9,7 +9,6 @@ import pytest
 from label_studio_sdk.converter.brush import mask2rle
 
 from backend.label_studio.region_reader import area_mask, drawn_areas
-from backend.label_studio.requests import Task
 from tests.backend.fakes.colour_segmenter import RGB, data_url
 from tests.backend.prediction.annotator import (
     CENTRE,
@@ -94,7 +93,7 @@ def test_what_lies_inside_is_left_by_masks_not_by_outlines(
     image[disc(90)], image[disc(40)] = RGB["red"], RGB["blue"]
     there = {"drafts": [{"result": [brush(disc(60))], "updated_at": "2026-01-01"}]}
     (region,) = annotator.asks(image, keypoint(24, 50), config=exclusive(tag), **there)
-    (area,) = drawn_areas(Task(1, 1, {}, [region]))
+    (area,) = drawn_areas([region])
     assert (area_mask(area) & disc(60)).any() != leaves_it
     assert iou(area_mask(area) | disc(60), disc(90)) > (0.7 if tag == "RectangleLabels" else 0.9)
 

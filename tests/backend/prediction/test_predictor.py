@@ -11,7 +11,8 @@ from label_studio_sdk.label_interface import LabelInterface
 from backend.errors import Busy, ImageNotFound, ImageRefused
 from backend.inference.queue import Priority
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio.prompts import Context, Keypoint, Prompt, Rectangle, TypedWords
+from backend.label_studio.prompts import Context, Keypoint, Prompt, TypedWords
+from backend.label_studio.region_reader import Rectangle
 from backend.label_studio.requests import Task
 from backend.prediction.batches import Outcome
 from backend.prediction.images import PredictionSpec, TaskImage, TaskImageReader
