@@ -6,6 +6,7 @@ from .clip.dense_encoder import DenseEncoder, WindowFeatures
 from .clip.devices import usable_cpus
 from .clip.loading import LoadedModel, load_model
 from .clip.methods import MAPS, METHODS, Method, resolve_method
+from .clip.second_encoder import SecondEncoder, load_second_encoder
 from .clip.text_encoder import BEST_TEMPLATES, TEMPLATES, TextEncoder
 from .clip.weights import (
     KnownModel,
@@ -62,6 +63,7 @@ __all__ = [
     "RunMask",
     "Scene",
     "Scores",
+    "SecondEncoder",
     "Segmentation",
     "Segmenter",
     "TextEncoder",
@@ -79,6 +81,7 @@ __all__ = [
     "known_models",
     "label_map_image",
     "load_model",
+    "load_second_encoder",
     "overlay",
     "palette",
     "render_scene",

@@ -27,6 +27,7 @@ from clearclip_core.clip.dense_encoder import (
 )
 from clearclip_core.clip.loading import LoadedModel, load_model
 from clearclip_core.clip.methods import Method, resolve_method
+from clearclip_core.clip.second_encoder import SecondEncoder, load_second_encoder
 from clearclip_core.clip.text_encoder import TEMPLATES, Template, TextEncoder
 from clearclip_core.images.preprocessing import Preprocessing, RGBArray, to_rgb
 from clearclip_core.segmentation.guided_filter import REFINEMENT
@@ -84,6 +85,8 @@ class Segmenter:
         windows_at_once: windows that are encoded as one batch, at most. By default 4 on a CPU, on
             CUDA as many as fit into half of the free memory, 64 at most, and 8 on other devices.
         templates: in which words are embedded; by default CLIP's 80.
+        second: an encoder whose features stand beside the model's, for what corrections teach;
+            words are not compared with them.
 
     Raises:
         ValueError: unknown method, a method that needs sink channels for weights whose are not
@@ -103,10 +106,12 @@ class Segmenter:
         preprocessing: Preprocessing | None = None,
         windows_at_once: int | None = None,
         templates: Sequence[Template] = TEMPLATES,
+        second: SecondEncoder | None = None,
     ) -> None:
         self.model = model
         self.method = resolve_method(method)
         self.encoder = DenseEncoder(model.clip, self.method, model.sink_channels)
+        self.second = second
         self.embed = TextEncoder(model.embed, templates)
         self.preprocessing = preprocessing or Preprocessing(model.mean, model.std)
         if windows_at_once is None:
@@ -125,6 +130,7 @@ class Segmenter:
         folder: Path | None = None,
         download: bool = True,
         templates: Sequence[Template] = TEMPLATES,
+        second: str | None = None,
     ) -> Segmenter:
         """Load a model by name; see `load_model` for the other arguments and the errors.
 
@@ -134,24 +140,33 @@ class Segmenter:
                 objects and takes longer. The long side is limited to 2048 px at 448, and in
                 proportion otherwise.
             folder: folder of weights.
+            second: name of a second encoder, see `load_second_encoder`.
         """
         method = resolve_method(method)
-        model = load_model(name, device, precision, folder, download)
+        where = device, precision, folder, download
+        model = load_model(name, *where)
+        beside = load_second_encoder(second, *where) if second else None
         sizes = Preprocessing.of_short_side(model.mean, model.std, short_side_px)
-        return cls(model, method, sizes, templates=templates)
+        return cls(model, method, sizes, templates=templates, second=beside)
 
     @cached_property
     def features_id(self) -> str:
         """Hex digest of all that features depend on beside the image, as a key of caches.
 
-        It covers every number of the image tower, the precision, the method, mean and std.
+        It covers every number of the image towers, the precision, the method, mean and std.
         Together with ``PreparedImage.digest`` it identifies the features of one image.
         """
         mean, std = self.preprocessing.mean, self.preprocessing.std
         digest = hashlib.sha256(f"({self.method.key}, {mean!r}, {std!r})".encode())
         if self.method.repair == "sinks":
             digest.update(f"sinks {self.model.sink_channels}".encode())
-        for name, tensor in self.encoder.visual.state_dict().items():
+        weights = dict(self.encoder.visual.state_dict())
+        if self.second is not None:
+            digest.update(repr(self.second.facts).encode())
+            weights |= {
+                f"second {key}": each for key, each in self.second.model.state_dict().items()
+            }
+        for name, tensor in weights.items():
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             flat = tensor.detach().cpu().contiguous().reshape(-1)
             digest.update(flat.view(torch.uint8).numpy())
@@ -211,6 +226,11 @@ class Segmenter:
             same_size = [images[index] for index in indices]
             encoded = self._encode_same_size(same_size, batch_size, with_cls)
             features |= zip(indices, encoded, strict=True)
+        if self.second is not None:
+            for some in self._passes(images, batch_size):
+                added = self._encode_second(self.second, [images[index] for index in some])
+                for index, second in zip(some, added, strict=True):
+                    features[index] = replace(features[index], second=second)
         if images and self.encoder.dtype is torch.float16:
             finite = torch.stack([_is_finite(features[index]) for index in range(len(images))])
             for index in [index for index, fits in enumerate(finite.tolist()) if not fits]:
@@ -223,16 +243,36 @@ class Segmenter:
     ) -> DenseFeatures:
         """Encode in fp32, by half as many windows in the same memory; the features are fp16."""
         precise = self._in_fp32.encode_batch([image], max(1, batch_size // 2), with_cls)[0]
-        patches, cls = WindowFeatures(precise.patches, precise.cls).to(
-            self.encoder.device, torch.float16
-        )
-        return replace(precise, patches=patches, cls=cls)
+        windows = WindowFeatures(precise.patches, precise.cls, precise.second)
+        return replace(precise, **windows.to(self.encoder.device, torch.float16)._asdict())
 
     @cached_property
     def _in_fp32(self) -> Segmenter:
         precise = copy(self)
         precise.encoder = deepcopy(self.encoder).float()
+        if self.second is not None:
+            precise.second = self.second.in_fp32()
         return precise
+
+    def _passes(self, images: Sequence[PreparedImage], batch_size: int) -> Iterator[list[int]]:
+        """Group images of one size for the second encoder, with `batch_size` windows at most."""
+        by_size: dict[tuple[int, int], list[int]] = {}
+        for index, image in enumerate(images):
+            by_size.setdefault(image.plan.resized_hw, []).append(index)
+        for indices in by_size.values():
+            step = max(1, batch_size // images[indices[0]].plan.count)
+            yield from (indices[start : start + step] for start in range(0, len(indices), step))
+
+    def _encode_second(
+        self, second: SecondEncoder, images: Sequence[PreparedImage]
+    ) -> Iterator[torch.Tensor]:
+        """Yield the second encoder's features (windows, h, w, S) of images of one size."""
+        plan, device = images[0].plan, self.encoder.device
+        sizes = replace(self.preprocessing, mean=second.mean, std=second.std)
+        pixels = torch.stack([sizes.normalize(image.resized, device) for image in images])
+        places = plan.rows.patch_centres, plan.columns.patch_centres
+        for mosaic in second(pixels, *places):
+            yield plan.cut_mosaic(mosaic).contiguous()
 
     def _encode_same_size(
         self, images: Sequence[PreparedImage], batch_size: int, with_cls: bool
@@ -384,5 +424,5 @@ class Segmenter:
 
 def _is_finite(features: DenseFeatures) -> torch.Tensor:
     """Return () bool on the features' device, so that the host waits once for all images."""
-    finite = features.patches.isfinite().all()
-    return finite if features.cls is None else finite & features.cls.isfinite().all()
+    parts = features.patches, features.cls, features.second
+    return torch.stack([part.isfinite().all() for part in parts if part is not None]).all()

@@ -29,7 +29,8 @@ class Adaptation:
 
     Attributes:
         names: names of the adapted labels, sorted.
-        directions: (K, D) float32, added to the embeddings of a label's queries.
+        directions: (K, D) float32, added to the embeddings of a label's queries; (K, D + S) where
+            it uses a second encoder's features too.
         offsets: (K,) float32, added to the cosines of a label's queries.
         pictures: number of corrected images.
 
@@ -68,7 +69,8 @@ class Adaptation:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Add the labels' terms to text embeddings.
 
-        All queries of a label get its term. Queries without a term stay as they are, bit for bit.
+        All queries of a label get its term. Queries without a term stay as they are, bit for bit,
+        with zeros for a second encoder's features.
 
         Args:
             embeddings: (Q, D) embeddings of ``vocabulary.queries``.
@@ -78,9 +80,12 @@ class Adaptation:
             ValueError: embeddings of another model.
 
         Returns:
-            (Q, D) embeddings, no longer of length 1, and (Q,) offsets of the cosines.
+            (Q, D) or (Q, D + S) embeddings, no longer of length 1, and (Q,) offsets of the cosines.
         """
-        check_width(self.width, int(embeddings.shape[-1]))
+        missing = self.width - int(embeddings.shape[-1])
+        if missing < 0:
+            check_width(self.width, int(embeddings.shape[-1]))
+        embeddings = torch.nn.functional.pad(embeddings, (0, missing))
         row = {name: index for index, name in enumerate(self.names)}
         adapted, bias = embeddings.clone(), embeddings.new_zeros(len(embeddings))
         for query, name in enumerate(query_names(vocabulary)):

@@ -51,7 +51,8 @@ class Example:
     Attributes:
         known: names of the labels that competed on the image, sorted.
         names: names of the labels that somebody drew there, sorted.
-        features: (N, D) float16, features of the sampled pixels, interpolated between patches.
+        features: (N, D) float16, features of the sampled pixels, interpolated between patches; (N,
+            D + S) with those of a second encoder.
         labels: (N,) int16, index of the label in `names` that was drawn on each pixel; -1 where
             nothing was drawn, or a prediction stands as it was.
         weights: (N,) float32, share of the image's area that each pixel stands for; they sum to
@@ -92,9 +93,9 @@ class Example:
         check_shape("labels", self.labels, (sampled,))
         check_shape("weights", self.weights, (sampled,))
         check_shape("removed", self.removed, (sampled, len(self.removed_names)))
-        check_shape("layout", self.layout, (LAYOUT_CELLS**2, self.width))
+        check_shape("layout", self.layout, (LAYOUT_CELLS**2, self.words_width))
         if self.cls is not None:
-            check_shape("cls", self.cls, (self.width,))
+            check_shape("cls", self.cls, (self.words_width,))
 
     @classmethod
     def of(
@@ -179,8 +180,13 @@ class Example:
 
     @property
     def width(self) -> int:
-        """Dimension of the features, D."""
+        """Dimension of the features, D, or D + S with those of a second encoder."""
         return int(self.features.shape[1])
+
+    @property
+    def words_width(self) -> int:
+        """Dimension of the features that words are compared with, D."""
+        return int(self.layout.shape[-1])
 
     @cached_property
     def digest(self) -> str:
@@ -210,7 +216,8 @@ class Example:
 
         Args:
             data: the bytes.
-            width: expected dimension of the features; None accepts any.
+            width: expected dimension of the features that words are compared with; None accepts
+                any.
 
         Raises:
             ValueError: damaged bytes, another format, or features of another model.
@@ -227,7 +234,7 @@ class Example:
                 **arrays,
             ),
         )
-        check_width(made.width, width)
+        check_width(made.words_width, width)
         return made
 
     @property
@@ -256,7 +263,7 @@ class _Grid:
 
     def __init__(self, features: DenseFeatures) -> None:
         plan = features.plan
-        self._mosaic = plan.mosaic(features.patches.detach().cpu().float().permute(0, 3, 1, 2))
+        self._mosaic = plan.mosaic(features.joined.detach().cpu().float().permute(0, 3, 1, 2))
         self._axes = plan.rows, plan.columns
         step_px = max(1.0, plan.patch_image_px / _PIXELS_PER_PATCH)
         self._hw = plan.image_hw

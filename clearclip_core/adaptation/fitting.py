@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -177,11 +178,12 @@ class Regression:
     Args:
         targets: the pixels.
         learning: (L,) indices of the labels that learn.
+        width: how many of the features' numbers it is linear in, the first ones; None: all.
     """
 
-    def __init__(self, targets: Targets, learning: Indices) -> None:
+    def __init__(self, targets: Targets, learning: Indices, width: int | None = None) -> None:
         self._targets, self._learning = targets, learning
-        features = targets.features.astype(np.float64)
+        features = targets.features[:, :width].astype(np.float64)
         self._mean = features.mean(axis=0)
         centred = features - self._mean
         values, vectors = np.linalg.eigh(centred.T @ centred / max(len(centred), 1))
@@ -317,9 +319,10 @@ class Judge:
 
 @dataclass(frozen=True, eq=False)
 class _HeldOut:
-    """A choice of the prior, and what that gives on held-out images.
+    """A choice of features and of the prior, and what that gives on held-out images.
 
     Attributes:
+        regression: of all features, or of those alone that words are compared with.
         precisions: (L,), in images.
         weights: (L, W) of each fold, fitted to the others.
         logits: (N, G), of pixels by weights that have not seen them, all of the way.
@@ -327,6 +330,7 @@ class _HeldOut:
         step: share of the way from the words that is gone.
     """
 
+    regression: Regression
     precisions: Float64Array
     weights: Sequence[Float64Array]
     logits: Float32Array
@@ -345,7 +349,8 @@ class _CrossValidation:
 
     def __init__(self, targets: Targets, judge: Judge, learning: Indices) -> None:
         self._targets, self._judge, self._learning = targets, judge, learning
-        self._regression = Regression(targets, learning)
+        widths = sorted({targets.words_width, targets.features.shape[1]}, reverse=True)
+        self._regressions = [Regression(targets, learning, width) for width in widths]
         self._folds = targets.image % min(_FOLDS, targets.images)
         self._every = np.ones_like(targets.drawn)
 
@@ -357,13 +362,13 @@ class _CrossValidation:
         there, which spares labels on other images.
         """
         made = []
-        for choice in self._choices():
+        for choice in chain.from_iterable(map(self._choices, self._regressions)):
             stepped = [self._after(choice, step) for step in _STEPS]
             gains = np.array([float(self._judge.means(each.gains[0])) for each in stepped])
             made += stepped[: 1 + int(np.argmax(gains >= _KEPT * gains.max()))]
         return sorted(made, key=self.bound, reverse=True)
 
-    def _choices(self) -> list[_HeldOut]:
+    def _choices(self, regression: Regression) -> list[_HeldOut]:
         """Hold out by each precision for all labels, and by one for each label.
 
         The latter is the one under which the label's own IoU gains most in nine draws in ten: the
@@ -372,10 +377,11 @@ class _CrossValidation:
         tried: list[_HeldOut] = []
         for precision in _PRECISIONS:
             start = tried[-1].weights if tried else None
-            tried.append(self._hold_out(np.full(len(self._learning), precision), start))
+            every = np.full(len(self._learning), precision)
+            tried.append(self._hold_out(regression, every, start))
         own = np.array([np.quantile(each.gains[1:], _BEYOND, axis=0) for each in tried])
         by_label = np.array(_PRECISIONS)[own[:, self._learning].argmax(axis=0)]
-        return [*tried, self._hold_out(by_label, tried[-1].weights)]
+        return [*tried, self._hold_out(regression, by_label, tried[-1].weights)]
 
     def bound(self, held_out: _HeldOut) -> float:
         """Return the gain of the mean IoU that nine draws in ten exceed."""
@@ -383,24 +389,29 @@ class _CrossValidation:
 
     def of_folds(self, held_out: _HeldOut, pictures: int) -> list[Adaptation]:
         return [
-            self._regression.adaptation(held_out.step * weights, pictures)
+            held_out.regression.adaptation(held_out.step * weights, pictures)
             for weights in held_out.weights
         ]
 
     def of_all(self, held_out: _HeldOut, pictures: int) -> Adaptation:
         start = np.mean(held_out.weights, axis=0)
-        weights = self._regression.mode(self._every, held_out.precisions, start)
-        return self._regression.adaptation(held_out.step * weights, pictures)
+        weights = held_out.regression.mode(self._every, held_out.precisions, start)
+        return held_out.regression.adaptation(held_out.step * weights, pictures)
 
-    def _hold_out(self, precisions: Float64Array, start: Sequence[Float64Array] | None) -> _HeldOut:
+    def _hold_out(
+        self,
+        regression: Regression,
+        precisions: Float64Array,
+        start: Sequence[Float64Array] | None,
+    ) -> _HeldOut:
         logits = np.empty_like(self._targets.text)
         weights = []
         for fold in range(int(self._folds.max()) + 1):
             held = self._folds == fold
             first = None if start is None else start[fold]
-            weights.append(self._regression.mode(~held, precisions, first))
-            logits[held] = self._regression.logits(weights[-1], held)
-        return _HeldOut(precisions, weights, logits, self._judge.gains(logits))
+            weights.append(regression.mode(~held, precisions, first))
+            logits[held] = regression.logits(weights[-1], held)
+        return _HeldOut(regression, precisions, weights, logits, self._judge.gains(logits))
 
     def _after(self, held_out: _HeldOut, step: float) -> _HeldOut:
         text = self._targets.text
@@ -440,7 +451,8 @@ class _Fitting:
         embeddings = embed(vocabulary.queries).to("cpu", torch.float32)
         finite = [example for example in examples if example.is_finite]
         for example in finite:
-            check_width(example.width, embeddings.shape[1])
+            check_width(example.words_width, embeddings.shape[1])
+            check_width(example.width, finite[0].width)
         finite.sort(key=lambda example: (example.picture_key, example.digest))
         self._targets = Targets.of(finite, embeddings, vocabulary)
         self._pictures = len(self._targets.pictures)

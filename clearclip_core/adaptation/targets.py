@@ -55,7 +55,8 @@ class Targets:
 
     Attributes:
         names: names of the groups.
-        features: (N, D) float32.
+        features: (N, D) float32, or (N, D + S) with those of a second encoder.
+        words_width: how many of these numbers words are compared with, D.
         text: (N, G) float32, logits by the words: the best query of each group.
         target: (N, G) float32, probability of each group.
         drawn: (N,) bool, where the target is what somebody drew.
@@ -67,6 +68,7 @@ class Targets:
 
     names: tuple[str, ...]
     features: Float32Array
+    words_width: int
     text: Float32Array
     target: Float32Array
     drawn: BoolArray
@@ -92,12 +94,14 @@ class Targets:
         limit = max(1, _PIXELS // max(1, len(used)))
         parts = [_pixels(each, embeddings, vocabulary, limit) for each in used]
         groups = np.zeros((0, len(names)), np.float32)
-        nothing = np.zeros((0, embeddings.shape[1]), np.float32), groups, groups
+        words_width = int(embeddings.shape[1])
+        width = used[0].width if used else words_width
+        nothing = np.zeros((0, width), np.float32), groups, groups
         parts.append((*nothing, np.zeros(0, np.bool_), np.zeros(0, np.float32)))
         features, text, target, drawn, weights = map(np.concatenate, zip(*parts, strict=True))
         image = np.repeat(number, [len(part[0]) for part in parts[:-1]])
         share = (weights / np.bincount(number)[image]).astype(np.float32)
-        return cls(names, features, text, target, drawn, share, image, pictures)
+        return cls(names, features, words_width, text, target, drawn, share, image, pictures)
 
     @property
     def images(self) -> int:
@@ -180,7 +184,7 @@ def text_logits(
     has no chance.
 
     Args:
-        features: (N, D) float32.
+        features: (N, D) float32, or more columns, of a second encoder.
         embeddings: (Q, D) embeddings of the vocabulary's queries.
         vocabulary: G groups of queries.
         example: the training example.
@@ -190,7 +194,7 @@ def text_logits(
     """
     names, owners = group_names(vocabulary), query_names(vocabulary)
     words, offsets = (term.numpy() for term in example.word_terms(embeddings))
-    logits = np.float32(TEMPERATURE) * (features @ words.T + offsets)
+    logits = np.float32(TEMPERATURE) * (features[:, : words.shape[1]] @ words.T + offsets)
     text = np.full((len(features), len(names)), _ABSENT, np.float32)
     for group, name in enumerate(names):
         if name == UNLABELED or name in example.known:

@@ -119,16 +119,20 @@ class WindowFeatures(NamedTuple):
         patches: (B, h, w, D).
         cls: (B, D), features of the CLS token of the trained model; None where neither the method
             nor the caller needs them.
+        second: (B, h, w, S), those of a second encoder; None without one.
     """
 
     patches: torch.Tensor
     cls: torch.Tensor | None = None
+    second: torch.Tensor | None = None
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> WindowFeatures:
         """Convert the features if a dtype is given, and move them to a device, see `to_device`."""
         where, dtype = torch.device(device), dtype or self.patches.dtype
-        cls = None if self.cls is None else to_device(self.cls.to(dtype), where)
-        return WindowFeatures(to_device(self.patches.to(dtype), where), cls)
+        cls, second = (
+            None if part is None else to_device(part.to(dtype), where) for part in self[1:]
+        )
+        return WindowFeatures(to_device(self.patches.to(dtype), where), cls, second)
 
 
 class DenseEncoder(nn.Module):

@@ -189,7 +189,7 @@ def _create(name: ModelName, folder: Path | None, download: bool) -> tuple[nn.Mo
     """Create the model with its weights; return it with open_clip's name of its tokenizer."""
     if name.kind in ("demo", "local-dir"):
         schema = f"local-dir:{existing_path(name)}"
-        with _read_errors(schema):
+        with read_errors(schema):
             return open_clip.create_model(schema, require_pretrained=True), schema
     if name.kind == "hf-hub":
         schema = name.name if download else f"local-dir:{_hub_snapshot(name, folder)}"
@@ -236,7 +236,7 @@ def _hub_snapshot(name: ModelName, folder: Path | None) -> str:
 
 
 def _create_from_file(arch: str, path: Path, quick_gelu: bool) -> nn.Module:
-    with _read_errors(f"{arch}@{path}"):
+    with read_errors(f"{arch}@{path}"):
         if is_torchscript(path):
             return _create_from_torchscript(arch, path)
         return open_clip.create_model(  # type: ignore[no-any-return]
@@ -257,7 +257,7 @@ def _create_from_torchscript(arch: str, path: Path) -> nn.Module:
 
 
 @contextmanager
-def _read_errors(weights: str) -> Iterator[None]:
+def read_errors(weights: str) -> Iterator[None]:
     """Turn the errors of torch, safetensors and open_clip for a bad file into one sentence."""
     try:
         yield

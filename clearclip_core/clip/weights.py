@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 
 import huggingface_hub
 
-WeightsSource = Literal["tag", "file", "local-dir", "hf-hub", "demo", "random"]
+WeightsSource = Literal["tag", "file", "local-dir", "hf-hub", "demo", "random", "timm"]
 
 DEMO_FOLDER = Path(__file__).parents[1] / "demo" / "weights"
 
@@ -49,7 +49,9 @@ class ModelName:
     """A parsed model name.
 
     Attributes:
-        arch: open_clip's architecture, ``""`` where a folder's config holds it.
+        arch: open_clip's architecture, ``""`` where a folder's config holds it; of a second
+            encoder timm's, with the tag where there is no file.
+        source: tag, path, repository, or file in a repository (``timm``).
     """
 
     name: str
@@ -86,6 +88,34 @@ class ModelName:
             known = ", ".join(tags) or "none"
             raise ValueError(f"{arch} has no weights named {tag!r}; open_clip knows: {known}.")
         return cls(name, "random" if tag == "random" else "tag", arch, tag)
+
+    @classmethod
+    def parse_second(cls, name: str) -> ModelName:
+        """Parse the name of a second encoder, ``name`` or ``name@file`` of a model of timm.
+
+        Raises:
+            ValueError: another form, or a model or tag that timm does not have.
+
+        >>> ModelName.parse_second("vit_small_patch14_dinov2").arch
+        'vit_small_patch14_dinov2.lvd142m'
+        """
+        import timm
+
+        arch, at, path = name.partition("@")
+        try:
+            config = timm.get_pretrained_cfg(arch) if timm.is_model(arch) else None
+        except RuntimeError:  # no such tag
+            config = None
+        if config is None or (at and not path):
+            raise ValueError(
+                "Expected the second encoder to be one of timm's models, by name such as "
+                f"vit_small_patch14_dinov2.lvd142m or as NAME@FILE, but got {name!r}."
+            )
+        if at:
+            return cls(name, "file", arch, path)
+        file = f"{config.hf_hub_id}/{config.hf_hub_filename or 'model.safetensors'}"
+        source = file if config.hf_hub_id else ""
+        return cls(name, "timm", f"{config.architecture}.{config.tag}", source)
 
 
 def _source(name: str, source: str) -> str:
@@ -165,20 +195,32 @@ class WeightsNotFoundError(FileNotFoundError):
     """Raised where weights are not on disk and could not be downloaded; says how to get them."""
 
 
-def weights_id(name: str) -> str:
+def weights_id(name: str, second: str | None = None) -> str:
     """Identify weights without loading them.
 
     A tag, a Hugging Face repository and random weights are identified by the model name, a file by
     a hash of its name, size and first 64 KiB (with the header of a safetensors file), a folder by
     a hash of these for its weights and its config.
 
+    Args:
+        second: name of a second encoder, whose weights count too.
+
     Raises:
         ValueError: unknown name.
         WeightsNotFoundError: the file or folder is missing.
     """
-    parsed = ModelName.parse(name)
+    return "+".join(map(_id_of, _parse_all(name, second)))
+
+
+def _parse_all(name: str, second: str | None) -> list[ModelName]:
+    return [ModelName.parse(name), *([ModelName.parse_second(second)] if second else [])]
+
+
+def _id_of(parsed: ModelName) -> str:
+    if parsed.kind == "timm":
+        return parsed.arch
     if parsed.kind in ("tag", "hf-hub", "random"):
-        return name
+        return parsed.name
     path = existing_path(parsed)
     digest = hashlib.sha256()
     inside = (file for file in path.glob("*") if file.suffix in _SUFFIXES | {".json"})
@@ -235,12 +277,12 @@ def licence_of(tag: str) -> str:
 
 
 def find_weights(name: ModelName, folder: Path | None = None) -> Path | None:
-    """Find the weights of a tag or a hub repository on disk.
+    """Find the weights of a tag, a hub repository or a second encoder on disk.
 
     Those of a tag are in a folder or in open_clip's own caches.
 
     Args:
-        name: a model name of the form ``arch/tag`` or ``hf-hub:org/repo``.
+        name: a model name of the form ``arch/tag`` or ``hf-hub:org/repo``, or one of timm's.
         folder: folder with files of `download_weights` or `fetch_weights`, by default
             `DEFAULT_FOLDER`; it is searched first.
 
@@ -253,6 +295,8 @@ def find_weights(name: ModelName, folder: Path | None = None) -> Path | None:
     for path in sorted(folder.glob(f"{_file_stem(name)}.*")):
         if path.suffix in _SUFFIXES:
             return path
+    if name.kind == "timm":
+        return _in_hub_cache(name.source, folder) or _in_hub_cache(name.source, None)
     config = _tags().get_pretrained_cfg(name.arch, name.source)
     for cache in (folder, None):
         hub, url = config.get("hf_hub", ""), config.get("url", "")
@@ -266,17 +310,22 @@ def download_weights(name: str, folder: Path) -> Path:
     """Download a tag's weights into a folder that can be copied to a machine without network.
 
     Writes ``<arch>--<tag>.<suffix>`` and a file ``….sha256`` in the format of ``sha256sum``, which
-    is checked whenever the weights are loaded.
+    is checked whenever the weights are loaded. Those of a second encoder are written under the name
+    that timm has for them.
+
+    Args:
+        name: ``arch/tag``, or the name of a second encoder, which has no ``/``.
 
     Returns:
         The file of the weights.
 
     Raises:
-        ValueError: not of the form ``arch/tag``.
+        ValueError: another form.
         WeightsNotFoundError: the download failed.
     """
-    parsed = ModelName.parse(name)
-    if parsed.kind != "tag":
+    is_clip = name == "demo" or "/" in name or ":" in name
+    parsed = ModelName.parse(name) if is_clip else ModelName.parse_second(name)
+    if parsed.kind not in ("tag", "timm"):
         raise ValueError(f"Expected a model name of the form 'arch/tag', but got {name!r}.")
     source = fetch_weights(parsed)
     folder.mkdir(parents=True, exist_ok=True)
@@ -314,32 +363,40 @@ def existing_path(name: ModelName) -> Path:
 
 
 def fetch_weights(name: ModelName, folder: Path | None = None) -> Path:
-    """Download a tag's weights as open_clip does, into `folder` or open_clip's own cache.
+    """Download a tag's weights as open_clip does, or a second encoder's from its repository.
+
+    They are kept in `folder`, or in open_clip's own cache.
 
     Raises:
         WeightsNotFoundError: the download failed.
     """
     import open_clip
 
-    config = _tags().get_pretrained_cfg(name.arch, name.source)
     try:
+        if name.kind == "timm":
+            repository, _, file = name.source.rpartition("/")
+            return Path(huggingface_hub.hf_hub_download(repository, file, cache_dir=folder))
+        config = _tags().get_pretrained_cfg(name.arch, name.source)
         return Path(open_clip.download_pretrained(config, cache_dir=folder))
-    except (OSError, RuntimeError) as error:  # hub and URL errors alike
+    except (OSError, RuntimeError, ValueError) as error:  # hub and URL errors alike
         raise WeightsNotFoundError(missing_weights_help(name)) from error
 
 
-def check_weights(name: str, folder: Path | None = None) -> None:
+def check_weights(name: str, folder: Path | None = None, second: str | None = None) -> None:
     """Check that a model's weights are on disk, or that the hub which has them answers.
+
+    Args:
+        second: name of a second encoder, whose weights are checked too.
 
     Raises:
         ValueError: unknown name.
         WeightsNotFoundError: neither; the message says how to bring them.
     """
-    parsed = ModelName.parse(name)
-    if parsed.kind in ("file", "local-dir"):
-        existing_path(parsed)
-    elif parsed.kind in ("tag", "hf-hub") and find_weights(parsed, folder) is None:
-        _check_hub(parsed)
+    for parsed in _parse_all(name, second):
+        if parsed.kind in ("file", "local-dir"):
+            existing_path(parsed)
+        elif parsed.kind in ("tag", "hf-hub", "timm") and find_weights(parsed, folder) is None:
+            _check_hub(parsed)
 
 
 def _check_hub(name: ModelName) -> None:
@@ -367,13 +424,14 @@ def missing_weights_help(name: ModelName) -> str:
     return (
         f"The weights of {name.name} are not on this machine and could not be fetched: on a "
         f"machine with network run `clearclip models --download {name.name} --to FOLDER` and copy "
-        "the files in FOLDER into the folder of weights here (MODEL_DIR, --model-dir); or set the "
-        f"model to {name.arch}@FILE, or to demo to try."
+        "the files in FOLDER into the folder of weights here (MODEL_DIR, --model-dir); or set "
+        + ("SECOND_MODEL to " if name.kind == "timm" else "the model to demo to try, or to ")
+        + f"{name.arch}@FILE."
     )
 
 
 def _file_stem(name: ModelName) -> str:
-    return f"{name.arch}--{name.source}"
+    return name.arch if name.kind == "timm" else f"{name.arch}--{name.source}"
 
 
 def _in_hub_cache(repository: str, cache: Path | None) -> Path | None:

@@ -192,17 +192,25 @@ class Scores:
         Args:
             features: unit patch features.
             embeddings: (Q, D) unit text embeddings of ``vocabulary.queries``, or the result of
-                ``Adaptation.apply`` for them.
+                ``Adaptation.apply`` for them, which may be (Q, D + S) and use a second encoder.
             bias: (Q,), added to the cosines of each query.
 
         Raises:
             ValueError: a bias for a method that removes redundancy, whose class weights it would
-                leave as they are.
+                leave as they are; or embeddings of another width.
         """
         patches = features.patches
         dtype = torch.promote_types(patches.dtype, torch.float32)
         queries = to_device(embeddings.to(dtype), patches.device)
-        flat = patches.to(dtype) @ queries.T  # (windows, h, w, Q)
+        width, second = patches.shape[-1], features.second
+        if queries.shape[1] not in (width, features.width):
+            raise ValueError(
+                f"Expected argument `embeddings` to be of {width} or {features.width} numbers, but "
+                f"got {queries.shape[1]}: they are another model's."
+            )
+        flat = patches.to(dtype) @ queries[:, :width].T  # (windows, h, w, Q)
+        if second is not None and queries.shape[1] > width:
+            flat = flat + second.to(dtype) @ queries[:, width:].T
         if bias is not None:
             if features.remove_redundancy:
                 raise ValueError(

@@ -165,6 +165,19 @@ class WindowPlan:
         grid = patches.reshape(rows, columns, channels, height, width)
         return grid.permute(2, 0, 3, 1, 4).reshape(channels, rows * height, columns * width)
 
+    def cut_mosaic(self, mosaic: torch.Tensor) -> torch.Tensor:
+        """Cut windows out of what lies side by side as in `mosaic`.
+
+        Args:
+            mosaic: (I*h, J*w, C).
+
+        Returns:
+            (windows, h, w, C).
+        """
+        height, width = self.grid_hw
+        grid = mosaic.reshape(-1, height, len(self.columns.starts_px), width, mosaic.shape[-1])
+        return grid.transpose(1, 2).reshape(self.count, height, width, -1)
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -192,6 +205,15 @@ class Axis:
         """Zeros before and after, the smaller half first."""
         missing = self.patches * self.patch_px - self.window_px
         return missing // 2, missing - missing // 2
+
+    @property
+    def patch_centres(self) -> list[float]:
+        """(windows * patches,) centres of the mosaic's patches, as shares of the resized side."""
+        inside_px = (np.arange(self.patches) + 0.5) * self.patch_px - self.padding_px[0]
+        centres: list[float] = (
+            (np.add.outer(self.starts_px, inside_px) / self.resized_px).ravel().tolist()
+        )
+        return centres
 
     @cached_property
     def matrix(self) -> Matrix:
@@ -241,23 +263,28 @@ class DenseFeatures:
         cls: (windows, D), the windows' CLS features of length 1, where the method weights classes
             by them or the caller asked for them; None otherwise.
         remove_redundancy: whether the method weights classes by `cls`, see `without_redundancy`.
+        second: (windows, h, w, S), features of a second encoder at the same places, which words are
+            not compared with; None without one.
 
     Raises:
-        ValueError: `patches` or `cls` does not fit `plan`, or `remove_redundancy` without `cls`.
+        ValueError: `patches`, `cls` or `second` does not fit `plan`, or `remove_redundancy` without
+            `cls`.
     """
 
     patches: torch.Tensor
     plan: WindowPlan
     cls: torch.Tensor | None = None
     remove_redundancy: bool = False
+    second: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         wanted = (self.plan.count, *self.plan.grid_hw)
-        if self.patches.ndim != 4 or tuple(self.patches.shape[:3]) != wanted:
-            raise ValueError(
-                f"Expected argument `patches` to be of shape {wanted} + (D,), but got "
-                f"{tuple(self.patches.shape)}."
-            )
+        for name, each in (("patches", self.patches), ("second", self.second)):
+            if each is not None and (each.ndim != 4 or tuple(each.shape[:3]) != wanted):
+                raise ValueError(
+                    f"Expected argument `{name}` to be of shape {wanted} + (D,), but got "
+                    f"{tuple(each.shape)}."
+                )
         one_each = (self.plan.count, self.patches.shape[3])
         if self.cls is not None and tuple(self.cls.shape) != one_each:
             raise ValueError(
@@ -268,6 +295,16 @@ class DenseFeatures:
             raise ValueError(
                 "Expected argument `cls` to be given with `remove_redundancy`, got None."
             )
+
+    @property
+    def width(self) -> int:
+        """Dimension of the features, of both encoders together."""
+        return int(self.patches.shape[-1] + (0 if self.second is None else self.second.shape[-1]))
+
+    @property
+    def joined(self) -> torch.Tensor:
+        """(windows, h, w, D + S): the patches' features, then those of the second encoder."""
+        return self.patches if self.second is None else torch.cat([self.patches, self.second], -1)
 
     @cached_property
     def image_cls(self) -> torch.Tensor:

@@ -108,6 +108,30 @@ def test_pictures_that_were_not_learned_from_are_labelled_better() -> None:
     assert after > before + 0.15
 
 
+def second_example(seed: int, words_tell: bool) -> Example:
+    """A picture of which one encoder tells what is shown, and the other is noise."""
+    told, masks = drawn_image(seed)
+    noise = F.normalize(torch.randn(told.patches.shape, generator=torch.manual_seed(~seed)), dim=-1)
+    parts = (told.patches, noise) if words_tell else (noise, told.patches)
+    return Example.of(DenseFeatures(parts[0], SMALL, second=parts[1]), masks, KNOWN, str(seed))
+
+
+@pytest.mark.parametrize("words_tell", [True, False])
+def test_a_second_encoder_is_used_where_held_out_pictures_gain_by_it(words_tell: bool) -> None:
+    both = [second_example(seed, words_tell) for seed in range(8)]
+    alone = [replace(each, features=each.features[:, :WIDTH]) for each in both]
+    fit, without = (adapt(examples, embed, WORDS) for examples in (both, alone))
+    assert fit.adaptation is not None
+    if words_tell:
+        assert without.adaptation is not None
+        assert fit.adaptation.digest == without.adaptation.digest
+    else:
+        assert fit.adaptation.width == 2 * WIDTH
+        assert fit.adapted_iou > without.adapted_iou + 0.2
+    with pytest.raises(ValueError, match="another model's"):
+        adapt([*alone, *both], embed, WORDS)  # never features of two models together
+
+
 def smno_sofa(seed: int) -> Example:
     """One patch of sky, on a picture of sofa."""
     features, _ = drawn_image(seed, PLACES | {"": PLACES["sofa"], "sky": PLACES["sofa"]})

@@ -1,0 +1,167 @@
+"""A second frozen image encoder beside CLIP's: it knows edges and parts, and no words.
+
+Self-supervised and classification encoders separate parts of a picture that CLIP's patches blur.
+What corrections teach is linear in the features, so it may use both; words are compared with
+CLIP's alone. Any model of timm serves whose `forward_intermediates` takes pictures of any size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+import torch.nn.functional as F
+from timm.models import load_state_dict
+from torch import nn
+
+from clearclip_core.clip.devices import choose_device, choose_precision
+from clearclip_core.clip.loading import read_errors
+from clearclip_core.clip.weights import (
+    ModelName,
+    WeightsNotFoundError,
+    existing_path,
+    fetch_weights,
+    find_weights,
+    missing_weights_help,
+    verify_checksum,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class SecondEncoder:
+    """A model of timm and which of its maps are used.
+
+    Attributes:
+        mean: mean of each RGB channel, in units of 0-255.
+        std: standard deviation of each RGB channel, in units of 0-255.
+        stride_px: side of a cell of its coarsest map; pictures are resized to multiples of it.
+        maps: how many of its last maps are used: of a Vision Transformer the last one, of a network
+            with a pyramid those of the last two strides.
+        width: dimension of its features, of all these maps together.
+    """
+
+    name: str
+    model: nn.Module
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    stride_px: int
+    maps: int
+    width: int
+
+    @classmethod
+    def of(cls, name: str, model: nn.Module) -> SecondEncoder:
+        """Describe a model of timm.
+
+        Raises:
+            ValueError: it gives no maps of pictures of any size.
+        """
+        untyped: Any = model
+        try:
+            strides = [int(each["reduction"]) for each in untyped.feature_info]
+            maps = 2 if strides[-2] != strides[-1] else 1
+            config = untyped.pretrained_cfg
+            mean, std = (tuple(255 * x for x in config[key]) for key in ("mean", "std"))
+            made = cls(name, model.eval().requires_grad_(False), mean, std, strides[-1], maps, 0)
+            with torch.inference_mode():
+                tried = made._maps(torch.zeros(1, 3, 2 * strides[-1], 3 * strides[-1]))
+        except (AttributeError, AssertionError, LookupError, RuntimeError, TypeError) as error:
+            raise ValueError(
+                f"{name} cannot be the second encoder: it gives no feature maps of pictures of any "
+                "size. DINOv2's and DINOv3's models of timm do."
+            ) from error
+        return replace(made, width=sum(each.shape[1] for each in tried))
+
+    @property
+    def facts(self) -> tuple[object, ...]:
+        """Everything but the weights on which its features depend."""
+        return type(self.model).__name__, self.mean, self.std, self.stride_px, self.maps
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the model and of its features."""
+        return next(self.model.parameters()).dtype
+
+    def in_fp32(self) -> SecondEncoder:
+        """Return a copy in fp32."""
+        return replace(self, model=deepcopy(self.model).float())
+
+    def __call__(
+        self, pixels: torch.Tensor, rows: Sequence[float], columns: Sequence[float]
+    ) -> torch.Tensor:
+        """Encode whole pictures in one pass, and sample the maps.
+
+        Args:
+            pixels: (B, 3, H, W) float32, normalised with `mean` and `std`.
+            rows: n positions as shares of the height.
+            columns: m positions as shares of the width.
+
+        Returns:
+            (B, n, m, width) in the model's dtype, each map's features of length 1.
+        """
+        sides = [max(1, round(side / self.stride_px)) * self.stride_px for side in pixels.shape[2:]]
+        resized = F.interpolate(pixels, sides, mode="bilinear", align_corners=False)
+        y, x = (2 * torch.tensor(at, device=pixels.device) - 1 for at in (rows, columns))
+        grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)  # (n, m, 2), x first
+        places = grid.expand(len(pixels), -1, -1, -1)
+        sampled = (
+            F.grid_sample(each.float(), places, padding_mode="border", align_corners=False)
+            for each in self._maps(resized.to(self.dtype))
+        )
+        joined = torch.cat([F.normalize(each, dim=1) for each in sampled], dim=1)
+        return joined.permute(0, 2, 3, 1).to(self.dtype)
+
+    def _maps(self, pixels: torch.Tensor) -> list[torch.Tensor]:
+        model: Any = self.model
+        maps: list[torch.Tensor] = model.forward_intermediates(
+            pixels, indices=self.maps, norm=True, intermediates_only=True
+        )
+        return maps
+
+
+def load_second_encoder(
+    name: str,
+    device: str = "auto",
+    precision: str = "auto",
+    folder: Path | None = None,
+    download: bool = True,
+) -> SecondEncoder:
+    """Load a second encoder by its name in timm, or as ``name@file``.
+
+    Args:
+        device: see `load_model`, as for the other arguments.
+
+    Raises:
+        ValueError: unknown name, device or precision, weights of another model, or a model that
+            gives no maps of pictures of any size.
+        WeightsNotFoundError: no weights; the message says how to bring them.
+    """
+    parsed = ModelName.parse_second(name)
+    torch_device = choose_device(device)
+    dtype = choose_precision(precision, torch_device)
+    if parsed.kind == "file":
+        path: Path | None = existing_path(parsed)
+    else:
+        path = find_weights(parsed, folder) or (fetch_weights(parsed, folder) if download else None)
+    if path is None:
+        raise WeightsNotFoundError(missing_weights_help(parsed))
+    verify_checksum(path)
+    with read_errors(name):
+        model = _create(parsed.arch, path)
+    made = SecondEncoder.of(name, model)
+    return replace(made, model=made.model.to(torch_device, dtype))
+
+
+def _create(arch: str, path: Path) -> nn.Module:
+    """Create a model of timm with the weights of a file, which is read without unpickling code."""
+    with torch.device("meta"):
+        takes_any_size = not hasattr(timm.create_model(arch), "dynamic_img_size")
+    sizes: dict[str, Any] = {} if takes_any_size else {"dynamic_img_size": True}
+    weights = {"state_dict": load_state_dict(str(path), weights_only=True)}
+    return timm.create_model(
+        arch, pretrained=True, pretrained_cfg_overlay=weights, num_classes=0, **sizes
+    )

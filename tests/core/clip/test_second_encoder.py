@@ -1,0 +1,209 @@
+"""A second encoder: what it samples, which models of timm serve, and what words make of it."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from pathlib import Path
+
+import huggingface_hub
+import huggingface_hub.constants
+import numpy as np
+import open_clip
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import nn
+
+from clearclip_core import (
+    LoadedModel,
+    Scores,
+    Segmenter,
+    Vocabulary,
+    WeightsNotFoundError,
+    WindowPlan,
+    download_weights,
+    weights_id,
+)
+from clearclip_core.clip.second_encoder import SecondEncoder, load_second_encoder
+from clearclip_core.clip.weights import ModelName, check_weights
+from tests.core.test_segmenter import MEAN, SIZES, STD, picture
+
+#: A Vision Transformer, and two networks with a pyramid.
+TIMM = ("test_vit", "test_convnext", "test_efficientnet")
+
+
+def file_of(arch: str, folder: Path) -> str:
+    """Write random weights of a model of timm; return the name of a second encoder."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = timm.create_model(arch)
+    path = folder / f"{arch}.safetensors"
+    save_file({name: each.contiguous() for name, each in model.state_dict().items()}, path)
+    return f"{arch}@{path}"
+
+
+@pytest.fixture(scope="module")
+def seconds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, SecondEncoder]:
+    folder = tmp_path_factory.mktemp("timm")
+    names = {arch: file_of(arch, folder) for arch in TIMM}
+    return {arch: load_second_encoder(names[arch], "cpu", "fp32") for arch in TIMM}
+
+
+@pytest.fixture(scope="module")
+def model(clip_model: open_clip.CLIP) -> LoadedModel:
+    tokenize = open_clip.SimpleTokenizer(context_length=16)
+    return LoadedModel("tiny", clip_model, tokenize, MEAN, STD, contrast=("sand", "wall"))
+
+
+class Slopes(nn.Module):
+    """Maps whose direction says where on the picture a cell is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.feature_info = [{"reduction": 8}] * 2
+        self.pretrained_cfg = {"mean": (0.0,) * 3, "std": (1 / 255,) * 3}
+        self.unused = nn.Parameter(torch.zeros(1))
+
+    def forward_intermediates(self, pixels: torch.Tensor, **_: object) -> list[torch.Tensor]:
+        """Return (B, 2, h, w): of each cell a vector, its angle the mean of the red channel."""
+        angle = F.avg_pool2d(pixels[:, 0], 8)
+        return [7 * torch.stack([angle.cos(), angle.sin()], dim=1)]
+
+
+@pytest.mark.parametrize("size_hw", [(64, 64), (50, 300), (140, 64)])
+def test_each_patch_of_each_window_gets_what_lies_there(size_hw: tuple[int, int]) -> None:
+    second = SecondEncoder.of("slopes", Slopes())
+    plan = WindowPlan(size_hw, size_hw, 64, 32, (16, 16))
+    for dim in (0, 1):
+        ramp = np.linspace(0, 1, 2 * size_hw[dim] + 1)[1::2]  # 0 at one border, 1 at the other
+        red = np.broadcast_to(ramp if dim else ramp[:, None], size_hw).astype(np.float32)
+        pixels = torch.from_numpy(red.copy())[None, None].expand(1, 3, -1, -1)
+        mosaic = second(pixels, plan.rows.patch_centres, plan.columns.patch_centres)[0]
+        found = torch.atan2(mosaic[..., 1], mosaic[..., 0])
+        found = plan.cut_mosaic(found[..., None]).reshape(plan.count, *plan.grid_hw)
+        whole = torch.stack([*plan.cut(pixels[0])])  # the picture's own windows, zeros around
+        inside = torch.stack([*plan.cut(torch.ones(1, *size_hw))])
+        wanted = F.avg_pool2d(whole[:, 0], 16) / F.avg_pool2d(inside[:, 0], 16)
+        full = F.avg_pool2d(inside[:, 0], 16) > 0.99  # of others the centre is not the mean
+        away = (wanted > 0.08) & (wanted < 0.92)  # at the border a map has nothing beyond
+        assert (found - wanted)[full & away].abs().max() < 0.01
+
+
+@pytest.mark.parametrize("arch", TIMM)
+def test_models_of_timm_give_unit_features_of_pictures_of_any_size(
+    seconds: dict[str, SecondEncoder], model: LoadedModel, arch: str
+) -> None:
+    second = seconds[arch]
+    segmenter = Segmenter(model, "clearclip", SIZES, second=second)
+    sizes_hw = [(64, 140), (50, 300), (64, 140), (1, 9), (140, 64)]
+    images = [segmenter.prepare(picture(*hw, seed=i)) for i, hw in enumerate(sizes_hw)]
+    together = segmenter.encode_batch(images, windows_at_once=7)
+    for image, features in zip(images, together, strict=True):
+        assert features.second is not None
+        assert features.second.shape == (*features.patches.shape[:3], second.width)
+        lengths = features.second.norm(dim=-1)
+        torch.testing.assert_close(lengths, torch.full_like(lengths, second.maps**0.5))
+        (alone,) = segmenter.encode_batch([image])
+        torch.testing.assert_close(features.second, alone.second, rtol=1e-4, atol=1e-5)
+
+
+def test_maps_are_the_models_own(seconds: dict[str, SecondEncoder]) -> None:
+    """Of a Vision Transformer its output, of a pyramid the last two strides."""
+    pixels = torch.randn(1, 3, 64, 96, generator=torch.manual_seed(1))
+    vit: nn.Module = seconds["test_vit"].model
+    tokens = vit.forward_features(pixels)[:, vit.num_prefix_tokens :]  # type: ignore[operator, index]
+    rows, columns = ([(i + 0.5) / n for i in range(n)] for n in (4, 6))  # centres of its patches
+    found = seconds["test_vit"](pixels, rows, columns)
+    torch.testing.assert_close(found, F.normalize(tokens, dim=-1).reshape(1, 4, 6, -1))
+    convnext = seconds["test_convnext"]
+    last = convnext.model.forward_features(pixels)  # type: ignore[operator]
+    rows, columns = ([(i + 0.5) / n for i in range(n)] for n in (2, 3))
+    found = convnext(pixels, rows, columns)[..., -last.shape[1] :]
+    torch.testing.assert_close(found, F.normalize(last, dim=1).permute(0, 2, 3, 1))
+    assert (convnext.maps, seconds["test_vit"].maps, convnext.width) == (2, 1, 48 + 64)
+
+
+def test_words_score_as_without_it_to_the_last_bit(
+    seconds: dict[str, SecondEncoder], model: LoadedModel
+) -> None:
+    image = picture(70, 150)
+    made = [
+        Segmenter(model, "clearclip", SIZES, second=second) for second in (None, *seconds.values())
+    ]
+    plain, *joined = (each.score(each.encode(image), ["sky", "dog"]).cosines for each in made)
+    assert all(torch.equal(plain, each) for each in joined)
+    assert len({each.features_id for each in made}) == len(made)
+
+
+def test_what_is_learned_may_use_both_and_fits_no_other_model(
+    seconds: dict[str, SecondEncoder], model: LoadedModel
+) -> None:
+    """Terms of joined features score as the joined matrix product says."""
+    words = Vocabulary.of(["sky", "dog"])
+    features = Segmenter(model, "clearclip", SIZES, second=seconds["test_vit"]).encode(
+        picture(70, 150)
+    )
+    directions = torch.randn(2, features.width, generator=torch.manual_seed(0))
+    wanted = features.plan.mosaic((features.joined @ directions.T).permute(0, 3, 1, 2))
+    found = Scores.of(features, directions, words).cosines
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+    for width in (features.patches.shape[-1] - 1, features.width + 1):
+        with pytest.raises(ValueError, match="another model's"):
+            Scores.of(features, torch.zeros(2, width), words)
+
+
+def test_a_picture_that_overflows_fp16_in_it_is_encoded_in_fp32(
+    seconds: dict[str, SecondEncoder], clip_model: open_clip.CLIP, caplog: pytest.LogCaptureFixture
+) -> None:
+    half = LoadedModel("", copy.deepcopy(clip_model).half(), lambda _: torch.empty(0), MEAN, STD)
+    second = copy.deepcopy(seconds["test_vit"].model)
+    with torch.no_grad():
+        second.norm.bias[3] = 1e5  # type: ignore[union-attr, index]
+    loud = dataclasses.replace(seconds["test_vit"], model=second)
+    wanted = Segmenter(half, "clearclip", SIZES, second=loud).encode(picture(64, 140))
+    loud = dataclasses.replace(loud, model=copy.deepcopy(second).half())
+    segmenter = Segmenter(half, "clearclip", SIZES, second=loud)
+    assert wanted.second is not None
+    loud_features = segmenter.encode(picture(64, 140)).second
+    assert loud_features is not None
+    assert loud_features.dtype is torch.float16
+    assert "overflows fp16" in caplog.text
+
+
+def test_names_are_timms(tmp_path: Path) -> None:
+    parsed = ModelName.parse_second("vit_small_patch14_dinov2")
+    assert parsed.arch == "vit_small_patch14_dinov2.lvd142m"
+    assert parsed.source.endswith("/vit_small_patch14_dinov2.lvd142m/model.safetensors")
+    for name in ("ViT-B-16/openai", "nonsense", "convnext_tiny.nosuch", "test_vit@", ""):
+        with pytest.raises(ValueError, match="one of timm's models"):
+            ModelName.parse_second(name)
+    both = weights_id("demo", file_of("test_vit", tmp_path))
+    assert both.startswith(f"{weights_id('demo')}+test_vit-")
+
+
+def test_weights_that_are_missing_damaged_or_another_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: dict[str, SecondEncoder]
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    name = "test_vit.r160_in1k"
+    with pytest.raises(WeightsNotFoundError, match=rf"--download {name} --to.*SECOND_MODEL to"):
+        load_second_encoder(name, "cpu", folder=tmp_path, download=False)
+    source = file_of("test_vit", tmp_path).partition("@")[2]
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_, **__: source)
+    brought = download_weights(name, tmp_path / "to")
+    assert brought.name == f"{name}.safetensors"
+    check_weights("demo", tmp_path / "to", second=name)
+    assert load_second_encoder(name, "cpu", folder=tmp_path / "to", download=False).maps == 1
+    brought.with_name(f"{brought.name}.sha256").write_text("0  other\n")
+    with pytest.raises(WeightsNotFoundError, match="is damaged"):
+        load_second_encoder(name, "cpu", folder=tmp_path / "to", download=False)
+    with pytest.raises(ValueError, match="cannot be read"):
+        load_second_encoder(f"test_convnext@{source}", "cpu")
+
+
+def test_a_model_without_maps_of_any_size_is_refused() -> None:
+    with pytest.raises(ValueError, match="cannot be the second encoder"):
+        SecondEncoder.of("mixer", timm.create_model("mixer_s32_224"))
