@@ -22,17 +22,18 @@ class Skipped(msgspec.Struct, frozen=True):
 
 
 class ClassCount(msgspec.Struct, frozen=True):
-    """Pictures of a part that have a class, and its objects in them."""
+    """Pictures of a part that have a class, their share of all that have it, and its objects."""
 
     pictures: int = 0
     objects: int = 0
+    percent: int = 0
 
 
 class DatasetReport(msgspec.Struct):
     """The result of a run.
 
     Attributes:
-        parts: name of a part -> number of its pictures.
+        parts: name of a part -> number of its pictures; `asked` has the percentages asked for.
         splitting: text of all that decides the parts, but the pictures.
         classes: name of a class -> part -> counts.
         tasks: number of tasks that were read; of `unlabelled` ones nothing counts.
@@ -41,6 +42,7 @@ class DatasetReport(msgspec.Struct):
 
     pictures: int = 0
     parts: dict[str, int] = {}
+    asked: dict[str, int] = {}
     splitting: str = ""
     regions: int = 0
     classes: dict[str, dict[str, ClassCount]] = {}
@@ -56,9 +58,14 @@ class DatasetReport(msgspec.Struct):
             f"{quantity(self.regions, 'region')}; {quantity(self.tasks, 'task')} read, "
             f"{self.unlabelled} without an annotation that counts, {len(self.skipped)} skipped."
         ]
+        if len(self.parts) > 1:
+            asked = "/".join(map(str, self.asked.values()))
+            met = "/".join(str(round(100 * n / max(1, self.pictures))) for n in self.parts.values())
+            lines.append(f"Percent of the pictures: {asked} asked, {met} met.")
         for name, counts in self.classes.items():
             told = (
                 f"{part} {quantity(n.objects, 'object')} in {quantity(n.pictures, 'picture')}"
+                + (f" ({n.percent} %)" if len(counts) > 1 else "")
                 for part, n in counts.items()
             )
             if any(count.objects for count in counts.values()):

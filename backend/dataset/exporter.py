@@ -266,14 +266,15 @@ class DatasetExporter:
         cosine = options.least_cosine or 1.0
         parts, divided = assign(options.split, self._keys, self._read_features(), cosine)
         report.parts = {name: parts.count(name) for name in options.split.names}
+        report.asked = dict(zip(options.split.names, options.split.shares, strict=True))
         report.classes = self._count_classes(parts)
         counted = self._counts.notes(len(parts), has_background=bool(options.background))
         report.notes = [*counted, *chain.from_iterable(each.notes() for each in self._writers)]
         empty = [name for name, count in report.parts.items() if parts and not count]
         if empty:
             report.notes.append(
-                f"No picture is in {' and '.join(empty)}: parts are drawn at random, and few "
-                "pictures may miss one. Annotate more, or give another split."
+                f"No picture is in {' and '.join(empty)}: there are fewer pictures, or groups of "
+                "those that belong together, than parts. Annotate more, or give another split."
             )
         if divided:
             report.notes.append(
@@ -334,7 +335,8 @@ class DatasetExporter:
             self._features.write(self.describe(file.rgb))
         self._rows.write(msgspec.json.encode(row) + b"\n")
         known = (self.known or {}).get(row.digest, "")
-        self._keys.append(SplitKey(row.digest, value, (image.created, task), known))
+        classes = frozenset(row.objects)
+        self._keys.append(SplitKey(row.digest, value, (image.created, task), known, classes))
         self._names.add(folded(name))
         self._report.pictures += 1
         self._report.regions += len(row.regions)
@@ -390,11 +392,15 @@ class DatasetExporter:
             for label, count in row.objects.items():
                 pictures[label, part] += 1
                 objects[label, part] += count
-        names = self.options.split.names
-        return {
-            label: {part: ClassCount(pictures[label, part], objects[label, part]) for part in names}
-            for label in self._classes.names
-        }
+        found: dict[str, dict[str, ClassCount]] = {}
+        for label in self._classes.names:
+            counts = {part: pictures[label, part] for part in self.options.split.names}
+            all_ = max(1, sum(counts.values()))
+            found[label] = {
+                part: ClassCount(count, objects[label, part], round(100 * count / all_))
+                for part, count in counts.items()
+            }
+        return found
 
     def _write_image(self, image: AnnotatedImage, file: PictureFile, name: str) -> None:
         if self.options.pictures == "none" and not any(w.has_pictures for w in self._writers):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -26,7 +25,9 @@ _NAMES: Final = ("train", "val", "test")
 _CELLS: Final = 2
 #: Pictures that are compared with all others at once.
 _BLOCK: Final = 1024
-_WEIGHT_BITS: Final = 64
+_DRAWN_BYTES: Final = 8
+#: Pictures of a class by which parts may lack it more than others and count as alike.
+_ALIKE: Final = 0.5
 
 
 @dataclass(frozen=True)
@@ -55,13 +56,6 @@ class Split:
     def __str__(self) -> str:
         return "" if len(self.shares) == 1 else "/".join(map(str, self.shares))
 
-    def part_of(self, digest: str) -> str:
-        """Return the name of the part of a picture, by the digest of its file or a value."""
-        drawn = hashlib.blake2b(digest.encode(), digest_size=_WEIGHT_BITS // 8).digest()
-        at = int.from_bytes(drawn, "big") * 100 >> _WEIGHT_BITS  # 0 to 99
-        bounds = accumulate(self.shares)
-        return next(name for name, end in zip(self.names, bounds, strict=True) if at < end)
-
 
 @dataclass(frozen=True, slots=True)
 class SplitKey:
@@ -71,12 +65,14 @@ class SplitKey:
         value: of the field that divides; empty: none does.
         first: when it was annotated first, in seconds since the epoch, and the id of its task.
         part: where an earlier run has put it; empty: it is new.
+        classes: names of the classes that it has.
     """
 
     digest: str
     value: str = ""
     first: tuple[float, int] = (0.0, 0)
     part: str = ""
+    classes: frozenset[str] = frozenset()
 
 
 def group(
@@ -129,8 +125,9 @@ def assign(
 ) -> tuple[list[str], int]:
     """Return the name of the part of each picture, and how many groups are in several parts.
 
-    A group is in the part of its picture that was annotated first. A picture stays where an earlier
-    run has put it: groups that a new picture joins may be in several parts. See `group`.
+    A picture stays where an earlier run has put it, and a new one joins the part of its group's
+    picture that was annotated first, so that groups which it joins may be in several parts. New
+    groups are divided so that the shares are met. See `group` and `_divide`.
     """
     groups = group(keys, features, least_cosine).tolist()
     leaders: dict[int, SplitKey] = {}
@@ -138,13 +135,72 @@ def assign(
         leader = leaders.setdefault(number, key)
         if (not key.part, key.first) < (not leader.part, leader.first):
             leaders[number] = key
-    of_group = {
-        number: leader.part or split.part_of(leader.value or leader.digest)
-        for number, leader in leaders.items()
-    }
-    parts = [key.part or of_group[number] for number, key in zip(groups, keys, strict=True)]
+    counts = _count_classes(groups, keys)
+    fixed = {n: split.names.index(leader.part) for n, leader in leaders.items() if leader.part}
+    drawn = {n: _drawn(each.value or each.digest) for n, each in leaders.items() if n not in fixed}
+    new = sorted(drawn, key=lambda n: (-counts[n, 0], drawn[n]))
+    of_group = _divide(np.array(split.shares), counts, fixed, new)
+    parts = [key.part or split.names[of_group[n]] for n, key in zip(groups, keys, strict=True)]
     found = set(zip(groups, parts, strict=True))
-    return parts, len(found) - len(of_group)
+    return parts, len(found) - len(leaders)
+
+
+def _count_classes(groups: Sequence[int], keys: Sequence[SplitKey]) -> npt.NDArray[np.int64]:
+    """Count pictures by group: all, those without a class, those of each class: (groups, 2 + C)."""
+    names = sorted(frozenset[str]().union(*(key.classes for key in keys)))
+    columns = {name: column for column, name in enumerate(names, 2)}
+    counts = np.zeros((max(groups, default=-1) + 1, 2 + len(names)), np.int64)
+    for number, key in zip(groups, keys, strict=True):
+        counts[number, [0, *(columns[name] for name in key.classes or ())]] += 1
+        counts[number, 1] += not key.classes
+    return counts
+
+
+def _drawn(text: str) -> bytes:
+    """Return bytes that put groups into an order that says nothing of them."""
+    return hashlib.blake2b(text.encode(), digest_size=_DRAWN_BYTES).digest()
+
+
+def _divide(
+    shares: npt.NDArray[np.int64],
+    counts: npt.NDArray[np.int64],
+    fixed: Mapping[int, int],
+    new: Sequence[int],
+) -> dict[int, int]:
+    """Return the part of each group: iterative stratification (Sechidis et al., 2011, Alg. 1).
+
+    The class that the fewest new pictures have is divided first, its largest groups first: each
+    group goes to the part that lacks the most pictures of the class. Of parts that lack alike,
+    within `_ALIKE` pictures, the one that has the smallest share of what it should have in all
+    takes it. No part stays empty where there are as many new groups.
+
+    Args:
+        counts: pictures of each group, see `_count_classes`.
+        fixed: group -> its part, of groups that stay where they are.
+        new: the other groups, in the order in which they are divided.
+    """
+    lack = np.outer(shares / 100, counts.sum(axis=0))  # (parts, 2 + C) pictures
+    wanted = lack[:, 0].copy()
+    parts = dict(fixed)
+    for number, part in fixed.items():
+        lack[part] -= counts[number]
+    shared = np.flatnonzero(shares).tolist()
+    empty = set(shared) - set(fixed.values())
+    left = np.array(new, np.intp)
+    while left.size:
+        rest = counts[left, 1:].sum(axis=0)
+        rarest = 1 + int(np.where(rest > 0, rest, np.iinfo(np.int64).max).argmin())
+        of_class = counts[left, rarest] > 0
+        for at, number in enumerate(left[of_class].tolist()):
+            can = sorted(empty) if left.size - at <= len(empty) else shared
+            most = max(lack[part, rarest] for part in can)
+            alike = [part for part in can if lack[part, rarest] >= most - _ALIKE]
+            part = max(alike, key=lambda each: (lack[each, 0] / wanted[each], -each))
+            parts[number] = part
+            lack[part] -= counts[number]
+            empty.discard(part)
+        left = left[~of_class]
+    return parts
 
 
 def describe_picture(engine: Engine, rgb: RGBArray) -> bytes:

@@ -411,6 +411,9 @@ def test_parts_are_divided_by_a_field_and_counted(bench: Bench) -> None:
         count = sum(each == part for each in parts.values())
         assert (report.classes["sky"][part].pictures, report.parts[part]) == (count, count)
         assert report.classes["sky"][part].objects == 2 * count
+        assert report.classes["sky"][part].percent == round(100 * count / 39)
+    met = "/".join(str(round(100 * count / 39)) for count in report.parts.values())
+    assert f"Percent of the pictures: 50/50 asked, {met} met." in str(report)
     assert report.classes["car"]["val"].objects == 0
     del bench.tasks[0]
     bench.tasks[0]["data"]["patient"] = next(n // 4 for n in parts if parts[n] != parts[2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -21,12 +22,37 @@ def test_shares_that_make_no_whole_are_refused(text: str) -> None:
         Split.parse(text)
 
 
-def test_parts_have_their_shares() -> None:
-    for shares in ((70, 20, 10), (0, 100)):
-        split = Split(shares)
-        parts = [split.part_of(f"{n:032x}") for n in range(4000)]
-        for name, share in zip(split.names, shares, strict=True):
-            assert parts.count(name) / 40 == pytest.approx(share, abs=3 if len(shares) > 2 else 0)
+@pytest.mark.parametrize("count", [3, 7, 12, 20, 41, 400])
+@pytest.mark.parametrize("shares", [(80, 10, 10), (60, 20, 20), (90, 10)], ids=str)
+def test_parts_meet_their_shares(shares: tuple[int, ...], count: int) -> None:
+    """Of all pictures, and of each class where its pictures suffice; no part is empty."""
+    for seed in range(5):
+        random = np.random.default_rng(seed)
+        often = random.random((count, 6)) < [0.9, 0.5, 0.3, 0.2, 0.1, 0.05]
+        names = [frozenset(f"c{n}" for n in np.flatnonzero(row)) for row in often]
+        keys = [SplitKey(f"{seed}/{n}", classes=each) for n, each in enumerate(names)]
+        parts, _ = assign(Split(shares), keys, None, 1.0)
+        met = [parts.count(name) for name in Split(shares).names]
+        assert all(met)
+        wanted = [count * share / 100 for share in shares]
+        assert met == pytest.approx(wanted, abs=max(2, count / 50))
+        for each in ("c0", "c1", "c2"):
+            have = Counter(part for part, some in zip(parts, names, strict=True) if each in some)
+            for name, share in zip(Split(shares).names, shares, strict=True):
+                assert have[name] == pytest.approx(share * have.total() / 100, abs=2.5)
+
+
+def test_a_rare_class_is_in_all_parts_and_none_is_in_one_without_a_share() -> None:
+    keys = [SplitKey(str(n), classes=frozenset({"sky", *["sign"] * (n < 10)})) for n in range(200)]
+    parts, _ = assign(Split((80, 10, 10)), keys, None, 1.0)
+    assert [parts[:10].count(name) for name in ("train", "val", "test")] == [8, 1, 1]
+    assert set(assign(Split((0, 100)), keys, None, 1.0)[0]) == {"val"}
+
+
+def test_large_groups_do_not_overfill_a_part() -> None:
+    keys = [SplitKey(f"{place}/{n}", str(place)) for place in range(9) for n in range(1 + place)]
+    parts, _ = assign(Split((60, 20, 20)), keys, None, 1.0)
+    assert [parts.count(name) for name in ("train", "val", "test")] == [27, 9, 9]
 
 
 def test_groups_are_chains_of_what_belongs_together(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,16 +80,16 @@ def test_groups_are_chains_of_what_belongs_together(monkeypatch: pytest.MonkeyPa
     assert 6 < len(set(expected)) < 40
 
 
-def test_a_group_is_in_the_part_of_what_was_annotated_first() -> None:
+def test_a_new_picture_is_in_the_part_of_the_known_one_that_was_annotated_first() -> None:
     split = Split.parse("50/50")
     features = np.full((20, 4), 0.5, np.float16)
-    keys = [SplitKey(str(n)) for n in range(20)]
-    assert len({split.part_of(each.digest) for each in keys}) == 2
-    for first in range(20):
-        dated = [replace(each, first=(float(n != first), n)) for n, each in enumerate(keys)]
-        found, divided = assign(split, dated, features, 0.99)
-        assert set(found) == {split.part_of(keys[first].digest)}
-        assert divided == 0
+    keys = [SplitKey(str(n), first=(20.0 - n, n)) for n in range(20)]
+    assert len(set(assign(split, keys, features, 0.99)[0])) == 1
+    keys[4] = replace(keys[4], part="train")
+    keys[9] = replace(keys[9], part="val")
+    found, divided = assign(split, keys, features, 0.99)
+    assert [n for n, part in enumerate(found) if part == "train"] == [4]
+    assert divided == 1
 
 
 @pytest.mark.parametrize("seed", range(20))
