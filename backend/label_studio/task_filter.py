@@ -24,6 +24,7 @@ class TaskFilter:
         without_version: has no prediction of this ``model_version``; None for no condition.
         with_version: has a prediction of this ``model_version``; None for no condition.
         labeled: whether it has an annotation; None for no condition.
+        skipped: whether somebody has skipped it; None for no condition.
         drafted: whether it has a draft, of any annotator; None for no condition.
         ids: is one of these; None for no condition.
         min_predictions: has at least so many predictions, of any version.
@@ -36,6 +37,7 @@ class TaskFilter:
     without_version: str | None = None
     with_version: str | None = None
     labeled: bool | None = None
+    skipped: bool | None = None
     drafted: bool | None = None
     after_id: int = 0
     ids: tuple[int, ...] | None = None
@@ -65,6 +67,8 @@ class TaskFilter:
             require("predictions_model_versions", "contains", "List", [self.with_version])
         if self.labeled is not None:
             require("total_annotations", "greater" if self.labeled else "equal", "Number", 0)
+        if self.skipped is not None:
+            require("cancelled_annotations", "greater" if self.skipped else "equal", "Number", 0)
         if self.drafted is not None:
             require("draft_exists", "equal", "Boolean", self.drafted)
         if self.min_predictions:

@@ -96,6 +96,11 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     created: float = 0.0
     number: int = 0
 
+    @property
+    def gain(self) -> float:
+        """By how much the IoU of held-out corrections is higher than that of the words."""
+        return self.adapted_iou - self.text_iou
+
 
 class LearningState(msgspec.Struct, frozen=True, kw_only=True):
     """Where a project stands.
@@ -103,7 +108,8 @@ class LearningState(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         live: number of the version that predictions use; None: the words alone.
         pinned: whether the live version stays live.
-        waits: whether the newest version has passed the gate, and waits for somebody to decide.
+        waits: number of the version that has passed the gate, and waits for somebody to decide: the
+            newest version, or where somebody decides on each the newest that has passed; else None.
         adapt: who decides, as the last step found it; None before the first.
         as_words: names of the labels that keep the scores of their words.
         changed: annotations that were added, changed or deleted since the last step.
@@ -115,7 +121,7 @@ class LearningState(msgspec.Struct, frozen=True, kw_only=True):
     project: int
     live: int | None = None
     pinned: bool = False
-    waits: bool = False
+    waits: int | None = None
     adapt: Adapt | None = None
     as_words: tuple[str, ...] = ()
     changed: int = 0
@@ -364,13 +370,16 @@ class VersionStore:
                 return LearningState(project=project)
             found = StateRow(connection, row)
             annotations = found.count_annotations()
-            newest = *found.own(VERSIONS), _VERSION.number == row.newest
-            better = connection.scalar(select(_VERSION.adaptation.is_not(None)).where(*newest))
+            undecided = max(row.decided, row.live or 0) + 1
+            first = undecided if row.adapt == "ask" else max(undecided, row.newest)
+            passed = _VERSION.number >= first, _VERSION.adaptation.is_not(None)
+            query = select(func.max(_VERSION.number)).where(*found.own(VERSIONS), *passed)
+            waits = connection.scalar(query)
         return LearningState(
             project=project,
             live=row.live,
             pinned=bool(row.pinned),
-            waits=bool(better) and row.newest not in (row.live, row.decided),
+            waits=waits,
             adapt=row.adapt,
             as_words=tuple(json.loads(row.as_words)),
             changed=row.changed,

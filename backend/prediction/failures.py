@@ -30,6 +30,9 @@ from backend.database.database import METADATA, Database, key_batches
 #: Failures of no job that are kept: the newest.
 _MOST_KEPT: Final = 10_000
 
+#: Of so many failing tasks of one project somebody asks Label Studio.
+_MOST_OF_PROJECT: Final = 2000
+
 #: How long a failure is listed, in seconds: nothing tells when its task is deleted.
 _LISTED_FOR_S: Final = 30 * 86400.0
 
@@ -147,6 +150,14 @@ class FailureStore:
         query = select(_FAILURES.c.task).where(_FAILURES.c.job == job)
         with self._database.read() as connection:
             return set(connection.scalars(query))
+
+    def of_project(self, project: int) -> list[int]:
+        """Return the ids of a project's tasks without a prediction; of many, the last to fail."""
+        row = _FAILURES.c
+        query = select(row.task).where(*self._listed(), row.project == project).group_by(row.task)
+        with self._database.read() as connection:
+            last_first = query.order_by(func.max(row.id).desc()).limit(_MOST_OF_PROJECT)
+            return list(connection.scalars(last_first))
 
     def add(
         self, failures: Sequence[tuple[int, str]], job: int = 0, project: int | None = None

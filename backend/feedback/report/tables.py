@@ -86,7 +86,7 @@ def print_learned(learned: Mapping[str, Any], console: Console) -> None:
     if learned["trouble"]:
         console.print(f"[bold red]The last step has failed:[/] {_safe(learned['trouble'])}")
     if learned["waits"]:
-        console.print("The newest version waits for `adapt use`.", highlight=False)
+        console.print(f"Version {learned['waits']} waits for `adapt use`.", highlight=False)
     if learned["versions"]:
         console.print(_versions(learned["versions"]))
     for version in learned["versions"]:

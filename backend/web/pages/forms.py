@@ -25,6 +25,13 @@ def no_key(client: LabelStudioClient | None, use: str) -> str:
     return token_sentence(use) if client is None else ""
 
 
+def missing_project(project: int) -> NotFound:
+    """Return the error that says that Label Studio has no such project."""
+    return NotFound(
+        f"Label Studio has no project {project}, or does not show it to the backend's user."
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class ProjectCheck:
     """Asks Label Studio for a project while somebody waits.
@@ -44,9 +51,7 @@ class ProjectCheck:
             NotFound: Label Studio has no such project, or does not show it to the token.
         """
         if not self._may_be_there(project):
-            raise NotFound(
-                f"Label Studio has no project {project}, or does not show it to the backend's user."
-            )
+            raise missing_project(project)
 
     def _may_be_there(self, project: int) -> bool:
         try:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
@@ -19,23 +20,22 @@ from backend.errors import (
 )
 from backend.feedback.report.hours_left import RECENT, Hours, at_pace
 from backend.jobs.job_store import Job
-from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio.task_filter import TaskFilter
 from backend.prediction.failures import FailureStore
 from backend.prediction.predictor import ModelVersions
 from backend.runs.agreement import AGREEMENT
 from backend.runs.dataset import DATASETS
 from backend.runs.label_errors import LABEL_ERRORS, ConfirmedAnnotations
-from backend.runs.words import WORDS
+from backend.runs.words import WORDS, WordsReport
 from backend.services import Services
-from backend.settings import Settings
 from backend.web.middleware.errors import json_response
 from backend.web.pages.dashboard import USE, describe_job
-from backend.web.pages.forms import PROJECT, no_key
+from backend.web.pages.forms import PROJECT, missing_project, no_key
 from backend.web.pages.html import html_page, is_for_people
 from backend.web.pages.report import describe_reading
 from backend.web.pages.status import StatusSerializer
+from backend.web.pages.steps import Facts, TaskCounts, count_tasks, next_step
 from clearclip_core.quantities import inflected
 
 _Json = dict[str, Any]
@@ -43,22 +43,13 @@ _Json = dict[str, Any]
 _JOBS_SHOWN: Final = 3
 
 
-class TaskCounts(msgspec.Struct, frozen=True):
-    """What Label Studio says of the tasks and labels of a project now.
+@dataclass(frozen=True)
+class Counted:
+    """What Label Studio has said of a project, and when, in seconds since the epoch."""
 
-    Attributes:
-        tasks: all tasks.
-        left: tasks without an annotation.
-        waiting: of these, tasks without a prediction of the model version in use.
-        older: of these, tasks with a prediction of another version.
-        unknown: labels that regions have and the label config has not -> number of regions.
-    """
-
-    tasks: int
-    left: int
-    waiting: int
-    older: int
-    unknown: dict[str, int] = {}
+    counts: TaskCounts
+    config: LabelConfig
+    at: float
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -71,29 +62,6 @@ class Finding(msgspec.Struct, frozen=True):
     remedy: str = ""
 
 
-def count_tasks(
-    client: LabelStudioClient, versions: ModelVersions, settings: Settings, project: int
-) -> TaskCounts:
-    """Ask Label Studio for the counts of a project.
-
-    Raises:
-        LabelConfigError: the label config has nothing to draw.
-        ModelUnavailable: the weights are not there.
-        StudioRefused: there is no such project for this token.
-        StudioUnreachable: Label Studio does not answer.
-    """
-    found = client.project(project)
-    config = parse_label_config(found.label_config, settings)
-    version = versions.current(config, project)
-    left = client.count(project, TaskFilter(labeled=False))
-    waiting = TaskFilter(labeled=False, without_version=version)
-    older = TaskFilter(labeled=False, without_version=version, min_predictions=1)
-    n_waiting = client.count(project, waiting) if left else 0
-    n_older = client.count(project, older) if n_waiting else 0
-    tasks, regions = max(left, found.task_number or 0), client.region_counts(project)
-    return TaskCounts(tasks, left, n_waiting, n_older, config.unknown_labels(regions))
-
-
 @dataclass(frozen=True, eq=False)
 class ProjectRoutes:
     """Answer ``/projects/<id>``, from the database and Label Studio."""
@@ -101,6 +69,8 @@ class ProjectRoutes:
     services: Services
     versions: ModelVersions
     serializer: StatusSerializer
+    #: project -> what Label Studio has said of it last, for while it is away
+    _counted: dict[int, Counted] = field(default_factory=dict)
 
     def blueprint(self) -> Blueprint:
         """Make the blueprint of this route."""
@@ -128,46 +98,78 @@ class ProjectRoutes:
         return None
 
     def describe(self, project: int) -> _Json:
-        """Return what the page shows."""
-        counts, trouble = self._count(project)
+        """Return what the page shows.
+
+        Raises:
+            NotFound: Label Studio has no such project.
+        """
+        counted, trouble = self._count(project)
+        counts = None if counted is None else counted.counts
         jobs = self.services.store.list_jobs(project, _JOBS_SHOWN)
-        words, data_set = self._words(project), self._data_set(project)
-        learned = self._learned(project)
+        words, learned = self._words(project, counted), self._learned(project, counts)
+        data_set = self._data_set(project, counts)
+        facts = Facts(
+            counts=counts,
+            words_checked=words is not None and not words["is_old"],
+            predicting=any(_predicts(job) for job in jobs),
+            version_waits=learned is not None and learned["waits"] is not None,
+            corrected=data_set["corrected_since"],
+        )
         return {
             "project": project,
             "counts": counts,
+            "counted": counted.at if counted is not None and trouble else None,
             "trouble": trouble,
-            "next": _next_step(counts, jobs, words, learned, data_set),
+            "next": next_step(facts),
             "jobs": [self.serializer.job(job) for job in jobs],
             "words": words,
             "hours": self._hours(project, counts),
             "learned": learned,
             "data_set": data_set,
-            "read": describe_reading(self.services, project),
+            "read": describe_reading(self.services, project, counts),
             "findings": list(self._findings(project, counts)),
         }
 
     # ---- the steps -------------------------------------------------------------------------------
 
-    def _count(self, project: int) -> tuple[TaskCounts | None, str]:
-        client = self.services.page_client
+    def _count(self, project: int) -> tuple[Counted | None, str]:
+        """Return what Label Studio says now, else said last, and why it says nothing now."""
+        client, failures = self.services.page_client, FailureStore(self.services.database)
         if client is None:
             return None, ""
         try:
-            return count_tasks(client, self.versions, self.services.settings, project), ""
+            parts = client, self.versions, self.services.settings, failures
+            counts, config = count_tasks(*parts, project)
         except (LabelConfigError, ModelUnavailable, StudioRefused, StudioUnreachable) as error:
-            return None, self.serializer.scrub(str(error))
+            if isinstance(error, StudioRefused) and error.status == 404:
+                self._counted.pop(project, None)
+                raise missing_project(project) from None
+            return self._counted.get(project), self.serializer.scrub(str(error))
+        self._counted[project] = counted = Counted(counts, config, time.time())
+        return counted, ""
 
-    def _words(self, project: int) -> _Json | None:
+    def _words(self, project: int, counted: Counted | None) -> _Json | None:
         """Return how many labels the last check of all words has found weak; None before it."""
         store = self.services.runs
         for run in store.runs(WORDS, project):
-            report = store.report(WORDS, run) if run.state == "done" else None
-            if report is not None and not report.label:
+            if run.asked.get("label"):
+                continue
+            if not run.is_over:
+                return {"run": run.id, "at": None, "labels": 0, "weak": 0, "is_old": False}
+            report = store.report(WORDS, run)
+            if report is not None:
                 weak = {each.label for each in report.advice}
-                counts = {"labels": len(report.labels), "weak": len(weak)}
+                is_old = counted is not None and self._has_other_words(counted, report)
+                counts = {"labels": len(report.labels), "weak": len(weak), "is_old": is_old}
                 return {"run": run.id, "at": run.finished, **counts}
         return None
+
+    def _has_other_words(self, counted: Counted, report: WordsReport) -> bool:
+        """Return whether the label config has other words than when they were checked."""
+        with suppress(LabelConfigError):
+            checked = parse_label_config(report.config, self.services.settings)
+            return _words_of(checked) != _words_of(counted.config)
+        return True
 
     def _hours(self, project: int, counts: TaskCounts | None) -> Hours | None:
         if counts is None or not counts.left:
@@ -175,31 +177,37 @@ class ProjectRoutes:
         times_s = self.services.annotations.newest_times(project, "compared", RECENT)
         return at_pace(counts.left, times_s)
 
-    def _learned(self, project: int) -> _Json | None:
-        """Return the version in use with its gain, and what waits; None where that is not known."""
-        versions = self.services.learner.versions
+    def _learned(self, project: int, counts: TaskCounts | None) -> _Json | None:
+        """Return the versions in use and that wait, with their gains; None: that is not known."""
+        versions, settings = self.services.learner.versions, self.services.settings
         with suppress(ModelUnavailable):
             state = versions.state(project)
-            live = [each for each in versions.versions(project) if each.number == state.live]
+            adapt = counts.adapt if counts else state.adapt or settings.adapt
+            gains = {each.number: each.gain for each in versions.versions(project)}
             return {
                 "live": state.live,
-                "gain": live[0].adapted_iou - live[0].text_iou if live else None,
-                "waits": state.changed,
+                "gain": gains.get(state.live or 0),
+                "pinned": state.pinned,
+                "waits": None if adapt == "off" else state.waits,
+                "waits_gain": gains.get(state.waits or 0),
+                "changed": state.changed,
+                "every": state.due_after(settings.adapt_every),
                 "trouble": self.serializer.scrub(state.trouble),
-                "adapt": self.services.settings.adapt,
+                "adapt": adapt,
             }
         return None
 
-    def _data_set(self, project: int) -> _Json:
+    def _data_set(self, project: int, counts: TaskCounts | None) -> _Json:
         """Return the newest data set, and how many tasks were corrected since it was asked for."""
-        made = [run for run in self.services.runs.runs(DATASETS, project) if run.state == "done"]
-        newest = made[0] if made else None
-        since = 0.0 if newest is None else newest.created
-        return {
-            "run": None if newest is None else newest.id,
-            "at": None if newest is None else newest.finished,
-            "corrected_since": self.services.annotations.count_tasks(project, since),
-        }
+        made = self.services.runs.last(DATASETS, project)
+        since = 0.0 if made is None else made[0].created
+        corrected = self.services.annotations.count_tasks(project, since)
+        if made is None:  # Label Studio knows before all of them are read
+            done = corrected if counts is None else counts.done
+            return {"run": None, "at": None, "corrected_since": done}
+        run, file = made
+        in_file = {"pictures": file.pictures, "left_out": file.left_out_count}
+        return {"run": run.id, "at": run.finished, "corrected_since": corrected, **in_file}
 
     # ---- what needs a look -----------------------------------------------------------------------
 
@@ -211,6 +219,9 @@ class ProjectRoutes:
             errors = url_for("dashboard.page", _anchor="errors")
             what = f"{inflected(failing.tasks, 'task')} without a prediction"
             yield Finding(failing.tasks, what, errors, failing.since)
+        if counts is not None and counts.skipped:
+            what = f"{inflected(counts.skipped, 'task')} that somebody has skipped"
+            yield Finding(counts.skipped, what, services.files.task_url(project))
         suspected = services.runs.last(LABEL_ERRORS, project)
         if suspected is not None:
             run, report = suspected
@@ -236,7 +247,7 @@ class ProjectRoutes:
             yield Finding(
                 count,
                 f"{'region has' if count == 1 else 'regions have'} the label {label!r}, which the "
-                "label config no longer has",
+                "label config no longer has, counted in all annotations",
                 url_for("datasets.page", project=project, renamed=label, _anchor="renamed"),
                 remedy=f'If it was renamed, write the old name as alias: <Label value="NEW NAME" '
                 f'alias="{label}"/>. Until then, data sets skip its pictures, unless you name '
@@ -244,23 +255,10 @@ class ProjectRoutes:
             )
 
 
-def _next_step(
-    counts: TaskCounts | None,
-    jobs: list[Job],
-    words: _Json | None,
-    learned: _Json | None,
-    data_set: _Json,
-) -> str:
-    """Return the step to do next; empty where there is none, or where that is not known."""
-    if words is None:
-        return "words"
-    if counts is None:
-        return ""
-    is_prelabeled = any(job.kind != "withdrawal" and not job.over for job in jobs)
-    if counts.waiting and not is_prelabeled:
-        return "prelabel"
-    if counts.left:
-        return "correct"
-    if learned is not None and learned["waits"] and learned["adapt"] != "off":
-        return "learn"
-    return "export" if data_set["corrected_since"] else ""
+def _predicts(job: Job) -> bool:
+    """Return whether a job predicts tasks by itself; a paused one waits for somebody."""
+    return job.kind != "withdrawal" and job.state in ("queued", "running")
+
+
+def _words_of(config: LabelConfig) -> dict[str, tuple[str, ...]]:
+    return {label.name: label.prompts for label in config.labels}

@@ -15,10 +15,12 @@ from backend.feedback.report.statistics import (
     PrelabelReport,
 )
 from backend.feedback.report.tables import over_time, to_csv
+from backend.jobs.change_poller import Poll
 from backend.services import Services
 from backend.web.middleware.errors import attachment, json_response
 from backend.web.pages.forms import PROJECT, no_key
 from backend.web.pages.html import html_page, is_for_people
+from backend.web.pages.steps import TaskCounts
 
 _REPORT: Final = f"{PROJECT}/report"
 
@@ -28,16 +30,24 @@ _USE: Final = "What annotators change is read from Label Studio"
 _FRESH_FOR_S: Final = 90.0
 
 
-def describe_reading(services: Services, project: int) -> dict[str, Any]:
-    """Return when annotations were read last, if that is long ago, and how many still wait."""
+def describe_reading(
+    services: Services, project: int, counts: TaskCounts | None = None
+) -> dict[str, Any]:
+    """Return when annotations were read last, if that is long ago, and how many still wait.
+
+    Until all are found that the project had when it was connected, `tasks` of `of_tasks` are read.
+    """
     annotations = services.annotations
     polls = {each.project: each for each in services.change_poller.polls.list_polls()}
-    at = polls[project].polled if project in polls else 0.0
-    is_old = bool(at) and annotations.now - at > _FRESH_FOR_S
+    poll = polls.get(project, Poll(project))
+    is_old = bool(poll.polled) and annotations.now - poll.polled > _FRESH_FOR_S
+    is_first = project in polls and not poll.noted and not poll.trouble
     return {
         "is_served": project in polls,
-        "at": at if is_old else None,
+        "at": poll.polled if is_old else None,
         "open": annotations.count_open(project),
+        "tasks": annotations.count_tasks(project, 0.0) if is_first and counts else None,
+        "of_tasks": counts.done if is_first and counts else None,
     }
 
 

@@ -291,7 +291,11 @@ class FakeStudio:
         return self.changed.get(task, self.made.get(task, 0.0))
 
     def _is_annotated(self, task: int) -> bool:
-        return task in {*self.annotated, *(each["task"] for each in self.annotations.values())}
+        """As seen: skips do not count."""
+        return task in self.annotated or self._count(task) > 0
+
+    def _is_skipped(self, task: int) -> bool:
+        return any(each["was_cancelled"] for each in self._annotations_of(task))
 
     def _count(self, task: int) -> int:
         """As seen: skips do not count."""
@@ -312,6 +316,8 @@ class FakeStudio:
                 ("total_annotations", "equal"): lambda v: self._is_annotated(task) == bool(v),
                 ("total_annotations", "greater"): lambda v: self._is_annotated(task),
                 ("total_annotations", "greater_or_equal"): lambda v: self._count(task) >= v,
+                ("cancelled_annotations", "equal"): lambda v: self._is_skipped(task) == bool(v),
+                ("cancelled_annotations", "greater"): lambda v: self._is_skipped(task),
                 ("draft_exists", "equal"): lambda v: (task in self.drafted) == v,
                 ("updated_at", "greater"): lambda v: self._changed_at(task) > _read(v),
                 ("total_predictions", "greater_or_equal"): lambda v: len(versions) >= v,

@@ -206,13 +206,18 @@ def test_what_passes_no_gate_or_waits_leaves_the_words_until_somebody_says_so(
     assert learning.versions.active(None, "auto") is None
     learning.make_version(3, goes_live=False)
     state = learning.versions.state(7)
-    assert (state.live, state.waits) == (None, True)
+    assert (state.live, state.waits) == (None, 3)
+    learning.make_version(None, goes_live=False)
+    assert learning.versions.state(7).waits == 3, "nobody has decided on it"
     state = learning.versions.use(7, 3, pin=False)
-    assert (state.live, state.waits, state.pinned) == (3, False, False)
-    learning.make_version(4, goes_live=False)
-    assert learning.versions.state(7).waits
+    assert (state.live, state.waits, state.pinned) == (3, None, False)
+    learning.make_version(5, goes_live=False)
+    assert learning.versions.state(7).waits == 5
     state = learning.versions.use(7, 0, pin=False)  # keep the words
-    assert (state.live, state.waits) == (None, False)
+    assert (state.live, state.waits) == (None, None)
+    learning.make_version(6)
+    learning.make_version(None)
+    assert learning.versions.state(7).waits is None, "nobody is asked to decide"
 
 
 def test_what_somebody_uses_is_pinned_and_nothing_moves(learning: LearningStores) -> None:

@@ -166,7 +166,7 @@ def test_programs_steer_with_json(dashboard: Dashboard) -> None:
 
 def test_a_project_has_learned_nothing_and_a_step_needs_a_method_that_can() -> None:
     told = Dashboard().client.get(LEARNING).get_json()
-    assert (told["live"], told["versions"], told["waits"], told["every"]) == (None, [], False, 10)
+    assert (told["live"], told["versions"], told["waits"], told["every"]) == (None, [], None, 10)
     surgery = Dashboard(method="clipsurgery")
     response = surgery.client.post(f"{LEARNING}/step")
     assert response.status_code == 409

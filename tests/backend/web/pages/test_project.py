@@ -25,16 +25,19 @@ from tests.backend.fakes.colour_segmenter import brush_config
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, LocalServer
 from tests.backend.runs import samples
-from tests.backend.web.browser import Dashboard, Page
+from tests.backend.web.browser import PEOPLE, Dashboard, Page
 
 PAGE = "/projects/7"
-CHECK = msgspec.structs.replace(samples.CHECKED_WORDS, labels=("red", "blue"), advice=())
+CONFIG = brush_config("red", "blue")
+CHECK = msgspec.structs.replace(
+    samples.CHECKED_WORDS, labels=("red", "blue"), advice=(), config=CONFIG
+)
 
 
 @pytest.fixture
 def studio() -> FakeStudio:
     tasks = {number: {"image": "data:,"} for number in range(1, 11)}
-    return FakeStudio(brush_config("red", "blue"), tasks, titles={7: "Streets"})
+    return FakeStudio(CONFIG, tasks, titles={7: "Streets"})
 
 
 @pytest.fixture
@@ -75,13 +78,11 @@ def test_the_next_step_moves_from_words_to_the_export(
     keep(database, WORDS, AskedWords(), CHECK)
     shown = figures(lead)
     assert (shown["next"], shown["words"]["weak"]) == ("prelabel", 0)
-    assert shown["counts"] == {
-        "tasks": 10, "left": 10, "waiting": 10, "older": 0, "unknown": {}
-    }  # fmt: skip
+    counts = shown["counts"]
+    assert [counts[name] for name in ("tasks", "left", "waiting", "older")] == [10, 10, 10, 0]
     for task in (1, 2):
         studio.add(task, "an older version")
     assert figures(lead)["counts"]["older"] == 2
-    assert "Prelabel again" in lead.page(PAGE).text
     answer = lead.post("/jobs", {"project": "7"})
     said = lead.page(answer.headers["Location"])
     assert "job 1: tasks without annotations" in " ".join(said.text.split())
@@ -126,7 +127,8 @@ def test_what_needs_a_look_is_counted_and_linked(
         "task without a prediction": 1,
         "suspicious annotations": 2,
         "pictures on which annotators disagree": 400,
-        "region has the label 'crimson <b>', which the label config no longer has": 1,
+        "region has the label 'crimson <b>', which the label config no longer has, "
+        "counted in all annotations": 1,
     }
     page = lead.page(PAGE)
     assert 'alias="crimson <b>"' in page.text
@@ -136,14 +138,62 @@ def test_what_needs_a_look_is_counted_and_linked(
             assert lead.client.get(link, headers={"Accept": "text/html"}).status_code == 200
 
 
-def test_a_label_studio_that_does_not_answer_costs_only_its_numbers(
+def test_while_label_studio_is_away_the_last_numbers_are_shown_with_their_age(
     lead: Dashboard, studio: FakeStudio, database: Database
 ) -> None:
     keep(database, WORDS, AskedWords(), CHECK)
-    studio.fault = lambda asked: Answer(503) if "summary" in asked.path else None
+    away = lambda asked: Answer(503) if "summary" in asked.path else None  # noqa: E731
+    studio.fault = away
     shown = figures(lead)
     assert (shown["counts"], shown["next"], shown["words"]["labels"]) == (None, "", 2)
-    assert "Label Studio does not say how far the project is" in lead.page(PAGE).text
+    assert "Label Studio does not say how far the project is:" in lead.page(PAGE).text
+    studio.fault = lambda asked: None
+    known = figures(lead)
+    assert (known["counts"]["left"], known["counted"], known["next"]) == (10, None, "prelabel")
+    studio.fault = away
+    studio.tasks.clear()
+    later = figures(lead)
+    assert (later["counts"], later["next"]) == (known["counts"], "prelabel")
+    assert "so the numbers of tasks are those of just now:" in lead.page(PAGE).text
+
+
+def test_pictures_that_cannot_be_read_stop_nobody_from_correcting_the_others(
+    lead: Dashboard, studio: FakeStudio, database: Database
+) -> None:
+    keep(database, WORDS, AskedWords(), CHECK)
+    asked = {"project": "7.1", "schema": CONFIG}
+    for task in range(3, 11):
+        studio.add(task, lead.client.post("/setup", json=asked).get_json()["model_version"])
+    gone = [(task, "It is gone.") for task in (1, 2, 99)]
+    FailureStore(database).add(gone, project=7)
+    studio.annotate(10, [], was_cancelled=True)
+    counts = figures(lead)["counts"]
+    assert [counts[name] for name in ("left", "waiting", "failed", "skipped")] == [9, 2, 2, 1]
+    assert figures(lead)["next"] == "correct"
+    page = lead.page(PAGE)
+    assert any(link.endswith("/projects/7/data?labeling=1") for link in page.links)
+    assert "Try the 2 again" in page.text
+    assert "0 of 10 tasks done, 9 left, 1 skipped" in " ".join(page.text.split())
+
+
+def test_words_that_were_changed_since_they_were_checked_are_checked_again(
+    lead: Dashboard, studio: FakeStudio, database: Database
+) -> None:
+    keep(database, WORDS, AskedWords(), CHECK)
+    studio.label_config = CONFIG.replace('<Label value="red"', '<Label value="red" hint="new"')
+    assert not figures(lead)["words"]["is_old"], "the words are the same"
+    studio.label_config = brush_config("red", "green")
+    shown = figures(lead)
+    assert (shown["words"]["is_old"], shown["next"]) == (True, "words")
+    lead.client.post("/projects/7/words", json={})
+    shown = figures(lead)
+    assert (shown["words"]["at"], shown["next"]) == (None, "prelabel")
+
+
+def test_a_project_that_is_not_there_has_no_page(lead: Dashboard) -> None:
+    answer = lead.client.get("/projects/999", headers=PEOPLE)
+    assert (answer.status_code, "Reset" in Page(answer).text) == (404, False)
+    assert lead.client.get("/projects/999").status_code == 404
 
 
 #: Route -> the body of a program, and that of a form.
