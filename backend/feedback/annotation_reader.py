@@ -239,7 +239,7 @@ class AnnotationReader:
                 return "lost", None
             if annotation.seconds is None and list(annotation.result) == list(prediction.regions):
                 return "converted", None
-            if not _is_ours(prediction.version):
+            if not is_ours(prediction.version):
                 return "foreign", None
             return "compared", prediction
         if annotation.parent is not None:
@@ -250,7 +250,8 @@ class AnnotationReader:
         return "scratch", None
 
 
-def _is_ours(version: str) -> bool:
+def is_ours(version: str) -> bool:
+    """Return whether a ``model_version`` is such as this backend writes."""
     return len(version) <= _LONGEST_VERSION and _OUR_VERSION.fullmatch(version) is not None
 
 

@@ -10,6 +10,9 @@ visible late, after a long transaction, or come from a server of Label Studio wh
 So each walk begins `OVERLAP_S` before the mark, and the last change is walked over until it is so
 old.
 
+A prediction may be stored twice: two requests overlap, or an import that a killed backend has sent
+is stored late. Where a project's predictions have changed, a poll deletes second ones as well.
+
 The table has a row for each project. Backends that share a database share it: one leases a project
 that is due, and the lease of a backend that dies ends.
 """
@@ -18,10 +21,12 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
+from math import inf
 from typing import Any, Final, TypeGuard
 
 from sqlalchemy import Column, Float, Integer, Table, Text, delete, insert, select, update
@@ -37,6 +42,7 @@ from backend.database.leases import (
     renewed,
 )
 from backend.errors import BackendError, BadRequest, LabelConfigError, StudioRefused
+from backend.feedback.annotation_reader import is_ours
 from backend.feedback.annotation_store import AnnotationStore
 from backend.jobs.job_store import JobStore
 from backend.label_studio.client import PAGE, LabelStudioClient
@@ -52,6 +58,15 @@ OVERLAP_S: Final = 60.0
 #: How long after its first setup a project is polled: Label Studio asks for the setup before it
 #: connects the backend.
 SETTLED_AFTER_S: Final = 10.0
+
+#: How long a task may have two predictions of one version before one is deleted. Somebody may have
+#: it open: without the prediction that he began with, Label Studio refuses what he submits. His
+#: first stroke makes a draft, and tasks with a draft are left alone.
+DOUBLE_FOR_S: Final = 60.0
+
+#: A search for second predictions rests so many times as long as it took: of a project with older
+#: predictions it goes through all tasks.
+_REST_FACTOR: Final = 9
 
 #: How soon a project is polled of which a webhook tells: a burst of them is one poll.
 _WAKE_AFTER_S: Final = 1.0
@@ -104,6 +119,21 @@ class Poll:
 
 
 _OF_POLL: Final = [_ROW[each.name] for each in fields(Poll)]
+
+
+@dataclass(frozen=True)
+class _Search:
+    """The last search for second predictions of a project. Times are monotonic, in seconds.
+
+    Attributes:
+        state: what the project was like: its newest change, and the number of its predictions.
+        rests_until: when the next may begin.
+        doubles: task that has some -> when that was found first.
+    """
+
+    state: tuple[float, int] = (0.0, -1)
+    rests_until: float = -inf
+    doubles: Mapping[int, float] = field(default_factory=dict)
 
 
 class PollStore:
@@ -212,6 +242,7 @@ class ChangePoller:
         annotations: where annotations are marked.
         jobs: where jobs for new tasks are queued.
         client: Label Studio; None: nothing is polled.
+        clock: monotonic time in seconds.
     """
 
     settings: Settings
@@ -220,8 +251,10 @@ class ChangePoller:
     jobs: JobStore
     client: LabelStudioClient | None
     is_stopping: Callable[[], bool] = lambda: False
+    clock: Callable[[], float] = time.monotonic
     _added: set[int] = field(default_factory=set)  # projects that are in the table
     _woken: set[int] = field(default_factory=set)
+    _searches: dict[int, _Search] = field(default_factory=dict)
     #: projects that are being polled, in the order of their turns, and the rest of their pages
     _walks: deque[tuple[int, Iterator[bool]]] = field(default_factory=deque)
     _lock: threading.Lock = field(default_factory=threading.Lock)  # of `_woken`
@@ -292,7 +325,7 @@ class ChangePoller:
             True after each page.
         """
         project, began = poll.project, self.polls.now
-        newest, tasks = client.newest_change(project)
+        newest, tasks, predictions = client.newest_change(project)
         created, done = 0, poll
         # nothing has changed since a walk that came too late to miss anything
         is_settled = poll.walked >= poll.noted + OVERLAP_S
@@ -315,6 +348,7 @@ class ChangePoller:
                 done = replace(done, since=newest, noted=began)
         if tasks < poll.tasks + created:
             self._mark_gone(client, project)
+        yield from self._remove_doubles(client, project, (newest, predictions))
         self.polls.finish(replace(done, tasks=tasks), self.settings.poll_interval_s)
 
     def _pages(
@@ -362,8 +396,51 @@ class ChangePoller:
             return client.config(project).prelabel
         return False
 
+    def _remove_doubles(
+        self, client: LabelStudioClient, project: int, state: tuple[float, int]
+    ) -> Iterator[bool]:
+        """Delete second predictions of one version, where any may have come since the last search.
+
+        Yields:
+            True after each page of tasks.
+        """
+        last, began = self._searches.get(project, _Search()), self.clock()
+        if began < last.rests_until or (state == last.state and not last.doubles):
+            return
+        waiting: dict[int, float] = {}
+        for tasks in client.possible_doubles(project):
+            for task in tasks:
+                found = last.doubles.get(task, began)
+                if began - found < DOUBLE_FOR_S:
+                    waiting[task] = found
+                else:
+                    _delete_second(client, task)
+            if self.is_stopping():
+                return
+            yield True
+        now = self.clock()
+        rests_until = now + _REST_FACTOR * (now - began)
+        self._searches[project] = _Search(state, rests_until, waiting)
+
     def _mark_gone(self, client: LabelStudioClient, project: int) -> None:
         """Mark the annotations of tasks that are deleted, of which Label Studio lists nothing."""
         tasks = self.annotations.project_tasks(project)
         there = set(client.ids(project, TaskFilter(ids=tuple(tasks))))
         self.annotations.mark_tasks(project, set(tasks) - there)
+
+
+def _delete_second(client: LabelStudioClient, task: int) -> None:
+    """Leave a task one prediction of each version of ours, and those that annotations began with.
+
+    Nothing tells who has stored a prediction, and nobody else's are touched.
+    """
+    found = client.contents(task)
+    if found is None:
+        return
+    parents = {each.prediction for each in found.annotations}
+    kept: dict[str, int] = {}
+    for each in sorted(found.predictions, key=lambda each: (each.id not in parents, each.id)):
+        is_second = kept.setdefault(each.version, each.id) != each.id
+        if is_second and each.id not in parents and is_ours(each.version):
+            log.info("Task %d had a second prediction, which is deleted", task)
+            client.delete(each.id)

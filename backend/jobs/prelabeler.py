@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain, islice, repeat, takewhile
+from itertools import chain, islice, repeat
 from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -157,7 +157,6 @@ class Prelabeler:
             if closing:
                 halt.wait(_CLOSING_PAUSE_S)  # others may be writing some of them just now
             job = self._walk(job, halt, watch)
-        self._remove_duplicates(job, halt)
         if halt.is_set():
             return self._store.get_job(job.id)
         left = self._update_counts(job).remaining
@@ -259,16 +258,6 @@ class Prelabeler:
             return self._task_runner.run_all(tasks, spec, work)
 
         return predict_and_write(self._client, job.project, spec.version, tasks, predict, halt)
-
-    def _remove_duplicates(self, job: Job, halt: threading.Event) -> None:
-        """Delete all but one prediction of the version where a task has several."""
-        ids = self._store.task_ids(job.id)
-        pages = self._client.possible_duplicates(job.project, job.version, ids)
-        for task in chain.from_iterable(takewhile(lambda _: not halt.is_set(), pages)):
-            stored = self._client.stored(task)
-            for double in [each for each in stored if each.version == job.version][1:]:
-                log.info("Task %d had a second prediction, which is removed", task)
-                self._client.delete(double.id)
 
     def _spec(self, job: Job) -> PredictionSpec:
         """Return what to predict, by the version that the job has started with where it can."""

@@ -25,7 +25,7 @@ from backend.label_studio.records import (
     PredictionRow,
     ProjectRow,
     SummaryRow,
-    TaskAnnotations,
+    TaskContents,
     TaskPage,
     TaskRow,
     TitlePage,
@@ -300,29 +300,21 @@ class LabelStudioClient:
                 yield from tasks
                 wanted = replace(wanted, after_id=int(tasks[-1].id or 0))
 
-    def possible_duplicates(
-        self, project: int, version: str, among: tuple[int, ...] | None = None
-    ) -> Iterator[list[int]]:
-        """Find tasks that may have several predictions of one version.
+    def possible_doubles(self, project: int) -> Iterator[list[int]]:
+        """Find tasks without a draft that may have several predictions of one version.
 
         Label Studio lists how many predictions a task has and of which versions, but not how many
-        of each.
-
-        Args:
-            version: the ``model_version``.
-            among: ids to choose from, in ascending order; None for all.
+        of each. It names the versions where the query does: the empty one is in all.
 
         Returns:
             Ids in ascending order, page by page; a page may have none.
         """
-        for some in _split(among):
-            wanted: TaskFilter | None = TaskFilter(
-                with_version=version, min_predictions=2, ids=some
-            )
-            while wanted is not None:
-                rows, _ = self._rows(project, PAGE, query=wanted.query())
-                yield [int(row.id) for row in rows if _may_have_duplicates(row)]
-                wanted = replace(wanted, after_id=int(rows[-1].id)) if rows else None
+        wanted = TaskFilter(with_version="", min_predictions=2, drafted=False)
+        while rows := self._list(project, PAGE, query=wanted.query()).tasks:
+            yield [row.id for row in rows if (row.total_predictions or 0) > len(row.versions)]
+            if len(rows) < PAGE:
+                return
+            wanted = replace(wanted, after_id=rows[-1].id)
 
     def view_ids(self, project: int, view: int) -> list[int]:
         """List the ids of the tasks in a view of the data manager, in ascending order."""
@@ -383,15 +375,22 @@ class LabelStudioClient:
 
         They are read from the task itself: the list of its annotations lacks those that skip it.
         """
-        found = self._connection.find(f"/api/tasks/{task}/", TaskAnnotations)
+        found = self.contents(task)
         rows = found.annotations if found is not None else []
         return {each.id: each.updated for each in rows}
 
-    def newest_change(self, project: int) -> tuple[float, int]:
-        """Return the time of the newest change of a project, and the number of its tasks."""
-        query = TaskFilter(newest_change_first=True).query()
-        rows, total = self._rows(project, 1, query=query)
-        return max((row.updated for row in rows), default=0.0), total
+    def contents(self, task: int) -> TaskContents | None:
+        """Return what a task holds, skips included; None where it is gone."""
+        return self._connection.find(f"/api/tasks/{task}/", TaskContents)
+
+    def newest_change(self, project: int) -> tuple[float, int, int]:
+        """Return the time of a project's newest change, and how many tasks and predictions it has.
+
+        Predictions that are imported change that number alone.
+        """
+        page = self._list(project, 1, query=TaskFilter(newest_change_first=True).query())
+        newest = max((row.updated for row in page.tasks), default=0.0)
+        return newest, page.total, page.total_predictions
 
     def changed_tasks(self, project: int, since: float, after_id: int = 0) -> list[TaskRow]:
         """List the first `PAGE` tasks that were changed after a time, by ascending id.
@@ -400,7 +399,7 @@ class LabelStudioClient:
         submitted, changed, deleted or turned into a draft. It tells nothing of a deleted task.
         """
         wanted = TaskFilter(changed_after=since, after_id=after_id)
-        return self._rows(project, PAGE, query=wanted.query())[0]
+        return self._list(project, PAGE, query=wanted.query()).tasks
 
     def prediction(self, prediction: int) -> PredictionRegions | None:
         """Return the regions of one prediction; None where it is gone."""
@@ -412,17 +411,14 @@ class LabelStudioClient:
 
     def _page(self, project: int, size: int, page: int = 1, **which: Any) -> tuple[list[Task], int]:
         """List one page of tasks, and count the tasks of all pages."""
-        rows, total = self._rows(project, size, page, **which)
-        return [Task(row.id, project, row.data) for row in rows], total
+        listed = self._list(project, size, page, **which)
+        return [Task(row.id, project, row.data) for row in listed.tasks], listed.total
 
-    def _rows(
-        self, project: int, size: int, page: int = 1, **which: Any
-    ) -> tuple[list[TaskRow], int]:
-        """List one page of tasks, all or those of a ``query`` or a ``view``; count all pages'."""
+    def _list(self, project: int, size: int, page: int = 1, **which: Any) -> TaskPage:
+        """List one page of tasks, all or those of a ``query`` or a ``view``."""
         which |= {"project": project, "page": page, "page_size": size}
         given = {"fields": "task_only", "resolve_uri": "false"}
-        answer = self._connection.get("/api/tasks/", TaskPage, **which, **given)
-        return answer.tasks, answer.total
+        return self._connection.get("/api/tasks/", TaskPage, **which, **given)
 
 
 def _split(ids: tuple[int, ...] | None) -> list[tuple[int, ...] | None]:
@@ -430,12 +426,6 @@ def _split(ids: tuple[int, ...] | None) -> list[tuple[int, ...] | None]:
     if ids is None:
         return [None]
     return [ids[start : start + _IDS_AT_ONCE] for start in range(0, len(ids), _IDS_AT_ONCE)]
-
-
-def _may_have_duplicates(row: TaskRow) -> bool:
-    """Return whether a task has more predictions than versions, or its row does not tell."""
-    versions = [each for each in (row.predictions_model_versions or "").split(",") if each]
-    return int(row.total_predictions or 0) > len(versions)
 
 
 def token_sentence(use: str) -> str:

@@ -124,25 +124,26 @@ class TaskRow(Struct, rename={"created": "created_at", "updated": "updated_at"})
         """The number of its annotations, skipped ones included."""
         return (self.total_annotations or 0) + (self.cancelled_annotations or 0)
 
+    @property
+    def versions(self) -> list[str]:
+        """The versions of its predictions, each once; none where the query does not name them."""
+        return [each for each in (self.predictions_model_versions or "").split(",") if each]
+
 
 class TaskPage(Struct):
-    """A page of the data manager."""
+    """A page of the data manager, with the numbers of all tasks and predictions that it lists."""
 
     tasks: list[TaskRow]
     total: int
+    total_predictions: int = 0
 
 
-class IdRow(Struct, rename={"updated": "updated_at"}):
-    """Whatever has an id, as an annotation of which nothing else is read."""
+class IdRow(Struct, rename={"updated": "updated_at", "prediction": "parent_prediction"}):
+    """Whatever has an id, as an annotation of which its regions are not read."""
 
     id: int
     updated: Time = Time(0)
-
-
-class TaskAnnotations(Struct):
-    """A task, of which its annotations alone are read."""
-
-    annotations: list[IdRow]
+    prediction: int | None = None
 
 
 class PredictionRow(Struct, rename={"created": "created_at"}):
@@ -156,6 +157,13 @@ class PredictionRow(Struct, rename={"created": "created_at"}):
     def version(self) -> str:
         """The ``model_version``; empty where it has none."""
         return self.model_version or ""
+
+
+class TaskContents(Struct):
+    """A task, of which its annotations and predictions are read without their regions."""
+
+    annotations: list[IdRow]
+    predictions: list[PredictionRow]
 
 
 class PredictionRegions(PredictionRow):

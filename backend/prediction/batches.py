@@ -178,8 +178,9 @@ class TaskRunner:
         """Run the tasks of a request until the deadline; return their outcomes in order.
 
         Of a batch, tasks that an open job has from an earlier request are left to it. A prediction
-        that has gone to another answer since this request came is left out: Label Studio would
-        store both. A task that somebody has opened is handed to everybody who opens it.
+        that has gone to another answer since Label Studio chose the tasks is left out: it would
+        store both. Polls delete what is stored twice all the same. A task that somebody has opened
+        is handed to everybody who opens it.
 
         Args:
             work: makes the outcome of a task; an error that it raises is raised here.
@@ -191,7 +192,7 @@ class TaskRunner:
             of_jobs = self._late_task_ids(spec.project, waited_s + _CHOOSING_S)
             wanted, most_bytes = [task for task in tasks if task.id not in of_jobs], _ANSWER_BYTES
         run = _Run(wanted, spec, work, notes_failures=True)
-        outcomes, late = self._run_until(end, run, most_bytes)
+        outcomes, late = self._run_until(end, run, most_bytes, waited_s + _CHOOSING_S)
         self._hand_over(spec.project, late)
         return [outcomes.get(_result_key(task, spec.version), Outcome([])) for task in tasks]
 
@@ -215,17 +216,19 @@ class TaskRunner:
     # ---- requests --------------------------------------------------------------------------------
 
     def _run_until(
-        self, end: float, run: _Run, most_bytes: float = math.inf
+        self, end: float, run: _Run, most_bytes: float = math.inf, chosen_s: float = 0.0
     ) -> tuple[dict[str, Outcome], list[Task]]:
         """Run tasks until the monotonic time is `end`.
 
         Args:
             most_bytes: the room for predictions in the answer.
+            chosen_s: how long ago the tasks were chosen, in seconds.
 
         Returns:
             The outcomes by key; those tasks that have none, and that nobody else waits for.
         """
-        asked = math.inf if run.spec.priority is Priority.OPENED else time.monotonic()
+        is_opened = run.spec.priority is Priority.OPENED
+        asked = math.inf if is_opened else time.monotonic() - chosen_s
         taken, late = set[str](), list[Task]()
         with self._changed:
             self._runs.add(run)

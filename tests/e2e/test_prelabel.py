@@ -192,6 +192,7 @@ def test_what_is_late_is_written_by_a_job_that_outlives_kill_9(
     end_leases(store.database, store.get_job(job.id).owner)
     with slow_backend(studio, 0.02, tmp_path / "log", **options) as (url, _):
         wait_for(lambda: store.get_job(job.id).over, "the rest")
+        wait_for(lambda: {*predictions(studio, project).values()} == {1}, "each once")
     assert [(job.kind, job.state) for job in store.list_jobs()] == [("late", "done")]
     assert_each_task_has_one(studio, project, 200)
 

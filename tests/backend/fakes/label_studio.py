@@ -189,7 +189,9 @@ class FakeStudio:
         found = re.fullmatch(r"/api/tasks/(\d+)", path)
         if found and int(found[1]) in self.tasks:
             task = int(found[1])
-            return _json(self._row(task, "") | {"annotations": self._annotations_of(task)})
+            own = [each for each in self.predictions if each["task"] == task]
+            held = {"annotations": self._annotations_of(task), "predictions": own}
+            return _json(self._row(task, "") | held)
         found = re.fullmatch(r"/api/predictions/(\d+)", path)
         if found and asked.method == "GET":
             return _found(next((p for p in self.predictions if p["id"] == int(found[1])), None))
@@ -272,7 +274,11 @@ class FakeStudio:
         if page > 1 and not some:
             return _json({"detail": "Invalid page."}, 404)
         rows = [self._row(task, given.get("query", "")) for task in some]
-        return _json({"tasks": rows, "total": len(found)})
+        counts = {
+            "total": len(found),
+            "total_predictions": sum(map(self.stored().__getitem__, found)),
+        }
+        return _json({"tasks": rows} | counts)
 
     def _row(self, task: int, query: str) -> dict[str, Any]:
         """As seen: versions are told where they are asked for, each once, in any order."""
@@ -311,8 +317,8 @@ class FakeStudio:
             column, value = each["filter"].removeprefix("filter:tasks:"), each["value"]
             fits = {
                 ("id", "greater"): lambda v: task > v,
-                ("predictions_model_versions", "contains"): lambda v: v[0] in versions,
-                ("predictions_model_versions", "not_contains"): lambda v: v[0] not in versions,
+                ("predictions_model_versions", "contains"): lambda v: v[0] in str(versions),
+                ("predictions_model_versions", "not_contains"): lambda v: v[0] not in str(versions),
                 ("total_annotations", "equal"): lambda v: self._is_annotated(task) == bool(v),
                 ("total_annotations", "greater"): lambda v: self._is_annotated(task),
                 ("total_annotations", "greater_or_equal"): lambda v: self._count(task) >= v,

@@ -52,6 +52,7 @@ class Team:
             self.annotations,
             self.jobs,
             client,
+            clock=clock,
         )
         self.reader = AnnotationReader(self.annotations, client)
 
@@ -245,6 +246,34 @@ def test_an_outage_of_the_database_loses_nothing(
     assert team.read() == ids
     (poll,) = team.polls.list_polls()
     assert poll.since == studio.now
+
+
+def test_a_second_prediction_is_deleted_but_none_that_somebody_works_with(
+    team: Team, studio: FakeStudio, server: LocalServer
+) -> None:
+    """Neither storing them changes the time of a task, nor does an import of the real one."""
+    ours, theirs = "demo clearclip 1a2b3c4d", "their own model"
+    first, second = ([studio.add(task, ours) for task in range(1, 6)] for _ in range(2))
+    studio.annotate(2, [], parent_prediction=second[1])
+    studio.drafted.add(3)
+    for prediction in (first[3], second[3]):
+        studio.annotate(4, [], parent_prediction=prediction, was_cancelled=True)
+    others = [studio.add(5, version) for version in (theirs, theirs, "", "", f"{ours} +20 v2")]
+    team.poll()
+    assert studio.stored(ours) == dict.fromkeys(range(1, 6), 2), "somebody may have them open"
+    team.poll()
+    gone = {second[0], first[1], second[4]}
+    assert {each["id"] for each in studio.predictions} == {*first, *second, *others} - gone
+    for _ in range(2):  # as their number has changed
+        team.poll()
+    asked(server)
+    team.poll()
+    assert asked(server) == ["/api/tasks/"], "nothing has changed since"
+    studio.drafted.clear()
+    studio.annotate(3, [], parent_prediction=first[2])
+    team.poll()
+    team.poll()
+    assert second[2] not in {each["id"] for each in studio.predictions}
 
 
 def test_new_tasks_that_no_job_has_are_queued_where_their_project_is_prelabeled(

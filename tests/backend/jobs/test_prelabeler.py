@@ -271,22 +271,6 @@ def test_after_an_outage_of_the_database_the_job_goes_on(
     assert studio.stored() == each_once()
 
 
-def test_duplicates_are_removed_at_the_end(bench: Bench, studio: FakeStudio) -> None:
-    """Label Studio was retrieving some at the same time."""
-    version = bench.version(studio.label_config)
-    other = studio.add(3, "other")
-
-    def meddle(job: Job) -> None:
-        for task in set(studio.stored(version)) - {1}:
-            if task < 10 and not job.over and studio.stored(version)[task] == 1:
-                studio.add(task, version)
-
-    job = bench.run(meddle)
-    assert job.state == "done"
-    assert studio.stored(version) == each_once()
-    assert other in [each["id"] for each in studio.predictions]
-
-
 def test_a_label_config_that_changes_meanwhile_is_what_counts(
     bench: Bench, studio: FakeStudio
 ) -> None:

@@ -55,7 +55,7 @@ def test_all_ids_are_walked_through_while_they_change(
     assert len(walked) > 2 * PAGE
 
 
-def test_possible_duplicates_are_found_without_reading_predictions(
+def test_possible_doubles_are_found_without_reading_predictions(
     client: LabelStudioClient, studio: FakeStudio, server: LocalServer
 ) -> None:
     for task in studio.tasks:
@@ -63,11 +63,11 @@ def test_possible_duplicates_are_found_without_reading_predictions(
         studio.add(task, VERSION)
     studio.add(5, VERSION)
     studio.add(205, VERSION)
-    studio.add(6, "older")  # it may be of any version
-    assert [id_ for page in client.possible_duplicates(7, VERSION) for id_ in page] == [5, 6, 205]
-    assert len(server.asked) == 4
-    assert [id_ for page in client.possible_duplicates(7, VERSION, [4, 5]) for id_ in page] == [5]
-    assert list(client.possible_duplicates(7, VERSION, [])) == []
+    studio.add(6, "older")
+    studio.add(7, "older")
+    studio.drafted.add(7)
+    assert [id_ for page in client.possible_doubles(7) for id_ in page] == [5, 6, 205]
+    assert len(server.asked) == 3
 
 
 def test_the_ids_of_a_view(client: LabelStudioClient, studio: FakeStudio) -> None:
