@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from importlib.util import find_spec
-from itertools import chain, combinations
+from itertools import chain, combinations, count
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -40,7 +40,7 @@ from backend.dataset.picture_file import (
     PictureFile,
     digest_of,
     folded,
-    name_of,
+    names_of,
     read_picture_file,
 )
 from backend.dataset.splits import Features, Split, SplitKey, assign
@@ -292,7 +292,7 @@ class DatasetExporter:
         if image.problem:
             raise DatasetError(image.problem)
         options, task = self.options, int(image.task.id or 0)
-        wanted, suffix = name_of(image.source, f"task-{task}")
+        wanted, suffix = names_of(image.source, f"task-{task}")
         value = self._value_of(image)
         file = None
         if image.content is not None:
@@ -349,13 +349,10 @@ class DatasetExporter:
             raise DatasetError(f'Its data has no "{name}", by which the parts are divided.')
         return str(value)
 
-    def _free_name(self, wanted: str, task: int) -> str:
-        """Choose a name that no other picture has, whatever the case of its letters."""
-        candidate, number = wanted, 1
-        while folded(candidate) in self._names:
-            candidate = f"{wanted}-task{task}" + (f"-{number}" if number > 1 else "")
-            number += 1
-        return candidate
+    def _free_name(self, wanted: Sequence[str], task: int) -> str:
+        """Choose the first name that no other picture has, whatever the case of its letters."""
+        numbered = (f"{wanted[-1]}-task{task}{f'-{n}' if n > 1 else ''}" for n in count(1))
+        return next(name for name in chain(wanted, numbered) if folded(name) not in self._names)
 
     def _entries(self, things: Sequence[LabelledObject]) -> list[list[Any]]:
         """Return what each writer says of the objects; each mask is drawn once, and let go."""
@@ -389,16 +386,16 @@ class DatasetExporter:
     def _count_classes(self, parts: Sequence[str]) -> dict[str, dict[str, ClassCount]]:
         pictures, objects = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
         for row, part in zip(self._pictures(parts), parts, strict=True):
-            for label, count in row.objects.items():
+            for label, some in row.objects.items():
                 pictures[label, part] += 1
-                objects[label, part] += count
+                objects[label, part] += some
         found: dict[str, dict[str, ClassCount]] = {}
         for label in self._classes.names:
             counts = {part: pictures[label, part] for part in self.options.split.names}
             all_ = max(1, sum(counts.values()))
             found[label] = {
-                part: ClassCount(count, objects[label, part], round(100 * count / all_))
-                for part, count in counts.items()
+                part: ClassCount(number, objects[label, part], round(100 * number / all_))
+                for part, number in counts.items()
             }
         return found
 

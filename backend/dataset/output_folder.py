@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -33,7 +34,8 @@ class OutputFolder:
     """Writes a data set into ``NAME.partial`` and renames it to ``NAME`` at the end.
 
     Use it as a context manager: without `finish` it leaves what was there before. A killed run
-    leaves ``NAME.partial``, which the next run removes. One run works on a folder at a time.
+    leaves ``NAME.partial``, which the next one removes that writes beside it. One run works on a
+    folder at a time.
 
     The folder is a new or empty one, or a data set of the same source; its size in MiB is limited.
     `ours` are names of what formats write into it: nothing else is ever removed.
@@ -58,8 +60,8 @@ class OutputFolder:
 
     def __enter__(self) -> OutputFolder:
         """Begin with an empty folder; raise a `DatasetError` where the target is something else."""
-        is_ours = (self.path / _LOCK).exists() or not self.path.exists()
-        if not is_ours and any(self.path.iterdir()):
+        is_ours = any((self.path / name).exists() for name in (_LOCK, MARKER))
+        if not is_ours and self.path.exists() and any(self.path.iterdir()):
             raise DatasetError(f"{self.path} is in the way: move it, or name another folder.")
         self.path.mkdir(parents=True, exist_ok=True)
         try:
@@ -71,6 +73,7 @@ class OutputFolder:
         try:
             self._put_back()
             self._check_target()
+            self._sweep()
             for each in self.path.iterdir():
                 if each.is_dir() and not each.is_symlink():
                     shutil.rmtree(each)
@@ -131,6 +134,13 @@ class OutputFolder:
                 shutil.rmtree(self._replaced)
             else:
                 self._replaced.rename(self.target)
+
+    def _sweep(self) -> None:
+        """Remove what killed runs have left of other folders beside this one."""
+        for path in self.target.parent.glob("*.partial"):
+            if path != self.path and (path / _LOCK).exists():
+                with suppress(Timeout), FileLock(path / _LOCK, timeout=0):
+                    shutil.rmtree(path)
 
     def _check_target(self) -> None:
         if self.target.is_mount():

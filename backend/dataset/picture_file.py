@@ -86,18 +86,20 @@ def digest_of(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=_DIGEST_BYTES).hexdigest()
 
 
-def name_of(source: str, otherwise: str) -> tuple[str, str]:
-    """Return a name for a picture that every file system takes, and the suffix of its file.
+def names_of(source: str, otherwise: str) -> tuple[tuple[str, ...], str]:
+    """Return names for a picture that every file system takes, and the suffix of its file.
 
-    Both are those in its address; where it has none, the name is another one.
+    The first is that of the file before Label Studio has stored it, the second that in its address;
+    where it has none, the name is another one.
     """
     named = ImageName.of(source[:4096])
     if named is None:
-        return otherwise, ""
+        return (otherwise,), ""
     file = PurePosixPath(named.file.replace("\\", "/"))
     suffix = file.suffix if re.fullmatch(r"\.[A-Za-z0-9]{1,5}", file.suffix) else ""
-    stem = file.name[: len(file.name) - len(suffix)]
-    return _clean(stem) or otherwise, suffix
+    files = filter(None, (named.uploaded_file, file.name))
+    stems = dict.fromkeys(_clean(each.removesuffix(suffix)) for each in files)
+    return tuple(filter(None, stems)) or (otherwise,), suffix
 
 
 def folded(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -119,6 +120,8 @@ def test_names_are_those_of_the_pictures_and_each_once(bench: Bench) -> None:
         bench.add("Straße 1.png", picture_bytes(1)),
         "/data/local-files/?d=one/Stra%C3%9Fe%201.png",
         bench.add("日本.png", picture_bytes(4)),
+        bench.add("0123abcd-日本.png", picture_bytes(7)),
+        bench.add("9b45e06c-long.png", picture_bytes(8)),
         bench.add(decomposed, picture_bytes(5)),
         "data:image/png;base64," + base64.b64encode(picture_bytes(6)).decode(),
     ]
@@ -128,7 +131,8 @@ def test_names_are_those_of_the_pictures_and_each_once(bench: Bench) -> None:
     ]
     assert bench.done().skipped == []
     images = {path.stem for path in (bench.folder / "images").iterdir()}
-    assert images == {"Straße 1", "Straße 1-task2", "日本", "café", "task-5"}
+    others = {"日本", "0123abcd-日本", "long", "café", "task-7"}
+    assert images == {"Straße 1", "Straße 1-task2", *others}
     assert images == {path.stem for path in (bench.folder / "masks").iterdir()}
     assert (bench.folder / "images/Straße 1-task2.png").read_bytes() == picture_bytes(3)
 
@@ -262,13 +266,21 @@ def test_a_killed_run_leaves_what_the_next_one_removes(bench: Bench, when: str) 
     assert done.returncode == -9
     assert bench.files() == before
     assert (root / "set.partial").is_dir()
+    bench.pictures = root / "kept"
+    with OutputFolder(root / "busy", "project 7"):
+        bench.folder = root / "set2"
+        bench.done()
+        assert folders(bench) == ["set", "set2"]
+        assert (root / "busy.partial").is_dir()
+    bench.folder = root / "set"
     bench.done()
-    assert folders(bench) == ["set"]
+    assert bench.files() == before
 
 
 def test_a_run_killed_between_its_two_renames_is_undone(bench: Bench) -> None:
     bench.draw("a.png", brush_region(SKY, "sky"))
     bench.done()
+    shutil.copytree(bench.folder, bench.folder.with_name("set.partial"))
     bench.folder.rename(bench.folder.with_name("set.partial-replaced"))
     stopping = threading.Event()
     stopping.set()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backend.dataset.picture_file import LocalPictures, name_of, read_picture_file
+from backend.dataset.picture_file import LocalPictures, names_of, read_picture_file
 from backend.errors import ImageInvalid, ImageTooLarge
 from backend.label_studio.image_loader import decode_image
 from backend.label_studio.requests import Task
@@ -17,19 +17,21 @@ from tests.backend.dataset.drawn_tasks import picture_bytes, saved
 
 
 @pytest.mark.parametrize(
-    ("source", "name"),
+    ("source", "names", "suffix"),
     [
-        ("/data/upload/7/4f-a.b.JPG", ("4f-a.b", ".JPG")),
-        ("https://host/..%2F..%2Fetc%2Fpasswd", ("passwd", "")),
-        ("https://host/...", ("task-3", "")),
-        ("/data/upload/7/a:b|c.png", ("a_b_c", ".png")),
-        ("/data/upload/7/.hidden.png", ("hidden", ".png")),
-        ("data:image/png;base64,AAAA/b.png", ("task-3", "")),
-        ("/data/upload/7/x.toolongsuffix", ("x.toolongsuffix", "")),
+        ("/data/upload/7/4f-a.b.JPG", ["4f-a.b"], ".JPG"),
+        ("/data/upload/7/9b45e06c-long.png", ["long", "9b45e06c-long"], ".png"),
+        ("/data/local-files/?d=9b45e06c-long.png", ["9b45e06c-long"], ".png"),
+        ("https://host/..%2F..%2Fetc%2Fpasswd", ["passwd"], ""),
+        ("https://host/...", ["task-3"], ""),
+        ("/data/upload/7/a:b|c.png", ["a_b_c"], ".png"),
+        ("/data/upload/7/.hidden.png", ["hidden"], ".png"),
+        ("data:image/png;base64,AAAA/b.png", ["task-3"], ""),
+        ("/data/upload/7/x.toolongsuffix", ["x.toolongsuffix"], ""),
     ],
 )
-def test_names_by_address(source: str, name: tuple[str, str]) -> None:
-    assert name_of(source, "task-3") == name
+def test_names_by_address(source: str, names: list[str], suffix: str) -> None:
+    assert names_of(source, "task-3") == (tuple(names), suffix)
 
 
 @pytest.mark.parametrize(
