@@ -313,15 +313,6 @@ class Settings(BaseSettings):
     download_timeout_s: float = Field(
         default=30, gt=0, description="Longest wait in seconds for an image to arrive."
     )
-    presence: float = Field(
-        default=0,
-        ge=0,
-        lt=1,
-        description="Weight of the presence prior: labels that the whole picture does not show win "
-        "less, its authors take 0.1 to 0.4; 0 for none. For one project "
-        'presence="0.1" on a control in the labeling config, which wins. '
-        "METHOD=clipsurgery has a prior of its own instead.",
-    )
     min_island_share: float = Field(
         default=0.0005,
         ge=0,

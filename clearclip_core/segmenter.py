@@ -37,7 +37,7 @@ from clearclip_core.segmentation.refined_argmax import (
     decide_refined,
     decide_refined_on_device,
 )
-from clearclip_core.segmentation.scores import Scores, apply_presence
+from clearclip_core.segmentation.scores import Scores
 from clearclip_core.segmentation.segmentation import Segmentation
 from clearclip_core.segmentation.windows import DenseFeatures, WindowPlan
 from clearclip_core.vocabulary import Label, Vocabulary
@@ -182,31 +182,28 @@ class Segmenter:
             window_px=self.preprocessing.window_px,
             stride_px=self.preprocessing.stride_px,
             patch_hw=self.encoder.patch_size_hw,
-            tapered=self.method.has_tapered_windows,
         )
         return PreparedImage(resized, plan)
 
-    def encode(self, image: ImageLike, with_cls: bool = False) -> DenseFeatures:
+    def encode(self, image: ImageLike) -> DenseFeatures:
         """Encode an image: the expensive half, which does not depend on the words.
 
         Returns:
             Features in the model's dtype, on its device.
         """
-        return self.encode_batch([self.prepare(image)], with_cls=with_cls)[0]
+        return self.encode_batch([self.prepare(image)])[0]
 
     @torch.inference_mode()
     def encode_batch(
         self,
         images: Sequence[PreparedImage],
         windows_at_once: int | None = None,
-        with_cls: bool = False,
     ) -> list[DenseFeatures]:
         """Encode several images together: windows of one size share batches.
 
         Args:
             images: from `prepare`, of any sizes.
             windows_at_once: windows of a batch at most; the segmenter's own by default.
-            with_cls: compute the windows' CLS features too, which a presence prior needs.
 
         Returns:
             The features of each image in the order given, in the model's dtype, on its device.
@@ -224,7 +221,7 @@ class Segmenter:
         features: dict[int, DenseFeatures] = {}
         for indices in by_size.values():
             same_size = [images[index] for index in indices]
-            encoded = self._encode_same_size(same_size, batch_size, with_cls)
+            encoded = self._encode_same_size(same_size, batch_size)
             features |= zip(indices, encoded, strict=True)
         if self.second is not None:
             for some in self._passes(images, batch_size):
@@ -235,14 +232,12 @@ class Segmenter:
             finite = torch.stack([_is_finite(features[index]) for index in range(len(images))])
             for index in [index for index, fits in enumerate(finite.tolist()) if not fits]:
                 log.warning("A picture overflows fp16 and is encoded again in fp32.")
-                features[index] = self._encode_in_fp32(images[index], batch_size, with_cls)
+                features[index] = self._encode_in_fp32(images[index], batch_size)
         return [features[index] for index in range(len(images))]
 
-    def _encode_in_fp32(
-        self, image: PreparedImage, batch_size: int, with_cls: bool
-    ) -> DenseFeatures:
+    def _encode_in_fp32(self, image: PreparedImage, batch_size: int) -> DenseFeatures:
         """Encode in fp32, by half as many windows in the same memory; the features are fp16."""
-        precise = self._in_fp32.encode_batch([image], max(1, batch_size // 2), with_cls)[0]
+        precise = self._in_fp32.encode_batch([image], max(1, batch_size // 2))[0]
         windows = WindowFeatures(precise.patches, precise.cls, precise.second)
         return replace(precise, **windows.to(self.encoder.device, torch.float16)._asdict())
 
@@ -275,22 +270,13 @@ class Segmenter:
             yield plan.cut_mosaic(mosaic).contiguous()
 
     def _encode_same_size(
-        self, images: Sequence[PreparedImage], batch_size: int, with_cls: bool
+        self, images: Sequence[PreparedImage], batch_size: int
     ) -> Iterator[DenseFeatures]:
         """Encode images whose windows have one size, in their order."""
         windows = batches(self.windows(images), batch_size)
         counts = [image.plan.count for image in images]
-        if self.method.stitched:
-            grid_hw = images[0].plan.grid_hw
-            tokens = torch.cat([self.encoder.run_trunk(batch) for batch in windows])
-            parts: Iterable[WindowFeatures] = (
-                self.encoder.read_out_stitched(picture, grid_hw, with_cls)
-                for picture in torch.split(tokens, counts)
-            )
-        else:
-            encoded = join_windows([self.encoder(batch, with_cls) for batch in windows])
-            parts = split_windows(encoded, counts)
-        for image, part in zip(images, parts, strict=True):
+        encoded = join_windows([self.encoder(batch) for batch in windows])
+        for image, part in zip(images, split_windows(encoded, counts), strict=True):
             yield DenseFeatures(part.patches, image.plan, part.cls, self.method.remove_redundancy)
 
     def windows(self, images: Iterable[PreparedImage]) -> Iterator[torch.Tensor]:
@@ -333,7 +319,6 @@ class Segmenter:
         labels: Labels,
         contrast: bool = False,
         adaptation: Adaptation | None = None,
-        presence: float = 0.0,
     ) -> Scores:
         """Score features against words: the cheap half.
 
@@ -342,22 +327,15 @@ class Segmenter:
             labels: names, `Label` values or a `Vocabulary`.
             contrast: let the model's contrast words compete; pixels where they win get no label.
             adaptation: scores adapted to corrected images, see `adapt`; none by default.
-            presence: weight of the presence prior in [0, 1), see
-                `clearclip_core.segmentation.scores.apply_presence`; 0 for none, as in the paper. A
-                method that weighs classes by CLS features itself ignores it.
 
         Raises:
-            ValueError: an adaptation of another model, a method that cannot be adapted, a weight
-                that counts outside [0, 1), or a presence prior for features without CLS features.
+            ValueError: an adaptation of another model, or a method that cannot be adapted.
         """
         vocabulary = self.vocabulary(labels, contrast)
         embeddings = self.embed(vocabulary.queries)
         bias = None
-        if presence and not features.remove_redundancy:
-            embeddings, bias = apply_presence(embeddings, features.image_cls, presence)
         if adaptation is not None:
-            embeddings, learned = adaptation.apply(embeddings, vocabulary)
-            bias = learned if bias is None else bias + learned
+            embeddings, bias = adaptation.apply(embeddings, vocabulary)
         return Scores.of(features, embeddings, vocabulary, bias)
 
     @torch.inference_mode()
@@ -369,7 +347,6 @@ class Segmenter:
         threshold: float | Sequence[float] = 0.0,
         refine: bool = False,
         adaptation: Adaptation | None = None,
-        presence: float = 0.0,
         propagate: bool = False,
     ) -> Segmentation:
         """Encode an image, score it against words and decide its labels.
@@ -380,8 +357,8 @@ class Segmenter:
                 label.
         """
         rgb = to_rgb(image)
-        features = self.encode(rgb, with_cls=bool(presence))
-        scores = self.score(features, labels, contrast, adaptation, presence)
+        features = self.encode(rgb)
+        scores = self.score(features, labels, contrast, adaptation)
         return self.decide(scores, threshold, rgb, refine, propagate)
 
     @torch.inference_mode()

@@ -64,7 +64,7 @@ _WORST: Final = 12
 @with_settings(
     *("label_studio_url", "label_studio_api_key", "allowed_hosts", "device", "precision"),
     *("short_side_px", "refine", "propagate", "model_dir", "database_url", "max_image_mb"),
-    *("max_image_megapixels", "min_island_share", "adapt", "presence"),
+    *("max_image_megapixels", "min_island_share", "adapt"),
 )
 def evaluate_project(
     settings: Settings,
@@ -175,14 +175,14 @@ def _candidates(
     from clearclip_core.evaluation.comparison import Candidate
 
     for settings in several:
-        segmenter, presence = load_segmenter(settings), project.config.presence
+        segmenter = load_segmenter(settings)
         if segmenter.model.notice:
             click.echo(segmenter.model.notice, err=True)
         for name, labels in words.items():
-            yield Candidate(segmenter, labels, settings.model, name, rule, presence=presence)
+            yield Candidate(segmenter, labels, settings.model, name, rule)
         if learned:
             taught = settings.model, f"{_OWN_WORDS}, learned", rule, _learned(settings, project)
-            yield Candidate(segmenter, project.labels, *taught, presence)
+            yield Candidate(segmenter, project.labels, *taught)
 
 
 def _learned(settings: Settings, project: AnnotatedProject) -> Adaptation:

@@ -90,7 +90,7 @@ _BATCH_SIZE = 16
 )
 @with_settings(
     *("model", "method", "device", "precision", "short_side_px", "refine", "propagate", "score"),
-    *("model_dir", "min_island_share", "presence"),
+    *("model_dir", "min_island_share"),
 )
 def export_folder(
     settings: Settings,

@@ -88,7 +88,6 @@ MODEL_SETTINGS: Final = (
     "max_image_mb",
     "max_image_megapixels",
     "min_island_share",
-    "presence",
     "adapt",
     "adapt_label_loss",
 )

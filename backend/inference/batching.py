@@ -95,22 +95,22 @@ class BatchEncoder:
         self.windows_at_once = self.batches = self.windows = 0
 
     def encode(
-        self, segmenter: Segmenter, images: Sequence[PreparedImage], with_cls: bool = False
+        self, segmenter: Segmenter, images: Sequence[PreparedImage]
     ) -> list[WindowFeatures | Exception]:
         """Return the features of each image, or its error; the fault of one costs no other.
 
         Features are in float16, as the cache keeps them: whether it has them changes no answer.
         """
         try:
-            return list(self._encode_in_memory(segmenter, images, with_cls))
+            return list(self._encode_in_memory(segmenter, images))
         except Exception as error:  # noqa: BLE001 -- one image of a batch
             if len(images) == 1:
                 return [error]
             log.warning("%d pictures are encoded one by one: %s", len(images), error)
-        return [outcome for one in images for outcome in self.encode(segmenter, [one], with_cls)]
+        return [outcome for one in images for outcome in self.encode(segmenter, [one])]
 
     def _encode_in_memory(
-        self, segmenter: Segmenter, images: Sequence[PreparedImage], with_cls: bool
+        self, segmenter: Segmenter, images: Sequence[PreparedImage]
     ) -> list[WindowFeatures]:
         """Encode as one batch; where memory is too small for it, in batches half as large."""
         windows = sum(image.plan.count for image in images)
@@ -118,7 +118,7 @@ class BatchEncoder:
             at_once = min(windows, self.windows_at_once)
             self._count(windows)
             try:
-                encoded = segmenter.encode_batch(images, self.windows_at_once, with_cls)
+                encoded = segmenter.encode_batch(images, self.windows_at_once)
                 return [_half_precision(features) for features in encoded]
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or at_once == 1:

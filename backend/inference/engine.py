@@ -232,7 +232,6 @@ class Engine:
         priority: Priority = Priority.INTERACTIVE,
         project: Hashable = None,
         adaptation: Adaptation | None = None,
-        presence: float = 0.0,
     ) -> EncodedImage:
         """Encode and score an image, contrast words included; wait for the model and its turn.
 
@@ -242,13 +241,10 @@ class Engine:
         Args:
             image: from `Segmenter.prepare`.
             adaptation: what scores follow beside the words; features do not depend on it.
-            presence: weight of the presence prior in [0, 1), see `Segmenter.score`.
         """
         self.segmenter()
         key = f"{self._loader.features_id} {image.digest}"
-        if presence:
-            key += " cls"  # features without, of other projects too, stay of use
-        request = ImageRequest(image, key, labels, priority, project, adaptation, presence)
+        request = ImageRequest(image, key, labels, priority, project, adaptation)
         with stage("wait"):
             self._enqueue(request)
             request.began.wait()
@@ -306,8 +302,7 @@ class Engine:
         if not fresh:
             return
         firsts = [requests[0] for requests in fresh.values()]
-        with_cls = any(request.presence > 0 for request in firsts)
-        outcomes = self._encoder.encode(segmenter, [each.image for each in firsts], with_cls)
+        outcomes = self._encoder.encode(segmenter, [each.image for each in firsts])
         for requests, outcome in zip(fresh.values(), outcomes, strict=True):
             self._answer(segmenter, requests, outcome)
 
@@ -347,7 +342,6 @@ class Engine:
                 Vocabulary(request.labels),
                 contrast=True,
                 adaptation=request.adaptation,
-                presence=request.presence,
             )
             encoded = EncodedImage.of(features, scores)
         except Exception as error:  # noqa: BLE001 -- one image of a batch

@@ -33,7 +33,7 @@ class ImageRequest:
     """An image that is to be encoded and scored.
 
     Attributes:
-        key: of its features in the cache; those with CLS features have keys of their own.
+        key: of its features in the cache.
         adaptation: the adaptation that its scores follow; None for the words alone.
         began: set once the model has taken it, or never will.
         is_new: whether it has not been checked for missing words yet.
@@ -45,7 +45,6 @@ class ImageRequest:
     priority: Priority
     project: Hashable
     adaptation: Adaptation | None = None
-    presence: float = 0.0
     encoded: Future[EncodedImage] = field(default_factory=Future)
     began: threading.Event = field(default_factory=threading.Event)
     is_new: bool = True

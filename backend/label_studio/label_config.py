@@ -173,7 +173,6 @@ class LabelConfig:
         prelabel: whether new tasks are to be predicted at once.
         score: score that predictions are sorted by.
         adapt: whether predictions follow corrections.
-        presence: weight of the presence prior, in [0, 1).
     """
 
     images: tuple[ImageTag, ...]
@@ -188,7 +187,6 @@ class LabelConfig:
     prelabel: bool = False
     score: ScoreKind = "confidence"
     adapt: Adapt = "auto"
-    presence: float = 0.0
 
     def controls_of(self, image: str) -> tuple[Control, ...]:
         """Return the controls for the image of that name."""

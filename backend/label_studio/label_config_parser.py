@@ -185,8 +185,8 @@ def parse_label_config(
     """Parse a project's labeling config.
 
     Args:
-        settings: give the score, ADAPT and PRESENCE where the config does not say; None: their
-            defaults, where nobody asks for these three.
+        settings: give the score and ADAPT where the config does not say; None: their
+            defaults, where nobody asks for them.
         must_draw: whether a config is refused that has controls only of kinds that people alone
             draw, such as ellipses.
 
@@ -220,7 +220,6 @@ def parse_label_config(
     others = tuple(_control(each, images) for each in undrawn)
     used = {name for control in controls for name in control.to_names}
     annotated = used | {name for control in others for name in control.to_names}
-    presence = _number(elements, "presence", below_1=True)
     given = settings or _DEFAULTS
     return LabelConfig(
         images=tuple(tag for tag in images.values() if tag.name in used),
@@ -235,7 +234,6 @@ def parse_label_config(
         prelabel=any(prelabel_of(element) == "auto" for element in elements),
         score=cast("ScoreKind", _word(elements, "score", get_args(ScoreKind)) or given.score),
         adapt=cast("Adapt", _word(elements, "adapt", get_args(Adapt)) or given.adapt),
-        presence=float(given.presence if presence is None else presence),
     )
 
 
@@ -328,7 +326,7 @@ def _control_labels(element: Element) -> tuple[ControlLabel, ...]:
     return tuple(map(read, label_elements(element)))
 
 
-def _number(elements: Iterable[Element], attribute: str, below_1: bool = False) -> float | None:
+def _number(elements: Iterable[Element], attribute: str) -> float | None:
     """Read a number from 0 to 1; the first that an element has counts."""
     text = _first(elements, attribute)
     if not text:
@@ -337,9 +335,10 @@ def _number(elements: Iterable[Element], attribute: str, below_1: bool = False) 
         number = float(text)
     except ValueError:
         number = -1
-    if not 0 <= number <= 1 or (below_1 and number == 1):
-        allowed = "of at least 0 and below 1" if below_1 else "from 0 to 1"
-        raise LabelConfigError(f"Expected {attribute} to be a number {allowed}, but got {text!r}.")
+    if not 0 <= number <= 1:
+        raise LabelConfigError(
+            f"Expected {attribute} to be a number from 0 to 1, but got {text!r}."
+        )
     return number
 
 

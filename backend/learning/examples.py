@@ -212,9 +212,9 @@ def build_examples(
 def _build(
     engine: Engine, diff: AnnotationDiff, image: ImageDiff, rgb: RGBArray
 ) -> TrainingExample:
-    labels, presence = diff.config.labels_of(image.tag.name), diff.config.presence
+    labels = diff.config.labels_of(image.tag.name)
     prepared = engine.segmenter().prepare(rgb)
-    encoded = engine.encode(prepared, labels, Priority.BATCH, diff.project, presence=presence)
+    encoded = engine.encode(prepared, labels, Priority.BATCH, diff.project)
     example = Example.of(
         encoded.features,
         image.evidence.masks,
@@ -232,7 +232,7 @@ def _build(
 def read_examples(
     stored: Iterable[TrainingExample], engine: Engine, config: LabelConfig
 ) -> tuple[list[Example], Callable[[Sequence[str]], torch.Tensor], Vocabulary]:
-    """Read stored examples for the labels and the presence prior of today; waits for the model.
+    """Read stored examples for the labels of today; waits for the model.
 
     Returns:
         What `clearclip_core.adapt` takes: the examples, prompts -> (N, D), and the vocabulary.
@@ -244,8 +244,8 @@ def read_examples(
     segmenter = engine.segmenter()
     vocabulary = segmenter.vocabulary(config.labels, contrast=True)
     width = int(segmenter.embed(vocabulary.queries).shape[-1])
-    read = (Example.from_bytes(each.example, width) for each in stored)
-    return [each.with_presence(config.presence) for each in read], segmenter.embed, vocabulary
+    read = [Example.from_bytes(each.example, width) for each in stored]
+    return read, segmenter.embed, vocabulary
 
 
 # ---- rows ------------------------------------------------------------------------------------

@@ -180,7 +180,7 @@ class PictureComparer:
         labels = self.config.labels_of(image.tag)
         controls = [each for each in self.config.controls_of(image.tag) if each.is_predicted]
         scores = self.engine.encode(
-            image.prepared, labels, Priority.BATCH, self.project, adaptation, self.config.presence
+            image.prepared, labels, Priority.BATCH, self.project, adaptation
         ).scores
         rule = prediction_rule(self.settings, least_thresholds(controls, labels))
         masks = draw_masks(self.engine.segmenter(), scores, image.rgb, rule)

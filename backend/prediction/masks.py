@@ -212,7 +212,6 @@ class ImagePredictor:
             spec.priority,
             spec.project,
             spec.adaptation,
-            spec.config.presence,
         )
         with encoded.own_stream():
             masks = [*self._find_masks(query, encoded, image)]

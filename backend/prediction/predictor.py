@@ -23,7 +23,6 @@ from backend.prediction.images import PredictionSpec, TaskImageReader
 from backend.prediction.masks import ImagePrediction, ImagePredictor
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker, TrackedTask
-from clearclip_core import resolve_method
 
 
 class Predictor:
@@ -266,7 +265,7 @@ class ModelVersions:
             settings.refine,
             settings.propagate,
             config.score,
-            0.0 if resolve_method(settings.method).remove_redundancy else config.presence,
+            0.0,  # a weight that 0.2.0 had: equal predictions keep their version
             _config_parts(config),
             None if learned is None else learned.adaptation.digest,
         ]

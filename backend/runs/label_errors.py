@@ -295,7 +295,6 @@ class _Search:
             Priority.BATCH,
             self.project,
             self.held_out.of(prepared.digest),
-            self.config.presence,
         ).scores
         return _Scored(rgb, annotated, scores, prepared.digest)
 

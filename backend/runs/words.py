@@ -363,7 +363,6 @@ class _Measurement:
             labels,
             Priority.BATCH,
             self.project,
-            presence=self.config.presence,
         ).scores
 
     # ---- the pictures ----------------------------------------------------------------------------

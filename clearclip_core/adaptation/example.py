@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -20,7 +20,6 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from clearclip_core.segmentation.runs import BoolMask
-from clearclip_core.segmentation.scores import apply_presence
 from clearclip_core.segmentation.windows import DenseFeatures
 
 Float32Array = npt.NDArray[np.float32]
@@ -42,6 +41,8 @@ _PIXELS_PER_PATCH = 4
 
 #: Version of the bytes, stored in them.
 _FORMAT = 2
+
+_ARRAYS = ("features", "labels", "weights", "removed", "layout")
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,9 +66,6 @@ class Example:
         removed: (N, R) bool, the pixels where that happened to each label of `removed_names`.
         layout: (16, D) float16, mean feature of each cell of a 4 x 4 grid over the image, row by
             row, by which similar images are found.
-        cls: (D,) float16, CLS feature of the image; None where the image was encoded without.
-        presence: weight of the presence prior by which words score the example, see
-            `with_presence`; it is no part of the content.
 
     Raises:
         ValueError: the shapes do not fit, or names are not sorted.
@@ -83,8 +81,6 @@ class Example:
     removed_names: tuple[str, ...]
     removed: BoolArray
     layout: npt.NDArray[np.float16]
-    cls: npt.NDArray[np.float16] | None = None
-    presence: float = 0.0
 
     def __post_init__(self) -> None:
         for names in (self.known, self.names, self.removed_names):
@@ -94,8 +90,6 @@ class Example:
         check_shape("weights", self.weights, (sampled,))
         check_shape("removed", self.removed, (sampled, len(self.removed_names)))
         check_shape("layout", self.layout, (LAYOUT_CELLS**2, self.words_width))
-        if self.cls is not None:
-            check_shape("cls", self.cls, (self.words_width,))
 
     @classmethod
     def of(
@@ -152,31 +146,7 @@ class Example:
             tuple(taken),
             np.array([*shown], np.bool_).reshape(len(taken), len(chosen)).T,
             mean_cells(features),
-            None if features.cls is None else features.image_cls.cpu().numpy().astype(np.float16),
         )
-
-    def with_presence(self, weight: float) -> Example:
-        """Return the example as words with a presence prior score it.
-
-        An example without `cls` is scored without a prior.
-
-        Args:
-            weight: of the prior, in [0, 1), see `apply_presence`.
-        """
-        return replace(self, presence=0.0 if self.cls is None else weight)
-
-    def word_terms(self, embeddings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return by what words score the example: text embeddings, and offsets of the cosines.
-
-        Args:
-            embeddings: (Q, D) unit text embeddings.
-
-        Returns:
-            (Q, D) and (Q,): with a prior those of `apply_presence`, else themselves and zeros.
-        """
-        if self.cls is None or not self.presence:
-            return embeddings, embeddings.new_zeros(len(embeddings))
-        return apply_presence(embeddings, torch.from_numpy(self.cls), self.presence)
 
     @property
     def width(self) -> int:
@@ -231,7 +201,7 @@ class Example:
                 picture=str(facts["picture"]),
                 annotator=str(facts["annotator"]),
                 removed_names=tuple(facts["removed"]),
-                **arrays,
+                **{name: arrays[name] for name in _ARRAYS},
             ),
         )
         check_width(made.words_width, width)
@@ -249,9 +219,7 @@ class Example:
 
     @property
     def _arrays(self) -> Arrays:
-        names = ("features", "labels", "weights", "removed", "layout")
-        arrays = {name: getattr(self, name) for name in names}
-        return arrays if self.cls is None else arrays | {"cls": self.cls}
+        return {name: getattr(self, name) for name in _ARRAYS}
 
 
 class _Grid:

@@ -178,7 +178,7 @@ def _at_equal_steps(indices: npt.NDArray[np.intp], limit: int) -> npt.NDArray[np
 def text_logits(
     features: Float32Array, embeddings: torch.Tensor, vocabulary: Vocabulary, example: Example
 ) -> Float32Array:
-    """Compute the logits of groups at pixels of an example, with its presence prior.
+    """Compute the logits of groups at pixels of an example.
 
     A group's best query counts. A label that was added after the correction could not be chosen and
     has no chance.
@@ -193,8 +193,8 @@ def text_logits(
         (N, G) float32.
     """
     names, owners = group_names(vocabulary), query_names(vocabulary)
-    words, offsets = (term.numpy() for term in example.word_terms(embeddings))
-    logits = np.float32(TEMPERATURE) * (features[:, : words.shape[1]] @ words.T + offsets)
+    words = embeddings.numpy()
+    logits = np.float32(TEMPERATURE) * (features[:, : words.shape[1]] @ words.T)
     text = np.full((len(features), len(names)), _ABSENT, np.float32)
     for group, name in enumerate(names):
         if name == UNLABELED or name in example.known:

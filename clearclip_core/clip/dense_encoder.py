@@ -20,7 +20,6 @@ from clearclip_core.clip.transformer import (
     layer_maps,
     linear,
     run_block,
-    run_cls,
 )
 from clearclip_core.images.preprocessing import to_device
 
@@ -117,8 +116,8 @@ class WindowFeatures(NamedTuple):
 
     Attributes:
         patches: (B, h, w, D).
-        cls: (B, D), features of the CLS token of the trained model; None where neither the method
-            nor the caller needs them.
+        cls: (B, D), features of the CLS token of the trained model; None where the method
+            does not need them.
         second: (B, h, w, S), those of a second encoder; None without one.
     """
 
@@ -212,13 +211,13 @@ class DenseEncoder(nn.Module):
         tokens = 1 + -(-window_hw[0] // patch_h) * -(-window_hw[1] // patch_w)
         return int(tokens * self.visual.conv1.out_channels * 16 * self.dtype.itemsize)
 
-    def forward(self, pixels: torch.Tensor, with_cls: bool = False) -> WindowFeatures:
+    def forward(self, pixels: torch.Tensor) -> WindowFeatures:
         """Encode normalised pixels.
 
         Raises:
             ValueError: wrong rank, channels or sides.
         """
-        return self.read_out(self.run_trunk(pixels), self._grid_of(pixels), with_cls)
+        return self.read_out(self.run_trunk(pixels), self._grid_of(pixels))
 
     def run_trunk(self, pixels: torch.Tensor) -> torch.Tensor:
         """Run the blocks before those that the method reads out: (B, 1 + h*w, width), CLS first.
@@ -233,48 +232,20 @@ class DenseEncoder(nn.Module):
             tokens = run_block(block, tokens)
         return tokens
 
-    def read_out(
-        self, tokens: torch.Tensor, grid_hw: tuple[int, int], with_cls: bool = False
-    ) -> WindowFeatures:
+    def read_out(self, tokens: torch.Tensor, grid_hw: tuple[int, int]) -> WindowFeatures:
         """Run the last blocks as the method reads them out.
 
         Args:
             tokens: from `run_trunk` of this encoder, or of one whose method reads out as many
                 blocks.
             grid_hw: patches (h, w).
-            with_cls: compute the CLS features too, where the method itself does not need them. It
-                costs the keys of the last block and one token's FFN.
         """
-        with_cls = with_cls or self.method.remove_redundancy
-        return self._features(self.last(tokens, grid_hw, with_cls), grid_hw, with_cls)
-
-    def read_out_stitched(
-        self, tokens: torch.Tensor, grid_hw: tuple[int, int], with_cls: bool = False
-    ) -> WindowFeatures:
-        """Run the last block over the tokens of all windows of a picture at once.
-
-        Each patch attends to the patches and CLS tokens of every window, as OV-Stitcher proposes.
-        Of one window the result is that of `read_out`.
-
-        Args:
-            tokens: (windows, 1 + h*w, width) from `run_trunk`, of one picture.
-            grid_hw: patches (h, w) of a window.
-            with_cls: see `read_out`; each window has the CLS features of its own tokens.
-        """
-        dense = self.last(tokens.flatten(0, 1)[None], grid_hw).reshape(tokens.shape)
-        if with_cls:
-            dense = torch.cat([run_cls(self.last.blocks[-1], tokens), dense[:, 1:]], dim=1)
-        return self._features(dense, grid_hw, with_cls)
-
-    def _features(
-        self, dense: torch.Tensor, grid_hw: tuple[int, int], with_cls: bool
-    ) -> WindowFeatures:
-        """Project the read-out tokens of windows, CLS first, into unit features."""
-        if not with_cls:
-            dense = dense[:, 1:]  # (B, h*w, width), without the CLS token
+        dense = self.last(tokens, grid_hw)  # (B, 1 + h*w, width), CLS first
+        if not self.method.remove_redundancy:
+            dense = dense[:, 1:]
         dense = F.normalize(self.visual.ln_post(dense) @ self.visual.proj, dim=-1)
         patches = dense[:, -grid_hw[0] * grid_hw[1] :].reshape(len(dense), *grid_hw, -1)
-        return WindowFeatures(patches, dense[:, 0] if with_cls else None)
+        return WindowFeatures(patches, dense[:, 0] if self.method.remove_redundancy else None)
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
         """Encode normalised pixels into unit patch features.

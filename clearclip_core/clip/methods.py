@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any, Final, Literal, get_args
 
@@ -135,7 +135,7 @@ _SPELLED_OUT = re.compile(
     r"(?:-b(?P<blocks>[0-9]+))?(?:-(?P<positions>size|bilinear))?(?P<remove_redundancy>-surgery)?"
     rf"(?:-k(?P<key_weight>{_NUMBER}))?(?:-affinity\.(?P<affinity>[a-z]+))?"
     r"(?:-repair\.(?P<repair>[a-z]+))?(?:-layers\.(?P<layers>[a-z]+))?"
-    r"(?:-second\.(?P<second>[a-z+]+))?(?P<stitched>-stitched)?(?P<tapered>-tapered)?"
+    r"(?:-second\.(?P<second>[a-z+]+))?"
 )
 
 #: Part that is there or not -> its text.
@@ -143,8 +143,6 @@ _SWITCHES = {
     "residual": "res",
     "ffn": "ffn",
     "remove_redundancy": "surgery",
-    "stitched": "stitched",
-    "tapered": "tapered",
 }
 #: Part with a number -> the letter before it, and its type.
 _NUMBERS: Mapping[str, tuple[str, type]] = MappingProxyType(
@@ -232,18 +230,12 @@ class Method:
             `clearclip_core.clip.methods.LAYERS`; "" for no second pass. It needs an
             affinity.
         second: attention of the second pass; "" for that of the first.
-        stitched: the last block attends to the tokens of all windows of a picture at once. Its
-            windows are tapered too.
-        tapered: overlapping windows are averaged with weights that fall to zero at their borders,
-            so that there are no seams; features do not depend on it. With equal weights otherwise.
 
     Raises:
         ValueError: unknown attention, positions, affinity, repair or layers; alpha negative or
             not finite; alpha other than 1 where ``ln_post`` would cancel it; alpha 0 without a
             residual (nothing would be left); less than one block; an FFN with several blocks; a
-            part that needs an affinity without one, or an affinity with a part of the table;
-            stitched windows with more than the attention of the last block, or `tapered` beside
-            `stitched`.
+            part that needs an affinity without one, or an affinity with a part of the table.
 
     >>> Method() == METHODS["clearclip"]
     True
@@ -261,8 +253,6 @@ class Method:
     repair: str = ""
     layers: str = ""
     second: str = ""
-    stitched: bool = False
-    tapered: bool = False
 
     def __post_init__(self) -> None:
         terms = {*parse_terms(self.attention), *(parse_terms(self.second) if self.second else ())}
@@ -289,7 +279,6 @@ class Method:
         has_blocks = self.blocks > 1 or self.remove_redundancy
         is_plain = not (self.residual or self.ffn or self.alpha != 1 or has_blocks)
         needs_affinity = self.repair or self.layers or self.second or terms & EARLIER_TERMS
-        more = has_blocks or self.affinity or terms - plain_terms - {"identity"}
         return {
             "`alpha` to be a finite number >= 0": 0 <= self.alpha < math.inf,
             "`alpha` to be 1 without residual and FFN, where ln_post cancels it": (
@@ -301,11 +290,6 @@ class Method:
                 not self.ffn or self.blocks == 1
             ),
             "`key_weight` to be a finite number >= 0": 0 <= self.key_weight < math.inf,
-            "`stitched` to be False for a method that is more than an attention of qk, qq, kk, vv "
-            "or identity in the last block": not (self.stitched and more),
-            "`tapered` to be False with `stitched`, whose windows are tapered anyway": (
-                not (self.stitched and self.tapered)
-            ),
             "`affinity` to be named beside `repair`, `layers`, `second` or an attention of earlier "
             "blocks": bool(self.affinity or not needs_affinity),
             "`attention` to be a sum of qk, qq, kk, vv, affinity and earlier with an affinity": (
@@ -315,11 +299,6 @@ class Method:
             "`residual`, `ffn`, `alpha`, `blocks` and `remove_redundancy` to be left out with an "
             "affinity": not self.affinity or is_plain,
         }
-
-    @property
-    def has_tapered_windows(self) -> bool:
-        """Whether overlapping windows are averaged with weights that fall to their borders."""
-        return self.stitched or self.tapered
 
     @property
     def all_terms(self) -> tuple[tuple[str, ...], ...]:
@@ -344,15 +323,14 @@ class Method:
 
     @property
     def key(self) -> str:
-        """Key of this method in feature caches, which do not depend on `tapered`."""
-        return repr(replace(self, tapered=False))
+        """Key of this method, as version 0.2.0 has stored it with training examples."""
+        return f"{repr(self)[:-1]}, stitched=False, tapered=False)"
 
     def __str__(self) -> str:
         """Return the preset's name, or every part spelled out; `resolve_method` reads both."""
         for name, preset in METHODS.items():
-            if preset == replace(self, stitched=False, tapered=False):
-                suffix = "-stitched" if self.stitched else "-tapered" if self.tapered else ""
-                return f"{name}{suffix}"
+            if preset == self:
+                return name
         _, *parts = ((part.name, getattr(self, part.name), part.default) for part in fields(self))
         spelled = [_spell(name, value) for name, value, default in parts if value != default]
         return "-".join([self.attention, *spelled])
@@ -400,8 +378,7 @@ def resolve_method(method: str | Method) -> Method:
     A method is spelled out as its attention, followed by the parts that differ from `Method`'s
     defaults, joined by ``-`` in this order: ``res``, ``ffn``, ``a`` and alpha, ``b`` and the
     number of blocks, ``size`` or ``bilinear``, ``surgery``, ``k`` and the key weight, and
-    ``affinity.``, ``repair.``, ``layers.`` and ``second.`` with a name each, ``stitched``,
-    ``tapered``. A preset may be followed by ``-stitched`` or ``-tapered`` too.
+    ``affinity.``, ``repair.``, ``layers.`` and ``second.`` with a name each.
 
     Args:
         method: a name, or a `Method`, which is returned unchanged.
@@ -419,10 +396,6 @@ def resolve_method(method: str | Method) -> Method:
         return method
     if method in METHODS:
         return METHODS[method]
-    name, _, suffix = method.rpartition("-")
-    if name in METHODS and suffix in ("stitched", "tapered"):
-        preset = METHODS[name]
-        return replace(preset, stitched=suffix == "stitched", tapered=suffix == "tapered")
     parts = parse(method)
     if parts is None or not set(parts["attention"].split("+")) <= set(TERMS):
         raise ValueError(

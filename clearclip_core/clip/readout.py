@@ -30,7 +30,6 @@ from clearclip_core.clip.transformer import (
     project,
     project_out,
     run_block,
-    run_cls,
 )
 
 #: SC-CLIP: neighbours in feature space, and the share of tokens that are no outliers.
@@ -250,16 +249,12 @@ class TwoPasses(nn.Module):
                 )
             self.sink_channels = sink_channels
 
-    def forward(
-        self, tokens: torch.Tensor, grid_hw: tuple[int, int], with_cls: bool = False
-    ) -> torch.Tensor:
+    def forward(self, tokens: torch.Tensor, grid_hw: tuple[int, int]) -> torch.Tensor:
         """Compute the input to ``ln_post``: (B, 1 + N, width), CLS first.
 
         Args:
             tokens: (B, 1 + N, width), the first block's input, CLS first.
             grid_hw: patches (h, w).
-            with_cls: let the CLS token be the last block's output, as in the trained model, of
-                damped tokens where the repair is ``sinks``; else it is the last block's input.
         """
         trunk = self._run_blocks(tokens, grid_hw)
         cosines = self._cosines(trunk, grid_hw)
@@ -274,9 +269,7 @@ class TwoPasses(nn.Module):
             dense = self._average(_cosines(smoothing[:, 1:])) @ dense
         if self.second is not None and self.second.mean:
             dense = dense / len(heads)
-        x = trunk.last_input
-        cls = run_cls(self.blocks[-1], x) if with_cls else x[:, :1]
-        return torch.cat([cls, dense], dim=1)
+        return torch.cat([trunk.last_input[:, :1], dense], dim=1)
 
     def _run_blocks(self, x: torch.Tensor, grid_hw: tuple[int, int]) -> Trunk:
         """Run all blocks but the last, the last too where its output is needed."""

@@ -54,15 +54,15 @@ class LastBlocks(nn.Module):
         self,
         tokens: torch.Tensor,
         grid_hw: tuple[int, int] | None = None,
-        with_cls: bool = False,
     ) -> torch.Tensor:
         """Compute the input to ``ln_post`` of `Method`'s table: (B, N, width) -> (B, N, width).
 
         Args:
             tokens: the input of the first of the blocks, CLS first.
             grid_hw: patches (h, w), which the attention ``neighbour`` needs.
-            with_cls: let the CLS token be that of the trained model, which a method that weights
-                classes needs, and the presence prior; else it is read out as the patches are.
+
+        The CLS token is that of the trained model for a method that weights classes by it; else it
+        is read out as the patches are.
         """
         method, x, outputs = self.method, tokens, []
         *earlier, last = self.blocks
@@ -71,14 +71,14 @@ class LastBlocks(nn.Module):
             outputs.append(attention_output(block, projections, method.attention))
             x = x + attention_output(block, projections, "qk")
             x = x + feed_forward(block, x)
-        needed = (method.attention, "qk") if with_cls else (method.attention,)
+        needed = (method.attention, "qk") if method.remove_redundancy else (method.attention,)
         projections = self._project(last, x, grid_hw, *needed)
         outputs.append(attention_output(last, projections, method.attention))
         attended = method.alpha * sum(outputs[1:], outputs[0])
         summed = tokens + attended if method.residual else attended
         if method.ffn:
             summed = summed + feed_forward(last, summed)
-        if not with_cls:
+        if not method.remove_redundancy:
             return summed
         return torch.cat([cls_output(last, x, projections), summed[:, 1:]], dim=1)
 
@@ -143,11 +143,6 @@ def cls_output(block: Any, tokens: torch.Tensor, projections: Projections) -> to
     first = projections._replace(query=projections.query[:, :, :1])
     cls = tokens[:, :1] + attention_output(block, first, "qk")
     return cls + feed_forward(block, cls)
-
-
-def run_cls(block: Any, tokens: torch.Tensor) -> torch.Tensor:
-    """Compute the CLS token of `run_block` from its input: (B, N, width) -> (B, 1, width)."""
-    return cls_output(block, tokens, project(block, tokens, "qk"))
 
 
 def attention_output(block: Any, projections: Projections, attention: str) -> torch.Tensor:

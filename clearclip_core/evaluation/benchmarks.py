@@ -410,7 +410,7 @@ def benchmark_for(name: str, method: Method) -> Benchmark:
     Args:
         method: a method; one that is no preset is measured as the paper does.
     """
-    benchmark, protocol = BENCHMARKS[name], PROTOCOLS.get(_preset(method))
+    benchmark, protocol = BENCHMARKS[name], PROTOCOLS.get(str(method))
     if protocol is None or name == "demo":
         return benchmark
     cityscapes = {"short_side_px": 560} if name == "cityscapes" else {}
@@ -420,14 +420,9 @@ def benchmark_for(name: str, method: Method) -> Benchmark:
 
 def method_for(name: str, method: Method) -> Method:
     """Return a method with the numbers that its authors chose for a benchmark."""
-    if _preset(method) != "pearl" or name not in _PEARL_KEY_WEIGHTS:
+    if str(method) != "pearl" or name not in _PEARL_KEY_WEIGHTS:
         return method
     return replace(method, key_weight=_PEARL_KEY_WEIGHTS[name])
-
-
-def _preset(method: Method) -> str:
-    """Return the name of a method, whose windows may be tapered."""
-    return str(replace(method, tapered=False))
 
 
 def json_digest(value: object) -> str:

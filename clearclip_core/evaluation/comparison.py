@@ -80,7 +80,6 @@ class Candidate:
     prompts: str
     rule: PredictionRule = AS_BACKEND
     adaptation: Adaptation | None = None
-    presence: float = 0.0
 
     @property
     def name(self) -> tuple[str, str, str]:
@@ -97,9 +96,7 @@ class Candidate:
 
     def masks(self, features: Any, rgb: RGBArray) -> dict[int, BoolMask]:
         """Predict the masks of an image from its features: index of the label -> (H, W) bool."""
-        scores = self.segmenter.score(
-            features, self._vocabulary, adaptation=self.adaptation, presence=self.presence
-        )
+        scores = self.segmenter.score(features, self._vocabulary, adaptation=self.adaptation)
         return draw_masks(self.segmenter, scores, rgb, self.rule)
 
 
@@ -141,9 +138,7 @@ def predict_all(
         key = id(candidate.segmenter)
         if key not in encoded:
             began = time.perf_counter()
-            sharing = (each for each in candidates if each.segmenter is candidate.segmenter)
-            with_cls = any(each.presence > 0 for each in sharing)
-            features = candidate.segmenter.encode(rgb, with_cls=with_cls)
+            features = candidate.segmenter.encode(rgb)
             encoded[key] = features, time.perf_counter() - began
         features, encoding_s = encoded[key]
         began = time.perf_counter()

@@ -399,30 +399,3 @@ class Scores:
         rows_matrix, columns_matrix = self._matrices
         bands = rows_matrix[rows] @ self.cosines  # (Q, r, J*w)
         return bands @ columns_matrix.T  # (Q, r, W)
-
-
-def apply_presence(
-    embeddings: torch.Tensor, image_cls: torch.Tensor, weight: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Put a presence prior into text embeddings.
-
-    Args:
-        embeddings: (Q, D) unit text embeddings.
-        image_cls: (D,), unit CLS feature of the image, see ``DenseFeatures.image_cls``.
-        weight: w in [0, 1).
-
-    Returns:
-        (Q, D) embeddings ``(1 - w) · t``, and (Q,) offsets ``w · cos(g, t)``.
-
-    Raises:
-        ValueError: the weight is not in [0, 1).
-
-    >>> embeddings, offsets = apply_presence(torch.eye(2), torch.tensor([0.6, 0.8]), 0.5)
-    >>> embeddings.tolist(), offsets.tolist()
-    ([[0.5, 0.0], [0.0, 0.5]], [0.30000001192092896, 0.4000000059604645])
-    """
-    if not 0 <= weight < 1:
-        raise ValueError(
-            f"Expected argument `presence` to be at least 0 and below 1, but got {weight}."
-        )
-    return (1 - weight) * embeddings, weight * (embeddings @ image_cls.to(embeddings))

@@ -1,76 +1,16 @@
-"""Sliding windows of an image, tapered or not, and the dense features of their patches."""
+"""Sliding windows of an image, and the dense features of their patches."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from clearclip_core.segmentation.upsampling import AxisUpsampling, Indices, Matrix, Values
-
-
-def window_weights(side_px: int, window_px: int, starts_px: Sequence[int]) -> Matrix:
-    """Return the weight of each window at each pixel of a side; at a pixel they sum to 1.
-
-    Args:
-        starts_px: ascending; where the windows begin.
-
-    Returns:
-        (windows, side_px) in [0, 1], 0 where a window does not cover a pixel.
-
-    >>> window_weights(6, 4, (0, 2)).round(2).tolist()
-    [[1.0, 1.0, 0.75, 0.25, 0.0, 0.0], [0.0, 0.0, 0.25, 0.75, 1.0, 1.0]]
-    """
-    centres = np.arange(side_px) + 0.5
-    low, high = _ramps_px(window_px, starts_px)
-    # Between windows that do not overlap, the ramp is a step.
-    rises = np.clip((centres - low[:, None]) / np.maximum(high - low, 1e-9)[:, None], 0, 1)
-    first, last = np.ones((1, side_px)), np.zeros((1, side_px))
-    weights: Matrix = np.concatenate([first, rises]) - np.concatenate([rises, last])
-    return weights
-
-
-def straighten(
-    rows: Matrix, window_px: int, starts_px: Sequence[int], centres_px: Values
-) -> Matrix:
-    """Make rows of weights piecewise linear again, which products of ramps with weights are not.
-
-    Rows stay at the patches' centres and at the ends of ramps, and are interpolated between them.
-
-    Args:
-        rows: (side_px, n), weights in each pixel.
-        starts_px: where the windows begin.
-        centres_px: (patches,), centres of a window's patches; pixel 0 of it has its centre at 0.
-
-    Returns:
-        (side_px, n).
-    """
-    side_px = len(rows)
-    ramps = np.concatenate(_ramps_px(window_px, starts_px)) - 0.5
-    bends = np.concatenate([np.add.outer(starts_px, centres_px).ravel(), ramps])
-    around = np.concatenate([np.floor(bends), np.ceil(bends), [0, side_px - 1]])
-    knots: Indices = np.unique(np.clip(around, 0, side_px - 1).astype(np.intp))
-    pixels = np.arange(side_px)
-    after = np.clip(np.searchsorted(knots, pixels), 1, max(1, len(knots) - 1)) % len(knots)
-    before = np.maximum(after - 1, 0)
-    length = np.maximum(knots[after] - knots[before], 1)
-    share = ((pixels - knots[before]) / length)[:, None]
-    straight: Matrix = rows[knots[before]] * (1 - share) + rows[knots[after]] * share
-    return straight
-
-
-def _ramps_px(window_px: int, starts_px: Sequence[int]) -> tuple[Matrix, Matrix]:
-    """Return where the weight begins to pass from each window to the next one, and where it ends.
-
-    From centre to centre, as far as both windows cover it.
-    """
-    starts = np.asarray(starts_px, np.float64)
-    centres, ends = starts + window_px / 2, starts + window_px
-    return np.maximum(centres[:-1], starts[1:]), np.minimum(centres[1:], ends[:-1])
+from clearclip_core.segmentation.upsampling import AxisUpsampling, Matrix
 
 
 @dataclass(frozen=True)
@@ -85,8 +25,6 @@ class WindowPlan:
         image_hw: original size in px.
         resized_hw: size in px of the resized image, from which the windows are cut.
         patch_hw: size of a patch in px.
-        tapered: overlapping windows are averaged with weights that fall to zero at their borders,
-            see `clearclip_core.segmentation.windows`; with equal weights otherwise (the paper).
     """
 
     image_hw: tuple[int, int]
@@ -94,12 +32,11 @@ class WindowPlan:
     window_px: int
     stride_px: int
     patch_hw: tuple[int, int]
-    tapered: bool = False
 
     @property
     def key(self) -> str:
-        """Key of this geometry in feature caches, which do not depend on `tapered`."""
-        return repr(replace(self, tapered=False))
+        """Key of this geometry, as version 0.2.0 has stored it with training examples."""
+        return f"{repr(self)[:-1]}, tapered=False)"
 
     @cached_property
     def rows(self) -> Axis:
@@ -119,7 +56,6 @@ class WindowPlan:
             window_px=min(self.window_px, side_px),
             starts_px=window_starts(side_px, self.window_px, self.stride_px),
             patch_px=self.patch_hw[dim],
-            tapered=self.tapered,
         )
 
     @property
@@ -193,7 +129,6 @@ class Axis:
     window_px: int
     starts_px: tuple[int, ...]
     patch_px: int
-    tapered: bool = False
 
     @property
     def patches(self) -> int:
@@ -230,12 +165,6 @@ class Axis:
         windows = np.zeros((self.resized_px, len(self.starts_px), self.patches))
         for index, start in enumerate(self.starts_px):
             windows[start : start + self.window_px, index] += upsample
-        if self.tapered:
-            weights = window_weights(self.resized_px, self.window_px, self.starts_px)
-            mosaic = (windows * weights.T[..., None]).reshape(self.resized_px, -1)
-            centres_px = (np.arange(self.patches) + 0.5) * self.patch_px - 0.5 - before
-            straight = straighten(mosaic, self.window_px, self.starts_px, centres_px)
-            return AxisUpsampling(straight, self.image_px)
         mosaic = windows.reshape(self.resized_px, -1)
         # A row of each window sums to 1, so a row's sum is the number of windows that cover it.
         return AxisUpsampling(mosaic / mosaic.sum(axis=1, keepdims=True), self.image_px)
@@ -261,7 +190,7 @@ class DenseFeatures:
         patches: (windows, h, w, D), each feature of length 1.
         plan: positions of the windows; ``plan.image_hw`` is the size of the original image.
         cls: (windows, D), the windows' CLS features of length 1, where the method weights classes
-            by them or the caller asked for them; None otherwise.
+            by them; None otherwise.
         remove_redundancy: whether the method weights classes by `cls`, see `without_redundancy`.
         second: (windows, h, w, S), features of a second encoder at the same places, which words are
             not compared with; None without one.
@@ -305,19 +234,3 @@ class DenseFeatures:
     def joined(self) -> torch.Tensor:
         """(windows, h, w, D + S): the patches' features, then those of the second encoder."""
         return self.patches if self.second is None else torch.cat([self.patches, self.second], -1)
-
-    @cached_property
-    def image_cls(self) -> torch.Tensor:
-        """(D,) unit CLS feature of the whole image: the mean of its windows', of length 1.
-
-        It is float32, or float64 where the features are.
-
-        Raises:
-            ValueError: the windows' CLS features were not computed.
-        """
-        if self.cls is None:
-            raise ValueError(
-                "Expected features with CLS features, but got None: encode with `with_cls=True`."
-            )
-        precise = self.cls.to(torch.promote_types(self.cls.dtype, torch.float32))
-        return F.normalize(precise.mean(dim=0), dim=0)

@@ -53,8 +53,8 @@ class Encoded:
 
 
 def encoded(segmenter: Segmenter, read: Iterable[tuple[RGBArray, Truth]]) -> list[Encoded]:
-    """Encode pictures, with CLS features."""
-    return [Encoded(rgb, truth, segmenter.encode(rgb, with_cls=True)) for rgb, truth in read]
+    """Encode pictures."""
+    return [Encoded(rgb, truth, segmenter.encode(rgb)) for rgb, truth in read]
 
 
 def scene_values(labels: Iterable[str]) -> npt.NDArray[np.uint8]:

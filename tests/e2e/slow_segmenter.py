@@ -15,11 +15,9 @@ def slow_down(seconds_a_picture: float) -> None:
     """Delay the encoding of each image by a number of seconds."""
     encode = Segmenter.encode_batch
 
-    def slowly(
-        self: Segmenter, pictures: Sequence[Any], windows_at_once: int, with_cls: bool = False
-    ) -> Any:
+    def slowly(self: Segmenter, pictures: Sequence[Any], windows_at_once: int) -> Any:
         time.sleep(seconds_a_picture * len(pictures))
-        return encode(self, pictures, windows_at_once, with_cls)
+        return encode(self, pictures, windows_at_once)
 
     Segmenter.encode_batch = slowly  # type: ignore[method-assign]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -54,7 +53,7 @@ def run(server: LocalServer, *arguments: str) -> Result:
     return result
 
 
-def expected(thresholds: tuple[float, ...], **options: Any) -> tuple[float, float]:
+def expected(thresholds: tuple[float, ...]) -> tuple[float, float]:
     """Mean IoU of the labels, and saved paint of all, by plain loops over the library's masks."""
     segmenter = Segmenter.load(
         "demo", device="cpu", precision="fp32", short_side_px=224, templates=BEST_TEMPLATES
@@ -62,7 +61,7 @@ def expected(thresholds: tuple[float, ...], **options: Any) -> tuple[float, floa
     both, union, wrong, true = (np.zeros(len(LABELS)) for _ in range(4))
     for scene in SCENES:
         made = segmenter.segment(
-            scene.image, LABELS, contrast=True, threshold=thresholds, refine=True, **options
+            scene.image, LABELS, contrast=True, threshold=thresholds, refine=True
         ).masks(MIN_PX, MIN_PX)
         for index, name in enumerate(LABELS):
             is_drawn = name in made and thresholds[index] < 1
@@ -99,16 +98,15 @@ def test_what_counts_beside_the_words_is_that_of_the_project(
     server: LocalServer, studio: FakeStudio, tmp_path: Path
 ) -> None:
     """The label config wins over the settings, and the thresholds of the command over both."""
-    studio.label_config = NEVER.replace('toName="image">', 'toName="image" presence="0.4">')
-    out, beside = tmp_path / "out.json", ("--presence=0.1", "--threshold=sky=0.9", "--limit=2")
+    studio.label_config = NEVER
+    out, beside = tmp_path / "out.json", ("--threshold=sky=0.9", "--limit=2")
     result = run(server, *OPTIONS, *beside, f"--json={out}")
     assert result.exit_code == 0, result.output
     (figures,) = json.loads(out.read_text())["runs"]
     assert figures["prompts"] == "label config"
-    thresholds = (0.9, 0, 0.6, 1)
-    found = expected(thresholds, presence=0.4)
+    found = expected((0.9, 0, 0.6, 1))
     assert (figures["iou"], figures["saved_paint"]) == pytest.approx(found)
-    assert found != pytest.approx(expected(thresholds))
+    assert found != pytest.approx(expected((0, 0, 0.6, 1)))
 
 
 def test_a_picture_that_cannot_be_read_is_left_out_and_without_any_it_is_said(

@@ -95,7 +95,6 @@ class ColourSegmenter:
             device=torch.device("cpu"), dtype=torch.float32, precision="fp32"
         )
         self.method = METHODS["clearclip"]
-        self.presence = 0.0
         self.windows_at_once = 4
         self.features_id = "colours"
         self.log: list[Work] = []
@@ -122,16 +121,15 @@ class ColourSegmenter:
         return PreparedImage(image, WindowPlan(size_hw, size_hw, max(size_hw), 1, (1, 1)))
 
     def encode_batch(
-        self, pictures: Sequence[PreparedImage], windows_at_once: int, with_cls: bool = False
+        self, pictures: Sequence[PreparedImage], windows_at_once: int
     ) -> list[DenseFeatures]:
         self.log.append(("encode", tuple(picture.resized.shape[1] for picture in pictures)))
         self.started.release()
         assert self.gate.wait(20)
         self.fault(pictures, windows_at_once)
         colours = [torch.from_numpy(picture.resized.copy())[None].float() for picture in pictures]
-        cls = [F.normalize(each.mean(dim=(1, 2)), dim=-1) if with_cls else None for each in colours]
-        encoded = zip(colours, pictures, cls, strict=True)
-        return [DenseFeatures(patches, picture.plan, own) for patches, picture, own in encoded]
+        encoded = zip(colours, pictures, strict=True)
+        return [DenseFeatures(patches, picture.plan) for patches, picture in encoded]
 
     def vocabulary(self, labels: tuple[Label, ...] | Vocabulary, contrast: bool) -> Vocabulary:
         return replace(Vocabulary.of(labels), contrast=self.model.contrast if contrast else ())
@@ -142,10 +140,7 @@ class ColourSegmenter:
         vocabulary: Vocabulary,
         contrast: bool,
         adaptation: Adaptation | None = None,
-        presence: float = 0.0,
     ) -> ColourScores:
-        self.presence = presence
-        assert not presence or features.cls is not None
         assert contrast, "the backend asks for contrast words"
         labels = vocabulary.labels
         prompts = [prompt for label in labels for prompt in label.prompts]

@@ -150,19 +150,6 @@ def test_kept_features_are_not_computed_again_but_for_another_method() -> None:
     assert other.encoded == [(7,)]
 
 
-def test_a_presence_prior_is_answered_beside_features_that_were_kept_without() -> None:
-    scene = Scene(cache=FeatureCache(1 << 20))
-    scene.score(7)
-    picture = scene.segmenter.prepare(flag("red", size_hw=(2, 7)))
-    for _ in range(2):
-        encoded = scene.engine.encode(picture, RED, presence=0.1)
-        assert encoded.features.cls is not None
-        assert scene.segmenter.presence == 0.1
-    assert scene.engine.encode(picture, RED).features.cls is None
-    assert scene.segmenter.encoded == [(7,), (7,)]  # once more, with CLS features
-    assert scene.segmenter.presence == 0
-
-
 # The real model
 
 

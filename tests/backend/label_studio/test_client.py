@@ -167,9 +167,8 @@ def test_a_label_config_leaves_open_what_the_settings_say(server: LocalServer) -
         label_studio_api_key=SecretStr(TOKEN),
         score="effort",
         adapt="off",
-        presence=0.2,
     )
     client = LabelStudioClient.from_settings(settings)
     assert client is not None
     config = client.config(7)
-    assert (config.score, config.adapt, config.presence) == ("effort", "off", 0.2)
+    assert (config.score, config.adapt) == ("effort", "off")

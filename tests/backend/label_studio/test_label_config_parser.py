@@ -301,14 +301,12 @@ def test_who_answers() -> None:
         ("score", 'Score=" Uncertainty "', "uncertainty"),
         ("adapt", 'adapt=""', None),
         ("adapt", 'Adapt=" OFF "', "off"),
-        ("presence", "", None),
-        ("presence", 'presence=" 0 "', 0.0),
     ],
 )
 def test_the_first_control_that_says_it_counts_else_the_settings(
     field: str, written: str, meant: object
 ) -> None:
-    settings = Settings(score="effort", adapt="ask", presence=0.3)
+    settings = Settings(score="effort", adapt="ask")
     later = '<PolygonLabels name="p" toName="image" score="confidence"><Label value="x"/>'
     xml = brush_config("red", attributes=written)
     both = xml.replace("</View>", f"{later}</PolygonLabels></View>") if meant else xml
@@ -322,7 +320,6 @@ def test_the_first_control_that_says_it_counts_else_the_settings(
     [
         ('prelabel="false"', "prelabel to be yes, no or auto, but got 'false'"),
         ('score="margin"', "score to be confidence, uncertainty or effort, but got 'margin'"),
-        ('presence="1"', "a number of at least 0 and below 1, but got '1'"),
         ('model_score_threshold="half"', "a number from 0 to 1, but got 'half'"),
         ('model_score_threshold="1.5"', "a number from 0 to 1, but got '1.5'"),
         ('model_score_threshold="-0.1"', "a number from 0 to 1, but got '-0.1'"),

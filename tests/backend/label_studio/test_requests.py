@@ -27,7 +27,7 @@ from clearclip_core import Label
 from tests.backend.fakes.colour_segmenter import brush_config
 
 CONFIG = brush_config("red")
-SETTINGS = Settings(presence=0.3)
+SETTINGS = Settings(score="effort")
 
 
 def _body(**changes: Any) -> bytes:

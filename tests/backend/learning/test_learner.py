@@ -187,19 +187,6 @@ def corrected(
     return AnnotationDiff(annotation, project, task, parsed, (picture,), 0.0, "somebody")
 
 
-def test_a_project_with_a_presence_prior_learns_what_it_leaves_to_be_learned(
-    database: Database,
-) -> None:
-    config = CONFIG.replace("<BrushLabels", '<BrushLabels presence="0.25"', 1)
-    school = School(database)
-    school.learn(1)
-    school.learn(2, config=config)
-    assert school.step(config)
-    ((examples, _),) = school.fits.asked
-    seen = sorted((each.cls is not None, each.presence) for each in examples)
-    assert seen == [(False, 0.0), (True, 0.25)]
-
-
 def test_an_annotation_gives_what_its_picture_and_masks_teach(database: Database) -> None:
     school = School(database)
     school.learn(1)

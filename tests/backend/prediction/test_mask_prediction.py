@@ -150,17 +150,6 @@ def noted(function: Callable[..., Any], log: list[str], name: str) -> Callable[.
     return note
 
 
-@pytest.mark.parametrize("context", [None, CLICK])
-def test_scores_follow_the_presence_prior_of_the_project(context: Context | None) -> None:
-    segmenter = ColourSegmenter()
-    predictor = Predictor(colour_engine(segmenter), read_image, Settings())
-    predictor.predict(request(brush_config("red"), "flag", context=context, presence=0.2))
-    assert segmenter.presence == 0.2
-    own = brush_config("red", attributes='presence="0.1"')
-    predictor.predict(request(own, "flag", context=context, presence=0.2))
-    assert segmenter.presence == 0.1
-
-
 def scored(score: str, config: str, **data: object) -> float:
     return float(predicted(request_for(config, Task(1, 1, data), score=score))["score"])
 

@@ -288,17 +288,9 @@ def test_the_version_follows_all_that_changes_masks() -> None:
     assert same == version(coloured)
 
 
-@pytest.mark.parametrize(
-    ("name", "plain", "other"),
-    [("score", "confidence", "effort"), ("presence", 0, 0.1)],
-)
-def test_what_a_config_chooses_is_in_the_version_only_where_it_changes_masks(
-    name: str, plain: object, other: object
-) -> None:
-    asks = {value: brush_config("red", attributes=f'{name}="{value}"') for value in (plain, other)}
-    assert version(asks[plain], **{name: other}) == version(**{name: plain}) == version()
-    assert version(asks[other]) == version(**{name: other}) != version()
-
-
-def test_a_method_with_a_prior_of_its_own_has_no_presence_in_its_version() -> None:
-    assert version(method="clipsurgery", presence=0.1) == version(method="clipsurgery")
+def test_what_a_config_chooses_is_in_the_version_only_where_it_changes_predictions() -> None:
+    plain, other = (
+        brush_config("red", attributes=f'score="{score}"') for score in ("confidence", "effort")
+    )
+    assert version(plain, score="effort") == version(score="confidence") == version()
+    assert version(other) == version(score="effort") != version()

@@ -416,15 +416,3 @@ def test_methods_that_weigh_classes_refuse_it() -> None:
     learned = Adaptation(("sky",), np.zeros((1, width), np.float32), np.zeros(1, np.float32), 2)
     with pytest.raises(ValueError, match="cannot learn"):
         segmenter.segment(render_scene(1).image, ["sky", "sea"], adaptation=learned)
-
-
-def test_targets_are_scored_with_the_presence_prior_of_the_words() -> None:
-    features, masks = drawn_image(0)
-    cls = F.normalize(torch.randn(SMALL.count, WIDTH, generator=torch.manual_seed(1)), dim=1)
-    example = Example.of(DenseFeatures(features.patches, SMALL, cls), masks, KNOWN)
-    embeddings = embed(WORDS.queries)
-    targets = Targets.of([example.with_presence(0.25)], embeddings, WORDS)
-    assert example.cls is not None
-    image = torch.from_numpy(example.cls).float()
-    cosines = 0.75 * torch.from_numpy(targets.features) @ embeddings.T + 0.25 * embeddings @ image
-    assert targets.text[:, 1] == pytest.approx(50 * cosines[:, 2].numpy(), abs=1e-3)

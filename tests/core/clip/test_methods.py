@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from clearclip_core import MAPS, METHODS, Method
@@ -63,10 +61,6 @@ def test_presets_are_the_papers() -> None:
         ({"affinity": "mean", "second": "zz", "layers": "mean"}, "`attention` to be a sum"),
         ({"affinity": "middle", "attention": "identity"}, "`attention` to be a sum of qk, qq"),
         ({"affinity": "middle", "residual": True}, "left out with an affinity"),
-        ({"attention": "neighbour", "stitched": True}, "`stitched` to be False"),
-        ({"blocks": 2, "stitched": True}, "`stitched` to be False"),
-        ({"affinity": "mean", "stitched": True}, "`stitched` to be False"),
-        ({"tapered": True, "stitched": True}, "`tapered` to be False with `stitched`"),
     ],
 )
 def test_what_makes_no_sense_is_refused(arguments: dict[str, object], sentence: str) -> None:
@@ -85,9 +79,6 @@ def test_a_method_says_what_it_is() -> None:
     name = "qq+affinity-affinity.sparse-repair.density-layers.mean-second.kk"
     assert (str(parts), resolve_method(name)) == (name, parts)
     assert str(Method("procrustes", key_weight=0.5)) == "procrustes-k0.5"
-    assert str(Method(stitched=True)) == "clearclip-stitched"
-    assert str(Method(tapered=True)) == "clearclip-tapered"
-    assert str(Method("vv", tapered=True)) == "vv-tapered"
 
 
 @pytest.mark.parametrize(
@@ -102,10 +93,6 @@ def test_a_method_says_what_it_is() -> None:
         Method("vv", residual=True, positions="bilinear"),
         Method("vv", ffn=True, alpha=0.5),
         Method("procrustes", key_weight=0.3),
-        Method(stitched=True),
-        *(replace(method, tapered=True) for method in METHODS.values()),
-        Method("vv", tapered=True),
-        Method("vv", residual=True, alpha=2, stitched=True),
     ],
     ids=str,
 )

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from clearclip_core import DenseFeatures, Label, Scores, Vocabulary, WindowPlan
-from clearclip_core.segmentation.scores import LogSumExp, apply_presence
+from clearclip_core.segmentation.scores import LogSumExp
 from tests.core.segmentation.test_argmax import COLUMNS, ROWS, cosines, everywhere
 from tests.core.segmentation.test_windows import one_by_one, plan_of
 
@@ -96,9 +94,6 @@ def test_what_does_not_fit_is_refused() -> None:
     for threshold in ([0.1, 0.2], float("nan"), [0.1, float("nan"), 0.2], -0.1, 1.5):
         with pytest.raises(ValueError, match="`threshold` to be one number or 3, one for each"):
             scores_of().label_map(threshold)
-    for weight in (-0.1, 1.0, math.nan, math.inf):
-        with pytest.raises(ValueError, match="`presence` to be at least 0 and below 1"):
-            apply_presence(torch.eye(2), torch.tensor([0.6, 0.8]), weight)
 
 
 def test_label_maps_with_a_bias_are_those_of_every_query_at_every_pixel() -> None:
