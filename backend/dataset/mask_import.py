@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
@@ -106,6 +106,7 @@ class ImportReport(msgspec.Struct):
         files: files of masks, or the pictures in one; `matched` of them match an image.
         ready: tasks whose masks have no problem and are to be written.
         present: tasks that have this version, or any annotation, already; they stay as they are.
+        objects: in formats that tell them apart; `regions` are made of them.
         left_out: files of masks, or single regions of them, that are not written, and why.
         problems: sentences about masks that cannot be written.
         written: tasks that were written; None before. It was stopped before `left` others.
@@ -127,6 +128,8 @@ class ImportReport(msgspec.Struct):
     written: int | None = None
     left: int = 0
     refused: dict[int, str] = {}
+    objects: int = 0
+    regions: int = 0
 
     def plan(self) -> str:
         """Return what would be written, a line each."""
@@ -144,6 +147,11 @@ class ImportReport(msgspec.Struct):
                 f"  {name} -> {each.label or 'no label'}, in {quantity(each.pictures, 'picture')}"
                 for name, each in self.classes.items()
             ]
+        if self.regions < self.objects:
+            lines.append(
+                f"{quantity(self.objects, 'object')} become {quantity(self.regions, 'region')}, "
+                "one for each label of a picture: --instances keeps them apart."
+            )
         lines += _listed("Left out:", [f"{each.where}: {each.reason}." for each in self.left_out])
         lines += _listed("Cannot be written:", self.problems)
         return "\n".join(lines)
@@ -182,15 +190,19 @@ class RegionDrawer:
     mapping: ClassMapping
     instances: bool = False
 
-    def check(self, matched: Matched, size_hw: tuple[int, int]) -> tuple[list[str], list[str]]:
-        """Return the classes of all masks of an image, and why single regions have no mask."""
-        names, empty = [], []
+    def check(self, matched: Matched, size_hw: tuple[int, int]) -> tuple[Counter[str], list[str]]:
+        """Count the masks of each class of an image; return why single regions have none, too."""
+        names, empty = Counter[str](), []
         for region, mask in self._regions(matched, size_hw):
             if mask.any():
-                names.append(region.label)
+                names[region.label] += 1
             else:
                 empty.append(f"{region.id} is left out: it has no mask, or one without an area")
-        return list(dict.fromkeys(names)), empty
+        return names, empty
+
+    def unites(self, target: Target) -> bool:
+        """Return whether all masks of a label are one region."""
+        return not self.instances and target.control.kind in _MASKS
 
     def draw(self, matched: Matched, size_hw: tuple[int, int]) -> Iterator[dict[str, Any]]:
         """Iterate over the entries of a prediction's result for one image."""
@@ -223,7 +235,7 @@ class RegionDrawer:
                 continue
             target = self.mapping.target(region.label, matched.place.tag)
             score = 1.0 if region.score is None else region.score
-            if self.instances or target.control.kind not in _MASKS:
+            if not self.unites(target):
                 yield target, mask, score
                 continue
             before, scores = united.get(target, (None, []))
@@ -385,7 +397,8 @@ class MaskImporter:
         names, empty = self._drawer.check(each, size_hw)
         self._report.left_out += (Unmatched(each.source.where, reason) for reason in empty)
         problems = []
-        for name in names:
+        targets: Counter[Target] = Counter()
+        for name, count in names.items():
             told = self._report.classes.setdefault(name, MappedClass())
             told.pictures += 1
             try:
@@ -394,6 +407,11 @@ class MaskImporter:
                 problems.append(str(error))
             else:
                 told.label = f"{target.label.name} ({target.control.name})"
+                targets[target] += count
+        if each.source.has_objects:
+            self._report.objects += targets.total()
+            drawn = (1 if self._drawer.unites(t) else n for t, n in targets.items())
+            self._report.regions += sum(drawn)
         return problems
 
     def _with_size(self, each: Matched) -> tuple[Matched, tuple[int, int] | TaskError]:

@@ -180,7 +180,7 @@ class NameMatcher:
             name = ImageName.of(place.source)
             if name is not None:
                 files = (name.file, name.uploaded_file or name.file)
-                for file in {*files, *map(_stem, files)}:
+                for file in {*files, *map(_stem, files), *map(_hyphenated, files)}:
                     self._named[file].append((name, place))
 
     def find(self, name: str, other_name: str = "") -> ImagePlace:
@@ -202,7 +202,9 @@ class NameMatcher:
             file = exported.uploaded_file or exported.file
             origin = PurePosixPath(*exported.folders, file)
         roboflow = _ROBOFLOW.sub(r"\1.\2", path.name)
-        names = (path.name, PurePosixPath(other_name).name, roboflow, origin.name)
+        names = [path.name, PurePosixPath(other_name).name, roboflow, origin.name]
+        if roboflow != path.name:
+            names.append(_hyphenated(roboflow))
         found = next(filter(None, map(self._candidates, names)), ())
         if not found:
             raise DatasetError("no task has a picture of that name")
@@ -254,6 +256,14 @@ def _same_folders(
     inwards = [zip(reversed(name.folders), reversed(folders), strict=False) for name, _ in found]
     shared = [sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], each)) for each in inwards]
     return [each for each, count in zip(found, shared, strict=True) if count == max(shared)]
+
+
+def _hyphenated(file: str) -> str:
+    """Return what Roboflow and uploads leave of a name without its suffix, under a mark of its own.
+
+    One writes hyphens for spaces and brackets, the others underscores or nothing.
+    """
+    return "/" + re.sub(r"[\W_]+", "-", _stem(file)).strip("-")
 
 
 def _stem(file: str) -> str:

@@ -130,7 +130,7 @@ def test_what_was_painted_is_what_the_training_set_has(
     lines = (tmp_path / "pictures.jsonl").read_text(encoding="utf-8").splitlines()
     told = {each["image"]: each for each in map(json.loads, lines)}
     (front, rear) = told
-    assert front.endswith("-größe_1.png"), "as Label Studio has named the file"
+    assert front == "größe_1.png", "without what Label Studio has put before it"
     assert rear.endswith(".png"), "turned upright, so it is no copy"
     with Image.open(tmp_path / "images" / rear) as upright:
         assert upright.size == rear_hw[::-1]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -45,6 +46,10 @@ _FILE_LIMITS: Final = Limits(max_file_mb=1 << 10)
 _MAX_SHAPE: Final = 32 << 20
 #: Files of a data set's folder that are no COCO files.
 _OTHERS: Final = ("classes.json", "report.json")
+#: File of each part of a data set of Roboflow.
+_ROBOFLOW: Final = "_annotations.coco.json"
+#: Numbers that are no JSON, but which Python and others write: of areas, which nobody reads.
+_NO_NUMBERS: Final = re.compile(rb"(?<=[\[:,\s])(?:NaN|-?Infinity)(?=\s*[],}])")
 #: Class of masks that have none, as those of Segment Anything.
 _UNNAMED: Final = "object"
 
@@ -144,11 +149,15 @@ def draw_runs(runs: Runs, size_hw: tuple[int, int]) -> RegionMask:
 
 
 def find_coco_files(path: Path) -> list[Path]:
-    """Return a COCO file; of a folder, the files in ``annotations``, else those in itself."""
+    """Return a COCO file; of a folder, the files in ``annotations``, else those in itself.
+
+    Without any, those of its folders are meant that Roboflow has written.
+    """
     if path.is_file():
         return [path] if path.suffix.lower() == ".json" else []
-    below = sorted((path / _FOLDER).glob("*.json"))
-    return below or sorted(each for each in path.glob("*.json") if each.name not in _OTHERS)
+    here = (each for each in path.glob("*.json") if each.name not in _OTHERS)
+    places = ((path / _FOLDER).glob("*.json"), here, path.glob(f"*/{_ROBOFLOW}"))
+    return next(filter(None, map(sorted, places)), [])
 
 
 def read_coco(path: Path, names: Path | None) -> Iterator[MaskSource]:
@@ -229,6 +238,8 @@ def _decode(path: Path) -> _File | list[_Annotation]:
         raise DatasetError(f"{path} has too many objects for its size.")
     is_list = text[:64].lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"["
     try:
+        if _NO_NUMBERS.search(text):
+            text = _NO_NUMBERS.sub(b"null", text)
         if is_list:
             return msgspec.json.decode(text, type=list[_Annotation])
         return msgspec.json.decode(text, type=_File)

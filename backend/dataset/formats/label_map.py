@@ -34,15 +34,23 @@ from clearclip_core.images.opening import open_image
 from clearclip_core.vocabulary import MapNames
 
 #: Files that are looked for, in this order, where none is named.
-FILES: Final = ("classes.json", "names.txt", "classes.txt", "labelmap.txt")
+FILES: Final = ("classes.json", "names.txt", "classes.txt", "labelmap.txt", "label_colors.txt")
 
 _MAX_CLASSES: Final = 1 << 16
 _LIMITS: Final = Limits(max_file_mb=16)
 
-#: A name and its colour, ``road:128,64,128``; CVAT adds fields behind it.
+#: A name and its colour, ``road:128,64,128``; CVAT adds fields behind it. CamVid has them the other
+#: way round, ``128 64 128 Road``.
 _COLOUR_LINE: Final = re.compile(
-    r"(.{1,200}?)[:\s]\s*(\d{1,3})\s*,\s*(\d{1,3})\s*,\s*(\d{1,3})(?::.{0,200})?"
+    r"(?P<name>.{1,200}?)[:\s]\s*(?P<r>\d{1,3})\s*,\s*(?P<g>\d{1,3})\s*,\s*(?P<b>\d{1,3})"
+    r"(?::.{0,200})?"
 )
+_CAMVID_LINE: Final = re.compile(
+    r"\s*(?P<r>\d{1,3})\s+(?P<g>\d{1,3})\s+(?P<b>\d{1,3})\s+(?P<name>\S.{0,200})"
+)
+#: Classes of files of colours that stand for nothing, and the colour of VOC's outlines.
+_NOTHING: Final = ("background", "void")
+_VOC_VOID: Final = (224, 224, 192)
 
 _NO_CLASSES: Final = (
     *(LookupError, RecursionError, TypeError, ValueError),
@@ -80,7 +88,7 @@ class LabelValues:
     Attributes:
         names: value -> name of its class; None for pixels that have no class.
         colours: value -> RGB of its class, where the file says it.
-        is_by_colour: whether the colours of pixels say their class, whatever their values.
+        is_by_colour: whether the colours of a palette say the class, whatever the values.
     """
 
     names: Mapping[int, str | None]
@@ -121,7 +129,8 @@ class LabelValues:
         if path.suffix.lower() in (".yaml", ".yml"):
             return _read_classes(lambda: yaml.safe_load(content)["names"], path)
         lines = content.decode("utf-8", "replace").splitlines()
-        coloured = [_COLOUR_LINE.fullmatch(line) for line in lines if line.strip()[:1] not in "#"]
+        lines_ = [line for line in lines if line.strip()[:1] not in "#"]
+        coloured = [_COLOUR_LINE.fullmatch(e) or _CAMVID_LINE.fullmatch(e) for e in lines_]
         if coloured and all(coloured):
             return _read_colours([match for match in coloured if match], path)
         try:
@@ -146,12 +155,13 @@ def _yaml_file(folder: Path) -> Path | None:
 
 
 def _read_colours(matches: Sequence[re.Match[str]], path: Path) -> LabelValues:
-    """Number the classes of a file of colours; one of the name background is nothing."""
+    """Number the classes of a file of colours; background and void are nothing."""
     names: dict[int, str | None] = {NO_CLASS: None}
     colours: dict[int, ClassColour] = {}
-    for value, (name, red, green, blue) in enumerate(match.groups() for match in matches):
-        names[value] = None if name.strip().lower() == "background" else name.strip()
-        colours[value] = int(red), int(green), int(blue)
+    for value, match in enumerate(matches):
+        name = match["name"].strip()
+        names[value] = None if name.lower() in _NOTHING else name
+        colours[value] = int(match["r"]), int(match["g"]), int(match["b"])
     if len(set(colours.values())) < len(colours) or max(map(max, colours.values())) > NO_CLASS:
         raise DatasetError(f"Expected {path} to have different colours of 0 to 255 each.")
     return LabelValues(names, colours, str(path), is_by_colour=True)
@@ -228,7 +238,7 @@ class ClassMap:
             DatasetError: another size than the picture's, or a value or colour without a class.
         """
         check_mask_size(self.where, self.values.shape[:2], picture_hw)
-        if values.is_by_colour or self.values.ndim == 3:
+        if self.values.ndim == 3 or (values.is_by_colour and self.palette is not None):
             return self._by_colour(values).regions(replace(values, is_by_colour=False), picture_hw)
         found = np.flatnonzero(np.bincount(self.values.ravel())).tolist()
         unknown = [value for value in found if value not in values.names]
@@ -249,10 +259,8 @@ class ClassMap:
                 "--colors."
             )
         rgb = self.values if self.palette is None else self.palette.take(self.values, axis=0)
-        if rgb.ndim == 2:
-            rgb = rgb[..., None].repeat(3, axis=2)
         packed = rgb.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
-        value_of = {colour: value for value, colour in values.colours.items()}
+        value_of = {_VOC_VOID: NO_CLASS} | {rgb: value for value, rgb in values.colours.items()}
         found, places = np.unique(packed, return_inverse=True)
         table = np.zeros(len(found), np.uint16)
         for place, colour in enumerate(found.tolist()):
@@ -342,7 +350,10 @@ def read_index_png(
         values = LabelValues.find(folder, names)
 
     def read(content: bytes, where: str, size_hw: tuple[int, int]) -> list[LabelledRegion]:
-        return read_class_map(content, where, limits).regions(values, size_hw)
+        found = read_class_map(content, where, limits)
+        if colours is not None and found.palette is None and found.values.ndim == 2:
+            found = replace(found, values=found.values[..., None].repeat(3, axis=2))  # grey
+        return found.regions(values, size_hw)
 
     for path in files:
         source = MaskSource.of_file(path, root, limits, read)

@@ -57,10 +57,15 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def find_label_files(folder: Path) -> tuple[Path, list[Path]]:
-    """Return the folder that names start from, and the text files in it by name."""
-    return find_below(
+    """Return the folder that names start from, and the text files in it by name.
+
+    Where some lie in folders ``labels`` below it, as Roboflow has them, these alone are meant.
+    """
+    root, files = find_below(
         folder, (LABELS_FOLDER,), lambda path: path.suffix == ".txt" and path.name not in FILES
     )
+    in_folders = [each for each in files if LABELS_FOLDER in each.relative_to(root).parts]
+    return root, in_folders or [each for each in files if not each.name.startswith("README")]
 
 
 def read_yolo(folder: Path, names: Path | None, limits: Limits) -> Iterator[MaskSource]:

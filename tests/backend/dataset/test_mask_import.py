@@ -16,6 +16,7 @@ from label_studio_sdk.converter.brush import decode_rle
 from PIL import Image, ImageOps
 
 from backend.dataset.formats.label_map import read_index_png
+from backend.dataset.labelled_image import LabelledRegion
 from backend.dataset.mask_import import (
     ImportOptions,
     ImportReport,
@@ -105,6 +106,15 @@ def test_masks_become_predictions_with_every_pixel(
         np.testing.assert_array_equal(decoded(sky), VALUES == 0)
         np.testing.assert_array_equal(decoded(light), VALUES == 1)
     assert [each["score"] for each in studio.predictions[0]["result"]] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("instances", [False, True])
+def test_the_plan_says_where_objects_become_one_region(importer: Make, instances: bool) -> None:
+    regions = [LabelledRegion.of("sky", np.equal(VALUES, value)) for value in (0, 1)]
+    objects = MaskSource("a", "a.json", lambda _: regions, has_objects=True)
+    plan = importer(instances=instances).plan([objects])
+    assert (plan.objects, plan.regions) == (2, 1 + instances)
+    assert ("2 objects become 1 region, one for each label" in plan.plan()) != instances
 
 
 def test_an_import_that_is_stopped_goes_on_from_there(

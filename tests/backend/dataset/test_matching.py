@@ -60,6 +60,8 @@ PLACES = [
         ("b.v2.png", 5),  # a data set may have the picture in another format
         ("train/bär_png.rf.0a1b2c3d", 4),  # as Roboflow names it
         ("b.v2_jpeg.rf.0a1b2c3d.jpg", 5),
+        ("my-photo-1-_jpg.rf.0a1b2c3d.jpg", 1),  # of "my photo (1).jpg"
+        ("under-score_png.rf.0a1b2c3d.jpg", 9),
         ("two/c", 13),  # a bucket is a folder
     ],
 )
@@ -81,6 +83,7 @@ def test_another_name_counts_where_the_first_is_none() -> None:
         ("MY_PHOTO_1", "no task has a picture of that name"),
         ("under score", "no task has a picture of that name"),  # only an upload is renamed
         ("other", "no task has a picture of that name"),
+        ("my-photo-1", "no task has a picture of that name"),  # not of Roboflow
         ("", "no task has a picture of that name"),
     ],
 )

@@ -74,7 +74,7 @@ def test_a_region_without_an_area_costs_itself() -> None:
     matched = Matched(MaskSource("a", "a.txt", lambda _: regions), MATCHED.place)
     drawer = RegionDrawer(ClassMapping(config("BrushLabels")))
     names, (reason,) = drawer.check(matched, SIZE_HW)
-    assert names == ["car"]
+    assert names == {"car": 2}
     assert reason.startswith("line 2 is left out: it has no mask")
     assert [entry["score"] for entry in drawer.draw(matched, SIZE_HW)] == [0.75], "of the others"
 

@@ -210,6 +210,24 @@ def test_what_are_no_runs_is_refused(counts: str) -> None:
         read_runs(counts)
 
 
+def test_an_area_that_is_no_number_costs_nothing(tmp_path: Path) -> None:
+    """As NumPy and pandas write it; a mask of such numbers costs itself."""
+    found = content(area=float("nan"), bbox=[float("inf"), -float("inf"), 1, 1])
+    broken = found["annotations"][0] | {"id": 6, "segmentation": [[float("nan")] * 6]}
+    found["annotations"].append(broken)
+    good, bad = read(tmp_path, found)[0].read_regions((40, 60))
+    assert np.array_equal(good.read_mask(), MASK)
+    with pytest.raises(DatasetError, match="the annotation 6 is broken"):
+        bad.read_mask()
+
+
+def test_the_parts_of_a_folder_of_roboflow_are_read_at_once(tmp_path: Path) -> None:
+    for part in ("train", "valid"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "_annotations.coco.json").write_text(json.dumps(content()))
+    assert [each.name for each in read_coco(tmp_path, None)] == ["val/ü.jpg", "empty.jpg"] * 2
+
+
 # ---- writing -------------------------------------------------------------------------------------
 
 SKY, ROAD = rectangle(0, 0, 20, 60), rectangle(15, 0, 40, 60)

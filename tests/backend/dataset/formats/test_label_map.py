@@ -166,6 +166,12 @@ def test_the_masks_of_pascal_voc(tmp_path: Path, in_colour: bool) -> None:
     assert (source.name, plane.label, bicycle.label) == ("2007_1", "aeroplane", "bicycle")
     np.testing.assert_array_equal(plane.read_mask(), values == 1)
     np.testing.assert_array_equal(bicycle.read_mask(), values == 2)
+    names = tmp_path / "labelmap.txt"
+    names.write_text("background:0,0,0::\naeroplane:128,0,0::\nbicycle:0,128,0::\n")
+    (source,) = read_index_png(tmp_path, names, LIMITS)
+    assert [each.label for each in source.read_regions((2, 3))] == ["aeroplane", "bicycle"]
+    Image.fromarray(values).save(tmp_path / "SegmentationClass/2007_1.png")
+    assert [each.label for each in source.read_regions((2, 3))] == ["aeroplane", "bicycle"]
 
 
 def test_colours_stand_for_the_classes_of_a_file(tmp_path: Path) -> None:
@@ -183,6 +189,9 @@ def test_colours_stand_for_the_classes_of_a_file(tmp_path: Path) -> None:
     (source,) = read_index_png(tmp_path, None, LIMITS, colours=tmp_path / "mine.txt")
     found = {each.label: each.read_mask().tolist() for each in source.read_regions((1, 3))}
     assert found == {"road": [[False, True, False]], "old kerb": [[False, False, True]]}
+    (tmp_path / "mine.txt").write_text("1 2 3\t\told kerb\n128 64 128\tRoad\n0 0 0 Void\n")
+    (source,) = read_index_png(tmp_path, None, LIMITS, colours=tmp_path / "mine.txt")
+    assert [each.label for each in source.read_regions((1, 3))] == ["old kerb", "Road"]
 
 
 def test_suffixes_of_masks_and_of_pictures(tmp_path: Path) -> None:
@@ -238,10 +247,34 @@ def make(folder: Path, *files: str) -> Path:
         (["annotations/train.json", "report.json", "classes.json", "images/a.png"], "coco"),
         (["labels/train/a.txt", "images/train/a.png", "data.yaml"], "yolo"),
         (["a.txt", "classes.txt", "a.png"], "yolo"),
+        (["data.yaml", "README.roboflow.txt", "train/labels/a.txt", "train/images/a.png"], "yolo"),
+        (["README.roboflow.txt", "train/_annotations.coco.json", "train/a.png"], "coco"),
+        (["label_colors.txt", "a.png"], "index-png"),
+        (["train/a.png", "val/b.png"], "index-png"),
     ],
 )
 def test_the_format_is_found(tmp_path: Path, files: list[str], expected: str) -> None:
     assert detect_format(make(tmp_path, *files)) == expected
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "advice"),
+    [
+        ("gtFine/ulm/ulm_0_gtFine_labelIds.png", "", "Cityscapes: give --suffix _gtFine_labelIds="),
+        ("0001TP_L.png", "", "CamVid: give --suffix _L"),
+        ("annotations.xml", "<annotations><version>", "CVAT's XML: export it from there as COCO"),
+        ("b.xml", "<annotation><object><polygon>", "LabelMe's XML: convert it"),
+        ("b.xml", "<annotation><object><bndbox>", "boxes of PASCAL VOC, which are no masks"),
+        ("car/a.png", "", "a folder of masks for each class: give --format binary-masks"),
+    ],
+)
+def test_what_a_folder_looks_like_is_said(
+    tmp_path: Path, file: str, content: str, advice: str
+) -> None:
+    make(tmp_path, "sky/a.png", file)
+    (tmp_path / file).write_text(content)
+    with pytest.raises(DatasetError, match=f"looks like {advice}"):
+        detect_format(tmp_path)
 
 
 def test_several_formats_are_not_chosen_from(tmp_path: Path) -> None:

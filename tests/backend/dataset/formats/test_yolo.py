@@ -58,6 +58,15 @@ def test_names_in_a_text_file_with_a_class_for_nothing(tmp_path: Path) -> None:
     assert len(list(read_yolo(tmp_path, None, Limits()))) == 1, "classes.txt is no picture's file"
 
 
+def test_a_folder_of_roboflow_has_its_labels_below_its_parts(tmp_path: Path) -> None:
+    for name in ("train/labels/a_jpg.rf.1.txt", "valid/labels/b.txt", "README.dataset.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("0 0 0 1 0 1 1\n")
+    (tmp_path / "data.yaml").write_text("names: [sky]")
+    names = [each.name for each in read_yolo(tmp_path, None, Limits())]
+    assert names == ["train/labels/a_jpg.rf.1", "valid/labels/b"]
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
