@@ -58,8 +58,6 @@ class LabelDiff(Struct, frozen=True, omit_defaults=True):
         received: regions to which the prediction had given another label.
         true_px: pixels that the annotation covers.
         image: index of the image among those of its annotation that are compared.
-        score: the lowest score of the predicted regions, in [0, 1]; None where none was predicted,
-            or one has no score.
 
     >>> change = LabelDiff("car", corrected=1, predicted_px=8, true_px=10, shared_px=6)
     >>> change.iou
@@ -77,14 +75,6 @@ class LabelDiff(Struct, frozen=True, omit_defaults=True):
     true_px: int = 0
     shared_px: int = 0
     image: int = 0
-    score: float | None = None
-
-    @property
-    def needed_change(self) -> bool:
-        """Whether a region is not as it was predicted, or was not predicted with this label."""
-        return bool(
-            self.corrected or self.deleted or self.relabelled or self.added or self.received
-        )
 
     @property
     def iou(self) -> float | None:
@@ -280,14 +270,7 @@ def _compare_areas(
     for area in is_:
         if area.id not in before or not area.id:
             counts["received" if area.id in known else "added"] += 1
-    return LabelDiff(label, relabelled=dict(relabelled), score=_lowest_score(was), **counts)
-
-
-def _lowest_score(areas: Iterable[Area]) -> float | None:
-    """Return the lowest score of some areas; None where there is none, or one has no score."""
-    scores = [area.score for area in areas]
-    known = [score for score in scores if score is not None]
-    return min(known) if known and len(known) == len(scores) else None
+    return LabelDiff(label, relabelled=dict(relabelled), **counts)
 
 
 def _labels_by_id(side: Mapping[str, Sequence[Area]]) -> dict[str, list[str]]:

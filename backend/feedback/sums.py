@@ -65,9 +65,6 @@ class LabelSums(Struct, array_like=True):
         added: regions that the annotator drew.
         received: regions that were predicted with another label.
         relabelled: name of another label -> predicted regions that have that label now.
-        scored: score, in hundredths, rounded down -> images whose predicted regions have it, the
-            lowest of them.
-        unchanged: those of `scored` on which all regions were accepted and none was added.
 
     >>> sums = LabelSums()
     >>> sums.add(LabelDiff("car", corrected=1, predicted_px=8, true_px=10, shared_px=6))
@@ -88,8 +85,6 @@ class LabelSums(Struct, array_like=True):
     true_px: int = 0
     shared_px: int = 0
     relabelled: dict[str, int] = {}
-    scored: dict[int, int] = {}
-    unchanged: dict[int, int] = {}
 
     def add(self, change: LabelDiff, times: int = 1) -> None:
         """Add a difference; with ``times=-1``, take it away."""
@@ -102,11 +97,6 @@ class LabelSums(Struct, array_like=True):
             self.pictures += times
             self.measured += times
             self.iou_parts += times * round(iou * _PARTS)
-        if change.score is not None:
-            score = int(100 * change.score + 1e-6)
-            add_count(self.scored, score, times)
-            if not change.needed_change:
-                add_count(self.unchanged, score, times)
 
     def add_all(self, other: LabelSums) -> None:
         """Add all differences of other sums."""

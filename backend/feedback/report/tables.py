@@ -17,7 +17,6 @@ from backend.feedback.report.hours_left import HoursLeft, hours
 from backend.feedback.report.statistics import (
     ORIGINS_IN_WORDS,
     PrelabelReport,
-    SafeScore,
     in_percent,
 )
 from backend.feedback.sums import GroupSums, LabelSums, ProjectSums, by_name
@@ -55,8 +54,6 @@ def print_report(report: PrelabelReport, console: Console, *, is_complete: bool 
             for name, each in lines.items():
                 _row(table, name, each)
             console.print(table, "")
-    if report.safe_scores:
-        console.print(_safe_scores(report.safe_scores), "")
     if report.hours_left is not None:
         _print_hours(report.hours_left, console)
     for label, what in report.harmful.items():
@@ -143,19 +140,6 @@ def _summary(report: PrelabelReport, is_complete: bool) -> str:
         f"Project {report.project}: {quantity(sum(report.kinds.values()), 'annotation')}; "
         f"{', '.join(kinds)}."
     )
-
-
-def _safe_scores(found: Mapping[str, SafeScore]) -> Table:
-    columns = ("from\nscore", "masks", "no\nchange %", "at\nleast %")
-    table = _empty_table("Scores from which on masks needed no change", "label", columns)
-    for label, each in found.items():
-        table.add_row(
-            _safe(label),
-            "-" if each.score is None else f"{each.score / 100:.2f}",
-            str(each.masks),
-            *(in_percent(share).removesuffix(" %") for share in (each.share, each.lower_bound)),
-        )
-    return table
 
 
 def _print_hours(left: HoursLeft, console: Console) -> None:

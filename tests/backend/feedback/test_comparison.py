@@ -221,15 +221,6 @@ def test_a_change_is_kept_as_json() -> None:
     )
 
 
-def test_the_lowest_score_of_a_labels_predicted_regions_is_kept() -> None:
-    predicted = [region("a", "c", LEFT, score=0.9), region("b", "c", WIDE, score=0.4)]
-    kept = change(predicted, predicted)
-    assert kept.score == 0.4
-    assert change(predicted, []).score == 0.4, "deleted ones had a score, too"
-    assert change([*predicted, region("d", "c", LEFT)], predicted).score is None
-    assert change([region("a", "Dog", LEFT, score=0.9)], predicted).score is None, "only added"
-
-
 RIGHT = drawn("....####", "....####", "........", "........")
 EDGE = drawn("....##..", "....##..", "........", "........")
 

@@ -12,14 +12,13 @@ import numpy as np
 import pytest
 from msgspec import structs
 from rich.console import Console
-from scipy.stats import binomtest
 
 from backend.database.database import Database
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.annotation_table import AnnotationOrigin, ReadAnnotation
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.report.hours_left import LEAST, Hours, HoursLeft, at_pace, estimate
-from backend.feedback.report.statistics import PrelabelReport, SafeScore, harm, lower_bound
+from backend.feedback.report.statistics import PrelabelReport, harm
 from backend.feedback.report.tables import over_time, print_report, to_csv
 from backend.label_studio.client import LabelStudioClient
 from tests.backend.fakes.colour_segmenter import brush_config
@@ -172,54 +171,6 @@ def test_a_renamed_label_counts_under_its_new_name() -> None:
     assert {*sums.all.labels} == {"House", "Building"}, "the sums are unchanged"
 
 
-def mask(score: float | None, **more: object) -> LabelDiff:
-    kept = {"accepted": 1, "predicted_px": 5, "true_px": 5, "shared_px": 5}
-    return LabelDiff("car", score=score, **(kept | more))  # type: ignore[arg-type]
-
-
-def scored(masks: list[LabelDiff], *before: ReadAnnotation) -> PrelabelReport:
-    """The report of masks of one version, and of what was read before."""
-    reads = [
-        read(90 + n, each, version="demo clearclip d4f5aa8d", day=n / 1000)
-        for n, each in enumerate(masks)
-    ]
-    return report_of([*before, *reads])
-
-
-@pytest.mark.parametrize(("kept", "masks"), [(1, 1), (28, 29), (29, 29), (190, 200), (0, 9)])
-def test_the_bound_is_that_of_clopper_and_pearson(kept: int, masks: int) -> None:
-    exact = binomtest(kept, masks, alternative="greater").proportion_ci(0.95, "exact").low
-    assert lower_bound(kept, masks) == pytest.approx(exact)
-
-
-def test_the_lowest_score_that_is_sure_enough_is_shown_with_its_figures() -> None:
-    masks = [mask(0.9)] * 40 + [mask(0.805)] * 20 + [mask(0.5, corrected=1)] * 30
-    (safe,) = scored(masks).safe_scores.values()
-    assert safe == SafeScore(80, 60, 60)
-    assert safe.figures()["score"] == 0.8
-    (safe,) = scored([*masks, mask(0.7, added=1), mask(0.7)]).safe_scores.values()
-    assert safe == SafeScore(70, 62, 61), "one change among 62 is within the bound"
-
-
-@pytest.mark.parametrize(
-    "change",
-    [{"corrected": 1}, {"deleted": 1}, {"relabelled": {"dog": 1}}, {"added": 1}, {"received": 1}],
-)
-def test_each_change_counts(change: dict[str, object]) -> None:
-    (safe,) = scored([mask(0.9, **change)] * 20 + [mask(0.9)] * 20).safe_scores.values()
-    assert safe == SafeScore(None, 40, 20), "of no safe score: all masks"
-
-
-def test_masks_without_a_score_and_of_other_models_do_not_count() -> None:
-    def before(version: str) -> list[ReadAnnotation]:
-        return [read(n, mask(0.9), version=version, day=-9) for n in range(40)]
-
-    report = scored([mask(0.2), mask(None)], *before("demo maskclip 00000000"))
-    assert report.safe_scores == {"car": SafeScore(None, 1, 1)}
-    learned = scored([mask(0.9)], *before("demo clearclip 01234567 +20"))
-    assert learned.safe_scores["car"].masks == 41
-
-
 def printed(report: PrelabelReport, width: int) -> str:
     file = io.StringIO()
     print_report(report, Console(file=file, width=width))
@@ -228,18 +179,10 @@ def printed(report: PrelabelReport, width: int) -> str:
 
 def test_figures_are_whole_in_a_terminal_of_80_letters() -> None:
     version = "demo clearclip d4f5aa8d"
-    sums = project_sums([read(n, mask(0.876), version=version) for n in range(30)])
+    sums = project_sums([read(n, SAME, version=version) for n in range(30)])
     report = PrelabelReport(7, sums, hours_left=HoursLeft(None, 1, 0, seconds_with=48.0))
-    assert report.figures()["safe_scores"]["car"] == {
-        "score": 0.87,
-        "masks": 30,
-        "unchanged": 30,
-        "share": 1.0,
-        "lower_bound": pytest.approx(0.05 ** (1 / 30), abs=1e-6),
-    }
     text = printed(report, width=80)
     lines = [line.split() for line in text.splitlines()]
-    assert ["car", "0.87", "30", "100.0", "90.5"] in lines
     for name in ("car", "all", "2026-11-23", version):
         assert [*name.split(), "30", "30", "100.0", "100.0", "100.0", "0", "0"] in lines
     assert "48 s with a prelabel, not measured without" in text
