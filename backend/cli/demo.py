@@ -69,7 +69,7 @@ _BATCH_SIZE: Final = 16
 def create_project(
     studio: LabelStudioProcess, labels: Sequence[str], *, title: str = "ClearCLIP demo"
 ) -> int:
-    """Create a project with one brush for each label, and return its id."""
+    """Create a project with a brush, a click and a box for each label, and return its id."""
     project = studio.client.projects.create(title=title, label_config=label_config(labels))
     return int(project.id)
 
@@ -200,12 +200,13 @@ def _report(studio: LabelStudioProcess, project: int) -> int:
     """Print the addresses and counts of a project; return how many tasks have no prediction."""
     tasks = {task.id for task in studio.client.tasks.list(project=project)}
     predictions = {p.task: p.result for p in studio.client.predictions.list(project=project)}
+    regions = sum(len({each["id"] for each in result}) for result in predictions.values())
     _say(
         "",
         f"Label Studio  {studio.url}/projects/{project}/data",
         f"Login         {studio.username}  {studio.password}",
         f"Tasks         {len(tasks)}, {len(predictions)} of them with predictions",
-        f"Regions       {sum(map(len, predictions.values()))}",
+        f"Regions       {regions}",
         f"Smart clicks  {_COVERED_SPOT}",
     )
     return len(tasks - predictions.keys())

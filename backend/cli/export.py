@@ -30,24 +30,23 @@ _ASKS: Final = {"smart": "true", "smartOnly": "true"}
 
 
 def label_config(labels: Sequence[str]) -> str:
-    """Return a labeling config with one brush for each label, each in a colour of its own.
+    """Return a labeling config with one row of labels, each in a colour of its own.
 
-    It also has the prompts of an annotator: clicks, boxes and words.
+    A brush draws them, and a click or a box asks for them. A selected label stays selected for
+    the next click. It would also become the label of words' answers: there is no text area.
 
     >>> label_config(["sky"])  # doctest: +ELLIPSIS
-    '<View><Image name="image" value="$image" zoom="true" /><BrushLabels name="mask" ...'
+    '<View><Image name="image" value="$image" zoom="true" /><Labels name="label" ...'
     """
     view = ET.Element("View")
     ET.SubElement(view, "Image", name="image", value="$image", zoom="true")
-    controls = [
-        ET.SubElement(view, "BrushLabels", name="mask", toName="image"),
-        ET.SubElement(view, "KeyPointLabels", _ASKS, name="click", toName="image"),
-        ET.SubElement(view, "RectangleLabels", _ASKS, name="box", toName="image"),
-    ]
-    for control in controls:
-        for label, rgb in zip(labels, palette(len(labels)), strict=True):
-            ET.SubElement(control, "Label", value=label, background=f"#{bytes(rgb).hex()}")
-    ET.SubElement(view, "TextArea", name="words", toName="image", placeholder="words, or: all")
+    row = ET.SubElement(view, "Labels", name="label", toName="image")
+    for label, rgb in zip(labels, palette(len(labels)), strict=True):
+        ET.SubElement(row, "Label", value=label, background=f"#{bytes(rgb).hex()}")
+    # A smart brush would ask nothing.
+    ET.SubElement(view, "Brush", name="mask", toName="image", smart="false")
+    ET.SubElement(view, "KeyPoint", _ASKS, name="click", toName="image")
+    ET.SubElement(view, "Rectangle", _ASKS, name="box", toName="image")
     return ET.tostring(view, encoding="unicode")
 
 

@@ -154,9 +154,10 @@ class RegionReader:
         Raises:
             DataKeyError: the task's data lacks an address.
         """
-        controls = self.labels.config.control_names
+        config = self.labels.config
+        names = config.control_names, config.prompt_tools
         versions = [
-            [(area, _provenance_of(area, whole)) for area in read_areas(regions, controls)]
+            [(area, _provenance_of(area, whole)) for area in read_areas(regions, *names)]
             for regions, whole in self._results(record)
         ]
         created = min((each.created for each in record.annotations), default=math.inf)

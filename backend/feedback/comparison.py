@@ -180,7 +180,7 @@ def find_areas(result: Regions, config: LabelConfig) -> dict[tuple[str, int], Ar
         BadRequest: a region cannot be read.
     """
     found: dict[tuple[str, int], dict[str, list[Area]]] = {}
-    for area in read_areas(result, config.control_names):
+    for area in read_areas(result, config.control_names, config.prompt_tools):
         its = found.setdefault((area.image, area.item_index or 0), {})
         for name in (config.label_of(area.control, text) for text in area.labels):
             if name:

@@ -131,7 +131,7 @@ def draw_annotation(
     indices = {label.name: index for index, label in enumerate(labels)}
     found = [
         (indices[name], area)
-        for area in read_areas(result, config.control_names)
+        for area in read_areas(result, config.control_names, config.prompt_tools)
         if area.image == image and (area.item_index or 0) == (item_index or 0)
         for name in (config.label_of(area.control, text) for text in area.labels)
         if name in indices

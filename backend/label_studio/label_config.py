@@ -144,6 +144,7 @@ class Tool:
     Attributes:
         labels: its labels, if any.
         prompt_label: text of the label for words that name none; may be empty.
+        only_asks: whether its regions are no more than prompts: a smart ``<Rectangle>``.
     """
 
     name: str
@@ -151,6 +152,7 @@ class Tool:
     labels: tuple[ControlLabel, ...] = ()
     prompt_label: str = ""
     is_smart: bool = True
+    only_asks: bool = False
 
 
 @dataclass(frozen=True)
@@ -283,6 +285,12 @@ class LabelConfig:
     def control_names(self) -> frozenset[str]:
         """The names of all controls whose regions cover a part of an image."""
         return frozenset(self._names_by_control)
+
+    @cached_property
+    def prompt_tools(self) -> frozenset[str]:
+        """The names of tools whose regions are prompts: one that waits at Submit is stored."""
+        drawing = {control.tool for control in self.controls}
+        return frozenset(tool.name for tool in self.tools if tool.only_asks) - drawing
 
     @cached_property
     def _names_by_control(self) -> dict[str, dict[str, str]]:

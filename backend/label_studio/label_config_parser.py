@@ -150,11 +150,11 @@ def label_name(label: Element) -> str:
 
 def is_prompt_tool(control: FoundControl) -> bool:
     """Return whether a control is an annotator's box for prompts."""
-    return control.kind == "rectanglelabels" and any(
-        has_word(element, attribute, "true")
-        for element in control.elements
-        for attribute in ("smart", "smartonly")
-    )
+    return control.kind == "rectanglelabels" and any(map(_asks, control.elements))
+
+
+def _asks(element: Element) -> bool:
+    return any(has_word(element, attribute, "true") for attribute in ("smart", "smartonly"))
 
 
 def prelabel_of(control: Element) -> str:
@@ -307,6 +307,7 @@ def _tools(root: Element, images: Mapping[str, ImageTag]) -> Iterator[Tool]:
                 prompt_label=attribute_of(element, "prompt_label").strip(),
                 is_smart=has_word(element, "smartonly", "true")
                 or not has_word(element, "smart", "false"),
+                only_asks=kind == "rectangle" and _asks(element),
             )
 
 

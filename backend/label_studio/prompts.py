@@ -18,7 +18,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Final
 
@@ -111,7 +111,8 @@ def read_context(raw: Any) -> Context | None:
         regions = []  # only prompts have some
     if not isinstance(regions, list):
         raise BadRequest('Expected "context" to hold a list "result".')
-    prompts = tuple(prompt for region in regions if (prompt := _read_prompt(region)) is not None)
+    found = (_read_prompt(region) for region in regions)
+    prompts = tuple(_labelled(prompt, regions) for prompt in found if prompt is not None)
     answered = sum(not isinstance(prompt.shape, Keypoint) for prompt in prompts)
     if answered > _MAX_PROMPTS:
         raise BadRequest(
@@ -137,6 +138,16 @@ def _read_prompt(region: Any) -> Prompt | None:
         item_index=read_item_index(region),
         id=read_text(region, "id"),
     )
+
+
+def _labelled(prompt: Prompt, regions: Sequence[Any]) -> Prompt:
+    """Return a prompt with its labels: a box beside ``<Labels>`` has them in an entry of its id."""
+    if prompt.labels or not prompt.id:
+        return prompt
+    same = (each for each in regions if isinstance(each, dict) and each.get("id") == prompt.id)
+    values = (each["value"] for each in same if isinstance(each.get("value"), dict))
+    labels = (text for value in values for text in read_texts(value.get("labels")))
+    return replace(prompt, labels=tuple(labels))
 
 
 def _read_shape(region: Mapping[str, Any]) -> Keypoint | Rectangle | TypedWords | None:

@@ -119,8 +119,13 @@ def is_shape(area: Area) -> bool:
     return area.kind in _KINDS_BY_KEY.values()
 
 
-def read_areas(regions: Iterable[Any], controls: Container[str]) -> list[Area]:
+def read_areas(
+    regions: Sequence[Any], controls: Container[str], prompt_tools: Container[str] = ()
+) -> list[Area]:
     """Read the areas that some controls have drawn, among the regions of a result.
+
+    Args:
+        prompt_tools: names of tools beside ``<Labels>`` whose regions are left out.
 
     Raises:
         BadRequest: one of them is broken, so that the others alone would be incomplete.
@@ -133,9 +138,10 @@ def read_areas(regions: Iterable[Any], controls: Container[str]) -> list[Area]:
 has not kept its kind, its shape or the size of its picture. Delete it and draw it again.
     """
     found: list[Area] = []
+    asked = {_id_of(raw) for raw in regions if _name_of(raw) in prompt_tools}
     for raw in regions:
-        name = read_text(raw, "from_name") if isinstance(raw, dict) else ""
-        if not name or name not in controls:
+        name = _name_of(raw)
+        if not name or name not in controls or (asked and _id_of(raw) in asked):
             continue
         area = _read_area(raw)
         if area is not None and area.kind == "labels":
@@ -146,6 +152,14 @@ has not kept its kind, its shape or the size of its picture. Delete it and draw 
             raise BadRequest(_say_broken(kind, labels, _NOT_KEPT, name))
         found.append(area)
     return found
+
+
+def _name_of(raw: Any) -> str:
+    return read_text(raw, "from_name") if isinstance(raw, dict) else ""
+
+
+def _id_of(raw: Any) -> str:
+    return read_text(raw, "id") if isinstance(raw, dict) else ""
 
 
 def image_size(areas: Iterable[Area]) -> tuple[int, int]:

@@ -15,18 +15,22 @@ Mask = npt.NDArray[np.bool_]
 
 
 def brush_region(
-    mask: npt.NDArray[Any], label: str, control: str = "mask", image: str = "image"
+    mask: npt.NDArray[Any],
+    label: str,
+    control: str = "label",
+    image: str = "image",
+    kind: str = "labels",
 ) -> dict[str, Any]:
-    """Write a (H, W) mask as a region of a brush."""
+    """Write a (H, W) mask as a region of a brush, without the entry of a brush beside labels."""
     rle = mask2rle(mask.astype(np.uint8) * 255)
     return {
-        "type": "brushlabels",
+        "type": kind,
         "from_name": control,
         "to_name": image,
         "original_height": mask.shape[0],
         "original_width": mask.shape[1],
         "image_rotation": 0,
-        "value": {"format": "rle", "rle": rle, "brushlabels": [label]},
+        "value": {"format": "rle", "rle": rle, kind: [label]},
     }
 
 
@@ -42,11 +46,16 @@ def scene_regions(
 def masks_of(result: Iterable[dict[str, Any]]) -> dict[str, Mask]:
     """Return label -> union of the masks of its brush regions."""
     masks: dict[str, Mask] = {}
-    for region in result:
-        if region["type"] == "brushlabels":
-            (label,) = region["value"]["brushlabels"]
+    for label, region in labelled(result):
+        if "rle" in region["value"]:
             masks[label] = decode(region) | masks.get(label, False)
     return masks
+
+
+def labelled(result: Iterable[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+    """Return the entries that have a label, with it: of ``<Labels>`` one of a region's two."""
+    named = ((each["value"].get(each["type"], ()), each) for each in result)
+    return [(labels[0], each) for labels, each in named if labels]
 
 
 def decode(region: dict[str, Any]) -> Mask:

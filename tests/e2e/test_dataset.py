@@ -44,7 +44,7 @@ def region(kind: str, control: str, image: str, size_hw: tuple[int, int], **valu
 
 
 def brushed(mask: Any, label: str, image: str) -> Any:
-    return brush_region(mask, label, "brush", image)
+    return brush_region(mask, label, "brush", image, "brushlabels")
 
 
 def bitmask(mask: Any, label: str) -> Any:

@@ -13,7 +13,7 @@ from backend.cli import demo
 from backend.cli.demo_servers import LabelStudioProcess
 from clearclip_core import SCENE_LABELS, render_scene
 from tests.e2e.editor import Canvas, erase_a_little, keep_editor_picture, open_task, submit
-from tests.e2e.masks import Mask, decode, iou
+from tests.e2e.masks import Mask, decode, iou, labelled, masks_of
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -36,7 +36,7 @@ def task_of(
 def prediction_of(studio: LabelStudioProcess, task: int) -> dict[str, Mask]:
     """Return label -> stored mask of a task's prediction."""
     (prediction,) = studio.client.predictions.list(task=task)
-    return {region["value"]["brushlabels"][0]: decode(region) for region in prediction.result}
+    return masks_of(prediction.result)
 
 
 def test_masks_are_seen_where_they_belong(
@@ -78,7 +78,7 @@ def test_a_corrected_mask_is_stored_as_changed(
     submit(page, task)
 
     (annotation,) = studio.client.annotations.list(id=task)
-    regions = {region["value"]["brushlabels"][0]: region for region in annotation.result}
+    regions = dict(labelled(annotation.result))
     assert regions.keys() == predicted.keys()
     assert {name: region["origin"] for name, region in regions.items()} == {
         name: "prediction-changed" if name == label else "prediction" for name in predicted

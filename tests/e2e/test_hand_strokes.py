@@ -19,7 +19,7 @@ from backend.cli import demo
 from backend.cli.demo_servers import LabelStudioProcess
 from clearclip_core import SCENE_LABELS
 from tests.e2e.editor import Canvas, deepest_point, drag, open_task, submit
-from tests.e2e.masks import Mask, decode
+from tests.e2e.masks import Mask, masks_of
 from tests.e2e.servers import get, run_command
 
 pytestmark = pytest.mark.timeout(300)
@@ -35,7 +35,7 @@ def pngs_of_label_studio(
     found: dict[str, list[npt.NDArray[np.uint8]]] = {}
     with zipfile.ZipFile(io.BytesIO(answer.content)) as file:
         for name in file.namelist():
-            told = re.search(r"-mask-(.+)-\d+\.png$", name)
+            told = re.search(r"-label-(.+)-\d+\.png$", name)
             assert told, name
             with Image.open(io.BytesIO(file.read(name))) as alpha:
                 found.setdefault(told[1], []).append(np.asarray(alpha))
@@ -66,7 +66,7 @@ def test_what_strokes_leave_is_what_the_training_set_has(
     studio.client.predictions.create(
         task=task.id, result=predicted.result, model_version=predicted.model_version, score=0.5
     )
-    before = {each["value"]["brushlabels"][0]: decode(each) for each in predicted.result}
+    before = masks_of(predicted.result)
     erased, grown = sorted(before, key=lambda label: -before[label].sum())[:2]
     added = next(label for label in SCENE_LABELS if label not in before)
 

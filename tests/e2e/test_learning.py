@@ -16,7 +16,7 @@ from backend.cli import demo
 from backend.cli.demo_servers import LabelStudioProcess
 from clearclip_core import SCENE_LABELS, render_scene
 from tests.e2e.editor import erase_a_little, keep_picture, open_task, submit
-from tests.e2e.masks import Mask, brush_region, decode, iou, masks_of
+from tests.e2e.masks import Mask, brush_region, decode, iou, labelled, masks_of
 from tests.e2e.servers import get, wait_for
 
 pytestmark = pytest.mark.timeout(300)
@@ -54,7 +54,7 @@ def mean_iou(pairs: Iterable[tuple[Mapping[str, Mask], Mapping[str, Mask]]]) -> 
 
 def corrected(predicted: list[Region], true: Mapping[str, Mask]) -> list[Region]:
     """Return regions as an annotator corrects them: some kept, changed or removed, some added."""
-    by_label = {region["value"]["brushlabels"][0]: region for region in predicted}
+    by_label = dict(labelled(predicted))
     left = []
     for label, mask in true.items():
         before = by_label.get(label)
@@ -63,7 +63,7 @@ def corrected(predicted: list[Region], true: Mapping[str, Mask]) -> list[Region]
             continue
         value = brush_region(mask, label)["value"]
         origin = "manual" if before is None else "prediction-changed"
-        template = before or predicted[0] | {"id": f"hand-{label}"}
+        template = before or labelled(predicted)[0][1] | {"id": f"hand-{label}"}
         left.append(template | {"value": value, "origin": origin})
     return left
 
@@ -155,8 +155,9 @@ def test_corrections_are_measured_learned_from_shown_as_pictures_and_forgotten(
     assert sorted(first) == team.tasks
 
     open_task(page, studio, project, done[0])
-    largest = max(first[done[0]].result, key=lambda region: decode(region).sum())
-    erase_a_little(page, largest["value"]["brushlabels"][0], decode(largest))
+    masks = masks_of(first[done[0]].result)
+    largest = max(masks, key=lambda label: masks[label].sum())
+    erase_a_little(page, largest, masks[largest])
     submit(page, done[0])
     for number, task in enumerate(done[1:]):
         studio.client.annotations.create(

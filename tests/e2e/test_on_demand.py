@@ -70,8 +70,9 @@ class Annotator:
         """Choose a tool and its label."""
         self.page.locator(".lsf-tool_smart").first.hover()
         self.page.locator(f"[aria-label={tool}]").last.click()
-        place = {"key-point-tool": 1, "rectangle-tool": 2}[tool]
-        self.page.locator(".lsf-label").filter(has_text=label).nth(place).click()
+        chip = self.page.locator(".lsf-label").filter(has_text=label)
+        if "lsf-label_selected" not in str(chip.get_attribute("class")):
+            chip.click()  # it stays selected after a prompt
         self.page.mouse.move(5, 5)
         if self.bare is None:  # before, the brush's slider may lie over the picture
             settled(self.page)
@@ -109,6 +110,8 @@ class Annotator:
         self.page.mouse.move(5, 5)
 
     def types(self, words: str) -> None:
+        """Type words while no label is selected: an accepted answer would get that one."""
+        self.page.keyboard.press("Escape")
         self.page.fill("[name=words]", words)
         self.asks(lambda: self.page.keyboard.press("Shift+Enter"))
 
@@ -139,7 +142,8 @@ class Annotator:
 def project(studio: LabelStudioProcess, backend_url: str) -> Iterator[int]:
     """Make a project with `overlap="false"` that shows no predictions."""
     config = label_config(LABELS).replace('name="mask"', 'name="mask" overlap="false"')
-    assert "overlap" in config
+    config = config.replace("</View>", '<TextArea name="words" toName="image"/></View>')
+    assert config.count("overlap") == config.count("words") == 1
     made = studio.client.projects.create(
         title="On demand",
         label_config=config,
@@ -196,8 +200,12 @@ def test_a_click_then_a_click_beside_it(annotator: Annotator, tmp_path: Path) ->
 
     annotator.accepts()
     assert annotator.labels(REGIONS) == ["dog"]
-    (stored,) = annotator.submits()
-    assert (stored["type"], stored["value"]["brushlabels"]) == ("brushlabels", ["dog"])
+    brush, stored = annotator.submits()
+    assert (brush["type"], stored["type"], stored["value"]["labels"]) == (
+        "brush",
+        "labels",
+        ["dog"],
+    )
     assert iou(decode(stored), front) > 0.9
     assert decode(stored)[FRONT_DOG]
     assert not decode(stored)[BACK_DOG]
@@ -221,7 +229,7 @@ def test_a_box_then_words_beside_it(annotator: Annotator) -> None:
 
     stored = annotator.submits()
     masks = masks_of(stored)
-    assert len(stored) == 3  # the words are kept as well
+    assert len(stored) == 5  # two of each region, and the words are kept as well
     assert masks.keys() == {"house", "water"}
     rows, columns = np.nonzero(house)
     outside = np.ones_like(house)

@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 from backend.cli import demo
 from backend.cli.demo_servers import LabelStudioProcess
 from tests.e2e.editor import PHONE, SIZE, no_complaints, open_task, resize, submit
-from tests.e2e.masks import brush_region, decode, iou, masks_of
+from tests.e2e.masks import brush_region, decode, iou, labelled, masks_of
 from tests.e2e.servers import wait_for_json
 
 pytestmark = pytest.mark.timeout(300)
@@ -33,7 +33,7 @@ def erased(region: dict[str, Any]) -> dict[str, Any]:
     """Erase the left half of a region's pixels, written by Label Studio's converter."""
     mask = decode(region)
     mask[:, : int(np.median(np.flatnonzero(mask.any(axis=0))))] = False
-    value = brush_region(mask, region["value"]["brushlabels"][0])["value"]
+    value = brush_region(mask, region["value"]["labels"][0])["value"]
     return region | {"value": value, "origin": "prediction-changed"}
 
 
@@ -85,18 +85,19 @@ def test_what_annotators_do_is_what_the_report_says(
     assert first["all"]["total"]["saved_paint"] == 1
     assert first["hours_left"]["annotations_with"] == 1
 
-    largest, *others = sorted(predicted[tasks[1]].result, key=lambda r: -decode(r).sum())
+    regions = {task: [each for _, each in labelled(predicted[task].result)] for task in tasks}
+    largest, *others = sorted(regions[tasks[1]], key=lambda r: -decode(r).sum())
     known = {"parent_prediction": predicted[tasks[1]].id, "lead_time": 20.0}
     changed = annotate(tasks[1], [erased(largest), *others], **known)
-    (last, *rest) = predicted[tasks[2]].result
-    other = next(name for name in LABELS if name not in last["value"]["brushlabels"])
-    relabelled = last | {"value": last["value"] | {"brushlabels": [other]}}
+    (last, *rest) = regions[tasks[2]]
+    other = next(name for name in LABELS if name not in last["value"]["labels"])
+    relabelled = last | {"value": last["value"] | {"labels": [other]}}
     annotate(tasks[2], [relabelled, *rest], parent_prediction=predicted[tasks[2]].id)
     annotate(tasks[3], [largest | {"id": "by-hand"}], lead_time=90.0)
     annotate(tasks[4], [], was_cancelled=True)
     gone = annotate(tasks[5], [], parent_prediction=predicted[tasks[5]].id)
     told = report(backend_url, project, compared=4, scratch=1, skipped=1)
-    assert told["all"]["total"]["false"] == 1 + len(predicted[tasks[5]].result)
+    assert told["all"]["total"]["false"] == 1 + len(regions[tasks[5]])
     assert sum(told["all"]["total"]["relabelled"].values()) == 1
 
     studio.client.annotations.delete(id=gone)
@@ -108,7 +109,7 @@ def test_what_annotators_do_is_what_the_report_says(
         for name, value in figures.items():
             assert told["all"]["labels"][label][name] == pytest.approx(value, abs=1e-5)
 
-    studio.client.annotations.update(id=changed, result=predicted[tasks[1]].result)
+    studio.client.annotations.update(id=changed, result=regions[tasks[1]])
     before = wait_for_json(
         f"{backend_url}/projects/{project}/report.json",
         lambda told: not told["waiting"] and not told["all"]["total"]["corrected"],

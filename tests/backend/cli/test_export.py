@@ -44,8 +44,8 @@ def test_export_writes_tasks_ready_to_import(tmp_path: Path) -> None:
     interface = LabelInterface(config)
     for task in tasks:
         assert interface.validate_prediction(task["predictions"][0])
-    red, blue = tasks[0]["predictions"][0]["result"]
-    assert (red["value"]["brushlabels"], blue["value"]["brushlabels"]) == (["red"], ["blue"])
+    _, red, _, blue = tasks[0]["predictions"][0]["result"]
+    assert (red["value"]["labels"], blue["value"]["labels"]) == (["red"], ["blue"])
     mask = np.array(decode_rle(red["value"]["rle"])).reshape(40, 60, 4)[..., 3]
     assert (mask[:, :30] == 255).all()
     assert (mask[:, 30:] == 0).all()
@@ -92,9 +92,12 @@ def test_a_picture_outside_the_root_is_refused_before_anything_is_predicted(tmp_
 
 def test_the_label_config_has_tools_that_ask_for_every_label() -> None:
     config = parse_label_config(label_config(["sky", "tree"]), None)
-    assert [control.kind for control in config.controls] == ["brushlabels"]
-    for name in ("click", "box"):
-        tool = config.tool(name)
-        assert tool is not None
-        assert [label.name for label in tool.labels] == ["sky", "tree"]
-    assert config.tool("words") is not None
+    (control,) = config.controls
+    assert (control.kind, control.tool) == ("brushlabels", "mask")
+    assert [label.name for label in control.labels] == ["sky", "tree"]
+    assert [config.tool(name) is not None for name in ("click", "box", "words")] == [
+        True,
+        True,
+        False,
+    ]
+    assert config.prompt_tools == {"box"}

@@ -12,6 +12,7 @@ import pytest
 
 from backend.errors import LabelConfigError
 from backend.label_studio.label_config_parser import parse_label_config
+from backend.label_studio.region_reader import read_areas
 from backend.prediction.predictor import ModelVersions
 from backend.settings import Settings
 from tests.backend.fakes.colour_segmenter import flag
@@ -120,3 +121,35 @@ def test_the_tool_is_in_the_model_version_and_changes_no_other() -> None:
     assert of(LABELS, TOOLS["brush"]) != of(LABELS, TOOLS["polygon"])
     assert of(LABELS, TOOLS["brush"]) == of(LABELS, TOOLS["brush"], TOOLS["polygon"])
     assert of(LABELS, TOOLS["brush"]) != of(LABELS, TOOLS["brush"].replace('"brush"', '"other"'))
+
+
+BOX = {"x": 50.0, "y": 0.0, "width": 50.0, "height": 100.0, "rotation": 0}
+
+
+def box_entries() -> list[dict[str, Any]]:
+    """Return a box as the editor sends it: only the entry of the labels has them."""
+    size = {"original_width": 60, "original_height": 40, "image_rotation": 0, "to_name": "img"}
+    shape = {**size, "id": "b", "type": "rectangle", "from_name": "ask", "value": BOX}
+    return [
+        shape,
+        shape | {"type": "labels", "from_name": "kind", "value": BOX | {"labels": ["r"]}},
+    ]
+
+
+def test_a_box_is_answered_with_the_label_of_its_other_entry() -> None:
+    config = config_of(LABELS, TOOLS["brush"], SMART)
+    brush, labelled = Annotator().asks(flag("blue", "red"), *box_entries(), config=config)
+    assert (brush["type"], labelled["value"]["labels"]) == ("brush", ["r"])
+    assert mask_of(labelled)[20, 45]
+    assert not mask_of(labelled)[20, 10]
+
+
+def test_a_box_that_waits_at_submit_is_no_region_and_one_that_is_drawn_is() -> None:
+    def labels_of(*tags: str) -> list[tuple[str, ...]]:
+        config = parse_label_config(config_of(LABELS, *tags), None)
+        found = read_areas(box_entries(), config.control_names, config.prompt_tools)
+        return [area.labels for area in found]
+
+    assert labels_of(TOOLS["brush"], SMART) == []
+    assert labels_of(TOOLS["brush"], SMART.replace(' smart="true"', "")) == [("r",)]
+    assert labels_of(SMART) == [("r",)], "it is the only tool that draws"
