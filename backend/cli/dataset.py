@@ -19,6 +19,7 @@ from backend.cli.options import (
     view_option,
     with_settings,
 )
+from backend.dataset.earlier_set import EarlierSet
 from backend.dataset.exporter import (
     FORMATS,
     DatasetExporter,
@@ -125,6 +126,12 @@ from backend.settings import Settings
     help="With --split: keep pictures in one part from this cosine of their features on, such as "
     "0.98; each picture is encoded by the model.",
 )
+@click.option(
+    "--since",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The data set before, where --to names another folder: its pictures stay in their parts, "
+    "and the report says what has changed.",
+)
 @map_option
 @click.option("--dry-run", is_flag=True, help="Read all and count it, and write nothing.")
 @with_settings(
@@ -144,6 +151,7 @@ def dataset(
     with_predictions: bool,
     merge_regions: str | None,
     shares: str | None,
+    since: Path | None,
     renamed: tuple[str, ...],
     **more: Any,
 ) -> None:
@@ -179,6 +187,7 @@ def dataset(
             LocalPictures(picture_folder, settings.max_image_mb, services.images.read_file),
             max_megapixels=settings.max_image_megapixels,
             describe=describe,
+            earlier=EarlierSet.read([since], options.splitting) if since else None,
         )
         with stopped_by_signals(services.stopping), progress_bar("Reading", "task") as show:
             total = tasks.count()

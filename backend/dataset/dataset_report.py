@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from typing import Final
 
 import msgspec
@@ -29,6 +30,33 @@ class ClassCount(msgspec.Struct, frozen=True):
     percent: int = 0
 
 
+class Change(msgspec.Struct, frozen=True):
+    """Pictures that are new, gone, or whose file or regions are others than before."""
+
+    new: int = 0
+    corrected: int = 0
+    gone: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.new} new, {self.corrected} corrected, {self.gone} gone"
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """What has changed since the data set before, which was made at a time in seconds.
+
+    Attributes:
+        classes: name of a class -> pictures that have it now or had it.
+    """
+
+    since: float
+    pictures: Change
+    classes: dict[str, Change] = {}
+
+    def __str__(self) -> str:
+        day = datetime.fromtimestamp(self.since, timezone.utc)
+        return f"Since the set of {day.day} {day:%B %Y}: {self.pictures}."
+
+
 class DatasetReport(msgspec.Struct):
     """The result of a run.
 
@@ -37,6 +65,8 @@ class DatasetReport(msgspec.Struct):
         splitting: text of all that decides the parts, but the pictures.
         classes: name of a class -> part -> counts.
         tasks: number of tasks that were read; of `unlabelled` ones nothing counts.
+        made: when, in seconds since the epoch.
+        changes: what has changed since the data set before; None where there is none.
         notes: sentences about what is otherwise than one might think.
     """
 
@@ -48,6 +78,8 @@ class DatasetReport(msgspec.Struct):
     classes: dict[str, dict[str, ClassCount]] = {}
     tasks: int = 0
     unlabelled: int = 0
+    made: float = 0.0
+    changes: Changes | None = None
     notes: list[str] = []
     skipped: list[Skipped] = []
 
@@ -70,6 +102,7 @@ class DatasetReport(msgspec.Struct):
             )
             if any(count.objects for count in counts.values()):
                 lines.append(f"  {name}: {', '.join(told)}")
+        lines += [str(self.changes)] if self.changes else []
         lines += self.notes
         lines += [f"Task {each.task}: {each.reason}" for each in self.skipped[:_SHOWN]]
         if len(self.skipped) > _SHOWN:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-import zipfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from backend.dataset.dataset_report import ClassCount, DatasetReport, SetCounts, Skipped
+from backend.dataset.earlier_set import EarlierSet
 from backend.dataset.formats.coco import CocoWriter
 from backend.dataset.formats.format_writer import FormatWriter, SetFrame, WrittenPicture
 from backend.dataset.formats.label_map import IndexPngWriter, OverlayWriter
@@ -34,7 +35,7 @@ from backend.dataset.labelled_image import (
     Overlap,
     PictureRow,
 )
-from backend.dataset.output_folder import PARTS, PICTURES_FILE, OutputFolder
+from backend.dataset.output_folder import PARTS, PICTURES_FILE, REPORT_FILE, OutputFolder
 from backend.dataset.picture_file import (
     LocalPictures,
     PictureFile,
@@ -74,8 +75,6 @@ Pictures = Literal["copy", "link", "none"]
 #: What is known of each picture, a line a picture, and features.
 _ROWS: Final = f"{PARTS}/rows"
 _FEATURES: Final = f"{PARTS}/features"
-
-_REPORT_FILE: Final = "report.json"
 
 #: Returns features (D,) float16 of unit length, as bytes, by which near-duplicates are found.
 Describe = Callable[[RGBArray], bytes]
@@ -154,7 +153,7 @@ class DatasetExporter:
         folder: a new or empty one, or one of the same project, which is replaced.
         max_mb: limit of the data set's size, in MiB; None: as much as the disk holds.
         describe: computes the features of pictures; None: only equal files are kept together.
-        known: digest of a picture's file -> the part that it stays in; None: as in the folder.
+        earlier: what is known of data sets before; None: what is in the folder.
 
     Raises:
         DatasetError: a library that a format needs is not installed, or a label is renamed to what
@@ -169,7 +168,7 @@ class DatasetExporter:
     max_megapixels: float
     max_mb: int | None = None
     describe: Describe | None = None
-    known: Mapping[str, str] | None = None
+    earlier: EarlierSet | None = None
 
     def __post_init__(self) -> None:
         options = self.options
@@ -187,7 +186,7 @@ class DatasetExporter:
         self._names: set[str] = set()
         self._keys: list[SplitKey] = []
         self._counts = SetCounts()
-        self._report = DatasetReport(splitting=options.splitting)
+        self._report = DatasetReport(splitting=options.splitting, made=round(time.time(), 3))
 
     def run(
         self,
@@ -214,8 +213,8 @@ class DatasetExporter:
             with OutputFolder(self.folder, source, self.max_mb, ours=ours) as self._output:
                 frame = self._frame(source)
                 self._writers = [each(frame) for each in self.options.writers]
-                if self.known is None:
-                    self.known = read_parts(self._output.target, self.options.splitting)
+                if self.earlier is None:
+                    self.earlier = EarlierSet.read([self._output.target], self.options.splitting)
                 with (
                     self._output.place(_ROWS).open("wb") as self._rows,
                     self._output.place(_FEATURES).open("wb") as self._features,
@@ -268,6 +267,8 @@ class DatasetExporter:
         report.parts = {name: parts.count(name) for name in options.split.names}
         report.asked = dict(zip(options.split.names, options.split.shares, strict=True))
         report.classes = self._count_classes(parts)
+        assert self.earlier is not None, "run has read it"
+        report.changes = self.earlier.changes(self._pictures(parts))
         counted = self._counts.notes(len(parts), has_background=bool(options.background))
         report.notes = [*counted, *chain.from_iterable(each.notes() for each in self._writers)]
         empty = [name for name, count in report.parts.items() if parts and not count]
@@ -284,7 +285,7 @@ class DatasetExporter:
         if not options.dry_run:
             self._write_shared_files(parts)
             text = msgspec.json.format(msgspec.json.encode(report), indent=2)
-            self._output.write(_REPORT_FILE, text + b"\n")
+            self._output.write(REPORT_FILE, text + b"\n")
             self._output.finish()
         return report
 
@@ -314,6 +315,7 @@ class DatasetExporter:
             digest=file.digest
             if file is not None
             else digest_of(image.source.encode("utf-8", "replace")),
+            annotated=_digest_of_regions(image),
             source="data:" if image.source[:5].lower() == "data:" else plain_text(image.source),
             regions=[_told(region) for region in labelled.regions],
             objects=Counter(thing.label for thing in things),
@@ -334,7 +336,7 @@ class DatasetExporter:
         if self.describe is not None and file is not None:
             self._features.write(self.describe(file.rgb))
         self._rows.write(msgspec.json.encode(row) + b"\n")
-        known = (self.known or {}).get(row.digest, "")
+        known = self.earlier.parts.get(row.digest, "") if self.earlier else ""
         classes = frozenset(row.objects)
         self._keys.append(SplitKey(row.digest, value, (image.created, task), known, classes))
         self._names.add(folded(name))
@@ -450,33 +452,22 @@ def _picture_line(row: PictureRow, part: str) -> bytes:
         "source": row.source,
         "height": row.size_hw[0],
         "width": row.size_hw[1],
+        "key": row.key,
         "digest": row.digest,
+        "annotated": row.annotated,
+        "objects": row.objects,
         "regions": row.regions,
     }
     return f"{json.dumps(told, ensure_ascii=False)}\n".encode()
 
 
+def _digest_of_regions(image: AnnotatedImage) -> str:
+    """Return what tells regions as they were drawn from others."""
+    areas = chain.from_iterable(image.versions)
+    drawn = [(area.kind, area.labels, area.parent, area.value) for area, _ in areas]
+    return digest_of(msgspec.json.encode(drawn))
+
+
 def _told(region: LabelledRegion) -> dict[str, Any]:
     score = {} if region.score is None else {"score": region.score}
     return {"label": region.label, **score, **msgspec.structs.asdict(region.provenance)}
-
-
-class _PartOfPicture(msgspec.Struct):
-    digest: str
-    part: str
-
-
-def read_parts(data_set: Path | zipfile.Path, splitting: str) -> dict[str, str]:
-    """Read in which parts an earlier run has put pictures: digest -> part.
-
-    None, where there is no earlier data set or where it was divided otherwise.
-    """
-    try:
-        report = msgspec.json.decode((data_set / _REPORT_FILE).read_bytes(), type=DatasetReport)
-        if report.splitting != splitting:
-            return {}
-        with (data_set / PICTURES_FILE).open("rb") as lines:
-            rows = (msgspec.json.decode(line, type=_PartOfPicture) for line in lines)
-            return {row.digest: row.part for row in rows if row.part in report.parts}
-    except (OSError, zipfile.BadZipFile, msgspec.MsgspecError):
-        return {}

@@ -201,6 +201,7 @@ class PictureRow(msgspec.Struct, frozen=True):
     Attributes:
         key: text that tells it from all other pictures of the project.
         source: its address in Label Studio; "data:" where the address is the picture itself.
+        annotated: digest of its regions as they were drawn.
         objects: label -> number of its objects.
         entries: format -> what it says of each object, where that waits for the part.
     """
@@ -211,6 +212,7 @@ class PictureRow(msgspec.Struct, frozen=True):
     suffix: str
     size_hw: tuple[int, int]
     digest: str
+    annotated: str
     source: str
     regions: list[dict[str, Any]]
     objects: dict[str, int]

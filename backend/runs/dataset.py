@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import threading
 import time
 import zipfile
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -13,8 +15,11 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from backend.dataset.exporter import DatasetExporter, DatasetOptions, read_parts
+from backend.dataset.dataset_report import Changes, ClassCount
+from backend.dataset.earlier_set import EarlierSet
+from backend.dataset.exporter import DatasetExporter, DatasetOptions
 from backend.dataset.labelled_image import Overlap
+from backend.dataset.output_folder import PICTURES_FILE, REPORT_FILE
 from backend.dataset.picture_file import LocalPictures
 from backend.dataset.splits import Split, describe_picture
 from backend.dataset.tasks import ProjectTasks
@@ -23,7 +28,7 @@ from backend.label_studio.annotations import AnnotationChoice
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.runs.run import MOST_LEFT_OUT, Progress, Run, RunKind, RunParts
 from backend.settings import Settings
-from clearclip_core.images.label_maps import is_hidden, replaced
+from clearclip_core.images.label_maps import is_hidden, replaced, write_whole
 
 _DAY_S: Final = 86_400.0
 
@@ -31,6 +36,9 @@ _DAY_S: Final = 86_400.0
 DAYS_KEPT: Final = 7
 
 _FILE: Final = "dataset.zip"
+
+#: Start of the names of folders that outlive the files.
+_KNOWN: Final = "known-"
 
 #: Suffixes of files that get smaller; pictures and tables are compressed already.
 _TEXTS: Final = (".json", ".jsonl", ".txt", ".yaml", ".md")
@@ -99,6 +107,9 @@ class DatasetFile(msgspec.Struct, frozen=True):
     Attributes:
         parts: name of a part -> number of its pictures.
         unlabelled: tasks of which nothing counts.
+        asked: percentage of each part that was asked for; empty for one part.
+        classes: name of a class with an object -> part -> counts.
+        changes: since the data set before; None where there is none.
         left_out: task -> why it is not in the data set; of the first tasks only.
     """
 
@@ -110,6 +121,9 @@ class DatasetFile(msgspec.Struct, frozen=True):
     left_out: dict[int, str]
     left_out_count: int
     size_bytes: int
+    asked: dict[str, int] = {}
+    classes: dict[str, dict[str, ClassCount]] = {}
+    changes: Changes | None = None
 
 
 def folder_of(settings: Settings, run: Run) -> Path:
@@ -157,11 +171,12 @@ def _export(parts: RunParts, run: Run, asked: AskedDataset, progress: Progress) 
         max_megapixels=settings.max_image_megapixels,
         max_mb=settings.dataset_mb,
         describe=partial(describe_picture, parts.engine) if asked.near_duplicates else None,
-        known=_known_parts(settings, run, asked.options.splitting) if asked.split else None,
+        earlier=EarlierSet.read(_earlier(settings, run), asked.options.splitting),
     )
     watch = partial(progress, total=source.count())
     report = exporter.run(source.name, source.references(), threading.Event(), watch)
     assert report is not None, "what is watched ends it, and not an event"
+    _remember(settings, run, asked, folder)
     size_bytes = move_into_zip(folder, file_of(settings, run))
     shutil.rmtree(folder, ignore_errors=True)
     return DatasetFile(
@@ -173,17 +188,31 @@ def _export(parts: RunParts, run: Run, asked: AskedDataset, progress: Progress) 
         {each.task: each.reason for each in report.skipped[:MOST_LEFT_OUT]},
         len(report.skipped),
         size_bytes,
+        report.asked if len(report.parts) > 1 else {},
+        {
+            name: counts
+            for name, counts in report.classes.items()
+            if any(each.objects for each in counts.values())
+        },
+        report.changes,
     )
 
 
-def _known_parts(settings: Settings, run: Run, splitting: str) -> dict[str, str]:
-    """Return in which parts the last file of the project here that was divided so has pictures."""
-    files = (settings.model_dir / "datasets").glob(f"{run.project}-*/{_FILE}")
-    for file in sorted(files, key=lambda each: each.stat().st_mtime, reverse=True):
+def _earlier(settings: Settings, run: Run) -> Iterator[Path | zipfile.Path]:
+    """Iterate over what is kept here of a project's data sets, the newest first."""
+    datasets = settings.model_dir / "datasets"
+    found = [*datasets.glob(f"{_KNOWN}{run.project}-*"), *datasets.glob(f"{run.project}-*/{_FILE}")]
+    for each in sorted(found, key=lambda each: each.stat().st_mtime, reverse=True):
         with suppress(OSError, zipfile.BadZipFile):
-            if found := read_parts(zipfile.Path(file), splitting):
-                return found
-    return {}
+            yield each if each.is_dir() else zipfile.Path(each)
+
+
+def _remember(settings: Settings, run: Run, asked: AskedDataset, folder: Path) -> None:
+    """Keep what later data sets need to know when this one is gone: its parts must not move."""
+    name = hashlib.blake2b(asked.options.splitting.encode(), digest_size=8).hexdigest()
+    known = settings.model_dir / "datasets" / f"{_KNOWN}{run.project}-{name}"
+    for file in (PICTURES_FILE, REPORT_FILE):
+        write_whole(known / file, (folder / file).read_bytes())
 
 
 def remove_dataset(settings: Settings, run: Run) -> None:
@@ -193,7 +222,7 @@ def remove_dataset(settings: Settings, run: Run) -> None:
 
 def remove_old_datasets(settings: Settings) -> None:
     """Remove the files of data sets that are too old, also of ones that another backend deleted."""
-    for folder in (settings.model_dir / "datasets").glob("*"):
+    for folder in (settings.model_dir / "datasets").glob("[0-9]*"):
         if folder.stat().st_mtime < time.time() - DAYS_KEPT * _DAY_S:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -115,5 +115,8 @@ def test_a_project_becomes_a_data_set(tmp_path: Path) -> None:
             "annotation": None,
             "annotator": None,
         }
+        assert sorted(told("later", "--since", tmp_path / "all")) == ["1.png", "2.png"]
+        report = json.loads((tmp_path / "later/report.json").read_text())
+        assert report["changes"]["pictures"] == {"new": 0, "corrected": 0, "gone": 0}
         studio.annotate(4, [])
         assert sorted(told("all")) == ["1.png", "2.png", "4.png"]

@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from backend.database.database import Database
+from backend.dataset.dataset_report import Change, ClassCount
 from backend.errors import BadRequest, ModelUnavailable
 from backend.label_studio.client import LabelStudioClient
 from backend.runs import dataset as dataset_module
@@ -83,7 +84,8 @@ class World:
 
     def left(self) -> list[str]:
         root = self.settings.model_dir / "datasets"
-        return [path.name for path in root.rglob("*") if path.is_file()]
+        files = (path for path in root.glob("[0-9]*/**/*") if path.is_file())
+        return [path.name for path in files]
 
 
 @pytest.fixture(autouse=True)
@@ -220,6 +222,21 @@ def test_pictures_stay_in_their_parts_from_file_to_file(world: World, describer:
     assert parts() == before
     world.export(split="60/40")
     assert parts() == before, "the file between was divided otherwise"
+    for file in world.settings.model_dir.rglob("*.zip"):
+        file.unlink()
+    assert parts() == before, "a file that is gone does not move them"
+
+
+def test_a_set_says_what_is_in_it_and_what_has_changed_since_the_last(world: World) -> None:
+    assert world.report(world.export(split="50/50")).changes is None
+    world.studio.annotate(2, [brush_region(MASK, "sky")])
+    add_pictures(world)
+    report = world.report(world.export(formats=("coco",)))
+    assert report.changes.pictures == Change(new=8, corrected=1)
+    road, sky = Change(new=8, corrected=1), Change(corrected=1)
+    assert report.changes.classes == {"road": road, "sky": sky}
+    assert report.classes["sky"] == {"train": ClassCount(1, 1, 100)}
+    assert list(report.classes) == ["sky", "road"]
 
 
 def test_choices_are_those_of_an_exporter() -> None:
@@ -267,6 +284,7 @@ def test_a_data_set_is_exported_downloaded_and_deleted_on_the_page(
     assert world.runner.run_next(DATASETS)
     text = dashboard.page(path).text
     assert "coco, yolo" in text
+    assert "Classtrainroad2 pictures, 2 objects" in "".join(text.split("\n")).replace("  ", "")
     assert "lane: road, old: left out" in text
     file = dashboard.client.get(f"{path}/{run.id}/file")
     assert zipfile.ZipFile(io.BytesIO(file.data)).testzip() is None
