@@ -24,7 +24,7 @@ from backend.settings import Settings
 from backend.telemetry.logs import about
 from backend.telemetry.task_tracker import TaskTracker
 from backend.web.metrics import Metrics
-from backend.web.middleware.auth import add_auth
+from backend.web.middleware.auth import Gate, add_auth
 from backend.web.middleware.errors import add_error_handlers
 from backend.web.middleware.guards import (
     BodyReader,
@@ -42,7 +42,7 @@ from backend.web.pages.project import ProjectRoutes
 from backend.web.pages.report import ReportRoutes
 from backend.web.pages.runs import DatasetRoutes, LabelErrorRoutes, RunRoutes, WordsRoutes
 from backend.web.pages.status import StatusReport
-from backend.web.server import RequestSlots
+from backend.web.slots import RequestSlots
 
 log = logging.getLogger(__name__)
 
@@ -92,11 +92,12 @@ def _log_request(route: str, status: int, seconds: float) -> None:
         log.info("%s %s: %d", *line, extra=extra)
 
 
-def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
+def create_app(settings: Settings, engine: Engine | None = None, gate: Gate | None = None) -> Flask:
     """Make the WSGI application.
 
     Call it in the process that serves: CUDA does not survive a fork. Who gives it an engine starts
-    that and the worker (``app.extensions["worker"]``); else both are made and started here.
+    that and the worker (``app.extensions["worker"]``); else both are made and started here. Who
+    gives it a gate asks that too, before it reads a body.
 
     Raises:
         ValueError: settings name a model that does not exist.
@@ -113,7 +114,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
     app.extensions["worker"] = worker
     app.extensions["metrics"] = metrics
     app.extensions["engine"] = services.engine
-    _add_middleware(app, settings, metrics)
+    _add_middleware(app, settings, metrics, gate or Gate(settings))
     projects = ProjectCheck(services.page_client)
     add_filters(app)
     app.jinja_env.globals["project_title"] = services.connection_watch.project_name
@@ -126,12 +127,12 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
     return app
 
 
-def _add_middleware(app: Flask, settings: Settings, metrics: Metrics) -> None:
+def _add_middleware(app: Flask, settings: Settings, metrics: Metrics, gate: Gate) -> None:
     add_proxy_headers(app, settings)
     add_request_log(app, metrics)  # the first, as it names the request for the others
     add_security_headers(app)
     add_host_check(app, settings)
-    add_auth(app, settings)
+    add_auth(app, gate)
     add_csrf_check(app)
     add_error_handlers(app, error_response)
 

@@ -23,11 +23,11 @@ from backend.runs.kinds import KINDS
 from backend.runs.run import Run
 from backend.services import Services
 from backend.telemetry.task_tracker import TaskTracker
-from backend.web.middleware.auth import OPEN_ROUTES
+from backend.web.middleware.auth import LARGEST_WEBHOOK, OPEN_ROUTES
 from backend.web.middleware.errors import describe_health, json_response
 from backend.web.middleware.guards import BodyReader
 from backend.web.pages.forms import ActionRequest, Confirmation, JobRequest, RowRequest
-from backend.web.server import RequestSlots
+from backend.web.slots import RequestSlots
 
 log = logging.getLogger(__name__)
 
@@ -123,10 +123,6 @@ _LABEL_STUDIO_AGENT = "heartex/"
 #: asks for them again with the next Retrieve.
 MAX_TASKS: Final = 10_000
 
-#: Most bytes of a webhook that are read, as anybody may send one; the poll finds what a larger one
-#: tells, too.
-_LARGEST_WEBHOOK = 16 << 20
-
 #: Advice about a request of Label Studio that is refused as a whole.
 _FEWER_AT_ONCE = (
     "It is Label Studio's: select fewer tasks for Retrieve, raise that setting, or prelabel the "
@@ -192,8 +188,8 @@ class MlBackendRoutes:
 
     def webhook(self) -> Response:
         """Wake the poller, which asks Label Studio what has happened in the project."""
-        if (request.content_length or 0) <= _LARGEST_WEBHOOK:
-            self.services.change_poller.wake(parse_webhook(self.body.read(_LARGEST_WEBHOOK)))
+        if (request.content_length or 0) <= LARGEST_WEBHOOK:
+            self.services.change_poller.wake(parse_webhook(self.body.read(LARGEST_WEBHOOK)))
         return json_response({})
 
     def versions(self) -> Response:

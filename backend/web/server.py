@@ -12,17 +12,22 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy.exc import SQLAlchemyError
-from waitress.server import create_server
+from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser
+from waitress.server import BaseWSGIServer, create_server
 
-from backend.errors import BackendError, Busy
+from backend.errors import BackendError
 from backend.settings import Settings
+from backend.web.middleware.auth import Gate
 from backend.web.middleware.errors import describe_health, json_response, reason_phrase
-from backend.web.middleware.guards import SECURITY_HEADERS
+from backend.web.middleware.guards import SECURITY_HEADERS, read_proxy_headers
+from backend.web.slots import RequestSlots
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -37,67 +42,105 @@ _IN_MEMORY: Final = 1 << 17
 #: Bytes of unread answers from which on a connection's next request waits: clients may send
 #: hundreds of requests at once and read nothing.
 _MAX_UNREAD: Final = 1 << 20
-#: The server takes bodies of so many times MAX_BODY_MB, so that the application can say what is
-#: wrong with one that is too large; Label Studio shows nobody the reason, but the dashboard does.
-_BODY_MARGIN: Final = 4
 #: Seconds after which a connection is closed that sends nothing, or reads nothing of its answer.
 _QUIET_S: Final = 60
-#: Threads for ``/health``, ``/setup``, pages and all else that is answered at once.
-_OTHER_THREADS: Final = 24
 #: How long a request that has begun may still take when the server stops, in seconds.
 _GRACE_S: Final = 5.0
 #: How long a thread keeps the interpreter while others wait, in seconds; a tenth of Python's
 #: default lets ``/health`` have it sooner.
 _SWITCH_INTERVAL_S: Final = 0.0005
 
-_BUSY: Final = "Too many requests for predictions: try again in a moment."
 _WAIT: Final = "The backend is starting: try again in a moment."
 
 
-class Slots:
-    """A semaphore that a bounded number of threads may wait for.
+#: Path, headers as waitress names them, address of the client -> bytes of the body that are taken.
+BodyLimit = Callable[[str, Mapping[str, str], str], int]
 
-    >>> slots = Slots(1, waiting=0)
-    >>> with slots.hold(0), slots.hold(0):
-    ...     pass
-    Traceback (most recent call last):
-    backend.errors.Busy: Too many requests for predictions: try again in a moment.
+
+def body_limit(gate: Gate, settings: Settings) -> BodyLimit:
+    """Return what says how many bytes of a request's body are taken."""
+    read_proxies = read_proxy_headers(lambda *_: (), settings)
+
+    def limit(path: str, headers: Mapping[str, str], address: str) -> int:
+        environ: WSGIEnvironment = {f"HTTP_{name}": value for name, value in headers.items()}
+        environ |= {"PATH_INFO": path, "REMOTE_ADDR": address}
+        read_proxies(environ, lambda *_: lambda _: None)
+        return gate.body_limit(environ)
+
+    return limit
+
+
+class _Request(HTTPRequestParser):  # type: ignore[misc]
+    """Reads a request; of one whose body is not taken, the head alone.
+
+    The application answers it as any other: it misses the password, or finds the body too large.
     """
 
-    def __init__(self, at_once: int, waiting: int) -> None:
-        self.places = at_once + waiting
-        self._places = threading.BoundedSemaphore(self.places)
-        self._slots = threading.BoundedSemaphore(at_once)
+    body_rcv: Any
 
-    @contextmanager
-    def hold(self, timeout_s: float) -> Iterator[None]:
-        """Hold a slot, after waiting for it.
+    def __init__(self, adj: object, connection: _Connection) -> None:
+        super().__init__(adj)
+        self._connection = connection
+        self._limit = 0
 
-        Raises:
-            Busy: none was free in time, or too many threads wait already.
-        """
-        if not self._places.acquire(blocking=False):
-            raise Busy(_BUSY)
-        try:
-            if not self._slots.acquire(timeout=timeout_s):
-                raise Busy(_BUSY)
-            try:
-                yield
-            finally:
-                self._slots.release()
-        finally:
-            self._places.release()
+    def parse_header(self, header_plus: bytes) -> None:
+        """Read the head, and leave a body that is not taken where it is."""
+        super().parse_header(header_plus)
+        self._limit = self._connection.limit(self.path, self.headers, self._connection.addr[0])
+        if self.content_length > self._limit or (self.chunked and not self._limit):
+            self._leave_body(self.content_length)
+
+    def received(self, data: bytes) -> int:
+        """Take bytes of the request; return how many."""
+        taken: int = super().received(data)
+        if self.body_rcv is not None and self.body_bytes_received > self._limit:
+            self._leave_body(self.body_bytes_received)
+        return taken
+
+    def _leave_body(self, length: int) -> None:
+        self.headers |= {"CONTENT_LENGTH": str(length), "CONNECTION": "close"}
+        self.body_rcv.getbuf().close()
+        self.body_rcv, self.content_length = None, 0
+        self.completed, self.expect_continue = True, False
+        self._connection.leaves_body = True
 
 
-class RequestSlots:
-    """The slots of requests for predictions."""
+class _Connection(HTTPChannel):  # type: ignore[misc]
+    """A connection to a client.
 
-    def __init__(self, threads: int) -> None:
-        self.bodies = Slots(1, waiting=64)
-        self.annotators = Slots(threads, waiting=64)
-        self.batches = Slots(max(2, threads // 4), waiting=16)
-        held = self.bodies.places + self.annotators.places + self.batches.places
-        self.threads = held + _OTHER_THREADS
+    Attributes:
+        limit: see `body_limit`.
+        leaves_body: whether the client may still send a body that nobody takes. It is thrown away
+            before the connection ends: a client that is cut off while it sends reads no answer.
+    """
+
+    will_close: bool
+
+    def __init__(self, limit: BodyLimit, *given: Any, **named: Any) -> None:
+        self.limit = limit
+        self.parser_class = partial(_Request, connection=self)
+        self.leaves_body = self._is_ending = False
+        super().__init__(*given, **named)
+
+    def handle_close(self) -> None:
+        """End the connection."""
+        if self.will_close and self.leaves_body and not self._is_ending:
+            self._is_ending, self.will_close = True, False
+            with suppress(OSError):  # the client is gone
+                self.socket.shutdown(socket.SHUT_WR)
+                return
+        super().handle_close()
+
+    def readable(self) -> bool:
+        """Whether what the client sends is read."""
+        return self._is_ending or bool(super().readable())
+
+    def handle_read(self) -> None:
+        """Read what there is; at the end, to throw it away."""
+        if self._is_ending:
+            self.recv(self.adj.recv_bytes)
+        else:
+            super().handle_read()
 
 
 def run_server(settings: Settings, listening: Callable[[], None] = lambda: None) -> None:
@@ -109,15 +152,21 @@ def run_server(settings: Settings, listening: Callable[[], None] = lambda: None)
         ValueError: the address to listen on cannot be had.
     """
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    gate, sockets = Gate(settings), dict[int, Any]()
     app = StartingApp(
-        lambda: make_app(settings), settings.model, lambda: os.kill(os.getpid(), signal.SIGTERM)
+        lambda: make_app(settings, gate),
+        settings.model,
+        lambda: os.kill(os.getpid(), signal.SIGTERM),
     )
     try:
-        server = create_server(app, **_options(settings))
+        server = create_server(app, sockets, **_options(settings))
     except OSError as error:
         address = f"{settings.host}:{settings.port}"
         reason = error.strerror or error
         raise ValueError(f"HOST, PORT: cannot listen on {address}: {reason}.") from None
+    for each in sockets.values():
+        if isinstance(each, BaseWSGIServer):
+            each.channel_class = partial(_Connection, body_limit(gate, settings))
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux ends connections whose answers nobody reads
         unread = (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _QUIET_S * 1000)
         server.adj.socket_options = [*server.adj.socket_options, unread]
@@ -143,7 +192,7 @@ def _options(settings: Settings) -> dict[str, Any]:
         "channel_timeout": _QUIET_S,
         "cleanup_interval": _QUIET_S // 2,
         "max_request_header_size": 1 << 16,
-        "max_request_body_size": _BODY_MARGIN * (settings.max_body_mb << 20),
+        "max_request_body_size": sys.maxsize,  # see `body_limit`
         "inbuf_overflow": _IN_MEMORY,
         "outbuf_overflow": _IN_MEMORY,
         "outbuf_high_watermark": _MAX_UNREAD,
@@ -174,7 +223,7 @@ def check_device(settings: Settings) -> None:
     choose_precision(settings.precision, choose_device(settings.device))
 
 
-def make_app(settings: Settings) -> tuple[Flask, Callable[[], None]]:
+def make_app(settings: Settings, gate: Gate) -> tuple[Flask, Callable[[], None]]:
     """Make the application, with its engine and its worker started.
 
     Returns:
@@ -188,7 +237,7 @@ def make_app(settings: Settings) -> tuple[Flask, Callable[[], None]]:
 
     check_device(settings)
     engine = Engine.from_settings(settings)
-    app = create_app(settings, engine)
+    app = create_app(settings, engine, gate)
     worker = app.extensions["worker"]
     engine.start()
     worker.start()

@@ -12,6 +12,7 @@ import yaml
 from packaging.requirements import Requirement
 
 from backend.settings import Settings
+from backend.web import server
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
@@ -151,6 +152,21 @@ def test_no_service_gains_privileges_or_fills_the_machine(name: str) -> None:
         assert kept, "only the proxy is open to other machines"
     for config in service.get("configs", ()):
         assert (ROOT / CONFIGS[config["source"]]["file"]).is_file()
+
+
+def test_the_proxy_leaves_the_backend_connections_and_takes_no_larger_bodies() -> None:
+    caddyfile = (ROOT / CONFIGS["caddyfile"]["file"]).read_text(encoding="utf-8")
+    sizes = re.findall(r"max_size (\d+)MB", caddyfile)
+    assert sizes == [str(Settings().max_body_mb)]
+    (connections,) = re.findall(r"max_conns_per_host (\d+)", caddyfile)
+    assert int(connections) < server._MAX_CONNECTIONS // 2
+    assert caddyfile.count("read_header") == caddyfile.count("servers") == 2
+    for name in BACKENDS:
+        (place,) = SERVICES[name]["tmpfs"]
+        memory = SERVICES[name]["mem_limit"].partition(":-")[2]
+        in_gb = [int(re.findall(r"(\d+)g", size)[0]) for size in (place, memory)]
+        assert 4 * in_gb[0] <= in_gb[1]
+        assert in_gb[0] << 10 > 2 * Settings().max_body_mb
 
 
 def test_the_image_runs_as_nobody_special_and_keeps_weights_where_it_may_write() -> None:

@@ -239,6 +239,7 @@ def with_profiles(steps: Walk) -> None:
         PROXY_HOST="label.test",
         LABEL_STUDIO_HOST="https://label.test",
         PROXY_BIND="127.0.0.1",
+        TRUSTED_PROXIES="1",
         BACKEND_PORT="9090-9091",
     )
     with steps.step("up with the profiles database and tls"):

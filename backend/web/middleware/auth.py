@@ -10,17 +10,26 @@ import base64
 import binascii
 import hmac
 import ipaddress
+import logging
+import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from cachetools import TTLCache
 from flask import Flask, request
 
 from backend.errors import TooManyGuesses, Unauthorized
 from backend.settings import Settings
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+log = logging.getLogger(__name__)
 
 
 def client_network(address: str) -> str:
@@ -47,6 +56,10 @@ _MAX_CLIENTS: Final = 4096
 
 #: Routes without a password.
 OPEN_ROUTES: Final = ("/health", "/webhook")
+
+#: Most bytes of a webhook that are taken, as anybody may send one; the poll finds what a larger one
+#: tells, too.
+LARGEST_WEBHOOK: Final = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -98,28 +111,6 @@ class BasicAuth:
         return [pair.encode(), pair.encode("latin-1", "xmlcharrefreplace")]
 
 
-def add_auth(app: Flask, settings: Settings) -> None:
-    """Ask for the password on every route but those of `OPEN_ROUTES`, if the settings hold one.
-
-    Wrong ones are counted. A request without any, as browsers send first, is no guess.
-    """
-    auth = BasicAuth.from_settings(settings)
-    if auth is None:
-        return
-    guesses = GuessLimit()
-
-    @app.before_request
-    def authorize() -> None:
-        if request.path in OPEN_ROUTES:
-            return
-        given = request.headers.get("Authorization", "")
-        is_right = auth.accepts(given)
-        if given:
-            guesses.check(request.remote_addr or "", given, is_right=is_right)
-        if not is_right:
-            raise Unauthorized("Expected basic auth with BASIC_AUTH_USER and BASIC_AUTH_PASS.")
-
-
 class GuessLimit:
     """Counts wrong passwords by address; any number of threads may share it.
 
@@ -138,6 +129,11 @@ class GuessLimit:
         self._lock = threading.Lock()
         self._wrong: TTLCache[str, frozenset[int]] = TTLCache(_MAX_CLIENTS, _WAIT_S, clock)
 
+    def is_full(self, address: str) -> bool:
+        """Return whether an address has sent too many."""
+        with self._lock:
+            return len(self._wrong.get(client_network(address), ())) >= _TRIES
+
     def check(self, address: str, credentials: str, *, is_right: bool) -> None:
         """Let the credentials of a request from an address be told right or wrong.
 
@@ -151,3 +147,80 @@ class GuessLimit:
                 raise TooManyGuesses(_WAIT_S)
             if not is_right:
                 self._wrong[network] = wrong | {hash(credentials)}
+
+
+class Gate:
+    """Decides who is answered, and of which requests the server takes the body.
+
+    Wrong passwords are counted. A request without any, as browsers send first, is no guess. The
+    address of ``LABEL_STUDIO_URL`` is let in with the right password also while others' guesses
+    from it, as from behind one router, are refused; what a proxy hands on is none of its own.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._auth = BasicAuth.from_settings(settings)
+        self._guesses = GuessLimit()
+        self._trusts_nobody = not settings.trusted_proxies
+        self._largest_body = settings.max_body_mb << 20
+        self._studio_host = urlsplit(settings.label_studio_url or "").hostname
+        self._studio: frozenset[str] = frozenset()
+
+    def check(self, environ: WSGIEnvironment) -> None:
+        """Let a request in.
+
+        Raises:
+            Unauthorized: it has no password, or a wrong one.
+            TooManyGuesses: its address has sent too many wrong ones.
+        """
+        if self._auth is None or environ["PATH_INFO"] in OPEN_ROUTES:
+            return
+        given, address = _credentials(environ)
+        is_right = self._auth.accepts(given)
+        if given and not (is_right and self._is_label_studio(environ)):
+            if self._guesses.is_full(address) and self._trusts_nobody and _is_forwarded(environ):
+                log.warning("A proxy's clients share its address: set TRUSTED_PROXIES=1.")
+            self._guesses.check(address, given, is_right=is_right)
+        if given and not is_right:
+            self._look_up_label_studio()
+        if not is_right:
+            raise Unauthorized("Expected basic auth with BASIC_AUTH_USER and BASIC_AUTH_PASS.")
+
+    def body_limit(self, environ: WSGIEnvironment) -> int:
+        """Return how many bytes of a request's body are taken, before any is; waits for nothing.
+
+        While an address is refused it is the same with a right password, or it would tell.
+        """
+        if self._auth is None:
+            return self._largest_body
+        given, address = _credentials(environ)
+        is_refused = self._guesses.is_full(address) and not self._is_label_studio(environ)
+        if self._auth.accepts(given) and not is_refused:
+            return self._largest_body
+        return LARGEST_WEBHOOK if environ["PATH_INFO"] == "/webhook" else 0
+
+    def _is_label_studio(self, environ: WSGIEnvironment) -> bool:
+        address = environ.get("REMOTE_ADDR", "").removeprefix("::ffff:")
+        return address in self._studio and not _is_forwarded(environ)
+
+    def _look_up_label_studio(self) -> None:
+        """Find its addresses at each wrong guess: they are known once there are too many."""
+        if self._studio_host is not None:
+            with suppress(OSError):  # its name is not known now
+                found = socket.getaddrinfo(self._studio_host, None)
+                self._studio = frozenset(str(address[0]) for *_, address in found)
+
+
+def _credentials(environ: WSGIEnvironment) -> tuple[str, str]:
+    return environ.get("HTTP_AUTHORIZATION", ""), environ.get("REMOTE_ADDR", "")
+
+
+def _is_forwarded(environ: WSGIEnvironment) -> bool:
+    return "HTTP_X_FORWARDED_FOR" in environ
+
+
+def add_auth(app: Flask, gate: Gate) -> None:
+    """Let no request but those of `OPEN_ROUTES` in without the password, if there is one."""
+
+    @app.before_request
+    def authorize() -> None:
+        gate.check(request.environ)

@@ -151,7 +151,10 @@ def _own_names() -> frozenset[str]:
 
 
 class BodyReader:
-    """Read bodies of at most ``MAX_BODY_MB``; the server has them already, on disk if large."""
+    """Read bodies of at most ``MAX_BODY_MB``; the server has them already, on disk if large.
+
+    Of a larger one the server has taken nothing: it tells the length alone.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._max_mb = settings.max_body_mb

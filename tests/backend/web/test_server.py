@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ def served(
         for _ in range(1200):
             assert process.poll() is None, process.stderr.read()  # type: ignore[union-attr]
             with suppress(requests.RequestException):  # it does not listen yet
-                if requests.get(f"{url}/", timeout=1).ok:
+                if requests.get(f"{url}/", timeout=1).status_code in (200, 401):
                     break
             time.sleep(0.1)
         yield url, process
@@ -69,6 +70,15 @@ def server() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="module")
+def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """The address of a backend with a password, and the folder of its temporary files."""
+    folder = tmp_path_factory.mktemp("bodies")
+    own = {"BASIC_AUTH_USER": "ann", "BASIC_AUTH_PASS": "secret", "TMPDIR": str(folder)}
+    with served("--model", "demo", **os.environ | own) as (url, _):
+        yield url, folder
+
+
 def sent(url: str, content: bytes) -> bytes:
     """The answer to bytes on a connection of their own, until that ends."""
     with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), 60) as connection:
@@ -79,14 +89,44 @@ def sent(url: str, content: bytes) -> bytes:
 
 
 def test_a_body_that_is_too_large_is_413(server: str) -> None:
-    """In chunks, too; and without reading it all where it is much too large."""
-    body = b" " * (3 << 20)
+    """In chunks, too; and no more of it is taken than fits. Who still sends is not cut off."""
+    body = b" " * (30 << 20)
     for data in (body, iter([body])):
         answer = requests.post(f"{server}/predict", data=data, timeout=60)
         assert answer.status_code == 413
         assert answer.json() == {"error": "The request is larger than MAX_BODY_MB (1)."}
     head = b"POST /predict HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
-    assert sent(server, head + b"Content-Length: 99999999\r\n\r\n").startswith(b"HTTP/1.1 413 ")
+    assert sent(server, head + b"Content-Length: 1048577\r\n\r\n").startswith(b"HTTP/1.1 413 ")
+
+
+CHUNKED = b"Transfer-Encoding: chunked"
+
+
+@pytest.mark.parametrize("length", [b"Content-Length: 200000000", CHUNKED])
+@pytest.mark.parametrize(
+    "more", [b"", b"Authorization: Basic d3Jvbmc=\r\n", b"Expect: 100-continue\r\n"]
+)
+def test_who_has_no_password_is_refused_before_a_byte_of_the_body(
+    closed: tuple[str, Path], length: bytes, more: bytes
+) -> None:
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\n" + more + length + b"\r\n\r\n"
+    assert sent(closed[0], head).startswith(b"HTTP/1.1 401 ")
+
+
+def test_bodies_of_who_has_no_password_take_no_place(closed: tuple[str, Path]) -> None:
+    """All of it is sent nevertheless, as by `requests`; a webhook has none, and is small."""
+    url, folder = closed
+    body = b" " * (30 << 20)
+    for data in (body, iter([body[: 1 << 20]] * 30)):
+        assert requests.post(f"{url}/predict", data=data, timeout=60).status_code == 401
+    assert requests.post(f"{url}/webhook", data=body, timeout=60).status_code == 200
+    with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), 60) as connection:
+        connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\n" + CHUNKED + b"\r\n\r\n")
+        with suppress(ConnectionError):
+            connection.sendall(b"1e00000\r\n" + body)
+        assert sum(file.stat().st_size for file in folder.rglob("*")) == 0
+    answer = requests.post(f"{url}/predict", data=body, auth=("ann", "secret"), timeout=60)
+    assert answer.status_code == 400, "the right one is read, and is no JSON"
 
 
 @pytest.mark.parametrize(

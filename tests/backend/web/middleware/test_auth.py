@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import requests
 
-from backend.errors import TooManyGuesses
-from backend.settings import load_settings
-from backend.web.middleware.auth import BasicAuth, GuessLimit
+from backend.errors import TooManyGuesses, Unauthorized
+from backend.settings import Settings, load_settings
+from backend.web.middleware.auth import BasicAuth, Gate, GuessLimit
 from tests.backend.conftest import Clock
 from tests.backend.web.browser import error_of, make_app
 
@@ -118,3 +118,44 @@ def test_the_application_slows_guesses_down() -> None:
     assert "Too many wrong passwords" in error_of(refused)
     assert ask("wrong", "/health").status_code == 200
     assert ask("secret", address="192.0.2.2").status_code == 200
+
+
+def test_label_studio_is_let_in_whoever_guesses_from_its_address(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    client = make_app(**ANN, label_studio_url="http://192.0.2.1:8080").test_client()
+
+    def ask(password: str, address: str = "192.0.2.1", **headers: str) -> int:
+        where = {"REMOTE_ADDR": address}
+        answer = client.get("/status", environ_base=where, auth=("ann", password), headers=headers)
+        return answer.status_code
+
+    for address in ("192.0.2.1", "192.0.2.2"):
+        assert [ask(f"wrong {i}", address) for i in range(11)] == [401] * 10 + [429]
+    assert ask("secret") == 200
+    assert ask("wrong") == 429
+    assert ask("secret", "192.0.2.2") == 429
+    proxied = {"X-Forwarded-For": "198.51.100.7"}
+    assert ask("secret", **proxied) == 429, "a proxy on that machine hands on what strangers send"
+    assert "set TRUSTED_PROXIES=1" in caplog.text
+
+
+@pytest.mark.parametrize("guessed", [0, 10])
+def test_the_server_takes_the_body_of_none_but_who_is_let_in(guessed: int) -> None:
+    gate = Gate(Settings(**ANN, max_body_mb=1, label_studio_url="http://192.0.2.9"))  # type: ignore[arg-type]
+
+    def limit(password: str, path: str = "/predict", address: str = "192.0.2.1") -> int:
+        environ = {"PATH_INFO": path, "REMOTE_ADDR": address}
+        if password:
+            environ["HTTP_AUTHORIZATION"] = by_requests("ann", password)
+        return gate.body_limit(environ)
+
+    for address in ("192.0.2.1", "192.0.2.9"):
+        for i in range(guessed):
+            given = {"HTTP_AUTHORIZATION": by_requests("ann", f"wrong {i}")}
+            with pytest.raises(Unauthorized):
+                gate.check({"PATH_INFO": "/", "REMOTE_ADDR": address, **given})
+    assert limit("secret") == (0 if guessed else 1 << 20), "or it would tell that it is right"
+    assert limit("secret", address="192.0.2.9") == 1 << 20
+    assert limit("wrong") == limit("") == limit("", "/health") == 0
+    assert 0 < limit("", "/webhook") < 16 << 20
