@@ -65,6 +65,8 @@ _CHANGED_OF: Final = 10
 #: Versions that are kept of a project: the newest, and the live one.
 MOST_VERSIONS: Final = 50
 
+_LOST: Final = "Learn now: an earlier version of the backend has made what the project had learned."
+
 _VERSION: Final = VERSIONS.c
 _STATE: Final = STATES.c
 
@@ -375,9 +377,12 @@ class VersionStore:
             passed = _VERSION.number >= first, _VERSION.adaptation.is_not(None)
             query = select(func.max(_VERSION.number)).where(*found.own(VERSIONS), *passed)
             waits = connection.scalar(query)
+            its = *found.own(VERSIONS), _VERSION.number == row.live
+            live = connection.scalar(select(_VERSION.version).where(*its))
+        is_lost = live is not None and read_json(live, Version) is None
         return LearningState(
             project=project,
-            live=row.live,
+            live=None if is_lost else row.live,
             pinned=bool(row.pinned),
             waits=waits,
             adapt=row.adapt,
@@ -385,7 +390,7 @@ class VersionStore:
             changed=row.changed,
             asked=bool(row.asked),
             annotations=annotations,
-            trouble=row.trouble,
+            trouble=row.trouble or (_LOST if is_lost else ""),
         )
 
     def versions(self, project: int) -> list[Version]:

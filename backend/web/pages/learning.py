@@ -50,9 +50,6 @@ def describe_learning(learner: Learner, project: int) -> _Json:
         versions = learner.versions.versions(project)
     except ModelUnavailable as error:
         state, versions = LearningState(project=project, trouble=str(error)), []
-    if state.live is not None and state.live not in {each.number for each in versions}:
-        trouble = "Learn now: an earlier version of the backend has made what it had learned."
-        state = msgspec.structs.replace(state, live=None, trouble=state.trouble or trouble)
     return {
         "every": state.due_after(settings.adapt_every),
         "can_learn": learner.can_learn,

@@ -167,7 +167,7 @@ def test_a_database_of_0_2_0_is_upgraded_and_its_pages_show_what_is_in_it(earlie
 
 
 def test_a_report_of_another_shape_is_to_be_made_again(earlier: str) -> None:
-    execute(earlier, "UPDATE runs SET report = '{}', asked = '[]' WHERE state = 'done'")
+    execute(earlier, "UPDATE runs SET report = '{}', asked = '{}' WHERE state = 'done'")
     execute(earlier, "DELETE FROM runs WHERE state = 'queued'")
     pages = opened(earlier)
     kinds = {path.split("/")[3] for path in pages if path.count("/") == 4}
