@@ -194,8 +194,8 @@ def test_differences_of_another_shape_are_summed_up_anew(earlier: str, change: s
     leased = {each.annotation: each for each in store.lease(9)}
     assert set(leased) == {12, 15}
     roof, tree = (
-        LabelDiff("roof", corrected=1, predicted_px=80, true_px=100, shared_px=60, score=0.75),
-        LabelDiff("tree", accepted=1, predicted_px=50, true_px=50, shared_px=50, score=0.9),
+        LabelDiff("roof", corrected=1, predicted_px=80, true_px=100, shared_px=60),
+        LabelDiff("tree", accepted=1, predicted_px=50, true_px=50, shared_px=50),
     )
     read = leased[12].before
     assert read is not None
