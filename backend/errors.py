@@ -165,6 +165,12 @@ class AnswerTooLarge(BadRequest):
     http_status = 424
 
 
+class TaskNotServed(BadRequest):
+    """Label Studio fails to hand out one task, or an annotation of it, and hands out others."""
+
+    http_status = 424
+
+
 class TaskError(BackendError):
     """One task cannot be predicted; the other tasks of its request are."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final, Literal
@@ -13,7 +14,7 @@ import click
 import requests
 
 from backend.cli.options import NUMBER, configure, settings_options
-from backend.errors import BackendError, StudioRefused
+from backend.errors import BackendError, BadRequest, StudioRefused
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
@@ -32,6 +33,9 @@ _PREDICT_TIMEOUT_S: Final = 120.0
 
 #: Tasks whose pictures are looked through, of those first imported and of those last changed.
 _TASKS_AT_AN_END: Final = 25
+
+#: Tasks whose annotations are asked for at once.
+_READERS: Final = 4
 
 #: Kinds of address of which a picture is read.
 _MOST_KINDS: Final = 12
@@ -288,6 +292,46 @@ def check_pictures(setup: Setup) -> str:
     return f"A picture of each kind of address can be read: {', '.join(read)}."
 
 
+def check_annotations(setup: Setup) -> str:
+    """Check that Label Studio serves the annotations of all tasks."""
+    client = setup.client
+
+    def look(task: int) -> str:
+        try:
+            client.annotation_times(task)
+        except BadRequest as error:
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        tasks = list(client.ids(setup.project, TaskFilter(annotation_ids=True)))
+        said = {task: why for task, why in zip(tasks, pool.map(look, tasks), strict=True) if why}
+    if said:
+        raise CheckFailed(
+            f"{len(said)} of {quantity(len(tasks), 'task')} with annotations cannot be read, and "
+            "count nowhere. Delete the annotation that Label Studio cannot serve: select the task "
+            "in its data manager, then Actions, Delete Annotations; that deletes all of the task. "
+            f"{' '.join(f'Task {task}{_broken(setup, task)}: {said[task]}' for task in said)}"
+        )
+    return f"The annotations of {quantity(len(tasks), 'task')} can be read."
+
+
+def _broken(setup: Setup, task: int) -> str:
+    """Say which annotations of a task Label Studio cannot serve, and how to delete each alone."""
+    client = setup.client
+    ids = client.annotation_ids(setup.project, task)
+    broken = [f"/api/annotations/{id_}/" for id_ in ids if not _is_served(client, id_)]
+    return f" (that one alone: DELETE {client.url}{', '.join(broken)})" if broken else ""
+
+
+def _is_served(client: LabelStudioClient, annotation: int) -> bool:
+    try:
+        client.annotation(annotation)
+    except BadRequest:
+        return False
+    return True
+
+
 def kind_of(source: str) -> str:
     """Return what all addresses of one kind begin with: a scheme and a host, or two folders.
 
@@ -357,6 +401,7 @@ _CHECKS: Final[tuple[_Check, ...]] = (
     ("backend", ("project",), check_backend),
     ("pictures", ("label config",), check_pictures),
     ("prediction", ("backend", "pictures"), check_prediction),
+    ("annotations", ("project",), check_annotations),
 )
 
 #: The checks where no project is given.

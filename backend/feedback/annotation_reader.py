@@ -40,6 +40,7 @@ from backend.errors import (
     ModelUnavailable,
     StudioRefused,
     StudioUnreachable,
+    TaskNotServed,
 )
 from backend.feedback.annotation_store import AnnotationStore, PendingAnnotation
 from backend.feedback.annotation_table import AnnotationOrigin, ReadAnnotation
@@ -155,6 +156,10 @@ class AnnotationReader:
     def _read(self, pending: PendingAnnotation, configs: dict[int, LabelConfig]) -> None:
         try:
             read, diff = self._look_up(pending, configs)
+        except TaskNotServed as error:
+            log.warning("Annotation %d is read later: %s", pending.annotation, error)
+            self._annotations.release([pending], failed=pending)
+            return
         except Exception as error:  # noqa: BLE001 -- `_reason` raises an outage again
             read, diff = _broken(pending, error), None
         learned = self._learn(pending.annotation, diff)

@@ -52,7 +52,7 @@ _LOCK: Final = 0xC1EAA707
 
 #: Before an annotation that could not be read is tried again, in seconds: at first, and at most.
 _FIRST_RETRY_S: Final = 15.0
-_LONGEST_RETRY_S: Final = 3600.0
+LONGEST_RETRY_S: Final = 3600.0
 
 
 @dataclass(frozen=True)
@@ -348,7 +348,7 @@ class AnnotationStore:
             change_sums(connection, None if row is None else read_in(row), read)
             closed: dict[str, Any] = {"open": 0, "untaught": int(not learned)}
             if retry:
-                due = self._database.clock() + _retry_delay_s(pending.tries)
+                due = self._database.clock() + retry_delay_s(pending.tries)
                 closed |= {"due": due, "tries": pending.tries + 1}
             is_gone = read is None and learned
             end = delete(ANNOTATIONS) if is_gone else update(ANNOTATIONS).values(closed)
@@ -362,7 +362,7 @@ class AnnotationStore:
         self._leased.difference_update(each.annotation for each in leased)
         with self._database.write_exclusively(_LOCK) as connection:
             for each in leased:
-                due = now + min(_retry_delay_s(each.tries), _LONGEST_RETRY_S)
+                due = now + min(retry_delay_s(each.tries), LONGEST_RETRY_S)
                 later = {"due": due, "tries": each.tries + 1} if each == failed else {}
                 self._update_leased(connection, each, **RELEASED, **later)
 
@@ -403,7 +403,7 @@ def _first_due(
     return sorted(found.values(), key=lambda row: (row.due, -row.annotation))[:limit]
 
 
-def _retry_delay_s(tries: int) -> float:
+def retry_delay_s(tries: int) -> float:
     """Return the retry delay after so many failures: twice as long each time, up to days."""
     return _FIRST_RETRY_S * 2.0 ** min(tries, 15)
 

@@ -10,6 +10,9 @@ visible late, after a long transaction, or come from a server of Label Studio wh
 So each walk begins `OVERLAP_S` before the mark, and the last change is walked over until it is so
 old.
 
+A task that Label Studio cannot serve is left out, so that the others count. It is kept with its
+project, and asked for again, less often each time.
+
 A prediction may be stored twice: two requests overlap, or an import that a killed backend has sent
 is stored late. Where a project's predictions have changed, a poll deletes second ones as well.
 
@@ -23,13 +26,14 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from math import inf
 from typing import Any, Final, TypeGuard
 
-from sqlalchemy import Column, Float, Integer, Table, Text, delete, insert, select, update
+import msgspec
+from sqlalchemy import Column, Float, Integer, Row, Table, Text, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from backend.database.database import METADATA, Database
@@ -43,7 +47,7 @@ from backend.database.leases import (
 )
 from backend.errors import BackendError, BadRequest, LabelConfigError, StudioRefused
 from backend.feedback.annotation_reader import is_ours
-from backend.feedback.annotation_store import AnnotationStore
+from backend.feedback.annotation_store import LONGEST_RETRY_S, AnnotationStore, retry_delay_s
 from backend.jobs.job_store import JobStore
 from backend.label_studio.client import PAGE, LabelStudioClient
 from backend.label_studio.records import TaskRow
@@ -68,6 +72,9 @@ DOUBLE_FOR_S: Final = 60.0
 #: predictions it goes through all tasks.
 _REST_FACTOR: Final = 9
 
+#: The most tasks of a page that are left out, as Label Studio cannot serve them.
+_MOST_UNSERVED: Final = 20
+
 #: How soon a project is polled of which a webhook tells: a burst of them is one poll.
 _WAKE_AFTER_S: Final = 1.0
 
@@ -88,12 +95,29 @@ _POLLS: Final = Table(
     Column("due", Float, nullable=False, default=0.0, index=True),
     Column("tasks", Integer, nullable=False, default=0),
     Column("trouble", Text, nullable=False, default=""),
+    Column("unserved", Text, nullable=False, default="{}"),  # JSON: task -> `UnservedTask`
     *lease_columns(),
 )
 _ROW: Final = _POLLS.c
 
 #: The advisory lock of PostgreSQL under which a poll is leased.
 _LOCK: Final = 0xC1EA5011
+
+
+class UnservedTask(msgspec.Struct, frozen=True):
+    """A task that Label Studio could not serve. Times are in seconds since the epoch.
+
+    Attributes:
+        reason: in sentences.
+        tries: how often it was asked for.
+        due: when it is asked for again, on the database's clock.
+        updated: when the task was changed last, on Label Studio's clock.
+    """
+
+    reason: str
+    tries: int
+    due: float
+    updated: float
 
 
 @dataclass(frozen=True)
@@ -107,6 +131,7 @@ class Poll:
         polled: when the project was polled last without an error; 0: never.
         tasks: the number of the project's tasks at `noted`.
         trouble: why the last poll failed, in a sentence; empty where it did not.
+        unserved: the tasks that Label Studio could not serve, whose annotations are not known.
     """
 
     project: int
@@ -116,6 +141,7 @@ class Poll:
     polled: float = 0.0
     tasks: int = 0
     trouble: str = ""
+    unserved: Mapping[int, UnservedTask] = field(default_factory=dict)
 
 
 _OF_POLL: Final = [_ROW[each.name] for each in fields(Poll)]
@@ -181,7 +207,7 @@ class PollStore:
         """Return all polls, by ascending project."""
         with self._database.read() as connection:
             query = select(*_OF_POLL).order_by(_ROW.project)
-            return [Poll(*row) for row in connection.execute(query)]
+            return [_poll(row) for row in connection.execute(query)]
 
     def lease(self) -> Poll | None:
         """Lease the project that is due the longest; None where none is due."""
@@ -197,7 +223,7 @@ class PollStore:
             leased = update(_POLLS).where(_ROW.project == row.project)
             connection.execute(leased.values(leased_to(self._owner, now)))
         self._leased.add(row.project)
-        return Poll(*row)
+        return _poll(row)
 
     def renew(self) -> None:
         """Renew the leases of this backend, but not those that it has let go."""
@@ -213,6 +239,7 @@ class PollStore:
         Nothing is kept where another backend has taken the lease over: it finds the same changes.
         """
         values = {name: getattr(poll, name) for name in ("since", "noted", "walked", "tasks")}
+        values["unserved"] = msgspec.json.encode(poll.unserved).decode()
         self._end(poll.project, in_s, polled=self.now, trouble="", **values)
 
     def fail(self, project: int, trouble: str, in_s: float) -> None:
@@ -326,7 +353,8 @@ class ChangePoller:
         """
         project, began = poll.project, self.polls.now
         newest, tasks, predictions = client.newest_change(project)
-        created, done = 0, poll
+        created, done, unserved = 0, poll, dict(poll.unserved)
+        self._ask_again(client, project, unserved)
         # nothing has changed since a walk that came too late to miss anything
         is_settled = poll.walked >= poll.noted + OVERLAP_S
         if newest > poll.since or not is_settled:
@@ -336,7 +364,7 @@ class ChangePoller:
                 return
             since = poll.since or min(connected)
             for rows in self._pages(client, project, since - OVERLAP_S):
-                self._mark(client, project, rows)
+                self._mark(client, project, rows, unserved)
                 self._prelabel(client, project, since - OVERLAP_S, rows)
                 created += sum(since < row.created <= newest for row in rows)
                 if self.is_stopping():  # the next backend finds the rest
@@ -349,7 +377,8 @@ class ChangePoller:
         if tasks < poll.tasks + created:
             self._mark_gone(client, project)
         yield from self._remove_doubles(client, project, (newest, predictions))
-        self.polls.finish(replace(done, tasks=tasks), self.settings.poll_interval_s)
+        done = replace(done, tasks=tasks, unserved=unserved)
+        self.polls.finish(done, self.settings.poll_interval_s)
 
     def _pages(
         self, client: LabelStudioClient, project: int, since: float
@@ -365,19 +394,51 @@ class ChangePoller:
         self.polls.remove(project)
         self._added.discard(project)
 
-    def _mark(self, client: LabelStudioClient, project: int, rows: Sequence[TaskRow]) -> None:
-        """Mark the annotations of tasks that are not as they were read."""
+    def _mark(
+        self,
+        client: LabelStudioClient,
+        project: int,
+        rows: Iterable[TaskRow],
+        unserved: dict[int, UnservedTask],
+    ) -> None:
+        """Mark the annotations of tasks that are not as they were read.
+
+        Args:
+            unserved: is kept up to date.
+        """
         found: dict[int, dict[int, float]] = {}
+        failed = 0
         for row in rows:
             if self.is_stopping():
                 return
+            before = unserved.get(row.id)
+            if before and before.updated == row.updated and before.due > self.polls.now:
+                continue
             try:
                 found[row.id] = client.annotation_times(row.id) if row.annotations else {}
+                unserved.pop(row.id, None)
             except BadRequest as error:
-                log.warning("Project %d: task %d is not looked into: %s", project, row.id, error)
+                log.warning("Project %d: task %d is left out: %s", project, row.id, error)
+                tries = before.tries + 1 if before else 1
+                due = self.polls.now + min(retry_delay_s(tries), LONGEST_RETRY_S)
+                unserved[row.id] = UnservedTask(str(error), tries, due, float(row.updated))
+                failed += 1
+                if failed > _MOST_UNSERVED:  # it is not the tasks
+                    raise
         marked = self.annotations.mark_different(project, found)
         if marked:
             log.info("Project %d: %d annotations have changed", project, marked)
+
+    def _ask_again(
+        self, client: LabelStudioClient, project: int, unserved: dict[int, UnservedTask]
+    ) -> None:
+        """Mark the annotations of tasks that could not be served and are due again."""
+        due = tuple(task for task, each in unserved.items() if each.due <= self.polls.now)
+        if due:
+            rows = {row.id: row for row in client.rows(project, due)}
+            for gone in set(due) - set(rows):
+                del unserved[gone]
+            self._mark(client, project, rows.values(), unserved)
 
     def _prelabel(
         self, client: LabelStudioClient, project: int, since: float, rows: Sequence[TaskRow]
@@ -427,6 +488,11 @@ class ChangePoller:
         tasks = self.annotations.project_tasks(project)
         there = set(client.ids(project, TaskFilter(ids=tuple(tasks))))
         self.annotations.mark_tasks(project, set(tasks) - there)
+
+
+def _poll(row: Row[Any]) -> Poll:
+    unserved = msgspec.json.decode(row.unserved, type=dict[int, UnservedTask])
+    return Poll(**row._asdict() | {"unserved": unserved})
 
 
 def _delete_second(client: LabelStudioClient, task: int) -> None:

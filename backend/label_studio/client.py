@@ -10,9 +10,15 @@ import threading
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from backend.errors import BadRequest, LabelConfigChanged, StudioRefused
+from backend.errors import (
+    BadRequest,
+    LabelConfigChanged,
+    StudioRefused,
+    StudioUnreachable,
+    TaskNotServed,
+)
 from backend.label_studio.connection import Connection, RefusalError
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
@@ -35,6 +41,8 @@ from backend.label_studio.records import (
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter, is_any_of
 from backend.settings import Settings
+
+_T = TypeVar("_T")
 
 #: A project, a filter and a number -> the first tasks that pass the filter, at most so many.
 ListTasks = Callable[[int, TaskFilter, int], list[Task]]
@@ -148,6 +156,9 @@ MOST_TITLES: Final = 1000
 
 #: Projects of one answer: Label Studio gives no more, whatever is asked for.
 _PROJECTS_AT_ONCE: Final = 100
+
+#: How often what belongs to one task is asked for, before and after a call that succeeds.
+_TASK_TRIES: Final = 3
 
 #: Ids of one request, which go into its address.
 _IDS_AT_ONCE: Final = 400
@@ -355,7 +366,7 @@ class LabelStudioClient:
         """List the predictions of a task, the oldest first; none where the task is gone."""
         # A choice that its filter does not know, such as a task that is gone, is HTTP 400 there.
         place, kind = "/api/predictions/", list[PredictionRow]
-        found = self._connection.find(place, kind, gone=(400, 404), task=task)
+        found = self._find_of_task(place, kind, gone=(400, 404), task=task)
         return sorted(found or (), key=lambda each: each.id)
 
     def task(self, project: int, task: int) -> Task | None:
@@ -364,11 +375,11 @@ class LabelStudioClient:
 
     def annotation(self, annotation: int) -> Annotation | None:
         """Return one annotation; None where it is gone."""
-        return self._connection.find(f"/api/annotations/{annotation}/", Annotation)
+        return self._find_of_task(f"/api/annotations/{annotation}/", Annotation)
 
     def annotations(self, task: int) -> list[Annotation]:
         """Return the annotations of a task with their regions; none of a deleted task."""
-        return self._connection.find(f"/api/tasks/{task}/annotations/", list[Annotation]) or []
+        return self._find_of_task(f"/api/tasks/{task}/annotations/", list[Annotation]) or []
 
     def annotation_times(self, task: int) -> dict[int, float]:
         """Return the annotations of a task: id -> time of the last change; none of a deleted task.
@@ -381,7 +392,13 @@ class LabelStudioClient:
 
     def contents(self, task: int) -> TaskContents | None:
         """Return what a task holds, skips included; None where it is gone."""
-        return self._connection.find(f"/api/tasks/{task}/", TaskContents)
+        return self._find_of_task(f"/api/tasks/{task}/", TaskContents)
+
+    def annotation_ids(self, project: int, task: int) -> list[int]:
+        """Return the ids of a task's annotations, also where Label Studio cannot serve them."""
+        query = TaskFilter(annotation_ids=True, ids=(task,)).query()
+        rows = self._list(project, 1, query=query).tasks
+        return [int(id_) for row in rows for id_ in (row.annotations_ids or "").split(",") if id_]
 
     def newest_change(self, project: int) -> tuple[float, int, int]:
         """Return the time of a project's newest change, and how many tasks and predictions it has.
@@ -401,13 +418,34 @@ class LabelStudioClient:
         wanted = TaskFilter(changed_after=since, after_id=after_id)
         return self._list(project, PAGE, query=wanted.query()).tasks
 
+    def rows(self, project: int, tasks: tuple[int, ...]) -> Iterator[TaskRow]:
+        """Iterate over those of some tasks that are there still."""
+        for some in filter(None, _split(tasks)):
+            yield from self._list(project, len(some), query=TaskFilter(ids=some).query()).tasks
+
     def prediction(self, prediction: int) -> PredictionRegions | None:
         """Return the regions of one prediction; None where it is gone."""
-        return self._connection.find(f"/api/predictions/{prediction}/", PredictionRegions)
+        return self._find_of_task(f"/api/predictions/{prediction}/", PredictionRegions)
 
     def delete(self, prediction: int) -> None:
         """Delete a prediction; one that is gone already is no error."""
         self._connection.find(f"/api/predictions/{prediction}/", IdRow, method="DELETE")
+
+    def _find_of_task(self, path: str, kind: type[_T], **more: Any) -> _T | None:
+        """Return what Label Studio has of one task; None where it is gone.
+
+        Of the task itself it may be that Label Studio fails, such as by half a letter in a label.
+
+        Raises:
+            TaskNotServed: it fails again after Label Studio has said whose the token is.
+        """
+        for _ in range(2):
+            try:
+                return self._connection.find(path, kind, most_tries=_TASK_TRIES, **more)
+            except (StudioRefused, StudioUnreachable) as error:
+                self.user()  # waits where Label Studio is away
+                reason = str(error)
+        raise TaskNotServed(f"It cannot be read, though others can. {reason}")
 
     def _page(self, project: int, size: int, page: int = 1, **which: Any) -> tuple[list[Task], int]:
         """List one page of tasks, and count the tasks of all pages."""

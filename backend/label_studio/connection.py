@@ -20,6 +20,7 @@ from tenacity import (
     Retrying,
     retry_if_exception,
     sleep_using_event,
+    stop_after_attempt,
     stop_after_delay,
     stop_any,
     stop_when_event_set,
@@ -131,10 +132,11 @@ class Connection:
         self._access = Access(url, api_key)
         self._timeout_s = timeout_s
         stopping = stopping or threading.Event()
+        self._stop = stop_any(stop_after_delay(retry_for_s), stop_when_event_set(stopping))
         self._tries = Retrying(
             retry=retry_if_exception(_is_transient),
             wait=wait_exponential_jitter(first_pause_s, max=_LONGEST_PAUSE_S, jitter=first_pause_s),
-            stop=stop_any(stop_after_delay(retry_for_s), stop_when_event_set(stopping)),
+            stop=self._stop,
             sleep=sleep_using_event(stopping),
             before_sleep=self._log_failure,
             reraise=True,
@@ -154,25 +156,32 @@ class Connection:
         kind: type[_T],
         gone: Collection[int] = (404,),
         method: str = "GET",
-        **more: Any,
+        most_tries: int | None = None,
+        **query: Any,
     ) -> _T | None:
         """Return the answer to a call; None where Label Studio does not have what is asked for."""
         try:
-            return self.call(method, path, kind, **more)
+            return self.repeat(partial(self.send, method, path, kind, **query), most_tries)
         except StudioRefused as error:
             if error.status not in gone:
                 raise
             return None
 
-    def repeat(self, attempt: Callable[[], _T]) -> _T:
+    def repeat(self, attempt: Callable[[], _T], most_tries: int | None = None) -> _T:
         """Repeat an attempt, which may consist of several `send`, until it succeeds.
+
+        Args:
+            most_tries: how often it is tried; None: as long as all calls are.
 
         Raises:
             AnswerTooLarge: an answer is too large to be read.
             StudioRefused: Label Studio refuses one of the calls: repeated, it would fail again.
         """
+        stop = self._stop
+        if most_tries is not None:
+            stop = stop_any(stop, stop_after_attempt(most_tries))
         try:
-            return self._tries.copy()(attempt)  # an attempt may repeat others
+            return self._tries.copy(stop=stop)(attempt)  # an attempt may repeat others
         except RefusalError as error:
             if not _is_transient(error):
                 raise StudioRefused(_describe_refusal(self.url, error), error.status) from None

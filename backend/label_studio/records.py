@@ -116,6 +116,7 @@ class TaskRow(Struct, rename={"created": "created_at", "updated": "updated_at"})
     predictions_model_versions: str | None = None
     total_annotations: int | None = None
     cancelled_annotations: int | None = None
+    annotations_ids: str | None = None
     created: Time = Time(0)
     updated: Time = Time(0)
 

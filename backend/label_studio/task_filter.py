@@ -31,6 +31,7 @@ class TaskFilter:
         min_annotations: has at least so many annotations; skips do not count.
         changed_after: it, an annotation or a prediction of it was changed after that time, in
             seconds since the epoch on Label Studio's clock; None for no condition.
+        annotation_ids: has an annotation; also has Label Studio name them.
         newest_change_first: no condition; lists the task that was changed last first, not by id.
     """
 
@@ -44,6 +45,7 @@ class TaskFilter:
     min_predictions: int = 0
     min_annotations: int = 0
     changed_after: float | None = None
+    annotation_ids: bool = False
     newest_change_first: bool = False
 
     def query(self) -> str:
@@ -75,6 +77,8 @@ class TaskFilter:
             require("total_predictions", "greater_or_equal", "Number", self.min_predictions)
         if self.min_annotations:
             require("total_annotations", "greater_or_equal", "Number", self.min_annotations)
+        if self.annotation_ids:
+            require("annotations_ids", "empty", "List", False)
         if self.changed_after is not None:
             time = datetime.fromtimestamp(max(0.0, self.changed_after), timezone.utc)
             require("updated_at", "greater", "Datetime", time.strftime(_TIME))

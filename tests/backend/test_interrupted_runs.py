@@ -156,6 +156,20 @@ def test_a_login_page_that_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert bench.is_done()
 
 
+@pytest.mark.parametrize("answer", [PAGE, Answer(500), Answer(403)])
+def test_one_task_that_label_studio_never_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Answer
+) -> None:
+    with bench_of(f"sqlite:///{tmp_path}/bad.db") as bench:
+        bench.studio.fault = lambda asked: answer if "/tasks/2/" in asked.path else None
+        wait_long_for_no_answer(monkeypatch, bench.url)
+        run = bench.do()
+        assert (run.state, run.reason) == ("done", "")
+        report = bench.last()
+        assert report is not None
+        assert (report.tasks, [*report.left_out]) == (3, [2])
+
+
 #: A backend that begins a step on the database of its argument, and never ends it.
 ENDLESS_STEP = """
 import sys, time

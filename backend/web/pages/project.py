@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -41,6 +42,7 @@ from clearclip_core.quantities import inflected
 _Json = dict[str, Any]
 
 _JOBS_SHOWN: Final = 3
+_UNSERVED_SHOWN: Final = 5
 
 
 @dataclass(frozen=True)
@@ -214,6 +216,7 @@ class ProjectRoutes:
     def _findings(self, project: int, counts: TaskCounts | None) -> Iterator[Finding]:
         """Yield what needs a look, whatever there is of it."""
         services = self.services
+        yield from self._unserved_findings(project)
         failing = FailureStore(services.database).count(project=project)
         if failing.tasks:
             errors = url_for("dashboard.page", _anchor="errors")
@@ -239,6 +242,22 @@ class ProjectRoutes:
             what = f"{inflected(count, 'picture')} on which annotators disagree"
             yield Finding(count, what, page, compared[0].finished)
         yield from self._label_findings(project, counts)
+
+    def _unserved_findings(self, project: int) -> Iterator[Finding]:
+        """Yield the first tasks that Label Studio cannot serve, and how many more there are."""
+        polls = self.services.change_poller.polls.list_polls()
+        unserved = next((each.unserved for each in polls if each.project == project), {})
+        for task, found in islice(unserved.items(), _UNSERVED_SHOWN):
+            yield Finding(
+                1,
+                f"task that Label Studio cannot serve: {task}",
+                self.services.files.task_url(project, task),
+                remedy=f"{self.serializer.scrub(found.reason)} Its annotations count nowhere "
+                f"until it can be read; it is asked for again. `clearclip-backend doctor --project "
+                f"{project}` names the annotation to delete.",
+            )
+        if (more := len(unserved) - _UNSERVED_SHOWN) > 0:
+            yield Finding(more, f"more such {inflected(more, 'task')}", None)
 
     def _label_findings(self, project: int, counts: TaskCounts | None) -> Iterator[Finding]:
         if counts is None:

@@ -23,7 +23,7 @@ from tests.backend.fakes.local_server import Answer, Asked, LocalServer
 
 PNG = base64.b64decode(data_url(flag("red", "blue")).partition(",")[2])
 CHECKS = ["label studio", "project", "label config", "connection", "smart tools", "backend"]
-CHECKS += ["pictures", "prediction"]
+CHECKS += ["pictures", "prediction", "annotations"]
 LOCK = {"basic_auth_user": "ann", "basic_auth_pass": "secret"}
 SMART = brush_config("red").replace(
     "</View>",
@@ -155,6 +155,22 @@ def test_regions_whose_label_the_config_no_longer_has_are_counted(
     assert "12 regions" in finding.text
     assert "“House” (12)" in finding.text
     assert 'alias="House"' in finding.text
+
+
+def test_an_annotation_that_label_studio_cannot_serve_is_named(
+    server: LocalServer, studio: FakeStudio
+) -> None:
+    studio.tasks[12] = studio.tasks[11]
+    studio.annotate(11, [])
+    ids = [studio.annotate(12, [])["id"] for _ in range(2)]
+    broken = f"/api/annotations/{ids[1]}/", "/api/tasks/12/"
+    studio.fault = lambda asked: Answer(500) if asked.path in broken else None
+    finding = found(server)["annotations"]
+    assert finding.mark == "FAIL"
+    assert (
+        f"Task 12 (that one alone: DELETE {server.url}/api/annotations/{ids[1]}/)" in finding.text
+    )
+    assert "1 of 2 tasks" in finding.text
 
 
 def test_nothing_is_set_or_nothing_answers() -> None:

@@ -289,6 +289,8 @@ class FakeStudio:
         row |= {"total_annotations": skips.count(False), "cancelled_annotations": skips.count(True)}
         row["created_at"] = _at(self.made.get(task, 0.0))
         row["updated_at"] = _at(self._changed_at(task))
+        if "annotations_ids" in query:
+            row["annotations_ids"] = ",".join(str(e["id"]) for e in self._annotations_of(task))
         if "predictions_model_versions" in query:
             row["predictions_model_versions"] = ", ".join(set(versions))
         return row
@@ -324,6 +326,7 @@ class FakeStudio:
                 ("total_annotations", "greater_or_equal"): lambda v: self._count(task) >= v,
                 ("cancelled_annotations", "equal"): lambda v: self._is_skipped(task) == bool(v),
                 ("cancelled_annotations", "greater"): lambda v: self._is_skipped(task),
+                ("annotations_ids", "empty"): lambda v: bool(self._annotations_of(task)) != v,
                 ("draft_exists", "equal"): lambda v: (task in self.drafted) == v,
                 ("updated_at", "greater"): lambda v: self._changed_at(task) > _read(v),
                 ("total_predictions", "greater_or_equal"): lambda v: len(versions) >= v,

@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 
 from backend.database.database import Database
 from backend.database.leases import LEASE_S
-from backend.errors import StudioUnreachable
+from backend.errors import StudioUnreachable, TaskNotServed
 from backend.feedback.annotation_reader import AnnotationReader
 from backend.feedback.annotation_store import AnnotationStore
 from backend.jobs.change_poller import ChangePoller, Poll, PollStore
@@ -216,17 +216,60 @@ def test_an_outage_of_label_studio_says_so_and_loses_nothing(
     assert "HTTP 403" in poll.trouble
     assert "HTTP 403" in caplog.text
     assert TOKEN not in caplog.text
-    studio.fault = lambda asked: Answer(503) if "/tasks/2/" in asked.path else None
-    with pytest.raises(StudioUnreachable):
-        team.poll()
-    (poll,) = team.polls.list_polls()
-    assert "HTTP 503" in poll.trouble
-    assert poll.since == 1e9, "it has not moved"
+    for away in ("/tasks/", ""), ("/tasks/2/", "whoami"):
+        studio.fault = lambda asked, away=away: (  # type: ignore[misc]
+            Answer(503) if any(each and each in asked.path for each in away) else None
+        )
+        with pytest.raises(StudioUnreachable):
+            team.poll()
+        (poll,) = team.polls.list_polls()
+        assert "HTTP 503" in poll.trouble
+        assert poll.since == 1e9, "it has not moved"
+        assert poll.unserved == {}
     studio.fault = lambda asked: None
     team.poll()
     assert team.read() == ids
     (poll,) = team.polls.list_polls()
     assert (poll.trouble, poll.since) == ("", studio.now)
+
+
+@pytest.mark.parametrize("status", [500, 504, 403, 200])
+def test_a_task_that_label_studio_cannot_serve_costs_no_other_one(
+    team: Team, studio: FakeStudio, server: LocalServer, status: int
+) -> None:
+    ids = {task: studio.annotate(task, [])["id"] for task in (1, 2, 3)}
+    studio.fault = lambda asked: Answer(status, b"{") if "/tasks/2/" in asked.path else None
+    team.poll()
+    assert team.read() == [ids[1], ids[3]]
+    (poll,) = team.polls.list_polls()
+    assert poll.trouble == ""
+    assert f"HTTP {status}" in poll.unserved[2].reason
+    pauses, last = list[float](), team.clock.now
+    for _ in range(40):
+        asked(server)
+        team.poll(15)
+        if "/api/tasks/2/" in asked(server):
+            pauses.append(team.clock.now - last)
+            last = team.clock.now
+    assert pauses == sorted(pauses)
+    assert 2 * pauses[0] < pauses[-1], "it is asked for less often each time"
+    studio.fault = lambda _: None
+    team.poll(3600)
+    assert team.read() == [ids[2]]
+    assert team.polls.list_polls()[0].unserved == {}
+
+
+def test_where_many_tasks_cannot_be_served_it_is_not_the_tasks(
+    team: Team, studio: FakeStudio
+) -> None:
+    studio.tasks |= {task: {"image": "/data/a.png"} for task in range(6, 60)}
+    for task in range(1, 60):
+        studio.annotate(task, [])
+    studio.fault = lambda asked: Answer(403) if re.search(r"/tasks/\d", asked.path) else None
+    with pytest.raises(TaskNotServed):
+        team.poll()
+    (poll,) = team.polls.list_polls()
+    assert (poll.since, poll.unserved) == (1e9, {})
 
 
 @pytest.mark.parametrize("after_writes", range(5))

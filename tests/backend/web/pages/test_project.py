@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ from backend.database.database import Database
 from backend.errors import BadRequest
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.annotation_table import ReadAnnotation
+from backend.jobs.change_poller import PollStore, UnservedTask
 from backend.prediction.failures import FailureStore
 from backend.runs.agreement import AGREEMENT
 from backend.runs.dataset import DATASETS, AskedDataset
@@ -69,6 +71,23 @@ def read(database: Database, *tasks: int, updated: float = 2e9, kind: Any = "com
         annotations.mark(7, [task])
         made = ReadAnnotation(task, 7, task, kind, "m", 1, 60.0, updated, updated)
         annotations.complete(annotations.lease(1)[0], made)
+
+
+def test_tasks_that_label_studio_cannot_serve_are_named_with_a_link(
+    lead: Dashboard, database: Database
+) -> None:
+    polls = PollStore(database, "me")
+    polls.add(7, 0)
+    poll = polls.lease()
+    assert poll is not None
+    unserved = {task: UnservedTask("HTTP 500.", 1, 0.0, 0.0) for task in range(3, 10)}
+    polls.finish(replace(poll, unserved=unserved), 60)
+    page = lead.page(PAGE)
+    for task in range(3, 8):
+        assert f"1 task that Label Studio cannot serve: {task}" in page.text
+        assert f"/projects/7/data?task={task}" in "".join(page.links)
+    assert "2 more such tasks" in page.text
+    assert "doctor --project 7" in page.text
 
 
 def test_the_next_step_moves_from_words_to_the_export(
