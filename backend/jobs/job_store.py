@@ -2,12 +2,14 @@
 
 Any number of threads and processes may use the same database. The owner that has leased a job works
 on it, and renews the lease with each step. When the owner dies, the lease ends, and another owner
-goes on where the job was left.
+goes on where the job was left. The job knows which tasks its owner was at, and how often one died
+at each: one of them may be what ends the process.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final, Literal
 
@@ -76,6 +78,8 @@ _JOBS: Final = Table(
     Column("started", Float),
     Column("finished", Float),
     Column("withdraws", Integer, index=True),
+    Column("at_work", Text, nullable=False, default="[]"),  # a JSON list of ids
+    Column("deaths", Text, nullable=False, default="{}"),  # JSON: id -> number
     *lease_columns(),
     sqlite_autoincrement=True,
 )
@@ -255,6 +259,13 @@ class JobStore:
             self._get(connection, job)
             return _read_list(connection, job)
 
+    def deaths(self, job: int) -> dict[int, int]:
+        """Return the tasks of a job at which its owner has died, and how often at each."""
+        with self.database.read() as connection:
+            return _read_deaths(
+                connection.execute(select(_JOBS.c.deaths).where(_JOBS.c.id == job)).scalar_one()
+            )
+
     def new_task_ids(self, project: int, limit: int = 100) -> set[int]:
         """Return the ids of the tasks in the newest jobs of kind "new" of a project."""
         query = select(_JOBS.c.id).where(_JOBS.c.project == project, _JOBS.c.kind == "new")
@@ -326,12 +337,17 @@ class JobStore:
             row = connection.execute(query.order_by(_JOBS.c.id).limit(1)).first()
             if row is None:
                 return None
+            deaths = Counter(_read_deaths(row.deaths))
+            if row.owner != owner:  # else the database was away
+                deaths.update(json.loads(row.at_work))
             return self._change(
                 connection,
                 row.id,
                 state="running",
                 started=row.started if row.started is not None else now,
                 reason="",
+                at_work="[]",
+                deaths=json.dumps(deaths),
                 **leased_to(owner, now),
             )
 
@@ -344,6 +360,7 @@ class JobStore:
         done: int = 0,
         skipped: int = 0,
         failures: Sequence[tuple[int, str]] = (),
+        at_work: Sequence[int] | None = None,
         **changes: str | int,
     ) -> Job:
         """Write a step of a leased job in one transaction, and renew the lease.
@@ -354,6 +371,7 @@ class JobStore:
             scope: the ids of its tasks from now on, see `task_ids`; None leaves them.
             done: the number of tasks that were predicted in this step.
             failures: task ids and reasons of the tasks that failed in this step.
+            at_work: ids of the tasks that the owner is at from now on; None leaves them.
             changes: new values of `Job.version`, `Job.total` or `Job.cursor`.
 
         Returns:
@@ -372,6 +390,8 @@ class JobStore:
                 values |= renewed(now)
             if before.state == "queued":  # paused and resumed before its owner noticed
                 values["state"] = "running"
+            if at_work is not None:
+                values["at_work"] = json.dumps(at_work)
             if scope is not None:
                 _write_list(connection, job, scope)
             if failures:
@@ -383,7 +403,7 @@ class JobStore:
         with self.database.write_exclusively(LOCK) as connection:
             state = self._owned(connection, job, owner).state
             state = "queued" if state == "running" else state
-            return self._change(connection, job, state=state, **ended())
+            return self._change(connection, job, state=state, at_work="[]", **ended())
 
     def finish(self, job: int, owner: str, reason: str = "") -> Job:
         """Finish a leased job: done, or failed where there is a reason."""
@@ -435,7 +455,11 @@ class JobStore:
 
 
 def _job(row: Row[Any]) -> Job:
-    return Job(**row._asdict())
+    return Job(**{name: row._mapping[name] for name in Job.__struct_fields__})
+
+
+def _read_deaths(text: str) -> dict[int, int]:
+    return {int(task): count for task, count in json.loads(text).items()}
 
 
 def _equal_job(asked: dict[str, Any]) -> Select[Any]:

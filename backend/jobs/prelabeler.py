@@ -51,6 +51,13 @@ _CLOSING_ROUNDS: Final = 3
 #: The pause before another walk, in which others may finish writing, in seconds.
 _CLOSING_PAUSE_S: Final = 2.0
 
+#: A task at which the process has died so often fails: it may be what ends the process.
+_MOST_DEATHS: Final = 3
+_DEADLY: Final = (
+    f"The backend has ended {_MOST_DEATHS} times while it worked on this task: its picture may "
+    "need more memory than there is. See the log, and start a job again to try it once more."
+)
+
 #: How often a running job's lease is renewed and its state is read, in seconds.
 _POLL_S: Final = 1.0
 
@@ -215,19 +222,37 @@ class Prelabeler:
         return self._store.advance(job.id, self._owner, done=max(0, more), total=total)
 
     def _walk(self, job: Job, halt: threading.Event, watch: Callable[[Job], None]) -> Job:
-        """Predict and write all tasks that lack a prediction, a few chunks at the same time."""
-        spec, chunks = self._spec(job), self._chunks(job)
-        moving: deque[Future[ChunkResult]] = deque()
+        """Predict and write all tasks that lack a prediction, a few chunks at the same time.
+
+        Those at which the process has died come last and one at a time, so that it shows which
+        of them ends it, and the others are done.
+        """
+        job = self._walk_through(job, self._chunks(job), _CHUNKS_AHEAD, halt, watch)
+        return self._walk_through(job, self._suspects(job), 1, halt, watch)
+
+    def _walk_through(
+        self,
+        job: Job,
+        chunks: Iterator[list[Task]],
+        at_once: int,
+        halt: threading.Event,
+        watch: Callable[[Job], None],
+    ) -> Job:
+        spec = self._spec(job)
+        moving: deque[tuple[list[Task], Future[ChunkResult]]] = deque()
         with ThreadPoolExecutor(_CHUNKS_AHEAD, thread_name_prefix=f"job-{job.id}") as pool:
             try:
                 while True:
-                    while len(moving) < _CHUNKS_AHEAD and not halt.is_set():
+                    while len(moving) < at_once and not halt.is_set():
                         if (chunk := next(chunks, None)) is None:
                             break
-                        moving.append(pool.submit(self._predict_chunk, job, spec, chunk, halt))
+                        future = pool.submit(self._predict_chunk, job, spec, chunk, halt)
+                        moving.append((chunk, future))
+                    at_work = [int(task.id or 0) for chunk, _ in moving for task in chunk]
+                    job = self._store.advance(job.id, self._owner, at_work=at_work)
                     if not moving:
                         return job
-                    step = moving.popleft().result()
+                    step = moving.popleft()[1].result()
                     job = self._store.advance(
                         job.id, self._owner, done=len(step.made), failures=step.failures
                     )
@@ -238,14 +263,27 @@ class Prelabeler:
 
     def _chunks(self, job: Job) -> Iterator[list[Task]]:
         """Yield the tasks that lack a prediction, until the version changes."""
-        failed = self._failures.task_ids(job.id)
+        left_out = self._failures.task_ids(job.id) | self._store.deaths(job.id).keys()
         lacking = tasks_of(job, self._store.task_ids(job.id), job.version)
-        tasks = (t for t in self._client.all_tasks(job.project, lacking) if t.id not in failed)
+        tasks = (t for t in self._client.all_tasks(job.project, lacking) if t.id not in left_out)
         for size in chain(_FIRST_CHUNKS, repeat(CHUNK)):
             chunk = list(islice(tasks, size)) if self._spec(job).version == job.version else []
             if not chunk:
                 return
             yield chunk
+
+    def _suspects(self, job: Job) -> Iterator[list[Task]]:
+        """Yield each task at which the process has died, but fail those at which it did often."""
+        deaths, failed = self._store.deaths(job.id), self._failures.task_ids(job.id)
+        often = [task for task, n in deaths.items() if n >= _MOST_DEATHS and task not in failed]
+        if often:
+            failures = [(task, _DEADLY) for task in often]
+            self._store.advance(job.id, self._owner, failures=failures)
+        left = sorted(deaths.keys() - failed - set(often), key=lambda task: (deaths[task], task))
+        for task in left:
+            found = self._client.tasks(job.project, tasks_of(job, (task,), job.version))
+            if found and self._spec(job).version == job.version:
+                yield found
 
     def _predict_chunk(
         self, job: Job, spec: PredictionSpec, tasks: Sequence[Task], halt: threading.Event

@@ -35,6 +35,10 @@ ReadImage = Callable[[str, Task], RGBArray]
 #: Age in seconds up to which a cached image stands for the file at its address.
 CACHE_TTL_S = 600.0
 
+#: Pixels of all images that are decoded at once, or it is one. A pixel takes 6 to 24 bytes until it
+#: is RGB, most in a TIFF of floats.
+_DECODING_PX: Final = 100_000_000
+
 _STORAGES = ("s3://", "gs://", "azure-blob://")
 #: Transpositions that swap height and width.
 _SWAPPING = (
@@ -73,6 +77,7 @@ class ImageReader:
         self._kept: TTLCache[str, RGBArray] = TTLCache(
             settings.picture_cache_mb << 20, CACHE_TTL_S, getsizeof=lambda rgb: rgb.nbytes
         )
+        self._room = _DecodingRoom(_DECODING_PX)
         self._lock = threading.Lock()
         self._hits = self._misses = 0
 
@@ -88,7 +93,7 @@ class ImageReader:
         Returns:
             (H, W, 3) uint8, turned upright as its EXIF orientation says.
         """
-        return decode_image(self.read_file(source, task), self._max_megapixels)
+        return self._decode(self.read_file(source, task))
 
     def read_file(self, source: str, task: Task) -> bytes:
         """Read the file of one image of a task, without decoding it."""
@@ -118,7 +123,7 @@ class ImageReader:
             self._misses += kept is None
         if kept is not None:
             return kept
-        rgb = decode_image(self._fetch(address, source), self._max_megapixels)
+        rgb = self._decode(self._fetch(address, source))
         rgb.flags.writeable = False
         if rgb.nbytes <= self._kept.maxsize:
             with self._lock:
@@ -141,10 +146,38 @@ class ImageReader:
             return self._files.storage_url(source, task.id, task.project_id)
         return self._files.file_url(source)
 
+    def _decode(self, content: bytes) -> RGBArray:
+        """Decode an image, once there is memory for it beside those that are decoded now."""
+        with _opened(content, self._max_megapixels) as picture, self._room.taken(*picture.size):
+            return decode_rgb(picture)
+
     def _fetch(self, address: str, source: str) -> bytes:
         if address[:5].lower() == "data:":
             return read_data_url(address, self._max_file_mb)
         return self._files.download(address, called="" if address == source else source)
+
+
+class _DecodingRoom:
+    """Bounds the pixels of the images that are decoded at once; each waits for those before it."""
+
+    def __init__(self, most_px: int) -> None:
+        self._most_px = self._free_px = most_px
+        self._turn = threading.Lock()  # or small images would pass a large one for ever
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def taken(self, width: int, height: int) -> Iterator[None]:
+        """Hold the room for an image, which is decoded within the block."""
+        size_px = min(self._most_px, width * height)
+        with self._turn, self._changed:
+            self._changed.wait_for(lambda: self._free_px >= size_px)
+            self._free_px -= size_px
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free_px += size_px
+                self._changed.notify()
 
 
 def decode_image(content: bytes, max_megapixels: float) -> RGBArray:

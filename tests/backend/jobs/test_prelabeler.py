@@ -34,7 +34,7 @@ from backend.prediction.predictor import Predictor
 from backend.settings import Settings
 from clearclip_core import RGBArray
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag, teach
-from tests.backend.fakes.databases import FlakyDatabase
+from tests.backend.fakes.databases import FlakyDatabase, end_leases
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.learning_stores import LearningStores, version_with
 from tests.backend.fakes.local_server import Answer, Asked, LocalServer
@@ -341,6 +341,45 @@ def test_who_has_lost_the_lease_stops(bench: Bench, studio: FakeStudio) -> None:
     with pytest.raises(LeaseLost):
         bench.run(steal)
     assert len(studio.stored()) < COUNT
+
+
+def test_a_task_at_which_every_process_dies_fails_and_the_others_are_done(
+    make_bench: Callable[..., Bench], studio: FakeStudio
+) -> None:
+    read_at = list[int]()
+
+    def read(source: str, task: Task) -> RGBArray:
+        if source == "deadly":
+            read_at.append(len(studio.stored()))
+            raise ModelUnavailable("as if the process had died")
+        return read_image(source, task)
+
+    studio.tasks[3] = {"image": "deadly"}
+    for number in range(3):
+        bench = make_bench(f"dies-{number}", read=read)
+        with pytest.raises(ModelUnavailable):
+            bench.run()
+        end_leases(bench.store.database, bench.owner)
+    bench = make_bench("lives", read=read)
+    job = bench.run()
+    assert (job.state, job.done, job.failed) == ("done", COUNT - 1, 1)
+    assert studio.stored() == {task: 1 for task in each_once() if task != 3}
+    (failure,) = FailureStore(bench.store.database).of_job(job.id)
+    assert failure.task == 3
+    assert "ended 3 times" in failure.reason
+    assert read_at[-1] == COUNT - 1, "all others were done before"
+
+
+def test_a_death_counts_for_what_its_owner_was_at(bench: Bench) -> None:
+    job = bench.store.start_job(7)
+    for owner, deaths in (("a", {}), ("a", {}), ("b", {1: 1, 2: 1}), ("b", {1: 1, 2: 1})):
+        assert bench.store.lease_job(owner) is not None
+        assert bench.store.deaths(job.id) == deaths
+        bench.store.advance(job.id, owner, at_work=[1, 2])
+        end_leases(bench.store.database, owner)
+    bench.store.release(job.id, "b")
+    bench.store.lease_job("c")
+    assert bench.store.deaths(job.id) == {1: 1, 2: 1}, "it was given back"
 
 
 @contextmanager

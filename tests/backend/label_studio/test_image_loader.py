@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import io
 import struct
+import threading
+import time
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
@@ -16,6 +19,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from backend.errors import ImageInvalid, ImageNotFound, ImageRefused, ImageTooLarge
+from backend.label_studio import image_loader
 from backend.label_studio.download import LabelStudioFiles
 from backend.label_studio.image_loader import (
     ImageCacheStats,
@@ -239,6 +243,32 @@ def test_what_is_kept_is_bounded_in_bytes() -> None:
     for _ in range(2):
         reader.read_cached(url("red"), TASK)
     assert reader.cache_stats.hits == 0
+
+
+def test_images_are_decoded_at_once_within_a_bound_and_a_large_one_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(image_loader, "_DECODING_PX", 60)
+    sides, at_once, lock = [(6, 4)] * 4 + [(40, 30)] + [(6, 4)] * 4, list[Any](), threading.Lock()
+    now = list[tuple[int, int]]()
+
+    def decode(picture: Image.Image) -> Any:
+        with lock:
+            now.append(picture.size)
+            at_once.append([*now])
+        time.sleep(0.05)
+        with lock:
+            now.remove(picture.size)
+        return np.zeros((1, 1, 3), np.uint8)
+
+    monkeypatch.setattr(image_loader, "decode_rgb", decode)
+    files = [base64.b64encode(_file(Image.new("RGB", size))).decode() for size in sides]
+    reader = _reader("http://127.0.0.1:1")
+    with ThreadPoolExecutor(len(files)) as pool:
+        list(pool.map(lambda file: reader.read(f"data:image/png;base64,{file}", TASK), files))
+    assert [(40, 30)] in at_once
+    assert max(map(len, at_once)) == 2
+    assert all(len(each) == 1 for each in at_once if (40, 30) in each)
 
 
 def test_the_size_is_read_without_the_pixels_but_within_the_limit() -> None:

@@ -10,5 +10,7 @@ down_revision = "0200"
 
 
 def upgrade() -> None:
-    """Add what is kept of tasks that Label Studio cannot serve."""
+    """Add what is kept of tasks that Label Studio cannot serve, or at which a process died."""
     op.add_column("polls", sa.Column("unserved", sa.Text(), nullable=False, server_default="{}"))
+    op.add_column("jobs", sa.Column("at_work", sa.Text(), nullable=False, server_default="[]"))
+    op.add_column("jobs", sa.Column("deaths", sa.Text(), nullable=False, server_default="{}"))
