@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from backend.feedback.report.hours_left import HoursLeft, hours
+from backend.feedback.report.hours_left import HoursLeft, hours, interval
 from backend.feedback.report.statistics import (
     ORIGINS_IN_WORDS,
     PrelabelReport,
@@ -153,8 +153,8 @@ def _print_hours(left: HoursLeft, console: Console) -> None:
         console.print(f"Hours left at today's pace, for {tasks} without an annotation")
         table = _empty_table("", "", ("expected", "90 % range"))
         for name, each in (("with", left.with_prelabels), ("without", left.without_prelabels)):
-            interval = f"{hours(each.low)} to {hours(each.high)}" if each else ""
-            table.add_row(f"{name} prelabels", hours(each.hours) if each else "not known", interval)
+            expected = hours(each.hours) if each else "not known"
+            table.add_row(f"{name} prelabels", expected, interval(each))
         console.print(table)
     for sentence in left.missing:
         console.print(sentence)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from flask import Flask, Response, render_template, request
 
 from backend.errors import BackendError
-from backend.feedback.report.hours_left import hours
+from backend.feedback.report.hours_left import hours, interval
 from backend.feedback.report.statistics import in_percent
 from backend.web.middleware.errors import json_response
 from backend.web.middleware.guards import BodyReader
@@ -28,8 +28,8 @@ _POLICY = (
 
 
 def add_filters(app: Flask) -> None:
-    """Let templates use `duration`, `ago`, `count`, `quantity`, `size`, `percent` and `hours`."""
-    for text_filter in (duration, ago, count, size, hours):
+    """Let templates use the functions that write figures for people."""
+    for text_filter in (duration, ago, count, size, hours, interval):
         app.add_template_filter(text_filter)
     app.add_template_filter(count_with_noun, "quantity")
     app.add_template_filter(in_percent, "percent")
