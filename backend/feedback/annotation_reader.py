@@ -7,6 +7,7 @@ and does not stop the next ones. Where Label Studio or the database is away, all
 The kinds of annotations:
 
 - **compared**: it began with a prediction of a model version such as this backend writes.
+- **unchecked**: such a one that was submitted without a change so soon that nobody can have looked.
 - **scratch**: no prediction, no copy, and no region of it says that it came from a prediction.
 - **copy**: it was made from another annotation.
 - **converted**: the prediction itself, as Label Studio makes annotations of predictions in bulk: no
@@ -43,7 +44,7 @@ from backend.errors import (
     TaskNotServed,
 )
 from backend.feedback.annotation_store import AnnotationStore, PendingAnnotation
-from backend.feedback.annotation_table import AnnotationOrigin, ReadAnnotation
+from backend.feedback.annotation_table import PRELABELLED, AnnotationOrigin, ReadAnnotation
 from backend.feedback.comparison import AnnotationDiff, CorrectionListener, compare_annotation
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config import LabelConfig
@@ -55,6 +56,9 @@ log = logging.getLogger(__name__)
 
 #: Annotations that are leased at once.
 _BATCH_SIZE: Final = 10
+
+#: An annotation that is submitted sooner, in seconds, tells nothing of its masks.
+_LOOKED_S: Final = 5.0
 
 #: A version from `backend.prediction.predictor.ModelVersions`, with or without a suffix.
 _OUR_VERSION: Final = re.compile(r"\S.* \S+ [0-9a-f]{8}\b.*", re.DOTALL)
@@ -229,6 +233,9 @@ class AnnotationReader:
         read = _keep_origin(_read_annotation(annotation, kind, prediction, diff), before)
         if read.kind == "converted":
             return read, None
+        unchanged = read.changes and all(change.iou in (1, None) for change in read.changes)
+        if read.kind == "compared" and unchanged and (read.seconds or _LOOKED_S) < _LOOKED_S:
+            return replace(read, kind="unchecked"), diff
         return read, diff
 
     def _config(self, project: int, configs: dict[int, LabelConfig]) -> LabelConfig:
@@ -315,7 +322,7 @@ def _keep_origin(read: ReadAnnotation, before: ReadAnnotation | None) -> ReadAnn
     if before is None or read.kind not in ("lost", "scratch"):
         return read
     untouched = before.kind == "converted" and before.updated == read.updated
-    if before.kind == "compared" or untouched:
+    if before.kind in PRELABELLED or untouched:
         return replace(read, kind=before.kind, version=before.version, changes=before.changes)
     if before.kind in ("converted", "foreign", "lost"):
         kind: AnnotationOrigin = "foreign" if before.kind == "foreign" else "lost"

@@ -226,9 +226,11 @@ class AnnotationStore:
         with self._database.read() as connection:
             return int(connection.execute(query).scalar_one())
 
-    def newest_times(self, project: int, kind: AnnotationOrigin, limit: int) -> list[float]:
-        """Return how long the newest measured annotations of a kind took, in seconds."""
-        its = (_ROW.project == project, _ROW.kind == kind, _ROW.seconds > 0)
+    def newest_times(
+        self, project: int, kinds: Sequence[AnnotationOrigin], limit: int
+    ) -> list[float]:
+        """Return how long the newest measured annotations of some kinds took, in seconds."""
+        its = (_ROW.project == project, _ROW.kind.in_(kinds), _ROW.seconds > 0)
         newest = select(_ROW.seconds).where(*its).order_by(_ROW.created.desc()).limit(limit)
         with self._database.read() as connection:
             return list(connection.scalars(newest))

@@ -13,8 +13,11 @@ from backend.feedback.comparison import LabelDiff
 
 #: How an annotation began, or why there is nothing to compare; see `ReadAnnotation`.
 AnnotationOrigin = Literal[
-    "compared", "scratch", "copy", "converted", "foreign", "lost", "skipped", "broken"
+    "compared", "unchecked", "scratch", "copy", "converted", "foreign", "lost", "skipped", "broken"
 ]
+
+#: Those that began with a prediction of this backend.
+PRELABELLED: Final = ("compared", "unchecked")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ Pure functions of two results of Label Studio and the label config.
   was **accepted** where it covers the same pixels as before, **corrected** where it covers others,
   **relabelled** where it has another label now, and **deleted** where it is gone. A region with an
   id that the prediction does not have was **added** by hand.
+- Where no region of a label's prediction is left, what covers the same pixels was drawn anew: none
+  of them is shared.
 - The mask of a label is the union of its regions. A pixel of a brush's soft edge belongs to it
   where it is more than half painted.
 - Where several controls draw a label, one of them counts: the first in the config that has a region
@@ -207,13 +209,13 @@ def _compare_image(
     ]
     known, left = _labels_by_id(predicted), _labels_by_id(final)
     # Also where the annotator began without a prediction: what is drawn here can be drawn later.
-    changes = [
-        structs.replace(
-            _compare_areas(label, predicted.get(label, ()), final.get(label, ()), known, left),
-            **_count_pixels(old.get(label), new.get(label)),
-        )
-        for label in labels
-    ]
+    changes = []
+    for label in labels:
+        its = _compare_areas(label, predicted.get(label, ()), final.get(label, ()), known, left)
+        pixels = _count_pixels(old.get(label), new.get(label))
+        if not its.accepted + its.corrected:
+            pixels["shared_px"] = 0
+        changes.append(structs.replace(its, **pixels))
     for label in new.keys() - set(labels):
         new[label]
     evidence = find_evidence(predicted if has_begun else None, final, size_hw)

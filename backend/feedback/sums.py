@@ -49,6 +49,9 @@ _COUNTED: Final = (
 #: rounding error, in whatever order they were added.
 _PARTS: Final = 1 << 36
 
+#: Kinds of annotations that are counted alone.
+_BARE: Final = ("skipped", "unchecked")
+
 _Key = TypeVar("_Key", int, str)
 _T = TypeVar("_T")
 
@@ -193,10 +196,10 @@ class GroupSums(Struct):
         return self.kinds.get("compared", 0)
 
     def add(self, read: ReadAnnotation, times: int = 1) -> None:
-        """Add an annotation; with ``times=-1``, take it away. Of a skipped one, its kind counts."""
+        """Add an annotation; with ``times=-1``, take it away. Of `_BARE` the kind counts."""
         kinds: dict[str, int] = self.kinds  # type: ignore[assignment]
         add_count(kinds, read.kind, times)
-        if read.kind == "skipped":
+        if read.kind in _BARE:
             return
         pictures = self.total.pictures
         for change in read.changes:
@@ -269,7 +272,7 @@ def groups_of(read: ReadAnnotation) -> Iterator[tuple[Grouping, str]]:
     [('all', ''), ('day', '2027-01-15'), ('week', '2027-01-11')]
     """
     yield "all", ""
-    if read.kind == "skipped":
+    if read.kind in _BARE:
         return
     day = datetime.fromtimestamp(read.created, timezone.utc).date()
     yield "day", day.isoformat()

@@ -14,6 +14,7 @@ from scipy.special import stdtrit
 
 from backend.errors import StudioRefused, StudioUnreachable
 from backend.feedback.annotation_store import AnnotationStore
+from backend.feedback.annotation_table import PRELABELLED
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.task_filter import TaskFilter
 
@@ -100,8 +101,8 @@ def estimate(
     Returns:
         The estimate; None where no annotation was measured yet.
     """
-    with_s = annotations.newest_times(project, "compared", RECENT)
-    without_s = annotations.newest_times(project, "scratch", RECENT)
+    with_s = annotations.newest_times(project, PRELABELLED, RECENT)
+    without_s = annotations.newest_times(project, ("scratch",), RECENT)
     if not (with_s or without_s):
         return None
     known = len(with_s), len(without_s), _median(with_s), _median(without_s)

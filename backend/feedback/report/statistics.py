@@ -50,6 +50,7 @@ REPORT_DEFINITIONS: Final[Mapping[str, str]] = {
 #: The kinds of annotations in words, as the end of a sentence.
 ORIGINS_IN_WORDS: Final[Mapping[AnnotationOrigin, str]] = {
     "compared": "began with a prediction of this backend",
+    "unchecked": "were submitted unchanged in less than 5 s",
     "scratch": "began from nothing",
     "copy": "are copies of another annotation",
     "converted": "are predictions that were made annotations as they are",

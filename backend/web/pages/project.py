@@ -19,6 +19,7 @@ from backend.errors import (
     StudioRefused,
     StudioUnreachable,
 )
+from backend.feedback.annotation_table import PRELABELLED
 from backend.feedback.report.hours_left import RECENT, Hours, at_pace
 from backend.jobs.job_store import Job
 from backend.label_studio.label_config import LabelConfig
@@ -176,7 +177,7 @@ class ProjectRoutes:
     def _hours(self, project: int, counts: TaskCounts | None) -> Hours | None:
         if counts is None or not counts.left:
             return None
-        times_s = self.services.annotations.newest_times(project, "compared", RECENT)
+        times_s = self.services.annotations.newest_times(project, PRELABELLED, RECENT)
         return at_pace(counts.left, times_s)
 
     def _learned(self, project: int, counts: TaskCounts | None) -> _Json | None:

@@ -16,7 +16,7 @@ from backend.errors import ImageRefused, StudioRefused, StudioUnreachable
 from backend.feedback import annotation_reader
 from backend.feedback.annotation_reader import AnnotationReader
 from backend.feedback.annotation_store import AnnotationStore
-from backend.feedback.annotation_table import ReadAnnotation
+from backend.feedback.annotation_table import PRELABELLED, ReadAnnotation
 from backend.feedback.comparison import AnnotationDiff
 from backend.label_studio.client import LabelStudioClient
 from tests.backend.fakes.colour_segmenter import brush_config
@@ -177,6 +177,19 @@ def test_what_began_otherwise_is_not_compared(
     assert (made["id"] in desk.notebook.known) == (kind != "skipped")
 
 
+def test_what_is_submitted_unchanged_within_seconds_is_counted_apart(desk: Desk) -> None:
+    same = [region("a", "red", 4)]
+    began: dict[str, Any] = {"parent_prediction": desk.studio.add(1, OURS, result=same)}
+    hurried, looked, changed = (desk.studio.annotate(1, same, 1e9, **began) for _ in range(3))
+    hurried["lead_time"], looked["lead_time"], changed["lead_time"] = 4.0, 5.0, 4.0
+    changed["result"] = [region("a", "red", 6)]
+    kinds = [desk.read_one(each).kind for each in (hurried, looked, changed)]
+    assert kinds == ["unchecked", "compared", "compared"]
+    sums = desk.annotations.sums(7)
+    assert (sums.all.kinds, sums.all.total.accepted) == ({"unchecked": 1, "compared": 2}, 1)
+    assert sorted(desk.annotations.newest_times(7, PRELABELLED, 9)) == [4, 4, 5]
+
+
 @pytest.mark.parametrize("version", [OURS, "yolo"])
 def test_predictions_that_were_made_annotations_teach_nothing_until_somebody_changes_them(
     desk: Desk, version: str
@@ -185,7 +198,7 @@ def test_predictions_that_were_made_annotations_teach_nothing_until_somebody_cha
     prediction = desk.studio.add(1, version, result=same)
     untimed: dict[str, Any] = {"parent_prediction": prediction, "lead_time": None}
     made, timed, changed = (desk.studio.annotate(1, same, 1e9, **untimed) for _ in range(3))
-    timed["lead_time"], changed["result"] = 2.0, [region("a", "red", 6)]
+    timed["lead_time"], changed["result"] = 9.0, [region("a", "red", 6)]
     row = desk.read_one(made)
     assert (row.kind, row.version, row.changes) == ("converted", "", ())
     looked_at = "compared" if version == OURS else "foreign"

@@ -105,6 +105,14 @@ def test_a_region_that_got_another_label() -> None:
     assert (dog.received, dog.added) == (1, 0)
 
 
+def test_who_deletes_a_region_and_draws_it_again_was_saved_nothing() -> None:
+    predicted = [region("a", "Car", LEFT), region("b", "Dog", WIDE)]
+    final = [region("n", "Car", LEFT), region("b", "Dog", WIDE)]
+    redrawn, kept = change(predicted, final), change(predicted, final, "Dog")
+    assert (redrawn.predicted_px, redrawn.true_px, redrawn.shared_px) == (8, 8, 0)
+    assert kept.shared_px == 12
+
+
 def test_several_regions_of_a_label_count_each_and_their_pixels_together() -> None:
     corner = drawn("##......", "##......", "........", "........")
     predicted = [region("a", "Car", LEFT), region("b", "Car", corner)]
@@ -138,7 +146,7 @@ def test_a_prediction_is_compared_with_a_control_that_is_not_predicted() -> None
     predicted = [region("a", "Car", WIDE)]
     (picture,) = compare_annotation(predicted, [box], PARTLY)
     (car,) = picture.changes
-    assert (car.predicted_px, car.true_px, car.shared_px) == (12, 8, 8)
+    assert (car.predicted_px, car.true_px, car.shared_px) == (12, 8, 0)
     assert (car.deleted, car.added) == (1, 1)
     (kept,) = compare_annotation(predicted, [*predicted, box], PARTLY)
     assert (kept.changes[0].accepted, kept.changes[0].true_px) == (1, 12)
@@ -297,7 +305,7 @@ def test_a_rectangle_is_no_mask_and_one_that_is_gone_removes_nothing() -> None:
     (alone,) = compare_annotation([box | {"id": "gone"}], [box], CONFIG)
     assert alone.evidence.is_empty
     assert alone.final["Sign"].sum() == 16, "the report compares it as before"
-    assert alone.changes[0].shared_px == 16
+    assert (alone.changes[0].predicted_px, alone.changes[0].true_px) == (16, 16)
     assert said([box, region("b", "Sky", RIGHT)], [region("b", "Sky", RIGHT)]).removed == {}
     beside = said(None, [box, region("n", "Sky", RIGHT)])
     assert painted(beside.masks) == painted({"Sky": RIGHT})

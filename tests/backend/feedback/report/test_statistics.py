@@ -83,10 +83,12 @@ def test_a_project_by_time_and_by_version() -> None:
         read(4, kind="scratch", day=1),
         read(6, kind="skipped", day=90),
         read(7, kind="broken", reason="It has no size.", day=2),
+        read(8, SAME, kind="unchecked", day=1),
     ]
     report = report_of(reads, waiting=3)
     zeros = dict.fromkeys(("copy", "converted", "foreign", "lost"), 0)
-    assert report.kinds == {"compared": 3, "scratch": 1, "skipped": 1, "broken": 1} | zeros
+    counts = {"compared": 3, "unchecked": 1, "scratch": 1, "skipped": 1, "broken": 1}
+    assert report.kinds == counts | zeros
     sums = report.sums
     assert (sums.all.compared, {*sums.all.labels}) == (3, {"car", "dog"})
     assert sums.all.total.saved_paint == pytest.approx(1 - (6 + 30) / 50)
