@@ -128,7 +128,8 @@ class Services:
 
         examples = ExampleStore(self.database, key)
         versions = VersionStore(self.database, self.owner, key)
-        return Learner(self.settings, self.engine, self.images.read, examples, versions)
+        parts = self.settings, self.engine, self.images.read, examples, versions
+        return Learner(*parts, mark=self.annotations.mark)
 
     @cached_property
     def connection_watch(self) -> ConnectionWatch:

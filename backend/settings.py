@@ -165,6 +165,11 @@ class Settings(BaseSettings):
         description="How dense features are read: clearclip, scclip, rfclip, sfp, pearl, naclip, "
         "sclip, maskclip, clip, clipsurgery or gem.",
     )
+    second_model: _Words | None = Field(
+        default=None,
+        description="A second encoder beside the model, which what is learned from corrections may "
+        "use: a name of timm such as vit_small_patch14_dinov2.lvd142m, or name@file.",
+    )
     device: _Words = Field(
         default="auto", description="Where the model runs: auto, cpu, cuda, cuda:1, mps."
     )
@@ -319,6 +324,11 @@ class Settings(BaseSettings):
         lt=1,
         description="Parts of a mask smaller than this share of the picture are dropped.",
     )
+
+    @property
+    def encoders(self) -> str:
+        """The names of the model and, where there is one, of the second encoder."""
+        return " + ".join(filter(None, (self.model, self.second_model)))
 
     @model_validator(mode="after")
     def _check(self) -> Settings:

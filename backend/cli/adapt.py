@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from backend.learning.learner import Learner
 
 #: The settings that name the model and the database.
-_LEARNING_SETTINGS = ("model", "method", "short_side_px", "model_dir", "database_url", "adapt")
+_LEARNING_SETTINGS = (
+    *("model", "method", "second_model", "short_side_px", "model_dir", "database_url", "adapt"),
+)
 
 
 @click.group("adapt")

@@ -56,6 +56,7 @@ MAIN_SETTINGS: Final = (
     "allowed_hosts",
     "model",
     "method",
+    "second_model",
     "device",
     "model_dir",
     "auto_prelabel",
@@ -77,6 +78,7 @@ MODEL_SETTINGS: Final = (
     "allowed_hosts",
     "model",
     "method",
+    "second_model",
     "device",
     "precision",
     "short_side_px",
@@ -236,7 +238,7 @@ def check_model(settings: Settings, may_come_later: bool = False) -> None:
 
     resolve_method(settings.method)
     try:
-        check_weights(settings.model, settings.model_dir)
+        check_weights(settings.model, settings.model_dir, settings.second_model)
     except WeightsNotFoundError as error:
         if not may_come_later:
             raise ValueError(str(error)) from None

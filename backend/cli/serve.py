@@ -59,7 +59,7 @@ def greet(settings: Settings) -> None:
     lines = {
         "Connect": f"{connect} in a project of Label Studio, under Settings, Model",
         "Dashboard": here,
-        "Model": f"{settings.model}, {settings.method}; it is loading{_fetched(settings)}",
+        "Model": f"{settings.encoders}, {settings.method}; it is loading{_fetched(settings)}",
         "Missing": f"\n{' ' * 11}".join(missing(settings)),
     }
     click.echo(
@@ -68,10 +68,9 @@ def greet(settings: Settings) -> None:
 
 
 def _fetched(settings: Settings) -> str:
-    from clearclip_core.clip.weights import ModelName, find_weights
+    from clearclip_core.clip.weights import missing_weights
 
-    name = ModelName.parse(settings.model)
-    is_fetched = name.kind in ("tag", "hf-hub") and find_weights(name, settings.model_dir) is None
+    is_fetched = missing_weights(settings.model, settings.model_dir, settings.second_model)
     return ". Its weights are downloaded first" if is_fetched else ""
 
 

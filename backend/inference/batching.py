@@ -144,5 +144,5 @@ class BatchEncoder:
 
 def _half_precision(features: DenseFeatures) -> WindowFeatures:
     """Return features in float16, on the device where they are."""
-    windows = WindowFeatures(features.patches, features.cls)
+    windows = WindowFeatures(features.patches, features.cls, features.second)
     return windows.to(features.patches.device, torch.float16)

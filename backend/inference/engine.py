@@ -122,12 +122,12 @@ class Engine:
             raise ValueError("MODEL: random weights are for benchmarks and are never served.")
         resolve_method(settings.method)
         try:
-            weights_id(settings.model)
+            weights_id(settings.model, settings.second_model)
         except WeightsNotFoundError as error:
             log.warning("%s", error)  # the file may be copied there later
         return cls(
             lambda: load_segmenter(settings),
-            lambda: weights_id(settings.model),
+            lambda: weights_id(settings.model, settings.second_model),
             cache=FeatureCache.from_settings(settings),
         )
 
@@ -336,6 +336,7 @@ class Engine:
                 request.image.plan,
                 windows.cls,
                 segmenter.method.remove_redundancy,
+                windows.second,
             )
             scores = segmenter.score(
                 features,
@@ -362,4 +363,5 @@ def load_segmenter(settings: Settings) -> Segmenter:
         short_side_px=settings.short_side_px,
         folder=settings.model_dir,
         templates=BEST_TEMPLATES if settings.templates == len(BEST_TEMPLATES) else TEMPLATES,
+        second=settings.second_model,
     )

@@ -4,8 +4,9 @@ Replacing or deleting an annotation replaces or deletes its rows, whichever back
 change is counted in the project's row, so that a step becomes due, see `backend.learning.versions`.
 Where the last example of a project is gone, the words alone decide again.
 
-Examples belong to one model, as features do: those of another model stay beside them and are not
-used.
+Examples belong to one model, as features do. Where the model is another one than before, the
+annotations that it has not read are named by `ExampleStore.of_other_models`, are read again, and
+those of the other model go: features of two models are never learned from together.
 """
 
 from __future__ import annotations
@@ -126,6 +127,8 @@ class ExampleStore:
     def replace(self, annotation: int, project: int, examples: Sequence[TrainingExample]) -> bool:
         """Replace the examples of an annotation; return whether they differ from those before.
 
+        Those that another model has made of it go.
+
         Raises:
             ModelUnavailable: the weights are not there.
         """
@@ -134,6 +137,8 @@ class ExampleStore:
         query = select(_EXAMPLE.digest).where(*its).order_by(_EXAMPLE.picture)
         with self._database.write() as connection:
             locked = StateRow.lock(connection, project, model)
+            others = _EXAMPLE.annotation == annotation, _EXAMPLE.model != model
+            connection.execute(delete(EXAMPLES).where(*others))
             if [*connection.scalars(query)] == [example.digest for example in examples]:
                 return False
             connection.execute(delete(EXAMPLES).where(*its))
@@ -163,6 +168,19 @@ class ExampleStore:
                 if connection.execute(own).rowcount:
                     locked.count_change()
         return True
+
+    def of_other_models(self) -> dict[int, list[int]]:
+        """Return the annotations of each project that other models have learned from.
+
+        Raises:
+            ModelUnavailable: the weights are not there.
+        """
+        query = select(_EXAMPLE.project, _EXAMPLE.annotation).distinct()
+        found: dict[int, list[int]] = {}
+        with self._database.read() as connection:
+            for row in connection.execute(query.where(_EXAMPLE.model != self._model_key())):
+                found.setdefault(row.project, []).append(row.annotation)
+        return found
 
     def is_too_old(self, annotation: int, project: int) -> bool:
         """Whether a project has `MOST_ANNOTATIONS` newer annotations than this one."""

@@ -8,8 +8,8 @@ decide. Both are for a background thread: they wait for the model.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Final
 
 from backend.errors import BackendError, LearningRefused
@@ -37,6 +37,7 @@ class Learner:
         settings: the method, and what follows corrections where a label config does not say.
         read_image: address and task -> (H, W, 3) uint8; raises `TaskError`.
         fit_examples: fits an adaptation, as `clearclip_core.adapt` does.
+        mark: project and annotations -> has them read again.
     """
 
     settings: Settings
@@ -45,6 +46,8 @@ class Learner:
     examples: ExampleStore
     versions: VersionStore
     fit_examples: Callable[..., Fit] = adapt
+    mark: Callable[[int, Iterable[int]], None] = lambda _project, _annotations: None
+    _has_read_again: bool = field(default=False, init=False)
 
     @property
     def can_learn(self) -> bool:
@@ -109,6 +112,8 @@ class Learner:
         """
         if not self.can_learn or self.engine.status.state != "ready":
             return False
+        if not self._has_read_again and self._read_again():
+            return True  # annotations first
         lease = self.versions.lease_step(self.settings.adapt_every)
         if lease is not None:
             self._make_step(lease, client)
@@ -128,6 +133,16 @@ class Learner:
         if lease is None:
             raise LearningRefused(f"Another backend makes a step of project {project} just now.")
         return self._make_step(lease, client)
+
+    def _read_again(self) -> bool:
+        """Have read again, once a start, what another model or method has learned from."""
+        found = self.examples.of_other_models()
+        for project, ids in found.items():
+            log.info("Project %d: %d annotations are read for this model", project, len(ids))
+            self.mark(project, ids)
+            self.versions.request_step(project, may_have_none=True)
+        self._has_read_again = True
+        return bool(found)
 
     def _make_step(self, lease: StepLease, client: LabelStudioClient) -> Version | None:
         try:

@@ -210,26 +210,32 @@ class VersionStore:
         return self.state(project)
 
     def reset(self, project: int) -> LearningState:
-        """Delete a project's versions, its examples, and what people have decided."""
+        """Delete a project's versions, its examples, and what people have decided.
+
+        Examples of other models go too: else they would be learned from again.
+        """
         with self._locked(project) as locked:
-            for table in (VERSIONS, EXAMPLES):
-                locked.connection.execute(delete(table).where(*locked.own(table)))
+            locked.connection.execute(delete(VERSIONS).where(*locked.own(VERSIONS)))
+            locked.connection.execute(delete(EXAMPLES).where(EXAMPLES.c.project == project))
             fresh = {"live": None, "pinned": 0, "as_words": "[]", "asked": 0, "adapt": None}
             locked.change(changed=0, trouble="", due=0.0, **fresh, **RELEASED)
         return self.state(project)
 
     # ---- steps -------------------------------------------------------------------------------
 
-    def request_step(self, project: int) -> LearningState:
+    def request_step(self, project: int, may_have_none: bool = False) -> LearningState:
         """Make the step of a project due, however few annotations have changed.
+
+        Args:
+            may_have_none: whether its training examples may still be to come.
 
         Raises:
             LearningRefused: the project is pinned, or it has no training examples.
         """
         with self._locked(project) as locked:
-            if locked.row.pinned:
+            if locked.row.pinned and not may_have_none:
                 raise LearningRefused(f"Project {project} is pinned: unpin it to let it learn.")
-            if not locked.count_annotations():
+            if not may_have_none and not locked.count_annotations():
                 raise LearningRefused(
                     f"Project {project} has no corrections to learn from yet: submit annotations, "
                     "or have those that are there read."

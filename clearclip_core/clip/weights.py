@@ -395,8 +395,17 @@ def check_weights(name: str, folder: Path | None = None, second: str | None = No
     for parsed in _parse_all(name, second):
         if parsed.kind in ("file", "local-dir"):
             existing_path(parsed)
-        elif parsed.kind in ("tag", "hf-hub", "timm") and find_weights(parsed, folder) is None:
-            _check_hub(parsed)
+    for parsed in missing_weights(name, folder, second):
+        _check_hub(parsed)
+
+
+def missing_weights(name: str, folder: Path | None, second: str | None = None) -> list[ModelName]:
+    """Return those of two encoders whose weights are not on disk and can be fetched."""
+    return [
+        parsed
+        for parsed in _parse_all(name, second)
+        if parsed.kind in ("tag", "hf-hub", "timm") and find_weights(parsed, folder) is None
+    ]
 
 
 def _check_hub(name: ModelName) -> None:

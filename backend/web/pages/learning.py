@@ -48,11 +48,13 @@ def describe_learning(learner: Learner, project: int) -> _Json:
     try:
         state = learner.versions.state(project)
         versions = learner.versions.versions(project)
+        unread = len(learner.examples.of_other_models().get(project, ()))
     except ModelUnavailable as error:
-        state, versions = LearningState(project=project, trouble=str(error)), []
+        state, versions, unread = LearningState(project=project, trouble=str(error)), [], 0
     return {
         "every": state.due_after(settings.adapt_every),
         "can_learn": learner.can_learn,
+        "unread": unread,
         "versions": [
             msgspec.to_builtins(each) | {"live": each.number == state.live} for each in versions
         ],

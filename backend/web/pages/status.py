@@ -209,7 +209,7 @@ class StatusReport:
 
     def _model(self, now: Snapshot) -> _Json:
         return {
-            "name": self._services.settings.model,
+            "name": self._services.settings.encoders,
             "method": self._services.settings.method,
             "device": now.device,
             "precision": now.precision,

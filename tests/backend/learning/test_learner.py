@@ -476,3 +476,28 @@ def test_a_step_waits_for_the_model(database: Database) -> None:
         school.settings, unloaded, read_image, school.stores, school.fits
     ).take_due_step(studio())
     assert school.step()
+
+
+def test_another_model_learns_again_by_itself_and_from_its_own_features_alone(
+    database: Database,
+) -> None:
+    school = School(database)
+    school.learn(1, 2)
+    assert school.step()
+    other = School(database, method="naclip", adapt_every=10)
+    asked: dict[int, list[int]] = {}
+    other.learner.mark = lambda project, ids: asked.update({project: sorted(ids)})
+    assert other.step()
+    assert asked == {7: [1, 2]}
+    other.learn(1)
+    assert (len(school.taught()), len(other.taught())) == (1, 1)
+    assert other.stores.examples.of_other_models() == {7: [2]}
+    other.learn(2)
+    assert other.step(), "however few they are"
+    ((examples, _),) = other.fits.asked
+    assert len(examples) == 2
+    assert other.stores.versions.state(7).live == 1
+    asked.clear()
+    again = make_learner(other.settings, colour_engine(), read_image, other.stores)
+    assert not again.take_due_step(studio())
+    assert asked == {}

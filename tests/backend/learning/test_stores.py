@@ -45,21 +45,24 @@ def test_an_example_that_comes_again_changes_nothing(learning: LearningStores) -
     assert learning.examples.examples(7) == []
 
 
-def test_what_is_deleted_is_forgotten_by_all_models_loaded_or_not(
+def test_what_is_deleted_is_forgotten_whichever_model_has_read_it_loaded_or_not(
     database: Database, learning: LearningStores
 ) -> None:
     def unloaded() -> str:
         raise ModelUnavailable("The weights are missing.")
 
     elsewhere = LearningStores.of(database, "me", lambda: "another")
+    learning.replace_all(1, 2)
+    elsewhere.replace_all(3, 4)
     for each in (learning, elsewhere):
-        each.replace_all(1, 2)
         each.make_version()
-    assert LearningStores.of(database, "me", unloaded).examples.forget(1)
+    for annotation in (1, 3):
+        assert LearningStores.of(database, "me", unloaded).examples.forget(annotation)
     for each in (learning, elsewhere):
         state = each.versions.state(7)
         assert (state.annotations, state.changed, state.live) == (1, 1, 1)
-    assert elsewhere.examples.forget(2)
+    for annotation in (2, 4):
+        assert elsewhere.examples.forget(annotation)
     for each in (learning, elsewhere):
         assert each.examples.examples(7) == []
         assert each.versions.active(7, "auto") is None
