@@ -7,17 +7,17 @@ ARGS ?=
 
 SETTINGS_PAGE := docs/reference/settings.md
 STUDIO := label-studio==1.23.2
-# The reference to label-studio-ml 2.x; what 2.x, 1.0.9 and the SDK import beside the default install.
-STUDIO_ML := $(shell sed -nE 's/^label-studio-ml = \["(.*)"\]$$/\1/p' pyproject.toml)
-STUDIO_IMPORTS := attrs colorama doclang label-studio-tools redis rq semver~=3.0.2
+# The image's label-studio-ml 2.x, which is not on the index.
+STUDIO_ML := https://github.com/HumanSignal/label-studio-ml-backend/archive/$(shell sed -n 's/^ARG LABEL_STUDIO_ML=//p' backend/Dockerfile).tar.gz
 # The same release as the image's.
 UV := $(shell sed -nE 's/.*pip install .*(uv==[0-9.]+).*/\1/p' backend/Dockerfile)
 PYTEST = LABEL_STUDIO_COMMAND=$(abspath $(STUDIO_VENV))/bin/label-studio OMP_NUM_THREADS=1 \
 	$(VENV)/bin/python -m pytest --numprocesses auto --no-loadscope-reorder
+LOWEST = $(VENV)-lowest/bin/uv pip install --quiet --python $(VENV)-lowest/bin/python
 TOOLS = PATH="$(abspath $(VENV))/bin:$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-compose check docs settings lock bench picture browser postgres
+.PHONY: help demo test test-all lowest test-compose check docs settings lock bench picture browser postgres
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,14 @@ test: $(VENV)/.made $(STUDIO_VENV)/.made browser postgres ## the tests, the real
 
 test-all: test ## the tests, then those that take longer: PostgreSQL's doubles, the long fuzz, kills of servers
 	$(PYTEST) -m thorough $(ARGS)
+
+lowest: postgres ## the tests without servers, with the oldest releases of all direct requirements
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(VENV)-lowest/bin/python -m pip install --quiet '$(UV)'
+	$(LOWEST) --resolution lowest-direct --editable .
+	$(LOWEST) '.[test]'
+	$(LOWEST) --no-deps 'supervision>=0.25'
+	OMP_NUM_THREADS=1 $(VENV)-lowest/bin/python -m pytest --numprocesses auto -m 'not thorough' tests/core tests/backend $(ARGS)
 
 test-compose: ## build the image and walk through Docker Compose with a real engine (ARGS: --file more.yml)
 	$(PYTHON) -m tests.deploy.walk $(ARGS)
@@ -72,7 +80,7 @@ $(VENV)/.made: pyproject.toml
 	@echo "Installing the packages with their test and check tools into $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/python -m pip install --quiet --upgrade pip
-	@$(VENV)/bin/python -m pip install --quiet --quiet --editable '.[test,check,docs]' $(STUDIO_IMPORTS)
+	@$(VENV)/bin/python -m pip install --quiet --quiet --editable '.[test,check,docs,label-studio-ml]'
 	@$(VENV)/bin/python -m pip install --quiet --no-deps 'supervision>=0.25'
 	@$(VENV)/bin/python -m pip install --quiet --no-deps --retries 0 --timeout 5 '$(STUDIO_ML)' >/dev/null 2>&1 \
 	|| $(VENV)/bin/python -m pip install --quiet --no-deps label-studio-ml==1.0.9
