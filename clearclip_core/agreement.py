@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Final
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -50,8 +49,7 @@ class ImageAgreement:
     Attributes:
         labels: name of a label -> agreement on it, also of those that nobody has painted.
         confusions: two labels -> share of the pixels to which one person has given the first and
-            another the second, mean over the pairs of people; the second is "" for no label. Where
-            labels overlap, the last of the given ones counts.
+            another the second, mean over the pairs of people; the second is "" for no label.
         disputed: (H, W) bool, the pixels to which not all have given the same labels.
     """
 
@@ -65,71 +63,51 @@ class ImageAgreement:
         return int(np.count_nonzero(self.disputed)) / self.disputed.size
 
 
-def compare_image(
-    people: Sequence[Mapping[str, BoolMask]], labels: Sequence[str], size_hw: tuple[int, int]
-) -> ImageAgreement:
-    """Compare what several people have painted on an image, one label at a time.
+def compare_image(maps: Sequence[npt.NDArray[np.uint16]], labels: Sequence[str]) -> ImageAgreement:
+    """Compare what several people have painted on an image.
 
-    Memory: some four bytes a pixel and person, and 30 MB.
+    Memory: some two bytes a pixel and person, and 30 MB.
 
     Args:
-        people: of each person, name of a label -> mask (H, W) bool; each mask is asked for once.
-            Masks of an image may overlap.
+        maps: of each person, (H, W) 0, or 1 + the index of the pixel's label.
         labels: names of all labels that they could paint.
-        size_hw: height and width of the image in px.
 
-    >>> sky = np.array([[True, True, False]])
-    >>> made = compare_image([{"sky": sky}, {"sky": sky, "tree": ~sky}], ["sky", "tree"], (1, 3))
+    >>> one, other = (np.array([pixels], np.uint16) for pixels in ([1, 1, 0], [1, 1, 2]))
+    >>> made = compare_image([one, other], ["sky", "tree"])
     >>> made.labels["sky"].pairs[0].iou, made.labels["tree"].pairs[0].iou, made.disputed.tolist()
     (1.0, 0.0, [[False, False, True]])
     >>> {labels: round(share, 2) for labels, share in made.confusions.items()}
     {('tree', ''): 0.33}
     """
-    disputed = np.zeros(size_hw, np.bool_)
-    found = {}
-    tops = [np.zeros(size_hw, np.uint16) for _ in people]
-    for number, label in enumerate(labels, 1):
-        masks = [own.get(label) for own in people]
-        for top, mask in zip(tops, masks, strict=True):
-            if mask is not None:
-                top[mask] = number
-        found[label] = _compare_label(masks, disputed)
-    return ImageAgreement(found, _confusions(tops, labels), disputed)
+    disputed = np.zeros(maps[0].shape, np.bool_)
+    for each in maps[1:]:
+        disputed |= each != maps[0]
+    painted = np.zeros(len(labels) + 1, np.bool_)
+    for each in maps:
+        painted[each] = True
+    found = {
+        label: _compare_label([each == number for each in maps])
+        if painted[number]
+        else LabelAgreement((), 0)
+        for number, label in enumerate(labels, 1)
+    }
+    return ImageAgreement(found, _confusions(maps, labels), disputed)
 
 
-def _compare_label(masks: Sequence[BoolMask | None], disputed: BoolMask) -> LabelAgreement:
-    """Compare the masks of one label, None for who has left it out; add to the disputed pixels."""
-    box = _box_around(masks)
-    parts = [None if mask is None or not mask[box].any() else mask[box] for mask in masks]
-    votes = np.zeros(disputed[box].shape, np.min_scalar_type(len(masks)))
-    for part in parts:
-        if part is not None:
-            votes += part
-    differ = (votes > 0) & (votes < len(masks))
-    disputed[box] |= differ
-    pairs = tuple(
-        PairAgreement((first, second), _iou(parts[first], parts[second]))
-        for first, second in combinations(range(len(parts)), 2)
-        if parts[first] is not None or parts[second] is not None
-    )
-    return LabelAgreement(pairs, int(np.count_nonzero(differ)))
-
-
-def _iou(first: BoolMask | None, second: BoolMask | None) -> float:
-    if first is None or second is None:
-        return 0.0
-    return int(np.count_nonzero(first & second)) / int(np.count_nonzero(first | second))
-
-
-def _box_around(masks: Sequence[BoolMask | None]) -> tuple[slice, slice]:
-    """Return the rows and columns of all masks."""
-    boxes = [cv2.boundingRect(mask.view(np.uint8)) for mask in masks if mask is not None]
-    boxes = [each for each in boxes if each[2]]
-    if not boxes:
-        return slice(0, 0), slice(0, 0)
-    left, top = (min(each[axis] for each in boxes) for axis in (0, 1))
-    right, bottom = (max(each[axis] + each[axis + 2] for each in boxes) for axis in (0, 1))
-    return slice(top, bottom), slice(left, right)
+def _compare_label(masks: Sequence[BoolMask]) -> LabelAgreement:
+    """Compare the masks (H, W) bool of one label."""
+    areas = [int(np.count_nonzero(mask)) for mask in masks]
+    pairs = []
+    for first, second in combinations(range(len(masks)), 2):
+        if areas[first] or areas[second]:
+            shared = int(np.count_nonzero(masks[first] & masks[second]))
+            iou = shared / (areas[first] + areas[second] - shared)
+            pairs.append(PairAgreement((first, second), iou))
+    some, all_ = masks[0].copy(), masks[0].copy()
+    for mask in masks[1:]:
+        some |= mask
+        all_ &= mask
+    return LabelAgreement(tuple(pairs), int(np.count_nonzero(some)) - int(np.count_nonzero(all_)))
 
 
 def _confusions(

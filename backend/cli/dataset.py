@@ -9,6 +9,8 @@ from typing import Any, get_args
 
 import click
 
+from backend.annotations.annotated_image import AnnotationChoice
+from backend.annotations.label_map import LATER, Overlap
 from backend.cli.options import (
     OUTPUT_FOLDER,
     map_option,
@@ -27,11 +29,9 @@ from backend.dataset.exporter import (
     Describe,
     Pictures,
 )
-from backend.dataset.labelled_image import Overlap
 from backend.dataset.picture_file import LocalPictures
 from backend.dataset.splits import Split
 from backend.dataset.tasks import ProjectTasks
-from backend.label_studio.annotations import AnnotationChoice
 from backend.label_studio.client import required_client
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.services import Services
@@ -79,10 +79,16 @@ from backend.settings import Settings
 @click.option(
     "--overlap",
     type=click.Choice(get_args(Overlap)),
-    default="label-order",
+    default=LATER,
     show_default=True,
-    help="In label maps (index-png, parquet, overlays): which region has the pixels that several "
-    "cover.",
+    help="In label maps: which region has the pixels that several cover.",
+)
+@click.option(
+    "--fill-rectangles",
+    "fills_rectangles",
+    is_flag=True,
+    help="In label maps: give pixels that only rectangles cover the class of these; by default "
+    "trainers ignore them (255), since a rectangle does not say which of its pixels are its thing.",
 )
 @click.option(
     "--background",

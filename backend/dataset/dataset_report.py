@@ -116,6 +116,7 @@ class SetCounts:
 
     covered: int = 0  # label maps
     covered_px: int = 0
+    framed: int = 0  # label maps
     mostly_unpainted: int = 0  # label maps
     converted: int = 0  # pictures
     unknown: Counter[str] = field(default_factory=Counter)  # regions of labels
@@ -128,6 +129,13 @@ class SetCounts:
                 f"In {quantity(self.covered, 'label map')} regions cover others: "
                 f"{quantity(self.covered_px, 'pixel')} of theirs have another class (--overlap "
                 "says whose)."
+            )
+        if self.framed:
+            yield (
+                f"In {quantity(self.framed, 'label map')} rectangles cover pixels that nothing "
+                "else does. Trainers ignore these (255), since a rectangle does not say which of "
+                "its pixels are its thing: paint it, or choose --fill-rectangles or “Fill "
+                "rectangles” on the page."
             )
         if 2 * self.mostly_unpainted > pictures and not has_background:
             yield (

@@ -19,6 +19,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from backend.annotations.annotated_image import AnnotatedImage, AnnotationChoice
+from backend.annotations.label_map import LATER, MapRule, Overlap
+from backend.annotations.regions import LabelledRegion
 from backend.dataset.dataset_report import ClassCount, DatasetReport, SetCounts, Skipped
 from backend.dataset.earlier_set import EarlierSet
 from backend.dataset.formats.coco import CocoWriter
@@ -27,12 +30,9 @@ from backend.dataset.formats.label_map import IndexPngWriter, OverlayWriter
 from backend.dataset.formats.parquet import ParquetWriter
 from backend.dataset.formats.yolo import YoloBoxWriter, YoloWriter
 from backend.dataset.labelled_image import (
-    NO_CLASS,
     ClassTable,
     LabelledImage,
     LabelledObject,
-    LabelledRegion,
-    Overlap,
     PictureRow,
 )
 from backend.dataset.output_folder import PARTS, PICTURES_FILE, REPORT_FILE, OutputFolder
@@ -46,8 +46,8 @@ from backend.dataset.picture_file import (
 )
 from backend.dataset.splits import Features, Split, SplitKey, assign
 from backend.dataset.task_images import (
-    AnnotatedImage,
     ClassNames,
+    LoadedImage,
     LoadedTask,
     RegionReader,
     TaskLoader,
@@ -55,8 +55,8 @@ from backend.dataset.task_images import (
 )
 from backend.dataset.tasks import TaskReference
 from backend.errors import BadRequest, DatasetError, TaskError
-from backend.label_studio.annotations import AnnotationChoice
 from backend.label_studio.label_config import LabelConfig
+from backend.label_studio.requests import Task
 from clearclip_core import RGBArray
 from clearclip_core.quantities import quantity
 
@@ -86,6 +86,7 @@ class DatasetOptions:
 
     Attributes:
         background: class of unpainted pixels in label maps; empty: they have none.
+        fills_rectangles: see `MapRule`.
         by_label: whether all regions of a label in a picture are one object.
         min_area_px: islands of fewer pixels are left out of YOLO's files.
         split_by: field of the tasks' data whose values are kept in one part; empty: none.
@@ -99,7 +100,8 @@ class DatasetOptions:
     formats: tuple[str, ...] = ("index-png",)
     pictures: Pictures = "copy"
     choice: AnnotationChoice = field(default_factory=AnnotationChoice)
-    overlap: Overlap = "label-order"
+    overlap: Overlap = LATER
+    fills_rectangles: bool = False
     background: str = ""
     by_label: bool = False
     min_area_px: int = 20
@@ -181,9 +183,10 @@ class DatasetExporter:
         self._classes = ClassTable(self.config.names)
         if options.background:
             self._classes = self._classes.with_background(options.background)
-        self.labels = ClassNames(self.config, self._classes, options.renamed)
-        self._reader = RegionReader(self.labels, options.choice, options.overlap)
-        self._names: set[str] = set()
+        self._names = ClassNames(self.config, self._classes, options.renamed)
+        rule = MapRule(options.overlap, options.fills_rectangles, self._classes.names)
+        self._reader = RegionReader(self._names, options.choice, rule)
+        self._taken: set[str] = set()
         self._keys: list[SplitKey] = []
         self._counts = SetCounts()
         self._report = DatasetReport(splitting=options.splitting, made=round(time.time(), 3))
@@ -237,9 +240,11 @@ class DatasetExporter:
             try:
                 self._write_picture(each)
             except (BadRequest, DatasetError, TaskError) as error:
-                for area, _ in chain.from_iterable(each.versions):
-                    self._counts.unknown.update(self.labels.unknown_labels(area))
-                place = f"{each.tag} {each.item_index}: " if len(loaded.images) > 1 else ""
+                image = each.image
+                self._counts.unknown.update(filter(None, self._names.unknown_labels(image)))
+                place = (
+                    f"{image.tag.name} {image.item_index or 0}: " if len(loaded.images) > 1 else ""
+                )
                 problems.append(f"{place}{error}")
         self._report.tasks += 1
         self._report.unlabelled += not (problems or loaded.images)
@@ -289,17 +294,18 @@ class DatasetExporter:
             self._output.finish()
         return report
 
-    def _write_picture(self, image: AnnotatedImage) -> None:
-        if image.problem:
-            raise DatasetError(image.problem)
-        options, task = self.options, int(image.task.id or 0)
+    def _write_picture(self, loaded: LoadedImage) -> None:
+        if loaded.problem:
+            raise DatasetError(loaded.problem)
+        options, image = self.options, loaded.image
+        task = int(image.task.id or 0)
         wanted, suffix = names_of(image.source, f"task-{task}")
-        value = self._value_of(image)
+        value = self._value_of(image.task)
         file = None
-        if image.content is not None:
-            file = read_picture_file(image.content, self.max_megapixels, suffix)
+        if loaded.content is not None:
+            file = read_picture_file(loaded.content, self.max_megapixels, suffix)
             suffix = file.suffix
-        size_hw = file.size_hw if file is not None else image.drawn_size_hw
+        size_hw = file.size_hw if file is not None else image.size_hw
         assert size_hw is not None, "a picture without a region is read"
         name = self._free_name(wanted, task)
         labelled = self._reader.label(image, size_hw)
@@ -327,7 +333,7 @@ class DatasetExporter:
         )
         if not options.dry_run:
             if file is not None:
-                self._write_image(image, file, row.file_name)
+                self._write_image(image.source, file, row.file_name)
             for writer, some in zip(self._writers, entries, strict=True):
                 rgb = file.rgb if file is not None else None
                 written = WrittenPicture(name, some, label_map, rgb)
@@ -338,15 +344,15 @@ class DatasetExporter:
         self._rows.write(msgspec.json.encode(row) + b"\n")
         known = self.earlier.parts.get(row.digest, "") if self.earlier else ""
         classes = frozenset(row.objects)
-        self._keys.append(SplitKey(row.digest, value, (image.created, task), known, classes))
-        self._names.add(folded(name))
+        self._keys.append(SplitKey(row.digest, value, (loaded.created, task), known, classes))
+        self._taken.add(folded(name))
         self._report.pictures += 1
         self._report.regions += len(row.regions)
 
-    def _value_of(self, image: AnnotatedImage) -> str:
+    def _value_of(self, task: Task) -> str:
         """Return the value of the field that divides pictures into parts; empty without one."""
         name = self.options.split_by
-        value = image.task.data.get(name) if name else ""
+        value = task.data.get(name) if name else ""
         if name and (not isinstance(value, str | int | float) or not str(value).strip()):
             raise DatasetError(f'Its data has no "{name}", by which the parts are divided.')
         return str(value)
@@ -354,7 +360,7 @@ class DatasetExporter:
     def _free_name(self, wanted: Sequence[str], task: int) -> str:
         """Choose the first name that no other picture has, whatever the case of its letters."""
         numbered = (f"{wanted[-1]}-task{task}{f'-{n}' if n > 1 else ''}" for n in count(1))
-        return next(name for name in chain(wanted, numbered) if folded(name) not in self._names)
+        return next(name for name in chain(wanted, numbered) if folded(name) not in self._taken)
 
     def _entries(self, things: Sequence[LabelledObject]) -> list[list[Any]]:
         """Return what each writer says of the objects; each mask is drawn once, and let go."""
@@ -374,16 +380,14 @@ class DatasetExporter:
         if not any(each.has_label_maps for each in self._writers):
             return None
         counts = self._counts
-        label_map, covered_px = labelled.label_map(self._classes, self.options.overlap)
-        unpainted = label_map == NO_CLASS
-        counts.covered += covered_px > 0
-        counts.covered_px += covered_px
-        counts.mostly_unpainted += 2 * int(np.count_nonzero(unpainted)) > label_map.size
-        if self.options.background:
-            if labelled.undecided is not None:
-                unpainted &= ~labelled.undecided
-            label_map[unpainted] = 0
-        return label_map
+        drawn = labelled.draw()
+        counts.covered += drawn.covered_px > 0
+        counts.covered_px += drawn.covered_px
+        if any(each.is_rectangle for each in labelled.regions):
+            counts.framed += bool((drawn.regions > len(drawn.labels)).any())
+        unpainted = int(np.count_nonzero(drawn.regions == 0))
+        counts.mostly_unpainted += 2 * unpainted > drawn.regions.size
+        return self._classes.values(drawn)
 
     def _count_classes(self, parts: Sequence[str]) -> dict[str, dict[str, ClassCount]]:
         pictures, objects = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
@@ -401,7 +405,7 @@ class DatasetExporter:
             }
         return found
 
-    def _write_image(self, image: AnnotatedImage, file: PictureFile, name: str) -> None:
+    def _write_image(self, source: str, file: PictureFile, name: str) -> None:
         if self.options.pictures == "none" and not any(w.has_pictures for w in self._writers):
             return
         path = f"{self._writers[0].frame.image_folder}/{name}"
@@ -409,7 +413,7 @@ class DatasetExporter:
         if self.options.pictures != "link" or not file.is_original:
             self._output.write(path, file.content)
             return
-        target = self.pictures.find(image.source)
+        target = self.pictures.find(source)
         if target is None:
             raise DatasetError(
                 "Its picture is no file of this machine to link to: name --picture-folder, or "
@@ -463,8 +467,8 @@ def _picture_line(row: PictureRow, part: str) -> bytes:
 
 def _digest_of_regions(image: AnnotatedImage) -> str:
     """Return what tells regions as they were drawn from others."""
-    areas = chain.from_iterable(image.versions)
-    drawn = [(area.kind, area.labels, area.parent, area.value) for area, _ in areas]
+    areas = (region.area for region in chain.from_iterable(image.versions))
+    drawn = [(area.kind, area.labels, area.parent, area.value) for area in areas]
     return digest_of(msgspec.json.encode(drawn))
 
 

@@ -4,30 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
+from backend.annotations.label_map import LabelMap, Overlap
+from backend.annotations.regions import LabelledRegion
 from backend.errors import DatasetError
-from clearclip_core.images.label_maps import NONE_VALUE, palette
+from clearclip_core import BoolMask
+from clearclip_core.images.label_maps import NONE_VALUE, Truth, palette
 
-RegionMask = npt.NDArray[np.bool_]
 ClassColour = tuple[int, int, int]
-
-#: Which region a pixel belongs to that several cover; the first is the default.
-Overlap = Literal["label-order", "smallest"]
-
-#: Where a region came from, as Label Studio has it: drawn by a person, as it was predicted, or
-#: changed by a person; "majority" where more than half of several annotators agree.
-Origin = Literal["manual", "prediction", "prediction-changed", "majority"]
 
 #: Value of pixels without a class in label maps.
 NO_CLASS: Final = NONE_VALUE
 
 #: What files say of the rule by which overlaps are resolved.
 OVERLAP_RULES: Final[Mapping[Overlap, str]] = {
+    "later": "Where regions overlap, the one that was drawn later wins.",
     "label-order": "Where regions overlap, the class of the lowest value wins: the label that "
     "comes first in the labeling config.",
     "smallest": "Where regions overlap, the region with the fewest pixels wins.",
@@ -76,6 +70,11 @@ class ClassTable:
         """Return the value of a class in label maps."""
         return self.names.index(name) + bool(self.background)
 
+    def values(self, label_map: LabelMap) -> Truth:
+        """Return the value of each pixel's class, (H, W) uint8."""
+        values = {name: value for value, name in enumerate(self.all_names)}
+        return label_map.values(values, 0 if self.background else NO_CLASS, NO_CLASS)
+
     def to_json(self, overlap: Overlap) -> dict[str, Any]:
         """Return what ``classes.json`` holds; `overlap` is the rule of the label maps."""
         named = zip(self.all_names, self.colours, strict=True)
@@ -89,43 +88,6 @@ class ClassTable:
                 for value, (name, colour) in enumerate(named)
             ],
         }
-
-
-class Provenance(msgspec.Struct, frozen=True):
-    """Where a region came from; ids are None, and the version is empty, where nobody knows."""
-
-    origin: Origin = "manual"
-    model_version: str = ""
-    annotation: int | None = None
-    annotator: int | None = None
-
-
-_DRAWN: Final = Provenance()
-
-
-@dataclass(frozen=True)
-class LabelledRegion:
-    """A part of a picture that has a label.
-
-    Attributes:
-        read_mask: draws or decodes its mask, (H, W) bool in the size of the picture. It may raise
-            a `DatasetError`.
-        score: probability in [0, 1]; None where a person has drawn it.
-        id: of the region in Label Studio, or what it is called in its file.
-        parent: id of the region that it lies below in Label Studio's list.
-    """
-
-    label: str
-    read_mask: Callable[[], RegionMask] = field(repr=False, compare=False)
-    score: float | None = None
-    provenance: Provenance = _DRAWN
-    id: str = ""
-    parent: str = ""
-
-    @classmethod
-    def of(cls, label: str, mask: RegionMask, **more: Any) -> LabelledRegion:
-        """Make a region of a mask that is there already, (H, W) bool."""
-        return cls(label, lambda: mask, **more)
 
 
 @dataclass(frozen=True)
@@ -142,7 +104,7 @@ class LabelledObject:
         scores = [each.score for each in self.regions if each.score is not None]
         return sum(scores) / len(scores) if len(scores) == len(self.regions) else None
 
-    def mask(self) -> RegionMask:
+    def mask(self) -> BoolMask:
         """Return its mask (H, W) bool, which may be shared with its region."""
         first, *others = self.regions
         mask = first.read_mask()
@@ -153,11 +115,11 @@ class LabelledObject:
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """An upright picture, its regions as they were drawn, and pixels that no majority decides."""
+    """An upright picture, its regions as they were drawn, and how its label map is drawn."""
 
     size_hw: tuple[int, int]
-    regions: tuple[LabelledRegion, ...] = ()
-    undecided: RegionMask | None = field(default=None, repr=False, compare=False)
+    regions: tuple[LabelledRegion, ...]
+    draw: Callable[[], LabelMap] = field(repr=False, compare=False)
 
     def objects(self, by_label: bool = False) -> list[LabelledObject]:
         """Return the things in the picture, which may overlap; with `by_label` one for each label.
@@ -174,25 +136,6 @@ class LabelledImage:
             key = "" if by_label else whole.id or f"#{number}"
             parts.setdefault((region.label, key), []).append(region)
         return [LabelledObject(label, key, tuple(some)) for (label, key), some in parts.items()]
-
-    def label_map(
-        self, classes: ClassTable, overlap: Overlap = "label-order"
-    ) -> tuple[npt.NDArray[np.uint8], int]:
-        """Return the value of each pixel's class, and how many pixels regions of others cover.
-
-        Regions that a rule does not tell apart follow the label order; of one label, the later
-        region wins. The map is (H, W) uint8, `NO_CLASS` where no region is.
-        """
-        values = np.full(self.size_hw, NO_CLASS, np.uint8)
-        covered = 0
-        ordered = sorted(self.regions, key=lambda each: -classes.names.index(each.label))
-        if overlap == "smallest":
-            ordered.sort(key=lambda each: -int(np.count_nonzero(each.read_mask())))
-        for region in ordered:  # the one that wins is drawn last
-            mask, value = region.read_mask(), classes.value_of(region.label)
-            covered += int(np.count_nonzero(mask & (values != NO_CLASS) & (values != value)))
-            np.copyto(values, value, where=mask)
-        return values, covered
 
 
 class PictureRow(msgspec.Struct, frozen=True):

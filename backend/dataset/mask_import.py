@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from backend.dataset.labelled_image import LabelledRegion, RegionMask
+from backend.annotations.regions import LabelledRegion
 from backend.dataset.mask_source import MaskSource, check_mask_size
 from backend.dataset.matching import (
     ClassMapping,
@@ -29,7 +29,7 @@ from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ImageReader
 from backend.label_studio.region_writer import draw_regions
 from backend.label_studio.task_filter import TaskFilter
-from clearclip_core import RunMask
+from clearclip_core import BoolMask, RunMask
 from clearclip_core.quantities import quantity
 from clearclip_core.thread_pools import read_ahead
 
@@ -227,9 +227,9 @@ class RegionDrawer:
 
     def _parts(
         self, matched: Matched, size_hw: tuple[int, int]
-    ) -> Iterator[tuple[Target, RegionMask, float]]:
+    ) -> Iterator[tuple[Target, BoolMask, float]]:
         """Iterate over the masks to draw; those of one label are united where one region is."""
-        united: dict[Target, tuple[RegionMask, list[float]]] = {}
+        united: dict[Target, tuple[BoolMask, list[float]]] = {}
         for region, mask in self._regions(matched, size_hw):
             if not mask.any():
                 continue
@@ -245,7 +245,7 @@ class RegionDrawer:
 
     def _regions(
         self, matched: Matched, size_hw: tuple[int, int]
-    ) -> Iterator[tuple[LabelledRegion, RegionMask]]:
+    ) -> Iterator[tuple[LabelledRegion, BoolMask]]:
         """Iterate over the regions that are not left out, and their masks as people see them."""
         source = matched.source
         check_mask_size(source.where, source.size_hw or size_hw, size_hw)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from backend.dataset.labelled_image import LabelledRegion
+from backend.annotations.regions import LabelledRegion
 from backend.errors import DatasetError
 from clearclip_core.images.label_maps import is_hidden
 

@@ -1,38 +1,28 @@
-"""Labelled pictures of tasks: choose annotations, read regions, let annotators vote, read ahead."""
+"""The pictures of tasks as a data set has them, read ahead: their classes, regions and files."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
-from typing import Any, Final, get_args
+from typing import Final
 
-import numpy as np
-
-from backend.dataset.labelled_image import (
-    NO_CLASS,
-    ClassTable,
-    LabelledImage,
-    LabelledRegion,
-    Origin,
-    Overlap,
-    Provenance,
-    RegionMask,
+from backend.annotations.annotated_image import (
+    AnnotatedImage,
+    AnnotationChoice,
+    Said,
+    find_images,
+    said_by,
 )
+from backend.annotations.label_map import MapRule, draw_label_map, vote
+from backend.annotations.regions import LabelledRegion, Provenance
+from backend.dataset.labelled_image import ClassTable, LabelledImage
 from backend.dataset.tasks import READ_AHEAD, READERS, TaskRecord, TaskReference
 from backend.errors import BadRequest, DatasetError, TaskError
-from backend.label_studio.annotations import AnnotationChoice
-from backend.label_studio.label_config import ImageTag, LabelConfig
-from backend.label_studio.region_reader import (
-    Area,
-    area_mask,
-    drawn_areas,
-    image_size,
-    is_shape,
-    read_areas,
-)
+from backend.label_studio.label_config import LabelConfig
+from backend.label_studio.region_reader import Area, drawn_areas, is_shape
 from backend.label_studio.requests import Task
 from clearclip_core.thread_pools import read_ahead
 
@@ -63,76 +53,41 @@ class ClassNames:
                     f"{', '.join(self.classes.names[:20])}."
                 )
 
-    def names_of(self, area: Area) -> tuple[str, ...]:
-        """Return the names of the classes that a region has: mostly one.
+    def names_of(self, area: Area) -> Iterator[str]:
+        """Yield the names of the classes that a region has: mostly one.
 
         There is none where a prompt has left the region behind, or where the caller leaves it out.
-
-        Raises:
-            DatasetError: it has no label, or one that the labeling config does not have.
+        A label that the labeling config does not have is the name itself, empty where there is no
+        label.
         """
-        if unknown := self.unknown_labels(area):
-            raise DatasetError(
-                f'A region of "{area.control[:50]}" has the label "{unknown[0][:100]}", which the '
-                "labeling config does not have there."
-            )
         if not area.labels:
-            raise DatasetError(f'A region of "{area.control[:50]}" has no label.')
-        return tuple(dict.fromkeys(filter(None, self._names(area).values())))
+            yield ""
+        for text in dict.fromkeys(area.labels):
+            name = self.config.label_of(area.control, text)
+            label = text if name is None else name
+            if label and (wanted := self.renamed.get(text, self.renamed.get(label, label))):
+                yield wanted
 
-    def unknown_labels(self, area: Area) -> list[str]:
-        """Return those labels of a region that the labeling config does not have."""
-        known = ("", *self.classes.all_names)
-        return [text for text, name in self._names(area).items() if name not in known]
-
-    def _names(self, area: Area) -> dict[str, str]:
-        names = {text: self.config.label_of(area.control, text) for text in area.labels}
-        return {
-            text: ""
-            if name == ""
-            else self.renamed.get(text, self.renamed.get(name or text, name or text))
-            for text, name in names.items()
-        }
-
-
-_ORIGINS: Final = get_args(Origin)
+    def unknown_labels(self, image: AnnotatedImage) -> list[str]:
+        """Return the labels of an image's regions that are no class, once for each region."""
+        regions = (region for version in image.versions for region in version)
+        return [each.label for each in regions if each.label not in self.classes.all_names]
 
 
 @dataclass(frozen=True)
-class AnnotatedImage:
-    """One picture of a task.
+class LoadedImage:
+    """An image of a task, as it is written.
 
     Attributes:
-        item_index: index in a list of pictures; 0 where it is no list.
-        versions: the regions of each annotation that counts: several vote.
         created: when the task was annotated first, in seconds since the epoch.
         content: bytes of its file, where they are needed.
         problem: why they could not be read.
     """
 
-    task: Task
-    tag: str
-    item_index: int
-    source: str
-    versions: tuple[tuple[tuple[Area, Provenance], ...], ...]
+    image: AnnotatedImage
     created: float
     content: bytes | None = field(default=None, repr=False)
     problem: str = ""
-
-    @property
-    def key(self) -> str:
-        """Text that tells it from all other pictures of the project."""
-        return f"{self.task.id}/{self.tag}/{self.item_index}"
-
-    @property
-    def drawn_size_hw(self) -> tuple[int, int] | None:
-        """The size in px on which its regions were drawn; None without a region.
-
-        Raises:
-            BadRequest: regions were drawn on several sizes, or are more than can be drawn.
-        """
-        areas = [area for version in self.versions for area, _ in version]
-        return image_size(areas) if areas else None
 
 
 @dataclass(frozen=True)
@@ -141,122 +96,69 @@ class RegionReader:
 
     Attributes:
         choice: says which annotations count.
-        overlap: the rule by which overlaps are resolved before annotators vote.
+        rule: draws the label map of each annotation, before annotators vote.
     """
 
-    labels: ClassNames
+    names: ClassNames
     choice: AnnotationChoice
-    overlap: Overlap
+    rule: MapRule
 
-    def images(self, record: TaskRecord) -> list[AnnotatedImage]:
+    def images(self, record: TaskRecord) -> list[LoadedImage]:
         """Return the pictures of a task; none where nothing counts of what was said about it.
 
         Raises:
-            DataKeyError: the task's data lacks an address.
+            BadRequest: a region is broken.
         """
-        config = self.labels.config
-        names = config.control_names, config.prompt_tools
-        versions = [
-            [(area, _provenance_of(area, whole)) for area in read_areas(regions, *names)]
-            for regions, whole in self._results(record)
-        ]
+        said = self._said(record)
         created = min((each.created for each in record.annotations), default=math.inf)
-        return [
-            AnnotatedImage(
-                record.task,
-                tag.name,
-                index,
-                source,
-                tuple(_on_image(version, tag, index) for version in versions),
-                created,
-            )
-            for tag in (self.labels.config.annotated if versions else ())
-            for index, source in enumerate(tag.sources(record.task.data))
-        ]
+        found = find_images(record.task, said, self.names.config, self.names.names_of)
+        return [LoadedImage(each, created) for each in (found if said else ())]
 
     def lost_controls(self, record: TaskRecord) -> Counter[str]:
         """Count the regions that cover pixels of each control that the labeling config lacks."""
-        areas = (area for result, _ in self._results(record) for area in drawn_areas(result))
-        known = self.labels.config.control_names
+        areas = (area for result, _ in self._said(record) for area in drawn_areas(result))
+        known = self.names.config.control_names
         return Counter(a.control for a in areas if is_shape(a) and a.control not in known)
 
     def label(self, image: AnnotatedImage, size_hw: tuple[int, int]) -> LabelledImage:
         """Return a picture, of a height and width in px, with its regions.
 
         Raises:
-            BadRequest: see `AnnotatedImage.drawn_size_hw`.
+            BadRequest: see `AnnotatedImage.size_hw`.
             DatasetError: its regions were drawn on another size, or have an unknown label.
         """
-        drawn = image.drawn_size_hw
+        for text in self.names.unknown_labels(image):
+            told = f'the label "{text[:100]}", which the labeling config does not have there'
+            raise DatasetError(f"A region has {told if text else 'no label'}.")
+        drawn, classes = image.size_hw, self.names.classes
         if drawn is not None and drawn != size_hw:
             raise DatasetError(
                 f"Its regions were drawn on {drawn[1]}×{drawn[0]} px, but the picture has "
                 f"{size_hw[1]}×{size_hw[0]} px."
             )
-        versions = [LabelledImage(size_hw, self._regions(version)) for version in image.versions]
+        versions = [_with_masks_kept(each) for each in image.versions]
         if len(versions) == 1:
-            return versions[0]
-        return vote(versions, self.labels.classes, self.overlap)
+            own = tuple(each for each in versions[0] if each.label != classes.background)
+            return LabelledImage(
+                size_hw, own, partial(draw_label_map, versions[0], size_hw, self.rule)
+            )
+        voted = vote([draw_label_map(each, size_hw, self.rule) for each in versions], classes.names)
+        made = (
+            LabelledRegion(name, mask, None, Provenance("majority"), "majority")
+            for name in classes.names
+            if (mask := cache(partial(voted.mask_of, name)))().any()
+        )
+        return LabelledImage(size_hw, tuple(made), lambda: voted)
 
-    def _results(self, record: TaskRecord) -> list[tuple[Sequence[Any], Provenance]]:
+    def _said(self, record: TaskRecord) -> list[Said]:
         """Return the regions of each annotation or prediction that counts, and where it is from."""
         if record.prediction is not None:
             version, regions = record.prediction
             return [(regions, Provenance("prediction", plain_text(version)))]
         return [
-            (
-                each.result,
-                Provenance(
-                    model_version=plain_text(record.versions.get(each.prediction or 0, "")),
-                    annotation=each.id,
-                    annotator=each.annotator,
-                ),
-            )
+            said_by(each, plain_text(record.versions.get(each.prediction or 0, "")))
             for each in self.choice.choose(record.annotations)
         ]
-
-    def _regions(self, areas: Sequence[tuple[Area, Provenance]]) -> tuple[LabelledRegion, ...]:
-        pixels = sum(math.prod(area.size_hw) for area, _ in areas)
-        return tuple(
-            LabelledRegion(
-                label=name,
-                read_mask=_mask_reader(area, is_kept=pixels <= _KEPT_PIXELS),
-                score=area.score,
-                provenance=provenance,
-                id=area.id,
-                parent=area.parent,
-            )
-            for area, provenance in areas
-            for name in self.labels.names_of(area)
-            if name != self.labels.classes.background  # as pixels that nobody has painted
-        )
-
-
-def vote(versions: Sequence[LabelledImage], classes: ClassTable, overlap: Overlap) -> LabelledImage:
-    """Give each pixel the class that more than half of the annotators have given it.
-
-    Pixels without such a class are undecided. `overlap` resolves the overlaps of each annotator
-    before.
-    """
-    maps = [version.label_map(classes, overlap)[0] for version in versions]
-    leader = np.full(maps[0].shape, NO_CLASS, np.uint8)
-    undecided = np.ones(leader.shape, np.bool_)
-    for value in np.unique(maps).tolist():
-        votes = np.sum([label_map == value for label_map in maps], axis=0, dtype=np.uint16)
-        agreed = 2 * votes > len(maps)
-        leader[agreed] = value
-        undecided &= ~agreed
-    regions = tuple(
-        LabelledRegion(
-            classes.all_names[value],
-            partial(np.equal, leader, value),
-            provenance=Provenance("majority"),
-            id="majority",
-        )
-        for value in np.unique(leader).tolist()
-        if value != NO_CLASS
-    )
-    return LabelledImage(versions[0].size_hw, regions, undecided)
 
 
 def plain_text(text: str) -> str:
@@ -264,32 +166,11 @@ def plain_text(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _provenance_of(area: Area, whole: Provenance) -> Provenance:
-    origin: Origin = whole.origin
-    if whole.annotation is not None:
-        origin = next((each for each in _ORIGINS if each == area.origin), "manual")
-    from_model = origin in ("prediction", "prediction-changed")
-    return Provenance(
-        origin, whole.model_version if from_model else "", whole.annotation, whole.annotator
-    )
-
-
-def _on_image(
-    version: Sequence[tuple[Area, Provenance]], tag: ImageTag, index: int
-) -> tuple[tuple[Area, Provenance], ...]:
-    return tuple(
-        each for each in version if each[0].image == tag.name and (each[0].item_index or 0) == index
-    )
-
-
-def _mask_reader(area: Area, is_kept: bool) -> Callable[[], RegionMask]:
-    def read() -> RegionMask:
-        try:
-            return area_mask(area)
-        except ValueError as error:
-            raise DatasetError(str(error)) from None
-
-    return cache(read) if is_kept else read  # several formats read each mask
+def _with_masks_kept(regions: Sequence[LabelledRegion]) -> Sequence[LabelledRegion]:
+    """Keep the masks of a picture, which several formats read, where they are small enough."""
+    if sum(math.prod(each.area.size_hw) for each in regions) > _KEPT_PIXELS:
+        return regions
+    return [replace(each, read_mask=cache(each.read_mask)) for each in regions]
 
 
 @dataclass(frozen=True)
@@ -297,7 +178,7 @@ class LoadedTask:
     """A task with the pictures that count, or why it was not read; see `lost_controls`."""
 
     id: int
-    images: tuple[AnnotatedImage, ...] = ()
+    images: tuple[LoadedImage, ...] = ()
     problem: str = ""
     lost_controls: Mapping[str, int] = field(default_factory=dict)
 
@@ -322,10 +203,11 @@ class TaskLoader:
         except (BadRequest, DatasetError, TaskError) as error:
             return LoadedTask(reference.id, problem=str(error))
 
-    def _load_image(self, image: AnnotatedImage) -> AnnotatedImage:
+    def _load_image(self, loaded: LoadedImage) -> LoadedImage:
+        image = loaded.image
         try:
-            if not self.needs_pictures and image.drawn_size_hw is not None:
-                return image
-            return replace(image, content=self.read_file(image.source, image.task))
+            if not self.needs_pictures and image.size_hw is not None:
+                return loaded
+            return replace(loaded, content=self.read_file(image.source, image.task))
         except (BadRequest, TaskError) as error:
-            return replace(image, problem=str(error))
+            return replace(loaded, problem=str(error))

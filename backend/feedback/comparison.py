@@ -15,8 +15,8 @@ Pure functions of two results of Label Studio and the label config.
   mask is not compared with the mask, except where the annotation has a region only of controls with
   ``prelabel="no"``: the prediction's first control is compared with these.
 - Labels that only controls with ``prelabel="no"`` have are not missed by the prediction.
-- Labels are matched by value or by alias. Regions of prompt tools, and of labels that the config
-  does not have, are left out.
+- Regions of prompt tools, and of labels that the config does not have, are left out. What only
+  people draw with, such as ellipses, counts beside the control that does.
 
 What the annotation says beyond that, to those who learn from it: `backend.feedback.evidence`.
 """
@@ -26,22 +26,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any, Protocol
 
 import numpy as np
 from msgspec import Struct, structs
 
-from backend.errors import BadRequest
-from backend.feedback.evidence import (
-    AreasByLabel,
-    ImageEvidence,
-    LazyMasks,
-    find_evidence,
-    has_same_pixels,
-)
+from backend.annotations.regions import LabelledRegion, LazyMasks, by_label, read_regions
+from backend.feedback.evidence import ImageEvidence, find_evidence, has_same_pixels
 from backend.label_studio.label_config import Control, ImageTag, LabelConfig
-from backend.label_studio.region_reader import Area, image_size, read_areas
+from backend.label_studio.region_reader import Area, image_size
 from backend.label_studio.requests import Task
 from clearclip_core import BoolMask
 
@@ -156,90 +149,79 @@ def compare_annotation(
     Raises:
         BadRequest: a region cannot be read, or the regions of an image disagree on its size.
     """
-    before, after = find_areas(predicted or (), config), find_areas(final, config)
-    try:
-        return tuple(
-            _compare_image(
-                *(tag, index, config, predicted is not None),
-                before.get((tag.name, index), {}),
-                after.get((tag.name, index), {}),
-            )
-            for tag in config.images
-            for index in sorted({item for name, item in (*before, *after) if name == tag.name})
-        )
-    except ValueError as error:
-        raise BadRequest(str(error)) from None
-
-
-def find_areas(result: Regions, config: LabelConfig) -> dict[tuple[str, int], AreasByLabel]:
-    """Find the regions of the config's labels.
-
-    Returns:
-        Name of an image tag, and index in its list of images -> name of a label -> its areas, in
-        their order.
-
-    Raises:
-        BadRequest: a region cannot be read.
-    """
-    found: dict[tuple[str, int], dict[str, list[Area]]] = {}
-    for area in read_areas(result, config.control_names, config.prompt_tools):
-        its = found.setdefault((area.image, area.item_index or 0), {})
-        for name in (config.label_of(area.control, text) for text in area.labels):
-            if name:
-                its.setdefault(name, []).append(area)
-    return {place: its for place, its in found.items() if its}
+    before, after = read_regions(predicted or (), config), read_regions(final, config)
+    found = []
+    for tag in config.images:
+        for index in sorted({item for name, item in (*before, *after) if name == tag.name}):
+            was, is_ = before.get((tag.name, index), []), after.get((tag.name, index), [])
+            old, new = _choose_regions(was, is_, config, tag)
+            if old or new:
+                began = predicted is not None
+                found.append(_compare_image(tag, index, config, old, new, has_begun=began))
+    return tuple(found)
 
 
 def _compare_image(
     tag: ImageTag,
     item_index: int,
     config: LabelConfig,
+    predicted: Sequence[LabelledRegion],
+    final: Sequence[LabelledRegion],
+    *,
     has_begun: bool,
-    predicted: AreasByLabel,
-    final: AreasByLabel,
 ) -> ImageDiff:
-    predicted, final = _choose_areas(predicted, final, config, tag)
-    size_hw = image_size(chain.from_iterable((*predicted.values(), *final.values())))
-    old, new = LazyMasks.of_areas(predicted, size_hw), LazyMasks.of_areas(final, size_hw)
+    size_hw = image_size(each.area for each in (*predicted, *final))
+    was, is_ = by_label(predicted), by_label(final)
+    known, left = _labels_by_id(was), _labels_by_id(is_)
+    old, new = LazyMasks.of_areas(was, size_hw), LazyMasks.of_areas(is_, size_hw)
     order = [label.name for label in (*config.labels, *config.box_labels)]
     labels = [
         label
         for label in order
         if label in old or (label in new and _is_predicted(label, config, tag))
     ]
-    known, left = _labels_by_id(predicted), _labels_by_id(final)
     # Also where the annotator began without a prediction: what is drawn here can be drawn later.
     changes = []
     for label in labels:
-        its = _compare_areas(label, predicted.get(label, ()), final.get(label, ()), known, left)
+        its = _compare_areas(label, was.get(label, ()), is_.get(label, ()), known, left)
         pixels = _count_pixels(old.get(label), new.get(label))
         if not its.accepted + its.corrected:
             pixels["shared_px"] = 0
         changes.append(structs.replace(its, **pixels))
-    for label in new.keys() - set(labels):
-        new[label]
-    evidence = find_evidence(predicted if has_begun else None, final, size_hw)
+    for region in final:
+        if region.label not in labels:
+            region.read_mask()  # raises here where it is broken, not as somebody learns from it
+    evidence = find_evidence(predicted, final, size_hw)
     return ImageDiff(tag, item_index, size_hw, new, evidence, tuple(changes) if has_begun else ())
 
 
-def _choose_areas(
-    predicted: AreasByLabel, final: AreasByLabel, config: LabelConfig, tag: ImageTag
-) -> tuple[AreasByLabel, AreasByLabel]:
-    """Keep the areas of the one control that counts for each label, see above."""
-    before: dict[str, list[Area]] = {}
-    after: dict[str, list[Area]] = {}
-    for label in dict.fromkeys((*predicted, *final)):
+def _choose_regions(
+    predicted: Sequence[LabelledRegion],
+    final: Sequence[LabelledRegion],
+    config: LabelConfig,
+    tag: ImageTag,
+) -> tuple[list[LabelledRegion], list[LabelledRegion]]:
+    """Keep the regions of the one control that counts for each label, see above."""
+    was, is_ = by_label(predicted), by_label(final)
+    left_out: set[tuple[str, str]] = set()  # labels and names of their controls
+    gone: set[tuple[str, str]] = set()
+    for label in dict.fromkeys((*was, *is_)):
         controls = [each for each, _ in config.controls_for(tag.name, label)]
-        old, new = predicted.get(label, ()), final.get(label, ())
-        chosen = (_there(controls, new) or _there(controls, old))[0]
-        first = _there([chosen] if chosen.is_predicted else [chosen, *controls], old)[:1]
-        before[label] = [area for area in old if first and area.control == first[0].name]
-        after[label] = [area for area in new if area.control == chosen.name]
-    return _without_empty(before), _without_empty(after)
-
-
-def _without_empty(areas: AreasByLabel) -> AreasByLabel:
-    return {label: its for label, its in areas.items() if its}
+        old, new = was.get(label, ()), is_.get(label, ())
+        for chosen in (_there(controls, new) or _there(controls, old))[:1]:
+            left_out |= {(label, each.name) for each in controls if each is not chosen}
+            asked = [chosen] if chosen.is_predicted else [chosen, *controls]
+            first = _there(asked, old)[:1]
+            gone |= {(label, each.name) for each in controls if each not in first}
+    known = {label.name for label in (*config.labels, *config.box_labels)}
+    return (
+        [each for each in predicted if (each.label, each.area.control) not in gone],
+        [
+            each
+            for each in final
+            if each.label in known and (each.label, each.area.control) not in left_out
+        ],
+    )
 
 
 def _there(controls: Iterable[Control], areas: Iterable[Area]) -> list[Control]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from PIL import ImageColor
 
-from backend.errors import DataKeyError
+from backend.errors import DataKeyError, TaskError
 from backend.settings import Adapt, ScoreKind, Settings
 from clearclip_core import Label
 
@@ -73,6 +73,17 @@ class ImageTag:
                 f'(<Image name="{self.name}">), but it holds {json.dumps(found)[:80]}.'
             )
         return sources
+
+    def source(self, data: Mapping[str, Any], index: int | None) -> str:
+        """Return the address of one image.
+
+        Raises:
+            TaskError: the task has no such image, or see `sources`.
+        """
+        sources = self.sources(data)
+        if (index or 0) >= len(sources):
+            raise TaskError(f"The task has no picture {(index or 0) + 1} any more.")
+        return sources[index or 0]
 
 
 @dataclass(frozen=True)

@@ -24,12 +24,15 @@ from clearclip_core.images.opening import open_image
 
 _MIN_ALPHA = 128  # of a painted pixel: the editor's brushes have soft edges
 
+#: The kind of regions that bound what they show.
+RECTANGLE: Final = "rectanglelabels"
+
 #: What tells the geometry of a region from others: key of its value -> kind.
 _KINDS_BY_KEY: Final[Mapping[str, str]] = {
     "rle": "brushlabels",
     "imageDataURL": "bitmasklabels",
     "points": "polygonlabels",
-    "height": "rectanglelabels",
+    "height": RECTANGLE,
     "radiusX": "ellipselabels",
 }
 
@@ -107,6 +110,10 @@ class Area:
     score: float | None = None
     parent: str = ""
     labels: tuple[str, ...] = ()
+
+
+#: Stands for the area of what Label Studio has not.
+NO_AREA: Final = Area("", "", "", None, (0, 0), {})
 
 
 def drawn_areas(regions: Iterable[Any]) -> Iterator[Area]:
@@ -205,7 +212,7 @@ def draw_area(area: Area, mask: BoolMask) -> None:
     An outline, a rectangle and an ellipse touch only the pixels of their bounding box.
 
     Raises:
-        ValueError: an area of an unknown kind, or with a broken geometry.
+        BadRequest: an area of an unknown kind, or with a broken geometry.
     """
     with _told(area):
         if area.kind == "brushlabels":
@@ -214,7 +221,7 @@ def draw_area(area: Area, mask: BoolMask) -> None:
             mask |= _read_bitmask(area.value["imageDataURL"], area.size_hw)
         elif area.kind == "polygonlabels":
             fill_outline(_outline_points(area), mask)
-        elif area.kind == "rectanglelabels":
+        elif area.kind == RECTANGLE:
             _fill_rectangle(_read_rectangle(area), mask)
         elif area.kind == "ellipselabels":
             _fill_ellipse(_read_ellipse(area), mask)
@@ -233,7 +240,7 @@ def area_box(area: Area) -> tuple[slice, slice]:
     with _told(area):
         if area.kind == "ellipselabels":
             return _ellipse_box(_read_ellipse(area), area.size_hw)
-        if area.kind == "rectanglelabels":
+        if area.kind == RECTANGLE:
             points = rectangle_corners(_read_rectangle(area), area.size_hw)
         elif area.kind == "polygonlabels":
             points = _check_finite(_outline_points(area))
@@ -352,7 +359,7 @@ def _told(area: Area) -> Iterator[None]:
             "it is cut off, has no numbers where they should be, or is of a picture of another "
             f"size than {width}×{height} px"
         )
-        raise ValueError(_say_broken(area.kind, area.labels, reason)) from None
+        raise BadRequest(_say_broken(area.kind, area.labels, reason)) from None
 
 
 def _say_broken(kind: str, labels: Sequence[str], reason: str, control: str = "") -> str:

@@ -36,13 +36,13 @@ from sqlalchemy import (
     update,
 )
 
+from backend.annotations.annotated_image import read_annotated_image
 from backend.database.database import METADATA, Database, insert_on_conflict
 from backend.database.leases import RELEASED, lease_columns
 from backend.errors import ImageRefused, TaskError
 from backend.feedback.comparison import AnnotationDiff, ImageDiff
 from backend.inference.engine import Engine
 from backend.inference.queue import Priority
-from backend.label_studio.annotations import read_annotated_image
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import LabelConfig
 from clearclip_core import Example, RGBArray, Vocabulary
@@ -216,9 +216,9 @@ def build_examples(
         if image.evidence.is_empty:
             continue
         engine.segmenter()  # without a model, no image needs to be read
-        place = diff.task, image.tag, image.item_index
         try:
-            rgb = read_annotated_image(read_image, *place, image.size_hw)
+            source = image.tag.source(diff.task.data, image.item_index)
+            rgb = read_annotated_image(read_image, source, diff.task, image.size_hw)
             made.append(_build(engine, diff, image, rgb))
         except ImageRefused:
             raise

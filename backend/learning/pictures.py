@@ -17,10 +17,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from backend.annotations.annotated_image import LEAVE_OUT, find_images, said_by
 from backend.errors import StudioRefused, StudioUnreachable
 from backend.inference.engine import Engine
 from backend.inference.queue import Priority
-from backend.label_studio.annotations import LEAVE_OUT, draw_annotation
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import LabelConfig, least_thresholds, prediction_rule
@@ -147,16 +147,15 @@ class PictureComparer:
         task = None if there is None else self.client.task(self.project, there.task)
         if there is None or task is None:
             return None
-        for tag in self.config.images:
-            for index in tag.indices(task.data):
-                annotated = draw_annotation(there.result, self.config, tag.name, index)
-                if annotated is None:
-                    continue
-                rgb = self.read_image(tag.sources(task.data)[index or 0], task)
-                prepared = self.engine.segmenter().prepare(rgb)
-                if prepared.digest == picture and rgb.shape[:2] == annotated.truth.shape:
-                    image = _Image(tag.name, rgb, prepared, annotated.truth)
-                    return self._compare(there.task, image, self.held_out.by_picture[picture])
+        for found in find_images(task, [said_by(there)], self.config):
+            if found.size_hw is None:
+                continue
+            rgb = self.read_image(found.source, task)
+            prepared = self.engine.segmenter().prepare(rgb)
+            if prepared.digest == picture and rgb.shape[:2] == found.size_hw:
+                names = [label.name for label in self.config.labels_of(found.tag.name)]
+                image = _Image(found.tag.name, rgb, prepared, found.label_map().truth(names))
+                return self._compare(there.task, image, self.held_out.by_picture[picture])
         return None
 
     def _compare(

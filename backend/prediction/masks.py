@@ -11,6 +11,7 @@ from operator import itemgetter
 
 import numpy as np
 
+from backend.errors import BadRequest
 from backend.inference.encoded_image import EncodedImage
 from backend.inference.engine import Engine
 from backend.label_studio.label_config import Control, ControlLabel, least_thresholds
@@ -370,6 +371,6 @@ def _taken(image: TaskImage, prompt: PromptRequest) -> BoolMask | None:
         if is_here and is_taken and area.size_hw == image.size_hw:
             try:
                 draw_area(area, mask)
-            except ValueError as error:
+            except BadRequest as error:
                 log.warning("A region that is drawn already is not respected: %s", error)
     return mask

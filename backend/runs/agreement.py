@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import chain, islice
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from statistics import fmean
 from typing import Final
 
@@ -13,13 +13,20 @@ import cv2
 import msgspec
 import numpy as np
 
+from backend.annotations.annotated_image import (
+    LEAVE_OUT,
+    AnnotatedImage,
+    AnnotationChoice,
+    find_images,
+    read_annotated_image,
+    said_by,
+)
+from backend.annotations.label_map import MapRule, draw_label_map
+from backend.annotations.regions import LabelledRegion
 from backend.errors import StudioRefused
-from backend.feedback.comparison import find_areas
-from backend.feedback.evidence import AreasByLabel, LazyMasks, without_rectangles
-from backend.label_studio.annotations import LEAVE_OUT, AnnotationChoice, read_annotated_image
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage
-from backend.label_studio.label_config import ImageTag, LabelConfig
+from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.records import Annotation
 from backend.label_studio.region_reader import image_size
 from backend.label_studio.requests import Task
@@ -39,6 +46,9 @@ MOST_CONFUSIONS: Final = 10
 #: Long side of a picture in px, and the colour of its pixels in dispute.
 SIDE_PX: Final = 480
 _COLOUR: Final = np.array([[255, 0, 160]], np.uint8)
+
+#: People who have drawn rectangles are compared by these.
+_RULE: Final = MapRule(fills_rectangles=True)
 
 
 # ---- the figures ---------------------------------------------------------------------------------
@@ -65,8 +75,7 @@ class Confusion(msgspec.Struct, frozen=True):
     Attributes:
         other: name of the other one; "" where a person has given none.
         share: share of the pixels to which one of two people has given the first, and the other the
-            second: mean over the pairs of a picture, and then over all pictures. Where labels
-            overlap, the last counts, in the order of the config's controls.
+            second: mean over the pairs of a picture, and then over all pictures.
     """
 
     label: str
@@ -173,8 +182,7 @@ def measure_agreement(
         progress(done, max(done, total))
     if sums.left_out and not sums.pictures:
         raise ValueError(f"No task can be compared. {next(iter(sums.left_out.values()))}")
-    labels = [label.name for label in (*config.labels, *config.box_labels)]
-    return sums.report(labels, _names(client), parts.images.read)
+    return sums.report(config.names, _names(client), parts.images.read)
 
 
 def _names(client: LabelStudioClient) -> Mapping[int, str]:
@@ -194,9 +202,7 @@ class _Picture:
         coverage: the pixels in dispute, at most `SIDE_PX` wide and high.
     """
 
-    task: Task
-    tag: ImageTag
-    item_index: int | None
+    image: AnnotatedImage
     size_hw: tuple[int, int]
     people: tuple[int, ...]
     labels: Mapping[str, LabelAgreement]
@@ -211,9 +217,8 @@ class _Picture:
     def told(self, read_image: ReadImage) -> Dispute:
         """Describe the dispute, with a picture if the image can be read."""
         try:
-            rgb = read_annotated_image(
-                read_image, self.task, self.tag, self.item_index, self.size_hw
-            )
+            image = self.image
+            rgb = read_annotated_image(read_image, image.source, image.task, self.size_hw)
             shown = self.coverage.astype(np.int16) - 1
             picture = to_data_url(thumbnail(rgb, shown, _COLOUR, SIDE_PX))
         except LEAVE_OUT:
@@ -224,8 +229,8 @@ class _Picture:
             if its.disputed_px
         ]
         labels.sort(key=lambda each: -each.disputed)
-        number, people = int(self.task.id or 0), len(self.people)
-        return Dispute(number, self.item_index, people, self.disputed, tuple(labels), picture)
+        number, people = int(self.image.task.id or 0), len(self.people)
+        return Dispute(number, self.image.item_index, people, self.disputed, tuple(labels), picture)
 
 
 @dataclass(eq=False)
@@ -347,39 +352,26 @@ def _compare(task: Task, every: Iterable[Annotation], config: LabelConfig) -> li
     if len(annotations) < 2:
         return []
     people = tuple(int(each.annotator or 0) for each in annotations)
-    painted = [find_areas(each.result, config) for each in annotations]
-    return [
-        _compare_picture(
-            task, tag, people, [own.get((tag.name, index), {}) for own in painted], config
-        )
-        for tag in config.images
-        for index in sorted({item for name, item in chain(*painted) if name == tag.name})
-    ]
+    images = find_images(task, map(said_by, annotations), config)
+    return [_compare_picture(each, people, config) for each in images if any(each.versions)]
 
 
 def _compare_picture(
-    task: Task,
-    tag: ImageTag,
-    people: tuple[int, ...],
-    painted: Sequence[AreasByLabel],
-    config: LabelConfig,
+    image: AnnotatedImage, people: tuple[int, ...], config: LabelConfig
 ) -> _Picture:
     """Compare what people have painted on one picture.
 
     A rectangle is filled, and counts only where a label has nothing else.
     """
-    areas = [area for own in painted for its in own.values() for area in its]
-    size_hw = image_size(areas)
-    every = (label.name for label in (*config.labels, *config.box_labels))
-    made = compare_image(
-        [LazyMasks.of_areas({**own, **without_rectangles(own)}, size_hw) for own in painted],
-        [name for name in every if config.controls_for(tag.name, name)],
-        size_hw,
-    )
+    size_hw = image_size(each.area for version in image.versions for each in version)
+    numbers = {name: number for number, name in enumerate(config.names, 1)}
+    maps = [
+        draw_label_map(_without_frames(version), size_hw, _RULE).values(numbers, 0, 0, np.uint16)
+        for version in image.versions
+    ]
+    made = compare_image(maps, config.names)
     return _Picture(
-        task,
-        tag,
-        areas[0].item_index,
+        replace(image, versions=()),
         size_hw,
         people,
         made.labels,
@@ -387,6 +379,12 @@ def _compare_picture(
         made.disputed_share,
         shrink(made.disputed),
     )
+
+
+def _without_frames(regions: Sequence[LabelledRegion]) -> list[LabelledRegion]:
+    """Leave the rectangles of labels out that have other regions, too."""
+    painted = {each.label for each in regions if not each.is_rectangle}
+    return [each for each in regions if not (each.is_rectangle and each.label in painted)]
 
 
 def shrink(disputed: BoolMask) -> BoolMask:

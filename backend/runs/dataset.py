@@ -15,16 +15,16 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from backend.annotations.annotated_image import AnnotationChoice
+from backend.annotations.label_map import LATER, Overlap
 from backend.dataset.dataset_report import Changes, ClassCount
 from backend.dataset.earlier_set import EarlierSet
 from backend.dataset.exporter import DatasetExporter, DatasetOptions
-from backend.dataset.labelled_image import Overlap
 from backend.dataset.output_folder import PICTURES_FILE, REPORT_FILE
 from backend.dataset.picture_file import LocalPictures
 from backend.dataset.splits import Split, describe_picture
 from backend.dataset.tasks import ProjectTasks
 from backend.errors import BadRequest, DatasetError, ModelUnavailable
-from backend.label_studio.annotations import AnnotationChoice
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.runs.run import MOST_LEFT_OUT, Progress, Run, RunKind, RunParts
 from backend.settings import Settings
@@ -53,6 +53,7 @@ class AskedDataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         split: shares of the parts, such as 80/10/10; empty for one part.
         near_duplicates: cosine of features from which on pictures are kept in one part; None: only
             equal files are.
+        fills_rectangles: whether pixels that only rectangles cover have a class in label maps.
         with_predictions: whether untouched predictions count where a task has no annotation.
         background: class of unpainted pixels in label maps; empty: they have none.
         merge_regions: "label": all regions of a label in a picture are one object.
@@ -64,7 +65,8 @@ class AskedDataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     formats: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=8)] = ("index-png",)
     pictures: bool = True
     annotations: Annotated[str, msgspec.Meta(max_length=20)] = "preferred"
-    overlap: Overlap = "label-order"
+    overlap: Overlap = LATER
+    fills_rectangles: bool = False
     split: Annotated[str, msgspec.Meta(max_length=20)] = ""
     near_duplicates: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
     with_predictions: bool = False
@@ -92,6 +94,7 @@ class AskedDataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             pictures="copy" if self.pictures and not in_tables_alone else "none",
             choice=AnnotationChoice.parse(self.annotations),
             overlap=self.overlap,
+            fills_rectangles=self.fills_rectangles,
             split=Split.parse(self.split) if self.split else Split(),
             least_cosine=self.near_duplicates,
             background=self.background,

@@ -14,15 +14,15 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import BigInteger, Column, Delete, Float, Integer, Table, delete, insert, select
 
+from backend.annotations.annotated_image import (
+    LEAVE_OUT,
+    AnnotatedImage,
+    find_images,
+    said_by,
+)
 from backend.database.database import LOCK, METADATA, Database
 from backend.errors import BadRequest
 from backend.inference.queue import Priority
-from backend.label_studio.annotations import (
-    LEAVE_OUT,
-    AnnotationMap,
-    draw_annotation,
-    read_annotated_image,
-)
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.records import Annotation
 from backend.label_studio.requests import Task
@@ -177,18 +177,10 @@ def find_label_errors(
 
 
 @dataclass(frozen=True, eq=False)
-class _Reviewed:
-    """A picture of a task with one of the task's annotations; pixels are read on demand."""
-
-    task: Task
-    annotation: Annotation = field(repr=False)
-    item_index: int | None
-
-
-@dataclass(frozen=True, eq=False)
 class _Scored:
     rgb: RGBArray
-    annotated: AnnotationMap
+    truth: Truth
+    regions: npt.NDArray[Any]
     scores: Scores
     digest: str
 
@@ -209,15 +201,15 @@ class _Search:
     def report(self) -> LabelErrors:
         # Read now: after hours of work nothing is lost where the database is away for a while.
         confirmed = ConfirmedAnnotations(self.parts.database).of(self.project)
-        reviewed: list[_Reviewed] = []
+        reviewed: list[tuple[AnnotatedImage, Annotation]] = []
         found: list[Sequence[Disagreement]] = []
         digests: list[str] = []
-        for picture, scored in self._scored_pictures():
+        for image, annotation, scored in self._scored_pictures():
             # Without the regions, which may be large.
-            annotation = msgspec.structs.replace(picture.annotation, result=())
-            reviewed.append(replace(picture, annotation=annotation))
-            truth, regions = scored.annotated.truth, scored.annotated.regions
-            found.append(find_disagreements(scored.scores, scored.rgb, truth, regions))
+            without = msgspec.structs.replace(annotation, result=())
+            reviewed.append((replace(image, versions=()), without))
+            said = scored.truth, scored.regions
+            found.append(find_disagreements(scored.scores, scored.rgb, *said))
             digests.append(scored.digest)
         if not reviewed:
             raise ValueError(
@@ -228,13 +220,13 @@ class _Search:
         listed = min(MOST_SUSPICIONS, max(LEAST_SUSPICIONS, round(LISTED_SHARE * len(reviewed))))
         # Annotations of one picture do not vouch for each other, nor do those of copies of it.
         ranked = [
-            (picture, each)
+            (image, annotation, each)
             for each in rank(found, digests)
-            for picture in (reviewed[each.index],)
-            if confirmed.get(picture.annotation.id) != picture.annotation.updated
+            for image, annotation in (reviewed[each.index],)
+            if confirmed.get(annotation.id) != annotation.updated
         ]
         return LabelErrors(
-            len({picture.annotation.id for picture in reviewed}),
+            len({annotation.id for _, annotation in reviewed}),
             len(set(digests)),
             self.examples,
             tuple(self._suspicion(*each) for each in ranked[:listed]),
@@ -251,7 +243,7 @@ class _Search:
         read = read_examples(stored, parts.engine, self.config)
         return fit_held_out(*read), len(stored)
 
-    def _scored_pictures(self) -> Iterator[tuple[_Reviewed, _Scored]]:
+    def _scored_pictures(self) -> Iterator[tuple[AnnotatedImage, Annotation, _Scored]]:
         """Score each picture of each annotation, in the order of the tasks; skips do not count."""
         client, wanted = self.parts.client, TaskFilter(labeled=True)
         total = client.count(self.project, wanted)
@@ -262,31 +254,31 @@ class _Search:
                 self._leave_out(task, error)
                 annotations = []
             for annotation in (each for each in annotations if not each.skipped):
-                for index in self.tag.indices(task.data):
-                    picture = _Reviewed(task, annotation, index)
+                for image in self._images(task, annotation):
                     try:
-                        scored = self._score(picture)
+                        scored = self._score(image)
                     except LEAVE_OUT as error:
                         self._leave_out(task, error)
                     else:
-                        if scored is not None:
-                            yield picture, scored
+                        yield image, annotation, scored
             self.progress(done, max(done, total))
+
+    def _images(self, task: Task, annotation: Annotation) -> list[AnnotatedImage]:
+        """Return the images of the tag on which an annotation has a region of a label."""
+        try:
+            found = find_images(task, [said_by(annotation)], self.config)
+        except LEAVE_OUT as error:
+            self._leave_out(task, error)
+            return []
+        return [each for each in found if each.tag == self.tag and each.versions[0]]
 
     def _leave_out(self, task: Task, error: Exception) -> None:
         self.left_out[int(task.id or 0)] = str(error)
 
-    def _score(self, picture: _Reviewed) -> _Scored | None:
-        """Read a picture and score it; None where no region is on it.
-
-        A picture that cannot be read raises an error of `LEAVE_OUT`.
-        """
-        task, index = picture.task, picture.item_index
-        annotated = draw_annotation(picture.annotation.result, self.config, self.tag.name, index)
-        if annotated is None:
-            return None
-        size_hw = annotated.truth.shape
-        rgb = read_annotated_image(self.parts.images.read, task, self.tag, index, size_hw)
+    def _score(self, image: AnnotatedImage) -> _Scored:
+        """Read a picture and score it; one that cannot be read raises an error of `LEAVE_OUT`."""
+        drawn = image.label_map()
+        rgb = image.read(self.parts.images.read)
         engine = self.parts.engine
         prepared = engine.segmenter().prepare(rgb)
         scores = engine.encode(
@@ -296,18 +288,21 @@ class _Search:
             self.project,
             self.held_out.of(prepared.digest),
         ).scores
-        return _Scored(rgb, annotated, scores, prepared.digest)
+        truth = drawn.truth([label.name for label in self.labels])
+        return _Scored(rgb, truth, drawn.regions, scores, prepared.digest)
 
-    def _suspicion(self, picture: _Reviewed, ranked: Ranked) -> Suspicion:
+    def _suspicion(
+        self, image: AnnotatedImage, annotation: Annotation, ranked: Ranked
+    ) -> Suspicion:
         """Describe a picture, with pictures of it as it is now if its annotation is the same."""
-        found, annotation = ranked.disagreement, picture.annotation
+        found = ranked.disagreement
         names = ["", *(label.name for label in self.labels)]
         label, other = names[found.label + 1], names[found.other + 1]
         made = Suspicion(
-            int(picture.task.id or 0),
+            int(image.task.id or 0),
             annotation.id,
             float(annotation.updated),
-            picture.item_index,
+            image.item_index,
             found.kind,
             label,
             other,
@@ -317,11 +312,12 @@ class _Search:
             now = self.parts.client.annotation(annotation.id)
             if now is None or now.updated != annotation.updated:
                 return made
-            scored = self._score(replace(picture, annotation=now))
+            (again,) = (each for each in self._images(image.task, now) if each.key == image.key)
+            scored = self._score(again)
         except LEAVE_OUT as error:
             log.warning("Annotation %d has no pictures: %s", annotation.id, error)
             return made
-        return made if scored is None else self._with_pictures(made, scored, found.box)
+        return self._with_pictures(made, scored, found.box)
 
     def _with_pictures(self, made: Suspicion, scored: _Scored, box: PixelBox) -> Suspicion:
         settings = self.parts.settings
@@ -330,7 +326,7 @@ class _Search:
         )
         colours = self.config.colours_of(self.tag.name)
         before, after, seen = place_pictures(
-            scored.rgb, scored.annotated.truth, shown.label_map, box, colours
+            scored.rgb, scored.truth, shown.label_map, box, colours
         )
         legend = self.config.legend_of(self.tag.name, seen)
         return msgspec.structs.replace(made, preview=before, suggestion=after, colours=legend)
@@ -348,7 +344,7 @@ def place_pictures(
 
     Args:
         rgb: (H, W, 3) uint8.
-        truth: (H, W) label indices of the annotation, see `AnnotationMap`.
+        truth: (H, W) label indices of the annotation, see `LabelMap.truth`.
         made: (H, W) label indices by the scores, -1 for none.
         colours: (labels, 3) uint8.
     """

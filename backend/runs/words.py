@@ -11,9 +11,9 @@ import msgspec
 import numpy as np
 import torch
 
+from backend.annotations.annotated_image import LEAVE_OUT, AnnotatedImage, find_chosen_image
 from backend.errors import BadRequest, LabelConfigError
 from backend.inference.queue import Priority
-from backend.label_studio.annotations import LEAVE_OUT, AnnotatedPicture, AnnotatedProject
 from backend.label_studio.label_config import least_thresholds, prediction_rule
 from backend.label_studio.label_config_edit import with_words
 from backend.label_studio.label_config_parser import parse_label_config
@@ -369,41 +369,42 @@ class _Measurement:
 
     def _pictures(self) -> Iterator[_Picture]:
         """Read the pictures, one at a time; note the reason for each that cannot be read."""
-        chosen: Sequence[Task | AnnotatedPicture] = (
-            self._corrected() if self.is_corrected else self._tasks(TaskFilter(), 1)
-        )
-        for each in chosen:
-            task = each.task if isinstance(each, AnnotatedPicture) else each
+        for image in self._corrected() if self.is_corrected else self._uncorrected():
+            number = int(image.task.id or 0)
             try:
-                if isinstance(each, AnnotatedPicture):
-                    picture = _Picture(int(task.id or 0), *each.read())
-                else:
-                    source = self.tag.sources(task.data)[0]
-                    picture = _Picture(int(task.id or 0), self.parts.images.read(source, task))
+                rgb = image.read(self.parts.images.read)
+                truth = self._truth(image) if image.versions else None
             except LEAVE_OUT as error:
-                self.left_out[int(task.id or 0)] = str(error)
+                self.left_out[number] = str(error)
             else:
-                yield picture
+                yield _Picture(number, rgb, truth)
 
-    def _corrected(self) -> list[AnnotatedPicture]:
+    def _truth(self, image: AnnotatedImage) -> Truth:
+        return image.label_map().truth([label.name for label in self.labels])
+
+    def _uncorrected(self) -> list[AnnotatedImage]:
+        tasks = self._tasks(TaskFilter(), 1)
+        return [
+            AnnotatedImage(each, self.tag, self.tag.indices(each.data)[0], ()) for each in tasks
+        ]
+
+    def _corrected(self) -> list[AnnotatedImage]:
         """Choose pictures with an annotation; a quarter lacks the label, where there are enough.
 
         A wording that finds the label where it is not must not look good.
         """
-        project = AnnotatedProject(
-            self.parts.client, self.parts.images.read, self.project, self.config, self.tag
-        )
-        having: list[AnnotatedPicture] = []
-        lacking: list[AnnotatedPicture] = []
+        client, config, tag = self.parts.client, self.config, self.tag
+        having: list[AnnotatedImage] = []
+        lacking: list[AnnotatedImage] = []
         for task in self._tasks(TaskFilter(labeled=True), _READ_PER_CHOSEN):
             try:
-                picture = AnnotatedPicture(project, task, self.tag.indices(task.data)[0])
-                truth = picture.read_truth()
+                image = find_chosen_image(client, task, config, tag, tag.indices(task.data)[0])
+                truth = self._truth(image)
             except LEAVE_OUT as error:
                 self.left_out[int(task.id or 0)] = str(error)
                 continue
             has_label = self.index is None or bool((truth == self.index).any())
-            (having if has_label else lacking).append(picture)
+            (having if has_label else lacking).append(image)
         count = self.asked.pictures
         chosen = having[: count - min(count // 4, len(lacking))]
         return chosen + lacking[: count - len(chosen)]

@@ -23,16 +23,13 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from backend.annotations.regions import LabelledRegion
 from backend.dataset.formats.format_writer import FormatWriter, ReadRows
-from backend.dataset.labelled_image import (
-    LabelledObject,
-    LabelledRegion,
-    PictureRow,
-    RegionMask,
-)
+from backend.dataset.labelled_image import LabelledObject, PictureRow
 from backend.dataset.mask_source import Limits, MaskSource, read_bytes, read_score
 from backend.errors import DatasetError
 from backend.label_studio.region_reader import fill_outline
+from clearclip_core import BoolMask
 from clearclip_core.quantities import quantity
 
 #: The folder of the files in a data set.
@@ -138,7 +135,7 @@ def read_runs(text: str) -> Runs:
     return numbers
 
 
-def draw_runs(runs: Runs, size_hw: tuple[int, int]) -> RegionMask:
+def draw_runs(runs: Runs, size_hw: tuple[int, int]) -> BoolMask:
     """Draw a mask (H, W) bool of runs; raise a `ValueError` where they have other pixels."""
     height, width = size_hw
     total = int(runs.sum())  # 2^35 a run at most: no overflow
@@ -273,7 +270,7 @@ def _check(path: Path, content: _File) -> None:
             )
 
 
-def _draw(found: _Annotation, name: str, size_hw: tuple[int, int]) -> RegionMask:
+def _draw(found: _Annotation, name: str, size_hw: tuple[int, int]) -> BoolMask:
     try:
         if len(found.segmentation) > _MAX_SHAPE:
             raise ValueError(f"its mask has more than {_MAX_SHAPE >> 20} MB")
@@ -285,7 +282,7 @@ def _draw(found: _Annotation, name: str, size_hw: tuple[int, int]) -> RegionMask
         raise DatasetError(f"{name}: the annotation {found.id} is broken, {error}.") from None
 
 
-def _unpack(packed: _Packed, size_hw: tuple[int, int]) -> RegionMask:
+def _unpack(packed: _Packed, size_hw: tuple[int, int]) -> BoolMask:
     if packed.size != size_hw:
         raise ValueError(f"its mask is {packed.size[1]}×{packed.size[0]} px")
     counts = packed.counts
@@ -293,7 +290,7 @@ def _unpack(packed: _Packed, size_hw: tuple[int, int]) -> RegionMask:
     return draw_runs(runs, size_hw)
 
 
-def _fill(parts: Sequence[Sequence[float]], size_hw: tuple[int, int]) -> RegionMask:
+def _fill(parts: Sequence[Sequence[float]], size_hw: tuple[int, int]) -> BoolMask:
     mask = np.zeros(size_hw, np.bool_)
     for part in parts:
         if len(part) % 2:
@@ -316,7 +313,7 @@ class CocoWriter(FormatWriter):
     has_objects = True
     keeps_entries = True
 
-    def entry(self, thing: LabelledObject, mask: RegionMask) -> dict[str, Any]:
+    def entry(self, thing: LabelledObject, mask: BoolMask) -> dict[str, Any]:
         """Return the annotation of an object, with its key for an id."""
         from pycocotools import mask as coco_mask
 

@@ -9,15 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from backend.dataset.labelled_image import (
-    ClassTable,
-    LabelledObject,
-    Overlap,
-    PictureRow,
-    RegionMask,
-)
+from backend.annotations.label_map import Overlap
+from backend.dataset.labelled_image import ClassTable, LabelledObject, PictureRow
 from backend.dataset.output_folder import OutputFolder
-from clearclip_core import RGBArray
+from clearclip_core import BoolMask, RGBArray
 
 #: Iterates over the pictures of a part, each time that it is called.
 ReadRows = Callable[[], Iterator[PictureRow]]
@@ -92,7 +87,7 @@ class FormatWriter:
     def __init__(self, frame: SetFrame) -> None:
         self.frame = frame
 
-    def entry(self, thing: LabelledObject, mask: RegionMask) -> Any:
+    def entry(self, thing: LabelledObject, mask: BoolMask) -> Any:
         """Return what the format says of an object with a pixel or more; None for nothing."""
 
     def picture_files(self, picture: WrittenPicture) -> Mapping[str, bytes]:

@@ -17,8 +17,9 @@ import numpy.typing as npt
 import yaml
 from PIL import Image
 
+from backend.annotations.regions import LabelledRegion
 from backend.dataset.formats.format_writer import FormatWriter, ReadRows, WrittenPicture
-from backend.dataset.labelled_image import NO_CLASS, ClassColour, LabelledRegion
+from backend.dataset.labelled_image import NO_CLASS, ClassColour
 from backend.dataset.mask_source import (
     Limits,
     MaskSource,

@@ -13,10 +13,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from backend.dataset.labelled_image import LabelledRegion, RegionMask
+from backend.annotations.regions import LabelledRegion
 from backend.dataset.mask_source import Limits, MaskSource, find_below, read_bytes, relative_name
 from backend.errors import DatasetError
 from backend.label_studio.region_reader import fill_outline
+from clearclip_core import BoolMask
 from clearclip_core.images.opening import open_image
 
 _BROKEN: Final = (AttributeError, KeyError, TypeError, ValueError, OverflowError, OSError)
@@ -62,7 +63,7 @@ def _regions(
         yield LabelledRegion(label, draw, id=f"the shape {some[0][0]}")
 
 
-def _draw(shapes: Sequence[_Shape], where: str, size_hw: tuple[int, int]) -> RegionMask:
+def _draw(shapes: Sequence[_Shape], where: str, size_hw: tuple[int, int]) -> BoolMask:
     mask = np.zeros(size_hw, np.bool_)
     for number, shape in shapes:
         try:
@@ -74,7 +75,7 @@ def _draw(shapes: Sequence[_Shape], where: str, size_hw: tuple[int, int]) -> Reg
     return mask
 
 
-def _add(shape: Mapping[str, Any], mask: RegionMask) -> None:
+def _add(shape: Mapping[str, Any], mask: BoolMask) -> None:
     """Add the pixels of a shape to a mask; lines, points and circles have none."""
     kind = shape.get("shape_type") or "polygon"
     points = np.array(shape["points"], np.float64).reshape(-1, 2)
@@ -87,7 +88,7 @@ def _add(shape: Mapping[str, Any], mask: RegionMask) -> None:
         fill_outline(points, mask)
 
 
-def _add_mask(encoded: str, points: npt.NDArray[np.float64], mask: RegionMask) -> None:
+def _add_mask(encoded: str, points: npt.NDArray[np.float64], mask: BoolMask) -> None:
     """Add a mask that is a PNG of the box whose corners are its points."""
     with open_image(io.BytesIO(base64.b64decode(encoded)), formats=("PNG",)) as picture:
         left, top = np.rint(points[0]).astype(int).tolist()

@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from backend.annotations.regions import LabelledRegion
 from backend.dataset.formats.format_writer import (
     FormatWriter,
     ReadRows,
@@ -30,10 +31,11 @@ from backend.dataset.formats.format_writer import (
     WrittenPicture,
 )
 from backend.dataset.formats.label_map import FILES, LabelValues
-from backend.dataset.labelled_image import LabelledObject, LabelledRegion, RegionMask
+from backend.dataset.labelled_image import LabelledObject
 from backend.dataset.mask_source import Limits, MaskSource, find_below, read_score
 from backend.errors import DatasetError
 from backend.label_studio.region_writer import OutlinePoints, corners_of, join_rings
+from clearclip_core import BoolMask
 from clearclip_core.quantities import quantity
 
 LABELS_FOLDER: Final = "labels"
@@ -115,13 +117,13 @@ def _regions(
         yield LabelledRegion(name, draw, score, id=where)
 
 
-def _fill(points: npt.NDArray[np.float64], size_hw: tuple[int, int]) -> RegionMask:
+def _fill(points: npt.NDArray[np.float64], size_hw: tuple[int, int]) -> BoolMask:
     if len(points) < _LEAST_POINTS:
         return np.zeros(size_hw, np.bool_)
     return fill_with_edges(points, size_hw)
 
 
-def fill_with_edges(points: npt.NDArray[Any], size_hw: tuple[int, int]) -> RegionMask:
+def fill_with_edges(points: npt.NDArray[Any], size_hw: tuple[int, int]) -> BoolMask:
     """Fill a polygon (P, 2), x and y in px, and the pixels that its edges touch.
 
     An outline that was traced along the centres of pixels is its mask again.
@@ -147,13 +149,13 @@ class YoloWriter(FormatWriter):
         super().__init__(frame)
         self._left_out = 0
 
-    def entry(self, thing: LabelledObject, mask: RegionMask) -> str | None:
+    def entry(self, thing: LabelledObject, mask: BoolMask) -> str | None:
         """Return the line of an object; None where all of its islands are small."""
         mask, left_out = without_small_islands(mask, self.frame.min_area_px)
         self._left_out += left_out
         return self.line(self.frame.classes.names.index(thing.label), mask) if mask.any() else None
 
-    def line(self, value: int, mask: RegionMask) -> str:
+    def line(self, value: int, mask: BoolMask) -> str:
         """Return the line of a mask (H, W) with a pixel or more."""
         xs, ys = outline(mask).T.tolist()
         columns, rows = _shares(mask.shape[1]), _shares(mask.shape[0])
@@ -200,7 +202,7 @@ class YoloBoxWriter(YoloWriter):
     name = "yolo-boxes"
     title = "YOLO, boxes (Ultralytics)"
 
-    def line(self, value: int, mask: RegionMask) -> str:
+    def line(self, value: int, mask: BoolMask) -> str:
         """Return the line of the box of a mask (H, W) with a pixel or more."""
         (rows, columns), (height, width) = _box(mask), mask.shape
         numbers = (
@@ -212,7 +214,7 @@ class YoloBoxWriter(YoloWriter):
         return f"{value} {' '.join(f'{number:.6f}' for number in numbers)}\n"
 
 
-def without_small_islands(mask: RegionMask, min_area_px: int) -> tuple[RegionMask, int]:
+def without_small_islands(mask: BoolMask, min_area_px: int) -> tuple[BoolMask, int]:
     """Take islands (8-connected) of fewer pixels out of a mask; return how many there were."""
     if min_area_px <= 1:
         return mask, 0
@@ -227,7 +229,7 @@ def without_small_islands(mask: RegionMask, min_area_px: int) -> tuple[RegionMas
     return mask, left_out
 
 
-def outline(mask: RegionMask) -> OutlinePoints:
+def outline(mask: BoolMask) -> OutlinePoints:
     """Return one ring around all islands of a mask (H, W), (P, 2) int32, x and y in px."""
     box = _box(mask)
     pixels = np.ascontiguousarray(mask[box]).view(np.uint8)
@@ -290,7 +292,7 @@ def _splice(ring: OutlinePoints, others: Sequence[tuple[int, OutlinePoints]]) ->
     return np.concatenate([*pieces, ring[before:]])
 
 
-def _box(mask: RegionMask) -> tuple[slice, slice]:
+def _box(mask: BoolMask) -> tuple[slice, slice]:
     """Return the rows and columns of the pixels of a mask that has one."""
     left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
     return slice(top, top + height), slice(left, left + width)

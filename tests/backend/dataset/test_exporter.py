@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from backend.annotations.annotated_image import AnnotationChoice
 from backend.dataset.dataset_report import Change
 from backend.dataset.output_folder import OutputFolder
 from backend.dataset.splits import Split
 from backend.errors import DatasetError
-from backend.label_studio.annotations import AnnotationChoice
 from tests.backend.dataset.drawn_tasks import (
     NAMES,
     SIZE_HW,
@@ -82,6 +82,21 @@ def test_soft_edges_count_from_the_half_and_overlaps_follow_the_rule(bench: Benc
     classes = json.loads((bench.folder / "classes.json").read_text())
     assert classes["overlap"] == "smallest"
     assert "the fewest pixels wins" in classes["overlap_rule"]
+
+
+def test_rectangles_bound_and_fill_only_where_somebody_asks(bench: Bench) -> None:
+    bench.config = bench.config.replace(' smart="true"><Label value="car"', '><Label value="car"')
+    value = {"x": 0, "y": 0, "width": 50, "height": 100}
+    box = region("rectanglelabels", "box", "c", value=value)
+    bench.draw("a.png", brush_region(SKY, "sky"), box)
+    (note,) = bench.done(background="other").notes
+    assert note.startswith("In 1 label map rectangles cover pixels that nothing else does.")
+    left, below = rectangle(0, 0, 40, 30), ~SKY
+    assert np.array_equal(bench.mask("a"), np.where(SKY, 1, np.where(left, 255, 0)))
+    assert bench.done(background="other", fills_rectangles=True).notes[0].startswith("In 1 label")
+    assert np.array_equal(bench.mask("a"), np.where(SKY, 1, np.where(left & below, 3, 0)))
+    boxes = bench.done(formats=("coco",)).regions
+    assert boxes == 2, "objects are as they were drawn"
 
 
 def test_two_images_of_a_task_and_lists_of_images_are_pictures_of_their_own(bench: Bench) -> None:

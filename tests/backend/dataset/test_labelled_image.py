@@ -1,56 +1,18 @@
-"""Label maps by every rule for overlaps, against a loop over pixels."""
+"""Objects of regions, and tables of classes."""
 
 from __future__ import annotations
 
-from typing import get_args
+from functools import partial
 
 import numpy as np
 import pytest
 
-from backend.dataset.labelled_image import (
-    NO_CLASS,
-    ClassTable,
-    LabelledImage,
-    LabelledRegion,
-    Overlap,
-)
+from backend.annotations.label_map import draw_label_map
+from backend.annotations.regions import LabelledRegion
+from backend.dataset.labelled_image import ClassTable, LabelledImage
 from backend.errors import DatasetError
 
 CLASSES = ClassTable(("sky", "road", "car"))
-
-
-def _brute_force(image: LabelledImage, overlap: Overlap) -> list[list[int]]:
-    """The winner of each pixel, among the regions that cover it."""
-
-    def rank(region: LabelledRegion) -> tuple[int, int]:
-        area = int(region.read_mask().sum()) if overlap == "smallest" else 0
-        return area, CLASSES.names.index(region.label)
-
-    found = np.full(image.size_hw, NO_CLASS)
-    for y, x in np.ndindex(*image.size_hw):
-        if here := [region for region in image.regions if region.read_mask()[y, x]]:
-            found[y, x] = min(map(rank, here))[1]
-    return found.tolist()
-
-
-@pytest.mark.parametrize("overlap", get_args(Overlap))
-def test_every_rule_agrees_with_a_loop_over_pixels(overlap: Overlap) -> None:
-    random = np.random.default_rng(0)
-    regions = tuple(
-        LabelledRegion.of(
-            CLASSES.names[random.integers(3)], random.random((6, 7)) < random.random()
-        )
-        for _ in range(6)
-    )
-    image = LabelledImage((6, 7), regions)
-    found, covered = image.label_map(CLASSES, overlap)
-    assert found.tolist() == _brute_force(image, overlap)
-    masks = {name: np.zeros((6, 7), np.bool_) for name in CLASSES.names}
-    for region in regions:
-        masks[region.label] |= region.read_mask()
-    assert covered >= sum(
-        np.count_nonzero(mask & (found != CLASSES.value_of(name))) for name, mask in masks.items()
-    )
 
 
 def test_regions_below_one_of_their_label_are_one_object() -> None:
@@ -59,7 +21,7 @@ def test_regions_below_one_of_their_label_are_one_object() -> None:
     mask = np.ones((1, 1), np.bool_)
     regions = [LabelledRegion.of("car", mask, id=i, parent=p) for i, p in below.items()]
     regions.append(LabelledRegion.of("sky", mask, id="g", parent="a"))
-    image = LabelledImage((1, 1), tuple(regions))
+    image = LabelledImage((1, 1), tuple(regions), partial(draw_label_map, regions, (1, 1)))
     found = [[each.id for each in thing.regions] for thing in image.objects()]
     assert ["a", "b", "c"] in found
     assert ["g"] in found

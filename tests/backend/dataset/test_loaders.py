@@ -65,8 +65,8 @@ def test_datasets_of_hugging_face(
     for row in rows:
         ((road, road_mask), (car, car_mask)) = drawn[f"{row['name']}.png"]
         expected = np.full(SIZE_HW, 255)
-        expected[car_mask] = car
-        expected[road_mask] = road  # the label that comes first in the labeling config
+        expected[road_mask] = road
+        expected[car_mask] = car  # which was drawn later
         np.testing.assert_array_equal(np.asarray(row["mask"]), expected)
         assert row["labels"] == [road, car]
         assert row["image"].size == SIZE_HW[::-1]

@@ -15,8 +15,8 @@ import pytest
 from label_studio_sdk.converter.brush import decode_rle
 from PIL import Image, ImageOps
 
+from backend.annotations.regions import LabelledRegion
 from backend.dataset.formats.label_map import read_index_png
-from backend.dataset.labelled_image import LabelledRegion
 from backend.dataset.mask_import import (
     ImportOptions,
     ImportReport,

@@ -11,7 +11,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from scipy.ndimage import binary_fill_holes
 
-from backend.dataset.labelled_image import LabelledRegion
+from backend.annotations.regions import LabelledRegion
 from backend.dataset.mask_import import RegionDrawer
 from backend.dataset.mask_source import MaskSource
 from backend.dataset.matching import ClassMapping, ImagePlace, Matched

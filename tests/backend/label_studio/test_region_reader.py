@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from backend.errors import BadRequest
 from backend.label_studio.region_reader import (
     Area,
     area_box,
@@ -119,7 +120,7 @@ def test_broken_geometry_is_refused(kind: str, value: dict[str, Any], read: Any)
     if read is area_box and kind in ("brushlabels", "bitmasklabels", "keypointlabels"):
         return  # their box is the picture
     told = f"^An? {kind[:-6]} region of car is broken: .* another size than 800×400 px. "
-    with pytest.raises(ValueError, match=told + "Delete it and draw it again.$"):
+    with pytest.raises(BadRequest, match=told + "Delete it and draw it again.$"):
         read(Area(kind, "tag", "img", None, (400, 800), value, labels=("car",)))
 
 

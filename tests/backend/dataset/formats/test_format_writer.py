@@ -9,8 +9,9 @@ import pytest
 
 from backend.dataset.exporter import FORMATS
 from backend.dataset.formats.format_writer import FormatWriter, WrittenPicture
-from backend.dataset.labelled_image import LabelledObject, RegionMask
+from backend.dataset.labelled_image import LabelledObject
 from backend.runs.dataset import AskedDataset
+from clearclip_core import BoolMask
 from tests.backend.dataset.drawn_tasks import CONFIG, Bench, brush_region, rectangle
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.web.browser import Dashboard
@@ -22,7 +23,7 @@ class AreaWriter(FormatWriter):
     files = frozenset({"areas"})
     has_objects = True
 
-    def entry(self, thing: LabelledObject, mask: RegionMask) -> str:
+    def entry(self, thing: LabelledObject, mask: BoolMask) -> str:
         return f"{thing.label} {mask.sum()}\n"
 
     def picture_files(self, picture: WrittenPicture) -> Mapping[str, bytes]:

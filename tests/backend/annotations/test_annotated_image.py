@@ -1,25 +1,28 @@
-"""Which annotations of a task count."""
+"""Which annotations of a task count, and the images that they are of."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 from label_studio_sdk.converter import brush
 
-from backend.errors import BadRequest, DataKeyError, TaskError
-from backend.label_studio.annotations import (
-    AnnotatedProject,
+from backend.annotations.annotated_image import (
+    AnnotatedImage,
     AnnotationChoice,
-    draw_annotation,
+    find_images,
+    said_by,
 )
+from backend.cli.evaluate import AnnotatedProject
+from backend.errors import BadRequest, DataKeyError, TaskError
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.records import Annotation
 from backend.label_studio.requests import Task
 from clearclip_core import RGBArray
-from tests.backend.fakes.label_studio import FakeStudio
+from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 
 ALL = [
     Annotation(1, 1, 1, (), annotator=4, updated=9.0),
@@ -83,9 +86,17 @@ def boxed(label: str, x: float, width: float) -> Any:
     return region("rectanglelabels", "box", label, value)
 
 
+def images(*regions: Any) -> list[AnnotatedImage]:
+    task = Task(1, 1, {"image": "i.png", "pages": ["a.png", "b.png"]})
+    return find_images(task, [said_by(Annotation(1, 1, 1, list(regions)))], CONFIG)
+
+
 def drawn(*regions: Any, image: str = "img", item_index: int | None = None) -> Any:
-    made = draw_annotation(regions, CONFIG, image, item_index)
-    return None if made is None else made.truth[1].tolist()
+    labels = [label.name for label in CONFIG.labels_of(image)]
+    for each in images(*regions):
+        if (each.tag.name, each.item_index) == (image, item_index):
+            return each.label_map().truth(labels)[1].tolist() if each.versions[0] else None
+    raise AssertionError("it is an image of the task")
 
 
 def test_regions_by_value_or_alias_and_the_later_one_on_top() -> None:
@@ -93,16 +104,13 @@ def test_regions_by_value_or_alias_and_the_later_one_on_top() -> None:
     assert drawn(painted("Dog", 1), painted("Car", 0, 1)) == [CAR, CAR, NONE, NONE]
 
 
-def test_regions_of_one_label_are_kept_apart_and_the_later_one_is_on_top() -> None:
+def test_regions_of_one_label_are_kept_apart() -> None:
     result = [painted("Car", 0, 1), boxed("Dog", 0, 100), painted("Car", 1), painted("Dog", 2)]
-    made = draw_annotation(result, CONFIG, "img")
-    assert made is not None
-    assert made.truth[1].tolist() == [CAR, CAR, DOG, UNKNOWN]
-    assert made.regions[1].tolist() == [1, 3, 4, 0]
-    many = draw_annotation([painted("Car", 0)] * 299 + result[2:3], CONFIG, "img")
-    assert many is not None
-    assert many.regions[0].tolist() == [299, 300, 0, 0]
-    assert draw_annotation([], CONFIG, "img") is None
+    made = images(*result)[0].label_map()
+    assert made.regions[1].tolist() == [1, 3, 4, 5], "5: not counted"
+    assert [each.size_hw for each in images()] == [None] * 3
+    with pytest.raises(ValueError, match="No region of a label"):
+        images()[0].label_map()
 
 
 def test_what_only_a_rectangle_covers_is_not_counted() -> None:
@@ -116,7 +124,7 @@ def test_what_only_a_rectangle_covers_is_not_counted() -> None:
 def test_other_images_and_other_controls_count_nothing() -> None:
     page = painted("Dog", 0, to_name="pages", item_index=1)
     assert drawn(page) is None
-    assert drawn(page, image="pages") is None
+    assert drawn(page, image="pages", item_index=0) is None
     assert drawn(page, image="pages", item_index=1) == [DOG, NONE, NONE, NONE]
     assert drawn(painted("Dog", 0, from_name="other")) is None
 
@@ -133,16 +141,28 @@ def test_broken_regions_and_sizes_that_disagree_or_take_all_memory_are_refused()
         drawn(painted("Car", 0, **huge))
 
 
-LISTS = parse_label_config(
+LISTS_XML = (
     '<View><Image name="image" valueList="$image"/><BrushLabels name="mask" toName="image">'
-    '<Label value="red"/></BrushLabels></View>',
-    None,
+    '<Label value="red"/></BrushLabels></View>'
 )
+LISTS = parse_label_config(LISTS_XML, None)
 
 
 def read_image(source: str, task: Task) -> RGBArray:
     """A picture whose colour is the number in its name."""
     return np.full((1, 2, 3), int(source.partition(".")[0]), np.uint8)
+
+
+@pytest.fixture
+def studio() -> FakeStudio:
+    tasks: dict[int, dict[str, Any]] = {n: {"image": f"{n}.png"} for n in range(1, 251)}
+    return FakeStudio(LISTS_XML.replace("valueList", "value"), tasks)
+
+
+@pytest.fixture
+def client(studio: FakeStudio) -> Iterator[LabelStudioClient]:
+    with studio.served() as server:
+        yield LabelStudioClient(server.url, TOKEN, retry_for_s=0.1, first_pause_s=0.02)
 
 
 def project_of(client: LabelStudioClient, studio: FakeStudio) -> AnnotatedProject:
@@ -190,9 +210,10 @@ def test_what_cannot_be_measured_says_why(client: LabelStudioClient, studio: Fak
         keyless.read()
     with pytest.raises(TaskError, match=r"of a picture of 2×2 px, but it has 2×1"):
         large.read()
-    studio.annotate(7, [left()], was_cancelled=True)
+    (skipped, *_) = project_of(client, studio).pictures()
+    studio.annotations.clear()
     with pytest.raises(ValueError, match="no annotation that was submitted"):
-        project_of(client, studio).pictures()[-1].read()
+        skipped.read()
 
 
 def test_each_picture_of_a_list_is_one(client: LabelStudioClient, studio: FakeStudio) -> None:

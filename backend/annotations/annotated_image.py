@@ -1,0 +1,233 @@
+"""Which annotations of a task count, and the images that they are of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final, Literal, get_args
+
+from backend.annotations.label_map import DEFAULT_RULE, LabelMap, MapRule, draw_label_map
+from backend.annotations.regions import LabelledRegion, Provenance, read_regions
+from backend.errors import BadRequest, TaskError
+from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.image_loader import ReadImage
+from backend.label_studio.label_config import ImageTag, LabelConfig
+from backend.label_studio.records import Annotation
+from backend.label_studio.region_reader import Area, image_size
+from backend.label_studio.requests import Task
+from clearclip_core import RGBArray
+
+Rule = Literal["preferred", "newest", "ground-truth", "annotator", "majority"]
+
+#: Errors of one image, for which it is left out.
+LEAVE_OUT: Final = (TaskError, BadRequest, ValueError)
+
+
+@dataclass(frozen=True)
+class AnnotationChoice:
+    """Says which annotations count where a task has several; skipped ones never do.
+
+    Attributes:
+        rule: "preferred", the newest that is marked as ground truth, else the newest; "newest", the
+            one that was changed last; "ground-truth", the newest that is marked as such;
+            "annotator", the newest of one annotator; "majority", the newest of each.
+        annotator: id of the annotator, for that rule.
+    """
+
+    rule: Rule = "preferred"
+    annotator: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> AnnotationChoice:
+        """Read what a person has typed: the name of a rule, or the number of an annotator.
+
+        Raises:
+            BadRequest: it is neither.
+
+        >>> AnnotationChoice.parse("5")
+        AnnotationChoice(rule='annotator', annotator=5)
+        """
+        for rule in get_args(Rule):
+            if text == rule != "annotator":
+                return cls(rule)
+        if text.isascii() and text.isdecimal() and len(text) < 19:
+            return cls("annotator", int(text))
+        raise BadRequest(
+            "Expected the annotations to be preferred, newest, ground-truth, majority or the "
+            f'number of an annotator, but got "{text[:50]}".'
+        )
+
+    def __str__(self) -> str:
+        return self.rule if self.annotator is None else str(self.annotator)
+
+    def choose(self, annotations: Iterable[Annotation]) -> list[Annotation]:
+        """Return the annotations that count: several only for "majority".
+
+        >>> old, new = Annotation(1, 1, 1, (), updated=5.0), Annotation(2, 1, 1, (), updated=6.0)
+        >>> [each.id for each in AnnotationChoice().choose([new, old])]
+        [2]
+        >>> marked = Annotation(3, 1, 1, (), updated=1.0, ground_truth=True)
+        >>> [each.id for each in AnnotationChoice().choose([new, marked, old])]
+        [3]
+        """
+        ordered = sorted(annotations, key=lambda each: (each.updated, each.id))
+        left = [each for each in ordered if not each.skipped]
+        if self.rule == "preferred":
+            left.sort(key=lambda each: each.ground_truth)  # the order of equals stays
+        if self.rule == "ground-truth":
+            left = [each for each in left if each.ground_truth]
+        if self.rule == "annotator":
+            left = [each for each in left if each.annotator == self.annotator]
+        if self.rule == "majority":
+            # An annotation without an annotator, such as an imported one, has a vote of its own.
+            own = {each.id if each.annotator is None else (each.annotator,): each for each in left}
+            return sorted(own.values(), key=lambda each: each.id)
+        return left[-1:]
+
+
+#: The regions of an annotation or a prediction, as they came, and where they came from.
+Said = tuple[Sequence[Any], Provenance]
+
+
+@dataclass(frozen=True, eq=False)
+class AnnotatedImage:
+    """An image of a task, and the regions that annotations have on it.
+
+    Attributes:
+        item_index: index in a list of images; None where the task shows no list.
+        versions: the regions of each annotation that counts, in their order.
+    """
+
+    task: Task
+    tag: ImageTag
+    item_index: int | None
+    versions: tuple[tuple[LabelledRegion, ...], ...]
+
+    @property
+    def name(self) -> str:
+        """The task by its number, and which of its images it is where it has several."""
+        more = "" if self.item_index is None else f", picture {self.item_index + 1}"
+        return f"task {self.task.id}{more}"
+
+    @property
+    def key(self) -> str:
+        """Text that tells it from all other images of the project."""
+        return f"{self.task.id}/{self.tag.name}/{self.item_index or 0}"
+
+    @property
+    def source(self) -> str:
+        """The address of the image.
+
+        Raises:
+            TaskError: the task's data has no such image any more.
+        """
+        return self.tag.source(self.task.data, self.item_index)
+
+    @cached_property
+    def size_hw(self) -> tuple[int, int] | None:
+        """The size in px on which its regions were drawn; None without a region.
+
+        Raises:
+            BadRequest: regions were drawn on several sizes, or on a picture that is too large.
+        """
+        areas = [region.area for version in self.versions for region in version]
+        return image_size(areas) if areas else None
+
+    def label_map(self, rule: MapRule = DEFAULT_RULE, version: int = 0) -> LabelMap:
+        """Draw the regions of an annotation.
+
+        Raises:
+            ValueError: no annotation has a region of a label on the image: its size is not known.
+            BadRequest: a region is broken, or see `size_hw`.
+        """
+        if self.size_hw is None:
+            raise ValueError("No region of a label is on it.")
+        return draw_label_map(self.versions[version], self.size_hw, rule)
+
+    def read(self, read_image: ReadImage) -> RGBArray:
+        """Read (H, W, 3) uint8 RGB.
+
+        Raises:
+            TaskError: it cannot be read, is there no more, or has another size than its regions.
+        """
+        return read_annotated_image(read_image, self.source, self.task, self.size_hw)
+
+
+def read_annotated_image(
+    read_image: ReadImage, source: str, task: Task, size_hw: Sequence[int] | None
+) -> RGBArray:
+    """Read an image (H, W, 3) uint8 RGB whose regions were drawn on that height and width in px.
+
+    Raises:
+        TaskError: it cannot be read, or it has another size.
+    """
+    rgb = read_image(source, task)
+    if size_hw is not None and rgb.shape[:2] != tuple(size_hw):
+        raise TaskError(
+            f"The regions are of a picture of {_size(size_hw)} px, but it has {_size(rgb.shape)}."
+        )
+    return rgb
+
+
+def _size(shape: Sequence[int]) -> str:
+    return f"{shape[1]}×{shape[0]}"
+
+
+def find_images(
+    task: Task,
+    said: Iterable[Said],
+    config: LabelConfig,
+    names_of: Callable[[Area], Iterable[str]] | None = None,
+) -> list[AnnotatedImage]:
+    """Return the images of a task with what annotations say of each, which may be nothing.
+
+    Args:
+        said: of each annotation that counts.
+        names_of: see `read_regions`.
+
+    Raises:
+        BadRequest: a region is broken.
+    """
+    read = [read_regions(result, config, names_of, whole) for result, whole in said]
+    return [
+        AnnotatedImage(
+            task,
+            tag,
+            index,
+            tuple(tuple(each.get((tag.name, index or 0), ())) for each in read),
+        )
+        for tag in config.annotated
+        for index in tag.indices(task.data)
+    ]
+
+
+def said_by(annotation: Annotation, model_version: str = "") -> Said:
+    """Return what an annotation says; `model_version` is that of the prediction it began with."""
+    whole = Provenance(
+        model_version=model_version, annotation=annotation.id, annotator=annotation.annotator
+    )
+    return annotation.result, whole
+
+
+def find_chosen_image(
+    client: LabelStudioClient,
+    task: Task,
+    config: LabelConfig,
+    tag: ImageTag,
+    item_index: int | None,
+) -> AnnotatedImage:
+    """Return an image of a task with the regions of the annotation that counts.
+
+    Raises:
+        ValueError: there is no annotation, or it has no region of a label on the image.
+        BadRequest: a region is broken.
+    """
+    chosen = AnnotationChoice().choose(client.annotations(int(task.id or 0)))
+    if not chosen:
+        raise ValueError("It has no annotation that was submitted.")
+    (annotation,) = chosen
+    for image in find_images(task, [said_by(annotation)], config):
+        if (image.tag, image.item_index) == (tag, item_index) and image.size_hw is not None:
+            return image
+    raise ValueError(f"Annotation {annotation.id} has no region of a label on it.")

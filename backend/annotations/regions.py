@@ -1,0 +1,186 @@
+"""The regions of annotations and predictions, with the names of their labels; masks on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final, Literal, get_args
+
+import msgspec
+import numpy as np
+
+from backend.label_studio.label_config import LabelConfig
+from backend.label_studio.region_reader import (
+    NO_AREA,
+    RECTANGLE,
+    Area,
+    area_box,
+    area_mask,
+    draw_area,
+    read_areas,
+)
+from clearclip_core import BoolMask
+
+#: Where a region came from, as Label Studio has it: drawn by a person, as it was predicted, or
+#: changed by a person; "majority" where more than half of several annotators agree.
+Origin = Literal["manual", "prediction", "prediction-changed", "majority"]
+
+_ORIGINS: Final = get_args(Origin)
+
+#: Name of an image tag, and index in its list of images; 0 where it shows no list.
+Place = tuple[str, int]
+
+
+class Provenance(msgspec.Struct, frozen=True):
+    """Where a region came from; ids are None, and the version is empty, where nobody knows."""
+
+    origin: Origin = "manual"
+    model_version: str = ""
+    annotation: int | None = None
+    annotator: int | None = None
+
+    def of_region(self, area: Area) -> Provenance:
+        """Return where a region of an annotation came from, of which this is known as a whole."""
+        origin: Origin = self.origin
+        if self.annotation is not None:
+            origin = next((each for each in _ORIGINS if each == area.origin), "manual")
+        from_model = origin in ("prediction", "prediction-changed")
+        version = self.model_version if from_model else ""
+        return Provenance(origin, version, self.annotation, self.annotator)
+
+
+_DRAWN: Final = Provenance()
+
+
+@dataclass(frozen=True)
+class LabelledRegion:
+    """A part of an image that has a label.
+
+    Attributes:
+        read_mask: draws or decodes its mask, (H, W) bool in the size of the image. It may raise a
+            `BackendError`.
+        score: probability in [0, 1]; None where a person has drawn it.
+        id: of the region in Label Studio, or what it is called in its file.
+        parent: id of the region that it lies below in Label Studio's list.
+        area: the region as Label Studio has it; `NO_AREA` where it is from elsewhere.
+    """
+
+    label: str
+    read_mask: Callable[[], BoolMask] = field(repr=False, compare=False)
+    score: float | None = None
+    provenance: Provenance = _DRAWN
+    id: str = ""
+    parent: str = ""
+    area: Area = NO_AREA
+
+    @classmethod
+    def of(cls, label: str, mask: BoolMask, **more: Any) -> LabelledRegion:
+        """Make a region of a mask that is there already, (H, W) bool."""
+        return cls(label, lambda: mask, **more)
+
+    @property
+    def is_rectangle(self) -> bool:
+        """Whether it bounds its thing and does not say which pixels are of it."""
+        return self.area.kind == RECTANGLE
+
+    @property
+    def box(self) -> tuple[slice, slice]:
+        """The rows and columns of the image outside of which it has no pixel."""
+        return np.s_[:, :] if self.area is NO_AREA else area_box(self.area)
+
+
+def read_regions(
+    result: Sequence[Any],
+    config: LabelConfig,
+    names_of: Callable[[Area], Iterable[str]] | None = None,
+    whole: Provenance = _DRAWN,
+) -> dict[Place, list[LabelledRegion]]:
+    """Read the regions of labels in the result of an annotation or a prediction.
+
+    Args:
+        names_of: returns the labels of a region; by default those of `LabelConfig.label_of`, and
+            none where the config does not know it, or a prompt has left it behind.
+        whole: where the result came from.
+
+    Returns:
+        The regions of each image that has one, in their order; a region of several labels is there
+        once for each.
+
+    Raises:
+        BadRequest: a region is broken.
+    """
+    found: dict[Place, list[LabelledRegion]] = {}
+    for area in read_areas(result, config.control_names, config.prompt_tools):
+        provenance = whole.of_region(area)
+        for name in names_of(area) if names_of else _names(area, config):
+            region = LabelledRegion(
+                name,
+                partial(area_mask, area),
+                area.score,
+                provenance,
+                area.id,
+                area.parent,
+                area,
+            )
+            found.setdefault((area.image, area.item_index or 0), []).append(region)
+    return found
+
+
+def _names(area: Area, config: LabelConfig) -> Iterator[str]:
+    names = dict.fromkeys(config.label_of(area.control, text) for text in area.labels)
+    return (name for name in names if name)
+
+
+def by_label(regions: Iterable[LabelledRegion]) -> dict[str, list[Area]]:
+    """Return name of a label -> the areas of its regions, in their order."""
+    found: dict[str, list[Area]] = {}
+    for region in regions:
+        found.setdefault(region.label, []).append(region.area)
+    return found
+
+
+def draw_areas(areas: Iterable[Area], size_hw: tuple[int, int]) -> BoolMask:
+    """Draw the union of areas as a mask (H, W) bool."""
+    mask = np.zeros(size_hw, dtype=np.bool_)
+    for area in areas:
+        draw_area(area, mask)
+    return mask
+
+
+class LazyMasks(Mapping[str, BoolMask]):
+    """Masks of labels that are drawn on each access: large masks take memory.
+
+    Args:
+        draw: name of a label -> a function that draws its mask, (H, W) bool.
+
+    >>> masks = LazyMasks({"car": lambda: np.ones((1, 2), np.bool_)})
+    >>> list(masks), masks["car"]
+    (['car'], array([[ True,  True]]))
+    """
+
+    def __init__(self, draw: Mapping[str, Callable[[], BoolMask]]) -> None:
+        self._draw = draw
+
+    def __getitem__(self, label: str) -> BoolMask:
+        return self._draw[label]()
+
+    def __contains__(self, label: object) -> bool:
+        return label in self._draw  # Mapping's own would draw the mask
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._draw)
+
+    def __len__(self) -> int:
+        return len(self._draw)
+
+    @classmethod
+    def of_areas(cls, areas: Mapping[str, Sequence[Area]], size_hw: tuple[int, int]) -> LazyMasks:
+        """Make the masks of areas on an image of that height and width in px.
+
+        >>> left = Area("rectanglelabels", "box", "img", None, (1, 4),
+        ...             {"x": 0, "y": 0, "width": 50, "height": 100})
+        >>> LazyMasks.of_areas({"car": [left]}, (1, 4))["car"]
+        array([[ True,  True, False, False]])
+        """
+        return cls({label: partial(draw_areas, its, size_hw) for label, its in areas.items()})
