@@ -9,14 +9,11 @@ from typing import BinaryIO, Final
 
 from PIL import EpsImagePlugin, Image
 
-from clearclip_core.images.jpeg import has_many_scans
+from clearclip_core.images.jpeg import has_too_many_scans
 from clearclip_core.images.preprocessing import RGBArray
 
 #: The formats that are read. Pillow decodes each of them by itself, without another program.
 FORMATS: Final = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "TIFF", "WEBP")
-
-#: Scans of a JPEG file. Each takes a tenth of a second for an image of 144 megapixels.
-_MAX_SCANS: Final = 50
 
 #: Reads of a file in memory. Pillow reads each chunk, segment and comment by itself, in Python, and
 #: so each run of a BMP file; a million reads take about three seconds.
@@ -70,14 +67,15 @@ def open_image(source: Path | str | BinaryIO, formats: tuple[str, ...] = FORMATS
     no image of these formats
     """
     Image.init()
-    if isinstance(source, io.BytesIO):
-        content = source.getvalue()
-        if content.startswith(b"\xff\xd8") and has_many_scans(content, _MAX_SCANS):
-            raise ImageWorkError(f"The JPEG file has more than {_MAX_SCANS} scans.")
-        source = _BoundedFile(content)
     # MPO comes with JPEG's decoder, and a Pillow without AVIF has no decoder for it.
     known = [each for each in formats if each in Image.OPEN]
-    return Image.open(source, formats=known)  # noqa: TID251
+    if not isinstance(source, io.BytesIO):
+        return Image.open(source, formats=known)  # noqa: TID251
+    content = source.getvalue()
+    image = Image.open(_BoundedFile(content), formats=known)  # noqa: TID251
+    if has_too_many_scans(image, content):
+        raise ImageWorkError("The JPEG file has too many scans for its size.")
+    return image
 
 
 _JPEG_QUALITY: Final = 80

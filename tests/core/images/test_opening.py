@@ -65,13 +65,13 @@ def many_scans() -> bytes:
     made = io.BytesIO()
     Image.new("L", (640, 640)).save(made, "JPEG", progressive=True)
     jpeg = made.getvalue()
-    return jpeg[:-2] + jpeg[jpeg.rindex(b"\xff\xda") : -2] * 200 + b"\xff\xd9"
+    return jpeg[:-2] + jpeg[jpeg.rindex(b"\xff\xda") : -2] * 20_000 + b"\xff\xd9"
 
 
 LABORIOUS = {
     "chunks of a PNG": (many_chunks, "more than 1000 parts"),
-    "scans of a JPEG": (many_scans, "more than 50 scans"),
-    "segments of a JPEG": (lambda: b"\xff\xd8" + b"\xff\xfe\0\2" * 100_000, "more than 50 scans"),
+    "scans of a JPEG": (many_scans, "too many scans"),
+    "segments of a JPEG": (lambda: b"\xff\xd8" + b"\xff\xfe\0\2" * 100_000, "more than 1000 parts"),
 }
 
 
