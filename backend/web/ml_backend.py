@@ -3,118 +3,25 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from dataclasses import dataclass, replace
-from importlib.metadata import version
-from inspect import getdoc
-from typing import Any, Final
+from typing import Final
 
-import msgspec
-from flask import Blueprint, Flask, Response, current_app, request
-from werkzeug.routing import Rule
+from flask import Blueprint, Response, request
 
 from backend.errors import ModelUnavailable, PayloadTooLarge
 from backend.inference.queue import Priority
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import PredictRequest, parse_predict, parse_setup, parse_webhook
 from backend.prediction.predictor import Predictor, priority
-from backend.runs.kinds import KINDS
-from backend.runs.run import Run
 from backend.services import Services
 from backend.telemetry.task_tracker import TaskTracker
-from backend.web.middleware.auth import LARGEST_WEBHOOK, OPEN_ROUTES
+from backend.web.middleware.auth import LARGEST_WEBHOOK
 from backend.web.middleware.errors import describe_health, json_response
 from backend.web.middleware.guards import BodyReader
-from backend.web.pages.forms import ActionRequest, Confirmation, JobRequest, RowRequest
 from backend.web.slots import RequestSlots
 
 log = logging.getLogger(__name__)
-
-
-_PACKAGE: Final = "clearclip-label-studio"
-
-_TASKS: Final = {"type": "array", "items": {"type": "object"}}
-_TEXT: Final = {"type": "string"}
-
-#: Path -> the JSON schema of its body, where no struct of the pages is it.
-_BODIES: Final = {
-    "/setup": {"type": "object", "required": ["schema"], "properties": {"schema": _TEXT}},
-    "/predict": {
-        "type": "object",
-        "required": ["tasks", "label_config"],
-        "properties": {"tasks": _TASKS, "label_config": _TEXT, "params": {"type": "object"}},
-    },
-    "/webhook": {"type": "object", "properties": {"project": {"type": "object"}}},
-}
-_STRUCTS: Final[dict[str, type[msgspec.Struct]]] = {
-    "/jobs": JobRequest,
-    "/projects/{project}/learning/{action}": ActionRequest,
-    "/projects/{project}/label-errors/confirm": Confirmation,
-    "/projects/{project}/label-errors/take-back": Confirmation,
-    "/projects/{project}/words/{run}/use": RowRequest,
-    **{f"/projects/{{project}}/{kind.name}": kind.asked for kind in KINDS},
-}
-
-#: A part of a route: the name of its converter, what that is given, and the name of the parameter.
-_PARAMETER: Final = re.compile(r"<(int|any)\(([^)]*)\):(\w+)>")
-
-
-def description(app: Flask, *, has_password: bool) -> dict[str, Any]:
-    """Describe the routes of an application.
-
-    Args:
-        has_password: whether the routes ask for a user name and a password.
-    """
-    reports = {f"/projects/{{project}}/{kind.name}": kind.report for kind in KINDS}
-    structs = (*_STRUCTS.values(), Run, *reports.values())
-    template = "#/components/schemas/{name}"
-    refs, schemas = msgspec.json.schema_components(structs, ref_template=template)
-    bodies = _BODIES | dict(zip(_STRUCTS, refs, strict=False))
-    answers = dict(zip(reports, refs[-len(reports) :], strict=True))
-    described: dict[str, Any] = {
-        "openapi": "3.1.0",
-        "info": {"title": "ClearCLIP for Label Studio", "version": version(_PACKAGE)},
-        "paths": {},
-        "components": {"schemas": schemas},
-    }
-    for rule in app.url_map.iter_rules():
-        path = _PARAMETER.sub(r"{\3}", rule.rule)
-        operations = described["paths"].setdefault(path, {})
-        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
-            view = app.view_functions[rule.endpoint]
-            operation = {
-                "summary": (getdoc(view) or "").partition("\n")[0],
-                "parameters": _parameters(rule),
-                "responses": {"default": {"description": "See the page on the HTTP API."}},
-            }
-            if method == "POST" and path in bodies:
-                body = {"application/json": {"schema": bodies[path]}}
-                operation["requestBody"] = {"content": body}
-            if method == "GET" and path in answers:
-                report = {"anyOf": [answers[path], {"type": "null"}]}
-                schema = {"type": "object", "properties": {"report": report}}
-                content = {"application/json": {"schema": schema}}
-                operation["responses"] = {"200": {"description": "The runs.", "content": content}}
-            if has_password and path not in OPEN_ROUTES:
-                operation["security"] = [{"basic": []}]
-            operations[method.lower()] = operation
-    if has_password:
-        scheme = {"basic": {"type": "http", "scheme": "basic"}}
-        described["components"]["securitySchemes"] = scheme
-    return described
-
-
-def _parameters(rule: Rule) -> list[dict[str, Any]]:
-    """Describe the parameters of a route's path."""
-    found = []
-    for converter, given, name in _PARAMETER.findall(rule.rule):
-        schema = {"type": "integer", "minimum": 1, "maximum": 2**31 - 1}
-        if converter == "any":
-            schema = {"enum": re.findall(r"[\w-]+", given)}
-        found.append({"name": name, "in": "path", "required": True, "schema": schema})
-    return found
-
 
 #: The start of ``User-Agent`` in the requests that Label Studio sends to ML backends.
 _LABEL_STUDIO_AGENT = "heartex/"
@@ -148,7 +55,6 @@ class MlBackendRoutes:
         routes.add_url_rule("/predict", "predict", self.predict, methods=["POST"])
         routes.add_url_rule("/webhook", "webhook", self.webhook, methods=["POST"])
         routes.add_url_rule("/versions", "versions", self.versions, methods=["GET", "POST"])
-        routes.add_url_rule("/openapi.json", "openapi", self.openapi, methods=["GET"])
         return routes
 
     def health(self) -> Response:
@@ -197,10 +103,6 @@ class MlBackendRoutes:
         return json_response(
             {"versions": [f"{self.services.settings.model} {self.services.settings.method}"]}
         )
-
-    def openapi(self) -> Response:
-        """Answer with the description of all routes."""
-        return json_response(description(current_app, has_password=self._has_password))
 
     def _read_predict(self) -> PredictRequest:
         try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -147,6 +148,33 @@ def test_setups(app: Flask, body: Any) -> None:
     config = body.get("label_config", "") if isinstance(body, dict) else ""
     ask(app, {"schema": config, "hostname": config, "project": body}, path="/setup")
     ask(app, body, path="/setup")
+
+
+FIELDS = st.sampled_from(
+    [
+        *("project", "filter", "view", "limit", "number", "label", "row", "annotation", "updated"),
+        *("formats", "split", "annotations", "wordings", "pictures", "renamed", "background"),
+    ]
+)
+
+
+@FUZZ
+@given(
+    body=st.dictionaries(FIELDS, JSON, max_size=4)
+    | st.dictionaries(FIELDS, st.sampled_from([1, 7, 2**31, 2**63, "a", ["coco"]]), max_size=3),
+    ids=st.sampled_from(["1", "2147483647", "2147483648", "0", "-1", "a"]),
+    is_form=st.booleans(),
+    accept=st.sampled_from(["text/html", "application/json"]),
+)
+def test_what_pages_send(app: Flask, body: Any, ids: str, is_form: bool, accept: str) -> None:
+    """To all routes that change something, with the same number for each in the address."""
+    raw = {name: str(value) for name, value in body.items()} if is_form else json.dumps(body)
+    parameter = re.compile(r"<(?:any\('([\w-]+)'.*?\)|.*?):\w+>")
+    for rule in app.url_map.iter_rules():
+        if "POST" in (rule.methods or ()):
+            path = parameter.sub(lambda found: found[1] or ids, rule.rule)
+            answer = app.test_client().post(path, data=raw, headers={"Accept": accept})
+            assert answer.status_code < 500, (path, answer.data)
 
 
 @FUZZ

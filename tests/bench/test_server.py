@@ -121,7 +121,7 @@ async def crowd(port: int) -> dict[str, list[tuple[float, int]]]:
 
 async def pipeline(port: int) -> None:
     """Send as many requests as are taken, and read nothing for 5 s."""
-    request = b"GET /openapi.json HTTP/1.1\r\nHost: backend\r\n\r\n" * PIPELINED
+    request = b"GET /metrics HTTP/1.1\r\nHost: backend\r\n\r\n" * PIPELINED
     connections = [await asyncio.open_connection("127.0.0.1", port, limit=1) for _ in range(GREEDY)]
     for _, writer in connections:
         writer.transport.pause_reading()  # type: ignore[attr-defined]
