@@ -59,9 +59,6 @@ _LIKELY = 0.3
 _STEPS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _KEPT = 0.9
 
-#: Share of the area below which a label is small: there few pixels tell of a loss.
-_SMALL = 0.02
-
 
 @dataclass(frozen=True, eq=False)
 class HeldOutAdaptations:
@@ -283,8 +280,6 @@ class Judge:
         drawn = targets.truth[targets.drawn].sum(axis=0, dtype=np.float64)
         #: (G,) share of each label's truth that somebody drew: the rest is the words' own answer.
         self.share = targets.labels * drawn / np.maximum(self._true.sum(axis=0), 1e-12)
-        #: (G,) bool, those with little area.
-        self.is_small = self._true.sum(axis=0) < _SMALL * self._true.sum()
 
     def ious(self, logits: Float32Array) -> Float64Array:
         """Return the (1 + draws, G) IoUs of all images and of each draw."""
@@ -356,7 +351,7 @@ class _CrossValidation:
 
     @cached_property
     def candidates(self) -> list[_HeldOut]:
-        """All choices after steps, the one that gains most for certain first.
+        """All choices after steps, the one that gains most first.
 
         No step is longer than the shortest that keeps most of the gain: the words still have a say
         there, which spares labels on other images.
@@ -364,9 +359,9 @@ class _CrossValidation:
         made = []
         for choice in chain.from_iterable(map(self._choices, self._regressions)):
             stepped = [self._after(choice, step) for step in _STEPS]
-            gains = np.array([float(self._judge.means(each.gains[0])) for each in stepped])
+            gains = np.array([self._gain(each) for each in stepped])
             made += stepped[: 1 + int(np.argmax(gains >= _KEPT * gains.max()))]
-        return sorted(made, key=self.bound, reverse=True)
+        return sorted(made, key=self._gain, reverse=True)
 
     def _choices(self, regression: Regression) -> list[_HeldOut]:
         """Hold out by each precision for all labels, and by one for each label.
@@ -382,6 +377,9 @@ class _CrossValidation:
         own = np.array([np.quantile(each.gains[1:], _BEYOND, axis=0) for each in tried])
         by_label = np.array(_PRECISIONS)[own[:, self._learning].argmax(axis=0)]
         return [*tried, self._hold_out(regression, by_label, tried[-1].weights)]
+
+    def _gain(self, held_out: _HeldOut) -> float:
+        return float(self._judge.means(held_out.gains[0]))
 
     def bound(self, held_out: _HeldOut) -> float:
         """Return the gain of the mean IoU that nine draws in ten exceed."""
@@ -419,22 +417,18 @@ class _CrossValidation:
         return replace(held_out, gains=self._judge.gains(logits), step=step)
 
 
-def find_losing(change: Float64Array, is_small: BoolArray, bound: float) -> BoolArray:
-    """Find labels that lose too much.
-
-    A label does where its loss is above the bound and seven draws in ten say that it loses. Few
-    pixels tell of a small one: it does where three draws in ten say that it loses more than that.
+def find_losing(change: Float64Array, bound: float) -> BoolArray:
+    """Find labels that lose more than the bound, where seven draws in ten say that they lose.
 
     Args:
         change: (1 + draws, G) of IoU, of all images and of each draw.
-        is_small: (G,) bool.
         bound: IoU in [0, 1].
 
     Returns:
         (G,) bool.
     """
-    low, high = np.quantile(change[1:], (_LIKELY, 1 - _LIKELY), axis=0)
-    losing: BoolArray = (change[0] < -bound) & (high < 0) | is_small & (low < -bound)
+    high = np.quantile(change[1:], 1 - _LIKELY, axis=0)
+    losing: BoolArray = (change[0] < -bound) & (high < 0)
     return losing
 
 
@@ -517,7 +511,7 @@ class _Fitting:
         if validation.bound(candidate) <= 0:
             return "On held-out pictures it may gain nothing."
         change = candidate.gains * self._judge.share
-        losing = np.flatnonzero(find_losing(change, self._judge.is_small, bound))
+        losing = np.flatnonzero(find_losing(change, bound))
         names = ", ".join(f"“{self._targets.names[label]}”" for label in losing)
         points = f"{100 * bound:.3g} points of IoU"
         return f"On held-out pictures {names} may lose more than {points}." if names else ""

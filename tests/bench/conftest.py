@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass, field
 from datetime import date
@@ -75,9 +76,14 @@ def with_rows(page: str, rows: list[Row], machine: str) -> str:
 def machine() -> str:
     """Processor, its matrix flags, cores, graphics card and versions, as one line."""
     card = torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA device"
+    cpu = Path("/proc/cpuinfo")  # its name alone may be that of a family
+    numbers = re.findall(
+        r"(?m)^(?:cpu family|model|stepping)\s*: (\d+)", cpu.read_text() if cpu.exists() else ""
+    )
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return (
-        f"{device_name(torch.device('cpu'))}, {cores} cores "
+        f"{device_name(torch.device('cpu'))} (family, model, stepping {' '.join(numbers[:3])}), "
+        f"{cores} cores "
         f"({', '.join(cpu_flags())}) · {card} · "
         f"Python {platform.python_version()}, torch {torch.__version__}, "
         f"open_clip {version('open_clip_torch')} · a shared machine: ratios are of one run, "

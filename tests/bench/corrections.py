@@ -2,7 +2,9 @@
 
 Of the street photographs of `tests.bench.street` whose sequence ``train`` lacks, the first half is
 corrected, and every second of the others is unseen. Random Fourier features of colour, texture and
-place describe them. Their words are ridge regressions on every tenth frame of ``train``.
+place describe them, or the maps of a network of timm, ``STREET_ENCODER=NAME@FILE`` with its
+weights. Their words are ridge regressions on every tenth frame of ``train``, with noise: words of
+CLIP are not the best directions, either.
 """
 
 from __future__ import annotations
@@ -15,8 +17,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
+import timm
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import find_objects
+from scipy.ndimage import label as label_parts
 
 from clearclip_core import (
     HELD_OUT_SEEDS,
@@ -44,6 +49,8 @@ CORRECTED, UNSEEN = HELD_OUT_SEEDS[1200:1280], HELD_OUT_SEEDS[2300:2360]
 COUNT, STEP = 10, 4
 #: Random Fourier features, and the scale of their frequencies.
 _WAVES, _SCALE = 192, 0.35
+#: Length of the noise beside a word's unit embedding.
+_WORDS_OFF = 0.5
 
 Masks = dict[str, BoolMask]
 Floats = npt.NDArray[np.floating]
@@ -122,11 +129,11 @@ def corrects(masks: Masks, moment: Moment) -> Annotation:
     return Annotation(shown, kept, {name: mask for name, mask in removed.items() if mask.any()})
 
 
-def mistakes(masks: Masks, moment: Moment) -> Annotation:
-    """Take one label in five for any other."""
+def mistakes(masks: Masks, moment: Moment, share: float = 0.2) -> Annotation:
+    """Take one label in five, or another share, for any other."""
     made: Masks = {}
     for name, mask in masks.items():
-        wrong = moment.rng.random() < 0.2
+        wrong = moment.rng.random() < share
         other = moment.names[moment.rng.integers(len(moment.names))] if wrong else name
         made[other] = made.get(other, np.zeros_like(mask)) | mask
     return Annotation(made)
@@ -159,6 +166,38 @@ def one_of_two_merges(one: str, other: str) -> Behaviour:
         return Annotation(made)
 
     return draw
+
+
+def careless(masks: Masks, moment: Moment) -> Annotation:
+    """Leave out three labels in ten, take three in ten for any other, draw 10 px outside."""
+    some = _some(masks, lambda *_: bool(moment.rng.random() > 0.3)).masks
+    return spreads(10)(mistakes(some, moment, 0.3).masks, moment)
+
+
+def sloppy(masks: Masks, moment: Moment) -> Annotation:
+    """Leave out one label in five, take one in ten for any other, draw 6 px outside or inside."""
+    some = _some(masks, lambda *_: bool(moment.rng.random() > 0.2)).masks
+    return spreads(int(moment.rng.choice([-6, 6])))(mistakes(some, moment, 0.1).masks, moment)
+
+
+def boxes(masks: Masks, moment: Moment) -> Annotation:
+    """Draw each connected part of a label as its bounding box."""
+    made: Masks = {}
+    for name, mask in masks.items():
+        made[name] = np.zeros_like(mask)
+        for part in find_objects(label_parts(mask)[0]):
+            made[name][part] = True
+    return Annotation(made)
+
+
+def mirrored(masks: Masks, moment: Moment) -> Annotation:
+    """Leave masks that a tool has mirrored."""
+    return Annotation({name: mask[:, ::-1] for name, mask in masks.items()})
+
+
+def in_turn(*behaviours: Behaviour) -> Behaviour:
+    """Let annotators with these behaviours take pictures in turn."""
+    return lambda masks, moment: behaviours[moment.index % len(behaviours)](masks, moment)
 
 
 def behaviours(plant: str, ground: str) -> Mapping[str, Behaviour]:
@@ -226,18 +265,12 @@ class World:
         union = pairs.sum(axis=0) + pairs.sum(axis=1) - both
         return np.asarray(100 * (both / np.maximum(union, 1))[:-1])
 
-    def examples(
-        self, behaviours: Behaviour | Sequence[Behaviour], seed: int, count: int = COUNT
-    ) -> list[Example]:
-        """Let so many pictures be annotated, by one behaviour for all or one for each.
-
-        The seed draws the pictures, and what is left to chance.
-        """
+    def examples(self, behaviour: Behaviour, seed: int, count: int = COUNT) -> list[Example]:
+        """Let so many pictures be annotated; the seed draws them, and what is left to chance."""
         rng = np.random.default_rng(seed)
         made = []
         for index, picture in enumerate(rng.permutation(len(self.corrected))[:count].tolist()):
             features, truth = self.corrected[picture]
-            behaviour = behaviours if callable(behaviours) else behaviours[index]
             masks = {
                 name: truth == value
                 for value, name in enumerate(self.names)
@@ -295,13 +328,22 @@ def _drawn_pictures() -> tuple[Segmenter, Sequence[Picture], Sequence[Picture]]:
     return segmenter, encoded(CORRECTED), encoded(UNSEEN)
 
 
-def street() -> World:
-    """Make a world of street photographs."""
+def street(encoder: str | None = None) -> World:
+    """Make a world of street photographs, with features of colours or of a network of timm.
+
+    Args:
+        encoder: name of the network and a file with its weights, as in
+            ``tf_efficientnet_lite2@FILE``.
+    """
     folder = street_folder()
     train, test = (sorted((folder / "images" / part).iterdir()) for part in ("train", "test"))
     train, seen = train[::10], {sequence(path.name) for path in train}
     fresh = [path for path in test if sequence(path.name) not in seen]
-    encode = _Colours([_read(path)[0] for path in train])
+    colours = [_read(path)[0] for path in train] if encoder is None else []
+    encode = _Colours(colours) if encoder is None else _Network(encoder)
+    name = (
+        "street photographs" if encoder is None else f"street photographs, {encoder.split('@')[0]}"
+    )
 
     def pictures(paths: Sequence[Path]) -> list[Picture]:
         return [(encode.features_of(rgb), truth) for rgb, truth in map(_read, paths)]
@@ -313,7 +355,7 @@ def street() -> World:
     def embed(prompts: Sequence[str]) -> torch.Tensor:
         return torch.stack([words[prompt] for prompt in prompts])
 
-    return World("street photographs", vocabulary, embed, unseen[:half], unseen[half::2])
+    return World(name, vocabulary, embed, unseen[:half], unseen[half::2])
 
 
 def _read(path: Path) -> tuple[npt.NDArray[np.uint8], Truth]:
@@ -373,6 +415,30 @@ class _Colours:
         return np.asarray(described.reshape(height * width, -1))
 
 
+class _Network:
+    """The last two maps of a network of timm, each of length 1, at patches of 16 px."""
+
+    def __init__(self, encoder: str) -> None:
+        name, _, weights = encoder.partition("@")
+        self._network = timm.create_model(name, checkpoint_path=weights).eval()
+        self._mean, self._std = (
+            torch.tensor(self._network.default_cfg[each])[:, None, None] for each in ("mean", "std")
+        )
+
+    @torch.inference_mode()
+    def features_of(self, rgb: npt.NDArray[np.uint8]) -> DenseFeatures:
+        """Encode an image."""
+        plan = _plan(rgb.shape[:2])
+        image = cv2.resize(rgb, plan.resized_hw[::-1], interpolation=cv2.INTER_CUBIC)
+        pixels = (torch.from_numpy(image).permute(2, 0, 1) / 255 - self._mean) / self._std
+        maps = self._network.forward_intermediates(
+            pixels[None], indices=[3, 4], intermediates_only=True
+        )
+        resized = (F.interpolate(each, plan.grid_hw, mode="bilinear") for each in maps)
+        patches = torch.cat([F.normalize(each, dim=1) for each in resized], dim=1)
+        return DenseFeatures(F.normalize(patches, dim=1).permute(0, 2, 3, 1).clone(), plan)
+
+
 def _coverage(plan: WindowPlan, mask: BoolMask) -> npt.NDArray[np.float32]:
     """Compute the share of each patch's area that a mask covers, window by window."""
     height, width = plan.grid_hw
@@ -422,7 +488,7 @@ def _fit_words(taught: Sequence[Picture]) -> Mapping[str, torch.Tensor]:
         return unit(rows - np.outer(rows @ middle, middle))
 
     exact = unit(np.linalg.solve(moment + ridge, target).T)
-    labels = moved(exact, 0)
+    labels = moved(exact, _WORDS_OFF)
     contrast = moved(exact[rng.permutation(len(STREET))[:4]], 1.5) - 0.02 * middle
     rows = torch.from_numpy(np.concatenate([labels, contrast])).float()
     return dict(zip([*STREET, "stone", "cloth", "glass", "paper"], rows, strict=True))
