@@ -12,16 +12,17 @@ import click
 from backend.annotations.annotated_image import AnnotationChoice
 from backend.annotations.label_map import LATER, Overlap
 from backend.cli.options import (
+    NUMBER,
     OUTPUT_FOLDER,
     map_option,
     progress_bar,
-    project_option,
     read_renamings,
     stopped_by_signals,
     view_option,
     with_settings,
 )
 from backend.dataset.earlier_set import EarlierSet
+from backend.dataset.exported_tasks import ExportedTasks
 from backend.dataset.exporter import (
     FORMATS,
     DatasetExporter,
@@ -37,9 +38,23 @@ from backend.label_studio.label_config_parser import parse_label_config
 from backend.services import Services
 from backend.settings import Settings
 
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
 
 @click.command()
-@project_option
+@click.option("--project", type=NUMBER, help="Number of the project.")
+@click.option(
+    "--export",
+    type=_FILE,
+    help="In place of a project: a file that Label Studio has exported as JSON. No server is asked "
+    "but for pictures that are not in --images.",
+)
+@click.option(
+    "--config",
+    type=_FILE,
+    help="With --export: the project's labeling config (Settings, Labeling Interface, Code) as a "
+    "file; by default it is what the annotations have, labels in alphabetical order.",
+)
 @click.option("--to", "folder", type=OUTPUT_FOLDER, required=True, help="Folder to write.")
 @click.option(
     "--format",
@@ -58,8 +73,11 @@ from backend.settings import Settings
 )
 @click.option(
     "--picture-folder",
+    "--images",
+    "picture_folder",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder of this machine where the pictures are looked for first.",
+    help="Folder of this machine where the pictures are looked for first; with --export by default "
+    "that of its file.",
 )
 @click.option(
     "--annotations",
@@ -147,7 +165,9 @@ from backend.settings import Settings
 )
 def dataset(
     settings: Settings,
-    project: int,
+    project: int | None,
+    export: Path | None,
+    config: Path | None,
     folder: Path,
     chosen: tuple[str, ...],
     pictures: Pictures | None,
@@ -161,12 +181,18 @@ def dataset(
     renamed: tuple[str, ...],
     **more: Any,
 ) -> None:
-    """Write the annotated pictures of a project as a training set.
+    """Write the annotated pictures of a project, or of its export, as a training set.
 
     The same command again replaces the folder when the new one is whole; other folders are refused.
     Masks are exact to the pixel. The exit status is 0 when every task with an annotation is in the
     data set, 1 when some were skipped (report.json says why), and 130 after Ctrl-C.
     """
+    if (project is None) == (export is None):
+        raise click.UsageError("Give either --project or --export.")
+    if project is None and view is not None:
+        raise click.UsageError("Give --view only together with --project.")
+    if project is not None and config is not None:
+        raise click.UsageError("Give --config only together with --export.")
     for name, option in (("least_cosine", "--near-duplicates"), ("split_by", "--split-by")):
         if shares is None and more[name]:
             raise click.UsageError(f"Give {option} only together with --split.")
@@ -180,17 +206,26 @@ def dataset(
         **more,
     )
     services = Services(settings)
-    client = required_client(services.client, "Annotations are read from Label Studio")
-    tasks = ProjectTasks(client, project, view, with_predictions)
+    originals: frozenset[str] = frozenset()
+    tasks: ProjectTasks | ExportedTasks
+    if export is not None:
+        tasks = ExportedTasks(export, with_predictions)
+        xml = config.read_text("utf-8") if config is not None else tasks.label_config()
+        picture_folder, originals = picture_folder or export.parent, tasks.originals
+    else:
+        client = required_client(services.client, "Annotations are read from Label Studio")
+        tasks = ProjectTasks(client, int(project or 0), view, with_predictions)
+        xml = client.label_config(int(project or 0))
+    read_file = services.images.read_file
     with ExitStack() as stack:
         describe = None
         if options.least_cosine is not None:
             describe = _describe(settings, stack)
         exporter = DatasetExporter(
             folder,
-            parse_label_config(client.label_config(project), None, must_draw=False),
+            parse_label_config(xml, None, must_draw=False),
             options,
-            LocalPictures(picture_folder, settings.max_image_mb, services.images.read_file),
+            LocalPictures(picture_folder, settings.max_image_mb, read_file, originals),
             max_megapixels=settings.max_image_megapixels,
             describe=describe,
             earlier=EarlierSet.read([since], options.splitting) if since else None,

@@ -6,7 +6,7 @@ import hashlib
 import io
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -15,7 +15,7 @@ from typing import Final
 from PIL import Image
 
 from backend.errors import ImageNotFound, ImageTooLarge
-from backend.label_studio.image_loader import ImageName, decode_image
+from backend.label_studio.image_loader import ImageName, as_uploaded, decode_image
 from backend.label_studio.requests import Task
 from clearclip_core import RGBArray
 from clearclip_core.images.opening import open_image
@@ -119,7 +119,8 @@ class LocalPictures:
     """Finds pictures in a folder by the end of their addresses, the longest that fits.
 
     ``/data/local-files/?d=cars/a.png`` is ``cars/a.png`` in the folder, else ``a.png``. What is not
-    there is downloaded. No file is over `max_file_mb` MiB.
+    there is downloaded. No file is over `max_file_mb` MiB. Of a name in `originals`, which an
+    upload had before Label Studio has stored it, the only file is meant that has it.
     """
 
     def __init__(
@@ -127,10 +128,15 @@ class LocalPictures:
         folder: Path | None,
         max_file_mb: int,
         download: Callable[[str, Task], bytes],
+        originals: Collection[str] = (),
     ) -> None:
         self._folder = folder.resolve() if folder is not None else None
         self._max_file_mb = max_file_mb
         self._download = download
+        self._originals: dict[str, list[Path]] = {name: [] for name in originals}
+        if self._folder is not None and originals:
+            for path in self._folder.rglob("*"):
+                self._originals.get(as_uploaded(path.name), []).append(path)
 
     def read(self, source: str, task: Task) -> bytes:
         """Return the bytes of a picture's file.
@@ -158,6 +164,9 @@ class LocalPictures:
             return None
         parts = [part for part in (*named.folders, named.file) if part != ".."]
         paths = ["/".join(parts[start:]) for start in range(len(parts))]
+        same = self._originals.get(named.uploaded_file or "", ())
+        if len(same) == 1:
+            paths.append(same[0].relative_to(self._folder).as_posix())
         for path in chain.from_iterable((p, unicodedata.normalize("NFD", p)) for p in paths):
             file = self._folder / path
             try:

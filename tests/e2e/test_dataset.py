@@ -93,14 +93,11 @@ def test_what_was_painted_is_what_the_training_set_has(
     front_hw, rear_hw = (600, 1000), (300, 200)
     exif = Image.Exif()
     exif[0x0112] = 6  # stored lying: what is 200 px wide is stored as 200 px high
-    addresses = uploaded(
-        studio,
-        project,
-        {
-            "größe 1.png": picture(front_hw, format="PNG"),
-            "turned.jpg": picture(rear_hw[::-1], format="JPEG", exif=exif),
-        },
-    )
+    files = {
+        "größe 1.png": picture(front_hw, format="PNG"),
+        "turned.jpg": picture(rear_hw[::-1], format="JPEG", exif=exif),
+    }
+    addresses = uploaded(studio, project, files)
     studio.client.projects.update(id=project, label_config=CONFIG)
     data = {"front": addresses[0], "rear": addresses[1]}
     studio.post(f"/api/projects/{project}/import", json=[{"data": data}])
@@ -153,3 +150,16 @@ def test_what_was_painted_is_what_the_training_set_has(
         else:
             assert (mask.astype(bool) & house).sum() / (mask.astype(bool) | house).sum() >= 0.99
     assert not drawn, "as they were drawn, also where they overlap"
+
+    exported = tmp_path / "exported"
+    exported.mkdir()
+    file = exported / "project.json"
+    file.write_bytes(get(studio, f"/api/projects/{project}/export?exportType=JSON").content)
+    (exported / "config.xml").write_text(CONFIG)
+    for name, content in files.items():
+        (exported / name).write_bytes(content)
+    command = ("dataset", "--export", file, "--to", exported / "set", "--format", "index-png")
+    run_command(studio, *command, "--config", exported / "config.xml")
+    for name in told:
+        mask = f"masks/{Path(name).stem}.png"
+        assert (exported / "set" / mask).read_bytes() == (tmp_path / mask).read_bytes()
