@@ -14,14 +14,12 @@ from backend.cli.options import (
     MODEL_SETTINGS,
     NUMBER_OR_ZERO,
     Command,
-    backfill_option,
     check_model,
     project_option,
     stopped_by_signals,
     with_settings,
 )
 from backend.cli.report import read_annotations
-from backend.feedback.annotation_reader import AnnotationReader
 from backend.feedback.report.tables import print_learned
 from backend.label_studio.client import required_client
 from backend.services import Services
@@ -92,16 +90,15 @@ def keep_words(learner: Learner, project: int, label: str, learn_again: bool) ->
 
 @_learner_command("reset")
 def reset(learner: Learner, project: int) -> None:
-    """Delete all versions, and what the annotations have taught."""
+    """Delete all versions, and what annotations have taught; `adapt step` reads them again."""
     learner.versions.reset(project)
 
 
 @adapt_group.command()
 @project_option
-@backfill_option
 @with_settings(*MODEL_SETTINGS)
-def step(settings: Settings, project: int, backfill: bool) -> None:
-    """Learn from all corrections of a project now: read pending ones, and make a version.
+def step(settings: Settings, project: int) -> None:
+    """Learn from all corrections of a project now: read those that are new, and make a version.
 
     A backend that serves does so by itself, see ADAPT_EVERY.
     """
@@ -116,8 +113,9 @@ def step(settings: Settings, project: int, backfill: bool) -> None:
         engine = stack.enter_context(services.engine)
         engine.segmenter()  # raises now where no model can be loaded: learning needs one
         stack.enter_context(stopped_by_signals(services.stopping))
-        reader = AnnotationReader(services.annotations, client, learner)
-        read_annotations(reader, project, backfill, services.stopping)
+        if not learner.versions.state(project).annotations:  # of this model, or since a reset
+            services.annotations.mark_all(project)
+        read_annotations(services, client, project, learner)
         if services.stopping.is_set():
             raise SystemExit(130)
         learner.step(project, client)

@@ -133,13 +133,6 @@ def read_renamings(texts: Iterable[str]) -> dict[str, str]:
     return {name.strip(): label.strip() for name, _, label in pairs.values()}
 
 
-backfill_option = click.option(
-    "--backfill",
-    is_flag=True,
-    help="First read all annotations that the project has, whenever they were made.",
-)
-
-
 def settings_options(*fields: str) -> Callable[[Command], Command]:
     """Add one flag for each of these fields of `Settings`, or for all of them.
 

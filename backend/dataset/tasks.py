@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
-from backend.label_studio.client import PAGE, LabelStudioClient
+from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.records import Annotation, TaskRow
 from backend.label_studio.requests import Task
 
@@ -67,15 +67,10 @@ class ProjectTasks:
         among: set[int] | None = None
         if self._view is not None:
             among = set(self._client.view_ids(self._project, self._view))
-        after = 0
-        while True:
-            found = self._client.changed_tasks(self._project, 0.0, after)
+        for found in self._client.changed_tasks(self._project, 0.0):
             for task in found:
                 if among is None or task.id in among:
                     yield TaskReference(task.id, partial(self._read, task))
-            if len(found) < PAGE:
-                return
-            after = found[-1].id
 
     def _read(self, found: TaskRow) -> TaskRecord:
         task = Task(found.id, self._project, found.data)

@@ -36,7 +36,6 @@ from sqlalchemy.exc import DataError, SQLAlchemyError
 
 from backend.errors import (
     BackendError,
-    BadRequest,
     ImageRefused,
     ModelUnavailable,
     StudioRefused,
@@ -50,7 +49,6 @@ from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.records import Annotation, PredictionRegions
 from backend.label_studio.requests import Task
-from backend.label_studio.task_filter import TaskFilter
 
 log = logging.getLogger(__name__)
 
@@ -88,28 +86,6 @@ class AnnotationReader:
         self._annotations = annotations
         self._client = client
         self._learner = learner
-
-    def mark_project(self, project: int, watch: Callable[[int], None] = lambda _: None) -> int:
-        """Mark all annotations of a project, those too that it had and has no more.
-
-        Args:
-            watch: called with the number of annotations found so far.
-
-        Returns:
-            The number of annotations of the project.
-        """
-        self._annotations.mark_all(project)
-        count = 0
-        for task in self._client.ids(project, TaskFilter(labeled=True)):
-            try:
-                found = self._client.annotation_times(task)
-            except BadRequest as error:
-                log.warning("Project %d: task %d is left out: %s", project, task, error)
-                continue
-            self._annotations.mark(project, found)
-            count += len(found)
-            watch(count)
-        return count
 
     def read_all(
         self, project: int, stopping: threading.Event, watch: Callable[[int], None]

@@ -1,9 +1,10 @@
 """Poll Label Studio for what has changed in connected projects.
 
 A poll walks through the tasks that changed since the mark of its project, page by page in the order
-of ids. It marks those of their annotations that are in another state than the one that was read,
-and queues a job for new tasks where their project is prelabeled by itself. The mark moves when the
-walk is done, so that nothing is lost where it is cut short. Webhooks only make a poll come sooner.
+of ids; the first poll of a project through all tasks, the newest first. It marks those of their
+annotations that are in another state than the one that was read, and queues a job for new tasks
+where their project is prelabeled by itself. The mark moves when the walk is done, so that nothing
+is lost where it is cut short. Webhooks only make a poll come sooner.
 
 The mark is a time on Label Studio's clock and is compared with no other clock. A change may become
 visible late, after a long transaction, or come from a server of Label Studio whose clock is behind.
@@ -49,7 +50,7 @@ from backend.errors import BackendError, BadRequest, LabelConfigError, StudioRef
 from backend.feedback.annotation_reader import is_ours
 from backend.feedback.annotation_store import LONGEST_RETRY_S, AnnotationStore, retry_delay_s
 from backend.jobs.job_store import JobStore
-from backend.label_studio.client import PAGE, LabelStudioClient
+from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.records import TaskRow
 from backend.label_studio.task_filter import TaskFilter
 from backend.settings import Settings, prelabels
@@ -196,6 +197,12 @@ class PollStore:
         with self._database.write() as connection:
             connection.execute(delete(_POLLS).where(_ROW.project == project))
 
+    def begin_again(self, project: int) -> None:
+        """Forget up to when the changes of a project are kept, and let it be due."""
+        again = update(_POLLS).where(_ROW.project == project).values(since=0.0, due=self.now)
+        with self._database.write() as connection:
+            connection.execute(again)
+
     def wake(self, projects: Collection[int], in_s: float) -> None:
         """Let those of some projects that are here be due in so many seconds at the latest."""
         due = self.now + in_s
@@ -302,6 +309,20 @@ class ChangePoller:
             if self._may_be_polled(project, self._woken):
                 self._woken.add(project)
 
+    def look_through(self, client: LabelStudioClient, project: int) -> None:
+        """Mark the annotations of a project that are not as they were read, for who waits."""
+        polls = {each.project: each.since for each in self.polls.list_polls()}
+        since = polls.get(project)
+        for rows in client.changed_tasks(project, since - OVERLAP_S if since else None):
+            self._mark(client, project, rows, {})
+        if not self.is_stopping():
+            self._mark_gone(client, project)
+
+    def read_again(self, project: int) -> None:
+        """Have all annotations of a project read once more, the newest first."""
+        self.annotations.mark_all(project)
+        self.polls.begin_again(project)
+
     def _may_be_polled(self, project: int | None, others: Collection[int]) -> TypeGuard[int]:
         """Return whether a project of which anybody has told may be remembered beside others."""
         is_one = project is not None and 0 < project <= _LARGEST_PROJECT
@@ -363,7 +384,9 @@ class ChangePoller:
                 self._forget(project)
                 return
             since = poll.since or min(connected)
-            for rows in self._pages(client, project, since - OVERLAP_S):
+            # at first all tasks, for the annotations that the project had when it was connected
+            changed_after = poll.since - OVERLAP_S if poll.since else None
+            for rows in client.changed_tasks(project, changed_after):
                 self._mark(client, project, rows, unserved)
                 self._prelabel(client, project, since - OVERLAP_S, rows)
                 created += sum(since < row.created <= newest for row in rows)
@@ -379,16 +402,6 @@ class ChangePoller:
         yield from self._remove_doubles(client, project, (newest, predictions))
         done = replace(done, tasks=tasks, unserved=unserved)
         self.polls.finish(done, self.settings.poll_interval_s)
-
-    def _pages(
-        self, client: LabelStudioClient, project: int, since: float
-    ) -> Iterator[Sequence[TaskRow]]:
-        cursor = 0
-        while rows := client.changed_tasks(project, since, cursor):
-            yield rows
-            if len(rows) < PAGE:
-                return
-            cursor = rows[-1].id
 
     def _forget(self, project: int) -> None:
         self.polls.remove(project)

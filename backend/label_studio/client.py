@@ -409,14 +409,22 @@ class LabelStudioClient:
         newest = max((row.updated for row in page.tasks), default=0.0)
         return newest, page.total, page.total_predictions
 
-    def changed_tasks(self, project: int, since: float, after_id: int = 0) -> list[TaskRow]:
-        """List the first `PAGE` tasks that were changed after a time, by ascending id.
+    def changed_tasks(self, project: int, since: float | None = None) -> Iterator[list[TaskRow]]:
+        """List the tasks that were changed after a time, page by page, by ascending id.
 
         Label Studio sets the time of a task's last change also where an annotation of it is
         submitted, changed, deleted or turned into a draft. It tells nothing of a deleted task.
+
+        Args:
+            since: seconds since the epoch, on Label Studio's clock; None: all tasks, by descending
+                id, so that the newest come first.
         """
-        wanted = TaskFilter(changed_after=since, after_id=after_id)
-        return self._list(project, PAGE, query=wanted.query()).tasks
+        wanted = TaskFilter(changed_after=since, descending=since is None)
+        while rows := self._list(project, PAGE, query=wanted.query()).tasks:
+            yield rows
+            if len(rows) < PAGE:
+                return
+            wanted = replace(wanted, after_id=rows[-1].id)
 
     def rows(self, project: int, tasks: tuple[int, ...]) -> Iterator[TaskRow]:
         """Iterate over those of some tasks that are there still."""

@@ -26,6 +26,7 @@ class TaskFilter:
         labeled: whether it has an annotation; None for no condition.
         skipped: whether somebody has skipped it; None for no condition.
         drafted: whether it has a draft, of any annotator; None for no condition.
+        after_id: comes after the task of this id in the order of ids; 0 for no condition.
         ids: is one of these; None for no condition.
         min_predictions: has at least so many predictions, of any version.
         min_annotations: has at least so many annotations; skips do not count.
@@ -33,6 +34,7 @@ class TaskFilter:
             seconds since the epoch on Label Studio's clock; None for no condition.
         annotation_ids: has an annotation; also has Label Studio name them.
         newest_change_first: no condition; lists the task that was changed last first, not by id.
+        descending: no condition; lists tasks by descending id.
     """
 
     without_version: str | None = None
@@ -47,6 +49,7 @@ class TaskFilter:
     changed_after: float | None = None
     annotation_ids: bool = False
     newest_change_first: bool = False
+    descending: bool = False
 
     def query(self) -> str:
         """Return the query of the data manager that lists the tasks, by ascending id by default.
@@ -62,7 +65,7 @@ class TaskFilter:
             items.append({"filter": name, "operator": operator, "type": kind, "value": value})
 
         if self.after_id:
-            require("id", "greater", "Number", self.after_id)
+            require("id", "less" if self.descending else "greater", "Number", self.after_id)
         if self.without_version is not None:
             require("predictions_model_versions", "not_contains", "List", [self.without_version])
         if self.with_version is not None:
@@ -82,7 +85,9 @@ class TaskFilter:
         if self.changed_after is not None:
             time = datetime.fromtimestamp(max(0.0, self.changed_after), timezone.utc)
             require("updated_at", "greater", "Datetime", time.strftime(_TIME))
-        order = "-tasks:updated_at" if self.newest_change_first else "tasks:id"
+        order = "-tasks:id" if self.descending else "tasks:id"
+        if self.newest_change_first:
+            order = "-tasks:updated_at"
         query: dict[str, Any] = {"ordering": [order]}
         if items:
             query["filters"] = {"conjunction": "and", "items": items}

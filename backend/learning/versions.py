@@ -234,13 +234,14 @@ class VersionStore:
         """
         with self._locked(project) as locked:
             if locked.row.pinned and not may_have_none:
-                raise LearningRefused(f"Project {project} is pinned: unpin it to let it learn.")
-            if not may_have_none and not locked.count_annotations():
                 raise LearningRefused(
-                    f"Project {project} has no corrections to learn from yet: submit annotations, "
-                    "or have those that are there read."
+                    f"What project {project} uses was chosen by hand: let it learn again first."
                 )
-            locked.change(asked=1, due=0.0)
+            if not (may_have_none or locked.count_annotations()):
+                raise LearningRefused(
+                    f"Project {project} has no corrections to learn from yet: submit annotations."
+                )
+            locked.change(asked=1, trouble="", due=0.0)
         return self.state(project)
 
     def lease_step(self, every: int, project: int | None = None) -> StepLease | None:

@@ -461,7 +461,10 @@ class _Fitting:
             if name in as_words:
                 self._refused[name] = "It is left as the words have it."
             elif shown < FEWEST_IMAGES:
-                self._refused[name] = f"{shown} picture shows it, and {FEWEST_IMAGES} are needed."
+                self._refused[name] = (
+                    f"It was drawn on {shown} picture, near-duplicates counted once, and "
+                    f"{FEWEST_IMAGES} are needed."
+                )
             else:
                 enough[targets.names.index(name)] = True
         return np.flatnonzero(enough)

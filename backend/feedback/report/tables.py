@@ -72,12 +72,12 @@ def print_learned(learned: Mapping[str, Any], console: Console) -> None:
     Args:
         learned: from `backend.web.pages.learning.describe_learning`.
     """
-    live, pinned = learned["live"], ", pinned" if learned["pinned"] else ""
-    now = f"version {live} is live" if live else "the words alone"
+    live, pinned = learned["live"], ", chosen by hand" if learned["pinned"] else ""
+    now = f"version {live} is in use" if live else "the words alone"
     console.print(
-        f"Project {learned['project']}: {now}{pinned}. Learned from: "
-        f"{quantity(learned['annotations'], 'annotation')}; {learned['changed']} changed since the "
-        "last step.",
+        f"Project {learned['project']}: {now}{pinned}. "
+        f"{quantity(learned['annotations'], 'annotation')} to learn from; {learned['changed']} "
+        "changed since the last version.",
         highlight=False,
     )
     if learned["trouble"]:
@@ -133,8 +133,8 @@ def _summary(report: PrelabelReport, is_complete: bool) -> str:
         return f"Project {report.project}: Label Studio has no annotation of it."
     if not kinds:
         return (
-            f"Project {report.project}: the database has no annotation of it. --backfill asks "
-            "Label Studio for all that the project has."
+            f"Project {report.project}: the database has no annotation of it. Where "
+            "LABEL_STUDIO_API_KEY is set, those that Label Studio has are read first."
         )
     return (
         f"Project {report.project}: {quantity(sum(report.kinds.values()), 'annotation')}; "

@@ -64,6 +64,22 @@ def describe_learning(learner: Learner, project: int) -> _Json:
     }
 
 
+def ask_for_version(services: Services, project: int) -> None:
+    """Have a version made of all corrections; where none has taught anything, all are read again.
+
+    Raises:
+        LearningRefused: the method cannot learn, the version in use was chosen by hand, or the
+            project has no annotations.
+    """
+    versions = services.learner.versions
+    services.learner.check()
+    state = versions.state(project)
+    if not (state.annotations or state.pinned):
+        services.change_poller.read_again(project)
+    are_read = services.annotations.count_open(project) > 0
+    versions.request_step(project, may_have_none=are_read and not state.pinned)
+
+
 def _weak_words(version: Version) -> list[str]:
     """Return the labels whose words find little, the weakest first."""
     ious = version.text_ious
@@ -108,18 +124,20 @@ class LearningRoutes:
                 action,
                 parse_fields(self.body.read(MAX_FORM_BYTES), is_form, ActionRequest),
             ),
-            lambda _: see_other(url_for("learning.show", project=project)),
+            lambda label: see_other(
+                url_for("learning.show", project=project, did=action, label=label or None)
+            ),
             lambda _: json_response(describe_learning(self.learner, project)),
             lambda error: self._page(project, error),
         )
 
-    def _act(self, project: int, action: str, asked: ActionRequest) -> None:
+    def _act(self, project: int, action: str, asked: ActionRequest) -> str:
+        """Do what a person has decided; return the label that it is about, if it is about one."""
         versions = self.learner.versions
         match action:
             case "step":
                 required_client(self.services.page_client, _USE)
-                self.learner.check()
-                versions.request_step(project)
+                ask_for_version(self.services, project)
             case "use":
                 if asked.number is None:
                     raise BadRequest('Expected "number" to be that of a version; 0: the words.')
@@ -132,6 +150,8 @@ class LearningRoutes:
                 versions.keep_words(project, asked.label, kept=action == "keep-words")
             case "reset":
                 versions.reset(project)
+                self.services.change_poller.read_again(project)
+        return asked.label
 
     def _page(self, project: int, refusal: BackendError | None = None) -> Response:
         """Render the page, with the pictures of the version that the query names.
@@ -140,6 +160,7 @@ class LearningRoutes:
         """
         learned = describe_learning(self.learner, project)
         versions, asked = learned["versions"], request.args.get("version", type=int)
+        version_in_use = next((each for each in versions if each["live"]), None)
         shown = [each for each in versions if each["number"] == asked]
         shown += [each for each in versions[:1] if each["better"]]
         shown += [each for each in versions if each["live"]]
@@ -153,6 +174,8 @@ class LearningRoutes:
             "learning.html",
             refusal,
             learned=learned,
+            version_in_use=version_in_use,
+            open=self.services.annotations.count_open(project),
             version=version,
             before_after=pictures,
             losing=losing,

@@ -155,7 +155,7 @@ class ProjectRoutes:
         """Return how many labels the last check of all words has found weak; None before it."""
         store = self.services.runs
         for run in store.runs(WORDS, project):
-            if run.asked.get("label"):
+            if (run.asked or {}).get("label"):  # one of another version may have asked for nothing
                 continue
             if not run.is_over:
                 return {"run": run.id, "at": None, "labels": 0, "weak": 0, "is_old": False}
@@ -191,7 +191,7 @@ class ProjectRoutes:
                 "live": state.live,
                 "gain": gains.get(state.live or 0),
                 "pinned": state.pinned,
-                "waits": None if adapt == "off" else state.waits,
+                "waits": state.waits if state.waits in gains and adapt != "off" else None,
                 "waits_gain": gains.get(state.waits or 0),
                 "changed": state.changed,
                 "every": state.due_after(settings.adapt_every),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, url_for
 
 from backend.feedback.report.hours_left import estimate
 from backend.feedback.report.statistics import (
@@ -16,8 +16,9 @@ from backend.feedback.report.statistics import (
 )
 from backend.feedback.report.tables import over_time, to_csv
 from backend.jobs.change_poller import Poll
+from backend.label_studio.client import required_client
 from backend.services import Services
-from backend.web.middleware.errors import attachment, json_response
+from backend.web.middleware.errors import attachment, json_response, see_other
 from backend.web.pages.forms import PROJECT, no_key
 from backend.web.pages.html import html_page, is_for_people
 from backend.web.pages.steps import TaskCounts
@@ -41,7 +42,7 @@ def describe_reading(
     polls = {each.project: each for each in services.change_poller.polls.list_polls()}
     poll = polls.get(project, Poll(project))
     is_old = bool(poll.polled) and annotations.now - poll.polled > _FRESH_FOR_S
-    is_first = project in polls and not poll.noted and not poll.trouble
+    is_first = project in polls and not poll.since and not poll.trouble
     return {
         "is_served": project in polls,
         "at": poll.polled if is_old else None,
@@ -63,6 +64,7 @@ class ReportRoutes:
         routes.add_url_rule(_REPORT, "page", self.page, methods=["GET"])
         routes.add_url_rule(f"{_REPORT}.json", "figures", self.figures, methods=["GET"])
         routes.add_url_rule(f"{_REPORT}.csv", "table", self.table, methods=["GET"])
+        routes.add_url_rule(f"{_REPORT}/read-again", "again", self.again, methods=["POST"])
         return routes
 
     def page(self, project: int) -> Response:
@@ -89,6 +91,12 @@ class ReportRoutes:
         """Answer with the report as a CSV file."""
         made = PrelabelReport(project, self.services.annotations.sums(project))
         return attachment(to_csv(made), "text/csv", f"report-{project}.csv")
+
+    def again(self, project: int) -> Response:
+        """Have all annotations of the project read once more, by the label config of today."""
+        required_client(self.services.page_client, _USE)
+        self.services.change_poller.read_again(project)
+        return see_other(url_for("report.page", project=project, did="again"))
 
     def _report(self, project: int) -> PrelabelReport:
         annotations = self.services.annotations

@@ -46,7 +46,6 @@ NEED_A_TOKEN = (
     "prelabel --project 7",
     "prelabel --project 7 --engine ray",
     "withdraw --job 7",
-    "report --project 7 --backfill",
     "run eval --project 7",
     "run words --project 7",
     "run label-errors --project 7",

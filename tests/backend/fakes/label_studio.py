@@ -267,6 +267,8 @@ class FakeStudio:
             found = self.views[int(given["view"])]
         else:
             found = [task for task in sorted(self.tasks) if self._fits(task, given["query"])]
+        if "-tasks:id" in given.get("query", ""):
+            found = found[::-1]
         if "-tasks:updated_at" in given.get("query", ""):
             found = sorted(found, key=self._changed_at, reverse=True)
         size, page = int(given["page_size"]), int(given.get("page", 1))
@@ -319,6 +321,7 @@ class FakeStudio:
             column, value = each["filter"].removeprefix("filter:tasks:"), each["value"]
             fits = {
                 ("id", "greater"): lambda v: task > v,
+                ("id", "less"): lambda v: task < v,
                 ("predictions_model_versions", "contains"): lambda v: v[0] in str(versions),
                 ("predictions_model_versions", "not_contains"): lambda v: v[0] not in str(versions),
                 ("total_annotations", "equal"): lambda v: self._is_annotated(task) == bool(v),

@@ -121,7 +121,6 @@ def test_one_that_cannot_be_read_is_kept_as_broken_and_holds_up_none(
     assert last["id"] in desk.notebook.known
     monkeypatch.setattr(annotation_reader, "compare_annotation", compare)
     assert (desk.read_one(made[0]).kind, desk.read_one(made[0]).reason) == ("scratch", "")
-    assert desk.reader.mark_project(7) == 5, "that of task 5 is too large"
     desk.studio.label_config = "<View><Text name='t' value='$t'/></View>"
     assert "Image" in desk.read_one(last).reason
 
@@ -286,20 +285,12 @@ def test_what_could_not_be_learned_from_is_learned_later(desk: Desk, trouble: Ex
     assert [*desk.notebook.known] == [made["id"]]
 
 
-def test_a_project_is_read_from_the_beginning(desk: Desk) -> None:
-    drawn = [region("a", "red", 4)]
-    prediction = desk.studio.add(1, OURS, result=drawn)
-    for task in (1, 2, 2):
-        desk.studio.annotate(task, drawn, parent_prediction=prediction)
-    gone = desk.studio.annotate(3, drawn)
-    assert len(desk.read(gone["id"])) == 1
-    del desk.studio.annotations[gone["id"]]
+def test_a_batch_that_is_paused_gives_back_what_is_left(desk: Desk) -> None:
     found: list[int] = []
-    assert desk.reader.mark_project(7, found.append) == 3
-    assert found == [1, 3]
-    assert desk.reader.read_all(7, threading.Event(), found.append) == 4
-    assert [row.task for row in rows_of(desk.annotations)] == [1, 2, 2]
-    desk.reader.mark_project(7)
+    desk.annotations.mark(7, [desk.studio.annotate(task, [])["id"] for task in (1, 2, 2)])
+    assert desk.reader.read_all(7, threading.Event(), found.append) == 3
+    assert found == [3]
+    desk.annotations.mark_all(7)
     assert desk.reader.read_some(pause=lambda: True) == 0
     answers = iter([False, False, True])
     assert desk.reader.read_some(pause=lambda: next(answers)) == 2

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import delete
 from sqlalchemy.exc import OperationalError
 
 from backend.database.database import Database
@@ -21,6 +22,7 @@ from backend.database.leases import LEASE_S
 from backend.errors import StudioUnreachable, TaskNotServed
 from backend.feedback.annotation_reader import AnnotationReader
 from backend.feedback.annotation_store import AnnotationStore
+from backend.feedback.annotation_table import ANNOTATIONS
 from backend.jobs.change_poller import ChangePoller, Poll, PollStore
 from backend.jobs.job_store import JobStore
 from backend.label_studio.client import LabelStudioClient
@@ -374,10 +376,8 @@ def test_without_a_token_nothing_is_polled(own: FlakyDatabase, clock: Clock) -> 
 def test_a_backend_that_is_killed_at_once_polls_the_project_later(
     server: LocalServer, own: FlakyDatabase, clock: Clock, studio: FakeStudio
 ) -> None:
-    """What has changed between the connection and its next start is found, and nothing before."""
+    """What has changed between the connection and its next start is found."""
     studio.changed = dict.fromkeys(studio.tasks, studio.now - 1000)
-    studio.annotations[900] = studio.annotate(1, []) | {"id": 900}
-    studio.changed[1] = studio.now - 1000
     killed = Team(server, own, clock)
     killed.poller.note_setup(7)
     killed.poll(5)
@@ -387,6 +387,34 @@ def test_a_backend_that_is_killed_at_once_polls_the_project_later(
     team = Team(server, own, clock)
     team.poll()
     assert team.read() == [made["id"]]
+
+
+def test_annotations_that_are_older_than_the_connection_are_read_the_newest_first(
+    server: LocalServer, own: FlakyDatabase, clock: Clock, studio: FakeStudio
+) -> None:
+    """And again where somebody asks, those that the table lacks too; their tasks are not new."""
+    studio.tasks |= {task: {"image": "/data/a.png"} for task in range(6, 251)}
+    studio.changed = dict.fromkeys(studio.tasks, studio.now - DAY_S)
+    old = [studio.annotate(task, [])["id"] for task in (3, 150, 240)]
+    studio.changed = dict.fromkeys(studio.tasks, studio.now - DAY_S)
+    team = Team(server, own, clock, auto_prelabel="7")
+    team.poller.note_setup(7)
+    clock.now += 10
+    found = []
+    while team.poller.poll():
+        found.append(open_(team))
+    assert found[:3] == [1, 2, 3], "page by page"
+    looked = [path for path in asked(server) if re.fullmatch(r"/api/tasks/\d+/", path)]
+    assert looked == ["/api/tasks/240/", "/api/tasks/150/", "/api/tasks/3/"]
+    assert team.read() == old
+    assert team.jobs.list_jobs() == []
+    team.poll(120)
+    assert open_(team) == 0
+    with own.write() as connection:
+        connection.execute(delete(ANNOTATIONS).where(ANNOTATIONS.c.annotation == old[0]))
+    team.poller.read_again(7)
+    team.poll(0)
+    assert team.read() == old
 
 
 def test_a_webhook_during_a_poll_is_not_lost(

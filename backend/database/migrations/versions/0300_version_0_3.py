@@ -14,3 +14,5 @@ def upgrade() -> None:
     op.add_column("polls", sa.Column("unserved", sa.Text(), nullable=False, server_default="{}"))
     op.add_column("jobs", sa.Column("at_work", sa.Text(), nullable=False, server_default="[]"))
     op.add_column("jobs", sa.Column("deaths", sa.Text(), nullable=False, server_default="{}"))
+    # the first poll finds the annotations that projects had when they were connected
+    op.execute("UPDATE polls SET since = 0")
