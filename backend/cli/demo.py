@@ -20,7 +20,6 @@ from types import FrameType
 from typing import Any, Final
 
 import click
-from label_studio_sdk.core.api_error import ApiError
 from PIL import Image
 from tqdm import tqdm
 
@@ -35,6 +34,9 @@ from backend.cli.demo_servers import (
 )
 from backend.cli.export import label_config, split_names
 from backend.cli.options import signals_handled
+from backend.errors import BackendError
+from backend.label_studio import set_up
+from backend.label_studio.client import LabelStudioClient
 from clearclip_core import HELD_OUT_SEEDS, SCENE_LABELS, render_scene
 from clearclip_core.images.label_maps import is_hidden
 from clearclip_core.quantities import quantity
@@ -92,20 +94,17 @@ def upload(studio: LabelStudioProcess, project: int, files: Iterable[tuple[str, 
 
 
 def connect(studio: LabelStudioProcess, project: int, url: str, **options: Any) -> None:
-    """Connect a backend to a project.
+    """Connect a backend to a project, as `clearclip-backend connect` does.
 
     Raises:
         DemoError: Label Studio cannot reach the backend, or refuses it.
     """
-    options = {"title": "ClearCLIP", "is_interactive": True, **options}
-    client = studio.client
     try:
-        client.ml.create(project=project, url=url, **options)
-    except ApiError as error:
-        # 403: it has connected the backend, and may not call a webhook at a private address
-        if error.status_code != 403 or not client.ml.list(project=project):
-            raise DemoError(f"Label Studio cannot connect to {url}: {error.body}") from error
-        client.projects.update(id=project, model_version=options["title"])
+        set_up.connect(
+            LabelStudioClient(studio.url, studio.token, retry_for_s=0), project, url, **options
+        )
+    except BackendError as error:
+        raise DemoError(f"Label Studio cannot connect to {url}: {error}") from error
 
 
 def retrieve_predictions(studio: LabelStudioProcess, project: int) -> None:

@@ -237,8 +237,12 @@ def _not_connected(backend: BackendRow) -> str:
 
 def check_smart_tools(setup: Setup) -> str:
     """Check that Label Studio asks the backend where an annotator uses a smart tool."""
-    smart = re.findall(r"<(\w+)\b[^>]*\bsmart(?:only)?\s*=\s*[\"']true", setup.xml, re.IGNORECASE)
-    tools = ", ".join(sorted(set(smart)))
+    tools = ", ".join(tool.name for tool in setup.config.tools if tool.is_smart)
+    if not tools and setup.is_interactive:
+        raise CheckWarned(
+            "Interactive preannotations are on, but no tool of the labeling config asks for masks. "
+            "`clearclip-backend connect` offers a config with tools that do."
+        )
     if not tools:
         return "The label config has no smart tools."
     if not setup.is_interactive:
@@ -382,7 +386,7 @@ def check_prediction(setup: Setup) -> str:
             f"Task {setup.task['id']} has no prediction. The backend's log says why, with the "
             "task's number."
         )
-    regions = quantity(len(entry["result"]), "region")
+    regions = quantity(len({region["id"] for region in entry["result"]}), "region")
     return f"Task {setup.task['id']} has a prediction of {regions} by {entry['model_version']!r}."
 
 

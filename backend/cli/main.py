@@ -35,6 +35,10 @@ BACKEND_COMMANDS: Final = {
         "backend.cli.database:database",
         "Back up and restore the database of the backend.",
     ),
+    "connect": (
+        "backend.cli.connect:connect",
+        "Connect the running backend to projects, and prelabel them.",
+    ),
     "doctor": (
         "backend.cli.doctor:doctor",
         "Check Label Studio, a project and the running backend, and say what to do.",

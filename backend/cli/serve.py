@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from backend.cli.options import (
     stopped_by_signals,
 )
 from backend.database.database import Database
+from backend.label_studio.set_up import own_address
 from backend.settings import Settings
 
 #: How often a database that cannot be opened is tried again, in seconds.
@@ -54,10 +54,10 @@ def greet(settings: Settings) -> None:
     if settings.log_format == "json":
         return
     anywhere = settings.host in ("0.0.0.0", "::")
-    connect = f"http://{socket.gethostname() if anywhere else settings.host}:{settings.port}"
     here = f"http://{'localhost' if anywhere else settings.host}:{settings.port}"
     lines = {
-        "Connect": f"{connect} in a project of Label Studio, under Settings, Model",
+        "Connect": f"clearclip-backend connect --all, or {own_address(settings)} in a project of "
+        "Label Studio, under Settings, Model",
         "Dashboard": here,
         "Model": f"{settings.encoders}, {settings.method}; it is loading{_fetched(settings)}",
         "Missing": f"\n{' ' * 11}".join(missing(settings)),

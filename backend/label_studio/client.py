@@ -249,8 +249,11 @@ class LabelStudioClient:
                 f"The label config of project {project} was changed since the words were "
                 "measured: measure them again."
             )
-        change = {"label_config": after}
-        self._connection.call("PATCH", f"/api/projects/{project}/", IdRow, change)
+        self.change_project(project, {"label_config": after})
+
+    def change_project(self, project: int, fields: Mapping[str, Any]) -> None:
+        """Change fields of a project."""
+        self._connection.call("PATCH", f"/api/projects/{project}/", IdRow, fields)
 
     def project_titles(self) -> dict[int, str]:
         """Return the titles of the newest projects, at most `MOST_TITLES`: id -> title."""
@@ -273,6 +276,13 @@ class LabelStudioClient:
         Label Studio asks each of them for health and setup meanwhile.
         """
         return self._connection.get("/api/ml/", list[BackendRow], project=project)
+
+    def save_backend(self, backend: int | None, fields: Mapping[str, Any]) -> None:
+        """Connect a backend to a project; or change a connection, which has that number."""
+        if backend is None:
+            self._connection.call("POST", "/api/ml/", IdRow, fields)
+        else:
+            self._connection.call("PATCH", f"/api/ml/{backend}/", IdRow, fields)
 
     def count(self, project: int, wanted: TaskFilter) -> int:
         """Count the tasks of a project that pass a filter."""

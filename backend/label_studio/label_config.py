@@ -297,6 +297,11 @@ class LabelConfig:
         """The names of all controls whose regions cover a part of an image."""
         return frozenset(self._names_by_control)
 
+    @property
+    def asks(self) -> bool:
+        """Whether one of its tools asks for masks, where Auto-Annotation is on."""
+        return any(tool.is_smart for tool in self.tools)
+
     @cached_property
     def prompt_tools(self) -> frozenset[str]:
         """The names of tools whose regions are prompts: one that waits at Submit is stored."""

@@ -6,11 +6,13 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
+from xml.etree.ElementTree import Element, tostring
 from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
 
 from backend.errors import LabelConfigError
 from backend.label_studio.label_config_parser import (
+    attribute_of,
     find,
     find_controls,
     image_tags,
@@ -64,6 +66,39 @@ def with_words(xml: str, name: str, words: Sequence[str]) -> tuple[str, str]:
             f"The words of {name!r} cannot be changed in this label config: change them by hand."
         )
     return after, first
+
+
+def in_one_row(xml: str) -> str:
+    """Return a label config with one row of labels, and tools beside it that ask for masks.
+
+    A config comes back as it was where a tool asks already, or where its controls are others than
+    one ``<BrushLabels>``.
+
+    >>> in_one_row('''<View><Image name="i" value="$i"/>
+    ...   <BrushLabels name="b" toName="i"><Label value="tree"/></BrushLabels></View>''')
+    ... # doctest: +ELLIPSIS
+    '<View>...<Labels name="b" toName="i"><Label value="tree"/></Labels>...<Brush name="mask" ...'
+    """
+    config = parse_label_config(xml, None)
+    if config.asks or len(config.controls) != 1:
+        return xml
+    root = parse_xml(xml)
+    brush = next(find(root, "brushlabels"), None)
+    if brush is None:
+        return xml
+    taken = {attribute_of(each, "name") for each in root.iter()}
+    brush.tag, name, brush.tail = "Labels", config.controls[0].name, "\n  "
+    parent = next(each for each in root.iter() if brush in each)
+    asks = {"smart": "true", "smartOnly": "true"}
+    tools = (("Brush", "mask", {"smart": "false"}), ("KeyPoint", "click", asks))
+    for place, (tag, own, how) in enumerate((*tools, ("Rectangle", "box", asks))):
+        free = own if own not in taken else f"{name}-{own}"
+        names = {"name": free, "toName": ",".join(config.controls[0].to_names)}
+        tool = Element(tag, names | how)
+        tool.tail = "\n  " if place < len(tools) else "\n"
+        parent.insert([*parent].index(brush) + 1 + place, tool)
+    text = tostring(root, encoding="unicode")
+    return text if " />" in xml else text.replace(" />", "/>")
 
 
 def _tags_of(data: bytes, name: str) -> Iterator[tuple[int, int]]:

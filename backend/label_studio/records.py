@@ -198,6 +198,7 @@ class BackendRow(Struct, rename={"created": "created_at"}):
 
     id: int
     url: str | None = None
+    title: str | None = None
     state: str | None = None
     error_message: str | None = None
     is_interactive: bool | None = None

@@ -16,6 +16,7 @@ from backend.cli import demo, demo_servers
 from backend.cli import doctor as doctor_command
 from backend.cli.demo_servers import DemoError, LabelStudioProcess
 from tests.e2e.conftest import MODEL, WithPersonalToken
+from tests.e2e.servers import run_command, wait_for
 
 LOGIN = {"BASIC_AUTH_USER": "studio", "BASIC_AUTH_PASS": "pass word"}
 BASIC_AUTH = {
@@ -89,6 +90,26 @@ def test_a_backend_with_a_password_lets_label_studio_in_and_nobody_else(
     assert gone.ill() == {"connection", "backend"}
     assert "cannot reach" in gone.texts["connection"]
     assert gone.marks["prediction"] == "-"
+
+
+def test_one_press_sets_a_project_up(studio: LabelStudioProcess, backend_url: str) -> None:
+    xml = """<View><Image name="image" value="$image"/>
+      <BrushLabels name="mask" toName="image"><Label value="sky"/></BrushLabels></View>"""
+    hidden = {"label_config": xml, "show_collab_predictions": False}
+    project = int(studio.client.projects.create(title="One press", **hidden).id)
+    demo.upload(studio, project, [demo.scene_file(10_000_200)])
+    press = ("connect", "--project", project, "--yes", "--uniform", "--allowed-hosts", "127.0.0.1")
+    for _ in range(2):
+        said = run_command(studio, *press, "--port", backend_url.rpartition(":")[2])
+        assert {mark for mark, *_ in re.findall(LINE, said, re.MULTILINE)} == {"ok"}, said
+    shown = studio.client.projects.get(id=project)
+    assert (shown.model_version, shown.sampling) == ("ClearCLIP", "Uniform sampling")
+    assert shown.show_collab_predictions
+    assert "<Labels" in shown.label_config
+    (connected,) = studio.client.ml.list(project=project)
+    assert connected.is_interactive
+    wait_for(lambda: len(list(studio.client.predictions.list(project=project))) == 1, "the job")
+    studio.client.projects.delete(id=project)
 
 
 def test_what_is_missing_in_label_studio(

@@ -147,10 +147,10 @@ def project(studio: LabelStudioProcess, backend_url: str) -> Iterator[int]:
     made = studio.client.projects.create(
         title="On demand",
         label_config=config,
-        show_collab_predictions=False,
         evaluate_predictions_automatically=False,
     )
     demo.connect(studio, made.id, backend_url)
+    studio.client.projects.update(id=made.id, show_collab_predictions=False)
     yield int(made.id)
     studio.client.projects.delete(id=made.id)
 

@@ -12,12 +12,14 @@ from backend.errors import BackendError
 from backend.jobs.job_store import Job, JobStore
 from backend.label_studio.client import required_client
 from backend.label_studio.requests import read_project_id
+from backend.label_studio.set_up import connect, login, own_address
 from backend.prediction.failures import FailureStore
+from backend.runs.words import WORDS, AskedWords
 from backend.services import Services
 from backend.web.metrics import CONTENT_TYPE, Metrics
 from backend.web.middleware.errors import describe_health, json_response, see_other
 from backend.web.middleware.guards import BodyReader
-from backend.web.pages.forms import JobRequest, ProjectCheck, no_key, parse_fields
+from backend.web.pages.forms import JobRequest, ProjectCheck, SetUpRequest, no_key, parse_fields
 from backend.web.pages.html import answer_action, answer_form, html_page, is_for_people
 from backend.web.pages.status import StatusReport, StatusSerializer
 
@@ -56,6 +58,7 @@ class JobRoutes:
         routes = Blueprint("jobs", __name__)
         routes.add_url_rule("/jobs", "list", self.list_jobs, methods=["GET"])
         routes.add_url_rule("/jobs", "start", self.start, methods=["POST"])
+        routes.add_url_rule("/set-up", "set_up", self.set_up, methods=["POST"])
         routes.add_url_rule(_JOB, "show", self.show, methods=["GET"])
         # The text of a route is the label of a metric, and so the name `turn` stays.
         actions = "<any(pause, resume, cancel, withdraw):turn>"
@@ -76,6 +79,18 @@ class JobRoutes:
             lambda job: json_response(
                 self.serializer.job(job), 201, url_for("jobs.show", job=job.id)
             ),
+            lambda error, _: self.dashboard(error),
+        )
+
+    def set_up(self) -> Response:
+        """Connect this backend to a project, have its words checked, and start a job."""
+        return answer_form(
+            self.body,
+            self._set_up,
+            lambda made: see_other(
+                url_for("project.page", project=made[0].project, job=made[0].id)
+            ),
+            lambda made: json_response({**self.serializer.job(made[0]), "said": made[1]}, 201),
             lambda error, _: self.dashboard(error),
         )
 
@@ -108,6 +123,16 @@ class JobRoutes:
         return self.services.store.start_job(
             asked.project, only=asked.only, view=asked.view, limit=asked.limit
         )
+
+    def _set_up(self, body: bytes, is_form: bool) -> tuple[Job, str]:
+        asked = parse_fields(body, is_form, SetUpRequest)
+        client = required_client(self.services.page_client, USE)
+        self.projects.check(asked.project)
+        client.config(asked.project)  # raises where there is nothing to draw
+        url, own = asked.url.rstrip("/"), login(self.services.settings)
+        said = connect(client, asked.project, url, uniform=asked.uniform, **own)
+        self.services.runs.request(WORDS, asked.project, AskedWords())
+        return self.services.store.start_job(asked.project), said
 
     def _withdraw(self, job: int) -> Job:
         required_client(self.services.page_client, USE)
@@ -167,6 +192,7 @@ class DashboardRoutes:
                 for each in self.services.connection_watch.project_choices()
                 if each[0] not in served
             ],
+            own_address=own_address(self.services.settings),
             no_key=no_key(self.services.page_client, USE),
             refusal=refusal,
         )

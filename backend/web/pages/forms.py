@@ -86,6 +86,14 @@ class JobRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limit: _Number | None = None
 
 
+class SetUpRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Ask for a project to be set up; see `backend.label_studio.set_up.connect` for the fields."""
+
+    project: _Number
+    url: Annotated[str, msgspec.Meta(pattern="^https?://[^/\\s]+", max_length=300)]
+    uniform: bool = False
+
+
 class ActionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The parameters of an action on what a project has learned.
 

@@ -24,6 +24,7 @@ from backend.feedback.report.hours_left import RECENT, Hours, at_pace
 from backend.jobs.job_store import Job
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
+from backend.label_studio.set_up import own_address
 from backend.prediction.failures import FailureStore
 from backend.prediction.predictor import ModelVersions
 from backend.runs.agreement import AGREEMENT
@@ -88,7 +89,11 @@ class ProjectRoutes:
             return json_response(shown)
         job = self._asked_job(project)
         return html_page(
-            "project.html", **shown, job=job, no_key=no_key(self.services.page_client, USE)
+            "project.html",
+            **shown,
+            job=job,
+            own_address=own_address(self.services.settings),
+            no_key=no_key(self.services.page_client, USE),
         )
 
     def _asked_job(self, project: int) -> _Json | None:

@@ -29,6 +29,8 @@ class TaskCounts(msgspec.Struct, frozen=True):
         skipped: tasks without an annotation that somebody has skipped.
         failed: of those that wait, tasks that could not be predicted when that was tried last.
         adapt: who decides on what corrections teach, as the label config or else the settings say.
+        asks: whether a tool of the label config asks for masks.
+        shown: whether Label Studio shows somebody's predictions.
         unknown: labels that regions have and the label config has not -> number of regions.
     """
 
@@ -39,6 +41,8 @@ class TaskCounts(msgspec.Struct, frozen=True):
     skipped: int = 0
     failed: int = 0
     adapt: Adapt = "auto"
+    asks: bool = True
+    shown: bool = True
     unknown: dict[str, int] = {}
 
     @property
@@ -127,6 +131,8 @@ def count_tasks(
         skipped=count(skipped=True),
         failed=count(**lacking, ids=failing) if failing else 0,
         adapt=config.adapt,
+        asks=config.asks,
+        shown=bool(found.model_version),
         unknown=config.unknown_labels(client.region_counts(project)),
     )
     return counts, config

@@ -31,9 +31,7 @@ SMART = brush_config("red").replace(
     "</View>",
 )
 BITMASKS = SMART.replace("Brush", "Bitmask")
-OF_TASK = brush_config("red").replace(
-    "</View>", '<PolygonLabels name="p" toName="image" value="$kinds"/></View>'
-)
+OF_TASK = SMART.replace("</View>", '<PolygonLabels name="p" toName="image" value="$kinds"/></View>')
 GONE = {"from_name": "mask", "type": "brushlabels", "value": {"brushlabels": ["House"]}}
 
 
@@ -54,7 +52,7 @@ def backend_url(request: pytest.FixtureRequest) -> Iterator[str]:
 def studio(backend_url: str) -> FakeStudio:
     connected = {"id": 3, "url": backend_url, "state": "CO", "project": 7, "is_interactive": True}
     return FakeStudio(
-        brush_config("red"),
+        SMART,
         {11: {"image": data_url(flag("red", "blue"))}},
         backends=[connected],
         files={"/data/upload/7/a.png": PNG},
@@ -103,7 +101,8 @@ def test_all_is_well_without_a_model(
         ({"shows": ""}, "project", "warn", "under Annotation"),
         ({"label_config": "<View/>"}, "label config", "FAIL", "Labeling Interface"),
         ({"label_config": OF_TASK}, "label config", "warn", "are not predicted: <PolygonLabels"),
-        ({"label_config": SMART}, "smart tools", "ok", "are on, for KeyPointLabels"),
+        ({"label_config": SMART}, "smart tools", "ok", "are on, for k."),
+        ({"label_config": brush_config("red")}, "smart tools", "warn", "no tool of the labeling"),
         ({"label_config": BITMASKS}, "smart tools", "warn", "Use <BrushLabels>"),
         ({"tasks": {}}, "pictures", "FAIL", "has no task yet"),
         ({"tasks": {11: {"text": "none"}}}, "pictures", "FAIL", "Task 11: The label config asks"),

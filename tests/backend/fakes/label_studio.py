@@ -34,6 +34,7 @@ class FakeStudio:
         users: what it tells of its users; None refuses to.
         made: task -> when it was created; 0 where it is not here.
         shows: whose predictions the project shows; empty until somebody chooses.
+        sampling: the order of its tasks.
         changed: task -> when it, or an annotation of it, was changed last; else when it was made.
     """
 
@@ -60,6 +61,7 @@ class FakeStudio:
     made: dict[int, float] = field(default_factory=dict)
     changed: dict[int, float] = field(default_factory=dict)
     shows: str = ""
+    sampling: str = "Sequential sampling"
     _ids: Iterator[int] = field(default_factory=lambda: count(1))
 
     def served(self) -> LocalServer:
@@ -138,7 +140,7 @@ class FakeStudio:
         if path == "/api/current-user/whoami":
             return _json({"id": 1, "email": "ann@example.com"})
         if path == f"/api/projects/{self.project}" and asked.method == "PATCH":
-            return self._change_config(json.loads(asked.body)["label_config"])
+            return self._change(json.loads(asked.body))
         if path == f"/api/projects/{self.project}":
             row = {"id": self.project, "title": self.titles.get(self.project, "")}
             row |= {"task_number": len(self.tasks), "label_config": self.label_config}
@@ -158,6 +160,8 @@ class FakeStudio:
             if self.users is None:
                 return _json({"detail": "You do not have permission."}, 403)
             return _json(self.users)
+        if path.startswith("/api/ml") and asked.method in ("POST", "PATCH"):
+            return self._save_backend(path, json.loads(asked.body))
         if path == "/api/ml" and given["project"] == str(self.project):
             return _json(self.backends)
         if path == "/api/tasks" and given["project"] == str(self.project):
@@ -221,6 +225,23 @@ class FakeStudio:
         id_ = int(last) if last.isdigit() else next(self._ids)
         self.tabs[id_] = json.loads(asked.body)["data"]
         return _json({"id": id_, "data": self.tabs[id_]}, 200 if last.isdigit() else 201)
+
+    def _change(self, fields: dict[str, Any]) -> Answer:
+        self.shows = fields.get("model_version", self.shows)
+        self.sampling = fields.get("sampling", self.sampling)
+        return self._change_config(fields.get("label_config", self.label_config))
+
+    def _save_backend(self, path: str, body: dict[str, Any]) -> Answer:
+        """As seen: it is made, and the answer is 403 where it may not call a webhook there."""
+        number = path.rpartition("/")[2]
+        if number.isdigit():
+            (row,) = (each for each in self.backends if each["id"] == int(number))
+        else:
+            row = {"id": next(self._ids), "state": "CO"}
+            self.backends.append(row)
+        row |= body
+        is_new = not number.isdigit()
+        return _json({"detail": "reserved address"}, 403) if is_new else _json(row)
 
     def _change_config(self, config: str) -> Answer:
         """As seen: a config without a label that an annotation has is refused."""

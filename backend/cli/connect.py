@@ -1,0 +1,106 @@
+"""``clearclip-backend connect``: set projects up in one press, and say how they stand."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Final
+
+import click
+
+from backend.cli.doctor import CheckFailed, Setup, check_setup
+from backend.cli.options import NUMBER, with_settings
+from backend.errors import BackendError, LabelConfigError
+from backend.label_studio.client import LabelStudioClient, required_client
+from backend.label_studio.label_config_edit import in_one_row
+from backend.label_studio.set_up import own_address
+from backend.services import Services
+from backend.settings import Settings
+
+#: Longest wait for a project to be set up, in seconds: Label Studio calls the backend meanwhile.
+_TIMEOUT_S: Final = 60.0
+
+
+@click.command()
+@click.option("--project", "projects", type=NUMBER, multiple=True, help="Number of the project.")
+@click.option("--all", "all_of_them", is_flag=True, help="All projects that can be predicted.")
+@click.option(
+    "--url",
+    help="Address at which Label Studio reaches the backend; by default http://HOST:PORT, with "
+    "this machine's name where HOST is 0.0.0.0.",
+)
+@click.option("--uniform", is_flag=True, help="Let tasks come at random (Uniform sampling).")
+@click.option("--yes", is_flag=True, help="Change labeling configs without a question.")
+@with_settings(
+    *("label_studio_url", "label_studio_api_key", "allowed_hosts"),
+    *("basic_auth_user", "basic_auth_pass", "host", "port"),
+)
+def connect(
+    settings: Settings,
+    projects: tuple[int, ...],
+    all_of_them: bool,
+    url: str | None,
+    uniform: bool,
+    yes: bool,
+) -> None:
+    """Connect the running backend to projects, and prelabel them.
+
+    Switches interactive preannotations on, shows the predictions, offers a labeling config with
+    tools that ask, checks the words, starts prelabeling and makes doctor's checks. It may be
+    repeated. The exit status is 0 if all is well, else 1.
+    """
+    if bool(projects) == all_of_them:
+        raise click.UsageError("Give either --project or --all.")
+    client = required_client(Services(settings).page_client, "Projects are connected there")
+    address = (url or own_address(settings)).rstrip("/")
+    is_well = True
+    for project in projects or sorted(client.project_titles()):
+        click.secho(f"Project {project}", bold=True)
+        try:
+            _connect(client, settings, project, address, uniform, yes)
+        except LabelConfigError as error:
+            click.echo(f"It is left as it is: {error}")
+            is_well = is_well and all_of_them
+            continue
+        except (BackendError, CheckFailed) as error:
+            click.echo(str(error))
+        for finding in check_setup(settings, project, backend_url=_here(settings)):
+            click.echo(finding)
+            is_well = is_well and finding.mark != "FAIL"
+    raise SystemExit(0 if is_well else 1)
+
+
+def _connect(
+    client: LabelStudioClient,
+    settings: Settings,
+    project: int,
+    address: str,
+    uniform: bool,
+    yes: bool,
+) -> None:
+    client.config(project)  # raises now where there is nothing to draw
+    _offer_config(client, project, yes)
+    backend = Setup(settings, project, _here(settings))
+    asked = {"project": project, "url": address, "uniform": uniform}
+    status, answer = backend.ask_backend("/set-up", _TIMEOUT_S, **asked)
+    if status != 201:
+        raise CheckFailed(f"The backend answers HTTP {status}: {answer.get('error', '')}")
+    click.echo(f"{answer['said']} Its words are being checked, and its tasks predicted.".lstrip())
+
+
+def _here(settings: Settings) -> str:
+    """Return the address at which this machine reaches the backend."""
+    is_anywhere = settings.host in ("0.0.0.0", "::")
+    return f"http://{'127.0.0.1' if is_anywhere else settings.host}:{settings.port}"
+
+
+def _offer_config(client: LabelStudioClient, project: int, yes: bool) -> None:
+    """Offer tools that ask for masks, where nothing is annotated that a new config would orphan."""
+    before = client.label_config(project)
+    after = in_one_row(before)
+    if after == before or client.region_counts(project):
+        return
+    click.echo("No tool of the labeling config asks for masks. This one does:")
+    lines = before.splitlines(), after.splitlines()
+    click.echo("\n".join(difflib.unified_diff(*lines, "now", "then", lineterm="")))
+    if yes or click.confirm("Change it?"):
+        client.replace_label_config(project, before, after)
