@@ -127,7 +127,7 @@ class DatabaseAway(BackendError):
 
 
 class DatabaseRefused(BackendError):
-    """An unreleased or a newer version has made the database: this one must not write to it."""
+    """A version before 0.2 or a newer one has made the database: this one must not write to it."""
 
     http_status = 424
 

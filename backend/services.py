@@ -212,9 +212,9 @@ class Services:
         withdrawer = Withdrawer(self.store, client, self.owner)
         jobs = JobRunner(self.store, prelabeler, withdrawer, self.owner, self.stopping)
         reader = AnnotationReader(self.annotations, client, self.learner)
-        runner = Runner(self.runs, self.run_parts(client), self.owner, self.stopping)
+        runner = Runner(KINDS, self.runs, self.run_parts(client), self.owner, self.stopping)
         rounds: dict[str, Round] = {
-            **{kind.name: partial(runner.run_next, kind) for kind in KINDS},
+            "runs": runner.run_next,
             "jobs": jobs.run_next,
             "late": partial(jobs.run_next, late=True),
             "annotations": lambda: reader.read_some(pause=self.stopping.is_set) > 0,

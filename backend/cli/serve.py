@@ -92,7 +92,7 @@ def wait_for_database(database: Database, retry_delay_s: float = RETRY_DELAY_S) 
         retry_delay_s: seconds between two tries.
 
     Raises:
-        DatabaseRefused: an unreleased or a newer version has made it: to wait helps nobody.
+        DatabaseRefused: a version before 0.2 or a newer one has made it: to wait helps nobody.
         SystemExit: a signal has ended the wait.
     """
     stopping, said = threading.Event(), ""

@@ -14,7 +14,7 @@ import secrets
 import socket
 from typing import Any, Final
 
-from sqlalchemy import Column, ColumnElement, Float, FromClause, String
+from sqlalchemy import Column, ColumnElement, Float, FromClause, String, not_
 
 #: How long a lease lasts that is not renewed, in seconds.
 LEASE_S: Final = 30.0
@@ -72,12 +72,15 @@ def lease_columns() -> tuple[Column[Any], Column[Any]]:
 
 def is_free(table: FromClause, now: float) -> ColumnElement[bool]:
     """Match rows that nobody has leased, or whose lease has ended."""
-    return table.c.leased_until < now
+    return not_(is_leased(table, now))
 
 
 def is_leased(table: FromClause, now: float) -> ColumnElement[bool]:
-    """Match rows whose lease has not ended."""
-    return table.c.leased_until >= now
+    """Match rows whose lease has not ended.
+
+    One that lasts longer than any does was made before the clock was set back.
+    """
+    return table.c.leased_until.between(now, now + 2 * LEASE_S)
 
 
 def is_owned_by(table: FromClause, owner: str) -> ColumnElement[bool]:

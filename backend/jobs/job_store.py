@@ -333,8 +333,12 @@ class JobStore:
         query = query.where((_JOBS.c.kind == "late") == late, is_free(_JOBS, now))
         if job is not None:
             query = query.where(_JOBS.c.id == job)
+        query = query.order_by(_JOBS.c.id).limit(1)
+        with self.database.read() as connection:  # most often nothing waits: no lock
+            if connection.execute(query).first() is None:
+                return None
         with self.database.write_exclusively(LOCK) as connection:
-            row = connection.execute(query.order_by(_JOBS.c.id).limit(1)).first()
+            row = connection.execute(query).first()
             if row is None:
                 return None
             deaths = Counter(_read_deaths(row.deaths))

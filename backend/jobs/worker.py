@@ -17,8 +17,9 @@ from backend.jobs.withdrawer import Withdrawer
 
 log = logging.getLogger(__name__)
 
-#: How often a thread without work looks for some, in seconds.
+#: How often a thread without work looks for some, in seconds; that of runs seldom has any.
 _POLL_S: Final = 1.0
+_POLL_RUNS_S: Final = 5.0
 
 #: How long a thread waits after an error, in seconds.
 _RETRY_AFTER_S: Final = 15.0
@@ -51,7 +52,7 @@ class Worker:
         """Start the threads; a second call does nothing."""
         if not self._threads:
             self._threads = [
-                threading.Thread(target=self._repeat, args=(round_,), name=name, daemon=True)
+                threading.Thread(target=self._repeat, args=(name, round_), name=name, daemon=True)
                 for name, round_ in self._rounds.items()
             ]
             for thread in self._threads:
@@ -63,7 +64,7 @@ class Worker:
         for thread in self._threads:
             thread.join(_POLL_S)
 
-    def _repeat(self, round_: Round) -> None:
+    def _repeat(self, name: str, round_: Round) -> None:
         while not self._stopping.is_set():
             try:
                 busy = round_()
@@ -74,7 +75,8 @@ class Worker:
                 log.exception("The background has failed; tried again in %g s", _RETRY_AFTER_S)
                 self._stopping.wait(_RETRY_AFTER_S)
             else:
-                self._stopping.wait(0 if busy else _POLL_S)
+                poll_s = _POLL_RUNS_S if name == "runs" else _POLL_S
+                self._stopping.wait(0 if busy else poll_s)
 
     def _renew_leases(self) -> bool:
         for renew in self._renewals:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
@@ -220,9 +221,14 @@ class LabelStudioClient:
         return self._connection.get(f"/api/projects/{project}/", ProjectRow)
 
     def region_counts(self, project: int) -> dict[str, dict[str, int]]:
-        """Count the regions of all annotations: name of a control -> label -> number of regions."""
-        found = self._connection.get(f"/api/projects/{project}/summary/", SummaryRow)
-        return found.created_labels or {}
+        """Count the regions of all annotations: name of a control -> label -> number of regions.
+
+        Nothing is counted where Label Studio cannot say, as of a label with half a letter.
+        """
+        with suppress(TaskNotServed):
+            found = self._find_of_task(f"/api/projects/{project}/summary/", SummaryRow)
+            return (found and found.created_labels) or {}
+        return {}
 
     def label_config(self, project: int) -> str:
         """Return the labeling config of a project as XML, as it is now."""

@@ -38,7 +38,7 @@ from backend.label_studio.tokens import (
     Header,
     TokenRefusedError,
 )
-from backend.network.http import TimeLimit, read_body, request
+from backend.network.http import TimeLimit, open_session, read_body, send
 
 log = logging.getLogger(__name__)
 
@@ -130,6 +130,7 @@ class Connection:
     ) -> None:
         self.url = url
         self._access = Access(url, api_key)
+        self._session = open_session(rules=None)
         self._timeout_s = timeout_s
         stopping = stopping or threading.Event()
         self._stop = stop_any(stop_after_delay(retry_for_s), stop_when_event_set(stopping))
@@ -211,15 +212,15 @@ class Connection:
         if wait is not None:
             seconds = min(seconds, wait.end - time.monotonic())
         limit = TimeLimit(max(0.0, seconds))
-        send = partial(self._send, method, path, body, query, limit)
+        ask = partial(self._send, method, path, body, query, limit)
         try:
             with limit:
                 header = self._access.header(limit)
-                answer, content = send(header)
+                answer, content = ask(header)
                 if answer.status_code == 401:
                     # An access token lives for minutes, and this one may just have ended.
                     renewed = self._access.header(limit, refused=header)
-                    answer, content = send(renewed) if renewed != header else (answer, content)
+                    answer, content = ask(renewed) if renewed != header else (answer, content)
             if limit.is_over:
                 raise OSError  # a body without a length seems whole where it was cut
         except TokenRefusedError as error:
@@ -243,11 +244,11 @@ class Connection:
         limit: TimeLimit,
         authorization: str,
     ) -> tuple[requests.Response, bytes]:
-        answer = request(
+        answer = send(
+            self._session,
             method,
             f"{self.url.rstrip('/')}{path}",
-            rules=None,
-            limit=limit,
+            limit,
             stream=True,
             params=query,
             data=None if body is None else msgspec.json.encode(body),

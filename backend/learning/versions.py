@@ -256,6 +256,9 @@ class VersionStore:
         query = _due_first(every, now).where(_STATE.model == model)
         if project is not None:
             query = query.where(_STATE.project == project)
+        with self._database.read() as connection:  # most often nothing is due: no lock
+            if connection.execute(query.limit(1)).first() is None:
+                return None
         with self._database.write() as connection:
             row = connection.execute(query.limit(1).with_for_update(skip_locked=True)).first()
             if row is None:

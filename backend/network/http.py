@@ -12,14 +12,16 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
+from contextvars import ContextVar
 from functools import partial
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.util import Retry
 
 from backend.errors import HostRefused
 from backend.network.host_rules import HostRules
@@ -78,9 +80,28 @@ class TimeLimit:
                     connection.shutdown(socket.SHUT_RDWR)
 
 
-Dial = Callable[[str, int], socket.socket]
-
 _CHUNK_BYTES = 1 << 16
+
+#: The limit of the request that a thread sends, for connections that it makes or takes up again.
+_limit: ContextVar[TimeLimit] = ContextVar("limit")
+
+#: A server may close a kept connection just as a request is sent, which then reads nothing.
+_ONCE_MORE = Retry(total=None, connect=0, read=1, redirect=0, status=0, other=0)
+
+
+def open_session(rules: HostRules | None, retries: Retry | int = _ONCE_MORE) -> requests.Session:
+    """Open a session, which keeps connections but no cookies; threads may share it.
+
+    Args:
+        rules: the addresses that may be connected to; None where the administrator allows the host.
+            Only then a proxy of the environment (``HTTP_PROXY``, ``NO_PROXY``) is used: the address
+            to which a proxy connects cannot be checked here.
+    """
+    session = requests.Session()
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, _Adapter(rules, retries))
+    return session
 
 
 def request(
@@ -91,18 +112,20 @@ def request(
     limit: TimeLimit,
     **options: Any,
 ) -> requests.Response:
-    """Send one HTTP request; follow no redirect.
+    """Send one HTTP request in a session of its own, see `open_session` and `send`."""
+    with open_session(rules, retries=0) as session:
+        return send(session, method, url, limit, **options)
 
-    Args:
-        rules: the addresses that may be connected to; None where the administrator allows the host.
-            Only then a proxy of the environment (``HTTP_PROXY``, ``NO_PROXY``) is used: the address
-            to which a proxy connects cannot be checked here.
-    """
-    dial = partial(_dial, rules=rules, limit=limit)
-    with requests.Session() as session:
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, _Adapter(dial, proxied=rules is None))
+
+def send(
+    session: requests.Session, method: str, url: str, limit: TimeLimit, **options: Any
+) -> requests.Response:
+    """Send one HTTP request; follow no redirect."""
+    before = _limit.set(limit)
+    try:
         return session.request(method, url, timeout=limit.left_s, allow_redirects=False, **options)
+    finally:
+        _limit.reset(before)
 
 
 def read_body(answer: requests.Response, most_bytes: int) -> bytes | None:
@@ -119,33 +142,37 @@ def read_body(answer: requests.Response, most_bytes: int) -> bytes | None:
 
 
 class _Adapter(HTTPAdapter):
-    """Connects by a given function; through a proxy only if it may."""
+    """Connects where the rules allow it; without any, also through a proxy."""
 
-    def __init__(self, dial: Dial, proxied: bool) -> None:
-        self._dial = dial
-        self._proxied = proxied
-        super().__init__()
+    def __init__(self, rules: HostRules | None, retries: Retry | int) -> None:
+        self._rules = rules
+        super().__init__(max_retries=retries)
 
     def send(  # type: ignore[override]
         self, request: requests.PreparedRequest, *, proxies: Any = None, **options: Any
     ) -> requests.Response:
-        given = proxies if self._proxied else None
+        given = proxies if self._rules is None else None
         return super().send(request, proxies=given, **options)
 
     def get_connection_with_tls_context(self, *args: Any, **options: Any) -> Any:
         pool: Any = super().get_connection_with_tls_context(*args, **options)
         kind = _HttpsConnection if pool.scheme == "https" else _HttpConnection
-        pool.ConnectionCls = partial(kind, dial=self._dial)
+        pool.ConnectionCls = partial(kind, rules=self._rules)
         return pool
 
 
 class _HttpConnection(HTTPConnection):
-    def __init__(self, *args: Any, dial: Dial, **options: Any) -> None:
-        self._dial = dial
+    def __init__(self, *args: Any, rules: HostRules | None, **options: Any) -> None:
+        self._rules = rules
         super().__init__(*args, **options)
 
     def _new_conn(self) -> socket.socket:
-        return self._dial(self._dns_host, self.port)
+        return _dial(self._dns_host, self.port, self._rules, _limit.get())
+
+    def putrequest(self, *args: Any, **options: Any) -> None:
+        if self.sock is not None:  # a kept one
+            _limit.get().hold(self.sock)
+        super().putrequest(*args, **options)
 
 
 class _HttpsConnection(_HttpConnection, HTTPSConnection):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Any, Final
 
 import msgspec
@@ -141,11 +142,15 @@ class RunStore:
 
     # ---- work under a lease ----------------------------------------------------------------------
 
-    def lease(self, kind: RunKind[Any, Any], owner: str) -> Run | None:
-        """Lease the oldest run that waits, or whose owner has died; None where there is none."""
+    def lease(self, kinds: Collection[str], owner: str) -> Run | None:
+        """Lease the oldest run that waits, or whose owner has died; None where there is none.
+
+        Args:
+            kinds: names of those that are made here.
+        """
         oldest = (
             select(*_RUN, _RUNS.c.attempts)
-            .where(_RUNS.c.kind == kind.name, _is_open(), is_free(_RUNS, self.database.clock()))
+            .where(_RUNS.c.kind.in_(kinds), _is_open(), is_free(_RUNS, self.database.clock()))
             .order_by(_RUNS.c.id)
             .limit(1)
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Collection
 from typing import Any, Final
 
 from sqlalchemy.exc import OperationalError
@@ -26,26 +27,34 @@ class _BackendStops(Exception):  # noqa: N818 -- what happens
 
 
 class Runner:
-    """Makes the reports of runs. Safe to share between threads.
+    """Makes the reports of runs, one after the other.
 
     Args:
+        kinds: those that are made.
         stopping: once it is set, a run is released for another backend or for later.
     """
 
     def __init__(
-        self, store: RunStore, parts: RunParts, owner: str, stopping: threading.Event
+        self,
+        kinds: Collection[RunKind[Any, Any]],
+        store: RunStore,
+        parts: RunParts,
+        owner: str,
+        stopping: threading.Event,
     ) -> None:
+        self._kinds = {kind.name: kind for kind in kinds}
         self._store = store
         self._parts = parts
         self._owner = owner
         self._stopping = stopping
         self._at_work: dict[int, Run] = {}
 
-    def run_next(self, kind: RunKind[Any, Any]) -> bool:
-        """Make the next run of a kind; return whether there was one."""
-        run = self._store.lease(kind, self._owner)
+    def run_next(self) -> bool:
+        """Make the next run; return whether there was one."""
+        run = self._store.lease(self._kinds, self._owner)
         if run is None:
             return False
+        kind = self._kinds[run.kind]
         self._at_work[run.id] = run
         try:
             gone = self._make(kind, run)

@@ -227,6 +227,7 @@ def assert_made_once(school: School, clock: Clock) -> None:
     """Nothing is kept of a step that ended in its middle, and another makes it after its lease."""
     assert school.stores.versions.versions(7) == []
     assert school.labels() == ["blue"]
+    clock.now = time.time()
     assert not school.step(), "it may be at work still"
     clock.now = time.time() + LEASE_S + 1
     assert school.step()

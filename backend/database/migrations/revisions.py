@@ -41,13 +41,13 @@ def check_known(revision: str | None) -> None:
     """Refuse a revision that this version does not know.
 
     Raises:
-        DatabaseRefused: it does not; None: an unreleased version has made the tables.
+        DatabaseRefused: it does not; None: a version before 0.2 has made the tables.
     """
     if revision in revisions():
         return
     if revision is None or revision < revisions()[0]:
         raise DatabaseRefused(
-            "The database is from an unreleased version of the backend, before 0.2: choose "
+            "The database is from a version of the backend before 0.2, and is not upgraded: choose "
             "another MODEL_DIR or DATABASE_URL, or move the database away. Annotations and "
             "predictions are in Label Studio, and are read again."
         )

@@ -115,7 +115,7 @@ class RowRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Confirmation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An annotation, and the time of its last change in seconds since the epoch."""
 
-    annotation: Annotated[int, msgspec.Meta(ge=1)]
+    annotation: Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
     updated: float = 0.0
 
 

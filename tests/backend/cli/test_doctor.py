@@ -162,9 +162,11 @@ def test_an_annotation_that_label_studio_cannot_serve_is_named(
     studio.tasks[12] = studio.tasks[11]
     studio.annotate(11, [])
     ids = [studio.annotate(12, [])["id"] for _ in range(2)]
-    broken = f"/api/annotations/{ids[1]}/", "/api/tasks/12/"
+    broken = f"/api/annotations/{ids[1]}/", "/api/tasks/12/", "/api/projects/7/summary/"
     studio.fault = lambda asked: Answer(500) if asked.path in broken else None
-    finding = found(server)["annotations"]
+    findings = found(server)
+    finding = findings["annotations"]
+    assert ill(findings) == {"annotations": "FAIL"}
     assert finding.mark == "FAIL"
     assert (
         f"Task 12 (that one alone: DELETE {server.url}/api/annotations/{ids[1]}/)" in finding.text

@@ -18,11 +18,15 @@ class Asked:
     path: str  # with its query
     authorization: str | None
     body: bytes = b""
+    cookie: str | None = None
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What to answer; its `length` may lie, and without one the body ends with the connection."""
+    """What to answer; its `length` may lie, and without one the body ends with the connection.
+
+    Status 0: nothing, and the connection is closed.
+    """
 
     status: int = 200
     body: bytes = b""
@@ -38,13 +42,23 @@ class LocalServer:
     """Answers by a function of the request; use it as a context manager.
 
     With a pause, the body is written byte by byte, until the client has gone.
+
+    Args:
+        keeps: whether it keeps connections.
     """
 
-    def __init__(self, route: Route, pause_s: float = 0) -> None:
+    def __init__(self, route: Route, pause_s: float = 0, keeps: bool = False) -> None:
         self.asked: list[Asked] = []
+        self.connections = 0
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1" if keeps else "HTTP/1.0"
+
+            def setup(self) -> None:
+                outer.connections += 1
+                super().setup()
+
             def _answer(self) -> None:
                 length = int(self.headers.get("content-length") or 0)
                 asked = Asked(
@@ -52,9 +66,13 @@ class LocalServer:
                     self.path,
                     self.headers.get("authorization"),
                     self.rfile.read(length),
+                    self.headers.get("cookie"),
                 )
                 outer.asked.append(asked)
                 answer = route(asked)
+                if not answer.status:
+                    self.close_connection = True
+                    return
                 self.send_response(answer.status)
                 for name, value in answer.headers.items():
                     self.send_header(name, value)

@@ -33,7 +33,7 @@ def do_run(services: Services, kind: RunKind[Any, Any]) -> Run:
     run = services.runs.request(kind, 7, AskedNothing())
     end_leases(services.database, table="runs")
     with services.engine:
-        assert services.worker(services.predictor())._rounds[kind.name]()
+        assert services.worker(services.predictor())._rounds["runs"]()
     return services.runs.get(kind, 7, run.id)
 
 

@@ -86,6 +86,9 @@ def test_nobody_gets_a_job_that_is_leased_until_the_lease_ends(
         with pytest.raises(LeaseLost):
             step(job.id, "dies")
     assert store.get_job(job.id) == taken
+    clock.now -= 3600  # it is set back
+    assert lease(store, "third").owner == "third"
+    assert store.lease_job("fourth") is None
 
 
 def test_one_job_of_a_project_at_a_time_the_oldest_first(store: JobStore) -> None:

@@ -118,6 +118,39 @@ def test_all_calls_of_a_page_take_their_time_together(
     assert time.monotonic() - began < 3
 
 
+def test_connections_are_kept_also_where_label_studio_closes_one(studio: FakeStudio) -> None:
+    def with_cookie(asked: Asked) -> Answer:
+        cookies.append(asked.cookie)
+        answer = closes.pop() if closes else studio.answer(asked)
+        return replace(answer, headers={"Set-Cookie": "sessionid=1", **answer.headers})
+
+    closes, cookies = list[Answer](), list[str | None]()
+    with LocalServer(with_cookie, keeps=True) as server:
+        client = impatient(server.url)
+        for _ in range(20):
+            client.user()
+        assert server.connections == 1
+        closes.append(Answer(0))
+        client.user()
+        assert server.connections == 2
+        assert client.prediction_writer.write(7, VERSION, {1: ENTRY}) == {}
+        assert (server.connections, studio.stored()) == (2, {1: 1})
+        assert set(cookies) == {None}
+
+
+def test_an_answer_on_a_kept_connection_ends_with_its_time(
+    studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with LocalServer(studio.answer, pause_s=0.001, keeps=True) as server:
+        client = impatient(server.url, timeout_s=1)
+        client.user()
+        studio.users = [{"id": 1, "first_name": "x" * 10_000}]
+        began = time.monotonic()
+        with pytest.raises(StudioUnreachable, match="no whole answer within 1 s"):
+            client.user_names()
+        assert (time.monotonic() - began < 8, server.connections) == (True, 1)
+
+
 def test_who_is_to_stop_waits_no_longer() -> None:
     stopping = threading.Event()
     with LocalServer(lambda asked: Answer(503)) as server:

@@ -69,12 +69,12 @@ class World:
         parts: Any = SimpleNamespace(
             client=client, images=images, engine=None, settings=self.settings
         )
-        self.runner = Runner(self.store, parts, "a", self.stopping)
+        self.runner = Runner([DATASETS], self.store, parts, "a", self.stopping)
 
     def export(self, **asked: Any) -> Run:
         """Ask for a data set, and make it; the value is what became of it."""
         run = self.store.request(DATASETS, 7, AskedDataset(**asked))
-        assert self.runner.run_next(DATASETS)
+        assert self.runner.run_next()
         return self.store.get(DATASETS, 7, run.id)
 
     def report(self, run: Run) -> Any:
@@ -158,7 +158,7 @@ def test_an_outage_ends_it_and_a_stop_goes_on_later(world: World) -> None:
     assert run.state == "queued"
     world.stopping.clear()
     world.studio.fault = lambda _: None
-    assert world.runner.run_next(DATASETS)
+    assert world.runner.run_next()
     assert world.report(world.store.get(DATASETS, 7, run.id)).pictures == 2
 
 
@@ -173,7 +173,7 @@ def test_one_that_is_cancelled_or_deleted_is_given_up_with_its_files(world: Worl
 
         world.studio.fault = act
         world.store.request(DATASETS, 7, AskedDataset())
-        assert world.runner.run_next(DATASETS)
+        assert world.runner.run_next()
         assert not [*(world.settings.model_dir / "datasets").glob("*")]
     assert [run.state for run in world.store.runs(DATASETS, 7)] == ["cancelled"]
 
@@ -281,7 +281,7 @@ def test_a_data_set_is_exported_downloaded_and_deleted_on_the_page(
     assert dashboard.post(path, form).status_code == 303
     (run,) = world.store.runs(DATASETS, 7)
     assert dashboard.client.get(f"{path}/{run.id}/file").status_code == 404, "it has no file yet"
-    assert world.runner.run_next(DATASETS)
+    assert world.runner.run_next()
     text = dashboard.page(path).text
     assert "coco, yolo" in text
     assert "Classtrainroad2 pictures, 2 objects" in "".join(text.split("\n")).replace("  ", "")

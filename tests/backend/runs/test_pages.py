@@ -209,6 +209,8 @@ def test_what_is_confirmed_leaves_the_list_and_comes_back(dashboard: Dashboard) 
     assert ids(page) == ["annotation-13-1"]
     assert "Confirmed as right" in page.text
     assert told(dashboard, ERRORS)["confirmed"] == [{"annotation": 12, "task": 3}]
+    too_large = dashboard.post(f"{ERRORS}/take-back", {"annotation": str(1 << 63)})
+    assert too_large.status_code == 400
     dashboard.post(f"{ERRORS}/take-back", {"annotation": "12"})
     assert ids(dashboard.page(ERRORS)) == ["annotation-12-1", "annotation-13-2"]
 

@@ -41,8 +41,8 @@ class Bench:
         self, kind: Kind, make: Any, stopping: threading.Event | None = None, parts: Any = None
     ) -> bool:
         parts = parts or SimpleNamespace(settings=Settings())
-        runner = Runner(self.store, parts, self.owner, stopping or threading.Event())
-        return runner.run_next(replace(kind, make=make))
+        kinds, stopping = [replace(kind, make=make)], stopping or threading.Event()
+        return Runner(kinds, self.store, parts, self.owner, stopping).run_next()
 
 
 @pytest.fixture(autouse=True)
@@ -119,7 +119,7 @@ def test_a_run_whose_backend_has_died_is_made_by_another_one(
     bench: Bench, database: Database, clock: Clock
 ) -> None:
     run = bench.store.request(KIND, 7, ASKED)
-    assert bench.store.lease(KIND, "dead") is not None
+    assert bench.store.lease([KIND.name], "dead") is not None
     other = other_of(bench, database)
     assert not other.run_next(KIND, fail(AssertionError())), "it may be at work still"
     clock.now += LEASE_S + 1
@@ -130,9 +130,9 @@ def test_a_run_whose_backend_has_died_is_made_by_another_one(
 def test_a_run_that_ends_the_backend_each_time_fails(bench: Bench, clock: Clock) -> None:
     run = bench.store.request(KIND, 7, ASKED)
     for _ in range(3):
-        assert bench.store.lease(KIND, "dead") is not None
+        assert bench.store.lease([KIND.name], "dead") is not None
         clock.now += LEASE_S + 1
-    assert bench.store.lease(KIND, "dead") is None
+    assert bench.store.lease([KIND.name], "dead") is None
     failed = bench.store.get(KIND, 7, run.id)
     assert (failed.state, failed.reason[:27]) == ("failed", "The backend has ended each ")
 

@@ -1,4 +1,4 @@
-"""Make the tables of version 0.2, the first that was published."""
+"""Make the tables of version 0.2, the first that later versions upgrade."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def test_where_labels_lose_the_annotations_to_check_are_linked(dashboard: Dashbo
     assert "/projects/7/label-errors" in {form["action"] for form in page.all("form")}
     runs = RunStore(Database.from_settings(Settings()))
     runs.request(LABEL_ERRORS, 7, AskedNothing())
-    run = runs.lease(LABEL_ERRORS, "me")
+    run = runs.lease([LABEL_ERRORS.name], "me")
     assert run is not None
     found = [Suspicion(n, 100 + n, 1.0, None, "label", "sky", "road") for n in range(1, 8)]
     found[6] = msgspec.structs.replace(found[6], other="wine", sentence="It looks like “wine”.")
