@@ -32,7 +32,7 @@ from backend.cli.demo_servers import (
     last_lines,
     served_backend,
 )
-from backend.cli.export import label_config, split_names
+from backend.cli.make_tasks import label_config, split_names
 from backend.cli.options import signals_handled
 from backend.errors import BackendError
 from backend.label_studio import set_up

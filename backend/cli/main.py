@@ -43,8 +43,8 @@ BACKEND_COMMANDS: Final = {
         "backend.cli.doctor:doctor",
         "Check Label Studio, a project and the running backend, and say what to do.",
     ),
-    "export": (
-        "backend.cli.export:export_folder",
+    "make-tasks": (
+        "backend.cli.make_tasks:make_tasks",
         "Write pictures as Label Studio tasks with predictions, ready to import.",
     ),
     "dataset": (

@@ -1,4 +1,4 @@
-"""``clearclip-backend export``: pictures of a folder as tasks with predictions."""
+"""``clearclip-backend make-tasks``: pictures of a folder as tasks with predictions."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def split_names(labels: str) -> tuple[str, ...]:
 _BATCH_SIZE = 16
 
 
-@click.command("export")
+@click.command("make-tasks")
 @click.argument("pictures", nargs=-1, required=True)
 @click.option("--labels", help='Names of the labels: "sky,tree,horse".')
 @click.option(
@@ -91,7 +91,7 @@ _BATCH_SIZE = 16
     *("model", "method", "device", "precision", "short_side_px", "refine", "propagate", "score"),
     *("model_dir", "min_island_share"),
 )
-def export_folder(
+def make_tasks(
     settings: Settings,
     pictures: tuple[str, ...],
     labels: str | None,
@@ -108,7 +108,7 @@ def export_folder(
     if (labels is None) == (config_file is None):
         raise click.UsageError("Give either --labels or --label-config.")
     xml = config_file.read_text() if config_file else label_config(split_names(labels or ""))
-    tasks = export_tasks(find_images(pictures), xml, settings, url_prefix, root)
+    tasks = predict_pictures(find_images(pictures), xml, settings, url_prefix, root)
     write_text(out, json.dumps(tasks))
     if labels is not None:
         write_text(out.with_suffix(".label-config.xml"), xml)
@@ -119,7 +119,7 @@ def export_folder(
         raise SystemExit(1)
 
 
-def export_tasks(
+def predict_pictures(
     paths: list[Path], xml: str, settings: Settings, url_prefix: str, root: Path | None
 ) -> list[dict[str, Any]]:
     """Make a task of each picture, with the prediction that /predict would answer.
@@ -135,7 +135,7 @@ def export_tasks(
         BackendError: the labeling config has not one picture, or the model cannot be loaded.
         ValueError: a picture is not below `root`.
     """
-    exported = []
+    made = []
     config = parse_label_config(xml, settings)
     key = _data_key(config)
     urls = [url_prefix + quote(_shown(path, root).as_posix().lstrip("/")) for path in paths]
@@ -153,9 +153,9 @@ def export_tasks(
             tasks = tuple(Task(str(path), None, {key: str(path)}) for path in paths[batch])
             entries = predictor.predict(PredictRequest(tasks, config))
             for url, entry in zip(urls[batch], entries, strict=True):
-                exported.append({"data": {key: url}, "predictions": [entry] if entry else []})
-            show(len(exported), len(paths))
-    return exported
+                made.append({"data": {key: url}, "predictions": [entry] if entry else []})
+            show(len(made), len(paths))
+    return made
 
 
 def _shown(path: Path, root: Path | None) -> Path:
@@ -171,7 +171,7 @@ def _data_key(config: LabelConfig) -> str:
     """Return the key under which a task's data has its one picture."""
     images = config.images
     if len(images) != 1 or not re.fullmatch(r"\$\w+", images[0].value):
-        raise LabelConfigError('Expected one <Image> with a value such as "$image" to export for.')
+        raise LabelConfigError('Expected one <Image> with a value such as "$image".')
     return images[0].value[1:]
 
 

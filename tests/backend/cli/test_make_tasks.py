@@ -1,4 +1,4 @@
-"""`clearclip-backend export`, with a stand-in for the model."""
+"""`clearclip-backend make-tasks`, with a stand-in for the model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from label_studio_sdk.converter.brush import decode_rle
 from label_studio_sdk.label_interface import LabelInterface
 from PIL import Image
 
-from backend.cli.export import export_folder, label_config
+from backend.cli.make_tasks import label_config, make_tasks
 from backend.inference.engine import Engine
 from backend.label_studio.label_config_parser import parse_label_config
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, flag
@@ -26,14 +26,14 @@ def colours(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("colours")
-def test_export_writes_tasks_ready_to_import(tmp_path: Path) -> None:
+def test_it_writes_tasks_ready_to_import(tmp_path: Path) -> None:
     folder = tmp_path / "my photos"
     (folder / "b").mkdir(parents=True)
     Image.fromarray(flag("red", "blue")).save(folder / "a.png")
     Image.fromarray(flag("blue")).save(folder / "b" / "ä.png")
     out = tmp_path / "out" / "tasks.json"
     arguments = [str(folder), "--labels", "red,blue", "--root", str(folder), "-o", str(out)]
-    result = CliRunner().invoke(export_folder, arguments)
+    result = CliRunner().invoke(make_tasks, arguments)
     assert result.exit_code == 0, result.output
     tasks = json.loads(out.read_text())
     assert [task["data"]["image"] for task in tasks] == [
@@ -52,7 +52,7 @@ def test_export_writes_tasks_ready_to_import(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("colours")
-def test_export_takes_a_projects_own_config_and_keeps_a_broken_picture_as_a_task(
+def test_it_takes_a_projects_own_config_and_keeps_a_broken_picture_as_a_task(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "a.png").write_bytes(b"no picture")
@@ -60,7 +60,7 @@ def test_export_takes_a_projects_own_config_and_keeps_a_broken_picture_as_a_task
     config, out = tmp_path / "config.xml", tmp_path / "tasks.json"
     config.write_text(brush_config("red").replace("$image", "$photo"))
     arguments = [str(tmp_path), "--label-config", str(config), "-o", str(out)]
-    result = CliRunner().invoke(export_folder, [*arguments, "--url-prefix", "s3://bucket/"])
+    result = CliRunner().invoke(make_tasks, [*arguments, "--url-prefix", "s3://bucket/"])
     assert result.exit_code == 1
     assert "1 without predictions" in result.output
     broken, good = json.loads(out.read_text())
@@ -73,8 +73,8 @@ def test_export_takes_a_projects_own_config_and_keeps_a_broken_picture_as_a_task
     ("arguments", "sentence"),
     [("x.png", "either --labels or --label-config"), ("/nowhere/*.png --labels a", "no pictures")],
 )
-def test_export_says_what_is_missing(arguments: str, sentence: str) -> None:
-    result = CliRunner().invoke(export_folder, arguments.split())
+def test_it_says_what_is_missing(arguments: str, sentence: str) -> None:
+    result = CliRunner().invoke(make_tasks, arguments.split())
     assert result.exit_code != 0
     assert sentence in result.output
 
@@ -84,7 +84,7 @@ def test_a_picture_outside_the_root_is_refused_before_anything_is_predicted(tmp_
     (tmp_path / "root").mkdir()
     Image.fromarray(flag("red")).save(tmp_path / "b.png")
     arguments = [str(tmp_path), "--labels", "red", "--root", str(tmp_path / "root")]
-    result = CliRunner().invoke(export_folder, [*arguments, "-o", str(tmp_path / "tasks.json")])
+    result = CliRunner().invoke(make_tasks, [*arguments, "-o", str(tmp_path / "tasks.json")])
     assert result.exit_code == 1
     assert f"{tmp_path}/b.png is not below --root {tmp_path}/root" in result.output
     assert not (tmp_path / "tasks.json").exists()
