@@ -155,10 +155,11 @@ class MapNames:
                 background, as in a project.
 
         Raises:
-            ValueError: a line without a word, a name twice, no name, or more than 254 lines.
+            ValueError: no text, a line without a word, a name twice, no name, or more than 254
+                lines.
             OSError: the file cannot be read.
         """
-        lines = path.read_text(encoding="utf-8-sig").strip("\n").split("\n")
+        lines = read_lines(path)
         labels: list[Label] = []
         indices: list[int | None] = []
         for number, line in enumerate(lines, 1):
@@ -176,6 +177,19 @@ class MapNames:
                 f"lines, but got {len(lines)} lines with {len(names)} different names."
             )
         return cls(tuple(labels), tuple(indices))
+
+
+def read_lines(path: Path) -> list[str]:
+    """Read the lines of a text file in UTF-8, with or without a byte order mark.
+
+    Raises:
+        ValueError: no text in UTF-8; the message names the file.
+        OSError: the file cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig").strip("\n").split("\n")
+    except UnicodeDecodeError:
+        raise ValueError(f"Expected {path} to be a text file in UTF-8, but it is not.") from None
 
 
 def _read_label(line: str, where: str) -> Label:

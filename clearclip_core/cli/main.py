@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pkgutil
 from collections.abc import Mapping
 from typing import Any, Final
@@ -29,6 +30,9 @@ class LazyGroup(click.Group):
         """Import a command; None: there is none of this name."""
         if cmd_name not in self.sources:
             return super().get_command(ctx, cmd_name)
+        # By default OpenMP's threads spin while they wait for each other, which is several times
+        # slower where others use the cores too; read when torch is loaded.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         place, _ = self.sources[cmd_name]
         command: click.Command = pkgutil.resolve_name(place)
         return command

@@ -29,7 +29,7 @@ from clearclip_core.images.label_maps import (
 )
 from clearclip_core.images.preprocessing import Preprocessing, RGBArray
 from clearclip_core.segmentation.scores import TEMPERATURE
-from clearclip_core.vocabulary import Label
+from clearclip_core.vocabulary import Label, read_lines
 
 #: Name of the class of pixels without another class.
 BACKGROUND = "background"
@@ -56,7 +56,7 @@ def read_labels(path: Path, classes: Sequence[str]) -> tuple[Label, ...]:
         ValueError: not as many lines with a word as classes.
         OSError: the file cannot be read.
     """
-    lines = path.read_text(encoding="utf-8-sig").strip("\n").split("\n")
+    lines = read_lines(path)
     words = [tuple(filter(None, map(str.strip, line.split(",")))) for line in lines]
     if len(words) != len(classes) or not all(words):
         raise ValueError(

@@ -46,7 +46,7 @@ def test_wrong_vocabularies_are_refused() -> None:
 
 def names_file(folder: Path, text: str) -> Path:
     path = folder / "names.txt"
-    path.write_text(text, encoding="utf-8")
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
     return path
 
 
@@ -66,6 +66,7 @@ def test_a_names_file_names_each_value_with_its_words(tmp_path: Path) -> None:
     [
         ("sky\n\ncar\n", "line 2 of .*names.txt to name a label, .*, but it is empty"),
         ("sky\nsky\n", "different names in at most 254 lines, but got 2 lines with 1 diff"),
+        ("\ud800\n", "names.txt to be a text file in UTF-8"),
         ("-\n", "but got 1 lines with 0 different names"),
         ("".join(f"a{n}\n" for n in range(255)), "but got 255 lines"),
     ],

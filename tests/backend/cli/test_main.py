@@ -69,10 +69,13 @@ def test_neither_help_nor_a_refusal_imports_torch_which_takes_seconds() -> None:
     assert int(ran.stdout) > len(cli.BACKEND_COMMANDS)
 
 
-def test_waiting_threads_sleep() -> None:
+@pytest.mark.parametrize(
+    ("module", "command"), [("backend.__main__", "serve"), ("clearclip_core.cli.main", "segment")]
+)
+def test_waiting_threads_sleep(module: str, command: str) -> None:
     code = (
-        "import os, sys, backend.__main__ as entry\n"
-        "sys.argv = ['clearclip-backend', '--help']\n"
+        f"import os, sys, {module} as entry\n"
+        f"sys.argv = ['clearclip', {command!r}, '--help']\n"
         "try:\n    entry.main()\nexcept SystemExit:\n    print(os.environ['OMP_WAIT_POLICY'])"
     )
     bare = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
