@@ -96,6 +96,7 @@ class _Project(Struct):
 
 class _Webhook(Struct):
     project: _Project
+    action: str = ""
 
 
 _PREDICT: Final = Decoder(_Predict)
@@ -211,16 +212,19 @@ class SetupRequest:
     access_token: str = field(default="", repr=False)
 
 
-def parse_webhook(body: bytes) -> int | None:
-    """Read the project that the body of ``POST /webhook`` is about; None where it names none.
+def parse_webhook(body: bytes) -> tuple[int | None, str]:
+    """Read the project that the body of ``POST /webhook`` is about, and its action.
+
+    They are None and "" where it names no project.
 
     >>> parse_webhook(b'{"action": "TASKS_CREATED", "project": {"id": 7}, "tasks": [{"id": 3}]}')
-    7
+    (7, 'TASKS_CREATED')
     """
     try:
-        return decode_body(body, _WEBHOOK).project.id
+        message = decode_body(body, _WEBHOOK)
     except (BadRequest, PayloadTooLarge):
-        return None
+        return None, ""
+    return message.project.id, message.action
 
 
 def parse_setup(body: bytes) -> SetupRequest:

@@ -56,6 +56,7 @@ class AskedDataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         fills_rectangles: whether pixels that only rectangles cover have a class in label maps.
         with_predictions: whether untouched predictions count where a task has no annotation.
         background: class of unpainted pixels in label maps; empty: they have none.
+        min_area: islands of fewer pixels are left out of YOLO's files.
         merge_regions: "label": all regions of a label in a picture are one object.
         split_by: field of the tasks' data whose values are kept in one part; empty: none.
         renamed: label of regions -> the label that it is now; empty: they are left out.
@@ -71,6 +72,7 @@ class AskedDataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     near_duplicates: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
     with_predictions: bool = False
     background: Annotated[str, msgspec.Meta(max_length=100)] = ""
+    min_area: Annotated[int, msgspec.Meta(ge=0, le=999_999_999)] = DatasetOptions.min_area_px
     merge_regions: Literal["", "label"] = ""
     split_by: Annotated[str, msgspec.Meta(max_length=100)] = ""
     renamed: Annotated[dict[str, str], msgspec.Meta(max_length=100)] = {}
@@ -98,6 +100,7 @@ class AskedDataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             split=Split.parse(self.split) if self.split else Split(),
             least_cosine=self.near_duplicates,
             background=self.background,
+            min_area_px=self.min_area,
             by_label=self.merge_regions == "label",
             split_by=self.split_by,
             renamed=self.renamed,

@@ -114,12 +114,21 @@ def create_app(settings: Settings, engine: Engine | None = None, gate: Gate | No
     app.extensions["worker"] = worker
     app.extensions["metrics"] = metrics
     app.extensions["engine"] = services.engine
-    _add_middleware(app, settings, metrics, gate or Gate(settings))
+    gate = gate or Gate(settings)
+    _add_middleware(app, settings, metrics, gate)
     projects = ProjectCheck(services.page_client)
+
+    @app.before_request
+    def refuse_missing_project() -> None:
+        """Ask Label Studio for a project only where its list of projects lacks it."""
+        project = (request.view_args or {}).get("project")
+        if project is not None and services.connection_watch.is_gone(project):
+            projects.check(project)
+
     add_filters(app)
     app.jinja_env.globals["project_title"] = services.connection_watch.project_name
     app.jinja_env.globals["task_url"] = services.files.task_url
-    for blueprint in _blueprints(services, predictor, tracker, metrics, projects):
+    for blueprint in _blueprints(services, predictor, tracker, metrics, projects, gate):
         app.register_blueprint(blueprint)
     if engine is None:
         services.engine.start()
@@ -143,11 +152,12 @@ def _blueprints(
     tracker: TaskTracker,
     metrics: Metrics,
     projects: ProjectCheck,
+    gate: Gate,
 ) -> Iterator[Blueprint]:
     body, slots = BodyReader(services.settings), RequestSlots(services.settings.threads)
     status = StatusReport(services, tracker)
     dashboard = DashboardRoutes(services, metrics, status)
-    yield MlBackendRoutes(services, predictor, slots, tracker, body).blueprint()
+    yield MlBackendRoutes(services, predictor, slots, tracker, body, gate).blueprint()
     yield dashboard.blueprint()
     yield ProjectRoutes(services, predictor.versions, status.serializer).blueprint()
     yield JobRoutes(services, status.serializer, projects, body, dashboard.render).blueprint()

@@ -16,9 +16,10 @@ from backend.label_studio.requests import PredictRequest, parse_predict, parse_s
 from backend.prediction.predictor import Predictor, priority
 from backend.services import Services
 from backend.telemetry.task_tracker import TaskTracker
-from backend.web.middleware.auth import LARGEST_WEBHOOK
+from backend.web.middleware.auth import LARGEST_WEBHOOK, Gate
 from backend.web.middleware.errors import describe_health, json_response
 from backend.web.middleware.guards import BodyReader
+from backend.web.pages.learning import ask_for_version
 from backend.web.slots import RequestSlots
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class MlBackendRoutes:
     slots: RequestSlots
     tracker: TaskTracker
     body: BodyReader
+    gate: Gate
 
     def blueprint(self) -> Blueprint:
         """Make the blueprint of these routes."""
@@ -93,9 +95,17 @@ class MlBackendRoutes:
         return json_response({"results": entries + [[]] * asked.tasks_left_out})
 
     def webhook(self) -> Response:
-        """Wake the poller, which asks Label Studio what has happened in the project."""
-        if (request.content_length or 0) <= LARGEST_WEBHOOK:
-            self.services.change_poller.wake(parse_webhook(self.body.read(LARGEST_WEBHOOK)))
+        """Wake the poller, which asks Label Studio what has happened in the project.
+
+        *Start Training* has a version made of all corrections; it comes with the password.
+        """
+        if (request.content_length or 0) > LARGEST_WEBHOOK:
+            return json_response({})
+        project, action = parse_webhook(self.body.read(LARGEST_WEBHOOK))
+        self.services.change_poller.wake(project)
+        if project is not None and action == "START_TRAINING":
+            self.gate.check_password(request.environ)
+            ask_for_version(self.services, project)
         return json_response({})
 
     def versions(self) -> Response:

@@ -1,6 +1,6 @@
 """Check basic auth.
 
-Label Studio sends it with everything but webhooks. ``/webhook`` asks for none, as it only makes a
+Label Studio sends it with everything but webhooks. ``/webhook`` asks for none where it only makes a
 poll come sooner.
 """
 
@@ -166,13 +166,18 @@ class Gate:
         self._studio: frozenset[str] = frozenset()
 
     def check(self, environ: WSGIEnvironment) -> None:
-        """Let a request in.
+        """Let a request in: those of `OPEN_ROUTES`, and others as `check_password` does."""
+        if environ["PATH_INFO"] not in OPEN_ROUTES:
+            self.check_password(environ)
+
+    def check_password(self, environ: WSGIEnvironment) -> None:
+        """Let a request in that has the password, where there is one.
 
         Raises:
             Unauthorized: it has no password, or a wrong one.
             TooManyGuesses: its address has sent too many wrong ones.
         """
-        if self._auth is None or environ["PATH_INFO"] in OPEN_ROUTES:
+        if self._auth is None:
             return
         given, address = _credentials(environ)
         is_right = self._auth.accepts(given)

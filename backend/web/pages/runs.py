@@ -16,7 +16,7 @@ from backend.runs.dataset import DAYS_KEPT, file_name, file_of
 from backend.runs.label_errors import ConfirmedAnnotations, LabelErrors
 from backend.runs.run import MOST_WORD_PICTURES, Run, RunKind
 from backend.runs.run_store import RunStore
-from backend.runs.words import MAX_WORDINGS, WordsReport
+from backend.runs.words import MAX_WORDINGS, AskedWords, WordsReport
 from backend.services import Services
 from backend.web.middleware.errors import json_response, see_other
 from backend.web.middleware.guards import BodyReader
@@ -312,6 +312,7 @@ class WordsRoutes(RunRoutes):
         if report is None:
             raise BadRequest(f"The run {run} has no words to use: check the words again.")
         client.replace_label_config(project, report.config, report.config_with(row))
+        self.store.request(self.kind, project, AskedWords())  # what was checked before is old now
 
 
 class DatasetRoutes(RunRoutes):

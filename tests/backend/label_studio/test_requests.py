@@ -150,16 +150,20 @@ def test_setup() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "project"),
+    ("body", "read"),
     [
-        (b'{"action": "TASKS_CREATED", "tasks": [{"id": "x"}], "project": {"id": 7}}', 7),
-        (b'{"project": {"id": "7"}}', None),
-        (b'{"project": {"id": 7}', None),
-        (b"[" * 100_000, None),
+        (
+            b'{"action": "TASKS_CREATED", "tasks": [{"id": "x"}], "project": {"id": 7}}',
+            (7, "TASKS_CREATED"),
+        ),
+        (b'{"project": {"id": 7}}', (7, "")),
+        (b'{"project": {"id": "7"}}', (None, "")),
+        (b'{"project": {"id": 7}', (None, "")),
+        (b"[" * 100_000, (None, "")),
     ],
 )
-def test_a_webhook_names_its_project(body: bytes, project: int | None) -> None:
-    assert parse_webhook(body) == project
+def test_a_webhook_names_its_project(body: bytes, read: tuple[int | None, str]) -> None:
+    assert parse_webhook(body) == read
 
 
 @pytest.mark.parametrize(

@@ -166,6 +166,8 @@ def test_words_are_ranked_and_used_on_the_page(dashboard: Dashboard, studio: Fak
     assert studio.label_config == CONFIG
     used = dashboard.post(f"{path}/use", {"row": "1"})
     assert "The words are in the label config" in dashboard.page(used.headers["Location"]).text
+    checked = client.get(WORDS_PAGE).get_json()["run"]
+    assert (checked["state"], checked["asked"]["label"]) == ("queued", ""), "all are checked again"
     assert studio.label_config == CONFIG.replace('<Label value="tree"/>', LINE)
     again = dashboard.post(f"{path}/use", {"row": "1"})
     assert again.status_code == 409, "the figures are of another config"

@@ -11,6 +11,8 @@ from click.testing import CliRunner
 
 from backend.cli.main import main
 from backend.database.database import Database
+from backend.feedback.annotation_store import AnnotationStore
+from backend.feedback.annotation_table import ReadAnnotation
 from backend.learning.pictures import BeforeAfter, ComparedPicture
 from backend.learning.versions import model_key
 from backend.runs.label_errors import LABEL_ERRORS, ConfirmedAnnotations, LabelErrors, Suspicion
@@ -147,6 +149,41 @@ def test_people_steer_with_buttons(dashboard: Dashboard) -> None:
     refused = press("step")
     assert refused.status_code == 409
     assert "no corrections to learn from" in Page(refused).text
+
+
+def test_start_training_in_label_studio_asks_for_a_version(dashboard: Dashboard) -> None:
+    body = {"action": "START_TRAINING", "project": {"id": 7, "title": "Streets"}}
+    refused = dashboard.client.post("/webhook", json=body)
+    assert (refused.status_code, stores_of().versions.state(7).asked) == (409, False)
+    stores_of().replace_all(1)
+    assert dashboard.client.post("/webhook", json=body | {"action": "OTHER"}).status_code == 200
+    assert not stores_of().versions.state(7).asked
+    closed = Dashboard(basic_auth_user="ann", basic_auth_pass="secret")
+    assert closed.client.post("/webhook", json=body).status_code == 401
+    assert not stores_of().versions.state(7).asked, "anybody may send a webhook"
+    assert closed.client.post("/webhook", json=body, auth=("ann", "secret")).status_code == 200
+    assert stores_of().versions.state(7).asked
+
+
+def test_what_has_taught_nothing_is_read_again_and_then_learned_from(dashboard: Dashboard) -> None:
+    stores, annotations = stores_of(), AnnotationStore(Database.from_settings(Settings()), "me")
+    learn(stores)
+    annotations.mark(7, [1, 2])
+    for pending in annotations.lease(2):
+        annotations.complete(pending, ReadAnnotation(pending.annotation, 7, 1, "scratch"))
+    assert annotations.count_open(7) == 0
+
+    def press(action: str) -> Page:
+        form = {"content_type": "application/x-www-form-urlencoded"}
+        pressed = dashboard.client.post(f"{LEARNING}/{action}", data=b"", **form)
+        return dashboard.page(pressed.headers["Location"])
+
+    page = press("reset")
+    assert "2 annotations are still to be read again" in page.text
+    assert (annotations.count_open(7), stores.versions.state(7).asked) == (2, False)
+    page = press("step")
+    assert stores.versions.state(7).asked
+    assert page.next_page == LEARNING, "it loads itself until the version is there"
 
 
 def test_programs_steer_with_json(dashboard: Dashboard) -> None:

@@ -13,6 +13,7 @@ from backend.errors import BadRequest
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.annotation_table import ReadAnnotation
 from backend.jobs.change_poller import PollStore, UnservedTask
+from backend.jobs.connection_watch import ConnectionWatch
 from backend.prediction.failures import FailureStore
 from backend.runs.agreement import AGREEMENT
 from backend.runs.dataset import DATASETS, AskedDataset
@@ -209,10 +210,17 @@ def test_words_that_were_changed_since_they_were_checked_are_checked_again(
     assert (shown["words"]["at"], shown["next"]) == (None, "prelabel")
 
 
-def test_a_project_that_is_not_there_has_no_page(lead: Dashboard) -> None:
+def test_a_project_that_is_not_there_has_no_page(
+    lead: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
     answer = lead.client.get("/projects/999", headers=PEOPLE)
     assert (answer.status_code, "Reset" in Page(answer).text) == (404, False)
     assert lead.client.get("/projects/999").status_code == 404
+    assert lead.client.get("/projects/999/learning").status_code == 200, "nobody has listed them"
+    monkeypatch.setattr(ConnectionWatch, "is_gone", lambda self, project: True)  # both are new
+    for page in ("learning", "report", "words", "datasets"):
+        assert lead.client.get(f"/projects/999/{page}").status_code == 404, page
+        assert lead.client.get(f"/projects/7/{page}").status_code == 200, page
 
 
 #: Route -> the body of a program, and that of a form.
