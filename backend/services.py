@@ -1,6 +1,6 @@
 """Put the parts of the backend together: the one place where they are wired.
 
-What needs the model is imported when it is first asked for: torch takes seconds.
+Parts that need the model are imported when they are first asked for: torch takes seconds.
 """
 
 from __future__ import annotations

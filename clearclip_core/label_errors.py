@@ -68,7 +68,7 @@ _SQUARE: Final = np.ones((3, 3), np.uint8)
 #: Folds of consecutive images: frames of a drive lie in one, but for those at its ends.
 _FOLDS: Final = 8
 
-#: On so many of the other images a label is, or it is not compared.
+#: The least number of other images with a label, or the label is not compared.
 LEAST_IMAGES: Final = 5
 
 #: Of fewer images none is judged: right parts look too much like other labels by chance.
@@ -323,7 +323,7 @@ def held_out_log_probabilities(
 
     Returns:
         (n, K) natural logarithms; minus infinity for labels that are on fewer than `LEAST_IMAGES`
-        images outside of the part's fold, and for all where fewer than two labels are on so many,
+        images outside of the part's fold, and for all where fewer than two labels are on as many,
         or there are fewer than `LEAST_JUDGED` images.
     """
     found = np.full((len(labels), count), -np.inf)

@@ -29,7 +29,7 @@ _Read = TypeVar("_Read")
 def read_ahead(
     read: Callable[[_Item], _Read], items: Iterable[_Item], threads: int = 1, ahead: int = 4
 ) -> Generator[_Read, None, None]:
-    """Read items in threads, so many ahead of the one that is used; iterate in their order.
+    """Read items in threads, ahead of the one that is used; iterate in their order.
 
     >>> list(read_ahead(len, ["a", "bcd"]))
     [1, 3]

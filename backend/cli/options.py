@@ -270,7 +270,7 @@ def write_bytes(file: Path, content: bytes) -> None:
 
 @contextmanager
 def progress_bar(title: str, unit: str) -> Iterator[Progress]:
-    """Show a progress bar on a terminal; the value moves it to so many steps of so many."""
+    """Show a progress bar on a terminal; the value moves it: steps done, of how many."""
     with tqdm(desc=title, unit=unit, dynamic_ncols=True, disable=None) as bar:
 
         def show(done: int, total: int | None) -> None:

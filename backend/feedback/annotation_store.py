@@ -262,7 +262,7 @@ class AnnotationStore:
         """Lease annotations of one project: the longest due first, then the newest.
 
         Args:
-            limit: at most so many.
+            limit: the most that are leased.
             project: of this project only.
             unlearned: lease annotations too that were read already but not learned from.
             since: only those that were due at that time, in seconds since the epoch; now by
@@ -406,7 +406,7 @@ def _first_due(
 
 
 def retry_delay_s(tries: int) -> float:
-    """Return the retry delay after so many failures: twice as long each time, up to days."""
+    """Return the retry delay after a number of failures: twice as long each time, up to days."""
     return _FIRST_RETRY_S * 2.0 ** min(tries, 15)
 
 

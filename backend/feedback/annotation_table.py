@@ -74,7 +74,7 @@ ANNOTATIONS: Final = Table(
     Index("ix_annotations_updated", "project", "updated", "kind", "task"),
 )
 
-# What is leased next, of all projects and of one, stands in the order in which it is leased.
+# These indexes hold the rows of all projects, and of one, in the order in which they are leased.
 for _flag in (ANNOTATIONS.c.open, ANNOTATIONS.c.untaught):
     _order = (ANNOTATIONS.c.due, ANNOTATIONS.c.annotation.desc())
     Index(f"ix_annotations_{_flag.name}_due", _flag, *_order)

@@ -54,7 +54,7 @@ class EncodedImage:
         - Memory that is taken inside goes back to the thread's stream, and the next thread that
           uses this stream comes behind. Results leave it as copies on the CPU.
 
-        Who computes on the default stream instead, without this, is in the model's order.
+        Work on the default stream, without this, comes in the model's order.
         """
         if self.computed is None:
             yield

@@ -69,7 +69,7 @@ SETTLED_AFTER_S: Final = 10.0
 #: first stroke makes a draft, and tasks with a draft are left alone.
 DOUBLE_FOR_S: Final = 60.0
 
-#: A search for second predictions rests so many times as long as it took: of a project with older
+#: A search for second predictions rests this many times as long as it took: of a project with older
 #: predictions it goes through all tasks.
 _REST_FACTOR: Final = 9
 
@@ -187,7 +187,7 @@ class PollStore:
         return self._database.clock()
 
     def add(self, project: int, in_s: float) -> None:
-        """Add a project that is polled in so many seconds; one that is there stays as it is."""
+        """Add a project, first polled in `in_s` seconds; one that is there stays as it is."""
         with suppress(IntegrityError), self._database.write() as connection:
             connection.execute(insert(_POLLS).values(project=project, due=self.now + in_s))
 
@@ -204,7 +204,7 @@ class PollStore:
             connection.execute(again)
 
     def wake(self, projects: Collection[int], in_s: float) -> None:
-        """Let those of some projects that are here be due in so many seconds at the latest."""
+        """Let those of some projects that are here be due in `in_s` seconds at the latest."""
         due = self.now + in_s
         which = (_ROW.project.in_(projects), _ROW.due > due)
         with self._database.write() as connection:
@@ -241,7 +241,7 @@ class PollStore:
         self._leased.discard(project)
 
     def finish(self, poll: Poll, in_s: float) -> None:
-        """Keep how far a project was polled, end its lease and poll it again in so many seconds.
+        """Keep how far a project was polled, end its lease and poll it again in `in_s` seconds.
 
         Nothing is kept where another backend has taken the lease over: it finds the same changes.
         """
@@ -310,7 +310,7 @@ class ChangePoller:
                 self._woken.add(project)
 
     def look_through(self, client: LabelStudioClient, project: int) -> None:
-        """Mark the annotations of a project that are not as they were read, for who waits."""
+        """Mark the annotations of a project that are not as they were read; somebody waits."""
         polls = {each.project: each.since for each in self.polls.list_polls()}
         since = polls.get(project)
         for rows in client.changed_tasks(project, since - OVERLAP_S if since else None):
@@ -511,7 +511,7 @@ def _poll(row: Row[Any]) -> Poll:
 def _delete_second(client: LabelStudioClient, task: int) -> None:
     """Leave a task one prediction of each version of ours, and those that annotations began with.
 
-    Nothing tells who has stored a prediction, and nobody else's are touched.
+    Label Studio does not tell who stored a prediction; predictions of other backends are left.
     """
     found = client.contents(task)
     if found is None:

@@ -45,7 +45,7 @@ from backend.settings import Settings
 
 _T = TypeVar("_T")
 
-#: A project, a filter and a number -> the first tasks that pass the filter, at most so many.
+#: A project, a filter and a number -> the first tasks that pass the filter, at most that number.
 ListTasks = Callable[[int, TaskFilter, int], list[Task]]
 
 

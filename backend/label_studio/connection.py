@@ -61,7 +61,7 @@ _IS_A_PAGE: Final = (
     "it may be a login or maintenance page, or LABEL_STUDIO_URL is not the address at which Label "
     "Studio answers itself"
 )
-_NO_JSON: Final = f"with what is no JSON: {_IS_A_PAGE}"
+_NO_JSON: Final = f"without JSON: {_IS_A_PAGE}"
 
 
 class NoAnswerError(Exception):

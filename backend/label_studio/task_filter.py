@@ -28,8 +28,8 @@ class TaskFilter:
         drafted: whether it has a draft, of any annotator; None for no condition.
         after_id: comes after the task of this id in the order of ids; 0 for no condition.
         ids: is one of these; None for no condition.
-        min_predictions: has at least so many predictions, of any version.
-        min_annotations: has at least so many annotations; skips do not count.
+        min_predictions: least number of predictions, of any version.
+        min_annotations: least number of annotations; skips do not count.
         changed_after: it, an annotation or a prediction of it was changed after that time, in
             seconds since the epoch on Label Studio's clock; None for no condition.
         annotation_ids: has an annotation; also has Label Studio name them.

@@ -176,7 +176,7 @@ class Learner:
 
 
 def version_of(fit: Fit, annotations: int) -> Version:
-    """Describe a fit to so many annotations."""
+    """Describe a fit, and the number of annotations that it was made of."""
     return Version(
         annotations=annotations,
         digest="" if fit.adaptation is None else fit.adaptation.digest,

@@ -59,7 +59,7 @@ VERSIONS: Final = Table(
     Column("pictures", Text, nullable=False),  # a `BeforeAfter`, as JSON; last, as it is large
 )
 
-#: At least one of so many annotations changes before a step is due.
+#: Before a step is due, one of this many annotations has changed at least.
 _CHANGED_OF: Final = 10
 
 #: Versions that are kept of a project: the newest, and the live one.

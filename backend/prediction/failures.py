@@ -30,7 +30,7 @@ from backend.database.database import METADATA, Database, key_batches
 #: Failures of no job that are kept: the newest.
 _MOST_KEPT: Final = 10_000
 
-#: Of so many failing tasks of one project somebody asks Label Studio.
+#: The most failing tasks of a project of which Label Studio is asked.
 _MOST_OF_PROJECT: Final = 2000
 
 #: How long a failure is listed, in seconds: nothing tells when its task is deleted.
@@ -97,7 +97,7 @@ class FailureStore:
         """Return the tasks without a prediction, the one that failed last first.
 
         Args:
-            limit: at most so many.
+            limit: the most that are returned.
             without: projects whose tasks are left out.
         """
         row = _FAILURES.c

@@ -344,7 +344,7 @@ class ImagePredictor:
         share = np.count_nonzero(mask & taken) / max(1, size)
         if share == 0 or (share > 0.5 and not image.task.is_draft):
             return runs
-        # What an annotator points at may be smaller than what counts as an island elsewhere.
+        # An annotator may point at something smaller than an island elsewhere.
         min_px = min(self._min_px(image), size // 4)
         free = drop_islands(mask & ~taken, min_px)
         if not free.any():

@@ -346,7 +346,7 @@ def newest_of_each(annotations: Iterable[Annotation]) -> list[Annotation]:
 def _compare(task: Task, every: Iterable[Annotation], config: LabelConfig) -> list[_Picture]:
     """Compare the pictures of a task on which at least one of several people has a region.
 
-    Who has no region on such a picture has painted nothing there.
+    A person without a region on such a picture has painted nothing there.
     """
     annotations = newest_of_each(every)
     if len(annotations) < 2:

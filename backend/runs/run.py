@@ -24,7 +24,7 @@ OVER: Final = ("done", "failed", "cancelled")
 #: The most that is asked for at once; here, where a command's help loads no torch.
 MOST_WORD_PICTURES: Final = 24
 
-#: Of so many tasks that were left out a report says why.
+#: The most tasks of which a report says why they were left out.
 MOST_LEFT_OUT: Final = 100
 
 Asked = TypeVar("Asked", bound=msgspec.Struct)
@@ -68,7 +68,7 @@ class Progress(Protocol):
     """Is told of steps that are done; what it raises ends the run."""
 
     def __call__(self, done: int, total: int | None) -> None:
-        """Note that so many steps are done, of so many."""
+        """Record progress: steps done, of how many."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""The table of runs, which all backends of a database share: who asks, who works, what is kept."""
+"""The table of runs, which all backends of a database share: requests, leases and reports."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class RunStore:
         return None if report is None else (_run(row), report)
 
     def cancel(self, run: Run) -> None:
-        """End a run that waits or is at work: who makes it notices. One that is over stays."""
+        """End a run that waits or is at work: its backend notices. One that is over stays."""
         values: dict[str, Any] = {"state": "cancelled", "finished": self.database.clock()}
         with self.database.write() as connection:
             statement = update(_RUNS).where(_RUNS.c.id == run.id, _is_open())

@@ -217,7 +217,7 @@ def _advice(
 def try_words(parts: RunParts, run: Run, asked: AskedWords, progress: Progress) -> WordsReport:
     """Measure wordings of a label, or check all words, on pictures of a project.
 
-    What the project has learned is left out: the words alone are compared. Nothing is written to
+    The words alone are compared, without what the project has learned. Nothing is written to
     Label Studio.
     """
     xml = parts.client.label_config(run.project)
@@ -410,7 +410,7 @@ class _Measurement:
         return chosen + lacking[: count - len(chosen)]
 
     def _tasks(self, wanted: TaskFilter, times: int) -> list[Task]:
-        """List so many times as many tasks as pictures, spread over the first `MOST_TASKS`."""
+        """List `times` tasks for each picture, spread over the first `MOST_TASKS`."""
         listed = self.parts.client.all_tasks(self.project, wanted)
         tasks, count = list(islice(listed, MOST_TASKS)), times * self.asked.pictures
         if count >= len(tasks):

@@ -95,9 +95,9 @@ def _log_request(route: str, status: int, seconds: float) -> None:
 def create_app(settings: Settings, engine: Engine | None = None, gate: Gate | None = None) -> Flask:
     """Make the WSGI application.
 
-    Call it in the process that serves: CUDA does not survive a fork. Who gives it an engine starts
-    that and the worker (``app.extensions["worker"]``); else both are made and started here. Who
-    gives it a gate asks that too, before it reads a body.
+    Call it in the process that serves: CUDA does not survive a fork. An engine
+    that is given is started by the caller, and so is the worker (``app.extensions["worker"]``);
+    else both are made and started here. A gate is given where the server asks it, too.
 
     Raises:
         ValueError: settings name a model that does not exist.

@@ -111,7 +111,7 @@ class StateCollector(Collector):
         yield GaugeMetricFamily("clearclip_model_loaded", "Whether the model is loaded.", loaded)
         queue = GaugeMetricFamily(
             "clearclip_queue_pictures",
-            "Pictures that wait for the model, or are in it, by who waits.",
+            "Pictures that wait for the model, or are in it, by kind of request.",
             labels=("urgency",),
         )
         for priority, count in now.waiting.items():

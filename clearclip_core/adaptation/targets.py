@@ -1,6 +1,6 @@
 """What training examples say of their pixels, for one vocabulary.
 
-What somebody drew is the target of its pixels. Elsewhere on a picture that somebody drew on, the
+A drawn label is the target of its pixels. Elsewhere on a picture that somebody drew on, the
 words' own answer is, softly, without the labels that were removed there: it holds labels in place
 that paint elsewhere would move. What stands as it was predicted says no more than that. A picture
 that nobody drew on says nothing.

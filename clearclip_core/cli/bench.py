@@ -29,7 +29,7 @@ from clearclip_core.vocabulary import STUFF_WORDS
 
 _T = TypeVar("_T")
 
-#: What new words for a picture whose features are cached take.
+#: The time of new words for a picture whose features are cached.
 _AFTER_ENCODING = ("score", "decide", "masks")
 
 
@@ -122,7 +122,7 @@ def stage_seconds(
     """Return the median seconds of each stage of one picture, from file bytes to boolean masks.
 
     Args:
-        budget_s: no further picture is begun after so many seconds; one is always measured.
+        budget_s: time after which no picture is begun, in seconds; one is always measured.
     """
     device = segmenter.encoder.device
     times: dict[str, list[float]] = {}

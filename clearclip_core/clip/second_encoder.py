@@ -1,7 +1,7 @@
 """A second frozen image encoder beside CLIP's: it knows edges and parts, and no words.
 
 Self-supervised and classification encoders separate parts of a picture that CLIP's patches blur.
-What corrections teach is linear in the features, so it may use both; words are compared with
+Adaptations are linear in the features, so it may use both; words are compared with
 CLIP's alone. Any model of timm serves whose `forward_intermediates` takes pictures of any size.
 """
 

@@ -377,7 +377,7 @@ def prepare(name: str, root: Path) -> Iterator[Path]:
 
 _Protocol = dict[str, dict[str, Any]]
 
-#: What the authors of younger methods have in common; Cityscapes is read at 560 px.
+#: Settings that the authors of younger methods share; Cityscapes is read at 560 px.
 _YOUNGER = {"short_side_px": 336, "window_px": 224, "stride_px": 112, "temperature": 40.0}
 #: One window holds a whole resized picture, whose long side is limited to 2048 px.
 _WHOLE = {"window_px": 2048, "stride_px": 2048}

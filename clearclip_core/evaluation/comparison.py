@@ -231,7 +231,7 @@ def shares_of(overlaps: Sequence[MaskOverlap]) -> Shares:
 
 
 class CandidateFigures:
-    """How well a candidate predicted so many labels.
+    """How well a candidate predicted the labels.
 
     Attributes:
         labels: of each label the overlaps on the pictures where it was predicted or is true.

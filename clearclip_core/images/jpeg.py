@@ -16,9 +16,9 @@ from PIL.JpegImagePlugin import JpegImageFile
 _NO_RESTART: Final = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)
 
 #: The decoder goes over the whole image for each scan, of which ten are usual in a progressive
-#: file: for so many pixels in all, 50 scans of 144 megapixels, it takes five seconds.
+#: file. Fifty scans of 144 megapixels, the most that are decoded, take five seconds.
 _MAX_SCANNED_PX: Final = 7_200_000_000
-#: A scan of a small image takes as long as one of so many pixels.
+#: A scan of a smaller image counts as one of this many pixels.
 _LEAST_SCANNED_PX: Final = 720_000
 
 _END_MARKER: Final = b"\xff\xd9"
@@ -30,8 +30,8 @@ _HAS_RGB: Final = hasattr(cv2, "IMREAD_COLOR_RGB")
 def decode_jpeg(image: Image.Image) -> npt.NDArray[np.uint8] | None:
     """Decode an opened JPEG file in memory, if it is one of 8-bit colour that is whole.
 
-    What else a JPEG file may be, grey, CMYK, truncated or with bytes behind its end, is left to
-    Pillow, whose errors are known.
+    All other files, grey, CMYK, truncated or with bytes behind their end, are left to Pillow, whose
+    errors are known.
 
     Args:
         image: as `clearclip_core.images.opening.open_image` returns it.

@@ -29,7 +29,7 @@ class ImageWorkError(OSError):
 
 
 class _BoundedFile(io.BytesIO):
-    """A file in memory that can be read so many times."""
+    """A file in memory that can be read `_MAX_READS` times."""
 
     _reads = 0
 

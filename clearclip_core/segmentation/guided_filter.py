@@ -162,7 +162,7 @@ def _band_matrix(
     return to_device(weights, like.device)
 
 
-#: Maps are fitted so many at a time that their functions have at most this many elements.
+#: Most elements of the functions of the maps that are fitted at a time.
 _FIT_ELEMENTS = 1 << 18
 
 
@@ -214,7 +214,7 @@ class ColourFit:
         return (functions[:, :3] * self._corner_colours).sum(dim=1) + functions[:, 3]
 
     def fit_with_detail(self, roots: torch.Tensor, root_knots: torch.Tensor) -> torch.Tensor:
-        """Fit maps to the colours, and add again of the rest what is no noise.
+        """Fit maps to the colours, and add the part of the residual back that is no noise.
 
         Beside its arguments and its result it needs memory for a few maps only.
 

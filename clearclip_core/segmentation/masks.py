@@ -173,7 +173,7 @@ class LabelMasks:
         if label in self._uncleaned:
             plain = self._runs.mask(runs).to_mask()
             mask = fill_holes(drop_islands(plain, self._least_px[0]), self._least_px[1])
-            # What is dropped and filled are whole runs.
+            # Whole runs are dropped and filled.
             runs = self._runs_of[label] = np.flatnonzero(mask.reshape(-1)[self._runs.starts])
             self._uncleaned.remove(label)
         return runs

@@ -34,7 +34,7 @@ _WORD_TEMPERATURE, _OWN_WORD = 0.5, 10.0
 
 _EPSILON = 1e-6
 
-#: A residual below so many rounding errors of the first one is solved: further steps would divide
+#: A residual below this many rounding errors of the first one is solved: further steps would divide
 #: rounding errors by each other.
 _SOLVED = 8
 

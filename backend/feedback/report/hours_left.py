@@ -26,7 +26,7 @@ LEAST: Final = 10
 
 _CONFIDENCE: Final = 0.9
 
-#: Times are cut at so many medians: what is longer was a break.
+#: Times are cut at this many medians: what is longer was a break.
 _BREAK: Final = 5
 
 #: Standard errors between the older and the newer half of the times from which on pace has changed.

@@ -121,7 +121,7 @@ class PrelabelReport:
 def recent_labels(versions: Mapping[str, GroupSums]) -> dict[str, LabelSums]:
     """Add up each label under the newest model versions that have `FEW` pictures of it, or all.
 
-    What an earlier version got wrong may be solved: by what was learned, or by other words.
+    Errors of an earlier version may be gone: by corrections it has learned from, or by other words.
 
     Args:
         versions: model version -> its sums, the version seen last comes last.

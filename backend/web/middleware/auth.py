@@ -47,7 +47,7 @@ def client_network(address: str) -> str:
     return str(getattr(parsed, "ipv4_mapped", None) or parsed)
 
 
-#: Wrong passwords of an address, after which it waits for so many seconds.
+#: Wrong passwords of an address, and how long it waits after them, in seconds.
 _TRIES: Final = 10
 _WAIT_S: Final = 100
 

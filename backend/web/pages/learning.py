@@ -29,8 +29,8 @@ ACTIONS = ("step", "use", "unpin", "keep-words", "learn-label", "reset")
 
 _USE: Final = "A project learns from what Label Studio has"
 
-#: IoU of a label's words below which other words may do more than corrections, and so many labels
-#: are named, the weakest first.
+#: IoU of a label's words below which other words may do more than corrections, and the most labels
+#: that are named, the weakest first.
 _WEAK_IOU: Final = 0.3
 _MOST_WEAK: Final = 3
 

@@ -46,7 +46,7 @@ class RunRoutes:
 
     Args:
         kind: the kind.
-        services: the runs, and Label Studio for who waits for a page.
+        services: the runs, and Label Studio for requests of pages.
         projects: refuses projects that are not there.
         body: reads the bodies of requests.
     """
@@ -62,7 +62,7 @@ class RunRoutes:
         return self.services.runs
 
     def client(self) -> LabelStudioClient:
-        """Return Label Studio, for who waits for a page.
+        """Return Label Studio, for requests of pages.
 
         Raises:
             BadRequest: there is no token.
@@ -370,5 +370,5 @@ class DatasetRoutes(RunRoutes):
 
     def _delete(self, run: Run) -> None:
         self.store.delete(run)
-        if run.state != "running":  # who makes it removes the files as soon as it notices
+        if run.state != "running":  # its backend removes the files as soon as it notices
             self.kind.forget(self.services.settings, run)

@@ -27,11 +27,11 @@ PAGE = Answer(200, b"<h1>Log in</h1>", {"Content-Type": "text/html"})
 
 #: Answers of others, which no call may take for one of Label Studio's API, with what is told.
 FOREIGN = [
-    (PAGE, "HTTP 200 with what is no JSON: it may be a login or maintenance page"),
-    (Answer(404, b"<h1>404 Not Found</h1>"), "HTTP 404 with what is no JSON"),
+    (PAGE, "HTTP 200 without JSON: it may be a login or maintenance page"),
+    (Answer(404, b"<h1>404 Not Found</h1>"), "HTTP 404 without JSON"),
     (Answer(302, headers={"Location": "/login/?next=/api/"}), "redirects to /login/: it may be a"),
     (Answer(200, b"{}"), "/api/tasks/ with JSON that .* send: Object missing required field"),
-    (Answer(200, b'{"tasks": [{"id": 1, "da'), "HTTP 200 with what is no JSON"),
+    (Answer(200, b'{"tasks": [{"id": 1, "da'), "HTTP 200 without JSON"),
     (Answer(200, b'{"id": "\xff"}'), "answers HTTP 200"),
     (Answer(200, b"[" * 100_000), "answers HTTP 200"),
     (Answer(200, b"plain", {"Content-Encoding": "gzip"}), "cannot be reached"),
