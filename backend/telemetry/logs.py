@@ -85,9 +85,8 @@ def about(**facts: Fact) -> Iterator[None]:
 @contextmanager
 def timed() -> Iterator[Stages]:
     """Measure the stages of the block, in this thread."""
-    token = _stages.set(Stages())
-    stages = _stages.get()
-    assert stages is not None
+    stages = Stages()
+    token = _stages.set(stages)
     try:
         yield stages
     finally:
@@ -161,12 +160,10 @@ def logging_config(settings: Settings, level: str | None = None) -> dict[str, An
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"lines": {**lines, "secrets": tuple(known_secrets(settings))}},
-        "filters": {"facts": {"()": Facts}},
         "handlers": {
             "stderr": {
                 "class": "logging.StreamHandler",
                 "formatter": "lines",
-                "filters": ["facts"],
                 "stream": "ext://sys.stderr",
             }
         },
@@ -176,6 +173,7 @@ def logging_config(settings: Settings, level: str | None = None) -> dict[str, An
             "clearclip_core": ours,
             "waitress": server,
             "waitress.queue": silent,
+            "urllib3.connectionpool": {"level": "ERROR"},  # each try of a connection
             # each try of a download without network; the error at the end says it once
             "huggingface_hub.utils._http": {"level": "ERROR"},
         },
@@ -227,13 +225,9 @@ def printable(text: str) -> str:
     )
 
 
-class Facts(logging.Filter):
-    """Adds the facts of the thread's context to each record."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Keep every record."""
-        record.facts = {**_facts.get(), **getattr(record, "facts", {})}
-        return True
+def facts_of(record: logging.LogRecord) -> Mapping[str, Fact]:
+    """Return the facts of this thread's blocks, and those of a record."""
+    return {**_facts.get(), **getattr(record, "facts", {})}
 
 
 class LogFormatter(logging.Formatter):
@@ -255,10 +249,9 @@ class LogFormatter(logging.Formatter):
         message = self._scrub(record.getMessage())
         raised = record.exc_info[1] if record.exc_info else None
         error = self._scrub(_describe(raised)) if raised is not None else ""
-        given: Mapping[str, Fact] = getattr(record, "facts", {})
         facts = {
             name: self._scrub(value, _FACT_LENGTH) if isinstance(value, str) else value
-            for name, value in given.items()
+            for name, value in facts_of(record).items()
             if value is not None and value != ""
         }
         if self._as_json:

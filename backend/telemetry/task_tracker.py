@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from backend.errors import BackendError
 from backend.telemetry.logs import Stages, about, timed
@@ -32,12 +32,12 @@ class RefusedRequest:
     at: float
 
 
+@dataclass(eq=False)
 class TrackedTask:
     """A task that is worked on, or that was; takes its result.
 
     Attributes:
         priority: ``interactive``, ``opened`` or ``batch``.
-        stages: where its time goes.
         start: when the work began, on the monotonic clock.
         pictures: the number of images that its prediction is of.
         regions: the number of regions of its prediction.
@@ -45,22 +45,20 @@ class TrackedTask:
         is_incomplete: whether it has a prediction, but not of all its images.
     """
 
-    def __init__(self, task: TaskId, project: int | None, priority: str, stages: Stages) -> None:
-        self.task, self.project, self.priority, self.stages = task, project, priority, stages
-        self.start = time.monotonic()
-        self.pictures = self.regions = 0
-        self.error: BaseException | None = None
-        self.is_incomplete = False
+    task: TaskId
+    project: int | None
+    priority: str
+    stages: Stages
+    start: float = field(default_factory=time.monotonic)
+    pictures: int = 0
+    regions: int = 0
+    error: BaseException | None = None
+    is_incomplete: bool = False
 
     @property
     def seconds(self) -> float:
         """The time since the work began."""
         return time.monotonic() - self.start
-
-    @property
-    def reason(self) -> str:
-        """The class of the error; empty where there is none."""
-        return "" if self.error is None else type(self.error).__name__
 
     @property
     def has_prediction(self) -> bool:
@@ -85,6 +83,9 @@ class TaskTracker:
         listener: called with each task that has ended; it must be quick and must not raise.
         clock: monotonic time in seconds.
 
+    Attributes:
+        done: the number of tasks that got a prediction since the start.
+
     >>> tracker = TaskTracker()
     >>> with tracker.task(7, project=1, priority="batch") as work:
     ...     work.regions = 3
@@ -103,7 +104,7 @@ class TaskTracker:
         self._running: dict[int, TrackedTask] = {}
         self._refusals: deque[RefusedRequest] = deque(maxlen=_MOST_REFUSALS)
         self._ends: deque[tuple[float, int]] = deque()
-        self._done = 0
+        self.done = 0
         self._started_at = clock()
 
     @contextmanager
@@ -139,32 +140,23 @@ class TaskTracker:
             return list(self._refusals)
 
     @property
-    def done(self) -> int:
-        """The number of tasks that got a prediction since the start."""
-        return self._done
-
-    @property
     def pictures_per_second(self) -> float:
         """The pace in images per second over the last `PACE_S` seconds, or since the start."""
         now = self._clock()
         with self._lock:
-            self._forget(now)
-            count = sum(pictures for _, pictures in self._ends)
+            count = sum(pictures for at, pictures in self._ends if at >= now - PACE_S)
         return count / max(1.0, min(PACE_S, now - self._started_at))
 
     def _end(self, work: TrackedTask) -> None:
         with self._lock:
             del self._running[id(work)]
             if work.has_prediction:
-                self._done += 1
+                self.done += 1
                 self._ends.append((self._clock(), work.pictures))
-            self._forget(self._clock())
+            while self._ends and self._ends[0][0] < self._clock() - PACE_S:
+                self._ends.popleft()
         _write(work)
         self._listener(work)
-
-    def _forget(self, now: float) -> None:
-        while self._ends and self._ends[0][0] < now - PACE_S:
-            self._ends.popleft()
 
 
 def _write(work: TrackedTask) -> None:

@@ -86,7 +86,7 @@ class Metrics:
         if work.has_prediction:
             self._tasks.labels(work.priority).inc()
         else:
-            self._failures.labels(work.reason).inc()
+            self._failures.labels(type(work.error).__name__).inc()
 
     def render(self) -> bytes:
         """Return all metrics in Prometheus' text format; see `CONTENT_TYPE`."""

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from backend.telemetry.logs import Facts
+from backend.telemetry.logs import facts_of
 from tests.backend.web.browser import PEOPLE, RED, Page, error_of, make_app, predict_body
 
 
@@ -57,7 +57,11 @@ def test_a_database_that_another_program_locks_is_said(
 def test_a_request_is_one_line_with_its_id(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, client: FlaskClient
 ) -> None:
-    monkeypatch.setattr(caplog.handler, "filters", [Facts()])
+    def keep(record: logging.LogRecord) -> bool:
+        record.facts = facts_of(record)
+        return True
+
+    monkeypatch.setattr(caplog.handler, "filters", [keep])
     caplog.set_level(logging.INFO, "backend")
     caplog.clear()
     response = client.post("/predict", json=predict_body(RED, {"id": 2, "data": {}}))
