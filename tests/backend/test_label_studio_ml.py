@@ -98,3 +98,20 @@ def test_label_studio_ml_writes_to_model_dir_alone(tmp_path: Path) -> None:
     command = [sys.executable, "-B", "-c", code]
     subprocess.run(command, cwd=tmp_path, env=os.environ | own, check=True)
     assert [*tmp_path.rglob("*.db")] == [tmp_path / "home" / "weights" / "cache.db"]
+
+
+def test_the_example_for_its_own_server_predicts_brush_masks(tmp_path: Path) -> None:
+    """Its own tests, run as its README says, with whichever release of label-studio-ml is there."""
+    example = Path(__file__).parents[2] / "examples" / "label-studio-ml"
+    root = str(example.parents[1])
+    variables = {"MODEL": "demo", "DEVICE": "cpu", "MODEL_DIR": str(tmp_path), "PYTHONPATH": root}
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "-p", "no:cacheprovider", example],
+        env=os.environ | variables,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "2 passed" in ran.stdout

@@ -118,7 +118,7 @@ def test_what_is_no_prompt_costs_no_other(region: Any) -> None:
     ("body", "sentence"),
     [
         (b"\xff\xfe", "Expected a body of JSON"),
-        (b'{"tasks": [{"old": ' + b"[" * 5000, "nested too deeply"),
+        (b'{"tasks": [{"old": ' + b"[" * 200_000, "nested too deeply"),
         (_body()[:-1], "Expected a body of JSON"),
         (b"[]", "Expected `object`, got `array`"),
         (_body(tasks=[{}, 3]), r"Expected `object`, got `int` - at `\$.tasks\[1\]`"),
