@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+import cv2
 import msgspec
 import numpy as np
 import numpy.typing as npt
@@ -317,7 +318,8 @@ class CocoWriter(FormatWriter):
         """Return the annotation of an object, with its key for an id."""
         from pycocotools import mask as coco_mask
 
-        rle = coco_mask.encode(np.asfortranarray(mask.view(np.uint8)))
+        by_column = cv2.transpose(mask.view(np.uint8)).T  # three times as fast as NumPy
+        rle = coco_mask.encode(by_column)
         return {
             "id": f"{thing.label}/{thing.key}",
             "category_id": self.frame.classes.names.index(thing.label) + 1,

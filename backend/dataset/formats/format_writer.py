@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from backend.annotations.label_map import Overlap
 from backend.dataset.labelled_image import ClassTable, LabelledObject, PictureRow
@@ -56,6 +59,15 @@ class WrittenPicture:
     entries: Sequence[Any] = ()
     label_map: npt.NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
     rgb: RGBArray | None = field(default=None, repr=False, compare=False)
+
+    @cached_property
+    def label_png(self) -> bytes:
+        """Its label map as a grey PNG: of a palette others read grey levels, without a word."""
+        assert self.label_map is not None, "has_label_maps"
+        file = io.BytesIO()
+        # Three times faster than at the default level, 6; the files are a third larger.
+        Image.fromarray(self.label_map).save(file, "PNG", compress_level=3)
+        return file.getvalue()
 
 
 class FormatWriter:

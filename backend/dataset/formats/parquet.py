@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from backend.dataset.formats.format_writer import FormatWriter, ReadRows, WrittenPicture
-from backend.dataset.formats.label_map import to_png
 from backend.dataset.labelled_image import OVERLAP_RULES, ClassTable, PictureRow
 from backend.dataset.output_folder import PARTS
 
@@ -58,8 +57,7 @@ class ParquetWriter(FormatWriter):
 
     def picture_files(self, picture: WrittenPicture) -> Mapping[str, bytes]:
         """Return the label map of a picture, which waits until its part is known."""
-        assert picture.label_map is not None, "has_label_maps"
-        return {f"{_MASKS}/{picture.name}.png": to_png(picture.label_map)}
+        return {f"{_MASKS}/{picture.name}.png": picture.label_png}
 
     def write_part(self, part: str, rows: ReadRows) -> None:
         """Write the tables of a part."""

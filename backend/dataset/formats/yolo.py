@@ -13,7 +13,7 @@ the converter of Ultralytics. No box is read.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
@@ -151,16 +151,17 @@ class YoloWriter(FormatWriter):
 
     def entry(self, thing: LabelledObject, mask: BoolMask) -> str | None:
         """Return the line of an object; None where all of its islands are small."""
-        mask, left_out = without_small_islands(mask, self.frame.min_area_px)
+        islands, left_out = find_islands(mask, self.frame.min_area_px)
         self._left_out += left_out
-        return self.line(self.frame.classes.names.index(thing.label), mask) if mask.any() else None
+        if not islands:
+            return None
+        numbers = self.numbers(islands, mask.shape)
+        return f"{self.frame.classes.names.index(thing.label)} {' '.join(numbers)}\n"
 
-    def line(self, value: int, mask: BoolMask) -> str:
-        """Return the line of a mask (H, W) with a pixel or more."""
-        xs, ys = outline(mask).T.tolist()
-        columns, rows = _shares(mask.shape[1]), _shares(mask.shape[0])
-        pairs = zip([columns[x] for x in xs], [rows[y] for y in ys], strict=True)
-        return f"{value} {' '.join(chain.from_iterable(pairs))}\n"
+    def numbers(self, islands: Sequence[OutlinePoints], size_hw: Sequence[int]) -> Iterable[str]:
+        """Return the numbers of a line, given the rings of an object's islands."""
+        columns, rows = _shares(size_hw[1]), _shares(size_hw[0])
+        return chain.from_iterable((columns[x], rows[y]) for x, y in outline(islands).tolist())
 
     def picture_files(self, picture: WrittenPicture) -> Mapping[str, bytes]:
         """Return the text file of a picture, empty without an object."""
@@ -202,52 +203,50 @@ class YoloBoxWriter(YoloWriter):
     name = "yolo-boxes"
     title = "YOLO, boxes (Ultralytics)"
 
-    def line(self, value: int, mask: BoolMask) -> str:
-        """Return the line of the box of a mask (H, W) with a pixel or more."""
-        (rows, columns), (height, width) = _box(mask), mask.shape
-        numbers = (
-            (columns.start + columns.stop) / 2 / width,
-            (rows.start + rows.stop) / 2 / height,
-            (columns.stop - columns.start) / width,
-            (rows.stop - rows.start) / height,
-        )
-        return f"{value} {' '.join(f'{number:.6f}' for number in numbers)}\n"
+    def numbers(self, islands: Sequence[OutlinePoints], size_hw: Sequence[int]) -> Iterable[str]:
+        """Return the middle and the size of the box around the islands."""
+        points = np.concatenate(islands)
+        first, end, size = points.min(axis=0), points.max(axis=0) + 1, np.array(size_hw[::-1])
+        shares = np.concatenate([(first + end) / 2 / size, (end - first) / size])
+        return (f"{share:.6f}" for share in shares.tolist())
 
 
-def without_small_islands(mask: BoolMask, min_area_px: int) -> tuple[BoolMask, int]:
-    """Take islands (8-connected) of fewer pixels out of a mask; return how many there were."""
-    if min_area_px <= 1:
-        return mask, 0
-    box = _box(mask)
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask[box].view(np.uint8), connectivity=8)
-    kept = stats[:, cv2.CC_STAT_AREA] >= min_area_px
-    kept[0] = False
-    left_out = len(kept) - 1 - int(kept.sum())
-    if left_out:
-        mask = np.zeros_like(mask)
-        mask[box] = kept[labels]
-    return mask, left_out
+def find_islands(mask: BoolMask, min_area_px: int = 1) -> tuple[list[OutlinePoints], int]:
+    """Find the islands (8-connected) of a mask with a pixel or more; count those that are smaller.
 
-
-def outline(mask: BoolMask) -> OutlinePoints:
-    """Return one ring around all islands of a mask (H, W), (P, 2) int32, x and y in px."""
-    box = _box(mask)
-    pixels = np.ascontiguousarray(mask[box]).view(np.uint8)
+    Returns:
+        The ring of each other one, its holes cut out: (P, 2) int32, x and y in px.
+    """
+    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+    pixels = np.ascontiguousarray(mask[top : top + height, left : left + width]).view(np.uint8)
     found, hierarchy = cv2.findContours(pixels, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    contours = [each[:, 0].astype(np.int32) for each in found]
+    parents = hierarchy[0, :, 3].tolist()
     holes: dict[int, list[OutlinePoints]] = {}
-    for contour, (_, _, _, parent) in zip(contours, hierarchy[0].tolist(), strict=True):
-        holes.setdefault(parent, []).append(contour)
-    outer = [index for index, each in enumerate(hierarchy[0].tolist()) if each[3] < 0]
-    islands = [corners_of(_cut_out(contours[each], holes.get(each, []), pixels)) for each in outer]
-    islands.sort(key=lambda ring: -cv2.contourArea(ring))
-    ring = islands[0]
-    for start in range(1, len(islands), _AT_ONCE):
-        ring = join_rings(ring, islands[start : start + _AT_ONCE])
+    for contour, parent in zip(found, parents, strict=True):
+        holes.setdefault(parent, []).append(contour[:, 0])
+    islands = [
+        (found[at][:, 0], holes.get(at, [])) for at, parent in enumerate(parents) if parent < 0
+    ]
+    large = [each for each in islands if _area_px(*each) >= min_area_px]
+    corner = np.array([left, top], np.int32)
+    rings: list[OutlinePoints] = [corners_of(_cut_out(*each, pixels)) + corner for each in large]
+    return rings, len(islands) - len(large)
+
+
+def _area_px(ring: OutlinePoints, holes: Sequence[OutlinePoints]) -> int:
+    """Count the pixels of an island by Pick's theorem: rings go through the centres of pixels."""
+    inside = sum(cv2.contourArea(each) - len(each) / 2 + 1 for each in holes)
+    return int(cv2.contourArea(ring) + len(ring) / 2 + 1 - inside)
+
+
+def outline(islands: Sequence[OutlinePoints]) -> OutlinePoints:
+    """Return one ring (P, 2) around all islands."""
+    ring, *others = sorted(islands, key=lambda each: -cv2.contourArea(each))
+    for start in range(0, len(others), _AT_ONCE):
+        ring = join_rings(ring, others[start : start + _AT_ONCE])
     if len(ring) < _LEAST_POINTS:
         ring = np.concatenate([ring, ring[-1:].repeat(_LEAST_POINTS - len(ring), axis=0)])
-    shifted: OutlinePoints = ring + np.array([box[1].start, box[0].start], np.int32)
-    return shifted
+    return ring
 
 
 def _cut_out(outer: OutlinePoints, holes: Sequence[OutlinePoints], pixels: Pixels) -> OutlinePoints:
@@ -290,12 +289,6 @@ def _splice(ring: OutlinePoints, others: Sequence[tuple[int, OutlinePoints]]) ->
         pieces += [ring[before : place + 1], other]
         before = place
     return np.concatenate([*pieces, ring[before:]])
-
-
-def _box(mask: BoolMask) -> tuple[slice, slice]:
-    """Return the rows and columns of the pixels of a mask that has one."""
-    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
-    return slice(top, top + height), slice(left, left + width)
 
 
 @lru_cache(maxsize=8)

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from PIL import Image, ImageDraw
 
-from backend.dataset.formats.yolo import fill_with_edges, outline, read_yolo
+from backend.dataset.formats.yolo import fill_with_edges, find_islands, outline, read_yolo
 from backend.dataset.mask_source import Limits, MaskSource
 from backend.dataset.splits import Split
 from backend.errors import DatasetError
@@ -136,9 +136,13 @@ def test_a_noisy_island_with_holes_in_holes_is_itself_again(seed: int, share: fl
     if seed % 2:
         noise = cv2.resize(noise.astype(np.uint8), (240, 180), interpolation=0) > 0
     labels = cv2.connectedComponents(noise.astype(np.uint8), connectivity=8)[1]
+    areas = np.bincount(labels[noise])[1:]
+    for least in (2, 5):
+        rings, left_out = find_islands(noise, least)
+        assert (len(rings), left_out) == ((areas >= least).sum(), (areas < least).sum())
     mask = labels == np.bincount(labels[noise]).argmax()
     canvas = np.zeros(mask.shape, np.uint8)
-    cv2.fillPoly(canvas, outline(mask)[None], 1)
+    cv2.fillPoly(canvas, outline(find_islands(mask)[0])[None], 1)
     assert np.array_equal(canvas, mask)
 
 
