@@ -147,7 +147,7 @@ class Services:
     @cached_property
     def runs(self) -> RunStore:
         """The runs over projects that pages and commands have asked for."""
-        return RunStore(self.database)
+        return RunStore(self.database, self.owner)
 
     # ---- parts that differ between the server and the commands ----------------------------------
 
@@ -212,7 +212,7 @@ class Services:
         withdrawer = Withdrawer(self.store, client, self.owner)
         jobs = JobRunner(self.store, prelabeler, withdrawer, self.owner, self.stopping)
         reader = AnnotationReader(self.annotations, client, self.learner)
-        runner = Runner(KINDS, self.runs, self.run_parts(client), self.owner, self.stopping)
+        runner = Runner(KINDS, self.runs, self.run_parts(client), self.stopping)
         rounds: dict[str, Round] = {
             "runs": runner.run_next,
             "jobs": jobs.run_next,
@@ -223,8 +223,8 @@ class Services:
             "changes": self.change_poller.poll,
             "connection": self.connection_watch.check,
         }
-        renewals = [self.annotations.renew, self.change_poller.polls.renew, runner.renew]
-        return Worker(rounds, renewals, self.stopping)
+        leased = self.annotations, self.change_poller.polls, self.runs
+        return Worker(rounds, [each.leases for each in leased], self.stopping)
 
 
 def make_actor_parts(settings: Settings) -> tuple[LabelStudioClient, Predictor]:

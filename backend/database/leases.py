@@ -1,10 +1,9 @@
 """Leases: an owner has a row of a table for a while, and another may take over where it died.
 
-Such a row names its owner and the time at which the lease ends. The owner renews the lease while
-it works. An owner that is done, or that has died, renews it no more, and the lease ends. The clocks
-of all machines that share a database must agree to within a fraction of `LEASE_S`.
-
-The functions make columns, conditions and values for SQLAlchemy; the stores make the statements.
+Such a row names its owner and the time at which the lease ends. `Leases` takes the rows of a table
+for an owner; those that it holds are renewed while the owner works. An owner that is done lets them
+go, one that has died renews them no more, and the lease ends. The clocks of all machines that share
+a database must agree to within a fraction of `LEASE_S`.
 """
 
 from __future__ import annotations
@@ -12,9 +11,27 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
-from sqlalchemy import Column, ColumnElement, Float, FromClause, String, not_
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Float,
+    FromClause,
+    Row,
+    Select,
+    String,
+    Table,
+    not_,
+    update,
+)
+from sqlalchemy.exc import SQLAlchemyError
+
+from backend.database.database import LOCK, Database
 
 #: How long a lease lasts that is not renewed, in seconds.
 LEASE_S: Final = 30.0
@@ -83,16 +100,6 @@ def is_leased(table: FromClause, now: float) -> ColumnElement[bool]:
     return table.c.leased_until.between(now, now + 2 * LEASE_S)
 
 
-def is_owned_by(table: FromClause, owner: str) -> ColumnElement[bool]:
-    """Match rows that an owner has leased, even if the lease has ended and nobody took over."""
-    return table.c.owner == owner
-
-
-def leased_to(owner: str, now: float) -> dict[str, Any]:
-    """Make the values of a row that an owner leases."""
-    return {"owner": owner, **renewed(now)}
-
-
 def renewed(now: float) -> dict[str, float]:
     """Make the values of a row whose lease is renewed."""
     return {"leased_until": now + LEASE_S}
@@ -101,3 +108,90 @@ def renewed(now: float) -> dict[str, float]:
 def ended() -> dict[str, float]:
     """Make the values of a row whose lease ends now, and which still names its last owner."""
     return {"leased_until": 0.0}
+
+
+# ---- the leases of an owner ------------------------------------------------------------------
+
+#: Finds rows to lease, with their primary key, of those that a condition leaves free.
+Find = Callable[[Connection, ColumnElement[bool]], Sequence[Row[Any]]]
+
+#: Row -> values that it gets as it is leased.
+Change = Callable[[Row[Any]], dict[str, Any]]
+
+
+class Leases:
+    """The leases that an owner has of a table's rows. Safe to share between threads.
+
+    Args:
+        lock: number of the advisory lock of PostgreSQL under which the rows are changed.
+    """
+
+    def __init__(self, database: Database, table: Table, owner: str, lock: int = LOCK) -> None:
+        self._database = database
+        self._table = table
+        self._owner = owner
+        self._lock = lock
+        self._held: set[tuple[Any, ...]] = set()  # primary keys
+
+    def take(self, wanted: Select[Any] | Find, change: Change = lambda _: {}) -> Sequence[Row[Any]]:
+        """Lease all wanted rows that are free; most often there is none, and nobody waits."""
+        now = self._database.clock()
+        free = is_free(self._table, now)
+        with self._database.read() as connection:
+            if not _find(connection, wanted, free):
+                return ()
+        with self._database.write_exclusively(self._lock) as connection:
+            rows = _find(connection, wanted, free)
+            for row in rows:
+                values = {"owner": self._owner, **renewed(now), **change(row)}
+                connection.execute(self._update(*self._key(row)).values(values))
+        self._held.update(map(self._key, rows))
+        return rows
+
+    def change(self, connection: Connection, *key: Any, **values: Any) -> bool:
+        """Change a row that the owner has leased; return whether it has, even if that has ended."""
+        ours = self._update(*key).where(self._table.c.owner == self._owner)
+        return bool(connection.execute(ours.values(values)).rowcount)
+
+    def let_go(self, *key: Any) -> None:
+        """Renew a lease no more: it ends by itself, also where the database is away."""
+        self._held.discard(key)
+
+    def renew(self) -> None:
+        """Renew the leases that are held for another `LEASE_S`."""
+        for key in tuple(self._held):
+            with self._database.write_exclusively(self._lock) as connection:
+                self.change(connection, *key, **renewed(self._database.clock()))
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Renew the leases from a thread while the block runs, for who has no worker."""
+        over = threading.Event()
+
+        def keep() -> None:
+            while not over.wait(LEASE_S / 3):
+                with suppress(SQLAlchemyError):  # it may be back before the lease ends
+                    self.renew()
+
+        keeper = threading.Thread(target=keep, name=f"leases-{self._table.name}", daemon=True)
+        keeper.start()
+        try:
+            yield
+        finally:
+            over.set()
+            keeper.join()
+
+    def _key(self, row: Row[Any]) -> tuple[Any, ...]:
+        return tuple(row._mapping[column.name] for column in self._table.primary_key)
+
+    def _update(self, *key: Any) -> Any:
+        its = (column == value for column, value in zip(self._table.primary_key, key, strict=True))
+        return update(self._table).where(*its)
+
+
+def _find(
+    connection: Connection, wanted: Select[Any] | Find, free: ColumnElement[bool]
+) -> Sequence[Row[Any]]:
+    if isinstance(wanted, Select):
+        return connection.execute(wanted.where(free)).all()
+    return wanted(connection, free)

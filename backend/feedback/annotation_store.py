@@ -25,7 +25,7 @@ from msgspec.json import Decoder, encode
 from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, select, update
 
 from backend.database.database import Database, insert_on_conflict, key_batches, unindexed
-from backend.database.leases import RELEASED, is_free, is_owned_by, leased_to, renewed
+from backend.database.leases import RELEASED, Leases
 from backend.feedback.annotation_table import ANNOTATIONS, AnnotationOrigin, ReadAnnotation
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.sums import (
@@ -106,8 +106,7 @@ class AnnotationStore:
 
     def __init__(self, database: Database, owner: str = "") -> None:
         self._database = database
-        self._owner = owner
-        self._leased: set[int] = set()  # ids of annotations whose leases are renewed
+        self.leases = Leases(database, ANNOTATIONS, owner, _LOCK)
 
     @property
     def now(self) -> float:
@@ -268,32 +267,25 @@ class AnnotationStore:
             since: only those that were due at that time, in seconds since the epoch; now by
                 default.
         """
-        now = self._database.clock()
-        due = now if since is None else since
+        due = self._database.clock() if since is None else since
         flags = (_ROW.open, _ROW.untaught) if unlearned else (_ROW.open,)
-        query = select(ANNOTATIONS).where(_ROW.due <= due, is_free(ANNOTATIONS, now))
-        queries = [query.where(flag == 1) for flag in flags]
-        of = () if project is None else (_ROW.project == project,)
-        with self._database.read() as connection:  # most often nothing is due: no lock
+        leased: list[PendingAnnotation] = []
+
+        def find(connection: Connection, free: ColumnElement[bool]) -> Sequence[Row[Any]]:
+            query = select(ANNOTATIONS).where(_ROW.due <= due, free)
+            queries = [query.where(flag == 1) for flag in flags]
+            of = () if project is None else (_ROW.project == project,)
             first = _first_due(connection, [each.where(*of) for each in queries], 1)
-        if not first:
-            return []
-        with self._database.write_exclusively(_LOCK) as connection:
-            same = [each.where(_ROW.project == first[0].project) for each in queries]
-            rows = _first_due(connection, same, limit)
-            ids = [row.annotation for row in rows]
-            self._update(connection, ids, **leased_to(self._owner, now))
-            leased = [
-                PendingAnnotation(
-                    row.annotation,
-                    row.project,
-                    row.marked,
-                    row.tries,
-                    read_in(row) if row.kind else None,
-                )
-                for row in rows
-            ]
-        self._leased.update(ids)
+            same = [each.where(_ROW.project == row.project) for row in first for each in queries]
+            return _first_due(connection, same, limit)
+
+        def keep(row: Row[Any]) -> dict[str, Any]:
+            before = read_in(row) if row.kind else None
+            its = row.annotation, row.project, row.marked, row.tries, before
+            leased.append(PendingAnnotation(*its))
+            return {}
+
+        self.leases.take(find, keep)
         return leased
 
     def has_due(self) -> bool:
@@ -302,19 +294,6 @@ class AnnotationStore:
         queries = [query.where(flag == 1) for flag in (_ROW.open, _ROW.untaught)]
         with self._database.read() as connection:
             return bool(_first_due(connection, queries, 1))
-
-    def renew(self) -> None:
-        """Renew the leases of this backend for another `LEASE_S`.
-
-        A lease that was given up here is not renewed, even if the database could not be told: it
-        ends then, and another backend may take it.
-        """
-        values = renewed(self._database.clock())
-        ours = (is_owned_by(ANNOTATIONS, self._owner), _ROW.leased_until > 0)
-        for batch in key_batches(self._leased):
-            with self._database.write_exclusively(_LOCK) as connection:
-                which = (_ROW.annotation.in_(batch), *ours)
-                connection.execute(update(ANNOTATIONS).where(*which).values(values))
 
     @_mended
     def complete(
@@ -336,7 +315,7 @@ class AnnotationStore:
                 stays for a reader with a learner.
             retry: whether the learner could not: then that reader waits, longer each time.
         """
-        self._leased.discard(pending.annotation)
+        self.leases.let_go(pending.annotation)
         its = _ROW.annotation == pending.annotation
         kept = {"kind": "", "changes": "[]"} if read is None else _values(read)
         with self._database.write_exclusively(_LOCK) as connection:
@@ -344,7 +323,7 @@ class AnnotationStore:
             query = select(ANNOTATIONS).where(its, _ROW.kind != "")
             row = connection.execute(query).first()
             done = {"seen": pending.count, "tries": 0, **RELEASED}
-            if not self._update_leased(connection, pending, **kept, **done):
+            if not self.leases.change(connection, pending.annotation, **kept, **done):
                 self._mark(connection, pending.project, [pending.annotation])
                 return
             change_sums(connection, None if row is None else read_in(row), read)
@@ -361,12 +340,13 @@ class AnnotationStore:
     ) -> None:
         """Give leases back; the annotation that could not be read waits longer each time."""
         now = self._database.clock()
-        self._leased.difference_update(each.annotation for each in leased)
+        for each in leased:
+            self.leases.let_go(each.annotation)
         with self._database.write_exclusively(_LOCK) as connection:
             for each in leased:
                 due = now + min(retry_delay_s(each.tries), LONGEST_RETRY_S)
                 later = {"due": due, "tries": each.tries + 1} if each == failed else {}
-                self._update_leased(connection, each, **RELEASED, **later)
+                self.leases.change(connection, each.annotation, **RELEASED, **later)
 
     def sum_again(self) -> None:
         """Sum up all that was read; annotations whose differences cannot be read are read again."""
@@ -382,13 +362,6 @@ class AnnotationStore:
     def _update(self, connection: Connection, ids: Sequence[int], **values: Any) -> None:
         for batch in key_batches(ids):
             connection.execute(update(ANNOTATIONS).where(_ROW.annotation.in_(batch)).values(values))
-
-    def _update_leased(
-        self, connection: Connection, pending: PendingAnnotation, **values: Any
-    ) -> bool:
-        """Change a row that is leased here; return False where the lease has gone to another."""
-        ours = (_ROW.annotation == pending.annotation, is_owned_by(ANNOTATIONS, self._owner))
-        return bool(connection.execute(update(ANNOTATIONS).where(*ours).values(values)).rowcount)
 
 
 def _first_due(

@@ -38,14 +38,7 @@ from sqlalchemy import Column, Float, Integer, Row, Table, Text, delete, insert,
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from backend.database.database import METADATA, Database
-from backend.database.leases import (
-    RELEASED,
-    is_free,
-    is_owned_by,
-    lease_columns,
-    leased_to,
-    renewed,
-)
+from backend.database.leases import RELEASED, Leases, lease_columns
 from backend.errors import BackendError, BadRequest, LabelConfigError, StudioRefused
 from backend.feedback.annotation_reader import is_ours
 from backend.feedback.annotation_store import LONGEST_RETRY_S, AnnotationStore, retry_delay_s
@@ -178,8 +171,7 @@ class PollStore:
 
     def __init__(self, database: Database, owner: str) -> None:
         self._database = database
-        self._owner = owner
-        self._leased: set[int] = set()  # projects whose leases are renewed
+        self.leases = Leases(database, _POLLS, owner, _LOCK)
 
     @property
     def now(self) -> float:
@@ -193,7 +185,7 @@ class PollStore:
 
     def remove(self, project: int) -> None:
         """Forget a project that is gone or no longer connected."""
-        self.let_go(project)
+        self.leases.let_go(project)
         with self._database.write() as connection:
             connection.execute(delete(_POLLS).where(_ROW.project == project))
 
@@ -218,27 +210,9 @@ class PollStore:
 
     def lease(self) -> Poll | None:
         """Lease the project that is due the longest; None where none is due."""
-        now = self.now
-        due = select(*_OF_POLL).where(_ROW.due <= now, is_free(_POLLS, now)).order_by(_ROW.due)
-        with self._database.read() as connection:  # most often nothing is due: no lock
-            if connection.execute(due.limit(1)).first() is None:
-                return None
-        with self._database.write_exclusively(_LOCK) as connection:
-            row = connection.execute(due.limit(1)).first()
-            if row is None:
-                return None
-            leased = update(_POLLS).where(_ROW.project == row.project)
-            connection.execute(leased.values(leased_to(self._owner, now)))
-        self._leased.add(row.project)
-        return _poll(row)
-
-    def renew(self) -> None:
-        """Renew the leases of this backend, but not those that it has let go."""
-        self._update_leased(sorted(self._leased), **renewed(self.now))
-
-    def let_go(self, project: int) -> None:
-        """Renew a lease no more, so that it ends by itself: for where the database is away."""
-        self._leased.discard(project)
+        due = select(*_OF_POLL).where(_ROW.due <= self.now).order_by(_ROW.due).limit(1)
+        rows = self.leases.take(due)
+        return _poll(rows[0]) if rows else None
 
     def finish(self, poll: Poll, in_s: float) -> None:
         """Keep how far a project was polled, end its lease and poll it again in `in_s` seconds.
@@ -254,14 +228,10 @@ class PollStore:
         self._end(project, in_s, trouble=trouble)
 
     def _end(self, project: int, in_s: float, **values: Any) -> None:
-        self.let_go(project)
-        self._update_leased([project], due=self.now + in_s, **values, **RELEASED)
-
-    def _update_leased(self, projects: Collection[int], **values: Any) -> None:
-        """Change those rows that are leased here."""
-        ours = (_ROW.project.in_(projects), is_owned_by(_POLLS, self._owner))
+        self.leases.let_go(project)
         with self._database.write() as connection:
-            connection.execute(update(_POLLS).where(*ours).values(values))
+            values |= {"due": self.now + in_s, **RELEASED}
+            self.leases.change(connection, project, **values)
 
 
 @dataclass
@@ -360,7 +330,7 @@ class ChangePoller:
             self.polls.fail(project, str(error), self.settings.poll_interval_s)
             raise
         except BaseException:
-            self.polls.let_go(project)
+            self.polls.leases.let_go(project)
             raise
         return True
 
@@ -391,7 +361,7 @@ class ChangePoller:
                 self._prelabel(client, project, since - OVERLAP_S, rows)
                 created += sum(since < row.created <= newest for row in rows)
                 if self.is_stopping():  # the next backend finds the rest
-                    self.polls.let_go(project)
+                    self.polls.leases.let_go(project)
                     return
                 yield True
             done = replace(poll, since=since, walked=began)

@@ -35,11 +35,10 @@ from backend.database.database import LOCK, METADATA, Database
 from backend.database.leases import (
     LEASE_S,
     LeaseLost,
+    Leases,
     ended,
-    is_free,
     is_leased,
     lease_columns,
-    leased_to,
     renewed,
 )
 from backend.errors import JobOver, NotFound, WithdrawalRefused
@@ -330,30 +329,21 @@ class JobStore:
             is_leased(other, now),
         )
         query = select(_JOBS).where(_JOBS.c.state.in_(("queued", "running")), ~taken)
-        query = query.where((_JOBS.c.kind == "late") == late, is_free(_JOBS, now))
+        query = query.where((_JOBS.c.kind == "late") == late).order_by(_JOBS.c.id).limit(1)
         if job is not None:
             query = query.where(_JOBS.c.id == job)
-        query = query.order_by(_JOBS.c.id).limit(1)
-        with self.database.read() as connection:  # most often nothing waits: no lock
-            if connection.execute(query).first() is None:
-                return None
-        with self.database.write_exclusively(LOCK) as connection:
-            row = connection.execute(query).first()
-            if row is None:
-                return None
+
+        def begin(row: Row[Any]) -> dict[str, Any]:
             deaths = Counter(_read_deaths(row.deaths))
             if row.owner != owner:  # else the database was away
                 deaths.update(json.loads(row.at_work))
-            return self._change(
-                connection,
-                row.id,
-                state="running",
-                started=row.started if row.started is not None else now,
-                reason="",
-                at_work="[]",
-                deaths=json.dumps(deaths),
-                **leased_to(owner, now),
-            )
+            started = row.started if row.started is not None else now
+            fresh = {"state": "running", "reason": "", "at_work": "[]", "updated": now}
+            return {**fresh, "started": started, "deaths": json.dumps(deaths)}
+
+        leases = Leases(self.database, _JOBS, owner)  # each step renews
+        rows = leases.take(query, begin)
+        return self.get_job(rows[0].id) if rows else None
 
     def advance(
         self,

@@ -9,7 +9,7 @@ from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from backend.database.leases import LEASE_S, LeaseLost
+from backend.database.leases import LEASE_S, LeaseLost, Leases
 from backend.errors import BackendError
 from backend.jobs.job_store import JobStore
 from backend.jobs.prelabeler import Prelabeler
@@ -33,18 +33,18 @@ class Worker:
 
     Args:
         rounds: thread name -> the round that the thread repeats.
-        renewals: renew leases, in a further thread, so that a long round loses none.
+        leases: are renewed in a further thread, so that a long round loses none.
         stopping: is set by `stop`; long rounds watch it.
     """
 
     def __init__(
         self,
         rounds: Mapping[str, Round],
-        renewals: Sequence[Callable[[], None]],
+        leases: Sequence[Leases],
         stopping: threading.Event,
     ) -> None:
         self._rounds = {"claims": self._renew_leases, **rounds}
-        self._renewals = renewals
+        self._leases = leases
         self._stopping = stopping
         self._threads: list[threading.Thread] = []
 
@@ -79,8 +79,8 @@ class Worker:
                 self._stopping.wait(0 if busy else poll_s)
 
     def _renew_leases(self) -> bool:
-        for renew in self._renewals:
-            renew()
+        for each in self._leases:
+            each.renew()
         self._stopping.wait(LEASE_S / 3)
         return True
 

@@ -146,7 +146,7 @@ class Learner:
 
     def _make_step(self, lease: StepLease, client: LabelStudioClient) -> Version | None:
         try:
-            with self.versions.renewed(lease):
+            with self.versions.leases.kept():
                 return self._fit_and_commit(lease, client)
         except BaseException as error:
             is_known = isinstance(error, BackendError)

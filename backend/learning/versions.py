@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,12 +33,11 @@ from sqlalchemy import (
     insert,
     or_,
     select,
-    update,
 )
 from sqlalchemy.exc import SQLAlchemyError
 
 from backend.database.database import METADATA, Database, read_json
-from backend.database.leases import LEASE_S, RELEASED, is_free, is_owned_by, leased_to, renewed
+from backend.database.leases import RELEASED, Leases
 from backend.errors import LearningRefused
 from backend.learning.examples import EXAMPLES, STATES, StateRow, in_project
 from backend.learning.pictures import BeforeAfter
@@ -171,6 +169,7 @@ class VersionStore:
     def __init__(self, database: Database, owner: str, model_key: Callable[[], str]) -> None:
         self._database = database
         self._owner = owner
+        self.leases = Leases(database, STATES, owner)
         self._model_key = model_key
 
     # ---- what is live ------------------------------------------------------------------------
@@ -252,43 +251,13 @@ class VersionStore:
                 that is more.
             project: of this project only.
         """
-        model, now = self._model_key(), self._database.clock()
-        query = _due_first(every, now).where(_STATE.model == model)
+        query = _due_first(every, self._database.clock())
+        query = query.where(_STATE.model == self._model_key()).limit(1)
         if project is not None:
             query = query.where(_STATE.project == project)
-        with self._database.read() as connection:  # most often nothing is due: no lock
-            if connection.execute(query.limit(1)).first() is None:
-                return None
-        with self._database.write() as connection:
-            row = connection.execute(query.limit(1).with_for_update(skip_locked=True)).first()
-            if row is None:
-                return None
-            StateRow(connection, row).change(**leased_to(self._owner, now))
-        return StepLease(row.project, row.changed, row.live, tuple(json.loads(row.as_words)))
-
-    @contextmanager
-    def renewed(self, lease: StepLease) -> Iterator[None]:
-        """Renew a lease from a thread while the block runs."""
-        over = threading.Event()
-
-        def keep() -> None:
-            while not over.wait(LEASE_S / 3):
-                self.renew(lease)
-
-        keeper = threading.Thread(target=keep, name=f"step-{lease.project}", daemon=True)
-        keeper.start()
-        try:
-            yield
-        finally:
-            over.set()
-            keeper.join()
-
-    def renew(self, lease: StepLease) -> None:
-        """Renew a lease for another `LEASE_S`."""
-        own = in_project(STATES, lease.project, self._model_key())
-        query = update(STATES).where(*own, is_owned_by(STATES, self._owner))
-        with self._database.write() as connection:
-            connection.execute(query.values(renewed(self._database.clock())))
+        for row in self.leases.take(query):
+            return StepLease(row.project, row.changed, row.live, tuple(json.loads(row.as_words)))
+        return None
 
     def commit(
         self,
@@ -310,6 +279,7 @@ class VersionStore:
             adapt: "auto": it goes live, or the words alone where it has not passed the gate.
             pictures: what it changes.
         """
+        self.leases.let_go(lease.project, self._model_key())
         with self._locked(lease.project) as locked:
             row, kept = locked.row, None
             if row.owner != self._owner:
@@ -329,6 +299,7 @@ class VersionStore:
 
     def release(self, lease: StepLease, trouble: str, retry_after_s: float) -> None:
         """Give back the lease of a step that has failed, with the reason as a sentence."""
+        self.leases.let_go(lease.project, self._model_key())
         due = self._database.clock() + retry_after_s
         with self._locked(lease.project) as locked:
             if locked.row.owner == self._owner:
@@ -502,5 +473,4 @@ def _due_first(every: int, now: float) -> Select[Any]:
     )
     enough = and_(_STATE.changed >= every, _STATE.changed >= annotations // _CHANGED_OF)
     due = or_(enough, _STATE.asked == 1), _STATE.due <= now, _STATE.pinned == 0
-    query = select(STATES).where(*due, is_free(STATES, now))
-    return query.order_by(_STATE.due, _STATE.project)
+    return select(STATES).where(*due).order_by(_STATE.due, _STATE.project)

@@ -13,6 +13,7 @@ from sqlalchemy import (
     Float,
     Index,
     Integer,
+    Row,
     String,
     Table,
     Text,
@@ -23,15 +24,7 @@ from sqlalchemy import (
 )
 
 from backend.database.database import LOCK, METADATA, Database, read_json
-from backend.database.leases import (
-    LeaseLost,
-    ended,
-    is_free,
-    is_owned_by,
-    lease_columns,
-    leased_to,
-    renewed,
-)
+from backend.database.leases import RELEASED, LeaseLost, Leases, lease_columns
 from backend.errors import Busy, NotFound
 from backend.runs.run import OVER, Report, Run, RunKind
 
@@ -69,10 +62,15 @@ _RUN: Final = [_RUNS.c[name] for name in Run.__struct_fields__]
 
 
 class RunStore:
-    """The runs of a database."""
+    """The runs of a database.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        owner: who leases them; empty for who only looks.
+    """
+
+    def __init__(self, database: Database, owner: str = "") -> None:
         self.database = database
+        self.leases = Leases(database, _RUNS, owner)
 
     # ---- requests of people ----------------------------------------------------------------------
 
@@ -133,7 +131,7 @@ class RunStore:
         values: dict[str, Any] = {"state": "cancelled", "finished": self.database.clock()}
         with self.database.write() as connection:
             statement = update(_RUNS).where(_RUNS.c.id == run.id, _is_open())
-            connection.execute(statement.values(**values, **ended()))
+            connection.execute(statement.values(**values, **RELEASED))
 
     def delete(self, run: Run) -> None:
         """Delete a run."""
@@ -142,60 +140,42 @@ class RunStore:
 
     # ---- work under a lease ----------------------------------------------------------------------
 
-    def lease(self, kinds: Collection[str], owner: str) -> Run | None:
+    def lease(self, kinds: Collection[str]) -> Run | None:
         """Lease the oldest run that waits, or whose owner has died; None where there is none.
 
         Args:
             kinds: names of those that are made here.
         """
-        oldest = (
-            select(*_RUN, _RUNS.c.attempts)
-            .where(_RUNS.c.kind.in_(kinds), _is_open(), is_free(_RUNS, self.database.clock()))
-            .order_by(_RUNS.c.id)
-            .limit(1)
-        )
-        with self.database.read() as connection:  # most often nothing waits: no lock
-            if connection.execute(oldest).first() is None:
-                return None
-        with self.database.write_exclusively(LOCK) as connection:
-            row = connection.execute(oldest).first()
-            if row is None:
-                return None
-            values = {"state": "running", "attempts": row.attempts + 1}
-            values |= leased_to(owner, self.database.clock())
-            if row.attempts >= _MOST_ATTEMPTS:
-                reason = "The backend has ended each time while it worked on it: see its log."
-                values = {"state": "failed", "reason": reason, **self._over()}
-            connection.execute(update(_RUNS).where(_RUNS.c.id == row.id).values(values))
-        return None if values["state"] == "failed" else _run(row, state="running")
+        waiting = select(*_RUN, _RUNS.c.attempts).where(_RUNS.c.kind.in_(kinds), _is_open())
+        oldest = waiting.order_by(_RUNS.c.id).limit(1)
+        for row in self.leases.take(oldest, self._begin):
+            if row.attempts < _MOST_ATTEMPTS:
+                return _run(row, state="running")
+            self.leases.let_go(row.id)
+        return None
 
-    def advance(self, run: Run, owner: str, done: int, total: int | None) -> None:
-        """Note the progress of a run, and renew its lease.
+    def _begin(self, row: Row[Any]) -> dict[str, Any]:
+        if row.attempts < _MOST_ATTEMPTS:
+            return {"state": "running", "attempts": row.attempts + 1}
+        reason = "The backend has ended each time while it worked on it: see its log."
+        return {"state": "failed", "reason": reason, **self._over()}
+
+    def advance(self, run: Run, done: int, total: int | None) -> None:
+        """Note the progress of a run.
 
         Raises:
             LeaseLost: it was cancelled or deleted, or another owner has it.
         """
-        values = {"done": done, "total": total, **renewed(self.database.clock())}
-        statement = update(_RUNS).where(*_owned(run, owner)).values(values)
         with self.database.write() as connection:
-            if not connection.execute(statement).rowcount:
-                raise LeaseLost(f"Run {run.id} was cancelled, or another backend has it.")
+            self._change(connection, run, done=done, total=total)
 
-    def renew(self, run: Run, owner: str) -> None:
-        """Renew the lease of a run, if the owner has it still."""
-        values = renewed(self.database.clock())
-        with self.database.write() as connection:
-            connection.execute(update(_RUNS).where(*_owned(run, owner)).values(values))
-
-    def release(self, run: Run, owner: str) -> None:
+    def release(self, run: Run) -> None:
         """Let a run wait again, for another backend or for later."""
-        values: dict[str, Any] = {"state": "queued", "attempts": 0, **ended()}
+        self.leases.let_go(run.id)
         with self.database.write() as connection:
-            connection.execute(update(_RUNS).where(*_owned(run, owner)).values(values))
+            self.leases.change(connection, run.id, state="queued", attempts=0, **RELEASED)
 
-    def finish(
-        self, run: Run, owner: str, report: msgspec.Struct | None = None, reason: str = ""
-    ) -> list[Run]:
+    def finish(self, run: Run, report: msgspec.Struct | None = None, reason: str = "") -> list[Run]:
         """Finish a run: done where there is a report, else failed.
 
         Returns:
@@ -207,11 +187,13 @@ class RunStore:
         values: dict[str, Any] = {"state": "failed", "reason": reason}
         if report is not None:
             values = {"state": "done", "report": msgspec.json.encode(report).decode()}
-        statement = update(_RUNS).where(*_owned(run, owner)).values(**values, **self._over())
         with self.database.write_exclusively(LOCK) as connection:
-            if not connection.execute(statement).rowcount:
-                raise LeaseLost(f"Run {run.id} was cancelled, or another backend has it.")
+            self._change(connection, run, **values, **self._over())
             return _forget(connection, run.kind, run.project)
+
+    def _change(self, connection: Connection, run: Run, **values: Any) -> None:
+        if not self.leases.change(connection, run.id, **values):
+            raise LeaseLost(f"Run {run.id} was cancelled, or another backend has it.")
 
     def add_done(
         self,
@@ -230,7 +212,7 @@ class RunStore:
             return _forget(connection, kind.name, project)
 
     def _over(self) -> dict[str, Any]:
-        return {"finished": self.database.clock(), **ended()}
+        return {"finished": self.database.clock(), **RELEASED}
 
 
 def _is_open() -> Any:
@@ -239,10 +221,6 @@ def _is_open() -> Any:
 
 def _of(kind: RunKind[Any, Any], project: int) -> tuple[Any, Any]:
     return _RUNS.c.project == project, _RUNS.c.kind == kind.name
-
-
-def _owned(run: Run, owner: str) -> tuple[Any, Any, Any]:
-    return _RUNS.c.id == run.id, _RUNS.c.state == "running", is_owned_by(_RUNS, owner)
 
 
 def _add(

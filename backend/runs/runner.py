@@ -39,38 +39,29 @@ class Runner:
         kinds: Collection[RunKind[Any, Any]],
         store: RunStore,
         parts: RunParts,
-        owner: str,
         stopping: threading.Event,
     ) -> None:
         self._kinds = {kind.name: kind for kind in kinds}
         self._store = store
         self._parts = parts
-        self._owner = owner
         self._stopping = stopping
-        self._at_work: dict[int, Run] = {}
 
     def run_next(self) -> bool:
         """Make the next run; return whether there was one."""
-        run = self._store.lease(self._kinds, self._owner)
+        run = self._store.lease(self._kinds)
         if run is None:
             return False
         kind = self._kinds[run.kind]
-        self._at_work[run.id] = run
         try:
             gone = self._make(kind, run)
         except LeaseLost as error:
             log.info("%s", error)
             gone = [run]
         finally:
-            del self._at_work[run.id]  # a lease that could not be ended ends by itself
+            self._store.leases.let_go(run.id)  # a lease that could not be ended ends by itself
         for each in gone:
             kind.forget(self._parts.settings, each)
         return True
-
-    def renew(self) -> None:
-        """Renew the leases of the runs that are at work."""
-        for run in tuple(self._at_work.values()):
-            self._store.renew(run, self._owner)
 
     def _make(self, kind: RunKind[Any, Any], run: Run) -> list[Run]:
         """Make a report and keep it; return the runs that are kept no more, or that have failed."""
@@ -80,10 +71,10 @@ class Runner:
             raise
         except Exception as error:  # noqa: BLE001 -- a run that fails says why
             if self._stopping.is_set():  # the engine and the client stop with the backend
-                self._store.release(run, self._owner)
+                self._store.release(run)
                 return []
-            return [run, *self._store.finish(run, self._owner, reason=_reason(kind, error))]
-        return self._store.finish(run, self._owner, report)
+            return [run, *self._store.finish(run, reason=_reason(kind, error))]
+        return self._store.finish(run, report)
 
     def _progress(self, run: Run) -> Progress:
         """Return what notes the progress of a run once a second at most."""
@@ -97,7 +88,7 @@ class Runner:
                 return
             next_s = time.monotonic() + _NOTE_EVERY_S
             try:
-                self._store.advance(run, self._owner, done, total)
+                self._store.advance(run, done, total)
             except OperationalError as error:  # the report is what matters
                 log.warning("The progress of a run is not noted: %s", error_message(error))
 

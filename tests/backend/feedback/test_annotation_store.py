@@ -94,7 +94,7 @@ def test_marks_are_leased_by_one_and_those_of_the_dead_by_another(
     assert ids(annotations.lease(2)) == [3, 2]  # the newest first
     assert ids(other.lease(9)) == [1]
     clock.now += 0.9 * LEASE_S
-    annotations.renew()
+    annotations.leases.renew()
     clock.now += 0.9 * LEASE_S
     (taken,) = other.lease(9)
     assert taken.annotation == 1  # it did not renew its own, and may have it again
@@ -126,7 +126,7 @@ def test_an_outage_of_the_database_keeps_no_annotation_from_others(
         with pytest.raises(OperationalError):
             end()
     clock.now += 0.9 * LEASE_S
-    mine.renew()
+    mine.leases.renew()
     clock.now += 0.9 * LEASE_S
     assert ids(other.lease(9)) == [3, 2, 1]
 

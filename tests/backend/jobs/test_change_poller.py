@@ -286,7 +286,7 @@ def test_an_outage_of_the_database_loses_nothing(
         team.poll()
     own.good = inf
     team.clock.now += LEASE_S
-    team.polls.renew()
+    team.polls.leases.renew()
     team.poll()
     assert team.read() == ids
     (poll,) = team.polls.list_polls()
@@ -467,7 +467,7 @@ def test_a_poll_that_is_to_stop_leaves_the_page_to_another(
     team.poll()
     assert (open_(team), stopping) == (0, True)
     another = Team(server, own, team.clock)
-    team.polls.renew()
+    team.polls.leases.renew()
     another.poll(60)
     assert another.read() == ids
 
@@ -505,14 +505,14 @@ def test_the_longest_due_is_leased_first_and_by_one_until_its_lease_ends(
     leased = polls.lease(), other.lease(), polls.lease()
     assert leased == (Poll(7), Poll(8), None)
     clock.now += 0.9 * LEASE_S
-    polls.renew()
-    other.renew()
+    polls.leases.renew()
+    other.leases.renew()
     clock.now += 0.9 * LEASE_S
     assert other.lease() is None
-    polls.let_go(7)
-    polls.renew()
+    polls.leases.let_go(7)
+    polls.leases.renew()
     clock.now += 0.2 * LEASE_S
-    other.renew()
+    other.leases.renew()
     assert other.lease() == Poll(7)
     polls.finish(Poll(7, since=9.0), 60.0)
     polls.fail(7, "Late.", 60.0)

@@ -116,7 +116,7 @@ def test_a_step_whose_maker_is_killed_is_taken_by_another(
     lost = learning.versions.lease_step(2)
     assert lost is not None
     clock.now += LEASE_S - 1
-    learning.versions.renew(lost)
+    learning.versions.leases.renew()
     clock.now += LEASE_S - 1
     assert other.versions.lease_step(2) is None
     clock.now += 2

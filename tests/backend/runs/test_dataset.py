@@ -62,14 +62,14 @@ class World:
         self.settings = Settings(
             model_dir=folder, label_studio_url=url, label_studio_api_key=TOKEN, **limits
         )
-        self.store = RunStore(Database(f"sqlite:///{folder}/shared.db"))
+        self.store = RunStore(Database(f"sqlite:///{folder}/shared.db"), "a")
         self.stopping = threading.Event()
         client = LabelStudioClient.from_settings(self.settings, retry_for_s=0)
         images = SimpleNamespace(read_file=lambda source, task: self.studio.files[source])
         parts: Any = SimpleNamespace(
             client=client, images=images, engine=None, settings=self.settings
         )
-        self.runner = Runner([DATASETS], self.store, parts, "a", self.stopping)
+        self.runner = Runner([DATASETS], self.store, parts, self.stopping)
 
     def export(self, **asked: Any) -> Run:
         """Ask for a data set, and make it; the value is what became of it."""

@@ -35,14 +35,13 @@ class Bench:
     """A backend on a database, whose runs do what a test says."""
 
     store: RunStore
-    owner: str
 
     def run_next(
         self, kind: Kind, make: Any, stopping: threading.Event | None = None, parts: Any = None
     ) -> bool:
         parts = parts or SimpleNamespace(settings=Settings())
         kinds, stopping = [replace(kind, make=make)], stopping or threading.Event()
-        return Runner(kinds, self.store, parts, self.owner, stopping).run_next()
+        return Runner(kinds, self.store, parts, stopping).run_next()
 
 
 @pytest.fixture(autouse=True)
@@ -52,12 +51,12 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def bench(database: Database) -> Bench:
-    return Bench(RunStore(database), "one")
+    return Bench(RunStore(database, "one"))
 
 
 def other_of(bench: Bench, database: Database) -> Bench:
     """Another backend on the same database."""
-    return Bench(RunStore(Database(str(database.url.render_as_string(False)), database.clock)), "b")
+    return Bench(RunStore(Database(database.url.render_as_string(False), database.clock), "b"))
 
 
 def fail(error: Exception) -> Any:
@@ -119,7 +118,7 @@ def test_a_run_whose_backend_has_died_is_made_by_another_one(
     bench: Bench, database: Database, clock: Clock
 ) -> None:
     run = bench.store.request(KIND, 7, ASKED)
-    assert bench.store.lease([KIND.name], "dead") is not None
+    assert RunStore(bench.store.database, "dead").lease([KIND.name]) is not None
     other = other_of(bench, database)
     assert not other.run_next(KIND, fail(AssertionError())), "it may be at work still"
     clock.now += LEASE_S + 1
@@ -130,9 +129,9 @@ def test_a_run_whose_backend_has_died_is_made_by_another_one(
 def test_a_run_that_ends_the_backend_each_time_fails(bench: Bench, clock: Clock) -> None:
     run = bench.store.request(KIND, 7, ASKED)
     for _ in range(3):
-        assert bench.store.lease([KIND.name], "dead") is not None
+        assert RunStore(bench.store.database, "dead").lease([KIND.name]) is not None
         clock.now += LEASE_S + 1
-    assert bench.store.lease([KIND.name], "dead") is None
+    assert RunStore(bench.store.database, "dead").lease([KIND.name]) is None
     failed = bench.store.get(KIND, 7, run.id)
     assert (failed.state, failed.reason[:27]) == ("failed", "The backend has ended each ")
 

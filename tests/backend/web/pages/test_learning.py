@@ -101,13 +101,13 @@ def test_where_labels_lose_the_annotations_to_check_are_linked(dashboard: Dashbo
     learn(stores_of(), **FIGURES)
     page = dashboard.page(LEARNING)
     assert "/projects/7/label-errors" in {form["action"] for form in page.all("form")}
-    runs = RunStore(Database.from_settings(Settings()))
+    runs = RunStore(Database.from_settings(Settings()), "me")
     runs.request(LABEL_ERRORS, 7, AskedNothing())
-    run = runs.lease([LABEL_ERRORS.name], "me")
+    run = runs.lease([LABEL_ERRORS.name])
     assert run is not None
     found = [Suspicion(n, 100 + n, 1.0, None, "label", "sky", "road") for n in range(1, 8)]
     found[6] = msgspec.structs.replace(found[6], other="wine", sentence="It looks like “wine”.")
-    runs.finish(run, "me", LabelErrors(40, 13, 30, tuple(found)))
+    runs.finish(run, LabelErrors(40, 13, 30, tuple(found)))
     confirmed = ConfirmedAnnotations(Database.from_settings(Settings()))
     confirmed.confirm(7, 101, 1.0)
     page = dashboard.page(LEARNING)
