@@ -91,18 +91,15 @@ class ExportedTasks:
             raw = msgspec.json.decode(row)
             task = Task(id_, raw.get("project"), raw["data"])
             annotations = tuple(_annotation(each, id_) for each in raw["annotations"])
-            versions = {
-                each["id"]: str(each["model_version"])
-                for each in (e.get("prediction") for e in raw["annotations"])
-                if isinstance(each, dict) and "model_version" in each and "id" in each
-            }
+            began = (each.get("prediction") or {} for each in raw["annotations"])
+            versions = {each["id"]: str(each["model_version"]) for each in began if "id" in each}
         except (msgspec.MsgspecError, AttributeError, LookupError, TypeError) as error:
             raise DatasetError(f"Its export is broken: {error}.") from None
         some = [each for each in raw.get("predictions") or () if isinstance(each, dict)]
         if annotations or not (self._with_predictions and some):
             return TaskRecord(task, annotations, versions)
-        newest, version = some[-1].get("result") or (), some[-1].get("model_version")
-        return TaskRecord(task, prediction=(str(version or ""), newest))
+        version, regions = some[-1].get("model_version"), some[-1].get("result") or ()
+        return TaskRecord(task, prediction=(str(version or ""), regions))
 
     @cached_property
     def originals(self) -> frozenset[str]:

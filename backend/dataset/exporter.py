@@ -61,13 +61,10 @@ from clearclip_core import RGBArray
 from clearclip_core.quantities import quantity
 
 #: The formats, by name; to add one see `FormatWriter`.
-FORMATS: Final[dict[str, type[FormatWriter]]] = {
-    each.name: each
-    for each in (
-        *(IndexPngWriter, CocoWriter, YoloWriter, YoloBoxWriter, ParquetWriter),
-        OverlayWriter,
-    )
-}
+_WRITERS: Final[Sequence[type[FormatWriter]]] = (
+    *(IndexPngWriter, CocoWriter, YoloWriter, YoloBoxWriter, ParquetWriter, OverlayWriter),
+)
+FORMATS: Final = {each.name: each for each in _WRITERS}
 
 #: What becomes of the pictures themselves: copied, linked to files of this machine, or only named.
 Pictures = Literal["copy", "link", "none"]
@@ -214,7 +211,16 @@ class DatasetExporter:
         try:
             ours = frozenset[str]().union(*(each.files for each in FORMATS.values()))
             with OutputFolder(self.folder, source, self.max_mb, ours=ours) as self._output:
-                frame = self._frame(source)
+                frame = SetFrame(
+                    self._output,
+                    self._classes,
+                    self.options.split.names,
+                    source,
+                    str(self.options.choice),
+                    self.options.overlap,
+                    "images" if self.options.pictures != "none" else f"{PARTS}/images",
+                    self.options.min_area_px,
+                )
                 self._writers = [each(frame) for each in self.options.writers]
                 if self.earlier is None:
                     self.earlier = EarlierSet.read([self._output.target], self.options.splitting)
@@ -250,19 +256,6 @@ class DatasetExporter:
         self._report.unlabelled += not (problems or loaded.images)
         if problems:
             self._report.skipped.append(Skipped(loaded.id, " ".join(problems)))
-
-    def _frame(self, source: str) -> SetFrame:
-        options = self.options
-        return SetFrame(
-            self._output,
-            self._classes,
-            options.split.names,
-            source,
-            str(options.choice),
-            options.overlap,
-            "images" if options.pictures != "none" else f"{PARTS}/images",
-            options.min_area_px,
-        )
 
     def _finish(self) -> DatasetReport:
         """Write the files that are of all pictures, and the report."""
@@ -311,33 +304,26 @@ class DatasetExporter:
         labelled = self._reader.label(image, size_hw)
         things = labelled.objects(options.by_label)
         entries = self._entries(things)
-        label_map = self._label_map(labelled)
+        written = WrittenPicture(name, self._label_map(labelled), file.rgb if file else None)
+        kept = {w.name: some for w, some in entries if w.keeps_entries}
         row = PictureRow(
+            image=name + (suffix or ".png"),
             task=task,
-            key=image.key,
-            name=name,
-            suffix=suffix or ".png",
-            size_hw=size_hw,
-            digest=file.digest
-            if file is not None
-            else digest_of(image.source.encode("utf-8", "replace")),
-            annotated=_digest_of_regions(image),
             source="data:" if image.source[:5].lower() == "data:" else plain_text(image.source),
-            regions=[_told(region) for region in labelled.regions],
+            height=size_hw[0],
+            width=size_hw[1],
+            key=image.key,
+            digest=file.digest if file else digest_of(image.source.encode("utf-8", "replace")),
+            annotated=_digest_of_regions(image),
             objects=Counter(thing.label for thing in things),
-            entries={
-                writer.name: some
-                for writer, some in zip(self._writers, entries, strict=True)
-                if writer.keeps_entries
-            },
+            regions=[_told(region) for region in labelled.regions],
+            entries=kept,
         )
         if not options.dry_run:
             if file is not None:
-                self._write_image(image.source, file, row.file_name)
-            for writer, some in zip(self._writers, entries, strict=True):
-                rgb = file.rgb if file is not None else None
-                written = WrittenPicture(name, some, label_map, rgb)
-                for path, content in writer.picture_files(written).items():
+                self._write_image(image.source, file, row.image)
+            for writer, some in entries:
+                for path, content in writer.picture_files(written, some).items():
                     self._output.write(path, content)
         if self.describe is not None and file is not None:
             self._features.write(self.describe(file.rgb))
@@ -362,15 +348,12 @@ class DatasetExporter:
         numbered = (f"{wanted[-1]}-task{task}{f'-{n}' if n > 1 else ''}" for n in count(1))
         return next(name for name in chain(wanted, numbered) if folded(name) not in self._taken)
 
-    def _entries(self, things: Sequence[LabelledObject]) -> list[list[Any]]:
+    def _entries(self, things: Sequence[LabelledObject]) -> list[tuple[FormatWriter, list[Any]]]:
         """Return what each writer says of the objects; each mask is drawn once, and let go."""
-        found: list[list[Any]] = [[] for _ in self._writers]
-        asked = [pair for pair in zip(self._writers, found, strict=True) if pair[0].has_objects]
-        for thing in things if asked else ():
-            mask = thing.mask()
-            if not mask.any():
-                continue
-            for writer, entries in asked:
+        found: list[tuple[FormatWriter, list[Any]]] = [(writer, []) for writer in self._writers]
+        asked = [pair for pair in found if pair[0].has_objects]
+        for mask, thing in ((thing.mask(), thing) for thing in (things if asked else ())):
+            for writer, entries in asked if mask.any() else ():
                 if (entry := writer.entry(thing, mask)) is not None:
                     entries.append(entry)
         return found
@@ -437,7 +420,9 @@ class DatasetExporter:
     def _write_shared_files(self, parts: Sequence[str]) -> None:
         options, output = self.options, self._output
         with output.place(PICTURES_FILE).open("wb") as stream:
-            stream.writelines(map(_picture_line, self._pictures(parts), parts))
+            for row, part in zip(self._pictures(parts), parts, strict=True):
+                told = msgspec.structs.replace(row, part=part, entries={})
+                stream.write(msgspec.json.encode(told) + b"\n")
         told_classes = self._classes.to_json(options.overlap)
         text = json.dumps(told_classes, ensure_ascii=False, indent=2)
         output.write("classes.json", f"{text}\n".encode())
@@ -445,24 +430,6 @@ class DatasetExporter:
             for part in options.split.names:
                 writer.write_part(part, partial(self._pictures, parts, part))
             writer.finish()
-
-
-def _picture_line(row: PictureRow, part: str) -> bytes:
-    """Return the line of a picture in `PICTURES_FILE`: its part, task and address, its regions."""
-    told: dict[str, Any] = {
-        "image": row.file_name,
-        "part": part,
-        "task": row.task,
-        "source": row.source,
-        "height": row.size_hw[0],
-        "width": row.size_hw[1],
-        "key": row.key,
-        "digest": row.digest,
-        "annotated": row.annotated,
-        "objects": row.objects,
-        "regions": row.regions,
-    }
-    return f"{json.dumps(told, ensure_ascii=False)}\n".encode()
 
 
 def _digest_of_regions(image: AnnotatedImage) -> str:

@@ -138,30 +138,33 @@ class LabelledImage:
         return [LabelledObject(label, key, tuple(some)) for (label, key), some in parts.items()]
 
 
-class PictureRow(msgspec.Struct, frozen=True):
-    """What the files of all pictures say of one whose own files are written.
+class PictureRow(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A line of ``pictures.jsonl``: a picture whose own files are written.
 
     Attributes:
-        key: text that tells it from all other pictures of the project.
+        image: name of its file.
         source: its address in Label Studio; "data:" where the address is the picture itself.
+        key: text that tells it from all other pictures of the project.
+        digest: see `digest_of`; of its file, or of its address where the file is not read.
         annotated: digest of its regions as they were drawn.
         objects: label -> number of its objects.
-        entries: format -> what it says of each object, where that waits for the part.
+        entries: format -> what it says of each object, until the part is written.
     """
 
+    image: str
     task: int
+    source: str
+    height: int
+    width: int
     key: str
-    name: str
-    suffix: str
-    size_hw: tuple[int, int]
     digest: str
     annotated: str
-    source: str
-    regions: list[dict[str, Any]]
     objects: dict[str, int]
-    entries: dict[str, list[Any]]
+    regions: list[dict[str, Any]]
+    entries: dict[str, list[Any]] = {}
+    part: str = ""
 
     @property
-    def file_name(self) -> str:
-        """Name with the suffix of the picture's file."""
-        return self.name + self.suffix
+    def name(self) -> str:
+        """Name of its files, without a suffix."""
+        return self.image.rpartition(".")[0]

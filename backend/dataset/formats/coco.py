@@ -332,7 +332,6 @@ class CocoWriter(FormatWriter):
         }
 
     def write_part(self, part: str, rows: ReadRows) -> None:
-        """Write the file of a part."""
         classes, output = self.frame.classes, self.frame.output
         colours = classes.colours[bool(classes.background) :]
         categories = [
@@ -360,9 +359,9 @@ def _images(pictures: Iterable[PictureRow]) -> Iterator[dict[str, Any]]:
     for picture in pictures:
         yield {
             "id": _number(picture.key, taken),
-            "file_name": picture.file_name,
-            "height": picture.size_hw[0],
-            "width": picture.size_hw[1],
+            "file_name": picture.image,
+            "height": picture.height,
+            "width": picture.width,
             "task": picture.task,
             "source": picture.source,
         }

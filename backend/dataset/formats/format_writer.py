@@ -26,12 +26,8 @@ class SetFrame:
     """What is the same for all pictures of a data set.
 
     Attributes:
-        parts: names of its parts.
         source: name of what it is made of, such as the address of a project.
-        annotations: the rule by which annotations count.
-        overlap: the rule of its label maps.
         image_folder: folder of the pictures' files, hidden where only tables are made of them.
-        min_area_px: islands of fewer pixels are left out where a format has outlines.
     """
 
     output: OutputFolder
@@ -50,13 +46,11 @@ class WrittenPicture:
 
     Attributes:
         name: of its files, without a suffix.
-        entries: what the writer has said of each object.
         label_map: (H, W) uint8, where the writer has label maps.
         rgb: (H, W, 3) uint8, where it has pictures.
     """
 
     name: str
-    entries: Sequence[Any] = ()
     label_map: npt.NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
     rgb: RGBArray | None = field(default=None, repr=False, compare=False)
 
@@ -102,8 +96,8 @@ class FormatWriter:
     def entry(self, thing: LabelledObject, mask: BoolMask) -> Any:
         """Return what the format says of an object with a pixel or more; None for nothing."""
 
-    def picture_files(self, picture: WrittenPicture) -> Mapping[str, bytes]:
-        """Return the own files of a picture: path in the folder -> bytes."""
+    def picture_files(self, picture: WrittenPicture, entries: Sequence[Any]) -> Mapping[str, bytes]:
+        """Return the own files of a picture, path -> bytes, given the entries of its objects."""
         return {}
 
     def write_part(self, part: str, rows: ReadRows) -> None:

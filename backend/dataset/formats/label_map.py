@@ -398,12 +398,10 @@ class IndexPngWriter(FormatWriter):
     files = frozenset({_MASKS_FOLDER, "splits"})
     has_label_maps = True
 
-    def picture_files(self, picture: WrittenPicture) -> Mapping[str, bytes]:
-        """Return the label map of a picture."""
+    def picture_files(self, picture: WrittenPicture, entries: Sequence[Any]) -> Mapping[str, bytes]:
         return {f"{_MASKS_FOLDER}/{picture.name}.png": picture.label_png}
 
     def write_part(self, part: str, rows: ReadRows) -> None:
-        """Write the list of the names of a part."""
         self.frame.output.write(
             f"splits/{part}.txt", "".join(f"{r.name}\n" for r in rows()).encode()
         )
@@ -418,8 +416,7 @@ class OverlayWriter(FormatWriter):
     has_label_maps = True
     has_pictures = True
 
-    def picture_files(self, picture: WrittenPicture) -> Mapping[str, bytes]:
-        """Return the overlay of a picture as a JPEG."""
+    def picture_files(self, picture: WrittenPicture, entries: Sequence[Any]) -> Mapping[str, bytes]:
         assert picture.label_map is not None, "has_label_maps"
         assert picture.rgb is not None, "has_pictures"
         values = np.where(picture.label_map == NO_CLASS, -1, picture.label_map.astype(np.int16))

@@ -7,7 +7,7 @@ label map of a row is a grey PNG.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
@@ -55,12 +55,11 @@ class ParquetWriter(FormatWriter):
     has_label_maps = True
     has_pictures = True
 
-    def picture_files(self, picture: WrittenPicture) -> Mapping[str, bytes]:
+    def picture_files(self, picture: WrittenPicture, entries: Sequence[Any]) -> Mapping[str, bytes]:
         """Return the label map of a picture, which waits until its part is known."""
         return {f"{_MASKS}/{picture.name}.png": picture.label_png}
 
     def write_part(self, part: str, rows: ReadRows) -> None:
-        """Write the tables of a part."""
         import pyarrow
         from pyarrow.parquet import ParquetWriter as TableWriter
 
@@ -115,7 +114,7 @@ def _groups(
 
 def _values(row: PictureRow, folders: tuple[Path, Path], classes: ClassTable) -> dict[str, Any]:
     values = [classes.value_of(each["label"]) for each in row.regions]
-    names = row.file_name, f"{row.name}.png"
+    names = row.image, f"{row.name}.png"
     return {
         column: {"bytes": (folder / name).read_bytes(), "path": name}
         for column, folder, name in zip(_FILES, folders, names, strict=True)

@@ -163,13 +163,11 @@ class YoloWriter(FormatWriter):
         columns, rows = _shares(size_hw[1]), _shares(size_hw[0])
         return chain.from_iterable((columns[x], rows[y]) for x, y in outline(islands).tolist())
 
-    def picture_files(self, picture: WrittenPicture) -> Mapping[str, bytes]:
-        """Return the text file of a picture, empty without an object."""
-        return {f"{LABELS_FOLDER}/{picture.name}.txt": "".join(picture.entries).encode()}
+    def picture_files(self, picture: WrittenPicture, entries: Sequence[Any]) -> Mapping[str, bytes]:
+        return {f"{LABELS_FOLDER}/{picture.name}.txt": "".join(entries).encode()}
 
     def write_part(self, part: str, rows: ReadRows) -> None:
-        """Write the list of the pictures of a part."""
-        files = "".join(f"./images/{row.file_name}\n" for row in rows())
+        files = "".join(f"./images/{row.image}\n" for row in rows())
         self.frame.output.write(f"{part}.txt", files.encode())
 
     def finish(self) -> None:
@@ -189,7 +187,6 @@ class YoloWriter(FormatWriter):
         self.frame.output.write("data.yaml", ("\n".join(lines) + "\n").encode())
 
     def notes(self) -> Iterator[str]:
-        """Say how many islands are left out."""
         if self._left_out:
             yield (
                 f"{quantity(self._left_out, 'island')} below {self.frame.min_area_px} px left out "

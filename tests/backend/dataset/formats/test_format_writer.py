@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec, module_from_spec
+from typing import Any
 
 import pytest
 
@@ -26,8 +27,8 @@ class AreaWriter(FormatWriter):
     def entry(self, thing: LabelledObject, mask: BoolMask) -> str:
         return f"{thing.label} {mask.sum()}\n"
 
-    def picture_files(self, picture: WrittenPicture) -> Mapping[str, bytes]:
-        return {f"areas/{picture.name}.txt": "".join(picture.entries).encode()}
+    def picture_files(self, picture: WrittenPicture, entries: Sequence[Any]) -> Mapping[str, bytes]:
+        return {f"areas/{picture.name}.txt": "".join(entries).encode()}
 
 
 @pytest.fixture
