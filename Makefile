@@ -49,7 +49,7 @@ check: $(VENV)/.made ## format, lint and types of the code; lint and schema of t
 	PYTHONPATH=. $(VENV)/bin/lint-imports --no-cache
 	$(TOOLS) hadolint backend/Dockerfile
 	$(TOOLS) check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml tests/deploy/closed-network.yml
-	$(TOOLS) check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
+	$(TOOLS) check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(TOOLS) shellcheck .ci/run deploy/create-database.sh
 
 docs: $(VENV)/.made ## the pages of docs/, into site/; warnings are errors
