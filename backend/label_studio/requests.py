@@ -62,6 +62,7 @@ class _Task(Struct, gc=False):
     data: Raw = _NULL
     drafts: Raw = _NULL
     annotations: Raw = _NULL
+    predictions: Raw = _NULL
 
 
 class _Params(Struct):
@@ -83,11 +84,16 @@ class _Setup(Struct):
 
 
 class _Drawing(Struct):
-    """A draft or an annotation."""
+    """A draft, an annotation or a prediction."""
 
+    id: int | None = None
     result: Raw = _NULL
     was_cancelled: bool | None = None
     updated_at: str | None = None
+
+
+class _RegionId(Struct):
+    id: str | None = None
 
 
 class _Project(Struct):
@@ -104,6 +110,7 @@ _SETUP: Final = Decoder(_Setup)
 _WEBHOOK: Final = Decoder(_Webhook)
 _DRAWINGS: Final = Decoder(list[_Drawing])
 _PARTS: Final = Decoder(list[Raw])
+_IDS: Final = Decoder(list[_RegionId])
 _DATA: Final = Decoder(dict[str, Any])
 _ANY: Final = Decoder(Any)
 
@@ -171,6 +178,8 @@ class Task:
             unless an annotator waits.
         is_draft: whether `drawn` is the draft of that annotator; else it is the task's only
             annotation, which may be another annotator's.
+        predicted: regions with the id of a predicted one that the annotator sees, as they came: of
+            the draft; where nobody has annotated the task, of its newest prediction.
     """
 
     id: int | str | None
@@ -178,6 +187,7 @@ class Task:
     data: Mapping[str, Any]
     drawn: Sequence[Any] = field(default=(), repr=False, compare=False)
     is_draft: bool = field(default=True, repr=False, compare=False)
+    predicted: Sequence[Any] = field(default=(), repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -283,7 +293,20 @@ def _read_task(raw: _Task, with_drawn: bool) -> Task:
         data=data,
         drawn=drawn,
         is_draft=is_draft,
+        predicted=_read_predicted(raw, drawn if is_draft else None) if with_drawn else (),
     )
+
+
+def _read_predicted(task: _Task, draft: Sequence[Any] | None) -> Sequence[Any]:
+    predictions = _read_drawings(task.predictions)
+    if draft is None:  # which of several annotations is open, Label Studio does not tell
+        newest = max(predictions, key=lambda each: each.id or 0, default=None)
+        return _read_regions(newest) if newest and not _read_drawings(task.annotations) else ()
+    ids: set[str | None] = set()
+    for each in predictions:
+        with suppress(BadRequest):
+            ids.update(region.id for region in decode_body(bytes(each.result), _IDS))
+    return [each for each in draft if isinstance(each, dict) and each.get("id") in ids]
 
 
 def _read_drawn(task: _Task) -> tuple[Sequence[Any], bool]:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import logging
 import math
 import secrets
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from operator import itemgetter
+from typing import Final
 
+import cv2
 import numpy as np
 
 from backend.errors import BadRequest
@@ -24,6 +28,7 @@ from backend.label_studio.prompts import (
     plain_words,
 )
 from backend.label_studio.region_reader import (
+    area_mask,
     draw_area,
     drawn_areas,
     rectangle_corners,
@@ -54,6 +59,11 @@ log = logging.getLogger(__name__)
 
 #: Most clicks that count: the time for a mask grows with each.
 _MAX_CLICKS = 50
+
+#: Label Studio tells of accepted answers once it has saved the draft: about 5 s later.
+_DRAFT_S: Final = 10.0
+#: Answers that are remembered for that time.
+_MOST_ANSWERS: Final = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,6 +213,7 @@ class ImagePredictor:
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine = engine
         self._settings = settings
+        self._answers: dict[tuple[int | str | None, str], tuple[frozenset[str], float]] = {}
 
     def predict_image(self, image: TaskImage, spec: PredictionSpec) -> ImagePrediction:
         """Predict all labels of an image, or answer a prompt on it."""
@@ -284,8 +295,8 @@ class ImagePredictor:
     ) -> ImagePrediction:
         """Draw masks, each in the form of all controls that want it.
 
-        The regions of each answer to a prompt have ids of their own: accepted, they replace none
-        that is there.
+        The regions of each answer to a prompt have ids of their own, so that accepted they replace
+        none that is there, apart from a predicted one: see `_in_place_of`.
         """
         # Only answers to prompts stay clear of regions that are drawn already.
         taken = None if spec.prompt is None else _taken(image, spec.prompt)
@@ -322,6 +333,9 @@ class ImagePredictor:
             if taken is not None and not control.overlap:
                 drawn = self._free(mask.mask, taken, image)
                 mean = drawn.mean(mask.source.confidence)
+            place = ""
+            if spec.prompt is not None:
+                drawn, place = self._in_place_of(drawn, (control, label), image, spec.prompt)
             for region in draw_regions(
                 drawn,
                 mask.source,
@@ -332,7 +346,59 @@ class ImagePredictor:
                 item_index=image.item_index,
                 owner=owner,
             ):
-                yield order.index(control), region
+                yield order.index(control), replace(region, id=place) if place else region
+
+    def _in_place_of(
+        self,
+        answer: RunMask,
+        drawn_by: tuple[Control, ControlLabel],
+        image: TaskImage,
+        prompt: PromptRequest,
+    ) -> tuple[RunMask, str]:
+        """Join the answer to a click or a box with the predicted brush region that it lies on.
+
+        The editor puts an accepted region in the place of the one that has its id.
+
+        Returns:
+            The mask with the parts of that region that are not asked for anew, and the region's
+            id; the answer and an empty id where it lies on none.
+        """
+        control, label = drawn_by
+        if control.kind != "brushlabels" or not control.overlap:
+            return answer, ""
+        query, inside, most, found = prompt.query, answer.to_mask(), 0, None
+        for area in drawn_areas(image.task.predicted):
+            is_here = area.image == image.tag and (area.item_index or 0) == (image.item_index or 0)
+            is_same = area.control == control.name and label.spellings & {*area.labels}
+            if not (is_here and is_same and area.size_hw == image.size_hw):
+                continue
+            with suppress(BadRequest):
+                mask = area_mask(area)
+                shared = np.count_nonzero(mask & inside)
+                if shared > most:
+                    most, found = shared, (area.id, mask)
+        if (
+            found is None
+            or isinstance(query, Phrases)
+            or not self._is_told(image, found[0], prompt)
+        ):
+            return answer, ""
+        return RunMask.of(inside | _left_alone(found[1], query)), found[0]
+
+    def _is_told(self, image: TaskImage, region: str, prompt: PromptRequest) -> bool:
+        """Return whether Label Studio has told what became of the last answer for a region.
+
+        Clicks come again with each further one, until they are accepted or rejected.
+        """
+        key, now = (image.task.id, region), time.monotonic()
+        asked, at = self._answers.get(key, (prompt.region_ids, now))
+        if asked.isdisjoint(prompt.region_ids) and now - at < _DRAFT_S:
+            return False
+        self._answers.pop(key, None)
+        self._answers[key] = prompt.region_ids, now
+        while len(self._answers) > _MOST_ANSWERS:
+            self._answers.pop(next(iter(self._answers)), None)
+        return True
 
     def _free(self, runs: RunMask, taken: BoolMask, image: TaskImage) -> RunMask:
         """Return the part of a mask that is not taken, without slivers along the taken part.
@@ -351,6 +417,24 @@ class ImagePredictor:
             task = image.task.id
             log.info("Nothing is left of a mask: regions of task %s cover it already.", task)
         return RunMask.of(free)
+
+
+def _left_alone(mask: BoolMask, query: Clicks | Boxes) -> BoolMask:
+    """Return the parts (H, W) bool of a region that are not asked for anew.
+
+    That is what lies outside of boxes, and islands that nobody has clicked on.
+    """
+    height, width = mask.shape
+    if isinstance(query, Boxes):
+        boxes = [rectangle_mask(each, (height, width)) for each in query.rectangles]
+        return np.asarray(mask & ~np.any(boxes, axis=0))
+    islands = cv2.connectedComponents(mask.view(np.uint8), connectivity=8)[1]
+    clicked = [
+        islands[min(int(y * height), height - 1), min(int(x * width), width - 1)]
+        for x, y in ((each.x_percent / 100, each.y_percent / 100) for each in query.points)
+        if 0 <= x <= 1 and 0 <= y <= 1
+    ]
+    return np.asarray(mask & ~np.isin(islands, clicked))
 
 
 def _taken(image: TaskImage, prompt: PromptRequest) -> BoolMask | None:

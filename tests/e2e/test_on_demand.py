@@ -81,7 +81,7 @@ class Annotator:
 
     def asks(self, prompt: Any) -> None:
         """Do something that sends a prompt, and wait until the response is drawn."""
-        ids = f"[...{SUGGESTIONS}, ...{REGIONS}].filter({IS_BRUSH}).map(r => r.id).join()"
+        ids = f"[...{SUGGESTIONS}, ...{REGIONS}].filter({IS_BRUSH}).map(r => r.id + r.rle).join()"
         before = self.page.evaluate(ids)
         with self.page.expect_response(lambda answer: answer.url.endswith(ASKED)) as asked:
             prompt()
@@ -118,6 +118,14 @@ class Annotator:
     def labels(self, regions: str) -> list[str]:
         """Return the labels of the brush regions among some of the editor's regions."""
         found: list[str] = self.page.evaluate(f"{regions}.filter({IS_BRUSH}).map(r => r.labels[0])")
+        return found
+
+    def brushes(self) -> list[dict[str, Any]]:
+        """Return id, label and RLE of the brush regions of the annotation."""
+        what = "r => ({clean: r.cleanId, label: r.labels[0], rle: [...r.rle]})"
+        found: list[dict[str, Any]] = self.page.evaluate(
+            f"{REGIONS}.filter({IS_BRUSH}).map({what})"
+        )
         return found
 
     def seen(self) -> Mask:
@@ -266,10 +274,20 @@ def test_on_a_predicted_region_ctrl_click_asks_and_a_plain_click_where_regions_a
     page.wait_for_timeout(1500)
     assert not prelabeled.answers, "Label Studio selects the region"
     page.keyboard.press("Escape")
+    before = {each["clean"]: each for each in prelabeled.brushes()}
+    (old,) = (each for each in before.values() if each["label"] == "dog")
     prelabeled.clicks("dog", FRONT_DOG, key="Control")
     assert prelabeled.labels(SUGGESTIONS) == ["dog"]
     assert len(prelabeled.answers) == 1
     prelabeled.accepts()
+    after = {each["clean"]: each for each in prelabeled.brushes()}
+    assert after.keys() == before.keys(), "it took the place of the predicted one"
+    changed = {name for name in before if before[name]["rle"] != after[name]["rle"]}
+    assert changed == {old["clean"]}
+    page.keyboard.press("Control+z")
+    page.wait_for_function(f"{REGIONS}.some(r => r.rle?.length === {len(old['rle'])})")
+    page.keyboard.press("Control+Shift+z")
+    page.wait_for_function(f"{SUGGESTIONS}.length === 0")
     page.click("[aria-label='Hide all regions']")
     page.wait_for_function(f"{REGIONS}.every(r => r.hidden)")
     prelabeled.clicks("dog", FRONT_DOG)
