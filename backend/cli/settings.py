@@ -15,7 +15,7 @@ from backend.cli.options import MAIN_SETTINGS
 from backend.settings import Settings
 
 #: Set by docker-compose.yml itself, addresses in its network and folders in its containers; or
-#: among the secrets, which stand on top of the example.
+#: among what stands on top of the example.
 COMPOSE_OWN: Final = {
     *("label_studio_url", "label_studio_browser_url", "label_studio_api_key"),
     *("host", "port", "model_dir"),

@@ -36,9 +36,9 @@ OWN = {
     "HOST": "0.0.0.0",
     "PORT": "9090",
     "MODEL_DIR": "/models",
-    "LABEL_STUDIO_URL": "http://label-studio:8080",
     "LABEL_STUDIO_BROWSER_URL": "http://localhost:8080",
 }
+STUDIO_URL = {"LABEL_STUDIO_URL": "http://label-studio:8080"}
 SECRETS = {"LABEL_STUDIO_PASSWORD", "LABEL_STUDIO_API_KEY", "POSTGRES_PASSWORD"}
 
 
@@ -53,7 +53,7 @@ def told(name: str, env_file: dict[str, str]) -> dict[str, str]:
 def insert(value: str, variables: dict[str, str]) -> str:
     """Insert variables as Compose does: `${NAME:?}` needs one, `${NAME:-default}` may be empty."""
     return re.sub(
-        r"\$\{(\w+):(?:\?|-([^}]*))\}",
+        r"\$\{(\w+):(?:\?[^}]*|-([^}]*))\}",
         lambda found: variables.get(found[1]) or found[2] or "",
         value,
     )
@@ -87,7 +87,10 @@ def test_what_the_example_offers_is_what_holds_without_it(bare: pytest.MonkeyPat
 def test_the_example_gives_no_secret_and_compose_asks_for_each() -> None:
     for name in SECRETS:
         assert EXAMPLE[name] == ""
-        assert set(re.findall(rf"\$\{{{name}(.*?)\}}", COMPOSE)) == {":?"}
+        assert re.search(rf"\$\{{{name}:", COMPOSE)
+    assert "${LABEL_STUDIO_API_KEY:?copy .env.example to .env and fill it in}" in COMPOSE
+    assert not re.findall(r"\$\{(?!LABEL_STUDIO_API_KEY)\w+:\?", COMPOSE), "the backend alone"
+    assert all(SERVICES[name]["profiles"] for name in SERVICES)
 
 
 @pytest.mark.parametrize("name", BACKENDS)
@@ -95,6 +98,7 @@ def test_the_backend_is_told_every_setting_but_those_of_its_container(name: str)
     given = told(name, dict.fromkeys(SETTINGS, "as .env says"))
     assert {variable for variable in SETTINGS if given[variable] != "as .env says"} == set(OWN)
     assert given | OWN == given
+    assert told(name, {})["LABEL_STUDIO_URL"] == STUDIO_URL["LABEL_STUDIO_URL"]
     host = {"LABEL_STUDIO_HOST": "https://label.example.org"}
     assert told(name, host)["LABEL_STUDIO_BROWSER_URL"] == host["LABEL_STUDIO_HOST"]
     secret = told(name, dict.fromkeys(SECRETS, "secret"))
@@ -103,7 +107,9 @@ def test_the_backend_is_told_every_setting_but_those_of_its_container(name: str)
 
 @pytest.mark.parametrize("name", BACKENDS)
 def test_what_is_empty_in_env_has_its_default(name: str, bare: pytest.MonkeyPatch) -> None:
-    own: dict[str, Any] = {variable.lower(): value for variable, value in OWN.items()}
+    own: dict[str, Any] = {
+        variable.lower(): value for variable, value in (OWN | STUDIO_URL).items()
+    }
     expected = Settings(**own, label_studio_api_key="token")
     empty = dict.fromkeys(SETTINGS, "") | {"LABEL_STUDIO_API_KEY": "token"}
     for variable, value in told(name, empty).items():

@@ -128,7 +128,7 @@ class Walk:
 
 def walk(steps: Walk) -> None:
     """Take all steps."""
-    steps.write_env(COMPOSE_PROFILES="cpu")
+    steps.write_env(COMPOSE_PROFILES="cpu,label-studio")
     with steps.step("build"):
         steps.compose("build", "backend-cpu")
     try:
@@ -234,7 +234,7 @@ def with_profiles(steps: Walk) -> None:
     """Move to PostgreSQL and behind the proxy, and do it all again in short."""
     password = secrets.token_hex(16)
     steps.write_env(
-        COMPOSE_PROFILES="cpu,database,tls",
+        COMPOSE_PROFILES="cpu,label-studio,database,tls",
         DATABASE_URL=f"postgresql+psycopg://clearclip:{password}@postgres/clearclip",
         PROXY_HOST="label.test",
         LABEL_STUDIO_HOST="https://label.test",
