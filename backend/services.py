@@ -176,8 +176,8 @@ class Services:
 
     def run_parts(self, client: LabelStudioClient) -> RunParts:
         """Put together what the reports of runs are made with."""
-        examples = self.learner.examples
-        return RunParts(client, self.images, self.engine, self.settings, examples, self.database)
+        stores = self.learner.examples, self.learner.versions, self.database
+        return RunParts(client, self.images, self.engine, self.settings, *stores)
 
     def ray_prelabeler(
         self, client: LabelStudioClient, address: str, actors: int | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -29,14 +29,19 @@ from backend.dataset.exporter import (
     DatasetOptions,
     Describe,
     Pictures,
+    Scorer,
 )
 from backend.dataset.picture_file import LocalPictures
 from backend.dataset.splits import Split
 from backend.dataset.tasks import ProjectTasks
 from backend.label_studio.client import required_client
+from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.services import Services
 from backend.settings import Settings
+
+if TYPE_CHECKING:  # torch, which only near-duplicates and scores need
+    from backend.inference.engine import Engine
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -156,12 +161,20 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="The data set before, where --to names another folder: its pictures stay in their parts, "
     "and the report says what has changed.",
 )
+@click.option(
+    "--score",
+    "with_score",
+    is_flag=True,
+    help="With --project: report the mean IoU of the live version on these label maps; the model "
+    "predicts each picture.",
+)
 @map_option
 @click.option("--dry-run", is_flag=True, help="Read all and count it, and write nothing.")
 @with_settings(
     *("label_studio_url", "label_studio_api_key", "allowed_hosts"),
     *("model", "method", "device", "precision", "short_side_px", "model_dir"),
-    *("max_image_mb", "max_image_megapixels"),
+    *("max_image_mb", "max_image_megapixels", "refine", "propagate", "min_island_share"),
+    *("database_url", "adapt"),
 )
 def dataset(
     settings: Settings,
@@ -178,6 +191,7 @@ def dataset(
     merge_regions: str | None,
     shares: str | None,
     since: Path | None,
+    with_score: bool,
     renamed: tuple[str, ...],
     **more: Any,
 ) -> None:
@@ -191,6 +205,8 @@ def dataset(
         raise click.UsageError("Give either --project or --export.")
     if project is None and view is not None:
         raise click.UsageError("Give --view only together with --project.")
+    if project is None and with_score:
+        raise click.UsageError("Give --score only together with --project.")
     if project is not None and config is not None:
         raise click.UsageError("Give --config only together with --export.")
     for name, option in (("least_cosine", "--near-duplicates"), ("split_by", "--split-by")):
@@ -218,16 +234,17 @@ def dataset(
         xml = client.label_config(int(project or 0))
     read_file = services.images.read_file
     with ExitStack() as stack:
-        describe = None
-        if options.least_cosine is not None:
-            describe = _describe(settings, stack)
+        needs_model = with_score or options.least_cosine is not None
+        engine = stack.enter_context(services.engine) if needs_model else None
+        config_ = parse_label_config(xml, settings, must_draw=False)
         exporter = DatasetExporter(
             folder,
-            parse_label_config(xml, None, must_draw=False),
+            config_,
             options,
             LocalPictures(picture_folder, settings.max_image_mb, read_file, originals),
             max_megapixels=settings.max_image_megapixels,
-            describe=describe,
+            describe=_describe(engine) if engine and options.least_cosine is not None else None,
+            scorer=_scorer(services, config_, int(project or 0)) if with_score else None,
             earlier=EarlierSet.read([since], options.splitting) if since else None,
         )
         with stopped_by_signals(services.stopping), progress_bar("Reading", "task") as show:
@@ -241,8 +258,15 @@ def dataset(
     raise SystemExit(1 if report.skipped else 0)
 
 
-def _describe(settings: Settings, stack: ExitStack) -> Describe:
-    """Load the model, and torch with it, which the command does not need without it."""
+def _describe(engine: Engine) -> Describe:
     from backend.dataset.splits import describe_picture
 
-    return partial(describe_picture, stack.enter_context(Services(settings).engine))
+    return partial(describe_picture, engine)
+
+
+def _scorer(services: Services, config: LabelConfig, project: int) -> Scorer:
+    from backend.dataset.set_scorer import SetScorer
+    from backend.learning.predicted_masks import MaskPredictor
+
+    predictor = MaskPredictor(services.engine, services.settings, config, project)
+    return SetScorer(predictor, services.learner.versions)

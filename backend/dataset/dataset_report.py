@@ -57,6 +57,34 @@ class Changes(msgspec.Struct, frozen=True):
         return f"Since the set of {day.day} {day:%B %Y}: {self.pictures}."
 
 
+class SetScore(msgspec.Struct, frozen=True):
+    """How well a version of the model predicts the label maps of a data set.
+
+    Attributes:
+        mean_iou: mean over the classes that it predicts or that are there; None without one.
+        ious: name of such a class -> intersection over union, of all pictures together.
+        version: its number; None: the words alone.
+        annotations: number of those that it has learned from.
+    """
+
+    mean_iou: float | None = None
+    ious: dict[str, float] = {}
+    version: int | None = None
+    annotations: int = 0
+
+    def __str__(self) -> str:
+        learned = f"learned from {quantity(self.annotations, 'annotation')}"
+        who = "The words alone" if self.version is None else f"Version {self.version}, {learned},"
+        if self.mean_iou is None:
+            return f"{who} cannot be scored: no class that is predicted is in these label maps."
+        told = ", ".join(f"{name} {100 * iou:.1f} %" for name, iou in self.ious.items())
+        flatters = " What it has learned from these pictures flatters it." if self.version else ""
+        return (
+            f"{who} predicted these label maps with a mean IoU of {100 * self.mean_iou:.1f} % "
+            f"({told}); pixels of 255 do not count.{flatters}"
+        )
+
+
 class DatasetReport(msgspec.Struct):
     """The result of a run.
 
@@ -67,6 +95,7 @@ class DatasetReport(msgspec.Struct):
         tasks: number of tasks that were read; of `unlabelled` ones nothing counts.
         made: when, in seconds since the epoch.
         changes: what has changed since the data set before; None where there is none.
+        score: how well the live version predicts it; None where nobody has asked.
         notes: sentences about what is otherwise than one might think.
     """
 
@@ -80,6 +109,7 @@ class DatasetReport(msgspec.Struct):
     unlabelled: int = 0
     made: float = 0.0
     changes: Changes | None = None
+    score: SetScore | None = None
     notes: list[str] = []
     skipped: list[Skipped] = []
 
@@ -102,7 +132,7 @@ class DatasetReport(msgspec.Struct):
             )
             if any(count.objects for count in counts.values()):
                 lines.append(f"  {name}: {', '.join(told)}")
-        lines += [str(self.changes)] if self.changes else []
+        lines += [str(each) for each in (self.changes, self.score) if each]
         lines += self.notes
         lines += [f"Task {each.task}: {each.reason}" for each in self.skipped[:_SHOWN]]
         if len(self.skipped) > _SHOWN:

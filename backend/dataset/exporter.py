@@ -13,7 +13,7 @@ from functools import partial
 from importlib.util import find_spec
 from itertools import chain, combinations, count
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 import numpy as np
@@ -22,7 +22,7 @@ import numpy.typing as npt
 from backend.annotations.annotated_image import AnnotatedImage, AnnotationChoice
 from backend.annotations.label_map import LATER, MapRule, Overlap
 from backend.annotations.regions import LabelledRegion
-from backend.dataset.dataset_report import ClassCount, DatasetReport, SetCounts, Skipped
+from backend.dataset.dataset_report import ClassCount, DatasetReport, SetCounts, SetScore, Skipped
 from backend.dataset.earlier_set import EarlierSet
 from backend.dataset.formats.coco import CocoWriter
 from backend.dataset.formats.format_writer import FormatWriter, SetFrame, WrittenPicture
@@ -75,6 +75,18 @@ _FEATURES: Final = f"{PARTS}/features"
 
 #: Returns features (D,) float16 of unit length, as bytes, by which near-duplicates are found.
 Describe = Callable[[RGBArray], bytes]
+
+
+class Scorer(Protocol):
+    """Predicts pictures and compares them with their label maps, see `SetScorer`."""
+
+    def add(
+        self, rgb: RGBArray, tag: str, label_map: npt.NDArray[np.uint8], names: Sequence[str]
+    ) -> None:
+        """Predict a picture of an image tag."""
+
+    def score(self) -> SetScore:
+        """Return the score on all pictures."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +164,7 @@ class DatasetExporter:
         folder: a new or empty one, or one of the same project, which is replaced.
         max_mb: limit of the data set's size, in MiB; None: as much as the disk holds.
         describe: computes the features of pictures; None: only equal files are kept together.
+        scorer: scores the live version on what is written; None where nobody asks.
         earlier: what is known of data sets before; None: what is in the folder.
 
     Raises:
@@ -167,6 +180,7 @@ class DatasetExporter:
     max_megapixels: float
     max_mb: int | None = None
     describe: Describe | None = None
+    scorer: Scorer | None = None
     earlier: EarlierSet | None = None
 
     def __post_init__(self) -> None:
@@ -207,7 +221,8 @@ class DatasetExporter:
         Raises:
             DatasetError: the folder is in use for something else, or cannot be written.
         """
-        loader = TaskLoader(self._reader, self.pictures.read, self.options.needs_pictures)
+        needs_pictures = self.options.needs_pictures or self.scorer is not None
+        loader = TaskLoader(self._reader, self.pictures.read, needs_pictures)
         try:
             ours = frozenset[str]().union(*(each.files for each in FORMATS.values()))
             with OutputFolder(self.folder, source, self.max_mb, ours=ours) as self._output:
@@ -267,6 +282,7 @@ class DatasetExporter:
         report.classes = self._count_classes(parts)
         assert self.earlier is not None, "run has read it"
         report.changes = self.earlier.changes(self._pictures(parts))
+        report.score = None if self.scorer is None else self.scorer.score()
         counted = self._counts.notes(len(parts), has_background=bool(options.background))
         report.notes = [*counted, *chain.from_iterable(each.notes() for each in self._writers)]
         empty = [name for name, count in report.parts.items() if parts and not count]
@@ -325,6 +341,9 @@ class DatasetExporter:
             for writer, some in entries:
                 for path, content in writer.picture_files(written, some).items():
                     self._output.write(path, content)
+        if self.scorer is not None and written.rgb is not None and written.label_map is not None:
+            names = self._classes.all_names
+            self.scorer.add(written.rgb, image.tag.name, written.label_map, names)
         if self.describe is not None and file is not None:
             self._features.write(self.describe(file.rgb))
         self._rows.write(msgspec.json.encode(row) + b"\n")
@@ -360,7 +379,7 @@ class DatasetExporter:
 
     def _label_map(self, labelled: LabelledImage) -> npt.NDArray[np.uint8] | None:
         """Return the label map of a picture, its background included; count what it lacks."""
-        if not any(each.has_label_maps for each in self._writers):
+        if self.scorer is None and not any(each.has_label_maps for each in self._writers):
             return None
         counts = self._counts
         drawn = labelled.draw()

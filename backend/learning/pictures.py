@@ -20,14 +20,14 @@ import numpy.typing as npt
 from backend.annotations.annotated_image import LEAVE_OUT, find_images, said_by
 from backend.errors import StudioRefused, StudioUnreachable
 from backend.inference.engine import Engine
-from backend.inference.queue import Priority
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage
-from backend.label_studio.label_config import LabelConfig, least_thresholds, prediction_rule
+from backend.label_studio.label_config import LabelConfig
+from backend.learning.predicted_masks import MaskPredictor
 from backend.settings import Settings
 from clearclip_core import Adaptation, Example, PreparedImage, RGBArray
 from clearclip_core.adaptation.fitting import HeldOutAdaptations
-from clearclip_core.evaluation.comparison import draw_masks, mask_overlaps
+from clearclip_core.evaluation.comparison import mask_overlaps
 from clearclip_core.images.label_maps import Truth, thumbnail
 from clearclip_core.images.opening import to_data_url
 
@@ -176,15 +176,13 @@ class PictureComparer:
 
     def _predict(self, image: _Image, adaptation: Adaptation | None) -> tuple[_LabelMap, float]:
         """Predict an image as predictions do; return its label map and mean IoU."""
-        labels = self.config.labels_of(image.tag)
-        controls = [each for each in self.config.controls_of(image.tag) if each.is_predicted]
-        scores = self.engine.encode(
-            image.prepared, labels, Priority.BATCH, self.project, adaptation
-        ).scores
-        rule = prediction_rule(self.settings, least_thresholds(controls, labels))
-        masks = draw_masks(self.engine.segmenter(), scores, image.rgb, rule)
+        predictor = MaskPredictor(self.engine, self.settings, self.config, self.project)
+        masks = predictor.predict(
+            image.tag, image.rgb, prepared=image.prepared, adaptation=adaptation
+        )
+        count = len(self.config.labels_of(image.tag))
         label_map = np.full(image.truth.shape, -1, np.int16)
         for index, mask in masks.items():
             label_map[mask] = index
-        own = [each for each in mask_overlaps(masks, image.truth, len(labels)) if each.true_px]
+        own = [each for each in mask_overlaps(masks, image.truth, count) if each.true_px]
         return label_map, fmean(each.iou or 0.0 for each in own) if own else 0.0

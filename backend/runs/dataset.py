@@ -19,12 +19,13 @@ from backend.annotations.annotated_image import AnnotationChoice
 from backend.annotations.label_map import LATER, Overlap
 from backend.dataset.dataset_report import Changes, ClassCount
 from backend.dataset.earlier_set import EarlierSet
-from backend.dataset.exporter import DatasetExporter, DatasetOptions
+from backend.dataset.exporter import DatasetExporter, DatasetOptions, Scorer
 from backend.dataset.output_folder import PICTURES_FILE, REPORT_FILE
 from backend.dataset.picture_file import LocalPictures
 from backend.dataset.splits import Split, describe_picture
 from backend.dataset.tasks import ProjectTasks
 from backend.errors import BadRequest, DatasetError, ModelUnavailable
+from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.runs.run import MOST_LEFT_OUT, Progress, Run, RunKind, RunParts
 from backend.settings import Settings
@@ -59,6 +60,7 @@ class AskedDataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         min_area: islands of fewer pixels are left out of YOLO's files.
         merge_regions: "label": all regions of a label in a picture are one object.
         split_by: field of the tasks' data whose values are kept in one part; empty: none.
+        score: whether the live version predicts each picture, to be scored on the label maps.
         renamed: label of regions -> the label that it is now; empty: they are left out.
     """
 
@@ -75,6 +77,7 @@ class AskedDataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     min_area: Annotated[int, msgspec.Meta(ge=0, le=999_999_999)] = DatasetOptions.min_area_px
     merge_regions: Literal["", "label"] = ""
     split_by: Annotated[str, msgspec.Meta(max_length=100)] = ""
+    score: bool = False
     renamed: Annotated[dict[str, str], msgspec.Meta(max_length=100)] = {}
 
     def __post_init__(self) -> None:
@@ -154,13 +157,14 @@ def export_dataset(
     """Export a project; the files of old data sets are removed before.
 
     Raises:
-        DatasetError: the file cannot be written, or is too large; near-duplicates need a model.
+        DatasetError: the file cannot be written, or is too large; near-duplicates and the score
+            need a model.
     """
     remove_old_datasets(parts.settings)
     try:
         return _export(parts, run, asked, progress)
     except ModelUnavailable as error:
-        raise DatasetError(f"Near-duplicates need the model. {error}") from None
+        raise DatasetError(f"Near-duplicates and the score need the model. {error}") from None
     except OSError as error:
         raise DatasetError(f"The data set cannot be written: {error.strerror or error}.") from None
 
@@ -168,15 +172,18 @@ def export_dataset(
 def _export(parts: RunParts, run: Run, asked: AskedDataset, progress: Progress) -> DatasetFile:
     client, settings = parts.client, parts.settings
     folder = folder_of(settings, run) / "set"
+    xml = client.label_config(run.project)
+    config = parse_label_config(xml, settings, must_draw=False)
     source = ProjectTasks(client, run.project, asked.view, asked.with_predictions)
     exporter = DatasetExporter(
         folder,
-        parse_label_config(client.label_config(run.project), None, must_draw=False),
+        config,
         asked.options,
         LocalPictures(None, settings.max_image_mb, parts.images.read_file),
         max_megapixels=settings.max_image_megapixels,
         max_mb=settings.dataset_mb,
         describe=partial(describe_picture, parts.engine) if asked.near_duplicates else None,
+        scorer=_scorer(parts, config, run.project) if asked.score else None,
         earlier=EarlierSet.read(_earlier(settings, run), asked.options.splitting),
     )
     watch = partial(progress, total=source.count())
@@ -190,7 +197,7 @@ def _export(parts: RunParts, run: Run, asked: AskedDataset, progress: Progress) 
         dict(report.parts),
         report.regions,
         report.unlabelled,
-        report.notes,
+        [*([str(report.score)] if report.score else []), *report.notes],
         {each.task: each.reason for each in report.skipped[:MOST_LEFT_OUT]},
         len(report.skipped),
         size_bytes,
@@ -211,6 +218,14 @@ def _earlier(settings: Settings, run: Run) -> Iterator[Path | zipfile.Path]:
     for each in sorted(found, key=lambda each: each.stat().st_mtime, reverse=True):
         with suppress(OSError, zipfile.BadZipFile):
             yield each if each.is_dir() else zipfile.Path(each)
+
+
+def _scorer(parts: RunParts, config: LabelConfig, project: int) -> Scorer:
+    from backend.dataset.set_scorer import SetScorer  # torch
+    from backend.learning.predicted_masks import MaskPredictor
+
+    predictor = MaskPredictor(parts.engine, parts.settings, config, project)
+    return SetScorer(predictor, parts.versions)
 
 
 def _remember(settings: Settings, run: Run, asked: AskedDataset, folder: Path) -> None:

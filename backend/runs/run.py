@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from backend.label_studio.client import LabelStudioClient
     from backend.label_studio.image_loader import ImageReader
     from backend.learning.examples import ExampleStore
+    from backend.learning.versions import VersionStore
     from backend.settings import Settings
 
 RunState = Literal["queued", "running", "done", "failed", "cancelled"]
@@ -80,6 +81,7 @@ class RunParts:
     engine: Engine
     settings: Settings
     examples: ExampleStore
+    versions: VersionStore
     database: Database
 
 

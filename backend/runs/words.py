@@ -14,14 +14,14 @@ import torch
 from backend.annotations.annotated_image import LEAVE_OUT, AnnotatedImage, find_chosen_image
 from backend.errors import BadRequest, LabelConfigError
 from backend.inference.queue import Priority
-from backend.label_studio.label_config import least_thresholds, prediction_rule
 from backend.label_studio.label_config_edit import with_words
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
+from backend.learning.predicted_masks import MaskPredictor
 from backend.runs.run import MOST_WORD_PICTURES, Progress, Run, RunKind, RunParts
-from clearclip_core import BoolMask, Label, PreparedImage, RGBArray, Scores
-from clearclip_core.evaluation.comparison import draw_masks, mask_overlaps
+from clearclip_core import BoolMask, Label, PreparedImage, RGBArray
+from clearclip_core.evaluation.comparison import mask_overlaps
 from clearclip_core.evaluation.metrics import MaskOverlap
 from clearclip_core.images.label_maps import Truth, thumbnail
 from clearclip_core.images.opening import to_data_url
@@ -298,7 +298,8 @@ class _Measurement:
         engine, swallowing, count = self.parts.engine, Swallowing(report.labels), 0
         for count, picture in enumerate(self._pictures(), 1):
             prepared = engine.segmenter().prepare(picture.rgb)
-            swallowing.add(self._scores(prepared, self.labels))
+            encoded = engine.encode(prepared, self.labels, Priority.BATCH, self.project)
+            swallowing.add(encoded.scores)
             self.progress(count, self.asked.pictures)
 
         def embed(words: Sequence[str]) -> torch.Tensor:
@@ -342,10 +343,9 @@ class _Measurement:
             replace(label, prompts=trial.words) if number == index else label
             for number, label in enumerate(self.labels)
         )
-        controls = [each for each in self.config.controls_of(self.tag.name) if each.is_predicted]
-        rule = prediction_rule(self.parts.settings, least_thresholds(controls, labels))
-        scores = self._scores(prepared, labels)
-        masks = draw_masks(self.parts.engine.segmenter(), scores, picture.rgb, rule)
+        parts = self.parts
+        predictor = MaskPredictor(parts.engine, parts.settings, self.config, self.project)
+        masks = predictor.predict(self.tag.name, picture.rgb, prepared=prepared, labels=labels)
         mask, iou = masks.get(index), None
         if picture.truth is not None:
             overlaps = mask_overlaps(masks, picture.truth, len(labels))
@@ -356,14 +356,6 @@ class _Measurement:
         if len(trial.pictures) < _SHOWN:
             shown = WordsOnPicture(picture.task, iou, preview(picture.rgb, mask))
             trial.pictures.append(shown)
-
-    def _scores(self, prepared: PreparedImage, labels: tuple[Label, ...]) -> Scores:
-        return self.parts.engine.encode(
-            prepared,
-            labels,
-            Priority.BATCH,
-            self.project,
-        ).scores
 
     # ---- the pictures ----------------------------------------------------------------------------
 

@@ -202,7 +202,7 @@ def test_near_duplicates_are_in_one_part(world: World, describer: Describer) -> 
     describer.fails = True
     failed = world.export(split="60/40", near_duplicates=0.98)
     assert failed.state == "failed"
-    assert "Near-duplicates need the model" in failed.reason
+    assert "need the model" in failed.reason
 
 
 def test_pictures_stay_in_their_parts_from_file_to_file(world: World, describer: Describer) -> None:

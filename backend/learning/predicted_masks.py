@@ -1,0 +1,54 @@
+"""The masks that a project's predictions have, to be compared with what annotations say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from backend.inference.engine import Engine
+from backend.inference.queue import Priority
+from backend.label_studio.label_config import LabelConfig, least_thresholds, prediction_rule
+from backend.settings import Settings
+from clearclip_core import Adaptation, BoolMask, Label, PreparedImage, RGBArray
+from clearclip_core.evaluation.comparison import draw_masks
+
+
+@dataclass(frozen=True, eq=False)
+class MaskPredictor:
+    """Predicts images as predictions of a project do."""
+
+    engine: Engine
+    settings: Settings
+    config: LabelConfig
+    project: int
+
+    def thresholds(self, tag: str) -> list[float]:
+        """Return the probability from which on each label of a tag's images is predicted."""
+        controls = [each for each in self.config.controls_of(tag) if each.is_predicted]
+        return least_thresholds(controls, self.config.labels_of(tag))
+
+    def predict(
+        self,
+        tag: str,
+        rgb: RGBArray,
+        *,
+        prepared: PreparedImage | None = None,
+        adaptation: Adaptation | None = None,
+        labels: Sequence[Label] = (),
+    ) -> dict[int, BoolMask]:
+        """Predict an image (H, W, 3) uint8 of a tag; waits for the model.
+
+        Args:
+            prepared: the image, where it is prepared already.
+            labels: those of the tag with other words; by default with their own.
+
+        Returns:
+            Index of a label in `LabelConfig.labels_of` the tag -> (H, W) bool, if it has a pixel.
+        """
+        segmenter, labels = self.engine.segmenter(), labels or self.config.labels_of(tag)
+        image = prepared or segmenter.prepare(rgb)
+        scores = self.engine.encode(
+            image, tuple(labels), Priority.BATCH, self.project, adaptation
+        ).scores
+        rule = prediction_rule(self.settings, self.thresholds(tag))
+        return draw_masks(segmenter, scores, rgb, rule)
