@@ -23,9 +23,9 @@ import numpy.typing as npt
 import pytest
 
 from clearclip_core import SCENE_LABELS, DenseFeatures, RGBArray, Segmenter
-from clearclip_core.demo.training import train_demo
 from clearclip_core.evaluation.comparison import LabelledFolder
 from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth
+from examples.demo_model.training import train_demo
 
 #: Value of a mask -> label and the words for it.
 NAMES = """sky

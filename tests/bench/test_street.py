@@ -25,7 +25,6 @@ from clearclip_core import (
     TextEncoder,
     Uncertainty,
 )
-from clearclip_core.demo.training_images import SCENE_WORDS
 from clearclip_core.evaluation.benchmarks import BENCHMARKS, find_samples
 from clearclip_core.evaluation.comparison import (
     AS_BACKEND,
@@ -39,6 +38,7 @@ from clearclip_core.evaluation.comparison import (
     shares_of,
 )
 from clearclip_core.images.label_maps import IGNORE, NOTHING
+from examples.demo_model.images import SCENE_WORDS
 from tests.bench.conftest import Report
 from tests.bench.street import Encoded, encoded, load_street
 from tests.bench.test_prompting import add_ious, prompted

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from clearclip_core import Label, Segmenter
-from clearclip_core.demo import training
-from clearclip_core.demo.training import by_cell, found_loss, possible_loss, train_demo
-from clearclip_core.demo.training_images import Crops, TrainingImages, crops, read_folder
+from examples.demo_model import training
+from examples.demo_model.images import Crops, TrainingImages, crops, read_folder
+from examples.demo_model.training import by_cell, found_loss, possible_loss, train_demo
 
 LABELS = Label("red"), Label("blue")
 

@@ -25,7 +25,8 @@ from clearclip_core.clip.dense_encoder import DenseEncoder
 from clearclip_core.clip.devices import cpu_has_bf16
 from clearclip_core.clip.methods import METHODS
 from clearclip_core.clip.text_encoder import TEMPLATES, TextEncoder
-from clearclip_core.demo.training_images import (
+from clearclip_core.vocabulary import Label
+from examples.demo_model.images import (
     CONFIG,
     MEAN,
     STD,
@@ -35,7 +36,6 @@ from clearclip_core.demo.training_images import (
     read_folder,
     render_scenes,
 )
-from clearclip_core.vocabulary import Label
 
 #: Temperature of the softmax over labels, as in the readout.
 _TEMPERATURE = 50.0
