@@ -10,7 +10,6 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Final, NamedTuple
 
 import msgspec
@@ -27,7 +26,6 @@ from backend.learning.predicted_masks import MaskPredictor
 from backend.settings import Settings
 from clearclip_core import Adaptation, Example, PreparedImage, RGBArray
 from clearclip_core.adaptation.fitting import HeldOutAdaptations
-from clearclip_core.evaluation.comparison import mask_overlaps
 from clearclip_core.images.label_maps import Truth, thumbnail
 from clearclip_core.images.opening import to_data_url
 
@@ -43,6 +41,28 @@ _SIDE_PX: Final = 320
 _LabelMap = npt.NDArray[np.int16]
 
 
+class Work(msgspec.Struct, frozen=True, array_like=True):
+    """What is left to do on a predicted image, as shares of its pixels.
+
+    Attributes:
+        to_paint: those with a label that the prediction lacks.
+        to_erase: those that the prediction shows as a label and the annotation does not.
+    """
+
+    to_paint: float
+    to_erase: float
+
+    @classmethod
+    def of(cls, predicted: _LabelMap, drawn: _LabelMap) -> Work:
+        """Compare two (H, W) label maps, -1 for no label.
+
+        >>> Work.of(np.array([[0, 1, -1]], np.int16), np.array([[1, 1, -1]], np.int16)).to_paint
+        0.3333333333333333
+        """
+        wrong = predicted != drawn
+        return cls(float((wrong & (drawn >= 0)).mean()), float((wrong & (predicted >= 0)).mean()))
+
+
 class ComparedPicture(msgspec.Struct, frozen=True):
     """A corrected image, drawn three times, as data URLs of JPEGs.
 
@@ -51,16 +71,16 @@ class ComparedPicture(msgspec.Struct, frozen=True):
         annotated: with the regions of its annotation.
         words: with the masks of the words alone.
         adapted: with the masks of a version that has not learned from it.
-        text_iou: mean IoU of the words' masks over the labels that the annotation shows.
-        adapted_iou: that of the version's masks.
+        text_work: what the words' masks leave to do; None: made before it was measured.
+        adapted_work: what the version's masks leave to do.
     """
 
     task: int
     annotated: str
     words: str
     adapted: str
-    text_iou: float
-    adapted_iou: float
+    text_work: Work | None = None
+    adapted_work: Work | None = None
 
 
 class BeforeAfter(msgspec.Struct, frozen=True):
@@ -162,27 +182,24 @@ class PictureComparer:
         self, task: int, image: _Image, adaptation: Adaptation
     ) -> tuple[ComparedPicture, dict[str, str]]:
         count, truth = len(self.config.labels_of(image.tag)), image.truth
-        (words, text_iou), (adapted, adapted_iou) = (
-            self._predict(image, each) for each in (None, adaptation)
-        )
-        drawn = np.where(truth < count, truth.astype(np.int16), -1), words, adapted
+        drawn = np.where(truth < count, truth.astype(np.int16), np.int16(-1))
+        maps = drawn, *(self._predict(image, each) for each in (None, adaptation))
         colours = self.config.colours_of(image.tag)
         first, second, third = (
-            to_data_url(thumbnail(image.rgb, each, colours, _SIDE_PX)) for each in drawn
+            to_data_url(thumbnail(image.rgb, each, colours, _SIDE_PX)) for each in maps
         )
-        labels = [index for index in np.unique(drawn).tolist() if index >= 0]
-        compared = ComparedPicture(task, first, second, third, text_iou, adapted_iou)
+        labels = [index for index in np.unique(maps).tolist() if index >= 0]
+        work = (Work.of(each, drawn) for each in maps[1:])
+        compared = ComparedPicture(task, first, second, third, *work)
         return compared, self.config.legend_of(image.tag, labels)
 
-    def _predict(self, image: _Image, adaptation: Adaptation | None) -> tuple[_LabelMap, float]:
-        """Predict an image as predictions do; return its label map and mean IoU."""
+    def _predict(self, image: _Image, adaptation: Adaptation | None) -> _LabelMap:
+        """Predict an image as predictions do; return its label map."""
         predictor = MaskPredictor(self.engine, self.settings, self.config, self.project)
         masks = predictor.predict(
             image.tag, image.rgb, prepared=image.prepared, adaptation=adaptation
         )
-        count = len(self.config.labels_of(image.tag))
         label_map = np.full(image.truth.shape, -1, np.int16)
         for index, mask in masks.items():
             label_map[mask] = index
-        own = [each for each in mask_overlaps(masks, image.truth, count) if each.true_px]
-        return label_map, fmean(each.iou or 0.0 for each in own) if own else 0.0
+        return label_map

@@ -72,7 +72,8 @@ _STATE: Final = STATES.c
 class Version(msgspec.Struct, frozen=True, kw_only=True):
     """What a step has learned from the training examples of a project.
 
-    IoUs are of held-out corrections, in [0, 1], by the name of the label where there are several.
+    IoUs are of held-out corrections, in [0, 1], by the name of the label where there are several;
+    labels are left out of which little was drawn.
 
     Attributes:
         annotations: how many annotations it has learned from.
@@ -97,9 +98,12 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     number: int = 0
 
     @property
-    def gain(self) -> float:
-        """By how much the IoU of held-out corrections is higher than that of the words."""
-        return self.adapted_iou - self.text_iou
+    def gain(self) -> float | None:
+        """By how much the IoU of held-out corrections is higher than that of the words.
+
+        None where too little of each label was drawn to tell.
+        """
+        return self.adapted_iou - self.text_iou if self.text_ious else None
 
 
 class LearningState(msgspec.Struct, frozen=True, kw_only=True):

@@ -54,6 +54,9 @@ _DRAWS = 200
 _BEYOND = 0.1
 _LIKELY = 0.3
 
+#: Share of a label's truth that somebody has drawn, from which on its IoU is told.
+_MOSTLY = 0.5
+
 #: Shares of the way from the words to the mode that may be gone, and the share of the best one's
 #: gain that a shorter one has to keep.
 _STEPS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -86,8 +89,8 @@ class HeldOutAdaptations:
 class Fit:
     """The outcome of `adapt`.
 
-    IoUs are of held-out pixels, of the labels that somebody drew. Where nobody drew, the words' own
-    answer counts as right.
+    IoUs are of held-out pixels, of the labels of which somebody drew most. Where nobody drew, the
+    words' own answer counts as right, so the IoU of a label that was hardly drawn says nothing.
 
     Attributes:
         adaptation: scores with corrections; None where none is better than the text scores.
@@ -543,5 +546,6 @@ class _Fitting:
         return {targets.names[label]: int(targets.shown[label]) for label in drawn}
 
     def _by_label(self, ious: Float64Array) -> dict[str, float]:
-        names = self._targets.names
-        return {name: float(ious[names.index(name)]) for name in self._shown}
+        index = self._targets.names.index
+        known = [name for name in self._shown if self._judge.share[index(name)] >= _MOSTLY]
+        return {name: float(ious[index(name)]) for name in known}

@@ -115,8 +115,8 @@ def _versions(versions: list[Mapping[str, Any]]) -> Table:
             "live" if each["live"] else "" if each["better"] else "not passed",
             datetime.fromtimestamp(each["created"]).strftime("%Y-%m-%d %H:%M"),
             str(each["annotations"]),
-            in_percent(each["text_iou"]),
-            in_percent(each["adapted_iou"]),
+            in_percent(each["text_iou"] if each["text_ious"] else None),
+            in_percent(each["adapted_iou"] if each["text_ious"] else None),
         )
     return table
 

@@ -414,3 +414,18 @@ def test_methods_that_weigh_classes_refuse_it() -> None:
     learned = Adaptation(("sky",), np.zeros((1, width), np.float32), np.zeros(1, np.float32), 2)
     with pytest.raises(ValueError, match="cannot learn"):
         segmenter.segment(render_scene(1).image, ["sky", "sea"], adaptation=learned)
+
+
+def test_no_iou_is_told_of_a_label_of_which_little_was_drawn() -> None:
+    """The words would judge themselves there."""
+    examples = []
+    for number in range(6):
+        features, masks = drawn_image(70 + number)
+        sofa = masks["sofa"].copy()
+        sofa[16:] = False
+        examples.append(
+            Example.of(features, {"sofa": sofa, "sky": masks["sky"]}, KNOWN, f"{number}")
+        )
+    fit = adapt(examples, embed, WORDS)
+    assert set(fit.shown) == {"sofa", "sky"}
+    assert set(fit.text_ious) == set(fit.adapted_ious) == {"sky"}

@@ -13,7 +13,7 @@ from backend.cli.main import main
 from backend.database.database import Database
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.annotation_table import ReadAnnotation
-from backend.learning.pictures import BeforeAfter, ComparedPicture
+from backend.learning.pictures import BeforeAfter, ComparedPicture, Work
 from backend.learning.versions import model_key
 from backend.runs.label_errors import LABEL_ERRORS, ConfirmedAnnotations, LabelErrors, Suspicion
 from backend.runs.run import AskedNothing
@@ -54,7 +54,8 @@ def learn(
 
 URL = "data:image/jpeg;base64,AAAA"
 PICTURES = BeforeAfter(
-    (ComparedPicture(3, URL + "a", URL + "b", URL + "c", 0.125, 0.875),), {"wine": "#ff8000"}
+    (ComparedPicture(3, URL + "a", URL + "b", URL + "c", Work(0.125, 0.05), Work(0.04, 0.036)),),
+    {"wine": "#ff8000"},
 )
 #: Of "wine", which loses, and "<i>rose</i>", whose words find little.
 FIGURES: Any = {
@@ -69,7 +70,7 @@ def test_the_page_shows_before_and_after(dashboard: Dashboard) -> None:
     told = dashboard.client.get(LEARNING).get_json(force=True)
     assert [(v["number"], v["live"]) for v in told["versions"]] == [(2, True), (1, False)]
     page = dashboard.page(LEARNING)
-    for each in ("version 2 in use", "62.5 %", "31.2 %", "12.5 %", "87.5 %", "17", "+25 v2"):
+    for each in ("version 2 in use", "62.5 %", "31.2 %", "12.5 %", "3.6 %", "17", "+25 v2"):
         assert each in page.text
     assert [each["src"] for each in page.all("img")] == [URL + "a", URL + "b", URL + "c"]
     assert [each["fill"] for each in page.all("rect")] == ["#ff8000"]
