@@ -1,0 +1,128 @@
+"""Ordinary situations of a project, on the real Label Studio: what its page calls the next step.
+
+The rule as a table without servers: `tests/backend/web/pages/test_steps.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import requests
+from playwright.sync_api import Page, expect
+
+from backend.cli import demo
+from backend.cli.demo_servers import LabelStudioProcess
+from clearclip_core import render_scene
+from tests.e2e.masks import scene_regions
+from tests.e2e.servers import wait_for, wait_for_json
+
+pytestmark = pytest.mark.timeout(400)
+
+#: The demo model knows neither "turf" nor "lane", so that corrections teach it much.
+CALLED = {"grass": "turf", "road": "lane"}
+PAINTED = ["sky", "grass", "tree", "house", "road", "mountain"]
+SEEDS = list(range(10_000_850, 10_000_862))
+EARLIER, BROKEN = 8, 2
+SKIP = {"result": [], "was_cancelled": True, "lead_time": 3}
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project of the real Label Studio, and its pages in the backend."""
+
+    studio: LabelStudioProcess
+    id: int
+    url: str
+
+    def is_next(self, step: str) -> dict[str, Any]:
+        """Wait until a step is the next one, and return what the page tells."""
+        return wait_for_json(
+            self.url, lambda told: told["next"] == step and not told["read"]["open"]
+        )
+
+    def post(self, path: str, **body: Any) -> requests.Response:
+        answer = requests.post(f"{self.url}/{path}", json=body, timeout=60)
+        answer.raise_for_status()
+        return answer
+
+    @property
+    def tasks(self) -> list[int]:
+        return sorted(each.id for each in self.studio.client.tasks.list(project=self.id))
+
+    def annotate(self, place: int, **more: Any) -> int:
+        result = scene_regions(render_scene(SEEDS[place]).label_map, PAINTED, CALLED)
+        path = f"/api/tasks/{self.tasks[place]}/annotations/"
+        return int(self.studio.post(path, json={"result": result, "lead_time": 30} | more)["id"])
+
+
+def test_the_next_step_is_right_in_every_ordinary_situation(
+    page: Page, studio: LabelStudioProcess, backend_url: str, new_project: Callable[..., int]
+) -> None:
+    labels = [CALLED.get(name, name) for name in PAINTED]
+    number = new_project(labels, seeds=SEEDS)
+    config = studio.client.projects.get(id=number).label_config
+    asks = config.replace("<Brush ", '<Brush adapt="ask" ', 1)
+    studio.client.projects.update(id=number, label_config=asks)
+    gone = [{"image": f"/data/upload/{number}/gone-{each}.png"} for each in range(BROKEN)]
+    studio.post(f"/api/projects/{number}/import", json=gone)
+    project = Project(studio, number, f"{backend_url}/projects/{number}")
+    for place in range(EARLIER):
+        project.annotate(place)
+    demo.connect(studio, number, backend_url)
+
+    told = project.is_next("words")  # annotations from before the connection are read at once
+    assert (told["counts"]["left"], told["data_set"]["corrected_since"]) == (6, EARLIER)
+    report = f"{project.url}/report.json"
+    wait_for_json(report, lambda told: told["annotations"]["scratch"] == EARLIER)
+
+    requests.post(f"{backend_url}/jobs", json={"project": number}, timeout=60).raise_for_status()
+    told = wait_for_json(project.url, lambda told: told["jobs"][0]["over"])
+    assert (told["next"], told["counts"]["failed"]) == ("correct", BROKEN), "the others"
+    assert [each["count"] for each in told["findings"] if "prediction" in each["what"]] == [BROKEN]
+    page.goto(project.url)
+    page.get_by_role("link", name="Correct").click()
+    page.locator(".konvajs-content canvas").first.wait_for()
+    assert page.evaluate("Htx.task.id") in project.tasks[EARLIER:], "no list of tasks between"
+    page.goto("about:blank")
+
+    (backend,) = studio.client.ml.list(project=number)
+    studio.client.ml.train(id=int(backend.id or 0))  # Start Training
+    told = project.is_next("learn")
+    assert (told["learned"]["waits"], told["learned"]["adapt"]) == (1, "ask")
+    page.goto(project.url)
+    expect(page.locator("#learn")).to_contain_text("version 1 waits for you")
+    project.post("learning/use", number=1)
+
+    told = project.is_next("prelabel")
+    assert (told["counts"]["older"], told["counts"]["waiting"]) == (4, 4 + BROKEN)
+    page.goto(project.url)
+    page.get_by_role("button", name="Prelabel the 4 that are left with version 1 (+").click()
+    told = wait_for_json(project.url, lambda told: told["jobs"][0]["over"])
+    assert (told["next"], told["counts"]["older"]) == ("correct", 0)
+
+    for place in range(EARLIER, len(SEEDS)):
+        last = project.annotate(place)
+    assert project.is_next("look")["counts"]["left"] == BROKEN, "only those without a mask"
+    for place in range(len(SEEDS), len(SEEDS) + BROKEN):
+        studio.post(f"/api/tasks/{project.tasks[place]}/annotations/", json=SKIP)
+    told = project.is_next("export")  # too few for the next version, and nobody checked the words
+    assert (told["counts"]["left"], told["counts"]["skipped"]) == (0, BROKEN)
+
+    broken = studio.client.annotations.get(id=last).result
+    studio.client.annotations.update(
+        id=last, result=[each | {"original_width": 7} for each in broken]
+    )
+    project.post("datasets", formats=["coco"])
+    told = project.is_next("")
+    assert (told["data_set"]["pictures"], told["data_set"]["left_out"]) == (len(SEEDS) - 1, 1)
+    page.goto(project.url)
+    expect(page.locator("#export")).to_contain_text("1 left out")
+
+    studio.client.projects.update(id=number, label_config=asks.replace('"ask"', '"off"'))
+    assert project.is_next("")["learned"]["adapt"] == "off"
+    missing = f"{backend_url}/projects/{number + 1000}"
+    wait_for(lambda: requests.get(f"{missing}/learning", timeout=60).status_code == 404, "a 404")
+    assert requests.get(missing, timeout=60).status_code == 404
