@@ -19,7 +19,7 @@ from clearclip_core import render_scene
 from tests.e2e.masks import scene_regions
 from tests.e2e.servers import wait_for, wait_for_json
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.timeout(400), pytest.mark.thorough]
 
 #: The demo model knows neither "turf" nor "lane", so that corrections teach it much.
 CALLED = {"grass": "turf", "road": "lane"}
