@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
+    AliasChoices,
     Field,
     SecretStr,
     StringConstraints,
@@ -47,6 +48,12 @@ def _projects_or_all(value: str) -> str:
 
 def _hosts(value: str) -> str:
     HostRules.parse(value)
+    return value
+
+
+def _device(value: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+        raise ValueError("expected auto, cpu, cuda, cuda:1 or mps")
     return value
 
 
@@ -108,6 +115,7 @@ def _api_key(key: SecretStr) -> SecretStr:
     return SecretStr(text)
 
 
+Device = Annotated[str, AfterValidator(_device)]
 ProjectsOrAll = Annotated[str, AfterValidator(_projects_or_all)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 Hosts = Annotated[str, AfterValidator(_hosts)]
@@ -138,6 +146,8 @@ class Settings(BaseSettings):
 
     label_studio_url: BaseUrl | None = Field(
         default=None,
+        # the second is what label-studio-ml calls it
+        validation_alias=AliasChoices("label_studio_url", "label_studio_host"),
         description="Where this backend reaches Label Studio; else the address that Label Studio "
         "sends when it connects.",
     )
@@ -170,7 +180,7 @@ class Settings(BaseSettings):
         description="A second encoder beside the model, which what is learned from corrections may "
         "use: a name of timm such as vit_small_patch14_dinov2.lvd142m, or name@file.",
     )
-    device: _Words = Field(
+    device: Device = Field(
         default="auto", description="Where the model runs: auto, cpu, cuda, cuda:1, mps."
     )
     precision: Literal["auto", "fp32", "fp16", "bf16"] = Field(
@@ -369,6 +379,20 @@ def load_settings(**given: Any) -> Settings:
     except ValidationError as error:
         sentences = [_sentence(dict(problem)) for problem in error.errors()]
         raise ValueError(" ".join(sentences)) from None
+
+
+#: Variables that label-studio-ml and its examples read -> what does the same here.
+_FOREIGN: Final = {
+    "WORKERS": "one process answers everybody, with THREADS threads",
+    "MODEL_SCORE_THRESHOLD": "write model_score_threshold on a control of the labeling config",
+    "LABEL_STUDIO_ACCESS_TOKEN": "set LABEL_STUDIO_API_KEY",
+}
+
+
+def foreign_settings() -> list[str]:
+    """Return a sentence for each variable of label-studio-ml that is set and does nothing here."""
+    given = (name for name in _FOREIGN if os.environ.get(name))
+    return [f"{name} does nothing here: {_FOREIGN[name]}." for name in given]
 
 
 def share_model_dir() -> None:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final, Literal
@@ -36,6 +37,9 @@ _TASKS_AT_AN_END: Final = 25
 
 #: Tasks whose annotations are asked for at once.
 _READERS: Final = 4
+
+#: From this size on the editor is slow.
+_LARGE_MEGAPIXELS: Final = 40
 
 #: Kinds of address of which a picture is read.
 _MOST_KINDS: Final = 12
@@ -153,14 +157,48 @@ def check_label_studio(setup: Setup) -> str:
     kind = "personal" if is_personal(key.get_secret_value()) else "legacy"
     try:
         user = setup.client.user()
-    except StudioRefused as error:
-        raise CheckFailed(f"{str(error).rstrip('.')}. {_REFUSED[kind]}") from None
     except BackendError as error:
+        if _is_this_backend(url):
+            raise CheckFailed(
+                f"LABEL_STUDIO_URL={url} is the backend itself. Set it to Label Studio's address."
+            ) from None
+        if isinstance(error, StudioRefused):
+            raise CheckFailed(f"{str(error).rstrip('.')}. {_REFUSED[kind]}") from None
         raise CheckFailed(
             f"{error} Start Label Studio, or correct LABEL_STUDIO_URL; inside of containers "
             "localhost is the container itself."
         ) from None
     return f"{url} accepts the {kind} token of {user}."
+
+
+def _is_this_backend(url: str) -> bool:
+    with suppress(requests.RequestException, ValueError, TypeError):
+        return "model" in requests.get(f"{url}/health", timeout=_TIMEOUT_S).json()
+    return False
+
+
+def check_settings(setup: Setup) -> str:
+    """Check the settings that fail without a word: the database, new tasks, links of pages."""
+    settings = setup.settings
+    if settings.database_url is not None:
+        try:
+            setup.services.database.revision()
+        except ValueError as error:
+            raise CheckFailed(str(error)) from None
+    wanted = [*map(int, re.findall(r"\d+", settings.auto_prelabel))]
+    if lacking := [each for each in wanted if not setup.client.has_project(each)]:
+        raise CheckWarned(
+            f"AUTO_PRELABEL names {', '.join(map(str, lacking))}, and Label Studio shows no such "
+            "project to this token."
+        )
+    if (url := settings.label_studio_browser_url) is not None:
+        with suppress(requests.RequestException):  # only browsers may reach it
+            if requests.get(f"{url}/health", timeout=_TIMEOUT_S).status_code != 200:
+                raise CheckWarned(
+                    f"LABEL_STUDIO_BROWSER_URL={url} does not answer as Label Studio: links of the "
+                    "pages lead there. Set it to the address that people type."
+                )
+    return "Those that can be wrong without a word are well."
 
 
 def check_project(setup: Setup) -> str:
@@ -278,13 +316,14 @@ def check_pictures(setup: Setup) -> str:
             continue
         for source in sources:
             found.setdefault(kind_of(source), (source, task))
-    read = []
+    read, largest = [], 0.0
     for kind, (source, task) in [*found.items()][:_MOST_KINDS]:
         try:
             rgb = setup.services.images.read(source, task)
         except BackendError as error:
             failures[kind] = f"Task {task.id}: {error}"
             continue
+        largest = max(largest, rgb.shape[0] * rgb.shape[1] / 1e6)
         setup.task = {"id": task.id, "project": setup.project, "data": dict(task.data)}
         read.append(f"{kind} (task {task.id}, {rgb.shape[1]} x {rgb.shape[0]} px)")
     if failures:
@@ -292,6 +331,11 @@ def check_pictures(setup: Setup) -> str:
         raise CheckFailed(
             f"{len(failures)} of {count} of address cannot be read, nor by the backend. "
             + " ".join(failures.values())
+        )
+    if largest > _LARGE_MEGAPIXELS:
+        raise CheckWarned(
+            f"Task {setup.task['id']} has a picture of {largest:.0f} megapixels. Label Studio's "
+            "editor takes a minute and 2.5 GB for 48: make them smaller."
         )
     return f"A picture of each kind of address can be read: {', '.join(read)}."
 
@@ -363,7 +407,8 @@ def check_backend(setup: Setup) -> str:
     if body.get("state") == "failed":
         reason = setup.ask_backend("/ready")[1].get("reason") or "Look into the backend's log."
         raise CheckFailed(f"The model {body['model']} cannot be loaded. {reason}")
-    return f"{setup.backend_url} serves {body['model']}, {body.get('state')}."
+    toy = " It is a toy that knows drawn scenes: set MODEL." if body["model"] == "demo" else ""
+    return f"{setup.backend_url} serves {body['model']}, {body.get('state')}.{toy}"
 
 
 def check_prediction(setup: Setup) -> str:
@@ -398,6 +443,7 @@ _Check = tuple[str, tuple[str, ...], Callable[[Setup], str]]
 #: The checks of a project in their order.
 _CHECKS: Final[tuple[_Check, ...]] = (
     ("label studio", (), check_label_studio),
+    ("settings", ("label studio",), check_settings),
     ("project", ("label studio",), check_project),
     ("label config", ("project",), check_label_config),
     ("connection", ("project",), check_connection),
@@ -409,7 +455,7 @@ _CHECKS: Final[tuple[_Check, ...]] = (
 )
 
 #: The checks where no project is given.
-_CHECKS_WITHOUT_PROJECT: Final[tuple[_Check, ...]] = (_CHECKS[0], ("backend", (), check_backend))
+_CHECKS_WITHOUT_PROJECT: Final[tuple[_Check, ...]] = (*_CHECKS[:2], ("backend", (), check_backend))
 
 
 @click.command()

@@ -19,7 +19,7 @@ from backend.cli.options import (
 )
 from backend.database.database import Database
 from backend.label_studio.set_up import own_address
-from backend.settings import Settings
+from backend.settings import Settings, foreign_settings
 
 #: How often a database that cannot be opened is tried again, in seconds.
 RETRY_DELAY_S: Final = 10.0
@@ -82,6 +82,7 @@ def missing(settings: Settings) -> Iterator[str]:
         yield "LABEL_STUDIO_API_KEY is not set: no jobs, no report, no learning."
     if settings.host not in ("127.0.0.1", "localhost", "::1") and settings.basic_auth_user is None:
         yield "BASIC_AUTH_USER is not set: everybody who reaches this address may use it."
+    yield from foreign_settings()
 
 
 def wait_for_database(database: Database, retry_delay_s: float = RETRY_DELAY_S) -> None:

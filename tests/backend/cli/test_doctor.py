@@ -15,6 +15,7 @@ import pytest
 from werkzeug.serving import make_server
 
 from backend import create_app
+from backend.cli import doctor
 from backend.cli.doctor import CheckResult, check_setup
 from backend.settings import Settings, load_settings
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag
@@ -22,7 +23,15 @@ from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, Asked, LocalServer
 
 PNG = base64.b64decode(data_url(flag("red", "blue")).partition(",")[2])
-CHECKS = ["label studio", "project", "label config", "connection", "smart tools", "backend"]
+CHECKS = [
+    "label studio",
+    "settings",
+    "project",
+    "label config",
+    "connection",
+    "smart tools",
+    "backend",
+]
 CHECKS += ["pictures", "prediction", "annotations"]
 LOCK = {"basic_auth_user": "ann", "basic_auth_pass": "secret"}
 SMART = brush_config("red").replace(
@@ -221,7 +230,30 @@ def test_a_picture_of_each_kind_of_address_is_read(server: LocalServer, studio: 
 def test_without_a_project_both_servers_are_checked(server: LocalServer) -> None:
     reach = {"label_studio_url": server.url, "label_studio_api_key": TOKEN}
     findings = {f.name: f.mark for f in check_setup(load_settings(**reach, port=1), None)}
-    assert findings == {"label studio": "ok", "backend": "FAIL"}
+    assert findings == {"label studio": "ok", "settings": "ok", "backend": "FAIL"}
+
+
+def test_settings_that_are_wrong_without_a_word(
+    server: LocalServer, studio: FakeStudio, backend_url: str
+) -> None:
+    for given, mark, sentence in (
+        ({"database_url": "postgresql://a:b@127.0.0.1:1/c"}, "FAIL", "127.0.0.1"),
+        ({"auto_prelabel": "7,8"}, "warn", "names 8, "),
+        ({"label_studio_browser_url": server.url}, "warn", "does not answer as Label Studio"),
+    ):
+        finding = found(server, **given)["settings"]
+        assert finding.mark == mark
+        assert sentence in finding.text
+    itself = {"label_studio_url": backend_url, "label_studio_api_key": TOKEN}
+    first, *_ = check_setup(load_settings(**itself), 7)
+    assert "is the backend itself" in first.text
+
+
+def test_a_picture_that_the_editor_hardly_shows(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "_LARGE_MEGAPIXELS", 0.001)
+    assert found(server)["pictures"].mark == "warn"
 
 
 @pytest.mark.parametrize("backend_url", [LOCK], indirect=True)
