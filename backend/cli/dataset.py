@@ -231,7 +231,7 @@ def dataset(
     else:
         client = required_client(services.client, "Annotations are read from Label Studio")
         tasks = ProjectTasks(client, int(project or 0), view, with_predictions)
-        xml = client.label_config(int(project or 0))
+        xml = required_client(services.page_client, "").label_config(int(project or 0))  # asks once
     read_file = services.images.read_file
     with ExitStack() as stack:
         needs_model = with_score or options.least_cosine is not None

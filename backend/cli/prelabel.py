@@ -23,7 +23,7 @@ from backend.cli.options import (
 )
 from backend.database.database import error_message
 from backend.database.leases import LeaseLost, has_died
-from backend.errors import JobOver, StudioUnreachable
+from backend.errors import JobOver
 from backend.jobs.job_store import Job, Only
 from backend.jobs.withdrawer import Withdrawer
 from backend.label_studio.client import required_client
@@ -207,15 +207,13 @@ def _describe(job: Job, failures: Sequence[FailingTask]) -> str:
 def _check_project(services: Services, project: int) -> None:
     """Refuse a token or a project that Label Studio refuses, before the model is loaded.
 
-    Where Label Studio is away, the job is started: it waits.
-
     Raises:
         StudioRefused: the token is refused, or there is no such project for it.
+        StudioUnreachable: Label Studio is away.
     """
     client = services.page_client
     assert client is not None
-    with suppress(StudioUnreachable):
-        client.label_config(project)
+    client.label_config(project)
 
 
 @click.command()

@@ -327,7 +327,10 @@ def download_weights(name: str, folder: Path) -> Path:
     parsed = ModelName.parse(name) if is_clip else ModelName.parse_second(name)
     if parsed.kind not in ("tag", "timm"):
         raise ValueError(f"Expected a model name of the form 'arch/tag', but got {name!r}.")
-    source = fetch_weights(parsed)
+    try:
+        source = fetch_weights(parsed)
+    except WeightsNotFoundError as error:
+        raise WeightsNotFoundError(f"{name} cannot be fetched: {_cause(error)}") from error
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{_file_stem(parsed)}{source.suffix}"
     part = target.with_name(f"{target.name}.part")  # a partial download never has the final name
@@ -372,6 +375,7 @@ def fetch_weights(name: ModelName, folder: Path | None = None) -> Path:
     """
     import open_clip
 
+    _check_hub(name)
     try:
         if name.kind == "timm":
             repository, _, file = name.source.rpartition("/")
@@ -406,6 +410,13 @@ def missing_weights(name: str, folder: Path | None, second: str | None = None) -
         for parsed in _parse_all(name, second)
         if parsed.kind in ("tag", "hf-hub", "timm") and find_weights(parsed, folder) is None
     ]
+
+
+def _cause(error: BaseException) -> str:
+    """Return the first of the errors that led to one, such as a name that is not resolved."""
+    while (earlier := error.__cause__ or error.__context__) is not None:
+        error = earlier
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def _check_hub(name: ModelName) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from backend.database.database import Database
-from backend.settings import Settings, load_settings, share_model_dir
+from backend.settings import Settings, foreign_settings, load_settings, share_model_dir
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +50,16 @@ def test_flags_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
     assert settings.model == "ViT-B-16/openai"
 
 
+def test_the_names_of_label_studio_ml_are_read_or_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABEL_STUDIO_HOST", "http://studio:8080")
+    assert load_settings().label_studio_url == "http://studio:8080"
+    monkeypatch.setenv("LABEL_STUDIO_URL", "http://wins:8080")
+    assert load_settings().label_studio_url == "http://wins:8080"
+    monkeypatch.setenv("WORKERS", "4")
+    (said,) = foreign_settings()
+    assert said.startswith("WORKERS does nothing here")
+
+
 def test_the_folder_of_weights_is_shared_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODEL_DIR", "~/weights")
     share_model_dir()
@@ -65,6 +75,7 @@ def test_the_folder_of_weights_is_shared_in_full(monkeypatch: pytest.MonkeyPatch
         ("LABEL_STUDIO_BROWSER_URL", "http://user:pass@studio"),
         ("LABEL_STUDIO_URL", "http://studio:port"),
         ("PRECISION", "int4"),
+        ("DEVICE", "abacus"),
         ("MIN_ISLAND_SHARE", "1.5"),
         ("DOWNLOAD_TIMEOUT_S", "inf"),
         ("PREDICT_DEADLINE_S", "nan"),

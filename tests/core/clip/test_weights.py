@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -157,3 +158,15 @@ def test_other_names_are_refused_with_what_works(sentence: str) -> None:
     for name in REFUSED[sentence]:
         with pytest.raises(ValueError, match=sentence):
             ModelName.parse(name)
+
+
+def test_a_download_without_network_says_why_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away() -> None:
+        raise ConnectionError("tried again") from socket.gaierror("No such name.\nAt all.")
+
+    monkeypatch.setattr(huggingface_hub, "get_session", away)
+    with pytest.raises(WeightsNotFoundError) as raised:
+        download_weights("ViT-B-16/openai", tmp_path)
+    assert str(raised.value) == "ViT-B-16/openai cannot be fetched: gaierror: No such name."
