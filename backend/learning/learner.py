@@ -69,10 +69,11 @@ class Learner:
     def use(self, project: int, number: int) -> LearningState:
         """Make a version live, see `VersionStore.use`.
 
-        It is pinned, unless somebody decides at each version of the project.
+        It is pinned, unless it is the one that waits for somebody, or somebody decides at each.
         """
-        mode = self.versions.state(project).adapt or self.settings.adapt
-        return self.versions.use(project, number, pin=mode != "ask")
+        state = self.versions.state(project)
+        mode, waits = state.adapt or self.settings.adapt, number and number == state.waits
+        return self.versions.use(project, number, pin=not waits and mode != "ask")
 
     # ---- annotations -------------------------------------------------------------------------
 

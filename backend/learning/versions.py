@@ -221,7 +221,7 @@ class VersionStore:
             locked.connection.execute(delete(VERSIONS).where(*locked.own(VERSIONS)))
             locked.connection.execute(delete(EXAMPLES).where(EXAMPLES.c.project == project))
             fresh = {"live": None, "pinned": 0, "as_words": "[]", "asked": 0, "adapt": None}
-            locked.change(changed=0, trouble="", due=0.0, **fresh, **RELEASED)
+            locked.change(changed=0, decided=0, trouble="", due=0.0, **fresh, **RELEASED)
         return self.state(project)
 
     # ---- steps -------------------------------------------------------------------------------
@@ -280,7 +280,8 @@ class VersionStore:
         Args:
             version: the new version; None where nothing is to be kept.
             adaptation: what it adds to scores; None where it did not pass the gate.
-            adapt: "auto": it goes live, or the words alone where it has not passed the gate.
+            adapt: "auto": it goes live, or the words alone where it has not passed the gate; the
+                first version of a project waits for somebody to decide, who sees its pictures.
             pictures: what it changes.
         """
         self.leases.let_go(lease.project, self._model_key())
@@ -291,7 +292,8 @@ class VersionStore:
             live = row.live
             if version is not None:
                 kept = self._insert(locked, version, adaptation, pictures or BeforeAfter())
-                if adapt == "auto" and not row.pinned and live == lease.live:
+                decided = live is not None or row.decided
+                if adapt == "auto" and decided and not row.pinned and live == lease.live:
                     live = kept.number if kept.better else None
             left = {
                 "changed": max(0, row.changed - lease.changed),

@@ -128,6 +128,11 @@ def annotate(project: str) -> dict[str, Any]:
             lead_time=20.0,
         )
     wait_for(lambda: compared(project) == len(first), "the last annotation")
+    learning = f"{BACKEND}/projects/{project}/learning"
+    first_version = wait_for(
+        lambda: requests.get(learning, timeout=60).json()["waits"], "a version that waits"
+    )
+    requests.post(f"{learning}/use", json={"number": first_version}, timeout=60).raise_for_status()
     after = wait_for(
         lambda: (now := version(project)["version"]) != before and now, "a version that has learned"
     )

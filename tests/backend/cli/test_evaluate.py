@@ -138,6 +138,7 @@ def test_what_the_project_has_learned_is_a_row(
     terms = np.zeros((1, width), np.float32), np.zeros(1, np.float32)
     scores = Adaptation(("house",), *terms, 1)  # which changes nothing
     stores.versions.commit(lease, version_with(scores), scores)
+    stores.use_first()
     result = run(server, *OPTIONS, *options)
     assert result.exit_code == 0, result.output
     assert "learned from 10 annotations" in result.output

@@ -47,7 +47,15 @@ class LearningStores:
         adapt: Adapt = "auto" if goes_live else "ask"
         kept = self.versions.commit(lease, version_with(scores), scores, adapt)
         assert kept is not None
+        if goes_live:
+            self.use_first()
         return kept
+
+    def use_first(self) -> None:
+        """Decide for the first version of project 7 if it waits; later ones go live then."""
+        waits = self.versions.state(7).waits
+        if waits is not None:
+            self.versions.use(7, waits, pin=False)
 
 
 def example(content: str) -> TrainingExample:

@@ -299,6 +299,7 @@ def test_what_is_learned_meanwhile_leaves_a_job_its_version(
             lease = learning.lease()
             scores = replace(teach(red="blue"), pictures=job.done)
             learning.versions.commit(lease, version_with(scores), scores)
+            learning.use_first()
 
     job = bench.run(learn)
     assert (job.state, job.version, job.done) == ("done", start, COUNT)

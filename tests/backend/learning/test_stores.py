@@ -180,6 +180,7 @@ def test_whatever_comes_in_whatever_order_what_is_there_counts(
             assert lease.changed == changed >= 2
             scores = adaptation(hash(tuple(sorted(known.items()))) % 97)
             learning.versions.commit(lease, version_with(scores), scores)
+            learning.use_first()
             changed, stepped = 0, stepped + 1
         changed = changed + 1 if known != before else changed
         if not known:
@@ -221,6 +222,25 @@ def test_what_passes_no_gate_or_waits_leaves_the_words_until_somebody_says_so(
     learning.make_version(6)
     learning.make_version(None)
     assert learning.versions.state(7).waits is None, "nobody is asked to decide"
+
+
+def test_the_first_version_waits_for_somebody_and_those_after_it_go_live(
+    learning: LearningStores,
+) -> None:
+    learning.replace_all(1)
+    for number in (1, 2):
+        scores = adaptation(number)
+        learning.versions.commit(learning.lease(), version_with(scores), scores)
+        state = learning.versions.state(7)
+        assert (state.live, state.waits) == (None, number), "nobody has decided"
+    learning.versions.use(7, 2, pin=False)
+    assert learning.make_version(None).number == 3
+    learning.versions.commit(learning.lease(), version_with(adaptation(4)), adaptation(4))
+    assert learning.versions.state(7).live == 4
+    learning.versions.reset(7)
+    learning.replace_all(1)
+    learning.versions.commit(learning.lease(), version_with(adaptation(5)), adaptation(5))
+    assert learning.versions.state(7).live is None, "all was forgotten"
 
 
 def test_what_somebody_uses_is_pinned_and_nothing_moves(learning: LearningStores) -> None:

@@ -50,6 +50,8 @@ def learn(
         scores = teach(wine=colour) if colour else None
         version = msgspec.structs.replace(version_with(scores, 20 + 5 * number), **changes)
         stores.versions.commit(lease, version, scores, adapt, pictures)
+        if adapt == "auto":
+            stores.use_first()
 
 
 URL = "data:image/jpeg;base64,AAAA"
