@@ -16,6 +16,9 @@ PYTEST = LABEL_STUDIO_COMMAND=$(abspath $(STUDIO_VENV))/bin/label-studio OMP_NUM
 LOWEST = $(VENV)-lowest/bin/uv pip install --quiet --python $(VENV)-lowest/bin/python
 TOOLS = PATH="$(abspath $(VENV))/bin:$$PATH"
 
+NEEDS = @$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 to 3.13 is needed, \
+	and $(PYTHON) is " + sys.version.split()[0] + ": give another one, as in make PYTHON=python3.12 demo")'
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all lowest test-compose check docs settings lock bench picture browser postgres
 
@@ -77,6 +80,7 @@ picture: $(VENV)/.made $(STUDIO_VENV)/.made browser ## take the pictures of the 
 # label-studio-ml beside the current Flask: 2.x from GitHub, or where that cannot be reached, 1.0.9
 # from PyPI, which pins Flask 1.1.2.
 $(VENV)/.made: pyproject.toml
+	$(NEEDS)
 	@echo "Installing the packages with their test and check tools into $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/python -m pip install --quiet --upgrade pip
@@ -87,6 +91,7 @@ $(VENV)/.made: pyproject.toml
 	@touch $@
 
 $(STUDIO_VENV)/.made: Makefile
+	$(NEEDS)
 	@echo "Installing $(STUDIO) into $(STUDIO_VENV)"
 	@$(PYTHON) -m venv $(STUDIO_VENV)
 	@$(STUDIO_VENV)/bin/python -m pip install --quiet --upgrade pip

@@ -7,7 +7,7 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 from urllib.parse import quote
 
 import click
@@ -15,6 +15,7 @@ import click
 from backend.cli.options import OUTPUT_FILE, check_model, progress_bar, with_settings, write_text
 from backend.errors import ImageInvalid, LabelConfigError
 from backend.label_studio.label_config import LabelConfig
+from backend.label_studio.label_config_edit import in_one_row
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import PredictRequest, Task
 from backend.services import Services
@@ -24,30 +25,19 @@ from clearclip_core.images.label_maps import find_images
 from clearclip_core.images.opening import open_image
 from clearclip_core.quantities import quantity
 
-#: The attributes of a tool that only asks the backend. An ordinary tool beside it, which asks
-#: nothing, would confuse.
-_ASKS: Final = {"smart": "true", "smartOnly": "true"}
-
 
 def label_config(labels: Sequence[str]) -> str:
     """Return a labeling config with one row of labels, each in a colour of its own.
-
-    A brush draws them, and a click or a box asks for them. A selected label stays selected for
-    the next click. It would also become the label of words' answers: there is no text area.
 
     >>> label_config(["sky"])  # doctest: +ELLIPSIS
     '<View><Image name="image" value="$image" zoom="true" /><Labels name="label" ...'
     """
     view = ET.Element("View")
     ET.SubElement(view, "Image", name="image", value="$image", zoom="true")
-    row = ET.SubElement(view, "Labels", name="label", toName="image")
+    row = ET.SubElement(view, "BrushLabels", name="label", toName="image")
     for label, rgb in zip(labels, palette(len(labels)), strict=True):
         ET.SubElement(row, "Label", value=label, background=f"#{bytes(rgb).hex()}")
-    # A smart brush would ask nothing.
-    ET.SubElement(view, "Brush", name="mask", toName="image", smart="false")
-    ET.SubElement(view, "KeyPoint", _ASKS, name="click", toName="image")
-    ET.SubElement(view, "Rectangle", _ASKS, name="box", toName="image")
-    return ET.tostring(view, encoding="unicode")
+    return in_one_row(ET.tostring(view, encoding="unicode"))
 
 
 def split_names(labels: str) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ def serve(wait: bool, **given: str | None) -> None:
     """Serve the backend for Label Studio."""
     settings = configure(given)
     with sentences():
+        _check_host(settings)
         database = Database.from_settings(settings)
         if wait:
             wait_for_database(database)
@@ -47,6 +49,16 @@ def serve(wait: bool, **given: str | None) -> None:
         from backend.web import server  # takes time to import: only a server pays for it
 
         server.run_server(settings, lambda: greet(settings))
+
+
+def _check_host(settings: Settings) -> None:
+    try:
+        socket.getaddrinfo(settings.host, settings.port)
+    except OSError as error:
+        raise ValueError(
+            f"HOST: {settings.host} is no address to listen on ({error.strerror}). Conda's "
+            "compilers set HOST for themselves: unset it, or give --host 127.0.0.1."
+        ) from None
 
 
 def greet(settings: Settings) -> None:
@@ -61,6 +73,7 @@ def greet(settings: Settings) -> None:
         "Dashboard": here,
         "Model": f"{settings.encoders}, {settings.method}; it is loading{_fetched(settings)}",
         "Missing": f"\n{' ' * 11}".join(missing(settings)),
+        "Ignored": f"\n{' ' * 11}".join(foreign_settings()),
     }
     click.echo(
         "".join(f"{name:<10} {text}\n" for name, text in lines.items() if text), err=True, nl=False
@@ -82,7 +95,6 @@ def missing(settings: Settings) -> Iterator[str]:
         yield "LABEL_STUDIO_API_KEY is not set: no jobs, no report, no learning."
     if settings.host not in ("127.0.0.1", "localhost", "::1") and settings.basic_auth_user is None:
         yield "BASIC_AUTH_USER is not set: everybody who reaches this address may use it."
-    yield from foreign_settings()
 
 
 def wait_for_database(database: Database, retry_delay_s: float = RETRY_DELAY_S) -> None:

@@ -71,8 +71,9 @@ def with_words(xml: str, name: str, words: Sequence[str]) -> tuple[str, str]:
 def in_one_row(xml: str) -> str:
     """Return a label config with one row of labels, and tools beside it that ask for masks.
 
-    A config comes back as it was where a tool asks already, or where its controls are others than
-    one ``<BrushLabels>``.
+    A selected label stays selected for the next click; it would become the label of an answer to
+    words, too, so there is no text area. A config comes back as it was where a tool asks already,
+    or where its controls are others than one ``<BrushLabels>``.
 
     >>> in_one_row('''<View><Image name="i" value="$i"/>
     ...   <BrushLabels name="b" toName="i"><Label value="tree"/></BrushLabels></View>''')
@@ -89,7 +90,7 @@ def in_one_row(xml: str) -> str:
     taken = {attribute_of(each, "name") for each in root.iter()}
     brush.tag, name, brush.tail = "Labels", config.controls[0].name, "\n  "
     parent = next(each for each in root.iter() if brush in each)
-    asks = {"smart": "true", "smartOnly": "true"}
+    asks = {"smart": "true", "smartOnly": "true"}  # no ordinary tool of the same look
     tools = (("Brush", "mask", {"smart": "false"}), ("KeyPoint", "click", asks))
     for place, (tag, own, how) in enumerate((*tools, ("Rectangle", "box", asks))):
         free = own if own not in taken else f"{name}-{own}"

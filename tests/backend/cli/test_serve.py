@@ -106,3 +106,9 @@ def test_a_signal_ends_the_wait_for_a_database(
     with pytest.raises(SystemExit) as ended:
         wait_for_database(Database(f"sqlite:///{tmp_path}/models/clearclip.db"))
     assert not ended.value.code
+
+
+def test_a_host_that_is_none_is_named_before_anything_is_loaded() -> None:
+    ended = CliRunner().invoke(serve, ["--host", "x86_64-conda-linux-gnu", "--model", "demo"])
+    assert ended.exit_code == 1
+    assert ended.output.startswith("Error: HOST: x86_64-conda-linux-gnu is no address")
