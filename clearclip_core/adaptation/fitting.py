@@ -17,6 +17,7 @@ from itertools import chain
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.linalg import block_diag
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
@@ -171,9 +172,10 @@ def fit_held_out(
 class Regression:
     """A multinomial logistic regression around the text logits.
 
-    The features are whitened and reduced to `_DIRECTIONS`, with a mean square of 1; a constant one
-    stands beside them. The prior is a Gaussian around weights of 0, at which the logits are the
-    text's. Only the labels that learn have weights.
+    The features are whitened and reduced to `_DIRECTIONS`, with a mean square of 1, half of them of
+    each encoder where there are two; a constant one stands beside them. The prior is a Gaussian
+    around weights of 0, at which the logits are the text's. Only the labels that learn have
+    weights.
 
     Args:
         targets: the pixels.
@@ -186,11 +188,10 @@ class Regression:
         features = targets.features[:, :width].astype(np.float64)
         self._mean = features.mean(axis=0)
         centred = features - self._mean
-        values, vectors = np.linalg.eigh(centred.T @ centred / max(len(centred), 1))
-        top = np.argsort(-values, kind="stable")[:_DIRECTIONS]
-        root = vectors[:, top] / np.sqrt(np.maximum(values[top], 0) + _SHRINKAGE * values.mean())
-        square = ((centred @ root) ** 2).sum(axis=1).mean()
-        self._root = root / np.sqrt(np.maximum(square, 1e-12))
+        words = targets.words_width
+        parts = [part for part in (centred[:, :words], centred[:, words:]) if part.size]
+        roots = [_whitening(part, _DIRECTIONS // len(parts)) for part in parts]
+        self._root = block_diag(*roots) / len(parts) ** 0.5
         ones = np.ones((len(features), 1))
         self._inputs = np.hstack([centred @ self._root, ones]).astype(np.float32)
 
@@ -264,6 +265,16 @@ class Regression:
             (biases[order] / TEMPERATURE).astype(np.float32),
             pictures,
         )
+
+
+def _whitening(centred: Float64Array, count: int) -> Float64Array:
+    """Return (D, count) directions along which (N, D) features are white, of a mean square of 1."""
+    values, vectors = np.linalg.eigh(centred.T @ centred / len(centred))
+    top = np.argsort(-values, kind="stable")[:count]
+    root = vectors[:, top] / np.sqrt(np.maximum(values[top], 0) + _SHRINKAGE * values.mean())
+    square = ((centred @ root) ** 2).sum(axis=1).mean()
+    whitening: Float64Array = root / np.sqrt(np.maximum(square, 1e-12))
+    return whitening
 
 
 class Judge:

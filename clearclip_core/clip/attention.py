@@ -20,21 +20,14 @@ _EPSILON = 1e-6
 _SMALLEST = 1e-20
 
 
-def aligned_query_and_key(
-    query: torch.Tensor, key: torch.Tensor, key_weight: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return a pair whose products are ``q (k R)ᵀ + α k_c k_cᵀ`` (PEARL, CVPR 2026).
+def attend_aligned(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, key_weight: float
+) -> torch.Tensor:
+    """Compute ``softmax((q (k R)ᵀ + α k_c k_cᵀ)/√d) · v``, of `Projections` (PEARL, CVPR 2026).
 
     ``R`` is the map of `align`, ``k_c`` the key without its mean, ``α`` the weight of the keys
     among themselves. Both terms are one product of twice the width, so that attention needs no
     map of its own.
-
-    Args:
-        query: (B, heads, 1 + N, d), CLS first.
-        key: (B, heads, 1 + N, d).
-
-    Returns:
-        Two tensors (B, heads, 1 + N, 2d) in the dtype of the query.
     """
     precise = torch.promote_types(query.dtype, torch.float32)
     q, k = query.to(precise), key.to(precise)
@@ -44,9 +37,9 @@ def aligned_query_and_key(
     centred_query = q - (weights * q).sum(dim=2, keepdim=True)
     centred_key = k - (weights * k).sum(dim=2, keepdim=True)
     turned = k @ align(centred_key, centred_query)
-    left = torch.cat([q, key_weight * centred_key], dim=-1)
-    right = torch.cat([turned, centred_key], dim=-1)
-    return left.to(query.dtype), right.to(query.dtype)
+    left = torch.cat([q, key_weight * centred_key], dim=-1).to(query.dtype)
+    right = torch.cat([turned, centred_key], dim=-1).to(query.dtype)
+    return scaled_dot_product(left, right, value, scale=query.shape[-1] ** -0.5)
 
 
 def align(source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -166,16 +159,8 @@ def attend_ensemble(
 
     Query, key and value each take the place of z: ``z`` of length 1, once
     ``z ← softmax(τ z zᵀ) z`` and of length 1 again, then ``softmax(τ z zᵀ) · value``, with
-    ``τ = token_length / √d`` (Bousselham et al., "Grounding Everything", CVPR 2024).
-
-    Args:
-        query: (B, heads, N, d).
-        key: (B, heads, N, d).
-        value: (B, heads, N, d).
-        token_length: (B,), see `Projections`.
-
-    Returns:
-        (B, heads, N, d), in the dtype of the value.
+    ``τ = token_length / √d`` (Bousselham et al., "Grounding Everything", CVPR 2024). Shapes are
+    those of `Projections`.
     """
     length = token_length.to(value.dtype)[:, None, None, None]
     outputs = []
@@ -192,15 +177,8 @@ def attend_neighbours(
     """Compute ``softmax(k kᵀ/√d + ω) · v``, which prefers patches that are near (NACLIP).
 
     ``ω`` is 0 from and to the CLS token, and between patches ``exp(-distance²/(2·5²))`` with the
-    distance in patches (Hajimiri et al., "Pay Attention to Your Neighbours", WACV 2025).
-
-    Args:
-        key: (B, heads, 1 + h*w, d), CLS first.
-        value: (B, heads, 1 + h*w, d).
-        grid_hw: patches (h, w).
-
-    Returns:
-        (B, heads, 1 + h*w, d), in the dtype of the value.
+    distance in patches (Hajimiri et al., "Pay Attention to Your Neighbours", WACV 2025). Shapes are
+    those of `Projections`.
     """
     precise = torch.promote_types(key.dtype, torch.float32)
     sides = [torch.arange(side, dtype=precise, device=key.device) for side in grid_hw]
@@ -208,26 +186,6 @@ def attend_neighbours(
     down, along = (torch.exp((side[:, None] - side).square() / -variance) for side in sides)
     bias = F.pad(torch.kron(down, along), (1, 0, 1, 0))  # (1 + h*w, 1 + h*w)
     return scaled_dot_product(key, key, value, bias.to(key.dtype))
-
-
-def attend_aligned(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, key_weight: float
-) -> torch.Tensor:
-    """Compute attention of the query to keys that are turned towards it (PEARL, CVPR 2026).
-
-    ``softmax((q (k R)ᵀ + α k_c k_cᵀ)/√d) · v``; see `aligned_query_and_key`.
-
-    Args:
-        query: (B, heads, N, d), CLS first.
-        key: (B, heads, N, d).
-        value: (B, heads, N, d).
-        key_weight: ``α``; no unit.
-
-    Returns:
-        (B, heads, N, d), in the dtype of the value.
-    """
-    left, right = aligned_query_and_key(query, key, key_weight)  # (B, heads, N, 2d) each
-    return scaled_dot_product(left, right, value, scale=query.shape[-1] ** -0.5)
 
 
 def scaled_dot_product(
@@ -339,9 +297,6 @@ class KeyMaps:
 
         The CLS token takes part in each block's softmax. Its row and column are dropped, so rows of
         a map sum to less than 1. Maps are made and dropped in pieces.
-
-        Args:
-            value: (B, heads, N, v).
         """
         assert self._keys is not None
         assert self._added == self._blocks

@@ -42,7 +42,6 @@ class SecondEncoder:
         stride_px: side of a cell of its coarsest map; pictures are resized to multiples of it.
         maps: how many of its last maps are used: of a Vision Transformer the last one, of a network
             with a pyramid those of the last two strides.
-        width: dimension of its features, of all these maps together.
     """
 
     name: str
@@ -51,7 +50,6 @@ class SecondEncoder:
     std: tuple[float, float, float]
     stride_px: int
     maps: int
-    width: int
 
     @classmethod
     def of(cls, name: str, model: nn.Module) -> SecondEncoder:
@@ -66,15 +64,15 @@ class SecondEncoder:
             maps = 2 if strides[-2] != strides[-1] else 1
             config = untyped.pretrained_cfg
             mean, std = (tuple(255 * x for x in config[key]) for key in ("mean", "std"))
-            made = cls(name, model.eval().requires_grad_(False), mean, std, strides[-1], maps, 0)
+            made = cls(name, model.eval().requires_grad_(False), mean, std, strides[-1], maps)
             with torch.inference_mode():
-                tried = made._maps(torch.zeros(1, 3, 2 * strides[-1], 3 * strides[-1]))
+                made._maps(torch.zeros(1, 3, 2 * strides[-1], 3 * strides[-1]))
         except (AttributeError, AssertionError, LookupError, RuntimeError, TypeError) as error:
             raise ValueError(
                 f"{name} cannot be the second encoder: it gives no feature maps of pictures of any "
                 "size. DINOv2's and DINOv3's models of timm do."
             ) from error
-        return replace(made, width=sum(each.shape[1] for each in tried))
+        return made
 
     @property
     def facts(self) -> tuple[object, ...]:
@@ -101,7 +99,7 @@ class SecondEncoder:
             columns: m positions as shares of the width.
 
         Returns:
-            (B, n, m, width) in the model's dtype, each map's features of length 1.
+            (B, n, m, S) in the model's dtype, S of all maps together, each map's of length 1.
         """
         sides = [max(1, round(side / self.stride_px)) * self.stride_px for side in pixels.shape[2:]]
         resized = F.interpolate(pixels, sides, mode="bilinear", align_corners=False)

@@ -113,9 +113,9 @@ class ModelName:
             )
         if at:
             return cls(name, "file", arch, path)
-        file = f"{config.hf_hub_id}/{config.hf_hub_filename or 'model.safetensors'}"
-        source = file if config.hf_hub_id else ""
-        return cls(name, "timm", f"{config.architecture}.{config.tag}", source)
+        full, hub = f"{config.architecture}.{config.tag}", config.hf_hub_id
+        file = f"{hub}/{config.hf_hub_filename or 'model.safetensors'}" if hub else ""
+        return cls(full, "timm", full, file)
 
 
 def _source(name: str, source: str) -> str:
@@ -196,14 +196,11 @@ class WeightsNotFoundError(FileNotFoundError):
 
 
 def weights_id(name: str, second: str | None = None) -> str:
-    """Identify weights without loading them.
+    """Identify the weights of a model, and of a second encoder beside it, without loading them.
 
     A tag, a Hugging Face repository and random weights are identified by the model name, a file by
     a hash of its name, size and first 64 KiB (with the header of a safetensors file), a folder by
     a hash of these for its weights and its config.
-
-    Args:
-        second: name of a second encoder, whose weights count too.
 
     Raises:
         ValueError: unknown name.
@@ -217,9 +214,7 @@ def _parse_all(name: str, second: str | None) -> list[ModelName]:
 
 
 def _id_of(parsed: ModelName) -> str:
-    if parsed.kind == "timm":
-        return parsed.arch
-    if parsed.kind in ("tag", "hf-hub", "random"):
+    if parsed.kind in ("tag", "hf-hub", "random", "timm"):
         return parsed.name
     path = existing_path(parsed)
     digest = hashlib.sha256()
@@ -279,15 +274,8 @@ def licence_of(tag: str) -> str:
 def find_weights(name: ModelName, folder: Path | None = None) -> Path | None:
     """Find the weights of a tag, a hub repository or a second encoder on disk.
 
-    Those of a tag are in a folder or in open_clip's own caches.
-
-    Args:
-        name: a model name of the form ``arch/tag`` or ``hf-hub:org/repo``, or one of timm's.
-        folder: folder with files of `download_weights` or `fetch_weights`, by default
-            `DEFAULT_FOLDER`; it is searched first.
-
-    Returns:
-        The file, None if there is none.
+    A folder with files of `download_weights` or `fetch_weights`, by default `DEFAULT_FOLDER`, is
+    searched first, then the caches of open_clip and of the hub.
     """
     if name.kind == "hf-hub":
         return _in_hub_cache(f"{name.source}/", folder)
@@ -310,11 +298,7 @@ def download_weights(name: str, folder: Path) -> Path:
     """Download a tag's weights into a folder that can be copied to a machine without network.
 
     Writes ``<arch>--<tag>.<suffix>`` and a file ``….sha256`` in the format of ``sha256sum``, which
-    is checked whenever the weights are loaded. Those of a second encoder are written under the name
-    that timm has for them.
-
-    Args:
-        name: ``arch/tag``, or the name of a second encoder, which has no ``/``.
+    is checked whenever the weights are loaded. A second encoder is named as timm names it.
 
     Returns:
         The file of the weights.
@@ -387,10 +371,7 @@ def fetch_weights(name: ModelName, folder: Path | None = None) -> Path:
 
 
 def check_weights(name: str, folder: Path | None = None, second: str | None = None) -> None:
-    """Check that a model's weights are on disk, or that the hub which has them answers.
-
-    Args:
-        second: name of a second encoder, whose weights are checked too.
+    """Check that the weights of one or two encoders are on disk, or that the hub answers.
 
     Raises:
         ValueError: unknown name.

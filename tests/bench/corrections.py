@@ -10,14 +10,13 @@ CLIP are not the best directions, either.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-import timm
 import torch
 import torch.nn.functional as F
 from scipy.ndimage import find_objects
@@ -31,10 +30,12 @@ from clearclip_core import (
     DenseFeatures,
     Example,
     Label,
+    Preprocessing,
     Scores,
     Segmenter,
     Vocabulary,
     WindowPlan,
+    load_second_encoder,
     render_scene,
 )
 from clearclip_core.images.label_maps import Truth
@@ -328,12 +329,13 @@ def _drawn_pictures() -> tuple[Segmenter, Sequence[Picture], Sequence[Picture]]:
     return segmenter, encoded(CORRECTED), encoded(UNSEEN)
 
 
-def street(encoder: str | None = None) -> World:
+def street(encoder: str | None = None, second: str | None = None) -> World:
     """Make a world of street photographs, with features of colours or of a network of timm.
 
     Args:
         encoder: name of the network and a file with its weights, as in
             ``tf_efficientnet_lite2@FILE``.
+        second: that of a second encoder.
     """
     folder = street_folder()
     train, test = (sorted((folder / "images" / part).iterdir()) for part in ("train", "test"))
@@ -345,8 +347,16 @@ def street(encoder: str | None = None) -> World:
         "street photographs" if encoder is None else f"street photographs, {encoder.split('@')[0]}"
     )
 
+    beside = None if second is None else _Network(second)
+    name += "" if second is None else f", second encoder {second.split('@')[0]}"
+
+    def features_of(rgb: npt.NDArray[np.uint8]) -> DenseFeatures:
+        features = encode.features_of(rgb)
+        maps = None if beside is None else beside.maps_of(rgb, features.plan)
+        return replace(features, second=maps)
+
     def pictures(paths: Sequence[Path]) -> list[Picture]:
-        return [(encode.features_of(rgb), truth) for rgb, truth in map(_read, paths)]
+        return [(features_of(rgb), truth) for rgb, truth in map(_read, paths)]
 
     unseen, words = pictures(fresh), _fit_words(pictures(train))
     half = len(unseen) // 2
@@ -416,27 +426,24 @@ class _Colours:
 
 
 class _Network:
-    """The last two maps of a network of timm, each of length 1, at patches of 16 px."""
+    """The maps of a network of timm that a second encoder has, at patches of 16 px."""
 
     def __init__(self, encoder: str) -> None:
-        name, _, weights = encoder.partition("@")
-        self._network = timm.create_model(name, checkpoint_path=weights).eval()
-        self._mean, self._std = (
-            torch.tensor(self._network.default_cfg[each])[:, None, None] for each in ("mean", "std")
-        )
+        self._network = load_second_encoder(encoder, "cpu", "fp32")
+        self._sizes = Preprocessing(self._network.mean, self._network.std)
 
-    @torch.inference_mode()
     def features_of(self, rgb: npt.NDArray[np.uint8]) -> DenseFeatures:
         """Encode an image."""
         plan = _plan(rgb.shape[:2])
+        return DenseFeatures(F.normalize(self.maps_of(rgb, plan), dim=-1), plan)
+
+    @torch.inference_mode()
+    def maps_of(self, rgb: npt.NDArray[np.uint8], plan: WindowPlan) -> torch.Tensor:
+        """Return (1, h, w, S), each map's features of length 1."""
         image = cv2.resize(rgb, plan.resized_hw[::-1], interpolation=cv2.INTER_CUBIC)
-        pixels = (torch.from_numpy(image).permute(2, 0, 1) / 255 - self._mean) / self._std
-        maps = self._network.forward_intermediates(
-            pixels[None], indices=[3, 4], intermediates_only=True
-        )
-        resized = (F.interpolate(each, plan.grid_hw, mode="bilinear") for each in maps)
-        patches = torch.cat([F.normalize(each, dim=1) for each in resized], dim=1)
-        return DenseFeatures(F.normalize(patches, dim=1).permute(0, 2, 3, 1).clone(), plan)
+        pixels = self._sizes.normalize(np.asarray(image, np.uint8))
+        places = plan.rows.patch_centres, plan.columns.patch_centres
+        return self._network(pixels[None], *places).clone()
 
 
 def _coverage(plan: WindowPlan, mask: BoolMask) -> npt.NDArray[np.float32]:

@@ -1,8 +1,9 @@
 """What learning from corrections gains or costs on pictures that nobody corrected.
 
 ``STREET_PICTURES=… STREET_ENCODER=NAME@FILE make bench ARGS=tests/bench/test_learning.py``: see
-`tests.bench.corrections`. ``LEARNING_DRAWS`` says how many draws of pictures (6). Figures are
-points of IoU in pixels on unseen pictures.
+`tests.bench.corrections`. ``STREET_SECOND=NAME@FILE`` is a smaller network, the second encoder
+beside that one; beside colours it is ``STREET_ENCODER`` itself. ``LEARNING_DRAWS`` says how many
+draws of pictures (6). Figures are points of IoU in pixels on unseen pictures.
 """
 
 from __future__ import annotations
@@ -44,13 +45,15 @@ WORLDS: dict[str, Callable[[], World]] = {
     "drawn": drawn,
     "renamed": partial(drawn, RENAMED),
     "colours": street,
-    "network": lambda: street(_encoder()),
+    "network": lambda: street(_named("STREET_ENCODER")),
+    "colours, second": lambda: street(second=_named("STREET_ENCODER")),
+    "network, second": lambda: street(_named("STREET_ENCODER"), _named("STREET_SECOND")),
 }
 
 
-def _encoder() -> str:
-    """Return the network of timm and its weights, or skip."""
-    return os.environ.get("STREET_ENCODER") or pytest.skip("set STREET_ENCODER to NAME@FILE")
+def _named(variable: str) -> str:
+    """Return a network of timm and its weights, or skip."""
+    return os.environ.get(variable) or pytest.skip(f"set {variable} to NAME@FILE")
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,27 @@ def test_photographs(report: Report, kind: str, what: str) -> None:
     table = measure(report, kind, what, case.annotators, goal, case.count)
     assert table.mean() >= case.least
     assert table.min(axis=1).mean() >= case.worst
+
+
+#: World and number of corrected pictures -> the least mean gain beside that without a second one.
+SECOND = {
+    ("colours", 5): 2,
+    ("colours", 10): 4,
+    ("colours", 30): 6,
+    ("network", 5): -0.5,
+    ("network", 10): -0.5,
+    ("network", 24): -0.5,
+}
+
+
+@pytest.mark.parametrize(("kind", "count"), SECOND)
+def test_a_second_encoder(report: Report, kind: str, count: int) -> None:
+    what, least = "corrected with care", SECOND[kind, count]
+    alone = measure(report, kind, what, corrects, "", count)
+    goal = f"mean ≥ {least:+g} beside {alone.mean():.1f} without, and no worse a label"
+    both = measure(report, f"{kind}, second", what, corrects, goal, count)
+    assert both.mean() >= alone.mean() + least
+    assert both.min(axis=1).mean() >= alone.min(axis=1).mean() - 1
 
 
 def test_renamed_labels(report: Report) -> None:

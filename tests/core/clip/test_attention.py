@@ -11,8 +11,8 @@ from clearclip_core.clip.attention import (
     KeyMaps,
     Projections,
     align,
-    aligned_query_and_key,
     attend,
+    attend_aligned,
     scaled_dot_product,
 )
 from clearclip_core.clip.methods import parse_terms
@@ -73,17 +73,15 @@ def test_five_steps_stay_short_of_the_decomposition() -> None:
     torch.testing.assert_close(found.T @ found, (found.T @ found).T)
 
 
-def test_the_pair_is_the_sum_of_both_products() -> None:
-    query, key = numbers(2, 3, 11, 4), numbers(2, 3, 11, 4).flip(2)
-    left, right = aligned_query_and_key(query, key, 0.3)
-    without, _ = aligned_query_and_key(query, key, 0.0)
-    own = left[..., 4:] / 0.3
-    torch.testing.assert_close(right[..., 4:], own)
-    torch.testing.assert_close(without[..., 4:], torch.zeros_like(own))
-    expected = query @ right[..., :4].mT + 0.3 * own @ own.mT
-    torch.testing.assert_close(left @ right.mT, expected)
-    left, right = aligned_query_and_key(torch.ones(1, 1, 5, 4), torch.ones(1, 1, 5, 4), 0.1)
-    assert torch.isfinite(left @ right.mT).all()
+def test_keys_are_turned_and_attend_to_themselves_without_their_mean() -> None:
+    query, key, value = numbers(2, 3, 11, 4), numbers(2, 3, 11, 4).flip(2), numbers(2, 3, 11, 5)
+    share = F.normalize(query[:, :, 1:].norm(dim=-1), p=1, dim=-1)[..., None]  # not the CLS token
+    q, k = (each - (share * each[:, :, 1:]).sum(dim=2, keepdim=True) for each in (query, key))
+    logits = query @ (key @ align(k, q)).mT + 0.3 * k @ k.mT
+    expected = (logits / 2).softmax(dim=-1) @ value
+    torch.testing.assert_close(attend_aligned(query, key, value, 0.3), expected, rtol=0, atol=1e-5)
+    same = torch.ones(1, 1, 5, 4)
+    assert torch.isfinite(attend_aligned(same, same, same, 0.1)).all()
 
 
 def plainly(keys: list[torch.Tensor], value: torch.Tensor) -> torch.Tensor:
