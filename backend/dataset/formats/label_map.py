@@ -394,7 +394,7 @@ class IndexPngWriter(FormatWriter):
     """Writes a label map of each picture, and lists of the pictures' names."""
 
     name = "index-png"
-    title = "label maps (MMSegmentation, own code)"
+    title = "Label maps (MMSegmentation, own code)"
     files = frozenset({_MASKS_FOLDER, "splits"})
     has_label_maps = True
 
@@ -411,7 +411,7 @@ class OverlayWriter(FormatWriter):
     """Writes pictures under the colours of their classes, for people to look at."""
 
     name = "overlays"
-    title = "pictures under the colours of their classes, to look at"
+    title = "Pictures under the colours of their classes, to look at"
     files = frozenset({"overlays"})
     has_label_maps = True
     has_pictures = True
