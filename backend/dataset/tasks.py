@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
+from backend.errors import BackendError
 from backend.label_studio.client import LabelStudioClient
-from backend.label_studio.records import Annotation, TaskRow
+from backend.label_studio.records import Annotation, TaskRow, WholeTask
 from backend.label_studio.requests import Task
 
 
@@ -39,6 +42,8 @@ class TaskReference:
 #: Threads that wait for Label Studio, and what is read ahead: they bound the memory.
 READERS: Final = 4
 READ_AHEAD: Final = 8
+#: Tasks of one request, whose masks are in memory at once.
+_TOGETHER: Final = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,21 +73,46 @@ class ProjectTasks:
         if self._view is not None:
             among = set(self._client.view_ids(self._project, self._view))
         for found in self._client.changed_tasks(self._project, 0.0):
-            for task in found:
-                if among is None or task.id in among:
-                    yield TaskReference(task.id, partial(self._read, task))
+            wanted = [task for task in found if among is None or task.id in among]
+            for start in range(0, len(wanted), _TOGETHER):
+                some = wanted[start : start + _TOGETHER]
+                ids = tuple(task.id for task in some if self._counts(task))
+                whole = _WholeTasks(self._client, self._project, ids)
+                yield from (TaskReference(t.id, partial(self._read, t, whole)) for t in some)
 
-    def _read(self, found: TaskRow) -> TaskRecord:
+    def _counts(self, task: TaskRow) -> bool:
+        predicted = self._with_predictions and task.total_predictions
+        return bool(task.annotations or predicted)
+
+    def _read(self, found: TaskRow, tasks: _WholeTasks) -> TaskRecord:
         task = Task(found.id, self._project, found.data)
-        if found.annotations:
-            annotations = tuple(self._client.annotations(found.id))
-            began = any(each.prediction is not None for each in annotations)
-            stored = self._client.stored(found.id) if found.total_predictions and began else ()
-            return TaskRecord(task, annotations, {each.id: each.version for each in stored})
-        counts = self._with_predictions and found.total_predictions
-        stored = self._client.stored(found.id) if counts else ()
-        newest = self._client.prediction(stored[-1].id) if stored else None
-        if newest is None:  # none, or deleted meanwhile: it would count as an empty picture
+        whole = tasks.take(found.id) if self._counts(found) else None
+        if whole is None:  # nothing counts, or it is gone
             return TaskRecord(task)
-        regions = newest.result if isinstance(newest.result, list) else ()
-        return TaskRecord(task, prediction=(newest.version, regions))
+        predictions = sorted(whole.predictions, key=lambda each: each.id)
+        if found.annotations:
+            versions = {each.id: each.version for each in predictions}
+            return TaskRecord(task, tuple(whole.annotations), versions)
+        if not predictions:  # deleted meanwhile: it would count as an empty picture
+            return TaskRecord(task)
+        return TaskRecord(task, prediction=(predictions[-1].version, predictions[-1].regions))
+
+
+class _WholeTasks:
+    """Tasks that the first thread asks for together that takes one of them."""
+
+    def __init__(self, client: LabelStudioClient, project: int, ids: tuple[int, ...]) -> None:
+        self._ask = partial(client.whole_tasks, project)
+        self._ids = ids
+        self._found: dict[int, WholeTask] = {}
+        self._lock = threading.Lock()
+
+    def take(self, task: int) -> WholeTask | None:
+        """Return one task, once; None where it is gone."""
+        with self._lock:
+            ids, self._ids = self._ids, ()
+            if ids:
+                with suppress(BackendError):  # one is broken or too large: each is asked for then
+                    self._found = {each.id: each for each in self._ask(ids)}
+            found = self._found.pop(task, None)
+        return found or next(iter(self._ask((task,))), None)

@@ -178,6 +178,20 @@ class PredictionRegions(PredictionRow):
         return self.result if isinstance(self.result, list) else ()
 
 
+class WholeTask(Struct):
+    """A task of which its annotations, skips included, and its predictions are read."""
+
+    id: int
+    annotations: list[Annotation] = []
+    predictions: list[PredictionRegions] = []
+
+
+class WholePage(Struct):
+    """A page of the data manager with whole tasks."""
+
+    tasks: list[WholeTask]
+
+
 class UserRow(Struct):
     """A user of Label Studio."""
 

@@ -123,7 +123,8 @@ def test_what_was_painted_is_what_the_training_set_has(
     result.append(brushed(grass, "grass", "rear"))
     kept = studio.post(f"/api/tasks/{task.id}/annotations/", json={"result": result})["id"]
     command = ("dataset", "--project", project, "--to", tmp_path, "--allowed-hosts", "127.0.0.1")
-    run_command(studio, *command, "--format", "index-png", "--format", "coco")
+    by_label = ("--overlap", "label-order")
+    run_command(studio, *command, *by_label, "--format", "index-png", "--format", "coco")
     lines = (tmp_path / "pictures.jsonl").read_text(encoding="utf-8").splitlines()
     told = {each["image"]: each for each in map(json.loads, lines)}
     (front, rear) = told
@@ -159,7 +160,7 @@ def test_what_was_painted_is_what_the_training_set_has(
     for name, content in files.items():
         (exported / name).write_bytes(content)
     command = ("dataset", "--export", file, "--to", exported / "set", "--format", "index-png")
-    run_command(studio, *command, "--config", exported / "config.xml")
+    run_command(studio, *command, *by_label, "--config", exported / "config.xml")
     for name in told:
         mask = f"masks/{Path(name).stem}.png"
         assert (exported / "set" / mask).read_bytes() == (tmp_path / mask).read_bytes()

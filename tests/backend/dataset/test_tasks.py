@@ -43,11 +43,20 @@ def test_a_prediction_that_is_gone_by_then_makes_no_empty_picture(
     server: LocalServer, studio: FakeStudio
 ) -> None:
     def forget(asked: object) -> None:
-        if "/api/predictions/2" in str(asked):
-            studio.predictions = [each for each in studio.predictions if each["id"] != 2]
+        if "fields=all" in str(asked):
+            studio.predictions = [each for each in studio.predictions if each["task"] != 1]
 
     studio.fault = forget
     assert read(server, True)[1].prediction is None
+
+
+def test_tasks_are_asked_for_by_pages(server: LocalServer, studio: FakeStudio) -> None:
+    for _ in range(40):
+        studio.annotate(studio.create({"image": "/a.png"}), [REGION])
+    asked = len(server.asked)
+    found = read(server, False)
+    assert sum(len(each.annotations) for each in found.values()) == 41
+    assert len(server.asked) - asked <= 8
 
 
 def test_one_that_is_too_large_is_a_problem_of_its_task(

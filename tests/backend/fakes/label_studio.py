@@ -193,9 +193,7 @@ class FakeStudio:
         found = re.fullmatch(r"/api/tasks/(\d+)", path)
         if found and int(found[1]) in self.tasks:
             task = int(found[1])
-            own = [each for each in self.predictions if each["task"] == task]
-            held = {"annotations": self._annotations_of(task), "predictions": own}
-            return _json(self._row(task, "") | held)
+            return _json(self._row(task, "") | self._held(task))
         found = re.fullmatch(r"/api/predictions/(\d+)", path)
         if found and asked.method == "GET":
             return _found(next((p for p in self.predictions if p["id"] == int(found[1])), None))
@@ -204,6 +202,10 @@ class FakeStudio:
             self.predictions = [p for p in self.predictions if p["id"] != int(found[1])]
             return Answer(204) if len(self.predictions) < there else _found(None)
         return _json({"detail": "Not found."}, 404)
+
+    def _held(self, task: int) -> dict[str, Any]:
+        own = [each for each in self.predictions if each["task"] == task]
+        return {"annotations": self._annotations_of(task), "predictions": own}
 
     def _annotations_of(self, task: int) -> list[dict[str, Any]]:
         return [each for each in self.annotations.values() if each["task"] == task]
@@ -297,6 +299,8 @@ class FakeStudio:
         if page > 1 and not some:
             return _json({"detail": "Invalid page."}, 404)
         rows = [self._row(task, given.get("query", "")) for task in some]
+        if given["fields"] == "all":
+            rows = [row | self._held(row["id"]) for row in rows]
         counts = {
             "total": len(found),
             "total_predictions": sum(map(self.stored().__getitem__, found)),
