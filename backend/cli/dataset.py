@@ -21,8 +21,7 @@ from backend.cli.options import (
     view_option,
     with_settings,
 )
-from backend.dataset.earlier_set import EarlierSet
-from backend.dataset.exported_tasks import ExportedTasks
+from backend.dataset.dataset_report import EarlierSet
 from backend.dataset.exporter import (
     FORMATS,
     DatasetExporter,
@@ -33,7 +32,7 @@ from backend.dataset.exporter import (
 )
 from backend.dataset.picture_file import LocalPictures
 from backend.dataset.splits import Split
-from backend.dataset.tasks import ProjectTasks
+from backend.dataset.tasks import ExportedTasks, ProjectTasks
 from backend.label_studio.client import required_client
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config

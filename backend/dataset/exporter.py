@@ -22,8 +22,14 @@ import numpy.typing as npt
 from backend.annotations.annotated_image import AnnotatedImage, AnnotationChoice
 from backend.annotations.label_map import LATER, MapRule, Overlap
 from backend.annotations.regions import LabelledRegion
-from backend.dataset.dataset_report import ClassCount, DatasetReport, SetCounts, SetScore, Skipped
-from backend.dataset.earlier_set import EarlierSet
+from backend.dataset.dataset_report import (
+    ClassCount,
+    DatasetReport,
+    EarlierSet,
+    SetCounts,
+    SetScore,
+    Skipped,
+)
 from backend.dataset.formats.coco import CocoWriter
 from backend.dataset.formats.format_writer import FormatWriter, SetFrame, WrittenPicture
 from backend.dataset.formats.label_map import IndexPngWriter, OverlayWriter
@@ -101,9 +107,6 @@ class DatasetOptions:
         split_by: field of the tasks' data whose values are kept in one part; empty: none.
         least_cosine: of the features of near-duplicates, which are kept in one part; None: only
             equal files are.
-
-    Raises:
-        DatasetError: there is no such format, or two write files of the same names.
     """
 
     formats: tuple[str, ...] = ("index-png",)
@@ -166,10 +169,6 @@ class DatasetExporter:
         describe: computes the features of pictures; None: only equal files are kept together.
         scorer: scores the live version on what is written; None where nobody asks.
         earlier: what is known of data sets before; None: what is in the folder.
-
-    Raises:
-        DatasetError: a library that a format needs is not installed, or a label is renamed to what
-            is no class.
     """
 
     folder: Path
@@ -217,9 +216,6 @@ class DatasetExporter:
 
         Returns:
             The report; None where `stopping` was set.
-
-        Raises:
-            DatasetError: the folder is in use for something else, or cannot be written.
         """
         needs_pictures = self.options.needs_pictures or self.scorer is not None
         loader = TaskLoader(self._reader, self.pictures.read, needs_pictures)

@@ -53,10 +53,6 @@ class ImportOptions:
         replace: whether predictions that an earlier import of that version has stored are removed.
         instances: draw each object as a brush or bitmask region of its own; by default all of a
             label are one.
-
-    Raises:
-        DatasetError: Label Studio cannot tell such a version from others; or annotations are to be
-            replaced.
     """
 
     version: str
@@ -282,11 +278,7 @@ class MaskImporter:
     def plan(
         self, sources: Iterable[MaskSource], progress: WatchImport = lambda *_: None
     ) -> ImportReport:
-        """Match all masks to images, and read each of them; nothing is written.
-
-        Raises:
-            DatasetError: the data set cannot be read at all.
-        """
+        """Match all masks to images, and read each of them; nothing is written."""
         options = self._options
         config = self._client.config(self._project)
         self._mapping = ClassMapping(config, options.renamed, options.controls)

@@ -60,11 +60,7 @@ class ClassMapping:
         return self.renamed.get(name) == ""
 
     def target(self, name: str, tag: str) -> Target:
-        """Return where the regions of a class go on the image of a tag.
-
-        Raises:
-            DatasetError: no label of the image fits, or several do.
-        """
+        """Return where the regions of a class go on the image of a tag."""
         wanted = self.renamed.get(name, name)
         targets = [
             Target(control, label)
@@ -187,9 +183,6 @@ class NameMatcher:
         """Find the image of a name, a path with slashes; else of another one.
 
         Where no image has either, it is the one whose name Roboflow has made the name of.
-
-        Raises:
-            DatasetError: none has it, or several have.
         """
         path = PurePosixPath(unicodedata.normalize("NFC", name.replace("\\", "/")))
         keys = (key for each in (str(path), path.name) for key in (each, _stem(each)))
@@ -281,9 +274,6 @@ def read_picture_addresses(path: Path) -> Mapping[str, str]:
     """Read where the pictures of a data set came from: path without suffix -> address.
 
     Empty where the folder, or that of a file in it, has no `PICTURES_FILE`.
-
-    Raises:
-        DatasetError: the file cannot be read, is over the limit, or holds something else.
     """
     files = (folder / PICTURES_FILE for folder in (path, path.parent, path.parent.parent))
     file = next((each for each in files if each.is_file()), None)

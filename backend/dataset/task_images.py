@@ -36,9 +36,6 @@ class ClassNames:
 
     Attributes:
         renamed: label -> class, as the caller wants it; an empty class leaves its regions out.
-
-    Raises:
-        DatasetError: a label is renamed to what is no class.
     """
 
     config: LabelConfig

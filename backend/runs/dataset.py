@@ -17,8 +17,7 @@ import msgspec
 
 from backend.annotations.annotated_image import AnnotationChoice
 from backend.annotations.label_map import LATER, Overlap
-from backend.dataset.dataset_report import Changes, ClassCount
-from backend.dataset.earlier_set import EarlierSet
+from backend.dataset.dataset_report import Changes, ClassCount, EarlierSet
 from backend.dataset.exporter import DatasetExporter, DatasetOptions, Scorer
 from backend.dataset.output_folder import PICTURES_FILE, REPORT_FILE
 from backend.dataset.picture_file import LocalPictures

@@ -164,9 +164,6 @@ def read_coco(path: Path, names: Path | None) -> Iterator[MaskSource]:
     A file may list no image, as that of an empty part of a split does. Of a list of results, the
     images that have some are read; `names` is the COCO file that lists them. Masks of Segment
     Anything, which have no class, are of the class "object".
-
-    Raises:
-        DatasetError: there is no file, one is broken, or none lists an image.
     """
     files = [each for each in find_coco_files(path) if names is None or not names.samefile(each)]
     if not files:

@@ -32,9 +32,6 @@ def detect_format(path: Path) -> MaskFormat:
 
     Folders that only one format has count first, such as ``masks``. Without one, what lies in the
     folder itself counts; PNGs last, which may be the pictures.
-
-    Raises:
-        DatasetError: nothing is there that is read, or the folders of several formats are.
     """
     if path.is_file() and path.suffix.lower() != ".json":
         raise DatasetError(
@@ -98,11 +95,7 @@ def read_masks(
     colours: Path | None = None,
     suffix: str = "",
 ) -> Iterator[MaskSource]:
-    """Iterate over the masks in a folder or a file; for the options see the readers.
-
-    Raises:
-        DatasetError: there are no masks of that format; without one, see `detect_format`.
-    """
+    """Iterate over the masks in a folder or a file; for the options see the readers."""
     format_ = format_ or ("index-png" if colours or suffix else detect_format(path))
     if format_ == "index-png":
         return read_index_png(path, names, limits, colours=colours, suffix=suffix)

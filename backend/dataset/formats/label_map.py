@@ -120,9 +120,6 @@ class LabelValues:
         name; a ``*.yaml`` has one of these two as "names". Another file has one name a line, as
         `MapNames` reads it, or a name and its colour, ``road:128,64,128``, as CVAT's
         ``labelmap.txt``.
-
-        Raises:
-            DatasetError: it cannot be read, or holds something else.
         """
         content = read_bytes(path, _LIMITS)
         if path.suffix.lower() == ".json":
@@ -230,11 +227,7 @@ class ClassMap:
     where: str
 
     def regions(self, values: LabelValues, picture_hw: tuple[int, int]) -> list[LabelledRegion]:
-        """Return a region of each class that the map has, in the order of the values.
-
-        Raises:
-            DatasetError: another size than the picture's, or a value or colour without a class.
-        """
+        """Return a region of each class that the map has, in the order of the values."""
         check_mask_size(self.where, self.values.shape[:2], picture_hw)
         if self.values.ndim == 3 or (values.is_by_colour and self.palette is not None):
             return self._by_colour(values).regions(replace(values, is_by_colour=False), picture_hw)
@@ -327,9 +320,6 @@ def read_index_png(
             VOC's names in a ``SegmentationClass``.
         colours: the file that says what their colours stand for; None: values count.
         suffix: end of the names of masks, and after ``=`` that of pictures in its place.
-
-    Raises:
-        DatasetError: there is no PNG, or no file of names.
     """
     root, files = find_maps(folder)
     of_mask, _, of_picture = suffix.partition("=")

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from backend.cli.dataset import dataset
-from backend.dataset.exported_tasks import ExportedTasks
+from backend.dataset.tasks import ExportedTasks
 from backend.errors import DatasetError
 from tests.backend.dataset.drawn_tasks import (
     Bench,
