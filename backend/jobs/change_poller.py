@@ -58,8 +58,8 @@ OVERLAP_S: Final = 60.0
 SETTLED_AFTER_S: Final = 10.0
 
 #: How long a task may have two predictions of one version before one is deleted. Somebody may have
-#: it open: without the prediction that he began with, Label Studio refuses what he submits. His
-#: first stroke makes a draft, and tasks with a draft are left alone.
+#: it open, and Label Studio refuses what is submitted with a prediction that is gone. The first
+#: stroke makes a draft, and tasks with a draft are left alone.
 DOUBLE_FOR_S: Final = 60.0
 
 #: A search for second predictions rests this many times as long as it took: of a project with older
@@ -99,19 +99,12 @@ _LOCK: Final = 0xC1EA5011
 
 
 class UnservedTask(msgspec.Struct, frozen=True):
-    """A task that Label Studio could not serve. Times are in seconds since the epoch.
-
-    Attributes:
-        reason: in sentences.
-        tries: how often it was asked for.
-        due: when it is asked for again, on the database's clock.
-        updated: when the task was changed last, on Label Studio's clock.
-    """
+    """A task that Label Studio could not serve. Times are in seconds since the epoch."""
 
     reason: str
     tries: int
-    due: float
-    updated: float
+    due: float  # when it is asked for again, on the database's clock
+    updated: float  # when it was changed last, on Label Studio's clock
 
 
 @dataclass(frozen=True)
@@ -143,25 +136,15 @@ _OF_POLL: Final = [_ROW[each.name] for each in fields(Poll)]
 
 @dataclass(frozen=True)
 class _Search:
-    """The last search for second predictions of a project. Times are monotonic, in seconds.
+    """The last search for second predictions of a project. Times are monotonic, in seconds."""
 
-    Attributes:
-        state: what the project was like: its newest change, and the number of its predictions.
-        rests_until: when the next may begin.
-        doubles: task that has some -> when that was found first.
-    """
-
-    state: tuple[float, int] = (0.0, -1)
+    state: tuple[float, int] = (0.0, -1)  # the newest change, the number of predictions
     rests_until: float = -inf
-    doubles: Mapping[int, float] = field(default_factory=dict)
+    doubles: Mapping[int, float] = field(default_factory=dict)  # task -> when they were found
 
 
 class PollStore:
     """The polls in a database, for one backend.
-
-    Args:
-        database: where they are kept.
-        owner: the name of this backend, see `backend.database.leases.new_owner`.
 
     >>> polls = PollStore(Database("sqlite://"), "worker")
     >>> polls.add(7, in_s=0)
@@ -384,11 +367,7 @@ class ChangePoller:
         rows: Iterable[TaskRow],
         unserved: dict[int, UnservedTask],
     ) -> None:
-        """Mark the annotations of tasks that are not as they were read.
-
-        Args:
-            unserved: is kept up to date.
-        """
+        """Mark the annotations of tasks that are not as they were read; note what is not served."""
         found: dict[int, dict[int, float]] = {}
         failed = 0
         for row in rows:

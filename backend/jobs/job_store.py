@@ -261,9 +261,8 @@ class JobStore:
     def deaths(self, job: int) -> dict[int, int]:
         """Return the tasks of a job at which its owner has died, and how often at each."""
         with self.database.read() as connection:
-            return _read_deaths(
-                connection.execute(select(_JOBS.c.deaths).where(_JOBS.c.id == job)).scalar_one()
-            )
+            deaths = connection.scalar(select(_JOBS.c.deaths).where(_JOBS.c.id == job))
+        return _read_deaths(deaths or "{}")
 
     def new_task_ids(self, project: int, limit: int = 100) -> set[int]:
         """Return the ids of the tasks in the newest jobs of kind "new" of a project."""

@@ -12,7 +12,7 @@ that are alike in both are taken for the job's.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 from typing import Final
@@ -56,7 +56,7 @@ class Withdrawer:
 
     def _run(self, job: Job, stopping: threading.Event, watch: Callable[[Job], None]) -> Job:
         of = self._store.get_job(job.withdraws or 0)
-        wanted = self._wanted(of)
+        wanted = TaskFilter(with_version=of.version, ids=self._store.task_ids(of.id))
         if job.total is None:
             total = self._client.count(job.project, wanted)
             job = self._store.advance(job.id, self._owner, total=total)
@@ -73,7 +73,8 @@ class Withdrawer:
                 if found and task in worked_on:
                     stay.add(task)
                 elif found:
-                    self._delete(found)
+                    for each in found:
+                        self._client.delete(each)
                     done += 1
             of_others = len(tasks) - done - len(stay)
             kept |= stay
@@ -89,17 +90,10 @@ class Withdrawer:
             watch(job)
         return self._store.finish(job.id, self._owner)
 
-    def _wanted(self, of: Job) -> TaskFilter:
-        return TaskFilter(with_version=of.version, ids=self._store.task_ids(of.id))
-
     def _worked_on(self, project: int, wanted: TaskFilter) -> set[int]:
         """Return the tasks that have an annotation or a draft, of those that pass a filter."""
         either = replace(wanted, labeled=True), replace(wanted, drafted=True)
         return {id_ for each in either for id_ in self._client.ids(project, each)}
-
-    def _delete(self, predictions: Sequence[int]) -> None:
-        for each in predictions:
-            self._client.delete(each)
 
     def _predictions(self, of: Job, task: int) -> list[int]:
         """Return the ids of the predictions of a job for a task."""

@@ -258,9 +258,9 @@ class ProjectRoutes:
                 1,
                 f"task that Label Studio cannot serve: {task}",
                 self.services.files.task_url(project, task),
-                remedy=f"{self.serializer.scrub(found.reason)} Its annotations count nowhere "
-                f"until it can be read; it is asked for again. `clearclip-backend doctor --project "
-                f"{project}` names the annotation to delete.",
+                remedy="Delete the annotation that breaks it: clearclip-backend doctor --project "
+                f"{project} names it. Until then the task's annotations count nowhere. "
+                f"{self.serializer.scrub(found.reason)}",
             )
         if (more := len(unserved) - _UNSERVED_SHOWN) > 0:
             yield Finding(more, f"more such {inflected(more, 'task')}", None)
