@@ -117,8 +117,7 @@ class Poll:
         walked: when the last walk through all changes began that came to its end.
         polled: when the project was polled last without an error; 0: never.
         tasks: the number of the project's tasks at `noted`.
-        trouble: why the last poll failed, in a sentence; empty where it did not.
-        unserved: the tasks that Label Studio could not serve, whose annotations are not known.
+        trouble: why the last poll failed; empty where it did not.
     """
 
     project: int
@@ -219,17 +218,10 @@ class PollStore:
 
 @dataclass
 class ChangePoller:
-    """Polls the projects of one Label Studio.
+    """Polls the projects of one Label Studio; without a client, none.
 
     Requests tell of projects; one background thread polls. A project without changes costs one
     request for one task. Each changed task with annotations costs one more for each walk over it.
-
-    Args:
-        settings: say how often, and which projects are prelabeled by themselves.
-        annotations: where annotations are marked.
-        jobs: where jobs for new tasks are queued.
-        client: Label Studio; None: nothing is polled.
-        clock: monotonic time in seconds.
     """
 
     settings: Settings
@@ -238,7 +230,7 @@ class ChangePoller:
     jobs: JobStore
     client: LabelStudioClient | None
     is_stopping: Callable[[], bool] = lambda: False
-    clock: Callable[[], float] = time.monotonic
+    clock: Callable[[], float] = time.monotonic  # in seconds
     _added: set[int] = field(default_factory=set)  # projects that are in the table
     _woken: set[int] = field(default_factory=set)
     _searches: dict[int, _Search] = field(default_factory=dict)
@@ -282,10 +274,7 @@ class ChangePoller:
         return self.client is not None and is_one and len(others) < _MOST_PROJECTS
 
     def poll(self) -> bool:
-        """Read a page of what has changed in one project; return whether there was one to poll.
-
-        Projects that are due take turns, so that a long backlog of one delays no other.
-        """
+        """Read a page of what has changed in one of the projects that are due, which take turns."""
         client = self.client
         if client is None:
             return False

@@ -32,11 +32,8 @@ _REFUSED: Final = (
 class ConnectionWatch:
     """Tries the token every few minutes, and reads the projects' titles only while somebody looks.
 
-    One background thread does both, from the start on; nobody waits for it.
-
-    Args:
-        client: Label Studio; None without a token: pages name projects by number.
-        clock: the time in seconds.
+    One background thread does both, from the start on; nobody waits for it. Without a token there
+    is no client, and pages name projects by number.
 
     >>> ConnectionWatch(None).project_name(7), ConnectionWatch(None).project_name(None)
     ('Project 7', 'No project')

@@ -104,18 +104,14 @@ class Job(msgspec.Struct, frozen=True, rename={"only": "filter"}):
             deletes the predictions of another job.
         only: "unlabeled" for tasks without annotations, or "all".
         view: tasks of this view of the data manager only; None for all.
-        limit: the most predictions; None for all.
         state: a queued job waits for a worker, a paused one for somebody who resumes it.
-        version: the ``model_version`` of its predictions; empty before it has started.
         total: the number of its tasks; None before they are counted. Of a withdrawal, tasks whose
             predictions turn out to be of other runs are taken off.
         done: the number of tasks that are predicted; of a withdrawal, those whose prediction is
             deleted.
         skipped: the number of tasks that had a prediction of that version already; of a withdrawal,
             those that keep theirs.
-        failed: the number of tasks without a prediction, see `FailureStore`.
         cursor: of a withdrawal, the task id up to which all tasks are dealt with.
-        worked_s: the seconds that it ran, without pauses.
         withdraws: id of the job whose predictions a withdrawal deletes; None for other kinds.
     """
 
@@ -201,13 +197,8 @@ class JobStore:
     ) -> Job:
         """Queue a job, unless there is an equal one that is not over; that is resumed if paused.
 
-        New tasks of a project join its queued job of kind "new", and late ones that of kind "late".
-
-        Args:
-            tasks: ids of tasks, of a new or a late job; None: all of the project.
-
-        Returns:
-            The job that was queued, or the one that was there.
+        New tasks of a project join its queued job of kind "new", and late ones that of kind "late":
+        `tasks` are theirs.
         """
         asked = {"project": project, "kind": kind, "only": only, "view": view, "limit": limit}
         with self.database.write_exclusively(LOCK) as connection:
@@ -299,11 +290,8 @@ class JobStore:
 
     def leased_job(self, project: int) -> Job | None:
         """Return the job of a project that keeps others waiting; None where there is none."""
-        query = select(_JOBS).where(
-            _JOBS.c.project == project,
-            _JOBS.c.kind != "late",
-            is_leased(_JOBS, self.database.clock()),
-        )
+        leased = _JOBS.c.kind != "late", is_leased(_JOBS, self.database.clock())
+        query = select(_JOBS).where(_JOBS.c.project == project, *leased)
         with self.database.read() as connection:
             row = connection.execute(query.limit(1)).first()
         return None if row is None else _job(row)
@@ -311,13 +299,9 @@ class JobStore:
     # ---- work under a lease ----------------------------------------------------------------------
 
     def lease_job(self, owner: str, job: int | None = None, *, late: bool = False) -> Job | None:
-        """Lease the oldest job that waits, or whose owner has died; None where there is none.
+        """Lease the oldest job that waits, or whose owner has died, or that job alone.
 
         Of each project, one job at a time is leased, and one of late tasks beside it.
-
-        Args:
-            owner: the owner of the lease, see `backend.database.leases.new_owner`.
-            job: the id of the only job to lease; None for any.
         """
         now = self.database.clock()
         other = _JOBS.alias()
@@ -362,8 +346,7 @@ class JobStore:
 
         Args:
             scope: the ids of its tasks from now on, see `task_ids`; None leaves them.
-            done: the number of tasks that were predicted in this step.
-            failures: task ids and reasons of the tasks that failed in this step.
+            done: the number of tasks that were predicted in this step, as of the next two.
             at_work: ids of the tasks that the owner is at from now on; None leaves them.
             changes: new values of `Job.version`, `Job.total` or `Job.cursor`.
 

@@ -12,9 +12,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import chain, islice, repeat
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -62,14 +61,8 @@ _DEADLY: Final = (
 _POLL_S: Final = 1.0
 
 
-@dataclass(frozen=True)
-class ChunkResult:
-    """The result of a chunk.
-
-    Attributes:
-        made: the ids of the tasks whose prediction is written.
-        failures: task ids and reasons of tasks without a prediction.
-    """
+class ChunkResult(NamedTuple):
+    """The tasks of a chunk whose prediction is written, and those that have none, with reasons."""
 
     made: list[int]
     failures: list[tuple[int, str]]
@@ -130,14 +123,10 @@ class Prelabeler:
         stopping: threading.Event,
         watch: Callable[[Job], None] = lambda _: None,
     ) -> Job:
-        """Run a leased job until it is over, paused or stopped.
+        """Run a leased job until it is over, paused or stopped; return it.
 
-        Args:
-            job: as `JobStore.lease_job` returned it.
-            stopping: once it is set, the run ends soon; what is predicted by then is written.
-
-        Returns:
-            The job. The lease of one that was stopped remains: see `JobStore.release`.
+        Once `stopping` is set, the run ends soon, and what is predicted by then is written. The
+        lease of a job that was stopped remains: see `JobStore.release`.
         """
         job = self._store.advance(job.id, self._owner)
         with self._keep_lease(job, stopping) as halt:
@@ -185,9 +174,7 @@ class Prelabeler:
                 except LeaseLost:
                     state = "cancelled"
                 except SQLAlchemyError as error:  # it may be back before the lease ends
-                    log.warning(
-                        "Job %d: its lease is not renewed: %s", job.id, error_message(error)
-                    )
+                    log.warning("A job's lease is not renewed: %s", error_message(error))
                 if stopping.is_set() or state != "running":
                     halt.set()
 
@@ -208,13 +195,9 @@ class Prelabeler:
         lacking = count(job.project, tasks_of(job, ids, version))
         if job.version != version:
             there = count(job.project, tasks_of(job, ids))
-            before = job.done + job.skipped + job.failed
+            total = job.done + job.skipped + job.failed + there
             return self._store.advance(
-                job.id,
-                self._owner,
-                version=version,
-                total=before + there,
-                skipped=there - lacking,
+                job.id, self._owner, skipped=there - lacking, version=version, total=total
             )
         left = (job.total or 0) - job.done - job.skipped - job.failed
         more = left - max(0, lacking - job.failed)  # written without our noting it, or new tasks
@@ -224,8 +207,7 @@ class Prelabeler:
     def _walk(self, job: Job, halt: threading.Event, watch: Callable[[Job], None]) -> Job:
         """Predict and write all tasks that lack a prediction, a few chunks at the same time.
 
-        Those at which the process has died come last and one at a time, so that it shows which
-        of them ends it, and the others are done.
+        Those at which the process has died come last and alone: one of them may end it again.
         """
         job = self._walk_through(job, self._chunks(job), _CHUNKS_AHEAD, halt, watch)
         return self._walk_through(job, self._suspects(job), 1, halt, watch)

@@ -17,13 +17,13 @@ import numpy as np
 
 from backend.errors import ModelUnavailable
 from backend.inference.queue import Priority
-from backend.jobs.job_store import Job, JobStore
+from backend.jobs.job_store import Job
 from backend.jobs.prelabeler import CHUNK, Prelabeler, predict_and_write, tasks_of
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
 from backend.learning.versions import ActiveModel
-from backend.prediction.batches import Outcome, TaskRunner
+from backend.prediction.batches import Outcome
 from backend.prediction.predictor import Predictor
 
 #: How long the address of a cluster may take to connect, in seconds.
@@ -34,28 +34,19 @@ MakeParts = Callable[[], tuple[LabelStudioClient, Predictor]]
 
 
 class ClusterPrelabeler(Prelabeler):
-    """Runs jobs on a Ray cluster.
+    """Runs jobs on a Ray cluster; the model need not be loaded here.
 
     Args:
         make_parts: travels to the nodes, with the settings and the token in it.
         address: address of the cluster; empty for one that is made on this machine.
         actors: how many; None: one for each GPU, and without any one for each node.
-        task_runner: is not used here: the actors run the tasks.
-        predictor: knows the versions; its model need not be loaded here.
+        parts: those of a `Prelabeler`.
     """
 
     def __init__(
-        self,
-        make_parts: MakeParts,
-        address: str,
-        actors: int | None,
-        store: JobStore,
-        task_runner: TaskRunner,
-        predictor: Predictor,
-        client: LabelStudioClient,
-        owner: str,
+        self, make_parts: MakeParts, address: str, actors: int | None, *parts: Any
     ) -> None:
-        super().__init__(store, task_runner, predictor, client, owner)
+        super().__init__(*parts)
         self._make_parts = make_parts
         self._address = address
         self._actors = actors
@@ -120,15 +111,7 @@ class ClusterPrelabeler(Prelabeler):
 
 
 def check_address(address: str) -> None:
-    """Refuse the address of a cluster where nothing listens: Ray would try it for ever.
-
-    Args:
-        address: ``host:port`` or ``ray://host:port``; anything else, such as
-            ``auto``, is left to Ray.
-
-    Raises:
-        ModelUnavailable: no connection is to be had there.
-    """
+    """Refuse an address ``host:port`` where nothing listens: Ray would try it for ever."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
         return

@@ -40,15 +40,7 @@ class Withdrawer:
     def run(
         self, job: Job, stopping: threading.Event, watch: Callable[[Job], None] = lambda _: None
     ) -> Job:
-        """Run a leased withdrawal until it is over, paused or stopped.
-
-        Args:
-            job: as `JobStore.lease_job` returned it.
-            stopping: once it is set, the run ends after the task at hand.
-
-        Returns:
-            The job. The lease of one that was stopped remains: see `JobStore.release`.
-        """
+        """Run a leased withdrawal until it is over, paused or stopped, as `Prelabeler.run` does."""
         try:
             return self._run(job, stopping, watch)
         except (StudioRefused, AnswerTooLarge) as error:

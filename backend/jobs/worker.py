@@ -34,7 +34,6 @@ class Worker:
     Args:
         rounds: thread name -> the round that the thread repeats.
         leases: are renewed in a further thread, so that a long round loses none.
-        stopping: is set by `stop`; long rounds watch it.
     """
 
     def __init__(
@@ -86,11 +85,7 @@ class Worker:
 
 
 class JobRunner:
-    """Leases jobs and runs them.
-
-    Args:
-        stopping: once it is set, a running job is released for another backend or for later.
-    """
+    """Leases jobs and runs them; one that runs while the backend stops is released."""
 
     def __init__(
         self,
@@ -107,11 +102,7 @@ class JobRunner:
         self._stopping = stopping
 
     def run_next(self, late: bool = False) -> bool:
-        """Run the next job as far as it goes; return whether there was one.
-
-        Args:
-            late: whether to run jobs of late tasks, which wait for no other ones, or the others.
-        """
+        """Run the next job, of late tasks or of others; return whether there was one."""
         job = self._store.lease_job(self._owner, late=late)
         if job is None:
             return False

@@ -57,6 +57,7 @@ class PredictionWriter:
     def __init__(self, connection: Connection, list_tasks: ListTasks) -> None:
         self._connection = connection
         self._list_tasks = list_tasks
+        self._writing = threading.Lock()  # or two jobs at once both find a task without one
 
     def write(
         self, project: int, version: str, entries: Mapping[int, Mapping[str, Any]]
@@ -77,11 +78,12 @@ class PredictionWriter:
             missing = self._missing(project, version, entries)
             return not missing or self._import(project, entries, missing) == len(missing)
 
-        if self._connection.repeat(attempt):
-            return {}
-        # A request that Label Studio refuses stores nothing, and names one broken entry at most.
-        missing = self._missing(project, version, entries)
-        refused = {task: self._create(task, entries[task]) for task in missing}
+        with self._writing:
+            if self._connection.repeat(attempt):
+                return {}
+            # A request that is refused stores nothing, and names one broken entry at most.
+            missing = self._missing(project, version, entries)
+            refused = {task: self._create(task, entries[task]) for task in missing}
         return {task: reason for task, reason in refused.items() if reason}
 
     def _missing(self, project: int, version: str, ids: Iterable[int]) -> list[int]:
