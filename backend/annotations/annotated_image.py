@@ -105,12 +105,6 @@ class AnnotatedImage:
     versions: tuple[tuple[LabelledRegion, ...], ...]
 
     @property
-    def name(self) -> str:
-        """The task by its number, and which of its images it is where it has several."""
-        more = "" if self.item_index is None else f", picture {self.item_index + 1}"
-        return f"task {self.task.id}{more}"
-
-    @property
     def key(self) -> str:
         """Text that tells it from all other images of the project."""
         return f"{self.task.id}/{self.tag.name}/{self.item_index or 0}"

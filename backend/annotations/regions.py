@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Literal, get_args
@@ -146,41 +146,3 @@ def draw_areas(areas: Iterable[Area], size_hw: tuple[int, int]) -> BoolMask:
     for area in areas:
         draw_area(area, mask)
     return mask
-
-
-class LazyMasks(Mapping[str, BoolMask]):
-    """Masks of labels that are drawn on each access: large masks take memory.
-
-    Args:
-        draw: name of a label -> a function that draws its mask, (H, W) bool.
-
-    >>> masks = LazyMasks({"car": lambda: np.ones((1, 2), np.bool_)})
-    >>> list(masks), masks["car"]
-    (['car'], array([[ True,  True]]))
-    """
-
-    def __init__(self, draw: Mapping[str, Callable[[], BoolMask]]) -> None:
-        self._draw = draw
-
-    def __getitem__(self, label: str) -> BoolMask:
-        return self._draw[label]()
-
-    def __contains__(self, label: object) -> bool:
-        return label in self._draw  # Mapping's own would draw the mask
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._draw)
-
-    def __len__(self) -> int:
-        return len(self._draw)
-
-    @classmethod
-    def of_areas(cls, areas: Mapping[str, Sequence[Area]], size_hw: tuple[int, int]) -> LazyMasks:
-        """Make the masks of areas on an image of that height and width in px.
-
-        >>> left = Area("rectanglelabels", "box", "img", None, (1, 4),
-        ...             {"x": 0, "y": 0, "width": 50, "height": 100})
-        >>> LazyMasks.of_areas({"car": [left]}, (1, 4))["car"]
-        array([[ True,  True, False, False]])
-        """
-        return cls({label: partial(draw_areas, its, size_hw) for label, its in areas.items()})

@@ -169,7 +169,7 @@ class AnnotationReader:
         """Have an annotation learned from or forgotten; False where that is to be done later."""
         if self._learner is None:
             return False
-        if diff is None or not any(image.final for image in diff.pictures):
+        if diff is None or not any(image.has_regions for image in diff.pictures):
             self._learner.forget(annotation)
             return True
         try:

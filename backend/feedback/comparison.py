@@ -31,7 +31,7 @@ from typing import Any, Protocol
 import numpy as np
 from msgspec import Struct, structs
 
-from backend.annotations.regions import LabelledRegion, LazyMasks, by_label, read_regions
+from backend.annotations.regions import LabelledRegion, by_label, draw_areas, read_regions
 from backend.feedback.evidence import ImageEvidence, find_evidence, has_same_pixels
 from backend.label_studio.label_config import Control, ImageTag, LabelConfig
 from backend.label_studio.region_reader import Area, image_size
@@ -84,8 +84,7 @@ class ImageDiff:
 
     Attributes:
         item_index: index in a list of images; 0 where the task shows no list.
-        final: name of a label -> (H, W) bool, for the labels of the annotation; a rectangle is
-            filled.
+        has_regions: whether the annotation has a region of a label on it.
         evidence: what the annotation says of the labels, and where it says nothing.
         changes: of each label, in the order of the config; empty without a prediction.
     """
@@ -93,7 +92,7 @@ class ImageDiff:
     tag: ImageTag
     item_index: int
     size_hw: tuple[int, int]
-    final: Mapping[str, BoolMask]
+    has_regions: bool
     evidence: ImageEvidence
     changes: tuple[LabelDiff, ...] = ()
 
@@ -173,18 +172,17 @@ def _compare_image(
     size_hw = image_size(each.area for each in (*predicted, *final))
     was, is_ = by_label(predicted), by_label(final)
     known, left = _labels_by_id(was), _labels_by_id(is_)
-    old, new = LazyMasks.of_areas(was, size_hw), LazyMasks.of_areas(is_, size_hw)
     order = [label.name for label in (*config.labels, *config.box_labels)]
     labels = [
         label
         for label in order
-        if label in old or (label in new and _is_predicted(label, config, tag))
+        if label in was or (label in is_ and _is_predicted(label, config, tag))
     ]
     # Also where the annotator began without a prediction: what is drawn here can be drawn later.
     changes = []
     for label in labels:
         its = _compare_areas(label, was.get(label, ()), is_.get(label, ()), known, left)
-        pixels = _count_pixels(old.get(label), new.get(label))
+        pixels = _count_pixels(*(_mask(side.get(label), size_hw) for side in (was, is_)))
         if not its.accepted + its.corrected:
             pixels["shared_px"] = 0
         changes.append(structs.replace(its, **pixels))
@@ -192,7 +190,12 @@ def _compare_image(
         if region.label not in labels:
             region.read_mask()  # raises here where it is broken, not as somebody learns from it
     evidence = find_evidence(predicted, final, size_hw)
-    return ImageDiff(tag, item_index, size_hw, new, evidence, tuple(changes) if has_begun else ())
+    told = tuple(changes) if has_begun else ()
+    return ImageDiff(tag, item_index, size_hw, bool(final), evidence, told)
+
+
+def _mask(areas: Sequence[Area] | None, size_hw: tuple[int, int]) -> BoolMask | None:
+    return draw_areas(areas, size_hw) if areas else None
 
 
 def _choose_regions(

@@ -20,7 +20,7 @@ Of all other pixels it says nothing here; what they may teach is decided where s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Final
@@ -28,12 +28,39 @@ from typing import Final
 import numpy as np
 
 from backend.annotations.label_map import LabelMap, draw_label_map
-from backend.annotations.regions import LabelledRegion, LazyMasks, by_label, draw_areas
+from backend.annotations.regions import LabelledRegion, by_label, draw_areas
 from backend.label_studio.region_reader import Area, area_box, area_mask
 from clearclip_core import BoolMask
 
 #: What Label Studio writes as a region's `origin` while it stands as the prediction showed it.
 _UNTOUCHED: Final = "prediction"
+
+
+class LazyMasks(Mapping[str, BoolMask]):
+    """Masks of labels that are drawn on each access: large masks take memory.
+
+    Args:
+        draw: name of a label -> a function that draws its mask, (H, W) bool.
+
+    >>> masks = LazyMasks({"car": lambda: np.ones((1, 2), np.bool_)})
+    >>> list(masks), masks["car"]
+    (['car'], array([[ True,  True]]))
+    """
+
+    def __init__(self, draw: Mapping[str, Callable[[], BoolMask]]) -> None:
+        self._draw = draw
+
+    def __getitem__(self, label: str) -> BoolMask:
+        return self._draw[label]()
+
+    def __contains__(self, label: object) -> bool:
+        return label in self._draw  # Mapping's own would draw the mask
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._draw)
+
+    def __len__(self) -> int:
+        return len(self._draw)
 
 
 @dataclass(frozen=True, eq=False)

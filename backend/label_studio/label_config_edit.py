@@ -16,11 +16,11 @@ from backend.label_studio.label_config_parser import (
     find,
     find_controls,
     image_tags,
-    is_prompt_tool,
     label_elements,
     label_name,
     parse_label_config,
     parse_xml,
+    without_prompt_tools,
 )
 
 #: The attribute of a tag that holds its words, and the blanks before it.
@@ -105,13 +105,10 @@ def in_one_row(xml: str) -> str:
 def _tags_of(data: bytes, name: str) -> Iterator[tuple[int, int]]:
     """Yield the first and the last place, in bytes, of each tag of a label that is predicted."""
     root = parse_xml(data.decode())
-    controls = find_controls(root, {tag.name: tag for tag in image_tags(root)})
-    repeated = {element for each in find(root, "repeater") for element in each.iter()}
-    found = [each for each in controls if each.labels not in repeated and each.tool not in repeated]
-    drawn = [each for each in found if not is_prompt_tool(each)] or found
+    found = find_controls(root, {tag.name: tag for tag in image_tags(root)})
     wanted = {
         element
-        for each in drawn
+        for each in without_prompt_tools(found)
         for element in label_elements(each.labels)
         if label_name(element) == name
     }

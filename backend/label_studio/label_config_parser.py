@@ -109,8 +109,24 @@ def image_tags(root: Element) -> Iterator[ImageTag]:
             yield ImageTag(attribute_of(element, "name"), value)
 
 
-def find_controls(root: Element, images: Mapping[str, ImageTag]) -> Iterator[FoundControl]:
-    """Yield the controls with labels on an image, by kind: those for masks first."""
+def find_repeated(root: Element) -> set[Element]:
+    """Return the elements in a ``<Repeater>``, whose names are those of no region."""
+    return {element for repeater in find(root, "repeater") for element in repeater.iter()}
+
+
+def without_prompt_tools(found: list[FoundControl]) -> list[FoundControl]:
+    """Return the controls that are drawn; boxes for prompts only where there is no other."""
+    return [each for each in found if not is_prompt_tool(each)] or found
+
+
+def find_controls(root: Element, images: Mapping[str, ImageTag]) -> list[FoundControl]:
+    """Return the controls with labels on an image, by kind: those for masks first."""
+    repeated = find_repeated(root)
+    found = _find_controls(root, images)
+    return [each for each in found if not {each.labels, each.tool} & repeated]
+
+
+def _find_controls(root: Element, images: Mapping[str, ImageTag]) -> Iterator[FoundControl]:
     tools = [
         FoundControl(kind, tool) for tag, kind in _PAIRED_TOOLS.items() for tool in find(root, tag)
     ]
@@ -199,16 +215,12 @@ def parse_label_config(
     """
     root = parse_xml(xml)
     images = {tag.name: tag for tag in image_tags(root)}
-    repeated = {element for repeater in find(root, "repeater") for element in repeater.iter()}
-    found = [
-        each
-        for each in find_controls(root, images)
-        if each.labels not in repeated and each.tool not in repeated
-    ]
+    repeated = find_repeated(root)
+    found = find_controls(root, images)
     undrawn = list(_undrawn(root, images, repeated | {each.labels for each in found}))
     if not found and (must_draw or not undrawn):
         raise LabelConfigError(_why_nothing(root, images, bool(repeated)))
-    drawn = [each for each in found if not is_prompt_tool(each)] or found
+    drawn = without_prompt_tools(found)
     boxes = [each for each in found if each not in drawn]
     controls = tuple(_control(each, images) for each in drawn)
     elements = [element for each in drawn for element in each.elements]

@@ -146,7 +146,7 @@ def test_annotations(predicted: Any, final: Any) -> None:
         return
     for each in pictures:
         evidence = each.evidence
-        for masks in (each.final, evidence.masks, evidence.removed):
+        for masks in (evidence.masks, evidence.removed):
             assert all(mask.shape == each.size_hw for mask in masks.values())
 
 

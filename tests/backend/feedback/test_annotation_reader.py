@@ -137,7 +137,7 @@ def test_an_annotation_is_compared_with_the_prediction_that_it_began_with(desk: 
     assert (blue.deleted, blue.predicted_px) == (1, 4)
     (picture,) = desk.notebook.known[row.annotation].pictures
     assert desk.notebook.known[row.annotation].task.data == {"image": "1.png"}
-    assert picture.final["red"].sum() == 24
+    assert picture.evidence.masks["red"].sum() == 24
     removed = {label: mask.sum() for label, mask in picture.evidence.removed.items()}
     assert removed == {"red": 0, "blue": 4}
 
@@ -224,7 +224,7 @@ def test_what_was_compared_stays_so_when_the_prediction_is_deleted(desk: Desk, o
     made |= {"result": [region("a", "red", 8)], "lead_time": 20.0}
     row = desk.read_one(made)
     assert (row.changes, row.version, row.seconds) == (before.changes, OURS, 20)
-    assert desk.notebook.known[made["id"]].pictures[0].final["red"].sum() == 32
+    assert desk.notebook.known[made["id"]].pictures[0].evidence.masks["red"].sum() == 32
 
 
 def test_what_is_changed_emptied_or_deleted_later(desk: Desk) -> None:
@@ -233,7 +233,7 @@ def test_what_is_changed_emptied_or_deleted_later(desk: Desk) -> None:
     assert desk.read_one(made).changes[0].accepted == 1
     made["result"] = [region("a", "red", 2)]
     assert desk.read_one(made).changes[0].corrected == 1
-    assert desk.notebook.known[made["id"]].pictures[0].final["red"].sum() == 8
+    assert desk.notebook.known[made["id"]].pictures[0].evidence.masks["red"].sum() == 8
     made["result"] = []
     assert desk.read_one(made).changes[0].deleted == 1
     assert desk.notebook.known == {}

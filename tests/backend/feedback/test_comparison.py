@@ -94,8 +94,8 @@ def test_a_region_that_is_gone_was_false_and_one_that_is_new_was_missed() -> Non
     assert (car.accepted, dog.deleted, sky.added) == (1, 1, 1)
     assert (dog.iou, dog.predicted_px, dog.true_px) == (0, 12, 0)
     assert (sky.iou, sky.predicted_px, sky.true_px) == (0, 0, 12)
-    assert sorted(picture.final) == ["Car", "Sky"]
-    assert np.array_equal(picture.final["Sky"], WIDE)
+    assert sorted(picture.evidence.masks) == ["Car", "Sky"]
+    assert np.array_equal(picture.evidence.masks["Sky"], WIDE)
 
 
 def test_a_region_that_got_another_label() -> None:
@@ -156,7 +156,7 @@ def test_what_is_never_predicted_is_not_missed() -> None:
     sign = shape("rectanglelabels", "box", "Sign", {"x": 0, "y": 0, "width": 50, "height": 50})
     (picture,) = compare_annotation([], [sign], PARTLY)
     assert picture.changes == ()
-    assert picture.final["Sign"].sum() == 8
+    assert picture.has_regions
     (before,) = compare_annotation([sign], [sign], PARTLY)  # it was predicted once
     assert before.changes[0].accepted == 1
 
@@ -185,7 +185,7 @@ def test_pictures_of_a_list_are_told_apart() -> None:
 def test_without_a_prediction_there_are_masks_and_nothing_to_compare() -> None:
     (picture,) = compare_annotation(None, [region("a", "Car", LEFT)], CONFIG)
     assert picture.changes == ()
-    assert np.array_equal(picture.final["Car"], LEFT)
+    assert np.array_equal(picture.evidence.masks["Car"], LEFT)
     made = AnnotationDiff(3, 7, TASK, CONFIG, (picture,), 1.0, "somebody")
     assert (made.changes, made.pictures[0].size_hw) == ((), (4, 8))
     (all_new,) = compare_annotation([], [region("a", "Car", LEFT)], CONFIG)
@@ -304,7 +304,7 @@ def test_a_rectangle_is_no_mask_and_one_that_is_gone_removes_nothing() -> None:
     box = shape("rectanglelabels", "box", "Sign", HALF)
     (alone,) = compare_annotation([box | {"id": "gone"}], [box], CONFIG)
     assert alone.evidence.is_empty
-    assert alone.final["Sign"].sum() == 16, "the report compares it as before"
+    assert alone.changes[0].true_px == 16, "the report compares it as before"
     assert (alone.changes[0].predicted_px, alone.changes[0].true_px) == (16, 16)
     assert said([box, region("b", "Sky", RIGHT)], [region("b", "Sky", RIGHT)]).removed == {}
     beside = said(None, [box, region("n", "Sky", RIGHT)])

@@ -186,7 +186,9 @@ def corrected(
     evidence: ImageEvidence | None = None,
 ) -> AnnotationDiff:
     parsed = parse_label_config(config, None)
-    picture = ImageDiff(parsed.images[0], None, size_hw, final, evidence or ImageEvidence(final))
+    picture = ImageDiff(
+        parsed.images[0], None, size_hw, bool(final), evidence or ImageEvidence(final)
+    )
     task = Task(annotation, project, {"image": image})
     return AnnotationDiff(annotation, project, task, parsed, (picture,), 0.0, "somebody")
 
@@ -280,7 +282,7 @@ def test_a_list_of_pictures_teaches_those_with_regions(database: Database) -> No
     task = Task(1, 7, {"pages": ["red", "flag"]})
     masks = {"wine": left_third()}
     pictures = tuple(
-        ImageDiff(config.images[0], index, SIZE_HW, masks, ImageEvidence(masks)) for index in (1, 5)
+        ImageDiff(config.images[0], index, SIZE_HW, True, ImageEvidence(masks)) for index in (1, 5)
     )
     school = School(database)
     school.learner.learn(AnnotationDiff(1, 7, task, config, pictures, 0.0))
