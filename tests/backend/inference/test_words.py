@@ -28,6 +28,16 @@ def test_a_new_vocabulary_delays_others_by_one_slice_at_a_time() -> None:
     assert slow.result(20).image.shape[1] == 1
 
 
+def test_pictures_that_wait_for_words_are_put_back_in_their_order() -> None:
+    scene = Scene(windows_at_once=1)
+    scene.hold()
+    for width in (1, 2, 3):
+        scene.ask(width, labels=NEW)
+    scene.ask(4)
+    scene.release()
+    assert scene.served() == [(4,), ("crimson",), (1,), (2,), (3,)]
+
+
 def test_vocabularies_take_turns_and_the_urgent_go_first() -> None:
     scene = Scene(windows_at_once=1)
 

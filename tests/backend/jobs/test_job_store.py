@@ -55,6 +55,11 @@ def test_the_rate_leaves_pauses_out_and_tells_how_long_it_takes(
     clock.now += 10
     step = store.advance(job.id, "me", done=20)
     assert (step.rate, step.eta_s) == (2, 30)
+    clock.now += 10_000  # its owner has died
+    store.lease_job("other")
+    clock.now += 10
+    step = store.advance(job.id, "other", done=20)
+    assert (step.rate, step.eta_s) == (2, 20)
 
 
 def test_a_failed_job_takes_no_lease_by_a_late_step_and_can_go_on(store: JobStore) -> None:

@@ -133,8 +133,11 @@ def random_points(rng: np.random.Generator, count: int) -> list[Point]:
     return points
 
 
-def pixel(point: Point) -> tuple[int, int]:
-    return min(max(int(point.y_px // 1), 0), 159), min(max(int(point.x_px // 1), 0), 255)
+def pixel(point: Point, height: int = 160, width: int = 256) -> tuple[int, int]:
+    return (
+        min(max(int(point.y_px // 1), 0), height - 1),
+        min(max(int(point.x_px // 1), 0), width - 1),
+    )
 
 
 @pytest.mark.parametrize("seed", range(25))
@@ -147,12 +150,23 @@ def test_another_negative_point_never_adds_a_pixel(two_dogs: Picture, seed: int)
     assert not (after & ~before).any()
 
 
+@pytest.fixture(scope="module")
+def large() -> Picture:
+    """A picture that is decided on at a smaller size."""
+    return Picture(disc((1280, 2048), (480, 640), 280))
+
+
 @pytest.mark.parametrize("seed", range(25))
-def test_positive_points_are_inside_and_negative_ones_outside(two_dogs: Picture, seed: int) -> None:
+def test_positive_points_are_inside_and_negative_ones_outside(
+    two_dogs: Picture, large: Picture, seed: int
+) -> None:
     points = random_points(np.random.default_rng(100 + seed), 6)
-    mask = two_dogs.click(*points).mask
-    last = {pixel(point): point.positive for point in points}
-    assert {at: bool(mask[at]) for at in last} == last
+    for picture, times in ((two_dogs, 1), (large, 8))[: 2 if seed < 6 else 1]:
+        clicks = [Point(times * p.x_px, times * p.y_px, p.positive) for p in points]
+        clicks.append(Point(clicks[0].x_px + 1, clicks[0].y_px, not clicks[0].positive))
+        mask = picture.click(*clicks).mask
+        last = {pixel(each, 160 * times, 256 * times): each.positive for each in clicks}
+        assert {at: bool(mask[at]) for at in last} == last
 
 
 def test_a_negative_point_takes_away_what_is_around_it() -> None:
