@@ -19,8 +19,15 @@ TOOLS = PATH="$(abspath $(VENV))/bin:$$PATH"
 NEEDS = @$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 to 3.13 is needed, \
 	and $(PYTHON) is " + sys.version.split()[0] + ": give another one, as in make PYTHON=python3.12 demo")'
 
+# What the tests need that ARGS names: those of the core nothing, those of the backend PostgreSQL.
+PARTS := $(filter tests/% backend% clearclip_core%,$(ARGS))
+NEEDED := $(if $(PARTS),,$(STUDIO_VENV)/.made browser postgres) \
+	$(if $(filter tests/e2e%,$(PARTS)),$(STUDIO_VENV)/.made browser) $(if $(filter tests/backend%,$(PARTS)),postgres)
+QUICK := clearclip_core backend tests/test_conventions.py tests/core/images tests/backend/test_settings.py \
+	$(addprefix tests/backend/,annotations feedback label_studio network telemetry)
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lowest test-compose check docs settings lock bench picture browser postgres
+.PHONY: help demo test quick test-all lowest test-compose check docs settings lock bench picture browser postgres
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,8 +35,11 @@ help: ## list the targets
 demo: $(VENV)/.made $(STUDIO_VENV)/.made ## Label Studio and the backend on drawn scenes (ARGS=--once: check and exit)
 	$(VENV)/bin/clearclip-backend demo --label-studio $(STUDIO_VENV)/bin/label-studio $(ARGS)
 
-test: $(VENV)/.made $(STUDIO_VENV)/.made browser postgres ## the tests, the real Label Studio and Chromium included (ARGS: pytest's)
+test: $(VENV)/.made $(NEEDED) ## the tests, the real Label Studio and Chromium included (ARGS: pytest's)
 	$(PYTEST) -m 'not thorough' $(ARGS)
+
+quick: $(VENV)/.made ## tests that need no server, in a minute: of the parts that change most, and all doctests
+	$(VENV)/bin/python -m pytest --numprocesses auto -m 'not thorough' $(QUICK) $(ARGS)
 
 test-all: test ## the tests, then those that take longer: PostgreSQL's doubles, the long fuzz, kills of servers
 	$(PYTEST) -m thorough $(ARGS)
