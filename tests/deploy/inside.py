@@ -123,7 +123,7 @@ def annotate(project: str) -> dict[str, Any]:
     for task in list(client.tasks.list(project=int(project))):
         client.annotations.create(
             id=task.id,
-            result=truth(task.data["image"], first[task.id].result[0]),
+            result=truth(task.data["image"], first[task.id].result[1]),  # with its label
             parent_prediction=first[task.id].id,
             lead_time=20.0,
         )
@@ -148,7 +148,7 @@ def truth(image: str, template: dict[str, Any]) -> list[dict[str, Any]]:
         mask = label_map == SCENE_LABELS.index(name)
         if mask.any():
             rle = brush.mask2rle(mask.astype(np.uint8) * 255)
-            value = {"format": "rle", "rle": rle, "brushlabels": [label]}
+            value = {"format": "rle", "rle": rle, "labels": [label]}
             regions.append(template | {"id": label, "value": value, "origin": "manual"})
     return regions
 

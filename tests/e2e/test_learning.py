@@ -238,7 +238,7 @@ def find_label_errors(page: Page) -> None:
 
 def decide(page: Page, team: Team) -> None:
     """Where the project wants to be asked: leave a label to its words, use that, and go back."""
-    asks = team.config.replace("<BrushLabels", '<BrushLabels adapt="ask"')
+    asks = team.config.replace("<Labels", '<Labels adapt="ask"')
     team.studio.client.projects.update(id=team.project, label_config=asks)
     first = team.learned()["versions"][0]
     page.get_by_role("button", name="Keep the words for lane").click()
