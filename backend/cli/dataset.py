@@ -202,15 +202,15 @@ def dataset(
     """
     if (project is None) == (export is None):
         raise click.UsageError("Give either --project or --export.")
-    if project is None and view is not None:
-        raise click.UsageError("Give --view only together with --project.")
-    if project is None and with_score:
-        raise click.UsageError("Give --score only together with --project.")
-    if project is not None and config is not None:
-        raise click.UsageError("Give --config only together with --export.")
-    for name, option in (("least_cosine", "--near-duplicates"), ("split_by", "--split-by")):
-        if shares is None and more[name]:
-            raise click.UsageError(f"Give {option} only together with --split.")
+    for given, option, other, needed in (
+        (view, "--view", project, "--project"),
+        (with_score, "--score", project, "--project"),
+        (config, "--config", export, "--export"),
+        (more["least_cosine"], "--near-duplicates", shares, "--split"),
+        (more["split_by"], "--split-by", shares, "--split"),
+    ):
+        if given and other is None:
+            raise click.UsageError(f"Give {option} only together with {needed}.")
     options = DatasetOptions(
         formats=tuple(dict.fromkeys(chosen)),
         pictures=pictures or ("none" if set(chosen) == {"parquet"} else "copy"),
@@ -225,7 +225,9 @@ def dataset(
     tasks: ProjectTasks | ExportedTasks
     if export is not None:
         tasks = ExportedTasks(export, with_predictions)
-        xml = config.read_text("utf-8") if config is not None else tasks.label_config()
+        xml = (
+            config.read_text("utf-8-sig", "replace") if config is not None else tasks.label_config()
+        )
         picture_folder, originals = picture_folder or export.parent, tasks.originals
     else:
         client = required_client(services.client, "Annotations are read from Label Studio")

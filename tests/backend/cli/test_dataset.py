@@ -39,6 +39,8 @@ def run(*arguments: Any) -> Result:
     [
         (("--split", "80/30"), "make 100"),
         (("--near-duplicates", "0.9"), "together with --split"),
+        (("--config", __file__), "together with --export"),
+        (("--export", __file__), "either --project or --export"),
         (("--annotations", "best"), "ground-truth"),
         (("--map", "House"), "OLD=NEW"),
         (("--map", "House=Building"), "names no label of the labeling config"),
