@@ -38,9 +38,9 @@ from clearclip_core.segmentation.runs import PixelBox
 
 log = logging.getLogger(__name__)
 
-#: The share of the annotated images that is listed, and the least and the most of them.
-LISTED_SHARE: Final = 0.1
-LEAST_SUSPICIONS: Final = 10
+#: The score from which on an annotated image is listed: what it has stands out from the others, see
+#: `Ranked`. And the most that are listed.
+LEAST_SCORE: Final = 1.0
 MOST_SUSPICIONS: Final = 60
 
 #: Long side of a picture in px.
@@ -217,19 +217,18 @@ class _Search:
                 if self.left_out
                 else "The project has no annotation with a region of a label."
             )
-        listed = min(MOST_SUSPICIONS, max(LEAST_SUSPICIONS, round(LISTED_SHARE * len(reviewed))))
         # Annotations of one picture do not vouch for each other, nor do those of copies of it.
         ranked = [
             (image, annotation, each)
             for each in rank(found, digests)
             for image, annotation in (reviewed[each.index],)
-            if confirmed.get(annotation.id) != annotation.updated
+            if each.score > LEAST_SCORE and confirmed.get(annotation.id) != annotation.updated
         ]
         return LabelErrors(
             len({annotation.id for _, annotation in reviewed}),
             len(set(digests)),
             self.examples,
-            tuple(self._suspicion(*each) for each in ranked[:listed]),
+            tuple(self._suspicion(*each) for each in ranked[:MOST_SUSPICIONS]),
             dict(islice(self.left_out.items(), MOST_LEFT_OUT)),
             len(self.left_out),
         )

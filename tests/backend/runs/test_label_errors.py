@@ -57,6 +57,7 @@ def test_an_exchanged_label_and_a_thing_that_was_not_painted_come_first(
     told: list[tuple[int, int]] = []
     report = make(lambda *step: told.append(step))
     assert (report.annotations, report.examples, report.left_out) == (4, 0, {})
+    assert len(report.suspicions) < 4, "those that do not stand out are not listed"
     first, second = sorted(report.suspicions[:2], key=lambda each: each.task)
     assert (first.task, first.annotation) == (2, wrong)
     assert (first.kind, first.label, first.other) == ("label", "house", "sky")
@@ -71,9 +72,10 @@ def test_an_exchanged_label_and_a_thing_that_was_not_painted_come_first(
 def test_what_was_confirmed_leaves_its_place_to_others(
     services: Services, make: Maker, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("backend.runs.label_errors.LEAST_SCORE", 0.0)
     exchange(studio, 2, "sky", "house")
     first, second, *_ = [each.annotation for each in make().suspicions]
-    monkeypatch.setattr("backend.runs.label_errors.LEAST_SUSPICIONS", 1)
+    monkeypatch.setattr("backend.runs.label_errors.MOST_SUSPICIONS", 1)
     updated = make().suspicions[0].updated
     confirmed = ConfirmedAnnotations(services.database)
     confirmed.confirm(7, first, updated)
