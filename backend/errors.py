@@ -109,7 +109,7 @@ class LabelConfigChanged(BackendError):
 
 
 class LearningRefused(BackendError):
-    """A project's version cannot be changed: it is pinned, or there is no version to change to."""
+    """A project's version cannot be changed: chosen by hand, or none is there to change to."""
 
     http_status = 409
 

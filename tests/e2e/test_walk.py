@@ -121,7 +121,7 @@ def find_words(lead: Lead) -> None:
     expect(advice).to_contain_text("“turf” (turf) means as little to the model")
     advice.get_by_role("link", name="Try words").first.click()
     expect(page.get_by_label("Label", exact=True)).to_have_value("turf")
-    page.get_by_label("Wordings").fill("lawn\ngrass, meadow\nroad")
+    page.get_by_label("Words, one try a line").fill("lawn\ngrass, meadow\nroad")
     page.get_by_role("button", name="Try words").click()
     expect(page.locator("#trials")).to_contain_text("the best first", timeout=60_000)
     told = finished_run(page.url)
@@ -145,6 +145,8 @@ def find_words(lead: Lead) -> None:
     expect(other.get_by_role("alert")).to_contain_text("was changed since")
     other.close()
     assert client.get(id=lead.project).label_config == after
+    expect(page.locator("#advice")).to_be_visible(timeout=60_000)  # all words are checked again
+    expect(page.get_by_role("status")).to_contain_text("The words are in the label config")
 
 
 def prelabel(lead: Lead) -> None:
