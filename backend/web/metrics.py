@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 import torch
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
@@ -31,38 +32,18 @@ class Metrics:
 
     def __init__(self, services: Services) -> None:
         self._registry = registry = CollectorRegistry()
-        self._requests = Counter(
-            "clearclip_requests",
-            "Requests by route, method and HTTP status.",
-            ("route", "method", "status"),
-            registry=registry,
-        )
-        self._request_s = Histogram(
-            "clearclip_request_seconds",
-            "Seconds that a request took.",
-            ("route",),
-            buckets=_BUCKETS,
-            registry=registry,
-        )
-        self._stage_s = Histogram(
-            "clearclip_stage_seconds",
-            "Seconds that a task spent in a stage; wait is that for the model.",
-            ("stage",),
-            buckets=_BUCKETS,
-            registry=registry,
-        )
-        self._tasks = Counter(
-            "clearclip_tasks",
-            "Tasks that got a prediction, by who waited.",
-            ("urgency",),
-            registry=registry,
-        )
-        self._failures = Counter(
-            "clearclip_failures",
-            "Tasks that got none, by the class of the error.",
-            ("reason",),
-            registry=registry,
-        )
+        counter = partial(Counter, registry=registry)
+        histogram = partial(Histogram, registry=registry, buckets=_BUCKETS)
+        told = "Requests by route, method and HTTP status."
+        self._requests = counter("clearclip_requests", told, ("route", "method", "status"))
+        told = "Seconds that a request took."
+        self._request_s = histogram("clearclip_request_seconds", told, ("route",))
+        told = "Seconds that a task spent in a stage; wait is that for the model."
+        self._stage_s = histogram("clearclip_stage_seconds", told, ("stage",))
+        told = "Tasks that got a prediction, by who waited."
+        self._tasks = counter("clearclip_tasks", told, ("urgency",))
+        told = "Tasks that got none, by the class of the error."
+        self._failures = counter("clearclip_failures", told, ("reason",))
         registry.register(StateCollector(services))
         ProcessCollector(registry=registry)
 
