@@ -132,7 +132,7 @@ def test_a_second_encoder_is_used_where_held_out_pictures_gain_by_it(words_tell:
         adapt([*alone, *both], embed, WORDS)  # never features of two models together
 
 
-def smno_sofa(seed: int) -> Example:
+def sofa_with_little_sky(seed: int) -> Example:
     """One patch of sky, on a picture of sofa."""
     features, _ = drawn_image(seed, PLACES | {"": PLACES["sofa"], "sky": PLACES["sofa"]})
     sky = np.zeros((80, 64), np.bool_)
@@ -147,7 +147,7 @@ def smno_sofa(seed: int) -> Example:
 
 def test_a_small_label_does_not_wither() -> None:
     """It covers a twentieth, and its word finds nothing of it."""
-    fit = adapt([smno_sofa(seed) for seed in range(8)], embed, WORDS)
+    fit = adapt([sofa_with_little_sky(seed) for seed in range(8)], embed, WORDS)
     assert fit.text_ious["sky"] < 0.1
     assert fit.adapted_ious["sky"] > 0.3
     assert fit.adapted_ious["sofa"] >= fit.text_ious["sofa"] - 0.03
@@ -368,7 +368,9 @@ def test_the_mode_is_that_of_autograd_and_of_terms_of_cosines(
 
 
 def test_classes_weigh_by_their_area_and_words_as_far_as_they_may() -> None:
-    targets = Targets.of([smno_sofa(seed) for seed in range(6)], embed(WORDS.queries), WORDS)
+    targets = Targets.of(
+        [sofa_with_little_sky(seed) for seed in range(6)], embed(WORDS.queries), WORDS
+    )
     sky, sofa = (
         targets.fit_weights[targets.drawn & (targets.target[:, label] > 0.5)].sum()
         for label in (1, 0)
