@@ -21,7 +21,6 @@ from backend.errors import (
 )
 from backend.feedback.annotation_table import PRELABELLED
 from backend.feedback.report.hours_left import RECENT, Hours, at_pace
-from backend.jobs.job_store import Job
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.set_up import own_address
@@ -119,7 +118,10 @@ class ProjectRoutes:
         facts = Facts(
             counts=counts,
             words_checked=words is not None and not words["is_old"],
-            predicting=any(_predicts(job) for job in jobs),
+            # a paused job waits for somebody
+            predicting=any(
+                job.kind != "withdrawal" and job.state in ("queued", "running") for job in jobs
+            ),
             version_waits=learned is not None and learned["waits"] is not None,
             corrected=data_set["corrected_since"],
         )
@@ -176,7 +178,9 @@ class ProjectRoutes:
         """Return whether the label config has other words than when they were checked."""
         with suppress(LabelConfigError):
             checked = parse_label_config(report.config, self.services.settings)
-            return _words_of(checked) != _words_of(counted.config)
+            labels = checked.labels, counted.config.labels
+            before, now = ({each.name: each.prompts for each in some} for some in labels)
+            return before != now
         return True
 
     def _hours(self, project: int, counts: TaskCounts | None) -> Hours | None:
@@ -278,12 +282,3 @@ class ProjectRoutes:
                 f'alias="{label}"/>. Until then, data sets skip its pictures, unless you name '
                 "its new label there.",
             )
-
-
-def _predicts(job: Job) -> bool:
-    """Return whether a job predicts tasks by itself; a paused one waits for somebody."""
-    return job.kind != "withdrawal" and job.state in ("queued", "running")
-
-
-def _words_of(config: LabelConfig) -> dict[str, tuple[str, ...]]:
-    return {label.name: label.prompts for label in config.labels}
