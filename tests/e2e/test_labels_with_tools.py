@@ -62,6 +62,7 @@ def test_a_prediction_is_shown_submitted_and_reported_as_accepted(
     assert [[type_, types] for type_, _, types in shown] == [
         ["brushregion", ["brush", "labels"]] for _ in shown
     ]
+    page.wait_for_timeout(6_000)  # submitted sooner, nobody would have looked at it
     submit(page, task.id)
     (annotation,) = studio.client.annotations.list(id=task.id)
     (prediction,) = studio.client.predictions.list(task=task.id)

@@ -79,6 +79,7 @@ def test_what_annotators_do_is_what_the_report_says(
         return made.id
 
     open_task(page, studio, project, tasks[0])
+    page.wait_for_timeout(6_000)  # submitted sooner, nobody would have looked at it
     submit(page, tasks[0])
     first = report(backend_url, project, compared=1)
     assert first["all"]["total"]["accepted_share"] == 1
