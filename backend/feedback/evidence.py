@@ -100,7 +100,7 @@ def find_evidence(
     for label, shown in by_label(each for each in predicted if not each.is_rectangle).items():
         left = after.get(label, ())
         if not _is_left_whole(shown, left) and (not began_anew or painted.drawn_beside(label)):
-            removed[label] = partial(_removed, label, shown, left, painted if began_anew else None)
+            removed[label] = partial(_removed, shown, left, painted if began_anew else None)
     return ImageEvidence(
         LazyMasks({each: partial(painted.mask, each) for each in painted.labels}),
         LazyMasks({each: partial(painted.mask, each, kept=True) for each in painted.kept_labels}),
@@ -156,13 +156,9 @@ class _Painted:
         """Whether something is drawn with another label."""
         return bool(self._drawn_labels - {label})
 
-    def drawn_over(self, label: str) -> BoolMask:
-        """Return the pixels (H, W) bool that are drawn with another label."""
-        return self._map.mask(
-            number
-            for number, (each, is_kept) in enumerate(zip(self._regions, self._kept, strict=True), 1)
-            if each.label != label and not is_kept
-        )
+    def drawn(self) -> BoolMask:
+        """Return the pixels (H, W) bool that are drawn, with whatever label."""
+        return self._map.mask(number for number, kept in enumerate(self._kept, 1) if not kept)
 
 
 def _is_kept(area: Area, before: Mapping[str, Area]) -> bool:
@@ -188,10 +184,8 @@ def _ids(regions: Sequence[LabelledRegion]) -> set[str]:
     return {each.id for each in regions if each.id}
 
 
-def _removed(
-    label: str, shown: Sequence[Area], final: Sequence[Area], painted: _Painted | None
-) -> BoolMask:
+def _removed(shown: Sequence[Area], final: Sequence[Area], painted: _Painted | None) -> BoolMask:
     """Draw the pixels that were shown as a label and are not given to it any more."""
     size_hw = shown[0].size_hw
     gone = draw_areas(shown, size_hw) & ~draw_areas(final, size_hw)
-    return gone if painted is None else gone & painted.drawn_over(label)
+    return gone if painted is None else gone & painted.drawn()

@@ -161,6 +161,21 @@ def test_what_is_never_predicted_is_not_missed() -> None:
     assert before.changes[0].accepted == 1
 
 
+def test_a_broken_region_of_a_label_that_is_not_predicted_is_a_sentence() -> None:
+    sign = shape("rectanglelabels", "box", "Sign", {"x": "?", "y": 0, "width": 50, "height": 50})
+    for predicted in (None, []):
+        with pytest.raises(BadRequest, match=r"A rectangle region of Sign is broken: .*\."):
+            compare_annotation(predicted, [sign], PARTLY)
+
+
+def test_regions_without_an_id_are_never_the_same() -> None:
+    nameless = region("", "c", LEFT)
+    made = change([nameless], [nameless])
+    assert (made.accepted, made.deleted, made.added, made.true_px) == (0, 1, 1, 8)
+    (picture,) = compare_annotation([nameless], [nameless], CONFIG)
+    assert not picture.evidence.kept, "nobody says that it stands as it was shown"
+
+
 def test_prompts_and_labels_that_are_not_ours_are_left_aside() -> None:
     prompt = shape("rectanglelabels", "tool", "Dog", {"x": 0, "y": 0, "width": 9, "height": 9})
     other = region("o", "Unicorn", LEFT)
