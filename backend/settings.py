@@ -255,8 +255,9 @@ class Settings(BaseSettings):
     adapt: Adapt = Field(
         default="auto",
         description="Whether predictions follow corrections: auto where held-out pictures gain, "
-        'ask once somebody says so, or off; for one project adapt="..." on a control in the '
-        "labeling config, which wins. Needs LABEL_STUDIO_API_KEY.",
+        "once somebody has looked at the first version, ask whenever somebody says so, or off; for "
+        'one project adapt="..." on a control in the labeling config, which wins. Needs '
+        "LABEL_STUDIO_API_KEY.",
     )
     adapt_every: int = Field(
         default=10,

@@ -220,20 +220,6 @@ def check_before_and_after(page: Page, team: Team, tmp_path: Path) -> None:
     unknown = page.locator("#learned a[href*=words]")
     assert sorted(unknown.all_inner_texts()) == ["lane", "vegetation"]
     keep_picture(page, "learning.png", tmp_path, (1280, 1295))
-    find_label_errors(page)
-
-
-def find_label_errors(page: Page) -> None:
-    """Labels lose a little: look for wrong annotations, and come back to the first to check."""
-    page.locator("#losing").get_by_role("button", name="Find label errors").click()
-    expect(page.locator("#suspicions")).to_be_visible(timeout=120_000)
-    page.get_by_role("link", name="Learning").click()
-    expect(page.locator("#losing article")).not_to_have_count(0)
-    page.get_by_role("link", name="Check it").first.click()
-    expect(page.locator("article:target")).to_be_visible()
-    page.get_by_role("link", name="Steps").click()
-    expect(page.locator(".steps")).to_be_visible()
-    page.locator("nav").get_by_role("link", name="Learning").click()
 
 
 def decide(page: Page, team: Team) -> None:
