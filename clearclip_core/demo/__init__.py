@@ -1,1 +1,1 @@
-"""The demo model: drawn scenes, training and weights; imports `clip` and `images`."""
+"""The demo model: drawn scenes and weights."""
