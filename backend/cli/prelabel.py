@@ -172,9 +172,9 @@ def prelabel(
     check_model(settings)
     if where == "ray" and importlib.util.find_spec("ray") is None:
         raise ValueError("Ray is not installed here: pip install '.[ray]'.")
+    services.database.check()
     _check_project(services, project)
     with resumable(), services.engine if where == "local" else nullcontext():
-        services.database.check()
         prelabeler = (
             services.prelabeler(client, services.predictor())
             if where == "local"

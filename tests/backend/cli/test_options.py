@@ -54,7 +54,9 @@ def test_a_command_gets_its_settings_and_its_own_options_or_ends_with_a_sentence
         assert (result.exit_code, result.output[: len(said)]) == (status, said)
 
 
-@pytest.mark.parametrize("work", ["report --project 7 --json", "export a.png --labels sky --out"])
+@pytest.mark.parametrize(
+    "work", ["report --project 7 --json", "make-tasks a.png --labels sky --out"]
+)
 def test_a_file_that_cannot_be_made_is_refused_before_any_work(tmp_path: Path, work: str) -> None:
     (tmp_path / "notes.txt").touch()
     result = CliRunner().invoke(main, [*work.split(), str(tmp_path / "notes.txt" / "out")])

@@ -258,7 +258,7 @@ def test_what_somebody_uses_is_pinned_and_nothing_moves(learning: LearningStores
     learning.versions.commit(running, version_with(scores), scores)
     assert learning.versions.state(7).live == 1
     assert learning.versions.lease_step(0) is None
-    with pytest.raises(LearningRefused, match="pinned"):
+    with pytest.raises(LearningRefused, match="chosen by hand"):
         learning.versions.request_step(7)
     learning.examples.forget(1)
     learning.examples.forget(2)

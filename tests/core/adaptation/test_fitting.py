@@ -255,7 +255,9 @@ def test_labels_that_show_on_one_picture_are_named_as_such() -> None:
     features, masks = drawn_image(50)
     other = Example.of(features, {"dog": masks["sky"], "sofa": masks["sofa"]}, KNOWN)
     fit = adapt([*EXAMPLES, other], embed, WORDS)
-    assert fit.refused["dog"] == "1 picture shows it, and 2 are needed."
+    assert fit.refused["dog"] == (
+        "It was drawn on 1 picture, near-duplicates counted once, and 2 are needed."
+    )
 
 
 @pytest.mark.parametrize(
