@@ -19,7 +19,7 @@ from backend.cli import demo
 from backend.cli.demo_servers import LabelStudioProcess
 from clearclip_core import SCENE_LABELS
 from tests.e2e.editor import Canvas, deepest_point, drag, open_task, submit
-from tests.e2e.masks import Mask, masks_of
+from tests.e2e.masks import Mask, labelled, masks_of
 from tests.e2e.servers import get, run_command
 
 pytestmark = pytest.mark.timeout(300)
@@ -97,8 +97,9 @@ def test_what_strokes_leave_is_what_the_training_set_has(
     assert (masks[grown] & ~before[grown]).sum() > 200
     assert masks[added].sum() > 200
     expected = np.full(before[erased].shape, NOTHING, np.uint8)
-    for label in reversed(SCENE_LABELS):
-        expected[masks.get(label, False)] = SCENE_LABELS.index(label)
+    (annotation,) = studio.client.tasks.get(id=task.id).annotations
+    for label, _ in labelled(annotation["result"]):  # the one drawn later has a pixel
+        expected[masks[label]] = SCENE_LABELS.index(label)
 
     def run(*arguments: object) -> None:
         run_command(studio, *arguments, "--allowed-hosts", "127.0.0.1")

@@ -197,7 +197,7 @@ def test_a_training_set_comes_back_into_the_project_it_was_made_of(
 ) -> None:
     """After the test before, each task has an annotation: the round goes out and in again."""
     command = ("dataset", "--project", project, "--to", tmp_path, "--pictures", "none")
-    formats = ("--format", "index-png", "--format", "yolo")
+    formats = ("--format", "index-png", "--format", "yolo", "--fill-rectangles")
     run_command(studio, *command, *formats, "--allowed-hosts", "127.0.0.1")
     classes = json.loads((tmp_path / "classes.json").read_text())["classes"]
     lines = (tmp_path / "pictures.jsonl").read_text(encoding="utf-8").splitlines()
