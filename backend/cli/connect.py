@@ -63,6 +63,7 @@ def connect(
             continue
         except (BackendError, CheckFailed) as error:
             click.echo(str(error))
+            is_well = False
         for finding in check_setup(settings, project, backend_url=_here(settings)):
             click.echo(finding)
             is_well = is_well and finding.mark != "FAIL"

@@ -292,7 +292,7 @@ class LabelStudioClient:
         if backend is None:
             self._connection.call("POST", "/api/ml/", IdRow, fields)
         else:
-            self._connection.call("PATCH", f"/api/ml/{backend}/", IdRow, fields)
+            self._connection.call("PATCH", f"/api/ml/{backend}", IdRow, fields)  # no slash: 404
 
     def count(self, project: int, wanted: TaskFilter) -> int:
         """Count the tasks of a project that pass a filter."""
