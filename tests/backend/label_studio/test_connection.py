@@ -142,13 +142,13 @@ def test_an_answer_on_a_kept_connection_ends_with_its_time(
     studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with LocalServer(studio.answer, pause_s=0.001, keeps=True) as server:
-        client = impatient(server.url, timeout_s=1)
+        client = impatient(server.url, timeout_s=3)
         client.user()
-        studio.users = [{"id": 1, "first_name": "x" * 10_000}]
+        studio.users = [{"id": 1, "first_name": "x" * 60_000}]
         began = time.monotonic()
-        with pytest.raises(StudioUnreachable, match="no whole answer within 1 s"):
+        with pytest.raises(StudioUnreachable, match="no whole answer within 3 s"):
             client.user_names()
-        assert (time.monotonic() - began < 8, server.connections) == (True, 1)
+        assert (time.monotonic() - began < 30, server.connections) == (True, 1)
 
 
 def test_who_is_to_stop_waits_no_longer() -> None:
