@@ -8,6 +8,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+#: Cosines with words are multiplied by this before the softmax (the paper's released settings).
+TEMPERATURE = 50.0
+
 #: Names of a label that stands for all that no other label names, in lower case.
 BACKGROUND_NAMES = ("background", "other")
 

@@ -381,7 +381,7 @@ def prediction_rule(settings: Settings, thresholds: Sequence[float]) -> Predicti
     Args:
         thresholds: the probability from which on each label is drawn, in [0, 1].
     """
-    from clearclip_core.evaluation.comparison import PredictionRule  # torch, seconds
+    from clearclip_core.evaluation.comparison import PredictionRule  # OpenCV
 
     return PredictionRule(
         True,

@@ -24,10 +24,9 @@ from scipy.special import log_softmax
 from clearclip_core.adaptation.adaptation import Adaptation
 from clearclip_core.adaptation.example import BoolArray, Example, Float32Array, check_width
 from clearclip_core.adaptation.targets import Targets
-from clearclip_core.segmentation.scores import TEMPERATURE
 from clearclip_core.segmentation.upsampling import Indices
 from clearclip_core.thread_pools import one_blas_thread
-from clearclip_core.vocabulary import Vocabulary
+from clearclip_core.vocabulary import TEMPERATURE, Vocabulary
 
 Float64Array = npt.NDArray[np.float64]
 

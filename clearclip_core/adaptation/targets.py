@@ -21,8 +21,7 @@ from scipy.special import softmax
 
 from clearclip_core.adaptation.adaptation import group_names, query_names
 from clearclip_core.adaptation.example import UNLABELED, BoolArray, Example, Float32Array
-from clearclip_core.segmentation.scores import TEMPERATURE
-from clearclip_core.vocabulary import Vocabulary
+from clearclip_core.vocabulary import TEMPERATURE, Vocabulary
 
 #: The logit of a label that could not be chosen.
 _ABSENT = np.float32(-1e4)

@@ -7,25 +7,22 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
-import torch
 from PIL import Image
 
 from clearclip_core.cli.options import FiniteRange, ModelOptions, model_options
-from clearclip_core.clip.devices import (
-    cpu_flags,
-    device_name,
-    peak_gpu_memory_mb,
-    peak_memory_mb,
-)
 from clearclip_core.demo.scenes.render import SCENE_LABELS, render_scene
 from clearclip_core.images.opening import open_image
 from clearclip_core.images.preprocessing import to_rgb
 from clearclip_core.quantities import quantity
-from clearclip_core.segmenter import Segmenter
 from clearclip_core.vocabulary import STUFF_WORDS
+
+if TYPE_CHECKING:  # torch takes seconds, which no help needs
+    import torch
+
+    from clearclip_core.segmenter import Segmenter
 
 _T = TypeVar("_T")
 
@@ -75,6 +72,15 @@ def bench(
     weights: nothing is downloaded.
     """
     segmenter = options.load()
+    import torch
+
+    from clearclip_core.clip.devices import (
+        cpu_flags,
+        device_name,
+        peak_gpu_memory_mb,
+        peak_memory_mb,
+    )
+
     segmenter.windows_at_once = batch or segmenter.windows_at_once
     device, words = segmenter.encoder.device, label_words(labels)
     click.echo(f"Embedding {labels} labels, then measuring for {budget_s:g} s ...", err=True)
@@ -166,6 +172,8 @@ def _stage_lines(stages_s: Mapping[str, float]) -> list[str]:
 
 def _finish(device: torch.device) -> None:
     """Wait until a GPU has finished."""
+    import torch
+
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
@@ -23,8 +24,6 @@ from clearclip_core.cli.options import (
     threshold_option,
     thresholds_by_label,
 )
-from clearclip_core.clip.devices import device_name
-from clearclip_core.clip.loading import LoadedModel
 from clearclip_core.clip.methods import Method, resolve_method
 from clearclip_core.evaluation.benchmarks import RECODINGS, json_digest, method_for, prepare
 from clearclip_core.evaluation.comparison import (
@@ -42,10 +41,14 @@ from clearclip_core.evaluation.results import (
     RunConfig,
     RunResult,
     checkpoint_path,
+    result_path,
     result_table,
 )
-from clearclip_core.evaluation.runner import EvaluationTask, result_path, run_through
 from clearclip_core.images.label_maps import write_whole
+
+if TYPE_CHECKING:  # torch and open_clip take seconds, which no help needs
+    from clearclip_core.clip.loading import LoadedModel
+    from clearclip_core.evaluation.runner import EvaluationTask
 
 
 @dataclass(frozen=True)
@@ -247,6 +250,9 @@ def measure_missing(
     missing = {path: run for path, run in runs.items() if not _is_measured(path, run[1])}
     if not missing:
         return
+    from clearclip_core.clip.devices import device_name
+    from clearclip_core.evaluation.runner import run_through
+
     segmenters = [task.segmenter(model, method) for method, _ in missing.values()]
     key = json_digest([config.key for _, config in missing.values()])
     checkpoint = checkpoint_path(place, key)

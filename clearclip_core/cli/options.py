@@ -26,8 +26,10 @@ if TYPE_CHECKING:  # torch and open_clip take seconds, which no help needs
 
 _DEFAULT_METHOD = "clearclip"
 
-MODEL_DIR_HELP = (
-    "Folder of fetched weights; by default an ARCH/TAG is looked for in ~/.cache/clearclip."
+model_dir_option: Final = click.option(
+    "--model-dir",
+    type=click.Path(path_type=Path),
+    help="Folder of fetched weights; by default an ARCH/TAG is looked for in ~/.cache/clearclip.",
 )
 
 
@@ -202,11 +204,7 @@ _SHARED = (
     device_option,
     click.option("--precision", default="auto", show_default=True, help="auto, fp32, fp16, bf16."),
     short_side_option,
-    click.option(
-        "--model-dir",
-        type=click.Path(path_type=Path),
-        help=f"{MODEL_DIR_HELP} Words that were embedded once are kept in one that is given.",
-    ),
+    model_dir_option,
 )
 
 #: Options that choose a model and a method; a model alone, where many methods are measured; and

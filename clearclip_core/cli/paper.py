@@ -8,13 +8,11 @@ from functools import partial
 from pathlib import Path
 
 import click
-import torch
 from msgspec.structs import replace
 from tqdm import tqdm
 
 from clearclip_core.cli.evaluate import measure_missing
 from clearclip_core.cli.options import (
-    MODEL_DIR_HELP,
     DataOptions,
     ImageSource,
     ModelOptions,
@@ -22,24 +20,16 @@ from clearclip_core.cli.options import (
     data_options,
     device_option,
     many_method_options,
+    model_dir_option,
     short_side_option,
 )
 from clearclip_core.cli.segment import parse_labels
 from clearclip_core.clip.methods import METHODS, Method
 from clearclip_core.clip.weights import check_weights
 from clearclip_core.demo.scenes.render import SCENE_LABELS
-from clearclip_core.evaluation.results import RunConfig, RunResult
-from clearclip_core.evaluation.runner import result_path
+from clearclip_core.evaluation.results import RunConfig, RunResult, result_path
 from clearclip_core.images.label_maps import find_images, write_whole
 from clearclip_core.images.preprocessing import Preprocessing
-from clearclip_core.paper.feature_statistics import (
-    ImageTower,
-    MapExample,
-    as_lists,
-    as_table,
-    map_statistics,
-)
-from clearclip_core.paper.figures import require_matplotlib, save_ablations, save_figures
 from clearclip_core.paper.tables import (
     STUDIES,
     methods_of,
@@ -80,6 +70,8 @@ def ablate(options: ModelOptions, data: DataOptions, study: str, out: Path) -> N
     beside the paper's figures. The blocks before the last run once a picture for all methods. Only
     missing results are measured, and an interrupted run is resumed.
     """
+    from clearclip_core.paper.figures import require_matplotlib, save_ablations  # torch, seconds
+
     with click_errors():
         require_matplotlib()
     task = data.find(options.short_side_px)
@@ -152,7 +144,7 @@ def result_files(paths: Iterable[Path]) -> list[Path]:
 )
 @short_side_option
 @device_option
-@click.option("--model-dir", type=click.Path(path_type=Path), help=MODEL_DIR_HELP)
+@model_dir_option
 @click.option(
     "-o",
     "--out",
@@ -179,15 +171,20 @@ def statistics(
     scenes are drawn, maps.png (Fig. 3) of the first picture. statistics.json is written after
     each model.
     """
+    import torch  # takes seconds, which no help needs
+
+    from clearclip_core.paper import feature_statistics as features
+    from clearclip_core.paper.figures import require_matplotlib, save_figures
+
     words: tuple[str | Label, ...] = () if pictures else SCENE_LABELS
     if labels is not None:
         words = parse_labels(labels)
     source = ImageSource(find_images(pictures), 0 if pictures else scenes)
     table = out / "statistics.json"
     found, examples = [], []
-    loaders = [partial(ImageTower.of_model, name, device, model_dir) for name in models]
+    loaders = [partial(features.ImageTower.of_model, name, device, model_dir) for name in models]
     if dino is not None:
-        loaders.insert(0, partial(ImageTower.of_dino, dino, device))
+        loaders.insert(0, partial(features.ImageTower.of_dino, dino, device))
     with click_errors():
         require_matplotlib()
         for name in models:
@@ -196,17 +193,18 @@ def statistics(
             tower = load()
             sizes = Preprocessing.of_short_side(tower.mean, tower.std, short_side_px)
             bar = tqdm(source, desc=tower.name, unit="picture")
-            found.append(map_statistics(tower.maps, tower.name, bar, sizes))
+            found.append(features.map_statistics(tower.maps, tower.name, bar, sizes))
             content = {
                 "pictures": source.names,
                 "short_side_px": short_side_px,
                 "torch": torch.__version__,
-                "towers": [as_lists(each) for each in found],
+                "towers": [features.as_lists(each) for each in found],
             }
             write_whole(table, f"{json.dumps(content)}\n".encode())  # a later tower may fail
-            click.echo(f"\n{as_table(found[-1])}\n")
+            click.echo(f"\n{features.as_table(found[-1])}\n")
             if tower.model is not None and words:
-                examples.append(MapExample.of(tower.model, next(iter(source)), words, sizes))
+                example = tower.model, next(iter(source)), words, sizes
+                examples.append(features.MapExample.of(*example))
     click.echo("\n".join(map(str, [table, *save_figures(found, examples, out)])))
     if source.failed:
         raise SystemExit(1)

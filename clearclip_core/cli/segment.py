@@ -9,10 +9,10 @@ import click
 from tqdm import tqdm
 
 from clearclip_core.cli.options import (
-    MODEL_DIR_HELP,
     FiniteRange,
     ModelOptions,
     click_errors,
+    model_dir_option,
     model_options,
     read_image,
 )
@@ -152,7 +152,7 @@ def parse_labels(text: str) -> tuple[Label, ...]:
 @click.command()
 @click.option("--download", metavar="NAME", help="Fetch these weights, such as ViT-B-16/openai.")
 @click.option("--to", "folder", type=click.Path(path_type=Path), help="Folder to fetch them to.")
-@click.option("--model-dir", type=click.Path(path_type=Path), help=MODEL_DIR_HELP)
+@model_dir_option
 def models(download: str | None, folder: Path | None, model_dir: Path | None) -> None:
     """List models, their licences and what is on disk; or fetch one for another machine."""
     from clearclip_core.clip.weights import download_weights, known_models

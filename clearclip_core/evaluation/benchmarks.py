@@ -9,12 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from PIL import Image
 
-from clearclip_core.clip.loading import LoadedModel
 from clearclip_core.clip.methods import Method
 from clearclip_core.demo.scenes.render import HELD_OUT_SEEDS, SCENE_LABELS, render_scene
 from clearclip_core.evaluation.metrics import LabelIndices
@@ -28,8 +27,10 @@ from clearclip_core.images.label_maps import (
     write_whole,
 )
 from clearclip_core.images.preprocessing import Preprocessing, RGBArray
-from clearclip_core.segmentation.scores import TEMPERATURE
-from clearclip_core.vocabulary import Label, read_lines
+from clearclip_core.vocabulary import TEMPERATURE, Label, read_lines
+
+if TYPE_CHECKING:  # torch
+    from clearclip_core.clip.loading import LoadedModel
 
 #: Name of the class of pixels without another class.
 BACKGROUND = "background"

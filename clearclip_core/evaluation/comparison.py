@@ -12,14 +12,12 @@ from functools import cached_property, partial
 from importlib.resources import files
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import jinja2
 import numpy as np
 from tqdm import tqdm
 
-from clearclip_core.adaptation.adaptation import Adaptation
-from clearclip_core.clip.devices import device_name
 from clearclip_core.evaluation.benchmarks import LabelledPicture
 from clearclip_core.evaluation.metrics import LabelIndices, MaskOverlap
 from clearclip_core.evaluation.results import format_percent, markdown
@@ -35,10 +33,13 @@ from clearclip_core.images.opening import to_data_url
 from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.quantities import quantity
 from clearclip_core.segmentation.runs import BoolMask
-from clearclip_core.segmentation.scores import Scores
-from clearclip_core.segmenter import Segmenter
 from clearclip_core.thread_pools import read_ahead
 from clearclip_core.vocabulary import Label, MapNames, Vocabulary
+
+if TYPE_CHECKING:  # torch
+    from clearclip_core.adaptation.adaptation import Adaptation
+    from clearclip_core.segmentation.scores import Scores
+    from clearclip_core.segmenter import Segmenter
 
 
 @dataclass(frozen=True)
@@ -442,6 +443,8 @@ _NAMED = 5
 
 def comparison_text(comparison: Comparison) -> str:
     """Format a comparison for the terminal: the candidates, then the labels of the best."""
+    from clearclip_core.clip.devices import device_name  # torch
+
     device = device_name(comparison.candidates[0].segmenter.encoder.device)
     lines = [
         f"{comparison.size}, in percent, on {device}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -12,7 +13,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from clearclip_core.evaluation.benchmarks import BENCHMARKS, Benchmark, json_digest
+from clearclip_core.evaluation.benchmarks import (
+    BENCHMARKS,
+    SHORT_SIDE_PX,
+    Benchmark,
+    json_digest,
+)
 from clearclip_core.evaluation.metrics import ConfusionMatrix
 from clearclip_core.images.label_maps import write_whole
 from clearclip_core.images.preprocessing import Preprocessing
@@ -221,3 +227,12 @@ def markdown(head: Sequence[str], *rows: Sequence[str]) -> str:
         f"| {' | '.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))} |"
         for line in lines
     )
+
+
+def result_path(config: RunConfig, folder: Path = Path("results")) -> Path:
+    """Return the default path of a run's result file in a folder."""
+    model, short_side_px = re.sub(r"[^\w.-]+", "-", config.model), config.sizes.short_side_px
+    parts = [config.benchmark, model.strip("-"), config.method]
+    if short_side_px != SHORT_SIDE_PX:
+        parts.append(f"{short_side_px}px")
+    return folder / f"{'.'.join(parts)}.json"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,6 @@ from clearclip_core.clip.loading import LoadedModel
 from clearclip_core.clip.methods import Method
 from clearclip_core.clip.weights import weights_id
 from clearclip_core.evaluation.benchmarks import (
-    SHORT_SIDE_PX,
     Benchmark,
     Sample,
     find_samples,
@@ -192,12 +190,3 @@ class EvaluationTask:
             temperature=self.benchmark.temperature,
             least_share=self.benchmark.least_share,
         )
-
-
-def result_path(config: RunConfig, folder: Path = Path("results")) -> Path:
-    """Return the default path of a run's result file in a folder."""
-    model, short_side_px = re.sub(r"[^\w.-]+", "-", config.model), config.sizes.short_side_px
-    parts = [config.benchmark, model.strip("-"), config.method]
-    if short_side_px != SHORT_SIDE_PX:
-        parts.append(f"{short_side_px}px")
-    return folder / f"{'.'.join(parts)}.json"

@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from clearclip_core.thread_pools import one_thread
 
@@ -440,6 +438,9 @@ class RunComponents:
 def _components(count: int, edges: Pairs) -> Int32s:
     """Number the connected components of a graph: (count,) int32."""
     one, other = edges
+    from scipy.sparse import coo_array  # slow to import, which no help of a command needs
+    from scipy.sparse.csgraph import connected_components
+
     graph = coo_array((np.ones(len(one), np.bool_), (one, other)), shape=(count, count))
     return np.asarray(connected_components(graph.tocsr(), directed=False)[1], np.int32)
 

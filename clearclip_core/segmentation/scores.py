@@ -25,7 +25,7 @@ from clearclip_core.segmentation.upsampling import (
 )
 from clearclip_core.segmentation.windows import DenseFeatures, WindowPlan
 from clearclip_core.thread_pools import one_blas_thread, one_thread
-from clearclip_core.vocabulary import Vocabulary
+from clearclip_core.vocabulary import TEMPERATURE, Vocabulary
 
 #: Logits by which the slopes of two queries may differ from one sample to the next. The fourth
 #: derivative of a log-sum-exp of linear functions is a fourth cumulant of their slopes: at most
@@ -138,9 +138,6 @@ def without_redundancy(cosines: torch.Tensor, cls_cosines: torch.Tensor) -> torc
     weighted = cosines * weights[:, None, None]
     return weighted - weighted.mean(dim=-1, keepdim=True)
 
-
-#: Cosines are multiplied by this before the softmax (the paper's released settings).
-TEMPERATURE = 50.0
 
 #: Largest side of a cell in px. In larger cells more queries can win; smaller cells have more
 #: corners to compute.

@@ -28,7 +28,7 @@ from clearclip_core import (
 from clearclip_core.adaptation import fitting
 from clearclip_core.adaptation.fitting import Judge, Regression, find_losing, fit_held_out
 from clearclip_core.adaptation.targets import Targets
-from clearclip_core.segmentation.scores import TEMPERATURE
+from clearclip_core.vocabulary import TEMPERATURE
 from tests.core.adaptation.test_example import SMALL, WIDTH
 
 WORDS = Vocabulary((Label("sofa", ("sofa", "couch")), Label("sky"), Label("dog")), ("wall", "tin"))
