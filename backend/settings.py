@@ -290,7 +290,8 @@ class Settings(BaseSettings):
         "many batches beside them.",
     )
     basic_auth_user: _Words | None = Field(
-        default=None, description="User name that every request but /health must bring."
+        default=None,
+        description="User name that all requests bring but /health, /ready and /webhook.",
     )
     basic_auth_pass: SecretStr | None = Field(
         default=None, min_length=1, description="Password that goes with BASIC_AUTH_USER."

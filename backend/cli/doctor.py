@@ -405,7 +405,8 @@ def check_backend(setup: Setup) -> str:
             "address of `clearclip-backend serve`, or give it with --backend-url."
         )
     if body.get("state") == "failed":
-        reason = setup.ask_backend("/ready")[1].get("reason") or "Look into the backend's log."
+        model = setup.ask_backend("/status")[1].get("model", {})
+        reason = model.get("reason") or "Look into the backend's log."
         raise CheckFailed(f"The model {body['model']} cannot be loaded. {reason}")
     toy = " It is a toy that knows drawn scenes: set MODEL." if body["model"] == "demo" else ""
     return f"{setup.backend_url} serves {body['model']}, {body.get('state')}.{toy}"

@@ -26,6 +26,7 @@ from sqlalchemy import (
     Table,
     Text,
     exists,
+    func,
     insert,
     select,
     update,
@@ -234,6 +235,12 @@ class JobStore:
             query = query.where(_JOBS.c.project == project)
         with self.database.read() as connection:
             return [_job(row) for row in connection.execute(query)]
+
+    def count_states(self) -> dict[str, int]:
+        """Return how many jobs are in each state, of those in which any is."""
+        query = select(_JOBS.c.state, func.count().label("jobs")).group_by(_JOBS.c.state)
+        with self.database.read() as connection:
+            return {row.state: row.jobs for row in connection.execute(query)}
 
     def get_job(self, job: int) -> Job:
         """Return one job."""

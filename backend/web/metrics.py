@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import partial
+from importlib.metadata import version
 
 import torch
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Histogram, Info, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
+from sqlalchemy.exc import SQLAlchemyError
 
 from backend.services import Services
 from backend.telemetry.task_tracker import TrackedTask
@@ -24,7 +27,7 @@ _METHODS = {"GET", "HEAD", "POST", "DELETE", "OPTIONS"}
 
 
 class Metrics:
-    """Count requests and tasks as they end; read the engine and the database at each scrape.
+    """Count requests and tasks as they end; read engine and database at each scrape.
 
     Labels take few values: routes as they are declared, classes of errors, stages. Projects and
     tasks are no labels, as their number has no bound; they are in the logs and in ``/status``.
@@ -44,6 +47,15 @@ class Metrics:
         self._tasks = counter("clearclip_tasks", told, ("urgency",))
         told = "Tasks that got none, by the class of the error."
         self._failures = counter("clearclip_failures", told, ("reason",))
+        told = "What runs here: the package's version, the model and the method."
+        build = Info("clearclip_build", told, registry=registry)
+        build.info(
+            {
+                "version": version("clearclip-label-studio"),
+                "model": services.settings.encoders,
+                "method": services.settings.method,
+            }
+        )
         registry.register(StateCollector(services))
         ProcessCollector(registry=registry)
 
@@ -76,7 +88,7 @@ class Metrics:
 
 
 class StateCollector(Collector):
-    """Collect the state of the model, its queue, the caches and the GPU memory."""
+    """Collect the state of the model, its queue, caches, GPU memory, Label Studio and jobs."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -119,6 +131,24 @@ class StateCollector(Collector):
             for kind, n_bytes in kinds.items():
                 memory.add_metric((device, kind), n_bytes)
         yield from (queue, hits, misses, memory)
+        if self._services.client is not None:
+            told = "Whether Label Studio answered, and took the token, when it was tried last."
+            up = float(not self._services.connection_watch.trouble)
+            yield GaugeMetricFamily("clearclip_label_studio_up", told, up)
+        with suppress(SQLAlchemyError):  # what is in memory is still told
+            yield from self._collect_stored()
+
+    def _collect_stored(self) -> Iterator[Metric]:
+        """Collect what the database holds: jobs, and when projects were asked for changes."""
+        jobs = GaugeMetricFamily("clearclip_jobs", "Jobs by state.", labels=("state",))
+        for state, count in self._services.store.count_states().items():
+            jobs.add_metric((state,), count)
+        yield jobs
+        polls = self._services.change_poller.polls
+        told = "Seconds since the last poll of the project whose last poll is the oldest."
+        times = [poll.polled for poll in polls.list_polls() if poll.polled]
+        if times:
+            yield GaugeMetricFamily("clearclip_poll_age_seconds", told, polls.now - min(times))
 
 
 def gpu_memory_bytes() -> dict[str, dict[str, int]]:

@@ -55,7 +55,7 @@ _WAIT_S: Final = 100
 _MAX_CLIENTS: Final = 4096
 
 #: Routes without a password.
-OPEN_ROUTES: Final = ("/health", "/webhook")
+OPEN_ROUTES: Final = ("/health", "/ready", "/webhook")
 
 #: Most bytes of a webhook that are taken, as anybody may send one; the poll finds what a larger one
 #: tells, too.

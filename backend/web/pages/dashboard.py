@@ -166,10 +166,9 @@ class DashboardRoutes:
         )
 
     def ready(self) -> Response:
-        """Answer 200 once the model is loaded, and 503 otherwise."""
-        status = self.services.engine.status
-        answer = {"state": status.state, "reason": status.reason}
-        return json_response(answer, 200 if status.state == "ready" else 503)
+        """Answer 200 once the model is loaded, and 503 otherwise; not why: strangers may ask."""
+        state = self.services.engine.status.state
+        return json_response({"state": state}, 200 if state == "ready" else 503)
 
     def read_status(self) -> Response:
         """Answer with the whole status as JSON."""

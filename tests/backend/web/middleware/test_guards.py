@@ -53,10 +53,10 @@ def test_a_page_of_another_site_changes_nothing() -> None:
         assert (status == 403) != is_safe, (path, method)
 
 
-def test_all_but_two_ask_for_the_password() -> None:
+def test_all_but_three_ask_for_the_password() -> None:
     app = make_app(basic_auth_user="ann", basic_auth_pass="secret")
     for path, method, status in answers(app):
-        assert (status == 401) == (path not in ("/health", "/webhook")), (path, method)
+        assert (status == 401) == (path not in ("/health", "/ready", "/webhook")), (path, method)
     client = app.test_client()
     for path in ("/health/", "//health", "/health/../", "/HEALTH", "/health;x", "/x", "/webhook/"):
         assert client.get(path).status_code == 401

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -19,6 +20,7 @@ from backend.inference.engine import Engine
 from backend.inference.queue import Priority
 from backend.jobs import worker
 from backend.jobs.change_poller import PollStore
+from backend.jobs.connection_watch import ConnectionWatch
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
 from backend.prediction.batches import Outcome
@@ -263,6 +265,48 @@ def test_requests_tasks_and_what_the_engine_does_are_counted(client: FlaskClient
     }
     assert {name: found[f"clearclip_{name}"] for name in expected} == expected
     assert not any("nowhere" in name for name in found)
+
+
+def test_jobs_polls_and_label_studio_are_told_of_and_the_scrape_outlives_the_database(
+    dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started(dashboard, done=3, total=120)
+    dashboard.store.start_job(8)
+    polls = PollStore(dashboard.store.database, "another backend")
+    polls.add(7, in_s=-1)
+    poll = polls.lease()
+    assert poll is not None
+    polls.finish(poll, in_s=60)
+    monkeypatch.setattr(PollStore, "now", polls.now + 90)
+    monkeypatch.setattr(ConnectionWatch, "trouble", "Label Studio cannot be reached.")
+    found = scraped(dashboard.client)
+    assert found["clearclip_jobs{state=running}"] == 1
+    assert found["clearclip_jobs{state=queued}"] == 1
+    assert 90 <= found["clearclip_poll_age_seconds{}"] < 120
+    assert found["clearclip_label_studio_up{}"] == 0
+    (build,) = (name for name in found if name.startswith("clearclip_build_info"))
+    assert "method=clearclip,model=ViT-B-16/openai,version=" in build
+    with dashboard.store.database.write() as connection:
+        connection.exec_driver_sql("DROP TABLE jobs")
+    without = scraped(dashboard.client)
+    assert without["clearclip_model_loaded{}"] == 1
+    assert "clearclip_jobs{state=running}" not in without
+
+
+def test_alerts_and_dashboard_ask_for_metrics_that_are_there(dashboard: Dashboard) -> None:
+    started(dashboard, done=3, total=120)
+    dashboard.client.get("/health")
+    text = dashboard.client.get("/metrics").get_data(as_text=True)
+    folder = Path(__file__).parents[4] / "deploy" / "monitoring"
+    rules = yaml.safe_load((folder / "alerts.yml").read_text())["groups"][0]["rules"]
+    panels = json.loads((folder / "grafana.json").read_text())["panels"]
+    asked = [rule["expr"] for rule in rules]
+    asked += [target["expr"] for panel in panels for target in panel["targets"]]
+    names = {name for each in asked for name in re.findall(r"clearclip_\w+", each)}
+    told = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
+    told |= {f"{name}_{end}" for name in told for end in ("bucket", "count", "sum")}
+    assert len(names) > 10
+    assert names - told - {"clearclip_gpu_memory_bytes", "clearclip_poll_age_seconds"} == set()
 
 
 def test_a_gpu_that_is_used_is_told_of_with_all_its_memory(
