@@ -19,7 +19,7 @@ from .demo.scenes.canvas import Scene
 from .demo.scenes.render import HELD_OUT_SEEDS, SCENE_LABELS, SYNONYMS, render_scene
 from .images.label_maps import label_map_image, overlay, palette
 from .images.preprocessing import Preprocessing, RGBArray, to_rgb
-from .prompting.prompts import Point, PromptedMask, segment_box, segment_points
+from .prompting.prompts import Point, PromptedMask, PromptPredictor
 from .segmentation.guided_filter import Refinement, guided
 from .segmentation.masks import (
     LabelMasks,
@@ -57,6 +57,7 @@ __all__ = [
     "Point",
     "PreparedImage",
     "Preprocessing",
+    "PromptPredictor",
     "PromptedMask",
     "RGBArray",
     "Refinement",
@@ -86,8 +87,6 @@ __all__ = [
     "palette",
     "render_scene",
     "resolve_method",
-    "segment_box",
-    "segment_points",
     "set_pool_threads",
     "to_rgb",
     "usable_cpus",

@@ -11,9 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy.typing as npt
 import torch
-from PIL import Image
 
 from clearclip_core.adaptation.adaptation import Adaptation
 from clearclip_core.clip.dense_encoder import (
@@ -29,7 +27,9 @@ from clearclip_core.clip.loading import LoadedModel, load_model
 from clearclip_core.clip.methods import Method, resolve_method
 from clearclip_core.clip.second_encoder import SecondEncoder, load_second_encoder
 from clearclip_core.clip.text_encoder import TEMPLATES, Template, TextEncoder
-from clearclip_core.images.preprocessing import Preprocessing, RGBArray, to_rgb
+from clearclip_core.images.opening import ImageLike, read_rgb
+from clearclip_core.images.preprocessing import Preprocessing, RGBArray
+from clearclip_core.prompting.prompts import PromptPredictor
 from clearclip_core.segmentation.guided_filter import REFINEMENT
 from clearclip_core.segmentation.propagation import propagate as propagate_scores
 from clearclip_core.segmentation.refined_argmax import (
@@ -40,12 +40,9 @@ from clearclip_core.segmentation.refined_argmax import (
 from clearclip_core.segmentation.scores import Scores
 from clearclip_core.segmentation.segmentation import Segmentation
 from clearclip_core.segmentation.windows import DenseFeatures, WindowPlan
-from clearclip_core.vocabulary import Label, Vocabulary
+from clearclip_core.vocabulary import Labels, Vocabulary
 
 log = logging.getLogger(__name__)
-
-ImageLike = Image.Image | npt.NDArray[Any]
-Labels = Vocabulary | Iterable[str | Label]
 
 #: A contrast word means the same as a label if the cosine of their embeddings is at least this.
 _SAME_MEANING = 0.95
@@ -92,10 +89,10 @@ class Segmenter:
         ValueError: unknown method, a method that needs sink channels for weights whose are not
             known, or `windows_at_once` is below 1.
 
-    >>> segmenter = Segmenter.load("demo", device="cpu")
     >>> from clearclip_core import render_scene
+    >>> segmenter = Segmenter.load("demo", device="cpu")
     >>> image = render_scene(seed=1, size_hw=(96, 128)).image
-    >>> segmenter.segment(image, ["sky", "grass"]).label_map.shape
+    >>> segmenter.segment(image, {"sky": ["sky", "cloud"], "grass": "grass"}).mask("sky").shape
     (96, 128)
     """
 
@@ -173,8 +170,8 @@ class Segmenter:
         return digest.hexdigest()
 
     def prepare(self, image: ImageLike) -> PreparedImage:
-        """Resize an image and plan its windows, without the model."""
-        rgb = to_rgb(image)
+        """Resize an image and plan its windows, without the model; see `segment` for `image`."""
+        rgb = read_rgb(image)
         resized = self.preprocessing.resize(rgb)
         plan = WindowPlan(
             image_hw=(rgb.shape[0], rgb.shape[1]),
@@ -324,7 +321,7 @@ class Segmenter:
 
         Args:
             features: from `encode` with the same model.
-            labels: names, `Label` values or a `Vocabulary`.
+            labels: see `segment`.
             contrast: let the model's contrast words compete; pixels where they win get no label.
             adaptation: scores adapted to corrected images, see `adapt`; none by default.
 
@@ -352,14 +349,38 @@ class Segmenter:
         """Encode an image, score it against words and decide its labels.
 
         Args:
-            labels: names, `Label` values or a `Vocabulary`.
+            image: path of a file, a Pillow image or an array; see `to_rgb`.
+            labels: names, `Label` values or a `Vocabulary`, or words by name:
+                ``{"sofa": ["sofa", "couch"], "sky": "sky"}``.
             threshold: probability below which a pixel gets no label; one for all or one for each
                 label.
         """
-        rgb = to_rgb(image)
-        features = self.encode(rgb)
-        scores = self.score(features, labels, contrast, adaptation)
+        rgb = read_rgb(image)
+        scores = self.score(self.encode(rgb), labels, contrast, adaptation)
         return self.decide(scores, threshold, rgb, refine, propagate)
+
+    def set_image(
+        self,
+        image: ImageLike,
+        labels: Labels | None = None,
+        adaptation: Adaptation | None = None,
+    ) -> PromptPredictor:
+        """Encode an image once, for as many clicks and boxes as come.
+
+        Args:
+            image: as `segment` takes it.
+            labels: what prompts may name, and what competes; by default the model's contrast words.
+
+        >>> from clearclip_core import render_scene
+        >>> image = render_scene(seed=1, size_hw=(96, 128)).image
+        >>> predictor = Segmenter.load("demo", device="cpu").set_image(image)
+        >>> predictor.click((60, 40)).mask.shape
+        (96, 128)
+        """
+        rgb = read_rgb(image)
+        features = self.encode(rgb)
+        words = self.model.contrast if labels is None else labels
+        return PromptPredictor(features, self.score(features, words, adaptation=adaptation), rgb)
 
     @torch.inference_mode()
     def decide(
@@ -373,7 +394,7 @@ class Segmenter:
         """Decide the best label of each pixel of the original image.
 
         Args:
-            image: the image, which only `refine` and `propagate` need; see `to_rgb`.
+            image: the image, which only `refine` and `propagate` need; as `segment` takes it.
             refine: refine the probabilities along the image's edges by a guided filter before
                 labels are decided. Without it the result is the paper's.
             propagate: draw the scores of neighbouring places together first, where the image has no
@@ -385,12 +406,14 @@ class Segmenter:
         if image is None and (refine or propagate):
             name = "refine" if refine else "propagate"
             raise ValueError(f"Expected argument `image` to be an image with `{name}`, got None.")
-        patch_px = scores.plan.patch_image_px
-        if propagate and image is not None:
+        if image is None or not (refine or propagate):
+            return Segmentation(*scores.decide(threshold), scores.vocabulary.names)
+        rgb = read_rgb(image)
+        if propagate:
             words = self.embed(scores.vocabulary.queries)
-            scores = propagate_scores(scores, to_rgb(image), words, self.preprocessing.std)
-        if refine and image is not None:
-            given: Any = scores, to_rgb(image), threshold, REFINEMENT, patch_px
+            scores = propagate_scores(scores, rgb, words, self.preprocessing.std)
+        if refine:
+            given: Any = scores, rgb, threshold, REFINEMENT, scores.plan.patch_image_px
             if scores.is_on_device:
                 return DeviceSegmentation(
                     *decide_refined_on_device(*given), scores.vocabulary.names

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -86,23 +86,24 @@ class Vocabulary:
             raise ValueError("Expected at most one background label, but got several.")
 
     @classmethod
-    def of(
-        cls, labels: Vocabulary | Iterable[str | Label], contrast: Iterable[str] = ()
-    ) -> Vocabulary:
-        """Build a vocabulary from names or labels; a vocabulary is returned unchanged.
+    def of(cls, labels: Labels, contrast: Iterable[str] = ()) -> Vocabulary:
+        """Build a vocabulary from names, labels or words by name; one is returned unchanged.
 
         Raises:
-            ValueError: a single string, which would be read letter by letter.
+            ValueError: a single string, which would be read letter by letter, or something else
+                than names, labels and words.
 
-        >>> [label.name for label in Vocabulary.of(["sky", Label("tree")]).labels]
-        ['sky', 'tree']
+        >>> Vocabulary.of(["sky", Label("tree")]).names
+        ('sky', 'tree')
+        >>> Vocabulary.of({"sofa": ["sofa", "couch"], "cat": "kitten"}).queries
+        ('sofa', 'couch', 'kitten')
         """
         if isinstance(labels, Vocabulary):
             return labels
         if isinstance(labels, str):
             raise ValueError(f"Expected argument `labels` to be several names, but got {labels!r}.")
-        built = tuple(Label(label) if isinstance(label, str) else label for label in labels)
-        return cls(built, tuple(contrast))
+        given = labels.items() if isinstance(labels, Mapping) else labels
+        return cls(tuple(map(_label, given)), tuple(contrast))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -132,6 +133,24 @@ class Vocabulary:
         label_of_contrast = backgrounds[0] if backgrounds else -1
         pairs = (*prompts, *((word, label_of_contrast) for word in unused))
         return tuple(sorted(pairs, key=lambda pair: pair[1] % (len(self.labels) + 1)))  # -1 last
+
+
+#: What `Vocabulary.of` takes.
+Labels = Vocabulary | Mapping[str, str | Iterable[str]] | Iterable[str | Label]
+
+
+def _label(given: object) -> Label:
+    """Return a name, or a pair of a name and its words, as a label."""
+    if isinstance(given, Label):
+        return given
+    name, words = given if isinstance(given, tuple) and len(given) == 2 else (given, ())
+    words = (words,) if isinstance(words, str) else tuple(words)
+    if not all(isinstance(word, str) for word in (name, *words)):
+        raise ValueError(
+            "Expected argument `labels` to hold names, labels or pairs of a name and its words, "
+            f"but got {given!r}."
+        )
+    return Label(str(name), tuple(map(str, words)))
 
 
 @dataclass(frozen=True)

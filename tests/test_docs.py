@@ -76,7 +76,10 @@ def test_command_lines_are_understood() -> None:
                     pytest.fail(f"{page.relative_to(ROOT)}: {program} {shlex.join(words)}: {error}")
 
 
-def test_python_blocks_run_with_the_demo_model() -> None:
+def test_python_blocks_run_with_the_demo_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # they write files
     scenes = [render_scene(seed) for seed in HELD_OUT_SEEDS[:2]]
     mask = np.zeros(scenes[0].image.shape[:2], np.bool_)
     mask[: len(mask) // 2] = True

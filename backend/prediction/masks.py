@@ -40,19 +40,16 @@ from backend.settings import Settings
 from backend.telemetry.logs import stage
 from clearclip_core import (
     BoolMask,
-    DenseFeatures,
     Label,
     LabelMasks,
     Point,
     PromptedMask,
-    RGBArray,
+    PromptPredictor,
     RunMask,
     Scores,
     Segmentation,
     Uncertainty,
     drop_islands,
-    segment_box,
-    segment_points,
 )
 
 log = logging.getLogger(__name__)
@@ -111,32 +108,27 @@ def competing_labels(
     return (*map(_phrase_label, range(len(query.phrases)), query.phrases), *others)
 
 
-def segment_clicks(
-    clicks: Clicks, features: DenseFeatures, scores: Scores, image: RGBArray
-) -> Iterator[LabelMask]:
+def segment_clicks(clicks: Clicks, predictor: PromptPredictor) -> Iterator[LabelMask]:
     """Yield the mask of the region that clicks point at; none without a positive one on the image.
 
     Of more than 50 clicks, the first ones count.
     """
-    height, width = image.shape[:2]
+    height, width = predictor.size_hw
     points = [
         Point(point.x_percent / 100 * width, point.y_percent / 100 * height, point.positive)
         for point in clicks.points
         if 0 <= point.x_percent <= 100 and 0 <= point.y_percent <= 100
     ][:_MAX_CLICKS]
     if any(point.positive for point in points):
-        made = segment_points(features, scores, _index(clicks.label, scores), points, image)
-        yield LabelMask.of(clicks.label, made)
+        yield LabelMask.of(clicks.label, predictor.click(*points, label=clicks.label.name))
 
 
-def segment_boxes(
-    boxes: Boxes, features: DenseFeatures, scores: Scores, image: RGBArray
-) -> Iterator[LabelMask]:
+def segment_boxes(boxes: Boxes, predictor: PromptPredictor) -> Iterator[LabelMask]:
     """Yield the mask of the object in boxes; none where they have no pixel of the image.
 
     A rotated box is segmented as the upright one around it; pixels outside of it are cut off.
     """
-    height, width = image.shape[:2]
+    height, width = predictor.size_hw
     mask = np.zeros((height, width), np.bool_)
     confidence = np.zeros((height, width), np.float16)
     for rectangle in boxes.rectangles:
@@ -145,8 +137,7 @@ def segment_boxes(
         left, top = np.floor(corners.min(axis=0)).tolist()
         right, bottom = np.ceil(corners.max(axis=0)).tolist()
         if inside.any() and left < right and top < bottom:
-            index = _index(boxes.label, scores)
-            made = segment_box(features, scores, index, (left, top, right, bottom), image)
+            made = predictor.box((left, top, right, bottom), boxes.label.name)
             found = made.mask & inside
             mask |= found
             confidence[found] = np.maximum(confidence[found], made.confidence[found])
@@ -170,10 +161,6 @@ def segment_phrases(
     masks = segmentation.label_masks(min_px, min_px, numbers)
     for number, name in enumerate(names):
         yield LabelMask(name, masks.runs(number), segmentation, masks.mean_confidence(number))
-
-
-def _index(label: Label, scores: Scores) -> int:
-    return [own.name for own in scores.vocabulary.labels].index(label.name)
 
 
 def _phrase_label(index: int, phrase: Phrase) -> Label:
@@ -242,10 +229,12 @@ class ImagePredictor:
         self, query: Clicks | Boxes | Phrases, encoded: EncodedImage, image: TaskImage
     ) -> Iterator[LabelMask]:
         """Yield the masks that are asked for."""
-        if isinstance(query, Clicks):
-            yield from segment_clicks(query, encoded.features, encoded.scores, image.rgb)
-        elif isinstance(query, Boxes):
-            yield from segment_boxes(query, encoded.features, encoded.scores, image.rgb)
+        if isinstance(query, Clicks | Boxes):
+            predictor = PromptPredictor(encoded.features, encoded.scores, image.rgb)
+            if isinstance(query, Clicks):
+                yield from segment_clicks(query, predictor)
+            else:
+                yield from segment_boxes(query, predictor)
         elif query.asks_all:
             yield from self._label_masks(image, encoded.scores)
         else:

@@ -16,8 +16,8 @@ from PIL import Image
 from clearclip_core.clip.methods import METHODS, Method, resolve_method
 from clearclip_core.demo.scenes.render import HELD_OUT_SEEDS, render_scene
 from clearclip_core.images.label_maps import LayoutError
-from clearclip_core.images.opening import open_image
-from clearclip_core.images.preprocessing import Preprocessing, RGBArray, to_rgb
+from clearclip_core.images.opening import read_rgb
+from clearclip_core.images.preprocessing import Preprocessing, RGBArray
 
 if TYPE_CHECKING:  # torch and open_clip take seconds, which no help needs
     from clearclip_core.clip.loading import LoadedModel
@@ -290,8 +290,7 @@ def data_options(required: bool) -> Callable[[_Command], _Command]:
 def read_image(path: Path) -> RGBArray | None:
     """Read an image file into (H, W, 3) uint8 RGB; None where it cannot be read, which is told."""
     try:
-        with open_image(path) as image:
-            return to_rgb(image)
+        return read_rgb(path)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         click.echo(f"{path}: {error}", err=True)
         return None

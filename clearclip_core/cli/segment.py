@@ -20,7 +20,6 @@ from clearclip_core.images.label_maps import (
     NONE_VALUE,
     RESULT_SUFFIXES,
     find_images,
-    label_map_image,
     output_names,
     overlay,
 )
@@ -118,8 +117,7 @@ def write_segmentation(target: Path, image: RGBArray, result: Segmentation) -> N
     """
     label_map_suffix, overlay_suffix = RESULT_SUFFIXES
     target.parent.mkdir(parents=True, exist_ok=True)
-    palette_image = label_map_image(result.label_map, len(result.labels))
-    palette_image.save(f"{target}{label_map_suffix}", optimize=True)
+    result.save(f"{target}{label_map_suffix}")
     overlay(image, result.label_map, result.labels).save(f"{target}{overlay_suffix}")
 
 

@@ -5,11 +5,11 @@ Only the table of open_clip's tags needs open_clip, which imports torch and take
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import importlib.util
 import json
 import shutil
+import sys
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +27,8 @@ _HUB_TIMEOUT_S: Final = 5.0
 
 _OPEN_CLIP: Final = Path(importlib.util.find_spec("open_clip").origin).parent  # type: ignore
 
-#: The file of each architecture that open_clip knows.
-ARCHITECTURES: Final = {file.stem: file for file in _OPEN_CLIP.glob("model_configs/*.json")}
+#: The file of each architecture that open_clip brings.
+_ARCHITECTURES: Final = {file.stem: file for file in _OPEN_CLIP.glob("model_configs/*.json")}
 
 
 def _tags() -> Any:
@@ -38,10 +38,14 @@ def _tags() -> Any:
     return pretrained
 
 
-@functools.cache
 def _config_of(arch: str) -> dict[str, Any]:
-    config: dict[str, Any] = json.loads(ARCHITECTURES[arch].read_text(encoding="utf-8"))
-    return config
+    """Return the config of an architecture of open_clip, empty for one that it does not know."""
+    if arch in _ARCHITECTURES:
+        config = json.loads(_ARCHITECTURES[arch].read_text(encoding="utf-8"))
+    else:  # what a process has added to open_clip is there once it is imported
+        loaded: Any = sys.modules.get("open_clip")
+        config = loaded and loaded.get_model_config(arch)
+    return config or {}
 
 
 @dataclass(frozen=True)
@@ -134,13 +138,13 @@ def _not_a_name(name: str) -> ValueError:
 
 def _file_arch(written: str) -> str:
     """Return the architecture of `arch@file`, without a suffix -gelu or -quickgelu."""
-    if written.endswith("-quickgelu") and written not in ARCHITECTURES:
+    if written.endswith("-quickgelu") and not _config_of(written):
         return written.removesuffix("-quickgelu")
     return written.removesuffix("-gelu")
 
 
 def _checked_arch(arch: str) -> str:
-    if arch not in ARCHITECTURES:
+    if not _config_of(arch):
         raise ValueError(
             f"open_clip knows no architecture {arch!r}; `clearclip models` lists them."
         )

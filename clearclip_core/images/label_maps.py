@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from clearclip_core.images.opening import open_image
-from clearclip_core.images.preprocessing import RGBArray, to_rgb
+from clearclip_core.images.opening import open_image, read_rgb
+from clearclip_core.images.preprocessing import RGBArray
 
 #: Ends of the names of files that `clearclip segment` writes.
 RESULT_SUFFIXES = (".labels.png", ".overlay.png")
@@ -156,8 +156,7 @@ class PictureFiles:
             LayoutError: a file cannot be read, they differ in size, or a value has no class.
         """
         try:
-            with open_image(self.picture) as picture:
-                rgb = to_rgb(picture)
+            rgb = read_rgb(self.picture)
         except (OSError, SyntaxError, ValueError) as error:
             raise LayoutError(f"{self.picture} cannot be read: {error}") from error
         label_map = read_label_values(self.label_map)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import base64
 import io
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
+import numpy.typing as npt
 from PIL import EpsImagePlugin, Image
 
 from clearclip_core.images.jpeg import has_too_many_scans
-from clearclip_core.images.preprocessing import RGBArray
+from clearclip_core.images.preprocessing import RGBArray, to_rgb
+
+#: What `read_rgb` takes.
+ImageLike = Path | str | Image.Image | npt.NDArray[Any]
 
 #: The formats that are read. Pillow decodes each of them by itself, without another program.
 FORMATS: Final = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "TIFF", "WEBP")
@@ -76,6 +80,19 @@ def open_image(source: Path | str | BinaryIO, formats: tuple[str, ...] = FORMATS
     if has_too_many_scans(image, content):
         raise ImageWorkError("The JPEG file has too many scans for its size.")
     return image
+
+
+def read_rgb(image: ImageLike) -> RGBArray:
+    """Read an image file, or convert an image or array: (H, W, 3) uint8 RGB, see `to_rgb`.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: an array of another shape or dtype, or an empty image.
+    """
+    if not isinstance(image, Path | str):
+        return to_rgb(image)
+    with open_image(image) as opened:
+        return to_rgb(opened)
 
 
 _JPEG_QUALITY: Final = 80

@@ -204,7 +204,7 @@ class CellSimilarity:
 
     Attributes:
         root_probabilities: (h, w, Q) float32, square roots of the queries' probabilities.
-        log_probability: (h, w) float32, logarithm of the prompted label's probability.
+        query_labels: (Q,) the label of each query, -1 for the contrast words.
         patches: (I*h_p, J*w_p, D) float32, the windows' features side by side, less the image's
             mean (all patches of CLIP share a component that tells nothing), of length 1.
         matrices: (h, I*h_p) and (w, J*w_p), weights of the patches in the cells.
@@ -212,29 +212,32 @@ class CellSimilarity:
 
     geometry: GridGeometry
     root_probabilities: FloatMap
-    log_probability: FloatMap
+    query_labels: npt.NDArray[np.intp]
     patches: FloatMap
     matrices: tuple[FloatMap, FloatMap]
 
     @classmethod
-    def of(
-        cls, features: DenseFeatures, scores: Scores, label: int, geometry: GridGeometry
-    ) -> CellSimilarity:
-        """Compute the probabilities of the cells and center the features.
-
-        Args:
-            label: index in ``scores.vocabulary.labels`` of the prompted label.
-        """
+    def of(cls, features: DenseFeatures, scores: Scores, geometry: GridGeometry) -> CellSimilarity:
+        """Compute the probabilities of the cells and center the features."""
         matrices = _matrices(scores, geometry)
-        softmax = _softmax(scores, matrices)
-        own = softmax[np.equal(scores.vocabulary.query_labels, label)].max(axis=0)
         return cls(
             geometry,
-            root_probabilities=np.sqrt(softmax).transpose(1, 2, 0),
-            log_probability=np.log(own + _MIN),
+            root_probabilities=np.sqrt(_softmax(scores, matrices)).transpose(1, 2, 0),
+            query_labels=np.asarray(scores.vocabulary.query_labels),
             patches=_centered(features),
             matrices=matrices,
         )
+
+    def log_probability(self, label: int | None) -> FloatMap:
+        """Compute (h, w) logarithms of a label's probability, that of its best query.
+
+        Args:
+            label: its index; None for none of the labels, whose probability is 0.
+        """
+        if label is None:
+            return np.full(self.geometry.cells_hw, np.log(_MIN), np.float32)
+        own = self.root_probabilities[..., self.query_labels == label].max(axis=2)
+        return np.asarray(np.log(own**2 + _MIN))
 
     def classes(self, pixel: Pixel) -> FloatMap:
         """Compute (h, w) logarithms of how similar the cells' classes are to those at a pixel.
@@ -290,7 +293,7 @@ _FINE_PX = 1_000_000
 
 @dataclass(frozen=True, eq=False)
 class PromptedImage:
-    """An image, its features and the scores of one label, made ready for prompts.
+    """An image, its features and its scores, made ready for prompts.
 
     Attributes:
         fine: the image at the size at which masks are decided.
@@ -302,16 +305,8 @@ class PromptedImage:
     fine: FineImage
 
     @classmethod
-    def of(
-        cls, features: DenseFeatures, scores: Scores, label: int, image: RGBArray
-    ) -> PromptedImage:
-        """Make an image ready for prompts.
-
-        Args:
-            label: index in ``scores.vocabulary.labels`` of the prompted label.
-            image: (H, W, 3) uint8.
-        """
-        _check(features, scores, label, image)
+    def of(cls, features: DenseFeatures, scores: Scores, image: RGBArray) -> PromptedImage:
+        """Make an image (H, W, 3) uint8 ready for prompts."""
         plan = scores.plan
         fine = _shrink(image, _FINE_PX)
         cells = _shrink(fine, _CELLS)
@@ -321,25 +316,9 @@ class PromptedImage:
             cells_hw=(cells.shape[0], cells.shape[1]),
             patch_px=plan.patch_hw[0] * len(fine) / plan.resized_hw[0],
         )
-        similarity = CellSimilarity.of(features, scores, label, geometry)
+        similarity = CellSimilarity.of(features, scores, geometry)
         geodesic = GeodesicGrid(_smooth_lab(cells), similarity.root_probabilities)
         return cls(geometry, geodesic, similarity, FineImage(fine, geometry))
-
-
-def _check(features: DenseFeatures, scores: Scores, label: int, image: RGBArray) -> None:
-    plan, count = scores.plan, len(scores.vocabulary.labels)
-    if features.plan != plan:
-        raise ValueError(
-            "Expected arguments `features` and `scores` to be of one image, but their windows "
-            "differ."
-        )
-    if image.shape != (*plan.image_hw, 3) or image.dtype != np.uint8:
-        raise ValueError(
-            f"Expected argument `image` to be {(*plan.image_hw, 3)} uint8, but got {image.shape} "
-            f"{image.dtype}."
-        )
-    if not 0 <= label < count:
-        raise ValueError(f"Expected argument `label` to be in 0..{count - 1}, but got {label}.")
 
 
 def _shrink(image: RGBArray, most_px: int) -> RGBArray:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -61,13 +62,14 @@ _LOG_HALF = float(np.log(0.5))
 
 
 def click_log_odds(
-    image: PromptedImage, positive: Sequence[Pixel], negative: Sequence[Pixel]
+    image: PromptedImage, text: FloatMap, positive: Sequence[Pixel], negative: Sequence[Pixel]
 ) -> FloatMap:
     """Compute log-odds from clicks.
 
     Each negative click has a map of its own, so that a further one can only remove cells.
 
     Args:
+        text: (h, w) logarithms of the probability of the label.
         positive: at least one pixel.
 
     Returns:
@@ -75,7 +77,7 @@ def click_log_odds(
     """
     geodesic, geometry = image.geodesic, image.geometry
     distances = np.stack([geodesic.distance(geometry.cells([pixel])) for pixel in positive])
-    log_odds = _positive_log_odds(image, positive, distances)
+    log_odds = _positive_log_odds(image, text, positive, distances)
     near = distances.min(axis=0)
     maps = [log_odds]
     for pixel in negative:
@@ -86,11 +88,10 @@ def click_log_odds(
 
 
 def _positive_log_odds(
-    image: PromptedImage, pixels: Sequence[Pixel], distances: FloatMap
+    image: PromptedImage, text: FloatMap, pixels: Sequence[Pixel], distances: FloatMap
 ) -> FloatMap:
     """Return (h, w): for each cell the largest of the log-odds of all positive clicks."""
     similarity = image.similarity
-    text = similarity.log_probability
     clicked = float(text[image.geometry.cells(pixels)].max())
     trust = min(float(np.exp(clicked - _LOG_HALF)), 1.0)  # in the label's text
     by_text = np.minimum(text - min(clicked, _LOG_HALF), -_LOG_HALF)
@@ -105,15 +106,14 @@ def _positive_log_odds(
     return best
 
 
-def box_log_odds(image: PromptedImage, box: PixelBox) -> Iterator[FloatMap]:
-    """Compute log-odds from a box.
+def box_log_odds(image: PromptedImage, text: FloatMap, box: PixelBox) -> Iterator[FloatMap]:
+    """Compute log-odds from a box and (h, w) logarithms of the probability of the label.
 
     Yields:
         (h, w): first those of the label, if the box may hold it; then those of what stands out
         against the surroundings, for a box in which the first ones give an empty mask.
     """
     cells = image.geometry.box_cells(box)
-    text = image.similarity.log_probability
     likely = text[cells].max() >= np.log(_LIKELY)
     # A cell of the label outside the box is cut off by it, so it is not its surroundings.
     around = ~cells & (text < _LOG_HALF)
@@ -164,81 +164,118 @@ class PromptedMask:
         return self.mask.shape[0], self.mask.shape[1]
 
 
-@one_blas_thread()
-def segment_points(
-    features: DenseFeatures,
-    scores: Scores,
-    label: int,
-    points: Sequence[Point],
-    image: RGBArray,
-) -> PromptedMask:
-    """Segment the object that clicks point at.
+@dataclass(frozen=True, eq=False)
+class PromptPredictor:
+    """An encoded image that answers clicks and boxes, each with one mask.
 
-    Every positive point is inside the mask, every negative one outside; of several points on one
-    pixel the last counts. A further negative point never adds a pixel. Without a positive point
-    the mask is empty.
+    ``Segmenter.set_image`` makes it. What does not depend on the prompt is computed once, with the
+    first one; it may be shared by threads.
 
-    Args:
-        label: index in ``scores.vocabulary.labels`` of the prompted label.
-        points: one or more; a point outside the image counts at its nearest pixel.
+    Attributes:
+        scores: of `features`; the labels that prompts may name, and what competes with them.
         image: (H, W, 3) uint8, the image itself.
 
     Raises:
-        ValueError: no points, an unknown label, or arguments of different images.
+        ValueError: arguments of different images.
     """
-    if not points:
-        raise ValueError("Expected argument `points` to hold one or more, but got none.")
-    prompted = PromptedImage.of(features, scores, label, image)
-    clicks = [(_pixel(point, prompted.geometry.image_hw), point.positive) for point in points]
-    last = dict(clicks)
-    inside, outside = ([at for at in last if last[at] is kind] for kind in (True, False))
-    if not inside:
-        size_hw = prompted.geometry.image_hw
-        return PromptedMask(np.zeros(size_hw, bool), np.zeros(size_hw, np.float16))
-    # A positive click under a later negative one still counts: without it, cells could be added.
-    positive = list(dict.fromkeys(pixel for pixel, is_positive in clicks if is_positive))
-    log_odds = click_log_odds(prompted, positive, outside)
-    mask = prompted.fine.enlarge(_click_mask(prompted, log_odds, inside, outside))
-    for pixel, is_positive in last.items():
-        mask[pixel] = is_positive
-    return PromptedMask(mask, prompted.fine.confidence(log_odds.min(axis=0)))
 
+    features: DenseFeatures
+    scores: Scores
+    image: RGBArray
 
-@one_blas_thread()
-def segment_box(
-    features: DenseFeatures,
-    scores: Scores,
-    label: int,
-    box_xyxy: tuple[float, float, float, float],
-    image: RGBArray,
-) -> PromptedMask:
-    """Segment a label inside a box; without it, what stands out against the box's surroundings.
+    def __post_init__(self) -> None:
+        plan, image = self.scores.plan, self.image
+        if self.features.plan != plan:
+            raise ValueError(
+                "Expected arguments `features` and `scores` to be of one image, but their windows "
+                "differ."
+            )
+        if image.shape != (*plan.image_hw, 3) or image.dtype != np.uint8:
+            raise ValueError(
+                f"Expected argument `image` to be {(*plan.image_hw, 3)} uint8, but got "
+                f"{image.shape} {image.dtype}."
+            )
 
-    Where nothing stands out, the mask of a box smaller than a patch is the whole box, and that of
-    a larger one is empty.
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width of the image in px."""
+        return self.scores.plan.image_hw
 
-    Args:
-        label: index in ``scores.vocabulary.labels`` of the prompted label.
-        box_xyxy: left, top, right, bottom in px of the image; a part beyond the image is cut off.
-        image: (H, W, 3) uint8, the image itself.
+    @cached_property
+    def _prompted(self) -> PromptedImage:
+        return PromptedImage.of(self.features, self.scores, self.image)
 
-    Raises:
-        ValueError: a box that covers no pixel of the image, an unknown label, or arguments of
-            different images.
-    """
-    box = _box_slices(box_xyxy, (image.shape[0], image.shape[1]))
-    prompted = PromptedImage.of(features, scores, label, image)
-    fine_image, min_px = prompted.fine, prompted.geometry.cell_area_px
-    mask = np.zeros(prompted.geometry.image_hw, bool)
-    for log_odds in box_log_odds(prompted, box):
-        fine = fine_image.sharpen(log_odds[None])[0] > 0
-        fine = fill_holes(drop_islands(fine, min_px), min_px)
-        mask[box] = fine_image.enlarge(fine)[box]
-        if mask.any():
-            break
-    else:
-        mask[box] = prompted.geometry.is_within_patch(box)
-    return PromptedMask(mask, fine_image.confidence(log_odds))
+    def _text(self, label: str | None) -> FloatMap:
+        """Return (h, w) logarithms of the label's probability in the cells."""
+        names = self.scores.vocabulary.names
+        if label is not None and label not in names:
+            raise ValueError(f"Expected argument `label` to be in {names}, but got {label!r}.")
+        index = None if label is None else names.index(label)
+        return self._prompted.similarity.log_probability(index)
+
+    @one_blas_thread()
+    def click(self, *points: Point | tuple[float, float], label: str | None = None) -> PromptedMask:
+        """Segment the object that clicks point at.
+
+        Every positive point is inside the mask, every negative one outside; of several points on
+        one pixel the last counts. A further negative point never adds a pixel. Without a positive
+        point the mask is empty.
+
+        Args:
+            points: one or more, (x, y) in px for a positive one; a point outside the image counts
+                at its nearest pixel.
+            label: name of the label that is meant. Without one, what is alike at the clicks counts.
+
+        Raises:
+            ValueError: no points, or an unknown label.
+        """
+        if not points:
+            raise ValueError("Expected argument `points` to hold one or more, but got none.")
+        text, size_hw = self._text(label), self.size_hw
+        given = [point if isinstance(point, Point) else Point(*point) for point in points]
+        clicks = [(_pixel(point, size_hw), point.positive) for point in given]
+        last = dict(clicks)
+        inside, outside = ([at for at in last if last[at] is kind] for kind in (True, False))
+        if not inside:
+            return PromptedMask(np.zeros(size_hw, bool), np.zeros(size_hw, np.float16))
+        # A positive click under a later negative one still counts: else cells could be added.
+        positive = list(dict.fromkeys(pixel for pixel, is_positive in clicks if is_positive))
+        log_odds = click_log_odds(self._prompted, text, positive, outside)
+        fine = self._prompted.fine
+        mask = fine.enlarge(_click_mask(self._prompted, log_odds, inside, outside))
+        for pixel, is_positive in last.items():
+            mask[pixel] = is_positive
+        return PromptedMask(mask, fine.confidence(log_odds.min(axis=0)))
+
+    @one_blas_thread()
+    def box(
+        self, box_xyxy: tuple[float, float, float, float], label: str | None = None
+    ) -> PromptedMask:
+        """Segment a label inside a box; without it, what stands out against the surroundings.
+
+        Where nothing stands out, the mask of a box smaller than a patch is the whole box, and that
+        of a larger one is empty.
+
+        Args:
+            box_xyxy: left, top, right, bottom in px of the image; a part beyond the image is cut
+                off.
+            label: name of the label that is meant.
+
+        Raises:
+            ValueError: a box that covers no pixel of the image, or an unknown label.
+        """
+        box, text = _box_slices(box_xyxy, self.size_hw), self._text(label)
+        fine_image, min_px = self._prompted.fine, self._prompted.geometry.cell_area_px
+        mask = np.zeros(self.size_hw, bool)
+        for log_odds in box_log_odds(self._prompted, text, box):
+            fine = fine_image.sharpen(log_odds[None])[0] > 0
+            fine = fill_holes(drop_islands(fine, min_px), min_px)
+            mask[box] = fine_image.enlarge(fine)[box]
+            if mask.any():
+                break
+        else:
+            mask[box] = self._prompted.geometry.is_within_patch(box)
+        return PromptedMask(mask, fine_image.confidence(log_odds))
 
 
 def _click_mask(

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from clearclip_core.images.label_maps import label_map_image, label_shares
 from clearclip_core.segmentation.masks import LabelMasks
 from clearclip_core.segmentation.runs import BoolMask, LabelRuns
 from clearclip_core.segmentation.scores import Scores
@@ -17,7 +19,7 @@ from clearclip_core.segmentation.upsampling import Matrix, Values
 from clearclip_core.thread_pools import one_blas_thread
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Segmentation:
     """The label of each pixel of an image.
 
@@ -34,6 +36,35 @@ class Segmentation:
     def size_hw(self) -> tuple[int, int]:
         """Height and width in px."""
         return self.label_map.shape[0], self.label_map.shape[1]
+
+    def __repr__(self) -> str:
+        height, width = self.size_hw
+        shares = label_shares(self.label_map, len(self.labels)).tolist()
+        found = sorted(zip(shares, self.labels, strict=True), reverse=True)
+        parts = [f"{label} {share:.0%}" for share, label in found if share]
+        none = 1 - sum(shares)
+        return f"<Segmentation {width} × {height} px: {', '.join([*parts, f'none {none:.0%}'])}>"
+
+    def mask(self, label: str) -> BoolMask:
+        """Return the mask of a label: (H, W) bool, all False where it has no pixel.
+
+        Raises:
+            ValueError: an unknown label.
+        """
+        if label not in self.labels:
+            raise ValueError(
+                f"Expected argument `label` to be in {self.labels}, but got {label!r}."
+            )
+        return np.asarray(self.label_map == self.labels.index(label))
+
+    def save(self, path: Path | str) -> None:
+        """Write the label map as a palette PNG: values are indices of labels, 255 is no label.
+
+        Raises:
+            ValueError: more than 255 labels.
+        """
+        image = label_map_image(self.label_map, len(self.labels))
+        image.save(path, "PNG", optimize=True)
 
     def masks(self, min_island_px: int = 0, min_hole_px: int = 0) -> dict[str, BoolMask]:
         """Return one mask for each label that has a pixel.

@@ -20,11 +20,9 @@ from clearclip_core import (
     SCENE_LABELS,
     BoolMask,
     Point,
-    Scores,
+    PromptPredictor,
     Segmenter,
     render_scene,
-    segment_box,
-    segment_points,
 )
 from clearclip_core.images.label_maps import IGNORE, Truth
 from tests.bench.conftest import Report
@@ -84,9 +82,10 @@ def after_clicks(ask: Callable[[list[Point]], BoolMask], truth: BoolMask) -> lis
     return found
 
 
-def clicked(picture: Encoded, scores: Scores, label: int, points: list[Point]) -> BoolMask:
-    made = segment_points(picture.features, scores, label, points, picture.rgb)
-    return made.mask & (picture.truth != IGNORE)
+def clicked(
+    predictor: PromptPredictor, counted: BoolMask, label: str, points: list[Point]
+) -> BoolMask:
+    return predictor.click(*points, label=label).mask & counted
 
 
 def bounding_box(mask: BoolMask) -> tuple[float, float, float, float]:
@@ -102,16 +101,19 @@ def prompted(
     for each in pictures:
         scores = segmenter.score(each.features, names)
         counted = each.truth != IGNORE
-        ask = partial(clicked, each, scores)
+        predictor = PromptPredictor(each.features, scores, each.rgb)
+        ask = partial(clicked, predictor, counted)
         shown = list(things(each.truth, len(names)))
         absent = set(range(len(names))) - set(np.unique(each.truth).tolist())
         for label, thing in shown:
-            for number, found in enumerate(after_clicks(partial(ask, label), thing), start=1):
+            for number, found in enumerate(
+                after_clicks(partial(ask, names[label]), thing), start=1
+            ):
                 ious[f"{number} click{'s' if number > 1 else ''}"].append(found)
-            box = segment_box(each.features, scores, label, bounding_box(thing), each.rgb)
+            box = predictor.box(bounding_box(thing), names[label])
             ious["a box"].append(iou(box.mask & counted, thing))
             if absent:
-                ious[ABSENT].append(iou(ask(min(absent), [centre(thing)]), thing))
+                ious[ABSENT].append(iou(ask(names[min(absent)], [centre(thing)]), thing))
         refined = segmenter.decide(scores, image=each.rgb, refine=True).label_map
         for label in {label for label, _ in shown}:
             mask = (refined == label) & counted

@@ -14,8 +14,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from clearclip_core.clip.weights import ARCHITECTURES
-
 VISION = {"image_size": 64, "layers": 3, "width": 64, "head_width": 16, "patch_size": 16}
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
 CONFIG = {"embed_dim": 24, "vision_cfg": VISION, "text_cfg": TEXT}
@@ -45,7 +43,6 @@ def tiny_arch(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("configs") / "Tiny-ViT.json"
     path.write_text(json.dumps(CONFIG))
     open_clip.add_model_config(path)
-    ARCHITECTURES[path.stem] = path
     return path.stem
 
 

@@ -12,13 +12,16 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from PIL import Image
 
 from clearclip_core import (
     METHODS,
     Label,
     LoadedModel,
+    Point,
     PreparedImage,
     Preprocessing,
+    PromptPredictor,
     RGBArray,
     Segmentation,
     Segmenter,
@@ -204,10 +207,13 @@ def test_every_size_comes_back_as_it_was(segmenter: Segmenter, size_hw: tuple[in
     assert result.labels == WORDS
 
 
-def test_segment_is_decide_of_score_of_encode(segmenter: Segmenter) -> None:
+def test_segment_is_decide_of_score_of_encode(segmenter: Segmenter, tmp_path: Path) -> None:
+    """Of a file as of its pixels, and of words by name as of labels."""
     image = picture(100, 75)
+    Image.fromarray(image).save(tmp_path / "a.png")
     labels = [Label("pet", ("dog", "cat")), Label("sky")]
-    whole = segmenter.segment(image, labels, threshold=0.5)
+    words = {"pet": ["dog", "cat"], "sky": "sky"}
+    whole = segmenter.segment(tmp_path / "a.png", words, threshold=0.5)
     features = segmenter.encode(image)
     parts = segmenter.decide(segmenter.score(features, labels), 0.5)
     assert np.array_equal(whole.label_map, parts.label_map)
@@ -216,6 +222,23 @@ def test_segment_is_decide_of_score_of_encode(segmenter: Segmenter) -> None:
     assert np.array_equal(
         segmenter.segment(image, labels, threshold=[1, 1]).label_map, np.full((100, 75), -1)
     )
+
+
+def test_a_predictor_answers_clicks_and_boxes_from_the_scores_of_its_labels(
+    segmenter: Segmenter,
+) -> None:
+    image, points = picture(90, 120), [Point(40, 30), Point(100, 80, positive=False)]
+    predictor = segmenter.set_image(image, ["dog", "sky"])
+    features = segmenter.encode(image)
+    other = PromptPredictor(features, segmenter.score(features, ["dog", "sky"]), image)
+    for one, same in (
+        (predictor.click(*points, label="sky"), other.click(*points, label="sky")),
+        (predictor.box((9, 9, 80, 70), "dog"), other.box((9, 9, 80, 70), "dog")),
+    ):
+        assert one.mask.shape == (90, 120)
+        assert np.array_equal(one.mask, same.mask)
+        assert np.array_equal(one.confidence, same.confidence)
+    assert segmenter.set_image(image).scores.vocabulary.names == ("sand", "wall")  # the model's own
 
 
 class Meanings(LoadedModel):
@@ -266,7 +289,9 @@ def test_half_precision_gives_nearly_the_same(model_folder: Path) -> None:
     torch.testing.assert_close(one, other, rtol=0, atol=0.05)
 
 
-def test_a_segmentation_gives_masks_by_name_and_drops_pixels_below_a_threshold() -> None:
+def test_a_segmentation_gives_masks_by_name_and_drops_pixels_below_a_threshold(
+    tmp_path: Path,
+) -> None:
     label_map = np.array([[0, 0, -1], [2, 0, 2]], np.int16)
     confidence = np.array([[0.5, 0.75, 1], [0.25, 1, 0.5]], np.float16)
     result = Segmentation(label_map, confidence, ("dog", "cat", "sky"))
@@ -276,6 +301,13 @@ def test_a_segmentation_gives_masks_by_name_and_drops_pixels_below_a_threshold()
         "sky": [[False, False, False], [True, False, True]],
     }
     assert list(result.masks(min_island_px=2)) == ["dog"]
+    assert result.mask("sky").tolist() == [[False, False, False], [True, False, True]]
+    assert not result.mask("cat").any()
+    with pytest.raises(ValueError, match=r"`label` to be in .*'sky'\), but got 'horse'"):
+        result.mask("horse")
+    assert repr(result) == "<Segmentation 3 × 2 px: dog 50%, sky 33%, none 17%>"
+    result.save(tmp_path / "labels")
+    assert np.asarray(Image.open(tmp_path / "labels")).tolist() == [[0, 0, 255], [2, 0, 2]]
     above = result.above({"dog": 0.75, "sky": 0.3, "cat": 1.0})
     assert above.label_map.tolist() == [[-1, 0, -1], [-1, 0, 2]]
     assert label_map[0, 0] == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from clearclip_core import Label, Vocabulary
@@ -42,6 +43,17 @@ def test_wrong_vocabularies_are_refused() -> None:
         Vocabulary.of(["dog", Label("dog", ("puppy",))])
     with pytest.raises(ValueError, match="at most one background label"):
         Vocabulary((Label("a", background=True), Label("b", background=True)))
+
+
+def test_words_come_by_name_in_pairs_and_in_arrays() -> None:
+    sofa = Label("sofa", ("sofa", "couch"))
+    by_name = {"sofa": np.array(["sofa", "couch"]), "cat": "cat", "sky": ()}
+    for given in (by_name, tuple(by_name.items()), [sofa, "cat", "sky"]):
+        assert Vocabulary.of(given).labels == (sofa, Label("cat"), Label("sky"))
+    assert Vocabulary.of(np.array(["sofa", "cat"])).names == ("sofa", "cat")
+    for wrong in ([7], {"sofa": [7]}, [["sofa", "couch"]], np.zeros((2, 2)), [None]):
+        with pytest.raises(ValueError, match="`labels` to hold names, labels or pairs"):
+            Vocabulary.of(wrong)  # type: ignore[arg-type]
 
 
 def names_file(folder: Path, text: str) -> Path:

@@ -130,7 +130,7 @@ def test_all_work_on_an_encoded_image_is_on_the_stream_of_its_thread(
     monkeypatch.setattr(EncodedImage, "own_stream", own_stream)
     for owner, name in (
         (ColourSegmenter, "decide"),
-        (masks, "segment_points"),
+        (masks.PromptPredictor, "click"),
         (masks, "draw_regions"),
         (masks.Uncertainty, "of"),
     ):
@@ -138,7 +138,7 @@ def test_all_work_on_an_encoded_image_is_on_the_stream_of_its_thread(
     predictor = Predictor(colour_engine(), read_image, Settings())
     config = brush_config("red", attributes='score="effort"')
     predictor.predict(request(config, "flag", context=context))
-    work = ["segment_points", "draw_regions"] if context else ["decide", "draw_regions", "of"]
+    work = ["click", "draw_regions"] if context else ["decide", "draw_regions", "of"]
     assert log == ["begin", *work, "end"]
 
 

@@ -14,12 +14,11 @@ from clearclip_core import (
     DenseFeatures,
     Point,
     PromptedMask,
+    PromptPredictor,
     RGBArray,
     Scores,
     Vocabulary,
     WindowPlan,
-    segment_box,
-    segment_points,
 )
 from clearclip_core.images.preprocessing import Preprocessing
 
@@ -51,14 +50,14 @@ class Picture:
         patches = shares[..., None] * axes[DOG] + (1 - shares)[..., None] * axes[GRASS]
         self.features = DenseFeatures(F.normalize(patches, dim=-1), plan)
         self.scores = Scores.of(self.features, axes, WORDS)
+        self.predictor = PromptPredictor(self.features, self.scores, self.image)
 
     def click(self, *points: Point, label: int = DOG) -> PromptedMask:
-        return segment_points(self.features, self.scores, label, points, self.image)
+        return self.predictor.click(*points, label=WORDS.names[label])
 
     def box(self, *box_xyxy: float, label: int = DOG) -> PromptedMask:
         left, top, right, bottom = box_xyxy
-        box = (left, top, right, bottom)
-        return segment_box(self.features, self.scores, label, box, self.image)
+        return self.predictor.box((left, top, right, bottom), WORDS.names[label])
 
 
 def disc(size_hw: tuple[int, int], centre_xy: tuple[float, float], radius: float) -> BoolMask:
@@ -85,6 +84,12 @@ def test_a_click_finds_the_thing_in_pictures_of_any_shape(size_hw: tuple[int, in
     assert found.mask.dtype == bool
     assert found.confidence.dtype == np.float16
     assert iou(found.mask, picture.thing) > 0.93
+
+
+def test_without_a_label_what_is_clicked_or_boxed_counts(two_dogs: Picture) -> None:
+    one = disc((160, 256), (60, 80), 35)
+    assert iou(two_dogs.predictor.click((60, 80)).mask, one) > 0.9
+    assert iou(two_dogs.predictor.box((15, 35, 105, 125)).mask, one) > 0.85
 
 
 def test_a_click_takes_the_thing_clicked_and_not_its_like(two_dogs: Picture) -> None:
@@ -222,7 +227,7 @@ def test_a_label_a_little_likely_beside_the_thing_does_not_hide_it(two_dogs: Pic
     cosines[BOAT] = cosines[GRASS] - 0.03  # on the grass a probability of 0.18
     scores = replace(two_dogs.scores, cosines=cosines)
     box = (15, 35, 105, 125)
-    mask = segment_box(two_dogs.features, scores, BOAT, box, two_dogs.image).mask
+    mask = replace(two_dogs.predictor, scores=scores).box(box, "boat").mask
     assert iou(mask, disc((160, 256), (60, 80), 35)) > 0.85
 
 
@@ -255,14 +260,13 @@ def test_a_box_without_a_pixel_is_refused(
 def test_what_does_not_fit_is_refused(two_dogs: Picture) -> None:
     with pytest.raises(ValueError, match="`points` to hold one or more"):
         two_dogs.click()
-    for label in (-1, 3):
-        with pytest.raises(ValueError, match=r"`label` to be in 0\.\.2"):
-            two_dogs.click(Point(1, 1), label=label)
+    with pytest.raises(ValueError, match=r"`label` to be in .*'boat'\), but got 'cat'"):
+        two_dogs.predictor.click(Point(1, 1), label="cat")
     other = Picture(disc((100, 100), (50, 50), 20))
     with pytest.raises(ValueError, match="`image` to be"):
-        segment_points(two_dogs.features, two_dogs.scores, DOG, [Point(1, 1)], other.image)
+        replace(two_dogs.predictor, image=other.image)
     with pytest.raises(ValueError, match="`features` and `scores` to be of one image"):
-        segment_box(two_dogs.features, other.scores, DOG, (0, 0, 9, 9), other.image)
+        replace(two_dogs.predictor, scores=other.scores, image=other.image)
 
 
 @pytest.mark.parametrize("size_hw", [(16, 16), (1, 40), (17, 400)])
@@ -271,5 +275,6 @@ def test_the_smallest_pictures_have_masks_too(size_hw: tuple[int, int]) -> None:
     plan = WindowPlan(size_hw, (16, 48), 64, 32, (16, 16))
     features = DenseFeatures(torch.ones(1, 1, 3, 1), plan)
     scores = Scores.of(features, torch.ones(3, 1), WORDS)
-    assert segment_points(features, scores, DOG, [Point(0, 0)], image).mask[0, 0]
-    assert segment_box(features, scores, DOG, (0, 0, 3, 1), image).mask.shape == size_hw
+    predictor = PromptPredictor(features, scores, image)
+    assert predictor.click((0, 0), label="dog").mask[0, 0]
+    assert predictor.box((0, 0, 3, 1), "dog").mask.shape == size_hw
