@@ -286,8 +286,8 @@ class Settings(BaseSettings):
         default=16,
         ge=4,
         le=256,
-        description="Clicks and opened tasks that are worked on at the same time; a quarter as "
-        "many batches beside them.",
+        description="How many clicks and opened tasks are worked on at once; beside them a quarter "
+        "of that number of batches.",
     )
     basic_auth_user: _Words | None = Field(
         default=None,
@@ -304,7 +304,7 @@ class Settings(BaseSettings):
         "X-Forwarded-For, -Host, -Proto and -Prefix is believed. 0 believes nobody.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        default="INFO", description="Least severity that is logged."
+        default="INFO", description="What is logged: lines of this severity and of higher ones."
     )
     log_format: Literal["text", "json"] = Field(
         default="text", description="Log lines for people (text) or for machines (json)."

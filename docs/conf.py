@@ -24,7 +24,7 @@ html_css_files = ["pages.css"]
 
 myst_heading_anchors = 4
 
-smartquotes_action = "qe"  # -- stays --
+smartquotes = False  # what is copied from a page works
 default_role = "code"  # docstrings name things in single backquotes
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # shapes, ranges and units stand in the docstrings
