@@ -8,7 +8,6 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
 from backend.cli.options import (
     MODEL_SETTINGS,
@@ -20,7 +19,7 @@ from backend.cli.options import (
     with_settings,
 )
 from backend.cli.report import read_annotations
-from backend.feedback.report.tables import print_learned
+from backend.feedback.report.tables import learned_text
 from backend.label_studio.client import required_client
 from backend.services import Services
 from backend.settings import Settings
@@ -125,4 +124,4 @@ def step(settings: Settings, project: int) -> None:
 def _print_status(learner: Learner, project: int) -> None:
     from backend.web.pages.learning import describe_learning
 
-    print_learned(describe_learning(learner, project), Console())
+    click.echo(learned_text(describe_learning(learner, project)))

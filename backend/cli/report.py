@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 
 from backend.cli.options import (
     OUTPUT_FILE,
@@ -23,7 +22,7 @@ from backend.errors import StudioUnreachable
 from backend.feedback.annotation_reader import AnnotationReader
 from backend.feedback.report.hours_left import estimate
 from backend.feedback.report.statistics import PrelabelReport
-from backend.feedback.report.tables import print_report
+from backend.feedback.report.tables import report_text
 from backend.label_studio.client import LabelStudioClient
 from backend.services import Services
 from backend.settings import Settings
@@ -75,6 +74,6 @@ def report(
     savings = PrelabelReport(project, sums, waiting, estimate(annotations, client, project))
     if json_file is not None:
         write_text(json_file, json.dumps(savings.figures(), indent=2) + "\n")
-    print_report(savings, Console(), is_complete=is_complete)
+    click.echo(report_text(savings, is_complete=is_complete))
     if services.stopping.is_set():
         raise SystemExit(130)

@@ -10,9 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 import msgspec
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from backend.cli.evaluate import evaluate_project
 from backend.cli.options import (
@@ -25,10 +22,12 @@ from backend.cli.options import (
     write_bytes,
 )
 from backend.feedback.report.statistics import in_percent
+from backend.feedback.report.tables import text_table
 from backend.label_studio.client import LabelStudioClient, required_client
 from backend.runs.run import MOST_WORD_PICTURES, Run
 from backend.services import Services
 from backend.settings import Settings
+from backend.telemetry.logs import printable
 from clearclip_core.quantities import quantity
 
 if TYPE_CHECKING:
@@ -39,8 +38,8 @@ if TYPE_CHECKING:
 #: What these commands need Label Studio for.
 _USE: Final = "The project is read from Label Studio"
 
-#: Prints a report; the last argument returns the address of a task in Label Studio.
-_Show = Callable[[Any, Console, Callable[[int], str | None]], None]
+#: Prints a report.
+_Show = Callable[[Any], None]
 
 _json_option = click.option(
     "--json", "json_file", type=OUTPUT_FILE, help="Write the report to a file."
@@ -112,12 +111,11 @@ def _make(
     if json_file is not None:
         encoded = msgspec.json.format(msgspec.json.encode(report), indent=2)
         write_bytes(json_file, encoded + b"\n")
-    console = Console()
-    show(report, console, lambda task: services.files.task_url(project, task))
+    show(report)
     for task, reason in report.left_out.items():
-        console.print(f"Left out: task {task}: {reason}", markup=False)
+        click.echo(printable(f"Left out: task {task}: {reason}"))
     if report.left_out_count > len(report.left_out):
-        console.print(f"Left out in all: {report.left_out_count} tasks")
+        click.echo(f"Left out in all: {report.left_out_count} tasks")
     services.runs.add_done(kind, project, request, report, created)
     tasks = kind.tasks(report) if kind.tasks else ()
     if make_view and not tasks:
@@ -129,46 +127,36 @@ def _make(
         click.echo(f"Label Studio has the view “{kind.title}” now.")
 
 
-def _print_table(console: Console, rows: Iterable[Any], columns: Mapping[str, Any]) -> None:
-    """Print rows as a table; a heading that begins with ">" is of numbers.
+def _print_table(rows: Iterable[Any], columns: Mapping[str, Any]) -> None:
+    """Print rows as a table, see `text_table`.
 
     Args:
         columns: heading -> field of the rows, or what returns the text of a row.
     """
-    table = Table(box=None, padding=(0, 1, 0, 0))
-    for heading in columns:
-        justify: Any = "right" if heading.startswith(">") else "left"
-        table.add_column(heading.lstrip(">"), justify=justify, overflow="fold")
-    for row in rows:
-        cells = (
-            _cell(getattr(row, each) if isinstance(each, str) else each(row))
-            for each in columns.values()
-        )
-        table.add_row(*cells)
-    console.print(table)
+    cells = ([_cell(row, each) for each in columns.values()] for row in rows)
+    click.echo(f"{text_table([*columns], cells)}\n")
 
 
-def _cell(value: object) -> str:
-    if isinstance(value, float) or value is None:
-        return in_percent(value)
-    return escape(str(value))
+def _cell(row: Any, column: Any) -> str:
+    value = getattr(row, column) if isinstance(column, str) else column(row)
+    return in_percent(value) if isinstance(value, float) or value is None else str(value)
 
 
 @_command("label-errors", MODEL_SETTINGS, _yes_option, _view_option)
-def show_label_errors(report: LabelErrors, console: Console, *_: object) -> None:
+def show_label_errors(report: LabelErrors) -> None:
     """Find annotations to check again.
 
     They disagree most with what the other annotations of the project teach. The project's page
     shows them with pictures. Those that were confirmed there are left out.
     """
     examples = f"{quantity(report.examples, 'training example')}, in folds"
-    console.print(
+    click.echo(
         f"{quantity(report.annotations, 'annotation')} of "
         f"{quantity(report.pictures, 'picture')}; "
         f"scores of {examples if report.examples else 'the words'}"
     )
     columns = {">task": "task", ">annotation": "annotation", "what is found": "sentence"}
-    _print_table(console, report.suspicions, columns)
+    _print_table(report.suspicions, columns)
 
 
 @_command(
@@ -180,32 +168,31 @@ def show_label_errors(report: LabelErrors, console: Console, *_: object) -> None
     _yes_option,
     _view_option,
 )
-def show_agreement(report: Agreement, console: Console, *_: object) -> None:
+def show_agreement(report: Agreement) -> None:
     """Compare what several annotators drew.
 
     On tasks that several people have annotated. The project's page shows the pixels in dispute.
     """
     if not report.pictures:
-        console.print(
+        click.echo(
             "There is nothing to compare yet: no task has annotations of several people with a "
-            "region of a label.",
-            soft_wrap=True,
+            "region of a label."
         )
         return
-    console.print(
+    click.echo(
         f"{quantity(report.annotations, 'annotation')} of {quantity(report.tasks, 'task')}; in "
         f"dispute: {in_percent(report.disputed)} of the pixels of "
         f"{quantity(report.pictures, 'picture')}"
     )
     agreed = {">pictures": "pictures", ">IoU": "iou"}
     label = {"label": "label"} | agreed | {">in dispute": "disputed"}
-    _print_table(console, report.labels, label)
+    _print_table(report.labels, label)
     pair = {"one person": "label", "another": lambda row: row.other or "nothing"}
-    _print_table(console, report.confusions, pair | {">pixels": "share"})
+    _print_table(report.confusions, pair | {">pixels": "share"})
     person = {"annotator": lambda row: row.name or f"User {row.annotator}"}
-    _print_table(console, report.annotators, person | agreed)
+    _print_table(report.annotators, person | agreed)
     disputes = {">task": "task", ">people": "people", ">in dispute": "disputed"}
-    _print_table(console, report.disputes, disputes)
+    _print_table(report.disputes, disputes)
 
 
 @_command(
@@ -228,43 +215,42 @@ def show_agreement(report: Agreement, console: Console, *_: object) -> None:
         help="Number of pictures.",
     ),
 )
-def show_words(report: WordsReport, console: Console, *_: object) -> None:
+def show_words(report: WordsReport) -> None:
     """Check the words of labels, or try others.
 
     On corrected pictures, words are ranked by the paint that they save over all labels. Nothing is
     written to Label Studio: the project's page has a button for it.
     """
     pictures = quantity(report.pictures, "corrected picture" if report.is_corrected else "picture")
-    console.print(pictures + ("" if report.is_corrected else ", not corrected"))
+    click.echo(pictures + ("" if report.is_corrected else ", not corrected"))
     if report.label:
-        _print_trials(report, console)
+        _print_trials(report)
     else:
-        _print_check(report, console)
+        _print_check(report)
 
 
-def _print_trials(report: WordsReport, console: Console) -> None:
+def _print_trials(report: WordsReport) -> None:
     columns = {
         "words": lambda row: ", ".join(row.words) + ("" if row.row else " (now)"),
         ">saved paint,\nall labels": "saved_paint",
         ">IoU": "iou",
         ">of the\npicture": "share",
     }
-    _print_table(console, report.trials, columns)
+    _print_table(report.trials, columns)
     best = report.trials[0]
     if not report.is_corrected:
-        console.print(
+        click.echo(
             "Nothing is ranked, since nobody has corrected these pictures: the project's page "
-            "shows the masks side by side.",
-            soft_wrap=True,
+            "shows the masks side by side."
         )
     elif best.row:
-        console.print(f"Best: {best.line}", markup=False, soft_wrap=True)
+        click.echo(printable(f"Best: {best.line}"))
 
 
-def _print_check(report: WordsReport, console: Console) -> None:
+def _print_check(report: WordsReport) -> None:
     shares = {"label": lambda row: row[0], ">of the pictures": lambda row: row[1]}
-    _print_table(console, report.shares.items(), shares)
+    _print_table(report.shares.items(), shares)
     for found in report.advice:
-        console.print(f"\n{found.finding}\n  {found.remedy}", markup=False)
+        click.echo(f"{printable(found.finding)}\n  {printable(found.remedy)}")
     if not report.advice:
-        console.print("Nothing is found: the words lie apart.")
+        click.echo("Nothing is found: the words lie apart.")

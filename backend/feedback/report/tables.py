@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import starmap, zip_longest
 from typing import Any, Final
 from xml.etree.ElementTree import Element, SubElement, tostring
-
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from backend.feedback.report.hours_left import HoursLeft, hours, interval
 from backend.feedback.report.statistics import (
@@ -25,92 +22,97 @@ from clearclip_core.quantities import quantity
 
 #: In two lines, so that all columns fit a terminal of 80 letters.
 _COLUMNS: Final = (
-    "pic-\ntures",
-    "pre-\nlabels",
-    "accepted\n%",
-    "mean\nIoU %",
-    "saved\npaint %",
-    "false",
-    "missed",
+    *(">pic-\ntures", ">pre-\nlabels", ">accepted\n%", ">mean\nIoU %", ">saved\npaint %"),
+    *(">false", ">missed"),
 )
 
 
-def print_report(report: PrelabelReport, console: Console, *, is_complete: bool = False) -> None:
-    """Print the report on the prelabels of a project.
+def text_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Format a table for a terminal or a pipe.
+
+    Args:
+        head: the headings, which may have several lines; one that begins with ">" is of numbers.
+
+    >>> print(text_table(("label", ">IoU"), [("car", "62.5 %"), ("sky", "8.1 %")]))
+    label     IoU
+    car    62.5 %
+    sky     8.1 %
+    """
+    titles = [each.removeprefix(">").split("\n")[::-1] for each in head]
+    above = [*zip_longest(*titles, fillvalue="")][::-1]
+    lines = [*above, *(map(printable, row) for row in rows)]
+    columns = [
+        [cell.rjust(width) if title.startswith(">") else cell.ljust(width) for cell in column]
+        for title, column in zip(head, zip(*lines, strict=True), strict=True)
+        for width in (max(map(len, column)),)
+    ]
+    return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
+
+
+def report_text(report: PrelabelReport, *, is_complete: bool = False) -> str:
+    """Return the report on the prelabels of a project for a terminal.
 
     Args:
         is_complete: whether Label Studio was asked just now for all annotations of the project.
     """
     sums = report.sums
-    console.print(_summary(report, is_complete))
+    lines = [_summary(report, is_complete)]
     if sums.all.labels:
         labels = by_name(sums.all.labels) | {"all": sums.all.total}
-        for title, first, lines in (
+        for title, first, groups in (
             ("By label", "label", labels),
             (f"By {sums.step}", "from", _totals(sums.periods)),
             ("By model version", "version", _totals(report.newest_versions)),
         ):
-            table = _empty_table(title, first, _COLUMNS)
-            for name, each in lines.items():
-                _row(table, name, each)
-            console.print(table, "")
+            rows = starmap(_row, groups.items())
+            lines += ["", title, text_table((first, *_COLUMNS), rows)]
     if report.hours_left is not None:
-        _print_hours(report.hours_left, console)
-    for label, what in report.harmful.items():
-        console.print(f"[bold red]{_safe(label)} costs more than it saves:[/] {_safe(what)}")
-    for label, what in report.missing.items():
-        console.print(f"[bold]{_safe(label)} is mostly missed:[/] {_safe(what)}")
+        lines += ["", *_hours_lines(report.hours_left)]
+    costs = {f"{label} costs more than it saves": why for label, why in report.harmful.items()}
+    misses = {f"{label} is mostly missed": why for label, why in report.missing.items()}
+    lines += [printable(f"{what}: {why}") for what, why in (costs | misses).items()]
+    return "\n".join(lines)
 
 
 def _totals(groups: Mapping[str, GroupSums]) -> dict[str, LabelSums]:
     return {name: group.total for name, group in groups.items()}
 
 
-def print_learned(learned: Mapping[str, Any], console: Console) -> None:
-    """Print what a project has learned.
+def learned_text(learned: Mapping[str, Any]) -> str:
+    """Return what a project has learned for a terminal.
 
     Args:
         learned: from `backend.web.pages.learning.describe_learning`.
     """
     live, pinned = learned["live"], ", chosen by hand" if learned["pinned"] else ""
     now = f"version {live} is in use" if live else "the words alone"
-    console.print(
+    lines = [
         f"Project {learned['project']}: {now}{pinned}. "
         f"{quantity(learned['annotations'], 'annotation')} to learn from; {learned['changed']} "
-        "changed since the last version.",
-        highlight=False,
-    )
+        "changed since the last version."
+    ]
     if learned["trouble"]:
-        console.print(f"[bold red]The last step has failed:[/] {_safe(learned['trouble'])}")
+        lines.append(f"The last step has failed: {learned['trouble']}")
     if learned["waits"]:
-        console.print(f"Version {learned['waits']} waits for `adapt use`.", highlight=False)
+        lines.append(f"Version {learned['waits']} waits for `adapt use`.")
+    lines = [*map(printable, lines)]
     if learned["versions"]:
-        console.print(_versions(learned["versions"]))
+        lines += ["", *_versions(learned["versions"]), ""]
     for version in learned["versions"]:
         if version["live"] or version is learned["versions"][0]:
-            for label, reason in version["refused"].items():
-                console.print(
-                    f"Version {version['number']} leaves {_safe(label)} as it was: {_safe(reason)}",
-                    highlight=False,
-                )
+            lines += [
+                printable(f"Version {version['number']} leaves {label} as it was: {reason}")
+                for label, reason in version["refused"].items()
+            ]
     if learned["as_words"]:
-        labels = ", ".join(map(_safe, learned["as_words"]))
-        console.print(f"Labels that keep their words: {labels}.", highlight=False)
+        lines.append(printable(f"Labels that keep their words: {', '.join(learned['as_words'])}."))
+    return "\n".join(lines)
 
 
-def _versions(versions: list[Mapping[str, Any]]) -> Table:
-    table = Table(
-        title="Held-out IoU: mean over labels, on corrected pictures that learning did not use",
-        caption="A version's model version ends with its annotations and number.",
-        title_justify="left",
-        caption_justify="left",
-    )
-    table.add_column("version", justify="right")
-    table.add_column("")
-    for column in ("made", "annotations", "words alone", "learned"):
-        table.add_column(column, justify="right")
-    for each in versions:
-        table.add_row(
+def _versions(versions: list[Mapping[str, Any]]) -> list[str]:
+    head = (">version", "", ">made", ">annotations", ">words alone", ">learned")
+    rows = (
+        (
             str(each["number"]),
             "live" if each["live"] else "" if each["better"] else "not passed",
             datetime.fromtimestamp(each["created"]).strftime("%Y-%m-%d %H:%M"),
@@ -118,11 +120,13 @@ def _versions(versions: list[Mapping[str, Any]]) -> Table:
             in_percent(each["text_iou"] if each["text_ious"] else None),
             in_percent(each["adapted_iou"] if each["text_ious"] else None),
         )
-    return table
-
-
-def _safe(text: str) -> str:
-    return escape(printable(text))
+        for each in versions
+    )
+    return [
+        "Held-out IoU: mean over labels, on corrected pictures that learning did not use",
+        text_table(head, rows),
+        "A version's model version ends with its annotations and number.",
+    ]
 
 
 def _summary(report: PrelabelReport, is_complete: bool) -> str:
@@ -142,44 +146,28 @@ def _summary(report: PrelabelReport, is_complete: bool) -> str:
     )
 
 
-def _print_hours(left: HoursLeft, console: Console) -> None:
+def _hours_lines(left: HoursLeft) -> list[str]:
     seconds = (
         "not measured" if each is None else f"{each:.0f} s"
         for each in (left.seconds_with, left.seconds_without)
     )
-    console.print("An annotation takes: {} with a prelabel, {} without.".format(*seconds))
+    lines = ["An annotation takes: {} with a prelabel, {} without.".format(*seconds)]
     if left.tasks_left is not None:
         tasks = quantity(left.tasks_left, "task")
-        console.print(f"Hours left at today's pace, for {tasks} without an annotation")
-        table = _empty_table("", "", ("expected", "90 % range"))
-        for name, each in (("with", left.with_prelabels), ("without", left.without_prelabels)):
-            expected = hours(each.hours) if each else "not known"
-            table.add_row(f"{name} prelabels", expected, interval(each))
-        console.print(table)
-    for sentence in left.missing:
-        console.print(sentence)
-    console.print()
+        lines.append(f"Hours left at today's pace, for {tasks} without an annotation")
+        rows = (
+            (f"{name} prelabels", hours(each.hours) if each else "not known", interval(each))
+            for name, each in (("with", left.with_prelabels), ("without", left.without_prelabels))
+        )
+        lines.append(text_table(("", ">expected", ">90 % range"), rows))
+    return [*lines, *left.missing, ""]
 
 
-def _empty_table(title: str, first: str, columns: Sequence[str]) -> Table:
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
-    table.add_column(first, overflow="fold", min_width=10)
-    for column in columns:
-        table.add_column(column, justify="right", vertical="bottom", no_wrap=True)
-    return table
-
-
-def _row(table: Table, name: str, sums: LabelSums) -> None:
+def _row(name: str, sums: LabelSums) -> list[str]:
     shares = (sums.accepted_share, sums.mean_iou, sums.saved_paint)
-    table.add_row(
-        _safe(name),
-        str(sums.pictures),
-        str(sums.prelabels),
-        *(in_percent(share).removesuffix(" %") for share in shares),
-        str(sums.false),
-        str(sums.missed),
-        style="red" if sums.harms else None,
-    )
+    counts = str(sums.pictures), str(sums.prelabels)
+    percent = (in_percent(share).removesuffix(" %") for share in shares)
+    return [name, *counts, *percent, str(sums.false), str(sums.missed)]
 
 
 def to_csv(report: PrelabelReport) -> str:
