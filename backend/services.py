@@ -17,7 +17,7 @@ from backend.feedback.annotation_store import AnnotationStore
 from backend.jobs.change_poller import ChangePoller, PollStore
 from backend.jobs.connection_watch import ConnectionWatch
 from backend.jobs.job_store import JobStore
-from backend.jobs.withdrawer import Withdrawer
+from backend.jobs.worker import JobRunner, Round, Withdrawer, Worker
 from backend.label_studio.client import LabelStudioClient, required_client
 from backend.label_studio.connection import PAGE_WAIT_S
 from backend.label_studio.download import LabelStudioFiles
@@ -25,7 +25,6 @@ from backend.label_studio.image_loader import ImageReader
 from backend.prediction.failures import FailureStore
 from backend.runs.run import RunParts
 from backend.runs.run_store import RunStore
-from backend.runs.runner import Runner
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker
 
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from backend.inference.engine import Engine
     from backend.jobs.prelabeler import Prelabeler
     from backend.jobs.ray_prelabeler import ClusterPrelabeler
-    from backend.jobs.worker import Round, Worker
     from backend.learning.learner import Learner
     from backend.prediction.batches import TaskRunner
     from backend.prediction.predictor import Predictor
@@ -202,8 +200,7 @@ class Services:
         Args:
             predictor: the one that answers requests, so that both tell the same tracker.
         """
-        from backend.jobs.worker import JobRunner, Worker
-        from backend.runs.kinds import KINDS
+        from backend.runs.runner import KINDS, Runner
 
         client = self.client
         if client is None:

@@ -12,8 +12,7 @@ import click
 from backend.cli.options import Command, with_settings
 from backend.database.backup import back_up
 from backend.database.backup import restore as restore_backup
-from backend.database.database import Database
-from backend.database.migrations.revisions import revisions
+from backend.database.database import Database, revisions
 from backend.settings import Settings
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import click
 
@@ -21,26 +21,15 @@ from backend.cli.options import (
     view_option,
     with_settings,
 )
-from backend.dataset.dataset_report import EarlierSet
-from backend.dataset.exporter import (
-    FORMATS,
-    DatasetExporter,
-    DatasetOptions,
-    Describe,
-    Pictures,
-    Scorer,
-)
+from backend.dataset.dataset_report import EarlierSet, SetScorer
+from backend.dataset.exporter import FORMATS, DatasetExporter, DatasetOptions, Pictures
 from backend.dataset.picture_file import LocalPictures
-from backend.dataset.splits import Split
+from backend.dataset.splits import Split, describe_picture
 from backend.dataset.tasks import ExportedTasks, ProjectTasks
 from backend.label_studio.client import required_client
-from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.services import Services
 from backend.settings import Settings
-
-if TYPE_CHECKING:  # torch, which only near-duplicates and scores need
-    from backend.inference.engine import Engine
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -235,17 +224,23 @@ def dataset(
         xml = required_client(services.page_client, "").label_config(int(project or 0))  # asks once
     read_file = services.images.read_file
     with ExitStack() as stack:
-        needs_model = with_score or options.least_cosine is not None
-        engine = stack.enter_context(services.engine) if needs_model else None
+        if with_score or options.least_cosine:
+            stack.enter_context(services.engine)
         config_ = parse_label_config(xml, settings, must_draw=False)
+        scorer = None
+        if with_score:
+            from backend.learning.predicted_masks import MaskPredictor  # torch
+
+            predictor = MaskPredictor(services.engine, settings, config_, int(project or 0))
+            scorer = SetScorer(predictor, services.learner.versions)
         exporter = DatasetExporter(
             folder,
             config_,
             options,
             LocalPictures(picture_folder, settings.max_image_mb, read_file, originals),
             max_megapixels=settings.max_image_megapixels,
-            describe=_describe(engine) if engine and options.least_cosine is not None else None,
-            scorer=_scorer(services, config_, int(project or 0)) if with_score else None,
+            describe=partial(describe_picture, services.engine) if options.least_cosine else None,
+            scorer=scorer,
             earlier=EarlierSet.read([since], options.splitting) if since else None,
         )
         with stopped_by_signals(services.stopping), progress_bar("Reading", "task") as show:
@@ -257,17 +252,3 @@ def dataset(
         raise SystemExit(130)
     click.echo(f"{folder}{' (nothing was written)' if options.dry_run else ''}: {report}")
     raise SystemExit(1 if report.skipped else 0)
-
-
-def _describe(engine: Engine) -> Describe:
-    from backend.dataset.splits import describe_picture
-
-    return partial(describe_picture, engine)
-
-
-def _scorer(services: Services, config: LabelConfig, project: int) -> Scorer:
-    from backend.dataset.set_scorer import SetScorer
-    from backend.learning.predicted_masks import MaskPredictor
-
-    predictor = MaskPredictor(services.engine, services.settings, config, project)
-    return SetScorer(predictor, services.learner.versions)

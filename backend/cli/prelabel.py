@@ -25,7 +25,7 @@ from backend.database.database import error_message
 from backend.database.leases import LeaseLost, has_died
 from backend.errors import JobOver
 from backend.jobs.job_store import Job, Only
-from backend.jobs.withdrawer import Withdrawer
+from backend.jobs.worker import Withdrawer
 from backend.label_studio.client import required_client
 from backend.prediction.failures import FailingTask, FailureStore
 from backend.services import Services

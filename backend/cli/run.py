@@ -96,7 +96,7 @@ def _make(
     **asked: Any,
 ) -> None:
     """Make a report, print it, keep it for the page, and make a view."""
-    from backend.runs.kinds import KINDS  # and torch with it, which the help does without
+    from backend.runs.runner import KINDS  # and torch with it, which the help does without
 
     created = time.time()
     kind = next(each for each in KINDS if each.name == name)

@@ -14,8 +14,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
-from backend.database.database import Database, file_lock
-from backend.database.migrations.revisions import check_known
+from backend.database.database import Database, check_known, file_lock
 from backend.errors import DatabaseInUse
 
 #: How long to wait for a command that has just opened the database and closes it, in seconds.

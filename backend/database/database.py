@@ -1,6 +1,8 @@
-"""The database that backends share, SQLite or PostgreSQL: connections and transactions.
+"""The database that backends share, SQLite or PostgreSQL: connections, transactions, revisions.
 
-Any number of threads and processes may hold a `Database` on the same URL.
+Any number of threads and processes may hold a `Database` on the same URL. A revision of the tables
+is a file of `backend.database.migrations.versions`, whose name begins with its number. The table
+``alembic_version`` holds the number that a database is at; an empty database has no such table.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -24,13 +27,15 @@ from sqlalchemy import (
     create_engine,
     event,
     func,
+    inspect,
     select,
+    text,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from backend.database.migrations.revisions import current, is_up_to_date, upgrade_tables
+from backend.errors import DatabaseRefused
 from backend.settings import Settings
 
 #: The advisory lock of PostgreSQL under which tables are made and jobs are changed.
@@ -57,6 +62,11 @@ _ADVICE: Final = (
 
 #: All tables; each module that owns some registers them here.
 METADATA: Final = MetaData()
+
+_MIGRATIONS: Final = Path(__file__).parent / "migrations"
+
+#: Alembic keeps what it works at in module globals: one thread of a process at a time upgrades.
+_UPGRADING: Final = threading.Lock()
 
 Key = TypeVar("Key", int, str)
 Value = TypeVar("Value")
@@ -115,7 +125,7 @@ class Database:
             engine = _connect(self._url)
             try:
                 with engine.connect() as connection:
-                    return current(connection.execution_options(reads_only=True))
+                    return current_revision(connection.execution_options(reads_only=True))
             finally:
                 engine.dispose()
 
@@ -297,11 +307,11 @@ def _upgrade(engine: Engine) -> None:
     """Upgrade a database that is not up to date; others may write while this is checked."""
     with engine.connect() as connection:
         connection.execution_options(reads_only=True)
-        if is_up_to_date(connection):
+        if current_revision(connection) == revisions()[-1]:
             return
     with engine.begin() as connection:
         take_lock(connection, LOCK)  # two processes that start at once must not both upgrade
-        upgrade_tables(connection)
+        _run_revisions(connection)
 
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:
@@ -318,3 +328,72 @@ def _begin_sqlite(connection: Connection) -> None:
     """
     reads_only = connection.get_execution_options().get("reads_only")
     connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
+
+
+# ---- revisions -----------------------------------------------------------------------------------
+
+
+@cache
+def revisions() -> tuple[str, ...]:
+    """Return the numbers of all revisions that this version knows, in ascending order.
+
+    They are read from the names of the files, since importing Alembic takes longer than opening a
+    database that is up to date.
+
+    >>> revisions()[0]
+    '0200'
+    """
+    files = (_MIGRATIONS / "versions").glob("[0-9]*_*.py")
+    return tuple(sorted(file.name.partition("_")[0] for file in files))
+
+
+def check_known(revision: str | None) -> None:
+    """Refuse a revision that this version does not know.
+
+    Raises:
+        DatabaseRefused: it does not; None: a version before 0.2 has made the tables.
+    """
+    if revision in revisions():
+        return
+    if revision is None or revision < revisions()[0]:
+        raise DatabaseRefused(
+            "The database is from a version of the backend before 0.2, and is not upgraded: choose "
+            "another MODEL_DIR or DATABASE_URL, or move the database away. Annotations and "
+            "predictions are in Label Studio, and are read again."
+        )
+    raise DatabaseRefused(
+        f"The database is from a newer version of the backend (its revision is {revision}, "
+        f"and this version knows those up to {revisions()[-1]}): install the newer version, "
+        "or restore a backup with `clearclip-backend database restore FILE`."
+    )
+
+
+def current_revision(connection: Connection) -> str | None:
+    """Return the revision of a database; None: it is empty."""
+    inspector = inspect(connection)
+    if not inspector.has_table("alembic_version"):
+        if inspector.has_table("jobs"):
+            check_known(None)
+        return None
+    found = connection.execute(text("SELECT max(version_num) FROM alembic_version")).scalar()
+    if found is None:
+        return None
+    check_known(str(found))
+    return str(found)
+
+
+def _run_revisions(connection: Connection) -> None:
+    """Run the revisions that a database lacks, in the transaction that the connection is in."""
+    before = current_revision(connection)
+    if before == revisions()[-1]:
+        return
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    with _UPGRADING:
+        command.upgrade(config, "head")
+    if before is not None:
+        after = current_revision(connection)
+        log.info("The database is upgraded from revision %s to %s", before, after)

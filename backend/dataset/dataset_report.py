@@ -1,20 +1,29 @@
-"""What was written of a data set, what was left out, and what is known of the set before it."""
+"""What was written of a data set and what was left out, its score, and the set before it."""
 
 from __future__ import annotations
 
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Final
+from statistics import fmean
+from typing import TYPE_CHECKING, Final
 
 import msgspec
+import numpy as np
 
 from backend.dataset.labelled_image import PictureRow
 from backend.dataset.output_folder import PICTURES_FILE, REPORT_FILE
+from clearclip_core import RGBArray
+from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth
 from clearclip_core.quantities import quantity
+
+if TYPE_CHECKING:  # torch
+    from backend.learning.predicted_masks import MaskPredictor
+    from backend.learning.versions import VersionStore
+    from clearclip_core.evaluation.metrics import MaskOverlap
 
 _SHOWN: Final = 10  # reasons on a terminal; the file has all
 
@@ -87,6 +96,47 @@ class SetScore(msgspec.Struct, frozen=True):
             f"{who} predicted these label maps with a mean IoU of {100 * self.mean_iou:.1f} % "
             f"({told}); pixels of 255 do not count.{flatters}"
         )
+
+
+class SetScorer:
+    """Predicts pictures with a project's live version, and sums up how label maps are met."""
+
+    def __init__(self, predictor: MaskPredictor, versions: VersionStore) -> None:
+        self._predictor = predictor
+        self._active = versions.active(predictor.project, predictor.config.adapt)
+        self._sums: dict[str, MaskOverlap] = {}
+
+    def add(self, rgb: RGBArray, tag: str, label_map: Truth, names: Sequence[str]) -> None:
+        """Predict an image (H, W, 3) uint8 of a tag; waits for the model.
+
+        Args:
+            label_map: (H, W) uint8, as it is written: 255 for pixels that do not count.
+            names: of its values.
+        """
+        from clearclip_core.evaluation.comparison import mask_overlaps  # torch
+
+        labels, thresholds = self._predictor.config.labels_of(tag), self._predictor.thresholds(tag)
+        pairs = zip(labels, thresholds, strict=True)
+        # What is never predicted is not missed.
+        index = {label.name: at for at, (label, least) in enumerate(pairs) if least < 1}
+        if not index:
+            return
+        table = np.full(IGNORE + 1, NOTHING, np.uint8)
+        table[IGNORE] = IGNORE
+        table[: len(names)] = [index.get(name, NOTHING) for name in names]
+        adaptation = self._active.adaptation if self._active else None
+        masks = self._predictor.predict(tag, rgb, adaptation=adaptation)
+        overlaps = mask_overlaps(masks, table.take(label_map), max(index.values()) + 1)
+        for name, at in index.items():
+            before = self._sums.get(name)
+            self._sums[name] = overlaps[at] if before is None else before + overlaps[at]
+
+    def score(self) -> SetScore:
+        """Return the score on all images so far."""
+        ious = {name: each.iou for name, each in self._sums.items()}
+        known = {name: round(iou, 4) for name, iou in ious.items() if iou is not None}
+        mean, live = round(fmean(known.values()), 4) if known else None, self._active
+        return SetScore(mean, known, *((live.number, live.annotations) if live else ()))
 
 
 class DatasetReport(msgspec.Struct):

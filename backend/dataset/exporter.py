@@ -13,7 +13,7 @@ from functools import partial
 from importlib.util import find_spec
 from itertools import chain, combinations, count
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal
 
 import msgspec
 import numpy as np
@@ -27,7 +27,7 @@ from backend.dataset.dataset_report import (
     DatasetReport,
     EarlierSet,
     SetCounts,
-    SetScore,
+    SetScorer,
     Skipped,
 )
 from backend.dataset.formats.coco import CocoWriter
@@ -81,18 +81,6 @@ _FEATURES: Final = f"{PARTS}/features"
 
 #: Returns features (D,) float16 of unit length, as bytes, by which near-duplicates are found.
 Describe = Callable[[RGBArray], bytes]
-
-
-class Scorer(Protocol):
-    """Predicts pictures and compares them with their label maps, see `SetScorer`."""
-
-    def add(
-        self, rgb: RGBArray, tag: str, label_map: npt.NDArray[np.uint8], names: Sequence[str]
-    ) -> None:
-        """Predict a picture of an image tag."""
-
-    def score(self) -> SetScore:
-        """Return the score on all pictures."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +167,7 @@ class DatasetExporter:
     max_megapixels: float
     max_mb: int | None = None
     describe: Describe | None = None
-    scorer: Scorer | None = None
+    scorer: SetScorer | None = None
     earlier: EarlierSet | None = None
 
     def __post_init__(self) -> None:

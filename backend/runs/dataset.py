@@ -17,15 +17,15 @@ import msgspec
 
 from backend.annotations.annotated_image import AnnotationChoice
 from backend.annotations.label_map import LATER, Overlap
-from backend.dataset.dataset_report import Changes, ClassCount, EarlierSet
-from backend.dataset.exporter import DatasetExporter, DatasetOptions, Scorer
+from backend.dataset.dataset_report import Changes, ClassCount, EarlierSet, SetScorer
+from backend.dataset.exporter import DatasetExporter, DatasetOptions
 from backend.dataset.output_folder import PICTURES_FILE, REPORT_FILE
 from backend.dataset.picture_file import LocalPictures
 from backend.dataset.splits import Split, describe_picture
 from backend.dataset.tasks import ProjectTasks
 from backend.errors import BadRequest, DatasetError, ModelUnavailable
-from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
+from backend.learning.predicted_masks import MaskPredictor
 from backend.runs.run import MOST_LEFT_OUT, Progress, Run, RunKind, RunParts
 from backend.settings import Settings
 from clearclip_core.images.label_maps import is_hidden, replaced, write_whole
@@ -174,6 +174,7 @@ def _export(parts: RunParts, run: Run, asked: AskedDataset, progress: Progress) 
     xml = client.label_config(run.project)
     config = parse_label_config(xml, settings, must_draw=False)
     source = ProjectTasks(client, run.project, asked.view, asked.with_predictions)
+    predictor = MaskPredictor(parts.engine, settings, config, run.project)
     exporter = DatasetExporter(
         folder,
         config,
@@ -182,7 +183,7 @@ def _export(parts: RunParts, run: Run, asked: AskedDataset, progress: Progress) 
         max_megapixels=settings.max_image_megapixels,
         max_mb=settings.dataset_mb,
         describe=partial(describe_picture, parts.engine) if asked.near_duplicates else None,
-        scorer=_scorer(parts, config, run.project) if asked.score else None,
+        scorer=SetScorer(predictor, parts.versions) if asked.score else None,
         earlier=EarlierSet.read(_earlier(settings, run), asked.options.splitting),
     )
     watch = partial(progress, total=source.count())
@@ -217,14 +218,6 @@ def _earlier(settings: Settings, run: Run) -> Iterator[Path | zipfile.Path]:
     for each in sorted(found, key=lambda each: each.stat().st_mtime, reverse=True):
         with suppress(OSError, zipfile.BadZipFile):
             yield each if each.is_dir() else zipfile.Path(each)
-
-
-def _scorer(parts: RunParts, config: LabelConfig, project: int) -> Scorer:
-    from backend.dataset.set_scorer import SetScorer  # torch
-    from backend.learning.predicted_masks import MaskPredictor
-
-    predictor = MaskPredictor(parts.engine, parts.settings, config, project)
-    return SetScorer(predictor, parts.versions)
 
 
 def _remember(settings: Settings, run: Run, asked: AskedDataset, folder: Path) -> None:

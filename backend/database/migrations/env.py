@@ -1,4 +1,4 @@
-"""Run revisions for Alembic, on the connection that `revisions.upgrade` hands over."""
+"""Run revisions for Alembic, on the connection that `backend.database.database` hands over."""
 
 from __future__ import annotations
 

@@ -8,8 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from backend.cli import main as cli
-from backend.database.database import Database
-from backend.database.migrations.revisions import revisions
+from backend.database.database import Database, revisions
 from backend.jobs.job_store import JobStore
 from tests.backend.fakes.databases import check_filled, execute, fill
 

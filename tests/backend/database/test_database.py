@@ -17,9 +17,8 @@ from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.pool import QueuePool
 
 from backend.database import database
-from backend.database.database import LOCK, Database
+from backend.database.database import LOCK, Database, revisions
 from backend.database.leases import has_died, new_owner
-from backend.database.migrations.revisions import revisions
 from backend.jobs.job_store import JobStore
 from backend.settings import Settings
 

@@ -19,8 +19,7 @@ from sqlalchemy import Engine, create_engine, event
 import backend.web.app
 from backend.cli.serve import wait_for_database
 from backend.database import migrations
-from backend.database.database import METADATA, Database
-from backend.database.migrations.revisions import revisions
+from backend.database.database import METADATA, Database, revisions
 from backend.errors import DatabaseRefused
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.comparison import LabelDiff

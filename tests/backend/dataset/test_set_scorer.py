@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from backend.cli.dataset import dataset
-from backend.dataset.set_scorer import SetScorer
+from backend.dataset.dataset_report import SetScorer
 from backend.label_studio.label_config_parser import parse_label_config
 from clearclip_core import Label, Segmenter
 from tests.backend.fakes.label_studio import TOKEN

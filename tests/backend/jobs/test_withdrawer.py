@@ -14,7 +14,7 @@ from backend.cli.main import main
 from backend.database.database import Database
 from backend.errors import NotFound, StudioUnreachable, WithdrawalRefused
 from backend.jobs.job_store import Job, JobStore
-from backend.jobs.withdrawer import Withdrawer
+from backend.jobs.worker import Withdrawer
 from backend.label_studio.client import LabelStudioClient
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, LocalServer

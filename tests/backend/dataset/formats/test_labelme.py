@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backend.dataset.formats.detection import detect_format
-from backend.dataset.formats.labelme import read_labelme
+from backend.dataset.formats.detection import detect_format, read_labelme
 from backend.dataset.mask_source import Limits
 from backend.errors import DatasetError
 from tests.backend.dataset.drawn_tasks import saved

@@ -17,10 +17,10 @@ from backend.jobs.connection_watch import ConnectionWatch
 from backend.prediction.failures import FailureStore
 from backend.runs.agreement import AGREEMENT
 from backend.runs.dataset import DATASETS, AskedDataset
-from backend.runs.kinds import KINDS
 from backend.runs.label_errors import LABEL_ERRORS
 from backend.runs.run import AskedNothing, RunKind
 from backend.runs.run_store import RunStore
+from backend.runs.runner import KINDS
 from backend.runs.words import WORDS, AskedWords
 from backend.settings import Settings
 from backend.web.pages.forms import JobRequest, parse_fields
