@@ -337,14 +337,14 @@ class MaskImporter:
         client, version = self._client, self._options.version
         if self._options.kind == "annotations":
             reasons = {
-                task: client.annotation_writer.write(task, version, [*map(_as_drawn, result)])
+                task: client.write_annotation(task, version, [*map(_as_drawn, result)])
                 for task, result in results.items()
             }
             return {task: reason for task, reason in reasons.items() if reason}
         for task in self._replaced.intersection(results):
             self._remove_predictions(task)
         entries = {task: self._prediction(result) for task, result in results.items()}
-        return client.prediction_writer.write(self._project, version, entries)
+        return client.write_predictions(self._project, version, entries)
 
     def _prediction(self, result: _Result) -> dict[str, Any]:
         scores = [float(entry["score"]) for entry in result]

@@ -94,7 +94,7 @@ def predict_and_write(
         if not again:
             break
     entries = {id_: each.entry for id_, each in by_id.items() if isinstance(each.entry, dict)}
-    refused = client.prediction_writer.write(project, version, entries)
+    refused = client.write_predictions(project, version, entries)
     failures = {id_: each.reason for id_, each in by_id.items() if each.reason} | refused
     return ChunkResult([id_ for id_ in entries if id_ not in refused], list(failures.items()))
 

@@ -55,29 +55,50 @@ class _Setup:
     is_trusted: bool
 
 
-class LabelStudioInstance:
-    """Holds the address and the token of one Label Studio, as configured or as it announced them.
+class LabelStudioFiles:
+    """Builds the addresses of files and downloads them, those of Label Studio with its token.
 
     Any number of threads may share it.
 
     Args:
+        url: configured address; where it is missing, the one counts that Label Studio announced.
         api_key: configured token; counts only together with `url`.
-        rules: which other hosts may be asked, and which addresses may be connected to.
         browser_url: configured address for people, where it is another one.
+        rules: which other hosts may be asked, and which addresses may be connected to.
     """
 
     def __init__(
         self,
-        url: str | None,
-        api_key: str | None,
-        rules: HostRules,
+        url: str | None = None,
+        api_key: str | None = None,
+        *,
         browser_url: str | None = None,
+        rules: HostRules | None = None,
+        timeout_s: float = 30.0,
+        max_file_mb: int = 100,
     ) -> None:
         self.url = url
-        self.rules = rules
+        self._rules = rules or HostRules()
         self._browser_url = browser_url
+        self._timeout_s = timeout_s
+        self._max_file_mb = max_file_mb
         self._access = Access(url, api_key) if url and api_key else None
         self._setup = _Setup("", None, False)  # replaced as a whole, so that no lock is needed
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> LabelStudioFiles:
+        """Make access to the files of the Label Studio that settings describe."""
+        key = settings.label_studio_api_key
+        return cls(
+            settings.label_studio_url,
+            key.get_secret_value() if key else None,
+            browser_url=settings.label_studio_browser_url,
+            rules=HostRules.parse(settings.allowed_hosts),
+            timeout_s=settings.download_timeout_s,
+            max_file_mb=settings.max_image_mb,
+        )
+
+    # ---- which Label Studio it is ----------------------------------------------------------------
 
     def use_setup(self, hostname: str, access_token: str, trusted: bool = False) -> None:
         """Keep the address and the token that Label Studio sends when it connects.
@@ -100,7 +121,7 @@ class LabelStudioInstance:
         is_wanted = self._access is None and (self.url is None or self.is_configured(url))
         access = None
         if is_wanted and access_token:
-            rules = None if self.is_configured(url) or trusted else self.rules
+            rules = None if self.is_configured(url) or trusted else self._rules
             access = Access(url, access_token, rules)
         self._setup = _Setup(url, access, trusted)
 
@@ -133,7 +154,7 @@ class LabelStudioInstance:
         """
         setup = self._setup
         is_announced = setup.is_trusted and origin(setup.url) == origin(url)
-        return self.is_configured(url) or is_announced or self.rules.is_allowed_host(url)
+        return self.is_configured(url) or is_announced or self._rules.is_allowed_host(url)
 
     def _file_path(self, path: str) -> str:
         """Return a path in a task without the prefix that Label Studio writes before it.
@@ -186,36 +207,7 @@ class LabelStudioInstance:
                 return self.url + (f"{path}?{parts.query}" if parts.query else path)
         return url
 
-
-class LabelStudioFiles(LabelStudioInstance):
-    """Builds the addresses of files and downloads them, those of Label Studio with its token."""
-
-    def __init__(
-        self,
-        url: str | None = None,
-        api_key: str | None = None,
-        *,
-        browser_url: str | None = None,
-        rules: HostRules | None = None,
-        timeout_s: float = 30.0,
-        max_file_mb: int = 100,
-    ) -> None:
-        super().__init__(url, api_key, rules or HostRules(), browser_url)
-        self._timeout_s = timeout_s
-        self._max_file_mb = max_file_mb
-
-    @classmethod
-    def from_settings(cls, settings: Settings) -> LabelStudioFiles:
-        """Make access to the files of the Label Studio that settings describe."""
-        key = settings.label_studio_api_key
-        return cls(
-            settings.label_studio_url,
-            key.get_secret_value() if key else None,
-            browser_url=settings.label_studio_browser_url,
-            rules=HostRules.parse(settings.allowed_hosts),
-            timeout_s=settings.download_timeout_s,
-            max_file_mb=settings.max_image_mb,
-        )
+    # ---- its files -------------------------------------------------------------------------------
 
     def download(self, url: str, called: str = "") -> bytes:
         """Return the content of a file on an http or https host, following redirects.
@@ -331,7 +323,7 @@ class LabelStudioFiles(LabelStudioInstance):
             return request(
                 "GET",
                 url,
-                rules=None if self.is_trusted(url) else self.rules,
+                rules=None if self.is_trusted(url) else self._rules,
                 limit=limit,
                 auth=basic or Header(header),
                 headers={"Accept-Encoding": "identity"},

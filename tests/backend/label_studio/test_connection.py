@@ -73,7 +73,7 @@ def test_what_is_no_answer_to_a_change_does_not_count_as_one(
         return foreign if is_change and next(calls) % 3 < 2 else None
 
     studio.fault = fault
-    assert client.prediction_writer.write(7, VERSION, {8: ENTRY, 9: ENTRY}) == {}
+    assert client.write_predictions(7, VERSION, {8: ENTRY, 9: ENTRY}) == {}
     client.delete(first)
     assert (studio.stored(), next(calls)) == ({8: 1, 9: 1}, 6)
 
@@ -133,7 +133,7 @@ def test_connections_are_kept_also_where_label_studio_closes_one(studio: FakeStu
         closes.append(Answer(0))
         client.user()
         assert server.connections == 2
-        assert client.prediction_writer.write(7, VERSION, {1: ENTRY}) == {}
+        assert client.write_predictions(7, VERSION, {1: ENTRY}) == {}
         assert (server.connections, studio.stored()) == (2, {1: 1})
         assert set(cookies) == {None}
 
@@ -205,7 +205,7 @@ def test_an_access_token_that_has_just_ended_is_renewed(studio: FakeStudio) -> N
         client = LabelStudioClient(server.url, PERSONAL, retry_for_s=0)
         assert client.label_config(7) == studio.label_config
         tokens.access = "ended"
-        assert client.prediction_writer.write(7, VERSION, {1: ENTRY}) == {}
+        assert client.write_predictions(7, VERSION, {1: ENTRY}) == {}
     assert studio.stored()[1] == 1
 
 
@@ -248,9 +248,9 @@ def test_predictions_are_written_in_one_request_and_never_twice(
     client: LabelStudioClient, studio: FakeStudio
 ) -> None:
     studio.add(2, VERSION)
-    assert client.prediction_writer.write(7, VERSION, dict.fromkeys(range(1, 11), ENTRY)) == {}
+    assert client.write_predictions(7, VERSION, dict.fromkeys(range(1, 11), ENTRY)) == {}
     assert studio.imports == [9]
-    assert client.prediction_writer.write(7, VERSION, dict.fromkeys(range(1, 11), ENTRY)) == {}
+    assert client.write_predictions(7, VERSION, dict.fromkeys(range(1, 11), ENTRY)) == {}
     assert studio.stored() == dict.fromkeys(range(1, 11), 1)
 
 
@@ -258,26 +258,26 @@ def test_an_answer_that_is_lost_does_not_store_anything_twice(
     client: LabelStudioClient, studio: FakeStudio
 ) -> None:
     studio.late = 1
-    assert client.prediction_writer.write(7, VERSION, {1: ENTRY, 2: ENTRY}) == {}
+    assert client.write_predictions(7, VERSION, {1: ENTRY, 2: ENTRY}) == {}
     assert (studio.stored(), studio.imports) == ({1: 1, 2: 1}, [2])
     studio.late = 1
     for _ in range(2):
-        assert client.annotation_writer.write(2, "masks", [{"id": "a"}]) == ""
+        assert client.write_annotation(2, "masks", [{"id": "a"}]) == ""
     (stored,) = studio.annotations.values()
     assert stored["result"] == [{"id": "a"}]
-    assert "404" in client.annotation_writer.write(999, "masks", [])
+    assert "404" in client.write_annotation(999, "masks", [])
 
 
 def test_one_that_is_not_taken_or_gone_costs_no_other(
     client: LabelStudioClient, studio: FakeStudio
 ) -> None:
     studio.refused = {2}
-    refused = client.prediction_writer.write(7, VERSION, dict.fromkeys((1, 2, 3), ENTRY))
+    refused = client.write_predictions(7, VERSION, dict.fromkeys((1, 2, 3), ENTRY))
     assert refused.keys() == {2}
     assert "no label" in refused[2]
-    assert client.prediction_writer.write(7, VERSION, {4: ENTRY, 999: ENTRY}) == {}
+    assert client.write_predictions(7, VERSION, {4: ENTRY, 999: ENTRY}) == {}
     assert studio.stored() == {1: 1, 3: 1, 4: 1}
-    assert client.prediction_writer.write(7, VERSION, {}) == {}
+    assert client.write_predictions(7, VERSION, {}) == {}
 
 
 def test_what_is_too_large_for_a_proxy_is_sent_in_parts(
@@ -288,7 +288,7 @@ def test_what_is_too_large_for_a_proxy_is_sent_in_parts(
 
     studio.fault = fault
     entries = dict.fromkeys(range(1, 26), ENTRY) | {7: ENTRY | {"result": ["x" * 500]}}
-    refused = client.prediction_writer.write(7, VERSION, entries)
+    refused = client.write_predictions(7, VERSION, entries)
     assert refused.keys() == {7}
     assert "client_max_body_size" in refused[7]
     assert studio.stored() == dict.fromkeys(entries.keys() - {7}, 1)
