@@ -11,8 +11,7 @@ from backend.cli.doctor import CheckFailed, Setup, check_setup
 from backend.cli.options import NUMBER, with_settings
 from backend.errors import BackendError, LabelConfigError
 from backend.label_studio.client import LabelStudioClient, required_client
-from backend.label_studio.label_config_edit import in_one_row
-from backend.label_studio.set_up import own_address
+from backend.label_studio.set_up import in_one_row, own_address
 from backend.services import Services
 from backend.settings import Settings
 

@@ -15,9 +15,9 @@ import click
 from backend.cli.options import OUTPUT_FILE, check_model, progress_bar, with_settings, write_text
 from backend.errors import ImageInvalid, LabelConfigError
 from backend.label_studio.label_config import LabelConfig
-from backend.label_studio.label_config_edit import in_one_row
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import PredictRequest, Task
+from backend.label_studio.set_up import in_one_row
 from backend.services import Services
 from backend.settings import Settings
 from clearclip_core import RGBArray, palette, to_rgb

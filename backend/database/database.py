@@ -80,10 +80,13 @@ class Database:
     Args:
         url: URL of SQLAlchemy: ``sqlite:///path`` or ``postgresql+psycopg://...``.
         clock: returns the time in seconds since the epoch.
+
+    Attributes:
+        url: as text, it hides the password.
     """
 
     def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
-        self._url = make_url(url)
+        self.url = make_url(url)
         self.clock = clock
         self._lock = threading.Lock()
         self._engines: tuple[Engine, Engine] | None = None
@@ -97,19 +100,14 @@ class Database:
         )
 
     @property
-    def url(self) -> URL:
-        """The URL; as text, it hides the password."""
-        return self._url
-
-    @property
     def name(self) -> str:
         """The URL for logs and messages, without the password and the query after ``?``."""
-        return self._url.set(query={}).render_as_string()
+        return self.url.set(query={}).render_as_string()
 
     @property
     def file(self) -> Path | None:
         """The file of an SQLite database; None for one in memory and for PostgreSQL."""
-        return _file(self._url)
+        return _file(self.url)
 
     def check(self) -> None:
         """Open the database, upgrade it from an earlier version, and close it again."""
@@ -121,8 +119,8 @@ class Database:
         """Read the revision of the database and change nothing; None: it is empty or not there."""
         if self.file is not None and not self.file.exists():
             return None
-        with self._as_value_error("read"), file_lock(self._url):
-            engine = _connect(self._url)
+        with self._as_value_error("read"), file_lock(self.url):
+            engine = _connect(self.url)
             try:
                 with engine.connect() as connection:
                     return current_revision(connection.execution_options(reads_only=True))
@@ -187,7 +185,7 @@ class Database:
         """
         with self._lock:
             if self._engines is None:
-                self._engines = _open(self._url)
+                self._engines = _open(self.url)
             return self._engines
 
 

@@ -36,8 +36,10 @@ from backend.database.database import LOCK, Database
 #: How long a lease lasts that is not renewed, in seconds.
 LEASE_S: Final = 30.0
 
-#: Values of a row that nobody has leased.
-RELEASED: Final = {"owner": "", "leased_until": 0.0}
+#: Values of a row whose lease ends now, and which still names its last owner; and of one that
+#: nobody has leased.
+ENDED: Final = {"leased_until": 0.0}
+RELEASED: Final = {"owner": "", **ENDED}
 
 
 class LeaseLost(RuntimeError):  # noqa: N818 -- what happened, in a word
@@ -87,11 +89,6 @@ def lease_columns() -> tuple[Column[Any], Column[Any]]:
     )
 
 
-def is_free(table: FromClause, now: float) -> ColumnElement[bool]:
-    """Match rows that nobody has leased, or whose lease has ended."""
-    return not_(is_leased(table, now))
-
-
 def is_leased(table: FromClause, now: float) -> ColumnElement[bool]:
     """Match rows whose lease has not ended.
 
@@ -103,11 +100,6 @@ def is_leased(table: FromClause, now: float) -> ColumnElement[bool]:
 def renewed(now: float) -> dict[str, float]:
     """Make the values of a row whose lease is renewed."""
     return {"leased_until": now + LEASE_S}
-
-
-def ended() -> dict[str, float]:
-    """Make the values of a row whose lease ends now, and which still names its last owner."""
-    return {"leased_until": 0.0}
 
 
 # ---- the leases of an owner ------------------------------------------------------------------
@@ -136,7 +128,7 @@ class Leases:
     def take(self, wanted: Select[Any] | Find, change: Change = lambda _: {}) -> Sequence[Row[Any]]:
         """Lease all wanted rows that are free; most often there is none, and nobody waits."""
         now = self._database.clock()
-        free = is_free(self._table, now)
+        free = not_(is_leased(self._table, now))
         with self._database.read() as connection:
             if not _find(connection, wanted, free):
                 return ()

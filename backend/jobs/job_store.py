@@ -34,10 +34,10 @@ from sqlalchemy import (
 
 from backend.database.database import LOCK, METADATA, Database
 from backend.database.leases import (
+    ENDED,
     LEASE_S,
     LeaseLost,
     Leases,
-    ended,
     is_leased,
     lease_columns,
     renewed,
@@ -260,7 +260,7 @@ class JobStore:
         """Return the tasks of a job at which its owner has died, and how often at each."""
         with self.database.read() as connection:
             deaths = connection.scalar(select(_JOBS.c.deaths).where(_JOBS.c.id == job))
-        return _read_deaths(deaths or "{}")
+        return msgspec.json.decode(deaths or "{}", type=dict[int, int])
 
     def new_task_ids(self, project: int, limit: int = 100) -> set[int]:
         """Return the ids of the tasks in the newest jobs of kind "new" of a project."""
@@ -324,7 +324,7 @@ class JobStore:
             query = query.where(_JOBS.c.id == job)
 
         def begin(row: Row[Any]) -> dict[str, Any]:
-            deaths = Counter(_read_deaths(row.deaths))
+            deaths = Counter(msgspec.json.decode(row.deaths, type=dict[int, int]))
             if row.owner != owner:  # else the database was away
                 deaths.update(json.loads(row.at_work))
             started = row.started if row.started is not None else now
@@ -386,7 +386,7 @@ class JobStore:
         with self.database.write_exclusively(LOCK) as connection:
             state = self._owned(connection, job, owner).state
             state = "queued" if state == "running" else state
-            return self._change(connection, job, state=state, at_work="[]", **ended())
+            return self._change(connection, job, state=state, at_work="[]", **ENDED)
 
     def finish(self, job: int, owner: str, reason: str = "") -> Job:
         """Finish a leased job: done, or failed where there is a reason."""
@@ -394,7 +394,7 @@ class JobStore:
             before = self._owned(connection, job, owner)
             state = before.state if before.state == "cancelled" else "failed" if reason else "done"
             over = {"state": state, "reason": reason, "finished": self.database.clock()}
-            return self._change(connection, job, **over, **ended())
+            return self._change(connection, job, **over, **ENDED)
 
     # ---- inside ----------------------------------------------------------------------------------
 
@@ -439,10 +439,6 @@ class JobStore:
 
 def _job(row: Row[Any]) -> Job:
     return Job(**{name: row._mapping[name] for name in Job.__struct_fields__})
-
-
-def _read_deaths(text: str) -> dict[int, int]:
-    return {int(task): count for task, count in json.loads(text).items()}
 
 
 def _equal_job(asked: dict[str, Any]) -> Select[Any]:

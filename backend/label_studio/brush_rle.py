@@ -22,6 +22,7 @@ _WORD_BITS = 8
 _LENGTH_BITS = (3, 4, 8, 16)
 _LONGEST_RUN = 1 << _LENGTH_BITS[-1]
 _HEADER_BITS = 32 + 5 + 4 * 4
+_SIZES = 7 << 16 | 2 << 12 | 3 << 8 | 7 << 4 | 15  # of a word and of lengths, less one each
 _CHANNELS = 4
 
 #: Bytes of a stream that are decoded at once; each takes up to six hundred of memory.
@@ -135,7 +136,7 @@ def _pack(
     Returns:
         Bytes, the last one padded; a whole byte where nothing is missing, as in the converter.
     """
-    header = n_values << 21 | _pack_header()
+    header = n_values << 21 | _SIZES
     ends = np.uint64(_HEADER_BITS) + np.cumsum(used)
     starts = ends - used
     # A token lies in one or two words of 32 bits. No two share a bit, so sums join them; float64
@@ -148,14 +149,6 @@ def _pack(
     header <<= 64 - _HEADER_BITS
     words[:2] += header >> 32, header & 0xFFFFFFFF
     return words.astype(">u4").view(np.uint8)[:n_bytes]
-
-
-def _pack_header() -> int:
-    """Return the header after the number of values, in 21 bits."""
-    packed = _WORD_BITS - 1
-    for size in _LENGTH_BITS:
-        packed = packed << 4 | size - 1
-    return packed
 
 
 def _run_tokens(

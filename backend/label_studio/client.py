@@ -207,14 +207,6 @@ class LabelStudioClient:
             return []  # Label Studio takes an empty list of ids for all tasks
         return self._page(project, size, query=wanted.query())[0]
 
-    def page(self, project: int, wanted: TaskFilter, number: int) -> tuple[list[Task], int]:
-        """List one page of `PAGE` tasks that pass a filter, and count the tasks of all pages.
-
-        Args:
-            number: number of the page, from 1.
-        """
-        return self._page(project, PAGE, number, query=wanted.query())
-
     def ids(self, project: int, wanted: TaskFilter) -> Iterator[int]:
         """Iterate over the ids of all tasks that pass a filter, see `all_tasks`."""
         for task in self.all_tasks(project, wanted):
@@ -226,10 +218,8 @@ class LabelStudioClient:
         Each page is asked for when the tasks of the one before it are taken.
         """
         for some in _split(wanted.ids):
-            wanted = replace(wanted, ids=some)
-            while tasks := self.tasks(project, wanted):
-                yield from tasks
-                wanted = replace(wanted, after_id=int(tasks[-1].id or 0))
+            for rows in self._pages(project, replace(wanted, ids=some)):
+                yield from (Task(row.id, project, row.data) for row in rows)
 
     def possible_doubles(self, project: int) -> Iterator[list[int]]:
         """Find tasks without a draft that may have several predictions of one version.
@@ -241,11 +231,8 @@ class LabelStudioClient:
             Ids in ascending order, page by page; a page may have none.
         """
         wanted = TaskFilter(with_version="", min_predictions=2, drafted=False)
-        while rows := self._list(project, PAGE, query=wanted.query()).tasks:
+        for rows in self._pages(project, wanted):
             yield [row.id for row in rows if (row.total_predictions or 0) > len(row.versions)]
-            if len(rows) < PAGE:
-                return
-            wanted = replace(wanted, after_id=rows[-1].id)
 
     def view_ids(self, project: int, view: int) -> list[int]:
         """List the ids of the tasks in a view of the data manager, in ascending order."""
@@ -346,11 +333,7 @@ class LabelStudioClient:
                 id, so that the newest come first.
         """
         wanted = TaskFilter(changed_after=since, descending=since is None)
-        while rows := self._list(project, PAGE, query=wanted.query()).tasks:
-            yield rows
-            if len(rows) < PAGE:
-                return
-            wanted = replace(wanted, after_id=rows[-1].id)
+        return self._pages(project, wanted)
 
     def rows(self, project: int, tasks: tuple[int, ...]) -> Iterator[TaskRow]:
         """Iterate over those of some tasks that are there still."""
@@ -454,6 +437,14 @@ class LabelStudioClient:
         """List one page of tasks, and count the tasks of all pages."""
         listed = self._list(project, size, page, **which)
         return [Task(row.id, project, row.data) for row in listed.tasks], listed.total
+
+    def _pages(self, project: int, wanted: TaskFilter) -> Iterator[list[TaskRow]]:
+        """List the tasks that pass a filter, page by page."""
+        while rows := self._list(project, PAGE, query=wanted.query()).tasks:
+            yield rows
+            if len(rows) < PAGE:
+                return
+            wanted = replace(wanted, after_id=rows[-1].id)
 
     def _list(self, project: int, size: int, page: int = 1, **which: Any) -> TaskPage:
         """List one page of tasks, all or those of a ``query`` or a ``view``."""

@@ -104,11 +104,6 @@ class ControlLabel:
     colour: str = ""
 
     @property
-    def is_never_predicted(self) -> bool:
-        """Whether no prediction reaches the threshold."""
-        return self.threshold >= 1
-
-    @property
     def spellings(self) -> frozenset[str]:
         """The texts that requests may name it by."""
         return frozenset((self.name, self.written))
@@ -136,11 +131,6 @@ class Control:
     overlap: bool = True
     is_predicted: bool = True
     tool: str = ""
-
-    @property
-    def is_drawn(self) -> bool:
-        """Whether the backend draws such regions; else people alone do."""
-        return self.kind in CONTROL_KINDS
 
     def names(self) -> dict[str, str]:
         """Return alias or value -> name of the label; an alias wins, as the editor writes it."""
@@ -172,7 +162,7 @@ class LabelConfig:
 
     Attributes:
         images: those that a control is for that is drawn, in the order of the config.
-        controls: those that are drawn; see `Control.is_drawn`.
+        controls: those that are drawn; those of `CONTROL_KINDS`.
         labels: all labels of these controls, each once, in their order; at most one is the
             background.
         tools: controls that an annotator may make prompts with; predictions ignore them.

@@ -57,23 +57,17 @@ class Keypoint(Struct, frozen=True, rename={"x_percent": "x", "y_percent": "y"})
 
 
 @dataclass(frozen=True)
-class TypedWords:
-    """The last text that an annotator has typed."""
-
-    text: str
-
-
-@dataclass(frozen=True)
 class Prompt:
     """One region of a context that asks for an answer.
 
     Attributes:
+        shape: a text is the last one that the annotator has typed.
         labels: labels as the editor writes them: aliases where there are some.
         control: name of the control that it was made with; empty where it is not given.
         image: name of the image that it is on; empty where it is not given.
     """
 
-    shape: Keypoint | Rectangle | TypedWords
+    shape: Keypoint | Rectangle | str
     labels: tuple[str, ...] = ()
     control: str = ""
     image: str = ""
@@ -150,7 +144,7 @@ def _labelled(prompt: Prompt, regions: Sequence[Any]) -> Prompt:
     return replace(prompt, labels=tuple(labels))
 
 
-def _read_shape(region: Mapping[str, Any]) -> Keypoint | Rectangle | TypedWords | None:
+def _read_shape(region: Mapping[str, Any]) -> Keypoint | Rectangle | str | None:
     kind, value = region.get("type"), region["value"]
     with suppress(ValidationError):
         if kind in ("keypointlabels", "keypoint"):
@@ -162,13 +156,13 @@ def _read_shape(region: Mapping[str, Any]) -> Keypoint | Rectangle | TypedWords 
     return _read_words(value) if kind == "textarea" else None
 
 
-def _read_words(value: Mapping[str, Any]) -> TypedWords | None:
+def _read_words(value: Mapping[str, Any]) -> str | None:
     """Read the last text, as those before it are answered. Text with geometry is a description."""
     given = value.get("text")
     texts = read_texts([given] if isinstance(given, str) else given)
     if not texts or _GEOMETRY_KEYS & value.keys():
         return None
-    return TypedWords(texts[-1][:_LONGEST_TEXT])
+    return texts[-1][:_LONGEST_TEXT]
 
 
 # ---- what is asked for -----------------------------------------------------------------------
@@ -249,7 +243,7 @@ def parse_prompt(context: Context, config: LabelConfig) -> PromptRequest | None:
         log.info("A prompt is on %r, which is no image of ours.", last.image)
         return None
     ids = frozenset(prompt.id for prompt in same if prompt.id)
-    if not isinstance(last.shape, TypedWords):
+    if not isinstance(last.shape, str):
         if label is None:
             log.info("No control for the image %r draws any of %s.", image.name, last.labels)
             return None
@@ -259,7 +253,7 @@ def parse_prompt(context: Context, config: LabelConfig) -> PromptRequest | None:
         return PromptRequest(image, last.item_index or 0, query, ids)
     labels = config.labels_of(image.name)
     prompt_label = tools[last.control].prompt_label if last.control in tools else ""
-    phrases = read_words(last.shape.text, config, labels, prompt_label)
+    phrases = read_words(last.shape, config, labels, prompt_label)
     if not phrases.phrases and not phrases.asks_all:
         return None
     return PromptRequest(image, last.item_index, phrases, ids)

@@ -1,12 +1,29 @@
-"""Set a project of Label Studio up for this backend: its connection, its switches, its config."""
+"""Set a project of Label Studio up: its connection, and the row and the words of its labels."""
 
 from __future__ import annotations
 
+import re
 import socket
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Final
+from xml.etree.ElementTree import Element, tostring
+from xml.parsers import expat
+from xml.sax.saxutils import quoteattr
 
-from backend.errors import StudioRefused
+from backend.errors import LabelConfigError, StudioRefused
 from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.label_config_parser import (
+    attribute_of,
+    find,
+    find_controls,
+    image_tags,
+    label_elements,
+    label_name,
+    parse_label_config,
+    parse_xml,
+    without_prompt_tools,
+)
 from backend.settings import Settings
 
 #: What Label Studio calls the connection, and with it whose predictions a project shows.
@@ -74,3 +91,119 @@ def connect(
             "asks the first one only: delete it in the project's settings, under Model."
         ).lstrip()
     return said
+
+
+# ---- the label config ----------------------------------------------------------------------------
+
+#: The attribute of a tag that holds its words, and the blanks before it.
+_WORDS = re.compile(r"""(?<!\s)\s+predicted_values\s*=\s*("[^"]*"|'[^']*')""", re.IGNORECASE)
+
+#: A tag, whose attributes may hold a ``>``.
+_TAG = re.compile(rb"""<[^"'>]*(?:"[^"]*"[^"'>]*|'[^']*'[^"'>]*)*>""")
+
+
+def with_words(xml: str, name: str, words: Sequence[str]) -> tuple[str, str]:
+    """Return a label config with other words of a label, all else as it was written.
+
+    Returns:
+        The changed config, and the changed ``<Label>`` tag as it stands there; the first one where
+        several controls have the label.
+
+    Raises:
+        LabelConfigError: the config has no such label, or would not read as it should.
+
+    >>> xml = '''<View><Image name="i" value="$i"/>
+    ...   <BrushLabels name="b" toName="i"><Label value="tree"/></BrushLabels></View>'''
+    >>> with_words(xml, "tree", ["tree", "pine"])[1]
+    '<Label value="tree" predicted_values="tree, pine"/>'
+    """
+    before = parse_label_config(xml, None)
+    known = {label.name: label.prompts for label in before.labels}
+    # Equal ones stay as they are: written, a name with a comma would read as two words.
+    new = None if tuple(words) == known.get(name) else ", ".join(words)
+    data, shift, first = xml.strip().encode(), 0, ""
+    for start, end in _tags_of(data, name):
+        tag = _with_attribute(data[start + shift : end + shift].decode(), new)
+        data = data[: start + shift] + tag.encode() + data[end + shift :]
+        shift += len(tag.encode()) - (end - start)
+        first = first or tag
+    if not first:
+        raise LabelConfigError(f"The label config has no label {name!r} that is predicted.")
+    after = data.decode()
+    labels = tuple(
+        replace(each, prompts=tuple(words)) if each.name == name else each for each in before.labels
+    )
+    if parse_label_config(after, None) != replace(before, labels=labels):
+        raise LabelConfigError(
+            f"The words of {name!r} cannot be changed in this label config: change them by hand."
+        )
+    return after, first
+
+
+def in_one_row(xml: str) -> str:
+    """Return a label config with one row of labels, and tools beside it that ask for masks.
+
+    A selected label stays selected for the next click; it would become the label of an answer to
+    words, too, so there is no text area. A config comes back as it was where a tool asks already,
+    or where its controls are others than one ``<BrushLabels>``.
+
+    >>> in_one_row('''<View><Image name="i" value="$i"/>
+    ...   <BrushLabels name="b" toName="i"><Label value="tree"/></BrushLabels></View>''')
+    ... # doctest: +ELLIPSIS
+    '<View>...<Labels name="b" toName="i"><Label value="tree"/></Labels>...<Brush name="mask" ...'
+    """
+    config = parse_label_config(xml, None)
+    if config.asks or len(config.controls) != 1:
+        return xml
+    root = parse_xml(xml)
+    brush = next(find(root, "brushlabels"), None)
+    if brush is None:
+        return xml
+    taken = {attribute_of(each, "name") for each in root.iter()}
+    brush.tag, name, brush.tail = "Labels", config.controls[0].name, "\n  "
+    parent = next(each for each in root.iter() if brush in each)
+    asks = {"smart": "true", "smartOnly": "true"}  # no ordinary tool of the same look
+    tools = (("Brush", "mask", {"smart": "false"}), ("KeyPoint", "click", asks))
+    for place, (tag, own, how) in enumerate((*tools, ("Rectangle", "box", asks))):
+        free = own if own not in taken else f"{name}-{own}"
+        names = {"name": free, "toName": ",".join(config.controls[0].to_names)}
+        tool = Element(tag, names | how)
+        tool.tail = "\n  " if place < len(tools) else "\n"
+        parent.insert([*parent].index(brush) + 1 + place, tool)
+    text = tostring(root, encoding="unicode")
+    return text if " />" in xml else text.replace(" />", "/>")
+
+
+def _tags_of(data: bytes, name: str) -> Iterator[tuple[int, int]]:
+    """Yield the first and the last place, in bytes, of each tag of a label that is predicted."""
+    root = parse_xml(data.decode())
+    found = find_controls(root, {tag.name: tag for tag in image_tags(root)})
+    wanted = {
+        element
+        for each in without_prompt_tools(found)
+        for element in label_elements(each.labels)
+        if label_name(element) == name
+    }
+    starts: list[int] = []
+    parser = expat.ParserCreate("utf-8")  # `parse_xml` has refused entities and document types
+
+    def note(_tag: str, _attributes: Any) -> None:
+        starts.append(parser.CurrentByteIndex)
+
+    parser.StartElementHandler = note
+    parser.Parse(data, True)
+    for element, start in zip(root.iter(), starts, strict=True):
+        if element in wanted:
+            tag = _TAG.match(data, start)
+            if tag is None:
+                raise LabelConfigError(f"The tag of the label {name!r} cannot be found.")
+            yield start, tag.end()
+
+
+def _with_attribute(tag: str, words: str | None) -> str:
+    """Return a tag with these words: in the place of those that it has, else behind all else."""
+    if words is None:
+        return tag
+    found = _WORDS.search(tag) or re.search(r"(?<!\s)\s*(?=/?>$)", tag)
+    assert found is not None, "each tag has an end"
+    return f"{tag[: found.start()]} predicted_values={quoteattr(words)}{tag[found.end() :]}"

@@ -252,7 +252,7 @@ class ImagePredictor:
             (label.name, label.threshold)
             for control in image.controls
             for label in control.labels
-            if not label.is_never_predicted
+            if label.threshold < 1  # which is never reached
         )
         cleaned: dict[tuple[str, float], LabelMasks] = {}
         min_px = self._min_px(image)

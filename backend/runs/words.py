@@ -14,9 +14,9 @@ import torch
 from backend.annotations.annotated_image import LEAVE_OUT, AnnotatedImage, find_chosen_image
 from backend.errors import BadRequest, LabelConfigError
 from backend.inference.queue import Priority
-from backend.label_studio.label_config_edit import with_words
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
+from backend.label_studio.set_up import with_words
 from backend.label_studio.task_filter import TaskFilter
 from backend.learning.predicted_masks import MaskPredictor
 from backend.runs.run import MOST_WORD_PICTURES, Progress, Run, RunKind, RunParts

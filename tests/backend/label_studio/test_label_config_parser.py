@@ -10,8 +10,8 @@ from label_studio_sdk.label_interface import LabelInterface
 
 from backend.errors import DataKeyError, LabelConfigError
 from backend.label_studio.label_config import ImageTag, LabelConfig
-from backend.label_studio.label_config_edit import with_words
 from backend.label_studio.label_config_parser import parse_label_config
+from backend.label_studio.set_up import with_words
 from backend.settings import Settings
 from clearclip_core import Label
 from tests.backend.fakes.colour_segmenter import brush_config
@@ -244,7 +244,7 @@ def test_labels_are_named_in_the_order_of_the_config_also_those_of_what_only_peo
     assert config.names == ("b", "a", "c", "sign", "asked")
     assert [label.name for label in config.labels] == ["a", "c", "b"], "masks first, none of these"
     assert [each.name for each in config.controls] == ["m", "p"]
-    assert [(each.name, each.is_drawn) for each in config.undrawn] == [("l", False), ("o", False)]
+    assert [each.name for each in config.undrawn] == ["l", "o"]
     assert [tag.name for tag in config.images] == ["i"]
     assert [tag.name for tag in config.annotated] == ["i", "rear"]
     assert config.label_of("l", "x") == "b"

@@ -17,7 +17,6 @@ from backend.label_studio.prompts import (
     Phrase,
     Phrases,
     Prompt,
-    TypedWords,
     read_context,
 )
 from backend.label_studio.region_reader import Rectangle
@@ -84,7 +83,7 @@ def test_prompts_as_the_editor_sends_them() -> None:
     words = {"type": "textarea", "from_name": "w", "value": {"text": ["black cat", "red car, sky"]}}
     assert _context(box, words).prompts == (
         Prompt(Rectangle(1, 2, 30, 40, 15), ("a",), item_index=2),
-        Prompt(TypedWords("red car, sky"), control="w"),
+        Prompt("red car, sky", control="w"),
     )
 
 
@@ -111,7 +110,7 @@ BOX = {"x": 0, "y": 0, "width": 1, "height": 1}
 )
 def test_what_is_no_prompt_costs_no_other(region: Any) -> None:
     words = {"type": "textarea", "value": {"text": "cat"}}
-    assert _context(region, words).prompts == (Prompt(TypedWords("cat")),)
+    assert _context(region, words).prompts == (Prompt("cat"),)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from backend.inference.engine import Engine
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio.prompts import Context, Keypoint, Prompt, TypedWords
+from backend.label_studio.prompts import Context, Keypoint, Prompt
 from backend.label_studio.records import Annotation
 from backend.label_studio.region_reader import Rectangle
 from backend.label_studio.requests import Task
@@ -317,17 +317,17 @@ def test_a_step_comes_after_so_many_and_predictions_follow_it(database: Database
 def test_what_an_annotator_asks_for_follows_too(database: Database) -> None:
     school = School(database)
     xml = CONFIG.replace("</View>", '<TextArea name="t" toName="image"/></View>')
-    shapes = [Keypoint(10, 50), Rectangle(0, 0, 30, 100), TypedWords("wine"), TypedWords("all")]
+    shapes = [Keypoint(10, 50), Rectangle(0, 0, 30, 100), "wine", "all"]
 
     def ask(shape: Any) -> list[dict[str, Any]]:
-        labels = () if isinstance(shape, TypedWords) else ("wine",)
+        labels = () if isinstance(shape, str) else ("wine",)
         context = Context((Prompt(shape, labels, "t", "image"),))
         task = Task(1, 7, {"image": "flag"})
         (entry,) = school.predictor.predict(request_for(xml, task, project=7, context=context))
         assert isinstance(entry, dict)
         return [r for r in entry["result"] if r["value"]["brushlabels"] == ["wine"]]
 
-    assert ask(TypedWords("wine")) == ask(TypedWords("all")) == []
+    assert ask("wine") == ask("all") == []
     school.learn(1, 2, config=xml)
     school.step(xml)
     for shape in shapes:
@@ -335,7 +335,7 @@ def test_what_an_annotator_asks_for_follows_too(database: Database) -> None:
         mask = mask_of(region)
         assert mask[:, :18].all()
         assert not mask[:, 22:].any()
-    assert ask(TypedWords("a bottle -> wine")) == []  # free words have learned nothing
+    assert ask("a bottle -> wine") == []  # free words have learned nothing
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 
 from backend.inference.encoded_image import EncodedImage
 from backend.inference.engine import Engine
-from backend.label_studio.prompts import Context, Prompt, TypedWords
+from backend.label_studio.prompts import Context, Prompt
 from backend.label_studio.requests import Task
 from backend.prediction import masks
 from backend.prediction.predictor import Predictor
@@ -183,7 +183,7 @@ def test_all_pictures_of_a_task_count_by_their_pixels() -> None:
 
 
 def test_the_answer_to_a_prompt_keeps_its_confidence() -> None:
-    ask = Context((Prompt(TypedWords("red"), image="image"),))
+    ask = Context((Prompt("red", image="image"),))
     for score in ("confidence", "effort"):
         asked = request(brush_config("blue", "red"), "flag", context=ask, score=score)
         assert predicted(asked)["score"] == 0.75

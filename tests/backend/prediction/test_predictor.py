@@ -11,7 +11,7 @@ from label_studio_sdk.label_interface import LabelInterface
 from backend.errors import Busy, ImageNotFound, ImageRefused
 from backend.inference.queue import Priority
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio.prompts import Context, Keypoint, Prompt, TypedWords
+from backend.label_studio.prompts import Context, Keypoint, Prompt
 from backend.label_studio.region_reader import Rectangle
 from backend.label_studio.requests import Task
 from backend.prediction.batches import Outcome
@@ -190,7 +190,7 @@ def test_a_host_that_is_waited_for_in_vain_is_given_up_and_no_other(
 
 def test_words_are_answered_on_the_pictures_that_are_there() -> None:
     task = Task(1, 1, {"front": "red", "pages": ["gone", "flag"]})
-    words = Context((Prompt(TypedWords("red"), control="words", image="many"),))
+    words = Context((Prompt("red", control="words", image="many"),))
     assert places_of(predicted(request_for(TWO_TAGS, task, context=words))) == [("many", 1)]
 
 
@@ -232,7 +232,7 @@ def test_a_prompt_is_answered_in_one_form_by_a_control_that_is_predicted_if_ther
     batch = predictor.predict(request(config, "flag", "red"))
     assert list(map(kinds_of, batch)) == [["brushlabels"] * 2, ["brushlabels"]]
     box = Prompt(Rectangle(0, 0, 40, 100), ("red",), image="image")
-    for prompt in (*CLICK.prompts, box, Prompt(TypedWords("red"))):
+    for prompt in (*CLICK.prompts, box, Prompt("red")):
         (answer,) = predictor.predict(request(config, "flag", context=Context((prompt,))))
         assert kinds_of(answer) == ["brushlabels"], prompt
     alone = three_controls(brush=off, polygon=off, rectangle=off)
