@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
@@ -22,8 +22,10 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    Executable,
     MetaData,
     Table,
+    UpdateBase,
     create_engine,
     event,
     func,
@@ -176,6 +178,16 @@ class Database:
         """
         with self._open_engines()[1].connect() as connection:
             yield connection.execution_options(reads_only=True)
+
+    def rows(self, query: Executable) -> Sequence[Any]:
+        """Return the rows of one query."""
+        with self.read() as connection:
+            return connection.execute(query).all()
+
+    def execute(self, statement: UpdateBase) -> None:
+        """Change what one statement says, in a transaction of its own."""
+        with self.write() as connection:
+            connection.execute(statement)
 
     def _open_engines(self) -> tuple[Engine, Engine]:
         """Return the engine of transactions that may write, and that of those that only read.

@@ -162,33 +162,28 @@ class PollStore:
 
     def add(self, project: int, in_s: float) -> None:
         """Add a project, first polled in `in_s` seconds; one that is there stays as it is."""
-        with suppress(IntegrityError), self._database.write() as connection:
-            connection.execute(insert(_POLLS).values(project=project, due=self.now + in_s))
+        with suppress(IntegrityError):
+            self._database.execute(insert(_POLLS).values(project=project, due=self.now + in_s))
 
     def remove(self, project: int) -> None:
         """Forget a project that is gone or no longer connected."""
         self.leases.let_go(project)
-        with self._database.write() as connection:
-            connection.execute(delete(_POLLS).where(_ROW.project == project))
+        self._database.execute(delete(_POLLS).where(_ROW.project == project))
 
     def begin_again(self, project: int) -> None:
         """Forget up to when the changes of a project are kept, and let it be due."""
         again = update(_POLLS).where(_ROW.project == project).values(since=0.0, due=self.now)
-        with self._database.write() as connection:
-            connection.execute(again)
+        self._database.execute(again)
 
     def wake(self, projects: Collection[int], in_s: float) -> None:
         """Let those of some projects that are here be due in `in_s` seconds at the latest."""
         due = self.now + in_s
         which = (_ROW.project.in_(projects), _ROW.due > due)
-        with self._database.write() as connection:
-            connection.execute(update(_POLLS).where(*which).values(due=due))
+        self._database.execute(update(_POLLS).where(*which).values(due=due))
 
     def list_polls(self) -> list[Poll]:
         """Return all polls, by ascending project."""
-        with self._database.read() as connection:
-            query = select(*_OF_POLL).order_by(_ROW.project)
-            return [_poll(row) for row in connection.execute(query)]
+        return [*map(_poll, self._database.rows(select(*_OF_POLL).order_by(_ROW.project)))]
 
     def lease(self) -> Poll | None:
         """Lease the project that is due the longest; None where none is due."""

@@ -233,8 +233,7 @@ class JobStore:
         query = select(_JOBS).order_by(_JOBS.c.id.desc()).limit(limit)
         if project is not None:
             query = query.where(_JOBS.c.project == project)
-        with self.database.read() as connection:
-            return [_job(row) for row in connection.execute(query)]
+        return [_job(row) for row in self.database.rows(query)]
 
     def count_states(self) -> dict[str, int]:
         """Return how many jobs are in each state, of those in which any is."""
@@ -258,15 +257,14 @@ class JobStore:
 
     def deaths(self, job: int) -> dict[int, int]:
         """Return the tasks of a job at which its owner has died, and how often at each."""
-        with self.database.read() as connection:
-            deaths = connection.scalar(select(_JOBS.c.deaths).where(_JOBS.c.id == job))
-        return msgspec.json.decode(deaths or "{}", type=dict[int, int])
+        query = select(_JOBS.c.deaths).where(_JOBS.c.id == job)
+        found = [deaths for (deaths,) in self.database.rows(query)]
+        return msgspec.json.decode(found[0] if found else "{}", type=dict[int, int])
 
     def new_task_ids(self, project: int, limit: int = 100) -> set[int]:
         """Return the ids of the tasks in the newest jobs of kind "new" of a project."""
         query = select(_JOBS.c.id).where(_JOBS.c.project == project, _JOBS.c.kind == "new")
-        with self.database.read() as connection:
-            return _read_lists(connection, query.order_by(_JOBS.c.id.desc()).limit(limit))
+        return self._tasks_in(query.order_by(_JOBS.c.id.desc()).limit(limit))
 
     def add_late_tasks(self, project: int, tasks: Collection[int]) -> None:
         """Queue tasks of a project that a request has left over."""
@@ -280,8 +278,7 @@ class JobStore:
             _JOBS.c.kind == "late",
             _JOBS.c.state.in_(("queued", "running")) | (_JOBS.c.finished > since),
         )
-        with self.database.read() as connection:
-            return _read_lists(connection, query)
+        return self._tasks_in(query)
 
     def pause(self, job: int) -> Job:
         """Pause a job until it is resumed."""
@@ -299,9 +296,7 @@ class JobStore:
         """Return the job of a project that keeps others waiting; None where there is none."""
         leased = _JOBS.c.kind != "late", is_leased(_JOBS, self.database.clock())
         query = select(_JOBS).where(_JOBS.c.project == project, *leased)
-        with self.database.read() as connection:
-            row = connection.execute(query.limit(1)).first()
-        return None if row is None else _job(row)
+        return next(map(_job, self.database.rows(query.limit(1))), None)
 
     # ---- work under a lease ----------------------------------------------------------------------
 
@@ -398,6 +393,11 @@ class JobStore:
 
     # ---- inside ----------------------------------------------------------------------------------
 
+    def _tasks_in(self, jobs: Select[tuple[int]]) -> set[int]:
+        """Return the tasks in the lists of any of some jobs."""
+        lists = self.database.rows(select(_LISTS.c.tasks).where(_LISTS.c.job.in_(jobs)))
+        return {id_ for (ids,) in lists for id_ in json.loads(ids)}
+
     def _insert(
         self, connection: Connection, asked: dict[str, Any], tasks: Iterable[int] | None
     ) -> Job:
@@ -455,12 +455,6 @@ def _read_list(connection: Connection, job: int) -> tuple[int, ...] | None:
     """Return the ids of a job's tasks in ascending order; None where it has no list."""
     ids = connection.scalar(select(_LISTS.c.tasks).where(_LISTS.c.job == job))
     return None if ids is None else tuple(json.loads(ids))
-
-
-def _read_lists(connection: Connection, jobs: Select[tuple[int]]) -> set[int]:
-    """Return the tasks in the lists of any of some jobs."""
-    lists = connection.scalars(select(_LISTS.c.tasks).where(_LISTS.c.job.in_(jobs)))
-    return {id_ for ids in lists for id_ in json.loads(ids)}
 
 
 def _write_list(connection: Connection, job: int, tasks: Iterable[int]) -> None:

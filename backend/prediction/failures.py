@@ -89,9 +89,8 @@ class FailureStore:
         """Return the newest failures of one job; `since` is the time of the failure."""
         row = _FAILURES.c
         query = select(row.task, row.project, row.job, row.reason, row.at, row.at.label("since"))
-        query = query.where(row.job == job).order_by(row.id.desc())
-        with self._database.read() as connection:
-            return [FailingTask(*each) for each in connection.execute(query.limit(limit))]
+        query = query.where(row.job == job).order_by(row.id.desc()).limit(limit)
+        return [FailingTask(*each) for each in self._database.rows(query)]
 
     def failing(self, limit: int = 100, without: Collection[int] = ()) -> list[FailingTask]:
         """Return the tasks without a prediction, the one that failed last first.
@@ -115,8 +114,7 @@ class FailureStore:
             .join(group, row.id == group.c.last)
             .order_by(row.id.desc())
         )
-        with self._database.read() as connection:
-            return [FailingTask(*each) for each in connection.execute(query)]
+        return [FailingTask(*each) for each in self._database.rows(query)]
 
     def count(self, without: Collection[int] = (), project: int | None = None) -> FailureCount:
         """Count the tasks without a prediction, except those of some projects, or of one alone."""
@@ -124,40 +122,34 @@ class FailureStore:
         query = select(tasks, func.min(_FAILURES.c.at)).where(*self._listed(without))
         if project is not None:
             query = query.where(_FAILURES.c.project == project)
-        with self._database.read() as connection:
-            return FailureCount(*connection.execute(query).one())
+        return FailureCount(*self._database.rows(query)[0])
 
     def by_project(self) -> dict[int, int]:
         """Count the tasks without a prediction of each project that has any."""
         row = _FAILURES.c
         query = select(row.project, func.count(row.task.distinct()))
         query = query.where(*self._listed(), row.project.is_not(None)).group_by(row.project)
-        with self._database.read() as connection:
-            return dict(connection.execute(query).tuples().all())
+        return dict(self._database.rows(query))
 
     def solve(self, tasks: Collection[int]) -> None:
         """Forget the failures of tasks that have been predicted."""
         for some in key_batches(tasks):
             own = _FAILURES.c.task.in_(some)
-            with self._database.read() as connection:  # most tasks have none: nobody waits then
-                if connection.scalar(select(_FAILURES.c.id).where(own).limit(1)) is None:
-                    continue
-            with self._database.write() as connection:
-                connection.execute(delete(_FAILURES).where(own))
+            # Most tasks have none: nobody waits then.
+            if self._database.rows(select(_FAILURES.c.id).where(own).limit(1)):
+                self._database.execute(delete(_FAILURES).where(own))
 
     def task_ids(self, job: int) -> set[int]:
         """Return the ids of the tasks of a job that have failed and are not predicted since."""
         query = select(_FAILURES.c.task).where(_FAILURES.c.job == job)
-        with self._database.read() as connection:
-            return set(connection.scalars(query))
+        return {task for (task,) in self._database.rows(query)}
 
     def of_project(self, project: int) -> list[int]:
         """Return the ids of a project's tasks without a prediction; of many, the last to fail."""
         row = _FAILURES.c
         query = select(row.task).where(*self._listed(), row.project == project).group_by(row.task)
-        with self._database.read() as connection:
-            last_first = query.order_by(func.max(row.id).desc()).limit(_MOST_OF_PROJECT)
-            return list(connection.scalars(last_first))
+        last_first = query.order_by(func.max(row.id).desc()).limit(_MOST_OF_PROJECT)
+        return [task for (task,) in self._database.rows(last_first)]
 
     def add(
         self, failures: Sequence[tuple[int, str]], job: int = 0, project: int | None = None

@@ -94,8 +94,7 @@ class RunStore:
     def runs(self, kind: RunKind[Any, Any], project: int) -> list[Run]:
         """Return the runs of a project, the newest first."""
         query = select(*_RUN).where(*_of(kind, project)).order_by(_RUNS.c.id.desc())
-        with self.database.read() as connection:
-            return [_run(row) for row in connection.execute(query)]
+        return [_run(row) for row in self.database.rows(query)]
 
     def get(self, kind: RunKind[Any, Any], project: int, number: int) -> Run:
         """Return one run of a project.
@@ -114,29 +113,25 @@ class RunStore:
     def report(self, kind: RunKind[Any, Report], run: Run) -> Report | None:
         """Return the report of a run; None before it is done, or where another version made it."""
         query = select(_RUNS.c.report).where(_RUNS.c.id == run.id)
-        with self.database.read() as connection:
-            text = connection.execute(query).scalar()
-        return None if text is None else read_json(text, kind.report)
+        found = [text for (text,) in self.database.rows(query) if text is not None]
+        return read_json(found[0], kind.report) if found else None
 
     def last(self, kind: RunKind[Any, Report], project: int) -> tuple[Run, Report] | None:
         """Return the last run of a project that is done, and its report; None as in `report`."""
         query = select(_RUNS).where(*_of(kind, project), _RUNS.c.state == "done")
-        with self.database.read() as connection:
-            row = connection.execute(query.order_by(_RUNS.c.id.desc()).limit(1)).first()
-        report = None if row is None else read_json(row.report, kind.report)
-        return None if report is None else (_run(row), report)
+        for row in self.database.rows(query.order_by(_RUNS.c.id.desc()).limit(1)):
+            if (report := read_json(row.report, kind.report)) is not None:
+                return _run(row), report
+        return None
 
     def cancel(self, run: Run) -> None:
         """End a run that waits or is at work: its backend notices. One that is over stays."""
-        values: dict[str, Any] = {"state": "cancelled", "finished": self.database.clock()}
-        with self.database.write() as connection:
-            statement = update(_RUNS).where(_RUNS.c.id == run.id, _is_open())
-            connection.execute(statement.values(**values, **RELEASED))
+        statement = update(_RUNS).where(_RUNS.c.id == run.id, _is_open())
+        self.database.execute(statement.values(state="cancelled", **self._over()))
 
     def delete(self, run: Run) -> None:
         """Delete a run."""
-        with self.database.write() as connection:
-            connection.execute(delete(_RUNS).where(_RUNS.c.id == run.id))
+        self.database.execute(delete(_RUNS).where(_RUNS.c.id == run.id))
 
     # ---- work under a lease ----------------------------------------------------------------------
 
