@@ -68,7 +68,6 @@ def restore(database: Database, backup: Path) -> Path | None:
 
 
 def _file_of(database: Database) -> Path:
-    """Return the file of a database; a ValueError says that it has none."""
     if database.file is None:
         raise ValueError(
             f"The database {database.name} is no SQLite file: PostgreSQL has pg_dump, pg_restore."
@@ -112,7 +111,6 @@ def _check_unused(connection: sqlite3.Connection, file: Path) -> None:
 
 
 def _copy_aside(connection: sqlite3.Connection, file: Path) -> Path:
-    """Copy a database to a new file beside it, named by date and time."""
     now = time.strftime("%Y%m%d-%H%M%S")
     aside = file.with_name(f"{file.stem}.before-restore-{now}{file.suffix}")
     _copy(connection, aside)

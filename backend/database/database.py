@@ -265,7 +265,6 @@ def error_message(error: BaseException) -> str:
 
 
 def _open(url: URL) -> tuple[Engine, Engine]:
-    """Connect, and upgrade the tables to the newest revision."""
     engine = _connect(url)
     try:
         with file_lock(url):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import numpy as np
 
-from backend.dataset.labelled_image import PictureRow
+from backend.dataset.formats.format_writer import PictureRow
 from backend.dataset.output_folder import PICTURES_FILE, REPORT_FILE
 from clearclip_core import RGBArray
 from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth

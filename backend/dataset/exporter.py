@@ -31,16 +31,18 @@ from backend.dataset.dataset_report import (
     Skipped,
 )
 from backend.dataset.formats.coco import CocoWriter
-from backend.dataset.formats.format_writer import FormatWriter, SetFrame, WrittenPicture
-from backend.dataset.formats.label_map import IndexPngWriter, OverlayWriter
-from backend.dataset.formats.parquet import ParquetWriter
-from backend.dataset.formats.yolo import YoloBoxWriter, YoloWriter
-from backend.dataset.labelled_image import (
+from backend.dataset.formats.format_writer import (
     ClassTable,
+    FormatWriter,
     LabelledImage,
     LabelledObject,
     PictureRow,
+    SetFrame,
+    WrittenPicture,
 )
+from backend.dataset.formats.label_map import IndexPngWriter, OverlayWriter
+from backend.dataset.formats.parquet import ParquetWriter
+from backend.dataset.formats.yolo import YoloBoxWriter, YoloWriter
 from backend.dataset.output_folder import PARTS, PICTURES_FILE, REPORT_FILE, OutputFolder
 from backend.dataset.picture_file import (
     LocalPictures,
@@ -347,7 +349,6 @@ class DatasetExporter:
         return str(value)
 
     def _free_name(self, wanted: Sequence[str], task: int) -> str:
-        """Choose the first name that no other picture has, whatever the case of its letters."""
         numbered = (f"{wanted[-1]}-task{task}{f'-{n}' if n > 1 else ''}" for n in count(1))
         return next(name for name in chain(wanted, numbered) if folded(name) not in self._taken)
 
@@ -414,7 +415,6 @@ class DatasetExporter:
         return np.memmap(path, np.float16, "r").reshape(len(self._keys), -1)
 
     def _pictures(self, parts: Sequence[str], wanted: str = "") -> Iterator[PictureRow]:
-        """Iterate over the pictures of a part, or over all."""
         with self._output.place(_ROWS).open("rb") as rows:
             for line, part in zip(rows, parts, strict=True):
                 if wanted in ("", part):

@@ -161,7 +161,6 @@ class ImportReport(msgspec.Struct):
 
 
 def _listed(title: str, sentences: Sequence[str]) -> list[str]:
-    """Return the first sentences as lines under a title; nothing where there are none."""
     lines = [title, *(f"  {each}" for each in sentences[:_SHOWN])] if sentences else []
     more = len(sentences) - _SHOWN
     return [*lines, f"  and {more} more"] if more > 0 else lines
@@ -326,7 +325,6 @@ class MaskImporter:
         return report
 
     def _find_stored(self, tasks: tuple[int, ...]) -> set[int]:
-        """Find those of some tasks that have predictions of this version, or any annotation."""
         wanted = TaskFilter(ids=tasks, with_version=self._options.version)
         if self._options.kind == "annotations":
             wanted = TaskFilter(ids=tasks, labeled=True)
@@ -352,7 +350,6 @@ class MaskImporter:
         return {"model_version": self._options.version, "score": score, "result": list(result)}
 
     def _remove_predictions(self, task: int) -> None:
-        """Remove the predictions of this version."""
         for stored in self._client.stored(task):
             if stored.version == self._options.version:
                 self._client.delete(stored.id)

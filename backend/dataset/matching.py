@@ -88,7 +88,6 @@ class ClassMapping:
         )
 
     def _controls(self) -> Sequence[Control]:
-        """Return the controls to draw with, the preferred ones first."""
         all_ = (*self.config.controls, *self.config.boxes)
         chosen = [each for name in self.controls for each in all_ if each.name == name]
         return chosen if self.controls else all_

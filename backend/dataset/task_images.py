@@ -18,7 +18,7 @@ from backend.annotations.annotated_image import (
 )
 from backend.annotations.label_map import MapRule, draw_label_map, vote
 from backend.annotations.regions import LabelledRegion, Provenance
-from backend.dataset.labelled_image import ClassTable, LabelledImage
+from backend.dataset.formats.format_writer import ClassTable, LabelledImage
 from backend.dataset.tasks import READ_AHEAD, READERS, TaskRecord, TaskReference
 from backend.errors import BadRequest, DatasetError, TaskError
 from backend.label_studio.label_config import LabelConfig

@@ -52,7 +52,6 @@ class ClusterPrelabeler(Prelabeler):
         self._actors = actors
 
     def _walk(self, job: Job, halt: threading.Event, watch: Callable[[Job], None]) -> Job:
-        """Predict and write all that lacks a prediction, in whatever order it comes back."""
         import ray
 
         failed = self._failures.task_ids(job.id)

@@ -298,14 +298,12 @@ class Connection:
 
 
 def _is_transient(error: BaseException) -> bool:
-    """Return whether the call that failed with this error may succeed later."""
     if isinstance(error, RefusalError):
         return error.status in _TRANSIENT_STATUSES
     return isinstance(error, NoAnswerError)
 
 
 def _describe_refusal(url: str, error: RefusalError) -> str:
-    """Describe a refusal in a sentence with Label Studio's own reason; one too long is cut."""
     detail = error.body.get("validation_errors") or error.body.get("detail") or ""
     if error.status in (401, 403):
         detail = "check LABEL_STUDIO_API_KEY"

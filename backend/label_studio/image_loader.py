@@ -224,7 +224,6 @@ def _opened(content: bytes, max_megapixels: float) -> Iterator[Image.Image]:
 
 
 def _check(picture: Image.Image, max_megapixels: float) -> None:
-    """Refuse a format or a size by the header of the file."""
     tags = picture.tag_v2 if isinstance(picture, TiffImageFile) else {}
     tile = tags.get(TILEWIDTH, 0), tags.get(TILELENGTH, 0)
     for thing, (width, height) in (("image has", picture.size), ("tiles of the image have", tile)):

@@ -271,7 +271,6 @@ def rectangle_mask(rectangle: Rectangle, size_hw: tuple[int, int]) -> BoolMask:
 
 
 def _read_area(raw: Any) -> Area | None:
-    """Read a region; None where it is no area."""
     region = raw if isinstance(raw, dict) else {}
     kind, value = region.get("type"), region.get("value")
     if kind == "labels" and isinstance(value, dict):
@@ -365,7 +364,6 @@ def _told(area: Area) -> Iterator[None]:
 
 
 def _say_broken(kind: str, labels: Sequence[str], reason: str, control: str = "") -> str:
-    """Say in an annotator's words which region is broken, why, and what to do."""
     noun = f"{kind.removesuffix('labels')[:_TOLD_LETTERS]} region".lstrip()
     label = ", ".join(labels)[:_TOLD_LETTERS]
     of_label = f" of {label}" if label else ""

@@ -156,7 +156,6 @@ def decode_json(content: bytes, decoder: Decoder[_T]) -> _T:
 
 
 def _decode_part(part: Raw, decoder: Decoder[_T]) -> _T:
-    """Decode a part of a body."""
     _check_values(part)
     return decode_body(bytes(part), decoder)
 

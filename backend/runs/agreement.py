@@ -260,7 +260,6 @@ class _Sums:
     people: defaultdict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, pictures: Sequence[_Picture]) -> None:
-        """Add the pictures of a task."""
         if pictures:
             self.tasks += 1
             self.annotations += len(pictures[0].people)

@@ -103,7 +103,6 @@ class Runner:
 
 
 def _reason(kind: RunKind[Any, Any], error: Exception) -> str:
-    """Return why a run has failed, for people."""
     if isinstance(error, BackendError | ValueError):
         return str(error)
     if isinstance(error, OperationalError):

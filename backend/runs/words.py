@@ -257,8 +257,6 @@ class _Trial:
 
 @dataclass(eq=False)
 class _Measurement:
-    """One request on one label config."""
-
     parts: RunParts
     project: int
     asked: AskedWords
@@ -338,7 +336,6 @@ class _Measurement:
     def _measure(
         self, trial: _Trial, index: int, picture: _Picture, prepared: PreparedImage
     ) -> None:
-        """Measure a wording on a picture."""
         labels = tuple(
             replace(label, prompts=trial.words) if number == index else label
             for number, label in enumerate(self.labels)

@@ -160,7 +160,6 @@ class TaskTracker:
 
 
 def _write(work: TrackedTask) -> None:
-    """Log the end of a task, with its time by stage."""
     stages = {f"{name}_ms": round(1000 * took) for name, took in work.stages.seconds.items()}
     more = {"facts": {"ms": round(1000 * work.seconds), **stages}}
     if work.error is None:

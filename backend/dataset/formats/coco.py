@@ -25,8 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from backend.annotations.regions import LabelledRegion
-from backend.dataset.formats.format_writer import FormatWriter, ReadRows
-from backend.dataset.labelled_image import LabelledObject, PictureRow
+from backend.dataset.formats.format_writer import FormatWriter, LabelledObject, PictureRow, ReadRows
 from backend.dataset.mask_source import Limits, MaskSource, read_bytes, read_score
 from backend.errors import DatasetError
 from backend.label_studio.region_reader import fill_outline
@@ -98,8 +97,6 @@ class _File(msgspec.Struct):
 
 
 class _Packed(msgspec.Struct):
-    """A mask of run lengths: compressed, or as numbers."""
-
     size: tuple[int, int]
     counts: str | list[_Run]
 
@@ -245,7 +242,6 @@ def _decode(path: Path) -> _File | list[_Annotation]:
 
 
 def _check(path: Path, content: _File) -> None:
-    """Refuse a file that does not hold together."""
     images = {each.id for each in content.images}
     categories = {each.id for each in content.categories}
     if not categories or (content.annotations and not images):

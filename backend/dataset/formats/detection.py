@@ -197,7 +197,6 @@ def _add_mask(encoded: str, points: npt.NDArray[np.float64], mask: BoolMask) -> 
 
 
 def _has_shapes(path: Path) -> bool:
-    """Return whether a JSON file begins as LabelMe's do, without reading all of it."""
     with path.open("rb") as file:
         head = file.read(1 << 16)
     return b'"shapes"' in head and b'"images"' not in head

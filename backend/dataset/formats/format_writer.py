@@ -1,4 +1,4 @@
-"""What a format of a data set writes: the one protocol of all of them."""
+"""What a format of a data set writes: labelled pictures, their classes, and the one protocol."""
 
 from __future__ import annotations
 
@@ -6,16 +6,175 @@ import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from backend.annotations.label_map import Overlap
-from backend.dataset.labelled_image import ClassTable, LabelledObject, PictureRow
+from backend.annotations.label_map import LabelMap, Overlap
+from backend.annotations.regions import LabelledRegion
 from backend.dataset.output_folder import OutputFolder
+from backend.errors import DatasetError
 from clearclip_core import BoolMask, RGBArray
+from clearclip_core.images.label_maps import NONE_VALUE, Truth, palette
+
+ClassColour = tuple[int, int, int]
+
+#: Value of pixels without a class in label maps.
+NO_CLASS: Final = NONE_VALUE
+
+#: What files say of the rule by which overlaps are resolved.
+OVERLAP_RULES: Final[Mapping[Overlap, str]] = {
+    "later": "Where regions overlap, the one that was drawn later wins.",
+    "label-order": "Where regions overlap, the class of the lowest value wins: the label that "
+    "comes first in the labeling config.",
+    "smallest": "Where regions overlap, the region with the fewest pixels wins.",
+}
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """The classes of a data set.
+
+    The value of a class in label maps is its index in `names`, or one more where there is a
+    background, which has the value 0. `NO_CLASS` is the value of pixels without a class.
+
+    Attributes:
+        names: different names, 1 to 255 with the background, else a `DatasetError` is raised.
+        background: name of the class of pixels that nobody has painted; empty: they have none.
+    """
+
+    names: tuple[str, ...]
+    background: str = ""
+
+    def __post_init__(self) -> None:
+        all_ = self.all_names
+        if not self.names or len(all_) > NO_CLASS or len(set(all_)) < len(all_):
+            raise DatasetError(
+                f"Expected a data set to have 1 to {NO_CLASS} classes of different names, but got "
+                f"{len(self.names)}."
+            )
+
+    def with_background(self, name: str) -> ClassTable:
+        """Return the table with a background; a class of that name becomes it."""
+        return ClassTable(tuple(each for each in self.names if each != name), name)
+
+    @property
+    def all_names(self) -> tuple[str, ...]:
+        """Name of each value in label maps."""
+        return (self.background, *self.names) if self.background else self.names
+
+    @property
+    def colours(self) -> list[ClassColour]:
+        """RGB of each value in label maps, far apart for neighbouring classes."""
+        found = [(int(r), int(g), int(b)) for r, g, b in palette(len(self.names))]
+        return [(0, 0, 0), *found] if self.background else found
+
+    def value_of(self, name: str) -> int:
+        """Return the value of a class in label maps."""
+        return self.names.index(name) + bool(self.background)
+
+    def values(self, label_map: LabelMap) -> Truth:
+        """Return the value of each pixel's class, (H, W) uint8."""
+        values = {name: value for value, name in enumerate(self.all_names)}
+        return label_map.values(values, 0 if self.background else NO_CLASS, NO_CLASS)
+
+    def to_json(self, overlap: Overlap) -> dict[str, Any]:
+        """Return what ``classes.json`` holds; `overlap` is the rule of the label maps."""
+        named = zip(self.all_names, self.colours, strict=True)
+        return {
+            "nothing": NO_CLASS,
+            **({"background": 0} if self.background else {}),
+            "overlap": overlap,
+            "overlap_rule": OVERLAP_RULES[overlap],
+            "classes": [
+                {"value": value, "name": name, "colour": list(colour)}
+                for value, (name, colour) in enumerate(named)
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class LabelledObject:
+    """A thing in a picture: one region or several parts; its `key` stays between exports."""
+
+    label: str
+    key: str
+    regions: tuple[LabelledRegion, ...]
+
+    @property
+    def score(self) -> float | None:
+        """Mean score of its parts; None where a person has drawn one."""
+        scores = [each.score for each in self.regions if each.score is not None]
+        return sum(scores) / len(scores) if len(scores) == len(self.regions) else None
+
+    def mask(self) -> BoolMask:
+        """Return its mask (H, W) bool, which may be shared with its region."""
+        first, *others = self.regions
+        mask = first.read_mask()
+        for region in others:
+            mask = mask | region.read_mask()
+        return mask
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """An upright picture, its regions as they were drawn, and how its label map is drawn."""
+
+    size_hw: tuple[int, int]
+    regions: tuple[LabelledRegion, ...]
+    draw: Callable[[], LabelMap] = field(repr=False, compare=False)
+
+    def objects(self, by_label: bool = False) -> list[LabelledObject]:
+        """Return the things in the picture, which may overlap; with `by_label` one for each label.
+
+        Regions below a region of the same label in Label Studio's list are parts of one thing.
+        """
+        found = {(each.id, each.label): each for each in self.regions if each.id}
+        parts: dict[tuple[str, str], list[LabelledRegion]] = {}
+        for number, region in enumerate(self.regions):
+            whole, seen = region, {region.id}
+            while whole.parent not in seen and (whole.parent, region.label) in found:
+                seen.add(whole.parent)
+                whole = found[whole.parent, region.label]
+            key = "" if by_label else whole.id or f"#{number}"
+            parts.setdefault((region.label, key), []).append(region)
+        return [LabelledObject(label, key, tuple(some)) for (label, key), some in parts.items()]
+
+
+class PictureRow(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A line of ``pictures.jsonl``: a picture whose own files are written.
+
+    Attributes:
+        image: name of its file.
+        source: its address in Label Studio; "data:" where the address is the picture itself.
+        key: text that tells it from all other pictures of the project.
+        digest: see `digest_of`; of its file, or of its address where the file is not read.
+        annotated: digest of its regions as they were drawn.
+        objects: label -> number of its objects.
+        entries: format -> what it says of each object, until the part is written.
+    """
+
+    image: str
+    task: int
+    source: str
+    height: int
+    width: int
+    key: str
+    digest: str
+    annotated: str
+    objects: dict[str, int]
+    regions: list[dict[str, Any]]
+    entries: dict[str, list[Any]] = {}
+    part: str = ""
+
+    @property
+    def name(self) -> str:
+        """Name of its files, without a suffix."""
+        return self.image.rpartition(".")[0]
+
 
 #: Iterates over the pictures of a part, each time that it is called.
 ReadRows = Callable[[], Iterator[PictureRow]]

@@ -18,8 +18,13 @@ import yaml
 from PIL import Image
 
 from backend.annotations.regions import LabelledRegion
-from backend.dataset.formats.format_writer import FormatWriter, ReadRows, WrittenPicture
-from backend.dataset.labelled_image import NO_CLASS, ClassColour
+from backend.dataset.formats.format_writer import (
+    NO_CLASS,
+    ClassColour,
+    FormatWriter,
+    ReadRows,
+    WrittenPicture,
+)
 from backend.dataset.mask_source import (
     Limits,
     MaskSource,

@@ -12,8 +12,14 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
-from backend.dataset.formats.format_writer import FormatWriter, ReadRows, WrittenPicture
-from backend.dataset.labelled_image import OVERLAP_RULES, ClassTable, PictureRow
+from backend.dataset.formats.format_writer import (
+    OVERLAP_RULES,
+    ClassTable,
+    FormatWriter,
+    PictureRow,
+    ReadRows,
+    WrittenPicture,
+)
 from backend.dataset.output_folder import PARTS
 
 _FOLDER: Final = "data"

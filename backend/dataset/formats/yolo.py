@@ -26,12 +26,12 @@ import numpy.typing as npt
 from backend.annotations.regions import LabelledRegion
 from backend.dataset.formats.format_writer import (
     FormatWriter,
+    LabelledObject,
     ReadRows,
     SetFrame,
     WrittenPicture,
 )
 from backend.dataset.formats.label_map import FILES, LabelValues
-from backend.dataset.labelled_image import LabelledObject
 from backend.dataset.mask_source import Limits, MaskSource, find_below, read_score
 from backend.errors import DatasetError
 from backend.label_studio.region_writer import OutlinePoints, corners_of, join_rings

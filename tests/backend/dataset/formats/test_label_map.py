@@ -16,13 +16,13 @@ from PIL import Image
 from torchvision.io import ImageReadMode, read_image
 
 from backend.dataset.formats.detection import detect_format, read_masks
+from backend.dataset.formats.format_writer import NO_CLASS, ClassTable
 from backend.dataset.formats.label_map import (
     LabelValues,
     read_binary_masks,
     read_class_map,
     read_index_png,
 )
-from backend.dataset.labelled_image import NO_CLASS, ClassTable
 from backend.dataset.mask_source import Limits
 from backend.errors import DatasetError
 from tests.backend.dataset.drawn_tasks import Bench, brush_region, rectangle, saved
