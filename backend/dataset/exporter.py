@@ -69,10 +69,17 @@ from clearclip_core import RGBArray
 from clearclip_core.quantities import quantity
 
 #: The formats, by name; to add one see `FormatWriter`.
-_WRITERS: Final[Sequence[type[FormatWriter]]] = (
-    *(IndexPngWriter, CocoWriter, YoloWriter, YoloBoxWriter, ParquetWriter, OverlayWriter),
-)
-FORMATS: Final = {each.name: each for each in _WRITERS}
+FORMATS: Final[dict[str, type[FormatWriter]]] = {
+    each.name: each
+    for each in (
+        IndexPngWriter,
+        CocoWriter,
+        YoloWriter,
+        YoloBoxWriter,
+        ParquetWriter,
+        OverlayWriter,
+    )
+}
 
 #: What becomes of the pictures themselves: copied, linked to files of this machine, or only named.
 Pictures = Literal["copy", "link", "none"]
@@ -80,9 +87,6 @@ Pictures = Literal["copy", "link", "none"]
 #: What is known of each picture, a line a picture, and features.
 _ROWS: Final = f"{PARTS}/rows"
 _FEATURES: Final = f"{PARTS}/features"
-
-#: Returns features (D,) float16 of unit length, as bytes, by which near-duplicates are found.
-Describe = Callable[[RGBArray], bytes]
 
 
 @dataclass(frozen=True)
@@ -156,7 +160,8 @@ class DatasetExporter:
     Attributes:
         folder: a new or empty one, or one of the same project, which is replaced.
         max_mb: limit of the data set's size, in MiB; None: as much as the disk holds.
-        describe: computes the features of pictures; None: only equal files are kept together.
+        describe: returns features (D,) float16 of unit length, as bytes, by which near-duplicates
+            are found; None: only equal files are kept together.
         scorer: scores the live version on what is written; None where nobody asks.
         earlier: what is known of data sets before; None: what is in the folder.
     """
@@ -168,7 +173,7 @@ class DatasetExporter:
     _: KW_ONLY
     max_megapixels: float
     max_mb: int | None = None
-    describe: Describe | None = None
+    describe: Callable[[RGBArray], bytes] | None = None
     scorer: SetScorer | None = None
     earlier: EarlierSet | None = None
 

@@ -228,7 +228,12 @@ def parse_label_config(
     box_labels = tuple(
         _labels((each.labels for each in boxes), known={label.name for label in labels})
     )
-    _check_words(labels + box_labels)
+    words = sum(len(label.prompts) for label in labels + box_labels)
+    if words > _MAX_WORDS:
+        raise LabelConfigError(
+            f"The {len(labels + box_labels)} labels have {words} words, more than {_MAX_WORDS}: "
+            "give each label fewer, or split the project."
+        )
     others = tuple(_control(each, images) for each in undrawn)
     used = {name for control in controls for name in control.to_names}
     annotated = used | {name for control in others for name in control.to_names}
@@ -270,15 +275,6 @@ def _names(
     rank = {each.labels: int(is_box) for is_box, some in enumerate((drawn, boxes)) for each in some}
     ordered = sorted((each for each in root.iter() if each in rank), key=lambda each: rank[each])
     return tuple(dict.fromkeys(label_name(x) for each in ordered for x in label_elements(each)))
-
-
-def _check_words(labels: Sequence[Label]) -> None:
-    words = sum(len(label.prompts) for label in labels)
-    if words > _MAX_WORDS:
-        raise LabelConfigError(
-            f"The {len(labels)} labels have {words} words, more than {_MAX_WORDS}: give each label "
-            "fewer, or split the project."
-        )
 
 
 def words_of_name(name: str) -> str:

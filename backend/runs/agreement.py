@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from statistics import fmean
@@ -24,7 +25,6 @@ from backend.annotations.annotated_image import (
 from backend.annotations.label_map import MapRule, draw_label_map
 from backend.annotations.regions import LabelledRegion
 from backend.errors import StudioRefused
-from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.records import Annotation
@@ -182,15 +182,10 @@ def measure_agreement(
         progress(done, max(done, total))
     if sums.left_out and not sums.pictures:
         raise ValueError(f"No task can be compared. {next(iter(sums.left_out.values()))}")
-    return sums.report(config.names, _names(client), parts.images.read)
-
-
-def _names(client: LabelStudioClient) -> Mapping[int, str]:
-    """Return the names of people; none where the token may not list them."""
-    try:
-        return client.user_names()
-    except StudioRefused:
-        return {}
+    names: Mapping[int, str] = {}
+    with suppress(StudioRefused):  # the token may not list people
+        names = client.user_names()
+    return sums.report(config.names, names, parts.images.read)
 
 
 @dataclass(frozen=True, eq=False)
